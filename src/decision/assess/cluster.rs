@@ -1,0 +1,269 @@
+//! One cluster as the fold remembers it: its endpoints, its dial, its return from the dead.
+
+use super::{Found, News, Samples};
+use crate::decision::health::{Cause, Health, Thresholds};
+use crate::decision::latency::Distance;
+use crate::decision::plan::{Address, Cluster, ProbeKind};
+use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
+use crate::decision::units::{Timestamp, mix};
+use std::time::Duration;
+
+/// One endpoint as the fold remembers it.
+#[derive(Debug)]
+pub(super) struct EndpointState {
+    pub(super) id: u32,
+    pub(super) address: Address,
+    pub(super) weight: u16,
+    pub(super) health: Health,
+    pub(super) rtt: Distance,
+    pub(super) answer: Distance,
+    latency: f64,
+    pub(super) probe_due: Timestamp,
+    pub(super) probing: bool,
+}
+
+/// One cluster as the fold remembers it.
+#[derive(Debug, Default)]
+pub(super) struct ClusterState {
+    pub(super) endpoints: Vec<EndpointState>,
+    pub(super) discovered: bool,
+    pub(super) dial: Option<u8>,
+    /// Whether it was usable at the last sweep; `None` before all its endpoints were probed.
+    was_up: Option<bool>,
+    ramp_from: Option<Timestamp>,
+    held_until: Option<Timestamp>,
+    pub(super) needs_undrain: bool,
+    /// Seconds a probe's answer takes beyond the round trip: distance that a middlebox hides.
+    pub(super) beyond: f64,
+    pub(super) loaded: bool,
+    announced: Option<State>,
+}
+
+/// What a cluster's traffic adds up to over all classes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) rate: f64,
+    pub(super) failed_rate: f64,
+    pub(super) queue: f64,
+    pub(super) service: f64,
+    pub(super) usd_per_hour: f64,
+    pub(super) share: f64,
+}
+
+/// The share of a returning cluster at first, and how often it doubles, in seconds.
+const RETURN_SHARE: f64 = 0.02;
+const RETURN_DOUBLES: f64 = 0.250;
+
+impl ClusterState {
+    /// Takes a new set of endpoints; what was learned of those that remain is kept. Gives the ids of
+    /// those that are gone. `id_of` names an endpoint for the life of the process.
+    pub(super) fn set_endpoints(
+        &mut self,
+        cluster: &Cluster,
+        found: &[Found],
+        mut id_of: impl FnMut(&Address) -> u32,
+        seed: u64,
+        now: Timestamp,
+    ) -> Vec<u32> {
+        self.discovered = true;
+        let mut before = std::mem::take(&mut self.endpoints);
+        for endpoint in found {
+            if self.endpoints.iter().any(|known| known.address == endpoint.address) {
+                continue;
+            }
+            if let Some(known) = before.iter().position(|known| known.address == endpoint.address) {
+                let mut known = before.swap_remove(known);
+                known.weight = endpoint.weight;
+                self.endpoints.push(known);
+                continue;
+            }
+            let id = id_of(&endpoint.address);
+            let seed = mix(seed ^ u64::from(id));
+            let spread = cluster.probe.interval.min(Duration::from_millis(200));
+            let offset = spread.mul_f64((seed % 1024) as f64 / 1024.0);
+            self.endpoints.push(EndpointState {
+                id,
+                address: endpoint.address.clone(),
+                weight: endpoint.weight,
+                health: Health::new(seed),
+                rtt: Distance::default(),
+                answer: Distance::default(),
+                latency: 0.0,
+                probe_due: if self.was_up.is_none() { now } else { now.plus(offset) },
+                probing: false,
+            });
+        }
+        before.iter().map(|gone| gone.id).collect()
+    }
+
+    /// Folds the samples of a sweep in and notes whether the cluster came or went.
+    pub(super) fn sweep(
+        &mut self,
+        cluster: &Cluster,
+        samples: &mut impl Samples,
+        elapsed: f64,
+        news: &mut Vec<News>,
+        now: Timestamp,
+    ) {
+        for endpoint in &mut self.endpoints {
+            if cluster.probe.kind == ProbeKind::None {
+                endpoint.health.assume_up(now);
+            }
+            let (count, sum) = samples.endpoint(endpoint.id);
+            if count > 0.0 {
+                endpoint.health.exchanges_succeeded(now);
+                let mean = sum / count;
+                let faded = endpoint.latency * (-elapsed / 10.0).exp();
+                endpoint.latency = mean.max(faded + (mean - faded) * (1.0 - (-elapsed).exp()));
+            }
+            if endpoint.health.ejection_ended(now) {
+                let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
+                news.push(News::Returned { cluster, endpoint });
+            }
+        }
+        self.notice_return(cluster, now);
+        if !self.loaded {
+            let answers = self.live(now).filter_map(|endpoint| endpoint.answer.lower_quartile());
+            self.beyond = mean(answers).unwrap_or(0.0);
+        }
+    }
+
+    fn notice_return(&mut self, cluster: &Cluster, now: Timestamp) {
+        let usable = self.live(now).next().is_some();
+        match self.was_up {
+            Some(false) if usable => {
+                let from = now.plus(cluster.failback.hold);
+                self.held_until = Some(from);
+                self.ramp_from = Some(from);
+                self.needs_undrain |= cluster.failback.manual;
+                self.was_up = Some(true);
+            }
+            Some(true) if !usable => self.was_up = Some(false),
+            None if self.discovered && self.endpoints.iter().all(|e| e.health.is_probed()) => {
+                self.was_up = Some(usable);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn live(&self, now: Timestamp) -> impl Iterator<Item = &EndpointState> {
+        self.endpoints.iter().filter(move |endpoint| endpoint.health.is_usable(now))
+    }
+
+    /// The round trip, in seconds: the mean of its endpoints' medians.
+    pub(super) fn rtt(&self) -> Option<f64> {
+        mean(self.endpoints.iter().filter_map(|endpoint| endpoint.rtt.median()))
+    }
+
+    /// Whether it may be chosen at all.
+    pub(super) fn is_live(&self, dial: u8, now: Timestamp) -> bool {
+        let held = self.held_until.is_some_and(|until| now < until);
+        dial > 0 && !held && self.live(now).next().is_some()
+    }
+
+    /// The share it may take while it returns: it doubles every quarter of a second.
+    pub(super) fn return_share(&self, now: Timestamp) -> f64 {
+        let Some(from) = self.ramp_from else { return 1.0 };
+        (RETURN_SHARE * (now.secs_since(from) / RETURN_DOUBLES).min(20.0).exp2()).min(1.0)
+    }
+
+    /// What to believe of it now.
+    pub(super) fn believe(
+        &mut self,
+        cluster: &Cluster,
+        traffic: Traffic,
+        dial: u8,
+        news: &mut Vec<News>,
+        now: Timestamp,
+    ) -> ClusterSignals {
+        let endpoints: Vec<EndpointSignals> =
+            self.endpoints.iter().map(|endpoint| endpoint.believe(cluster, now)).collect();
+        let success =
+            if traffic.rate > 0.1 { 1.0 - traffic.failed_rate / traffic.rate } else { 1.0 };
+        let (state, cause) = self.judge(&endpoints, dial, success, now);
+        if self.announced != Some(state) {
+            let first = self.announced.is_none() && state == State::Up;
+            self.announced = Some(state);
+            if !first {
+                news.push(News::Cluster { cluster: cluster.name.clone(), state, cause });
+            }
+        }
+        ClusterSignals {
+            state,
+            cause,
+            dial,
+            rtt: self.rtt(),
+            distance: self.rtt().unwrap_or_default() + self.beyond,
+            service: traffic.service,
+            queue: traffic.queue,
+            requests_per_s: traffic.rate,
+            success,
+            share: traffic.share,
+            usd_per_hour: traffic.usd_per_hour,
+            usable: self.usable(&endpoints),
+            endpoints,
+        }
+    }
+
+    /// Those proven up; those never probed only where there is none of the former.
+    fn usable(&self, endpoints: &[EndpointSignals]) -> Vec<usize> {
+        let proven =
+            |index: &usize| endpoints[*index].up && self.endpoints[*index].health.is_probed();
+        let all = 0..endpoints.len();
+        let known: Vec<usize> = all.clone().filter(proven).collect();
+        if known.is_empty() { all.filter(|index| endpoints[*index].up).collect() } else { known }
+    }
+
+    fn judge(
+        &self,
+        endpoints: &[EndpointSignals],
+        dial: u8,
+        success: f64,
+        now: Timestamp,
+    ) -> (State, &'static str) {
+        let up = endpoints.iter().filter(|endpoint| endpoint.up).count();
+        let last_error =
+            endpoints.iter().find(|e| !e.up).and_then(|e| e.last_error).unwrap_or("down");
+        match () {
+            () if endpoints.is_empty() => (State::Down, "no_endpoints"),
+            () if up == 0 => (State::Down, last_error),
+            () if dial == 0 => (State::Draining, "dial"),
+            () if self.held_until.is_some_and(|until| now < until) => {
+                (State::Down, "failback_hold")
+            }
+            () if up < endpoints.len() => (State::Degraded, last_error),
+            () if success < 0.98 => (State::Degraded, "success"),
+            () => (State::Up, ""),
+        }
+    }
+}
+
+impl EndpointState {
+    fn believe(&self, cluster: &Cluster, now: Timestamp) -> EndpointSignals {
+        let ramp = self.health.slow_start(cluster.slow_start, now);
+        let rtt = self.rtt.median();
+        EndpointSignals {
+            id: self.id,
+            address: self.address.clone(),
+            weight: (f64::from(self.weight) * ramp).max(0.1),
+            up: self.health.is_usable(now),
+            rtt,
+            latency: if self.latency > 0.0 { self.latency } else { rtt.unwrap_or(0.001) },
+            last_error: self.health.last_error().map(Cause::label),
+        }
+    }
+}
+
+/// The thresholds of a cluster's probe.
+pub(super) fn thresholds(cluster: &Cluster) -> Thresholds {
+    Thresholds {
+        fall: cluster.probe.fall,
+        rise: cluster.probe.rise,
+        proves_requests: matches!(cluster.probe.kind, ProbeKind::Http { .. }),
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (count > 0.0).then(|| sum / count)
+}

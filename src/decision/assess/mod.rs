@@ -1,0 +1,429 @@
+//! The fold from events and samples to beliefs: the only writer of [`Signals`].
+//!
+//! [`Assessor`] is plain data. It is told the time, fed what happened, and asked at each sweep for
+//! what to believe; it also says which probes are due. What was learned of an endpoint or class
+//! outlives a change of plan as long as its name does.
+
+mod class;
+mod cluster;
+
+use super::health::Cause;
+use super::load::Tally;
+use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
+use super::signal::{ClassSignals, Signals, State};
+use super::units::{Timestamp, mix};
+use class::{ClassState, Place};
+use cluster::{ClusterState, EndpointState, Traffic, thresholds};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An endpoint that was found for a cluster.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Found {
+    /// Where it is.
+    pub address: Address,
+    /// Its listed weight.
+    pub weight: u16,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A cluster's endpoints are now these.
+    Endpoints {
+        /// The cluster's name.
+        cluster: String,
+        /// All of them.
+        found: Vec<Found>,
+    },
+    /// A probe succeeded.
+    ProbeSucceeded {
+        /// The endpoint's id.
+        endpoint: u32,
+        /// Time to connect.
+        rtt: Duration,
+        /// Time from the request to its answer, if one was sent.
+        answer: Option<Duration>,
+    },
+    /// A probe failed.
+    ProbeFailed {
+        /// The endpoint's id.
+        endpoint: u32,
+        /// Why.
+        cause: Cause,
+    },
+    /// A probe said nothing, because its own timer was late.
+    ProbeVoid {
+        /// The endpoint's id.
+        endpoint: u32,
+    },
+    /// An exchange failed at an endpoint.
+    ExchangeFailed {
+        /// The endpoint's id.
+        endpoint: u32,
+        /// Why.
+        cause: Cause,
+    },
+    /// An operator's dial for a cluster; `None` takes it back.
+    DialCluster {
+        /// The cluster's name.
+        cluster: String,
+        /// Percent.
+        percent: Option<u8>,
+    },
+    /// An operator's dial for a site; `None` takes it back.
+    DialSite {
+        /// The site's name.
+        site: String,
+        /// Percent.
+        percent: Option<u8>,
+    },
+}
+
+/// What workers counted since the last sweep.
+pub trait Samples {
+    /// The tally of a class at its permitted cluster number `slot`.
+    fn class(&mut self, class: usize, slot: usize) -> Tally;
+    /// Completed exchanges and the sum of their times to the response head, in seconds.
+    fn endpoint(&mut self, id: u32) -> (f64, f64);
+}
+
+/// A probe to be made now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeOrder {
+    /// Which cluster's settings apply.
+    pub cluster: ClusterIndex,
+    /// The endpoint's id.
+    pub endpoint: u32,
+    /// Where it is.
+    pub address: Address,
+}
+
+/// Something worth telling an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// A cluster changed its state.
+    Cluster {
+        /// Its name.
+        cluster: String,
+        /// Its new state.
+        state: State,
+        /// Why.
+        cause: &'static str,
+    },
+    /// An endpoint went out of use.
+    Ejected {
+        /// Its cluster's name.
+        cluster: String,
+        /// Its address.
+        endpoint: Address,
+        /// Why.
+        cause: Cause,
+    },
+    /// An endpoint came back.
+    Returned {
+        /// Its cluster's name.
+        cluster: String,
+        /// Its address.
+        endpoint: Address,
+    },
+    /// A service began to spill, or stopped.
+    Spilling {
+        /// Its name.
+        service: String,
+        /// Whether it does now.
+        spilling: bool,
+    },
+}
+
+/// Folds what happens into what to believe.
+#[derive(Debug)]
+pub struct Assessor {
+    plan: Arc<Plan>,
+    clusters: BTreeMap<String, ClusterState>,
+    classes: BTreeMap<u64, ClassState>,
+    site_dials: BTreeMap<String, u8>,
+    ids: BTreeMap<(String, Address), u32>,
+    owners: BTreeMap<u32, String>,
+    swept: Timestamp,
+    news: Vec<News>,
+    seed: u64,
+}
+
+/// Span between probes of an endpoint that is in doubt.
+const SUSPICIOUS_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Assessor {
+    /// An assessor that has seen nothing. `seed` scatters probes and ejections between proxies.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, seed: u64, now: Timestamp) -> Assessor {
+        let mut assessor = Assessor {
+            plan: Arc::new(Plan::default()),
+            clusters: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            site_dials: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            swept: now,
+            news: Vec::new(),
+            seed,
+        };
+        assessor.adopt(plan);
+        assessor
+    }
+
+    /// Takes a new plan; forgets what it no longer names.
+    pub fn adopt(&mut self, plan: Arc<Plan>) {
+        self.clusters.retain(|name, _| plan.clusters.iter().any(|cluster| cluster.name == *name));
+        for cluster in &plan.clusters {
+            self.clusters.entry(cluster.name.clone()).or_default();
+        }
+        self.classes.retain(|id, _| plan.classes.iter().any(|class| class.id == *id));
+        for class in &plan.classes {
+            let count = class.permitted.clusters.len();
+            self.classes.entry(class.id).or_insert_with(|| ClassState::new(count));
+        }
+        self.plan = plan;
+        let clusters = &self.clusters;
+        self.owners.retain(|id, name| {
+            clusters.get(name).is_some_and(|state| state.endpoints.iter().any(|e| e.id == *id))
+        });
+    }
+
+    /// Folds one event in.
+    pub fn fold(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Endpoints { cluster, found } => self.set_endpoints(&cluster, &found, now),
+            Event::ProbeSucceeded { endpoint, rtt, answer } => {
+                self.probe_succeeded(endpoint, rtt, answer, now);
+            }
+            Event::ProbeFailed { endpoint, cause } => self.probe_failed(endpoint, cause, now),
+            Event::ProbeVoid { endpoint } => {
+                if let Some((_, state)) = self.endpoint_mut(endpoint) {
+                    state.probing = false;
+                }
+            }
+            Event::ExchangeFailed { endpoint, cause } => self.exchange_failed(endpoint, cause, now),
+            Event::DialCluster { cluster, percent } => {
+                if let Some(state) = self.clusters.get_mut(&cluster) {
+                    state.dial = percent;
+                    state.needs_undrain &= percent.is_some();
+                }
+            }
+            Event::DialSite { site, percent } => match percent {
+                Some(percent) => drop(self.site_dials.insert(site, percent)),
+                None => drop(self.site_dials.remove(&site)),
+            },
+        }
+    }
+
+    fn set_endpoints(&mut self, name: &str, found: &[Found], now: Timestamp) {
+        let cluster = self.plan.clusters.iter().find(|cluster| cluster.name == name);
+        let Some((cluster, state)) = cluster.zip(self.clusters.get_mut(name)) else { return };
+        let (ids, owners) = (&mut self.ids, &mut self.owners);
+        let id_of = |address: &Address| {
+            let next = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let id = *ids.entry((name.to_owned(), address.clone())).or_insert(next);
+            owners.insert(id, name.to_owned());
+            id
+        };
+        let gone = state.set_endpoints(cluster, found, id_of, self.seed, now);
+        for id in gone {
+            self.owners.remove(&id);
+        }
+    }
+
+    fn endpoint_mut(&mut self, id: u32) -> Option<(&Cluster, &mut EndpointState)> {
+        let name = self.owners.get(&id)?;
+        let cluster = self.plan.clusters.iter().find(|cluster| cluster.name == *name)?;
+        let state = self.clusters.get_mut(name)?;
+        let endpoint = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id)?;
+        Some((cluster, endpoint))
+    }
+
+    fn probe_succeeded(
+        &mut self,
+        id: u32,
+        rtt: Duration,
+        answer: Option<Duration>,
+        now: Timestamp,
+    ) {
+        let Some((cluster, endpoint)) = self.endpoint_mut(id) else { return };
+        endpoint.probing = false;
+        endpoint.rtt.observe(rtt.as_secs_f64());
+        if let Some(answer) = answer {
+            endpoint.answer.observe(answer.as_secs_f64());
+        }
+        let was_probed = endpoint.health.is_probed();
+        if endpoint.health.probe_succeeded(thresholds(cluster), now) && was_probed {
+            let news = News::Returned {
+                cluster: cluster.name.clone(),
+                endpoint: endpoint.address.clone(),
+            };
+            self.news.push(news);
+        }
+    }
+
+    fn probe_failed(&mut self, id: u32, cause: Cause, now: Timestamp) {
+        let Some((cluster, endpoint)) = self.endpoint_mut(id) else { return };
+        endpoint.probing = false;
+        endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
+        if endpoint.health.probe_failed(cause, thresholds(cluster)) {
+            let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
+            self.news.push(News::Ejected { cluster, endpoint, cause });
+        }
+    }
+
+    fn exchange_failed(&mut self, id: u32, cause: Cause, now: Timestamp) {
+        let Some(name) = self.owners.get(&id).cloned() else { return };
+        let Some(state) = self.clusters.get_mut(&name) else { return };
+        let out = state.endpoints.iter().filter(|e| !e.health.is_usable(now)).count();
+        let may_eject = (out + 1) * 2 <= state.endpoints.len();
+        let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
+            return;
+        };
+        endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
+        if endpoint.health.exchange_failed(cause, may_eject, now) {
+            let endpoint = endpoint.address.clone();
+            self.news.push(News::Ejected { cluster: name, endpoint, cause });
+        }
+    }
+
+    /// Probes that are due; each is taken to be under way until an event of it is folded in.
+    pub fn due_probes(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
+        let mut orders = Vec::new();
+        for (index, cluster) in self.plan.clusters.iter().enumerate() {
+            if cluster.probe.kind == ProbeKind::None {
+                continue;
+            }
+            let Some(state) = self.clusters.get_mut(&cluster.name) else { continue };
+            for endpoint in &mut state.endpoints {
+                if endpoint.probing || now < endpoint.probe_due {
+                    continue;
+                }
+                let interval = match endpoint.health.is_suspicious() {
+                    true => cluster.probe.interval.min(SUSPICIOUS_INTERVAL),
+                    false => cluster.probe.interval,
+                };
+                let scatter = mix(self.seed ^ u64::from(endpoint.id) ^ now.as_nanos()) % 1024;
+                let jitter = 0.9 + 0.2 * scatter as f64 / 1024.0;
+                endpoint.probe_due = now.plus(interval.mul_f64(jitter));
+                endpoint.probing = true;
+                let address = endpoint.address.clone();
+                orders.push(ProbeOrder { cluster: index, endpoint: endpoint.id, address });
+            }
+        }
+        orders
+    }
+
+    /// Whether every cluster has been heard of: discovered, and each endpoint probed once.
+    #[must_use]
+    pub fn first_round_is_over(&self) -> bool {
+        self.plan.clusters.iter().all(|cluster| {
+            self.clusters.get(&cluster.name).is_some_and(|state| {
+                let probed = |endpoint: &EndpointState| endpoint.health.is_probed();
+                state.discovered
+                    && (cluster.probe.kind == ProbeKind::None || state.endpoints.iter().all(probed))
+            })
+        })
+    }
+
+    /// What changed since the last call, oldest first.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Folds the samples of a sweep in and forms the beliefs of this moment.
+    pub fn sweep(&mut self, samples: &mut impl Samples, now: Timestamp) -> Signals {
+        let elapsed = now.secs_since(self.swept).clamp(0.001, 5.0);
+        self.swept = now;
+        let plan = self.plan.clone();
+        for cluster in &plan.clusters {
+            if let Some(state) = self.clusters.get_mut(&cluster.name) {
+                state.sweep(cluster, samples, elapsed, &mut self.news, now);
+            }
+        }
+        let classes = (0..plan.classes.len())
+            .map(|c| self.sweep_class(&plan, c, samples, elapsed, now))
+            .collect();
+        let mut clusters = Vec::with_capacity(plan.clusters.len());
+        for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan)) {
+            let dial = self.dial(cluster);
+            let state = self.clusters.entry(cluster.name.clone()).or_default();
+            // A cluster that queues answers its probes late; that is not distance, so it is not learned.
+            state.loaded = traffic.queue > 0.001;
+            clusters.push(Arc::new(state.believe(cluster, traffic, dial, &mut self.news, now)));
+        }
+        Signals { at: now, clusters, classes }
+    }
+
+    fn sweep_class(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        samples: &mut impl Samples,
+        elapsed: f64,
+        now: Timestamp,
+    ) -> ClassSignals {
+        let class = &plan.classes[index];
+        let nobody = ClusterState::default();
+        let Some(mut state) = self.classes.remove(&class.id) else {
+            return ClassSignals::default();
+        };
+        let place = |&cluster: &ClusterIndex| Place {
+            cluster,
+            state: self.clusters.get(&plan.clusters[cluster].name).unwrap_or(&nobody),
+            dial: self.dial(&plan.clusters[cluster]),
+        };
+        let places: Vec<Place<'_>> = class.permitted.clusters.iter().map(place).collect();
+        let tallies: Vec<Tally> =
+            (0..places.len()).map(|slot| samples.class(index, slot)).collect();
+        let signals = state.sweep(plan, class, &places, &tallies, elapsed, now);
+        if let Some(spilling) = state.spilling_changed(signals.spill) {
+            let service = plan.services[class.service].name.clone();
+            self.news.push(News::Spilling { service, spilling });
+        }
+        self.classes.insert(class.id, state);
+        signals
+    }
+
+    /// The effective dial: an operator's word, or the file's, but never more than the site's.
+    fn dial(&self, cluster: &Cluster) -> u8 {
+        let state = self.clusters.get(&cluster.name);
+        let by_operator = state.and_then(|state| state.dial);
+        if by_operator.is_none() && state.is_some_and(|state| state.needs_undrain) {
+            return 0;
+        }
+        let site = self.site_dials.get(&cluster.site).copied().unwrap_or(100);
+        by_operator.unwrap_or(cluster.dial).min(site)
+    }
+
+    /// What each cluster's traffic adds up to.
+    fn traffic(&self, plan: &Plan) -> Vec<Traffic> {
+        let mut all = vec![Traffic::default(); plan.clusters.len()];
+        for class in &plan.classes {
+            let Some(state) = self.classes.get(&class.id) else { continue };
+            for (&index, track) in class.permitted.clusters.iter().zip(&state.tracks) {
+                let traffic = &mut all[index];
+                let rate = track.accepted_rate();
+                let dollars = plan.clusters[index].prices.dollars(track.bytes());
+                traffic.rate += rate;
+                traffic.failed_rate += rate * (1.0 - track.success());
+                traffic.queue = traffic.queue.max(track.queue());
+                traffic.usd_per_hour += rate * dollars * 3600.0;
+                if state.service.is_known() {
+                    traffic.service = traffic.service.max(state.service.seconds());
+                }
+            }
+        }
+        let total: f64 = all.iter().map(|traffic| traffic.rate).sum();
+        for traffic in &mut all {
+            traffic.share = if total > 0.0 { traffic.rate / total } else { 0.0 };
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod world;

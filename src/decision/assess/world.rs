@@ -1,0 +1,401 @@
+//! A small world in virtual time that drives the production fold and pick: workers with slots,
+//! sweeps each 50 ms, clusters with servers and first-come queues, Poisson arrivals.
+
+use super::*;
+use crate::decision::permit::Permitted;
+use crate::decision::plan::*;
+use crate::decision::price::Prices;
+use crate::decision::signal::Why;
+use crate::decision::spill::{Credits, pick};
+use crate::decision::units::Dice;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+const MS: u64 = 1_000_000;
+
+fn cluster(name: &str) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        site: name.to_owned(),
+        kind: Kind::Cloud,
+        environment: String::new(),
+        accepts: Vec::new(),
+        offers: Vec::new(),
+        source: Source::Static(Vec::new()),
+        probe: Probe {
+            kind: ProbeKind::Tcp,
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_millis(400),
+            fall: 2,
+            rise: 3,
+            port: None,
+        },
+        ceiling: None,
+        connections_max: 1024,
+        pending_max: 1024,
+        host: HostPolicy::Preserve,
+        dial: 100,
+        connect: None,
+        connect_total: Duration::from_secs(2),
+        pool_idle: None,
+        slow_start: Duration::from_secs(30),
+        failback: Failback { manual: false, hold: Duration::ZERO },
+        prices: Prices::default(),
+    }
+}
+
+fn plan(names: &[&str]) -> Plan {
+    let service = Service {
+        name: "shop".to_owned(),
+        clusters: (0..names.len()).collect(),
+        data: Vec::new(),
+        needs: Vec::new(),
+        environment: String::new(),
+        strategy: Strategy::Nearest,
+        endpoint_policy: EndpointPolicy::LeastWait,
+        hash_key: HashKey::ClientIp,
+        timeout: Duration::from_secs(15),
+        total_timeout: None,
+        per_try_timeout: None,
+        retry: Retry { budget: 0.2, retries: 1 },
+    };
+    let class = Class {
+        service: 0,
+        data: Vec::new(),
+        permitted: Permitted { clusters: (0..names.len()).collect(), rejected: Vec::new() },
+        l4: false,
+        id: 1,
+    };
+    Plan {
+        clusters: names.iter().map(|name| cluster(name)).collect(),
+        services: vec![service],
+        classes: vec![class],
+        ..Plan::default()
+    }
+}
+
+/// A place with servers, a queue and a distance.
+struct Place {
+    servers: usize,
+    busy: usize,
+    queue: std::collections::VecDeque<usize>,
+    rtt: u64,
+    up: bool,
+}
+
+struct Exchange {
+    start: u64,
+    slot: usize,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Arrive,
+    Reach(usize),
+    Serve(usize),
+    Return(usize),
+    Sweep,
+}
+
+struct World {
+    now: u64,
+    seed: Dice,
+    events: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    sequence: u64,
+    places: Vec<Place>,
+    exchanges: Vec<Exchange>,
+    assessor: Assessor,
+    signals: Signals,
+    credits: Credits,
+    tallies: Vec<Tally>,
+    rate: f64,
+    service: f64,
+    /// Service times are exponential; else even within a tenth of their mean.
+    exponential: bool,
+    served: Vec<usize>,
+    latencies: Vec<f64>,
+    whys: BTreeMap<Why, usize>,
+    lost: usize,
+}
+
+impl Samples for &mut Vec<Tally> {
+    fn class(&mut self, _: usize, slot: usize) -> Tally {
+        let tally = self[slot];
+        self[slot] = Tally { waiting: tally.waiting, ..Tally::default() };
+        tally
+    }
+
+    fn endpoint(&mut self, _: u32) -> (f64, f64) {
+        (0.0, 0.0)
+    }
+}
+
+impl World {
+    fn new(seed: u64, places: &[(usize, u64)]) -> World {
+        let names = ["a", "b", "c"];
+        let now = Timestamp::START;
+        let mut assessor = Assessor::new(Arc::new(plan(&names[..places.len()])), seed, now);
+        for (index, name) in names[..places.len()].iter().enumerate() {
+            let address = Address::Unix(format!("/{index}").into());
+            let found = vec![Found { address, weight: 1 }];
+            assessor.fold(Event::Endpoints { cluster: (*name).to_owned(), found }, now);
+        }
+        let mut world = World {
+            now: 0,
+            seed: Dice::seeded(seed),
+            events: BinaryHeap::new(),
+            sequence: 0,
+            places: places
+                .iter()
+                .map(|(servers, rtt)| Place {
+                    servers: *servers,
+                    busy: 0,
+                    queue: Default::default(),
+                    rtt: rtt * MS,
+                    up: true,
+                })
+                .collect(),
+            exchanges: Vec::new(),
+            assessor,
+            signals: Signals::default(),
+            credits: Credits::seeded(places.len(), seed),
+            tallies: vec![Tally::default(); places.len()],
+            rate: 1.0,
+            service: 0.020,
+            exponential: false,
+            served: vec![0; places.len()],
+            latencies: Vec::new(),
+            whys: BTreeMap::new(),
+            lost: 0,
+        };
+        world.sweep();
+        world.at(0, Happening::Arrive);
+        world
+    }
+
+    fn at(&mut self, delay: u64, happening: Happening) {
+        self.sequence += 1;
+        self.events.push(Reverse((self.now + delay, self.sequence, happening)));
+    }
+
+    fn sweep(&mut self) {
+        let now = Timestamp::from_nanos(self.now);
+        for order in self.assessor.due_probes(now) {
+            let place = &self.places[order.cluster];
+            let event = match place.up {
+                true => Event::ProbeSucceeded {
+                    endpoint: order.endpoint,
+                    rtt: Duration::from_nanos(place.rtt),
+                    answer: None,
+                },
+                false => Event::ProbeFailed { endpoint: order.endpoint, cause: Cause::Refused },
+            };
+            self.assessor.fold(event, now);
+        }
+        self.signals = self.assessor.sweep(&mut &mut self.tallies, now);
+        self.at(50 * MS, Happening::Sweep);
+    }
+
+    fn exponential(&mut self, mean: f64) -> u64 {
+        (-(1.0 - self.seed.unit()).ln() * mean * 1e9) as u64
+    }
+
+    fn run(&mut self, seconds: u64) {
+        self.served.fill(0);
+        self.latencies.clear();
+        self.whys.clear();
+        let end = self.now + seconds * 1_000 * MS;
+        while let Some(Reverse((at, _, _))) = self.events.peek() {
+            if *at > end {
+                break;
+            }
+            let Some(Reverse((at, _, happening))) = self.events.pop() else { break };
+            self.now = at;
+            match happening {
+                Happening::Arrive => self.arrive(),
+                Happening::Reach(id) => self.reach(id),
+                Happening::Serve(id) => self.finish_service(id),
+                Happening::Return(id) => self.come_back(id),
+                Happening::Sweep => self.sweep(),
+            }
+        }
+        self.now = end;
+    }
+
+    fn arrive(&mut self) {
+        let gap = self.exponential(1.0 / self.rate);
+        self.at(gap, Happening::Arrive);
+        let tallies = &mut self.tallies;
+        let offered = |slot: usize| tallies[slot].offered += 1.0;
+        let choices = &self.signals.classes[0].choices;
+        let Some(picked) = pick(choices, &mut self.credits, |_| true, offered) else {
+            self.lost += 1;
+            return;
+        };
+        *self.whys.entry(picked.why).or_default() += 1;
+        self.tallies[picked.slot].accepted += 1.0;
+        self.tallies[picked.slot].waiting += 1.0;
+        self.exchanges.push(Exchange { start: self.now, slot: picked.slot });
+        let half = self.places[picked.slot].rtt / 2;
+        self.at(half, Happening::Reach(self.exchanges.len() - 1));
+    }
+
+    fn reach(&mut self, id: usize) {
+        let place = &mut self.places[self.exchanges[id].slot];
+        if place.busy < place.servers {
+            place.busy += 1;
+            self.start_service(id);
+        } else {
+            place.queue.push_back(id);
+        }
+    }
+
+    fn start_service(&mut self, id: usize) {
+        let time = match self.exponential {
+            true => self.exponential(self.service),
+            false => (self.service * (0.9 + 0.2 * self.seed.unit()) * 1e9) as u64,
+        };
+        self.at(time, Happening::Serve(id));
+    }
+
+    fn finish_service(&mut self, id: usize) {
+        let slot = self.exchanges[id].slot;
+        let place = &mut self.places[slot];
+        let half = place.rtt / 2;
+        match place.queue.pop_front() {
+            Some(next) => self.start_service(next),
+            None => place.busy -= 1,
+        }
+        self.at(half, Happening::Return(id));
+    }
+
+    fn come_back(&mut self, id: usize) {
+        let Exchange { start, slot } = self.exchanges[id];
+        let latency = (self.now - start) as f64 / 1e9;
+        let tally = &mut self.tallies[slot];
+        tally.completed += 1.0;
+        tally.waiting -= 1.0;
+        tally.latency_sum += latency;
+        tally.latency_squares += latency * latency;
+        self.served[slot] += 1;
+        self.latencies.push(latency);
+    }
+
+    fn share(&self, slot: usize) -> f64 {
+        self.served[slot] as f64 / self.served.iter().sum::<usize>() as f64
+    }
+
+    fn p99(&mut self) -> f64 {
+        self.latencies.sort_by(f64::total_cmp);
+        self.latencies[self.latencies.len() * 99 / 100]
+    }
+}
+
+/// Ten servers of 20 ms at 1 ms; a cloud with room 30 ms away.
+fn home_and_cloud(seed: u64) -> World {
+    World::new(seed, &[(10, 1), (100, 30)])
+}
+
+#[test]
+fn at_half_load_nearly_all_stays_home() {
+    for seed in 0..16 {
+        for (exponential, least) in [(false, 0.99), (true, 0.95)] {
+            let mut world = home_and_cloud(seed);
+            world.exponential = exponential;
+            world.rate = 250.0;
+            world.run(30);
+            assert!(world.share(0) >= least, "seed {seed}: {:?}", world.served);
+        }
+    }
+}
+
+#[test]
+fn past_saturation_the_excess_spills_and_nobody_waits_long() {
+    for seed in 0..16 {
+        let mut world = home_and_cloud(seed);
+        world.exponential = seed % 2 == 0;
+        world.rate = 350.0;
+        world.run(10);
+        world.rate = 650.0;
+        world.run(30);
+        let (cloud, p99) = (world.share(1), world.p99());
+        assert!((0.15..=0.45).contains(&cloud), "seed {seed}: cloud {cloud}");
+        assert!(p99 < 0.200, "seed {seed}: p99 {p99}");
+        world.rate = 250.0;
+        world.run(3);
+        world.run(10);
+        assert!(world.share(0) >= 0.95, "seed {seed}: after the tide {:?}", world.served);
+    }
+}
+
+#[test]
+fn a_dead_cluster_loses_its_traffic_and_gets_it_back_within_five_seconds() {
+    for seed in 0..16 {
+        let mut world = home_and_cloud(seed);
+        world.rate = 250.0;
+        world.run(5);
+        world.places[0].up = false;
+        world.run(1);
+        world.run(5);
+        assert_eq!(world.served[0], 0, "seed {seed}");
+        assert!(world.whys.keys().all(|why| *why == Why::Failover), "{:?}", world.whys);
+        world.places[0].up = true;
+        world.run(5);
+        world.run(5);
+        assert!(world.share(0) > 0.95, "seed {seed}: {:?}", world.served);
+    }
+}
+
+#[test]
+fn the_order_follows_a_path_that_lengthens() {
+    let mut world = home_and_cloud(1);
+    world.rate = 100.0;
+    world.run(5);
+    world.places[0].rtt = 81 * MS;
+    world.run(4);
+    world.run(2);
+    assert!(world.share(1) > 0.95, "{:?}", world.served);
+}
+
+#[test]
+fn a_dial_takes_its_part_and_zero_takes_all() {
+    let mut world = home_and_cloud(1);
+    world.rate = 200.0;
+    let dial = |percent| Event::DialCluster { cluster: "a".to_owned(), percent };
+    world.run(3);
+    world.assessor.fold(dial(Some(50)), Timestamp::from_nanos(world.now));
+    world.run(1);
+    world.run(10);
+    assert!((0.47..=0.53).contains(&world.share(0)), "{:?}", world.served);
+    world.assessor.fold(dial(Some(0)), Timestamp::from_nanos(world.now));
+    world.run(1);
+    world.run(5);
+    assert_eq!(world.served[0], 0);
+    assert!(world.whys.keys().all(|why| *why == Why::Dial), "{:?}", world.whys);
+    world.assessor.fold(dial(None), Timestamp::from_nanos(world.now));
+    world.run(1);
+    world.run(5);
+    assert!(world.share(0) > 0.98, "{:?}", world.served);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let run = || {
+        let mut world = home_and_cloud(7);
+        world.rate = 600.0;
+        world.run(5);
+        (world.served.clone(), world.latencies.clone())
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_few_slow_requests_of_a_stranger_are_no_queue() {
+    for seed in 0..16 {
+        let mut world = home_and_cloud(seed);
+        world.service = 0.200;
+        world.rate = 5.0;
+        world.run(20);
+        assert_eq!(world.served[1], 0, "seed {seed}: {:?}", world.served);
+    }
+}

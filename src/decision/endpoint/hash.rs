@@ -1,0 +1,32 @@
+//! The same key to the same endpoint: weighted rendezvous hashing (Thaler & Ravishankar 1998).
+//!
+//! Losing an endpoint moves only its own keys. The cost grows with the cluster's size, which is
+//! the price of needing no table that a change of weight would have to rebuild.
+
+use crate::decision::signal::EndpointSignals;
+use crate::decision::units::{hash, mix};
+
+/// Picks one of `usable`, which is not empty.
+pub(super) fn pick(endpoints: &[EndpointSignals], usable: &[usize], key: u64) -> usize {
+    let score = |index: &usize| {
+        let endpoint = &endpoints[*index];
+        let bits = mix(key ^ identity(endpoint));
+        let unit = ((bits >> 11) as f64 + 1.0) / ((1_u64 << 53) as f64 + 1.0);
+        -endpoint.weight / unit.ln()
+    };
+    usable.iter().max_by(|a, b| score(a).total_cmp(&score(b))).copied().unwrap_or(usable[0])
+}
+
+/// By address, not by id, so that every proxy and every restart agrees.
+fn identity(endpoint: &EndpointSignals) -> u64 {
+    use crate::decision::plan::Address;
+    match &endpoint.address {
+        Address::Ip(std::net::SocketAddr::V4(address)) => {
+            mix(u64::from(u32::from(*address.ip())) << 16 | u64::from(address.port()))
+        }
+        Address::Ip(std::net::SocketAddr::V6(address)) => {
+            hash(&address.ip().octets()) ^ u64::from(address.port())
+        }
+        Address::Unix(path) => hash(path.as_os_str().as_encoded_bytes()),
+    }
+}

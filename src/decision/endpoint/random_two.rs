@@ -1,0 +1,10 @@
+//! The one with fewer exchanges in flight, of two endpoints drawn at random.
+
+use crate::decision::units::Dice;
+
+/// Picks one of `usable`, which holds at least two.
+pub(super) fn pick(usable: &[usize], in_flight: impl Fn(usize) -> u32, dice: &mut Dice) -> usize {
+    let (first, second) = dice.two_below(usable.len());
+    let (first, second) = (usable[first], usable[second]);
+    if in_flight(first) <= in_flight(second) { first } else { second }
+}

@@ -1,0 +1,144 @@
+//! A decision as data: which route, who may serve, who may not and why, and with what scores.
+
+use super::permit::Reason;
+use super::plan::Plan;
+use super::route::{Action, Asked, RouteIndex, Unrouted};
+use super::signal::Signals;
+use serde::Serialize;
+
+/// Why a request goes where it goes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The route's name.
+    pub route: String,
+    /// The service's, if the route forwards.
+    pub service: Option<String>,
+    /// All data classes of the exchange.
+    pub data: Vec<String>,
+    /// The service's environment.
+    pub environment: String,
+    /// Clusters that may serve, nearest first where that is known.
+    pub permitted: Vec<String>,
+    /// Clusters that may not.
+    pub rejected: Vec<Rejection>,
+    /// What speaks for and against each, when signals are known.
+    pub scores: Vec<Score>,
+    /// The cluster the next such request would most likely go to.
+    pub chosen: Option<String>,
+    /// The refusal it would get instead, or the fixed answer of the route.
+    pub answer: Option<String>,
+}
+
+/// A cluster that may not serve.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rejection {
+    /// Its name.
+    pub cluster: String,
+    /// `environment`, `data_class`, `needs`, or `down`.
+    pub reason: &'static str,
+}
+
+/// What speaks for and against a cluster, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// Its name.
+    pub cluster: String,
+    /// Round trip.
+    pub rtt_ms: f64,
+    /// Service time.
+    pub service_ms: f64,
+    /// Money as distance.
+    pub price_ms: f64,
+    /// Queue delay.
+    pub queue_ms: f64,
+    /// Share it accepts of what reaches it.
+    pub accept_ratio: f64,
+}
+
+/// Explains a request under a plan, and under signals where there are some.
+///
+/// # Errors
+/// [`Unrouted`] when no route takes it.
+pub fn explain(
+    plan: &Plan,
+    signals: Option<&Signals>,
+    asked: &Asked<'_>,
+) -> Result<Explanation, Unrouted> {
+    plan.routes.find(asked).map(|index| explain_route(plan, signals, index))
+}
+
+fn explain_route(plan: &Plan, signals: Option<&Signals>, index: RouteIndex) -> Explanation {
+    let route = plan.routes.route(index);
+    let mut explanation = Explanation {
+        route: route.name.clone(),
+        service: None,
+        data: Vec::new(),
+        environment: plan.environment.clone(),
+        permitted: Vec::new(),
+        rejected: Vec::new(),
+        scores: Vec::new(),
+        chosen: None,
+        answer: None,
+    };
+    let class_index = match &route.action {
+        Action::Forward(class) => *class,
+        Action::Split(parts) => match parts.iter().max_by_key(|(weight, _)| *weight) {
+            Some((_, class)) => *class,
+            None => return explanation,
+        },
+        Action::Redirect { to, status } => {
+            explanation.answer = Some(format!("{status} {to}"));
+            return explanation;
+        }
+        Action::Respond { status, .. } => {
+            explanation.answer = Some(status.to_string());
+            return explanation;
+        }
+    };
+    let class = &plan.classes[class_index];
+    let service = plan.service_of(class_index);
+    let name = |cluster: usize| plan.clusters[cluster].name.clone();
+    explanation.service = Some(service.name.clone());
+    explanation.data.clone_from(&class.data);
+    explanation.environment.clone_from(&service.environment);
+    let reject = |(cluster, reason): &(usize, Reason)| Rejection {
+        cluster: name(*cluster),
+        reason: reason.label(),
+    };
+    explanation.rejected = class.permitted.rejected.iter().map(reject).collect();
+    explanation.permitted = class.permitted.clusters.iter().map(|cluster| name(*cluster)).collect();
+    if class.permitted.clusters.is_empty() {
+        explanation.answer = Some("no_permitted_cluster".to_owned());
+        return explanation;
+    }
+    let Some(beliefs) = signals.and_then(|signals| signals.classes.get(class_index)) else {
+        return explanation;
+    };
+    explanation.permitted = beliefs.order.iter().map(|cluster| name(*cluster)).collect();
+    for (cluster, score) in beliefs.order.iter().zip(&beliefs.scores) {
+        let milliseconds = |seconds: f64| (seconds * 1e6).round() / 1e3;
+        explanation.scores.push(Score {
+            cluster: name(*cluster),
+            rtt_ms: milliseconds(score.rtt),
+            service_ms: milliseconds(score.service),
+            price_ms: milliseconds(score.price),
+            queue_ms: milliseconds(score.queue),
+            accept_ratio: score.accept,
+        });
+        if !score.live {
+            explanation.rejected.push(Rejection { cluster: name(*cluster), reason: "down" });
+        }
+    }
+    explanation.chosen = beliefs
+        .choices
+        .iter()
+        .max_by(|a, b| a.share.total_cmp(&b.share).then(b.slot.cmp(&a.slot)))
+        .map(|choice| name(choice.cluster));
+    if let Some(first) = beliefs.choices.first().filter(|first| first.share >= 0.5) {
+        explanation.chosen = Some(name(first.cluster));
+    }
+    if beliefs.choices.is_empty() {
+        explanation.answer = Some("no_healthy_cluster".to_owned());
+    }
+    explanation
+}

@@ -1,0 +1,98 @@
+//! How far a place is: the median of recent probes, quick to follow a shift of the path.
+//!
+//! Not the minimum, which would hide jitter that then reads as service time; not a mean, which one
+//! lost packet distorts. A median alone follows a rerouted path only after half its window, so
+//! three samples in a row well off it start the window anew.
+//!
+//! # Units
+//! Seconds as `f64`. Nothing reads a clock: the window is a number of samples, since probes are even.
+
+/// Samples kept: 10 s at the default interval of 500 ms.
+const WINDOW: usize = 21;
+/// So many samples in a row off the median by a quarter (and 1 ms) are a new path.
+const SHIFT: usize = 3;
+
+/// A window of recent samples.
+#[derive(Clone, Debug, Default)]
+pub struct Distance {
+    samples: Vec<f64>,
+}
+
+impl Distance {
+    /// Folds one sample in; what is not a finite, non-negative number is dropped.
+    pub fn observe(&mut self, seconds: f64) {
+        if !seconds.is_finite() || seconds < 0.0 {
+            return;
+        }
+        if self.samples.len() == WINDOW {
+            self.samples.remove(0);
+        }
+        self.samples.push(seconds);
+        self.restart_on_shift();
+    }
+
+    fn restart_on_shift(&mut self) {
+        let count = self.samples.len();
+        let Some(median) = self.median().filter(|_| count > 2 * SHIFT) else { return };
+        let recent = &self.samples[count - SHIFT..];
+        let margin = (median * 0.25).max(0.001);
+        let above = recent.iter().all(|sample| *sample > median + margin);
+        let below = recent.iter().all(|sample| *sample < median - margin);
+        if above || below {
+            self.samples.drain(..count - SHIFT);
+        }
+    }
+
+    /// The median, in seconds; `None` before the first sample.
+    #[must_use]
+    pub fn median(&self) -> Option<f64> {
+        self.quantile(2)
+    }
+
+    /// The lower quartile, in seconds: what remains when the slow half is queueing.
+    #[must_use]
+    pub fn lower_quartile(&self) -> Option<f64> {
+        self.quantile(4)
+    }
+
+    fn quantile(&self, divisor: usize) -> Option<f64> {
+        let mut sorted = self.samples.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted.get(sorted.len() / divisor).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_outlier_changes_nothing_and_a_shift_is_followed_in_three_probes() {
+        let mut distance = Distance::default();
+        for _ in 0..20 {
+            distance.observe(0.010);
+        }
+        distance.observe(3.0);
+        assert_eq!(distance.median(), Some(0.010));
+        for _ in 0..3 {
+            distance.observe(0.090);
+        }
+        assert_eq!(distance.median(), Some(0.090));
+        for _ in 0..20 {
+            distance.observe(0.090);
+        }
+        for _ in 0..3 {
+            distance.observe(0.010);
+        }
+        assert_eq!(distance.median(), Some(0.010));
+    }
+
+    #[test]
+    fn nonsense_is_dropped() {
+        let mut distance = Distance::default();
+        for sample in [f64::NAN, f64::INFINITY, -1.0] {
+            distance.observe(sample);
+        }
+        assert_eq!(distance.median(), None);
+    }
+}

@@ -1,0 +1,337 @@
+//! How long a queue is, inferred at the client's side: no report, no stated capacity.
+//!
+//! A response takes distance + service + queue. Distance is probed; service is learned while there
+//! is no queue; what remains is queue, less two standard errors so that noise is not taken for
+//! one. Three views of the same queue are combined by their maximum: the mean of recent responses,
+//! Little's law over the same span (it sees exchanges that have not come back), and the number in
+//! flight right now against what the completion rate explains.
+//!
+//! # Units
+//! Seconds as `f64`. Windows are exponential; `elapsed` is the span since the last fold.
+//!
+//! # Not here
+//! What to do about a queue (`spill`), and whether an endpoint is up (`health`).
+
+/// What workers saw of one class at one cluster since the last sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Exchanges for which this cluster was considered.
+    pub offered: f64,
+    /// Exchanges sent to it.
+    pub accepted: f64,
+    /// Responses whose head came.
+    pub completed: f64,
+    /// Exchanges that failed: 502, 503, 504, resets, connect failures, head timeouts.
+    pub failed: f64,
+    /// Sum of the times to the response head.
+    pub latency_sum: f64,
+    /// Sum of their squares.
+    pub latency_squares: f64,
+    /// Bytes of responses.
+    pub bytes: f64,
+    /// Exchanges waiting for their response head now.
+    pub waiting: f64,
+}
+
+/// What a fresh guess of a service time is, before anything was measured.
+pub const SERVICE_UNKNOWN: f64 = 0.020;
+/// Samples below which a mean is not believed.
+const ENOUGH: f64 = 15.0;
+/// Samples below which a service time is still a first impression, and corrected quickly.
+const FRESH: f64 = 300.0;
+/// The share of traffic beyond the nearest cluster that is noise rather than spill.
+const SPILL_NOISE: f64 = 0.02;
+
+/// The window of what is recent, in seconds.
+const RECENT: f64 = 0.3;
+
+/// Recent load of one class at one cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Track {
+    count: f64,
+    response_sum: f64,
+    waiting_area: f64,
+    accepted: f64,
+    long_count: f64,
+    long_sum: f64,
+    long_squares: f64,
+    good: f64,
+    judged: f64,
+    offered_recent: f64,
+    completed_recent: f64,
+    accepted_rate: f64,
+    completion_rate: f64,
+    waiting: f64,
+    bytes: f64,
+    queue: f64,
+    silent: f64,
+    /// Seconds since the first completed exchange after a silence.
+    age: f64,
+}
+
+fn decay(elapsed: f64, tau: f64) -> f64 {
+    (-elapsed / tau).exp()
+}
+
+impl Track {
+    /// Folds one sweep in. `distance` is the cluster's, in seconds; `open` is the share of what was
+    /// offered that dial and slow start let through, so that they are not taken for a lack of room.
+    pub fn fold(&mut self, tally: &Tally, distance: f64, open: f64, elapsed: f64) {
+        let tau = self.window();
+        let responses = tally.latency_sum - tally.completed * distance;
+        let keep = decay(elapsed, tau);
+        self.count = self.count * keep + tally.completed;
+        self.response_sum = self.response_sum * keep + responses;
+        self.waiting_area = self.waiting_area * keep + tally.waiting * elapsed;
+        self.accepted = self.accepted * keep + tally.accepted;
+        let keep = decay(elapsed, 10.0);
+        self.long_count = self.long_count * keep + tally.completed;
+        self.long_sum = self.long_sum * keep + tally.latency_sum;
+        self.long_squares = self.long_squares * keep + tally.latency_squares;
+        let keep = decay(elapsed, 1.0);
+        self.good = self.good * keep + tally.completed;
+        self.judged = self.judged * keep + tally.completed + tally.failed;
+        let news = (1.0 - keep) / elapsed.max(1e-9);
+        self.accepted_rate = self.accepted_rate * keep + tally.accepted * news;
+        self.completion_rate = self.completion_rate * keep + tally.completed * news;
+        let keep = decay(elapsed, RECENT);
+        self.offered_recent = self.offered_recent * keep + tally.offered * open;
+        self.completed_recent = self.completed_recent * keep + tally.completed;
+        if tally.completed > 0.0 {
+            self.bytes +=
+                (tally.bytes / tally.completed - self.bytes) * (1.0 - decay(elapsed, 5.0));
+        }
+        self.waiting = tally.waiting;
+        self.silent = if tally.completed > 0.0 { 0.0 } else { self.silent + elapsed };
+        if self.silent > 1.0 && tally.waiting < 1.0 {
+            self.start_anew();
+        } else if self.age > 0.0 || tally.completed > 0.0 {
+            self.age += elapsed;
+        }
+    }
+
+    /// Forgets rates after a silence, so that its emptiness is not taken for slowness.
+    fn start_anew(&mut self) {
+        self.age = 0.0;
+        self.completion_rate = 0.0;
+        self.offered_recent = 0.0;
+        self.completed_recent = 0.0;
+        self.waiting_area = 0.0;
+        self.accepted = 0.0;
+    }
+
+    /// The window of means: 60 samples, within half a second and three.
+    fn window(&self) -> f64 {
+        (60.0 / self.completion_rate.max(1.0)).clamp(0.5, 3.0)
+    }
+
+    /// Mean response time without distance; `None` below 15 samples.
+    #[must_use]
+    pub fn response(&self) -> Option<f64> {
+        (self.count >= ENOUGH).then(|| (self.response_sum / self.count).max(0.0))
+    }
+
+    /// Standard error of that mean, when a service takes `service`.
+    #[must_use]
+    pub fn error(&self, service: f64) -> f64 {
+        let deviation = if self.long_count < 2.0 * ENOUGH {
+            service
+        } else {
+            let mean = self.long_sum / self.long_count;
+            (self.long_squares / self.long_count - mean * mean).max(0.0).sqrt()
+        };
+        deviation / (2.0 * self.count.max(1.0)).sqrt()
+    }
+
+    /// The queue's delay as the last sweep shows it, unfiltered.
+    #[must_use]
+    pub fn queue_sample(&self, distance: f64, service: f64) -> f64 {
+        if self.count < 1.0 || (self.age < RECENT && self.waiting < 16.0) {
+            return 0.0;
+        }
+        let error = self.error(service);
+        let margin = if self.count < 10.0 || self.long_count < FRESH { 3.0 } else { 2.0 } * error;
+        let by_responses = self.response_sum / self.count - service - margin;
+        let unloaded = distance + service;
+        // Over what was sent where that is more than what came back: else a rising rate, whose
+        // first exchanges are still on their way, would read as a queue.
+        // Arrivals are as uneven as chance: their number has an error of its own.
+        let sent = self.count.max(self.accepted);
+        let uneven = 2.0 * unloaded / (2.0 * sent).sqrt();
+        let by_little = self.waiting_area / sent - unloaded - margin - uneven;
+        // A young window has not filled yet: its rate is what it holds, over what it spans.
+        let rate = self.completion_rate / (1.0 - decay(self.age, 1.0)).max(0.05);
+        let now = if self.waiting > 4.0 && rate > 1.0 {
+            (self.waiting - 3.0 * (rate * unloaded).sqrt()) / rate - unloaded
+        } else {
+            0.0
+        };
+        by_responses.max(by_little).max(now).min(self.queue_bound(unloaded)).clamp(0.0, 10.0)
+    }
+
+    /// The longest queue that what waits now can be, at the rate of late: means of a window still
+    /// speak of a queue that has drained meanwhile.
+    fn queue_bound(&self, unloaded: f64) -> f64 {
+        let recent_rate = self.completed_recent / RECENT;
+        (self.waiting + 2.0 * self.waiting.sqrt() + 1.0) / recent_rate.max(1e-3) - unloaded
+    }
+
+    /// Folds the queue of this sweep in: a 50 ms filter; silence is forgiven slowly.
+    pub fn update_queue(&mut self, distance: f64, service: f64, elapsed: f64) {
+        if self.silent > 0.0 && self.waiting < 1.0 {
+            self.queue *= decay(elapsed, (3.0 * self.queue).max(0.5));
+            return;
+        }
+        let sample = self.queue_sample(distance, service);
+        self.queue += (sample - self.queue) * (1.0 - decay(elapsed, 0.05));
+    }
+
+    /// The queue's delay now.
+    #[must_use]
+    pub fn queue(&self) -> f64 {
+        if self.queue < 1e-6 { 0.0 } else { self.queue }
+    }
+
+    /// Share of exchanges that did not fail; 1 before any.
+    #[must_use]
+    pub fn success(&self) -> f64 {
+        if self.judged < 1.0 { 1.0 } else { (self.good / self.judged).clamp(0.0, 1.0) }
+    }
+
+    /// The share of what is offered that it has been completing.
+    #[must_use]
+    pub fn completed_share(&self) -> Option<f64> {
+        (self.offered_recent > 5.0 && self.age > RECENT)
+            .then(|| (self.completed_recent + 0.5) / self.offered_recent)
+    }
+
+    /// Exchanges sent to it, a second.
+    #[must_use]
+    pub fn accepted_rate(&self) -> f64 {
+        self.accepted_rate
+    }
+
+    /// Mean bytes of a response.
+    #[must_use]
+    pub fn bytes(&self) -> f64 {
+        self.bytes
+    }
+}
+
+/// The service time of a class, learned where no queue hides it.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTime {
+    seconds: Option<f64>,
+    unspilled: f64,
+    samples: f64,
+}
+
+impl ServiceTime {
+    /// The estimate, or the guess of a stranger.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.seconds.unwrap_or(SERVICE_UNKNOWN)
+    }
+
+    /// Whether it was ever measured.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.seconds.is_some()
+    }
+
+    /// Folds in the tracks of a class, of which `first` is nearest. Spilled traffic is the control
+    /// group: a slower mix slows all clusters, a queue only one.
+    pub fn update(&mut self, tracks: &[Track], first: usize, elapsed: f64) {
+        let now = self.seconds();
+        let measured = |index: usize| {
+            let track = &tracks[index];
+            track.response().map(|response| (response, track.error(now)))
+        };
+        let rate = |index: usize| tracks[index].completion_rate;
+        let all: f64 = (0..tracks.len()).map(rate).sum();
+        let spilled = all - tracks.get(first).map_or(0.0, |track| track.completion_rate);
+        self.unspilled = if spilled > SPILL_NOISE * all { 0.0 } else { self.unspilled + elapsed };
+        self.samples += all * elapsed;
+        let Some(least) = (0..tracks.len())
+            .filter_map(measured)
+            .map(|(mean, error)| mean + error)
+            .reduce(f64::min)
+        else {
+            return;
+        };
+        let Some(seconds) = self.seconds else {
+            self.seconds = Some(least.max(1e-6));
+            return;
+        };
+        let control = (0..tracks.len())
+            .filter(|index| *index != first)
+            .filter_map(measured)
+            .map(|(mean, error)| mean - error)
+            .reduce(f64::min);
+        let (target, tau) = match (control, measured(first)) {
+            _ if least < seconds => (least, 0.5),
+            (Some(control), _) if control > seconds => (control, 0.3),
+            (_, Some((mean, error))) if self.samples < FRESH && mean - error > seconds => {
+                (mean - error, 1.0)
+            }
+            (None, Some((mean, error))) if self.unspilled > 2.0 && mean - error > seconds => {
+                (mean - error, 10.0)
+            }
+            _ => return,
+        };
+        self.seconds = Some((seconds + (target - seconds) * (1.0 - decay(elapsed, tau))).max(1e-6));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steady(rate: f64, latency: f64, waiting: f64) -> Tally {
+        let completed = rate * 0.05;
+        Tally {
+            offered: completed,
+            accepted: completed,
+            completed,
+            latency_sum: completed * latency,
+            latency_squares: completed * latency * latency,
+            waiting,
+            ..Tally::default()
+        }
+    }
+
+    #[test]
+    fn an_unloaded_place_shows_no_queue_and_a_queue_is_seen_within_half_a_second() {
+        let mut tracks = [Track::default()];
+        let mut service = ServiceTime::default();
+        for _ in 0..100 {
+            tracks[0].fold(&steady(200.0, 0.022, 4.4), 0.002, 1.0, 0.05);
+            service.update(&tracks, 0, 0.05);
+            tracks[0].update_queue(0.002, service.seconds(), 0.05);
+        }
+        assert!((service.seconds() - 0.020).abs() < 0.002, "{}", service.seconds());
+        assert_eq!(tracks[0].queue(), 0.0);
+        for _ in 0..10 {
+            tracks[0].fold(&steady(200.0, 0.122, 24.4), 0.002, 1.0, 0.05);
+            service.update(&tracks, 0, 0.05);
+            tracks[0].update_queue(0.002, service.seconds(), 0.05);
+        }
+        assert!(tracks[0].queue() > 0.02, "{}", tracks[0].queue());
+    }
+
+    #[test]
+    fn silence_is_forgiven() {
+        let mut track = Track { queue: 0.1, ..Track::default() };
+        for _ in 0..100 {
+            track.fold(&Tally::default(), 0.0, 1.0, 0.05);
+            track.update_queue(0.0, 0.02, 0.05);
+        }
+        assert!(track.queue() < 0.001);
+    }
+
+    #[test]
+    fn nothing_seen_is_no_failure() {
+        assert_eq!(Track::default().success(), 1.0);
+        assert_eq!(Track::default().queue_sample(0.0, 0.02), 0.0);
+    }
+}

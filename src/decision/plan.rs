@@ -1,0 +1,406 @@
+//! What the operator wants, compiled and immutable.
+//!
+//! Every name is resolved to an index, every inheritance rule is applied, every constraint is
+//! already folded into a class. Indices are valid only with the plan they came from; what must
+//! outlive a plan is keyed by name.
+
+use super::permit::Permitted;
+use super::price::Prices;
+use super::route::RouteTable;
+use super::units::hash;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Index of a cluster in [`Plan::clusters`].
+pub type ClusterIndex = usize;
+/// Index of a class in [`Plan::classes`].
+pub type ClassIndex = usize;
+
+/// The operator's wishes as the data plane reads them.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Name of the site this proxy stands in.
+    pub site: String,
+    /// Environment of this site.
+    pub environment: String,
+    /// Where connections are accepted.
+    pub listeners: Vec<Listener>,
+    /// The places that serve.
+    pub clusters: Vec<Cluster>,
+    /// What clients ask for.
+    pub services: Vec<Service>,
+    /// Service x permitted set.
+    pub classes: Vec<Class>,
+    /// From a request to a route.
+    pub routes: RouteTable,
+}
+
+/// A socket's address: IP and port, or a path.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Address {
+    /// IP address and port.
+    Ip(SocketAddr),
+    /// A unix-domain socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One address we accept on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it listens.
+    pub address: Address,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Peers whose word about their client is believed.
+    pub trusted: Vec<ipnet::IpNet>,
+    /// Deadlines.
+    pub timeouts: ListenerTimeouts,
+    /// Bounds.
+    pub limits: ListenerLimits,
+}
+
+impl Listener {
+    /// Whether this peer's `X-Forwarded-*` and the like are believed.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// What a listener speaks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Protocol {
+    /// HTTP/1, routed by request; unmatched requests go to the class, if there is one.
+    Http,
+    /// Bytes, placed once per connection.
+    Tcp {
+        /// The class that serves it.
+        class: ClassIndex,
+    },
+}
+
+/// Deadlines of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerTimeouts {
+    /// From accept to the first byte.
+    pub first_byte: Duration,
+    /// From the first byte of a head to its end.
+    pub head: Duration,
+    /// Between exchanges on a kept connection.
+    pub idle: Duration,
+    /// Without progress while writing.
+    pub write: Duration,
+    /// Without a byte of a request body, while we want one.
+    pub body_idle: Duration,
+    /// Without a byte of a response, or of a tunnel's.
+    pub stream_idle: Duration,
+    /// Without a byte either way of an L4 flow.
+    pub idle_l4: Duration,
+    /// Likewise once one side has closed.
+    pub half_close: Duration,
+}
+
+/// Bounds of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerLimits {
+    /// Connections at once, over all workers.
+    pub connections: usize,
+    /// Connections at once from one address; `None` is no such bound.
+    pub connections_per_client: Option<usize>,
+    /// Bytes of a request's head.
+    pub head: usize,
+    /// Bytes of a request's target.
+    pub uri: usize,
+    /// Fields of a request.
+    pub fields: usize,
+    /// Bytes of a request's body.
+    pub body: Option<u64>,
+    /// Least bytes a second of a request body over 10 s; 0 turns it off.
+    pub body_rate: u64,
+    /// Names with `_`.
+    pub underscores: Underscores,
+    /// `%2F` in a path is kept instead of refused.
+    pub keep_encoded_slash: bool,
+}
+
+/// What becomes of a field whose name has an underscore.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Underscores {
+    /// The request is refused.
+    Refuse,
+    /// The field is left out.
+    Drop,
+    /// The field is forwarded.
+    Allow,
+}
+
+/// Where a cluster stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// The operator's own data centre.
+    Idc,
+    /// A cloud region.
+    Cloud,
+}
+
+/// One place that serves: endpoints in one IDC or cloud region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// Its site's name; its own where it has none.
+    pub site: String,
+    /// IDC or cloud.
+    pub kind: Kind,
+    /// Only services of the same environment are served.
+    pub environment: String,
+    /// Data classes it may see.
+    pub accepts: Vec<String>,
+    /// Capabilities.
+    pub offers: Vec<String>,
+    /// Where its endpoints come from.
+    pub source: Source,
+    /// How it is probed.
+    pub probe: Probe,
+    /// Exchanges at once, over the whole process; a hard ceiling.
+    pub ceiling: Option<u32>,
+    /// Connections at once to this cluster, over the whole process.
+    pub connections_max: u32,
+    /// Exchanges that may wait for a connection at once, over the whole process.
+    pub pending_max: u32,
+    /// What `Host` the cluster sees.
+    pub host: HostPolicy,
+    /// Percent of what would choose it that it gets, by the file.
+    pub dial: u8,
+    /// How long a connection may take; `None` derives it from the round trip.
+    pub connect: Option<Duration>,
+    /// How long all attempts of one exchange to connect may take.
+    pub connect_total: Duration,
+    /// How long an idle connection is kept; `None` learns it.
+    pub pool_idle: Option<Duration>,
+    /// A returning endpoint's share grows over this span.
+    pub slow_start: Duration,
+    /// How it gets its traffic back.
+    pub failback: Failback,
+    /// What its traffic costs.
+    pub prices: Prices,
+}
+
+/// How a cluster gets its traffic back after it was down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Failback {
+    /// Only when an operator says so (`undrain`).
+    pub manual: bool,
+    /// How long it must be healthy first.
+    pub hold: Duration,
+}
+
+/// What `Host` a cluster sees.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HostPolicy {
+    /// The client's.
+    Preserve,
+    /// The endpoint's address.
+    Endpoint,
+    /// This name.
+    Name(String),
+}
+
+/// Where endpoints come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// Addresses, and host names that resolve like `dns`.
+    Static(Vec<EndpointSpec>),
+    /// A and AAAA records of this name.
+    Dns {
+        /// The name.
+        host: String,
+        /// The port of every endpoint.
+        port: u16,
+    },
+    /// SRV records of this name.
+    Srv {
+        /// The name.
+        name: String,
+    },
+    /// A watched YAML file with a list of endpoints.
+    File {
+        /// Its path.
+        path: PathBuf,
+    },
+}
+
+/// An endpoint as it is listed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EndpointSpec {
+    /// Where it is.
+    pub target: Target,
+    /// Its share relative to its siblings, 1-1000.
+    pub weight: u16,
+}
+
+/// What an endpoint is listed as.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// An address.
+    Address(Address),
+    /// A name to resolve, and the port.
+    Name(String, u16),
+}
+
+/// How a cluster is probed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// What is done.
+    pub kind: ProbeKind,
+    /// Span between two probes of one endpoint.
+    pub interval: Duration,
+    /// Longest a probe may take.
+    pub timeout: Duration,
+    /// Failures in a row that take an endpoint down.
+    pub fall: u32,
+    /// Successes in a row that bring it up again.
+    pub rise: u32,
+    /// Another port than the endpoint's.
+    pub port: Option<u16>,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProbeKind {
+    /// Nothing: endpoints are up until traffic says otherwise.
+    None,
+    /// Connects.
+    Tcp,
+    /// Asks for a path.
+    Http {
+        /// Path and query.
+        path: String,
+        /// `Host`; the endpoint's address when absent.
+        host: Option<String>,
+        /// Further fields.
+        headers: Vec<(String, String)>,
+        /// Status codes that are healthy.
+        status: Vec<std::ops::RangeInclusive<u16>>,
+    },
+}
+
+/// What clients ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its clusters, in the operator's order.
+    pub clusters: Vec<ClusterIndex>,
+    /// Data classes of what it carries.
+    pub data: Vec<String>,
+    /// Capabilities every serving cluster must offer.
+    pub needs: Vec<String>,
+    /// Its environment.
+    pub environment: String,
+    /// How a cluster is chosen.
+    pub strategy: Strategy,
+    /// How an endpoint is chosen.
+    pub endpoint_policy: EndpointPolicy,
+    /// What the `hash` policy hashes.
+    pub hash_key: HashKey,
+    /// To the response head.
+    pub timeout: Duration,
+    /// To the end of the response.
+    pub total_timeout: Option<Duration>,
+    /// To the response head, for one attempt.
+    pub per_try_timeout: Option<Duration>,
+    /// Retries.
+    pub retry: Retry,
+}
+
+/// How a cluster is chosen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Strategy {
+    /// Nearest first, spill by load.
+    Nearest,
+    /// Each in turn.
+    RoundRobin,
+    /// The one with the fewest exchanges in flight.
+    LeastRequest,
+    /// Spill by health only, as Envoy's priorities do.
+    Priority,
+    /// Fill each to 0.9 of its stated capacity, nearest first.
+    Waterfall,
+}
+
+/// How an endpoint is chosen inside a cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndpointPolicy {
+    /// The shorter expected wait of two.
+    LeastWait,
+    /// Each in turn, by weight.
+    RoundRobin,
+    /// The less busy of two.
+    RandomTwo,
+    /// The same key to the same endpoint.
+    Hash,
+}
+
+/// What the `hash` policy hashes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HashKey {
+    /// The client's address.
+    ClientIp,
+    /// A header's value.
+    Header(String),
+    /// A cookie's value.
+    Cookie(String),
+}
+
+/// A service's retries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retry {
+    /// Retries as a share of requests.
+    pub budget: f64,
+    /// Retries of one request, at most.
+    pub retries: u32,
+}
+
+/// A service and the clusters that may serve it: the unit in which load is estimated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Class {
+    /// Index of its service.
+    pub service: usize,
+    /// Data classes of its exchanges: the service's and the route's.
+    pub data: Vec<String>,
+    /// Who may serve it, and who may not and why.
+    pub permitted: Permitted,
+    /// Whether samples are connection times rather than response times.
+    pub l4: bool,
+    /// Stable across plans with the same service and permitted names.
+    pub id: u64,
+}
+
+impl Plan {
+    /// The identity of a class, for state that outlives a plan.
+    #[must_use]
+    pub fn class_id(service: &str, clusters: &[&str], l4: bool) -> u64 {
+        let text = format!("{service}\0{}\0{l4}", clusters.join("\0"));
+        hash(text.as_bytes())
+    }
+
+    /// The service of a class.
+    #[must_use]
+    pub fn service_of(&self, class: ClassIndex) -> &Service {
+        &self.services[self.classes[class].service]
+    }
+}

@@ -1,0 +1,30 @@
+//! Money as distance: what an exchange costs, in milliseconds.
+//!
+//! Two clusters can only be compared in one unit. `MS_PER_DOLLAR` says how much nearer a cluster must
+//! be to be worth a dollar a request; the operator states prices, never weights.
+
+/// What a cluster's traffic costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Prices {
+    /// Dollars for a GiB from the cluster to us.
+    pub per_gib: f64,
+    /// Dollars for a million requests.
+    pub per_million_requests: f64,
+}
+
+/// The floor of the exchange rate: one millisecond for a millionth of a dollar.
+pub const MS_PER_DOLLAR: f64 = 1e6;
+
+impl Prices {
+    /// Dollars for one exchange with so many response bytes.
+    #[must_use]
+    pub fn dollars(&self, bytes: f64) -> f64 {
+        self.per_gib * bytes / (1_u64 << 30) as f64 + self.per_million_requests / 1e6
+    }
+
+    /// The price of one exchange as a distance, in seconds.
+    #[must_use]
+    pub fn seconds(&self, bytes: f64) -> f64 {
+        self.dollars(bytes) * MS_PER_DOLLAR / 1e3
+    }
+}

@@ -1,0 +1,156 @@
+//! May we try again? A budget, not a count: retries must not multiply a failure.
+//!
+//! Three kinds (see the documentation of failures): (A) no byte was sent, so nothing can have
+//! happened, bounded by places and time alone; (B) the connection died before any byte of the
+//! response, for idempotent requests we still hold; (C) a gateway status, likewise. B and C draw on
+//! buckets that refill with the traffic they belong to.
+
+use super::units::Timestamp;
+
+/// Endpoints of one cluster that kind A may try.
+pub const ENDPOINTS_MAX: usize = 3;
+
+/// How an attempt failed, as far as a retry is concerned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Nothing was sent.
+    Unsent,
+    /// Sent, and the connection died before any byte of a response.
+    Died,
+    /// The cluster answered 502, 503 or 504.
+    GatewayStatus,
+}
+
+/// What is known of the request when it asks for another attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// RFC 9110 §9.2.2.
+    pub idempotent: bool,
+    /// Whether all that was sent can be sent again.
+    pub replayable: bool,
+    /// Retries of kinds B and C it already had.
+    pub retried: u32,
+    /// Retries a request of its service may have.
+    pub retries_max: u32,
+}
+
+/// The buckets of one service in one worker.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    share: f64,
+    died: f64,
+    status: f64,
+    rate: f64,
+    updated: Timestamp,
+}
+
+/// Least retries of kind B in 10 s, so that a quiet service survives an endpoint's death.
+const DIED_FLOOR: f64 = 100.0;
+/// Retries of kind C a second beside the share.
+const STATUS_PER_SECOND: f64 = 3.0;
+
+impl Budget {
+    /// A full budget: retries are at most `share` of requests. `workers` is how many share the floor.
+    #[must_use]
+    pub fn new(share: f64, workers: usize, now: Timestamp) -> Budget {
+        let workers = workers.max(1) as f64;
+        Budget { share, died: DIED_FLOOR / workers, status: 1.0, rate: 0.0, updated: now }
+    }
+
+    /// Notes a first attempt.
+    pub fn request(&mut self, now: Timestamp) {
+        self.refill(now);
+        self.rate += 0.1;
+        self.died += self.share;
+        self.status += self.share;
+        self.clamp();
+    }
+
+    fn refill(&mut self, now: Timestamp) {
+        let elapsed = now.secs_since(self.updated);
+        if elapsed < 0.001 {
+            return;
+        }
+        self.updated = now;
+        self.rate *= (-elapsed / 10.0).exp();
+        self.died += elapsed * DIED_FLOOR / 10.0;
+        self.status += elapsed * STATUS_PER_SECOND;
+        self.clamp();
+    }
+
+    fn clamp(&mut self) {
+        self.died = self.died.min((10.0 * self.share * self.rate).max(DIED_FLOOR));
+        self.status = self.status.min((self.share * self.rate).max(1.0));
+    }
+
+    /// Whether the request may be tried again; a granted retry is paid for.
+    pub fn grant(&mut self, kind: Kind, request: Request, now: Timestamp) -> bool {
+        if kind == Kind::Unsent {
+            return true;
+        }
+        let eligible =
+            request.idempotent && request.replayable && request.retried < request.retries_max;
+        if !eligible || self.share <= 0.0 {
+            return false;
+        }
+        self.refill(now);
+        let bucket = match kind {
+            Kind::Died | Kind::Unsent => &mut self.died,
+            Kind::GatewayStatus => &mut self.status,
+        };
+        let granted = *bucket >= 1.0;
+        if granted {
+            *bucket -= 1.0;
+        }
+        granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const REQUEST: Request =
+        Request { idempotent: true, replayable: true, retried: 0, retries_max: 1 };
+
+    #[test]
+    fn gateway_statuses_are_amplified_by_a_fifth_at_most() {
+        let mut now = Timestamp::START;
+        let mut budget = Budget::new(0.2, 1, now);
+        let (mut requests, mut retries) = (0, 0);
+        for _ in 0..20_000 {
+            now = now.plus(Duration::from_millis(1));
+            budget.request(now);
+            requests += 1;
+            retries += i32::from(budget.grant(Kind::GatewayStatus, REQUEST, now));
+        }
+        assert!(retries <= requests / 5 + 3 * 20 + 2, "{retries} of {requests}");
+        assert!(retries >= requests / 6, "{retries} of {requests}");
+    }
+
+    #[test]
+    fn a_quiet_service_survives_a_death_with_all_its_requests() {
+        let now = Timestamp::START;
+        let mut budget = Budget::new(0.2, 1, now);
+        for _ in 0..100 {
+            budget.request(now);
+            assert!(budget.grant(Kind::Died, REQUEST, now));
+        }
+    }
+
+    #[test]
+    fn what_may_have_acted_is_not_sent_again() {
+        let now = Timestamp::START;
+        let mut budget = Budget::new(0.2, 1, now);
+        for request in [
+            Request { idempotent: false, ..REQUEST },
+            Request { replayable: false, ..REQUEST },
+            Request { retried: 1, ..REQUEST },
+        ] {
+            assert!(!budget.grant(Kind::Died, request, now));
+            assert!(!budget.grant(Kind::GatewayStatus, request, now));
+            assert!(budget.grant(Kind::Unsent, request, now));
+        }
+    }
+}

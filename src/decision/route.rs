@@ -1,0 +1,361 @@
+//! From a request to a route: host, path, method, header, in the contract's order.
+//!
+//! Tables are keyed, not scanned: an exact host or path costs one ordered lookup, a prefix one per
+//! segment up to the deepest configured one, so ten thousand routes cost what ten do.
+
+use super::plan::ClassIndex;
+use regex::Regex;
+use std::collections::BTreeMap;
+
+/// Index of a route in its table.
+pub type RouteIndex = usize;
+
+/// One rule from a request to a service.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// How the API and the log name it.
+    pub name: String,
+    /// Hosts in lower case, `*.` in front of a wildcard; empty is any host.
+    pub hosts: Vec<String>,
+    /// Which paths.
+    pub path: PathMatch,
+    /// Which methods; empty is any.
+    pub methods: Vec<String>,
+    /// Fields that must be present with this value; names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Indices of listeners; empty is every one.
+    pub listeners: Vec<usize>,
+    /// What happens.
+    pub action: Action,
+    /// Edits of the request's head.
+    pub request_edits: Edits,
+    /// Edits of the response's head.
+    pub response_edits: Edits,
+    /// A prefix to strip from the path, and what replaces it.
+    pub strip_prefix: Option<String>,
+    /// Deadlines that differ from the service's.
+    pub timeout: Option<std::time::Duration>,
+}
+
+/// Which paths a route takes.
+#[derive(Clone, Debug)]
+pub enum PathMatch {
+    /// This one.
+    Exact(String),
+    /// This one and what is below it, by whole segments.
+    Prefix(String),
+    /// What matches from its beginning to its end.
+    Pattern(Regex),
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A class serves it.
+    Forward(ClassIndex),
+    /// Classes serve it in these proportions.
+    Split(Vec<(u32, ClassIndex)>),
+    /// The client is sent elsewhere.
+    Redirect {
+        /// `Location`; `{path}` and `{host}` stand for the request's.
+        to: String,
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+    },
+    /// A fixed answer.
+    Respond {
+        /// Its status.
+        status: u16,
+        /// Its body, as text.
+        body: String,
+    },
+}
+
+/// Edits of a head.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edits {
+    /// Names to remove, in lower case.
+    pub remove: Vec<String>,
+    /// Fields that replace all of their name.
+    pub set: Vec<(String, String)>,
+    /// Fields to append.
+    pub add: Vec<(String, String)>,
+}
+
+/// What is known of a request when it is routed.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Index of the listener it came in by.
+    pub listener: usize,
+    /// Its host, lower case, without port.
+    pub host: &'a str,
+    /// Its canonical path.
+    pub path: &'a str,
+    /// Its method.
+    pub method: &'a str,
+    /// Whether a field of this (lower-case) name has this value.
+    pub has_header: &'a dyn Fn(&str, &str) -> bool,
+}
+
+/// Why there is no route.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unrouted {
+    /// Nothing matches host and path.
+    NoRoute,
+    /// Something does, but for other methods.
+    Method,
+}
+
+/// All routes, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Route>,
+    hosts: BTreeMap<String, PathTable>,
+    wildcards: BTreeMap<String, PathTable>,
+    any_host: PathTable,
+    catch_alls: BTreeMap<usize, RouteIndex>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PathTable {
+    exact: BTreeMap<String, Vec<RouteIndex>>,
+    prefixes: BTreeMap<String, Vec<RouteIndex>>,
+    segments_max: usize,
+    patterns: Vec<(Regex, RouteIndex)>,
+}
+
+impl RouteTable {
+    /// Compiles routes in file order. `catch_alls` are the last route of each listener that has one.
+    #[must_use]
+    pub fn new(mut routes: Vec<Route>, catch_alls: Vec<(usize, Route)>) -> RouteTable {
+        let mut table = RouteTable::default();
+        for (index, route) in routes.iter().enumerate() {
+            if route.hosts.is_empty() {
+                table.any_host.insert(&route.path, index);
+            }
+            for host in &route.hosts {
+                let by_path = match host.strip_prefix("*.") {
+                    Some(suffix) => table.wildcards.entry(suffix.to_owned()).or_default(),
+                    None => table.hosts.entry(host.clone()).or_default(),
+                };
+                by_path.insert(&route.path, index);
+            }
+        }
+        for (listener, route) in catch_alls {
+            table.catch_alls.insert(listener, routes.len());
+            routes.push(route);
+        }
+        table.routes = routes;
+        table
+    }
+
+    /// The route that serves a request.
+    ///
+    /// # Errors
+    /// [`Unrouted`] when none does.
+    pub fn find(&self, asked: &Asked<'_>) -> Result<RouteIndex, Unrouted> {
+        let mut method_differs = false;
+        let exact = self.hosts.get(asked.host);
+        let tables =
+            exact.into_iter().chain(self.wildcard_tables(asked.host)).chain([&self.any_host]);
+        for table in tables {
+            if let Some(found) = self.find_by_path(table, asked, &mut method_differs) {
+                return Ok(found);
+            }
+        }
+        match self.catch_alls.get(&asked.listener) {
+            Some(index) => Ok(*index),
+            None if method_differs => Err(Unrouted::Method),
+            None => Err(Unrouted::NoRoute),
+        }
+    }
+
+    /// Wildcards that cover `host`, longest suffix first; each covers at least one label.
+    fn wildcard_tables<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a PathTable> {
+        let dots = host.match_indices('.').take(if self.wildcards.is_empty() { 0 } else { 127 });
+        dots.filter(|(at, _)| *at > 0).filter_map(|(at, _)| self.wildcards.get(&host[at + 1..]))
+    }
+
+    fn find_by_path(
+        &self,
+        table: &PathTable,
+        asked: &Asked<'_>,
+        method_differs: &mut bool,
+    ) -> Option<RouteIndex> {
+        let mut best = |candidates: &[RouteIndex]| self.best(candidates, asked, method_differs);
+        if let Some(found) = table.exact.get(asked.path).and_then(|found| best(found)) {
+            return Some(found);
+        }
+        for prefix in prefixes(asked.path, table.segments_max) {
+            if let Some(found) = table.prefixes.get(prefix).and_then(|found| best(found)) {
+                return Some(found);
+            }
+        }
+        let mut matching =
+            table.patterns.iter().filter(|(pattern, _)| pattern.is_match(asked.path));
+        matching.find_map(|(_, index)| best(&[*index]))
+    }
+
+    /// The most specific of routes that share host and path: a method before none, then more
+    /// headers, then the earlier in the file.
+    fn best(
+        &self,
+        candidates: &[RouteIndex],
+        asked: &Asked<'_>,
+        method_differs: &mut bool,
+    ) -> Option<RouteIndex> {
+        let mut best: Option<(bool, usize, RouteIndex)> = None;
+        for &index in candidates {
+            let route = &self.routes[index];
+            let listens = route.listeners.is_empty() || route.listeners.contains(&asked.listener);
+            let has = |(name, value): &(String, String)| (asked.has_header)(name, value);
+            if !listens || !route.headers.iter().all(has) {
+                continue;
+            }
+            if !route.methods.is_empty() && !route.methods.iter().any(|m| m == asked.method) {
+                *method_differs = true;
+                continue;
+            }
+            let rank = (!route.methods.is_empty(), route.headers.len());
+            if best.is_none_or(|(method, headers, _)| rank > (method, headers)) {
+                best = Some((rank.0, rank.1, index));
+            }
+        }
+        best.map(|(.., index)| index)
+    }
+
+    /// The route at `index`.
+    #[must_use]
+    pub fn route(&self, index: RouteIndex) -> &Route {
+        &self.routes[index]
+    }
+
+    /// All routes: the file's, then the listeners' last ones.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+}
+
+impl PathTable {
+    fn insert(&mut self, path: &PathMatch, index: RouteIndex) {
+        match path {
+            PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default().push(index),
+            PathMatch::Prefix(prefix) => {
+                let key = prefix.trim_end_matches('/');
+                self.segments_max = self.segments_max.max(key.matches('/').count());
+                self.prefixes.entry(key.to_owned()).or_default().push(index);
+            }
+            PathMatch::Pattern(pattern) => self.patterns.push((pattern.clone(), index)),
+        }
+    }
+}
+
+/// `/a/b/c` → `/a/b/c`, `/a/b`, `/a`, and the root as the empty text; none deeper than `deepest`.
+fn prefixes(path: &str, deepest: usize) -> impl Iterator<Item = &str> {
+    let cut = path.match_indices('/').nth(deepest).map_or(path.len(), |(at, _)| at);
+    let first = path[..cut].trim_end_matches('/');
+    std::iter::successors(Some(first), |prefix| {
+        prefix.rfind('/').map(|slash| prefix[..slash].trim_end_matches('/'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(name: &str, hosts: &[&str], path: PathMatch) -> Route {
+        Route {
+            name: name.to_owned(),
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            path,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            listeners: Vec::new(),
+            action: Action::Forward(0),
+            request_edits: Edits::default(),
+            response_edits: Edits::default(),
+            strip_prefix: None,
+            timeout: None,
+        }
+    }
+
+    fn prefix(path: &str) -> PathMatch {
+        PathMatch::Prefix(path.to_owned())
+    }
+
+    fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> String {
+        let has_header =
+            |name: &str, value: &str| (name, value) == ("x-canary", "1") && path == "/h";
+        let asked = Asked { listener: 0, host, path, method, has_header: &has_header };
+        match table.find(&asked) {
+            Ok(index) => table.route(index).name.clone(),
+            Err(unrouted) => format!("{unrouted:?}"),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_wins_whatever_the_file_order() {
+        let posts = Route { methods: vec!["POST".into()], ..route("posts", &[], prefix("/p")) };
+        let canary = Route {
+            headers: vec![("x-canary".into(), "1".into())],
+            ..route("canary", &[], prefix("/h"))
+        };
+        let table = RouteTable::new(
+            vec![
+                route("any", &[], prefix("/any")),
+                route(
+                    "pattern",
+                    &["a.example"],
+                    PathMatch::Pattern(Regex::new("^/re.*$").unwrap()),
+                ),
+                route("root", &["a.example"], prefix("/")),
+                route("shop", &["a.example"], prefix("/shop/")),
+                route("deep", &["a.example"], prefix("/shop/deep")),
+                route("exact", &["a.example"], PathMatch::Exact("/shop/deep".into())),
+                route("wild", &["*.example"], prefix("/")),
+                route("wilder", &["*.b.example"], prefix("/")),
+                route("plain-h", &[], prefix("/h")),
+                canary,
+                posts,
+            ],
+            vec![],
+        );
+        for (method, host, path, expected) in [
+            ("GET", "a.example", "/shop/deep", "exact"),
+            ("GET", "a.example", "/shop/deep/", "deep"),
+            ("GET", "a.example", "/shop/deeper", "shop"),
+            ("GET", "a.example", "/shop", "shop"),
+            ("GET", "a.example", "/shopping", "root"),
+            ("GET", "a.example", "/re1", "root"),
+            ("GET", "x.b.example", "/", "wilder"),
+            ("GET", "b.example", "/", "wild"),
+            ("GET", "x.y.b.example", "/", "wilder"),
+            ("GET", "example", "/any/thing", "any"),
+            ("GET", "example", "/else", "NoRoute"),
+            ("GET", "example", "/p", "Method"),
+            ("POST", "example", "/p", "posts"),
+            ("GET", "example", "/h", "canary"),
+        ] {
+            assert_eq!(find(&table, method, host, path), expected, "{method} {host}{path}");
+        }
+    }
+
+    #[test]
+    fn the_listeners_own_route_is_the_last_even_after_a_pattern() {
+        let pattern = PathMatch::Pattern(Regex::new("^/re$").unwrap());
+        let table = RouteTable::new(
+            vec![route("pattern", &[], pattern)],
+            vec![(0, route("last", &[], prefix("/")))],
+        );
+        assert_eq!(find(&table, "GET", "x", "/re"), "pattern");
+        assert_eq!(find(&table, "GET", "x", "/other"), "last");
+    }
+
+    #[test]
+    fn a_path_of_thousands_of_segments_is_cut_to_the_deepest_route() {
+        assert_eq!(prefixes(&"/a".repeat(4_000), 2).count(), 3);
+        assert_eq!(prefixes("/a/b/c", 9).collect::<Vec<_>>(), ["/a/b/c", "/a/b", "/a", ""]);
+        assert_eq!(prefixes("/", 0).collect::<Vec<_>>(), [""]);
+    }
+}

@@ -1,0 +1,171 @@
+//! What we believe of each cluster, endpoint and class at one moment. Immutable once published.
+
+use super::plan::{Address, ClusterIndex};
+use super::units::Timestamp;
+use std::sync::Arc;
+
+/// All beliefs of one moment, parallel to the plan's clusters and classes.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// When they were formed.
+    pub at: Timestamp,
+    /// One for each cluster of the plan.
+    pub clusters: Vec<Arc<ClusterSignals>>,
+    /// One for each class of the plan.
+    pub classes: Vec<ClassSignals>,
+}
+
+/// The state of a cluster, as the API names it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// All endpoints are usable.
+    Up,
+    /// Some endpoints are down, or exchanges fail.
+    Degraded,
+    /// Nothing is usable.
+    Down,
+    /// Its dial is at 0.
+    Draining,
+}
+
+impl State {
+    /// The word the API uses.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Degraded => "degraded",
+            State::Down => "down",
+            State::Draining => "draining",
+        }
+    }
+}
+
+/// What we believe of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSignals {
+    /// Its state.
+    pub state: State,
+    /// Why it is not up: a cause's label, `no_endpoints`, `dial`, or nothing.
+    pub cause: &'static str,
+    /// Effective dial in percent.
+    pub dial: u8,
+    /// Round trip in seconds, when measured.
+    pub rtt: Option<f64>,
+    /// Distance in seconds: the round trip and what lies beyond a middlebox that answers for it.
+    pub distance: f64,
+    /// Service time in seconds.
+    pub service: f64,
+    /// Queue delay in seconds.
+    pub queue: f64,
+    /// Exchanges a second.
+    pub requests_per_s: f64,
+    /// Share of exchanges that did not fail.
+    pub success: f64,
+    /// Part of all exchanges of this proxy.
+    pub share: f64,
+    /// Dollars an hour.
+    pub usd_per_hour: f64,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointSignals>,
+    /// Indices of those that may be used; if none was ever probed, all.
+    pub usable: Vec<usize>,
+}
+
+/// What we believe of an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointSignals {
+    /// Identity for the life of the process: one per cluster name and address.
+    pub id: u32,
+    /// Where it is.
+    pub address: Address,
+    /// Listed weight times slow start, 0.1 at least.
+    pub weight: f64,
+    /// Whether it may be used.
+    pub up: bool,
+    /// Round trip in seconds, when measured.
+    pub rtt: Option<f64>,
+    /// Peak-biased mean of response times in seconds.
+    pub latency: f64,
+    /// What last went wrong.
+    pub last_error: Option<&'static str>,
+}
+
+/// What we believe of a class: whom to try, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClassSignals {
+    /// Live permitted clusters, nearest first.
+    pub choices: Vec<Choice>,
+    /// All permitted clusters, nearest first: those that are down too.
+    pub order: Vec<ClusterIndex>,
+    /// Scores for explaining, parallel to `order`.
+    pub scores: Vec<Score>,
+    /// Exchanges a second.
+    pub demand_rps: f64,
+    /// Share of exchanges that went beyond the nearest live cluster because of load.
+    pub spill: f64,
+    /// Share of this class's exchanges by cluster, parallel to `order`.
+    pub shares: Vec<f64>,
+}
+
+/// The score of a cluster. Seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Round trip.
+    pub rtt: f64,
+    /// Service time.
+    pub service: f64,
+    /// Money as distance.
+    pub price: f64,
+    /// Queue delay.
+    pub queue: f64,
+    /// Share it accepts of what reaches it.
+    pub accept: f64,
+    /// Whether it is live.
+    pub live: bool,
+}
+
+/// One live candidate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// Which cluster.
+    pub cluster: ClusterIndex,
+    /// Its place in the class's permitted list.
+    pub slot: usize,
+    /// Share it accepts of what reaches it.
+    pub share: f64,
+    /// Why an exchange that gets here gets here.
+    pub why: Why,
+}
+
+/// Why a cluster was chosen.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Why {
+    /// It is the nearest.
+    Nearest,
+    /// Nearer ones are loaded.
+    Spill,
+    /// Nearer ones are down.
+    Failover,
+    /// Nearer ones are dialled down.
+    Dial,
+    /// It is the only permitted one.
+    Only,
+}
+
+impl Why {
+    /// All of them, for metrics.
+    pub const ALL: [Why; 5] = [Why::Nearest, Why::Spill, Why::Failover, Why::Dial, Why::Only];
+
+    /// The word the API, log, metrics and headers use.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Why::Nearest => "nearest",
+            Why::Spill => "spill",
+            Why::Failover => "failover",
+            Why::Dial => "dial",
+            Why::Only => "only",
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The choice of a cluster: nearest first, and beyond it only as much as its queue demands.
+//!
+//! Priced proportional spill: each cluster may hold a queue `q*`, derived from how much farther the
+//! next one is; as its queue grows past a part of that, the share it accepts falls along a ramp. The
+//! share is applied by error diffusion instead of dice, so that a tenth means every tenth exchange.
+//! A fixed threshold would be right only at the load it was tuned for, and an argmin on stale news
+//! herds (Mitzenmacher, TPDS 2000).
+//!
+//! [`accept`] runs at each sweep; [`pick`] runs for each exchange and only adds and compares.
+//!
+//! # Invariants
+//! * A cluster that is not among the choices is never picked: constraints come before this page.
+//! * A share falls as its queue grows, and stays within `P_MIN..=1` before dial and slow start.
+
+use super::plan::ClusterIndex;
+use super::signal::{Choice, Why};
+
+/// How much of a cluster's advantage may be spent on waiting there.
+pub const KAPPA: f64 = 0.15;
+/// The ramp begins at this part of `q*` ...
+const RAMP_START: f64 = 0.3;
+/// ... and ends this many `q*` later.
+const RAMP_SPAN: f64 = 1.7;
+/// The least share of a live cluster: without it, one that recovers would never be seen to.
+pub const P_MIN: f64 = 0.02;
+/// How far feed-forward may pull the ramp down at once.
+const FEED_FORWARD_FLOOR: f64 = 0.8;
+
+/// What is known of one candidate at a sweep. Seconds, unless it says share.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Candidate {
+    /// Distance, service time, price and penalties.
+    pub base: f64,
+    /// Queue delay now.
+    pub queue: f64,
+    /// Service time.
+    pub service: f64,
+    /// Distance.
+    pub distance: f64,
+    /// Share of what it was offered that it completed lately.
+    pub completed_share: Option<f64>,
+}
+
+/// The queue worth accepting at candidate `at`, in seconds.
+#[must_use]
+pub fn tolerable_queue(candidates: &[Candidate], at: usize) -> f64 {
+    let here = candidates[at];
+    let alternative = candidates
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != at)
+        .map(|(_, other)| other.base + other.queue / KAPPA)
+        .fold(f64::INFINITY, f64::min);
+    (KAPPA * (alternative - here.base)).clamp((0.05 * here.service).min(1.0), 1.0)
+}
+
+/// The share candidate `at` accepts of what reaches it.
+#[must_use]
+pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
+    if candidates.len() == 1 {
+        return 1.0;
+    }
+    let here = candidates[at];
+    let tolerable = tolerable_queue(candidates, at);
+    let ramp =
+        (1.0 - (here.queue - RAMP_START * tolerable) / (RAMP_SPAN * tolerable)).clamp(0.0, 1.0);
+    let feed_forward = match here.completed_share.filter(|_| here.queue > 0.0) {
+        Some(share) => {
+            let urgency = 1.0 + (tolerable - here.queue) / (0.1 + here.distance);
+            (share * urgency).clamp(0.0, 1.0)
+        }
+        None => 1.0,
+    };
+    let floor = if here.queue > 0.0 { FEED_FORWARD_FLOOR * feed_forward } else { 0.0 };
+    ramp.clamp(floor.min(feed_forward), feed_forward).clamp(P_MIN, 1.0)
+}
+
+/// The credit each worker keeps for each candidate of a class.
+#[derive(Clone, Debug)]
+pub struct Credits(Vec<f64>);
+
+impl Credits {
+    /// Credits for `count` candidates, scattered by `seed` so that workers do not move in step.
+    #[must_use]
+    pub fn seeded(count: usize, seed: u64) -> Credits {
+        let scatter = |slot| (super::units::mix(seed ^ slot) >> 11) as f64 / (1_u64 << 53) as f64;
+        Credits((0..count as u64).map(scatter).collect())
+    }
+}
+
+/// A picked cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Picked {
+    /// Which cluster.
+    pub cluster: ClusterIndex,
+    /// Its place among the permitted clusters of its class.
+    pub slot: usize,
+    /// Why this one.
+    pub why: Why,
+}
+
+/// Picks a cluster for one exchange. `choices` are live and in order; `has_room` says whether one is
+/// under its ceiling and not excluded by earlier attempts. `None`: all are full.
+pub fn pick(
+    choices: &[Choice],
+    credits: &mut Credits,
+    has_room: impl Fn(ClusterIndex) -> bool,
+    mut offered: impl FnMut(usize),
+) -> Option<Picked> {
+    let mut fallback: Option<(&Choice, f64)> = None;
+    for choice in choices {
+        if !has_room(choice.cluster) {
+            continue;
+        }
+        offered(choice.slot);
+        let Some(credit) = credits.0.get_mut(choice.slot) else { continue };
+        *credit = (*credit + choice.share).min(2.0);
+        if *credit >= 1.0 || choice.share >= 1.0 {
+            *credit = (*credit - 1.0).max(0.0);
+            return Some(Picked { cluster: choice.cluster, slot: choice.slot, why: choice.why });
+        }
+        if fallback.is_none_or(|(_, most)| *credit > most) {
+            fallback = Some((choice, *credit));
+        }
+    }
+    // All are hot: the one owed most, not the least bad, which would herd.
+    let (choice, _) = fallback?;
+    if let Some(credit) = credits.0.get_mut(choice.slot) {
+        *credit = (*credit - 1.0).max(-2.0);
+    }
+    Some(Picked { cluster: choice.cluster, slot: choice.slot, why: choice.why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::units::Dice;
+
+    fn candidate(base: f64, queue: f64) -> Candidate {
+        Candidate { base, queue, service: 0.020, distance: base - 0.020, completed_share: None }
+    }
+
+    #[test]
+    fn without_a_queue_the_nearest_takes_all() {
+        assert_eq!(accept(&[candidate(0.021, 0.0), candidate(0.050, 0.0)], 0), 1.0);
+    }
+
+    #[test]
+    fn the_share_falls_as_the_queue_grows_and_never_leaves_its_bounds() {
+        let mut dice = Dice::seeded(5);
+        for _ in 0..2_000 {
+            let others = [candidate(dice.unit(), dice.unit()), candidate(dice.unit(), 0.0)];
+            let (base, completed) = (dice.unit(), dice.unit());
+            let mut before = 1.0;
+            for step in 0..50 {
+                let mut here = candidate(base, f64::from(step) * 0.02);
+                here.completed_share = (step > 0).then_some(completed);
+                let share = accept(&[here, others[0], others[1]], 0);
+                assert!(share <= before + 1e-12 && (P_MIN..=1.0).contains(&share), "{share}");
+                before = share;
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_of_a_tenth_is_every_tenth() {
+        let choice = |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest };
+        let choices = [choice(0, 0.1), choice(1, 1.0)];
+        let mut credits = Credits::seeded(2, 9);
+        let picks: Vec<usize> = (0..1_000)
+            .filter_map(|_| pick(&choices, &mut credits, |_| true, |_| {}))
+            .map(|picked| picked.slot)
+            .collect();
+        for window in picks.windows(100) {
+            let first = window.iter().filter(|slot| **slot == 0).count();
+            assert!((9..=11).contains(&first), "{first}");
+        }
+    }
+
+    #[test]
+    fn when_all_are_hot_the_exchange_still_goes_somewhere_and_nobody_starves() {
+        let choice = |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest };
+        let choices = [choice(0, 0.02), choice(1, 0.04)];
+        let mut credits = Credits::seeded(2, 1);
+        let mut counts = [0; 2];
+        for _ in 0..600 {
+            counts[pick(&choices, &mut credits, |_| true, |_| {}).unwrap().slot] += 1;
+        }
+        assert!(counts[0] > 100 && counts[1] > 100, "{counts:?}");
+        assert!(pick(&choices, &mut credits, |_| false, |_| {}).is_none());
+    }
+}

@@ -1,0 +1,108 @@
+//! Which byte may stand where (RFC 9110 §5.6.2, RFC 9112, RFC 3986), as tables.
+
+const fn table(allowed: &[u8], visible: bool, high: bool) -> [bool; 256] {
+    let mut set = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let alphanumeric = (byte as u8).is_ascii_alphanumeric();
+        set[byte] =
+            alphanumeric || (visible && byte > 0x20 && byte < 0x7f) || (high && byte > 0x7f);
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < allowed.len() {
+        set[allowed[index] as usize] = true;
+        index += 1;
+    }
+    set
+}
+
+/// `tchar`: field names, methods, transfer codings.
+pub static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", false, false);
+/// Field values: visible ASCII, space, tab and `obs-text`; no other control byte.
+pub static VALUE: [bool; 256] = table(b" \t", true, true);
+/// `pchar` without percent-encoding, and `/`: what a path may hold as it is.
+pub static PATH: [bool; 256] = table(b"-._~!$&'()*+,;=:@/", false, false);
+/// What a query may hold as it is: a path's bytes and `?`.
+pub static QUERY: [bool; 256] = table(b"-._~!$&'()*+,;=:@/?", false, false);
+/// A registered name or an address outside brackets.
+pub static HOST: [bool; 256] = table(b"-._~!$&'()*+,;=", false, false);
+
+/// Whether every byte of `text` is in `set`.
+#[must_use]
+pub fn all(text: &[u8], set: &[bool; 256]) -> bool {
+    text.iter().all(|byte| set[*byte as usize])
+}
+
+/// Whether `text` is a non-empty token.
+#[must_use]
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && all(text, &TOKEN)
+}
+
+/// `text` without optional white space at its ends (RFC 9110 §5.6.3: space and tab only).
+#[must_use]
+pub fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// The elements of a comma-separated list, trimmed, empty ones left out (RFC 9110 §5.6.1).
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
+}
+
+/// The value of a hexadecimal digit.
+#[must_use]
+pub fn hex(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Decimal digits only, no sign, no space, no overflow (RFC 9110 §8.6).
+#[must_use]
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |sum, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_follow_the_grammar() {
+        for byte in 0..=255_u8 {
+            let at = byte as usize;
+            let visible = (0x21..0x7f).contains(&byte);
+            let delimiter = b"\"(),/:;<=>?@[\\]{}".contains(&byte);
+            assert_eq!(TOKEN[at], visible && !delimiter, "{byte:#x}");
+            assert_eq!(VALUE[at], visible || byte >= 0x80 || byte == b' ' || byte == b'\t');
+            let excluded = b"\"#%<>?[\\]^`{|}".contains(&byte);
+            assert_eq!(PATH[at], visible && !excluded, "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn decimals_are_digits_and_nothing_else() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        for bad in ["", "+1", "-1", " 1", "1 ", "0x1", "1,1", "18446744073709551616", "1_0"] {
+            assert_eq!(decimal(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+}

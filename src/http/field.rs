@@ -1,0 +1,312 @@
+//! Fields of a head or a trailer section: strict lines, and the names a proxy must know.
+
+use super::chars::{self, TOKEN, VALUE};
+use super::{Limits, Underscores, Violation};
+
+/// A stretch of a head's bytes. Heads are under 64 KiB, so two bytes an end suffice.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Span {
+    /// First byte.
+    pub start: u16,
+    /// One past the last byte.
+    pub end: u16,
+}
+
+impl Span {
+    /// The span `start..end`. Callers stay within `Limits::head_bytes`, which is at most 65,535.
+    #[must_use]
+    pub fn new(start: usize, end: usize) -> Span {
+        debug_assert!(start <= end && end <= usize::from(u16::MAX), "{start}..{end}");
+        Span { start: start as u16, end: end as u16 }
+    }
+
+    /// The bytes it names in `bytes`.
+    #[must_use]
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
+    }
+}
+
+/// One field line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Field {
+    /// The name, in the case it came in.
+    pub name: Span,
+    /// The value, trimmed.
+    pub value: Span,
+    /// What the name means to a proxy.
+    pub role: Role,
+}
+
+/// What a field means to a proxy. Everything it need not know is [`Role::Plain`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Forwarded as it is.
+    Plain,
+    /// `Host`
+    Host,
+    /// `Content-Length`
+    ContentLength,
+    /// `Transfer-Encoding`
+    TransferEncoding,
+    /// `Connection`
+    Connection,
+    /// `Upgrade`
+    Upgrade,
+    /// `Expect`
+    Expect,
+    /// `TE`: forwarded only as `trailers`.
+    Te,
+    /// `Trailer`
+    Trailer,
+    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `HTTP2-Settings` and whatever
+    /// `Connection` nominates: for one hop only (RFC 9110 §7.6.1).
+    HopByHop,
+    /// `X-Forwarded-For`
+    ForwardedFor,
+    /// `X-Forwarded-Proto`
+    ForwardedProto,
+    /// `X-Forwarded-Host`
+    ForwardedHost,
+    /// `Forwarded`, `X-Real-IP` and other words about the client: believed of trusted peers only.
+    ForwardedOther,
+    /// `X-Request-Id`
+    RequestId,
+    /// `traceparent`
+    TraceParent,
+    /// `tracestate`
+    TraceState,
+    /// `Authorization`, `Cookie`, `Via`: no `Connection` field can nominate them away.
+    Protected,
+    /// `User-Agent`, for the access log.
+    UserAgent,
+    /// `tidegate-*` and `endpoint-load-metrics`: between edges only.
+    Tidegate,
+    /// `Content-Type`, which tells gRPC.
+    ContentType,
+    /// `Date`
+    Date,
+}
+
+impl Role {
+    /// The role of a field name.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Role {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => Role::Te,
+            3 if is("via") => Role::Protected,
+            4 if is("host") => Role::Host,
+            4 if is("date") => Role::Date,
+            6 if is("expect") => Role::Expect,
+            6 if is("cookie") => Role::Protected,
+            7 if is("upgrade") => Role::Upgrade,
+            7 if is("trailer") => Role::Trailer,
+            9 if is("forwarded") || is("x-real-ip") => Role::ForwardedOther,
+            10 if is("connection") => Role::Connection,
+            10 if is("keep-alive") => Role::HopByHop,
+            10 if is("user-agent") => Role::UserAgent,
+            10 if is("tracestate") => Role::TraceState,
+            11 if is("traceparent") => Role::TraceParent,
+            12 if is("x-request-id") => Role::RequestId,
+            12 if is("content-type") => Role::ContentType,
+            13 if is("authorization") => Role::Protected,
+            14 if is("content-length") => Role::ContentLength,
+            14 if is("http2-settings") => Role::HopByHop,
+            15 if is("x-forwarded-for") => Role::ForwardedFor,
+            16 if is("proxy-connection") => Role::HopByHop,
+            16 if is("x-forwarded-host") => Role::ForwardedHost,
+            16 if is("x-forwarded-port") => Role::ForwardedOther,
+            17 if is("x-forwarded-proto") => Role::ForwardedProto,
+            17 if is("transfer-encoding") => Role::TransferEncoding,
+            18 if is("proxy-authenticate") => Role::HopByHop,
+            19 if is("proxy-authorization") => Role::HopByHop,
+            21 if is("endpoint-load-metrics") => Role::Tidegate,
+            _ if starts_with(name, b"tidegate-") => Role::Tidegate,
+            _ if starts_with(name, b"x-forwarded-") => Role::ForwardedOther,
+            _ => Role::Plain,
+        }
+    }
+
+    /// Whether `Connection` may nominate the field away. What frames, routes, authenticates or
+    /// traces a request may not be removed by its sender's say.
+    #[must_use]
+    pub fn may_be_nominated(self) -> bool {
+        matches!(
+            self,
+            Role::Plain
+                | Role::UserAgent
+                | Role::Te
+                | Role::Trailer
+                | Role::HopByHop
+                | Role::Date
+                | Role::ContentType
+                | Role::RequestId
+        )
+    }
+}
+
+fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
+    name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix)
+}
+
+/// Reads the field lines in `bytes[at..]`, which end with an empty line, into `fields`.
+///
+/// # Errors
+/// [`Violation`] for the first line that is not `token ":" OWS value OWS CRLF` (RFC 9112 §5): no
+/// folding, no space before the colon, no control bytes.
+pub fn read_block(
+    bytes: &[u8],
+    mut at: usize,
+    limits: &Limits,
+    fields: &mut Vec<Field>,
+) -> Result<(), Violation> {
+    loop {
+        let rest = &bytes[at..];
+        if rest.starts_with(b"\r\n") {
+            return if rest.len() == 2 { Ok(()) } else { Err(MISPLACED_END) };
+        }
+        let name_len = rest.iter().position(|byte| !TOKEN[*byte as usize]).unwrap_or(rest.len());
+        match rest.get(name_len) {
+            Some(b':') if name_len > 0 => {}
+            Some(b' ' | b'\t') if name_len == 0 => {
+                return Err(Violation::Malformed("a folded or blank field line"));
+            }
+            Some(b' ' | b'\t') => return Err(Violation::Malformed("space before a colon")),
+            _ => return Err(Violation::Malformed("an invalid field name")),
+        }
+        let value_start = at + name_len + 1;
+        let value = &bytes[value_start..];
+        let value_len = value.iter().position(|byte| !VALUE[*byte as usize]).unwrap_or(value.len());
+        if !value[value_len..].starts_with(b"\r\n") {
+            return Err(Violation::Malformed("a control byte in a field value"));
+        }
+        let field = field(bytes, at, name_len, value_start + value_len);
+        at = value_start + value_len + 2;
+        if memchr::memchr(b'_', field.name.of(bytes)).is_some() {
+            match limits.underscores {
+                Underscores::Refuse => return Err(Violation::Malformed("_ in a field name")),
+                Underscores::Drop => continue,
+                Underscores::Allow => {}
+            }
+        }
+        if fields.len() >= limits.fields {
+            return Err(Violation::HeadTooLarge);
+        }
+        fields.push(field);
+    }
+}
+
+const MISPLACED_END: Violation = Violation::Malformed("an empty line inside a head");
+
+fn field(bytes: &[u8], at: usize, name_len: usize, line_end: usize) -> Field {
+    let name = &bytes[at..at + name_len];
+    let (mut start, mut end) = (at + name_len + 1, line_end);
+    while start < end && matches!(bytes[start], b' ' | b'\t') {
+        start += 1;
+    }
+    while end > start && matches!(bytes[end - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    Field { name: Span::new(at, at + name_len), value: Span::new(start, end), role: Role::of(name) }
+}
+
+/// What the `Connection` fields say (RFC 9110 §7.6.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionOptions {
+    /// `close`
+    pub close: bool,
+    /// `keep-alive`
+    pub keep_alive: bool,
+    /// `upgrade`
+    pub upgrade: bool,
+    others: bool,
+}
+
+/// Reads `Connection` and marks what it nominates as hop-by-hop.
+///
+/// # Errors
+/// [`Violation`] when an option is not a token.
+pub fn connection_options(
+    bytes: &[u8],
+    fields: &mut [Field],
+) -> Result<ConnectionOptions, Violation> {
+    let mut options = ConnectionOptions::default();
+    for field in fields.iter().filter(|field| field.role == Role::Connection) {
+        for option in chars::list(field.value.of(bytes)) {
+            if !chars::is_token(option) {
+                return Err(Violation::Malformed("an invalid Connection option"));
+            }
+            match () {
+                () if option.eq_ignore_ascii_case(b"close") => options.close = true,
+                () if option.eq_ignore_ascii_case(b"keep-alive") => options.keep_alive = true,
+                () if option.eq_ignore_ascii_case(b"upgrade") => options.upgrade = true,
+                () => options.others = true,
+            }
+        }
+    }
+    if options.others {
+        strip_nominated(bytes, fields);
+    }
+    Ok(options)
+}
+
+fn strip_nominated(bytes: &[u8], fields: &mut [Field]) {
+    for index in 0..fields.len() {
+        if fields[index].role != Role::Connection {
+            continue;
+        }
+        let value = fields[index].value;
+        for option in chars::list(value.of(bytes)) {
+            for field in fields.iter_mut() {
+                if field.role.may_be_nominated()
+                    && field.name.of(bytes).eq_ignore_ascii_case(option)
+                {
+                    field.role = Role::HopByHop;
+                }
+            }
+        }
+    }
+}
+
+/// The one length that all `Content-Length` fields agree on; identical duplicates collapse.
+///
+/// # Errors
+/// [`Violation`] when a value is not plain decimal digits, or two differ.
+pub fn content_length(bytes: &[u8], fields: &[Field]) -> Result<Option<u64>, Violation> {
+    let mut length = None;
+    for field in fields.iter().filter(|field| field.role == Role::ContentLength) {
+        let value = chars::decimal(field.value.of(bytes))
+            .ok_or(Violation::Malformed("an invalid Content-Length"))?;
+        if length.is_some_and(|known| known != value) {
+            return Err(Violation::Malformed("differing Content-Length fields"));
+        }
+        length = Some(value);
+    }
+    Ok(length)
+}
+
+/// Whether the body is chunked: exactly one `Transfer-Encoding`, exactly `chunked`.
+///
+/// # Errors
+/// [`Violation::UnknownCoding`] for another coding, [`Violation::Malformed`] for several fields or
+/// an obfuscated one.
+pub fn is_chunked(bytes: &[u8], fields: &[Field]) -> Result<bool, Violation> {
+    let mut codings = fields.iter().filter(|field| field.role == Role::TransferEncoding);
+    let Some(first) = codings.next() else { return Ok(false) };
+    if codings.next().is_some() {
+        return Err(Violation::Malformed("several Transfer-Encoding fields"));
+    }
+    let value = first.value.of(bytes);
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(true);
+    }
+    let all_tokens =
+        value.split(|byte| *byte == b',').all(|coding| chars::is_token(chars::trim(coding)));
+    let repeats_chunked =
+        chars::list(value).filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count() > 1;
+    match all_tokens && !repeats_chunked {
+        true => Err(Violation::UnknownCoding),
+        false => Err(Violation::Malformed("an invalid Transfer-Encoding")),
+    }
+}

@@ -1,0 +1,425 @@
+//! Heads written anew for the next hop: never a copy of what came.
+//!
+//! Hop-by-hop fields and what `Connection` nominates go first; then ours are set
+//! (RFC 9110 §7.6.1). Framing is stated once, by us. What the client says of itself
+//! (`X-Forwarded-*`, `Forwarded`) is believed only of a trusted peer.
+
+use super::field::{Field, Role};
+use super::request::RequestHead;
+use super::response::ResponseHead;
+use super::{Framing, Version, chars};
+use std::net::IpAddr;
+
+/// An operator's edits of a head: removed first, then set, then added.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Edits<'a> {
+    /// Names to leave out.
+    pub remove: &'a [String],
+    /// Fields that replace all of the same name.
+    pub set: &'a [(String, String)],
+    /// Fields to append.
+    pub add: &'a [(String, String)],
+}
+
+impl Edits<'_> {
+    fn drops(&self, name: &[u8]) -> bool {
+        let same = |known: &String| known.as_bytes().eq_ignore_ascii_case(name);
+        !(self.remove.is_empty() && self.set.is_empty())
+            && (self.remove.iter().any(same) || self.set.iter().any(|(name, _)| same(name)))
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.set.iter().chain(self.add) {
+            push_field(out, name.as_bytes(), value.as_bytes());
+        }
+    }
+}
+
+/// All that a forwarded request needs beside its own head.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestContext<'a> {
+    /// The address the connection came from, as text.
+    pub peer: &'a str,
+    /// Whether the peer's word about the client is believed.
+    pub trusted: bool,
+    /// `http` or `https`, as the client spoke to us.
+    pub scheme: &'a str,
+    /// `Host` for the cluster.
+    pub authority: &'a str,
+    /// Path and query for the cluster.
+    pub target: &'a str,
+    /// Used when the client gave none that we believe.
+    pub request_id: &'a str,
+    /// Used when the client gave no `traceparent` that we believe.
+    pub trace_parent: &'a str,
+    /// The operator's edits.
+    pub edits: Edits<'a>,
+}
+
+/// Writes a request's head for a cluster.
+pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestContext<'_>) {
+    out.extend_from_slice(head.method().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(context.target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    push_field(out, b"host", context.authority.as_bytes());
+    let mut zero_length = false;
+    for field in head.fields() {
+        match field.role {
+            Role::Plain
+            | Role::Protected
+            | Role::UserAgent
+            | Role::ContentType
+            | Role::Date
+            | Role::Trailer
+            | Role::Expect => copy_field(out, head.bytes(), field, &context.edits),
+            Role::ContentLength => zero_length |= head.framing == Framing::None,
+            Role::ForwardedOther | Role::TraceState if context.trusted => {
+                copy_field(out, head.bytes(), field, &context.edits);
+            }
+            Role::Host
+            | Role::TransferEncoding
+            | Role::Connection
+            | Role::Upgrade
+            | Role::Te
+            | Role::HopByHop
+            | Role::ForwardedFor
+            | Role::ForwardedProto
+            | Role::ForwardedHost
+            | Role::ForwardedOther
+            | Role::RequestId
+            | Role::TraceParent
+            | Role::TraceState
+            | Role::Tidegate => {}
+        }
+    }
+    write_forwarding(out, head, context);
+    write_connection(out, head);
+    match head.framing {
+        Framing::Length(length) => push_length(out, length),
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::None | Framing::Close if zero_length => push_length(out, 0),
+        Framing::None | Framing::Close => {}
+    }
+    context.edits.write(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestContext<'_>) {
+    let believed = |role| context.trusted.then(|| head.value(role)).flatten();
+    let unless_edited = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
+        if !context.edits.drops(name.as_bytes()) {
+            push_field(out, name.as_bytes(), value);
+        }
+    };
+    if !context.edits.drops(b"x-forwarded-for") {
+        out.extend_from_slice(b"x-forwarded-for: ");
+        if context.trusted {
+            for value in head.fields().iter().filter(|field| field.role == Role::ForwardedFor) {
+                out.extend_from_slice(value.value.of(head.bytes()));
+                out.extend_from_slice(b", ");
+            }
+        }
+        out.extend_from_slice(context.peer.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    let scheme = believed(Role::ForwardedProto).unwrap_or(context.scheme.as_bytes());
+    unless_edited(out, "x-forwarded-proto", scheme);
+    let host = believed(Role::ForwardedHost).unwrap_or(head.authority().as_bytes());
+    if !host.is_empty() {
+        unless_edited(out, "x-forwarded-host", host);
+    }
+    unless_edited(out, "x-request-id", believed_request_id(head, context));
+    let trace = believed(Role::TraceParent).unwrap_or(context.trace_parent.as_bytes());
+    unless_edited(out, "traceparent", trace);
+}
+
+/// The request id the exchange goes by: the trusted peer's, else ours.
+#[must_use]
+pub fn believed_request_id<'a>(head: &'a RequestHead, context: &RequestContext<'a>) -> &'a [u8] {
+    head.value(Role::RequestId)
+        .filter(|id| context.trusted && (1..=128).contains(&id.len()))
+        .unwrap_or(context.request_id.as_bytes())
+}
+
+fn write_connection(out: &mut Vec<u8>, head: &RequestHead) {
+    if let Some(token) = head.upgrade() {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        push_field(out, b"upgrade", token);
+    } else if head.value(Role::Te).is_some_and(accepts_trailers) {
+        out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
+    }
+}
+
+fn accepts_trailers(value: &[u8]) -> bool {
+    chars::list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+/// The client's address: from the right of `X-Forwarded-For`, the first hop that is not trusted.
+/// A peer that is not trusted is itself the client, whatever it says.
+#[must_use]
+pub fn client_address(
+    head: &RequestHead,
+    peer: IpAddr,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    if !trusted(peer) {
+        return peer;
+    }
+    let mut client = peer;
+    let lines = head.fields().iter().rev().filter(|field| field.role == Role::ForwardedFor);
+    for line in lines {
+        for hop in line.value.of(head.bytes()).rsplit(|byte| *byte == b',') {
+            let parsed =
+                std::str::from_utf8(chars::trim(hop)).ok().and_then(|hop| hop.parse().ok());
+            let Some(address) = parsed else { return client };
+            client = address;
+            if !trusted(client) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// All that a forwarded response needs beside its own head.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseContext<'a> {
+    /// The version the client spoke: HTTP/1.0 gets no chunks.
+    pub version: Version,
+    /// Whether the client's connection stays open after this exchange.
+    pub keep_alive: bool,
+    /// How the body is framed towards the client.
+    pub framing: Framing,
+    /// A `Date` for a response that has none (RFC 9110 §6.6.1).
+    pub date: &'a str,
+    /// The operator's edits.
+    pub edits: Edits<'a>,
+    /// Further fields of our own, complete lines.
+    pub extra: &'a [u8],
+}
+
+/// The framing towards a client of a body framed so by the cluster.
+#[must_use]
+pub fn client_framing(upstream: Framing, client: Version) -> Framing {
+    match (upstream, client) {
+        (Framing::Chunked | Framing::Close, Version::Http11) => Framing::Chunked,
+        (Framing::Chunked | Framing::Close, Version::Http10) => Framing::Close,
+        (Framing::None | Framing::Length(_), _) => upstream,
+    }
+}
+
+/// Writes a final response's head (or a 101) for the client.
+pub fn write_response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    bytes: &[u8],
+    context: &ResponseContext<'_>,
+) {
+    push_status(out, head.status, head.reason(bytes));
+    let mut dated = false;
+    for field in head.fields() {
+        match field.role {
+            Role::ContentLength
+            | Role::TransferEncoding
+            | Role::Connection
+            | Role::HopByHop
+            | Role::Upgrade
+            | Role::Te
+            | Role::Tidegate => {}
+            Role::Date => {
+                dated = true;
+                copy_field(out, bytes, field, &context.edits);
+            }
+            Role::Plain
+            | Role::Host
+            | Role::Expect
+            | Role::Trailer
+            | Role::ForwardedFor
+            | Role::ForwardedProto
+            | Role::ForwardedHost
+            | Role::ForwardedOther
+            | Role::RequestId
+            | Role::TraceParent
+            | Role::TraceState
+            | Role::Protected
+            | Role::UserAgent
+            | Role::ContentType => copy_field(out, bytes, field, &context.edits),
+        }
+    }
+    if !dated && !context.edits.drops(b"date") {
+        push_field(out, b"date", context.date.as_bytes());
+    }
+    if head.upgrades {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        push_field(out, b"upgrade", head.value(bytes, Role::Upgrade).unwrap_or_default());
+    } else {
+        match context.framing {
+            Framing::Length(length) => push_length(out, length),
+            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::None | Framing::Close => {
+                if let Some(length) = head.stated_length.filter(|_| head.status != 204) {
+                    push_length(out, length);
+                }
+            }
+        }
+        write_persistence(out, context);
+    }
+    context.edits.write(out);
+    out.extend_from_slice(context.extra);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_persistence(out: &mut Vec<u8>, context: &ResponseContext<'_>) {
+    match (context.keep_alive, context.version) {
+        (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        (true, Version::Http11) => {}
+        (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+    }
+}
+
+/// Writes an interim response (RFC 9110 §15.2), its fields without the hop-by-hop ones.
+pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]) {
+    push_status(out, head.status, head.reason(bytes));
+    for field in head.fields().iter().filter(|field| field.role == Role::Plain) {
+        copy_field(out, bytes, field, &Edits::default());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_status(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_decimal(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn copy_field(out: &mut Vec<u8>, bytes: &[u8], field: &Field, edits: &Edits<'_>) {
+    let name = field.name.of(bytes);
+    if !edits.drops(name) {
+        push_field(out, name, field.value.of(bytes));
+    }
+}
+
+/// Writes one field line.
+pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"content-length: ");
+    push_decimal(out, length);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a number in decimal digits.
+pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limits;
+    use super::super::response::Asked;
+    use super::*;
+
+    fn context(trusted: bool) -> RequestContext<'static> {
+        RequestContext {
+            peer: "10.0.0.9",
+            trusted,
+            scheme: "http",
+            authority: "a",
+            target: "/t",
+            request_id: "id",
+            trace_parent: "00-1-2-01",
+            edits: Edits::default(),
+        }
+    }
+
+    fn forward(text: &str, context: &RequestContext<'_>) -> (String, RequestHead) {
+        let mut head = RequestHead::default();
+        head.read(text.as_bytes(), &Limits::default()).unwrap();
+        let mut out = Vec::new();
+        write_request(&mut out, &head, context);
+        let mut again = RequestHead::default();
+        again.read(&out, &Limits::default()).expect("what is forwarded is valid");
+        assert_eq!(again.framing, head.framing);
+        (String::from_utf8(out).unwrap(), head)
+    }
+
+    const SPOOFED: &str = "POST /t HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nForwarded: for=1\r\n\
+        X-Real-IP: 1.1.1.1\r\nX-Request-Id: theirs\r\nTraceparent: 00-aa\r\nTidegate-Via: x\r\n\
+        Keep-Alive: 1\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n";
+
+    #[test]
+    fn a_stranger_is_not_believed() {
+        let (text, _) = forward(SPOOFED, &context(false));
+
+        assert_eq!(
+            text,
+            "POST /t HTTP/1.1\r\nhost: a\r\nA: b\r\nx-forwarded-for: 10.0.0.9\r\n\
+             x-forwarded-proto: http\r\nx-forwarded-host: a\r\nx-request-id: id\r\n\
+             traceparent: 00-1-2-01\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_trusted_peer_is_appended_to() {
+        let (text, head) = forward(SPOOFED, &context(true));
+
+        assert!(text.contains("x-forwarded-for: 1.1.1.1, 10.0.0.9\r\n"), "{text}");
+        assert!(text.contains("x-request-id: theirs\r\n") && text.contains("Forwarded: for=1"));
+        assert!(!text.to_lowercase().contains("tidegate-via"));
+        let peer = "10.0.0.9".parse().unwrap();
+        let client = client_address(&head, peer, |address| address == peer);
+        assert_eq!(client, "1.1.1.1".parse::<IpAddr>().unwrap());
+        assert_eq!(client_address(&head, peer, |_| false), peer);
+    }
+
+    #[test]
+    fn edits_remove_set_and_add() {
+        let set = [("a".to_owned(), "new".to_owned())];
+        let remove = ["x-request-id".to_owned()];
+        let edits = Edits { remove: &remove, set: &set, add: &[] };
+        let (text, _) = forward(SPOOFED, &RequestContext { edits, ..context(false) });
+
+        assert!(text.contains("\r\na: new\r\n") && !text.contains("A: b"));
+        assert!(!text.contains("x-request-id"));
+    }
+
+    #[test]
+    fn responses_are_framed_for_the_client() {
+        let bytes =
+            b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nDate: d\r\nKeep-Alive: 1\r\n\r\n";
+        let mut head = ResponseHead::default();
+        head.read(bytes, Asked { head: false, upgrade: None }, &Limits::default()).unwrap();
+        for (version, keep_alive, expected) in [
+            (Version::Http11, true, "transfer-encoding: chunked\r\n"),
+            (Version::Http11, false, "transfer-encoding: chunked\r\nconnection: close\r\n"),
+            (Version::Http10, false, "connection: close\r\n"),
+        ] {
+            let framing = client_framing(head.framing, version);
+            let edits = Edits::default();
+            let context =
+                ResponseContext { version, keep_alive, framing, date: "now", edits, extra: b"" };
+            let mut out = Vec::new();
+            write_response(&mut out, &head, bytes, &context);
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text, format!("HTTP/1.1 200 Fine\r\nDate: d\r\n{expected}\r\n"));
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A request's head: read once, strictly, into spans over its bytes.
+
+use super::field::{self, ConnectionOptions, Field, Role, Span};
+use super::target::{self, Target};
+use super::{Framing, Limits, Version, Violation, chars};
+
+/// A request's head. Reused from exchange to exchange, so reading one does not allocate.
+#[derive(Debug)]
+pub struct RequestHead {
+    bytes: Vec<u8>,
+    method: Span,
+    authority: Span,
+    host: String,
+    target: Target,
+    fields: Vec<Field>,
+    /// The version the client spoke.
+    pub version: Version,
+    /// How the body ends.
+    pub framing: Framing,
+    /// Whether the client wants the connection kept after this exchange.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    upgrade: Option<Span>,
+}
+
+impl Default for RequestHead {
+    fn default() -> RequestHead {
+        RequestHead {
+            bytes: Vec::new(),
+            method: Span::default(),
+            authority: Span::default(),
+            host: String::new(),
+            target: Target::default(),
+            fields: Vec::new(),
+            version: Version::Http11,
+            framing: Framing::None,
+            keep_alive: true,
+            expects_continue: false,
+            upgrade: None,
+        }
+    }
+}
+
+impl RequestHead {
+    /// Reads a complete head, as [`Scanner`](super::scan::Scanner) found it.
+    ///
+    /// # Errors
+    /// The first [`Violation`]; the head then holds nothing of meaning.
+    pub fn read(&mut self, head: &[u8], limits: &Limits) -> Result<(), Violation> {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(head);
+        self.fields.clear();
+        self.upgrade = None;
+        self.authority = Span::default();
+        let (raw_target, fields_at) = self.read_request_line(limits)?;
+        field::read_block(&self.bytes, fields_at, limits, &mut self.fields)?;
+        let options = field::connection_options(&self.bytes, &mut self.fields)?;
+        self.read_target(raw_target, limits)?;
+        self.read_framing()?;
+        self.read_expectation()?;
+        self.read_upgrade(options)?;
+        self.keep_alive = match self.version {
+            Version::Http11 => !options.close,
+            Version::Http10 => options.keep_alive && !options.close,
+        };
+        Ok(())
+    }
+
+    fn read_request_line(&mut self, limits: &Limits) -> Result<(Span, usize), Violation> {
+        const BAD: Violation = Violation::Malformed("an invalid request line");
+        let line_end = memchr::memmem::find(&self.bytes, b"\r\n").ok_or(BAD)?;
+        let line = &self.bytes[..line_end];
+        let method_end = memchr::memchr(b' ', line).ok_or(BAD)?;
+        let target_end = memchr::memrchr(b' ', line).filter(|end| *end > method_end).ok_or(BAD)?;
+        if !chars::is_token(&line[..method_end]) {
+            return Err(Violation::Malformed("an invalid method"));
+        }
+        self.version = version(&line[target_end + 1..])?;
+        let target = Span::new(method_end + 1, target_end);
+        if target_end - method_end - 1 > limits.target_bytes {
+            return Err(Violation::TargetTooLong);
+        }
+        if target.of(line).iter().any(|byte| *byte <= b' ' || *byte >= 0x7f) {
+            return Err(Violation::Malformed("an invalid byte in the target"));
+        }
+        if &line[..method_end] == b"CONNECT" {
+            return Err(Violation::Method);
+        }
+        self.method = Span::new(0, method_end);
+        Ok((target, line_end + 2))
+    }
+
+    fn read_target(&mut self, raw: Span, limits: &Limits) -> Result<(), Violation> {
+        let mut hosts = self.fields.iter().filter(|field| field.role == Role::Host);
+        let host = hosts.next().map(|field| field.value);
+        if hosts.next().is_some() {
+            return Err(Violation::Malformed("several Host fields"));
+        }
+        if host.is_none() && self.version == Version::Http11 {
+            return Err(Violation::Malformed("no Host"));
+        }
+        let bytes = raw.of(&self.bytes);
+        self.authority = host.unwrap_or_default();
+        self.host.clear();
+        if let Some(host) = host {
+            target::authority(host.of(&self.bytes))?;
+        }
+        if bytes == b"*" {
+            if self.method.of(&self.bytes) != b"OPTIONS" {
+                return Err(Violation::Malformed("an asterisk target without OPTIONS"));
+            }
+            self.target.set_asterisk();
+        } else if bytes.first() == Some(&b'/') {
+            self.target.read(bytes, limits.encoded_slash)?;
+        } else {
+            self.read_absolute(raw, limits)?;
+        }
+        let authority = self.authority.of(&self.bytes);
+        if !authority.is_empty() {
+            self.host.push_str(target::authority(authority)?.host);
+            self.host.make_ascii_lowercase();
+        }
+        Ok(())
+    }
+
+    /// Absolute form wins over `Host`, which is rewritten from it (RFC 9112 §3.2.2).
+    fn read_absolute(&mut self, raw: Span, limits: &Limits) -> Result<(), Violation> {
+        const BAD: Violation = Violation::Malformed("an invalid target");
+        let bytes = raw.of(&self.bytes);
+        let scheme_len = ["http://", "https://"]
+            .into_iter()
+            .find(|scheme| {
+                bytes.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()))
+            })
+            .map(str::len)
+            .ok_or(BAD)?;
+        let rest = &bytes[scheme_len..];
+        let path_at =
+            rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+        let start = usize::from(raw.start) + scheme_len;
+        self.authority = Span::new(start, start + path_at);
+        target::authority(&rest[..path_at])?;
+        match rest.get(path_at) {
+            Some(b'/') => self.target.read(&rest[path_at..], limits.encoded_slash),
+            Some(b'?') => {
+                let rooted = [b"/", &rest[path_at..]].concat();
+                self.target.read(&rooted, limits.encoded_slash)
+            }
+            Some(_) => Err(Violation::Malformed("a fragment in the target")),
+            None => self.target.read(b"/", limits.encoded_slash),
+        }
+    }
+
+    fn read_framing(&mut self) -> Result<(), Violation> {
+        let length = field::content_length(&self.bytes, &self.fields)?;
+        let has_coding = self.fields.iter().any(|field| field.role == Role::TransferEncoding);
+        if has_coding && length.is_some() {
+            return Err(Violation::Malformed("Content-Length and Transfer-Encoding"));
+        }
+        if has_coding && self.version == Version::Http10 {
+            return Err(Violation::Malformed("Transfer-Encoding in HTTP/1.0"));
+        }
+        let chunked = field::is_chunked(&self.bytes, &self.fields)?;
+        self.framing = match (chunked, length) {
+            (true, _) => Framing::Chunked,
+            (false, None | Some(0)) => Framing::None,
+            (false, Some(length)) => Framing::Length(length),
+        };
+        Ok(())
+    }
+
+    fn read_expectation(&mut self) -> Result<(), Violation> {
+        self.expects_continue = false;
+        for field in self.fields.iter().filter(|field| field.role == Role::Expect) {
+            if !field.value.of(&self.bytes).eq_ignore_ascii_case(b"100-continue") {
+                return Err(Violation::Expectation);
+            }
+            self.expects_continue =
+                self.version == Version::Http11 && self.framing != Framing::None;
+        }
+        Ok(())
+    }
+
+    /// An upgrade is offered only by both fields, for one token, without a body; `h2c` is ignored.
+    fn read_upgrade(&mut self, options: ConnectionOptions) -> Result<(), Violation> {
+        let mut offers = self.fields.iter().filter(|field| field.role == Role::Upgrade);
+        let offer = offers.next().map(|field| field.value);
+        if !options.upgrade || self.version == Version::Http10 {
+            return Ok(());
+        }
+        let Some(span) = offer else { return Ok(()) };
+        let value = span.of(&self.bytes);
+        if chars::list(value).any(|token| token.eq_ignore_ascii_case(b"h2c")) {
+            return Ok(());
+        }
+        if offers.next().is_some() || !value.iter().all(|b| chars::TOKEN[*b as usize] || *b == b'/')
+        {
+            return Err(Violation::Malformed("an ambiguous Upgrade"));
+        }
+        if self.framing != Framing::None {
+            return Err(Violation::Malformed("an Upgrade with a body"));
+        }
+        self.upgrade = (!value.is_empty()).then_some(span);
+        Ok(())
+    }
+
+    /// The head's bytes, which all spans refer to.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The method, a token.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        std::str::from_utf8(self.method.of(&self.bytes)).unwrap_or_default()
+    }
+
+    /// Host and port as they are forwarded; empty for an HTTP/1.0 request without `Host`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        std::str::from_utf8(self.authority.of(&self.bytes)).unwrap_or_default()
+    }
+
+    /// The host in lower case, without port: what routes match.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The canonical target.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// All fields, in order.
+    #[must_use]
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The token of an `Upgrade` that may become a tunnel.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        self.upgrade.map(|span| span.of(&self.bytes))
+    }
+
+    /// The first value of the field with this role.
+    #[must_use]
+    pub fn value(&self, role: Role) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.role == role).map(|field| field.value.of(&self.bytes))
+    }
+
+    /// The first value of the field called `name` (in lower or any case).
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields
+            .iter()
+            .find(|field| field.name.of(&self.bytes).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| field.value.of(&self.bytes))
+    }
+
+    /// Whether the method is idempotent (RFC 9110 §9.2.2), so that it may be sent again.
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        matches!(self.method(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+    }
+}
+
+fn version(text: &[u8]) -> Result<Version, Violation> {
+    match text {
+        b"HTTP/1.1" => Ok(Version::Http11),
+        b"HTTP/1.0" => Ok(Version::Http10),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Ok(Version::Http11),
+        _ => Err(Violation::Malformed("an unsupported version")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Result<RequestHead, Violation> {
+        let mut request = RequestHead::default();
+        request.read(head.as_bytes(), &Limits::default())?;
+        Ok(request)
+    }
+
+    #[test]
+    fn an_ordinary_request() {
+        let head =
+            read("GET /a/../b?x=1 HTTP/1.1\r\nHost: A.example:8080\r\nX: y\r\n\r\n").unwrap();
+
+        assert_eq!(head.method(), "GET");
+        assert_eq!(head.host(), "a.example");
+        assert_eq!(head.authority(), "A.example:8080");
+        assert_eq!(head.target().as_str(), "/b?x=1");
+        assert_eq!(head.framing, Framing::None);
+        assert!(head.keep_alive);
+    }
+
+    #[test]
+    fn the_absolute_form_wins_over_host() {
+        let head = read("GET http://b.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n").unwrap();
+
+        assert_eq!((head.host(), head.authority()), ("b.example", "b.example"));
+    }
+
+    #[test]
+    fn a_nominated_field_is_for_one_hop_unless_it_is_protected() {
+        let head = read(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: x-one, authorization, host\r\nX-One: 1\r\n\
+             Authorization: b\r\n\r\n",
+        )
+        .unwrap();
+
+        let roles: Vec<Role> = head.fields().iter().map(|field| field.role).collect();
+        assert_eq!(roles, [Role::Host, Role::Connection, Role::HopByHop, Role::Protected]);
+    }
+
+    #[test]
+    fn upgrades_need_both_fields_and_no_body() {
+        let offer =
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(read(offer).unwrap().upgrade(), Some(&b"websocket"[..]));
+        let only_one = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(read(only_one).unwrap().upgrade(), None);
+        let h2c = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+        assert_eq!(read(h2c).unwrap().upgrade(), None);
+        let body = "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n";
+        assert!(read(body).is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! A cluster's response head, read as strictly as a request's: a cluster may be hostile too.
+
+use super::field::{self, Field, Role, Span};
+use super::{Framing, Limits, Version, Violation};
+
+/// A response's head, as spans over the bytes it was read from. Reused between exchanges.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// The status code, 100-599.
+    pub status: u16,
+    reason: Span,
+    fields: Vec<Field>,
+    /// How the body ends, given the request's method.
+    pub framing: Framing,
+    /// The length the head states, also where there is no body (`HEAD`, 304).
+    pub stated_length: Option<u64>,
+    /// Whether the cluster keeps the connection.
+    pub keep_alive: bool,
+    /// Whether this is the 101 that answers an upgrade.
+    pub upgrades: bool,
+}
+
+impl Default for ResponseHead {
+    fn default() -> ResponseHead {
+        ResponseHead {
+            status: 0,
+            reason: Span::default(),
+            fields: Vec::new(),
+            framing: Framing::None,
+            stated_length: None,
+            keep_alive: false,
+            upgrades: false,
+        }
+    }
+}
+
+/// What was asked, as far as it changes how a response is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// `HEAD`: the response has no body whatever it says.
+    pub head: bool,
+    /// The token of the upgrade we forwarded.
+    pub upgrade: Option<&'a [u8]>,
+}
+
+impl ResponseHead {
+    /// Reads a complete head.
+    ///
+    /// # Errors
+    /// The first [`Violation`]: the exchange is then a 502 and the connection is not reused.
+    pub fn read(
+        &mut self,
+        bytes: &[u8],
+        asked: Asked<'_>,
+        limits: &Limits,
+    ) -> Result<(), Violation> {
+        self.fields.clear();
+        let (version, fields_at) = self.read_status_line(bytes)?;
+        field::read_block(bytes, fields_at, limits, &mut self.fields)?;
+        let options = field::connection_options(bytes, &mut self.fields)?;
+        self.keep_alive = match version {
+            Version::Http11 => !options.close,
+            Version::Http10 => options.keep_alive && !options.close,
+        };
+        self.upgrades = self.status == 101;
+        if self.upgrades {
+            self.check_upgrade(bytes, options.upgrade, asked)?;
+        }
+        self.read_framing(bytes, version, asked)
+    }
+
+    fn read_status_line(&mut self, bytes: &[u8]) -> Result<(Version, usize), Violation> {
+        const BAD: Violation = Violation::Malformed("an invalid status line");
+        let line_end = memchr::memmem::find(bytes, b"\r\n").ok_or(BAD)?;
+        let line = &bytes[..line_end];
+        let version = match line.get(..9) {
+            Some(b"HTTP/1.1 ") => Version::Http11,
+            Some(b"HTTP/1.0 ") => Version::Http10,
+            _ => return Err(BAD),
+        };
+        let digits =
+            line.get(9..12).filter(|code| code.iter().all(u8::is_ascii_digit)).ok_or(BAD)?;
+        self.status = digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+        if !(100..600).contains(&self.status) {
+            return Err(BAD);
+        }
+        self.reason = match line.get(12) {
+            None => Span::new(12, 12),
+            Some(b' ') => Span::new(13, line_end),
+            Some(_) => return Err(BAD),
+        };
+        if !super::chars::all(self.reason.of(bytes), &super::chars::VALUE) {
+            return Err(BAD);
+        }
+        Ok((version, line_end + 2))
+    }
+
+    fn check_upgrade(&self, bytes: &[u8], option: bool, asked: Asked<'_>) -> Result<(), Violation> {
+        let token = self.value(bytes, Role::Upgrade);
+        match (asked.upgrade, token) {
+            (Some(asked), Some(given)) if option && asked.eq_ignore_ascii_case(given) => Ok(()),
+            _ => Err(Violation::Malformed("101 for an upgrade that was not asked")),
+        }
+    }
+
+    fn read_framing(
+        &mut self,
+        bytes: &[u8],
+        version: Version,
+        asked: Asked<'_>,
+    ) -> Result<(), Violation> {
+        let length = field::content_length(bytes, &self.fields)?;
+        let has_coding = self.fields.iter().any(|field| field.role == Role::TransferEncoding);
+        let bodiless = asked.head || matches!(self.status, 100..=199 | 204 | 304);
+        if has_coding {
+            if length.is_some() {
+                return Err(Violation::Malformed("Content-Length and Transfer-Encoding"));
+            }
+            if version == Version::Http10 || matches!(self.status, 100..=199 | 204) {
+                return Err(Violation::Malformed("Transfer-Encoding where none may be"));
+            }
+        }
+        if matches!(self.status, 100..=199) && length.is_some_and(|length| length > 0) {
+            return Err(Violation::Malformed("Content-Length in an interim response"));
+        }
+        let chunked = field::is_chunked(bytes, &self.fields)?;
+        self.stated_length = length;
+        self.framing = match (bodiless, chunked, length) {
+            (true, ..) | (false, false, Some(0)) => Framing::None,
+            (false, true, _) => Framing::Chunked,
+            (false, false, Some(length)) => Framing::Length(length),
+            (false, false, None) => Framing::Close,
+        };
+        if self.framing == Framing::Close {
+            self.keep_alive = false;
+        }
+        Ok(())
+    }
+
+    /// An interim response other than 101 (RFC 9110 §15.2).
+    #[must_use]
+    pub fn is_interim(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+
+    /// The reason phrase.
+    #[must_use]
+    pub fn reason<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        self.reason.of(bytes)
+    }
+
+    /// All fields, in order.
+    #[must_use]
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The first value of the field with this role.
+    #[must_use]
+    pub fn value<'a>(&self, bytes: &'a [u8], role: Role) -> Option<&'a [u8]> {
+        self.fields.iter().find(|field| field.role == role).map(|field| field.value.of(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Asked<'static> = Asked { head: false, upgrade: None };
+
+    fn read(head: &str, asked: Asked<'_>) -> Result<ResponseHead, Violation> {
+        let mut response = ResponseHead::default();
+        response.read(head.as_bytes(), asked, &Limits::default())?;
+        Ok(response)
+    }
+
+    #[test]
+    fn framing_follows_the_rfc() {
+        let head = Asked { head: true, upgrade: None };
+        for (text, asked, framing, keep_alive) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", PLAIN, Framing::Length(5), true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", head, Framing::None, true),
+            ("HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n", PLAIN, Framing::Chunked, true),
+            ("HTTP/1.1 200 OK\r\n\r\n", PLAIN, Framing::Close, false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", PLAIN, Framing::None, true),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", PLAIN, Framing::None, true),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", PLAIN, Framing::Length(1), false),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                PLAIN,
+                Framing::None,
+                false,
+            ),
+        ] {
+            let response = read(text, asked).unwrap();
+            assert_eq!((response.framing, response.keep_alive), (framing, keep_alive), "{text}");
+        }
+    }
+
+    #[test]
+    fn hostile_responses_are_refused() {
+        for text in [
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 600 OK\r\n\r\n",
+            "HTTP/1.1  200 OK\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "http/1.1 200 OK\r\n\r\n",
+            "ICY 200 OK\r\n\r\n",
+            "HTTP/1.1 200 O\x01K\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+            "HTTP/1.1 100 C\r\nContent-Length: 3\r\n\r\n",
+        ] {
+            assert!(read(text, PLAIN).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_101_must_answer_what_was_asked() {
+        let asked = Asked { head: false, upgrade: Some(b"websocket") };
+        let text = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+        assert!(read(text, asked).unwrap().upgrades);
+        let other = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+        assert!(read(other, asked).is_err());
+    }
+}

@@ -1,0 +1,301 @@
+//! The canonical request target: one reading, used for routing *and* for forwarding.
+//!
+//! Unreserved characters are decoded, escapes are in upper case, dot segments are resolved
+//! (RFC 3986 §6.2.2, §5.2.4). What two servers read differently is refused: an encoded slash,
+//! backslash or NUL, an invalid escape, a fragment, a byte outside ASCII.
+
+use super::chars::{self, PATH, QUERY};
+use super::{EncodedSlash, Violation};
+
+/// A target in its one canonical form.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Target {
+    /// Path and query as they are matched and forwarded; `*` for `OPTIONS *`.
+    text: String,
+    path_len: usize,
+}
+
+impl Target {
+    /// The path alone.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.text.get(..self.path_len).unwrap_or_default()
+    }
+
+    /// `?` and the query, or nothing.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        self.text.get(self.path_len..).unwrap_or_default()
+    }
+
+    /// Path and query.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Empties the target but keeps its memory, for the next request.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.path_len = 0;
+    }
+
+    /// Reads an origin-form target (RFC 9112 §3.2.1), replacing what was held.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`] for a target without one unmistakable meaning.
+    pub fn read(&mut self, raw: &[u8], slash: EncodedSlash) -> Result<(), Violation> {
+        self.clear();
+        let path_end = memchr::memchr(b'?', raw).unwrap_or(raw.len());
+        let (path, query) = raw.split_at(path_end);
+        if path.first() != Some(&b'/') {
+            return Err(Violation::Malformed("a target that does not begin with /"));
+        }
+        let needs_work = normalise_into(&mut self.text, path, &PATH, Some(slash))?;
+        if needs_work || has_dot_segment(&self.text) {
+            self.text = remove_dot_segments(&self.text);
+        }
+        self.path_len = self.text.len();
+        normalise_into(&mut self.text, query, &QUERY, None)?;
+        Ok(())
+    }
+
+    /// The target of `OPTIONS *` (RFC 9112 §3.2.4).
+    pub fn set_asterisk(&mut self) {
+        self.clear();
+        self.text.push('*');
+        self.path_len = 1;
+    }
+}
+
+/// Appends `raw` in canonical form; says whether an escape was decoded, which may have made a dot.
+fn normalise_into(
+    text: &mut String,
+    raw: &[u8],
+    allowed: &[bool; 256],
+    path: Option<EncodedSlash>,
+) -> Result<bool, Violation> {
+    let mut decoded = false;
+    let mut rest = raw;
+    while let Some((&byte, after)) = rest.split_first() {
+        let plain = rest.iter().take_while(|byte| allowed[**byte as usize]).count();
+        if plain > 0 {
+            let (run, after) = rest.split_at(plain);
+            text.push_str(std::str::from_utf8(run).map_err(|_| NOT_ASCII)?);
+            rest = after;
+            continue;
+        }
+        match byte {
+            b'%' => {
+                let value = escape(after).ok_or(Violation::Malformed("an invalid escape"))?;
+                decoded |= push_escaped(text, value, path)?;
+                rest = &after[2..];
+            }
+            b'#' => return Err(Violation::Malformed("a fragment in the target")),
+            b'\\' if path.is_some() => return Err(Violation::Malformed("a backslash in the path")),
+            0x21..=0x7e => {
+                push_escape(text, byte);
+                rest = after;
+            }
+            _ => return Err(NOT_ASCII),
+        }
+    }
+    Ok(decoded)
+}
+
+const NOT_ASCII: Violation = Violation::Malformed("a byte in the target that must be escaped");
+
+fn escape(after: &[u8]) -> Option<u8> {
+    Some(chars::hex(*after.first()?)? << 4 | chars::hex(*after.get(1)?)?)
+}
+
+fn push_escaped(
+    text: &mut String,
+    value: u8,
+    path: Option<EncodedSlash>,
+) -> Result<bool, Violation> {
+    match value {
+        0 => Err(Violation::Malformed("%00 in the target")),
+        b'\\' if path.is_some() => Err(Violation::Malformed("%5C in the path")),
+        b'/' if path == Some(EncodedSlash::Refuse) => Err(Violation::Malformed("%2F in the path")),
+        b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+            text.push(char::from(value));
+            Ok(true)
+        }
+        _ => {
+            push_escape(text, value);
+            Ok(false)
+        }
+    }
+}
+
+fn push_escape(text: &mut String, value: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    text.push('%');
+    text.push(char::from(DIGITS[usize::from(value >> 4)]));
+    text.push(char::from(DIGITS[usize::from(value & 15)]));
+}
+
+fn has_dot_segment(path: &str) -> bool {
+    path.as_bytes().windows(2).any(|pair| pair == b"/.")
+}
+
+/// RFC 3986 §5.2.4 for a path that begins with a slash; `..` at the root stays there.
+fn remove_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." if last => kept.push(""),
+            "." => {}
+            ".." => {
+                kept.pop();
+                if last {
+                    kept.push("");
+                }
+            }
+            other => kept.push(other),
+        }
+    }
+    kept.iter().fold(String::with_capacity(path.len()), |mut text, segment| {
+        text.push('/');
+        text.push_str(segment);
+        text
+    })
+}
+
+/// An authority as routing and forwarding need it (RFC 9110 §7.2, RFC 3986 §3.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Authority<'a> {
+    /// Host without port, brackets kept, final dot removed; case as it came.
+    pub host: &'a str,
+    /// The port, when given.
+    pub port: Option<u16>,
+}
+
+/// Reads `host [":" port]`.
+///
+/// # Errors
+/// [`Violation::Malformed`] for user information, an empty host, or a port that is not 1-65,535.
+pub fn authority(raw: &[u8]) -> Result<Authority<'_>, Violation> {
+    const BAD: Violation = Violation::Malformed("an invalid Host");
+    let text = std::str::from_utf8(raw).map_err(|_| BAD)?;
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inside, after) = rest.split_once(']').ok_or(BAD)?;
+            inside.parse::<std::net::Ipv6Addr>().map_err(|_| BAD)?;
+            (&text[..inside.len() + 2], after)
+        }
+        None => match text.find(':') {
+            Some(colon) => text.split_at(colon),
+            None => (text, ""),
+        },
+    };
+    let port = match port.strip_prefix(':') {
+        Some(digits) => Some(port_number(digits).ok_or(BAD)?),
+        None if port.is_empty() => None,
+        None => return Err(BAD),
+    };
+    let bare = host.strip_suffix('.').unwrap_or(host);
+    if bare.is_empty() || !(host.starts_with('[') || chars::all(bare.as_bytes(), &chars::HOST)) {
+        return Err(BAD);
+    }
+    Ok(Authority { host: bare, port })
+}
+
+fn port_number(digits: &str) -> Option<u16> {
+    let number = u16::try_from(chars::decimal(digits.as_bytes())?).ok()?;
+    (number > 0 && digits.len() <= 5).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(raw: &str) -> Result<String, Violation> {
+        let mut target = Target::default();
+        target.read(raw.as_bytes(), EncodedSlash::Refuse)?;
+        Ok(target.as_str().to_owned())
+    }
+
+    #[test]
+    fn every_spelling_becomes_one() {
+        for (raw, expected) in [
+            ("/", "/"),
+            ("/a/b?c=d&e", "/a/b?c=d&e"),
+            ("/%61%2d%7E", "/a-~"),
+            ("/a%c3%a9", "/a%C3%A9"),
+            ("/a/./b/../c", "/a/c"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/../../etc", "/etc"),
+            ("/a/..", "/"),
+            ("/a/.", "/a/"),
+            ("/a//b", "/a//b"),
+            ("/.hidden", "/.hidden"),
+            ("/a...b", "/a...b"),
+            ("/x?q={1}|[2]", "/x?q=%7B1%7D%7C%5B2%5D"),
+            ("/x?next=%2Fhome", "/x?next=%2Fhome"),
+            ("/x?../..", "/x?../.."),
+            ("/?", "/?"),
+        ] {
+            assert_eq!(canonical(raw).as_deref(), Ok(expected), "{raw}");
+            assert_eq!(canonical(expected).as_deref(), Ok(expected), "{raw} is not stable");
+        }
+    }
+
+    #[test]
+    fn what_two_servers_read_differently_is_refused() {
+        for raw in [
+            "", "a", "?a", "/%2f", "/%5c", "/%00", "/%", "/%1", "/%zz", "/a#b", "/a\\b",
+            "/a\u{e9}", "/a b", "/\x7f", "/?%00", "/?%g0", "/?a#b", "/\t",
+        ] {
+            assert!(canonical(raw).is_err(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_slash_may_be_kept_but_is_never_decoded() {
+        let mut target = Target::default();
+        assert_eq!(target.read(b"/a%2fb", EncodedSlash::Keep), Ok(()));
+        assert_eq!(target.as_str(), "/a%2Fb");
+    }
+
+    #[test]
+    fn authorities() {
+        for (raw, host, port) in [
+            ("a.example", "a.example", None),
+            ("a.example:80", "a.example", Some(80)),
+            ("a.example.", "a.example", None),
+            ("[::1]:8080", "[::1]", Some(8080)),
+            ("127.0.0.1", "127.0.0.1", None),
+        ] {
+            assert_eq!(authority(raw.as_bytes()), Ok(Authority { host, port }), "{raw}");
+        }
+        for raw in [
+            "",
+            ":80",
+            ".",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:+80",
+            "a:8 0",
+            "u@a",
+            "a b",
+            "[::1",
+            "[::1]x",
+            "[zz]",
+            "::1",
+            "a:1:2",
+            "a/b",
+            "a,b:80x",
+            "a\\b",
+            "a:080080",
+            "[1.2.3.4]",
+            "a\u{e9}",
+        ] {
+            assert!(authority(raw.as_bytes()).is_err(), "{raw:?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Trailers: an allow-list, because a field that arrives after the decision must not change it.
+//!
+//! Fields that frame, route, authenticate or trace are dropped (RFC 9110 §6.5.1). What remains is
+//! what is used in practice: gRPC status, digests, timings, and an application's own `x-` fields.
+
+use super::field::{self, Field, Role};
+use super::{Violation, chunked};
+
+/// Bytes of a trailer section, its final empty line included.
+pub const BYTES_MAX: usize = 8 * 1024;
+/// Fields in a trailer section.
+pub const FIELDS_MAX: usize = 32;
+
+/// Reads a trailer section that ends with an empty line; only fields that may be forwarded remain.
+///
+/// # Errors
+/// [`Violation`] for a malformed line or too many fields.
+pub fn read(bytes: &[u8]) -> Result<Vec<Field>, Violation> {
+    let mut fields = Vec::new();
+    field::read_block(bytes, 0, &chunked::trailer_limits(), &mut fields)?;
+    fields.retain(|field| may_forward(field.name.of(bytes), field.role));
+    Ok(fields)
+}
+
+/// Writes `fields` as lines.
+pub fn write(out: &mut Vec<u8>, bytes: &[u8], fields: &[Field]) {
+    for field in fields {
+        out.extend_from_slice(field.name.of(bytes));
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(field.value.of(bytes));
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Whether a trailer of this name may be forwarded.
+#[must_use]
+pub fn may_forward(name: &[u8], role: Role) -> bool {
+    const NAMES: [&str; 6] =
+        ["server-timing", "digest", "content-digest", "repr-digest", "etag", "content-md5"];
+    const PREFIXES: [&str; 2] = ["grpc-", "x-"];
+    const NEVER: [&str; 3] = ["x-http-method", "x-original-", "x-auth"];
+    let begins = |prefix: &&str| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+    };
+    role == Role::Plain
+        && !NEVER.iter().any(|prefix| begins(prefix))
+        && (PREFIXES.iter().any(|prefix| begins(prefix))
+            || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_harmless_trailers_pass() {
+        let section = b"grpc-status: 0\r\nContent-Length: 5\r\nHost: b\r\nX-Sum: 1\r\n\
+            Authorization: x\r\nX-Forwarded-For: 1\r\ntransfer-encoding: chunked\r\nfoo: 1\r\n\r\n";
+
+        let fields = read(section).unwrap();
+
+        let mut lines = Vec::new();
+        write(&mut lines, section, &fields);
+        assert_eq!(lines, b"grpc-status: 0\r\nX-Sum: 1\r\n");
+    }
+}

@@ -1,0 +1,3 @@
+//! Tidegate.
+pub mod decision;
+pub mod http;
