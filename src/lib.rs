@@ -1,3 +1,4 @@
 //! Tidegate.
+pub mod config;
 pub mod decision;
 pub mod http;

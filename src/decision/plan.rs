@@ -177,6 +177,8 @@ pub struct Cluster {
     pub probe: Probe,
     /// Exchanges at once, over the whole process; a hard ceiling.
     pub ceiling: Option<u32>,
+    /// Exchanges it is said to take at once, for the waterfall.
+    pub capacity: Option<u32>,
     /// Connections at once to this cluster, over the whole process.
     pub connections_max: u32,
     /// Exchanges that may wait for a connection at once, over the whole process.
@@ -197,6 +199,8 @@ pub struct Cluster {
     pub failback: Failback,
     /// What its traffic costs.
     pub prices: Prices,
+    /// Whether link-local addresses, where clouds keep metadata, may be endpoints.
+    pub allow_link_local: bool,
 }
 
 /// How a cluster gets its traffic back after it was down.
@@ -402,5 +406,17 @@ impl Plan {
     #[must_use]
     pub fn service_of(&self, class: ClassIndex) -> &Service {
         &self.services[self.classes[class].service]
+    }
+}
+
+/// Whether an address is link-local, where clouds keep their metadata services.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || address.segments()[0] == 0xfd00 && address.segments()[1] == 0xec2
+        }
     }
 }

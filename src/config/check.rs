@@ -1,0 +1,738 @@
+//! From shapes to a plan: names resolved, inheritance applied, constraints folded into classes.
+//! Every problem is told, none twice.
+
+use super::error::{Position, Problems, suggestion};
+use super::file::{self, File};
+use super::scalar::{AutoDuration, Workers, host_and_port, is_host_name};
+use super::shape::{Named, Spanned};
+use super::{routes, scalar};
+use crate::decision::permit::{Demands, permit};
+use crate::decision::plan::{
+    Address, Class, ClassIndex, Cluster, EndpointPolicy, EndpointSpec, Failback, HashKey,
+    HostPolicy, Kind, Listener, ListenerLimits, ListenerTimeouts, Plan, Probe, ProbeKind, Protocol,
+    Retry, Service, Source, Strategy, Target, Underscores,
+};
+use crate::decision::price::Prices;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// What the data plane reads.
+    pub plan: Plan,
+    /// What concerns the process around it.
+    pub settings: Settings,
+}
+
+/// What concerns the process around the data plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Worker threads; `None` is as many as cores may be used.
+    pub workers: Option<usize>,
+    /// Where the admin API listens.
+    pub admin: Option<Address>,
+    /// File with the admin token.
+    pub admin_token_file: Option<PathBuf>,
+    /// Further values of `Host` under which the admin API answers.
+    pub admin_hosts: Vec<String>,
+    /// Form of the access log.
+    pub access_log: file::AccessLogFormat,
+    /// `stdout`, `stderr` or a path.
+    pub access_log_path: String,
+    /// How much the proxy says.
+    pub log_level: file::LogLevel,
+    /// Form of the log.
+    pub log_format: file::LogFormat,
+    /// `stdout`, `stderr` or a path.
+    pub log_path: String,
+    /// From failing readiness to closing the listeners.
+    pub drain_delay: Duration,
+    /// From there to the end.
+    pub drain_deadline: Duration,
+    /// Folder for what must survive a restart.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Collects what routes and listeners need while the plan grows.
+pub(super) struct Compiler<'a> {
+    pub(super) file: &'a File,
+    pub(super) plan: Plan,
+    pub(super) problems: &'a mut Problems,
+}
+
+/// Compiles a file. What comes out is of use only when `problems` has no error.
+pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
+    let settings = settings(file, folder, problems);
+    let site = file.site.as_ref();
+    let plan = Plan {
+        site: site.and_then(|site| site.name.clone()).unwrap_or_else(host_name),
+        environment: site
+            .and_then(|site| site.environment.clone())
+            .unwrap_or_else(|| "production".to_owned()),
+        ..Plan::default()
+    };
+    let mut compiler = Compiler { file, plan, problems };
+    compiler.clusters(folder);
+    compiler.services();
+    compiler.listeners();
+    routes::compile(&mut compiler);
+    Config { plan: compiler.plan, settings }
+}
+
+fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = read.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+fn settings(file: &File, folder: &Path, problems: &mut Problems) -> Settings {
+    let admin = file.admin.as_ref();
+    let address = match admin.and_then(|admin| admin.address.clone()) {
+        Some(scalar::AddressOrOff(address)) => address,
+        None => Some(Address::Ip(([127, 0, 0, 1], 9901).into())),
+    };
+    let off_loopback = matches!(&address, Some(Address::Ip(ip)) if !ip.ip().is_loopback());
+    if let Some(admin) = admin.filter(|admin| off_loopback && admin.insecure != Some(true)) {
+        let hint = "listen on 127.0.0.1, or set `admin.insecure: true`";
+        let message = "off loopback the admin API would speak without TLS";
+        problems.error_with_hint(admin.at, "admin.address", message, hint);
+    }
+    let token_file = admin.and_then(|admin| admin.token_file.as_ref());
+    if let Some(token) = token_file {
+        let path = folder.join(&token.value);
+        match std::fs::read_to_string(&path) {
+            Err(error) => {
+                let message = format!("cannot read `{}`: {error}", token.value);
+                problems.error(token.at, "admin.token_file", message);
+            }
+            Ok(text) if text.trim().is_empty() => {
+                problems.error(token.at, "admin.token_file", format!("`{}` is empty", token.value));
+            }
+            Ok(_) => {}
+        }
+    }
+    let (log, access_log, drain) =
+        (file.log.as_ref(), file.access_log.as_ref(), file.drain.as_ref());
+    Settings {
+        workers: match file.runtime.as_ref().and_then(|runtime| runtime.workers) {
+            Some(Workers::Count(count)) => Some(count),
+            Some(Workers::Auto) | None => None,
+        },
+        admin: address,
+        admin_token_file: token_file.map(|token| folder.join(&token.value)),
+        admin_hosts: admin.and_then(|admin| admin.allowed_hosts.clone()).unwrap_or_default(),
+        access_log: access_log.and_then(|log| log.format).unwrap_or(file::AccessLogFormat::Json),
+        access_log_path: log_path(access_log.and_then(|log| log.path.clone()), "stdout", folder),
+        log_level: log.and_then(|log| log.level).unwrap_or(file::LogLevel::Info),
+        log_format: log.and_then(|log| log.format).unwrap_or(file::LogFormat::Text),
+        log_path: log_path(log.and_then(|log| log.path.clone()), "stderr", folder),
+        drain_delay: drain.and_then(|drain| drain.delay).unwrap_or_default(),
+        drain_deadline: drain.and_then(|drain| drain.deadline).unwrap_or(Duration::from_secs(30)),
+        state_dir: file.state_dir.as_ref().map(|path| folder.join(path)),
+    }
+}
+
+fn log_path(written: Option<String>, default: &str, folder: &Path) -> String {
+    match written.as_deref() {
+        None => default.to_owned(),
+        Some(stream @ ("stdout" | "stderr")) => stream.to_owned(),
+        Some(path) => folder.join(path).to_string_lossy().into_owned(),
+    }
+}
+
+fn owned(list: &Option<Vec<String>>) -> Vec<String> {
+    list.clone().unwrap_or_default()
+}
+
+fn default_accepts(kind: Kind) -> Vec<String> {
+    match kind {
+        Kind::Idc => vec!["general".to_owned(), "sensitive".to_owned()],
+        Kind::Cloud => vec!["general".to_owned()],
+    }
+}
+
+fn kind(kind: file::SiteKind) -> Kind {
+    match kind {
+        file::SiteKind::Idc => Kind::Idc,
+        file::SiteKind::Cloud => Kind::Cloud,
+    }
+}
+
+fn prices(cost: Option<&file::Cost>) -> Prices {
+    let amount = |amount: Option<scalar::Amount>| amount.map_or(0.0, |amount| amount.0);
+    cost.map_or(Prices::default(), |cost| Prices {
+        per_gib: amount(cost.per_gib),
+        per_million_requests: amount(cost.per_million_requests),
+    })
+}
+
+/// What a cluster inherits.
+struct Inherited {
+    site: String,
+    kind: Kind,
+    environment: String,
+    accepts: Vec<String>,
+    offers: Vec<String>,
+    prices: Prices,
+}
+
+impl Compiler<'_> {
+    fn clusters(&mut self, folder: &Path) {
+        if self.file.clusters.0.is_empty() {
+            self.problems.error(self.file.at, "clusters", "there must be at least one cluster");
+        }
+        for (name, cluster) in &self.file.clusters.0 {
+            let path = format!("clusters.{}", name.value);
+            let inherited = self.inherit(&name.value, cluster, &path);
+            let accepts = self.accepts(cluster, &inherited, &path);
+            let source = self.source(name, cluster, folder, &path);
+            let probe = self.probe(cluster.probe.as_ref(), &path);
+            let capacity = cluster.capacity.as_ref();
+            let is_limit = |capacity: &&file::Capacity| {
+                capacity.mode.unwrap_or(file::CapacityMode::Limit) == file::CapacityMode::Limit
+            };
+            let concurrent = |capacity: &file::Capacity| {
+                u32::try_from(capacity.concurrent.0).unwrap_or(u32::MAX)
+            };
+            let (limits, timeouts) = (cluster.limits.as_ref(), cluster.timeouts.as_ref());
+            let bound = |bound: Option<scalar::Within<1, 1_000_000>>| {
+                bound.map_or(1024, |bound| u32::try_from(bound.0).unwrap_or(u32::MAX))
+            };
+            let failback = cluster.failback.as_ref();
+            self.plan.clusters.push(Cluster {
+                name: name.value.clone(),
+                site: inherited.site,
+                kind: inherited.kind,
+                environment: inherited.environment,
+                accepts,
+                offers: [inherited.offers, owned(&cluster.offers)].concat(),
+                source,
+                probe,
+                ceiling: capacity.filter(is_limit).map(concurrent),
+                capacity: capacity.map(concurrent),
+                connections_max: bound(limits.and_then(|limits| limits.connections)),
+                pending_max: bound(limits.and_then(|limits| limits.pending)),
+                host: match cluster.host.as_deref() {
+                    None | Some("preserve") => HostPolicy::Preserve,
+                    Some("endpoint") => HostPolicy::Endpoint,
+                    Some(name) => HostPolicy::Name(name.to_owned()),
+                },
+                dial: cluster.dial.map_or(100, |dial| u8::try_from(dial.0).unwrap_or(100)),
+                connect: fixed(timeouts.and_then(|timeouts| timeouts.connect)),
+                connect_total: timeouts
+                    .and_then(|timeouts| timeouts.connect_total)
+                    .unwrap_or(Duration::from_secs(2)),
+                pool_idle: fixed(timeouts.and_then(|timeouts| timeouts.pool_idle)),
+                slow_start: cluster.slow_start.unwrap_or(Duration::from_secs(30)),
+                failback: Failback {
+                    manual: failback.and_then(|f| f.mode) == Some(file::FailbackMode::Manual),
+                    hold: failback.and_then(|failback| failback.hold).unwrap_or_default(),
+                },
+                prices: cluster.cost.as_ref().map_or(inherited.prices, |cost| prices(Some(cost))),
+                allow_link_local: cluster.allow_link_local == Some(true),
+            });
+            if let Some(host) = cluster.host.as_deref()
+                && is_invalid_host(host)
+            {
+                let message = format!("`{host}` is not `preserve`, `endpoint` or a host name");
+                self.problems.error(cluster.at, format!("{path}.host"), message);
+            }
+        }
+    }
+
+    fn inherit(&mut self, name: &str, cluster: &file::Cluster, path: &str) -> Inherited {
+        let sites = self.file.sites.clone().unwrap_or_default();
+        let site = cluster.site.as_ref().and_then(|wanted| {
+            let found = sites.0.iter().find(|(known, _)| known.value == wanted.value);
+            if found.is_none() {
+                let message = format!("there is no site `{}`", wanted.value);
+                self.unknown(
+                    wanted.at,
+                    &format!("{path}.site"),
+                    message,
+                    &wanted.value,
+                    sites.names(),
+                );
+            }
+            found.map(|(_, site)| site)
+        });
+        let site_kind = site.and_then(|site| site.kind);
+        if let (Some(own), Some(_)) = (&cluster.kind, site) {
+            let theirs = site_kind.unwrap_or(file::SiteKind::Cloud);
+            if own.value != theirs {
+                let message = "differs from its site's";
+                self.problems.error(own.at, format!("{path}.kind"), message);
+            }
+        }
+        let kind = match (site, &cluster.kind) {
+            (Some(_), _) => kind(site_kind.unwrap_or(file::SiteKind::Cloud)),
+            (None, Some(own)) => kind(own.value),
+            (None, None) => Kind::Cloud,
+        };
+        let environment = site.and_then(|site| site.environment.clone());
+        if let (Some(own), Some(theirs)) = (&cluster.environment, &environment)
+            && own.value != *theirs
+        {
+            let message = format!("differs from its site's, `{theirs}`");
+            self.problems.error(own.at, format!("{path}.environment"), message);
+        }
+        let own_environment = cluster.environment.as_ref().map(|own| own.value.clone());
+        Inherited {
+            site: cluster.site.as_ref().map_or(name, |site| &site.value).to_owned(),
+            kind,
+            environment: own_environment
+                .or(environment)
+                .unwrap_or_else(|| self.plan.environment.clone()),
+            accepts: site.and_then(|site| site.accepts.clone()).unwrap_or(default_accepts(kind)),
+            offers: site.map_or(Vec::new(), |site| owned(&site.offers)),
+            prices: prices(site.and_then(|site| site.cost.as_ref())),
+        }
+    }
+
+    fn accepts(&mut self, cluster: &file::Cluster, from: &Inherited, path: &str) -> Vec<String> {
+        let Some(own) = &cluster.accepts else { return from.accepts.clone() };
+        if cluster.site.is_some() {
+            for class in own.iter().filter(|class| !from.accepts.contains(&class.value)) {
+                let message = format!("`{}` is not accepted by its site", class.value);
+                let hint = "a cluster may narrow what its site accepts, never widen it";
+                self.problems.error_with_hint(class.at, format!("{path}.accepts"), message, hint);
+            }
+        }
+        own.iter().map(|class| class.value.clone()).collect()
+    }
+
+    fn source(
+        &mut self,
+        name: &Spanned<String>,
+        cluster: &file::Cluster,
+        folder: &Path,
+        path: &str,
+    ) -> Source {
+        let nothing = Source::Static(Vec::new());
+        let discover = cluster.discover.as_ref();
+        match (&cluster.endpoints, discover) {
+            (Some(listed), None) => self.listed(listed, cluster, path),
+            (None, Some(discover)) => self.discovered(discover, folder, path).unwrap_or(nothing),
+            (None, None) => {
+                let hint = "write endpoints: [ADDRESS:PORT]";
+                let message = "needs `endpoints` or `discover`";
+                self.problems.error_with_hint(name.at, path, message, hint);
+                nothing
+            }
+            (Some(_), Some(discover)) => {
+                self.problems.error(discover.at, path, "has both `endpoints` and `discover`");
+                nothing
+            }
+        }
+    }
+
+    fn listed(&mut self, listed: &[file::Endpoint], cluster: &file::Cluster, path: &str) -> Source {
+        let mut specs: Vec<EndpointSpec> = Vec::with_capacity(listed.len());
+        for (index, endpoint) in listed.iter().enumerate() {
+            let path = format!("{path}.endpoints[{index}]");
+            if specs.iter().any(|spec| spec.target == endpoint.target) {
+                self.problems.error(cluster.at, &path, "is listed twice");
+            }
+            if let Target::Address(address) = &endpoint.target
+                && cluster.allow_link_local != Some(true)
+                && is_link_local(address)
+            {
+                let message = format!("`{address}` is a link-local or metadata address");
+                let hint = "set `allow_link_local: true` if that is meant";
+                self.problems.error_with_hint(cluster.at, &path, message, hint);
+            }
+            specs.push(EndpointSpec { target: endpoint.target.clone(), weight: endpoint.weight });
+        }
+        Source::Static(specs)
+    }
+
+    fn discovered(
+        &mut self,
+        discover: &file::Discover,
+        folder: &Path,
+        path: &str,
+    ) -> Option<Source> {
+        let path = format!("{path}.discover");
+        match (&discover.dns, &discover.srv, &discover.file) {
+            (Some(dns), None, None) => match host_and_port(&dns.value) {
+                Ok((host, port)) => Some(Source::Dns { host, port }),
+                Err(message) => {
+                    let message = format!("`{}`: {message}", dns.value);
+                    self.problems.error(dns.at, format!("{path}.dns"), message);
+                    None
+                }
+            },
+            (None, Some(srv), None) => {
+                if !is_host_name(&srv.value) {
+                    let hint = "such as _https._tcp.shop.example.com";
+                    let message = format!("`{}` is not a name", srv.value);
+                    self.problems.error_with_hint(srv.at, format!("{path}.srv"), message, hint);
+                    return None;
+                }
+                Some(Source::Srv { name: srv.value.clone() })
+            }
+            (None, None, Some(file)) => Some(Source::File { path: folder.join(&file.value) }),
+            _ => {
+                let message = "needs exactly one of `dns`, `srv` and `file`";
+                self.problems.error(discover.at, path, message);
+                None
+            }
+        }
+    }
+
+    fn probe(&mut self, probe: Option<&file::Probe>, path: &str) -> Probe {
+        let default = Probe {
+            kind: ProbeKind::Tcp,
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_millis(400),
+            fall: 2,
+            rise: 3,
+            port: None,
+        };
+        let Some(probe) = probe else { return default };
+        let interval = probe.interval.unwrap_or(default.interval);
+        let timeout =
+            probe.timeout.as_ref().map_or(default.timeout.min(interval), |timeout| timeout.value);
+        if timeout > interval {
+            let at = probe.timeout.as_ref().map_or(probe.at, |timeout| timeout.at);
+            let message = "the timeout is longer than the interval";
+            self.problems.error(at, format!("{path}.probe.timeout"), message);
+        }
+        if interval < Duration::from_millis(10) || timeout.is_zero() {
+            let message = "the interval must be at least 10ms, and the timeout more than 0";
+            self.problems.error(probe.at, format!("{path}.probe"), message);
+        }
+        let kind = match probe.kind.unwrap_or(file::ProbeKind::Tcp) {
+            file::ProbeKind::None => ProbeKind::None,
+            file::ProbeKind::Tcp => ProbeKind::Tcp,
+            file::ProbeKind::Http => self.http_probe(probe, path),
+        };
+        let count = |count: Option<scalar::Within<1, 100>>, default| {
+            count.map_or(default, |count| u32::try_from(count.0).unwrap_or(default))
+        };
+        Probe {
+            kind,
+            interval,
+            timeout,
+            fall: count(probe.fall, 2),
+            rise: count(probe.rise, 3),
+            port: probe.port.and_then(|port| u16::try_from(port.0).ok()),
+        }
+    }
+
+    fn http_probe(&mut self, probe: &file::Probe, path: &str) -> ProbeKind {
+        let target = probe.path.clone().unwrap_or_else(|| "/".to_owned());
+        let valid = |c: char| c.is_ascii_graphic();
+        if !target.starts_with('/') || !target.chars().all(valid) {
+            let message = format!("`{target}` must begin with `/` and have no spaces");
+            self.problems.error(probe.at, format!("{path}.probe.path"), message);
+        }
+        let headers = probe.headers.clone().unwrap_or_default();
+        let status = probe
+            .status
+            .as_ref()
+            .map_or(vec![200..=399], |ranges| ranges.iter().map(|range| range.0.clone()).collect());
+        ProbeKind::Http {
+            path: target,
+            host: probe.host.clone(),
+            headers: headers.0.into_iter().map(|(name, value)| (name.value, value)).collect(),
+            status,
+        }
+    }
+
+    fn services(&mut self) {
+        if self.file.services.0.is_empty() {
+            self.problems.error(self.file.at, "services", "there must be at least one service");
+        }
+        for (name, service) in &self.file.services.0 {
+            let path = format!("services.{}", name.value);
+            let mut clusters = Vec::new();
+            if service.clusters.is_empty() {
+                self.problems.error(service.at, format!("{path}.clusters"), "is empty");
+            }
+            for (index, wanted) in service.clusters.iter().enumerate() {
+                let path = format!("{path}.clusters[{index}]");
+                match self.file.clusters.position(&wanted.value) {
+                    Some(cluster) if clusters.contains(&cluster) => {
+                        self.problems.error(wanted.at, path, "is listed twice");
+                    }
+                    Some(cluster) => clusters.push(cluster),
+                    None => {
+                        let message = format!("there is no cluster `{}`", wanted.value);
+                        let names = self.file.clusters.names();
+                        self.unknown(wanted.at, &path, message, &wanted.value, names);
+                    }
+                }
+            }
+            let retry = service.retry.as_ref();
+            self.plan.services.push(Service {
+                name: name.value.clone(),
+                clusters,
+                data: service.data.clone().map_or(vec!["general".to_owned()], |data| data.0),
+                needs: owned(&service.needs),
+                environment: service
+                    .environment
+                    .clone()
+                    .unwrap_or_else(|| self.plan.environment.clone()),
+                strategy: strategy(service.strategy),
+                endpoint_policy: endpoint_policy(service.endpoint_policy),
+                hash_key: hash_key(service.hash.as_ref()),
+                timeout: service.timeout.unwrap_or(Duration::from_secs(15)),
+                total_timeout: service.total_timeout.and_then(|timeout| timeout.0),
+                per_try_timeout: service.per_try_timeout.and_then(|timeout| timeout.0),
+                retry: Retry {
+                    budget: retry.and_then(|retry| retry.budget).map_or(0.2, |budget| budget.0),
+                    retries: retry
+                        .and_then(|retry| retry.retries)
+                        .map_or(1, |retries| u32::try_from(retries.0).unwrap_or(1)),
+                },
+            });
+        }
+    }
+
+    fn listeners(&mut self) {
+        if self.file.listeners.0.is_empty() {
+            self.problems.error(self.file.at, "listeners", "there must be at least one listener");
+        }
+        for (name, listener) in &self.file.listeners.0 {
+            let path = format!("listeners.{}", name.value);
+            self.overlap(listener, &path);
+            let protocol = match listener.protocol {
+                file::Protocol::Http => Protocol::Http,
+                file::Protocol::Tcp => match &listener.service {
+                    Some(service) => {
+                        let class =
+                            self.class_of(service, &[], &[], true, &format!("{path}.service"));
+                        Protocol::Tcp { class: class.unwrap_or(0) }
+                    }
+                    None => {
+                        let message = "a tcp listener needs `service`";
+                        self.problems.error(listener.at, &path, message);
+                        Protocol::Tcp { class: 0 }
+                    }
+                },
+            };
+            let limits = listener_limits(listener.limits.as_ref());
+            if limits.head > 60 * 1024 || limits.head < 256 || limits.uri > limits.head {
+                let at = listener.limits.as_ref().map_or(listener.at, |limits| limits.at);
+                let message = "head must be from 256 to 60KiB, and uri at most head";
+                self.problems.error(at, format!("{path}.limits"), message);
+            }
+            self.plan.listeners.push(Listener {
+                name: name.value.clone(),
+                address: listener.address.value.0.clone(),
+                protocol,
+                trusted: listener
+                    .trusted_proxies
+                    .as_ref()
+                    .map_or(Vec::new(), |networks| networks.iter().map(|n| n.0).collect()),
+                timeouts: listener_timeouts(listener.timeouts.as_ref()),
+                limits,
+            });
+        }
+    }
+
+    fn overlap(&mut self, listener: &file::Listener, path: &str) {
+        let own = &listener.address.value.0;
+        let taken = self.plan.listeners.iter().find(|other| overlaps(&other.address, own));
+        if let Some(taken) = taken {
+            let message = format!("`{own}` overlaps listener `{}` ({})", taken.name, taken.address);
+            self.problems.error(listener.address.at, format!("{path}.address"), message);
+        }
+    }
+
+    /// The class of a service for exchanges with further data classes and needs; made when new.
+    pub(super) fn class_of(
+        &mut self,
+        service: &Spanned<String>,
+        data: &[String],
+        needs: &[String],
+        l4: bool,
+        path: &str,
+    ) -> Option<ClassIndex> {
+        let Some(index) = self.file.services.position(&service.value) else {
+            let message = format!("there is no service `{}`", service.value);
+            let names = self.file.services.names();
+            self.unknown(service.at, path, message, &service.value, names);
+            return None;
+        };
+        let of_service = self.plan.services.get(index)?;
+        let (mut all_data, mut all_needs) = (of_service.data.clone(), of_service.needs.clone());
+        all_data.extend(data.iter().filter(|class| !of_service.data.contains(class)).cloned());
+        all_needs.extend(needs.iter().filter(|need| !of_service.needs.contains(need)).cloned());
+        let demands =
+            Demands { environment: &of_service.environment, data: &all_data, needs: &all_needs };
+        let permitted = permit(demands, &of_service.clusters, &self.plan.clusters);
+        let (name, candidates) = (of_service.name.clone(), of_service.clusters.len());
+        if permitted.clusters.is_empty() && candidates > 0 {
+            let why: Vec<String> = permitted
+                .rejected
+                .iter()
+                .map(|(c, reason)| format!("{}: {}", self.plan.clusters[*c].name, reason.label()))
+                .collect();
+            let message = format!("no cluster may serve `{name}` here: {}", why.join(", "));
+            self.problems.error(service.at, path, message);
+        }
+        if permitted.clusters.len() == 1 && all_data.iter().any(|class| class == "sensitive") {
+            let only = self.plan.clusters[permitted.clusters[0]].name.clone();
+            let message = format!("sensitive `{name}` has one permitted cluster, `{only}`");
+            let hint = "no disaster recovery: its outage is the service's";
+            self.problems.warning(service.at, path, message, hint);
+        }
+        let names: Vec<&str> =
+            permitted.clusters.iter().map(|c| self.plan.clusters[*c].name.as_str()).collect();
+        let id = Plan::class_id(&name, &names, l4);
+        let same = |class: &Class| class.id == id && class.data == all_data;
+        if let Some(known) = self.plan.classes.iter().position(same) {
+            return Some(known);
+        }
+        self.plan.classes.push(Class { service: index, data: all_data, permitted, l4, id });
+        Some(self.plan.classes.len() - 1)
+    }
+
+    /// Notes a name that is not there, with the nearest that is.
+    pub(super) fn unknown<'n>(
+        &mut self,
+        at: Position,
+        path: &str,
+        message: String,
+        wrong: &str,
+        known: impl IntoIterator<Item = &'n str> + Clone,
+    ) {
+        match suggestion(wrong, known) {
+            Some(hint) => self.problems.error_with_hint(at, path, message, hint),
+            None => self.problems.error(at, path, message),
+        }
+    }
+}
+
+fn is_invalid_host(host: &str) -> bool {
+    let bare = host.rsplit_once(':').map_or(host, |(bare, _)| bare);
+    !is_host_name(bare) && host.parse::<std::net::IpAddr>().is_err()
+}
+
+fn fixed(duration: Option<AutoDuration>) -> Option<Duration> {
+    match duration {
+        Some(AutoDuration::Fixed(span)) => Some(span),
+        Some(AutoDuration::Auto) | None => None,
+    }
+}
+
+fn is_link_local(address: &Address) -> bool {
+    match address {
+        Address::Ip(address) => crate::decision::plan::is_link_local(address.ip()),
+        Address::Unix(_) => false,
+    }
+}
+
+fn overlaps(a: &Address, b: &Address) -> bool {
+    match (a, b) {
+        (Address::Unix(a), Address::Unix(b)) => a == b,
+        (Address::Ip(a), Address::Ip(b)) => {
+            let any = |ip: std::net::IpAddr| ip.is_unspecified();
+            // "[::]" takes IPv4 as well; 0.0.0.0 takes only its own family.
+            let covers =
+                |x: std::net::IpAddr, y: std::net::IpAddr| any(x) && (x.is_ipv6() || y.is_ipv4());
+            let same = a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip());
+            a.port() == b.port() && a.port() != 0 && same
+        }
+        (Address::Ip(_), Address::Unix(_)) | (Address::Unix(_), Address::Ip(_)) => false,
+    }
+}
+
+fn strategy(written: Option<file::Strategy>) -> Strategy {
+    match written.unwrap_or(file::Strategy::Nearest) {
+        file::Strategy::Nearest => Strategy::Nearest,
+        file::Strategy::RoundRobin => Strategy::RoundRobin,
+        file::Strategy::LeastRequest => Strategy::LeastRequest,
+        file::Strategy::Priority => Strategy::Priority,
+        file::Strategy::Waterfall => Strategy::Waterfall,
+    }
+}
+
+fn endpoint_policy(written: Option<file::EndpointPolicy>) -> EndpointPolicy {
+    match written.unwrap_or(file::EndpointPolicy::LeastWait) {
+        file::EndpointPolicy::LeastWait => EndpointPolicy::LeastWait,
+        file::EndpointPolicy::RoundRobin => EndpointPolicy::RoundRobin,
+        file::EndpointPolicy::RandomTwo => EndpointPolicy::RandomTwo,
+        file::EndpointPolicy::Hash => EndpointPolicy::Hash,
+    }
+}
+
+fn hash_key(written: Option<&file::Hash>) -> HashKey {
+    match written {
+        Some(file::Hash { header: Some(name), .. }) => HashKey::Header(name.to_ascii_lowercase()),
+        Some(file::Hash { cookie: Some(name), .. }) => HashKey::Cookie(name.clone()),
+        Some(_) | None => HashKey::ClientIp,
+    }
+}
+
+fn listener_timeouts(written: Option<&file::ListenerTimeouts>) -> ListenerTimeouts {
+    let seconds = Duration::from_secs;
+    let or = |pick: fn(&file::ListenerTimeouts) -> Option<Duration>, default: Duration| {
+        written.and_then(pick).unwrap_or(default)
+    };
+    ListenerTimeouts {
+        first_byte: or(|t| t.first_byte, seconds(5)),
+        head: or(|t| t.head, seconds(10)),
+        idle: or(|t| t.idle, seconds(60)),
+        write: or(|t| t.write, seconds(30)),
+        body_idle: or(|t| t.body_idle, seconds(30)),
+        stream_idle: or(|t| t.stream_idle, seconds(300)),
+        idle_l4: or(|t| t.idle_l4, seconds(3600)),
+        half_close: or(|t| t.half_close, seconds(60)),
+    }
+}
+
+fn listener_limits(written: Option<&file::ListenerLimits>) -> ListenerLimits {
+    let size = |size: Option<scalar::Size>, default: u64| size.map_or(default, |size| size.0);
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    ListenerLimits {
+        connections: count(written.and_then(|l| l.connections).map_or(100_000, |c| c.0)),
+        connections_per_client: written
+            .and_then(|limits| limits.connections_per_client)
+            .and_then(|bound| bound.0)
+            .map(count),
+        head: count(size(written.and_then(|limits| limits.head), 16 * 1024)),
+        uri: count(size(written.and_then(|limits| limits.uri), 8 * 1024)),
+        fields: count(written.and_then(|limits| limits.fields).map_or(100, |fields| fields.0)),
+        body: written.and_then(|limits| limits.body).and_then(|body| body.0),
+        body_rate: size(written.and_then(|limits| limits.body_rate), 512),
+        underscores: match written.and_then(|limits| limits.underscores) {
+            None | Some(file::Underscores::Refuse) => Underscores::Refuse,
+            Some(file::Underscores::Drop) => Underscores::Drop,
+            Some(file::Underscores::Allow) => Underscores::Allow,
+        },
+        keep_encoded_slash: written.and_then(|limits| limits.encoded_slash)
+            == Some(file::EncodedSlash::Keep),
+    }
+}
+
+/// A list of endpoints in a file of its own, for `discover.file`.
+///
+/// # Errors
+/// All problems, when the list is not one.
+pub fn endpoints_file(text: &str) -> Result<Vec<EndpointSpec>, Vec<super::Problem>> {
+    use super::shape::Decode;
+    let mut problems = Problems::default();
+    let read = match super::yaml::parse(text) {
+        Ok(tree) if tree.is_null() => Some(Vec::new()),
+        Ok(tree) => Vec::<file::Endpoint>::decode(&tree, "endpoints", &mut problems),
+        Err(wrong) => {
+            problems.error(wrong.at, "", wrong.message);
+            None
+        }
+    };
+    let spec = |e: file::Endpoint| EndpointSpec { target: e.target, weight: e.weight };
+    match read {
+        Some(list) if problems.count() == 0 => Ok(list.into_iter().map(spec).collect()),
+        Some(_) | None => Err(problems.into_sorted()),
+    }
+}
+
+/// Names of listeners, for routes.
+pub(super) fn listener_names(file: &File) -> impl Iterator<Item = &str> + Clone {
+    let named: &Named<file::Listener> = &file.listeners;
+    named.names()
+}

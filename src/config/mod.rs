@@ -1,0 +1,73 @@
+//! Text to [`Plan`](crate::decision::plan::Plan): parse, then check. Nothing here touches the world beyond the files it is given.
+//!
+//! [`yaml`] reads text into a tree with positions, [`shape`] turns the tree into the shapes of
+//! [`file`], and [`check`] compiles those. Each step reports *all* its problems, each with its line,
+//! column and path, because an operator who fixes one error at a time gives up at the fifth.
+//!
+//! # Not here
+//! Sockets and threads (`server`). The data plane never sees this room, only its plan.
+
+pub mod check;
+pub mod error;
+pub mod expand;
+pub mod file;
+pub mod routes;
+pub mod scalar;
+pub mod schema;
+pub mod shape;
+pub mod yaml;
+
+pub use check::{Config, Settings};
+pub use error::{Problem, Severity};
+
+use std::path::Path;
+
+/// Bytes of a configuration, at most: ten thousand routes take about two MiB.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What a text came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The configuration, unless a problem is an error.
+    pub config: Option<Config>,
+    /// All problems, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+/// Parses and checks `text`. Relative paths start at `folder`; `variable` looks up `${NAME}`.
+#[must_use]
+pub fn load(text: &str, folder: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Outcome {
+    let mut problems = error::Problems::default();
+    let config = read(text, folder, variable, &mut problems);
+    let problems = problems.into_sorted();
+    let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
+    Outcome { config: config.filter(|_| !failed), problems }
+}
+
+fn read(
+    text: &str,
+    folder: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut error::Problems,
+) -> Option<Config> {
+    if text.len() > BYTES_MAX {
+        problems.error(error::Position::START, "", "the file is larger than 32 MiB");
+        return None;
+    }
+    let expanded = expand::expand(text, variable, problems)?;
+    let tree = match yaml::parse(&expanded.text) {
+        Ok(tree) => tree,
+        Err(wrong) => {
+            let at = expanded.original(wrong.at);
+            problems.push(Problem { hint: wrong.hint, ..Problem::error(at, "", wrong.message) });
+            return None;
+        }
+    };
+    let tree = tree.relocated(&|at| expanded.original(at));
+    if tree.is_null() {
+        problems.error(error::Position::START, "", "the configuration is empty");
+        return None;
+    }
+    let file = shape::decode_root::<file::File>(&tree, problems)?;
+    Some(check::check(&file, folder, problems))
+}

@@ -1,0 +1,343 @@
+//! Routes: from shapes to the compiled table.
+
+use super::check::{Compiler, listener_names};
+use super::file::{self, HeaderEdits};
+use super::shape::Spanned;
+use crate::decision::plan::{Kind, ProbeKind, Source};
+use crate::decision::route::{Action, Edits, PathMatch, Route, RouteTable};
+use regex::Regex;
+
+/// Compiles all routes into the plan.
+pub(super) fn compile(compiler: &mut Compiler<'_>) {
+    let file = compiler.file;
+    let mut routes = Vec::new();
+    for (index, written) in file.routes.iter().flatten().enumerate() {
+        if let Some(route) = route(compiler, written, index) {
+            warn_if_shadowed(compiler, written, &route, &routes, index);
+            routes.push(route);
+        }
+    }
+    let mut catch_alls = Vec::new();
+    for (index, (name, listener)) in file.listeners.0.iter().enumerate() {
+        let (file::Protocol::Http, Some(service)) = (listener.protocol, &listener.service) else {
+            continue;
+        };
+        let path = format!("listeners.{}.service", name.value);
+        if let Some(class) = compiler.class_of(service, &[], &[], false, &path) {
+            catch_alls.push((index, last_route(&name.value, class)));
+        }
+    }
+    warn_of_blind_probes(compiler);
+    compiler.plan.routes = RouteTable::new(routes, catch_alls);
+}
+
+fn last_route(listener: &str, class: usize) -> Route {
+    Route {
+        name: format!("listeners.{listener}"),
+        hosts: Vec::new(),
+        path: PathMatch::Prefix("/".to_owned()),
+        methods: Vec::new(),
+        headers: Vec::new(),
+        listeners: Vec::new(),
+        action: Action::Forward(class),
+        request_edits: Edits::default(),
+        response_edits: Edits::default(),
+        strip_prefix: None,
+        timeout: None,
+    }
+}
+
+fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Option<Route> {
+    let path = format!("routes[{index}]");
+    let hosts = hosts(compiler, written, &path);
+    let path_match = path_match(compiler, written, &path);
+    let methods = methods(compiler, written, &path);
+    let listeners = listeners(compiler, written, &path);
+    let action = action(compiler, written, &path);
+    let headers = written.headers.clone().unwrap_or_default().0;
+    let request_edits =
+        edits(compiler, written.request_headers.as_ref(), &format!("{path}.request_headers"));
+    let response_edits =
+        edits(compiler, written.response_headers.as_ref(), &format!("{path}.response_headers"));
+    let strip = written.rewrite.as_ref().and_then(|rewrite| rewrite.strip_prefix.as_ref());
+    if let Some(prefix) = strip.filter(|prefix| !prefix.value.starts_with('/')) {
+        let message = format!("`{}` must begin with `/`", prefix.value);
+        compiler.problems.error(prefix.at, format!("{path}.rewrite.strip_prefix"), message);
+    }
+    Some(Route {
+        name: path,
+        hosts,
+        path: path_match?,
+        methods,
+        headers: headers.into_iter().map(|(n, v)| (n.value.to_ascii_lowercase(), v)).collect(),
+        listeners,
+        action: action?,
+        request_edits,
+        response_edits,
+        strip_prefix: strip.map(|prefix| prefix.value.trim_end_matches('/').to_owned()),
+        timeout: written.timeout,
+    })
+}
+
+fn hosts(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Vec<String> {
+    let mut hosts = Vec::new();
+    for (index, host) in written.hosts.iter().flatten().enumerate() {
+        let text = host.value.to_ascii_lowercase();
+        let bare = text.strip_prefix("*.").unwrap_or(&text);
+        let address = bare.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+        if !(super::scalar::is_host_name(bare) || address) {
+            let message = format!("`{}` is not a host name", host.value);
+            let hint = "a host without port, exact or with a leading \"*.\"";
+            let path = format!("{path}.hosts[{index}]");
+            compiler.problems.error_with_hint(host.at, path, message, hint);
+        }
+        hosts.push(text.trim_end_matches('.').to_owned());
+    }
+    hosts
+}
+
+fn path_match(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Option<PathMatch> {
+    let given = [&written.path, &written.path_prefix, &written.path_regex];
+    if given.iter().filter(|way| way.is_some()).count() > 1 {
+        let message = "has more than one of `path`, `path_prefix` and `path_regex`";
+        compiler.problems.error(written.at, path, message);
+        return None;
+    }
+    let rooted = |compiler: &mut Compiler<'_>, text: &Spanned<String>, key: &str| {
+        let mut canonical = canonical_path(&text.value);
+        if canonical.as_deref() == Some(text.value.as_str()) {
+            return canonical.take();
+        }
+        let message = format!("`{}` is not a path in canonical form", text.value);
+        let hint = match canonical {
+            Some(canonical) => format!("write `{canonical}`"),
+            None => "it must begin with `/`, without query or fragment".to_owned(),
+        };
+        compiler.problems.error_with_hint(text.at, format!("{path}.{key}"), message, hint);
+        None
+    };
+    match given {
+        [Some(exact), ..] => rooted(compiler, exact, "path").map(PathMatch::Exact),
+        [_, Some(prefix), _] => rooted(compiler, prefix, "path_prefix").map(PathMatch::Prefix),
+        [_, _, Some(pattern)] => match Regex::new(&format!("^(?:{})$", pattern.value)) {
+            Ok(regex) => Some(PathMatch::Pattern(regex)),
+            Err(error) => {
+                let message = format!("`{}` is not a regular expression: {error}", pattern.value);
+                let message = message.replace('\n', " ");
+                compiler.problems.error(pattern.at, format!("{path}.path_regex"), message);
+                None
+            }
+        },
+        [None, None, None] => Some(PathMatch::Prefix("/".to_owned())),
+    }
+}
+
+/// The form in which requests are matched: a route written otherwise would never match.
+fn canonical_path(path: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_graphic() && !"?#\\\"<>^`{|}[]".contains(c);
+    if !path.starts_with('/') || !path.chars().all(plain) {
+        return None;
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            other => kept.push(other),
+        }
+    }
+    Some(format!("/{}", kept.join("/")))
+}
+
+fn methods(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Vec<String> {
+    let mut methods = Vec::new();
+    for (index, method) in written.methods.iter().flatten().enumerate() {
+        let valid = |c: char| c.is_ascii_uppercase() || c == '-' || c == '_';
+        if method.value.is_empty() || !method.value.chars().all(valid) {
+            let message = format!("`{}` is not a method", method.value);
+            let hint = "methods are case-sensitive: GET, POST";
+            let path = format!("{path}.methods[{index}]");
+            compiler.problems.error_with_hint(method.at, path, message, hint);
+        }
+        methods.push(method.value.clone());
+    }
+    methods
+}
+
+fn listeners(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Vec<usize> {
+    let file = compiler.file;
+    let mut indices = Vec::new();
+    for (index, wanted) in written.listeners.iter().flatten().enumerate() {
+        let path = format!("{path}.listeners[{index}]");
+        match file.listeners.position(&wanted.value) {
+            Some(at) if file.listeners.0[at].1.protocol != file::Protocol::Http => {
+                let message = format!("`{}` is not an http listener", wanted.value);
+                compiler.problems.error(wanted.at, path, message);
+            }
+            Some(at) => indices.push(at),
+            None => {
+                let message = format!("there is no listener `{}`", wanted.value);
+                compiler.unknown(wanted.at, &path, message, &wanted.value, listener_names(file));
+            }
+        }
+    }
+    indices
+}
+
+fn action(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Option<Action> {
+    let ways = [
+        written.service.is_some(),
+        written.split.is_some(),
+        written.redirect.is_some(),
+        written.respond.is_some(),
+    ];
+    if ways.iter().filter(|way| **way).count() != 1 {
+        let message = "needs exactly one of `service`, `split`, `redirect` and `respond`";
+        compiler.problems.error(written.at, path, message);
+        return None;
+    }
+    let data = written.data.clone().map_or(Vec::new(), |data| data.0);
+    let needs = written.needs.clone().unwrap_or_default();
+    if let Some(service) = &written.service {
+        let path = format!("{path}.service");
+        return compiler.class_of(service, &data, &needs, false, &path).map(Action::Forward);
+    }
+    if let Some(split) = &written.split {
+        let mut parts = Vec::new();
+        for (name, weight) in &split.0 {
+            let path = format!("{path}.split.{}", name.value);
+            let class = compiler.class_of(name, &data, &needs, false, &path)?;
+            parts.push((u32::try_from(weight.0).unwrap_or(u32::MAX), class));
+        }
+        if parts.iter().all(|(weight, _)| *weight == 0) {
+            compiler.problems.error(written.at, format!("{path}.split"), "all shares are 0");
+            return None;
+        }
+        return Some(Action::Split(parts));
+    }
+    if let Some(redirect) = &written.redirect {
+        let status = redirect.status.map_or(302, |status| status.0);
+        if !matches!(status, 301 | 302 | 303 | 307 | 308)
+            || redirect.to.chars().any(char::is_control)
+        {
+            let message = "status must be 301, 302, 303, 307 or 308, and `to` a location";
+            compiler.problems.error(redirect.at, format!("{path}.redirect"), message);
+            return None;
+        }
+        let status = u16::try_from(status).unwrap_or(302);
+        return Some(Action::Redirect { to: redirect.to.clone(), status });
+    }
+    let respond = written.respond.as_ref()?;
+    Some(Action::Respond {
+        status: respond.status.and_then(|status| u16::try_from(status.0).ok()).unwrap_or(200),
+        body: respond.body.clone().unwrap_or_default(),
+    })
+}
+
+/// Fields that frame a message or route it are the proxy's own.
+const NOT_EDITABLE: &[&str] = &[
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "host",
+    "upgrade",
+    "te",
+    "trailer",
+    "keep-alive",
+    "proxy-connection",
+    "expect",
+];
+
+fn edits(compiler: &mut Compiler<'_>, written: Option<&HeaderEdits>, path: &str) -> Edits {
+    let mut edits = Edits::default();
+    let Some(written) = written else { return edits };
+    for (name, value) in written.set.iter().flat_map(|pairs| &pairs.0) {
+        check_field(compiler, name, Some(value), path);
+        edits.set.push((name.value.to_ascii_lowercase(), value.clone()));
+    }
+    for (name, value) in written.add.iter().flat_map(|pairs| &pairs.0) {
+        check_field(compiler, name, Some(value), path);
+        edits.add.push((name.value.to_ascii_lowercase(), value.clone()));
+    }
+    for name in written.remove.iter().flatten() {
+        check_field(compiler, name, None, path);
+        edits.remove.push(name.value.to_ascii_lowercase());
+    }
+    edits
+}
+
+fn check_field(
+    compiler: &mut Compiler<'_>,
+    name: &Spanned<String>,
+    value: Option<&String>,
+    path: &str,
+) {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let lower = name.value.to_ascii_lowercase();
+    if name.value.is_empty() || !name.value.chars().all(token) {
+        compiler.problems.error(name.at, path, format!("`{}` is not a field name", name.value));
+    }
+    if NOT_EDITABLE.contains(&lower.as_str()) {
+        let message = format!("`{}` frames or routes the message and cannot be edited", name.value);
+        compiler.problems.error(name.at, path, message);
+    }
+    if value.is_some_and(|value| value.chars().any(char::is_control)) {
+        compiler.problems.error(name.at, path, "the value has a control character");
+    }
+}
+
+/// Two routes with the same conditions: the later one never matches.
+fn warn_if_shadowed(
+    compiler: &mut Compiler<'_>,
+    written: &file::Route,
+    route: &Route,
+    earlier: &[Route],
+    index: usize,
+) {
+    let text = |path: &PathMatch| match path {
+        PathMatch::Exact(path) => format!("={path}"),
+        PathMatch::Prefix(path) => format!("/{}", path.trim_end_matches('/')),
+        PathMatch::Pattern(pattern) => format!("~{pattern}"),
+    };
+    let covers = |wide: &Vec<usize>, narrow: &Vec<usize>| {
+        wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|l| wide.contains(l)))
+    };
+    let shadow = earlier.iter().find(|before| {
+        let hosts = before.hosts == route.hosts
+            || (!route.hosts.is_empty() && route.hosts.iter().all(|h| before.hosts.contains(h)));
+        let methods = before.methods == route.methods
+            || (!route.methods.is_empty()
+                && route.methods.iter().all(|method| before.methods.contains(method)));
+        hosts
+            && methods
+            && text(&before.path) == text(&route.path)
+            && before.headers == route.headers
+            && covers(&before.listeners, &route.listeners)
+    });
+    if let Some(shadow) = shadow {
+        let message = format!("never matches: `{}` has the same conditions", shadow.name);
+        let hint = "remove one, or make its conditions narrower";
+        compiler.problems.warning(written.at, format!("routes[{index}]"), message, hint);
+    }
+}
+
+/// A balancer in front of a cloud's servers accepts connections for all of them, dead or alive.
+fn warn_of_blind_probes(compiler: &mut Compiler<'_>) {
+    let file = compiler.file;
+    for (index, (name, _)) in file.clusters.0.iter().enumerate() {
+        let Some(cluster) = compiler.plan.clusters.get(index) else { continue };
+        let behind_balancer =
+            cluster.kind == Kind::Cloud && matches!(cluster.source, Source::Dns { .. });
+        let serves_http = compiler
+            .plan
+            .classes
+            .iter()
+            .any(|class| !class.l4 && class.permitted.clusters.contains(&index));
+        if behind_balancer && serves_http && cluster.probe.kind == ProbeKind::Tcp {
+            let message = "a tcp probe of a cloud balancer says little of what is behind it";
+            let hint = "write probe: { kind: http, path: /healthz }";
+            let path = format!("clusters.{}.probe", name.value);
+            compiler.problems.warning(name.at, path, message, hint);
+        }
+    }
+}

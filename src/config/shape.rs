@@ -1,0 +1,323 @@
+//! From a tree to shapes: each shape lists its keys once, and from that list come the reader, the
+//! errors, the JSON Schema and the reference.
+//!
+//! Serde stops at the first error and forgets where it was; this reads on and reports all.
+
+use super::error::{Position, Problems, suggestion};
+use super::yaml::{Kind, Node};
+use serde_json::{Value, json};
+
+/// A value that remembers its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub at: Position,
+}
+
+/// Something that can be read from a tree.
+pub trait Decode: Sized {
+    /// Reads `node`, found at `path`; problems are noted, and `None` says that there were some.
+    fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self>;
+    /// Its JSON Schema.
+    fn schema() -> Value;
+}
+
+/// Reads a whole file.
+pub fn decode_root<T: Decode>(node: &Node, problems: &mut Problems) -> Option<T> {
+    T::decode(node, "", problems)
+}
+
+/// The path of `key` below `path`.
+#[must_use]
+pub fn below(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+impl<T: Decode> Decode for Spanned<T> {
+    fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
+        T::decode(node, path, problems).map(|value| Spanned { value, at: node.at })
+    }
+
+    fn schema() -> Value {
+        T::schema()
+    }
+}
+
+impl<T: Decode> Decode for Vec<T> {
+    fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
+        let Kind::List(items) = &node.kind else {
+            let hint = "write a list: [a, b]";
+            problems.error_with_hint(node.at, path, "must be a list", hint);
+            return None;
+        };
+        // Every item is read, so that every problem is told, before any is missed.
+        let read: Vec<Option<T>> = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| T::decode(item, &format!("{path}[{index}]"), problems))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn schema() -> Value {
+        json!({"type": "array", "items": T::schema()})
+    }
+}
+
+/// Entries with names of the operator's choosing, in the order of the file.
+#[derive(Clone, Debug)]
+pub struct Named<T>(pub Vec<(Spanned<String>, T)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Named<T> {
+        Named(Vec::new())
+    }
+}
+
+impl<T> Named<T> {
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.iter().map(|(name, _)| name.value.as_str())
+    }
+
+    /// The place of the entry called `name`.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.names().position(|known| known == name)
+    }
+}
+
+impl<T: Decode> Decode for Named<T> {
+    fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
+        let entries = entries(node, path, problems)?;
+        let mut read = Vec::with_capacity(entries.len());
+        let mut complete = true;
+        for (key, value) in entries {
+            let name = key.text().unwrap_or_default().to_owned();
+            let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if name.is_empty() || name.len() > 128 || !name.chars().all(valid) {
+                let hint = "letters, digits, `-`, `_` and `.`, at most 128";
+                problems.error_with_hint(key.at, below(path, &name), "not a valid name", hint);
+                complete = false;
+            }
+            match T::decode(value, &below(path, &name), problems) {
+                Some(value) => read.push((Spanned { value: name, at: key.at }, value)),
+                None => complete = false,
+            }
+        }
+        complete.then_some(Named(read))
+    }
+
+    fn schema() -> Value {
+        json!({"type": "object", "additionalProperties": T::schema()})
+    }
+}
+
+/// Fields of a head: names and values, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Pairs(pub Vec<(Spanned<String>, String)>);
+
+impl Decode for Pairs {
+    fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
+        let entries = entries(node, path, problems)?;
+        let mut read = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let name = key.text().unwrap_or_default().to_owned();
+            let value = String::decode(value, &below(path, &name), problems)?;
+            read.push((Spanned { value: name, at: key.at }, value));
+        }
+        Some(Pairs(read))
+    }
+
+    fn schema() -> Value {
+        json!({"type": "object", "additionalProperties": String::schema()})
+    }
+}
+
+/// The entries of a map; an absent value is an empty one.
+pub fn entries<'a>(
+    node: &'a Node,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<&'a [(Node, Node)]> {
+    match &node.kind {
+        Kind::Map(entries) => Some(entries),
+        Kind::Null => Some(&[]),
+        Kind::Scalar { .. } | Kind::List(_) => {
+            let hint = "write a map: { key: value }";
+            problems.error_with_hint(node.at, path, "must be a map", hint);
+            None
+        }
+    }
+}
+
+/// Notes a key that the shape does not have.
+pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Problems) {
+    let name = key.text().unwrap_or_default();
+    let full = below(path, name);
+    if LATER.contains(&full.rsplit('.').next().unwrap_or_default()) && !known.contains(&name) {
+        problems.error(key.at, full, format!("`{name}` is not supported by this version"));
+        return;
+    }
+    let message = format!("unknown key `{name}`");
+    match suggestion(name, known.iter().copied()) {
+        Some(hint) => problems.error_with_hint(key.at, full, message, hint),
+        None => problems.error(key.at, full, message),
+    }
+}
+
+/// Keys of the contract that this version does not act on, and so refuses by name.
+const LATER: &[&str] = &[
+    "tls",
+    "sni",
+    "proxy_protocol",
+    "send_proxy_protocol",
+    "transparent",
+    "reports",
+    "budget",
+    "hedge",
+    "affinity",
+    "rate_limit",
+    "concurrency",
+    "allow",
+    "deny",
+    "auth",
+    "mirror",
+    "fleet",
+    "scaling",
+    "tracing",
+    "capacity_groups",
+    "capacity_group",
+    "outlier",
+    "kubernetes",
+    "priority",
+];
+
+/// A shape: its keys, their types, whether they must be there, and their documented default.
+macro_rules! shape {
+    ($(#[doc = $about:literal])* $name:ident {
+        $($(#[doc = $doc:literal])* $key:ident: $type:ty = $presence:tt,)*
+    }) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug)]
+        pub struct $name {
+            /// Where it is written.
+            pub at: $crate::config::error::Position,
+            $($(#[doc = $doc])* pub $key: shape!(@type $presence $type),)*
+        }
+
+        impl $crate::config::shape::Decode for $name {
+            fn decode(
+                node: &$crate::config::yaml::Node,
+                path: &str,
+                problems: &mut $crate::config::error::Problems,
+            ) -> Option<Self> {
+                const KEYS: &[&str] = &[$(stringify!($key)),*];
+                let entries = $crate::config::shape::entries(node, path, problems)?;
+                let before = problems.count();
+                for (key, _) in entries {
+                    if !key.text().is_some_and(|text| KEYS.contains(&text)) {
+                        $crate::config::shape::unknown_key(key, path, KEYS, problems);
+                    }
+                }
+                $(let $key: Option<$type> = entries
+                    .iter()
+                    .find(|(key, _)| key.text() == Some(stringify!($key)))
+                    .filter(|(_, value)| !value.is_null() || shape!(@required $presence))
+                    .and_then(|(_, value)| {
+                        let path = $crate::config::shape::below(path, stringify!($key));
+                        <$type as $crate::config::shape::Decode>::decode(value, &path, problems)
+                    });)*
+                $(if shape!(@required $presence)
+                    && !entries.iter().any(|(key, _)| key.text() == Some(stringify!($key)))
+                {
+                    let message = concat!("`", stringify!($key), "` is missing");
+                    problems.error(node.at, path, message);
+                })*
+                if problems.count() > before {
+                    return None;
+                }
+                Some($name { at: node.at, $($key: shape!(@take $presence $key),)* })
+            }
+
+            fn schema() -> serde_json::Value {
+                let mut properties = serde_json::Map::new();
+                let mut required: Vec<&str> = Vec::new();
+                $({
+                    let mut schema = <$type as $crate::config::shape::Decode>::schema();
+                    let doc = concat!($($doc),*).trim();
+                    $crate::config::schema::describe(&mut schema, doc, shape!(@default $presence));
+                    properties.insert(stringify!($key).to_owned(), schema);
+                    if shape!(@required $presence) {
+                        required.push(stringify!($key));
+                    }
+                })*
+                $crate::config::schema::object(properties, required)
+            }
+        }
+    };
+    (@type required $type:ty) => { $type };
+    (@type $presence:tt $type:ty) => { Option<$type> };
+    (@required required) => { true };
+    (@required $presence:tt) => { false };
+    (@take required $key:ident) => { $key? };
+    (@take $presence:tt $key:ident) => { $key };
+    (@default required) => { None };
+    (@default optional) => { None };
+    (@default $default:literal) => { Some($default) };
+}
+
+/// A choice of words.
+macro_rules! words {
+    ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])* $variant:ident = $word:literal,)* }) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum $name {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl $crate::config::shape::Decode for $name {
+            fn decode(
+                node: &$crate::config::yaml::Node,
+                path: &str,
+                problems: &mut $crate::config::error::Problems,
+            ) -> Option<Self> {
+                const WORDS: &[&str] = &[$($word),*];
+                match node.text() {
+                    $(Some($word) => Some($name::$variant),)*
+                    found => {
+                        $crate::config::shape::wrong_word(found, WORDS, node.at, path, problems);
+                        None
+                    }
+                }
+            }
+
+            fn schema() -> serde_json::Value {
+                serde_json::json!({"enum": [$($word),*]})
+            }
+        }
+    };
+}
+pub(super) use {shape, words};
+
+/// Notes a word that is not one of the choices.
+pub fn wrong_word(
+    found: Option<&str>,
+    words: &[&str],
+    at: Position,
+    path: &str,
+    problems: &mut Problems,
+) {
+    let choices = words.join(", ");
+    match found {
+        Some(text) => {
+            let near = super::error::nearest(text, words.iter().copied());
+            let hint =
+                near.map_or(format!("one of: {choices}"), |w| format!("did you mean `{w}`?"));
+            problems.error_with_hint(at, path, format!("`{text}` is not one of the choices"), hint);
+        }
+        None => problems.error(at, path, format!("must be one of: {choices}")),
+    }
+}

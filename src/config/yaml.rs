@@ -1,0 +1,278 @@
+//! YAML text to a tree in which everything has its place.
+//!
+//! granit-parser gives events with positions; this page builds the tree and refuses what a
+//! configuration should not have: anchors, aliases, tags, several documents, deep nesting. What
+//! cannot be written cannot explode.
+
+use super::error::Position;
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, options};
+
+/// Levels of nesting, at most.
+const DEPTH_MAX: usize = 64;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Where it begins.
+    pub at: Position,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a value is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Not written, `~` or `null`.
+    Null,
+    /// A word; `plain` when it was not quoted.
+    Scalar {
+        /// Its text.
+        text: String,
+        /// Whether it was written without quotes.
+        plain: bool,
+    },
+    /// A list.
+    List(Vec<Node>),
+    /// Keys and values, in order; keys are scalars, and each is there once.
+    Map(Vec<(Node, Node)>),
+}
+
+/// Text that is not YAML as we take it.
+#[derive(Debug)]
+pub struct SyntaxError {
+    /// Where.
+    pub at: Position,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Node {
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        matches!(self.kind, Kind::Null)
+    }
+
+    /// The text of a scalar.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            Kind::Null | Kind::List(_) | Kind::Map(_) => None,
+        }
+    }
+
+    /// The same tree with its positions mapped.
+    #[must_use]
+    pub fn relocated(self, map: &impl Fn(Position) -> Position) -> Node {
+        let kind = match self.kind {
+            Kind::List(items) => Kind::List(items.into_iter().map(|n| n.relocated(map)).collect()),
+            Kind::Map(entries) => Kind::Map(
+                entries.into_iter().map(|(k, v)| (k.relocated(map), v.relocated(map))).collect(),
+            ),
+            kind @ (Kind::Null | Kind::Scalar { .. }) => kind,
+        };
+        Node { at: map(self.at), kind }
+    }
+}
+
+enum Open {
+    List(Vec<Node>),
+    Map { entries: Vec<(Node, Node)>, key: Option<Node>, seen: std::collections::BTreeSet<String> },
+}
+
+/// Parses one document; empty text is `Null`.
+///
+/// # Errors
+/// [`SyntaxError`] for the first thing that is not YAML, or that a configuration may not have.
+pub fn parse(text: &str) -> Result<Node, SyntaxError> {
+    let parser = Parser::new_from_str_with_options(
+        text,
+        options! {
+            flow_nesting_limit: DEPTH_MAX,
+            block_nesting_limit: DEPTH_MAX,
+            disallow_directives: true,
+            emit_anchor_events: true,
+            emit_unresolved_aliases: true,
+        },
+    );
+    let mut builder = Builder::default();
+    for item in parser {
+        match item {
+            Ok((event, span)) => builder.event(event, span.start)?,
+            Err(error) if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) => {
+                return fail(*error.marker(), TOO_DEEP);
+            }
+            Err(error) => {
+                return Err(with_hint(*error.marker(), &error.info(), text));
+            }
+        }
+    }
+    Ok(builder.root.unwrap_or(Node { at: Position::START, kind: Kind::Null }))
+}
+
+const TOO_DEEP: &str = "nested more than 64 levels deep";
+
+/// A hint for the mistakes that YAML's own messages do not explain.
+fn with_hint(at: Marker, message: &str, text: &str) -> SyntaxError {
+    let at = position(at);
+    let line = text.lines().nth(at.line - 1).unwrap_or_default();
+    let hint = if line.contains("[::") || line.contains("[fd") || line.contains("[fe") {
+        Some("quote an IPv6 address: \"[::]:80\"".to_owned())
+    } else if line.contains('\t') || text.lines().nth(at.line).is_some_and(|l| l.starts_with('\t'))
+    {
+        Some("indent with spaces, not tabs".to_owned())
+    } else if line.contains(": *") || line.contains("[*") || line.contains("- *") {
+        Some("quote a value that begins with `*`".to_owned())
+    } else {
+        None
+    };
+    SyntaxError { at, message: message.to_owned(), hint }
+}
+
+fn fail<T>(at: Marker, message: impl Into<String>) -> Result<T, SyntaxError> {
+    Err(SyntaxError { at: position(at), message: message.into(), hint: None })
+}
+
+fn position(at: Marker) -> Position {
+    Position { line: at.line().max(1), column: at.col() + 1 }
+}
+
+#[derive(Default)]
+struct Builder {
+    stack: Vec<(Position, Open)>,
+    root: Option<Node>,
+    documents: usize,
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, at: Marker) -> Result<(), SyntaxError> {
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return fail(at, "a second document; a configuration is one");
+                }
+                Ok(())
+            }
+            Event::Alias(_) | Event::UnresolvedAlias(_) => Err(SyntaxError {
+                at: position(at),
+                message: "an alias, which a configuration may not have".to_owned(),
+                hint: Some("quote a value that begins with `*`: \"*.example.com\"".to_owned()),
+            }),
+            Event::Anchor(..) => fail(at, "an anchor; quote a value that begins with `&`"),
+            Event::Scalar(text, style, _, tag) => {
+                no_tag(tag.is_some(), at)?;
+                let plain = style == ScalarStyle::Plain;
+                let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let scalar = || Kind::Scalar { text: text.into_owned(), plain };
+                let kind = if null { Kind::Null } else { scalar() };
+                self.add(Node { at: position(at), kind })
+            }
+            Event::SequenceStart(_, _, tag) => {
+                no_tag(tag.is_some(), at)?;
+                self.open(at, Open::List(Vec::new()))
+            }
+            Event::MappingStart(_, _, tag) => {
+                no_tag(tag.is_some(), at)?;
+                let seen = std::collections::BTreeSet::new();
+                self.open(at, Open::Map { entries: Vec::new(), key: None, seen })
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(at),
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, at: Marker, open: Open) -> Result<(), SyntaxError> {
+        if self.stack.len() >= DEPTH_MAX {
+            return fail(at, TOO_DEEP);
+        }
+        self.stack.push((position(at), open));
+        Ok(())
+    }
+
+    fn close(&mut self, at: Marker) -> Result<(), SyntaxError> {
+        let node = match self.stack.pop() {
+            Some((at, Open::List(items))) => Node { at, kind: Kind::List(items) },
+            Some((at, Open::Map { entries, .. })) => Node { at, kind: Kind::Map(entries) },
+            None => return fail(at, "an unbalanced end"),
+        };
+        self.add(node)
+    }
+
+    fn add(&mut self, node: Node) -> Result<(), SyntaxError> {
+        match self.stack.last_mut() {
+            None => self.root = Some(node),
+            Some((_, Open::List(items))) => items.push(node),
+            Some((_, Open::Map { entries, key, seen })) => match key.take() {
+                Some(known) => entries.push((known, node)),
+                None => {
+                    check_key(&node, seen)?;
+                    *key = Some(node);
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn check_key(
+    node: &Node,
+    seen: &mut std::collections::BTreeSet<String>,
+) -> Result<(), SyntaxError> {
+    let wrong = |message: String, hint: Option<&str>| {
+        Err(SyntaxError { at: node.at, message, hint: hint.map(str::to_owned) })
+    };
+    match &node.kind {
+        Kind::Scalar { text, plain: true } if text == "<<" => wrong("a merge key".to_owned(), None),
+        Kind::Scalar { text, .. } if !seen.insert(text.clone()) => {
+            wrong(format!("duplicate key `{text}`"), None)
+        }
+        Kind::Scalar { .. } => Ok(()),
+        Kind::Null | Kind::List(_) | Kind::Map(_) => wrong(
+            "a key must be a word".to_owned(),
+            Some("quote a value that begins with `{` or `[`"),
+        ),
+    }
+}
+
+fn no_tag(tagged: bool, at: Marker) -> Result<(), SyntaxError> {
+    if tagged { fail(at, "a tag; quote a value that begins with `!`") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_know_their_place() {
+        let node = parse("a:\n  b: [x, \"y\"]\n").unwrap();
+        let Kind::Map(top) = node.kind else { panic!("a map") };
+        let Kind::Map(inner) = &top[0].1.kind else { panic!("a map") };
+        let Kind::List(items) = &inner[0].1.kind else { panic!("a list") };
+        assert_eq!(items[1].at, Position { line: 2, column: 10 });
+        assert!(matches!(&items[1].kind, Kind::Scalar { text, plain: false } if text == "y"));
+    }
+
+    #[test]
+    fn what_is_refused_says_where_and_what_to_do() {
+        for (text, line, column, hint) in [
+            ("a: 1\na: 2", 2, 1, ""),
+            ("key: *.example.com", 1, 6, "quote"),
+            ("addr: [::]:80", 1, 11, "quote an IPv6"),
+            ("a: &x 1", 1, 4, ""),
+            ("a: !!str 1", 1, 10, ""),
+            ("a: 1\n---\nb: 2", 2, 1, ""),
+            ("a: \"open", 1, 4, ""),
+            ("a:\n\tb: 1", 2, 2, "spaces"),
+        ] {
+            let wrong = parse(text).unwrap_err();
+            assert_eq!((wrong.at.line, wrong.at.column), (line, column), "{text}: {wrong:?}");
+            assert!(wrong.hint.unwrap_or_default().contains(hint), "{text}");
+        }
+        assert!(parse(&"[".repeat(100_000)).is_err());
+        assert!(parse("").unwrap().is_null());
+    }
+}
