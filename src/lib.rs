@@ -2,3 +2,6 @@
 pub mod config;
 pub mod decision;
 pub mod http;
+pub mod os;
+pub mod shared;
+pub mod telemetry;

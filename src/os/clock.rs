@@ -1,0 +1,69 @@
+//! The only reader of clocks. Everything else is handed a [`Timestamp`].
+
+use crate::decision::units::Timestamp;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// This moment, on a clock that never goes back.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+#[must_use]
+pub fn now() -> Timestamp {
+    let start = *START.get_or_init(Instant::now);
+    Timestamp::from_nanos(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The time of day, since 1970.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+#[must_use]
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The time of day as RFC 3339 with milliseconds, in UTC.
+#[must_use]
+pub fn rfc3339(since_epoch: Duration) -> String {
+    let stamp = jiff::Timestamp::from_millisecond(millis(since_epoch)).unwrap_or_default();
+    format!("{stamp:.3}")
+}
+
+/// The time of day as HTTP writes it (RFC 9110 §5.6.7).
+#[must_use]
+pub fn http_date(since_epoch: Duration) -> String {
+    let stamp = jiff::Timestamp::from_millisecond(millis(since_epoch)).unwrap_or_default();
+    stamp.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// The time of day as the common log format writes it.
+#[must_use]
+pub fn common_log(since_epoch: Duration) -> String {
+    let stamp = jiff::Timestamp::from_millisecond(millis(since_epoch)).unwrap_or_default();
+    stamp.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Bits no one can foresee, for seeds: the standard library's own source of them.
+#[must_use]
+pub fn entropy() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.write_u64(now().as_nanos());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_day_are_written_as_their_readers_expect() {
+        let moment = Duration::from_millis(784_111_777_123);
+        assert_eq!(http_date(moment), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(rfc3339(moment), "1994-11-06T08:49:37.123Z");
+        assert_eq!(common_log(moment), "06/Nov/1994:08:49:37 +0000");
+    }
+}

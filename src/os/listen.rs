@@ -1,0 +1,124 @@
+//! Listening sockets: bound long before they listen, one per worker.
+//!
+//! A sibling of a `SO_REUSEPORT` group that listens and then closes resets what the kernel queued on
+//! it. So binding and listening are apart: `bind` may fail and nothing has happened; `listen` comes
+//! for all at once when the configuration is in force.
+
+use crate::decision::plan::Address;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::path::Path;
+
+/// Connections the kernel may queue for one socket.
+const BACKLOG: i32 = 4096;
+
+/// Binds one socket for each of `workers`, none listening.
+///
+/// # Errors
+/// The bind's error, for example that the address is in use.
+pub fn bind(address: &Address, workers: usize) -> io::Result<Vec<Socket>> {
+    match address {
+        Address::Ip(ip) => {
+            let mut ip = *ip;
+            // Without SO_REUSEPORT first: a second proxy on the same address must be an error, not
+            // a silent half of the traffic.
+            drop(bind_ip(ip, false)?);
+            let mut sockets = Vec::with_capacity(workers);
+            for _ in 0..workers {
+                let socket = bind_ip(ip, true)?;
+                if ip.port() == 0 {
+                    ip = socket.local_addr()?.as_socket().unwrap_or(ip);
+                }
+                sockets.push(socket);
+            }
+            Ok(sockets)
+        }
+        Address::Unix(path) => {
+            let socket = bind_unix(path)?;
+            let mut sockets = Vec::with_capacity(workers);
+            for _ in 1..workers {
+                sockets.push(socket.try_clone()?);
+            }
+            sockets.push(socket);
+            Ok(sockets)
+        }
+    }
+}
+
+fn bind_ip(address: std::net::SocketAddr, share: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // "[::]" takes both families; a given IPv6 address can only be itself.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    if share {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path) -> io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)?;
+    if path.exists() {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        if probe.connect(&address).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+        }
+        std::fs::remove_file(path)?;
+    }
+    socket.bind(&address)?;
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(socket)
+}
+
+/// Begins to listen on bound sockets.
+///
+/// # Errors
+/// The first socket's error; EADDRINUSE when another socket listens there.
+pub fn listen(sockets: &[Socket]) -> io::Result<()> {
+    sockets.iter().try_for_each(|socket| socket.listen(BACKLOG))
+}
+
+/// Where a bound socket is, with the port the kernel chose.
+#[must_use]
+pub fn local_address(socket: &Socket, fallback: &Address) -> Address {
+    let bound = socket.local_addr().ok().and_then(|address| address.as_socket());
+    bound.map_or_else(|| fallback.clone(), Address::Ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_start_is_an_error_and_a_group_shares_one_port() {
+        let any = Address::Ip(([127, 0, 0, 1], 0).into());
+        let group = bind(&any, 3).unwrap();
+        listen(&group).unwrap();
+        let taken = local_address(&group[0], &any);
+        assert!(group.iter().all(|socket| local_address(socket, &any) == taken));
+
+        let second = bind(&taken, 1).unwrap_err();
+
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_replaced_and_a_live_one_is_an_error() {
+        let path = std::env::temp_dir().join(format!("tidegate-listen-{}", std::process::id()));
+        let address = Address::Unix(path.clone());
+        drop(bind(&address, 1).unwrap());
+        let live = bind(&address, 2).unwrap();
+        listen(&live[..1]).unwrap();
+        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,7 @@
+//! What only the kernel can give: time, sockets, cores, the process's own figures.
+
+pub mod clock;
+pub mod cores;
+pub mod listen;
+pub mod process;
+pub mod stream;

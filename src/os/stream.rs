@@ -1,0 +1,200 @@
+//! A connected byte stream, over IP or a unix-domain socket.
+
+use socket2::SockRef;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected stream of the worker that made or accepted it.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix-domain.
+    Unix(UnixStream),
+}
+
+/// One half of a [`Stream`], for reading.
+#[derive(Debug)]
+pub enum Reader<'a> {
+    /// TCP.
+    Tcp(tokio::net::tcp::ReadHalf<'a>),
+    /// Unix-domain.
+    Unix(tokio::net::unix::ReadHalf<'a>),
+}
+
+/// One half of a [`Stream`], for writing.
+#[derive(Debug)]
+pub enum Writer<'a> {
+    /// TCP.
+    Tcp(tokio::net::tcp::WriteHalf<'a>),
+    /// Unix-domain.
+    Unix(tokio::net::unix::WriteHalf<'a>),
+}
+
+impl Stream {
+    /// Takes an accepted, non-blocking socket into this thread's runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered.
+    pub fn adopt(socket: socket2::Socket) -> io::Result<Stream> {
+        if socket.domain()? == socket2::Domain::UNIX {
+            return UnixStream::from_std(socket.into()).map(Stream::Unix);
+        }
+        socket.set_tcp_nodelay(true)?;
+        TcpStream::from_std(socket.into()).map(Stream::Tcp)
+    }
+
+    /// Both halves, for use at the same time.
+    pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
+        match self {
+            Stream::Tcp(stream) => {
+                let (reader, writer) = stream.split();
+                (Reader::Tcp(reader), Writer::Tcp(writer))
+            }
+            Stream::Unix(stream) => {
+                let (reader, writer) = stream.split();
+                (Reader::Unix(reader), Writer::Unix(writer))
+            }
+        }
+    }
+
+    /// Who is at the other end; a unix-domain peer counts as loopback.
+    #[must_use]
+    pub fn peer(&self) -> IpAddr {
+        const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        match self {
+            Stream::Tcp(stream) => {
+                stream.peer_addr().map_or(LOCAL, |peer| peer.ip().to_canonical())
+            }
+            Stream::Unix(_) => LOCAL,
+        }
+    }
+
+    /// Whether nothing has come, not even an end: so an idle connection may be used again. Costs a
+    /// read only where the kernel has reported something.
+    pub fn is_quiet(&self) -> bool {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut byte = [0_u8; 1];
+        let read = match self {
+            Stream::Tcp(stream) => match stream.poll_read_ready(&mut context) {
+                Poll::Pending => return true,
+                Poll::Ready(_) => stream.try_read(&mut byte),
+            },
+            Stream::Unix(stream) => match stream.poll_read_ready(&mut context) {
+                Poll::Pending => return true,
+                Poll::Ready(_) => stream.try_read(&mut byte),
+            },
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Makes closing send a reset instead of an end, so that a cut body cannot pass for whole.
+    pub fn reset_on_close(&self) {
+        let result = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
+            Stream::Unix(_) => Ok(()),
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "could not set linger");
+        }
+    }
+
+    /// Finds dead peers behind silent connections: TCP keep-alive, and a bound on unacknowledged data.
+    pub fn keep_alive(&self) {
+        if let Stream::Tcp(stream) = self {
+            let options = socket2::TcpKeepalive::new()
+                .with_time(Duration::from_secs(60))
+                .with_interval(Duration::from_secs(15))
+                .with_retries(4);
+            let socket = SockRef::from(stream);
+            let result = socket
+                .set_tcp_keepalive(&options)
+                .and_then(|()| socket.set_tcp_user_timeout(Some(Duration::from_secs(120))));
+            if let Err(error) = result {
+                tracing::debug!(%error, "could not set keep-alive");
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Waits until there is something to read, holding no buffer meanwhile.
+    ///
+    /// # Errors
+    /// The socket's error.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Reader::Tcp(half) => half.readable().await,
+            Reader::Unix(half) => half.readable().await,
+        }
+    }
+
+    /// Reads what is there; 0 is the end.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(space);
+        let result = match self {
+            Reader::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
+            Reader::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
+        };
+        result.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Whether there is nothing to read now; registers for when there is.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Reader::Tcp(half) => {
+                let stream: &TcpStream = half.as_ref();
+                stream.poll_read_ready(context)
+            }
+            Reader::Unix(half) => {
+                let stream: &UnixStream = half.as_ref();
+                stream.poll_read_ready(context)
+            }
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// Writes what fits.
+    pub fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Writer::Tcp(half) => Pin::new(half).poll_write(context, bytes),
+            Writer::Unix(half) => Pin::new(half).poll_write(context, bytes),
+        }
+    }
+
+    /// Writes what fits of two pieces, in one call.
+    pub fn poll_write_both(
+        &mut self,
+        context: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let pieces = [IoSlice::new(first), IoSlice::new(second)];
+        match self {
+            Writer::Tcp(half) => Pin::new(half).poll_write_vectored(context, &pieces),
+            Writer::Unix(half) => Pin::new(half).poll_write_vectored(context, &pieces),
+        }
+    }
+
+    /// Ends this direction.
+    pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Writer::Tcp(half) => Pin::new(half).poll_shutdown(context),
+            Writer::Unix(half) => Pin::new(half).poll_shutdown(context),
+        }
+    }
+}

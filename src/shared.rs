@@ -1,0 +1,361 @@
+//! Everything that crosses a thread, in one file.
+//!
+//! One pointer, one writer: the control thread publishes a [`View`], workers load it once per
+//! exchange. Samples go the other way through single-writer slots that control sweeps; only the
+//! in-flight gauges have several writers, because a ceiling must hold for the whole process.
+
+use crate::decision::assess::{Event, Samples};
+use crate::decision::load::Tally;
+use crate::decision::plan::Plan;
+use crate::decision::signal::Signals;
+use crate::telemetry::cells::{Count, Registry};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use tokio::sync::{broadcast, mpsc};
+
+/// A plan and the beliefs of one moment, which agree with each other.
+#[derive(Debug)]
+pub struct View {
+    /// What the operator wants.
+    pub plan: Arc<Plan>,
+    /// What we believe.
+    pub signals: Signals,
+    /// Live counters, parallel to the plan's clusters.
+    pub clusters: Vec<LiveCluster>,
+    /// Slots for samples, one table per worker.
+    pub slots: Arc<Slots>,
+    /// Grows with every plan.
+    pub generation: u64,
+}
+
+/// The counters of a cluster that outlive views.
+#[derive(Clone, Debug)]
+pub struct LiveCluster {
+    /// Exchanges in flight.
+    pub in_flight: Arc<Gauge>,
+    /// Open connections.
+    pub connections: Arc<Gauge>,
+    /// Idle connections.
+    pub idle: Arc<Gauge>,
+    /// Exchanges waiting for a connection.
+    pub pending: Arc<Gauge>,
+    /// Parallel to the endpoints of the cluster's signals.
+    pub endpoints: Vec<Arc<LiveEndpoint>>,
+}
+
+/// The counters of an endpoint that outlive views.
+#[derive(Debug)]
+pub struct LiveEndpoint {
+    /// Exchanges in flight.
+    pub in_flight: Arc<Gauge>,
+    /// Completed exchanges and microseconds to their response heads, by worker.
+    samples: Vec<EndpointSlot>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct EndpointSlot {
+    count: Count,
+    micros: Count,
+}
+
+impl LiveEndpoint {
+    fn new(workers: usize) -> LiveEndpoint {
+        let samples = (0..workers).map(|_| EndpointSlot::default()).collect();
+        LiveEndpoint { in_flight: Arc::default(), samples }
+    }
+
+    /// Counts one completed exchange, as worker number `worker`.
+    pub fn record(&self, worker: usize, seconds: f64) {
+        if let Some(slot) = self.samples.get(worker) {
+            slot.count.add(1);
+            slot.micros.add((seconds * 1e6) as u64);
+        }
+    }
+}
+
+/// A number of things at once, padded to a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Gauge(AtomicU32);
+
+impl Gauge {
+    /// How many there are.
+    #[must_use]
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One of the things a gauge counts; dropping it counts it out.
+#[derive(Debug)]
+pub struct Held(Arc<Gauge>);
+
+impl Held {
+    /// Counts one in, whatever the number.
+    #[must_use]
+    pub fn enter(gauge: &Arc<Gauge>) -> Held {
+        gauge.0.fetch_add(1, Ordering::Relaxed);
+        Held(gauge.clone())
+    }
+
+    /// Counts one in, unless there are `ceiling` already.
+    #[must_use]
+    pub fn enter_below(gauge: &Arc<Gauge>, ceiling: u32) -> Option<Held> {
+        let before = gauge.0.fetch_add(1, Ordering::Relaxed);
+        let held = Held(gauge.clone());
+        (before < ceiling).then_some(held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let before = self.0.0.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a gauge fell below zero");
+    }
+}
+
+/// Slots for samples: by worker, then class, then permitted cluster.
+#[derive(Debug, Default)]
+pub struct Slots {
+    workers: Vec<Vec<Vec<Slot>>>,
+}
+
+/// What one worker counts of one class at one cluster.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Slot {
+    /// Exchanges for which the cluster was considered.
+    pub offered: Count,
+    /// Exchanges sent.
+    pub accepted: Count,
+    /// Response heads.
+    pub completed: Count,
+    /// Failures.
+    pub failed: Count,
+    /// Exchanges whose client left before the response head.
+    pub abandoned: Count,
+    /// Microseconds to the response head.
+    pub micros: Count,
+    /// Their squares.
+    pub micros_squared: Count,
+    /// Bytes of responses.
+    pub bytes: Count,
+}
+
+impl Slots {
+    /// Empty slots for a plan.
+    #[must_use]
+    pub fn new(plan: &Plan, workers: usize) -> Slots {
+        let class = |class: &crate::decision::plan::Class| {
+            class.permitted.clusters.iter().map(|_| Slot::default()).collect()
+        };
+        let table = || plan.classes.iter().map(class).collect();
+        Slots { workers: (0..workers).map(|_| table()).collect() }
+    }
+
+    /// The slot of a worker for a class at its permitted cluster number `place`.
+    #[must_use]
+    pub fn slot(&self, worker: usize, class: usize, place: usize) -> Option<&Slot> {
+        self.workers.get(worker)?.get(class)?.get(place)
+    }
+}
+
+/// Reads what was counted since the last sweep.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    slots: Arc<Slots>,
+    before: BTreeMap<(usize, usize), Tally>,
+    endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
+    endpoints_before: BTreeMap<u32, (f64, f64)>,
+}
+
+impl Sweep {
+    /// Sweeps other slots from now on; what was not swept from the old ones is let go.
+    pub fn adopt(&mut self, slots: Arc<Slots>) {
+        self.slots = slots;
+        self.before.clear();
+    }
+
+    /// Sweeps these endpoints from now on.
+    pub fn watch(&mut self, endpoints: BTreeMap<u32, Arc<LiveEndpoint>>) {
+        self.endpoints_before.retain(|id, _| endpoints.contains_key(id));
+        self.endpoints = endpoints;
+    }
+}
+
+impl Samples for Sweep {
+    fn class(&mut self, class: usize, place: usize) -> Tally {
+        let mut total = Tally::default();
+        let mut abandoned = 0.0;
+        for worker in 0..self.slots.workers.len() {
+            let Some(slot) = self.slots.slot(worker, class, place) else { continue };
+            total.offered += slot.offered.get() as f64;
+            total.accepted += slot.accepted.get() as f64;
+            total.completed += slot.completed.get() as f64;
+            total.failed += slot.failed.get() as f64;
+            total.latency_sum += slot.micros.get() as f64 / 1e6;
+            total.latency_squares += slot.micros_squared.get() as f64 / 1e12;
+            total.bytes += slot.bytes.get() as f64;
+            abandoned += slot.abandoned.get() as f64;
+        }
+        let before = self.before.insert((class, place), total).unwrap_or_default();
+        let waiting = total.accepted - total.completed - total.failed - abandoned;
+        Tally {
+            offered: total.offered - before.offered,
+            accepted: total.accepted - before.accepted,
+            completed: total.completed - before.completed,
+            failed: total.failed - before.failed,
+            latency_sum: total.latency_sum - before.latency_sum,
+            latency_squares: total.latency_squares - before.latency_squares,
+            bytes: total.bytes - before.bytes,
+            waiting: waiting.max(0.0),
+        }
+    }
+
+    fn endpoint(&mut self, id: u32) -> (f64, f64) {
+        let Some(endpoint) = self.endpoints.get(&id) else { return (0.0, 0.0) };
+        let (mut count, mut seconds) = (0.0, 0.0);
+        for slot in &endpoint.samples {
+            count += slot.count.get() as f64;
+            seconds += slot.micros.get() as f64 / 1e6;
+        }
+        let before = self.endpoints_before.insert(id, (count, seconds)).unwrap_or_default();
+        (count - before.0, seconds - before.1)
+    }
+}
+
+/// The counters of clusters and endpoints, interned so that they outlive views and reloads.
+#[derive(Debug, Default)]
+pub struct Interned {
+    clusters: BTreeMap<String, LiveCluster>,
+    endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
+    workers: usize,
+}
+
+impl Interned {
+    /// An empty set for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Interned {
+        Interned { workers, ..Interned::default() }
+    }
+
+    /// The counters for a plan and its signals; what neither names is let go.
+    pub fn live(&mut self, plan: &Plan, signals: &Signals) -> Vec<LiveCluster> {
+        let workers = self.workers;
+        let mut kept = BTreeMap::new();
+        let mut endpoints = BTreeMap::new();
+        let mut live = Vec::with_capacity(plan.clusters.len());
+        for (cluster, beliefs) in plan.clusters.iter().zip(&signals.clusters) {
+            let mut counters = self.clusters.remove(&cluster.name).unwrap_or_else(|| LiveCluster {
+                in_flight: Arc::default(),
+                connections: Arc::default(),
+                idle: Arc::default(),
+                pending: Arc::default(),
+                endpoints: Vec::new(),
+            });
+            let intern = |id: u32| {
+                let known = self.endpoints.get(&id).cloned();
+                known.unwrap_or_else(|| Arc::new(LiveEndpoint::new(workers)))
+            };
+            counters.endpoints =
+                beliefs.endpoints.iter().map(|endpoint| intern(endpoint.id)).collect();
+            for (belief, counter) in beliefs.endpoints.iter().zip(&counters.endpoints) {
+                endpoints.insert(belief.id, counter.clone());
+            }
+            kept.insert(cluster.name.clone(), counters.clone());
+            live.push(counters);
+        }
+        self.clusters = kept;
+        self.endpoints = endpoints;
+        live
+    }
+
+    /// All endpoints of the last call.
+    #[must_use]
+    pub fn endpoints(&self) -> BTreeMap<u32, Arc<LiveEndpoint>> {
+        self.endpoints.clone()
+    }
+}
+
+/// A decision that was not simply the nearest, for `/api/v1/decisions`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Decision {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The service's name.
+    pub service: String,
+    /// The cluster's name; empty when refused.
+    pub cluster: String,
+    /// Why that one, or the refusal.
+    pub reason: &'static str,
+    /// Nearer clusters and why they were passed over.
+    pub rejected: Vec<String>,
+}
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The view in force.
+    pub view: ArcSwap<View>,
+    /// Events for the control thread; full means shed and counted.
+    pub events: mpsc::Sender<Event>,
+    /// Decisions worth telling; full means forgotten.
+    pub decisions: mpsc::Sender<Decision>,
+    /// News for whoever listens, as JSON.
+    pub news: broadcast::Sender<String>,
+    /// Whether the proxy is draining.
+    pub draining: AtomicBool,
+    /// Set once the first probe round is over.
+    pub ready: AtomicBool,
+    /// Busy share of each worker in per mille of the last interval.
+    pub busy: Vec<AtomicU32>,
+    /// Open client connections of the whole process.
+    pub connections: Arc<Gauge>,
+    /// Most client connections the descriptors allow.
+    pub connections_max: AtomicU64,
+    /// All metrics' cells.
+    pub registry: Arc<Registry>,
+}
+
+impl Shared {
+    /// Tells the control thread; sheds and counts when it is behind.
+    pub fn tell(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.registry.events_shed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the proxy is draining.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ceiling_holds_and_gauges_end_at_zero() {
+        let gauge = Arc::new(Gauge::default());
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let gauge = gauge.clone();
+                std::thread::spawn(move || {
+                    for _ in 0..20_000 {
+                        if let Some(held) = Held::enter_below(&gauge, 2) {
+                            assert!(gauge.get() <= 2 + 4, "only attempts may exceed it, briefly");
+                            drop(held);
+                        }
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(gauge.get(), 0);
+    }
+}

@@ -1,0 +1,245 @@
+//! Counters that workers write without sharing a cache line, and that a scrape sums.
+//!
+//! A series is made once per worker and label set; after that, counting is a load and a store by its
+//! only writer. The registry's lock is taken when a series is first used and at a scrape.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Upper bounds of the histograms' buckets, in seconds.
+pub const BOUNDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// A count with one writer.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds, as the only writer.
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// The count.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Spans counted by size, with one writer.
+#[derive(Debug, Default)]
+pub struct Spans {
+    buckets: [Count; BOUNDS.len() + 1],
+    sum_micros: Count,
+}
+
+impl Spans {
+    /// Counts one span.
+    pub fn observe(&self, seconds: f64) {
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.buckets[bucket].add(1);
+        self.sum_micros.add((seconds * 1e6) as u64);
+    }
+}
+
+/// Spans of all writers together.
+#[derive(Clone, Debug, Default)]
+pub struct SpanTotals {
+    /// Count by bucket, the last for what is beyond all bounds.
+    pub buckets: [u64; BOUNDS.len() + 1],
+    /// Sum in seconds.
+    pub sum: f64,
+}
+
+impl SpanTotals {
+    fn add(&mut self, spans: &Spans) {
+        for (total, bucket) in self.buckets.iter_mut().zip(&spans.buckets) {
+            *total += bucket.get();
+        }
+        self.sum += spans.sum_micros.get() as f64 / 1e6;
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+/// The labels of a request's series.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ExchangeLabels {
+    /// The listener's name.
+    pub listener: String,
+    /// The service's name; empty when there was none.
+    pub service: String,
+    /// The cluster's name; empty when there was none.
+    pub cluster: String,
+}
+
+/// What one worker counts of one listener, service and cluster.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct ExchangeCells {
+    /// Requests by the hundred of their status: 1xx to 5xx, and flows without one.
+    pub by_class: [Count; 6],
+    /// Decisions by reason, in the order of `Why::ALL`.
+    pub by_reason: [Count; 5],
+    /// From head to end.
+    pub duration: Spans,
+    /// From sending to the response head.
+    pub upstream: Spans,
+    /// Retries that were granted, and that were not.
+    pub retries: [Count; 2],
+}
+
+/// What one worker counts of one listener.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct ListenerCells {
+    /// Connections accepted.
+    pub connections: Count,
+    /// Connections closed.
+    pub closed: Count,
+    /// Bytes from clients.
+    pub bytes_in: Count,
+    /// Bytes to clients.
+    pub bytes_out: Count,
+    /// Refusals, in the order of the reasons' table.
+    pub refusals: [Count; 32],
+}
+
+/// All series, of all workers.
+#[derive(Debug, Default)]
+pub struct Registry {
+    exchanges: Mutex<BTreeMap<ExchangeLabels, Vec<Arc<ExchangeCells>>>>,
+    listeners: Mutex<BTreeMap<String, Vec<Arc<ListenerCells>>>>,
+    /// Panics that were caught.
+    pub panics: AtomicU64,
+    /// Access log lines that were dropped.
+    pub log_dropped: AtomicU64,
+    /// Events that were shed.
+    pub events_shed: AtomicU64,
+}
+
+/// A worker's totals of one label set, summed.
+#[derive(Clone, Debug, Default)]
+pub struct ExchangeTotals {
+    /// See [`ExchangeCells::by_class`].
+    pub by_class: [u64; 6],
+    /// See [`ExchangeCells::by_reason`].
+    pub by_reason: [u64; 5],
+    /// See [`ExchangeCells::duration`].
+    pub duration: SpanTotals,
+    /// See [`ExchangeCells::upstream`].
+    pub upstream: SpanTotals,
+    /// See [`ExchangeCells::retries`].
+    pub retries: [u64; 2],
+}
+
+impl ExchangeTotals {
+    fn fold(&mut self, cells: &ExchangeCells) {
+        for (total, count) in self.by_class.iter_mut().zip(&cells.by_class) {
+            *total += count.get();
+        }
+        for (total, count) in self.by_reason.iter_mut().zip(&cells.by_reason) {
+            *total += count.get();
+        }
+        for (total, count) in self.retries.iter_mut().zip(&cells.retries) {
+            *total += count.get();
+        }
+        self.duration.add(&cells.duration);
+        self.upstream.add(&cells.upstream);
+    }
+}
+
+/// A listener's totals.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerTotals {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections closed.
+    pub closed: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Refusals.
+    pub refusals: [u64; 32],
+}
+
+impl Registry {
+    /// A new series of one worker.
+    #[must_use]
+    pub fn exchange(&self, labels: ExchangeLabels) -> Arc<ExchangeCells> {
+        let cells = Arc::new(ExchangeCells::default());
+        let mut all = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(labels).or_default().push(cells.clone());
+        cells
+    }
+
+    /// A new series of one worker.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Arc<ListenerCells> {
+        let cells = Arc::new(ListenerCells::default());
+        let mut all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.to_owned()).or_default().push(cells.clone());
+        cells
+    }
+
+    /// Sums over workers.
+    #[must_use]
+    pub fn exchanges(&self) -> BTreeMap<ExchangeLabels, ExchangeTotals> {
+        let all = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = |cells: &Vec<Arc<ExchangeCells>>| {
+            let mut total = ExchangeTotals::default();
+            cells.iter().for_each(|cells| total.fold(cells));
+            total
+        };
+        all.iter().map(|(labels, cells)| (labels.clone(), total(cells))).collect()
+    }
+
+    /// Sums over workers.
+    #[must_use]
+    pub fn listeners(&self) -> BTreeMap<String, ListenerTotals> {
+        let all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = |cells: &Vec<Arc<ListenerCells>>| {
+            let mut total = ListenerTotals::default();
+            for cells in cells {
+                total.connections += cells.connections.get();
+                total.closed += cells.closed.get();
+                total.bytes_in += cells.bytes_in.get();
+                total.bytes_out += cells.bytes_out.get();
+                for (total, count) in total.refusals.iter_mut().zip(&cells.refusals) {
+                    *total += count.get();
+                }
+            }
+            total
+        };
+        all.iter().map(|(name, cells)| (name.clone(), total(cells))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_sums_over_workers() {
+        let registry = Registry::default();
+        let labels =
+            || ExchangeLabels { listener: "a".into(), service: "b".into(), cluster: "c".into() };
+        let (first, second) = (registry.exchange(labels()), registry.exchange(labels()));
+        first.by_class[2].add(3);
+        second.by_class[2].add(4);
+        second.duration.observe(0.02);
+        second.duration.observe(99.0);
+
+        let totals = &registry.exchanges()[&labels()];
+
+        assert_eq!(totals.by_class[2], 7);
+        assert_eq!((totals.duration.count(), totals.duration.buckets[BOUNDS.len()]), (2, 1));
+    }
+}
