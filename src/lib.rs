@@ -3,5 +3,6 @@ pub mod config;
 pub mod decision;
 pub mod http;
 pub mod os;
+pub mod proxy;
 pub mod shared;
 pub mod telemetry;

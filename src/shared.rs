@@ -299,7 +299,7 @@ pub struct Decision {
 #[derive(Debug)]
 pub struct Shared {
     /// The view in force.
-    pub view: ArcSwap<View>,
+    pub view: Arc<ArcSwap<View>>,
     /// Events for the control thread; full means shed and counted.
     pub events: mpsc::Sender<Event>,
     /// Decisions worth telling; full means forgotten.

@@ -57,6 +57,12 @@ impl Budget {
         Budget { share, died: DIED_FLOOR / workers, status: 1.0, rate: 0.0, updated: now }
     }
 
+    /// Retries as a share of requests.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.share
+    }
+
     /// Notes a first attempt.
     pub fn request(&mut self, now: Timestamp) {
         self.refill(now);

@@ -1,5 +1,6 @@
 //! A connected byte stream, over IP or a unix-domain socket.
 
+use crate::decision::plan::Address;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
@@ -37,6 +38,21 @@ pub enum Writer<'a> {
 }
 
 impl Stream {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The socket's error.
+    pub async fn connect(address: &Address) -> io::Result<Stream> {
+        match address {
+            Address::Ip(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        }
+    }
+
     /// Takes an accepted, non-blocking socket into this thread's runtime.
     ///
     /// # Errors

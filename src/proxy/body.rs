@@ -1,0 +1,306 @@
+//! Bodies on the wire: read by their framing, written by ours, never held whole.
+//!
+//! A piece that was read is written before the next is read: that is all the backpressure there is
+//! to have, and it bounds an exchange to one buffer each way.
+
+use super::buffer::Buffer;
+use super::deadline::{Late, Watch};
+use crate::http::chunked::{self, Decoder, Step};
+use crate::http::{Framing, Violation};
+use crate::os::stream::{Reader, Writer};
+use std::io;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Why a body could not be read to its end.
+#[derive(Debug)]
+pub enum Broken {
+    /// The peer closed or reset before the end.
+    Gone,
+    /// The peer was silent, or too slow.
+    Late,
+    /// The peer's bytes are not the framing's grammar.
+    Malformed(Violation),
+    /// The body is longer than the limit.
+    TooLarge,
+}
+
+impl From<Late> for Broken {
+    fn from(_: Late) -> Broken {
+        Broken::Late
+    }
+}
+
+/// How much of a body is still to come.
+#[derive(Debug)]
+pub enum Rest {
+    /// Nothing.
+    Done,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked(Box<Decoder>),
+    /// Whatever comes before the end of the connection.
+    Close,
+}
+
+impl Rest {
+    /// All of a body of this framing.
+    #[must_use]
+    pub fn of(framing: Framing) -> Rest {
+        match framing {
+            Framing::None | Framing::Length(0) => Rest::Done,
+            Framing::Length(length) => Rest::Length(length),
+            Framing::Chunked => Rest::Chunked(Box::default()),
+            Framing::Close => Rest::Close,
+        }
+    }
+
+    /// Whether nothing is to come.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Rest::Done)
+    }
+}
+
+/// Reads from one peer: its buffer, its deadlines.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The socket's half.
+    pub reader: Reader<'a>,
+    /// What was read and not yet used; absent while there is nothing.
+    pub buffer: &'a mut Option<Buffer>,
+    /// Where waits are bounded.
+    pub watch: &'a Watch,
+}
+
+impl Source<'_> {
+    /// What was read and not yet used.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], Buffer::data)
+    }
+
+    /// Notes that the first `count` bytes were used; gives an empty buffer back.
+    pub fn used(&mut self, count: usize) {
+        if let Some(buffer) = self.buffer {
+            buffer.used(count);
+            if buffer.is_empty() {
+                *self.buffer = None;
+            }
+        }
+    }
+
+    /// Reads more behind what is there; 0 is the end. Holds no buffer while waiting with nothing read.
+    ///
+    /// # Errors
+    /// The socket's error, or `TimedOut` when nothing came within `span`.
+    pub async fn more(&mut self, span: Duration) -> io::Result<usize> {
+        let (reader, buffer) = (&mut self.reader, &mut *self.buffer);
+        let read = std::future::poll_fn(|context| {
+            if buffer.is_none() && reader.poll_readable(context)?.is_pending() {
+                return Poll::Pending;
+            }
+            let space = buffer.get_or_insert_with(Buffer::lend).space();
+            if space.is_empty() {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::OutOfMemory)));
+            }
+            let polled = reader.poll_read(context, space);
+            if let (Poll::Ready(Ok(count)), Some(buffer)) = (&polled, buffer.as_mut()) {
+                buffer.filled(*count);
+            }
+            if polled.is_pending() && buffer.as_ref().is_some_and(Buffer::is_empty) {
+                *buffer = None;
+            }
+            polled
+        });
+        match self.watch.within(span, read).await {
+            Ok(result) => result,
+            Err(Late) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        }
+    }
+
+    /// Waits until the peer is gone. Bytes that come instead are kept for later, and then this
+    /// waits on: a pipelining client is not a leaving one.
+    pub async fn gone(&mut self) {
+        loop {
+            if !self.data().is_empty() {
+                std::future::pending::<()>().await;
+            }
+            match self.more(Duration::from_secs(86_400)).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// A piece of a body.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Piece {
+    /// So many bytes, at the start of the source's data.
+    Data(usize),
+    /// The body is complete.
+    End,
+}
+
+/// Finds the next piece in what was already read; `None` needs more.
+///
+/// # Errors
+/// [`Broken::Malformed`] for bad chunks.
+pub fn next_buffered(source: &mut Source<'_>, rest: &mut Rest) -> Result<Option<Piece>, Broken> {
+    loop {
+        let available = source.data().len();
+        match rest {
+            Rest::Done => return Ok(Some(Piece::End)),
+            _ if available == 0 => return Ok(None),
+            Rest::Close => return Ok(Some(Piece::Data(available))),
+            Rest::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
+                *left -= take as u64;
+                if *left == 0 {
+                    *rest = Rest::Done;
+                }
+                return Ok(Some(Piece::Data(take)));
+            }
+            Rest::Chunked(decoder) => {
+                match decoder.step(source.data()).map_err(Broken::Malformed)? {
+                    Step::More => source.used(available),
+                    Step::Data { start, end } => {
+                        source.used(start);
+                        return Ok(Some(Piece::Data(end - start)));
+                    }
+                    Step::End { used } => {
+                        source.used(used);
+                        return Ok(Some(Piece::End));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads until there is a piece. The caller uses its bytes and then says `source.used`.
+///
+/// # Errors
+/// [`Broken`] when the body cannot be completed.
+pub async fn next(
+    source: &mut Source<'_>,
+    rest: &mut Rest,
+    idle: Duration,
+) -> Result<Piece, Broken> {
+    loop {
+        if let Some(piece) = next_buffered(source, rest)? {
+            return Ok(piece);
+        }
+        match source.more(idle).await {
+            Ok(0) if matches!(rest, Rest::Close) => {
+                *rest = Rest::Done;
+                return Ok(Piece::End);
+            }
+            Ok(0) => return Err(Broken::Gone),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Broken::Late),
+            Err(_) => return Err(Broken::Gone),
+        }
+    }
+}
+
+/// Writes to one peer: what is pending, its deadlines.
+#[derive(Debug)]
+pub struct Sink<'a> {
+    /// The socket's half.
+    pub writer: Writer<'a>,
+    /// Bytes to go out before anything else: a head, or a chunk's frame.
+    pub pending: &'a mut Vec<u8>,
+    /// Where waits are bounded.
+    pub watch: &'a Watch,
+    /// Without progress for so long, the peer is gone.
+    pub stall: Duration,
+    /// Bytes that went out.
+    pub sent: u64,
+}
+
+/// Pieces up to this size are copied behind the head: one plain write beats a vectored one.
+const COPIED: usize = 8 * 1024;
+
+impl Sink<'_> {
+    /// Writes all that is pending.
+    ///
+    /// # Errors
+    /// The socket's error, or `TimedOut`.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.write_with(&[]).await
+    }
+
+    /// Writes what is pending, then `data`.
+    ///
+    /// # Errors
+    /// The socket's error, or `TimedOut`.
+    pub async fn write_with(&mut self, data: &[u8]) -> io::Result<()> {
+        if self.pending.is_empty() || data.len() > COPIED {
+            return self.write_both(data).await;
+        }
+        self.pending.extend_from_slice(data);
+        self.write_both(&[]).await
+    }
+
+    async fn write_both(&mut self, data: &[u8]) -> io::Result<()> {
+        let total = self.pending.len() + data.len();
+        let mut done = 0;
+        while done < total {
+            let (writer, pending) = (&mut self.writer, &*self.pending);
+            let head = pending.get(done..).unwrap_or_default();
+            let body = &data[done.saturating_sub(pending.len())..];
+            let write = std::future::poll_fn(|context| match (head, body) {
+                (head, []) => writer.poll_write(context, head),
+                ([], body) => writer.poll_write(context, body),
+                (head, body) => writer.poll_write_both(context, head, body),
+            });
+            let count = match self.watch.within(self.stall, write).await {
+                Ok(count) => count?,
+                Err(Late) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+            };
+            if count == 0 {
+                return Err(io::Error::from(io::ErrorKind::WriteZero));
+            }
+            done += count;
+            self.sent += count as u64;
+        }
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Writes a piece of a body, framed.
+    ///
+    /// # Errors
+    /// The socket's error, or `TimedOut`.
+    pub async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        if framing != Framing::Chunked {
+            return self.write_with(data).await;
+        }
+        chunked::write_size(self.pending, data.len());
+        if data.len() <= COPIED {
+            self.pending.extend_from_slice(data);
+            self.pending.extend_from_slice(b"\r\n");
+            return self.flush().await;
+        }
+        self.write_both(data).await?;
+        self.pending.extend_from_slice(b"\r\n");
+        self.flush().await
+    }
+
+    /// Ends a body; `trailers` are complete lines.
+    ///
+    /// # Errors
+    /// The socket's error, or `TimedOut`.
+    pub async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()> {
+        if framing == Framing::Chunked {
+            chunked::write_end(self.pending, trailers);
+        }
+        self.flush().await
+    }
+}

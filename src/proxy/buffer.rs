@@ -1,0 +1,98 @@
+//! Read buffers, lent by the thread and given back: an idle connection holds none.
+
+use std::cell::RefCell;
+
+/// Bytes of a buffer.
+pub const SIZE: usize = 32 * 1024;
+/// Buffers a thread keeps for later; what is beyond is freed.
+const KEPT: usize = 256;
+
+thread_local! {
+    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A lent buffer: bytes that were read and not yet used, and the space behind them.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    /// Lends an empty one.
+    #[must_use]
+    pub fn lend() -> Buffer {
+        let free = FREE.with(|free| free.borrow_mut().pop());
+        let bytes = free.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
+        Buffer { bytes, start: 0, end: 0 }
+    }
+
+    /// What was read and not yet used.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Whether all was used.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Space to read into; moves what is left to the front when there is no room behind it.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// Notes that `count` bytes of the space were filled.
+    pub fn filled(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.bytes.len());
+    }
+
+    /// Notes that the first `count` bytes were used.
+    pub fn used(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.len() != SIZE {
+            return;
+        }
+        // The thread may be ending, and its pool gone; then the buffer simply is, too.
+        let kept = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(bytes);
+            }
+        });
+        drop(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_survives_the_need_for_room() {
+        let mut buffer = Buffer::lend();
+        let space = buffer.space();
+        space[SIZE - 3..].copy_from_slice(b"abc");
+        buffer.filled(SIZE);
+        buffer.used(SIZE - 3);
+
+        let room = buffer.space().len();
+
+        assert_eq!((buffer.data(), room), (&b"abc"[..], SIZE - 3));
+    }
+}

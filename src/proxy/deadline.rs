@@ -1,0 +1,157 @@
+//! Deadlines that cost nothing until they pass.
+//!
+//! Registering a timer for every wait of every request costs more than parsing the request. Here a
+//! wait writes its deadline into a cell, and one tick per worker looks at all cells: late by at most
+//! a tick, which is small beside any deadline here (the shortest is 80 ms; connecting, which needs
+//! more, uses the runtime's timers).
+
+use crate::decision::units::Timestamp;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Between two looks at the deadlines.
+pub const TICK: Duration = Duration::from_millis(20);
+
+/// A deadline has passed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Late;
+
+#[derive(Debug)]
+struct Cell_ {
+    deadline: Cell<u64>,
+    late: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// All deadlines of one worker, and its coarse clock.
+#[derive(Debug, Default)]
+pub struct Deadlines {
+    now: Cell<u64>,
+    cells: RefCell<Vec<Option<Rc<Cell_>>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+/// One place to wait with a deadline. Only one wait at a time uses it.
+#[derive(Debug)]
+pub struct Watch {
+    cell: Rc<Cell_>,
+    index: usize,
+    all: Rc<Deadlines>,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Deadlines {
+    /// A new place to wait.
+    #[must_use]
+    pub fn watch(self: &Rc<Deadlines>) -> Watch {
+        let cell = Rc::new(Cell_ {
+            deadline: Cell::new(NEVER),
+            late: Cell::new(false),
+            waker: RefCell::new(None),
+        });
+        let mut cells = self.cells.borrow_mut();
+        let index = match self.free.borrow_mut().pop() {
+            Some(index) => {
+                cells[index] = Some(cell.clone());
+                index
+            }
+            None => {
+                cells.push(Some(cell.clone()));
+                cells.len() - 1
+            }
+        };
+        Watch { cell, index, all: self.clone() }
+    }
+
+    /// Moves the clock, and wakes whoever is late.
+    pub fn tick(&self, now: Timestamp) {
+        let now = now.as_nanos();
+        self.now.set(now);
+        for cell in self.cells.borrow().iter().flatten() {
+            if cell.deadline.get() <= now {
+                cell.deadline.set(NEVER);
+                cell.late.set(true);
+                if let Some(waker) = cell.waker.borrow_mut().take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// The moment of the last tick.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.now.get())
+    }
+}
+
+impl Watch {
+    /// Waits for `future`, at most `span`.
+    ///
+    /// # Errors
+    /// [`Late`] when the span has passed first; the future is then dropped.
+    pub async fn within<F: Future>(&self, span: Duration, future: F) -> Result<F::Output, Late> {
+        let mut future = pin!(future);
+        self.cell.late.set(false);
+        let mut armed = false;
+        let result = std::future::poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            if self.cell.late.get() {
+                return Poll::Ready(Err(Late));
+            }
+            if !armed {
+                armed = true;
+                self.cell.deadline.set(self.all.now().plus(span).as_nanos());
+            }
+            let mut waker = self.cell.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *waker = Some(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+        self.cell.deadline.set(NEVER);
+        result
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.all.cells.borrow_mut()[self.index] = None;
+        self.all.free.borrow_mut().push(self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_wait_ends_at_its_deadline_and_not_before() {
+        let all = Rc::new(Deadlines::default());
+        let watch = all.watch();
+        let mut wait = Box::pin(watch.within(Duration::from_secs(1), std::future::pending::<()>()));
+        let at = |ms| Timestamp::START.plus(Duration::from_millis(ms));
+        assert!(futures_poll(&mut wait).is_pending());
+        all.tick(at(999));
+        assert!(futures_poll(&mut wait).is_pending());
+        all.tick(at(1_000));
+        assert_eq!(futures_poll(&mut wait), Poll::Ready(Err(Late)));
+        drop(wait);
+        assert_eq!(watch.within(Duration::ZERO, async { 7 }).await, Ok(7));
+        drop(watch);
+        assert!(all.cells.borrow().iter().flatten().next().is_none());
+    }
+
+    fn futures_poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        let mut context = std::task::Context::from_waker(Waker::noop());
+        std::pin::Pin::new(future).poll(&mut context)
+    }
+}

@@ -1,0 +1,185 @@
+//! L4 flows: placed once by the same decisions as requests, then carried.
+
+use super::place::{Place, Tried, place};
+use super::refusal::Refusal;
+use super::tunnel::{Patience, carry};
+use super::upstream::connect::{NoConnection, dial, patience};
+use super::upstream::pool::count_in;
+use super::worker::{NOBODY, Worker};
+use crate::decision::assess::Event;
+use crate::decision::plan::{ClassIndex, HashKey};
+use crate::decision::units::hash;
+use crate::os::clock;
+use crate::os::stream::Stream;
+use crate::shared::{Held, View};
+use crate::telemetry::access_log::Line;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A flow that has its endpoint.
+struct Placed {
+    stream: Stream,
+    held: Held,
+    counts: (Held, Held),
+    cluster: usize,
+    endpoint: String,
+    why: &'static str,
+    connected: Duration,
+    attempts: u32,
+}
+
+/// Serves one accepted connection of a tcp listener.
+pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: String) {
+    let started = worker.now();
+    let view = worker.view();
+    let Some(index) = view.plan.listeners.iter().position(|known| known.name == listener) else {
+        return;
+    };
+    let crate::decision::plan::Protocol::Tcp { class } = view.plan.listeners[index].protocol else {
+        return;
+    };
+    let cells = worker.listener_cells(&listener);
+    let peer = stream.peer();
+    let timeouts = view.plan.listeners[index].timeouts.clone();
+    let service = view.plan.classes[class].service;
+    let placed = match find(&worker, &view, class, peer).await {
+        Ok(placed) => placed,
+        Err(refusal) => {
+            cells.refusals[refusal.index()].add(1);
+            worker.exchange_cells(&view.plan, index, service, NOBODY).by_class[5].add(1);
+            // A reset before any byte: the client can tell it from an answer.
+            stream.reset_on_close();
+            return;
+        }
+    };
+    let exchange = worker.exchange_cells(&view.plan, index, service, placed.cluster);
+    let service_name = view.plan.services[service].name.clone();
+    let data = view.plan.classes[class].data.join(",");
+    let cluster_name = view.plan.clusters[placed.cluster].name.clone();
+    // A flow may live for days; the view it was placed by must not.
+    drop(view);
+    stream.keep_alive();
+    placed.stream.keep_alive();
+    let (mut client, mut cluster) = (stream, placed.stream);
+    let patience =
+        Patience { idle: timeouts.idle_l4, half_close: timeouts.half_close, write: timeouts.write };
+    let carried =
+        carry(&worker, (&mut client, &mut None), (&mut cluster, &mut None), patience).await;
+    drop((placed.held, placed.counts));
+    cells.bytes_in.add(carried.up);
+    cells.bytes_out.add(carried.down);
+    exchange.by_class[5].add(1);
+    let duration = worker.now().since(started).as_secs_f64();
+    exchange.duration.observe(duration);
+    if let Some(log) = &worker.log {
+        log.write(&Line {
+            time: clock::rfc3339(clock::since_epoch()).into(),
+            listener: &listener,
+            client: peer.to_string().into(),
+            protocol: "tcp",
+            bytes_in: carried.up,
+            bytes_out: carried.down,
+            duration_ms: duration * 1e3,
+            service: &service_name,
+            data: data.into(),
+            cluster: &cluster_name,
+            endpoint: placed.endpoint.into(),
+            reason: placed.why,
+            attempts: placed.attempts,
+            upstream_connect_ms: Some(placed.connected.as_secs_f64() * 1e3),
+            ..Line::default()
+        });
+    }
+}
+
+/// Finds an endpoint that accepts: nothing was sent yet, so others may be tried.
+async fn find(
+    worker: &Worker,
+    view: &View,
+    class: ClassIndex,
+    peer: std::net::IpAddr,
+) -> Result<Placed, Refusal> {
+    let mut tried = Tried::default();
+    let started = worker.now();
+    let mut last = None;
+    let key = match view.plan.service_of(class).hash_key {
+        HashKey::ClientIp | HashKey::Header(_) | HashKey::Cookie(_) => {
+            hash(peer.to_string().as_bytes())
+        }
+    };
+    for attempts in 1.. {
+        let place = match place(worker, view, class, &tried, key) {
+            Ok(place) => place,
+            Err(refusal) => return Err(last.unwrap_or(refusal)),
+        };
+        match connect(worker, view, class, &place, started).await {
+            Ok((stream, held, connected)) => {
+                let signals = place.signals(view);
+                let (endpoint, cluster) = (signals.address.to_string(), place.cluster);
+                let why = place.why.label();
+                let counts = place.into_counts();
+                return Ok(Placed {
+                    stream,
+                    held,
+                    counts,
+                    cluster,
+                    endpoint,
+                    why,
+                    connected,
+                    attempts,
+                });
+            }
+            Err(refusal) => last = Some(refusal),
+        }
+        tried.add(place.cluster, place.signals(view).id);
+    }
+    Err(Refusal::UpstreamConnect)
+}
+
+async fn connect(
+    worker: &Worker,
+    view: &View,
+    class: ClassIndex,
+    place: &Place,
+    started: crate::decision::units::Timestamp,
+) -> Result<(Stream, Held, Duration), Refusal> {
+    let cluster = &view.plan.clusters[place.cluster];
+    let live = &view.clusters[place.cluster];
+    let endpoint = place.signals(view);
+    let left = cluster.connect_total.saturating_sub(worker.now().since(started));
+    if left.is_zero() {
+        return Err(Refusal::UpstreamConnect);
+    }
+    let held = count_in(&live.connections, cluster.connections_max).ok_or(Refusal::Overloaded)?;
+    let slot = view.slots.slot(worker.id, class, place.slot);
+    if let Some(slot) = slot {
+        slot.accepted.add(1);
+    }
+    let begun = worker.now();
+    let dialled = dial(&endpoint.address, left.min(patience(cluster, endpoint.rtt))).await;
+    let took = worker.now().since(begun);
+    match dialled {
+        Ok(stream) => {
+            if let Some(slot) = slot {
+                slot.completed.add(1);
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                slot.micros.add(micros);
+                slot.micros_squared.add(micros.saturating_mul(micros));
+            }
+            place.live.record(worker.id, took.as_secs_f64());
+            Ok((stream, held, took))
+        }
+        Err(why) => {
+            if let Some(slot) = slot {
+                slot.failed.add(1);
+            }
+            match why {
+                NoConnection::Endpoint(cause) => {
+                    worker.shared.tell(Event::ExchangeFailed { endpoint: endpoint.id, cause });
+                    Err(Refusal::UpstreamConnect)
+                }
+                NoConnection::Full | NoConnection::Exhausted => Err(Refusal::Overloaded),
+            }
+        }
+    }
+}

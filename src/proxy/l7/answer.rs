@@ -1,0 +1,61 @@
+//! Answers of our own: refusals, redirects, fixed responses.
+
+use super::client::{Client, Local, Response};
+use super::record::Record;
+use crate::http::request::RequestHead;
+use crate::proxy::refusal::Refusal;
+
+/// Answers with a refusal. `keep` is whether the request was read so far that the connection may go on.
+pub async fn refuse<C: Client>(client: &mut C, refusal: Refusal, why: &str, record: &mut Record) {
+    let (status, word) = refusal.tell();
+    let (lines, body) = refusal_text(refusal, why);
+    let (_, _, mut response) = client.split();
+    let answer =
+        Local { status, lines: &lines, body: body.as_bytes(), keep: refusal.keeps_connection() };
+    record.status = status;
+    record.refusal = Some(refusal);
+    if let Err(error) = response.local(&answer).await {
+        tracing::debug!(%error, refusal = word, "a client left before its refusal");
+    }
+    record.bytes_out += response.sent();
+}
+
+/// The lines and the body of a refusal.
+#[must_use]
+pub fn refusal_text(refusal: Refusal, why: &str) -> (Vec<u8>, String) {
+    let word = refusal.label();
+    let mut lines =
+        format!("tidegate-refusal: {word}\r\ncontent-type: text/plain; charset=utf-8\r\n");
+    if refusal == Refusal::Overloaded {
+        lines.push_str("retry-after: 1\r\n");
+    }
+    let body = if why.is_empty() { format!("{word}\n") } else { format!("{word}: {why}\n") };
+    (lines.into_bytes(), body)
+}
+
+/// Sends a route's own answer.
+pub async fn local<C: Client>(
+    client: &mut C,
+    status: u16,
+    lines: &[u8],
+    body: &[u8],
+    record: &mut Record,
+) {
+    let (_, _, mut response) = client.split();
+    record.status = status;
+    if let Err(error) = response.local(&Local { status, lines, body, keep: true }).await {
+        tracing::debug!(%error, "a client left before its answer");
+    }
+    record.bytes_out += response.sent();
+}
+
+/// `Location` with the request's host, path and query in place of their names. All three are in
+/// canonical form, so none can end the line.
+#[must_use]
+pub fn location(template: &str, head: &RequestHead) -> String {
+    let query = head.target().query().trim_start_matches('?');
+    template
+        .replace("{host}", head.host())
+        .replace("{path}", head.target().path())
+        .replace("{query}", query)
+}

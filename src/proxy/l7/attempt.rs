@@ -1,0 +1,557 @@
+//! One attempt at one endpoint: request up, response down, both at once.
+//!
+//! Until the first byte goes to the client everything can still be tried elsewhere; [`Failed`] says
+//! how. After it, the only honest end of a failure is to break the client's connection off.
+
+use super::client::{Client, Reply, RequestBody, Response};
+use super::record::{InSlot, Record, rejected};
+use crate::decision::assess::Event;
+use crate::decision::health::Cause;
+use crate::decision::retry::Kind;
+use crate::decision::route::Route;
+use crate::http::field::Role;
+use crate::http::forward::Edits;
+use crate::http::response::{Asked, ResponseHead};
+use crate::http::scan::{Scan, Scanner};
+use crate::http::{Framing, Limits, trailers};
+use crate::proxy::body::{self, Broken, Piece, Rest, Sink, Source};
+use crate::proxy::place::Place;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::upstream::pool::Connection;
+use crate::proxy::worker::Worker;
+use crate::shared::View;
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// What an attempt needs.
+pub struct Attempt<'a> {
+    /// Whose it is.
+    pub worker: &'a Worker,
+    /// What its exchange goes by.
+    pub view: &'a View,
+    /// Its route.
+    pub route: &'a Route,
+    /// Its class.
+    pub class: usize,
+    /// Where it goes.
+    pub place: &'a Place,
+    /// The request's head, as the cluster gets it.
+    pub request: &'a [u8],
+    /// To the response head.
+    pub timeout: Duration,
+    /// Without a byte of the response.
+    pub stream_idle: Duration,
+    /// Without progress while sending.
+    pub stall: Duration,
+    /// Whether it may be broken off when its endpoint is ejected.
+    pub replaceable: bool,
+    /// Whether the client is told the decision.
+    pub explain: bool,
+    /// Whether a gateway status may be tried elsewhere.
+    pub retry_status: &'a dyn Fn() -> bool,
+}
+
+/// What was read of a request's body, for another attempt.
+#[derive(Debug, Default)]
+pub struct Replay {
+    bytes: Vec<u8>,
+    lost: bool,
+    complete: bool,
+    trailers: Vec<u8>,
+}
+
+/// Bytes of a body that are kept.
+const REPLAY_MAX: usize = 64 * 1024;
+/// Interim responses of one exchange.
+const INTERIM_MAX: usize = 16;
+/// How long a client that has ended its direction may still wait for a response: a client that is gone
+/// must not keep its cluster busy, and one that only half-closed usually has its answer by then.
+const LEAVING: Duration = Duration::from_millis(80);
+/// How often a wait for a response looks whether its endpoint was ejected.
+const EJECTION_CHECK: Duration = Duration::from_millis(100);
+
+impl Replay {
+    /// Whether all that was read can be sent again.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.lost
+    }
+
+    fn keep(&mut self, data: &[u8]) {
+        if self.lost || self.bytes.len() + data.len() > REPLAY_MAX {
+            self.lost = true;
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.extend_from_slice(data);
+        }
+    }
+}
+
+/// How an attempt ended well.
+pub enum Ended {
+    /// The response was sent.
+    Done,
+    /// The connection became a tunnel.
+    Tunnel(Connection),
+}
+
+/// How an attempt failed before any byte went to the client.
+#[derive(Clone, Copy, Debug)]
+pub enum Failed {
+    /// It may be tried again, if the budget grants this kind.
+    Retry(Kind, Refusal),
+    /// It may not.
+    Refuse(Refusal),
+    /// The client is gone, or was told all it can be told.
+    Over,
+}
+
+/// What the two directions of an attempt tell each other.
+#[derive(Default)]
+struct Progress {
+    /// Whether the whole request was sent.
+    complete: Cell<bool>,
+    /// Bytes that went to the cluster.
+    sent: Cell<u64>,
+    /// Whether the body may be sent: after a 100, when one is awaited.
+    open: Cell<bool>,
+    waiting: Cell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+enum UploadEnd {
+    ClientGone,
+    Client(Broken),
+    Cluster(io::Error),
+}
+
+/// Makes one attempt. `connection` is given back to the pool when it can be.
+///
+/// # Errors
+/// [`Failed`].
+pub async fn run<C: Client>(
+    attempt: &Attempt<'_>,
+    client: &mut C,
+    mut connection: Connection,
+    replay: &mut Replay,
+    record: &mut Record,
+) -> Result<Ended, Failed> {
+    let Attempt { worker, view, place, .. } = *attempt;
+    let mut slot = InSlot::enter(view.slots.slot(worker.id, attempt.class, place.slot));
+    let result = exchange(attempt, client, &mut connection, replay, record, &mut slot).await;
+    if let Err(Failed::Retry(_, refusal) | Failed::Refuse(refusal)) = &result
+        && let Some(cause) = blame(*refusal)
+    {
+        slot.failed();
+        let endpoint = place.signals(view).id;
+        // A reused connection that dies unused says nothing about the endpoint: it was idle too long.
+        if !(connection.reused && matches!(result, Err(Failed::Retry(Kind::Unsent, _)))) {
+            worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
+        }
+    }
+    match result? {
+        Next::Keep => {
+            let cluster = &view.plan.clusters[place.cluster];
+            let most = (cluster.connections_max as usize / worker.shared.busy.len().max(1)).max(1);
+            let (endpoint, latest) = (place.signals(view).id, worker.view());
+            // The latest view may know other clusters by this number; then the endpoint is not among
+            // its endpoints and the connection is closed.
+            let now = worker.now();
+            worker.pool.borrow_mut().put(connection, endpoint, place.cluster, &latest, most, now);
+            Ok(Ended::Done)
+        }
+        Next::Close => Ok(Ended::Done),
+        Next::Tunnel => Ok(Ended::Tunnel(connection)),
+    }
+}
+
+/// The cause an endpoint is blamed for; `None` where it is not to blame.
+fn blame(refusal: Refusal) -> Option<Cause> {
+    match refusal {
+        Refusal::UpstreamReset => Some(Cause::Reset),
+        Refusal::UpstreamTimeout => Some(Cause::ResponseTimeout),
+        Refusal::UpstreamConnect => Some(Cause::GatewayStatus),
+        Refusal::BadRequest
+        | Refusal::NoRoute
+        | Refusal::MethodNotAllowed
+        | Refusal::RequestTimeout
+        | Refusal::BodyTooLarge
+        | Refusal::UriTooLong
+        | Refusal::ExpectationFailed
+        | Refusal::HeadersTooLarge
+        | Refusal::NotImplemented
+        | Refusal::NoPermittedCluster
+        | Refusal::NoHealthyCluster
+        | Refusal::Overloaded
+        | Refusal::Draining => None,
+    }
+}
+
+/// What becomes of the cluster's connection.
+#[derive(Clone, Copy)]
+enum Next {
+    Keep,
+    Close,
+    Tunnel,
+}
+
+async fn exchange<C: Client>(
+    attempt: &Attempt<'_>,
+    client: &mut C,
+    connection: &mut Connection,
+    replay: &mut Replay,
+    record: &mut Record,
+    slot: &mut InSlot<'_>,
+) -> Result<Next, Failed> {
+    let worker = attempt.worker;
+    let begun = worker.now();
+    let (head, mut request_body, mut response) = client.split();
+    let (reader, writer) = connection.stream.split();
+    let mut source =
+        Source { reader, buffer: &mut connection.buffer, watch: &connection.read_watch };
+    let mut pending = attempt.request.to_vec();
+    let sink = Sink {
+        writer,
+        pending: &mut pending,
+        watch: &connection.write_watch,
+        stall: attempt.stall,
+        sent: 0,
+    };
+    let progress = Progress::default();
+    progress.open.set(!head.expects_continue);
+    let asked = Asked { head: head.method() == "HEAD", upgrade: head.upgrade() };
+    let upload = upload(&mut request_body, sink, head.framing, replay, &progress);
+    let mut both = Both { upload: pin!(upload), end: None };
+    let mut answer = ResponseHead::default();
+    let mut interims = 0;
+    let end = loop {
+        let reading = read_head(attempt, &mut source, &mut answer, asked);
+        let end = match both.and(reading).await {
+            Err(()) => return Err(both.client_failure()),
+            Ok(Ok(end)) => end,
+            Ok(Err(error)) => {
+                let unsent = progress.sent.get() == 0;
+                return Err(head_failure(error, unsent, attempt.replaceable));
+            }
+        };
+        if !answer.is_interim() {
+            break end;
+        }
+        interims += 1;
+        if interims > INTERIM_MAX {
+            return Err(Failed::Refuse(Refusal::UpstreamReset));
+        }
+        if answer.status == 100 {
+            progress.open_gate();
+        }
+        let told = response.interim(&answer, source.data().get(..end).unwrap_or_default()).await;
+        source.used(end);
+        record.bytes_out = response.sent();
+        if told.is_err() {
+            return Err(Failed::Over);
+        }
+    };
+    let took = worker.now().since(begun);
+    record.first_byte = Some(took);
+    if matches!(answer.status, 502..=504) {
+        slot.failed();
+        let endpoint = attempt.place.signals(attempt.view).id;
+        worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::GatewayStatus });
+        if interims == 0 && (attempt.retry_status)() {
+            return Err(Failed::Retry(Kind::GatewayStatus, Refusal::UpstreamConnect));
+        }
+    } else {
+        slot.completed(took);
+        attempt.place.live.record(worker.id, took.as_secs_f64());
+    }
+    let upgraded = answer.upgrades;
+    let complete = progress.complete.get() && !upgraded;
+    let extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
+    let bytes = source.data().get(..end).unwrap_or_default();
+    let edits = &attempt.route.response_edits;
+    let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
+    record.status = answer.status;
+    let reply =
+        Reply { head: &answer, bytes, edits, complete: complete || upgraded, extra: &extra };
+    response.begin(&reply);
+    let endless = answer.value(bytes, Role::ContentType).is_some_and(is_event_stream);
+    source.used(end);
+    let mut rest = Rest::of(answer.framing);
+    let idle = if endless { Duration::from_secs(86_400) } else { attempt.stream_idle };
+    let relayed = {
+        let relaying = relay(&mut source, &mut rest, &mut response, idle);
+        both.and(relaying).await
+    };
+    record.bytes_out += response.sent();
+    slot.bytes(response.sent());
+    match relayed {
+        Ok(Ok(())) if upgraded => Ok(Next::Tunnel),
+        Ok(Ok(())) => {
+            let clean = answer.keep_alive && progress.complete.get() && source.data().is_empty();
+            Ok(if clean { Next::Keep } else { Next::Close })
+        }
+        // Part of a response is on its way: it must not pass for whole.
+        Ok(Err(RelayEnd::Cluster)) => {
+            let endpoint = attempt.place.signals(attempt.view).id;
+            worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::Reset });
+            Err(Failed::Over)
+        }
+        Ok(Err(RelayEnd::Client)) | Err(()) => Err(Failed::Over),
+    }
+}
+
+fn is_event_stream(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    crate::http::chars::trim(kind).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// `tidegate-decision` for a trusted client that asked.
+fn explanation(attempt: &Attempt<'_>) -> Vec<u8> {
+    let (view, place) = (attempt.view, attempt.place);
+    let cluster = &view.plan.clusters[place.cluster].name;
+    let rejected = rejected(view, attempt.class, Some(place.cluster)).join(",");
+    let endpoint = &place.signals(view).address;
+    let reason = place.why.label();
+    let line = format!(
+        "tidegate-decision: cluster={cluster}; endpoint={endpoint}; reason={reason}; rejected=\"{rejected}\"\r\n"
+    );
+    line.into_bytes()
+}
+
+/// The upload, and whatever goes on beside it.
+struct Both<'a, U> {
+    upload: Pin<&'a mut U>,
+    end: Option<UploadEnd>,
+}
+
+impl<U: Future<Output = UploadEnd>> Both<'_, U> {
+    /// Waits for `other` while the upload goes on. `Err`: the client has ended the matter. That the
+    /// cluster takes no more of the request does not: its response may be on its way.
+    async fn and<F: Future>(&mut self, other: F) -> Result<F::Output, ()> {
+        let mut other = pin!(other);
+        std::future::poll_fn(|context| {
+            if self.end.is_none()
+                && let Poll::Ready(end) = self.upload.as_mut().poll(context)
+            {
+                self.end = Some(end);
+            }
+            if let Poll::Ready(output) = other.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            match &self.end {
+                Some(UploadEnd::ClientGone | UploadEnd::Client(_)) => Poll::Ready(Err(())),
+                Some(UploadEnd::Cluster(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                    Poll::Ready(Err(()))
+                }
+                Some(UploadEnd::Cluster(_)) | None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn client_failure(&self) -> Failed {
+        match &self.end {
+            Some(UploadEnd::Client(Broken::Late)) => Failed::Refuse(Refusal::RequestTimeout),
+            Some(UploadEnd::Client(Broken::TooLarge)) => Failed::Refuse(Refusal::BodyTooLarge),
+            Some(UploadEnd::Client(Broken::Malformed(_))) => Failed::Refuse(Refusal::BadRequest),
+            Some(UploadEnd::Cluster(_)) => Failed::Refuse(Refusal::UpstreamTimeout),
+            Some(UploadEnd::Client(Broken::Gone) | UploadEnd::ClientGone) | None => Failed::Over,
+        }
+    }
+}
+
+impl Progress {
+    fn open_gate(&self) {
+        self.open.set(true);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    async fn opened(&self) {
+        std::future::poll_fn(|context| {
+            if self.open.get() {
+                return Poll::Ready(());
+            }
+            self.waiting.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Sends the request, then watches for the client to leave. Ends only when something went wrong.
+async fn upload<B: RequestBody>(
+    body: &mut B,
+    mut sink: Sink<'_>,
+    framing: Framing,
+    replay: &mut Replay,
+    progress: &Progress,
+) -> UploadEnd {
+    let sent = send(body, &mut sink, framing, replay, progress).await;
+    progress.sent.set(sink.sent);
+    if let Err(end) = sent {
+        return end;
+    }
+    progress.complete.set(true);
+    body.gone().await;
+    tokio::time::sleep(LEAVING).await;
+    UploadEnd::ClientGone
+}
+
+async fn send<B: RequestBody>(
+    body: &mut B,
+    sink: &mut Sink<'_>,
+    framing: Framing,
+    replay: &mut Replay,
+    progress: &Progress,
+) -> Result<(), UploadEnd> {
+    if !progress.open.get() {
+        sink.flush().await.map_err(UploadEnd::Cluster)?;
+        progress.sent.set(sink.sent);
+        progress.opened().await;
+    }
+    sink.piece(framing, &replay.bytes).await.map_err(UploadEnd::Cluster)?;
+    while !replay.complete {
+        progress.sent.set(sink.sent);
+        let next = match body.ready().map_err(UploadEnd::Client)? {
+            Some(next) => next,
+            None => {
+                sink.flush().await.map_err(UploadEnd::Cluster)?;
+                progress.sent.set(sink.sent);
+                body.next().await.map_err(UploadEnd::Client)?
+            }
+        };
+        match next {
+            Some(count) => {
+                let data = body.data().get(..count).unwrap_or_default();
+                replay.keep(data);
+                sink.piece(framing, data).await.map_err(UploadEnd::Cluster)?;
+                body.used(count);
+            }
+            None => {
+                replay.complete = true;
+                replay.trailers = body.trailers();
+            }
+        }
+    }
+    sink.end(framing, &replay.trailers).await.map_err(UploadEnd::Cluster)
+}
+
+/// Why there is no response head.
+#[derive(Clone, Copy, Debug)]
+enum NoHead {
+    Closed { begun: bool },
+    Late,
+    Malformed,
+    Ejected,
+}
+
+fn head_failure(error: NoHead, unsent: bool, replaceable: bool) -> Failed {
+    match error {
+        NoHead::Closed { begun: false } if unsent => {
+            Failed::Retry(Kind::Unsent, Refusal::UpstreamReset)
+        }
+        NoHead::Closed { begun: false } if replaceable => {
+            Failed::Retry(Kind::Died, Refusal::UpstreamReset)
+        }
+        NoHead::Ejected => Failed::Retry(Kind::Died, Refusal::UpstreamReset),
+        NoHead::Closed { .. } | NoHead::Malformed => Failed::Refuse(Refusal::UpstreamReset),
+        NoHead::Late => Failed::Refuse(Refusal::UpstreamTimeout),
+    }
+}
+
+/// Reads a response's head; gives where it ends in the source's data.
+async fn read_head(
+    attempt: &Attempt<'_>,
+    source: &mut Source<'_>,
+    head: &mut ResponseHead,
+    asked: Asked<'_>,
+) -> Result<usize, NoHead> {
+    let limits = Limits { underscores: crate::http::Underscores::Allow, ..Limits::default() };
+    let mut scanner = Scanner::default();
+    let mut waited = Duration::ZERO;
+    loop {
+        match scanner.advance(source.data(), &limits) {
+            Ok(Scan::Complete(end)) => {
+                let bytes = source.data().get(..end).unwrap_or_default();
+                return match head.read(bytes, asked, &limits) {
+                    Ok(()) => Ok(end),
+                    Err(violation) => {
+                        tracing::debug!(?violation, "a cluster's response is refused");
+                        Err(NoHead::Malformed)
+                    }
+                };
+            }
+            Ok(Scan::Partial) => {}
+            Err(_) => return Err(NoHead::Malformed),
+        }
+        let slice = attempt.timeout.saturating_sub(waited).min(EJECTION_CHECK);
+        match source.more(slice).await {
+            Ok(0) => return Err(NoHead::Closed { begun: !source.data().is_empty() }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                waited += slice;
+                if waited >= attempt.timeout {
+                    return Err(NoHead::Late);
+                }
+                if attempt.replaceable && source.data().is_empty() && is_ejected(attempt) {
+                    return Err(NoHead::Ejected);
+                }
+            }
+            Err(_) => return Err(NoHead::Closed { begun: !source.data().is_empty() }),
+        }
+    }
+}
+
+/// Whether the endpoint was taken out of use since the exchange was placed.
+fn is_ejected(attempt: &Attempt<'_>) -> bool {
+    let latest: Rc<_> = attempt.worker.view();
+    let id = attempt.place.signals(attempt.view).id;
+    let mut endpoints = latest.signals.clusters.iter().flat_map(|cluster| &cluster.endpoints);
+    !endpoints.any(|endpoint| endpoint.id == id && endpoint.up)
+}
+
+enum RelayEnd {
+    Client,
+    Cluster,
+}
+
+/// Sends a response's body on, piece by piece.
+async fn relay<R: Response>(
+    source: &mut Source<'_>,
+    rest: &mut Rest,
+    response: &mut R,
+    idle: Duration,
+) -> Result<(), RelayEnd> {
+    loop {
+        let piece = match body::next_buffered(source, rest) {
+            Ok(Some(piece)) => piece,
+            Ok(None) => {
+                response.flush().await.map_err(|_| RelayEnd::Client)?;
+                body::next(source, rest, idle).await.map_err(|_| RelayEnd::Cluster)?
+            }
+            Err(_) => return Err(RelayEnd::Cluster),
+        };
+        match piece {
+            Piece::Data(count) => {
+                let data = source.data().get(..count).unwrap_or_default();
+                response.piece(data).await.map_err(|_| RelayEnd::Client)?;
+                source.used(count);
+            }
+            Piece::End => {
+                let mut lines = Vec::new();
+                if let Rest::Chunked(decoder) = rest {
+                    let fields = decoder.trailer_fields();
+                    trailers::write(&mut lines, decoder.trailer_bytes(), &fields);
+                }
+                return response.end(&lines).await.map_err(|_| RelayEnd::Client);
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A client's connection: one request after the other, until one side has had enough.
+
+use super::answer::refusal_text;
+use super::client::{Client, Local};
+use super::exchange::{self, After, Upgraded};
+use super::h1::{H1, NoRequest};
+use super::record::Record;
+use crate::decision::plan::{Listener, ListenerTimeouts};
+use crate::http::forward;
+use crate::http::request::RequestHead;
+use crate::http::{EncodedSlash, Limits, Underscores, Violation};
+use crate::os::stream::Stream;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::tunnel::{Patience, carry};
+use crate::proxy::worker::Worker;
+use crate::shared::View;
+use crate::telemetry::cells::ListenerCells;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// How a client's requests arrive: what holds for all of its connection.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Index of the listener in the plan of the exchange.
+    pub listener: usize,
+    /// The listener's name.
+    pub name: String,
+    /// The listener's counters.
+    pub cells: Rc<Arc<ListenerCells>>,
+    /// The other end.
+    pub peer: IpAddr,
+    /// The other end as text.
+    pub peer_text: String,
+    /// Whether the peer's word about its client is believed.
+    pub trusted: bool,
+    /// The listener's deadlines.
+    pub timeouts: Rc<ListenerTimeouts>,
+    trusted_networks: Vec<ipnet::IpNet>,
+    limits: Limits,
+    body_limit: Option<u64>,
+    body_rate: u64,
+    generation: u64,
+}
+
+impl Arrival {
+    fn new(
+        listener: usize,
+        plan: &Listener,
+        cells: Rc<Arc<ListenerCells>>,
+        peer: IpAddr,
+        generation: u64,
+    ) -> Arrival {
+        Arrival {
+            listener,
+            name: plan.name.clone(),
+            cells,
+            peer,
+            peer_text: peer.to_string(),
+            trusted: plan.trusts(peer),
+            timeouts: Rc::new(plan.timeouts.clone()),
+            trusted_networks: plan.trusted.clone(),
+            limits: limits(plan),
+            body_limit: plan.limits.body,
+            body_rate: plan.limits.body_rate,
+            generation,
+        }
+    }
+
+    /// Who the request is from: the peer, or whom a trusted peer names.
+    #[must_use]
+    pub fn client(&self, head: &RequestHead) -> IpAddr {
+        if !self.trusted {
+            return self.peer;
+        }
+        let trusts = |address: IpAddr| self.trusted_networks.iter().any(|n| n.contains(&address));
+        forward::client_address(head, self.peer, trusts)
+    }
+}
+
+fn limits(listener: &Listener) -> Limits {
+    use crate::decision::plan::Underscores as Planned;
+    Limits {
+        head_bytes: listener.limits.head,
+        target_bytes: listener.limits.uri,
+        fields: listener.limits.fields,
+        underscores: match listener.limits.underscores {
+            Planned::Refuse => Underscores::Refuse,
+            Planned::Drop => Underscores::Drop,
+            Planned::Allow => Underscores::Allow,
+        },
+        encoded_slash: match listener.limits.keep_encoded_slash {
+            true => EncodedSlash::Keep,
+            false => EncodedSlash::Refuse,
+        },
+    }
+}
+
+/// Serves one accepted connection of an http listener.
+pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: String) {
+    let view = worker.view();
+    let Some(index) = view.plan.listeners.iter().position(|known| known.name == listener) else {
+        return;
+    };
+    let peer = stream.peer();
+    let cells = worker.listener_cells(&listener);
+    let plan = &view.plan.listeners[index];
+    let mut arrival = Arrival::new(index, plan, cells, peer, view.generation);
+    drop(view);
+    let watches = (worker.deadlines.watch(), worker.deadlines.watch());
+    let head = worker.lend_head();
+    let mut client = H1::new(stream, watches, head, arrival.timeouts.clone());
+    let mut first = true;
+    while client.keep {
+        let read = client.next_request(&arrival.limits, first).await;
+        if let Err(no_request) = read {
+            refuse(&worker, &mut client, &arrival, no_request).await;
+            break;
+        }
+        first = false;
+        let view = worker.view();
+        if view.generation != arrival.generation && !refresh(&worker, &view, &mut arrival) {
+            client.keep = false;
+        }
+        client.keep = client.keep && !worker.shared.is_draining();
+        client.begin(arrival.body_limit, arrival.body_rate, worker.date());
+        // Boxed: while a connection is idle, the walk of an exchange takes no memory.
+        let exchange = Box::pin(one_exchange(&worker, &view, &mut client, &arrival));
+        if let Some((upgraded, record)) = exchange.await {
+            return tunnel(&worker, &view, client, &arrival, *upgraded, record).await;
+        }
+    }
+    let unread = !client.is_drained() || client.buffer.is_some();
+    if !client.aborted && (unread || !client.keep) {
+        client.linger().await;
+    }
+    let (head, ..) = client.into_parts();
+    worker.give_back(head);
+}
+
+async fn one_exchange(
+    worker: &Worker,
+    view: &Rc<Arc<View>>,
+    client: &mut H1,
+    arrival: &Arrival,
+) -> Option<(Box<Upgraded>, Record)> {
+    let mut record = Record::begin(worker.now());
+    let too_long = match client.head().framing {
+        crate::http::Framing::Length(length) => {
+            arrival.body_limit.is_some_and(|most| length > most)
+        }
+        _ => false,
+    };
+    if too_long {
+        super::answer::refuse(client, Refusal::BodyTooLarge, "", &mut record).await;
+        record.finish(worker, view, client, arrival, (0, 0));
+        return None;
+    }
+    match exchange::serve(worker, view, client, arrival, &mut record).await {
+        After::Next => {}
+        After::Tunnel(upgraded) => return Some((upgraded, record)),
+    }
+    record.finish(worker, view, client, arrival, (0, 0));
+    if client.keep && !client.is_drained() {
+        client.keep = client.drain().await;
+    }
+    None
+}
+
+/// Takes over what a new plan says of the listener; `false` when it is gone.
+fn refresh(worker: &Worker, view: &View, arrival: &mut Arrival) -> bool {
+    let position = view.plan.listeners.iter().position(|known| known.name == arrival.name);
+    let Some(index) = position else { return false };
+    let cells = worker.listener_cells(&arrival.name);
+    let plan = &view.plan.listeners[index];
+    *arrival = Arrival::new(index, plan, cells, arrival.peer, view.generation);
+    true
+}
+
+/// Answers what could not be read as a request, if it deserves an answer.
+async fn refuse(worker: &Worker, client: &mut H1, arrival: &Arrival, no_request: NoRequest) {
+    client.keep = false;
+    let (refusal, why) = match no_request {
+        NoRequest::Over => return,
+        NoRequest::Late => (Refusal::RequestTimeout, "the head took too long"),
+        NoRequest::Refused(violation) => (Refusal::from(violation), explain(violation)),
+    };
+    arrival.cells.refusals[refusal.index()].add(1);
+    let (lines, body) = refusal_text(refusal, why);
+    let status = refusal.tell().0;
+    let answer = Local { status, lines: &lines, body: body.as_bytes(), keep: false };
+    if let Err(error) = client.refuse(&answer, worker.date()).await {
+        tracing::debug!(%error, "a client left before its refusal");
+    }
+}
+
+fn explain(violation: Violation) -> &'static str {
+    match violation {
+        Violation::Malformed(why) => why,
+        Violation::TargetTooLong => "the target is too long",
+        Violation::HeadTooLarge => "the head is too long, or has too many fields",
+        Violation::UnknownCoding => "an unknown transfer coding",
+        Violation::Expectation => "an unknown expectation",
+        Violation::Method => "CONNECT is not served",
+    }
+}
+
+/// Carries an upgraded connection to its end.
+async fn tunnel(
+    worker: &Worker,
+    view: &Rc<Arc<View>>,
+    client: H1,
+    arrival: &Arrival,
+    upgraded: Upgraded,
+    record: Record,
+) {
+    let mut client = client;
+    let Upgraded { connection, counts } = upgraded;
+    let (mut stream, mut buffer, held) = connection.into_stream();
+    let patience = Patience {
+        idle: std::time::Duration::from_secs(86_400 * 30),
+        half_close: arrival.timeouts.half_close,
+        write: arrival.timeouts.write,
+    };
+    client.stream.keep_alive();
+    stream.keep_alive();
+    let ends = ((&mut client.stream, &mut client.buffer), (&mut stream, &mut buffer));
+    let carried = carry(worker, ends.0, ends.1, patience).await;
+    drop((held, counts));
+    record.finish(worker, view, &client, arrival, (carried.up, carried.down));
+}

@@ -1,0 +1,449 @@
+//! The walk of one exchange, on one screen: route, permit, place, attempt, and again if allowed.
+
+use super::answer;
+use super::attempt::{self, Attempt, Ended, Failed, Replay};
+use super::client::Client;
+use super::connection::Arrival;
+use super::record::Record;
+use crate::decision::assess::Event;
+use crate::decision::plan::{HashKey, HostPolicy, Service};
+use crate::decision::retry::{self, Kind};
+use crate::decision::route::{Action, Asked, Route, Unrouted};
+use crate::decision::units::hash;
+use crate::http::forward::{self, Edits, RequestContext};
+use crate::http::request::RequestHead;
+use crate::proxy::place::{Place, Tried, place};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::upstream::connect::{NoConnection, connection};
+use crate::proxy::upstream::pool::Connection;
+use crate::proxy::worker::Worker;
+use crate::shared::{Held, View};
+use std::fmt::Write;
+
+/// What is left to do after the walk.
+pub enum After {
+    /// The next request, if the client's connection is kept.
+    Next,
+    /// Bytes both ways.
+    Tunnel(Box<Upgraded>),
+}
+
+/// A connection to a cluster that became a tunnel, counted until it ends.
+pub struct Upgraded {
+    /// The connection.
+    pub connection: Connection,
+    /// The counts.
+    pub counts: (Held, Held),
+}
+
+/// Serves one exchange. Every early return is a [`Failed`].
+pub async fn serve<C: Client>(
+    worker: &Worker,
+    view: &View,
+    client: &mut C,
+    arrival: &Arrival,
+    record: &mut Record,
+) -> After {
+    let total = match walk_timeout(view, client, arrival) {
+        Some(total) => tokio::time::timeout(total, walk(worker, view, client, arrival, record))
+            .await
+            .unwrap_or(Err(Failed::Refuse(Refusal::UpstreamTimeout))),
+        None => walk(worker, view, client, arrival, record).await,
+    };
+    match total {
+        Ok(after) => after,
+        Err(Failed::Over) => {
+            client.abort();
+            After::Next
+        }
+        // Whatever was begun cannot be taken back by a refusal.
+        Err(Failed::Refuse(_) | Failed::Retry(..)) if record.status != 0 => {
+            client.abort();
+            After::Next
+        }
+        Err(Failed::Refuse(refusal) | Failed::Retry(_, refusal)) => {
+            answer::refuse(client, refusal, &why(view, refusal, record), record).await;
+            After::Next
+        }
+    }
+}
+
+async fn walk<C: Client>(
+    worker: &Worker,
+    view: &View,
+    client: &mut C,
+    arrival: &Arrival,
+    record: &mut Record,
+) -> Result<After, Failed> {
+    let route = route(view, arrival, client.head(), record)?;
+    let class = match &route.action {
+        Action::Forward(class) => *class,
+        Action::Split(parts) => split(parts, worker.next_turn()),
+        Action::Redirect { .. } | Action::Respond { .. } => {
+            return respond(client, route, record).await;
+        }
+    };
+    record.class = Some(class);
+    let service = view.plan.service_of(class);
+    let index = view.plan.classes[class].service;
+    worker.with_budget(index, |budget| budget.request(worker.now()));
+    let identity = Identity::new(worker, client.head(), arrival, record);
+    let key = hash_key(service, client.head(), arrival);
+    let mut walk =
+        Walk { tried: Tried::default(), replay: Replay::default(), retried: 0, last: None };
+    loop {
+        let place = place(worker, view, class, &walk.tried, key)
+            .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
+        record.attempt(&place);
+        let asked = walk.request(client.head(), service);
+        let failed = match connect(worker, view, &place, record).await {
+            Ok(connection) => {
+                let request = compose(view, route, &place, client.head(), &identity);
+                let may_retry = || grant(worker, index, Kind::GatewayStatus, asked);
+                let attempt = Attempt {
+                    worker,
+                    view,
+                    route,
+                    class,
+                    place: &place,
+                    request: &request,
+                    timeout: route.timeout.unwrap_or(service.timeout).min(per_try(service)),
+                    stream_idle: arrival.timeouts.stream_idle,
+                    stall: arrival.timeouts.write,
+                    replaceable: asked.idempotent && asked.replayable,
+                    explain: identity.explain,
+                    retry_status: &may_retry,
+                };
+                match attempt::run(&attempt, client, connection, &mut walk.replay, record).await {
+                    Ok(Ended::Done) => return Ok(After::Next),
+                    Ok(Ended::Tunnel(connection)) => {
+                        let counts = place.into_counts();
+                        return Ok(After::Tunnel(Box::new(Upgraded { connection, counts })));
+                    }
+                    Err(failed) => failed,
+                }
+            }
+            Err(failed) => failed,
+        };
+        let Failed::Retry(kind, refusal) = failed else { return Err(failed) };
+        let asked = walk.request(client.head(), service);
+        // A gateway status was granted where it was seen, before its response was let go.
+        let granted = kind == Kind::GatewayStatus || grant(worker, index, kind, asked);
+        record.retries[usize::from(!granted)] += u64::from(kind != Kind::Unsent);
+        if !granted {
+            return Err(Failed::Refuse(refusal));
+        }
+        walk.retried += u32::from(kind != Kind::Unsent);
+        walk.last = Some(refusal);
+        walk.tried.add(place.cluster, place.signals(view).id);
+    }
+}
+
+/// What an exchange carries from attempt to attempt.
+struct Walk {
+    tried: Tried,
+    replay: Replay,
+    retried: u32,
+    last: Option<Refusal>,
+}
+
+impl Walk {
+    fn request(&self, head: &RequestHead, service: &Service) -> retry::Request {
+        retry::Request {
+            idempotent: head.is_idempotent() && head.upgrade().is_none(),
+            replayable: self.replay.is_whole(),
+            retried: self.retried,
+            retries_max: service.retry.retries,
+        }
+    }
+}
+
+fn grant(worker: &Worker, service: usize, kind: Kind, request: retry::Request) -> bool {
+    worker.with_budget(service, |budget| budget.grant(kind, request, worker.now())).unwrap_or(false)
+}
+
+fn per_try(service: &Service) -> std::time::Duration {
+    service.per_try_timeout.unwrap_or(std::time::Duration::MAX)
+}
+
+fn route<'v>(
+    view: &'v View,
+    arrival: &Arrival,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Result<&'v Route, Failed> {
+    let asked = asked(arrival, head);
+    let has_header = |name: &str, value: &str| {
+        head.fields().iter().any(|field| {
+            field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes())
+                && field.value.of(head.bytes()) == value.as_bytes()
+        })
+    };
+    let asked = Asked { has_header: &has_header, ..asked };
+    match view.plan.routes.find(&asked) {
+        Ok(index) => {
+            record.route = Some(index);
+            Ok(view.plan.routes.route(index))
+        }
+        Err(Unrouted::NoRoute) => Err(Failed::Refuse(Refusal::NoRoute)),
+        Err(Unrouted::Method) => Err(Failed::Refuse(Refusal::MethodNotAllowed)),
+    }
+}
+
+fn asked<'a>(arrival: &Arrival, head: &'a RequestHead) -> Asked<'a> {
+    Asked {
+        listener: arrival.listener,
+        host: head.host(),
+        path: head.target().path(),
+        method: head.method(),
+        has_header: &|_, _| false,
+    }
+}
+
+/// The deadline of the whole exchange, where its service has one.
+fn walk_timeout<C: Client>(
+    view: &View,
+    client: &C,
+    arrival: &Arrival,
+) -> Option<std::time::Duration> {
+    if view.plan.services.iter().all(|service| service.total_timeout.is_none()) {
+        return None;
+    }
+    let mut scratch = Record::begin(crate::decision::units::Timestamp::START);
+    match &route(view, arrival, client.head(), &mut scratch).ok()?.action {
+        Action::Forward(class) => view.plan.service_of(*class).total_timeout,
+        Action::Split(parts) => {
+            parts.iter().filter_map(|(_, class)| view.plan.service_of(*class).total_timeout).max()
+        }
+        Action::Redirect { .. } | Action::Respond { .. } => None,
+    }
+}
+
+/// A class by its share: turns are spread by the golden ratio, so that a twentieth is every twentieth.
+fn split(parts: &[(u32, usize)], turn: u64) -> usize {
+    let total: u64 = parts.iter().map(|(weight, _)| u64::from(*weight)).sum();
+    let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut left = (u128::from(spread) * u128::from(total) >> 64) as u64;
+    for (weight, class) in parts {
+        match left.checked_sub(u64::from(*weight)) {
+            Some(rest) => left = rest,
+            None => return *class,
+        }
+    }
+    parts.first().map_or(0, |(_, class)| *class)
+}
+
+async fn respond<C: Client>(
+    client: &mut C,
+    route: &Route,
+    record: &mut Record,
+) -> Result<After, Failed> {
+    match &route.action {
+        Action::Redirect { to, status } => {
+            let lines = format!("location: {}\r\n", answer::location(to, client.head()));
+            answer::local(client, *status, lines.as_bytes(), b"", record).await;
+        }
+        Action::Respond { status, body } => {
+            let lines = b"content-type: text/plain; charset=utf-8\r\n";
+            answer::local(client, *status, lines, body.as_bytes(), record).await;
+        }
+        Action::Forward(_) | Action::Split(_) => {}
+    }
+    Ok(After::Next)
+}
+
+/// Who the client is and what its request is called, for the cluster and the log.
+struct Identity<'a> {
+    peer: &'a str,
+    trusted: bool,
+    request_id: [u8; 32],
+    trace_parent: [u8; 55],
+    explain: bool,
+}
+
+impl<'a> Identity<'a> {
+    fn new(
+        worker: &Worker,
+        head: &RequestHead,
+        arrival: &'a Arrival,
+        record: &mut Record,
+    ) -> Identity<'a> {
+        let mut dice = worker.dice.borrow_mut();
+        let mut request_id = [0; 32];
+        hex(&mut request_id[..16], dice.bits());
+        hex(&mut request_id[16..], dice.bits());
+        let mut trace_parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(&mut trace_parent[3..19], dice.bits() | 1);
+        hex(&mut trace_parent[19..35], dice.bits());
+        hex(&mut trace_parent[36..52], dice.bits() | 1);
+        let explain = arrival.trusted && head.field("tidegate-explain") == Some(b"1");
+        let identity = Identity {
+            peer: &arrival.peer_text,
+            trusted: arrival.trusted,
+            request_id,
+            trace_parent,
+            explain,
+        };
+        if worker.log.is_some() {
+            let context = identity.context("", "", Edits::default());
+            let id = forward::believed_request_id(head, &context);
+            record.request_id = String::from_utf8_lossy(id).into_owned();
+            let trace = head.value(crate::http::field::Role::TraceParent);
+            let trace = trace.filter(|_| arrival.trusted).unwrap_or(&trace_parent);
+            record.trace_parent = String::from_utf8_lossy(trace).into_owned();
+        }
+        identity
+    }
+
+    fn context<'b>(
+        &'b self,
+        authority: &'b str,
+        target: &'b str,
+        edits: Edits<'b>,
+    ) -> RequestContext<'b> {
+        RequestContext {
+            peer: self.peer,
+            trusted: self.trusted,
+            scheme: "http",
+            authority,
+            target,
+            request_id: std::str::from_utf8(&self.request_id).unwrap_or_default(),
+            trace_parent: std::str::from_utf8(&self.trace_parent).unwrap_or_default(),
+            edits,
+        }
+    }
+}
+
+fn hex(digits: &mut [u8], bits: u64) {
+    for (place, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(bits >> (place * 4) & 15) as usize];
+    }
+}
+
+/// The request's head for this place.
+fn compose(
+    view: &View,
+    route: &Route,
+    place: &Place,
+    head: &RequestHead,
+    identity: &Identity<'_>,
+) -> Vec<u8> {
+    let endpoint = || place.signals(view).address.to_string();
+    let authority = match &view.plan.clusters[place.cluster].host {
+        HostPolicy::Preserve if head.authority().is_empty() => endpoint(),
+        HostPolicy::Preserve => String::new(),
+        HostPolicy::Endpoint => endpoint(),
+        HostPolicy::Name(name) => name.clone(),
+    };
+    let authority = if authority.is_empty() { head.authority() } else { &authority };
+    let mut rewritten = String::new();
+    let target = match route.strip_prefix.as_deref().and_then(|prefix| stripped(head, prefix)) {
+        Some((path, query)) => {
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            // Writing to a String cannot fail.
+            drop(write!(rewritten, "{slash}{path}{query}"));
+            &rewritten
+        }
+        None => head.target().as_str(),
+    };
+    let edits = &route.request_edits;
+    let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
+    let mut out = Vec::with_capacity(head.bytes().len() + 512);
+    forward::write_request(&mut out, head, &identity.context(authority, target, edits));
+    out
+}
+
+/// Path and query without a prefix of whole segments.
+fn stripped<'a>(head: &'a RequestHead, prefix: &str) -> Option<(&'a str, &'a str)> {
+    let rest = head.target().path().strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| (rest, head.target().query()))
+}
+
+async fn connect(
+    worker: &Worker,
+    view: &View,
+    place: &Place,
+    record: &mut Record,
+) -> Result<Connection, Failed> {
+    let cluster = &view.plan.clusters[place.cluster];
+    let endpoint = place.signals(view);
+    let left = cluster.connect_total.saturating_sub(worker.now().since(record.started));
+    let live = &view.clusters[place.cluster];
+    match connection(worker, cluster, live, endpoint, left.max(MIN_CONNECT)).await {
+        Ok((connection, took)) => {
+            record.connected = took;
+            Ok(connection)
+        }
+        Err(NoConnection::Endpoint(cause)) => {
+            if let Some(slot) = view.slots.slot(worker.id, record.class.unwrap_or(0), place.slot) {
+                slot.accepted.add(1);
+                slot.failed.add(1);
+            }
+            worker.shared.tell(Event::ExchangeFailed { endpoint: endpoint.id, cause });
+            Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect))
+        }
+        Err(NoConnection::Full) => Err(Failed::Retry(Kind::Unsent, Refusal::Overloaded)),
+        Err(NoConnection::Exhausted) => Err(Failed::Refuse(Refusal::Overloaded)),
+    }
+}
+
+/// The least time an attempt to connect gets, when earlier ones took all there was.
+const MIN_CONNECT: std::time::Duration = std::time::Duration::from_millis(250);
+
+fn hash_key(service: &Service, head: &RequestHead, arrival: &Arrival) -> u64 {
+    use crate::decision::plan::EndpointPolicy;
+    if service.endpoint_policy != EndpointPolicy::Hash {
+        return 0;
+    }
+    let client = || hash(arrival.client(head).to_string().as_bytes());
+    match &service.hash_key {
+        HashKey::ClientIp => client(),
+        HashKey::Header(name) => head.field(name).map_or_else(client, hash),
+        HashKey::Cookie(name) => cookie(head, name).map_or_else(client, hash),
+    }
+}
+
+fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+    let pairs = head.field("cookie")?.split(|byte| *byte == b';');
+    pairs.map(crate::http::chars::trim).find_map(|pair| {
+        pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
+    })
+}
+
+/// One line for people, beside the refusal's word.
+fn why(view: &View, refusal: Refusal, record: &Record) -> String {
+    let service = record.class.map_or("", |class| view.plan.service_of(class).name.as_str());
+    match refusal {
+        Refusal::NoRoute => "no route matches this host and path".to_owned(),
+        Refusal::MethodNotAllowed => "no route takes this method here".to_owned(),
+        Refusal::NoHealthyCluster => format!("every cluster that may serve `{service}` is down"),
+        Refusal::NoPermittedCluster => format!("no cluster may serve `{service}`"),
+        Refusal::Overloaded => format!("every cluster that may serve `{service}` is full"),
+        Refusal::UpstreamConnect => format!("no endpoint of `{service}` accepted a connection"),
+        Refusal::UpstreamReset => format!("the endpoint of `{service}` broke off"),
+        Refusal::UpstreamTimeout => format!("no answer from `{service}` in time"),
+        Refusal::BadRequest
+        | Refusal::RequestTimeout
+        | Refusal::BodyTooLarge
+        | Refusal::UriTooLong
+        | Refusal::ExpectationFailed
+        | Refusal::HeadersTooLarge
+        | Refusal::NotImplemented
+        | Refusal::Draining => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_keeps_its_shares_closely() {
+        let parts = [(95, 7), (5, 8)];
+        let picks: Vec<usize> = (0..2_000).map(|turn| split(&parts, turn)).collect();
+        for window in picks.windows(200) {
+            let few = window.iter().filter(|class| **class == 8).count();
+            assert!((8..=12).contains(&few), "{few}");
+        }
+    }
+}

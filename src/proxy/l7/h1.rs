@@ -1,0 +1,434 @@
+//! An HTTP/1 client: one connection, one request at a time.
+
+use super::client::{Client, Local, Reply, RequestBody, Response};
+use crate::decision::plan::ListenerTimeouts;
+use crate::http::forward::{self, ResponseContext};
+use crate::http::request::RequestHead;
+use crate::http::response::ResponseHead;
+use crate::http::scan::{Scan, Scanner};
+use crate::http::{Framing, Limits, Version, Violation, trailers};
+use crate::os::stream::Stream;
+use crate::proxy::body::{self, Broken, Piece, Rest, Sink, Source};
+use crate::proxy::buffer::Buffer;
+use crate::proxy::deadline::Watch;
+use crate::proxy::refusal::phrase;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// An HTTP/1 connection of a client.
+#[derive(Debug)]
+pub struct H1 {
+    /// The socket.
+    pub stream: Stream,
+    /// What was read and not yet used.
+    pub buffer: Option<Buffer>,
+    /// Whether the connection goes on after this exchange.
+    pub keep: bool,
+    /// Whether it must be broken off.
+    pub aborted: bool,
+    head: Box<RequestHead>,
+    body: BodyState,
+    out: Vec<u8>,
+    framing: Framing,
+    read_watch: Watch,
+    write_watch: Watch,
+    timeouts: Rc<ListenerTimeouts>,
+    date: Rc<str>,
+}
+
+/// What is left of the request's body, and how it has come so far.
+#[derive(Debug)]
+struct BodyState {
+    rest: Rest,
+    received: u64,
+    limit: Option<u64>,
+    rate_min: u64,
+    trailers: Vec<u8>,
+    window_waited: Duration,
+    window_bytes: u64,
+}
+
+/// Why no request was read.
+#[derive(Debug)]
+pub enum NoRequest {
+    /// The client closed, or was silent where it may be.
+    Over,
+    /// The client was too slow within a head.
+    Late,
+    /// The head is refused.
+    Refused(Violation),
+}
+
+/// Over so long a window a body's rate is judged.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+impl H1 {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(
+        stream: Stream,
+        watches: (Watch, Watch),
+        head: Box<RequestHead>,
+        timeouts: Rc<ListenerTimeouts>,
+    ) -> H1 {
+        H1 {
+            stream,
+            buffer: None,
+            keep: true,
+            aborted: false,
+            head,
+            body: BodyState {
+                rest: Rest::Done,
+                received: 0,
+                limit: None,
+                rate_min: 0,
+                trailers: Vec::new(),
+                window_waited: Duration::ZERO,
+                window_bytes: 0,
+            },
+            out: Vec::new(),
+            framing: Framing::None,
+            read_watch: watches.0,
+            write_watch: watches.1,
+            timeouts,
+            date: Rc::from(""),
+        }
+    }
+
+    /// Waits for a request and reads its head. `first` is whether it is the connection's first.
+    ///
+    /// # Errors
+    /// [`NoRequest`].
+    pub async fn next_request(&mut self, limits: &Limits, first: bool) -> Result<(), NoRequest> {
+        self.out = Vec::new();
+        let patience = if first { self.timeouts.first_byte } else { self.timeouts.idle };
+        let head_patience = self.timeouts.head;
+        let (reader, _) = self.stream.split();
+        let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        if source.data().is_empty() {
+            match source.more(patience).await {
+                Ok(0) | Err(_) => return Err(NoRequest::Over),
+                Ok(_) => {}
+            }
+        }
+        let mut scanner = Scanner::default();
+        // At most one empty line before a request (RFC 9112 §2.2).
+        let mut skipped = false;
+        loop {
+            if !skipped && source.data().starts_with(b"\r\n") {
+                source.used(2);
+                skipped = true;
+                scanner = Scanner::default();
+            }
+            let may_be_blank = !skipped && matches!(source.data(), [] | [b'\r']);
+            if !may_be_blank {
+                let scan = scanner.advance(source.data(), limits).map_err(NoRequest::Refused)?;
+                if let Scan::Complete(end) = scan {
+                    let data = source.data().get(..end).unwrap_or_default();
+                    self.head.read(data, limits).map_err(NoRequest::Refused)?;
+                    source.used(end);
+                    break;
+                }
+            }
+            match source.more(head_patience).await {
+                Ok(0) => return Err(NoRequest::Over),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Err(NoRequest::Late);
+                }
+                Err(_) => return Err(NoRequest::Over),
+            }
+        }
+        self.keep = self.head.keep_alive;
+        Ok(())
+    }
+
+    /// Prepares for the exchange of the request that was read.
+    pub fn begin(&mut self, body_limit: Option<u64>, rate_min: u64, date: Rc<str>) {
+        self.body.rest = Rest::of(self.head.framing);
+        self.body.received = 0;
+        self.body.limit = body_limit;
+        self.body.rate_min = rate_min;
+        self.body.trailers.clear();
+        self.body.window_waited = Duration::ZERO;
+        self.body.window_bytes = 0;
+        self.date = date;
+    }
+
+    /// Whether the request was read to its end.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.body.rest.is_done()
+    }
+
+    /// Reads what is left of a request's body, as long as it is little: at most 64 KiB and 1 s.
+    pub async fn drain(&mut self) -> bool {
+        let deadline = Duration::from_secs(1);
+        let mut left = 64 * 1024;
+        let (reader, _) = self.stream.split();
+        let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        while let Ok(piece) = body::next(&mut source, &mut self.body.rest, deadline).await {
+            match piece {
+                Piece::End => {
+                    self.body.rest = Rest::Done;
+                    return true;
+                }
+                Piece::Data(count) if count <= left => {
+                    left -= count;
+                    source.used(count);
+                }
+                Piece::Data(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// Ends our direction, and reads on for a while: closing on unread bytes would reset the
+    /// connection and take the answer with it.
+    pub async fn linger(&mut self) {
+        let (reader, mut writer) = self.stream.split();
+        if std::future::poll_fn(|context| writer.poll_shutdown(context)).await.is_err() {
+            return;
+        }
+        let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        let mut left: usize = 64 * 1024;
+        while left > 0 {
+            let count = source.data().len();
+            left = left.saturating_sub(count);
+            source.used(count);
+            if !matches!(source.more(Duration::from_secs(1)).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// Answers a request that could not be read.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub async fn refuse(&mut self, answer: &Local<'_>, date: Rc<str>) -> io::Result<()> {
+        self.date = date;
+        self.head.version = Version::Http11;
+        self.keep = false;
+        let (_, _, mut response) = self.split();
+        response.local(answer).await
+    }
+
+    /// The head, to be given back.
+    #[must_use]
+    pub fn into_parts(self) -> (Box<RequestHead>, Stream, Option<Buffer>) {
+        (self.head, self.stream, self.buffer)
+    }
+}
+
+impl Client for H1 {
+    type Body<'a> = H1Body<'a>;
+    type Response<'a> = H1Response<'a>;
+
+    fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    fn protocol(&self) -> &'static str {
+        match self.head.version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
+    }
+
+    fn split(&mut self) -> (&RequestHead, H1Body<'_>, H1Response<'_>) {
+        let (reader, writer) = self.stream.split();
+        let source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        let body = H1Body { source, state: &mut self.body, idle: self.timeouts.body_idle };
+        let sink = Sink {
+            writer,
+            pending: &mut self.out,
+            watch: &self.write_watch,
+            stall: self.timeouts.write,
+            sent: 0,
+        };
+        let head_only = self.head.method() == "HEAD";
+        let response = H1Response {
+            sink,
+            framing: &mut self.framing,
+            keep: &mut self.keep,
+            version: self.head.version,
+            head_only,
+            date: &self.date,
+        };
+        (&self.head, body, response)
+    }
+
+    fn abort(&mut self) {
+        self.keep = false;
+        self.aborted = true;
+        self.stream.reset_on_close();
+    }
+
+    fn received(&self) -> u64 {
+        self.body.received
+    }
+}
+
+/// The request's direction of an HTTP/1 connection.
+#[derive(Debug)]
+pub struct H1Body<'a> {
+    source: Source<'a>,
+    state: &'a mut BodyState,
+    idle: Duration,
+}
+
+impl H1Body<'_> {
+    fn account(&mut self, piece: Piece) -> Result<Option<usize>, Broken> {
+        match piece {
+            Piece::End => {
+                if let Rest::Chunked(decoder) = &self.state.rest {
+                    let fields = decoder.trailer_fields();
+                    trailers::write(&mut self.state.trailers, decoder.trailer_bytes(), &fields);
+                }
+                self.state.rest = Rest::Done;
+                Ok(None)
+            }
+            Piece::Data(count) => {
+                self.state.received += count as u64;
+                self.state.window_bytes += count as u64;
+                if self.state.limit.is_some_and(|limit| self.state.received > limit) {
+                    return Err(Broken::TooLarge);
+                }
+                Ok(Some(count))
+            }
+        }
+    }
+
+    /// Judges the rate of what came over the last ten seconds of waiting.
+    fn judge_rate(&mut self, waited: Duration) -> Result<(), Broken> {
+        self.state.window_waited += waited;
+        if self.state.window_waited < RATE_WINDOW || self.state.rate_min == 0 {
+            return Ok(());
+        }
+        let least = self.state.rate_min as f64 * self.state.window_waited.as_secs_f64();
+        if (self.state.window_bytes as f64) < least {
+            return Err(Broken::Late);
+        }
+        self.state.window_waited = Duration::ZERO;
+        self.state.window_bytes = 0;
+        Ok(())
+    }
+}
+
+impl RequestBody for H1Body<'_> {
+    async fn next(&mut self) -> Result<Option<usize>, Broken> {
+        if let Some(piece) = body::next_buffered(&mut self.source, &mut self.state.rest)? {
+            return self.account(piece);
+        }
+        let before = crate::os::clock::now();
+        let piece = body::next(&mut self.source, &mut self.state.rest, self.idle).await?;
+        self.judge_rate(crate::os::clock::now().since(before))?;
+        self.account(piece)
+    }
+
+    fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
+        match body::next_buffered(&mut self.source, &mut self.state.rest)? {
+            Some(piece) => self.account(piece).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        self.source.data()
+    }
+
+    fn used(&mut self, count: usize) {
+        self.source.used(count);
+    }
+
+    fn trailers(&self) -> Vec<u8> {
+        self.state.trailers.clone()
+    }
+
+    async fn gone(&mut self) {
+        self.source.gone().await;
+    }
+}
+
+/// The response's direction of an HTTP/1 connection.
+#[derive(Debug)]
+pub struct H1Response<'a> {
+    sink: Sink<'a>,
+    framing: &'a mut Framing,
+    keep: &'a mut bool,
+    version: Version,
+    head_only: bool,
+    date: &'a str,
+}
+
+impl Response for H1Response<'_> {
+    async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
+        // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+        if self.version == Version::Http10 {
+            return Ok(());
+        }
+        forward::write_interim(self.sink.pending, head, bytes);
+        self.sink.flush().await
+    }
+
+    fn begin(&mut self, reply: &Reply<'_>) -> Framing {
+        let framing = forward::client_framing(reply.head.framing, self.version);
+        *self.keep = *self.keep && reply.complete && framing != Framing::Close;
+        *self.framing = framing;
+        let context = ResponseContext {
+            version: self.version,
+            keep_alive: *self.keep,
+            framing,
+            date: self.date,
+            edits: reply.edits,
+            extra: reply.extra,
+        };
+        forward::write_response(self.sink.pending, reply.head, reply.bytes, &context);
+        framing
+    }
+
+    async fn piece(&mut self, data: &[u8]) -> io::Result<()> {
+        self.sink.piece(*self.framing, data).await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush().await
+    }
+
+    async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        self.sink.end(*self.framing, trailers).await
+    }
+
+    async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
+        *self.keep = *self.keep && answer.keep;
+        let out = &mut *self.sink.pending;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        forward::push_decimal(out, u64::from(answer.status));
+        out.push(b' ');
+        out.extend_from_slice(phrase(answer.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if answer.status != 204 {
+            out.extend_from_slice(b"content-length: ");
+            forward::push_decimal(out, answer.body.len() as u64);
+            out.extend_from_slice(b"\r\n");
+        }
+        forward::push_field(out, b"date", self.date.as_bytes());
+        match (*self.keep, self.version) {
+            (true, Version::Http11) => {}
+            (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+        }
+        out.extend_from_slice(answer.lines);
+        out.extend_from_slice(b"\r\n");
+        if !self.head_only {
+            out.extend_from_slice(answer.body);
+        }
+        self.sink.flush().await
+    }
+
+    fn sent(&self) -> u64 {
+        self.sink.sent
+    }
+}

@@ -1,0 +1,9 @@
+//! HTTP: a connection's loop, and the one walk of an exchange.
+
+pub mod answer;
+pub mod attempt;
+pub mod client;
+pub mod connection;
+pub mod exchange;
+pub mod h1;
+pub mod record;

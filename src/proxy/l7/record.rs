@@ -1,0 +1,254 @@
+//! What an exchange came to: counters, samples and the access log, in one place.
+
+use super::client::Client;
+use super::connection::Arrival;
+use crate::decision::route::RouteIndex;
+use crate::decision::signal::Why;
+use crate::decision::units::Timestamp;
+use crate::os::clock;
+use crate::proxy::place::Place;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::{NOBODY, Worker};
+use crate::shared::{Decision, Slot, View};
+use crate::telemetry::access_log::Line;
+use std::time::Duration;
+
+/// What is noted while an exchange goes on.
+#[derive(Debug)]
+pub struct Record {
+    /// When its head was read.
+    pub started: Timestamp,
+    /// The status that was begun to be sent; 0 is none.
+    pub status: u16,
+    /// Why it was not served.
+    pub refusal: Option<Refusal>,
+    /// Bytes sent to the client.
+    pub bytes_out: u64,
+    /// Its route.
+    pub route: Option<RouteIndex>,
+    /// Its class.
+    pub class: Option<usize>,
+    /// The cluster of the last attempt, its endpoint by index, and why.
+    pub place: Option<(usize, usize, Why)>,
+    /// Attempts.
+    pub attempts: u32,
+    /// How long the last connection took.
+    pub connected: Option<Duration>,
+    /// From sending to the response head.
+    pub first_byte: Option<Duration>,
+    /// The request's id as the cluster saw it.
+    pub request_id: String,
+    /// The trace's parent as the cluster saw it.
+    pub trace_parent: String,
+    /// Retries that were granted, and denied.
+    pub retries: [u64; 2],
+}
+
+impl Record {
+    /// A new one.
+    #[must_use]
+    pub fn begin(now: Timestamp) -> Record {
+        Record {
+            started: now,
+            status: 0,
+            refusal: None,
+            bytes_out: 0,
+            route: None,
+            class: None,
+            place: None,
+            attempts: 0,
+            connected: None,
+            first_byte: None,
+            request_id: String::new(),
+            trace_parent: String::new(),
+            retries: [0; 2],
+        }
+    }
+
+    /// Notes where an attempt goes.
+    pub fn attempt(&mut self, place: &Place) {
+        self.attempts += 1;
+        self.place = Some((place.cluster, place.endpoint, place.why));
+    }
+
+    /// Counts and logs the exchange.
+    pub fn finish<C: Client>(
+        &self,
+        worker: &Worker,
+        view: &View,
+        client: &C,
+        arrival: &Arrival,
+        tunnelled: (u64, u64),
+    ) {
+        let duration = worker.now().since(self.started).as_secs_f64();
+        let (bytes_in, bytes_out) = (client.received() + tunnelled.0, self.bytes_out + tunnelled.1);
+        let service = self.class.map_or(NOBODY, |class| view.plan.classes[class].service);
+        let cluster = self.place.map_or(NOBODY, |(cluster, ..)| cluster);
+        arrival.cells.bytes_in.add(bytes_in);
+        arrival.cells.bytes_out.add(bytes_out);
+        if let Some(refusal) = self.refusal {
+            arrival.cells.refusals[refusal.index()].add(1);
+        }
+        let cells = worker.exchange_cells(&view.plan, arrival.listener, service, cluster);
+        let class = usize::from(self.status / 100);
+        cells.by_class[if (1..=5).contains(&class) { class - 1 } else { 5 }].add(1);
+        cells.duration.observe(duration);
+        if let Some(first_byte) = self.first_byte {
+            cells.upstream.observe(first_byte.as_secs_f64());
+        }
+        for (count, more) in cells.retries.iter().zip(self.retries) {
+            count.add(more);
+        }
+        if let Some((.., why)) = self.place {
+            let at = Why::ALL.iter().position(|known| *known == why).unwrap_or(0);
+            cells.by_reason[at].add(1);
+        }
+        self.tell_decision(worker, view);
+        if worker.log.is_some() {
+            self.log(worker, view, client, arrival, (bytes_in, bytes_out), duration);
+        }
+    }
+
+    /// Tells of a decision that was not simply the nearest; the queue is short on purpose.
+    fn tell_decision(&self, worker: &Worker, view: &View) {
+        let reason = match (self.refusal, self.place) {
+            (Some(refusal), _) => refusal.label(),
+            (None, Some((.., why @ (Why::Spill | Why::Failover | Why::Dial)))) => why.label(),
+            (None, _) => return,
+        };
+        let Some(class) = self.class else { return };
+        if worker.shared.decisions.capacity() == 0 {
+            return;
+        }
+        let name = |cluster: usize| view.plan.clusters[cluster].name.clone();
+        let decision = Decision {
+            time: clock::rfc3339(clock::since_epoch()),
+            service: view.plan.service_of(class).name.clone(),
+            cluster: self.place.map_or(String::new(), |(cluster, ..)| name(cluster)),
+            reason,
+            rejected: rejected(view, class, self.place.map(|(cluster, ..)| cluster)),
+        };
+        // A full queue means that enough of them were told.
+        drop(worker.shared.decisions.try_send(decision));
+    }
+
+    fn log<C: Client>(
+        &self,
+        worker: &Worker,
+        view: &View,
+        client: &C,
+        arrival: &Arrival,
+        bytes: (u64, u64),
+        duration: f64,
+    ) {
+        let Some(log) = &worker.log else { return };
+        let head = client.head();
+        let endpoint = self.place.and_then(|(cluster, endpoint, _)| {
+            view.signals.clusters[cluster].endpoints.get(endpoint)
+        });
+        let agent = head.value(crate::http::field::Role::UserAgent).unwrap_or_default();
+        let milliseconds = |span: Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
+        log.write(&Line {
+            time: clock::rfc3339(clock::since_epoch()).into(),
+            listener: &arrival.name,
+            client: arrival.client(head).to_string().into(),
+            method: head.method().into(),
+            host: head.authority().into(),
+            path: head.target().as_str().into(),
+            protocol: client.protocol(),
+            status: self.status,
+            refusal: self.refusal.map(Refusal::label),
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
+            duration_ms: (duration * 1e6).round() / 1e3,
+            route: self.route.map_or("", |route| &view.plan.routes.route(route).name),
+            service: self.class.map_or("", |class| &view.plan.service_of(class).name),
+            data: self.class.map_or(String::new(), |c| view.plan.classes[c].data.join(",")).into(),
+            cluster: self.place.map_or("", |(cluster, ..)| &view.plan.clusters[cluster].name),
+            endpoint: endpoint.map_or(String::new(), |e| e.address.to_string()).into(),
+            reason: self.place.map_or("", |(.., why)| why.label()),
+            attempts: self.attempts,
+            upstream_connect_ms: self.connected.map(milliseconds),
+            upstream_first_byte_ms: self.first_byte.map(milliseconds),
+            request_id: self.request_id.as_str().into(),
+            trace_id: self.trace_parent.split('-').nth(1).unwrap_or_default().into(),
+            tls: None,
+            user_agent: String::from_utf8_lossy(agent),
+        });
+    }
+}
+
+/// Clusters that did not get an exchange, and why: `NAME:REASON`.
+#[must_use]
+pub fn rejected(view: &View, class: usize, chosen: Option<usize>) -> Vec<String> {
+    let permitted = &view.plan.classes[class].permitted;
+    let name = |cluster: usize| &view.plan.clusters[cluster].name;
+    let mut rejected: Vec<String> = permitted
+        .rejected
+        .iter()
+        .map(|(cluster, reason)| format!("{}:{}", name(*cluster), reason.label()))
+        .collect();
+    let Some(beliefs) = view.signals.classes.get(class) else { return rejected };
+    let nearer = beliefs.order.iter().take_while(|cluster| Some(**cluster) != chosen);
+    for &cluster in nearer {
+        let live = beliefs.choices.iter().any(|choice| choice.cluster == cluster);
+        let signals = &view.signals.clusters[cluster];
+        let reason = match live {
+            true if signals.dial < 100 => "dial",
+            true => "load",
+            false => signals.state.label(),
+        };
+        rejected.push(format!("{}:{reason}", name(cluster)));
+    }
+    rejected
+}
+
+/// One attempt in its slot: whatever becomes of it, it is counted out.
+#[derive(Debug)]
+pub struct InSlot<'a> {
+    slot: Option<&'a Slot>,
+    open: bool,
+}
+
+impl<'a> InSlot<'a> {
+    /// Counts an attempt in.
+    #[must_use]
+    pub fn enter(slot: Option<&'a Slot>) -> InSlot<'a> {
+        if let Some(slot) = slot {
+            slot.accepted.add(1);
+        }
+        InSlot { slot, open: true }
+    }
+
+    /// Its response head came.
+    pub fn completed(&mut self, took: Duration) {
+        if let (Some(slot), true) = (self.slot, std::mem::replace(&mut self.open, false)) {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(100_000_000);
+            slot.completed.add(1);
+            slot.micros.add(micros);
+            slot.micros_squared.add(micros * micros);
+        }
+    }
+
+    /// It failed.
+    pub fn failed(&mut self) {
+        if let (Some(slot), true) = (self.slot, std::mem::replace(&mut self.open, false)) {
+            slot.failed.add(1);
+        }
+    }
+
+    /// Bytes of its response.
+    pub fn bytes(&self, count: u64) {
+        if let Some(slot) = self.slot {
+            slot.bytes.add(count);
+        }
+    }
+}
+
+impl Drop for InSlot<'_> {
+    fn drop(&mut self) {
+        if let (Some(slot), true) = (self.slot, self.open) {
+            slot.abandoned.add(1);
+        }
+    }
+}

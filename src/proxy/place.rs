@@ -1,0 +1,179 @@
+//! Where an exchange goes: the decisions of `decision`, applied to live counters.
+
+use super::refusal::Refusal;
+use super::worker::Worker;
+use crate::decision::endpoint::{self, Chance};
+use crate::decision::plan::{ClassIndex, ClusterIndex, Strategy};
+use crate::decision::retry::ENDPOINTS_MAX;
+use crate::decision::signal::{EndpointSignals, Why};
+use crate::decision::spill::{self, Picked};
+use crate::decision::strategy;
+use crate::shared::{Held, LiveEndpoint, View};
+use std::sync::Arc;
+
+/// Where an exchange goes, counted in there until this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    /// The cluster.
+    pub cluster: ClusterIndex,
+    /// Its number among the permitted ones of the class.
+    pub slot: usize,
+    /// The endpoint, by index in the cluster's signals.
+    pub endpoint: usize,
+    /// Why there.
+    pub why: Why,
+    in_cluster: Held,
+    in_endpoint: Held,
+    /// The endpoint's counters.
+    pub live: Arc<LiveEndpoint>,
+}
+
+impl Place {
+    /// What is believed of the endpoint.
+    #[must_use]
+    pub fn signals<'a>(&self, view: &'a View) -> &'a EndpointSignals {
+        &view.signals.clusters[self.cluster].endpoints[self.endpoint]
+    }
+
+    /// The counts alone, for a flow that outlives its view.
+    #[must_use]
+    pub fn into_counts(self) -> (Held, Held) {
+        (self.in_cluster, self.in_endpoint)
+    }
+}
+
+/// What was tried already for this exchange.
+#[derive(Debug, Default)]
+pub struct Tried {
+    /// Endpoints by id.
+    pub endpoints: Vec<u32>,
+    /// Attempts by cluster.
+    clusters: Vec<(ClusterIndex, usize)>,
+}
+
+impl Tried {
+    /// Notes an attempt that failed.
+    pub fn add(&mut self, cluster: ClusterIndex, endpoint: u32) {
+        self.endpoints.push(endpoint);
+        match self.clusters.iter_mut().find(|(known, _)| *known == cluster) {
+            Some((_, count)) => *count += 1,
+            None => self.clusters.push((cluster, 1)),
+        }
+    }
+
+    /// Whether another endpoint of the cluster is worth trying.
+    fn allows(&self, cluster: ClusterIndex, view: &View) -> bool {
+        let Some((_, count)) = self.clusters.iter().find(|(known, _)| *known == cluster) else {
+            // One other cluster, not all of them: an outage must not cost every timeout there is.
+            return self.clusters.len() < 2;
+        };
+        let beliefs = &view.signals.clusters[cluster];
+        let fresh = |index: &usize| !self.endpoints.contains(&beliefs.endpoints[*index].id);
+        *count < ENDPOINTS_MAX && beliefs.usable.iter().any(fresh)
+    }
+}
+
+/// Chooses cluster and endpoint for an exchange of `class`, and counts it in.
+///
+/// # Errors
+/// The refusal, when nobody can take it.
+pub fn place(
+    worker: &Worker,
+    view: &View,
+    class: ClassIndex,
+    tried: &Tried,
+    key: u64,
+) -> Result<Place, Refusal> {
+    let permitted = &view.plan.classes[class].permitted.clusters;
+    if permitted.is_empty() {
+        return Err(Refusal::NoPermittedCluster);
+    }
+    let choices = &view.signals.classes.get(class).ok_or(Refusal::NoHealthyCluster)?.choices;
+    if choices.is_empty() {
+        return Err(Refusal::NoHealthyCluster);
+    }
+    let mut full: Vec<ClusterIndex> = Vec::new();
+    loop {
+        let has_room = |cluster: ClusterIndex| {
+            let ceiling = view.plan.clusters[cluster].ceiling.unwrap_or(u32::MAX);
+            tried.allows(cluster, view)
+                && !full.contains(&cluster)
+                && view.clusters[cluster].in_flight.get() < ceiling
+        };
+        let Some(picked) = choose(worker, view, class, has_room) else {
+            let any_untried = choices.iter().any(|choice| tried.allows(choice.cluster, view));
+            return Err(if any_untried { Refusal::Overloaded } else { Refusal::NoHealthyCluster });
+        };
+        match enter(worker, view, class, &picked, tried, key) {
+            Some(place) => return Ok(place),
+            None => full.push(picked.cluster),
+        }
+    }
+}
+
+/// The cluster, by the service's strategy.
+fn choose(
+    worker: &Worker,
+    view: &View,
+    class: ClassIndex,
+    has_room: impl Fn(ClusterIndex) -> bool,
+) -> Option<Picked> {
+    let choices = &view.signals.classes[class].choices;
+    let in_flight = |cluster: ClusterIndex| view.clusters[cluster].in_flight.get();
+    match view.plan.service_of(class).strategy {
+        Strategy::Nearest => {
+            let offered = |place: usize| {
+                if let Some(slot) = view.slots.slot(worker.id, class, place) {
+                    slot.offered.add(1);
+                }
+            };
+            worker
+                .with_credits(class, |credits| spill::pick(choices, credits, has_room, offered))?
+        }
+        Strategy::RoundRobin => strategy::round_robin(choices, worker.next_turn(), has_room),
+        Strategy::LeastRequest => strategy::least_request(choices, in_flight, has_room),
+        Strategy::Priority => {
+            let healthy = |cluster: ClusterIndex| {
+                let beliefs = &view.signals.clusters[cluster];
+                beliefs.usable.len() as f64 / beliefs.endpoints.len().max(1) as f64
+            };
+            let roll = worker.dice.borrow_mut().unit();
+            strategy::priority(choices, healthy, roll, has_room)
+        }
+        Strategy::Waterfall => {
+            let capacity = |cluster: ClusterIndex| view.plan.clusters[cluster].capacity;
+            strategy::waterfall(choices, in_flight, capacity, has_room)
+        }
+    }
+}
+
+/// The endpoint inside the picked cluster; `None` when the cluster is at its ceiling after all.
+fn enter(
+    worker: &Worker,
+    view: &View,
+    class: ClassIndex,
+    picked: &Picked,
+    tried: &Tried,
+    key: u64,
+) -> Option<Place> {
+    let live = &view.clusters[picked.cluster];
+    let ceiling = view.plan.clusters[picked.cluster].ceiling.unwrap_or(u32::MAX);
+    let in_cluster = Held::enter_below(&live.in_flight, ceiling)?;
+    let beliefs = &view.signals.clusters[picked.cluster];
+    let in_flight = |index: usize| live.endpoints.get(index).map_or(0, |e| e.in_flight.get());
+    let policy = view.plan.service_of(class).endpoint_policy;
+    let turn = worker.next_turn();
+    let mut dice = worker.dice.borrow_mut();
+    let mut chance = Chance { dice: &mut dice, turn, key };
+    let index = endpoint::pick(policy, beliefs, &tried.endpoints, in_flight, &mut chance)?;
+    let endpoint = live.endpoints.get(index)?;
+    Some(Place {
+        cluster: picked.cluster,
+        slot: picked.slot,
+        endpoint: index,
+        why: picked.why,
+        in_cluster,
+        in_endpoint: Held::enter(&endpoint.in_flight),
+        live: endpoint.clone(),
+    })
+}

@@ -1,0 +1,148 @@
+//! Bytes both ways until both ends have had enough: L4 flows and upgraded connections.
+//!
+//! An end is passed on per direction, so that a half-closed flow goes on the other way; a reset is
+//! passed on as a reset. Each direction holds a buffer only while it has bytes in hand.
+
+use super::body::Source;
+use super::buffer::Buffer;
+use super::deadline::Watch;
+use super::worker::Worker;
+use crate::os::stream::{Stream, Writer};
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// One end of a tunnel: its stream, and what was already read from it.
+type End<'a> = (&'a mut Stream, &'a mut Option<Buffer>);
+
+/// How long silence may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Both ways.
+    pub idle: Duration,
+    /// Once one side has closed.
+    pub half_close: Duration,
+    /// While the other side takes nothing.
+    pub write: Duration,
+}
+
+/// What went through.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Carried {
+    /// From client to cluster.
+    pub up: u64,
+    /// From cluster to client.
+    pub down: u64,
+}
+
+/// What the two directions tell each other.
+#[derive(Debug, Default)]
+struct Flow {
+    moved: Cell<u64>,
+    closed: Cell<u8>,
+}
+
+/// Carries bytes until both directions have ended, one has failed, or nothing has moved for too long.
+pub async fn carry(
+    worker: &Worker,
+    client: End<'_>,
+    cluster: End<'_>,
+    patience: Patience,
+) -> Carried {
+    let flow = Flow::default();
+    let (up, down) = (Cell::new(0), Cell::new(0));
+    let watches: [Watch; 4] = std::array::from_fn(|_| worker.deadlines.watch());
+    let result = {
+        let (client_reader, client_writer) = client.0.split();
+        let (cluster_reader, cluster_writer) = cluster.0.split();
+        let source = |reader, buffer, watch| Source { reader, buffer, watch };
+        let upward = source(client_reader, client.1, &watches[0]);
+        let downward = source(cluster_reader, cluster.1, &watches[1]);
+        let up = direction(upward, cluster_writer, &watches[2], &flow, &up, patience);
+        let down = direction(downward, client_writer, &watches[3], &flow, &down, patience);
+        both(up, down).await
+    };
+    if result.is_err() {
+        client.0.reset_on_close();
+        cluster.0.reset_on_close();
+    }
+    Carried { up: up.get(), down: down.get() }
+}
+
+/// Runs two directions; the first failure ends both.
+async fn both(
+    first: impl Future<Output = io::Result<()>>,
+    second: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let (mut first_done, mut second_done) = (false, false);
+    std::future::poll_fn(|context| {
+        if !first_done && let Poll::Ready(result) = first.as_mut().poll(context) {
+            result?;
+            first_done = true;
+        }
+        if !second_done && let Poll::Ready(result) = second.as_mut().poll(context) {
+            result?;
+            second_done = true;
+        }
+        if first_done && second_done { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}
+
+async fn direction(
+    mut source: Source<'_>,
+    mut writer: Writer<'_>,
+    write_watch: &Watch,
+    flow: &Flow,
+    carried: &Cell<u64>,
+    patience: Patience,
+) -> io::Result<()> {
+    loop {
+        if source.data().is_empty() && read_some(&mut source, flow, patience).await? == 0 {
+            flow.closed.set(flow.closed.get() + 1);
+            return std::future::poll_fn(|context| writer.poll_shutdown(context)).await;
+        }
+        while !source.data().is_empty() {
+            let write = {
+                let (writer, data) = (&mut writer, source.data());
+                std::future::poll_fn(move |context| writer.poll_write(context, data))
+            };
+            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+            let count = write_watch.within(patience.write, write).await.map_err(late)??;
+            source.used(count);
+            carried.set(carried.get() + count as u64);
+            flow.moved.set(flow.moved.get() + count as u64);
+        }
+    }
+}
+
+/// Reads, and lets a silent direction live as long as the other one moves.
+async fn read_some(source: &mut Source<'_>, flow: &Flow, patience: Patience) -> io::Result<usize> {
+    let mut silent = Duration::ZERO;
+    let mut moved = flow.moved.get();
+    loop {
+        let half_closed = flow.closed.get() > 0;
+        let span = if half_closed { patience.half_close } else { patience.idle };
+        // In slices, so that what happens on the other side is noticed.
+        let slice = span.saturating_sub(silent).min(SLICE);
+        match source.more(slice).await {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                silent += slice;
+                if moved != flow.moved.get() || (flow.closed.get() > 0) != half_closed {
+                    moved = flow.moved.get();
+                    silent = Duration::ZERO;
+                } else if silent >= span {
+                    return Err(error);
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The longest a direction waits without looking at the other one.
+const SLICE: Duration = Duration::from_secs(1);

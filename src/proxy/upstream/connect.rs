@@ -1,0 +1,82 @@
+//! A connection for an exchange: an idle one, or a new one in time.
+//!
+//! Every address of a name is an endpoint of its own with its own probes, so a dead IPv6 address is
+//! known before anyone dials it: what happy eyeballs (RFC 8305) race for is decided by health.
+
+use super::pool::{Connection, count_in};
+use crate::decision::health::Cause;
+use crate::decision::plan::{Address, Cluster};
+use crate::decision::signal::EndpointSignals;
+use crate::os::stream::Stream;
+use crate::proxy::worker::Worker;
+use crate::shared::{Held, LiveCluster};
+use std::io;
+use std::time::Duration;
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NoConnection {
+    /// The endpoint would not, for this cause.
+    Endpoint(Cause),
+    /// The cluster has its most connections, or its most exchanges waiting for one.
+    Full,
+    /// We have no port, descriptor or memory left.
+    Exhausted,
+}
+
+/// How long connecting may take: four round trips and 200 ms, from 250 ms to 2 s.
+#[must_use]
+pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
+    cluster.connect.unwrap_or_else(|| {
+        Duration::from_secs_f64((4.0 * rtt.unwrap_or(0.45) + 0.2).clamp(0.25, 2.0))
+    })
+}
+
+/// An idle connection to the endpoint, or a new one within `span`. Says how long connecting took.
+///
+/// # Errors
+/// [`NoConnection`].
+pub async fn connection(
+    worker: &Worker,
+    cluster: &Cluster,
+    live: &LiveCluster,
+    endpoint: &EndpointSignals,
+    span: Duration,
+) -> Result<(Connection, Option<Duration>), NoConnection> {
+    if let Some(idle) = worker.pool.borrow_mut().take(endpoint.id, worker.now()) {
+        return Ok((idle, None));
+    }
+    let held = count_in(&live.connections, cluster.connections_max).ok_or(NoConnection::Full)?;
+    let pending =
+        Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
+    let span = span.min(patience(cluster, endpoint.rtt));
+    let started = worker.now();
+    let stream = dial(&endpoint.address, span).await?;
+    drop(pending);
+    let took = worker.now().since(started);
+    let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());
+    Ok((Connection::new(stream, reads, writes, held), Some(took)))
+}
+
+/// Connects within `span`.
+///
+/// # Errors
+/// [`NoConnection`].
+pub async fn dial(address: &Address, span: Duration) -> Result<Stream, NoConnection> {
+    match tokio::time::timeout(span, Stream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(classify(&error)),
+        Err(_) => Err(NoConnection::Endpoint(Cause::ConnectTimeout)),
+    }
+}
+
+fn classify(error: &io::Error) -> NoConnection {
+    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRNOTAVAIL];
+    match error.raw_os_error() {
+        Some(code) if ours.contains(&code) => NoConnection::Exhausted,
+        _ if error.kind() == io::ErrorKind::TimedOut => {
+            NoConnection::Endpoint(Cause::ConnectTimeout)
+        }
+        _ => NoConnection::Endpoint(Cause::Refused),
+    }
+}

@@ -1,0 +1,4 @@
+//! Connections towards clusters.
+
+pub mod connect;
+pub mod pool;

@@ -1,0 +1,179 @@
+//! Idle connections of one worker, keyed by endpoint, checked when taken and when returned.
+
+use crate::decision::signal::State;
+use crate::decision::units::Timestamp;
+use crate::os::stream::Stream;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::deadline::Watch;
+use crate::shared::{Gauge, Held, View};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: Stream,
+    /// What was read and not yet used.
+    pub buffer: Option<Buffer>,
+    /// Where waits for the endpoint's bytes are bounded.
+    pub read_watch: Watch,
+    /// Where waits to send to it are bounded.
+    pub write_watch: Watch,
+    /// Whether it has served an exchange before.
+    pub reused: bool,
+    held: Held,
+}
+
+impl Connection {
+    /// A fresh connection, counted by `held`.
+    #[must_use]
+    pub fn new(stream: Stream, read_watch: Watch, write_watch: Watch, held: Held) -> Connection {
+        Connection { stream, buffer: None, read_watch, write_watch, reused: false, held }
+    }
+
+    /// The stream alone, for a tunnel; it stays counted.
+    #[must_use]
+    pub fn into_stream(self) -> (Stream, Option<Buffer>, Held) {
+        (self.stream, self.buffer, self.held)
+    }
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Timestamp,
+    #[expect(dead_code, reason = "held to be counted as idle until dropped")]
+    counted: Held,
+}
+
+/// Idle connections of one endpoint.
+#[derive(Debug, Default)]
+struct Shelf {
+    idle: Vec<Idle>,
+    /// The shortest time after which the endpoint has closed an idle connection.
+    closes_after: Option<Duration>,
+}
+
+/// All idle connections of one worker.
+#[derive(Debug, Default)]
+pub struct Pool {
+    shelves: HashMap<u32, Shelf>,
+    swept: Timestamp,
+}
+
+/// How long a connection is kept before the endpoint's habit is known, and at most.
+const KEPT_AT_FIRST: Duration = Duration::from_secs(4);
+const KEPT_MAX: Duration = Duration::from_secs(60);
+/// Between two looks at idle connections.
+const SWEEP: Duration = Duration::from_millis(200);
+
+impl Pool {
+    /// The most recently used connection to an endpoint that is still quiet.
+    pub fn take(&mut self, endpoint: u32, now: Timestamp) -> Option<Connection> {
+        let shelf = self.shelves.get_mut(&endpoint)?;
+        while let Some(idle) = shelf.idle.pop() {
+            if idle.connection.stream.is_quiet() {
+                let mut connection = idle.connection;
+                connection.reused = true;
+                return Some(connection);
+            }
+            shelf.learn(now.since(idle.since));
+        }
+        None
+    }
+
+    /// Keeps a connection for later, unless its endpoint is gone, drained, down, or has `most` already.
+    pub fn put(
+        &mut self,
+        mut connection: Connection,
+        endpoint: u32,
+        cluster: usize,
+        view: &View,
+        most: usize,
+        now: Timestamp,
+    ) {
+        let unused = connection.buffer.take().is_some_and(|buffer| !buffer.is_empty());
+        if unused || !may_keep(view, cluster, endpoint) || !connection.stream.is_quiet() {
+            return;
+        }
+        let Some(live) = view.clusters.get(cluster) else { return };
+        let counted = Held::enter(&live.idle);
+        let shelf = self.shelves.entry(endpoint).or_default();
+        if shelf.idle.len() < most {
+            shelf.idle.push(Idle { connection, since: now, counted });
+        }
+    }
+
+    /// Closes what is dead, old, or belongs to an endpoint that may not be used.
+    pub fn sweep(&mut self, view: &View, now: Timestamp) {
+        if now.since(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        let mut usable: HashMap<u32, Option<Duration>> = HashMap::new();
+        for (cluster, beliefs) in view.plan.clusters.iter().zip(&view.signals.clusters) {
+            if beliefs.state != State::Draining {
+                for index in &beliefs.usable {
+                    usable.insert(beliefs.endpoints[*index].id, cluster.pool_idle);
+                }
+            }
+        }
+        self.shelves.retain(|endpoint, shelf| {
+            let Some(fixed) = usable.get(endpoint) else { return false };
+            shelf.sweep(*fixed, now);
+            !shelf.idle.is_empty() || shelf.closes_after.is_some()
+        });
+    }
+
+    /// How many connections are idle.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shelves.values().map(|shelf| shelf.idle.len()).sum()
+    }
+
+    /// Whether none is idle.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Shelf {
+    fn learn(&mut self, idle: Duration) {
+        let shortest = self.closes_after.map_or(idle, |known| known.min(idle));
+        self.closes_after = Some(shortest);
+    }
+
+    fn sweep(&mut self, fixed: Option<Duration>, now: Timestamp) {
+        let kept = fixed.unwrap_or_else(|| {
+            self.closes_after.map_or(KEPT_AT_FIRST, |idle| idle.mul_f64(0.8).min(KEPT_MAX))
+        });
+        let mut closed = None;
+        self.idle.retain(|idle| {
+            let age = now.since(idle.since);
+            let quiet = idle.connection.stream.is_quiet();
+            if !quiet {
+                closed = Some(closed.map_or(age, |known: Duration| known.min(age)));
+            }
+            quiet && age < kept
+        });
+        if let Some(age) = closed {
+            self.learn(age);
+        }
+    }
+}
+
+fn may_keep(view: &View, cluster: usize, endpoint: u32) -> bool {
+    view.signals.clusters.get(cluster).is_some_and(|beliefs| {
+        beliefs.state != State::Draining
+            && beliefs.endpoints.iter().any(|known| known.id == endpoint && known.up)
+    })
+}
+
+/// Counts a new connection in, unless the cluster has its most already.
+#[must_use]
+pub fn count_in(connections: &Arc<Gauge>, most: u32) -> Option<Held> {
+    Held::enter_below(connections, most)
+}

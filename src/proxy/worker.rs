@@ -1,0 +1,236 @@
+//! What one worker owns: its view, its pools, its accumulators, its cells. Shared by `Rc` on one
+//! thread, so nothing here locks.
+
+use super::deadline::Deadlines;
+use super::upstream::pool::Pool;
+use crate::decision::plan::Plan;
+use crate::decision::retry::Budget;
+use crate::decision::spill::Credits;
+use crate::decision::units::{Dice, Timestamp, mix};
+use crate::http::request::RequestHead;
+use crate::os::clock;
+use crate::shared::{Shared, View};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells};
+use arc_swap::{ArcSwapAny, Cache};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number.
+    pub id: usize,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Its deadlines.
+    pub deadlines: Rc<Deadlines>,
+    /// Its idle upstream connections.
+    pub pool: RefCell<Pool>,
+    /// Its dice, for endpoints and identifiers.
+    pub dice: RefCell<Dice>,
+    /// Where it hands access log lines in.
+    pub log: Option<AccessLog>,
+    cache: RefCell<Cache<Arc<ArcSwapAny<Arc<View>>>, Arc<View>>>,
+    current: RefCell<Rc<Arc<View>>>,
+    state: RefCell<PlanState>,
+    heads: RefCell<Vec<Box<RequestHead>>>,
+    turn: Cell<u64>,
+    date: RefCell<(u64, Rc<str>)>,
+}
+
+/// What belongs to a plan and is carried to the next one by name.
+#[derive(Debug, Default)]
+struct PlanState {
+    generation: u64,
+    credits: Vec<(u64, Credits)>,
+    budgets: Vec<(String, Budget)>,
+    exchanges: HashMap<(u32, u32, u32), Rc<Arc<ExchangeCells>>>,
+    listeners: Vec<Rc<Arc<ListenerCells>>>,
+    by_labels: HashMap<(String, String, String), Rc<Arc<ExchangeCells>>>,
+    by_listener: HashMap<String, Rc<Arc<ListenerCells>>>,
+}
+
+/// No cluster, where a series needs one.
+pub const NOBODY: usize = u32::MAX as usize;
+/// Heads kept for later exchanges.
+const HEADS_KEPT: usize = 256;
+
+impl Worker {
+    /// A worker that has served nobody yet.
+    #[must_use]
+    pub fn new(id: usize, shared: Arc<Shared>, log: Option<AccessLog>) -> Worker {
+        let mut cache = Cache::new(shared.view.clone());
+        let current = Rc::new(cache.load().clone());
+        let seed = clock::entropy() ^ mix(id as u64);
+        let deadlines = Rc::new(Deadlines::default());
+        deadlines.tick(clock::now());
+        let worker = Worker {
+            id,
+            deadlines,
+            pool: RefCell::default(),
+            dice: RefCell::new(Dice::seeded(seed)),
+            log,
+            cache: RefCell::new(cache),
+            state: RefCell::default(),
+            heads: RefCell::default(),
+            turn: Cell::new(seed % 1024),
+            date: RefCell::new((0, Rc::from(""))),
+            current: RefCell::new(current.clone()),
+            shared,
+        };
+        worker.carry(&current);
+        worker
+    }
+
+    /// The view in force, for one exchange: plan and signals agree.
+    #[must_use]
+    pub fn view(&self) -> Rc<Arc<View>> {
+        let mut cache = self.cache.borrow_mut();
+        let latest = cache.load();
+        let mut current = self.current.borrow_mut();
+        if !Arc::ptr_eq(latest, &current) {
+            *current = Rc::new(latest.clone());
+            if self.state.borrow().generation != current.generation {
+                self.carry(&current);
+            }
+        }
+        current.clone()
+    }
+
+    /// Takes a new plan: credits and budgets go on by name, cells are looked up anew.
+    fn carry(&self, view: &View) {
+        let now = clock::now();
+        let mut state = self.state.borrow_mut();
+        let mut old = std::mem::take(&mut *state);
+        let workers = self.shared.busy.len();
+        state.generation = view.generation;
+        for class in &view.plan.classes {
+            let known = old.credits.iter().position(|(id, _)| *id == class.id);
+            let seed = mix(class.id ^ mix(self.id as u64));
+            let credits = match known {
+                Some(at) => old.credits[at].1.clone(),
+                None => Credits::seeded(class.permitted.clusters.len(), seed),
+            };
+            state.credits.push((class.id, credits));
+        }
+        for service in &view.plan.services {
+            let known = old.budgets.iter().position(|(name, budget)| {
+                *name == service.name && budget.share() == service.retry.budget
+            });
+            let budget = match known {
+                Some(at) => old.budgets.swap_remove(at).1,
+                None => Budget::new(service.retry.budget, workers, now),
+            };
+            state.budgets.push((service.name.clone(), budget));
+        }
+        state.by_labels = old.by_labels;
+        state.by_listener = old.by_listener;
+        for listener in &view.plan.listeners {
+            let cells = state
+                .by_listener
+                .entry(listener.name.clone())
+                .or_insert_with(|| Rc::new(self.shared.registry.listener(&listener.name)))
+                .clone();
+            state.listeners.push(cells);
+        }
+    }
+
+    /// This moment.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    /// A number that grows with every call.
+    pub fn next_turn(&self) -> u64 {
+        let turn = self.turn.get().wrapping_add(1);
+        self.turn.set(turn);
+        turn
+    }
+
+    /// Works with the credits of a class.
+    pub fn with_credits<T>(&self, class: usize, work: impl FnOnce(&mut Credits) -> T) -> Option<T> {
+        self.state.borrow_mut().credits.get_mut(class).map(|(_, credits)| work(credits))
+    }
+
+    /// Works with the retry budget of a service.
+    pub fn with_budget<T>(&self, service: usize, work: impl FnOnce(&mut Budget) -> T) -> Option<T> {
+        self.state.borrow_mut().budgets.get_mut(service).map(|(_, budget)| work(budget))
+    }
+
+    /// The cells of a listener, service and cluster; `NOBODY` where there is none.
+    #[must_use]
+    pub fn exchange_cells(
+        &self,
+        plan: &Plan,
+        listener: usize,
+        service: usize,
+        cluster: usize,
+    ) -> Rc<Arc<ExchangeCells>> {
+        let key = (listener as u32, service as u32, cluster as u32);
+        let mut state = self.state.borrow_mut();
+        if let Some(cells) = state.exchanges.get(&key) {
+            return cells.clone();
+        }
+        let name = |name: Option<&String>| name.cloned().unwrap_or_default();
+        let labels = ExchangeLabels {
+            listener: name(plan.listeners.get(listener).map(|listener| &listener.name)),
+            service: name(plan.services.get(service).map(|service| &service.name)),
+            cluster: name(plan.clusters.get(cluster).map(|cluster| &cluster.name)),
+        };
+        let names = (labels.listener.clone(), labels.service.clone(), labels.cluster.clone());
+        let registry = &self.shared.registry;
+        let cells = state
+            .by_labels
+            .entry(names)
+            .or_insert_with(|| Rc::new(registry.exchange(labels)))
+            .clone();
+        state.exchanges.insert(key, cells.clone());
+        cells
+    }
+
+    /// The cells of a listener of the current plan.
+    #[must_use]
+    pub fn listener_cells(&self, name: &str) -> Rc<Arc<ListenerCells>> {
+        let mut state = self.state.borrow_mut();
+        let registry = &self.shared.registry;
+        let make = || Rc::new(registry.listener(name));
+        state.by_listener.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// A head to read a request into.
+    #[must_use]
+    pub fn lend_head(&self) -> Box<RequestHead> {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a head back.
+    pub fn give_back(&self, head: Box<RequestHead>) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < HEADS_KEPT {
+            heads.push(head);
+        }
+    }
+
+    /// `Date`, made once a second.
+    #[must_use]
+    pub fn date(&self) -> Rc<str> {
+        let second = self.deadlines.now().as_nanos() / 1_000_000_000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != second || date.1.is_empty() {
+            *date = (second, Rc::from(clock::http_date(clock::since_epoch())));
+        }
+        date.1.clone()
+    }
+
+    /// The worker's regular chores: deadlines, and idle connections that have died or aged.
+    pub fn tick(&self) {
+        let now = clock::now();
+        self.deadlines.tick(now);
+        let view = self.view();
+        self.pool.borrow_mut().sweep(&view, now);
+    }
+}
