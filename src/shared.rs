@@ -23,7 +23,7 @@ pub struct View {
     /// What we believe.
     pub signals: Signals,
     /// Live counters, parallel to the plan's clusters.
-    pub clusters: Vec<LiveCluster>,
+    pub clusters: Arc<Vec<LiveCluster>>,
     /// Slots for samples, one table per worker.
     pub slots: Arc<Slots>,
     /// Grows with every plan.
@@ -31,7 +31,7 @@ pub struct View {
 }
 
 /// The counters of a cluster that outlive views.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LiveCluster {
     /// Exchanges in flight.
     pub in_flight: Arc<Gauge>,
@@ -233,6 +233,8 @@ pub struct Interned {
     clusters: BTreeMap<String, LiveCluster>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
     workers: usize,
+    /// The ids of the last call, and what it gave.
+    last: (Vec<Vec<u32>>, Arc<Vec<LiveCluster>>),
 }
 
 impl Interned {
@@ -242,35 +244,37 @@ impl Interned {
         Interned { workers, ..Interned::default() }
     }
 
-    /// The counters for a plan and its signals; what neither names is let go.
-    pub fn live(&mut self, plan: &Plan, signals: &Signals) -> Vec<LiveCluster> {
-        let workers = self.workers;
+    /// The counters for a plan and its signals; what neither names is let go. Says whether they differ
+    /// from those of the last call.
+    pub fn live(&mut self, plan: &Plan, signals: &Signals) -> (Arc<Vec<LiveCluster>>, bool) {
+        let ids = |beliefs: &Arc<crate::decision::signal::ClusterSignals>| {
+            beliefs.endpoints.iter().map(|endpoint| endpoint.id).collect::<Vec<u32>>()
+        };
+        let all_ids: Vec<Vec<u32>> = signals.clusters.iter().map(ids).collect();
+        let names = plan.clusters.iter().map(|cluster| &cluster.name);
+        let same_names = self.clusters.len() == plan.clusters.len()
+            && names.clone().all(|name| self.clusters.contains_key(name));
+        if all_ids == self.last.0 && same_names && !all_ids.is_empty() {
+            return (self.last.1.clone(), false);
+        }
         let mut kept = BTreeMap::new();
         let mut endpoints = BTreeMap::new();
         let mut live = Vec::with_capacity(plan.clusters.len());
-        for (cluster, beliefs) in plan.clusters.iter().zip(&signals.clusters) {
-            let mut counters = self.clusters.remove(&cluster.name).unwrap_or_else(|| LiveCluster {
-                in_flight: Arc::default(),
-                connections: Arc::default(),
-                idle: Arc::default(),
-                pending: Arc::default(),
-                endpoints: Vec::new(),
-            });
-            let intern = |id: u32| {
-                let known = self.endpoints.get(&id).cloned();
-                known.unwrap_or_else(|| Arc::new(LiveEndpoint::new(workers)))
-            };
-            counters.endpoints =
-                beliefs.endpoints.iter().map(|endpoint| intern(endpoint.id)).collect();
-            for (belief, counter) in beliefs.endpoints.iter().zip(&counters.endpoints) {
-                endpoints.insert(belief.id, counter.clone());
+        for (name, ids) in names.zip(&all_ids) {
+            let mut counters = self.clusters.remove(name).unwrap_or_default();
+            for id in ids {
+                let known = self.endpoints.get(id).cloned();
+                let fresh = || Arc::new(LiveEndpoint::new(self.workers));
+                endpoints.insert(*id, known.unwrap_or_else(fresh));
             }
-            kept.insert(cluster.name.clone(), counters.clone());
+            counters.endpoints = ids.iter().filter_map(|id| endpoints.get(id).cloned()).collect();
+            kept.insert(name.clone(), counters.clone());
             live.push(counters);
         }
         self.clusters = kept;
         self.endpoints = endpoints;
-        live
+        self.last = (all_ids, Arc::new(live));
+        (self.last.1.clone(), true)
     }
 
     /// All endpoints of the last call.
@@ -295,6 +299,44 @@ pub struct Decision {
     pub rejected: Vec<String>,
 }
 
+/// Connections by client address. Locked once per connection, and only where a listener has such a
+/// bound: it must hold over all workers.
+#[derive(Debug, Default)]
+pub struct Clients(Arc<std::sync::Mutex<std::collections::HashMap<std::net::IpAddr, usize>>>);
+
+/// One connection of a client; dropping it counts it out.
+#[derive(Debug)]
+pub struct OfClient {
+    clients: Clients,
+    address: std::net::IpAddr,
+}
+
+impl Clients {
+    /// Counts a connection in, unless its client has `most` already.
+    #[must_use]
+    pub fn enter(&self, address: std::net::IpAddr, most: usize) -> Option<OfClient> {
+        let mut counts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(OfClient { clients: Clients(self.0.clone()), address })
+    }
+}
+
+impl Drop for OfClient {
+    fn drop(&mut self) {
+        let mut counts = self.clients.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// What all threads share.
 #[derive(Debug)]
 pub struct Shared {
@@ -314,6 +356,8 @@ pub struct Shared {
     pub busy: Vec<AtomicU32>,
     /// Open client connections of the whole process.
     pub connections: Arc<Gauge>,
+    /// Connections by client address, for listeners that bound them.
+    pub by_client: Clients,
     /// Most client connections the descriptors allow.
     pub connections_max: AtomicU64,
     /// All metrics' cells.

@@ -69,13 +69,15 @@ impl Drop for Buffer {
             return;
         }
         // The thread may be ending, and its pool gone; then the buffer simply is, too.
-        let kept = FREE.try_with(|free| {
+        let keep = |free: &RefCell<Vec<Box<[u8]>>>| {
             let mut free = free.borrow_mut();
             if free.len() < KEPT {
                 free.push(bytes);
             }
-        });
-        drop(kept);
+        };
+        if FREE.try_with(keep).is_err() {
+            tracing::trace!("a buffer outlived its thread's pool");
+        }
     }
 }
 

@@ -21,8 +21,9 @@ pub const TICK: Duration = Duration::from_millis(20);
 pub struct Late;
 
 #[derive(Debug)]
-struct Cell_ {
+struct Waiting {
     deadline: Cell<u64>,
+    idle: Cell<bool>,
     late: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -31,14 +32,14 @@ struct Cell_ {
 #[derive(Debug, Default)]
 pub struct Deadlines {
     now: Cell<u64>,
-    cells: RefCell<Vec<Option<Rc<Cell_>>>>,
+    cells: RefCell<Vec<Option<Rc<Waiting>>>>,
     free: RefCell<Vec<usize>>,
 }
 
 /// One place to wait with a deadline. Only one wait at a time uses it.
 #[derive(Debug)]
 pub struct Watch {
-    cell: Rc<Cell_>,
+    cell: Rc<Waiting>,
     index: usize,
     all: Rc<Deadlines>,
 }
@@ -49,8 +50,9 @@ impl Deadlines {
     /// A new place to wait.
     #[must_use]
     pub fn watch(self: &Rc<Deadlines>) -> Watch {
-        let cell = Rc::new(Cell_ {
+        let cell = Rc::new(Waiting {
             deadline: Cell::new(NEVER),
+            idle: Cell::new(false),
             late: Cell::new(false),
             waker: RefCell::new(None),
         });
@@ -74,11 +76,16 @@ impl Deadlines {
         self.now.set(now);
         for cell in self.cells.borrow().iter().flatten() {
             if cell.deadline.get() <= now {
-                cell.deadline.set(NEVER);
-                cell.late.set(true);
-                if let Some(waker) = cell.waker.borrow_mut().take() {
-                    waker.wake();
-                }
+                cell.end();
+            }
+        }
+    }
+
+    /// Ends all waits that are marked as idle: nobody is owed anything there.
+    pub fn end_idle(&self) {
+        for cell in self.cells.borrow().iter().flatten() {
+            if cell.idle.get() && cell.deadline.get() != NEVER {
+                cell.end();
             }
         }
     }
@@ -90,7 +97,22 @@ impl Deadlines {
     }
 }
 
+impl Waiting {
+    fn end(&self) {
+        self.deadline.set(NEVER);
+        self.late.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
 impl Watch {
+    /// Marks the waits that follow as idle, or not.
+    pub fn set_idle(&self, idle: bool) {
+        self.cell.idle.set(idle);
+    }
+
     /// Waits for `future`, at most `span`.
     ///
     /// # Errors

@@ -105,7 +105,13 @@ pub fn place(
             return Err(if any_untried { Refusal::Overloaded } else { Refusal::NoHealthyCluster });
         };
         match enter(worker, view, class, &picked, tried, key) {
-            Some(place) => return Ok(place),
+            Some(mut place) => {
+                // A second choice of cluster is a fail-over, whatever else spoke for it.
+                if tried.clusters.iter().any(|(cluster, _)| *cluster != place.cluster) {
+                    place.why = Why::Failover;
+                }
+                return Ok(place);
+            }
             None => full.push(picked.cluster),
         }
     }

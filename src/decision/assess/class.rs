@@ -63,7 +63,7 @@ impl ClassState {
             self.service.update(&self.tracks, self.first, elapsed);
         }
         let service = self.service_seconds(class);
-        let candidates = self.candidates(plan, class, places, &distances, elapsed);
+        let candidates = self.candidates(plan, class, places, &distances, elapsed, now);
         let base: Vec<f64> = candidates.iter().map(|candidate| candidate.base).collect();
         let known: Vec<bool> = places.iter().map(|place| place.state.rtt().is_some()).collect();
         self.order.update(&base, &known, now);
@@ -116,6 +116,7 @@ impl ClassState {
         places: &[Place<'_>],
         distances: &[f64],
         elapsed: f64,
+        now: Timestamp,
     ) -> Vec<Candidate> {
         let service = self.service_seconds(class);
         let mut candidates = Vec::with_capacity(places.len());
@@ -125,7 +126,9 @@ impl ClassState {
                 self.tracks[slot].update_queue(distance, service, elapsed);
             }
             let track = &self.tracks[slot];
-            let penalty = 0.6 * service.max(0.001) * (1.0 / track.success().max(0.05) - 1.0);
+            // A place that is down is passed over anyway; its order is kept for its return.
+            let success = if place.is_live(now) { track.success().max(0.05) } else { 1.0 };
+            let penalty = 0.6 * service.max(0.001) * (1.0 / success - 1.0);
             candidates.push(Candidate {
                 base: distance + service + self.price(plan, place.cluster, slot) + penalty,
                 queue: track.queue(),

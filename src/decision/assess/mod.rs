@@ -329,6 +329,20 @@ impl Assessor {
         })
     }
 
+    /// Whether anything changed that should be believed at once.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// The dials set by an operator: of clusters, and of sites.
+    #[must_use]
+    pub fn dials(&self) -> (BTreeMap<String, u8>, BTreeMap<String, u8>) {
+        let of_clusters = self.clusters.iter();
+        let dialled = of_clusters.filter_map(|(name, state)| Some((name.clone(), state.dial?)));
+        (dialled.collect(), self.site_dials.clone())
+    }
+
     /// What changed since the last call, oldest first.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)

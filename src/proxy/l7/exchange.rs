@@ -18,7 +18,6 @@ use crate::proxy::upstream::connect::{NoConnection, connection};
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
-use std::fmt::Write;
 
 /// What is left to do after the walk.
 pub enum After {
@@ -336,12 +335,11 @@ fn compose(
         HostPolicy::Name(name) => name.clone(),
     };
     let authority = if authority.is_empty() { head.authority() } else { &authority };
-    let mut rewritten = String::new();
+    let rewritten;
     let target = match route.strip_prefix.as_deref().and_then(|prefix| stripped(head, prefix)) {
         Some((path, query)) => {
             let slash = if path.starts_with('/') { "" } else { "/" };
-            // Writing to a String cannot fail.
-            drop(write!(rewritten, "{slash}{path}{query}"));
+            rewritten = [slash, path, query].concat();
             &rewritten
         }
         None => head.target().as_str(),

@@ -107,9 +107,11 @@ impl H1 {
         let (reader, _) = self.stream.split();
         let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
         if source.data().is_empty() {
-            match source.more(patience).await {
-                Ok(0) | Err(_) => return Err(NoRequest::Over),
-                Ok(_) => {}
+            self.read_watch.set_idle(true);
+            let read = source.more(patience).await;
+            self.read_watch.set_idle(false);
+            if !matches!(read, Ok(1..)) {
+                return Err(NoRequest::Over);
             }
         }
         let mut scanner = Scanner::default();

@@ -1,0 +1,403 @@
+//! The answers: plain views over what the workers read.
+
+use super::{Backend, Request};
+use crate::decision::assess::Event;
+use crate::decision::explain::explain as explain_route;
+use crate::decision::plan::{Kind, Plan, Source, Strategy};
+use crate::decision::route::{Asked, Unrouted};
+use crate::shared::View;
+use crate::telemetry::metrics::{self, Scrape};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::oneshot;
+
+type Shared = State<Arc<Backend>>;
+
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn readyz(State(backend): Shared) -> (StatusCode, &'static str) {
+    if backend.shared.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    if !backend.shared.ready.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting: the first probes are under way\n");
+    }
+    (StatusCode::OK, "ready\n")
+}
+
+pub(super) async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "not found; GET / lists what there is\n")
+}
+
+pub(super) async fn index() -> &'static str {
+    "Tidegate admin\n\n\
+     GET  /livez /readyz /healthz /metrics\n\
+     GET  /api/v1/status /api/v1/clusters /api/v1/services /api/v1/config\n\
+     GET  /api/v1/explain?host=&path=&method=&listener=\n\
+     GET  /api/v1/decisions /api/v1/events\n\
+     POST /api/v1/reload\n\
+     POST /api/v1/clusters/NAME/drain /api/v1/clusters/NAME/undrain (also sites)\n\
+     PUT  /api/v1/clusters/NAME/dial {\"percent\": 50}, DELETE takes it back (also sites)\n"
+}
+
+pub(super) async fn metrics(State(backend): Shared) -> Response {
+    let text = metrics_text(&backend);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The metrics of this moment.
+#[must_use]
+pub fn metrics_text(backend: &Backend) -> String {
+    let view = backend.shared.view.load_full();
+    let connections = |live: &crate::shared::LiveCluster| {
+        let (all, idle) = (live.connections.get(), live.idle.get());
+        (all.saturating_sub(idle), idle)
+    };
+    metrics::text(&Scrape {
+        registry: &backend.shared.registry,
+        plan: &view.plan,
+        signals: &view.signals,
+        in_flight: view.clusters.iter().map(|live| live.in_flight.get()).collect(),
+        connections: view.clusters.iter().map(connections).collect(),
+        refusals: &backend.refusals,
+        server: (backend.figures)(),
+    })
+}
+
+pub(super) async fn status(State(backend): Shared) -> Json<Value> {
+    Json(status_view(&backend))
+}
+
+fn status_view(backend: &Backend) -> Value {
+    let view = backend.shared.view.load();
+    json!({
+        "site": view.plan.site,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": (backend.uptime)(),
+        "config": (backend.config)().json,
+        "draining": backend.shared.is_draining(),
+    })
+}
+
+/// What `/api/v1/events` shows each second.
+pub(super) fn snapshot(backend: &Backend) -> Value {
+    let view = backend.shared.view.load();
+    json!({
+        "status": status_view(backend),
+        "clusters": clusters_view(&view),
+        "services": services_view(&view),
+    })
+}
+
+pub(super) async fn clusters(State(backend): Shared) -> Json<Value> {
+    Json(clusters_view(&backend.shared.view.load()))
+}
+
+fn milliseconds(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
+}
+
+fn rounded(number: f64) -> f64 {
+    (number * 1e4).round() / 1e4
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Idc => "idc",
+        Kind::Cloud => "cloud",
+    }
+}
+
+fn clusters_view(view: &View) -> Value {
+    let clusters = view.plan.clusters.iter().zip(&view.signals.clusters).zip(view.clusters.iter());
+    let one = |((cluster, signals), live): (
+        (&crate::decision::plan::Cluster, &Arc<crate::decision::signal::ClusterSignals>),
+        &crate::shared::LiveCluster,
+    )| {
+        let endpoints = signals.endpoints.iter().zip(&live.endpoints).map(|(endpoint, live)| {
+            json!({
+                "address": endpoint.address.to_string(),
+                "state": if endpoint.up { "up" } else { "down" },
+                "rtt_ms": endpoint.rtt.map(milliseconds),
+                "service_ms": milliseconds(endpoint.latency),
+                "in_flight": live.in_flight.get(),
+                "last_error": endpoint.last_error,
+            })
+        });
+        json!({
+            "name": cluster.name,
+            "site": cluster.site,
+            "kind": kind(cluster.kind),
+            "environment": cluster.environment,
+            "state": signals.state.label(),
+            "cause": signals.cause,
+            "dial_percent": signals.dial,
+            "rtt_ms": signals.rtt.map(milliseconds),
+            "service_ms": milliseconds(signals.service),
+            "queue_ms": milliseconds(signals.queue),
+            "in_flight": live.in_flight.get(),
+            "requests_per_s": rounded(signals.requests_per_s),
+            "success_ratio": rounded(signals.success),
+            "share": rounded(signals.share),
+            "cost_usd_per_h": rounded(signals.usd_per_hour),
+            "endpoints": endpoints.collect::<Vec<Value>>(),
+        })
+    };
+    Value::Array(clusters.map(one).collect())
+}
+
+pub(super) async fn services(State(backend): Shared) -> Json<Value> {
+    Json(services_view(&backend.shared.view.load()))
+}
+
+fn services_view(view: &View) -> Value {
+    let one = |(index, service): (usize, &crate::decision::plan::Service)| {
+        let classes = view.plan.classes.iter().zip(&view.signals.classes);
+        let own: Vec<_> = classes.filter(|(class, _)| class.service == index).collect();
+        let demand: f64 = own.iter().map(|(_, signals)| signals.demand_rps).sum();
+        let spilled: f64 = own.iter().map(|(_, s)| s.spill * s.demand_rps).sum();
+        let mut share: BTreeMap<&str, f64> = BTreeMap::new();
+        for (_, signals) in &own {
+            for (cluster, part) in signals.order.iter().zip(&signals.shares) {
+                let part = if demand > 0.0 { part * signals.demand_rps / demand } else { 0.0 };
+                *share.entry(&view.plan.clusters[*cluster].name).or_default() += rounded(part);
+            }
+        }
+        // The widest class speaks for the service: narrower ones have a part of its order.
+        let widest = own.iter().max_by_key(|(class, _)| class.permitted.clusters.len());
+        let order = widest.map_or(service.clusters.clone(), |(_, signals)| signals.order.clone());
+        let names: Vec<&str> = order.iter().map(|c| view.plan.clusters[*c].name.as_str()).collect();
+        json!({
+            "name": service.name,
+            "order": names,
+            "spilling": demand > 0.0 && spilled / demand > 0.02,
+            "share": share,
+            "demand_rps": rounded(demand),
+            "forecast_rps": Value::Null,
+        })
+    };
+    Value::Array(view.plan.services.iter().enumerate().map(one).collect())
+}
+
+pub(super) async fn config(State(backend): Shared) -> Json<Value> {
+    let view = backend.shared.view.load();
+    Json(config_view(&view.plan))
+}
+
+fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Nearest => "nearest",
+        Strategy::RoundRobin => "round_robin",
+        Strategy::LeastRequest => "least_request",
+        Strategy::Priority => "priority",
+        Strategy::Waterfall => "waterfall",
+    }
+}
+
+/// The configuration in force, defaults and inheritance applied. It holds no secrets: the token is in
+/// a file of its own, and values of edited fields are left out.
+fn config_view(plan: &Plan) -> Value {
+    let seconds = |span: std::time::Duration| span.as_secs_f64();
+    let source = |source: &Source| match source {
+        Source::Static(specs) => json!({"endpoints": specs.len()}),
+        Source::Dns { host, port } => json!({"dns": format!("{host}:{port}")}),
+        Source::Srv { name } => json!({"srv": name}),
+        Source::File { path } => json!({"file": path}),
+    };
+    let names = |clusters: &[usize]| -> Vec<&str> {
+        clusters.iter().map(|cluster| plan.clusters[*cluster].name.as_str()).collect()
+    };
+    let listeners = plan.listeners.iter().map(|listener| {
+        let value = json!({
+            "address": listener.address.to_string(),
+            "protocol": match listener.protocol {
+                crate::decision::plan::Protocol::Http => "http",
+                crate::decision::plan::Protocol::Tcp { .. } => "tcp",
+            },
+            "trusted_proxies": listener.trusted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "limits": {"head": listener.limits.head, "uri": listener.limits.uri,
+                "fields": listener.limits.fields, "body": listener.limits.body,
+                "connections": listener.limits.connections},
+            "timeouts_s": {"first_byte": seconds(listener.timeouts.first_byte),
+                "head": seconds(listener.timeouts.head), "idle": seconds(listener.timeouts.idle)},
+        });
+        (listener.name.clone(), value)
+    });
+    let clusters = plan.clusters.iter().map(|cluster| {
+        let value = json!({
+            "site": cluster.site, "kind": kind(cluster.kind), "environment": cluster.environment,
+            "accepts": cluster.accepts, "offers": cluster.offers, "dial": cluster.dial,
+            "source": source(&cluster.source), "ceiling": cluster.ceiling,
+            "probe": {"interval_s": seconds(cluster.probe.interval),
+                "timeout_s": seconds(cluster.probe.timeout),
+                "fall": cluster.probe.fall, "rise": cluster.probe.rise},
+            "cost": {"per_gib": cluster.prices.per_gib,
+                "per_million_requests": cluster.prices.per_million_requests},
+        });
+        (cluster.name.clone(), value)
+    });
+    let services = plan.services.iter().map(|service| {
+        let value = json!({
+            "clusters": names(&service.clusters), "data": service.data, "needs": service.needs,
+            "environment": service.environment, "strategy": strategy(service.strategy),
+            "timeout_s": seconds(service.timeout),
+            "retry": {"budget": service.retry.budget, "retries": service.retry.retries},
+        });
+        (service.name.clone(), value)
+    });
+    let routes = plan.routes.routes().iter().map(|route| {
+        json!({"name": route.name, "hosts": route.hosts, "methods": route.methods,
+            "path": format!("{:?}", route.path)})
+    });
+    json!({
+        "site": {"name": plan.site, "environment": plan.environment},
+        "listeners": listeners.collect::<serde_json::Map<_, _>>(),
+        "clusters": clusters.collect::<serde_json::Map<_, _>>(),
+        "services": services.collect::<serde_json::Map<_, _>>(),
+        "routes": routes.collect::<Vec<_>>(),
+    })
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Question {
+    #[serde(default)]
+    host: String,
+    path: Option<String>,
+    method: Option<String>,
+    listener: Option<String>,
+}
+
+pub(super) async fn explain(State(backend): Shared, Query(question): Query<Question>) -> Response {
+    let view = backend.shared.view.load();
+    let listener = match &question.listener {
+        Some(name) => match view.plan.listeners.iter().position(|known| known.name == *name) {
+            Some(index) => index,
+            None => {
+                return (StatusCode::NOT_FOUND, format!("no listener `{name}`\n")).into_response();
+            }
+        },
+        None => 0,
+    };
+    let host = question.host.to_ascii_lowercase();
+    let path = question.path.as_deref().unwrap_or("/");
+    let asked = Asked {
+        listener,
+        host: host.rsplit_once(':').map_or(host.as_str(), |(bare, _)| bare),
+        path: path.split('?').next().unwrap_or("/"),
+        method: question.method.as_deref().unwrap_or("GET"),
+        has_header: &|_, _| false,
+    };
+    match explain_route(&view.plan, Some(&view.signals), &asked) {
+        Ok(explanation) => Json(json!(explanation)).into_response(),
+        Err(Unrouted::NoRoute) => {
+            (StatusCode::NOT_FOUND, Json(json!({"refusal": "no_route"}))).into_response()
+        }
+        Err(Unrouted::Method) => {
+            let told = Json(json!({"refusal": "method_not_allowed"}));
+            (StatusCode::METHOD_NOT_ALLOWED, told).into_response()
+        }
+    }
+}
+
+pub(super) async fn decisions(State(backend): Shared) -> Json<Value> {
+    let decisions = backend.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+    Json(json!(decisions.iter().rev().collect::<Vec<_>>()))
+}
+
+pub(super) async fn reload(State(backend): Shared) -> Response {
+    let (done, answer) = oneshot::channel();
+    if backend.requests.send(Request::Reload(done)).await.is_err() {
+        return gone();
+    }
+    match answer.await {
+        Ok(Ok(generation)) => Json(json!({"ok": true, "generation": generation})).into_response(),
+        Ok(Err(problems)) => {
+            let told = Json(json!({"ok": false, "problems": problems}));
+            (StatusCode::UNPROCESSABLE_ENTITY, told).into_response()
+        }
+        Err(_) => gone(),
+    }
+}
+
+fn gone() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n").into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Percent {
+    percent: u8,
+}
+
+pub(super) async fn set_dial(
+    State(backend): Shared,
+    Path((kind, name)): Path<(String, String)>,
+    body: axum::body::Bytes,
+) -> Response {
+    let percent = match serde_json::from_slice::<Percent>(&body) {
+        Ok(Percent { percent: percent @ 0..=100 }) => percent,
+        Ok(_) => {
+            return (StatusCode::BAD_REQUEST, "percent must be from 0 to 100\n").into_response();
+        }
+        Err(error) => {
+            let told = format!("the body must be {{\"percent\": 0-100}}: {error}\n");
+            return (StatusCode::BAD_REQUEST, told).into_response();
+        }
+    };
+    dial(&backend, &kind, name, Some(percent)).await
+}
+
+pub(super) async fn drain(
+    State(backend): Shared,
+    Path((kind, name)): Path<(String, String)>,
+) -> Response {
+    dial(&backend, &kind, name, Some(0)).await
+}
+
+pub(super) async fn undrain(
+    State(backend): Shared,
+    Path((kind, name)): Path<(String, String)>,
+) -> Response {
+    dial(&backend, &kind, name, None).await
+}
+
+async fn dial(backend: &Backend, kind: &str, name: String, percent: Option<u8>) -> Response {
+    let view = backend.shared.view.load_full();
+    let known = |known: &str| known == name;
+    let (found, event) = match kind {
+        "clusters" => (
+            view.plan.clusters.iter().any(|cluster| known(&cluster.name)),
+            Event::DialCluster { cluster: name.clone(), percent },
+        ),
+        "sites" => (
+            view.plan.clusters.iter().any(|cluster| known(&cluster.site)),
+            Event::DialSite { site: name.clone(), percent },
+        ),
+        _ => return not_found().await.into_response(),
+    };
+    if !found {
+        return (StatusCode::NOT_FOUND, format!("no such name among {kind}: {name}\n"))
+            .into_response();
+    }
+    let (done, answer) = oneshot::channel();
+    if backend.requests.send(Request::Dial(event, done)).await.is_err() {
+        return gone();
+    }
+    match answer.await {
+        Ok(Ok(())) => Json(json!({"ok": true, "percent": percent})).into_response(),
+        Ok(Err(message)) => {
+            let told = Json(json!({"ok": true, "percent": percent, "warning": message}));
+            told.into_response()
+        }
+        Err(_) => gone(),
+    }
+}

@@ -1,0 +1,106 @@
+//! Who may ask what: the token, `Host` and `Origin`.
+//!
+//! A browser on an operator's machine can be made to send requests here by any page it shows; `Host`
+//! and `Origin` tell them apart from the operator's own (DNS rebinding, cross-site requests).
+
+use super::Backend;
+use crate::decision::plan::Address;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// Lets a request through, or says why not.
+pub(super) async fn guard(
+    State(backend): State<Arc<Backend>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    match judge(&backend, request.method(), request.headers()) {
+        Ok(()) => {
+            let mut response = next.run(request).await;
+            let headers = response.headers_mut();
+            for (name, value) in [
+                ("x-content-type-options", "nosniff"),
+                ("cache-control", "no-store"),
+                ("content-security-policy", "default-src 'self'; frame-ancestors 'none'"),
+            ] {
+                if let (Ok(name), Ok(value)) = (
+                    axum::http::HeaderName::try_from(name),
+                    axum::http::HeaderValue::try_from(value),
+                ) {
+                    headers.insert(name, value);
+                }
+            }
+            response
+        }
+        Err((status, message)) => (status, format!("{message}\n")).into_response(),
+    }
+}
+
+fn judge(
+    backend: &Backend,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<(), (StatusCode, &'static str)> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(host) = text(HOST.as_str())
+        && !is_ours(backend, host)
+    {
+        return Err((StatusCode::FORBIDDEN, "foreign Host; see admin.allowed_hosts"));
+    }
+    if let Some(origin) = text(ORIGIN.as_str()) {
+        let host = origin.split_once("://").map_or("", |(_, host)| host);
+        if !is_ours(backend, host) {
+            return Err((StatusCode::FORBIDDEN, "foreign Origin; see admin.allowed_hosts"));
+        }
+    }
+    let writes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let off_loopback =
+        matches!(&backend.address, Address::Ip(address) if !address.ip().is_loopback());
+    if !writes && !off_loopback {
+        return Ok(());
+    }
+    let Some(token) = &backend.token else {
+        return Err((StatusCode::FORBIDDEN, "no token is configured; see admin.token_file"));
+    };
+    let given = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+    let same = given.is_some_and(|given| given.trim().as_bytes().ct_eq(token.as_bytes()).into());
+    if !same {
+        return Err((StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"));
+    }
+    let kind = text(CONTENT_TYPE.as_str()).map(|kind| kind.split(';').next().unwrap_or("").trim());
+    if writes && kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("application/json")) {
+        return Err((
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the content type must be application/json",
+        ));
+    }
+    Ok(())
+}
+
+/// Loopback, this socket's own address, or what the operator allowed; the port does not matter.
+fn is_ours(backend: &Backend, host: &str) -> bool {
+    let bare = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(bare, _)| bare),
+    };
+    if bare.eq_ignore_ascii_case("localhost")
+        || backend
+            .allowed_hosts
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(bare) || known.eq_ignore_ascii_case(host))
+    {
+        return true;
+    }
+    match (bare.parse::<IpAddr>(), &backend.address) {
+        (Ok(address), _) if address.is_loopback() => true,
+        (Ok(address), Address::Ip(own)) => own.ip() == address || own.ip().is_unspecified(),
+        (Ok(_) | Err(_), _) => matches!(backend.address, Address::Unix(_)),
+    }
+}

@@ -1,0 +1,46 @@
+//! `tidegate check`
+
+use super::{FAILED, fail, print, read_config};
+use crate::config::{Severity, load};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// How problems are printed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Format {
+    /// A line each.
+    Text,
+    /// A JSON array.
+    Json,
+}
+
+/// Prints all problems; fails when one is an error, or a warning under `strict`.
+pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
+    let (text, folder) = match read_config(path) {
+        Ok(read) => read,
+        Err(message) => return fail(&message),
+    };
+    let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
+    let name = path.display().to_string();
+    let told = match format {
+        Format::Text => {
+            let lines = outcome.problems.iter().map(|problem| problem.render(&name) + "\n");
+            let mut lines: String = lines.collect();
+            let of = |severity| outcome.problems.iter().filter(|p| p.severity == severity).count();
+            let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
+            match (errors, warnings) {
+                (0, 0) => lines.push_str(&format!("{name}: valid\n")),
+                (0, _) => lines.push_str(&format!("{name}: valid, {warnings} warning(s)\n")),
+                _ => lines.push_str(&format!("{name}: {errors} error(s), {warnings} warning(s)\n")),
+            }
+            lines
+        }
+        Format::Json => {
+            let all: Vec<_> = outcome.problems.iter().map(|p| p.to_json(&name)).collect();
+            serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"
+        }
+    };
+    let printed = print(&told);
+    let warned = strict && !outcome.problems.is_empty();
+    if outcome.config.is_none() || warned { FAILED } else { printed }
+}

@@ -1,0 +1,130 @@
+//! The command line: one file a verb.
+
+mod admin;
+mod check;
+mod demo;
+mod explain;
+mod healthcheck;
+mod init;
+mod run;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A latency-aware layer-4/7 proxy for hybrid clouds.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the proxy; the configuration file is watched.
+    Run(ConfigArgument),
+    /// Parse and check everything; print all problems.
+    Check {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// How problems are printed.
+        #[arg(long, value_enum, default_value = "text")]
+        format: check::Format,
+        /// Warnings fail, too.
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Write a commented first configuration to standard output.
+    Init {
+        /// For a proxy beside one application, instead of at a site's edge.
+        #[arg(long)]
+        sidecar: bool,
+    },
+    /// Which route, which clusters may serve, and why others may not.
+    Explain(explain::Question),
+    /// Print the JSON Schema of the configuration.
+    Schema,
+    /// Ask a running proxy whether it is ready.
+    Healthcheck {
+        /// Its admin address.
+        #[arg(long, default_value = "http://127.0.0.1:9901")]
+        admin: String,
+    },
+    /// Show it all on this machine: an IDC, two clouds, a tide, an outage.
+    Demo(demo::Options),
+    /// Print a shell's completions.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArgument {
+    /// The configuration file; `-` reads standard input.
+    #[arg(long, short, env = "TIDEGATE_CONFIG")]
+    config: PathBuf,
+}
+
+/// Failed, as against a usage error, which is 2.
+const FAILED: ExitCode = ExitCode::FAILURE;
+
+/// Runs the verb that was asked for.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Arguments::parse().verb {
+        Verb::Run(ConfigArgument { config }) => run::run(&config),
+        Verb::Check { config, format, strict } => check::check(&config.config, format, strict),
+        Verb::Init { sidecar } => print(init::text(sidecar)),
+        Verb::Explain(question) => explain::explain(&question),
+        Verb::Schema => {
+            let schema = serde_json::to_string_pretty(&crate::config::schema::schema());
+            print(&(schema.unwrap_or_default() + "\n"))
+        }
+        Verb::Healthcheck { admin } => healthcheck::healthcheck(&admin),
+        Verb::Demo(options) => demo::demo(&options),
+        Verb::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tidegate", &mut out);
+            print(&String::from_utf8_lossy(&out))
+        }
+        Verb::Man => {
+            let mut out = Vec::new();
+            match clap_mangen::Man::new(Arguments::command()).render(&mut out) {
+                Ok(()) => print(&String::from_utf8_lossy(&out)),
+                Err(error) => fail(&error.to_string()),
+            }
+        }
+    }
+}
+
+/// Prints to standard output; a closed pipe is its reader's choice, not a failure.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => FAILED,
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("tidegate: {message}");
+    FAILED
+}
+
+/// The text of a configuration, and the folder its relative paths start at.
+fn read_config(path: &Path) -> Result<(String, PathBuf), String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
+        return Ok((text, PathBuf::from(".")));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok((text, crate::server::reload::folder_of(path)))
+}

@@ -1,0 +1,68 @@
+//! Endpoints from a file: a YAML list, looked at four times a second.
+
+use super::dns::{Resolver, follow_list};
+use super::{Teller, addresses};
+use crate::decision::plan::EndpointSpec;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reads the text of an endpoints file; the error is for the log.
+pub type Parse = fn(&str) -> Result<Vec<EndpointSpec>, String>;
+
+/// Between two looks at the file. A look is one `stat`.
+const LOOK: Duration = Duration::from_millis(250);
+/// Bytes of an endpoints file, at most.
+const BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Follows a file. A file that cannot be read or parsed keeps what was known; an empty one is a
+/// statement and empties the cluster at once.
+pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>, teller: Teller) {
+    let mut seen = None;
+    let mut names: Option<tokio::task::JoinHandle<()>> = None;
+    let mut told = false;
+    loop {
+        let stamp = stamp(&path).await;
+        if stamp.is_some() && stamp != seen {
+            seen = stamp;
+            match read(&path).await.and_then(|text| parse(&text)) {
+                Ok(specs) => {
+                    if let Some(task) = names.take() {
+                        task.abort();
+                    }
+                    match addresses(&specs) {
+                        Some(found) => teller.tell(found).await,
+                        None => {
+                            let follow = follow_list(resolver.clone(), specs, teller.clone());
+                            names = Some(tokio::spawn(follow));
+                        }
+                    }
+                    told = true;
+                }
+                Err(error) => {
+                    let path = path.display();
+                    tracing::warn!(cluster = teller.cluster, %path, error, "endpoints file is not used");
+                }
+            }
+        }
+        if !told {
+            teller.tell(Vec::new()).await;
+            told = true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn stamp(path: &PathBuf) -> Option<(std::time::SystemTime, u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let data = tokio::fs::metadata(path).await.ok()?;
+    Some((data.modified().ok()?, data.len(), data.ino()))
+}
+
+async fn read(path: &PathBuf) -> Result<String, String> {
+    let data = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?;
+    if data.len() > BYTES_MAX {
+        return Err("the file is larger than 16 MiB".to_owned());
+    }
+    tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())
+}

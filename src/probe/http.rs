@@ -1,0 +1,53 @@
+//! The http probe: one request, the head of its response.
+
+use crate::decision::health::Cause;
+use crate::http::response::{Asked, ResponseHead};
+use crate::http::scan::{Scan, Scanner};
+use crate::http::{Limits, Underscores};
+use crate::os::stream::Stream;
+
+/// Asks for `path`; gives the status.
+pub(super) async fn get(
+    stream: &mut Stream,
+    path: &str,
+    host: &str,
+    headers: &[(String, String)],
+) -> Result<u16, Cause> {
+    let host = host.strip_prefix("unix:").map_or(host, |_| "localhost");
+    let mut request =
+        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-probe\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("connection: close\r\n\r\n");
+    let (mut reader, mut writer) = stream.split();
+    let mut rest = request.as_bytes();
+    while !rest.is_empty() {
+        let write = std::future::poll_fn(|context| writer.poll_write(context, rest)).await;
+        rest = match write {
+            Ok(count @ 1..) => &rest[count..],
+            Ok(0) | Err(_) => return Err(Cause::Reset),
+        };
+    }
+    let limits = Limits { underscores: Underscores::Allow, ..Limits::default() };
+    let mut scanner = Scanner::default();
+    let mut bytes = Vec::with_capacity(1024);
+    let mut space = [0; 1024];
+    loop {
+        let read = std::future::poll_fn(|context| reader.poll_read(context, &mut space)).await;
+        match read {
+            Ok(count @ 1..) => bytes.extend_from_slice(&space[..count]),
+            Ok(0) | Err(_) => return Err(Cause::Reset),
+        }
+        match scanner.advance(&bytes, &limits) {
+            Ok(Scan::Partial) => {}
+            Ok(Scan::Complete(end)) => {
+                let mut head = ResponseHead::default();
+                let asked = Asked { head: false, upgrade: None };
+                head.read(&bytes[..end], asked, &limits).map_err(|_| Cause::Protocol)?;
+                return Ok(head.status);
+            }
+            Err(_) => return Err(Cause::Protocol),
+        }
+    }
+}

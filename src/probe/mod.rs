@@ -1,0 +1,76 @@
+//! How far and how well: one probe of one endpoint, as an event.
+//!
+//! A probe connects anew each time, as a new exchange would have to, so that its round trip is the
+//! handshake's and says nothing of the application; an http probe then times its answer apart.
+
+mod http;
+
+use crate::decision::assess::{Event, ProbeOrder};
+use crate::decision::health::Cause;
+use crate::decision::plan::{Address, Plan, ProbeKind};
+use crate::os::clock;
+use crate::os::stream::Stream;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What a probe came to.
+#[derive(Debug)]
+pub struct Probed {
+    /// The event for the assessor.
+    pub event: Event,
+    /// The cluster's name.
+    pub cluster: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// How much later than its deadline a probe's own timer may ring before the probe is void: a control
+/// thread that was stalled must not take clusters down.
+const STALL: Duration = Duration::from_millis(50);
+
+/// Makes one probe.
+pub async fn probe(plan: &Plan, order: ProbeOrder) -> Option<Probed> {
+    let cluster = plan.clusters.get(order.cluster)?;
+    let settings = &cluster.probe;
+    let address = with_port(&order.address, settings.port);
+    let started = clock::now();
+    let result = tokio::time::timeout(settings.timeout, once(&settings.kind, &address)).await;
+    let took = clock::now().since(started);
+    let endpoint = order.endpoint;
+    let event = match result {
+        _ if took > settings.timeout + STALL => Event::ProbeVoid { endpoint },
+        Ok(Ok((rtt, answer))) => Event::ProbeSucceeded { endpoint, rtt, answer },
+        Ok(Err(cause)) => Event::ProbeFailed { endpoint, cause },
+        Err(_) => Event::ProbeFailed { endpoint, cause: Cause::ProbeTimeout },
+    };
+    Some(Probed { event, cluster: cluster.name.clone(), took })
+}
+
+async fn once(kind: &ProbeKind, address: &Address) -> Result<(Duration, Option<Duration>), Cause> {
+    let started = clock::now();
+    let mut stream = Stream::connect(address).await.map_err(|_| Cause::Refused)?;
+    let connected = clock::now();
+    let rtt = connected.since(started);
+    match kind {
+        ProbeKind::None | ProbeKind::Tcp => {
+            // A reset instead of an end: the endpoint's log should not fill with empty connections.
+            stream.reset_on_close();
+            Ok((rtt, None))
+        }
+        ProbeKind::Http { path, host, headers, status } => {
+            let host = host.clone().unwrap_or_else(|| address.to_string());
+            let code = http::get(&mut stream, path, &host, headers).await?;
+            if !status.iter().any(|range| range.contains(&code)) {
+                return Err(Cause::ProbeStatus);
+            }
+            Ok((rtt, Some(clock::now().since(connected))))
+        }
+    }
+}
+
+fn with_port(address: &Address, port: Option<u16>) -> Address {
+    match (address, port) {
+        (Address::Ip(address), Some(port)) => Address::Ip(SocketAddr::new(address.ip(), port)),
+        (address, _) => address.clone(),
+    }
+}

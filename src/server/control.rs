@@ -1,0 +1,287 @@
+//! The control thread: sweeps slots, folds events, publishes views, sends probes out.
+//!
+//! The only writer of the view. No step here is long: a stalled control thread would make false
+//! failovers, so files, DNS and HTTP are elsewhere.
+
+use crate::decision::assess::{Assessor, Event, News};
+use crate::decision::plan::Plan;
+use crate::discover;
+use crate::os::clock;
+use crate::probe::{Probed, probe};
+use crate::shared::{Interned, Shared, Slots, Sweep, View};
+use crate::telemetry::cells::{BOUNDS, SpanTotals};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Between two sweeps.
+const SWEEP: Duration = Duration::from_millis(50);
+/// Readiness does not wait longer than this for the first probes.
+const FIRST_ROUND: Duration = Duration::from_secs(2);
+
+/// What the control thread is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Put this plan in force; answered when it is.
+    Adopt {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// Its generation.
+        generation: u64,
+        /// Answered when the plan is in force.
+        done: oneshot::Sender<()>,
+    },
+    /// Fold this event in; answered with the dials in force.
+    Dial {
+        /// A dial.
+        event: Event,
+        /// Answered with the dials of clusters and of sites.
+        done: oneshot::Sender<(BTreeMap<String, u8>, BTreeMap<String, u8>)>,
+    },
+    /// End.
+    End,
+}
+
+/// What the control thread counts, for metrics.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Probes by cluster: succeeded, failed.
+    pub probes: BTreeMap<String, (u64, u64)>,
+    /// Spans of probes by cluster.
+    pub spans: BTreeMap<String, SpanTotals>,
+    /// Ejections by cluster and cause.
+    pub ejections: BTreeMap<(String, &'static str), u64>,
+}
+
+/// What the control thread is given.
+#[derive(Debug)]
+pub struct Given {
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Events from everywhere.
+    pub events: mpsc::Receiver<Event>,
+    /// What it is told.
+    pub commands: mpsc::Receiver<Command>,
+    /// What it counts.
+    pub figures: Arc<Mutex<Figures>>,
+    /// Events to fold in before anything else: dials that survived a restart.
+    pub first: Vec<Event>,
+}
+
+/// Runs the control thread until it is told to end.
+///
+/// # Errors
+/// When its runtime cannot be made.
+pub fn run(given: Given) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(serve(given));
+    Ok(())
+}
+
+struct Control {
+    shared: Arc<Shared>,
+    figures: Arc<Mutex<Figures>>,
+    assessor: Assessor,
+    sweep: Sweep,
+    interned: Interned,
+    plan: Arc<Plan>,
+    slots: Arc<Slots>,
+    generation: u64,
+    graveyard: VecDeque<Arc<View>>,
+    started: crate::decision::units::Timestamp,
+    adopted: bool,
+}
+
+async fn serve(mut given: Given) {
+    let view = given.shared.view.load_full();
+    let now = clock::now();
+    let mut control = Control {
+        figures: given.figures,
+        assessor: Assessor::new(view.plan.clone(), clock::entropy(), now),
+        sweep: Sweep::default(),
+        interned: Interned::new(given.shared.busy.len()),
+        plan: view.plan.clone(),
+        slots: view.slots.clone(),
+        generation: view.generation,
+        graveyard: VecDeque::new(),
+        shared: given.shared,
+        started: now,
+        adopted: false,
+    };
+    drop(view);
+    let (probed, mut probes) = mpsc::channel::<Probed>(4096);
+    let mut sweeps = tokio::time::interval(SWEEP);
+    sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            // Commands first: an operator does not wait behind samples.
+            biased;
+            command = given.commands.recv() => match command {
+                None | Some(Command::End) => return,
+                Some(Command::Adopt { plan, generation, done }) => {
+                    control.adopt(plan, generation, std::mem::take(&mut given.first));
+                    control.send_probes(&probed);
+                    tell(done, ());
+                }
+                Some(Command::Dial { event, done }) => {
+                    control.fold(event);
+                    control.publish();
+                    tell(done, control.assessor.dials());
+                }
+            },
+            Some(event) = given.events.recv() => {
+                control.fold(event);
+                while let Ok(event) = given.events.try_recv() {
+                    control.fold(event);
+                }
+                control.publish_news();
+            }
+            Some(probed) = probes.recv() => {
+                control.count(&probed);
+                control.fold(probed.event);
+                control.publish_news();
+            }
+            _ = sweeps.tick() => {
+                control.publish();
+                control.send_probes(&probed);
+            }
+        }
+    }
+}
+
+fn tell<T>(done: oneshot::Sender<T>, value: T) {
+    if done.send(value).is_err() {
+        tracing::debug!("nobody waited for the control thread's answer");
+    }
+}
+
+impl Control {
+    fn adopt(&mut self, plan: Arc<Plan>, generation: u64, first: Vec<Event>) {
+        let now = clock::now();
+        self.assessor.adopt(plan.clone());
+        for cluster in &plan.clusters {
+            // Addresses that are simply listed need nobody to look for them.
+            if let Some(found) = discover::listed(cluster) {
+                let cluster = cluster.name.clone();
+                self.assessor.fold(Event::Endpoints { cluster, found }, now);
+            }
+        }
+        first.into_iter().for_each(|event| self.assessor.fold(event, now));
+        self.slots = Arc::new(Slots::new(&plan, self.shared.busy.len()));
+        self.sweep.adopt(self.slots.clone());
+        self.plan = plan;
+        self.generation = generation;
+        self.adopted = true;
+        self.publish();
+    }
+
+    fn fold(&mut self, event: Event) {
+        self.assessor.fold(event, clock::now());
+    }
+
+    fn publish_news(&mut self) {
+        if self.assessor.has_news() {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let signals = self.assessor.sweep(&mut self.sweep, clock::now());
+        let (clusters, changed) = self.interned.live(&self.plan, &signals);
+        if changed {
+            self.sweep.watch(self.interned.endpoints());
+        }
+        let view = View {
+            plan: self.plan.clone(),
+            signals,
+            clusters,
+            slots: self.slots.clone(),
+            generation: self.generation,
+        };
+        let old = self.shared.view.swap(Arc::new(view));
+        // Workers still hold the old view; whoever lets go last would have to free it. That is us.
+        self.graveyard.push_back(old);
+        self.graveyard.retain(|view| Arc::strong_count(view) > 1);
+        let waited = clock::now().since(self.started) > FIRST_ROUND;
+        if self.adopted && (waited || self.assessor.first_round_is_over()) {
+            self.shared.ready.store(true, Ordering::Relaxed);
+        }
+        for news in self.assessor.take_news() {
+            self.report(&news);
+        }
+    }
+
+    fn send_probes(&mut self, probed: &mpsc::Sender<Probed>) {
+        for order in self.assessor.due_probes(clock::now()) {
+            let (plan, probed) = (self.plan.clone(), probed.clone());
+            tokio::task::spawn_local(async move {
+                if let Some(result) = probe(&plan, order).await
+                    && probed.send(result).await.is_err()
+                {
+                    tracing::debug!("the control thread is gone");
+                }
+            });
+        }
+    }
+
+    fn count(&self, probed: &Probed) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = figures.probes.entry(probed.cluster.clone()).or_default();
+        match probed.event {
+            Event::ProbeSucceeded { .. } => counts.0 += 1,
+            Event::ProbeFailed { .. } => counts.1 += 1,
+            _ => {}
+        }
+        let seconds = probed.took.as_secs_f64();
+        let spans = figures.spans.entry(probed.cluster.clone()).or_default();
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        spans.buckets[bucket] += 1;
+        spans.sum += seconds;
+    }
+
+    fn report(&self, news: &News) {
+        let told = match news {
+            News::Cluster { cluster, state, cause } => {
+                let state = state.label();
+                tracing::info!(cluster, state, cause, "cluster changed");
+                json!({"kind": "cluster", "cluster": cluster, "state": state, "cause": cause})
+            }
+            News::Ejected { cluster, endpoint, cause } => {
+                let cause = cause.label();
+                tracing::warn!(cluster, %endpoint, cause, "endpoint is out of use");
+                let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+                *figures.ejections.entry((cluster.clone(), cause)).or_default() += 1;
+                let endpoint = endpoint.to_string();
+                json!({"kind": "ejected", "cluster": cluster, "endpoint": endpoint, "cause": cause})
+            }
+            News::Returned { cluster, endpoint } => {
+                tracing::info!(cluster, %endpoint, "endpoint is back");
+                json!({"kind": "returned", "cluster": cluster, "endpoint": endpoint.to_string()})
+            }
+            News::Spilling { service, spilling } => {
+                tracing::info!(service, spilling, "spill changed");
+                json!({"kind": "spill", "service": service, "spilling": spilling})
+            }
+        };
+        broadcast(&self.shared, told);
+    }
+}
+
+/// Tells whoever listens to events.
+pub fn broadcast(shared: &Shared, mut event: Value) {
+    if shared.news.receiver_count() == 0 {
+        return;
+    }
+    if let Some(object) = event.as_object_mut() {
+        object.insert("time".to_owned(), json!(clock::rfc3339(clock::since_epoch())));
+    }
+    if shared.news.send(event.to_string()).is_err() {
+        tracing::trace!("the last listener has just left");
+    }
+}

@@ -1,0 +1,140 @@
+//! Files of the process: log writers, and what must survive a restart.
+
+use crate::decision::assess::Event;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tokio::sync::{mpsc, watch};
+
+/// Writes lines to `stdout`, `stderr` or a file until the senders are gone; opens the file anew when
+/// `reopen` changes.
+pub async fn write_lines(
+    path: String,
+    mut lines: mpsc::Receiver<String>,
+    mut reopen: watch::Receiver<u64>,
+) {
+    let mut batch = Vec::with_capacity(256);
+    let mut out = open(&path);
+    let mut failed = false;
+    loop {
+        tokio::select! {
+            biased;
+            changed = reopen.changed() => {
+                if changed.is_err() { return }
+                out = open(&path);
+            }
+            count = lines.recv_many(&mut batch, 256) => {
+                if count == 0 { return }
+                let mut text = batch.join("\n");
+                text.push('\n');
+                batch.clear();
+                let written = tokio::task::spawn_blocking(move || {
+                    let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                    (out, result)
+                });
+                match written.await {
+                    Ok((back, result)) => {
+                        out = back;
+                        if let Err(error) = &result && !failed {
+                            tracing::error!(%error, path, "the access log cannot be written");
+                        }
+                        failed = result.is_err();
+                    }
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+fn open(path: &str) -> Box<dyn Write + Send> {
+    match path {
+        "stdout" => Box::new(std::io::stdout()),
+        "stderr" => Box::new(std::io::stderr()),
+        path => match std::fs::OpenOptions::new().create(true).append(true).open(path) {
+            Ok(file) => Box::new(file),
+            Err(error) => {
+                tracing::error!(%error, path, "the log cannot be opened");
+                Box::new(std::io::sink())
+            }
+        },
+    }
+}
+
+/// Dials that operators set, as they are kept in `state_dir`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Dials {
+    /// Percent by cluster.
+    #[serde(default)]
+    pub clusters: BTreeMap<String, u8>,
+    /// Percent by site.
+    #[serde(default)]
+    pub sites: BTreeMap<String, u8>,
+}
+
+impl Dials {
+    /// Reads what was kept; nothing when there is nothing, or nothing readable.
+    #[must_use]
+    pub fn load(folder: &Path) -> Dials {
+        let path = file(folder);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Dials::default(),
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "kept dials cannot be read");
+                return Dials::default();
+            }
+        };
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            tracing::warn!(%error, path = %path.display(), "kept dials are not readable");
+            Dials::default()
+        })
+    }
+
+    /// Keeps them: written beside, then renamed over, so that a crash leaves the old or the new.
+    ///
+    /// # Errors
+    /// The file's error.
+    pub fn store(&self, folder: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let beside = folder.join("dials.json.new");
+        std::fs::write(&beside, serde_json::to_string_pretty(self).unwrap_or_default())?;
+        std::fs::rename(beside, file(folder))
+    }
+
+    /// The events that put them in force.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        let cluster = |(cluster, percent): (&String, &u8)| Event::DialCluster {
+            cluster: cluster.clone(),
+            percent: Some((*percent).min(100)),
+        };
+        let site = |(site, percent): (&String, &u8)| Event::DialSite {
+            site: site.clone(),
+            percent: Some((*percent).min(100)),
+        };
+        self.clusters.iter().map(cluster).chain(self.sites.iter().map(site)).collect()
+    }
+}
+
+fn file(folder: &Path) -> PathBuf {
+    folder.join("dials.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dials_survive_and_nonsense_is_no_dial() {
+        let folder = std::env::temp_dir().join(format!("tidegate-dials-{}", std::process::id()));
+        assert_eq!(Dials::load(&folder), Dials::default());
+        let dials = Dials { clusters: [("a".to_owned(), 50)].into(), sites: BTreeMap::new() };
+        dials.store(&folder).unwrap();
+        assert_eq!(Dials::load(&folder), dials);
+        std::fs::write(file(&folder), "{").unwrap();
+        assert_eq!(Dials::load(&folder), Dials::default());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,9 @@
+//! The only room that knows all others: threads, start, reload, drain, stop.
+
+pub mod control;
+pub mod files;
+pub mod reload;
+pub mod run;
+pub mod worker;
+
+pub use run::{Options, Running, StartError, run, start};

@@ -1,0 +1,346 @@
+//! Configuration becomes behaviour: parse, check, build, publish. The same four steps at start, at a
+//! change of the file, at SIGHUP and by the API.
+//!
+//! Until publish nothing has changed, so a failure has nothing to undo.
+
+use super::control;
+use super::worker;
+use crate::config::error::Position;
+use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
+use crate::decision::plan::{Address, Plan};
+use crate::discover::Discovery;
+use crate::os::{clock, listen};
+use crate::shared::Shared;
+use serde_json::json;
+use socket2::Socket;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How the last reloads went, for the API and metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// Generation in force.
+    pub generation: u64,
+    /// Hash of the text in force.
+    pub hash: String,
+    /// When it came in force, since 1970.
+    pub loaded_at: Duration,
+    /// Whether the last reload succeeded.
+    pub ok: bool,
+    /// When the last reload was, since 1970.
+    pub at: Duration,
+    /// What was wrong with it.
+    pub error: Option<String>,
+    /// Reloads that succeeded.
+    pub succeeded: u64,
+    /// Reloads that failed.
+    pub failed: u64,
+    /// The text in force.
+    pub text: String,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A file, which is watched.
+    File(PathBuf),
+    /// Text, read once.
+    Text(String),
+}
+
+/// Puts configurations in force.
+#[derive(Debug)]
+pub struct Reloader {
+    origin: Origin,
+    shared: Arc<Shared>,
+    control: mpsc::Sender<control::Command>,
+    workers: Vec<mpsc::Sender<worker::Command>>,
+    discovery: Discovery,
+    listening: BTreeMap<Address, Listening>,
+    settings: Settings,
+    status: Arc<Mutex<Status>>,
+    seen: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Listening {
+    name: String,
+    bound: Address,
+}
+
+impl Reloader {
+    /// A reloader with nothing in force yet.
+    #[must_use]
+    pub fn new(
+        origin: Origin,
+        shared: Arc<Shared>,
+        control: mpsc::Sender<control::Command>,
+        workers: Vec<mpsc::Sender<worker::Command>>,
+        discovery: Discovery,
+        settings: Settings,
+    ) -> Reloader {
+        let (listening, status) = (BTreeMap::new(), Arc::default());
+        Reloader {
+            origin,
+            shared,
+            control,
+            workers,
+            discovery,
+            listening,
+            settings,
+            status,
+            seen: None,
+        }
+    }
+
+    /// How the last reloads went.
+    #[must_use]
+    pub fn status(&self) -> Arc<Mutex<Status>> {
+        self.status.clone()
+    }
+
+    /// Where each listener is: with the port the kernel chose, where port 0 was asked.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeMap<String, Address> {
+        let entry = |l: &Listening| (l.name.clone(), l.bound.clone());
+        self.listening.values().map(entry).collect()
+    }
+
+    /// Reads the origin again and puts it in force, if it is new.
+    ///
+    /// # Errors
+    /// All problems; what was in force then still is.
+    pub async fn reload(&mut self, only_if_changed: bool) -> Result<u64, Vec<Problem>> {
+        let text = match self.read().await {
+            Ok(text) => text,
+            Err(message) => {
+                // A missing file is told once, not at every look.
+                let hash = fingerprint(&message);
+                if only_if_changed && self.seen.replace(hash) == Some(hash) {
+                    return Ok(self.generation());
+                }
+                return self.fail(vec![Problem::error(Position::START, "", message)]);
+            }
+        };
+        let hash = fingerprint(&text);
+        if only_if_changed && self.seen == Some(hash) {
+            return Ok(self.generation());
+        }
+        self.seen = Some(hash);
+        self.put_in_force(&text).await
+    }
+
+    async fn read(&self) -> Result<String, String> {
+        match &self.origin {
+            Origin::Text(text) => Ok(text.clone()),
+            Origin::File(path) => tokio::fs::read_to_string(path)
+                .await
+                .map_err(|error| format!("cannot read the file: {error}")),
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        match &self.origin {
+            Origin::File(path) => folder_of(path),
+            Origin::Text(_) => PathBuf::from("."),
+        }
+    }
+
+    async fn put_in_force(&mut self, text: &str) -> Result<u64, Vec<Problem>> {
+        let (folder, owned) = (self.folder(), text.to_owned());
+        // Parsing and checking a large file takes milliseconds that this thread's timers would feel.
+        let parse = move || load(&owned, &folder, &|name| std::env::var(name).ok());
+        let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
+            let problem = Problem::error(Position::START, "", "the check did not finish");
+            return self.fail(vec![problem]);
+        };
+        let Outcome { config: Some(Config { plan, settings }), problems } = outcome else {
+            return self.fail(outcome.problems);
+        };
+        let plan = Arc::new(plan);
+        let built = match self.build(&plan) {
+            Ok(built) => built,
+            Err(problem) => return self.fail(vec![problem]),
+        };
+        for problem in problems.iter().chain(&self.needs_restart(&settings)) {
+            tracing::warn!("{}", problem.render(&self.name()));
+        }
+        self.publish(plan, built, text).await
+    }
+
+    /// Binds what is new. Nothing listens yet.
+    fn build(&self, plan: &Plan) -> Result<Vec<(usize, Vec<Socket>)>, Problem> {
+        let mut built = Vec::new();
+        for (index, listener) in plan.listeners.iter().enumerate() {
+            if self.listening.contains_key(&listener.address) {
+                continue;
+            }
+            match listen::bind(&listener.address, self.workers.len()) {
+                Ok(sockets) => built.push((index, sockets)),
+                Err(error) => return Err(unbound(&listener.name, &listener.address, &error)),
+            }
+        }
+        Ok(built)
+    }
+
+    async fn publish(
+        &mut self,
+        plan: Arc<Plan>,
+        built: Vec<(usize, Vec<Socket>)>,
+        text: &str,
+    ) -> Result<u64, Vec<Problem>> {
+        for (index, sockets) in &built {
+            if let Err(error) = listen::listen(sockets) {
+                let listener = &plan.listeners[*index];
+                return self.fail(vec![unbound(&listener.name, &listener.address, &error)]);
+            }
+        }
+        let generation = self.generation() + 1;
+        let (done, adopted) = oneshot::channel();
+        let adopt = control::Command::Adopt { plan: plan.clone(), generation, done };
+        if self.control.send(adopt).await.is_err() || adopted.await.is_err() {
+            let message = "the control thread is gone";
+            return self.fail(vec![Problem::error(Position::START, "", message)]);
+        }
+        self.discovery.follow(&plan);
+        self.move_listeners(&plan, built).await;
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::since_epoch();
+        *status = Status {
+            generation,
+            hash: format!("{:016x}", fingerprint(text)),
+            loaded_at: now,
+            ok: true,
+            at: now,
+            error: None,
+            succeeded: status.succeeded + 1,
+            failed: status.failed,
+            text: text.to_owned(),
+        };
+        drop(status);
+        tracing::info!(generation, "configuration is in force");
+        control::broadcast(
+            &self.shared,
+            json!({"kind": "reload", "ok": true, "generation": generation}),
+        );
+        Ok(generation)
+    }
+
+    /// Hands new sockets out, renames, and stops what is no longer wanted.
+    async fn move_listeners(&mut self, plan: &Plan, built: Vec<(usize, Vec<Socket>)>) {
+        for (index, sockets) in built {
+            let listener = &plan.listeners[index];
+            let (address, name) = (listener.address.clone(), listener.name.clone());
+            let bound = sockets
+                .first()
+                .map_or(address.clone(), |socket| listen::local_address(socket, &address));
+            tracing::info!(listener = name, address = %bound, "listening");
+            for (worker, socket) in self.workers.iter().zip(sockets) {
+                let (address, name) = (address.clone(), name.clone());
+                told(worker.send(worker::Command::Listen { address, name, socket }).await);
+            }
+            self.listening.insert(address, Listening { name, bound });
+        }
+        let mut commands = Vec::new();
+        self.listening.retain(|address, listening| {
+            let wanted = plan.listeners.iter().find(|listener| listener.address == *address);
+            match wanted {
+                None => commands.push((address.clone(), None)),
+                Some(listener) if listener.name != listening.name => {
+                    listening.name.clone_from(&listener.name);
+                    commands.push((address.clone(), Some(listener.name.clone())));
+                }
+                Some(_) => {}
+            }
+            wanted.is_some()
+        });
+        for (address, name) in commands {
+            for worker in &self.workers {
+                let address = address.clone();
+                told(
+                    worker
+                        .send(match name.clone() {
+                            Some(name) => worker::Command::Rename { address, name },
+                            None => worker::Command::Stop { address },
+                        })
+                        .await,
+                );
+            }
+        }
+    }
+
+    /// Stops all listeners.
+    pub async fn stop_listening(&mut self) {
+        self.move_listeners(&Plan::default(), Vec::new()).await;
+    }
+
+    fn needs_restart(&self, settings: &Settings) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut changed = |path: &str, differs: bool| {
+            if differs {
+                let message = "changed; takes effect at the next start";
+                let problem = Problem::error(Position::START, path, message);
+                problems.push(Problem { severity: Severity::Warning, ..problem });
+            }
+        };
+        changed("runtime.workers", settings.workers != self.settings.workers);
+        changed("admin.address", settings.admin != self.settings.admin);
+        changed("state_dir", settings.state_dir != self.settings.state_dir);
+        problems
+    }
+
+    fn fail(&self, problems: Vec<Problem>) -> Result<u64, Vec<Problem>> {
+        let name = self.name();
+        let text: Vec<String> = problems.iter().map(|problem| problem.render(&name)).collect();
+        for line in &text {
+            tracing::error!("{line}");
+        }
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.ok = false;
+        status.at = clock::since_epoch();
+        status.failed += 1;
+        status.error = Some(text.join("\n"));
+        drop(status);
+        let told = json!({"kind": "reload", "ok": false, "error": text.join("\n")});
+        control::broadcast(&self.shared, told);
+        Err(problems)
+    }
+
+    fn name(&self) -> String {
+        match &self.origin {
+            Origin::File(path) => path.display().to_string(),
+            Origin::Text(_) => "-".to_owned(),
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).generation
+    }
+}
+
+/// The folder of a file, for its relative paths.
+#[must_use]
+pub fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+fn unbound(name: &str, address: &Address, error: &std::io::Error) -> Problem {
+    let message = format!("cannot listen on {address}: {error}");
+    Problem::error(Position::START, format!("listeners.{name}.address"), message)
+}
+
+fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
+    if result.is_err() {
+        tracing::error!("a worker is gone");
+    }
+}
+
+fn fingerprint(text: &str) -> u64 {
+    crate::decision::units::hash(text.as_bytes())
+}

@@ -1,0 +1,636 @@
+//! Start, run, drain, stop.
+
+use super::control::{self, Figures};
+use super::files::{self, Dials};
+use super::reload::{Origin, Reloader, Status, folder_of};
+use super::worker;
+use crate::admin;
+use crate::config::{
+    Config, Problem, Settings, check::endpoints_file, file::AccessLogFormat, load,
+};
+use crate::decision::assess::Event;
+use crate::decision::plan::{Address, Plan};
+use crate::discover::{Ages, Discovery, Resolver};
+use crate::os::{clock, cores, listen, process};
+use crate::proxy::refusal::Refusal;
+use crate::shared::{Decision, Shared, Slots, View};
+use crate::telemetry::access_log::{AccessLog, Format};
+use crate::telemetry::cells::Registry;
+use crate::telemetry::metrics::ServerFigures;
+use arc_swap::ArcSwap;
+use serde_json::json;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the configuration comes from.
+    pub origin: Origin,
+    /// Whether signals are this process's to handle; a demo or a test has several proxies.
+    pub signals: bool,
+    /// Whether workers stay on cores of their own.
+    pub pin: bool,
+}
+
+/// Why the proxy could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration has problems.
+    Config(Vec<Problem>),
+    /// The machine would not.
+    Io(String),
+}
+
+/// A started proxy.
+#[derive(Debug)]
+pub struct Running {
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Where each listener is.
+    pub addresses: BTreeMap<String, Address>,
+    /// Where the admin API is.
+    pub admin: Option<Address>,
+    stop: mpsc::Sender<Stop>,
+    main: tokio::task::JoinHandle<()>,
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// Let everything end that ends in time.
+    Drain,
+    /// At once.
+    Now,
+}
+
+impl Running {
+    /// Stops it, and waits until it has stopped.
+    pub async fn stop(self, how: Stop) {
+        if self.stop.send(how).await.is_err() {
+            tracing::debug!("the proxy has stopped already");
+        }
+        self.wait().await;
+    }
+
+    /// Waits until it has stopped.
+    pub async fn wait(self) {
+        if let Err(error) = self.main.await {
+            tracing::error!(%error, "the main task failed");
+        }
+    }
+}
+
+/// Lines of the access log that may wait.
+const LOG_WAITING: usize = 65_536;
+/// Decisions that are remembered, and how many may wait to be.
+const DECISIONS: usize = 1_000;
+const DECISIONS_WAITING: usize = 64;
+/// Events that may wait for the control thread.
+const EVENTS_WAITING: usize = 16_384;
+/// Between two looks at the configuration file, beside what the watch reports.
+const LOOK: Duration = Duration::from_millis(500);
+/// After the last report of a change, before the file is read: editors write in several steps.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// [`StartError`].
+pub fn run(options: Options) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("background")
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::Io(error.to_string()))?;
+    runtime.block_on(async {
+        let running = start(options).await?;
+        running.wait().await;
+        Ok(())
+    })
+}
+
+/// Starts the proxy on the calling runtime, which becomes its background.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(options: Options) -> Result<Running, StartError> {
+    let settings = first_settings(&options.origin)?;
+    let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
+    let (events, events_in) = mpsc::channel(EVENTS_WAITING);
+    let (decisions, decisions_in) = mpsc::channel(DECISIONS_WAITING);
+    let registry = Arc::new(Registry::default());
+    let shared = Arc::new(Shared {
+        view: Arc::new(ArcSwap::from_pointee(empty_view(workers))),
+        events: events.clone(),
+        decisions,
+        news: broadcast::channel(1_024).0,
+        draining: AtomicBool::new(false),
+        ready: AtomicBool::new(false),
+        busy: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+        connections: Arc::default(),
+        by_client: Default::default(),
+        connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),
+        registry: registry.clone(),
+    });
+    count_panics(registry.clone());
+    let (reopen, reopened) = watch::channel(0);
+    let log = access_log(&settings, registry, reopened);
+    let kept = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
+    let figures = Arc::new(Mutex::new(Figures::default()));
+    let (control, control_in) = mpsc::channel(64);
+    let control_thread = control::Given {
+        shared: shared.clone(),
+        events: events_in,
+        commands: control_in,
+        figures: figures.clone(),
+        first: kept.events(),
+    };
+    let mut threads = vec![thread("control", move || control::run(control_thread))?];
+    let worker_senders = start_workers(&shared, log.as_ref(), options.pin, &mut threads)?;
+    let parse = |text: &str| {
+        endpoints_file(text).map_err(|problems| {
+            problems.iter().map(|problem| problem.render("")).collect::<Vec<_>>().join("; ")
+        })
+    };
+    let discovery = Discovery::new(events, Resolver::new(name_server()), parse);
+    let ages = discovery.ages();
+    let mut reloader = Reloader::new(
+        options.origin.clone(),
+        shared.clone(),
+        control.clone(),
+        worker_senders.clone(),
+        discovery,
+        settings.clone(),
+    );
+    let status = reloader.status();
+    let admin_listener = bind_admin(&settings).map_err(StartError::Io)?;
+    reloader.reload(false).await.map_err(StartError::Config)?;
+    let addresses = reloader.addresses();
+    let (requests, requests_in) = mpsc::channel(64);
+    let memory = Arc::new(Mutex::new(VecDeque::new()));
+    tokio::spawn(remember(decisions_in, memory.clone()));
+    let admin = admin_listener.map(|(listener, address)| {
+        let sources = Sources { shared: shared.clone(), status, figures, ages };
+        let backend = backend(&settings, sources, requests, memory, address.clone());
+        tokio::spawn(admin::serve(listener, backend));
+        address
+    });
+    let (stop, stopping) = mpsc::channel(4);
+    let main = Main {
+        options,
+        settings,
+        shared: shared.clone(),
+        reloader,
+        control,
+        workers: worker_senders,
+        threads,
+        reopen,
+    };
+    let main = tokio::spawn(main.run(requests_in, stopping));
+    Ok(Running { shared, addresses, admin, stop, main })
+}
+
+/// The settings that the process starts with; all problems at once if there are some.
+fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
+    let (text, folder) = match origin {
+        Origin::Text(text) => (text.clone(), PathBuf::from(".")),
+        Origin::File(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                StartError::Io(format!("cannot read {}: {error}", path.display()))
+            })?;
+            (text, folder_of(path))
+        }
+    };
+    let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
+    match outcome.config {
+        Some(Config { settings, .. }) => Ok(settings),
+        None => Err(StartError::Config(outcome.problems)),
+    }
+}
+
+fn empty_view(workers: usize) -> View {
+    let plan = Plan::default();
+    View {
+        slots: Arc::new(Slots::new(&plan, workers)),
+        plan: Arc::new(plan),
+        signals: Default::default(),
+        clusters: Arc::default(),
+        generation: 0,
+    }
+}
+
+/// A panic is our bug: it ends one connection's task, and it shows.
+fn count_panics(registry: Arc<Registry>) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        registry.panics.fetch_add(1, Ordering::Relaxed);
+        before(info);
+    }));
+}
+
+/// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
+fn name_server() -> Option<std::net::SocketAddr> {
+    let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
+    value.parse().map_err(|error| tracing::error!(%error, value, "not an address")).ok()
+}
+
+fn access_log(
+    settings: &Settings,
+    registry: Arc<Registry>,
+    reopened: watch::Receiver<u64>,
+) -> Option<AccessLog> {
+    let format = match settings.access_log {
+        AccessLogFormat::Json => Format::Json,
+        AccessLogFormat::Common => Format::Common,
+        AccessLogFormat::Off => return None,
+    };
+    let (log, lines) = AccessLog::new(format, LOG_WAITING, registry);
+    tokio::spawn(files::write_lines(settings.access_log_path.clone(), lines, reopened));
+    Some(log)
+}
+
+type Thread = JoinHandle<io::Result<()>>;
+
+fn thread(
+    name: &str,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<Thread, StartError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| StartError::Io(format!("cannot start a thread: {error}")))
+}
+
+fn start_workers(
+    shared: &Arc<Shared>,
+    log: Option<&AccessLog>,
+    pin: bool,
+    threads: &mut Vec<Thread>,
+) -> Result<Vec<mpsc::Sender<worker::Command>>, StartError> {
+    let count = shared.busy.len();
+    let allowed = cores::allowed();
+    let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(64)).unzip();
+    let mut senders = Vec::with_capacity(count);
+    for (id, inbox) in inboxes.into_iter().enumerate() {
+        let (sender, commands) = mpsc::channel(256);
+        senders.push(sender);
+        let given = worker::Given {
+            id,
+            // Only one worker a core: more workers than cores are left to the scheduler.
+            core: (pin && count <= allowed.len()).then(|| allowed[id]),
+            shared: shared.clone(),
+            log: log.cloned(),
+            commands,
+            inbox,
+            outboxes: outboxes.clone(),
+        };
+        threads.push(thread(&format!("worker-{id}"), move || worker::run(given))?);
+    }
+    Ok(senders)
+}
+
+fn bind_admin(settings: &Settings) -> Result<Option<(admin::Listener, Address)>, String> {
+    let Some(address) = &settings.admin else { return Ok(None) };
+    let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
+    let mut sockets = listen::bind(address, 1).map_err(failed)?;
+    listen::listen(&sockets).map_err(failed)?;
+    let socket = sockets.pop().ok_or("admin.address: no socket")?;
+    let bound = listen::local_address(&socket, address);
+    let listener = match address {
+        Address::Ip(_) => {
+            tokio::net::TcpListener::from_std(socket.into()).map(admin::Listener::Tcp)
+        }
+        Address::Unix(_) => {
+            tokio::net::UnixListener::from_std(socket.into()).map(admin::Listener::Unix)
+        }
+    };
+    Ok(Some((listener.map_err(failed)?, bound)))
+}
+
+async fn remember(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<VecDeque<Decision>>>) {
+    while let Some(decision) = decisions.recv().await {
+        {
+            let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+            if memory.len() == DECISIONS {
+                memory.pop_front();
+            }
+            memory.push_back(decision);
+        }
+        // A sample is enough: at most a hundred a second.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Where the admin API's figures come from.
+struct Sources {
+    shared: Arc<Shared>,
+    status: Arc<Mutex<Status>>,
+    figures: Arc<Mutex<Figures>>,
+    ages: Ages,
+}
+
+fn backend(
+    settings: &Settings,
+    sources: Sources,
+    requests: mpsc::Sender<admin::Request>,
+    decisions: Arc<Mutex<VecDeque<Decision>>>,
+    address: Address,
+) -> admin::Backend {
+    let started = clock::now();
+    let started_at = clock::since_epoch();
+    let token = settings
+        .admin_token_file
+        .as_ref()
+        .and_then(|path| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()));
+    let status = sources.status.clone();
+    admin::Backend {
+        shared: sources.shared.clone(),
+        requests,
+        config: Box::new(move || config_status(&status)),
+        figures: Box::new(move || figures(&sources, started_at)),
+        decisions,
+        refusals: Refusal::ALL.iter().map(|refusal| refusal.label()).collect(),
+        uptime: Box::new(move || clock::now().since(started).as_secs()),
+        address,
+        token,
+        allowed_hosts: settings.admin_hosts.clone(),
+    }
+}
+
+fn config_status(status: &Mutex<Status>) -> admin::ConfigStatus {
+    let status = status.lock().unwrap_or_else(PoisonError::into_inner);
+    let json = json!({
+        "hash": status.hash,
+        "generation": status.generation,
+        "loaded_at": clock::rfc3339(status.loaded_at),
+        "last_reload": {
+            "ok": status.ok,
+            "at": clock::rfc3339(status.at),
+            "error": status.error,
+        },
+    });
+    admin::ConfigStatus { json, text: status.text.clone() }
+}
+
+fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
+    let status = sources.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let figures = sources.figures.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = clock::now();
+    let ages = sources.ages.lock().unwrap_or_else(PoisonError::into_inner);
+    let busy = sources.shared.busy.iter();
+    ServerFigures {
+        generation: status.generation,
+        reload_ok: status.ok,
+        reload_success_at: status.loaded_at.as_secs_f64(),
+        reloads_ok: status.succeeded,
+        reloads_failed: status.failed,
+        busy: busy.map(|busy| f64::from(busy.load(Ordering::Relaxed)) / 1e3).collect(),
+        dns_age: ages.iter().map(|(name, at)| (name.clone(), now.secs_since(*at))).collect(),
+        probes: figures.probes.clone(),
+        probe_spans: figures.spans.clone(),
+        ejections: figures.ejections.clone(),
+        view_age: now.secs_since(sources.shared.view.load().signals.at),
+        started_at: started_at.as_secs_f64(),
+    }
+}
+
+/// The main task: the file, signals, the API's requests, the end.
+struct Main {
+    options: Options,
+    settings: Settings,
+    shared: Arc<Shared>,
+    reloader: Reloader,
+    control: mpsc::Sender<control::Command>,
+    workers: Vec<mpsc::Sender<worker::Command>>,
+    threads: Vec<Thread>,
+    reopen: watch::Sender<u64>,
+}
+
+impl Main {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<admin::Request>,
+        mut stop: mpsc::Receiver<Stop>,
+    ) {
+        let (changed, mut changes) = mpsc::channel(1);
+        let _watch = self.watch(changed);
+        let mut looks = tokio::time::interval(LOOK);
+        let mut signals = Signals::new(self.options.signals);
+        let how = loop {
+            tokio::select! {
+                // Stopping first: nothing else matters then.
+                biased;
+                how = stop.recv() => break how.unwrap_or(Stop::Now),
+                told = signals.next() => match told {
+                    Told::Stop => break Stop::Drain,
+                    Told::Reload => self.reload(false).await,
+                    Told::Reopen => self.reopen.send_modify(|count| *count += 1),
+                },
+                Some(request) = requests.recv() => self.serve(request).await,
+                Some(()) = changes.recv() => {
+                    // Trailing: each further report within the pause begins it anew.
+                    while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok() {}
+                    self.reload(true).await;
+                }
+                _ = looks.tick(), if matches!(self.options.origin, Origin::File(_)) => {
+                    self.reload(true).await;
+                }
+            }
+        };
+        self.stop(how, &mut signals, &mut stop).await;
+    }
+
+    async fn reload(&mut self, only_if_changed: bool) {
+        if let Err(problems) = self.reloader.reload(only_if_changed).await {
+            tracing::error!(problems = problems.len(), "the old configuration stays in force");
+        }
+    }
+
+    /// Watches the folder, not the file: a rename over it, or a swapped link, leaves the file's own
+    /// watch on what is gone.
+    fn watch(&self, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+        use notify::Watcher;
+        let Origin::File(path) = &self.options.origin else { return None };
+        let report = move |event: notify::Result<notify::Event>| {
+            // A full queue has a report waiting already.
+            if event.is_ok_and(|event| !event.kind.is_access()) && changed.try_send(()).is_err() {
+                tracing::trace!("a change is waiting already");
+            }
+        };
+        let watcher = notify::recommended_watcher(report).and_then(|mut watcher| {
+            watcher.watch(&folder_of(path), notify::RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        watcher
+            .map_err(
+                |error| tracing::warn!(%error, "the folder is not watched; the file is polled"),
+            )
+            .ok()
+    }
+
+    async fn serve(&mut self, request: admin::Request) {
+        match request {
+            admin::Request::Reload(done) => {
+                let result = self.reloader.reload(false).await;
+                let name = match &self.options.origin {
+                    Origin::File(path) => path.display().to_string(),
+                    Origin::Text(_) => "-".to_owned(),
+                };
+                let told = result
+                    .map_err(|all| all.iter().map(|problem| problem.to_json(&name)).collect());
+                if done.send(told).is_err() {
+                    tracing::debug!("nobody waited for a reload");
+                }
+            }
+            admin::Request::Dial(event, done) => {
+                let result = self.dial(event).await;
+                if done.send(result).is_err() {
+                    tracing::debug!("nobody waited for a dial");
+                }
+            }
+        }
+    }
+
+    async fn dial(&self, event: Event) -> Result<(), String> {
+        tracing::info!(?event, "an operator dials");
+        let (done, dials) = oneshot::channel();
+        let gone = || "the control thread is gone".to_owned();
+        let command = control::Command::Dial { event, done };
+        self.control.send(command).await.map_err(|_| gone())?;
+        let (clusters, sites) = dials.await.map_err(|_| gone())?;
+        match &self.settings.state_dir {
+            Some(folder) => Dials { clusters, sites }
+                .store(folder)
+                .map_err(|error| format!("in force, but not kept over a restart: {error}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Readiness fails at once; listeners go after `drain.delay`; what is open then has until
+    /// `drain.deadline`. A second signal ends it at once.
+    async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        if how == Stop::Drain {
+            tracing::info!("draining");
+            let shared = self.shared.clone();
+            let (delay, deadline) = (self.settings.drain_delay, self.settings.drain_deadline);
+            let (reloader, workers) = (&mut self.reloader, &self.workers);
+            let drain = async {
+                tokio::time::sleep(delay).await;
+                reloader.stop_listening().await;
+                let empty = async {
+                    while shared.connections.get() > 0 {
+                        for worker in workers {
+                            told(worker.send(worker::Command::Drain).await);
+                        }
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                };
+                if tokio::time::timeout(deadline, empty).await.is_err() {
+                    let left = shared.connections.get();
+                    tracing::warn!(left, "connections are cut at the deadline");
+                }
+            };
+            tokio::select! {
+                // An impatient operator first.
+                biased;
+                _ = second_stop(signals) => tracing::warn!("stopping at once"),
+                _ = stop.recv() => tracing::warn!("stopping at once"),
+                () = drain => {}
+            }
+        }
+        for worker in &self.workers {
+            let (done, ended) = oneshot::channel();
+            if worker.send(worker::Command::End(done)).await.is_ok() && ended.await.is_err() {
+                tracing::debug!("a worker ended before it said so");
+            }
+        }
+        if self.control.send(control::Command::End).await.is_err() {
+            tracing::debug!("the control thread has ended already");
+        }
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                match thread.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "a thread failed"),
+                    Err(_) => tracing::error!("a thread panicked"),
+                }
+            }
+        });
+        if joined.await.is_err() {
+            tracing::error!("threads could not be joined");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
+    if result.is_err() {
+        tracing::debug!("a worker is gone");
+    }
+}
+
+async fn second_stop(signals: &mut Signals) {
+    loop {
+        if signals.next().await == Told::Stop {
+            return;
+        }
+    }
+}
+
+/// What a signal says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Told {
+    Stop,
+    Reload,
+    Reopen,
+}
+
+/// The process's signals; none of them, where they are somebody else's.
+struct Signals(Option<[tokio::signal::unix::Signal; 4]>);
+
+impl Signals {
+    fn new(ours: bool) -> Signals {
+        if !ours {
+            return Signals(None);
+        }
+        let all = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+            SignalKind::user_defined1(),
+        ]
+        .map(signal);
+        match all {
+            [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1)] => {
+                Signals(Some([terminate, interrupt, hangup, user1]))
+            }
+            _ => {
+                tracing::error!("signals cannot be handled");
+                Signals(None)
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Told {
+        let Some([terminate, interrupt, hangup, user1]) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            // Stopping first.
+            biased;
+            _ = terminate.recv() => Told::Stop,
+            _ = interrupt.recv() => Told::Stop,
+            _ = hangup.recv() => Told::Reload,
+            _ = user1.recv() => Told::Reopen,
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! A worker's thread: its runtime, its listening sockets, its chores.
+
+use crate::decision::plan::{Address, Protocol};
+use crate::os::stream::Stream;
+use crate::os::{clock, cores};
+use crate::proxy::deadline::TICK;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::Worker;
+use crate::proxy::{l4, l7};
+use crate::shared::{Held, Shared};
+use crate::telemetry::access_log::AccessLog;
+use rustix::net::{SocketFlags, accept_with};
+use socket2::Socket;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept on this listening socket.
+    Listen {
+        /// Where it was configured to be.
+        address: Address,
+        /// The listener's name.
+        name: String,
+        /// The socket.
+        socket: Socket,
+    },
+    /// The listener at this address has another name now.
+    Rename {
+        /// Where it is.
+        address: Address,
+        /// The new name.
+        name: String,
+    },
+    /// Accept what is queued, then stop.
+    Stop {
+        /// Where it is.
+        address: Address,
+    },
+    /// Close idle connections, and let others end.
+    Drain,
+    /// End, and say so.
+    End(oneshot::Sender<()>),
+}
+
+/// A connection accepted by another worker.
+#[derive(Debug)]
+pub struct HandedOver {
+    socket: Socket,
+    name: String,
+}
+
+/// What a worker's thread is given.
+#[derive(Debug)]
+pub struct Given {
+    /// Its number.
+    pub id: usize,
+    /// The core it stays on.
+    pub core: Option<usize>,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Where it hands access log lines in.
+    pub log: Option<AccessLog>,
+    /// What it is told.
+    pub commands: mpsc::Receiver<Command>,
+    /// Connections it is handed.
+    pub inbox: mpsc::Receiver<HandedOver>,
+    /// Where it hands connections to: one queue a worker.
+    pub outboxes: Vec<mpsc::Sender<HandedOver>>,
+}
+
+/// Connections accepted in one turn, at most, before others get theirs.
+const ACCEPTS_A_TURN: usize = 16;
+/// How much busier than another a worker must be to hand a connection over, in per mille.
+const HANDOVER_MARGIN: u32 = 200;
+/// Between two measurements of how busy a worker is.
+const BUSY_WINDOW: Duration = Duration::from_millis(250);
+
+/// Runs a worker until it is told to end.
+///
+/// # Errors
+/// When its runtime cannot be made.
+pub fn run(given: Given) -> io::Result<()> {
+    if let Some(core) = given.core {
+        cores::stay_on(core);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(31)
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(serve(given));
+    Ok(())
+}
+
+struct Acceptor {
+    name: Rc<RefCell<String>>,
+    task: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+async fn serve(mut given: Given) {
+    let worker = Rc::new(Worker::new(given.id, given.shared.clone(), given.log.clone()));
+    let outboxes = Rc::new(std::mem::take(&mut given.outboxes));
+    let mut acceptors: HashMap<Address, Acceptor> = HashMap::new();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut busy = Busy::new();
+    loop {
+        tokio::select! {
+            // Commands first: ending must not wait behind connections.
+            biased;
+            command = given.commands.recv() => match command {
+                None => return,
+                Some(Command::End(done)) => {
+                    if done.send(()).is_err() {
+                        tracing::debug!("nobody waited for a worker's end");
+                    }
+                    return;
+                }
+                Some(command) => obey(&worker, &outboxes, &mut acceptors, command),
+            },
+            Some(handed) = given.inbox.recv() => begin(&worker, handed.socket, &handed.name),
+            _ = ticks.tick() => {
+                worker.tick();
+                busy.measure(&worker);
+            }
+        }
+    }
+}
+
+fn obey(
+    worker: &Rc<Worker>,
+    outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
+    acceptors: &mut HashMap<Address, Acceptor>,
+    command: Command,
+) {
+    match command {
+        Command::Listen { address, name, socket } => {
+            let name = Rc::new(RefCell::new(name));
+            let (stop, stopped) = oneshot::channel();
+            let accept = accept(worker.clone(), outboxes.clone(), socket, name.clone(), stopped);
+            let task = tokio::task::spawn_local(accept);
+            acceptors.insert(address, Acceptor { name, task, stop: Some(stop) });
+        }
+        Command::Rename { address, name } => {
+            if let Some(acceptor) = acceptors.get(&address) {
+                *acceptor.name.borrow_mut() = name;
+            }
+        }
+        Command::Stop { address } => {
+            if let Some(mut acceptor) = acceptors.remove(&address)
+                && acceptor.stop.take().is_none_or(|stop| stop.send(()).is_err())
+            {
+                acceptor.task.abort();
+            }
+        }
+        Command::Drain => worker.deadlines.end_idle(),
+        Command::End(_) => {}
+    }
+}
+
+async fn accept(
+    worker: Rc<Worker>,
+    outboxes: Rc<Vec<mpsc::Sender<HandedOver>>>,
+    socket: Socket,
+    name: Rc<RefCell<String>>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    #[expect(deprecated, reason = "the other constructor is unsafe; a Socket owns its descriptor")]
+    let registered = AsyncFd::with_interest(socket, Interest::READABLE);
+    let socket = match registered {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "a listening socket could not be registered");
+            return;
+        }
+    };
+    let mut backoff = Duration::from_millis(10);
+    loop {
+        tokio::select! {
+            // Stopping first, but only after the queue is empty: see below.
+            biased;
+            _ = &mut stopped => {
+                // What the kernel has queued was promised service.
+                while let Ok(accepted) = accept_one(socket.get_ref()) {
+                    take(&worker, &outboxes, accepted, &name.borrow());
+                }
+                return;
+            }
+            ready = socket.readable() => {
+                let Ok(mut ready) = ready else { return };
+                for _ in 0..ACCEPTS_A_TURN {
+                    match ready.try_io(|socket| accept_one(socket.get_ref())) {
+                        Ok(Ok(accepted)) => {
+                            backoff = Duration::from_millis(10);
+                            take(&worker, &outboxes, accepted, &name.borrow());
+                        }
+                        Ok(Err(error)) => {
+                            if is_exhaustion(&error) {
+                                tracing::warn!(%error, "connections wait: no descriptors");
+                                tokio::time::sleep(backoff).await;
+                                backoff = (backoff * 2).min(Duration::from_millis(50));
+                            }
+                            break;
+                        }
+                        Err(_would_block) => break,
+                    }
+                }
+            }
+        }
+        // Let the connections of this turn begin before the next ones are taken.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn accept_one(socket: &Socket) -> io::Result<Socket> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(Socket::from(accept_with(socket, flags)?))
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Begins a connection here, or hands it to a worker that is much less busy, before a byte is read.
+fn take(
+    worker: &Rc<Worker>,
+    outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
+    socket: Socket,
+    name: &str,
+) {
+    let busy = |id: usize| worker.shared.busy.get(id).map_or(0, |b| b.load(Ordering::Relaxed));
+    let least = (0..outboxes.len()).min_by_key(|id| busy(*id)).unwrap_or(worker.id);
+    if busy(worker.id) <= busy(least) + HANDOVER_MARGIN {
+        return begin(worker, socket, name);
+    }
+    let handed = HandedOver { socket, name: name.to_owned() };
+    // A full queue means that the other one is not so idle after all.
+    if let Err(mpsc::error::TrySendError::Full(kept) | mpsc::error::TrySendError::Closed(kept)) =
+        outboxes[least].try_send(handed)
+    {
+        begin(worker, kept.socket, &kept.name);
+    }
+}
+
+/// Begins to serve a connection, if there is room for it.
+fn begin(worker: &Rc<Worker>, socket: Socket, name: &str) {
+    let view = worker.view();
+    let Some(listener) = view.plan.listeners.iter().find(|known| known.name == name) else {
+        return;
+    };
+    let cells = worker.listener_cells(name);
+    let most = worker.shared.connections_max.load(Ordering::Relaxed);
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let open = cells.connections.get().saturating_sub(cells.closed.get());
+    let workers = worker.shared.busy.len().max(1);
+    let share = listener.limits.connections.div_ceil(workers) as u64;
+    let held = Held::enter_below(&worker.shared.connections, most).filter(|_| open < share);
+    let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+    let of_client = match (listener.limits.connections_per_client, peer) {
+        (Some(most), Some(peer)) => {
+            Some(worker.shared.by_client.enter(peer.ip().to_canonical(), most))
+        }
+        _ => None,
+    };
+    let (Some(held), false) = (held, matches!(of_client, Some(None))) else {
+        cells.refusals[Refusal::Overloaded.index()].add(1);
+        return;
+    };
+    let protocol = listener.protocol.clone();
+    drop(view);
+    let stream = match Stream::adopt(socket) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a connection could not be taken");
+            return;
+        }
+    };
+    cells.connections.add(1);
+    let (worker, name) = (worker.clone(), name.to_owned());
+    tokio::task::spawn_local(async move {
+        // Counted out when the connection ends, and also when its task panics.
+        let _closed = Closed { cells, _held: (held, of_client) };
+        match protocol {
+            Protocol::Http => l7::connection::serve(worker, stream, name).await,
+            Protocol::Tcp { .. } => l4::serve(worker, stream, name).await,
+        }
+    });
+}
+
+struct Closed {
+    cells: Rc<Arc<crate::telemetry::cells::ListenerCells>>,
+    _held: (Held, Option<Option<crate::shared::OfClient>>),
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.cells.closed.add(1);
+    }
+}
+
+/// How busy a worker is, from the runtime's own account.
+struct Busy {
+    since: crate::decision::units::Timestamp,
+    before: Duration,
+}
+
+impl Busy {
+    fn new() -> Busy {
+        Busy { since: clock::now(), before: Duration::ZERO }
+    }
+
+    fn measure(&mut self, worker: &Worker) {
+        let now = clock::now();
+        let elapsed = now.since(self.since);
+        if elapsed < BUSY_WINDOW {
+            return;
+        }
+        let total = tokio::runtime::Handle::current().metrics().worker_total_busy_duration(0);
+        let busy = total.saturating_sub(self.before).as_secs_f64() / elapsed.as_secs_f64();
+        if let Some(cell) = worker.shared.busy.get(worker.id) {
+            cell.store((busy * 1e3).clamp(0.0, 1e3) as u32, Ordering::Relaxed);
+        }
+        (self.since, self.before) = (now, total);
+    }
+}
