@@ -116,7 +116,7 @@ impl ClusterState {
                 let faded = endpoint.latency * (-elapsed / 10.0).exp();
                 endpoint.latency = mean.max(faded + (mean - faded) * (1.0 - (-elapsed).exp()));
             }
-            if endpoint.health.ejection_ended(now) {
+            if endpoint.health.ejection_ended(now) && endpoint.health.is_usable(now) {
                 let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
                 news.push(News::Returned { cluster, endpoint });
             }

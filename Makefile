@@ -1,0 +1,68 @@
+# Tidegate. `make demo` shows it, `make test` proves it.
+
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: demo test check bench build fuzz clean
+
+demo:
+	$(CARGO) build --release --locked
+	./target/release/tidegate demo
+
+build:
+	$(CARGO) build --release --locked
+
+# Unit tests, properties, the house rules, and end to end against curl and nginx.
+test: target/.tools-test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked --no-fail-fast
+
+# Formatting, lints, licences and advisories.
+check: target/.tools-check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) deny --config .cargo/deny.toml check bans licenses sources
+
+# Side by side with nginx and HAProxy on this machine; see docs/performance.md.
+bench: target/.tools-bench
+	$(CARGO) build --release --locked
+	$(CARGO) bench --locked --bench wire -- $(ARGS)
+
+# Fuzz targets with seeds; needs cargo-fuzz and its nightly features.
+fuzz: target/.tools-fuzz
+	cd fuzz && for target in $$(cargo fuzz list); do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
+
+clean:
+	$(CARGO) clean
+
+# Tools, installed once a checkout: Debian's packages by apt, cargo's by cargo.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+define debian
+	@missing=""; for tool in $(1); do \
+		command -v $${tool%%:*} >/dev/null 2>&1 || [ -x /usr/sbin/$${tool%%:*} ] || missing="$$missing $${tool##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+endef
+
+target/.tools-test:
+	@mkdir -p target
+	$(call debian,curl:curl nginx:nginx-light cc:gcc cmake:cmake)
+	@touch $@
+
+target/.tools-bench: target/.tools-test
+	$(call debian,haproxy:haproxy wrk:wrk taskset:util-linux)
+	@touch $@
+
+target/.tools-check:
+	@mkdir -p target
+	@cargo deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	@touch $@
+
+target/.tools-fuzz:
+	@mkdir -p target
+	@cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@touch $@

@@ -1,6 +1,0 @@
-//! `tidegate demo`
-#[derive(Debug, clap::Args)]
-pub(super) struct Options {}
-pub(super) fn demo(_: &Options) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
-}

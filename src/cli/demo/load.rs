@@ -1,0 +1,185 @@
+//! Clients: so many requests a second, whatever the answers do, and what came back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// What came back in a while.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// Answers by cluster.
+    pub(super) by_cluster: BTreeMap<String, usize>,
+    /// Answers that were not 200, and connections that failed.
+    pub(super) errors: usize,
+    latencies: Vec<f64>,
+}
+
+impl Window {
+    /// Answers.
+    pub(super) fn count(&self) -> usize {
+        self.latencies.len()
+    }
+
+    /// The part of good answers that came from a cluster.
+    pub(super) fn share(&self, cluster: &str) -> f64 {
+        let all: usize = self.by_cluster.values().sum();
+        self.by_cluster.get(cluster).map_or(0.0, |count| *count as f64 / all.max(1) as f64)
+    }
+
+    /// A quantile of response times, in seconds.
+    pub(super) fn quantile(&self, part: f64) -> f64 {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let at = (sorted.len() as f64 * part) as usize;
+        sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    }
+
+    /// Takes another window in.
+    pub(super) fn merge(&mut self, other: Window) {
+        for (cluster, count) in other.by_cluster {
+            *self.by_cluster.entry(cluster).or_default() += count;
+        }
+        self.errors += other.errors;
+        self.latencies.extend(other.latencies);
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    proxy: SocketAddr,
+    idle: Mutex<Vec<TcpStream>>,
+    window: Mutex<Window>,
+    rate_milli: AtomicU64,
+}
+
+/// Clients that go on until they are stopped.
+#[derive(Debug)]
+pub(super) struct Load {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+/// The longest a client waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Load {
+    /// Starts clients of the proxy at this address.
+    pub(super) fn start(proxy: SocketAddr) -> Load {
+        let shared = Arc::new(Shared {
+            proxy,
+            idle: Mutex::default(),
+            window: Mutex::default(),
+            rate_milli: AtomicU64::new(0),
+        });
+        let task = tokio::spawn(arrive(shared.clone()));
+        Load { shared, task }
+    }
+
+    /// From now on so many requests a second.
+    pub(super) fn set_rate(&self, per_second: f64) {
+        self.shared.rate_milli.store((per_second * 1e3) as u64, Ordering::Relaxed);
+    }
+
+    /// What came back since the last call.
+    pub(super) fn take(&self) -> Window {
+        std::mem::take(&mut *self.shared.window.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One more request: its status and refusal.
+    pub(super) async fn ask(&self, path: &str) -> String {
+        match exchange(&self.shared, path).await {
+            Ok(answer) => format!("{} {}", answer.status, answer.refusal).trim_end().to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Ends the clients.
+    pub(super) fn stop(self) {
+        self.task.abort();
+    }
+}
+
+/// Requests arrive at their times, in small batches, however long the answers take.
+async fn arrive(shared: Arc<Shared>) {
+    let mut owed = 0.0;
+    let mut before = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let rate = shared.rate_milli.load(Ordering::Relaxed) as f64 / 1e3;
+        owed += rate * before.elapsed().as_secs_f64();
+        before = Instant::now();
+        while owed >= 1.0 {
+            owed -= 1.0;
+            tokio::spawn(one(shared.clone()));
+        }
+    }
+}
+
+async fn one(shared: Arc<Shared>) {
+    let started = Instant::now();
+    let answer = tokio::time::timeout(PATIENCE, exchange(&shared, "/")).await;
+    let took = started.elapsed().as_secs_f64();
+    let mut window = shared.window.lock().unwrap_or_else(PoisonError::into_inner);
+    window.latencies.push(took);
+    match answer {
+        Ok(Ok(answer)) if answer.status == 200 => {
+            *window.by_cluster.entry(answer.cluster).or_default() += 1;
+        }
+        Ok(Ok(_) | Err(_)) | Err(_) => window.errors += 1,
+    }
+}
+
+struct Answer {
+    status: u16,
+    cluster: String,
+    refusal: String,
+}
+
+async fn exchange(shared: &Shared, path: &str) -> std::io::Result<Answer> {
+    let idle = shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut stream = match idle {
+        Some(stream) => stream,
+        None => {
+            let stream = TcpStream::connect(shared.proxy).await?;
+            stream.set_nodelay(true)?;
+            stream
+        }
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut bytes = Vec::with_capacity(512);
+    let broken = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    loop {
+        let mut space = [0; 1024];
+        match stream.read(&mut space).await? {
+            0 => return Err(broken()),
+            count => bytes.extend_from_slice(&space[..count]),
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let field = |name: &str| {
+            let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
+            line.and_then(|line| line.split_once(": ")).map_or("", |(_, value)| value).to_owned()
+        };
+        let length: usize = field("content-length").parse().map_err(|_| broken())?;
+        if body.len() < length {
+            continue;
+        }
+        if !field("connection").eq_ignore_ascii_case("close") {
+            shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        }
+        let status =
+            head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
+        return Ok(Answer {
+            status,
+            cluster: field("x-cluster"),
+            refusal: field("tidegate-refusal"),
+        });
+    }
+}
