@@ -25,8 +25,9 @@ pub static VALUE: [bool; 256] = table(b" \t", true, true);
 pub static PATH: [bool; 256] = table(b"-._~!$&'()*+,;=:@/", false, false);
 /// What a query may hold as it is: a path's bytes and `?`.
 pub static QUERY: [bool; 256] = table(b"-._~!$&'()*+,;=:@/?", false, false);
-/// A registered name or an address outside brackets.
-pub static HOST: [bool; 256] = table(b"-._~!$&'()*+,;=", false, false);
+/// A registered name or an address outside brackets. RFC 3986 allows more; a comma would be two hosts
+/// to whoever joins duplicate fields, and names in use have none of the rest.
+pub static HOST: [bool; 256] = table(b"-._~", false, false);
 
 /// Whether every byte of `text` is in `set`.
 #[must_use]

@@ -223,6 +223,8 @@ pub struct Sink<'a> {
 
 /// Pieces up to this size are copied behind the head: one plain write beats a vectored one.
 const COPIED: usize = 8 * 1024;
+/// Small pieces are gathered up to this size.
+const PENDING_MAX: usize = 16 * 1024;
 
 impl Sink<'_> {
     /// Writes all that is pending.
@@ -230,18 +232,6 @@ impl Sink<'_> {
     /// # Errors
     /// The socket's error, or `TimedOut`.
     pub async fn flush(&mut self) -> io::Result<()> {
-        self.write_with(&[]).await
-    }
-
-    /// Writes what is pending, then `data`.
-    ///
-    /// # Errors
-    /// The socket's error, or `TimedOut`.
-    pub async fn write_with(&mut self, data: &[u8]) -> io::Result<()> {
-        if self.pending.is_empty() || data.len() > COPIED {
-            return self.write_both(data).await;
-        }
-        self.pending.extend_from_slice(data);
         self.write_both(&[]).await
     }
 
@@ -271,7 +261,8 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Writes a piece of a body, framed.
+    /// Writes a piece of a body, framed. A small piece waits behind what is pending: whoever then has
+    /// to wait for more says [`flush`](Sink::flush) first.
     ///
     /// # Errors
     /// The socket's error, or `TimedOut`.
@@ -279,18 +270,19 @@ impl Sink<'_> {
         if data.is_empty() {
             return Ok(());
         }
-        if framing != Framing::Chunked {
-            return self.write_with(data).await;
+        let chunked = framing == Framing::Chunked;
+        if chunked {
+            chunked::write_size(self.pending, data.len());
         }
-        chunked::write_size(self.pending, data.len());
         if data.len() <= COPIED {
             self.pending.extend_from_slice(data);
-            self.pending.extend_from_slice(b"\r\n");
-            return self.flush().await;
+        } else {
+            self.write_both(data).await?;
         }
-        self.write_both(data).await?;
-        self.pending.extend_from_slice(b"\r\n");
-        self.flush().await
+        if chunked {
+            self.pending.extend_from_slice(b"\r\n");
+        }
+        if self.pending.len() > PENDING_MAX { self.flush().await } else { Ok(()) }
     }
 
     /// Ends a body; `trailers` are complete lines.

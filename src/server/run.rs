@@ -179,6 +179,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let memory = Arc::new(Mutex::new(VecDeque::new()));
     tokio::spawn(remember(decisions_in, memory.clone()));
     let admin = admin_listener.map(|(listener, address)| {
+        tracing::info!(%address, "admin API");
         let sources = Sources { shared: shared.clone(), status, figures, ages };
         let backend = backend(&settings, sources, requests, memory, address.clone());
         tokio::spawn(admin::serve(listener, backend));

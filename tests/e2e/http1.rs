@@ -1,0 +1,405 @@
+//! What HTTP/1 clients and clusters may expect of a proxy between them.
+
+use super::support::*;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+#[test]
+fn requests_are_written_anew_and_hop_by_hop_fields_stay_behind() {
+    let cluster = Cluster::named("a");
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    client.send(
+        b"GET /x/../y?q=1 HTTP/1.1\r\nHost: shop.example\r\nConnection: x-gone\r\nX-Gone: 1\r\n\
+          X-Forwarded-For: 9.9.9.9\r\nTidegate-Via: z\r\nX-Kept: 1\r\n\r\n",
+    );
+    assert_eq!(client.answer().body, "a");
+    let seen = cluster.seen().to_ascii_lowercase();
+    assert!(seen.starts_with("get /y?q=1 http/1.1\r\nhost: shop.example\r\n"), "{seen}");
+    assert!(
+        seen.contains("x-kept: 1") && seen.contains("x-forwarded-for: 127.0.0.1\r\n"),
+        "{seen}"
+    );
+    for gone in ["x-gone", "tidegate-via", "9.9.9.9"] {
+        assert!(!seen.contains(gone), "{gone} in {seen}");
+    }
+    assert!(seen.contains("x-request-id: ") && seen.contains("traceparent: 00-"), "{seen}");
+}
+
+#[test]
+fn a_connection_serves_many_requests_over_one_upstream_connection() {
+    let cluster = Cluster::named("a");
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    for number in 0..200 {
+        assert_eq!(client.get(&format!("/{number}")).status, 200);
+    }
+    assert_eq!(cluster.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            let path = head.split(' ').nth(1).unwrap().to_owned();
+            connection.reply(&path);
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    let all: String = (0..50).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    client.send(all.as_bytes());
+    for number in 0..50 {
+        assert_eq!(client.answer().body, format!("/{number}"));
+    }
+}
+
+#[test]
+fn bodies_pass_both_ways_whatever_their_framing() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some((head, body)) = connection.request() {
+            let chunked = head.contains("/chunked");
+            if chunked {
+                connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                for piece in body.chunks(7_000) {
+                    connection.send(format!("{:x}\r\n", piece.len()).as_bytes());
+                    connection.send(piece);
+                    connection.send(b"\r\n");
+                }
+                connection.send(b"0\r\nX-Sum: 7\r\n\r\n");
+            } else {
+                connection.reply(&String::from_utf8(body).unwrap());
+            }
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    for size in [0, 1, 5, 8_191, 8_193, 32_768, 100_000, 1_000_000] {
+        let body = "0123456789abcdef".repeat(size / 16 + 1)[..size].to_owned();
+        for path in ["/plain", "/chunked"] {
+            let counted = format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n{body}"
+            );
+            let answer = ask_raw(proxy.at("web"), counted.as_bytes());
+            assert_eq!((answer.status, answer.body == body), (200, true), "{path} {size}");
+            let mut chunks = format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+            );
+            for (number, piece) in body.as_bytes().chunks(999).enumerate() {
+                let extension = if number < 50 { ";ext=1" } else { "" };
+                chunks.push_str(&format!("{:X}{extension}\r\n", piece.len()));
+                chunks.push_str(std::str::from_utf8(piece).unwrap());
+                chunks.push_str("\r\n");
+            }
+            chunks.push_str("0\r\n\r\n");
+            let answer = ask_raw(proxy.at("web"), chunks.as_bytes());
+            assert_eq!((answer.status, answer.body == body), (200, true), "chunked {path} {size}");
+        }
+    }
+    assert!(!cluster.seen().contains("ext=1"), "extensions are never forwarded");
+}
+
+#[test]
+fn trailers_reach_the_client_and_forbidden_ones_do_not() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while connection.request().is_some() {
+            connection.send(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n2\r\nok\r\n\
+                  0\r\nX-Sum: 7\r\nContent-Length: 9\r\nHost: evil\r\n\r\n",
+            );
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut stream = connect(proxy.at("web"));
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let text = String::from_utf8(read_all(&mut stream)).unwrap();
+    assert!(text.ends_with("2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n"), "{text}");
+}
+
+#[test]
+fn responses_without_bodies_keep_the_connection_in_step() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            match head.split(' ').nth(1).unwrap() {
+                "/head" => connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+                "/204" => connection.send(b"HTTP/1.1 204 No Content\r\n\r\n"),
+                "/304" => {
+                    connection.send(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n")
+                }
+                _ => connection.reply("body"),
+            }
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    let mut read_head = |client: &mut Keeping, request: &str| {
+        client.send(request.as_bytes());
+        let mut text = Vec::new();
+        while !text.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.stream.read_exact(&mut byte).unwrap();
+            text.push(byte[0]);
+        }
+        parse(&text)
+    };
+    let head = read_head(&mut client, "HEAD /head HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((head.status, head.header("content-length").as_deref()), (200, Some("5")));
+    assert_eq!(read_head(&mut client, "GET /204 HTTP/1.1\r\nHost: a\r\n\r\n").status, 204);
+    let head = read_head(&mut client, "GET /304 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((head.status, head.header("content-length").as_deref()), (304, Some("5")));
+    assert_eq!(client.get("/").body, "body");
+    assert_eq!(cluster.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[test]
+fn an_http10_client_gets_no_chunks_and_keeps_its_connection_only_by_asking() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("/chunked") {
+                connection.send(
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                );
+            } else {
+                connection.reply("ok");
+            }
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let answer =
+        ask_raw(proxy.at("web"), b"GET /chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+    assert_eq!(answer.header("transfer-encoding"), None);
+    let mut client = Keeping::new(proxy.at("web"));
+    for _ in 0..3 {
+        client.send(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(client.answer().header("connection").as_deref(), Some("keep-alive"));
+    }
+    client.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().body, "ok");
+    assert!(client.try_answer().is_none(), "the connection is closed");
+}
+
+#[test]
+fn expect_100_continue_is_relayed_and_a_final_answer_without_it_closes() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some(head) = connection.head() {
+            if head.contains("/refused") {
+                connection.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+                return;
+            }
+            connection.send(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let body = connection.take(5).unwrap();
+            connection.reply(std::str::from_utf8(&body).unwrap());
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let request = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        )
+    };
+    let mut client = Keeping::new(proxy.at("web"));
+    client.send(request("/taken").as_bytes());
+    assert_eq!(client.answer().status, 100);
+    client.send(b"hello");
+    assert_eq!(client.answer().body, "hello");
+    client.send(request("/refused").as_bytes());
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("connection").as_deref()), (403, Some("close")));
+    assert!(client.try_answer().is_none());
+    let other = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: magic\r\nContent-Length: 1\r\n\r\n";
+    let answer = ask_raw(proxy.at("web"), other);
+    assert_eq!((answer.status, answer.refusal().as_str()), (417, "expectation_failed"));
+}
+
+#[test]
+fn interim_responses_pass() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while connection.request().is_some() {
+            connection.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");
+            connection.reply("ok");
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let hints = client.answer();
+    assert_eq!((hints.status, hints.header("link").as_deref()), (103, Some("</a.css>")));
+    assert_eq!(client.answer().body, "ok");
+}
+
+#[test]
+fn a_response_streams_before_it_is_complete() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let cluster = Cluster::scripted(move |mut connection| {
+        connection.request();
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+        wait.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        connection.send(b"6\r\nsecond\r\n0\r\n\r\n");
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut stream = connect(proxy.at("web"));
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"first\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    go.send(()).unwrap();
+    assert!(read_all(&mut stream).ends_with(b"second\r\n0\r\n\r\n"));
+}
+
+#[test]
+fn a_request_streams_before_it_is_complete() {
+    let (heard, hear) = std::sync::mpsc::channel::<Vec<u8>>();
+    let cluster = Cluster::scripted(move |mut connection| {
+        connection.head();
+        heard.send(connection.take(5).unwrap()).unwrap();
+        heard.send(connection.take(5).unwrap()).unwrap();
+        connection.reply("ok");
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst");
+    assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"first");
+    client.send(b"later");
+    assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"later");
+    assert_eq!(client.answer().body, "ok");
+}
+
+#[test]
+fn an_early_response_reaches_a_client_that_is_still_sending() {
+    let cluster = Cluster::scripted(|mut connection| {
+        connection.head();
+        connection
+            .send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig");
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nsome");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.body.as_str()), (413, "big"));
+    assert_eq!(answer.header("connection").as_deref(), Some("close"));
+}
+
+#[test]
+fn a_websocket_becomes_a_tunnel_both_ways_bytes_read_ahead_included() {
+    let cluster = Cluster::scripted(|mut connection| {
+        let head = connection.head().unwrap();
+        assert!(head.to_ascii_lowercase().contains("upgrade: websocket"), "{head}");
+        connection.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
+        );
+        while let Some(byte) = connection.take(1) {
+            connection.send(&[byte[0].to_ascii_uppercase()]);
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    client.send(
+        b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+          Sec-WebSocket-Key: x\r\n\r\n",
+    );
+    let answer = client.answer();
+    assert_eq!(answer.status, 101);
+    client.send(b"abc");
+    let mut echoed = client.rest_of(8);
+    echoed.truncate(8);
+    assert_eq!(echoed, b"helloABC");
+    eventually("the flow is counted", || proxy.cluster("a")["in_flight"] == 1);
+    drop(client);
+    eventually("the flow is counted out", || proxy.cluster("a")["in_flight"] == 0);
+}
+
+#[test]
+fn a_client_that_leaves_cancels_its_upstream_work() {
+    let (left, leaves) = std::sync::mpsc::channel::<Duration>();
+    let cluster = Cluster::scripted(move |mut connection| {
+        connection.request();
+        let asked = std::time::Instant::now();
+        // Ends when the proxy closes.
+        assert!(connection.take(1).is_none());
+        left.send(asked.elapsed()).unwrap();
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = connect(proxy.at("web"));
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    eventually("the request is under way", || cluster.seen().contains("GET /"));
+    drop(client);
+    assert!(leaves.recv_timeout(PATIENCE).unwrap() < Duration::from_secs(2));
+    eventually("nothing is in flight", || proxy.cluster("a")["in_flight"] == 0);
+}
+
+#[test]
+fn routes_split_redirect_respond_rewrite_and_edit() {
+    let (a, b) = (Cluster::named("a"), Cluster::named("b"));
+    let proxy = Proxy::start(&format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http }} }}\n\
+         services: {{ a: {{ clusters: [a] }}, b: {{ clusters: [b] }} }}\n\
+         clusters: {{ a: {{ endpoints: [\"{}\"] }}, b: {{ endpoints: [\"{}\"] }} }}\n\
+         routes:\n\
+         - {{ path: /old, redirect: {{ to: \"https://{{host}}/new?{{query}}\", status: 308 }} }}\n\
+         - {{ path: /fixed, respond: {{ status: 418, body: teapot }} }}\n\
+         - {{ path_prefix: /strip, service: a, rewrite: {{ strip_prefix: /strip }},\n\
+             request_headers: {{ set: {{ x-site: here }}, remove: [x-secret] }},\n\
+             response_headers: {{ add: {{ x-by: tidegate }} }} }}\n\
+         - {{ path_prefix: /split, split: {{ a: 75, b: 25 }} }}\n\
+         - {{ path_prefix: /post, methods: [POST], service: b }}\n\
+         - {{ path_prefix: /canary, service: a }}\n\
+         - {{ path_prefix: /canary, headers: {{ x-canary: \"1\" }}, service: b }}\n",
+        a.address, b.address
+    ));
+    let web = proxy.at("web");
+    let redirect = get(web, "/old?a=1");
+    assert_eq!(
+        (redirect.status, redirect.header("location").as_deref()),
+        (308, Some("https://shop.example/new?a=1"))
+    );
+    let fixed = get(web, "/fixed");
+    assert_eq!((fixed.status, fixed.body.as_str()), (418, "teapot"));
+    let request =
+        b"GET /strip/deep?x=1 HTTP/1.1\r\nHost: a\r\nX-Secret: s\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask_raw(web, request).header("x-by").as_deref(), Some("tidegate"));
+    let seen = a.seen();
+    assert!(
+        seen.contains("GET /deep?x=1 ")
+            && seen.contains("x-site: here")
+            && !seen.contains("X-Secret")
+    );
+    let to_b = (0..40).filter(|_| get(web, "/split").body == "b").count();
+    assert!((5..=15).contains(&to_b), "{to_b} of 40");
+    assert_eq!(get(web, "/post").refusal(), "method_not_allowed");
+    assert_eq!(get(web, "/nowhere").refusal(), "no_route");
+    let canary = b"GET /canary HTTP/1.1\r\nHost: a\r\nX-Canary: 1\r\nConnection: close\r\n\r\n";
+    assert_eq!((ask_raw(web, canary).body.as_str(), get(web, "/canary").body.as_str()), ("b", "a"));
+}
+
+#[test]
+fn the_access_log_tells_each_exchange_once_without_raw_bytes() {
+    let cluster = Cluster::named("a");
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let request = b"GET /%0d%0a%1b HTTP/1.1\r\nHost: a\r\nUser-Agent: x\x80\t\"y\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask_raw(proxy.at("web"), request).status, 200);
+    eventually("the line is written", || proxy.said("\"duration_ms\"").is_some());
+    let line: serde_json::Value =
+        serde_json::from_str(&proxy.said("\"duration_ms\"").unwrap()).unwrap();
+    assert_eq!((line["status"].as_u64(), line["cluster"].as_str()), (Some(200), Some("a")));
+    assert_eq!(
+        (line["path"].as_str(), line["reason"].as_str()),
+        (Some("/%0D%0A%1B"), Some("only"))
+    );
+}
+
+#[test]
+fn a_trusted_client_may_ask_why() {
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    let clusters = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]);
+    let proxy = Proxy::start(
+        &clusters.replace("service: shop }", "service: shop, trusted_proxies: [127.0.0.1] }"),
+    );
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nTidegate-Explain: 1\r\nConnection: close\r\n\r\n";
+    let told = ask_raw(proxy.at("web"), request).header("tidegate-decision").unwrap();
+    assert!(told.starts_with("cluster=idc; endpoint=127.0.0.1:"), "{told}");
+    assert!(told.contains("reason=nearest; rejected=\"\""), "{told}");
+}

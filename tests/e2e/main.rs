@@ -1,0 +1,20 @@
+//! End to end: the real binary between scripted clusters and raw clients.
+#![allow(missing_docs, unreachable_pub, reason = "tests are named by their promises")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and reads the clock to have a deadline"
+)]
+
+mod admin;
+mod discovery;
+mod failure;
+mod foreign;
+mod hostile;
+mod http1;
+mod l4;
+mod reload;
+mod spill;
+mod support;

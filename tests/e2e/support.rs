@@ -1,0 +1,544 @@
+//! The rig: the real binary, scripted clusters and raw clients on loopback.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The longest anything may take here.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until `done`, at most ten seconds.
+#[track_caller]
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "in time: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A folder of its own for one test.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("tidegate-e2e-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A running proxy.
+pub struct Proxy {
+    child: Child,
+    pub folder: Folder,
+    pub admin: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// Starts it with this configuration; `admin` is added, with a token.
+    pub fn start(config: &str) -> Proxy {
+        Proxy::start_with(config, &[])
+    }
+
+    pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Proxy {
+        let folder = Folder::new();
+        folder.write("token", "secret\n");
+        let path = folder.write("tidegate.yaml", &whole(config));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["run", "--config"])
+            .arg(&path)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stderr.take().unwrap(), lines.clone());
+        collect(child.stdout.take().unwrap(), lines.clone());
+        let mut proxy =
+            Proxy { child, folder, admin: SocketAddr::from(([127, 0, 0, 1], 0)), lines };
+        eventually("the proxy starts", || {
+            assert!(proxy.child.try_wait().unwrap().is_none(), "it ended: {:?}", proxy.log());
+            proxy.said("admin API").is_some() && proxy.said("configuration is in force").is_some()
+        });
+        proxy.admin = address(&proxy.said("admin API").unwrap());
+        eventually("the proxy is ready", || proxy.get("/readyz").status == 200);
+        proxy
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// The last line that holds `text`.
+    pub fn said(&self, text: &str) -> Option<String> {
+        self.lines.lock().unwrap().iter().rev().find(|line| line.contains(text)).cloned()
+    }
+
+    /// Where a listener is.
+    pub fn at(&self, listener: &str) -> SocketAddr {
+        let line = self.said(&format!("listening listener=\"{listener}\""));
+        address(&line.expect("the listener was announced"))
+    }
+
+    /// Asks the admin API.
+    pub fn get(&self, path: &str) -> Answer {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        ask_raw(self.admin, request.as_bytes())
+    }
+
+    /// Tells the admin API, with the token.
+    pub fn tell(&self, method: &str, path: &str, body: &str) -> Answer {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer secret\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        ask_raw(self.admin, request.as_bytes())
+    }
+
+    pub fn json(&self, path: &str) -> serde_json::Value {
+        serde_json::from_str(&self.get(path).body).unwrap()
+    }
+
+    /// A cluster's view.
+    pub fn cluster(&self, name: &str) -> serde_json::Value {
+        let all = self.json("/api/v1/clusters");
+        all.as_array().unwrap().iter().find(|cluster| cluster["name"] == name).unwrap().clone()
+    }
+
+    /// The value of a metric whose line begins so.
+    pub fn metric(&self, line: &str) -> f64 {
+        let text = self.get("/metrics").body;
+        let found = text.lines().filter(|known| known.starts_with(line));
+        found.filter_map(|known| known.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.0.join("tidegate.yaml")
+    }
+
+    pub fn rewrite(&self, config: &str) {
+        std::fs::write(self.config_path(), whole(config)).unwrap();
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.json("/api/v1/status")["config"]["generation"].as_u64().unwrap()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY-free: the shell's kill, on a process this test started.
+        let status = Command::new("kill")
+            .args([format!("-{signal}"), self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let mut code = None;
+        eventually("the proxy ends", || match self.child.try_wait().unwrap() {
+            Some(status) => {
+                code = status.code();
+                true
+            }
+            None => false,
+        });
+        code
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            for line in self.log().iter().rev().take(60).rev() {
+                eprintln!("proxy: {line}");
+            }
+        }
+    }
+}
+
+/// A configuration with the admin block every test needs.
+pub fn whole(config: &str) -> String {
+    format!("admin: {{ address: 127.0.0.1:0, token_file: token }}\n{config}")
+}
+
+fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<Vec<String>>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            into.lock().unwrap().push(line);
+        }
+    });
+}
+
+fn address(line: &str) -> SocketAddr {
+    let text = line.rsplit("address=").next().unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// A response as a client sees it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (known, value) = line.split_once(':')?;
+            known.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        })
+    }
+
+    pub fn refusal(&self) -> String {
+        self.header("tidegate-refusal").unwrap_or_default()
+    }
+}
+
+pub fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Sends bytes and reads to the end of the connection.
+pub fn ask_raw(to: SocketAddr, bytes: &[u8]) -> Answer {
+    let mut stream = connect(to);
+    // The other side may answer and close before all was sent.
+    drop(stream.write_all(bytes));
+    let text = read_all(&mut stream);
+    parse(&text)
+}
+
+pub fn read_all(stream: &mut TcpStream) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut space = [0; 65536];
+    loop {
+        match stream.read(&mut space) {
+            Ok(0) => return text,
+            Ok(count) => text.extend_from_slice(&space[..count]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return text,
+            Err(error) => panic!("reading: {error}, after {:?}", String::from_utf8_lossy(&text)),
+        }
+    }
+}
+
+pub fn parse(text: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(text);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { dechunk(body) } else { body.to_owned() };
+    Answer { status, head: head.to_owned(), body }
+}
+
+fn dechunk(mut text: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, rest)) = text.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        if size == 0 || rest.len() < size {
+            break;
+        }
+        body.push_str(&rest[..size]);
+        text = rest[size..].strip_prefix("\r\n").unwrap_or("");
+    }
+    body
+}
+
+/// A plain GET.
+pub fn get(to: SocketAddr, path: &str) -> Answer {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n");
+    ask_raw(to, request.as_bytes())
+}
+
+/// A client that keeps its connection.
+pub struct Keeping {
+    pub stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+impl Keeping {
+    pub fn new(to: SocketAddr) -> Keeping {
+        Keeping { stream: connect(to), rest: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Reads one response with a Content-Length, or without a body.
+    pub fn answer(&mut self) -> Answer {
+        self.try_answer().expect("a response")
+    }
+
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        let mut space = [0; 65536];
+        loop {
+            if let Some(end) = self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = parse(&self.rest[..end + 4]);
+                let length: usize =
+                    head.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+                let interim = (100..200).contains(&head.status);
+                let length = if interim { 0 } else { length };
+                if self.rest.len() >= end + 4 + length {
+                    let whole: Vec<u8> = self.rest.drain(..end + 4 + length).collect();
+                    return Some(parse(&whole));
+                }
+            }
+            match self.stream.read(&mut space) {
+                Ok(0) => return None,
+                Ok(count) => self.rest.extend_from_slice(&space[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("reading: {error}"),
+            }
+        }
+    }
+
+    /// The next bytes, so many at least.
+    pub fn rest_of(&mut self, count: usize) -> Vec<u8> {
+        let mut space = [0; 4096];
+        while self.rest.len() < count {
+            match self.stream.read(&mut space).unwrap() {
+                0 => break,
+                read => self.rest.extend_from_slice(&space[..read]),
+            }
+        }
+        std::mem::take(&mut self.rest)
+    }
+
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n").as_bytes());
+        self.answer()
+    }
+}
+
+/// A cluster that does what its script says with each connection, and records what it got.
+pub struct Cluster {
+    pub address: SocketAddr,
+    pub received: Arc<Mutex<Vec<u8>>>,
+    pub connections: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    open: Open,
+}
+
+/// Open connections, to be cut when their cluster is killed.
+type Open = Arc<Mutex<std::collections::HashMap<usize, TcpStream>>>;
+
+/// One connection of a cluster's script.
+pub struct Connection {
+    pub stream: TcpStream,
+    open: (Open, usize),
+    /// Leave the end of the connection to the script's linger.
+    pub reset: bool,
+    received: Arc<Mutex<Vec<u8>>>,
+    rest: Vec<u8>,
+}
+
+impl Connection {
+    /// The next request's head and body, or `None` at the end.
+    pub fn request(&mut self) -> Option<(String, Vec<u8>)> {
+        let head = self.head()?;
+        let field = |name: &str| {
+            let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
+            line.and_then(|line| line.split_once(": ")).map(|(_, value)| value.to_owned())
+        };
+        if field("transfer-encoding:").is_some() {
+            let mut wire = Vec::new();
+            while !wire.ends_with(b"0\r\n\r\n") {
+                wire.extend(self.take(1)?);
+            }
+            return Some((head, dechunk(&String::from_utf8_lossy(&wire)).into_bytes()));
+        }
+        let length = field("content-length:").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let body = self.take(length)?;
+        Some((head, body))
+    }
+
+    /// The next request's head.
+    pub fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head: Vec<u8> = self.rest.drain(..end + 4).collect();
+                return Some(String::from_utf8_lossy(&head[..end]).into_owned());
+            }
+            self.more()?;
+        }
+    }
+
+    /// So many bytes.
+    pub fn take(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.rest.len() < count {
+            self.more()?;
+        }
+        Some(self.rest.drain(..count).collect())
+    }
+
+    fn more(&mut self) -> Option<()> {
+        let mut space = [0; 65536];
+        match self.stream.read(&mut space) {
+            Ok(count @ 1..) => {
+                self.rest.extend_from_slice(&space[..count]);
+                self.received.lock().unwrap().extend_from_slice(&space[..count]);
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        drop(self.stream.write_all(bytes));
+    }
+
+    /// Answers with a body of this text.
+    pub fn reply(&mut self, text: &str) {
+        self.send(
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).as_bytes(),
+        );
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.open.0.lock().unwrap().remove(&self.open.1);
+        if !self.reset {
+            drop(self.stream.shutdown(std::net::Shutdown::Both));
+        }
+    }
+}
+
+impl Cluster {
+    /// A cluster that answers every request with its name.
+    pub fn named(name: &'static str) -> Cluster {
+        Cluster::scripted(move |mut connection| {
+            while connection.request().is_some() {
+                connection.reply(name);
+            }
+        })
+    }
+
+    pub fn scripted(script: impl Fn(Connection) + Send + Sync + 'static) -> Cluster {
+        Cluster::at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
+    }
+
+    pub fn at(address: SocketAddr, script: impl Fn(Connection) + Send + Sync + 'static) -> Cluster {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(1024).unwrap();
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().unwrap();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let (connections, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let open = Open::default();
+        let script = Arc::new(script);
+        let cluster = Cluster {
+            address,
+            received: received.clone(),
+            connections: connections.clone(),
+            stop: stop.clone(),
+            open: open.clone(),
+        };
+        std::thread::spawn(move || {
+            let mut accepted = 0;
+            for stream in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(mut stream) = stream else { return };
+                // A tcp probe connects and resets; it is not a connection of the script.
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                let key = connections.load(Ordering::SeqCst) + 1_000 * accepted;
+                accepted += 1;
+                open.lock().unwrap().insert(key, stream.try_clone().unwrap());
+                let opened = (open.clone(), key);
+                let (script, received, connections) =
+                    (script.clone(), received.clone(), connections.clone());
+                std::thread::spawn(move || {
+                    let mut first = [0; 1];
+                    if !matches!(stream.peek(&mut first), Ok(1)) {
+                        opened.0.lock().unwrap().remove(&opened.1);
+                        drop(stream.flush());
+                        return;
+                    }
+                    connections.fetch_add(1, Ordering::SeqCst);
+                    let (open, rest) = (opened, Vec::new());
+                    script(Connection { stream, open, reset: false, received, rest });
+                });
+            }
+        });
+        cluster
+    }
+
+    /// Ends it: no connection is accepted any more, and open ones are cut.
+    pub fn kill(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
+        for (_, stream) in self.open.lock().unwrap().drain() {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+    }
+
+    pub fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.received.lock().unwrap()).into_owned()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The usual configuration: one http listener, one service, these clusters.
+pub fn config(clusters: &[(&str, &str, SocketAddr)]) -> String {
+    let names: Vec<&str> = clusters.iter().map(|(name, ..)| *name).collect();
+    let mut text = format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [{}] }} }}\nclusters:\n",
+        names.join(", ")
+    );
+    for (name, kind, address) in clusters {
+        text.push_str(&format!(
+            "  {name}: {{ kind: {kind}, endpoints: [\"{address}\"], probe: {{ interval: 100ms, timeout: 100ms }} }}\n"
+        ));
+    }
+    text
+}
+
+pub fn is_installed(program: &str) -> bool {
+    ["/usr/bin", "/usr/sbin", "/bin"].iter().any(|folder| Path::new(folder).join(program).exists())
+}
