@@ -514,9 +514,9 @@ impl Compiler<'_> {
                 },
             };
             let limits = listener_limits(listener.limits.as_ref());
-            if limits.head > 60 * 1024 || limits.head < 256 || limits.uri > limits.head {
+            if limits.head > 31 * 1024 || limits.head < 256 || limits.uri > limits.head {
                 let at = listener.limits.as_ref().map_or(listener.at, |limits| limits.at);
-                let message = "head must be from 256 to 60KiB, and uri at most head";
+                let message = "head must be from 256 to 31KiB, and uri at most head";
                 self.problems.error(at, format!("{path}.limits"), message);
             }
             self.plan.listeners.push(Listener {

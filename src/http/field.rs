@@ -136,7 +136,6 @@ impl Role {
             self,
             Role::Plain
                 | Role::UserAgent
-                | Role::Te
                 | Role::Trailer
                 | Role::HopByHop
                 | Role::Date

@@ -8,6 +8,7 @@ use super::deadline::{Late, Watch};
 use crate::http::chunked::{self, Decoder, Step};
 use crate::http::{Framing, Violation};
 use crate::os::stream::{Reader, Writer};
+use std::cell::Cell;
 use std::io;
 use std::task::Poll;
 use std::time::Duration;
@@ -124,12 +125,13 @@ impl Source<'_> {
     /// waits on: a pipelining client is not a leaving one.
     pub async fn gone(&mut self) {
         loop {
-            if !self.data().is_empty() {
-                std::future::pending::<()>().await;
-            }
             match self.more(Duration::from_secs(86_400)).await {
+                Ok(1..) => {}
+                // No room for more of what it pipelines: then its end cannot be seen, either.
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    std::future::pending::<()>().await;
+                }
                 Ok(0) | Err(_) => return,
-                Ok(_) => {}
             }
         }
     }
@@ -217,8 +219,8 @@ pub struct Sink<'a> {
     pub watch: &'a Watch,
     /// Without progress for so long, the peer is gone.
     pub stall: Duration,
-    /// Bytes that went out.
-    pub sent: u64,
+    /// Bytes that went out, counted as they go: whether any did decides what may be tried again.
+    pub sent: &'a Cell<u64>,
 }
 
 /// Pieces up to this size are copied behind the head: one plain write beats a vectored one.
@@ -255,7 +257,7 @@ impl Sink<'_> {
                 return Err(io::Error::from(io::ErrorKind::WriteZero));
             }
             done += count;
-            self.sent += count as u64;
+            self.sent.set(self.sent.get() + count as u64);
         }
         self.pending.clear();
         Ok(())

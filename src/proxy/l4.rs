@@ -46,13 +46,13 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: String) {
         Ok(placed) => placed,
         Err(refusal) => {
             cells.refusals[refusal.index()].add(1);
-            worker.exchange_cells(&view.plan, index, service, NOBODY).by_class[5].add(1);
+            worker.exchange_cells(&view, index, service, NOBODY).by_class[5].add(1);
             // A reset before any byte: the client can tell it from an answer.
             stream.reset_on_close();
             return;
         }
     };
-    let exchange = worker.exchange_cells(&view.plan, index, service, placed.cluster);
+    let exchange = worker.exchange_cells(&view, index, service, placed.cluster);
     let service_name = view.plan.services[service].name.clone();
     let data = view.plan.classes[class].data.join(",");
     let cluster_name = view.plan.clusters[placed.cluster].name.clone();

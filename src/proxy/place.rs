@@ -61,6 +61,16 @@ impl Tried {
         }
     }
 
+    /// Whether somebody could still be tried, were `place` to fail as well.
+    #[must_use]
+    pub fn leaves_others(&self, view: &View, class: ClassIndex, place: &Place) -> bool {
+        let mut after =
+            Tried { endpoints: self.endpoints.clone(), clusters: self.clusters.clone() };
+        after.add(place.cluster, place.signals(view).id);
+        let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
+        choices.unwrap_or_default().iter().any(|choice| after.allows(choice.cluster, view))
+    }
+
     /// Whether another endpoint of the cluster is worth trying.
     fn allows(&self, cluster: ClusterIndex, view: &View) -> bool {
         let Some((_, count)) = self.clusters.iter().find(|(known, _)| *known == cluster) else {
@@ -133,8 +143,9 @@ fn choose(
                     slot.offered.add(1);
                 }
             };
-            worker
-                .with_credits(class, |credits| spill::pick(choices, credits, has_room, offered))?
+            worker.with_credits(view, class, |credits| {
+                spill::pick(choices, credits, has_room, offered)
+            })?
         }
         Strategy::RoundRobin => strategy::round_robin(choices, worker.next_turn(), has_room),
         Strategy::LeastRequest => strategy::least_request(choices, in_flight, has_room),

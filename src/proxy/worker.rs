@@ -3,7 +3,6 @@
 
 use super::deadline::Deadlines;
 use super::upstream::pool::Pool;
-use crate::decision::plan::Plan;
 use crate::decision::retry::Budget;
 use crate::decision::spill::Credits;
 use crate::decision::units::{Dice, Timestamp, mix};
@@ -151,28 +150,59 @@ impl Worker {
         turn
     }
 
-    /// Works with the credits of a class.
-    pub fn with_credits<T>(&self, class: usize, work: impl FnOnce(&mut Credits) -> T) -> Option<T> {
-        self.state.borrow_mut().credits.get_mut(class).map(|(_, credits)| work(credits))
+    /// Works with the credits of a class. An exchange that began before a reload goes by the class's
+    /// identity, since its index means another one now.
+    pub fn with_credits<T>(
+        &self,
+        view: &View,
+        class: usize,
+        work: impl FnOnce(&mut Credits) -> T,
+    ) -> Option<T> {
+        let mut state = self.state.borrow_mut();
+        let wanted = view.plan.classes.get(class)?;
+        let at = match state.generation == view.generation {
+            true => Some(class),
+            false => state.credits.iter().position(|(id, _)| *id == wanted.id),
+        };
+        match at.and_then(|at| state.credits.get_mut(at)) {
+            Some((_, credits)) => Some(work(credits)),
+            None => Some(work(&mut Credits::seeded(wanted.permitted.clusters.len(), wanted.id))),
+        }
     }
 
-    /// Works with the retry budget of a service.
-    pub fn with_budget<T>(&self, service: usize, work: impl FnOnce(&mut Budget) -> T) -> Option<T> {
-        self.state.borrow_mut().budgets.get_mut(service).map(|(_, budget)| work(budget))
+    /// Works with the retry budget of a service, likewise; `None` when the service is gone.
+    pub fn with_budget<T>(
+        &self,
+        view: &View,
+        service: usize,
+        work: impl FnOnce(&mut Budget) -> T,
+    ) -> Option<T> {
+        let mut state = self.state.borrow_mut();
+        let at = match state.generation == view.generation {
+            true => Some(service),
+            false => {
+                let wanted = &view.plan.services.get(service)?.name;
+                state.budgets.iter().position(|(name, _)| name == wanted)
+            }
+        };
+        at.and_then(|at| state.budgets.get_mut(at)).map(|(_, budget)| work(budget))
     }
 
     /// The cells of a listener, service and cluster; `NOBODY` where there is none.
     #[must_use]
     pub fn exchange_cells(
         &self,
-        plan: &Plan,
+        view: &View,
         listener: usize,
         service: usize,
         cluster: usize,
     ) -> Rc<Arc<ExchangeCells>> {
         let key = (listener as u32, service as u32, cluster as u32);
+        let plan = &view.plan;
         let mut state = self.state.borrow_mut();
-        if let Some(cells) = state.exchanges.get(&key) {
+        // Indices of an older plan mean others in this one.
+        let current = state.generation == view.generation;
+        if let Some(cells) = state.exchanges.get(&key).filter(|_| current) {
             return cells.clone();
         }
         let name = |name: Option<&String>| name.cloned().unwrap_or_default();
@@ -188,7 +218,9 @@ impl Worker {
             .entry(names)
             .or_insert_with(|| Rc::new(registry.exchange(labels)))
             .clone();
-        state.exchanges.insert(key, cells.clone());
+        if current {
+            state.exchanges.insert(key, cells.clone());
+        }
         cells
     }
 

@@ -1,1 +1,216 @@
-//! x
+//! The admin API: its shapes, its rules, its controls.
+
+use super::support::*;
+use std::io::{Read, Write};
+
+fn rig() -> (Cluster, Cluster, Proxy) {
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    let proxy =
+        Proxy::start(&config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]));
+    (idc, cloud, proxy)
+}
+
+#[test]
+fn every_view_has_the_keys_of_the_contract() {
+    let (_idc, _cloud, proxy) = rig();
+    assert_eq!(get(proxy.at("web"), "/").status, 200);
+    let has = |value: &serde_json::Value, keys: &[&str]| {
+        for key in keys {
+            assert!(value.get(key).is_some(), "{key} in {value}");
+        }
+    };
+    let status = proxy.json("/api/v1/status");
+    has(&status, &["site", "version", "uptime_s", "config", "draining"]);
+    has(&status["config"], &["hash", "generation", "loaded_at", "last_reload"]);
+    has(&status["config"]["last_reload"], &["ok", "at", "error"]);
+    let cluster = proxy.cluster("idc");
+    has(
+        &cluster,
+        &[
+            "name",
+            "site",
+            "kind",
+            "environment",
+            "state",
+            "cause",
+            "dial_percent",
+            "rtt_ms",
+            "service_ms",
+            "queue_ms",
+            "in_flight",
+            "requests_per_s",
+            "success_ratio",
+            "share",
+            "cost_usd_per_h",
+            "endpoints",
+        ],
+    );
+    has(
+        &cluster["endpoints"][0],
+        &["address", "state", "rtt_ms", "service_ms", "in_flight", "last_error"],
+    );
+    let services = proxy.json("/api/v1/services");
+    has(&services[0], &["name", "order", "spilling", "share", "demand_rps", "forecast_rps"]);
+    assert_eq!(services[0]["order"], serde_json::json!(["idc", "cloud"]));
+    let explained = proxy.json("/api/v1/explain?host=a&path=/&method=GET&listener=web");
+    has(
+        &explained,
+        &["route", "service", "data", "environment", "permitted", "rejected", "scores", "chosen"],
+    );
+    has(
+        &explained["scores"][0],
+        &["cluster", "rtt_ms", "service_ms", "price_ms", "queue_ms", "accept_ratio"],
+    );
+    assert_eq!(explained["chosen"], "idc");
+    assert!(proxy.json("/api/v1/config")["clusters"]["idc"]["accepts"].is_array());
+    assert!(proxy.json("/api/v1/decisions").is_array());
+    for path in ["/livez", "/readyz", "/healthz", "/metrics", "/stats/prometheus", "/"] {
+        assert_eq!(proxy.get(path).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn metrics_are_what_prometheus_reads() {
+    let (_idc, _cloud, proxy) = rig();
+    for _ in 0..5 {
+        assert_eq!(get(proxy.at("web"), "/").status, 200);
+    }
+    let text = proxy.get("/metrics").body;
+    for name in [
+        "tidegate_build_info",
+        "tidegate_config_generation",
+        "tidegate_config_last_reload_successful",
+        "tidegate_config_last_reload_success_timestamp_seconds",
+        "tidegate_config_reloads_total",
+        "tidegate_connections",
+        "tidegate_connections_total",
+        "tidegate_requests_total",
+        "tidegate_request_duration_seconds",
+        "tidegate_upstream_duration_seconds",
+        "tidegate_bytes_total",
+        "tidegate_cluster_up",
+        "tidegate_endpoint_up",
+        "tidegate_cluster_rtt_seconds",
+        "tidegate_cluster_service_seconds",
+        "tidegate_cluster_queue_seconds",
+        "tidegate_cluster_in_flight",
+        "tidegate_decisions_total",
+        "tidegate_spill_ratio",
+        "tidegate_retries_total",
+        "tidegate_probes_total",
+        "tidegate_probe_duration_seconds",
+        "tidegate_demand_rps",
+        "tidegate_upstream_connections",
+        "tidegate_events_shed_total",
+        "tidegate_access_log_dropped_total",
+        "tidegate_worker_busy_ratio",
+        "tidegate_panics_total",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+    ] {
+        let found = text.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+        assert!(found, "{name} is missing");
+    }
+    let line = "tidegate_requests_total{listener=\"web\",service=\"shop\",cluster=\"idc\",code_class=\"2xx\"}";
+    eventually("all are counted", || proxy.metric(line) == 5.0);
+}
+
+#[test]
+fn writes_need_the_token_and_nothing_foreign_is_answered() {
+    let (_idc, _cloud, proxy) = rig();
+    let ask = |method: &str, fields: &str| {
+        let request = format!(
+            "{method} /api/v1/clusters/idc/drain HTTP/1.1\r\n{fields}connection: close\r\ncontent-length: 0\r\n\r\n"
+        );
+        ask_raw(proxy.admin, request.as_bytes()).status
+    };
+    let token = "authorization: Bearer secret\r\n";
+    assert_eq!(ask("POST", "host: localhost\r\n"), 401);
+    assert_eq!(ask("POST", "host: localhost\r\nauthorization: Bearer wrong\r\n"), 401);
+    assert_eq!(ask("POST", &format!("host: evil.example\r\n{token}")), 403);
+    assert_eq!(
+        ask("POST", &format!("host: localhost\r\norigin: http://evil.example\r\n{token}")),
+        403
+    );
+    assert_eq!(
+        ask("POST", &format!("host: localhost\r\ncontent-type: text/plain\r\n{token}")),
+        415
+    );
+    assert_eq!(ask("GET", &format!("host: localhost\r\n{token}")), 405);
+    assert_eq!(proxy.cluster("idc")["dial_percent"], 100, "nothing had an effect");
+    assert_eq!(
+        ask("POST", &format!("host: localhost\r\ncontent-type: application/json\r\n{token}")),
+        200
+    );
+    assert_eq!(proxy.cluster("idc")["state"], "draining");
+    let rebound = "GET /api/v1/status HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    assert_eq!(ask_raw(proxy.admin, rebound.as_bytes()).status, 403);
+}
+
+#[test]
+fn drain_dial_and_undrain_move_traffic_and_survive_reloads() {
+    let (_idc, _cloud, proxy) = rig();
+    let web = proxy.at("web");
+    let to_idc = |count: usize| (0..count).filter(|_| get(web, "/").body == "idc").count();
+    assert_eq!(to_idc(10), 10);
+    assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/drain", "").status, 200);
+    assert_eq!(to_idc(10), 0);
+    proxy.signal(1);
+    eventually("the reload", || proxy.generation() == 2);
+    assert_eq!(to_idc(10), 0, "a drain survives a reload");
+    assert_eq!(proxy.tell("PUT", "/api/v1/clusters/idc/dial", "{\"percent\": 50}").status, 200);
+    let half = to_idc(60);
+    assert!((20..=40).contains(&half), "{half} of 60");
+    assert_eq!(proxy.tell("DELETE", "/api/v1/clusters/idc/dial", "").status, 200);
+    assert_eq!(to_idc(10), 10);
+    assert_eq!(proxy.tell("POST", "/api/v1/sites/idc/drain", "").status, 200);
+    assert_eq!(to_idc(10), 0);
+    assert_eq!(proxy.tell("POST", "/api/v1/sites/idc/undrain", "").status, 200);
+    assert_eq!(to_idc(10), 10);
+    for (path, body, status) in [
+        ("/api/v1/clusters/idc/dial", "{\"percent\": 101}", 400),
+        ("/api/v1/clusters/idc/dial", "{\"percent\": 5, \"x\": 1}", 400),
+        ("/api/v1/clusters/idc/dial", "nonsense", 400),
+        ("/api/v1/clusters/nobody/dial", "{\"percent\": 5}", 404),
+        ("/api/v1/things/idc/dial", "{\"percent\": 5}", 404),
+    ] {
+        assert_eq!(proxy.tell("PUT", path, body).status, status, "{path} {body}");
+    }
+}
+
+#[test]
+fn dials_survive_a_restart_with_a_state_folder() {
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    let state = Folder::new();
+    let text = format!(
+        "state_dir: {}\n{}",
+        state.0.display(),
+        config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)])
+    );
+    let proxy = Proxy::start(&text);
+    assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/drain", "").status, 200);
+    drop(proxy);
+    let proxy = Proxy::start(&text);
+    assert_eq!(proxy.cluster("idc")["state"], "draining");
+    assert_eq!(get(proxy.at("web"), "/").body, "cloud");
+}
+
+#[test]
+fn events_stream_snapshots_and_changes() {
+    let (idc, _cloud, proxy) = rig();
+    let mut stream = connect(proxy.admin);
+    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    let mut read_until = |needle: &str| {
+        let mut space = [0; 65536];
+        while !text.contains(needle) {
+            let count = stream.read(&mut space).unwrap();
+            assert!(count > 0, "{text}");
+            text.push_str(&String::from_utf8_lossy(&space[..count]));
+        }
+    };
+    read_until("event: snapshot");
+    idc.kill();
+    read_until("\"state\":\"down\"");
+    read_until("event: event");
+}

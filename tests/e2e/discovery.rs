@@ -1,1 +1,176 @@
-//! x
+//! Discovery: DNS with a server of our own, SRV, and a watched file.
+
+use super::support::*;
+use hickory_resolver::proto::op::{Message, MessageType, Metadata, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, SRV};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+
+/// A small authoritative server; a name that is not there is NXDOMAIN.
+struct Dns {
+    address: SocketAddr,
+    zone: Arc<Mutex<HashMap<String, Vec<RData>>>>,
+    silent: Arc<Mutex<bool>>,
+}
+
+impl Dns {
+    fn start() -> Dns {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let dns = Dns {
+            address: socket.local_addr().unwrap(),
+            zone: Arc::default(),
+            silent: Arc::default(),
+        };
+        let (zone, silent) = (dns.zone.clone(), dns.silent.clone());
+        std::thread::spawn(move || {
+            let mut space = [0; 4096];
+            while let Ok((count, peer)) = socket.recv_from(&mut space) {
+                let Ok(asked) = Message::from_vec(&space[..count]) else { continue };
+                if *silent.lock().unwrap() {
+                    continue;
+                }
+                if let Some(answer) = answer(&asked, &zone.lock().unwrap()) {
+                    drop(socket.send_to(&answer, peer));
+                }
+            }
+        });
+        dns
+    }
+
+    fn set(&self, name: &str, data: Vec<RData>) {
+        self.zone.lock().unwrap().insert(name.to_owned(), data);
+    }
+}
+
+fn answer(asked: &Message, zone: &HashMap<String, Vec<RData>>) -> Option<Vec<u8>> {
+    let query = asked.queries.first()?.clone();
+    let name = query.name.to_lowercase();
+    let found = zone.get(&name.to_ascii());
+    let mut message = Message::response(asked.metadata.id, asked.metadata.op_code);
+    message.metadata = Metadata::response_from_request(&asked.metadata);
+    message.metadata.message_type = MessageType::Response;
+    message.metadata.authoritative = true;
+    if found.is_none() {
+        message.metadata.response_code = ResponseCode::NXDomain;
+    }
+    let of_type = |data: &&RData| match query.query_type {
+        RecordType::A => matches!(data, RData::A(_)),
+        RecordType::SRV => matches!(data, RData::SRV(_)),
+        _ => false,
+    };
+    let records = found.into_iter().flatten().filter(of_type);
+    let records: Vec<Record> =
+        records.map(|data| Record::from_rdata(name.clone(), 1, data.clone())).collect();
+    message.add_query(query);
+    message.add_answers(records);
+    message.to_vec().ok()
+}
+
+fn a(last: u8) -> RData {
+    RData::A(A(Ipv4Addr::new(127, 0, 0, last)))
+}
+
+fn with_dns(dns: &Dns, text: &str) -> Proxy {
+    let server = dns.address.to_string();
+    Proxy::start_with(text, &[("TIDEGATE_NAME_SERVER", &server)])
+}
+
+/// Clusters on one port and several loopback addresses.
+fn on_port(last: u8, port: u16, name: &'static str) -> Cluster {
+    Cluster::at(SocketAddr::from(([127, 0, 0, last], port)), move |mut connection| {
+        while connection.request().is_some() {
+            connection.reply(name);
+        }
+    })
+}
+
+fn discovered(source: &str) -> String {
+    format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [one], retry: {{ retries: 1 }} }} }}\n\
+         clusters: {{ one: {{ kind: idc, {source}, probe: {{ interval: 100ms, timeout: 100ms }} }} }}\n"
+    )
+}
+
+fn endpoints(proxy: &Proxy) -> Vec<String> {
+    let cluster = proxy.cluster("one");
+    let all = cluster["endpoints"].as_array().unwrap().iter();
+    let mut all: Vec<String> = all.map(|e| e["address"].as_str().unwrap().to_owned()).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn dns_is_followed_and_a_silent_server_changes_nothing() {
+    let first = on_port(2, 0, "two");
+    let port = first.address.port();
+    let _second = on_port(3, port, "three");
+    let dns = Dns::start();
+    dns.set("shop.test.", vec![a(2)]);
+    let proxy = with_dns(&dns, &discovered(&format!("discover: {{ dns: \"shop.test.:{port}\" }}")));
+    let at = |last: u8| format!("127.0.0.{last}:{port}");
+    eventually("the first answer", || endpoints(&proxy) == [at(2)]);
+    eventually("it serves", || get(proxy.at("web"), "/").body == "two");
+    dns.set("shop.test.", vec![a(2), a(3)]);
+    eventually("the second answer, after its time to live", || endpoints(&proxy) == [at(2), at(3)]);
+    *dns.silent.lock().unwrap() = true;
+    let age = || proxy.metric("tidegate_dns_age_seconds{cluster=\"one\"}");
+    eventually("the answer grows old", || age() > 2.5);
+    assert_eq!(endpoints(&proxy), [at(2), at(3)], "the last good answer is kept");
+    *dns.silent.lock().unwrap() = false;
+    dns.set("shop.test.", vec![a(3)]);
+    eventually("it answers again", || endpoints(&proxy) == [at(3)]);
+    assert_eq!(get(proxy.at("web"), "/").body, "three");
+}
+
+#[test]
+fn names_in_a_list_resolve_and_nobody_there_is_down_not_a_failure_to_start() {
+    let cluster = on_port(2, 0, "two");
+    let port = cluster.address.port();
+    let dns = Dns::start();
+    let proxy = with_dns(&dns, &discovered(&format!("endpoints: [\"app.test.:{port}\"]")));
+    let down = proxy.cluster("one");
+    assert_eq!(
+        (down["state"].as_str(), down["cause"].as_str()),
+        (Some("down"), Some("no_endpoints"))
+    );
+    assert_eq!(get(proxy.at("web"), "/").refusal(), "no_healthy_cluster");
+    dns.set("app.test.", vec![a(2)]);
+    eventually("the name is there", || get(proxy.at("web"), "/").body == "two");
+}
+
+#[test]
+fn srv_gives_ports_and_weights() {
+    let cluster = on_port(2, 0, "two");
+    let port = cluster.address.port();
+    let dns = Dns::start();
+    let target = Name::from_ascii("app.test.").unwrap();
+    let last = Name::from_ascii("backup.test.").unwrap();
+    dns.set(
+        "_http._tcp.shop.test.",
+        vec![RData::SRV(SRV::new(20, 1, 1, last)), RData::SRV(SRV::new(10, 7, port, target))],
+    );
+    dns.set("app.test.", vec![a(2)]);
+    dns.set("backup.test.", vec![a(9)]);
+    let proxy = with_dns(&dns, &discovered("discover: { srv: \"_http._tcp.shop.test.\" }"));
+    eventually("the records", || endpoints(&proxy) == [format!("127.0.0.2:{port}")]);
+    eventually("it serves", || get(proxy.at("web"), "/").body == "two");
+}
+
+#[test]
+fn a_file_of_endpoints_is_watched_and_a_bad_one_changes_nothing() {
+    let (one, two) = (Cluster::named("one"), Cluster::named("two"));
+    let folder = Folder::new();
+    let path = folder.write("endpoints.yaml", &format!("- \"{}\"\n", one.address));
+    let proxy = Proxy::start(&discovered(&format!("discover: {{ file: {} }}", path.display())));
+    eventually("the first list", || get(proxy.at("web"), "/").body == "one");
+    folder.write("endpoints.yaml", &format!("- {{ address: \"{}\", weight: 3 }}\n", two.address));
+    eventually("the second list", || get(proxy.at("web"), "/").body == "two");
+    folder.write("endpoints.yaml", "- nonsense\n");
+    eventually("the bad list is told of", || proxy.said("endpoints file is not used").is_some());
+    assert_eq!(get(proxy.at("web"), "/").body, "two");
+    folder.write("endpoints.yaml", "[]\n");
+    eventually("an empty list empties at once", || proxy.cluster("one")["cause"] == "no_endpoints");
+}

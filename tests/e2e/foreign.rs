@@ -1,1 +1,102 @@
-//! x
+//! Against implementations nobody here wrote: nginx as a cluster, curl as a client.
+
+use super::support::*;
+use std::process::{Child, Command, Stdio};
+
+/// An nginx of this test's own.
+struct Nginx {
+    child: Child,
+    address: std::net::SocketAddr,
+    folder: Folder,
+}
+
+impl Nginx {
+    fn start() -> Option<Nginx> {
+        if !is_installed("nginx") {
+            eprintln!("skipped: nginx is not installed; make test installs it");
+            return None;
+        }
+        let folder = Folder::new();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let at = folder.0.display().to_string();
+        folder.write("big", &"0123456789abcdef".repeat(65_536));
+        let text = format!(
+            "worker_processes 1; daemon off; pid {at}/pid; error_log {at}/error.log;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p;\n\
+               fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
+               server {{ listen {address}; root {at};\n\
+                 location = /hello {{ return 200 \"hello from nginx\\n\"; }}\n\
+                 location = /empty {{ return 204; }}\n\
+                 location = /echo {{ return 200 \"$request_method $http_x_forwarded_for $http_host\"; }}\n\
+               }} }}\n"
+        );
+        let config = folder.write("nginx.conf", &text);
+        let mut command = Command::new("nginx");
+        command.env("PATH", "/usr/sbin:/usr/bin:/bin").arg("-c").arg(config);
+        let child = command.stderr(Stdio::null()).spawn().unwrap();
+        let nginx = Nginx { child, address, folder };
+        eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
+        Some(nginx)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its master ends its worker when it is asked, not when it is killed.
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        drop(asked);
+        drop(self.child.wait());
+    }
+}
+
+fn curl(arguments: &[&str]) -> String {
+    let output =
+        Command::new("curl").args(["-sS", "--max-time", "10"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn curl_through_the_proxy_to_nginx() {
+    let Some(nginx) = Nginx::start() else { return };
+    let proxy = Proxy::start(&config(&[("a", "idc", nginx.address)]));
+    let url = |path: &str| format!("http://{}{path}", proxy.at("web"));
+    assert_eq!(curl(&[&url("/hello")]), "hello from nginx\n");
+    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &url("/empty")]), "204");
+    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{size_download}", &url("/big")]), "1048576");
+    assert!(curl(&["-I", &url("/big")]).to_lowercase().contains("content-length: 1048576"));
+    let range = curl(&["-r", "16-31", &url("/big")]);
+    assert_eq!(range, "0123456789abcdef");
+    let echo = curl(&["-H", "Host: shop.example", &url("/echo")]);
+    assert_eq!(echo, "GET 127.0.0.1 shop.example");
+    let both = curl(&[&url("/hello"), &url("/hello"), "-w", "%{num_connects} "]);
+    assert!(both.contains("1 ") && both.contains("0 "), "one connection serves both: {both}");
+    assert_eq!(curl(&["--http1.0", &url("/hello")]), "hello from nginx\n");
+}
+
+#[test]
+fn a_killed_nginx_is_failed_over_and_its_end_is_seen() {
+    let Some(nginx) = Nginx::start() else { return };
+    let cloud = Cluster::named("cloud");
+    let text = config(&[("idc", "idc", nginx.address), ("cloud", "cloud", cloud.address)])
+        .replacen("probe: {", "probe: { kind: http, path: /hello,", 1);
+    let proxy = Proxy::start(&text);
+    let url = format!("http://{}/hello", proxy.at("web"));
+    assert_eq!(curl(&[&url]), "hello from nginx\n");
+    let pid = std::fs::read_to_string(nginx.folder.0.join("pid")).unwrap();
+    // The master and its worker: an outage leaves nobody to say goodbye.
+    let workers = Command::new("sh")
+        .args(["-c", &format!("cat /proc/{0}/task/*/children", pid.trim())])
+        .output()
+        .unwrap();
+    for id in String::from_utf8_lossy(&workers.stdout).split_whitespace().chain([pid.trim()]) {
+        drop(Command::new("kill").args(["-KILL", id]).status());
+    }
+    eventually("nginx is gone", || std::net::TcpStream::connect(nginx.address).is_err());
+    for _ in 0..20 {
+        assert_eq!(curl(&[&url]), "cloud");
+    }
+}

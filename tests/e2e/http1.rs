@@ -403,3 +403,18 @@ fn a_trusted_client_may_ask_why() {
     assert!(told.starts_with("cluster=idc; endpoint=127.0.0.1:"), "{told}");
     assert!(told.contains("reason=nearest; rejected=\"\""), "{told}");
 }
+
+#[test]
+fn a_cluster_that_ignores_an_expectation_gets_the_body_after_a_while() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some((_, body)) = connection.request() {
+            connection.reply(std::str::from_utf8(&body).unwrap());
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let request =
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello";
+    let mut client = Keeping::new(proxy.at("web"));
+    client.send(request);
+    assert_eq!(client.answer().body, "hello");
+}

@@ -1,1 +1,175 @@
-//! x
+//! Reload: whatever changes the file, within a second, without a failed request.
+
+use super::support::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+#[test]
+fn twelve_reloads_under_load_fail_no_request_and_each_is_in_force_within_a_second() {
+    let (a, b) = (Cluster::named("a"), Cluster::named("b"));
+    let of = |cluster: &Cluster| config(&[("one", "idc", cluster.address)]);
+    let proxy = Proxy::start(&of(&a));
+    let web = proxy.at("web");
+    let address = format!("{web}, protocol");
+    let pinned = |cluster: &Cluster| of(cluster).replace("127.0.0.1:0, protocol", &address);
+    let (stop, failed, served) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, failed, served) = (stop.clone(), failed.clone(), served.clone());
+            std::thread::spawn(move || {
+                let mut client = Keeping::new(web);
+                let mut next = Instant::now();
+                while !stop.load(Ordering::Relaxed) {
+                    // Four clients at a hundred requests a second each.
+                    next += Duration::from_millis(10);
+                    std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+                    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                    match client.try_answer() {
+                        Some(answer) if answer.status == 200 => {
+                            served.fetch_add(1, Ordering::Relaxed);
+                            if answer.header("connection").as_deref() == Some("close") {
+                                client = Keeping::new(web);
+                            }
+                        }
+                        _ => {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                            client = Keeping::new(web);
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    // The listener's address is the same in the text only once it is pinned; so the port stays.
+    drop(pinned);
+    for number in 0..12 {
+        let cluster = if number % 2 == 0 { &b } else { &a };
+        let before = proxy.generation();
+        let since = Instant::now();
+        proxy.rewrite(&of(cluster));
+        eventually("the reload", || proxy.generation() == before + 1);
+        assert!(since.elapsed() < Duration::from_secs(1), "{number}: {:?}", since.elapsed());
+        let expected = if number % 2 == 0 { "b" } else { "a" };
+        eventually("its effect", || get(web, "/").body == expected);
+    }
+    stop.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!(failed.load(Ordering::Relaxed), 0);
+    assert!(served.load(Ordering::Relaxed) > 200, "{}", served.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_bad_file_keeps_the_old_configuration_and_shows() {
+    let cluster = Cluster::named("a");
+    let text = config(&[("a", "idc", cluster.address)]);
+    let proxy = Proxy::start(&text);
+    for bad in
+        ["clusters: {", "", "listeners: {}\nclusters: {}\nservices: {}\n", "\u{0}", "nonsense: 1\n"]
+    {
+        let failures = || proxy.metric("tidegate_config_reloads_total{result=\"failure\"}");
+        let before = failures();
+        std::fs::write(proxy.config_path(), bad).unwrap();
+        eventually("the failure is counted", || failures() > before);
+        let status = proxy.json("/api/v1/status");
+        assert_eq!(status["config"]["last_reload"]["ok"], false, "{bad:?}");
+        assert!(!status["config"]["last_reload"]["error"].as_str().unwrap().is_empty());
+        assert_eq!(proxy.metric("tidegate_config_last_reload_successful"), 0.0);
+        assert_eq!(get(proxy.at("web"), "/").body, "a");
+    }
+    proxy.rewrite(&(text + "# mended\n"));
+    eventually("the mended file is in force", || {
+        proxy.metric("tidegate_config_last_reload_successful") == 1.0
+    });
+}
+
+#[test]
+fn renamed_swapped_deleted_and_made_again() {
+    let (a, b) = (Cluster::named("a"), Cluster::named("b"));
+    let text = |cluster: &Cluster| whole(&config(&[("one", "idc", cluster.address)]));
+    let proxy = Proxy::start(&config(&[("one", "idc", a.address)]));
+    let (web, folder) = (proxy.at("web"), &proxy.folder);
+    // Renamed over.
+    let beside = folder.write("beside", &text(&b));
+    std::fs::rename(beside, proxy.config_path()).unwrap();
+    eventually("a rename", || get(web, "/").body == "b");
+    // Deleted: the old one stays; made again: the new one comes.
+    std::fs::remove_file(proxy.config_path()).unwrap();
+    eventually("the deletion shows", || {
+        proxy.metric("tidegate_config_last_reload_successful") == 0.0
+    });
+    assert_eq!(get(web, "/").body, "b");
+    folder.write("tidegate.yaml", &text(&a));
+    eventually("made again", || get(web, "/").body == "a");
+    // As a ConfigMap: a link to a link to a folder that is swapped.
+    for (name, cluster) in [("..1", &a), ("..2", &b)] {
+        std::fs::create_dir(folder.0.join(name)).unwrap();
+        std::fs::write(folder.0.join(name).join("tidegate.yaml"), text(cluster)).unwrap();
+    }
+    let link = |to: &str, name: &str| {
+        let temporary = folder.0.join("..new");
+        std::os::unix::fs::symlink(to, &temporary).unwrap();
+        std::fs::rename(temporary, folder.0.join(name)).unwrap();
+    };
+    link("..1", "..data");
+    link("..data/tidegate.yaml", "tidegate.yaml");
+    eventually("the link is followed", || {
+        proxy.metric("tidegate_config_last_reload_successful") == 1.0
+    });
+    link("..2", "..data");
+    eventually("the swap", || get(web, "/").body == "b");
+}
+
+#[test]
+fn sighup_and_the_api_reload_too() {
+    let cluster = Cluster::named("a");
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    proxy.signal(1);
+    eventually("sighup", || proxy.generation() == 2);
+    let answer = proxy.tell("POST", "/api/v1/reload", "");
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("\"generation\":3"), "{}", answer.body);
+    std::fs::write(proxy.config_path(), "listners: {}\nclusters: 7\n").unwrap();
+    let answer = proxy.tell("POST", "/api/v1/reload", "");
+    assert_eq!(answer.status, 422);
+    assert!(answer.body.contains("did you mean `listeners`?"), "{}", answer.body);
+    assert!(answer.body.contains("\"line\":2"), "{}", answer.body);
+}
+
+#[test]
+fn listeners_come_and_go_and_a_taken_address_changes_nothing() {
+    let cluster = Cluster::named("a");
+    let text = config(&[("a", "idc", cluster.address)]);
+    let proxy = Proxy::start(&text);
+    let web = proxy.at("web");
+    let more = text.replace(
+        "listeners: {",
+        "listeners: { more: { address: 127.0.0.2:0, protocol: http, service: shop },",
+    );
+    proxy.rewrite(&more);
+    eventually("a new listener", || proxy.said("listening listener=\"more\"").is_some());
+    let second = proxy.at("more");
+    assert_eq!(get(second, "/").body, "a");
+    let mut kept = Keeping::new(second);
+    assert_eq!(kept.get("/").status, 200);
+    proxy.rewrite(&text);
+    eventually("it is gone", || std::net::TcpStream::connect(second).is_err());
+    assert_eq!(get(web, "/").body, "a");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let clash = text.replace(
+        "listeners: {",
+        &format!(
+            "listeners: {{ clash: {{ address: \"{}\", protocol: http, service: shop }},",
+            taken.local_addr().unwrap()
+        ),
+    );
+    proxy.rewrite(&clash);
+    eventually("the clash shows", || {
+        proxy.said("listeners.clash.address: cannot listen").is_some()
+    });
+    assert_eq!(get(web, "/").body, "a");
+}

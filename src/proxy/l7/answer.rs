@@ -17,7 +17,7 @@ pub async fn refuse<C: Client>(client: &mut C, refusal: Refusal, why: &str, reco
     if let Err(error) = response.local(&answer).await {
         tracing::debug!(%error, refusal = word, "a client left before its refusal");
     }
-    record.bytes_out += response.sent();
+    record.bytes_out = response.sent();
 }
 
 /// The lines and the body of a refusal.
@@ -46,7 +46,7 @@ pub async fn local<C: Client>(
     if let Err(error) = response.local(&Local { status, lines, body, keep: true }).await {
         tracing::debug!(%error, "a client left before its answer");
     }
-    record.bytes_out += response.sent();
+    record.bytes_out = response.sent();
 }
 
 /// `Location` with the request's host, path and query in place of their names. All three are in

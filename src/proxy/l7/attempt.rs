@@ -9,6 +9,7 @@ use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::retry::Kind;
 use crate::decision::route::Route;
+use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
@@ -48,12 +49,12 @@ pub struct Attempt<'a> {
     pub stream_idle: Duration,
     /// Without progress while sending.
     pub stall: Duration,
-    /// Whether it may be broken off when its endpoint is ejected.
-    pub replaceable: bool,
+    /// Whether the request may be sent twice, as far as its method goes.
+    pub idempotent: bool,
     /// Whether the client is told the decision.
     pub explain: bool,
-    /// Whether a gateway status may be tried elsewhere.
-    pub retry_status: &'a dyn Fn() -> bool,
+    /// Whether a gateway status may be tried elsewhere, given whether the request can be replayed.
+    pub retry_status: &'a dyn Fn(bool) -> bool,
 }
 
 /// What was read of a request's body, for another attempt.
@@ -65,6 +66,15 @@ pub struct Replay {
     trailers: Vec<u8>,
 }
 
+impl Attempt<'_> {
+    /// Whether the request may be sent again, method and body considered.
+    fn replaceable(&self, progress: &Progress) -> bool {
+        self.idempotent && !progress.lost.get()
+    }
+}
+
+/// How long a body waits for `100 Continue`.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of a body that are kept.
 const REPLAY_MAX: usize = 64 * 1024;
 /// Interim responses of one exchange.
@@ -105,6 +115,8 @@ pub enum Ended {
 pub enum Failed {
     /// It may be tried again, if the budget grants this kind.
     Retry(Kind, Refusal),
+    /// Likewise, and the endpoint is not to blame: its idle connection had aged.
+    Stale(Kind, Refusal),
     /// It may not.
     Refuse(Refusal),
     /// The client is gone, or was told all it can be told.
@@ -114,8 +126,10 @@ pub enum Failed {
 /// What the two directions of an attempt tell each other.
 #[derive(Default)]
 struct Progress {
-    /// Whether the whole request was sent.
-    complete: Cell<bool>,
+    /// When the whole request was sent.
+    complete: Cell<Option<Timestamp>>,
+    /// Whether what was read of the body is no longer there to be sent again.
+    lost: Cell<bool>,
     /// Bytes that went to the cluster.
     sent: Cell<u64>,
     /// Whether the body may be sent: after a 100, when one is awaited.
@@ -144,15 +158,24 @@ pub async fn run<C: Client>(
     let Attempt { worker, view, place, .. } = *attempt;
     let mut slot = InSlot::enter(view.slots.slot(worker.id, attempt.class, place.slot));
     let result = exchange(attempt, client, &mut connection, replay, record, &mut slot).await;
-    if let Err(Failed::Retry(_, refusal) | Failed::Refuse(refusal)) = &result
+    let result = match result {
+        // A reused connection that dies without a word says nothing about the endpoint: it was idle
+        // for too long.
+        Err(Failed::Retry(kind @ (Kind::Unsent | Kind::Died), refusal))
+            if connection.reused && refusal == Refusal::UpstreamReset =>
+        {
+            Err(Failed::Stale(kind, refusal))
+        }
+        other => other,
+    };
+    // A gateway status was told where it was seen.
+    if let Err(Failed::Retry(Kind::Unsent | Kind::Died, refusal) | Failed::Refuse(refusal)) =
+        &result
         && let Some(cause) = blame(*refusal)
     {
         slot.failed();
         let endpoint = place.signals(view).id;
-        // A reused connection that dies unused says nothing about the endpoint: it was idle too long.
-        if !(connection.reused && matches!(result, Err(Failed::Retry(Kind::Unsent, _)))) {
-            worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
-        }
+        worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
     }
     match result? {
         Next::Keep => {
@@ -215,28 +238,30 @@ async fn exchange<C: Client>(
     let mut source =
         Source { reader, buffer: &mut connection.buffer, watch: &connection.read_watch };
     let mut pending = attempt.request.to_vec();
+    let progress = Progress::default();
+    progress.open.set(!head.expects_continue);
+    progress.lost.set(!replay.is_whole());
     let sink = Sink {
         writer,
         pending: &mut pending,
         watch: &connection.write_watch,
         stall: attempt.stall,
-        sent: 0,
+        sent: &progress.sent,
     };
-    let progress = Progress::default();
-    progress.open.set(!head.expects_continue);
     let asked = Asked { head: head.method() == "HEAD", upgrade: head.upgrade() };
-    let upload = upload(&mut request_body, sink, head.framing, replay, &progress);
+    let upload = upload(worker, &mut request_body, sink, head.framing, replay, &progress);
     let mut both = Both { upload: pin!(upload), end: None };
     let mut answer = ResponseHead::default();
     let mut interims = 0;
     let end = loop {
-        let reading = read_head(attempt, &mut source, &mut answer, asked);
-        let end = match both.and(reading).await {
+        let reading = read_head(attempt, &progress, &mut source, &mut answer, asked);
+        let end = match both.and(reading, Phase::Waiting).await {
             Err(()) => return Err(both.client_failure()),
             Ok(Ok(end)) => end,
             Ok(Err(error)) => {
-                let unsent = progress.sent.get() == 0;
-                return Err(head_failure(error, unsent, attempt.replaceable));
+                // Once the client was told anything, nothing may be tried again.
+                let again = attempt.replaceable(&progress) && interims == 0;
+                return Err(head_failure(error, progress.sent.get() == 0 && interims == 0, again));
             }
         };
         if !answer.is_interim() {
@@ -262,7 +287,7 @@ async fn exchange<C: Client>(
         slot.failed();
         let endpoint = attempt.place.signals(attempt.view).id;
         worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::GatewayStatus });
-        if interims == 0 && (attempt.retry_status)() {
+        if interims == 0 && (attempt.retry_status)(!progress.lost.get()) {
             return Err(Failed::Retry(Kind::GatewayStatus, Refusal::UpstreamConnect));
         }
     } else {
@@ -270,7 +295,7 @@ async fn exchange<C: Client>(
         attempt.place.live.record(worker.id, took.as_secs_f64());
     }
     let upgraded = answer.upgrades;
-    let complete = progress.complete.get() && !upgraded;
+    let complete = progress.complete.get().is_some() && !upgraded;
     let extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
     let bytes = source.data().get(..end).unwrap_or_default();
     let edits = &attempt.route.response_edits;
@@ -285,14 +310,15 @@ async fn exchange<C: Client>(
     let idle = if endless { Duration::from_secs(86_400) } else { attempt.stream_idle };
     let relayed = {
         let relaying = relay(&mut source, &mut rest, &mut response, idle);
-        both.and(relaying).await
+        both.and(relaying, Phase::Answering).await
     };
-    record.bytes_out += response.sent();
+    record.bytes_out = response.sent();
     slot.bytes(response.sent());
     match relayed {
         Ok(Ok(())) if upgraded => Ok(Next::Tunnel),
         Ok(Ok(())) => {
-            let clean = answer.keep_alive && progress.complete.get() && source.data().is_empty();
+            let complete = progress.complete.get().is_some();
+            let clean = answer.keep_alive && complete && source.data().is_empty();
             Ok(if clean { Next::Keep } else { Next::Close })
         }
         // Part of a response is on its way: it must not pass for whole.
@@ -323,6 +349,15 @@ fn explanation(attempt: &Attempt<'_>) -> Vec<u8> {
     line.into_bytes()
 }
 
+/// What goes on beside the upload.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Phase {
+    /// The response head is awaited.
+    Waiting,
+    /// The response is under way: a request that stops short is then no reason to break it off.
+    Answering,
+}
+
 /// The upload, and whatever goes on beside it.
 struct Both<'a, U> {
     upload: Pin<&'a mut U>,
@@ -332,7 +367,7 @@ struct Both<'a, U> {
 impl<U: Future<Output = UploadEnd>> Both<'_, U> {
     /// Waits for `other` while the upload goes on. `Err`: the client has ended the matter. That the
     /// cluster takes no more of the request does not: its response may be on its way.
-    async fn and<F: Future>(&mut self, other: F) -> Result<F::Output, ()> {
+    async fn and<F: Future>(&mut self, other: F, phase: Phase) -> Result<F::Output, ()> {
         let mut other = pin!(other);
         std::future::poll_fn(|context| {
             if self.end.is_none()
@@ -343,9 +378,13 @@ impl<U: Future<Output = UploadEnd>> Both<'_, U> {
             if let Poll::Ready(output) = other.as_mut().poll(context) {
                 return Poll::Ready(Ok(output));
             }
+            let waiting = phase == Phase::Waiting;
             match &self.end {
+                Some(UploadEnd::Client(Broken::Late)) if !waiting => Poll::Pending,
                 Some(UploadEnd::ClientGone | UploadEnd::Client(_)) => Poll::Ready(Err(())),
-                Some(UploadEnd::Cluster(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                Some(UploadEnd::Cluster(error))
+                    if waiting && error.kind() == io::ErrorKind::TimedOut =>
+                {
                     Poll::Ready(Err(()))
                 }
                 Some(UploadEnd::Cluster(_)) | None => Poll::Pending,
@@ -387,18 +426,17 @@ impl Progress {
 
 /// Sends the request, then watches for the client to leave. Ends only when something went wrong.
 async fn upload<B: RequestBody>(
+    worker: &Worker,
     body: &mut B,
     mut sink: Sink<'_>,
     framing: Framing,
     replay: &mut Replay,
     progress: &Progress,
 ) -> UploadEnd {
-    let sent = send(body, &mut sink, framing, replay, progress).await;
-    progress.sent.set(sink.sent);
-    if let Err(end) = sent {
+    if let Err(end) = send(body, &mut sink, framing, replay, progress).await {
         return end;
     }
-    progress.complete.set(true);
+    progress.complete.set(Some(worker.now()));
     body.gone().await;
     tokio::time::sleep(LEAVING).await;
     UploadEnd::ClientGone
@@ -413,26 +451,30 @@ async fn send<B: RequestBody>(
 ) -> Result<(), UploadEnd> {
     if !progress.open.get() {
         sink.flush().await.map_err(UploadEnd::Cluster)?;
-        progress.sent.set(sink.sent);
-        progress.opened().await;
+        // A cluster that ignores the expectation never says 100; then the body goes on by itself
+        // (RFC 9110 §10.1.1).
+        if tokio::time::timeout(CONTINUE_WAIT, progress.opened()).await.is_err() {
+            tracing::trace!("a body goes on without 100 Continue");
+        }
     }
     sink.piece(framing, &replay.bytes).await.map_err(UploadEnd::Cluster)?;
     while !replay.complete {
-        progress.sent.set(sink.sent);
         let next = match body.ready().map_err(UploadEnd::Client)? {
             Some(next) => next,
             None => {
                 sink.flush().await.map_err(UploadEnd::Cluster)?;
-                progress.sent.set(sink.sent);
                 body.next().await.map_err(UploadEnd::Client)?
             }
         };
         match next {
             Some(count) => {
-                let data = body.data().get(..count).unwrap_or_default();
+                // Used even if the write fails or is dropped half-way: it is kept for a replay, and must
+                // never be read as the next request.
+                let taken = Taken { body: &mut *body, count };
+                let data = taken.body.data().get(..count).unwrap_or_default();
                 replay.keep(data);
+                progress.lost.set(!replay.is_whole());
                 sink.piece(framing, data).await.map_err(UploadEnd::Cluster)?;
-                body.used(count);
             }
             None => {
                 replay.complete = true;
@@ -441,6 +483,18 @@ async fn send<B: RequestBody>(
         }
     }
     sink.end(framing, &replay.trailers).await.map_err(UploadEnd::Cluster)
+}
+
+/// A piece that counts as used however its use ends.
+struct Taken<'a, B: RequestBody> {
+    body: &'a mut B,
+    count: usize,
+}
+
+impl<B: RequestBody> Drop for Taken<'_, B> {
+    fn drop(&mut self) {
+        self.body.used(self.count);
+    }
 }
 
 /// Why there is no response head.
@@ -469,13 +523,13 @@ fn head_failure(error: NoHead, unsent: bool, replaceable: bool) -> Failed {
 /// Reads a response's head; gives where it ends in the source's data.
 async fn read_head(
     attempt: &Attempt<'_>,
+    progress: &Progress,
     source: &mut Source<'_>,
     head: &mut ResponseHead,
     asked: Asked<'_>,
 ) -> Result<usize, NoHead> {
     let limits = Limits { underscores: crate::http::Underscores::Allow, ..Limits::default() };
     let mut scanner = Scanner::default();
-    let mut waited = Duration::ZERO;
     loop {
         match scanner.advance(source.data(), &limits) {
             Ok(Scan::Complete(end)) => {
@@ -491,16 +545,21 @@ async fn read_head(
             Ok(Scan::Partial) => {}
             Err(_) => return Err(NoHead::Malformed),
         }
-        let slice = attempt.timeout.saturating_sub(waited).min(EJECTION_CHECK);
-        match source.more(slice).await {
+        // The cluster's time begins when it has the whole request, and then is absolute.
+        let waited = |since: Timestamp| attempt.worker.now().since(since);
+        let left = match progress.complete.get() {
+            Some(since) => attempt.timeout.saturating_sub(waited(since)),
+            None => attempt.timeout,
+        };
+        if left.is_zero() {
+            return Err(NoHead::Late);
+        }
+        match source.more(left.min(EJECTION_CHECK)).await {
             Ok(0) => return Err(NoHead::Closed { begun: !source.data().is_empty() }),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                waited += slice;
-                if waited >= attempt.timeout {
-                    return Err(NoHead::Late);
-                }
-                if attempt.replaceable && source.data().is_empty() && is_ejected(attempt) {
+                let again = attempt.replaceable(progress);
+                if again && source.data().is_empty() && is_ejected(attempt) {
                     return Err(NoHead::Ejected);
                 }
             }

@@ -91,7 +91,7 @@ pub trait Response {
     /// # Errors
     /// When the client is gone.
     async fn local(&mut self, answer: &Local<'_>) -> io::Result<()>;
-    /// Bytes that were sent.
+    /// Bytes that were sent for this exchange.
     fn sent(&self) -> u64;
 }
 
@@ -115,4 +115,6 @@ pub trait Client {
     fn abort(&mut self);
     /// Bytes of the request so far.
     fn received(&self) -> u64;
+    /// Bytes sent for this exchange so far.
+    fn sent(&self) -> u64;
 }

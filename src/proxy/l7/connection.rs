@@ -120,7 +120,10 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: String) {
         first = false;
         let view = worker.view();
         if view.generation != arrival.generation && !refresh(&worker, &view, &mut arrival) {
-            client.keep = false;
+            // Its listener is gone: by whose routes it came, nobody may be asked any more.
+            refuse_as(&worker, &mut client, &arrival, Refusal::Draining, "the listener is gone")
+                .await;
+            break;
         }
         client.keep = client.keep && !worker.shared.is_draining();
         client.begin(arrival.body_limit, arrival.body_rate, worker.date());
@@ -185,6 +188,16 @@ async fn refuse(worker: &Worker, client: &mut H1, arrival: &Arrival, no_request:
         NoRequest::Late => (Refusal::RequestTimeout, "the head took too long"),
         NoRequest::Refused(violation) => (Refusal::from(violation), explain(violation)),
     };
+    refuse_as(worker, client, arrival, refusal, why).await;
+}
+
+async fn refuse_as(
+    worker: &Worker,
+    client: &mut H1,
+    arrival: &Arrival,
+    refusal: Refusal,
+    why: &str,
+) {
     arrival.cells.refusals[refusal.index()].add(1);
     let (lines, body) = refusal_text(refusal, why);
     let status = refusal.tell().0;
@@ -220,7 +233,7 @@ async fn tunnel(
     let patience = Patience {
         idle: std::time::Duration::from_secs(86_400 * 30),
         half_close: arrival.timeouts.half_close,
-        write: arrival.timeouts.write,
+        write: std::time::Duration::from_secs(86_400),
     };
     client.stream.keep_alive();
     stream.keep_alive();

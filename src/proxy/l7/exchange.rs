@@ -44,9 +44,15 @@ pub async fn serve<C: Client>(
     record: &mut Record,
 ) -> After {
     let total = match walk_timeout(view, client, arrival) {
-        Some(total) => tokio::time::timeout(total, walk(worker, view, client, arrival, record))
-            .await
-            .unwrap_or(Err(Failed::Refuse(Refusal::UpstreamTimeout))),
+        Some(total) => {
+            let walk = walk(worker, view, client, arrival, record);
+            match tokio::time::timeout(total, walk).await {
+                Ok(result) => result,
+                // An interim response may be half-way out: nothing can be said after it.
+                Err(_) if client.sent() > 0 => Err(Failed::Over),
+                Err(_) => Err(Failed::Refuse(Refusal::UpstreamTimeout)),
+            }
+        }
         None => walk(worker, view, client, arrival, record).await,
     };
     match total {
@@ -56,11 +62,11 @@ pub async fn serve<C: Client>(
             After::Next
         }
         // Whatever was begun cannot be taken back by a refusal.
-        Err(Failed::Refuse(_) | Failed::Retry(..)) if record.status != 0 => {
+        Err(Failed::Refuse(_) | Failed::Retry(..) | Failed::Stale(..)) if record.status != 0 => {
             client.abort();
             After::Next
         }
-        Err(Failed::Refuse(refusal) | Failed::Retry(_, refusal)) => {
+        Err(Failed::Refuse(refusal) | Failed::Retry(_, refusal) | Failed::Stale(_, refusal)) => {
             answer::refuse(client, refusal, &why(view, refusal, record), record).await;
             After::Next
         }
@@ -85,20 +91,23 @@ async fn walk<C: Client>(
     record.class = Some(class);
     let service = view.plan.service_of(class);
     let index = view.plan.classes[class].service;
-    worker.with_budget(index, |budget| budget.request(worker.now()));
+    worker.with_budget(view, index, |budget| budget.request(worker.now()));
     let identity = Identity::new(worker, client.head(), arrival, record);
     let key = hash_key(service, client.head(), arrival);
-    let mut walk =
-        Walk { tried: Tried::default(), replay: Replay::default(), retried: 0, last: None };
+    let mut walk = Walk::default();
     loop {
         let place = place(worker, view, class, &walk.tried, key)
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
         record.attempt(&place);
         let asked = walk.request(client.head(), service);
-        let failed = match connect(worker, view, &place, record).await {
+        let failed = match connect(worker, view, &place, walk.fresh, record).await {
             Ok(connection) => {
                 let request = compose(view, route, &place, client.head(), &identity);
-                let may_retry = || grant(worker, index, Kind::GatewayStatus, asked);
+                let elsewhere = walk.tried.leaves_others(view, class, &place);
+                let may_retry = |replayable| {
+                    let asked = retry::Request { replayable, ..asked };
+                    elsewhere && grant(worker, view, index, Kind::GatewayStatus, asked)
+                };
                 let attempt = Attempt {
                     worker,
                     view,
@@ -109,7 +118,7 @@ async fn walk<C: Client>(
                     timeout: route.timeout.unwrap_or(service.timeout).min(per_try(service)),
                     stream_idle: arrival.timeouts.stream_idle,
                     stall: arrival.timeouts.write,
-                    replaceable: asked.idempotent && asked.replayable,
+                    idempotent: asked.idempotent,
                     explain: identity.explain,
                     retry_status: &may_retry,
                 };
@@ -124,26 +133,37 @@ async fn walk<C: Client>(
             }
             Err(failed) => failed,
         };
-        let Failed::Retry(kind, refusal) = failed else { return Err(failed) };
+        let (kind, refusal, stale) = match failed {
+            Failed::Retry(kind, refusal) => (kind, refusal, false),
+            Failed::Stale(kind, refusal) => (kind, refusal, !walk.fresh),
+            Failed::Refuse(_) | Failed::Over => return Err(failed),
+        };
         let asked = walk.request(client.head(), service);
         // A gateway status was granted where it was seen, before its response was let go.
-        let granted = kind == Kind::GatewayStatus || grant(worker, index, kind, asked);
+        let granted = kind == Kind::GatewayStatus || grant(worker, view, index, kind, asked);
         record.retries[usize::from(!granted)] += u64::from(kind != Kind::Unsent);
         if !granted {
             return Err(Failed::Refuse(refusal));
         }
         walk.retried += u32::from(kind != Kind::Unsent);
         walk.last = Some(refusal);
-        walk.tried.add(place.cluster, place.signals(view).id);
+        if stale {
+            walk.fresh = true;
+        } else {
+            walk.tried.add(place.cluster, place.signals(view).id);
+        }
     }
 }
 
 /// What an exchange carries from attempt to attempt.
+#[derive(Default)]
 struct Walk {
     tried: Tried,
     replay: Replay,
     retried: u32,
     last: Option<Refusal>,
+    /// Only a new connection will do: an idle one had aged.
+    fresh: bool,
 }
 
 impl Walk {
@@ -157,8 +177,16 @@ impl Walk {
     }
 }
 
-fn grant(worker: &Worker, service: usize, kind: Kind, request: retry::Request) -> bool {
-    worker.with_budget(service, |budget| budget.grant(kind, request, worker.now())).unwrap_or(false)
+fn grant(
+    worker: &Worker,
+    view: &View,
+    service: usize,
+    kind: Kind,
+    request: retry::Request,
+) -> bool {
+    worker
+        .with_budget(view, service, |budget| budget.grant(kind, request, worker.now()))
+        .unwrap_or(false)
 }
 
 fn per_try(service: &Service) -> std::time::Duration {
@@ -361,13 +389,14 @@ async fn connect(
     worker: &Worker,
     view: &View,
     place: &Place,
+    fresh: bool,
     record: &mut Record,
 ) -> Result<Connection, Failed> {
     let cluster = &view.plan.clusters[place.cluster];
     let endpoint = place.signals(view);
     let left = cluster.connect_total.saturating_sub(worker.now().since(record.started));
     let live = &view.clusters[place.cluster];
-    match connection(worker, cluster, live, endpoint, left.max(MIN_CONNECT)).await {
+    match connection(worker, cluster, live, endpoint, left.max(MIN_CONNECT), fresh).await {
         Ok((connection, took)) => {
             record.connected = took;
             Ok(connection)

@@ -7,11 +7,13 @@ use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, Version, Violation, trailers};
+use crate::os::clock;
 use crate::os::stream::Stream;
 use crate::proxy::body::{self, Broken, Piece, Rest, Sink, Source};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::Watch;
 use crate::proxy::refusal::phrase;
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub struct H1 {
     pub keep: bool,
     /// Whether it must be broken off.
     pub aborted: bool,
+    sent: Cell<u64>,
     head: Box<RequestHead>,
     body: BodyState,
     out: Vec<u8>,
@@ -60,8 +63,9 @@ pub enum NoRequest {
     Refused(Violation),
 }
 
-/// Over so long a window a body's rate is judged.
+/// Over so long a window a body's rate is judged, after waits of this length at most.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
+const RATE_SLICE: Duration = Duration::from_secs(2);
 
 impl H1 {
     /// A connection that was just accepted.
@@ -77,6 +81,7 @@ impl H1 {
             buffer: None,
             keep: true,
             aborted: false,
+            sent: Cell::new(0),
             head,
             body: BodyState {
                 rest: Rest::Done,
@@ -107,7 +112,8 @@ impl H1 {
         let (reader, _) = self.stream.split();
         let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
         if source.data().is_empty() {
-            self.read_watch.set_idle(true);
+            // The first request of a connection may be in the kernel already: that wait is not idle.
+            self.read_watch.set_idle(!first);
             let read = source.more(patience).await;
             self.read_watch.set_idle(false);
             if !matches!(read, Ok(1..)) {
@@ -117,6 +123,7 @@ impl H1 {
         let mut scanner = Scanner::default();
         // At most one empty line before a request (RFC 9112 §2.2).
         let mut skipped = false;
+        let begun = clock::now();
         loop {
             if !skipped && source.data().starts_with(b"\r\n") {
                 source.used(2);
@@ -133,7 +140,9 @@ impl H1 {
                     break;
                 }
             }
-            match source.more(head_patience).await {
+            // Absolute, from the first byte: a byte now and then does not buy more time.
+            let left = head_patience.saturating_sub(clock::now().since(begun));
+            match source.more(left).await {
                 Ok(0) => return Err(NoRequest::Over),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -150,6 +159,7 @@ impl H1 {
     pub fn begin(&mut self, body_limit: Option<u64>, rate_min: u64, date: Rc<str>) {
         self.body.rest = Rest::of(self.head.framing);
         self.body.received = 0;
+        self.sent.set(0);
         self.body.limit = body_limit;
         self.body.rate_min = rate_min;
         self.body.trailers.clear();
@@ -166,11 +176,17 @@ impl H1 {
 
     /// Reads what is left of a request's body, as long as it is little: at most 64 KiB and 1 s.
     pub async fn drain(&mut self) -> bool {
-        let deadline = Duration::from_secs(1);
+        let begun = clock::now();
         let mut left = 64 * 1024;
         let (reader, _) = self.stream.split();
         let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
-        while let Ok(piece) = body::next(&mut source, &mut self.body.rest, deadline).await {
+        loop {
+            let time = Duration::from_secs(1).saturating_sub(clock::now().since(begun));
+            let next = body::next(&mut source, &mut self.body.rest, time).await;
+            let Ok(piece) = next else { return false };
+            if time.is_zero() {
+                return false;
+            }
             match piece {
                 Piece::End => {
                     self.body.rest = Rest::Done;
@@ -183,7 +199,6 @@ impl H1 {
                 Piece::Data(_) => return false,
             }
         }
-        false
     }
 
     /// Ends our direction, and reads on for a while: closing on unread bytes would reset the
@@ -194,12 +209,14 @@ impl H1 {
             return;
         }
         let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        let begun = clock::now();
         let mut left: usize = 64 * 1024;
-        while left > 0 {
+        loop {
             let count = source.data().len();
             left = left.saturating_sub(count);
             source.used(count);
-            if !matches!(source.more(Duration::from_secs(1)).await, Ok(1..)) {
+            let time = Duration::from_secs(1).saturating_sub(clock::now().since(begun));
+            if left == 0 || time.is_zero() || !matches!(source.more(time).await, Ok(1..)) {
                 return;
             }
         }
@@ -213,7 +230,9 @@ impl H1 {
         self.date = date;
         self.head.version = Version::Http11;
         self.keep = false;
+        self.sent.set(0);
         let (_, _, mut response) = self.split();
+        response.head_only = false;
         response.local(answer).await
     }
 
@@ -248,7 +267,7 @@ impl Client for H1 {
             pending: &mut self.out,
             watch: &self.write_watch,
             stall: self.timeouts.write,
-            sent: 0,
+            sent: &self.sent,
         };
         let head_only = self.head.method() == "HEAD";
         let response = H1Response {
@@ -270,6 +289,10 @@ impl Client for H1 {
 
     fn received(&self) -> u64 {
         self.body.received
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.get()
     }
 }
 
@@ -324,10 +347,28 @@ impl RequestBody for H1Body<'_> {
         if let Some(piece) = body::next_buffered(&mut self.source, &mut self.state.rest)? {
             return self.account(piece);
         }
-        let before = crate::os::clock::now();
-        let piece = body::next(&mut self.source, &mut self.state.rest, self.idle).await?;
-        self.judge_rate(crate::os::clock::now().since(before))?;
-        self.account(piece)
+        let mut silent = Duration::ZERO;
+        loop {
+            // In slices, and judged after each: framing bytes alone are no progress.
+            let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
+            let before = clock::now();
+            let read = self.source.more(slice).await;
+            self.judge_rate(clock::now().since(before))?;
+            match read {
+                Ok(0) => return Err(Broken::Gone),
+                Ok(_) => silent = Duration::ZERO,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    silent += slice;
+                    if silent >= self.idle {
+                        return Err(Broken::Late);
+                    }
+                }
+                Err(_) => return Err(Broken::Gone),
+            }
+            if let Some(piece) = body::next_buffered(&mut self.source, &mut self.state.rest)? {
+                return self.account(piece);
+            }
+        }
     }
 
     fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
@@ -424,13 +465,13 @@ impl Response for H1Response<'_> {
         }
         out.extend_from_slice(answer.lines);
         out.extend_from_slice(b"\r\n");
-        if !self.head_only {
+        if !self.head_only && !matches!(answer.status, 204 | 304) {
             out.extend_from_slice(answer.body);
         }
         self.sink.flush().await
     }
 
     fn sent(&self) -> u64 {
-        self.sink.sent
+        self.sink.sent.get()
     }
 }

@@ -89,7 +89,7 @@ impl Record {
         if let Some(refusal) = self.refusal {
             arrival.cells.refusals[refusal.index()].add(1);
         }
-        let cells = worker.exchange_cells(&view.plan, arrival.listener, service, cluster);
+        let cells = worker.exchange_cells(view, arrival.listener, service, cluster);
         let class = usize::from(self.status / 100);
         cells.by_class[if (1..=5).contains(&class) { class - 1 } else { 5 }].add(1);
         cells.duration.observe(duration);

@@ -32,7 +32,8 @@ pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
     })
 }
 
-/// An idle connection to the endpoint, or a new one within `span`. Says how long connecting took.
+/// An idle connection to the endpoint, unless only a `fresh` one will do, or a new one within `span`.
+/// Says how long connecting took.
 ///
 /// # Errors
 /// [`NoConnection`].
@@ -42,8 +43,9 @@ pub async fn connection(
     live: &LiveCluster,
     endpoint: &EndpointSignals,
     span: Duration,
+    fresh: bool,
 ) -> Result<(Connection, Option<Duration>), NoConnection> {
-    if let Some(idle) = worker.pool.borrow_mut().take(endpoint.id, worker.now()) {
+    if !fresh && let Some(idle) = worker.pool.borrow_mut().take(endpoint.id, worker.now()) {
         return Ok((idle, None));
     }
     let held = count_in(&live.connections, cluster.connections_max).ok_or(NoConnection::Full)?;

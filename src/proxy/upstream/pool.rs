@@ -66,6 +66,8 @@ pub struct Pool {
 /// How long a connection is kept before the endpoint's habit is known, and at most.
 const KEPT_AT_FIRST: Duration = Duration::from_secs(4);
 const KEPT_MAX: Duration = Duration::from_secs(60);
+/// And at least: a cluster that restarts closes young connections, too, and means nothing by it.
+const KEPT_MIN: Duration = Duration::from_secs(1);
 /// Between two looks at idle connections.
 const SWEEP: Duration = Duration::from_millis(200);
 
@@ -95,7 +97,7 @@ impl Pool {
         now: Timestamp,
     ) {
         let unused = connection.buffer.take().is_some_and(|buffer| !buffer.is_empty());
-        if unused || !may_keep(view, cluster, endpoint) || !connection.stream.is_quiet() {
+        if unused || !may_keep(view, cluster, endpoint) || !connection.stream.seems_quiet() {
             return;
         }
         let Some(live) = view.clusters.get(cluster) else { return };
@@ -148,12 +150,13 @@ impl Shelf {
 
     fn sweep(&mut self, fixed: Option<Duration>, now: Timestamp) {
         let kept = fixed.unwrap_or_else(|| {
-            self.closes_after.map_or(KEPT_AT_FIRST, |idle| idle.mul_f64(0.8).min(KEPT_MAX))
+            let learned = |idle: Duration| idle.mul_f64(0.8).clamp(KEPT_MIN, KEPT_MAX);
+            self.closes_after.map_or(KEPT_AT_FIRST, learned)
         });
         let mut closed = None;
         self.idle.retain(|idle| {
             let age = now.since(idle.since);
-            let quiet = idle.connection.stream.is_quiet();
+            let quiet = idle.connection.stream.seems_quiet();
             if !quiet {
                 closed = Some(closed.map_or(age, |known: Duration| known.min(age)));
             }
