@@ -285,7 +285,12 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
                 return (StatusCode::NOT_FOUND, format!("no listener `{name}`\n")).into_response();
             }
         },
-        None => 0,
+        None => {
+            let is_http = |known: &crate::decision::plan::Listener| {
+                known.protocol == crate::decision::plan::Protocol::Http
+            };
+            view.plan.listeners.iter().position(is_http).unwrap_or(0)
+        }
     };
     let host = question.host.to_ascii_lowercase();
     let path = question.path.as_deref().unwrap_or("/");

@@ -3,7 +3,7 @@
 //! A browser on an operator's machine can be made to send requests here by any page it shows; `Host`
 //! and `Origin` tell them apart from the operator's own (DNS rebinding, cross-site requests).
 
-use super::Backend;
+use super::{Access, Backend};
 use crate::decision::plan::Address;
 use axum::body::Body;
 use axum::extract::State;
@@ -48,15 +48,18 @@ fn judge(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<(), (StatusCode, &'static str)> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(host) = text(HOST.as_str())
-        && !is_ours(backend, host)
-    {
+    // What cannot be read as text is nobody we know.
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let access = backend.access.load();
+    let host = text(HOST.as_str());
+    if host.is_some_and(|host| !is_ours(backend, &access, host)) {
         return Err((StatusCode::FORBIDDEN, "foreign Host; see admin.allowed_hosts"));
     }
     if let Some(origin) = text(ORIGIN.as_str()) {
-        let host = origin.split_once("://").map_or("", |(_, host)| host);
-        if !is_ours(backend, host) {
+        let from = origin.split_once("://").map_or("", |(_, host)| host);
+        // On all addresses any IP is ours as a Host; as an Origin only the very same is.
+        let same = host.is_some_and(|host| host.eq_ignore_ascii_case(from));
+        if !(same || is_ours(backend, &access, from) && !is_ip(from)) {
             return Err((StatusCode::FORBIDDEN, "foreign Origin; see admin.allowed_hosts"));
         }
     }
@@ -66,7 +69,7 @@ fn judge(
     if !writes && !off_loopback {
         return Ok(());
     }
-    let Some(token) = &backend.token else {
+    let Some(token) = &access.token else {
         return Err((StatusCode::FORBIDDEN, "no token is configured; see admin.token_file"));
     };
     let given = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
@@ -85,13 +88,10 @@ fn judge(
 }
 
 /// Loopback, this socket's own address, or what the operator allowed; the port does not matter.
-fn is_ours(backend: &Backend, host: &str) -> bool {
-    let bare = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(bare, _)| bare),
-    };
+fn is_ours(backend: &Backend, access: &Access, host: &str) -> bool {
+    let bare = without_port(host);
     if bare.eq_ignore_ascii_case("localhost")
-        || backend
+        || access
             .allowed_hosts
             .iter()
             .any(|known| known.eq_ignore_ascii_case(bare) || known.eq_ignore_ascii_case(host))
@@ -103,4 +103,15 @@ fn is_ours(backend: &Backend, host: &str) -> bool {
         (Ok(address), Address::Ip(own)) => own.ip() == address || own.ip().is_unspecified(),
         (Ok(_) | Err(_), _) => matches!(backend.address, Address::Unix(_)),
     }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(bare, _)| bare),
+    }
+}
+
+fn is_ip(host: &str) -> bool {
+    without_port(host).parse::<IpAddr>().is_ok_and(|address| !address.is_loopback())
 }

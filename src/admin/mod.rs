@@ -13,6 +13,7 @@ use crate::decision::assess::Event;
 use crate::decision::plan::Address;
 use crate::shared::{Decision, Shared};
 use crate::telemetry::metrics::ServerFigures;
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::routing::{get, post, put};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -61,10 +62,23 @@ pub struct Backend {
     pub uptime: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Where the API listens.
     pub address: Address,
+    /// Who may use it.
+    pub access: Arc<ArcSwap<Access>>,
+}
+
+/// Who may use the API; a reload may change it.
+#[derive(Clone, Default)]
+pub struct Access {
     /// The token that writes need.
     pub token: Option<String>,
     /// Further values of `Host` under which it answers.
     pub allowed_hosts: Vec<String>,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("allowed_hosts", &self.allowed_hosts).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Backend {

@@ -1,6 +1,7 @@
 //! `tidegate check`
 
 use super::{FAILED, fail, print, read_config};
+use crate::config::error::Position;
 use crate::config::{Severity, load};
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +19,13 @@ pub(super) enum Format {
 pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     let (text, folder) = match read_config(path) {
         Ok(read) => read,
-        Err(message) => return fail(&message),
+        Err(message) => {
+            if matches!(format, Format::Json) {
+                let problem = crate::config::Problem::error(Position::START, "", &message);
+                print(&format!("[{}]\n", problem.to_json(&path.display().to_string())));
+            }
+            return fail(&message);
+        }
     };
     let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
     let name = path.display().to_string();

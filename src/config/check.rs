@@ -13,6 +13,7 @@ use crate::decision::plan::{
     Retry, Service, Source, Strategy, Target, Underscores,
 };
 use crate::decision::price::Prices;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub(super) struct Compiler<'a> {
     pub(super) file: &'a File,
     pub(super) plan: Plan,
     pub(super) problems: &'a mut Problems,
+    /// Services and data classes whose lack of disaster recovery was told.
+    warned: BTreeSet<(String, Vec<String>)>,
 }
 
 /// Compiles a file. What comes out is of use only when `problems` has no error.
@@ -72,10 +75,10 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
             .unwrap_or_else(|| "production".to_owned()),
         ..Plan::default()
     };
-    let mut compiler = Compiler { file, plan, problems };
+    let mut compiler = Compiler { file, plan, problems, warned: BTreeSet::new() };
     compiler.clusters(folder);
     compiler.services();
-    compiler.listeners();
+    compiler.listeners(folder, settings.admin.as_ref());
     routes::compile(&mut compiler);
     Config { plan: compiler.plan, settings }
 }
@@ -89,7 +92,7 @@ fn host_name() -> String {
 fn settings(file: &File, folder: &Path, problems: &mut Problems) -> Settings {
     let admin = file.admin.as_ref();
     let address = match admin.and_then(|admin| admin.address.clone()) {
-        Some(scalar::AddressOrOff(address)) => address,
+        Some(scalar::AddressOrOff(address)) => address.map(|address| rooted(&address, folder)),
         None => Some(Address::Ip(([127, 0, 0, 1], 9901).into())),
     };
     let off_loopback = matches!(&address, Some(Address::Ip(ip)) if !ip.ip().is_loopback());
@@ -245,7 +248,7 @@ impl Compiler<'_> {
         let sites = self.file.sites.clone().unwrap_or_default();
         let site = cluster.site.as_ref().and_then(|wanted| {
             let found = sites.0.iter().find(|(known, _)| known.value == wanted.value);
-            if found.is_none() {
+            if found.is_none() && !sites.is_broken(&wanted.value) {
                 let message = format!("there is no site `{}`", wanted.value);
                 self.unknown(
                     wanted.at,
@@ -312,7 +315,7 @@ impl Compiler<'_> {
         let nothing = Source::Static(Vec::new());
         let discover = cluster.discover.as_ref();
         match (&cluster.endpoints, discover) {
-            (Some(listed), None) => self.listed(listed, cluster, path),
+            (Some(listed), None) => self.listed(listed, cluster, folder, path),
             (None, Some(discover)) => self.discovered(discover, folder, path).unwrap_or(nothing),
             (None, None) => {
                 let hint = "write endpoints: [ADDRESS:PORT]";
@@ -327,12 +330,18 @@ impl Compiler<'_> {
         }
     }
 
-    fn listed(&mut self, listed: &[file::Endpoint], cluster: &file::Cluster, path: &str) -> Source {
+    fn listed(
+        &mut self,
+        listed: &[file::Endpoint],
+        cluster: &file::Cluster,
+        folder: &Path,
+        path: &str,
+    ) -> Source {
         let mut specs: Vec<EndpointSpec> = Vec::with_capacity(listed.len());
         for (index, endpoint) in listed.iter().enumerate() {
             let path = format!("{path}.endpoints[{index}]");
             if specs.iter().any(|spec| spec.target == endpoint.target) {
-                self.problems.error(cluster.at, &path, "is listed twice");
+                self.problems.error(endpoint.at, &path, "is listed twice");
             }
             if let Target::Address(address) = &endpoint.target
                 && cluster.allow_link_local != Some(true)
@@ -340,9 +349,13 @@ impl Compiler<'_> {
             {
                 let message = format!("`{address}` is a link-local or metadata address");
                 let hint = "set `allow_link_local: true` if that is meant";
-                self.problems.error_with_hint(cluster.at, &path, message, hint);
+                self.problems.error_with_hint(endpoint.at, &path, message, hint);
             }
-            specs.push(EndpointSpec { target: endpoint.target.clone(), weight: endpoint.weight });
+            let target = match &endpoint.target {
+                Target::Address(address) => Target::Address(rooted(address, folder)),
+                Target::Name(host, port) => Target::Name(host.clone(), *port),
+            };
+            specs.push(EndpointSpec { target, weight: endpoint.weight });
         }
         Source::Static(specs)
     }
@@ -429,6 +442,17 @@ impl Compiler<'_> {
             self.problems.error(probe.at, format!("{path}.probe.path"), message);
         }
         let headers = probe.headers.clone().unwrap_or_default();
+        let control = |text: &str| text.chars().any(char::is_control);
+        let unclean = headers
+            .0
+            .iter()
+            .any(|(name, value)| control(value) || !routes::is_field_name(&name.value));
+        if unclean || probe.host.as_deref().is_some_and(|host| host.contains(' ') || control(host))
+        {
+            let message =
+                "host and headers must be field names and values without control characters";
+            self.problems.error(probe.at, format!("{path}.probe"), message);
+        }
         let status = probe
             .status
             .as_ref()
@@ -458,6 +482,7 @@ impl Compiler<'_> {
                         self.problems.error(wanted.at, path, "is listed twice");
                     }
                     Some(cluster) => clusters.push(cluster),
+                    None if self.file.clusters.is_broken(&wanted.value) => {}
                     None => {
                         let message = format!("there is no cluster `{}`", wanted.value);
                         let names = self.file.clusters.names();
@@ -466,6 +491,9 @@ impl Compiler<'_> {
                 }
             }
             let retry = service.retry.as_ref();
+            if service.timeout.is_some_and(|timeout| timeout.is_zero()) {
+                self.problems.error(service.at, format!("{path}.timeout"), "must be more than 0");
+            }
             self.plan.services.push(Service {
                 name: name.value.clone(),
                 clusters,
@@ -491,13 +519,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn listeners(&mut self) {
+    fn listeners(&mut self, folder: &Path, admin: Option<&Address>) {
         if self.file.listeners.0.is_empty() {
             self.problems.error(self.file.at, "listeners", "there must be at least one listener");
         }
         for (name, listener) in &self.file.listeners.0 {
             let path = format!("listeners.{}", name.value);
-            self.overlap(listener, &path);
+            let address = rooted(&listener.address.value.0, folder);
+            self.overlap(&address, listener.address.at, admin, &path);
             let protocol = match listener.protocol {
                 file::Protocol::Http => Protocol::Http,
                 file::Protocol::Tcp => match &listener.service {
@@ -513,6 +542,15 @@ impl Compiler<'_> {
                     }
                 },
             };
+            let timeouts = listener_timeouts(listener.timeouts.as_ref());
+            if [timeouts.first_byte, timeouts.head, timeouts.idle, timeouts.write]
+                .iter()
+                .any(Duration::is_zero)
+            {
+                let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
+                let message = "first_byte, head, idle and write must be more than 0";
+                self.problems.error(at, format!("{path}.timeouts"), message);
+            }
             let limits = listener_limits(listener.limits.as_ref());
             if limits.head > 31 * 1024 || limits.head < 256 || limits.uri > limits.head {
                 let at = listener.limits.as_ref().map_or(listener.at, |limits| limits.at);
@@ -521,24 +559,29 @@ impl Compiler<'_> {
             }
             self.plan.listeners.push(Listener {
                 name: name.value.clone(),
-                address: listener.address.value.0.clone(),
+                address,
                 protocol,
                 trusted: listener
                     .trusted_proxies
                     .as_ref()
                     .map_or(Vec::new(), |networks| networks.iter().map(|n| n.0).collect()),
-                timeouts: listener_timeouts(listener.timeouts.as_ref()),
+                timeouts,
                 limits,
             });
         }
     }
 
-    fn overlap(&mut self, listener: &file::Listener, path: &str) {
-        let own = &listener.address.value.0;
-        let taken = self.plan.listeners.iter().find(|other| overlaps(&other.address, own));
-        if let Some(taken) = taken {
-            let message = format!("`{own}` overlaps listener `{}` ({})", taken.name, taken.address);
-            self.problems.error(listener.address.at, format!("{path}.address"), message);
+    fn overlap(&mut self, own: &Address, at: Position, admin: Option<&Address>, path: &str) {
+        let others = self
+            .plan
+            .listeners
+            .iter()
+            .map(|other| (format!("listener `{}`", other.name), &other.address));
+        let admin = admin.map(|address| ("the admin API".to_owned(), address));
+        let taken = others.chain(admin).find(|(_, address)| overlaps(address, own));
+        if let Some((who, address)) = taken {
+            let message = format!("`{own}` overlaps {who} ({address})");
+            self.problems.error(at, format!("{path}.address"), message);
         }
     }
 
@@ -552,6 +595,9 @@ impl Compiler<'_> {
         path: &str,
     ) -> Option<ClassIndex> {
         let Some(index) = self.file.services.position(&service.value) else {
+            if self.file.services.is_broken(&service.value) {
+                return None;
+            }
             let message = format!("there is no service `{}`", service.value);
             let names = self.file.services.names();
             self.unknown(service.at, path, message, &service.value, names);
@@ -574,7 +620,9 @@ impl Compiler<'_> {
             let message = format!("no cluster may serve `{name}` here: {}", why.join(", "));
             self.problems.error(service.at, path, message);
         }
-        if permitted.clusters.len() == 1 && all_data.iter().any(|class| class == "sensitive") {
+        let sensitive = all_data.iter().any(|class| class == "sensitive");
+        let key = (name.clone(), all_data.clone());
+        if permitted.clusters.len() == 1 && sensitive && self.warned.insert(key) {
             let only = self.plan.clusters[permitted.clusters[0]].name.clone();
             let message = format!("sensitive `{name}` has one permitted cluster, `{only}`");
             let hint = "no disaster recovery: its outage is the service's";
@@ -623,6 +671,14 @@ fn is_link_local(address: &Address) -> bool {
     match address {
         Address::Ip(address) => crate::decision::plan::is_link_local(address.ip()),
         Address::Unix(_) => false,
+    }
+}
+
+/// A relative socket path starts at the file's folder, as every path does.
+fn rooted(address: &Address, folder: &Path) -> Address {
+    match address {
+        Address::Unix(path) => Address::Unix(folder.join(path)),
+        Address::Ip(_) => address.clone(),
     }
 }
 

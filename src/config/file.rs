@@ -284,6 +284,8 @@ shape! {
 /// An endpoint: an address, or an address with a weight.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
+    /// Where it is written.
+    pub at: super::error::Position,
     /// Where it is.
     pub target: Target,
     /// Its share relative to its siblings.
@@ -313,7 +315,10 @@ impl Decode for Endpoint {
         };
         let text = String::decode(address, path, problems)?;
         match target(&text) {
-            Ok(target) => Some(Endpoint { target, weight: u16::try_from(weight).unwrap_or(1) }),
+            Ok(target) => {
+                let weight = u16::try_from(weight).unwrap_or(1);
+                Some(Endpoint { at: node.at, target, weight })
+            }
             Err(message) => {
                 problems.error(address.at, path, format!("`{text}`: {message}"));
                 None
@@ -636,6 +641,14 @@ shape! {
 }
 
 shape! {
+    /// Retries of a route.
+    RouteRetry {
+        /// Retries of one request.
+        retries: Within<0, 10> = optional,
+    }
+}
+
+shape! {
     /// From requests to a service.
     Route {
         /// Hosts, exact or with a leading "*."; any without it.
@@ -672,5 +685,11 @@ shape! {
         rewrite: Rewrite = optional,
         /// To the response head; the service's by default.
         timeout: Duration = optional,
+        /// To the end of the response; the service's by default.
+        total_timeout: OptionalDuration = optional,
+        /// To the response head, for one attempt; the service's by default.
+        per_try_timeout: OptionalDuration = optional,
+        /// Retries of one request; the budget is the service's.
+        retry: RouteRetry = optional,
     }
 }

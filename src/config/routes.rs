@@ -44,6 +44,9 @@ fn last_route(listener: &str, class: usize) -> Route {
         response_edits: Edits::default(),
         strip_prefix: None,
         timeout: None,
+        total_timeout: None,
+        per_try_timeout: None,
+        retries: None,
     }
 }
 
@@ -55,6 +58,13 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
     let listeners = listeners(compiler, written, &path);
     let action = action(compiler, written, &path);
     let headers = written.headers.clone().unwrap_or_default().0;
+    for (name, value) in &headers {
+        if !is_field_name(&name.value) || value.chars().any(char::is_control) {
+            let message =
+                format!("`{}` is not a field's name and value", name.value.escape_debug());
+            compiler.problems.error(name.at, format!("{path}.headers"), message);
+        }
+    }
     let request_edits =
         edits(compiler, written.request_headers.as_ref(), &format!("{path}.request_headers"));
     let response_edits =
@@ -76,6 +86,13 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         response_edits,
         strip_prefix: strip.map(|prefix| prefix.value.trim_end_matches('/').to_owned()),
         timeout: written.timeout,
+        total_timeout: written.total_timeout.map(|timeout| timeout.0),
+        per_try_timeout: written.per_try_timeout.map(|timeout| timeout.0),
+        retries: written
+            .retry
+            .as_ref()
+            .and_then(|retry| retry.retries)
+            .and_then(|retries| u32::try_from(retries.0).ok()),
     })
 }
 
@@ -175,6 +192,7 @@ fn listeners(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> 
                 compiler.problems.error(wanted.at, path, message);
             }
             Some(at) => indices.push(at),
+            None if file.listeners.is_broken(&wanted.value) => {}
             None => {
                 let message = format!("there is no listener `{}`", wanted.value);
                 compiler.unknown(wanted.at, &path, message, &wanted.value, listener_names(file));
@@ -266,18 +284,23 @@ fn edits(compiler: &mut Compiler<'_>, written: Option<&HeaderEdits>, path: &str)
     edits
 }
 
+/// Whether `text` can be a field's name.
+pub(super) fn is_field_name(text: &str) -> bool {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !text.is_empty() && text.chars().all(token)
+}
+
 fn check_field(
     compiler: &mut Compiler<'_>,
     name: &Spanned<String>,
     value: Option<&String>,
     path: &str,
 ) {
-    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     let lower = name.value.to_ascii_lowercase();
-    if name.value.is_empty() || !name.value.chars().all(token) {
+    if !is_field_name(&name.value) {
         compiler.problems.error(name.at, path, format!("`{}` is not a field name", name.value));
     }
-    if NOT_EDITABLE.contains(&lower.as_str()) {
+    if NOT_EDITABLE.contains(&lower.as_str()) || lower.starts_with("tidegate-") {
         let message = format!("`{}` frames or routes the message and cannot be edited", name.value);
         compiler.problems.error(name.at, path, message);
     }

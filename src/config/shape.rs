@@ -52,13 +52,12 @@ impl<T: Decode> Decode for Vec<T> {
             problems.error_with_hint(node.at, path, "must be a list", hint);
             return None;
         };
-        // Every item is read, so that every problem is told, before any is missed.
-        let read: Vec<Option<T>> = items
+        // What cannot be read was noted, which spoils the file; the rest may have problems to tell, too.
+        let read = items
             .iter()
             .enumerate()
-            .map(|(index, item)| T::decode(item, &format!("{path}[{index}]"), problems))
-            .collect();
-        read.into_iter().collect()
+            .filter_map(|(index, item)| T::decode(item, &format!("{path}[{index}]"), problems));
+        Some(read.collect())
     }
 
     fn schema() -> Value {
@@ -66,13 +65,14 @@ impl<T: Decode> Decode for Vec<T> {
     }
 }
 
-/// Entries with names of the operator's choosing, in the order of the file.
+/// Entries with names of the operator's choosing, in the order of the file; and the names of those that
+/// could not be read, so that whoever refers to them is not told that they are missing.
 #[derive(Clone, Debug)]
-pub struct Named<T>(pub Vec<(Spanned<String>, T)>);
+pub struct Named<T>(pub Vec<(Spanned<String>, T)>, Vec<String>);
 
 impl<T> Default for Named<T> {
     fn default() -> Named<T> {
-        Named(Vec::new())
+        Named(Vec::new(), Vec::new())
     }
 }
 
@@ -80,6 +80,12 @@ impl<T> Named<T> {
     /// The names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.0.iter().map(|(name, _)| name.value.as_str())
+    }
+
+    /// Whether there is an entry called `name` that could not be read.
+    #[must_use]
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.1.iter().any(|broken| broken == name)
     }
 
     /// The place of the entry called `name`.
@@ -93,21 +99,20 @@ impl<T: Decode> Decode for Named<T> {
     fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
         let entries = entries(node, path, problems)?;
         let mut read = Vec::with_capacity(entries.len());
-        let mut complete = true;
+        let mut broken = Vec::new();
         for (key, value) in entries {
             let name = key.text().unwrap_or_default().to_owned();
             let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if name.is_empty() || name.len() > 128 || !name.chars().all(valid) {
                 let hint = "letters, digits, `-`, `_` and `.`, at most 128";
                 problems.error_with_hint(key.at, below(path, &name), "not a valid name", hint);
-                complete = false;
             }
             match T::decode(value, &below(path, &name), problems) {
                 Some(value) => read.push((Spanned { value: name, at: key.at }, value)),
-                None => complete = false,
+                None => broken.push(name),
             }
         }
-        complete.then_some(Named(read))
+        Some(Named(read, broken))
     }
 
     fn schema() -> Value {
@@ -193,7 +198,15 @@ const LATER: &[&str] = &[
     "outlier",
     "kubernetes",
     "priority",
+    "handshake",
+    "proxy_header",
+    "shared_by",
+    "mode",
 ];
+
+/// Words of the contract, likewise.
+const LATER_WORDS: &[&str] =
+    &["http2", "tls-passthrough", "udp", "grpc", "tls", "original_dst", "tproxy", "orca"];
 
 /// A shape: its keys, their types, whether they must be there, and their documented default.
 macro_rules! shape {
@@ -216,7 +229,6 @@ macro_rules! shape {
             ) -> Option<Self> {
                 const KEYS: &[&str] = &[$(stringify!($key)),*];
                 let entries = $crate::config::shape::entries(node, path, problems)?;
-                let before = problems.count();
                 for (key, _) in entries {
                     if !key.text().is_some_and(|text| KEYS.contains(&text)) {
                         $crate::config::shape::unknown_key(key, path, KEYS, problems);
@@ -236,9 +248,7 @@ macro_rules! shape {
                     let message = concat!("`", stringify!($key), "` is missing");
                     problems.error(node.at, path, message);
                 })*
-                if problems.count() > before {
-                    return None;
-                }
+                // A key that could not be read counts as absent: its problem is noted.
                 Some($name { at: node.at, $($key: shape!(@take $presence $key),)* })
             }
 
@@ -312,6 +322,9 @@ pub fn wrong_word(
 ) {
     let choices = words.join(", ");
     match found {
+        Some(text) if LATER_WORDS.contains(&text) => {
+            problems.error(at, path, format!("`{text}` is not supported by this version"));
+        }
         Some(text) => {
             let near = super::error::nearest(text, words.iter().copied());
             let hint =

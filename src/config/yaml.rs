@@ -119,7 +119,7 @@ const TOO_DEEP: &str = "nested more than 64 levels deep";
 fn with_hint(at: Marker, message: &str, text: &str) -> SyntaxError {
     let at = position(at);
     let line = text.lines().nth(at.line - 1).unwrap_or_default();
-    let hint = if line.contains("[::") || line.contains("[fd") || line.contains("[fe") {
+    let hint = if has_bare_ipv6(line) {
         Some("quote an IPv6 address: \"[::]:80\"".to_owned())
     } else if line.contains('\t') || text.lines().nth(at.line).is_some_and(|l| l.starts_with('\t'))
     {
@@ -130,6 +130,15 @@ fn with_hint(at: Marker, message: &str, text: &str) -> SyntaxError {
         None
     };
     SyntaxError { at, message: message.to_owned(), hint }
+}
+
+/// `[2001:db8::1]` reads as a list unless it is quoted.
+fn has_bare_ipv6(line: &str) -> bool {
+    line.split('[').skip(1).any(|after| {
+        let inside = after.split(']').next().unwrap_or_default();
+        let address = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+        inside.matches(':').count() >= 2 && inside.chars().all(address)
+    })
 }
 
 fn fail<T>(at: Marker, message: impl Into<String>) -> Result<T, SyntaxError> {

@@ -116,9 +116,10 @@ impl Health {
         }
     }
 
-    /// Counts an endpoint that is never probed as up.
+    /// Counts an endpoint that is never probed as up, unless traffic has ejected it just now.
     pub fn assume_up(&mut self, now: Timestamp) {
-        if self.state == State::Unprobed {
+        let ejected = self.ejected_until.is_some_and(|until| now < until);
+        if self.state != State::Up && !ejected {
             self.state = State::Up;
             self.up_since = Some(now);
         }
@@ -309,6 +310,18 @@ mod tests {
         assert!(!health.is_usable(at(900)));
         assert!(health.ejection_ended(at(1_300)) && health.is_usable(at(1_300)));
         assert!(health.slow_start(Duration::from_secs(30), at(1_300)) < 0.11);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_never_probed_returns_after_its_ejection() {
+        let mut health = Health::new(1);
+        health.assume_up(at(0));
+        health.exchange_failed(Cause::Refused, false, at(1));
+        assert!(health.exchange_failed(Cause::Refused, false, at(2)));
+        health.assume_up(at(500));
+        assert!(!health.is_usable(at(500)));
+        health.assume_up(at(1_400));
+        assert!(health.is_usable(at(1_400)));
     }
 
     #[test]

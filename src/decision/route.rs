@@ -35,6 +35,12 @@ pub struct Route {
     pub strip_prefix: Option<String>,
     /// Deadlines that differ from the service's.
     pub timeout: Option<std::time::Duration>,
+    /// Likewise, to the end of the response; `Some(None)` lifts the service's.
+    pub total_timeout: Option<Option<std::time::Duration>>,
+    /// Likewise, to the response head of one attempt.
+    pub per_try_timeout: Option<Option<std::time::Duration>>,
+    /// Retries of one request, where they differ from the service's.
+    pub retries: Option<u32>,
 }
 
 /// Which paths a route takes.
@@ -277,6 +283,9 @@ mod tests {
             response_edits: Edits::default(),
             strip_prefix: None,
             timeout: None,
+            total_timeout: None,
+            per_try_timeout: None,
+            retries: None,
         }
     }
 

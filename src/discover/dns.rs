@@ -132,33 +132,6 @@ impl Resolver {
         }
         if found.is_empty() { Err(Failure::Nobody) } else { Ok((found, ttl)) }
     }
-
-    /// All endpoints of a list: its addresses as they are, its names resolved.
-    async fn list(&self, specs: &[EndpointSpec]) -> Result<(Vec<Found>, Duration), Failure> {
-        let mut found = Vec::new();
-        let mut ttl = TTL_MAX;
-        for spec in specs {
-            let (host, port) = match &spec.target {
-                Target::Address(address) => {
-                    found.push(Found { address: address.clone(), weight: spec.weight });
-                    continue;
-                }
-                Target::Name(host, port) => (host, *port),
-            };
-            match self.addresses(host).await {
-                Ok((addresses, holds)) => {
-                    ttl = ttl.min(holds);
-                    found.extend(addresses.into_iter().map(|ip| Found {
-                        address: Address::Ip(SocketAddr::new(ip, port)),
-                        weight: spec.weight,
-                    }));
-                }
-                Err(Failure::Nobody) => ttl = ttl.min(ASK_AGAIN),
-                Err(Failure::Unknown) => return Err(Failure::Unknown),
-            }
-        }
-        if found.is_empty() { Err(Failure::Nobody) } else { Ok((found, ttl)) }
-    }
 }
 
 fn options(options: &mut ResolverOpts) {
@@ -185,71 +158,99 @@ fn classify(error: &NetError) -> Failure {
     }
 }
 
-/// Follows a list with names in it.
+/// Follows a list with names in it. Each name is remembered for itself: what fails or vanishes is one
+/// name's business, and addresses that are simply listed are always there.
 pub(super) async fn follow_list(resolver: Arc<Resolver>, specs: Vec<EndpointSpec>, teller: Teller) {
-    let mut habit = Habit::default();
+    let mut memories: Vec<Memory<Vec<IpAddr>>> = specs.iter().map(|_| Memory::default()).collect();
+    let mut told = None;
     loop {
-        let wait = habit.hear(resolver.list(&specs).await, &teller).await;
+        let mut wait = TTL_MAX;
+        for (spec, memory) in specs.iter().zip(&mut memories) {
+            if let Target::Name(host, _) = &spec.target {
+                wait = wait.min(memory.hear(resolver.addresses(host).await, host, &teller));
+            }
+        }
+        let listed = specs.iter().zip(&memories);
+        let known = |(spec, memory): (&EndpointSpec, &Memory<Vec<IpAddr>>)| match &spec.target {
+            Target::Address(address) => {
+                vec![Found { address: address.clone(), weight: spec.weight }]
+            }
+            Target::Name(_, port) => {
+                let ips = memory.last.iter().flatten();
+                let address = |ip: &IpAddr| Address::Ip(SocketAddr::new(*ip, *port));
+                ips.map(|ip| Found { address: address(ip), weight: spec.weight }).collect()
+            }
+        };
+        let found: Vec<Found> = listed.flat_map(known).collect();
+        let heard = memories.iter().any(|memory| memory.last.is_some());
+        tell(found, heard, &mut told, &teller).await;
         tokio::time::sleep(wait).await;
     }
 }
 
 /// Follows an SRV name.
 pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Teller) {
-    let mut habit = Habit::default();
+    let mut memory: Memory<Vec<Found>> = Memory::default();
+    let mut told = None;
     loop {
-        let wait = habit.hear(resolver.services(&name).await, &teller).await;
+        let wait = memory.hear(resolver.services(&name).await, &name, &teller);
+        let found = memory.last.clone().unwrap_or_default();
+        tell(found, memory.last.is_some(), &mut told, &teller).await;
         tokio::time::sleep(wait).await;
     }
 }
 
-/// What was last told, and how often nobody was there.
-#[derive(Debug, Default)]
-struct Habit {
-    told: Option<Vec<Found>>,
+/// Tells what is new. While nobody has said anything yet, silence must not empty what an earlier
+/// source had found.
+async fn tell(mut found: Vec<Found>, heard: bool, told: &mut Option<Vec<Found>>, teller: &Teller) {
+    found.sort();
+    if (heard || !found.is_empty()) && told.as_ref() != Some(&found) {
+        teller.tell(found.clone()).await;
+        *told = Some(found);
+    }
+}
+
+/// The last good answer to one question, and how often since then nobody was there.
+#[derive(Debug)]
+struct Memory<T> {
+    last: Option<T>,
     nobody: u32,
 }
 
-impl Habit {
+impl<T> Default for Memory<T> {
+    fn default() -> Memory<T> {
+        Memory { last: None, nobody: 0 }
+    }
+}
+
+impl<T: Default> Memory<T> {
     /// Takes an answer in; gives how long to wait before asking again.
-    async fn hear(
+    fn hear(
         &mut self,
-        answer: Result<(Vec<Found>, Duration), Failure>,
+        answer: Result<(T, Duration), Failure>,
+        name: &str,
         teller: &Teller,
     ) -> Duration {
         match answer {
-            Ok((mut found, ttl)) => {
+            Ok((found, ttl)) => {
                 self.nobody = 0;
+                self.last = Some(found);
                 teller.answered(clock::now());
-                found.sort();
-                self.tell(found, teller).await;
                 ttl.clamp(TTL_MIN, TTL_MAX)
             }
             Err(Failure::Nobody) => {
-                teller.answered(clock::now());
                 self.nobody += 1;
-                if self.nobody >= 2 || self.told.is_none() {
-                    self.tell(Vec::new(), teller).await;
+                teller.answered(clock::now());
+                if self.nobody >= 2 {
+                    self.last = Some(T::default());
                 }
                 ASK_AGAIN
             }
             Err(Failure::Unknown) => {
-                tracing::warn!(
-                    cluster = teller.cluster,
-                    "DNS did not answer; what was known is kept"
-                );
-                if self.told.is_none() {
-                    self.tell(Vec::new(), teller).await;
-                }
+                let cluster = &teller.cluster;
+                tracing::warn!(cluster, name, "DNS did not answer; what was known is kept");
                 ASK_AGAIN
             }
-        }
-    }
-
-    async fn tell(&mut self, found: Vec<Found>, teller: &Teller) {
-        if self.told.as_ref() != Some(&found) {
-            teller.tell(found.clone()).await;
-            self.told = Some(found);
         }
     }
 }

@@ -20,7 +20,7 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>, teller: Teller) {
     let mut seen = None;
     let mut names: Option<tokio::task::JoinHandle<()>> = None;
-    let mut told = false;
+    let mut missed = false;
     loop {
         let stamp = stamp(&path).await;
         if stamp.is_some() && stamp != seen {
@@ -37,7 +37,6 @@ pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>,
                             names = Some(tokio::spawn(follow));
                         }
                     }
-                    told = true;
                 }
                 Err(error) => {
                     let path = path.display();
@@ -45,9 +44,10 @@ pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>,
                 }
             }
         }
-        if !told {
-            teller.tell(Vec::new()).await;
-            told = true;
+        if stamp.is_none() && !missed {
+            missed = true;
+            let path = path.display();
+            tracing::warn!(cluster = teller.cluster, %path, "there is no endpoints file (yet)");
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -27,7 +27,7 @@ pub struct Discovery {
     resolver: Arc<Resolver>,
     parse: Parse,
     ages: Ages,
-    tasks: BTreeMap<String, (Source, JoinHandle<()>)>,
+    tasks: BTreeMap<String, (Source, bool, JoinHandle<()>)>,
 }
 
 impl Discovery {
@@ -46,11 +46,15 @@ impl Discovery {
 
     /// Looks for the endpoints of this plan from now on; unchanged sources go on undisturbed.
     pub fn follow(&mut self, plan: &Plan) {
-        let wanted = |name: &String, source: &Source| {
-            plan.clusters.iter().any(|cluster| cluster.name == *name && cluster.source == *source)
+        let wanted = |name: &String, source: &Source, link_local: bool| {
+            plan.clusters.iter().any(|cluster| {
+                cluster.name == *name
+                    && cluster.source == *source
+                    && cluster.allow_link_local == link_local
+            })
         };
-        self.tasks.retain(|name, (source, task)| {
-            let keep = wanted(name, source);
+        self.tasks.retain(|name, (source, link_local, task)| {
+            let keep = wanted(name, source, *link_local);
             if !keep {
                 task.abort();
             }
@@ -62,7 +66,8 @@ impl Discovery {
         for cluster in &plan.clusters {
             if listed(cluster).is_none() && !self.tasks.contains_key(&cluster.name) {
                 let task = self.start(cluster);
-                self.tasks.insert(cluster.name.clone(), (cluster.source.clone(), task));
+                let task = (cluster.source.clone(), cluster.allow_link_local, task);
+                self.tasks.insert(cluster.name.clone(), task);
             }
         }
     }

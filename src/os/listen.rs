@@ -12,17 +12,28 @@ use std::path::Path;
 /// Connections the kernel may queue for one socket.
 const BACKLOG: i32 = 4096;
 
+/// Whether to bind once alone first, to find out about another process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trial {
+    /// Yes.
+    First,
+    /// No: the socket in the way is our own, and about to go.
+    None,
+}
+
 /// Binds one socket for each of `workers`, none listening.
 ///
 /// # Errors
 /// The bind's error, for example that the address is in use.
-pub fn bind(address: &Address, workers: usize) -> io::Result<Vec<Socket>> {
+pub fn bind(address: &Address, workers: usize, trial: Trial) -> io::Result<Vec<Socket>> {
     match address {
         Address::Ip(ip) => {
             let mut ip = *ip;
             // Without SO_REUSEPORT first: a second proxy on the same address must be an error, not
             // a silent half of the traffic.
-            drop(bind_ip(ip, false)?);
+            if trial == Trial::First {
+                drop(bind_ip(ip, false)?);
+            }
             let mut sockets = Vec::with_capacity(workers);
             for _ in 0..workers {
                 let socket = bind_ip(ip, true)?;
@@ -66,12 +77,20 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_cloexec(true)?;
-    if path.exists() {
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        if probe.connect(&address).is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        use std::os::unix::fs::FileTypeExt;
+        let in_use = |why: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+        if !there.file_type().is_socket() {
+            return in_use("there is a file that is not a socket");
         }
-        std::fs::remove_file(path)?;
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        match probe.connect(&address) {
+            // Nobody listens: a socket that its process has left behind.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            Ok(()) | Err(_) => return in_use("another process listens there"),
+        }
     }
     socket.bind(&address)?;
     use std::os::unix::fs::PermissionsExt;
@@ -101,12 +120,12 @@ mod tests {
     #[test]
     fn a_second_start_is_an_error_and_a_group_shares_one_port() {
         let any = Address::Ip(([127, 0, 0, 1], 0).into());
-        let group = bind(&any, 3).unwrap();
+        let group = bind(&any, 3, Trial::First).unwrap();
         listen(&group).unwrap();
         let taken = local_address(&group[0], &any);
         assert!(group.iter().all(|socket| local_address(socket, &any) == taken));
 
-        let second = bind(&taken, 1).unwrap_err();
+        let second = bind(&taken, 1, Trial::First).unwrap_err();
 
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
     }
@@ -115,10 +134,14 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_an_error() {
         let path = std::env::temp_dir().join(format!("tidegate-listen-{}", std::process::id()));
         let address = Address::Unix(path.clone());
-        drop(bind(&address, 1).unwrap());
-        let live = bind(&address, 2).unwrap();
+        drop(bind(&address, 1, Trial::First).unwrap());
+        let live = bind(&address, 2, Trial::First).unwrap();
         listen(&live[..1]).unwrap();
-        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&address, 1, Trial::First).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert_eq!(bind(&address, 1, Trial::First).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -14,6 +14,7 @@ use crate::os::stream::Stream;
 use crate::shared::{Held, View};
 use crate::telemetry::access_log::Line;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A flow that has its endpoint.
@@ -29,15 +30,15 @@ struct Placed {
 }
 
 /// Serves one accepted connection of a tcp listener.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: String) {
+pub async fn serve(
+    worker: Rc<Worker>,
+    stream: Stream,
+    view: Rc<Arc<View>>,
+    index: usize,
+    class: ClassIndex,
+) {
     let started = worker.now();
-    let view = worker.view();
-    let Some(index) = view.plan.listeners.iter().position(|known| known.name == listener) else {
-        return;
-    };
-    let crate::decision::plan::Protocol::Tcp { class } = view.plan.listeners[index].protocol else {
-        return;
-    };
+    let listener = view.plan.listeners[index].name.clone();
     let cells = worker.listener_cells(&listener);
     let peer = stream.peer();
     let timeouts = view.plan.listeners[index].timeouts.clone();

@@ -182,6 +182,16 @@ impl Control {
     }
 
     fn fold(&mut self, event: Event) {
+        // What was still on its way from an older source must not overrule a list of addresses.
+        if let Event::Endpoints { cluster, .. } = &event
+            && self
+                .plan
+                .clusters
+                .iter()
+                .any(|known| known.name == *cluster && discover::listed(known).is_some())
+        {
+            return;
+        }
         self.assessor.fold(event, clock::now());
     }
 

@@ -16,13 +16,14 @@ pub async fn write_lines(
 ) {
     let mut batch = Vec::with_capacity(256);
     let mut out = open(&path);
-    let mut failed = false;
+    let (mut failed, mut last) = (false, false);
     loop {
         tokio::select! {
             biased;
-            changed = reopen.changed() => {
-                if changed.is_err() { return }
-                out = open(&path);
+            changed = reopen.changed(), if !last => {
+                // Nobody will ask again; lines may still be waiting.
+                last = changed.is_err();
+                if !last { out = open(&path) }
             }
             count = lines.recv_many(&mut batch, 256) => {
                 if count == 0 { return }

@@ -5,12 +5,14 @@
 
 use super::control;
 use super::worker;
+use crate::admin::Access;
 use crate::config::error::Position;
 use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
 use crate::decision::plan::{Address, Plan};
 use crate::discover::Discovery;
 use crate::os::{clock, listen};
 use crate::shared::Shared;
+use arc_swap::ArcSwap;
 use serde_json::json;
 use socket2::Socket;
 use std::collections::BTreeMap;
@@ -51,6 +53,9 @@ pub enum Origin {
     Text(String),
 }
 
+/// How long a changed file must read the same before it is believed.
+const HOLDS_STILL: Duration = Duration::from_millis(60);
+
 /// Puts configurations in force.
 #[derive(Debug)]
 pub struct Reloader {
@@ -63,6 +68,16 @@ pub struct Reloader {
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
+    access: Arc<ArcSwap<Access>>,
+}
+
+/// What the settings say of the admin API's use.
+fn access(settings: &Settings) -> Access {
+    let token = settings
+        .admin_token_file
+        .as_ref()
+        .and_then(|path| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()));
+    Access { token, allowed_hosts: settings.admin_hosts.clone() }
 }
 
 #[derive(Debug)]
@@ -83,7 +98,9 @@ impl Reloader {
         settings: Settings,
     ) -> Reloader {
         let (listening, status) = (BTreeMap::new(), Arc::default());
+        let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
         Reloader {
+            access,
             origin,
             shared,
             control,
@@ -126,8 +143,15 @@ impl Reloader {
             }
         };
         let hash = fingerprint(&text);
-        if only_if_changed && self.seen == Some(hash) {
-            return Ok(self.generation());
+        if only_if_changed {
+            if self.seen == Some(hash) {
+                return Ok(self.generation());
+            }
+            // Half a file may be valid, and mean something else: it must hold still first.
+            tokio::time::sleep(HOLDS_STILL).await;
+            if self.read().await.as_ref() != Ok(&text) {
+                return Ok(self.generation());
+            }
         }
         self.seen = Some(hash);
         self.put_in_force(&text).await
@@ -163,12 +187,41 @@ impl Reloader {
         let plan = Arc::new(plan);
         let built = match self.build(&plan) {
             Ok(built) => built,
-            Err(problem) => return self.fail(vec![problem]),
+            Err(problem) => {
+                self.seen = None;
+                return self.fail(vec![problem]);
+            }
         };
         for problem in problems.iter().chain(&self.needs_restart(&settings)) {
             tracing::warn!("{}", problem.render(&self.name()));
         }
-        self.publish(plan, built, text).await
+        let generation = self.publish(plan, built, text).await;
+        match &generation {
+            Ok(_) => {
+                self.access.store(Arc::new(access(&settings)));
+                self.settings = Settings {
+                    workers: self.settings.workers,
+                    admin: self.settings.admin.clone(),
+                    state_dir: self.settings.state_dir.clone(),
+                    ..settings
+                };
+            }
+            // A taken address may be free at the next look.
+            Err(_) => self.seen = None,
+        }
+        generation
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Who may use the admin API, kept current.
+    #[must_use]
+    pub fn access(&self) -> Arc<ArcSwap<Access>> {
+        self.access.clone()
     }
 
     /// Binds what is new. Nothing listens yet.
@@ -178,7 +231,10 @@ impl Reloader {
             if self.listening.contains_key(&listener.address) {
                 continue;
             }
-            match listen::bind(&listener.address, self.workers.len()) {
+            // Our own sockets there would make the trial bind fail; they are about to go.
+            let ours = self.listening.keys().any(|known| same_port(known, &listener.address));
+            let trial = if ours { listen::Trial::None } else { listen::Trial::First };
+            match listen::bind(&listener.address, self.workers.len(), trial) {
                 Ok(sockets) => built.push((index, sockets)),
                 Err(error) => return Err(unbound(&listener.name, &listener.address, &error)),
             }
@@ -199,6 +255,7 @@ impl Reloader {
             }
         }
         let generation = self.generation() + 1;
+        self.stop_unwanted(&plan).await;
         let (done, adopted) = oneshot::channel();
         let adopt = control::Command::Adopt { plan: plan.clone(), generation, done };
         if self.control.send(adopt).await.is_err() || adopted.await.is_err() {
@@ -206,7 +263,7 @@ impl Reloader {
             return self.fail(vec![Problem::error(Position::START, "", message)]);
         }
         self.discovery.follow(&plan);
-        self.move_listeners(&plan, built).await;
+        self.hand_out(&plan, built).await;
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::since_epoch();
         *status = Status {
@@ -229,8 +286,8 @@ impl Reloader {
         Ok(generation)
     }
 
-    /// Hands new sockets out, renames, and stops what is no longer wanted.
-    async fn move_listeners(&mut self, plan: &Plan, built: Vec<(usize, Vec<Socket>)>) {
+    /// Hands new sockets out.
+    async fn hand_out(&mut self, plan: &Plan, built: Vec<(usize, Vec<Socket>)>) {
         for (index, sockets) in built {
             let listener = &plan.listeners[index];
             let (address, name) = (listener.address.clone(), listener.name.clone());
@@ -239,42 +296,46 @@ impl Reloader {
                 .map_or(address.clone(), |socket| listen::local_address(socket, &address));
             tracing::info!(listener = name, address = %bound, "listening");
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let (address, name) = (address.clone(), name.clone());
-                told(worker.send(worker::Command::Listen { address, name, socket }).await);
+                let address = address.clone();
+                told(worker.send(worker::Command::Listen { address, socket }).await);
             }
             self.listening.insert(address, Listening { name, bound });
         }
-        let mut commands = Vec::new();
-        self.listening.retain(|address, listening| {
-            let wanted = plan.listeners.iter().find(|listener| listener.address == *address);
-            match wanted {
-                None => commands.push((address.clone(), None)),
-                Some(listener) if listener.name != listening.name => {
-                    listening.name.clone_from(&listener.name);
-                    commands.push((address.clone(), Some(listener.name.clone())));
-                }
-                Some(_) => {}
+        for listener in &plan.listeners {
+            if let Some(listening) = self.listening.get_mut(&listener.address) {
+                listening.name.clone_from(&listener.name);
             }
-            wanted.is_some()
-        });
-        for (address, name) in commands {
+        }
+    }
+
+    /// Stops the listeners that a plan does not have, while the old view still knows them: what they
+    /// have queued is served first.
+    async fn stop_unwanted(&mut self, plan: &Plan) {
+        let wanted =
+            |address: &Address| plan.listeners.iter().any(|known| known.address == *address);
+        let gone: Vec<Address> =
+            self.listening.keys().filter(|address| !wanted(address)).cloned().collect();
+        for address in gone {
+            self.listening.remove(&address);
+            tracing::info!(%address, "no longer listening");
             for worker in &self.workers {
-                let address = address.clone();
-                told(
-                    worker
-                        .send(match name.clone() {
-                            Some(name) => worker::Command::Rename { address, name },
-                            None => worker::Command::Stop { address },
-                        })
-                        .await,
-                );
+                let (done, stopped) = oneshot::channel();
+                told(worker.send(worker::Command::Stop { address: address.clone(), done }).await);
+                if stopped.await.is_err() {
+                    tracing::debug!(%address, "a worker did not say that it stopped");
+                }
+            }
+            if let Address::Unix(path) = &address
+                && let Err(error) = std::fs::remove_file(path)
+            {
+                tracing::debug!(%error, path = %path.display(), "a socket file stays behind");
             }
         }
     }
 
     /// Stops all listeners.
     pub async fn stop_listening(&mut self) {
-        self.move_listeners(&Plan::default(), Vec::new()).await;
+        self.stop_unwanted(&Plan::default()).await;
     }
 
     fn needs_restart(&self, settings: &Settings) -> Vec<Problem> {
@@ -289,6 +350,10 @@ impl Reloader {
         changed("runtime.workers", settings.workers != self.settings.workers);
         changed("admin.address", settings.admin != self.settings.admin);
         changed("state_dir", settings.state_dir != self.settings.state_dir);
+        let log = |s: &Settings| (s.log_level, s.log_format, s.log_path.clone());
+        changed("log", log(settings) != log(&self.settings));
+        let access_log = |s: &Settings| (s.access_log, s.access_log_path.clone());
+        changed("access_log", access_log(settings) != access_log(&self.settings));
         problems
     }
 
@@ -328,6 +393,10 @@ pub fn folder_of(path: &Path) -> PathBuf {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
         Some(_) | None => PathBuf::from("."),
     }
+}
+
+fn same_port(a: &Address, b: &Address) -> bool {
+    matches!((a, b), (Address::Ip(a), Address::Ip(b)) if a.port() == b.port() && a.port() != 0)
 }
 
 fn unbound(name: &str, address: &Address, error: &std::io::Error) -> Problem {

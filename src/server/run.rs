@@ -97,8 +97,10 @@ const DECISIONS_WAITING: usize = 64;
 const EVENTS_WAITING: usize = 16_384;
 /// Between two looks at the configuration file, beside what the watch reports.
 const LOOK: Duration = Duration::from_millis(500);
-/// After the last report of a change, before the file is read: editors write in several steps.
+/// After the first report of a change, before the file is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
+/// How long the end waits for the access log's last lines.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
 
 /// Runs the proxy until it is told to stop.
 ///
@@ -142,8 +144,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         registry: registry.clone(),
     });
     count_panics(registry.clone());
+    let signals = Signals::new(options.signals);
     let (reopen, reopened) = watch::channel(0);
-    let log = access_log(&settings, registry, reopened);
+    let (log, log_writer) = access_log(&settings, registry, reopened).unzip();
     let kept = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
     let figures = Arc::new(Mutex::new(Figures::default()));
     let (control, control_in) = mpsc::channel(64);
@@ -181,7 +184,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let admin = admin_listener.map(|(listener, address)| {
         tracing::info!(%address, "admin API");
         let sources = Sources { shared: shared.clone(), status, figures, ages };
-        let backend = backend(&settings, sources, requests, memory, address.clone());
+        let backend = backend(sources, requests, memory, address.clone(), reloader.access());
         tokio::spawn(admin::serve(listener, backend));
         address
     });
@@ -195,6 +198,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         workers: worker_senders,
         threads,
         reopen,
+        signals,
+        log_writer,
     };
     let main = tokio::spawn(main.run(requests_in, stopping));
     Ok(Running { shared, addresses, admin, stop, main })
@@ -248,15 +253,15 @@ fn access_log(
     settings: &Settings,
     registry: Arc<Registry>,
     reopened: watch::Receiver<u64>,
-) -> Option<AccessLog> {
+) -> Option<(AccessLog, tokio::task::JoinHandle<()>)> {
     let format = match settings.access_log {
         AccessLogFormat::Json => Format::Json,
         AccessLogFormat::Common => Format::Common,
         AccessLogFormat::Off => return None,
     };
     let (log, lines) = AccessLog::new(format, LOG_WAITING, registry);
-    tokio::spawn(files::write_lines(settings.access_log_path.clone(), lines, reopened));
-    Some(log)
+    let path = settings.access_log_path.clone();
+    Some((log, tokio::spawn(files::write_lines(path, lines, reopened))))
 }
 
 type Thread = JoinHandle<io::Result<()>>;
@@ -300,7 +305,7 @@ fn start_workers(
 fn bind_admin(settings: &Settings) -> Result<Option<(admin::Listener, Address)>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
     let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
-    let mut sockets = listen::bind(address, 1).map_err(failed)?;
+    let mut sockets = listen::bind(address, 1, listen::Trial::First).map_err(failed)?;
     listen::listen(&sockets).map_err(failed)?;
     let socket = sockets.pop().ok_or("admin.address: no socket")?;
     let bound = listen::local_address(&socket, address);
@@ -338,18 +343,14 @@ struct Sources {
 }
 
 fn backend(
-    settings: &Settings,
     sources: Sources,
     requests: mpsc::Sender<admin::Request>,
     decisions: Arc<Mutex<VecDeque<Decision>>>,
     address: Address,
+    access: Arc<ArcSwap<admin::Access>>,
 ) -> admin::Backend {
     let started = clock::now();
     let started_at = clock::since_epoch();
-    let token = settings
-        .admin_token_file
-        .as_ref()
-        .and_then(|path| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()));
     let status = sources.status.clone();
     admin::Backend {
         shared: sources.shared.clone(),
@@ -360,8 +361,7 @@ fn backend(
         refusals: Refusal::ALL.iter().map(|refusal| refusal.label()).collect(),
         uptime: Box::new(move || clock::now().since(started).as_secs()),
         address,
-        token,
-        allowed_hosts: settings.admin_hosts.clone(),
+        access,
     }
 }
 
@@ -412,6 +412,8 @@ struct Main {
     workers: Vec<mpsc::Sender<worker::Command>>,
     threads: Vec<Thread>,
     reopen: watch::Sender<u64>,
+    signals: Signals,
+    log_writer: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Main {
@@ -423,7 +425,8 @@ impl Main {
         let (changed, mut changes) = mpsc::channel(1);
         let _watch = self.watch(changed);
         let mut looks = tokio::time::interval(LOOK);
-        let mut signals = Signals::new(self.options.signals);
+        let mut signals = std::mem::replace(&mut self.signals, Signals(None));
+        let mut settle: Option<tokio::time::Instant> = None;
         let how = loop {
             tokio::select! {
                 // Stopping first: nothing else matters then.
@@ -435,9 +438,13 @@ impl Main {
                     Told::Reopen => self.reopen.send_modify(|count| *count += 1),
                 },
                 Some(request) = requests.recv() => self.serve(request).await,
-                Some(()) = changes.recv() => {
-                    // Trailing: each further report within the pause begins it anew.
-                    while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok() {}
+                Some(()) = changes.recv(), if settle.is_none() => {
+                    settle = Some(tokio::time::Instant::now() + SETTLE);
+                }
+                () = tokio::time::sleep_until(settle.unwrap_or_else(tokio::time::Instant::now)),
+                    if settle.is_some() =>
+                {
+                    settle = None;
                     self.reload(true).await;
                 }
                 _ = looks.tick(), if matches!(self.options.origin, Origin::File(_)) => {
@@ -445,6 +452,8 @@ impl Main {
                 }
             }
         };
+        // Whoever asks from now on is told that nobody answers.
+        drop(requests);
         self.stop(how, &mut signals, &mut stop).await;
     }
 
@@ -459,9 +468,18 @@ impl Main {
     fn watch(&self, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
         use notify::Watcher;
         let Origin::File(path) = &self.options.origin else { return None };
+        let name = path.file_name().map(std::ffi::OsStr::to_owned);
+        // The file itself, or the links that Kubernetes swaps (`..data`); a log beside it is not ours.
+        let is_ours = move |path: &PathBuf| {
+            let found = path.file_name();
+            found == name.as_deref()
+                || found.is_some_and(|found| found.as_encoded_bytes().starts_with(b".."))
+        };
         let report = move |event: notify::Result<notify::Event>| {
+            let concerns =
+                |event: notify::Event| !event.kind.is_access() && event.paths.iter().any(&is_ours);
             // A full queue has a report waiting already.
-            if event.is_ok_and(|event| !event.kind.is_access()) && changed.try_send(()).is_err() {
+            if event.is_ok_and(concerns) && changed.try_send(()).is_err() {
                 tracing::trace!("a change is waiting already");
             }
         };
@@ -521,7 +539,8 @@ impl Main {
         if how == Stop::Drain {
             tracing::info!("draining");
             let shared = self.shared.clone();
-            let (delay, deadline) = (self.settings.drain_delay, self.settings.drain_deadline);
+            let settings = self.reloader.settings();
+            let (delay, deadline) = (settings.drain_delay, settings.drain_deadline);
             let (reloader, workers) = (&mut self.reloader, &self.workers);
             let drain = async {
                 tokio::time::sleep(delay).await;
@@ -569,6 +588,11 @@ impl Main {
         if joined.await.is_err() {
             tracing::error!("threads could not be joined");
         }
+        if let Some(writer) = self.log_writer.take()
+            && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
+        {
+            tracing::warn!("the access log's last lines were not written in time");
+        }
         tracing::info!("stopped");
     }
 }
@@ -596,7 +620,8 @@ enum Told {
 }
 
 /// The process's signals; none of them, where they are somebody else's.
-struct Signals(Option<[tokio::signal::unix::Signal; 4]>);
+#[derive(Debug)]
+struct Signals(Option<[tokio::signal::unix::Signal; 5]>);
 
 impl Signals {
     fn new(ours: bool) -> Signals {
@@ -608,11 +633,12 @@ impl Signals {
             SignalKind::interrupt(),
             SignalKind::hangup(),
             SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
         ]
         .map(signal);
         match all {
-            [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1)] => {
-                Signals(Some([terminate, interrupt, hangup, user1]))
+            [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1), Ok(user2)] => {
+                Signals(Some([terminate, interrupt, hangup, user1, user2]))
             }
             _ => {
                 tracing::error!("signals cannot be handled");
@@ -622,16 +648,20 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Told {
-        let Some([terminate, interrupt, hangup, user1]) = &mut self.0 else {
+        let Some([terminate, interrupt, hangup, user1, user2]) = &mut self.0 else {
             return std::future::pending().await;
         };
-        tokio::select! {
-            // Stopping first.
-            biased;
-            _ = terminate.recv() => Told::Stop,
-            _ = interrupt.recv() => Told::Stop,
-            _ = hangup.recv() => Told::Reload,
-            _ = user1.recv() => Told::Reopen,
+        loop {
+            tokio::select! {
+                // Stopping first.
+                biased;
+                _ = terminate.recv() => return Told::Stop,
+                _ = interrupt.recv() => return Told::Stop,
+                _ = hangup.recv() => return Told::Reload,
+                _ = user1.recv() => return Told::Reopen,
+                // Unhandled it would end the process.
+                _ = user2.recv() => tracing::error!("upgrades are not supported by this version"),
+            }
         }
     }
 }

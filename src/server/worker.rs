@@ -11,7 +11,6 @@ use crate::shared::{Held, Shared};
 use crate::telemetry::access_log::AccessLog;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::Socket;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -21,7 +20,6 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -30,22 +28,15 @@ pub enum Command {
     Listen {
         /// Where it was configured to be.
         address: Address,
-        /// The listener's name.
-        name: String,
         /// The socket.
         socket: Socket,
     },
-    /// The listener at this address has another name now.
-    Rename {
-        /// Where it is.
-        address: Address,
-        /// The new name.
-        name: String,
-    },
-    /// Accept what is queued, then stop.
+    /// Accept what is queued, then stop, and say so.
     Stop {
         /// Where it is.
         address: Address,
+        /// Told when nothing is queued any more.
+        done: oneshot::Sender<()>,
     },
     /// Close idle connections, and let others end.
     Drain,
@@ -57,7 +48,7 @@ pub enum Command {
 #[derive(Debug)]
 pub struct HandedOver {
     socket: Socket,
-    name: String,
+    address: Address,
 }
 
 /// What a worker's thread is given.
@@ -102,16 +93,13 @@ pub fn run(given: Given) -> io::Result<()> {
     Ok(())
 }
 
-struct Acceptor {
-    name: Rc<RefCell<String>>,
-    task: JoinHandle<()>,
-    stop: Option<oneshot::Sender<()>>,
-}
+/// How an acceptor is told to stop, and with what it answers.
+type Stop = oneshot::Sender<oneshot::Sender<()>>;
 
 async fn serve(mut given: Given) {
     let worker = Rc::new(Worker::new(given.id, given.shared.clone(), given.log.clone()));
     let outboxes = Rc::new(std::mem::take(&mut given.outboxes));
-    let mut acceptors: HashMap<Address, Acceptor> = HashMap::new();
+    let mut acceptors: HashMap<Address, Stop> = HashMap::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut busy = Busy::new();
@@ -129,7 +117,7 @@ async fn serve(mut given: Given) {
                 }
                 Some(command) => obey(&worker, &outboxes, &mut acceptors, command),
             },
-            Some(handed) = given.inbox.recv() => begin(&worker, handed.socket, &handed.name),
+            Some(handed) = given.inbox.recv() => begin(&worker, handed.socket, &handed.address),
             _ = ticks.tick() => {
                 worker.tick();
                 busy.measure(&worker);
@@ -141,27 +129,21 @@ async fn serve(mut given: Given) {
 fn obey(
     worker: &Rc<Worker>,
     outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
-    acceptors: &mut HashMap<Address, Acceptor>,
+    acceptors: &mut HashMap<Address, Stop>,
     command: Command,
 ) {
     match command {
-        Command::Listen { address, name, socket } => {
-            let name = Rc::new(RefCell::new(name));
+        Command::Listen { address, socket } => {
             let (stop, stopped) = oneshot::channel();
-            let accept = accept(worker.clone(), outboxes.clone(), socket, name.clone(), stopped);
-            let task = tokio::task::spawn_local(accept);
-            acceptors.insert(address, Acceptor { name, task, stop: Some(stop) });
+            let accept = accept(worker.clone(), outboxes.clone(), socket, address.clone(), stopped);
+            tokio::task::spawn_local(accept);
+            acceptors.insert(address, stop);
         }
-        Command::Rename { address, name } => {
-            if let Some(acceptor) = acceptors.get(&address) {
-                *acceptor.name.borrow_mut() = name;
-            }
-        }
-        Command::Stop { address } => {
-            if let Some(mut acceptor) = acceptors.remove(&address)
-                && acceptor.stop.take().is_none_or(|stop| stop.send(()).is_err())
+        Command::Stop { address, done } => {
+            if let Some(stop) = acceptors.remove(&address)
+                && stop.send(done).is_err()
             {
-                acceptor.task.abort();
+                tracing::debug!(%address, "the acceptor had ended already");
             }
         }
         Command::Drain => worker.deadlines.end_idle(),
@@ -173,8 +155,8 @@ async fn accept(
     worker: Rc<Worker>,
     outboxes: Rc<Vec<mpsc::Sender<HandedOver>>>,
     socket: Socket,
-    name: Rc<RefCell<String>>,
-    mut stopped: oneshot::Receiver<()>,
+    address: Address,
+    mut stopped: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
     #[expect(deprecated, reason = "the other constructor is unsafe; a Socket owns its descriptor")]
     let registered = AsyncFd::with_interest(socket, Interest::READABLE);
@@ -190,10 +172,13 @@ async fn accept(
         tokio::select! {
             // Stopping first, but only after the queue is empty: see below.
             biased;
-            _ = &mut stopped => {
+            done = &mut stopped => {
                 // What the kernel has queued was promised service.
                 while let Ok(accepted) = accept_one(socket.get_ref()) {
-                    take(&worker, &outboxes, accepted, &name.borrow());
+                    begin(&worker, accepted, &address);
+                }
+                if done.is_ok_and(|done| done.send(()).is_err()) {
+                    tracing::debug!("nobody waited for a listener's end");
                 }
                 return;
             }
@@ -203,7 +188,7 @@ async fn accept(
                     match ready.try_io(|socket| accept_one(socket.get_ref())) {
                         Ok(Ok(accepted)) => {
                             backoff = Duration::from_millis(10);
-                            take(&worker, &outboxes, accepted, &name.borrow());
+                            take(&worker, &outboxes, accepted, &address);
                         }
                         Ok(Err(error)) => {
                             if is_exhaustion(&error) {
@@ -238,29 +223,30 @@ fn take(
     worker: &Rc<Worker>,
     outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
     socket: Socket,
-    name: &str,
+    address: &Address,
 ) {
     let busy = |id: usize| worker.shared.busy.get(id).map_or(0, |b| b.load(Ordering::Relaxed));
     let least = (0..outboxes.len()).min_by_key(|id| busy(*id)).unwrap_or(worker.id);
     if busy(worker.id) <= busy(least) + HANDOVER_MARGIN {
-        return begin(worker, socket, name);
+        return begin(worker, socket, address);
     }
-    let handed = HandedOver { socket, name: name.to_owned() };
+    let handed = HandedOver { socket, address: address.clone() };
     // A full queue means that the other one is not so idle after all.
     if let Err(mpsc::error::TrySendError::Full(kept) | mpsc::error::TrySendError::Closed(kept)) =
         outboxes[least].try_send(handed)
     {
-        begin(worker, kept.socket, &kept.name);
+        begin(worker, kept.socket, &kept.address);
     }
 }
 
 /// Begins to serve a connection, if there is room for it.
-fn begin(worker: &Rc<Worker>, socket: Socket, name: &str) {
+fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     let view = worker.view();
-    let Some(listener) = view.plan.listeners.iter().find(|known| known.name == name) else {
-        return;
-    };
-    let cells = worker.listener_cells(name);
+    // By address: a listener may have another name since it was told to listen.
+    let found = view.plan.listeners.iter().position(|known| known.address == *address);
+    let Some(index) = found else { return };
+    let listener = &view.plan.listeners[index];
+    let cells = worker.listener_cells(&listener.name);
     let most = worker.shared.connections_max.load(Ordering::Relaxed);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     let open = cells.connections.get().saturating_sub(cells.closed.get());
@@ -278,8 +264,6 @@ fn begin(worker: &Rc<Worker>, socket: Socket, name: &str) {
         cells.refusals[Refusal::Overloaded.index()].add(1);
         return;
     };
-    let protocol = listener.protocol.clone();
-    drop(view);
     let stream = match Stream::adopt(socket) {
         Ok(stream) => stream,
         Err(error) => {
@@ -288,13 +272,13 @@ fn begin(worker: &Rc<Worker>, socket: Socket, name: &str) {
         }
     };
     cells.connections.add(1);
-    let (worker, name) = (worker.clone(), name.to_owned());
+    let worker = worker.clone();
     tokio::task::spawn_local(async move {
         // Counted out when the connection ends, and also when its task panics.
         let _closed = Closed { cells, _held: (held, of_client) };
-        match protocol {
-            Protocol::Http => l7::connection::serve(worker, stream, name).await,
-            Protocol::Tcp { .. } => l4::serve(worker, stream, name).await,
+        match view.plan.listeners[index].protocol {
+            Protocol::Http => l7::connection::serve(worker, stream, view, index).await,
+            Protocol::Tcp { class } => l4::serve(worker, stream, view, index, class).await,
         }
     });
 }

@@ -211,10 +211,18 @@ impl Assessor {
                     state.needs_undrain &= percent.is_some();
                 }
             }
-            Event::DialSite { site, percent } => match percent {
-                Some(percent) => drop(self.site_dials.insert(site, percent)),
-                None => drop(self.site_dials.remove(&site)),
-            },
+            Event::DialSite { site, percent: Some(percent) } => {
+                self.site_dials.insert(site, percent);
+            }
+            Event::DialSite { site, percent: None } => {
+                self.site_dials.remove(&site);
+                // Undraining a site is the operator's word for all that stands there.
+                for cluster in self.plan.clusters.iter().filter(|cluster| cluster.site == site) {
+                    if let Some(state) = self.clusters.get_mut(&cluster.name) {
+                        state.needs_undrain = false;
+                    }
+                }
+            }
         }
     }
 

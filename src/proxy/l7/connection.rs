@@ -5,7 +5,7 @@ use super::client::{Client, Local};
 use super::exchange::{self, After, Upgraded};
 use super::h1::{H1, NoRequest};
 use super::record::Record;
-use crate::decision::plan::{Listener, ListenerTimeouts};
+use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol};
 use crate::http::forward;
 use crate::http::request::RequestHead;
 use crate::http::{EncodedSlash, Limits, Underscores, Violation};
@@ -26,6 +26,7 @@ pub struct Arrival {
     pub listener: usize,
     /// The listener's name.
     pub name: String,
+    address: Address,
     /// The listener's counters.
     pub cells: Rc<Arc<ListenerCells>>,
     /// The other end.
@@ -54,6 +55,7 @@ impl Arrival {
         Arrival {
             listener,
             name: plan.name.clone(),
+            address: plan.address.clone(),
             cells,
             peer,
             peer_text: peer.to_string(),
@@ -97,13 +99,9 @@ fn limits(listener: &Listener) -> Limits {
 }
 
 /// Serves one accepted connection of an http listener.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, listener: String) {
-    let view = worker.view();
-    let Some(index) = view.plan.listeners.iter().position(|known| known.name == listener) else {
-        return;
-    };
+pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Rc<Arc<View>>, index: usize) {
     let peer = stream.peer();
-    let cells = worker.listener_cells(&listener);
+    let cells = worker.listener_cells(&view.plan.listeners[index].name);
     let plan = &view.plan.listeners[index];
     let mut arrival = Arrival::new(index, plan, cells, peer, view.generation);
     drop(view);
@@ -172,10 +170,13 @@ async fn one_exchange(
 
 /// Takes over what a new plan says of the listener; `false` when it is gone.
 fn refresh(worker: &Worker, view: &View, arrival: &mut Arrival) -> bool {
-    let position = view.plan.listeners.iter().position(|known| known.name == arrival.name);
-    let Some(index) = position else { return false };
-    let cells = worker.listener_cells(&arrival.name);
+    let same = |known: &Listener| known.address == arrival.address;
+    let Some(index) = view.plan.listeners.iter().position(same) else { return false };
     let plan = &view.plan.listeners[index];
+    if plan.protocol != Protocol::Http {
+        return false;
+    }
+    let cells = worker.listener_cells(&plan.name);
     *arrival = Arrival::new(index, plan, cells, arrival.peer, view.generation);
     true
 }

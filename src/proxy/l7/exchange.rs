@@ -18,6 +18,7 @@ use crate::proxy::upstream::connect::{NoConnection, connection};
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
+use std::time::Duration;
 
 /// What is left to do after the walk.
 pub enum After {
@@ -99,7 +100,7 @@ async fn walk<C: Client>(
         let place = place(worker, view, class, &walk.tried, key)
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
         record.attempt(&place);
-        let asked = walk.request(client.head(), service);
+        let asked = walk.request(client.head(), route, service);
         let failed = match connect(worker, view, &place, walk.fresh, record).await {
             Ok(connection) => {
                 let request = compose(view, route, &place, client.head(), &identity);
@@ -115,7 +116,7 @@ async fn walk<C: Client>(
                     class,
                     place: &place,
                     request: &request,
-                    timeout: route.timeout.unwrap_or(service.timeout).min(per_try(service)),
+                    timeout: route.timeout.unwrap_or(service.timeout).min(per_try(route, service)),
                     stream_idle: arrival.timeouts.stream_idle,
                     stall: arrival.timeouts.write,
                     idempotent: asked.idempotent,
@@ -138,7 +139,7 @@ async fn walk<C: Client>(
             Failed::Stale(kind, refusal) => (kind, refusal, !walk.fresh),
             Failed::Refuse(_) | Failed::Over => return Err(failed),
         };
-        let asked = walk.request(client.head(), service);
+        let asked = walk.request(client.head(), route, service);
         // A gateway status was granted where it was seen, before its response was let go.
         let granted = kind == Kind::GatewayStatus || grant(worker, view, index, kind, asked);
         record.retries[usize::from(!granted)] += u64::from(kind != Kind::Unsent);
@@ -167,12 +168,12 @@ struct Walk {
 }
 
 impl Walk {
-    fn request(&self, head: &RequestHead, service: &Service) -> retry::Request {
+    fn request(&self, head: &RequestHead, route: &Route, service: &Service) -> retry::Request {
         retry::Request {
             idempotent: head.is_idempotent() && head.upgrade().is_none(),
             replayable: self.replay.is_whole(),
             retried: self.retried,
-            retries_max: service.retry.retries,
+            retries_max: route.retries.unwrap_or(service.retry.retries),
         }
     }
 }
@@ -189,8 +190,8 @@ fn grant(
         .unwrap_or(false)
 }
 
-fn per_try(service: &Service) -> std::time::Duration {
-    service.per_try_timeout.unwrap_or(std::time::Duration::MAX)
+fn per_try(route: &Route, service: &Service) -> Duration {
+    route.per_try_timeout.unwrap_or(service.per_try_timeout).unwrap_or(Duration::MAX)
 }
 
 fn route<'v>(
@@ -227,21 +228,20 @@ fn asked<'a>(arrival: &Arrival, head: &'a RequestHead) -> Asked<'a> {
     }
 }
 
-/// The deadline of the whole exchange, where its service has one.
-fn walk_timeout<C: Client>(
-    view: &View,
-    client: &C,
-    arrival: &Arrival,
-) -> Option<std::time::Duration> {
-    if view.plan.services.iter().all(|service| service.total_timeout.is_none()) {
+/// The deadline of the whole exchange, where its route or service has one.
+fn walk_timeout<C: Client>(view: &View, client: &C, arrival: &Arrival) -> Option<Duration> {
+    let service_has = view.plan.services.iter().any(|service| service.total_timeout.is_some());
+    let route_has = || view.plan.routes.routes().iter().any(|r| r.total_timeout.is_some());
+    if !(service_has || route_has()) {
         return None;
     }
     let mut scratch = Record::begin(crate::decision::units::Timestamp::START);
-    match &route(view, arrival, client.head(), &mut scratch).ok()?.action {
-        Action::Forward(class) => view.plan.service_of(*class).total_timeout,
-        Action::Split(parts) => {
-            parts.iter().filter_map(|(_, class)| view.plan.service_of(*class).total_timeout).max()
-        }
+    let route = route(view, arrival, client.head(), &mut scratch).ok()?;
+    let of =
+        |class: &usize| route.total_timeout.unwrap_or(view.plan.service_of(*class).total_timeout);
+    match &route.action {
+        Action::Forward(class) => of(class),
+        Action::Split(parts) => parts.iter().filter_map(|(_, class)| of(class)).max(),
         Action::Redirect { .. } | Action::Respond { .. } => None,
     }
 }
@@ -415,7 +415,7 @@ async fn connect(
 }
 
 /// The least time an attempt to connect gets, when earlier ones took all there was.
-const MIN_CONNECT: std::time::Duration = std::time::Duration::from_millis(250);
+const MIN_CONNECT: Duration = Duration::from_millis(250);
 
 fn hash_key(service: &Service, head: &RequestHead, arrival: &Arrival) -> u64 {
     use crate::decision::plan::EndpointPolicy;

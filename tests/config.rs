@@ -1,0 +1,287 @@
+//! The configuration as users meet it: the files we ship, the messages, the schema, the examples.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests are named by their promises, and fail by panicking"
+)]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tidegate::config::error::Position;
+use tidegate::config::yaml::{Kind, Node, parse};
+use tidegate::config::{Outcome, Severity, load, schema::schema};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+fn check(text: &str) -> Outcome {
+    load(text, Path::new("."), &|_| None)
+}
+
+/// Values of a key anywhere below a pattern like `listeners.*.limits.head`.
+fn values<'a>(node: &'a Node, path: &[&str]) -> Vec<&'a Node> {
+    let Some((first, rest)) = path.split_first() else { return vec![node] };
+    match &node.kind {
+        Kind::List(items) => items.iter().flat_map(|item| values(item, path)).collect(),
+        Kind::Map(entries) => entries
+            .iter()
+            .filter(|(key, _)| *first == "*" || key.text() == Some(first))
+            .flat_map(|(_, value)| values(value, rest))
+            .collect(),
+        Kind::Null | Kind::Scalar { .. } => Vec::new(),
+    }
+}
+
+fn plain(node: &Node) -> String {
+    match &node.kind {
+        Kind::Null => "none".to_owned(),
+        Kind::Scalar { text, .. } => text.clone(),
+        Kind::List(items) => {
+            format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", "))
+        }
+        Kind::Map(_) => "a map".to_owned(),
+    }
+}
+
+/// Each key of the schema, as a path, with its documented default.
+fn keys(schema: &Value, path: &str, out: &mut Vec<(String, Option<String>)>) {
+    if schema["type"] == "array" {
+        return keys(&schema["items"], path, out);
+    }
+    if schema["additionalProperties"].is_object() && schema["properties"].is_null() {
+        return keys(&schema["additionalProperties"], &format!("{path}.*"), out);
+    }
+    for (key, value) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        out.push((path.clone(), value["default"].as_str().map(str::to_owned)));
+        keys(value, &path, out);
+    }
+}
+
+#[test]
+fn the_reference_has_every_key_with_its_default() {
+    let text = read("config/reference.yaml");
+    let tree = parse(&text).unwrap();
+    let mut all = Vec::new();
+    keys(&schema(), "", &mut all);
+    assert!(all.len() > 120, "{}", all.len());
+    for (path, default) in all {
+        let found = values(&tree, &path.split('.').collect::<Vec<_>>());
+        let named = path.rsplit('.').next().unwrap();
+        let commented = text.contains(&format!("# {named}:"));
+        assert!(!found.is_empty() || commented, "{path} is not in the reference");
+        if let Some(default) = default {
+            let written: Vec<String> = found.iter().map(|node| plain(node)).collect();
+            let example = ["sites.*.kind", "routes"].iter().any(|known| path.starts_with(known));
+            let there = written.contains(&default);
+            assert!(there || example, "{path}: the default is {default}, the file has {written:?}");
+        }
+    }
+}
+
+#[test]
+fn documented_defaults_are_the_programs() {
+    let minimal = "listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }\n\
+        services: { s: { clusters: [a] } }\nclusters: { a: { endpoints: [127.0.0.1:1] } }\n";
+    let spelled_out = |schema: &Value, keep: &str| -> String {
+        let properties = schema["properties"].as_object().unwrap();
+        let line = |(key, value): (&String, &Value)| {
+            let default = value["default"].as_str()?;
+            Some(format!("{key}: {default}"))
+        };
+        let mut lines: Vec<String> = properties.iter().filter_map(line).collect();
+        lines.push(keep.to_owned());
+        format!("{{ {} }}", lines.join(", "))
+    };
+    let whole = schema();
+    let of = |path: &[&str]| {
+        path.iter().fold(whole.clone(), |schema, key| match *key {
+            "*" => schema["additionalProperties"].clone(),
+            key => schema["properties"][key].clone(),
+        })
+    };
+    let listener = of(&["listeners", "*"]);
+    let cluster = of(&["clusters", "*"]);
+    let blocks = |of: &Value, names: &[&str], keep: &str| {
+        let inner: Vec<String> = names
+            .iter()
+            .map(|name| {
+                format!(
+                    "{name}: {}",
+                    spelled_out(&of["properties"][*name], "").replace(", }", " }")
+                )
+            })
+            .collect();
+        spelled_out(of, &format!("{}, {keep}", inner.join(", ")))
+    };
+    let explicit = format!(
+        "version: 1\nlisteners: {{ web: {} }}\nservices: {{ s: {} }}\nclusters: {{ a: {} }}\n",
+        blocks(
+            &listener,
+            &["timeouts", "limits"],
+            "address: 127.0.0.1:0, protocol: http, service: s"
+        ),
+        blocks(&of(&["services", "*"]), &["retry"], "clusters: [a]"),
+        blocks(&cluster, &["probe", "limits", "timeouts", "failback"], "endpoints: [127.0.0.1:1]"),
+    );
+    let (short, long) = (check(minimal), check(&explicit));
+    assert!(long.problems.is_empty(), "{:#?}\n{explicit}", long.problems);
+    let (short, long) = (short.config.unwrap(), long.config.unwrap());
+    assert_eq!(short.plan.listeners, long.plan.listeners);
+    assert_eq!(short.plan.services, long.plan.services);
+    assert_eq!(short.plan.clusters, long.plan.clusters);
+    assert_eq!(short.settings, long.settings);
+}
+
+#[test]
+fn what_we_ship_is_valid_without_a_warning() {
+    for path in ["config/minimal.yaml", "config/reference.yaml", "docker/tidegate.yaml"] {
+        let outcome = check(&read(path));
+        assert!(outcome.problems.is_empty(), "{path}: {:#?}", outcome.problems);
+        assert!(outcome.config.is_some());
+    }
+}
+
+#[test]
+fn every_example_in_the_documents_passes_check() {
+    let mut files = vec!["README.md".to_owned()];
+    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
+        files.push(format!("docs/{}", entry.unwrap().file_name().to_string_lossy()));
+    }
+    let mut examples = 0;
+    for file in files.iter().filter(|file| file.ends_with(".md")) {
+        let text = read(file);
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            let outcome = check(block);
+            let errors: Vec<_> =
+                outcome.problems.iter().filter(|p| p.severity == Severity::Error).collect();
+            assert!(errors.is_empty(), "{file}: {errors:#?}\n{block}");
+            examples += 1;
+        }
+    }
+    assert!(examples >= 3, "{examples}");
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_with_its_place() {
+    let text = "\
+listeners:
+  web: { address: 127.0.0.1:80x, protocol: http, service: shopp }
+  raw: { address: 127.0.0.1:1, protocol: tcp }
+  twin: { address: 127.0.0.1:1, protocol: http, service: shop, bogus: 1 }
+services:
+  shop: { clusters: [idc, clod], data: sensitive, strategy: neerest }
+  lonely: { clusters: [cloud], data: sensitive }
+sites: { here: { kind: cloud, accepts: [general] } }
+clusters:
+  idc: { kind: idc, endpoints: [127.0.0.1:9001], probe: { interval: 1s, timeout: 2s, fall: 0 } }
+  cloud: { site: here, accepts: [general, sensitive], endpoints: [127.0.0.1] }
+  both: { endpoints: [127.0.0.1:1], discover: { dns: a:1 } }
+  none: { kind: moon }
+routes:
+- { path: a, service: shop }
+- { path_prefix: /x, service: lonely, redirect: { to: / } }
+- { methods: [get], path_regex: \"(\", service: shop }
+";
+    let problems = check(text).problems;
+    let told: Vec<String> = problems.iter().map(|p| p.render("t")).collect();
+    let all = told.join("\n");
+    for part in [
+        "t:2:19: error: listeners.web.address: `127.0.0.1:80x`",
+        "t:3:8: error: listeners.raw: a tcp listener needs `service`",
+        "t:4:20: error: listeners.twin.address: `127.0.0.1:1` overlaps listener `raw`",
+        "t:4:64: error: listeners.twin.bogus: unknown key `bogus`",
+        "services.shop.clusters[1]: there is no cluster `clod` (did you mean",
+        "services.shop.strategy: `neerest` is not one of the choices (did you mean `nearest`?)",
+        "clusters.cloud.accepts: `sensitive` is not accepted by its site",
+        "clusters.idc.probe.timeout: the timeout is longer than the interval",
+        "clusters.idc.probe.fall: `0`: must be a whole number from 1 to 100",
+        "clusters.cloud.endpoints[0]: `127.0.0.1`",
+        "clusters.both: has both `endpoints` and `discover`",
+        "clusters.none.kind: `moon` is not one of the choices",
+        "clusters.none: needs `endpoints` or `discover`",
+        "routes[0].path: `a` is not a path in canonical form",
+        "routes[1]: needs exactly one of",
+        "routes[2].methods[0]: `get` is not a method",
+        "routes[2].path_regex: `(` is not a regular expression",
+    ] {
+        assert!(all.contains(part), "{part}\nis not in\n{all}");
+    }
+    let mut sorted = problems.clone();
+    sorted.sort_by_key(|problem| problem.at);
+    assert_eq!(problems, sorted, "in the order of the file");
+    assert!(problems.iter().all(|p| p.at > Position { line: 0, column: 0 }));
+}
+
+#[test]
+fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
+    let text = |accepts: &str, needs: &str, environment: &str| {
+        format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+             services: {{ s: {{ clusters: [a, b], data: sensitive, needs: [{needs}], environment: {environment} }} }}\n\
+             clusters:\n  a: {{ kind: idc, accepts: [{accepts}], offers: [gpu], endpoints: [127.0.0.1:1] }}\n  b: {{ kind: cloud, endpoints: [127.0.0.1:2] }}\n"
+        )
+    };
+    for (accepts, needs, environment, why) in [
+        ("general", "", "production", "a: data_class, b: data_class"),
+        ("general, sensitive", "tpu", "production", "a: needs, b: data_class"),
+        ("general, sensitive", "", "staging", "a: environment, b: environment"),
+    ] {
+        let outcome = check(&text(accepts, needs, environment));
+        let told: Vec<String> = outcome.problems.iter().map(|p| p.message.clone()).collect();
+        assert!(outcome.config.is_none() && told.iter().any(|m| m.contains(why)), "{told:?}");
+    }
+    let outcome = check(&text("general, sensitive", "gpu", "production"));
+    assert!(outcome.config.is_some());
+    assert_eq!(outcome.problems.len(), 1);
+    assert_eq!(outcome.problems[0].severity, Severity::Warning);
+    assert!(outcome.problems[0].hint.as_ref().unwrap().contains("no disaster recovery"));
+}
+
+#[test]
+fn json_is_yaml_and_unquoted_addresses_explain_themselves() {
+    let json = r#"{"listeners": {"web": {"address": "[::1]:0", "protocol": "http", "service": "s"}},
+        "services": {"s": {"clusters": ["a"]}}, "clusters": {"a": {"endpoints": ["[2001:db8::1]:80"]}}}"#;
+    assert!(check(json).config.is_some(), "{:?}", check(json).problems);
+    let hint = |text: &str| check(text).problems[0].hint.clone().unwrap_or_default();
+    assert!(hint("listeners: { web: { address: [::]:80 } }\n").contains("quote an IPv6"));
+    assert!(hint("listeners:\n  web:\n    address: [2001:db8::1]:80\n").contains("quote an IPv6"));
+    assert!(hint("routes:\n- hosts: [*.example.com]\n").contains("quote a value"));
+}
+
+#[test]
+fn listeners_that_overlap_anything_are_refused() {
+    let with = |first: &str, second: &str| {
+        let text = format!(
+            "listeners:\n  a: {{ address: \"{first}\", protocol: http, service: s }}\n  b: {{ address: \"{second}\", protocol: http, service: s }}\n\
+             services: {{ s: {{ clusters: [c] }} }}\nclusters: {{ c: {{ endpoints: [127.0.0.1:1] }} }}\n"
+        );
+        check(&text).config.is_some()
+    };
+    assert!(with("127.0.0.1:80", "127.0.0.2:80") && with("0.0.0.0:80", "0.0.0.0:81"));
+    assert!(!with("127.0.0.1:80", "0.0.0.0:80") && !with("[::]:80", "10.0.0.1:80"));
+    assert!(!with("unix:/a", "unix:/a") && !with("127.0.0.1:80", "127.0.0.1:80"));
+    assert!(!with("127.0.0.1:80", "127.0.0.1:9901"), "the admin API is there");
+}
+
+#[test]
+fn ten_thousand_routes_load_in_time_for_a_reload() {
+    let mut text = "listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }\n\
+        services: { s: { clusters: [a] } }\nclusters: { a: { endpoints: [127.0.0.1:1] } }\nroutes:\n"
+        .to_owned();
+    for number in 0..2_000 {
+        text.push_str(&format!(
+            "- {{ hosts: [h{number}.example], path_prefix: /p{number}, service: s }}\n"
+        ));
+    }
+    let config = check(&text).config.unwrap();
+    assert_eq!(config.plan.routes.routes().len(), 2_001);
+}
