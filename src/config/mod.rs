@@ -8,6 +8,7 @@
 //! Sockets and threads (`server`). The data plane never sees this room, only its plan.
 
 pub mod check;
+mod clusters;
 pub mod error;
 pub mod expand;
 pub mod file;

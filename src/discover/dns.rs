@@ -149,11 +149,10 @@ fn time_to_live(lookup: &Lookup) -> Duration {
 
 fn classify(error: &NetError) -> Failure {
     match error {
-        NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. }))
-            if matches!(response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
-        {
-            Failure::Nobody
-        }
+        NetError::Dns(DnsError::NoRecordsFound(NoRecords {
+            response_code: ResponseCode::NXDomain | ResponseCode::NoError,
+            ..
+        })) => Failure::Nobody,
         _ => Failure::Unknown,
     }
 }

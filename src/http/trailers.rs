@@ -43,8 +43,8 @@ pub fn may_forward(name: &[u8], role: Role) -> bool {
         name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
     role == Role::Plain
-        && !NEVER.iter().any(|prefix| begins(prefix))
-        && (PREFIXES.iter().any(|prefix| begins(prefix))
+        && !NEVER.iter().any(begins)
+        && (PREFIXES.iter().any(begins)
             || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())))
 }
 

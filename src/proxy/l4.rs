@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, dial, patience};
 use super::upstream::pool::count_in;
-use super::worker::{NOBODY, Worker};
+use super::worker::{NOBODY, Viewed, Worker};
 use crate::decision::assess::Event;
 use crate::decision::plan::{ClassIndex, HashKey};
 use crate::decision::units::hash;
@@ -14,7 +14,6 @@ use crate::os::stream::Stream;
 use crate::shared::{Held, View};
 use crate::telemetry::access_log::Line;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A flow that has its endpoint.
@@ -33,7 +32,7 @@ struct Placed {
 pub async fn serve(
     worker: Rc<Worker>,
     stream: Stream,
-    view: Rc<Arc<View>>,
+    view: Viewed,
     index: usize,
     class: ClassIndex,
 ) {

@@ -17,6 +17,15 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// A view as a worker holds it: cloned without touching a cache line that other workers use.
+pub type Viewed = Rc<Arc<View>>;
+
+/// The latest view, looked up without a shared counter.
+type Latest = Cache<Arc<ArcSwapAny<Arc<View>>>, Arc<View>>;
+
+/// Cells as a worker holds them, likewise.
+pub type Cells<T> = Rc<Arc<T>>;
+
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -32,9 +41,10 @@ pub struct Worker {
     pub dice: RefCell<Dice>,
     /// Where it hands access log lines in.
     pub log: Option<AccessLog>,
-    cache: RefCell<Cache<Arc<ArcSwapAny<Arc<View>>>, Arc<View>>>,
-    current: RefCell<Rc<Arc<View>>>,
+    cache: RefCell<Latest>,
+    current: RefCell<Viewed>,
     state: RefCell<PlanState>,
+    #[expect(clippy::vec_box, reason = "heads are lent as boxes: a connection holds a pointer")]
     heads: RefCell<Vec<Box<RequestHead>>>,
     turn: Cell<u64>,
     date: RefCell<(u64, Rc<str>)>,
@@ -46,10 +56,10 @@ struct PlanState {
     generation: u64,
     credits: Vec<(u64, Credits)>,
     budgets: Vec<(String, Budget)>,
-    exchanges: HashMap<(u32, u32, u32), Rc<Arc<ExchangeCells>>>,
-    listeners: Vec<Rc<Arc<ListenerCells>>>,
-    by_labels: HashMap<(String, String, String), Rc<Arc<ExchangeCells>>>,
-    by_listener: HashMap<String, Rc<Arc<ListenerCells>>>,
+    exchanges: HashMap<(u32, u32, u32), Cells<ExchangeCells>>,
+    listeners: Vec<Cells<ListenerCells>>,
+    by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
+    by_listener: HashMap<String, Cells<ListenerCells>>,
 }
 
 /// No cluster, where a series needs one.
@@ -86,7 +96,7 @@ impl Worker {
 
     /// The view in force, for one exchange: plan and signals agree.
     #[must_use]
-    pub fn view(&self) -> Rc<Arc<View>> {
+    pub fn view(&self) -> Viewed {
         let mut cache = self.cache.borrow_mut();
         let latest = cache.load();
         let mut current = self.current.borrow_mut();
@@ -196,7 +206,7 @@ impl Worker {
         listener: usize,
         service: usize,
         cluster: usize,
-    ) -> Rc<Arc<ExchangeCells>> {
+    ) -> Cells<ExchangeCells> {
         let key = (listener as u32, service as u32, cluster as u32);
         let plan = &view.plan;
         let mut state = self.state.borrow_mut();
@@ -226,7 +236,7 @@ impl Worker {
 
     /// The cells of a listener of the current plan.
     #[must_use]
-    pub fn listener_cells(&self, name: &str) -> Rc<Arc<ListenerCells>> {
+    pub fn listener_cells(&self, name: &str) -> Cells<ListenerCells> {
         let mut state = self.state.borrow_mut();
         let registry = &self.shared.registry;
         let make = || Rc::new(registry.listener(name));

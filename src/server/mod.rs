@@ -4,6 +4,7 @@ pub mod control;
 pub mod files;
 pub mod reload;
 pub mod run;
+mod signals;
 pub mod worker;
 
 pub use run::{Options, Running, StartError, run, start};

@@ -3,6 +3,7 @@
 use super::control::{self, Figures};
 use super::files::{self, Dials};
 use super::reload::{Origin, Reloader, Status, folder_of};
+use super::signals::{Signals, Told};
 use super::worker;
 use crate::admin;
 use crate::config::{
@@ -26,7 +27,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// What to run.
@@ -425,7 +425,7 @@ impl Main {
         let (changed, mut changes) = mpsc::channel(1);
         let _watch = self.watch(changed);
         let mut looks = tokio::time::interval(LOOK);
-        let mut signals = std::mem::replace(&mut self.signals, Signals(None));
+        let mut signals = std::mem::replace(&mut self.signals, Signals::none());
         let mut settle: Option<tokio::time::Instant> = None;
         let how = loop {
             tokio::select! {
@@ -561,7 +561,7 @@ impl Main {
             tokio::select! {
                 // An impatient operator first.
                 biased;
-                _ = second_stop(signals) => tracing::warn!("stopping at once"),
+                () = signals.stop() => tracing::warn!("stopping at once"),
                 _ = stop.recv() => tracing::warn!("stopping at once"),
                 () = drain => {}
             }
@@ -600,68 +600,5 @@ impl Main {
 fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
     if result.is_err() {
         tracing::debug!("a worker is gone");
-    }
-}
-
-async fn second_stop(signals: &mut Signals) {
-    loop {
-        if signals.next().await == Told::Stop {
-            return;
-        }
-    }
-}
-
-/// What a signal says.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Told {
-    Stop,
-    Reload,
-    Reopen,
-}
-
-/// The process's signals; none of them, where they are somebody else's.
-#[derive(Debug)]
-struct Signals(Option<[tokio::signal::unix::Signal; 5]>);
-
-impl Signals {
-    fn new(ours: bool) -> Signals {
-        if !ours {
-            return Signals(None);
-        }
-        let all = [
-            SignalKind::terminate(),
-            SignalKind::interrupt(),
-            SignalKind::hangup(),
-            SignalKind::user_defined1(),
-            SignalKind::user_defined2(),
-        ]
-        .map(signal);
-        match all {
-            [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1), Ok(user2)] => {
-                Signals(Some([terminate, interrupt, hangup, user1, user2]))
-            }
-            _ => {
-                tracing::error!("signals cannot be handled");
-                Signals(None)
-            }
-        }
-    }
-
-    async fn next(&mut self) -> Told {
-        let Some([terminate, interrupt, hangup, user1, user2]) = &mut self.0 else {
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::select! {
-                // Stopping first.
-                biased;
-                _ = terminate.recv() => return Told::Stop,
-                _ = interrupt.recv() => return Told::Stop,
-                _ = hangup.recv() => return Told::Reload,
-                _ = user1.recv() => return Told::Reopen,
-                // Unhandled it would end the process.
-                _ = user2.recv() => tracing::error!("upgrades are not supported by this version"),
-            }
-        }
     }
 }

@@ -5,7 +5,7 @@ use crate::os::stream::Stream;
 use crate::os::{clock, cores};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{Cells, Worker};
 use crate::proxy::{l4, l7};
 use crate::shared::{Held, Shared};
 use crate::telemetry::access_log::AccessLog;
@@ -284,7 +284,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
 }
 
 struct Closed {
-    cells: Rc<Arc<crate::telemetry::cells::ListenerCells>>,
+    cells: Cells<crate::telemetry::cells::ListenerCells>,
     _held: (Held, Option<Option<crate::shared::OfClient>>),
 }
 

@@ -131,7 +131,7 @@ fn responses_without_bodies_keep_the_connection_in_step() {
     });
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     let mut client = Keeping::new(proxy.at("web"));
-    let mut read_head = |client: &mut Keeping, request: &str| {
+    let read_head = |client: &mut Keeping, request: &str| {
         client.send(request.as_bytes());
         let mut text = Vec::new();
         while !text.ends_with(b"\r\n\r\n") {

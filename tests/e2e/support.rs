@@ -148,12 +148,8 @@ impl Proxy {
         self.json("/api/v1/status")["config"]["generation"].as_u64().unwrap()
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn signal(&self, signal: i32) {
-        // SAFETY-free: the shell's kill, on a process this test started.
+        // The shell's kill, on a process this test started.
         let status = Command::new("kill")
             .args([format!("-{signal}"), self.child.id().to_string()])
             .status()
@@ -472,8 +468,7 @@ impl Cluster {
             open: open.clone(),
         };
         std::thread::spawn(move || {
-            let mut accepted = 0;
-            for stream in listener.incoming() {
+            for (accepted, stream) in listener.incoming().enumerate() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
@@ -482,7 +477,6 @@ impl Cluster {
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 stream.set_nodelay(true).unwrap();
                 let key = connections.load(Ordering::SeqCst) + 1_000 * accepted;
-                accepted += 1;
                 open.lock().unwrap().insert(key, stream.try_clone().unwrap());
                 let opened = (open.clone(), key);
                 let (script, received, connections) =

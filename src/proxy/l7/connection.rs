@@ -12,12 +12,11 @@ use crate::http::{EncodedSlash, Limits, Underscores, Violation};
 use crate::os::stream::Stream;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::{Patience, carry};
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{Cells, Viewed, Worker};
 use crate::shared::View;
 use crate::telemetry::cells::ListenerCells;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// How a client's requests arrive: what holds for all of its connection.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct Arrival {
     pub name: String,
     address: Address,
     /// The listener's counters.
-    pub cells: Rc<Arc<ListenerCells>>,
+    pub cells: Cells<ListenerCells>,
     /// The other end.
     pub peer: IpAddr,
     /// The other end as text.
@@ -48,7 +47,7 @@ impl Arrival {
     fn new(
         listener: usize,
         plan: &Listener,
-        cells: Rc<Arc<ListenerCells>>,
+        cells: Cells<ListenerCells>,
         peer: IpAddr,
         generation: u64,
     ) -> Arrival {
@@ -99,7 +98,7 @@ fn limits(listener: &Listener) -> Limits {
 }
 
 /// Serves one accepted connection of an http listener.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Rc<Arc<View>>, index: usize) {
+pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Viewed, index: usize) {
     let peer = stream.peer();
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
     let plan = &view.plan.listeners[index];
@@ -141,7 +140,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Rc<Arc<View>>, inde
 
 async fn one_exchange(
     worker: &Worker,
-    view: &Rc<Arc<View>>,
+    view: &Viewed,
     client: &mut H1,
     arrival: &Arrival,
 ) -> Option<(Box<Upgraded>, Record)> {
@@ -222,7 +221,7 @@ fn explain(violation: Violation) -> &'static str {
 /// Carries an upgraded connection to its end.
 async fn tunnel(
     worker: &Worker,
-    view: &Rc<Arc<View>>,
+    view: &Viewed,
     client: H1,
     arrival: &Arrival,
     upgraded: Upgraded,

@@ -250,7 +250,7 @@ fn walk_timeout<C: Client>(view: &View, client: &C, arrival: &Arrival) -> Option
 fn split(parts: &[(u32, usize)], turn: u64) -> usize {
     let total: u64 = parts.iter().map(|(weight, _)| u64::from(*weight)).sum();
     let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut left = (u128::from(spread) * u128::from(total) >> 64) as u64;
+    let mut left = ((u128::from(spread) * u128::from(total)) >> 64) as u64;
     for (weight, class) in parts {
         match left.checked_sub(u64::from(*weight)) {
             Some(rest) => left = rest,

@@ -1,0 +1,131 @@
+//! What must hold for any bytes: the bodies of the fuzz targets, and of the test that replays their
+//! seeds on a stable compiler.
+//!
+//! # Panics
+//! When a property does not hold: that is what they are for.
+
+use super::chunked::{self, Decoder, Step};
+use super::forward::{Edits, RequestContext, write_request};
+use super::request::RequestHead;
+use super::response::{Asked, ResponseHead};
+use super::scan::{Scan, Scanner};
+use super::target::{Target, authority};
+use super::{EncodedSlash, Limits, Violation};
+
+/// The verdict on a whole head, its bytes given in two pieces.
+fn head_in_two(bytes: &[u8], cut: usize) -> Result<Option<usize>, Violation> {
+    let limits = Limits::default();
+    let mut scanner = Scanner::default();
+    let first = scanner.advance(bytes.get(..cut).unwrap_or(bytes), &limits)?;
+    match first {
+        Scan::Complete(end) => Ok(Some(end)),
+        Scan::Partial => match scanner.advance(bytes, &limits)? {
+            Scan::Complete(end) => Ok(Some(end)),
+            Scan::Partial => Ok(None),
+        },
+    }
+}
+
+/// A request's head: the same verdict at every cut; what is forwarded is valid and means the same.
+pub fn request(bytes: &[u8]) {
+    let whole = head_in_two(bytes, bytes.len());
+    for cut in (0..bytes.len()).step_by(bytes.len() / 16 + 1) {
+        assert_eq!(head_in_two(bytes, cut), whole, "cut at {cut}");
+    }
+    let Ok(Some(end)) = whole else { return };
+    let mut head = RequestHead::default();
+    if head.read(&bytes[..end], &Limits::default()).is_err() {
+        return;
+    }
+    let context = RequestContext {
+        peer: "192.0.2.1",
+        trusted: false,
+        scheme: "http",
+        authority: if head.authority().is_empty() { "empty" } else { head.authority() },
+        target: head.target().as_str(),
+        request_id: "id",
+        trace_parent: "00-0-0-00",
+        edits: Edits::default(),
+    };
+    let mut out = Vec::new();
+    write_request(&mut out, &head, &context);
+    let limits =
+        Limits { head_bytes: 60_000, target_bytes: 30_000, fields: 200, ..Limits::default() };
+    let mut again = RequestHead::default();
+    assert_eq!(again.read(&out, &limits), Ok(()), "{:?}", String::from_utf8_lossy(&out));
+    assert_eq!(again.framing, head.framing);
+    assert_eq!(again.target().as_str(), head.target().as_str());
+    assert_eq!(again.method(), head.method());
+    assert_eq!(again.upgrade(), head.upgrade());
+}
+
+/// A response's head: never a body where there can be none.
+pub fn response(bytes: &[u8]) {
+    let Ok(Some(end)) = head_in_two(bytes, 0) else { return };
+    let mut head = ResponseHead::default();
+    let asked = Asked { head: false, upgrade: Some(b"websocket") };
+    if head.read(&bytes[..end], asked, &Limits::default()).is_ok() {
+        assert!((100..600).contains(&head.status));
+        if matches!(head.status, 100..=199 | 204 | 304) {
+            assert_eq!(head.framing, super::Framing::None);
+        }
+    }
+}
+
+/// The body that `pieces` carry, and how many of their bytes it took.
+fn decode(pieces: [&[u8]; 2]) -> Result<Option<(Vec<u8>, usize)>, Violation> {
+    let mut decoder = Decoder::default();
+    let (mut body, mut taken) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut rest = piece;
+        loop {
+            match decoder.step(rest)? {
+                Step::More => {
+                    taken += rest.len();
+                    break;
+                }
+                Step::Data { start, end } => {
+                    body.extend_from_slice(&rest[start..end]);
+                    rest = &rest[end..];
+                    taken += end;
+                }
+                Step::End { used } => return Ok(Some((body, taken + used))),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Chunks: the same verdict and body at every cut; written anew they carry the same.
+pub fn chunks(bytes: &[u8]) {
+    let whole = decode([bytes, b""]);
+    for cut in (0..bytes.len()).step_by(bytes.len() / 16 + 1) {
+        assert_eq!(decode([&bytes[..cut], &bytes[cut..]]), whole, "cut at {cut}");
+    }
+    if let Ok(Some((body, _))) = whole {
+        let mut wire = Vec::new();
+        if !body.is_empty() {
+            chunked::write_size(&mut wire, body.len());
+            wire.extend_from_slice(&body);
+            wire.extend_from_slice(b"\r\n");
+        }
+        chunked::write_end(&mut wire, b"");
+        assert_eq!(decode([&wire, b""]), Ok(Some((body, wire.len()))));
+    }
+}
+
+/// A target: canonical once is canonical for good, and hides nothing.
+pub fn target(bytes: &[u8]) {
+    let mut target = Target::default();
+    if target.read(bytes, EncodedSlash::Refuse).is_ok() {
+        let mut again = Target::default();
+        assert_eq!(again.read(target.as_str().as_bytes(), EncodedSlash::Refuse), Ok(()));
+        assert_eq!(again.as_str(), target.as_str());
+        assert!(target.path().starts_with('/'));
+        let segments = target.path().split('/').collect::<Vec<_>>();
+        assert!(!segments.contains(&"..") && !segments.contains(&"."));
+    }
+    if let Ok(authority) = authority(bytes) {
+        assert!(!authority.host.is_empty() && !authority.host.contains(['@', '/', ' ', ',']));
+    }
+}

@@ -1,0 +1,73 @@
+//! The process's signals, as what they tell.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What a signal says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Told {
+    /// Drain, then end.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+    /// Open log files anew.
+    Reopen,
+}
+
+/// The process's signals; none of them, where they are somebody else's.
+#[derive(Debug)]
+pub(super) struct Signals(Option<[tokio::signal::unix::Signal; 5]>);
+
+impl Signals {
+    /// Signals that never come.
+    pub(super) fn none() -> Signals {
+        Signals(None)
+    }
+
+    /// Waits until it is told to stop.
+    pub(super) async fn stop(&mut self) {
+        while self.next().await != Told::Stop {}
+    }
+
+    /// This process's, if they are `ours` to handle.
+    pub(super) fn new(ours: bool) -> Signals {
+        if !ours {
+            return Signals(None);
+        }
+        let all = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ]
+        .map(signal);
+        match all {
+            [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1), Ok(user2)] => {
+                Signals(Some([terminate, interrupt, hangup, user1, user2]))
+            }
+            _ => {
+                tracing::error!("signals cannot be handled");
+                Signals(None)
+            }
+        }
+    }
+
+    /// The next one; never, where they are somebody else's.
+    pub(super) async fn next(&mut self) -> Told {
+        let Some([terminate, interrupt, hangup, user1, user2]) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::select! {
+                // Stopping first.
+                biased;
+                _ = terminate.recv() => return Told::Stop,
+                _ = interrupt.recv() => return Told::Stop,
+                _ = hangup.recv() => return Told::Reload,
+                _ = user1.recv() => return Told::Reopen,
+                // Unhandled it would end the process.
+                _ = user2.recv() => tracing::error!("upgrades are not supported by this version"),
+            }
+        }
+    }
+}

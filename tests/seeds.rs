@@ -1,0 +1,86 @@
+//! Replays the fuzz targets' seeds, and mutations of them, on the stable compiler.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests are named by their promises, and fail by panicking"
+)]
+
+use tidegate::decision::units::Dice;
+use tidegate::http::properties;
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = format!("{}/fuzz/seeds/{target}", env!("CARGO_MANIFEST_DIR"));
+    let read =
+        |entry: std::io::Result<std::fs::DirEntry>| std::fs::read(entry.unwrap().path()).unwrap();
+    let all: Vec<Vec<u8>> = std::fs::read_dir(folder).unwrap().map(read).collect();
+    assert!(all.len() >= 4, "{target} has seeds");
+    all
+}
+
+/// A seed with a few bytes changed, removed, doubled, or taken from another.
+fn mutated(seed: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
+    const INTERESTING: &[u8] = b"\r\n\0 \t:;,=\"\\%/.?#0afFX\x7f\x80_-+";
+    let mut bytes = seed.to_vec();
+    for _ in 0..=dice.below(4) {
+        let at = dice.below(bytes.len() + 1);
+        match dice.below(5) {
+            0 => bytes.insert(at, INTERESTING[dice.below(INTERESTING.len())]),
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 if at < bytes.len() => bytes[at] = INTERESTING[dice.below(INTERESTING.len())],
+            3 => {
+                let from = dice.below(other.len() + 1);
+                let to = (from + dice.below(20)).min(other.len());
+                bytes.splice(at..at, other[from..to].iter().copied());
+            }
+            _ => {
+                let end = (at + dice.below(12)).min(bytes.len());
+                let copied: Vec<u8> = bytes[at..end].to_vec();
+                bytes.splice(at..at, copied);
+            }
+        }
+    }
+    bytes
+}
+
+fn replay(target: &str, rounds: usize, property: impl Fn(&[u8])) {
+    let seeds = seeds(target);
+    let mut dice = Dice::seeded(1);
+    for seed in &seeds {
+        property(seed);
+        for _ in 0..rounds {
+            let other = &seeds[dice.below(seeds.len())];
+            property(&mutated(seed, other, &mut dice));
+        }
+    }
+}
+
+#[test]
+fn requests_are_judged_alike_at_every_cut_and_forwarded_with_the_same_meaning() {
+    replay("request", 3_000, properties::request);
+}
+
+#[test]
+fn responses_have_bodies_only_where_they_can() {
+    replay("response", 3_000, properties::response);
+}
+
+#[test]
+fn chunks_carry_the_same_body_at_every_cut() {
+    replay("chunks", 5_000, properties::chunks);
+}
+
+#[test]
+fn canonical_targets_stay_canonical() {
+    replay("target", 5_000, properties::target);
+}
+
+#[test]
+fn any_text_is_a_configuration_or_has_problems() {
+    replay("config", 150, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let folder = std::path::Path::new("/nonexistent");
+        let outcome = tidegate::config::load(&text, folder, &|_| None);
+        assert!(outcome.config.is_some() || !outcome.problems.is_empty());
+    });
+}

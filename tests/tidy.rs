@@ -1,0 +1,164 @@
+//! The house's laws, as a test: who may know whom, which words are banned where, how long a file may be.
+//! Its messages say what to do instead.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests are named by their promises, and fail by panicking"
+)]
+
+use std::path::{Path, PathBuf};
+
+/// Each room, and the rooms it may name as `crate::room`. What is not listed is forbidden.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("decision", &[]),
+    ("http", &[]),
+    // Addresses and moments are decision's words; the kernel's rooms speak them.
+    ("os", &["decision"]),
+    ("config", &["decision"]),
+    ("telemetry", &["decision", "os"]),
+    ("shared", &["decision", "telemetry"]),
+    ("discover", &["decision", "os", "shared"]),
+    ("probe", &["decision", "os", "shared", "http"]),
+    ("proxy", &["decision", "os", "shared", "telemetry", "http"]),
+    ("admin", &["config", "decision", "shared", "telemetry"]),
+    (
+        "server",
+        &[
+            "admin",
+            "config",
+            "decision",
+            "discover",
+            "http",
+            "os",
+            "probe",
+            "proxy",
+            "shared",
+            "telemetry",
+        ],
+    ),
+    ("cli", &["server", "config", "decision", "http"]),
+];
+
+/// A word, the room it is banned from ("" is every room), and what to do instead.
+const BANNED: &[(&str, &str, &str)] = &[
+    ("decision", "::now()", "take `now: Timestamp` as an argument"),
+    ("decision", "HashMap", "its order is random: use BTreeMap or Vec"),
+    ("decision", "std::fs", "decisions read no files: take the data"),
+    ("decision", "tokio", "decisions run no tasks"),
+    ("decision", "tracing", "decisions log nothing: return what is worth telling"),
+    ("decision", "Mutex", "decisions share nothing"),
+    ("http", "tokio", "the codec does no I/O: bytes in, verdicts out"),
+    ("http", "std::io", "the codec does no I/O: bytes in, verdicts out"),
+    ("proxy", "Mutex", "give each worker its own, or publish through `shared`"),
+    ("proxy", "HashMap<String, String>", "give it a type"),
+    ("", "unbounded", "every queue has a bound and a counter for what it sheds"),
+    ("", "crate::{", "one `use crate::room::...` per room, so that the edge can be seen"),
+    ("", "todo!", "say in an issue what is missing"),
+    ("", "process::exit", "return an exit code; only main may exit"),
+    ("", "unsafe {", "only named files of os/ may, each use with its SAFETY reason"),
+];
+
+/// Names that say nothing of what is inside.
+const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "types", "helpers", "misc", "manager"];
+/// Lines of a file before its tests.
+const LINES_MAX: usize = 660;
+
+struct Source {
+    path: PathBuf,
+    room: String,
+    /// Without its tests, comments and strings' worth of prose: what the laws are about.
+    code: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all.push(source(&root, path));
+            }
+        }
+    }
+    assert!(all.len() > 50, "the sources were found");
+    all
+}
+
+fn source(root: &Path, path: PathBuf) -> Source {
+    let text = std::fs::read_to_string(&path).unwrap();
+    let relative = path.strip_prefix(root).unwrap();
+    let first = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    let room = first.trim_end_matches(".rs").to_owned();
+    let production = text.split("#[cfg(test)]").next().unwrap();
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    let code = production.lines().filter(is_code).collect::<Vec<_>>().join("\n");
+    Source { path, room, code, text }
+}
+
+#[test]
+fn rooms_know_only_whom_they_may() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| !["main", "lib"].contains(&source.room.as_str()))
+    {
+        let allowed = MAY_USE.iter().find(|(room, _)| *room == source.room);
+        let Some((_, allowed)) = allowed else {
+            broken.push(format!("{}: a room without a line in MAY_USE", source.path.display()));
+            continue;
+        };
+        for named in source.code.split("crate::").skip(1) {
+            let named: String =
+                named.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            if named != source.room && !allowed.contains(&named.as_str()) {
+                let path = source.path.display();
+                broken.push(format!(
+                    "{path}: `{}` may not know `{named}`: pass data, or move it",
+                    source.room
+                ));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn banned_words_stay_out() {
+    let mut broken = Vec::new();
+    for source in sources() {
+        for (room, word, instead) in BANNED {
+            let concerns = room.is_empty() || source.room == *room;
+            let world = source.path.ends_with("assess/world.rs");
+            if concerns && !world && source.code.contains(word) {
+                broken.push(format!("{}: `{word}`: {instead}", source.path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is_and_stays_within_bounds() {
+    let mut broken = Vec::new();
+    for source in sources() {
+        let path = source.path.display();
+        if !source.text.starts_with("//!") {
+            broken.push(format!("{path}: begin with `//!`: what lives here, in a sentence"));
+        }
+        let lines = source.text.split("#[cfg(test)]").next().unwrap().lines().count();
+        // The configuration's shapes are one list of keys: to split it would hide what it is.
+        if lines > LINES_MAX && !path.to_string().ends_with("config/file.rs") {
+            broken
+                .push(format!("{path}: {lines} lines: one idea a file, split it by what it knows"));
+        }
+        let stem = source.path.file_stem().unwrap().to_string_lossy().into_owned();
+        if EMPTY_NAMES.contains(&stem.as_str()) {
+            broken.push(format!("{path}: a name that says what is inside"));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
