@@ -1,0 +1,219 @@
+//! Side by side on this machine: what does a request cost each proxy, in its own CPU time?
+//!
+//! Each proxy has one worker on core 0; load and cluster are on core 1. Rounds rotate, so that a noisy
+//! neighbour hits all alike; figures are medians, and ratios are of the same round. Throughput is not
+//! compared: on two cores it says more about the neighbour.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench ends by panicking, and reads the clock"
+)]
+
+mod peers;
+
+use peers::{Peer, Rig};
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+
+/// What is asked on the command line, after `--`.
+struct Options {
+    rounds: usize,
+    seconds: u64,
+}
+
+fn options() -> Options {
+    let mut options = Options { rounds: 9, seconds: 1 };
+    let arguments: Vec<String> = std::env::args().collect();
+    for pair in arguments.windows(2) {
+        match pair[0].as_str() {
+            "--rounds" => options.rounds = pair[1].parse().expect("--rounds N"),
+            "--seconds" => options.seconds = pair[1].parse().expect("--seconds N"),
+            _ => {}
+        }
+    }
+    options
+}
+
+fn main() {
+    let options = options();
+    let rig = Rig::start();
+    let mut report = format!("# Wire bench\n\n{}\n\n", machine());
+    for scenario in [scenario_a(&rig, &options), scenario_f(&rig, &options), scenario_g(&rig)] {
+        print!("{scenario}");
+        report.push_str(&scenario);
+    }
+    std::fs::create_dir_all("target/bench").unwrap();
+    std::fs::write("target/bench/wire.md", &report).unwrap();
+    println!("written to target/bench/wire.md");
+}
+
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{model}, {cores} cores; nginx and HAProxy from Debian")
+}
+
+/// Figures of each peer, round by round.
+struct Table {
+    title: String,
+    unit: &'static str,
+    rows: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl Table {
+    fn new(title: &str, unit: &'static str, peers: &[Peer]) -> Table {
+        let rows = peers.iter().map(|peer| (peer.name, Vec::new())).collect();
+        Table { title: title.to_owned(), unit, rows }
+    }
+
+    fn add(&mut self, name: &str, figure: f64) {
+        let row = self.rows.iter_mut().find(|(known, _)| *known == name);
+        row.expect("a known peer").1.push(figure);
+    }
+
+    /// Medians, and the ratio of each round to the better peer of that round.
+    fn render(&self) -> String {
+        let ours = "tidegate";
+        let rounds = self.rows[0].1.len();
+        let best = |round: usize| {
+            let others = self.rows.iter().filter(|(name, _)| *name != ours);
+            others.map(|(_, figures)| figures[round]).fold(f64::INFINITY, f64::min)
+        };
+        let mut text = format!(
+            "## {}\n\n| proxy | median {} | min | max |\n|---|---|---|---|\n",
+            self.title, self.unit
+        );
+        for (name, figures) in &self.rows {
+            let (low, high) = (
+                figures.iter().copied().fold(f64::INFINITY, f64::min),
+                figures.iter().copied().fold(0.0, f64::max),
+            );
+            writeln!(text, "| {name} | {:.2} | {low:.2} | {high:.2} |", median(figures)).unwrap();
+        }
+        if let Some((_, figures)) = self.rows.iter().find(|(name, _)| *name == ours) {
+            let ratios: Vec<f64> = (0..rounds).map(|round| figures[round] / best(round)).collect();
+            let (mean, error) = mean_and_error(&ratios);
+            writeln!(
+                text,
+                "\ntidegate to the better peer, paired by round: median {:.2}, mean {mean:.2}, 95 % interval {:.2} to {:.2}, {rounds} rounds\n",
+                median(&ratios),
+                mean - 2.0 * error,
+                mean + 2.0 * error
+            )
+            .unwrap();
+        }
+        text
+    }
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+fn mean_and_error(figures: &[f64]) -> (f64, f64) {
+    let count = figures.len() as f64;
+    let mean = figures.iter().sum::<f64>() / count;
+    let squares: f64 = figures.iter().map(|figure| (figure - mean).powi(2)).sum();
+    (mean, (squares / (count - 1.0).max(1.0) / count).sqrt())
+}
+
+/// A: HTTP/1.1, 1 KiB, 64 connections, saturated.
+fn scenario_a(rig: &Rig, options: &Options) -> String {
+    let peers = rig.http();
+    let mut table = Table::new("A: HTTP/1.1, 1 KiB, 64 connections", "µs of CPU a request", &peers);
+    for round in 0..options.rounds {
+        for at in 0..peers.len() {
+            let peer = &peers[(at + round) % peers.len()];
+            let before = peer.cpu_seconds();
+            let requests = wrk(peer.address, options.seconds);
+            table.add(peer.name, (peer.cpu_seconds() - before) * 1e6 / requests);
+        }
+    }
+    table.render()
+}
+
+/// Requests that wrk got through in so many seconds.
+fn wrk(address: SocketAddr, seconds: u64) -> f64 {
+    let output = Command::new("taskset")
+        .args(["-c", "1", "wrk", "-t1", "-c64"])
+        .args([format!("-d{seconds}"), format!("http://{address}/k1")])
+        .output()
+        .expect("wrk runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!text.contains("Non-2xx"), "{text}");
+    let line = text.lines().find(|line| line.contains("requests in")).expect("wrk counts");
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// F: L4 bulk.
+fn scenario_f(rig: &Rig, options: &Options) -> String {
+    let peers = rig.tcp();
+    let mut table = Table::new("F: L4 bulk", "CPU seconds a GB", &peers);
+    for round in 0..options.rounds.min(5) {
+        for at in 0..peers.len() {
+            let peer = &peers[(at + round) % peers.len()];
+            let before = peer.cpu_seconds();
+            let bytes = download(peer.address, 4);
+            table.add(peer.name, (peer.cpu_seconds() - before) * 1e9 / bytes);
+        }
+    }
+    table.render()
+}
+
+/// Bytes that came by so many downloads of the big file.
+fn download(address: SocketAddr, times: usize) -> f64 {
+    let mut total = 0.0;
+    for _ in 0..times {
+        let output = Command::new("taskset")
+            .args(["-c", "1", "curl", "-sS", "-o", "/dev/null", "-w", "%{size_download}"])
+            .arg(format!("http://{address}/big"))
+            .output()
+            .expect("curl runs");
+        total += String::from_utf8_lossy(&output.stdout).parse::<f64>().expect("bytes");
+    }
+    total
+}
+
+/// G: memory of idle keep-alive connections that have each had a request.
+fn scenario_g(rig: &Rig) -> String {
+    const CONNECTIONS: usize = 5_000;
+    let peers = rig.http();
+    let mut table = Table::new("G: idle keep-alive connection", "bytes", &peers);
+    for peer in &peers {
+        // The first hundreds make the pools that later ones share.
+        let warm = open(peer.address, 500);
+        let before = peer.resident_bytes();
+        let idle = open(peer.address, CONNECTIONS);
+        table.add(peer.name, (peer.resident_bytes() - before).max(0.0) / CONNECTIONS as f64);
+        drop((warm, idle));
+    }
+    table.render()
+}
+
+/// So many connections, each after one request.
+fn open(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            stream.write_all(b"GET /k1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            let mut text = Vec::new();
+            let mut space = [0; 4096];
+            while text.len() < 1_100 {
+                match stream.read(&mut space).unwrap() {
+                    0 => panic!("closed"),
+                    count => text.extend_from_slice(&space[..count]),
+                }
+            }
+            stream
+        })
+        .collect()
+}
