@@ -26,23 +26,26 @@ pub struct RequestHead {
 
 impl Default for RequestHead {
     fn default() -> RequestHead {
-        RequestHead {
-            bytes: Vec::new(),
-            method: Span::default(),
-            authority: Span::default(),
-            host: String::new(),
-            target: Target::default(),
-            fields: Vec::new(),
-            version: Version::Http11,
-            framing: Framing::None,
-            keep_alive: true,
-            expects_continue: false,
-            upgrade: None,
-        }
+        RequestHead::EMPTY
     }
 }
 
 impl RequestHead {
+    /// A head that nothing was read into.
+    pub const EMPTY: RequestHead = RequestHead {
+        bytes: Vec::new(),
+        method: Span { start: 0, end: 0 },
+        authority: Span { start: 0, end: 0 },
+        host: String::new(),
+        target: Target::EMPTY,
+        fields: Vec::new(),
+        version: Version::Http11,
+        framing: Framing::None,
+        keep_alive: true,
+        expects_continue: false,
+        upgrade: None,
+    };
+
     /// Reads a complete head, as [`Scanner`](super::scan::Scanner) found it.
     ///
     /// # Errors

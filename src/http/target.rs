@@ -16,6 +16,9 @@ pub struct Target {
 }
 
 impl Target {
+    /// No target.
+    pub const EMPTY: Target = Target { text: String::new(), path_len: 0 };
+
     /// The path alone.
     #[must_use]
     pub fn path(&self) -> &str {

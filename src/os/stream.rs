@@ -91,21 +91,10 @@ impl Stream {
         }
     }
 
-    /// Whether nothing has come, not even an end: so an idle connection may be used again. Asks the
-    /// kernel, since what it has reported to the runtime may be a turn old.
+    /// Whether nothing has come, not even an end: so an idle connection may be used again. A read that
+    /// goes to the kernel only when it has reported something; what it will report a moment later, a
+    /// read could not have seen either.
     pub fn is_quiet(&self) -> bool {
-        let mut byte = [std::mem::MaybeUninit::new(0_u8)];
-        let socket = match self {
-            Stream::Tcp(stream) => SockRef::from(stream),
-            Stream::Unix(stream) => SockRef::from(stream),
-        };
-        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        let peeked = socket.recv_with_flags(&mut byte, flags);
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    /// Likewise, but by what the kernel has reported: costs nothing where that is nothing.
-    pub fn seems_quiet(&self) -> bool {
         let mut byte = [0_u8; 1];
         let read = match self {
             Stream::Tcp(stream) => stream.try_read(&mut byte),

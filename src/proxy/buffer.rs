@@ -81,6 +81,36 @@ impl Drop for Buffer {
     }
 }
 
+/// Heads and frames on their way out: lent as vectors, so that whoever writes can append.
+const SCRATCH: usize = 2 * 1024;
+/// A vector that has grown beyond this is not kept.
+const SCRATCH_MAX: usize = 32 * 1024;
+
+thread_local! {
+    static SCRATCHES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends an empty vector with room for a head.
+#[must_use]
+pub fn lend_scratch() -> Vec<u8> {
+    let kept = SCRATCHES.with(|kept| kept.borrow_mut().pop());
+    kept.unwrap_or_else(|| Vec::with_capacity(SCRATCH))
+}
+
+/// Takes a vector back.
+pub fn give_back_scratch(mut scratch: Vec<u8>) {
+    if !(SCRATCH..=SCRATCH_MAX).contains(&scratch.capacity()) {
+        return;
+    }
+    scratch.clear();
+    SCRATCHES.with(|kept| {
+        let mut kept = kept.borrow_mut();
+        if kept.len() < KEPT {
+            kept.push(scratch);
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use crate::decision::retry::Budget;
 use crate::decision::spill::Credits;
 use crate::decision::units::{Dice, Timestamp, mix};
 use crate::http::request::RequestHead;
+use crate::http::response::ResponseHead;
 use crate::os::clock;
 use crate::shared::{Shared, View};
 use crate::telemetry::access_log::AccessLog;
@@ -46,6 +47,8 @@ pub struct Worker {
     state: RefCell<PlanState>,
     #[expect(clippy::vec_box, reason = "heads are lent as boxes: a connection holds a pointer")]
     heads: RefCell<Vec<Box<RequestHead>>>,
+    #[expect(clippy::vec_box, reason = "likewise")]
+    responses: RefCell<Vec<Box<ResponseHead>>>,
     turn: Cell<u64>,
     date: RefCell<(u64, Rc<str>)>,
 }
@@ -85,6 +88,7 @@ impl Worker {
             cache: RefCell::new(cache),
             state: RefCell::default(),
             heads: RefCell::default(),
+            responses: RefCell::default(),
             turn: Cell::new(seed % 1024),
             date: RefCell::new((0, Rc::from(""))),
             current: RefCell::new(current.clone()),
@@ -252,6 +256,20 @@ impl Worker {
     /// Takes a head back.
     pub fn give_back(&self, head: Box<RequestHead>) {
         let mut heads = self.heads.borrow_mut();
+        if heads.len() < HEADS_KEPT {
+            heads.push(head);
+        }
+    }
+
+    /// A head to read a response into.
+    #[must_use]
+    pub fn lend_response(&self) -> Box<ResponseHead> {
+        self.responses.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a response's head back.
+    pub fn give_back_response(&self, head: Box<ResponseHead>) {
+        let mut heads = self.responses.borrow_mut();
         if heads.len() < HEADS_KEPT {
             heads.push(head);
         }

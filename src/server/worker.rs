@@ -278,7 +278,10 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
         let _closed = Closed { cells, _held: (held, of_client) };
         match view.plan.listeners[index].protocol {
             Protocol::Http => l7::connection::serve(worker, stream, view, index).await,
-            Protocol::Tcp { class } => l4::serve(worker, stream, view, index, class).await,
+            // Boxed: an idle HTTP connection should not have room for it.
+            Protocol::Tcp { class } => {
+                Box::pin(l4::serve(worker, stream, view, index, class)).await;
+            }
         }
     });
 }

@@ -41,8 +41,6 @@ pub struct Attempt<'a> {
     pub class: usize,
     /// Where it goes.
     pub place: &'a Place,
-    /// The request's head, as the cluster gets it.
-    pub request: &'a [u8],
     /// To the response head.
     pub timeout: Duration,
     /// Without a byte of the response.
@@ -152,12 +150,16 @@ pub async fn run<C: Client>(
     attempt: &Attempt<'_>,
     client: &mut C,
     mut connection: Connection,
+    request: &mut Vec<u8>,
     replay: &mut Replay,
     record: &mut Record,
 ) -> Result<Ended, Failed> {
     let Attempt { worker, view, place, .. } = *attempt;
     let mut slot = InSlot::enter(view.slots.slot(worker.id, attempt.class, place.slot));
-    let result = exchange(attempt, client, &mut connection, replay, record, &mut slot).await;
+    let mut head = worker.lend_response();
+    let mut parts = Parts { connection: &mut connection, request, replay, head: &mut head };
+    let result = exchange(attempt, client, &mut parts, record, &mut slot).await;
+    worker.give_back_response(head);
     let result = match result {
         // A reused connection that dies without a word says nothing about the endpoint: it was idle
         // for too long.
@@ -215,6 +217,15 @@ fn blame(refusal: Refusal) -> Option<Cause> {
     }
 }
 
+/// What an attempt works on.
+struct Parts<'a> {
+    connection: &'a mut Connection,
+    /// The request's head, as the cluster gets it.
+    request: &'a mut Vec<u8>,
+    replay: &'a mut Replay,
+    head: &'a mut ResponseHead,
+}
+
 /// What becomes of the cluster's connection.
 #[derive(Clone, Copy)]
 enum Next {
@@ -226,24 +237,23 @@ enum Next {
 async fn exchange<C: Client>(
     attempt: &Attempt<'_>,
     client: &mut C,
-    connection: &mut Connection,
-    replay: &mut Replay,
+    parts: &mut Parts<'_>,
     record: &mut Record,
     slot: &mut InSlot<'_>,
 ) -> Result<Next, Failed> {
+    let Parts { connection, request, replay, head: answer } = parts;
     let worker = attempt.worker;
     let begun = worker.now();
     let (head, mut request_body, mut response) = client.split();
     let (reader, writer) = connection.stream.split();
     let mut source =
         Source { reader, buffer: &mut connection.buffer, watch: &connection.read_watch };
-    let mut pending = attempt.request.to_vec();
     let progress = Progress::default();
     progress.open.set(!head.expects_continue);
     progress.lost.set(!replay.is_whole());
     let sink = Sink {
         writer,
-        pending: &mut pending,
+        pending: request,
         watch: &connection.write_watch,
         stall: attempt.stall,
         sent: &progress.sent,
@@ -251,10 +261,9 @@ async fn exchange<C: Client>(
     let asked = Asked { head: head.method() == "HEAD", upgrade: head.upgrade() };
     let upload = upload(worker, &mut request_body, sink, head.framing, replay, &progress);
     let mut both = Both { upload: pin!(upload), end: None };
-    let mut answer = ResponseHead::default();
     let mut interims = 0;
     let end = loop {
-        let reading = read_head(attempt, &progress, &mut source, &mut answer, asked);
+        let reading = read_head(attempt, &progress, &mut source, answer, asked);
         let end = match both.and(reading, Phase::Waiting).await {
             Err(()) => return Err(both.client_failure()),
             Ok(Ok(end)) => end,
@@ -274,7 +283,7 @@ async fn exchange<C: Client>(
         if answer.status == 100 {
             progress.open_gate();
         }
-        let told = response.interim(&answer, source.data().get(..end).unwrap_or_default()).await;
+        let told = response.interim(answer, source.data().get(..end).unwrap_or_default()).await;
         source.used(end);
         record.bytes_out = response.sent();
         if told.is_err() {
@@ -301,8 +310,7 @@ async fn exchange<C: Client>(
     let edits = &attempt.route.response_edits;
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
     record.status = answer.status;
-    let reply =
-        Reply { head: &answer, bytes, edits, complete: complete || upgraded, extra: &extra };
+    let reply = Reply { head: answer, bytes, edits, complete: complete || upgraded, extra: &extra };
     response.begin(&reply);
     let endless = answer.value(bytes, Role::ContentType).is_some_and(is_event_stream);
     source.used(end);

@@ -105,21 +105,20 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Viewed, index: usiz
     let mut arrival = Arrival::new(index, plan, cells, peer, view.generation);
     drop(view);
     let watches = (worker.deadlines.watch(), worker.deadlines.watch());
-    let head = worker.lend_head();
-    let mut client = H1::new(stream, watches, head, arrival.timeouts.clone());
+    let mut client = H1::new(stream, watches, arrival.timeouts.clone());
     let mut first = true;
     while client.keep {
-        let read = client.next_request(&arrival.limits, first).await;
+        let read = client.next_request(&worker, &arrival.limits, first).await;
         if let Err(no_request) = read {
-            refuse(&worker, &mut client, &arrival, no_request).await;
+            Box::pin(refuse(&worker, &mut client, &arrival, no_request)).await;
             break;
         }
         first = false;
         let view = worker.view();
         if view.generation != arrival.generation && !refresh(&worker, &view, &mut arrival) {
             // Its listener is gone: by whose routes it came, nobody may be asked any more.
-            refuse_as(&worker, &mut client, &arrival, Refusal::Draining, "the listener is gone")
-                .await;
+            let gone = "the listener is gone";
+            Box::pin(refuse_as(&worker, &mut client, &arrival, Refusal::Draining, gone)).await;
             break;
         }
         client.keep = client.keep && !worker.shared.is_draining();
@@ -127,15 +126,15 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Viewed, index: usiz
         // Boxed: while a connection is idle, the walk of an exchange takes no memory.
         let exchange = Box::pin(one_exchange(&worker, &view, &mut client, &arrival));
         if let Some((upgraded, record)) = exchange.await {
-            return tunnel(&worker, &view, client, &arrival, *upgraded, record).await;
+            return Box::pin(tunnel(&worker, &view, client, &arrival, *upgraded, record)).await;
         }
+        client.finish(&worker);
     }
     let unread = !client.is_drained() || client.buffer.is_some();
     if !client.aborted && (unread || !client.keep) {
-        client.linger().await;
+        Box::pin(client.linger()).await;
     }
-    let (head, ..) = client.into_parts();
-    worker.give_back(head);
+    client.finish(&worker);
 }
 
 async fn one_exchange(

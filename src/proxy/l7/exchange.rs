@@ -12,6 +12,7 @@ use crate::decision::route::{Action, Asked, Route, Unrouted};
 use crate::decision::units::hash;
 use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::request::RequestHead;
+use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::place::{Place, Tried, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{NoConnection, connection};
@@ -68,7 +69,8 @@ pub async fn serve<C: Client>(
             After::Next
         }
         Err(Failed::Refuse(refusal) | Failed::Retry(_, refusal) | Failed::Stale(_, refusal)) => {
-            answer::refuse(client, refusal, &why(view, refusal, record), record).await;
+            let why = why(view, refusal, record);
+            Box::pin(answer::refuse(client, refusal, &why, record)).await;
             After::Next
         }
     }
@@ -86,7 +88,7 @@ async fn walk<C: Client>(
         Action::Forward(class) => *class,
         Action::Split(parts) => split(parts, worker.next_turn()),
         Action::Redirect { .. } | Action::Respond { .. } => {
-            return respond(client, route, record).await;
+            return Box::pin(respond(client, route, record)).await;
         }
     };
     record.class = Some(class);
@@ -103,7 +105,7 @@ async fn walk<C: Client>(
         let asked = walk.request(client.head(), route, service);
         let failed = match connect(worker, view, &place, walk.fresh, record).await {
             Ok(connection) => {
-                let request = compose(view, route, &place, client.head(), &identity);
+                let mut request = compose(view, route, &place, client.head(), &identity);
                 let elsewhere = walk.tried.leaves_others(view, class, &place);
                 let may_retry = |replayable| {
                     let asked = retry::Request { replayable, ..asked };
@@ -115,7 +117,6 @@ async fn walk<C: Client>(
                     route,
                     class,
                     place: &place,
-                    request: &request,
                     timeout: route.timeout.unwrap_or(service.timeout).min(per_try(route, service)),
                     stream_idle: arrival.timeouts.stream_idle,
                     stall: arrival.timeouts.write,
@@ -123,7 +124,17 @@ async fn walk<C: Client>(
                     explain: identity.explain,
                     retry_status: &may_retry,
                 };
-                match attempt::run(&attempt, client, connection, &mut walk.replay, record).await {
+                let ended = attempt::run(
+                    &attempt,
+                    client,
+                    connection,
+                    &mut request,
+                    &mut walk.replay,
+                    record,
+                )
+                .await;
+                give_back_scratch(request);
+                match ended {
                     Ok(Ended::Done) => return Ok(After::Next),
                     Ok(Ended::Tunnel(connection)) => {
                         let counts = place.into_counts();
@@ -374,7 +385,7 @@ fn compose(
     };
     let edits = &route.request_edits;
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
-    let mut out = Vec::with_capacity(head.bytes().len() + 512);
+    let mut out = lend_scratch();
     forward::write_request(&mut out, head, &identity.context(authority, target, edits));
     out
 }

@@ -10,9 +10,10 @@ use crate::http::{Framing, Limits, Version, Violation, trailers};
 use crate::os::clock;
 use crate::os::stream::Stream;
 use crate::proxy::body::{self, Broken, Piece, Rest, Sink, Source};
-use crate::proxy::buffer::Buffer;
+use crate::proxy::buffer::{Buffer, give_back_scratch, lend_scratch};
 use crate::proxy::deadline::Watch;
 use crate::proxy::refusal::phrase;
+use crate::proxy::worker::Worker;
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -30,7 +31,8 @@ pub struct H1 {
     /// Whether it must be broken off.
     pub aborted: bool,
     sent: Cell<u64>,
-    head: Box<RequestHead>,
+    /// Absent while the connection is idle.
+    head: Option<Box<RequestHead>>,
     body: BodyState,
     out: Vec<u8>,
     framing: Framing,
@@ -52,6 +54,9 @@ struct BodyState {
     window_bytes: u64,
 }
 
+/// What an idle connection has for a head.
+static NOTHING: RequestHead = RequestHead::EMPTY;
+
 /// Why no request was read.
 #[derive(Debug)]
 pub enum NoRequest {
@@ -70,19 +75,14 @@ const RATE_SLICE: Duration = Duration::from_secs(2);
 impl H1 {
     /// A connection that was just accepted.
     #[must_use]
-    pub fn new(
-        stream: Stream,
-        watches: (Watch, Watch),
-        head: Box<RequestHead>,
-        timeouts: Rc<ListenerTimeouts>,
-    ) -> H1 {
+    pub fn new(stream: Stream, watches: (Watch, Watch), timeouts: Rc<ListenerTimeouts>) -> H1 {
         H1 {
             stream,
             buffer: None,
             keep: true,
             aborted: false,
             sent: Cell::new(0),
-            head,
+            head: None,
             body: BodyState {
                 rest: Rest::Done,
                 received: 0,
@@ -105,8 +105,12 @@ impl H1 {
     ///
     /// # Errors
     /// [`NoRequest`].
-    pub async fn next_request(&mut self, limits: &Limits, first: bool) -> Result<(), NoRequest> {
-        self.out = Vec::new();
+    pub async fn next_request(
+        &mut self,
+        worker: &Worker,
+        limits: &Limits,
+        first: bool,
+    ) -> Result<(), NoRequest> {
         let patience = if first { self.timeouts.first_byte } else { self.timeouts.idle };
         let head_patience = self.timeouts.head;
         let (reader, _) = self.stream.split();
@@ -135,7 +139,8 @@ impl H1 {
                 let scan = scanner.advance(source.data(), limits).map_err(NoRequest::Refused)?;
                 if let Scan::Complete(end) = scan {
                     let data = source.data().get(..end).unwrap_or_default();
-                    self.head.read(data, limits).map_err(NoRequest::Refused)?;
+                    let head = self.head.get_or_insert_with(|| worker.lend_head());
+                    head.read(data, limits).map_err(NoRequest::Refused)?;
                     source.used(end);
                     break;
                 }
@@ -151,13 +156,14 @@ impl H1 {
                 Err(_) => return Err(NoRequest::Over),
             }
         }
-        self.keep = self.head.keep_alive;
+        self.keep = self.request().keep_alive;
         Ok(())
     }
 
     /// Prepares for the exchange of the request that was read.
     pub fn begin(&mut self, body_limit: Option<u64>, rate_min: u64, date: Rc<str>) {
-        self.body.rest = Rest::of(self.head.framing);
+        self.out = lend_scratch();
+        self.body.rest = Rest::of(self.request().framing);
         self.body.received = 0;
         self.sent.set(0);
         self.body.limit = body_limit;
@@ -166,6 +172,14 @@ impl H1 {
         self.body.window_waited = Duration::ZERO;
         self.body.window_bytes = 0;
         self.date = date;
+    }
+
+    /// Ends the exchange: what it borrowed goes back.
+    pub fn finish(&mut self, worker: &Worker) {
+        if let Some(head) = self.head.take() {
+            worker.give_back(head);
+        }
+        give_back_scratch(std::mem::take(&mut self.out));
     }
 
     /// Whether the request was read to its end.
@@ -228,18 +242,16 @@ impl H1 {
     /// When the client is gone.
     pub async fn refuse(&mut self, answer: &Local<'_>, date: Rc<str>) -> io::Result<()> {
         self.date = date;
-        self.head.version = Version::Http11;
+        self.out = lend_scratch();
+        self.head = None;
         self.keep = false;
         self.sent.set(0);
         let (_, _, mut response) = self.split();
-        response.head_only = false;
         response.local(answer).await
     }
 
-    /// The head, to be given back.
-    #[must_use]
-    pub fn into_parts(self) -> (Box<RequestHead>, Stream, Option<Buffer>) {
-        (self.head, self.stream, self.buffer)
+    fn request(&self) -> &RequestHead {
+        self.head.as_deref().unwrap_or(&NOTHING)
     }
 }
 
@@ -248,17 +260,18 @@ impl Client for H1 {
     type Response<'a> = H1Response<'a>;
 
     fn head(&self) -> &RequestHead {
-        &self.head
+        self.request()
     }
 
     fn protocol(&self) -> &'static str {
-        match self.head.version {
+        match self.request().version {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
         }
     }
 
     fn split(&mut self) -> (&RequestHead, H1Body<'_>, H1Response<'_>) {
+        let head = self.head.as_deref().unwrap_or(&NOTHING);
         let (reader, writer) = self.stream.split();
         let source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
         let body = H1Body { source, state: &mut self.body, idle: self.timeouts.body_idle };
@@ -269,16 +282,16 @@ impl Client for H1 {
             stall: self.timeouts.write,
             sent: &self.sent,
         };
-        let head_only = self.head.method() == "HEAD";
+        let head_only = head.method() == "HEAD";
         let response = H1Response {
             sink,
             framing: &mut self.framing,
             keep: &mut self.keep,
-            version: self.head.version,
+            version: head.version,
             head_only,
             date: &self.date,
         };
-        (&self.head, body, response)
+        (head, body, response)
     }
 
     fn abort(&mut self) {

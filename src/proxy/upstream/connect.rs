@@ -53,7 +53,8 @@ pub async fn connection(
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
     let span = span.min(patience(cluster, endpoint.rtt));
     let started = worker.now();
-    let stream = dial(&endpoint.address, span).await?;
+    // Boxed: exchanges seldom dial, and should not have room for it.
+    let stream = Box::pin(dial(&endpoint.address, span)).await?;
     drop(pending);
     let took = worker.now().since(started);
     let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());

@@ -97,7 +97,7 @@ impl Pool {
         now: Timestamp,
     ) {
         let unused = connection.buffer.take().is_some_and(|buffer| !buffer.is_empty());
-        if unused || !may_keep(view, cluster, endpoint) || !connection.stream.seems_quiet() {
+        if unused || !may_keep(view, cluster, endpoint) || !connection.stream.is_quiet() {
             return;
         }
         let Some(live) = view.clusters.get(cluster) else { return };
@@ -156,7 +156,7 @@ impl Shelf {
         let mut closed = None;
         self.idle.retain(|idle| {
             let age = now.since(idle.since);
-            let quiet = idle.connection.stream.seems_quiet();
+            let quiet = idle.connection.stream.is_quiet();
             if !quiet {
                 closed = Some(closed.map_or(age, |known: Duration| known.min(age)));
             }
