@@ -273,15 +273,48 @@ fn listeners_that_overlap_anything_are_refused() {
 }
 
 #[test]
-fn ten_thousand_routes_load_in_time_for_a_reload() {
+fn ten_thousand_routes_load_and_each_is_found() {
     let mut text = "listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }\n\
         services: { s: { clusters: [a] } }\nclusters: { a: { endpoints: [127.0.0.1:1] } }\nroutes:\n"
         .to_owned();
-    for number in 0..2_000 {
+    for number in 0..10_000 {
         text.push_str(&format!(
             "- {{ hosts: [h{number}.example], path_prefix: /p{number}, service: s }}\n"
         ));
     }
     let config = check(&text).config.unwrap();
-    assert_eq!(config.plan.routes.routes().len(), 2_001);
+    for number in [0, 1, 4_999, 9_999] {
+        let (host, path) = (format!("h{number}.example"), format!("/p{number}/x"));
+        let asked = tidegate::decision::route::Asked {
+            listener: 0,
+            host: &host,
+            path: &path,
+            method: "GET",
+            has_header: &|_, _| false,
+        };
+        let found = config.plan.routes.find(&asked).unwrap();
+        assert_eq!(config.plan.routes.route(found).name, format!("routes[{number}]"));
+    }
+    assert_eq!(config.plan.routes.routes().len(), 10_001);
+}
+
+#[test]
+fn a_route_that_never_matches_is_a_warning() {
+    let told = |routes: &str| {
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+             services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\nroutes:\n{routes}"
+        );
+        check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+    };
+    let shadowed =
+        "- { path_prefix: /a, service: s }\n- { path_prefix: /a/, methods: [GET], service: s }\n";
+    assert!(told(shadowed).contains("routes[1]: never matches: `routes[0]`"), "{}", told(shadowed));
+    for fine in [
+        "- { path_prefix: /a, methods: [GET], service: s }\n- { path_prefix: /a, service: s }\n",
+        "- { path_prefix: /a, hosts: [x.y], service: s }\n- { path_prefix: /a, hosts: [x.y, z.y], service: s }\n",
+        "- { path: /a, service: s }\n- { path_prefix: /a, service: s }\n",
+    ] {
+        assert_eq!(told(fine), "");
+    }
 }
