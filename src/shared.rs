@@ -337,6 +337,19 @@ impl Drop for OfClient {
     }
 }
 
+/// What is given up as memory or descriptors run out: first comfort, then answers, then connections.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Scarcity {
+    /// Nothing.
+    None,
+    /// From 85 %: connections are not kept after their exchange.
+    NoKeepAlive,
+    /// From 92 %: requests are answered 503 `overloaded`.
+    Refuse,
+    /// From 95 %: no connection is accepted.
+    NoAccept,
+}
+
 /// What all threads share.
 #[derive(Debug)]
 pub struct Shared {
@@ -360,6 +373,8 @@ pub struct Shared {
     pub by_client: Clients,
     /// Most client connections the descriptors allow.
     pub connections_max: AtomicU64,
+    /// Resident memory in percent of what this process may use.
+    pub memory_percent: AtomicU32,
     /// All metrics' cells.
     pub registry: Arc<Registry>,
 }
@@ -369,6 +384,20 @@ impl Shared {
     pub fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {
             self.registry.events_shed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How scarce memory or descriptors are.
+    #[must_use]
+    pub fn scarcity(&self) -> Scarcity {
+        let most = self.connections_max.load(Ordering::Relaxed).max(1);
+        let descriptors = u64::from(self.connections.get()) * 100 / most;
+        let percent = descriptors.max(u64::from(self.memory_percent.load(Ordering::Relaxed)));
+        match percent {
+            0..85 => Scarcity::None,
+            85..92 => Scarcity::NoKeepAlive,
+            92..95 => Scarcity::Refuse,
+            95.. => Scarcity::NoAccept,
         }
     }
 

@@ -40,6 +40,29 @@ pub fn figures() -> Figures {
     }
 }
 
+/// Resident memory, in bytes: one short read, for those who ask often.
+#[must_use]
+pub fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// What this process may use of memory: its cgroup's limit, or all there is.
+#[must_use]
+pub fn memory_limit() -> u64 {
+    let number =
+        |path: &str| -> Option<u64> { std::fs::read_to_string(path).ok()?.trim().parse().ok() };
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    let total = total.map_or(u64::MAX, |kib| kib * 1024);
+    let limit = number("/sys/fs/cgroup/memory.max")
+        .or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    limit.map_or(total, |limit| limit.min(total))
+}
+
 /// Raises the soft limit of descriptors to the hard one; gives what it is then.
 pub fn raise_descriptor_limit() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);

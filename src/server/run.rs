@@ -97,6 +97,8 @@ const DECISIONS_WAITING: usize = 64;
 const EVENTS_WAITING: usize = 16_384;
 /// Between two looks at the configuration file, beside what the watch reports.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks at the memory in use.
+const WEIGH: Duration = Duration::from_millis(250);
 /// After the first report of a change, before the file is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long the end waits for the access log's last lines.
@@ -141,6 +143,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         connections: Arc::default(),
         by_client: Default::default(),
         connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),
+        memory_percent: AtomicU32::new(0),
         registry: registry.clone(),
     });
     count_panics(registry.clone());
@@ -425,6 +428,8 @@ impl Main {
         let (changed, mut changes) = mpsc::channel(1);
         let _watch = self.watch(changed);
         let mut looks = tokio::time::interval(LOOK);
+        let mut weighings = tokio::time::interval(WEIGH);
+        let memory_max = process::memory_limit();
         let mut signals = std::mem::replace(&mut self.signals, Signals::none());
         let mut settle: Option<tokio::time::Instant> = None;
         let how = loop {
@@ -446,6 +451,11 @@ impl Main {
                 {
                     settle = None;
                     self.reload(true).await;
+                }
+                _ = weighings.tick() => {
+                    let percent = process::resident_bytes() * 100 / memory_max.max(1);
+                    let percent = u32::try_from(percent).unwrap_or(u32::MAX);
+                    self.shared.memory_percent.store(percent, Ordering::Relaxed);
                 }
                 _ = looks.tick(), if matches!(self.options.origin, Origin::File(_)) => {
                     self.reload(true).await;

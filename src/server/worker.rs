@@ -7,7 +7,7 @@ use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Cells, Worker};
 use crate::proxy::{l4, l7};
-use crate::shared::{Held, Shared};
+use crate::shared::{Held, Scarcity, Shared};
 use crate::telemetry::access_log::AccessLog;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::Socket;
@@ -184,6 +184,11 @@ async fn accept(
             }
             ready = socket.readable() => {
                 let Ok(mut ready) = ready else { return };
+                if worker.shared.scarcity() == Scarcity::NoAccept {
+                    // Whoever waits in the kernel's queue costs us nothing.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
                 for _ in 0..ACCEPTS_A_TURN {
                     match ready.try_io(|socket| accept_one(socket.get_ref())) {
                         Ok(Ok(accepted)) => {

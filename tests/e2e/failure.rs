@@ -320,3 +320,38 @@ fn a_single_endpoints_own_503_reaches_the_client_as_it_is() {
         );
     }
 }
+
+#[test]
+fn as_descriptors_run_out_comfort_goes_first_then_answers_and_all_come_back() {
+    let cluster = Cluster::named("a");
+    // 45 % of 400 descriptors are for clients: 180 connections.
+    let proxy =
+        Proxy::start_with(&config(&[("a", "idc", cluster.address)]), &[("DESCRIPTORS", "400")]);
+    let web = proxy.at("web");
+    let mut idle = Vec::new();
+    let mut hold = |until: usize| {
+        while idle.len() < until {
+            let mut client = Keeping::new(web);
+            client.send(b"GET / HTTP/1.1\r\nHost: a");
+            idle.push(client);
+        }
+        eventually("they are counted", || {
+            proxy.metric("tidegate_connections{listener=\"web\"}") as usize >= idle.len()
+        });
+    };
+    let ask = || {
+        let mut client = Keeping::new(web);
+        client.get("/")
+    };
+    assert_eq!(ask().header("connection"), None, "there is room: connections are kept");
+    hold(155);
+    assert_eq!(ask().header("connection").as_deref(), Some("close"), "from 85 %: not kept");
+    hold(167);
+    let refused = ask();
+    assert_eq!((refused.status, refused.refusal().as_str()), (503, "overloaded"), "from 92 %");
+    idle.clear();
+    eventually("all is well again", || {
+        let answer = ask();
+        answer.status == 200 && answer.header("connection").is_none()
+    });
+}

@@ -65,8 +65,12 @@ impl Proxy {
         let folder = Folder::new();
         folder.write("token", "secret\n");
         let path = folder.write("tidegate.yaml", &whole(config));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(["run", "--config"])
+        // By a shell, so that a test may bound what the process may use.
+        let bound = environment.iter().find(|(name, _)| *name == "DESCRIPTORS");
+        let limit = bound.map_or(String::new(), |(_, count)| format!("ulimit -n {count} && "));
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{limit}exec \"$0\" run --config \"$1\"")])
+            .arg(env!("CARGO_BIN_EXE_tidegate"))
             .arg(&path)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())

@@ -13,7 +13,7 @@ use crate::os::stream::Stream;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::{Patience, carry};
 use crate::proxy::worker::{Cells, Viewed, Worker};
-use crate::shared::View;
+use crate::shared::{Scarcity, View};
 use crate::telemetry::cells::ListenerCells;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -121,7 +121,14 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Viewed, index: usiz
             Box::pin(refuse_as(&worker, &mut client, &arrival, Refusal::Draining, gone)).await;
             break;
         }
-        client.keep = client.keep && !worker.shared.is_draining();
+        let scarcity = worker.shared.scarcity();
+        if scarcity >= Scarcity::Refuse {
+            let why = "memory or descriptors are scarce";
+            Box::pin(refuse_as(&worker, &mut client, &arrival, Refusal::Overloaded, why)).await;
+            break;
+        }
+        let kept = scarcity == Scarcity::None && !worker.shared.is_draining();
+        client.keep = client.keep && kept;
         client.begin(arrival.body_limit, arrival.body_rate, worker.date());
         // Boxed: while a connection is idle, the walk of an exchange takes no memory.
         let exchange = Box::pin(one_exchange(&worker, &view, &mut client, &arrival));
