@@ -83,7 +83,7 @@ fn status_view(backend: &Backend) -> Value {
         "site": view.plan.site,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": (backend.uptime)(),
-        "config": (backend.config)().json,
+        "config": (backend.config)(),
         "draining": backend.shared.is_draining(),
     })
 }

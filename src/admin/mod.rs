@@ -35,23 +35,14 @@ pub enum Request {
     Dial(Event, oneshot::Sender<Result<(), String>>),
 }
 
-/// How the configuration stands.
-#[derive(Clone, Debug, Default)]
-pub struct ConfigStatus {
-    /// `hash`, `generation`, `loaded_at`, `last_reload`.
-    pub json: Value,
-    /// The text in force.
-    pub text: String,
-}
-
 /// What the API needs of the server.
 pub struct Backend {
     /// What all threads share.
     pub shared: Arc<Shared>,
     /// Where requests go.
     pub requests: mpsc::Sender<Request>,
-    /// How the configuration stands.
-    pub config: Box<dyn Fn() -> ConfigStatus + Send + Sync>,
+    /// How the configuration stands: `hash`, `generation`, `loaded_at`, `last_reload`.
+    pub config: Box<dyn Fn() -> Value + Send + Sync>,
     /// Figures for metrics.
     pub figures: Box<dyn Fn() -> ServerFigures + Send + Sync>,
     /// The last decisions that were not simply the nearest.

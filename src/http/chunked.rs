@@ -245,31 +245,8 @@ pub fn write_end(out: &mut Vec<u8>, trailer_lines: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::properties::decode;
     use super::*;
-
-    /// Decodes `wire` given in pieces; the body and how much of the wire it took.
-    fn decode(pieces: &[&[u8]]) -> Result<Option<(Vec<u8>, usize)>, Violation> {
-        let mut decoder = Decoder::default();
-        let (mut body, mut taken) = (Vec::new(), 0);
-        for piece in pieces {
-            let mut rest = *piece;
-            loop {
-                match decoder.step(rest)? {
-                    Step::More => {
-                        taken += rest.len();
-                        break;
-                    }
-                    Step::Data { start, end } => {
-                        body.extend_from_slice(&rest[start..end]);
-                        rest = &rest[end..];
-                        taken += end;
-                    }
-                    Step::End { used } => return Ok(Some((body, taken + used))),
-                }
-            }
-        }
-        Ok(None)
-    }
 
     #[test]
     fn bodies_are_the_same_at_every_cut() {

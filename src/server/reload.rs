@@ -40,8 +40,6 @@ pub struct Status {
     pub succeeded: u64,
     /// Reloads that failed.
     pub failed: u64,
-    /// The text in force.
-    pub text: String,
 }
 
 /// Where the configuration comes from.
@@ -275,7 +273,6 @@ impl Reloader {
             error: None,
             succeeded: status.succeeded + 1,
             failed: status.failed,
-            text: text.to_owned(),
         };
         drop(status);
         tracing::info!(generation, "configuration is in force");

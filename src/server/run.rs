@@ -368,9 +368,9 @@ fn backend(
     }
 }
 
-fn config_status(status: &Mutex<Status>) -> admin::ConfigStatus {
+fn config_status(status: &Mutex<Status>) -> serde_json::Value {
     let status = status.lock().unwrap_or_else(PoisonError::into_inner);
-    let json = json!({
+    json!({
         "hash": status.hash,
         "generation": status.generation,
         "loaded_at": clock::rfc3339(status.loaded_at),
@@ -379,8 +379,7 @@ fn config_status(status: &Mutex<Status>) -> admin::ConfigStatus {
             "at": clock::rfc3339(status.at),
             "error": status.error,
         },
-    });
-    admin::ConfigStatus { json, text: status.text.clone() }
+    })
 }
 
 fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
