@@ -12,6 +12,9 @@ const WINDOW: usize = 21;
 /// So many samples in a row off the median by a quarter (and 1 ms) are a new path.
 const SHIFT: usize = 3;
 
+/// So many samples outvote one that was disturbed.
+const SETTLED: usize = 3;
+
 /// A window of recent samples.
 #[derive(Clone, Debug, Default)]
 pub struct Distance {
@@ -41,6 +44,12 @@ impl Distance {
         if above || below {
             self.samples.drain(..count - SHIFT);
         }
+    }
+
+    /// Whether there are enough samples that one bad one does not decide.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.samples.len() >= SETTLED
     }
 
     /// The median, in seconds; `None` before the first sample.

@@ -1,8 +1,8 @@
 //! The order of clusters, nearest first, that does not flap.
 //!
-//! A tie, within max(2 ms, 10 %), belongs to whoever stands first already: the operator's list at
-//! the start, later the order in force. A better cluster must stay better for a second before it
-//! moves up, except when nothing was measured before.
+//! A tie, within max(2 ms, 10 %), belongs to whoever stands first already, and in the end to whoever is
+//! listed first: a listed cluster that has become as near again, within half a tie, gets its place back.
+//! Whoever moves up must have had the reason for a second, except when nothing was measured before.
 
 use super::units::Timestamp;
 use std::time::Duration;
@@ -20,9 +20,19 @@ pub struct Order {
     known: Vec<bool>,
 }
 
+/// How far apart two may be and still be as near, in seconds.
+fn tie(distance: f64) -> f64 {
+    (distance * 0.1).max(0.002)
+}
+
 /// Whether `challenger` is nearer than `holder` by more than a tie, in seconds.
 fn clearly_nearer(challenger: f64, holder: f64) -> bool {
-    challenger + (holder * 0.1).max(0.002) < holder
+    challenger + tie(holder) < holder
+}
+
+/// Whether `challenger` is as near as `holder`, by a margin that keeps the two from taking turns.
+fn as_near(challenger: f64, holder: f64) -> bool {
+    challenger < holder + tie(holder) / 2.0
 }
 
 impl Order {
@@ -46,7 +56,8 @@ impl Order {
         for place in 0..self.better_since.len() {
             let (holder, challenger) = (self.current[place], self.current[place + 1]);
             let measured = known[holder] && known[challenger];
-            if !(measured && clearly_nearer(base[challenger], base[holder])) {
+            let listed = challenger < holder && as_near(base[challenger], base[holder]);
+            if !(measured && (listed || clearly_nearer(base[challenger], base[holder]))) {
                 self.better_since[place] = None;
                 continue;
             }
@@ -113,5 +124,25 @@ mod tests {
         assert_eq!(order.current(), [0, 1], "an interruption starts the second anew");
         order.update(&[0.090, 0.030], &known, at(2_050));
         assert_eq!(order.current(), [1, 0]);
+    }
+
+    #[test]
+    fn a_tie_goes_back_to_the_list_and_the_edge_of_a_tie_moves_nobody() {
+        let mut order = Order::listed(2);
+        let known = [true, true];
+        order.update(&[0.005, 0.002], &known, at(0));
+        assert_eq!(order.current(), [1, 0]);
+        for ms in (50..3_000).step_by(50) {
+            order.update(&[0.0035, 0.002], &known, at(ms));
+            assert_eq!(order.current(), [1, 0], "not near enough to return, at {ms} ms");
+        }
+        for ms in (3_000..4_050).step_by(50) {
+            order.update(&[0.0025, 0.002], &known, at(ms));
+        }
+        assert_eq!(order.current(), [0, 1]);
+        for ms in (4_050..8_000).step_by(50) {
+            order.update(&[0.0035, 0.002], &known, at(ms));
+            assert_eq!(order.current(), [0, 1], "a tie keeps its holder, at {ms} ms");
+        }
     }
 }

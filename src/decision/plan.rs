@@ -61,6 +61,8 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub address: Address,
+    /// Permissions of its file, where that is a path.
+    pub mode: u32,
     /// What is spoken there.
     pub protocol: Protocol,
     /// Peers whose word about their client is believed.

@@ -219,7 +219,7 @@ impl Control {
         self.graveyard.push_back(old);
         self.graveyard.retain(|view| Arc::strong_count(view) > 1);
         let waited = clock::now().since(self.started) > FIRST_ROUND;
-        if self.adopted && (waited || self.assessor.first_round_is_over()) {
+        if self.adopted && (waited || self.assessor.first_round_is_over(clock::now())) {
             self.shared.ready.store(true, Ordering::Relaxed);
         }
         for news in self.assessor.take_news() {

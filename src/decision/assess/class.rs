@@ -65,7 +65,7 @@ impl ClassState {
         let service = self.service_seconds(class);
         let candidates = self.candidates(plan, class, places, &distances, elapsed, now);
         let base: Vec<f64> = candidates.iter().map(|candidate| candidate.base).collect();
-        let known: Vec<bool> = places.iter().map(|place| place.state.rtt().is_some()).collect();
+        let known: Vec<bool> = places.iter().map(|place| place.state.is_measured()).collect();
         self.order.update(&base, &known, now);
         let order = self.order.current().to_vec();
         let live: Vec<usize> =

@@ -155,6 +155,11 @@ impl ClusterState {
         mean(self.endpoints.iter().filter_map(|endpoint| endpoint.rtt.median()))
     }
 
+    /// Whether its distance is known well enough to be compared.
+    pub(super) fn is_measured(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.rtt.is_settled())
+    }
+
     /// Whether it may be chosen at all.
     pub(super) fn is_live(&self, dial: u8, now: Timestamp) -> bool {
         let held = self.held_until.is_some_and(|until| now < until);
@@ -239,6 +244,12 @@ impl ClusterState {
 }
 
 impl EndpointState {
+    /// Whether its first probes have said what they can.
+    pub(super) fn is_judged(&self, now: Timestamp) -> bool {
+        let usable = self.health.is_usable(now);
+        self.health.is_probed() && (!usable || self.rtt.is_settled())
+    }
+
     fn believe(&self, cluster: &Cluster, now: Timestamp) -> EndpointSignals {
         let ramp = self.health.slow_start(cluster.slow_start, now);
         let rtt = self.rtt.median();

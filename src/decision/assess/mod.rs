@@ -263,6 +263,10 @@ impl Assessor {
         if let Some(answer) = answer {
             endpoint.answer.observe(answer.as_secs_f64());
         }
+        if !endpoint.rtt.is_settled() {
+            // First impressions are made of several probes, at once.
+            endpoint.probe_due = now;
+        }
         let was_probed = endpoint.health.is_probed();
         if endpoint.health.probe_succeeded(thresholds(cluster), now) && was_probed {
             let news = News::Returned {
@@ -325,14 +329,14 @@ impl Assessor {
         orders
     }
 
-    /// Whether every cluster has been heard of: discovered, and each endpoint probed once.
+    /// Whether every cluster has been heard of: discovered, and each endpoint judged by first probes.
     #[must_use]
-    pub fn first_round_is_over(&self) -> bool {
+    pub fn first_round_is_over(&self, now: Timestamp) -> bool {
         self.plan.clusters.iter().all(|cluster| {
             self.clusters.get(&cluster.name).is_some_and(|state| {
-                let probed = |endpoint: &EndpointState| endpoint.health.is_probed();
+                let judged = |endpoint: &EndpointState| endpoint.is_judged(now);
                 state.discovered
-                    && (cluster.probe.kind == ProbeKind::None || state.endpoints.iter().all(probed))
+                    && (cluster.probe.kind == ProbeKind::None || state.endpoints.iter().all(judged))
             })
         })
     }
