@@ -68,7 +68,7 @@ fn keys(schema: &Value, path: &str, out: &mut Vec<(String, Option<String>)>) {
 #[test]
 fn the_reference_has_every_key_with_its_default() {
     let text = read("config/reference.yaml");
-    let tree = parse(&text).unwrap();
+    let tree = parse(&text).0.unwrap();
     let mut all = Vec::new();
     keys(&schema(), "", &mut all);
     assert!(all.len() > 120, "{}", all.len());
@@ -317,4 +317,57 @@ fn a_route_that_never_matches_is_a_warning() {
     ] {
         assert_eq!(told(fine), "");
     }
+}
+
+#[test]
+fn duplicates_and_unset_variables_hide_no_other_problem() {
+    let text = "listeners: { web: { address: \"${NOBODY}:80\", protocol: http, service: s } }\n\
+        services:\n  s: { clusters: [b] }\n  s: { clusters: [a] }\n\
+        clusters: { a: { endpoints: [127.0.0.1:1], dial: 300, dial: 5 } }\n\
+        log: { path: ${NEITHER}, level: loud }\n";
+    let found: Vec<String> =
+        check(text).problems.iter().map(|problem| problem.render("f")).collect();
+    for (line, part) in [
+        (1, "the variable `NOBODY` is not set"),
+        (3, "there is no cluster `b`"),
+        (4, "duplicate key `s`"),
+        (5, "`300`: must be a whole number from 0 to 100"),
+        (5, "duplicate key `dial`"),
+        (6, "the variable `NEITHER` is not set"),
+    ] {
+        let here = |told: &&String| told.starts_with(&format!("f:{line}:")) && told.contains(part);
+        assert_eq!(found.iter().filter(here).count(), 1, "{line} {part}: {found:#?}");
+    }
+    assert_eq!(found.len(), 6, "consequences are not told: {found:#?}");
+}
+
+#[test]
+fn the_effective_configuration_has_every_key_defaults_inheritance_and_no_secret() {
+    let text = "site: { name: here }\n\
+        sites: { east: { kind: idc, accepts: [general, sensitive, medical], cost: { per_gib: 0.5 } } }\n\
+        listeners: { web: { address: 127.0.0.1:1, protocol: http, service: s } }\n\
+        services: { s: { clusters: [a] } }\n\
+        clusters: { a: { site: east, endpoints: [127.0.0.1:1], probe: { kind: http, headers: { authorization: hush } } } }\n\
+        routes: [{ path_prefix: /x, service: s, request_headers: { set: { x-key: hush } } }]\n";
+    let effective = check(text).config.unwrap().effective;
+    for (pointer, value) in [
+        ("/site/name", Value::from("here")),
+        ("/admin/address", Value::from("127.0.0.1:9901")),
+        ("/drain/deadline", Value::from("30s")),
+        ("/listeners/web/limits/head", Value::from("16KiB")),
+        ("/listeners/web/timeouts/idle", Value::from("60s")),
+        ("/clusters/a/probe/interval", Value::from("500ms")),
+        ("/clusters/a/kind", Value::from("idc")),
+        ("/clusters/a/accepts/2", Value::from("medical")),
+        ("/clusters/a/cost/per_gib", Value::from(0.5)),
+        ("/clusters/a/dial", Value::from(100)),
+        ("/clusters/a/capacity", Value::Null),
+        ("/services/s/data/0", Value::from("general")),
+        ("/services/s/strategy", Value::from("nearest")),
+        ("/routes/0/request_headers/set/x-key", Value::from("redacted")),
+    ] {
+        let found = effective.pointer(pointer).cloned().unwrap_or_default();
+        assert_eq!(found, value, "{pointer} in {effective:#}");
+    }
+    assert!(!effective.to_string().contains("hush"));
 }

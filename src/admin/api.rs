@@ -3,7 +3,7 @@
 use super::{Backend, Request};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
-use crate::decision::plan::{Kind, Plan, Source, Strategy};
+use crate::decision::plan::Kind;
 use crate::decision::route::{Asked, Unrouted};
 use crate::shared::View;
 use crate::telemetry::metrics::{self, Scrape};
@@ -188,83 +188,8 @@ fn services_view(view: &View) -> Value {
     Value::Array(view.plan.services.iter().enumerate().map(one).collect())
 }
 
-pub(super) async fn config(State(backend): Shared) -> Json<Value> {
-    let view = backend.shared.view.load();
-    Json(config_view(&view.plan))
-}
-
-fn strategy(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Nearest => "nearest",
-        Strategy::RoundRobin => "round_robin",
-        Strategy::LeastRequest => "least_request",
-        Strategy::Priority => "priority",
-        Strategy::Waterfall => "waterfall",
-    }
-}
-
-/// The configuration in force, defaults and inheritance applied. It holds no secrets: the token is in
-/// a file of its own, and values of edited fields are left out.
-fn config_view(plan: &Plan) -> Value {
-    let seconds = |span: std::time::Duration| span.as_secs_f64();
-    let source = |source: &Source| match source {
-        Source::Static(specs) => json!({"endpoints": specs.len()}),
-        Source::Dns { host, port } => json!({"dns": format!("{host}:{port}")}),
-        Source::Srv { name } => json!({"srv": name}),
-        Source::File { path } => json!({"file": path}),
-    };
-    let names = |clusters: &[usize]| -> Vec<&str> {
-        clusters.iter().map(|cluster| plan.clusters[*cluster].name.as_str()).collect()
-    };
-    let listeners = plan.listeners.iter().map(|listener| {
-        let value = json!({
-            "address": listener.address.to_string(),
-            "protocol": match listener.protocol {
-                crate::decision::plan::Protocol::Http => "http",
-                crate::decision::plan::Protocol::Tcp { .. } => "tcp",
-            },
-            "trusted_proxies": listener.trusted.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "limits": {"head": listener.limits.head, "uri": listener.limits.uri,
-                "fields": listener.limits.fields, "body": listener.limits.body,
-                "connections": listener.limits.connections},
-            "timeouts_s": {"first_byte": seconds(listener.timeouts.first_byte),
-                "head": seconds(listener.timeouts.head), "idle": seconds(listener.timeouts.idle)},
-        });
-        (listener.name.clone(), value)
-    });
-    let clusters = plan.clusters.iter().map(|cluster| {
-        let value = json!({
-            "site": cluster.site, "kind": kind(cluster.kind), "environment": cluster.environment,
-            "accepts": cluster.accepts, "offers": cluster.offers, "dial": cluster.dial,
-            "source": source(&cluster.source), "ceiling": cluster.ceiling,
-            "probe": {"interval_s": seconds(cluster.probe.interval),
-                "timeout_s": seconds(cluster.probe.timeout),
-                "fall": cluster.probe.fall, "rise": cluster.probe.rise},
-            "cost": {"per_gib": cluster.prices.per_gib,
-                "per_million_requests": cluster.prices.per_million_requests},
-        });
-        (cluster.name.clone(), value)
-    });
-    let services = plan.services.iter().map(|service| {
-        let value = json!({
-            "clusters": names(&service.clusters), "data": service.data, "needs": service.needs,
-            "environment": service.environment, "strategy": strategy(service.strategy),
-            "timeout_s": seconds(service.timeout),
-            "retry": {"budget": service.retry.budget, "retries": service.retry.retries},
-        });
-        (service.name.clone(), value)
-    });
-    let routes = plan.routes.routes().iter().map(|route| {
-        json!({"name": route.name, "hosts": route.hosts, "methods": route.methods,
-            "path": format!("{:?}", route.path)})
-    });
-    json!({
-        "site": {"name": plan.site, "environment": plan.environment},
-        "listeners": listeners.collect::<serde_json::Map<_, _>>(),
-        "clusters": clusters.collect::<serde_json::Map<_, _>>(),
-        "services": services.collect::<serde_json::Map<_, _>>(),
-        "routes": routes.collect::<Vec<_>>(),
-    })
+pub(super) async fn config(State(backend): Shared) -> Response {
+    Json(&*(backend.effective)()).into_response()
 }
 
 #[derive(Debug, Deserialize)]

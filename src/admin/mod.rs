@@ -43,6 +43,8 @@ pub struct Backend {
     pub requests: mpsc::Sender<Request>,
     /// How the configuration stands: `hash`, `generation`, `loaded_at`, `last_reload`.
     pub config: Box<dyn Fn() -> Value + Send + Sync>,
+    /// The configuration in force, in the words of the file.
+    pub effective: Box<dyn Fn() -> Arc<Value> + Send + Sync>,
     /// Figures for metrics.
     pub figures: Box<dyn Fn() -> ServerFigures + Send + Sync>,
     /// The last decisions that were not simply the nearest.

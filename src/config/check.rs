@@ -22,6 +22,8 @@ pub struct Config {
     pub plan: Plan,
     /// What concerns the process around it.
     pub settings: Settings,
+    /// All of it in the words of the file, defaults and inheritance applied, for the API.
+    pub effective: serde_json::Value,
 }
 
 /// What concerns the process around the data plane.
@@ -31,6 +33,8 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Where the admin API listens.
     pub admin: Option<Address>,
+    /// Permissions of its unix socket.
+    pub admin_mode: u32,
     /// File with the admin token.
     pub admin_token_file: Option<PathBuf>,
     /// Further values of `Host` under which the admin API answers.
@@ -52,6 +56,9 @@ pub struct Settings {
     /// Folder for what must survive a restart.
     pub state_dir: Option<PathBuf>,
 }
+
+/// Permissions of a unix socket's file: its user and group.
+const MODE: u32 = 0o660;
 
 /// Collects what routes and listeners need while the plan grows.
 pub(super) struct Compiler<'a> {
@@ -78,7 +85,7 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     compiler.services();
     compiler.listeners(folder, settings.admin.as_ref());
     routes::compile(&mut compiler);
-    Config { plan: compiler.plan, settings }
+    Config { plan: compiler.plan, settings, effective: serde_json::Value::Null }
 }
 
 fn host_name() -> String {
@@ -121,6 +128,7 @@ fn settings(file: &File, folder: &Path, problems: &mut Problems) -> Settings {
             Some(Workers::Auto) | None => None,
         },
         admin: address,
+        admin_mode: admin.and_then(|admin| admin.mode).map_or(MODE, |mode| mode.0),
         admin_token_file: token_file.map(|token| folder.join(&token.value)),
         admin_hosts: admin.and_then(|admin| admin.allowed_hosts.clone()).unwrap_or_default(),
         access_log: access_log.and_then(|log| log.format).unwrap_or(file::AccessLogFormat::Json),
@@ -242,6 +250,7 @@ impl Compiler<'_> {
             self.plan.listeners.push(Listener {
                 name: name.value.clone(),
                 address,
+                mode: listener.mode.map_or(MODE, |mode| mode.0),
                 protocol,
                 trusted: listener
                     .trusted_proxies
@@ -435,13 +444,14 @@ fn listener_limits(written: Option<&file::ListenerLimits>) -> ListenerLimits {
 pub fn endpoints_file(text: &str) -> Result<Vec<EndpointSpec>, Vec<super::Problem>> {
     use super::shape::Decode;
     let mut problems = Problems::default();
-    let read = match super::yaml::parse(text) {
-        Ok(tree) if tree.is_null() => Some(Vec::new()),
-        Ok(tree) => Vec::<file::Endpoint>::decode(&tree, "endpoints", &mut problems),
-        Err(wrong) => {
-            problems.error(wrong.at, "", wrong.message);
-            None
-        }
+    let (tree, wrongs) = super::yaml::parse(text);
+    for wrong in wrongs {
+        problems.error(wrong.at, "", wrong.message);
+    }
+    let read = match tree {
+        Some(tree) if tree.is_null() => Some(Vec::new()),
+        Some(tree) => Vec::<file::Endpoint>::decode(&tree, "endpoints", &mut problems),
+        None => None,
     };
     let spec = |e: file::Endpoint| EndpointSpec { target: e.target, weight: e.weight };
     match read {

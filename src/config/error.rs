@@ -83,12 +83,20 @@ impl Problem {
 
 /// Collects problems, so that all are told at once.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems(Vec<Problem>, Vec<usize>);
 
 impl Problems {
     /// Notes one.
     pub fn push(&mut self, problem: Problem) {
-        self.0.push(problem);
+        if self.1.binary_search(&problem.at.line).is_err() {
+            self.0.push(problem);
+        }
+    }
+
+    /// Takes no more problems of the lines that have one now.
+    pub fn ignore_lines_with_problems(&mut self) {
+        self.1 = self.0.iter().map(|problem| problem.at.line).collect();
+        self.1.sort_unstable();
     }
 
     /// Notes an error.

@@ -25,18 +25,21 @@ impl Expanded {
     }
 }
 
-/// Expands all variables; `None` after an error.
+/// Stands for a value that is not known: a word, so that it does not change what the text is.
+const UNKNOWN: &str = "unknown";
+
+/// Expands all variables. One that cannot be is noted and replaced by a word, so that the rest of the
+/// file can be judged, too.
 pub fn expand(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems,
-) -> Option<Expanded> {
-    let before = problems.count();
+) -> Expanded {
     let mut expanded = Expanded { text: String::with_capacity(text.len()), shifts: Vec::new() };
     for (number, line) in text.split_inclusive('\n').enumerate() {
         expand_line(line, number + 1, &mut expanded, variable, problems);
     }
-    (problems.count() == before).then_some(expanded)
+    expanded
 }
 
 fn expand_line(
@@ -59,7 +62,7 @@ fn expand_line(
             _ if found.starts_with("$${") => ("${".to_owned(), 3),
             _ if found.starts_with("${") => match substitute(found, at, variable, problems) {
                 Some(done) => done,
-                None => return,
+                None => (UNKNOWN.to_owned(), found.find('}').map_or(found.len(), |end| end + 1)),
             },
             _ => ("$".to_owned(), 1),
         };
@@ -135,7 +138,8 @@ mod tests {
             _ => None,
         };
         let expanded = expand(text, &variable, &mut problems);
-        expanded.ok_or(problems.into_sorted())
+        let problems = problems.into_sorted();
+        if problems.is_empty() { Ok(expanded) } else { Err(problems) }
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use super::error::Problems;
 use super::scalar::{
-    AddressOrOff, Amount, AutoDuration, ListenAddress, Network, OptionalCount, OptionalDuration,
-    OptionalSize, Size, StatusRange, Within, Workers, target,
+    AddressOrOff, Amount, AutoDuration, FileMode, ListenAddress, Network, OptionalCount,
+    OptionalDuration, OptionalSize, Size, StatusRange, Within, Workers, target,
 };
 use super::shape::{Decode, Named, Pairs, Spanned, below, shape, unknown_key, words};
 use super::yaml::{Kind, Node};
@@ -70,6 +70,8 @@ shape! {
     Admin {
         /// Where it listens: IP:PORT, unix:/path or off.
         address: AddressOrOff = "127.0.0.1:9901",
+        /// Permissions of a unix socket's file, in octal.
+        mode: FileMode = "0660",
         /// File with the token that writes need; without it they answer 403.
         token_file: Spanned<String> = optional,
         /// Further values of Host under which it answers.
@@ -164,6 +166,8 @@ shape! {
     Listener {
         /// IP:PORT or unix:/path; "[::]:80" takes IPv4 too.
         address: Spanned<ListenAddress> = required,
+        /// Permissions of a unix socket's file, in octal.
+        mode: FileMode = "0660",
         /// http or tcp.
         protocol: Protocol = required,
         /// http: the last route; tcp: who serves.

@@ -9,6 +9,7 @@
 
 pub mod check;
 mod clusters;
+mod effective;
 pub mod error;
 pub mod expand;
 pub mod file;
@@ -55,20 +56,21 @@ fn read(
         problems.error(error::Position::START, "", "the file is larger than 32 MiB");
         return None;
     }
-    let expanded = expand::expand(text, variable, problems)?;
-    let tree = match yaml::parse(&expanded.text) {
-        Ok(tree) => tree,
-        Err(wrong) => {
-            let at = expanded.original(wrong.at);
-            problems.push(Problem { hint: wrong.hint, ..Problem::error(at, "", wrong.message) });
-            return None;
-        }
-    };
-    let tree = tree.relocated(&|at| expanded.original(at));
+    let expanded = expand::expand(text, variable, problems);
+    // What else is wrong on a line whose variables are not known is a consequence.
+    problems.ignore_lines_with_problems();
+    let (tree, wrongs) = yaml::parse(&expanded.text);
+    for wrong in wrongs {
+        let at = expanded.original(wrong.at);
+        problems.push(Problem { hint: wrong.hint, ..Problem::error(at, "", wrong.message) });
+    }
+    let tree = tree?.relocated(&|at| expanded.original(at));
     if tree.is_null() {
         problems.error(error::Position::START, "", "the configuration is empty");
         return None;
     }
     let file = shape::decode_root::<file::File>(&tree, problems)?;
-    Some(check::check(&file, folder, problems))
+    let mut config = check::check(&file, folder, problems);
+    config.effective = effective::effective(&tree, &config.plan);
+    Some(config)
 }

@@ -103,6 +103,24 @@ impl Decode for Workers {
     }
 }
 
+/// Who may use a unix socket: the permissions of its file, in octal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FileMode(pub u32);
+
+impl Decode for FileMode {
+    fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
+        scalar(node, path, problems, |text| {
+            let digits = text.strip_prefix("0o").unwrap_or(text);
+            let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
+            mode.map(FileMode).ok_or("must be octal, from 0 to 0777".to_owned())
+        })
+    }
+
+    fn schema() -> Value {
+        json!({"type": ["string", "integer"], "pattern": "^(0o?)?[0-7]{1,3}$"})
+    }
+}
+
 /// A number of at least 0, of dollars or shares.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Amount(pub f64);

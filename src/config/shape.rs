@@ -22,6 +22,44 @@ pub trait Decode: Sized {
     fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self>;
     /// Its JSON Schema.
     fn schema() -> Value;
+    /// What `node` says with all documented defaults in place; `None` where nothing is said.
+    fn effective(node: &Node) -> Option<Value> {
+        as_written(node)
+    }
+}
+
+/// What a tree says, as JSON.
+#[must_use]
+pub fn as_written(node: &Node) -> Option<Value> {
+    match &node.kind {
+        Kind::Null => None,
+        Kind::Scalar { text, plain: true } => Some(word(text)),
+        Kind::Scalar { text, plain: false } => Some(json!(text)),
+        Kind::List(items) => Some(items.iter().filter_map(as_written).collect()),
+        Kind::Map(entries) => Some(Value::Object(
+            entries
+                .iter()
+                .filter_map(|(key, value)| Some((key.text()?.to_owned(), as_written(value)?)))
+                .collect(),
+        )),
+    }
+}
+
+/// An unquoted word: a number or truth value where it is one.
+#[must_use]
+pub fn word(text: &str) -> Value {
+    match text.parse::<u64>() {
+        Ok(number) if number.to_string() == text => json!(number),
+        _ => match text {
+            "true" => json!(true),
+            "false" => json!(false),
+            _ => text
+                .parse::<f64>()
+                .ok()
+                .filter(|number| number.to_string() == text)
+                .map_or(json!(text), |number| json!(number)),
+        },
+    }
 }
 
 /// Reads a whole file.
@@ -43,6 +81,10 @@ impl<T: Decode> Decode for Spanned<T> {
     fn schema() -> Value {
         T::schema()
     }
+
+    fn effective(node: &Node) -> Option<Value> {
+        T::effective(node)
+    }
 }
 
 impl<T: Decode> Decode for Vec<T> {
@@ -62,6 +104,11 @@ impl<T: Decode> Decode for Vec<T> {
 
     fn schema() -> Value {
         json!({"type": "array", "items": T::schema()})
+    }
+
+    fn effective(node: &Node) -> Option<Value> {
+        let Kind::List(items) = &node.kind else { return as_written(node) };
+        Some(items.iter().filter_map(T::effective).collect())
     }
 }
 
@@ -118,6 +165,14 @@ impl<T: Decode> Decode for Named<T> {
     fn schema() -> Value {
         json!({"type": "object", "additionalProperties": T::schema()})
     }
+
+    fn effective(node: &Node) -> Option<Value> {
+        let Kind::Map(entries) = &node.kind else { return as_written(node) };
+        let one = |(name, value): &(Node, Node)| {
+            Some((name.text()?.to_owned(), T::effective(value).unwrap_or(Value::Null)))
+        };
+        Some(Value::Object(entries.iter().filter_map(one).collect()))
+    }
 }
 
 /// Fields of a head: names and values, in order.
@@ -138,6 +193,13 @@ impl Decode for Pairs {
 
     fn schema() -> Value {
         json!({"type": "object", "additionalProperties": String::schema()})
+    }
+
+    /// Values of fields may be secrets: their names are shown.
+    fn effective(node: &Node) -> Option<Value> {
+        let Kind::Map(entries) = &node.kind else { return None };
+        let one = |(name, _): &(Node, Node)| Some((name.text()?.to_owned(), json!("redacted")));
+        Some(Value::Object(entries.iter().filter_map(one).collect()))
     }
 }
 
@@ -201,7 +263,6 @@ const LATER: &[&str] = &[
     "handshake",
     "proxy_header",
     "shared_by",
-    "mode",
 ];
 
 /// Words of the contract, likewise.
@@ -265,6 +326,32 @@ macro_rules! shape {
                     }
                 })*
                 $crate::config::schema::object(properties, required)
+            }
+
+            fn effective(node: &$crate::config::yaml::Node) -> Option<serde_json::Value> {
+                use $crate::config::yaml::{Kind, Node};
+                let absent = Node { at: node.at, kind: Kind::Null };
+                let entries: &[(Node, Node)] = match &node.kind {
+                    Kind::Map(entries) => entries,
+                    // What must be written in full has no default.
+                    Kind::Null if false $(|| shape!(@required $presence))* => return None,
+                    Kind::Null => &[],
+                    Kind::Scalar { .. } | Kind::List(_) => {
+                        return $crate::config::shape::as_written(node);
+                    }
+                };
+                let mut all = serde_json::Map::new();
+                $({
+                    let written =
+                        entries.iter().find(|(key, _)| key.text() == Some(stringify!($key)));
+                    let value = written.map_or(&absent, |(_, value)| value);
+                    let value = <$type as $crate::config::shape::Decode>::effective(value)
+                        .or(shape!(@default $presence).map($crate::config::shape::word));
+                    if let Some(value) = value {
+                        all.insert(stringify!($key).to_owned(), value);
+                    }
+                })*
+                (!all.is_empty() || !node.is_null()).then_some(serde_json::Value::Object(all))
             }
         }
     };

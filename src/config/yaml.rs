@@ -86,8 +86,24 @@ enum Open {
 /// Parses one document; empty text is `Null`.
 ///
 /// # Errors
-/// [`SyntaxError`] for the first thing that is not YAML, or that a configuration may not have.
-pub fn parse(text: &str) -> Result<Node, SyntaxError> {
+/// [`SyntaxError`] for each duplicate key, up to the first thing that is not YAML or that a
+/// configuration may not have. The tree is there unless there was such a thing; it holds the first of
+/// duplicates.
+pub fn parse(text: &str) -> (Option<Node>, Vec<SyntaxError>) {
+    let mut builder = Builder::default();
+    match build(text, &mut builder) {
+        Ok(()) => {
+            let root = builder.root.unwrap_or(Node { at: Position::START, kind: Kind::Null });
+            (Some(root), builder.duplicates)
+        }
+        Err(wrong) => {
+            builder.duplicates.push(wrong);
+            (None, builder.duplicates)
+        }
+    }
+}
+
+fn build(text: &str, builder: &mut Builder) -> Result<(), SyntaxError> {
     let parser = Parser::new_from_str_with_options(
         text,
         options! {
@@ -98,7 +114,6 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
             emit_unresolved_aliases: true,
         },
     );
-    let mut builder = Builder::default();
     for item in parser {
         match item {
             Ok((event, span)) => builder.event(event, span.start)?,
@@ -110,7 +125,7 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
             }
         }
     }
-    Ok(builder.root.unwrap_or(Node { at: Position::START, kind: Kind::Null }))
+    Ok(())
 }
 
 const TOO_DEEP: &str = "nested more than 64 levels deep";
@@ -154,6 +169,7 @@ struct Builder {
     stack: Vec<(Position, Open)>,
     root: Option<Node>,
     documents: usize,
+    duplicates: Vec<SyntaxError>,
 }
 
 impl Builder {
@@ -216,9 +232,15 @@ impl Builder {
             None => self.root = Some(node),
             Some((_, Open::List(items))) => items.push(node),
             Some((_, Open::Map { entries, key, seen })) => match key.take() {
-                Some(known) => entries.push((known, node)),
+                Some(known) => {
+                    // The first of duplicates is read, so that its problems are told, too.
+                    match known.text().is_some_and(|text| seen.insert(text.to_owned())) {
+                        true => entries.push((known, node)),
+                        false => self.duplicates.push(duplicate(&known)),
+                    }
+                }
                 None => {
-                    check_key(&node, seen)?;
+                    check_key(&node)?;
                     *key = Some(node);
                 }
             },
@@ -227,18 +249,17 @@ impl Builder {
     }
 }
 
-fn check_key(
-    node: &Node,
-    seen: &mut std::collections::BTreeSet<String>,
-) -> Result<(), SyntaxError> {
+fn duplicate(key: &Node) -> SyntaxError {
+    let message = format!("duplicate key `{}`", key.text().unwrap_or_default());
+    SyntaxError { at: key.at, message, hint: None }
+}
+
+fn check_key(node: &Node) -> Result<(), SyntaxError> {
     let wrong = |message: String, hint: Option<&str>| {
         Err(SyntaxError { at: node.at, message, hint: hint.map(str::to_owned) })
     };
     match &node.kind {
         Kind::Scalar { text, plain: true } if text == "<<" => wrong("a merge key".to_owned(), None),
-        Kind::Scalar { text, .. } if !seen.insert(text.clone()) => {
-            wrong(format!("duplicate key `{text}`"), None)
-        }
         Kind::Scalar { .. } => Ok(()),
         Kind::Null | Kind::List(_) | Kind::Map(_) => wrong(
             "a key must be a word".to_owned(),
@@ -257,7 +278,7 @@ mod tests {
 
     #[test]
     fn values_know_their_place() {
-        let node = parse("a:\n  b: [x, \"y\"]\n").unwrap();
+        let node = parse("a:\n  b: [x, \"y\"]\n").0.unwrap();
         let Kind::Map(top) = node.kind else { panic!("a map") };
         let Kind::Map(inner) = &top[0].1.kind else { panic!("a map") };
         let Kind::List(items) = &inner[0].1.kind else { panic!("a list") };
@@ -277,11 +298,20 @@ mod tests {
             ("a: \"open", 1, 4, ""),
             ("a:\n\tb: 1", 2, 2, "spaces"),
         ] {
-            let wrong = parse(text).unwrap_err();
+            let wrong = parse(text).1.pop().unwrap();
             assert_eq!((wrong.at.line, wrong.at.column), (line, column), "{text}: {wrong:?}");
             assert!(wrong.hint.unwrap_or_default().contains(hint), "{text}");
         }
-        assert!(parse(&"[".repeat(100_000)).is_err());
-        assert!(parse("").unwrap().is_null());
+        assert!(parse(&"[".repeat(100_000)).0.is_none());
+        assert!(parse("").0.unwrap().is_null());
+    }
+
+    #[test]
+    fn every_duplicate_is_told_and_the_first_is_read() {
+        let (node, wrong) = parse("a: 1\nb: {c: 1, c: 2}\na: [x]\n");
+        let places: Vec<_> = wrong.iter().map(|wrong| (wrong.at.line, wrong.at.column)).collect();
+        assert_eq!(places, [(2, 11), (3, 1)]);
+        let Kind::Map(top) = node.unwrap().kind else { panic!("a map") };
+        assert_eq!((top.len(), top[0].1.text()), (2, Some("1")));
     }
 }

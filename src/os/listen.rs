@@ -21,11 +21,11 @@ pub enum Trial {
     None,
 }
 
-/// Binds one socket for each of `workers`, none listening.
+/// Binds one socket for each of `workers`, none listening; `mode` is for the file of a unix socket.
 ///
 /// # Errors
 /// The bind's error, for example that the address is in use.
-pub fn bind(address: &Address, workers: usize, trial: Trial) -> io::Result<Vec<Socket>> {
+pub fn bind(address: &Address, mode: u32, workers: usize, trial: Trial) -> io::Result<Vec<Socket>> {
     match address {
         Address::Ip(ip) => {
             let mut ip = *ip;
@@ -45,7 +45,7 @@ pub fn bind(address: &Address, workers: usize, trial: Trial) -> io::Result<Vec<S
             Ok(sockets)
         }
         Address::Unix(path) => {
-            let socket = bind_unix(path)?;
+            let socket = bind_unix(path, mode)?;
             let mut sockets = Vec::with_capacity(workers);
             for _ in 1..workers {
                 sockets.push(socket.try_clone()?);
@@ -72,7 +72,7 @@ fn bind_ip(address: std::net::SocketAddr, share: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Socket> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -93,9 +93,17 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
         }
     }
     socket.bind(&address)?;
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    set_mode(path, mode)?;
     Ok(socket)
+}
+
+/// Sets the permissions of a socket's file.
+///
+/// # Errors
+/// The file's error.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 /// Begins to listen on bound sockets.
@@ -120,12 +128,12 @@ mod tests {
     #[test]
     fn a_second_start_is_an_error_and_a_group_shares_one_port() {
         let any = Address::Ip(([127, 0, 0, 1], 0).into());
-        let group = bind(&any, 3, Trial::First).unwrap();
+        let group = bind(&any, 0o660, 3, Trial::First).unwrap();
         listen(&group).unwrap();
         let taken = local_address(&group[0], &any);
         assert!(group.iter().all(|socket| local_address(socket, &any) == taken));
 
-        let second = bind(&taken, 1, Trial::First).unwrap_err();
+        let second = bind(&taken, 0o660, 1, Trial::First).unwrap_err();
 
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
     }
@@ -134,13 +142,19 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_an_error() {
         let path = std::env::temp_dir().join(format!("tidegate-listen-{}", std::process::id()));
         let address = Address::Unix(path.clone());
-        drop(bind(&address, 1, Trial::First).unwrap());
-        let live = bind(&address, 2, Trial::First).unwrap();
+        drop(bind(&address, 0o660, 1, Trial::First).unwrap());
+        let live = bind(&address, 0o660, 2, Trial::First).unwrap();
         listen(&live[..1]).unwrap();
-        assert_eq!(bind(&address, 1, Trial::First).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            bind(&address, 0o660, 1, Trial::First).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "precious").unwrap();
-        assert_eq!(bind(&address, 1, Trial::First).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            bind(&address, 0o660, 1, Trial::First).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
         std::fs::remove_file(path).unwrap();
     }

@@ -71,8 +71,8 @@ pub async fn serve(
     exchange.by_class[5].add(1);
     let duration = worker.now().since(started).as_secs_f64();
     exchange.duration.observe(duration);
-    if let Some(log) = &worker.log {
-        log.write(&Line {
+    if worker.log.is_on() {
+        worker.log.write(&Line {
             time: clock::rfc3339(clock::since_epoch()).into(),
             listener: &listener,
             client: peer.to_string().into(),

@@ -41,7 +41,7 @@ pub struct Worker {
     /// Its dice, for endpoints and identifiers.
     pub dice: RefCell<Dice>,
     /// Where it hands access log lines in.
-    pub log: Option<AccessLog>,
+    pub log: AccessLog,
     cache: RefCell<Latest>,
     current: RefCell<Viewed>,
     state: RefCell<PlanState>,
@@ -73,7 +73,7 @@ const HEADS_KEPT: usize = 256;
 impl Worker {
     /// A worker that has served nobody yet.
     #[must_use]
-    pub fn new(id: usize, shared: Arc<Shared>, log: Option<AccessLog>) -> Worker {
+    pub fn new(id: usize, shared: Arc<Shared>, log: AccessLog) -> Worker {
         let mut cache = Cache::new(shared.view.clone());
         let current = Rc::new(cache.load().clone());
         let seed = clock::entropy() ^ mix(id as u64);

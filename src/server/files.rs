@@ -1,29 +1,26 @@
 //! Files of the process: log writers, and what must survive a restart.
 
 use crate::decision::assess::Event;
+use crate::telemetry::log;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, watch};
 
-/// Writes lines to `stdout`, `stderr` or a file until the senders are gone; opens the file anew when
-/// `reopen` changes.
-pub async fn write_lines(
-    path: String,
-    mut lines: mpsc::Receiver<String>,
-    mut reopen: watch::Receiver<u64>,
-) {
+/// Writes lines to `stdout`, `stderr` or a file until the senders are gone; opens it anew whenever
+/// `path` is sent again.
+pub async fn write_lines(mut lines: mpsc::Receiver<String>, mut path: watch::Receiver<String>) {
     let mut batch = Vec::with_capacity(256);
-    let mut out = open(&path);
+    let mut out = open(&path.borrow_and_update());
     let (mut failed, mut last) = (false, false);
     loop {
         tokio::select! {
             biased;
-            changed = reopen.changed(), if !last => {
+            changed = path.changed(), if !last => {
                 // Nobody will ask again; lines may still be waiting.
                 last = changed.is_err();
-                if !last { out = open(&path) }
+                if !last { out = open(&path.borrow_and_update()) }
             }
             count = lines.recv_many(&mut batch, 256) => {
                 if count == 0 { return }
@@ -38,7 +35,8 @@ pub async fn write_lines(
                     Ok((back, result)) => {
                         out = back;
                         if let Err(error) = &result && !failed {
-                            tracing::error!(%error, path, "the access log cannot be written");
+                            let path = path.borrow();
+                            tracing::error!(%error, path = *path, "the access log cannot be written");
                         }
                         failed = result.is_err();
                     }
@@ -50,17 +48,10 @@ pub async fn write_lines(
 }
 
 fn open(path: &str) -> Box<dyn Write + Send> {
-    match path {
-        "stdout" => Box::new(std::io::stdout()),
-        "stderr" => Box::new(std::io::stderr()),
-        path => match std::fs::OpenOptions::new().create(true).append(true).open(path) {
-            Ok(file) => Box::new(file),
-            Err(error) => {
-                tracing::error!(%error, path, "the log cannot be opened");
-                Box::new(std::io::sink())
-            }
-        },
-    }
+    log::open(path).unwrap_or_else(|error| {
+        tracing::error!(%error, path, "the access log cannot be opened");
+        Box::new(std::io::sink())
+    })
 }
 
 /// Dials that operators set, as they are kept in `state_dir`.

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod files;
+pub mod logs;
 pub mod reload;
 pub mod run;
 mod signals;

@@ -4,6 +4,7 @@
 //! Until publish nothing has changed, so a failure has nothing to undo.
 
 use super::control;
+use super::logs::Logs;
 use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
@@ -40,6 +41,8 @@ pub struct Status {
     pub succeeded: u64,
     /// Reloads that failed.
     pub failed: u64,
+    /// The configuration in force, in the words of the file.
+    pub effective: Arc<serde_json::Value>,
 }
 
 /// Where the configuration comes from.
@@ -67,6 +70,7 @@ pub struct Reloader {
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
     access: Arc<ArcSwap<Access>>,
+    logs: Logs,
 }
 
 /// What the settings say of the admin API's use.
@@ -93,6 +97,7 @@ impl Reloader {
         control: mpsc::Sender<control::Command>,
         workers: Vec<mpsc::Sender<worker::Command>>,
         discovery: Discovery,
+        logs: Logs,
         settings: Settings,
     ) -> Reloader {
         let (listening, status) = (BTreeMap::new(), Arc::default());
@@ -108,7 +113,14 @@ impl Reloader {
             settings,
             status,
             seen: None,
+            logs,
         }
+    }
+
+    /// The logs of the process.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// How the last reloads went.
@@ -179,9 +191,10 @@ impl Reloader {
             let problem = Problem::error(Position::START, "", "the check did not finish");
             return self.fail(vec![problem]);
         };
-        let Outcome { config: Some(Config { plan, settings }), problems } = outcome else {
+        let Outcome { config: Some(config), problems } = outcome else {
             return self.fail(outcome.problems);
         };
+        let Config { plan, settings, effective } = config;
         let plan = Arc::new(plan);
         let built = match self.build(&plan) {
             Ok(built) => built,
@@ -197,10 +210,15 @@ impl Reloader {
         match &generation {
             Ok(_) => {
                 self.access.store(Arc::new(access(&settings)));
+                self.logs.apply(&settings);
+                let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+                status.effective = Arc::new(effective);
+                drop(status);
                 self.settings = Settings {
                     workers: self.settings.workers,
                     admin: self.settings.admin.clone(),
                     state_dir: self.settings.state_dir.clone(),
+                    log_format: self.settings.log_format,
                     ..settings
                 };
             }
@@ -232,7 +250,7 @@ impl Reloader {
             // Our own sockets there would make the trial bind fail; they are about to go.
             let ours = self.listening.keys().any(|known| same_port(known, &listener.address));
             let trial = if ours { listen::Trial::None } else { listen::Trial::First };
-            match listen::bind(&listener.address, self.workers.len(), trial) {
+            match listen::bind(&listener.address, listener.mode, self.workers.len(), trial) {
                 Ok(sockets) => built.push((index, sockets)),
                 Err(error) => return Err(unbound(&listener.name, &listener.address, &error)),
             }
@@ -273,6 +291,7 @@ impl Reloader {
             error: None,
             succeeded: status.succeeded + 1,
             failed: status.failed,
+            effective: status.effective.clone(),
         };
         drop(status);
         tracing::info!(generation, "configuration is in force");
@@ -301,6 +320,12 @@ impl Reloader {
         for listener in &plan.listeners {
             if let Some(listening) = self.listening.get_mut(&listener.address) {
                 listening.name.clone_from(&listener.name);
+            }
+            // The socket goes on; who may use it may have changed.
+            if let Address::Unix(path) = &listener.address
+                && let Err(error) = listen::set_mode(path, listener.mode)
+            {
+                tracing::warn!(%error, path = %path.display(), "its permissions are as they were");
             }
         }
     }
@@ -347,10 +372,7 @@ impl Reloader {
         changed("runtime.workers", settings.workers != self.settings.workers);
         changed("admin.address", settings.admin != self.settings.admin);
         changed("state_dir", settings.state_dir != self.settings.state_dir);
-        let log = |s: &Settings| (s.log_level, s.log_format, s.log_path.clone());
-        changed("log", log(settings) != log(&self.settings));
-        let access_log = |s: &Settings| (s.access_log, s.access_log_path.clone());
-        changed("access_log", access_log(settings) != access_log(&self.settings));
+        changed("log.format", settings.log_format != self.settings.log_format);
         problems
     }
 

@@ -1,22 +1,22 @@
 //! Start, run, drain, stop.
 
 use super::control::{self, Figures};
-use super::files::{self, Dials};
+use super::files::Dials;
+use super::logs::Logs;
 use super::reload::{Origin, Reloader, Status, folder_of};
 use super::signals::{Signals, Told};
 use super::worker;
 use crate::admin;
-use crate::config::{
-    Config, Problem, Settings, check::endpoints_file, file::AccessLogFormat, load,
-};
+use crate::config::{Config, Problem, Settings, check::endpoints_file, load};
 use crate::decision::assess::Event;
 use crate::decision::plan::{Address, Plan};
 use crate::discover::{Ages, Discovery, Resolver};
 use crate::os::{clock, cores, listen, process};
 use crate::proxy::refusal::Refusal;
 use crate::shared::{Decision, Shared, Slots, View};
-use crate::telemetry::access_log::{AccessLog, Format};
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::Registry;
+use crate::telemetry::log::Log;
 use crate::telemetry::metrics::ServerFigures;
 use arc_swap::ArcSwap;
 use serde_json::json;
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Options {
     pub signals: bool,
     /// Whether workers stay on cores of their own.
     pub pin: bool,
+    /// The process's log, where it is the proxy's to change.
+    pub log: Option<Arc<Log>>,
 }
 
 /// Why the proxy could not start.
@@ -88,8 +90,6 @@ impl Running {
     }
 }
 
-/// Lines of the access log that may wait.
-const LOG_WAITING: usize = 65_536;
 /// Decisions that are remembered, and how many may wait to be.
 const DECISIONS: usize = 1_000;
 const DECISIONS_WAITING: usize = 64;
@@ -148,8 +148,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     });
     count_panics(registry.clone());
     let signals = Signals::new(options.signals);
-    let (reopen, reopened) = watch::channel(0);
-    let (log, log_writer) = access_log(&settings, registry, reopened).unzip();
+    let (logs, log_writer) = Logs::start(&settings, options.log.clone(), registry);
     let kept = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
     let figures = Arc::new(Mutex::new(Figures::default()));
     let (control, control_in) = mpsc::channel(64);
@@ -161,7 +160,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         first: kept.events(),
     };
     let mut threads = vec![thread("control", move || control::run(control_thread))?];
-    let worker_senders = start_workers(&shared, log.as_ref(), options.pin, &mut threads)?;
+    let worker_senders = start_workers(&shared, logs.access(), options.pin, &mut threads)?;
     let parse = |text: &str| {
         endpoints_file(text).map_err(|problems| {
             problems.iter().map(|problem| problem.render("")).collect::<Vec<_>>().join("; ")
@@ -175,6 +174,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         control.clone(),
         worker_senders.clone(),
         discovery,
+        logs,
         settings.clone(),
     );
     let status = reloader.status();
@@ -200,9 +200,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         control,
         workers: worker_senders,
         threads,
-        reopen,
         signals,
-        log_writer,
+        log_writer: Some(log_writer),
     };
     let main = tokio::spawn(main.run(requests_in, stopping));
     Ok(Running { shared, addresses, admin, stop, main })
@@ -252,21 +251,6 @@ fn name_server() -> Option<std::net::SocketAddr> {
     value.parse().map_err(|error| tracing::error!(%error, value, "not an address")).ok()
 }
 
-fn access_log(
-    settings: &Settings,
-    registry: Arc<Registry>,
-    reopened: watch::Receiver<u64>,
-) -> Option<(AccessLog, tokio::task::JoinHandle<()>)> {
-    let format = match settings.access_log {
-        AccessLogFormat::Json => Format::Json,
-        AccessLogFormat::Common => Format::Common,
-        AccessLogFormat::Off => return None,
-    };
-    let (log, lines) = AccessLog::new(format, LOG_WAITING, registry);
-    let path = settings.access_log_path.clone();
-    Some((log, tokio::spawn(files::write_lines(path, lines, reopened))))
-}
-
 type Thread = JoinHandle<io::Result<()>>;
 
 fn thread(
@@ -279,7 +263,7 @@ fn thread(
 
 fn start_workers(
     shared: &Arc<Shared>,
-    log: Option<&AccessLog>,
+    log: &AccessLog,
     pin: bool,
     threads: &mut Vec<Thread>,
 ) -> Result<Vec<mpsc::Sender<worker::Command>>, StartError> {
@@ -295,7 +279,7 @@ fn start_workers(
             // Only one worker a core: more workers than cores are left to the scheduler.
             core: (pin && count <= allowed.len()).then(|| allowed[id]),
             shared: shared.clone(),
-            log: log.cloned(),
+            log: log.clone(),
             commands,
             inbox,
             outboxes: outboxes.clone(),
@@ -308,7 +292,8 @@ fn start_workers(
 fn bind_admin(settings: &Settings) -> Result<Option<(admin::Listener, Address)>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
     let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
-    let mut sockets = listen::bind(address, 1, listen::Trial::First).map_err(failed)?;
+    let mut sockets =
+        listen::bind(address, settings.admin_mode, 1, listen::Trial::First).map_err(failed)?;
     listen::listen(&sockets).map_err(failed)?;
     let socket = sockets.pop().ok_or("admin.address: no socket")?;
     let bound = listen::local_address(&socket, address);
@@ -354,11 +339,14 @@ fn backend(
 ) -> admin::Backend {
     let started = clock::now();
     let started_at = clock::since_epoch();
-    let status = sources.status.clone();
+    let (status, in_force) = (sources.status.clone(), sources.status.clone());
     admin::Backend {
         shared: sources.shared.clone(),
         requests,
         config: Box::new(move || config_status(&status)),
+        effective: Box::new(move || {
+            in_force.lock().unwrap_or_else(PoisonError::into_inner).effective.clone()
+        }),
         figures: Box::new(move || figures(&sources, started_at)),
         decisions,
         refusals: Refusal::ALL.iter().map(|refusal| refusal.label()).collect(),
@@ -413,7 +401,6 @@ struct Main {
     control: mpsc::Sender<control::Command>,
     workers: Vec<mpsc::Sender<worker::Command>>,
     threads: Vec<Thread>,
-    reopen: watch::Sender<u64>,
     signals: Signals,
     log_writer: Option<tokio::task::JoinHandle<()>>,
 }
@@ -439,7 +426,7 @@ impl Main {
                 told = signals.next() => match told {
                     Told::Stop => break Stop::Drain,
                     Told::Reload => self.reload(false).await,
-                    Told::Reopen => self.reopen.send_modify(|count| *count += 1),
+                    Told::Reopen => self.reloader.logs().reopen(),
                 },
                 Some(request) = requests.recv() => self.serve(request).await,
                 Some(()) = changes.recv(), if settle.is_none() => {

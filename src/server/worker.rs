@@ -61,7 +61,7 @@ pub struct Given {
     /// What all threads share.
     pub shared: Arc<Shared>,
     /// Where it hands access log lines in.
-    pub log: Option<AccessLog>,
+    pub log: AccessLog,
     /// What it is told.
     pub commands: mpsc::Receiver<Command>,
     /// Connections it is handed.

@@ -5,7 +5,7 @@ use crate::os::clock;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 /// How lines are written.
@@ -15,6 +15,8 @@ pub enum Format {
     Json,
     /// The common log format.
     Common,
+    /// Not at all.
+    Off,
 }
 
 /// What is told of an exchange.
@@ -72,10 +74,13 @@ pub struct Line<'a> {
     pub user_agent: Cow<'a, str>,
 }
 
+const FORMATS: [Format; 3] = [Format::Json, Format::Common, Format::Off];
+
 /// Where workers hand their lines in.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    format: Format,
+    /// A number in `FORMATS`; workers see a change at their next line.
+    format: Arc<AtomicUsize>,
     queue: mpsc::Sender<String>,
     registry: Arc<super::cells::Registry>,
 }
@@ -89,12 +94,31 @@ impl AccessLog {
         registry: Arc<super::cells::Registry>,
     ) -> (AccessLog, mpsc::Receiver<String>) {
         let (queue, lines) = mpsc::channel(capacity);
-        (AccessLog { format, queue, registry }, lines)
+        let log = AccessLog { format: Arc::default(), queue, registry };
+        log.set_format(format);
+        (log, lines)
+    }
+
+    /// Writes lines this way from now on.
+    pub fn set_format(&self, format: Format) {
+        let number = FORMATS.iter().position(|known| *known == format).unwrap_or_default();
+        self.format.store(number, Ordering::Relaxed);
+    }
+
+    fn format(&self) -> Format {
+        FORMATS[self.format.load(Ordering::Relaxed) % FORMATS.len()]
+    }
+
+    /// Whether lines are wanted at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.format() != Format::Off
     }
 
     /// Hands a line in; drops and counts it when the writer is behind.
     pub fn write(&self, line: &Line<'_>) {
-        let text = match self.format {
+        let text = match self.format() {
+            Format::Off => return,
             Format::Json => serde_json::to_string(line).unwrap_or_default(),
             Format::Common => common(line),
         };

@@ -2,4 +2,5 @@
 
 pub mod access_log;
 pub mod cells;
+pub mod log;
 pub mod metrics;

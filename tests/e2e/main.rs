@@ -15,6 +15,7 @@ mod foreign;
 mod hostile;
 mod http1;
 mod l4;
+mod logs;
 mod reload;
 mod spill;
 mod support;

@@ -322,7 +322,7 @@ impl<'a> Identity<'a> {
             trace_parent,
             explain,
         };
-        if worker.log.is_some() {
+        if worker.log.is_on() {
             let context = identity.context("", "", Edits::default());
             let id = forward::believed_request_id(head, &context);
             record.request_id = String::from_utf8_lossy(id).into_owned();

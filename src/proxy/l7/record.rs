@@ -104,7 +104,7 @@ impl Record {
             cells.by_reason[at].add(1);
         }
         self.tell_decision(worker, view);
-        if worker.log.is_some() {
+        if worker.log.is_on() {
             self.log(worker, view, client, arrival, (bytes_in, bytes_out), duration);
         }
     }
@@ -141,14 +141,13 @@ impl Record {
         bytes: (u64, u64),
         duration: f64,
     ) {
-        let Some(log) = &worker.log else { return };
         let head = client.head();
         let endpoint = self.place.and_then(|(cluster, endpoint, _)| {
             view.signals.clusters[cluster].endpoints.get(endpoint)
         });
         let agent = head.value(crate::http::field::Role::UserAgent).unwrap_or_default();
         let milliseconds = |span: Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
-        log.write(&Line {
+        worker.log.write(&Line {
             time: clock::rfc3339(clock::since_epoch()).into(),
             listener: &arrival.name,
             client: arrival.client(head).to_string().into(),

@@ -1,0 +1,36 @@
+//! The configuration in force, in the words of the file: defaults filled in, inheritance applied,
+//! values of fields redacted.
+
+use super::file::File;
+use super::shape::Decode;
+use super::yaml::Node;
+use crate::decision::plan::{Kind, Plan};
+use serde_json::{Value, json};
+
+/// What `tree` means, now that it is compiled to `plan`.
+#[must_use]
+pub(super) fn effective(tree: &Node, plan: &Plan) -> Value {
+    let mut all = File::effective(tree).unwrap_or(Value::Null);
+    all["site"]["name"] = json!(plan.site);
+    for cluster in &plan.clusters {
+        let shown = &mut all["clusters"][&cluster.name];
+        shown["site"] = json!(cluster.site);
+        shown["kind"] = match cluster.kind {
+            Kind::Idc => json!("idc"),
+            Kind::Cloud => json!("cloud"),
+        };
+        shown["environment"] = json!(cluster.environment);
+        shown["accepts"] = json!(cluster.accepts);
+        shown["offers"] = json!(cluster.offers);
+        shown["cost"] = json!({
+            "per_gib": cluster.prices.per_gib,
+            "per_million_requests": cluster.prices.per_million_requests,
+        });
+    }
+    for service in &plan.services {
+        let shown = &mut all["services"][&service.name];
+        shown["environment"] = json!(service.environment);
+        shown["data"] = json!(service.data);
+    }
+    all
+}

@@ -1,0 +1,94 @@
+//! What the proxy says of itself: where to, and how much, both changeable while it runs.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use tracing_subscriber::EnvFilter;
+
+/// The process's log.
+pub struct Log {
+    out: Out,
+    set_filter: Box<dyn Fn(EnvFilter) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").finish_non_exhaustive()
+    }
+}
+
+/// Where lines go; clones write to the same place. A lock for each line that is written: they are rare.
+#[derive(Clone)]
+struct Out(Arc<Mutex<Box<dyn Write + Send>>>);
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+/// Opens `stdout`, `stderr` or a file, which is appended to.
+///
+/// # Errors
+/// The file's error.
+pub fn open(path: &str) -> io::Result<Box<dyn Write + Send>> {
+    Ok(match path {
+        "stdout" => Box::new(io::stdout()),
+        "stderr" => Box::new(io::stderr()),
+        path => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+    })
+}
+
+/// Libraries speak from warnings up, whatever we were asked to say.
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::new(format!("warn,tidegate={level}"))
+}
+
+impl Log {
+    /// Begins the log of this process.
+    ///
+    /// # Errors
+    /// When `path` cannot be opened, or the process has a log already.
+    pub fn start(path: &str, level: &str, json: bool) -> Result<Log, String> {
+        let opened =
+            open(path).map_err(|error| format!("log.path: cannot open {path}: {error}"))?;
+        let out = Out(Arc::new(Mutex::new(opened)));
+        let writer = out.clone();
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter(level))
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .with_target(false);
+        let refused = |error| eprintln!("log.level: {error}");
+        let (started, set_filter): (_, Box<dyn Fn(EnvFilter) + Send + Sync>) = if json {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| handle.reload(filter).unwrap_or_else(refused);
+            (builder.try_init(), Box::new(set))
+        } else {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| handle.reload(filter).unwrap_or_else(refused);
+            (builder.try_init(), Box::new(set))
+        };
+        started.map_err(|error| format!("log: {error}"))?;
+        Ok(Log { out, set_filter })
+    }
+
+    /// Writes to `path` from now on; where that cannot be opened, goes on as before and says so.
+    pub fn write_to(&self, path: &str) {
+        match open(path) {
+            Ok(opened) => *self.out.0.lock().unwrap_or_else(PoisonError::into_inner) = opened,
+            Err(error) => tracing::error!(%error, path, "the log cannot be opened"),
+        }
+    }
+
+    /// Says this much from now on.
+    pub fn set_level(&self, level: &str) {
+        (self.set_filter)(filter(level));
+    }
+}
