@@ -41,6 +41,8 @@ pub struct LiveCluster {
     pub idle: Arc<Gauge>,
     /// Exchanges waiting for a connection.
     pub pending: Arc<Gauge>,
+    /// Those of them that wait because the cluster has its most connections.
+    pub wanted: Arc<Gauge>,
     /// Parallel to the endpoints of the cluster's signals.
     pub endpoints: Vec<Arc<LiveEndpoint>>,
 }

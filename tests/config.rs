@@ -307,8 +307,7 @@ fn a_route_that_never_matches_is_a_warning() {
         );
         check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
     };
-    let shadowed =
-        "- { path_prefix: /a, service: s }\n- { path_prefix: /a/, methods: [GET], service: s }\n";
+    let shadowed = "- { path_prefix: /a, methods: [GET, PUT], service: s }\n- { path_prefix: /a/, methods: [GET], service: s }\n";
     assert!(told(shadowed).contains("routes[1]: never matches: `routes[0]`"), "{}", told(shadowed));
     for fine in [
         "- { path_prefix: /a, methods: [GET], service: s }\n- { path_prefix: /a, service: s }\n",
@@ -370,4 +369,44 @@ fn the_effective_configuration_has_every_key_defaults_inheritance_and_no_secret(
         assert_eq!(found, value, "{pointer} in {effective:#}");
     }
     assert!(!effective.to_string().contains("hush"));
+}
+
+#[test]
+fn what_would_never_work_is_refused_and_what_works_is_not_warned_of() {
+    let with = |service: &str, routes: &str| {
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:1, protocol: http, service: s }} }}\n\
+             services: {{ s: {{ clusters: [a]{service} }} }}\n\
+             clusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\nroutes: [{routes}]\n"
+        );
+        check(&text).problems.iter().map(|problem| problem.render("f")).collect::<Vec<_>>()
+    };
+    for (service, route, part) in [
+        (", data: []", "", "names no data class"),
+        (", per_try_timeout: 0s", "", "must be more than 0"),
+        (", hash: { client_ip: false }", "", "needs one of `header`"),
+        ("", "{ path_prefix: /%7e, service: s }", "write `/~`"),
+        ("", "{ path: /a/../b, service: s }", "write `/b`"),
+        ("", "{ path: /a?b, service: s }", "not a path in canonical form"),
+        ("", "{ path: /, service: s, timeout: 0s }", "must be more than 0"),
+        ("", "{ path: /x, service: s }, { path: /x, service: s }", "never matches"),
+    ] {
+        let found = with(service, route);
+        assert!(found.len() == 1 && found[0].contains(part), "{service} {route}: {found:#?}");
+    }
+    for route in [
+        "{ path: /x, service: s }, { path: /x, service: s, methods: [GET] }",
+        "{ path: /%2Fx, service: s }",
+    ] {
+        assert_eq!(with("", route), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_quoted_backslash_ends_no_comment_and_a_bare_ipv6_address_is_told_how() {
+    let outcome = check("site: { name: 'a\\' } # ${NOPE}\n");
+    assert!(!outcome.problems.iter().any(|problem| problem.message.contains("NOPE")));
+    let text = "listeners:\n  web:\n    address: ::1:80\n    protocol: http\n";
+    let found: Vec<String> = check(text).problems.iter().map(|p| p.render("f")).collect();
+    assert!(found.iter().any(|told| told.contains("\"[::1]:80\"")), "{found:#?}");
 }

@@ -15,13 +15,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http", &[]),
     // Addresses and moments are decision's words; the kernel's rooms speak them.
     ("os", &["decision"]),
-    ("config", &["decision"]),
+    // The canonical target and host are the codec's words.
+    ("config", &["decision", "http"]),
     ("telemetry", &["decision", "os"]),
     ("shared", &["decision", "telemetry"]),
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http"]),
     ("proxy", &["decision", "os", "shared", "telemetry", "http"]),
-    ("admin", &["config", "decision", "shared", "telemetry"]),
+    ("admin", &["config", "decision", "http", "shared", "telemetry"]),
     (
         "server",
         &[

@@ -5,6 +5,8 @@ use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
 use crate::decision::plan::Kind;
 use crate::decision::route::{Asked, Unrouted};
+use crate::http::EncodedSlash;
+use crate::http::target::{Target, host as authority_of};
 use crate::shared::View;
 use crate::telemetry::metrics::{self, Scrape};
 use axum::Json;
@@ -219,10 +221,16 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
     };
     let host = question.host.to_ascii_lowercase();
     let path = question.path.as_deref().unwrap_or("/");
+    let mut target = Target::default();
+    let read = target.read(path.as_bytes(), EncodedSlash::Refuse);
+    let Ok(host) = authority_of(&host).and_then(|host| read.map(|()| host)) else {
+        let told = Json(json!({"refusal": "bad_request"}));
+        return (StatusCode::BAD_REQUEST, told).into_response();
+    };
     let asked = Asked {
         listener,
-        host: host.rsplit_once(':').map_or(host.as_str(), |(bare, _)| bare),
-        path: path.split('?').next().unwrap_or("/"),
+        host,
+        path: target.path(),
         method: question.method.as_deref().unwrap_or("GET"),
         has_header: &|_, _| false,
     };

@@ -52,7 +52,8 @@ fn judge(
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let access = backend.access.load();
     let host = text(HOST.as_str());
-    if host.is_some_and(|host| !is_ours(backend, &access, host)) {
+    let writes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if host.map_or(writes, |host| !is_ours(backend, &access, host)) {
         return Err((StatusCode::FORBIDDEN, "foreign Host; see admin.allowed_hosts"));
     }
     if let Some(origin) = text(ORIGIN.as_str()) {
@@ -63,7 +64,6 @@ fn judge(
             return Err((StatusCode::FORBIDDEN, "foreign Origin; see admin.allowed_hosts"));
         }
     }
-    let writes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let off_loopback =
         matches!(&backend.address, Address::Ip(address) if !address.ip().is_loopback());
     if !writes && !off_loopback {
@@ -72,8 +72,10 @@ fn judge(
     let Some(token) = &access.token else {
         return Err((StatusCode::FORBIDDEN, "no token is configured; see admin.token_file"));
     };
-    let given = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
-    let same = given.is_some_and(|given| given.trim().as_bytes().ct_eq(token.as_bytes()).into());
+    let given = text(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let same =
+        given.is_some_and(|(_, given)| given.trim().as_bytes().ct_eq(token.as_bytes()).into());
     if !same {
         return Err((StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"));
     }

@@ -21,8 +21,13 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Gets `path` from the admin API at `url` (`http://HOST:PORT`, `HOST:PORT` or `unix:/path`).
 pub(super) fn get(url: &str, path: &str) -> Result<Answer, String> {
     let failed = |error: std::io::Error| format!("cannot ask {url}: {error}");
-    let request =
-        |host: &str| format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    // Off loopback reads need the token, too; from the environment, where `ps` does not show it.
+    let token = std::env::var("TIDEGATE_TOKEN").ok().filter(|token| !token.contains(['\r', '\n']));
+    let authorization =
+        token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
+    let request = |host: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}connection: close\r\n\r\n")
+    };
     let mut text = Vec::new();
     if let Some(socket) = url.strip_prefix("unix:") {
         let mut stream = std::os::unix::net::UnixStream::connect(socket).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! `tidegate check`
 
-use super::{FAILED, fail, print, read_config};
+use super::{FAILED, print, read_config};
 use crate::config::error::Position;
 use crate::config::{Severity, load};
 use std::path::Path;
@@ -20,11 +20,13 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     let (text, folder) = match read_config(path) {
         Ok(read) => read,
         Err(message) => {
-            if matches!(format, Format::Json) {
-                let problem = crate::config::Problem::error(Position::START, "", &message);
-                print(&format!("[{}]\n", problem.to_json(&path.display().to_string())));
-            }
-            return fail(&message);
+            let problem = crate::config::Problem::error(Position::START, "", &message);
+            let name = path.display().to_string();
+            print(&match format {
+                Format::Text => problem.render(&name) + "\n",
+                Format::Json => format!("[{}]\n", problem.to_json(&name)),
+            });
+            return FAILED;
         }
     };
     let outcome = load(&text, &folder, &|name| std::env::var(name).ok());

@@ -5,7 +5,7 @@ use crate::config::load;
 use crate::decision::explain::{Explanation, explain as explain_route};
 use crate::decision::route::{Asked, Unrouted};
 use crate::http::EncodedSlash;
-use crate::http::target::Target;
+use crate::http::target::{Target, host as authority_of};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -92,15 +92,18 @@ fn by_file(question: &Question) -> ExitCode {
         Some(name) => plan.listeners.iter().position(|listener| listener.name == *name),
         None => plan.listeners.iter().position(|listener| is_http(&listener)),
     };
-    let Some(listener) = found else { return fail("there is no such http listener") };
+    let Some(listener) = found else { return fail("there is no such listener") };
     let mut target = Target::default();
     if target.read(question.path.as_bytes(), EncodedSlash::Refuse).is_err() {
         return fail("the path would be refused with 400 bad_request");
     }
     let host = question.host.to_ascii_lowercase();
+    let Ok(host) = authority_of(&host) else {
+        return fail("the host would be refused with 400 bad_request");
+    };
     let asked = Asked {
         listener,
-        host: host.rsplit_once(':').map_or(host.as_str(), |(bare, _)| bare),
+        host,
         path: target.path(),
         method: &question.method,
         has_header: &|_, _| false,

@@ -9,7 +9,7 @@ use super::{routes, scalar};
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
     Address, Class, ClassIndex, EndpointPolicy, EndpointSpec, HashKey, Listener, ListenerLimits,
-    ListenerTimeouts, Plan, Protocol, Retry, Service, Strategy, Underscores,
+    ListenerTimeouts, Plan, Protocol, Retry, Service, Strategy, Target, Underscores,
 };
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -181,9 +181,20 @@ impl Compiler<'_> {
                 }
             }
             let retry = service.retry.as_ref();
-            if service.timeout.is_some_and(|timeout| timeout.is_zero()) {
-                self.problems.error(service.at, format!("{path}.timeout"), "must be more than 0");
+            let spans = [
+                ("timeout", service.timeout),
+                ("total_timeout", service.total_timeout.and_then(|timeout| timeout.0)),
+                ("per_try_timeout", service.per_try_timeout.and_then(|timeout| timeout.0)),
+            ];
+            self.not_zero(service.at, &path, &spans);
+            if service.data.as_ref().is_some_and(|data| data.0.iter().all(|c| c.trim().is_empty()))
+            {
+                let hint = "leave it out for `general`";
+                let path = format!("{path}.data");
+                self.problems.error_with_hint(service.at, path, "names no data class", hint);
             }
+            let hash_key =
+                service.hash.as_ref().map_or(HashKey::ClientIp, |hash| self.hash_key(hash, &path));
             self.plan.services.push(Service {
                 name: name.value.clone(),
                 clusters,
@@ -195,7 +206,7 @@ impl Compiler<'_> {
                     .unwrap_or_else(|| self.plan.environment.clone()),
                 strategy: strategy(service.strategy),
                 endpoint_policy: endpoint_policy(service.endpoint_policy),
-                hash_key: hash_key(service.hash.as_ref()),
+                hash_key,
                 timeout: service.timeout.unwrap_or(Duration::from_secs(15)),
                 total_timeout: service.total_timeout.and_then(|timeout| timeout.0),
                 per_try_timeout: service.per_try_timeout.and_then(|timeout| timeout.0),
@@ -207,6 +218,32 @@ impl Compiler<'_> {
                 },
             });
         }
+    }
+
+    /// Notes each span of none: everything would be late at once.
+    pub(super) fn not_zero(
+        &mut self,
+        at: Position,
+        path: &str,
+        spans: &[(&str, Option<Duration>)],
+    ) {
+        for (key, span) in spans {
+            if span.is_some_and(|span| span.is_zero()) {
+                self.problems.error(at, format!("{path}.{key}"), "must be more than 0");
+            }
+        }
+    }
+
+    /// What a hash policy hashes.
+    pub(super) fn hash_key(&mut self, written: &file::Hash, path: &str) -> HashKey {
+        let header = written.header.as_ref().map(|n| HashKey::Header(n.to_ascii_lowercase()));
+        let cookie = written.cookie.as_ref().map(|name| HashKey::Cookie(name.clone()));
+        let client = (written.client_ip != Some(false)).then_some(HashKey::ClientIp);
+        header.or(cookie).or(client).unwrap_or_else(|| {
+            let message = "needs one of `header`, `cookie` and `client_ip: true`";
+            self.problems.error(written.at, format!("{path}.hash"), message);
+            HashKey::ClientIp
+        })
     }
 
     fn listeners(&mut self, folder: &Path, admin: Option<&Address>) {
@@ -388,14 +425,6 @@ fn endpoint_policy(written: Option<file::EndpointPolicy>) -> EndpointPolicy {
     }
 }
 
-fn hash_key(written: Option<&file::Hash>) -> HashKey {
-    match written {
-        Some(file::Hash { header: Some(name), .. }) => HashKey::Header(name.to_ascii_lowercase()),
-        Some(file::Hash { cookie: Some(name), .. }) => HashKey::Cookie(name.clone()),
-        Some(_) | None => HashKey::ClientIp,
-    }
-}
-
 fn listener_timeouts(written: Option<&file::ListenerTimeouts>) -> ListenerTimeouts {
     let seconds = Duration::from_secs;
     let or = |pick: fn(&file::ListenerTimeouts) -> Option<Duration>, default: Duration| {
@@ -437,11 +466,11 @@ fn listener_limits(written: Option<&file::ListenerLimits>) -> ListenerLimits {
     }
 }
 
-/// A list of endpoints in a file of its own, for `discover.file`.
+/// A list of endpoints in a file of its own, for `discover.file`; its relative paths start at `folder`.
 ///
 /// # Errors
 /// All problems, when the list is not one.
-pub fn endpoints_file(text: &str) -> Result<Vec<EndpointSpec>, Vec<super::Problem>> {
+pub fn endpoints_file(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, Vec<super::Problem>> {
     use super::shape::Decode;
     let mut problems = Problems::default();
     let (tree, wrongs) = super::yaml::parse(text);
@@ -453,7 +482,13 @@ pub fn endpoints_file(text: &str) -> Result<Vec<EndpointSpec>, Vec<super::Proble
         Some(tree) => Vec::<file::Endpoint>::decode(&tree, "endpoints", &mut problems),
         None => None,
     };
-    let spec = |e: file::Endpoint| EndpointSpec { target: e.target, weight: e.weight };
+    let spec = |e: file::Endpoint| {
+        let target = match e.target {
+            Target::Address(address) => Target::Address(rooted(&address, folder)),
+            name @ Target::Name(..) => name,
+        };
+        EndpointSpec { target, weight: e.weight }
+    };
     match read {
         Some(list) if problems.count() == 0 => Ok(list.into_iter().map(spec).collect()),
         Some(_) | None => Err(problems.into_sorted()),

@@ -118,7 +118,8 @@ fn comment_start(line: &str) -> Option<usize> {
         match (quote, c) {
             (None, '#') if before.is_whitespace() => return Some(at),
             (None, '"' | '\'') if !before.is_alphanumeric() => quote = Some(c),
-            (Some(open), _) if c == open && before != '\\' => quote = None,
+            (Some('"'), '"') if before == '\\' => {}
+            (Some(open), _) if c == open => quote = None,
             _ => {}
         }
         before = c;

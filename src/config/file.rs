@@ -679,6 +679,8 @@ shape! {
         respond: Respond = optional,
         /// Data classes beside the service's.
         data: DataClasses = optional,
+        /// What the hash policy hashes; the service's by default.
+        hash: Hash = optional,
         /// Capabilities beside the service's.
         needs: Vec<String> = optional,
         /// Edits of the request's head.

@@ -5,6 +5,8 @@ use super::file::{self, HeaderEdits};
 use super::shape::Spanned;
 use crate::decision::plan::{Kind, ProbeKind, Source};
 use crate::decision::route::{Action, Edits, PathMatch, Route, RouteTable};
+use crate::http::EncodedSlash;
+use crate::http::target::Target;
 use regex::Regex;
 use std::collections::BTreeMap;
 
@@ -49,6 +51,7 @@ fn last_route(listener: &str, class: usize) -> Route {
         total_timeout: None,
         per_try_timeout: None,
         retries: None,
+        hash_key: None,
     }
 }
 
@@ -76,7 +79,15 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         let message = format!("`{}` must begin with `/`", prefix.value);
         compiler.problems.error(prefix.at, format!("{path}.rewrite.strip_prefix"), message);
     }
+    let spans = [
+        ("timeout", written.timeout),
+        ("total_timeout", written.total_timeout.and_then(|timeout| timeout.0)),
+        ("per_try_timeout", written.per_try_timeout.and_then(|timeout| timeout.0)),
+    ];
+    compiler.not_zero(written.at, &path, &spans);
+    let hash_key = written.hash.as_ref().map(|hash| compiler.hash_key(hash, &path));
     Some(Route {
+        hash_key,
         name: path,
         hosts,
         path: path_match?,
@@ -153,19 +164,9 @@ fn path_match(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) ->
 
 /// The form in which requests are matched: a route written otherwise would never match.
 fn canonical_path(path: &str) -> Option<String> {
-    let plain = |c: char| c.is_ascii_graphic() && !"?#\\\"<>^`{|}[]".contains(c);
-    if !path.starts_with('/') || !path.chars().all(plain) {
-        return None;
-    }
-    let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split('/').skip(1) {
-        match segment {
-            "." => {}
-            ".." => drop(kept.pop()),
-            other => kept.push(other),
-        }
-    }
-    Some(format!("/{}", kept.join("/")))
+    let mut target = Target::default();
+    target.read(path.as_bytes(), EncodedSlash::Keep).ok()?;
+    target.query().is_empty().then(|| target.path().to_owned())
 }
 
 fn methods(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Vec<String> {
@@ -336,7 +337,9 @@ fn warn_if_shadowed(
     for host in hosts {
         let known = earlier.entry((host.clone(), path.clone(), route.headers.clone())).or_default();
         let found = known.iter().find(|index| {
-            covers(&before[**index].methods, &route.methods)
+            // A route for some methods goes before one for all, wherever it is written.
+            before[**index].methods.is_empty() == route.methods.is_empty()
+                && covers(&before[**index].methods, &route.methods)
                 && covers(&before[**index].listeners, &route.listeners)
         });
         shadowed &= found.is_some();

@@ -291,12 +291,24 @@ fn listen_address(text: &str) -> Result<Address, String> {
         return Ok(Address::Ip(address));
     }
     Err(match text.strip_prefix(':') {
-        Some(port) => {
+        Some(port) if port.parse::<u16>().is_ok() => {
             format!("must be IP:PORT; for all addresses write 0.0.0.0:{port} or \"[::]:{port}\"")
         }
+        _ if bare_ipv6(text).is_some() => {
+            format!("quote an IPv6 address: \"{}\"", bare_ipv6(text).unwrap_or_default())
+        }
         None if text.parse::<u16>().is_ok() => format!("must be IP:PORT; write 0.0.0.0:{text}"),
-        None => "must be IP:PORT or unix:/path (a host name may have several addresses)".to_owned(),
+        Some(_) | None => {
+            "must be IP:PORT or unix:/path (a host name may have several addresses)".to_owned()
+        }
     })
+}
+
+/// `::1:80` as it should have been written: the last part is the port.
+fn bare_ipv6(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    let valid = host.parse::<std::net::Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok();
+    valid.then(|| format!("[{host}]:{port}"))
 }
 
 fn unix_path(path: &str) -> Result<Address, String> {

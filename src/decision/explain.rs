@@ -1,7 +1,7 @@
 //! A decision as data: which route, who may serve, who may not and why, and with what scores.
 
 use super::permit::Reason;
-use super::plan::Plan;
+use super::plan::{ClassIndex, Plan, Protocol};
 use super::route::{Action, Asked, RouteIndex, Unrouted};
 use super::signal::Signals;
 use serde::Serialize;
@@ -34,7 +34,7 @@ pub struct Explanation {
 pub struct Rejection {
     /// Its name.
     pub cluster: String,
-    /// `environment`, `data_class`, `needs`, or `down`.
+    /// `environment`, `data_class`, `needs`, `down` or `draining`.
     pub reason: &'static str,
 }
 
@@ -64,13 +64,16 @@ pub fn explain(
     signals: Option<&Signals>,
     asked: &Asked<'_>,
 ) -> Result<Explanation, Unrouted> {
+    if let Some(Protocol::Tcp { class }) = plan.listeners.get(asked.listener).map(|l| &l.protocol) {
+        let name = format!("listeners.{}", plan.listeners[asked.listener].name);
+        return Ok(explain_class(plan, signals, *class, empty(plan, name)));
+    }
     plan.routes.find(asked).map(|index| explain_route(plan, signals, index))
 }
 
-fn explain_route(plan: &Plan, signals: Option<&Signals>, index: RouteIndex) -> Explanation {
-    let route = plan.routes.route(index);
-    let mut explanation = Explanation {
-        route: route.name.clone(),
+fn empty(plan: &Plan, route: String) -> Explanation {
+    Explanation {
+        route,
         service: None,
         data: Vec::new(),
         environment: plan.environment.clone(),
@@ -79,7 +82,12 @@ fn explain_route(plan: &Plan, signals: Option<&Signals>, index: RouteIndex) -> E
         scores: Vec::new(),
         chosen: None,
         answer: None,
-    };
+    }
+}
+
+fn explain_route(plan: &Plan, signals: Option<&Signals>, index: RouteIndex) -> Explanation {
+    let route = plan.routes.route(index);
+    let mut explanation = empty(plan, route.name.clone());
     let class_index = match &route.action {
         Action::Forward(class) => *class,
         Action::Split(parts) => match parts.iter().max_by_key(|(weight, _)| *weight) {
@@ -95,6 +103,15 @@ fn explain_route(plan: &Plan, signals: Option<&Signals>, index: RouteIndex) -> E
             return explanation;
         }
     };
+    explain_class(plan, signals, class_index, explanation)
+}
+
+fn explain_class(
+    plan: &Plan,
+    signals: Option<&Signals>,
+    class_index: ClassIndex,
+    mut explanation: Explanation,
+) -> Explanation {
     let class = &plan.classes[class_index];
     let service = plan.service_of(class_index);
     let name = |cluster: usize| plan.clusters[cluster].name.clone();
@@ -126,7 +143,9 @@ fn explain_route(plan: &Plan, signals: Option<&Signals>, index: RouteIndex) -> E
             accept_ratio: score.accept,
         });
         if !score.live {
-            explanation.rejected.push(Rejection { cluster: name(*cluster), reason: "down" });
+            let state = signals.and_then(|signals| signals.clusters.get(*cluster));
+            let reason = state.map_or("down", |signals| signals.state.label());
+            explanation.rejected.push(Rejection { cluster: name(*cluster), reason });
         }
     }
     explanation.chosen = beliefs

@@ -41,6 +41,8 @@ pub struct Route {
     pub per_try_timeout: Option<Option<std::time::Duration>>,
     /// Retries of one request, where they differ from the service's.
     pub retries: Option<u32>,
+    /// What the `hash` policy hashes, where it differs from the service's.
+    pub hash_key: Option<super::plan::HashKey>,
 }
 
 /// Which paths a route takes.
@@ -286,6 +288,7 @@ mod tests {
             total_timeout: None,
             per_try_timeout: None,
             retries: None,
+            hash_key: None,
         }
     }
 

@@ -3,12 +3,12 @@
 use super::dns::{Resolver, follow_list};
 use super::{Teller, addresses};
 use crate::decision::plan::EndpointSpec;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Reads the text of an endpoints file; the error is for the log.
-pub type Parse = fn(&str) -> Result<Vec<EndpointSpec>, String>;
+/// Reads the text of an endpoints file that stands in a folder; the error is for the log.
+pub type Parse = fn(&str, &Path) -> Result<Vec<EndpointSpec>, String>;
 
 /// Between two looks at the file. A look is one `stat`.
 const LOOK: Duration = Duration::from_millis(250);
@@ -18,6 +18,7 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Follows a file. A file that cannot be read or parsed keeps what was known; an empty one is a
 /// statement and empties the cluster at once.
 pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>, teller: Teller) {
+    let folder = path.parent().unwrap_or(Path::new("."));
     let mut seen = None;
     let mut names: Option<tokio::task::JoinHandle<()>> = None;
     let mut missed = false;
@@ -25,7 +26,7 @@ pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>,
         let stamp = stamp(&path).await;
         if stamp.is_some() && stamp != seen {
             seen = stamp;
-            match read(&path).await.and_then(|text| parse(&text)) {
+            match read(&path).await.and_then(|text| parse(&text, folder)) {
                 Ok(specs) => {
                     if let Some(task) = names.take() {
                         task.abort();

@@ -71,13 +71,13 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
             | Role::UserAgent
             | Role::ContentType
             | Role::Date
-            | Role::Trailer
-            | Role::Expect => copy_field(out, head.bytes(), field, &context.edits),
+            | Role::Trailer => copy_field(out, head.bytes(), field, &context.edits),
             Role::ContentLength => zero_length |= head.framing == Framing::None,
             Role::ForwardedOther | Role::TraceState if context.trusted => {
                 copy_field(out, head.bytes(), field, &context.edits);
             }
             Role::Host
+            | Role::Expect
             | Role::TransferEncoding
             | Role::Connection
             | Role::Upgrade
@@ -92,6 +92,9 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
             | Role::TraceState
             | Role::Tidegate => {}
         }
+    }
+    if head.expects_continue {
+        push_field(out, b"expect", b"100-continue");
     }
     write_forwarding(out, head, context);
     write_connection(out, head);

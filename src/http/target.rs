@@ -177,6 +177,14 @@ pub struct Authority<'a> {
     pub port: Option<u16>,
 }
 
+/// The host of `host [":" port]` alone, as it is routed by; empty stands for no host.
+///
+/// # Errors
+/// As [`authority`].
+pub fn host(text: &str) -> Result<&str, Violation> {
+    if text.is_empty() { Ok("") } else { authority(text.as_bytes()).map(|read| read.host) }
+}
+
 /// Reads `host [":" port]`.
 ///
 /// # Errors

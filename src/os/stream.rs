@@ -3,11 +3,12 @@
 use crate::decision::plan::Address;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected stream of the worker that made or accepted it.
@@ -91,10 +92,19 @@ impl Stream {
         }
     }
 
-    /// Whether nothing has come, not even an end: so an idle connection may be used again. A read that
-    /// goes to the kernel only when it has reported something; what it will report a moment later, a
-    /// read could not have seen either.
+    /// Whether nothing has come, not even an end: so an idle connection may be used again. Asks the
+    /// kernel: what a cluster sent too much must not become the answer to somebody else's request.
     pub fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Likewise as far as the kernel has reported: cheap, and a moment late.
+    pub fn seems_quiet(&self) -> bool {
         let mut byte = [0_u8; 1];
         let read = match self {
             Stream::Tcp(stream) => stream.try_read(&mut byte),
@@ -141,6 +151,17 @@ impl Reader<'_> {
         match self {
             Reader::Tcp(half) => half.readable().await,
             Reader::Unix(half) => half.readable().await,
+        }
+    }
+
+    /// Waits until the other end has broken the connection off; an orderly end is not that.
+    pub async fn broken(&self) {
+        let ready = match self {
+            Reader::Tcp(half) => half.ready(Interest::ERROR).await,
+            Reader::Unix(half) => half.ready(Interest::ERROR).await,
+        };
+        if let Err(error) = ready {
+            tracing::debug!(%error, "a connection cannot be watched");
         }
     }
 

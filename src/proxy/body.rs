@@ -92,6 +92,13 @@ impl Source<'_> {
         }
     }
 
+    /// Holds what was read in no more memory than it needs, before a wait for the rest.
+    pub fn fit(&mut self) {
+        if let Some(buffer) = self.buffer {
+            buffer.fit();
+        }
+    }
+
     /// Reads more behind what is there; 0 is the end. Holds no buffer while waiting with nothing read.
     ///
     /// # Errors
@@ -126,7 +133,7 @@ impl Source<'_> {
     pub async fn gone(&mut self) {
         loop {
             match self.more(Duration::from_secs(86_400)).await {
-                Ok(1..) => {}
+                Ok(1..) => self.fit(),
                 // No room for more of what it pipelines: then its end cannot be seen, either.
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
                     std::future::pending::<()>().await;

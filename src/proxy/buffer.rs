@@ -4,6 +4,8 @@ use std::cell::RefCell;
 
 /// Bytes of a buffer.
 pub const SIZE: usize = 32 * 1024;
+/// Bytes of a small one, for a beginning whose rest is awaited.
+const SMALL: usize = 2 * 1024;
 /// Buffers a thread keeps for later; what is beyond is freed.
 const KEPT: usize = 256;
 
@@ -23,9 +25,7 @@ impl Buffer {
     /// Lends an empty one.
     #[must_use]
     pub fn lend() -> Buffer {
-        let free = FREE.with(|free| free.borrow_mut().pop());
-        let bytes = free.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
-        Buffer { bytes, start: 0, end: 0 }
+        Buffer { bytes: lend_bytes(), start: 0, end: 0 }
     }
 
     /// What was read and not yet used.
@@ -40,8 +40,25 @@ impl Buffer {
         self.start == self.end
     }
 
+    /// Moves what little there is into a small buffer of its own, and gives the large one back.
+    pub fn fit(&mut self) {
+        if self.bytes.len() == SIZE && self.data().len() <= SMALL / 2 {
+            self.move_to(vec![0; SMALL].into_boxed_slice());
+        }
+    }
+
+    fn move_to(&mut self, mut bytes: Box<[u8]>) {
+        let count = self.end - self.start;
+        bytes[..count].copy_from_slice(self.data());
+        give_back(std::mem::replace(&mut self.bytes, bytes));
+        (self.start, self.end) = (0, count);
+    }
+
     /// Space to read into; moves what is left to the front when there is no room behind it.
     pub fn space(&mut self) -> &mut [u8] {
+        if self.bytes.len() < SIZE && self.end == self.bytes.len() {
+            self.move_to(lend_bytes());
+        }
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
         } else if self.end == self.bytes.len() {
@@ -64,20 +81,28 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        if bytes.len() != SIZE {
-            return;
+        give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+fn lend_bytes() -> Box<[u8]> {
+    let free = FREE.with(|free| free.borrow_mut().pop());
+    free.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice())
+}
+
+fn give_back(bytes: Box<[u8]>) {
+    if bytes.len() != SIZE {
+        return;
+    }
+    // The thread may be ending, and its pool gone; then the buffer simply is, too.
+    let keep = |free: &RefCell<Vec<Box<[u8]>>>| {
+        let mut free = free.borrow_mut();
+        if free.len() < KEPT {
+            free.push(bytes);
         }
-        // The thread may be ending, and its pool gone; then the buffer simply is, too.
-        let keep = |free: &RefCell<Vec<Box<[u8]>>>| {
-            let mut free = free.borrow_mut();
-            if free.len() < KEPT {
-                free.push(bytes);
-            }
-        };
-        if FREE.try_with(keep).is_err() {
-            tracing::trace!("a buffer outlived its thread's pool");
-        }
+    };
+    if FREE.try_with(keep).is_err() {
+        tracing::trace!("a buffer outlived its thread's pool");
     }
 }
 
@@ -126,5 +151,19 @@ mod tests {
         let room = buffer.space().len();
 
         assert_eq!((buffer.data(), room), (&b"abc"[..], SIZE - 3));
+    }
+
+    #[test]
+    fn a_beginning_is_held_in_little_and_grows_again() {
+        let mut buffer = Buffer::lend();
+        buffer.space()[..3].copy_from_slice(b"abc");
+        buffer.filled(3);
+        buffer.fit();
+        assert_eq!(buffer.space().len(), SMALL - 3);
+        assert_eq!(buffer.data(), b"abc");
+        buffer.space().fill(b'x');
+        buffer.filled(SMALL - 3);
+        assert_eq!(buffer.space().len(), SIZE - SMALL);
+        assert!(buffer.data().starts_with(b"abcx") && buffer.data().len() == SMALL);
     }
 }

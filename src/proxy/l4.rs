@@ -49,6 +49,19 @@ pub async fn serve(
             worker.exchange_cells(&view, index, service, NOBODY).by_class[5].add(1);
             // A reset before any byte: the client can tell it from an answer.
             stream.reset_on_close();
+            if worker.log.is_on() {
+                worker.log.write(&Line {
+                    time: clock::rfc3339(clock::since_epoch()).into(),
+                    listener: &listener,
+                    client: peer.to_string().into(),
+                    protocol: "tcp",
+                    refusal: Some(refusal.label()),
+                    duration_ms: milliseconds(worker.now().since(started)),
+                    service: &view.plan.services[service].name,
+                    data: view.plan.classes[class].data.join(",").into(),
+                    ..Line::default()
+                });
+            }
             return;
         }
     };
@@ -61,16 +74,20 @@ pub async fn serve(
     stream.keep_alive();
     placed.stream.keep_alive();
     let (mut client, mut cluster) = (stream, placed.stream);
-    let patience =
-        Patience { idle: timeouts.idle_l4, half_close: timeouts.half_close, write: timeouts.write };
+    // A reader that pauses is as patient a client as a silent one: only HTTP knows better.
+    let patience = Patience {
+        idle: timeouts.idle_l4,
+        half_close: timeouts.half_close,
+        write: timeouts.idle_l4,
+    };
     let carried =
         carry(&worker, (&mut client, &mut None), (&mut cluster, &mut None), patience).await;
     drop((placed.held, placed.counts));
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
     exchange.by_class[5].add(1);
-    let duration = worker.now().since(started).as_secs_f64();
-    exchange.duration.observe(duration);
+    let duration = worker.now().since(started);
+    exchange.duration.observe(duration.as_secs_f64());
     if worker.log.is_on() {
         worker.log.write(&Line {
             time: clock::rfc3339(clock::since_epoch()).into(),
@@ -79,17 +96,21 @@ pub async fn serve(
             protocol: "tcp",
             bytes_in: carried.up,
             bytes_out: carried.down,
-            duration_ms: duration * 1e3,
+            duration_ms: milliseconds(duration),
             service: &service_name,
             data: data.into(),
             cluster: &cluster_name,
             endpoint: placed.endpoint.into(),
             reason: placed.why,
             attempts: placed.attempts,
-            upstream_connect_ms: Some(placed.connected.as_secs_f64() * 1e3),
+            upstream_connect_ms: Some(milliseconds(placed.connected)),
             ..Line::default()
         });
     }
+}
+
+fn milliseconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Finds an endpoint that accepts: nothing was sent yet, so others may be tried.

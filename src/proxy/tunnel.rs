@@ -87,6 +87,11 @@ async fn both(
         if !second_done && let Poll::Ready(result) = second.as_mut().poll(context) {
             result?;
             second_done = true;
+            // It may have been what the first was waiting for.
+            if !first_done && let Poll::Ready(result) = first.as_mut().poll(context) {
+                result?;
+                first_done = true;
+            }
         }
         if first_done && second_done { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
@@ -104,7 +109,8 @@ async fn direction(
     loop {
         if source.data().is_empty() && read_some(&mut source, flow, patience).await? == 0 {
             flow.closed.set(flow.closed.get() + 1);
-            return std::future::poll_fn(|context| writer.poll_shutdown(context)).await;
+            std::future::poll_fn(|context| writer.poll_shutdown(context)).await?;
+            return until_both_closed(&source, flow).await;
         }
         while !source.data().is_empty() {
             let write = {
@@ -118,6 +124,19 @@ async fn direction(
             flow.moved.set(flow.moved.get() + count as u64);
         }
     }
+}
+
+/// A side that has ended in order may still break off: then the other has nobody to send to.
+async fn until_both_closed(source: &Source<'_>, flow: &Flow) -> io::Result<()> {
+    let mut broken = pin!(source.reader.broken());
+    std::future::poll_fn(|context| {
+        // The other direction wakes this one: they are one task.
+        if flow.closed.get() > 1 {
+            return Poll::Ready(Ok(()));
+        }
+        broken.as_mut().poll(context).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
+    })
+    .await
 }
 
 /// Reads, and lets a silent direction live as long as the other one moves.

@@ -291,6 +291,8 @@ impl Worker {
         let now = clock::now();
         self.deadlines.tick(now);
         let view = self.view();
-        self.pool.borrow_mut().sweep(&view, now);
+        let mut pool = self.pool.borrow_mut();
+        pool.yield_to_waiting(&view);
+        pool.sweep(&view, now);
     }
 }

@@ -69,6 +69,8 @@ pub struct Reloader {
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
+    /// Whether this reload is a look at the file, not somebody's wish.
+    looking: bool,
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
 }
@@ -113,6 +115,7 @@ impl Reloader {
             settings,
             status,
             seen: None,
+            looking: false,
             logs,
         }
     }
@@ -141,6 +144,7 @@ impl Reloader {
     /// # Errors
     /// All problems; what was in force then still is.
     pub async fn reload(&mut self, only_if_changed: bool) -> Result<u64, Vec<Problem>> {
+        self.looking = only_if_changed;
         let text = match self.read().await {
             Ok(text) => text,
             Err(message) => {
@@ -379,10 +383,14 @@ impl Reloader {
     fn fail(&self, problems: Vec<Problem>) -> Result<u64, Vec<Problem>> {
         let name = self.name();
         let text: Vec<String> = problems.iter().map(|problem| problem.render(&name)).collect();
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.looking && status.error.as_ref() == Some(&text.join("\n")) {
+            // The same again, at the next look: it was told, and counted.
+            return Err(problems);
+        }
         for line in &text {
             tracing::error!("{line}");
         }
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.ok = false;
         status.at = clock::since_epoch();
         status.failed += 1;

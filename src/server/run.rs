@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -161,8 +161,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     };
     let mut threads = vec![thread("control", move || control::run(control_thread))?];
     let worker_senders = start_workers(&shared, logs.access(), options.pin, &mut threads)?;
-    let parse = |text: &str| {
-        endpoints_file(text).map_err(|problems| {
+    let parse = |text: &str, folder: &Path| {
+        endpoints_file(text, folder).map_err(|problems| {
             problems.iter().map(|problem| problem.render("")).collect::<Vec<_>>().join("; ")
         })
     };
@@ -588,6 +588,11 @@ impl Main {
             && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
         {
             tracing::warn!("the access log's last lines were not written in time");
+        }
+        if let Some(Address::Unix(path)) = &self.settings.admin
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(%error, path = %path.display(), "a socket file stays behind");
         }
         tracing::info!("stopped");
     }

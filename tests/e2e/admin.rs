@@ -214,3 +214,25 @@ fn events_stream_snapshots_and_changes() {
     read_until("\"state\":\"down\"");
     read_until("event: event");
 }
+
+#[test]
+fn explain_reads_requests_as_the_proxy_does() {
+    let idc = Cluster::named("idc");
+    let text = format!(
+        "{}routes: [{{ path_prefix: /pii, service: shop }}, {{ hosts: ['[::1]'], path_prefix: /v6, service: shop }}]\n",
+        config(&[("idc", "idc", idc.address)]).replace(
+            "listeners: {",
+            "listeners: { flows: { address: 127.0.0.1:0, protocol: tcp, service: shop },"
+        )
+    );
+    let proxy = Proxy::start(&text);
+    let asked = |question: &str| proxy.json(&format!("/api/v1/explain?{question}"));
+    assert_eq!(asked("host=a&path=/us/../pii")["route"], "routes[0]");
+    assert_eq!(asked("host=a.&path=/%2570ii")["route"], "routes[0]");
+    assert_eq!(asked("host=[::1]&path=/v6")["route"], "routes[1]");
+    assert_eq!(proxy.get("/api/v1/explain?host=a&path=/%252f").status, 400);
+    let flow = asked("host=&path=/&listener=flows");
+    assert_eq!((&flow["route"], &flow["chosen"]), (&"listeners.flows".into(), &"idc".into()));
+    assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/drain", "").status, 200);
+    assert_eq!(asked("host=a&path=/")["rejected"][0]["reason"], "draining");
+}

@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod breaking;
 mod discovery;
 mod failure;
 mod foreign;

@@ -501,10 +501,15 @@ impl Cluster {
         cluster
     }
 
-    /// Ends it: no connection is accepted any more, and open ones are cut.
-    pub fn kill(&self) {
+    /// Accepts no connection any more; open ones go on.
+    pub fn stop_listening(&self) {
         self.stop.store(true, Ordering::SeqCst);
         drop(TcpStream::connect(self.address));
+    }
+
+    /// Ends it: no connection is accepted any more, and open ones are cut.
+    pub fn kill(&self) {
+        self.stop_listening();
         for (_, stream) in self.open.lock().unwrap().drain() {
             drop(stream.shutdown(std::net::Shutdown::Both));
         }

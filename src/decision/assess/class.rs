@@ -192,8 +192,9 @@ fn choices(
 
 /// Why an exchange goes beyond the nearest live cluster.
 fn why_beyond(places: &[Place<'_>], first: &Choice) -> Why {
+    // Of what does not go there, which part is the dial's doing?
     let dialled = f64::from(places[first.slot].dial) / 100.0;
-    if dialled < 1.0 && first.share >= dialled { Why::Dial } else { Why::Spill }
+    if 1.0 - dialled > dialled - first.share { Why::Dial } else { Why::Spill }
 }
 
 /// Why an exchange goes to the nearest live cluster.

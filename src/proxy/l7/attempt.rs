@@ -3,8 +3,9 @@
 //! Until the first byte goes to the client everything can still be tried elsewhere; [`Failed`] says
 //! how. After it, the only honest end of a failure is to break the client's connection off.
 
-use super::client::{Client, Reply, RequestBody, Response};
+use super::client::{Client, Reply, Response};
 use super::record::{InSlot, Record, rejected};
+use super::upload::{Both, Phase, Progress, Replay, upload};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::retry::Kind;
@@ -14,8 +15,8 @@ use crate::http::field::Role;
 use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
-use crate::http::{Framing, Limits, trailers};
-use crate::proxy::body::{self, Broken, Piece, Rest, Sink, Source};
+use crate::http::{Limits, trailers};
+use crate::proxy::body::{self, Piece, Rest, Sink, Source};
 use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::pool::Connection;
@@ -24,9 +25,8 @@ use crate::shared::View;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// What an attempt needs.
@@ -51,17 +51,8 @@ pub struct Attempt<'a> {
     pub idempotent: bool,
     /// Whether the client is told the decision.
     pub explain: bool,
-    /// Whether a gateway status may be tried elsewhere, given whether the request can be replayed.
-    pub retry_status: &'a dyn Fn(bool) -> bool,
-}
-
-/// What was read of a request's body, for another attempt.
-#[derive(Debug, Default)]
-pub struct Replay {
-    bytes: Vec<u8>,
-    lost: bool,
-    complete: bool,
-    trailers: Vec<u8>,
+    /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
+    pub may_retry: &'a dyn Fn(Kind) -> bool,
 }
 
 impl Attempt<'_> {
@@ -71,34 +62,10 @@ impl Attempt<'_> {
     }
 }
 
-/// How long a body waits for `100 Continue`.
-const CONTINUE_WAIT: Duration = Duration::from_secs(1);
-/// Bytes of a body that are kept.
-const REPLAY_MAX: usize = 64 * 1024;
 /// Interim responses of one exchange.
 const INTERIM_MAX: usize = 16;
-/// How long a client that has ended its direction may still wait for a response: a client that is gone
-/// must not keep its cluster busy, and one that only half-closed usually has its answer by then.
-const LEAVING: Duration = Duration::from_millis(80);
 /// How often a wait for a response looks whether its endpoint was ejected.
 const EJECTION_CHECK: Duration = Duration::from_millis(100);
-
-impl Replay {
-    /// Whether all that was read can be sent again.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        !self.lost
-    }
-
-    fn keep(&mut self, data: &[u8]) {
-        if self.lost || self.bytes.len() + data.len() > REPLAY_MAX {
-            self.lost = true;
-            self.bytes = Vec::new();
-        } else {
-            self.bytes.extend_from_slice(data);
-        }
-    }
-}
 
 /// How an attempt ended well.
 pub enum Ended {
@@ -115,31 +82,12 @@ pub enum Failed {
     Retry(Kind, Refusal),
     /// Likewise, and the endpoint is not to blame: its idle connection had aged.
     Stale(Kind, Refusal),
+    /// It is to be tried again: that was granted already.
+    Granted(Kind, Refusal),
     /// It may not.
     Refuse(Refusal),
     /// The client is gone, or was told all it can be told.
     Over,
-}
-
-/// What the two directions of an attempt tell each other.
-#[derive(Default)]
-struct Progress {
-    /// When the whole request was sent.
-    complete: Cell<Option<Timestamp>>,
-    /// Whether what was read of the body is no longer there to be sent again.
-    lost: Cell<bool>,
-    /// Bytes that went to the cluster.
-    sent: Cell<u64>,
-    /// Whether the body may be sent: after a 100, when one is awaited.
-    open: Cell<bool>,
-    waiting: Cell<Option<Waker>>,
-}
-
-#[derive(Debug)]
-enum UploadEnd {
-    ClientGone,
-    Client(Broken),
-    Cluster(io::Error),
 }
 
 /// Makes one attempt. `connection` is given back to the pool when it can be.
@@ -159,6 +107,10 @@ pub async fn run<C: Client>(
     let mut head = worker.lend_response();
     let mut parts = Parts { connection: &mut connection, request, replay, head: &mut head };
     let result = exchange(attempt, client, &mut parts, record, &mut slot).await;
+    if result.is_err() {
+        // An end would wait behind what the cluster has not taken; whoever still works should know now.
+        connection.stream.reset_on_close();
+    }
     worker.give_back_response(head);
     let result = match result {
         // A reused connection that dies without a word says nothing about the endpoint: it was idle
@@ -170,7 +122,7 @@ pub async fn run<C: Client>(
         }
         other => other,
     };
-    // A gateway status was told where it was seen.
+    // A gateway status was told where it was seen; an ejection needs no telling.
     if let Err(Failed::Retry(Kind::Unsent | Kind::Died, refusal) | Failed::Refuse(refusal)) =
         &result
         && let Some(cause) = blame(*refusal)
@@ -243,7 +195,6 @@ async fn exchange<C: Client>(
 ) -> Result<Next, Failed> {
     let Parts { connection, request, replay, head: answer } = parts;
     let worker = attempt.worker;
-    let begun = worker.now();
     let (head, mut request_body, mut response) = client.split();
     let (reader, writer) = connection.stream.split();
     let mut source =
@@ -259,17 +210,46 @@ async fn exchange<C: Client>(
         sent: &progress.sent,
     };
     let asked = Asked { head: head.method() == "HEAD", upgrade: head.upgrade() };
-    let upload = upload(worker, &mut request_body, sink, head.framing, replay, &progress);
-    let mut both = Both { upload: pin!(upload), end: None };
+    let kept = Cell::new(std::mem::take(*replay));
+    let framing = head.framing;
+    let result = {
+        // Dropped with this block, wherever it is: then what it was lent is back.
+        let upload = pin!(upload(worker, &mut request_body, sink, framing, &kept, &progress));
+        let mut both = Both { upload, progress: &progress, gone: false };
+        let (source, response) = (&mut source, &mut response);
+        respond(attempt, &mut both, source, answer, asked, response, &kept, record, slot).await
+    };
+    **replay = kept.take();
+    result
+}
+
+/// What comes back: interim responses, the head, the body.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the other half of `exchange`, cut out for its length"
+)]
+async fn respond<U: Future<Output = ()>, R: Response>(
+    attempt: &Attempt<'_>,
+    both: &mut Both<'_, U>,
+    source: &mut Source<'_>,
+    answer: &mut ResponseHead,
+    asked: Asked<'_>,
+    response: &mut R,
+    kept: &Cell<Replay>,
+    record: &mut Record,
+    slot: &mut InSlot<'_>,
+) -> Result<Next, Failed> {
+    let (worker, progress) = (attempt.worker, both.progress);
+    let begun = worker.now();
     let mut interims = 0;
     let end = loop {
-        let reading = read_head(attempt, &progress, &mut source, answer, asked);
+        let reading = read_head(attempt, progress, source, answer, asked, interims == 0);
         let end = match both.and(reading, Phase::Waiting).await {
             Err(()) => return Err(both.client_failure()),
             Ok(Ok(end)) => end,
             Ok(Err(error)) => {
                 // Once the client was told anything, nothing may be tried again.
-                let again = attempt.replaceable(&progress) && interims == 0;
+                let again = attempt.replaceable(progress) && interims == 0;
                 return Err(head_failure(error, progress.sent.get() == 0 && interims == 0, again));
             }
         };
@@ -296,8 +276,11 @@ async fn exchange<C: Client>(
         slot.failed();
         let endpoint = attempt.place.signals(attempt.view).id;
         worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::GatewayStatus });
-        if interims == 0 && (attempt.retry_status)(!progress.lost.get()) {
-            return Err(Failed::Retry(Kind::GatewayStatus, Refusal::UpstreamConnect));
+        if interims == 0
+            && attempt.replaceable(progress)
+            && (attempt.may_retry)(Kind::GatewayStatus)
+        {
+            return Err(Failed::Granted(Kind::GatewayStatus, Refusal::UpstreamConnect));
         }
     } else {
         slot.completed(took);
@@ -310,14 +293,18 @@ async fn exchange<C: Client>(
     let edits = &attempt.route.response_edits;
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
     record.status = answer.status;
+    // A drain may have begun since the request came: this is the last chance to say so.
+    let complete = complete && !worker.shared.is_draining();
     let reply = Reply { head: answer, bytes, edits, complete: complete || upgraded, extra: &extra };
     response.begin(&reply);
+    progress.committed.set(true);
+    drop(kept.take());
     let endless = answer.value(bytes, Role::ContentType).is_some_and(is_event_stream);
     source.used(end);
     let mut rest = Rest::of(answer.framing);
     let idle = if endless { Duration::from_secs(86_400) } else { attempt.stream_idle };
     let relayed = {
-        let relaying = relay(&mut source, &mut rest, &mut response, idle);
+        let relaying = relay(source, &mut rest, response, idle);
         both.and(relaying, Phase::Answering).await
     };
     record.bytes_out = response.sent();
@@ -357,154 +344,6 @@ fn explanation(attempt: &Attempt<'_>) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// What goes on beside the upload.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Phase {
-    /// The response head is awaited.
-    Waiting,
-    /// The response is under way: a request that stops short is then no reason to break it off.
-    Answering,
-}
-
-/// The upload, and whatever goes on beside it.
-struct Both<'a, U> {
-    upload: Pin<&'a mut U>,
-    end: Option<UploadEnd>,
-}
-
-impl<U: Future<Output = UploadEnd>> Both<'_, U> {
-    /// Waits for `other` while the upload goes on. `Err`: the client has ended the matter. That the
-    /// cluster takes no more of the request does not: its response may be on its way.
-    async fn and<F: Future>(&mut self, other: F, phase: Phase) -> Result<F::Output, ()> {
-        let mut other = pin!(other);
-        std::future::poll_fn(|context| {
-            if self.end.is_none()
-                && let Poll::Ready(end) = self.upload.as_mut().poll(context)
-            {
-                self.end = Some(end);
-            }
-            if let Poll::Ready(output) = other.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
-            }
-            let waiting = phase == Phase::Waiting;
-            match &self.end {
-                Some(UploadEnd::Client(Broken::Late)) if !waiting => Poll::Pending,
-                Some(UploadEnd::ClientGone | UploadEnd::Client(_)) => Poll::Ready(Err(())),
-                Some(UploadEnd::Cluster(error))
-                    if waiting && error.kind() == io::ErrorKind::TimedOut =>
-                {
-                    Poll::Ready(Err(()))
-                }
-                Some(UploadEnd::Cluster(_)) | None => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    fn client_failure(&self) -> Failed {
-        match &self.end {
-            Some(UploadEnd::Client(Broken::Late)) => Failed::Refuse(Refusal::RequestTimeout),
-            Some(UploadEnd::Client(Broken::TooLarge)) => Failed::Refuse(Refusal::BodyTooLarge),
-            Some(UploadEnd::Client(Broken::Malformed(_))) => Failed::Refuse(Refusal::BadRequest),
-            Some(UploadEnd::Cluster(_)) => Failed::Refuse(Refusal::UpstreamTimeout),
-            Some(UploadEnd::Client(Broken::Gone) | UploadEnd::ClientGone) | None => Failed::Over,
-        }
-    }
-}
-
-impl Progress {
-    fn open_gate(&self) {
-        self.open.set(true);
-        if let Some(waker) = self.waiting.take() {
-            waker.wake();
-        }
-    }
-
-    async fn opened(&self) {
-        std::future::poll_fn(|context| {
-            if self.open.get() {
-                return Poll::Ready(());
-            }
-            self.waiting.set(Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-/// Sends the request, then watches for the client to leave. Ends only when something went wrong.
-async fn upload<B: RequestBody>(
-    worker: &Worker,
-    body: &mut B,
-    mut sink: Sink<'_>,
-    framing: Framing,
-    replay: &mut Replay,
-    progress: &Progress,
-) -> UploadEnd {
-    if let Err(end) = send(body, &mut sink, framing, replay, progress).await {
-        return end;
-    }
-    progress.complete.set(Some(worker.now()));
-    body.gone().await;
-    tokio::time::sleep(LEAVING).await;
-    UploadEnd::ClientGone
-}
-
-async fn send<B: RequestBody>(
-    body: &mut B,
-    sink: &mut Sink<'_>,
-    framing: Framing,
-    replay: &mut Replay,
-    progress: &Progress,
-) -> Result<(), UploadEnd> {
-    if !progress.open.get() {
-        sink.flush().await.map_err(UploadEnd::Cluster)?;
-        // A cluster that ignores the expectation never says 100; then the body goes on by itself
-        // (RFC 9110 §10.1.1).
-        if tokio::time::timeout(CONTINUE_WAIT, progress.opened()).await.is_err() {
-            tracing::trace!("a body goes on without 100 Continue");
-        }
-    }
-    sink.piece(framing, &replay.bytes).await.map_err(UploadEnd::Cluster)?;
-    while !replay.complete {
-        let next = match body.ready().map_err(UploadEnd::Client)? {
-            Some(next) => next,
-            None => {
-                sink.flush().await.map_err(UploadEnd::Cluster)?;
-                body.next().await.map_err(UploadEnd::Client)?
-            }
-        };
-        match next {
-            Some(count) => {
-                // Used even if the write fails or is dropped half-way: it is kept for a replay, and must
-                // never be read as the next request.
-                let taken = Taken { body: &mut *body, count };
-                let data = taken.body.data().get(..count).unwrap_or_default();
-                replay.keep(data);
-                progress.lost.set(!replay.is_whole());
-                sink.piece(framing, data).await.map_err(UploadEnd::Cluster)?;
-            }
-            None => {
-                replay.complete = true;
-                replay.trailers = body.trailers();
-            }
-        }
-    }
-    sink.end(framing, &replay.trailers).await.map_err(UploadEnd::Cluster)
-}
-
-/// A piece that counts as used however its use ends.
-struct Taken<'a, B: RequestBody> {
-    body: &'a mut B,
-    count: usize,
-}
-
-impl<B: RequestBody> Drop for Taken<'_, B> {
-    fn drop(&mut self) {
-        self.body.used(self.count);
-    }
-}
-
 /// Why there is no response head.
 #[derive(Clone, Copy, Debug)]
 enum NoHead {
@@ -522,7 +361,7 @@ fn head_failure(error: NoHead, unsent: bool, replaceable: bool) -> Failed {
         NoHead::Closed { begun: false } if replaceable => {
             Failed::Retry(Kind::Died, Refusal::UpstreamReset)
         }
-        NoHead::Ejected => Failed::Retry(Kind::Died, Refusal::UpstreamReset),
+        NoHead::Ejected => Failed::Granted(Kind::Died, Refusal::UpstreamReset),
         NoHead::Closed { .. } | NoHead::Malformed => Failed::Refuse(Refusal::UpstreamReset),
         NoHead::Late => Failed::Refuse(Refusal::UpstreamTimeout),
     }
@@ -535,6 +374,7 @@ async fn read_head(
     source: &mut Source<'_>,
     head: &mut ResponseHead,
     asked: Asked<'_>,
+    untold: bool,
 ) -> Result<usize, NoHead> {
     let limits = Limits { underscores: crate::http::Underscores::Allow, ..Limits::default() };
     let mut scanner = Scanner::default();
@@ -553,9 +393,9 @@ async fn read_head(
             Ok(Scan::Partial) => {}
             Err(_) => return Err(NoHead::Malformed),
         }
-        // The cluster's time begins when it has the whole request, and then is absolute.
+        // The cluster's time begins when it has all of the request it will get, and then is absolute.
         let waited = |since: Timestamp| attempt.worker.now().since(since);
-        let left = match progress.complete.get() {
+        let left = match progress.ended.get() {
             Some(since) => attempt.timeout.saturating_sub(waited(since)),
             None => attempt.timeout,
         };
@@ -566,8 +406,13 @@ async fn read_head(
             Ok(0) => return Err(NoHead::Closed { begun: !source.data().is_empty() }),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let again = attempt.replaceable(progress);
-                if again && source.data().is_empty() && is_ejected(attempt) {
+                // Its answer may yet come: it is given up only for another endpoint's.
+                if untold
+                    && attempt.replaceable(progress)
+                    && source.data().is_empty()
+                    && is_ejected(attempt)
+                    && (attempt.may_retry)(Kind::Died)
+                {
                     return Err(NoHead::Ejected);
                 }
             }
@@ -576,12 +421,13 @@ async fn read_head(
     }
 }
 
-/// Whether the endpoint was taken out of use since the exchange was placed.
+/// Whether the endpoint was found dead since the exchange was placed; one that was removed or drained
+/// goes on with what it has.
 fn is_ejected(attempt: &Attempt<'_>) -> bool {
     let latest: Rc<_> = attempt.worker.view();
     let id = attempt.place.signals(attempt.view).id;
     let mut endpoints = latest.signals.clusters.iter().flat_map(|cluster| &cluster.endpoints);
-    !endpoints.any(|endpoint| endpoint.id == id && endpoint.up)
+    endpoints.any(|endpoint| endpoint.id == id && !endpoint.up)
 }
 
 enum RelayEnd {

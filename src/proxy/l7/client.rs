@@ -59,6 +59,8 @@ pub trait RequestBody {
     fn trailers(&self) -> Vec<u8>;
     /// Waits until the client is gone.
     async fn gone(&mut self);
+    /// Waits until the client has broken off, reading nothing.
+    async fn broken(&self);
 }
 
 /// The response's direction.

@@ -1,10 +1,11 @@
 //! The walk of one exchange, on one screen: route, permit, place, attempt, and again if allowed.
 
 use super::answer;
-use super::attempt::{self, Attempt, Ended, Failed, Replay};
+use super::attempt::{self, Attempt, Ended, Failed};
 use super::client::Client;
 use super::connection::Arrival;
 use super::record::Record;
+use super::upload::Replay;
 use crate::decision::assess::Event;
 use crate::decision::plan::{HashKey, HostPolicy, Service};
 use crate::decision::retry::{self, Kind};
@@ -64,11 +65,18 @@ pub async fn serve<C: Client>(
             After::Next
         }
         // Whatever was begun cannot be taken back by a refusal.
-        Err(Failed::Refuse(_) | Failed::Retry(..) | Failed::Stale(..)) if record.status != 0 => {
+        Err(Failed::Refuse(_) | Failed::Retry(..) | Failed::Stale(..) | Failed::Granted(..))
+            if record.status != 0 =>
+        {
             client.abort();
             After::Next
         }
-        Err(Failed::Refuse(refusal) | Failed::Retry(_, refusal) | Failed::Stale(_, refusal)) => {
+        Err(
+            Failed::Refuse(refusal)
+            | Failed::Retry(_, refusal)
+            | Failed::Stale(_, refusal)
+            | Failed::Granted(_, refusal),
+        ) => {
             let why = why(view, refusal, record);
             Box::pin(answer::refuse(client, refusal, &why, record)).await;
             After::Next
@@ -96,20 +104,20 @@ async fn walk<C: Client>(
     let index = view.plan.classes[class].service;
     worker.with_budget(view, index, |budget| budget.request(worker.now()));
     let identity = Identity::new(worker, client.head(), arrival, record);
-    let key = hash_key(service, client.head(), arrival);
+    let key = hash_key(route, service, client.head(), arrival);
     let mut walk = Walk::default();
     loop {
         let place = place(worker, view, class, &walk.tried, key)
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
         record.attempt(&place);
         let asked = walk.request(client.head(), route, service);
-        let failed = match connect(worker, view, &place, walk.fresh, record).await {
+        let failed = match connect(worker, view, &place, &mut walk, record).await {
             Ok(connection) => {
                 let mut request = compose(view, route, &place, client.head(), &identity);
                 let elsewhere = walk.tried.leaves_others(view, class, &place);
-                let may_retry = |replayable| {
-                    let asked = retry::Request { replayable, ..asked };
-                    elsewhere && grant(worker, view, index, Kind::GatewayStatus, asked)
+                let may_retry = |kind| {
+                    let asked = retry::Request { replayable: true, ..asked };
+                    elsewhere && grant(worker, view, index, kind, asked)
                 };
                 let attempt = Attempt {
                     worker,
@@ -122,7 +130,7 @@ async fn walk<C: Client>(
                     stall: arrival.timeouts.write,
                     idempotent: asked.idempotent,
                     explain: identity.explain,
-                    retry_status: &may_retry,
+                    may_retry: &may_retry,
                 };
                 let ended = attempt::run(
                     &attempt,
@@ -145,14 +153,14 @@ async fn walk<C: Client>(
             }
             Err(failed) => failed,
         };
-        let (kind, refusal, stale) = match failed {
-            Failed::Retry(kind, refusal) => (kind, refusal, false),
-            Failed::Stale(kind, refusal) => (kind, refusal, !walk.fresh),
+        let (kind, refusal, stale, granted) = match failed {
+            Failed::Retry(kind, refusal) => (kind, refusal, false, false),
+            Failed::Stale(kind, refusal) => (kind, refusal, !walk.fresh, false),
+            Failed::Granted(kind, refusal) => (kind, refusal, false, true),
             Failed::Refuse(_) | Failed::Over => return Err(failed),
         };
         let asked = walk.request(client.head(), route, service);
-        // A gateway status was granted where it was seen, before its response was let go.
-        let granted = kind == Kind::GatewayStatus || grant(worker, view, index, kind, asked);
+        let granted = granted || grant(worker, view, index, kind, asked);
         record.retries[usize::from(!granted)] += u64::from(kind != Kind::Unsent);
         if !granted {
             return Err(Failed::Refuse(refusal));
@@ -176,6 +184,8 @@ struct Walk {
     last: Option<Refusal>,
     /// Only a new connection will do: an idle one had aged.
     fresh: bool,
+    /// What all attempts to connect have taken so far.
+    connecting: Duration,
 }
 
 impl Walk {
@@ -400,14 +410,20 @@ async fn connect(
     worker: &Worker,
     view: &View,
     place: &Place,
-    fresh: bool,
+    walk: &mut Walk,
     record: &mut Record,
 ) -> Result<Connection, Failed> {
     let cluster = &view.plan.clusters[place.cluster];
     let endpoint = place.signals(view);
-    let left = cluster.connect_total.saturating_sub(worker.now().since(record.started));
+    let left = cluster.connect_total.saturating_sub(walk.connecting);
+    if left.is_zero() {
+        return Err(Failed::Refuse(walk.last.unwrap_or(Refusal::UpstreamConnect)));
+    }
     let live = &view.clusters[place.cluster];
-    match connection(worker, cluster, live, endpoint, left.max(MIN_CONNECT), fresh).await {
+    let begun = worker.now();
+    let connected = connection(worker, cluster, live, endpoint, left, walk.fresh).await;
+    walk.connecting += worker.now().since(begun);
+    match connected {
         Ok((connection, took)) => {
             record.connected = took;
             Ok(connection)
@@ -425,16 +441,13 @@ async fn connect(
     }
 }
 
-/// The least time an attempt to connect gets, when earlier ones took all there was.
-const MIN_CONNECT: Duration = Duration::from_millis(250);
-
-fn hash_key(service: &Service, head: &RequestHead, arrival: &Arrival) -> u64 {
+fn hash_key(route: &Route, service: &Service, head: &RequestHead, arrival: &Arrival) -> u64 {
     use crate::decision::plan::EndpointPolicy;
     if service.endpoint_policy != EndpointPolicy::Hash {
         return 0;
     }
     let client = || hash(arrival.client(head).to_string().as_bytes());
-    match &service.hash_key {
+    match route.hash_key.as_ref().unwrap_or(&service.hash_key) {
         HashKey::ClientIp => client(),
         HashKey::Header(name) => head.field(name).map_or_else(client, hash),
         HashKey::Cookie(name) => cookie(head, name).map_or_else(client, hash),
@@ -454,7 +467,9 @@ fn why(view: &View, refusal: Refusal, record: &Record) -> String {
     match refusal {
         Refusal::NoRoute => "no route matches this host and path".to_owned(),
         Refusal::MethodNotAllowed => "no route takes this method here".to_owned(),
-        Refusal::NoHealthyCluster => format!("every cluster that may serve `{service}` is down"),
+        Refusal::NoHealthyCluster => {
+            format!("every cluster that may serve `{service}` is down or drained")
+        }
         Refusal::NoPermittedCluster => format!("no cluster may serve `{service}`"),
         Refusal::Overloaded => format!("every cluster that may serve `{service}` is full"),
         Refusal::UpstreamConnect => format!("no endpoint of `{service}` accepted a connection"),

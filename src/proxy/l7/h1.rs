@@ -145,6 +145,7 @@ impl H1 {
                     break;
                 }
             }
+            source.fit();
             // Absolute, from the first byte: a byte now and then does not buy more time.
             let left = head_patience.saturating_sub(clock::now().since(begun));
             match source.more(left).await {
@@ -243,10 +244,12 @@ impl H1 {
     pub async fn refuse(&mut self, answer: &Local<'_>, date: Rc<str>) -> io::Result<()> {
         self.date = date;
         self.out = lend_scratch();
+        let head_only = self.request().method() == "HEAD";
         self.head = None;
         self.keep = false;
         self.sent.set(0);
         let (_, _, mut response) = self.split();
+        response.head_only = head_only;
         response.local(answer).await
     }
 
@@ -272,6 +275,7 @@ impl Client for H1 {
 
     fn split(&mut self) -> (&RequestHead, H1Body<'_>, H1Response<'_>) {
         let head = self.head.as_deref().unwrap_or(&NOTHING);
+        let expectant = head.expects_continue && !self.body.rest.is_done();
         let (reader, writer) = self.stream.split();
         let source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
         let body = H1Body { source, state: &mut self.body, idle: self.timeouts.body_idle };
@@ -289,6 +293,7 @@ impl Client for H1 {
             keep: &mut self.keep,
             version: head.version,
             head_only,
+            expectant,
             date: &self.date,
         };
         (head, body, response)
@@ -406,6 +411,10 @@ impl RequestBody for H1Body<'_> {
     async fn gone(&mut self) {
         self.source.gone().await;
     }
+
+    async fn broken(&self) {
+        self.source.reader.broken().await;
+    }
 }
 
 /// The response's direction of an HTTP/1 connection.
@@ -416,6 +425,8 @@ pub struct H1Response<'a> {
     keep: &'a mut bool,
     version: Version,
     head_only: bool,
+    /// Whether a body may or may not follow, since it was expected to wait.
+    expectant: bool,
     date: &'a str,
 }
 
@@ -458,7 +469,8 @@ impl Response for H1Response<'_> {
     }
 
     async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
-        *self.keep = *self.keep && answer.keep;
+        // Whether the body still comes, only a client that waits for 100 knows.
+        *self.keep = *self.keep && answer.keep && !self.expectant;
         let out = &mut *self.sink.pending;
         out.extend_from_slice(b"HTTP/1.1 ");
         forward::push_decimal(out, u64::from(answer.status));

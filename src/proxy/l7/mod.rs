@@ -7,3 +7,4 @@ pub mod connection;
 pub mod exchange;
 pub mod h1;
 pub mod record;
+pub mod upload;

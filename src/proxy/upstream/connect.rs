@@ -45,20 +45,61 @@ pub async fn connection(
     span: Duration,
     fresh: bool,
 ) -> Result<(Connection, Option<Duration>), NoConnection> {
-    if !fresh && let Some(idle) = worker.pool.borrow_mut().take(endpoint.id, worker.now()) {
+    let idle = || worker.pool.borrow_mut().take(endpoint.id, worker.now());
+    if !fresh && let Some(idle) = idle() {
         return Ok((idle, None));
     }
-    let held = count_in(&live.connections, cluster.connections_max).ok_or(NoConnection::Full)?;
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
     let span = span.min(patience(cluster, endpoint.rtt));
     let started = worker.now();
+    let held = match count_in(&live.connections, cluster.connections_max) {
+        Some(held) => held,
+        // Boxed: rare.
+        None => match Box::pin(turn(cluster, live, span, || idle().filter(|_| !fresh))).await? {
+            Turn::Idle(idle) => return Ok((*idle, None)),
+            Turn::Room(held) => held,
+        },
+    };
+    let span = span.saturating_sub(worker.now().since(started));
     // Boxed: exchanges seldom dial, and should not have room for it.
     let stream = Box::pin(dial(&endpoint.address, span)).await?;
     drop(pending);
     let took = worker.now().since(started);
     let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());
     Ok((Connection::new(stream, reads, writes, held), Some(took)))
+}
+
+/// What a wait for a connection came to.
+enum Turn {
+    Idle(Box<Connection>),
+    Room(Held),
+}
+
+/// Between two looks for a connection.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits until the cluster takes another connection, or one is idle again.
+async fn turn(
+    cluster: &Cluster,
+    live: &LiveCluster,
+    span: Duration,
+    idle: impl Fn() -> Option<Connection>,
+) -> Result<Turn, NoConnection> {
+    // Other workers see it, and let go of what they have idle.
+    let _wanted = Held::enter(&live.wanted);
+    let look = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Some(connection) = idle() {
+                return Turn::Idle(Box::new(connection));
+            }
+            if let Some(held) = count_in(&live.connections, cluster.connections_max) {
+                return Turn::Room(held);
+            }
+        }
+    };
+    tokio::time::timeout(span, look).await.map_err(|_| NoConnection::Full)
 }
 
 /// Connects within `span`.

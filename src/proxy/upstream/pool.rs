@@ -97,7 +97,7 @@ impl Pool {
         now: Timestamp,
     ) {
         let unused = connection.buffer.take().is_some_and(|buffer| !buffer.is_empty());
-        if unused || !may_keep(view, cluster, endpoint) || !connection.stream.is_quiet() {
+        if unused || !may_keep(view, cluster, endpoint) || !connection.stream.seems_quiet() {
             return;
         }
         let Some(live) = view.clusters.get(cluster) else { return };
@@ -105,6 +105,20 @@ impl Pool {
         let shelf = self.shelves.entry(endpoint).or_default();
         if shelf.idle.len() < most {
             shelf.idle.push(Idle { connection, since: now, counted });
+        }
+    }
+
+    /// Closes the idle connections of clusters that have their most, where somebody waits for one: they
+    /// may be of use to another worker.
+    pub fn yield_to_waiting(&mut self, view: &View) {
+        for (live, beliefs) in view.clusters.iter().zip(&view.signals.clusters) {
+            if live.wanted.get() > 0 {
+                for endpoint in &beliefs.endpoints {
+                    if let Some(shelf) = self.shelves.get_mut(&endpoint.id) {
+                        shelf.idle.clear();
+                    }
+                }
+            }
         }
     }
 
@@ -156,7 +170,7 @@ impl Shelf {
         let mut closed = None;
         self.idle.retain(|idle| {
             let age = now.since(idle.since);
-            let quiet = idle.connection.stream.is_quiet();
+            let quiet = idle.connection.stream.seems_quiet();
             if !quiet {
                 closed = Some(closed.map_or(age, |known: Duration| known.min(age)));
             }

@@ -1,0 +1,270 @@
+//! The request's way to a cluster, and what is seen of the client meanwhile.
+//!
+//! Goes on beside whatever comes back; ends only when the client has left.
+
+use super::attempt::Failed;
+use super::client::RequestBody;
+use crate::decision::units::Timestamp;
+use crate::http::Framing;
+use crate::proxy::body::{Broken, Sink};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::Worker;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// How long a body waits for `100 Continue`.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of a body that are kept.
+const REPLAY_MAX: usize = 64 * 1024;
+/// How long a client that has ended its direction may still wait for a response: a client that is gone
+/// must not keep its cluster busy, and one that only half-closed usually has its answer by then.
+const LEAVING: Duration = Duration::from_millis(80);
+/// What was read of a request's body, for another attempt.
+#[derive(Debug, Default)]
+pub struct Replay {
+    bytes: Vec<u8>,
+    lost: bool,
+    complete: bool,
+    trailers: Vec<u8>,
+}
+
+impl Replay {
+    /// Whether all that was read can be sent again.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.lost
+    }
+
+    fn lose(&mut self) {
+        self.lost = true;
+        self.bytes = Vec::new();
+    }
+
+    fn keep(&mut self, data: &[u8]) {
+        if self.lost || self.bytes.len() + data.len() > REPLAY_MAX {
+            self.lose();
+        } else {
+            self.bytes.extend_from_slice(data);
+        }
+    }
+}
+
+/// What the two directions of an attempt tell each other.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// When the whole request was sent.
+    pub(super) complete: Cell<Option<Timestamp>>,
+    /// When its sending ended, well or not: from then on the cluster has its time to answer.
+    pub(super) ended: Cell<Option<Timestamp>>,
+    /// How it ended, if not well.
+    pub(super) end: RefCell<Option<UploadEnd>>,
+    /// Whether the client was told the response's head: nothing is kept for another attempt then.
+    pub(super) committed: Cell<bool>,
+    /// Whether what was read of the body is no longer there to be sent again.
+    pub(super) lost: Cell<bool>,
+    /// Bytes that went to the cluster.
+    pub(super) sent: Cell<u64>,
+    /// Whether the body may be sent: after a 100, when one is awaited.
+    pub(super) open: Cell<bool>,
+    waiting: Cell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+pub(super) enum UploadEnd {
+    Client(Broken),
+    Cluster(io::Error),
+}
+
+/// What goes on beside the upload.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// The response head is awaited.
+    Waiting,
+    /// The response is under way: a request that stops short is then no reason to break it off.
+    Answering,
+}
+
+/// The upload, and whatever goes on beside it.
+pub(super) struct Both<'a, U> {
+    pub(super) upload: Pin<&'a mut U>,
+    pub(super) progress: &'a Progress,
+    pub(super) gone: bool,
+}
+
+impl<U: Future<Output = ()>> Both<'_, U> {
+    /// Waits for `other` while the upload goes on. `Err`: the client has ended the matter. That the
+    /// cluster takes no more of the request does not: its response may be on its way.
+    pub(super) async fn and<F: Future>(&mut self, other: F, phase: Phase) -> Result<F::Output, ()> {
+        let mut other = pin!(other);
+        std::future::poll_fn(|context| {
+            self.gone = self.gone || self.upload.as_mut().poll(context).is_ready();
+            if let Poll::Ready(output) = other.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            let waiting = phase == Phase::Waiting;
+            match &*self.progress.end.borrow() {
+                _ if self.gone => Poll::Ready(Err(())),
+                Some(UploadEnd::Client(Broken::Late)) if !waiting => Poll::Pending,
+                Some(UploadEnd::Client(_)) => Poll::Ready(Err(())),
+                Some(UploadEnd::Cluster(error))
+                    if waiting && error.kind() == io::ErrorKind::TimedOut =>
+                {
+                    Poll::Ready(Err(()))
+                }
+                Some(UploadEnd::Cluster(_)) | None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    pub(super) fn client_failure(&self) -> Failed {
+        match &*self.progress.end.borrow() {
+            Some(UploadEnd::Client(Broken::Late)) => Failed::Refuse(Refusal::RequestTimeout),
+            Some(UploadEnd::Client(Broken::TooLarge)) => Failed::Refuse(Refusal::BodyTooLarge),
+            Some(UploadEnd::Client(Broken::Malformed(_))) => Failed::Refuse(Refusal::BadRequest),
+            Some(UploadEnd::Cluster(_)) if !self.gone => Failed::Refuse(Refusal::UpstreamTimeout),
+            Some(UploadEnd::Client(Broken::Gone) | UploadEnd::Cluster(_)) | None => Failed::Over,
+        }
+    }
+}
+
+impl Progress {
+    pub(super) fn open_gate(&self) {
+        self.open.set(true);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    async fn opened(&self) {
+        std::future::poll_fn(|context| {
+            if self.open.get() {
+                return Poll::Ready(());
+            }
+            self.waiting.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Sends the request, then watches for the client to leave: ends when it has.
+pub(super) async fn upload<B: RequestBody>(
+    worker: &Worker,
+    body: &mut B,
+    mut sink: Sink<'_>,
+    framing: Framing,
+    kept: &Cell<Replay>,
+    progress: &Progress,
+) {
+    let sent = {
+        let mut replay = Lent { from: kept, replay: kept.take() };
+        send(body, &mut sink, framing, &mut replay.replay, progress).await
+    };
+    progress.ended.set(Some(worker.now()));
+    match sent {
+        Ok(()) => {
+            progress.complete.set(Some(worker.now()));
+            body.gone().await;
+            tokio::time::sleep(LEAVING).await;
+        }
+        Err(end) => {
+            *progress.end.borrow_mut() = Some(end);
+            body.broken().await;
+        }
+    }
+}
+
+/// What is kept for another attempt, while this one works with it; it goes back however that ends.
+struct Lent<'a> {
+    from: &'a Cell<Replay>,
+    replay: Replay,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.from.set(std::mem::take(&mut self.replay));
+    }
+}
+
+/// Writes to the cluster, unless the client breaks off first: whoever takes nothing must not hold an
+/// exchange that nobody waits for.
+async fn unless_broken<B: RequestBody>(
+    body: &B,
+    write: impl Future<Output = io::Result<()>>,
+) -> Result<(), UploadEnd> {
+    let (mut write, mut broken) = (pin!(write), pin!(body.broken()));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(written) = write.as_mut().poll(context) {
+            return Poll::Ready(written.map_err(UploadEnd::Cluster));
+        }
+        broken.as_mut().poll(context).map(|()| Err(UploadEnd::Client(Broken::Gone)))
+    })
+    .await
+}
+
+async fn send<B: RequestBody>(
+    body: &mut B,
+    sink: &mut Sink<'_>,
+    framing: Framing,
+    replay: &mut Replay,
+    progress: &Progress,
+) -> Result<(), UploadEnd> {
+    if !progress.open.get() {
+        unless_broken(body, sink.flush()).await?;
+        // A cluster that ignores the expectation never says 100; then the body goes on by itself
+        // (RFC 9110 §10.1.1).
+        let opened = async {
+            if tokio::time::timeout(CONTINUE_WAIT, progress.opened()).await.is_err() {
+                tracing::trace!("a body goes on without 100 Continue");
+            }
+            Ok(())
+        };
+        unless_broken(body, opened).await?;
+    }
+    unless_broken(body, sink.piece(framing, &replay.bytes)).await?;
+    while !replay.complete {
+        let next = match body.ready().map_err(UploadEnd::Client)? {
+            Some(next) => next,
+            None => {
+                unless_broken(body, sink.flush()).await?;
+                body.next().await.map_err(UploadEnd::Client)?
+            }
+        };
+        match next {
+            Some(count) => {
+                // Used even if the write fails or is dropped half-way: it is kept for a replay, and must
+                // never be read as the next request.
+                let taken = Taken { body: &mut *body, count };
+                let data = taken.body.data().get(..count).unwrap_or_default();
+                match progress.committed.get() {
+                    true => replay.lose(),
+                    false => replay.keep(data),
+                }
+                progress.lost.set(!replay.is_whole());
+                unless_broken(taken.body, sink.piece(framing, data)).await?;
+            }
+            None => {
+                replay.complete = true;
+                replay.trailers = body.trailers();
+            }
+        }
+    }
+    unless_broken(body, sink.end(framing, &replay.trailers)).await
+}
+
+/// A piece that counts as used however its use ends.
+struct Taken<'a, B: RequestBody> {
+    body: &'a mut B,
+    count: usize,
+}
+
+impl<B: RequestBody> Drop for Taken<'_, B> {
+    fn drop(&mut self) {
+        self.body.used(self.count);
+    }
+}
