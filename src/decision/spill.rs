@@ -17,6 +17,9 @@ use super::signal::{Choice, Why};
 
 /// How much of a cluster's advantage may be spent on waiting there.
 pub const KAPPA: f64 = 0.15;
+/// A queue this short, in seconds, is worth nobody's while: below it lies the noise of machines, which
+/// clusters as near as each other and quicker than a millisecond would take for load.
+const Q_MIN: f64 = 0.001;
 /// The ramp begins at this part of `q*` ...
 const RAMP_START: f64 = 0.3;
 /// ... and ends this many `q*` later.
@@ -51,7 +54,7 @@ pub fn tolerable_queue(candidates: &[Candidate], at: usize) -> f64 {
         .filter(|(index, _)| *index != at)
         .map(|(_, other)| other.base + other.queue / KAPPA)
         .fold(f64::INFINITY, f64::min);
-    (KAPPA * (alternative - here.base)).clamp((0.05 * here.service).min(1.0), 1.0)
+    (KAPPA * (alternative - here.base)).clamp((0.05 * here.service).clamp(Q_MIN, 1.0), 1.0)
 }
 
 /// The share candidate `at` accepts of what reaches it.
@@ -160,6 +163,13 @@ mod tests {
                 before = share;
             }
         }
+    }
+
+    #[test]
+    fn the_noise_of_quick_clusters_that_are_as_near_is_no_reason_to_spill() {
+        let quick = |queue| Candidate { service: 0.0002, ..candidate(0.0003, queue) };
+        assert_eq!(accept(&[quick(0.0002), quick(0.0)], 0), 1.0);
+        assert!(accept(&[quick(0.002), quick(0.0)], 0) < 0.9);
     }
 
     #[test]
