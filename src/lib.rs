@@ -33,4 +33,5 @@ pub mod probe;
 pub mod proxy;
 pub mod server;
 pub mod shared;
+pub mod sim;
 pub mod telemetry;

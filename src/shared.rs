@@ -214,6 +214,7 @@ impl Samples for Sweep {
             latency_squares: total.latency_squares - before.latency_squares,
             bytes: total.bytes - before.bytes,
             waiting: waiting.max(0.0),
+            report: None,
         }
     }
 

@@ -38,7 +38,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["server", "config", "decision", "http"]),
+    ("sim", &["decision"]),
+    ("cli", &["server", "config", "sim", "decision", "http"]),
 ];
 
 /// A word, the room it is banned from ("" is every room), and what to do instead.
@@ -49,6 +50,10 @@ const BANNED: &[(&str, &str, &str)] = &[
     ("decision", "tokio", "decisions run no tasks"),
     ("decision", "tracing", "decisions log nothing: return what is worth telling"),
     ("decision", "Mutex", "decisions share nothing"),
+    ("sim", "::now()", "time is virtual: it is an argument"),
+    ("sim", "HashMap", "its order is random: use BTreeMap or Vec"),
+    ("sim", "std::fs", "a world touches nothing: give the caller what it would write"),
+    ("sim", "tokio", "a world runs no tasks"),
     ("http", "tokio", "the codec does no I/O: bytes in, verdicts out"),
     ("http", "std::io", "the codec does no I/O: bytes in, verdicts out"),
     ("proxy", "Mutex", "give each worker its own, or publish through `shared`"),

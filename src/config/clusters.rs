@@ -6,7 +6,8 @@ use super::routes::is_field_name;
 use super::scalar::{self, AutoDuration, host_and_port, is_host_name};
 use super::shape::Spanned;
 use crate::decision::plan::{
-    Address, Cluster, EndpointSpec, Failback, HostPolicy, Kind, Probe, ProbeKind, Source, Target,
+    Address, Cluster, EndpointSpec, Failback, HostPolicy, Kind, Probe, ProbeKind, Reports, Source,
+    Target,
 };
 use crate::decision::price::Prices;
 use std::path::Path;
@@ -76,6 +77,7 @@ impl Compiler<'_> {
                     hold: failback.and_then(|failback| failback.hold).unwrap_or_default(),
                 },
                 prices: cluster.cost.as_ref().map_or(inherited.prices, |cost| prices(Some(cost))),
+                reports: Reports::None,
                 allow_link_local: cluster.allow_link_local == Some(true),
             });
             if let Some(host) = cluster.host.as_deref()

@@ -12,6 +12,8 @@
 //! # Not here
 //! What to do about a queue (`spill`), and whether an endpoint is up (`health`).
 
+use super::report::Report;
+
 /// What workers saw of one class at one cluster since the last sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
@@ -31,6 +33,8 @@ pub struct Tally {
     pub bytes: f64,
     /// Exchanges waiting for their response head now.
     pub waiting: f64,
+    /// The newest report that came with a response.
+    pub report: Option<Report>,
 }
 
 /// What a fresh guess of a service time is, before anything was measured.
@@ -67,7 +71,27 @@ pub struct Track {
     silent: f64,
     /// Seconds since the first completed exchange after a silence.
     age: f64,
+    heard: Option<Heard>,
+    /// The queue as it must be by what was sent since the report.
+    latched: f64,
+    offered_brief: f64,
+    accepted_brief: f64,
 }
+
+/// The newest report, and what was known of ourselves when it came.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    report: Report,
+    /// Exchanges of ours under way then.
+    waiting: f64,
+    /// Seconds since.
+    age: f64,
+}
+
+/// A report older than this, in seconds, is no longer news; load is inferred again.
+const REPORT_MAX_AGE: f64 = 3.0;
+/// The window of the share of offered exchanges that were accepted.
+const BRIEF: f64 = 0.2;
 
 fn decay(elapsed: f64, tau: f64) -> f64 {
     (-elapsed / tau).exp()
@@ -101,13 +125,67 @@ impl Track {
             self.bytes +=
                 (tally.bytes / tally.completed - self.bytes) * (1.0 - decay(elapsed, 5.0));
         }
+        let keep = decay(elapsed, BRIEF);
+        self.offered_brief = self.offered_brief * keep + tally.offered;
+        self.accepted_brief = self.accepted_brief * keep + tally.accepted;
         self.waiting = tally.waiting;
+        if let Some(heard) = &mut self.heard {
+            heard.age += elapsed;
+        }
+        if let Some(report) = tally.report {
+            self.hear(report, 0.0);
+        }
         self.silent = if tally.completed > 0.0 { 0.0 } else { self.silent + elapsed };
         if self.silent > 1.0 && tally.waiting < 1.0 {
             self.start_anew();
         } else if self.age > 0.0 || tally.completed > 0.0 {
             self.age += elapsed;
         }
+    }
+
+    /// Takes a report that is `age` seconds old; an older one than the newest is old news.
+    pub fn hear(&mut self, report: Report, age: f64) {
+        if self.heard.is_none_or(|heard| age <= heard.age) {
+            self.heard = Some(Heard { report, waiting: self.waiting, age });
+        }
+    }
+
+    /// The newest report, while it is news.
+    #[must_use]
+    pub fn report(&self) -> Option<&Report> {
+        self.heard.as_ref().filter(|heard| heard.age < REPORT_MAX_AGE).map(|heard| &heard.report)
+    }
+
+    /// The queue's delay as reported, and as it must be by what was sent since.
+    fn reported_queue(&mut self, service: f64, elapsed: f64) -> Option<f64> {
+        let heard = self.heard.filter(|heard| heard.age < REPORT_MAX_AGE)?;
+        if heard.age < elapsed {
+            let sample = heard.report.queue_delay(service);
+            self.queue += (sample - self.queue) * (1.0 - decay(elapsed, 0.05));
+        } else {
+            self.queue *= decay(elapsed, (3.0 * self.queue).max(0.5));
+        }
+        let service = if heard.report.service > 0.0 { heard.report.service } else { service };
+        let since = self.waiting - heard.waiting;
+        let by_count = heard.report.capacity.map_or(0.0, |capacity| {
+            (heard.report.in_flight + since - capacity).max(0.0) * service / capacity
+        });
+        Some(by_count.clamp(0.0, 10.0))
+    }
+
+    /// The share of what is offered that it can serve, by its report: what it serves at most over what
+    /// would come if all were accepted. `None` while it has plenty.
+    #[must_use]
+    pub fn reported_supply(&self) -> Option<f64> {
+        let report = self.report()?;
+        let capacity = report.capacity.filter(|_| report.service > 0.0)?;
+        let most = capacity / report.service;
+        let accepted = match self.offered_brief > 1.0 {
+            true => (self.accepted_brief / self.offered_brief).clamp(0.02, 1.0),
+            false => 1.0,
+        };
+        let demand = report.arrivals / accepted;
+        (demand > 0.9 * most).then(|| most / demand)
     }
 
     /// Forgets rates after a silence, so that its emptiness is not taken for slowness.
@@ -178,6 +256,11 @@ impl Track {
 
     /// Folds the queue of this sweep in: a 50 ms filter; silence is forgiven slowly.
     pub fn update_queue(&mut self, distance: f64, service: f64, elapsed: f64) {
+        if let Some(now) = self.reported_queue(service, elapsed) {
+            self.latched = now;
+            return;
+        }
+        self.latched = 0.0;
         if self.silent > 0.0 && self.waiting < 1.0 {
             self.queue *= decay(elapsed, (3.0 * self.queue).max(0.5));
             return;
@@ -189,7 +272,8 @@ impl Track {
     /// The queue's delay now.
     #[must_use]
     pub fn queue(&self) -> f64 {
-        if self.queue < 1e-6 { 0.0 } else { self.queue }
+        let queue = self.queue.max(self.latched);
+        if queue < 1e-6 { 0.0 } else { queue }
     }
 
     /// Share of exchanges that did not fail; 1 before any.
@@ -280,6 +364,66 @@ impl ServiceTime {
             _ => return,
         };
         self.seconds = Some((seconds + (target - seconds) * (1.0 - decay(elapsed, tau))).max(1e-6));
+    }
+}
+
+/// The service time of a class where clusters report theirs: one mean, and how each differs from it. A
+/// change of the mix moves all of them together, also those that serve too little to tell.
+#[derive(Clone, Debug, Default)]
+pub struct ReportedService {
+    mean: Option<f64>,
+    ratios: Vec<f64>,
+    known: Vec<bool>,
+}
+
+/// Good answers a second below which a cluster's service time says little.
+const TELLING: f64 = 8.0;
+
+impl ReportedService {
+    /// Nothing is known yet of so many clusters.
+    #[must_use]
+    pub fn new(clusters: usize) -> ReportedService {
+        ReportedService { mean: None, ratios: vec![1.0; clusters], known: vec![false; clusters] }
+    }
+
+    /// Folds the newest reports in.
+    pub fn update(&mut self, tracks: &[Track], elapsed: f64) {
+        let telling = |track: &Track| {
+            track.report().filter(|r| r.service > 0.0 && r.good >= TELLING).copied()
+        };
+        let reports: Vec<Option<Report>> = tracks.iter().map(telling).collect();
+        for (known, track) in self.known.iter_mut().zip(tracks) {
+            *known = track.report().is_some();
+        }
+        let (mut sum, mut weight) = (0.0, 0.0);
+        for (report, ratio) in reports.iter().zip(&self.ratios) {
+            if let Some(report) = report {
+                sum += report.good * report.service / ratio;
+                weight += report.good;
+            }
+        }
+        if weight > 0.0 {
+            self.mean = Some(sum / weight);
+        }
+        let Some(mean) = self.mean else { return };
+        let several = reports.iter().flatten().count() >= 2;
+        for (ratio, report) in self.ratios.iter_mut().zip(&reports) {
+            match report {
+                Some(report) if several => {
+                    let gain = report.good / (report.good + 10.0) * (1.0 - decay(elapsed, 0.5));
+                    *ratio += (report.service / mean - *ratio) * gain;
+                }
+                Some(_) | None => *ratio += (1.0 - *ratio) * (1.0 - decay(elapsed, 60.0)),
+            }
+            *ratio = ratio.clamp(0.05, 20.0);
+        }
+    }
+
+    /// The service time of a cluster that reports; `None` where it does not.
+    #[must_use]
+    pub fn seconds(&self, slot: usize) -> Option<f64> {
+        let known = self.known.get(slot).copied().unwrap_or(false);
+        self.mean.filter(|_| known).map(|mean| (mean * self.ratios[slot]).max(1e-6))
     }
 }
 

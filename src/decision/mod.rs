@@ -20,6 +20,7 @@ pub mod order;
 pub mod permit;
 pub mod plan;
 pub mod price;
+pub mod report;
 pub mod retry;
 pub mod route;
 pub mod signal;

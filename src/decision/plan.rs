@@ -201,8 +201,22 @@ pub struct Cluster {
     pub failback: Failback,
     /// What its traffic costs.
     pub prices: Prices,
+    /// How its edge says what its load is.
+    pub reports: Reports,
     /// Whether link-local addresses, where clouds keep metadata, may be endpoints.
     pub allow_link_local: bool,
+}
+
+/// How a cluster's edge says what its load is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Reports {
+    /// Not at all: load is inferred from what comes back.
+    #[default]
+    None,
+    /// By ORCA's `endpoint-load-metrics`.
+    Orca,
+    /// A Tidegate stands there: by `tidegate-load`.
+    Tidegate,
 }
 
 /// How a cluster gets its traffic back after it was down.

@@ -26,8 +26,11 @@ const RAMP_START: f64 = 0.3;
 const RAMP_SPAN: f64 = 1.7;
 /// The least share of a live cluster: without it, one that recovers would never be seen to.
 pub const P_MIN: f64 = 0.02;
-/// How far feed-forward may pull the ramp down at once.
+/// How far below the share that can be served the ramp may pull at once, where load is inferred ...
 const FEED_FORWARD_FLOOR: f64 = 0.8;
+/// ... and where it is reported, as the ramp's span there.
+const FEED_FORWARD_FLOOR_REPORTED: f64 = 0.7;
+const RAMP_SPAN_REPORTED: f64 = 1.5;
 
 /// What is known of one candidate at a sweep. Seconds, unless it says share.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,8 +43,10 @@ pub struct Candidate {
     pub service: f64,
     /// Distance.
     pub distance: f64,
-    /// Share of what it was offered that it completed lately.
-    pub completed_share: Option<f64>,
+    /// Share of what it is offered that it can serve: as it completed lately, or as it reports.
+    pub supply: Option<f64>,
+    /// Whether its load is reported rather than inferred.
+    pub reported: bool,
 }
 
 /// The queue worth accepting at candidate `at`, in seconds.
@@ -65,16 +70,20 @@ pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
     }
     let here = candidates[at];
     let tolerable = tolerable_queue(candidates, at);
-    let ramp =
-        (1.0 - (here.queue - RAMP_START * tolerable) / (RAMP_SPAN * tolerable)).clamp(0.0, 1.0);
-    let feed_forward = match here.completed_share.filter(|_| here.queue > 0.0) {
+    let (span, floor) = match here.reported {
+        true => (RAMP_SPAN_REPORTED, FEED_FORWARD_FLOOR_REPORTED),
+        false => (RAMP_SPAN, FEED_FORWARD_FLOOR),
+    };
+    let ramp = (1.0 - (here.queue - RAMP_START * tolerable) / (span * tolerable)).clamp(0.0, 1.0);
+    let feed_forward = match here.supply.filter(|_| here.reported || here.queue > 0.0) {
         Some(share) => {
             let urgency = 1.0 + (tolerable - here.queue) / (0.1 + here.distance);
             (share * urgency).clamp(0.0, 1.0)
         }
         None => 1.0,
     };
-    let floor = if here.queue > 0.0 { FEED_FORWARD_FLOOR * feed_forward } else { 0.0 };
+    let known = here.queue > 0.0 && (here.supply.is_some() || !here.reported);
+    let floor = if known { floor * feed_forward } else { 0.0 };
     ramp.clamp(floor.min(feed_forward), feed_forward).clamp(P_MIN, 1.0)
 }
 
@@ -140,7 +149,14 @@ mod tests {
     use crate::decision::units::Dice;
 
     fn candidate(base: f64, queue: f64) -> Candidate {
-        Candidate { base, queue, service: 0.020, distance: base - 0.020, completed_share: None }
+        Candidate {
+            base,
+            queue,
+            service: 0.020,
+            distance: base - 0.020,
+            supply: None,
+            reported: false,
+        }
     }
 
     #[test]
@@ -157,7 +173,7 @@ mod tests {
             let mut before = 1.0;
             for step in 0..50 {
                 let mut here = candidate(base, f64::from(step) * 0.02);
-                here.completed_share = (step > 0).then_some(completed);
+                here.supply = (step > 0).then_some(completed);
                 let share = accept(&[here, others[0], others[1]], 0);
                 assert!(share <= before + 1e-12 && (P_MIN..=1.0).contains(&share), "{share}");
                 before = share;

@@ -39,7 +39,7 @@ pub async fn probe(plan: &Plan, order: ProbeOrder) -> Option<Probed> {
     let endpoint = order.endpoint;
     let event = match result {
         _ if took > settings.timeout + STALL => Event::ProbeVoid { endpoint },
-        Ok(Ok((rtt, answer))) => Event::ProbeSucceeded { endpoint, rtt, answer },
+        Ok(Ok((rtt, answer))) => Event::ProbeSucceeded { endpoint, rtt, answer, report: None },
         Ok(Err(cause)) => Event::ProbeFailed { endpoint, cause },
         Err(_) => Event::ProbeFailed { endpoint, cause: Cause::ProbeTimeout },
     };

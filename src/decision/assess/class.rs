@@ -1,7 +1,7 @@
 //! One class as the fold remembers it: its load at each cluster, its service time, its order.
 
 use super::cluster::ClusterState;
-use crate::decision::load::{ServiceTime, Tally, Track};
+use crate::decision::load::{ReportedService, ServiceTime, Tally, Track};
 use crate::decision::order::Order;
 use crate::decision::plan::{Class, ClusterIndex, Plan};
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
@@ -13,6 +13,7 @@ use crate::decision::units::Timestamp;
 pub(super) struct ClassState {
     pub(super) tracks: Vec<Track>,
     pub(super) service: ServiceTime,
+    reported: ReportedService,
     order: Order,
     /// The nearest live cluster of the last sweep, by slot.
     first: usize,
@@ -37,6 +38,7 @@ impl ClassState {
         ClassState {
             tracks: vec![Track::default(); clusters],
             service: ServiceTime::default(),
+            reported: ReportedService::new(clusters),
             order: Order::listed(clusters),
             first: 0,
             open: vec![1.0; clusters],
@@ -57,12 +59,15 @@ impl ClassState {
         let distances = distances(places);
         for (slot, track) in self.tracks.iter_mut().enumerate() {
             track.fold(&tallies[slot], distances[slot], self.open[slot], elapsed);
+            if let Some((report, at)) = &places[slot].state.report {
+                track.hear(*report, now.secs_since(*at));
+            }
         }
         self.open = places.iter().map(|place| place.open(now)).collect();
         if !class.l4 {
             self.service.update(&self.tracks, self.first, elapsed);
+            self.reported.update(&self.tracks, elapsed);
         }
-        let service = self.service_seconds(class);
         let candidates = self.candidates(plan, class, places, &distances, elapsed, now);
         let base: Vec<f64> = candidates.iter().map(|candidate| candidate.base).collect();
         let known: Vec<bool> = places.iter().map(|place| place.state.is_measured()).collect();
@@ -74,7 +79,7 @@ impl ClassState {
         let choices = choices(places, &candidates, &order, &live, now);
         let score = |slot: &usize| Score {
             rtt: places[*slot].state.rtt().unwrap_or_default(),
-            service,
+            service: candidates[*slot].service,
             price: self.price(plan, places[*slot].cluster, *slot),
             queue: candidates[*slot].queue,
             accept: choices.iter().find(|choice| choice.slot == *slot).map_or(0.0, |c| c.share),
@@ -101,8 +106,12 @@ impl ClassState {
     }
 
     /// An L4 sample is the time to connect, in which nothing is served.
-    fn service_seconds(&self, class: &Class) -> f64 {
-        if class.l4 { 0.0 } else { self.service.seconds() }
+    fn service_seconds(&self, class: &Class, slot: usize) -> f64 {
+        match self.reported.seconds(slot) {
+            _ if class.l4 => 0.0,
+            Some(seconds) => seconds,
+            None => self.service.seconds(),
+        }
     }
 
     fn price(&self, plan: &Plan, cluster: ClusterIndex, slot: usize) -> f64 {
@@ -118,11 +127,12 @@ impl ClassState {
         elapsed: f64,
         now: Timestamp,
     ) -> Vec<Candidate> {
-        let service = self.service_seconds(class);
         let mut candidates = Vec::with_capacity(places.len());
         for (slot, (place, &distance)) in places.iter().zip(distances).enumerate() {
+            let service = self.service_seconds(class, slot);
+            let reported = self.tracks[slot].report().is_some();
             // Without a service time to compare with, slowness says nothing of a queue.
-            if class.l4 || self.service.is_known() {
+            if class.l4 || reported || self.service.is_known() {
                 self.tracks[slot].update_queue(distance, service, elapsed);
             }
             let track = &self.tracks[slot];
@@ -134,7 +144,8 @@ impl ClassState {
                 queue: track.queue(),
                 service,
                 distance,
-                completed_share: track.completed_share(),
+                supply: if reported { track.reported_supply() } else { track.completed_share() },
+                reported,
             });
         }
         candidates

@@ -4,6 +4,7 @@ use super::{Found, News, Samples};
 use crate::decision::health::{Cause, Health, Thresholds};
 use crate::decision::latency::Distance;
 use crate::decision::plan::{Address, Cluster, ProbeKind};
+use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
 use crate::decision::units::{Timestamp, mix};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(super) struct ClusterState {
     /// Seconds a probe's answer takes beyond the round trip: distance that a middlebox hides.
     pub(super) beyond: f64,
     pub(super) loaded: bool,
+    /// What its edge last said with a probe's answer, and when.
+    pub(super) report: Option<(Report, Timestamp)>,
     announced: Option<State>,
 }
 

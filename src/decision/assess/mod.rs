@@ -10,6 +10,7 @@ mod cluster;
 use super::health::Cause;
 use super::load::Tally;
 use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
+use super::report::Report;
 use super::signal::{ClassSignals, Signals, State};
 use super::units::{Timestamp, mix};
 use class::{ClassState, Place};
@@ -45,6 +46,8 @@ pub enum Event {
         rtt: Duration,
         /// Time from the request to its answer, if one was sent.
         answer: Option<Duration>,
+        /// What came with it of the cluster's load, if that is to be believed.
+        report: Option<Report>,
     },
     /// A probe failed.
     ProbeFailed {
@@ -195,8 +198,12 @@ impl Assessor {
     pub fn fold(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Endpoints { cluster, found } => self.set_endpoints(&cluster, &found, now),
-            Event::ProbeSucceeded { endpoint, rtt, answer } => {
+            Event::ProbeSucceeded { endpoint, rtt, answer, report } => {
                 self.probe_succeeded(endpoint, rtt, answer, now);
+                let owner = self.owners.get(&endpoint).and_then(|name| self.clusters.get_mut(name));
+                if let (Some(state), Some(report)) = (owner, report) {
+                    state.report = Some((report, now));
+                }
             }
             Event::ProbeFailed { endpoint, cause } => self.probe_failed(endpoint, cause, now),
             Event::ProbeVoid { endpoint } => {

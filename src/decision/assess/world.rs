@@ -42,6 +42,7 @@ fn cluster(name: &str) -> Cluster {
         slow_start: Duration::from_secs(30),
         failback: Failback { manual: false, hold: Duration::ZERO },
         prices: Prices::default(),
+        reports: Reports::None,
         allow_link_local: false,
     }
 }
@@ -189,6 +190,7 @@ impl World {
                     endpoint: order.endpoint,
                     rtt: Duration::from_nanos(place.rtt),
                     answer: None,
+                    report: None,
                 },
                 false => Event::ProbeFailed { endpoint: order.endpoint, cause: Cause::Refused },
             };

@@ -1,0 +1,46 @@
+//! Greatest marginal service rate (arXiv 2411.17103): the place with the least marginal cost, distance
+//! included, by the number in flight there as last reported. The service curve of c servers is smoothed as
+//! in its many-server limit: `l(N) = c/s (1 - e^(-N/c))`, so the marginal is `rtt + s e^(N/c)`.
+//!
+//! Given: the number in flight as of one round trip ago, and one's own since.
+
+use super::{at, open, stated};
+use crate::decision::units::Dice;
+use crate::sim::policy::{Answer, Ask, Edge, Pick, Policy};
+
+/// In flight by place: as it was told last, and ours at that time.
+#[derive(Debug, Default)]
+pub struct Gmsr {
+    told: Vec<(f64, f64)>,
+    ours: Vec<f64>,
+}
+
+impl Policy for Gmsr {
+    fn pick(&mut self, ask: &Ask<'_>, dice: &mut Dice) -> Option<Pick> {
+        let count = ask.truth.len();
+        self.told.resize(count, (0.0, 0.0));
+        self.ours.resize(count, 0.0);
+        for place in 0..count {
+            self.ours[place] = f64::from(ask.edge.at(place));
+        }
+        let marginal = |place: &usize| {
+            let (told, then) = self.told[*place];
+            let now = (told + self.ours[*place] - then).max(0.0);
+            let load = (now / stated(ask.spec, *place)).min(50.0);
+            ask.edge.rtt[*place] + ask.spec.service.mean() * load.exp()
+        };
+        let place = open(ask).into_iter().min_by(|a, b| marginal(a).total_cmp(&marginal(b)))?;
+        Some(at(ask.edge, place, dice))
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        let place = answer.pick.place;
+        if let (Some(report), Some(told)) = (answer.report, self.told.get_mut(place)) {
+            *told = (report.in_flight, self.ours[place]);
+        } else if let Some(told) = self.told.get_mut(place) {
+            *told = (self.ours[place], self.ours[place]);
+        }
+    }
+
+    fn tick(&mut self, _now: f64, _edge: &Edge) {}
+}

@@ -1,0 +1,288 @@
+//! The production engine as a policy: the same fold, estimators, picks and budgets as in the proxy, with
+//! the same slots, sweeps and stale views.
+
+use super::policy::{Answer, Ask, Edge, End, Pick, Policy};
+use super::spec::Spec;
+use super::world::{moment, part};
+use crate::decision::assess::{Assessor, Event, Found, Samples};
+use crate::decision::endpoint::{self, Chance};
+use crate::decision::health::Cause;
+use crate::decision::load::Tally;
+use crate::decision::permit::{Demands, permit};
+use crate::decision::plan::{
+    Address, Class, Cluster, EndpointPolicy, Failback, HashKey, HostPolicy, Kind, Plan, Probe,
+    ProbeKind, Reports, Retry, Service, Source, Strategy,
+};
+use crate::decision::price::Prices;
+use crate::decision::report::Report;
+use crate::decision::signal::Signals;
+use crate::decision::spill::{self, Credits};
+use crate::decision::units::Dice;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One proxy with the production engine.
+pub struct Engine {
+    plan: Arc<Plan>,
+    assessor: Assessor,
+    signals: Signals,
+    /// By class, then worker.
+    credits: Vec<Vec<Credits>>,
+    slots: Slots,
+    dice: Dice,
+    ids: Vec<Vec<u32>>,
+}
+
+/// What the workers of one proxy have counted since the last sweep.
+#[derive(Default)]
+struct Slots {
+    /// By class, then permitted cluster.
+    tallies: Vec<Vec<Tally>>,
+    /// By endpoint id: completed, and the sum of their seconds.
+    endpoints: Vec<(f64, f64)>,
+}
+
+impl Samples for Slots {
+    fn class(&mut self, class: usize, slot: usize) -> Tally {
+        let tally = self.tallies[class][slot];
+        self.tallies[class][slot] = Tally { waiting: tally.waiting, ..Tally::default() };
+        tally
+    }
+
+    fn endpoint(&mut self, id: u32) -> (f64, f64) {
+        self.endpoints.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// The class of all requests, and of those an IDC alone may serve.
+const CLASSES: [&[&str]; 2] = [&["general"], &["general", "sensitive"]];
+
+/// A plan for a world's places, as the configuration would compile it.
+#[must_use]
+pub fn plan(spec: &Spec) -> Plan {
+    let clusters: Vec<Cluster> = spec.places.iter().map(|place| cluster(spec, place)).collect();
+    let listed: Vec<usize> = (0..clusters.len()).collect();
+    let classes = CLASSES.iter().enumerate().map(|(index, data)| {
+        let data: Vec<String> = data.iter().map(|&class| class.to_owned()).collect();
+        let demands = Demands { environment: "production", data: &data, needs: &[] };
+        let permitted = permit(demands, &listed, &clusters);
+        Class { service: 0, data, permitted, l4: false, id: index as u64 + 1 }
+    });
+    let classes = classes.collect();
+    Plan { services: vec![service(&listed)], classes, clusters, ..Plan::default() }
+}
+
+fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
+    let accepts: &[&str] = match place.kind {
+        Kind::Idc => &["general", "sensitive"],
+        Kind::Cloud => &["general"],
+    };
+    Cluster {
+        name: place.name.clone(),
+        site: place.name.clone(),
+        kind: place.kind,
+        environment: "production".to_owned(),
+        accepts: accepts.iter().map(|&class| class.to_owned()).collect(),
+        offers: Vec::new(),
+        source: Source::Static(Vec::new()),
+        probe: Probe {
+            kind: ProbeKind::Tcp,
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_millis(400),
+            fall: 2,
+            rise: 3,
+            port: None,
+        },
+        ceiling: None,
+        capacity: None,
+        connections_max: 1 << 20,
+        pending_max: 1 << 20,
+        host: HostPolicy::Preserve,
+        dial: 100,
+        connect: None,
+        connect_total: Duration::from_secs(2),
+        pool_idle: None,
+        slow_start: Duration::from_secs(30),
+        failback: Failback { manual: false, hold: Duration::ZERO },
+        prices: Prices { per_gib: 0.0, per_million_requests: place.usd_per_request * 1e6 },
+        reports: if spec.reports.is_some() { Reports::Tidegate } else { Reports::None },
+        allow_link_local: false,
+    }
+}
+
+fn service(clusters: &[usize]) -> Service {
+    Service {
+        name: "service".to_owned(),
+        clusters: clusters.to_vec(),
+        data: vec!["general".to_owned()],
+        needs: Vec::new(),
+        environment: "production".to_owned(),
+        strategy: Strategy::Nearest,
+        endpoint_policy: EndpointPolicy::LeastWait,
+        hash_key: HashKey::ClientIp,
+        timeout: Duration::from_secs(15),
+        total_timeout: None,
+        per_try_timeout: None,
+        retry: Retry { budget: 0.2, retries: 1 },
+    }
+}
+
+impl Engine {
+    /// The engine of proxy number `edge`, with a seed for what is scattered between proxies.
+    #[must_use]
+    pub fn new(spec: &Spec, edge: usize, seed: u64) -> Engine {
+        let plan = Arc::new(plan(spec));
+        let seed = part(seed, edge);
+        let mut assessor = Assessor::new(plan.clone(), seed, moment(0.0));
+        let mut ids = Vec::new();
+        let mut next = 0;
+        for (index, place) in spec.places.iter().enumerate() {
+            let address = |e: usize| Address::Unix(format!("/{index}/{e}").into());
+            let found: Vec<Found> = (0..place.endpoints.len())
+                .map(|e| Found { address: address(e), weight: 1 })
+                .collect();
+            // The fold numbers endpoints in the order it meets them.
+            ids.push((next..next + found.len() as u32).collect());
+            next += found.len() as u32;
+            assessor.fold(Event::Endpoints { cluster: place.name.clone(), found }, moment(0.0));
+        }
+        let workers = spec.edges[edge].workers;
+        let credits = plan.classes.iter().enumerate().map(|(index, class)| {
+            let seeded = |worker| {
+                Credits::seeded(class.permitted.clusters.len(), part(seed, index * 64 + worker))
+            };
+            (0..workers).map(seeded).collect()
+        });
+        let tally = |class: &Class| vec![Tally::default(); class.permitted.clusters.len()];
+        Engine {
+            credits: credits.collect(),
+            slots: Slots {
+                tallies: plan.classes.iter().map(tally).collect(),
+                endpoints: vec![(0.0, 0.0); next as usize],
+            },
+            plan,
+            assessor,
+            signals: Signals::default(),
+            dice: Dice::seeded(part(seed, 9_999)),
+            ids,
+        }
+    }
+
+    /// What it believes now.
+    #[must_use]
+    pub fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    fn slot(&self, class: usize, place: usize) -> Option<usize> {
+        self.plan.classes[class].permitted.clusters.iter().position(|cluster| *cluster == place)
+    }
+
+    /// An attempt failed before or behind the wire: the fold hears of it as from a worker.
+    fn failed(&mut self, pick: Pick, cause: Cause, now: f64) {
+        let endpoint = self.ids[pick.place][pick.endpoint];
+        self.assessor.fold(Event::ExchangeFailed { endpoint, cause }, moment(now));
+        if self.assessor.has_news() {
+            self.sweep(now);
+        }
+    }
+
+    fn sweep(&mut self, now: f64) {
+        self.signals = self.assessor.sweep(&mut self.slots, moment(now));
+        self.assessor.take_news();
+    }
+}
+
+impl Policy for Engine {
+    fn pick(&mut self, ask: &Ask<'_>, _dice: &mut Dice) -> Option<Pick> {
+        let class = usize::from(ask.sensitive);
+        let tallies = &mut self.slots.tallies[class];
+        let choices = &self.signals.classes.get(class)?.choices;
+        let clusters = &self.signals.clusters;
+        let untried = |place: usize| {
+            let tried = ask.tried.iter().filter(|pick| pick.place == place).count();
+            tried == 0
+                || tried < 3
+                    && clusters[place]
+                        .usable
+                        .iter()
+                        .any(|endpoint| !ask.tried.contains(&Pick { place, endpoint: *endpoint }))
+        };
+        let credits = &mut self.credits[class][ask.worker];
+        let offered = |slot: usize| tallies[slot].offered += 1.0;
+        let picked = spill::pick(choices, credits, untried, offered)?;
+        let tried: Vec<u32> =
+            ask.tried.iter().map(|pick| self.ids[pick.place][pick.endpoint]).collect();
+        let in_flight = |endpoint: usize| ask.edge.in_flight[picked.cluster][endpoint];
+        let mut chance = Chance { dice: &mut self.dice, turn: 0, key: 0 };
+        let policy = EndpointPolicy::LeastWait;
+        let signals = &clusters[picked.cluster];
+        let endpoint = endpoint::pick(policy, signals, &tried, in_flight, &mut chance)?;
+        tallies[picked.slot].accepted += 1.0;
+        tallies[picked.slot].waiting += 1.0;
+        Some(Pick { place: picked.cluster, endpoint })
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        let class = usize::from(answer.sensitive);
+        let Some(slot) = self.slot(class, answer.pick.place) else { return };
+        let tally = &mut self.slots.tallies[class][slot];
+        tally.waiting -= 1.0;
+        if let Some(report) = answer.report {
+            tally.report = Some(report);
+        }
+        match answer.end {
+            End::Good => {
+                tally.completed += 1.0;
+                tally.latency_sum += answer.latency;
+                tally.latency_squares += answer.latency * answer.latency;
+                let id = self.ids[answer.pick.place][answer.pick.endpoint] as usize;
+                self.slots.endpoints[id].0 += 1.0;
+                self.slots.endpoints[id].1 += answer.latency;
+            }
+            End::Abandoned => {}
+            End::Refused => {
+                tally.failed += 1.0;
+                self.failed(answer.pick, Cause::Refused, answer.now);
+            }
+            End::Reset => {
+                tally.failed += 1.0;
+                self.failed(answer.pick, Cause::Reset, answer.now);
+            }
+            End::Status => {
+                tally.failed += 1.0;
+                self.failed(answer.pick, Cause::GatewayStatus, answer.now);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: f64, _edge: &Edge) {
+        self.sweep(now);
+    }
+
+    fn due_probes(&mut self, now: f64) -> Option<Vec<Pick>> {
+        let orders = self.assessor.due_probes(moment(now));
+        let pick = |order: &crate::decision::assess::ProbeOrder| {
+            let first = self.ids[order.cluster].first().copied().unwrap_or(0);
+            Pick { place: order.cluster, endpoint: (order.endpoint - first) as usize }
+        };
+        Some(orders.iter().map(pick).collect())
+    }
+
+    fn probed(&mut self, pick: Pick, now: f64, rtt: Option<f64>, report: Option<Report>) {
+        let endpoint = self.ids[pick.place][pick.endpoint];
+        let event = match rtt {
+            Some(rtt) => Event::ProbeSucceeded {
+                endpoint,
+                rtt: Duration::from_secs_f64(rtt),
+                answer: None,
+                report,
+            },
+            None => Event::ProbeFailed { endpoint, cause: Cause::Refused },
+        };
+        self.assessor.fold(event, moment(now));
+        if self.assessor.has_news() {
+            self.sweep(now);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What each scenario asks of the engine, as figures with a bound.
+//!
+//! A gate holds both with reports and without; where the suite names no figure for the latter it may be a
+//! quarter worse, and the verdict shows the bound it was judged by. Figures are means over seeds.
+
+use super::outcome::Outcome;
+use super::spec::Spec;
+
+/// What was run in one scenario: outcomes by seed.
+pub struct Runs<'a> {
+    /// The world, as the engine had it.
+    pub spec: &'a Spec,
+    /// The engine.
+    pub engine: &'a [Outcome],
+    /// Another policy, by name; empty when it was not run.
+    pub other: &'a dyn Fn(&str) -> &'a [Outcome],
+    /// The engine's mean in the scenario with the true capacity, in milliseconds, for S13.
+    pub truthful: Option<f64>,
+}
+
+/// A gate and how it went.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What is asked.
+    pub gate: String,
+    /// What was measured: the mean over seeds, and half its 95 % interval.
+    pub figure: (f64, f64),
+    /// The bound.
+    pub bound: f64,
+    /// Whether the figure must be at most the bound, else at least.
+    pub at_most: bool,
+}
+
+impl Verdict {
+    /// Whether the figure keeps the bound.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        match self.at_most {
+            true => self.figure.0 <= self.bound,
+            false => self.figure.0 >= self.bound,
+        }
+    }
+}
+
+/// Mean and half the 95 % interval of its estimate.
+#[must_use]
+pub fn interval(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count.max(1.0);
+    if values.len() < 2 {
+        return (mean, f64::NAN);
+    }
+    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (count - 1.0);
+    // Student's t for 1..=9 degrees of freedom; the normal's beyond.
+    const T: [f64; 9] = [12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26];
+    let t = T.get(values.len() - 2).copied().unwrap_or(1.96);
+    (mean, t * (variance / count).sqrt())
+}
+
+struct Judge<'a> {
+    runs: &'a Runs<'a>,
+    verdicts: Vec<Verdict>,
+}
+
+impl Judge<'_> {
+    fn note(&mut self, gate: &str, values: &[f64], bound: f64, at_most: bool) {
+        let figure = interval(values);
+        self.verdicts.push(Verdict { gate: gate.to_owned(), figure, bound, at_most });
+    }
+
+    fn each(&self, figure: impl Fn(&Outcome) -> f64) -> Vec<f64> {
+        self.runs.engine.iter().map(figure).collect()
+    }
+
+    fn at_most(&mut self, gate: &str, bound: f64, figure: impl Fn(&Outcome) -> f64) {
+        let values = self.each(figure);
+        self.note(gate, &values, bound, true);
+    }
+
+    fn at_least(&mut self, gate: &str, bound: f64, figure: impl Fn(&Outcome) -> f64) {
+        let values = self.each(figure);
+        self.note(gate, &values, bound, false);
+    }
+
+    /// The engine's figure over another policy's, seed by seed.
+    fn ratio(&self, other: &str, figure: impl Fn(&Outcome) -> f64) -> Vec<f64> {
+        let others = (self.runs.other)(other);
+        let pairs = self.runs.engine.iter().zip(others);
+        pairs.map(|(engine, other)| figure(engine) / figure(other).max(1e-9)).collect()
+    }
+
+    fn mean_over(&mut self, other: &str, from: f64, to: f64, bound: f64) {
+        let values = self.ratio(other, |outcome| outcome.between(from, to).mean);
+        if !values.is_empty() {
+            self.note(&format!("mean over {other}'s, {from}-{to} s"), &values, bound, true);
+        }
+    }
+
+    fn needless(&mut self, spans: &[(f64, f64)], bound: f64) {
+        let inside = |at: f32| spans.iter().any(|(from, to)| (*from..*to).contains(&f64::from(at)));
+        self.at_most("needless spill", bound, |o| o.of(|record| inside(record.at)).needless);
+    }
+}
+
+/// The means that SLATE's own model allows, in milliseconds.
+const SLATE: [(&str, f64); 6] = [
+    ("S0-20-500", 54.3),
+    ("S0-20-600", 64.6),
+    ("S0-20-700", 79.1),
+    ("S0-50-500", 69.4),
+    ("S0-50-600", 83.3),
+    ("S0-50-700", 100.0),
+];
+
+/// The verdicts on a scenario.
+#[must_use]
+pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
+    let reported = runs.spec.reports.is_some();
+    // With reports, without; where the suite has one figure, a quarter more is allowed without.
+    let of = |with: f64, without: f64| if reported { with } else { without };
+    let one = |with: f64| of(with, with * 1.25);
+    let (start, end) = (runs.spec.measured_from, runs.spec.seconds);
+    let mut judge = Judge { runs, verdicts: Vec::new() };
+    match scenario {
+        "S1" => {
+            judge.mean_over("O1", start, end, of(1.02, 1.06));
+            judge.mean_over("O2", start, end, one(1.12));
+            judge.at_most("p99 0.5 s after the step over the new steady one", one(1.2), |o| {
+                o.between(10.5, 11.5).p99 / o.between(15.0, 30.0).p99
+            });
+            judge.needless(&[(5.0, 10.0), (32.0, 45.0)], of(0.015, 0.02));
+        }
+        "S2" => {
+            judge.mean_over("O1", start, end, of(1.02, 1.06));
+            judge.mean_over("O2", start, end, one(1.12));
+        }
+        "S3" => {
+            judge.mean_over("O1", 10.0, 20.0, of(1.08, 1.15));
+            judge.needless(&[(20.0, 30.0)], 0.10);
+        }
+        "S4" => {
+            judge.at_most("errors from 0.6 s after the fall", 0.005, |o| {
+                1.0 - o.between(10.6, end).good
+            });
+            judge.at_most("still in the cloud from 3 s after the return", 0.05, |o| {
+                1.0 - o.between(43.0, end).home
+            });
+            judge.at_most("p99 of the return over the outage's", one(1.5), |o| {
+                o.between(40.0, 43.0).p99 / o.between(20.0, 40.0).p99
+            });
+        }
+        "S5a" | "S5b" => judge.mean_over("O1", 10.0, end, of(1.06, 1.10)),
+        "S6" => judge.at_least("good answers", 0.99, |o| o.between(10.0, 40.0).good),
+        "S7" => {
+            judge.at_most("at the far IDC from 2 s after", 0.05, |o| o.between(12.0, 30.0).home);
+            judge.at_least("at the near IDC from 2 s after", 0.90, |o| o.between(32.0, 40.0).home);
+        }
+        "S8" => judge.mean_over("O1", 10.0, end, one(1.2)),
+        "S9" => {
+            judge.mean_over("O1", start, end, one(1.15));
+            judge.at_most("seconds in a row above 1.3 of capacity", one(1.0), |o| {
+                longest_overload(o, 1.3)
+            });
+        }
+        "S10" => {
+            let values = judge.ratio("prequal", |outcome| outcome.between(start, end).p99);
+            judge.note("p99 over Prequal's", &values, 1.0, true);
+        }
+        "S11" => {
+            judge.at_least("good answers from 5 s after the trigger is gone", 0.99, |o| {
+                o.between(25.0, end - 1.0).good
+            });
+        }
+        "S12" => {
+            judge.at_most("violations", 0.0, |o| {
+                o.records.iter().filter(|record| record.violation).count() as f64
+            });
+            judge.at_least("good answers", 0.999, |o| o.between(start, end).good);
+        }
+        "S14" => {
+            judge.needless(&[(20.0, 55.0)], of(0.03, 0.25));
+            judge.needless(&[(55.0, end)], of(0.03, 0.06));
+        }
+        "S15" => {
+            judge.needless(&[(start, end)], one(0.02));
+            judge.at_most("switches", 0.0, |o| o.switches(runs.spec, 5.0) as f64);
+        }
+        "S16" => {
+            judge.at_least("good answers", 0.99, |o| o.between(start, end).good);
+            judge.at_most("switches in 20 periods", 40.0, |o| o.switches(runs.spec, 0.5) as f64);
+        }
+        _ => {}
+    }
+    slate(scenario, &mut judge, one(1.05));
+    if let (Some(truthful), true) = (runs.truthful, scenario.starts_with("S13-x")) {
+        let bound = if reported { 0.08 } else { 0.0001 };
+        judge.at_most("mean differs from that with the truth by", bound, |o| {
+            (o.between(start, end).mean / truthful - 1.0).abs()
+        });
+    }
+    judge.at_most("left in flight", 0.0, |o| o.left as f64);
+    judge.verdicts
+}
+
+fn slate(scenario: &str, judge: &mut Judge<'_>, bound: f64) {
+    let Some((_, optimum)) = SLATE.iter().find(|(name, _)| *name == scenario) else { return };
+    let (start, end) = (judge.runs.spec.measured_from, judge.runs.spec.seconds);
+    judge.at_most("mean over the model's optimum", bound, |o| o.between(start, end).mean / optimum);
+    let better = match scenario {
+        "S0-20-500" => 1.9,
+        "S0-20-600" => 2.6,
+        "S0-50-600" => 5.0,
+        _ => return,
+    };
+    let values: Vec<f64> = judge
+        .ratio("waterfall-1.0", |outcome| outcome.between(start, end).mean)
+        .iter()
+        .map(|ratio| 1.0 / ratio)
+        .collect();
+    judge.note("waterfall's mean over ours", &values, better, false);
+}
+
+/// The most seconds in a row in which a place had more than `bound` times its servers to do.
+fn longest_overload(outcome: &Outcome, bound: f32) -> f64 {
+    let places = outcome.load.first().map_or(0, Vec::len);
+    let longest = |place: usize| {
+        let over = outcome.load.iter().map(|load| load[place] > bound);
+        over.fold((0, 0), |(run, most), over| {
+            let run = if over { run + 1 } else { 0 };
+            (run, most.max(run))
+        })
+    };
+    (0..places).map(|place| longest(place).1).max().unwrap_or(0) as f64
+}
