@@ -7,7 +7,9 @@
 use crate::decision::assess::{Event, Samples};
 use crate::decision::load::Tally;
 use crate::decision::plan::Plan;
+use crate::decision::report::Report;
 use crate::decision::signal::Signals;
+use crate::decision::units::Timestamp;
 use crate::telemetry::cells::{Count, Registry};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -145,6 +147,68 @@ pub struct Slot {
     pub micros_squared: Count,
     /// Bytes of responses.
     pub bytes: Count,
+    /// The newest report that came with a response.
+    pub report: ReportCell,
+}
+
+/// The newest report of one writer. Readers see a whole one or none: a version that is odd, or that has
+/// changed, says that it is being written (a sequence lock over atomics).
+#[derive(Debug, Default)]
+pub struct ReportCell {
+    version: AtomicU64,
+    at: AtomicU64,
+    fields: [AtomicU64; 7],
+}
+
+impl ReportCell {
+    /// Writes one that came at `at`, as the only writer.
+    pub fn write(&self, report: &Report, at: Timestamp) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version.wrapping_add(1), Ordering::Release);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let unknown = f64::NAN;
+        let fields = [
+            report.queue,
+            report.service,
+            report.in_flight,
+            report.capacity.unwrap_or(unknown),
+            report.utilisation.unwrap_or(unknown),
+            report.arrivals,
+            report.good,
+        ];
+        for (cell, value) in self.fields.iter().zip(fields) {
+            cell.store(value.to_bits(), Ordering::Relaxed);
+        }
+        self.at.store(at.as_nanos(), Ordering::Relaxed);
+        self.version.store(version.wrapping_add(2), Ordering::Release);
+    }
+
+    /// The newest and when it came; `None` when there is none, or it is just being written.
+    #[must_use]
+    pub fn read(&self) -> Option<(Report, Timestamp)> {
+        let before = self.version.load(Ordering::Acquire);
+        let values =
+            self.fields.each_ref().map(|cell| f64::from_bits(cell.load(Ordering::Relaxed)));
+        let at = self.at.load(Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let whole = before == self.version.load(Ordering::Acquire) && before.is_multiple_of(2);
+        let known = |value: f64| Some(value).filter(|value| !value.is_nan());
+        let [queue, service, in_flight, capacity, utilisation, arrivals, good] = values;
+        (whole && before > 0).then(|| {
+            let (capacity, utilisation) = (known(capacity), known(utilisation));
+            let report = Report {
+                queue,
+                service,
+                in_flight,
+                capacity,
+                utilisation,
+                arrivals,
+                good,
+                age: 0.0,
+            };
+            (report, Timestamp::from_nanos(at))
+        })
+    }
 }
 
 impl Slots {
@@ -170,6 +234,7 @@ impl Slots {
 pub struct Sweep {
     slots: Arc<Slots>,
     before: BTreeMap<(usize, usize), Tally>,
+    reported: BTreeMap<(usize, usize), Timestamp>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
     endpoints_before: BTreeMap<u32, (f64, f64)>,
 }
@@ -179,6 +244,7 @@ impl Sweep {
     pub fn adopt(&mut self, slots: Arc<Slots>) {
         self.slots = slots;
         self.before.clear();
+        self.reported.clear();
     }
 
     /// Sweeps these endpoints from now on.
@@ -192,6 +258,7 @@ impl Samples for Sweep {
     fn class(&mut self, class: usize, place: usize) -> Tally {
         let mut total = Tally::default();
         let mut abandoned = 0.0;
+        let mut newest: Option<(Report, Timestamp)> = None;
         for worker in 0..self.slots.workers.len() {
             let Some(slot) = self.slots.slot(worker, class, place) else { continue };
             total.offered += slot.offered.get() as f64;
@@ -202,6 +269,16 @@ impl Samples for Sweep {
             total.latency_squares += slot.micros_squared.get() as f64 / 1e12;
             total.bytes += slot.bytes.get() as f64;
             abandoned += slot.abandoned.get() as f64;
+            if let Some(told) = slot.report.read()
+                && newest.is_none_or(|(_, at)| told.1 > at)
+            {
+                newest = Some(told);
+            }
+        }
+        let known = self.reported.entry((class, place)).or_default();
+        let news = newest.filter(|(_, at)| at > known);
+        if let Some((_, at)) = news {
+            *known = at;
         }
         let before = self.before.insert((class, place), total).unwrap_or_default();
         let waiting = total.accepted - total.completed - total.failed - abandoned;
@@ -214,7 +291,7 @@ impl Samples for Sweep {
             latency_squares: total.latency_squares - before.latency_squares,
             bytes: total.bytes - before.bytes,
             waiting: waiting.max(0.0),
-            report: None,
+            report: news.map(|(report, _)| report),
         }
     }
 
@@ -414,6 +491,39 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_is_read_whole_or_not_at_all() {
+        let cell = Arc::new(ReportCell::default());
+        assert!(cell.read().is_none());
+        let writer = cell.clone();
+        let thread = std::thread::spawn(move || {
+            for n in 1..=200_000_u32 {
+                let value = f64::from(n);
+                let report = Report {
+                    queue: value,
+                    service: value,
+                    in_flight: value,
+                    capacity: Some(value),
+                    arrivals: value,
+                    good: value,
+                    ..Report::default()
+                };
+                writer.write(&report, Timestamp::from_nanos(u64::from(n)));
+            }
+        });
+        let mut read = 0;
+        while !thread.is_finished() {
+            let Some((report, at)) = cell.read() else { continue };
+            read += 1;
+            let value = at.as_nanos() as f64;
+            let all = [report.queue, report.service, report.arrivals, report.good];
+            assert!(all.iter().all(|field| *field == value), "{report:?} at {at:?}");
+            assert_eq!((report.capacity, report.utilisation), (Some(value), None));
+        }
+        thread.join().unwrap();
+        assert!(read > 0);
+    }
 
     #[test]
     fn a_ceiling_holds_and_gauges_end_at_zero() {

@@ -77,7 +77,11 @@ impl Compiler<'_> {
                     hold: failback.and_then(|failback| failback.hold).unwrap_or_default(),
                 },
                 prices: cluster.cost.as_ref().map_or(inherited.prices, |cost| prices(Some(cost))),
-                reports: Reports::None,
+                reports: match cluster.reports {
+                    None | Some(file::ReportsWord::None) => Reports::None,
+                    Some(file::ReportsWord::Orca) => Reports::Orca,
+                    Some(file::ReportsWord::Tidegate) => Reports::Tidegate,
+                },
                 allow_link_local: cluster.allow_link_local == Some(true),
             });
             if let Some(host) = cluster.host.as_deref()

@@ -463,6 +463,18 @@ words! {
     }
 }
 
+words! {
+    /// How a cluster says what its load is.
+    ReportsWord {
+        /// Not at all: load is inferred.
+        None = "none",
+        /// By ORCA's endpoint-load-metrics.
+        Orca = "orca",
+        /// A Tidegate stands at its edge.
+        Tidegate = "tidegate",
+    }
+}
+
 shape! {
     /// One place that serves: endpoints in one site.
     Cluster {
@@ -500,6 +512,8 @@ shape! {
         slow_start: Duration = "30s",
         /// How it gets its traffic back after an outage.
         failback: Failback = optional,
+        /// How it says what its load is: none, orca or tidegate.
+        reports: ReportsWord = "none",
         /// Allows link-local and metadata addresses as endpoints.
         allow_link_local: bool = "false",
     }

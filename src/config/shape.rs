@@ -242,7 +242,6 @@ const LATER: &[&str] = &[
     "proxy_protocol",
     "send_proxy_protocol",
     "transparent",
-    "reports",
     "budget",
     "hedge",
     "affinity",
@@ -267,7 +266,7 @@ const LATER: &[&str] = &[
 
 /// Words of the contract, likewise.
 const LATER_WORDS: &[&str] =
-    &["http2", "tls-passthrough", "udp", "grpc", "tls", "original_dst", "tproxy", "orca"];
+    &["http2", "tls-passthrough", "udp", "grpc", "tls", "original_dst", "tproxy"];
 
 /// A shape: its keys, their types, whether they must be there, and their documented default.
 macro_rules! shape {

@@ -34,11 +34,20 @@ impl Distance {
         self.restart_on_shift();
     }
 
+    /// Whether the last sample is far off the others.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        match (self.samples.last(), self.median()) {
+            (Some(last), Some(median)) => (last - median).abs() > margin(median),
+            _ => false,
+        }
+    }
+
     fn restart_on_shift(&mut self) {
         let count = self.samples.len();
         let Some(median) = self.median().filter(|_| count > 2 * SHIFT) else { return };
         let recent = &self.samples[count - SHIFT..];
-        let margin = (median * 0.25).max(0.001);
+        let margin = margin(median);
         let above = recent.iter().all(|sample| *sample > median + margin);
         let below = recent.iter().all(|sample| *sample < median - margin);
         if above || below {
@@ -69,6 +78,11 @@ impl Distance {
         sorted.sort_unstable_by(f64::total_cmp);
         sorted.get(sorted.len() / divisor).copied()
     }
+}
+
+/// How far off the median a sample may be before it speaks of another way, in seconds.
+fn margin(median: f64) -> f64 {
+    (median * 0.25).max(0.001)
 }
 
 #[cfg(test)]

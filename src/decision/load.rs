@@ -76,6 +76,15 @@ pub struct Track {
     latched: f64,
     offered_brief: f64,
     accepted_brief: f64,
+    /// By how much reports have lately told more queue than there was, in seconds, and the square of
+    /// that; for how long they were compared; and for how long they are not believed.
+    doubted: f64,
+    scattered: f64,
+    compared: f64,
+    distrusted: f64,
+    /// Good and all answers of the last moments.
+    good_recent: f64,
+    judged_recent: f64,
 }
 
 /// The newest report, and what was known of ourselves when it came.
@@ -90,6 +99,8 @@ struct Heard {
 
 /// A report older than this, in seconds, is no longer news; load is inferred again.
 const REPORT_MAX_AGE: f64 = 3.0;
+/// For how long reports of a wrong capacity are not believed, in seconds.
+const DISTRUST: f64 = 60.0;
 /// The window of the share of offered exchanges that were accepted.
 const BRIEF: f64 = 0.2;
 
@@ -115,6 +126,9 @@ impl Track {
         let keep = decay(elapsed, 1.0);
         self.good = self.good * keep + tally.completed;
         self.judged = self.judged * keep + tally.completed + tally.failed;
+        let brief = decay(elapsed, RECENT);
+        self.good_recent = self.good_recent * brief + tally.completed;
+        self.judged_recent = self.judged_recent * brief + tally.completed + tally.failed;
         let news = (1.0 - keep) / elapsed.max(1e-9);
         self.accepted_rate = self.accepted_rate * keep + tally.accepted * news;
         self.completion_rate = self.completion_rate * keep + tally.completed * news;
@@ -153,12 +167,41 @@ impl Track {
     /// The newest report, while it is news.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
-        self.heard.as_ref().filter(|heard| heard.age < REPORT_MAX_AGE).map(|heard| &heard.report)
+        self.believed().map(|heard| &heard.report)
+    }
+
+    fn believed(&self) -> Option<&Heard> {
+        let news = |heard: &&Heard| heard.age < REPORT_MAX_AGE && heard.report.tells_queue();
+        self.heard.as_ref().filter(news).filter(|_| self.distrusted <= 0.0)
+    }
+
+    /// Compares what is reported with what comes back: a stated capacity that is wrong shows as a queue
+    /// where nobody waits, or the other way round. `service` is the shortest that any cluster reports.
+    pub fn doubt(&mut self, service: f64, elapsed: f64) {
+        self.distrusted = (self.distrusted - elapsed).max(0.0);
+        let heard = self.heard.filter(|heard| heard.age < REPORT_MAX_AGE);
+        let (Some(heard), Some(response)) = (heard, self.response()) else { return };
+        if heard.report.capacity.is_none() {
+            return;
+        }
+        let own = (response - service).max(0.0);
+        let said = heard.report.queue_delay(service);
+        let news = 1.0 - decay(elapsed, 5.0);
+        self.doubted += (said - own - self.doubted) * news;
+        self.scattered += ((said - own).powi(2) - self.scattered) * news;
+        self.compared += elapsed;
+        let tolerance = (0.2 * service).max(0.001) + 2.0 * self.error(service);
+        let wrong = self.compared > 10.0 && self.doubted.abs() > tolerance;
+        // News of a second ago herds: it is right on average, and never now.
+        let stale = self.compared > 3.0 && self.scattered.sqrt() > 5.0 * tolerance;
+        if wrong || stale {
+            self.distrusted = DISTRUST;
+        }
     }
 
     /// The queue's delay as reported, and as it must be by what was sent since.
     fn reported_queue(&mut self, service: f64, elapsed: f64) -> Option<f64> {
-        let heard = self.heard.filter(|heard| heard.age < REPORT_MAX_AGE)?;
+        let heard = *self.believed()?;
         if heard.age < elapsed {
             let sample = heard.report.queue_delay(service);
             self.queue += (sample - self.queue) * (1.0 - decay(elapsed, 0.05));
@@ -276,6 +319,20 @@ impl Track {
         if queue < 1e-6 { 0.0 } else { queue }
     }
 
+    /// Forgets failures: whoever comes back from the dead has answered for them.
+    pub fn forgive(&mut self) {
+        self.good = 0.0;
+        self.judged = 0.0;
+        self.good_recent = 0.0;
+        self.judged_recent = 0.0;
+    }
+
+    /// Likewise of the last moments, where a handful of failures is no news.
+    #[must_use]
+    pub fn success_now(&self) -> f64 {
+        (self.good_recent + 3.0) / (self.judged_recent + 3.0)
+    }
+
     /// Share of exchanges that did not fail; 1 before any.
     #[must_use]
     pub fn success(&self) -> f64 {
@@ -293,6 +350,18 @@ impl Track {
     #[must_use]
     pub fn accepted_rate(&self) -> f64 {
         self.accepted_rate
+    }
+
+    /// Exchanges under way.
+    #[must_use]
+    pub fn waiting(&self) -> f64 {
+        self.waiting
+    }
+
+    /// Good answers a second.
+    #[must_use]
+    pub fn good_rate(&self) -> f64 {
+        self.completion_rate
     }
 
     /// Mean bytes of a response.
@@ -417,6 +486,16 @@ impl ReportedService {
             }
             *ratio = ratio.clamp(0.05, 20.0);
         }
+    }
+
+    /// The shortest service time that is reported.
+    #[must_use]
+    pub fn least(tracks: &[Track]) -> Option<f64> {
+        let telling = |track: &Track| {
+            let report = track.heard.as_ref().filter(|h| h.age < REPORT_MAX_AGE)?.report;
+            (report.service > 0.0 && report.good >= TELLING).then_some(report.service)
+        };
+        tracks.iter().filter_map(telling).reduce(f64::min)
     }
 
     /// The service time of a cluster that reports; `None` where it does not.

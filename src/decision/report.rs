@@ -8,6 +8,8 @@
 //! # Units
 //! Seconds and events a second as `f64`.
 
+use super::plan::Reports;
+
 /// The longest queue that is believed, in seconds.
 const QUEUE_MAX: f64 = 10.0;
 /// The longest service time that is believed, in seconds.
@@ -32,10 +34,26 @@ pub struct Report {
     pub arrivals: f64,
     /// Good answers a second.
     pub good: f64,
+    /// How old it was when it was sent.
+    pub age: f64,
 }
 
+/// Older news than this, in seconds, is right on average and never now: whoever acts on it herds.
+const FRESH_MAX: f64 = 0.25;
+
 impl Report {
-    /// Reads `q=1200;s=20000;n=14;c=200;u=0.61;l=500;g=480`: microseconds, counts, a share, rates. What
+    /// The report of the kind that is believed, where `told` gives the value of a field.
+    #[must_use]
+    pub fn heard<'a>(kind: Reports, told: impl Fn(&str) -> Option<&'a str>) -> Option<Report> {
+        match kind {
+            Reports::None => None,
+            Reports::Orca => told("endpoint-load-metrics").and_then(Report::from_orca),
+            Reports::Tidegate => told("tidegate-load").and_then(Report::from_tidegate),
+        }
+    }
+
+    /// Reads `q=1200;s=20000;n=14;c=200;u=0.61;l=500;g=480`: microseconds, counts, a share, rates; and
+    /// `a`, how many milliseconds old it is, where it does not say what holds now. What
     /// is unknown or nonsense is left out; `None` when nothing is left.
     #[must_use]
     pub fn from_tidegate(text: &str) -> Option<Report> {
@@ -57,6 +75,7 @@ impl Report {
             "u" => self.utilisation = Some(value.min(1.0)),
             "l" => self.arrivals = value.min(COUNT_MAX),
             "g" => self.good = value.min(COUNT_MAX),
+            "a" => self.age = value / 1e3,
             _ => return false,
         }
         true
@@ -82,6 +101,9 @@ impl Report {
         }
         write("l", self.arrivals.clamp(0.0, COUNT_MAX).round());
         write("g", self.good.clamp(0.0, COUNT_MAX).round());
+        if self.age > 0.0 {
+            write("a", (self.age.min(3600.0) * 1e3).round());
+        }
     }
 
     /// Reads ORCA's header: `TEXT cpu_utilization=0.3, rps_fractional=120` or `JSON {"...": 0.3}`.
@@ -118,6 +140,13 @@ impl Report {
             good: (arrivals - errors.unwrap_or(0.0)).max(0.0),
             ..Report::default()
         })
+    }
+
+    /// Whether it says anything of a queue now; where it does not, silence is not the absence of one.
+    #[must_use]
+    pub fn tells_queue(&self) -> bool {
+        let tells = self.queue > 0.0 || self.capacity.is_some() || self.utilisation.is_some();
+        tells && self.age <= FRESH_MAX
     }
 
     /// Delay before service, by whichever the report has: its own word, its utilisation, or how many

@@ -1,6 +1,7 @@
 //! What we believe of each cluster, endpoint and class at one moment. Immutable once published.
 
 use super::plan::{Address, ClusterIndex};
+use super::report::Report;
 use super::units::Timestamp;
 use std::sync::Arc;
 
@@ -106,6 +107,8 @@ pub struct ClassSignals {
     pub spill: f64,
     /// Share of this class's exchanges by cluster, parallel to `order`.
     pub shares: Vec<f64>,
+    /// What the clusters of this site have to do, for edges of others.
+    pub report: Option<Report>,
 }
 
 /// The score of a cluster. Seconds.

@@ -52,6 +52,8 @@ pub struct RequestContext<'a> {
     pub request_id: &'a str,
     /// Used when the client gave no `traceparent` that we believe.
     pub trace_parent: &'a str,
+    /// The sites it has been through, this one last, for a cluster behind another edge; empty for others.
+    pub via: &'a str,
     /// The operator's edits.
     pub edits: Edits<'a>,
 }
@@ -95,6 +97,9 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
     }
     if head.expects_continue {
         push_field(out, b"expect", b"100-continue");
+    }
+    if !context.via.is_empty() {
+        push_field(out, b"tidegate-via", context.via.as_bytes());
     }
     write_forwarding(out, head, context);
     write_connection(out, head);
@@ -346,6 +351,7 @@ mod tests {
             trusted,
             scheme: "http",
             authority: "a",
+            via: "",
             target: "/t",
             request_id: "id",
             trace_parent: "00-1-2-01",

@@ -155,6 +155,15 @@ impl ResponseHead {
         &self.fields
     }
 
+    /// The first value of a field that only edges tell each other, as text.
+    #[must_use]
+    pub fn told<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a str> {
+        let fields = self.fields.iter().filter(|field| field.role == Role::Tidegate);
+        let mut named =
+            fields.filter(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
+        std::str::from_utf8(named.next()?.value.of(bytes)).ok()
+    }
+
     /// The first value of the field with this role.
     #[must_use]
     pub fn value<'a>(&self, bytes: &'a [u8], role: Role) -> Option<&'a [u8]> {

@@ -1,23 +1,30 @@
 //! The http probe: one request, the head of its response.
 
 use crate::decision::health::Cause;
+use crate::decision::plan::Reports;
+use crate::decision::report::Report;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Limits, Underscores};
 use crate::os::stream::Stream;
 
-/// Asks for `path`; gives the status.
+/// Asks for `path`; gives the status, and what the cluster says of its load. An edge is asked in the name
+/// of our site: so it answers with its own clusters, and says what they have to do.
 pub(super) async fn get(
     stream: &mut Stream,
     path: &str,
     host: &str,
     headers: &[(String, String)],
-) -> Result<u16, Cause> {
+    (reports, site): (Reports, &str),
+) -> Result<(u16, Option<Report>), Cause> {
     let host = host.strip_prefix("unix:").map_or(host, |_| "localhost");
     let mut request =
         format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-probe\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if reports == Reports::Tidegate {
+        request.push_str(&format!("tidegate-via: {site}\r\n"));
     }
     request.push_str("connection: close\r\n\r\n");
     let (mut reader, mut writer) = stream.split();
@@ -45,7 +52,8 @@ pub(super) async fn get(
                 let mut head = ResponseHead::default();
                 let asked = Asked { head: false, upgrade: None };
                 head.read(&bytes[..end], asked, &limits).map_err(|_| Cause::Protocol)?;
-                return Ok(head.status);
+                let report = Report::heard(reports, |name| head.told(&bytes, name));
+                return Ok((head.status, report));
             }
             Err(_) => return Err(Cause::Protocol),
         }

@@ -7,7 +7,8 @@ mod http;
 
 use crate::decision::assess::{Event, ProbeOrder};
 use crate::decision::health::Cause;
-use crate::decision::plan::{Address, Plan, ProbeKind};
+use crate::decision::plan::{Address, Plan, ProbeKind, Reports};
+use crate::decision::report::Report;
 use crate::os::clock;
 use crate::os::stream::Stream;
 use std::net::SocketAddr;
@@ -34,19 +35,30 @@ pub async fn probe(plan: &Plan, order: ProbeOrder) -> Option<Probed> {
     let settings = &cluster.probe;
     let address = with_port(&order.address, settings.port);
     let started = clock::now();
-    let result = tokio::time::timeout(settings.timeout, once(&settings.kind, &address)).await;
+    let edge = (cluster.reports, plan.site.as_str());
+    let result = tokio::time::timeout(settings.timeout, once(&settings.kind, &address, edge)).await;
     let took = clock::now().since(started);
     let endpoint = order.endpoint;
     let event = match result {
         _ if took > settings.timeout + STALL => Event::ProbeVoid { endpoint },
-        Ok(Ok((rtt, answer))) => Event::ProbeSucceeded { endpoint, rtt, answer, report: None },
+        Ok(Ok((rtt, answered))) => {
+            let (answer, report) = answered.unzip();
+            Event::ProbeSucceeded { endpoint, rtt, answer, report: report.flatten() }
+        }
         Ok(Err(cause)) => Event::ProbeFailed { endpoint, cause },
         Err(_) => Event::ProbeFailed { endpoint, cause: Cause::ProbeTimeout },
     };
     Some(Probed { event, cluster: cluster.name.clone(), took })
 }
 
-async fn once(kind: &ProbeKind, address: &Address) -> Result<(Duration, Option<Duration>), Cause> {
+/// The round trip; and of an http probe, how long its answer took and what came with it.
+type Answered = (Duration, Option<(Duration, Option<Report>)>);
+
+async fn once(
+    kind: &ProbeKind,
+    address: &Address,
+    edge: (Reports, &str),
+) -> Result<Answered, Cause> {
     let started = clock::now();
     let mut stream = Stream::connect(address).await.map_err(|_| Cause::Refused)?;
     let connected = clock::now();
@@ -59,11 +71,11 @@ async fn once(kind: &ProbeKind, address: &Address) -> Result<(Duration, Option<D
         }
         ProbeKind::Http { path, host, headers, status } => {
             let host = host.clone().unwrap_or_else(|| address.to_string());
-            let code = http::get(&mut stream, path, &host, headers).await?;
+            let (code, report) = http::get(&mut stream, path, &host, headers, edge).await?;
             if !status.iter().any(|range| range.contains(&code)) {
                 return Err(Cause::ProbeStatus);
             }
-            Ok((rtt, Some(clock::now().since(connected))))
+            Ok((rtt, Some((clock::now().since(connected), report))))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! L4 flows: placed once by the same decisions as requests, then carried.
 
-use super::place::{Place, Tried, place};
+use super::place::{Place, Reach, Tried, place};
 use super::refusal::Refusal;
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, dial, patience};
@@ -129,7 +129,7 @@ async fn find(
         }
     };
     for attempts in 1.. {
-        let place = match place(worker, view, class, &tried, key) {
+        let place = match place(worker, view, class, &tried, key, Reach::Anywhere) {
             Ok(place) => place,
             Err(refusal) => return Err(last.unwrap_or(refusal)),
         };

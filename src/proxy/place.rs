@@ -63,12 +63,20 @@ impl Tried {
 
     /// Whether somebody could still be tried, were `place` to fail as well.
     #[must_use]
-    pub fn leaves_others(&self, view: &View, class: ClassIndex, place: &Place) -> bool {
+    pub fn leaves_others(
+        &self,
+        view: &View,
+        class: ClassIndex,
+        place: &Place,
+        reach: Reach,
+    ) -> bool {
         let mut after =
             Tried { endpoints: self.endpoints.clone(), clusters: self.clusters.clone() };
         after.add(place.cluster, place.signals(view).id);
         let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
-        choices.unwrap_or_default().iter().any(|choice| after.allows(choice.cluster, view))
+        choices.unwrap_or_default().iter().any(|choice| {
+            reach.includes(view, choice.cluster) && after.allows(choice.cluster, view)
+        })
     }
 
     /// Whether another endpoint of the cluster is worth trying.
@@ -83,6 +91,24 @@ impl Tried {
     }
 }
 
+/// How far an exchange may go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reach {
+    /// Wherever it is permitted.
+    Anywhere,
+    /// To clusters of this site: it comes over another edge, and two crossings could be endless.
+    ThisSite,
+}
+
+impl Reach {
+    fn includes(self, view: &View, cluster: ClusterIndex) -> bool {
+        match self {
+            Reach::Anywhere => true,
+            Reach::ThisSite => view.plan.clusters[cluster].site == view.plan.site,
+        }
+    }
+}
+
 /// Chooses cluster and endpoint for an exchange of `class`, and counts it in.
 ///
 /// # Errors
@@ -93,6 +119,7 @@ pub fn place(
     class: ClassIndex,
     tried: &Tried,
     key: u64,
+    reach: Reach,
 ) -> Result<Place, Refusal> {
     let permitted = &view.plan.classes[class].permitted.clusters;
     if permitted.is_empty() {
@@ -106,12 +133,15 @@ pub fn place(
     loop {
         let has_room = |cluster: ClusterIndex| {
             let ceiling = view.plan.clusters[cluster].ceiling.unwrap_or(u32::MAX);
-            tried.allows(cluster, view)
+            reach.includes(view, cluster)
+                && tried.allows(cluster, view)
                 && !full.contains(&cluster)
                 && view.clusters[cluster].in_flight.get() < ceiling
         };
         let Some(picked) = choose(worker, view, class, has_room) else {
-            let any_untried = choices.iter().any(|choice| tried.allows(choice.cluster, view));
+            let any_untried = choices.iter().any(|choice| {
+                reach.includes(view, choice.cluster) && tried.allows(choice.cluster, view)
+            });
             return Err(if any_untried { Refusal::Overloaded } else { Refusal::NoHealthyCluster });
         };
         match enter(worker, view, class, &picked, tried, key) {

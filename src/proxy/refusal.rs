@@ -35,11 +35,13 @@ pub enum Refusal {
     Draining,
     /// No response head in time.
     UpstreamTimeout,
+    /// It has been through this site already.
+    Loop,
 }
 
 impl Refusal {
     /// All of them, in the order of their counters.
-    pub const ALL: [Refusal; 16] = [
+    pub const ALL: [Refusal; 17] = [
         Refusal::BadRequest,
         Refusal::NoRoute,
         Refusal::MethodNotAllowed,
@@ -56,6 +58,7 @@ impl Refusal {
         Refusal::Overloaded,
         Refusal::Draining,
         Refusal::UpstreamTimeout,
+        Refusal::Loop,
     ];
 
     /// The status told to the client, and the word for it in headers, metrics and logs.
@@ -78,6 +81,7 @@ impl Refusal {
             Refusal::Overloaded => (503, "overloaded"),
             Refusal::Draining => (503, "draining"),
             Refusal::UpstreamTimeout => (504, "upstream_timeout"),
+            Refusal::Loop => (508, "loop"),
         }
     }
 
@@ -104,7 +108,8 @@ impl Refusal {
             | Refusal::NoPermittedCluster
             | Refusal::NoHealthyCluster
             | Refusal::Overloaded
-            | Refusal::UpstreamTimeout => true,
+            | Refusal::UpstreamTimeout
+            | Refusal::Loop => true,
             Refusal::BadRequest
             | Refusal::RequestTimeout
             | Refusal::BodyTooLarge
@@ -158,6 +163,7 @@ pub fn phrase(status: u16) -> &'static str {
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
+        508 => "Loop Detected",
         _ => "Response",
     }
 }

@@ -24,4 +24,5 @@ pub mod policy;
 pub mod scenario;
 
 pub mod spec;
+pub mod watch;
 pub mod world;

@@ -147,7 +147,7 @@ impl Place {
         let in_flight = (self.busy() + self.waiting()) as f64;
         let capacity = self.stated.unwrap_or(self.servers() as f64);
         let service = if self.completions < 0.5 { 0.0 } else { self.busy_area / self.completions };
-        let queue = match capacity > 0.0 {
+        let queue = match capacity > 0.0 && self.curve.is_none() {
             true => (in_flight - capacity).max(0.0) * service / capacity,
             false => 0.0,
         };
@@ -159,6 +159,7 @@ impl Place {
             utilisation: None,
             arrivals: self.arrivals,
             good: self.good,
+            age: 0.0,
         }
     }
 }

@@ -211,8 +211,9 @@ fn others(full: bool) -> Vec<Scenario> {
 }
 
 fn stated(factor: f64) -> Spec {
-    let mut spec = base(45.0, &[(0.0, 1.3)]);
-    spec.measured_from = 15.0;
+    let mut spec = base(60.0, &[(0.0, 1.3)]);
+    // A wrong one must be found out within 30 s.
+    spec.measured_from = 35.0;
     spec.places[0].stated = Some(20.0 * factor);
     spec
 }

@@ -6,6 +6,7 @@ use super::outcome::{NOWHERE, Outcome, Record};
 use super::place::{Place, State};
 use super::policy::{Answer, Ask, Edge, End, Make, Pick, Policy};
 use super::spec::{Change, Spec, exponential, normal};
+use super::watch::Health;
 use crate::decision::plan::Kind as PlaceKind;
 use crate::decision::report::Report;
 use crate::decision::retry::{self, Budget, Kind};
@@ -22,8 +23,6 @@ const REDRAW: f64 = 0.020;
 const PROBE: f64 = 0.5;
 /// Attempts of one exchange, at most.
 const ATTEMPTS: usize = 4;
-/// Consecutive bad answers that eject an endpoint from a baseline's choice, and for how long.
-const OUTLIER: (u32, f64) = (5, 10.0);
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Event {
@@ -59,21 +58,10 @@ struct Request {
     retried: u32,
 }
 
-/// Health as every baseline has it: probes, and outlier detection by consecutive failures.
-#[derive(Clone, Copy, Debug, Default)]
-struct Watch {
-    bad_probes: u32,
-    good_probes: u32,
-    bad: u32,
-    refused: u32,
-    down: bool,
-    ejected_until: f64,
-}
-
 struct Proxy {
     edge: Edge,
     policy: Box<dyn Policy>,
-    watch: Vec<Vec<Watch>>,
+    health: Health,
     budget: Budget,
     next_probe: f64,
     share: f64,
@@ -118,7 +106,7 @@ impl<'a> World<'a> {
                 rate: 0.0,
             },
             policy: make(spec, index),
-            watch: places.iter().map(|p| vec![Watch::default(); p.endpoints.len()]).collect(),
+            health: Health::new(places.iter().map(|place| place.endpoints.len())),
             budget: Budget::new(0.2, 1, Timestamp::START),
             next_probe: 0.0,
             share: edge.share / all,
@@ -369,15 +357,8 @@ impl<'a> World<'a> {
         self.places[place].completed();
         self.outcome.usd[place] += self.spec.places[place].usd_per_request;
         let there = &mut self.places[place].endpoints[endpoint];
-        let next = match there.busy <= there.servers.1 {
-            true => there.queue.pop_front(),
-            // Fewer servers than before: this one leaves.
-            false => None,
-        };
-        match next {
-            Some(next) => self.serve(next),
-            None => there.busy -= 1,
-        }
+        there.busy -= 1;
+        self.fill(place, endpoint);
         let report = self.report(place);
         let request = &mut self.requests[id as usize];
         (request.end, request.report) = (End::Good, report);
@@ -403,7 +384,8 @@ impl<'a> World<'a> {
             sensitive: request.sensitive,
         };
         proxy.policy.answered(&answer);
-        proxy.judge(request.pick, request.end, now);
+        proxy.health.answered(request.pick, request.end, now);
+        proxy.health.show(&mut proxy.edge.alive, now);
         if request.abandoned {
             self.free.push(id);
             return;
@@ -474,14 +456,14 @@ impl<'a> World<'a> {
         self.after(TICK as f64 / 1e9, Event::Tick(edge));
         let now = self.seconds();
         let proxy = &mut self.proxies[edge as usize];
-        proxy.refresh(now);
+        proxy.health.show(&mut proxy.edge.alive, now);
         proxy.policy.tick(now, &proxy.edge);
         let due = proxy.policy.due_probes(now).unwrap_or_else(|| {
             if now < proxy.next_probe {
                 return Vec::new();
             }
             proxy.next_probe = now + PROBE;
-            let places = proxy.watch.iter().enumerate();
+            let places = proxy.edge.alive.iter().enumerate();
             places
                 .flat_map(|(place, all)| {
                     (0..all.len()).map(move |endpoint| Pick { place, endpoint })
@@ -506,22 +488,7 @@ impl<'a> World<'a> {
         if let Some(rtt) = rtt {
             proxy.edge.rtt[place] += 0.3 * (rtt - proxy.edge.rtt[place]);
         }
-        let watch = &mut proxy.watch[place][endpoint];
-        match rtt {
-            Some(_) => {
-                watch.bad_probes = 0;
-                watch.good_probes += 1;
-                if watch.good_probes >= 2 {
-                    watch.down = false;
-                    watch.refused = 0;
-                }
-            }
-            None => {
-                watch.good_probes = 0;
-                watch.bad_probes += 1;
-                watch.down |= watch.bad_probes >= 2;
-            }
-        }
+        proxy.health.probed(Pick { place, endpoint }, rtt.is_some());
         proxy.policy.probed(Pick { place, endpoint }, now, rtt, report);
     }
 
@@ -594,6 +561,11 @@ impl<'a> World<'a> {
                 return;
             }
             let Some(next) = there.queue.pop_front() else { return };
+            if self.requests[next as usize].abandoned {
+                // Its connection was closed with its client's: nobody serves it.
+                self.turn_back(next, End::Abandoned, 0.0);
+                continue;
+            }
             there.busy += 1;
             self.serve(next);
         }
@@ -633,7 +605,7 @@ impl<'a> World<'a> {
         }
         let then = self.seconds() - age;
         let said = self.history.iter().rev().find(|(at, _)| *at <= then);
-        said.map(|(_, reports)| reports[place])
+        said.map(|(at, reports)| Report { age: self.seconds() - at, ..reports[place] })
     }
 
     /// Keeps what places say, for those who hear of it late.
@@ -659,39 +631,6 @@ impl<'a> World<'a> {
         for (edge, proxy) in self.proxies.iter_mut().enumerate() {
             proxy.edge.rate = self.spec.demand_at(self.now as f64 / 1e9) * proxy.share;
             debug_assert!(edge == proxy.edge.index);
-        }
-    }
-}
-
-impl Proxy {
-    /// Outlier detection, as every baseline has it.
-    fn judge(&mut self, pick: Pick, end: End, now: f64) {
-        let all = &mut self.watch[pick.place];
-        let out = all.iter().filter(|watch| now < watch.ejected_until).count();
-        let may_eject = (out + 1) * 2 <= all.len();
-        let watch = &mut all[pick.endpoint];
-        match end {
-            End::Good | End::Abandoned => (watch.bad, watch.refused) = (0, 0),
-            End::Refused | End::Reset => {
-                watch.refused += 1;
-                watch.down |= watch.refused >= 2;
-            }
-            End::Status => {
-                watch.bad += 1;
-                if watch.bad >= OUTLIER.0 && may_eject {
-                    watch.ejected_until = now + OUTLIER.1;
-                    watch.bad = 0;
-                }
-            }
-        }
-        self.refresh(now);
-    }
-
-    fn refresh(&mut self, now: f64) {
-        for (alive, watch) in self.edge.alive.iter_mut().zip(&self.watch) {
-            for (alive, watch) in alive.iter_mut().zip(watch) {
-                *alive = !watch.down && now >= watch.ejected_until;
-            }
         }
     }
 }

@@ -11,6 +11,7 @@
 mod admin;
 mod breaking;
 mod discovery;
+mod edges;
 mod failure;
 mod foreign;
 mod hostile;

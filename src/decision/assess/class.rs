@@ -4,6 +4,7 @@ use super::cluster::ClusterState;
 use crate::decision::load::{ReportedService, ServiceTime, Tally, Track};
 use crate::decision::order::Order;
 use crate::decision::plan::{Class, ClusterIndex, Plan};
+use crate::decision::report::Report;
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
@@ -59,6 +60,9 @@ impl ClassState {
         let distances = distances(places);
         for (slot, track) in self.tracks.iter_mut().enumerate() {
             track.fold(&tallies[slot], distances[slot], self.open[slot], elapsed);
+            if places[slot].state.returned {
+                track.forgive();
+            }
             if let Some((report, at)) = &places[slot].state.report {
                 track.hear(*report, now.secs_since(*at));
             }
@@ -66,6 +70,9 @@ impl ClassState {
         self.open = places.iter().map(|place| place.open(now)).collect();
         if !class.l4 {
             self.service.update(&self.tracks, self.first, elapsed);
+            if let Some(least) = ReportedService::least(&self.tracks) {
+                self.tracks.iter_mut().for_each(|track| track.doubt(least, elapsed));
+            }
             self.reported.update(&self.tracks, elapsed);
         }
         let candidates = self.candidates(plan, class, places, &distances, elapsed, now);
@@ -76,7 +83,8 @@ impl ClassState {
         let live: Vec<usize> =
             order.iter().copied().filter(|slot| places[*slot].is_live(now)).collect();
         self.first = live.first().copied().unwrap_or(0);
-        let choices = choices(places, &candidates, &order, &live, now);
+        let working = working(&self.tracks, &live);
+        let choices = choices(places, &candidates, &order, &live, &working, now);
         let score = |slot: &usize| Score {
             rtt: places[*slot].state.rtt().unwrap_or_default(),
             service: candidates[*slot].service,
@@ -95,8 +103,42 @@ impl ClassState {
             shares: order.iter().map(|slot| share(*slot)).collect(),
             spill: choices.iter().filter(|c| c.why == Why::Spill).map(|c| share(c.slot)).sum(),
             demand_rps: demand,
+            report: self.report(plan, places, &candidates, now),
             choices,
         }
+    }
+
+    /// What the live clusters of this proxy's site have to do, all together; nothing where there is none.
+    fn report(
+        &self,
+        plan: &Plan,
+        places: &[Place<'_>],
+        candidates: &[Candidate],
+        now: Timestamp,
+    ) -> Option<Report> {
+        let local = |slot: &usize| {
+            plan.clusters[places[*slot].cluster].site == plan.site && places[*slot].is_live(now)
+        };
+        let slots: Vec<usize> = (0..places.len()).filter(local).collect();
+        let most = |slot: &usize| {
+            let cluster = &plan.clusters[places[*slot].cluster];
+            cluster.ceiling.or(cluster.capacity).map(f64::from)
+        };
+        let least =
+            |value: &dyn Fn(usize) -> f64| slots.iter().map(|slot| value(*slot)).reduce(f64::min);
+        let sum = |value: &dyn Fn(&Track) -> f64| {
+            slots.iter().map(|slot| value(&self.tracks[*slot])).sum::<f64>()
+        };
+        Some(Report {
+            queue: least(&|slot| candidates[slot].queue)?,
+            service: least(&|slot| candidates[slot].service)?,
+            in_flight: sum(&Track::waiting),
+            capacity: slots.iter().map(most).sum::<Option<f64>>(),
+            utilisation: None,
+            arrivals: sum(&Track::accepted_rate),
+            good: sum(&Track::good_rate),
+            age: 0.0,
+        })
     }
 
     /// Whether spilling began or ended with this sweep; a band keeps it from chattering.
@@ -138,7 +180,7 @@ impl ClassState {
             let track = &self.tracks[slot];
             // A place that is down is passed over anyway; its order is kept for its return.
             let success = if place.is_live(now) { track.success().max(0.05) } else { 1.0 };
-            let penalty = 0.6 * service.max(0.001) * (1.0 / success - 1.0);
+            let penalty = FAILURE_COST * (1.0 / success - 1.0);
             candidates.push(Candidate {
                 base: distance + service + self.price(plan, place.cluster, slot) + penalty,
                 queue: track.queue(),
@@ -177,11 +219,24 @@ fn distances(places: &[Place<'_>]) -> Vec<f64> {
     places.iter().map(distance).collect()
 }
 
+/// What a failed exchange is worth, in seconds of distance (L3, Middleware 2024).
+const FAILURE_COST: f64 = 0.6;
+
+/// The part of what each place would get that it gets, by how much more often it fails than the best: one
+/// that fails twice as often gets nothing but what shows its return. What fails everywhere is the
+/// requests' fault, and moves nobody.
+fn working(tracks: &[Track], live: &[usize]) -> Vec<f64> {
+    let best = live.iter().map(|slot| tracks[*slot].success_now()).fold(0.0, f64::max);
+    let part = |track: &Track| ((track.success_now() / best.max(1e-3) - 0.5) / 0.4).clamp(0.0, 1.0);
+    tracks.iter().map(part).collect()
+}
+
 fn choices(
     places: &[Place<'_>],
     candidates: &[Candidate],
     order: &[usize],
     live: &[usize],
+    working: &[f64],
     now: Timestamp,
 ) -> Vec<Choice> {
     let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
@@ -190,7 +245,10 @@ fn choices(
         let place = &places[slot];
         let share = match live.len() {
             1 => 1.0,
-            _ => spill::accept(&listed, position) * place.open(now),
+            _ => {
+                (spill::accept(&listed, position) * working[slot]).max(spill::P_MIN)
+                    * place.open(now)
+            }
         };
         let why = match choices.first() {
             Some(first) => why_beyond(places, first),

@@ -19,6 +19,9 @@ pub(super) struct EndpointState {
     pub(super) rtt: Distance,
     pub(super) answer: Distance,
     latency: f64,
+    /// Failures since the last sweep, and the share of exchanges that did not fail of late.
+    pub(super) failures: f64,
+    success: f64,
     pub(super) probe_due: Timestamp,
     pub(super) probing: bool,
 }
@@ -33,6 +36,8 @@ pub(super) struct ClusterState {
     was_up: Option<bool>,
     ramp_from: Option<Timestamp>,
     held_until: Option<Timestamp>,
+    /// Whether it came back with the last sweep.
+    pub(super) returned: bool,
     pub(super) needs_undrain: bool,
     /// Seconds a probe's answer takes beyond the round trip: distance that a middlebox hides.
     pub(super) beyond: f64,
@@ -53,6 +58,8 @@ pub(super) struct Traffic {
     pub(super) share: f64,
 }
 
+/// What a failed exchange is worth when endpoints are compared, in seconds.
+const FAILURE_COST: f64 = 0.6;
 /// The share of a returning cluster at first, and how often it doubles, in seconds.
 const RETURN_SHARE: f64 = 0.02;
 const RETURN_DOUBLES: f64 = 0.250;
@@ -92,6 +99,8 @@ impl ClusterState {
                 rtt: Distance::default(),
                 answer: Distance::default(),
                 latency: 0.0,
+                failures: 0.0,
+                success: 1.0,
                 probe_due: if self.was_up.is_none() { now } else { now.plus(offset) },
                 probing: false,
             });
@@ -113,6 +122,7 @@ impl ClusterState {
                 endpoint.health.assume_up(now);
             }
             let (count, sum) = samples.endpoint(endpoint.id);
+            endpoint.note_success(count, elapsed);
             if count > 0.0 {
                 endpoint.health.exchanges_succeeded(now);
                 let mean = sum / count;
@@ -133,6 +143,7 @@ impl ClusterState {
 
     fn notice_return(&mut self, cluster: &Cluster, now: Timestamp) {
         let usable = self.live(now).next().is_some();
+        self.returned = self.was_up == Some(false) && usable;
         match self.was_up {
             Some(false) if usable => {
                 let from = now.plus(cluster.failback.hold);
@@ -253,6 +264,18 @@ impl EndpointState {
         self.health.is_probed() && (!usable || self.rtt.is_settled())
     }
 
+    /// Folds in how many exchanges succeeded since the last sweep. Silence is forgiven, so that a shunned
+    /// endpoint is tried again.
+    fn note_success(&mut self, count: f64, elapsed: f64) {
+        let failures = std::mem::take(&mut self.failures);
+        let all = count + failures;
+        let (target, weight) = match all > 0.0 {
+            true => (count / all, 1.0 - (-all / 8.0).exp()),
+            false => (1.0, 1.0 - (-elapsed / 10.0).exp()),
+        };
+        self.success += (target - self.success) * weight;
+    }
+
     fn believe(&self, cluster: &Cluster, now: Timestamp) -> EndpointSignals {
         let ramp = self.health.slow_start(cluster.slow_start, now);
         let rtt = self.rtt.median();
@@ -262,7 +285,9 @@ impl EndpointState {
             weight: (f64::from(self.weight) * ramp).max(0.1),
             up: self.health.is_usable(now),
             rtt,
-            latency: if self.latency > 0.0 { self.latency } else { rtt.unwrap_or(0.001) },
+            // Errors are quick, and must not attract.
+            latency: if self.latency > 0.0 { self.latency } else { rtt.unwrap_or(0.001) }
+                + FAILURE_COST * (1.0 / self.success.max(0.05) - 1.0),
             last_error: self.health.last_error().map(Cause::label),
         }
     }

@@ -273,6 +273,9 @@ impl Assessor {
         if !endpoint.rtt.is_settled() {
             // First impressions are made of several probes, at once.
             endpoint.probe_due = now;
+        } else if endpoint.rtt.is_doubtful() {
+            // The way may have changed: the next probes tell.
+            endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         }
         let was_probed = endpoint.health.is_probed();
         if endpoint.health.probe_succeeded(thresholds(cluster), now) && was_probed {
@@ -302,6 +305,7 @@ impl Assessor {
         let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
             return;
         };
+        endpoint.failures += 1.0;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         if endpoint.health.exchange_failed(cause, may_eject, now) {
             let endpoint = endpoint.address.clone();

@@ -8,6 +8,7 @@ use super::record::{InSlot, Record, rejected};
 use super::upload::{Both, Phase, Progress, Replay, upload};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
+use crate::decision::report::Report;
 use crate::decision::retry::Kind;
 use crate::decision::route::Route;
 use crate::decision::units::Timestamp;
@@ -51,6 +52,8 @@ pub struct Attempt<'a> {
     pub idempotent: bool,
     /// Whether the client is told the decision.
     pub explain: bool,
+    /// Whether the client is another edge, which is told what this site has to do.
+    pub edge: bool,
     /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
     pub may_retry: &'a dyn Fn(Kind) -> bool,
 }
@@ -165,6 +168,7 @@ fn blame(refusal: Refusal) -> Option<Cause> {
         | Refusal::NoPermittedCluster
         | Refusal::NoHealthyCluster
         | Refusal::Overloaded
+        | Refusal::Loop
         | Refusal::Draining => None,
     }
 }
@@ -280,7 +284,13 @@ async fn respond<U: Future<Output = ()>, R: Response>(
             && attempt.replaceable(progress)
             && (attempt.may_retry)(Kind::GatewayStatus)
         {
-            return Err(Failed::Granted(Kind::GatewayStatus, Refusal::UpstreamConnect));
+            // What it is told if nobody else can be found, near to what the cluster said.
+            let refusal = match answer.status {
+                503 => Refusal::Overloaded,
+                504 => Refusal::UpstreamTimeout,
+                _ => Refusal::UpstreamReset,
+            };
+            return Err(Failed::Granted(Kind::GatewayStatus, refusal));
         }
     } else {
         slot.completed(took);
@@ -288,8 +298,12 @@ async fn respond<U: Future<Output = ()>, R: Response>(
     }
     let upgraded = answer.upgrades;
     let complete = progress.complete.get().is_some() && !upgraded;
-    let extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
+    let mut extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
+    if attempt.edge {
+        push_load(&mut extra, attempt);
+    }
     let bytes = source.data().get(..end).unwrap_or_default();
+    hear(attempt, answer, bytes);
     let edits = &attempt.route.response_edits;
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
     record.status = answer.status;
@@ -324,6 +338,28 @@ async fn respond<U: Future<Output = ()>, R: Response>(
         }
         Ok(Err(RelayEnd::Client)) | Err(()) => Err(Failed::Over),
     }
+}
+
+/// Takes what a cluster says of its load to its slot, where its word was asked for.
+fn hear(attempt: &Attempt<'_>, head: &ResponseHead, bytes: &[u8]) {
+    let reports = attempt.view.plan.clusters[attempt.place.cluster].reports;
+    let report = Report::heard(reports, |name| head.told(bytes, name));
+    let Some(report) = report else { return };
+    let slot = attempt.view.slots.slot(attempt.worker.id, attempt.class, attempt.place.slot);
+    if let Some(slot) = slot {
+        slot.report.write(&report, attempt.worker.now());
+    }
+}
+
+/// Adds `tidegate-load`: what the clusters of this site have to do for this class.
+fn push_load(lines: &mut Vec<u8>, attempt: &Attempt<'_>) {
+    let Some(beliefs) = attempt.view.signals.classes.get(attempt.class) else { return };
+    let Some(report) = &beliefs.report else { return };
+    let mut text = String::with_capacity(96);
+    report.write_tidegate(&mut text);
+    lines.extend_from_slice(b"tidegate-load: ");
+    lines.extend_from_slice(text.as_bytes());
+    lines.extend_from_slice(b"\r\n");
 }
 
 fn is_event_stream(content_type: &[u8]) -> bool {

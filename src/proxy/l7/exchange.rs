@@ -7,14 +7,14 @@ use super::connection::Arrival;
 use super::record::Record;
 use super::upload::Replay;
 use crate::decision::assess::Event;
-use crate::decision::plan::{HashKey, HostPolicy, Service};
+use crate::decision::plan::{HashKey, HostPolicy, Reports, Service};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::{Action, Asked, Route, Unrouted};
 use crate::decision::units::hash;
 use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
-use crate::proxy::place::{Place, Tried, place};
+use crate::proxy::place::{Place, Reach, Tried, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{NoConnection, connection};
 use crate::proxy::upstream::pool::Connection;
@@ -104,17 +104,19 @@ async fn walk<C: Client>(
     let index = view.plan.classes[class].service;
     worker.with_budget(view, index, |budget| budget.request(worker.now()));
     let identity = Identity::new(worker, client.head(), arrival, record);
+    let via = via(view, arrival, client.head())?;
+    let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
     let key = hash_key(route, service, client.head(), arrival);
     let mut walk = Walk::default();
     loop {
-        let place = place(worker, view, class, &walk.tried, key)
+        let place = place(worker, view, class, &walk.tried, key, reach)
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
         record.attempt(&place);
         let asked = walk.request(client.head(), route, service);
         let failed = match connect(worker, view, &place, &mut walk, record).await {
             Ok(connection) => {
                 let mut request = compose(view, route, &place, client.head(), &identity);
-                let elsewhere = walk.tried.leaves_others(view, class, &place);
+                let elsewhere = walk.tried.leaves_others(view, class, &place, reach);
                 let may_retry = |kind| {
                     let asked = retry::Request { replayable: true, ..asked };
                     elsewhere && grant(worker, view, index, kind, asked)
@@ -130,6 +132,7 @@ async fn walk<C: Client>(
                     stall: arrival.timeouts.write,
                     idempotent: asked.idempotent,
                     explain: identity.explain,
+                    edge: reach == Reach::ThisSite,
                     may_retry: &may_retry,
                 };
                 let ended = attempt::run(
@@ -172,6 +175,19 @@ async fn walk<C: Client>(
         } else {
             walk.tried.add(place.cluster, place.signals(view).id);
         }
+    }
+}
+
+/// The sites a request has been through, as far as its peer's word is believed; empty for none.
+///
+/// # Errors
+/// [`Refusal::Loop`] when this site is among them.
+fn via(view: &View, arrival: &Arrival, head: &RequestHead) -> Result<String, Failed> {
+    let told = head.field("tidegate-via").filter(|_| arrival.trusted).unwrap_or_default();
+    let sites = String::from_utf8_lossy(told);
+    match sites.split(',').any(|site| site.trim() == view.plan.site) {
+        true => Err(Failed::Refuse(Refusal::Loop)),
+        false => Ok(sites.into_owned()),
     }
 }
 
@@ -357,6 +373,7 @@ impl<'a> Identity<'a> {
             target,
             request_id: std::str::from_utf8(&self.request_id).unwrap_or_default(),
             trace_parent: std::str::from_utf8(&self.trace_parent).unwrap_or_default(),
+            via: "",
             edits,
         }
     }
@@ -396,7 +413,12 @@ fn compose(
     let edits = &route.request_edits;
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
     let mut out = lend_scratch();
-    forward::write_request(&mut out, head, &identity.context(authority, target, edits));
+    let mut context = identity.context(authority, target, edits);
+    // Requests that came over an edge stay in this site: the chain has one link at most.
+    if view.plan.clusters[place.cluster].reports == Reports::Tidegate {
+        context.via = &view.plan.site;
+    }
+    forward::write_request(&mut out, head, &context);
     out
 }
 
@@ -483,6 +505,7 @@ fn why(view: &View, refusal: Refusal, record: &Record) -> String {
         | Refusal::HeadersTooLarge
         | Refusal::NotImplemented
         | Refusal::Draining => String::new(),
+        Refusal::Loop => "the request has been through this site".to_owned(),
     }
 }
 
