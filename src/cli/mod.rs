@@ -7,6 +7,7 @@ mod explain;
 mod healthcheck;
 mod init;
 mod run;
+mod simulate;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{Read, Write};
@@ -44,6 +45,8 @@ enum Verb {
     },
     /// Which route, which clusters may serve, and why others may not.
     Explain(explain::Question),
+    /// What an outage, a flash crowd or a slow path would do to these clusters: in virtual time.
+    Simulate(simulate::Question),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Ask a running proxy whether it is ready.
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Verb::Check { config, format, strict } => check::check(&config.config, format, strict),
         Verb::Init { sidecar } => print(init::text(sidecar)),
         Verb::Explain(question) => explain::explain(&question),
+        Verb::Simulate(question) => simulate::simulate(&question),
         Verb::Schema => {
             let schema = serde_json::to_string_pretty(&crate::config::schema::schema());
             print(&(schema.unwrap_or_default() + "\n"))

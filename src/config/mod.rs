@@ -15,6 +15,7 @@ pub mod expand;
 pub mod file;
 pub mod routes;
 pub mod scalar;
+pub mod scenario;
 pub mod schema;
 pub mod shape;
 pub mod yaml;

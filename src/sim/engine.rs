@@ -131,7 +131,13 @@ impl Engine {
     /// The engine of proxy number `edge`, with a seed for what is scattered between proxies.
     #[must_use]
     pub fn new(spec: &Spec, edge: usize, seed: u64) -> Engine {
-        let plan = Arc::new(plan(spec));
+        Engine::with_plan(Arc::new(plan(spec)), spec, edge, seed)
+    }
+
+    /// Likewise with a plan whose clusters are the world's places, and whose first class serves all, the
+    /// second what is sensitive.
+    #[must_use]
+    pub fn with_plan(plan: Arc<Plan>, spec: &Spec, edge: usize, seed: u64) -> Engine {
         let seed = part(seed, edge);
         let mut assessor = Assessor::new(plan.clone(), seed, moment(0.0));
         let mut ids = Vec::new();
@@ -200,6 +206,10 @@ impl Policy for Engine {
         let choices = &self.signals.classes.get(class)?.choices;
         let clusters = &self.signals.clusters;
         let untried = |place: usize| {
+            let ceiling = self.plan.clusters[place].ceiling.unwrap_or(u32::MAX);
+            if ask.edge.at(place) >= ceiling {
+                return false;
+            }
             let tried = ask.tried.iter().filter(|pick| pick.place == place).count();
             tried == 0
                 || tried < 3
