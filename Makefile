@@ -16,7 +16,7 @@ build:
 test: target/.tools-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) test --locked --no-fail-fast --lib --test config --test seeds --test tidy
+	$(CARGO) test --locked --no-fail-fast --lib --test config --test seeds --test sim --test tidy
 	$(CARGO) test --locked --no-fail-fast --test e2e -- --test-threads=1
 
 # Formatting, lints, licences and advisories.

@@ -84,3 +84,14 @@ fn any_text_is_a_configuration_or_has_problems() {
         assert!(outcome.config.is_some() || !outcome.problems.is_empty());
     });
 }
+
+#[test]
+fn reports_are_in_range_or_not_believed() {
+    use tidegate::decision::report::Report;
+    replay("report", 20_000, |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        for report in [Report::from_tidegate(text), Report::from_orca(text)].into_iter().flatten() {
+            report.assert_in_range();
+        }
+    });
+}

@@ -29,7 +29,7 @@ struct Options {
 /// Policies that a quick run compares with.
 const QUICK: [&str; 5] = ["tidegate", "waterfall-1.0", "prequal", "O1", "O2"];
 /// Scenarios that a quick run leaves out, for their length.
-const LONG: [&str; 4] = ["S8", "S9", "S14", "S16"];
+const LONG: [&str; 5] = ["S8", "S9", "S12b", "S14", "S16"];
 
 fn options() -> Options {
     let mut options = Options { quick: false, seeds: (1..=10).collect(), scenarios: Vec::new() };

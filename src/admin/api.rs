@@ -184,7 +184,12 @@ fn services_view(view: &View) -> Value {
             "spilling": demand > 0.0 && spilled / demand > 0.02,
             "share": share,
             "demand_rps": rounded(demand),
-            "forecast_rps": Value::Null,
+            "forecast_rps": own
+                .iter()
+                .map(|(_, signals)| signals.forecast_rps)
+                .sum::<Option<f64>>()
+                .map(rounded),
+            "budget_left_usd": view.signals.budgets.get(index).copied().flatten().map(rounded),
         })
     };
     Value::Array(view.plan.services.iter().enumerate().map(one).collect())

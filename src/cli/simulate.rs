@@ -169,6 +169,7 @@ fn build(
         jitter: 0.1,
         impatience: None,
         sensitive: 0.0,
+        usd_per_hour: None,
         places,
     };
     happen(&mut spec, scenario, rate, service)?;

@@ -6,6 +6,7 @@ use super::file::{self, File};
 use super::scalar::Workers;
 use super::shape::{Named, Spanned};
 use super::{routes, scalar};
+use crate::decision::budget::Terms;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
     Address, Class, ClassIndex, EndpointPolicy, EndpointSpec, HashKey, Listener, ListenerLimits,
@@ -187,6 +188,12 @@ impl Compiler<'_> {
                 ("per_try_timeout", service.per_try_timeout.and_then(|timeout| timeout.0)),
             ];
             self.not_zero(service.at, &path, &spans);
+            if let Some(budget) = &service.budget
+                && budget.share.is_some_and(|share| share.0 > 1.0)
+            {
+                let path = format!("{path}.budget.share");
+                self.problems.error(budget.at, path, "must be from 0 to 1");
+            }
             if service.data.as_ref().is_some_and(|data| data.0.iter().all(|c| c.trim().is_empty()))
             {
                 let hint = "leave it out for `general`";
@@ -216,6 +223,11 @@ impl Compiler<'_> {
                         .and_then(|retry| retry.retries)
                         .map_or(1, |retries| u32::try_from(retries.0).unwrap_or(1)),
                 },
+                budget: service.budget.as_ref().map(|budget| Terms {
+                    usd_per_hour: budget.usd_per_hour.0,
+                    share: budget.share.map_or(1.0, |share| share.0),
+                    binds_failover: budget.applies_to == Some(file::BudgetScope::All),
+                }),
             });
         }
     }

@@ -561,6 +561,28 @@ shape! {
     }
 }
 
+words! {
+    /// What a budget binds.
+    BudgetScope {
+        /// Spilling.
+        Spill = "spill",
+        /// Failing over, too.
+        All = "all",
+    }
+}
+
+shape! {
+    /// What a service's traffic may cost.
+    BudgetFile {
+        /// Dollars an hour.
+        usd_per_hour: Amount = required,
+        /// This proxy's part of them.
+        share: Amount = "1",
+        /// spill, or all: failing over, too.
+        applies_to: BudgetScope = "spill",
+    }
+}
+
 shape! {
     /// Retries of a service.
     Retry {
@@ -596,6 +618,8 @@ shape! {
         per_try_timeout: OptionalDuration = "none",
         /// Retries.
         retry: Retry = optional,
+        /// What its traffic may cost.
+        budget: BudgetFile = optional,
     }
 }
 

@@ -242,7 +242,6 @@ const LATER: &[&str] = &[
     "proxy_protocol",
     "send_proxy_protocol",
     "transparent",
-    "budget",
     "hedge",
     "affinity",
     "rate_limit",

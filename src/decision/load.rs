@@ -553,6 +553,64 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_reported_beliefs_stay_in_range_and_silence_ends_them() {
+        use crate::decision::spill::{Candidate, P_MIN, accept};
+        use crate::decision::units::Dice;
+        for seed in 0..200 {
+            let mut dice = Dice::seeded(seed);
+            let mut tracks = [Track::default(), Track::default()];
+            let mut reported = ReportedService::new(2);
+            let mut extreme = || match dice.below(4) {
+                0 => 0.0,
+                1 => dice.unit(),
+                2 => dice.unit() * 1e3,
+                _ => 1e6,
+            };
+            for _ in 0..40 {
+                let said = format!(
+                    "q={};s={};n={};c={};u={};l={};g={}",
+                    extreme() * 1e4,
+                    extreme() * 1e4,
+                    extreme(),
+                    extreme(),
+                    extreme(),
+                    extreme(),
+                    extreme()
+                );
+                let report = Report::from_tidegate(&said);
+                for track in &mut tracks {
+                    let tally = Tally { report, ..steady(200.0, 0.022, 4.4) };
+                    track.fold(&tally, 0.002, 1.0, 0.05);
+                }
+                reported.update(&tracks, 0.05);
+                for (slot, track) in tracks.iter_mut().enumerate() {
+                    let service = reported.seconds(slot).unwrap_or(0.02);
+                    track.doubt(service, 0.05);
+                    track.update_queue(0.002, service, 0.05);
+                    assert!(service > 0.0 && service.is_finite(), "{said}");
+                    assert!((0.0..=10.0).contains(&track.queue()), "{said}: {}", track.queue());
+                    let here = Candidate {
+                        base: 0.002 + service,
+                        queue: track.queue(),
+                        service,
+                        distance: 0.002,
+                        supply: track.reported_supply(),
+                        reported: track.report().is_some(),
+                    };
+                    let share = accept(&[here, Candidate { base: 0.05, ..here }], 0);
+                    assert!((P_MIN..=1.0).contains(&share), "{said}: {share}");
+                }
+            }
+            // Without news of them, load is inferred again: nothing of theirs is left.
+            for _ in 0..200 {
+                tracks[0].fold(&steady(200.0, 0.022, 4.4), 0.002, 1.0, 0.05);
+                tracks[0].update_queue(0.002, 0.02, 0.05);
+            }
+            assert!(tracks[0].report().is_none() && tracks[0].queue() < 0.001, "seed {seed}");
+        }
+    }
+
+    #[test]
     fn nothing_seen_is_no_failure() {
         assert_eq!(Track::default().success(), 1.0);
         assert_eq!(Track::default().queue_sample(0.0, 0.02), 0.0);

@@ -11,6 +11,8 @@
 //! a service together with the set of clusters permitted to serve it.
 
 pub mod assess;
+pub mod budget;
+pub mod demand;
 pub mod endpoint;
 pub mod explain;
 pub mod health;

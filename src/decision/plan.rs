@@ -4,6 +4,7 @@
 //! already folded into a class. Indices are valid only with the plan they came from; what must
 //! outlive a plan is keyed by name.
 
+use super::budget::Terms;
 use super::permit::Permitted;
 use super::price::Prices;
 use super::route::RouteTable;
@@ -345,6 +346,8 @@ pub struct Service {
     pub per_try_timeout: Option<Duration>,
     /// Retries.
     pub retry: Retry,
+    /// What its spilling may cost; `None` is whatever it costs.
+    pub budget: Option<Terms>,
 }
 
 /// How a cluster is chosen.

@@ -142,6 +142,24 @@ impl Report {
         })
     }
 
+    /// The property that every parsed report has, for tests and fuzzing.
+    ///
+    /// # Panics
+    /// When it has not: a bug of this page.
+    pub fn assert_in_range(&self) {
+        let counts = [self.in_flight, self.arrivals, self.good];
+        assert!(counts.iter().all(|count| (0.0..=COUNT_MAX).contains(count)), "{self:?}");
+        assert!((0.0..=SERVICE_MAX).contains(&self.service) && self.age >= 0.0, "{self:?}");
+        assert!(self.capacity.is_none_or(|c| (1.0..=COUNT_MAX).contains(&c)), "{self:?}");
+        assert!(self.utilisation.is_none_or(|u| (0.0..=1.0).contains(&u)), "{self:?}");
+        for service in [0.0, 0.02, SERVICE_MAX] {
+            assert!((0.0..=QUEUE_MAX).contains(&self.queue_delay(service)), "{self:?}");
+        }
+        let mut written = String::new();
+        self.write_tidegate(&mut written);
+        assert!(!written.contains("NaN") && !written.contains("inf"), "{written}");
+    }
+
     /// Whether it says anything of a queue now; where it does not, silence is not the absence of one.
     #[must_use]
     pub fn tells_queue(&self) -> bool {
@@ -208,13 +226,7 @@ mod tests {
                 .map(|_| char::from(b"qsnclug=;.-+eENai0123456789,: {}\"TX"[dice.below(35)]))
                 .collect();
             for report in [Report::from_tidegate(&text), Report::from_orca(&text)] {
-                let Some(report) = report else { continue };
-                let queue = report.queue_delay(0.02);
-                assert!((0.0..=QUEUE_MAX).contains(&queue), "{text}: {report:?}");
-                assert!(report.capacity.is_none_or(|c| (1.0..=COUNT_MAX).contains(&c)), "{text}");
-                let mut written = String::new();
-                report.write_tidegate(&mut written);
-                assert!(!written.contains("NaN") && !written.contains("inf"), "{text}: {written}");
+                report.iter().for_each(Report::assert_in_range);
             }
         }
     }

@@ -14,6 +14,8 @@ pub struct Signals {
     pub clusters: Vec<Arc<ClusterSignals>>,
     /// One for each class of the plan.
     pub classes: Vec<ClassSignals>,
+    /// Dollars left by service of the plan, where it has a budget.
+    pub budgets: Vec<Option<f64>>,
 }
 
 /// The state of a cluster, as the API names it.
@@ -109,6 +111,12 @@ pub struct ClassSignals {
     pub shares: Vec<f64>,
     /// What the clusters of this site have to do, for edges of others.
     pub report: Option<Report>,
+    /// Exchanges a second a minute from now, once that can be told.
+    pub forecast_rps: Option<f64>,
+    /// Dollars spent since the start by cluster, parallel to the class's permitted ones.
+    pub spent_usd: Vec<f64>,
+    /// Whether a live cluster was left out because there is no money for it.
+    pub unfunded: bool,
 }
 
 /// The score of a cluster. Seconds.

@@ -125,9 +125,11 @@ pub fn place(
     if permitted.is_empty() {
         return Err(Refusal::NoPermittedCluster);
     }
-    let choices = &view.signals.classes.get(class).ok_or(Refusal::NoHealthyCluster)?.choices;
+    let beliefs = view.signals.classes.get(class).ok_or(Refusal::NoHealthyCluster)?;
+    let choices = &beliefs.choices;
     if choices.is_empty() {
-        return Err(Refusal::NoHealthyCluster);
+        let unfunded = beliefs.unfunded;
+        return Err(if unfunded { Refusal::Budget } else { Refusal::NoHealthyCluster });
     }
     let mut full: Vec<ClusterIndex> = Vec::new();
     loop {

@@ -37,11 +37,13 @@ pub enum Refusal {
     UpstreamTimeout,
     /// It has been through this site already.
     Loop,
+    /// Only priced clusters are left, and the money is spent.
+    Budget,
 }
 
 impl Refusal {
     /// All of them, in the order of their counters.
-    pub const ALL: [Refusal; 17] = [
+    pub const ALL: [Refusal; 18] = [
         Refusal::BadRequest,
         Refusal::NoRoute,
         Refusal::MethodNotAllowed,
@@ -59,6 +61,7 @@ impl Refusal {
         Refusal::Draining,
         Refusal::UpstreamTimeout,
         Refusal::Loop,
+        Refusal::Budget,
     ];
 
     /// The status told to the client, and the word for it in headers, metrics and logs.
@@ -82,6 +85,7 @@ impl Refusal {
             Refusal::Draining => (503, "draining"),
             Refusal::UpstreamTimeout => (504, "upstream_timeout"),
             Refusal::Loop => (508, "loop"),
+            Refusal::Budget => (503, "budget"),
         }
     }
 
@@ -109,7 +113,8 @@ impl Refusal {
             | Refusal::NoHealthyCluster
             | Refusal::Overloaded
             | Refusal::UpstreamTimeout
-            | Refusal::Loop => true,
+            | Refusal::Loop
+            | Refusal::Budget => true,
             Refusal::BadRequest
             | Refusal::RequestTimeout
             | Refusal::BodyTooLarge

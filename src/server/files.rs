@@ -110,6 +110,27 @@ impl Dials {
     }
 }
 
+/// Reads what was left of budgets, by service; nothing where there is nothing readable.
+#[must_use]
+pub fn load_budgets(folder: &Path) -> Vec<Event> {
+    let text = std::fs::read_to_string(folder.join(BUDGETS)).unwrap_or_default();
+    let kept: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap_or_default();
+    kept.into_iter().map(|(service, usd)| Event::BudgetLeft { service, usd }).collect()
+}
+
+/// Keeps what is left of budgets over a restart: a restart is no pay day.
+///
+/// # Errors
+/// The file's error.
+pub fn store_budgets(folder: &Path, left: &BTreeMap<String, f64>) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let beside = folder.join("budgets.json.new");
+    std::fs::write(&beside, serde_json::to_string_pretty(left).unwrap_or_default())?;
+    std::fs::rename(beside, folder.join(BUDGETS))
+}
+
+const BUDGETS: &str = "budgets.json";
+
 fn file(folder: &Path) -> PathBuf {
     folder.join("dials.json")
 }
@@ -127,6 +148,10 @@ mod tests {
         assert_eq!(Dials::load(&folder), dials);
         std::fs::write(file(&folder), "{").unwrap();
         assert_eq!(Dials::load(&folder), Dials::default());
+        store_budgets(&folder, &[("shop".to_owned(), 0.25)].into()).unwrap();
+        assert!(
+            matches!(&load_budgets(&folder)[..], [Event::BudgetLeft { service, usd }] if service == "shop" && *usd == 0.25)
+        );
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Start, run, drain, stop.
 
 use super::control::{self, Figures};
-use super::files::Dials;
+use super::files::{self, Dials};
 use super::logs::Logs;
 use super::reload::{Origin, Reloader, Status, folder_of};
 use super::signals::{Signals, Told};
@@ -97,6 +97,8 @@ const DECISIONS_WAITING: usize = 64;
 const EVENTS_WAITING: usize = 16_384;
 /// Between two looks at the configuration file, beside what the watch reports.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two times that what is left of budgets is written down.
+const COUNT: Duration = Duration::from_secs(5);
 /// Between two looks at the memory in use.
 const WEIGH: Duration = Duration::from_millis(250);
 /// After the first report of a change, before the file is read: editors write in several steps.
@@ -150,6 +152,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let signals = Signals::new(options.signals);
     let (logs, log_writer) = Logs::start(&settings, options.log.clone(), registry);
     let kept = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
+    let left = settings.state_dir.as_deref().map(files::load_budgets).unwrap_or_default();
     let figures = Arc::new(Mutex::new(Figures::default()));
     let (control, control_in) = mpsc::channel(64);
     let control_thread = control::Given {
@@ -157,7 +160,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         events: events_in,
         commands: control_in,
         figures: figures.clone(),
-        first: kept.events(),
+        first: kept.events().into_iter().chain(left).collect(),
     };
     let mut threads = vec![thread("control", move || control::run(control_thread))?];
     let worker_senders = start_workers(&shared, logs.access(), options.pin, &mut threads)?;
@@ -415,6 +418,7 @@ impl Main {
         let _watch = self.watch(changed);
         let mut looks = tokio::time::interval(LOOK);
         let mut weighings = tokio::time::interval(WEIGH);
+        let mut counts = tokio::time::interval(COUNT);
         let memory_max = process::memory_limit();
         let mut signals = std::mem::replace(&mut self.signals, Signals::none());
         let mut settle: Option<tokio::time::Instant> = None;
@@ -438,6 +442,7 @@ impl Main {
                     settle = None;
                     self.reload(true).await;
                 }
+                _ = counts.tick() => self.keep_budgets(),
                 _ = weighings.tick() => {
                     let percent = process::resident_bytes() * 100 / memory_max.max(1);
                     let percent = u32::try_from(percent).unwrap_or(u32::MAX);
@@ -451,6 +456,20 @@ impl Main {
         // Whoever asks from now on is told that nobody answers.
         drop(requests);
         self.stop(how, &mut signals, &mut stop).await;
+    }
+
+    /// Writes down what is left of budgets, where there are some and a place for it.
+    fn keep_budgets(&self) {
+        let Some(folder) = &self.settings.state_dir else { return };
+        let view = self.shared.view.load();
+        let services = view.plan.services.iter().zip(&view.signals.budgets);
+        let left: BTreeMap<String, f64> =
+            services.filter_map(|(service, left)| Some((service.name.clone(), (*left)?))).collect();
+        if !left.is_empty()
+            && let Err(error) = files::store_budgets(folder, &left)
+        {
+            tracing::warn!(%error, "what is left of budgets is not kept");
+        }
     }
 
     async fn reload(&mut self, only_if_changed: bool) {
@@ -531,6 +550,7 @@ impl Main {
     /// Readiness fails at once; listeners go after `drain.delay`; what is open then has until
     /// `drain.deadline`. A second signal ends it at once.
     async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
+        self.keep_budgets();
         self.shared.draining.store(true, Ordering::Relaxed);
         if how == Stop::Drain {
             tracing::info!("draining");

@@ -5,6 +5,7 @@ use super::policy::{Answer, Ask, Edge, End, Pick, Policy};
 use super::spec::Spec;
 use super::world::{moment, part};
 use crate::decision::assess::{Assessor, Event, Found, Samples};
+use crate::decision::budget::Terms;
 use crate::decision::endpoint::{self, Chance};
 use crate::decision::health::Cause;
 use crate::decision::load::Tally;
@@ -69,7 +70,7 @@ pub fn plan(spec: &Spec) -> Plan {
         Class { service: 0, data, permitted, l4: false, id: index as u64 + 1 }
     });
     let classes = classes.collect();
-    Plan { services: vec![service(&listed)], classes, clusters, ..Plan::default() }
+    Plan { services: vec![service(spec, &listed)], classes, clusters, ..Plan::default() }
 }
 
 fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
@@ -110,7 +111,7 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
     }
 }
 
-fn service(clusters: &[usize]) -> Service {
+fn service(spec: &Spec, clusters: &[usize]) -> Service {
     Service {
         name: "service".to_owned(),
         clusters: clusters.to_vec(),
@@ -124,6 +125,11 @@ fn service(clusters: &[usize]) -> Service {
         total_timeout: None,
         per_try_timeout: None,
         retry: Retry { budget: 0.2, retries: 1 },
+        budget: spec.usd_per_hour.map(|usd_per_hour| Terms {
+            usd_per_hour,
+            share: 1.0 / spec.edges.len() as f64,
+            binds_failover: false,
+        }),
     }
 }
 
@@ -246,6 +252,7 @@ impl Policy for Engine {
                 tally.completed += 1.0;
                 tally.latency_sum += answer.latency;
                 tally.latency_squares += answer.latency * answer.latency;
+                tally.bytes += 1.0;
                 let id = self.ids[answer.pick.place][answer.pick.endpoint] as usize;
                 self.slots.endpoints[id].0 += 1.0;
                 self.slots.endpoints[id].1 += answer.latency;

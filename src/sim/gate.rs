@@ -4,6 +4,7 @@
 //! quarter worse, and the verdict shows the bound it was judged by. Figures are means over seeds.
 
 use super::outcome::Outcome;
+use super::scenario::MONEY;
 use super::spec::Spec;
 
 /// What was run in one scenario: outcomes by seed.
@@ -174,6 +175,13 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
         "S12" => {
             judge.at_most("violations", 0.0, |o| {
                 o.records.iter().filter(|record| record.violation).count() as f64
+            });
+            judge.at_least("good answers", 0.999, |o| o.between(start, end).good);
+        }
+        "S12b" => {
+            let allowed = MONEY / 3600.0 * (300.0 + 1.02 * end);
+            judge.at_most("dollars over burst and 1.02 of the budget", 1.0, |o| {
+                o.usd.iter().sum::<f64>() / allowed
             });
             judge.at_least("good answers", 0.999, |o| o.between(start, end).good);
         }

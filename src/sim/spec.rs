@@ -28,6 +28,8 @@ pub struct Spec {
     pub impatience: Option<Impatience>,
     /// The share of requests that may be served by an IDC alone.
     pub sensitive: f64,
+    /// What spilling may cost, of all proxies together, each with the same part.
+    pub usd_per_hour: Option<f64>,
 }
 
 /// Where requests are served.

@@ -411,6 +411,32 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     }
 }
 
+/// What was spent, and what demand is expected.
+fn money(families: &mut Families, scrape: &Scrape<'_>) {
+    let mut spent: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+    let mut expected: BTreeMap<&str, Option<f64>> = BTreeMap::new();
+    for (class, signals) in scrape.plan.classes.iter().zip(&scrape.signals.classes) {
+        let service = scrape.plan.services[class.service].name.as_str();
+        for (cluster, usd) in class.permitted.clusters.iter().zip(&signals.spent_usd) {
+            *spent.entry((service, &scrape.plan.clusters[*cluster].name)).or_default() += usd;
+        }
+        let sum = expected.entry(service).or_insert(Some(0.0));
+        *sum = sum.zip(signals.forecast_rps).map(|(sum, rps)| sum + rps);
+    }
+    let help = "Dollars that traffic has cost since the start.";
+    let family = families.family("tidegate_spend_usd_total", help, MetricType::COUNTER);
+    for ((service, cluster), usd) in spent {
+        family.push(counter(&[("service", service), ("cluster", cluster)], usd));
+    }
+    let help = "Exchanges a second expected a minute from now.";
+    let family = families.family("tidegate_demand_forecast_rps", help, MetricType::GAUGE);
+    for (service, rps) in expected {
+        if let Some(rps) = rps {
+            family.push(gauge(&[("service", service)], rps));
+        }
+    }
+}
+
 fn services(families: &mut Families, scrape: &Scrape<'_>) {
     let mut spill: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     for (class, signals) in scrape.plan.classes.iter().zip(&scrape.signals.classes) {
@@ -428,6 +454,7 @@ fn services(families: &mut Families, scrape: &Scrape<'_>) {
         let ratio = if *demand > 0.0 { spilled / demand } else { 0.0 };
         ratios.push(gauge(&[("service", service)], ratio));
     }
+    money(families, scrape);
     let demands = families.family("tidegate_demand_rps", "Exchanges a second.", MetricType::GAUGE);
     for (service, (_, demand)) in &spill {
         demands.push(gauge(&[("service", service)], *demand));

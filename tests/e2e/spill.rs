@@ -136,3 +136,31 @@ fn capacity(idc: SocketAddr) -> usize {
         .collect();
     threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>() / 2
 }
+
+#[test]
+fn without_money_spill_stops_and_an_outage_is_paid_for_unless_all_is_bound() {
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    let text = |budget: &str| {
+        config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)])
+            .replace("clusters: [idc, cloud]", &format!("clusters: [idc, cloud], budget: {budget}"))
+            .replace("kind: cloud,", "kind: cloud, cost: { per_million_requests: 100 },")
+    };
+    // Five minutes of a hundredth of a cent: the first request to the cloud overdraws it.
+    let proxy = Proxy::start(&text("{ usd_per_hour: 0.0001 }"));
+    let left = || proxy.json("/api/v1/services")[0]["budget_left_usd"].as_f64().unwrap();
+    assert!(left() >= 0.0);
+    idc.kill();
+    eventually("the idc is down", || proxy.cluster("idc")["state"] == "down");
+    for _ in 0..20 {
+        assert_eq!(get(proxy.at("web"), "/").body, "cloud", "an outage is paid for");
+    }
+    eventually("it is counted", || {
+        proxy.metric("tidegate_spend_usd_total{service=\"shop\",cluster=\"cloud\"}") > 0.001
+    });
+    proxy.rewrite(&text("{ usd_per_hour: 0.0001, applies_to: all }"));
+    eventually("the reload", || proxy.generation() == 2);
+    eventually("all is bound", || {
+        let answer = get(proxy.at("web"), "/");
+        (answer.status, answer.refusal().as_str()) == (503, "budget")
+    });
+}

@@ -1,9 +1,11 @@
 //! One class as the fold remembers it: its load at each cluster, its service time, its order.
 
 use super::cluster::ClusterState;
+use crate::decision::demand::Forecast;
 use crate::decision::load::{ReportedService, ServiceTime, Tally, Track};
 use crate::decision::order::Order;
 use crate::decision::plan::{Class, ClusterIndex, Plan};
+use crate::decision::price::Prices;
 use crate::decision::report::Report;
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
 use crate::decision::spill::{self, Candidate};
@@ -21,7 +23,34 @@ pub(super) struct ClassState {
     /// The share that dial and slow start let through since the last sweep.
     open: Vec<f64>,
     spilling: bool,
+    forecast: Forecast,
+    /// Dollars since the start, by slot, and with the last sweep in all.
+    spent: Vec<f64>,
+    pub(super) spent_now: f64,
 }
+
+/// What money says at this sweep.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Money {
+    /// How many times its floor a dollar counts for.
+    pub(super) weight: f64,
+    /// Whether spilling to a priced cluster is paid for.
+    pub(super) spill: bool,
+    /// Whether failing over to one is.
+    pub(super) failover: bool,
+}
+
+/// What holds for all of a sweep.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    /// Seconds since the last one.
+    pub(super) elapsed: f64,
+    pub(super) money: Money,
+}
+
+/// How far ahead demand is forecast, in seconds: what a cloud takes to be ready.
+const LEAD: f64 = 60.0;
 
 /// One permitted cluster at this sweep.
 #[derive(Clone, Copy)]
@@ -44,6 +73,9 @@ impl ClassState {
             first: 0,
             open: vec![1.0; clusters],
             spilling: false,
+            forecast: Forecast::default(),
+            spent: vec![0.0; clusters],
+            spent_now: 0.0,
         }
     }
 
@@ -54,9 +86,10 @@ impl ClassState {
         class: &Class,
         places: &[Place<'_>],
         tallies: &[Tally],
-        elapsed: f64,
-        now: Timestamp,
+        moment: Moment,
     ) -> ClassSignals {
+        let Moment { now, elapsed, money } = moment;
+        self.count(plan, places, tallies, elapsed);
         let distances = distances(places);
         for (slot, track) in self.tracks.iter_mut().enumerate() {
             track.fold(&tallies[slot], distances[slot], self.open[slot], elapsed);
@@ -75,7 +108,7 @@ impl ClassState {
             }
             self.reported.update(&self.tracks, elapsed);
         }
-        let candidates = self.candidates(plan, class, places, &distances, elapsed, now);
+        let candidates = self.candidates(plan, class, places, &distances, moment);
         let base: Vec<f64> = candidates.iter().map(|candidate| candidate.base).collect();
         let known: Vec<bool> = places.iter().map(|place| place.state.is_measured()).collect();
         self.order.update(&base, &known, now);
@@ -84,11 +117,18 @@ impl ClassState {
             order.iter().copied().filter(|slot| places[*slot].is_live(now)).collect();
         self.first = live.first().copied().unwrap_or(0);
         let working = working(&self.tracks, &live);
-        let choices = choices(places, &candidates, &order, &live, &working, now);
+        let mut choices = choices(places, &candidates, &order, &live, &working, now);
+        let before = choices.len();
+        let first = live.first().copied();
+        choices.retain(|choice| {
+            let free = plan.clusters[choice.cluster].prices == Prices::default();
+            let paid = if Some(choice.slot) == first { money.failover } else { money.spill };
+            free || paid
+        });
         let score = |slot: &usize| Score {
             rtt: places[*slot].state.rtt().unwrap_or_default(),
             service: candidates[*slot].service,
-            price: self.price(plan, places[*slot].cluster, *slot),
+            price: self.price(plan, places[*slot].cluster, *slot) * money.weight,
             queue: candidates[*slot].queue,
             accept: choices.iter().find(|choice| choice.slot == *slot).map_or(0.0, |c| c.share),
             live: live.contains(slot),
@@ -104,7 +144,24 @@ impl ClassState {
             spill: choices.iter().filter(|c| c.why == Why::Spill).map(|c| share(c.slot)).sum(),
             demand_rps: demand,
             report: self.report(plan, places, &candidates, now),
+            forecast_rps: self.forecast.ahead(LEAD),
+            spent_usd: self.spent.clone(),
+            unfunded: choices.len() < before,
             choices,
+        }
+    }
+
+    /// Counts demand and dollars.
+    fn count(&mut self, plan: &Plan, places: &[Place<'_>], tallies: &[Tally], elapsed: f64) {
+        let asked: f64 = tallies.iter().map(|tally| tally.accepted).sum();
+        self.forecast.observe(asked, elapsed);
+        self.spent_now = 0.0;
+        for ((tally, place), spent) in tallies.iter().zip(places).zip(&mut self.spent) {
+            let prices = plan.clusters[place.cluster].prices;
+            let usd = prices.dollars(0.0) * tally.accepted
+                + (prices.dollars(tally.bytes) - prices.dollars(0.0));
+            *spent += usd;
+            self.spent_now += usd;
         }
     }
 
@@ -166,9 +223,9 @@ impl ClassState {
         class: &Class,
         places: &[Place<'_>],
         distances: &[f64],
-        elapsed: f64,
-        now: Timestamp,
+        moment: Moment,
     ) -> Vec<Candidate> {
+        let Moment { now, elapsed, money } = moment;
         let mut candidates = Vec::with_capacity(places.len());
         for (slot, (place, &distance)) in places.iter().zip(distances).enumerate() {
             let service = self.service_seconds(class, slot);
@@ -182,7 +239,10 @@ impl ClassState {
             let success = if place.is_live(now) { track.success().max(0.05) } else { 1.0 };
             let penalty = FAILURE_COST * (1.0 / success - 1.0);
             candidates.push(Candidate {
-                base: distance + service + self.price(plan, place.cluster, slot) + penalty,
+                base: distance
+                    + service
+                    + self.price(plan, place.cluster, slot) * money.weight
+                    + penalty,
                 queue: track.queue(),
                 service,
                 distance,

@@ -7,13 +7,14 @@
 mod class;
 mod cluster;
 
+use super::budget::Budget;
 use super::health::Cause;
 use super::load::Tally;
 use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
 use super::report::Report;
 use super::signal::{ClassSignals, Signals, State};
 use super::units::{Timestamp, mix};
-use class::{ClassState, Place};
+use class::{ClassState, Moment, Money, Place};
 use cluster::{ClusterState, EndpointState, Traffic, thresholds};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,6 +75,13 @@ pub enum Event {
         cluster: String,
         /// Percent.
         percent: Option<u8>,
+    },
+    /// What was left of a service's budget before a restart.
+    BudgetLeft {
+        /// The service's name.
+        service: String,
+        /// Dollars.
+        usd: f64,
     },
     /// An operator's dial for a site; `None` takes it back.
     DialSite {
@@ -147,6 +155,8 @@ pub struct Assessor {
     clusters: BTreeMap<String, ClusterState>,
     classes: BTreeMap<u64, ClassState>,
     site_dials: BTreeMap<String, u8>,
+    /// By service.
+    budgets: BTreeMap<String, Budget>,
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
     swept: Timestamp,
@@ -166,6 +176,7 @@ impl Assessor {
             clusters: BTreeMap::new(),
             classes: BTreeMap::new(),
             site_dials: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             ids: BTreeMap::new(),
             owners: BTreeMap::new(),
             swept: now,
@@ -186,6 +197,15 @@ impl Assessor {
         for class in &plan.classes {
             let count = class.permitted.clusters.len();
             self.classes.entry(class.id).or_insert_with(|| ClassState::new(count));
+        }
+        let mut budgets = std::mem::take(&mut self.budgets);
+        for service in &plan.services {
+            let Some(terms) = service.budget else { continue };
+            let known = budgets.remove(&service.name);
+            let left = known.as_ref().map(Budget::left);
+            let kept = known.filter(|budget| budget.terms() == terms);
+            let budget = kept.unwrap_or_else(|| Budget::new(terms, left));
+            self.budgets.insert(service.name.clone(), budget);
         }
         self.plan = plan;
         let clusters = &self.clusters;
@@ -216,6 +236,11 @@ impl Assessor {
                 if let Some(state) = self.clusters.get_mut(&cluster) {
                     state.dial = percent;
                     state.needs_undrain &= percent.is_some();
+                }
+            }
+            Event::BudgetLeft { service, usd } => {
+                if let Some(budget) = self.budgets.get_mut(&service) {
+                    *budget = Budget::new(budget.terms(), Some(usd));
                 }
             }
             Event::DialSite { site, percent: Some(percent) } => {
@@ -392,7 +417,38 @@ impl Assessor {
             state.loaded = traffic.queue > 0.001;
             clusters.push(Arc::new(state.believe(cluster, traffic, dial, &mut self.news, now)));
         }
-        Signals { at: now, clusters, classes }
+        let budgets = self.pay(&plan, elapsed);
+        Signals { at: now, clusters, classes, budgets }
+    }
+
+    /// Takes what was spent from the services' budgets; gives what is left in each.
+    fn pay(&mut self, plan: &Plan, elapsed: f64) -> Vec<Option<f64>> {
+        let mut spent = vec![0.0; plan.services.len()];
+        for class in &plan.classes {
+            if let Some(state) = self.classes.get(&class.id) {
+                spent[class.service] += state.spent_now;
+            }
+        }
+        let services = plan.services.iter().zip(spent);
+        services
+            .map(|(service, usd)| {
+                let budget = self.budgets.get_mut(&service.name)?;
+                budget.spend(usd, elapsed);
+                Some(budget.left())
+            })
+            .collect()
+    }
+
+    /// What money says of a service's traffic now.
+    fn money(&self, service: &str) -> Money {
+        match self.budgets.get(service) {
+            None => Money { weight: 1.0, spill: true, failover: true },
+            Some(budget) => Money {
+                weight: budget.weight(),
+                spill: budget.has_money(),
+                failover: budget.has_money() || !budget.terms().binds_failover,
+            },
+        }
     }
 
     fn sweep_class(
@@ -414,9 +470,10 @@ impl Assessor {
             dial: self.dial(&plan.clusters[cluster]),
         };
         let places: Vec<Place<'_>> = class.permitted.clusters.iter().map(place).collect();
+        let money = self.money(&plan.services[class.service].name);
         let tallies: Vec<Tally> =
             (0..places.len()).map(|slot| samples.class(index, slot)).collect();
-        let signals = state.sweep(plan, class, &places, &tallies, elapsed, now);
+        let signals = state.sweep(plan, class, &places, &tallies, Moment { now, elapsed, money });
         if let Some(spilling) = state.spilling_changed(signals.spill) {
             let service = plan.services[class.service].name.clone();
             self.news.push(News::Spilling { service, spilling });

@@ -61,6 +61,7 @@ fn plan(names: &[&str]) -> Plan {
         total_timeout: None,
         per_try_timeout: None,
         retry: Retry { budget: 0.2, retries: 1 },
+        budget: None,
     };
     let class = Class {
         service: 0,

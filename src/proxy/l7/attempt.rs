@@ -169,6 +169,7 @@ fn blame(refusal: Refusal) -> Option<Cause> {
         | Refusal::NoHealthyCluster
         | Refusal::Overloaded
         | Refusal::Loop
+        | Refusal::Budget
         | Refusal::Draining => None,
     }
 }

@@ -505,6 +505,7 @@ fn why(view: &View, refusal: Refusal, record: &Record) -> String {
         | Refusal::HeadersTooLarge
         | Refusal::NotImplemented
         | Refusal::Draining => String::new(),
+        Refusal::Budget => format!("the budget of `{service}` is spent"),
         Refusal::Loop => "the request has been through this site".to_owned(),
     }
 }

@@ -2,10 +2,10 @@
 //! server is; the fastest of the cold ones, or the least busy if all are hot. Pool of 16, three probes a
 //! request, hot above the 0.6 quantile, probes die after a second.
 //!
-//! A place's servers are alike, so a probe speaks for its place. Left out: sinkhole ejection by probes.
+//! A probe asks a server drawn at random and speaks for its endpoint. Left out: sinkhole ejection by probes.
 
-use super::spread::draw;
-use super::{at, open};
+use super::open;
+use super::spread::draw_endpoint;
 use crate::decision::units::Dice;
 use crate::sim::policy::{Ask, Pick, Policy};
 
@@ -16,7 +16,7 @@ const HISTORY: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
-    place: usize,
+    pick: Pick,
     /// In flight for each server there.
     load: f64,
     latency: f64,
@@ -33,14 +33,15 @@ pub struct Prequal {
 impl Prequal {
     fn probe(&mut self, ask: &Ask<'_>, places: &[usize], dice: &mut Dice) {
         for _ in 0..PROBES {
-            let place = draw(ask, places, dice);
-            let there = &ask.truth[place];
-            let servers = there.servers().max(1) as f64;
-            let waiting = there.waiting() as f64;
-            let service = ask.spec.service.mean() * there.slow;
+            let pick = draw_endpoint(ask, places, dice);
+            let place = pick.place;
+            let there = &ask.truth[place].endpoints[pick.endpoint];
+            let servers = there.servers.1.max(1) as f64;
+            let waiting = there.queue.len() as f64;
+            let service = ask.spec.service.mean() * ask.truth[place].slow / there.speed;
             self.pool.push(Probe {
-                place,
-                load: (there.busy() as f64 + waiting) / servers,
+                pick,
+                load: (there.busy as f64 + waiting) / servers,
                 latency: ask.edge.rtt[place] + service * (1.0 + waiting / servers),
                 back: ask.now + ask.edge.rtt[place],
             });
@@ -62,11 +63,10 @@ impl Policy for Prequal {
             .pool
             .iter()
             .copied()
-            .filter(|probe| probe.back <= ask.now && places.contains(&probe.place))
+            .filter(|probe| probe.back <= ask.now && places.contains(&probe.pick.place))
             .collect();
         if usable.len() < 2 {
-            let place = draw(ask, &places, dice);
-            return Some(at(ask.edge, place, dice));
+            return Some(draw_endpoint(ask, &places, dice));
         }
         self.history.extend(usable.iter().take(2).map(|probe| probe.load));
         let excess = self.history.len().saturating_sub(HISTORY);
@@ -79,11 +79,11 @@ impl Policy for Prequal {
             .min_by(|a, b| a.latency.total_cmp(&b.latency))
             .or_else(|| usable.iter().min_by(|a, b| a.load.total_cmp(&b.load)))?;
         // What was sent is counted on the probe it used.
-        let servers = ask.truth[best.place].servers().max(1) as f64;
-        let (place, back) = (best.place, best.back);
-        if let Some(used) = self.pool.iter_mut().find(|p| p.place == place && p.back == back) {
+        let (pick, back) = (best.pick, best.back);
+        let servers = ask.spec.places[pick.place].endpoints[pick.endpoint].max(1) as f64;
+        if let Some(used) = self.pool.iter_mut().find(|p| p.pick == pick && p.back == back) {
             used.load += 1.0 / servers;
         }
-        Some(at(ask.edge, place, dice))
+        Some(pick)
     }
 }

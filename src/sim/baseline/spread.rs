@@ -34,14 +34,36 @@ pub(super) fn draw(ask: &Ask<'_>, places: &[usize], dice: &mut Dice) -> usize {
     places[places.len() - 1]
 }
 
+/// A server drawn at random, by its endpoint.
+pub(super) fn draw_endpoint(ask: &Ask<'_>, places: &[usize], dice: &mut Dice) -> Pick {
+    let place = draw(ask, places, dice);
+    let there = &ask.spec.places[place].endpoints;
+    let usable = |endpoint: &usize| ask.edge.alive[place][*endpoint];
+    let alive: Vec<usize> = (0..there.len()).filter(usable).collect();
+    let all: usize = alive.iter().map(|endpoint| there[*endpoint]).sum();
+    let mut left = dice.below(all.max(1));
+    for endpoint in alive {
+        match left.checked_sub(there[endpoint]) {
+            Some(rest) => left = rest,
+            None => return Pick { place, endpoint },
+        }
+    }
+    Pick { place, endpoint: 0 }
+}
+
+/// In flight of ours for each server of an endpoint.
+pub(super) fn load(ask: &Ask<'_>, pick: Pick) -> f64 {
+    let servers = ask.spec.places[pick.place].endpoints[pick.endpoint].max(1) as f64;
+    f64::from(ask.edge.in_flight[pick.place][pick.endpoint]) / servers
+}
+
 impl Policy for LeastRequest {
     fn pick(&mut self, ask: &Ask<'_>, dice: &mut Dice) -> Option<Pick> {
         let places = open(ask);
         if places.is_empty() {
             return None;
         }
-        let (a, b) = (draw(ask, &places, dice), draw(ask, &places, dice));
-        let load = |place: usize| f64::from(ask.edge.at(place)) / stated(ask.spec, place);
-        Some(at(ask.edge, if load(a) <= load(b) { a } else { b }, dice))
+        let (a, b) = (draw_endpoint(ask, &places, dice), draw_endpoint(ask, &places, dice));
+        Some(if load(ask, a) <= load(ask, b) { a } else { b })
     }
 }

@@ -1,0 +1,11 @@
+//! What a stranger says of its load: whatever it is, what is believed of it is in range.
+#![no_main]
+
+use tidegate::decision::report::Report;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for report in [Report::from_tidegate(text), Report::from_orca(text)].into_iter().flatten() {
+        report.assert_in_range();
+    }
+});
