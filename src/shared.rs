@@ -135,6 +135,8 @@ pub struct Slot {
     pub offered: Count,
     /// Exchanges sent.
     pub accepted: Count,
+    /// Those of them that had been sent somewhere before.
+    pub retried: Count,
     /// Response heads.
     pub completed: Count,
     /// Failures.
@@ -263,6 +265,7 @@ impl Samples for Sweep {
             let Some(slot) = self.slots.slot(worker, class, place) else { continue };
             total.offered += slot.offered.get() as f64;
             total.accepted += slot.accepted.get() as f64;
+            total.retried += slot.retried.get() as f64;
             total.completed += slot.completed.get() as f64;
             total.failed += slot.failed.get() as f64;
             total.latency_sum += slot.micros.get() as f64 / 1e6;
@@ -285,6 +288,7 @@ impl Samples for Sweep {
         Tally {
             offered: total.offered - before.offered,
             accepted: total.accepted - before.accepted,
+            retried: total.retried - before.retried,
             completed: total.completed - before.completed,
             failed: total.failed - before.failed,
             latency_sum: total.latency_sum - before.latency_sum,

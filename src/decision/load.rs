@@ -21,6 +21,8 @@ pub struct Tally {
     pub offered: f64,
     /// Exchanges sent to it.
     pub accepted: f64,
+    /// Those of them that had been sent somewhere before: they are no demand of anybody's.
+    pub retried: f64,
     /// Responses whose head came.
     pub completed: f64,
     /// Exchanges that failed: 502, 503, 504, resets, connect failures, head timeouts.

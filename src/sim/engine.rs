@@ -235,6 +235,7 @@ impl Policy for Engine {
         let signals = &clusters[picked.cluster];
         let endpoint = endpoint::pick(policy, signals, &tried, in_flight, &mut chance)?;
         tallies[picked.slot].accepted += 1.0;
+        tallies[picked.slot].retried += f64::from(u8::from(!ask.tried.is_empty()));
         tallies[picked.slot].waiting += 1.0;
         Some(Pick { place: picked.cluster, endpoint })
     }

@@ -24,6 +24,8 @@ pub(super) struct ClassState {
     open: Vec<f64>,
     spilling: bool,
     forecast: Forecast,
+    /// Exchanges a second, retries left out.
+    demand: f64,
     /// Dollars since the start, by slot, and with the last sweep in all.
     spent: Vec<f64>,
     pub(super) spent_now: f64,
@@ -74,6 +76,7 @@ impl ClassState {
             open: vec![1.0; clusters],
             spilling: false,
             forecast: Forecast::default(),
+            demand: 0.0,
             spent: vec![0.0; clusters],
             spent_now: 0.0,
         }
@@ -133,16 +136,16 @@ impl ClassState {
             accept: choices.iter().find(|choice| choice.slot == *slot).map_or(0.0, |c| c.share),
             live: live.contains(slot),
         };
-        let demand: f64 = self.tracks.iter().map(Track::accepted_rate).sum();
+        let sent: f64 = self.tracks.iter().map(Track::accepted_rate).sum();
         let share = |slot: usize| {
-            if demand > 0.0 { self.tracks[slot].accepted_rate() / demand } else { 0.0 }
+            if sent > 0.0 { self.tracks[slot].accepted_rate() / sent } else { 0.0 }
         };
         ClassSignals {
             scores: order.iter().map(score).collect(),
             order: order.iter().map(|slot| places[*slot].cluster).collect(),
             shares: order.iter().map(|slot| share(*slot)).collect(),
             spill: choices.iter().filter(|c| c.why == Why::Spill).map(|c| share(c.slot)).sum(),
-            demand_rps: demand,
+            demand_rps: self.demand,
             report: self.report(plan, places, &candidates, now),
             forecast_rps: self.forecast.ahead(LEAD),
             spent_usd: self.spent.clone(),
@@ -153,8 +156,10 @@ impl ClassState {
 
     /// Counts demand and dollars.
     fn count(&mut self, plan: &Plan, places: &[Place<'_>], tallies: &[Tally], elapsed: f64) {
-        let asked: f64 = tallies.iter().map(|tally| tally.accepted).sum();
+        let asked: f64 = tallies.iter().map(|tally| tally.accepted - tally.retried).sum();
         self.forecast.observe(asked, elapsed);
+        let keep = (-elapsed).exp();
+        self.demand = self.demand * keep + asked / elapsed * (1.0 - keep);
         self.spent_now = 0.0;
         for ((tally, place), spent) in tallies.iter().zip(places).zip(&mut self.spent) {
             let prices = plan.clusters[place.cluster].prices;

@@ -210,10 +210,11 @@ pub struct InSlot<'a> {
 }
 
 impl<'a> InSlot<'a> {
-    /// Counts an attempt in.
+    /// Counts an attempt in; `number` is 1 for an exchange's first.
     #[must_use]
-    pub fn enter(slot: Option<&'a Slot>) -> InSlot<'a> {
+    pub fn enter(slot: Option<&'a Slot>, number: u32) -> InSlot<'a> {
         if let Some(slot) = slot {
+            slot.retried.add(u64::from(number > 1));
             slot.accepted.add(1);
         }
         InSlot { slot, open: true }

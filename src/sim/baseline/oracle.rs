@@ -5,6 +5,7 @@
 //! service + twice its wait there is least: its own wait, and that which it imposes on others.
 
 use super::{Diffusion, at, open};
+use crate::decision::plan::Kind;
 use crate::decision::units::Dice;
 use crate::sim::place::Place;
 use crate::sim::policy::{Ask, Pick, Policy};
@@ -76,10 +77,19 @@ impl Policy for Split {
     fn pick(&mut self, ask: &Ask<'_>, dice: &mut Dice) -> Option<Pick> {
         let places: Vec<usize> =
             open(ask).into_iter().filter(|place| ask.truth[*place].is_up()).collect();
+        if ask.sensitive {
+            return places.first().map(|place| at(ask.edge, *place, dice));
+        }
         if ask.now - self.decided >= 0.25 {
             self.decided = ask.now;
             let all = ask.spec.demand_at(ask.now);
-            let rate = all * self.group.share;
+            // What only an IDC may serve is there already, whatever else is split.
+            let bound = all * self.group.share * ask.spec.sensitive;
+            let home = |place: usize| {
+                let nearest = ask.permitted.iter().find(|p| ask.spec.places[**p].kind == Kind::Idc);
+                if nearest == Some(&place) { bound } else { 0.0 }
+            };
+            let rate = all * self.group.share - bound;
             self.weights.fill(0.0);
             // Water-filling on marginal costs: one part in 400 after the other to where the sum of all
             // responses grows least; exact for convex costs up to the part's size.
@@ -88,7 +98,7 @@ impl Policy for Split {
             let total = |place: usize, rate: f64| {
                 let mean = ask.spec.service.mean();
                 let there = &ask.truth[place];
-                let others = all * self.group.others[place];
+                let others = all * self.group.others[place] + home(place);
                 let rtt = ask.edge.rtt[place];
                 let at = |rate| response(there, self.curves[place], rtt, mean, rate);
                 // Others there are delayed, too; their distance is their own.

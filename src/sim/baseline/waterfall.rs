@@ -40,11 +40,14 @@ impl Waterfall {
         }
     }
 
-    fn decide(&mut self, places: &[usize]) {
-        let mut left = self.demand;
+    fn decide(&mut self, places: &[usize], sensitive: f64) {
+        // What only the nearest may serve is there already.
+        let mut bound = self.demand * sensitive;
+        let mut left = self.demand - bound;
         self.weights.fill(0.0);
         for place in places {
-            let take = left.min(self.fill * self.capacity[*place]);
+            let room = self.fill * self.capacity[*place] - std::mem::take(&mut bound);
+            let take = left.min(room).max(0.0);
             self.weights[*place] = take;
             left -= take;
         }
@@ -63,9 +66,12 @@ impl Waterfall {
 impl Policy for Waterfall {
     fn pick(&mut self, ask: &Ask<'_>, dice: &mut Dice) -> Option<Pick> {
         let places = open(ask);
+        if ask.sensitive {
+            return places.first().map(|place| at(ask.edge, *place, dice));
+        }
         if ask.now - self.decided >= 1.0 || places != self.order {
             self.demand = ask.spec.demand_at(ask.now - 1.0) * self.share;
-            self.decide(&places);
+            self.decide(&places, ask.spec.sensitive);
             self.decided = ask.now;
             self.order.clone_from(&places);
         }
