@@ -515,10 +515,11 @@ mod tests {
                     ..Report::default()
                 };
                 writer.write(&report, Timestamp::from_nanos(u64::from(n)));
+                (0..200).for_each(|_| std::hint::spin_loop());
             }
         });
         let mut read = 0;
-        while read < 50_000 {
+        while read < 5_000 {
             let Some((report, at)) = cell.read() else { continue };
             read += 1;
             let value = at.as_nanos() as f64;
