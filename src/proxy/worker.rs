@@ -157,6 +157,13 @@ impl Worker {
         clock::now()
     }
 
+    /// This moment, up to a tick ago: for bounds of seconds, where reading the clock would cost more than
+    /// what it is read for.
+    #[must_use]
+    pub fn about_now(&self) -> Timestamp {
+        self.deadlines.now()
+    }
+
     /// A number that grows with every call.
     pub fn next_turn(&self) -> u64 {
         let turn = self.turn.get().wrapping_add(1);

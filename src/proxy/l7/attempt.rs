@@ -142,7 +142,7 @@ pub async fn run<C: Client>(
             let (endpoint, latest) = (place.signals(view).id, worker.view());
             // The latest view may know other clusters by this number; then the endpoint is not among
             // its endpoints and the connection is closed.
-            let now = worker.now();
+            let now = worker.about_now();
             worker.pool.borrow_mut().put(connection, endpoint, place.cluster, &latest, most, now);
             Ok(Ended::Done)
         }
@@ -432,7 +432,7 @@ async fn read_head(
             Err(_) => return Err(NoHead::Malformed),
         }
         // The cluster's time begins when it has all of the request it will get, and then is absolute.
-        let waited = |since: Timestamp| attempt.worker.now().since(since);
+        let waited = |since: Timestamp| attempt.worker.about_now().since(since);
         let left = match progress.ended.get() {
             Some(since) => attempt.timeout.saturating_sub(waited(since)),
             None => attempt.timeout,

@@ -102,7 +102,7 @@ async fn walk<C: Client>(
     record.class = Some(class);
     let service = view.plan.service_of(class);
     let index = view.plan.classes[class].service;
-    worker.with_budget(view, index, |budget| budget.request(worker.now()));
+    worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
     let identity = Identity::new(worker, client.head(), arrival, record);
     let via = via(view, arrival, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
@@ -223,7 +223,7 @@ fn grant(
     request: retry::Request,
 ) -> bool {
     worker
-        .with_budget(view, service, |budget| budget.grant(kind, request, worker.now()))
+        .with_budget(view, service, |budget| budget.grant(kind, request, worker.about_now()))
         .unwrap_or(false)
 }
 
@@ -442,9 +442,9 @@ async fn connect(
         return Err(Failed::Refuse(walk.last.unwrap_or(Refusal::UpstreamConnect)));
     }
     let live = &view.clusters[place.cluster];
-    let begun = worker.now();
+    let begun = worker.about_now();
     let connected = connection(worker, cluster, live, endpoint, left, walk.fresh).await;
-    walk.connecting += worker.now().since(begun);
+    walk.connecting += worker.about_now().since(begun);
     match connected {
         Ok((connection, took)) => {
             record.connected = took;

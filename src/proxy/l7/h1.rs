@@ -127,7 +127,7 @@ impl H1 {
         let mut scanner = Scanner::default();
         // At most one empty line before a request (RFC 9112 §2.2).
         let mut skipped = false;
-        let begun = clock::now();
+        let begun = worker.about_now();
         loop {
             if !skipped && source.data().starts_with(b"\r\n") {
                 source.used(2);
@@ -147,7 +147,7 @@ impl H1 {
             }
             source.fit();
             // Absolute, from the first byte: a byte now and then does not buy more time.
-            let left = head_patience.saturating_sub(clock::now().since(begun));
+            let left = head_patience.saturating_sub(worker.about_now().since(begun));
             match source.more(left).await {
                 Ok(0) => return Err(NoRequest::Over),
                 Ok(_) => {}

@@ -165,10 +165,11 @@ pub(super) async fn upload<B: RequestBody>(
         let mut replay = Lent { from: kept, replay: kept.take() };
         send(body, &mut sink, framing, &mut replay.replay, progress).await
     };
-    progress.ended.set(Some(worker.now()));
+    let now = Some(worker.about_now());
+    progress.ended.set(now);
     match sent {
         Ok(()) => {
-            progress.complete.set(Some(worker.now()));
+            progress.complete.set(now);
             body.gone().await;
             tokio::time::sleep(LEAVING).await;
         }

@@ -45,7 +45,7 @@ pub async fn connection(
     span: Duration,
     fresh: bool,
 ) -> Result<(Connection, Option<Duration>), NoConnection> {
-    let idle = || worker.pool.borrow_mut().take(endpoint.id, worker.now());
+    let idle = || worker.pool.borrow_mut().take(endpoint.id, worker.about_now());
     if !fresh && let Some(idle) = idle() {
         return Ok((idle, None));
     }
