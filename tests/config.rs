@@ -360,6 +360,7 @@ fn the_effective_configuration_has_every_key_defaults_inheritance_and_no_secret(
         ("/clusters/a/accepts/2", Value::from("medical")),
         ("/clusters/a/cost/per_gib", Value::from(0.5)),
         ("/clusters/a/dial", Value::from(100)),
+        ("/clusters/a/probe/status/0", Value::from("200-399")),
         ("/clusters/a/capacity", Value::Null),
         ("/services/s/data/0", Value::from("general")),
         ("/services/s/strategy", Value::from("nearest")),

@@ -172,4 +172,7 @@ fn a_scenario_that_is_none_fails_and_says_why() {
         assert!(told.contains(part), "{word}: {told}");
     }
     std::fs::remove_file(scenario).unwrap();
+    let output = simulate(&["--scenario", "flash:1000x", "--rate", "1000000"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && told.contains("lower --rate"), "{told}");
 }

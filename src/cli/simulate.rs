@@ -47,6 +47,8 @@ const RESPONSE_BYTES: f64 = 20_000.0;
 /// Requests a second, where nobody says.
 const RATE: f64 = 200.0;
 const SERVICE: f64 = 0.020;
+/// Requests of one simulation, at most: about a minute, and half a gigabyte.
+const REQUESTS_MAX: f64 = 2e7;
 /// Load of the nearest cluster at the usual rate, where its size is not stated.
 const USUAL_LOAD: f64 = 0.7;
 
@@ -173,6 +175,13 @@ fn build(
         places,
     };
     happen(&mut spec, scenario, rate, service)?;
+    let most = spec.demand.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    if most * spec.seconds > REQUESTS_MAX {
+        return Err(format!(
+            "{most:.0} requests/s for {} s are more than {REQUESTS_MAX:.0}: lower --rate, or shorten the scenario",
+            spec.seconds
+        ));
+    }
     if plan.services[class.service].strategy != Strategy::Nearest {
         assumed.push("the strategy `nearest`, though the service has another".to_owned());
     }

@@ -45,9 +45,15 @@ pub fn as_written(node: &Node) -> Option<Value> {
     }
 }
 
+/// A documented default as a value: it is written as in a file.
+#[must_use]
+pub fn default_value(text: &str) -> Option<Value> {
+    super::yaml::parse(text).0.as_ref().and_then(as_written)
+}
+
 /// An unquoted word: a number or truth value where it is one.
 #[must_use]
-pub fn word(text: &str) -> Value {
+fn word(text: &str) -> Value {
     match text.parse::<u64>() {
         Ok(number) if number.to_string() == text => json!(number),
         _ => match text {
@@ -344,7 +350,7 @@ macro_rules! shape {
                         entries.iter().find(|(key, _)| key.text() == Some(stringify!($key)));
                     let value = written.map_or(&absent, |(_, value)| value);
                     let value = <$type as $crate::config::shape::Decode>::effective(value)
-                        .or(shape!(@default $presence).map($crate::config::shape::word));
+                        .or(shape!(@default $presence).and_then($crate::config::shape::default_value));
                     if let Some(value) = value {
                         all.insert(stringify!($key).to_owned(), value);
                     }
