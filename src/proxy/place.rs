@@ -3,7 +3,7 @@
 use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::decision::endpoint::{self, Chance};
-use crate::decision::plan::{ClassIndex, ClusterIndex, Strategy};
+use crate::decision::plan::{ClassIndex, ClusterIndex, Reports, Strategy};
 use crate::decision::retry::ENDPOINTS_MAX;
 use crate::decision::signal::{EndpointSignals, Why};
 use crate::decision::spill::{self, Picked};
@@ -104,7 +104,11 @@ impl Reach {
     fn includes(self, view: &View, cluster: ClusterIndex) -> bool {
         match self {
             Reach::Anywhere => true,
-            Reach::ThisSite => view.plan.clusters[cluster].site == view.plan.site,
+            Reach::ThisSite => {
+                let cluster = &view.plan.clusters[cluster];
+                // Another edge is another site, whatever it is said to be.
+                cluster.site == view.plan.site && cluster.reports != Reports::Tidegate
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 /// `path` is sent again.
 pub async fn write_lines(mut lines: mpsc::Receiver<String>, mut path: watch::Receiver<String>) {
     let mut batch = Vec::with_capacity(256);
-    let mut out = open(&path.borrow_and_update());
+    let mut out = open(&path.borrow_and_update()).unwrap_or_else(|| Box::new(std::io::sink()));
     let (mut failed, mut last) = (false, false);
     loop {
         tokio::select! {
@@ -20,7 +20,8 @@ pub async fn write_lines(mut lines: mpsc::Receiver<String>, mut path: watch::Rec
             changed = path.changed(), if !last => {
                 // Nobody will ask again; lines may still be waiting.
                 last = changed.is_err();
-                if !last { out = open(&path.borrow_and_update()) }
+                // What cannot be opened is not written to; what was, still is.
+                if !last && let Some(opened) = open(&path.borrow_and_update()) { out = opened }
             }
             count = lines.recv_many(&mut batch, 256) => {
                 if count == 0 { return }
@@ -47,11 +48,9 @@ pub async fn write_lines(mut lines: mpsc::Receiver<String>, mut path: watch::Rec
     }
 }
 
-fn open(path: &str) -> Box<dyn Write + Send> {
-    log::open(path).unwrap_or_else(|error| {
-        tracing::error!(%error, path, "the access log cannot be opened");
-        Box::new(std::io::sink())
-    })
+fn open(path: &str) -> Option<Box<dyn Write + Send>> {
+    let failed = |error| tracing::error!(%error, path, "the access log cannot be opened");
+    log::open(path).map_err(failed).ok()
 }
 
 /// Dials that operators set, as they are kept in `state_dir`.
@@ -113,8 +112,19 @@ impl Dials {
 /// Reads what was left of budgets, by service; nothing where there is nothing readable.
 #[must_use]
 pub fn load_budgets(folder: &Path) -> Vec<Event> {
-    let text = std::fs::read_to_string(folder.join(BUDGETS)).unwrap_or_default();
-    let kept: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap_or_default();
+    let path = folder.join(BUDGETS);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "budgets begin full: they cannot be read");
+            return Vec::new();
+        }
+    };
+    let kept: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap_or_else(|error| {
+        tracing::warn!(%error, path = %path.display(), "budgets begin full: they are not readable");
+        BTreeMap::new()
+    });
     kept.into_iter().map(|(service, usd)| Event::BudgetLeft { service, usd }).collect()
 }
 

@@ -588,6 +588,8 @@ impl Main {
                 tracing::debug!("a worker ended before it said so");
             }
         }
+        // What was spent while draining was spent.
+        self.keep_budgets();
         if self.control.send(control::Command::End).await.is_err() {
             tracing::debug!("the control thread has ended already");
         }
@@ -604,6 +606,8 @@ impl Main {
         if joined.await.is_err() {
             tracing::error!("threads could not be joined");
         }
+        // Its hold on the access log, the last one: then the writer ends.
+        drop(self.reloader);
         if let Some(writer) = self.log_writer.take()
             && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
         {

@@ -72,3 +72,17 @@ fn a_unix_socket_has_the_mode_it_was_given_and_takes_a_new_one() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&out.stdout), "idc");
 }
+
+#[test]
+fn an_idle_proxy_stops_at_once_with_its_last_lines_written() {
+    let idc = Cluster::named("idc");
+    let mut proxy = Proxy::start(&with_logs(&idc, "access_log: { path: access.log }"));
+    assert_eq!(get(proxy.at("web"), "/last").status, 200);
+    let since = std::time::Instant::now();
+    proxy.signal(libc::SIGTERM);
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(since.elapsed() < std::time::Duration::from_millis(900), "{:?}", since.elapsed());
+    assert!(proxy.said("were not written in time").is_none());
+    let text = std::fs::read_to_string(proxy.folder.0.join("access.log")).unwrap();
+    assert!(text.contains("/last"));
+}

@@ -20,6 +20,7 @@ use crate::proxy::upstream::connect::{NoConnection, connection};
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// What is left to do after the walk.
@@ -117,9 +118,12 @@ async fn walk<C: Client>(
             Ok(connection) => {
                 let mut request = compose(view, route, &place, client.head(), &identity);
                 let elsewhere = walk.tried.leaves_others(view, class, &place, reach);
+                let denied = Cell::new(false);
                 let may_retry = |kind| {
                     let asked = retry::Request { replayable: true, ..asked };
-                    elsewhere && grant(worker, view, index, kind, asked)
+                    let granted = elsewhere && grant(worker, view, index, kind, asked);
+                    denied.set(denied.get() || elsewhere && !granted);
+                    granted
                 };
                 let attempt = Attempt {
                     worker,
@@ -145,6 +149,7 @@ async fn walk<C: Client>(
                 )
                 .await;
                 give_back_scratch(request);
+                record.retries[1] += u64::from(denied.get());
                 match ended {
                     Ok(Ended::Done) => return Ok(After::Next),
                     Ok(Ended::Tunnel(connection)) => {

@@ -52,7 +52,6 @@ pub async fn connection(
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
     let span = span.min(patience(cluster, endpoint.rtt));
-    let started = worker.now();
     let held = match count_in(&live.connections, cluster.connections_max) {
         Some(held) => held,
         // Boxed: rare.
@@ -61,7 +60,8 @@ pub async fn connection(
             Turn::Room(held) => held,
         },
     };
-    let span = span.saturating_sub(worker.now().since(started));
+    // The wait for a turn was ours: the endpoint has all of its time, and no blame for it.
+    let started = worker.now();
     // Boxed: exchanges seldom dial, and should not have room for it.
     let stream = Box::pin(dial(&endpoint.address, span)).await?;
     drop(pending);
