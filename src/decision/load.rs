@@ -101,6 +101,8 @@ struct Heard {
 
 /// A report older than this, in seconds, is no longer news; load is inferred again.
 const REPORT_MAX_AGE: f64 = 3.0;
+/// Answers within a second or so that would outweigh what is believed of a place by habit.
+const CERTAIN: f64 = 10.0;
 /// For how long reports of a wrong capacity are not believed, in seconds.
 const DISTRUST: f64 = 60.0;
 /// The window of the share of offered exchanges that were accepted.
@@ -327,6 +329,12 @@ impl Track {
         self.judged = 0.0;
         self.good_recent = 0.0;
         self.judged_recent = 0.0;
+    }
+
+    /// Likewise, as far as it is certain: a quiet service's one failure in two is no half.
+    #[must_use]
+    pub fn success_at_least(&self) -> f64 {
+        (self.good + CERTAIN) / (self.judged + CERTAIN)
     }
 
     /// Likewise of the last moments, where a handful of failures is no news.

@@ -241,7 +241,7 @@ impl ClassState {
             }
             let track = &self.tracks[slot];
             // A place that is down is passed over anyway; its order is kept for its return.
-            let success = if place.is_live(now) { track.success().max(0.05) } else { 1.0 };
+            let success = if place.is_live(now) { track.success_at_least().max(0.05) } else { 1.0 };
             let penalty = FAILURE_COST * (1.0 / success - 1.0);
             candidates.push(Candidate {
                 base: distance
