@@ -370,7 +370,7 @@ impl Compiler<'_> {
         }
         let names: Vec<&str> =
             permitted.clusters.iter().map(|c| self.plan.clusters[*c].name.as_str()).collect();
-        let id = Plan::class_id(&name, &names, l4);
+        let id = Plan::class_id(&name, &all_data, &names, l4);
         let same = |class: &Class| class.id == id && class.data == all_data;
         if let Some(known) = self.plan.classes.iter().position(same) {
             return Some(known);

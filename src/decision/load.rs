@@ -79,10 +79,11 @@ pub struct Track {
     offered_brief: f64,
     accepted_brief: f64,
     /// By how much reports have lately told more queue than there was, in seconds, and the square of
-    /// that; for how long they were compared; and for how long they are not believed.
+    /// that; for how long without a break that has been too much; and for how long they are not believed.
     doubted: f64,
     scattered: f64,
-    compared: f64,
+    wrong: f64,
+    stale: f64,
     distrusted: f64,
     /// Good and all answers of the last moments.
     good_recent: f64,
@@ -144,7 +145,8 @@ impl Track {
                 (tally.bytes / tally.completed - self.bytes) * (1.0 - decay(elapsed, 5.0));
         }
         let keep = decay(elapsed, BRIEF);
-        self.offered_brief = self.offered_brief * keep + tally.offered;
+        self.offered_brief = self.offered_brief * keep + tally.offered * open;
+        self.distrusted = (self.distrusted - elapsed).max(0.0);
         self.accepted_brief = self.accepted_brief * keep + tally.accepted;
         self.waiting = tally.waiting;
         if let Some(heard) = &mut self.heard {
@@ -182,7 +184,6 @@ impl Track {
     /// Compares what is reported with what comes back: a stated capacity that is wrong shows as a queue
     /// where nobody waits, or the other way round. `service` is the shortest that any cluster reports.
     pub fn doubt(&mut self, service: f64, elapsed: f64) {
-        self.distrusted = (self.distrusted - elapsed).max(0.0);
         let heard = self.heard.filter(|heard| heard.age < REPORT_MAX_AGE);
         let (Some(heard), Some(response)) = (heard, self.response()) else { return };
         if heard.report.capacity.is_none() {
@@ -193,12 +194,12 @@ impl Track {
         let news = 1.0 - decay(elapsed, 5.0);
         self.doubted += (said - own - self.doubted) * news;
         self.scattered += ((said - own).powi(2) - self.scattered) * news;
-        self.compared += elapsed;
         let tolerance = (0.2 * service).max(0.001) + 2.0 * self.error(service);
-        let wrong = self.compared > 10.0 && self.doubted.abs() > tolerance;
+        let counted = |for_now: bool, seconds: f64| if for_now { seconds + elapsed } else { 0.0 };
+        self.wrong = counted(self.doubted.abs() > tolerance, self.wrong);
         // News of a second ago herds: it is right on average, and never now.
-        let stale = self.compared > 3.0 && self.scattered.sqrt() > 5.0 * tolerance;
-        if wrong || stale {
+        self.stale = counted(self.scattered.sqrt() > 5.0 * tolerance, self.stale);
+        if self.wrong > 10.0 || self.stale > 3.0 {
             self.distrusted = DISTRUST;
         }
     }
@@ -321,6 +322,12 @@ impl Track {
     pub fn queue(&self) -> f64 {
         let queue = self.queue.max(self.latched);
         if queue < 1e-6 { 0.0 } else { queue }
+    }
+
+    /// Whether enough came back within the last seconds to say how often it fails.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.judged >= 0.5
     }
 
     /// Forgets failures: whoever comes back from the dead has answered for them.

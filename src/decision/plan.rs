@@ -416,8 +416,8 @@ pub struct Class {
 impl Plan {
     /// The identity of a class, for state that outlives a plan.
     #[must_use]
-    pub fn class_id(service: &str, clusters: &[&str], l4: bool) -> u64 {
-        let text = format!("{service}\0{}\0{l4}", clusters.join("\0"));
+    pub fn class_id(service: &str, data: &[String], clusters: &[&str], l4: bool) -> u64 {
+        let text = format!("{service}\0{}\0\0{}\0{l4}", data.join("\0"), clusters.join("\0"));
         hash(text.as_bytes())
     }
 

@@ -181,9 +181,12 @@ impl Report {
     }
 }
 
+/// Servers behind a utilisation that does not say: one alone would queue at a third of its time already.
+const SERVERS_UNKNOWN: f64 = 32.0;
+
 /// Mean wait at `utilisation` of so many servers (Sakasegawa 1977), in seconds.
 fn waiting(utilisation: f64, servers: Option<f64>, service: f64) -> f64 {
-    let servers = servers.unwrap_or(1.0);
+    let servers = servers.unwrap_or(SERVERS_UNKNOWN);
     let utilisation = utilisation.clamp(0.0, 0.995);
     let power = (2.0 * (servers + 1.0)).sqrt() - 1.0;
     service * utilisation.powf(power) / (servers * (1.0 - utilisation))

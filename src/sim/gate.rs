@@ -65,6 +65,10 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn note(&mut self, gate: &str, values: &[f64], bound: f64, at_most: bool) {
+        if values.is_empty() {
+            // Nothing to compare with was run.
+            return;
+        }
         let figure = interval(values);
         self.verdicts.push(Verdict { gate: gate.to_owned(), figure, bound, at_most });
     }
@@ -200,13 +204,17 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
         _ => {}
     }
     slate(scenario, &mut judge, one(1.05));
-    if scenario.starts_with("S13-x") {
+    // Without reports a stated capacity reaches nobody.
+    if scenario.starts_with("S13-x") && reported {
         let means = runs.engine.iter().map(|outcome| outcome.between(start, end).mean);
         let values: Vec<f64> =
             means.zip(runs.truthful).map(|(mean, truth)| (mean / truth - 1.0).abs()).collect();
         judge.note("mean differs from that with the truth by", &values, 0.08, true);
     }
-    judge.at_most("left in flight", 0.0, |o| o.left as f64);
+    if matches!(scenario, "S1" | "S2" | "S3" | "S5a" | "S5b" | "S7" | "S8" | "S9" | "S10" | "S14") {
+        // A mean is over good answers: who sheds would look quick.
+        judge.at_least("good answers", 0.999, |o| o.between(start, end).good);
+    }
     judge.verdicts
 }
 

@@ -22,7 +22,7 @@ pub struct Scenario {
 pub const HOME: f64 = 1_000.0;
 
 /// The budget of S12b, in dollars an hour.
-pub const MONEY: f64 = 21.6;
+pub const MONEY: f64 = 7.2;
 
 fn idc() -> PlaceSpec {
     PlaceSpec::queue("idc", Kind::Idc, 20)
@@ -196,7 +196,7 @@ fn others(full: bool) -> Vec<Scenario> {
     mix.changes = vec![(20.0, Change::Mix(Service::Bimodal(0.010, 0.210, 0.40)))];
     let mut residency = base(30.0, &[(0.0, 1.2)]);
     residency.sensitive = 0.3;
-    // The clouds cost a hundredth of a cent a request; 60 spilled ones a second are paid for, and the
+    // The clouds cost a hundredth of a cent a request; 20 spilled ones a second are paid for, and the
     // burst of five minutes.
     let mut money = base(240.0, &[(0.0, 1.02)]);
     money.edges = edges(2, &[1.0, 30.0, 70.0]);
@@ -212,7 +212,7 @@ fn others(full: bool) -> Vec<Scenario> {
         scenario("S10", "servers of speed 1:2:4", uneven),
         scenario("S11", "retry storm: clients give up after 200 ms and ask thrice more", storm),
         scenario("S12", "30 % may be served by the IDC alone; load 1.2", residency),
-        scenario("S12b", "a budget for 60 spilled requests/s, two proxies; load 1.02", money),
+        scenario("S12b", "a budget for 20 spilled requests/s, two proxies; load 1.02", money),
         scenario("S13", "S1's peak, the stated capacity being true", stated(1.0)),
         scenario("S13-x0.5", "likewise, stated as half", stated(0.5)),
         scenario("S13-x0.8", "likewise, stated as 0.8", stated(0.8)),

@@ -51,6 +51,7 @@ struct Request {
     tried: Vec<Pick>,
     sensitive: bool,
     needless: bool,
+    violation: bool,
     end: End,
     report: Option<Report>,
     asked_again: u8,
@@ -241,6 +242,7 @@ impl<'a> World<'a> {
             tried: Vec::new(),
             sensitive,
             needless: false,
+            violation: false,
             end: End::Good,
             report: None,
             asked_again,
@@ -294,6 +296,7 @@ impl<'a> World<'a> {
         let needless = nearest.is_some_and(|nearest| pick.place != nearest && idle(nearest));
         let request = &mut self.requests[id as usize];
         (request.pick, request.sent, request.needless) = (pick, self.now, needless);
+        request.violation |= sensitive && self.spec.places[pick.place].kind != PlaceKind::Idc;
         let half = self.path(edge, pick.place) / 2.0;
         self.after(half, Event::Reach(id));
     }
@@ -414,7 +417,6 @@ impl<'a> World<'a> {
         let request = &self.requests[id as usize];
         let shed = !ok && request.sent == request.born && request.tried.is_empty();
         let place = if shed { NOWHERE } else { request.pick.place as u8 };
-        let kind = self.spec.places[request.pick.place].kind;
         self.outcome.records.push(Record {
             at: (request.born as f64 / 1e9) as f32,
             latency: ((self.now - request.born) as f64 / 1e9) as f32,
@@ -422,7 +424,7 @@ impl<'a> World<'a> {
             edge: request.edge as u16,
             ok,
             needless: request.needless,
-            violation: ok && request.sensitive && kind != PlaceKind::Idc,
+            violation: request.violation,
         });
         self.requests[id as usize].born = u64::MAX;
         self.free.push(id);

@@ -24,6 +24,8 @@ pub(super) struct ClassState {
     open: Vec<f64>,
     spilling: bool,
     forecast: Forecast,
+    /// When the last report of a probe came, by slot.
+    heard: Vec<Timestamp>,
     /// Exchanges a second, retries left out.
     demand: f64,
     /// Dollars since the start, by slot, and with the last sweep in all.
@@ -76,6 +78,7 @@ impl ClassState {
             open: vec![1.0; clusters],
             spilling: false,
             forecast: Forecast::default(),
+            heard: vec![Timestamp::START; clusters],
             demand: 0.0,
             spent: vec![0.0; clusters],
             spent_now: 0.0,
@@ -99,7 +102,10 @@ impl ClassState {
             if places[slot].state.returned {
                 track.forgive();
             }
-            if let Some((report, at)) = &places[slot].state.report {
+            if let Some((report, at)) = &places[slot].state.report
+                && *at > self.heard[slot]
+            {
+                self.heard[slot] = *at;
                 track.hear(*report, now.secs_since(*at));
             }
         }
@@ -123,10 +129,12 @@ impl ClassState {
         let mut choices = choices(places, &candidates, &order, &live, &working, now);
         let before = choices.len();
         let first = live.first().copied();
+        // What a dial or a return keeps from the first place is no spill.
+        let held_back = first.is_some_and(|slot| places[slot].open(now) < 1.0);
         choices.retain(|choice| {
             let free = plan.clusters[choice.cluster].prices == Prices::default();
-            let paid = if Some(choice.slot) == first { money.failover } else { money.spill };
-            free || paid
+            let failover = Some(choice.slot) == first || held_back;
+            free || if failover { money.failover } else { money.spill }
         });
         let score = |slot: &usize| Score {
             rtt: places[*slot].state.rtt().unwrap_or_default(),
@@ -182,9 +190,15 @@ impl ClassState {
             plan.clusters[places[*slot].cluster].site == plan.site && places[*slot].is_live(now)
         };
         let slots: Vec<usize> = (0..places.len()).filter(local).collect();
+        // What other classes send there is not counted here; then what it takes says nothing.
+        let alone = |cluster: &usize| {
+            let serves = |class: &&Class| class.permitted.clusters.contains(cluster);
+            plan.classes.iter().filter(serves).count() == 1
+        };
         let most = |slot: &usize| {
-            let cluster = &plan.clusters[places[*slot].cluster];
-            cluster.ceiling.or(cluster.capacity).map(f64::from)
+            let index = places[*slot].cluster;
+            let cluster = &plan.clusters[index];
+            cluster.ceiling.or(cluster.capacity).filter(|_| alone(&index)).map(f64::from)
         };
         let least =
             |value: &dyn Fn(usize) -> f64| slots.iter().map(|slot| value(*slot)).reduce(f64::min);
@@ -231,6 +245,7 @@ impl ClassState {
         moment: Moment,
     ) -> Vec<Candidate> {
         let Moment { now, elapsed, money } = moment;
+        let relative = relative_success(&self.tracks, places, now);
         let mut candidates = Vec::with_capacity(places.len());
         for (slot, (place, &distance)) in places.iter().zip(distances).enumerate() {
             let service = self.service_seconds(class, slot);
@@ -241,7 +256,7 @@ impl ClassState {
             }
             let track = &self.tracks[slot];
             // A place that is down is passed over anyway; its order is kept for its return.
-            let success = if place.is_live(now) { track.success_at_least().max(0.05) } else { 1.0 };
+            let success = if place.is_live(now) { relative[slot].max(0.05) } else { 1.0 };
             let penalty = FAILURE_COST * (1.0 / success - 1.0);
             candidates.push(Candidate {
                 base: distance
@@ -287,13 +302,33 @@ fn distances(places: &[Place<'_>]) -> Vec<f64> {
 /// What a failed exchange is worth, in seconds of distance (L3, Middleware 2024).
 const FAILURE_COST: f64 = 0.6;
 
+/// The part of a failing place's traffic that tries others, while nobody knows whether they do better.
+const TRIAL: f64 = 0.3;
+
 /// The part of what each place would get that it gets, by how much more often it fails than the best: one
 /// that fails twice as often gets nothing but what shows its return. What fails everywhere is the
-/// requests' fault, and moves nobody.
+/// requests' fault, and moves nobody but those that try.
 fn working(tracks: &[Track], live: &[usize]) -> Vec<f64> {
-    let best = live.iter().map(|slot| tracks[*slot].success_now()).fold(0.0, f64::max);
-    let part = |track: &Track| ((track.success_now() / best.max(1e-3) - 0.5) / 0.4).clamp(0.0, 1.0);
-    tracks.iter().map(part).collect()
+    let part = |slot: usize| {
+        let track = &tracks[slot];
+        let others = live.iter().filter(|other| **other != slot && tracks[**other].is_judged());
+        let best = others.map(|other| tracks[*other].success_at_least()).reduce(f64::max);
+        match best {
+            Some(best) => ((track.success_now() / best.max(1e-3) - 0.5) / 0.4).clamp(0.0, 1.0),
+            None if track.success_now() < 0.9 => 1.0 - TRIAL,
+            None => 1.0,
+        }
+    };
+    (0..tracks.len()).map(part).collect()
+}
+
+/// How often each place succeeds relative to the best of which that is known.
+fn relative_success(tracks: &[Track], places: &[Place<'_>], now: Timestamp) -> Vec<f64> {
+    let known = |slot: &usize| places[*slot].is_live(now) && tracks[*slot].is_judged();
+    let all = (0..tracks.len()).filter(known).map(|slot| tracks[slot].success_at_least());
+    let best = all.reduce(f64::max).unwrap_or(1.0);
+    let relative = |track: &Track| (track.success_at_least() / best).min(1.0);
+    tracks.iter().map(relative).collect()
 }
 
 fn choices(

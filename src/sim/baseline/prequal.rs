@@ -46,8 +46,14 @@ impl Prequal {
                 back: ask.now + ask.edge.rtt[place],
             });
         }
-        let excess = self.pool.len().saturating_sub(POOL + PROBES);
-        self.pool.drain(..excess);
+        // The pool holds answers; what is on its way is not in it yet.
+        let answered = |probe: &&Probe| probe.back <= ask.now;
+        let mut excess = self.pool.iter().filter(answered).count().saturating_sub(POOL);
+        self.pool.retain(|probe| {
+            let drop = excess > 0 && probe.back <= ask.now;
+            excess -= usize::from(drop);
+            !drop
+        });
     }
 }
 
