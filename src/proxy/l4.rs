@@ -12,7 +12,7 @@ use crate::decision::units::hash;
 use crate::os::clock;
 use crate::os::stream::Stream;
 use crate::shared::{Held, View};
-use crate::telemetry::access_log::Line;
+use crate::telemetry::access_log::{Line, milliseconds};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -107,10 +107,6 @@ pub async fn serve(
             ..Line::default()
         });
     }
-}
-
-fn milliseconds(span: Duration) -> f64 {
-    (span.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Finds an endpoint that accepts: nothing was sent yet, so others may be tried.

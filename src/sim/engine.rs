@@ -180,12 +180,6 @@ impl Engine {
         }
     }
 
-    /// What it believes now.
-    #[must_use]
-    pub fn signals(&self) -> &Signals {
-        &self.signals
-    }
-
     fn slot(&self, class: usize, place: usize) -> Option<usize> {
         self.plan.classes[class].permitted.clusters.iter().position(|cluster| *cluster == place)
     }

@@ -26,8 +26,6 @@ pub struct Edge {
     pub alive: Vec<Vec<bool>>,
     /// Round trip to each place as probed, in seconds.
     pub rtt: Vec<f64>,
-    /// Requests a second, by an average over half a second.
-    pub rate: f64,
 }
 
 impl Edge {

@@ -104,7 +104,6 @@ impl<'a> World<'a> {
                 in_flight: places.iter().map(|place| vec![0; place.endpoints.len()]).collect(),
                 alive: places.iter().map(|place| vec![true; place.endpoints.len()]).collect(),
                 rtt: edge.rtt_ms.iter().map(|ms| ms / 1e3).collect(),
-                rate: 0.0,
             },
             policy: make(spec, index),
             health: Health::new(places.iter().map(|place| place.endpoints.len())),
@@ -629,10 +628,6 @@ impl<'a> World<'a> {
         self.outcome.load.push(self.places.iter().map(load).collect());
         for (sum, place) in self.outcome.server_seconds.iter_mut().zip(&self.places) {
             *sum += place.servers() as f64;
-        }
-        for (edge, proxy) in self.proxies.iter_mut().enumerate() {
-            proxy.edge.rate = self.spec.demand_at(self.now as f64 / 1e9) * proxy.share;
-            debug_assert!(edge == proxy.edge.index);
         }
     }
 }

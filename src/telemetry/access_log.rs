@@ -76,6 +76,12 @@ pub struct Line<'a> {
 
 const FORMATS: [Format; 3] = [Format::Json, Format::Common, Format::Off];
 
+/// A span as lines give it, to a microsecond.
+#[must_use]
+pub fn milliseconds(span: std::time::Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
+}
+
 /// Where workers hand their lines in.
 #[derive(Clone, Debug)]
 pub struct AccessLog {

@@ -10,7 +10,7 @@ use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{NOBODY, Worker};
 use crate::shared::{Decision, Slot, View};
-use crate::telemetry::access_log::Line;
+use crate::telemetry::access_log::{Line, milliseconds};
 use std::time::Duration;
 
 /// What is noted while an exchange goes on.
@@ -146,7 +146,6 @@ impl Record {
             view.signals.clusters[cluster].endpoints.get(endpoint)
         });
         let agent = head.value(crate::http::field::Role::UserAgent).unwrap_or_default();
-        let milliseconds = |span: Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
         worker.log.write(&Line {
             time: clock::rfc3339(clock::since_epoch()).into(),
             listener: &arrival.name,
