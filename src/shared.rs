@@ -4,10 +4,11 @@
 //! exchange. Samples go the other way through single-writer slots that control sweeps; only the
 //! in-flight gauges have several writers, because a ceiling must hold for the whole process.
 
-use crate::decision::assess::{Event, Samples};
+use crate::decision::assess::{Answers, Event, Samples};
 use crate::decision::load::Tally;
 use crate::decision::plan::Plan;
 use crate::decision::report::Report;
+use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
 use crate::decision::units::Timestamp;
 use crate::telemetry::cells::{Count, Registry};
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
 /// A plan and the beliefs of one moment, which agree with each other.
@@ -63,6 +65,8 @@ pub struct LiveEndpoint {
 struct EndpointSlot {
     count: Count,
     micros: Count,
+    handshakes: Count,
+    handshake_micros: Count,
 }
 
 impl LiveEndpoint {
@@ -76,6 +80,14 @@ impl LiveEndpoint {
         if let Some(slot) = self.samples.get(worker) {
             slot.count.add(1);
             slot.micros.add((seconds * 1e6) as u64);
+        }
+    }
+
+    /// Counts the round trip of a new connection's handshake, likewise.
+    pub fn record_rtt(&self, worker: usize, rtt: Duration) {
+        if let Some(slot) = self.samples.get(worker) {
+            slot.handshakes.add(1);
+            slot.handshake_micros.add(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
         }
     }
 }
@@ -124,8 +136,20 @@ impl Drop for Held {
 /// Slots for samples: by worker, then class, then permitted cluster.
 #[derive(Debug, Default)]
 pub struct Slots {
-    workers: Vec<Vec<Vec<Slot>>>,
+    workers: Vec<Vec<OfClass>>,
 }
+
+/// What one worker counts of one class.
+#[derive(Debug, Default)]
+struct OfClass {
+    /// Exchanges that were asked for, by priority.
+    asked: Asked,
+    clusters: Vec<Slot>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Asked([Count; PRIORITIES]);
 
 /// What one worker counts of one class at one cluster.
 #[derive(Debug, Default)]
@@ -137,12 +161,16 @@ pub struct Slot {
     pub accepted: Count,
     /// Those of them that had been sent somewhere before.
     pub retried: Count,
+    /// Those of them for which a connection had to be made.
+    pub dialled: Count,
     /// Response heads.
     pub completed: Count,
     /// Failures.
     pub failed: Count,
     /// Exchanges whose client left before the response head.
     pub abandoned: Count,
+    /// Microseconds that they had waited.
+    pub abandoned_micros: Count,
     /// Microseconds to the response head.
     pub micros: Count,
     /// Their squares.
@@ -217,8 +245,9 @@ impl Slots {
     /// Empty slots for a plan.
     #[must_use]
     pub fn new(plan: &Plan, workers: usize) -> Slots {
-        let class = |class: &crate::decision::plan::Class| {
-            class.permitted.clusters.iter().map(|_| Slot::default()).collect()
+        let class = |class: &crate::decision::plan::Class| OfClass {
+            asked: Asked::default(),
+            clusters: class.permitted.clusters.iter().map(|_| Slot::default()).collect(),
         };
         let table = || plan.classes.iter().map(class).collect();
         Slots { workers: (0..workers).map(|_| table()).collect() }
@@ -227,7 +256,13 @@ impl Slots {
     /// The slot of a worker for a class at its permitted cluster number `place`.
     #[must_use]
     pub fn slot(&self, worker: usize, class: usize, place: usize) -> Option<&Slot> {
-        self.workers.get(worker)?.get(class)?.get(place)
+        self.workers.get(worker)?.get(class)?.clusters.get(place)
+    }
+
+    /// Where a worker counts exchanges of a class that were asked for with this priority.
+    #[must_use]
+    pub fn asked(&self, worker: usize, class: usize, priority: u8) -> Option<&Count> {
+        self.workers.get(worker)?.get(class)?.asked.0.get(usize::from(priority))
     }
 }
 
@@ -238,7 +273,8 @@ pub struct Sweep {
     before: BTreeMap<(usize, usize), Tally>,
     reported: BTreeMap<(usize, usize), Timestamp>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
-    endpoints_before: BTreeMap<u32, (f64, f64)>,
+    endpoints_before: BTreeMap<u32, [u64; 4]>,
+    asked_before: BTreeMap<usize, [u64; PRIORITIES]>,
 }
 
 impl Sweep {
@@ -246,6 +282,7 @@ impl Sweep {
     pub fn adopt(&mut self, slots: Arc<Slots>) {
         self.slots = slots;
         self.before.clear();
+        self.asked_before.clear();
         self.reported.clear();
     }
 
@@ -259,19 +296,20 @@ impl Sweep {
 impl Samples for Sweep {
     fn class(&mut self, class: usize, place: usize) -> Tally {
         let mut total = Tally::default();
-        let mut abandoned = 0.0;
         let mut newest: Option<(Report, Timestamp)> = None;
         for worker in 0..self.slots.workers.len() {
             let Some(slot) = self.slots.slot(worker, class, place) else { continue };
             total.offered += slot.offered.get() as f64;
             total.accepted += slot.accepted.get() as f64;
             total.retried += slot.retried.get() as f64;
+            total.dialled += slot.dialled.get() as f64;
             total.completed += slot.completed.get() as f64;
             total.failed += slot.failed.get() as f64;
             total.latency_sum += slot.micros.get() as f64 / 1e6;
             total.latency_squares += slot.micros_squared.get() as f64 / 1e12;
             total.bytes += slot.bytes.get() as f64;
-            abandoned += slot.abandoned.get() as f64;
+            total.abandoned += slot.abandoned.get() as f64;
+            total.abandoned_seconds += slot.abandoned_micros.get() as f64 / 1e6;
             if let Some(told) = slot.report.read()
                 && newest.is_none_or(|(_, at)| told.1 > at)
             {
@@ -284,13 +322,16 @@ impl Samples for Sweep {
             *known = at;
         }
         let before = self.before.insert((class, place), total).unwrap_or_default();
-        let waiting = total.accepted - total.completed - total.failed - abandoned;
+        let waiting = total.accepted - total.completed - total.failed - total.abandoned;
         Tally {
             offered: total.offered - before.offered,
             accepted: total.accepted - before.accepted,
             retried: total.retried - before.retried,
+            dialled: total.dialled - before.dialled,
             completed: total.completed - before.completed,
             failed: total.failed - before.failed,
+            abandoned: total.abandoned - before.abandoned,
+            abandoned_seconds: total.abandoned_seconds - before.abandoned_seconds,
             latency_sum: total.latency_sum - before.latency_sum,
             latency_squares: total.latency_squares - before.latency_squares,
             bytes: total.bytes - before.bytes,
@@ -299,15 +340,29 @@ impl Samples for Sweep {
         }
     }
 
-    fn endpoint(&mut self, id: u32) -> (f64, f64) {
-        let Some(endpoint) = self.endpoints.get(&id) else { return (0.0, 0.0) };
-        let (mut count, mut seconds) = (0.0, 0.0);
+    fn endpoint(&mut self, id: u32) -> Answers {
+        let Some(endpoint) = self.endpoints.get(&id) else { return Answers::default() };
+        let mut total = [0_u64; 4];
         for slot in &endpoint.samples {
-            count += slot.count.get() as f64;
-            seconds += slot.micros.get() as f64 / 1e6;
+            let counts = [&slot.count, &slot.micros, &slot.handshakes, &slot.handshake_micros];
+            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
         }
-        let before = self.endpoints_before.insert(id, (count, seconds)).unwrap_or_default();
-        (count - before.0, seconds - before.1)
+        let before = self.endpoints_before.insert(id, total).unwrap_or_default();
+        let [count, micros, handshakes, handshake_micros] =
+            std::array::from_fn(|at| total[at].saturating_sub(before[at]) as f64);
+        let rtt = (handshakes > 0.0).then(|| handshake_micros / handshakes / 1e6);
+        Answers { count, seconds: micros / 1e6, rtt }
+    }
+
+    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+        let workers = self.slots.workers.iter().filter_map(|classes| classes.get(class));
+        let mut total = [0_u64; PRIORITIES];
+        for of_class in workers {
+            let counts = of_class.asked.0.iter();
+            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
+        }
+        let before = self.asked_before.insert(class, total).unwrap_or_default();
+        std::array::from_fn(|at| total[at].saturating_sub(before[at]) as f64)
     }
 }
 

@@ -63,6 +63,41 @@ fn the_same_seed_gives_the_same_trace_and_another_another() {
     }
 }
 
+/// A number that machines share whose mathematics is the same to the last bit: processors differ there.
+fn mathematics() -> u64 {
+    let mut sum = 0xCBF2_9CE4_8422_2325_u64;
+    for step in 1..2_000 {
+        let x = f64::from(std::hint::black_box(step)) / 97.0;
+        for value in [(-x).exp(), x.ln(), x.cos(), x.powf(0.37), x.exp2()] {
+            sum = (sum ^ value.to_bits()).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+    }
+    sum
+}
+
+/// The traces of every scenario, as they were when they were last meant to change. After a change that is
+/// meant: `TIDEGATE_GOLDEN=write cargo test --test sim golden`.
+#[test]
+fn every_scenario_has_its_golden_trace() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sim.golden");
+    let machine = format!("mathematics {:016x}", mathematics());
+    let trace = |(name, spec): (&'static str, Spec)| {
+        format!("{name} {:016x}", run(&spec, "tidegate", 1).fingerprint())
+    };
+    let mut lines = vec![machine.clone()];
+    lines.extend(all_short().into_iter().map(trace));
+    if std::env::var("TIDEGATE_GOLDEN").is_ok_and(|word| word == "write") {
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    if golden.lines().next() != Some(machine.as_str()) {
+        println!("skipped: another processor's mathematics ({machine})");
+        assert_eq!(golden.lines().count(), lines.len(), "the golden file has every scenario");
+        return;
+    }
+    assert_eq!(golden.lines().collect::<Vec<_>>(), lines, "if this was meant, write it anew");
+}
+
 #[test]
 fn every_policy_serves_a_quiet_world_and_keeps_constraints() {
     let mut spec = short(&scenario::named("S12").unwrap(), 3.0, true);
@@ -86,7 +121,7 @@ fn judge(name: &str, reports: bool, others: &[&str]) -> Vec<gate::Verdict> {
     let find = |wanted: &str| -> &[Outcome] {
         others.iter().find(|(name, _)| *name == wanted).map_or(&[], |(_, outcomes)| outcomes)
     };
-    let runs = gate::Runs { spec: &spec, engine: &engine, other: &find, truthful: &[] };
+    let runs = gate::Runs { spec: &spec, engine: &engine, other: &find, compared: &[] };
     gate::judge(name, &runs)
 }
 

@@ -1,16 +1,17 @@
 //! What one decision costs: the pick of a cluster and of an endpoint, as a worker makes it.
 //!
-//! `cargo bench --bench decision`: nanoseconds (the least of many batches), and allocations, which must be
-//! none. Fails when any size costs more than 250 ns, when anything allocates, or when 4,096 endpoints a
-//! cluster cost 100 ns more than 16 do: what grows is only how far apart their figures lie in memory, and a
-//! request costs more than 10,000 ns.
+//! `cargo bench --bench decision`: time by criterion, instructions by callgrind where valgrind is installed (they
+//! repeat exactly, so they show what time hides), and allocations, which must be none. Fails when any size
+//! costs more than 250 ns or 1,000 instructions, when anything allocates, or when 4,096 endpoints a cluster
+//! cost 100 ns more than 16 do: what grows is only how far apart their figures lie in memory.
 #![allow(missing_docs, reason = "a program of its own")]
 #![allow(clippy::print_stdout, reason = "it prints its figures")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+use criterion::{BenchmarkId, Criterion};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tidegate::decision::endpoint::{Chance, pick as pick_endpoint};
@@ -67,55 +68,116 @@ fn cluster(endpoints: usize) -> ClusterSignals {
     }
 }
 
-/// Nanoseconds and allocations of one decision.
+/// What a worker has at hand when it decides.
+struct Desk {
+    signals: Vec<ClusterSignals>,
+    in_flight: Vec<u32>,
+    choices: Vec<Choice>,
+    credits: Credits,
+    dice: Dice,
+    offered: Vec<u64>,
+    turn: u64,
+}
+
+impl Desk {
+    fn new(clusters: usize, endpoints: usize) -> Desk {
+        // All hot, so that the loop goes to its end: the dearest case.
+        let choice = |slot: usize| {
+            let share = if slot + 1 == clusters { 1.0 } else { 0.3 };
+            Choice { cluster: slot, slot, share, why: Why::Spill, warm: false }
+        };
+        Desk {
+            signals: (0..clusters).map(|_| cluster(endpoints)).collect(),
+            in_flight: (0..endpoints).map(|index| (index % 5) as u32).collect(),
+            choices: (0..clusters).map(choice).collect(),
+            credits: Credits::seeded(clusters, 7),
+            dice: Dice::seeded(1),
+            offered: vec![0; clusters],
+            turn: 0,
+        }
+    }
+
+    #[inline(never)]
+    fn decide(&mut self) -> Option<usize> {
+        self.turn += 1;
+        let offered = &mut self.offered;
+        let choices = black_box(&self.choices);
+        let picked = pick(choices, &mut self.credits, |_| true, |slot| offered[slot] += 1)?;
+        let mut chance = Chance { dice: &mut self.dice, turn: self.turn, key: self.turn };
+        let in_flight = &self.in_flight;
+        let signals = &self.signals[picked.cluster];
+        pick_endpoint(EndpointPolicy::LeastWait, signals, &[], |at| in_flight[at], &mut chance)
+    }
+}
+
+const SIZES: [(usize, usize); 5] = [(3, 16), (3, 256), (3, 4_096), (8, 16), (32, 16)];
+const BATCH: u64 = 20_000;
+
+/// Nanoseconds (the least of many batches) and allocations of one decision.
 fn measure(clusters: usize, endpoints: usize) -> (f64, f64) {
-    const BATCH: u64 = 20_000;
-    let signals: Vec<ClusterSignals> = (0..clusters).map(|_| cluster(endpoints)).collect();
-    let in_flight: Vec<u32> = (0..endpoints).map(|index| (index % 5) as u32).collect();
-    // All hot, so that the loop goes to its end: the dearest case.
-    let choice = |slot: usize| {
-        let share = if slot + 1 == clusters { 1.0 } else { 0.3 };
-        Choice { cluster: slot, slot, share, why: Why::Spill }
-    };
-    let choices: Vec<Choice> = (0..clusters).map(choice).collect();
-    let mut credits = Credits::seeded(clusters, 7);
-    let mut dice = Dice::seeded(1);
-    let mut offered = vec![0_u64; clusters];
+    let mut desk = Desk::new(clusters, endpoints);
     let mut least = f64::INFINITY;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for _ in 0..60 {
         let started = Instant::now();
-        for turn in 0..BATCH {
-            let picked = pick(black_box(&choices), &mut credits, |_| true, |s| offered[s] += 1);
-            let Some(picked) = picked else { continue };
-            let mut chance = Chance { dice: &mut dice, turn, key: turn };
-            let endpoint = pick_endpoint(
-                EndpointPolicy::LeastWait,
-                &signals[picked.cluster],
-                &[],
-                |index| in_flight[index],
-                &mut chance,
-            );
-            black_box(endpoint);
-        }
+        (0..BATCH).for_each(|_| {
+            black_box(desk.decide());
+        });
         least = least.min(started.elapsed().as_secs_f64() * 1e9 / BATCH as f64);
     }
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
     (least, allocations as f64 / (60 * BATCH) as f64)
 }
 
+/// Instructions of one decision, by running this very program under callgrind with twice as many.
+fn instructions(clusters: usize, endpoints: usize) -> Option<f64> {
+    let run = |count: u64| {
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(std::env::current_exe().ok()?)
+            .args(["--decide", &clusters.to_string(), &endpoints.to_string(), &count.to_string()])
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = text.lines().find(|line| line.contains("Collected :"))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    Some((run(20_000)? - run(10_000)?) / 10_000.0)
+}
+
 fn main() -> ExitCode {
-    let sizes = [(3, 16), (3, 256), (3, 4_096), (8, 16), (32, 16)];
-    let mut figures = Vec::new();
-    println!("clusters  endpoints each   ns a decision   allocations");
-    for (clusters, endpoints) in sizes {
-        let (ns, allocations) = measure(clusters, endpoints);
-        println!("{clusters:>8}  {endpoints:>14}   {ns:>13.1}   {allocations:>11.4}");
-        figures.push((ns, allocations));
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--decide") {
+        let number = |offset: usize| arguments[at + offset].parse::<usize>().unwrap_or(0);
+        let mut desk = Desk::new(number(1), number(2));
+        (0..number(3)).for_each(|_| {
+            black_box(desk.decide());
+        });
+        return ExitCode::SUCCESS;
     }
-    let within = figures.iter().all(|(ns, _)| *ns <= 250.0);
-    let none = figures.iter().all(|(_, allocations)| *allocations == 0.0);
+    let mut criterion = Criterion::default().without_plots();
+    let mut group = criterion.benchmark_group("decide");
+    for (clusters, endpoints) in SIZES {
+        let id = BenchmarkId::from_parameter(format!("{clusters}x{endpoints}"));
+        let mut desk = Desk::new(clusters, endpoints);
+        group.bench_function(id, |bencher| bencher.iter(|| desk.decide()));
+    }
+    group.finish();
+    let mut figures = Vec::new();
+    println!("clusters  endpoints each   ns a decision   instructions   allocations");
+    for (clusters, endpoints) in SIZES {
+        let (ns, allocations) = measure(clusters, endpoints);
+        let count = instructions(clusters, endpoints);
+        let told = count.map_or("no valgrind".to_owned(), |count| format!("{count:.0}"));
+        println!("{clusters:>8}  {endpoints:>14}   {ns:>13.1}   {told:>12}   {allocations:>11.4}");
+        figures.push((ns, count, allocations));
+    }
+    let within = figures.iter().all(|(ns, ..)| *ns <= 250.0);
+    let few = figures.iter().all(|(_, count, _)| count.is_none_or(|count| count <= 1_000.0));
+    let none = figures.iter().all(|(.., allocations)| *allocations == 0.0);
     let flat = figures[2].0 - figures[0].0 <= 100.0;
-    println!("≤ 250 ns: {within}; no allocation: {none}; flat in endpoints: {flat}");
-    if within && none && flat { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "≤ 250 ns: {within}; ≤ 1,000 instructions: {few}; no allocation: {none}; flat: {flat}"
+    );
+    if within && few && none && flat { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -199,7 +199,8 @@ fn main() -> ExitCode {
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     let mut csv = "scenario,policy,mean_ms,mean_ci95,p50_ms,p99_ms,p999_ms,good_percent,home_percent,needless_percent,attempts\n".to_owned();
     let mut verdicts: Vec<(String, Verdict)> = Vec::new();
-    let mut truthful: BTreeMap<bool, Vec<f64>> = BTreeMap::new();
+    // What later scenarios are compared with, by name and mode.
+    let mut kept: BTreeMap<(&str, bool), Vec<Outcome>> = BTreeMap::new();
     for scenario in scenarios(&options) {
         let outcomes = run(&scenario, &options);
         tell(&scenario, &outcomes, &mut csv);
@@ -213,12 +214,13 @@ fn main() -> ExitCode {
                     .find(|((known, _), _)| *known == name)
                     .map_or(&[], |(_, outcomes)| outcomes)
             };
-            if scenario.name == "S13" {
-                let mean = |o: &Outcome| o.between(spec.measured_from, spec.seconds).mean;
-                truthful.insert(reports, engine.iter().map(mean).collect());
+            if ["S13", "S8-reactive"].contains(&scenario.name) {
+                kept.insert((scenario.name, reports), engine.clone());
             }
-            let truthful = truthful.get(&reports).map_or(&[][..], Vec::as_slice);
-            let runs = Runs { spec: &spec, engine, other: &find, truthful };
+            let compared = gate::compared_with(scenario.name);
+            let compared = compared.and_then(|name| kept.get(&(name, reports)));
+            let compared = compared.map_or(&[][..], Vec::as_slice);
+            let runs = Runs { spec: &spec, engine, other: &find, compared };
             let mode = if reports { "reports" } else { "client-only" };
             let name = format!("{:10} {mode:11}", scenario.name);
             verdicts

@@ -223,6 +223,7 @@ impl Compiler<'_> {
                         .and_then(|retry| retry.retries)
                         .map_or(1, |retries| u32::try_from(retries.0).unwrap_or(1)),
                 },
+                priority: service.priority.map_or(5, priority),
                 budget: service.budget.as_ref().map(|budget| Terms {
                     usd_per_hour: budget.usd_per_hour.0,
                     share: budget.share.map_or(1.0, |share| share.0),
@@ -426,6 +427,11 @@ fn strategy(written: Option<file::Strategy>) -> Strategy {
         file::Strategy::Priority => Strategy::Priority,
         file::Strategy::Waterfall => Strategy::Waterfall,
     }
+}
+
+/// A priority as the plan has it; its shape keeps the bounds.
+pub(super) fn priority(written: scalar::Within<0, 9>) -> u8 {
+    u8::try_from(written.0).unwrap_or(9)
 }
 
 fn endpoint_policy(written: Option<file::EndpointPolicy>) -> EndpointPolicy {

@@ -620,6 +620,8 @@ shape! {
         retry: Retry = optional,
         /// What its traffic may cost.
         budget: BudgetFile = optional,
+        /// Which requests are dropped first when every cluster is overloaded: the lowest.
+        priority: Within<0, 9> = "5",
     }
 }
 
@@ -735,5 +737,7 @@ shape! {
         per_try_timeout: OptionalDuration = optional,
         /// Retries of one request; the budget is the service's.
         retry: RouteRetry = optional,
+        /// Which requests are dropped first; the service's by default.
+        priority: Within<0, 9> = optional,
     }
 }

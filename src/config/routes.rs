@@ -51,6 +51,7 @@ fn last_route(listener: &str, class: usize) -> Route {
         total_timeout: None,
         per_try_timeout: None,
         retries: None,
+        priority: None,
         hash_key: None,
     }
 }
@@ -101,6 +102,7 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         timeout: written.timeout,
         total_timeout: written.total_timeout.map(|timeout| timeout.0),
         per_try_timeout: written.per_try_timeout.map(|timeout| timeout.0),
+        priority: written.priority.map(super::check::priority),
         retries: written
             .retry
             .as_ref()

@@ -27,10 +27,16 @@ pub struct Tally {
     pub completed: f64,
     /// Exchanges that failed: 502, 503, 504, resets, connect failures, head timeouts.
     pub failed: f64,
+    /// Exchanges whose client left before the response head.
+    pub abandoned: f64,
+    /// Sum of the times they had waited.
+    pub abandoned_seconds: f64,
     /// Sum of the times to the response head.
     pub latency_sum: f64,
     /// Sum of their squares.
     pub latency_squares: f64,
+    /// Exchanges for which a connection had to be made.
+    pub dialled: f64,
     /// Bytes of responses.
     pub bytes: f64,
     /// Exchanges waiting for their response head now.
@@ -39,14 +45,18 @@ pub struct Tally {
     pub report: Option<Report>,
 }
 
-/// What a fresh guess of a service time is, before anything was measured.
-pub const SERVICE_UNKNOWN: f64 = 0.020;
 /// Samples below which a mean is not believed.
-const ENOUGH: f64 = 15.0;
+pub(super) const ENOUGH: f64 = 15.0;
 /// Samples below which a service time is still a first impression, and corrected quickly.
-const FRESH: f64 = 300.0;
-/// The share of traffic beyond the nearest cluster that is noise rather than spill.
-const SPILL_NOISE: f64 = 0.02;
+pub(super) const FRESH: f64 = 300.0;
+
+/// Exchanges within the recent past that are much.
+const FLOOD: f64 = 50.0;
+/// What is left of the last handful's weight after each answer, and how many answers that makes.
+const HANDFUL: f64 = 0.75;
+const HANDFUL_COUNT: f64 = 7.0;
+/// Answers a second below which the window is as long as it gets.
+const SELDOM: f64 = 20.0;
 
 /// The window of what is recent, in seconds.
 const RECENT: f64 = 0.3;
@@ -56,6 +66,9 @@ const RECENT: f64 = 0.3;
 pub struct Track {
     count: f64,
     response_sum: f64,
+    /// The mean of the last handful of answers, without distance, and how many those are.
+    newest: f64,
+    newest_count: f64,
     waiting_area: f64,
     accepted: f64,
     long_count: f64,
@@ -69,6 +82,8 @@ pub struct Track {
     completion_rate: f64,
     waiting: f64,
     bytes: f64,
+    /// Share of exchanges that found no idle connection.
+    dialled: f64,
     queue: f64,
     silent: f64,
     /// Seconds since the first completed exchange after a silence.
@@ -82,6 +97,11 @@ pub struct Track {
     /// that; for how long without a break that has been too much; and for how long they are not believed.
     doubted: f64,
     scattered: f64,
+    /// What queue there has lately been, and what there should have been by the load that is reported.
+    own: f64,
+    due: f64,
+    /// For how long the former has been next to nothing of the latter, on balance.
+    idle: f64,
     wrong: f64,
     stale: f64,
     distrusted: f64,
@@ -104,12 +124,14 @@ struct Heard {
 const REPORT_MAX_AGE: f64 = 3.0;
 /// Answers within a second or so that would outweigh what is believed of a place by habit.
 const CERTAIN: f64 = 10.0;
+/// Over how many seconds what is reported is compared with what comes back.
+const DOUBT: f64 = 5.0;
 /// For how long reports of a wrong capacity are not believed, in seconds.
 const DISTRUST: f64 = 60.0;
 /// The window of the share of offered exchanges that were accepted.
 const BRIEF: f64 = 0.2;
 
-fn decay(elapsed: f64, tau: f64) -> f64 {
+pub(super) fn decay(elapsed: f64, tau: f64) -> f64 {
     (-elapsed / tau).exp()
 }
 
@@ -118,12 +140,13 @@ impl Track {
     /// offered that dial and slow start let through, so that they are not taken for a lack of room.
     pub fn fold(&mut self, tally: &Tally, distance: f64, open: f64, elapsed: f64) {
         let tau = self.window();
-        let responses = tally.latency_sum - tally.completed * distance;
+        let (count, seconds) = self.answered(tally, distance);
         let keep = decay(elapsed, tau);
-        self.count = self.count * keep + tally.completed;
-        self.response_sum = self.response_sum * keep + responses;
+        self.count = self.count * keep + count;
+        self.response_sum = self.response_sum * keep + seconds;
         self.waiting_area = self.waiting_area * keep + tally.waiting * elapsed;
         self.accepted = self.accepted * keep + tally.accepted;
+        self.restart_on_relief(tally, distance);
         let keep = decay(elapsed, 10.0);
         self.long_count = self.long_count * keep + tally.completed;
         self.long_sum = self.long_sum * keep + tally.latency_sum;
@@ -144,6 +167,12 @@ impl Track {
             self.bytes +=
                 (tally.bytes / tally.completed - self.bytes) * (1.0 - decay(elapsed, 5.0));
         }
+        // A cluster nobody has sent anything for a while is taken for one that is ready again.
+        let news = 1.0 - decay(tally.accepted, 50.0);
+        self.dialled *= decay(elapsed, 30.0);
+        if tally.accepted > 0.0 {
+            self.dialled += ((tally.dialled / tally.accepted).min(1.0) - self.dialled) * news;
+        }
         let keep = decay(elapsed, BRIEF);
         self.offered_brief = self.offered_brief * keep + tally.offered * open;
         self.distrusted = (self.distrusted - elapsed).max(0.0);
@@ -163,6 +192,43 @@ impl Track {
         }
     }
 
+    /// Answers of a sweep, and the sum of their times without distance. Who left without one would have
+    /// waited longer still: where that is more than others wait it counts, or a cluster that answers
+    /// nobody in time would seem to have nothing to do.
+    fn answered(&self, tally: &Tally, distance: f64) -> (f64, f64) {
+        let seconds = tally.latency_sum - tally.completed * distance;
+        let left = tally.abandoned_seconds - tally.abandoned * distance;
+        let usual = self.response_sum.max(0.0) / self.count.max(1.0);
+        match left > tally.abandoned * usual {
+            true => (tally.completed + tally.abandoned, seconds + left),
+            false => (tally.completed, seconds),
+        }
+    }
+
+    /// A queue that is gone is gone at once, also where so little is sent that the window is full of it
+    /// for seconds: when the last handful of answers is far below the window's mean, it starts anew.
+    fn restart_on_relief(&mut self, tally: &Tally, distance: f64) {
+        if tally.completed <= 0.0 {
+            return;
+        }
+        let forgets = HANDFUL.powf(tally.completed);
+        let mean = (tally.latency_sum / tally.completed - distance).max(0.0);
+        self.newest += (mean - self.newest) * (1.0 - forgets);
+        self.newest_count = (self.newest_count + tally.completed).min(HANDFUL_COUNT);
+        let settled = self.newest_count >= HANDFUL_COUNT
+            && self.count > HANDFUL_COUNT
+            && self.completion_rate < SELDOM
+            && self.queue > self.newest;
+        let spread = (1.0 / HANDFUL_COUNT + 1.0 / self.count.max(1.0)).sqrt();
+        if settled && self.response_sum / self.count > self.newest * (1.0 + 4.0 * spread) {
+            self.count = HANDFUL_COUNT;
+            self.response_sum = HANDFUL_COUNT * self.newest;
+            self.accepted = HANDFUL_COUNT;
+            self.waiting_area = HANDFUL_COUNT * (self.newest + distance);
+            self.newest_count = 0.0;
+        }
+    }
+
     /// Takes a report that is `age` seconds old; an older one than the newest is old news.
     pub fn hear(&mut self, report: Report, age: f64) {
         if self.heard.is_none_or(|heard| age <= heard.age) {
@@ -174,6 +240,12 @@ impl Track {
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
         self.believed().map(|heard| &heard.report)
+    }
+
+    /// Likewise, believed or not.
+    #[must_use]
+    pub fn newest_report(&self) -> Option<&Report> {
+        self.heard.as_ref().filter(|heard| heard.age < REPORT_MAX_AGE).map(|heard| &heard.report)
     }
 
     fn believed(&self) -> Option<&Heard> {
@@ -191,15 +263,23 @@ impl Track {
         }
         let own = (response - service).max(0.0);
         let said = heard.report.queue_delay(service);
-        let news = 1.0 - decay(elapsed, 5.0);
+        let news = 1.0 - decay(elapsed, DOUBT);
         self.doubted += (said - own - self.doubted) * news;
         self.scattered += ((said - own).powi(2) - self.scattered) * news;
-        let tolerance = (0.2 * service).max(0.001) + 2.0 * self.error(service);
+        // Noise of the window, over as many windows as are averaged.
+        let noise = self.error(service) * (self.window() / DOUBT).sqrt();
+        let tolerance = (0.1 * service).max(0.001) + 2.0 * noise;
+        // One said to be all but full has a queue by the nature of arrivals.
+        self.own += (own - self.own) * news;
+        self.due += (heard.report.queue_due() - self.due) * news;
+        let idle = self.own + noise < 0.1 * self.due;
+        self.idle = (self.idle + if idle { elapsed } else { -elapsed }).max(0.0);
         let counted = |for_now: bool, seconds: f64| if for_now { seconds + elapsed } else { 0.0 };
         self.wrong = counted(self.doubted.abs() > tolerance, self.wrong);
         // News of a second ago herds: it is right on average, and never now.
         self.stale = counted(self.scattered.sqrt() > 5.0 * tolerance, self.stale);
-        if self.wrong > 10.0 || self.stale > 3.0 {
+        if self.wrong > 10.0 || self.idle > 10.0 || self.stale > 3.0 {
+            self.idle = 0.0;
             self.distrusted = DISTRUST;
         }
     }
@@ -234,6 +314,15 @@ impl Track {
         };
         let demand = report.arrivals / accepted;
         (demand > 0.9 * most).then(|| most / demand)
+    }
+
+    /// What it can serve of this traffic by its report, in exchanges a second: this proxy's part of it.
+    #[must_use]
+    pub fn reported_capacity(&self) -> Option<f64> {
+        let report = self.report()?;
+        let capacity = report.capacity.filter(|_| report.service > 0.0)?;
+        let part = (self.accepted_rate / report.arrivals.max(1.0)).min(1.0);
+        Some(part * capacity / report.service).filter(|rate| *rate > 0.0)
     }
 
     /// Forgets rates after a silence, so that its emptiness is not taken for slowness.
@@ -363,10 +452,28 @@ impl Track {
             .then(|| (self.completed_recent + 0.5) / self.offered_recent)
     }
 
+    /// Whether much is offered to it, and nothing could come back yet.
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        self.offered_recent > FLOOD && self.age <= RECENT
+    }
+
     /// Exchanges sent to it, a second.
     #[must_use]
     pub fn accepted_rate(&self) -> f64 {
         self.accepted_rate
+    }
+
+    /// Likewise of the last fifth of a second.
+    #[must_use]
+    pub fn brief_rate(&self) -> f64 {
+        self.accepted_brief / BRIEF
+    }
+
+    /// Share of exchanges that had to wait for a new connection.
+    #[must_use]
+    pub fn dialled(&self) -> f64 {
+        self.dialled
     }
 
     /// Exchanges under way.
@@ -388,143 +495,9 @@ impl Track {
     }
 }
 
-/// The service time of a class, learned where no queue hides it.
-#[derive(Clone, Debug, Default)]
-pub struct ServiceTime {
-    seconds: Option<f64>,
-    unspilled: f64,
-    samples: f64,
-}
-
-impl ServiceTime {
-    /// The estimate, or the guess of a stranger.
-    #[must_use]
-    pub fn seconds(&self) -> f64 {
-        self.seconds.unwrap_or(SERVICE_UNKNOWN)
-    }
-
-    /// Whether it was ever measured.
-    #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.seconds.is_some()
-    }
-
-    /// Folds in the tracks of a class, of which `first` is nearest. Spilled traffic is the control
-    /// group: a slower mix slows all clusters, a queue only one.
-    pub fn update(&mut self, tracks: &[Track], first: usize, elapsed: f64) {
-        let now = self.seconds();
-        let measured = |index: usize| {
-            let track = &tracks[index];
-            track.response().map(|response| (response, track.error(now)))
-        };
-        let rate = |index: usize| tracks[index].completion_rate;
-        let all: f64 = (0..tracks.len()).map(rate).sum();
-        let spilled = all - tracks.get(first).map_or(0.0, |track| track.completion_rate);
-        self.unspilled = if spilled > SPILL_NOISE * all { 0.0 } else { self.unspilled + elapsed };
-        self.samples += all * elapsed;
-        let Some(least) = (0..tracks.len())
-            .filter_map(measured)
-            .map(|(mean, error)| mean + error)
-            .reduce(f64::min)
-        else {
-            return;
-        };
-        let Some(seconds) = self.seconds else {
-            self.seconds = Some(least.max(1e-6));
-            return;
-        };
-        let control = (0..tracks.len())
-            .filter(|index| *index != first)
-            .filter_map(measured)
-            .map(|(mean, error)| mean - error)
-            .reduce(f64::min);
-        let (target, tau) = match (control, measured(first)) {
-            _ if least < seconds => (least, 0.5),
-            (Some(control), _) if control > seconds => (control, 0.3),
-            (_, Some((mean, error))) if self.samples < FRESH && mean - error > seconds => {
-                (mean - error, 1.0)
-            }
-            (None, Some((mean, error))) if self.unspilled > 2.0 && mean - error > seconds => {
-                (mean - error, 10.0)
-            }
-            _ => return,
-        };
-        self.seconds = Some((seconds + (target - seconds) * (1.0 - decay(elapsed, tau))).max(1e-6));
-    }
-}
-
-/// The service time of a class where clusters report theirs: one mean, and how each differs from it. A
-/// change of the mix moves all of them together, also those that serve too little to tell.
-#[derive(Clone, Debug, Default)]
-pub struct ReportedService {
-    mean: Option<f64>,
-    ratios: Vec<f64>,
-    known: Vec<bool>,
-}
-
-/// Good answers a second below which a cluster's service time says little.
-const TELLING: f64 = 8.0;
-
-impl ReportedService {
-    /// Nothing is known yet of so many clusters.
-    #[must_use]
-    pub fn new(clusters: usize) -> ReportedService {
-        ReportedService { mean: None, ratios: vec![1.0; clusters], known: vec![false; clusters] }
-    }
-
-    /// Folds the newest reports in.
-    pub fn update(&mut self, tracks: &[Track], elapsed: f64) {
-        let telling = |track: &Track| {
-            track.report().filter(|r| r.service > 0.0 && r.good >= TELLING).copied()
-        };
-        let reports: Vec<Option<Report>> = tracks.iter().map(telling).collect();
-        for (known, track) in self.known.iter_mut().zip(tracks) {
-            *known = track.report().is_some();
-        }
-        let (mut sum, mut weight) = (0.0, 0.0);
-        for (report, ratio) in reports.iter().zip(&self.ratios) {
-            if let Some(report) = report {
-                sum += report.good * report.service / ratio;
-                weight += report.good;
-            }
-        }
-        if weight > 0.0 {
-            self.mean = Some(sum / weight);
-        }
-        let Some(mean) = self.mean else { return };
-        let several = reports.iter().flatten().count() >= 2;
-        for (ratio, report) in self.ratios.iter_mut().zip(&reports) {
-            match report {
-                Some(report) if several => {
-                    let gain = report.good / (report.good + 10.0) * (1.0 - decay(elapsed, 0.5));
-                    *ratio += (report.service / mean - *ratio) * gain;
-                }
-                Some(_) | None => *ratio += (1.0 - *ratio) * (1.0 - decay(elapsed, 60.0)),
-            }
-            *ratio = ratio.clamp(0.05, 20.0);
-        }
-    }
-
-    /// The shortest service time that is reported.
-    #[must_use]
-    pub fn least(tracks: &[Track]) -> Option<f64> {
-        let telling = |track: &Track| {
-            let report = track.heard.as_ref().filter(|h| h.age < REPORT_MAX_AGE)?.report;
-            (report.service > 0.0 && report.good >= TELLING).then_some(report.service)
-        };
-        tracks.iter().filter_map(telling).reduce(f64::min)
-    }
-
-    /// The service time of a cluster that reports; `None` where it does not.
-    #[must_use]
-    pub fn seconds(&self, slot: usize) -> Option<f64> {
-        let known = self.known.get(slot).copied().unwrap_or(false);
-        self.mean.filter(|_| known).map(|mean| (mean * self.ratios[slot]).max(1e-6))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::service_time::{ReportedService, ServiceTime};
     use super::*;
 
     fn steady(rate: f64, latency: f64, waiting: f64) -> Tally {
@@ -607,6 +580,7 @@ mod tests {
                     assert!(service > 0.0 && service.is_finite(), "{said}");
                     assert!((0.0..=10.0).contains(&track.queue()), "{said}: {}", track.queue());
                     let here = Candidate {
+                        flooded: track.is_flooded(),
                         base: 0.002 + service,
                         queue: track.queue(),
                         service,

@@ -12,9 +12,11 @@
 
 pub mod assess;
 pub mod budget;
+pub mod capacity;
 pub mod demand;
 pub mod endpoint;
 pub mod explain;
+pub mod growth;
 pub mod health;
 pub mod latency;
 pub mod load;
@@ -25,6 +27,8 @@ pub mod price;
 pub mod report;
 pub mod retry;
 pub mod route;
+pub mod service_time;
+pub mod shed;
 pub mod signal;
 pub mod spill;
 pub mod strategy;

@@ -348,6 +348,8 @@ pub struct Service {
     pub retry: Retry,
     /// What its spilling may cost; `None` is whatever it costs.
     pub budget: Option<Terms>,
+    /// Which requests are dropped first when every cluster is overloaded: 0 to 9, the lowest first.
+    pub priority: u8,
 }
 
 /// How a cluster is chosen.

@@ -179,6 +179,16 @@ impl Report {
         let said = if self.queue > 0.0 { self.queue } else { by_count.max(by_utilisation) };
         said.clamp(0.0, QUEUE_MAX)
     }
+
+    /// The queue's delay there should be in the mean, in seconds, if what is said of arrivals, capacity and
+    /// service time is true.
+    #[must_use]
+    pub fn queue_due(&self) -> f64 {
+        let Some(capacity) = self.capacity.filter(|capacity| *capacity > 0.0) else { return 0.0 };
+        // Near the limit the formula runs away, and who spills keeps below it.
+        let utilisation = (self.arrivals * self.service / capacity).min(0.95);
+        waiting(utilisation, Some(capacity), self.service).clamp(0.0, QUEUE_MAX)
+    }
 }
 
 /// Servers behind a utilisation that does not say: one alone would queue at a third of its time already.

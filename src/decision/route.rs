@@ -41,6 +41,8 @@ pub struct Route {
     pub per_try_timeout: Option<Option<std::time::Duration>>,
     /// Retries of one request, where they differ from the service's.
     pub retries: Option<u32>,
+    /// Its priority, 0 to 9, where it has its own.
+    pub priority: Option<u8>,
     /// What the `hash` policy hashes, where it differs from the service's.
     pub hash_key: Option<super::plan::HashKey>,
 }
@@ -288,6 +290,7 @@ mod tests {
             total_timeout: None,
             per_try_timeout: None,
             retries: None,
+            priority: None,
             hash_key: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::plan::{Address, ClusterIndex};
 use super::report::Report;
+use super::shed::Shed;
 use super::units::Timestamp;
 use std::sync::Arc;
 
@@ -117,6 +118,13 @@ pub struct ClassSignals {
     pub spent_usd: Vec<f64>,
     /// Whether a live cluster was left out because there is no money for it.
     pub unfunded: bool,
+    /// What is dropped on purpose, since all clusters are overloaded.
+    pub shed: Shed,
+    /// What each cluster should be able to serve a minute from now, in exchanges a second, parallel to the
+    /// class's permitted ones.
+    pub wanted_rps: Vec<f64>,
+    /// The endpoints that takes, not rounded, where it is known what one can serve.
+    pub wanted_endpoints: Vec<Option<f64>>,
 }
 
 /// The score of a cluster. Seconds.
@@ -147,6 +155,8 @@ pub struct Choice {
     pub share: f64,
     /// Why an exchange that gets here gets here.
     pub why: Why,
+    /// Whether a connection should be ready there: a nearer one is beginning to queue.
+    pub warm: bool,
 }
 
 /// Why a cluster was chosen.

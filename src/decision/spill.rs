@@ -13,6 +13,7 @@
 //! * A share falls as its queue grows, and stays within `P_MIN..=1` before dial and slow start.
 
 use super::plan::ClusterIndex;
+use super::shed::Shed;
 use super::signal::{Choice, Why};
 
 /// How much of a cluster's advantage may be spent on waiting there.
@@ -47,6 +48,8 @@ pub struct Candidate {
     pub supply: Option<f64>,
     /// Whether its load is reported rather than inferred.
     pub reported: bool,
+    /// Whether much was sent there so lately that nothing can be said of what it completes.
+    pub flooded: bool,
 }
 
 /// The queue worth accepting at candidate `at`, in seconds.
@@ -82,21 +85,31 @@ pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
         }
         None => 1.0,
     };
-    let known = here.queue > 0.0 && (here.supply.is_some() || !here.reported);
+    // A little traffic infers a queue badly, and moves gently; much that has not come back yet does not.
+    let known = here.queue > 0.0 && (here.supply.is_some() || !here.reported) && !here.flooded;
     let floor = if known { floor * feed_forward } else { 0.0 };
     ramp.clamp(floor.min(feed_forward), feed_forward).clamp(P_MIN, 1.0)
 }
 
 /// The credit each worker keeps for each candidate of a class.
 #[derive(Clone, Debug)]
-pub struct Credits(Vec<f64>);
+pub struct Credits {
+    of: Vec<f64>,
+    /// What is owed to shedding.
+    shed: f64,
+}
 
 impl Credits {
     /// Credits for `count` candidates, scattered by `seed` so that workers do not move in step.
     #[must_use]
     pub fn seeded(count: usize, seed: u64) -> Credits {
         let scatter = |slot| (super::units::mix(seed ^ slot) >> 11) as f64 / (1_u64 << 53) as f64;
-        Credits((0..count as u64).map(scatter).collect())
+        Credits { of: (0..count as u64).map(scatter).collect(), shed: scatter(count as u64) }
+    }
+
+    /// Whether an exchange of this priority is dropped on purpose.
+    pub fn sheds(&mut self, shed: Shed, priority: u8) -> bool {
+        shed.takes(priority, &mut self.shed)
     }
 }
 
@@ -125,7 +138,7 @@ pub fn pick(
             continue;
         }
         offered(choice.slot);
-        let Some(credit) = credits.0.get_mut(choice.slot) else { continue };
+        let Some(credit) = credits.of.get_mut(choice.slot) else { continue };
         *credit = (*credit + choice.share).min(2.0);
         if *credit >= 1.0 || choice.share >= 1.0 {
             *credit = (*credit - 1.0).max(0.0);
@@ -137,7 +150,7 @@ pub fn pick(
     }
     // All are hot: the one owed most, not the least bad, which would herd.
     let (choice, _) = fallback?;
-    if let Some(credit) = credits.0.get_mut(choice.slot) {
+    if let Some(credit) = credits.of.get_mut(choice.slot) {
         *credit = (*credit - 1.0).max(-2.0);
     }
     Some(Picked { cluster: choice.cluster, slot: choice.slot, why: choice.why })
@@ -156,6 +169,7 @@ mod tests {
             distance: base - 0.020,
             supply: None,
             reported: false,
+            flooded: false,
         }
     }
 
@@ -190,7 +204,8 @@ mod tests {
 
     #[test]
     fn a_share_of_a_tenth_is_every_tenth() {
-        let choice = |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest };
+        let choice =
+            |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest, warm: false };
         let choices = [choice(0, 0.1), choice(1, 1.0)];
         let mut credits = Credits::seeded(2, 9);
         let picks: Vec<usize> = (0..1_000)
@@ -205,7 +220,8 @@ mod tests {
 
     #[test]
     fn when_all_are_hot_the_exchange_still_goes_somewhere_and_nobody_starves() {
-        let choice = |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest };
+        let choice =
+            |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest, warm: false };
         let choices = [choice(0, 0.02), choice(1, 0.04)];
         let mut credits = Credits::seeded(2, 1);
         let mut counts = [0; 2];

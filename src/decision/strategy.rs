@@ -85,8 +85,8 @@ mod tests {
     use super::*;
 
     const CHOICES: [Choice; 2] = [
-        Choice { cluster: 4, slot: 0, share: 1.0, why: Why::Nearest },
-        Choice { cluster: 7, slot: 1, share: 1.0, why: Why::Spill },
+        Choice { cluster: 4, slot: 0, share: 1.0, why: Why::Nearest, warm: false },
+        Choice { cluster: 7, slot: 1, share: 1.0, why: Why::Spill, warm: false },
     ];
 
     #[test]

@@ -5,3 +5,4 @@ pub mod cores;
 pub mod listen;
 pub mod process;
 pub mod stream;
+pub mod tcp_info;

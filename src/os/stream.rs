@@ -1,10 +1,12 @@
 //! A connected byte stream, over IP or a unix-domain socket.
 
+use super::tcp_info;
 use crate::decision::plan::Address;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -89,6 +91,15 @@ impl Stream {
                 stream.peer_addr().map_or(LOCAL, |peer| peer.ip().to_canonical())
             }
             Stream::Unix(_) => LOCAL,
+        }
+    }
+
+    /// The round trip of the handshake, as the kernel measured it; of a connection just made.
+    #[must_use]
+    pub fn handshake_rtt(&self) -> Option<Duration> {
+        match self {
+            Stream::Tcp(stream) => tcp_info::handshake_rtt(stream.as_fd()),
+            Stream::Unix(_) => None,
         }
     }
 

@@ -184,6 +184,9 @@ async fn connect(
                 slot.micros_squared.add(micros.saturating_mul(micros));
             }
             place.live.record(worker.id, took.as_secs_f64());
+            if let Some(rtt) = stream.handshake_rtt() {
+                place.live.record_rtt(worker.id, rtt);
+            }
             Ok((stream, held, took))
         }
         Err(why) => {

@@ -5,6 +5,7 @@ use super::worker::Worker;
 use crate::decision::endpoint::{self, Chance};
 use crate::decision::plan::{ClassIndex, ClusterIndex, Reports, Strategy};
 use crate::decision::retry::ENDPOINTS_MAX;
+use crate::decision::shed::Shed;
 use crate::decision::signal::{EndpointSignals, Why};
 use crate::decision::spill::{self, Picked};
 use crate::decision::strategy;
@@ -111,6 +112,19 @@ impl Reach {
             }
         }
     }
+}
+
+/// Notes that an exchange of this priority was asked for; says whether it is dropped on purpose.
+#[must_use]
+pub fn is_shed(worker: &Worker, view: &View, class: ClassIndex, priority: u8) -> bool {
+    if let Some(count) = view.slots.asked(worker.id, class, priority) {
+        count.add(1);
+    }
+    let shed = view.signals.classes.get(class).map(|beliefs| beliefs.shed).unwrap_or_default();
+    shed != Shed::default()
+        && worker
+            .with_credits(view, class, |credits| credits.sheds(shed, priority))
+            .unwrap_or(false)
 }
 
 /// Chooses cluster and endpoint for an exchange of `class`, and counts it in.

@@ -42,6 +42,8 @@ pub struct Worker {
     pub dice: RefCell<Dice>,
     /// Where it hands access log lines in.
     pub log: AccessLog,
+    /// Whether a connection is being made ahead of its need.
+    pub warming: Cell<bool>,
     cache: RefCell<Latest>,
     current: RefCell<Viewed>,
     state: RefCell<PlanState>,
@@ -85,6 +87,7 @@ impl Worker {
             pool: RefCell::default(),
             dice: RefCell::new(Dice::seeded(seed)),
             log,
+            warming: Cell::new(false),
             cache: RefCell::new(cache),
             state: RefCell::default(),
             heads: RefCell::default(),

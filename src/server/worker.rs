@@ -5,6 +5,7 @@ use crate::os::stream::Stream;
 use crate::os::{clock, cores};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::upstream::warm::warm;
 use crate::proxy::worker::{Cells, Worker};
 use crate::proxy::{l4, l7};
 use crate::shared::{Held, Scarcity, Shared};
@@ -120,6 +121,7 @@ async fn serve(mut given: Given) {
             Some(handed) = given.inbox.recv() => begin(&worker, handed.socket, &handed.address),
             _ = ticks.tick() => {
                 worker.tick();
+                warm(&worker);
                 busy.measure(&worker);
             }
         }

@@ -4,7 +4,7 @@
 use super::policy::{Answer, Ask, Edge, End, Pick, Policy};
 use super::spec::Spec;
 use super::world::{moment, part};
-use crate::decision::assess::{Assessor, Event, Found, Samples};
+use crate::decision::assess::{Answers, Assessor, Event, Found, Samples};
 use crate::decision::budget::Terms;
 use crate::decision::endpoint::{self, Chance};
 use crate::decision::health::Cause;
@@ -16,7 +16,8 @@ use crate::decision::plan::{
 };
 use crate::decision::price::Prices;
 use crate::decision::report::Report;
-use crate::decision::signal::Signals;
+use crate::decision::shed::PRIORITIES;
+use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::spill::{self, Credits};
 use crate::decision::units::Dice;
 use std::sync::Arc;
@@ -39,8 +40,10 @@ pub struct Engine {
 struct Slots {
     /// By class, then permitted cluster.
     tallies: Vec<Vec<Tally>>,
-    /// By endpoint id: completed, and the sum of their seconds.
-    endpoints: Vec<(f64, f64)>,
+    /// By endpoint id.
+    endpoints: Vec<Answers>,
+    /// By class.
+    asked: [[f64; PRIORITIES]; 2],
 }
 
 impl Samples for Slots {
@@ -50,10 +53,17 @@ impl Samples for Slots {
         tally
     }
 
-    fn endpoint(&mut self, id: u32) -> (f64, f64) {
+    fn endpoint(&mut self, id: u32) -> Answers {
         self.endpoints.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
+
+    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+        self.asked.get_mut(class).map(std::mem::take).unwrap_or_default()
+    }
 }
+
+/// All of a world's requests are as important as one that says nothing of it.
+const PRIORITY: u8 = 5;
 
 /// The class of all requests, and of those an IDC alone may serve.
 const CLASSES: [&[&str]; 2] = [&["general"], &["general", "sensitive"]];
@@ -124,6 +134,7 @@ fn service(spec: &Spec, clusters: &[usize]) -> Service {
         timeout: Duration::from_secs(15),
         total_timeout: None,
         per_try_timeout: None,
+        priority: PRIORITY,
         retry: Retry { budget: 0.2, retries: 1 },
         budget: spec.usd_per_hour.map(|usd_per_hour| Terms {
             usd_per_hour,
@@ -170,7 +181,8 @@ impl Engine {
             credits: credits.collect(),
             slots: Slots {
                 tallies: plan.classes.iter().map(tally).collect(),
-                endpoints: vec![(0.0, 0.0); next as usize],
+                endpoints: vec![Answers::default(); next as usize],
+                asked: Default::default(),
             },
             plan,
             assessor,
@@ -202,6 +214,13 @@ impl Engine {
 impl Policy for Engine {
     fn pick(&mut self, ask: &Ask<'_>, _dice: &mut Dice) -> Option<Pick> {
         let class = usize::from(ask.sensitive);
+        let credits = &mut self.credits[class][ask.worker];
+        if ask.tried.is_empty() {
+            self.slots.asked[class][usize::from(PRIORITY)] += 1.0;
+            if credits.sheds(self.signals.classes.get(class)?.shed, PRIORITY) {
+                return None;
+            }
+        }
         let tallies = &mut self.slots.tallies[class];
         let choices = &self.signals.classes.get(class)?.choices;
         let clusters = &self.signals.clusters;
@@ -218,7 +237,6 @@ impl Policy for Engine {
                         .iter()
                         .any(|endpoint| !ask.tried.contains(&Pick { place, endpoint: *endpoint }))
         };
-        let credits = &mut self.credits[class][ask.worker];
         let offered = |slot: usize| tallies[slot].offered += 1.0;
         let picked = spill::pick(choices, credits, untried, offered)?;
         let tried: Vec<u32> =
@@ -249,10 +267,13 @@ impl Policy for Engine {
                 tally.latency_squares += answer.latency * answer.latency;
                 tally.bytes += 1.0;
                 let id = self.ids[answer.pick.place][answer.pick.endpoint] as usize;
-                self.slots.endpoints[id].0 += 1.0;
-                self.slots.endpoints[id].1 += answer.latency;
+                self.slots.endpoints[id].count += 1.0;
+                self.slots.endpoints[id].seconds += answer.latency;
             }
-            End::Abandoned => {}
+            End::Abandoned => {
+                tally.abandoned += 1.0;
+                tally.abandoned_seconds += answer.latency;
+            }
             End::Refused => {
                 tally.failed += 1.0;
                 self.failed(answer.pick, Cause::Refused, answer.now);
@@ -279,6 +300,15 @@ impl Policy for Engine {
             Pick { place: order.cluster, endpoint: (order.endpoint - first) as usize }
         };
         Some(orders.iter().map(pick).collect())
+    }
+
+    fn wanted(&self, place: usize) -> f64 {
+        let classes = self.plan.classes.iter().zip(&self.signals.classes);
+        let of = |(class, signals): (&Class, &ClassSignals)| {
+            let slot = class.permitted.clusters.iter().position(|cluster| *cluster == place)?;
+            signals.wanted_rps.get(slot).copied()
+        };
+        classes.filter_map(of).sum()
     }
 
     fn probed(&mut self, pick: Pick, now: f64, rtt: Option<f64>, report: Option<Report>) {

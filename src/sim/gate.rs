@@ -15,8 +15,8 @@ pub struct Runs<'a> {
     pub engine: &'a [Outcome],
     /// Another policy, by name; empty when it was not run.
     pub other: &'a dyn Fn(&str) -> &'a [Outcome],
-    /// The engine's means in the scenario with the true capacity, in milliseconds by seed, for S13.
-    pub truthful: &'a [f64],
+    /// The engine in the scenario this one is to be compared with, by seed: see [`compared_with`].
+    pub compared: &'a [Outcome],
 }
 
 /// A gate and how it went.
@@ -107,6 +107,16 @@ impl Judge<'_> {
     }
 }
 
+/// The scenario whose outcomes a scenario is compared with.
+#[must_use]
+pub fn compared_with(scenario: &str) -> Option<&'static str> {
+    match scenario {
+        "S8-forecast" => Some("S8-reactive"),
+        _ if scenario.starts_with("S13-x") => Some("S13"),
+        _ => None,
+    }
+}
+
 /// The means that SLATE's own model allows, in milliseconds.
 const SLATE: [(&str, f64); 6] = [
     ("S0-20-500", 54.3),
@@ -161,6 +171,13 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
             judge.at_least("at the near IDC from 2 s after", 0.90, |o| o.between(32.0, 40.0).home);
         }
         "S8" => judge.mean_over("O1", 10.0, end, one(1.2)),
+        "S8-forecast" => {
+            let lost = |outcome: &Outcome| 1.0 - outcome.between(start, end).good;
+            let pairs = runs.engine.iter().zip(runs.compared);
+            let values: Vec<f64> =
+                pairs.map(|(with, without)| lost(with) / lost(without).max(1e-9)).collect();
+            judge.note("shed over that of a reactive scaler", &values, one(0.5), true);
+        }
         "S9" => {
             judge.mean_over("O1", start, end, one(1.15));
             judge.at_most("seconds in a row above 1.3 of capacity", one(1.0), |o| {
@@ -201,17 +218,26 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
             judge.at_least("good answers", 0.99, |o| o.between(start, end).good);
             judge.at_most("switches in 20 periods", 40.0, |o| o.switches(runs.spec, 0.5) as f64);
         }
+        "S17" => {
+            judge.at_most("p99 of the first 3 s over that of the next 10", one(1.5), |o| {
+                o.between(10.0, 13.0).p99 / o.between(15.0, 25.0).p99
+            });
+        }
         _ => {}
     }
     slate(scenario, &mut judge, one(1.05));
     // Without reports a stated capacity reaches nobody.
     if scenario.starts_with("S13-x") && reported {
         let means = runs.engine.iter().map(|outcome| outcome.between(start, end).mean);
+        let truths = runs.compared.iter().map(|outcome| outcome.between(start, end).mean);
         let values: Vec<f64> =
-            means.zip(runs.truthful).map(|(mean, truth)| (mean / truth - 1.0).abs()).collect();
+            means.zip(truths).map(|(mean, truth)| (mean / truth - 1.0).abs()).collect();
         judge.note("mean differs from that with the truth by", &values, 0.08, true);
     }
-    if matches!(scenario, "S1" | "S2" | "S3" | "S5a" | "S5b" | "S7" | "S8" | "S9" | "S10" | "S14") {
+    if matches!(
+        scenario,
+        "S1" | "S2" | "S3" | "S5a" | "S5b" | "S7" | "S8" | "S9" | "S10" | "S14" | "S17"
+    ) {
         // A mean is over good answers: who sheds would look quick.
         judge.at_least("good answers", 0.999, |o| o.between(start, end).good);
     }

@@ -21,6 +21,7 @@ pub mod place;
 
 pub mod plot;
 pub mod policy;
+pub mod scaler;
 pub mod scenario;
 
 pub mod spec;

@@ -123,6 +123,10 @@ pub trait Policy {
     fn due_probes(&mut self, _now: f64) -> Option<Vec<Pick>> {
         None
     }
+    /// What a place should be able to serve a minute from now, in requests a second, of this proxy's.
+    fn wanted(&self, _place: usize) -> f64 {
+        0.0
+    }
     /// A probe came back: the round trip, or nothing.
     fn probed(&mut self, _pick: Pick, _now: f64, _rtt: Option<f64>, _report: Option<Report>) {}
 }

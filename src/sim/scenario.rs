@@ -178,8 +178,24 @@ fn others(full: bool) -> Vec<Scenario> {
     let day: Vec<(f64, f64)> = (0..=60).map(wave).collect();
     let mut cold = base(100.0, &[&[(0.0, 0.7)], &step(10.0, 0.7, 2.5)[..]].concat());
     cold.places[1].endpoints = vec![4];
-    let scaler = Scaler { pod: 4, pods: (1, 20), target: 0.7, delay: 60.0, period: 15.0 };
+    let scaler =
+        Scaler { pod: 4, pods: (1, 20), target: 0.7, delay: 60.0, period: 15.0, forecast: false };
     cold.places[1].scaler = Some(scaler);
+    let ramp = [(0.0, 0.7), (20.0, 0.7), (110.0, 2.2)];
+    let mut reactive = base(150.0, &ramp);
+    reactive.measured_from = 20.0;
+    reactive.places.truncate(2);
+    reactive.edges = edges(10, &[1.0, 30.0]);
+    reactive.places[1].endpoints = vec![4];
+    reactive.places[1].scaler = Some(scaler);
+    let mut foreseen = reactive.clone();
+    foreseen.places[1].scaler = Some(Scaler { forecast: true, ..scaler });
+    let mut domino = base(25.0, &[(0.0, 9.0)]);
+    domino.edges = edges(1, &[1.0, 30.0, 70.0]);
+    for (place, servers) in domino.places.iter_mut().zip([200, 60, 400]) {
+        place.endpoints = vec![servers];
+    }
+    domino.changes = vec![(10.0, Change::Down(0))];
     let mut storm = base(45.0, &[(0.0, 1.2)]);
     storm.impatience = Some(Impatience { timeout: 0.2, retries: 3 });
     for place in 0..3 {
@@ -208,6 +224,8 @@ fn others(full: bool) -> Vec<Scenario> {
     vec![
         scenario("S2", "a day: 0.4 to 1.4 and back", base(period, &day)),
         scenario("S8", "cold cloud: pods are ready 60 s late", cold),
+        scenario("S8-reactive", "a ramp to 2.2 in 90 s, the cloud scales by utilisation", reactive),
+        scenario("S8-forecast", "likewise, it also follows what the proxies foresee", foreseen),
         scenario("S9", "100 proxies of 5 sites, reports 1 s old", many_sites()),
         scenario("S10", "servers of speed 1:2:4", uneven),
         scenario("S11", "retry storm: clients give up after 200 ms and ask thrice more", storm),
@@ -220,6 +238,7 @@ fn others(full: bool) -> Vec<Scenario> {
         scenario("S13-x2", "likewise, stated as twice", stated(2.0)),
         scenario("S14", "the share of slow requests goes from 5 % to 40 %", mix),
         scenario("S15", "one request a second from each of 100 proxies", trickle),
+        scenario("S17", "the IDC of one proxy falls; the next place is a third of it", domino),
     ]
 }
 

@@ -94,6 +94,8 @@ pub struct Scaler {
     pub delay: f64,
     /// Between two decisions.
     pub period: f64,
+    /// Whether it also follows what the proxies say will be wanted.
+    pub forecast: bool,
 }
 
 /// Clients with a deadline of their own.

@@ -309,10 +309,7 @@ impl<'a> World<'a> {
 
     fn reach(&mut self, id: u32) {
         let now = self.seconds();
-        let (pick, edge) = {
-            let request = &self.requests[id as usize];
-            (request.pick, request.edge as usize)
-        };
+        let pick = self.requests[id as usize].pick;
         let place = &mut self.places[pick.place];
         place.account(now);
         match place.endpoints[pick.endpoint].state {
@@ -329,7 +326,6 @@ impl<'a> World<'a> {
                 }
             }
         }
-        debug_assert!(self.proxies[edge].edge.in_flight[pick.place][pick.endpoint] > 0);
     }
 
     fn turn_back(&mut self, id: u32, end: End, after: f64) {
@@ -373,6 +369,10 @@ impl<'a> World<'a> {
         let now = self.seconds();
         let request = self.requests[id as usize].clone();
         let Pick { place, endpoint } = request.pick;
+        if request.abandoned {
+            self.free.push(id);
+            return;
+        }
         self.in_flight -= 1;
         let proxy = &mut self.proxies[request.edge as usize];
         proxy.edge.in_flight[place][endpoint] -= 1;
@@ -381,17 +381,13 @@ impl<'a> World<'a> {
             worker: request.worker as usize,
             now,
             latency: (self.now - request.sent) as f64 / 1e9,
-            end: if request.abandoned { End::Abandoned } else { request.end },
+            end: request.end,
             report: request.report,
             sensitive: request.sensitive,
         };
         proxy.policy.answered(&answer);
         proxy.health.answered(request.pick, request.end, now);
         proxy.health.show(&mut proxy.edge.alive, now);
-        if request.abandoned {
-            self.free.push(id);
-            return;
-        }
         let kind = match request.end {
             End::Good | End::Abandoned => return self.over(id, true),
             End::Refused => Kind::Unsent,
@@ -437,6 +433,21 @@ impl<'a> World<'a> {
         }
         let (edge, again) = (request.edge, request.asked_again);
         request.abandoned = true;
+        let answer = Answer {
+            pick: request.pick,
+            worker: request.worker as usize,
+            now: self.now as f64 / 1e9,
+            latency: (self.now - request.sent) as f64 / 1e9,
+            end: End::Abandoned,
+            report: None,
+            sensitive: request.sensitive,
+        };
+        // Its proxy knows at once; the place only when its turn comes.
+        let proxy = &mut self.proxies[edge as usize];
+        proxy.edge.in_flight[answer.pick.place][answer.pick.endpoint] -= 1;
+        proxy.policy.answered(&answer);
+        self.in_flight -= 1;
+        let request = &self.requests[id as usize];
         let record = Record {
             at: (birth as f64 / 1e9) as f32,
             latency: impatience.timeout as f32,
@@ -577,15 +588,9 @@ impl<'a> World<'a> {
         if self.seconds() < self.spec.seconds {
             self.after(scaler.period, Event::Scale(place as u32));
         }
-        let there = &self.places[place];
-        let servers = there.servers().max(1);
-        let load = (there.busy() + there.waiting()) as f64 / servers as f64;
-        let pods = servers.div_ceil(scaler.pod) as f64;
-        let wanted = (pods * load / scaler.target).ceil() as usize;
-        // Kubernetes at most doubles in one step.
-        let wanted = wanted.clamp(scaler.pods.0, scaler.pods.1).min((2.0 * pods) as usize + 4);
-        let servers = (wanted * scaler.pod) as u32;
-        if servers as usize > there.servers() {
+        let rps: f64 = self.proxies.iter().map(|proxy| proxy.policy.wanted(place)).sum();
+        if let Some(servers) = scaler.decide(&self.places[place], rps * self.service.mean()) {
+            let servers = servers as u32;
             self.after(scaler.delay, Event::Grow { place: place as u32, servers });
         }
     }

@@ -423,6 +423,21 @@ fn money(families: &mut Families, scrape: &Scrape<'_>) {
         let sum = expected.entry(service).or_insert(Some(0.0));
         *sum = sum.zip(signals.forecast_rps).map(|(sum, rps)| sum + rps);
     }
+    let mut replicas: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+    for (class, signals) in scrape.plan.classes.iter().zip(&scrape.signals.classes) {
+        let service = scrape.plan.services[class.service].name.as_str();
+        for (cluster, needed) in class.permitted.clusters.iter().zip(&signals.wanted_endpoints) {
+            if let Some(needed) = needed {
+                let key = (service, scrape.plan.clusters[*cluster].name.as_str());
+                *replicas.entry(key).or_default() += needed;
+            }
+        }
+    }
+    let help = "Endpoints that this proxy's demand of a minute from now needs: round up the sum over proxies.";
+    let family = families.family("tidegate_desired_replicas", help, MetricType::GAUGE);
+    for ((service, cluster), needed) in replicas {
+        family.push(gauge(&[("service", service), ("cluster", cluster)], needed));
+    }
     let help = "Dollars that traffic has cost since the start.";
     let family = families.family("tidegate_spend_usd_total", help, MetricType::COUNTER);
     for ((service, cluster), usd) in spent {

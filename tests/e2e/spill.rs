@@ -3,6 +3,7 @@
 use super::support::*;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -163,4 +164,78 @@ fn without_money_spill_stops_and_an_outage_is_paid_for_unless_all_is_bound() {
         let answer = get(proxy.at("web"), "/");
         (answer.status, answer.refusal().as_str()) == (503, "budget")
     });
+}
+
+/// Clients that ask for a path over and over, one at a time each, until told to stop: answers by status.
+fn insist(
+    web: SocketAddr,
+    path: &'static str,
+    clients: usize,
+    stop: &Arc<AtomicBool>,
+) -> Vec<std::thread::JoinHandle<HashMap<(u16, String), usize>>> {
+    let one = || {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            let mut seen = HashMap::new();
+            let mut client = Keeping::new(web);
+            while !stop.load(Ordering::Relaxed) {
+                let answer = client.get(path);
+                *seen.entry((answer.status, answer.refusal())).or_default() += 1;
+                if answer.status != 200 {
+                    // A refused client comes back at once, and would do nothing else.
+                    std::thread::park_timeout(Duration::from_millis(50));
+                }
+            }
+            seen
+        })
+    };
+    (0..clients).map(|_| one()).collect()
+}
+
+#[test]
+fn when_every_cluster_is_overloaded_the_lowest_priority_is_dropped_first() {
+    let (idc, cloud) = (place("idc", 2, 1), place("cloud", 2, 10));
+    let base = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]);
+    let routes = "routes:\n- { service: shop }\n- { path_prefix: /low, service: shop, priority: 1 }\n\
+                  - { path_prefix: /high, service: shop, priority: 8 }\n";
+    let proxy = Proxy::start(&format!("{base}\n{routes}"));
+    let web = proxy.at("web");
+    eventually("the proxy is ready", || proxy.get("/readyz").status == 200);
+    // Who is overloaded from its first request on cannot know what a service takes without a queue.
+    let calm = load(web, 70, 5);
+    assert!(calm.errors.is_empty(), "{:?}", calm.errors.first());
+    let stop = Arc::new(AtomicBool::new(false));
+    let high = insist(web, "/high", 30, &stop);
+    let low = insist(web, "/low", 150, &stop);
+    eventually("something is shed", || {
+        proxy.metric("tidegate_refusals_total{listener=\"web\",reason=\"overloaded\"}") > 2_000.0
+    });
+    // 200 answers a second for 180 clients: each would wait for most of a second.
+    eventually("the queue is bounded", || {
+        let queue = |name| proxy.cluster(name)["queue_ms"].as_f64().unwrap_or(1e9);
+        queue("idc").min(queue("cloud")) < 400.0
+    });
+    stop.store(true, Ordering::Relaxed);
+    let sum = |threads: Vec<std::thread::JoinHandle<HashMap<(u16, String), usize>>>| {
+        let mut all: HashMap<(u16, String), usize> = HashMap::new();
+        for thread in threads {
+            for (key, count) in thread.join().unwrap() {
+                *all.entry(key).or_default() += count;
+            }
+        }
+        all
+    };
+    let (high, low) = (sum(high), sum(low));
+    let overloaded = (503, "overloaded".to_owned());
+    let part = |seen: &HashMap<(u16, String), usize>| {
+        let dropped = seen.get(&overloaded).copied().unwrap_or(0);
+        dropped as f64 / seen.values().sum::<usize>() as f64
+    };
+    // A few, before it is known how many of each there are.
+    assert!(part(&high) < 0.2 && part(&low) > 0.7, "high {high:?}, low {low:?}");
+    let known = |(status, refusal): &(u16, String)| *status == 200 || *refusal == overloaded.1;
+    assert!(high.keys().chain(low.keys()).all(known), "high {high:?}, low {low:?}");
+    // A full cluster has taught what an endpoint serves, so it is known how many are wanted.
+    let wanted = proxy.metric("tidegate_desired_replicas{service=\"shop\",cluster=\"cloud\"}");
+    assert!(wanted > 1.0, "{wanted}");
 }

@@ -1,12 +1,16 @@
 //! One class as the fold remembers it: its load at each cluster, its service time, its order.
 
 use super::cluster::ClusterState;
+use crate::decision::capacity::{self, Capacity, Supply};
 use crate::decision::demand::Forecast;
-use crate::decision::load::{ReportedService, ServiceTime, Tally, Track};
+use crate::decision::growth::Growth;
+use crate::decision::load::{Tally, Track};
 use crate::decision::order::Order;
-use crate::decision::plan::{Class, ClusterIndex, Plan};
+use crate::decision::plan::{Class, ClusterIndex, Kind, Plan};
 use crate::decision::price::Prices;
 use crate::decision::report::Report;
+use crate::decision::service_time::{ReportedService, ServiceTime};
+use crate::decision::shed::{self, Asked, PRIORITIES, Shed};
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
@@ -24,6 +28,9 @@ pub(super) struct ClassState {
     open: Vec<f64>,
     spilling: bool,
     forecast: Forecast,
+    growth: Vec<Growth>,
+    capacity: Vec<Capacity>,
+    asked: Asked,
     /// When the last report of a probe came, by slot.
     heard: Vec<Timestamp>,
     /// Exchanges a second, retries left out.
@@ -78,6 +85,9 @@ impl ClassState {
             open: vec![1.0; clusters],
             spilling: false,
             forecast: Forecast::default(),
+            growth: vec![Growth::default(); clusters],
+            capacity: vec![Capacity::default(); clusters],
+            asked: Asked::default(),
             heard: vec![Timestamp::START; clusters],
             demand: 0.0,
             spent: vec![0.0; clusters],
@@ -92,10 +102,11 @@ impl ClassState {
         class: &Class,
         places: &[Place<'_>],
         tallies: &[Tally],
+        asked: &[f64; PRIORITIES],
         moment: Moment,
     ) -> ClassSignals {
         let Moment { now, elapsed, money } = moment;
-        self.count(plan, places, tallies, elapsed);
+        self.count(plan, places, tallies, asked, elapsed);
         let distances = distances(places);
         for (slot, track) in self.tracks.iter_mut().enumerate() {
             track.fold(&tallies[slot], distances[slot], self.open[slot], elapsed);
@@ -125,8 +136,8 @@ impl ClassState {
         let live: Vec<usize> =
             order.iter().copied().filter(|slot| places[*slot].is_live(now)).collect();
         self.first = live.first().copied().unwrap_or(0);
-        let working = working(&self.tracks, &live);
-        let mut choices = choices(places, &candidates, &order, &live, &working, now);
+        let may_take = self.may_take(&candidates, &live, elapsed);
+        let mut choices = choices(places, &candidates, &order, &live, &may_take, self.demand, now);
         let before = choices.len();
         let first = live.first().copied();
         // What a dial or a return keeps from the first place is no spill.
@@ -136,6 +147,10 @@ impl ClassState {
             let failover = Some(choice.slot) == first || held_back;
             free || if failover { money.failover } else { money.spill }
         });
+        let (wanted_rps, wanted_endpoints) = match class.l4 {
+            true => (Vec::new(), Vec::new()),
+            false => self.wanted(plan, places, &candidates, elapsed),
+        };
         let score = |slot: &usize| Score {
             rtt: places[*slot].state.rtt().unwrap_or_default(),
             service: candidates[*slot].service,
@@ -158,13 +173,90 @@ impl ClassState {
             forecast_rps: self.forecast.ahead(LEAD),
             spent_usd: self.spent.clone(),
             unfunded: choices.len() < before,
+            shed: if class.l4 { Shed::default() } else { self.shed(&candidates, &choices) },
+            wanted_rps,
+            wanted_endpoints,
             choices,
         }
     }
 
+    /// The part of what each place would get that it may get: by how well it works, and how fast it may grow.
+    fn may_take(
+        &mut self,
+        candidates: &[Candidate],
+        live: &[usize],
+        elapsed: f64,
+    ) -> Vec<(f64, Growth)> {
+        let working = working(&self.tracks, live);
+        let each = self.growth.iter_mut().zip(&self.tracks).zip(candidates).zip(working);
+        let part = |(((growth, track), candidate), working): (
+            ((&mut Growth, &Track), &Candidate),
+            f64,
+        )| {
+            let latency = candidate.distance + candidate.service;
+            growth.fold(track.brief_rate(), self.demand, latency, elapsed);
+            (working, *growth)
+        };
+        each.map(part).collect()
+    }
+
+    /// What is dropped on purpose: nothing, unless every place makes wait too long.
+    fn shed(&self, candidates: &[Candidate], choices: &[Choice]) -> Shed {
+        let Some(first) = choices.first() else { return Shed::default() };
+        let open: Vec<Candidate> = choices.iter().map(|choice| candidates[choice.slot]).collect();
+        let bound = shed::bound(spill::tolerable_queue(&idle(&open), 0));
+        let queues = choices.iter().map(|choice| candidates[choice.slot].queue);
+        let shortest = queues.fold(candidates[first.slot].queue, f64::min);
+        let served = self.tracks.iter().map(Track::good_rate).sum();
+        self.asked.shed(served, shortest, bound)
+    }
+
+    /// What each place should be able to serve a minute from now, and the endpoints that takes, by slot.
+    fn wanted(
+        &mut self,
+        plan: &Plan,
+        places: &[Place<'_>],
+        candidates: &[Candidate],
+        elapsed: f64,
+    ) -> (Vec<f64>, Vec<Option<f64>>) {
+        let (order, idle) = (self.order.current(), idle(candidates));
+        let mut supplies = Vec::with_capacity(order.len());
+        for &slot in order {
+            let (cluster, track) = (&plan.clusters[places[slot].cluster], &self.tracks[slot]);
+            let service = candidates[slot].service;
+            let full =
+                places.len() > 1 && candidates[slot].queue > spill::tolerable_queue(&idle, slot);
+            self.capacity[slot].fold(track.good_rate(), full, elapsed);
+            let stated = cluster.ceiling.or(cluster.capacity).map(|most| f64::from(most) / service);
+            supplies.push(Supply {
+                rate: self.capacity[slot].rate(track.reported_capacity().or(stated)),
+                endpoints: places[slot].state.usable_count(),
+                is_cloud: cluster.kind == Kind::Cloud,
+            });
+        }
+        let demand = self.forecast.ahead(LEAD).map_or(self.demand, |ahead| ahead.max(self.demand));
+        let parts = capacity::pour(demand, &supplies);
+        let endpoints = capacity::replicas(&parts, &supplies);
+        let (mut rps, mut needed) = (vec![0.0; places.len()], vec![None; places.len()]);
+        for (position, &slot) in order.iter().enumerate() {
+            (rps[slot], needed[slot]) = (parts[position], endpoints[position]);
+        }
+        (rps, needed)
+    }
+
     /// Counts demand and dollars.
-    fn count(&mut self, plan: &Plan, places: &[Place<'_>], tallies: &[Tally], elapsed: f64) {
-        let asked: f64 = tallies.iter().map(|tally| tally.accepted - tally.retried).sum();
+    fn count(
+        &mut self,
+        plan: &Plan,
+        places: &[Place<'_>],
+        tallies: &[Tally],
+        asked: &[f64; PRIORITIES],
+        elapsed: f64,
+    ) {
+        self.asked.fold(asked, elapsed);
+        // What was shed was asked for, too.
+        let sent: f64 = tallies.iter().map(|tally| tally.accepted - tally.retried).sum();
+        let asked = asked.iter().sum::<f64>().max(sent);
         self.forecast.observe(asked, elapsed);
         let keep = (-elapsed).exp();
         self.demand = self.demand * keep + asked / elapsed * (1.0 - keep);
@@ -258,16 +350,19 @@ impl ClassState {
             // A place that is down is passed over anyway; its order is kept for its return.
             let success = if place.is_live(now) { relative[slot].max(0.05) } else { 1.0 };
             let penalty = FAILURE_COST * (1.0 / success - 1.0);
+            let set_up = track.dialled() * place.state.rtt().unwrap_or_default();
             candidates.push(Candidate {
                 base: distance
                     + service
                     + self.price(plan, place.cluster, slot) * money.weight
-                    + penalty,
+                    + penalty
+                    + if class.l4 { 0.0 } else { set_up },
                 queue: track.queue(),
                 service,
                 distance,
                 supply: if reported { track.reported_supply() } else { track.completed_share() },
                 reported,
+                flooded: track.is_flooded(),
             });
         }
         candidates
@@ -302,6 +397,11 @@ fn distances(places: &[Place<'_>]) -> Vec<f64> {
 /// What a failed exchange is worth, in seconds of distance (L3, Middleware 2024).
 const FAILURE_COST: f64 = 0.6;
 
+/// The same places without their queues: two long ones would excuse each other.
+fn idle(candidates: &[Candidate]) -> Vec<Candidate> {
+    candidates.iter().map(|candidate| Candidate { queue: 0.0, ..*candidate }).collect()
+}
+
 /// The part of a failing place's traffic that tries others, while nobody knows whether they do better.
 const TRIAL: f64 = 0.3;
 
@@ -331,30 +431,43 @@ fn relative_success(tracks: &[Track], places: &[Place<'_>], now: Timestamp) -> V
     tracks.iter().map(relative).collect()
 }
 
+/// From which part of a tolerable queue on the next place is dialled ahead.
+const DIALS_AHEAD: f64 = 0.1;
+
 fn choices(
     places: &[Place<'_>],
     candidates: &[Candidate],
     order: &[usize],
     live: &[usize],
-    working: &[f64],
+    may_take: &[(f64, Growth)],
+    demand: f64,
     now: Timestamp,
 ) -> Vec<Choice> {
     let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
+    let queueing =
+        !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(&listed, 0);
     let mut choices: Vec<Choice> = Vec::with_capacity(live.len());
+    // What is asked for, less what those before have accepted.
+    let mut reaches = demand;
     for (position, &slot) in live.iter().enumerate() {
         let place = &places[slot];
-        let share = match live.len() {
-            1 => 1.0,
-            _ => {
-                (spill::accept(&listed, position) * working[slot]).max(spill::P_MIN)
-                    * place.open(now)
-            }
-        };
         let why = match choices.first() {
             Some(first) => why_beyond(places, first),
             None => why_first(places, order, slot),
         };
-        choices.push(Choice { cluster: place.cluster, slot, share, why });
+        let (working, growing) = may_take[slot];
+        // The nearest has been at home with all of it, or would have been.
+        let growing = if why == Why::Nearest { 1.0 } else { growing.share(reaches) };
+        let share = match live.len() {
+            1 => 1.0,
+            _ => {
+                (spill::accept(&listed, position) * working).min(growing).max(spill::P_MIN)
+                    * place.open(now)
+            }
+        };
+        reaches *= 1.0 - share;
+        let warm = position == 1 && queueing;
+        choices.push(Choice { cluster: place.cluster, slot, share, why, warm });
     }
     choices
 }

@@ -1,6 +1,6 @@
 //! One cluster as the fold remembers it: its endpoints, its dial, its return from the dead.
 
-use super::{Found, News, Samples};
+use super::{Answers, Found, News, Samples};
 use crate::decision::health::{Cause, Health, Thresholds};
 use crate::decision::latency::Distance;
 use crate::decision::plan::{Address, Cluster, ProbeKind};
@@ -24,6 +24,8 @@ pub(super) struct EndpointState {
     success: f64,
     pub(super) probe_due: Timestamp,
     pub(super) probing: bool,
+    /// When exchanges' own handshakes were last heard of.
+    rtt_heard: Timestamp,
 }
 
 /// One cluster as the fold remembers it.
@@ -45,6 +47,7 @@ pub(super) struct ClusterState {
     /// What its edge last said with a probe's answer, and when.
     pub(super) report: Option<(Report, Timestamp)>,
     announced: Option<State>,
+    in_use: usize,
 }
 
 /// What a cluster's traffic adds up to over all classes.
@@ -60,6 +63,8 @@ pub(super) struct Traffic {
 
 /// What a failed exchange is worth when endpoints are compared, in seconds.
 const FAILURE_COST: f64 = 0.6;
+/// Between two samples of distance that come from exchanges.
+const RTT_INTERVAL: Duration = Duration::from_millis(250);
 /// The share of a returning cluster at first, and how often it doubles, in seconds.
 const RETURN_SHARE: f64 = 0.02;
 const RETURN_DOUBLES: f64 = 0.250;
@@ -103,6 +108,7 @@ impl ClusterState {
                 success: 1.0,
                 probe_due: if self.was_up.is_none() { now } else { now.plus(offset) },
                 probing: false,
+                rtt_heard: Timestamp::START,
             });
         }
         before.iter().map(|gone| gone.id).collect()
@@ -121,11 +127,12 @@ impl ClusterState {
             if cluster.probe.kind == ProbeKind::None {
                 endpoint.health.assume_up(now);
             }
-            let (count, sum) = samples.endpoint(endpoint.id);
+            let Answers { count, seconds, rtt } = samples.endpoint(endpoint.id);
+            endpoint.hear_rtt(rtt, now);
             endpoint.note_success(count, elapsed);
             if count > 0.0 {
                 endpoint.health.exchanges_succeeded(now);
-                let mean = sum / count;
+                let mean = seconds / count;
                 let faded = endpoint.latency * (-elapsed / 10.0).exp();
                 endpoint.latency = mean.max(faded + (mean - faded) * (1.0 - (-elapsed).exp()));
             }
@@ -142,7 +149,8 @@ impl ClusterState {
     }
 
     fn notice_return(&mut self, cluster: &Cluster, now: Timestamp) {
-        let usable = self.live(now).next().is_some();
+        self.in_use = self.live(now).count();
+        let usable = self.in_use > 0;
         self.returned = self.was_up == Some(false) && usable;
         match self.was_up {
             Some(false) if usable => {
@@ -167,6 +175,11 @@ impl ClusterState {
     /// The round trip, in seconds: the mean of its endpoints' medians.
     pub(super) fn rtt(&self) -> Option<f64> {
         mean(self.endpoints.iter().filter_map(|endpoint| endpoint.rtt.median()))
+    }
+
+    /// How many endpoints were usable at the last sweep.
+    pub(super) fn usable_count(&self) -> usize {
+        self.in_use
     }
 
     /// Whether its distance is known well enough to be compared.
@@ -262,6 +275,14 @@ impl EndpointState {
     pub(super) fn is_judged(&self, now: Timestamp) -> bool {
         let usable = self.health.is_usable(now);
         self.health.is_probed() && (!usable || self.rtt.is_settled())
+    }
+
+    /// Folds in the round trip of exchanges' own handshakes, seldom enough not to crowd out the probes.
+    fn hear_rtt(&mut self, rtt: Option<f64>, now: Timestamp) {
+        if let Some(rtt) = rtt.filter(|_| now.since(self.rtt_heard) >= RTT_INTERVAL) {
+            self.rtt_heard = now;
+            self.rtt.observe(rtt);
+        }
     }
 
     /// Folds in how many exchanges succeeded since the last sweep. Silence is forgiven, so that a shunned

@@ -12,6 +12,7 @@ use super::health::Cause;
 use super::load::Tally;
 use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
 use super::report::Report;
+use super::shed::PRIORITIES;
 use super::signal::{ClassSignals, Signals, State};
 use super::units::{Timestamp, mix};
 use class::{ClassState, Moment, Money, Place};
@@ -92,12 +93,25 @@ pub enum Event {
     },
 }
 
+/// What came back from an endpoint since the last sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Answers {
+    /// Completed exchanges.
+    pub count: f64,
+    /// The sum of their times to the response head, in seconds.
+    pub seconds: f64,
+    /// The mean round trip of handshakes, in seconds, where there were some.
+    pub rtt: Option<f64>,
+}
+
 /// What workers counted since the last sweep.
 pub trait Samples {
     /// The tally of a class at its permitted cluster number `slot`.
     fn class(&mut self, class: usize, slot: usize) -> Tally;
-    /// Completed exchanges and the sum of their times to the response head, in seconds.
-    fn endpoint(&mut self, id: u32) -> (f64, f64);
+    /// What came back from an endpoint.
+    fn endpoint(&mut self, id: u32) -> Answers;
+    /// Exchanges of a class that were asked for, by priority, whether or not they were let in.
+    fn asked(&mut self, class: usize) -> [f64; PRIORITIES];
 }
 
 /// A probe to be made now.
@@ -473,7 +487,9 @@ impl Assessor {
         let money = self.money(&plan.services[class.service].name);
         let tallies: Vec<Tally> =
             (0..places.len()).map(|slot| samples.class(index, slot)).collect();
-        let signals = state.sweep(plan, class, &places, &tallies, Moment { now, elapsed, money });
+        let asked = samples.asked(index);
+        let moment = Moment { now, elapsed, money };
+        let signals = state.sweep(plan, class, &places, &tallies, &asked, moment);
         if let Some(spilling) = state.spilling_changed(signals.spill) {
             let service = plan.services[class.service].name.clone();
             self.news.push(News::Spilling { service, spilling });

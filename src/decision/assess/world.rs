@@ -60,6 +60,7 @@ fn plan(names: &[&str]) -> Plan {
         timeout: Duration::from_secs(15),
         total_timeout: None,
         per_try_timeout: None,
+        priority: 5,
         retry: Retry { budget: 0.2, retries: 1 },
         budget: None,
     };
@@ -120,6 +121,7 @@ struct World {
     latencies: Vec<f64>,
     whys: BTreeMap<Why, usize>,
     lost: usize,
+    dials: bool,
 }
 
 impl Samples for &mut Vec<Tally> {
@@ -129,8 +131,12 @@ impl Samples for &mut Vec<Tally> {
         tally
     }
 
-    fn endpoint(&mut self, _: u32) -> (f64, f64) {
-        (0.0, 0.0)
+    fn endpoint(&mut self, _: u32) -> Answers {
+        Answers::default()
+    }
+
+    fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {
+        [0.0; PRIORITIES]
     }
 }
 
@@ -171,6 +177,7 @@ impl World {
             latencies: Vec::new(),
             whys: BTreeMap::new(),
             lost: 0,
+            dials: false,
         };
         world.sweep();
         world.at(0, Happening::Arrive);
@@ -239,6 +246,8 @@ impl World {
         };
         *self.whys.entry(picked.why).or_default() += 1;
         self.tallies[picked.slot].accepted += 1.0;
+        // Place a, if it is one that closes each connection.
+        self.tallies[picked.slot].dialled += f64::from(u8::from(self.dials && picked.slot == 0));
         self.tallies[picked.slot].waiting += 1.0;
         self.exchanges.push(Exchange { start: self.now, slot: picked.slot });
         let half = self.places[picked.slot].rtt / 2;
@@ -403,4 +412,18 @@ fn a_few_slow_requests_of_a_stranger_are_no_queue() {
         world.run(20);
         assert!(world.served[1] <= 2, "seed {seed}: {:?}", world.served);
     }
+}
+
+#[test]
+fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake() {
+    let mut world = home_and_cloud(1);
+    world.places[0].rtt = 20 * MS;
+    world.places[1].rtt = 26 * MS;
+    world.rate = 100.0;
+    world.run(3);
+    assert_eq!(world.signals.classes[0].order, [0, 1]);
+    world.dials = true;
+    world.run(6);
+    // 20 ms of way and 20 ms of handshake, against 26 ms where nobody had to dial.
+    assert_eq!(world.signals.classes[0].order, [1, 0], "{:?}", world.signals.classes[0].scores);
 }

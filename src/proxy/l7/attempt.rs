@@ -106,8 +106,8 @@ pub async fn run<C: Client>(
     record: &mut Record,
 ) -> Result<Ended, Failed> {
     let Attempt { worker, view, place, .. } = *attempt;
-    let mut slot =
-        InSlot::enter(view.slots.slot(worker.id, attempt.class, place.slot), record.attempts);
+    let slot = view.slots.slot(worker.id, attempt.class, place.slot);
+    let mut slot = InSlot::enter(slot, record.attempts, worker.about_now());
     let mut head = worker.lend_response();
     let mut parts = Parts { connection: &mut connection, request, replay, head: &mut head };
     let result = exchange(attempt, client, &mut parts, record, &mut slot).await;

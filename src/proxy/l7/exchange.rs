@@ -14,7 +14,7 @@ use crate::decision::units::hash;
 use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
-use crate::proxy::place::{Place, Reach, Tried, place};
+use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{NoConnection, connection};
 use crate::proxy::upstream::pool::Connection;
@@ -108,6 +108,9 @@ async fn walk<C: Client>(
     let via = via(view, arrival, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
     let key = hash_key(route, service, client.head(), arrival);
+    if is_shed(worker, view, class, route.priority.unwrap_or(service.priority)) {
+        return Err(Failed::Refuse(Refusal::Overloaded));
+    }
     let mut walk = Walk::default();
     loop {
         let place = place(worker, view, class, &walk.tried, key, reach)
@@ -453,6 +456,9 @@ async fn connect(
     match connected {
         Ok((connection, took)) => {
             record.connected = took;
+            if took.is_some() {
+                note_dialled(worker, view, place, record.class.unwrap_or(0), &connection);
+            }
             Ok(connection)
         }
         Err(NoConnection::Endpoint(cause)) => {
@@ -465,6 +471,22 @@ async fn connect(
         }
         Err(NoConnection::Full) => Err(Failed::Retry(Kind::Unsent, Refusal::Overloaded)),
         Err(NoConnection::Exhausted) => Err(Failed::Refuse(Refusal::Overloaded)),
+    }
+}
+
+/// Notes what a new connection says of the way, and that one had to be made.
+fn note_dialled(
+    worker: &Worker,
+    view: &View,
+    place: &Place,
+    class: usize,
+    connection: &Connection,
+) {
+    if let Some(slot) = view.slots.slot(worker.id, class, place.slot) {
+        slot.dialled.add(1);
+    }
+    if let Some(rtt) = connection.stream.handshake_rtt() {
+        place.live.record_rtt(worker.id, rtt);
     }
 }
 

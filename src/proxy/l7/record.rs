@@ -206,17 +206,18 @@ pub fn rejected(view: &View, class: usize, chosen: Option<usize>) -> Vec<String>
 pub struct InSlot<'a> {
     slot: Option<&'a Slot>,
     open: bool,
+    since: Timestamp,
 }
 
 impl<'a> InSlot<'a> {
     /// Counts an attempt in; `number` is 1 for an exchange's first.
     #[must_use]
-    pub fn enter(slot: Option<&'a Slot>, number: u32) -> InSlot<'a> {
+    pub fn enter(slot: Option<&'a Slot>, number: u32, now: Timestamp) -> InSlot<'a> {
         if let Some(slot) = slot {
             slot.retried.add(u64::from(number > 1));
             slot.accepted.add(1);
         }
-        InSlot { slot, open: true }
+        InSlot { slot, open: true, since: now }
     }
 
     /// Its response head came.
@@ -248,6 +249,8 @@ impl Drop for InSlot<'_> {
     fn drop(&mut self) {
         if let (Some(slot), true) = (self.slot, self.open) {
             slot.abandoned.add(1);
+            let waited = clock::now().since(self.since);
+            slot.abandoned_micros.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
         }
     }
 }

@@ -143,6 +143,12 @@ impl Pool {
         });
     }
 
+    /// How many connections to an endpoint are idle.
+    #[must_use]
+    pub fn idle_at(&self, endpoint: u32) -> usize {
+        self.shelves.get(&endpoint).map_or(0, |shelf| shelf.idle.len())
+    }
+
     /// How many connections are idle.
     #[must_use]
     pub fn len(&self) -> usize {

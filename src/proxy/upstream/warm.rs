@@ -1,0 +1,48 @@
+//! Connections made before they are needed: while the nearest cluster begins to queue, the next one's are
+//! dialled, so that the first that spill do not pay for the handshake.
+
+use super::connect::{dial, patience};
+use super::pool::{Connection, count_in};
+use crate::decision::plan::ClusterIndex;
+use crate::proxy::worker::{Viewed, Worker};
+use std::rc::Rc;
+
+/// Idle connections of one worker that are enough to begin with; then each spilled exchange leaves its own.
+const ENOUGH: usize = 4;
+
+/// Dials one connection to a cluster that will soon be spilled to, unless one is being dialled.
+pub fn warm(worker: &Rc<Worker>) {
+    let view = worker.view();
+    let choices = view.signals.classes.iter().flat_map(|class| &class.choices);
+    let Some(choice) = choices.into_iter().find(|choice| choice.warm) else { return };
+    let Some(endpoint) = coldest(worker, &view, choice.cluster) else { return };
+    if worker.warming.replace(true) {
+        return;
+    }
+    let (worker, view, cluster) = (worker.clone(), view.clone(), choice.cluster);
+    tokio::task::spawn_local(async move {
+        dial_ahead(&worker, &view, cluster, endpoint).await;
+        worker.warming.set(false);
+    });
+}
+
+/// The usable endpoint with the fewest idle connections; `None` when there are enough in all.
+fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usize> {
+    let beliefs = &view.signals.clusters[cluster];
+    let pool = worker.pool.borrow();
+    let idle = |index: &usize| pool.idle_at(beliefs.endpoints[*index].id);
+    let all: usize = beliefs.usable.iter().map(idle).sum();
+    (all < ENOUGH).then(|| beliefs.usable.iter().copied().min_by_key(idle)).flatten()
+}
+
+async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoint: usize) {
+    let (cluster, live) = (&view.plan.clusters[index], &view.clusters[index]);
+    let signals = &view.signals.clusters[index].endpoints[endpoint];
+    let Some(held) = count_in(&live.connections, cluster.connections_max) else { return };
+    // One that fails is told of by the exchange or probe that needs it.
+    let Ok(stream) = dial(&signals.address, patience(cluster, signals.rtt)).await else { return };
+    let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());
+    let connection = Connection::new(stream, reads, writes, held);
+    let (latest, now) = (worker.view(), worker.about_now());
+    worker.pool.borrow_mut().put(connection, signals.id, index, &latest, ENOUGH, now);
+}
