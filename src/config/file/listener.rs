@@ -1,0 +1,105 @@
+//! Listeners as they are written.
+
+use crate::config::scalar::{
+    FileMode, ListenAddress, Network, OptionalCount, OptionalSize, Size, Within,
+};
+use crate::config::shape::{Spanned, shape, words};
+use std::time::Duration;
+
+words! {
+    /// What a listener speaks.
+    Protocol {
+        /// HTTP/1.
+        Http = "http",
+        /// Bytes.
+        Tcp = "tcp",
+    }
+}
+
+shape! {
+    /// Where connections are accepted.
+    Listener {
+        /// IP:PORT or unix:/path; "[::]:80" takes IPv4 too.
+        address: Spanned<ListenAddress> = required,
+        /// Permissions of a unix socket's file, in octal.
+        mode: FileMode = "0660",
+        /// http or tcp.
+        protocol: Protocol = required,
+        /// http: the last route; tcp: who serves.
+        service: Spanned<String> = optional,
+        /// Peers whose X-Forwarded-*, X-Request-Id and traceparent are believed.
+        trusted_proxies: Vec<Network> = optional,
+        /// Deadlines.
+        timeouts: ListenerTimeouts = optional,
+        /// Bounds.
+        limits: ListenerLimits = optional,
+    }
+}
+
+shape! {
+    /// Deadlines of a listener.
+    ListenerTimeouts {
+        /// From accept to the first byte.
+        first_byte: Duration = "5s",
+        /// From the first byte of a head to its end.
+        head: Duration = "10s",
+        /// Between exchanges on a kept connection.
+        idle: Duration = "60s",
+        /// Without progress while writing.
+        write: Duration = "30s",
+        /// Without a byte of a request body, while one is wanted.
+        body_idle: Duration = "30s",
+        /// Without a byte of a response.
+        stream_idle: Duration = "5m",
+        /// Without a byte either way of a tcp flow.
+        idle_l4: Duration = "1h",
+        /// Likewise once one side has closed.
+        half_close: Duration = "60s",
+    }
+}
+
+words! {
+    /// What becomes of a field whose name has an underscore.
+    Underscores {
+        /// Answer 400.
+        Refuse = "refuse",
+        /// Leave it out.
+        Drop = "drop",
+        /// Forward it.
+        Allow = "allow",
+    }
+}
+
+words! {
+    /// What becomes of %2F in a path.
+    EncodedSlash {
+        /// Answer 400.
+        Refuse = "refuse",
+        /// Forward it.
+        Keep = "keep",
+    }
+}
+
+shape! {
+    /// Bounds of a listener.
+    ListenerLimits {
+        /// Connections at once.
+        connections: Within<1, 10000000> = "100000",
+        /// Connections at once from one address.
+        connections_per_client: OptionalCount = "none",
+        /// Bytes of a request's head.
+        head: Size = "16KiB",
+        /// Bytes of a request's target.
+        uri: Size = "8KiB",
+        /// Fields of a request.
+        fields: Within<1, 1000> = "100",
+        /// Bytes of a request's body.
+        body: OptionalSize = "none",
+        /// Least bytes a second of a request's body, over 10 s; 0 is no bound.
+        body_rate: Size = "512",
+        /// Field names with `_`: refuse, drop or allow.
+        underscores: Underscores = "refuse",
+        /// %2F in a path: refuse or keep.
+        encoded_slash: EncodedSlash = "refuse",
+    }
+}
