@@ -35,3 +35,4 @@ pub mod server;
 pub mod shared;
 pub mod sim;
 pub mod telemetry;
+pub mod tls;

@@ -12,6 +12,7 @@ use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
 use crate::decision::units::Timestamp;
 use crate::telemetry::cells::{Count, Registry};
+use crate::tls::store::Store;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use tokio::sync::{broadcast, mpsc};
 pub struct View {
     /// What the operator wants.
     pub plan: Arc<Plan>,
+    /// What the plan needs for TLS.
+    pub tls: Arc<Store>,
     /// What we believe.
     pub signals: Signals,
     /// Live counters, parallel to the plan's clusters.

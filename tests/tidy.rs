@@ -16,13 +16,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Addresses and moments are decision's words; the kernel's rooms speak them.
     ("os", &["decision"]),
     // The canonical target and host are the codec's words.
-    ("config", &["decision", "http"]),
+    ("tls", &["decision", "os"]),
+    // Certificates and keys are part of what is checked.
+    ("config", &["decision", "http", "tls"]),
     ("telemetry", &["decision", "os"]),
-    ("shared", &["decision", "telemetry"]),
+    ("shared", &["decision", "telemetry", "tls"]),
     ("discover", &["decision", "os", "shared"]),
-    ("probe", &["decision", "os", "shared", "http"]),
-    ("proxy", &["decision", "os", "shared", "telemetry", "http"]),
-    ("admin", &["config", "decision", "http", "shared", "telemetry"]),
+    ("probe", &["decision", "os", "shared", "http", "tls"]),
+    ("proxy", &["decision", "os", "shared", "telemetry", "http", "tls"]),
+    ("admin", &["config", "decision", "http", "shared", "telemetry", "tls"]),
     (
         "server",
         &[
@@ -36,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "proxy",
             "shared",
             "telemetry",
+            "tls",
         ],
     ),
     ("sim", &["decision"]),

@@ -3,12 +3,15 @@
 use super::{Backend, Request};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
-use crate::decision::plan::Kind;
+use crate::decision::plan::{Kind, Listener};
 use crate::decision::route::{Asked, Unrouted};
 use crate::http::EncodedSlash;
 use crate::http::target::{Target, host as authority_of};
 use crate::shared::View;
 use crate::telemetry::metrics::{self, Scrape};
+use crate::tls::certificate::Certificate;
+use crate::tls::handshake::Failure;
+use crate::tls::server::Secured;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -71,8 +74,34 @@ pub fn metrics_text(backend: &Backend) -> String {
         in_flight: view.clusters.iter().map(|live| live.in_flight.get()).collect(),
         connections: view.clusters.iter().map(connections).collect(),
         refusals: &backend.refusals,
+        handshakes: &HANDSHAKES,
+        certificates: certificates(&view),
         server: (backend.figures)(),
     })
+}
+
+/// How handshakes end, in the order of their cells.
+const HANDSHAKES: [&str; 8] = {
+    let mut words = ["ok"; 8];
+    let mut at = 0;
+    while at < Failure::ALL.len() {
+        words[at + 1] = Failure::ALL[at].label();
+        at += 1;
+    }
+    words
+};
+
+/// When each certificate expires, by listener and its first name.
+fn certificates(view: &View) -> Vec<(String, String, i64)> {
+    let of = |(listener, secured): (&Listener, &Option<Secured>)| {
+        let certificates = secured.iter().flat_map(|secured| &secured.names.certificates);
+        let one = |certificate: &Certificate| {
+            let name = certificate.names.first().cloned().unwrap_or_default();
+            (listener.name.clone(), name, certificate.expires)
+        };
+        certificates.map(one).collect::<Vec<_>>()
+    };
+    view.plan.listeners.iter().zip(&view.tls.listeners).flat_map(of).collect()
 }
 
 pub(super) async fn status(State(backend): Shared) -> Json<Value> {
@@ -218,9 +247,8 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
             }
         },
         None => {
-            let is_http = |known: &crate::decision::plan::Listener| {
-                known.protocol == crate::decision::plan::Protocol::Http
-            };
+            let is_http =
+                |known: &Listener| known.protocol == crate::decision::plan::Protocol::Http;
             view.plan.listeners.iter().position(is_http).unwrap_or(0)
         }
     };

@@ -30,10 +30,9 @@ pub(super) async fn guard(
                 ("cache-control", "no-store"),
                 ("content-security-policy", "default-src 'self'; frame-ancestors 'none'"),
             ] {
-                if let (Ok(name), Ok(value)) = (
-                    axum::http::HeaderName::try_from(name),
-                    axum::http::HeaderValue::try_from(value),
-                ) {
+                if let (Ok(name), Ok(value)) =
+                    (http::HeaderName::try_from(name), http::HeaderValue::try_from(value))
+                {
                     headers.insert(name, value);
                 }
             }

@@ -122,13 +122,20 @@ pub enum Listener {
 
 /// Serves the API until the process ends.
 pub async fn serve(listener: Listener, backend: Backend) {
+    let shared = backend.shared.clone();
     let router = router(Arc::new(backend));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match &listener {
             Listener::Tcp(listener) => match listener.accept().await {
-                Ok((stream, _)) => spawn(stream, router.clone(), permit),
+                Ok((stream, _)) => {
+                    let view = shared.view.load();
+                    match view.tls.admin.as_ref().map(|secured| secured.config.clone()) {
+                        Some(config) => spawn_secure(stream, config, router.clone(), permit),
+                        None => spawn(stream, router.clone(), permit),
+                    }
+                }
                 Err(error) => pause(&error).await,
             },
             Listener::Unix(listener) => match listener.accept().await {
@@ -142,6 +149,22 @@ pub async fn serve(listener: Listener, backend: Backend) {
 async fn pause(error: &io::Error) {
     tracing::warn!(%error, "the admin API could not accept");
     tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+fn spawn_secure(
+    stream: tokio::net::TcpStream,
+    config: Arc<rustls::ServerConfig>,
+    router: Router,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
+    tokio::spawn(async move {
+        let shaking = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+        match tokio::time::timeout(HEAD_TIMEOUT, shaking).await {
+            Ok(Ok(stream)) => spawn(stream, router, permit),
+            Ok(Err(error)) => tracing::debug!(%error, "a handshake with the admin API failed"),
+            Err(_) => tracing::debug!("a handshake with the admin API took too long"),
+        }
+    });
 }
 
 fn spawn<S>(stream: S, router: Router, permit: tokio::sync::OwnedSemaphorePermit)

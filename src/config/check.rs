@@ -12,6 +12,7 @@ use crate::decision::plan::{
     Address, Class, ClassIndex, EndpointPolicy, EndpointSpec, HashKey, Listener, ListenerLimits,
     ListenerTimeouts, Plan, Protocol, Retry, Service, Strategy, Target, Underscores,
 };
+use crate::tls::store::{self, Store};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Config {
     pub plan: Plan,
     /// What concerns the process around it.
     pub settings: Settings,
+    /// What the plan needs for TLS.
+    pub tls: Store,
     /// All of it in the words of the file, defaults and inheritance applied, for the API.
     pub effective: serde_json::Value,
 }
@@ -66,6 +69,7 @@ pub(super) struct Compiler<'a> {
     pub(super) file: &'a File,
     pub(super) plan: Plan,
     pub(super) problems: &'a mut Problems,
+    pub(super) tls: Store,
     /// Services and data classes whose lack of disaster recovery was told.
     warned: BTreeSet<(String, Vec<String>)>,
 }
@@ -81,12 +85,16 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
             .unwrap_or_else(|| "production".to_owned()),
         ..Plan::default()
     };
-    let mut compiler = Compiler { file, plan, problems, warned: BTreeSet::new() };
+    let (tls, warned) = (Store::default(), BTreeSet::new());
+    let mut compiler = Compiler { file, plan, problems, tls, warned };
     compiler.clusters(folder);
     compiler.services();
+    compiler.admin_tls(folder);
     compiler.listeners(folder, settings.admin.as_ref());
     routes::compile(&mut compiler);
-    Config { plan: compiler.plan, settings, effective: serde_json::Value::Null }
+    let Compiler { plan, mut tls, .. } = compiler;
+    tls.fingerprint = store::fingerprint(&plan);
+    Config { plan, settings, tls, effective: serde_json::Value::Null }
 }
 
 fn host_name() -> String {
@@ -102,8 +110,10 @@ fn settings(file: &File, folder: &Path, problems: &mut Problems) -> Settings {
         None => Some(Address::Ip(([127, 0, 0, 1], 9901).into())),
     };
     let off_loopback = matches!(&address, Some(Address::Ip(ip)) if !ip.ip().is_loopback());
-    if let Some(admin) = admin.filter(|admin| off_loopback && admin.insecure != Some(true)) {
-        let hint = "listen on 127.0.0.1, or set `admin.insecure: true`";
+    if let Some(admin) =
+        admin.filter(|admin| off_loopback && admin.insecure != Some(true) && admin.tls.is_none())
+    {
+        let hint = "listen on 127.0.0.1, set `admin.tls`, or `admin.insecure: true`";
         let message = "off loopback the admin API would speak without TLS";
         problems.error_with_hint(admin.at, "admin.address", message, hint);
     }
@@ -283,12 +293,18 @@ impl Compiler<'_> {
                 },
             };
             let timeouts = listener_timeouts(listener.timeouts.as_ref());
-            if [timeouts.first_byte, timeouts.head, timeouts.idle, timeouts.write]
-                .iter()
-                .any(Duration::is_zero)
+            if [
+                timeouts.first_byte,
+                timeouts.head,
+                timeouts.handshake,
+                timeouts.idle,
+                timeouts.write,
+            ]
+            .iter()
+            .any(Duration::is_zero)
             {
                 let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
-                let message = "first_byte, head, idle and write must be more than 0";
+                let message = "first_byte, head, handshake, idle and write must be more than 0";
                 self.problems.error(at, format!("{path}.timeouts"), message);
             }
             let limits = listener_limits(listener.limits.as_ref());
@@ -297,7 +313,19 @@ impl Compiler<'_> {
                 let message = "head must be from 256 to 31KiB, and uri at most head";
                 self.problems.error(at, format!("{path}.limits"), message);
             }
+            let built = match (&listener.tls, &address) {
+                (Some(written), Address::Unix(_)) => {
+                    let message = "a unix socket does without TLS";
+                    self.problems.error(written.at, format!("{path}.tls"), message);
+                    None
+                }
+                (Some(written), Address::Ip(_)) => Some(self.listener_tls(written, folder, &path)),
+                (None, _) => None,
+            };
+            let (tls, secured) = built.unzip();
+            self.tls.listeners.push(secured.flatten());
             self.plan.listeners.push(Listener {
+                tls,
                 name: name.value.clone(),
                 address,
                 mode: listener.mode.map_or(MODE, |mode| mode.0),
@@ -451,6 +479,7 @@ fn listener_timeouts(written: Option<&file::ListenerTimeouts>) -> ListenerTimeou
     ListenerTimeouts {
         first_byte: or(|t| t.first_byte, seconds(5)),
         head: or(|t| t.head, seconds(10)),
+        handshake: or(|t| t.handshake, seconds(5)),
         idle: or(|t| t.idle, seconds(60)),
         write: or(|t| t.write, seconds(30)),
         body_idle: or(|t| t.body_idle, seconds(30)),

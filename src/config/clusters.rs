@@ -35,6 +35,14 @@ impl Compiler<'_> {
             let accepts = self.accepts(cluster, &inherited, &path);
             let source = self.source(name, cluster, folder, &path);
             let probe = self.probe(cluster.probe.as_ref(), &path);
+            let tls = cluster.tls.as_ref();
+            let (tls, upstream) =
+                tls.map(|written| self.upstream_tls(written, &source, folder, &path)).unzip();
+            if tls.is_none() && probe.kind == ProbeKind::Tls {
+                let message = "a tls probe needs `tls` of the cluster";
+                self.problems.error(cluster.at, format!("{path}.probe"), message);
+            }
+            self.tls.clusters.push(upstream.flatten());
             let capacity = cluster.capacity.as_ref();
             let is_limit = |capacity: &&file::Capacity| {
                 capacity.mode.unwrap_or(file::CapacityMode::Limit) == file::CapacityMode::Limit
@@ -53,6 +61,7 @@ impl Compiler<'_> {
                 kind: inherited.kind,
                 environment: inherited.environment,
                 accepts,
+                tls,
                 offers: [inherited.offers, owned(&cluster.offers)].concat(),
                 source,
                 probe,
@@ -268,6 +277,7 @@ impl Compiler<'_> {
         let kind = match probe.kind.unwrap_or(file::ProbeKind::Tcp) {
             file::ProbeKind::None => ProbeKind::None,
             file::ProbeKind::Tcp => ProbeKind::Tcp,
+            file::ProbeKind::Tls => ProbeKind::Tls,
             file::ProbeKind::Http => self.http_probe(probe, path),
         };
         let count = |count: Option<scalar::Within<1, 100>>, default| {

@@ -104,6 +104,12 @@ impl Problems {
         self.push(Problem::error(at, path, message));
     }
 
+    /// How many errors were noted.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.0.iter().filter(|problem| problem.severity == Severity::Error).count()
+    }
+
     /// Notes an error that says what to do.
     pub fn error_with_hint(
         &mut self,

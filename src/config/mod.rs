@@ -18,6 +18,7 @@ pub mod scalar;
 pub mod scenario;
 pub mod schema;
 pub mod shape;
+mod tls;
 pub mod yaml;
 
 pub use check::{Config, Settings};

@@ -30,6 +30,8 @@ pub enum Cause {
     ProbeTimeout,
     /// The answer was not HTTP.
     Protocol,
+    /// The TLS handshake failed.
+    Tls,
 }
 
 impl Cause {
@@ -45,13 +47,14 @@ impl Cause {
             Cause::ProbeStatus => "probe_status",
             Cause::ProbeTimeout => "probe_timeout",
             Cause::Protocol => "protocol",
+            Cause::Tls => "tls",
         }
     }
 
     /// How many in a row eject the endpoint, when traffic sees them.
     fn patience(self) -> u32 {
         match self {
-            Cause::Refused => 2,
+            Cause::Refused | Cause::Tls => 2,
             Cause::ConnectTimeout => 3,
             Cause::Reset | Cause::ResponseTimeout | Cause::GatewayStatus | Cause::Protocol => 5,
             Cause::ProbeStatus | Cause::ProbeTimeout => 2,

@@ -35,6 +35,8 @@ pub struct Plan {
     pub classes: Vec<Class>,
     /// From a request to a route.
     pub routes: RouteTable,
+    /// TLS of the admin API.
+    pub admin_tls: Option<ListenerTls>,
 }
 
 /// A socket's address: IP and port, or a path.
@@ -68,6 +70,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Peers whose word about their client is believed.
     pub trusted: Vec<ipnet::IpNet>,
+    /// TLS, where it is spoken.
+    pub tls: Option<ListenerTls>,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Bounds.
@@ -81,6 +85,41 @@ impl Listener {
         let peer = peer.to_canonical();
         self.trusted.iter().any(|network| network.contains(&peer))
     }
+}
+
+/// A certificate chain and its key, by their files.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct KeyPair {
+    /// The chain, the leaf first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ListenerTls {
+    /// Chosen by SNI; the first is for whoever names nobody known.
+    pub certificates: Vec<KeyPair>,
+    /// Authorities one of which must vouch for a client.
+    pub client_ca: Option<PathBuf>,
+    /// Whether TLS 1.2 is not spoken.
+    pub only_tls13: bool,
+    /// What is offered by ALPN, best first.
+    pub alpn: Vec<String>,
+}
+
+/// TLS towards a cluster.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct UpstreamTls {
+    /// The name its endpoints must prove; each one's address where there is none.
+    pub server_name: Option<String>,
+    /// Authorities; the system's where there are none.
+    pub ca: Option<PathBuf>,
+    /// As whom we come.
+    pub client: Option<KeyPair>,
+    /// What is offered by ALPN, best first.
+    pub alpn: Vec<String>,
 }
 
 /// What a listener speaks.
@@ -102,6 +141,8 @@ pub struct ListenerTimeouts {
     pub first_byte: Duration,
     /// From the first byte of a head to its end.
     pub head: Duration,
+    /// From accept to the end of a TLS handshake.
+    pub handshake: Duration,
     /// Between exchanges on a kept connection.
     pub idle: Duration,
     /// Without progress while writing.
@@ -186,6 +227,8 @@ pub struct Cluster {
     pub connections_max: u32,
     /// Exchanges that may wait for a connection at once, over the whole process.
     pub pending_max: u32,
+    /// TLS, where it speaks that.
+    pub tls: Option<UpstreamTls>,
     /// What `Host` the cluster sees.
     pub host: HostPolicy,
     /// Percent of what would choose it that it gets, by the file.
@@ -306,6 +349,8 @@ pub enum ProbeKind {
     None,
     /// Connects.
     Tcp,
+    /// Connects, and shakes hands by TLS.
+    Tls,
     /// Asks for a path.
     Http {
         /// Path and query.

@@ -4,5 +4,6 @@ pub mod clock;
 pub mod cores;
 pub mod listen;
 pub mod process;
+pub mod secure;
 pub mod stream;
 pub mod tcp_info;

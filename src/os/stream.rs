@@ -1,8 +1,10 @@
 //! A connected byte stream, over IP or a unix-domain socket.
 
+use super::secure::{Agreed, Secure, Socket};
 use super::tcp_info;
 use crate::decision::plan::Address;
 use socket2::SockRef;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
 /// A connected stream of the worker that made or accepted it.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Unix-domain.
     Unix(UnixStream),
+    /// TCP under TLS.
+    Tls(Box<Secure>),
 }
 
 /// One half of a [`Stream`], for reading.
@@ -29,6 +34,8 @@ pub enum Reader<'a> {
     Tcp(tokio::net::tcp::ReadHalf<'a>),
     /// Unix-domain.
     Unix(tokio::net::unix::ReadHalf<'a>),
+    /// TCP under TLS.
+    Tls(&'a Secure),
 }
 
 /// One half of a [`Stream`], for writing.
@@ -38,6 +45,8 @@ pub enum Writer<'a> {
     Tcp(tokio::net::tcp::WriteHalf<'a>),
     /// Unix-domain.
     Unix(tokio::net::unix::WriteHalf<'a>),
+    /// TCP under TLS.
+    Tls(&'a Secure),
 }
 
 impl Stream {
@@ -79,6 +88,39 @@ impl Stream {
                 let (reader, writer) = stream.split();
                 (Reader::Unix(reader), Writer::Unix(writer))
             }
+            Stream::Tls(secure) => (Reader::Tls(secure), Writer::Tls(secure)),
+        }
+    }
+
+    /// Puts TLS on it, by a handshake.
+    ///
+    /// # Errors
+    /// The handshake's, or that this is no TCP.
+    pub async fn secure<F>(self, shaking: impl FnOnce(Socket) -> F) -> io::Result<Stream>
+    where
+        F: Future<Output = io::Result<TlsStream<Socket>>>,
+    {
+        match self {
+            Stream::Tcp(stream) => Ok(Stream::Tls(Box::new(Secure::shake(stream, shaking).await?))),
+            Stream::Unix(_) | Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// What its handshake has agreed on, where there is TLS.
+    #[must_use]
+    pub fn agreed(&self) -> Option<Agreed> {
+        match self {
+            Stream::Tls(secure) => Some(secure.agreed()),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
+    /// The TCP socket, where there is one.
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(secure) => Some(&secure.socket),
+            Stream::Unix(_) => None,
         }
     }
 
@@ -86,21 +128,14 @@ impl Stream {
     #[must_use]
     pub fn peer(&self) -> IpAddr {
         const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        match self {
-            Stream::Tcp(stream) => {
-                stream.peer_addr().map_or(LOCAL, |peer| peer.ip().to_canonical())
-            }
-            Stream::Unix(_) => LOCAL,
-        }
+        let peer = self.tcp().and_then(|stream| stream.peer_addr().ok());
+        peer.map_or(LOCAL, |peer| peer.ip().to_canonical())
     }
 
     /// The round trip of the handshake, as the kernel measured it; of a connection just made.
     #[must_use]
     pub fn handshake_rtt(&self) -> Option<Duration> {
-        match self {
-            Stream::Tcp(stream) => tcp_info::handshake_rtt(stream.as_fd()),
-            Stream::Unix(_) => None,
-        }
+        tcp_info::handshake_rtt(self.tcp()?.as_fd())
     }
 
     /// Whether nothing has come, not even an end: so an idle connection may be used again. Asks the
@@ -110,6 +145,8 @@ impl Stream {
         let peeked = match self {
             Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
             Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            // The kernel cannot tell tickets from answers.
+            Stream::Tls(secure) => return secure.is_quiet(),
         };
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -120,24 +157,22 @@ impl Stream {
         let read = match self {
             Stream::Tcp(stream) => stream.try_read(&mut byte),
             Stream::Unix(stream) => stream.try_read(&mut byte),
+            Stream::Tls(secure) => return secure.is_quiet(),
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Makes closing send a reset instead of an end, so that a cut body cannot pass for whole.
     pub fn reset_on_close(&self) {
-        let result = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
-            Stream::Unix(_) => Ok(()),
-        };
-        if let Err(error) = result {
+        let linger = |stream| SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        if let Some(Err(error)) = self.tcp().map(linger) {
             tracing::debug!(%error, "could not set linger");
         }
     }
 
     /// Finds dead peers behind silent connections: TCP keep-alive, and a bound on unacknowledged data.
     pub fn keep_alive(&self) {
-        if let Stream::Tcp(stream) = self {
+        if let Some(stream) = self.tcp() {
             let options = socket2::TcpKeepalive::new()
                 .with_time(Duration::from_secs(60))
                 .with_interval(Duration::from_secs(15))
@@ -162,6 +197,9 @@ impl Reader<'_> {
         match self {
             Reader::Tcp(half) => half.readable().await,
             Reader::Unix(half) => half.readable().await,
+            Reader::Tls(secure) => {
+                std::future::poll_fn(|context| secure.poll_readable(context)).await
+            }
         }
     }
 
@@ -170,6 +208,7 @@ impl Reader<'_> {
         let ready = match self {
             Reader::Tcp(half) => half.ready(Interest::ERROR).await,
             Reader::Unix(half) => half.ready(Interest::ERROR).await,
+            Reader::Tls(secure) => secure.socket.ready(Interest::ERROR).await,
         };
         if let Err(error) = ready {
             tracing::debug!(%error, "a connection cannot be watched");
@@ -186,6 +225,7 @@ impl Reader<'_> {
         let result = match self {
             Reader::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
             Reader::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
+            Reader::Tls(secure) => secure.poll_read(context, &mut buffer),
         };
         result.map_ok(|()| buffer.filled().len())
     }
@@ -201,6 +241,7 @@ impl Reader<'_> {
                 let stream: &UnixStream = half.as_ref();
                 stream.poll_read_ready(context)
             }
+            Reader::Tls(secure) => secure.poll_readable(context),
         }
     }
 }
@@ -215,6 +256,7 @@ impl Writer<'_> {
         match self {
             Writer::Tcp(half) => Pin::new(half).poll_write(context, bytes),
             Writer::Unix(half) => Pin::new(half).poll_write(context, bytes),
+            Writer::Tls(secure) => secure.poll_write(context, bytes),
         }
     }
 
@@ -229,6 +271,21 @@ impl Writer<'_> {
         match self {
             Writer::Tcp(half) => Pin::new(half).poll_write_vectored(context, &pieces),
             Writer::Unix(half) => Pin::new(half).poll_write_vectored(context, &pieces),
+            Writer::Tls(secure) => secure.poll_write_vectored(context, &pieces),
+        }
+    }
+
+    /// Whether it is under TLS, which may hold what it has taken.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Writer::Tls(_))
+    }
+
+    /// Sends what was taken and is still held.
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Writer::Tcp(_) | Writer::Unix(_) => Poll::Ready(Ok(())),
+            Writer::Tls(secure) => secure.poll_flush(context),
         }
     }
 
@@ -237,6 +294,7 @@ impl Writer<'_> {
         match self {
             Writer::Tcp(half) => Pin::new(half).poll_shutdown(context),
             Writer::Unix(half) => Pin::new(half).poll_shutdown(context),
+            Writer::Tls(secure) => secure.poll_shutdown(context),
         }
     }
 }

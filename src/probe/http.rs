@@ -36,6 +36,9 @@ pub(super) async fn get(
             Ok(0) | Err(_) => return Err(Cause::Reset),
         };
     }
+    if std::future::poll_fn(|context| writer.poll_flush(context)).await.is_err() {
+        return Err(Cause::Reset);
+    }
     let limits = Limits { underscores: Underscores::Allow, ..Limits::default() };
     let mut scanner = Scanner::default();
     let mut bytes = Vec::with_capacity(1024);

@@ -11,6 +11,9 @@ use crate::decision::plan::{Address, Plan, ProbeKind, Reports};
 use crate::decision::report::Report;
 use crate::os::clock;
 use crate::os::stream::Stream;
+use crate::tls::client::Upstream;
+use crate::tls::handshake;
+use crate::tls::store::Store;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -30,13 +33,14 @@ pub struct Probed {
 const STALL: Duration = Duration::from_millis(50);
 
 /// Makes one probe.
-pub async fn probe(plan: &Plan, order: ProbeOrder) -> Option<Probed> {
+pub async fn probe(plan: &Plan, tls: &Store, order: ProbeOrder) -> Option<Probed> {
     let cluster = plan.clusters.get(order.cluster)?;
     let settings = &cluster.probe;
     let address = with_port(&order.address, settings.port);
     let started = clock::now();
-    let edge = (cluster.reports, plan.site.as_str());
-    let result = tokio::time::timeout(settings.timeout, once(&settings.kind, &address, edge)).await;
+    let upstream = tls.clusters.get(order.cluster).and_then(Option::as_ref);
+    let to = Target { address: &address, edge: (cluster.reports, &plan.site), upstream };
+    let result = tokio::time::timeout(settings.timeout, once(&settings.kind, &to)).await;
     let took = clock::now().since(started);
     let endpoint = order.endpoint;
     let event = match result {
@@ -54,13 +58,28 @@ pub async fn probe(plan: &Plan, order: ProbeOrder) -> Option<Probed> {
 /// The round trip; and of an http probe, how long its answer took and what came with it.
 type Answered = (Duration, Option<(Duration, Option<Report>)>);
 
-async fn once(
-    kind: &ProbeKind,
-    address: &Address,
-    edge: (Reports, &str),
-) -> Result<Answered, Cause> {
+/// What is probed.
+struct Target<'a> {
+    address: &'a Address,
+    edge: (Reports, &'a str),
+    upstream: Option<&'a Upstream>,
+}
+
+impl Target<'_> {
+    /// Puts TLS on a connection, where the cluster speaks that.
+    async fn secure(&self, stream: Stream) -> Result<Stream, Cause> {
+        match self.upstream {
+            None => Ok(stream),
+            Some(upstream) => {
+                handshake::connect(stream, upstream, self.address).await.map_err(|_| Cause::Tls)
+            }
+        }
+    }
+}
+
+async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Cause> {
     let started = clock::now();
-    let mut stream = Stream::connect(address).await.map_err(|_| Cause::Refused)?;
+    let mut stream = Stream::connect(to.address).await.map_err(|_| Cause::Refused)?;
     let connected = clock::now();
     let took = connected.since(started);
     // Ours is late by whatever kept this thread busy.
@@ -71,9 +90,16 @@ async fn once(
             stream.reset_on_close();
             Ok((rtt, None))
         }
+        ProbeKind::Tls => {
+            let stream = to.secure(stream).await?;
+            stream.reset_on_close();
+            Ok((rtt, None))
+        }
         ProbeKind::Http { path, host, headers, status } => {
-            let host = host.clone().unwrap_or_else(|| address.to_string());
-            let (code, report) = http::get(&mut stream, path, &host, headers, edge).await?;
+            stream = to.secure(stream).await?;
+            let connected = clock::now();
+            let host = host.clone().unwrap_or_else(|| to.address.to_string());
+            let (code, report) = http::get(&mut stream, path, &host, headers, to.edge).await?;
             if !status.iter().any(|range| range.contains(&code)) {
                 return Err(Cause::ProbeStatus);
             }

@@ -267,6 +267,13 @@ impl Sink<'_> {
             self.sent.set(self.sent.get() + count as u64);
         }
         self.pending.clear();
+        if self.writer.is_secure() {
+            let flush = std::future::poll_fn(|context| self.writer.poll_flush(context));
+            return match self.watch.within(self.stall, flush).await {
+                Ok(result) => result,
+                Err(Late) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+            };
+        }
         Ok(())
     }
 

@@ -39,11 +39,13 @@ pub enum Refusal {
     Loop,
     /// Only priced clusters are left, and the money is spent.
     Budget,
+    /// The connection is for a host of another certificate.
+    Misdirected,
 }
 
 impl Refusal {
     /// All of them, in the order of their counters.
-    pub const ALL: [Refusal; 18] = [
+    pub const ALL: [Refusal; 19] = [
         Refusal::BadRequest,
         Refusal::NoRoute,
         Refusal::MethodNotAllowed,
@@ -62,6 +64,7 @@ impl Refusal {
         Refusal::UpstreamTimeout,
         Refusal::Loop,
         Refusal::Budget,
+        Refusal::Misdirected,
     ];
 
     /// The status told to the client, and the word for it in headers, metrics and logs.
@@ -86,6 +89,7 @@ impl Refusal {
             Refusal::UpstreamTimeout => (504, "upstream_timeout"),
             Refusal::Loop => (508, "loop"),
             Refusal::Budget => (503, "budget"),
+            Refusal::Misdirected => (421, "misdirected"),
         }
     }
 
@@ -122,6 +126,7 @@ impl Refusal {
             | Refusal::ExpectationFailed
             | Refusal::HeadersTooLarge
             | Refusal::NotImplemented
+            | Refusal::Misdirected
             | Refusal::Draining => false,
         }
     }
@@ -162,6 +167,7 @@ pub fn phrase(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",

@@ -123,6 +123,11 @@ async fn direction(
             carried.set(carried.get() + count as u64);
             flow.moved.set(flow.moved.get() + count as u64);
         }
+        if writer.is_secure() {
+            let flush = std::future::poll_fn(|context| writer.poll_flush(context));
+            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+            write_watch.within(patience.write, flush).await.map_err(late)??;
+        }
     }
 }
 

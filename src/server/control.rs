@@ -10,6 +10,7 @@ use crate::os::clock;
 use crate::probe::{Probed, probe};
 use crate::shared::{Interned, Shared, Slots, Sweep, View};
 use crate::telemetry::cells::{BOUNDS, SpanTotals};
+use crate::tls::store::Store;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -30,10 +31,17 @@ pub enum Command {
     Adopt {
         /// The plan.
         plan: Arc<Plan>,
+        /// What it needs for TLS.
+        tls: Arc<Store>,
         /// Its generation.
         generation: u64,
         /// Answered when the plan is in force.
         done: oneshot::Sender<()>,
+    },
+    /// Use these certificates for the plan in force.
+    Certify {
+        /// What it needs for TLS.
+        tls: Arc<Store>,
     },
     /// Fold this event in; answered with the dials in force.
     Dial {
@@ -91,6 +99,7 @@ struct Control {
     sweep: Sweep,
     interned: Interned,
     plan: Arc<Plan>,
+    tls: Arc<Store>,
     slots: Arc<Slots>,
     generation: u64,
     graveyard: VecDeque<Arc<View>>,
@@ -107,6 +116,7 @@ async fn serve(mut given: Given) {
         sweep: Sweep::default(),
         interned: Interned::new(given.shared.busy.len()),
         plan: view.plan.clone(),
+        tls: view.tls.clone(),
         slots: view.slots.clone(),
         generation: view.generation,
         graveyard: VecDeque::new(),
@@ -124,10 +134,15 @@ async fn serve(mut given: Given) {
             biased;
             command = given.commands.recv() => match command {
                 None | Some(Command::End) => return,
-                Some(Command::Adopt { plan, generation, done }) => {
+                Some(Command::Adopt { plan, tls, generation, done }) => {
+                    control.tls = tls;
                     control.adopt(plan, generation, std::mem::take(&mut given.first));
                     control.send_probes(&probed);
                     tell(done, ());
+                }
+                Some(Command::Certify { tls }) => {
+                    control.tls = tls;
+                    control.publish();
                 }
                 Some(Command::Dial { event, done }) => {
                     control.fold(event);
@@ -209,6 +224,7 @@ impl Control {
         }
         let view = View {
             plan: self.plan.clone(),
+            tls: self.tls.clone(),
             signals,
             clusters,
             slots: self.slots.clone(),
@@ -229,9 +245,9 @@ impl Control {
 
     fn send_probes(&mut self, probed: &mpsc::Sender<Probed>) {
         for order in self.assessor.due_probes(clock::now()) {
-            let (plan, probed) = (self.plan.clone(), probed.clone());
+            let (plan, tls, probed) = (self.plan.clone(), self.tls.clone(), probed.clone());
             tokio::task::spawn_local(async move {
-                if let Some(result) = probe(&plan, order).await
+                if let Some(result) = probe(&plan, &tls, order).await
                     && probed.send(result).await.is_err()
                 {
                     tracing::debug!("the control thread is gone");

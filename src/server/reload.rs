@@ -13,6 +13,7 @@ use crate::decision::plan::{Address, Plan};
 use crate::discover::Discovery;
 use crate::os::{clock, listen};
 use crate::shared::Shared;
+use crate::tls::store::{self, Store};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use socket2::Socket;
@@ -69,6 +70,8 @@ pub struct Reloader {
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
+    /// Of the files the TLS in force was built from, or that could not be used instead.
+    certificates: u64,
     /// Whether this reload is a look at the file, not somebody's wish.
     looking: bool,
     access: Arc<ArcSwap<Access>>,
@@ -115,6 +118,7 @@ impl Reloader {
             settings,
             status,
             seen: None,
+            certificates: 0,
             looking: false,
             logs,
         }
@@ -159,6 +163,7 @@ impl Reloader {
         let hash = fingerprint(&text);
         if only_if_changed {
             if self.seen == Some(hash) {
+                self.recertify().await;
                 return Ok(self.generation());
             }
             // Half a file may be valid, and mean something else: it must hold still first.
@@ -169,6 +174,33 @@ impl Reloader {
         }
         self.seen = Some(hash);
         self.put_in_force(&text).await
+    }
+
+    /// Takes certificates whose files have changed; those in force stay when the new ones are no good.
+    async fn recertify(&mut self) {
+        let plan = self.shared.view.load().plan.clone();
+        let known = self.certificates;
+        let build = move || match store::fingerprint(&plan) {
+            same if same == known => None,
+            other => Some((other, Store::build(&plan))),
+        };
+        let Ok(Some((fingerprint, built))) = tokio::task::spawn_blocking(build).await else {
+            return;
+        };
+        self.certificates = fingerprint;
+        match built {
+            Ok(tls) => {
+                tracing::info!("certificates were read anew");
+                control::broadcast(&self.shared, json!({"kind": "certificates", "ok": true}));
+                told(self.control.send(control::Command::Certify { tls: Arc::new(tls) }).await);
+            }
+            Err(problems) => {
+                for (path, problem) in problems {
+                    tracing::error!("{path}: {problem}; the certificates in force stay");
+                }
+                control::broadcast(&self.shared, json!({"kind": "certificates", "ok": false}));
+            }
+        }
     }
 
     async fn read(&self) -> Result<String, String> {
@@ -198,7 +230,7 @@ impl Reloader {
         let Outcome { config: Some(config), problems } = outcome else {
             return self.fail(outcome.problems);
         };
-        let Config { plan, settings, effective } = config;
+        let Config { plan, settings, tls, effective } = config;
         let plan = Arc::new(plan);
         let built = match self.build(&plan) {
             Ok(built) => built,
@@ -210,7 +242,7 @@ impl Reloader {
         for problem in problems.iter().chain(&self.needs_restart(&settings)) {
             tracing::warn!("{}", problem.render(&self.name()));
         }
-        let generation = self.publish(plan, built, text).await;
+        let generation = self.publish(plan, Arc::new(tls), built, text).await;
         match &generation {
             Ok(_) => {
                 self.access.store(Arc::new(access(&settings)));
@@ -265,6 +297,7 @@ impl Reloader {
     async fn publish(
         &mut self,
         plan: Arc<Plan>,
+        tls: Arc<Store>,
         built: Vec<(usize, Vec<Socket>)>,
         text: &str,
     ) -> Result<u64, Vec<Problem>> {
@@ -277,7 +310,8 @@ impl Reloader {
         let generation = self.generation() + 1;
         self.stop_unwanted(&plan).await;
         let (done, adopted) = oneshot::channel();
-        let adopt = control::Command::Adopt { plan: plan.clone(), generation, done };
+        self.certificates = tls.fingerprint;
+        let adopt = control::Command::Adopt { plan: plan.clone(), tls, generation, done };
         if self.control.send(adopt).await.is_err() || adopted.await.is_err() {
             let message = "the control thread is gone";
             return self.fail(vec![Problem::error(Position::START, "", message)]);

@@ -233,6 +233,7 @@ fn empty_view(workers: usize) -> View {
     View {
         slots: Arc::new(Slots::new(&plan, workers)),
         plan: Arc::new(plan),
+        tls: Arc::default(),
         signals: Default::default(),
         clusters: Arc::default(),
         generation: 0,

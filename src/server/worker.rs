@@ -6,10 +6,11 @@ use crate::os::{clock, cores};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::warm::warm;
-use crate::proxy::worker::{Cells, Worker};
+use crate::proxy::worker::{Cells, Viewed, Worker};
 use crate::proxy::{l4, l7};
 use crate::shared::{Held, Scarcity, Shared};
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::handshake::{self, Failure};
 use rustix::net::{SocketFlags, accept_with};
 use socket2::Socket;
 use std::collections::HashMap;
@@ -283,6 +284,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     tokio::task::spawn_local(async move {
         // Counted out when the connection ends, and also when its task panics.
         let _closed = Closed { cells, _held: (held, of_client) };
+        let Some(stream) = secured(&worker, stream, &view, index).await else { return };
         match view.plan.listeners[index].protocol {
             Protocol::Http => l7::connection::serve(worker, stream, view, index).await,
             // Boxed: an idle HTTP connection should not have room for it.
@@ -291,6 +293,29 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
             }
         }
     });
+}
+
+/// Puts TLS on a connection where its listener speaks it; `None` when that failed.
+async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -> Option<Stream> {
+    let Some(terms) = view.tls.listeners.get(index).and_then(Option::as_ref) else {
+        return Some(stream);
+    };
+    let cells = worker.listener_cells(&view.plan.listeners[index].name);
+    let span = view.plan.listeners[index].timeouts.handshake;
+    // Boxed: an idle connection should not have room for it.
+    let shaking = Box::pin(handshake::accept(stream, terms));
+    let failure = match tokio::time::timeout(span, shaking).await {
+        Ok(Ok(stream)) => {
+            cells.handshakes[0].add(1);
+            return Some(stream);
+        }
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::Timeout,
+    };
+    let at = Failure::ALL.iter().position(|known| *known == failure).unwrap_or(0);
+    cells.handshakes[at + 1].add(1);
+    tracing::debug!(cause = failure.label(), "a handshake failed");
+    None
 }
 
 struct Closed {

@@ -108,6 +108,7 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
         capacity: None,
         connections_max: 1 << 20,
         pending_max: 1 << 20,
+        tls: None,
         host: HostPolicy::Preserve,
         dial: 100,
         connect: None,

@@ -109,6 +109,8 @@ pub struct ListenerCells {
     pub bytes_out: Count,
     /// Refusals, in the order of the reasons' table.
     pub refusals: [Count; 32],
+    /// TLS handshakes that succeeded, and that failed by cause, in the order of the causes' table.
+    pub handshakes: [Count; 8],
 }
 
 /// All series, of all workers.
@@ -168,6 +170,8 @@ pub struct ListenerTotals {
     pub bytes_out: u64,
     /// Refusals.
     pub refusals: [u64; 32],
+    /// Handshakes.
+    pub handshakes: [u64; 8],
 }
 
 impl Registry {
@@ -213,6 +217,9 @@ impl Registry {
                 total.bytes_in += cells.bytes_in.get();
                 total.bytes_out += cells.bytes_out.get();
                 for (total, count) in total.refusals.iter_mut().zip(&cells.refusals) {
+                    *total += count.get();
+                }
+                for (total, count) in total.handshakes.iter_mut().zip(&cells.handshakes) {
                     *total += count.get();
                 }
             }

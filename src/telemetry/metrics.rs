@@ -30,6 +30,10 @@ pub struct Scrape<'a> {
     pub connections: Vec<(u32, u32)>,
     /// Names of the refusals, in the order of the cells.
     pub refusals: &'a [&'a str],
+    /// How handshakes end, in the order of the cells.
+    pub handshakes: &'a [&'a str],
+    /// When certificates expire, in seconds since 1970, by listener and name.
+    pub certificates: Vec<(String, String, i64)>,
     /// Figures of the process around the data plane.
     pub server: ServerFigures,
 }
@@ -246,6 +250,24 @@ fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
             counts.map(metric).collect()
         },
     );
+    add(
+        "tidegate_tls_handshakes_total",
+        "Handshakes, by how they ended.",
+        MetricType::COUNTER,
+        &|name| {
+            let counts = scrape.handshakes.iter().zip(all[name].handshakes);
+            let metric = |(result, count): (&&str, u64)| {
+                counter(&[("listener", name), ("result", result)], count as f64)
+            };
+            counts.filter(|(_, count)| *count > 0).map(metric).collect()
+        },
+    );
+    let help = "When a certificate expires, in seconds since 1970.";
+    let name = "tidegate_certificate_expiry_timestamp_seconds";
+    let expiries = families.family(name, help, MetricType::GAUGE);
+    for (listener, name, expires) in &scrape.certificates {
+        expiries.push(gauge(&[("listener", listener), ("name", name)], *expires as f64));
+    }
 }
 
 const CODE_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];

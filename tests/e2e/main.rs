@@ -21,3 +21,4 @@ mod logs;
 mod reload;
 mod spill;
 mod support;
+mod tls;

@@ -119,6 +119,8 @@ words! {
         Http = "http",
         /// Connects.
         Tcp = "tcp",
+        /// Connects, and shakes hands by TLS.
+        Tls = "tls",
         /// Nothing: traffic alone decides.
         None = "none",
     }
@@ -127,7 +129,7 @@ words! {
 shape! {
     /// How endpoints are probed.
     Probe {
-        /// http, tcp or none.
+        /// http, tcp, tls or none.
         kind: ProbeKind = "tcp",
         /// Path of an http probe.
         path: String = "/",
@@ -235,6 +237,20 @@ words! {
 }
 
 shape! {
+    /// TLS towards a cluster.
+    UpstreamTls {
+        /// Name its endpoints must prove; that of discover.dns, else each one's address.
+        server_name: String = optional,
+        /// `system`, or a file with authorities.
+        ca: Spanned<String> = "system",
+        /// File with the certificate we show.
+        client_cert: Spanned<String> = optional,
+        /// File with its key.
+        client_key: Spanned<String> = optional,
+    }
+}
+
+shape! {
     /// One place that serves: endpoints in one site.
     Cluster {
         /// Its site; without one it is its own.
@@ -255,6 +271,8 @@ shape! {
         discover: Discover = optional,
         /// http1 or auto.
         protocol: ClusterProtocol = "auto",
+        /// TLS, where it speaks that.
+        tls: UpstreamTls = optional,
         /// How its endpoints are probed.
         probe: Probe = optional,
         /// What it can take; learned without it.

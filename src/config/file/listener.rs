@@ -17,6 +17,61 @@ words! {
 }
 
 shape! {
+    /// A certificate and its key.
+    CertificateFiles {
+        /// File with the chain, the leaf first, in PEM.
+        cert: Spanned<String> = required,
+        /// File with the private key, in PEM.
+        key: Spanned<String> = required,
+    }
+}
+
+words! {
+    /// The least version of TLS.
+    TlsVersion {
+        /// TLS 1.2, and 1.3.
+        Tls12 = "1.2",
+        /// TLS 1.3 alone.
+        Tls13 = "1.3",
+    }
+}
+
+words! {
+    /// A protocol over TLS.
+    Alpn {
+        /// HTTP/2.
+        Http2 = "h2",
+        /// HTTP/1.1.
+        Http1 = "http/1.1",
+    }
+}
+
+impl Alpn {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Alpn::Http2 => "h2",
+            Alpn::Http1 => "http/1.1",
+        }
+    }
+}
+
+shape! {
+    /// TLS of a listener.
+    ListenerTls {
+        /// Chosen by SNI; the first is for clients that name nobody known.
+        certificates: Vec<CertificateFiles> = required,
+        /// File with authorities one of which must vouch for a client.
+        client_ca: Spanned<String> = optional,
+        /// 1.2 or 1.3.
+        min_version: TlsVersion = "1.2",
+        /// What is offered, best first: h2, http/1.1.
+        alpn: Vec<Alpn> = optional,
+    }
+}
+
+shape! {
     /// Where connections are accepted.
     Listener {
         /// IP:PORT or unix:/path; "[::]:80" takes IPv4 too.
@@ -27,6 +82,8 @@ shape! {
         protocol: Protocol = required,
         /// http: the last route; tcp: who serves.
         service: Spanned<String> = optional,
+        /// TLS, where it is spoken.
+        tls: ListenerTls = optional,
         /// Peers whose X-Forwarded-*, X-Request-Id and traceparent are believed.
         trusted_proxies: Vec<Network> = optional,
         /// Deadlines.
@@ -43,6 +100,8 @@ shape! {
         first_byte: Duration = "5s",
         /// From the first byte of a head to its end.
         head: Duration = "10s",
+        /// From accept to the end of a TLS handshake.
+        handshake: Duration = "5s",
         /// Between exchanges on a kept connection.
         idle: Duration = "60s",
         /// Without progress while writing.

@@ -77,6 +77,8 @@ shape! {
         token_file: Spanned<String> = optional,
         /// Further values of Host under which it answers.
         allowed_hosts: Vec<String> = optional,
+        /// TLS of the admin API.
+        tls: CertificateFiles = optional,
         /// Allows an address off loopback without TLS.
         insecure: bool = "false",
     }

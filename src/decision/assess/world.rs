@@ -34,6 +34,7 @@ fn cluster(name: &str) -> Cluster {
         capacity: None,
         connections_max: 1024,
         pending_max: 1024,
+        tls: None,
         host: HostPolicy::Preserve,
         dial: 100,
         connect: None,

@@ -139,11 +139,11 @@ pub async fn run<C: Client>(
         Next::Keep => {
             let cluster = &view.plan.clusters[place.cluster];
             let most = (cluster.connections_max as usize / worker.shared.busy.len().max(1)).max(1);
-            let (endpoint, latest) = (place.signals(view).id, worker.view());
+            let (key, latest) = ((place.signals(view).id, connection.secured), worker.view());
             // The latest view may know other clusters by this number; then the endpoint is not among
             // its endpoints and the connection is closed.
             let now = worker.about_now();
-            worker.pool.borrow_mut().put(connection, endpoint, place.cluster, &latest, most, now);
+            worker.pool.borrow_mut().put(connection, key, place.cluster, &latest, most, now);
             Ok(Ended::Done)
         }
         Next::Close => Ok(Ended::Done),
@@ -170,6 +170,7 @@ fn blame(refusal: Refusal) -> Option<Cause> {
         | Refusal::NoHealthyCluster
         | Refusal::Overloaded
         | Refusal::Loop
+        | Refusal::Misdirected
         | Refusal::Budget
         | Refusal::Draining => None,
     }

@@ -9,6 +9,7 @@ use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol};
 use crate::http::forward;
 use crate::http::request::RequestHead;
 use crate::http::{EncodedSlash, Limits, Underscores, Violation};
+use crate::os::secure::Agreed;
 use crate::os::stream::Stream;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::{Patience, carry};
@@ -32,6 +33,8 @@ pub struct Arrival {
     pub peer: IpAddr,
     /// The other end as text.
     pub peer_text: String,
+    /// What the TLS handshake has agreed on, where there was one.
+    pub agreed: Option<Agreed>,
     /// Whether the peer's word about its client is believed.
     pub trusted: bool,
     /// The listener's deadlines.
@@ -58,6 +61,7 @@ impl Arrival {
             cells,
             peer,
             peer_text: peer.to_string(),
+            agreed: None,
             trusted: plan.trusts(peer),
             timeouts: Rc::new(plan.timeouts.clone()),
             trusted_networks: plan.trusted.clone(),
@@ -66,6 +70,12 @@ impl Arrival {
             body_rate: plan.limits.body_rate,
             generation,
         }
+    }
+
+    /// `https` or `http`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.agreed.is_some() { "https" } else { "http" }
     }
 
     /// Who the request is from: the peer, or whom a trusted peer names.
@@ -103,6 +113,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Viewed, index: usiz
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
     let plan = &view.plan.listeners[index];
     let mut arrival = Arrival::new(index, plan, cells, peer, view.generation);
+    arrival.agreed = stream.agreed();
     drop(view);
     let watches = (worker.deadlines.watch(), worker.deadlines.watch());
     let mut client = H1::new(stream, watches, arrival.timeouts.clone());
@@ -182,7 +193,9 @@ fn refresh(worker: &Worker, view: &View, arrival: &mut Arrival) -> bool {
         return false;
     }
     let cells = worker.listener_cells(&plan.name);
+    let agreed = arrival.agreed.take();
     *arrival = Arrival::new(index, plan, cells, arrival.peer, view.generation);
+    arrival.agreed = agreed;
     true
 }
 

@@ -16,7 +16,7 @@ use crate::http::request::RequestHead;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::{NoConnection, connection};
+use crate::proxy::upstream::connect::{NoConnection, Wanted, connection};
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
@@ -92,6 +92,9 @@ async fn walk<C: Client>(
     arrival: &Arrival,
     record: &mut Record,
 ) -> Result<After, Failed> {
+    if is_misdirected(view, arrival, client.head()) {
+        return Err(Failed::Refuse(Refusal::Misdirected));
+    }
     let route = route(view, arrival, client.head(), record)?;
     let class = match &route.action {
         Action::Forward(class) => *class,
@@ -184,6 +187,15 @@ async fn walk<C: Client>(
             walk.tried.add(place.cluster, place.signals(view).id);
         }
     }
+}
+
+/// Whether a request is for a host that has another certificate than its connection was made for.
+fn is_misdirected(view: &View, arrival: &Arrival, head: &RequestHead) -> bool {
+    let Some(sni) = arrival.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
+        return false;
+    };
+    let secured = view.tls.listeners.get(arrival.listener).and_then(Option::as_ref);
+    secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
 }
 
 /// The sites a request has been through, as far as its peer's word is believed; empty for none.
@@ -327,6 +339,7 @@ async fn respond<C: Client>(
 /// Who the client is and what its request is called, for the cluster and the log.
 struct Identity<'a> {
     peer: &'a str,
+    scheme: &'static str,
     trusted: bool,
     request_id: [u8; 32],
     trace_parent: [u8; 55],
@@ -351,6 +364,7 @@ impl<'a> Identity<'a> {
         let explain = arrival.trusted && head.field("tidegate-explain") == Some(b"1");
         let identity = Identity {
             peer: &arrival.peer_text,
+            scheme: arrival.scheme(),
             trusted: arrival.trusted,
             request_id,
             trace_parent,
@@ -376,7 +390,7 @@ impl<'a> Identity<'a> {
         RequestContext {
             peer: self.peer,
             trusted: self.trusted,
-            scheme: "http",
+            scheme: self.scheme,
             authority,
             target,
             request_id: std::str::from_utf8(&self.request_id).unwrap_or_default(),
@@ -451,7 +465,9 @@ async fn connect(
     }
     let live = &view.clusters[place.cluster];
     let begun = worker.about_now();
-    let connected = connection(worker, cluster, live, endpoint, left, walk.fresh).await;
+    let upstream = view.tls.clusters.get(place.cluster).and_then(Option::as_ref);
+    let wanted = Wanted { cluster, live, endpoint, upstream, fresh: walk.fresh };
+    let connected = connection(worker, &wanted, left).await;
     walk.connecting += worker.about_now().since(begun);
     match connected {
         Ok((connection, took)) => {
@@ -532,6 +548,7 @@ fn why(view: &View, refusal: Refusal, record: &Record) -> String {
         | Refusal::HeadersTooLarge
         | Refusal::NotImplemented
         | Refusal::Draining => String::new(),
+        Refusal::Misdirected => "this connection is for another host".to_owned(),
         Refusal::Budget => format!("the budget of `{service}` is spent"),
         Refusal::Loop => "the request has been through this site".to_owned(),
     }

@@ -170,7 +170,7 @@ impl Record {
             upstream_first_byte_ms: self.first_byte.map(milliseconds),
             request_id: self.request_id.as_str().into(),
             trace_id: self.trace_parent.split('-').nth(1).unwrap_or_default().into(),
-            tls: None,
+            tls: arrival.agreed.as_ref().map(|agreed| agreed.version),
             user_agent: String::from_utf8_lossy(agent),
         });
     }

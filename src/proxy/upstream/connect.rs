@@ -10,6 +10,8 @@ use crate::decision::signal::EndpointSignals;
 use crate::os::stream::Stream;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, LiveCluster};
+use crate::tls::client::Upstream;
+use crate::tls::handshake;
 use std::io;
 use std::time::Duration;
 
@@ -32,6 +34,21 @@ pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
     })
 }
 
+/// What connection is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// To which cluster.
+    pub cluster: &'a Cluster,
+    /// Its counters.
+    pub live: &'a LiveCluster,
+    /// To which endpoint.
+    pub endpoint: &'a EndpointSignals,
+    /// Under which TLS.
+    pub upstream: Option<&'a Upstream>,
+    /// Whether only a new one will do.
+    pub fresh: bool,
+}
+
 /// An idle connection to the endpoint, unless only a `fresh` one will do, or a new one within `span`.
 /// Says how long connecting took.
 ///
@@ -39,23 +56,22 @@ pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
 /// [`NoConnection`].
 pub async fn connection(
     worker: &Worker,
-    cluster: &Cluster,
-    live: &LiveCluster,
-    endpoint: &EndpointSignals,
+    wanted: &Wanted<'_>,
     span: Duration,
-    fresh: bool,
 ) -> Result<(Connection, Option<Duration>), NoConnection> {
-    let idle = || worker.pool.borrow_mut().take(endpoint.id, worker.about_now());
+    let Wanted { cluster, live, endpoint, upstream, fresh } = *wanted;
+    let key = (endpoint.id, upstream.map_or(0, |upstream| upstream.id));
+    let idle = || worker.pool.borrow_mut().take(key, worker.about_now());
     if !fresh && let Some(idle) = idle() {
         return Ok((idle, None));
     }
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
-    let span = span.min(patience(cluster, endpoint.rtt));
+    let turns = span.min(patience(cluster, endpoint.rtt));
     let held = match count_in(&live.connections, cluster.connections_max) {
         Some(held) => held,
         // Boxed: rare.
-        None => match Box::pin(turn(cluster, live, span, || idle().filter(|_| !fresh))).await? {
+        None => match Box::pin(turn(cluster, live, turns, || idle().filter(|_| !fresh))).await? {
             Turn::Idle(idle) => return Ok((*idle, None)),
             Turn::Room(held) => held,
         },
@@ -63,11 +79,44 @@ pub async fn connection(
     // The wait for a turn was ours: the endpoint has all of its time, and no blame for it.
     let started = worker.now();
     // Boxed: exchanges seldom dial, and should not have room for it.
-    let stream = Box::pin(dial(&endpoint.address, span)).await?;
+    let connection = Box::pin(open(worker, wanted, span, held)).await?;
     drop(pending);
-    let took = worker.now().since(started);
+    Ok((connection, Some(worker.now().since(started))))
+}
+
+/// Beyond the connection, TLS takes so many round trips and so long.
+const TLS_TRIPS: f64 = 5.0;
+const TLS_SPAN: f64 = 0.5;
+
+/// Makes a new connection within `span`, shakes hands where that is wanted, and counts it by `held`.
+///
+/// # Errors
+/// [`NoConnection`].
+pub async fn open(
+    worker: &Worker,
+    wanted: &Wanted<'_>,
+    span: Duration,
+    held: Held,
+) -> Result<Connection, NoConnection> {
+    let Wanted { cluster, endpoint, upstream, .. } = *wanted;
+    let mut stream = dial(&endpoint.address, span.min(patience(cluster, endpoint.rtt))).await?;
+    if let Some(upstream) = upstream {
+        let rtt = endpoint.rtt.unwrap_or(0.1).min(1.0);
+        let span = span.min(Duration::from_secs_f64(TLS_TRIPS * rtt + TLS_SPAN));
+        let shaking = handshake::connect(stream, upstream, &endpoint.address);
+        stream = match tokio::time::timeout(span, shaking).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(cluster = cluster.name, %error, "a TLS handshake failed");
+                return Err(NoConnection::Endpoint(Cause::Tls));
+            }
+            Err(_) => return Err(NoConnection::Endpoint(Cause::Tls)),
+        };
+    }
     let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());
-    Ok((Connection::new(stream, reads, writes, held), Some(took)))
+    let mut connection = Connection::new(stream, reads, writes, held);
+    connection.secured = upstream.map_or(0, |upstream| upstream.id);
+    Ok(connection)
 }
 
 /// What a wait for a connection came to.

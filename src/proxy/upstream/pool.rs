@@ -23,6 +23,8 @@ pub struct Connection {
     pub write_watch: Watch,
     /// Whether it has served an exchange before.
     pub reused: bool,
+    /// Which TLS is on it; 0 is none.
+    pub secured: u64,
     held: Held,
 }
 
@@ -30,7 +32,15 @@ impl Connection {
     /// A fresh connection, counted by `held`.
     #[must_use]
     pub fn new(stream: Stream, read_watch: Watch, write_watch: Watch, held: Held) -> Connection {
-        Connection { stream, buffer: None, read_watch, write_watch, reused: false, held }
+        Connection {
+            stream,
+            buffer: None,
+            read_watch,
+            write_watch,
+            reused: false,
+            secured: 0,
+            held,
+        }
     }
 
     /// The stream alone, for a tunnel; it stays counted.
@@ -56,10 +66,13 @@ struct Shelf {
     closes_after: Option<Duration>,
 }
 
+/// An endpoint, by its id, and the TLS towards it: connections under other terms are others.
+pub type Key = (u32, u64);
+
 /// All idle connections of one worker.
 #[derive(Debug, Default)]
 pub struct Pool {
-    shelves: HashMap<u32, Shelf>,
+    shelves: HashMap<Key, Shelf>,
     swept: Timestamp,
 }
 
@@ -73,8 +86,8 @@ const SWEEP: Duration = Duration::from_millis(200);
 
 impl Pool {
     /// The most recently used connection to an endpoint that is still quiet.
-    pub fn take(&mut self, endpoint: u32, now: Timestamp) -> Option<Connection> {
-        let shelf = self.shelves.get_mut(&endpoint)?;
+    pub fn take(&mut self, key: Key, now: Timestamp) -> Option<Connection> {
+        let shelf = self.shelves.get_mut(&key)?;
         while let Some(idle) = shelf.idle.pop() {
             if idle.connection.stream.is_quiet() {
                 let mut connection = idle.connection;
@@ -90,19 +103,19 @@ impl Pool {
     pub fn put(
         &mut self,
         mut connection: Connection,
-        endpoint: u32,
+        key: Key,
         cluster: usize,
         view: &View,
         most: usize,
         now: Timestamp,
     ) {
         let unused = connection.buffer.take().is_some_and(|buffer| !buffer.is_empty());
-        if unused || !may_keep(view, cluster, endpoint) || !connection.stream.seems_quiet() {
+        if unused || !may_keep(view, cluster, key) || !connection.stream.seems_quiet() {
             return;
         }
         let Some(live) = view.clusters.get(cluster) else { return };
         let counted = Held::enter(&live.idle);
-        let shelf = self.shelves.entry(endpoint).or_default();
+        let shelf = self.shelves.entry(key).or_default();
         if shelf.idle.len() < most {
             shelf.idle.push(Idle { connection, since: now, counted });
         }
@@ -113,8 +126,8 @@ impl Pool {
     pub fn yield_to_waiting(&mut self, view: &View) {
         for (live, beliefs) in view.clusters.iter().zip(&view.signals.clusters) {
             if live.wanted.get() > 0 {
-                for endpoint in &beliefs.endpoints {
-                    if let Some(shelf) = self.shelves.get_mut(&endpoint.id) {
+                for ((id, _), shelf) in &mut self.shelves {
+                    if beliefs.endpoints.iter().any(|endpoint| endpoint.id == *id) {
                         shelf.idle.clear();
                     }
                 }
@@ -128,16 +141,19 @@ impl Pool {
             return;
         }
         self.swept = now;
-        let mut usable: HashMap<u32, Option<Duration>> = HashMap::new();
-        for (cluster, beliefs) in view.plan.clusters.iter().zip(&view.signals.clusters) {
+        let mut usable: HashMap<Key, Option<Duration>> = HashMap::new();
+        for (index, (cluster, beliefs)) in
+            view.plan.clusters.iter().zip(&view.signals.clusters).enumerate()
+        {
+            let secured = secured(view, index);
             if beliefs.state != State::Draining {
                 for index in &beliefs.usable {
-                    usable.insert(beliefs.endpoints[*index].id, cluster.pool_idle);
+                    usable.insert((beliefs.endpoints[*index].id, secured), cluster.pool_idle);
                 }
             }
         }
-        self.shelves.retain(|endpoint, shelf| {
-            let Some(fixed) = usable.get(endpoint) else { return false };
+        self.shelves.retain(|key, shelf| {
+            let Some(fixed) = usable.get(key) else { return false };
             shelf.sweep(*fixed, now);
             !shelf.idle.is_empty() || shelf.closes_after.is_some()
         });
@@ -145,8 +161,8 @@ impl Pool {
 
     /// How many connections to an endpoint are idle.
     #[must_use]
-    pub fn idle_at(&self, endpoint: u32) -> usize {
-        self.shelves.get(&endpoint).map_or(0, |shelf| shelf.idle.len())
+    pub fn idle_at(&self, key: Key) -> usize {
+        self.shelves.get(&key).map_or(0, |shelf| shelf.idle.len())
     }
 
     /// How many connections are idle.
@@ -188,11 +204,18 @@ impl Shelf {
     }
 }
 
-fn may_keep(view: &View, cluster: usize, endpoint: u32) -> bool {
-    view.signals.clusters.get(cluster).is_some_and(|beliefs| {
-        beliefs.state != State::Draining
-            && beliefs.endpoints.iter().any(|known| known.id == endpoint && known.up)
-    })
+/// Which TLS a cluster wants; 0 is none.
+#[must_use]
+pub fn secured(view: &View, cluster: usize) -> u64 {
+    view.tls.clusters.get(cluster).and_then(Option::as_ref).map_or(0, |upstream| upstream.id)
+}
+
+fn may_keep(view: &View, cluster: usize, (endpoint, tls): Key) -> bool {
+    tls == secured(view, cluster)
+        && view.signals.clusters.get(cluster).is_some_and(|beliefs| {
+            beliefs.state != State::Draining
+                && beliefs.endpoints.iter().any(|known| known.id == endpoint && known.up)
+        })
 }
 
 /// Counts a new connection in, unless the cluster has its most already.

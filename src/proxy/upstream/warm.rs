@@ -1,11 +1,12 @@
 //! Connections made before they are needed: while the nearest cluster begins to queue, the next one's are
 //! dialled, so that the first that spill do not pay for the handshake.
 
-use super::connect::{dial, patience};
-use super::pool::{Connection, count_in};
+use super::connect::{Wanted, open};
+use super::pool::{count_in, secured};
 use crate::decision::plan::ClusterIndex;
 use crate::proxy::worker::{Viewed, Worker};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Idle connections of one worker that are enough to begin with; then each spilled exchange leaves its own.
 const ENOUGH: usize = 4;
@@ -30,19 +31,21 @@ pub fn warm(worker: &Rc<Worker>) {
 fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usize> {
     let beliefs = &view.signals.clusters[cluster];
     let pool = worker.pool.borrow();
-    let idle = |index: &usize| pool.idle_at(beliefs.endpoints[*index].id);
+    let tls = secured(view, cluster);
+    let idle = |index: &usize| pool.idle_at((beliefs.endpoints[*index].id, tls));
     let all: usize = beliefs.usable.iter().map(idle).sum();
     (all < ENOUGH).then(|| beliefs.usable.iter().copied().min_by_key(idle)).flatten()
 }
 
 async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoint: usize) {
     let (cluster, live) = (&view.plan.clusters[index], &view.clusters[index]);
-    let signals = &view.signals.clusters[index].endpoints[endpoint];
+    let endpoint = &view.signals.clusters[index].endpoints[endpoint];
+    let upstream = view.tls.clusters.get(index).and_then(Option::as_ref);
+    let wanted = Wanted { cluster, live, endpoint, upstream, fresh: true };
     let Some(held) = count_in(&live.connections, cluster.connections_max) else { return };
     // One that fails is told of by the exchange or probe that needs it.
-    let Ok(stream) = dial(&signals.address, patience(cluster, signals.rtt)).await else { return };
-    let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());
-    let connection = Connection::new(stream, reads, writes, held);
+    let Ok(connection) = open(worker, &wanted, Duration::MAX, held).await else { return };
     let (latest, now) = (worker.view(), worker.about_now());
-    worker.pool.borrow_mut().put(connection, signals.id, index, &latest, ENOUGH, now);
+    let key = (endpoint.id, connection.secured);
+    worker.pool.borrow_mut().put(connection, key, index, &latest, ENOUGH, now);
 }

@@ -1,0 +1,151 @@
+//! TLS of listeners and clusters: from shapes to terms and what is built of them, with what is wrong where.
+
+use super::check::Compiler;
+use super::file;
+use super::shape::Spanned;
+use crate::decision::plan::{KeyPair, ListenerTls, Source, UpstreamTls};
+use crate::tls::client::{self, Upstream};
+use crate::tls::server::{self, Secured};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// From how long before its end on a certificate is warned of.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+
+impl Compiler<'_> {
+    /// A listener's terms, and what is built of them.
+    pub(super) fn listener_tls(
+        &mut self,
+        written: &file::ListenerTls,
+        folder: &Path,
+        path: &str,
+    ) -> (ListenerTls, Option<Secured>) {
+        let path = format!("{path}.tls");
+        if written.certificates.is_empty() {
+            self.problems.error(written.at, format!("{path}.certificates"), "is empty");
+        }
+        let pair = |files: &file::CertificateFiles| KeyPair {
+            cert: folder.join(&files.cert.value),
+            key: folder.join(&files.key.value),
+        };
+        let alpn = written.alpn.as_deref().unwrap_or(&[file::Alpn::Http2, file::Alpn::Http1]);
+        let terms = ListenerTls {
+            certificates: written.certificates.iter().map(pair).collect(),
+            client_ca: written.client_ca.as_ref().map(|file| folder.join(&file.value)),
+            only_tls13: written.min_version == Some(file::TlsVersion::Tls13),
+            // HTTP/2 is offered once it is spoken.
+            alpn: alpn
+                .iter()
+                .filter(|protocol| **protocol != file::Alpn::Http2)
+                .map(|protocol| protocol.name().to_owned())
+                .collect(),
+        };
+        let before = self.problems.errors();
+        for (index, files) in written.certificates.iter().enumerate() {
+            let pair = &terms.certificates[index];
+            let path = format!("{path}.certificates[{index}]");
+            match crate::tls::certificate::load(&pair.cert, &pair.key) {
+                Ok(certificate) => self.warn_of_expiry(files, &certificate, &path),
+                Err(problem) => self.problems.error(files.at, path, problem),
+            }
+        }
+        if let (Some(written), Some(file)) = (&written.client_ca, &terms.client_ca)
+            && let Err(problem) = crate::tls::certificate::authorities(file)
+        {
+            self.problems.error(written.at, format!("{path}.client_ca"), problem);
+        }
+        if self.problems.errors() > before || terms.certificates.is_empty() {
+            return (terms, None);
+        }
+        let built = server::build(&terms);
+        let built = built.map_err(|problem| self.problems.error(written.at, path, problem));
+        (terms, built.ok())
+    }
+
+    fn warn_of_expiry(
+        &mut self,
+        files: &file::CertificateFiles,
+        certificate: &crate::tls::certificate::Certificate,
+        path: &str,
+    ) {
+        let left = certificate.expires - seconds_now();
+        let name = &files.cert.value;
+        let message = match left {
+            ..0 => format!("the certificate in `{name}` has expired"),
+            _ if left < SOON.as_secs() as i64 => {
+                format!("the certificate in `{name}` expires in {} days", left / 86_400)
+            }
+            _ if certificate.begins > seconds_now() => {
+                format!("the certificate in `{name}` is not valid yet")
+            }
+            _ => return,
+        };
+        self.problems.warning(files.at, path, message, "renew it: its file is watched");
+    }
+
+    /// What the admin API shows.
+    pub(super) fn admin_tls(&mut self, folder: &Path) {
+        let Some(written) = self.file.admin.as_ref().and_then(|admin| admin.tls.as_ref()) else {
+            return;
+        };
+        let terms = ListenerTls {
+            certificates: vec![KeyPair {
+                cert: folder.join(&written.cert.value),
+                key: folder.join(&written.key.value),
+            }],
+            client_ca: None,
+            only_tls13: false,
+            alpn: vec!["http/1.1".to_owned()],
+        };
+        match server::build(&terms) {
+            Ok(secured) => self.tls.admin = Some(secured),
+            Err(problem) => self.problems.error(written.at, "admin.tls", problem),
+        }
+        self.plan.admin_tls = Some(terms);
+    }
+
+    /// A cluster's terms, and what is built of them.
+    pub(super) fn upstream_tls(
+        &mut self,
+        written: &file::UpstreamTls,
+        source: &Source,
+        folder: &Path,
+        path: &str,
+    ) -> (UpstreamTls, Option<Upstream>) {
+        let path = format!("{path}.tls");
+        let resolve = |file: &Spanned<String>| folder.join(&file.value);
+        let client = match (&written.client_cert, &written.client_key) {
+            (Some(cert), Some(key)) => Some(KeyPair { cert: resolve(cert), key: resolve(key) }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                let message = "client_cert and client_key belong together";
+                self.problems.error(written.at, &path, message);
+                None
+            }
+        };
+        let system = |file: &&Spanned<String>| file.value != "system";
+        let discovered = match source {
+            Source::Dns { host, .. } => Some(host.clone()),
+            Source::Static(_) | Source::Srv { .. } | Source::File { .. } => None,
+        };
+        let terms = UpstreamTls {
+            server_name: written.server_name.clone().or(discovered),
+            ca: written.ca.as_ref().filter(system).map(resolve),
+            client,
+            alpn: vec!["http/1.1".to_owned()],
+        };
+        let id = crate::tls::store::id(&terms);
+        let built = client::build(&terms, id);
+        let built = built.map_err(|problem| self.problems.error(written.at, path, problem));
+        (terms, built.ok())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whether a certificate has expired is a matter of the date"
+)]
+fn seconds_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}

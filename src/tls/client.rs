@@ -1,0 +1,84 @@
+//! The upstream side: whom we believe to be a cluster, and as whom we come.
+
+use super::certificate;
+use super::provider;
+use super::server::versions;
+use crate::decision::plan::{Address, UpstreamTls};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::{Arc, OnceLock};
+
+/// A cluster's TLS, built.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// For rustls; holds the sessions that may be resumed.
+    pub config: Arc<ClientConfig>,
+    name: Option<ServerName<'static>>,
+    /// Differs where connections must not be shared.
+    pub id: u64,
+}
+
+impl Upstream {
+    /// The name an endpoint must prove; its address where none is configured. `None` for a unix socket
+    /// without a name.
+    #[must_use]
+    pub fn name_of(&self, endpoint: &Address) -> Option<ServerName<'static>> {
+        match (&self.name, endpoint) {
+            (Some(name), _) => Some(name.clone()),
+            (None, Address::Ip(address)) => Some(ServerName::IpAddress(address.ip().into())),
+            (None, Address::Unix(_)) => None,
+        }
+    }
+}
+
+/// Builds what a cluster needs. `id` tells it from what was built before.
+///
+/// # Errors
+/// The first problem with its files or name.
+pub fn build(terms: &UpstreamTls, id: u64) -> Result<Upstream, String> {
+    let roots = match &terms.ca {
+        Some(path) => Arc::new(certificate::authorities(path)?),
+        None => system()?,
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions(false))
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let mut config = match &terms.client {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            // Both are checked against each other first: rustls would only find out in a handshake.
+            certificate::load(&files.cert, &files.key)?;
+            let chain = certificate::chain(&files.cert)?;
+            let key =
+                PrivateKeyDer::from_pem_file(&files.key).map_err(|error| error.to_string())?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
+        }
+    };
+    config.alpn_protocols = terms.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.resumption = rustls::client::Resumption::in_memory_sessions(256);
+    let parse = |name: &String| {
+        ServerName::try_from(name.clone()).map_err(|_| format!("`{name}` is not a server name"))
+    };
+    let name = terms.server_name.as_ref().map(parse).transpose()?;
+    Ok(Upstream { config: Arc::new(config), name, id })
+}
+
+/// The machine's own authorities, read once: they are hundreds.
+fn system() -> Result<Arc<RootCertStore>, String> {
+    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = SYSTEM.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        // Some of a system's certificates are too old to be parsed; the others still count.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    });
+    match roots.is_empty() {
+        true => {
+            Err("the system has no certificate authorities: install ca-certificates, or set `ca`"
+                .to_owned())
+        }
+        false => Ok(roots.clone()),
+    }
+}

@@ -1,0 +1,125 @@
+//! Handshakes over our streams, and why they fail.
+
+use super::client::Upstream;
+use super::server::Secured;
+use crate::decision::plan::Address;
+use crate::os::stream::Stream;
+use rustls::{AlertDescription, CertificateError, Error};
+use std::io;
+use std::sync::Arc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Why a handshake with a client failed, as metrics name it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// The client was too slow.
+    Timeout,
+    /// It closed or reset.
+    Closed,
+    /// It did not speak TLS.
+    NotTls,
+    /// It offers no version, cipher or group of ours.
+    NothingInCommon,
+    /// It showed no certificate, or one we do not believe.
+    ClientCertificate,
+    /// It refused ours, or gave up.
+    Alert,
+    /// Something else that no client should do.
+    Protocol,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Failure; 7] = [
+        Failure::Timeout,
+        Failure::Closed,
+        Failure::NotTls,
+        Failure::NothingInCommon,
+        Failure::ClientCertificate,
+        Failure::Alert,
+        Failure::Protocol,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Failure::Timeout => "timeout",
+            Failure::Closed => "closed",
+            Failure::NotTls => "not_tls",
+            Failure::NothingInCommon => "nothing_in_common",
+            Failure::ClientCertificate => "client_certificate",
+            Failure::Alert => "alert",
+            Failure::Protocol => "protocol",
+        }
+    }
+
+    fn of(error: &io::Error) -> Failure {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        match tls {
+            None => Failure::Closed,
+            Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
+                Failure::ClientCertificate
+            }
+            Some(Error::PeerIncompatible(_)) => Failure::NothingInCommon,
+            Some(Error::AlertReceived(_)) => Failure::Alert,
+            Some(Error::InvalidMessage(_)) => Failure::NotTls,
+            Some(_) => Failure::Protocol,
+        }
+    }
+}
+
+/// Shakes hands with a client.
+///
+/// # Errors
+/// [`Failure`]; the client has been told by an alert where it speaks TLS.
+pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure> {
+    let acceptor = TlsAcceptor::from(secured.config.clone());
+    let shaking = |socket| async move { acceptor.accept(socket).await.map(Into::into) };
+    stream.secure(shaking).await.map_err(|error| Failure::of(&error))
+}
+
+/// Shakes hands with an endpoint.
+///
+/// # Errors
+/// The socket's error, or rustls' within it.
+pub async fn connect(
+    stream: Stream,
+    upstream: &Upstream,
+    endpoint: &Address,
+) -> io::Result<Stream> {
+    let Some(name) = upstream.name_of(endpoint) else {
+        let message = "a unix socket needs `tls.server_name`";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    };
+    let connector = TlsConnector::from(Arc::clone(&upstream.config));
+    let shaking = |socket| async move { connector.connect(name, socket).await.map(Into::into) };
+    stream.secure(shaking).await
+}
+
+/// Whether an error says that the endpoint is not who it should be.
+#[must_use]
+pub fn is_distrust(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(tls, Some(Error::InvalidCertificate(_)))
+}
+
+/// What is wrong with an endpoint's TLS, in a few words.
+#[must_use]
+pub fn complaint(error: &io::Error) -> &'static str {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match tls {
+        Some(Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "tls_expired",
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "tls_name",
+        Some(Error::InvalidCertificate(_)) => "tls_untrusted",
+        Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+            "tls_client_certificate"
+        }
+        Some(_) => "tls",
+        None => "tls_closed",
+    }
+}

@@ -1,0 +1,96 @@
+//! All TLS of a plan, built: parallel to its listeners and clusters, immutable, swapped as a whole.
+
+use super::client::{self, Upstream};
+use super::server::{self, Secured};
+use crate::decision::plan::{Plan, UpstreamTls};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+/// What a plan's listeners and clusters need for TLS.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// Parallel to the plan's listeners.
+    pub listeners: Vec<Option<Secured>>,
+    /// Parallel to the plan's clusters.
+    pub clusters: Vec<Option<Upstream>>,
+    /// What the admin API shows.
+    pub admin: Option<Secured>,
+    /// Of the files it was built from.
+    pub fingerprint: u64,
+}
+
+impl Store {
+    /// Builds all of it.
+    ///
+    /// # Errors
+    /// Every problem, with the path of its configuration.
+    pub fn build(plan: &Plan) -> Result<Store, Vec<(String, String)>> {
+        let mut problems = Vec::new();
+        let fingerprint = fingerprint(plan);
+        let mut listeners = Vec::new();
+        for listener in &plan.listeners {
+            let built = listener.tls.as_ref().map(server::build).transpose();
+            listeners.push(built.unwrap_or_else(|problem| {
+                problems.push((format!("listeners.{}.tls", listener.name), problem));
+                None
+            }));
+        }
+        let mut clusters = Vec::new();
+        for cluster in &plan.clusters {
+            let built = cluster.tls.as_ref().map(|terms| client::build(terms, id(terms)));
+            clusters.push(built.transpose().unwrap_or_else(|problem| {
+                problems.push((format!("clusters.{}.tls", cluster.name), problem));
+                None
+            }));
+        }
+        let admin = plan.admin_tls.as_ref().map(server::build).transpose();
+        let admin = admin.unwrap_or_else(|problem| {
+            problems.push(("admin.tls".to_owned(), problem));
+            None
+        });
+        match problems.is_empty() {
+            true => Ok(Store { listeners, clusters, admin, fingerprint }),
+            false => Err(problems),
+        }
+    }
+}
+
+/// A number that changes when a file does that a plan's TLS is built from: by what the file system says of
+/// it, symbolic links followed.
+#[must_use]
+pub fn fingerprint(plan: &Plan) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let mut hasher = DefaultHasher::new();
+    for path in files(plan) {
+        path.hash(&mut hasher);
+        let stamp = std::fs::metadata(path)
+            .map(|file| (file.ino(), file.len(), file.mtime(), file.mtime_nsec()));
+        stamp.ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// A number of an upstream's terms and the contents of their files; never 0, which is no TLS.
+#[must_use]
+pub fn id(terms: &UpstreamTls) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    terms.hash(&mut hasher);
+    for path in terms.client.iter().flat_map(|pair| [&pair.cert, &pair.key]).chain(&terms.ca) {
+        std::fs::read(path).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish() | 1
+}
+
+fn files(plan: &Plan) -> Vec<&Path> {
+    let mut files: Vec<&PathBuf> = Vec::new();
+    let of_listeners = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    for terms in of_listeners.chain(&plan.admin_tls) {
+        files.extend(terms.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]));
+        files.extend(&terms.client_ca);
+    }
+    for terms in plan.clusters.iter().filter_map(|cluster| cluster.tls.as_ref()) {
+        files.extend(terms.client.iter().flat_map(|pair| [&pair.cert, &pair.key]));
+        files.extend(&terms.ca);
+    }
+    files.into_iter().map(PathBuf::as_path).collect()
+}

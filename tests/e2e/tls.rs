@@ -1,0 +1,408 @@
+//! TLS against implementations nobody here wrote: curl and openssl as clients, nginx as a cluster.
+
+use super::support::*;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// Runs openssl in a folder.
+fn openssl(folder: &Path, arguments: &str) -> Output {
+    let output = Command::new("openssl")
+        .current_dir(folder)
+        .args(arguments.split(' '))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// An authority `ca.pem`, and a certificate and key for these names, signed by it.
+fn issue(folder: &Folder, name: &str, names: &[&str], days: i32) {
+    let at = &folder.0;
+    if !at.join("ca.pem").exists() {
+        openssl(
+            at,
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 30 -subj /CN=authority",
+        );
+    }
+    openssl(
+        at,
+        &format!(
+            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"
+        ),
+    );
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| match name.parse::<std::net::IpAddr>() {
+            Ok(address) => format!("IP:{address}"),
+            Err(_) => format!("DNS:{name}"),
+        })
+        .collect();
+    folder.write(&format!("{name}.ext"), &format!("subjectAltName={}\n", names.join(",")));
+    openssl(
+        at,
+        &format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} -extfile {name}.ext -out {name}.pem"
+        ),
+    );
+}
+
+fn folder_with(certificates: &[(&str, &[&str])]) -> Folder {
+    let folder = Folder::new();
+    for (name, names) in certificates {
+        issue(&folder, name, names, 20);
+    }
+    folder
+}
+
+/// Asks by curl; what it printed, and whether it succeeded.
+fn curl(folder: &Folder, to: SocketAddr, host: &str, arguments: &[&str]) -> (String, bool) {
+    let output = Command::new("curl")
+        .current_dir(&folder.0)
+        .args(["--silent", "--show-error", "--max-time", "10", "--cacert", "ca.pem"])
+        .arg("--connect-to")
+        .arg(format!("{host}:443:{to}"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8_lossy(&text).into_owned(), output.status.success())
+}
+
+fn config(folder: &Folder, tls: &str, cluster: SocketAddr) -> String {
+    let at = folder.0.display();
+    format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop, tls: {} }} }}\n\
+         services: {{ shop: {{ clusters: [idc] }} }}\n\
+         clusters: {{ idc: {{ kind: idc, endpoints: [\"{cluster}\"] }} }}\n",
+        tls.replace("AT", &at.to_string())
+    )
+}
+
+fn pair(name: &str) -> String {
+    format!("{{ cert: AT/{name}.pem, key: AT/{name}.key }}")
+}
+
+#[test]
+fn certificates_are_chosen_by_name_and_a_request_for_another_host_is_misdirected() {
+    let folder = folder_with(&[("a", &["a.example"]), ("b", &["*.b.example", "b.example"])]);
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}, {}] }}", pair("a"), pair("b"));
+    let proxy = Proxy::start(&config(&folder, &tls, app.address));
+    let web = proxy.at("web");
+    for host in ["a.example", "b.example", "x.b.example"] {
+        let (text, ok) = curl(&folder, web, host, &[&format!("https://{host}/")]);
+        assert!(ok && text == "app", "{host}: {text}");
+    }
+    assert!(app.seen().contains("x-forwarded-proto: https"), "{}", app.seen());
+    // No name of ours: the first certificate, which is for another host.
+    let (text, ok) = curl(&folder, web, "c.example", &["https://c.example/"]);
+    assert!(!ok && text.contains("c.example"), "{text}");
+    let (text, _) = curl(
+        &folder,
+        web,
+        "a.example",
+        &["https://a.example/", "-H", "host: b.example", "-w", "%{http_code}"],
+    );
+    assert!(text.contains("421"), "{text}");
+    let expiry = proxy.metric(
+        "tidegate_certificate_expiry_timestamp_seconds{listener=\"web\",name=\"a.example\"}",
+    );
+    assert!(expiry > 1.7e9, "{expiry}");
+    assert!(proxy.metric("tidegate_tls_handshakes_total{listener=\"web\",result=\"ok\"}") >= 4.0);
+    eventually("the log knows the version", || {
+        proxy.log().iter().any(|line| line.contains("\"tls\":\"TLSv1.3\""))
+    });
+}
+
+#[test]
+fn a_client_without_a_certificate_of_the_authority_is_turned_away_before_any_cluster() {
+    let folder = folder_with(&[("a", &["a.example"]), ("me", &["me"])]);
+    let strangers = folder_with(&[("other", &["other"])]);
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}], client_ca: AT/ca.pem }}", pair("a"));
+    let proxy = Proxy::start(&config(&folder, &tls, app.address));
+    let web = proxy.at("web");
+    let ask = |arguments: &[&str]| {
+        curl(&folder, web, "a.example", &[&["https://a.example/"], arguments].concat())
+    };
+    assert_eq!(ask(&["--cert", "me.pem", "--key", "me.key"]), ("app".to_owned(), true));
+    assert!(!ask(&[]).1);
+    let (cert, key) = (strangers.0.join("other.pem"), strangers.0.join("other.key"));
+    assert!(!ask(&["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()]).1);
+    eventually("both are counted", || {
+        proxy
+            .metric("tidegate_tls_handshakes_total{listener=\"web\",result=\"client_certificate\"}")
+            == 2.0
+    });
+    assert_eq!(app.seen().matches("GET / ").count(), 1, "nobody else got through");
+}
+
+#[test]
+fn what_is_no_tls_or_too_old_or_too_slow_is_refused_and_counted_by_cause() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}], min_version: \"1.3\" }}", pair("a"));
+    let text = config(&folder, &tls, app.address)
+        .replace("service: shop, tls", "service: shop, timeouts: { handshake: 300ms }, tls");
+    let proxy = Proxy::start(&text);
+    let web = proxy.at("web");
+    let counted = |result: &str| {
+        proxy.metric(&format!(
+            "tidegate_tls_handshakes_total{{listener=\"web\",result=\"{result}\"}}"
+        ))
+    };
+    let answer = read_all(&mut {
+        let mut stream = connect(web);
+        std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            .unwrap();
+        stream
+    });
+    assert!(!answer.starts_with(b"HTTP"), "plain text gets no answer: {answer:?}");
+    eventually("plain text is counted", || counted("not_tls") == 1.0);
+    let (_, ok) = curl(&folder, web, "a.example", &["https://a.example/", "--tls-max", "1.2"]);
+    assert!(!ok);
+    eventually("too old is counted", || counted("nothing_in_common") == 1.0);
+    let slow = connect(web);
+    eventually("too slow is counted", || counted("timeout") == 1.0);
+    drop(slow);
+    assert_eq!(app.seen(), "");
+}
+
+#[test]
+fn changed_certificates_are_used_without_a_reload_and_no_connection_notices() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}] }}", pair("a"));
+    let proxy = Proxy::start(&config(&folder, &tls, app.address));
+    let web = proxy.at("web");
+    let generation = proxy.generation();
+    let shown = || {
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", &web.to_string(), "-servername", "a.example"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap_or_default()[..200].to_owned()
+    };
+    let before = shown();
+    // Half of a new one: the old stays.
+    std::fs::write(folder.0.join("a.pem"), "-----BEGIN CERTIFICATE-----\nMII").unwrap();
+    eventually("it is told", || proxy.said("the certificates in force stay").is_some());
+    assert_eq!(shown(), before);
+    issue(&folder, "a", &["a.example"], 10);
+    eventually("the new one is shown", || shown() != before);
+    assert_eq!(proxy.generation(), generation, "the plan is the same");
+    let (text, ok) = curl(&folder, web, "a.example", &["https://a.example/"]);
+    assert!(ok && text == "app", "{text}");
+}
+
+#[test]
+fn a_session_is_resumed_after_a_reload() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}] }}", pair("a"));
+    let text = config(&folder, &tls, app.address);
+    let proxy = Proxy::start(&text);
+    let web = proxy.at("web").to_string();
+    let session = folder.0.join("session");
+    let ask = |flag: &str| {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-connect", &web, "-servername", "a.example", flag])
+            .arg(&session)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), request).unwrap();
+        // Its input stays open until it has ended: it would leave before the answer otherwise.
+        let stdin = child.stdin.take();
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(ask("-sess_out").contains("New, TLSv1.3"));
+    let generation = proxy.generation();
+    proxy.rewrite(&format!("{text}# changed\n"));
+    eventually("reloaded", || proxy.generation() > generation);
+    assert!(ask("-sess_in").contains("Reused, TLSv1.3"));
+}
+
+/// An nginx that speaks TLS, and demands a certificate where there is a `client.pem`.
+struct Secure(Child);
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Secure {
+    let at = folder.0.display();
+    let verify =
+        if demands { "ssl_client_certificate AT/ca.pem; ssl_verify_client on;" } else { "" };
+    let text = "worker_processes 1; daemon off; master_process off; pid AT/pid; error_log AT/error.log;\n\
+        events { worker_connections 256; }\n\
+        http { access_log off; client_body_temp_path AT/b; proxy_temp_path AT/p; fastcgi_temp_path AT/f;\n\
+        uwsgi_temp_path AT/u; scgi_temp_path AT/s;\n\
+        server { listen ADDRESS ssl; ssl_certificate AT/app.pem; ssl_certificate_key AT/app.key; ssl_protocols TLSv1.2 TLSv1.3; VERIFY\n\
+        location / { return 200 \"$ssl_protocol $ssl_session_reused $ssl_client_s_dn\"; } } }\n";
+    let text = text
+        .replace("VERIFY", verify)
+        .replace("AT", &at.to_string())
+        .replace("ADDRESS", &address.to_string());
+    let config = folder.write("nginx.conf", &text);
+    let child = Command::new("nginx")
+        .env("PATH", "/usr/sbin:/usr/bin:/bin")
+        .arg("-c")
+        .arg(config)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
+    Secure(child)
+}
+
+fn free() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn upstream(folder: &Folder, address: SocketAddr, tls: &str) -> String {
+    format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [idc] }} }}\n\
+         clusters: {{ idc: {{ kind: idc, endpoints: [\"{address}\"], tls: {},\n\
+           probe: {{ kind: tls, interval: 100ms, timeout: 100ms }} }} }}\n",
+        tls.replace("AT", &folder.0.display().to_string())
+    )
+}
+
+#[test]
+fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
+    if !is_installed("nginx") {
+        eprintln!("skipped: nginx is not installed; make test installs it");
+        return;
+    }
+    let folder = folder_with(&[("app", &["app.example"]), ("me", &["me"])]);
+    let address = free();
+    let _nginx = nginx(&folder, address, true);
+    let own = "client_cert: AT/me.pem, client_key: AT/me.key";
+    let good = format!("{{ server_name: app.example, ca: AT/ca.pem, {own} }}");
+    let proxy = Proxy::start(&upstream(&folder, address, &good));
+    eventually("it is up", || proxy.cluster("idc")["state"] == "up");
+    let answer = get(proxy.at("web"), "/");
+    assert!(answer.body.starts_with("TLSv1.3") && answer.body.ends_with("CN=me"), "{answer:?}");
+    let mut kept = Keeping::new(proxy.at("web"));
+    assert_eq!((kept.get("/").status, kept.get("/").status), (200, 200));
+    // Another name, or another authority, and it is nobody's cluster.
+    let wrong = format!("{{ server_name: other.example, ca: AT/ca.pem, {own} }}");
+    proxy.rewrite(&upstream(&folder, address, &wrong));
+    eventually("it is down", || proxy.cluster("idc")["state"] == "down");
+    assert_eq!(proxy.cluster("idc")["cause"], "tls");
+    let refused = get(proxy.at("web"), "/");
+    assert_eq!((refused.status, refused.refusal().as_str()), (503, "no_healthy_cluster"));
+    proxy.rewrite(&upstream(&folder, address, "{ server_name: app.example }"));
+    eventually("the system does not know it", || {
+        proxy.cluster("idc")["cause"] == "tls" && get(proxy.at("web"), "/").status == 503
+    });
+}
+
+#[test]
+fn a_large_body_goes_both_ways_under_tls() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = Cluster::scripted(|mut connection| {
+        while let Some((_, body)) = connection.request() {
+            connection.reply(&String::from_utf8_lossy(&body));
+        }
+    });
+    let tls = format!("{{ certificates: [{}] }}", pair("a"));
+    let proxy = Proxy::start(&config(&folder, &tls, app.address));
+    let body = "0123456789abcdef".repeat(200_000);
+    folder.write("body", &body);
+    let (text, ok) = curl(
+        &folder,
+        proxy.at("web"),
+        "a.example",
+        &["https://a.example/", "--data-binary", "@body"],
+    );
+    assert!(ok && text == body, "{} bytes came back", text.len());
+}
+
+#[test]
+fn the_admin_api_off_loopback_speaks_tls() {
+    let folder = folder_with(&[("a", &["127.0.0.1"])]);
+    let address = free();
+    folder.write("token", "secret");
+    let at = folder.0.display();
+    let text = format!(
+        "admin: {{ address: \"0.0.0.0:{}\", token_file: {at}/token, tls: {{ cert: {at}/a.pem, key: {at}/a.key }} }}\n\
+         listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [idc] }} }}\n\
+         clusters: {{ idc: {{ kind: idc, endpoints: [\"127.0.0.1:1\"] }} }}\n",
+        address.port()
+    );
+    let file = folder.write("tidegate.yaml", &text);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["run", "--config"])
+        .arg(file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ask = |token: &str| {
+        let url = format!("https://{address}/api/v1/status");
+        let token = format!("authorization: Bearer {token}");
+        let out = ["-o", "/dev/null", "-w", "%{http_code}"];
+        curl(
+            &folder,
+            address,
+            "127.0.0.1",
+            &[&[url.as_str(), "-H", token.as_str()], &out[..]].concat(),
+        )
+        .0
+    };
+    eventually("it answers", || ask("secret") == "200");
+    let code = ask("wrong");
+    assert!(["401", "403"].contains(&code.as_str()), "{code}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn check_tells_what_is_wrong_with_certificates_with_its_line() {
+    let folder = folder_with(&[("a", &["a.example"]), ("b", &["b.example"])]);
+    issue(&folder, "old", &["old.example"], -1);
+    folder.write("junk.pem", "not a certificate\n");
+    let text = "listeners:\n  web:\n    address: 127.0.0.1:0\n    protocol: http\n    service: shop\n    tls:\n      certificates:\n\
+        \x20     - { cert: a.pem, key: b.key }\n\
+        \x20     - { cert: none.pem, key: a.key }\n\
+        \x20     - { cert: junk.pem, key: a.key }\n\
+        \x20     - { cert: old.pem, key: old.key }\n\
+        \x20     client_ca: junk.pem\n\
+        services: { shop: { clusters: [idc] } }\n\
+        clusters: { idc: { kind: idc, endpoints: [\"127.0.0.1:1\"], tls: { ca: none.pem } } }\n";
+    let file = folder.write("bad.yaml", text);
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["check", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for part in [
+        ":8:9: error: listeners.web.tls.certificates[0]: the key in",
+        "does not match the certificate",
+        ":9:9: error: listeners.web.tls.certificates[1]: cannot read",
+        ":10:9: error: listeners.web.tls.certificates[2]:",
+        ":11:9: warning: listeners.web.tls.certificates[3]: the certificate in `old.pem` has expired",
+        ":12:18: error: listeners.web.tls.client_ca:",
+        "error: clusters.idc.tls: cannot read",
+    ] {
+        assert!(told.contains(part), "{part} in\n{told}");
+    }
+}
