@@ -319,7 +319,9 @@ impl Compiler<'_> {
                     self.problems.error(written.at, format!("{path}.tls"), message);
                     None
                 }
-                (Some(written), Address::Ip(_)) => Some(self.listener_tls(written, folder, &path)),
+                (Some(written), Address::Ip(_)) => {
+                    Some(self.listener_tls(written, protocol == Protocol::Http, folder, &path))
+                }
                 (None, _) => None,
             };
             let (tls, secured) = built.unzip();

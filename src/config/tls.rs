@@ -17,6 +17,7 @@ impl Compiler<'_> {
     pub(super) fn listener_tls(
         &mut self,
         written: &file::ListenerTls,
+        is_http: bool,
         folder: &Path,
         path: &str,
     ) -> (ListenerTls, Option<Secured>) {
@@ -28,17 +29,17 @@ impl Compiler<'_> {
             cert: folder.join(&files.cert.value),
             key: folder.join(&files.key.value),
         };
-        let alpn = written.alpn.as_deref().unwrap_or(&[file::Alpn::Http2, file::Alpn::Http1]);
+        let default: &[file::Alpn] = match is_http {
+            true => &[file::Alpn::Http2, file::Alpn::Http1],
+            // Bytes have no protocol to agree on.
+            false => &[],
+        };
+        let alpn = written.alpn.as_deref().unwrap_or(default);
         let terms = ListenerTls {
             certificates: written.certificates.iter().map(pair).collect(),
             client_ca: written.client_ca.as_ref().map(|file| folder.join(&file.value)),
             only_tls13: written.min_version == Some(file::TlsVersion::Tls13),
-            // HTTP/2 is offered once it is spoken.
-            alpn: alpn
-                .iter()
-                .filter(|protocol| **protocol != file::Alpn::Http2)
-                .map(|protocol| protocol.name().to_owned())
-                .collect(),
+            alpn: alpn.iter().map(|protocol| protocol.name().to_owned()).collect(),
         };
         let before = self.problems.errors();
         for (index, files) in written.certificates.iter().enumerate() {

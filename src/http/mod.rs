@@ -21,6 +21,7 @@ pub mod response;
 pub mod scan;
 pub mod target;
 pub mod trailers;
+pub mod translate;
 
 /// Why bytes from a peer are refused, as a fixed sentence for the log and the answer's body.
 pub type Why = &'static str;

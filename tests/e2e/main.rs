@@ -16,6 +16,7 @@ mod failure;
 mod foreign;
 mod hostile;
 mod http1;
+mod http2;
 mod l4;
 mod logs;
 mod reload;

@@ -48,7 +48,7 @@ fn issue(folder: &Folder, name: &str, names: &[&str], days: i32) {
     );
 }
 
-fn folder_with(certificates: &[(&str, &[&str])]) -> Folder {
+pub fn folder_with(certificates: &[(&str, &[&str])]) -> Folder {
     let folder = Folder::new();
     for (name, names) in certificates {
         issue(&folder, name, names, 20);
@@ -57,7 +57,7 @@ fn folder_with(certificates: &[(&str, &[&str])]) -> Folder {
 }
 
 /// Asks by curl; what it printed, and whether it succeeded.
-fn curl(folder: &Folder, to: SocketAddr, host: &str, arguments: &[&str]) -> (String, bool) {
+pub fn curl(folder: &Folder, to: SocketAddr, host: &str, arguments: &[&str]) -> (String, bool) {
     let output = Command::new("curl")
         .current_dir(&folder.0)
         .args(["--silent", "--show-error", "--max-time", "10", "--cacert", "ca.pem"])
@@ -70,7 +70,7 @@ fn curl(folder: &Folder, to: SocketAddr, host: &str, arguments: &[&str]) -> (Str
     (String::from_utf8_lossy(&text).into_owned(), output.status.success())
 }
 
-fn config(folder: &Folder, tls: &str, cluster: SocketAddr) -> String {
+pub fn config(folder: &Folder, tls: &str, cluster: SocketAddr) -> String {
     let at = folder.0.display();
     format!(
         "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop, tls: {} }} }}\n\
@@ -80,7 +80,7 @@ fn config(folder: &Folder, tls: &str, cluster: SocketAddr) -> String {
     )
 }
 
-fn pair(name: &str) -> String {
+pub fn pair(name: &str) -> String {
     format!("{{ cert: AT/{name}.pem, key: AT/{name}.key }}")
 }
 

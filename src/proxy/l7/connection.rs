@@ -4,6 +4,7 @@ use super::answer::refusal_text;
 use super::client::{Client, Local};
 use super::exchange::{self, After, Upgraded};
 use super::h1::{H1, NoRequest};
+use super::h2_connection;
 use super::record::Record;
 use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol};
 use crate::http::forward;
@@ -72,6 +73,24 @@ impl Arrival {
         }
     }
 
+    /// The generation of the plan it goes by.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The bounds of a request's head.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The most bytes of a request's body, and the least of them a second.
+    #[must_use]
+    pub fn body_bounds(&self) -> (Option<u64>, u64) {
+        (self.body_limit, self.body_rate)
+    }
+
     /// `https` or `http`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
@@ -115,18 +134,32 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Viewed, index: usiz
     let mut arrival = Arrival::new(index, plan, cells, peer, view.generation);
     arrival.agreed = stream.agreed();
     drop(view);
+    if arrival.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {
+        return Box::pin(h2_connection::serve(&worker, stream, None, Rc::new(arrival))).await;
+    }
     let watches = (worker.deadlines.watch(), worker.deadlines.watch());
     let mut client = H1::new(stream, watches, arrival.timeouts.clone());
     let mut first = true;
     while client.keep {
         let read = client.next_request(&worker, &arrival.limits, first).await;
+        if let Err(NoRequest::Http2) = read {
+            // One that knows beforehand: over TLS that is what ALPN is for.
+            let (stream, buffer, arrival) = (client.stream, client.buffer, Rc::new(arrival));
+            return Box::pin(h2_connection::serve(&worker, stream, buffer, arrival)).await;
+        }
         if let Err(no_request) = read {
             Box::pin(refuse(&worker, &mut client, &arrival, no_request)).await;
             break;
         }
         first = false;
         let view = worker.view();
-        if view.generation != arrival.generation && !refresh(&worker, &view, &mut arrival) {
+        let fresh = match view.generation == arrival.generation {
+            true => None,
+            false => Some(refresh(&worker, &view, &arrival)),
+        };
+        if let Some(Some(fresh)) = fresh {
+            arrival = fresh;
+        } else if fresh.is_some() {
             // Its listener is gone: by whose routes it came, nobody may be asked any more.
             let gone = "the listener is gone";
             Box::pin(refuse_as(&worker, &mut client, &arrival, Refusal::Draining, gone)).await;
@@ -184,26 +217,25 @@ async fn one_exchange(
     None
 }
 
-/// Takes over what a new plan says of the listener; `false` when it is gone.
-fn refresh(worker: &Worker, view: &View, arrival: &mut Arrival) -> bool {
+/// What a new plan says of the listener; `None` when it is gone.
+pub(super) fn refresh(worker: &Worker, view: &View, arrival: &Arrival) -> Option<Arrival> {
     let same = |known: &Listener| known.address == arrival.address;
-    let Some(index) = view.plan.listeners.iter().position(same) else { return false };
+    let index = view.plan.listeners.iter().position(same)?;
     let plan = &view.plan.listeners[index];
     if plan.protocol != Protocol::Http {
-        return false;
+        return None;
     }
     let cells = worker.listener_cells(&plan.name);
-    let agreed = arrival.agreed.take();
-    *arrival = Arrival::new(index, plan, cells, arrival.peer, view.generation);
-    arrival.agreed = agreed;
-    true
+    let mut fresh = Arrival::new(index, plan, cells, arrival.peer, view.generation);
+    fresh.agreed.clone_from(&arrival.agreed);
+    Some(fresh)
 }
 
 /// Answers what could not be read as a request, if it deserves an answer.
 async fn refuse(worker: &Worker, client: &mut H1, arrival: &Arrival, no_request: NoRequest) {
     client.keep = false;
     let (refusal, why) = match no_request {
-        NoRequest::Over => return,
+        NoRequest::Over | NoRequest::Http2 => return,
         NoRequest::Late => (Refusal::RequestTimeout, "the head took too long"),
         NoRequest::Refused(violation) => (Refusal::from(violation), explain(violation)),
     };

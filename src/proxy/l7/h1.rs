@@ -1,6 +1,7 @@
 //! An HTTP/1 client: one connection, one request at a time.
 
 use super::client::{Client, Local, Reply, RequestBody, Response};
+use super::rate::Rate;
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::forward::{self, ResponseContext};
 use crate::http::request::RequestHead;
@@ -48,11 +49,12 @@ struct BodyState {
     rest: Rest,
     received: u64,
     limit: Option<u64>,
-    rate_min: u64,
+    rate: Rate,
     trailers: Vec<u8>,
-    window_waited: Duration,
-    window_bytes: u64,
 }
+
+/// How a client begins that knows of HTTP/2 beforehand (RFC 9113 §3.4): no method of HTTP/1.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// What an idle connection has for a head.
 static NOTHING: RequestHead = RequestHead::EMPTY;
@@ -66,11 +68,12 @@ pub enum NoRequest {
     Late,
     /// The head is refused.
     Refused(Violation),
+    /// It begins to speak HTTP/2.
+    Http2,
 }
 
-/// Over so long a window a body's rate is judged, after waits of this length at most.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
-const RATE_SLICE: Duration = Duration::from_secs(2);
+/// After waits of this length at most a body's rate is judged.
+pub const RATE_SLICE: Duration = Duration::from_secs(2);
 
 impl H1 {
     /// A connection that was just accepted.
@@ -87,10 +90,8 @@ impl H1 {
                 rest: Rest::Done,
                 received: 0,
                 limit: None,
-                rate_min: 0,
+                rate: Rate::default(),
                 trailers: Vec::new(),
-                window_waited: Duration::ZERO,
-                window_bytes: 0,
             },
             out: Vec::new(),
             framing: Framing::None,
@@ -129,6 +130,9 @@ impl H1 {
         let mut skipped = false;
         let begun = worker.about_now();
         loop {
+            if first && source.data().starts_with(HTTP2_PREFACE) {
+                return Err(NoRequest::Http2);
+            }
             if !skipped && source.data().starts_with(b"\r\n") {
                 source.used(2);
                 skipped = true;
@@ -168,10 +172,8 @@ impl H1 {
         self.body.received = 0;
         self.sent.set(0);
         self.body.limit = body_limit;
-        self.body.rate_min = rate_min;
+        self.body.rate = Rate::of(rate_min);
         self.body.trailers.clear();
-        self.body.window_waited = Duration::ZERO;
-        self.body.window_bytes = 0;
         self.date = date;
     }
 
@@ -335,28 +337,13 @@ impl H1Body<'_> {
             }
             Piece::Data(count) => {
                 self.state.received += count as u64;
-                self.state.window_bytes += count as u64;
+                self.state.rate.came(count as u64);
                 if self.state.limit.is_some_and(|limit| self.state.received > limit) {
                     return Err(Broken::TooLarge);
                 }
                 Ok(Some(count))
             }
         }
-    }
-
-    /// Judges the rate of what came over the last ten seconds of waiting.
-    fn judge_rate(&mut self, waited: Duration) -> Result<(), Broken> {
-        self.state.window_waited += waited;
-        if self.state.window_waited < RATE_WINDOW || self.state.rate_min == 0 {
-            return Ok(());
-        }
-        let least = self.state.rate_min as f64 * self.state.window_waited.as_secs_f64();
-        if (self.state.window_bytes as f64) < least {
-            return Err(Broken::Late);
-        }
-        self.state.window_waited = Duration::ZERO;
-        self.state.window_bytes = 0;
-        Ok(())
     }
 }
 
@@ -371,7 +358,7 @@ impl RequestBody for H1Body<'_> {
             let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
             let before = clock::now();
             let read = self.source.more(slice).await;
-            self.judge_rate(clock::now().since(before))?;
+            self.state.rate.judge(clock::now().since(before))?;
             match read {
                 Ok(0) => return Err(Broken::Gone),
                 Ok(_) => silent = Duration::ZERO,

@@ -6,5 +6,8 @@ pub mod client;
 pub mod connection;
 pub mod exchange;
 pub mod h1;
+pub mod h2;
+pub mod h2_connection;
+pub mod rate;
 pub mod record;
 pub mod upload;

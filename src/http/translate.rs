@@ -1,0 +1,201 @@
+//! Between HTTP/2's fields and HTTP/1's lines (RFC 9113 §8).
+//!
+//! A request is written down as an HTTP/1 head and then read by the one strict reader, so that both
+//! protocols are routed, limited and forwarded alike. A response goes the other way.
+
+use super::{Limits, Violation, chars};
+use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ::http::{Method, Response, StatusCode, request};
+
+/// What is wrong with a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wrong {
+    /// The protocol forbids it: the stream is reset (RFC 9113 §8.1.1).
+    Malformed(&'static str),
+    /// We refuse it.
+    Refused(Violation),
+}
+
+/// Names that belong to one HTTP/1 connection (RFC 9113 §8.2.2).
+const CONNECTION_BOUND: [HeaderName; 4] =
+    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::PROXY_AUTHENTICATE];
+
+/// Writes a request's head as HTTP/1 has it. `ends` is whether no body follows.
+///
+/// # Errors
+/// [`Wrong`].
+pub fn request_head(
+    parts: &request::Parts,
+    ends: bool,
+    limits: &Limits,
+    out: &mut Vec<u8>,
+) -> Result<(), Wrong> {
+    if parts.method == Method::CONNECT {
+        return Err(Wrong::Refused(Violation::Method));
+    }
+    if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+        return Err(Wrong::Malformed("an unknown scheme"));
+    }
+    // Pseudo-fields count: they are fields of the same list.
+    if parts.headers.len() + 4 > limits.fields {
+        return Err(Wrong::Refused(Violation::HeadTooLarge));
+    }
+    let authority = authority(parts)?;
+    out.extend_from_slice(parts.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(parts.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(authority);
+    out.extend_from_slice(b"\r\n");
+    let mut crumbs: Vec<&[u8]> = Vec::new();
+    for (name, value) in &parts.headers {
+        check_field(name, value)?;
+        match *name {
+            header::HOST => {}
+            header::COOKIE => crumbs.push(value.as_bytes()),
+            _ => push(out, name.as_str(), value.as_bytes()),
+        }
+    }
+    if !crumbs.is_empty() {
+        push(out, "cookie", &crumbs.join(&b"; "[..]));
+    }
+    if !ends && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    match out.len() > limits.head_bytes {
+        true => Err(Wrong::Refused(Violation::HeadTooLarge)),
+        false => Ok(()),
+    }
+}
+
+/// `:authority`, or `host` where there is none; both must say the same (RFC 9113 §8.3.1).
+fn authority(parts: &request::Parts) -> Result<&[u8], Wrong> {
+    let pseudo = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let mut hosts = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+    match (pseudo, hosts.next(), hosts.next()) {
+        (.., Some(_)) => Err(Wrong::Malformed("more than one host")),
+        (Some(pseudo), Some(host), None) if !pseudo.eq_ignore_ascii_case(host) => {
+            Err(Wrong::Malformed("host and :authority differ"))
+        }
+        (Some(pseudo), _, None) => Ok(pseudo),
+        (None, Some(host), None) => Ok(host),
+        (None, None, None) => Err(Wrong::Malformed("no authority")),
+    }
+}
+
+fn check_field(name: &HeaderName, value: &HeaderValue) -> Result<(), Wrong> {
+    let bound = CONNECTION_BOUND.contains(name) && *name != header::PROXY_AUTHENTICATE;
+    if bound || ["keep-alive", "proxy-connection"].contains(&name.as_str()) {
+        return Err(Wrong::Malformed("a field of a connection"));
+    }
+    if *name == header::TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers") {
+        return Err(Wrong::Malformed("TE other than trailers"));
+    }
+    match chars::trim(value.as_bytes()).len() == value.len() {
+        true => Ok(()),
+        false => Err(Wrong::Malformed("space around a value")),
+    }
+}
+
+fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A response's head from lines as we write them for HTTP/1, without those of a connection. `None` where a
+/// line is none, which would be our bug.
+#[must_use]
+pub fn response_head(status: u16, lines: &[u8]) -> Option<Response<()>> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(status).ok()?;
+    *response.headers_mut() = fields(lines)?;
+    Some(response)
+}
+
+/// Fields from complete lines.
+#[must_use]
+pub fn fields(lines: &[u8]) -> Option<HeaderMap> {
+    let mut map = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            continue;
+        }
+        let colon = memchr::memchr(b':', line)?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        if CONNECTION_BOUND[..3].contains(&name) || name.as_str() == "keep-alive" {
+            continue;
+        }
+        map.append(name, HeaderValue::from_bytes(chars::trim(&line[colon + 1..])).ok()?);
+    }
+    Some(map)
+}
+
+/// A trailer section as lines that end with an empty one, to be read like HTTP/1's.
+#[must_use]
+pub fn trailer_lines(map: &HeaderMap) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in map {
+        push(&mut lines, name.as_str(), value.as_bytes());
+    }
+    lines.extend_from_slice(b"\r\n");
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::Request;
+
+    fn translate(build: request::Builder, ends: bool) -> Result<String, Wrong> {
+        let (parts, ()) = build.body(()).unwrap().into_parts();
+        let mut out = Vec::new();
+        request_head(&parts, ends, &Limits::default(), &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn get() -> request::Builder {
+        Request::get("https://shop.example/a?b")
+    }
+
+    #[test]
+    fn a_request_becomes_lines_and_cookies_become_one() {
+        let text = translate(get().header("cookie", "a=1").header("cookie", "b=2"), true).unwrap();
+        assert_eq!(text, "GET /a?b HTTP/1.1\r\nhost: shop.example\r\ncookie: a=1; b=2\r\n\r\n");
+        let text = translate(Request::post("http://h/").header("host", "h"), false).unwrap();
+        assert_eq!(text, "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n");
+        let text = translate(Request::post("http://h/").header("content-length", "3"), false);
+        assert!(text.unwrap().ends_with("content-length: 3\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_the_protocol_forbids_is_malformed() {
+        for (name, value) in [
+            ("connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("keep-alive", "1"),
+            ("proxy-connection", "x"),
+            ("te", "gzip"),
+            ("host", "other.example"),
+            ("x-a", " padded"),
+        ] {
+            let result = translate(get().header(name, value), true);
+            assert!(matches!(result, Err(Wrong::Malformed(_))), "{name}: {value}: {result:?}");
+        }
+        assert!(translate(get().header("te", "trailers"), true).is_ok());
+        let many = (0..100).fold(get(), |build, n| build.header(format!("x-{n}"), "1"));
+        assert_eq!(translate(many, true), Err(Wrong::Refused(Violation::HeadTooLarge)));
+    }
+
+    #[test]
+    fn a_response_loses_what_belongs_to_a_connection() {
+        let lines = b"content-type: text/plain\r\ntransfer-encoding: chunked\r\nconnection: close\r\nx-a: 1\r\n\r\n";
+        let response = response_head(200, lines).unwrap();
+        assert_eq!(response.headers().len(), 2);
+        assert!(response_head(200, b"nonsense\r\n").is_none());
+    }
+}

@@ -1,0 +1,438 @@
+//! A request over HTTP/2 as the walk sees it: a client like any other.
+//!
+//! The h2 crate has the connection; here is one stream of it. Both directions are used from one task, so they
+//! share the sending half through a RefCell that is never held across a wait.
+
+use super::client::{Client, Local, Reply, RequestBody, Response};
+use super::h1::RATE_SLICE;
+use super::rate::Rate;
+use crate::decision::plan::ListenerTimeouts;
+use crate::http::forward::{self, ResponseContext};
+use crate::http::request::RequestHead;
+use crate::http::response::ResponseHead;
+use crate::http::{Framing, Version, trailers, translate};
+use crate::os::clock;
+use crate::proxy::body::Broken;
+use crate::proxy::deadline::Watch;
+use bytes::{Buf, Bytes};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// One stream of a client's HTTP/2 connection.
+#[derive(Debug)]
+pub struct H2 {
+    head: Box<RequestHead>,
+    body: Body,
+    sender: RefCell<Sender>,
+    /// The response's head until it is known whether a body follows.
+    begun: Option<::http::Response<()>>,
+    sent: Cell<u64>,
+    timeouts: Rc<ListenerTimeouts>,
+    date: Rc<str>,
+    watches: (Watch, Watch),
+    /// Whether the client or we have broken it off.
+    pub broken: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Body {
+    stream: RecvStream,
+    chunk: Bytes,
+    ended: bool,
+    trailers: Vec<u8>,
+    received: u64,
+    limit: Option<u64>,
+    rate: Rate,
+}
+
+/// The sending half, by how far it is.
+#[derive(Debug)]
+enum Sender {
+    Head(SendResponse<Bytes>),
+    Body(SendStream<Bytes>),
+}
+
+impl Sender {
+    fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let polled = match self {
+            Sender::Head(sender) => sender.poll_reset(context),
+            Sender::Body(sender) => sender.poll_reset(context),
+        };
+        polled.map(drop)
+    }
+}
+
+/// What a stream comes with.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The request's head, translated and read.
+    pub head: Box<RequestHead>,
+    /// Its body.
+    pub stream: RecvStream,
+    /// Where the response goes.
+    pub respond: SendResponse<Bytes>,
+    /// Where waits are bounded: for the client's bytes, and for room to send.
+    pub watches: (Watch, Watch),
+    /// The listener's deadlines.
+    pub timeouts: Rc<ListenerTimeouts>,
+    /// Bytes of a body, at most.
+    pub limit: Option<u64>,
+    /// Bytes a second of a body, at least.
+    pub rate_min: u64,
+    /// `Date` of a response that has none.
+    pub date: Rc<str>,
+}
+
+impl H2 {
+    /// A client of one request.
+    #[must_use]
+    pub fn new(arrived: Arrived) -> H2 {
+        let ended = arrived.stream.is_end_stream();
+        H2 {
+            head: arrived.head,
+            body: Body {
+                stream: arrived.stream,
+                chunk: Bytes::new(),
+                ended,
+                trailers: Vec::new(),
+                received: 0,
+                limit: arrived.limit,
+                rate: Rate::of(arrived.rate_min),
+            },
+            sender: RefCell::new(Sender::Head(arrived.respond)),
+            begun: None,
+            sent: Cell::new(0),
+            timeouts: arrived.timeouts,
+            date: arrived.date,
+            watches: arrived.watches,
+            broken: Cell::new(false),
+        }
+    }
+
+    /// The head, to be used again.
+    #[must_use]
+    pub fn into_head(self) -> Box<RequestHead> {
+        self.head
+    }
+}
+
+impl Client for H2 {
+    type Body<'a> = H2Body<'a>;
+    type Response<'a> = H2Response<'a>;
+
+    fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    fn protocol(&self) -> &'static str {
+        "HTTP/2.0"
+    }
+
+    fn split(&mut self) -> (&RequestHead, H2Body<'_>, H2Response<'_>) {
+        let idle = self.timeouts.body_idle;
+        let (watch, sender) = (&self.watches.0, &self.sender);
+        let body = H2Body { body: &mut self.body, sender, watch, idle, broken: &self.broken };
+        let response = H2Response {
+            sender,
+            begun: &mut self.begun,
+            sent: &self.sent,
+            watch: &self.watches.1,
+            stall: self.timeouts.stream_idle,
+            head_only: self.head.method() == "HEAD",
+            date: &self.date,
+        };
+        (&self.head, body, response)
+    }
+
+    fn abort(&mut self) {
+        self.broken.set(true);
+        match &mut *self.sender.borrow_mut() {
+            Sender::Head(sender) => sender.send_reset(Reason::INTERNAL_ERROR),
+            Sender::Body(sender) => sender.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+
+    fn received(&self) -> u64 {
+        self.body.received
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+}
+
+/// The request's direction.
+#[derive(Debug)]
+pub struct H2Body<'a> {
+    body: &'a mut Body,
+    sender: &'a RefCell<Sender>,
+    watch: &'a Watch,
+    idle: Duration,
+    broken: &'a Cell<bool>,
+}
+
+impl H2Body<'_> {
+    /// The next piece, or the end.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>> {
+        loop {
+            if self.body.ended {
+                return Poll::Ready(Ok(None));
+            }
+            match self.body.stream.poll_data(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
+                Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(self.account(chunk).map(Some)),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(self.gone_now())),
+                Poll::Ready(None) => match self.body.stream.poll_trailers(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.gone_now())),
+                    Poll::Ready(Ok(fields)) => {
+                        self.body.ended = true;
+                        if let Err(broken) = self.keep_trailers(fields.unwrap_or_default()) {
+                            return Poll::Ready(Err(broken));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn gone_now(&self) -> Broken {
+        self.broken.set(true);
+        Broken::Gone
+    }
+
+    fn account(&mut self, chunk: Bytes) -> Result<usize, Broken> {
+        let count = chunk.len();
+        self.body.received += count as u64;
+        self.body.rate.came(count as u64);
+        self.body.chunk = chunk;
+        match self.body.limit.is_some_and(|limit| self.body.received > limit) {
+            true => Err(Broken::TooLarge),
+            false => Ok(count),
+        }
+    }
+
+    fn keep_trailers(&mut self, fields: ::http::HeaderMap) -> Result<(), Broken> {
+        let lines = translate::trailer_lines(&fields);
+        let kept = trailers::read(&lines).map_err(Broken::Malformed)?;
+        trailers::write(&mut self.body.trailers, &lines, &kept);
+        Ok(())
+    }
+}
+
+impl RequestBody for H2Body<'_> {
+    async fn next(&mut self) -> Result<Option<usize>, Broken> {
+        let mut silent = Duration::ZERO;
+        loop {
+            let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
+            let before = clock::now();
+            let (watch, next) =
+                (self.watch, std::future::poll_fn(|context| self.poll_next(context)));
+            let read = watch.within(slice, next).await;
+            self.body.rate.judge(clock::now().since(before))?;
+            match read {
+                Ok(piece) => return piece,
+                Err(_) => silent += slice,
+            }
+            if silent >= self.idle {
+                return Err(Broken::Late);
+            }
+        }
+    }
+
+    fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
+        // Whoever finds nothing waits by `next`, which registers anew.
+        match self.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(piece) => piece.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.body.chunk
+    }
+
+    fn used(&mut self, count: usize) {
+        self.body.chunk.advance(count.min(self.body.chunk.len()));
+        // The window opens as bytes are passed on: that is all the backpressure there is to have. An
+        // error says that the stream is over, which the next read says, too.
+        if let Err(error) = self.body.stream.flow_control().release_capacity(count) {
+            tracing::trace!(%error, "a window of a stream that is over");
+        }
+    }
+
+    fn trailers(&self) -> Vec<u8> {
+        self.body.trailers.clone()
+    }
+
+    async fn gone(&mut self) {
+        self.broken().await;
+    }
+
+    async fn broken(&self) {
+        std::future::poll_fn(|context| self.sender.borrow_mut().poll_reset(context)).await;
+        self.broken.set(true);
+    }
+}
+
+/// The response's direction.
+#[derive(Debug)]
+pub struct H2Response<'a> {
+    sender: &'a RefCell<Sender>,
+    begun: &'a mut Option<::http::Response<()>>,
+    sent: &'a Cell<u64>,
+    watch: &'a Watch,
+    stall: Duration,
+    head_only: bool,
+    date: &'a str,
+}
+
+/// Bytes of a piece that are handed over at once.
+const PIECE: usize = 16 * 1024;
+
+impl H2Response<'_> {
+    /// Sends the head, if it was not; `ends` is whether nothing follows.
+    fn send_head(&mut self, ends: bool) -> io::Result<()> {
+        let Some(response) = self.begun.take() else { return Ok(()) };
+        let mut sender = self.sender.borrow_mut();
+        if let Sender::Head(respond) = &mut *sender {
+            let bytes: usize = response
+                .headers()
+                .iter()
+                .map(|(name, value)| name.as_str().len() + value.len())
+                .sum();
+            let body = respond.send_response(response, ends).map_err(gone)?;
+            self.sent.set(self.sent.get() + bytes as u64);
+            *sender = Sender::Body(body);
+        }
+        Ok(())
+    }
+
+    /// Room to send, up to what is wanted.
+    fn poll_room(&self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        let Sender::Body(body) = &mut *self.sender.borrow_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        };
+        body.reserve_capacity(wanted);
+        loop {
+            match body.poll_capacity(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(0))) => {}
+                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room.min(wanted))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(gone(error))),
+                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+
+    fn send(&self, data: Bytes, ends: bool) -> io::Result<()> {
+        self.sent.set(self.sent.get() + data.len() as u64);
+        match &mut *self.sender.borrow_mut() {
+            Sender::Body(body) => body.send_data(data, ends).map_err(gone),
+            Sender::Head(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+}
+
+fn gone(error: h2::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, error)
+}
+
+impl Response for H2Response<'_> {
+    async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        forward::write_interim(&mut lines, head, bytes);
+        let after = memchr::memmem::find(&lines, b"\r\n").map_or(lines.len(), |at| at + 2);
+        let told = translate::response_head(head.status, &lines[after..]);
+        match (&mut *self.sender.borrow_mut(), told) {
+            (Sender::Head(respond), Some(told)) => respond.send_informational(told).map_err(gone),
+            (Sender::Body(_), _) | (_, None) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn begin(&mut self, reply: &Reply<'_>) -> Framing {
+        // Of framing HTTP/2 has its own; a length is still told.
+        let framing = match reply.head.framing {
+            Framing::Chunked | Framing::Close => Framing::None,
+            known @ (Framing::None | Framing::Length(_)) => known,
+        };
+        let context = ResponseContext {
+            version: Version::Http11,
+            keep_alive: true,
+            framing,
+            date: self.date,
+            edits: reply.edits,
+            extra: reply.extra,
+        };
+        let mut lines = Vec::with_capacity(512);
+        forward::write_response(&mut lines, reply.head, reply.bytes, &context);
+        let after = memchr::memmem::find(&lines, b"\r\n").map_or(lines.len(), |at| at + 2);
+        *self.begun = translate::response_head(reply.head.status, &lines[after..]);
+        reply.head.framing
+    }
+
+    async fn piece(&mut self, data: &[u8]) -> io::Result<()> {
+        self.send_head(false)?;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let wanted = rest.len().min(PIECE);
+            let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
+            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+            let room = self.watch.within(self.stall, room).await.map_err(late)??;
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.send(Bytes::copy_from_slice(now), false)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.send_head(false)
+    }
+
+    async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        let fields = translate::fields(trailers).unwrap_or_default();
+        if !fields.is_empty() && !self.head_only {
+            self.send_head(false)?;
+            return match &mut *self.sender.borrow_mut() {
+                Sender::Body(body) => body.send_trailers(fields).map_err(gone),
+                Sender::Head(_) => Err(io::ErrorKind::InvalidInput.into()),
+            };
+        }
+        if self.begun.is_some() {
+            return self.send_head(true);
+        }
+        self.send(Bytes::new(), true)
+    }
+
+    async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
+        let mut lines = Vec::with_capacity(256);
+        if answer.status != 204 {
+            forward::push_field(
+                &mut lines,
+                b"content-length",
+                answer.body.len().to_string().as_bytes(),
+            );
+        }
+        forward::push_field(&mut lines, b"date", self.date.as_bytes());
+        lines.extend_from_slice(answer.lines);
+        *self.begun = translate::response_head(answer.status, &lines);
+        let bare = self.head_only || answer.body.is_empty() || matches!(answer.status, 204 | 304);
+        self.send_head(bare)?;
+        if !bare {
+            // Our own answers are lines: they fit without waiting for room.
+            self.send(Bytes::copy_from_slice(answer.body), true)?;
+        }
+        Ok(())
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+}

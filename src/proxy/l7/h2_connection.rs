@@ -1,0 +1,269 @@
+//! A client's HTTP/2 connection: the h2 crate frames it, each stream is an exchange of its own.
+//!
+//! Every limit is set, since the crate's own are generous: see the documentation of limits.
+
+use super::client::Client;
+use super::connection::{Arrival, refresh};
+use super::exchange::{self, After};
+use super::h2::{Arrived, H2};
+use super::record::Record;
+use crate::http::translate::{self, Wrong};
+use crate::os::stream::Stream;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::Worker;
+use crate::shared::Scarcity;
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Streams at once.
+const STREAMS_MAX: u32 = 100;
+/// Bytes that may be under way to us: of a stream, and of the connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a stream that wait to be sent, at most.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that may be broken off within a second while they are worked on, of either side.
+const RESETS_A_SECOND: f64 = 100.0;
+
+/// What the streams of a connection tell it.
+#[derive(Debug, Default)]
+struct Account {
+    active: Cell<usize>,
+    /// Streams that were broken off, less what is forgiven.
+    resets: Cell<f64>,
+}
+
+/// Serves one connection until one side has had enough.
+pub async fn serve(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    buffer: Option<Buffer>,
+    mut arrival: Rc<Arrival>,
+) {
+    let watch = worker.deadlines.watch();
+    let shaking = builder(&arrival).handshake(Begun { stream, buffer });
+    let Ok(Ok(mut connection)) = watch.within(arrival.timeouts.first_byte, shaking).await else {
+        return;
+    };
+    let account = Rc::new(Account::default());
+    let mut judged = worker.about_now();
+    let mut idle_since = worker.about_now();
+    watch.set_idle(true);
+    loop {
+        let next = watch.within(LOOK.min(arrival.timeouts.idle), connection.accept()).await;
+        let now = worker.about_now();
+        let forgiven = now.since(judged).as_secs_f64() * RESETS_A_SECOND;
+        account.resets.set((account.resets.get() - forgiven).max(0.0));
+        judged = now;
+        match next {
+            Ok(None) => return,
+            Ok(Some(Err(error))) => {
+                tracing::debug!(%error, "an HTTP/2 connection ended");
+                return;
+            }
+            Ok(Some(Ok((request, respond)))) => {
+                idle_since = now;
+                let view = worker.view();
+                if view.generation != arrival.generation() {
+                    let Some(fresh) = refresh(worker, &view, &arrival) else {
+                        connection.graceful_shutdown();
+                        continue;
+                    };
+                    arrival = Rc::new(fresh);
+                }
+                begin(worker, &arrival, &account, request, respond);
+            }
+            Err(_) if account.active.get() > 0 => idle_since = now,
+            Err(_) => {}
+        }
+        if account.resets.get() > RESETS_A_SECOND {
+            // What is begun and broken off at once costs us and not them.
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            drain(connection).await;
+            return;
+        }
+        let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
+        let idle = account.active.get() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
+        if worker.shared.is_draining() || scarce || idle {
+            connection.graceful_shutdown();
+            if account.active.get() == 0 {
+                drain(connection).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Between two looks at what has changed, where nothing comes.
+const LOOK: Duration = Duration::from_secs(5);
+/// To get the last frames out.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
+
+async fn drain(mut connection: Connection<Begun, Bytes>) {
+    let end = std::future::poll_fn(|context| connection.poll_closed(context));
+    if tokio::time::timeout(LAST_FRAMES, end).await.is_err() {
+        tracing::trace!("a client did not take its last frames");
+    }
+}
+
+fn builder(arrival: &Arrival) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(arrival.limits().head_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(Some(RESETS_A_SECOND as usize))
+        .max_concurrent_reset_streams(STREAMS_MAX as usize)
+        .reset_stream_duration(Duration::from_secs(5));
+    builder
+}
+
+/// Begins one stream's exchange in a task of its own.
+fn begin(
+    worker: &Rc<Worker>,
+    arrival: &Rc<Arrival>,
+    account: &Rc<Account>,
+    request: ::http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (parts, stream) = request.into_parts();
+    let limits = arrival.limits();
+    let mut bytes = Vec::with_capacity(512);
+    let translated = translate::request_head(&parts, stream.is_end_stream(), limits, &mut bytes);
+    let mut head = worker.lend_head();
+    let read = match translated {
+        Ok(()) => head.read(&bytes, limits),
+        Err(Wrong::Refused(violation)) => Err(violation),
+        Err(Wrong::Malformed(why)) => {
+            tracing::debug!(why, "a malformed request");
+            arrival.cells.refusals[Refusal::BadRequest.index()].add(1);
+            account.resets.set(account.resets.get() + 1.0);
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            return;
+        }
+    };
+    let (body_limit, rate_min) = arrival.body_bounds();
+    let client = H2::new(Arrived {
+        head,
+        stream,
+        respond,
+        watches: (worker.deadlines.watch(), worker.deadlines.watch()),
+        timeouts: arrival.timeouts.clone(),
+        limit: body_limit,
+        rate_min,
+        date: worker.date(),
+    });
+    let refusal = read.err().map(Refusal::from);
+    account.active.set(account.active.get() + 1);
+    let (worker, arrival, account) = (worker.clone(), arrival.clone(), account.clone());
+    tokio::task::spawn_local(async move {
+        // Counted out when the exchange ends, and also when its task panics.
+        let _ended = Ended(account.clone());
+        let client = one(&worker, &arrival, client, refusal).await;
+        if client.broken.get() {
+            account.resets.set(account.resets.get() + 1.0);
+        }
+        worker.give_back(client.into_head());
+    });
+}
+
+struct Ended(Rc<Account>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+    }
+}
+
+/// One exchange.
+async fn one(worker: &Worker, arrival: &Arrival, mut client: H2, refused: Option<Refusal>) -> H2 {
+    let view = worker.view();
+    let mut record = Record::begin(worker.now());
+    let scarce = worker.shared.scarcity() >= Scarcity::Refuse;
+    let (limit, _) = arrival.body_bounds();
+    let too_large = match client.head().framing {
+        crate::http::Framing::Length(length) => limit.is_some_and(|most| length > most),
+        _ => false,
+    };
+    let refusal = match refused {
+        Some(refusal) => Some(refusal),
+        None if scarce => Some(Refusal::Overloaded),
+        None => too_large.then_some(Refusal::BodyTooLarge),
+    };
+    match refusal {
+        Some(refusal) => super::answer::refuse(&mut client, refusal, "", &mut record).await,
+        None => match exchange::serve(worker, &view, &mut client, arrival, &mut record).await {
+            After::Next => {}
+            // Nothing is upgraded that did not ask, and HTTP/2 cannot ask so.
+            After::Tunnel(_) => client.abort(),
+        },
+    }
+    record.finish(worker, &view, &client, arrival, (0, 0));
+    client
+}
+
+/// The stream, and before it what was read from it already.
+#[derive(Debug)]
+struct Begun {
+    stream: Stream,
+    buffer: Option<Buffer>,
+}
+
+impl AsyncRead for Begun {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(buffer) = self.buffer.as_mut().filter(|buffer| !buffer.is_empty()) {
+            let count = buffer.data().len().min(space.remaining());
+            space.put_slice(&buffer.data()[..count]);
+            buffer.used(count);
+            return Poll::Ready(Ok(()));
+        }
+        self.buffer = None;
+        Pin::new(&mut self.stream).poll_read(context, space)
+    }
+}
+
+impl AsyncWrite for Begun {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

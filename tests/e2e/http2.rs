@@ -1,0 +1,341 @@
+//! HTTP/2 from clients: curl and h2load, and raw frames that no validating client would send.
+
+use super::support::*;
+use super::tls::{curl, folder_with, pair};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+fn plain(cluster: SocketAddr) -> String {
+    config(&[("idc", "idc", cluster)])
+}
+
+fn secure(folder: &Folder, cluster: SocketAddr) -> String {
+    let tls = format!("{{ certificates: [{}] }}", pair("a"));
+    super::tls::config(folder, &tls, cluster)
+}
+
+/// A cluster that answers with what it was sent, and tells the request's head.
+fn echo() -> Cluster {
+    Cluster::scripted(|mut connection| {
+        while let Some((head, body)) = connection.request() {
+            if head.contains("/trailers") {
+                connection.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: grpc-status\r\n\r\n2\r\nhi\r\n0\r\ngrpc-status: 0\r\nset-cookie: no\r\n\r\n");
+            } else if head.starts_with("HEAD") {
+                connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
+            } else if head.contains("/short") {
+                connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nshort");
+                return;
+            } else if body.is_empty() {
+                connection.reply(&head);
+            } else {
+                connection.reply(&String::from_utf8_lossy(&body));
+            }
+        }
+    })
+}
+
+#[test]
+fn curl_speaks_http2_by_alpn_and_by_prior_knowledge() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = echo();
+    let proxy = Proxy::start(&secure(&folder, app.address));
+    let web = proxy.at("web");
+    let version = ["-w", "|%{http_version} %{http_code}"];
+    let url = ["https://a.example/path?q", "-H", "x-custom: 1", "-b", "a=1; b=2"];
+    let (text, ok) = curl(&folder, web, "a.example", &[&["--http2"], &url[..], &version].concat());
+    assert!(ok && text.ends_with("|2 200"), "{text}");
+    assert!(text.starts_with("GET /path?q HTTP/1.1"), "{text}");
+    for line in ["host: a.example", "x-forwarded-proto: https", "x-custom: 1", "cookie: a=1; b=2"] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let (text, _) =
+        curl(&folder, web, "a.example", &[&["--http1.1"], &url[..1], &version].concat());
+    assert!(text.ends_with("|1.1 200"), "{text}");
+    let proxy = Proxy::start(&plain(app.address));
+    let url = format!("http://{}/", proxy.at("web"));
+    let prior = [&["--http2-prior-knowledge", url.as_str()], &version[..]].concat();
+    let (text, ok) = curl(&folder, proxy.at("web"), "a.example", &prior);
+    assert!(ok && text.ends_with("|2 200"), "{text}");
+    eventually("the log knows", || {
+        proxy.log().iter().any(|line| line.contains("\"protocol\":\"HTTP/2.0\""))
+    });
+}
+
+#[test]
+fn bodies_trailers_heads_and_refusals_are_exact_over_http2() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = echo();
+    let proxy = Proxy::start(&secure(&folder, app.address));
+    let web = proxy.at("web");
+    let ask =
+        |arguments: &[&str]| curl(&folder, web, "a.example", &[&["--http2"], arguments].concat());
+    let body = "0123456789abcdef".repeat(100_000);
+    folder.write("body", &body);
+    let (text, ok) = ask(&["https://a.example/", "--data-binary", "@body"]);
+    assert!(ok && text == body, "{} bytes", text.len());
+    let (text, ok) = ask(&["https://a.example/", "-T", "body", "-H", "content-length:"]);
+    assert!(ok && text == body, "without a length: {} bytes", text.len());
+    assert!(app.seen().contains("transfer-encoding: chunked"));
+    let (text, ok) = ask(&["https://a.example/trailers", "-i"]);
+    assert!(ok && text.contains("hi") && text.contains("grpc-status: 0"), "{text}");
+    assert!(!text.contains("set-cookie"), "{text}");
+    let (text, ok) = ask(&["https://a.example/", "-I"]);
+    assert!(ok && text.contains("content-length: 5"), "{text}");
+    // A body that is cut must not pass for whole.
+    let (text, ok) = ask(&["https://a.example/short"]);
+    assert!(!ok, "{text}");
+    let (text, _) = ask(&["https://a.example/%2f", "-i"]);
+    assert!(
+        text.contains("HTTP/2 400") && text.contains("tidegate-refusal: bad_request"),
+        "{text}"
+    );
+    let (text, ok) = ask(&["https://a.example/", "-w", "%{http_code}", "-o", "/dev/null"]);
+    assert!(ok && text == "200", "the connection goes on: {text}");
+}
+
+#[test]
+fn h2load_multiplexes_thousands_without_a_failure() {
+    if !is_installed("h2load") {
+        eprintln!("skipped: h2load is not installed; make test installs it");
+        return;
+    }
+    let app = Cluster::named("app");
+    let proxy = Proxy::start(&plain(app.address));
+    let output = Command::new("h2load")
+        .args(["-n", "3000", "-c", "4", "-m", "50", "-p", "h2c"])
+        .arg(format!("http://{}/", proxy.at("web")))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("3000 succeeded, 0 failed, 0 errored"), "{text}");
+    assert_eq!(proxy.metric("tidegate_panics_total"), 0.0);
+}
+
+/// Frames as bytes.
+struct Raw(TcpStream);
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+impl Raw {
+    fn new(to: SocketAddr) -> Raw {
+        let mut stream = connect(to);
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        let mut raw = Raw(stream);
+        raw.frame(4, 0, 0, &[]);
+        raw
+    }
+
+    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        // A peer that has had enough may have closed.
+        drop(self.0.write_all(&bytes));
+    }
+
+    fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0);
+            for text in [name, value] {
+                // Seven bits of length, then more by continuation (RFC 7541 §5.1).
+                if text.len() < 127 {
+                    block.push(text.len() as u8);
+                } else {
+                    block.push(127);
+                    let mut rest = text.len() - 127;
+                    while rest >= 128 {
+                        block.push((rest % 128) as u8 | 128);
+                        rest /= 128;
+                    }
+                    block.push(rest as u8);
+                }
+                block.extend(text.as_bytes());
+            }
+        }
+        self.frame(HEADERS, END_HEADERS | flags, stream, &block);
+    }
+
+    /// The next frame of this kind, its flags, stream and payload; `None` at the end.
+    fn next(&mut self, kinds: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
+        self.0.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        loop {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).ok()?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            self.0.read_exact(&mut payload).ok()?;
+            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            if head[3] == 4 && head[4] == 0 {
+                self.frame(4, 1, 0, &[]);
+            }
+            if kinds.contains(&head[3]) {
+                return Some((head[3], head[4], stream, payload));
+            }
+        }
+    }
+}
+
+const GET: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a.example")];
+
+fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&GET[..], more].concat()
+}
+
+#[test]
+fn malformed_requests_are_reset_or_refused_before_any_cluster() {
+    let app = Cluster::named("app");
+    let proxy = Proxy::start(&plain(app.address));
+    let web = proxy.at("web");
+    let long = "x".repeat(20_000);
+    let fields: Vec<(String, String)> = (0..120).map(|n| (format!("x-{n}"), "1".into())).collect();
+    let many: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let crumbs = vec![("cookie", "a=1"); 120];
+    let without = |name: &str| -> Vec<(&str, &str)> {
+        GET.iter().copied().filter(|(known, _)| *known != name).collect()
+    };
+    let cases: Vec<(&str, Vec<(&str, &str)>)> = vec![
+        ("a field of a connection", with(&[("connection", "close")])),
+        ("transfer-encoding", with(&[("transfer-encoding", "chunked")])),
+        ("upgrade", with(&[("upgrade", "websocket")])),
+        ("keep-alive", with(&[("keep-alive", "1")])),
+        ("TE", with(&[("te", "gzip")])),
+        ("an upper-case name", with(&[("X-Upper", "1")])),
+        ("no method", without(":method")),
+        ("no path", without(":path")),
+        ("no authority", without(":authority")),
+        ("two paths", with(&[(":path", "/b")])),
+        ("an unknown pseudo-field", with(&[(":host", "a")])),
+        ("a pseudo-field after others", [&[("x-a", "1")], &GET[..]].concat()),
+        ("another host", with(&[("host", "b.example")])),
+        ("CR in a value", with(&[("x-a", "1\r\nx-b: 2")])),
+        ("NUL in a value", with(&[("x-a", "\0")])),
+        ("space around a value", with(&[("x-a", " 1")])),
+        ("a name with a space", with(&[("x a", "1")])),
+        ("a bad length", with(&[("content-length", "1x")])),
+        ("a length without a body", with(&[("content-length", "5")])),
+        ("a long list", with(&[("x-a", long.as_str())])),
+        ("too many fields", with(&many)),
+        ("too many crumbs", with(&crumbs)),
+        ("an underscore", with(&[("x_a", "1")])),
+        // A fragment is dropped as the path is read: routed and forwarded is what is left.
+        (
+            "a relative path",
+            vec![(":method", "GET"), (":scheme", "http"), (":path", "a"), (":authority", "a")],
+        ),
+        (
+            "an encoded slash",
+            vec![(":method", "GET"), (":scheme", "http"), (":path", "/a%2fb"), (":authority", "a")],
+        ),
+        (
+            "user information",
+            vec![(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "u@a")],
+        ),
+        ("CONNECT", vec![(":method", "CONNECT"), (":authority", "a:1")]),
+    ];
+    let refused = || proxy.metric("tidegate_refusals_total{listener=\"web\"");
+    for (what, fields) in cases {
+        let before = refused();
+        let mut raw = Raw::new(web);
+        raw.headers(1, END_STREAM, &fields);
+        let told = raw.next(&[HEADERS, RST_STREAM, GOAWAY]);
+        // Reset, or answered by a refusal that was counted.
+        if matches!(told, Some((HEADERS, ..))) {
+            eventually(&format!("it is refused: {what}"), || refused() > before);
+        }
+    }
+    assert_eq!(app.seen(), "", "no cluster has seen any of it");
+    let mut raw = Raw::new(web);
+    raw.headers(1, END_STREAM, &GET);
+    assert!(matches!(raw.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "a good one is served");
+}
+
+#[test]
+fn a_body_of_another_length_than_told_never_passes_for_whole() {
+    let app = Cluster::scripted(|mut connection| {
+        let mut byte = [0; 1024];
+        while matches!(connection.stream.read(&mut byte), Ok(1..)) {}
+    });
+    let proxy = Proxy::start(&plain(app.address));
+    for (told, sent) in [("3", 5), ("5", 3)] {
+        let mut raw = Raw::new(proxy.at("web"));
+        let post = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+        raw.headers(1, 0, &[&post[..], &[("content-length", told)]].concat());
+        raw.frame(0, END_STREAM, 1, &vec![b'x'; sent]);
+        let ended = raw.next(&[RST_STREAM, GOAWAY]);
+        assert!(ended.is_some(), "{told} told, {sent} sent");
+    }
+}
+
+#[test]
+fn rapid_resets_end_the_connection_and_others_go_on() {
+    let app = Cluster::scripted(|mut connection| {
+        while connection.request().is_some() {
+            std::thread::park_timeout(Duration::from_millis(200));
+            connection.reply("late");
+        }
+    });
+    let proxy = Proxy::start(&plain(app.address));
+    let web = proxy.at("web");
+    let mut raw = Raw::new(web);
+    for number in 0..2_000_u32 {
+        let stream = 1 + 2 * number;
+        raw.headers(stream, END_STREAM, &GET);
+        raw.frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    }
+    let ended = raw.next(&[GOAWAY]);
+    let reason = ended.as_ref().map(|(_, _, _, payload)| payload[7]);
+    // ENHANCE_YOUR_CALM; or it was closed on us while we still wrote.
+    assert!(matches!(reason, Some(11) | None), "{ended:?}");
+    let mut raw = Raw::new(web);
+    raw.headers(1, END_STREAM, &GET);
+    assert!(matches!(raw.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "others are served");
+}
+
+#[test]
+fn a_client_that_resets_cancels_the_work_for_it() {
+    let (told, heard) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let app = Cluster::scripted(move |mut connection| {
+        if connection.request().is_some() {
+            let mut byte = [0; 1];
+            let read = connection.stream.read(&mut byte);
+            told.lock().unwrap().send(matches!(read, Ok(0) | Err(_))).unwrap();
+        }
+    });
+    let proxy = Proxy::start(&plain(app.address));
+    let mut raw = Raw::new(proxy.at("web"));
+    raw.headers(1, END_STREAM, &GET);
+    eventually("the cluster has it", || app.seen().contains("GET"));
+    raw.frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    assert!(heard.recv_timeout(Duration::from_secs(2)).unwrap(), "its connection is broken off");
+}
+
+#[test]
+fn draining_says_goodbye_and_lets_streams_end() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let app = Cluster::scripted(move |mut connection| {
+        while connection.request().is_some() {
+            assert!(wait.lock().unwrap().recv_timeout(Duration::from_secs(5)).is_ok());
+            connection.reply("done");
+        }
+    });
+    let mut proxy = Proxy::start(&plain(app.address));
+    let mut raw = Raw::new(proxy.at("web"));
+    raw.headers(1, END_STREAM, &GET);
+    eventually("the cluster has it", || app.seen().contains("GET"));
+    proxy.signal(libc::SIGTERM);
+    assert!(raw.next(&[GOAWAY]).is_some(), "it is told to go away");
+    go.send(()).unwrap();
+    assert!(matches!(raw.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "and gets its answer");
+    assert_eq!(proxy.wait(), Some(0));
+}
