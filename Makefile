@@ -51,7 +51,7 @@ endef
 
 target/.tools-test:
 	@mkdir -p target
-	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client cc:gcc cmake:cmake)
+	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy cc:gcc cmake:cmake)
 	@touch $@
 
 target/.tools-bench: target/.tools-test

@@ -10,7 +10,7 @@ use crate::decision::budget::Terms;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
     Address, Class, ClassIndex, EndpointPolicy, EndpointSpec, HashKey, Listener, ListenerLimits,
-    ListenerTimeouts, Plan, Protocol, Retry, Service, Strategy, Target, Underscores,
+    ListenerTimeouts, Names, Plan, Protocol, Retry, Service, Strategy, Target, Underscores,
 };
 use crate::tls::store::{self, Store};
 use std::collections::BTreeSet;
@@ -277,26 +277,13 @@ impl Compiler<'_> {
             let path = format!("listeners.{}", name.value);
             let address = rooted(&listener.address.value.0, folder);
             self.overlap(&address, listener.address.at, admin, &path);
-            let protocol = match listener.protocol {
-                file::Protocol::Http => Protocol::Http,
-                file::Protocol::Tcp => match &listener.service {
-                    Some(service) => {
-                        let class =
-                            self.class_of(service, &[], &[], true, &format!("{path}.service"));
-                        Protocol::Tcp { class: class.unwrap_or(0) }
-                    }
-                    None => {
-                        let message = "a tcp listener needs `service`";
-                        self.problems.error(listener.at, &path, message);
-                        Protocol::Tcp { class: 0 }
-                    }
-                },
-            };
+            let protocol = self.protocol(listener, &path);
             let timeouts = listener_timeouts(listener.timeouts.as_ref());
             if [
                 timeouts.first_byte,
                 timeouts.head,
                 timeouts.handshake,
+                timeouts.proxy_header,
                 timeouts.idle,
                 timeouts.write,
             ]
@@ -304,7 +291,8 @@ impl Compiler<'_> {
             .any(Duration::is_zero)
             {
                 let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
-                let message = "first_byte, head, handshake, idle and write must be more than 0";
+                let message =
+                    "first_byte, head, handshake, proxy_header, idle and write must be more than 0";
                 self.problems.error(at, format!("{path}.timeouts"), message);
             }
             let limits = listener_limits(listener.limits.as_ref());
@@ -328,6 +316,10 @@ impl Compiler<'_> {
             self.tls.listeners.push(secured.flatten());
             self.plan.listeners.push(Listener {
                 tls,
+                proxied: listener
+                    .proxy_protocol
+                    .as_ref()
+                    .map_or(Vec::new(), |proxy| proxy.from.iter().map(|n| n.0).collect()),
                 name: name.value.clone(),
                 address,
                 mode: listener.mode.map_or(MODE, |mode| mode.0),
@@ -340,6 +332,66 @@ impl Compiler<'_> {
                 limits,
             });
         }
+    }
+
+    fn protocol(&mut self, listener: &file::Listener, path: &str) -> Protocol {
+        let is_passthrough = listener.protocol == file::Protocol::TlsPassthrough;
+        if let Some(sni) = listener.sni.as_ref().filter(|_| !is_passthrough) {
+            let at = sni.0.first().map_or(listener.at, |(name, _)| name.at);
+            let message = "only a tls-passthrough listener has `sni`";
+            self.problems.error(at, format!("{path}.sni"), message);
+        }
+        let service =
+            listener.service.as_ref().filter(|_| listener.protocol != file::Protocol::Http);
+        let class = service
+            .and_then(|service| self.class_of(service, &[], &[], true, &format!("{path}.service")));
+        match listener.protocol {
+            file::Protocol::Http => Protocol::Http,
+            file::Protocol::Tcp => {
+                if listener.service.is_none() {
+                    let message = "a tcp listener needs `service`";
+                    self.problems.error(listener.at, path, message);
+                }
+                Protocol::Tcp { class: class.unwrap_or(0) }
+            }
+            file::Protocol::TlsPassthrough => {
+                if let Some(tls) = &listener.tls {
+                    let message = "a tls-passthrough listener ends no TLS";
+                    self.problems.error(tls.at, format!("{path}.tls"), message);
+                }
+                if listener.service.is_none()
+                    && listener.sni.as_ref().is_none_or(|s| s.0.is_empty())
+                {
+                    let message = "a tls-passthrough listener needs `sni`, `service` or both";
+                    self.problems.error(listener.at, path, message);
+                }
+                let names = self.names(listener, path);
+                Protocol::TlsPassthrough(Names { fallback: class, ..names })
+            }
+        }
+    }
+
+    fn names(&mut self, listener: &file::Listener, path: &str) -> Names {
+        let mut names = Names::default();
+        for (name, service) in listener.sni.iter().flat_map(|sni| &sni.0) {
+            let path = format!("{path}.sni.{}", name.value);
+            let text = name.value.to_ascii_lowercase();
+            let bare = text.strip_prefix("*.").unwrap_or(&text);
+            if !scalar::is_host_name(bare) {
+                let message = format!("`{}` is not a host name", name.value);
+                let hint = "a name, exact or with a leading \"*.\"";
+                self.problems.error_with_hint(name.at, &path, message, hint);
+            }
+            let service = Spanned { value: service.clone(), at: name.at };
+            let class = self.class_of(&service, &[], &[], true, &path);
+            let Some(class) = class else { continue };
+            match text.strip_prefix('*') {
+                Some(suffix) => names.wildcard.push((suffix.to_owned(), class)),
+                None => names.exact.push((text, class)),
+            }
+        }
+        names.wildcard.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        names
     }
 
     fn overlap(&mut self, own: &Address, at: Position, admin: Option<&Address>, path: &str) {
@@ -482,6 +534,7 @@ fn listener_timeouts(written: Option<&file::ListenerTimeouts>) -> ListenerTimeou
         first_byte: or(|t| t.first_byte, seconds(5)),
         head: or(|t| t.head, seconds(10)),
         handshake: or(|t| t.handshake, seconds(5)),
+        proxy_header: or(|t| t.proxy_header, seconds(3)),
         idle: or(|t| t.idle, seconds(60)),
         write: or(|t| t.write, seconds(30)),
         body_idle: or(|t| t.body_idle, seconds(30)),

@@ -6,8 +6,8 @@ use super::routes::is_field_name;
 use super::scalar::{self, AutoDuration, host_and_port, is_host_name};
 use super::shape::Spanned;
 use crate::decision::plan::{
-    Address, Cluster, EndpointSpec, Failback, HostPolicy, Kind, Probe, ProbeKind, Reports, Source,
-    Target,
+    Address, Cluster, EndpointSpec, Failback, HostPolicy, Kind, Probe, ProbeKind, Reports,
+    SendProxy, Source, Target,
 };
 use crate::decision::price::Prices;
 use std::path::Path;
@@ -62,6 +62,11 @@ impl Compiler<'_> {
                 environment: inherited.environment,
                 accepts,
                 tls,
+                send_proxy: match cluster.send_proxy_protocol {
+                    None | Some(file::SendProxy::None) => SendProxy::None,
+                    Some(file::SendProxy::V1) => SendProxy::V1,
+                    Some(file::SendProxy::V2) => SendProxy::V2,
+                },
                 offers: [inherited.offers, owned(&cluster.offers)].concat(),
                 source,
                 probe,

@@ -243,9 +243,6 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
 
 /// Keys of the contract that this version does not act on, and so refuses by name.
 const LATER: &[&str] = &[
-    "sni",
-    "proxy_protocol",
-    "send_proxy_protocol",
     "transparent",
     "hedge",
     "affinity",
@@ -262,12 +259,11 @@ const LATER: &[&str] = &[
     "capacity_group",
     "outlier",
     "kubernetes",
-    "proxy_header",
     "shared_by",
 ];
 
 /// Words of the contract, likewise.
-const LATER_WORDS: &[&str] = &["http2", "tls-passthrough", "udp", "grpc", "original_dst", "tproxy"];
+const LATER_WORDS: &[&str] = &["http2", "udp", "grpc", "original_dst", "tproxy"];
 
 /// A shape: its keys, their types, whether they must be there, and their documented default.
 macro_rules! shape {

@@ -64,9 +64,17 @@ pub fn explain(
     signals: Option<&Signals>,
     asked: &Asked<'_>,
 ) -> Result<Explanation, Unrouted> {
-    if let Some(Protocol::Tcp { class }) = plan.listeners.get(asked.listener).map(|l| &l.protocol) {
+    let listener = plan.listeners.get(asked.listener);
+    let placed = match listener.map(|listener| &listener.protocol) {
+        Some(Protocol::Tcp { class }) => Some(*class),
+        Some(Protocol::TlsPassthrough(names)) => {
+            Some(names.find(Some(asked.host)).ok_or(Unrouted::NoRoute)?)
+        }
+        Some(Protocol::Http) | None => None,
+    };
+    if let Some(class) = placed {
         let name = format!("listeners.{}", plan.listeners[asked.listener].name);
-        return Ok(explain_class(plan, signals, *class, empty(plan, name)));
+        return Ok(explain_class(plan, signals, class, empty(plan, name)));
     }
     plan.routes.find(asked).map(|index| explain_route(plan, signals, index))
 }

@@ -72,6 +72,8 @@ pub struct Listener {
     pub trusted: Vec<ipnet::IpNet>,
     /// TLS, where it is spoken.
     pub tls: Option<ListenerTls>,
+    /// Peers whose connections begin with a PROXY header.
+    pub proxied: Vec<ipnet::IpNet>,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Bounds.
@@ -79,6 +81,13 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Whether a connection of this peer must begin with a PROXY header.
+    #[must_use]
+    pub fn is_proxied(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.proxied.iter().any(|network| network.contains(&peer))
+    }
+
     /// Whether this peer's `X-Forwarded-*` and the like are believed.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
@@ -132,6 +141,35 @@ pub enum Protocol {
         /// The class that serves it.
         class: ClassIndex,
     },
+    /// TLS that is not ended here: bytes, placed by the name that is asked for.
+    TlsPassthrough(Names),
+}
+
+/// Classes by the names that are asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Names {
+    /// Exact names, in lower case.
+    pub exact: Vec<(String, ClassIndex)>,
+    /// What follows the `*`, longest first.
+    pub wildcard: Vec<(String, ClassIndex)>,
+    /// For whoever asks for none of them.
+    pub fallback: Option<ClassIndex>,
+}
+
+impl Names {
+    /// The class of a name: exact, else the longest wildcard (at least one label), else the fallback.
+    #[must_use]
+    pub fn find(&self, name: Option<&str>) -> Option<ClassIndex> {
+        let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let by_name = name.and_then(|name| {
+            let exact = self.exact.iter().find(|(known, _)| *known == name);
+            let within = |(suffix, _): &&(String, ClassIndex)| {
+                name.len() > suffix.len() && name.ends_with(suffix.as_str())
+            };
+            exact.or_else(|| self.wildcard.iter().find(within)).map(|(_, class)| *class)
+        });
+        by_name.or(self.fallback)
+    }
 }
 
 /// Deadlines of a listener.
@@ -143,6 +181,8 @@ pub struct ListenerTimeouts {
     pub head: Duration,
     /// From accept to the end of a TLS handshake.
     pub handshake: Duration,
+    /// To the end of a PROXY header.
+    pub proxy_header: Duration,
     /// Between exchanges on a kept connection.
     pub idle: Duration,
     /// Without progress while writing.
@@ -229,6 +269,8 @@ pub struct Cluster {
     pub pending_max: u32,
     /// TLS, where it speaks that.
     pub tls: Option<UpstreamTls>,
+    /// Whether its connections begin with a PROXY header.
+    pub send_proxy: SendProxy,
     /// What `Host` the cluster sees.
     pub host: HostPolicy,
     /// Percent of what would choose it that it gets, by the file.
@@ -249,6 +291,18 @@ pub struct Cluster {
     pub reports: Reports,
     /// Whether link-local addresses, where clouds keep metadata, may be endpoints.
     pub allow_link_local: bool,
+}
+
+/// Which PROXY header a cluster's connections begin with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SendProxy {
+    /// None.
+    #[default]
+    None,
+    /// Version 1, a line of text.
+    V1,
+    /// Version 2, in binary.
+    V2,
 }
 
 /// How a cluster's edge says what its load is.

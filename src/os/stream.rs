@@ -132,6 +132,13 @@ impl Stream {
         peer.map_or(LOCAL, |peer| peer.ip().to_canonical())
     }
 
+    /// Both ends' addresses: the other one's, and ours; `None` for a unix-domain socket.
+    #[must_use]
+    pub fn addresses(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {
+        let tcp = self.tcp()?;
+        tcp.peer_addr().ok().zip(tcp.local_addr().ok())
+    }
+
     /// The round trip of the handshake, as the kernel measured it; of a connection just made.
     #[must_use]
     pub fn handshake_rtt(&self) -> Option<Duration> {

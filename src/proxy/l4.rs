@@ -1,9 +1,11 @@
 //! L4 flows: placed once by the same decisions as requests, then carried.
 
+use super::arrive::Arrived;
 use super::place::{Place, Reach, Tried, place};
+use super::proxy_header::Origin;
 use super::refusal::Refusal;
 use super::tunnel::{Patience, carry};
-use super::upstream::connect::{NoConnection, dial, patience};
+use super::upstream::connect::{NoConnection, Wanted, open};
 use super::upstream::pool::count_in;
 use super::worker::{NOBODY, Viewed, Worker};
 use crate::decision::assess::Event;
@@ -31,7 +33,7 @@ struct Placed {
 /// Serves one accepted connection of a tcp listener.
 pub async fn serve(
     worker: Rc<Worker>,
-    stream: Stream,
+    arrived: Arrived,
     view: Viewed,
     index: usize,
     class: ClassIndex,
@@ -39,10 +41,11 @@ pub async fn serve(
     let started = worker.now();
     let listener = view.plan.listeners[index].name.clone();
     let cells = worker.listener_cells(&listener);
-    let peer = stream.peer();
+    let (peer, origin) = (arrived.peer(), arrived.origin);
+    let (stream, mut buffer) = (arrived.stream, arrived.buffer);
     let timeouts = view.plan.listeners[index].timeouts.clone();
     let service = view.plan.classes[class].service;
-    let placed = match find(&worker, &view, class, peer).await {
+    let placed = match find(&worker, &view, class, peer, origin).await {
         Ok(placed) => placed,
         Err(refusal) => {
             cells.refusals[refusal.index()].add(1);
@@ -81,7 +84,7 @@ pub async fn serve(
         write: timeouts.idle_l4,
     };
     let carried =
-        carry(&worker, (&mut client, &mut None), (&mut cluster, &mut None), patience).await;
+        carry(&worker, (&mut client, &mut buffer), (&mut cluster, &mut None), patience).await;
     drop((placed.held, placed.counts));
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
@@ -115,6 +118,7 @@ async fn find(
     view: &View,
     class: ClassIndex,
     peer: std::net::IpAddr,
+    origin: Origin,
 ) -> Result<Placed, Refusal> {
     let mut tried = Tried::default();
     let started = worker.now();
@@ -129,7 +133,7 @@ async fn find(
             Ok(place) => place,
             Err(refusal) => return Err(last.unwrap_or(refusal)),
         };
-        match connect(worker, view, class, &place, started).await {
+        match connect(worker, view, class, &place, origin, started).await {
             Ok((stream, held, connected)) => {
                 let signals = place.signals(view);
                 let (endpoint, cluster) = (signals.address.to_string(), place.cluster);
@@ -158,6 +162,7 @@ async fn connect(
     view: &View,
     class: ClassIndex,
     place: &Place,
+    origin: Origin,
     started: crate::decision::units::Timestamp,
 ) -> Result<(Stream, Held, Duration), Refusal> {
     let cluster = &view.plan.clusters[place.cluster];
@@ -173,10 +178,14 @@ async fn connect(
         slot.accepted.add(1);
     }
     let begun = worker.now();
-    let dialled = dial(&endpoint.address, left.min(patience(cluster, endpoint.rtt))).await;
+    let upstream = view.tls.clusters.get(place.cluster).and_then(Option::as_ref);
+    let origin = Some(origin);
+    let wanted = Wanted { cluster, live, endpoint, upstream, fresh: true, origin };
+    let dialled = open(worker, &wanted, left, held).await;
     let took = worker.now().since(begun);
     match dialled {
-        Ok(stream) => {
+        Ok(connection) => {
+            let (stream, _, held) = connection.into_stream();
             if let Some(slot) = slot {
                 slot.completed.add(1);
                 let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

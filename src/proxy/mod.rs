@@ -3,12 +3,14 @@
 //! Everything here runs on one worker's thread and is shared by `Rc`; nothing locks. `l7` serves
 //! HTTP, `l4` carries bytes, `upstream` has the connections towards clusters.
 
+pub mod arrive;
 pub mod body;
 pub mod buffer;
 pub mod deadline;
 pub mod l4;
 pub mod l7;
 pub mod place;
+pub mod proxy_header;
 pub mod refusal;
 pub mod tunnel;
 pub mod upstream;

@@ -1,16 +1,16 @@
 //! A worker's thread: its runtime, its listening sockets, its chores.
 
-use crate::decision::plan::{Address, Protocol};
+use crate::decision::plan::Address;
 use crate::os::stream::Stream;
 use crate::os::{clock, cores};
+use crate::proxy::arrive::arrive;
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::warm::warm;
-use crate::proxy::worker::{Cells, Viewed, Worker};
+use crate::proxy::worker::{Cells, Worker};
 use crate::proxy::{l4, l7};
 use crate::shared::{Held, Scarcity, Shared};
 use crate::telemetry::access_log::AccessLog;
-use crate::tls::handshake::{self, Failure};
 use rustix::net::{SocketFlags, accept_with};
 use socket2::Socket;
 use std::collections::HashMap;
@@ -263,7 +263,8 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     let held = Held::enter_below(&worker.shared.connections, most).filter(|_| open < share);
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     let of_client = match (listener.limits.connections_per_client, peer) {
-        (Some(most), Some(peer)) => {
+        // Behind a balancer that names its clients, its own address is nobody's.
+        (Some(most), Some(peer)) if !listener.is_proxied(peer.ip()) => {
             Some(worker.shared.by_client.enter(peer.ip().to_canonical(), most))
         }
         _ => None,
@@ -284,38 +285,13 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     tokio::task::spawn_local(async move {
         // Counted out when the connection ends, and also when its task panics.
         let _closed = Closed { cells, _held: (held, of_client) };
-        let Some(stream) = secured(&worker, stream, &view, index).await else { return };
-        match view.plan.listeners[index].protocol {
-            Protocol::Http => l7::connection::serve(worker, stream, view, index).await,
+        let Some(arrived) = arrive(&worker, stream, &view, index).await else { return };
+        match arrived.class {
+            None => l7::connection::serve(worker, arrived, view, index).await,
             // Boxed: an idle HTTP connection should not have room for it.
-            Protocol::Tcp { class } => {
-                Box::pin(l4::serve(worker, stream, view, index, class)).await;
-            }
+            Some(class) => Box::pin(l4::serve(worker, arrived, view, index, class)).await,
         }
     });
-}
-
-/// Puts TLS on a connection where its listener speaks it; `None` when that failed.
-async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -> Option<Stream> {
-    let Some(terms) = view.tls.listeners.get(index).and_then(Option::as_ref) else {
-        return Some(stream);
-    };
-    let cells = worker.listener_cells(&view.plan.listeners[index].name);
-    let span = view.plan.listeners[index].timeouts.handshake;
-    // Boxed: an idle connection should not have room for it.
-    let shaking = Box::pin(handshake::accept(stream, terms));
-    let failure = match tokio::time::timeout(span, shaking).await {
-        Ok(Ok(stream)) => {
-            cells.handshakes[0].add(1);
-            return Some(stream);
-        }
-        Ok(Err(failure)) => failure,
-        Err(_) => Failure::Timeout,
-    };
-    let at = Failure::ALL.iter().position(|known| *known == failure).unwrap_or(0);
-    cells.handshakes[at + 1].add(1);
-    tracing::debug!(cause = failure.label(), "a handshake failed");
-    None
 }
 
 struct Closed {

@@ -12,7 +12,7 @@ use crate::decision::load::Tally;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
     Address, Class, Cluster, EndpointPolicy, Failback, HashKey, HostPolicy, Kind, Plan, Probe,
-    ProbeKind, Reports, Retry, Service, Source, Strategy,
+    ProbeKind, Reports, Retry, SendProxy, Service, Source, Strategy,
 };
 use crate::decision::price::Prices;
 use crate::decision::report::Report;
@@ -109,6 +109,7 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
         connections_max: 1 << 20,
         pending_max: 1 << 20,
         tls: None,
+        send_proxy: SendProxy::None,
         host: HostPolicy::Preserve,
         dial: 100,
         connect: None,

@@ -9,6 +9,7 @@
 pub mod certificate;
 pub mod client;
 pub mod handshake;
+pub mod hello;
 pub mod server;
 pub mod store;
 

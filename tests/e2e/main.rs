@@ -19,6 +19,7 @@ mod http1;
 mod http2;
 mod l4;
 mod logs;
+mod passage;
 mod reload;
 mod spill;
 mod support;

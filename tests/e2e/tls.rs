@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 /// Runs openssl in a folder.
-fn openssl(folder: &Path, arguments: &str) -> Output {
+pub fn openssl(folder: &Path, arguments: &str) -> Output {
     let output = Command::new("openssl")
         .current_dir(folder)
         .args(arguments.split(' '))
@@ -233,7 +233,7 @@ fn a_session_is_resumed_after_a_reload() {
 }
 
 /// An nginx that speaks TLS, and demands a certificate where there is a `client.pem`.
-struct Secure(Child);
+pub struct Secure(Child);
 
 impl Drop for Secure {
     fn drop(&mut self) {
@@ -242,7 +242,7 @@ impl Drop for Secure {
     }
 }
 
-fn nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Secure {
+pub fn nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Secure {
     let at = folder.0.display();
     let verify =
         if demands { "ssl_client_certificate AT/ca.pem; ssl_verify_client on;" } else { "" };
@@ -268,7 +268,7 @@ fn nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Secure {
     Secure(child)
 }
 
-fn free() -> SocketAddr {
+pub fn free() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

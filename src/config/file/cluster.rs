@@ -215,6 +215,18 @@ shape! {
 }
 
 words! {
+    /// A PROXY header.
+    SendProxy {
+        /// None.
+        None = "none",
+        /// A line of text.
+        V1 = "v1",
+        /// Binary.
+        V2 = "v2",
+    }
+}
+
+words! {
     /// What an upstream connection speaks.
     ClusterProtocol {
         /// HTTP/1.1.
@@ -273,6 +285,8 @@ shape! {
         protocol: ClusterProtocol = "auto",
         /// TLS, where it speaks that.
         tls: UpstreamTls = optional,
+        /// Which PROXY header its connections begin with: none, v1 or v2.
+        send_proxy_protocol: SendProxy = "none",
         /// How its endpoints are probed.
         probe: Probe = optional,
         /// What it can take; learned without it.

@@ -3,7 +3,7 @@
 use crate::config::scalar::{
     FileMode, ListenAddress, Network, OptionalCount, OptionalSize, Size, Within,
 };
-use crate::config::shape::{Spanned, shape, words};
+use crate::config::shape::{Pairs, Spanned, shape, words};
 use std::time::Duration;
 
 words! {
@@ -13,6 +13,8 @@ words! {
         Http = "http",
         /// Bytes.
         Tcp = "tcp",
+        /// TLS that is ended elsewhere.
+        TlsPassthrough = "tls-passthrough",
     }
 }
 
@@ -72,18 +74,30 @@ shape! {
 }
 
 shape! {
+    /// The PROXY protocol.
+    ProxyProtocol {
+        /// Peers that speak it, and must.
+        from: Vec<Network> = required,
+    }
+}
+
+shape! {
     /// Where connections are accepted.
     Listener {
         /// IP:PORT or unix:/path; "[::]:80" takes IPv4 too.
         address: Spanned<ListenAddress> = required,
         /// Permissions of a unix socket's file, in octal.
         mode: FileMode = "0660",
-        /// http or tcp.
+        /// http, tcp or tls-passthrough.
         protocol: Protocol = required,
-        /// http: the last route; tcp: who serves.
+        /// http: the last route; tcp: who serves; tls-passthrough: for names that are not in `sni`.
         service: Spanned<String> = optional,
         /// TLS, where it is spoken.
         tls: ListenerTls = optional,
+        /// Who serves whom, by the name that is asked for: exact, or with a leading "*.".
+        sni: Pairs = optional,
+        /// Peers whose connections begin with a PROXY header, of version 1 or 2.
+        proxy_protocol: ProxyProtocol = optional,
         /// Peers whose X-Forwarded-*, X-Request-Id and traceparent are believed.
         trusted_proxies: Vec<Network> = optional,
         /// Deadlines.
@@ -102,6 +116,8 @@ shape! {
         head: Duration = "10s",
         /// From accept to the end of a TLS handshake.
         handshake: Duration = "5s",
+        /// To the end of a PROXY header.
+        proxy_header: Duration = "3s",
         /// Between exchanges on a kept connection.
         idle: Duration = "60s",
         /// Without progress while writing.

@@ -35,6 +35,7 @@ fn cluster(name: &str) -> Cluster {
         connections_max: 1024,
         pending_max: 1024,
         tls: None,
+        send_proxy: SendProxy::None,
         host: HostPolicy::Preserve,
         dial: 100,
         connect: None,

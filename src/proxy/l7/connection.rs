@@ -11,7 +11,8 @@ use crate::http::forward;
 use crate::http::request::RequestHead;
 use crate::http::{EncodedSlash, Limits, Underscores, Violation};
 use crate::os::secure::Agreed;
-use crate::os::stream::Stream;
+use crate::proxy::arrive::Arrived;
+use crate::proxy::proxy_header::Origin;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::{Patience, carry};
 use crate::proxy::worker::{Cells, Viewed, Worker};
@@ -34,6 +35,8 @@ pub struct Arrival {
     pub peer: IpAddr,
     /// The other end as text.
     pub peer_text: String,
+    /// Both ends, for clusters that want to be told.
+    pub origin: Option<Origin>,
     /// What the TLS handshake has agreed on, where there was one.
     pub agreed: Option<Agreed>,
     /// Whether the peer's word about its client is believed.
@@ -63,6 +66,7 @@ impl Arrival {
             peer,
             peer_text: peer.to_string(),
             agreed: None,
+            origin: None,
             trusted: plan.trusts(peer),
             timeouts: Rc::new(plan.timeouts.clone()),
             trusted_networks: plan.trusted.clone(),
@@ -127,12 +131,14 @@ fn limits(listener: &Listener) -> Limits {
 }
 
 /// Serves one accepted connection of an http listener.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, view: Viewed, index: usize) {
-    let peer = stream.peer();
+pub async fn serve(worker: Rc<Worker>, arrived: Arrived, view: Viewed, index: usize) {
+    let (peer, origin) = (arrived.peer(), arrived.origin);
+    let stream = arrived.stream;
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
     let plan = &view.plan.listeners[index];
     let mut arrival = Arrival::new(index, plan, cells, peer, view.generation);
     arrival.agreed = stream.agreed();
+    arrival.origin = Some(origin);
     drop(view);
     if arrival.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {
         return Box::pin(h2_connection::serve(&worker, stream, None, Rc::new(arrival))).await;
@@ -228,6 +234,7 @@ pub(super) fn refresh(worker: &Worker, view: &View, arrival: &Arrival) -> Option
     let cells = worker.listener_cells(&plan.name);
     let mut fresh = Arrival::new(index, plan, cells, arrival.peer, view.generation);
     fresh.agreed.clone_from(&arrival.agreed);
+    fresh.origin = arrival.origin;
     Some(fresh)
 }
 

@@ -7,7 +7,7 @@ use super::connection::Arrival;
 use super::record::Record;
 use super::upload::Replay;
 use crate::decision::assess::Event;
-use crate::decision::plan::{HashKey, HostPolicy, Reports, Service};
+use crate::decision::plan::{HashKey, HostPolicy, Reports, SendProxy, Service};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::{Action, Asked, Route, Unrouted};
 use crate::decision::units::hash;
@@ -15,6 +15,7 @@ use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
+use crate::proxy::proxy_header::Origin;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{NoConnection, Wanted, connection};
 use crate::proxy::upstream::pool::Connection;
@@ -120,7 +121,7 @@ async fn walk<C: Client>(
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
         record.attempt(&place);
         let asked = walk.request(client.head(), route, service);
-        let failed = match connect(worker, view, &place, &mut walk, record).await {
+        let failed = match connect(worker, view, &place, arrival.origin, &mut walk, record).await {
             Ok(connection) => {
                 let mut request = compose(view, route, &place, client.head(), &identity);
                 let elsewhere = walk.tried.leaves_others(view, class, &place, reach);
@@ -454,6 +455,7 @@ async fn connect(
     worker: &Worker,
     view: &View,
     place: &Place,
+    origin: Option<Origin>,
     walk: &mut Walk,
     record: &mut Record,
 ) -> Result<Connection, Failed> {
@@ -466,7 +468,9 @@ async fn connect(
     let live = &view.clusters[place.cluster];
     let begun = worker.about_now();
     let upstream = view.tls.clusters.get(place.cluster).and_then(Option::as_ref);
-    let wanted = Wanted { cluster, live, endpoint, upstream, fresh: walk.fresh };
+    // Whoever is told the client must not get another one's connection.
+    let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
+    let wanted = Wanted { cluster, live, endpoint, upstream, fresh, origin };
     let connected = connection(worker, &wanted, left).await;
     walk.connecting += worker.about_now().since(begun);
     match connected {

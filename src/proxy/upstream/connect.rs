@@ -5,15 +5,17 @@
 
 use super::pool::{Connection, count_in};
 use crate::decision::health::Cause;
-use crate::decision::plan::{Address, Cluster};
+use crate::decision::plan::{Address, Cluster, SendProxy};
 use crate::decision::signal::EndpointSignals;
 use crate::os::stream::Stream;
+use crate::proxy::proxy_header::{self, Origin};
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, LiveCluster};
 use crate::tls::client::Upstream;
 use crate::tls::handshake;
 use std::io;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,6 +49,8 @@ pub struct Wanted<'a> {
     pub upstream: Option<&'a Upstream>,
     /// Whether only a new one will do.
     pub fresh: bool,
+    /// For whom, where the cluster wants to be told.
+    pub origin: Option<Origin>,
 }
 
 /// An idle connection to the endpoint, unless only a `fresh` one will do, or a new one within `span`.
@@ -59,7 +63,7 @@ pub async fn connection(
     wanted: &Wanted<'_>,
     span: Duration,
 ) -> Result<(Connection, Option<Duration>), NoConnection> {
-    let Wanted { cluster, live, endpoint, upstream, fresh } = *wanted;
+    let Wanted { cluster, live, endpoint, upstream, fresh, .. } = *wanted;
     let key = (endpoint.id, upstream.map_or(0, |upstream| upstream.id));
     let idle = || worker.pool.borrow_mut().take(key, worker.about_now());
     if !fresh && let Some(idle) = idle() {
@@ -84,6 +88,8 @@ pub async fn connection(
     Ok((connection, Some(worker.now().since(started))))
 }
 
+/// To hand a few bytes to a fresh socket.
+const WRITE_SPAN: Duration = Duration::from_secs(1);
 /// Beyond the connection, TLS takes so many round trips and so long.
 const TLS_TRIPS: f64 = 5.0;
 const TLS_SPAN: f64 = 0.5;
@@ -100,6 +106,14 @@ pub async fn open(
 ) -> Result<Connection, NoConnection> {
     let Wanted { cluster, endpoint, upstream, .. } = *wanted;
     let mut stream = dial(&endpoint.address, span.min(patience(cluster, endpoint.rtt))).await?;
+    if cluster.send_proxy != SendProxy::None {
+        let header = proxy_header::write(cluster.send_proxy, wanted.origin);
+        // It fits into any fresh socket's buffer.
+        let written = tokio::time::timeout(WRITE_SPAN, stream.write_all(&header)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return Err(NoConnection::Endpoint(Cause::Reset));
+        }
+    }
     if let Some(upstream) = upstream {
         let rtt = endpoint.rtt.unwrap_or(0.1).min(1.0);
         let span = span.min(Duration::from_secs_f64(TLS_TRIPS * rtt + TLS_SPAN));

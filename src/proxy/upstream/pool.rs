@@ -1,5 +1,6 @@
 //! Idle connections of one worker, keyed by endpoint, checked when taken and when returned.
 
+use crate::decision::plan::{Cluster, SendProxy};
 use crate::decision::signal::State;
 use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
@@ -211,7 +212,9 @@ pub fn secured(view: &View, cluster: usize) -> u64 {
 }
 
 fn may_keep(view: &View, cluster: usize, (endpoint, tls): Key) -> bool {
-    tls == secured(view, cluster)
+    let shared = |plan: &Cluster| plan.send_proxy == SendProxy::None;
+    view.plan.clusters.get(cluster).is_some_and(shared)
+        && tls == secured(view, cluster)
         && view.signals.clusters.get(cluster).is_some_and(|beliefs| {
             beliefs.state != State::Draining
                 && beliefs.endpoints.iter().any(|known| known.id == endpoint && known.up)

@@ -3,7 +3,7 @@
 
 use super::connect::{Wanted, open};
 use super::pool::{count_in, secured};
-use crate::decision::plan::ClusterIndex;
+use crate::decision::plan::{ClusterIndex, SendProxy};
 use crate::proxy::worker::{Viewed, Worker};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +15,9 @@ const ENOUGH: usize = 4;
 pub fn warm(worker: &Rc<Worker>) {
     let view = worker.view();
     let choices = view.signals.classes.iter().flat_map(|class| &class.choices);
-    let Some(choice) = choices.into_iter().find(|choice| choice.warm) else { return };
+    let shared = |cluster: usize| view.plan.clusters[cluster].send_proxy == SendProxy::None;
+    let wanted = choices.into_iter().find(|choice| choice.warm && shared(choice.cluster));
+    let Some(choice) = wanted else { return };
     let Some(endpoint) = coldest(worker, &view, choice.cluster) else { return };
     if worker.warming.replace(true) {
         return;
@@ -41,7 +43,7 @@ async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoin
     let (cluster, live) = (&view.plan.clusters[index], &view.clusters[index]);
     let endpoint = &view.signals.clusters[index].endpoints[endpoint];
     let upstream = view.tls.clusters.get(index).and_then(Option::as_ref);
-    let wanted = Wanted { cluster, live, endpoint, upstream, fresh: true };
+    let wanted = Wanted { cluster, live, endpoint, upstream, fresh: true, origin: None };
     let Some(held) = count_in(&live.connections, cluster.connections_max) else { return };
     // One that fails is told of by the exchange or probe that needs it.
     let Ok(connection) = open(worker, &wanted, Duration::MAX, held).await else { return };

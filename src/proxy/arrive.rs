@@ -1,0 +1,133 @@
+//! What comes before any protocol: who a connection is from, TLS, or the name it asks for.
+
+use super::buffer::Buffer;
+use super::proxy_header::{self, Origin};
+use super::refusal::Refusal;
+use super::worker::{Viewed, Worker};
+use crate::decision::plan::{ClassIndex, Listener, Protocol};
+use crate::os::stream::Stream;
+use crate::tls::handshake::{self, Failure};
+use crate::tls::hello::Hello;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use tokio::io::AsyncReadExt;
+
+/// A connection that may now speak its listener's protocol.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The stream.
+    pub stream: Stream,
+    /// Where it is from.
+    pub origin: Origin,
+    /// What was read already.
+    pub buffer: Option<Buffer>,
+    /// Who serves it, where it is bytes.
+    pub class: Option<ClassIndex>,
+}
+
+impl Arrived {
+    /// The client's address.
+    #[must_use]
+    pub fn peer(&self) -> IpAddr {
+        self.origin.client.ip().to_canonical()
+    }
+}
+
+/// Reads a PROXY header where one must come, shakes hands where TLS is spoken, looks for a name where that
+/// decides. `None`: it was refused, and that was counted.
+pub async fn arrive(
+    worker: &Worker,
+    mut stream: Stream,
+    view: &Viewed,
+    index: usize,
+) -> Option<Arrived> {
+    let listener = &view.plan.listeners[index];
+    let mut origin = origin_of(&stream);
+    if listener.is_proxied(origin.client.ip()) {
+        let span = listener.timeouts.proxy_header;
+        let read = Box::pin(proxy_header::read(&mut stream));
+        match tokio::time::timeout(span, read).await {
+            Ok(Ok(told)) => origin = told.unwrap_or(origin),
+            Ok(Err(_)) => return refuse(worker, &stream, listener, Refusal::BadRequest),
+            Err(_) => return refuse(worker, &stream, listener, Refusal::RequestTimeout),
+        }
+    }
+    if view.tls.listeners.get(index).is_some_and(Option::is_some) {
+        stream = secured(worker, stream, view, index).await?;
+    }
+    let (mut class, mut buffer) = (None, None);
+    match &listener.protocol {
+        Protocol::Http => {}
+        Protocol::Tcp { class: only } => class = Some(*only),
+        Protocol::TlsPassthrough(names) => {
+            let span = listener.timeouts.handshake;
+            let hello = Box::pin(hello(&mut stream));
+            let (name, read) = match tokio::time::timeout(span, hello).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(_)) => return refuse(worker, &stream, listener, Refusal::BadRequest),
+                Err(_) => return refuse(worker, &stream, listener, Refusal::RequestTimeout),
+            };
+            class = names.find(name.as_deref());
+            if class.is_none() {
+                return refuse(worker, &stream, listener, Refusal::NoRoute);
+            }
+            buffer = Some(read);
+        }
+    }
+    Some(Arrived { stream, origin, buffer, class })
+}
+
+fn origin_of(stream: &Stream) -> Origin {
+    const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let (client, server) = stream.addresses().unwrap_or((LOCAL, LOCAL));
+    Origin { client, server }
+}
+
+/// A reset before any byte: the client can tell it from an answer.
+fn refuse<T>(worker: &Worker, stream: &Stream, listener: &Listener, refusal: Refusal) -> Option<T> {
+    worker.listener_cells(&listener.name).refusals[refusal.index()].add(1);
+    stream.reset_on_close();
+    None
+}
+
+async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -> Option<Stream> {
+    let terms = view.tls.listeners.get(index)?.as_ref()?;
+    let cells = worker.listener_cells(&view.plan.listeners[index].name);
+    let span = view.plan.listeners[index].timeouts.handshake;
+    // Boxed: an idle connection should not have room for it.
+    let shaking = Box::pin(handshake::accept(stream, terms));
+    let failure = match tokio::time::timeout(span, shaking).await {
+        Ok(Ok(stream)) => {
+            cells.handshakes[0].add(1);
+            return Some(stream);
+        }
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::Timeout,
+    };
+    let at = Failure::ALL.iter().position(|known| *known == failure).unwrap_or(0);
+    cells.handshakes[at + 1].add(1);
+    tracing::debug!(cause = failure.label(), "a handshake failed");
+    None
+}
+
+/// Reads until the name a client asks for is known, however its hello is cut into records and segments;
+/// gives back what was read.
+async fn hello(stream: &mut Stream) -> io::Result<(Option<String>, Buffer)> {
+    let mut hello = Hello::default();
+    let mut buffer = Buffer::lend();
+    loop {
+        let space = buffer.space();
+        if space.is_empty() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let count = stream.read(space).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let found = hello.read(&space[..count])?;
+        buffer.filled(count);
+        if let Some(name) = found {
+            return Ok((name, buffer));
+        }
+    }
+}
