@@ -54,7 +54,7 @@ struct BodyState {
 }
 
 /// How a client begins that knows of HTTP/2 beforehand (RFC 9113 §3.4): no method of HTTP/1.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What an idle connection has for a head.
 static NOTHING: RequestHead = RequestHead::EMPTY;
@@ -130,6 +130,7 @@ impl H1 {
         let mut skipped = false;
         let begun = worker.about_now();
         loop {
+            let begun_so = |data: &[u8]| first && HTTP2_PREFACE.starts_with(data);
             if first && source.data().starts_with(HTTP2_PREFACE) {
                 return Err(NoRequest::Http2);
             }
@@ -139,7 +140,7 @@ impl H1 {
                 scanner = Scanner::default();
             }
             let may_be_blank = !skipped && matches!(source.data(), [] | [b'\r']);
-            if !may_be_blank {
+            if !may_be_blank && !begun_so(source.data()) {
                 let scan = scanner.advance(source.data(), limits).map_err(NoRequest::Refused)?;
                 if let Scan::Complete(end) = scan {
                     let data = source.data().get(..end).unwrap_or_default();
