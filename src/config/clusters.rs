@@ -36,8 +36,9 @@ impl Compiler<'_> {
             let source = self.source(name, cluster, folder, &path);
             let probe = self.probe(cluster.probe.as_ref(), &path);
             let tls = cluster.tls.as_ref();
-            let (tls, upstream) =
-                tls.map(|written| self.upstream_tls(written, &source, folder, &path)).unzip();
+            let (tls, upstream) = tls
+                .map(|written| self.upstream_tls(written, cluster.protocol, &source, folder, &path))
+                .unzip();
             if tls.is_none() && probe.kind == ProbeKind::Tls {
                 let message = "a tls probe needs `tls` of the cluster";
                 self.problems.error(cluster.at, format!("{path}.probe"), message);
@@ -62,6 +63,7 @@ impl Compiler<'_> {
                 environment: inherited.environment,
                 accepts,
                 tls,
+                http2: cluster.protocol == Some(file::ClusterProtocol::Http2),
                 send_proxy: match cluster.send_proxy_protocol {
                     None | Some(file::SendProxy::None) => SendProxy::None,
                     Some(file::SendProxy::V1) => SendProxy::V1,
@@ -283,6 +285,14 @@ impl Compiler<'_> {
             file::ProbeKind::None => ProbeKind::None,
             file::ProbeKind::Tcp => ProbeKind::Tcp,
             file::ProbeKind::Tls => ProbeKind::Tls,
+            file::ProbeKind::Grpc => {
+                let service = probe.service.clone().unwrap_or_default();
+                if service.len() > 127 {
+                    let message = "at most 127 bytes";
+                    self.problems.error(probe.at, format!("{path}.probe.service"), message);
+                }
+                ProbeKind::Grpc { service }
+            }
             file::ProbeKind::Http => self.http_probe(probe, path),
         };
         let count = |count: Option<scalar::Within<1, 100>>, default| {

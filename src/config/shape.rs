@@ -263,7 +263,7 @@ const LATER: &[&str] = &[
 ];
 
 /// Words of the contract, likewise.
-const LATER_WORDS: &[&str] = &["http2", "udp", "grpc", "original_dst", "tproxy"];
+const LATER_WORDS: &[&str] = &["udp", "original_dst", "tproxy"];
 
 /// A shape: its keys, their types, whether they must be there, and their documented default.
 macro_rules! shape {

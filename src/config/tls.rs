@@ -109,6 +109,7 @@ impl Compiler<'_> {
     pub(super) fn upstream_tls(
         &mut self,
         written: &file::UpstreamTls,
+        protocol: Option<file::ClusterProtocol>,
         source: &Source,
         folder: &Path,
         path: &str,
@@ -129,11 +130,16 @@ impl Compiler<'_> {
             Source::Dns { host, .. } => Some(host.clone()),
             Source::Static(_) | Source::Srv { .. } | Source::File { .. } => None,
         };
+        let alpn: &[&str] = match protocol {
+            Some(file::ClusterProtocol::Http1) => &["http/1.1"],
+            Some(file::ClusterProtocol::Http2) => &["h2"],
+            Some(file::ClusterProtocol::Auto) | None => &["h2", "http/1.1"],
+        };
         let terms = UpstreamTls {
             server_name: written.server_name.clone().or(discovered),
             ca: written.ca.as_ref().filter(system).map(resolve),
             client,
-            alpn: vec!["http/1.1".to_owned()],
+            alpn: alpn.iter().map(|&name| name.to_owned()).collect(),
         };
         let id = crate::tls::store::id(&terms);
         let built = client::build(&terms, id);

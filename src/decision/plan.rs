@@ -269,6 +269,8 @@ pub struct Cluster {
     pub pending_max: u32,
     /// TLS, where it speaks that.
     pub tls: Option<UpstreamTls>,
+    /// Whether it speaks HTTP/2, without being asked.
+    pub http2: bool,
     /// Whether its connections begin with a PROXY header.
     pub send_proxy: SendProxy,
     /// What `Host` the cluster sees.
@@ -405,6 +407,11 @@ pub enum ProbeKind {
     Tcp,
     /// Connects, and shakes hands by TLS.
     Tls,
+    /// Asks by `grpc.health.v1` whether it is serving.
+    Grpc {
+        /// Which service; empty is all of the server.
+        service: String,
+    },
     /// Asks for a path.
     Http {
         /// Path and query.

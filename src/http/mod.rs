@@ -15,6 +15,7 @@ pub mod chars;
 pub mod chunked;
 pub mod field;
 pub mod forward;
+pub mod grpc;
 pub mod properties;
 pub mod request;
 pub mod response;

@@ -134,6 +134,50 @@ pub fn fields(lines: &[u8]) -> Option<HeaderMap> {
     Some(map)
 }
 
+/// Writes a response's head as HTTP/1 has it. `bare` is whether no body follows; `None` for an interim one.
+pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" \r\n");
+    for (name, value) in fields {
+        push(out, name.as_str(), value.as_bytes());
+    }
+    let told = fields.contains_key(header::CONTENT_LENGTH);
+    match bare {
+        Some(true) if !told && !matches!(status.as_u16(), 204 | 304) => {
+            out.extend_from_slice(b"content-length: 0\r\n");
+        }
+        Some(false) if !told => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Some(_) | None => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A request as HTTP/2 has it, from its head as we write it for HTTP/1. `None` where it is none, which would
+/// be our bug. `trailers` is whether the client takes trailers.
+#[must_use]
+pub fn request(head: &[u8], scheme: &str, trailers: bool) -> Option<::http::Request<()>> {
+    let line_end = memchr::memmem::find(head, b"\r\n")?;
+    let line = std::str::from_utf8(&head[..line_end]).ok()?;
+    let (method, rest) = line.split_once(' ')?;
+    let (target, _) = rest.rsplit_once(' ')?;
+    let mut map = fields(&head[line_end + 2..])?;
+    let authority = map.remove(header::HOST)?;
+    if trailers {
+        map.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let path = if target == "*" { "*" } else { target };
+    let uri = ::http::Uri::builder()
+        .scheme(scheme)
+        .authority(authority.as_bytes())
+        .path_and_query(path)
+        .build()
+        .ok()?;
+    let mut request = ::http::Request::builder().method(method).uri(uri).body(()).ok()?;
+    *request.headers_mut() = map;
+    Some(request)
+}
+
 /// A trailer section as lines that end with an empty one, to be read like HTTP/1's.
 #[must_use]
 pub fn trailer_lines(map: &HeaderMap) -> Vec<u8> {

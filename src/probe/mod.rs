@@ -3,6 +3,7 @@
 //! A probe connects anew each time, as a new exchange would have to, so that its round trip is the
 //! handshake's and says nothing of the application; an http probe then times its answer apart.
 
+mod grpc;
 mod http;
 
 use crate::decision::assess::{Event, ProbeOrder};
@@ -94,6 +95,13 @@ async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Cause> {
             let stream = to.secure(stream).await?;
             stream.reset_on_close();
             Ok((rtt, None))
+        }
+        ProbeKind::Grpc { service } => {
+            let stream = to.secure(stream).await?;
+            let connected = clock::now();
+            let authority = to.address.to_string();
+            grpc::check(stream, service, &authority, to.upstream.is_some()).await?;
+            Ok((rtt, Some((clock::now().since(connected), None))))
         }
         ProbeKind::Http { path, host, headers, status } => {
             stream = to.secure(stream).await?;

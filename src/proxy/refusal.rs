@@ -93,6 +93,29 @@ impl Refusal {
         }
     }
 
+    /// The status a gRPC client is told.
+    #[must_use]
+    pub fn grpc_status(self) -> u8 {
+        match self {
+            Refusal::Overloaded => 8,
+            Refusal::UpstreamTimeout | Refusal::RequestTimeout => 4,
+            Refusal::BadRequest
+            | Refusal::BodyTooLarge
+            | Refusal::UriTooLong
+            | Refusal::HeadersTooLarge
+            | Refusal::ExpectationFailed => 3,
+            Refusal::NoRoute | Refusal::MethodNotAllowed | Refusal::NotImplemented => 12,
+            Refusal::UpstreamConnect
+            | Refusal::UpstreamReset
+            | Refusal::NoPermittedCluster
+            | Refusal::NoHealthyCluster
+            | Refusal::Draining
+            | Refusal::Loop
+            | Refusal::Misdirected
+            | Refusal::Budget => 14,
+        }
+    }
+
     /// The word alone.
     #[must_use]
     pub fn label(self) -> &'static str {

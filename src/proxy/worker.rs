@@ -2,7 +2,8 @@
 //! thread, so nothing here locks.
 
 use super::deadline::Deadlines;
-use super::upstream::pool::Pool;
+use super::upstream::multiplexed::Lines;
+use super::upstream::pool::{Pool, usable};
 use crate::decision::retry::Budget;
 use crate::decision::spill::Credits;
 use crate::decision::units::{Dice, Timestamp, mix};
@@ -38,6 +39,8 @@ pub struct Worker {
     pub deadlines: Rc<Deadlines>,
     /// Its idle upstream connections.
     pub pool: RefCell<Pool>,
+    /// Its HTTP/2 connections towards clusters.
+    pub lines: RefCell<Lines>,
     /// Its dice, for endpoints and identifiers.
     pub dice: RefCell<Dice>,
     /// Where it hands access log lines in.
@@ -85,6 +88,7 @@ impl Worker {
             id,
             deadlines,
             pool: RefCell::default(),
+            lines: RefCell::default(),
             dice: RefCell::new(Dice::seeded(seed)),
             log,
             warming: Cell::new(false),
@@ -304,5 +308,7 @@ impl Worker {
         let mut pool = self.pool.borrow_mut();
         pool.yield_to_waiting(&view);
         pool.sweep(&view, now);
+        let usable = |key| usable(&view, key);
+        self.lines.borrow_mut().sweep(usable, now);
     }
 }

@@ -110,6 +110,7 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
         pending_max: 1 << 20,
         tls: None,
         send_proxy: SendProxy::None,
+        http2: false,
         host: HostPolicy::Preserve,
         dial: 100,
         connect: None,

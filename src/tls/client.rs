@@ -20,6 +20,12 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether HTTP/2 may come of it.
+    #[must_use]
+    pub fn offers_http2(&self) -> bool {
+        self.config.alpn_protocols.iter().any(|name| name == b"h2")
+    }
+
     /// The name an endpoint must prove; its address where none is configured. `None` for a unix socket
     /// without a name.
     #[must_use]

@@ -24,3 +24,4 @@ mod reload;
 mod spill;
 mod support;
 mod tls;
+mod upstream2;

@@ -121,6 +121,8 @@ words! {
         Tcp = "tcp",
         /// Connects, and shakes hands by TLS.
         Tls = "tls",
+        /// Asks by grpc.health.v1.
+        Grpc = "grpc",
         /// Nothing: traffic alone decides.
         None = "none",
     }
@@ -129,7 +131,7 @@ words! {
 shape! {
     /// How endpoints are probed.
     Probe {
-        /// http, tcp, tls or none.
+        /// http, tcp, tls, grpc or none.
         kind: ProbeKind = "tcp",
         /// Path of an http probe.
         path: String = "/",
@@ -139,6 +141,8 @@ shape! {
         headers: Pairs = optional,
         /// Healthy statuses of an http probe.
         status: Vec<StatusRange> = "[200-399]",
+        /// Service a grpc probe asks for; all of the server by default.
+        service: String = optional,
         /// Another port than the endpoint's.
         port: Within<1, 65535> = optional,
         /// Between two probes of an endpoint.
@@ -231,7 +235,9 @@ words! {
     ClusterProtocol {
         /// HTTP/1.1.
         Http1 = "http1",
-        /// HTTP/1.1 without TLS.
+        /// HTTP/2, without being asked.
+        Http2 = "http2",
+        /// By ALPN with TLS, else HTTP/1.1.
         Auto = "auto",
     }
 }
@@ -281,7 +287,7 @@ shape! {
         endpoints: Vec<Endpoint> = optional,
         /// Where its endpoints come from.
         discover: Discover = optional,
-        /// http1 or auto.
+        /// http1, http2 or auto.
         protocol: ClusterProtocol = "auto",
         /// TLS, where it speaks that.
         tls: UpstreamTls = optional,

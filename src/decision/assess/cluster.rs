@@ -319,7 +319,10 @@ pub(super) fn thresholds(cluster: &Cluster) -> Thresholds {
     Thresholds {
         fall: cluster.probe.fall,
         rise: cluster.probe.rise,
-        proves_requests: matches!(cluster.probe.kind, ProbeKind::Http { .. }),
+        proves_requests: matches!(
+            cluster.probe.kind,
+            ProbeKind::Http { .. } | ProbeKind::Grpc { .. }
+        ),
     }
 }
 

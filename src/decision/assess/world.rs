@@ -36,6 +36,7 @@ fn cluster(name: &str) -> Cluster {
         pending_max: 1024,
         tls: None,
         send_proxy: SendProxy::None,
+        http2: false,
         host: HostPolicy::Preserve,
         dial: 100,
         connect: None,

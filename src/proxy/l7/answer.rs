@@ -2,13 +2,26 @@
 
 use super::client::{Client, Local, Response};
 use super::record::Record;
+use crate::http::field::Role;
+use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::proxy::refusal::Refusal;
 
 /// Answers with a refusal. `keep` is whether the request was read so far that the connection may go on.
 pub async fn refuse<C: Client>(client: &mut C, refusal: Refusal, why: &str, record: &mut Record) {
     let (status, word) = refusal.tell();
-    let (lines, body) = refusal_text(refusal, why);
+    let (mut lines, mut body) = refusal_text(refusal, why);
+    let is_call = grpc::is_grpc(client.head().value(Role::ContentType));
+    let status = match is_call {
+        // Its client looks for a status of its own, and takes any other answer for a broken proxy.
+        true => {
+            let told = grpc::status_lines(refusal.grpc_status(), &body);
+            lines = format!("tidegate-refusal: {word}\r\n{told}").into_bytes();
+            body.clear();
+            200
+        }
+        false => status,
+    };
     let (_, _, mut response) = client.split();
     let answer =
         Local { status, lines: &lines, body: body.as_bytes(), keep: refusal.keeps_connection() };

@@ -3,6 +3,7 @@
 //! Until the first byte goes to the client everything can still be tried elsewhere; [`Failed`] says
 //! how. After it, the only honest end of a failure is to break the client's connection off.
 
+use super::carrier::{Http1, Http2In, Http2Out, Incoming, NoHead, Outgoing, RelayEnd};
 use super::client::{Client, Reply, Response};
 use super::record::{InSlot, Record, rejected};
 use super::upload::{Both, Phase, Progress, Replay, upload};
@@ -15,11 +16,12 @@ use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
-use crate::http::scan::{Scan, Scanner};
-use crate::http::{Limits, trailers};
-use crate::proxy::body::{self, Piece, Rest, Sink, Source};
+use crate::http::{Framing, grpc, translate};
+use crate::proxy::body::{Sink, Source};
 use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::upstream::connect::Carrier;
+use crate::proxy::upstream::multiplexed::Lease;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
@@ -70,6 +72,9 @@ const INTERIM_MAX: usize = 16;
 /// How often a wait for a response looks whether its endpoint was ejected.
 const EJECTION_CHECK: Duration = Duration::from_millis(100);
 
+/// What may be silent for as long as it likes is still bounded.
+pub const ENDLESS: Duration = Duration::from_secs(86_400);
+
 /// How an attempt ended well.
 pub enum Ended {
     /// The response was sent.
@@ -93,14 +98,14 @@ pub enum Failed {
     Over,
 }
 
-/// Makes one attempt. `connection` is given back to the pool when it can be.
+/// Makes one attempt. A connection is given back to the pool when it can be.
 ///
 /// # Errors
 /// [`Failed`].
 pub async fn run<C: Client>(
     attempt: &Attempt<'_>,
     client: &mut C,
-    mut connection: Connection,
+    carrier: Carrier,
     request: &mut Vec<u8>,
     replay: &mut Replay,
     record: &mut Record,
@@ -109,18 +114,23 @@ pub async fn run<C: Client>(
     let slot = view.slots.slot(worker.id, attempt.class, place.slot);
     let mut slot = InSlot::enter(slot, record.attempts, worker.about_now());
     let mut head = worker.lend_response();
-    let mut parts = Parts { connection: &mut connection, request, replay, head: &mut head };
-    let result = exchange(attempt, client, &mut parts, record, &mut slot).await;
-    if result.is_err() {
-        // An end would wait behind what the cluster has not taken; whoever still works should know now.
-        connection.stream.reset_on_close();
-    }
+    let reused = carrier.is_reused();
+    let mut parts = Parts { request, replay, head: &mut head };
+    let result = match carrier {
+        Carrier::Http1(connection) => {
+            over_http1(attempt, client, connection, &mut parts, record, &mut slot).await
+        }
+        // Boxed: seldom, and an exchange over HTTP/1 should not have room for it.
+        Carrier::Http2(lease) => {
+            Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &mut slot)).await
+        }
+    };
     worker.give_back_response(head);
     let result = match result {
         // A reused connection that dies without a word says nothing about the endpoint: it was idle
         // for too long.
         Err(Failed::Retry(kind @ (Kind::Unsent | Kind::Died), refusal))
-            if connection.reused && refusal == Refusal::UpstreamReset =>
+            if reused && refusal == Refusal::UpstreamReset =>
         {
             Err(Failed::Stale(kind, refusal))
         }
@@ -135,6 +145,38 @@ pub async fn run<C: Client>(
         let endpoint = place.signals(view).id;
         worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
     }
+    result
+}
+
+async fn over_http1<C: Client>(
+    attempt: &Attempt<'_>,
+    client: &mut C,
+    mut connection: Connection,
+    parts: &mut Parts<'_>,
+    record: &mut Record,
+    slot: &mut InSlot<'_>,
+) -> Result<Ended, Failed> {
+    let Attempt { worker, view, place, .. } = *attempt;
+    let progress = Progress::default();
+    let result = {
+        let (reader, writer) = connection.stream.split();
+        let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
+        let incoming = Http1::new(Source { reader, buffer, watch });
+        let outgoing = Sink {
+            writer,
+            pending: &mut *parts.request,
+            watch: &connection.write_watch,
+            stall: attempt.stall,
+            sent: &progress.sent,
+        };
+        let (replay, head) = (&mut *parts.replay, &mut *parts.head);
+        let way = Way { outgoing, incoming, progress: &progress };
+        both_ways(attempt, client, way, replay, head, record, slot).await
+    };
+    if result.is_err() {
+        // An end would wait behind what the cluster has not taken; whoever still works should know now.
+        connection.stream.reset_on_close();
+    }
     match result? {
         Next::Keep => {
             let cluster = &view.plan.clusters[place.cluster];
@@ -148,6 +190,46 @@ pub async fn run<C: Client>(
         }
         Next::Close => Ok(Ended::Done),
         Next::Tunnel => Ok(Ended::Tunnel(connection)),
+    }
+}
+
+async fn over_http2<C: Client>(
+    attempt: &Attempt<'_>,
+    client: &mut C,
+    mut lease: Lease,
+    parts: &mut Parts<'_>,
+    record: &mut Record,
+    slot: &mut InSlot<'_>,
+) -> Result<Ended, Failed> {
+    let (worker, head) = (attempt.worker, client.head());
+    let secure = attempt.view.tls.clusters.get(attempt.place.cluster).is_some_and(Option::is_some);
+    let scheme = if secure { "https" } else { "http" };
+    let trailers = head.value(Role::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
+    let bare = matches!(head.framing, Framing::None | Framing::Length(0));
+    let request = translate::request(parts.request, scheme, trailers);
+    let Some(request) = request else { return Err(Failed::Refuse(Refusal::BadRequest)) };
+    let begun = match std::future::poll_fn(|context| lease.send.poll_ready(context)).await {
+        Ok(()) => lease.send.send_request(request, bare),
+        Err(error) => Err(error),
+    };
+    let (future, stream) = begun.map_err(|error| {
+        tracing::debug!(%error, "a request could not be begun");
+        lease.retire();
+        Failed::Retry(Kind::Unsent, Refusal::UpstreamReset)
+    })?;
+    let progress = Progress::default();
+    progress.sent.set(1);
+    let watches = (worker.deadlines.watch(), worker.deadlines.watch());
+    let outgoing = Http2Out::new(stream, bare, &watches.1, attempt.stall, &progress.sent);
+    let way = Way { outgoing, incoming: Http2In::new(future, &watches.0), progress: &progress };
+    let (replay, head) = (&mut *parts.replay, &mut *parts.head);
+    let result = both_ways(attempt, client, way, replay, head, record, slot).await;
+    if matches!(result, Err(Failed::Retry(Kind::Unsent, _))) {
+        lease.retire();
+    }
+    match result? {
+        Next::Keep | Next::Close => Ok(Ended::Done),
+        Next::Tunnel => Err(Failed::Refuse(Refusal::UpstreamReset)),
     }
 }
 
@@ -178,11 +260,17 @@ fn blame(refusal: Refusal) -> Option<Cause> {
 
 /// What an attempt works on.
 struct Parts<'a> {
-    connection: &'a mut Connection,
     /// The request's head, as the cluster gets it.
     request: &'a mut Vec<u8>,
     replay: &'a mut Replay,
     head: &'a mut ResponseHead,
+}
+
+/// The way to a cluster and back.
+struct Way<'a, S, I> {
+    outgoing: S,
+    incoming: I,
+    progress: &'a Progress,
 }
 
 /// What becomes of the cluster's connection.
@@ -193,52 +281,43 @@ enum Next {
     Tunnel,
 }
 
-async fn exchange<C: Client>(
+async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     attempt: &Attempt<'_>,
     client: &mut C,
-    parts: &mut Parts<'_>,
+    way: Way<'_, S, I>,
+    replay: &mut Replay,
+    answer: &mut ResponseHead,
     record: &mut Record,
     slot: &mut InSlot<'_>,
 ) -> Result<Next, Failed> {
-    let Parts { connection, request, replay, head: answer } = parts;
-    let worker = attempt.worker;
+    let Way { outgoing, mut incoming, progress } = way;
     let (head, mut request_body, mut response) = client.split();
-    let (reader, writer) = connection.stream.split();
-    let mut source =
-        Source { reader, buffer: &mut connection.buffer, watch: &connection.read_watch };
-    let progress = Progress::default();
     progress.open.set(!head.expects_continue);
     progress.lost.set(!replay.is_whole());
-    let sink = Sink {
-        writer,
-        pending: request,
-        watch: &connection.write_watch,
-        stall: attempt.stall,
-        sent: &progress.sent,
-    };
     let asked = Asked { head: head.method() == "HEAD", upgrade: head.upgrade() };
-    let kept = Cell::new(std::mem::take(*replay));
+    let kept = Cell::new(std::mem::take(replay));
     let framing = head.framing;
     let result = {
         // Dropped with this block, wherever it is: then what it was lent is back.
-        let upload = pin!(upload(worker, &mut request_body, sink, framing, &kept, &progress));
-        let mut both = Both { upload, progress: &progress, gone: false };
-        let (source, response) = (&mut source, &mut response);
-        respond(attempt, &mut both, source, answer, asked, response, &kept, record, slot).await
+        let upload =
+            pin!(upload(attempt.worker, &mut request_body, outgoing, framing, &kept, progress));
+        let mut both = Both { upload, progress, gone: false };
+        let (incoming, response) = (&mut incoming, &mut response);
+        respond(attempt, &mut both, incoming, answer, asked, response, &kept, record, slot).await
     };
-    **replay = kept.take();
+    *replay = kept.take();
     result
 }
 
 /// What comes back: interim responses, the head, the body.
 #[expect(
     clippy::too_many_arguments,
-    reason = "the other half of `exchange`, cut out for its length"
+    reason = "the other half of `both_ways`, cut out for its length"
 )]
-async fn respond<U: Future<Output = ()>, R: Response>(
+async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     attempt: &Attempt<'_>,
     both: &mut Both<'_, U>,
-    source: &mut Source<'_>,
+    incoming: &mut I,
     answer: &mut ResponseHead,
     asked: Asked<'_>,
     response: &mut R,
@@ -250,7 +329,7 @@ async fn respond<U: Future<Output = ()>, R: Response>(
     let begun = worker.now();
     let mut interims = 0;
     let end = loop {
-        let reading = read_head(attempt, progress, source, answer, asked, interims == 0);
+        let reading = read_head(attempt, progress, incoming, answer, asked, interims == 0);
         let end = match both.and(reading, Phase::Waiting).await {
             Err(()) => return Err(both.client_failure()),
             Ok(Ok(end)) => end,
@@ -270,8 +349,8 @@ async fn respond<U: Future<Output = ()>, R: Response>(
         if answer.status == 100 {
             progress.open_gate();
         }
-        let told = response.interim(answer, source.data().get(..end).unwrap_or_default()).await;
-        source.used(end);
+        let told = response.interim(answer, incoming.bytes().get(..end).unwrap_or_default()).await;
+        incoming.used(end);
         record.bytes_out = response.sent();
         if told.is_err() {
             return Err(Failed::Over);
@@ -305,7 +384,7 @@ async fn respond<U: Future<Output = ()>, R: Response>(
     if attempt.edge {
         push_load(&mut extra, attempt);
     }
-    let bytes = source.data().get(..end).unwrap_or_default();
+    let bytes = incoming.bytes().get(..end).unwrap_or_default();
     hear(attempt, answer, bytes);
     let edits = &attempt.route.response_edits;
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
@@ -316,12 +395,12 @@ async fn respond<U: Future<Output = ()>, R: Response>(
     response.begin(&reply);
     progress.committed.set(true);
     drop(kept.take());
-    let endless = answer.value(bytes, Role::ContentType).is_some_and(is_event_stream);
-    source.used(end);
-    let mut rest = Rest::of(answer.framing);
-    let idle = if endless { Duration::from_secs(86_400) } else { attempt.stream_idle };
+    let kind = answer.value(bytes, Role::ContentType);
+    let endless = kind.is_some_and(is_event_stream) || grpc::is_grpc(kind);
+    incoming.used(end);
+    let idle = if endless { ENDLESS } else { attempt.stream_idle };
     let relayed = {
-        let relaying = relay(source, &mut rest, response, idle);
+        let relaying = incoming.relay(answer.framing, response, idle);
         both.and(relaying, Phase::Answering).await
     };
     record.bytes_out = response.sent();
@@ -330,7 +409,7 @@ async fn respond<U: Future<Output = ()>, R: Response>(
         Ok(Ok(())) if upgraded => Ok(Next::Tunnel),
         Ok(Ok(())) => {
             let complete = progress.complete.get().is_some();
-            let clean = answer.keep_alive && complete && source.data().is_empty();
+            let clean = answer.keep_alive && complete && incoming.is_clean();
             Ok(if clean { Next::Keep } else { Next::Close })
         }
         // Part of a response is on its way: it must not pass for whole.
@@ -383,54 +462,48 @@ fn explanation(attempt: &Attempt<'_>) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// Why there is no response head.
+/// Why no response head comes.
 #[derive(Clone, Copy, Debug)]
-enum NoHead {
-    Closed { begun: bool },
+enum Failure {
+    Closed {
+        begun: bool,
+    },
+    /// The cluster says that it has not begun with it.
+    Refused,
     Late,
     Malformed,
     Ejected,
 }
 
-fn head_failure(error: NoHead, unsent: bool, replaceable: bool) -> Failed {
+fn head_failure(error: Failure, unsent: bool, replaceable: bool) -> Failed {
     match error {
-        NoHead::Closed { begun: false } if unsent => {
+        Failure::Refused => Failed::Retry(Kind::Unsent, Refusal::UpstreamReset),
+        Failure::Closed { begun: false } if unsent => {
             Failed::Retry(Kind::Unsent, Refusal::UpstreamReset)
         }
-        NoHead::Closed { begun: false } if replaceable => {
+        Failure::Closed { begun: false } if replaceable => {
             Failed::Retry(Kind::Died, Refusal::UpstreamReset)
         }
-        NoHead::Ejected => Failed::Granted(Kind::Died, Refusal::UpstreamReset),
-        NoHead::Closed { .. } | NoHead::Malformed => Failed::Refuse(Refusal::UpstreamReset),
-        NoHead::Late => Failed::Refuse(Refusal::UpstreamTimeout),
+        Failure::Ejected => Failed::Granted(Kind::Died, Refusal::UpstreamReset),
+        Failure::Closed { .. } | Failure::Malformed => Failed::Refuse(Refusal::UpstreamReset),
+        Failure::Late => Failed::Refuse(Refusal::UpstreamTimeout),
     }
 }
 
-/// Reads a response's head; gives where it ends in the source's data.
-async fn read_head(
+/// Reads a response's head; gives where it ends in what has come.
+async fn read_head<I: Incoming>(
     attempt: &Attempt<'_>,
     progress: &Progress,
-    source: &mut Source<'_>,
+    incoming: &mut I,
     head: &mut ResponseHead,
     asked: Asked<'_>,
     untold: bool,
-) -> Result<usize, NoHead> {
-    let limits = Limits { underscores: crate::http::Underscores::Allow, ..Limits::default() };
-    let mut scanner = Scanner::default();
+) -> Result<usize, Failure> {
     loop {
-        match scanner.advance(source.data(), &limits) {
-            Ok(Scan::Complete(end)) => {
-                let bytes = source.data().get(..end).unwrap_or_default();
-                return match head.read(bytes, asked, &limits) {
-                    Ok(()) => Ok(end),
-                    Err(violation) => {
-                        tracing::debug!(?violation, "a cluster's response is refused");
-                        Err(NoHead::Malformed)
-                    }
-                };
-            }
-            Ok(Scan::Partial) => {}
-            Err(_) => return Err(NoHead::Malformed),
+        match incoming.head(head, asked) {
+            Ok(end) => return Ok(end),
+            Err(NoHead::Partial) => {}
+            Err(NoHead::Malformed) => return Err(Failure::Malformed),
         }
         // The cluster's time begins when it has all of the request it will get, and then is absolute.
         let waited = |since: Timestamp| attempt.worker.about_now().since(since);
@@ -439,23 +512,31 @@ async fn read_head(
             None => attempt.timeout,
         };
         if left.is_zero() {
-            return Err(NoHead::Late);
+            return Err(Failure::Late);
         }
-        match source.more(left.min(EJECTION_CHECK)).await {
-            Ok(0) => return Err(NoHead::Closed { begun: !source.data().is_empty() }),
+        let begun = !incoming.bytes().is_empty();
+        match incoming.more(left.min(EJECTION_CHECK)).await {
+            Ok(0) => return Err(Failure::Closed { begun }),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 // Its answer may yet come: it is given up only for another endpoint's.
                 if untold
                     && attempt.replaceable(progress)
-                    && source.data().is_empty()
+                    && !begun
                     && is_ejected(attempt)
                     && (attempt.may_retry)(Kind::Died)
                 {
-                    return Err(NoHead::Ejected);
+                    return Err(Failure::Ejected);
                 }
             }
-            Err(_) => return Err(NoHead::Closed { begun: !source.data().is_empty() }),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !begun => {
+                return Err(match progress.lost.get() {
+                    // What it has had of the body cannot be sent again.
+                    true => Failure::Closed { begun },
+                    false => Failure::Refused,
+                });
+            }
+            Err(_) => return Err(Failure::Closed { begun }),
         }
     }
 }
@@ -467,43 +548,4 @@ fn is_ejected(attempt: &Attempt<'_>) -> bool {
     let id = attempt.place.signals(attempt.view).id;
     let mut endpoints = latest.signals.clusters.iter().flat_map(|cluster| &cluster.endpoints);
     endpoints.any(|endpoint| endpoint.id == id && !endpoint.up)
-}
-
-enum RelayEnd {
-    Client,
-    Cluster,
-}
-
-/// Sends a response's body on, piece by piece.
-async fn relay<R: Response>(
-    source: &mut Source<'_>,
-    rest: &mut Rest,
-    response: &mut R,
-    idle: Duration,
-) -> Result<(), RelayEnd> {
-    loop {
-        let piece = match body::next_buffered(source, rest) {
-            Ok(Some(piece)) => piece,
-            Ok(None) => {
-                response.flush().await.map_err(|_| RelayEnd::Client)?;
-                body::next(source, rest, idle).await.map_err(|_| RelayEnd::Cluster)?
-            }
-            Err(_) => return Err(RelayEnd::Cluster),
-        };
-        match piece {
-            Piece::Data(count) => {
-                let data = source.data().get(..count).unwrap_or_default();
-                response.piece(data).await.map_err(|_| RelayEnd::Client)?;
-                source.used(count);
-            }
-            Piece::End => {
-                let mut lines = Vec::new();
-                if let Rest::Chunked(decoder) = rest {
-                    let fields = decoder.trailer_fields();
-                    trailers::write(&mut lines, decoder.trailer_bytes(), &fields);
-                }
-                return response.end(&lines).await.map_err(|_| RelayEnd::Client);
-            }
-        }
-    }
 }

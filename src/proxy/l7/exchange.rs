@@ -1,7 +1,7 @@
 //! The walk of one exchange, on one screen: route, permit, place, attempt, and again if allowed.
 
 use super::answer;
-use super::attempt::{self, Attempt, Ended, Failed};
+use super::attempt::{self, Attempt, ENDLESS, Ended, Failed};
 use super::client::Client;
 use super::connection::Arrival;
 use super::record::Record;
@@ -11,13 +11,15 @@ use crate::decision::plan::{HashKey, HostPolicy, Reports, SendProxy, Service};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::{Action, Asked, Route, Unrouted};
 use crate::decision::units::hash;
+use crate::http::field::Role;
 use crate::http::forward::{self, Edits, RequestContext};
+use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
 use crate::proxy::proxy_header::Origin;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::{NoConnection, Wanted, connection};
+use crate::proxy::upstream::connect::{Carrier, NoConnection, Wanted, connection};
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
@@ -138,7 +140,7 @@ async fn walk<C: Client>(
                     route,
                     class,
                     place: &place,
-                    timeout: route.timeout.unwrap_or(service.timeout).min(per_try(route, service)),
+                    timeout: head_timeout(client.head(), route, service),
                     stream_idle: arrival.timeouts.stream_idle,
                     stall: arrival.timeouts.write,
                     idempotent: asked.idempotent,
@@ -170,7 +172,7 @@ async fn walk<C: Client>(
         };
         let (kind, refusal, stale, granted) = match failed {
             Failed::Retry(kind, refusal) => (kind, refusal, false, false),
-            Failed::Stale(kind, refusal) => (kind, refusal, !walk.fresh, false),
+            Failed::Stale(kind, refusal) => (kind, refusal, walk.stale < STALE_MAX, false),
             Failed::Granted(kind, refusal) => (kind, refusal, false, true),
             Failed::Refuse(_) | Failed::Over => return Err(failed),
         };
@@ -183,7 +185,9 @@ async fn walk<C: Client>(
         walk.retried += u32::from(kind != Kind::Unsent);
         walk.last = Some(refusal);
         if stale {
-            walk.fresh = true;
+            walk.stale += 1;
+            // Idle ones age together; shared ones go one by one, and are not leased once they say so.
+            walk.fresh = !walk.shared || walk.stale == STALE_MAX;
         } else {
             walk.tried.add(place.cluster, place.signals(view).id);
         }
@@ -212,6 +216,9 @@ fn via(view: &View, arrival: &Arrival, head: &RequestHead) -> Result<String, Fai
     }
 }
 
+/// Aged connections an exchange may meet before an endpoint is blamed for them.
+const STALE_MAX: u32 = 4;
+
 /// What an exchange carries from attempt to attempt.
 #[derive(Default)]
 struct Walk {
@@ -221,6 +228,9 @@ struct Walk {
     last: Option<Refusal>,
     /// Only a new connection will do: an idle one had aged.
     fresh: bool,
+    /// How often a connection had aged, and whether the last one was shared.
+    stale: u32,
+    shared: bool,
     /// What all attempts to connect have taken so far.
     connecting: Duration,
 }
@@ -246,6 +256,16 @@ fn grant(
     worker
         .with_budget(view, service, |budget| budget.grant(kind, request, worker.about_now()))
         .unwrap_or(false)
+}
+
+/// How long the response head may take: what a call says of itself, where it is gRPC, which may be silent
+/// for as long as it likes.
+fn head_timeout(head: &RequestHead, route: &Route, service: &Service) -> Duration {
+    if grpc::is_grpc(head.value(Role::ContentType)) {
+        let told = head.field("grpc-timeout").and_then(grpc::timeout);
+        return told.unwrap_or(ENDLESS).min(ENDLESS);
+    }
+    route.timeout.unwrap_or(service.timeout).min(per_try(route, service))
 }
 
 fn per_try(route: &Route, service: &Service) -> Duration {
@@ -375,7 +395,7 @@ impl<'a> Identity<'a> {
             let context = identity.context("", "", Edits::default());
             let id = forward::believed_request_id(head, &context);
             record.request_id = String::from_utf8_lossy(id).into_owned();
-            let trace = head.value(crate::http::field::Role::TraceParent);
+            let trace = head.value(Role::TraceParent);
             let trace = trace.filter(|_| arrival.trusted).unwrap_or(&trace_parent);
             record.trace_parent = String::from_utf8_lossy(trace).into_owned();
         }
@@ -458,7 +478,7 @@ async fn connect(
     origin: Option<Origin>,
     walk: &mut Walk,
     record: &mut Record,
-) -> Result<Connection, Failed> {
+) -> Result<Carrier, Failed> {
     let cluster = &view.plan.clusters[place.cluster];
     let endpoint = place.signals(view);
     let left = cluster.connect_total.saturating_sub(walk.connecting);
@@ -476,6 +496,7 @@ async fn connect(
     match connected {
         Ok((connection, took)) => {
             record.connected = took;
+            walk.shared = matches!(connection, Carrier::Http2(_));
             if took.is_some() {
                 note_dialled(worker, view, place, record.class.unwrap_or(0), &connection);
             }
@@ -495,17 +516,11 @@ async fn connect(
 }
 
 /// Notes what a new connection says of the way, and that one had to be made.
-fn note_dialled(
-    worker: &Worker,
-    view: &View,
-    place: &Place,
-    class: usize,
-    connection: &Connection,
-) {
+fn note_dialled(worker: &Worker, view: &View, place: &Place, class: usize, carrier: &Carrier) {
     if let Some(slot) = view.slots.slot(worker.id, class, place.slot) {
         slot.dialled.add(1);
     }
-    if let Some(rtt) = connection.stream.handshake_rtt() {
+    if let Some(rtt) = carrier.handshake_rtt() {
         place.live.record_rtt(worker.id, rtt);
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! Every limit is set, since the crate's own are generous: see the documentation of limits.
 
+use super::attempt::ENDLESS;
 use super::client::Client;
 use super::connection::{Arrival, refresh};
 use super::exchange::{self, After};
 use super::h2::{Arrived, H2};
 use super::record::Record;
+use crate::http::field::Role;
+use crate::http::grpc;
 use crate::http::translate::{self, Wrong};
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
@@ -154,13 +157,20 @@ fn begin(
             return;
         }
     };
-    let (body_limit, rate_min) = arrival.body_bounds();
+    let (body_limit, mut rate_min) = arrival.body_bounds();
+    let mut timeouts = arrival.timeouts.clone();
+    if grpc::is_grpc(head.value(Role::ContentType)) {
+        // A call may be silent for as long as it likes: HTTP/2 finds the dead.
+        rate_min = 0;
+        Rc::make_mut(&mut timeouts).body_idle = ENDLESS;
+        Rc::make_mut(&mut timeouts).stream_idle = ENDLESS;
+    }
     let client = H2::new(Arrived {
         head,
         stream,
         respond,
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
-        timeouts: arrival.timeouts.clone(),
+        timeouts,
         limit: body_limit,
         rate_min,
         date: worker.date(),

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod carrier;
 pub mod client;
 pub mod connection;
 pub mod exchange;

@@ -3,10 +3,11 @@
 //! Goes on beside whatever comes back; ends only when the client has left.
 
 use super::attempt::Failed;
+use super::carrier::Outgoing;
 use super::client::RequestBody;
 use crate::decision::units::Timestamp;
 use crate::http::Framing;
-use crate::proxy::body::{Broken, Sink};
+use crate::proxy::body::Broken;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
 use std::cell::{Cell, RefCell};
@@ -153,10 +154,10 @@ impl Progress {
 }
 
 /// Sends the request, then watches for the client to leave: ends when it has.
-pub(super) async fn upload<B: RequestBody>(
+pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     worker: &Worker,
     body: &mut B,
-    mut sink: Sink<'_>,
+    mut sink: S,
     framing: Framing,
     kept: &Cell<Replay>,
     progress: &Progress,
@@ -208,9 +209,9 @@ async fn unless_broken<B: RequestBody>(
     .await
 }
 
-async fn send<B: RequestBody>(
+async fn send<B: RequestBody, S: Outgoing>(
     body: &mut B,
-    sink: &mut Sink<'_>,
+    sink: &mut S,
     framing: Framing,
     replay: &mut Replay,
     progress: &Progress,

@@ -3,7 +3,8 @@
 //! Every address of a name is an endpoint of its own with its own probes, so a dead IPv6 address is
 //! known before anyone dials it: what happy eyeballs (RFC 8305) race for is decided by health.
 
-use super::pool::{Connection, count_in};
+use super::multiplexed::{self, Lease};
+use super::pool::{Connection, Key, count_in};
 use crate::decision::health::Cause;
 use crate::decision::plan::{Address, Cluster, SendProxy};
 use crate::decision::signal::EndpointSignals;
@@ -53,8 +54,37 @@ pub struct Wanted<'a> {
     pub origin: Option<Origin>,
 }
 
-/// An idle connection to the endpoint, unless only a `fresh` one will do, or a new one within `span`.
-/// Says how long connecting took.
+/// What an exchange is carried by.
+#[derive(Debug)]
+pub enum Carrier {
+    /// A connection of its own.
+    Http1(Connection),
+    /// A place on one that is shared.
+    Http2(Box<Lease>),
+}
+
+impl Carrier {
+    /// Whether it has carried others before.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Carrier::Http1(connection) => connection.reused,
+            Carrier::Http2(lease) => lease.reused,
+        }
+    }
+
+    /// The round trip of its handshake, where it was just made.
+    #[must_use]
+    pub fn handshake_rtt(&self) -> Option<Duration> {
+        match self {
+            Carrier::Http1(connection) => connection.stream.handshake_rtt(),
+            Carrier::Http2(_) => None,
+        }
+    }
+}
+
+/// An idle connection to the endpoint, unless only a `fresh` one will do, or a new one within `span`; a place
+/// on a shared one where the cluster speaks HTTP/2. Says how long connecting took.
 ///
 /// # Errors
 /// [`NoConnection`].
@@ -62,13 +92,22 @@ pub async fn connection(
     worker: &Worker,
     wanted: &Wanted<'_>,
     span: Duration,
-) -> Result<(Connection, Option<Duration>), NoConnection> {
+) -> Result<(Carrier, Option<Duration>), NoConnection> {
     let Wanted { cluster, live, endpoint, upstream, fresh, .. } = *wanted;
     let key = (endpoint.id, upstream.map_or(0, |upstream| upstream.id));
     let idle = || worker.pool.borrow_mut().take(key, worker.about_now());
     if !fresh && let Some(idle) = idle() {
-        return Ok((idle, None));
+        return Ok((Carrier::Http1(idle), None));
     }
+    let multiplexes = cluster.http2 || upstream.is_some_and(Upstream::offers_http2);
+    let _dialling = match multiplexes && cluster.send_proxy == SendProxy::None {
+        false => None,
+        // Boxed: few clusters speak it.
+        true => match Box::pin(place_or_turn(worker, key, span, fresh)).await? {
+            Ok(lease) => return Ok((Carrier::Http2(Box::new(lease)), None)),
+            Err(dialling) => Some(dialling),
+        },
+    };
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
     let turns = span.min(patience(cluster, endpoint.rtt));
@@ -76,7 +115,7 @@ pub async fn connection(
         Some(held) => held,
         // Boxed: rare.
         None => match Box::pin(turn(cluster, live, turns, || idle().filter(|_| !fresh))).await? {
-            Turn::Idle(idle) => return Ok((*idle, None)),
+            Turn::Idle(idle) => return Ok((Carrier::Http1(*idle), None)),
             Turn::Room(held) => held,
         },
     };
@@ -85,7 +124,53 @@ pub async fn connection(
     // Boxed: exchanges seldom dial, and should not have room for it.
     let connection = Box::pin(open(worker, wanted, span, held)).await?;
     drop(pending);
-    Ok((connection, Some(worker.now().since(started))))
+    let took = worker.now().since(started);
+    let agreed = connection.stream.agreed();
+    let http2 = agreed.map_or(cluster.http2, |agreed| agreed.is_http2 || cluster.http2);
+    if !http2 {
+        return Ok((Carrier::Http1(connection), Some(took)));
+    }
+    let (stream, _, held) = connection.into_stream();
+    let begun = multiplexed::begin(&worker.lines, key, stream, held, worker.about_now());
+    match tokio::time::timeout(span, Box::pin(begun)).await {
+        Ok(Ok(lease)) => Ok((Carrier::Http2(Box::new(lease)), Some(took))),
+        Ok(Err(_)) | Err(_) => Err(NoConnection::Endpoint(Cause::Protocol)),
+    }
+}
+
+/// Lets others look again when a connection was made, or was not.
+struct Dialling<'a> {
+    worker: &'a Worker,
+    key: Key,
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        self.worker.lines.borrow_mut().dialled(self.key);
+    }
+}
+
+/// A place on a shared connection, or the turn to make one.
+async fn place_or_turn(
+    worker: &Worker,
+    key: Key,
+    span: Duration,
+    fresh: bool,
+) -> Result<Result<Lease, Dialling<'_>>, NoConnection> {
+    let look = async {
+        loop {
+            let now = worker.about_now();
+            if !fresh && let Some(lease) = worker.lines.borrow_mut().lease(key, now) {
+                return Ok(lease);
+            }
+            let Some(other) = worker.lines.borrow_mut().dialling(key) else {
+                return Err(Dialling { worker, key });
+            };
+            other.notified().await;
+        }
+    };
+    let late = |_| NoConnection::Endpoint(Cause::ConnectTimeout);
+    tokio::time::timeout(span, look).await.map_err(late)
 }
 
 /// To hand a few bytes to a fresh socket.

@@ -1,5 +1,6 @@
 //! Connections towards clusters.
 
 pub mod connect;
+pub mod multiplexed;
 pub mod pool;
 pub mod warm;

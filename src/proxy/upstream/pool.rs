@@ -211,6 +211,17 @@ pub fn secured(view: &View, cluster: usize) -> u64 {
     view.tls.clusters.get(cluster).and_then(Option::as_ref).map_or(0, |upstream| upstream.id)
 }
 
+/// Whether an endpoint is up, and wants this TLS.
+#[must_use]
+pub fn usable(view: &View, (endpoint, tls): Key) -> bool {
+    let mut clusters = view.signals.clusters.iter().enumerate();
+    clusters.any(|(index, beliefs)| {
+        beliefs.state != State::Draining
+            && secured(view, index) == tls
+            && beliefs.endpoints.iter().any(|known| known.id == endpoint && known.up)
+    })
+}
+
 fn may_keep(view: &View, cluster: usize, (endpoint, tls): Key) -> bool {
     let shared = |plan: &Cluster| plan.send_proxy == SendProxy::None;
     view.plan.clusters.get(cluster).is_some_and(shared)

@@ -1,0 +1,411 @@
+//! How an attempt speaks to its cluster: HTTP/1 on a connection of its own, or a stream of an HTTP/2 one.
+//!
+//! Both look the same to the attempt: an [`Outgoing`] for the request, an [`Incoming`] for the response. What
+//! HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
+
+use super::client::Response;
+use crate::http::response::{Asked, ResponseHead};
+use crate::http::scan::{Scan, Scanner};
+use crate::http::{Framing, Limits, Underscores, trailers, translate};
+use crate::proxy::body::{self, Piece, Rest, Sink, Source};
+use crate::proxy::deadline::{Late, Watch};
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// The request's direction.
+#[expect(async_fn_in_trait, reason = "workers are single-threaded: no bound on Send is wanted")]
+pub trait Outgoing {
+    /// Sends what is begun, before more is there.
+    ///
+    /// # Errors
+    /// When the cluster takes no more.
+    async fn flush(&mut self) -> io::Result<()>;
+    /// Sends a piece of the body.
+    ///
+    /// # Errors
+    /// Likewise.
+    async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()>;
+    /// Ends the request; `trailers` are complete lines.
+    ///
+    /// # Errors
+    /// Likewise.
+    async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()>;
+}
+
+impl Outgoing for Sink<'_> {
+    async fn flush(&mut self) -> io::Result<()> {
+        Sink::flush(self).await
+    }
+
+    async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()> {
+        Sink::piece(self, framing, data).await
+    }
+
+    async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()> {
+        Sink::end(self, framing, trailers).await
+    }
+}
+
+/// Why there is no head yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NoHead {
+    /// More is to come.
+    Partial,
+    /// It is not what a response looks like.
+    Malformed,
+}
+
+/// Why a body did not come to its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RelayEnd {
+    /// The client takes no more.
+    Client,
+    /// The cluster broke off.
+    Cluster,
+}
+
+/// The response's direction.
+#[expect(async_fn_in_trait, reason = "workers are single-threaded: no bound on Send is wanted")]
+pub trait Incoming {
+    /// Reads a head from what has come; gives where it ends in [`bytes`](Incoming::bytes).
+    ///
+    /// # Errors
+    /// [`NoHead`].
+    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead>;
+    /// What has come of a head.
+    fn bytes(&self) -> &[u8];
+    /// Notes that a head was used.
+    fn used(&mut self, end: usize);
+    /// Waits for more; 0 is the end. A `ConnectionRefused` says that the cluster has not begun with it.
+    ///
+    /// # Errors
+    /// The socket's error, or `TimedOut`.
+    async fn more(&mut self, span: Duration) -> io::Result<usize>;
+    /// Sends the body on, piece by piece.
+    ///
+    /// # Errors
+    /// [`RelayEnd`].
+    async fn relay<R: Response>(
+        &mut self,
+        framing: Framing,
+        response: &mut R,
+        idle: Duration,
+    ) -> Result<(), RelayEnd>;
+    /// Whether nothing has come beyond the response.
+    fn is_clean(&self) -> bool;
+}
+
+/// A response over HTTP/1.
+#[derive(Debug)]
+pub struct Http1<'a> {
+    source: Source<'a>,
+    scanner: Scanner,
+}
+
+impl<'a> Http1<'a> {
+    /// Reads from `source`.
+    #[must_use]
+    pub fn new(source: Source<'a>) -> Http1<'a> {
+        Http1 { source, scanner: Scanner::default() }
+    }
+}
+
+fn limits() -> Limits {
+    Limits { underscores: Underscores::Allow, ..Limits::default() }
+}
+
+fn read_whole(
+    answer: &mut ResponseHead,
+    bytes: &[u8],
+    asked: Asked<'_>,
+    limits: &Limits,
+) -> Result<usize, NoHead> {
+    match answer.read(bytes, asked, limits) {
+        Ok(()) => Ok(bytes.len()),
+        Err(violation) => {
+            tracing::debug!(?violation, "a cluster's response is refused");
+            Err(NoHead::Malformed)
+        }
+    }
+}
+
+impl Incoming for Http1<'_> {
+    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
+        let limits = limits();
+        match self.scanner.advance(self.source.data(), &limits) {
+            Ok(Scan::Complete(end)) => {
+                self.scanner = Scanner::default();
+                let bytes = self.source.data().get(..end).unwrap_or_default();
+                read_whole(answer, bytes, asked, &limits)
+            }
+            Ok(Scan::Partial) => Err(NoHead::Partial),
+            Err(_) => Err(NoHead::Malformed),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.source.data()
+    }
+
+    fn used(&mut self, end: usize) {
+        self.source.used(end);
+    }
+
+    async fn more(&mut self, span: Duration) -> io::Result<usize> {
+        self.source.more(span).await
+    }
+
+    async fn relay<R: Response>(
+        &mut self,
+        framing: Framing,
+        response: &mut R,
+        idle: Duration,
+    ) -> Result<(), RelayEnd> {
+        let (source, mut rest) = (&mut self.source, Rest::of(framing));
+        loop {
+            let piece = match body::next_buffered(source, &mut rest) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => {
+                    response.flush().await.map_err(|_| RelayEnd::Client)?;
+                    body::next(source, &mut rest, idle).await.map_err(|_| RelayEnd::Cluster)?
+                }
+                Err(_) => return Err(RelayEnd::Cluster),
+            };
+            match piece {
+                Piece::Data(count) => {
+                    let data = source.data().get(..count).unwrap_or_default();
+                    response.piece(data).await.map_err(|_| RelayEnd::Client)?;
+                    source.used(count);
+                }
+                Piece::End => {
+                    let mut lines = Vec::new();
+                    if let Rest::Chunked(decoder) = &rest {
+                        let fields = decoder.trailer_fields();
+                        trailers::write(&mut lines, decoder.trailer_bytes(), &fields);
+                    }
+                    return response.end(&lines).await.map_err(|_| RelayEnd::Client);
+                }
+            }
+        }
+    }
+
+    fn is_clean(&self) -> bool {
+        self.source.data().is_empty()
+    }
+}
+
+/// Bytes of a piece that are handed over at once.
+const PIECE: usize = 16 * 1024;
+
+/// A request over HTTP/2, whose head is under way.
+#[derive(Debug)]
+pub struct Http2Out<'a> {
+    stream: SendStream<Bytes>,
+    /// Whether the head was all there is.
+    ended: bool,
+    watch: &'a Watch,
+    stall: Duration,
+    sent: &'a Cell<u64>,
+}
+
+impl<'a> Http2Out<'a> {
+    /// Sends on `stream`, which waits for room at most `stall`; counts in `sent`.
+    #[must_use]
+    pub fn new(
+        stream: SendStream<Bytes>,
+        ended: bool,
+        watch: &'a Watch,
+        stall: Duration,
+        sent: &'a Cell<u64>,
+    ) -> Http2Out<'a> {
+        Http2Out { stream, ended, watch, stall, sent }
+    }
+
+    fn poll_room(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        self.stream.reserve_capacity(wanted);
+        loop {
+            match self.stream.poll_capacity(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(0))) => {}
+                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room.min(wanted))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
+                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+}
+
+impl Outgoing for Http2Out<'_> {
+    async fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn piece(&mut self, _: Framing, data: &[u8]) -> io::Result<()> {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (watch, stall, wanted) = (self.watch, self.stall, rest.len().min(PIECE));
+            let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
+            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+            let room = watch.within(stall, room).await.map_err(late)??;
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            let sent = self.stream.send_data(Bytes::copy_from_slice(now), false);
+            sent.map_err(|error| broken(&error))?;
+            self.sent.set(self.sent.get() + now.len() as u64);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, _: Framing, lines: &[u8]) -> io::Result<()> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let fields = translate::fields(lines).unwrap_or_default();
+        let ended = match fields.is_empty() {
+            true => self.stream.send_data(Bytes::new(), true),
+            false => self.stream.send_trailers(fields),
+        };
+        ended.map_err(|error| broken(&error))
+    }
+}
+
+/// A stream's error as a socket's: `ConnectionRefused` where the cluster has not begun with the request.
+#[must_use]
+pub fn broken(error: &h2::Error) -> io::Error {
+    let refused = error.reason() == Some(Reason::REFUSED_STREAM)
+        || error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
+    let kind =
+        if refused { io::ErrorKind::ConnectionRefused } else { io::ErrorKind::ConnectionReset };
+    io::Error::new(kind, error.to_string())
+}
+
+/// A response over HTTP/2.
+#[derive(Debug)]
+pub struct Http2In<'a> {
+    future: ResponseFuture,
+    watch: &'a Watch,
+    /// A head as HTTP/1 has it, once it has come.
+    bytes: Vec<u8>,
+    body: Option<RecvStream>,
+    /// Whether the head was the last of it.
+    bare: bool,
+}
+
+impl<'a> Http2In<'a> {
+    /// Waits by `watch`.
+    #[must_use]
+    pub fn new(future: ResponseFuture, watch: &'a Watch) -> Http2In<'a> {
+        Http2In { future, watch, bytes: Vec::new(), body: None, bare: false }
+    }
+
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.future.poll_informational(context) {
+            Poll::Ready(Some(Ok(interim))) => {
+                let (parts, ()) = interim.into_parts();
+                translate::status_lines(parts.status, &parts.headers, None, &mut self.bytes);
+                return Poll::Ready(Ok(self.bytes.len()));
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        match Pin::new(&mut self.future).poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(broken(&error))),
+            Poll::Ready(Ok(response)) => {
+                let (parts, body) = response.into_parts();
+                self.bare = body.is_end_stream();
+                let (status, fields) = (parts.status, &parts.headers);
+                translate::status_lines(status, fields, Some(self.bare), &mut self.bytes);
+                self.body = Some(body);
+                Poll::Ready(Ok(self.bytes.len()))
+            }
+        }
+    }
+}
+
+impl Incoming for Http2In<'_> {
+    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
+        match self.bytes.is_empty() {
+            true => Err(NoHead::Partial),
+            // As long as its list was allowed to be.
+            false => {
+                let limits = Limits { head_bytes: usize::MAX, ..limits() };
+                read_whole(answer, &self.bytes, asked, &limits)
+            }
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn used(&mut self, _: usize) {
+        self.bytes.clear();
+    }
+
+    async fn more(&mut self, span: Duration) -> io::Result<usize> {
+        let (watch, head) = (self.watch, std::future::poll_fn(|context| self.poll_head(context)));
+        match watch.within(span, head).await {
+            Ok(result) => result,
+            Err(Late) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn relay<R: Response>(
+        &mut self,
+        framing: Framing,
+        response: &mut R,
+        idle: Duration,
+    ) -> Result<(), RelayEnd> {
+        let Some(body) = self.body.as_mut().filter(|_| !self.bare) else {
+            return match framing {
+                // A length was told, and nothing of it came.
+                Framing::Length(1..) => Err(RelayEnd::Cluster),
+                _ => response.end(&[]).await.map_err(|_| RelayEnd::Client),
+            };
+        };
+        loop {
+            let at_once = std::future::poll_fn(|context| Poll::Ready(body.poll_data(context)));
+            let data = match at_once.await {
+                Poll::Ready(data) => data,
+                Poll::Pending => {
+                    response.flush().await.map_err(|_| RelayEnd::Client)?;
+                    let data = std::future::poll_fn(|context| body.poll_data(context));
+                    self.watch.within(idle, data).await.map_err(|_| RelayEnd::Cluster)?
+                }
+            };
+            match data {
+                Some(Ok(data)) => {
+                    response.piece(&data).await.map_err(|_| RelayEnd::Client)?;
+                    let released = body.flow_control().release_capacity(data.len());
+                    released.map_err(|_| RelayEnd::Cluster)?;
+                }
+                Some(Err(_)) => return Err(RelayEnd::Cluster),
+                None => break,
+            }
+        }
+        let fields = std::future::poll_fn(|context| body.poll_trailers(context));
+        let fields = match self.watch.within(idle, fields).await {
+            Ok(Ok(fields)) => fields.unwrap_or_default(),
+            Ok(Err(_)) | Err(Late) => return Err(RelayEnd::Cluster),
+        };
+        let told = translate::trailer_lines(&fields);
+        let mut lines = Vec::new();
+        match trailers::read(&told) {
+            Ok(kept) => trailers::write(&mut lines, &told, &kept),
+            Err(_) => return Err(RelayEnd::Cluster),
+        }
+        response.end(&lines).await.map_err(|_| RelayEnd::Client)
+    }
+
+    fn is_clean(&self) -> bool {
+        true
+    }
+}

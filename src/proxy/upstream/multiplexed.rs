@@ -1,0 +1,164 @@
+//! HTTP/2 connections towards clusters: one carries many exchanges at once.
+//!
+//! The h2 crate has the connection, in a task of its own; an exchange leases a place on it. While a first
+//! one is being made, others wait for it instead of each making its own.
+
+use super::pool::Key;
+use crate::decision::units::Timestamp;
+use crate::os::stream::Stream;
+use crate::shared::Held;
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Exchanges on one connection, at most; fewer where the cluster says so.
+const STREAMS_MAX: u32 = 100;
+/// How long a connection that nobody uses is kept.
+const KEPT: Duration = Duration::from_secs(60);
+/// Bytes that may be under way to us: of a stream, and of the connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a response's fields.
+const HEAD_MAX: u32 = 64 * 1024;
+
+/// What a connection and its leases share.
+#[derive(Debug)]
+struct State {
+    active: Cell<u32>,
+    alive: Cell<bool>,
+    used: Cell<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Line {
+    send: SendRequest<Bytes>,
+    state: Rc<State>,
+}
+
+impl Line {
+    /// Whether another request may be begun: the cluster has neither ended it nor said that it will.
+    fn takes_more(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        let going = matches!(self.send.poll_ready(&mut nobody), Poll::Ready(Err(_)));
+        self.state.alive.get() && !going
+    }
+}
+
+/// A place on a connection; dropping it gives it back.
+#[derive(Debug)]
+pub struct Lease {
+    /// To send one request by.
+    pub send: SendRequest<Bytes>,
+    /// Whether the connection has served an exchange before.
+    pub reused: bool,
+    state: Rc<State>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.state.active.set(self.state.active.get().saturating_sub(1));
+    }
+}
+
+impl Lease {
+    /// Leases no further place on this connection: the cluster is going away.
+    pub fn retire(&self) {
+        self.state.alive.set(false);
+    }
+}
+
+/// All HTTP/2 connections of one worker.
+#[derive(Debug, Default)]
+pub struct Lines {
+    by_key: HashMap<Key, Vec<Line>>,
+    dialling: HashMap<Key, Rc<Notify>>,
+}
+
+impl Lines {
+    /// A place on the connection that has the most of them taken and some left: others may then end.
+    pub fn lease(&mut self, key: Key, now: Timestamp) -> Option<Lease> {
+        let lines = self.by_key.get_mut(&key)?;
+        lines.retain_mut(Line::takes_more);
+        let most = |line: &Line| {
+            u32::try_from(line.send.current_max_send_streams()).unwrap_or(u32::MAX).min(STREAMS_MAX)
+        };
+        let open = lines.iter().filter(|line| line.state.active.get() < most(line));
+        let line = open.max_by_key(|line| line.state.active.get())?;
+        line.state.active.set(line.state.active.get() + 1);
+        line.state.used.set(now);
+        Some(Lease { send: line.send.clone(), reused: true, state: line.state.clone() })
+    }
+
+    /// Who is making a connection already, to wait for; `None`: the caller is, until it says
+    /// [`dialled`](Lines::dialled).
+    pub fn dialling(&mut self, key: Key) -> Option<Rc<Notify>> {
+        let known = self.dialling.get(&key).cloned();
+        if known.is_none() {
+            self.dialling.insert(key, Rc::default());
+        }
+        known
+    }
+
+    /// Lets those who waited look again.
+    pub fn dialled(&mut self, key: Key) {
+        if let Some(notify) = self.dialling.remove(&key) {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Closes what nobody has used for long, what has ended, and what `usable` does not know.
+    pub fn sweep(&mut self, usable: impl Fn(Key) -> bool, now: Timestamp) {
+        self.by_key.retain(|key, lines| {
+            lines.retain_mut(|line| {
+                let idle = line.state.active.get() == 0 && now.since(line.state.used.get()) > KEPT;
+                line.takes_more() && !idle && usable(*key)
+            });
+            !lines.is_empty()
+        });
+    }
+
+    fn add(&mut self, key: Key, line: Line) {
+        self.by_key.entry(key).or_default().push(line);
+    }
+}
+
+/// Begins HTTP/2 on a fresh stream, keeps the connection for others, and gives a first place on it.
+///
+/// # Errors
+/// When the cluster does not take the beginning.
+pub async fn begin(
+    lines: &std::cell::RefCell<Lines>,
+    key: Key,
+    stream: Stream,
+    held: Held,
+    now: Timestamp,
+) -> Result<Lease, h2::Error> {
+    let (send, connection) = Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEAD_MAX)
+        .max_concurrent_reset_streams(STREAMS_MAX as usize)
+        .max_send_buffer_size(STREAM_WINDOW as usize)
+        .handshake(stream)
+        .await?;
+    let (active, alive, used) = (Cell::new(1), Cell::new(true), Cell::new(now));
+    let state = Rc::new(State { active, alive, used });
+    let of_task = state.clone();
+    tokio::task::spawn_local(async move {
+        let _held = held;
+        match connection.await {
+            Ok(()) => tracing::debug!("an HTTP/2 connection to a cluster ended"),
+            Err(error) => tracing::debug!(%error, "an HTTP/2 connection to a cluster broke off"),
+        }
+        of_task.alive.set(false);
+    });
+    tracing::debug!("an HTTP/2 connection to a cluster begins");
+    lines.borrow_mut().add(key, Line { send: send.clone(), state: state.clone() });
+    Ok(Lease { send, reused: false, state })
+}

@@ -1,0 +1,208 @@
+//! HTTP/2 towards clusters: nginx by prior knowledge and by ALPN, and gRPC by grpcio on both sides.
+
+use super::support::*;
+use super::tls::{curl, folder_with, free};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// An nginx that speaks HTTP/2, over TLS where there is a certificate.
+fn nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &str) -> Process {
+    let at = folder.0.display();
+    let text = format!(
+        "worker_processes 1; daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
+         events {{ worker_connections 256; }}\n\
+         http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;\n\
+         uwsgi_temp_path {at}/u; scgi_temp_path {at}/s; keepalive_requests REQUESTS; root {at};\n\
+         server {{ listen {address} {listen};\n\
+         location / {{ return 200 \"$server_protocol $request_method $http_host $scheme\"; }}\n\
+         location = /big {{ }} location = /none {{ return 204; }} }} }}\n"
+    );
+    folder.write("big", &"0123456789abcdef".repeat(100_000));
+    let config = folder.write("nginx.conf", &text.replace("REQUESTS", requests));
+    let child = Command::new("nginx")
+        .env("PATH", "/usr/sbin:/usr/bin:/bin")
+        .arg("-c")
+        .arg(config)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
+    Process(child)
+}
+
+#[test]
+fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
+    if !is_installed("nginx") {
+        eprintln!("skipped: nginx is not installed; make test installs it");
+        return;
+    }
+    let (folder, address) = (folder_with(&[("a", &["a.example"])]), free());
+    let _nginx = nginx(&folder, address, "http2", "20");
+    let text =
+        config(&[("idc", "idc", address)]).replace("kind: idc,", "kind: idc, protocol: http2,");
+    let proxy = Proxy::start(&text);
+    let web = proxy.at("web");
+    let answer = get(web, "/");
+    assert_eq!(answer.body, "HTTP/2.0 GET shop.example http", "{answer:?}");
+    assert_eq!(get(web, "/none").status, 204);
+    assert_eq!(get(web, "/big").body.len(), 1_600_000);
+    let url = format!("http://{web}/big");
+    let (text, ok) = curl(&folder, web, "a.example", &["--http2-prior-knowledge", &url]);
+    assert!(ok && text.len() == 1_600_000, "{}", text.len());
+    let (text, ok) = curl(&folder, web, "a.example", &["-I", &url]);
+    assert!(ok && text.to_lowercase().contains("content-length: 1600000"), "{text}");
+    // Twenty requests and it says GOAWAY; nobody may notice.
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Keeping::new(web);
+                (0..50).map(|_| client.get("/").status).filter(|status| *status != 200).count()
+            })
+        })
+        .collect();
+    let failed: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    assert_eq!(failed, 0, "of 400");
+}
+
+#[test]
+fn alpn_decides_over_tls_and_the_operator_over_alpn() {
+    if !is_installed("nginx") {
+        eprintln!("skipped: nginx is not installed; make test installs it");
+        return;
+    }
+    let (folder, address) = (folder_with(&[("app", &["app.example"])]), free());
+    let at = folder.0.display().to_string();
+    let listen =
+        format!("ssl http2; ssl_certificate {at}/app.pem; ssl_certificate_key {at}/app.key");
+    let _nginx = nginx(&folder, address, &listen, "1000");
+    let with = |protocol: &str| {
+        let tls = format!(
+            "kind: idc, protocol: {protocol}, tls: {{ server_name: app.example, ca: {at}/ca.pem }},"
+        );
+        config(&[("idc", "idc", address)]).replace("kind: idc,", &tls)
+    };
+    let proxy = Proxy::start(&with("auto"));
+    let web = proxy.at("web");
+    assert_eq!(get(web, "/").body, "HTTP/2.0 GET shop.example https");
+    for protocol in ["http1", "http2"] {
+        let generation = proxy.generation();
+        proxy.rewrite(&with(protocol));
+        eventually("reloaded", || proxy.generation() > generation);
+        let expected = if protocol == "http1" { "HTTP/1.1" } else { "HTTP/2.0" };
+        eventually(protocol, || get(web, "/").body.starts_with(expected));
+    }
+}
+
+#[test]
+fn many_exchanges_share_few_connections() {
+    if !(is_installed("h2load") && is_installed("nginx")) {
+        eprintln!("skipped: h2load or nginx is not installed; make test installs them");
+        return;
+    }
+    let (folder, address) = (Folder::new(), free());
+    let _nginx = nginx(&folder, address, "http2", "10000");
+    let text =
+        config(&[("idc", "idc", address)]).replace("kind: idc,", "kind: idc, protocol: http2,");
+    let proxy = Proxy::start(&text);
+    let output = Command::new("h2load")
+        .args(["-n", "2000", "-c", "2", "-m", "50", "-p", "h2c"])
+        .arg(format!("http://{}/", proxy.at("web")))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("2000 succeeded, 0 failed, 0 errored"), "{told}");
+    let open = proxy.metric("tidegate_upstream_connections{cluster=\"idc\"");
+    assert!(open <= 8.0, "{open} connections");
+}
+
+/// The Python that has grpcio; made by `make test`.
+fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
+    let found = Command::new(&python).args(["-c", "import grpc"]).status();
+    if !found.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: grpcio is not installed; make test installs it");
+        return None;
+    }
+    Some(python)
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name)
+}
+
+fn server(python: &Path) -> (Process, SocketAddr) {
+    let mut child = Command::new(python)
+        .arg(script("grpc_server.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port: u16 = line.trim().parse().unwrap();
+    (Process(child), SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+fn client(python: &Path, to: SocketAddr, what: &str) -> String {
+    let output = Command::new(python)
+        .arg(script("grpc_client.py"))
+        .args([to.to_string().as_str(), what])
+        .output()
+        .unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&told).trim().to_owned()
+}
+
+fn grpc(address: SocketAddr, probe: &str) -> String {
+    format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [idc], timeout: 1s }} }}\n\
+         clusters: {{ idc: {{ kind: idc, protocol: http2, endpoints: [\"{address}\"],\n\
+           probe: {{ kind: grpc, interval: 200ms, timeout: 200ms{probe} }} }} }}\n"
+    )
+}
+
+#[test]
+fn every_kind_of_grpc_call_goes_through_as_it_is() {
+    let Some(python) = python() else { return };
+    let (_server, address) = server(&python);
+    let proxy = Proxy::start(&grpc(address, ""));
+    let web = proxy.at("web");
+    let all = client(&python, web, "all");
+    assert_eq!(all, "unary:a:b kept\n1000007\n500\n1000000\n20\n200");
+    assert_eq!(client(&python, web, "fail"), "FAILED_PRECONDITION | as asked: 100 %");
+    assert!(client(&python, web, "slow").starts_with("DEADLINE_EXCEEDED"));
+    assert!(client(&python, web, "nowhere").starts_with("UNIMPLEMENTED"));
+    assert_eq!(proxy.metric("tidegate_panics_total"), 0.0);
+}
+
+#[test]
+fn a_refusal_is_a_status_of_grpc_and_a_probe_is_its_health_check() {
+    let Some(python) = python() else { return };
+    let (_server, address) = server(&python);
+    let proxy = Proxy::start(&grpc(address, ", service: \"down\""));
+    let web = proxy.at("web");
+    eventually("it says that it is not serving", || {
+        proxy.cluster("idc")["cause"] == "probe_status"
+    });
+    let told = client(&python, web, "one");
+    assert!(told.starts_with("UNAVAILABLE | no_healthy_cluster:"), "{told}");
+    proxy.rewrite(&grpc(address, ", service: \"fine\""));
+    eventually("it is serving", || proxy.cluster("idc")["state"] == "up");
+    assert_eq!(client(&python, web, "one"), "unary:a:");
+    eventually("refusals are counted", || {
+        proxy.metric("tidegate_refusals_total{listener=\"web\",reason=\"no_healthy_cluster\"}")
+            >= 1.0
+    });
+}
