@@ -59,7 +59,7 @@ target/.tools-test:
 	@touch $@
 
 target/.tools-bench: target/.tools-test
-	$(call debian,haproxy:haproxy wrk:wrk taskset:util-linux)
+	$(call debian,haproxy:haproxy wrk:wrk h2load:nghttp2-client openssl:openssl taskset:util-linux)
 	@touch $@
 
 target/.tools-check:

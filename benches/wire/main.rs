@@ -15,23 +15,28 @@
 mod peers;
 
 use peers::{Peer, Rig};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 
 /// What is asked on the command line, after `--`.
 struct Options {
     rounds: usize,
     seconds: u64,
+    only: Vec<String>,
 }
 
 fn options() -> Options {
-    let mut options = Options { rounds: 9, seconds: 1 };
+    let mut options = Options { rounds: 9, seconds: 1, only: Vec::new() };
     let arguments: Vec<String> = std::env::args().collect();
     for pair in arguments.windows(2) {
         match pair[0].as_str() {
             "--rounds" => options.rounds = pair[1].parse().expect("--rounds N"),
+            "--only" => options.only = pair[1].split(',').map(str::to_owned).collect(),
             "--seconds" => options.seconds = pair[1].parse().expect("--seconds N"),
             _ => {}
         }
@@ -43,9 +48,22 @@ fn main() {
     let options = options();
     let rig = Rig::start();
     let mut report = format!("# Wire bench\n\n{}\n\n", machine());
-    for scenario in [scenario_a(&rig, &options), scenario_f(&rig, &options), scenario_g(&rig)] {
-        print!("{scenario}");
-        report.push_str(&scenario);
+    type Scenario = fn(&Rig, &Options) -> String;
+    let all: [(&str, Scenario); 7] = [
+        ("A", scenario_a),
+        ("C", scenario_c),
+        ("D", scenario_d),
+        ("E", scenario_e),
+        ("F", scenario_f),
+        ("G", scenario_g),
+        ("GT", scenario_g_tls),
+    ];
+    for (name, scenario) in all {
+        if options.only.is_empty() || options.only.iter().any(|wanted| wanted == name) {
+            let told = scenario(&rig, &options);
+            print!("{told}");
+            report.push_str(&told);
+        }
     }
     std::fs::create_dir_all("target/bench").unwrap();
     std::fs::write("target/bench/wire.md", &report).unwrap();
@@ -128,24 +146,66 @@ fn mean_and_error(figures: &[f64]) -> (f64, f64) {
 
 /// A: HTTP/1.1, 1 KiB, 64 connections, saturated.
 fn scenario_a(rig: &Rig, options: &Options) -> String {
-    let peers = rig.http();
-    let mut table = Table::new("A: HTTP/1.1, 1 KiB, 64 connections", "µs of CPU a request", &peers);
+    let load = |peer: &Peer| wrk("http", peer.address, options.seconds, &[]);
+    by_request(rig.http(), options, "A: HTTP/1.1, 1 KiB, 64 connections", &load)
+}
+
+/// C: TLS 1.3, HTTP/1.1, 1 KiB, 64 connections that are kept.
+fn scenario_c(rig: &Rig, options: &Options) -> String {
+    let load = |peer: &Peer| wrk("https", peer.address, options.seconds, &[]);
+    by_request(rig.tls(), options, "C: TLS 1.3, HTTP/1.1, 1 KiB, 64 connections", &load)
+}
+
+/// D: HTTP/2 over TLS to HTTP/1, 10 connections of 32 streams.
+fn scenario_d(rig: &Rig, options: &Options) -> String {
+    let load = |peer: &Peer| h2load(peer.address, options.seconds);
+    by_request(rig.tls(), options, "D: HTTP/2 over TLS to HTTP/1, 1 KiB, 10 x 32", &load)
+}
+
+/// E: a full TLS 1.3 handshake and a request, each on a connection of its own.
+fn scenario_e(rig: &Rig, options: &Options) -> String {
+    let close = ["-H", "connection: close"];
+    let load = |peer: &Peer| wrk("https", peer.address, options.seconds, &close);
+    by_request(rig.tls(), options, "E: TLS 1.3 handshake and a request", &load)
+}
+
+/// CPU a request of each peer under a load that says how many it got through.
+fn by_request(
+    peers: Vec<Peer>,
+    options: &Options,
+    title: &str,
+    load: &dyn Fn(&Peer) -> f64,
+) -> String {
+    let mut table = Table::new(title, "µs of CPU a request", &peers);
     for round in 0..options.rounds {
         for at in 0..peers.len() {
             let peer = &peers[(at + round) % peers.len()];
             let before = peer.cpu_seconds();
-            let requests = wrk(peer.address, options.seconds);
+            let requests = load(peer);
             table.add(peer.name, (peer.cpu_seconds() - before) * 1e6 / requests);
         }
     }
     table.render()
 }
 
+/// Requests that h2load got through in so many seconds.
+fn h2load(address: SocketAddr, seconds: u64) -> f64 {
+    let output = Command::new("taskset")
+        .args(["-c", "1", "h2load", "-t1", "-c10", "-m32", "--warm-up-time=0"])
+        .args([format!("--duration={seconds}"), format!("https://{address}/k1")])
+        .output()
+        .expect("h2load runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("status codes:")).expect("h2load counts");
+    line.split_whitespace().nth(2).unwrap().parse().unwrap_or_else(|_| panic!("{text}"))
+}
+
 /// Requests that wrk got through in so many seconds.
-fn wrk(address: SocketAddr, seconds: u64) -> f64 {
+fn wrk(scheme: &str, address: SocketAddr, seconds: u64, more: &[&str]) -> f64 {
     let output = Command::new("taskset")
         .args(["-c", "1", "wrk", "-t1", "-c64"])
-        .args([format!("-d{seconds}"), format!("http://{address}/k1")])
+        .args(more)
+        .args([format!("-d{seconds}"), format!("{scheme}://{address}/k1")])
         .output()
         .expect("wrk runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -184,7 +244,7 @@ fn download(address: SocketAddr, times: usize) -> f64 {
 }
 
 /// G: memory of idle keep-alive connections that have each had a request.
-fn scenario_g(rig: &Rig) -> String {
+fn scenario_g(rig: &Rig, _: &Options) -> String {
     const CONNECTIONS: usize = 5_000;
     let peers = rig.http();
     let mut table = Table::new("G: idle keep-alive connection", "bytes", &peers);
@@ -216,4 +276,46 @@ fn open(address: SocketAddr, count: usize) -> Vec<TcpStream> {
             stream
         })
         .collect()
+}
+
+/// G': memory of idle TLS connections that have each had a request.
+fn scenario_g_tls(rig: &Rig, _: &Options) -> String {
+    const CONNECTIONS: usize = 2_000;
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(rig.certificate_file()).unwrap();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let peers = rig.tls();
+    let mut table = Table::new("G': idle TLS connection", "bytes", &peers);
+    for peer in &peers {
+        let warm: Vec<_> = (0..300).map(|_| open_tls(peer.address, &config)).collect();
+        let before = peer.resident_bytes();
+        let idle: Vec<_> = (0..CONNECTIONS).map(|_| open_tls(peer.address, &config)).collect();
+        table.add(peer.name, (peer.resident_bytes() - before).max(0.0) / CONNECTIONS as f64);
+        drop((warm, idle));
+    }
+    table.render()
+}
+
+type Secure = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
+fn open_tls(address: SocketAddr, config: &Arc<rustls::ClientConfig>) -> Secure {
+    let name = address.ip().into();
+    let client = rustls::ClientConnection::new(config.clone(), name).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, TcpStream::connect(address).unwrap());
+    stream.write_all(b"GET /k1 HTTP/1.1\r\nhost: bench\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    while !answer.ends_with(&[b'a'; 1024]) {
+        let count = stream.read(&mut part).unwrap();
+        assert!(count > 0, "it answers");
+        answer.extend_from_slice(&part[..count]);
+    }
+    stream
 }

@@ -41,6 +41,7 @@ pub struct Rig {
     children: Vec<Child>,
     http: Vec<Peer>,
     tcp: Vec<Peer>,
+    tls: Vec<Peer>,
 }
 
 impl Rig {
@@ -48,7 +49,14 @@ impl Rig {
     pub fn start() -> Rig {
         let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut rig = Rig { folder, children: Vec::new(), http: Vec::new(), tcp: Vec::new() };
+        let mut rig = Rig {
+            folder,
+            children: Vec::new(),
+            http: Vec::new(),
+            tcp: Vec::new(),
+            tls: Vec::new(),
+        };
+        rig.certificate();
         rig.write("k1", &"a".repeat(1024));
         rig.write("big", &"0123456789abcdef".repeat(16 * 1024 * 1024));
         let cluster = rig.cluster();
@@ -66,6 +74,27 @@ impl Rig {
     /// The peers of the L4 scenarios.
     pub fn tcp(&self) -> Vec<Peer> {
         self.tcp.clone()
+    }
+
+    /// The peers of the TLS scenarios: HTTP/2 and HTTP/1.1 by ALPN.
+    pub fn tls(&self) -> Vec<Peer> {
+        self.tls.clone()
+    }
+
+    /// Their certificate, to be believed.
+    pub fn certificate_file(&self) -> PathBuf {
+        self.folder.join("cert.pem")
+    }
+
+    fn certificate(&self) {
+        let made = Command::new("openssl")
+            .current_dir(&self.folder)
+            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 10 -keyout key.pem -out cert.pem -subj /CN=bench -addext subjectAltName=IP:127.0.0.1".split(' '))
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.is_ok_and(|status| status.success()), "openssl makes a certificate");
+        let read = |name: &str| std::fs::read_to_string(self.folder.join(name)).unwrap();
+        self.write("both.pem", &[read("cert.pem"), read("key.pem")].concat());
     }
 
     fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -113,25 +142,29 @@ impl Rig {
     }
 
     fn nginx(&mut self, cluster: SocketAddr) {
-        let address = free();
+        let (address, tls) = (free(), free());
+        let at = self.folder.display();
         let inside = format!(
             "upstream u {{ server {cluster}; keepalive 256; keepalive_requests 1000000000; }}\n\
-             server {{ listen {address}; location / {{ proxy_pass http://u; proxy_http_version 1.1;\n\
+             ssl_certificate {at}/cert.pem; ssl_certificate_key {at}/key.pem; ssl_protocols TLSv1.3;\n\
+             server {{ listen {address}; listen {tls} ssl http2; location / {{ proxy_pass http://u; proxy_http_version 1.1;\n\
              proxy_set_header Connection \"\"; }} }}"
         );
         let config = self.nginx_config("nginx", &inside);
         let pid = self.spawn("0", "nginx", &["-c", &config.display().to_string()], address);
         self.http.push(Peer { name: "nginx", address, pid });
+        self.tls.push(Peer { name: "nginx", address: tls, pid });
     }
 
     fn haproxy(&mut self, cluster: SocketAddr) {
-        let (http, tcp) = (free(), free());
+        let (http, tcp, tls) = (free(), free(), free());
+        let at = self.folder.display();
         let config = self.write(
             "haproxy.cfg",
             &format!(
                 "global\n  nbthread 1\n  maxconn 7000\n  tune.bufsize 65536\n\
                  defaults\n  timeout client 1h\n  timeout server 1h\n  timeout connect 5s\n  http-reuse always\n  option splice-auto\n\
-                 frontend h\n  mode http\n  bind {http}\n  default_backend hb\n\
+                 frontend h\n  mode http\n  bind {http}\n  bind {tls} ssl crt {at}/both.pem alpn h2,http/1.1 ssl-min-ver TLSv1.3\n  default_backend hb\n\
                  backend hb\n  mode http\n  server s {cluster} pool-max-conn -1\n\
                  frontend t\n  mode tcp\n  bind {tcp}\n  default_backend tb\n\
                  backend tb\n  mode tcp\n  server s {cluster}\n"
@@ -139,16 +172,17 @@ impl Rig {
         );
         let pid = self.spawn("0", "haproxy", &["-db", "-f", &config.display().to_string()], tcp);
         self.http.push(Peer { name: "haproxy", address: http, pid });
+        self.tls.push(Peer { name: "haproxy", address: tls, pid });
         self.tcp.push(Peer { name: "haproxy", address: tcp, pid });
     }
 
     fn tidegate(&mut self, cluster: SocketAddr) {
-        let (http, tcp) = (free(), free());
+        let (http, tcp, tls) = (free(), free(), free());
         let config = self.write(
             "tidegate.yaml",
             &format!(
                 "runtime: {{ workers: 1 }}\nadmin: {{ address: 127.0.0.1:0 }}\naccess_log: {{ format: off }}\n\
-                 listeners:\n  h: {{ address: \"{http}\", protocol: http, service: s, timeouts: {{ idle: 1h }} }}\n  t: {{ address: \"{tcp}\", protocol: tcp, service: s }}\n\
+                 listeners:\n  h: {{ address: \"{http}\", protocol: http, service: s, timeouts: {{ idle: 1h }} }}\n  t: {{ address: \"{tcp}\", protocol: tcp, service: s }}\n  s: {{ address: \"{tls}\", protocol: http, service: s, timeouts: {{ idle: 1h }}, tls: {{ certificates: [{{ cert: cert.pem, key: key.pem }}], min_version: \"1.3\" }} }}\n\
                  services: {{ s: {{ clusters: [c] }} }}\nclusters: {{ c: {{ kind: idc, endpoints: [\"{cluster}\"] }} }}\n"
             ),
         );
@@ -156,6 +190,7 @@ impl Rig {
         let (binary, config) = (binary.display().to_string(), config.display().to_string());
         let pid = self.spawn("0", &binary, &["run", "--config", &config], tcp);
         self.http.push(Peer { name: "tidegate", address: http, pid });
+        self.tls.push(Peer { name: "tidegate", address: tls, pid });
         self.tcp.push(Peer { name: "tidegate", address: tcp, pid });
     }
 }
