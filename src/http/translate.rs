@@ -16,6 +16,15 @@ pub enum Wrong {
     Refused(Violation),
 }
 
+/// A request for a tunnel (RFC 8441): an upgrade of HTTP/1.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnel<'a> {
+    /// What is to be spoken in it.
+    pub protocol: &'a str,
+    /// A `Sec-WebSocket-Key`, which HTTP/2 has no use for.
+    pub key: &'a str,
+}
+
 /// Names that belong to one HTTP/1 connection (RFC 9113 §8.2.2).
 const CONNECTION_BOUND: [HeaderName; 4] =
     [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::PROXY_AUTHENTICATE];
@@ -27,10 +36,13 @@ const CONNECTION_BOUND: [HeaderName; 4] =
 pub fn request_head(
     parts: &request::Parts,
     ends: bool,
+    tunnel: Option<Tunnel<'_>>,
     limits: &Limits,
     out: &mut Vec<u8>,
 ) -> Result<(), Wrong> {
-    if parts.method == Method::CONNECT {
+    let connects = parts.method == Method::CONNECT;
+    let tunnel = tunnel.filter(|tunnel| connects && !ends && tunnel.protocol == "websocket");
+    if connects && tunnel.is_none() {
         return Err(Wrong::Refused(Violation::Method));
     }
     if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
@@ -41,7 +53,8 @@ pub fn request_head(
         return Err(Wrong::Refused(Violation::HeadTooLarge));
     }
     let authority = authority(parts)?;
-    out.extend_from_slice(parts.method.as_str().as_bytes());
+    let method = if tunnel.is_some() { "GET" } else { parts.method.as_str() };
+    out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(parts.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
@@ -59,7 +72,11 @@ pub fn request_head(
     if !crumbs.is_empty() {
         push(out, "cookie", &crumbs.join(&b"; "[..]));
     }
-    if !ends && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+    if let Some(Tunnel { protocol, key }) = tunnel {
+        push(out, "connection", b"upgrade");
+        push(out, "upgrade", protocol.as_bytes());
+        push(out, "sec-websocket-key", key.as_bytes());
+    } else if !ends && !parts.headers.contains_key(header::CONTENT_LENGTH) {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
@@ -197,7 +214,7 @@ mod tests {
     fn translate(build: request::Builder, ends: bool) -> Result<String, Wrong> {
         let (parts, ()) = build.body(()).unwrap().into_parts();
         let mut out = Vec::new();
-        request_head(&parts, ends, &Limits::default(), &mut out)?;
+        request_head(&parts, ends, None, &Limits::default(), &mut out)?;
         Ok(String::from_utf8(out).unwrap())
     }
 

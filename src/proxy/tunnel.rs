@@ -73,7 +73,10 @@ pub async fn carry(
 }
 
 /// Runs two directions; the first failure ends both.
-async fn both(
+///
+/// # Errors
+/// That failure.
+pub async fn both(
     first: impl Future<Output = io::Result<()>>,
     second: impl Future<Output = io::Result<()>>,
 ) -> io::Result<()> {

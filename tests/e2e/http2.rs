@@ -339,3 +339,62 @@ fn draining_says_goodbye_and_lets_streams_end() {
     assert!(matches!(raw.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "and gets its answer");
     assert_eq!(proxy.wait(), Some(0));
 }
+
+#[test]
+fn a_websocket_over_http2_is_a_tunnel_both_ways() {
+    let app = Cluster::scripted(|mut connection| {
+        let Some((head, _)) = connection.request() else { return };
+        let head = head.to_ascii_lowercase();
+        for line in [
+            "get /chat http/1.1",
+            "upgrade: websocket",
+            "sec-websocket-key: ",
+            "sec-websocket-version: 13",
+        ] {
+            assert!(head.contains(line), "{line} in {head}");
+        }
+        connection.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\nsec-websocket-protocol: chat\r\n\r\nhello");
+        let mut bytes = [0; 1024];
+        while let Ok(count @ 1..) = connection.stream.read(&mut bytes) {
+            connection.send(&bytes[..count]);
+        }
+    });
+    let proxy = Proxy::start(&plain(app.address));
+    let mut raw = Raw::new(proxy.at("web"));
+    let ask = |protocol: &'static str| {
+        [
+            (":method", "CONNECT"),
+            (":protocol", protocol),
+            (":scheme", "http"),
+            (":path", "/chat"),
+            (":authority", "a.example"),
+            ("sec-websocket-version", "13"),
+        ]
+    };
+    raw.headers(1, 0, &ask("websocket"));
+    let (_, flags, stream, _) = raw.next(&[HEADERS]).unwrap();
+    assert_eq!((stream, flags & END_STREAM), (1, 0), "the stream stays open");
+    assert_eq!(raw.next(&[0]).unwrap().3, b"hello");
+    for text in [&b"ping"[..], &[b'x'; 9_000]] {
+        raw.frame(0, 0, 1, text);
+        let mut back = Vec::new();
+        while back.len() < text.len() {
+            back.extend(raw.next(&[0]).unwrap().3);
+        }
+        assert_eq!(back, text);
+    }
+    let open = proxy.cluster("idc")["in_flight"].as_u64();
+    assert_eq!(open, Some(1), "it counts as a flow");
+    raw.frame(0, END_STREAM, 1, b"");
+    loop {
+        let (_, flags, ..) = raw.next(&[0]).expect("the end comes back");
+        if flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    // Another protocol is none of ours.
+    raw.headers(3, 0, &ask("telnet"));
+    assert!(matches!(raw.next(&[HEADERS, RST_STREAM]), Some((_, _, 3, _))));
+    eventually("it is over", || proxy.cluster("idc")["in_flight"].as_u64() == Some(0));
+    assert_eq!(app.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+}

@@ -12,8 +12,11 @@ use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::http::{Framing, Version, trailers, translate};
 use crate::os::clock;
-use crate::proxy::body::Broken;
+use crate::os::stream::{Stream, Writer};
+use crate::proxy::body::{Broken, Source};
+use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::Watch;
+use crate::proxy::tunnel::both;
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -86,13 +89,15 @@ pub struct Arrived {
     pub rate_min: u64,
     /// `Date` of a response that has none.
     pub date: Rc<str>,
+    /// Whether what follows the head is a tunnel's and no body.
+    pub tunnel: bool,
 }
 
 impl H2 {
     /// A client of one request.
     #[must_use]
     pub fn new(arrived: Arrived) -> H2 {
-        let ended = arrived.stream.is_end_stream();
+        let ended = arrived.tunnel || arrived.stream.is_end_stream();
         H2 {
             head: arrived.head,
             body: Body {
@@ -112,6 +117,49 @@ impl H2 {
             watches: arrived.watches,
             broken: Cell::new(false),
         }
+    }
+
+    /// Carries a tunnel between the client and a cluster's stream, until both directions have ended or one
+    /// has failed; gives the bytes up and down.
+    pub async fn carry(
+        &mut self,
+        cluster: &mut Stream,
+        buffer: &mut Option<Buffer>,
+        watch: &Watch,
+    ) -> (u64, u64) {
+        let (up, before) = (Cell::new(0), self.sent.get());
+        let result = {
+            let (reader, writer) = cluster.split();
+            let mut source = Source { reader, buffer, watch };
+            let body = &mut self.body.stream;
+            let mut response = H2Response {
+                sender: &self.sender,
+                begun: &mut self.begun,
+                sent: &self.sent,
+                watch: &self.watches.1,
+                stall: TUNNEL,
+                head_only: false,
+                tunnel: false,
+                date: &self.date,
+            };
+            let upward = upward(body, writer, &up);
+            let downward = async {
+                loop {
+                    if source.data().is_empty() && source.more(TUNNEL).await? == 0 {
+                        return response.end(&[]).await;
+                    }
+                    let count = source.data().len();
+                    response.piece(source.data()).await?;
+                    source.used(count);
+                }
+            };
+            both(upward, downward).await
+        };
+        if result.is_err() {
+            self.abort();
+            cluster.reset_on_close();
+        }
+        (up.get(), self.sent.get() - before)
     }
 
     /// The head, to be used again.
@@ -144,6 +192,7 @@ impl Client for H2 {
             watch: &self.watches.1,
             stall: self.timeouts.stream_idle,
             head_only: self.head.method() == "HEAD",
+            tunnel: self.head.upgrade().is_some(),
             date: &self.date,
         };
         (&self.head, body, response)
@@ -164,6 +213,32 @@ impl Client for H2 {
     fn sent(&self) -> u64 {
         self.sent.get()
     }
+}
+
+/// A tunnel may be silent for as long as it likes.
+const TUNNEL: Duration = Duration::from_secs(86_400 * 30);
+
+/// A client's bytes to its cluster; its end is passed on.
+async fn upward(
+    body: &mut RecvStream,
+    mut writer: Writer<'_>,
+    carried: &Cell<u64>,
+) -> io::Result<()> {
+    while let Some(data) = std::future::poll_fn(|context| body.poll_data(context)).await {
+        let data = data.map_err(gone)?;
+        let mut rest = &data[..];
+        while !rest.is_empty() {
+            let count = std::future::poll_fn(|context| writer.poll_write(context, rest)).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            rest = &rest[count..];
+        }
+        std::future::poll_fn(|context| writer.poll_flush(context)).await?;
+        carried.set(carried.get() + data.len() as u64);
+        body.flow_control().release_capacity(data.len()).map_err(gone)?;
+    }
+    std::future::poll_fn(|context| writer.poll_shutdown(context)).await
 }
 
 /// The request's direction.
@@ -290,6 +365,8 @@ pub struct H2Response<'a> {
     watch: &'a Watch,
     stall: Duration,
     head_only: bool,
+    /// Whether a 101 of the cluster is awaited.
+    tunnel: bool,
     date: &'a str,
 }
 
@@ -373,7 +450,11 @@ impl Response for H2Response<'_> {
         let mut lines = Vec::with_capacity(512);
         forward::write_response(&mut lines, reply.head, reply.bytes, &context);
         let after = memchr::memmem::find(&lines, b"\r\n").map_or(lines.len(), |at| at + 2);
-        *self.begun = translate::response_head(reply.head.status, &lines[after..]);
+        // What HTTP/1 switches to, HTTP/2 simply is (RFC 8441 §5).
+        let upgraded = reply.head.upgrades && self.tunnel;
+        let status = if upgraded { 200 } else { reply.head.status };
+        self.tunnel = upgraded;
+        *self.begun = translate::response_head(status, &lines[after..]);
         reply.head.framing
     }
 
@@ -397,6 +478,9 @@ impl Response for H2Response<'_> {
     }
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        if self.tunnel && self.begun.is_some() {
+            return self.send_head(false);
+        }
         let fields = translate::fields(trailers).unwrap_or_default();
         if !fields.is_empty() && !self.head_only {
             self.send_head(false)?;

@@ -10,7 +10,7 @@ use super::h2::{Arrived, H2};
 use super::record::Record;
 use crate::http::field::Role;
 use crate::http::grpc;
-use crate::http::translate::{self, Wrong};
+use crate::http::translate::{self, Tunnel, Wrong};
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::refusal::Refusal;
@@ -129,6 +129,7 @@ fn builder(arrival: &Arrival) -> Builder {
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(Some(RESETS_A_SECOND as usize))
         .max_concurrent_reset_streams(STREAMS_MAX as usize)
+        .enable_connect_protocol()
         .reset_stream_duration(Duration::from_secs(5));
     builder
 }
@@ -144,7 +145,13 @@ fn begin(
     let (parts, stream) = request.into_parts();
     let limits = arrival.limits();
     let mut bytes = Vec::with_capacity(512);
-    let translated = translate::request_head(&parts, stream.is_end_stream(), limits, &mut bytes);
+    let mut key = [0; 24];
+    let tunnel = parts.extensions.get::<h2::ext::Protocol>().map(|protocol| Tunnel {
+        protocol: protocol.as_str(),
+        key: websocket_key(worker, &mut key),
+    });
+    let ends = stream.is_end_stream();
+    let translated = translate::request_head(&parts, ends, tunnel, limits, &mut bytes);
     let mut head = worker.lend_head();
     let read = match translated {
         Ok(()) => head.read(&bytes, limits),
@@ -174,6 +181,7 @@ fn begin(
         limit: body_limit,
         rate_min,
         date: worker.date(),
+        tunnel: tunnel.is_some(),
     });
     let refusal = read.err().map(Refusal::from);
     account.active.set(account.active.get() + 1);
@@ -216,12 +224,34 @@ async fn one(worker: &Worker, arrival: &Arrival, mut client: H2, refused: Option
         Some(refusal) => super::answer::refuse(&mut client, refusal, "", &mut record).await,
         None => match exchange::serve(worker, &view, &mut client, arrival, &mut record).await {
             After::Next => {}
-            // Nothing is upgraded that did not ask, and HTTP/2 cannot ask so.
-            After::Tunnel(_) => client.abort(),
+            After::Tunnel(upgraded) => {
+                let (mut stream, mut buffer, held) = upgraded.connection.into_stream();
+                stream.keep_alive();
+                let watch = worker.deadlines.watch();
+                let carried = client.carry(&mut stream, &mut buffer, &watch).await;
+                drop((held, upgraded.counts));
+                // What went down is counted as it was sent.
+                record.finish(worker, &view, &client, arrival, (carried.0, carried.1));
+                return client;
+            }
         },
     }
     record.finish(worker, &view, &client, arrival, (0, 0));
     client
+}
+
+/// A `Sec-WebSocket-Key` (RFC 6455 §4.1): sixteen random bytes in base 64.
+fn websocket_key<'a>(worker: &Worker, out: &'a mut [u8; 24]) -> &'a str {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut dice = worker.dice.borrow_mut();
+    let (high, low) = (dice.bits(), dice.bits());
+    let bits = u128::from(high) << 64 | u128::from(low);
+    for (place, digit) in out[..21].iter_mut().enumerate() {
+        *digit = DIGITS[(bits >> (122 - 6 * place) & 63) as usize];
+    }
+    out[21] = DIGITS[((bits & 3) << 4) as usize];
+    out[22..].copy_from_slice(b"==");
+    std::str::from_utf8(out).unwrap_or_default()
 }
 
 /// The stream, and before it what was read from it already.
