@@ -39,6 +39,23 @@ impl Compiler<'_> {
             let (tls, upstream) = tls
                 .map(|written| self.upstream_tls(written, cluster.protocol, &source, folder, &path))
                 .unzip();
+            let is_unix =
+                |spec: &EndpointSpec| matches!(spec.target, Target::Address(Address::Unix(_)));
+            if let (Some(written), Source::Static(specs)) = (&cluster.tls, &source)
+                && specs.iter().any(is_unix)
+            {
+                let message = "a unix socket does without TLS";
+                self.problems.error(written.at, format!("{path}.tls"), message);
+            }
+            let is_http2 = cluster.protocol == Some(file::ClusterProtocol::Http2);
+            if let (ProbeKind::Http { .. }, true, None, Some(written)) =
+                (&probe.kind, is_http2, &tls, &cluster.probe)
+            {
+                let message = "an http probe speaks HTTP/1, which this cluster does not";
+                let hint = "kind: grpc, or tcp";
+                let path = format!("{path}.probe.kind");
+                self.problems.error_with_hint(written.at, path, message, hint);
+            }
             if tls.is_none() && probe.kind == ProbeKind::Tls {
                 let message = "a tls probe needs `tls` of the cluster";
                 self.problems.error(cluster.at, format!("{path}.probe"), message);

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod cores;
 pub mod listen;
 pub mod process;
+pub mod proxy_header;
 pub mod secure;
 pub mod stream;
 pub mod tcp_info;

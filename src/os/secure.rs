@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -29,6 +30,8 @@ pub struct Agreed {
     pub is_http2: bool,
     /// The name the client asked for.
     pub sni: Option<String>,
+    /// Whether the other end has shown a certificate that was verified.
+    pub is_verified: bool,
 }
 
 /// The socket as the session has it.
@@ -65,7 +68,12 @@ impl Secure {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         };
-        Agreed { version, is_http2: common.alpn_protocol() == Some(b"h2"), sni }
+        Agreed {
+            version,
+            is_http2: common.alpn_protocol() == Some(b"h2"),
+            sni,
+            is_verified: common.peer_certificates().is_some(),
+        }
     }
 
     /// Reads what is there; 0 is an orderly end.
@@ -92,7 +100,13 @@ impl Secure {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
         // Nobody waits: whoever reads next registers anew.
-        self.poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer).is_pending()
+        let nobody = &mut Context::from_waker(Waker::noop());
+        if !self.poll_read(nobody, &mut buffer).is_pending() {
+            return false;
+        }
+        // What the runtime has not noticed yet the kernel knows.
+        let peeked = socket2::SockRef::from(&*self.socket).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Writes what fits.

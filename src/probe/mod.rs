@@ -8,15 +8,17 @@ mod http;
 
 use crate::decision::assess::{Event, ProbeOrder};
 use crate::decision::health::Cause;
-use crate::decision::plan::{Address, Plan, ProbeKind, Reports};
+use crate::decision::plan::{Address, Plan, ProbeKind, Reports, SendProxy};
 use crate::decision::report::Report;
 use crate::os::clock;
+use crate::os::proxy_header;
 use crate::os::stream::Stream;
-use crate::tls::client::Upstream;
+use crate::tls::client::{Speaks, Upstream};
 use crate::tls::handshake;
 use crate::tls::store::Store;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 /// What a probe came to.
 #[derive(Debug)]
@@ -40,7 +42,9 @@ pub async fn probe(plan: &Plan, tls: &Store, order: ProbeOrder) -> Option<Probed
     let address = with_port(&order.address, settings.port);
     let started = clock::now();
     let upstream = tls.clusters.get(order.cluster).and_then(Option::as_ref);
-    let to = Target { address: &address, edge: (cluster.reports, &plan.site), upstream };
+    // Another port than the traffic's speaks for itself.
+    let header = settings.port.map_or(cluster.send_proxy, |_| SendProxy::None);
+    let to = Target { header, address: &address, edge: (cluster.reports, &plan.site), upstream };
     let result = tokio::time::timeout(settings.timeout, once(&settings.kind, &to)).await;
     let took = clock::now().since(started);
     let endpoint = order.endpoint;
@@ -64,16 +68,22 @@ struct Target<'a> {
     address: &'a Address,
     edge: (Reports, &'a str),
     upstream: Option<&'a Upstream>,
+    header: SendProxy,
 }
 
 impl Target<'_> {
     /// Puts TLS on a connection, where the cluster speaks that.
-    async fn secure(&self, stream: Stream) -> Result<Stream, Cause> {
+    async fn secure(&self, mut stream: Stream, speaks: Speaks) -> Result<Stream, Cause> {
+        if self.header != SendProxy::None {
+            // In nobody's name but ours.
+            let header = proxy_header::write(self.header, None);
+            stream.write_all(&header).await.map_err(|_| Cause::Reset)?;
+        }
         match self.upstream {
             None => Ok(stream),
-            Some(upstream) => {
-                handshake::connect(stream, upstream, self.address).await.map_err(|_| Cause::Tls)
-            }
+            Some(upstream) => handshake::connect(stream, upstream, speaks, self.address)
+                .await
+                .map_err(|_| Cause::Tls),
         }
     }
 }
@@ -92,19 +102,19 @@ async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Cause> {
             Ok((rtt, None))
         }
         ProbeKind::Tls => {
-            let stream = to.secure(stream).await?;
+            let stream = to.secure(stream, Speaks::Traffic).await?;
             stream.reset_on_close();
             Ok((rtt, None))
         }
         ProbeKind::Grpc { service } => {
-            let stream = to.secure(stream).await?;
+            let stream = to.secure(stream, Speaks::Http2).await?;
             let connected = clock::now();
             let authority = to.address.to_string();
             grpc::check(stream, service, &authority, to.upstream.is_some()).await?;
             Ok((rtt, Some((clock::now().since(connected), None))))
         }
         ProbeKind::Http { path, host, headers, status } => {
-            stream = to.secure(stream).await?;
+            stream = to.secure(stream, Speaks::Http1).await?;
             let connected = clock::now();
             let host = host.clone().unwrap_or_else(|| to.address.to_string());
             let (code, report) = http::get(&mut stream, path, &host, headers, to.edge).await?;

@@ -1,10 +1,10 @@
 //! What comes before any protocol: who a connection is from, TLS, or the name it asks for.
 
 use super::buffer::Buffer;
-use super::proxy_header::{self, Origin};
 use super::refusal::Refusal;
 use super::worker::{Viewed, Worker};
 use crate::decision::plan::{ClassIndex, Listener, Protocol};
+use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
 use crate::tls::handshake::{self, Failure};
 use crate::tls::hello::Hello;
@@ -21,6 +21,8 @@ pub struct Arrived {
     pub origin: Origin,
     /// What was read already.
     pub buffer: Option<Buffer>,
+    /// Which clients its listener let in when it came.
+    pub clients: u64,
     /// Who serves it, where it is bytes.
     pub class: Option<ClassIndex>,
 }
@@ -74,7 +76,7 @@ pub async fn arrive(
             buffer = Some(read);
         }
     }
-    Some(Arrived { stream, origin, buffer, class })
+    Some(Arrived { stream, origin, buffer, clients: view.tls.clients_of(index), class })
 }
 
 fn origin_of(stream: &Stream) -> Origin {
@@ -114,6 +116,8 @@ async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -
 /// gives back what was read.
 async fn hello(stream: &mut Stream) -> io::Result<(Option<String>, Buffer)> {
     let mut hello = Hello::default();
+    // Who is silent holds nothing.
+    stream.split().0.readable().await?;
     let mut buffer = Buffer::lend();
     loop {
         let space = buffer.space();
@@ -129,5 +133,6 @@ async fn hello(stream: &mut Stream) -> io::Result<(Option<String>, Buffer)> {
         if let Some(name) = found {
             return Ok((name, buffer));
         }
+        buffer.fit();
     }
 }

@@ -2,7 +2,6 @@
 
 use super::arrive::Arrived;
 use super::place::{Place, Reach, Tried, place};
-use super::proxy_header::Origin;
 use super::refusal::Refusal;
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, Wanted, open};
@@ -12,9 +11,11 @@ use crate::decision::assess::Event;
 use crate::decision::plan::{ClassIndex, HashKey};
 use crate::decision::units::hash;
 use crate::os::clock;
+use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
 use crate::shared::{Held, View};
 use crate::telemetry::access_log::{Line, milliseconds};
+use crate::tls::client::Speaks;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -180,7 +181,8 @@ async fn connect(
     let begun = worker.now();
     let upstream = view.tls.clusters.get(place.cluster).and_then(Option::as_ref);
     let origin = Some(origin);
-    let wanted = Wanted { cluster, live, endpoint, upstream, fresh: true, origin };
+    let wanted =
+        Wanted { cluster, live, endpoint, upstream, fresh: true, origin, speaks: Speaks::Bytes };
     let dialled = open(worker, &wanted, left, held).await;
     let took = worker.now().since(begun);
     match dialled {

@@ -10,7 +10,6 @@ pub mod deadline;
 pub mod l4;
 pub mod l7;
 pub mod place;
-pub mod proxy_header;
 pub mod refusal;
 pub mod tunnel;
 pub mod upstream;

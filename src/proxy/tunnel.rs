@@ -112,7 +112,9 @@ async fn direction(
     loop {
         if source.data().is_empty() && read_some(&mut source, flow, patience).await? == 0 {
             flow.closed.set(flow.closed.get() + 1);
-            std::future::poll_fn(|context| writer.poll_shutdown(context)).await?;
+            let end = std::future::poll_fn(|context| writer.poll_shutdown(context));
+            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+            write_watch.within(patience.half_close, end).await.map_err(late)??;
             return until_both_closed(&source, flow).await;
         }
         while !source.data().is_empty() {

@@ -228,9 +228,15 @@ impl Reloader {
             return self.fail(vec![problem]);
         };
         let Outcome { config: Some(config), problems } = outcome else {
+            // A file it refers to may yet come.
+            self.seen = None;
             return self.fail(outcome.problems);
         };
-        let Config { plan, settings, tls, effective } = config;
+        let Config { plan, settings, mut tls, effective } = config;
+        if settings.admin != self.settings.admin && tls.admin.is_none() {
+            // It still listens where it did, and must not do so in the clear from now on.
+            tls.admin.clone_from(&self.shared.view.load().tls.admin);
+        }
         let plan = Arc::new(plan);
         let built = match self.build(&plan) {
             Ok(built) => built,
@@ -310,7 +316,8 @@ impl Reloader {
         let generation = self.generation() + 1;
         self.stop_unwanted(&plan).await;
         let (done, adopted) = oneshot::channel();
-        self.certificates = tls.fingerprint;
+        // What changed while the files were read is seen at the next look.
+        self.certificates = 0;
         let adopt = control::Command::Adopt { plan: plan.clone(), tls, generation, done };
         if self.control.send(adopt).await.is_err() || adopted.await.is_err() {
             let message = "the control thread is gone";

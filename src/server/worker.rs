@@ -3,13 +3,13 @@
 use crate::decision::plan::Address;
 use crate::os::stream::Stream;
 use crate::os::{clock, cores};
-use crate::proxy::arrive::arrive;
+use crate::proxy::arrive::{Arrived, arrive};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::warm::warm;
 use crate::proxy::worker::{Cells, Worker};
 use crate::proxy::{l4, l7};
-use crate::shared::{Held, Scarcity, Shared};
+use crate::shared::{Held, Scarcity, Shared, View};
 use crate::telemetry::access_log::AccessLog;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::Socket;
@@ -286,12 +286,35 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
         // Counted out when the connection ends, and also when its task panics.
         let _closed = Closed { cells, _held: (held, of_client) };
         let Some(arrived) = arrive(&worker, stream, &view, index).await else { return };
+        let Some(_of_client) = count_told(&worker, &view, index, &arrived) else { return };
         match arrived.class {
             None => l7::connection::serve(worker, arrived, view, index).await,
             // Boxed: an idle HTTP connection should not have room for it.
             Some(class) => Box::pin(l4::serve(worker, arrived, view, index, class)).await,
         }
     });
+}
+
+/// Counts a connection by the client that a PROXY header told of: its own peer was not counted. `None`: it
+/// has its most.
+fn count_told(
+    worker: &Worker,
+    view: &View,
+    index: usize,
+    arrived: &Arrived,
+) -> Option<Option<crate::shared::OfClient>> {
+    let listener = &view.plan.listeners[index];
+    let Some(most) = listener.limits.connections_per_client else { return Some(None) };
+    if !listener.is_proxied(arrived.stream.peer()) {
+        return Some(None);
+    }
+    let counted = worker.shared.by_client.enter(arrived.peer(), most);
+    if counted.is_none() {
+        let cells = worker.listener_cells(&listener.name);
+        cells.refusals[Refusal::Overloaded.index()].add(1);
+        arrived.stream.reset_on_close();
+    }
+    counted.map(Some)
 }
 
 struct Closed {

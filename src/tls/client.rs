@@ -9,11 +9,27 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::{Arc, OnceLock};
 
+/// What is to be spoken under TLS, and so what is offered by ALPN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Speaks {
+    /// What the cluster's terms offer.
+    Traffic,
+    /// HTTP/1 alone.
+    Http1,
+    /// HTTP/2 alone.
+    Http2,
+    /// Whatever the client speaks: nothing is offered.
+    Bytes,
+}
+
 /// A cluster's TLS, built.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// For rustls; holds the sessions that may be resumed.
-    pub config: Arc<ClientConfig>,
+    /// For rustls; each holds the sessions that may be resumed.
+    traffic: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    bytes: Arc<ClientConfig>,
     name: Option<ServerName<'static>>,
     /// Differs where connections must not be shared.
     pub id: u64,
@@ -23,7 +39,18 @@ impl Upstream {
     /// Whether HTTP/2 may come of it.
     #[must_use]
     pub fn offers_http2(&self) -> bool {
-        self.config.alpn_protocols.iter().any(|name| name == b"h2")
+        self.traffic.alpn_protocols.iter().any(|name| name == b"h2")
+    }
+
+    /// For what is to be spoken.
+    #[must_use]
+    pub fn config(&self, speaks: Speaks) -> &Arc<ClientConfig> {
+        match speaks {
+            Speaks::Traffic => &self.traffic,
+            Speaks::Http1 => &self.http1,
+            Speaks::Http2 => &self.http2,
+            Speaks::Bytes => &self.bytes,
+        }
     }
 
     /// The name an endpoint must prove; its address where none is configured. `None` for a unix socket
@@ -62,13 +89,25 @@ pub fn build(terms: &UpstreamTls, id: u64) -> Result<Upstream, String> {
             builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
         }
     };
-    config.alpn_protocols = terms.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.resumption = rustls::client::Resumption::in_memory_sessions(256);
     let parse = |name: &String| {
         ServerName::try_from(name.clone()).map_err(|_| format!("`{name}` is not a server name"))
     };
     let name = terms.server_name.as_ref().map(parse).transpose()?;
-    Ok(Upstream { config: Arc::new(config), name, id })
+    let offering = |names: &[&str]| {
+        let mut config = config.clone();
+        config.alpn_protocols = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    };
+    let alpn: Vec<&str> = terms.alpn.iter().map(String::as_str).collect();
+    Ok(Upstream {
+        traffic: offering(&alpn),
+        http1: offering(&["http/1.1"]),
+        http2: offering(&["h2"]),
+        bytes: offering(&[]),
+        name,
+        id,
+    })
 }
 
 /// The machine's own authorities, read once: they are hundreds.

@@ -1,6 +1,6 @@
 //! Handshakes over our streams, and why they fail.
 
-use super::client::Upstream;
+use super::client::{Speaks, Upstream};
 use super::server::Secured;
 use crate::decision::plan::Address;
 use crate::os::stream::Stream;
@@ -86,13 +86,14 @@ pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure
 pub async fn connect(
     stream: Stream,
     upstream: &Upstream,
+    speaks: Speaks,
     endpoint: &Address,
 ) -> io::Result<Stream> {
     let Some(name) = upstream.name_of(endpoint) else {
         let message = "a unix socket needs `tls.server_name`";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     };
-    let connector = TlsConnector::from(Arc::clone(&upstream.config));
+    let connector = TlsConnector::from(Arc::clone(upstream.config(speaks)));
     let shaking = |socket| async move { connector.connect(name, socket).await.map(Into::into) };
     stream.secure(shaking).await
 }

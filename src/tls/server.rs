@@ -10,12 +10,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A listener's TLS, built.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Secured {
     /// For rustls.
     pub config: Arc<ServerConfig>,
     /// Its certificates.
     pub names: Arc<ByName>,
+    /// Which clients are let in: differs with the authorities that must vouch for them, and is never 0,
+    /// which is no TLS.
+    pub clients: u64,
 }
 
 /// Certificates by the names they are for.
@@ -56,8 +59,9 @@ impl ByName {
     /// certificate, or the host is nobody's (RFC 9110 §7.4, 421).
     #[must_use]
     pub fn agree(&self, sni: &str, host: &str) -> bool {
-        let of_host = self.find(host);
-        of_host.is_none() || of_host == self.find(sni)
+        // Whoever asked for a name that is nobody's was shown the first.
+        let shown = self.find(sni).unwrap_or(0);
+        self.find(host).is_none_or(|of_host| of_host == shown)
     }
 }
 
@@ -98,7 +102,8 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 2;
     config.max_early_data_size = 0;
-    Ok(Secured { config: Arc::new(config), names })
+    let clients = crate::decision::units::hash(&authorities) | 1;
+    Ok(Secured { config: Arc::new(config), names, clients })
 }
 
 /// The versions that are spoken.

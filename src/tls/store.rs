@@ -55,13 +55,24 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Which clients a listener lets in; 0 where it speaks no TLS.
+    #[must_use]
+    pub fn clients_of(&self, listener: usize) -> u64 {
+        self.listeners.get(listener).and_then(Option::as_ref).map_or(0, |secured| secured.clients)
+    }
+}
+
 /// A number that changes when a file does that a plan's TLS is built from: by what the file system says of
-/// it, symbolic links followed.
+/// it, symbolic links followed; 0 where there is none.
 #[must_use]
 pub fn fingerprint(plan: &Plan) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let mut hasher = DefaultHasher::new();
-    for path in files(plan) {
+    let (mut hasher, files) = (DefaultHasher::new(), files(plan));
+    if files.is_empty() {
+        return 0;
+    }
+    for path in files {
         path.hash(&mut hasher);
         let stamp = std::fs::metadata(path)
             .map(|file| (file.ino(), file.len(), file.mtime(), file.mtime_nsec()));

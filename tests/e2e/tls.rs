@@ -406,3 +406,29 @@ fn check_tells_what_is_wrong_with_certificates_with_its_line() {
         assert!(told.contains(part), "{part} in\n{told}");
     }
 }
+
+#[test]
+fn who_is_no_longer_vouched_for_loses_its_connection_at_the_next_request() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = Cluster::named("app");
+    let plain = config(&folder, &format!("{{ certificates: [{}] }}", pair("a")), app.address)
+        .replace(
+            &format!(
+                ", tls: {{ certificates: [{}] }}",
+                pair("a").replace("AT", &folder.0.display().to_string())
+            ),
+            "",
+        );
+    let proxy = Proxy::start(&plain.replace("127.0.0.1:0", &free().to_string()));
+    let web = proxy.at("web");
+    let mut kept = Keeping::new(web);
+    assert_eq!(kept.get("/").status, 200);
+    let tls = format!("{{ certificates: [{}], client_ca: AT/ca.pem }}", pair("a"));
+    let strict = config(&folder, &tls, app.address).replace("127.0.0.1:0", &web.to_string());
+    let generation = proxy.generation();
+    proxy.rewrite(&strict);
+    eventually("reloaded", || proxy.generation() > generation);
+    let refused = kept.get("/");
+    assert_eq!((refused.status, refused.refusal().as_str()), (503, "draining"));
+    assert_eq!(app.seen().matches("GET /").count(), 1);
+}

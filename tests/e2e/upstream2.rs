@@ -92,8 +92,10 @@ fn alpn_decides_over_tls_and_the_operator_over_alpn() {
         );
         config(&[("idc", "idc", address)]).replace("kind: idc,", &tls)
     };
-    let proxy = Proxy::start(&with("auto"));
+    let proxy = Proxy::start(&with("auto").replace("probe: {", "probe: { kind: http,"));
     let web = proxy.at("web");
+    // Its http probe speaks HTTP/1, its traffic what was agreed on.
+    eventually("it is up", || proxy.cluster("idc")["state"] == "up");
     assert_eq!(get(web, "/").body, "HTTP/2.0 GET shop.example https");
     for protocol in ["http1", "http2"] {
         let generation = proxy.generation();
@@ -205,4 +207,33 @@ fn a_refusal_is_a_status_of_grpc_and_a_probe_is_its_health_check() {
         proxy.metric("tidegate_refusals_total{listener=\"web\",reason=\"no_healthy_cluster\"}")
             >= 1.0
     });
+}
+
+#[test]
+fn bytes_over_tls_offer_nothing_and_a_burst_to_http1_dials_at_once() {
+    if !is_installed("nginx") {
+        eprintln!("skipped: nginx is not installed; make test installs it");
+        return;
+    }
+    let (folder, address) = (folder_with(&[("app", &["app.example"])]), free());
+    let at = folder.0.display().to_string();
+    let listen = |more: &str| {
+        format!("ssl{more}; ssl_certificate {at}/app.pem; ssl_certificate_key {at}/app.key")
+    };
+    let tls = format!("kind: idc, tls: {{ server_name: app.example, ca: {at}/ca.pem }},");
+    let http = config(&[("idc", "idc", address)]).replace("kind: idc,", &tls);
+    {
+        let _nginx = nginx(&folder, address, &listen(" http2"), "1000");
+        let proxy = Proxy::start(&http.replace("protocol: http", "protocol: tcp"));
+        let answer = get(proxy.at("web"), "/");
+        assert_eq!(answer.body, "HTTP/1.1 GET shop.example https", "{answer:?}");
+    }
+    let _nginx = nginx(&folder, address, &listen(""), "1000");
+    let proxy = Proxy::start(&http);
+    let web = proxy.at("web");
+    let clients: Vec<_> =
+        (0..60).map(|_| std::thread::spawn(move || get(web, "/").status)).collect();
+    let failed = clients.into_iter().map(|client| client.join().unwrap());
+    assert_eq!(failed.filter(|status| *status != 200).count(), 0);
+    assert_eq!(proxy.cluster("idc")["state"], "up");
 }

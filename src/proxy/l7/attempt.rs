@@ -224,7 +224,11 @@ async fn over_http2<C: Client>(
     let way = Way { outgoing, incoming: Http2In::new(future, &watches.0), progress: &progress };
     let (replay, head) = (&mut *parts.replay, &mut *parts.head);
     let result = both_ways(attempt, client, way, replay, head, record, slot).await;
-    if matches!(result, Err(Failed::Retry(Kind::Unsent, _))) {
+    let silent = Refusal::UpstreamTimeout;
+    if matches!(result, Err(Failed::Retry(Kind::Unsent, _)))
+        || matches!(result, Err(Failed::Refuse(refusal)) if refusal == silent)
+    {
+        // Going away, or perhaps dead: others should not be sent there.
         lease.retire();
     }
     match result? {

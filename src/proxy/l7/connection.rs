@@ -10,9 +10,9 @@ use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol};
 use crate::http::forward;
 use crate::http::request::RequestHead;
 use crate::http::{EncodedSlash, Limits, Underscores, Violation};
+use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
 use crate::proxy::arrive::Arrived;
-use crate::proxy::proxy_header::Origin;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::{Patience, carry};
 use crate::proxy::worker::{Cells, Viewed, Worker};
@@ -37,6 +37,8 @@ pub struct Arrival {
     pub peer_text: String,
     /// Both ends, for clusters that want to be told.
     pub origin: Option<Origin>,
+    /// Which clients its listener let in when it came.
+    clients: u64,
     /// What the TLS handshake has agreed on, where there was one.
     pub agreed: Option<Agreed>,
     /// Whether the peer's word about its client is believed.
@@ -67,6 +69,7 @@ impl Arrival {
             peer_text: peer.to_string(),
             agreed: None,
             origin: None,
+            clients: 0,
             trusted: plan.trusts(peer),
             timeouts: Rc::new(plan.timeouts.clone()),
             trusted_networks: plan.trusted.clone(),
@@ -81,6 +84,18 @@ impl Arrival {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether its listener would let it in as it came: a client nobody vouches for any more is gone.
+    #[must_use]
+    pub fn is_welcome(&self, view: &View) -> bool {
+        view.tls.clients_of(self.listener) == self.clients
+    }
+
+    /// Whether a client certificate was verified.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.is_verified)
     }
 
     /// The bounds of a request's head.
@@ -132,13 +147,14 @@ fn limits(listener: &Listener) -> Limits {
 
 /// Serves one accepted connection of an http listener.
 pub async fn serve(worker: Rc<Worker>, arrived: Arrived, view: Viewed, index: usize) {
-    let (peer, origin) = (arrived.peer(), arrived.origin);
+    let (peer, origin, clients) = (arrived.peer(), arrived.origin, arrived.clients);
     let stream = arrived.stream;
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
     let plan = &view.plan.listeners[index];
     let mut arrival = Arrival::new(index, plan, cells, peer, view.generation);
     arrival.agreed = stream.agreed();
     arrival.origin = Some(origin);
+    arrival.clients = clients;
     drop(view);
     if arrival.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {
         return Box::pin(h2_connection::serve(&worker, stream, None, Rc::new(arrival))).await;
@@ -163,9 +179,11 @@ pub async fn serve(worker: Rc<Worker>, arrived: Arrived, view: Viewed, index: us
             true => None,
             false => Some(refresh(&worker, &view, &arrival)),
         };
+        let is_gone = matches!(fresh, Some(None));
         if let Some(Some(fresh)) = fresh {
             arrival = fresh;
-        } else if fresh.is_some() {
+        }
+        if is_gone || !arrival.is_welcome(&view) {
             // Its listener is gone: by whose routes it came, nobody may be asked any more.
             let gone = "the listener is gone";
             Box::pin(refuse_as(&worker, &mut client, &arrival, Refusal::Draining, gone)).await;
@@ -235,6 +253,7 @@ pub(super) fn refresh(worker: &Worker, view: &View, arrival: &Arrival) -> Option
     let mut fresh = Arrival::new(index, plan, cells, arrival.peer, view.generation);
     fresh.agreed.clone_from(&arrival.agreed);
     fresh.origin = arrival.origin;
+    fresh.clients = arrival.clients;
     Some(fresh)
 }
 

@@ -15,14 +15,15 @@ use crate::http::field::Role;
 use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::grpc;
 use crate::http::request::RequestHead;
+use crate::os::proxy_header::Origin;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
-use crate::proxy::proxy_header::Origin;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{Carrier, NoConnection, Wanted, connection};
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
+use crate::tls::client::Speaks;
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -208,7 +209,8 @@ fn is_misdirected(view: &View, arrival: &Arrival, head: &RequestHead) -> bool {
 /// # Errors
 /// [`Refusal::Loop`] when this site is among them.
 fn via(view: &View, arrival: &Arrival, head: &RequestHead) -> Result<String, Failed> {
-    let told = head.field("tidegate-via").filter(|_| arrival.trusted).unwrap_or_default();
+    let believed = arrival.trusted || arrival.is_verified();
+    let told = head.field("tidegate-via").filter(|_| believed).unwrap_or_default();
     let sites = String::from_utf8_lossy(told);
     match sites.split(',').any(|site| site.trim() == view.plan.site) {
         true => Err(Failed::Refuse(Refusal::Loop)),
@@ -490,7 +492,8 @@ async fn connect(
     let upstream = view.tls.clusters.get(place.cluster).and_then(Option::as_ref);
     // Whoever is told the client must not get another one's connection.
     let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
-    let wanted = Wanted { cluster, live, endpoint, upstream, fresh, origin };
+    let speaks = Speaks::Traffic;
+    let wanted = Wanted { cluster, live, endpoint, upstream, fresh, origin, speaks };
     let connected = connection(worker, &wanted, left).await;
     walk.connecting += worker.about_now().since(begun);
     match connected {

@@ -223,7 +223,9 @@ impl H1 {
     /// connection and take the answer with it.
     pub async fn linger(&mut self) {
         let (reader, mut writer) = self.stream.split();
-        if std::future::poll_fn(|context| writer.poll_shutdown(context)).await.is_err() {
+        // Under TLS the end is a record, which a client that takes nothing would hold back for ever.
+        let end = std::future::poll_fn(|context| writer.poll_shutdown(context));
+        if !matches!(self.write_watch.within(Duration::from_secs(1), end).await, Ok(Ok(()))) {
             return;
         }
         let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };

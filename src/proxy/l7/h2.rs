@@ -22,9 +22,11 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// One stream of a client's HTTP/2 connection.
 #[derive(Debug)]
@@ -142,10 +144,23 @@ impl H2 {
                 tunnel: false,
                 date: &self.date,
             };
-            let upward = upward(body, writer, &up);
+            let closed = Notify::new();
+            let half_close = self.timeouts.half_close;
+            let upward = async {
+                let mut upward = pin!(upward(body, writer, &up));
+                tokio::select! {
+                    biased;
+                    result = &mut upward => return result,
+                    () = closed.notified() => {}
+                }
+                // The cluster has ended: the client has its time to do so, too.
+                let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+                tokio::time::timeout(half_close, upward).await.map_err(late)?
+            };
             let downward = async {
                 loop {
                     if source.data().is_empty() && source.more(TUNNEL).await? == 0 {
+                        closed.notify_one();
                         return response.end(&[]).await;
                     }
                     let count = source.data().len();

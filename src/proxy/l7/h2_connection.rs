@@ -14,7 +14,7 @@ use crate::http::translate::{self, Tunnel, Wrong};
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
@@ -52,6 +52,8 @@ pub async fn serve(
     buffer: Option<Buffer>,
     mut arrival: Rc<Arrival>,
 ) {
+    // Calls may be silent for hours: TCP finds the dead.
+    stream.keep_alive();
     let watch = worker.deadlines.watch();
     let shaking = builder(&arrival).handshake(Begun { stream, buffer });
     let Ok(Ok(mut connection)) = watch.within(arrival.timeouts.first_byte, shaking).await else {
@@ -83,7 +85,11 @@ pub async fn serve(
                     };
                     arrival = Rc::new(fresh);
                 }
-                begin(worker, &arrival, &account, request, respond);
+                if !arrival.is_welcome(&view) {
+                    connection.graceful_shutdown();
+                    continue;
+                }
+                begin(worker, (&view, &arrival), &account, request, respond);
             }
             Err(_) if account.active.get() > 0 => idle_since = now,
             Err(_) => {}
@@ -137,7 +143,7 @@ fn builder(arrival: &Arrival) -> Builder {
 /// Begins one stream's exchange in a task of its own.
 fn begin(
     worker: &Rc<Worker>,
-    arrival: &Rc<Arrival>,
+    (view, arrival): (&Viewed, &Rc<Arrival>),
     account: &Rc<Account>,
     request: ::http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -185,11 +191,13 @@ fn begin(
     });
     let refusal = read.err().map(Refusal::from);
     account.active.set(account.active.get() + 1);
-    let (worker, arrival, account) = (worker.clone(), arrival.clone(), account.clone());
+    // The view by which its listener is known: another may have it in another place.
+    let (worker, view, arrival) = (worker.clone(), view.clone(), arrival.clone());
+    let account = account.clone();
     tokio::task::spawn_local(async move {
         // Counted out when the exchange ends, and also when its task panics.
         let _ended = Ended(account.clone());
-        let client = one(&worker, &arrival, client, refusal).await;
+        let client = one(&worker, &view, &arrival, client, refusal).await;
         if client.broken.get() {
             account.resets.set(account.resets.get() + 1.0);
         }
@@ -206,8 +214,13 @@ impl Drop for Ended {
 }
 
 /// One exchange.
-async fn one(worker: &Worker, arrival: &Arrival, mut client: H2, refused: Option<Refusal>) -> H2 {
-    let view = worker.view();
+async fn one(
+    worker: &Worker,
+    view: &Viewed,
+    arrival: &Arrival,
+    mut client: H2,
+    refused: Option<Refusal>,
+) -> H2 {
     let mut record = Record::begin(worker.now());
     let scarce = worker.shared.scarcity() >= Scarcity::Refuse;
     let (limit, _) = arrival.body_bounds();
@@ -222,7 +235,7 @@ async fn one(worker: &Worker, arrival: &Arrival, mut client: H2, refused: Option
     };
     match refusal {
         Some(refusal) => super::answer::refuse(&mut client, refusal, "", &mut record).await,
-        None => match exchange::serve(worker, &view, &mut client, arrival, &mut record).await {
+        None => match exchange::serve(worker, view, &mut client, arrival, &mut record).await {
             After::Next => {}
             After::Tunnel(upgraded) => {
                 let (mut stream, mut buffer, held) = upgraded.connection.into_stream();
@@ -231,12 +244,12 @@ async fn one(worker: &Worker, arrival: &Arrival, mut client: H2, refused: Option
                 let carried = client.carry(&mut stream, &mut buffer, &watch).await;
                 drop((held, upgraded.counts));
                 // What went down is counted as it was sent.
-                record.finish(worker, &view, &client, arrival, (carried.0, carried.1));
+                record.finish(worker, view, &client, arrival, (carried.0, carried.1));
                 return client;
             }
         },
     }
-    record.finish(worker, &view, &client, arrival, (0, 0));
+    record.finish(worker, view, &client, arrival, (0, 0));
     client
 }
 

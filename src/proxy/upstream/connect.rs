@@ -8,11 +8,11 @@ use super::pool::{Connection, Key, count_in};
 use crate::decision::health::Cause;
 use crate::decision::plan::{Address, Cluster, SendProxy};
 use crate::decision::signal::EndpointSignals;
+use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
-use crate::proxy::proxy_header::{self, Origin};
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, LiveCluster};
-use crate::tls::client::Upstream;
+use crate::tls::client::{Speaks, Upstream};
 use crate::tls::handshake;
 use std::io;
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub struct Wanted<'a> {
     pub fresh: bool,
     /// For whom, where the cluster wants to be told.
     pub origin: Option<Origin>,
+    /// What is to be spoken.
+    pub speaks: Speaks,
 }
 
 /// What an exchange is carried by.
@@ -99,13 +101,19 @@ pub async fn connection(
     if !fresh && let Some(idle) = idle() {
         return Ok((Carrier::Http1(idle), None));
     }
-    let multiplexes = cluster.http2 || upstream.is_some_and(Upstream::offers_http2);
+    let may =
+        upstream.is_some_and(Upstream::offers_http2) && !worker.lines.borrow().is_only_http1(key);
+    let multiplexes = cluster.http2 || may;
     let _dialling = match multiplexes && cluster.send_proxy == SendProxy::None {
         false => None,
         // Boxed: few clusters speak it.
         true => match Box::pin(place_or_turn(worker, key, span, fresh)).await? {
-            Ok(lease) => return Ok((Carrier::Http2(Box::new(lease)), None)),
-            Err(dialling) => Some(dialling),
+            Place::Lease(lease) => return Ok((Carrier::Http2(lease), None)),
+            Place::Dial(dialling) => Some(dialling),
+            Place::Http1 => match idle().filter(|_| !fresh) {
+                Some(idle) => return Ok((Carrier::Http1(idle), None)),
+                None => None,
+            },
         },
     };
     let pending =
@@ -128,12 +136,20 @@ pub async fn connection(
     let agreed = connection.stream.agreed();
     let http2 = agreed.map_or(cluster.http2, |agreed| agreed.is_http2 || cluster.http2);
     if !http2 {
+        worker.lines.borrow_mut().note_only_http1(key);
         return Ok((Carrier::Http1(connection), Some(took)));
     }
     let (stream, _, held) = connection.into_stream();
+    stream.keep_alive();
     let begun = multiplexed::begin(&worker.lines, key, stream, held, worker.about_now());
     match tokio::time::timeout(span, Box::pin(begun)).await {
-        Ok(Ok(lease)) => Ok((Carrier::Http2(Box::new(lease)), Some(took))),
+        Ok(Ok(lease)) => {
+            if cluster.send_proxy != SendProxy::None {
+                // It is this client's alone.
+                lease.retire();
+            }
+            Ok((Carrier::Http2(Box::new(lease)), Some(took)))
+        }
         Ok(Err(_)) | Err(_) => Err(NoConnection::Endpoint(Cause::Protocol)),
     }
 }
@@ -150,26 +166,38 @@ impl Drop for Dialling<'_> {
     }
 }
 
+/// What a look for a shared connection comes to.
+enum Place<'a> {
+    Lease(Box<Lease>),
+    Dial(Dialling<'a>),
+    /// The endpoint does not share after all.
+    Http1,
+}
+
 /// A place on a shared connection, or the turn to make one.
 async fn place_or_turn(
     worker: &Worker,
     key: Key,
     span: Duration,
     fresh: bool,
-) -> Result<Result<Lease, Dialling<'_>>, NoConnection> {
+) -> Result<Place<'_>, NoConnection> {
     let look = async {
         loop {
             let now = worker.about_now();
             if !fresh && let Some(lease) = worker.lines.borrow_mut().lease(key, now) {
-                return Ok(lease);
+                return Place::Lease(Box::new(lease));
+            }
+            if worker.lines.borrow().is_only_http1(key) {
+                return Place::Http1;
             }
             let Some(other) = worker.lines.borrow_mut().dialling(key) else {
-                return Err(Dialling { worker, key });
+                return Place::Dial(Dialling { worker, key });
             };
             other.notified().await;
         }
     };
-    let late = |_| NoConnection::Endpoint(Cause::ConnectTimeout);
+    // Whoever dials is told of the endpoint; who only waits knows nothing of it.
+    let late = |_| NoConnection::Full;
     tokio::time::timeout(span, look).await.map_err(late)
 }
 
@@ -202,7 +230,7 @@ pub async fn open(
     if let Some(upstream) = upstream {
         let rtt = endpoint.rtt.unwrap_or(0.1).min(1.0);
         let span = span.min(Duration::from_secs_f64(TLS_TRIPS * rtt + TLS_SPAN));
-        let shaking = handshake::connect(stream, upstream, &endpoint.address);
+        let shaking = handshake::connect(stream, upstream, wanted.speaks, &endpoint.address);
         stream = match tokio::time::timeout(span, shaking).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
@@ -215,6 +243,7 @@ pub async fn open(
     let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());
     let mut connection = Connection::new(stream, reads, writes, held);
     connection.secured = upstream.map_or(0, |upstream| upstream.id);
+    connection.personal = cluster.send_proxy != SendProxy::None;
     Ok(connection)
 }
 

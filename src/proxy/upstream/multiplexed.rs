@@ -77,6 +77,8 @@ impl Lease {
 pub struct Lines {
     by_key: HashMap<Key, Vec<Line>>,
     dialling: HashMap<Key, Rc<Notify>>,
+    /// Who was offered HTTP/2 and would not.
+    only_http1: std::collections::HashSet<Key>,
 }
 
 impl Lines {
@@ -92,6 +94,23 @@ impl Lines {
         line.state.active.set(line.state.active.get() + 1);
         line.state.used.set(now);
         Some(Lease { send: line.send.clone(), reused: true, state: line.state.clone() })
+    }
+
+    /// Whether there is a connection to an endpoint.
+    #[must_use]
+    pub fn has(&self, key: Key) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
+    /// Whether an endpoint was offered HTTP/2 and would not.
+    #[must_use]
+    pub fn is_only_http1(&self, key: Key) -> bool {
+        self.only_http1.contains(&key)
+    }
+
+    /// Notes that it would not; forgotten when it is no longer usable.
+    pub fn note_only_http1(&mut self, key: Key) {
+        self.only_http1.insert(key);
     }
 
     /// Who is making a connection already, to wait for; `None`: the caller is, until it says
@@ -113,6 +132,7 @@ impl Lines {
 
     /// Closes what nobody has used for long, what has ended, and what `usable` does not know.
     pub fn sweep(&mut self, usable: impl Fn(Key) -> bool, now: Timestamp) {
+        self.only_http1.retain(|key| usable(*key));
         self.by_key.retain(|key, lines| {
             lines.retain_mut(|line| {
                 let idle = line.state.active.get() == 0 && now.since(line.state.used.get()) > KEPT;

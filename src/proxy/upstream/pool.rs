@@ -26,6 +26,8 @@ pub struct Connection {
     pub reused: bool,
     /// Which TLS is on it; 0 is none.
     pub secured: u64,
+    /// Whether the cluster was told whose it is: then it is never another's.
+    pub personal: bool,
     held: Held,
 }
 
@@ -40,6 +42,7 @@ impl Connection {
             write_watch,
             reused: false,
             secured: 0,
+            personal: false,
             held,
         }
     }
@@ -111,7 +114,11 @@ impl Pool {
         now: Timestamp,
     ) {
         let unused = connection.buffer.take().is_some_and(|buffer| !buffer.is_empty());
-        if unused || !may_keep(view, cluster, key) || !connection.stream.seems_quiet() {
+        if connection.personal
+            || unused
+            || !may_keep(view, cluster, key)
+            || !connection.stream.seems_quiet()
+        {
             return;
         }
         let Some(live) = view.clusters.get(cluster) else { return };

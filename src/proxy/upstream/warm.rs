@@ -2,12 +2,16 @@
 //! dialled, so that the first that spill do not pay for the handshake.
 
 use super::connect::{Wanted, open};
+use super::multiplexed;
 use super::pool::{count_in, secured};
 use crate::decision::plan::{ClusterIndex, SendProxy};
 use crate::proxy::worker::{Viewed, Worker};
+use crate::tls::client::Speaks;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// To begin HTTP/2 on a fresh connection.
+const BEGINNING: Duration = Duration::from_secs(1);
 /// Idle connections of one worker that are enough to begin with; then each spilled exchange leaves its own.
 const ENOUGH: usize = 4;
 
@@ -34,7 +38,12 @@ fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usiz
     let beliefs = &view.signals.clusters[cluster];
     let pool = worker.pool.borrow();
     let tls = secured(view, cluster);
-    let idle = |index: &usize| pool.idle_at((beliefs.endpoints[*index].id, tls));
+    let lines = worker.lines.borrow();
+    let idle = |index: &usize| {
+        let key = (beliefs.endpoints[*index].id, tls);
+        // One shared connection is room for many.
+        pool.idle_at(key) + if lines.has(key) { ENOUGH } else { 0 }
+    };
     let all: usize = beliefs.usable.iter().map(idle).sum();
     (all < ENOUGH).then(|| beliefs.usable.iter().copied().min_by_key(idle)).flatten()
 }
@@ -43,11 +52,28 @@ async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoin
     let (cluster, live) = (&view.plan.clusters[index], &view.clusters[index]);
     let endpoint = &view.signals.clusters[index].endpoints[endpoint];
     let upstream = view.tls.clusters.get(index).and_then(Option::as_ref);
-    let wanted = Wanted { cluster, live, endpoint, upstream, fresh: true, origin: None };
+    let wanted = Wanted {
+        cluster,
+        live,
+        endpoint,
+        upstream,
+        fresh: true,
+        origin: None,
+        speaks: Speaks::Traffic,
+    };
     let Some(held) = count_in(&live.connections, cluster.connections_max) else { return };
     // One that fails is told of by the exchange or probe that needs it.
     let Ok(connection) = open(worker, &wanted, Duration::MAX, held).await else { return };
     let (latest, now) = (worker.view(), worker.about_now());
+    if cluster.http2 || connection.stream.agreed().is_some_and(|agreed| agreed.is_http2) {
+        let key = (endpoint.id, connection.secured);
+        let (stream, _, held) = connection.into_stream();
+        let begun = multiplexed::begin(&worker.lines, key, stream, held, now);
+        if let Ok(Err(error)) = tokio::time::timeout(BEGINNING, Box::pin(begun)).await {
+            tracing::debug!(%error, "HTTP/2 was not begun ahead of its need");
+        }
+        return;
+    }
     let key = (endpoint.id, connection.secured);
     worker.pool.borrow_mut().put(connection, key, index, &latest, ENOUGH, now);
 }

@@ -2,8 +2,8 @@
 //! passed it on, before anything else. Read byte by byte to its end and no further, since what follows may
 //! be anybody's protocol.
 
+use super::stream::Stream;
 use crate::decision::plan::SendProxy;
-use crate::os::stream::Stream;
 use ppp::{HeaderResult, v1, v2};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
