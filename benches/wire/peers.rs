@@ -89,7 +89,7 @@ impl Rig {
     fn certificate(&self) {
         let made = Command::new("openssl")
             .current_dir(&self.folder)
-            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 10 -keyout key.pem -out cert.pem -subj /CN=bench -addext subjectAltName=IP:127.0.0.1".split(' '))
+            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 10 -keyout key.pem -out cert.pem -subj /CN=bench -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1".split(' '))
             .stderr(Stdio::null())
             .status();
         assert!(made.is_ok_and(|status| status.success()), "openssl makes a certificate");

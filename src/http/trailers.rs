@@ -4,7 +4,7 @@
 //! what is used in practice: gRPC status, digests, timings, and an application's own `x-` fields.
 
 use super::field::{self, Field, Role};
-use super::{Violation, chunked};
+use super::{Limits, Underscores, Violation, chunked};
 
 /// Bytes of a trailer section, its final empty line included.
 pub const BYTES_MAX: usize = 8 * 1024;
@@ -20,6 +20,31 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Field>, Violation> {
     field::read_block(bytes, 0, &chunked::trailer_limits(), &mut fields)?;
     fields.retain(|field| may_forward(field.name.of(bytes), field.role));
     Ok(fields)
+}
+
+/// Likewise of a response over HTTP/2, where names may have underscores; of a gRPC call all its metadata
+/// may be forwarded that frames, routes and authenticates nothing.
+///
+/// # Errors
+/// Likewise.
+pub fn read_call(bytes: &[u8], is_call: bool) -> Result<Vec<Field>, Violation> {
+    let mut fields = Vec::new();
+    let limits = Limits { underscores: Underscores::Allow, ..chunked::trailer_limits() };
+    field::read_block(bytes, 0, &limits, &mut fields)?;
+    let metadata =
+        |field: &Field| is_call && field.role == Role::Plain && !is_never(field.name.of(bytes));
+    fields.retain(|field| metadata(field) || may_forward(field.name.of(bytes), field.role));
+    Ok(fields)
+}
+
+/// Names that would change what was decided.
+fn is_never(name: &[u8]) -> bool {
+    const NEVER: [&str; 5] = ["x-http-method", "x-original-", "x-auth", "authorization", "cookie"];
+    NEVER.iter().any(|prefix| begins(name, prefix))
+}
+
+fn begins(name: &[u8], prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
 /// Writes `fields` as lines.
@@ -38,13 +63,9 @@ pub fn may_forward(name: &[u8], role: Role) -> bool {
     const NAMES: [&str; 6] =
         ["server-timing", "digest", "content-digest", "repr-digest", "etag", "content-md5"];
     const PREFIXES: [&str; 2] = ["grpc-", "x-"];
-    const NEVER: [&str; 3] = ["x-http-method", "x-original-", "x-auth"];
-    let begins = |prefix: &&str| {
-        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
     role == Role::Plain
-        && !NEVER.iter().any(begins)
-        && (PREFIXES.iter().any(begins)
+        && !is_never(name)
+        && (PREFIXES.iter().any(|prefix| begins(name, prefix))
             || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())))
 }
 

@@ -151,7 +151,8 @@ pub fn fields(lines: &[u8]) -> Option<HeaderMap> {
     Some(map)
 }
 
-/// Writes a response's head as HTTP/1 has it. `bare` is whether no body follows; `None` for an interim one.
+/// Writes a response's head as HTTP/1 has it. `bare` is whether no body follows; `None` for an interim one, and for
+/// an answer to HEAD.
 pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
@@ -160,8 +161,10 @@ pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, 
         push(out, name.as_str(), value.as_bytes());
     }
     let told = fields.contains_key(header::CONTENT_LENGTH);
-    match bare {
-        Some(true) if !told && !matches!(status.as_u16(), 204 | 304) => {
+    // These have no body, whatever is said of it.
+    let none = matches!(status.as_u16(), 204 | 304);
+    match bare.filter(|_| !none) {
+        Some(true) if !told => {
             out.extend_from_slice(b"content-length: 0\r\n");
         }
         Some(false) if !told => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),

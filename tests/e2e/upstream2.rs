@@ -237,3 +237,112 @@ fn bytes_over_tls_offer_nothing_and_a_burst_to_http1_dials_at_once() {
     assert_eq!(failed.filter(|status| *status != 200).count(), 0);
     assert_eq!(proxy.cluster("idc")["state"], "up");
 }
+
+/// A cluster over HTTP/2 that does what no good one would, by path.
+fn hostile() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        misbehave(request.uri().path(), respond);
+                    }
+                });
+            }
+        });
+    });
+    address
+}
+
+fn misbehave(path: &str, mut respond: h2::server::SendResponse<bytes::Bytes>) {
+    let head = |status: u16| http::Response::builder().status(status);
+    let smuggled = bytes::Bytes::from_static(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray");
+    match path {
+        "/304" | "/204" => {
+            let status = path[1..].parse().unwrap();
+            let mut body = respond.send_response(head(status).body(()).unwrap(), false).unwrap();
+            body.send_data(smuggled, true).unwrap();
+        }
+        "/none" => {
+            let mut body = respond.send_response(head(204).body(()).unwrap(), false).unwrap();
+            body.send_data(bytes::Bytes::new(), true).unwrap();
+        }
+        "/reset" => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        "/call" => {
+            let response = head(200).header("content-type", "application/grpc").body(()).unwrap();
+            let mut body = respond.send_response(response, false).unwrap();
+            body.send_data(bytes::Bytes::from_static(b"\0\0\0\0\0"), false).unwrap();
+            let mut trailers = http::HeaderMap::new();
+            for (name, value) in [("grpc-status", "0"), ("my_key", "kept"), ("authorization", "no")]
+            {
+                trailers.insert(name, value.parse().unwrap());
+            }
+            body.send_trailers(trailers).unwrap();
+        }
+        _ => {
+            let mut body = respond.send_response(head(200).body(()).unwrap(), false).unwrap();
+            body.send_data(bytes::Bytes::from_static(b"good"), true).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_hostile_cluster_says_over_http2_never_becomes_the_next_answer() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let address = hostile();
+    let text =
+        config(&[("idc", "idc", address)]).replace("kind: idc,", "kind: idc, protocol: http2,");
+    let proxy = Proxy::start(&text);
+    let web = proxy.at("web");
+    assert_eq!(get(web, "/").body, "good");
+    for path in ["/304", "/204"] {
+        let mut client = Keeping::new(web);
+        client.send(
+            format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\nGET /next HTTP/1.1\r\nhost: a\r\n\r\n")
+                .as_bytes(),
+        );
+        let mut all = Vec::new();
+        drop(std::io::Read::read_to_end(&mut client.stream, &mut all));
+        let told = String::from_utf8_lossy(&all).into_owned();
+        assert!(!told.contains("stray"), "{path}: {told}");
+    }
+    assert_eq!(get(web, "/none").status, 204);
+    let url = format!("http://{web}/call");
+    let (told, ok) =
+        curl(&folder, web, "a", &["--http2-prior-knowledge", "-i", "-X", "POST", "-o", "-", &url]);
+    assert!(ok && told.contains("my_key: kept") && !told.contains("authorization"), "{told}");
+    // An endpoint that resets every stream is found out like one that cuts every connection.
+    eventually("it is ejected", || {
+        assert_ne!(get(web, "/reset").status, 200);
+        proxy.cluster("idc")["endpoints"][0]["state"] == "down"
+            || proxy.cluster("idc")["state"] != "up"
+    });
+}
+
+#[test]
+fn a_calls_own_deadline_ejects_nobody() {
+    let address = hostile();
+    let text =
+        config(&[("idc", "idc", address)]).replace("kind: idc,", "kind: idc, protocol: http2,");
+    let proxy = Proxy::start(&text);
+    let web = proxy.at("web");
+    for _ in 0..20 {
+        let answer = ask_raw(
+            web,
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\ngrpc-timeout: 0n\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        );
+        assert_eq!(answer.header("grpc-status").as_deref(), Some("4"), "{answer:?}");
+    }
+    let cluster = proxy.cluster("idc");
+    assert_eq!(
+        (&cluster["state"], &cluster["success_ratio"]),
+        (&"up".into(), &1.0.into()),
+        "{cluster}"
+    );
+}

@@ -114,7 +114,7 @@ pub async fn run<C: Client>(
     let slot = view.slots.slot(worker.id, attempt.class, place.slot);
     let mut slot = InSlot::enter(slot, record.attempts, worker.about_now());
     let mut head = worker.lend_response();
-    let reused = carrier.is_reused();
+    let (reused, shared) = (carrier.is_reused(), matches!(carrier, Carrier::Http2(_)));
     let mut parts = Parts { request, replay, head: &mut head };
     let result = match carrier {
         Carrier::Http1(connection) => {
@@ -130,7 +130,10 @@ pub async fn run<C: Client>(
         // A reused connection that dies without a word says nothing about the endpoint: it was idle
         // for too long.
         Err(Failed::Retry(kind @ (Kind::Unsent | Kind::Died), refusal))
-            if reused && refusal == Refusal::UpstreamReset =>
+            if reused
+                && refusal == Refusal::UpstreamReset
+                // A shared connection says so itself when it has aged.
+                && (!shared || kind == Kind::Unsent) =>
         {
             Err(Failed::Stale(kind, refusal))
         }
@@ -205,6 +208,7 @@ async fn over_http2<C: Client>(
     let secure = attempt.view.tls.clusters.get(attempt.place.cluster).is_some_and(Option::is_some);
     let scheme = if secure { "https" } else { "http" };
     let trailers = head.value(Role::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
+    let is_head = head.method() == "HEAD";
     let bare = matches!(head.framing, Framing::None | Framing::Length(0));
     let request = translate::request(parts.request, scheme, trailers);
     let Some(request) = request else { return Err(Failed::Refuse(Refusal::BadRequest)) };
@@ -221,14 +225,13 @@ async fn over_http2<C: Client>(
     progress.sent.set(1);
     let watches = (worker.deadlines.watch(), worker.deadlines.watch());
     let outgoing = Http2Out::new(stream, bare, &watches.1, attempt.stall, &progress.sent);
-    let way = Way { outgoing, incoming: Http2In::new(future, &watches.0), progress: &progress };
+    let way =
+        Way { outgoing, incoming: Http2In::new(future, &watches.0, is_head), progress: &progress };
     let (replay, head) = (&mut *parts.replay, &mut *parts.head);
     let result = both_ways(attempt, client, way, replay, head, record, slot).await;
     let silent = Refusal::UpstreamTimeout;
-    if matches!(result, Err(Failed::Retry(Kind::Unsent, _)))
-        || matches!(result, Err(Failed::Refuse(refusal)) if refusal == silent)
-    {
-        // Going away, or perhaps dead: others should not be sent there.
+    if matches!(result, Err(Failed::Refuse(refusal)) if refusal == silent) {
+        // Perhaps it is dead: others should not be sent there.
         lease.retire();
     }
     match result? {

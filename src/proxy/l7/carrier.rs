@@ -6,7 +6,7 @@
 use super::client::Response;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
-use crate::http::{Framing, Limits, Underscores, trailers, translate};
+use crate::http::{Framing, Limits, Underscores, grpc, trailers, translate};
 use crate::proxy::body::{self, Piece, Rest, Sink, Source};
 use crate::proxy::deadline::{Late, Watch};
 use bytes::Bytes;
@@ -296,13 +296,17 @@ pub struct Http2In<'a> {
     body: Option<RecvStream>,
     /// Whether the head was the last of it.
     bare: bool,
+    /// Whether HEAD was asked, and whether gRPC answers.
+    is_head: bool,
+    is_call: bool,
 }
 
 impl<'a> Http2In<'a> {
-    /// Waits by `watch`.
+    /// Waits by `watch`; `is_head` is whether HEAD was asked.
     #[must_use]
-    pub fn new(future: ResponseFuture, watch: &'a Watch) -> Http2In<'a> {
-        Http2In { future, watch, bytes: Vec::new(), body: None, bare: false }
+    pub fn new(future: ResponseFuture, watch: &'a Watch, is_head: bool) -> Http2In<'a> {
+        let bytes = Vec::new();
+        Http2In { future, watch, bytes, body: None, bare: false, is_head, is_call: false }
     }
 
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -322,7 +326,10 @@ impl<'a> Http2In<'a> {
                 let (parts, body) = response.into_parts();
                 self.bare = body.is_end_stream();
                 let (status, fields) = (parts.status, &parts.headers);
-                translate::status_lines(status, fields, Some(self.bare), &mut self.bytes);
+                let kind = fields.get(::http::header::CONTENT_TYPE);
+                self.is_call = grpc::is_grpc(kind.map(::http::HeaderValue::as_bytes));
+                let bare = Some(self.bare).filter(|_| !self.is_head);
+                translate::status_lines(status, fields, bare, &mut self.bytes);
                 self.body = Some(body);
                 Poll::Ready(Ok(self.bytes.len()))
             }
@@ -382,6 +389,10 @@ impl Incoming for Http2In<'_> {
                 }
             };
             match data {
+                // What a 204, a 304 or an answer to HEAD has no room for would be the next answer's beginning.
+                Some(Ok(data)) if framing == Framing::None && !data.is_empty() => {
+                    return Err(RelayEnd::Cluster);
+                }
                 Some(Ok(data)) => {
                     response.piece(&data).await.map_err(|_| RelayEnd::Client)?;
                     let released = body.flow_control().release_capacity(data.len());
@@ -398,9 +409,10 @@ impl Incoming for Http2In<'_> {
         };
         let told = translate::trailer_lines(&fields);
         let mut lines = Vec::new();
-        match trailers::read(&told) {
-            Ok(kept) => trailers::write(&mut lines, &told, &kept),
-            Err(_) => return Err(RelayEnd::Cluster),
+        if framing != Framing::None {
+            // The call is over: what of its metadata is not understood is no reason to break it off.
+            let kept = trailers::read_call(&told, self.is_call).unwrap_or_default();
+            trailers::write(&mut lines, &told, &kept);
         }
         response.end(&lines).await.map_err(|_| RelayEnd::Client)
     }

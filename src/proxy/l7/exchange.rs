@@ -124,7 +124,8 @@ async fn walk<C: Client>(
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
         record.attempt(&place);
         let asked = walk.request(client.head(), route, service);
-        let failed = match connect(worker, view, &place, arrival.origin, &mut walk, record).await {
+        let way = (arrival.origin, client.head().upgrade().is_some());
+        let failed = match connect(worker, view, &place, way, &mut walk, record).await {
             Ok(connection) => {
                 let mut request = compose(view, route, &place, client.head(), &identity);
                 let elsewhere = walk.tried.leaves_others(view, class, &place, reach);
@@ -143,7 +144,10 @@ async fn walk<C: Client>(
                     place: &place,
                     timeout: head_timeout(client.head(), route, service),
                     stream_idle: arrival.timeouts.stream_idle,
-                    stall: arrival.timeouts.write,
+                    stall: match grpc::is_grpc(client.head().value(Role::ContentType)) {
+                        true => ENDLESS,
+                        false => arrival.timeouts.write,
+                    },
                     idempotent: asked.idempotent,
                     explain: identity.explain,
                     edge: reach == Reach::ThisSite,
@@ -260,14 +264,13 @@ fn grant(
         .unwrap_or(false)
 }
 
-/// How long the response head may take: what a call says of itself, where it is gRPC, which may be silent
-/// for as long as it likes.
+/// How long the response head may take. A call of gRPC may be silent for as long as it likes: it has a deadline
+/// of its own, for all of it, and an endpoint is not to blame for one that was short.
 fn head_timeout(head: &RequestHead, route: &Route, service: &Service) -> Duration {
-    if grpc::is_grpc(head.value(Role::ContentType)) {
-        let told = head.field("grpc-timeout").and_then(grpc::timeout);
-        return told.unwrap_or(ENDLESS).min(ENDLESS);
+    match grpc::is_grpc(head.value(Role::ContentType)) {
+        true => ENDLESS,
+        false => route.timeout.unwrap_or(service.timeout).min(per_try(route, service)),
     }
-    route.timeout.unwrap_or(service.timeout).min(per_try(route, service))
 }
 
 fn per_try(route: &Route, service: &Service) -> Duration {
@@ -308,8 +311,18 @@ fn asked<'a>(arrival: &Arrival, head: &'a RequestHead) -> Asked<'a> {
     }
 }
 
-/// The deadline of the whole exchange, where its route or service has one.
+/// The deadline of the whole exchange, where its route or service has one, or the call itself.
 fn walk_timeout<C: Client>(view: &View, client: &C, arrival: &Arrival) -> Option<Duration> {
+    let head = client.head();
+    let is_call = grpc::is_grpc(head.value(Role::ContentType));
+    let told = head.field("grpc-timeout").filter(|_| is_call).and_then(grpc::timeout);
+    match (configured_timeout(view, client, arrival), told.map(|told| told.min(ENDLESS))) {
+        (Some(configured), Some(told)) => Some(configured.min(told)),
+        (configured, told) => configured.or(told),
+    }
+}
+
+fn configured_timeout<C: Client>(view: &View, client: &C, arrival: &Arrival) -> Option<Duration> {
     let service_has = view.plan.services.iter().any(|service| service.total_timeout.is_some());
     let route_has = || view.plan.routes.routes().iter().any(|r| r.total_timeout.is_some());
     if !(service_has || route_has()) {
@@ -477,11 +490,15 @@ async fn connect(
     worker: &Worker,
     view: &View,
     place: &Place,
-    origin: Option<Origin>,
+    (origin, upgrades): (Option<Origin>, bool),
     walk: &mut Walk,
     record: &mut Record,
 ) -> Result<Carrier, Failed> {
     let cluster = &view.plan.clusters[place.cluster];
+    if upgrades && cluster.http2 {
+        // HTTP/2 has no upgrades, and of tunnels we know the client's side alone.
+        return Err(Failed::Refuse(Refusal::NotImplemented));
+    }
     let endpoint = place.signals(view);
     let left = cluster.connect_total.saturating_sub(walk.connecting);
     if left.is_zero() {
@@ -492,7 +509,7 @@ async fn connect(
     let upstream = view.tls.clusters.get(place.cluster).and_then(Option::as_ref);
     // Whoever is told the client must not get another one's connection.
     let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
-    let speaks = Speaks::Traffic;
+    let speaks = if upgrades { Speaks::Http1 } else { Speaks::Traffic };
     let wanted = Wanted { cluster, live, endpoint, upstream, fresh, origin, speaks };
     let connected = connection(worker, &wanted, left).await;
     walk.connecting += worker.about_now().since(begun);

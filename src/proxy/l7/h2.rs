@@ -214,7 +214,6 @@ impl Client for H2 {
     }
 
     fn abort(&mut self) {
-        self.broken.set(true);
         match &mut *self.sender.borrow_mut() {
             Sender::Head(sender) => sender.send_reset(Reason::INTERNAL_ERROR),
             Sender::Body(sender) => sender.send_reset(Reason::INTERNAL_ERROR),
@@ -467,7 +466,12 @@ impl Response for H2Response<'_> {
         let after = memchr::memmem::find(&lines, b"\r\n").map_or(lines.len(), |at| at + 2);
         // What HTTP/1 switches to, HTTP/2 simply is (RFC 8441 §5).
         let upgraded = reply.head.upgrades && self.tunnel;
-        let status = if upgraded { 200 } else { reply.head.status };
+        let status = match reply.head.status {
+            _ if upgraded => 200,
+            // A success would say that the tunnel is open.
+            200..300 if self.tunnel => 502,
+            status => status,
+        };
         self.tunnel = upgraded;
         *self.begun = translate::response_head(status, &lines[after..]);
         reply.head.framing

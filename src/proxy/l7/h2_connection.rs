@@ -10,6 +10,7 @@ use super::h2::{Arrived, H2};
 use super::record::Record;
 use crate::http::field::Role;
 use crate::http::grpc;
+use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
@@ -33,7 +34,10 @@ const STREAMS_MAX: u32 = 100;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes of a stream that wait to be sent, at most.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 8 * 1024;
+/// What the crate may count of streams that it has reset itself, over a connection's life and at once: the
+/// rate is judged here.
+const OWN_RESETS: usize = 1_000;
 /// Streams that may be broken off within a second while they are worked on, of either side.
 const RESETS_A_SECOND: f64 = 100.0;
 
@@ -62,9 +66,11 @@ pub async fn serve(
     let account = Rc::new(Account::default());
     let mut judged = worker.about_now();
     let mut idle_since = worker.about_now();
+    let mut leaving = false;
     watch.set_idle(true);
     loop {
-        let next = watch.within(LOOK.min(arrival.timeouts.idle), connection.accept()).await;
+        let look = if leaving { LAST_FRAMES } else { LOOK.min(arrival.timeouts.idle) };
+        let next = watch.within(look, connection.accept()).await;
         let now = worker.about_now();
         let forgiven = now.since(judged).as_secs_f64() * RESETS_A_SECOND;
         account.resets.set((account.resets.get() - forgiven).max(0.0));
@@ -80,17 +86,20 @@ pub async fn serve(
                 let view = worker.view();
                 if view.generation != arrival.generation() {
                     let Some(fresh) = refresh(worker, &view, &arrival) else {
-                        connection.graceful_shutdown();
+                        // Nothing was done with it: it may be asked again elsewhere.
+                        turn_away(respond, &mut connection);
                         continue;
                     };
                     arrival = Rc::new(fresh);
                 }
                 if !arrival.is_welcome(&view) {
-                    connection.graceful_shutdown();
+                    turn_away(respond, &mut connection);
                     continue;
                 }
                 begin(worker, (&view, &arrival), &account, request, respond);
             }
+            // What is left to be sent has had its time.
+            Err(_) if leaving && account.active.get() == 0 && !connection.has_streams() => return,
             Err(_) if account.active.get() > 0 => idle_since = now,
             Err(_) => {}
         }
@@ -102,14 +111,18 @@ pub async fn serve(
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
         let idle = account.active.get() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
-        if worker.shared.is_draining() || scarce || idle {
+        if !leaving && (worker.shared.is_draining() || scarce || idle) {
+            // What comes before the client knows is still served.
             connection.graceful_shutdown();
-            if account.active.get() == 0 {
-                drain(connection).await;
-                return;
-            }
+            watch.set_idle(false);
+            leaving = true;
         }
     }
+}
+
+fn turn_away(mut respond: SendResponse<Bytes>, connection: &mut Connection<Begun, Bytes>) {
+    respond.send_reset(Reason::REFUSED_STREAM);
+    connection.graceful_shutdown();
 }
 
 /// Between two looks at what has changed, where nothing comes.
@@ -133,10 +146,10 @@ fn builder(arrival: &Arrival) -> Builder {
         .max_header_list_size(u32::try_from(arrival.limits().head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(Some(RESETS_A_SECOND as usize))
-        .max_concurrent_reset_streams(STREAMS_MAX as usize)
+        .max_local_error_reset_streams(Some(OWN_RESETS))
+        .max_concurrent_reset_streams(OWN_RESETS)
         .enable_connect_protocol()
-        .reset_stream_duration(Duration::from_secs(5));
+        .reset_stream_duration(Duration::from_secs(1));
     builder
 }
 
@@ -170,13 +183,16 @@ fn begin(
             return;
         }
     };
+    if read.is_err() {
+        // It was lent, and still says what it said last.
+        *head = RequestHead::EMPTY;
+    }
     let (body_limit, mut rate_min) = arrival.body_bounds();
     let mut timeouts = arrival.timeouts.clone();
     if grpc::is_grpc(head.value(Role::ContentType)) {
         // A call may be silent for as long as it likes: HTTP/2 finds the dead.
         rate_min = 0;
         Rc::make_mut(&mut timeouts).body_idle = ENDLESS;
-        Rc::make_mut(&mut timeouts).stream_idle = ENDLESS;
     }
     let client = H2::new(Arrived {
         head,

@@ -101,13 +101,14 @@ pub async fn connection(
     if !fresh && let Some(idle) = idle() {
         return Ok((Carrier::Http1(idle), None));
     }
+    let turns = span.min(patience(cluster, endpoint.rtt));
     let may =
         upstream.is_some_and(Upstream::offers_http2) && !worker.lines.borrow().is_only_http1(key);
-    let multiplexes = cluster.http2 || may;
+    let multiplexes = cluster.http2 || may && wanted.speaks == Speaks::Traffic;
     let _dialling = match multiplexes && cluster.send_proxy == SendProxy::None {
         false => None,
         // Boxed: few clusters speak it.
-        true => match Box::pin(place_or_turn(worker, key, span, fresh)).await? {
+        true => match Box::pin(place_or_turn(worker, key, span.min(2 * turns), fresh)).await? {
             Place::Lease(lease) => return Ok((Carrier::Http2(lease), None)),
             Place::Dial(dialling) => Some(dialling),
             Place::Http1 => match idle().filter(|_| !fresh) {
@@ -118,7 +119,6 @@ pub async fn connection(
     };
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
-    let turns = span.min(patience(cluster, endpoint.rtt));
     let held = match count_in(&live.connections, cluster.connections_max) {
         Some(held) => held,
         // Boxed: rare.
@@ -136,7 +136,9 @@ pub async fn connection(
     let agreed = connection.stream.agreed();
     let http2 = agreed.map_or(cluster.http2, |agreed| agreed.is_http2 || cluster.http2);
     if !http2 {
-        worker.lines.borrow_mut().note_only_http1(key);
+        if may && multiplexes {
+            worker.lines.borrow_mut().note_only_http1(key);
+        }
         return Ok((Carrier::Http1(connection), Some(took)));
     }
     let (stream, _, held) = connection.into_stream();
