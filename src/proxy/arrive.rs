@@ -42,7 +42,7 @@ pub async fn arrive(
     mut stream: Stream,
     view: &Viewed,
     index: usize,
-) -> Option<Arrived> {
+) -> Option<Box<Arrived>> {
     let listener = &view.plan.listeners[index];
     let mut origin = origin_of(&stream);
     if listener.is_proxied(origin.client.ip()) {
@@ -76,7 +76,8 @@ pub async fn arrive(
             buffer = Some(read);
         }
     }
-    Some(Arrived { stream, origin, buffer, clients: view.tls.clients_of(index), class })
+    // Boxed: a connection's task keeps room for what it is given, long after it was taken apart.
+    Some(Box::new(Arrived { stream, origin, buffer, clients: view.tls.clients_of(index), class }))
 }
 
 fn origin_of(stream: &Stream) -> Origin {

@@ -34,7 +34,7 @@ struct Placed {
 /// Serves one accepted connection of a tcp listener.
 pub async fn serve(
     worker: Rc<Worker>,
-    arrived: Arrived,
+    arrived: Box<Arrived>,
     view: Viewed,
     index: usize,
     class: ClassIndex,

@@ -285,7 +285,8 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     tokio::task::spawn_local(async move {
         // Counted out when the connection ends, and also when its task panics.
         let _closed = Closed { cells, _held: (held, of_client) };
-        let Some(arrived) = arrive(&worker, stream, &view, index).await else { return };
+        let arriving = Box::pin(arrive(&worker, stream, &view, index));
+        let Some(arrived) = arriving.await else { return };
         let Some(_of_client) = count_told(&worker, &view, index, &arrived) else { return };
         match arrived.class {
             None => l7::connection::serve(worker, arrived, view, index).await,

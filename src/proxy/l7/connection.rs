@@ -53,6 +53,17 @@ pub struct Arrival {
 }
 
 impl Arrival {
+    fn of(worker: &Worker, arrived: &Arrived, view: &View, index: usize) -> Arrival {
+        let plan = &view.plan.listeners[index];
+        let cells = worker.listener_cells(&plan.name);
+        Arrival {
+            agreed: arrived.stream.agreed(),
+            origin: Some(arrived.origin),
+            clients: arrived.clients,
+            ..Arrival::new(index, plan, cells, arrived.peer(), view.generation)
+        }
+    }
+
     fn new(
         listener: usize,
         plan: &Listener,
@@ -146,18 +157,12 @@ fn limits(listener: &Listener) -> Limits {
 }
 
 /// Serves one accepted connection of an http listener.
-pub async fn serve(worker: Rc<Worker>, arrived: Arrived, view: Viewed, index: usize) {
-    let (peer, origin, clients) = (arrived.peer(), arrived.origin, arrived.clients);
+pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, index: usize) {
+    let mut arrival = Rc::new(Arrival::of(&worker, &arrived, &view, index));
     let stream = arrived.stream;
-    let cells = worker.listener_cells(&view.plan.listeners[index].name);
-    let plan = &view.plan.listeners[index];
-    let mut arrival = Arrival::new(index, plan, cells, peer, view.generation);
-    arrival.agreed = stream.agreed();
-    arrival.origin = Some(origin);
-    arrival.clients = clients;
     drop(view);
     if arrival.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {
-        return Box::pin(h2_connection::serve(&worker, stream, None, Rc::new(arrival))).await;
+        return Box::pin(h2_connection::serve(&worker, stream, None, arrival)).await;
     }
     let watches = (worker.deadlines.watch(), worker.deadlines.watch());
     let mut client = H1::new(stream, watches, arrival.timeouts.clone());
@@ -166,7 +171,7 @@ pub async fn serve(worker: Rc<Worker>, arrived: Arrived, view: Viewed, index: us
         let read = client.next_request(&worker, &arrival.limits, first).await;
         if let Err(NoRequest::Http2) = read {
             // One that knows beforehand: over TLS that is what ALPN is for.
-            let (stream, buffer, arrival) = (client.stream, client.buffer, Rc::new(arrival));
+            let (stream, buffer) = (client.stream, client.buffer);
             return Box::pin(h2_connection::serve(&worker, stream, buffer, arrival)).await;
         }
         if let Err(no_request) = read {
@@ -175,15 +180,7 @@ pub async fn serve(worker: Rc<Worker>, arrived: Arrived, view: Viewed, index: us
         }
         first = false;
         let view = worker.view();
-        let fresh = match view.generation == arrival.generation {
-            true => None,
-            false => Some(refresh(&worker, &view, &arrival)),
-        };
-        let is_gone = matches!(fresh, Some(None));
-        if let Some(Some(fresh)) = fresh {
-            arrival = fresh;
-        }
-        if is_gone || !arrival.is_welcome(&view) {
+        if !keep_up(&worker, &view, &mut arrival) {
             // Its listener is gone: by whose routes it came, nobody may be asked any more.
             let gone = "the listener is gone";
             Box::pin(refuse_as(&worker, &mut client, &arrival, Refusal::Draining, gone)).await;
@@ -241,8 +238,19 @@ async fn one_exchange(
     None
 }
 
+/// Takes over what a new plan says of the listener; whether the connection may go on by it.
+pub(super) fn keep_up(worker: &Worker, view: &View, arrival: &mut Rc<Arrival>) -> bool {
+    if view.generation != arrival.generation {
+        match refresh(worker, view, arrival) {
+            Some(fresh) => *arrival = Rc::new(fresh),
+            None => return false,
+        }
+    }
+    arrival.is_welcome(view)
+}
+
 /// What a new plan says of the listener; `None` when it is gone.
-pub(super) fn refresh(worker: &Worker, view: &View, arrival: &Arrival) -> Option<Arrival> {
+fn refresh(worker: &Worker, view: &View, arrival: &Arrival) -> Option<Arrival> {
     let same = |known: &Listener| known.address == arrival.address;
     let index = view.plan.listeners.iter().position(same)?;
     let plan = &view.plan.listeners[index];

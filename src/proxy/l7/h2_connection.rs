@@ -4,7 +4,7 @@
 
 use super::attempt::ENDLESS;
 use super::client::Client;
-use super::connection::{Arrival, refresh};
+use super::connection::{Arrival, keep_up};
 use super::exchange::{self, After};
 use super::h2::{Arrived, H2};
 use super::record::Record;
@@ -84,15 +84,8 @@ pub async fn serve(
             Ok(Some(Ok((request, respond)))) => {
                 idle_since = now;
                 let view = worker.view();
-                if view.generation != arrival.generation() {
-                    let Some(fresh) = refresh(worker, &view, &arrival) else {
-                        // Nothing was done with it: it may be asked again elsewhere.
-                        turn_away(respond, &mut connection);
-                        continue;
-                    };
-                    arrival = Rc::new(fresh);
-                }
-                if !arrival.is_welcome(&view) {
+                if !keep_up(worker, &view, &mut arrival) {
+                    // Nothing was done with it: it may be asked again elsewhere.
                     turn_away(respond, &mut connection);
                     continue;
                 }
@@ -251,19 +244,22 @@ async fn one(
     };
     match refusal {
         Some(refusal) => super::answer::refuse(&mut client, refusal, "", &mut record).await,
-        None => match exchange::serve(worker, view, &mut client, arrival, &mut record).await {
-            After::Next => {}
-            After::Tunnel(upgraded) => {
-                let (mut stream, mut buffer, held) = upgraded.connection.into_stream();
-                stream.keep_alive();
-                let watch = worker.deadlines.watch();
-                let carried = client.carry(&mut stream, &mut buffer, &watch).await;
-                drop((held, upgraded.counts));
-                // What went down is counted as it was sent.
-                record.finish(worker, view, &client, arrival, (carried.0, carried.1));
-                return client;
+        // Boxed: what is spawned is moved about, and this is large.
+        None => {
+            match Box::pin(exchange::serve(worker, view, &mut client, arrival, &mut record)).await {
+                After::Next => {}
+                After::Tunnel(upgraded) => {
+                    let (mut stream, mut buffer, held) = upgraded.connection.into_stream();
+                    stream.keep_alive();
+                    let watch = worker.deadlines.watch();
+                    let carried = client.carry(&mut stream, &mut buffer, &watch).await;
+                    drop((held, upgraded.counts));
+                    // What went down is counted as it was sent.
+                    record.finish(worker, view, &client, arrival, (carried.0, carried.1));
+                    return client;
+                }
             }
-        },
+        }
     }
     record.finish(worker, view, &client, arrival, (0, 0));
     client
