@@ -41,7 +41,7 @@ pub async fn probe(plan: &Plan, tls: &Store, order: ProbeOrder) -> Option<Probed
     let settings = &cluster.probe;
     let address = with_port(&order.address, settings.port);
     let started = clock::now();
-    let upstream = tls.clusters.get(order.cluster).and_then(Option::as_ref);
+    let upstream = tls.cluster(order.cluster);
     // Another port than the traffic's speaks for itself.
     let header = settings.port.map_or(cluster.send_proxy, |_| SendProxy::None);
     let to = Target { header, address: &address, edge: (cluster.reports, &plan.site), upstream };

@@ -54,7 +54,7 @@ pub async fn arrive(
             Err(_) => return refuse(worker, &stream, listener, Refusal::RequestTimeout),
         }
     }
-    if view.tls.listeners.get(index).is_some_and(Option::is_some) {
+    if view.tls.listener(index).is_some() {
         stream = secured(worker, stream, view, index).await?;
     }
     let (mut class, mut buffer) = (None, None);
@@ -94,7 +94,7 @@ fn refuse<T>(worker: &Worker, stream: &Stream, listener: &Listener, refusal: Ref
 }
 
 async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -> Option<Stream> {
-    let terms = view.tls.listeners.get(index)?.as_ref()?;
+    let terms = view.tls.listener(index)?;
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
     let span = view.plan.listeners[index].timeouts.handshake;
     // Boxed: an idle connection should not have room for it.

@@ -179,7 +179,7 @@ async fn connect(
         slot.accepted.add(1);
     }
     let begun = worker.now();
-    let upstream = view.tls.clusters.get(place.cluster).and_then(Option::as_ref);
+    let upstream = view.tls.cluster(place.cluster);
     let origin = Some(origin);
     let wanted =
         Wanted { cluster, live, endpoint, upstream, fresh: true, origin, speaks: Speaks::Bytes };

@@ -4,7 +4,7 @@ use super::client::{Speaks, Upstream};
 use super::server::Secured;
 use crate::decision::plan::Address;
 use crate::os::stream::Stream;
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::Error;
 use std::io;
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -96,31 +96,4 @@ pub async fn connect(
     let connector = TlsConnector::from(Arc::clone(upstream.config(speaks)));
     let shaking = |socket| async move { connector.connect(name, socket).await.map(Into::into) };
     stream.secure(shaking).await
-}
-
-/// Whether an error says that the endpoint is not who it should be.
-#[must_use]
-pub fn is_distrust(error: &io::Error) -> bool {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    matches!(tls, Some(Error::InvalidCertificate(_)))
-}
-
-/// What is wrong with an endpoint's TLS, in a few words.
-#[must_use]
-pub fn complaint(error: &io::Error) -> &'static str {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match tls {
-        Some(Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        )) => "tls_expired",
-        Some(Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "tls_name",
-        Some(Error::InvalidCertificate(_)) => "tls_untrusted",
-        Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
-            "tls_client_certificate"
-        }
-        Some(_) => "tls",
-        None => "tls_closed",
-    }
 }

@@ -53,13 +53,23 @@ impl Store {
             false => Err(problems),
         }
     }
-}
 
-impl Store {
+    /// What a listener shows; none where it speaks no TLS.
+    #[must_use]
+    pub fn listener(&self, index: usize) -> Option<&Secured> {
+        self.listeners.get(index)?.as_ref()
+    }
+
+    /// How a cluster is spoken to over TLS; none where it is not.
+    #[must_use]
+    pub fn cluster(&self, index: usize) -> Option<&Upstream> {
+        self.clusters.get(index)?.as_ref()
+    }
+
     /// Which clients a listener lets in; 0 where it speaks no TLS.
     #[must_use]
     pub fn clients_of(&self, listener: usize) -> u64 {
-        self.listeners.get(listener).and_then(Option::as_ref).map_or(0, |secured| secured.clients)
+        self.listener(listener).map_or(0, |secured| secured.clients)
     }
 }
 

@@ -205,7 +205,7 @@ async fn over_http2<C: Client>(
     slot: &mut InSlot<'_>,
 ) -> Result<Ended, Failed> {
     let (worker, head) = (attempt.worker, client.head());
-    let secure = attempt.view.tls.clusters.get(attempt.place.cluster).is_some_and(Option::is_some);
+    let secure = attempt.view.tls.cluster(attempt.place.cluster).is_some();
     let scheme = if secure { "https" } else { "http" };
     let trailers = head.value(Role::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
     let is_head = head.method() == "HEAD";

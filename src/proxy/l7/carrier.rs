@@ -4,6 +4,7 @@
 //! HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
 
 use super::client::Response;
+use super::h2_room::{PIECE, poll_room};
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, Underscores, grpc, trailers, translate};
@@ -201,9 +202,6 @@ impl Incoming for Http1<'_> {
     }
 }
 
-/// Bytes of a piece that are handed over at once.
-const PIECE: usize = 16 * 1024;
-
 /// A request over HTTP/2, whose head is under way.
 #[derive(Debug)]
 pub struct Http2Out<'a> {
@@ -227,19 +225,6 @@ impl<'a> Http2Out<'a> {
     ) -> Http2Out<'a> {
         Http2Out { stream, ended, watch, stall, sent }
     }
-
-    fn poll_room(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        self.stream.reserve_capacity(wanted);
-        loop {
-            match self.stream.poll_capacity(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(0))) => {}
-                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room.min(wanted))),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
-                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-    }
 }
 
 impl Outgoing for Http2Out<'_> {
@@ -251,7 +236,9 @@ impl Outgoing for Http2Out<'_> {
         let mut rest = data;
         while !rest.is_empty() {
             let (watch, stall, wanted) = (self.watch, self.stall, rest.len().min(PIECE));
-            let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
+            let stream = &mut self.stream;
+            let explain = |error| broken(&error);
+            let room = std::future::poll_fn(|context| poll_room(stream, context, wanted, explain));
             let late = |_| io::Error::from(io::ErrorKind::TimedOut);
             let room = watch.within(stall, room).await.map_err(late)??;
             let (now, later) = rest.split_at(room.min(rest.len()));

@@ -119,6 +119,9 @@ async fn walk<C: Client>(
         return Err(Failed::Refuse(Refusal::Overloaded));
     }
     let mut walk = Walk::default();
+    // A call of gRPC may be silent for as long as it likes: it has a deadline of its own, for all of it, and an
+    // endpoint is not to blame for one that was short.
+    let is_call = grpc::is_grpc(client.head().value(Role::ContentType));
     loop {
         let place = place(worker, view, class, &walk.tried, key, reach)
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
@@ -142,12 +145,9 @@ async fn walk<C: Client>(
                     route,
                     class,
                     place: &place,
-                    timeout: head_timeout(client.head(), route, service),
+                    timeout: if is_call { ENDLESS } else { head_timeout(route, service) },
                     stream_idle: arrival.timeouts.stream_idle,
-                    stall: match grpc::is_grpc(client.head().value(Role::ContentType)) {
-                        true => ENDLESS,
-                        false => arrival.timeouts.write,
-                    },
+                    stall: if is_call { ENDLESS } else { arrival.timeouts.write },
                     idempotent: asked.idempotent,
                     explain: identity.explain,
                     edge: reach == Reach::ThisSite,
@@ -204,7 +204,7 @@ fn is_misdirected(view: &View, arrival: &Arrival, head: &RequestHead) -> bool {
     let Some(sni) = arrival.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
         return false;
     };
-    let secured = view.tls.listeners.get(arrival.listener).and_then(Option::as_ref);
+    let secured = view.tls.listener(arrival.listener);
     secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
 }
 
@@ -264,13 +264,8 @@ fn grant(
         .unwrap_or(false)
 }
 
-/// How long the response head may take. A call of gRPC may be silent for as long as it likes: it has a deadline
-/// of its own, for all of it, and an endpoint is not to blame for one that was short.
-fn head_timeout(head: &RequestHead, route: &Route, service: &Service) -> Duration {
-    match grpc::is_grpc(head.value(Role::ContentType)) {
-        true => ENDLESS,
-        false => route.timeout.unwrap_or(service.timeout).min(per_try(route, service)),
-    }
+fn head_timeout(route: &Route, service: &Service) -> Duration {
+    route.timeout.unwrap_or(service.timeout).min(per_try(route, service))
 }
 
 fn per_try(route: &Route, service: &Service) -> Duration {
@@ -507,7 +502,7 @@ async fn connect(
     }
     let live = &view.clusters[place.cluster];
     let begun = worker.about_now();
-    let upstream = view.tls.clusters.get(place.cluster).and_then(Option::as_ref);
+    let upstream = view.tls.cluster(place.cluster);
     // Whoever is told the client must not get another one's connection.
     let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
     let speaks = if upgrades { Speaks::Http1 } else { Speaks::Traffic };

@@ -5,6 +5,7 @@
 
 use super::client::{Client, Local, Reply, RequestBody, Response};
 use super::h1::RATE_SLICE;
+use super::h2_room::{PIECE, poll_room};
 use super::rate::Rate;
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::forward::{self, ResponseContext};
@@ -384,9 +385,6 @@ pub struct H2Response<'a> {
     date: &'a str,
 }
 
-/// Bytes of a piece that are handed over at once.
-const PIECE: usize = 16 * 1024;
-
 impl H2Response<'_> {
     /// Sends the head, if it was not; `ends` is whether nothing follows.
     fn send_head(&mut self, ends: bool) -> io::Result<()> {
@@ -410,16 +408,7 @@ impl H2Response<'_> {
         let Sender::Body(body) = &mut *self.sender.borrow_mut() else {
             return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
         };
-        body.reserve_capacity(wanted);
-        loop {
-            match body.poll_capacity(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(0))) => {}
-                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room.min(wanted))),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(gone(error))),
-                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
+        poll_room(body, context, wanted, gone)
     }
 
     fn send(&self, data: Bytes, ends: bool) -> io::Result<()> {

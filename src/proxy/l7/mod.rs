@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod h1;
 pub mod h2;
 pub mod h2_connection;
+pub mod h2_room;
 pub mod rate;
 pub mod record;
 pub mod upload;

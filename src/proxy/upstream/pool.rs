@@ -215,7 +215,7 @@ impl Shelf {
 /// Which TLS a cluster wants; 0 is none.
 #[must_use]
 pub fn secured(view: &View, cluster: usize) -> u64 {
-    view.tls.clusters.get(cluster).and_then(Option::as_ref).map_or(0, |upstream| upstream.id)
+    view.tls.cluster(cluster).map_or(0, |upstream| upstream.id)
 }
 
 /// Whether an endpoint is up, and wants this TLS.

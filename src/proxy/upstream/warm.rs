@@ -51,7 +51,7 @@ fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usiz
 async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoint: usize) {
     let (cluster, live) = (&view.plan.clusters[index], &view.clusters[index]);
     let endpoint = &view.signals.clusters[index].endpoints[endpoint];
-    let upstream = view.tls.clusters.get(index).and_then(Option::as_ref);
+    let upstream = view.tls.cluster(index);
     let wanted = Wanted {
         cluster,
         live,

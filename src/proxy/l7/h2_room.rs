@@ -1,0 +1,31 @@
+//! Room that HTTP/2's flow control leaves on a stream, to either side of the proxy.
+
+use bytes::Bytes;
+use h2::SendStream;
+use std::io;
+use std::task::{Context, Poll};
+
+/// Bytes of a piece that are handed over at once.
+pub const PIECE: usize = 16 * 1024;
+
+/// Room to send on `stream`, in bytes: at least one and at most what is wanted (RFC 9113, section 5.2).
+///
+/// # Errors
+/// The stream's, as `explain` has it, or a broken pipe where the stream sends no more.
+pub fn poll_room(
+    stream: &mut SendStream<Bytes>,
+    context: &mut Context<'_>,
+    wanted: usize,
+    explain: impl FnOnce(h2::Error) -> io::Error,
+) -> Poll<io::Result<usize>> {
+    stream.reserve_capacity(wanted);
+    loop {
+        match stream.poll_capacity(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(0))) => {}
+            Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room.min(wanted))),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(explain(error))),
+            Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
