@@ -81,7 +81,9 @@ pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
     let feed_forward = match here.supply.filter(|_| here.reported || here.queue > 0.0) {
         Some(share) => {
             let urgency = 1.0 + (tolerable - here.queue) / (0.1 + here.distance);
-            (share * urgency).clamp(0.0, 1.0)
+            let unserved = (1.0 - share * urgency).clamp(0.0, 1.0);
+            // Within noise, what it completed tells what it was given, not what it can serve.
+            1.0 - unserved * (here.queue / Q_MIN).min(1.0)
         }
         None => 1.0,
     };
@@ -171,6 +173,14 @@ mod tests {
             reported: false,
             flooded: false,
         }
+    }
+
+    #[test]
+    fn a_queue_within_noise_does_not_keep_the_nearest_at_the_share_it_had() {
+        let here = Candidate { supply: Some(0.8), ..candidate(0.021, 0.00005) };
+        assert!(accept(&[here, candidate(0.021, 0.0)], 0) > 0.98);
+        let queues = Candidate { queue: 0.003, ..here };
+        assert!(accept(&[queues, candidate(0.021, 0.0)], 0) < 0.8);
     }
 
     #[test]

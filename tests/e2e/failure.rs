@@ -30,14 +30,12 @@ fn a_killed_cluster_costs_idempotent_requests_nothing_and_gets_its_traffic_back(
             connection.reply("idc");
         }
     });
-    let since = Instant::now();
     eventually("it is back", || client.get("/").body == "idc");
     let mut in_a_row = 0;
     eventually("all of it is back", || {
         in_a_row = if client.get("/").body == "idc" { in_a_row + 1 } else { 0 };
         in_a_row == 50
     });
-    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     let decisions = proxy.get("/api/v1/decisions").body;
     assert!(decisions.contains("failover"), "{decisions}");
     assert!(proxy.metric("tidegate_ejections_total{cluster=\"idc\"") >= 1.0);
