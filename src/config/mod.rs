@@ -13,6 +13,7 @@ mod effective;
 pub mod error;
 pub mod expand;
 pub mod file;
+mod listeners;
 pub mod routes;
 pub mod scalar;
 pub mod scenario;

@@ -1,7 +1,8 @@
 //! Routes: from shapes to the compiled table.
 
-use super::check::{Compiler, listener_names};
+use super::check::Compiler;
 use super::file::{self, HeaderEdits};
+use super::listeners::listener_names;
 use super::shape::Spanned;
 use crate::decision::plan::{Kind, ProbeKind, Source};
 use crate::decision::route::{Action, Edits, PathMatch, Route, RouteTable};

@@ -1,0 +1,218 @@
+//! Listeners: where they are, what is spoken there, who serves it.
+
+use super::check::{Compiler, MODE, rooted};
+use super::error::Position;
+use super::file::{self, File};
+use super::scalar;
+use super::shape::{Named, Spanned};
+use crate::decision::plan::{
+    Address, Listener, ListenerLimits, ListenerTimeouts, Names, Protocol, Underscores,
+};
+use std::path::Path;
+use std::time::Duration;
+
+impl Compiler<'_> {
+    /// Compiles all listeners into the plan; `admin` is where the admin API listens.
+    pub(super) fn listeners(&mut self, folder: &Path, admin: Option<&Address>) {
+        if self.file.listeners.0.is_empty() {
+            self.problems.error(self.file.at, "listeners", "there must be at least one listener");
+        }
+        for (name, listener) in &self.file.listeners.0 {
+            let path = format!("listeners.{}", name.value);
+            let address = rooted(&listener.address.value.0, folder);
+            self.overlap(&address, listener.address.at, admin, &path);
+            let protocol = self.protocol(listener, &path);
+            let timeouts = listener_timeouts(listener.timeouts.as_ref());
+            if [
+                timeouts.first_byte,
+                timeouts.head,
+                timeouts.handshake,
+                timeouts.proxy_header,
+                timeouts.idle,
+                timeouts.write,
+            ]
+            .iter()
+            .any(Duration::is_zero)
+            {
+                let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
+                let message =
+                    "first_byte, head, handshake, proxy_header, idle and write must be more than 0";
+                self.problems.error(at, format!("{path}.timeouts"), message);
+            }
+            let limits = listener_limits(listener.limits.as_ref());
+            if limits.head > 31 * 1024 || limits.head < 256 || limits.uri > limits.head {
+                let at = listener.limits.as_ref().map_or(listener.at, |limits| limits.at);
+                let message = "head must be from 256 to 31KiB, and uri at most head";
+                self.problems.error(at, format!("{path}.limits"), message);
+            }
+            let built = match (&listener.tls, &address) {
+                (Some(written), Address::Unix(_)) => {
+                    let message = "a unix socket does without TLS";
+                    self.problems.error(written.at, format!("{path}.tls"), message);
+                    None
+                }
+                (Some(written), Address::Ip(_)) => {
+                    Some(self.listener_tls(written, protocol == Protocol::Http, folder, &path))
+                }
+                (None, _) => None,
+            };
+            let (tls, secured) = built.unzip();
+            self.tls.listeners.push(secured.flatten());
+            self.plan.listeners.push(Listener {
+                tls,
+                proxied: listener
+                    .proxy_protocol
+                    .as_ref()
+                    .map_or(Vec::new(), |proxy| proxy.from.iter().map(|n| n.0).collect()),
+                name: name.value.clone(),
+                address,
+                mode: listener.mode.map_or(MODE, |mode| mode.0),
+                protocol,
+                trusted: listener
+                    .trusted_proxies
+                    .as_ref()
+                    .map_or(Vec::new(), |networks| networks.iter().map(|n| n.0).collect()),
+                timeouts,
+                limits,
+            });
+        }
+    }
+
+    fn protocol(&mut self, listener: &file::Listener, path: &str) -> Protocol {
+        let is_passthrough = listener.protocol == file::Protocol::TlsPassthrough;
+        if let Some(sni) = listener.sni.as_ref().filter(|_| !is_passthrough) {
+            let at = sni.0.first().map_or(listener.at, |(name, _)| name.at);
+            let message = "only a tls-passthrough listener has `sni`";
+            self.problems.error(at, format!("{path}.sni"), message);
+        }
+        let service =
+            listener.service.as_ref().filter(|_| listener.protocol != file::Protocol::Http);
+        let class = service
+            .and_then(|service| self.class_of(service, &[], &[], true, &format!("{path}.service")));
+        match listener.protocol {
+            file::Protocol::Http => Protocol::Http,
+            file::Protocol::Tcp => {
+                if listener.service.is_none() {
+                    let message = "a tcp listener needs `service`";
+                    self.problems.error(listener.at, path, message);
+                }
+                Protocol::Tcp { class: class.unwrap_or(0) }
+            }
+            file::Protocol::TlsPassthrough => {
+                if let Some(tls) = &listener.tls {
+                    let message = "a tls-passthrough listener ends no TLS";
+                    self.problems.error(tls.at, format!("{path}.tls"), message);
+                }
+                if listener.service.is_none()
+                    && listener.sni.as_ref().is_none_or(|s| s.0.is_empty())
+                {
+                    let message = "a tls-passthrough listener needs `sni`, `service` or both";
+                    self.problems.error(listener.at, path, message);
+                }
+                let names = self.names(listener, path);
+                Protocol::TlsPassthrough(Names { fallback: class, ..names })
+            }
+        }
+    }
+
+    fn names(&mut self, listener: &file::Listener, path: &str) -> Names {
+        let mut names = Names::default();
+        for (name, service) in listener.sni.iter().flat_map(|sni| &sni.0) {
+            let path = format!("{path}.sni.{}", name.value);
+            let text = name.value.to_ascii_lowercase();
+            let bare = text.strip_prefix("*.").unwrap_or(&text);
+            if !scalar::is_host_name(bare) {
+                let message = format!("`{}` is not a host name", name.value);
+                let hint = "a name, exact or with a leading \"*.\"";
+                self.problems.error_with_hint(name.at, &path, message, hint);
+            }
+            let service = Spanned { value: service.clone(), at: name.at };
+            let class = self.class_of(&service, &[], &[], true, &path);
+            let Some(class) = class else { continue };
+            match text.strip_prefix('*') {
+                Some(suffix) => names.wildcard.push((suffix.to_owned(), class)),
+                None => names.exact.push((text, class)),
+            }
+        }
+        names.wildcard.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        names
+    }
+
+    fn overlap(&mut self, own: &Address, at: Position, admin: Option<&Address>, path: &str) {
+        let others = self
+            .plan
+            .listeners
+            .iter()
+            .map(|other| (format!("listener `{}`", other.name), &other.address));
+        let admin = admin.map(|address| ("the admin API".to_owned(), address));
+        let taken = others.chain(admin).find(|(_, address)| overlaps(address, own));
+        if let Some((who, address)) = taken {
+            let message = format!("`{own}` overlaps {who} ({address})");
+            self.problems.error(at, format!("{path}.address"), message);
+        }
+    }
+}
+
+fn overlaps(a: &Address, b: &Address) -> bool {
+    match (a, b) {
+        (Address::Unix(a), Address::Unix(b)) => a == b,
+        (Address::Ip(a), Address::Ip(b)) => {
+            let any = |ip: std::net::IpAddr| ip.is_unspecified();
+            // "[::]" takes IPv4 as well; 0.0.0.0 takes only its own family.
+            let covers =
+                |x: std::net::IpAddr, y: std::net::IpAddr| any(x) && (x.is_ipv6() || y.is_ipv4());
+            let same = a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip());
+            a.port() == b.port() && a.port() != 0 && same
+        }
+        (Address::Ip(_), Address::Unix(_)) | (Address::Unix(_), Address::Ip(_)) => false,
+    }
+}
+
+fn listener_timeouts(written: Option<&file::ListenerTimeouts>) -> ListenerTimeouts {
+    let seconds = Duration::from_secs;
+    let or = |pick: fn(&file::ListenerTimeouts) -> Option<Duration>, default: Duration| {
+        written.and_then(pick).unwrap_or(default)
+    };
+    ListenerTimeouts {
+        first_byte: or(|t| t.first_byte, seconds(5)),
+        head: or(|t| t.head, seconds(10)),
+        handshake: or(|t| t.handshake, seconds(5)),
+        proxy_header: or(|t| t.proxy_header, seconds(3)),
+        idle: or(|t| t.idle, seconds(60)),
+        write: or(|t| t.write, seconds(30)),
+        body_idle: or(|t| t.body_idle, seconds(30)),
+        stream_idle: or(|t| t.stream_idle, seconds(300)),
+        idle_l4: or(|t| t.idle_l4, seconds(3600)),
+        half_close: or(|t| t.half_close, seconds(60)),
+    }
+}
+
+fn listener_limits(written: Option<&file::ListenerLimits>) -> ListenerLimits {
+    let size = |size: Option<scalar::Size>, default: u64| size.map_or(default, |size| size.0);
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    ListenerLimits {
+        connections: count(written.and_then(|l| l.connections).map_or(100_000, |c| c.0)),
+        connections_per_client: written
+            .and_then(|limits| limits.connections_per_client)
+            .and_then(|bound| bound.0)
+            .map(count),
+        head: count(size(written.and_then(|limits| limits.head), 16 * 1024)),
+        uri: count(size(written.and_then(|limits| limits.uri), 8 * 1024)),
+        fields: count(written.and_then(|limits| limits.fields).map_or(100, |fields| fields.0)),
+        body: written.and_then(|limits| limits.body).and_then(|body| body.0),
+        body_rate: size(written.and_then(|limits| limits.body_rate), 512),
+        underscores: match written.and_then(|limits| limits.underscores) {
+            None | Some(file::Underscores::Refuse) => Underscores::Refuse,
+            Some(file::Underscores::Drop) => Underscores::Drop,
+            Some(file::Underscores::Allow) => Underscores::Allow,
+        },
+        keep_encoded_slash: written.and_then(|limits| limits.encoded_slash)
+            == Some(file::EncodedSlash::Keep),
+    }
+}
+
+/// Names of listeners, for routes.
+pub(super) fn listener_names(file: &File) -> impl Iterator<Item = &str> + Clone {
+    let named: &Named<file::Listener> = &file.listeners;
+    named.names()
+}
