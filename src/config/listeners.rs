@@ -6,7 +6,8 @@ use super::file::{self, File};
 use super::scalar;
 use super::shape::{Named, Spanned};
 use crate::decision::plan::{
-    Address, Listener, ListenerLimits, ListenerTimeouts, Names, Protocol, Underscores,
+    Address, ClassIndex, Listener, ListenerLimits, ListenerTimeouts, Names, Protocol, SendProxy,
+    Transport, Underscores,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -20,9 +21,9 @@ impl Compiler<'_> {
         for (name, listener) in &self.file.listeners.0 {
             let path = format!("listeners.{}", name.value);
             let address = rooted(&listener.address.value.0, folder);
-            self.overlap(&address, listener.address.at, admin, &path);
             let protocol = self.protocol(listener, &path);
-            let timeouts = listener_timeouts(listener.timeouts.as_ref());
+            self.overlap(&address, protocol.transport(), listener.address.at, admin, &path);
+            let timeouts = listener_timeouts(listener.protocol, listener.timeouts.as_ref());
             if [
                 timeouts.first_byte,
                 timeouts.head,
@@ -98,6 +99,11 @@ impl Compiler<'_> {
                 }
                 Protocol::Tcp { class: class.unwrap_or(0) }
             }
+            file::Protocol::Udp => {
+                self.refuse_of_udp(listener, path);
+                self.warn_of_udp(class, listener, path);
+                Protocol::Udp { class: class.unwrap_or(0) }
+            }
             file::Protocol::TlsPassthrough => {
                 if let Some(tls) = &listener.tls {
                     let message = "a tls-passthrough listener ends no TLS";
@@ -111,6 +117,48 @@ impl Compiler<'_> {
                 }
                 let names = self.names(listener, path);
                 Protocol::TlsPassthrough(Names { fallback: class, ..names })
+            }
+        }
+    }
+
+    /// Notes what a udp listener cannot have.
+    fn refuse_of_udp(&mut self, listener: &file::Listener, path: &str) {
+        if listener.service.is_none() {
+            self.problems.error(listener.at, path, "a udp listener needs `service`");
+        }
+        if matches!(listener.address.value.0, Address::Unix(_)) {
+            let message = "a udp listener has an IP and a port";
+            self.problems.error(listener.address.at, format!("{path}.address"), message);
+        }
+        if let Some(tls) = &listener.tls {
+            let message = "datagrams are passed on as they are, without TLS";
+            self.problems.error(tls.at, format!("{path}.tls"), message);
+        }
+        if let Some(proxy) = &listener.proxy_protocol {
+            let message = "datagrams have no PROXY header";
+            self.problems.error(proxy.at, format!("{path}.proxy_protocol"), message);
+        }
+    }
+
+    /// Notes what is said of clusters that udp does not do.
+    fn warn_of_udp(&mut self, class: Option<ClassIndex>, listener: &file::Listener, path: &str) {
+        let Some(class) = class else { return };
+        let at = listener.service.as_ref().map_or(listener.at, |service| service.at);
+        let path = format!("{path}.service");
+        for index in self.plan.classes[class].permitted.clusters.clone() {
+            let cluster = &self.plan.clusters[index];
+            let name = &cluster.name;
+            let unheard = cluster.tls.is_some() || cluster.send_proxy != SendProxy::None;
+            if unheard {
+                let message =
+                    format!("`{name}` has `tls` or `send_proxy_protocol`, which udp goes without");
+                self.problems.error(at, &path, message);
+            }
+            let written = &self.file.clusters.0[index].1;
+            if written.probe.as_ref().is_none_or(|probe| probe.kind.is_none()) {
+                let message = format!("`{name}` serves udp, and is probed by tcp");
+                let hint = "say `probe: { kind: tcp }` if it listens there, else `kind: none`";
+                self.problems.warning(at, path.as_str(), message, hint);
             }
         }
     }
@@ -138,12 +186,21 @@ impl Compiler<'_> {
         names
     }
 
-    fn overlap(&mut self, own: &Address, at: Position, admin: Option<&Address>, path: &str) {
+    fn overlap(
+        &mut self,
+        own: &Address,
+        transport: Transport,
+        at: Position,
+        admin: Option<&Address>,
+        path: &str,
+    ) {
         let others = self
             .plan
             .listeners
             .iter()
+            .filter(|other| other.protocol.transport() == transport)
             .map(|other| (format!("listener `{}`", other.name), &other.address));
+        let admin = admin.filter(|_| transport == Transport::Stream);
         let admin = admin.map(|address| ("the admin API".to_owned(), address));
         let taken = others.chain(admin).find(|(_, address)| overlaps(address, own));
         if let Some((who, address)) = taken {
@@ -168,11 +225,16 @@ fn overlaps(a: &Address, b: &Address) -> bool {
     }
 }
 
-fn listener_timeouts(written: Option<&file::ListenerTimeouts>) -> ListenerTimeouts {
+fn listener_timeouts(
+    protocol: file::Protocol,
+    written: Option<&file::ListenerTimeouts>,
+) -> ListenerTimeouts {
     let seconds = Duration::from_secs;
     let or = |pick: fn(&file::ListenerTimeouts) -> Option<Duration>, default: Duration| {
         written.and_then(pick).unwrap_or(default)
     };
+    // Nobody says goodbye by UDP.
+    let idle_l4 = if protocol == file::Protocol::Udp { 60 } else { 3600 };
     ListenerTimeouts {
         first_byte: or(|t| t.first_byte, seconds(5)),
         head: or(|t| t.head, seconds(10)),
@@ -182,7 +244,7 @@ fn listener_timeouts(written: Option<&file::ListenerTimeouts>) -> ListenerTimeou
         write: or(|t| t.write, seconds(30)),
         body_idle: or(|t| t.body_idle, seconds(30)),
         stream_idle: or(|t| t.stream_idle, seconds(300)),
-        idle_l4: or(|t| t.idle_l4, seconds(3600)),
+        idle_l4: or(|t| t.idle_l4, seconds(idle_l4)),
         half_close: or(|t| t.half_close, seconds(60)),
     }
 }

@@ -66,7 +66,7 @@ pub fn explain(
 ) -> Result<Explanation, Unrouted> {
     let listener = plan.listeners.get(asked.listener);
     let placed = match listener.map(|listener| &listener.protocol) {
-        Some(Protocol::Tcp { class }) => Some(*class),
+        Some(Protocol::Tcp { class } | Protocol::Udp { class }) => Some(*class),
         Some(Protocol::TlsPassthrough(names)) => {
             Some(names.find(Some(asked.host)).ok_or(Unrouted::NoRoute)?)
         }

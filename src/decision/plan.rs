@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Index of a cluster in [`Plan::clusters`].
 pub type ClusterIndex = usize;
+/// Index of a listener in [`Plan::listeners`].
+pub type ListenerIndex = usize;
 /// Index of a class in [`Plan::classes`].
 pub type ClassIndex = usize;
 
@@ -57,6 +59,24 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// How what is sent to an address travels: TCP and UDP may share a port.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Transport {
+    /// TCP, or a unix socket.
+    Stream,
+    /// UDP.
+    Datagram,
+}
+
+/// What a listening socket is known by, from one plan to the next.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Spot {
+    /// How what is sent there travels.
+    pub transport: Transport,
+    /// Where it is.
+    pub address: Address,
+}
+
 /// One address we accept on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
@@ -81,6 +101,12 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// What its listening socket is known by.
+    #[must_use]
+    pub fn spot(&self) -> Spot {
+        Spot { transport: self.protocol.transport(), address: self.address.clone() }
+    }
+
     /// Whether a connection of this peer must begin with a PROXY header.
     #[must_use]
     pub fn is_proxied(&self, peer: IpAddr) -> bool {
@@ -143,6 +169,24 @@ pub enum Protocol {
     },
     /// TLS that is not ended here: bytes, placed by the name that is asked for.
     TlsPassthrough(Names),
+    /// Datagrams, placed once per flow.
+    Udp {
+        /// The class that serves it.
+        class: ClassIndex,
+    },
+}
+
+impl Protocol {
+    /// How what is spoken travels.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        match self {
+            Protocol::Http | Protocol::Tcp { .. } | Protocol::TlsPassthrough(_) => {
+                Transport::Stream
+            }
+            Protocol::Udp { .. } => Transport::Datagram,
+        }
+    }
 }
 
 /// Classes by the names that are asked for.
@@ -522,6 +566,14 @@ pub struct Class {
 }
 
 impl Plan {
+    /// The listener whose socket this is.
+    #[must_use]
+    pub fn listener_at(&self, transport: Transport, address: &Address) -> Option<ListenerIndex> {
+        let is_it =
+            |known: &Listener| known.protocol.transport() == transport && known.address == *address;
+        self.listeners.iter().position(is_it)
+    }
+
     /// The identity of a class, for state that outlives a plan.
     #[must_use]
     pub fn class_id(service: &str, data: &[String], clusters: &[&str], l4: bool) -> u64 {

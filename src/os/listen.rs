@@ -4,7 +4,7 @@
 //! it. So binding and listening are apart: `bind` may fail and nothing has happened; `listen` comes
 //! for all at once when the configuration is in force.
 
-use crate::decision::plan::Address;
+use crate::decision::plan::{Address, Spot, Transport};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::path::Path;
@@ -25,18 +25,18 @@ pub enum Trial {
 ///
 /// # Errors
 /// The bind's error, for example that the address is in use.
-pub fn bind(address: &Address, mode: u32, workers: usize, trial: Trial) -> io::Result<Vec<Socket>> {
-    match address {
+pub fn bind(spot: &Spot, mode: u32, workers: usize, trial: Trial) -> io::Result<Vec<Socket>> {
+    match &spot.address {
         Address::Ip(ip) => {
             let mut ip = *ip;
             // Without SO_REUSEPORT first: a second proxy on the same address must be an error, not
             // a silent half of the traffic.
             if trial == Trial::First {
-                drop(bind_ip(ip, false)?);
+                drop(bind_ip(ip, spot.transport, false)?);
             }
             let mut sockets = Vec::with_capacity(workers);
             for _ in 0..workers {
-                let socket = bind_ip(ip, true)?;
+                let socket = bind_ip(ip, spot.transport, true)?;
                 if ip.port() == 0 {
                     ip = socket.local_addr()?.as_socket().unwrap_or(ip);
                 }
@@ -56,11 +56,16 @@ pub fn bind(address: &Address, mode: u32, workers: usize, trial: Trial) -> io::R
     }
 }
 
-fn bind_ip(address: std::net::SocketAddr, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn bind_ip(address: std::net::SocketAddr, transport: Transport, share: bool) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     socket.set_cloexec(true)?;
-    socket.set_reuse_address(true)?;
+    // For datagrams it would let anybody share the port.
+    socket.set_reuse_address(transport == Transport::Stream)?;
     if address.is_ipv6() {
         // "[::]" takes both families; a given IPv6 address can only be itself.
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -106,12 +111,13 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// Begins to listen on bound sockets.
+/// Begins to listen on bound sockets; those for datagrams do since they were bound.
 ///
 /// # Errors
 /// The first socket's error; EADDRINUSE when another socket listens there.
 pub fn listen(sockets: &[Socket]) -> io::Result<()> {
-    sockets.iter().try_for_each(|socket| socket.listen(BACKLOG))
+    let is_stream = |socket: &&Socket| !socket.r#type().is_ok_and(|kind| kind == Type::DGRAM);
+    sockets.iter().filter(is_stream).try_for_each(|socket| socket.listen(BACKLOG))
 }
 
 /// Where a bound socket is, with the port the kernel chose.
@@ -127,21 +133,25 @@ mod tests {
 
     #[test]
     fn a_second_start_is_an_error_and_a_group_shares_one_port() {
-        let any = Address::Ip(([127, 0, 0, 1], 0).into());
-        let group = bind(&any, 0o660, 3, Trial::First).unwrap();
-        listen(&group).unwrap();
-        let taken = local_address(&group[0], &any);
-        assert!(group.iter().all(|socket| local_address(socket, &any) == taken));
+        for transport in [Transport::Stream, Transport::Datagram] {
+            let any = Address::Ip(([127, 0, 0, 1], 0).into());
+            let spot = |address: &Address| Spot { transport, address: address.clone() };
+            let group = bind(&spot(&any), 0o660, 3, Trial::First).unwrap();
+            listen(&group).unwrap();
+            let taken = local_address(&group[0], &any);
+            assert!(group.iter().all(|socket| local_address(socket, &any) == taken));
 
-        let second = bind(&taken, 0o660, 1, Trial::First).unwrap_err();
+            let second = bind(&spot(&taken), 0o660, 1, Trial::First).unwrap_err();
 
-        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(second.kind(), io::ErrorKind::AddrInUse, "{transport:?}");
+        }
     }
 
     #[test]
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_an_error() {
         let path = std::env::temp_dir().join(format!("tidegate-listen-{}", std::process::id()));
         let address = Address::Unix(path.clone());
+        let address = Spot { transport: Transport::Stream, address };
         drop(bind(&address, 0o660, 1, Trial::First).unwrap());
         let live = bind(&address, 0o660, 2, Trial::First).unwrap();
         listen(&live[..1]).unwrap();

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cores;
+pub mod datagram;
 pub mod listen;
 pub mod process;
 pub mod proxy_header;

@@ -60,7 +60,7 @@ pub async fn arrive(
     let (mut class, mut buffer) = (None, None);
     match &listener.protocol {
         Protocol::Http => {}
-        Protocol::Tcp { class: only } => class = Some(*only),
+        Protocol::Tcp { class: only } | Protocol::Udp { class: only } => class = Some(*only),
         Protocol::TlsPassthrough(names) => {
             let span = listener.timeouts.handshake;
             let hello = Box::pin(hello(&mut stream));

@@ -3,6 +3,7 @@
 //! Everything here runs on one worker's thread and is shared by `Rc`; nothing locks. `l7` serves
 //! HTTP, `l4` carries bytes, `upstream` has the connections towards clusters.
 
+pub mod admission;
 pub mod arrive;
 pub mod body;
 pub mod buffer;
@@ -12,5 +13,6 @@ pub mod l7;
 pub mod place;
 pub mod refusal;
 pub mod tunnel;
+pub mod udp;
 pub mod upstream;
 pub mod worker;

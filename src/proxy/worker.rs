@@ -10,6 +10,7 @@ use crate::decision::units::{Dice, Timestamp, mix};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::os::clock;
+use crate::os::datagram::Batch;
 use crate::shared::{Shared, View};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells};
@@ -18,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// A view as a worker holds it: cloned without touching a cache line that other workers use.
 pub type Viewed = Rc<Arc<View>>;
@@ -27,6 +29,9 @@ type Latest = Cache<Arc<ArcSwapAny<Arc<View>>>, Arc<View>>;
 
 /// Cells as a worker holds them, likewise.
 pub type Cells<T> = Rc<Arc<T>>;
+
+/// How an acceptor is told to stop, and whom it then tells that it has.
+pub type Stopped = oneshot::Receiver<oneshot::Sender<()>>;
 
 /// One worker.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub struct Worker {
     pub pool: RefCell<Pool>,
     /// Its HTTP/2 connections towards clusters.
     pub lines: RefCell<Lines>,
+    /// Where it receives datagrams.
+    pub datagrams: RefCell<Batch>,
     /// Its dice, for endpoints and identifiers.
     pub dice: RefCell<Dice>,
     /// Where it hands access log lines in.
@@ -89,6 +96,7 @@ impl Worker {
             deadlines,
             pool: RefCell::default(),
             lines: RefCell::default(),
+            datagrams: RefCell::default(),
             dice: RefCell::new(Dice::seeded(seed)),
             log,
             warming: Cell::new(false),

@@ -9,7 +9,7 @@ use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
 use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
-use crate::decision::plan::{Address, Plan};
+use crate::decision::plan::{Address, Plan, Spot};
 use crate::discover::Discovery;
 use crate::os::{clock, listen};
 use crate::shared::Shared;
@@ -66,7 +66,7 @@ pub struct Reloader {
     control: mpsc::Sender<control::Command>,
     workers: Vec<mpsc::Sender<worker::Command>>,
     discovery: Discovery,
-    listening: BTreeMap<Address, Listening>,
+    listening: BTreeMap<Spot, Listening>,
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
@@ -286,13 +286,14 @@ impl Reloader {
     fn build(&self, plan: &Plan) -> Result<Vec<(usize, Vec<Socket>)>, Problem> {
         let mut built = Vec::new();
         for (index, listener) in plan.listeners.iter().enumerate() {
-            if self.listening.contains_key(&listener.address) {
+            if self.listening.contains_key(&listener.spot()) {
                 continue;
             }
             // Our own sockets there would make the trial bind fail; they are about to go.
-            let ours = self.listening.keys().any(|known| same_port(known, &listener.address));
+            let spot = listener.spot();
+            let ours = self.listening.keys().any(|known| same_port(known, &spot));
             let trial = if ours { listen::Trial::None } else { listen::Trial::First };
-            match listen::bind(&listener.address, listener.mode, self.workers.len(), trial) {
+            match listen::bind(&spot, listener.mode, self.workers.len(), trial) {
                 Ok(sockets) => built.push((index, sockets)),
                 Err(error) => return Err(unbound(&listener.name, &listener.address, &error)),
             }
@@ -351,19 +352,20 @@ impl Reloader {
     async fn hand_out(&mut self, plan: &Plan, built: Vec<(usize, Vec<Socket>)>) {
         for (index, sockets) in built {
             let listener = &plan.listeners[index];
-            let (address, name) = (listener.address.clone(), listener.name.clone());
+            let (spot, name) = (listener.spot(), listener.name.clone());
+            let address = spot.address.clone();
             let bound = sockets
                 .first()
                 .map_or(address.clone(), |socket| listen::local_address(socket, &address));
             tracing::info!(listener = name, address = %bound, "listening");
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let address = address.clone();
-                told(worker.send(worker::Command::Listen { address, socket }).await);
+                let spot = spot.clone();
+                told(worker.send(worker::Command::Listen { spot, socket }).await);
             }
-            self.listening.insert(address, Listening { name, bound });
+            self.listening.insert(spot, Listening { name, bound });
         }
         for listener in &plan.listeners {
-            if let Some(listening) = self.listening.get_mut(&listener.address) {
+            if let Some(listening) = self.listening.get_mut(&listener.spot()) {
                 listening.name.clone_from(&listener.name);
             }
             // The socket goes on; who may use it may have changed.
@@ -378,21 +380,20 @@ impl Reloader {
     /// Stops the listeners that a plan does not have, while the old view still knows them: what they
     /// have queued is served first.
     async fn stop_unwanted(&mut self, plan: &Plan) {
-        let wanted =
-            |address: &Address| plan.listeners.iter().any(|known| known.address == *address);
-        let gone: Vec<Address> =
-            self.listening.keys().filter(|address| !wanted(address)).cloned().collect();
-        for address in gone {
-            self.listening.remove(&address);
+        let wanted = |spot: &Spot| plan.listener_at(spot.transport, &spot.address).is_some();
+        let gone: Vec<Spot> = self.listening.keys().filter(|spot| !wanted(spot)).cloned().collect();
+        for spot in gone {
+            self.listening.remove(&spot);
+            let address = &spot.address;
             tracing::info!(%address, "no longer listening");
             for worker in &self.workers {
                 let (done, stopped) = oneshot::channel();
-                told(worker.send(worker::Command::Stop { address: address.clone(), done }).await);
+                told(worker.send(worker::Command::Stop { spot: spot.clone(), done }).await);
                 if stopped.await.is_err() {
                     tracing::debug!(%address, "a worker did not say that it stopped");
                 }
             }
-            if let Address::Unix(path) = &address
+            if let Address::Unix(path) = address
                 && let Err(error) = std::fs::remove_file(path)
             {
                 tracing::debug!(%error, path = %path.display(), "a socket file stays behind");
@@ -463,8 +464,9 @@ pub fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-fn same_port(a: &Address, b: &Address) -> bool {
-    matches!((a, b), (Address::Ip(a), Address::Ip(b)) if a.port() == b.port() && a.port() != 0)
+fn same_port(a: &Spot, b: &Spot) -> bool {
+    a.transport == b.transport
+        && matches!((&a.address, &b.address), (Address::Ip(a), Address::Ip(b)) if a.port() == b.port() && a.port() != 0)
 }
 
 fn unbound(name: &str, address: &Address, error: &std::io::Error) -> Problem {

@@ -9,7 +9,7 @@ use super::worker;
 use crate::admin;
 use crate::config::{Config, Problem, Settings, check::endpoints_file, load};
 use crate::decision::assess::Event;
-use crate::decision::plan::{Address, Plan};
+use crate::decision::plan::{Address, Plan, Spot, Transport};
 use crate::discover::{Ages, Discovery, Resolver};
 use crate::os::{clock, cores, listen, process};
 use crate::proxy::refusal::Refusal;
@@ -296,8 +296,9 @@ fn start_workers(
 fn bind_admin(settings: &Settings) -> Result<Option<(admin::Listener, Address)>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
     let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
+    let spot = Spot { transport: Transport::Stream, address: address.clone() };
     let mut sockets =
-        listen::bind(address, settings.admin_mode, 1, listen::Trial::First).map_err(failed)?;
+        listen::bind(&spot, settings.admin_mode, 1, listen::Trial::First).map_err(failed)?;
     listen::listen(&sockets).map_err(failed)?;
     let socket = sockets.pop().ok_or("admin.address: no socket")?;
     let bound = listen::local_address(&socket, address);

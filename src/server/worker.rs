@@ -1,15 +1,16 @@
 //! A worker's thread: its runtime, its listening sockets, its chores.
 
-use crate::decision::plan::Address;
+use crate::decision::plan::{Address, Spot, Transport};
 use crate::os::stream::Stream;
 use crate::os::{clock, cores};
+use crate::proxy::admission::admit;
 use crate::proxy::arrive::{Arrived, arrive};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::warm::warm;
-use crate::proxy::worker::{Cells, Worker};
-use crate::proxy::{l4, l7};
-use crate::shared::{Held, Scarcity, Shared, View};
+use crate::proxy::worker::{Stopped, Worker};
+use crate::proxy::{l4, l7, udp};
+use crate::shared::{Scarcity, Shared, View};
 use crate::telemetry::access_log::AccessLog;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::Socket;
@@ -29,14 +30,14 @@ pub enum Command {
     /// Accept on this listening socket.
     Listen {
         /// Where it was configured to be.
-        address: Address,
+        spot: Spot,
         /// The socket.
         socket: Socket,
     },
     /// Accept what is queued, then stop, and say so.
     Stop {
         /// Where it is.
-        address: Address,
+        spot: Spot,
         /// Told when nothing is queued any more.
         done: oneshot::Sender<()>,
     },
@@ -101,7 +102,7 @@ type Stop = oneshot::Sender<oneshot::Sender<()>>;
 async fn serve(mut given: Given) {
     let worker = Rc::new(Worker::new(given.id, given.shared.clone(), given.log.clone()));
     let outboxes = Rc::new(std::mem::take(&mut given.outboxes));
-    let mut acceptors: HashMap<Address, Stop> = HashMap::new();
+    let mut acceptors: HashMap<Spot, Stop> = HashMap::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut busy = Busy::new();
@@ -132,21 +133,29 @@ async fn serve(mut given: Given) {
 fn obey(
     worker: &Rc<Worker>,
     outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
-    acceptors: &mut HashMap<Address, Stop>,
+    acceptors: &mut HashMap<Spot, Stop>,
     command: Command,
 ) {
     match command {
-        Command::Listen { address, socket } => {
+        Command::Listen { spot, socket } => {
             let (stop, stopped) = oneshot::channel();
-            let accept = accept(worker.clone(), outboxes.clone(), socket, address.clone(), stopped);
-            tokio::task::spawn_local(accept);
-            acceptors.insert(address, stop);
+            let (worker, address) = (worker.clone(), spot.address.clone());
+            match spot.transport {
+                Transport::Stream => {
+                    let accept = accept(worker, outboxes.clone(), socket, address, stopped);
+                    tokio::task::spawn_local(accept);
+                }
+                Transport::Datagram => {
+                    tokio::task::spawn_local(udp::serve(worker, socket, address, stopped));
+                }
+            }
+            acceptors.insert(spot, stop);
         }
-        Command::Stop { address, done } => {
-            if let Some(stop) = acceptors.remove(&address)
+        Command::Stop { spot, done } => {
+            if let Some(stop) = acceptors.remove(&spot)
                 && stop.send(done).is_err()
             {
-                tracing::debug!(%address, "the acceptor had ended already");
+                tracing::debug!(?spot, "the acceptor had ended already");
             }
         }
         Command::Drain => worker.deadlines.end_idle(),
@@ -159,7 +168,7 @@ async fn accept(
     outboxes: Rc<Vec<mpsc::Sender<HandedOver>>>,
     socket: Socket,
     address: Address,
-    mut stopped: oneshot::Receiver<oneshot::Sender<()>>,
+    mut stopped: Stopped,
 ) {
     #[expect(deprecated, reason = "the other constructor is unsafe; a Socket owns its descriptor")]
     let registered = AsyncFd::with_interest(socket, Interest::READABLE);
@@ -251,28 +260,12 @@ fn take(
 fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     let view = worker.view();
     // By address: a listener may have another name since it was told to listen.
-    let found = view.plan.listeners.iter().position(|known| known.address == *address);
-    let Some(index) = found else { return };
+    let Some(index) = view.plan.listener_at(Transport::Stream, address) else { return };
     let listener = &view.plan.listeners[index];
-    let cells = worker.listener_cells(&listener.name);
-    let most = worker.shared.connections_max.load(Ordering::Relaxed);
-    let most = u32::try_from(most).unwrap_or(u32::MAX);
-    let open = cells.connections.get().saturating_sub(cells.closed.get());
-    let workers = worker.shared.busy.len().max(1);
-    let share = listener.limits.connections.div_ceil(workers) as u64;
-    let held = Held::enter_below(&worker.shared.connections, most).filter(|_| open < share);
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-    let of_client = match (listener.limits.connections_per_client, peer) {
-        // Behind a balancer that names its clients, its own address is nobody's.
-        (Some(most), Some(peer)) if !listener.is_proxied(peer.ip()) => {
-            Some(worker.shared.by_client.enter(peer.ip().to_canonical(), most))
-        }
-        _ => None,
-    };
-    let (Some(held), false) = (held, matches!(of_client, Some(None))) else {
-        cells.refusals[Refusal::Overloaded.index()].add(1);
-        return;
-    };
+    // Behind a balancer that names its clients, its own address is nobody's.
+    let client = peer.map(|peer| peer.ip()).filter(|peer| !listener.is_proxied(*peer));
+    let Some(admitted) = admit(worker, listener, client) else { return };
     let stream = match Stream::adopt(socket) {
         Ok(stream) => stream,
         Err(error) => {
@@ -280,11 +273,10 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
             return;
         }
     };
-    cells.connections.add(1);
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         // Counted out when the connection ends, and also when its task panics.
-        let _closed = Closed { cells, _held: (held, of_client) };
+        let _admitted = admitted;
         let arriving = Box::pin(arrive(&worker, stream, &view, index));
         let Some(arrived) = arriving.await else { return };
         let Some(_of_client) = count_told(&worker, &view, index, &arrived) else { return };
@@ -316,17 +308,6 @@ fn count_told(
         arrived.stream.reset_on_close();
     }
     counted.map(Some)
-}
-
-struct Closed {
-    cells: Cells<crate::telemetry::cells::ListenerCells>,
-    _held: (Held, Option<Option<crate::shared::OfClient>>),
-}
-
-impl Drop for Closed {
-    fn drop(&mut self) {
-        self.cells.closed.add(1);
-    }
 }
 
 /// How busy a worker is, from the runtime's own account.

@@ -107,6 +107,8 @@ pub struct ListenerCells {
     pub bytes_in: Count,
     /// Bytes to clients.
     pub bytes_out: Count,
+    /// Datagrams that were dropped: nobody to send them to, or no room to.
+    pub dropped: Count,
     /// Refusals, in the order of the reasons' table.
     pub refusals: [Count; 32],
     /// TLS handshakes that succeeded, and that failed by cause, in the order of the causes' table.
@@ -168,6 +170,8 @@ pub struct ListenerTotals {
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+    /// See [`ListenerCells::dropped`].
+    pub dropped: u64,
     /// Refusals.
     pub refusals: [u64; 32],
     /// Handshakes.
@@ -216,6 +220,7 @@ impl Registry {
                 total.closed += cells.closed.get();
                 total.bytes_in += cells.bytes_in.get();
                 total.bytes_out += cells.bytes_out.get();
+                total.dropped += cells.dropped.get();
                 for (total, count) in total.refusals.iter_mut().zip(&cells.refusals) {
                     *total += count.get();
                 }

@@ -238,6 +238,15 @@ fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
         ]
     });
     add(
+        "tidegate_datagrams_dropped_total",
+        "Datagrams that had nowhere to go, or no room to.",
+        MetricType::COUNTER,
+        &|name| match all[name].dropped {
+            0 => Vec::new(),
+            dropped => vec![counter(&[("listener", name)], dropped as f64)],
+        },
+    );
+    add(
         "tidegate_refusals_total",
         "Exchanges not served, by reason.",
         MetricType::COUNTER,

@@ -24,4 +24,5 @@ mod reload;
 mod spill;
 mod support;
 mod tls;
+mod udp;
 mod upstream2;

@@ -542,6 +542,17 @@ pub fn config(clusters: &[(&str, &str, SocketAddr)]) -> String {
     text
 }
 
+/// What `tidegate check` says of a configuration in a folder, and its exit code.
+pub fn check(folder: &Folder, text: &str) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["check", "--config"])
+        .arg(folder.write("checked.yaml", text))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code().unwrap(), told)
+}
+
 pub fn is_installed(program: &str) -> bool {
     ["/usr/bin", "/usr/sbin", "/bin"].iter().any(|folder| Path::new(folder).join(program).exists())
 }

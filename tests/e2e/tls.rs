@@ -386,14 +386,8 @@ fn check_tells_what_is_wrong_with_certificates_with_its_line() {
         \x20     client_ca: junk.pem\n\
         services: { shop: { clusters: [idc] } }\n\
         clusters: { idc: { kind: idc, endpoints: [\"127.0.0.1:1\"], tls: { ca: none.pem } } }\n";
-    let file = folder.write("bad.yaml", text);
-    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-        .args(["check", "--config"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let (code, told) = check(&folder, text);
+    assert_eq!(code, 1, "{told}");
     for part in [
         ":8:9: error: listeners.web.tls.certificates[0]: the key in",
         "does not match the certificate",

@@ -15,6 +15,8 @@ words! {
         Tcp = "tcp",
         /// TLS that is ended elsewhere.
         TlsPassthrough = "tls-passthrough",
+        /// Datagrams.
+        Udp = "udp",
     }
 }
 
@@ -88,9 +90,9 @@ shape! {
         address: Spanned<ListenAddress> = required,
         /// Permissions of a unix socket's file, in octal.
         mode: FileMode = "0660",
-        /// http, tcp or tls-passthrough.
+        /// http, tcp, tls-passthrough or udp.
         protocol: Protocol = required,
-        /// http: the last route; tcp: who serves; tls-passthrough: for names that are not in `sni`.
+        /// http: the last route; tcp, udp: who serves; tls-passthrough: for names that are not in `sni`.
         service: Spanned<String> = optional,
         /// TLS, where it is spoken.
         tls: ListenerTls = optional,
@@ -126,7 +128,7 @@ shape! {
         body_idle: Duration = "30s",
         /// Without a byte of a response.
         stream_idle: Duration = "5m",
-        /// Without a byte either way of a tcp flow.
+        /// Without a byte either way of a tcp flow; of a udp flow the default is 60s.
         idle_l4: Duration = "1h",
         /// Likewise once one side has closed.
         half_close: Duration = "60s",

@@ -6,7 +6,7 @@ use super::exchange::{self, After, Upgraded};
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
 use super::record::Record;
-use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol};
+use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol, Transport};
 use crate::http::forward;
 use crate::http::request::RequestHead;
 use crate::http::{EncodedSlash, Limits, Underscores, Violation};
@@ -251,8 +251,7 @@ pub(super) fn keep_up(worker: &Worker, view: &View, arrival: &mut Rc<Arrival>) -
 
 /// What a new plan says of the listener; `None` when it is gone.
 fn refresh(worker: &Worker, view: &View, arrival: &Arrival) -> Option<Arrival> {
-    let same = |known: &Listener| known.address == arrival.address;
-    let index = view.plan.listeners.iter().position(same)?;
+    let index = view.plan.listener_at(Transport::Stream, &arrival.address)?;
     let plan = &view.plan.listeners[index];
     if plan.protocol != Protocol::Http {
         return None;

@@ -1,0 +1,223 @@
+//! UDP sockets: many datagrams by one system call, where the kernel can.
+//!
+//! The kernel hands over datagrams of one sender as a run of equal pieces (GRO) and takes runs likewise
+//! (GSO); `quinn-udp` finds out what it can do. Unlike QUIC, which it was made for, what passes here may
+//! be larger than a packet and must then be cut by the kernel, as for any other program.
+
+use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
+use rustix::net::sockopt;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Runs received by one system call, at most.
+const RUNS: usize = 8;
+/// Bytes of the longest run.
+const RUN_MAX: usize = 65_535;
+/// What the kernel may keep for us, in bytes, if its own bound allows: bursts come faster than turns.
+const KEPT: usize = 1 << 20;
+
+/// Where runs are received: one for all sockets of a worker, as it is empty between two calls.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    meta: [RecvMeta; RUNS],
+    filled: usize,
+}
+
+/// Datagrams of equal size from one sender; the last may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// All of them.
+    pub bytes: &'a [u8],
+    /// The size of each.
+    pub each: usize,
+    /// Who sent them.
+    pub from: SocketAddr,
+    /// The address of ours they were sent to.
+    pub to: Option<IpAddr>,
+    ecn: Option<EcnCodepoint>,
+}
+
+impl<'a> Run<'a> {
+    fn new((meta, bytes): (&RecvMeta, &'a [u8])) -> Run<'a> {
+        Run {
+            bytes: &bytes[..meta.len.min(bytes.len())],
+            each: meta.stride,
+            from: meta.addr,
+            to: meta.dst_ip,
+            ecn: meta.ecn,
+        }
+    }
+
+    /// How many datagrams it is.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        (self.bytes.len().div_ceil(self.each.max(1))).max(1) as u64
+    }
+}
+
+impl Batch {
+    /// What was received last.
+    pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        self.meta[..self.filled].iter().zip(self.bytes.chunks(RUN_MAX)).map(Run::new)
+    }
+}
+
+/// A UDP socket.
+#[derive(Debug)]
+pub struct Datagrams {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl Datagrams {
+    /// Takes a bound socket over.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn adopt(socket: Socket) -> io::Result<Datagrams> {
+        let local = socket.local_addr()?;
+        let state = UdpSocketState::new((&socket).into())?;
+        allow_fragments(&socket, local.is_ipv6())?;
+        for set in [Socket::set_recv_buffer_size, Socket::set_send_buffer_size] {
+            if let Err(error) = set(&socket, KEPT) {
+                tracing::debug!(%error, "a socket keeps its buffers");
+            }
+        }
+        Ok(Datagrams { socket: UdpSocket::from_std(socket.into())?, state })
+    }
+
+    /// A socket of its own towards one address, from which alone it receives.
+    ///
+    /// # Errors
+    /// The socket's; descriptors or ports may have run out.
+    pub fn towards(address: SocketAddr) -> io::Result<Datagrams> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_cloexec(true)?;
+        socket.connect(&SockAddr::from(address))?;
+        Datagrams::adopt(socket)
+    }
+
+    /// Waits until something can be received, or an error was.
+    ///
+    /// # Errors
+    /// When the runtime is ending.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Receives into `batch` what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing; what a peer's host has said of an earlier datagram.
+    pub fn receive(&self, batch: &mut Batch) -> io::Result<()> {
+        batch.bytes.resize(RUNS * RUN_MAX, 0);
+        batch.filled = 0;
+        let mut rest = batch.bytes.chunks_mut(RUN_MAX);
+        let mut buffers: [IoSliceMut<'_>; RUNS] =
+            std::array::from_fn(|_| IoSliceMut::new(rest.next().unwrap_or_default()));
+        let receive = || self.state.recv((&self.socket).into(), &mut buffers, &mut batch.meta);
+        batch.filled = self.socket.try_io(Interest::READABLE, receive)?;
+        Ok(())
+    }
+
+    /// Sends a run on; `from` is the address of ours it should come from, if not the usual one.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the kernel has no room; what a peer's host has said of an earlier datagram.
+    pub fn send(&self, run: &Run<'_>, to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
+        let segments = self.state.max_gso_segments().max(1);
+        for part in run.bytes.chunks(run.each.max(1) * segments).chain(no_bytes(run)) {
+            let transmit = Transmit {
+                destination: to,
+                ecn: run.ecn,
+                contents: part,
+                segment_size: (part.len() > run.each).then_some(run.each),
+                src_ip: from,
+            };
+            // Not by the runtime's leave: it does not know yet that a new socket has room.
+            self.state.try_send((&self.socket).into(), &transmit)?;
+        }
+        Ok(())
+    }
+}
+
+/// An empty datagram is one, too.
+fn no_bytes<'a>(run: &Run<'a>) -> Option<&'a [u8]> {
+    run.bytes.is_empty().then_some(run.bytes)
+}
+
+/// Has the kernel cut what is larger than a packet, as it does unless told otherwise.
+fn allow_fragments(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
+    sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::WANT)?;
+    if is_ipv6 {
+        sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::WANT)?;
+        set_ipv6_dontfrag(socket.as_fd(), false)?;
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "no crate of ours wraps this option")]
+fn set_ipv6_dontfrag(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    let value = libc::c_int::from(on);
+    // SAFETY: the descriptor is borrowed and so open; the kernel reads one integer, whose size is given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_DONTFRAG,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound() -> (Datagrams, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (Datagrams::adopt(socket).unwrap(), address)
+    }
+
+    #[tokio::test]
+    async fn a_run_travels_as_one_and_arrives_as_its_datagrams() {
+        let (receiver, address) = bound();
+        let sender = Datagrams::towards(address).unwrap();
+        let bytes: Vec<u8> = (0..10_u8).flat_map(|number| vec![number; 1_200]).collect();
+        let bytes = &bytes[..11_700];
+        let run = Run { bytes, each: 1_200, from: address, to: None, ecn: None };
+        sender.send(&run, address, None).unwrap();
+
+        let (mut batch, mut seen, mut runs) = (Batch::default(), Vec::new(), 0);
+        while seen.len() < bytes.len() {
+            receiver.readable().await.unwrap();
+            match receiver.receive(&mut batch) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => unreachable!("{error}"),
+            }
+            for run in batch.runs() {
+                runs += 1;
+                assert!(run.each == 1_200 || run.bytes.len() == 900);
+                seen.extend_from_slice(run.bytes);
+            }
+        }
+
+        assert_eq!(seen, bytes);
+        if sender.state.max_gso_segments() > 1 && receiver.state.gro_segments() > 1 {
+            assert_eq!(runs, 1, "the kernel could have kept them together");
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! UDP: a client's datagrams go where its first one was placed, and the answers go back from the address
+//! it had sent them to.
+//!
+//! A flow is a client, the address of ours it speaks to, and a socket towards one endpoint. It ends after
+//! silence, sooner when nobody ever answered: whoever forges senders must not hold sockets for long. Should its
+//! endpoint go down, or be permitted no more, its next datagram begins a new one elsewhere.
+//!
+//! # Not here
+//! Queues: what cannot be sent now is dropped and counted, as any router would. Load: answers are not matched
+//! to questions, so only health, dials and ceilings decide.
+
+use super::admission::{Admitted, admit};
+use super::place::{Reach, Tried, place};
+use super::refusal::Refusal;
+use super::upstream::pool::count_in;
+use super::worker::{Cells, NOBODY, Stopped, Worker};
+use crate::decision::assess::Event;
+use crate::decision::health::Cause;
+use crate::decision::plan::{Address, ClassIndex, ListenerIndex, Protocol, Transport};
+use crate::decision::units::{Timestamp, hash};
+use crate::os::clock;
+use crate::os::datagram::{Datagrams, Run};
+use crate::shared::{Held, Scarcity, View};
+use crate::telemetry::access_log::{Line, milliseconds};
+use crate::telemetry::cells::{ExchangeCells, ListenerCells};
+use socket2::Socket;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long a flow lasts that nobody has answered.
+const UNANSWERED: Duration = Duration::from_secs(10);
+/// How long answers are waited for once the listener has stopped.
+const LINGER: Duration = Duration::from_secs(1);
+/// Batches received in one turn, at most, before others get theirs.
+const BATCHES_A_TURN: usize = 8;
+
+/// Whose a flow is, and the address of ours it speaks to.
+type Key = (SocketAddr, Option<IpAddr>);
+
+/// A listening socket and its flows.
+struct Listening {
+    socket: Datagrams,
+    flows: RefCell<HashMap<Key, Rc<Flow>>>,
+    stopped: Cell<bool>,
+    stop: Notify,
+}
+
+/// A client's datagrams and their answers.
+struct Flow {
+    key: Key,
+    upstream: Datagrams,
+    to: SocketAddr,
+    endpoint: u32,
+    class: u64,
+    idle: Duration,
+    /// The view by which it was last seen to be in order.
+    checked: Cell<(u64, Timestamp)>,
+    began: Timestamp,
+    moved: Cell<Timestamp>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    answered: Cell<bool>,
+    over: Cell<bool>,
+    end: Notify,
+    cells: Cells<ListenerCells>,
+    exchange: Cells<ExchangeCells>,
+    names: Names,
+    _held: (Admitted, Held, (Held, Held)),
+}
+
+/// What the log says of a flow.
+struct Names {
+    listener: String,
+    service: String,
+    data: String,
+    cluster: String,
+    reason: &'static str,
+}
+
+/// Serves the datagrams of one listening socket until told to stop.
+pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut stopped: Stopped) {
+    let socket = match Datagrams::adopt(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, %address, "datagrams cannot be received");
+            return;
+        }
+    };
+    let listening = Rc::new(Listening {
+        socket,
+        flows: RefCell::default(),
+        stopped: Cell::new(false),
+        stop: Notify::new(),
+    });
+    loop {
+        tokio::select! {
+            // Stopping first, but what has come was promised service.
+            biased;
+            done = &mut stopped => {
+                take(&worker, &listening, &address, usize::MAX);
+                listening.stopped.set(true);
+                listening.stop.notify_waiters();
+                if done.is_ok_and(|done| done.send(()).is_err()) {
+                    tracing::debug!("nobody waited for a listener's end");
+                }
+                return;
+            }
+            ready = listening.socket.readable() => {
+                if ready.is_err() {
+                    return;
+                }
+                take(&worker, &listening, &address, BATCHES_A_TURN);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Receives what is there, and sends it on.
+fn take(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address, batches: usize) {
+    let view = worker.view();
+    let Some(index) = view.plan.listener_at(Transport::Datagram, address) else { return };
+    let Protocol::Udp { class } = view.plan.listeners[index].protocol else { return };
+    let cells = worker.listener_cells(&view.plan.listeners[index].name);
+    let arrival = Arrival { worker, view: &view, index, class, listening, cells: &cells };
+    for _ in 0..batches {
+        let mut batch = worker.datagrams.borrow_mut();
+        match listening.socket.receive(&mut batch) {
+            Ok(()) => batch.runs().for_each(|run| arrival.forward(&run)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // Of a client that is gone: its answer could not be delivered.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Where datagrams have come in, and by which view they are placed.
+struct Arrival<'a> {
+    worker: &'a Rc<Worker>,
+    view: &'a View,
+    index: ListenerIndex,
+    class: ClassIndex,
+    listening: &'a Rc<Listening>,
+    cells: &'a Cells<ListenerCells>,
+}
+
+impl Arrival<'_> {
+    fn forward(&self, run: &Run<'_>) {
+        let key = (run.from, run.to);
+        let known = self.listening.flows.borrow().get(&key).cloned();
+        let known = known.filter(|flow| {
+            let stays = !flow.over.get() && flow.stays(self);
+            if !stays {
+                flow.finish();
+            }
+            stays
+        });
+        let mut tried = Tried::default();
+        let mut flow = known;
+        loop {
+            let current = match flow.take().map_or_else(|| self.begin(key, &mut tried), Ok) {
+                Ok(flow) => flow,
+                Err(refusal) => return self.refuse(run, refusal),
+            };
+            match current.upstream.send(run, current.to, None) {
+                Ok(()) => return current.moved_up(run, self.worker.about_now()),
+                Err(error) if is_refusal(&error) => {
+                    current.refused(self.worker);
+                    if let Some(cluster) = self.cluster_of(&current) {
+                        tried.add(cluster, current.endpoint);
+                    }
+                }
+                Err(_) => return self.cells.dropped.add(run.count()),
+            }
+        }
+    }
+
+    fn cluster_of(&self, flow: &Flow) -> Option<usize> {
+        self.view.plan.clusters.iter().position(|cluster| cluster.name == flow.names.cluster)
+    }
+
+    fn refuse(&self, run: &Run<'_>, refusal: Option<Refusal>) {
+        self.cells.dropped.add(run.count());
+        let Some(refusal) = refusal else { return };
+        self.cells.refusals[refusal.index()].add(1);
+        let service = self.view.plan.classes[self.class].service;
+        let exchange = self.worker.exchange_cells(self.view, self.index, service, NOBODY);
+        exchange.by_class[5].add(1);
+    }
+
+    /// Places a new flow. `tried` have said that nobody is there. No refusal: it was counted already.
+    fn begin(&self, key: Key, tried: &mut Tried) -> Result<Rc<Flow>, Option<Refusal>> {
+        let (worker, view) = (self.worker, self.view);
+        let listener = &view.plan.listeners[self.index];
+        if worker.shared.scarcity() >= Scarcity::Refuse {
+            return Err(Some(Refusal::Overloaded));
+        }
+        let client = key.0.ip().to_canonical();
+        let admitted = admit(worker, listener, Some(client)).ok_or(None)?;
+        let seed = hash(client.to_string().as_bytes());
+        loop {
+            let place =
+                place(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
+            let (cluster, endpoint) = (&view.plan.clusters[place.cluster], place.signals(view));
+            let connections = &view.clusters[place.cluster].connections;
+            let held =
+                count_in(connections, cluster.connections_max).ok_or(Some(Refusal::Overloaded))?;
+            let towards = match &endpoint.address {
+                Address::Ip(address) => Datagrams::towards(*address).map(|made| (made, *address)),
+                Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            let (upstream, to) = match towards {
+                Ok(made) => made,
+                Err(error) if is_exhaustion(&error) => return Err(Some(Refusal::Overloaded)),
+                Err(_) => {
+                    let (endpoint, cause) = (endpoint.id, Cause::Refused);
+                    worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
+                    tried.add(place.cluster, endpoint);
+                    continue;
+                }
+            };
+            let class = &view.plan.classes[self.class];
+            let now = worker.now();
+            let flow = Rc::new(Flow {
+                key,
+                upstream,
+                to,
+                endpoint: endpoint.id,
+                class: class.id,
+                idle: listener.timeouts.idle_l4,
+                checked: Cell::new(moment(view)),
+                began: now,
+                moved: Cell::new(now),
+                bytes_in: Cell::new(0),
+                bytes_out: Cell::new(0),
+                answered: Cell::new(false),
+                over: Cell::new(false),
+                end: Notify::new(),
+                cells: self.cells.clone(),
+                exchange: worker.exchange_cells(view, self.index, class.service, place.cluster),
+                names: Names {
+                    listener: listener.name.clone(),
+                    service: view.plan.services[class.service].name.clone(),
+                    data: class.data.join(","),
+                    cluster: cluster.name.clone(),
+                    reason: place.why.label(),
+                },
+                _held: (admitted, held, place.into_counts()),
+            });
+            self.listening.flows.borrow_mut().insert(key, flow.clone());
+            let answers = answer(worker.clone(), self.listening.clone(), flow.clone());
+            tokio::task::spawn_local(answers);
+            return Ok(flow);
+        }
+    }
+}
+
+/// Which view it is: one for each plan and each assessment of the clusters.
+fn moment(view: &View) -> (u64, Timestamp) {
+    (view.generation, view.signals.at)
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EAGAIN];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+impl Flow {
+    /// Whether it may go on as it is: permitted, and its endpoint usable, by the latest view.
+    fn stays(&self, arrival: &Arrival<'_>) -> bool {
+        let view = arrival.view;
+        if self.checked.get() == moment(view) {
+            return true;
+        }
+        let class = &view.plan.classes[arrival.class];
+        let is_ours = |cluster: &&usize| view.plan.clusters[**cluster].name == self.names.cluster;
+        let stays = class.id == self.class
+            && class.permitted.clusters.iter().find(is_ours).is_some_and(|cluster| {
+                let beliefs = &view.signals.clusters[*cluster];
+                beliefs.usable.iter().any(|index| beliefs.endpoints[*index].id == self.endpoint)
+            });
+        self.checked.set(moment(view));
+        stays
+    }
+
+    fn moved_up(&self, run: &Run<'_>, now: Timestamp) {
+        let bytes = run.bytes.len() as u64;
+        self.bytes_in.set(self.bytes_in.get() + bytes);
+        self.cells.bytes_in.add(bytes);
+        self.moved.set(now);
+    }
+
+    fn refused(&self, worker: &Worker) {
+        if !self.over.get() {
+            let (endpoint, cause) = (self.endpoint, Cause::Refused);
+            worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
+        }
+        self.finish();
+    }
+
+    /// Has its task end it.
+    fn finish(&self) {
+        self.over.set(true);
+        self.end.notify_one();
+    }
+
+    /// When it ends if nothing moves.
+    fn expires(&self, listening: &Listening) -> Timestamp {
+        let patience = match (listening.stopped.get(), self.answered.get()) {
+            (true, _) => self.idle.min(LINGER),
+            (false, true) => self.idle,
+            (false, false) => self.idle.min(UNANSWERED),
+        };
+        self.moved.get().plus(patience)
+    }
+}
+
+/// Sends answers back until the flow is over.
+async fn answer(worker: Rc<Worker>, listening: Rc<Listening>, flow: Rc<Flow>) {
+    while !flow.over.get() {
+        let left = flow.expires(&listening).since(worker.now());
+        if left.is_zero() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            () = flow.end.notified() => {}
+            () = listening.stop.notified() => {}
+            ready = flow.upstream.readable() => {
+                if ready.is_err() {
+                    break;
+                }
+                take_answers(&worker, &listening, &flow);
+            }
+            () = tokio::time::sleep(left) => {}
+        }
+    }
+    flow.over.set(true);
+    {
+        let mut flows = listening.flows.borrow_mut();
+        // Its client may have another one by now.
+        if flows.get(&flow.key).is_some_and(|known| Rc::ptr_eq(known, &flow)) {
+            flows.remove(&flow.key);
+        }
+    }
+    log(&worker, &flow);
+}
+
+fn take_answers(worker: &Worker, listening: &Listening, flow: &Flow) {
+    let mut batch = worker.datagrams.borrow_mut();
+    match flow.upstream.receive(&mut batch) {
+        Ok(()) => {}
+        Err(error) if is_refusal(&error) => return flow.refused(worker),
+        Err(_) => return,
+    }
+    let (client, ours) = flow.key;
+    for run in batch.runs() {
+        flow.moved.set(worker.about_now());
+        flow.answered.set(true);
+        if listening.socket.send(&run, client, ours).is_err() {
+            flow.cells.dropped.add(run.count());
+            continue;
+        }
+        let bytes = run.bytes.len() as u64;
+        flow.bytes_out.set(flow.bytes_out.get() + bytes);
+        flow.cells.bytes_out.add(bytes);
+    }
+}
+
+fn log(worker: &Worker, flow: &Flow) {
+    let duration = worker.now().since(flow.began);
+    flow.exchange.by_class[5].add(1);
+    flow.exchange.duration.observe(duration.as_secs_f64());
+    if worker.log.is_on() {
+        worker.log.write(&Line {
+            time: clock::rfc3339(clock::since_epoch()).into(),
+            listener: &flow.names.listener,
+            client: flow.key.0.ip().to_canonical().to_string().into(),
+            protocol: "udp",
+            bytes_in: flow.bytes_in.get(),
+            bytes_out: flow.bytes_out.get(),
+            duration_ms: milliseconds(duration),
+            service: &flow.names.service,
+            data: flow.names.data.as_str().into(),
+            cluster: &flow.names.cluster,
+            endpoint: flow.to.to_string().into(),
+            reason: flow.names.reason,
+            attempts: 1,
+            ..Line::default()
+        });
+    }
+}
