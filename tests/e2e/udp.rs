@@ -242,3 +242,13 @@ fn what_udp_cannot_have_is_told() {
     assert_ne!(code, 0);
     assert!(said.contains("udp goes without") && said.contains("kind: none"), "{said}");
 }
+
+#[test]
+fn answers_come_from_the_address_that_was_asked() {
+    let echo = Echo::named("idc");
+    let text = udp(&[("idc", "idc", echo.address)]);
+    let proxy = Proxy::start(&text.replace("127.0.0.1:0", "0.0.0.0:0"));
+    // Connected, so an answer from any other address is not heard.
+    let other = client(SocketAddr::from(([127, 0, 0, 2], proxy.at("web").port())));
+    assert_eq!(ask(&other, "hello").unwrap().0, "idc");
+}
