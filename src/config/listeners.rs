@@ -7,7 +7,7 @@ use super::scalar;
 use super::shape::{Named, Spanned};
 use crate::decision::plan::{
     Address, ClassIndex, Listener, ListenerLimits, ListenerTimeouts, Names, Protocol, SendProxy,
-    Transport, Underscores,
+    Transparent, Transport, Underscores,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -59,8 +59,10 @@ impl Compiler<'_> {
             };
             let (tls, secured) = built.unzip();
             self.tls.listeners.push(secured.flatten());
+            let transparent = self.transparent(listener, &address, &protocol, &path);
             self.plan.listeners.push(Listener {
                 tls,
+                transparent,
                 proxied: listener
                     .proxy_protocol
                     .as_ref()
@@ -77,6 +79,27 @@ impl Compiler<'_> {
                 limits,
             });
         }
+    }
+
+    fn transparent(
+        &mut self,
+        listener: &file::Listener,
+        address: &Address,
+        protocol: &Protocol,
+        path: &str,
+    ) -> Transparent {
+        let Some(written) = &listener.transparent else { return Transparent::None };
+        let transparent = match written.value {
+            file::Transparent::None => Transparent::None,
+            file::Transparent::OriginalDst => Transparent::OriginalDst,
+            file::Transparent::Tproxy => Transparent::Tproxy,
+        };
+        let is_tcp = protocol.transport() == Transport::Stream && matches!(address, Address::Ip(_));
+        if transparent != Transparent::None && !is_tcp {
+            let message = "only TCP connections are brought here by the packet filter";
+            self.problems.error(written.at, format!("{path}.transparent"), message);
+        }
+        transparent
     }
 
     fn protocol(&mut self, listener: &file::Listener, path: &str) -> Protocol {

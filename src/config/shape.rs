@@ -243,7 +243,6 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
 
 /// Keys of the contract that this version does not act on, and so refuses by name.
 const LATER: &[&str] = &[
-    "transparent",
     "hedge",
     "affinity",
     "rate_limit",

@@ -75,6 +75,20 @@ pub struct Spot {
     pub transport: Transport,
     /// Where it is.
     pub address: Address,
+    /// Whether it takes connections to other addresses, which needs a privilege.
+    pub takes_all: bool,
+}
+
+/// How connections that were not made to a listener come to it: by rules of the packet filter.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Transparent {
+    /// They do not.
+    #[default]
+    None,
+    /// Redirected; the kernel remembers where they were to go.
+    OriginalDst,
+    /// As they are, to a socket that takes all.
+    Tproxy,
 }
 
 /// One address we accept on.
@@ -90,6 +104,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Peers whose word about their client is believed.
     pub trusted: Vec<ipnet::IpNet>,
+    /// Whether connections to other addresses come here.
+    pub transparent: Transparent,
     /// TLS, where it is spoken.
     pub tls: Option<ListenerTls>,
     /// Peers whose connections begin with a PROXY header.
@@ -104,7 +120,11 @@ impl Listener {
     /// What its listening socket is known by.
     #[must_use]
     pub fn spot(&self) -> Spot {
-        Spot { transport: self.protocol.transport(), address: self.address.clone() }
+        Spot {
+            transport: self.protocol.transport(),
+            address: self.address.clone(),
+            takes_all: self.transparent == Transparent::Tproxy,
+        }
     }
 
     /// Whether a connection of this peer must begin with a PROXY header.

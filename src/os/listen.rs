@@ -32,11 +32,11 @@ pub fn bind(spot: &Spot, mode: u32, workers: usize, trial: Trial) -> io::Result<
             // Without SO_REUSEPORT first: a second proxy on the same address must be an error, not
             // a silent half of the traffic.
             if trial == Trial::First {
-                drop(bind_ip(ip, spot.transport, false)?);
+                drop(bind_ip(ip, spot, false)?);
             }
             let mut sockets = Vec::with_capacity(workers);
             for _ in 0..workers {
-                let socket = bind_ip(ip, spot.transport, true)?;
+                let socket = bind_ip(ip, spot, true)?;
                 if ip.port() == 0 {
                     ip = socket.local_addr()?.as_socket().unwrap_or(ip);
                 }
@@ -56,8 +56,8 @@ pub fn bind(spot: &Spot, mode: u32, workers: usize, trial: Trial) -> io::Result<
     }
 }
 
-fn bind_ip(address: std::net::SocketAddr, transport: Transport, share: bool) -> io::Result<Socket> {
-    let (kind, protocol) = match transport {
+fn bind_ip(address: std::net::SocketAddr, spot: &Spot, share: bool) -> io::Result<Socket> {
+    let (kind, protocol) = match spot.transport {
         Transport::Stream => (Type::STREAM, Protocol::TCP),
         Transport::Datagram => (Type::DGRAM, Protocol::UDP),
     };
@@ -65,16 +65,31 @@ fn bind_ip(address: std::net::SocketAddr, transport: Transport, share: bool) -> 
     socket.set_nonblocking(true)?;
     socket.set_cloexec(true)?;
     // For datagrams it would let anybody share the port.
-    socket.set_reuse_address(transport == Transport::Stream)?;
+    socket.set_reuse_address(spot.transport == Transport::Stream)?;
     if address.is_ipv6() {
         // "[::]" takes both families; a given IPv6 address can only be itself.
         socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    if spot.takes_all {
+        take_all(&socket, address).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                io::Error::new(error.kind(), "`transparent: tproxy` needs CAP_NET_ADMIN")
+            }
+            _ => error,
+        })?;
     }
     if share {
         socket.set_reuse_port(true)?;
     }
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
+}
+
+fn take_all(socket: &Socket, address: std::net::SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_ip_transparent_v6(true)?;
+    }
+    socket.set_ip_transparent_v4(true)
 }
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
@@ -135,7 +150,8 @@ mod tests {
     fn a_second_start_is_an_error_and_a_group_shares_one_port() {
         for transport in [Transport::Stream, Transport::Datagram] {
             let any = Address::Ip(([127, 0, 0, 1], 0).into());
-            let spot = |address: &Address| Spot { transport, address: address.clone() };
+            let takes_all = false;
+            let spot = |address: &Address| Spot { transport, address: address.clone(), takes_all };
             let group = bind(&spot(&any), 0o660, 3, Trial::First).unwrap();
             listen(&group).unwrap();
             let taken = local_address(&group[0], &any);
@@ -151,7 +167,7 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_an_error() {
         let path = std::env::temp_dir().join(format!("tidegate-listen-{}", std::process::id()));
         let address = Address::Unix(path.clone());
-        let address = Spot { transport: Transport::Stream, address };
+        let address = Spot { transport: Transport::Stream, address, takes_all: false };
         drop(bind(&address, 0o660, 1, Trial::First).unwrap());
         let live = bind(&address, 0o660, 2, Trial::First).unwrap();
         listen(&live[..1]).unwrap();

@@ -132,6 +132,14 @@ impl Stream {
         peer.map_or(LOCAL, |peer| peer.ip().to_canonical())
     }
 
+    /// Where a connection was to go before the packet filter redirected it here; `None` when it did not.
+    #[must_use]
+    pub fn original_destination(&self) -> Option<std::net::SocketAddr> {
+        let socket = SockRef::from(self.tcp()?);
+        let redirected = socket.original_dst_v4().or_else(|_| socket.original_dst_v6());
+        redirected.ok()?.as_socket()
+    }
+
     /// Both ends' addresses: the other one's, and ours; `None` for a unix-domain socket.
     #[must_use]
     pub fn addresses(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {

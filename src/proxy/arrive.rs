@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::refusal::Refusal;
 use super::worker::{Viewed, Worker};
-use crate::decision::plan::{ClassIndex, Listener, Protocol};
+use crate::decision::plan::{ClassIndex, Listener, Protocol, Transparent};
 use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
 use crate::tls::handshake::{self, Failure};
@@ -45,6 +45,9 @@ pub async fn arrive(
 ) -> Option<Box<Arrived>> {
     let listener = &view.plan.listeners[index];
     let mut origin = origin_of(&stream);
+    if listener.transparent == Transparent::OriginalDst {
+        origin.server = stream.original_destination().unwrap_or(origin.server);
+    }
     if listener.is_proxied(origin.client.ip()) {
         let span = listener.timeouts.proxy_header;
         let read = Box::pin(proxy_header::read(&mut stream));

@@ -380,7 +380,7 @@ impl Reloader {
     /// Stops the listeners that a plan does not have, while the old view still knows them: what they
     /// have queued is served first.
     async fn stop_unwanted(&mut self, plan: &Plan) {
-        let wanted = |spot: &Spot| plan.listener_at(spot.transport, &spot.address).is_some();
+        let wanted = |spot: &Spot| plan.listeners.iter().any(|known| known.spot() == *spot);
         let gone: Vec<Spot> = self.listening.keys().filter(|spot| !wanted(spot)).cloned().collect();
         for spot in gone {
             self.listening.remove(&spot);
@@ -432,6 +432,9 @@ impl Reloader {
         }
         for line in &text {
             tracing::error!("{line}");
+        }
+        if status.generation > 0 {
+            tracing::error!(problems = text.len(), "the configuration in force stays");
         }
         status.ok = false;
         status.at = clock::since_epoch();

@@ -296,7 +296,7 @@ fn start_workers(
 fn bind_admin(settings: &Settings) -> Result<Option<(admin::Listener, Address)>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
     let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
-    let spot = Spot { transport: Transport::Stream, address: address.clone() };
+    let spot = Spot { transport: Transport::Stream, address: address.clone(), takes_all: false };
     let mut sockets =
         listen::bind(&spot, settings.admin_mode, 1, listen::Trial::First).map_err(failed)?;
     listen::listen(&sockets).map_err(failed)?;
@@ -475,8 +475,9 @@ impl Main {
     }
 
     async fn reload(&mut self, only_if_changed: bool) {
+        // What is wrong was told where it was found, and once.
         if let Err(problems) = self.reloader.reload(only_if_changed).await {
-            tracing::error!(problems = problems.len(), "the old configuration stays in force");
+            tracing::debug!(problems = problems.len(), "nothing was reloaded");
         }
     }
 

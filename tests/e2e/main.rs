@@ -21,6 +21,7 @@ mod l4;
 mod logs;
 mod passage;
 mod reload;
+mod sidecar;
 mod spill;
 mod support;
 mod tls;

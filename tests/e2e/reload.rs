@@ -6,6 +6,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
+fn what_is_wrong_is_told_once_however_often_the_file_is_looked_at() {
+    let cluster = Cluster::named("a");
+    let text = config(&[("a", "idc", cluster.address)]);
+    let proxy = Proxy::start(&text);
+    let errors = |proxy: &Proxy| proxy.log().iter().filter(|l| l.contains(" ERROR ")).count();
+    proxy.rewrite(&text.replace("protocol: http", "protocol: htp"));
+    eventually("it is told", || errors(&proxy) >= 2);
+    // Two looks later; nothing else is an event that could be waited for.
+    std::thread::park_timeout(Duration::from_millis(1_200));
+    assert_eq!(errors(&proxy), 2, "{:?}", proxy.log());
+}
+
+#[test]
 fn twelve_reloads_under_load_fail_no_request_and_each_is_in_force_within_a_second() {
     let (a, b) = (Cluster::named("a"), Cluster::named("b"));
     let of = |cluster: &Cluster| config(&[("one", "idc", cluster.address)]);

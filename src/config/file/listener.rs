@@ -83,6 +83,18 @@ shape! {
     }
 }
 
+words! {
+    /// How connections that were not made to a listener come to it.
+    Transparent {
+        /// They do not.
+        None = "none",
+        /// Redirected by the packet filter.
+        OriginalDst = "original_dst",
+        /// Taken by the packet filter as they are.
+        Tproxy = "tproxy",
+    }
+}
+
 shape! {
     /// Where connections are accepted.
     Listener {
@@ -100,6 +112,8 @@ shape! {
         sni: Pairs = optional,
         /// Peers whose connections begin with a PROXY header, of version 1 or 2.
         proxy_protocol: ProxyProtocol = optional,
+        /// Connections to other addresses that the packet filter brings here: none, original_dst or tproxy.
+        transparent: Spanned<Transparent> = "none",
         /// Peers whose X-Forwarded-*, X-Request-Id and traceparent are believed.
         trusted_proxies: Vec<Network> = optional,
         /// Deadlines.
