@@ -167,7 +167,7 @@ pub(super) fn owned(list: &Option<Vec<String>>) -> Vec<String> {
 
 impl Compiler<'_> {
     fn services(&mut self) {
-        if self.file.services.0.is_empty() {
+        if self.file.services.is_empty() {
             self.problems.error(self.file.at, "services", "there must be at least one service");
         }
         for (name, service) in &self.file.services.0 {

@@ -26,7 +26,7 @@ struct Inherited {
 impl Compiler<'_> {
     /// Compiles all clusters into the plan.
     pub(super) fn clusters(&mut self, folder: &Path) {
-        if self.file.clusters.0.is_empty() {
+        if self.file.clusters.is_empty() {
             self.problems.error(self.file.at, "clusters", "there must be at least one cluster");
         }
         for (name, cluster) in &self.file.clusters.0 {

@@ -15,7 +15,7 @@ use std::time::Duration;
 impl Compiler<'_> {
     /// Compiles all listeners into the plan; `admin` is where the admin API listens.
     pub(super) fn listeners(&mut self, folder: &Path, admin: Option<&Address>) {
-        if self.file.listeners.0.is_empty() {
+        if self.file.listeners.is_empty() {
             self.problems.error(self.file.at, "listeners", "there must be at least one listener");
         }
         for (name, listener) in &self.file.listeners.0 {

@@ -141,6 +141,12 @@ impl<T> Named<T> {
         self.1.iter().any(|broken| broken == name)
     }
 
+    /// Whether there is no entry, not even one that could not be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty() && self.1.is_empty()
+    }
+
     /// The place of the entry called `name`.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {
