@@ -9,7 +9,7 @@ use super::record::Record;
 use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol, Transport};
 use crate::http::forward;
 use crate::http::request::RequestHead;
-use crate::http::{EncodedSlash, Limits, Underscores, Violation};
+use crate::http::{EncodedSlash, Framing, Limits, Underscores, Violation};
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
 use crate::proxy::arrive::Arrived;
@@ -121,6 +121,15 @@ impl Arrival {
         (self.body_limit, self.body_rate)
     }
 
+    /// Whether a request says that its body is longer than may be.
+    #[must_use]
+    pub fn is_too_large(&self, head: &RequestHead) -> bool {
+        match head.framing {
+            Framing::Length(length) => self.body_limit.is_some_and(|most| length > most),
+            Framing::None | Framing::Chunked | Framing::Close => false,
+        }
+    }
+
     /// `https` or `http`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
@@ -216,13 +225,7 @@ async fn one_exchange(
     arrival: &Arrival,
 ) -> Option<(Box<Upgraded>, Record)> {
     let mut record = Record::begin(worker.now());
-    let too_long = match client.head().framing {
-        crate::http::Framing::Length(length) => {
-            arrival.body_limit.is_some_and(|most| length > most)
-        }
-        _ => false,
-    };
-    if too_long {
+    if arrival.is_too_large(client.head()) {
         super::answer::refuse(client, Refusal::BodyTooLarge, "", &mut record).await;
         record.finish(worker, view, client, arrival, (0, 0));
         return None;

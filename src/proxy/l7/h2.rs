@@ -6,12 +6,12 @@
 use super::client::{Client, Local, Reply, RequestBody, Response};
 use super::h1::RATE_SLICE;
 use super::h2_room::{PIECE, poll_room};
+use super::message;
 use super::rate::Rate;
 use crate::decision::plan::ListenerTimeouts;
-use crate::http::forward::{self, ResponseContext};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
-use crate::http::{Framing, Version, trailers, translate};
+use crate::http::{Framing, trailers, translate};
 use crate::os::clock;
 use crate::os::stream::{Stream, Writer};
 use crate::proxy::body::{Broken, Source};
@@ -36,7 +36,7 @@ pub struct H2 {
     body: Body,
     sender: RefCell<Sender>,
     /// The response's head until it is known whether a body follows.
-    begun: Option<::http::Response<()>>,
+    begun: Option<message::Head>,
     sent: Cell<u64>,
     timeouts: Rc<ListenerTimeouts>,
     date: Rc<str>,
@@ -375,7 +375,7 @@ impl RequestBody for H2Body<'_> {
 #[derive(Debug)]
 pub struct H2Response<'a> {
     sender: &'a RefCell<Sender>,
-    begun: &'a mut Option<::http::Response<()>>,
+    begun: &'a mut Option<message::Head>,
     sent: &'a Cell<u64>,
     watch: &'a Watch,
     stall: Duration,
@@ -391,13 +391,9 @@ impl H2Response<'_> {
         let Some(response) = self.begun.take() else { return Ok(()) };
         let mut sender = self.sender.borrow_mut();
         if let Sender::Head(respond) = &mut *sender {
-            let bytes: usize = response
-                .headers()
-                .iter()
-                .map(|(name, value)| name.as_str().len() + value.len())
-                .sum();
+            let bytes = message::size(&response);
             let body = respond.send_response(response, ends).map_err(gone)?;
-            self.sent.set(self.sent.get() + bytes as u64);
+            self.sent.set(self.sent.get() + bytes);
             *sender = Sender::Body(body);
         }
         Ok(())
@@ -426,10 +422,7 @@ fn gone(error: h2::Error) -> io::Error {
 
 impl Response for H2Response<'_> {
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
-        let mut lines = Vec::new();
-        forward::write_interim(&mut lines, head, bytes);
-        let after = memchr::memmem::find(&lines, b"\r\n").map_or(lines.len(), |at| at + 2);
-        let told = translate::response_head(head.status, &lines[after..]);
+        let told = message::interim(head, bytes);
         match (&mut *self.sender.borrow_mut(), told) {
             (Sender::Head(respond), Some(told)) => respond.send_informational(told).map_err(gone),
             (Sender::Body(_), _) | (_, None) => Err(io::ErrorKind::InvalidData.into()),
@@ -437,22 +430,6 @@ impl Response for H2Response<'_> {
     }
 
     fn begin(&mut self, reply: &Reply<'_>) -> Framing {
-        // Of framing HTTP/2 has its own; a length is still told.
-        let framing = match reply.head.framing {
-            Framing::Chunked | Framing::Close => Framing::None,
-            known @ (Framing::None | Framing::Length(_)) => known,
-        };
-        let context = ResponseContext {
-            version: Version::Http11,
-            keep_alive: true,
-            framing,
-            date: self.date,
-            edits: reply.edits,
-            extra: reply.extra,
-        };
-        let mut lines = Vec::with_capacity(512);
-        forward::write_response(&mut lines, reply.head, reply.bytes, &context);
-        let after = memchr::memmem::find(&lines, b"\r\n").map_or(lines.len(), |at| at + 2);
         // What HTTP/1 switches to, HTTP/2 simply is (RFC 8441 §5).
         let upgraded = reply.head.upgrades && self.tunnel;
         let status = match reply.head.status {
@@ -462,7 +439,7 @@ impl Response for H2Response<'_> {
             status => status,
         };
         self.tunnel = upgraded;
-        *self.begun = translate::response_head(status, &lines[after..]);
+        *self.begun = message::reply(reply, status, self.date);
         reply.head.framing
     }
 
@@ -504,17 +481,7 @@ impl Response for H2Response<'_> {
     }
 
     async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
-        let mut lines = Vec::with_capacity(256);
-        if answer.status != 204 {
-            forward::push_field(
-                &mut lines,
-                b"content-length",
-                answer.body.len().to_string().as_bytes(),
-            );
-        }
-        forward::push_field(&mut lines, b"date", self.date.as_bytes());
-        lines.extend_from_slice(answer.lines);
-        *self.begun = translate::response_head(answer.status, &lines);
+        *self.begun = message::local(answer, self.date);
         let bare = self.head_only || answer.body.is_empty() || matches!(answer.status, 204 | 304);
         self.send_head(bare)?;
         if !bare {

@@ -3,11 +3,10 @@
 //! Every limit is set, since the crate's own are generous: see the documentation of limits.
 
 use super::attempt::ENDLESS;
-use super::client::Client;
 use super::connection::{Arrival, keep_up};
-use super::exchange::{self, After};
+use super::exchange::After;
 use super::h2::{Arrived, H2};
-use super::record::Record;
+use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::http::field::Role;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
@@ -20,7 +19,6 @@ use crate::shared::Scarcity;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -28,27 +26,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Streams at once.
-const STREAMS_MAX: u32 = 100;
-/// Bytes that may be under way to us: of a stream, and of the connection.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes of a stream that wait to be sent, at most.
 const SEND_BUFFER: usize = 8 * 1024;
 /// What the crate may count of streams that it has reset itself, over a connection's life and at once: the
 /// rate is judged here.
 const OWN_RESETS: usize = 1_000;
-/// Streams that may be broken off within a second while they are worked on, of either side.
-const RESETS_A_SECOND: f64 = 100.0;
-
-/// What the streams of a connection tell it.
-#[derive(Debug, Default)]
-struct Account {
-    active: Cell<usize>,
-    /// Streams that were broken off, less what is forgiven.
-    resets: Cell<f64>,
-}
-
 /// Serves one connection until one side has had enough.
 pub async fn serve(
     worker: &Rc<Worker>,
@@ -72,8 +54,7 @@ pub async fn serve(
         let look = if leaving { LAST_FRAMES } else { LOOK.min(arrival.timeouts.idle) };
         let next = watch.within(look, connection.accept()).await;
         let now = worker.about_now();
-        let forgiven = now.since(judged).as_secs_f64() * RESETS_A_SECOND;
-        account.resets.set((account.resets.get() - forgiven).max(0.0));
+        account.forgive(now.since(judged));
         judged = now;
         match next {
             Ok(None) => return,
@@ -92,18 +73,18 @@ pub async fn serve(
                 begin(worker, (&view, &arrival), &account, request, respond);
             }
             // What is left to be sent has had its time.
-            Err(_) if leaving && account.active.get() == 0 && !connection.has_streams() => return,
-            Err(_) if account.active.get() > 0 => idle_since = now,
+            Err(_) if leaving && account.active() == 0 && !connection.has_streams() => return,
+            Err(_) if account.active() > 0 => idle_since = now,
             Err(_) => {}
         }
-        if account.resets.get() > RESETS_A_SECOND {
+        if account.is_abused() {
             // What is begun and broken off at once costs us and not them.
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             drain(connection).await;
             return;
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
-        let idle = account.active.get() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
+        let idle = account.active() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
         if !leaving && (worker.shared.is_draining() || scarce || idle) {
             // What comes before the client knows is still served.
             connection.graceful_shutdown();
@@ -171,7 +152,7 @@ fn begin(
         Err(Wrong::Malformed(why)) => {
             tracing::debug!(why, "a malformed request");
             arrival.cells.refusals[Refusal::BadRequest.index()].add(1);
-            account.resets.set(account.resets.get() + 1.0);
+            account.broke_off();
             respond.send_reset(Reason::PROTOCOL_ERROR);
             return;
         }
@@ -199,27 +180,17 @@ fn begin(
         tunnel: tunnel.is_some(),
     });
     let refusal = read.err().map(Refusal::from);
-    account.active.set(account.active.get() + 1);
     // The view by which its listener is known: another may have it in another place.
     let (worker, view, arrival) = (worker.clone(), view.clone(), arrival.clone());
-    let account = account.clone();
+    let (account, active) = (account.clone(), account.enter());
     tokio::task::spawn_local(async move {
-        // Counted out when the exchange ends, and also when its task panics.
-        let _ended = Ended(account.clone());
+        let _active = active;
         let client = one(&worker, &view, &arrival, client, refusal).await;
         if client.broken.get() {
-            account.resets.set(account.resets.get() + 1.0);
+            account.broke_off();
         }
         worker.give_back(client.into_head());
     });
-}
-
-struct Ended(Rc<Account>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.active.set(self.0.active.get().saturating_sub(1));
-    }
 }
 
 /// One exchange.
@@ -230,38 +201,20 @@ async fn one(
     mut client: H2,
     refused: Option<Refusal>,
 ) -> H2 {
-    let mut record = Record::begin(worker.now());
-    let scarce = worker.shared.scarcity() >= Scarcity::Refuse;
-    let (limit, _) = arrival.body_bounds();
-    let too_large = match client.head().framing {
-        crate::http::Framing::Length(length) => limit.is_some_and(|most| length > most),
-        _ => false,
-    };
-    let refusal = match refused {
-        Some(refusal) => Some(refusal),
-        None if scarce => Some(Refusal::Overloaded),
-        None => too_large.then_some(Refusal::BodyTooLarge),
-    };
-    match refusal {
-        Some(refusal) => super::answer::refuse(&mut client, refusal, "", &mut record).await,
-        // Boxed: what is spawned is moved about, and this is large.
-        None => {
-            match Box::pin(exchange::serve(worker, view, &mut client, arrival, &mut record)).await {
-                After::Next => {}
-                After::Tunnel(upgraded) => {
-                    let (mut stream, mut buffer, held) = upgraded.connection.into_stream();
-                    stream.keep_alive();
-                    let watch = worker.deadlines.watch();
-                    let carried = client.carry(&mut stream, &mut buffer, &watch).await;
-                    drop((held, upgraded.counts));
-                    // What went down is counted as it was sent.
-                    record.finish(worker, view, &client, arrival, (carried.0, carried.1));
-                    return client;
-                }
-            }
+    let (after, record) = streams::serve(worker, view, arrival, &mut client, refused).await;
+    let carried = match after {
+        After::Next => (0, 0),
+        After::Tunnel(upgraded) => {
+            let (mut stream, mut buffer, held) = upgraded.connection.into_stream();
+            stream.keep_alive();
+            let watch = worker.deadlines.watch();
+            let carried = client.carry(&mut stream, &mut buffer, &watch).await;
+            drop((held, upgraded.counts));
+            // What went down is counted as it was sent.
+            carried
         }
-    }
-    record.finish(worker, view, &client, arrival, (0, 0));
+    };
+    record.finish(worker, view, &client, arrival, carried);
     client
 }
 

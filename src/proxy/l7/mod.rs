@@ -10,6 +10,8 @@ pub mod h1;
 pub mod h2;
 pub mod h2_connection;
 pub mod h2_room;
+pub mod message;
 pub mod rate;
 pub mod record;
+pub mod streams;
 pub mod upload;

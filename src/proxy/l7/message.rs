@@ -1,0 +1,63 @@
+//! Responses as the `http` crate has them, for protocols that frame them by streams: HTTP/2 and HTTP/3.
+
+use super::client::{Local, Reply};
+use crate::http::forward::{self, ResponseContext};
+use crate::http::response::ResponseHead;
+use crate::http::{Framing, Version, translate};
+
+/// A head of this protocol, without a body yet.
+pub type Head = ::http::Response<()>;
+
+/// A cluster's response, under this status.
+#[must_use]
+pub fn reply(reply: &Reply<'_>, status: u16, date: &str) -> Option<Head> {
+    // Streams have a framing of their own; a length is still told.
+    let framing = match reply.head.framing {
+        Framing::Chunked | Framing::Close => Framing::None,
+        known @ (Framing::None | Framing::Length(_)) => known,
+    };
+    let context = ResponseContext {
+        version: Version::Http11,
+        keep_alive: true,
+        framing,
+        date,
+        edits: reply.edits,
+        extra: reply.extra,
+    };
+    let mut lines = Vec::with_capacity(512);
+    forward::write_response(&mut lines, reply.head, reply.bytes, &context);
+    translate::response_head(status, after_first(&lines))
+}
+
+/// An interim response of a cluster.
+#[must_use]
+pub fn interim(head: &ResponseHead, bytes: &[u8]) -> Option<Head> {
+    let mut lines = Vec::new();
+    forward::write_interim(&mut lines, head, bytes);
+    translate::response_head(head.status, after_first(&lines))
+}
+
+/// An answer of our own.
+#[must_use]
+pub fn local(answer: &Local<'_>, date: &str) -> Option<Head> {
+    let mut lines = Vec::with_capacity(256);
+    if answer.status != 204 {
+        let length = answer.body.len().to_string();
+        forward::push_field(&mut lines, b"content-length", length.as_bytes());
+    }
+    forward::push_field(&mut lines, b"date", date.as_bytes());
+    lines.extend_from_slice(answer.lines);
+    translate::response_head(answer.status, &lines)
+}
+
+/// Bytes of its fields.
+#[must_use]
+pub fn size(head: &Head) -> u64 {
+    head.headers().iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
+}
+
+/// What follows the status line.
+fn after_first(lines: &[u8]) -> &[u8] {
+    let at = memchr::memmem::find(lines, b"\r\n").map_or(lines.len(), |at| at + 2);
+    &lines[at..]
+}
