@@ -16,13 +16,14 @@ build:
 test: target/.tools-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) test --locked --no-fail-fast --lib --test config --test seeds --test sim --test tidy
-	$(CARGO) test --locked --no-fail-fast --test e2e -- --test-threads=1
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test seeds --test sim --test tidy
+	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=1
 
 # Formatting, lints, licences and advisories.
 check: target/.tools-check
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) deny --config .cargo/deny.toml check bans licenses sources
 
 # Side by side with nginx and HAProxy on this machine; see docs/performance.md.
@@ -56,7 +57,7 @@ target/.tools-test:
 	$(call debian,python3:python3)
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
-	@target/venv/bin/python -c 'import grpc' 2>/dev/null || target/venv/bin/pip install -q grpcio
+	@target/venv/bin/python -c 'import grpc, aioquic' 2>/dev/null || target/venv/bin/pip install -q grpcio aioquic
 	@touch $@
 
 target/.tools-bench: target/.tools-test

@@ -22,7 +22,11 @@ impl Compiler<'_> {
             let path = format!("listeners.{}", name.value);
             let address = rooted(&listener.address.value.0, folder);
             let protocol = self.protocol(listener, &path);
-            self.overlap(&address, protocol.transport(), listener.address.at, admin, &path);
+            let http3 = listener.tls.as_ref().and_then(|tls| tls.alpn.as_ref());
+            let http3 = http3.is_some_and(|alpn| alpn.contains(&file::Alpn::Http3));
+            let transports = [protocol.transport(), Transport::Quic];
+            let transports = &transports[..if http3 { 2 } else { 1 }];
+            self.overlap(&address, transports, listener.address.at, admin, &path);
             let timeouts = listener_timeouts(listener.protocol, listener.timeouts.as_ref());
             if [
                 timeouts.first_byte,
@@ -212,7 +216,7 @@ impl Compiler<'_> {
     fn overlap(
         &mut self,
         own: &Address,
-        transport: Transport,
+        transports: &[Transport],
         at: Position,
         admin: Option<&Address>,
         path: &str,
@@ -221,9 +225,11 @@ impl Compiler<'_> {
             .plan
             .listeners
             .iter()
-            .filter(|other| other.protocol.transport() == transport)
+            .filter(|other| {
+                other.transports().any(|own| transports.iter().any(|new| new.collides(own)))
+            })
             .map(|other| (format!("listener `{}`", other.name), &other.address));
-        let admin = admin.filter(|_| transport == Transport::Stream);
+        let admin = admin.filter(|_| transports.contains(&Transport::Stream));
         let admin = admin.map(|address| ("the admin API".to_owned(), address));
         let taken = others.chain(admin).find(|(_, address)| overlaps(address, own));
         if let Some((who, address)) = taken {

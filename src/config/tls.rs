@@ -35,12 +35,16 @@ impl Compiler<'_> {
             false => &[],
         };
         let alpn = written.alpn.as_deref().unwrap_or(default);
+        let http3 = alpn.contains(&file::Alpn::Http3);
+        let by_stream = alpn.iter().filter(|protocol| **protocol != file::Alpn::Http3);
         let terms = ListenerTls {
             certificates: written.certificates.iter().map(pair).collect(),
             client_ca: written.client_ca.as_ref().map(|file| folder.join(&file.value)),
             only_tls13: written.min_version == Some(file::TlsVersion::Tls13),
-            alpn: alpn.iter().map(|protocol| protocol.name().to_owned()).collect(),
+            alpn: by_stream.map(|protocol| protocol.name().to_owned()).collect(),
+            http3,
         };
+        self.check_http3(written, &terms, is_http, &path);
         let before = self.problems.errors();
         for (index, files) in written.certificates.iter().enumerate() {
             let pair = &terms.certificates[index];
@@ -61,6 +65,27 @@ impl Compiler<'_> {
         let built = server::build(&terms);
         let built = built.map_err(|problem| self.problems.error(written.at, path, problem));
         (terms, built.ok())
+    }
+
+    fn check_http3(
+        &mut self,
+        written: &file::ListenerTls,
+        terms: &ListenerTls,
+        is_http: bool,
+        path: &str,
+    ) {
+        let message = match terms.http3 {
+            false => return,
+            true if !cfg!(feature = "http3") => {
+                "this build has no HTTP/3: it needs the cargo feature `http3`"
+            }
+            true if !is_http => "only an http listener has HTTP/3",
+            true if terms.alpn.is_empty() => {
+                "h3 needs another protocol beside it, by which clients learn of it"
+            }
+            true => return,
+        };
+        self.problems.error(written.at, format!("{path}.alpn"), message);
     }
 
     fn warn_of_expiry(
@@ -97,6 +122,7 @@ impl Compiler<'_> {
             client_ca: None,
             only_tls13: false,
             alpn: vec!["http/1.1".to_owned()],
+            http3: false,
         };
         match server::build(&terms) {
             Ok(secured) => self.tls.admin = Some(secured),

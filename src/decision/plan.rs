@@ -66,6 +66,26 @@ pub enum Transport {
     Stream,
     /// UDP.
     Datagram,
+    /// QUIC, which has a UDP port to itself.
+    Quic,
+}
+
+impl Transport {
+    /// Its word.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Transport::Stream => "stream",
+            Transport::Datagram => "udp",
+            Transport::Quic => "quic",
+        }
+    }
+
+    /// Whether both cannot have the same address.
+    #[must_use]
+    pub fn collides(self, other: Transport) -> bool {
+        (self == Transport::Stream) == (other == Transport::Stream)
+    }
 }
 
 /// What a listening socket is known by, from one plan to the next.
@@ -117,14 +137,19 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// What its listening socket is known by.
-    #[must_use]
-    pub fn spot(&self) -> Spot {
-        Spot {
-            transport: self.protocol.transport(),
+    /// How what is spoken there travels: one way, and by QUIC beside it.
+    pub fn transports(&self) -> impl Iterator<Item = Transport> + use<> {
+        let http3 = self.tls.as_ref().is_some_and(|tls| tls.http3);
+        [self.protocol.transport()].into_iter().chain(http3.then_some(Transport::Quic))
+    }
+
+    /// What its listening sockets are known by.
+    pub fn spots(&self) -> impl Iterator<Item = Spot> {
+        self.transports().map(|transport| Spot {
+            transport,
             address: self.address.clone(),
-            takes_all: self.transparent == Transparent::Tproxy,
-        }
+            takes_all: self.transparent == Transparent::Tproxy && transport == Transport::Stream,
+        })
     }
 
     /// Whether a connection of this peer must begin with a PROXY header.
@@ -162,6 +187,8 @@ pub struct ListenerTls {
     pub only_tls13: bool,
     /// What is offered by ALPN, best first.
     pub alpn: Vec<String>,
+    /// Whether HTTP/3 is spoken, too.
+    pub http3: bool,
 }
 
 /// TLS towards a cluster.
@@ -589,8 +616,9 @@ impl Plan {
     /// The listener whose socket this is.
     #[must_use]
     pub fn listener_at(&self, transport: Transport, address: &Address) -> Option<ListenerIndex> {
-        let is_it =
-            |known: &Listener| known.protocol.transport() == transport && known.address == *address;
+        let is_it = |known: &Listener| {
+            known.address == *address && known.transports().any(|own| own == transport)
+        };
         self.listeners.iter().position(is_it)
     }
 

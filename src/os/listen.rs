@@ -59,7 +59,7 @@ pub fn bind(spot: &Spot, mode: u32, workers: usize, trial: Trial) -> io::Result<
 fn bind_ip(address: std::net::SocketAddr, spot: &Spot, share: bool) -> io::Result<Socket> {
     let (kind, protocol) = match spot.transport {
         Transport::Stream => (Type::STREAM, Protocol::TCP),
-        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
+        Transport::Datagram | Transport::Quic => (Type::DGRAM, Protocol::UDP),
     };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;

@@ -283,20 +283,30 @@ impl Reloader {
     }
 
     /// Binds what is new. Nothing listens yet.
-    fn build(&self, plan: &Plan) -> Result<Vec<(usize, Vec<Socket>)>, Problem> {
-        let mut built = Vec::new();
-        for (index, listener) in plan.listeners.iter().enumerate() {
-            if self.listening.contains_key(&listener.spot()) {
+    fn build(&self, plan: &Plan) -> Result<Vec<Built>, Problem> {
+        let mut built: Vec<Built> = Vec::new();
+        for (listener, spot) in
+            plan.listeners.iter().flat_map(|listener| listener.spots().map(move |s| (listener, s)))
+        {
+            if self.listening.contains_key(&spot) {
                 continue;
             }
+            // Where the kernel chose a port, it is the listener's for every transport.
+            let chosen = self.listening.iter().map(|(known, listening)| (known, &listening.bound));
+            let chosen = chosen.chain(built.iter().map(|built| (&built.spot, &built.bound)));
+            let mut beside = chosen.filter(|(known, _)| known.address == spot.address);
+            let address = beside.next().map_or(&spot.address, |(_, bound)| bound).clone();
+            let place = Spot { address, ..spot.clone() };
             // Our own sockets there would make the trial bind fail; they are about to go.
-            let spot = listener.spot();
-            let ours = self.listening.keys().any(|known| same_port(known, &spot));
+            let ours = self.listening.keys().any(|known| same_port(known, &place));
             let trial = if ours { listen::Trial::None } else { listen::Trial::First };
-            match listen::bind(&spot, listener.mode, self.workers.len(), trial) {
-                Ok(sockets) => built.push((index, sockets)),
-                Err(error) => return Err(unbound(&listener.name, &listener.address, &error)),
-            }
+            let sockets = listen::bind(&place, listener.mode, self.workers.len(), trial)
+                .map_err(|error| unbound(&listener.name, &listener.address, &error))?;
+            let bound = sockets.first();
+            let bound = bound.map_or(place.address.clone(), |socket| {
+                listen::local_address(socket, &place.address)
+            });
+            built.push(Built { name: listener.name.clone(), spot, bound, sockets });
         }
         Ok(built)
     }
@@ -305,13 +315,12 @@ impl Reloader {
         &mut self,
         plan: Arc<Plan>,
         tls: Arc<Store>,
-        built: Vec<(usize, Vec<Socket>)>,
+        built: Vec<Built>,
         text: &str,
     ) -> Result<u64, Vec<Problem>> {
-        for (index, sockets) in &built {
-            if let Err(error) = listen::listen(sockets) {
-                let listener = &plan.listeners[*index];
-                return self.fail(vec![unbound(&listener.name, &listener.address, &error)]);
+        for built in &built {
+            if let Err(error) = listen::listen(&built.sockets) {
+                return self.fail(vec![unbound(&built.name, &built.bound, &error)]);
             }
         }
         let generation = self.generation() + 1;
@@ -349,15 +358,10 @@ impl Reloader {
     }
 
     /// Hands new sockets out.
-    async fn hand_out(&mut self, plan: &Plan, built: Vec<(usize, Vec<Socket>)>) {
-        for (index, sockets) in built {
-            let listener = &plan.listeners[index];
-            let (spot, name) = (listener.spot(), listener.name.clone());
-            let address = spot.address.clone();
-            let bound = sockets
-                .first()
-                .map_or(address.clone(), |socket| listen::local_address(socket, &address));
-            tracing::info!(listener = name, address = %bound, "listening");
+    async fn hand_out(&mut self, plan: &Plan, built: Vec<Built>) {
+        for Built { name, spot, bound, sockets } in built {
+            let by = spot.transport.label();
+            tracing::info!(listener = name, address = %bound, by, "listening");
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 let spot = spot.clone();
                 told(worker.send(worker::Command::Listen { spot, socket }).await);
@@ -365,8 +369,10 @@ impl Reloader {
             self.listening.insert(spot, Listening { name, bound });
         }
         for listener in &plan.listeners {
-            if let Some(listening) = self.listening.get_mut(&listener.spot()) {
-                listening.name.clone_from(&listener.name);
+            for spot in listener.spots() {
+                if let Some(listening) = self.listening.get_mut(&spot) {
+                    listening.name.clone_from(&listener.name);
+                }
             }
             // The socket goes on; who may use it may have changed.
             if let Address::Unix(path) = &listener.address
@@ -380,7 +386,7 @@ impl Reloader {
     /// Stops the listeners that a plan does not have, while the old view still knows them: what they
     /// have queued is served first.
     async fn stop_unwanted(&mut self, plan: &Plan) {
-        let wanted = |spot: &Spot| plan.listeners.iter().any(|known| known.spot() == *spot);
+        let wanted = |spot: &Spot| plan.listeners.iter().any(|l| l.spots().any(|s| s == *spot));
         let gone: Vec<Spot> = self.listening.keys().filter(|spot| !wanted(spot)).cloned().collect();
         for spot in gone {
             self.listening.remove(&spot);
@@ -467,8 +473,16 @@ pub fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
+/// Sockets that are bound and wait for their configuration to be in force.
+struct Built {
+    name: String,
+    spot: Spot,
+    bound: Address,
+    sockets: Vec<Socket>,
+}
+
 fn same_port(a: &Spot, b: &Spot) -> bool {
-    a.transport == b.transport
+    a.transport.collides(b.transport)
         && matches!((&a.address, &b.address), (Address::Ip(a), Address::Ip(b)) if a.port() == b.port() && a.port() != 0)
 }
 

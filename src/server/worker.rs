@@ -148,6 +148,14 @@ fn obey(
                 Transport::Datagram => {
                     tokio::task::spawn_local(udp::serve(worker, socket, address, stopped));
                 }
+                #[cfg(feature = "http3")]
+                Transport::Quic => {
+                    let serve = l7::h3_listener::serve(worker, socket, address, stopped);
+                    tokio::task::spawn_local(serve);
+                }
+                // `check` has refused it.
+                #[cfg(not(feature = "http3"))]
+                Transport::Quic => {}
             }
             acceptors.insert(spot, stop);
         }

@@ -14,11 +14,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Secured {
     /// For rustls.
     pub config: Arc<ServerConfig>,
+    /// For QUIC, where HTTP/3 is spoken.
+    #[cfg(feature = "http3")]
+    pub quic: Option<Quic>,
     /// Its certificates.
     pub names: Arc<ByName>,
     /// Which clients are let in: differs with the authorities that must vouch for them, and is never 0,
     /// which is no TLS.
     pub clients: u64,
+}
+
+/// A listener's TLS as QUIC has it.
+#[cfg(feature = "http3")]
+#[derive(Clone)]
+pub struct Quic(pub Arc<quinn::crypto::rustls::QuicServerConfig>);
+
+#[cfg(feature = "http3")]
+impl std::fmt::Debug for Quic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Quic")
+    }
 }
 
 /// Certificates by the names they are for.
@@ -103,7 +118,21 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     config.send_tls13_tickets = 2;
     config.max_early_data_size = 0;
     let clients = crate::decision::units::hash(&authorities) | 1;
-    Ok(Secured { config: Arc::new(config), names, clients })
+    Ok(Secured {
+        #[cfg(feature = "http3")]
+        quic: terms.http3.then(|| quic(config.clone())).transpose()?,
+        config: Arc::new(config),
+        names,
+        clients,
+    })
+}
+
+/// The same for QUIC, which speaks HTTP/3 alone, and TLS 1.3.
+#[cfg(feature = "http3")]
+fn quic(mut config: ServerConfig) -> Result<Quic, String> {
+    config.alpn_protocols = vec![b"h3".to_vec()];
+    let config = quinn::crypto::rustls::QuicServerConfig::try_from(config);
+    config.map(|config| Quic(Arc::new(config))).map_err(|error| error.to_string())
 }
 
 /// The versions that are spoken.

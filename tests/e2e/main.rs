@@ -17,6 +17,8 @@ mod foreign;
 mod hostile;
 mod http1;
 mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod l4;
 mod logs;
 mod passage;

@@ -43,6 +43,8 @@ words! {
 words! {
     /// A protocol over TLS.
     Alpn {
+        /// HTTP/3, by QUIC.
+        Http3 = "h3",
         /// HTTP/2.
         Http2 = "h2",
         /// HTTP/1.1.
@@ -55,6 +57,7 @@ impl Alpn {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Alpn::Http3 => "h3",
             Alpn::Http2 => "h2",
             Alpn::Http1 => "http/1.1",
         }
@@ -70,7 +73,7 @@ shape! {
         client_ca: Spanned<String> = optional,
         /// 1.2 or 1.3.
         min_version: TlsVersion = "1.2",
-        /// What is offered, best first: h2, http/1.1.
+        /// What is offered, best first: h2, http/1.1; h3 beside them (cargo feature http3).
         alpn: Vec<Alpn> = optional,
     }
 }

@@ -56,6 +56,8 @@ pub struct Attempt<'a> {
     pub explain: bool,
     /// Whether the client is another edge, which is told what this site has to do.
     pub edge: bool,
+    /// On which port the listener speaks HTTP/3, where it does: the client is told.
+    pub http3: Option<u16>,
     /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
     pub may_retry: &'a dyn Fn(Kind) -> bool,
 }
@@ -390,6 +392,10 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     let mut extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
     if attempt.edge {
         push_load(&mut extra, attempt);
+    }
+    if let Some(port) = attempt.http3 {
+        // RFC 7838, for a day.
+        extra.extend_from_slice(format!("alt-svc: h3=\":{port}\"; ma=86400\r\n").as_bytes());
     }
     let bytes = incoming.bytes().get(..end).unwrap_or_default();
     hear(attempt, answer, bytes);

@@ -49,18 +49,27 @@ pub struct Arrival {
     limits: Limits,
     body_limit: Option<u64>,
     body_rate: u64,
+    has_http3: bool,
     generation: u64,
 }
 
 impl Arrival {
-    fn of(worker: &Worker, arrived: &Arrived, view: &View, index: usize) -> Arrival {
+    /// Of a connection from `origin` to the listener at `index`, whose handshake has agreed on this.
+    pub(super) fn of(
+        worker: &Worker,
+        view: &View,
+        index: usize,
+        origin: Origin,
+        agreed: Option<Agreed>,
+    ) -> Arrival {
         let plan = &view.plan.listeners[index];
         let cells = worker.listener_cells(&plan.name);
+        let peer = origin.client.ip().to_canonical();
         Arrival {
-            agreed: arrived.stream.agreed(),
-            origin: Some(arrived.origin),
-            clients: arrived.clients,
-            ..Arrival::new(index, plan, cells, arrived.peer(), view.generation)
+            agreed,
+            origin: Some(origin),
+            clients: view.tls.clients_of(index),
+            ..Arrival::new(index, plan, cells, peer, view.generation)
         }
     }
 
@@ -87,6 +96,7 @@ impl Arrival {
             limits: limits(plan),
             body_limit: plan.limits.body,
             body_rate: plan.limits.body_rate,
+            has_http3: plan.tls.as_ref().is_some_and(|tls| tls.http3),
             generation,
         }
     }
@@ -119,6 +129,12 @@ impl Arrival {
     #[must_use]
     pub fn body_bounds(&self) -> (Option<u64>, u64) {
         (self.body_limit, self.body_rate)
+    }
+
+    /// On which port HTTP/3 is spoken, as the client sees it; `None` where it is not.
+    #[must_use]
+    pub fn http3(&self) -> Option<u16> {
+        self.origin.filter(|_| self.has_http3).map(|origin| origin.server.port())
     }
 
     /// Whether a request says that its body is longer than may be.
@@ -167,7 +183,11 @@ fn limits(listener: &Listener) -> Limits {
 
 /// Serves one accepted connection of an http listener.
 pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, index: usize) {
-    let mut arrival = Rc::new(Arrival::of(&worker, &arrived, &view, index));
+    let agreed = arrived.stream.agreed();
+    let mut arrival = Arrival::of(&worker, &view, index, arrived.origin, agreed);
+    // Whom it let in when the connection came, which may be a while ago.
+    arrival.clients = arrived.clients;
+    let mut arrival = Rc::new(arrival);
     let stream = arrived.stream;
     drop(view);
     if arrival.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {

@@ -150,6 +150,7 @@ async fn walk<C: Client>(
                     stall: if is_call { ENDLESS } else { arrival.timeouts.write },
                     idempotent: asked.idempotent,
                     explain: identity.explain,
+                    http3: arrival.http3(),
                     edge: reach == Reach::ThisSite,
                     may_retry: &may_retry,
                 };

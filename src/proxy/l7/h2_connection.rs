@@ -2,15 +2,11 @@
 //!
 //! Every limit is set, since the crate's own are generous: see the documentation of limits.
 
-use super::attempt::ENDLESS;
 use super::connection::{Arrival, keep_up};
 use super::exchange::After;
 use super::h2::{Arrived, H2};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
-use crate::http::field::Role;
-use crate::http::grpc;
-use crate::http::request::RequestHead;
-use crate::http::translate::{self, Tunnel, Wrong};
+use crate::http::translate::Tunnel;
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::refusal::Refusal;
@@ -136,50 +132,28 @@ fn begin(
     mut respond: SendResponse<Bytes>,
 ) {
     let (parts, stream) = request.into_parts();
-    let limits = arrival.limits();
-    let mut bytes = Vec::with_capacity(512);
     let mut key = [0; 24];
     let tunnel = parts.extensions.get::<h2::ext::Protocol>().map(|protocol| Tunnel {
         protocol: protocol.as_str(),
         key: websocket_key(worker, &mut key),
     });
     let ends = stream.is_end_stream();
-    let translated = translate::request_head(&parts, ends, tunnel, limits, &mut bytes);
-    let mut head = worker.lend_head();
-    let read = match translated {
-        Ok(()) => head.read(&bytes, limits),
-        Err(Wrong::Refused(violation)) => Err(violation),
-        Err(Wrong::Malformed(why)) => {
-            tracing::debug!(why, "a malformed request");
-            arrival.cells.refusals[Refusal::BadRequest.index()].add(1);
-            account.broke_off();
-            respond.send_reset(Reason::PROTOCOL_ERROR);
-            return;
-        }
+    let Some(asked) = streams::asked(worker, arrival, account, &parts, ends, tunnel) else {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return;
     };
-    if read.is_err() {
-        // It was lent, and still says what it said last.
-        *head = RequestHead::EMPTY;
-    }
-    let (body_limit, mut rate_min) = arrival.body_bounds();
-    let mut timeouts = arrival.timeouts.clone();
-    if grpc::is_grpc(head.value(Role::ContentType)) {
-        // A call may be silent for as long as it likes: HTTP/2 finds the dead.
-        rate_min = 0;
-        Rc::make_mut(&mut timeouts).body_idle = ENDLESS;
-    }
     let client = H2::new(Arrived {
-        head,
+        head: asked.head,
         stream,
         respond,
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
-        timeouts,
-        limit: body_limit,
-        rate_min,
+        timeouts: asked.timeouts,
+        limit: asked.limit,
+        rate_min: asked.rate_min,
         date: worker.date(),
         tunnel: tunnel.is_some(),
     });
-    let refusal = read.err().map(Refusal::from);
+    let refusal = asked.refusal;
     // The view by which its listener is known: another may have it in another place.
     let (worker, view, arrival) = (worker.clone(), view.clone(), arrival.clone());
     let (account, active) = (account.clone(), account.enter());

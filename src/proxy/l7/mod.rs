@@ -10,6 +10,12 @@ pub mod h1;
 pub mod h2;
 pub mod h2_connection;
 pub mod h2_room;
+#[cfg(feature = "http3")]
+pub mod h3;
+#[cfg(feature = "http3")]
+pub mod h3_connection;
+#[cfg(feature = "http3")]
+pub mod h3_listener;
 pub mod message;
 pub mod rate;
 pub mod record;

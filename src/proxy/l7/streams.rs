@@ -1,9 +1,15 @@
 //! Exchanges of one connection side by side, as HTTP/2 and HTTP/3 have them.
 
+use super::attempt::ENDLESS;
 use super::client::Client;
 use super::connection::Arrival;
 use super::exchange::{self, After};
 use super::record::Record;
+use crate::decision::plan::ListenerTimeouts;
+use crate::http::field::Role;
+use crate::http::grpc;
+use crate::http::request::RequestHead;
+use crate::http::translate::{self, Tunnel, Wrong};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
@@ -68,6 +74,59 @@ impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get().saturating_sub(1));
     }
+}
+
+/// What a stream asks for, as far as its head tells.
+#[derive(Debug)]
+pub struct Asked {
+    /// The head.
+    pub head: Box<RequestHead>,
+    /// Why it will not do.
+    pub refusal: Option<Refusal>,
+    /// Bytes of a body, at most.
+    pub limit: Option<u64>,
+    /// Bytes a second of a body, at least.
+    pub rate_min: u64,
+    /// The listener's deadlines, as they hold for it.
+    pub timeouts: Rc<ListenerTimeouts>,
+}
+
+/// Reads a head, which `ends` if no body follows. `None`: it is malformed, and that was counted.
+#[must_use]
+pub fn asked(
+    worker: &Worker,
+    arrival: &Arrival,
+    account: &Account,
+    parts: &::http::request::Parts,
+    ends: bool,
+    tunnel: Option<Tunnel<'_>>,
+) -> Option<Asked> {
+    let limits = arrival.limits();
+    let mut bytes = Vec::with_capacity(512);
+    let translated = translate::request_head(parts, ends, tunnel, limits, &mut bytes);
+    let mut head = worker.lend_head();
+    let read = match translated {
+        Ok(()) => head.read(&bytes, limits),
+        Err(Wrong::Refused(violation)) => Err(violation),
+        Err(Wrong::Malformed(why)) => {
+            tracing::debug!(why, "a malformed request");
+            arrival.cells.refusals[Refusal::BadRequest.index()].add(1);
+            account.broke_off();
+            return None;
+        }
+    };
+    if read.is_err() {
+        // It was lent, and still says what it said last.
+        *head = RequestHead::EMPTY;
+    }
+    let (limit, mut rate_min) = arrival.body_bounds();
+    let mut timeouts = arrival.timeouts.clone();
+    if grpc::is_grpc(head.value(Role::ContentType)) {
+        // A call may be silent for as long as it likes: the connection finds the dead.
+        rate_min = 0;
+        Rc::make_mut(&mut timeouts).body_idle = ENDLESS;
+    }
+    Some(Asked { head, refusal: read.err().map(Refusal::from), limit, rate_min, timeouts })
 }
 
 /// One exchange. `refused` is why its head will not do.

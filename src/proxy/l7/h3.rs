@@ -1,0 +1,469 @@
+//! A request over HTTP/3 as the walk sees it: a client like any other.
+//!
+//! The h3 crate has the frames. It does not compare a body with its `content-length`, so that is done here
+//! (RFC 9114 §4.1.2); nor does it tell of a client that wants no more of a response, which is found when
+//! more is sent.
+
+use super::client::{Client, Local, Reply, RequestBody, Response};
+use super::h1::RATE_SLICE;
+use super::message;
+use super::rate::Rate;
+use crate::decision::plan::ListenerTimeouts;
+use crate::http::request::RequestHead;
+use crate::http::response::ResponseHead;
+use crate::http::{Framing, Violation, trailers, translate};
+use crate::os::clock;
+use crate::proxy::body::Broken;
+use crate::proxy::deadline::Watch;
+use bytes::{Buf, Bytes};
+use h3::error::Code;
+use h3::server::RequestStream;
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// The response's half of a stream.
+pub type Sender = RequestStream<h3_quinn::SendStream<Bytes>, Bytes>;
+/// The request's half.
+pub type Receiver = RequestStream<h3_quinn::RecvStream, Bytes>;
+
+/// What a body begins with.
+#[derive(Debug)]
+pub enum First {
+    /// Nothing has come yet.
+    Unknown,
+    /// Bytes.
+    Piece(Bytes),
+    /// There is none.
+    End,
+    /// The client broke it off.
+    Broken,
+}
+
+/// What a body begins with, as far as `span` tells.
+pub async fn first(receiver: &mut Receiver, span: Duration) -> First {
+    let piece = std::future::poll_fn(|context| poll_piece(receiver, context));
+    let read = match span.is_zero() {
+        // It may be here already.
+        true => futures_now(piece).await,
+        false => tokio::time::timeout(span, piece).await.ok(),
+    };
+    match read {
+        None => First::Unknown,
+        Some(Ok(Some(piece))) => First::Piece(piece),
+        Some(Ok(None)) => First::End,
+        Some(Err(())) => First::Broken,
+    }
+}
+
+/// What a future comes to at once.
+async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn poll_piece(
+    receiver: &mut Receiver,
+    context: &mut Context<'_>,
+) -> Poll<Result<Option<Bytes>, ()>> {
+    loop {
+        match receiver.poll_recv_data(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+            Poll::Ready(Ok(None)) => return Poll::Ready(Ok(None)),
+            Poll::Ready(Ok(Some(mut piece))) => {
+                let piece = piece.copy_to_bytes(piece.remaining());
+                if !piece.is_empty() {
+                    return Poll::Ready(Ok(Some(piece)));
+                }
+            }
+        }
+    }
+}
+
+/// One request of a client's HTTP/3 connection.
+pub struct H3 {
+    head: Box<RequestHead>,
+    body: Body,
+    sender: Sender,
+    quic: quinn::Connection,
+    /// The response's head until it is known whether a body follows.
+    begun: Option<message::Head>,
+    sent: u64,
+    /// Whether the response was sent to its end: a stream that is merely dropped would end as if it was.
+    ended: bool,
+    timeouts: Rc<ListenerTimeouts>,
+    date: Rc<str>,
+    watches: (Watch, Watch),
+    broken: Cell<bool>,
+}
+
+struct Body {
+    receiver: Receiver,
+    chunk: Bytes,
+    /// Whether `chunk` came with the head, and was not told of yet.
+    untold: bool,
+    /// Whether all data has come.
+    complete: bool,
+    ended: bool,
+    trailers: Vec<u8>,
+    received: u64,
+    length: Option<u64>,
+    limit: Option<u64>,
+    rate: Rate,
+}
+
+/// What a request comes with.
+pub struct Arrived {
+    /// The request's head, translated and read.
+    pub head: Box<RequestHead>,
+    /// Its body.
+    pub receiver: Receiver,
+    /// What came of it with the head.
+    pub first: First,
+    /// Where the response goes.
+    pub sender: Sender,
+    /// The connection.
+    pub quic: quinn::Connection,
+    /// Where waits are bounded: for the client's bytes, and for room to send.
+    pub watches: (Watch, Watch),
+    /// The listener's deadlines.
+    pub timeouts: Rc<ListenerTimeouts>,
+    /// Bytes of a body, at most.
+    pub limit: Option<u64>,
+    /// Bytes a second of a body, at least.
+    pub rate_min: u64,
+    /// `Date` of a response that has none.
+    pub date: Rc<str>,
+}
+
+impl H3 {
+    /// A client of one request.
+    #[must_use]
+    pub fn new(arrived: Arrived) -> H3 {
+        let length = match arrived.head.framing {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked | Framing::Close => None,
+        };
+        let (complete, broken) =
+            (matches!(arrived.first, First::End), matches!(arrived.first, First::Broken));
+        let chunk = match arrived.first {
+            First::Piece(piece) => piece,
+            First::Unknown | First::End | First::Broken => Bytes::new(),
+        };
+        H3 {
+            head: arrived.head,
+            body: Body {
+                receiver: arrived.receiver,
+                untold: !chunk.is_empty(),
+                chunk,
+                complete,
+                ended: false,
+                trailers: Vec::new(),
+                received: 0,
+                length,
+                limit: arrived.limit,
+                rate: Rate::of(arrived.rate_min),
+            },
+            sender: arrived.sender,
+            quic: arrived.quic,
+            begun: None,
+            sent: 0,
+            ended: false,
+            timeouts: arrived.timeouts,
+            date: arrived.date,
+            watches: arrived.watches,
+            broken: Cell::new(broken),
+        }
+    }
+
+    /// Whether the client or we have broken it off.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// The head, to be used again.
+    #[must_use]
+    pub fn into_head(mut self) -> Box<RequestHead> {
+        std::mem::take(&mut self.head)
+    }
+}
+
+impl Drop for H3 {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.sender.stop_stream(Code::H3_INTERNAL_ERROR);
+        }
+    }
+}
+
+impl Client for H3 {
+    type Body<'a> = H3Body<'a>;
+    type Response<'a> = H3Response<'a>;
+
+    fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    fn protocol(&self) -> &'static str {
+        "HTTP/3.0"
+    }
+
+    fn split(&mut self) -> (&RequestHead, H3Body<'_>, H3Response<'_>) {
+        let body = H3Body {
+            body: &mut self.body,
+            quic: &self.quic,
+            watch: &self.watches.0,
+            idle: self.timeouts.body_idle,
+            broken: &self.broken,
+        };
+        let response = H3Response {
+            sender: &mut self.sender,
+            begun: &mut self.begun,
+            sent: &mut self.sent,
+            ended: &mut self.ended,
+            watch: &self.watches.1,
+            stall: self.timeouts.stream_idle,
+            head_only: self.head.method() == "HEAD",
+            date: &self.date,
+        };
+        (&self.head, body, response)
+    }
+
+    fn abort(&mut self) {
+        self.sender.stop_stream(Code::H3_INTERNAL_ERROR);
+        self.ended = true;
+    }
+
+    fn received(&self) -> u64 {
+        self.body.received
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+}
+
+/// The request's direction.
+pub struct H3Body<'a> {
+    body: &'a mut Body,
+    quic: &'a quinn::Connection,
+    watch: &'a Watch,
+    idle: Duration,
+    broken: &'a Cell<bool>,
+}
+
+impl H3Body<'_> {
+    /// The next piece, or the end.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>> {
+        if std::mem::take(&mut self.body.untold) {
+            return Poll::Ready(self.account().map(Some));
+        }
+        if self.broken.get() {
+            return Poll::Ready(Err(Broken::Gone));
+        }
+        while !self.body.complete {
+            match poll_piece(&mut self.body.receiver, context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(())) => return Poll::Ready(Err(self.gone_now())),
+                Poll::Ready(Ok(None)) => self.body.complete = true,
+                Poll::Ready(Ok(Some(piece))) => {
+                    self.body.chunk = piece;
+                    return Poll::Ready(self.account().map(Some));
+                }
+            }
+        }
+        if !self.body.ended {
+            match self.body.receiver.poll_recv_trailers(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(self.gone_now())),
+                Poll::Ready(Ok(fields)) => {
+                    self.body.ended = true;
+                    let read = self.keep_trailers(fields.unwrap_or_default());
+                    return Poll::Ready(read.and_then(|()| self.whole()).map(|()| None));
+                }
+            }
+        }
+        Poll::Ready(self.whole().map(|()| None))
+    }
+
+    fn gone_now(&self) -> Broken {
+        self.broken.set(true);
+        Broken::Gone
+    }
+
+    fn account(&mut self) -> Result<usize, Broken> {
+        let count = self.body.chunk.len();
+        self.body.received += count as u64;
+        self.body.rate.came(count as u64);
+        let over = |bound: Option<u64>| bound.is_some_and(|bound| self.body.received > bound);
+        match (over(self.body.length), over(self.body.limit)) {
+            (true, _) => {
+                Err(Broken::Malformed(Violation::Malformed("the body is not as long as it says")))
+            }
+            (false, true) => Err(Broken::TooLarge),
+            (false, false) => Ok(count),
+        }
+    }
+
+    /// Whether what came is what was said.
+    fn whole(&self) -> Result<(), Broken> {
+        match self.body.length.is_none_or(|length| length == self.body.received) {
+            true => Ok(()),
+            false => {
+                Err(Broken::Malformed(Violation::Malformed("the body is not as long as it says")))
+            }
+        }
+    }
+
+    fn keep_trailers(&mut self, fields: http::HeaderMap) -> Result<(), Broken> {
+        let lines = translate::trailer_lines(&fields);
+        let kept = trailers::read(&lines).map_err(Broken::Malformed)?;
+        trailers::write(&mut self.body.trailers, &lines, &kept);
+        Ok(())
+    }
+}
+
+impl RequestBody for H3Body<'_> {
+    async fn next(&mut self) -> Result<Option<usize>, Broken> {
+        let mut silent = Duration::ZERO;
+        loop {
+            let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
+            let before = clock::now();
+            let (watch, next) =
+                (self.watch, std::future::poll_fn(|context| self.poll_next(context)));
+            let read = watch.within(slice, next).await;
+            self.body.rate.judge(clock::now().since(before))?;
+            match read {
+                Ok(piece) => return piece,
+                Err(_) => silent += slice,
+            }
+            if silent >= self.idle {
+                return Err(Broken::Late);
+            }
+        }
+    }
+
+    fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
+        // Whoever finds nothing waits by `next`, which registers anew.
+        match self.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(piece) => piece.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.body.chunk
+    }
+
+    fn used(&mut self, count: usize) {
+        // The window opens as pieces are read, which is when the last one was passed on.
+        self.body.chunk.advance(count.min(self.body.chunk.len()));
+    }
+
+    fn trailers(&self) -> Vec<u8> {
+        self.body.trailers.clone()
+    }
+
+    async fn gone(&mut self) {
+        self.broken().await;
+    }
+
+    async fn broken(&self) {
+        self.quic.closed().await;
+        self.broken.set(true);
+    }
+}
+
+/// The response's direction.
+pub struct H3Response<'a> {
+    sender: &'a mut Sender,
+    begun: &'a mut Option<message::Head>,
+    sent: &'a mut u64,
+    ended: &'a mut bool,
+    watch: &'a Watch,
+    stall: Duration,
+    head_only: bool,
+    date: &'a str,
+}
+
+impl H3Response<'_> {
+    async fn in_time<E: std::error::Error + Send + Sync + 'static>(
+        watch: &Watch,
+        stall: Duration,
+        sending: impl Future<Output = Result<(), E>>,
+    ) -> io::Result<()> {
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let gone = |error| io::Error::new(io::ErrorKind::BrokenPipe, error);
+        watch.within(stall, sending).await.map_err(late)?.map_err(gone)
+    }
+
+    /// Sends the head, if it was not.
+    async fn send_head(&mut self) -> io::Result<()> {
+        let Some(head) = self.begun.take() else { return Ok(()) };
+        *self.sent += message::size(&head);
+        Self::in_time(self.watch, self.stall, self.sender.send_response(head)).await
+    }
+
+    async fn send(&mut self, data: &[u8]) -> io::Result<()> {
+        *self.sent += data.len() as u64;
+        let data = Bytes::copy_from_slice(data);
+        Self::in_time(self.watch, self.stall, self.sender.send_data(data)).await
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        Self::in_time(self.watch, self.stall, self.sender.finish()).await?;
+        *self.ended = true;
+        Ok(())
+    }
+}
+
+impl Response for H3Response<'_> {
+    async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
+        let told = message::interim(head, bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Self::in_time(self.watch, self.stall, self.sender.send_response(told)).await
+    }
+
+    fn begin(&mut self, reply: &Reply<'_>) -> Framing {
+        *self.begun = message::reply(reply, reply.head.status, self.date);
+        reply.head.framing
+    }
+
+    async fn piece(&mut self, data: &[u8]) -> io::Result<()> {
+        self.send_head().await?;
+        self.send(data).await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.send_head().await
+    }
+
+    async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        self.send_head().await?;
+        let fields = translate::fields(trailers).unwrap_or_default();
+        if !fields.is_empty() && !self.head_only {
+            Self::in_time(self.watch, self.stall, self.sender.send_trailers(fields)).await?;
+        }
+        self.finish().await
+    }
+
+    async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
+        *self.begun = message::local(answer, self.date);
+        self.send_head().await?;
+        if !self.head_only && !answer.body.is_empty() && !matches!(answer.status, 204 | 304) {
+            self.send(answer.body).await?;
+        }
+        self.finish().await
+    }
+
+    fn sent(&self) -> u64 {
+        *self.sent
+    }
+}

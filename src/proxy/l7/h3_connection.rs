@@ -1,0 +1,180 @@
+//! A client's HTTP/3 connection: the h3 crate frames it, each request is an exchange of its own.
+
+use super::connection::{Arrival, keep_up};
+use super::h3::{Arrived, First, H3, Receiver, first};
+use super::streams::{self, Account, Active, Asked};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::{Viewed, Worker};
+use crate::shared::Scarcity;
+use bytes::Bytes;
+use h3::error::{Code, StreamError};
+use h3::server::{Connection, RequestResolver};
+use std::rc::Rc;
+use std::time::Duration;
+
+type H3Connection = Connection<h3_quinn::Connection, Bytes>;
+type Resolver = RequestResolver<h3_quinn::Connection, Bytes>;
+
+/// Between two looks at what has changed, where nothing comes.
+const LOOK: Duration = Duration::from_secs(5);
+/// To get the last frames out.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
+
+/// Serves one connection until one side has had enough.
+pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: Rc<Arrival>) {
+    let watch = worker.deadlines.watch();
+    let limit = arrival.limits().head_bytes as u64;
+    let mut builder = h3::server::builder();
+    builder.max_field_section_size(limit).send_grease(false);
+    let building = builder.build(h3_quinn::Connection::new(quic.clone()));
+    let Ok(Ok(mut connection)) = watch.within(arrival.timeouts.first_byte, building).await else {
+        return;
+    };
+    let account = Rc::new(Account::default());
+    let (mut judged, mut idle_since) = (worker.about_now(), worker.about_now());
+    let mut leaving = false;
+    watch.set_idle(true);
+    loop {
+        let look = if leaving { LAST_FRAMES } else { LOOK.min(arrival.timeouts.idle) };
+        let next = watch.within(look, connection.accept()).await;
+        let now = worker.about_now();
+        account.forgive(now.since(judged));
+        judged = now;
+        match next {
+            Ok(Ok(Some(resolver))) => {
+                idle_since = now;
+                let view = worker.view();
+                if !keep_up(worker, &view, &mut arrival) {
+                    // Nothing was done with it: it may be asked again elsewhere.
+                    drop(resolver);
+                    return end(connection, &account, quic).await;
+                }
+                begin(worker, (&view, &arrival), &account, quic, resolver);
+            }
+            Ok(Ok(None)) => return end(connection, &account, quic).await,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "an HTTP/3 connection ended");
+                return;
+            }
+            Err(_) if leaving && account.active() == 0 => return,
+            Err(_) if account.active() > 0 => idle_since = now,
+            Err(_) => {}
+        }
+        if account.is_abused() {
+            // What is begun and broken off at once costs us and not them.
+            quic.close(EXCESSIVE_LOAD, b"");
+            return;
+        }
+        let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
+        let idle = account.active() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
+        if !leaving && (worker.shared.is_draining() || scarce || idle) {
+            say_goodbye(&mut connection).await;
+            watch.set_idle(false);
+            leaving = true;
+        }
+    }
+}
+
+/// H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
+const EXCESSIVE_LOAD: quinn::VarInt = quinn::VarInt::from_u32(0x107);
+
+/// What comes before the client knows is refused as not begun.
+async fn say_goodbye(connection: &mut H3Connection) {
+    let told = tokio::time::timeout(LAST_FRAMES, connection.shutdown(0)).await;
+    if !matches!(told, Ok(Ok(()))) {
+        tracing::debug!("a client could not be told goodbye");
+    }
+}
+
+/// Lets what is under way end: dropping the connection would close it.
+async fn end(mut connection: H3Connection, account: &Account, quic: &quinn::Connection) {
+    say_goodbye(&mut connection).await;
+    while account.active() > 0 && quic.close_reason().is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Begins one request's exchange in a task of its own.
+fn begin(
+    worker: &Rc<Worker>,
+    (view, arrival): (&Viewed, &Rc<Arrival>),
+    account: &Rc<Account>,
+    quic: &quinn::Connection,
+    resolver: Resolver,
+) {
+    let (worker, view, arrival) = (worker.clone(), view.clone(), arrival.clone());
+    let (account, active, quic) = (account.clone(), account.enter(), quic.clone());
+    tokio::task::spawn_local(async move {
+        let reading = Box::pin(read(&worker, &arrival, &account, &quic, resolver));
+        match reading.await {
+            Ok((client, refusal)) => {
+                one(&worker, &view, &arrival, (client, refusal), (account, active)).await;
+            }
+            Err(Some(refusal)) => {
+                arrival.cells.refusals[refusal.index()].add(1);
+                account.broke_off();
+            }
+            Err(None) => {}
+        }
+    });
+}
+
+async fn one(
+    worker: &Worker,
+    view: &Viewed,
+    arrival: &Arrival,
+    (mut client, refusal): (H3, Option<Refusal>),
+    (account, _active): (Rc<Account>, Active),
+) {
+    let (_, record) = streams::serve(worker, view, arrival, &mut client, refusal).await;
+    record.finish(worker, view, &client, arrival, (0, 0));
+    if client.is_broken() {
+        account.broke_off();
+    }
+    worker.give_back(client.into_head());
+}
+
+/// Reads a request's head in time. No refusal: it was counted already.
+async fn read(
+    worker: &Worker,
+    arrival: &Arrival,
+    account: &Account,
+    quic: &quinn::Connection,
+    resolver: Resolver,
+) -> Result<(H3, Option<Refusal>), Option<Refusal>> {
+    let resolving = tokio::time::timeout(arrival.timeouts.head, resolver.resolve_request());
+    let (request, stream) = match resolving.await {
+        Ok(Ok(resolved)) => resolved,
+        // It was answered by the crate, which knows no more of it.
+        Ok(Err(StreamError::HeaderTooBig { .. })) => return Err(Some(Refusal::HeadersTooLarge)),
+        Ok(Err(_)) => return Err(Some(Refusal::BadRequest)),
+        Err(_) => return Err(Some(Refusal::RequestTimeout)),
+    };
+    let (parts, ()) = request.into_parts();
+    let (mut sender, mut receiver): (_, Receiver) = stream.split();
+    // Whether a body follows is known by its first piece, or by the end.
+    let waits =
+        [http::Method::GET, http::Method::HEAD, http::Method::DELETE, http::Method::OPTIONS];
+    let span = if waits.contains(&parts.method) { arrival.timeouts.head } else { Duration::ZERO };
+    let first = first(&mut receiver, span).await;
+    let ends = matches!(first, First::End);
+    let asked = streams::asked(worker, arrival, account, &parts, ends, None);
+    let Some(Asked { head, refusal, limit, rate_min, timeouts }) = asked else {
+        sender.stop_stream(Code::H3_MESSAGE_ERROR);
+        receiver.stop_sending(Code::H3_MESSAGE_ERROR);
+        return Err(None);
+    };
+    let client = H3::new(Arrived {
+        head,
+        receiver,
+        first,
+        sender,
+        quic: quic.clone(),
+        watches: (worker.deadlines.watch(), worker.deadlines.watch()),
+        timeouts,
+        limit,
+        rate_min,
+        date: worker.date(),
+    });
+    Ok((client, refusal))
+}
