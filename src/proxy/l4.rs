@@ -209,6 +209,7 @@ async fn connect(
                     worker.shared.tell(Event::ExchangeFailed { endpoint: endpoint.id, cause });
                     Err(Refusal::UpstreamConnect)
                 }
+                NoConnection::Late => Err(Refusal::UpstreamConnect),
                 NoConnection::Full | NoConnection::Exhausted => Err(Refusal::Overloaded),
             }
         }

@@ -1,6 +1,7 @@
 //! Against implementations nobody here wrote: nginx as a cluster, curl as a client.
 
 use super::support::*;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 /// An nginx of this test's own.
@@ -92,4 +93,28 @@ fn a_killed_nginx_is_failed_over_and_its_end_is_seen() {
     for _ in 0..20 {
         assert_eq!(curl(&[&url]), "cloud");
     }
+}
+
+#[test]
+fn websockets_of_python_talk_through_the_proxy() {
+    let Some(python) = python("websockets") else { return };
+    let mut server = Command::new(&python)
+        .arg(script("websocket.py"))
+        .arg("server")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], line.trim().parse().unwrap()));
+    let proxy = Proxy::start(&config(&[("a", "idc", address)]));
+    let url = format!("ws://{}/", proxy.at("web"));
+    let said =
+        Command::new(&python).arg(script("websocket.py")).args(["client", &url]).output().unwrap();
+    drop(server.stdin.take());
+    server.wait().unwrap();
+    let told = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(told, "compressed 4001\n", "{}", String::from_utf8_lossy(&said.stderr));
+    eventually("it is logged", || proxy.said("\"status\":101").is_some());
 }

@@ -4,25 +4,14 @@ use super::support::*;
 use super::tls::{config, curl, folder_with, free, pair};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-/// The Python that has aioquic; made by `make test`.
-fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
-    let found = Command::new(&python).args(["-c", "import aioquic"]).status();
-    if !found.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: aioquic is not installed; make test installs it");
-        return None;
-    }
-    Some(python)
-}
 
 /// What the client tells of its exchanges.
 fn asked(python: &Path, folder: &Folder, to: SocketAddr, words: &[&str]) -> Vec<Value> {
     let output = Command::new(python)
         .current_dir(&folder.0)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/h3_client.py"))
+        .arg(script("h3_client.py"))
         .args([&to.ip().to_string(), &to.port().to_string(), "ca.pem", "a.example"])
         .args(words)
         .output()
@@ -48,7 +37,7 @@ fn telling() -> Cluster {
 
 #[test]
 fn requests_go_the_same_walk_and_other_protocols_tell_of_it() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), telling());
     let proxy = Proxy::start(&config(&folder, &terms(""), app.address));
     let web = proxy.at("web");
@@ -78,7 +67,7 @@ fn requests_go_the_same_walk_and_other_protocols_tell_of_it() {
 
 #[test]
 fn bodies_pass_and_must_be_as_long_as_they_say() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), telling());
     let text = config(&folder, &terms(""), app.address)
         .replace("service: shop, tls", "service: shop, limits: { body: 300000 }, tls");
@@ -107,7 +96,7 @@ fn bodies_pass_and_must_be_as_long_as_they_say() {
 
 #[test]
 fn malformed_and_oversized_heads_are_refused_before_a_cluster_is_asked() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), Cluster::named("app"));
     let proxy = Proxy::start(&config(&folder, &terms(""), app.address));
     let ask = |words: &[&str]| asked(&python, &folder, proxy.at("web"), words).remove(0);
@@ -126,7 +115,7 @@ fn malformed_and_oversized_heads_are_refused_before_a_cluster_is_asked() {
 
 #[test]
 fn who_begins_and_breaks_off_without_end_is_sent_away() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), Cluster::named("app"));
     let proxy = Proxy::start(&config(&folder, &terms(""), app.address));
     let said = asked(&python, &folder, proxy.at("web"), &["resets", "/", "600"]);
@@ -137,7 +126,7 @@ fn who_begins_and_breaks_off_without_end_is_sent_away() {
 
 #[test]
 fn a_response_that_is_cut_is_never_ended_as_if_it_was_whole() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::scripted(|mut connection| {
         while let Some((head, _)) = connection.request() {
@@ -164,7 +153,7 @@ fn a_response_that_is_cut_is_never_ended_as_if_it_was_whole() {
 
 #[test]
 fn clients_must_be_vouched_for_where_that_is_asked() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"]), ("me", &["me"])]);
     let app = Cluster::named("app");
     let proxy = Proxy::start(&config(&folder, &terms(", client_ca: AT/ca.pem"), app.address));
@@ -178,7 +167,7 @@ fn clients_must_be_vouched_for_where_that_is_asked() {
 
 #[test]
 fn an_idle_connection_is_closed_and_one_outlives_a_reload() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), telling());
     let text = config(&folder, &terms(""), app.address)
         .replace("127.0.0.1:0", &free().to_string())
@@ -199,7 +188,7 @@ fn an_idle_connection_is_closed_and_one_outlives_a_reload() {
 
 #[test]
 fn a_client_that_goes_ends_its_exchange() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::scripted(|mut connection| {
         connection.request();

@@ -347,6 +347,7 @@ impl Keeping {
 /// A cluster that does what its script says with each connection, and records what it got.
 pub struct Cluster {
     pub address: SocketAddr,
+    listening: socket2::Socket,
     pub received: Arc<Mutex<Vec<u8>>>,
     pub connections: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -458,6 +459,7 @@ impl Cluster {
         socket.set_reuse_address(true).unwrap();
         socket.bind(&address.into()).unwrap();
         socket.listen(1024).unwrap();
+        let listening = socket.try_clone().unwrap();
         let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -466,6 +468,7 @@ impl Cluster {
         let script = Arc::new(script);
         let cluster = Cluster {
             address,
+            listening,
             received: received.clone(),
             connections: connections.clone(),
             stop: stop.clone(),
@@ -504,7 +507,8 @@ impl Cluster {
     /// Accepts no connection any more; open ones go on.
     pub fn stop_listening(&self) {
         self.stop.store(true, Ordering::SeqCst);
-        drop(TcpStream::connect(self.address));
+        // At once, not when the thread that accepts has woken up: from now on connections are refused.
+        drop(self.listening.shutdown(std::net::Shutdown::Both));
     }
 
     /// Ends it: no connection is accepted any more, and open ones are cut.
@@ -551,6 +555,22 @@ pub fn check(folder: &Folder, text: &str) -> (i32, String) {
         .unwrap();
     let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     (output.status.code().unwrap(), told)
+}
+
+/// The Python that has this module; made by `make test`. `None`, and said why, where there is none.
+pub fn python(module: &str) -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
+    let found = Command::new(&python).args(["-c", &format!("import {module}")]).status();
+    if !found.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: Python's {module} is not installed; make test installs it");
+        return None;
+    }
+    Some(python)
+}
+
+/// A program of `tests/foreign`.
+pub fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name)
 }
 
 pub fn is_installed(program: &str) -> bool {

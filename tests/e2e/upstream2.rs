@@ -4,7 +4,7 @@ use super::support::*;
 use super::tls::{curl, folder_with, free};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 struct Process(Child);
@@ -128,21 +128,6 @@ fn many_exchanges_share_few_connections() {
     assert!(open <= 8.0, "{open} connections");
 }
 
-/// The Python that has grpcio; made by `make test`.
-fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
-    let found = Command::new(&python).args(["-c", "import grpc"]).status();
-    if !found.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: grpcio is not installed; make test installs it");
-        return None;
-    }
-    Some(python)
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name)
-}
-
 fn server(python: &Path) -> (Process, SocketAddr) {
     let mut child = Command::new(python)
         .arg(script("grpc_server.py"))
@@ -177,7 +162,7 @@ fn grpc(address: SocketAddr, probe: &str) -> String {
 
 #[test]
 fn every_kind_of_grpc_call_goes_through_as_it_is() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("grpc") else { return };
     let (_server, address) = server(&python);
     let proxy = Proxy::start(&grpc(address, ""));
     let web = proxy.at("web");
@@ -191,7 +176,7 @@ fn every_kind_of_grpc_call_goes_through_as_it_is() {
 
 #[test]
 fn a_refusal_is_a_status_of_grpc_and_a_probe_is_its_health_check() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("grpc") else { return };
     let (_server, address) = server(&python);
     let proxy = Proxy::start(&grpc(address, ", service: \"down\""));
     let web = proxy.at("web");

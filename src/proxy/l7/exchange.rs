@@ -527,6 +527,7 @@ async fn connect(
             worker.shared.tell(Event::ExchangeFailed { endpoint: endpoint.id, cause });
             Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect))
         }
+        Err(NoConnection::Late) => Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect)),
         Err(NoConnection::Full) => Err(Failed::Retry(Kind::Unsent, Refusal::Overloaded)),
         Err(NoConnection::Exhausted) => Err(Failed::Refuse(Refusal::Overloaded)),
     }

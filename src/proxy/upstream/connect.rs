@@ -23,6 +23,8 @@ use tokio::io::AsyncWriteExt;
 pub enum NoConnection {
     /// The endpoint would not, for this cause.
     Endpoint(Cause),
+    /// The exchange's time for connecting is over, before the endpoint had all that is its due.
+    Late,
     /// The cluster has its most connections, or its most exchanges waiting for one.
     Full,
     /// We have no port, descriptor or memory left.
@@ -101,6 +103,9 @@ pub async fn connection(
     if !fresh && let Some(idle) = idle() {
         return Ok((Carrier::Http1(idle), None));
     }
+    // One bound for all of it: a wait for room, for a turn, connecting, TLS.
+    let until = worker.now().plus(span);
+    let left = || until.since(worker.now());
     let turns = span.min(patience(cluster, endpoint.rtt));
     let may =
         upstream.is_some_and(Upstream::offers_http2) && !worker.lines.borrow().is_only_http1(key);
@@ -122,15 +127,19 @@ pub async fn connection(
     let held = match count_in(&live.connections, cluster.connections_max) {
         Some(held) => held,
         // Boxed: rare.
-        None => match Box::pin(turn(cluster, live, turns, || idle().filter(|_| !fresh))).await? {
-            Turn::Idle(idle) => return Ok((Carrier::Http1(*idle), None)),
-            Turn::Room(held) => held,
-        },
+        None => {
+            match Box::pin(turn(cluster, live, turns.min(left()), || idle().filter(|_| !fresh)))
+                .await?
+            {
+                Turn::Idle(idle) => return Ok((Carrier::Http1(*idle), None)),
+                Turn::Room(held) => held,
+            }
+        }
     };
-    // The wait for a turn was ours: the endpoint has all of its time, and no blame for it.
+    // The wait for a turn was ours: the endpoint has no blame for it.
     let started = worker.now();
     // Boxed: exchanges seldom dial, and should not have room for it.
-    let connection = Box::pin(open(worker, wanted, span, held)).await?;
+    let connection = Box::pin(open(worker, wanted, left(), held)).await?;
     drop(pending);
     let took = worker.now().since(started);
     let agreed = connection.stream.agreed();
@@ -144,7 +153,7 @@ pub async fn connection(
     let (stream, _, held) = connection.into_stream();
     stream.keep_alive();
     let begun = multiplexed::begin(&worker.lines, key, stream, held, worker.about_now());
-    match tokio::time::timeout(span, Box::pin(begun)).await {
+    match tokio::time::timeout(left(), Box::pin(begun)).await {
         Ok(Ok(lease)) => {
             if cluster.send_proxy != SendProxy::None {
                 // It is this client's alone.
@@ -220,7 +229,12 @@ pub async fn open(
     held: Held,
 ) -> Result<Connection, NoConnection> {
     let Wanted { cluster, endpoint, upstream, .. } = *wanted;
-    let mut stream = dial(&endpoint.address, span.min(patience(cluster, endpoint.rtt))).await?;
+    let until = worker.now().plus(span);
+    let due = patience(cluster, endpoint.rtt);
+    let mut stream = dial(&endpoint.address, span.min(due)).await.map_err(|why| match why {
+        NoConnection::Endpoint(Cause::ConnectTimeout) if span < due => NoConnection::Late,
+        _ => why,
+    })?;
     if cluster.send_proxy != SendProxy::None {
         let header = proxy_header::write(cluster.send_proxy, wanted.origin);
         // It fits into any fresh socket's buffer.
@@ -231,14 +245,16 @@ pub async fn open(
     }
     if let Some(upstream) = upstream {
         let rtt = endpoint.rtt.unwrap_or(0.1).min(1.0);
-        let span = span.min(Duration::from_secs_f64(TLS_TRIPS * rtt + TLS_SPAN));
+        let due = Duration::from_secs_f64(TLS_TRIPS * rtt + TLS_SPAN);
+        let left = until.since(worker.now());
         let shaking = handshake::connect(stream, upstream, wanted.speaks, &endpoint.address);
-        stream = match tokio::time::timeout(span, shaking).await {
+        stream = match tokio::time::timeout(left.min(due), shaking).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(cluster = cluster.name, %error, "a TLS handshake failed");
                 return Err(NoConnection::Endpoint(Cause::Tls));
             }
+            Err(_) if left < due => return Err(NoConnection::Late),
             Err(_) => return Err(NoConnection::Endpoint(Cause::Tls)),
         };
     }

@@ -48,6 +48,9 @@ fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usiz
     (all < ENOUGH).then(|| beliefs.usable.iter().copied().min_by_key(idle)).flatten()
 }
 
+/// For connecting where nobody waits for it.
+const AHEAD: Duration = Duration::from_secs(10);
+
 async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoint: usize) {
     let (cluster, live) = (&view.plan.clusters[index], &view.clusters[index]);
     let endpoint = &view.signals.clusters[index].endpoints[endpoint];
@@ -63,7 +66,7 @@ async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoin
     };
     let Some(held) = count_in(&live.connections, cluster.connections_max) else { return };
     // One that fails is told of by the exchange or probe that needs it.
-    let Ok(connection) = open(worker, &wanted, Duration::MAX, held).await else { return };
+    let Ok(connection) = open(worker, &wanted, AHEAD, held).await else { return };
     let (latest, now) = (worker.view(), worker.about_now());
     if cluster.http2 || connection.stream.agreed().is_some_and(|agreed| agreed.is_http2) {
         let key = (endpoint.id, connection.secured);
