@@ -9,3 +9,4 @@ pub mod proxy_header;
 pub mod secure;
 pub mod stream;
 pub mod tcp_info;
+pub mod watch;

@@ -11,6 +11,7 @@ use crate::config::{Config, Problem, Settings, check::endpoints_file, load};
 use crate::decision::assess::Event;
 use crate::decision::plan::{Address, Plan, Spot, Transport};
 use crate::discover::{Ages, Discovery, Resolver};
+use crate::os::watch::FolderWatch;
 use crate::os::{clock, cores, listen, process};
 use crate::proxy::refusal::Refusal;
 use crate::shared::{Decision, Shared, Slots, View};
@@ -21,6 +22,7 @@ use crate::telemetry::metrics::ServerFigures;
 use arc_swap::ArcSwap;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -416,8 +418,7 @@ impl Main {
         mut requests: mpsc::Receiver<admin::Request>,
         mut stop: mpsc::Receiver<Stop>,
     ) {
-        let (changed, mut changes) = mpsc::channel(1);
-        let _watch = self.watch(changed);
+        let mut watch = self.watch();
         let mut looks = tokio::time::interval(LOOK);
         let mut weighings = tokio::time::interval(WEIGH);
         let mut counts = tokio::time::interval(COUNT);
@@ -435,9 +436,13 @@ impl Main {
                     Told::Reopen => self.reloader.logs().reopen(),
                 },
                 Some(request) = requests.recv() => self.serve(request).await,
-                Some(()) = changes.recv(), if settle.is_none() => {
-                    settle = Some(tokio::time::Instant::now() + SETTLE);
-                }
+                told = self.changed(watch.as_ref()), if settle.is_none() => match told {
+                    Ok(()) => settle = Some(tokio::time::Instant::now() + SETTLE),
+                    Err(error) => {
+                        tracing::warn!(%error, "the folder is watched no longer; the file is polled");
+                        watch = None;
+                    }
+                },
                 () = tokio::time::sleep_until(settle.unwrap_or_else(tokio::time::Instant::now)),
                     if settle.is_some() =>
                 {
@@ -481,35 +486,26 @@ impl Main {
         }
     }
 
-    /// Watches the folder, not the file: a rename over it, or a swapped link, leaves the file's own
-    /// watch on what is gone.
-    fn watch(&self, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-        use notify::Watcher;
+    fn watch(&self) -> Option<FolderWatch> {
         let Origin::File(path) = &self.options.origin else { return None };
-        let name = path.file_name().map(std::ffi::OsStr::to_owned);
-        // The file itself, or the links that Kubernetes swaps (`..data`); a log beside it is not ours.
-        let is_ours = move |path: &PathBuf| {
-            let found = path.file_name();
-            found == name.as_deref()
-                || found.is_some_and(|found| found.as_encoded_bytes().starts_with(b".."))
-        };
-        let report = move |event: notify::Result<notify::Event>| {
-            let concerns =
-                |event: notify::Event| !event.kind.is_access() && event.paths.iter().any(&is_ours);
-            // A full queue has a report waiting already.
-            if event.is_ok_and(concerns) && changed.try_send(()).is_err() {
-                tracing::trace!("a change is waiting already");
-            }
-        };
-        let watcher = notify::recommended_watcher(report).and_then(|mut watcher| {
-            watcher.watch(&folder_of(path), notify::RecursiveMode::NonRecursive)?;
-            Ok(watcher)
-        });
-        watcher
+        let watch = FolderWatch::new(&folder_of(path));
+        watch
             .map_err(
                 |error| tracing::warn!(%error, "the folder is not watched; the file is polled"),
             )
             .ok()
+    }
+
+    /// Waits until the file may have changed.
+    async fn changed(&self, watch: Option<&FolderWatch>) -> io::Result<()> {
+        let (Some(watch), Origin::File(path)) = (watch, &self.options.origin) else {
+            return std::future::pending().await;
+        };
+        // The file itself, or the links that Kubernetes swaps (`..data`); a log beside it is not ours.
+        let is_ours = |found: &OsStr| {
+            Some(found) == path.file_name() || found.as_encoded_bytes().starts_with(b"..")
+        };
+        watch.changed(is_ours).await
     }
 
     async fn serve(&mut self, request: admin::Request) {

@@ -1,0 +1,106 @@
+//! Changes of a folder's entries, by inotify.
+//!
+//! Only what may mean another content is asked for: created, renamed into place, closed after writing, gone.
+//! A watch that also hears of every `open` wakes a thread for each file that anybody reads in the folder: beside a
+//! busy web root that took as much processor as proxying did.
+
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use tokio::io::unix::AsyncFd;
+
+/// A watch of a folder, not of a file: a rename over a file, or a swapped link, leaves the file's own watch
+/// on what is gone.
+#[derive(Debug)]
+pub struct FolderWatch(AsyncFd<OwnedFd>);
+
+impl FolderWatch {
+    /// Watches a folder, without those below it.
+    ///
+    /// # Errors
+    /// When the folder is not there, or the kernel has no watch left.
+    pub fn new(folder: &Path) -> io::Result<FolderWatch> {
+        let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let what = WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::DELETE;
+        inotify::add_watch(&descriptor, folder, what)?;
+        #[expect(deprecated, reason = "the other constructor is unsafe; it owns its descriptor")]
+        let registered = AsyncFd::new(descriptor)?;
+        Ok(FolderWatch(registered))
+    }
+
+    /// Waits until an entry changes whose name `matters`, or nobody can say which did.
+    ///
+    /// # Errors
+    /// When the folder cannot be watched any longer.
+    pub async fn changed(&self, matters: impl Fn(&OsStr) -> bool) -> io::Result<()> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            let found = drain(self.0.get_ref(), &matters)?;
+            ready.clear_ready();
+            if found {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Reads all that has happened; whether something did that matters.
+fn drain(descriptor: &OwnedFd, matters: &impl Fn(&OsStr) -> bool) -> io::Result<bool> {
+    let mut space = [MaybeUninit::uninit(); 4096];
+    let mut events = Reader::new(descriptor, &mut space);
+    let mut found = false;
+    loop {
+        match events.next() {
+            // Without a name: the queue ran over, or the folder itself is gone.
+            Ok(event) => {
+                let name = event.file_name();
+                found |= name.is_none_or(|name| matters(OsStr::from_bytes(name.to_bytes())));
+            }
+            Err(Errno::AGAIN) => return Ok(found),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    async fn is_told(watch: &FolderWatch, within: Duration) -> bool {
+        let ours = |name: &OsStr| name == "ours";
+        tokio::time::timeout(within, watch.changed(ours)).await.is_ok_and(|told| told.is_ok())
+    }
+
+    #[tokio::test]
+    async fn what_changes_an_entry_is_told_and_reading_it_is_not() {
+        let folder = std::env::temp_dir().join(format!("tidegate-watch-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (ours, other) = (folder.join("ours"), folder.join("other"));
+        let watch = FolderWatch::new(&folder).unwrap();
+        let soon = Duration::from_secs(10);
+        std::fs::write(&ours, "1").unwrap();
+        assert!(is_told(&watch, soon).await, "written");
+        std::fs::write(&other, "2").unwrap();
+        std::fs::rename(&other, &ours).unwrap();
+        assert!(is_told(&watch, soon).await, "renamed over");
+        // All events are in the queue before the call returns: nothing is to be waited for.
+        std::fs::read(&ours).unwrap();
+        std::fs::write(&other, "3").unwrap();
+        assert!(!is_told(&watch, Duration::ZERO).await, "read, and another one written");
+        std::fs::remove_file(&ours).unwrap();
+        assert!(is_told(&watch, soon).await, "gone");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
