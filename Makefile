@@ -57,7 +57,7 @@ target/.tools-test:
 	$(call debian,python3:python3)
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
-	@target/venv/bin/python -c 'import grpc, aioquic, websockets' 2>/dev/null || target/venv/bin/pip install -q grpcio aioquic websockets
+	@target/venv/bin/python -c 'import grpc, aioquic, websockets, jwt' 2>/dev/null || target/venv/bin/pip install -q grpcio aioquic websockets 'pyjwt[crypto]'
 	@touch $@
 
 target/.tools-bench: target/.tools-test

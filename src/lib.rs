@@ -19,6 +19,7 @@
 //! * [`proxy`] is the data plane: each worker owns its listening sockets, pools and accumulators; nothing
 //!   on the path of a request takes a lock or crosses a core.
 //! * [`shared`] is everything that crosses a thread, in one file.
+//! * [`policy`] keeps who may come and how often: limits, passwords, tokens.
 //! * [`config`], [`discover`], [`probe`], [`telemetry`], [`admin`], [`os`] do what their names say, and
 //!   [`server`] is the only room that knows them all. `tests/tidy.rs` holds the table of who may know whom.
 
@@ -29,6 +30,7 @@ pub mod decision;
 pub mod discover;
 pub mod http;
 pub mod os;
+pub mod policy;
 pub mod probe;
 pub mod proxy;
 pub mod server;

@@ -27,6 +27,8 @@ pub struct View {
     pub plan: Arc<Plan>,
     /// What the plan needs for TLS.
     pub tls: Arc<Store>,
+    /// Its policies at work.
+    pub policies: Arc<crate::policy::Store>,
     /// What we believe.
     pub signals: Signals,
     /// Live counters, parallel to the plan's clusters.

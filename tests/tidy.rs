@@ -17,13 +17,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("os", &["decision"]),
     // The canonical target and host are the codec's words.
     ("tls", &["decision", "os"]),
-    // Certificates and keys are part of what is checked.
-    ("config", &["decision", "http", "tls"]),
+    ("policy", &["decision", "os"]),
+    // Certificates, keys and passwords are part of what is checked.
+    ("config", &["decision", "http", "policy", "tls"]),
     ("telemetry", &["decision", "os"]),
-    ("shared", &["decision", "telemetry", "tls"]),
+    ("shared", &["decision", "policy", "telemetry", "tls"]),
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http", "tls"]),
-    ("proxy", &["decision", "os", "shared", "telemetry", "http", "tls"]),
+    ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
     ("admin", &["config", "decision", "http", "shared", "telemetry", "tls"]),
     (
         "server",
@@ -34,6 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "discover",
             "http",
             "os",
+            "policy",
             "probe",
             "proxy",
             "shared",

@@ -3,6 +3,7 @@
 
 use super::error::{Position, Problems, suggestion};
 use super::file::{self, File};
+use super::policies::Written;
 use super::scalar::Workers;
 use super::shape::Spanned;
 use super::{routes, scalar};
@@ -26,6 +27,8 @@ pub struct Config {
     pub settings: Settings,
     /// What the plan needs for TLS.
     pub tls: Store,
+    /// What its policies take.
+    pub policies: crate::policy::Store,
     /// All of it in the words of the file, defaults and inheritance applied, for the API.
     pub effective: serde_json::Value,
 }
@@ -70,6 +73,8 @@ pub(super) struct Compiler<'a> {
     pub(super) plan: Plan,
     pub(super) problems: &'a mut Problems,
     pub(super) tls: Store,
+    /// Where relative paths begin.
+    pub(super) folder: &'a Path,
     /// Services and data classes whose lack of disaster recovery was told.
     warned: BTreeSet<(String, Vec<String>)>,
 }
@@ -86,15 +91,17 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
         ..Plan::default()
     };
     let (tls, warned) = (Store::default(), BTreeSet::new());
-    let mut compiler = Compiler { file, plan, problems, tls, warned };
+    let mut compiler = Compiler { file, plan, problems, tls, folder, warned };
     compiler.clusters(folder);
     compiler.services();
     compiler.admin_tls(folder);
     compiler.listeners(folder, settings.admin.as_ref());
     routes::compile(&mut compiler);
     let Compiler { plan, mut tls, .. } = compiler;
+    // What is wrong with their files was told where it is written.
+    let policies = crate::policy::Store::build(&plan).unwrap_or_default();
     tls.fingerprint = store::fingerprint(&plan);
-    Config { plan, settings, tls, effective: serde_json::Value::Null }
+    Config { plan, settings, tls, policies, effective: serde_json::Value::Null }
 }
 
 fn host_name() -> String {
@@ -212,7 +219,9 @@ impl Compiler<'_> {
             }
             let hash_key =
                 service.hash.as_ref().map_or(HashKey::ClientIp, |hash| self.hash_key(hash, &path));
+            let policy = self.policy(&path, &Written::of_service(service));
             self.plan.services.push(Service {
+                policy,
                 name: name.value.clone(),
                 clusters,
                 data: service.data.clone().map_or(vec!["general".to_owned()], |data| data.0),
@@ -288,6 +297,11 @@ impl Compiler<'_> {
             return None;
         };
         let of_service = self.plan.services.get(index)?;
+        let proof = of_service.policy.is_some_and(|at| self.plan.policies[at].auth.is_some());
+        if l4 && proof {
+            let message = format!("`{}` has `auth`, which only http can ask for", service.value);
+            self.problems.error(service.at, path, message);
+        }
         let (mut all_data, mut all_needs) = (of_service.data.clone(), of_service.needs.clone());
         all_data.extend(data.iter().filter(|class| !of_service.data.contains(class)).cloned());
         all_needs.extend(needs.iter().filter(|need| !of_service.needs.contains(need)).cloned());

@@ -14,6 +14,7 @@ pub mod error;
 pub mod expand;
 pub mod file;
 mod listeners;
+mod policies;
 pub mod routes;
 pub mod scalar;
 pub mod scenario;

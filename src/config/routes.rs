@@ -3,6 +3,7 @@
 use super::check::Compiler;
 use super::file::{self, HeaderEdits};
 use super::listeners::listener_names;
+use super::policies::Written;
 use super::shape::Spanned;
 use crate::decision::plan::{Kind, ProbeKind, Source};
 use crate::decision::route::{Action, Edits, PathMatch, Route, RouteTable};
@@ -54,6 +55,7 @@ fn last_route(listener: &str, class: usize) -> Route {
         retries: None,
         priority: None,
         hash_key: None,
+        policy: None,
     }
 }
 
@@ -87,9 +89,11 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         ("per_try_timeout", written.per_try_timeout.and_then(|timeout| timeout.0)),
     ];
     compiler.not_zero(written.at, &path, &spans);
+    let policy = compiler.policy(&path, &Written::of_route(written));
     let hash_key = written.hash.as_ref().map(|hash| compiler.hash_key(hash, &path));
     Some(Route {
         hash_key,
+        policy,
         name: path,
         hosts,
         path: path_match?,

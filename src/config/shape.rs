@@ -251,11 +251,6 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
 const LATER: &[&str] = &[
     "hedge",
     "affinity",
-    "rate_limit",
-    "concurrency",
-    "allow",
-    "deny",
-    "auth",
     "mirror",
     "fleet",
     "scaling",
@@ -266,9 +261,6 @@ const LATER: &[&str] = &[
     "kubernetes",
     "shared_by",
 ];
-
-/// Words of the contract, likewise.
-const LATER_WORDS: &[&str] = &["udp", "original_dst", "tproxy"];
 
 /// A shape: its keys, their types, whether they must be there, and their documented default.
 macro_rules! shape {
@@ -410,9 +402,6 @@ pub fn wrong_word(
 ) {
     let choices = words.join(", ");
     match found {
-        Some(text) if LATER_WORDS.contains(&text) => {
-            problems.error(at, path, format!("`{text}` is not supported by this version"));
-        }
         Some(text) => {
             let near = super::error::nearest(text, words.iter().copied());
             let hint =

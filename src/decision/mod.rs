@@ -23,6 +23,7 @@ pub mod load;
 pub mod order;
 pub mod permit;
 pub mod plan;
+pub mod policy;
 pub mod price;
 pub mod report;
 pub mod retry;

@@ -6,6 +6,7 @@
 
 use super::budget::Terms;
 use super::permit::Permitted;
+use super::policy::{Policy, PolicyIndex};
 use super::price::Prices;
 use super::route::RouteTable;
 use super::units::hash;
@@ -37,6 +38,8 @@ pub struct Plan {
     pub classes: Vec<Class>,
     /// From a request to a route.
     pub routes: RouteTable,
+    /// Policies of services and routes.
+    pub policies: Vec<Policy>,
     /// TLS of the admin API.
     pub admin_tls: Option<ListenerTls>,
 }
@@ -547,6 +550,8 @@ pub struct Service {
     pub budget: Option<Terms>,
     /// Which requests are dropped first when every cluster is overloaded: 0 to 9, the lowest first.
     pub priority: u8,
+    /// Who may come.
+    pub policy: Option<PolicyIndex>,
 }
 
 /// How a cluster is chosen.

@@ -45,6 +45,8 @@ pub struct Route {
     pub priority: Option<u8>,
     /// What the `hash` policy hashes, where it differs from the service's.
     pub hash_key: Option<super::plan::HashKey>,
+    /// Who may come.
+    pub policy: Option<super::policy::PolicyIndex>,
 }
 
 /// Which paths a route takes.
@@ -292,6 +294,7 @@ mod tests {
             retries: None,
             priority: None,
             hash_key: None,
+            policy: None,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::decision::units::hash;
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
+use crate::policy::Asked;
 use crate::shared::{Held, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::tls::client::Speaks;
@@ -46,7 +47,15 @@ pub async fn serve(
     let (stream, mut buffer) = (arrived.stream, arrived.buffer);
     let timeouts = view.plan.listeners[index].timeouts.clone();
     let service = view.plan.classes[class].service;
-    let placed = match find(&worker, &view, class, peer, origin).await {
+    let seat = match view.plan.services[service].policy {
+        Some(policy) => view.policies.admit(policy, &Asked::flow(peer)),
+        None => Ok(None),
+    };
+    let placed = match &seat {
+        Ok(_) => find(&worker, &view, class, peer, origin).await,
+        Err(why) => Err(Refusal::from(why)),
+    };
+    let placed = match placed {
         Ok(placed) => placed,
         Err(refusal) => {
             cells.refusals[refusal.index()].add(1);
@@ -86,7 +95,7 @@ pub async fn serve(
     };
     let carried =
         carry(&worker, (&mut client, &mut buffer), (&mut cluster, &mut None), patience).await;
-    drop((placed.held, placed.counts));
+    drop((placed.held, placed.counts, seat));
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
     exchange.by_class[5].add(1);

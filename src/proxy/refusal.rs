@@ -41,11 +41,17 @@ pub enum Refusal {
     Budget,
     /// The connection is for a host of another certificate.
     Misdirected,
+    /// Nobody has proved who is asking.
+    Unauthorized,
+    /// Not from there.
+    Forbidden,
+    /// It came too soon.
+    RateLimited,
 }
 
 impl Refusal {
     /// All of them, in the order of their counters.
-    pub const ALL: [Refusal; 19] = [
+    pub const ALL: [Refusal; 22] = [
         Refusal::BadRequest,
         Refusal::NoRoute,
         Refusal::MethodNotAllowed,
@@ -65,6 +71,9 @@ impl Refusal {
         Refusal::Loop,
         Refusal::Budget,
         Refusal::Misdirected,
+        Refusal::Unauthorized,
+        Refusal::Forbidden,
+        Refusal::RateLimited,
     ];
 
     /// The status told to the client, and the word for it in headers, metrics and logs.
@@ -90,6 +99,9 @@ impl Refusal {
             Refusal::Loop => (508, "loop"),
             Refusal::Budget => (503, "budget"),
             Refusal::Misdirected => (421, "misdirected"),
+            Refusal::Unauthorized => (401, "unauthorized"),
+            Refusal::Forbidden => (403, "forbidden"),
+            Refusal::RateLimited => (429, "rate_limited"),
         }
     }
 
@@ -97,7 +109,9 @@ impl Refusal {
     #[must_use]
     pub fn grpc_status(self) -> u8 {
         match self {
-            Refusal::Overloaded => 8,
+            Refusal::Overloaded | Refusal::RateLimited => 8,
+            Refusal::Unauthorized => 16,
+            Refusal::Forbidden => 7,
             Refusal::UpstreamTimeout | Refusal::RequestTimeout => 4,
             Refusal::BadRequest
             | Refusal::BodyTooLarge
@@ -141,6 +155,9 @@ impl Refusal {
             | Refusal::Overloaded
             | Refusal::UpstreamTimeout
             | Refusal::Loop
+            | Refusal::Unauthorized
+            | Refusal::Forbidden
+            | Refusal::RateLimited
             | Refusal::Budget => true,
             Refusal::BadRequest
             | Refusal::RequestTimeout
@@ -169,6 +186,19 @@ impl From<crate::http::Violation> for Refusal {
     }
 }
 
+impl From<&crate::policy::Refused> for Refusal {
+    fn from(why: &crate::policy::Refused) -> Refusal {
+        use crate::policy::Refused;
+        match why {
+            Refused::Forbidden => Refusal::Forbidden,
+            Refused::Rate(_) => Refusal::RateLimited,
+            Refused::Unauthorized(_) => Refusal::Unauthorized,
+            Refused::Full => Refusal::Overloaded,
+            Refused::Unavailable => Refusal::UpstreamConnect,
+        }
+    }
+}
+
 /// The reason phrase of a status we send ourselves.
 #[must_use]
 pub fn phrase(status: u16) -> &'static str {
@@ -191,6 +221,7 @@ pub fn phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",

@@ -20,6 +20,7 @@ use crate::decision::plan::{Address, ClassIndex, ListenerIndex, Protocol, Transp
 use crate::decision::units::{Timestamp, hash};
 use crate::os::clock;
 use crate::os::datagram::{Datagrams, Run};
+use crate::policy::{Asked, Seat};
 use crate::shared::{Held, Scarcity, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::{ExchangeCells, ListenerCells};
@@ -70,7 +71,7 @@ struct Flow {
     cells: Cells<ListenerCells>,
     exchange: Cells<ExchangeCells>,
     names: Names,
-    _held: (Admitted, Held, (Held, Held)),
+    _held: (Admitted, Seat, Held, (Held, Held)),
 }
 
 /// What the log says of a flow.
@@ -202,6 +203,11 @@ impl Arrival<'_> {
         }
         let client = key.0.ip().to_canonical();
         let admitted = admit(worker, listener, Some(client)).ok_or(None)?;
+        let seat = match view.plan.service_of(self.class).policy {
+            Some(policy) => view.policies.admit(policy, &Asked::flow(client)),
+            None => Ok(None),
+        };
+        let seat = seat.map_err(|why| Some(Refusal::from(&why)))?;
         let seed = hash(client.to_string().as_bytes());
         loop {
             let place =
@@ -250,7 +256,7 @@ impl Arrival<'_> {
                     cluster: cluster.name.clone(),
                     reason: place.why.label(),
                 },
-                _held: (admitted, held, place.into_counts()),
+                _held: (admitted, seat, held, place.into_counts()),
             });
             self.listening.flows.borrow_mut().insert(key, flow.clone());
             let answers = answer(worker.clone(), self.listening.clone(), flow.clone());

@@ -7,6 +7,7 @@ use crate::decision::assess::{Assessor, Event, News};
 use crate::decision::plan::Plan;
 use crate::discover;
 use crate::os::clock;
+use crate::policy;
 use crate::probe::{Probed, probe};
 use crate::shared::{Interned, Shared, Slots, Sweep, View};
 use crate::telemetry::cells::{BOUNDS, SpanTotals};
@@ -33,6 +34,8 @@ pub enum Command {
         plan: Arc<Plan>,
         /// What it needs for TLS.
         tls: Arc<Store>,
+        /// Its policies at work.
+        policies: Arc<policy::Store>,
         /// Its generation.
         generation: u64,
         /// Answered when the plan is in force.
@@ -42,6 +45,8 @@ pub enum Command {
     Certify {
         /// What it needs for TLS.
         tls: Arc<Store>,
+        /// Its policies at work.
+        policies: Arc<policy::Store>,
     },
     /// Fold this event in; answered with the dials in force.
     Dial {
@@ -100,6 +105,7 @@ struct Control {
     interned: Interned,
     plan: Arc<Plan>,
     tls: Arc<Store>,
+    policies: Arc<policy::Store>,
     slots: Arc<Slots>,
     generation: u64,
     graveyard: VecDeque<Arc<View>>,
@@ -117,6 +123,7 @@ async fn serve(mut given: Given) {
         interned: Interned::new(given.shared.busy.len()),
         plan: view.plan.clone(),
         tls: view.tls.clone(),
+        policies: view.policies.clone(),
         slots: view.slots.clone(),
         generation: view.generation,
         graveyard: VecDeque::new(),
@@ -134,14 +141,14 @@ async fn serve(mut given: Given) {
             biased;
             command = given.commands.recv() => match command {
                 None | Some(Command::End) => return,
-                Some(Command::Adopt { plan, tls, generation, done }) => {
-                    control.tls = tls;
+                Some(Command::Adopt { plan, tls, policies, generation, done }) => {
+                    (control.tls, control.policies) = (tls, policies);
                     control.adopt(plan, generation, std::mem::take(&mut given.first));
                     control.send_probes(&probed);
                     tell(done, ());
                 }
-                Some(Command::Certify { tls }) => {
-                    control.tls = tls;
+                Some(Command::Certify { tls, policies }) => {
+                    (control.tls, control.policies) = (tls, policies);
                     control.publish();
                 }
                 Some(Command::Dial { event, done }) => {
@@ -225,6 +232,7 @@ impl Control {
         let view = View {
             plan: self.plan.clone(),
             tls: self.tls.clone(),
+            policies: self.policies.clone(),
             signals,
             clusters,
             slots: self.slots.clone(),

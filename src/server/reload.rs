@@ -12,6 +12,7 @@ use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
 use crate::decision::plan::{Address, Plan, Spot};
 use crate::discover::Discovery;
 use crate::os::{clock, listen};
+use crate::policy;
 use crate::shared::Shared;
 use crate::tls::store::{self, Store};
 use arc_swap::ArcSwap;
@@ -182,21 +183,23 @@ impl Reloader {
         let known = self.certificates;
         let build = move || match store::fingerprint(&plan) {
             same if same == known => None,
-            other => Some((other, Store::build(&plan))),
+            other => Some((other, build_all(&plan))),
         };
         let Ok(Some((fingerprint, built))) = tokio::task::spawn_blocking(build).await else {
             return;
         };
         self.certificates = fingerprint;
         match built {
-            Ok(tls) => {
-                tracing::info!("certificates were read anew");
+            Ok((tls, mut policies)) => {
+                policies.inherit(&self.shared.view.load().policies);
+                tracing::info!("certificates, keys and passwords were read anew");
                 control::broadcast(&self.shared, json!({"kind": "certificates", "ok": true}));
-                told(self.control.send(control::Command::Certify { tls: Arc::new(tls) }).await);
+                let (tls, policies) = (Arc::new(tls), Arc::new(policies));
+                told(self.control.send(control::Command::Certify { tls, policies }).await);
             }
             Err(problems) => {
                 for (path, problem) in problems {
-                    tracing::error!("{path}: {problem}; the certificates in force stay");
+                    tracing::error!("{path}: {problem}; those in force stay");
                 }
                 control::broadcast(&self.shared, json!({"kind": "certificates", "ok": false}));
             }
@@ -232,7 +235,8 @@ impl Reloader {
             self.seen = None;
             return self.fail(outcome.problems);
         };
-        let Config { plan, settings, mut tls, effective } = config;
+        let Config { plan, settings, mut tls, mut policies, effective } = config;
+        policies.inherit(&self.shared.view.load().policies);
         if settings.admin != self.settings.admin && tls.admin.is_none() {
             // It still listens where it did, and must not do so in the clear from now on.
             tls.admin.clone_from(&self.shared.view.load().tls.admin);
@@ -248,7 +252,7 @@ impl Reloader {
         for problem in problems.iter().chain(&self.needs_restart(&settings)) {
             tracing::warn!("{}", problem.render(&self.name()));
         }
-        let generation = self.publish(plan, Arc::new(tls), built, text).await;
+        let generation = self.publish(plan, (Arc::new(tls), Arc::new(policies)), built, text).await;
         match &generation {
             Ok(_) => {
                 self.access.store(Arc::new(access(&settings)));
@@ -314,7 +318,7 @@ impl Reloader {
     async fn publish(
         &mut self,
         plan: Arc<Plan>,
-        tls: Arc<Store>,
+        (tls, policies): (Arc<Store>, Arc<policy::Store>),
         built: Vec<Built>,
         text: &str,
     ) -> Result<u64, Vec<Problem>> {
@@ -328,7 +332,7 @@ impl Reloader {
         let (done, adopted) = oneshot::channel();
         // What changed while the files were read is seen at the next look.
         self.certificates = 0;
-        let adopt = control::Command::Adopt { plan: plan.clone(), tls, generation, done };
+        let adopt = control::Command::Adopt { plan: plan.clone(), tls, policies, generation, done };
         if self.control.send(adopt).await.is_err() || adopted.await.is_err() {
             let message = "the control thread is gone";
             return self.fail(vec![Problem::error(Position::START, "", message)]);
@@ -470,6 +474,16 @@ pub fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
         Some(_) | None => PathBuf::from("."),
+    }
+}
+
+/// What a plan's files are read into.
+fn build_all(plan: &Plan) -> Result<(Store, policy::Store), Vec<(String, String)>> {
+    match (Store::build(plan), policy::Store::build(plan)) {
+        (Ok(tls), Ok(policies)) => Ok((tls, policies)),
+        (tls, policies) => {
+            Err([tls.err(), policies.err()].into_iter().flatten().flatten().collect())
+        }
     }
 }
 

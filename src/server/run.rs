@@ -236,6 +236,7 @@ fn empty_view(workers: usize) -> View {
         slots: Arc::new(Slots::new(&plan, workers)),
         plan: Arc::new(plan),
         tls: Arc::default(),
+        policies: Arc::default(),
         signals: Default::default(),
         clusters: Arc::default(),
         generation: 0,
@@ -449,7 +450,10 @@ impl Main {
                     settle = None;
                     self.reload(true).await;
                 }
-                _ = counts.tick() => self.keep_budgets(),
+                _ = counts.tick() => {
+                    self.keep_budgets();
+                    self.shared.view.load().policies.forget();
+                }
                 _ = weighings.tick() => {
                     let percent = process::resident_bytes() * 100 / memory_max.max(1);
                     let percent = u32::try_from(percent).unwrap_or(u32::MAX);

@@ -73,7 +73,7 @@ impl Store {
     }
 }
 
-/// A number that changes when a file does that a plan's TLS is built from: by what the file system says of
+/// A number that changes when a file does that a plan's TLS or policies are built from: by what the file system says of
 /// it, symbolic links followed; 0 where there is none.
 #[must_use]
 pub fn fingerprint(plan: &Plan) -> u64 {
@@ -109,6 +109,7 @@ fn files(plan: &Plan) -> Vec<&Path> {
         files.extend(terms.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]));
         files.extend(&terms.client_ca);
     }
+    files.extend(plan.policies.iter().filter_map(|policy| policy.auth.as_ref()?.file()));
     for terms in plan.clusters.iter().filter_map(|cluster| cluster.tls.as_ref()) {
         files.extend(terms.client.iter().flat_map(|pair| [&pair.cert, &pair.key]));
         files.extend(&terms.ca);

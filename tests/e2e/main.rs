@@ -22,6 +22,7 @@ mod http3;
 mod l4;
 mod logs;
 mod passage;
+mod policies;
 mod reload;
 mod sidecar;
 mod spill;

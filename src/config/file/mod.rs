@@ -6,6 +6,7 @@
 
 mod cluster;
 mod listener;
+pub mod policy;
 mod service;
 
 pub use cluster::*;

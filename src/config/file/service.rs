@@ -1,7 +1,8 @@
 //! Services and routes as they are written.
 
+use super::policy::{AuthFile, RateLimit};
 use crate::config::error::Problems;
-use crate::config::scalar::{Amount, OptionalDuration, Within};
+use crate::config::scalar::{Amount, Network, OptionalDuration, Within};
 use crate::config::shape::{Decode, Named, Pairs, Spanned, shape, words};
 use crate::config::yaml::{Kind, Node};
 use serde_json::{Value, json};
@@ -110,6 +111,16 @@ shape! {
         budget: BudgetFile = optional,
         /// Which requests are dropped first when every cluster is overloaded: the lowest.
         priority: Within<0, 9> = "5",
+        /// Exchanges at once; more are refused.
+        concurrency: Within<1, 1000000> = optional,
+        /// How often a client may come.
+        rate_limit: RateLimit = optional,
+        /// Networks whose clients may come; all without it.
+        allow: Vec<Network> = optional,
+        /// Networks whose clients may not.
+        deny: Vec<Network> = optional,
+        /// What a client must prove.
+        auth: AuthFile = optional,
     }
 }
 
@@ -227,5 +238,15 @@ shape! {
         retry: RouteRetry = optional,
         /// Which requests are dropped first; the service's by default.
         priority: Within<0, 9> = optional,
+        /// Exchanges at once; more are refused.
+        concurrency: Within<1, 1000000> = optional,
+        /// How often a client may come.
+        rate_limit: RateLimit = optional,
+        /// Networks whose clients may come; all without it.
+        allow: Vec<Network> = optional,
+        /// Networks whose clients may not.
+        deny: Vec<Network> = optional,
+        /// What a client must prove.
+        auth: AuthFile = optional,
     }
 }

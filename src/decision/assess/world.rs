@@ -64,6 +64,7 @@ fn plan(names: &[&str]) -> Plan {
         total_timeout: None,
         per_try_timeout: None,
         priority: 5,
+        policy: None,
         retry: Retry { budget: 0.2, retries: 1 },
         budget: None,
     };

@@ -11,6 +11,7 @@ use crate::proxy::refusal::Refusal;
 pub async fn refuse<C: Client>(client: &mut C, refusal: Refusal, why: &str, record: &mut Record) {
     let (status, word) = refusal.tell();
     let (mut lines, mut body) = refusal_text(refusal, why);
+    lines.extend_from_slice(record.refusal_lines.as_bytes());
     let is_call = grpc::is_grpc(client.head().value(Role::ContentType));
     let status = match is_call {
         // Its client looks for a status of its own, and takes any other answer for a broken proxy.

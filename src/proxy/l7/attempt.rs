@@ -262,6 +262,9 @@ fn blame(refusal: Refusal) -> Option<Cause> {
         | Refusal::Overloaded
         | Refusal::Loop
         | Refusal::Misdirected
+        | Refusal::Unauthorized
+        | Refusal::Forbidden
+        | Refusal::RateLimited
         | Refusal::Budget
         | Refusal::Draining => None,
     }

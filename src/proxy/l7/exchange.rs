@@ -4,6 +4,7 @@ use super::answer;
 use super::attempt::{self, Attempt, ENDLESS, Ended, Failed};
 use super::client::Client;
 use super::connection::Arrival;
+use super::gate;
 use super::record::Record;
 use super::upload::Replay;
 use crate::decision::assess::Event;
@@ -101,12 +102,18 @@ async fn walk<C: Client>(
     }
     let route = route(view, arrival, client.head(), record)?;
     let class = match &route.action {
-        Action::Forward(class) => *class,
-        Action::Split(parts) => split(parts, worker.next_turn()),
-        Action::Redirect { .. } | Action::Respond { .. } => {
-            return Box::pin(respond(client, route, record)).await;
-        }
+        Action::Forward(class) => Some(*class),
+        Action::Split(parts) => Some(split(parts, worker.next_turn())),
+        Action::Redirect { .. } | Action::Respond { .. } => None,
     };
+    let of_service = class.and_then(|class| view.plan.service_of(class).policy);
+    if route.policy.is_some() || of_service.is_some() {
+        record.class = class;
+        let policies = route.policy.into_iter().chain(of_service);
+        // Boxed: most have none.
+        Box::pin(gate::pass(view, policies, arrival, client.head(), record)).await?;
+    }
+    let Some(class) = class else { return Box::pin(respond(client, route, record)).await };
     record.class = Some(class);
     let service = view.plan.service_of(class);
     let index = view.plan.classes[class].service;
@@ -565,6 +572,9 @@ fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
 
 /// One line for people, beside the refusal's word.
 fn why(view: &View, refusal: Refusal, record: &Record) -> String {
+    if !record.refusal_why.is_empty() {
+        return record.refusal_why.to_owned();
+    }
     let service = record.class.map_or("", |class| view.plan.service_of(class).name.as_str());
     match refusal {
         Refusal::NoRoute => "no route matches this host and path".to_owned(),
@@ -584,6 +594,9 @@ fn why(view: &View, refusal: Refusal, record: &Record) -> String {
         | Refusal::ExpectationFailed
         | Refusal::HeadersTooLarge
         | Refusal::NotImplemented
+        | Refusal::Unauthorized
+        | Refusal::Forbidden
+        | Refusal::RateLimited
         | Refusal::Draining => String::new(),
         Refusal::Misdirected => "this connection is for another host".to_owned(),
         Refusal::Budget => format!("the budget of `{service}` is spent"),

@@ -6,6 +6,7 @@ pub mod carrier;
 pub mod client;
 pub mod connection;
 pub mod exchange;
+pub mod gate;
 pub mod h1;
 pub mod h2;
 pub mod h2_connection;

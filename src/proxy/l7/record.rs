@@ -12,6 +12,7 @@ use crate::proxy::worker::{NOBODY, Worker};
 use crate::shared::{Decision, Slot, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What is noted while an exchange goes on.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ pub struct Record {
     pub status: u16,
     /// Why it was not served.
     pub refusal: Option<Refusal>,
+    /// Likewise, for people, where that is known better than by the word.
+    pub refusal_why: &'static str,
+    /// Complete lines that a refusal adds to its head.
+    pub refusal_lines: String,
+    /// Its places among those that may be served at once.
+    pub seats: Vec<OwnedSemaphorePermit>,
     /// Bytes sent to the client.
     pub bytes_out: u64,
     /// Its route.
@@ -52,6 +59,9 @@ impl Record {
             started: now,
             status: 0,
             refusal: None,
+            refusal_why: "",
+            refusal_lines: String::new(),
+            seats: Vec::new(),
             bytes_out: 0,
             route: None,
             class: None,

@@ -1,0 +1,143 @@
+//! Policies: of services and of routes, by the same keys.
+
+use super::check::Compiler;
+use super::file::{self, policy::AuthFile, policy::RateLimit};
+use super::routes::is_field_name;
+use super::scalar::{Network, Within, host_and_port};
+use crate::decision::policy::{Auth, Policy, PolicyIndex, Rate, RateKey};
+use std::time::Duration;
+
+/// What a service or a route says of its clients.
+pub(super) struct Written<'a> {
+    concurrency: Option<u64>,
+    rate: Option<&'a RateLimit>,
+    allow: &'a Option<Vec<Network>>,
+    deny: &'a Option<Vec<Network>>,
+    auth: Option<&'a AuthFile>,
+}
+
+impl<'a> Written<'a> {
+    pub(super) fn of_service(service: &'a file::Service) -> Written<'a> {
+        Written {
+            concurrency: service.concurrency.map(|most| most.0),
+            rate: service.rate_limit.as_ref(),
+            allow: &service.allow,
+            deny: &service.deny,
+            auth: service.auth.as_ref(),
+        }
+    }
+
+    pub(super) fn of_route(route: &'a file::Route) -> Written<'a> {
+        Written {
+            concurrency: route.concurrency.map(|most| most.0),
+            rate: route.rate_limit.as_ref(),
+            allow: &route.allow,
+            deny: &route.deny,
+            auth: route.auth.as_ref(),
+        }
+    }
+}
+
+impl Compiler<'_> {
+    /// Compiles what is written at `path`; `None` when that is nothing.
+    pub(super) fn policy(&mut self, path: &str, written: &Written<'_>) -> Option<PolicyIndex> {
+        let networks = |list: &Option<Vec<Network>>| {
+            list.iter().flatten().map(|network| network.0).collect::<Vec<_>>()
+        };
+        let policy = Policy {
+            name: path.to_owned(),
+            allow: networks(written.allow),
+            deny: networks(written.deny),
+            rate: written.rate.map(|rate| self.rate(rate, path)),
+            concurrency: written.concurrency.and_then(|most| u32::try_from(most).ok()),
+            auth: written.auth.and_then(|auth| self.auth(auth, path)),
+        };
+        if policy.is_empty() {
+            return None;
+        }
+        self.plan.policies.push(policy);
+        Some(self.plan.policies.len() - 1)
+    }
+
+    fn rate(&mut self, written: &RateLimit, path: &str) -> Rate {
+        let path = format!("{path}.rate_limit");
+        let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        self.not_zero(written.at, &path, &[("per", written.per)]);
+        let key = written.key.as_ref().map_or("client_ip", |key| key.value.as_str());
+        let key = match (key, key.strip_prefix("header:")) {
+            ("client_ip", _) => RateKey::ClientIp,
+            ("all", _) => RateKey::All,
+            (_, Some(name)) if is_field_name(name) => RateKey::Header(name.to_ascii_lowercase()),
+            _ => {
+                let at = written.key.as_ref().map_or(written.at, |key| key.at);
+                let message = format!("`{key}` is not a key");
+                let hint = "client_ip, all, or header:NAME";
+                self.problems.error_with_hint(at, format!("{path}.key"), message, hint);
+                RateKey::ClientIp
+            }
+        };
+        let requests = count(written.requests.0);
+        Rate {
+            requests,
+            per: written.per.unwrap_or(Duration::from_secs(1)),
+            burst: written.burst.map_or(requests, |Within(burst)| count(burst)),
+            key,
+        }
+    }
+
+    fn auth(&mut self, written: &AuthFile, path: &str) -> Option<Auth> {
+        let path = format!("{path}.auth");
+        let AuthFile { basic_file, jwt, forward, .. } = written;
+        let auth = match (basic_file, jwt, forward) {
+            (Some(file), None, None) => {
+                (file.at, Auth::Basic { file: self.folder.join(&file.value) })
+            }
+            (None, Some(jwt), None) => {
+                let auth = Auth::Jwt {
+                    jwks_file: self.folder.join(&jwt.jwks_file.value),
+                    issuer: jwt.issuer.clone(),
+                    audience: jwt.audience.clone(),
+                };
+                (jwt.jwks_file.at, auth)
+            }
+            (None, None, Some(forward)) => {
+                let at = forward.url.at;
+                let Some(auth) = forwarded(&forward.url.value) else {
+                    let message = format!("`{}` is not http://HOST:PORT/PATH", forward.url.value);
+                    self.problems.error(at, format!("{path}.forward.url"), message);
+                    return None;
+                };
+                (at, auth)
+            }
+            _ => {
+                let message = "needs one of `basic_file`, `jwt` and `forward`";
+                self.problems.error(written.at, path, message);
+                return None;
+            }
+        };
+        let (at, auth) = auth;
+        if let Err(problem) = crate::policy::check(&auth) {
+            self.problems.error(at, path, problem);
+        }
+        Some(auth)
+    }
+}
+
+/// Host, port and target of an http URL.
+fn forwarded(url: &str) -> Option<Auth> {
+    let rest = url.strip_prefix("http://")?;
+    let (authority, target) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    };
+    let clean = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let authority = match authority.rfind(':').is_some_and(|at| !authority[at..].contains(']')) {
+        true => authority.to_owned(),
+        false => format!("{authority}:80"),
+    };
+    let known = authority.parse::<std::net::SocketAddr>().is_ok();
+    if !(clean && (known || host_and_port(&authority).is_ok())) {
+        return None;
+    }
+    Some(Auth::Forward { authority, target: target.to_owned() })
+}

@@ -1,0 +1,189 @@
+//! Passwords by the `Basic` scheme (RFC 7617): a file of hashes as `htpasswd -B` writes it, bcrypt or argon2.
+//!
+//! Hashing is slow on purpose, so it is done off the workers, a few at a time; a password that was right is
+//! remembered for a while by a keyed digest.
+
+use super::{Asked, Refused, read};
+use crate::decision::units::Timestamp;
+use crate::os::clock;
+use aws_lc_rs::hmac;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Hashes that are computed at once, in the process.
+const AT_ONCE: usize = 2;
+/// Requests that may wait for one, and for how long.
+const WAITING_MAX: usize = 64;
+const WAIT_MAX: Duration = Duration::from_secs(3);
+/// For how long a password that was right is believed, and how many are.
+const BELIEVED: Duration = Duration::from_secs(300);
+const BELIEVED_MAX: usize = 4_096;
+/// The costliest hash of bcrypt that is taken: each step doubles, and this is about a second.
+const BCRYPT_COST_MAX: u32 = 14;
+
+static AT_WORK: Semaphore = Semaphore::const_new(AT_ONCE);
+static WAITING: Semaphore = Semaphore::const_new(WAITING_MAX);
+
+/// The users of a file.
+pub struct Users {
+    hashes: BTreeMap<String, Arc<str>>,
+    /// For names that nobody has: refusing them must take as long.
+    decoy: Arc<str>,
+    secret: hmac::Key,
+    believed: Mutex<BTreeMap<Vec<u8>, Timestamp>>,
+}
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Users").field("count", &self.hashes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Users {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The first line that will not do, by its number.
+    pub fn read(path: &Path) -> Result<Users, String> {
+        let text = read(path)?;
+        let mut hashes = BTreeMap::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = |why: &str| format!("`{}` line {}: {why}", path.display(), number + 1);
+            let (user, hash) = line.split_once(':').ok_or_else(|| wrong("no `user:hash`"))?;
+            check(hash).map_err(|why| wrong(&why))?;
+            if user.is_empty() || hashes.insert(user.to_owned(), Arc::from(hash)).is_some() {
+                return Err(wrong("a user without a name, or one that was there before"));
+            }
+        }
+        let decoy = hashes.values().next().cloned();
+        let decoy = decoy.ok_or_else(|| format!("`{}` has no user", path.display()))?;
+        let secret = hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new());
+        let secret = secret.map_err(|_| "there is no randomness".to_owned())?;
+        Ok(Users { hashes, decoy, secret, believed: Mutex::default() })
+    }
+
+    /// Whether a request has a user's password.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn verify(&self, asked: &Asked<'_>) -> Result<(), Refused> {
+        let challenge = || Refused::Unauthorized("Basic realm=\"tidegate\"".to_owned());
+        let told = (asked.field)("authorization").and_then(credentials).ok_or_else(challenge)?;
+        let digest = hmac::sign(&self.secret, told.as_bytes());
+        if self.believes(digest.as_ref()) {
+            return Ok(());
+        }
+        let (user, password) = told.split_once(':').ok_or_else(challenge)?;
+        let known = self.hashes.get(user);
+        let (hash, password) = (known.unwrap_or(&self.decoy).clone(), password.to_owned());
+        if hashed(hash, password).await? && known.is_some() {
+            self.believe(digest.as_ref());
+            return Ok(());
+        }
+        Err(challenge())
+    }
+
+    fn believes(&self, digest: &[u8]) -> bool {
+        let believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        believed.get(digest).is_some_and(|since| clock::now().since(*since) < BELIEVED)
+    }
+
+    fn believe(&self, digest: &[u8]) {
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        if believed.len() >= BELIEVED_MAX {
+            believed.clear();
+        }
+        believed.insert(digest.to_vec(), clock::now());
+    }
+}
+
+/// User and password of an `Authorization` field.
+fn credentials(field: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(field).ok()?;
+    let (scheme, encoded) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    String::from_utf8(base64(encoded.trim())?).ok()
+}
+
+/// Base 64 (RFC 4648 §4), with or without its padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    GeneralPurpose::new(&base64::alphabet::STANDARD, config).decode(text).ok()
+}
+
+fn check(hash: &str) -> Result<(), String> {
+    if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) {
+        let parts: bcrypt::HashParts = hash.parse().map_err(|error| format!("{error}"))?;
+        return match parts.get_cost() > BCRYPT_COST_MAX {
+            true => Err(format!("a cost above {BCRYPT_COST_MAX} takes seconds for each guess")),
+            false => Ok(()),
+        };
+    }
+    if hash.starts_with("$argon2") {
+        return argon2::PasswordHash::new(hash).map(drop).map_err(|error| error.to_string());
+    }
+    Err("neither bcrypt nor argon2: `htpasswd -B` writes bcrypt".to_owned())
+}
+
+/// Whether a password has this hash, found out off the worker.
+async fn hashed(hash: Arc<str>, password: String) -> Result<bool, Refused> {
+    let _waiting = WAITING.try_acquire().map_err(|_| Refused::Full)?;
+    let turn = tokio::time::timeout(WAIT_MAX, AT_WORK.acquire());
+    let turn = turn.await.ok().and_then(Result::ok).ok_or(Refused::Full)?;
+    let compare = move || {
+        // Held by the work, not by who waits for it: a client that leaves ends the waiting alone.
+        let _turn = turn;
+        compare(&hash, &password)
+    };
+    tokio::task::spawn_blocking(compare).await.map_err(|_| Refused::Unavailable)
+}
+
+fn compare(hash: &str, password: &str) -> bool {
+    if hash.starts_with("$argon2") {
+        use argon2::PasswordVerifier;
+        let parsed = argon2::PasswordHash::new(hash);
+        let verifier = argon2::Argon2::default();
+        return parsed.is_ok_and(|h| verifier.verify_password(password.as_bytes(), &h).is_ok());
+    }
+    bcrypt::verify(password, hash).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_read_as_they_are_written_and_nothing_else_is() {
+        assert_eq!(credentials(b"Basic bWU6c2VjcmV0").as_deref(), Some("me:secret"));
+        assert_eq!(credentials(b"basic bWU6czp0").as_deref(), Some("me:s:t"));
+        for wrong in [&b"Basic"[..], b"Bearer bWU6c2VjcmV0", b"Basic !!!!", b"Basic /////w=="] {
+            assert_eq!(credentials(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_hash_that_is_weak_unknown_or_too_costly_is_refused() {
+        let bcrypt = bcrypt::hash("secret", 4).unwrap();
+        assert!(
+            check(&bcrypt).is_ok() && compare(&bcrypt, "secret") && !compare(&bcrypt, "Secret")
+        );
+        let argon2 = "$argon2id$v=19$m=16,t=2,p=1$c2FsdHNhbHQ$Ws5mTGjMkAWlpa8zMjA9Ug";
+        assert!(check(argon2).is_ok() && !compare(argon2, "wrong"));
+        for wrong in ["{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "$apr1$x$y", "secret", "$2y$04$short"] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+        assert!(check(&bcrypt.replacen("$04$", "$20$", 1)).is_err());
+    }
+}

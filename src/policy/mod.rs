@@ -1,0 +1,179 @@
+//! Policies at work: who may come, how often, and what a client must prove.
+//!
+//! What the operator wants is in `decision::policy`; here is what it takes: counters that outlive a plan,
+//! password files, keys, a service that is asked. All of it is built when a configuration is checked, swapped
+//! as a whole, and built anew when one of its files changes.
+
+pub mod basic;
+pub mod forward;
+pub mod jwt;
+pub mod rate;
+
+use crate::decision::plan::Plan;
+use crate::decision::policy::{Auth, Policy, PolicyIndex};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What a request says of itself, as far as policies ask.
+pub struct Asked<'a> {
+    /// Who it is from.
+    pub client: IpAddr,
+    /// Its method.
+    pub method: &'a str,
+    /// Its host.
+    pub host: &'a str,
+    /// Its path and query.
+    pub target: &'a str,
+    /// A field's value, by its name in lower case.
+    pub field: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+}
+
+impl Asked<'_> {
+    /// A flow, of which only its client is known.
+    #[must_use]
+    pub fn flow(client: IpAddr) -> Asked<'static> {
+        Asked { client, method: "", host: "", target: "", field: &|_| None }
+    }
+}
+
+/// Why a request may not pass.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refused {
+    /// Not from there, or not for that user.
+    Forbidden,
+    /// It came too soon: after so long it may.
+    Rate(Duration),
+    /// It proves nothing; the challenge says what would.
+    Unauthorized(String),
+    /// Too many at once.
+    Full,
+    /// Who must be asked does not answer.
+    Unavailable,
+}
+
+/// A place among those that may be served at once, where there is a bound.
+pub type Seat = Option<OwnedSemaphorePermit>;
+
+/// The policies of a plan at work.
+#[derive(Debug, Default)]
+pub struct Store {
+    policies: Vec<Live>,
+}
+
+#[derive(Debug)]
+struct Live {
+    policy: Policy,
+    limiter: Option<Arc<rate::Limiter>>,
+    seats: Option<Arc<Semaphore>>,
+    verifier: Option<Verifier>,
+}
+
+#[derive(Debug)]
+enum Verifier {
+    Basic(Box<basic::Users>),
+    Jwt(jwt::Keys),
+    Forward(forward::Service),
+}
+
+impl Store {
+    /// Builds what a plan's policies take.
+    ///
+    /// # Errors
+    /// Every problem, with the path of its configuration.
+    pub fn build(plan: &Plan) -> Result<Store, Vec<(String, String)>> {
+        let (mut policies, mut problems) = (Vec::new(), Vec::new());
+        for policy in &plan.policies {
+            match policy.auth.as_ref().map(verifier).transpose() {
+                Ok(verifier) => policies.push(Live {
+                    policy: policy.clone(),
+                    limiter: policy.rate.as_ref().map(|rate| Arc::new(rate::Limiter::new(rate))),
+                    seats: policy.concurrency.map(|most| Arc::new(Semaphore::new(most as usize))),
+                    verifier,
+                }),
+                Err(problem) => problems.push((format!("{}.auth", policy.name), problem)),
+            }
+        }
+        if problems.is_empty() { Ok(Store { policies }) } else { Err(problems) }
+    }
+
+    /// Goes on with the counters of another store where their terms are the same: a reload forgives nobody.
+    pub fn inherit(&mut self, other: &Store) {
+        for live in &mut self.policies {
+            let Some(known) = other.policies.iter().find(|k| k.policy.name == live.policy.name)
+            else {
+                continue;
+            };
+            if known.policy.rate == live.policy.rate {
+                live.limiter.clone_from(&known.limiter);
+            }
+            if known.policy.concurrency == live.policy.concurrency {
+                live.seats.clone_from(&known.seats);
+            }
+        }
+    }
+
+    /// Whether a request or a flow may come now, and its place among those that may at once.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn admit(&self, index: PolicyIndex, asked: &Asked<'_>) -> Result<Seat, Refused> {
+        let Some(live) = self.policies.get(index) else { return Ok(None) };
+        if !live.policy.admits(asked.client) {
+            return Err(Refused::Forbidden);
+        }
+        // Before anything that costs: whoever guesses passwords is slowed down first.
+        if let Some(limiter) = &live.limiter {
+            limiter.check(asked).map_err(Refused::Rate)?;
+        }
+        let seat = live.seats.as_ref().map(|seats| seats.clone().try_acquire_owned());
+        seat.transpose().map_err(|_| Refused::Full)
+    }
+
+    /// Whether a request proves what it must.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn verify(&self, index: PolicyIndex, asked: &Asked<'_>) -> Result<(), Refused> {
+        let verifier = self.policies.get(index).and_then(|live| live.verifier.as_ref());
+        match verifier {
+            Some(Verifier::Basic(users)) => users.verify(asked).await,
+            Some(Verifier::Jwt(keys)) => keys.verify(asked),
+            Some(Verifier::Forward(service)) => service.ask(asked).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets go of what is remembered of clients that came long ago.
+    pub fn forget(&self) {
+        self.policies.iter().filter_map(|live| live.limiter.as_ref()).for_each(|l| l.forget());
+    }
+}
+
+fn verifier(auth: &Auth) -> Result<Verifier, String> {
+    Ok(match auth {
+        Auth::Basic { file } => Verifier::Basic(Box::new(basic::Users::read(file)?)),
+        Auth::Jwt { jwks_file, issuer, audience } => {
+            Verifier::Jwt(jwt::Keys::read(jwks_file, issuer.as_deref(), audience.as_deref())?)
+        }
+        Auth::Forward { authority, target } => {
+            Verifier::Forward(forward::Service::new(authority, target))
+        }
+    })
+}
+
+/// Whether what is asked for can be built.
+///
+/// # Errors
+/// What is wrong with its file.
+pub fn check(auth: &Auth) -> Result<(), String> {
+    verifier(auth).map(drop)
+}
+
+/// A file's text; what is wrong with it names it.
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+}

@@ -1,0 +1,63 @@
+//! The gate: whether a request may pass by the policies of its route and its service.
+
+use super::attempt::Failed;
+use super::connection::Arrival;
+use super::record::Record;
+use crate::decision::policy::PolicyIndex;
+use crate::http::field::Field;
+use crate::http::request::RequestHead;
+use crate::policy::{Asked, Refused};
+use crate::proxy::refusal::Refusal;
+use crate::shared::View;
+
+/// Lets a request pass by all of these policies; it has its seats until its record is dropped.
+pub(super) async fn pass(
+    view: &View,
+    policies: impl Iterator<Item = PolicyIndex>,
+    arrival: &Arrival,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Result<(), Failed> {
+    let target = head.target();
+    let target = format!("{}{}", target.path(), target.query());
+    let field = |name: &str| sole(head, name);
+    let asked = Asked {
+        client: arrival.client(head),
+        method: head.method(),
+        host: head.host(),
+        target: &target,
+        field: &field,
+    };
+    for policy in policies {
+        let seat = view.policies.admit(policy, &asked).map_err(|why| refuse(&why, record))?;
+        record.seats.extend(seat);
+        view.policies.verify(policy, &asked).await.map_err(|why| refuse(&why, record))?;
+    }
+    Ok(())
+}
+
+/// A field's value where there is one: of two, a cluster may believe the other.
+fn sole<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+    let is_it = |field: &&Field| field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes());
+    let mut found = head.fields().iter().filter(is_it);
+    let first = found.next()?;
+    found.next().is_none().then(|| first.value.of(head.bytes()))
+}
+
+fn refuse(why: &Refused, record: &mut Record) -> Failed {
+    record.refusal_lines = match why {
+        Refused::Rate(wait) => {
+            format!("retry-after: {}\r\n", wait.as_secs_f64().ceil().max(1.0))
+        }
+        Refused::Unauthorized(challenge) => format!("www-authenticate: {challenge}\r\n"),
+        Refused::Forbidden | Refused::Full | Refused::Unavailable => String::new(),
+    };
+    record.refusal_why = match why {
+        Refused::Rate(_) => "this client asks too often",
+        Refused::Unauthorized(_) => "credentials are missing, or wrong",
+        Refused::Forbidden => "this client may not",
+        Refused::Full => "as many as may are served already",
+        Refused::Unavailable => "who decides that could not be asked",
+    };
+    Failed::Refuse(Refusal::from(why))
+}

@@ -1,0 +1,307 @@
+//! Who may come, how often, and what clients must prove.
+
+use super::support::*;
+use serde_json::Value;
+use std::process::Command;
+use std::time::Duration;
+
+/// One service with a policy, and `folder` for its files.
+fn with_policy(cluster: &Cluster, policy: &str) -> String {
+    config(&[("a", "idc", cluster.address)])
+        .replace("clusters: [a] }", &format!("clusters: [a], {policy} }}"))
+        .replace("service: shop }", "service: shop, trusted_proxies: [127.0.0.1] }")
+}
+
+fn ask(proxy: &Proxy, path: &str, fields: &str) -> Answer {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{fields}\r\n");
+    ask_raw(proxy.at("web"), head.as_bytes())
+}
+
+fn told(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.refusal())
+}
+
+#[test]
+fn clients_of_denied_networks_are_refused_and_only_allowed_ones_come() {
+    let cluster = Cluster::named("a");
+    let policy = "allow: [10.0.0.0/8, \"2001:db8::/32\"], deny: [10.1.0.0/16]";
+    let proxy = Proxy::start(&with_policy(&cluster, policy));
+    for (client, status) in
+        [("10.0.0.1", 200), ("10.1.2.3", 403), ("192.0.2.1", 403), ("2001:db8::1", 200)]
+    {
+        let answer = ask(&proxy, "/", &format!("X-Forwarded-For: {client}\r\n"));
+        assert_eq!(answer.status, status, "{client}");
+    }
+    let refused = ask(&proxy, "/", "X-Forwarded-For: 10.1.2.3\r\n");
+    assert_eq!(told(&refused), (403, "forbidden".to_owned()));
+    assert_eq!(cluster.seen().matches("GET /").count(), 2, "the refused reached nobody");
+}
+
+#[test]
+fn a_client_that_comes_too_often_is_told_when_to_come_again() {
+    let cluster = Cluster::named("a");
+    let policy = "rate_limit: { requests: 1, per: 1h, burst: 5 }";
+    let text = with_policy(&cluster, policy);
+    let proxy = Proxy::start(&text);
+    let as_client = |client: &str| ask(&proxy, "/", &format!("X-Forwarded-For: {client}\r\n"));
+    for _ in 0..5 {
+        assert_eq!(as_client("192.0.2.1").status, 200);
+    }
+    let refused = as_client("192.0.2.1");
+    assert_eq!(told(&refused), (429, "rate_limited".to_owned()));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((3_500..=3_600).contains(&wait), "{wait}");
+    assert_eq!(as_client("192.0.2.2").status, 200, "another client is another");
+    // A reload forgives nobody; another limit is another.
+    proxy.rewrite(&format!("{text}# again\n"));
+    eventually("the reload", || proxy.generation() == 2);
+    assert_eq!(as_client("192.0.2.1").status, 429);
+    proxy.rewrite(&text.replace("burst: 5", "burst: 6"));
+    eventually("the reload", || proxy.generation() == 3);
+    assert_eq!(as_client("192.0.2.1").status, 200);
+    assert_eq!(
+        proxy.metric("tidegate_refusals_total{listener=\"web\",reason=\"rate_limited\"}"),
+        2.0
+    );
+}
+
+#[test]
+fn a_route_and_its_service_hold_both_and_fixed_answers_are_limited_too() {
+    let cluster = Cluster::named("a");
+    let text = with_policy(&cluster, "deny: [192.0.2.0/24]")
+        + "routes:\n  - { path_prefix: /narrow, service: shop, allow: [10.0.0.0/8] }\n  \
+             - { path_prefix: /fixed, respond: { status: 200, body: hi }, rate_limit: { requests: 1, per: 1h, key: all } }\n";
+    let proxy = Proxy::start(&text);
+    for (path, client, status) in [
+        ("/narrow", "10.0.0.1", 200),
+        ("/narrow", "172.16.0.1", 403),
+        ("/narrow", "192.0.2.1", 403),
+        ("/", "172.16.0.1", 200),
+        ("/", "192.0.2.1", 403),
+        ("/fixed", "10.0.0.1", 200),
+        ("/fixed", "10.0.0.2", 429),
+    ] {
+        let answer = ask(&proxy, path, &format!("X-Forwarded-For: {client}\r\n"));
+        assert_eq!(answer.status, status, "{path} {client}");
+    }
+}
+
+#[test]
+fn only_so_many_are_served_at_once() {
+    let (sender, release) = std::sync::mpsc::channel::<()>();
+    let release = std::sync::Mutex::new(release);
+    let cluster = Cluster::scripted(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("/slow") {
+                release.lock().unwrap().recv_timeout(Duration::from_secs(10)).unwrap();
+            }
+            connection.reply("done");
+        }
+    });
+    let proxy = Proxy::start(&with_policy(&cluster, "concurrency: 2"));
+    let mut slow: Vec<Keeping> = (0..2).map(|_| Keeping::new(proxy.at("web"))).collect();
+    for client in &mut slow {
+        client.send(b"GET /slow HTTP/1.1\r\nHost: shop\r\n\r\n");
+    }
+    eventually("both are under way", || proxy.cluster("a")["in_flight"] == 2);
+    assert_eq!(told(&ask(&proxy, "/", "")), (503, "overloaded".to_owned()));
+    sender.send(()).unwrap();
+    sender.send(()).unwrap();
+    assert!(slow.iter_mut().all(|client| client.answer().body == "done"));
+    assert_eq!(ask(&proxy, "/", "").status, 200, "there is room again");
+}
+
+/// By PHP's manual for `crypt`: the password is "rasmuslerdorf".
+const BCRYPT: &str = "$2a$07$usesomesillystringfore2uDLvp1Ii2e./U9C8sBjqp8I90dH6hi";
+
+fn basic(user: &str, password: &str) -> String {
+    let mut encode = Command::new("base64");
+    encode.arg("-w0").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = encode.spawn().unwrap();
+    use std::io::Write;
+    write!(child.stdin.take().unwrap(), "{user}:{password}").unwrap();
+    let text = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    format!("Authorization: Basic {text}\r\n")
+}
+
+#[test]
+fn passwords_are_asked_for_and_their_file_is_watched() {
+    let (cluster, folder) = (Cluster::named("a"), Folder::new());
+    let file = folder.write("users", &format!("# people\nrasmus:{BCRYPT}\n"));
+    let policy = format!("auth: {{ basic_file: {} }}", file.display());
+    let proxy = Proxy::start(&with_policy(&cluster, &policy));
+    let refused = ask(&proxy, "/", "");
+    assert_eq!(told(&refused), (401, "unauthorized".to_owned()));
+    assert_eq!(refused.header("www-authenticate").as_deref(), Some("Basic realm=\"tidegate\""));
+    let right = basic("rasmus", "rasmuslerdorf");
+    for _ in 0..3 {
+        assert_eq!(ask(&proxy, "/", &right).status, 200);
+    }
+    for wrong in [
+        basic("rasmus", "rasmuslerdorF"),
+        basic("rasmus", ""),
+        basic("nobody", "rasmuslerdorf"),
+        "Authorization: Basic ????\r\n".to_owned(),
+        "Authorization: Bearer rasmuslerdorf\r\n".to_owned(),
+    ] {
+        assert_eq!(ask(&proxy, "/", &wrong).status, 401, "{wrong}");
+    }
+    let twice = format!("{right}{right}");
+    assert_eq!(ask(&proxy, "/", &twice).status, 401, "of two, the cluster may believe the other");
+    assert_eq!(cluster.seen().matches("GET /").count(), 3);
+    folder.write("users", &format!("another:{BCRYPT}\n"));
+    eventually("the file was read anew", || ask(&proxy, "/", &right).status == 401);
+    assert_eq!(ask(&proxy, "/", &basic("another", "rasmuslerdorf")).status, 200);
+    // One that will not do leaves the last one in force.
+    folder.write("users", "another:plain\n");
+    eventually("it is told", || proxy.said("neither bcrypt nor argon2").is_some());
+    assert_eq!(ask(&proxy, "/", &basic("another", "rasmuslerdorf")).status, 200);
+}
+
+#[test]
+fn tokens_of_another_implementation_are_verified() {
+    let Some(python) = python("jwt") else { return };
+    let (cluster, folder) = (Cluster::named("a"), Folder::new());
+    let made = Command::new(python).arg(script("jwt_make.py")).arg(&folder.0).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let tokens: serde_json::Map<String, Value> = serde_json::from_slice(&made.stdout).unwrap();
+    let policy = format!(
+        "auth: {{ jwt: {{ jwks_file: {}/jwks.json, issuer: \"https://issuer.example\", audience: shop }} }}",
+        folder.0.display()
+    );
+    let proxy = Proxy::start(&with_policy(&cluster, &policy));
+    for (name, token) in &tokens {
+        let field = format!("Authorization: Bearer {}\r\n", token.as_str().unwrap());
+        let answer = ask(&proxy, "/", &field);
+        let status = if name.starts_with("good") { 200 } else { 401 };
+        assert_eq!(answer.status, status, "{name}");
+        if status == 401 {
+            let challenge = answer.header("www-authenticate").unwrap();
+            assert!(challenge.contains("error=\"invalid_token\""), "{name}: {challenge}");
+        }
+    }
+    let bare = ask(&proxy, "/", "");
+    let challenge = bare.header("www-authenticate").unwrap();
+    assert_eq!((bare.status, challenge.as_str()), (401, "Bearer realm=\"tidegate\""));
+    let good = tokens.keys().filter(|name| name.starts_with("good")).count();
+    assert_eq!(cluster.seen().matches("GET /").count(), good);
+}
+
+#[test]
+fn a_service_that_is_asked_decides_and_nobody_passes_without_its_word() {
+    let cluster = Cluster::named("a");
+    let decider = Cluster::scripted(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            let head = head.to_ascii_lowercase();
+            let answer: &[u8] = match head.lines().find(|l| l.starts_with("x-forwarded-uri:")) {
+                Some(uri) if uri.contains("/yes?x=1") => b"HTTP/1.1 204 Fine\r\n\r\n",
+                Some(uri) if uri.contains("/who") => {
+                    b"HTTP/1.1 401 Who\r\nWWW-Authenticate: Custom a=b\r\nContent-Length: 0\r\n\r\n"
+                }
+                Some(uri) if uri.contains("/moved") => {
+                    b"HTTP/1.1 302 Elsewhere\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
+                }
+                Some(uri) if uri.contains("/broken") => {
+                    b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+                }
+                _ => b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno",
+            };
+            connection.send(answer);
+        }
+    });
+    let policy =
+        format!("auth: {{ forward: {{ url: \"http://{}/check?a=1\" }} }}", decider.address);
+    let proxy = Proxy::start(&with_policy(&cluster, &policy));
+    let fields = "Authorization: Bearer t\r\nCookie: c=d\r\nX-Forwarded-For: 192.0.2.7\r\n";
+    for (path, status) in
+        [("/yes?x=1", 200), ("/who", 401), ("/no", 403), ("/moved", 403), ("/broken", 502)]
+    {
+        let answer = ask(&proxy, path, fields);
+        assert_eq!(answer.status, status, "{path}");
+        if status == 401 {
+            assert_eq!(answer.header("www-authenticate").as_deref(), Some("Custom a=b"));
+        }
+    }
+    let shown = decider.seen().to_ascii_lowercase();
+    for part in [
+        "get /check?a=1 http/1.1",
+        "authorization: bearer t",
+        "cookie: c=d",
+        "x-forwarded-for: 192.0.2.7",
+        "x-forwarded-method: get",
+        "x-forwarded-host: shop",
+        "x-forwarded-uri: /yes?x=1",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    decider.kill();
+    assert_eq!(told(&ask(&proxy, "/yes?x=1", "")), (502, "upstream_connect".to_owned()));
+    assert_eq!(cluster.seen().matches("GET /").count(), 1);
+}
+
+#[test]
+fn flows_are_held_to_it_too() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some(byte) = connection.take(1) {
+            connection.send(&byte);
+        }
+    });
+    let text = config(&[("a", "idc", cluster.address)]).replace("protocol: http", "protocol: tcp");
+    let deny = text.replace("clusters: [a] }", "clusters: [a], deny: [127.0.0.0/8] }");
+    let proxy = Proxy::start(&deny);
+    use std::io::{Read, Write};
+    let mut stream = connect(proxy.at("web"));
+    drop(stream.write_all(b"x"));
+    assert!(matches!(stream.read(&mut [0; 1]), Err(_) | Ok(0)), "a denied client is reset");
+    proxy.rewrite(&text.replace("clusters: [a] }", "clusters: [a], concurrency: 1 }"));
+    eventually("the reload", || proxy.generation() == 2);
+    let echo = |mut stream: std::net::TcpStream| {
+        stream.write_all(b"x").ok()?;
+        stream.read_exact(&mut [0; 1]).ok()?;
+        Some(stream)
+    };
+    let first = echo(connect(proxy.at("web"))).expect("the first is served");
+    assert!(echo(connect(proxy.at("web"))).is_none(), "a second is one too many");
+    drop(first);
+    eventually("there is room again", || echo(connect(proxy.at("web"))).is_some());
+    let (code, said) = check(
+        &Folder::new(),
+        &text.replace(
+            "clusters: [a] }",
+            "clusters: [a], auth: { forward: { url: \"http://a:1/\" } } }",
+        ),
+    );
+    assert!(code == 1 && said.contains("only http can ask"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_with_a_policy_is_told_with_its_line() {
+    let folder = Folder::new();
+    folder.write("users", "me:plain\n");
+    folder.write("jwks.json", "{\"keys\": []}");
+    let text = "listeners: { web: { address: \"127.0.0.1:0\", protocol: http, service: a } }\n\
+        services:\n  \
+          a: { clusters: [c], auth: { basic_file: users } }\n  \
+          b: { clusters: [c], auth: { jwt: { jwks_file: jwks.json } } }\n  \
+          c: { clusters: [c], auth: { basic_file: none, forward: { url: \"http://x:1/\" } } }\n  \
+          d: { clusters: [c], auth: { forward: { url: \"ftp://x\" } } }\n  \
+          e: { clusters: [c], rate_limit: { requests: 1, per: 0s, key: cookie } }\n  \
+          f: { clusters: [c], auth: { basic_file: missing }, allow: [nowhere] }\n\
+        clusters: { c: { kind: idc, endpoints: [\"127.0.0.1:1\"] } }\n";
+    let (code, said) = check(&folder, text);
+    assert_eq!(code, 1, "{said}");
+    for part in [
+        "checked.yaml:3:43: error: services.a.auth: `",
+        "users` line 1: neither bcrypt nor argon2",
+        "services.b.auth: `",
+        "it has 0 keys",
+        "services.c.auth: needs one of",
+        "services.d.auth.forward.url: `ftp://x` is not http://",
+        "services.e.rate_limit.per: must be more than 0",
+        "services.e.rate_limit.key: `cookie` is not a key",
+        "services.f.allow",
+        "missing`: No such file",
+    ] {
+        assert!(said.contains(part), "{part} in\n{said}");
+    }
+}
