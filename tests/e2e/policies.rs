@@ -68,7 +68,7 @@ fn a_client_that_comes_too_often_is_told_when_to_come_again() {
 #[test]
 fn a_route_and_its_service_hold_both_and_fixed_answers_are_limited_too() {
     let cluster = Cluster::named("a");
-    let text = with_policy(&cluster, "deny: [192.0.2.0/24]")
+    let text = with_policy(&cluster, "deny: [192.0.2.0/24, 10.9.0.0/16]")
         + "routes:\n  - { path_prefix: /narrow, service: shop, allow: [10.0.0.0/8] }\n  \
              - { path_prefix: /fixed, respond: { status: 200, body: hi }, rate_limit: { requests: 1, per: 1h, key: all } }\n";
     let proxy = Proxy::start(&text);
@@ -76,6 +76,7 @@ fn a_route_and_its_service_hold_both_and_fixed_answers_are_limited_too() {
         ("/narrow", "10.0.0.1", 200),
         ("/narrow", "172.16.0.1", 403),
         ("/narrow", "192.0.2.1", 403),
+        ("/narrow", "10.9.0.1", 403),
         ("/", "172.16.0.1", 200),
         ("/", "192.0.2.1", 403),
         ("/fixed", "10.0.0.1", 200),
