@@ -1,13 +1,15 @@
 //! Handshakes over our streams, and why they fail.
 
 use super::client::{Speaks, Upstream};
+use super::prefers_chacha;
 use super::server::Secured;
 use crate::decision::plan::Address;
 use crate::os::stream::Stream;
 use rustls::Error;
+use rustls::server::Acceptor;
 use std::io;
 use std::sync::Arc;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
 /// Why a handshake with a client failed, as metrics name it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,8 +76,14 @@ impl Failure {
 /// # Errors
 /// [`Failure`]; the client has been told by an alert where it speaks TLS.
 pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure> {
-    let acceptor = TlsAcceptor::from(secured.config.clone());
-    let shaking = |socket| async move { acceptor.accept(socket).await.map(Into::into) };
+    let shaking = |socket| async move {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let config = match prefers_chacha(hello.client_hello().cipher_suites()) {
+            true => &secured.by_client,
+            false => &secured.config,
+        };
+        hello.into_stream(config.clone()).await.map(Into::into)
+    };
     stream.secure(shaking).await.map_err(|error| Failure::of(&error))
 }
 

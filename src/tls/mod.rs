@@ -13,6 +13,7 @@ pub mod hello;
 pub mod server;
 pub mod store;
 
+use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
 
@@ -20,5 +21,45 @@ use std::sync::{Arc, OnceLock};
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+    PROVIDER
+        .get_or_init(|| Arc::new(ordered(rustls::crypto::aws_lc_rs::default_provider())))
+        .clone()
+}
+
+/// AES-128 before AES-256, which goes by SHA-384: processors have instructions for SHA-256 and none for that,
+/// and hashing was a sixth of a handshake. Go and BoringSSL prefer it likewise.
+fn ordered(mut provider: CryptoProvider) -> CryptoProvider {
+    let is_costly =
+        |suite: CipherSuite| suite.as_str().is_some_and(|name| name.contains("AES_256_GCM_SHA384"));
+    provider.cipher_suites.sort_by_key(|suite| is_costly(suite.suite()));
+    provider
+}
+
+/// Whether a client that offers these, best first, has no instructions for AES: it then comes to choose.
+#[must_use]
+pub fn prefers_chacha(offered: &[CipherSuite]) -> bool {
+    let name = |suite: &CipherSuite| suite.as_str().unwrap_or_default();
+    let known = provider();
+    let ours = |offered: &&CipherSuite| known.cipher_suites.iter().any(|s| s.suite() == **offered);
+    offered.iter().find(ours).is_some_and(|first| name(first).contains("CHACHA20"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aes_128_is_first_unless_a_client_begins_with_chacha() {
+        let suites: Vec<CipherSuite> = provider().cipher_suites.iter().map(|s| s.suite()).collect();
+        assert_eq!(suites[0], CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(suites.len(), rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES.len());
+        let (aes, chacha) =
+            (CipherSuite::TLS13_AES_256_GCM_SHA384, CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+        // What nobody knows is there to be skipped (RFC 8701).
+        let grease = CipherSuite::Unknown(0x1a1a);
+        assert!(!prefers_chacha(&[grease, aes, chacha]));
+        assert!(prefers_chacha(&[grease, chacha, aes]));
+        assert!(prefers_chacha(&[CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256]));
+        assert!(!prefers_chacha(&[]));
+    }
 }

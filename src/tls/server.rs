@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A listener's TLS, built.
 #[derive(Clone, Debug)]
 pub struct Secured {
-    /// For rustls.
+    /// For rustls: what costs least is chosen.
     pub config: Arc<ServerConfig>,
+    /// The same for clients that choose themselves.
+    pub by_client: Arc<ServerConfig>,
     /// For QUIC, where HTTP/3 is spoken.
     #[cfg(feature = "http3")]
     pub quic: Option<Quic>,
@@ -118,10 +120,13 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     config.send_tls13_tickets = 2;
     config.max_early_data_size = 0;
     let clients = crate::decision::units::hash(&authorities) | 1;
+    let by_client = Arc::new(config.clone());
+    config.ignore_client_order = true;
     Ok(Secured {
         #[cfg(feature = "http3")]
         quic: terms.http3.then(|| quic(config.clone())).transpose()?,
         config: Arc::new(config),
+        by_client,
         names,
         clients,
     })

@@ -426,3 +426,27 @@ fn who_is_no_longer_vouched_for_loses_its_connection_at_the_next_request() {
     assert_eq!((refused.status, refused.refusal().as_str()), (503, "draining"));
     assert_eq!(app.seen().matches("GET /").count(), 1);
 }
+
+#[test]
+fn the_suite_that_costs_least_is_chosen_unless_a_client_has_no_instructions_for_it() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}] }}", pair("a"));
+    let proxy = Proxy::start(&config(&folder, &tls, app.address));
+    let chosen = |arguments: &[&str]| {
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", &proxy.at("web").to_string()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|line| line.contains("Cipher is")).unwrap_or_default();
+        line.rsplit(' ').next().unwrap_or_default().to_owned()
+    };
+    let chacha = "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
+    assert_eq!(chosen(&[]), "TLS_AES_128_GCM_SHA256", "whatever OpenSSL would like best");
+    assert_eq!(chosen(&["-ciphersuites", chacha]), "TLS_CHACHA20_POLY1305_SHA256");
+    assert_eq!(chosen(&["-ciphersuites", "TLS_AES_256_GCM_SHA384"]), "TLS_AES_256_GCM_SHA384");
+    assert_eq!(chosen(&["-tls1_2"]), "ECDHE-ECDSA-AES128-GCM-SHA256");
+}
