@@ -71,7 +71,7 @@ const BANNED: &[(&str, &str, &str)] = &[
 ];
 
 /// Files that may be `unsafe`, each use with its `// SAFETY:`.
-const UNSAFE_MAY: &[&str] = &["os/tcp_info.rs", "os/datagram.rs"];
+const UNSAFE_MAY: &[&str] = &["os/tcp_info.rs", "os/datagram.rs", "os/inherit.rs"];
 /// Names that say nothing of what is inside.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "types", "helpers", "misc", "manager"];
 /// Lines of a file before its tests.

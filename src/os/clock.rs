@@ -46,6 +46,14 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Microseconds of the kernel's clock that never goes back, as service managers read it.
+#[must_use]
+pub fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
+        + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000
+}
+
 /// Bits no one can foresee, for seeds: the standard library's own source of them.
 #[must_use]
 pub fn entropy() -> u64 {

@@ -21,6 +21,28 @@ pub enum Trial {
     None,
 }
 
+/// Sockets for each of `workers`, from those that were inherited for this place; new ones beside them where there
+/// are too few.
+///
+/// # Errors
+/// The bind's error.
+pub fn share_out(spot: &Spot, mut found: Vec<Socket>, workers: usize) -> io::Result<Vec<Socket>> {
+    found.truncate(workers);
+    let shares = |socket: &Socket| socket.reuse_port().unwrap_or(false);
+    while found.len() < workers {
+        let more = match (&spot.address, found.iter().all(shares)) {
+            (Address::Ip(ip), true) => bind_ip(*ip, spot, true)?,
+            // One that cannot have siblings is listened to by all.
+            _ => found[0].try_clone()?,
+        };
+        found.push(more);
+    }
+    for socket in &found {
+        socket.set_nonblocking(true)?;
+    }
+    Ok(found)
+}
+
 /// Binds one socket for each of `workers`, none listening; `mode` is for the file of a unix socket.
 ///
 /// # Errors

@@ -3,7 +3,9 @@
 pub mod clock;
 pub mod cores;
 pub mod datagram;
+pub mod inherit;
 pub mod listen;
+pub mod notify;
 pub mod process;
 pub mod proxy_header;
 pub mod secure;

@@ -1,11 +1,13 @@
 //! The only room that knows all others: threads, start, reload, drain, stop.
 
+mod backend;
 pub mod control;
 pub mod files;
 pub mod logs;
 pub mod reload;
 pub mod run;
 mod signals;
+mod upgrade;
 pub mod worker;
 
 pub use run::{Options, Running, StartError, run, start};

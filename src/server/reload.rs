@@ -9,8 +9,9 @@ use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
 use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
-use crate::decision::plan::{Address, Plan, Spot};
+use crate::decision::plan::{Address, Plan, Spot, Transport};
 use crate::discover::Discovery;
+use crate::os::inherit::Inherited;
 use crate::os::{clock, listen};
 use crate::policy;
 use crate::shared::Shared;
@@ -77,6 +78,9 @@ pub struct Reloader {
     looking: bool,
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
+    inherited: Inherited,
+    /// Whether a successor listens at the same places: their files are its own then.
+    handed_over: bool,
 }
 
 /// What the settings say of the admin API's use.
@@ -92,6 +96,8 @@ fn access(settings: &Settings) -> Access {
 struct Listening {
     name: String,
     bound: Address,
+    /// Copies of the workers' sockets, for a successor.
+    sockets: Vec<Socket>,
 }
 
 impl Reloader {
@@ -105,6 +111,7 @@ impl Reloader {
         discovery: Discovery,
         logs: Logs,
         settings: Settings,
+        inherited: Inherited,
     ) -> Reloader {
         let (listening, status) = (BTreeMap::new(), Arc::default());
         let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
@@ -121,8 +128,21 @@ impl Reloader {
             seen: None,
             certificates: 0,
             looking: false,
+            inherited,
+            handed_over: false,
             logs,
         }
+    }
+
+    /// Leaves everything that can be seen from outside to a successor.
+    pub fn hand_over(&mut self) {
+        self.handed_over = true;
+    }
+
+    /// The sockets that a successor gets.
+    pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        let passed = self.listening.iter().filter(|(spot, _)| spot.transport != Transport::Quic);
+        passed.flat_map(|(_, listening)| &listening.sockets)
     }
 
     /// The logs of the process.
@@ -287,7 +307,7 @@ impl Reloader {
     }
 
     /// Binds what is new. Nothing listens yet.
-    fn build(&self, plan: &Plan) -> Result<Vec<Built>, Problem> {
+    fn build(&mut self, plan: &Plan) -> Result<Vec<Built>, Problem> {
         let mut built: Vec<Built> = Vec::new();
         for (listener, spot) in
             plan.listeners.iter().flat_map(|listener| listener.spots().map(move |s| (listener, s)))
@@ -304,8 +324,18 @@ impl Reloader {
             // Our own sockets there would make the trial bind fail; they are about to go.
             let ours = self.listening.keys().any(|known| same_port(known, &place));
             let trial = if ours { listen::Trial::None } else { listen::Trial::First };
-            let sockets = listen::bind(&place, listener.mode, self.workers.len(), trial)
-                .map_err(|error| unbound(&listener.name, &listener.address, &error))?;
+            // QUIC's connections are known to one process alone: they are not passed on.
+            let found = match spot.transport {
+                Transport::Quic => Vec::new(),
+                Transport::Stream | Transport::Datagram => self.inherited.for_spot(&place),
+            };
+            let count = self.workers.len();
+            let sockets = match found.is_empty() {
+                false => listen::share_out(&place, found, count),
+                true => listen::bind(&place, listener.mode, count, trial),
+            };
+            let sockets =
+                sockets.map_err(|error| unbound(&listener.name, &listener.address, &error))?;
             let bound = sockets.first();
             let bound = bound.map_or(place.address.clone(), |socket| {
                 listen::local_address(socket, &place.address)
@@ -366,11 +396,17 @@ impl Reloader {
         for Built { name, spot, bound, sockets } in built {
             let by = spot.transport.label();
             tracing::info!(listener = name, address = %bound, by, "listening");
+            let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 let spot = spot.clone();
                 told(worker.send(worker::Command::Listen { spot, socket }).await);
             }
-            self.listening.insert(spot, Listening { name, bound });
+            self.listening.insert(spot, Listening { name, bound, sockets: copies });
+        }
+        if !self.inherited.is_empty() {
+            let count = self.inherited.len();
+            tracing::warn!(count, "sockets were inherited for which there is no listener");
+            self.inherited = Inherited::default();
         }
         for listener in &plan.listeners {
             for spot in listener.spots() {
@@ -404,6 +440,7 @@ impl Reloader {
                 }
             }
             if let Address::Unix(path) = address
+                && !self.handed_over
                 && let Err(error) = std::fs::remove_file(path)
             {
                 tracing::debug!(%error, path = %path.display(), "a socket file stays behind");

@@ -1,26 +1,28 @@
 //! Start, run, drain, stop.
 
+use super::backend::{Sources, backend};
 use super::control::{self, Figures};
 use super::files::{self, Dials};
 use super::logs::Logs;
-use super::reload::{Origin, Reloader, Status, folder_of};
+use super::reload::{Origin, Reloader, folder_of};
 use super::signals::{Signals, Told};
+use super::upgrade::{self, Upgrade, Waiting, Watchdog};
 use super::worker;
 use crate::admin;
 use crate::config::{Config, Problem, Settings, check::endpoints_file, load};
 use crate::decision::assess::Event;
 use crate::decision::plan::{Address, Plan, Spot, Transport};
-use crate::discover::{Ages, Discovery, Resolver};
+use crate::discover::{Discovery, Resolver};
+use crate::os::inherit::{self, Inherited};
+use crate::os::notify;
 use crate::os::watch::FolderWatch;
 use crate::os::{clock, cores, listen, process};
-use crate::proxy::refusal::Refusal;
 use crate::shared::{Decision, Shared, Slots, View};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log::Log;
-use crate::telemetry::metrics::ServerFigures;
 use arc_swap::ArcSwap;
-use serde_json::json;
+use socket2::Socket;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
@@ -105,6 +107,8 @@ const COUNT: Duration = Duration::from_secs(5);
 const WEIGH: Duration = Duration::from_millis(250);
 /// After the first report of a change, before the file is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
+/// A control thread that has published nothing for so long is stuck.
+const STALLED: Duration = Duration::from_secs(5);
 /// How long the end waits for the access log's last lines.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 
@@ -113,6 +117,8 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`StartError`].
 pub fn run(options: Options) -> Result<(), StartError> {
+    // Before there are sockets of our own.
+    let inherited = if options.signals { Inherited::take() } else { Inherited::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("background")
@@ -120,7 +126,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         .build()
         .map_err(|error| StartError::Io(error.to_string()))?;
     runtime.block_on(async {
-        let running = start(options).await?;
+        let running = start_with(options, inherited).await?;
         running.wait().await;
         Ok(())
     })
@@ -131,6 +137,10 @@ pub fn run(options: Options) -> Result<(), StartError> {
 /// # Errors
 /// [`StartError`].
 pub async fn start(options: Options) -> Result<Running, StartError> {
+    start_with(options, Inherited::default()).await
+}
+
+async fn start_with(options: Options, mut inherited: Inherited) -> Result<Running, StartError> {
     let settings = first_settings(&options.origin)?;
     let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
     let (events, events_in) = mpsc::channel(EVENTS_WAITING);
@@ -173,6 +183,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     };
     let discovery = Discovery::new(events, Resolver::new(name_server()), parse);
     let ages = discovery.ages();
+    let admin_listener = bind_admin(&settings, &mut inherited).map_err(StartError::Io)?;
     let mut reloader = Reloader::new(
         options.origin.clone(),
         shared.clone(),
@@ -181,19 +192,20 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         discovery,
         logs,
         settings.clone(),
+        inherited,
     );
     let status = reloader.status();
-    let admin_listener = bind_admin(&settings).map_err(StartError::Io)?;
     reloader.reload(false).await.map_err(StartError::Config)?;
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
     let memory = Arc::new(Mutex::new(VecDeque::new()));
     tokio::spawn(remember(decisions_in, memory.clone()));
-    let admin = admin_listener.map(|(listener, address)| {
+    let mut upgrade = Upgrade::new(options.signals);
+    let admin = admin_listener.map(|(listener, address, copy)| {
         tracing::info!(%address, "admin API");
         let sources = Sources { shared: shared.clone(), status, figures, ages };
         let backend = backend(sources, requests, memory, address.clone(), reloader.access());
-        tokio::spawn(admin::serve(listener, backend));
+        upgrade.keep_admin(copy, tokio::spawn(admin::serve(listener, backend)));
         address
     });
     let (stop, stopping) = mpsc::channel(4);
@@ -207,7 +219,12 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         threads,
         signals,
         log_writer: Some(log_writer),
+        upgrade,
     };
+    if main.options.signals {
+        inherit::tell_predecessor();
+        notify::tell("READY=1");
+    }
     let main = tokio::spawn(main.run(requests_in, stopping));
     Ok(Running { shared, addresses, admin, stop, main })
 }
@@ -296,15 +313,26 @@ fn start_workers(
     Ok(senders)
 }
 
-fn bind_admin(settings: &Settings) -> Result<Option<(admin::Listener, Address)>, String> {
+/// Where the admin API listens, and a copy of its socket.
+type AdminListener = (admin::Listener, Address, Option<Socket>);
+
+fn bind_admin(
+    settings: &Settings,
+    inherited: &mut Inherited,
+) -> Result<Option<AdminListener>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
     let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
     let spot = Spot { transport: Transport::Stream, address: address.clone(), takes_all: false };
-    let mut sockets =
-        listen::bind(&spot, settings.admin_mode, 1, listen::Trial::First).map_err(failed)?;
+    let found = inherited.for_spot(&spot);
+    let sockets = match found.is_empty() {
+        false => listen::share_out(&spot, found, 1),
+        true => listen::bind(&spot, settings.admin_mode, 1, listen::Trial::First),
+    };
+    let mut sockets = sockets.map_err(failed)?;
     listen::listen(&sockets).map_err(failed)?;
     let socket = sockets.pop().ok_or("admin.address: no socket")?;
     let bound = listen::local_address(&socket, address);
+    let copy = socket.try_clone().ok();
     let listener = match address {
         Address::Ip(_) => {
             tokio::net::TcpListener::from_std(socket.into()).map(admin::Listener::Tcp)
@@ -313,7 +341,7 @@ fn bind_admin(settings: &Settings) -> Result<Option<(admin::Listener, Address)>,
             tokio::net::UnixListener::from_std(socket.into()).map(admin::Listener::Unix)
         }
     };
-    Ok(Some((listener.map_err(failed)?, bound)))
+    Ok(Some((listener.map_err(failed)?, bound, copy)))
 }
 
 async fn remember(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<VecDeque<Decision>>>) {
@@ -330,76 +358,6 @@ async fn remember(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<Vec
     }
 }
 
-/// Where the admin API's figures come from.
-struct Sources {
-    shared: Arc<Shared>,
-    status: Arc<Mutex<Status>>,
-    figures: Arc<Mutex<Figures>>,
-    ages: Ages,
-}
-
-fn backend(
-    sources: Sources,
-    requests: mpsc::Sender<admin::Request>,
-    decisions: Arc<Mutex<VecDeque<Decision>>>,
-    address: Address,
-    access: Arc<ArcSwap<admin::Access>>,
-) -> admin::Backend {
-    let started = clock::now();
-    let started_at = clock::since_epoch();
-    let (status, in_force) = (sources.status.clone(), sources.status.clone());
-    admin::Backend {
-        shared: sources.shared.clone(),
-        requests,
-        config: Box::new(move || config_status(&status)),
-        effective: Box::new(move || {
-            in_force.lock().unwrap_or_else(PoisonError::into_inner).effective.clone()
-        }),
-        figures: Box::new(move || figures(&sources, started_at)),
-        decisions,
-        refusals: Refusal::ALL.iter().map(|refusal| refusal.label()).collect(),
-        uptime: Box::new(move || clock::now().since(started).as_secs()),
-        address,
-        access,
-    }
-}
-
-fn config_status(status: &Mutex<Status>) -> serde_json::Value {
-    let status = status.lock().unwrap_or_else(PoisonError::into_inner);
-    json!({
-        "hash": status.hash,
-        "generation": status.generation,
-        "loaded_at": clock::rfc3339(status.loaded_at),
-        "last_reload": {
-            "ok": status.ok,
-            "at": clock::rfc3339(status.at),
-            "error": status.error,
-        },
-    })
-}
-
-fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
-    let status = sources.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let figures = sources.figures.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = clock::now();
-    let ages = sources.ages.lock().unwrap_or_else(PoisonError::into_inner);
-    let busy = sources.shared.busy.iter();
-    ServerFigures {
-        generation: status.generation,
-        reload_ok: status.ok,
-        reload_success_at: status.loaded_at.as_secs_f64(),
-        reloads_ok: status.succeeded,
-        reloads_failed: status.failed,
-        busy: busy.map(|busy| f64::from(busy.load(Ordering::Relaxed)) / 1e3).collect(),
-        dns_age: ages.iter().map(|(name, at)| (name.clone(), now.secs_since(*at))).collect(),
-        probes: figures.probes.clone(),
-        probe_spans: figures.spans.clone(),
-        ejections: figures.ejections.clone(),
-        view_age: now.secs_since(sources.shared.view.load().signals.at),
-        started_at: started_at.as_secs_f64(),
-    }
-}
-
 /// The main task: the file, signals, the API's requests, the end.
 struct Main {
     options: Options,
@@ -411,6 +369,7 @@ struct Main {
     threads: Vec<Thread>,
     signals: Signals,
     log_writer: Option<tokio::task::JoinHandle<()>>,
+    upgrade: Upgrade,
 }
 
 impl Main {
@@ -424,6 +383,8 @@ impl Main {
         let mut weighings = tokio::time::interval(WEIGH);
         let mut counts = tokio::time::interval(COUNT);
         let memory_max = process::memory_limit();
+        let mut successor: Waiting = None;
+        let mut alive = Watchdog::new(self.options.signals);
         let mut signals = std::mem::replace(&mut self.signals, Signals::none());
         let mut settle: Option<tokio::time::Instant> = None;
         let how = loop {
@@ -433,9 +394,28 @@ impl Main {
                 how = stop.recv() => break how.unwrap_or(Stop::Now),
                 told = signals.next() => match told {
                     Told::Stop => break Stop::Drain,
-                    Told::Reload => self.reload(false).await,
+                    Told::Reload => {
+                        notify::tell(&format!(
+                            "RELOADING=1\nMONOTONIC_USEC={}",
+                            clock::monotonic_micros()
+                        ));
+                        self.reload(false).await;
+                        notify::tell("READY=1");
+                    }
+                    Told::Upgrade if successor.is_some() => tracing::warn!("an upgrade is under way"),
+                    Told::Upgrade => successor = self.upgrade.begin(&self.reloader),
                     Told::Reopen => self.reloader.logs().reopen(),
                 },
+                taken = upgrade::ready(&mut successor) => match taken {
+                    Some(process) => {
+                        self.upgrade.finish();
+                        notify::tell(&format!("MAINPID={process}"));
+                        self.reloader.hand_over();
+                        break Stop::Drain;
+                    }
+                    None => tracing::error!("this process goes on"),
+                },
+                () = alive.wait() => self.give_sign(),
                 Some(request) = requests.recv() => self.serve(request).await,
                 told = self.changed(watch.as_ref()), if settle.is_none() => match told {
                     Ok(()) => settle = Some(tokio::time::Instant::now() + SETTLE),
@@ -467,6 +447,13 @@ impl Main {
         // Whoever asks from now on is told that nobody answers.
         drop(requests);
         self.stop(how, &mut signals, &mut stop).await;
+    }
+
+    /// Tells the service manager that all is well: only while the control thread publishes.
+    fn give_sign(&self) {
+        if clock::now().since(self.shared.view.load().signals.at) < STALLED {
+            notify::tell("WATCHDOG=1");
+        }
     }
 
     /// Writes down what is left of budgets, where there are some and a place for it.
@@ -555,6 +542,7 @@ impl Main {
     async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
         self.keep_budgets();
         self.shared.draining.store(true, Ordering::Relaxed);
+        notify::tell("STOPPING=1");
         if how == Stop::Drain {
             tracing::info!("draining");
             let shared = self.shared.clone();
@@ -617,6 +605,7 @@ impl Main {
             tracing::warn!("the access log's last lines were not written in time");
         }
         if let Some(Address::Unix(path)) = &self.settings.admin
+            && !self.upgrade.is_done()
             && let Err(error) = std::fs::remove_file(path)
         {
             tracing::debug!(%error, path = %path.display(), "a socket file stays behind");

@@ -11,6 +11,8 @@ pub(super) enum Told {
     Reload,
     /// Open log files anew.
     Reopen,
+    /// Let another process take over.
+    Upgrade,
 }
 
 /// The process's signals; none of them, where they are somebody else's.
@@ -57,17 +59,14 @@ impl Signals {
         let Some([terminate, interrupt, hangup, user1, user2]) = &mut self.0 else {
             return std::future::pending().await;
         };
-        loop {
-            tokio::select! {
-                // Stopping first.
-                biased;
-                _ = terminate.recv() => return Told::Stop,
-                _ = interrupt.recv() => return Told::Stop,
-                _ = hangup.recv() => return Told::Reload,
-                _ = user1.recv() => return Told::Reopen,
-                // Unhandled it would end the process.
-                _ = user2.recv() => tracing::error!("upgrades are not supported by this version"),
-            }
+        tokio::select! {
+            // Stopping first.
+            biased;
+            _ = terminate.recv() => Told::Stop,
+            _ = interrupt.recv() => Told::Stop,
+            _ = hangup.recv() => Told::Reload,
+            _ = user1.recv() => Told::Reopen,
+            _ = user2.recv() => Told::Upgrade,
         }
     }
 }

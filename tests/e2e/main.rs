@@ -20,6 +20,7 @@ mod http2;
 #[cfg(feature = "http3")]
 mod http3;
 mod l4;
+mod lifecycle;
 mod logs;
 mod passage;
 mod policies;

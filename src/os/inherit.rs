@@ -1,0 +1,218 @@
+//! Listening sockets that this process was started with: by its predecessor at an upgrade, or by systemd.
+//!
+//! A descriptor that is passed on is never closed in between, so whoever connects meanwhile waits in its queue
+//! and is refused by nobody.
+
+use crate::decision::plan::{Address, Spot, Transport};
+use rustix::fs::FileType;
+use socket2::{Socket, Type};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+/// The descriptors of a predecessor's sockets, and of where it waits for a word.
+const SOCKETS: &str = "TIDEGATE_LISTEN_FDS";
+const READY: &str = "TIDEGATE_READY_FD";
+/// systemd's: how many, from the third on, and for which process (sd_listen_fds(3)).
+const SYSTEMD: (&str, &str) = ("LISTEN_FDS", "LISTEN_PID");
+const SYSTEMD_FIRST: RawFd = 3;
+/// More descriptors than anybody passes.
+const COUNT_MAX: usize = 65_536;
+
+/// Sockets that nobody has taken yet.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<Socket>);
+
+impl Inherited {
+    /// Takes over what this process was started with. Called once, before anything opens descriptors.
+    #[must_use]
+    pub fn take() -> Inherited {
+        let own = std::env::var(SOCKETS).ok().map(|text| {
+            text.split(',').filter_map(|number| number.parse().ok()).take(COUNT_MAX).collect()
+        });
+        let mut numbers: Vec<RawFd> = own.or_else(by_systemd).unwrap_or_default();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let adopt = |number: &RawFd| {
+            let adopted = adopt(*number, FileType::Socket);
+            adopted
+                .inspect_err(|error| tracing::warn!(%error, number, "is no socket to be inherited"))
+                .ok()
+        };
+        Inherited(numbers.iter().filter_map(adopt).map(Socket::from).collect())
+    }
+
+    /// The sockets that are bound where `spot` says.
+    pub fn for_spot(&mut self, spot: &Spot) -> Vec<Socket> {
+        let (found, left) = std::mem::take(&mut self.0).into_iter().partition(|s| is_at(s, spot));
+        self.0 = left;
+        found
+    }
+
+    /// How many are left.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn by_systemd() -> Option<Vec<RawFd>> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    let (count, process) = (number(SYSTEMD.0)?, number(SYSTEMD.1)?);
+    (process == std::process::id())
+        .then(|| (SYSTEMD_FIRST..).take((count as usize).min(COUNT_MAX)).collect())
+}
+
+fn is_at(socket: &Socket, spot: &Spot) -> bool {
+    let stream = socket.r#type().is_ok_and(|kind| kind == Type::STREAM);
+    if stream != (spot.transport == Transport::Stream) {
+        return false;
+    }
+    let Ok(local) = socket.local_addr() else { return false };
+    match &spot.address {
+        Address::Ip(address) => local.as_socket() == Some(*address),
+        Address::Unix(path) => local.as_pathname() == Some(path.as_path()),
+    }
+}
+
+/// Takes a descriptor of that number over, if it is of this type; it is not passed on by accident.
+#[expect(unsafe_code, reason = "a descriptor that comes from outside is a bare number")]
+fn adopt(number: RawFd, kind: FileType) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(io::Error::other("a standard stream"));
+    }
+    // SAFETY: only looked at: where it is not open, or is something of ours, the look says so.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let status = rustix::fs::fstat(borrowed)?;
+    if FileType::from_raw_mode(status.st_mode) != kind {
+        return Err(io::Error::other("something else"));
+    }
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, of the type that was announced, and nothing here has opened one of that type yet;
+    // whoever started this process says that it is ours, and each number is taken once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Tells the predecessor, where there is one, that this process is ready to take over.
+pub fn tell_predecessor() {
+    let Some(number) = std::env::var(READY).ok().and_then(|text| text.parse().ok()) else {
+        return;
+    };
+    let told =
+        adopt(number, FileType::Fifo).and_then(|pipe| std::fs::File::from(pipe).write_all(b"1"));
+    if let Err(error) = told {
+        tracing::warn!(%error, "the predecessor could not be told");
+    }
+}
+
+/// Which program is running, and how it was started: noted early, since its file may be replaced.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    arguments: Vec<std::ffi::OsString>,
+}
+
+impl Program {
+    /// This one.
+    ///
+    /// # Errors
+    /// When its path cannot be found out.
+    pub fn this() -> io::Result<Program> {
+        Ok(Program {
+            path: std::env::current_exe()?,
+            arguments: std::env::args_os().skip(1).collect(),
+        })
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts it again with these sockets.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start<'a>(&self, sockets: impl Iterator<Item = &'a Socket>) -> io::Result<Successor> {
+        let (reader, writer) = io::pipe()?;
+        // Copies that live just long enough to be inherited.
+        let copies = sockets
+            .map(|socket| Ok(rustix::io::dup(socket.as_fd())?))
+            .collect::<io::Result<Vec<OwnedFd>>>()?;
+        let ready = rustix::io::dup(&writer)?;
+        let numbers: Vec<String> = copies.iter().map(|copy| copy.as_raw_fd().to_string()).collect();
+        let child = Command::new(&self.path)
+            .args(&self.arguments)
+            .env(SOCKETS, numbers.join(","))
+            .env(READY, ready.as_raw_fd().to_string())
+            .env_remove(SYSTEMD.0)
+            .env_remove(SYSTEMD.1)
+            .spawn()?;
+        Ok(Successor { child, reader })
+    }
+}
+
+/// A process that is to take over.
+#[derive(Debug)]
+pub struct Successor {
+    child: Child,
+    reader: io::PipeReader,
+}
+
+impl Successor {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits, blocking, until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends without having said so.
+    pub fn wait(mut self) -> io::Result<()> {
+        let mut word = [0; 1];
+        match self.reader.read(&mut word)? {
+            0 => {
+                let status = self.child.wait()?;
+                Err(io::Error::other(format!("it ended: {status}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_known_by_where_they_are_bound() {
+        let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let bound = |kind| {
+            let socket = Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
+            socket.bind(&address.into()).unwrap();
+            let local = socket.local_addr().unwrap().as_socket().unwrap();
+            (socket, local)
+        };
+        let ((tcp, at_tcp), (udp, at_udp)) = (bound(Type::STREAM), bound(Type::DGRAM));
+        let mut inherited = Inherited(vec![tcp, udp]);
+        let spot = |transport, address| Spot {
+            transport,
+            address: Address::Ip(address),
+            takes_all: false,
+        };
+        assert!(inherited.for_spot(&spot(Transport::Datagram, at_tcp)).is_empty());
+        assert_eq!(inherited.for_spot(&spot(Transport::Stream, at_tcp)).len(), 1);
+        assert_eq!(inherited.for_spot(&spot(Transport::Datagram, at_udp)).len(), 1);
+        assert!(inherited.is_empty());
+    }
+}

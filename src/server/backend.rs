@@ -1,0 +1,89 @@
+//! What the admin API draws on: the process's figures as it asks for them.
+
+use super::control::Figures;
+use super::reload::Status;
+use crate::admin;
+use crate::decision::plan::Address;
+use crate::discover::Ages;
+use crate::os::clock;
+use crate::proxy::refusal::Refusal;
+use crate::shared::{Decision, Shared};
+use crate::telemetry::metrics::ServerFigures;
+use arc_swap::ArcSwap;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Where the admin API's figures come from.
+pub(super) struct Sources {
+    pub(super) shared: Arc<Shared>,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) figures: Arc<Mutex<Figures>>,
+    pub(super) ages: Ages,
+}
+
+/// What the admin API draws on.
+pub(super) fn backend(
+    sources: Sources,
+    requests: mpsc::Sender<admin::Request>,
+    decisions: Arc<Mutex<VecDeque<Decision>>>,
+    address: Address,
+    access: Arc<ArcSwap<admin::Access>>,
+) -> admin::Backend {
+    let started = clock::now();
+    let started_at = clock::since_epoch();
+    let (status, in_force) = (sources.status.clone(), sources.status.clone());
+    admin::Backend {
+        shared: sources.shared.clone(),
+        requests,
+        config: Box::new(move || config_status(&status)),
+        effective: Box::new(move || {
+            in_force.lock().unwrap_or_else(PoisonError::into_inner).effective.clone()
+        }),
+        figures: Box::new(move || figures(&sources, started_at)),
+        decisions,
+        refusals: Refusal::ALL.iter().map(|refusal| refusal.label()).collect(),
+        uptime: Box::new(move || clock::now().since(started).as_secs()),
+        address,
+        access,
+    }
+}
+
+fn config_status(status: &Mutex<Status>) -> serde_json::Value {
+    let status = status.lock().unwrap_or_else(PoisonError::into_inner);
+    json!({
+        "hash": status.hash,
+        "generation": status.generation,
+        "loaded_at": clock::rfc3339(status.loaded_at),
+        "last_reload": {
+            "ok": status.ok,
+            "at": clock::rfc3339(status.at),
+            "error": status.error,
+        },
+    })
+}
+
+fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
+    let status = sources.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let figures = sources.figures.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = clock::now();
+    let ages = sources.ages.lock().unwrap_or_else(PoisonError::into_inner);
+    let busy = sources.shared.busy.iter();
+    ServerFigures {
+        generation: status.generation,
+        reload_ok: status.ok,
+        reload_success_at: status.loaded_at.as_secs_f64(),
+        reloads_ok: status.succeeded,
+        reloads_failed: status.failed,
+        busy: busy.map(|busy| f64::from(busy.load(Ordering::Relaxed)) / 1e3).collect(),
+        dns_age: ages.iter().map(|(name, at)| (name.clone(), now.secs_since(*at))).collect(),
+        probes: figures.probes.clone(),
+        probe_spans: figures.spans.clone(),
+        ejections: figures.ejections.clone(),
+        view_age: now.secs_since(sources.shared.view.load().signals.at),
+        started_at: started_at.as_secs_f64(),
+    }
+}
