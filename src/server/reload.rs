@@ -111,7 +111,6 @@ impl Reloader {
         discovery: Discovery,
         logs: Logs,
         settings: Settings,
-        inherited: Inherited,
     ) -> Reloader {
         let (listening, status) = (BTreeMap::new(), Arc::default());
         let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
@@ -128,10 +127,15 @@ impl Reloader {
             seen: None,
             certificates: 0,
             looking: false,
-            inherited,
+            inherited: Inherited::default(),
             handed_over: false,
             logs,
         }
+    }
+
+    /// Takes sockets that this process was started with, before it binds its own.
+    pub fn inherit(&mut self, inherited: Inherited) {
+        self.inherited = inherited;
     }
 
     /// Leaves everything that can be seen from outside to a successor.

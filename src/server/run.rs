@@ -192,8 +192,8 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         discovery,
         logs,
         settings.clone(),
-        inherited,
     );
+    reloader.inherit(inherited);
     let status = reloader.status();
     reloader.reload(false).await.map_err(StartError::Config)?;
     let addresses = reloader.addresses();
