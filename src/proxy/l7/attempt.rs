@@ -176,7 +176,8 @@ async fn over_http1<C: Client>(
         };
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
         let way = Way { outgoing, incoming, progress: &progress };
-        both_ways(attempt, client, way, replay, head, record, slot).await
+        // Boxed: each async function that holds it would be moved with it, which costs more than the box.
+        Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await
     };
     if result.is_err() {
         // An end would wait behind what the cluster has not taken; whoever still works should know now.
@@ -230,7 +231,7 @@ async fn over_http2<C: Client>(
     let way =
         Way { outgoing, incoming: Http2In::new(future, &watches.0, is_head), progress: &progress };
     let (replay, head) = (&mut *parts.replay, &mut *parts.head);
-    let result = both_ways(attempt, client, way, replay, head, record, slot).await;
+    let result = Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await;
     let silent = Refusal::UpstreamTimeout;
     if matches!(result, Err(Failed::Refuse(refusal)) if refusal == silent) {
         // Perhaps it is dead: others should not be sent there.
