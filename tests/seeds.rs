@@ -95,3 +95,37 @@ fn reports_are_in_range_or_not_believed() {
         }
     });
 }
+
+#[test]
+fn trailers_that_pass_are_those_that_may() {
+    replay("trailers", 5_000, properties::trailers);
+}
+
+#[test]
+fn heads_of_http2_become_one_head_of_http1_each() {
+    replay("translated", 5_000, properties::translated);
+}
+
+#[test]
+fn calls_are_told_their_status_in_three_lines() {
+    replay("grpc", 5_000, properties::grpc);
+}
+
+#[test]
+fn hellos_ask_for_the_same_name_at_every_cut() {
+    replay("hello", 1_000, tidegate::tls::properties::hello);
+}
+
+#[test]
+fn credentials_are_of_one_scheme() {
+    replay("authorization", 5_000, tidegate::policy::properties::authorization);
+}
+
+#[test]
+fn a_proxy_header_is_no_more_than_it_says() {
+    replay("proxy_header", 300, |bytes| {
+        if let Ok((_, length)) = tidegate::os::proxy_header::read_from(bytes) {
+            assert!((15..=16 + 2_048).contains(&length), "{length}");
+        }
+    });
+}

@@ -130,3 +130,68 @@ pub fn target(bytes: &[u8]) {
         assert!(!authority.host.is_empty() && !authority.host.contains(['@', '/', ' ', ',']));
     }
 }
+
+/// Trailers: what may be forwarded is, and nothing else, however often it is read.
+pub fn trailers(bytes: &[u8]) {
+    let Ok(kept) = super::trailers::read(bytes) else { return };
+    let mut lines = Vec::new();
+    super::trailers::write(&mut lines, bytes, &kept);
+    lines.extend_from_slice(b"\r\n");
+    let again = super::trailers::read(&lines);
+    assert!(again.is_ok(), "what was written can be read");
+    let again = again.unwrap_or_default();
+    assert_eq!(again.len(), kept.len(), "{:?}", String::from_utf8_lossy(&lines));
+    for field in &again {
+        assert!(super::trailers::may_forward(field.name.of(&lines), field.role));
+    }
+}
+
+/// A head of HTTP/2, as `method`, `scheme`, `authority`, `path` and fields a line each: what comes of it is one
+/// head of HTTP/1 that ends where it ends, with the same method, path and host.
+pub fn translated(bytes: &[u8]) {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let uri = ::http::Uri::builder().scheme("https").authority(next()).path_and_query(next());
+    let mut request = ::http::Request::builder().method(next());
+    let Ok(uri) = uri.build() else { return };
+    for line in lines {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        request = request.header(name, value);
+    }
+    let Ok(request) = request.uri(uri).body(()) else { return };
+    let (parts, ()) = request.into_parts();
+    let (mut out, limits) = (Vec::new(), Limits::default());
+    for ends in [true, false] {
+        out.clear();
+        if super::translate::request_head(&parts, ends, None, &limits, &mut out).is_err() {
+            continue;
+        }
+        match head_in_two(&out, out.len()) {
+            Ok(Some(end)) => assert_eq!(end, out.len(), "{:?}", String::from_utf8_lossy(&out)),
+            Ok(None) => unreachable!("a head without its end: {:?}", String::from_utf8_lossy(&out)),
+            Err(_) => continue,
+        }
+        let mut head = RequestHead::default();
+        if head.read(&out, &limits).is_ok() {
+            assert_eq!(head.method(), parts.method.as_str());
+            let host = parts.uri.authority().map(|authority| authority.host().to_ascii_lowercase());
+            assert_eq!(
+                Some(head.host().trim_matches(['[', ']'])),
+                host.as_deref().map(|h| h.trim_matches(['[', ']']))
+            );
+        }
+    }
+}
+
+/// What gRPC says of time and status: never longer than a day's worth of waiting is bounded by, and no line more than
+/// was meant.
+pub fn grpc(bytes: &[u8]) {
+    if let Some(timeout) = super::grpc::timeout(bytes) {
+        // Eight digits of hours (gRPC over HTTP/2).
+        assert!(timeout <= std::time::Duration::from_secs(99_999_999 * 3_600));
+    }
+    let lines = super::grpc::status_lines(14, &String::from_utf8_lossy(bytes));
+    assert_eq!(lines.matches('\n').count(), 3);
+    assert!(lines.is_ascii() && lines.ends_with("\r\n"));
+}

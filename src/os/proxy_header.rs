@@ -7,7 +7,7 @@ use crate::decision::plan::SendProxy;
 use ppp::{HeaderResult, v1, v2};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Where a connection is from, and where it went.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,31 @@ pub async fn read(stream: &mut Stream) -> io::Result<Option<Origin>> {
         return Err(malformed());
     }
     parse(&bytes)
+}
+
+/// Reads the header that begins these bytes, and says how many of them it is: for fuzzing, without a socket.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(bytes: &[u8]) -> io::Result<(Option<Origin>, usize)> {
+    let (one, other) = std::os::unix::net::UnixStream::pair()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        one.set_nonblocking(true)?;
+        other.set_nonblocking(true)?;
+        let (mut one, mut other) = (
+            tokio::net::UnixStream::from_std(one)?,
+            Stream::Unix(tokio::net::UnixStream::from_std(other)?),
+        );
+        // More than any header, and less than a socket's buffer.
+        let sent = &bytes[..bytes.len().min(4 * REST_MAX)];
+        one.write_all(sent).await?;
+        one.shutdown().await?;
+        let origin = read(&mut other).await?;
+        let mut rest = Vec::new();
+        other.read_to_end(&mut rest).await?;
+        Ok((origin, sent.len() - rest.len()))
+    })
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Option<Origin>> {

@@ -105,7 +105,7 @@ impl Users {
 }
 
 /// User and password of an `Authorization` field.
-fn credentials(field: &[u8]) -> Option<String> {
+pub(super) fn credentials(field: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(field).ok()?;
     let (scheme, encoded) = text.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

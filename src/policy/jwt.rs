@@ -80,7 +80,7 @@ impl Keys {
     }
 }
 
-fn bearer(field: &[u8]) -> Option<&str> {
+pub(super) fn bearer(field: &[u8]) -> Option<&str> {
     let (scheme, token) = std::str::from_utf8(field).ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

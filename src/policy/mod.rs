@@ -7,6 +7,7 @@
 pub mod basic;
 pub mod forward;
 pub mod jwt;
+pub mod properties;
 pub mod rate;
 
 use crate::decision::plan::Plan;

@@ -1,0 +1,19 @@
+//! What must hold for any bytes: see `http::properties`.
+//!
+//! # Panics
+//! When a property does not hold: that is what they are for.
+
+use super::{basic, jwt};
+
+/// An `Authorization` field: of one scheme, and what is read of it is in it.
+pub fn authorization(bytes: &[u8]) {
+    let (basic, bearer) = (basic::credentials(bytes), jwt::bearer(bytes));
+    assert!(basic.is_none() || bearer.is_none(), "two schemes at once");
+    if let Some(token) = bearer {
+        assert!(token.len() < bytes.len() && !token.starts_with(' '));
+    }
+    if let Some(credentials) = basic {
+        // Three bytes of every four.
+        assert!(credentials.len() <= bytes.len() * 3 / 4);
+    }
+}
