@@ -10,8 +10,8 @@ use super::{routes, scalar};
 use crate::decision::budget::Terms;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
-    Address, Class, ClassIndex, EndpointPolicy, EndpointSpec, HashKey, Plan, Retry, Service,
-    Strategy, Target,
+    Address, Affinity, Class, ClassIndex, EndpointPolicy, EndpointSpec, HashKey, Plan, Retry,
+    Service, Strategy, Target,
 };
 use crate::tls::store::{self, Store};
 use std::collections::BTreeSet;
@@ -220,8 +220,10 @@ impl Compiler<'_> {
             let hash_key =
                 service.hash.as_ref().map_or(HashKey::ClientIp, |hash| self.hash_key(hash, &path));
             let policy = self.policy(&path, &Written::of_service(service));
+            let affinity = service.affinity.as_ref().map(|written| self.affinity(written, &path));
             self.plan.services.push(Service {
                 policy,
+                affinity,
                 name: name.value.clone(),
                 clusters,
                 data: service.data.clone().map_or(vec!["general".to_owned()], |data| data.0),
@@ -263,6 +265,20 @@ impl Compiler<'_> {
             if span.is_some_and(|span| span.is_zero()) {
                 self.problems.error(at, format!("{path}.{key}"), "must be more than 0");
             }
+        }
+    }
+
+    /// Where clients stay.
+    pub(super) fn affinity(&mut self, written: &file::AffinityFile, path: &str) -> Affinity {
+        let cookie = &written.cookie;
+        if !routes::is_field_name(&cookie.value) {
+            let message = format!("`{}` is not a cookie's name", cookie.value.escape_debug());
+            self.problems.error(cookie.at, format!("{path}.affinity.cookie"), message);
+        }
+        Affinity {
+            cookie: cookie.value.clone(),
+            ttl: written.ttl.and_then(|ttl| ttl.0),
+            across_clusters: written.across_clusters.unwrap_or(false),
         }
     }
 

@@ -56,6 +56,7 @@ fn last_route(listener: &str, class: usize) -> Route {
         priority: None,
         hash_key: None,
         policy: None,
+        affinity: None,
     }
 }
 
@@ -89,11 +90,13 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         ("per_try_timeout", written.per_try_timeout.and_then(|timeout| timeout.0)),
     ];
     compiler.not_zero(written.at, &path, &spans);
+    let affinity = written.affinity.as_ref().map(|stay| compiler.affinity(stay, &path));
     let policy = compiler.policy(&path, &Written::of_route(written));
     let hash_key = written.hash.as_ref().map(|hash| compiler.hash_key(hash, &path));
     Some(Route {
         hash_key,
         policy,
+        affinity,
         name: path,
         hosts,
         path: path_match?,

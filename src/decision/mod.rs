@@ -19,6 +19,7 @@ pub mod explain;
 pub mod growth;
 pub mod health;
 pub mod latency;
+pub mod listener;
 pub mod load;
 pub mod order;
 pub mod permit;

@@ -4,6 +4,8 @@
 //! already folded into a class. Indices are valid only with the plan they came from; what must
 //! outlive a plan is keyed by name.
 
+pub use super::listener::*;
+
 use super::budget::Terms;
 use super::permit::Permitted;
 use super::policy::{Policy, PolicyIndex};
@@ -60,269 +62,6 @@ impl std::fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
-}
-
-/// How what is sent to an address travels: TCP and UDP may share a port.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Transport {
-    /// TCP, or a unix socket.
-    Stream,
-    /// UDP.
-    Datagram,
-    /// QUIC, which has a UDP port to itself.
-    Quic,
-}
-
-impl Transport {
-    /// Its word.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Transport::Stream => "stream",
-            Transport::Datagram => "udp",
-            Transport::Quic => "quic",
-        }
-    }
-
-    /// Whether both cannot have the same address.
-    #[must_use]
-    pub fn collides(self, other: Transport) -> bool {
-        (self == Transport::Stream) == (other == Transport::Stream)
-    }
-}
-
-/// What a listening socket is known by, from one plan to the next.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Spot {
-    /// How what is sent there travels.
-    pub transport: Transport,
-    /// Where it is.
-    pub address: Address,
-    /// Whether it takes connections to other addresses, which needs a privilege.
-    pub takes_all: bool,
-}
-
-/// How connections that were not made to a listener come to it: by rules of the packet filter.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Transparent {
-    /// They do not.
-    #[default]
-    None,
-    /// Redirected; the kernel remembers where they were to go.
-    OriginalDst,
-    /// As they are, to a socket that takes all.
-    Tproxy,
-}
-
-/// One address we accept on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// Its name in the configuration.
-    pub name: String,
-    /// Where it listens.
-    pub address: Address,
-    /// Permissions of its file, where that is a path.
-    pub mode: u32,
-    /// What is spoken there.
-    pub protocol: Protocol,
-    /// Peers whose word about their client is believed.
-    pub trusted: Vec<ipnet::IpNet>,
-    /// Whether connections to other addresses come here.
-    pub transparent: Transparent,
-    /// TLS, where it is spoken.
-    pub tls: Option<ListenerTls>,
-    /// Peers whose connections begin with a PROXY header.
-    pub proxied: Vec<ipnet::IpNet>,
-    /// Deadlines.
-    pub timeouts: ListenerTimeouts,
-    /// Bounds.
-    pub limits: ListenerLimits,
-}
-
-impl Listener {
-    /// How what is spoken there travels: one way, and by QUIC beside it.
-    pub fn transports(&self) -> impl Iterator<Item = Transport> + use<> {
-        let http3 = self.tls.as_ref().is_some_and(|tls| tls.http3);
-        [self.protocol.transport()].into_iter().chain(http3.then_some(Transport::Quic))
-    }
-
-    /// What its listening sockets are known by.
-    pub fn spots(&self) -> impl Iterator<Item = Spot> {
-        self.transports().map(|transport| Spot {
-            transport,
-            address: self.address.clone(),
-            takes_all: self.transparent == Transparent::Tproxy && transport == Transport::Stream,
-        })
-    }
-
-    /// Whether a connection of this peer must begin with a PROXY header.
-    #[must_use]
-    pub fn is_proxied(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.proxied.iter().any(|network| network.contains(&peer))
-    }
-
-    /// Whether this peer's `X-Forwarded-*` and the like are believed.
-    #[must_use]
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.trusted.iter().any(|network| network.contains(&peer))
-    }
-}
-
-/// A certificate chain and its key, by their files.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct KeyPair {
-    /// The chain, the leaf first.
-    pub cert: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
-
-/// TLS of a listener.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct ListenerTls {
-    /// Chosen by SNI; the first is for whoever names nobody known.
-    pub certificates: Vec<KeyPair>,
-    /// Authorities one of which must vouch for a client.
-    pub client_ca: Option<PathBuf>,
-    /// Whether TLS 1.2 is not spoken.
-    pub only_tls13: bool,
-    /// What is offered by ALPN, best first.
-    pub alpn: Vec<String>,
-    /// Whether HTTP/3 is spoken, too.
-    pub http3: bool,
-}
-
-/// TLS towards a cluster.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct UpstreamTls {
-    /// The name its endpoints must prove; each one's address where there is none.
-    pub server_name: Option<String>,
-    /// Authorities; the system's where there are none.
-    pub ca: Option<PathBuf>,
-    /// As whom we come.
-    pub client: Option<KeyPair>,
-    /// What is offered by ALPN, best first.
-    pub alpn: Vec<String>,
-}
-
-/// What a listener speaks.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Protocol {
-    /// HTTP/1, routed by request; unmatched requests go to the class, if there is one.
-    Http,
-    /// Bytes, placed once per connection.
-    Tcp {
-        /// The class that serves it.
-        class: ClassIndex,
-    },
-    /// TLS that is not ended here: bytes, placed by the name that is asked for.
-    TlsPassthrough(Names),
-    /// Datagrams, placed once per flow.
-    Udp {
-        /// The class that serves it.
-        class: ClassIndex,
-    },
-}
-
-impl Protocol {
-    /// How what is spoken travels.
-    #[must_use]
-    pub fn transport(&self) -> Transport {
-        match self {
-            Protocol::Http | Protocol::Tcp { .. } | Protocol::TlsPassthrough(_) => {
-                Transport::Stream
-            }
-            Protocol::Udp { .. } => Transport::Datagram,
-        }
-    }
-}
-
-/// Classes by the names that are asked for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Names {
-    /// Exact names, in lower case.
-    pub exact: Vec<(String, ClassIndex)>,
-    /// What follows the `*`, longest first.
-    pub wildcard: Vec<(String, ClassIndex)>,
-    /// For whoever asks for none of them.
-    pub fallback: Option<ClassIndex>,
-}
-
-impl Names {
-    /// The class of a name: exact, else the longest wildcard (at least one label), else the fallback.
-    #[must_use]
-    pub fn find(&self, name: Option<&str>) -> Option<ClassIndex> {
-        let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-        let by_name = name.and_then(|name| {
-            let exact = self.exact.iter().find(|(known, _)| *known == name);
-            let within = |(suffix, _): &&(String, ClassIndex)| {
-                name.len() > suffix.len() && name.ends_with(suffix.as_str())
-            };
-            exact.or_else(|| self.wildcard.iter().find(within)).map(|(_, class)| *class)
-        });
-        by_name.or(self.fallback)
-    }
-}
-
-/// Deadlines of a listener.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ListenerTimeouts {
-    /// From accept to the first byte.
-    pub first_byte: Duration,
-    /// From the first byte of a head to its end.
-    pub head: Duration,
-    /// From accept to the end of a TLS handshake.
-    pub handshake: Duration,
-    /// To the end of a PROXY header.
-    pub proxy_header: Duration,
-    /// Between exchanges on a kept connection.
-    pub idle: Duration,
-    /// Without progress while writing.
-    pub write: Duration,
-    /// Without a byte of a request body, while we want one.
-    pub body_idle: Duration,
-    /// Without a byte of a response, or of a tunnel's.
-    pub stream_idle: Duration,
-    /// Without a byte either way of an L4 flow.
-    pub idle_l4: Duration,
-    /// Likewise once one side has closed.
-    pub half_close: Duration,
-}
-
-/// Bounds of a listener.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ListenerLimits {
-    /// Connections at once, over all workers.
-    pub connections: usize,
-    /// Connections at once from one address; `None` is no such bound.
-    pub connections_per_client: Option<usize>,
-    /// Bytes of a request's head.
-    pub head: usize,
-    /// Bytes of a request's target.
-    pub uri: usize,
-    /// Fields of a request.
-    pub fields: usize,
-    /// Bytes of a request's body.
-    pub body: Option<u64>,
-    /// Least bytes a second of a request body over 10 s; 0 turns it off.
-    pub body_rate: u64,
-    /// Names with `_`.
-    pub underscores: Underscores,
-    /// `%2F` in a path is kept instead of refused.
-    pub keep_encoded_slash: bool,
-}
-
-/// What becomes of a field whose name has an underscore.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Underscores {
-    /// The request is refused.
-    Refuse,
-    /// The field is left out.
-    Drop,
-    /// The field is forwarded.
-    Allow,
 }
 
 /// Where a cluster stands.
@@ -552,6 +291,19 @@ pub struct Service {
     pub priority: u8,
     /// Who may come.
     pub policy: Option<PolicyIndex>,
+    /// Whether clients stay where they were served.
+    pub affinity: Option<Affinity>,
+}
+
+/// Clients stay at the endpoint that served them first, by a cookie.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Affinity {
+    /// The cookie's name.
+    pub cookie: String,
+    /// How long it lasts; as long as the client's session where there is none.
+    pub ttl: Option<Duration>,
+    /// Whether they stay in its cluster, too, where another would be chosen: load and distance do not count then.
+    pub across_clusters: bool,
 }
 
 /// How a cluster is chosen.

@@ -45,6 +45,8 @@ pub struct Route {
     pub priority: Option<u8>,
     /// What the `hash` policy hashes, where it differs from the service's.
     pub hash_key: Option<super::plan::HashKey>,
+    /// Whether clients stay where they were served, where it differs from the service's.
+    pub affinity: Option<super::plan::Affinity>,
     /// Who may come.
     pub policy: Option<super::policy::PolicyIndex>,
 }
@@ -295,6 +297,7 @@ mod tests {
             priority: None,
             hash_key: None,
             policy: None,
+            affinity: None,
         }
     }
 

@@ -172,11 +172,14 @@ pub enum Why {
     Dial,
     /// It is the only permitted one.
     Only,
+    /// The client was served there before.
+    Affinity,
 }
 
 impl Why {
     /// All of them, for metrics.
-    pub const ALL: [Why; 5] = [Why::Nearest, Why::Spill, Why::Failover, Why::Dial, Why::Only];
+    pub const ALL: [Why; 6] =
+        [Why::Nearest, Why::Spill, Why::Failover, Why::Dial, Why::Only, Why::Affinity];
 
     /// The word the API, log, metrics and headers use.
     #[must_use]
@@ -187,6 +190,7 @@ impl Why {
             Why::Failover => "failover",
             Why::Dial => "dial",
             Why::Only => "only",
+            Why::Affinity => "affinity",
         }
     }
 }

@@ -6,9 +6,10 @@ use crate::decision::endpoint::{self, Chance};
 use crate::decision::plan::{ClassIndex, ClusterIndex, Reports, Strategy};
 use crate::decision::retry::ENDPOINTS_MAX;
 use crate::decision::shed::Shed;
-use crate::decision::signal::{EndpointSignals, Why};
+use crate::decision::signal::{Choice, ClusterSignals, EndpointSignals, Why};
 use crate::decision::spill::{self, Picked};
 use crate::decision::strategy;
+use crate::decision::units::mix;
 use crate::shared::{Held, LiveEndpoint, View};
 use std::sync::Arc;
 
@@ -50,6 +51,17 @@ pub struct Tried {
     pub endpoints: Vec<u32>,
     /// Attempts by cluster.
     clusters: Vec<(ClusterIndex, usize)>,
+    /// Where the client was served before.
+    pub stay: Option<Stay>,
+}
+
+/// Where a client was served before.
+#[derive(Clone, Copy, Debug)]
+pub struct Stay {
+    /// What the endpoint is called in cookies.
+    pub identity: u64,
+    /// Whether it stays in the endpoint's cluster whatever else speaks for another.
+    pub across_clusters: bool,
 }
 
 impl Tried {
@@ -71,12 +83,24 @@ impl Tried {
         place: &Place,
         reach: Reach,
     ) -> bool {
-        let mut after =
-            Tried { endpoints: self.endpoints.clone(), clusters: self.clusters.clone() };
+        let mut after = Tried {
+            endpoints: self.endpoints.clone(),
+            clusters: self.clusters.clone(),
+            stay: None,
+        };
         after.add(place.cluster, place.signals(view).id);
         let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
         choices.unwrap_or_default().iter().any(|choice| {
             reach.includes(view, choice.cluster) && after.allows(choice.cluster, view)
+        })
+    }
+
+    /// The endpoint of a cluster where the client was served before, by index: usable, and not tried yet.
+    fn stays_at(&self, beliefs: &ClusterSignals) -> Option<usize> {
+        let wanted = self.stay?.identity;
+        beliefs.usable.iter().copied().find(|index| {
+            let known = &beliefs.endpoints[*index];
+            mix(endpoint::identity(known)) == wanted && !self.endpoints.contains(&known.id)
         })
     }
 
@@ -158,7 +182,17 @@ pub fn place(
                 && !full.contains(&cluster)
                 && view.clusters[cluster].in_flight.get() < ceiling
         };
-        let Some(picked) = choose(worker, view, class, has_room) else {
+        let stays = |choice: &&Choice| {
+            let beliefs = &view.signals.clusters[choice.cluster];
+            has_room(choice.cluster) && tried.stays_at(beliefs).is_some()
+        };
+        let across = tried.stay.is_some_and(|stay| stay.across_clusters);
+        let stays = choices.iter().find(|choice| across && stays(choice)).map(|choice| Picked {
+            cluster: choice.cluster,
+            slot: choice.slot,
+            why: Why::Affinity,
+        });
+        let Some(picked) = stays.or_else(|| choose(worker, view, class, has_room)) else {
             let any_untried = choices.iter().any(|choice| {
                 reach.includes(view, choice.cluster) && tried.allows(choice.cluster, view)
             });
@@ -229,10 +263,13 @@ fn enter(
     let beliefs = &view.signals.clusters[picked.cluster];
     let in_flight = |index: usize| live.endpoints.get(index).map_or(0, |e| e.in_flight.get());
     let policy = view.plan.service_of(class).endpoint_policy;
-    let turn = worker.next_turn();
-    let mut dice = worker.dice.borrow_mut();
-    let mut chance = Chance { dice: &mut dice, turn, key };
-    let index = endpoint::pick(policy, beliefs, &tried.endpoints, in_flight, &mut chance)?;
+    let pick = || {
+        let turn = worker.next_turn();
+        let mut dice = worker.dice.borrow_mut();
+        let mut chance = Chance { dice: &mut dice, turn, key };
+        endpoint::pick(policy, beliefs, &tried.endpoints, in_flight, &mut chance)
+    };
+    let index = tried.stays_at(beliefs).or_else(pick)?;
     let endpoint = live.endpoints.get(index)?;
     Some(Place {
         cluster: picked.cluster,

@@ -127,6 +127,7 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
 fn service(spec: &Spec, clusters: &[usize]) -> Service {
     Service {
         policy: None,
+        affinity: None,
         name: "service".to_owned(),
         clusters: clusters.to_vec(),
         data: vec!["general".to_owned()],

@@ -86,7 +86,7 @@ pub struct ExchangeCells {
     /// Requests by the hundred of their status: 1xx to 5xx, and flows without one.
     pub by_class: [Count; 6],
     /// Decisions by reason, in the order of `Why::ALL`.
-    pub by_reason: [Count; 5],
+    pub by_reason: [Count; 6],
     /// From head to end.
     pub duration: Spans,
     /// From sending to the response head.
@@ -134,7 +134,7 @@ pub struct ExchangeTotals {
     /// See [`ExchangeCells::by_class`].
     pub by_class: [u64; 6],
     /// See [`ExchangeCells::by_reason`].
-    pub by_reason: [u64; 5],
+    pub by_reason: [u64; 6],
     /// See [`ExchangeCells::duration`].
     pub duration: SpanTotals,
     /// See [`ExchangeCells::upstream`].

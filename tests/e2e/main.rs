@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod affinity;
 mod breaking;
 mod discovery;
 mod edges;

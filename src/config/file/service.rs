@@ -73,6 +73,18 @@ shape! {
 }
 
 shape! {
+    /// Clients stay where they were served.
+    AffinityFile {
+        /// The cookie that says where.
+        cookie: Spanned<String> = required,
+        /// How long it lasts; as long as the client's session without it.
+        ttl: OptionalDuration = "none",
+        /// Whether they stay in the cluster, too, whatever speaks for another.
+        across_clusters: bool = "false",
+    }
+}
+
+shape! {
     /// Retries of a service.
     Retry {
         /// Retries as a share of requests.
@@ -111,6 +123,8 @@ shape! {
         budget: BudgetFile = optional,
         /// Which requests are dropped first when every cluster is overloaded: the lowest.
         priority: Within<0, 9> = "5",
+        /// Clients stay where they were served, by a cookie.
+        affinity: AffinityFile = optional,
         /// Exchanges at once; more are refused.
         concurrency: Within<1, 1000000> = optional,
         /// How often a client may come.
@@ -238,6 +252,8 @@ shape! {
         retry: RouteRetry = optional,
         /// Which requests are dropped first; the service's by default.
         priority: Within<0, 9> = optional,
+        /// Clients stay where they were served, by a cookie.
+        affinity: AffinityFile = optional,
         /// Exchanges at once; more are refused.
         concurrency: Within<1, 1000000> = optional,
         /// How often a client may come.

@@ -65,6 +65,7 @@ fn plan(names: &[&str]) -> Plan {
         per_try_timeout: None,
         priority: 5,
         policy: None,
+        affinity: None,
         retry: Retry { budget: 0.2, retries: 1 },
         budget: None,
     };

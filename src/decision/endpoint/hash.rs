@@ -17,8 +17,10 @@ pub(super) fn pick(endpoints: &[EndpointSignals], usable: &[usize], key: u64) ->
     usable.iter().max_by(|a, b| score(a).total_cmp(&score(b))).copied().unwrap_or(usable[0])
 }
 
-/// By address, not by id, so that every proxy and every restart agrees.
-fn identity(endpoint: &EndpointSignals) -> u64 {
+/// What an endpoint is known by to clients and other proxies: by address, not by id, so that every proxy and every
+/// restart agrees.
+#[must_use]
+pub fn identity(endpoint: &EndpointSignals) -> u64 {
     use crate::decision::plan::Address;
     match &endpoint.address {
         Address::Ip(std::net::SocketAddr::V4(address)) => {

@@ -8,6 +8,8 @@ mod least_wait;
 mod random_two;
 mod round_robin;
 
+pub use hash::identity;
+
 use super::plan::EndpointPolicy;
 use super::signal::{ClusterSignals, EndpointSignals};
 use super::units::Dice;

@@ -58,6 +58,8 @@ pub struct Attempt<'a> {
     pub edge: bool,
     /// On which port the listener speaks HTTP/3, where it does: the client is told.
     pub http3: Option<u16>,
+    /// A line that has the client stay at this endpoint, where it is to.
+    pub set_cookie: Option<String>,
     /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
     pub may_retry: &'a dyn Fn(Kind) -> bool,
 }
@@ -396,6 +398,9 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     let mut extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
     if attempt.edge {
         push_load(&mut extra, attempt);
+    }
+    if let Some(line) = &attempt.set_cookie {
+        extra.extend_from_slice(line.as_bytes());
     }
     if let Some(port) = attempt.http3 {
         // RFC 7838, for a day.

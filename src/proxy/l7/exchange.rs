@@ -1,5 +1,6 @@
 //! The walk of one exchange, on one screen: route, permit, place, attempt, and again if allowed.
 
+use super::affinity;
 use super::answer;
 use super::attempt::{self, Attempt, ENDLESS, Ended, Failed};
 use super::client::Client;
@@ -126,6 +127,8 @@ async fn walk<C: Client>(
         return Err(Failed::Refuse(Refusal::Overloaded));
     }
     let mut walk = Walk::default();
+    let affinity = route.affinity.as_ref().or(service.affinity.as_ref());
+    walk.tried.stay = affinity.and_then(|affinity| affinity::stay(affinity, client.head()));
     // A call of gRPC may be silent for as long as it likes: it has a deadline of its own, for all of it, and an
     // endpoint is not to blame for one that was short.
     let is_call = grpc::is_grpc(client.head().value(Role::ContentType));
@@ -158,6 +161,10 @@ async fn walk<C: Client>(
                     idempotent: asked.idempotent,
                     explain: identity.explain,
                     http3: arrival.http3(),
+                    set_cookie: affinity.and_then(|affinity| {
+                        let endpoint = place.signals(view);
+                        affinity::set_cookie(affinity, endpoint, walk.tried.stay, arrival)
+                    }),
                     edge: reach == Reach::ThisSite,
                     may_retry: &may_retry,
                 };
@@ -563,7 +570,8 @@ fn hash_key(route: &Route, service: &Service, head: &RequestHead, arrival: &Arri
     }
 }
 
-fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+/// A cookie of a request.
+pub(super) fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
     let pairs = head.field("cookie")?.split(|byte| *byte == b';');
     pairs.map(crate::http::chars::trim).find_map(|pair| {
         pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))

@@ -1,5 +1,6 @@
 //! HTTP: a connection's loop, and the one walk of an exchange.
 
+pub mod affinity;
 pub mod answer;
 pub mod attempt;
 pub mod carrier;

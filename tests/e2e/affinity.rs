@@ -1,0 +1,98 @@
+//! Clients that stay where they were served.
+
+use super::support::*;
+use std::collections::BTreeSet;
+
+fn ask(proxy: &Proxy, cookie: Option<&str>) -> Answer {
+    let field = cookie.map(|cookie| format!("Cookie: a=b; {cookie}; c=d\r\n")).unwrap_or_default();
+    let head = format!("GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{field}\r\n");
+    ask_raw(proxy.at("web"), head.as_bytes())
+}
+
+/// One cluster of these endpoints, and its cookie.
+fn one(endpoints: &[&Cluster], affinity: &str) -> String {
+    let listed: Vec<String> = endpoints.iter().map(|c| format!("\"{}\"", c.address)).collect();
+    config(&[("idc", "idc", endpoints[0].address)])
+        .replace(&format!("[\"{}\"]", endpoints[0].address), &format!("[{}]", listed.join(", ")))
+        .replace("clusters: [idc] }", &format!("clusters: [idc], affinity: {affinity} }}"))
+}
+
+fn pair(answer: &Answer) -> String {
+    answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_client_stays_at_its_endpoint_while_it_is_there() {
+    let clusters: Vec<Cluster> = ["0", "1", "2"].map(Cluster::named).into();
+    let all: Vec<&Cluster> = clusters.iter().collect();
+    let text = one(&all, "{ cookie: stay, ttl: 1h }");
+    let proxy = Proxy::start(&text);
+    let first = ask(&proxy, None);
+    let set = first.header("set-cookie").unwrap();
+    assert!(set.ends_with("; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax"), "{set}");
+    let cookie = pair(&first);
+    for _ in 0..20 {
+        let answer = ask(&proxy, Some(&cookie));
+        assert_eq!(answer.body, first.body);
+        assert_eq!(answer.header("set-cookie"), None, "it has it already");
+    }
+    // Others are spread as ever.
+    let others: BTreeSet<String> = (0..60).map(|_| ask(&proxy, None).body).collect();
+    assert_eq!(others.len(), 3);
+    // What nobody knows is no cookie.
+    for strange in ["stay=", "stay=0000000000000000", "stay=xyz", "stay=ffffffffffffffffffff"] {
+        assert!(ask(&proxy, Some(strange)).header("set-cookie").is_some(), "{strange}");
+    }
+    clusters[first.body.parse::<usize>().unwrap()].kill();
+    let moved = ask(&proxy, Some(&cookie));
+    assert_ne!((moved.status, &moved.body), (200, &first.body));
+    assert_eq!(moved.status, 200, "its endpoint's end costs it nothing");
+    assert_eq!(ask(&proxy, Some(&pair(&moved))).body, moved.body, "and there it stays");
+    // Another proxy reads it alike.
+    let other = Proxy::start(&text);
+    assert_eq!(ask(&other, Some(&pair(&moved))).body, moved.body);
+}
+
+#[test]
+fn it_stays_in_its_cluster_only_if_it_is_to() {
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    let base = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)])
+        .replace("cloud: { kind: cloud,", "cloud: { kind: cloud, dial: 100,");
+    for (across, expected) in [("true", "cloud"), ("false", "idc")] {
+        let stay = format!("affinity: {{ cookie: stay, across_clusters: {across} }} }}");
+        let text =
+            base.replace("clusters: [idc, cloud] }", &format!("clusters: [idc, cloud], {stay}"));
+        let proxy = Proxy::start(&text);
+        // Served by the cloud while the idc was drained.
+        assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/drain", "").status, 200);
+        eventually("the idc is drained", || ask(&proxy, None).body == "cloud");
+        let cookie = pair(&ask(&proxy, None));
+        assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/undrain", "").status, 200);
+        eventually("the idc is back", || ask(&proxy, None).body == "idc");
+        for _ in 0..10 {
+            assert_eq!(ask(&proxy, Some(&cookie)).body, expected, "across clusters: {across}");
+        }
+        let stayed =
+            || proxy.log().iter().filter(|l| l.contains("\"reason\":\"affinity\"")).count();
+        let wanted = if across == "true" { 10 } else { 0 };
+        eventually("the log says why", || stayed() == wanted);
+    }
+}
+
+#[test]
+fn it_never_stays_where_its_data_may_not_go() {
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    let text = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]).replace(
+        "clusters: [idc, cloud] }",
+        "clusters: [cloud, idc], affinity: { cookie: stay, across_clusters: true } }",
+    ) + "routes: [{ path_prefix: /s, service: shop, data: sensitive }]\n";
+    let proxy = Proxy::start(&text);
+    assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/drain", "").status, 200);
+    eventually("the idc is drained", || ask(&proxy, None).body == "cloud");
+    let cookie = pair(&ask(&proxy, None));
+    assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/undrain", "").status, 200);
+    let head =
+        format!("GET /s HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n");
+    eventually("the idc is back", || ask_raw(proxy.at("web"), head.as_bytes()).body == "idc");
+    assert!(!cloud.seen().contains("GET /s "), "a cookie is no permit");
+}
