@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check bench build fuzz clean
+.PHONY: demo test check bench build chaos fuzz clean
 
 demo:
 	$(CARGO) build --release --locked
@@ -19,6 +19,7 @@ test: target/.tools-test
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=1
+	$(CARGO) test --locked --all-features --test chaos
 
 # Formatting, lints, licences and advisories.
 check: target/.tools-check
@@ -30,6 +31,10 @@ check: target/.tools-check
 bench: target/.tools-bench
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --bench wire -- $(ARGS)
+
+# What outages, reloads and upgrades cost under load: the long form, with its times gated.
+chaos: target/.tools-test
+	CHAOS_LONG=1 $(CARGO) test --release --locked --test chaos
 
 # Fuzz targets with seeds; needs cargo-fuzz and its nightly features.
 fuzz: target/.tools-fuzz
