@@ -181,7 +181,8 @@ pub fn client_address(
             let parsed =
                 std::str::from_utf8(chars::trim(hop)).ok().and_then(|hop| hop.parse().ok());
             let Some(address) = parsed else { return client };
-            client = address;
+            // One client is one address, however a proxy on both families writes it.
+            client = IpAddr::to_canonical(&address);
             if !trusted(client) {
                 return client;
             }

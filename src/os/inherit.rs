@@ -43,6 +43,12 @@ impl Inherited {
         Inherited(numbers.iter().filter_map(adopt).map(Socket::from).collect())
     }
 
+    /// Whether a predecessor goes on until this process is ready.
+    #[must_use]
+    pub fn has_predecessor() -> bool {
+        std::env::var_os(READY).is_some()
+    }
+
     /// The sockets that are bound where `spot` says.
     pub fn for_spot(&mut self, spot: &Spot) -> Vec<Socket> {
         let (found, left) = std::mem::take(&mut self.0).into_iter().partition(|s| is_at(s, spot));
@@ -153,10 +159,21 @@ impl Program {
             .args(&self.arguments)
             .env(SOCKETS, numbers.join(","))
             .env(READY, ready.as_raw_fd().to_string())
+            // It is another process than the one that was to give signs of life.
+            .env_remove("WATCHDOG_PID")
             .env_remove(SYSTEMD.0)
             .env_remove(SYSTEMD.1)
             .spawn()?;
         Ok(Successor { child, reader })
+    }
+}
+
+/// Ends a process that this one has started and not waited for.
+pub fn end(process: u32) {
+    let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    let ended = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL));
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%error, process, "it had ended");
     }
 }
 

@@ -29,6 +29,10 @@ pub enum Trial {
 pub fn share_out(spot: &Spot, mut found: Vec<Socket>, workers: usize) -> io::Result<Vec<Socket>> {
     found.truncate(workers);
     let shares = |socket: &Socket| socket.reuse_port().unwrap_or(false);
+    if spot.transport == Transport::Datagram && workers > 1 && !found.iter().all(shares) {
+        // A client's datagrams would come to any of them.
+        return Err(io::Error::other("an inherited UDP socket needs ReusePort=yes"));
+    }
     while found.len() < workers {
         let more = match (&spot.address, found.iter().all(shares)) {
             (Address::Ip(ip), true) => bind_ip(*ip, spot, true)?,

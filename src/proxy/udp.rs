@@ -35,6 +35,8 @@ use tokio::sync::Notify;
 
 /// How long a flow lasts that nobody has answered.
 const UNANSWERED: Duration = Duration::from_secs(10);
+/// Between two looks whether a flow may go on, where nothing moves.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long answers are waited for once the listener has stopped.
 const LINGER: Duration = Duration::from_secs(1);
 /// Batches received in one turn, at most, before others get theirs.
@@ -43,11 +45,15 @@ const BATCHES_A_TURN: usize = 8;
 /// Whose a flow is, and the address of ours it speaks to.
 type Key = (SocketAddr, Option<IpAddr>);
 
+/// Batches taken once a listener is stopped: more than its queue can hold, and no more, whoever goes on sending.
+const LAST_BATCHES: usize = 64;
+
 /// A listening socket and its flows.
 struct Listening {
+    address: Address,
     socket: Datagrams,
     flows: RefCell<HashMap<Key, Rc<Flow>>>,
-    stopped: Cell<bool>,
+    stopped: Cell<Option<Timestamp>>,
     stop: Notify,
 }
 
@@ -93,9 +99,10 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
         }
     };
     let listening = Rc::new(Listening {
+        address: address.clone(),
         socket,
         flows: RefCell::default(),
-        stopped: Cell::new(false),
+        stopped: Cell::new(None),
         stop: Notify::new(),
     });
     loop {
@@ -103,8 +110,8 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
             // Stopping first, but what has come was promised service.
             biased;
             done = &mut stopped => {
-                take(&worker, &listening, &address, usize::MAX);
-                listening.stopped.set(true);
+                take(&worker, &listening, &address, LAST_BATCHES);
+                listening.stopped.set(Some(worker.now()));
                 listening.stop.notify_waiters();
                 if done.is_ok_and(|done| done.send(()).is_err()) {
                     tracing::debug!("nobody waited for a listener's end");
@@ -155,7 +162,7 @@ impl Arrival<'_> {
         let key = (run.from, run.to);
         let known = self.listening.flows.borrow().get(&key).cloned();
         let known = known.filter(|flow| {
-            let stays = !flow.over.get() && flow.stays(self);
+            let stays = !flow.over.get() && flow.stays(self.view, self.class);
             if !stays {
                 flow.finish();
             }
@@ -283,14 +290,16 @@ fn is_exhaustion(error: &io::Error) -> bool {
 
 impl Flow {
     /// Whether it may go on as it is: permitted, and its endpoint usable, by the latest view.
-    fn stays(&self, arrival: &Arrival<'_>) -> bool {
-        let view = arrival.view;
+    fn stays(&self, view: &View, class: ClassIndex) -> bool {
         if self.checked.get() == moment(view) {
             return true;
         }
-        let class = &view.plan.classes[arrival.class];
+        let policy = view.plan.service_of(class).policy.map(|policy| &view.plan.policies[policy]);
+        let admitted = policy.is_none_or(|policy| policy.admits(self.key.0.ip().to_canonical()));
+        let class = &view.plan.classes[class];
         let is_ours = |cluster: &&usize| view.plan.clusters[**cluster].name == self.names.cluster;
-        let stays = class.id == self.class
+        let stays = admitted
+            && class.id == self.class
             && class.permitted.clusters.iter().find(is_ours).is_some_and(|cluster| {
                 let beliefs = &view.signals.clusters[*cluster];
                 beliefs.usable.iter().any(|index| beliefs.endpoints[*index].id == self.endpoint)
@@ -322,20 +331,19 @@ impl Flow {
 
     /// When it ends if nothing moves.
     fn expires(&self, listening: &Listening) -> Timestamp {
-        let patience = match (listening.stopped.get(), self.answered.get()) {
-            (true, _) => self.idle.min(LINGER),
-            (false, true) => self.idle,
-            (false, false) => self.idle.min(UNANSWERED),
-        };
-        self.moved.get().plus(patience)
+        let patience = if self.answered.get() { self.idle } else { self.idle.min(UNANSWERED) };
+        let silent = self.moved.get().plus(patience);
+        listening.stopped.get().map_or(silent, |since| silent.min(since.plus(LINGER)))
     }
 }
 
 /// Sends answers back until the flow is over.
 async fn answer(worker: Rc<Worker>, listening: Rc<Listening>, flow: Rc<Flow>) {
     while !flow.over.get() {
-        let left = flow.expires(&listening).since(worker.now());
-        if left.is_zero() {
+        let left = flow.expires(&listening).since(worker.now()).min(LOOK);
+        if left.is_zero()
+            || listening.stopped.get().is_none() && !may_go_on(&worker, &listening, &flow)
+        {
             break;
         }
         tokio::select! {
@@ -360,6 +368,16 @@ async fn answer(worker: Rc<Worker>, listening: Rc<Listening>, flow: Rc<Flow>) {
         }
     }
     log(&worker, &flow);
+}
+
+/// Whether a flow may go on by the latest view: one whose client is silent, too.
+fn may_go_on(worker: &Worker, listening: &Listening, flow: &Flow) -> bool {
+    let view = worker.view();
+    let index = view.plan.listener_at(Transport::Datagram, &listening.address);
+    index.is_some_and(|index| match view.plan.listeners[index].protocol {
+        Protocol::Udp { class } => flow.stays(&view, class),
+        Protocol::Http | Protocol::Tcp { .. } | Protocol::TlsPassthrough(_) => false,
+    })
 }
 
 fn take_answers(worker: &Worker, listening: &Listening, flow: &Flow) {

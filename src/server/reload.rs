@@ -57,6 +57,8 @@ pub enum Origin {
     Text(String),
 }
 
+/// To accept what is queued, and to say so.
+const STOPPED: Duration = Duration::from_secs(5);
 /// How long a changed file must read the same before it is believed.
 const HOLDS_STILL: Duration = Duration::from_millis(60);
 
@@ -79,6 +81,8 @@ pub struct Reloader {
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
     inherited: Inherited,
+    /// Places whose sockets flows and connections may hold for a while after they were stopped.
+    lingering: Vec<Spot>,
     /// Whether a successor listens at the same places: their files are its own then.
     handed_over: bool,
 }
@@ -128,6 +132,7 @@ impl Reloader {
             certificates: 0,
             looking: false,
             inherited: Inherited::default(),
+            lingering: Vec::new(),
             handed_over: false,
             logs,
         }
@@ -326,8 +331,11 @@ impl Reloader {
             let address = beside.next().map_or(&spot.address, |(_, bound)| bound).clone();
             let place = Spot { address, ..spot.clone() };
             // Our own sockets there would make the trial bind fail; they are about to go.
-            let ours = self.listening.keys().any(|known| same_port(known, &place));
-            let trial = if ours { listen::Trial::None } else { listen::Trial::First };
+            let mut known = self.listening.keys().chain(&self.lingering);
+            let ours = known.any(|known| same_port(known, &place));
+            // QUIC's are a predecessor's own, until it has ended.
+            let theirs = spot.transport == Transport::Quic && Inherited::has_predecessor();
+            let trial = if ours || theirs { listen::Trial::None } else { listen::Trial::First };
             // QUIC's connections are known to one process alone: they are not passed on.
             let found = match spot.transport {
                 Transport::Quic => Vec::new(),
@@ -434,13 +442,16 @@ impl Reloader {
         let gone: Vec<Spot> = self.listening.keys().filter(|spot| !wanted(spot)).cloned().collect();
         for spot in gone {
             self.listening.remove(&spot);
+            if spot.transport != Transport::Stream && !self.lingering.contains(&spot) {
+                self.lingering.push(spot.clone());
+            }
             let address = &spot.address;
             tracing::info!(%address, "no longer listening");
             for worker in &self.workers {
                 let (done, stopped) = oneshot::channel();
                 told(worker.send(worker::Command::Stop { spot: spot.clone(), done }).await);
-                if stopped.await.is_err() {
-                    tracing::debug!(%address, "a worker did not say that it stopped");
+                if !matches!(tokio::time::timeout(STOPPED, stopped).await, Ok(Ok(()))) {
+                    tracing::warn!(%address, "a worker did not say that it stopped");
                 }
             }
             if let Address::Unix(path) = address

@@ -107,6 +107,8 @@ const COUNT: Duration = Duration::from_secs(5);
 const WEIGH: Duration = Duration::from_millis(250);
 /// After the first report of a change, before the file is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
+/// For a worker to end.
+const ENDED: Duration = Duration::from_secs(5);
 /// A control thread that has published nothing for so long is stuck.
 const STALLED: Duration = Duration::from_secs(5);
 /// How long the end waits for the access log's last lines.
@@ -542,7 +544,10 @@ impl Main {
     async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
         self.keep_budgets();
         self.shared.draining.store(true, Ordering::Relaxed);
-        notify::tell("STOPPING=1");
+        // After an upgrade the service goes on; only this process ends.
+        if !self.upgrade.is_done() {
+            notify::tell("STOPPING=1");
+        }
         if how == Stop::Drain {
             tracing::info!("draining");
             let shared = self.shared.clone();
@@ -575,8 +580,9 @@ impl Main {
         }
         for worker in &self.workers {
             let (done, ended) = oneshot::channel();
-            if worker.send(worker::Command::End(done)).await.is_ok() && ended.await.is_err() {
-                tracing::debug!("a worker ended before it said so");
+            let told = worker.send(worker::Command::End(done)).await.is_ok();
+            if told && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
+                tracing::warn!("a worker did not say that it ended");
             }
         }
         // What was spent while draining was spent.

@@ -4,7 +4,7 @@
 //! socket is ever closed.
 
 use super::reload::Reloader;
-use crate::os::inherit::Program;
+use crate::os::inherit::{self, Program};
 use crate::os::notify;
 use socket2::Socket;
 use std::time::Duration;
@@ -64,10 +64,9 @@ impl Upgrade {
                     None
                 }
                 Ok(Err(_)) | Err(_) => {
-                    tracing::error!(
-                        process,
-                        "the successor was not ready in time: it may be stopped"
-                    );
+                    tracing::error!(process, "the successor was not ready in time, and is ended");
+                    // Whoever waits for its word learns of its end, and reaps it.
+                    inherit::end(process);
                     None
                 }
             };

@@ -75,6 +75,8 @@ pub struct Given {
 
 /// Connections accepted in one turn, at most, before others get theirs.
 const ACCEPTS_A_TURN: usize = 16;
+/// Connections that a stopped listener still takes, at most: more than its queue can hold.
+const QUEUE_MAX: usize = 65_536;
 /// How much busier than another a worker must be to hand a connection over, in per mille.
 const HANDOVER_MARGIN: u32 = 200;
 /// Between two measurements of how busy a worker is.
@@ -194,7 +196,8 @@ async fn accept(
             biased;
             done = &mut stopped => {
                 // What the kernel has queued was promised service.
-                while let Ok(accepted) = accept_one(socket.get_ref()) {
+                for _ in 0..QUEUE_MAX {
+                    let Ok(accepted) = accept_one(socket.get_ref()) else { break };
                     begin(&worker, accepted, &address);
                 }
                 if done.is_ok_and(|done| done.send(()).is_err()) {

@@ -95,6 +95,20 @@ fn bodies_pass_and_must_be_as_long_as_they_say() {
 }
 
 #[test]
+fn a_request_that_is_cut_is_not_taken_for_a_whole_one() {
+    let Some(python) = python("aioquic") else { return };
+    let (folder, app) = (folder_with(&[("a", &["a.example"])]), telling());
+    let proxy = Proxy::start(&config(&folder, &terms(""), app.address));
+    let cut = asked(&python, &folder, proxy.at("web"), &["cut", "/"]).remove(0);
+    assert_ne!(cut["status"], 200, "{cut}");
+    assert!(!app.seen().contains("0\r\n\r\n"), "the cluster saw no end: {}", app.seen());
+    let said = asked(&python, &folder, proxy.at("web"), &["waiting", "/", "te=gzip"]);
+    assert_eq!(said[0]["reset"], 0x10e, "{said:?}");
+    assert_eq!(said[1]["status"], 200, "the connection goes on: {said:?}");
+    assert!(!proxy.log().iter().any(|line| line.contains("lib.rs:391")), "{:?}", proxy.log());
+}
+
+#[test]
 fn malformed_and_oversized_heads_are_refused_before_a_cluster_is_asked() {
     let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), Cluster::named("app"));

@@ -147,7 +147,7 @@ fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
         s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
         s.bind((sys.argv[1], int(sys.argv[2]))); s.listen(64)\n\
         os.dup2(s.fileno(), 3, inheritable=True); os.set_inheritable(3, True)\n\
-        os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n\
+        os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()), WATCHDOG_PID=str(os.getpid()))\n\
         os.execv(sys.argv[3], [sys.argv[3], 'run', '--config', sys.argv[4]])\n";
     let mut child = Command::new("python3")
         .args(["-c", program, &web.ip().to_string(), &web.port().to_string()])
@@ -179,7 +179,23 @@ fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
     signal(&child.id().to_string(), "-HUP");
     after("RELOADING=1\nMONOTONIC_USEC=");
     after("READY=1");
-    signal(&child.id().to_string(), "-TERM");
-    after("STOPPING=1");
+    // A successor is the service now: it says that it lives, and its predecessor says nothing of an end.
+    signal(&child.id().to_string(), "-USR2");
+    after("READY=1");
+    let mut said = next();
+    while said == "WATCHDOG=1" {
+        said = next();
+    }
+    let id = said.strip_prefix("MAINPID=").expect("the successor's number").to_owned();
     assert!(child.wait().unwrap().success());
+    while let Ok(count) = told.recv(&mut [0; 256]) {
+        // What was under way is over: a sign of life that comes now is the successor's.
+        if count == "WATCHDOG=1".len() {
+            break;
+        }
+    }
+    assert_eq!(next(), "WATCHDOG=1");
+    signal(&id, "-TERM");
+    after("STOPPING=1");
+    eventually("it is gone", || !is_alive(&id));
 }

@@ -32,6 +32,8 @@ fn clients_of_denied_networks_are_refused_and_only_allowed_ones_come() {
         let answer = ask(&proxy, "/", &format!("X-Forwarded-For: {client}\r\n"));
         assert_eq!(answer.status, status, "{client}");
     }
+    let mapped = ask(&proxy, "/", "X-Forwarded-For: ::ffff:10.1.2.3\r\n");
+    assert_eq!(mapped.status, 403, "however it is written");
     let refused = ask(&proxy, "/", "X-Forwarded-For: 10.1.2.3\r\n");
     assert_eq!(told(&refused), (403, "forbidden".to_owned()));
     assert_eq!(cluster.seen().matches("GET /").count(), 2, "the refused reached nobody");

@@ -1,6 +1,7 @@
 //! UDP: flows stay where they were placed, end in silence, and leave what is down.
 
 use super::support::*;
+use super::tls::free;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -202,6 +203,21 @@ fn flows_live_through_reloads_but_not_past_a_constraint() {
     proxy.rewrite(&sensitive);
     eventually("the reload", || proxy.generation() == 3);
     assert_eq!(ask(&client, "3").unwrap().0, "idc");
+    let denied = sensitive.replace("data: sensitive", "deny: [127.0.0.0/8]");
+    proxy.rewrite(&denied);
+    eventually("the reload", || proxy.generation() == 4);
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert_eq!(ask(&client, "4"), None, "a flow does not outlive what its client may");
+    // Gone and back again at once: its old socket may still have flows.
+    let other = free();
+    proxy.rewrite(&text.replace("127.0.0.1:0", &other.to_string()));
+    eventually("the reload", || proxy.generation() == 5);
+    assert!(ask(&self::client(other), "5").is_some());
+    proxy.rewrite(&text.replace("127.0.0.1:0", &free().to_string()));
+    eventually("the reload", || proxy.generation() == 6);
+    proxy.rewrite(&text.replace("127.0.0.1:0", &other.to_string()));
+    eventually("the reload", || proxy.generation() == 7);
+    assert!(ask(&self::client(other), "6").is_some());
 }
 
 #[test]

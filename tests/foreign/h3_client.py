@@ -106,6 +106,21 @@ async def post(client, path, size, length):
     tell(await client.answer(stream))
 
 
+async def cut(client, path):
+    """A DATA frame that says ten bytes, has four, and is the end."""
+    stream = client.begin("POST", path, ends=False)
+    client._quic.send_stream_data(stream, b"\x00\x0a1234", end_stream=True)
+    client.transmit()
+    tell(await client.answer(stream))
+
+
+async def waiting(client, path, field):
+    """A malformed head whose body does not come."""
+    stream = client.begin("POST", path, [field.split("=", 1)], ends=False)
+    tell(await client.answer(stream))
+    tell(await client.answer(client.begin("GET", path)))
+
+
 async def fields(client, path, count, size):
     listed = [(f"x-{number}", "v" * int(size)) for number in range(int(count))]
     tell(await client.answer(client.begin("GET", path, listed)))
@@ -158,7 +173,7 @@ async def main(host, port, ca, command, *arguments):
         await COMMANDS[command](client, *arguments)
 
 
-COMMANDS = {f.__name__: f for f in [get, many, post, fields, head, resets, wait, leave]}
+COMMANDS = {f.__name__: f for f in [get, many, post, cut, waiting, fields, head, resets, wait, leave]}
 NAME = sys.argv[4]
 
 try:

@@ -8,6 +8,7 @@ use super::client::{Client, Local, Reply, RequestBody, Response};
 use super::h1::RATE_SLICE;
 use super::message;
 use super::rate::Rate;
+use super::streams::Account;
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
@@ -20,6 +21,7 @@ use h3::error::Code;
 use h3::server::RequestStream;
 use std::cell::Cell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -66,6 +68,20 @@ async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+/// The h3 crate takes the end of a stream within a DATA frame for the end of the body, and panics when it is
+/// asked for what follows: then the body was cut.
+fn poll_trailers(
+    receiver: &mut Receiver,
+    context: &mut Context<'_>,
+) -> Poll<Result<Option<http::HeaderMap>, ()>> {
+    let asking = AssertUnwindSafe(|| receiver.poll_recv_trailers(context));
+    match catch_unwind(asking) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(read)) => Poll::Ready(read.map_err(drop)),
+        Err(_) => Poll::Ready(Err(())),
+    }
 }
 
 fn poll_piece(
@@ -117,10 +133,13 @@ struct Body {
     length: Option<u64>,
     limit: Option<u64>,
     rate: Rate,
+    account: Rc<Account>,
 }
 
 /// What a request comes with.
 pub struct Arrived {
+    /// The connection's account.
+    pub account: Rc<Account>,
     /// The request's head, translated and read.
     pub head: Box<RequestHead>,
     /// Its body.
@@ -170,6 +189,7 @@ impl H3 {
                 length,
                 limit: arrived.limit,
                 rate: Rate::of(arrived.rate_min),
+                account: arrived.account,
             },
             sender: arrived.sender,
             quic: arrived.quic,
@@ -281,9 +301,9 @@ impl H3Body<'_> {
             }
         }
         if !self.body.ended {
-            match self.body.receiver.poll_recv_trailers(context) {
+            match poll_trailers(&mut self.body.receiver, context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(self.gone_now())),
+                Poll::Ready(Err(())) => return Poll::Ready(Err(self.gone_now())),
                 Poll::Ready(Ok(fields)) => {
                     self.body.ended = true;
                     let read = self.keep_trailers(fields.unwrap_or_default());
@@ -303,6 +323,7 @@ impl H3Body<'_> {
         let count = self.body.chunk.len();
         self.body.received += count as u64;
         self.body.rate.came(count as u64);
+        self.body.account.explain(count as u64);
         let over = |bound: Option<u64>| bound.is_some_and(|bound| self.body.received > bound);
         match (over(self.body.length), over(self.body.limit)) {
             (true, _) => {

@@ -16,7 +16,12 @@ type H3Connection = Connection<h3_quinn::Connection, Bytes>;
 type Resolver = RequestResolver<h3_quinn::Connection, Bytes>;
 
 /// Between two looks at what has changed, where nothing comes.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(500);
+/// Bytes that a client may have sent beyond what became of them. The h3 crate keeps any frame but DATA until it is
+/// whole, however long it says it is.
+const HOARD_MAX: u64 = 8 * 1024 * 1024;
+/// For what is sent to arrive, before a connection is closed.
+const DELIVERY: Duration = Duration::from_secs(3);
 /// To get the last frames out.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
@@ -41,6 +46,8 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: R
         account.forgive(now.since(judged));
         judged = now;
         match next {
+            // It was told that this one was not begun, and may ask elsewhere.
+            Ok(Ok(Some(resolver))) if leaving => drop(resolver),
             Ok(Ok(Some(resolver))) => {
                 idle_since = now;
                 let view = worker.view();
@@ -56,11 +63,17 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: R
                 tracing::debug!(%error, "an HTTP/3 connection ended");
                 return;
             }
-            Err(_) if leaving && account.active() == 0 => return,
+            Err(_) if leaving && account.active() == 0 => {
+                if now.since(idle_since) < DELIVERY.min(arrival.timeouts.idle) {
+                    delivered(quic).await;
+                }
+                return;
+            }
             Err(_) if account.active() > 0 => idle_since = now,
             Err(_) => {}
         }
-        if account.is_abused() {
+        let hoarded = quic.stats().udp_rx.bytes.saturating_sub(account.explained());
+        if account.is_abused() || hoarded > HOARD_MAX {
             // What is begun and broken off at once costs us and not them.
             quic.close(EXCESSIVE_LOAD, b"");
             return;
@@ -80,7 +93,7 @@ const EXCESSIVE_LOAD: quinn::VarInt = quinn::VarInt::from_u32(0x107);
 
 /// What comes before the client knows is refused as not begun.
 async fn say_goodbye(connection: &mut H3Connection) {
-    let told = tokio::time::timeout(LAST_FRAMES, connection.shutdown(0)).await;
+    let told = tokio::time::timeout(LAST_FRAMES, connection.shutdown(1)).await;
     if !matches!(told, Ok(Ok(()))) {
         tracing::debug!("a client could not be told goodbye");
     }
@@ -91,6 +104,14 @@ async fn end(mut connection: H3Connection, account: &Account, quic: &quinn::Conn
     say_goodbye(&mut connection).await;
     while account.active() > 0 && quic.close_reason().is_none() {
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    delivered(quic).await;
+}
+
+/// Gives what is sent the time to arrive, since closing throws it away; a client that has all closes first.
+async fn delivered(quic: &quinn::Connection) {
+    if tokio::time::timeout(DELIVERY, quic.closed()).await.is_err() {
+        tracing::trace!("a client did not close first");
     }
 }
 
@@ -138,7 +159,7 @@ async fn one(
 async fn read(
     worker: &Worker,
     arrival: &Arrival,
-    account: &Account,
+    account: &Rc<Account>,
     quic: &quinn::Connection,
     resolver: Resolver,
 ) -> Result<(H3, Option<Refusal>), Option<Refusal>> {
@@ -161,10 +182,12 @@ async fn read(
     let asked = streams::asked(worker, arrival, account, &parts, ends, None);
     let Some(Asked { head, refusal, limit, rate_min, timeouts }) = asked else {
         sender.stop_stream(Code::H3_MESSAGE_ERROR);
-        receiver.stop_sending(Code::H3_MESSAGE_ERROR);
+        // Dropping the other half asks the client to stop: asking by the crate panics while a read is under way.
         return Err(None);
     };
+    account.explain(arrival.limits().head_bytes as u64);
     let client = H3::new(Arrived {
+        account: account.clone(),
         head,
         receiver,
         first,

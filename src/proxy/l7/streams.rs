@@ -32,6 +32,8 @@ pub struct Account {
     active: Cell<usize>,
     /// Streams that were broken off, less what is forgiven.
     resets: Cell<f64>,
+    /// Bytes from the client of which it is known what they were.
+    explained: Cell<u64>,
 }
 
 impl Account {
@@ -46,6 +48,17 @@ impl Account {
     pub fn enter(self: &Rc<Account>) -> Active {
         self.active.set(self.active.get() + 1);
         Active(self.clone())
+    }
+
+    /// Bytes from the client of which it is known what they were, generously.
+    #[must_use]
+    pub fn explained(&self) -> u64 {
+        self.explained.get()
+    }
+
+    /// Notes bytes of a body, or a head's worth of them; what they travel in is as much again.
+    pub fn explain(&self, bytes: u64) {
+        self.explained.set(self.explained.get().saturating_add(bytes.saturating_mul(2)));
     }
 
     /// Notes that a stream was broken off.
