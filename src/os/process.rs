@@ -1,6 +1,7 @@
 //! The process's own figures, from `/proc/self`.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use std::io;
 
 /// Figures of this process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +62,13 @@ pub fn memory_limit() -> u64 {
     let limit = number("/sys/fs/cgroup/memory.max")
         .or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     limit.map_or(total, |limit| limit.min(total))
+}
+
+/// Whether descriptors or memory have run out, in this process or the machine.
+#[must_use]
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// Raises the soft limit of descriptors to the hard one; gives what it is then.

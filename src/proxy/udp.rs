@@ -18,8 +18,8 @@ use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::plan::{Address, ClassIndex, ListenerIndex, Protocol, Transport};
 use crate::decision::units::{Timestamp, hash};
-use crate::os::clock;
 use crate::os::datagram::{Datagrams, Run};
+use crate::os::{clock, process};
 use crate::policy::{Asked, Seat};
 use crate::shared::{Held, Scarcity, View};
 use crate::telemetry::access_log::{Line, milliseconds};
@@ -229,7 +229,13 @@ impl Arrival<'_> {
             };
             let (upstream, to) = match towards {
                 Ok(made) => made,
-                Err(error) if is_exhaustion(&error) => return Err(Some(Refusal::Overloaded)),
+                // EAGAIN: no port is left.
+                Err(error)
+                    if process::is_exhaustion(&error)
+                        || error.kind() == io::ErrorKind::WouldBlock =>
+                {
+                    return Err(Some(Refusal::Overloaded));
+                }
                 Err(_) => {
                     let (endpoint, cause) = (endpoint.id, Cause::Refused);
                     worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
@@ -281,11 +287,6 @@ fn moment(view: &View) -> (u64, Timestamp) {
 fn is_refusal(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
     matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EAGAIN];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 impl Flow {

@@ -2,7 +2,7 @@
 
 use crate::decision::plan::{Address, Spot, Transport};
 use crate::os::stream::Stream;
-use crate::os::{clock, cores};
+use crate::os::{clock, cores, process};
 use crate::proxy::admission::admit;
 use crate::proxy::arrive::{Arrived, arrive};
 use crate::proxy::deadline::TICK;
@@ -219,7 +219,7 @@ async fn accept(
                             take(&worker, &outboxes, accepted, &address);
                         }
                         Ok(Err(error)) => {
-                            if is_exhaustion(&error) {
+                            if process::is_exhaustion(&error) {
                                 tracing::warn!(%error, "connections wait: no descriptors");
                                 tokio::time::sleep(backoff).await;
                                 backoff = (backoff * 2).min(Duration::from_millis(50));
@@ -239,11 +239,6 @@ async fn accept(
 fn accept_one(socket: &Socket) -> io::Result<Socket> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     Ok(Socket::from(accept_with(socket, flags)?))
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// Begins a connection here, or hands it to a worker that is much less busy, before a byte is read.

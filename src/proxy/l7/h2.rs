@@ -4,15 +4,14 @@
 //! share the sending half through a RefCell that is never held across a wait.
 
 use super::client::{Client, Local, Reply, RequestBody, Response};
-use super::h1::RATE_SLICE;
 use super::h2_room::{PIECE, poll_room};
 use super::message;
 use super::rate::Rate;
+use super::streams::{self, Pieces};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
-use crate::http::{Framing, trailers, translate};
-use crate::os::clock;
+use crate::http::{Framing, translate};
 use crate::os::stream::{Stream, Writer};
 use crate::proxy::body::{Broken, Source};
 use crate::proxy::buffer::Buffer;
@@ -25,7 +24,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -267,31 +266,6 @@ pub struct H2Body<'a> {
 }
 
 impl H2Body<'_> {
-    /// The next piece, or the end.
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>> {
-        loop {
-            if self.body.ended {
-                return Poll::Ready(Ok(None));
-            }
-            match self.body.stream.poll_data(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
-                Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(self.account(chunk).map(Some)),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(self.gone_now())),
-                Poll::Ready(None) => match self.body.stream.poll_trailers(context) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.gone_now())),
-                    Poll::Ready(Ok(fields)) => {
-                        self.body.ended = true;
-                        if let Err(broken) = self.keep_trailers(fields.unwrap_or_default()) {
-                            return Poll::Ready(Err(broken));
-                        }
-                    }
-                },
-            }
-        }
-    }
-
     fn gone_now(&self) -> Broken {
         self.broken.set(true);
         Broken::Gone
@@ -307,41 +281,49 @@ impl H2Body<'_> {
             false => Ok(count),
         }
     }
+}
 
-    fn keep_trailers(&mut self, fields: ::http::HeaderMap) -> Result<(), Broken> {
-        let lines = translate::trailer_lines(&fields);
-        let kept = trailers::read(&lines).map_err(Broken::Malformed)?;
-        trailers::write(&mut self.body.trailers, &lines, &kept);
-        Ok(())
+impl Pieces for H2Body<'_> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>> {
+        loop {
+            if self.body.ended {
+                return Poll::Ready(Ok(None));
+            }
+            match self.body.stream.poll_data(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
+                Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(self.account(chunk).map(Some)),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(self.gone_now())),
+                Poll::Ready(None) => match self.body.stream.poll_trailers(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.gone_now())),
+                    Poll::Ready(Ok(fields)) => {
+                        self.body.ended = true;
+                        if let Err(broken) = streams::keep_trailers(
+                            &mut self.body.trailers,
+                            fields.unwrap_or_default(),
+                        ) {
+                            return Poll::Ready(Err(broken));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn rate(&mut self) -> &mut Rate {
+        &mut self.body.rate
     }
 }
 
 impl RequestBody for H2Body<'_> {
     async fn next(&mut self) -> Result<Option<usize>, Broken> {
-        let mut silent = Duration::ZERO;
-        loop {
-            let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
-            let before = clock::now();
-            let (watch, next) =
-                (self.watch, std::future::poll_fn(|context| self.poll_next(context)));
-            let read = watch.within(slice, next).await;
-            self.body.rate.judge(clock::now().since(before))?;
-            match read {
-                Ok(piece) => return piece,
-                Err(_) => silent += slice,
-            }
-            if silent >= self.idle {
-                return Err(Broken::Late);
-            }
-        }
+        let (watch, idle) = (self.watch, self.idle);
+        streams::next(self, watch, idle).await
     }
 
     fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
-        // Whoever finds nothing waits by `next`, which registers anew.
-        match self.poll_next(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(piece) => piece.map(Some),
-            Poll::Pending => Ok(None),
-        }
+        streams::ready(self)
     }
 
     fn data(&self) -> &[u8] {

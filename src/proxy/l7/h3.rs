@@ -5,15 +5,13 @@
 //! more is sent.
 
 use super::client::{Client, Local, Reply, RequestBody, Response};
-use super::h1::RATE_SLICE;
 use super::message;
 use super::rate::Rate;
-use super::streams::Account;
+use super::streams::{self, Account, Pieces};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
-use crate::http::{Framing, Violation, trailers, translate};
-use crate::os::clock;
+use crate::http::{Framing, Violation, translate};
 use crate::proxy::body::Broken;
 use crate::proxy::deadline::Watch;
 use bytes::{Buf, Bytes};
@@ -23,7 +21,7 @@ use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// The response's half of a stream.
@@ -281,39 +279,6 @@ pub struct H3Body<'a> {
 }
 
 impl H3Body<'_> {
-    /// The next piece, or the end.
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>> {
-        if std::mem::take(&mut self.body.untold) {
-            return Poll::Ready(self.account().map(Some));
-        }
-        if self.broken.get() {
-            return Poll::Ready(Err(Broken::Gone));
-        }
-        while !self.body.complete {
-            match poll_piece(&mut self.body.receiver, context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(())) => return Poll::Ready(Err(self.gone_now())),
-                Poll::Ready(Ok(None)) => self.body.complete = true,
-                Poll::Ready(Ok(Some(piece))) => {
-                    self.body.chunk = piece;
-                    return Poll::Ready(self.account().map(Some));
-                }
-            }
-        }
-        if !self.body.ended {
-            match poll_trailers(&mut self.body.receiver, context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(())) => return Poll::Ready(Err(self.gone_now())),
-                Poll::Ready(Ok(fields)) => {
-                    self.body.ended = true;
-                    let read = self.keep_trailers(fields.unwrap_or_default());
-                    return Poll::Ready(read.and_then(|()| self.whole()).map(|()| None));
-                }
-            }
-        }
-        Poll::Ready(self.whole().map(|()| None))
-    }
-
     fn gone_now(&self) -> Broken {
         self.broken.set(true);
         Broken::Gone
@@ -343,41 +308,55 @@ impl H3Body<'_> {
             }
         }
     }
+}
 
-    fn keep_trailers(&mut self, fields: http::HeaderMap) -> Result<(), Broken> {
-        let lines = translate::trailer_lines(&fields);
-        let kept = trailers::read(&lines).map_err(Broken::Malformed)?;
-        trailers::write(&mut self.body.trailers, &lines, &kept);
-        Ok(())
+impl Pieces for H3Body<'_> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>> {
+        if std::mem::take(&mut self.body.untold) {
+            return Poll::Ready(self.account().map(Some));
+        }
+        if self.broken.get() {
+            return Poll::Ready(Err(Broken::Gone));
+        }
+        while !self.body.complete {
+            match poll_piece(&mut self.body.receiver, context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(())) => return Poll::Ready(Err(self.gone_now())),
+                Poll::Ready(Ok(None)) => self.body.complete = true,
+                Poll::Ready(Ok(Some(piece))) => {
+                    self.body.chunk = piece;
+                    return Poll::Ready(self.account().map(Some));
+                }
+            }
+        }
+        if !self.body.ended {
+            match poll_trailers(&mut self.body.receiver, context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(())) => return Poll::Ready(Err(self.gone_now())),
+                Poll::Ready(Ok(fields)) => {
+                    self.body.ended = true;
+                    let read =
+                        streams::keep_trailers(&mut self.body.trailers, fields.unwrap_or_default());
+                    return Poll::Ready(read.and_then(|()| self.whole()).map(|()| None));
+                }
+            }
+        }
+        Poll::Ready(self.whole().map(|()| None))
+    }
+
+    fn rate(&mut self) -> &mut Rate {
+        &mut self.body.rate
     }
 }
 
 impl RequestBody for H3Body<'_> {
     async fn next(&mut self) -> Result<Option<usize>, Broken> {
-        let mut silent = Duration::ZERO;
-        loop {
-            let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
-            let before = clock::now();
-            let (watch, next) =
-                (self.watch, std::future::poll_fn(|context| self.poll_next(context)));
-            let read = watch.within(slice, next).await;
-            self.body.rate.judge(clock::now().since(before))?;
-            match read {
-                Ok(piece) => return piece,
-                Err(_) => silent += slice,
-            }
-            if silent >= self.idle {
-                return Err(Broken::Late);
-            }
-        }
+        let (watch, idle) = (self.watch, self.idle);
+        streams::next(self, watch, idle).await
     }
 
     fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
-        // Whoever finds nothing waits by `next`, which registers anew.
-        match self.poll_next(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(piece) => piece.map(Some),
-            Poll::Pending => Ok(None),
-        }
+        streams::ready(self)
     }
 
     fn data(&self) -> &[u8] {

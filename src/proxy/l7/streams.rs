@@ -4,17 +4,24 @@ use super::attempt::ENDLESS;
 use super::client::Client;
 use super::connection::Arrival;
 use super::exchange::{self, After};
+use super::h1::RATE_SLICE;
+use super::rate::Rate;
 use super::record::Record;
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::field::Role;
-use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
+use crate::http::{grpc, trailers};
+use crate::os::clock;
+use crate::proxy::body::Broken;
+use crate::proxy::deadline::Watch;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Streams at once.
@@ -140,6 +147,62 @@ pub fn asked(
         Rc::make_mut(&mut timeouts).body_idle = ENDLESS;
     }
     Some(Asked { head, refusal: read.err().map(Refusal::from), limit, rate_min, timeouts })
+}
+
+/// A request's body as a stream gives it: piece by piece.
+pub trait Pieces {
+    /// The next piece, or the end.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>>;
+    /// How fast it has to come.
+    fn rate(&mut self) -> &mut Rate;
+}
+
+/// Waits for a body's next piece: not longer than `idle`, nor for one that comes too slowly.
+///
+/// # Errors
+/// [`Broken`] when the body cannot be completed.
+pub async fn next(
+    body: &mut impl Pieces,
+    watch: &Watch,
+    idle: Duration,
+) -> Result<Option<usize>, Broken> {
+    let mut silent = Duration::ZERO;
+    loop {
+        let slice = idle.saturating_sub(silent).min(RATE_SLICE);
+        let before = clock::now();
+        let read = watch.within(slice, poll_fn(|context| body.poll_next(context))).await;
+        body.rate().judge(clock::now().since(before))?;
+        match read {
+            Ok(piece) => return piece,
+            Err(_) => silent += slice,
+        }
+        if silent >= idle {
+            return Err(Broken::Late);
+        }
+    }
+}
+
+/// A body's next piece when it has come already: `Ok(None)` says that waiting would be needed.
+///
+/// # Errors
+/// [`Broken`] for a malformed body.
+pub fn ready(body: &mut impl Pieces) -> Result<Option<Option<usize>>, Broken> {
+    // Whoever finds nothing waits by `next`, which registers anew.
+    match body.poll_next(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(piece) => piece.map(Some),
+        Poll::Pending => Ok(None),
+    }
+}
+
+/// Keeps those trailers that may be forwarded, as complete lines.
+///
+/// # Errors
+/// [`Broken::Malformed`].
+pub fn keep_trailers(kept: &mut Vec<u8>, fields: ::http::HeaderMap) -> Result<(), Broken> {
+    let lines = translate::trailer_lines(&fields);
+    let found = trailers::read(&lines).map_err(Broken::Malformed)?;
+    trailers::write(kept, &lines, &found);
+    Ok(())
 }
 
 /// One exchange. `refused` is why its head will not do.
