@@ -5,6 +5,7 @@ use super::file;
 use super::routes::is_field_name;
 use super::scalar::{self, AutoDuration, host_and_port, is_host_name};
 use super::shape::Spanned;
+use crate::decision::outlier::Outlier;
 use crate::decision::plan::{
     Address, Cluster, EndpointSpec, Failback, HostPolicy, Kind, Probe, ProbeKind, Reports,
     SendProxy, Source, Target,
@@ -73,6 +74,7 @@ impl Compiler<'_> {
                 bound.map_or(1024, |bound| u32::try_from(bound.0).unwrap_or(u32::MAX))
             };
             let failback = cluster.failback.as_ref();
+            let outlier = self.outlier(cluster.outlier.as_ref(), &path);
             self.plan.clusters.push(Cluster {
                 name: name.value.clone(),
                 site: inherited.site,
@@ -105,6 +107,7 @@ impl Compiler<'_> {
                     .unwrap_or(Duration::from_secs(2)),
                 pool_idle: fixed(timeouts.and_then(|timeouts| timeouts.pool_idle)),
                 slow_start: cluster.slow_start.unwrap_or(Duration::from_secs(30)),
+                outlier,
                 failback: Failback {
                     manual: failback.and_then(|f| f.mode) == Some(file::FailbackMode::Manual),
                     hold: failback.and_then(|failback| failback.hold).unwrap_or_default(),
@@ -273,6 +276,33 @@ impl Compiler<'_> {
                 self.problems.error(discover.at, path, message);
                 None
             }
+        }
+    }
+
+    fn outlier(&mut self, written: Option<&file::Outlier>, path: &str) -> Outlier {
+        let default = Outlier::default();
+        let Some(written) = written else { return default };
+        let (success, latency) =
+            (written.success.map(|part| part.0), written.latency.map(|times| times.0));
+        if success.is_some_and(|part| !(0.0..=1.0).contains(&part)) {
+            let message = "must be a part of what the siblings succeed with, 0 to 1";
+            self.problems.error(written.at, format!("{path}.outlier.success"), message);
+        }
+        if latency.is_some_and(|times| times <= 1.0) {
+            let message = "must be more than 1 time what the siblings take";
+            self.problems.error(written.at, format!("{path}.outlier.latency"), message);
+        }
+        let percent = |percent: Option<scalar::Within<0, 100>>, default| {
+            percent.map_or(default, |percent| u8::try_from(percent.0).unwrap_or(default))
+        };
+        Outlier {
+            consecutive: written.consecutive.map_or(default.consecutive, |count| {
+                u32::try_from(count.0).unwrap_or(default.consecutive)
+            }),
+            success,
+            latency,
+            max_percent: percent(written.max_percent, default.max_percent),
+            panic_percent: percent(written.panic_percent, default.panic_percent),
         }
     }
 

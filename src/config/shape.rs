@@ -256,7 +256,6 @@ const LATER: &[&str] = &[
     "tracing",
     "capacity_groups",
     "capacity_group",
-    "outlier",
     "kubernetes",
     "shared_by",
 ];

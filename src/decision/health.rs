@@ -32,6 +32,10 @@ pub enum Cause {
     Protocol,
     /// The TLS handshake failed.
     Tls,
+    /// It fails more often than its siblings.
+    Failing,
+    /// It takes longer than its siblings.
+    Slow,
 }
 
 impl Cause {
@@ -48,17 +52,29 @@ impl Cause {
             Cause::ProbeTimeout => "probe_timeout",
             Cause::Protocol => "protocol",
             Cause::Tls => "tls",
+            Cause::Failing => "success_rate",
+            Cause::Slow => "latency",
         }
     }
 
-    /// How many in a row eject the endpoint, when traffic sees them.
-    fn patience(self) -> u32 {
+    /// How many in a row eject the endpoint, when traffic sees them; `consecutive` is for those that prove
+    /// little by themselves.
+    fn patience(self, consecutive: u32) -> u32 {
         match self {
             Cause::Refused | Cause::Tls => 2,
             Cause::ConnectTimeout => 3,
-            Cause::Reset | Cause::ResponseTimeout | Cause::GatewayStatus | Cause::Protocol => 5,
+            Cause::Reset | Cause::ResponseTimeout | Cause::GatewayStatus | Cause::Protocol => {
+                consecutive
+            }
             Cause::ProbeStatus | Cause::ProbeTimeout => 2,
+            // Said of many exchanges together.
+            Cause::Failing | Cause::Slow => 1,
         }
+    }
+
+    /// Whether a probe's success says nothing against it.
+    fn escapes_probes(self) -> bool {
+        matches!(self, Cause::Failing | Cause::Slow)
     }
 
     /// Whether it proves that nothing is there: then no cap on ejections applies.
@@ -94,6 +110,8 @@ pub struct Health {
     bad_probes: u32,
     bad_exchanges: u32,
     ejected_until: Option<Timestamp>,
+    /// Whether only its time ends the ejection.
+    sentenced: bool,
     ejections: u32,
     up_since: Option<Timestamp>,
     returned: bool,
@@ -111,6 +129,7 @@ impl Health {
             bad_probes: 0,
             bad_exchanges: 0,
             ejected_until: None,
+            sentenced: false,
             ejections: 0,
             up_since: None,
             returned: false,
@@ -134,7 +153,7 @@ impl Health {
         self.good_probes = self.good_probes.saturating_add(1);
         let proven = self.good_probes >= thresholds.rise;
         if self.ejected_until.is_some_and(|until| now < until) {
-            if !(proven && thresholds.proves_requests) {
+            if self.sentenced || !(proven && thresholds.proves_requests) {
                 return false;
             }
             self.ejected_until = None;
@@ -165,17 +184,30 @@ impl Health {
         true
     }
 
-    /// Folds a failed exchange in. Says whether it takes the endpoint out of use; `may_eject`
-    /// is false when too many siblings are out already.
-    pub fn exchange_failed(&mut self, cause: Cause, may_eject: bool, now: Timestamp) -> bool {
+    /// Folds a failed exchange in. Says whether it takes the endpoint out of use: after `consecutive` in a
+    /// row, fewer where one proves more. `may_eject` is false when too many siblings are out already.
+    pub fn exchange_failed(
+        &mut self,
+        cause: Cause,
+        consecutive: u32,
+        may_eject: bool,
+        now: Timestamp,
+    ) -> bool {
         self.last_error = Some(cause);
         self.bad_exchanges = self.bad_exchanges.saturating_add(1);
-        if self.bad_exchanges < cause.patience() || !(may_eject || cause.is_dead()) {
+        if self.bad_exchanges < cause.patience(consecutive) || !(may_eject || cause.is_dead()) {
             return false;
         }
+        self.eject(cause, now)
+    }
+
+    /// Takes it out of use for a while, unless it is already; says whether it was not.
+    pub fn eject(&mut self, cause: Cause, now: Timestamp) -> bool {
         if !self.is_usable(now) {
             return false;
         }
+        self.last_error = Some(cause);
+        self.sentenced = cause.escapes_probes();
         let nominal = Duration::from_secs(1 << self.ejections.min(5)).min(EJECTION_MAX);
         let jitter = mix(self.seed ^ u64::from(self.ejections)) % 256;
         self.ejected_until =
@@ -281,8 +313,8 @@ mod tests {
     fn two_refused_connections_eject_at_once_without_a_cap() {
         let mut health = Health::new(1);
         health.probe_succeeded(HTTP, at(0));
-        assert!(!health.exchange_failed(Cause::Refused, false, at(1)));
-        assert!(health.exchange_failed(Cause::Refused, false, at(2)));
+        assert!(!health.exchange_failed(Cause::Refused, 5, false, at(1)));
+        assert!(health.exchange_failed(Cause::Refused, 5, false, at(2)));
         assert!(!health.is_usable(at(2)));
     }
 
@@ -291,13 +323,13 @@ mod tests {
         let mut health = Health::new(1);
         health.probe_succeeded(HTTP, at(0));
         for _ in 0..4 {
-            assert!(!health.exchange_failed(Cause::GatewayStatus, true, at(1)));
+            assert!(!health.exchange_failed(Cause::GatewayStatus, 5, true, at(1)));
         }
         health.exchanges_succeeded(at(1));
         for _ in 0..20 {
-            assert!(!health.exchange_failed(Cause::GatewayStatus, false, at(1)));
+            assert!(!health.exchange_failed(Cause::GatewayStatus, 5, false, at(1)));
         }
-        assert!(health.exchange_failed(Cause::GatewayStatus, true, at(1)));
+        assert!(health.exchange_failed(Cause::GatewayStatus, 5, true, at(1)));
     }
 
     #[test]
@@ -305,7 +337,7 @@ mod tests {
         let mut health = Health::new(1);
         health.probe_succeeded(TCP, at(0));
         for _ in 0..5 {
-            health.exchange_failed(Cause::Reset, true, at(1));
+            health.exchange_failed(Cause::Reset, 5, true, at(1));
         }
         for _ in 0..10 {
             health.probe_succeeded(TCP, at(2));
@@ -316,11 +348,31 @@ mod tests {
     }
 
     #[test]
+    fn an_outlier_stays_out_for_its_time_though_its_probes_succeed() {
+        let mut health = Health::new(1);
+        health.probe_succeeded(HTTP, at(0));
+        assert!(health.eject(Cause::Failing, at(1)) && !health.eject(Cause::Failing, at(2)));
+        for _ in 0..10 {
+            assert!(!health.probe_succeeded(HTTP, at(3)));
+        }
+        assert!(!health.is_usable(at(900)) && health.is_usable(at(1_300)));
+        health.ejection_ended(at(1_300));
+        for _ in 0..5 {
+            health.exchange_failed(Cause::GatewayStatus, 5, true, at(1_400));
+        }
+        assert!(!health.is_usable(at(1_400)));
+        for _ in 0..3 {
+            health.probe_succeeded(HTTP, at(1_401));
+        }
+        assert!(health.is_usable(at(1_401)));
+    }
+
+    #[test]
     fn an_endpoint_that_is_never_probed_returns_after_its_ejection() {
         let mut health = Health::new(1);
         health.assume_up(at(0));
-        health.exchange_failed(Cause::Refused, false, at(1));
-        assert!(health.exchange_failed(Cause::Refused, false, at(2)));
+        health.exchange_failed(Cause::Refused, 5, false, at(1));
+        assert!(health.exchange_failed(Cause::Refused, 5, false, at(2)));
         health.assume_up(at(500));
         assert!(!health.is_usable(at(500)));
         health.assume_up(at(1_400));
@@ -335,7 +387,7 @@ mod tests {
         let mut spans = Vec::new();
         for _ in 0..9 {
             for _ in 0..5 {
-                health.exchange_failed(Cause::Reset, true, now);
+                health.exchange_failed(Cause::Reset, 5, true, now);
             }
             let start = now;
             while !health.is_usable(now) {

@@ -22,6 +22,7 @@ pub mod latency;
 pub mod listener;
 pub mod load;
 pub mod order;
+pub mod outlier;
 pub mod permit;
 pub mod plan;
 pub mod policy;

@@ -7,6 +7,7 @@
 pub use super::listener::*;
 
 use super::budget::Terms;
+use super::outlier::Outlier;
 use super::permit::Permitted;
 use super::policy::{Policy, PolicyIndex};
 use super::price::Prices;
@@ -118,6 +119,8 @@ pub struct Cluster {
     pub pool_idle: Option<Duration>,
     /// A returning endpoint's share grows over this span.
     pub slow_start: Duration,
+    /// Which endpoints traffic takes out of use.
+    pub outlier: Outlier,
     /// How it gets its traffic back.
     pub failback: Failback,
     /// What its traffic costs.

@@ -72,8 +72,17 @@ pub struct ClusterSignals {
     pub usd_per_hour: f64,
     /// Its endpoints.
     pub endpoints: Vec<EndpointSignals>,
-    /// Indices of those that may be used; if none was ever probed, all.
+    /// Indices of those that may be used; if none was ever probed, or too few are up, all.
     pub usable: Vec<usize>,
+}
+
+impl ClusterSignals {
+    /// Whether exchanges may be sent to the endpoint with this id: it is up, or used all the same.
+    #[must_use]
+    pub fn uses(&self, id: u32) -> bool {
+        let known = self.endpoints.iter().position(|endpoint| endpoint.id == id);
+        known.is_some_and(|index| self.endpoints[index].up || self.usable.contains(&index))
+    }
 }
 
 /// What we believe of an endpoint.
@@ -174,12 +183,14 @@ pub enum Why {
     Only,
     /// The client was served there before.
     Affinity,
+    /// All that may serve are down, and this one's endpoints are tried all the same.
+    Panic,
 }
 
 impl Why {
     /// All of them, for metrics.
-    pub const ALL: [Why; 6] =
-        [Why::Nearest, Why::Spill, Why::Failover, Why::Dial, Why::Only, Why::Affinity];
+    pub const ALL: [Why; 7] =
+        [Why::Nearest, Why::Spill, Why::Failover, Why::Dial, Why::Only, Why::Affinity, Why::Panic];
 
     /// The word the API, log, metrics and headers use.
     #[must_use]
@@ -191,6 +202,7 @@ impl Why {
             Why::Dial => "dial",
             Why::Only => "only",
             Why::Affinity => "affinity",
+            Why::Panic => "panic",
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::decision::budget::Terms;
 use crate::decision::endpoint::{self, Chance};
 use crate::decision::health::Cause;
 use crate::decision::load::Tally;
+use crate::decision::outlier::Outlier;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
     Address, Class, Cluster, EndpointPolicy, Failback, HashKey, HostPolicy, Kind, Plan, Probe,
@@ -117,6 +118,7 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
         connect_total: Duration::from_secs(2),
         pool_idle: None,
         slow_start: Duration::from_secs(30),
+        outlier: Outlier::default(),
         failback: Failback { manual: false, hold: Duration::ZERO },
         prices: Prices { per_gib: 0.0, per_million_requests: place.usd_per_request * 1e6 },
         reports: if spec.reports.is_some() { Reports::Tidegate } else { Reports::None },

@@ -23,6 +23,7 @@ mod http3;
 mod l4;
 mod lifecycle;
 mod logs;
+mod outlier;
 mod passage;
 mod policies;
 mod reload;

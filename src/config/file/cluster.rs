@@ -218,6 +218,22 @@ shape! {
     }
 }
 
+shape! {
+    /// Which endpoints traffic takes out of use.
+    Outlier {
+        /// Failures in a row that eject an endpoint; refused connections and handshakes need fewer.
+        consecutive: Within<1, 1000> = "5",
+        /// Ejects who succeeds less often than this part of its siblings' median, 0 to 1.
+        success: Amount = optional,
+        /// Ejects who takes longer than this many times its siblings' median.
+        latency: Amount = optional,
+        /// Percent of the endpoints that traffic may have out of use at once.
+        max_percent: Within<0, 100> = "50",
+        /// With fewer percent of them in use all are used, even when no cluster has any left; 0 is never.
+        panic_percent: Within<0, 100> = "0",
+    }
+}
+
 words! {
     /// A PROXY header.
     SendProxy {
@@ -307,6 +323,8 @@ shape! {
         dial: Within<0, 100> = "100",
         /// A returning endpoint's share grows over this span.
         slow_start: Duration = "30s",
+        /// Which endpoints traffic takes out of use.
+        outlier: Outlier = optional,
         /// How it gets its traffic back after an outage.
         failback: Failback = optional,
         /// How it says what its load is: none, orca or tidegate.

@@ -133,11 +133,22 @@ impl ClassState {
         let known: Vec<bool> = places.iter().map(|place| place.state.is_measured()).collect();
         self.order.update(&base, &known, now);
         let order = self.order.current().to_vec();
-        let live: Vec<usize> =
+        let mut live: Vec<usize> =
             order.iter().copied().filter(|slot| places[*slot].is_live(now)).collect();
+        let panics = live.is_empty();
+        if panics {
+            let last_resort = |slot: &usize| {
+                let Place { cluster, state, dial } = places[*slot];
+                state.is_last_resort(&plan.clusters[cluster], dial)
+            };
+            live = order.iter().copied().filter(last_resort).collect();
+        }
         self.first = live.first().copied().unwrap_or(0);
         let may_take = self.may_take(&candidates, &live, elapsed);
         let mut choices = choices(places, &candidates, &order, &live, &may_take, self.demand, now);
+        if panics {
+            choices.iter_mut().for_each(|choice| choice.why = Why::Panic);
+        }
         let before = choices.len();
         let first = live.first().copied();
         // What a dial or a return keeps from the first place is no spill.

@@ -3,6 +3,7 @@
 use super::{Answers, Found, News, Samples};
 use crate::decision::health::{Cause, Health, Thresholds};
 use crate::decision::latency::Distance;
+use crate::decision::outlier::{self, Outlier, Standing};
 use crate::decision::plan::{Address, Cluster, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
@@ -22,6 +23,7 @@ pub(super) struct EndpointState {
     /// Failures since the last sweep, and the share of exchanges that did not fail of late.
     pub(super) failures: f64,
     success: f64,
+    standing: Standing,
     pub(super) probe_due: Timestamp,
     pub(super) probing: bool,
     /// When exchanges' own handshakes were last heard of.
@@ -106,6 +108,7 @@ impl ClusterState {
                 latency: 0.0,
                 failures: 0.0,
                 success: 1.0,
+                standing: Standing::default(),
                 probe_due: if self.was_up.is_none() { now } else { now.plus(offset) },
                 probing: false,
                 rtt_heard: Timestamp::START,
@@ -129,7 +132,7 @@ impl ClusterState {
             }
             let Answers { count, seconds, rtt } = samples.endpoint(endpoint.id);
             endpoint.hear_rtt(rtt, now);
-            endpoint.note_success(count, elapsed);
+            endpoint.note_success(count, seconds, elapsed);
             if count > 0.0 {
                 endpoint.health.exchanges_succeeded(now);
                 let mean = seconds / count;
@@ -141,10 +144,37 @@ impl ClusterState {
                 news.push(News::Returned { cluster, endpoint });
             }
         }
+        self.eject_outliers(cluster, news, now);
         self.notice_return(cluster, now);
         if !self.loaded {
             let answers = self.live(now).filter_map(|endpoint| endpoint.answer.lower_quartile());
             self.beyond = mean(answers).unwrap_or(0.0);
+        }
+    }
+
+    /// Whether traffic may take one more endpoint out of use.
+    pub(super) fn may_eject(&self, knobs: &Outlier, now: Timestamp) -> bool {
+        knobs.may_eject(self.endpoints.len() - self.live(now).count(), self.endpoints.len())
+    }
+
+    /// Takes out of use who does worse than its siblings. Those that are out are still held up to: they
+    /// are forgotten only by their silence.
+    fn eject_outliers(&mut self, cluster: &Cluster, news: &mut Vec<News>, now: Timestamp) {
+        let knobs = &cluster.outlier;
+        if knobs.success.is_none() && knobs.latency.is_none() {
+            return;
+        }
+        let standings: Vec<Standing> = self.endpoints.iter().map(|e| e.standing).collect();
+        for index in 0..self.endpoints.len() {
+            let Some(cause) = outlier::verdict(knobs, index, &standings) else { continue };
+            let may_eject = self.may_eject(knobs, now);
+            let endpoint = &mut self.endpoints[index];
+            if may_eject && endpoint.health.eject(cause, now) {
+                // Judged anew after its return.
+                endpoint.standing = Standing::default();
+                let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
+                news.push(News::Ejected { cluster, endpoint, cause });
+            }
         }
     }
 
@@ -185,6 +215,11 @@ impl ClusterState {
     /// Whether its distance is known well enough to be compared.
     pub(super) fn is_measured(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.rtt.is_settled())
+    }
+
+    /// Whether it may be chosen when all that may be are down: better some answers than none.
+    pub(super) fn is_last_resort(&self, cluster: &Cluster, dial: u8) -> bool {
+        dial > 0 && cluster.outlier.panic_percent > 0 && !self.endpoints.is_empty()
     }
 
     /// Whether it may be chosen at all.
@@ -232,16 +267,20 @@ impl ClusterState {
             success,
             share: traffic.share,
             usd_per_hour: traffic.usd_per_hour,
-            usable: self.usable(&endpoints),
+            usable: self.usable(&cluster.outlier, &endpoints),
             endpoints,
         }
     }
 
-    /// Those proven up; those never probed only where there is none of the former.
-    fn usable(&self, endpoints: &[EndpointSignals]) -> Vec<usize> {
+    /// Those proven up; those never probed only where there is none of the former; all of them where too
+    /// few are up.
+    fn usable(&self, knobs: &Outlier, endpoints: &[EndpointSignals]) -> Vec<usize> {
         let proven =
             |index: &usize| endpoints[*index].up && self.endpoints[*index].health.is_probed();
         let all = 0..endpoints.len();
+        if knobs.panics(endpoints.iter().filter(|endpoint| endpoint.up).count(), endpoints.len()) {
+            return all.collect();
+        }
         let known: Vec<usize> = all.clone().filter(proven).collect();
         if known.is_empty() { all.filter(|index| endpoints[*index].up).collect() } else { known }
     }
@@ -287,8 +326,9 @@ impl EndpointState {
 
     /// Folds in how many exchanges succeeded since the last sweep. Silence is forgiven, so that a shunned
     /// endpoint is tried again.
-    fn note_success(&mut self, count: f64, elapsed: f64) {
+    fn note_success(&mut self, count: f64, seconds: f64, elapsed: f64) {
         let failures = std::mem::take(&mut self.failures);
+        self.standing.fold(count, seconds, failures, elapsed);
         let all = count + failures;
         let (target, weight) = match all > 0.0 {
             true => (count / all, 1.0 - (-all / 8.0).exp()),

@@ -339,14 +339,15 @@ impl Assessor {
     fn exchange_failed(&mut self, id: u32, cause: Cause, now: Timestamp) {
         let Some(name) = self.owners.get(&id).cloned() else { return };
         let Some(state) = self.clusters.get_mut(&name) else { return };
-        let out = state.endpoints.iter().filter(|e| !e.health.is_usable(now)).count();
-        let may_eject = (out + 1) * 2 <= state.endpoints.len();
+        let knobs = self.plan.clusters.iter().find(|cluster| cluster.name == name);
+        let knobs = knobs.map(|cluster| cluster.outlier).unwrap_or_default();
+        let may_eject = state.may_eject(&knobs, now);
         let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
             return;
         };
         endpoint.failures += 1.0;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
-        if endpoint.health.exchange_failed(cause, may_eject, now) {
+        if endpoint.health.exchange_failed(cause, knobs.consecutive, may_eject, now) {
             let endpoint = endpoint.address.clone();
             self.news.push(News::Ejected { cluster: name, endpoint, cause });
         }

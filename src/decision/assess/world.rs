@@ -2,6 +2,7 @@
 //! sweeps each 50 ms, clusters with servers and first-come queues, Poisson arrivals.
 
 use super::*;
+use crate::decision::outlier::Outlier;
 use crate::decision::permit::Permitted;
 use crate::decision::plan::*;
 use crate::decision::price::Prices;
@@ -43,6 +44,7 @@ fn cluster(name: &str) -> Cluster {
         connect_total: Duration::from_secs(2),
         pool_idle: None,
         slow_start: Duration::from_secs(30),
+        outlier: Outlier::default(),
         failback: Failback { manual: false, hold: Duration::ZERO },
         prices: Prices::default(),
         reports: Reports::None,

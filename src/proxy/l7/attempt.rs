@@ -12,6 +12,7 @@ use crate::decision::health::Cause;
 use crate::decision::report::Report;
 use crate::decision::retry::Kind;
 use crate::decision::route::Route;
+use crate::decision::signal::EndpointSignals;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::forward::Edits;
@@ -568,6 +569,7 @@ async fn read_head<I: Incoming>(
 fn is_ejected(attempt: &Attempt<'_>) -> bool {
     let latest: Rc<_> = attempt.worker.view();
     let id = attempt.place.signals(attempt.view).id;
-    let mut endpoints = latest.signals.clusters.iter().flat_map(|cluster| &cluster.endpoints);
-    endpoints.any(|endpoint| endpoint.id == id && !endpoint.up)
+    let knows = |endpoint: &EndpointSignals| endpoint.id == id;
+    let mut clusters = latest.signals.clusters.iter();
+    clusters.any(|cluster| cluster.endpoints.iter().any(knows) && !cluster.uses(id))
 }

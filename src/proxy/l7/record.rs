@@ -123,7 +123,9 @@ impl Record {
     fn tell_decision(&self, worker: &Worker, view: &View) {
         let reason = match (self.refusal, self.place) {
             (Some(refusal), _) => refusal.label(),
-            (None, Some((.., why @ (Why::Spill | Why::Failover | Why::Dial)))) => why.label(),
+            (None, Some((.., why @ (Why::Spill | Why::Failover | Why::Dial | Why::Panic)))) => {
+                why.label()
+            }
             (None, _) => return,
         };
         let Some(class) = self.class else { return };

@@ -223,9 +223,7 @@ pub fn secured(view: &View, cluster: usize) -> u64 {
 pub fn usable(view: &View, (endpoint, tls): Key) -> bool {
     let mut clusters = view.signals.clusters.iter().enumerate();
     clusters.any(|(index, beliefs)| {
-        beliefs.state != State::Draining
-            && secured(view, index) == tls
-            && beliefs.endpoints.iter().any(|known| known.id == endpoint && known.up)
+        beliefs.state != State::Draining && secured(view, index) == tls && beliefs.uses(endpoint)
     })
 }
 
@@ -233,10 +231,11 @@ fn may_keep(view: &View, cluster: usize, (endpoint, tls): Key) -> bool {
     let shared = |plan: &Cluster| plan.send_proxy == SendProxy::None;
     view.plan.clusters.get(cluster).is_some_and(shared)
         && tls == secured(view, cluster)
-        && view.signals.clusters.get(cluster).is_some_and(|beliefs| {
-            beliefs.state != State::Draining
-                && beliefs.endpoints.iter().any(|known| known.id == endpoint && known.up)
-        })
+        && view
+            .signals
+            .clusters
+            .get(cluster)
+            .is_some_and(|beliefs| beliefs.state != State::Draining && beliefs.uses(endpoint))
 }
 
 /// Counts a new connection in, unless the cluster has its most already.

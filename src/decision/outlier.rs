@@ -1,0 +1,181 @@
+//! Whether one endpoint of several is the odd one out: it fails, or dawdles, where its siblings do not.
+//!
+//! Endpoints are held against their siblings, never against a fixed figure: when all fail alike it is the
+//! requests' fault, or the cluster's, and taking endpoints out would only overload those that are left.
+//!
+//! # Units
+//! Counts fade with a time constant of [`WINDOW`] seconds; latencies are seconds.
+//!
+//! # Not here
+//! Failures in a row and how long an ejection lasts (`health`); clusters as a whole (`assess`).
+
+use super::health::Cause;
+
+/// A cluster's knobs, within bounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outlier {
+    /// Failures of exchanges in a row that eject an endpoint, 1-1000.
+    pub consecutive: u32,
+    /// Ejects an endpoint that succeeds less often than this part of its siblings' median, 0-1.
+    pub success: Option<f64>,
+    /// Ejects an endpoint that takes longer than this many times its siblings' median, above 1.
+    pub latency: Option<f64>,
+    /// Percent of a cluster's endpoints that traffic may have out of use at once. Those that cannot be
+    /// connected to are out whatever this says.
+    pub max_percent: u8,
+    /// With fewer percent of its endpoints in use, a cluster uses them all. 0: never.
+    pub panic_percent: u8,
+}
+
+impl Default for Outlier {
+    fn default() -> Outlier {
+        Outlier { consecutive: 5, success: None, latency: None, max_percent: 50, panic_percent: 0 }
+    }
+}
+
+impl Outlier {
+    /// Whether one more endpoint may be taken out of use by traffic.
+    #[must_use]
+    pub fn may_eject(&self, out: usize, all: usize) -> bool {
+        (out + 1) * 100 <= usize::from(self.max_percent) * all
+    }
+
+    /// Whether so few endpoints are in use that all are better used.
+    #[must_use]
+    pub fn panics(&self, in_use: usize, all: usize) -> bool {
+        in_use * 100 < usize::from(self.panic_percent) * all
+    }
+}
+
+/// Seconds after which what was counted of an endpoint has faded to a third.
+const WINDOW: f64 = 10.0;
+/// Exchanges in the window below which an endpoint is not judged, nor held up to others.
+const JUDGED_FROM: f64 = 20.0;
+
+/// How one endpoint has done of late.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Standing {
+    good: f64,
+    failed: f64,
+    seconds: f64,
+}
+
+impl Standing {
+    /// Folds in what came back from it in `elapsed` seconds: so many answers, their times, so many failures.
+    pub fn fold(&mut self, good: f64, seconds: f64, failed: f64, elapsed: f64) {
+        let keep = (-elapsed / WINDOW).exp();
+        self.good = self.good * keep + good;
+        self.failed = self.failed * keep + failed;
+        self.seconds = self.seconds * keep + seconds;
+    }
+
+    fn is_judged(&self) -> bool {
+        self.good + self.failed >= JUDGED_FROM
+    }
+
+    fn success(&self) -> f64 {
+        self.good / (self.good + self.failed)
+    }
+
+    /// The mean time of its answers; `None` without enough of them.
+    fn latency(&self) -> Option<f64> {
+        (self.good >= JUDGED_FROM).then(|| self.seconds / self.good)
+    }
+}
+
+/// Why the endpoint at `index` is the odd one out; `None` when it is not, or too little is known.
+#[must_use]
+pub fn verdict(knobs: &Outlier, index: usize, all: &[Standing]) -> Option<Cause> {
+    let own = all.get(index).filter(|own| own.is_judged())?;
+    let siblings = || all.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, one)| one);
+    if let Some(part) = knobs.success {
+        let others = sorted(siblings().filter(|one| one.is_judged()).map(Standing::success));
+        // Of two the one that fails more, so that doubt is in the endpoint's favour.
+        let typical = others.get(others.len().saturating_sub(1) / 2);
+        if typical.is_some_and(|typical| own.success() < part * typical) {
+            return Some(Cause::Failing);
+        }
+    }
+    if let Some((times, own)) = knobs.latency.zip(own.latency()) {
+        let others = sorted(siblings().filter_map(Standing::latency));
+        let typical = others.get(others.len() / 2);
+        if typical.is_some_and(|typical| own > times * typical) {
+            return Some(Cause::Slow);
+        }
+    }
+    None
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOBS: Outlier = Outlier {
+        consecutive: 5,
+        success: Some(0.9),
+        latency: Some(3.0),
+        max_percent: 50,
+        panic_percent: 0,
+    };
+
+    fn standing(good: f64, failed: f64, each: f64) -> Standing {
+        let mut standing = Standing::default();
+        standing.fold(good, good * each, failed, 0.05);
+        standing
+    }
+
+    #[test]
+    fn who_fails_where_siblings_do_not_is_the_odd_one_out() {
+        let fine = standing(100.0, 0.0, 0.01);
+        let all = [fine, standing(80.0, 20.0, 0.01), fine];
+        let verdicts = [0, 1, 2].map(|index| verdict(&KNOBS, index, &all));
+        assert_eq!(verdicts, [None, Some(Cause::Failing), None]);
+    }
+
+    #[test]
+    fn when_all_fail_alike_nobody_is() {
+        let all = [standing(50.0, 50.0, 0.01); 4];
+        assert!((0..4).all(|index| verdict(&KNOBS, index, &all).is_none()));
+    }
+
+    #[test]
+    fn who_dawdles_is_the_odd_one_out_and_who_is_quick_is_not() {
+        let all =
+            [standing(40.0, 0.0, 0.01), standing(40.0, 0.0, 0.05), standing(40.0, 0.0, 0.001)];
+        let verdicts = [0, 1, 2].map(|index| verdict(&KNOBS, index, &all));
+        assert_eq!(verdicts[1..], [Some(Cause::Slow), None]);
+    }
+
+    #[test]
+    fn a_few_exchanges_are_no_proof_and_old_ones_are_forgotten() {
+        let fine = standing(100.0, 0.0, 0.01);
+        assert_eq!(verdict(&KNOBS, 1, &[fine, standing(5.0, 14.0, 0.01)]), None);
+        assert_eq!(verdict(&KNOBS, 1, &[fine, standing(5.0, 15.0, 0.01)]), Some(Cause::Failing));
+        let mut old = standing(50.0, 50.0, 0.01);
+        old.fold(0.0, 0.0, 0.0, 20.0);
+        assert_eq!(verdict(&KNOBS, 1, &[fine, old]), None);
+    }
+
+    #[test]
+    fn without_siblings_that_are_known_nobody_is_judged() {
+        let bad = standing(0.0, 100.0, 0.01);
+        assert_eq!(verdict(&KNOBS, 0, &[bad]), None);
+        assert_eq!(verdict(&KNOBS, 0, &[bad, Standing::default()]), None);
+        let off = Outlier { success: None, latency: None, ..KNOBS };
+        assert_eq!(verdict(&off, 0, &[bad, standing(100.0, 0.0, 0.01)]), None);
+    }
+
+    #[test]
+    fn caps_and_panic_go_by_percent() {
+        let knobs = Outlier { max_percent: 34, panic_percent: 50, ..KNOBS };
+        assert!(knobs.may_eject(0, 3) && !knobs.may_eject(1, 3) && !knobs.may_eject(0, 2));
+        assert!(knobs.panics(1, 3) && !knobs.panics(2, 4) && knobs.panics(0, 1));
+        assert!(!Outlier::default().panics(0, 4));
+    }
+}
