@@ -3,6 +3,7 @@
 //! A series is made once per worker and label set; after that, counting is a load and a store by its
 //! only writer. The registry's lock is taken when a series is first used and at a scrape.
 
+use crate::decision::signal::Why;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,7 +87,7 @@ pub struct ExchangeCells {
     /// Requests by the hundred of their status: 1xx to 5xx, and flows without one.
     pub by_class: [Count; 6],
     /// Decisions by reason, in the order of `Why::ALL`.
-    pub by_reason: [Count; 6],
+    pub by_reason: [Count; Why::ALL.len()],
     /// From head to end.
     pub duration: Spans,
     /// From sending to the response head.
@@ -134,7 +135,7 @@ pub struct ExchangeTotals {
     /// See [`ExchangeCells::by_class`].
     pub by_class: [u64; 6],
     /// See [`ExchangeCells::by_reason`].
-    pub by_reason: [u64; 6],
+    pub by_reason: [u64; Why::ALL.len()],
     /// See [`ExchangeCells::duration`].
     pub duration: SpanTotals,
     /// See [`ExchangeCells::upstream`].

@@ -151,6 +151,8 @@ fn in_panic_all_endpoints_are_used_but_no_cluster_that_may_not_serve() {
     let decision = ask_raw(web, request).header("tidegate-decision").unwrap();
     assert!(decision.contains("cluster=a") && decision.contains("reason=panic"), "{decision}");
     assert!(!cloud.seen().contains("GET / "), "{}", cloud.seen());
+    let counted = "tidegate_decisions_total{service=\"shop\",cluster=\"a\",reason=\"panic\"}";
+    eventually("it is counted", || proxy.metric(counted) >= 2.0);
 }
 
 #[test]

@@ -179,6 +179,11 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        // One connection dies with a panic, and a test may not notice.
+        let panic = self.log().into_iter().find(|line| line.contains("panicked at"));
+        if let Some(line) = panic.filter(|_| !std::thread::panicking()) {
+            panic!("the proxy panicked: {line}");
+        }
         if std::thread::panicking() {
             for line in self.log().iter().rev().take(60).rev() {
                 eprintln!("proxy: {line}");
