@@ -116,7 +116,8 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
                 if done.is_ok_and(|done| done.send(()).is_err()) {
                     tracing::debug!("nobody waited for a listener's end");
                 }
-                return;
+                let last = linger(&worker, &listening, &address);
+                return drop(tokio::time::timeout(LINGER, last).await);
             }
             ready = listening.socket.readable() => {
                 if ready.is_err() {
@@ -126,6 +127,26 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
             }
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Goes on receiving while flows wait for their last answers: their socket is still bound, and should a reload
+/// have brought the listener back, the kernel gives this one its part of the datagrams.
+async fn linger(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address) {
+    let is_back = || {
+        let listed = worker.view().plan.listener_at(Transport::Datagram, address).is_some();
+        listed && !worker.shared.is_draining()
+    };
+    while !listening.flows.borrow().is_empty() {
+        tokio::select! {
+            ready = listening.socket.readable(), if is_back() => {
+                if ready.is_err() {
+                    return;
+                }
+                take(worker, listening, address, BATCHES_A_TURN);
+            }
+            () = tokio::time::sleep(LINGER / 20) => {}
+        }
     }
 }
 
