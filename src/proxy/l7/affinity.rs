@@ -4,7 +4,7 @@
 //! comes by. One that nobody knows, or whose endpoint is down, is no cookie at all.
 
 use super::connection::Arrival;
-use super::exchange::cookie;
+use super::terms::cookie;
 use crate::decision::endpoint::identity;
 use crate::decision::plan::Affinity;
 use crate::decision::signal::EndpointSignals;

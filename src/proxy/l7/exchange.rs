@@ -4,21 +4,21 @@ use super::affinity;
 use super::answer;
 use super::attempt::{self, Attempt, ENDLESS, Ended, Failed};
 use super::client::Client;
+use super::compose::{Identity, compose};
 use super::connection::Arrival;
 use super::gate;
 use super::record::Record;
+use super::terms::{hash_key, head_timeout, route, split, walk_timeout};
 use super::upload::Replay;
 use crate::decision::assess::Event;
-use crate::decision::plan::{HashKey, HostPolicy, Reports, SendProxy, Service};
+use crate::decision::plan::{SendProxy, Service};
 use crate::decision::retry::{self, Kind};
-use crate::decision::route::{Action, Asked, Route, Unrouted};
-use crate::decision::units::hash;
+use crate::decision::route::{Action, Route};
 use crate::http::field::Role;
-use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::os::proxy_header::Origin;
-use crate::proxy::buffer::{give_back_scratch, lend_scratch};
+use crate::proxy::buffer::give_back_scratch;
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{Carrier, NoConnection, Wanted, connection};
@@ -279,91 +279,6 @@ fn grant(
         .unwrap_or(false)
 }
 
-fn head_timeout(route: &Route, service: &Service) -> Duration {
-    route.timeout.unwrap_or(service.timeout).min(per_try(route, service))
-}
-
-fn per_try(route: &Route, service: &Service) -> Duration {
-    route.per_try_timeout.unwrap_or(service.per_try_timeout).unwrap_or(Duration::MAX)
-}
-
-fn route<'v>(
-    view: &'v View,
-    arrival: &Arrival,
-    head: &RequestHead,
-    record: &mut Record,
-) -> Result<&'v Route, Failed> {
-    let asked = asked(arrival, head);
-    let has_header = |name: &str, value: &str| {
-        head.fields().iter().any(|field| {
-            field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes())
-                && field.value.of(head.bytes()) == value.as_bytes()
-        })
-    };
-    let asked = Asked { has_header: &has_header, ..asked };
-    match view.plan.routes.find(&asked) {
-        Ok(index) => {
-            record.route = Some(index);
-            Ok(view.plan.routes.route(index))
-        }
-        Err(Unrouted::NoRoute) => Err(Failed::Refuse(Refusal::NoRoute)),
-        Err(Unrouted::Method) => Err(Failed::Refuse(Refusal::MethodNotAllowed)),
-    }
-}
-
-fn asked<'a>(arrival: &Arrival, head: &'a RequestHead) -> Asked<'a> {
-    Asked {
-        listener: arrival.listener,
-        host: head.host(),
-        path: head.target().path(),
-        method: head.method(),
-        has_header: &|_, _| false,
-    }
-}
-
-/// The deadline of the whole exchange, where its route or service has one, or the call itself.
-fn walk_timeout<C: Client>(view: &View, client: &C, arrival: &Arrival) -> Option<Duration> {
-    let head = client.head();
-    let is_call = grpc::is_grpc(head.value(Role::ContentType));
-    // Looked for only there: a look at every field costs each exchange.
-    let told = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
-    match (configured_timeout(view, client, arrival), told.map(|told| told.min(ENDLESS))) {
-        (Some(configured), Some(told)) => Some(configured.min(told)),
-        (configured, told) => configured.or(told),
-    }
-}
-
-fn configured_timeout<C: Client>(view: &View, client: &C, arrival: &Arrival) -> Option<Duration> {
-    let service_has = view.plan.services.iter().any(|service| service.total_timeout.is_some());
-    let route_has = || view.plan.routes.routes().iter().any(|r| r.total_timeout.is_some());
-    if !(service_has || route_has()) {
-        return None;
-    }
-    let mut scratch = Record::begin(crate::decision::units::Timestamp::START);
-    let route = route(view, arrival, client.head(), &mut scratch).ok()?;
-    let of =
-        |class: &usize| route.total_timeout.unwrap_or(view.plan.service_of(*class).total_timeout);
-    match &route.action {
-        Action::Forward(class) => of(class),
-        Action::Split(parts) => parts.iter().filter_map(|(_, class)| of(class)).max(),
-        Action::Redirect { .. } | Action::Respond { .. } => None,
-    }
-}
-
-/// A class by its share: turns are spread by the golden ratio, so that a twentieth is every twentieth.
-fn split(parts: &[(u32, usize)], turn: u64) -> usize {
-    let total: u64 = parts.iter().map(|(weight, _)| u64::from(*weight)).sum();
-    let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut left = ((u128::from(spread) * u128::from(total)) >> 64) as u64;
-    for (weight, class) in parts {
-        match left.checked_sub(u64::from(*weight)) {
-            Some(rest) => left = rest,
-            None => return *class,
-        }
-    }
-    parts.first().map_or(0, |(_, class)| *class)
-}
-
 async fn respond<C: Client>(
     client: &mut C,
     route: &Route,
@@ -381,120 +296,6 @@ async fn respond<C: Client>(
         Action::Forward(_) | Action::Split(_) => {}
     }
     Ok(After::Next)
-}
-
-/// Who the client is and what its request is called, for the cluster and the log.
-struct Identity<'a> {
-    peer: &'a str,
-    scheme: &'static str,
-    trusted: bool,
-    request_id: [u8; 32],
-    trace_parent: [u8; 55],
-    explain: bool,
-}
-
-impl<'a> Identity<'a> {
-    fn new(
-        worker: &Worker,
-        head: &RequestHead,
-        arrival: &'a Arrival,
-        record: &mut Record,
-    ) -> Identity<'a> {
-        let mut dice = worker.dice.borrow_mut();
-        let mut request_id = [0; 32];
-        hex(&mut request_id[..16], dice.bits());
-        hex(&mut request_id[16..], dice.bits());
-        let mut trace_parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        hex(&mut trace_parent[3..19], dice.bits() | 1);
-        hex(&mut trace_parent[19..35], dice.bits());
-        hex(&mut trace_parent[36..52], dice.bits() | 1);
-        let explain = arrival.trusted && head.field("tidegate-explain") == Some(b"1");
-        let identity = Identity {
-            peer: &arrival.peer_text,
-            scheme: arrival.scheme(),
-            trusted: arrival.trusted,
-            request_id,
-            trace_parent,
-            explain,
-        };
-        if worker.log.is_on() {
-            let context = identity.context("", "", Edits::default());
-            let id = forward::believed_request_id(head, &context);
-            record.request_id = String::from_utf8_lossy(id).into_owned();
-            let trace = head.value(Role::TraceParent);
-            let trace = trace.filter(|_| arrival.trusted).unwrap_or(&trace_parent);
-            record.trace_parent = String::from_utf8_lossy(trace).into_owned();
-        }
-        identity
-    }
-
-    fn context<'b>(
-        &'b self,
-        authority: &'b str,
-        target: &'b str,
-        edits: Edits<'b>,
-    ) -> RequestContext<'b> {
-        RequestContext {
-            peer: self.peer,
-            trusted: self.trusted,
-            scheme: self.scheme,
-            authority,
-            target,
-            request_id: std::str::from_utf8(&self.request_id).unwrap_or_default(),
-            trace_parent: std::str::from_utf8(&self.trace_parent).unwrap_or_default(),
-            via: "",
-            edits,
-        }
-    }
-}
-
-fn hex(digits: &mut [u8], bits: u64) {
-    for (place, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(bits >> (place * 4) & 15) as usize];
-    }
-}
-
-/// The request's head for this place.
-fn compose(
-    view: &View,
-    route: &Route,
-    place: &Place,
-    head: &RequestHead,
-    identity: &Identity<'_>,
-) -> Vec<u8> {
-    let endpoint = || place.signals(view).address.to_string();
-    let authority = match &view.plan.clusters[place.cluster].host {
-        HostPolicy::Preserve if head.authority().is_empty() => endpoint(),
-        HostPolicy::Preserve => String::new(),
-        HostPolicy::Endpoint => endpoint(),
-        HostPolicy::Name(name) => name.clone(),
-    };
-    let authority = if authority.is_empty() { head.authority() } else { &authority };
-    let rewritten;
-    let target = match route.strip_prefix.as_deref().and_then(|prefix| stripped(head, prefix)) {
-        Some((path, query)) => {
-            let slash = if path.starts_with('/') { "" } else { "/" };
-            rewritten = [slash, path, query].concat();
-            &rewritten
-        }
-        None => head.target().as_str(),
-    };
-    let edits = &route.request_edits;
-    let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
-    let mut out = lend_scratch();
-    let mut context = identity.context(authority, target, edits);
-    // Requests that came over an edge stay in this site: the chain has one link at most.
-    if view.plan.clusters[place.cluster].reports == Reports::Tidegate {
-        context.via = &view.plan.site;
-    }
-    forward::write_request(&mut out, head, &context);
-    out
-}
-
-/// Path and query without a prefix of whole segments.
-fn stripped<'a>(head: &'a RequestHead, prefix: &str) -> Option<(&'a str, &'a str)> {
-    let rest = head.target().path().strip_prefix(prefix)?;
-    (rest.is_empty() || rest.starts_with('/')).then(|| (rest, head.target().query()))
 }
 
 async fn connect(
@@ -557,27 +358,6 @@ fn note_dialled(worker: &Worker, view: &View, place: &Place, class: usize, carri
     }
 }
 
-fn hash_key(route: &Route, service: &Service, head: &RequestHead, arrival: &Arrival) -> u64 {
-    use crate::decision::plan::EndpointPolicy;
-    if service.endpoint_policy != EndpointPolicy::Hash {
-        return 0;
-    }
-    let client = || hash(arrival.client(head).to_string().as_bytes());
-    match route.hash_key.as_ref().unwrap_or(&service.hash_key) {
-        HashKey::ClientIp => client(),
-        HashKey::Header(name) => head.field(name).map_or_else(client, hash),
-        HashKey::Cookie(name) => cookie(head, name).map_or_else(client, hash),
-    }
-}
-
-/// A cookie of a request.
-pub(super) fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
-    let pairs = head.field("cookie")?.split(|byte| *byte == b';');
-    pairs.map(crate::http::chars::trim).find_map(|pair| {
-        pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
-    })
-}
-
 /// One line for people, beside the refusal's word.
 fn why(view: &View, refusal: Refusal, record: &Record) -> String {
     if !record.refusal_why.is_empty() {
@@ -609,20 +389,5 @@ fn why(view: &View, refusal: Refusal, record: &Record) -> String {
         Refusal::Misdirected => "this connection is for another host".to_owned(),
         Refusal::Budget => format!("the budget of `{service}` is spent"),
         Refusal::Loop => "the request has been through this site".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_split_keeps_its_shares_closely() {
-        let parts = [(95, 7), (5, 8)];
-        let picks: Vec<usize> = (0..2_000).map(|turn| split(&parts, turn)).collect();
-        for window in picks.windows(200) {
-            let few = window.iter().filter(|class| **class == 8).count();
-            assert!((8..=12).contains(&few), "{few}");
-        }
     }
 }

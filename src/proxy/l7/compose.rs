@@ -1,0 +1,128 @@
+//! The request's head as a cluster gets it: whose it is, what it is called, where it goes.
+
+use super::connection::Arrival;
+use super::record::Record;
+use crate::decision::plan::{HostPolicy, Reports};
+use crate::decision::route::Route;
+use crate::http::field::Role;
+use crate::http::forward::{self, Edits, RequestContext};
+use crate::http::request::RequestHead;
+use crate::proxy::buffer::lend_scratch;
+use crate::proxy::place::Place;
+use crate::proxy::worker::Worker;
+use crate::shared::View;
+
+/// Who the client is and what its request is called, for the cluster and the log.
+pub(super) struct Identity<'a> {
+    peer: &'a str,
+    scheme: &'static str,
+    trusted: bool,
+    request_id: [u8; 32],
+    trace_parent: [u8; 55],
+    /// Whether the client wants to know the decision.
+    pub(super) explain: bool,
+}
+
+impl<'a> Identity<'a> {
+    pub(super) fn new(
+        worker: &Worker,
+        head: &RequestHead,
+        arrival: &'a Arrival,
+        record: &mut Record,
+    ) -> Identity<'a> {
+        let mut dice = worker.dice.borrow_mut();
+        let mut request_id = [0; 32];
+        hex(&mut request_id[..16], dice.bits());
+        hex(&mut request_id[16..], dice.bits());
+        let mut trace_parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(&mut trace_parent[3..19], dice.bits() | 1);
+        hex(&mut trace_parent[19..35], dice.bits());
+        hex(&mut trace_parent[36..52], dice.bits() | 1);
+        let explain = arrival.trusted && head.field("tidegate-explain") == Some(b"1");
+        let identity = Identity {
+            peer: &arrival.peer_text,
+            scheme: arrival.scheme(),
+            trusted: arrival.trusted,
+            request_id,
+            trace_parent,
+            explain,
+        };
+        if worker.log.is_on() {
+            let context = identity.context("", "", Edits::default());
+            let id = forward::believed_request_id(head, &context);
+            record.request_id = String::from_utf8_lossy(id).into_owned();
+            let trace = head.value(Role::TraceParent);
+            let trace = trace.filter(|_| arrival.trusted).unwrap_or(&trace_parent);
+            record.trace_parent = String::from_utf8_lossy(trace).into_owned();
+        }
+        identity
+    }
+
+    fn context<'b>(
+        &'b self,
+        authority: &'b str,
+        target: &'b str,
+        edits: Edits<'b>,
+    ) -> RequestContext<'b> {
+        RequestContext {
+            peer: self.peer,
+            trusted: self.trusted,
+            scheme: self.scheme,
+            authority,
+            target,
+            request_id: std::str::from_utf8(&self.request_id).unwrap_or_default(),
+            trace_parent: std::str::from_utf8(&self.trace_parent).unwrap_or_default(),
+            via: "",
+            edits,
+        }
+    }
+}
+
+fn hex(digits: &mut [u8], bits: u64) {
+    for (place, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(bits >> (place * 4) & 15) as usize];
+    }
+}
+
+/// The request's head for this place.
+pub(super) fn compose(
+    view: &View,
+    route: &Route,
+    place: &Place,
+    head: &RequestHead,
+    identity: &Identity<'_>,
+) -> Vec<u8> {
+    let endpoint = || place.signals(view).address.to_string();
+    let authority = match &view.plan.clusters[place.cluster].host {
+        HostPolicy::Preserve if head.authority().is_empty() => endpoint(),
+        HostPolicy::Preserve => String::new(),
+        HostPolicy::Endpoint => endpoint(),
+        HostPolicy::Name(name) => name.clone(),
+    };
+    let authority = if authority.is_empty() { head.authority() } else { &authority };
+    let rewritten;
+    let target = match route.strip_prefix.as_deref().and_then(|prefix| stripped(head, prefix)) {
+        Some((path, query)) => {
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            rewritten = [slash, path, query].concat();
+            &rewritten
+        }
+        None => head.target().as_str(),
+    };
+    let edits = &route.request_edits;
+    let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
+    let mut out = lend_scratch();
+    let mut context = identity.context(authority, target, edits);
+    // Requests that came over an edge stay in this site: the chain has one link at most.
+    if view.plan.clusters[place.cluster].reports == Reports::Tidegate {
+        context.via = &view.plan.site;
+    }
+    forward::write_request(&mut out, head, &context);
+    out
+}
+
+/// Path and query without a prefix of whole segments.
+fn stripped<'a>(head: &'a RequestHead, prefix: &str) -> Option<(&'a str, &'a str)> {
+    let rest = head.target().path().strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| (rest, head.target().query()))
+}

@@ -1,0 +1,145 @@
+//! What a request goes by: its route, its deadlines, its share of a split, its key.
+
+use super::attempt::{ENDLESS, Failed};
+use super::client::Client;
+use super::connection::Arrival;
+use super::record::Record;
+use crate::decision::plan::{HashKey, Service};
+use crate::decision::route::{Action, Asked, Route, Unrouted};
+use crate::decision::units::hash;
+use crate::http::field::Role;
+use crate::http::grpc;
+use crate::http::request::RequestHead;
+use crate::proxy::refusal::Refusal;
+use crate::shared::View;
+use std::time::Duration;
+
+pub(super) fn head_timeout(route: &Route, service: &Service) -> Duration {
+    route.timeout.unwrap_or(service.timeout).min(per_try(route, service))
+}
+
+fn per_try(route: &Route, service: &Service) -> Duration {
+    route.per_try_timeout.unwrap_or(service.per_try_timeout).unwrap_or(Duration::MAX)
+}
+
+pub(super) fn route<'v>(
+    view: &'v View,
+    arrival: &Arrival,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Result<&'v Route, Failed> {
+    let asked = asked(arrival, head);
+    let has_header = |name: &str, value: &str| {
+        head.fields().iter().any(|field| {
+            field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes())
+                && field.value.of(head.bytes()) == value.as_bytes()
+        })
+    };
+    let asked = Asked { has_header: &has_header, ..asked };
+    match view.plan.routes.find(&asked) {
+        Ok(index) => {
+            record.route = Some(index);
+            Ok(view.plan.routes.route(index))
+        }
+        Err(Unrouted::NoRoute) => Err(Failed::Refuse(Refusal::NoRoute)),
+        Err(Unrouted::Method) => Err(Failed::Refuse(Refusal::MethodNotAllowed)),
+    }
+}
+
+fn asked<'a>(arrival: &Arrival, head: &'a RequestHead) -> Asked<'a> {
+    Asked {
+        listener: arrival.listener,
+        host: head.host(),
+        path: head.target().path(),
+        method: head.method(),
+        has_header: &|_, _| false,
+    }
+}
+
+/// The deadline of the whole exchange, where its route or service has one, or the call itself.
+pub(super) fn walk_timeout<C: Client>(
+    view: &View,
+    client: &C,
+    arrival: &Arrival,
+) -> Option<Duration> {
+    let head = client.head();
+    let is_call = grpc::is_grpc(head.value(Role::ContentType));
+    // Looked for only there: a look at every field costs each exchange.
+    let told = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
+    match (configured_timeout(view, client, arrival), told.map(|told| told.min(ENDLESS))) {
+        (Some(configured), Some(told)) => Some(configured.min(told)),
+        (configured, told) => configured.or(told),
+    }
+}
+
+fn configured_timeout<C: Client>(view: &View, client: &C, arrival: &Arrival) -> Option<Duration> {
+    let service_has = view.plan.services.iter().any(|service| service.total_timeout.is_some());
+    let route_has = || view.plan.routes.routes().iter().any(|r| r.total_timeout.is_some());
+    if !(service_has || route_has()) {
+        return None;
+    }
+    let mut scratch = Record::begin(crate::decision::units::Timestamp::START);
+    let route = route(view, arrival, client.head(), &mut scratch).ok()?;
+    let of =
+        |class: &usize| route.total_timeout.unwrap_or(view.plan.service_of(*class).total_timeout);
+    match &route.action {
+        Action::Forward(class) => of(class),
+        Action::Split(parts) => parts.iter().filter_map(|(_, class)| of(class)).max(),
+        Action::Redirect { .. } | Action::Respond { .. } => None,
+    }
+}
+
+/// A class by its share: turns are spread by the golden ratio, so that a twentieth is every twentieth.
+pub(super) fn split(parts: &[(u32, usize)], turn: u64) -> usize {
+    let total: u64 = parts.iter().map(|(weight, _)| u64::from(*weight)).sum();
+    let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut left = ((u128::from(spread) * u128::from(total)) >> 64) as u64;
+    for (weight, class) in parts {
+        match left.checked_sub(u64::from(*weight)) {
+            Some(rest) => left = rest,
+            None => return *class,
+        }
+    }
+    parts.first().map_or(0, |(_, class)| *class)
+}
+
+pub(super) fn hash_key(
+    route: &Route,
+    service: &Service,
+    head: &RequestHead,
+    arrival: &Arrival,
+) -> u64 {
+    use crate::decision::plan::EndpointPolicy;
+    if service.endpoint_policy != EndpointPolicy::Hash {
+        return 0;
+    }
+    let client = || hash(arrival.client(head).to_string().as_bytes());
+    match route.hash_key.as_ref().unwrap_or(&service.hash_key) {
+        HashKey::ClientIp => client(),
+        HashKey::Header(name) => head.field(name).map_or_else(client, hash),
+        HashKey::Cookie(name) => cookie(head, name).map_or_else(client, hash),
+    }
+}
+
+/// A cookie of a request.
+pub(super) fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
+    let pairs = head.field("cookie")?.split(|byte| *byte == b';');
+    pairs.map(crate::http::chars::trim).find_map(|pair| {
+        pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_keeps_its_shares_closely() {
+        let parts = [(95, 7), (5, 8)];
+        let picks: Vec<usize> = (0..2_000).map(|turn| split(&parts, turn)).collect();
+        for window in picks.windows(200) {
+            let few = window.iter().filter(|class| **class == 8).count();
+            assert!((8..=12).contains(&few), "{few}");
+        }
+    }
+}
