@@ -203,6 +203,7 @@ impl Compiler<'_> {
                 ("timeout", service.timeout),
                 ("total_timeout", service.total_timeout.and_then(|timeout| timeout.0)),
                 ("per_try_timeout", service.per_try_timeout.and_then(|timeout| timeout.0)),
+                ("hedge.after", service.hedge.as_ref().and_then(|hedge| hedge.after.0)),
             ];
             self.not_zero(service.at, &path, &spans);
             if let Some(budget) = &service.budget
@@ -244,6 +245,7 @@ impl Compiler<'_> {
                         .and_then(|retry| retry.retries)
                         .map_or(1, |retries| u32::try_from(retries.0).unwrap_or(1)),
                 },
+                hedge: service.hedge.as_ref().and_then(|hedge| hedge.after.0),
                 priority: service.priority.map_or(5, priority),
                 budget: service.budget.as_ref().map(|budget| Terms {
                     usd_per_hour: budget.usd_per_hour.0,

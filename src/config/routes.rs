@@ -6,7 +6,7 @@ use super::listeners::listener_names;
 use super::policies::Written;
 use super::shape::Spanned;
 use crate::decision::plan::{Kind, ProbeKind, Source};
-use crate::decision::route::{Action, Edits, PathMatch, Route, RouteTable};
+use crate::decision::route::{Action, Edits, Mirror, PathMatch, Route, RouteTable};
 use crate::http::EncodedSlash;
 use crate::http::target::Target;
 use regex::Regex;
@@ -56,6 +56,8 @@ fn last_route(listener: &str, class: usize) -> Route {
         priority: None,
         hash_key: None,
         policy: None,
+        hedge: None,
+        mirror: None,
         affinity: None,
     }
 }
@@ -88,14 +90,18 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         ("timeout", written.timeout),
         ("total_timeout", written.total_timeout.and_then(|timeout| timeout.0)),
         ("per_try_timeout", written.per_try_timeout.and_then(|timeout| timeout.0)),
+        ("hedge.after", written.hedge.as_ref().and_then(|hedge| hedge.after.0)),
     ];
     compiler.not_zero(written.at, &path, &spans);
     let affinity = written.affinity.as_ref().map(|stay| compiler.affinity(stay, &path));
     let policy = compiler.policy(&path, &Written::of_route(written));
+    let mirror = mirror(compiler, written, action.as_ref(), &path);
     let hash_key = written.hash.as_ref().map(|hash| compiler.hash_key(hash, &path));
     Some(Route {
         hash_key,
         policy,
+        hedge: written.hedge.as_ref().map(|hedge| hedge.after.0),
+        mirror,
         affinity,
         name: path,
         hosts,
@@ -263,6 +269,37 @@ fn action(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Opt
         status: respond.status.and_then(|status| u16::try_from(status.0).ok()).unwrap_or(200),
         body: respond.body.clone().unwrap_or_default(),
     })
+}
+
+/// The class of a route's copies: what the original must be kept from, they are kept from.
+fn mirror(
+    compiler: &mut Compiler<'_>,
+    written: &file::Route,
+    action: Option<&Action>,
+    path: &str,
+) -> Option<Mirror> {
+    let mirror = written.mirror.as_ref()?;
+    let path = format!("{path}.mirror");
+    let originals: Vec<usize> = match action? {
+        Action::Forward(class) => vec![*class],
+        Action::Split(parts) => parts.iter().map(|(_, class)| *class).collect(),
+        Action::Redirect { .. } | Action::Respond { .. } => {
+            let message = "there is nothing to copy: the route forwards nothing";
+            compiler.problems.error(mirror.at, path, message);
+            return None;
+        }
+    };
+    let percent = mirror.percent.map_or(100.0, |percent| percent.0);
+    if percent > 100.0 {
+        compiler.problems.error(mirror.at, format!("{path}.percent"), "must be from 0 to 100");
+    }
+    let classes = &compiler.plan.classes;
+    let data: Vec<String> =
+        originals.iter().flat_map(|class| classes[*class].data.iter().cloned()).collect();
+    let needs = written.needs.clone().unwrap_or_default();
+    let path = format!("{path}.service");
+    let class = compiler.class_of(&mirror.service, &data, &needs, false, &path)?;
+    Some(Mirror { class, share: percent / 100.0 })
 }
 
 /// Fields that frame a message or route it are the proxy's own.

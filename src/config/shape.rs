@@ -249,8 +249,6 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
 
 /// Keys of the contract that this version does not act on, and so refuses by name.
 const LATER: &[&str] = &[
-    "hedge",
-    "mirror",
     "fleet",
     "scaling",
     "tracing",

@@ -290,6 +290,8 @@ pub struct Service {
     pub retry: Retry,
     /// What its spilling may cost; `None` is whatever it costs.
     pub budget: Option<Terms>,
+    /// After how long without an answer another endpoint is asked as well.
+    pub hedge: Option<Duration>,
     /// Which requests are dropped first when every cluster is overloaded: 0 to 9, the lowest first.
     pub priority: u8,
     /// Who may come.

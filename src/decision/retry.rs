@@ -3,7 +3,8 @@
 //! Three kinds (see the documentation of failures): (A) no byte was sent, so nothing can have
 //! happened, bounded by places and time alone; (B) the connection died before any byte of the
 //! response, for idempotent requests we still hold; (C) a gateway status, likewise. B and C draw on
-//! buckets that refill with the traffic they belong to.
+//! buckets that refill with the traffic they belong to. A hedge, sent while the first attempt is still
+//! awaited, is paid for like C.
 
 use super::units::Timestamp;
 
@@ -19,6 +20,8 @@ pub enum Kind {
     Died,
     /// The cluster answered 502, 503 or 504.
     GatewayStatus,
+    /// No answer yet: another endpoint is asked as well.
+    Slow,
 }
 
 /// What is known of the request when it asks for another attempt.
@@ -94,15 +97,15 @@ impl Budget {
         if kind == Kind::Unsent {
             return true;
         }
-        let eligible =
-            request.idempotent && request.replayable && request.retried < request.retries_max;
+        let may_be_more = kind == Kind::Slow || request.retried < request.retries_max;
+        let eligible = request.idempotent && request.replayable && may_be_more;
         if !eligible || self.share <= 0.0 {
             return false;
         }
         self.refill(now);
         let bucket = match kind {
             Kind::Died | Kind::Unsent => &mut self.died,
-            Kind::GatewayStatus => &mut self.status,
+            Kind::GatewayStatus | Kind::Slow => &mut self.status,
         };
         let granted = *bucket >= 1.0;
         if granted {
@@ -133,6 +136,22 @@ mod tests {
         }
         assert!(retries <= requests / 5 + 3 * 20 + 2, "{retries} of {requests}");
         assert!(retries >= requests / 6, "{retries} of {requests}");
+    }
+
+    #[test]
+    fn hedges_are_a_fifth_at_most_whatever_retries_are_allowed() {
+        let mut now = Timestamp::START;
+        let mut budget = Budget::new(0.2, 1, now);
+        let request = Request { retries_max: 0, ..REQUEST };
+        let mut hedges = 0;
+        for _ in 0..10_000 {
+            now = now.plus(Duration::from_millis(1));
+            budget.request(now);
+            hedges += i32::from(budget.grant(Kind::Slow, request, now));
+        }
+        assert!((1_600..=2_032).contains(&hedges), "{hedges}");
+        assert!(!budget.grant(Kind::Slow, Request { idempotent: false, ..request }, now));
+        assert!(!budget.grant(Kind::Slow, Request { replayable: false, ..request }, now));
     }
 
     #[test]

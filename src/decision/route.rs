@@ -47,8 +47,21 @@ pub struct Route {
     pub hash_key: Option<super::plan::HashKey>,
     /// Whether clients stay where they were served, where it differs from the service's.
     pub affinity: Option<super::plan::Affinity>,
+    /// After how long another endpoint is asked as well, where it differs from the service's.
+    pub hedge: Option<Option<std::time::Duration>>,
+    /// Who gets copies.
+    pub mirror: Option<Mirror>,
     /// Who may come.
     pub policy: Option<super::policy::PolicyIndex>,
+}
+
+/// Copies of a route's requests, whose answers nobody sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mirror {
+    /// Of the mirror's service, with the original's data classes.
+    pub class: ClassIndex,
+    /// Part of the requests, 0 to 1.
+    pub share: f64,
 }
 
 /// Which paths a route takes.
@@ -297,6 +310,8 @@ mod tests {
             priority: None,
             hash_key: None,
             policy: None,
+            hedge: None,
+            mirror: None,
             affinity: None,
         }
     }

@@ -141,6 +141,7 @@ fn service(spec: &Spec, clusters: &[usize]) -> Service {
         timeout: Duration::from_secs(15),
         total_timeout: None,
         per_try_timeout: None,
+        hedge: None,
         priority: PRIORITY,
         retry: Retry { budget: 0.2, retries: 1 },
         budget: spec.usd_per_hour.map(|usd_per_hour| Terms {

@@ -94,6 +94,8 @@ pub struct ExchangeCells {
     pub upstream: Spans,
     /// Retries that were granted, and that were not.
     pub retries: [Count; 2],
+    /// Hedges that were sent, that won, and that were denied.
+    pub hedges: [Count; 3],
 }
 
 /// What one worker counts of one listener.
@@ -142,6 +144,8 @@ pub struct ExchangeTotals {
     pub upstream: SpanTotals,
     /// See [`ExchangeCells::retries`].
     pub retries: [u64; 2],
+    /// See [`ExchangeCells::hedges`].
+    pub hedges: [u64; 3],
 }
 
 impl ExchangeTotals {
@@ -153,6 +157,9 @@ impl ExchangeTotals {
             *total += count.get();
         }
         for (total, count) in self.retries.iter_mut().zip(&cells.retries) {
+            *total += count.get();
+        }
+        for (total, count) in self.hedges.iter_mut().zip(&cells.hedges) {
             *total += count.get();
         }
         self.duration.add(&cells.duration);

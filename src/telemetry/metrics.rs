@@ -313,6 +313,9 @@ fn exchanges(
         for (sum, more) in pair.retries.iter_mut().zip(totals.retries) {
             *sum += more;
         }
+        for (sum, more) in pair.hedges.iter_mut().zip(totals.hedges) {
+            *sum += more;
+        }
     }
     let durations = families.family(
         "tidegate_request_duration_seconds",
@@ -341,16 +344,29 @@ fn exchanges(
             decisions.push(counter(&labels, count as f64));
         }
     }
-    let mut by_service: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
-    for ((service, _), totals) in &by_pair {
-        let sum = by_service.entry(service).or_default();
-        *sum = [sum[0] + totals.retries[0], sum[1] + totals.retries[1]];
+    let (name, about) = ("tidegate_retries_total", "Retries by result.");
+    let retries = families.family(name, about, MetricType::COUNTER);
+    by_service(retries, &by_pair, ["granted", "denied"], |totals| totals.retries);
+    let (name, about) = ("tidegate_hedges_total", "Second attempts beside slow first ones.");
+    let hedges = families.family(name, about, MetricType::COUNTER);
+    by_service(hedges, &by_pair, ["sent", "won", "denied"], |totals| totals.hedges);
+}
+
+/// One series for each service and result.
+fn by_service<const N: usize>(
+    family: &mut Vec<Metric>,
+    by_pair: &BTreeMap<(&str, &str), ExchangeTotals>,
+    results: [&str; N],
+    counts: impl Fn(&ExchangeTotals) -> [u64; N],
+) {
+    let mut sums: BTreeMap<&str, [u64; N]> = BTreeMap::new();
+    for ((service, _), totals) in by_pair {
+        let sum = sums.entry(service).or_insert([0; N]);
+        sum.iter_mut().zip(counts(totals)).for_each(|(sum, more)| *sum += more);
     }
-    let retries =
-        families.family("tidegate_retries_total", "Retries by result.", MetricType::COUNTER);
-    for (service, counts) in &by_service {
-        for (result, count) in ["granted", "denied"].iter().zip(counts) {
-            retries.push(counter(&[("service", service), ("result", result)], *count as f64));
+    for (service, counts) in &sums {
+        for (result, count) in results.iter().zip(counts) {
+            family.push(counter(&[("service", service), ("result", result)], *count as f64));
         }
     }
 }

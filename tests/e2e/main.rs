@@ -15,6 +15,7 @@ mod discovery;
 mod edges;
 mod failure;
 mod foreign;
+mod hedge;
 mod hostile;
 mod http1;
 mod http2;

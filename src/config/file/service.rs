@@ -95,6 +95,24 @@ shape! {
 }
 
 shape! {
+    /// A second attempt beside a slow first one.
+    Hedge {
+        /// After so long without an answer, or none.
+        after: OptionalDuration = required,
+    }
+}
+
+shape! {
+    /// Copies of requests, whose answers nobody sees.
+    MirrorFile {
+        /// Who gets them.
+        service: Spanned<String> = required,
+        /// Percent of the requests.
+        percent: Amount = "100",
+    }
+}
+
+shape! {
     /// What clients ask for.
     Service {
         /// Its clusters; the order breaks ties and holds before anything is measured.
@@ -119,6 +137,8 @@ shape! {
         per_try_timeout: OptionalDuration = "none",
         /// Retries.
         retry: Retry = optional,
+        /// A second attempt beside a slow first one, for idempotent requests.
+        hedge: Hedge = optional,
         /// What its traffic may cost.
         budget: BudgetFile = optional,
         /// Which requests are dropped first when every cluster is overloaded: the lowest.
@@ -250,6 +270,10 @@ shape! {
         per_try_timeout: OptionalDuration = optional,
         /// Retries of one request; the budget is the service's.
         retry: RouteRetry = optional,
+        /// A second attempt beside a slow first one; the service's by default.
+        hedge: Hedge = optional,
+        /// Copies of the requests, whose answers nobody sees.
+        mirror: MirrorFile = optional,
         /// Which requests are dropped first; the service's by default.
         priority: Within<0, 9> = optional,
         /// Clients stay where they were served, by a cookie.

@@ -65,6 +65,7 @@ fn plan(names: &[&str]) -> Plan {
         timeout: Duration::from_secs(15),
         total_timeout: None,
         per_try_timeout: None,
+        hedge: None,
         priority: 5,
         policy: None,
         affinity: None,

@@ -3,8 +3,10 @@
 //! Until the first byte goes to the client everything can still be tried elsewhere; [`Failed`] says
 //! how. After it, the only honest end of a failure is to break the client's connection off.
 
-use super::carrier::{Http1, Http2In, Http2Out, Incoming, NoHead, Outgoing, RelayEnd};
+use super::awaited::{head_failure, read_head};
+use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, RelayEnd, Sent};
 use super::client::{Client, Reply, Response};
+use super::hedge::{Berth, On, Rival, Waiting};
 use super::record::{InSlot, Record, rejected};
 use super::upload::{Both, Phase, Progress, Replay, upload};
 use crate::decision::assess::Event;
@@ -12,7 +14,6 @@ use crate::decision::health::Cause;
 use crate::decision::report::Report;
 use crate::decision::retry::Kind;
 use crate::decision::route::Route;
-use crate::decision::signal::EndpointSignals;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::forward::Edits;
@@ -28,17 +29,15 @@ use crate::proxy::worker::Worker;
 use crate::shared::View;
 use std::cell::Cell;
 use std::future::Future;
-use std::io;
 use std::pin::pin;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// What an attempt needs.
-pub struct Attempt<'a> {
+pub struct Attempt<'a, 'v> {
     /// Whose it is.
     pub worker: &'a Worker,
     /// What its exchange goes by.
-    pub view: &'a View,
+    pub view: &'v View,
     /// Its route.
     pub route: &'a Route,
     /// Its class.
@@ -61,29 +60,35 @@ pub struct Attempt<'a> {
     pub http3: Option<u16>,
     /// A line that has the client stay at this endpoint, where it is to.
     pub set_cookie: Option<String>,
+    /// After how long without an answer it waits beside another, where it may.
+    pub hedge: Option<Duration>,
+    /// Since when its answer is waited for, where it has been sent before.
+    pub resumed: Option<Timestamp>,
+    /// The one that waits beside it.
+    pub berth: &'a Berth<'v>,
     /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
     pub may_retry: &'a dyn Fn(Kind) -> bool,
 }
 
-impl Attempt<'_> {
+impl Attempt<'_, '_> {
     /// Whether the request may be sent again, method and body considered.
-    fn replaceable(&self, progress: &Progress) -> bool {
+    pub(super) fn replaceable(&self, progress: &Progress) -> bool {
         self.idempotent && !progress.lost.get()
     }
 }
 
 /// Interim responses of one exchange.
 const INTERIM_MAX: usize = 16;
-/// How often a wait for a response looks whether its endpoint was ejected.
-const EJECTION_CHECK: Duration = Duration::from_millis(100);
 
 /// What may be silent for as long as it likes is still bounded.
 pub const ENDLESS: Duration = Duration::from_secs(86_400);
 
 /// How an attempt ended well.
-pub enum Ended {
+pub enum Ended<'v> {
     /// The response was sent.
     Done,
+    /// It was sent, and waits for its answer beside another.
+    Waits(Waiting<'v>),
     /// The connection became a tunnel.
     Tunnel(Connection),
 }
@@ -99,38 +104,70 @@ pub enum Failed {
     Granted(Kind, Refusal),
     /// It may not.
     Refuse(Refusal),
+    /// Its answer is slow to come: another endpoint is to be asked as well. That was granted already.
+    Slow,
+    /// The one that waited beside it was quicker.
+    Overtaken,
     /// The client is gone, or was told all it can be told.
     Over,
+}
+
+/// What an attempt begins with.
+pub enum Start<'v> {
+    /// A connection.
+    Fresh(Carrier),
+    /// A request that was sent.
+    Resumed(Waiting<'v>),
 }
 
 /// Makes one attempt. A connection is given back to the pool when it can be.
 ///
 /// # Errors
 /// [`Failed`].
-pub async fn run<C: Client>(
-    attempt: &Attempt<'_>,
+pub async fn run<'v, C: Client>(
+    attempt: &Attempt<'_, 'v>,
     client: &mut C,
-    carrier: Carrier,
+    start: Start<'v>,
     request: &mut Vec<u8>,
     replay: &mut Replay,
     record: &mut Record,
-) -> Result<Ended, Failed> {
+) -> Result<Ended<'v>, Failed> {
     let Attempt { worker, view, place, .. } = *attempt;
-    let slot = view.slots.slot(worker.id, attempt.class, place.slot);
-    let mut slot = InSlot::enter(slot, record.attempts, worker.about_now());
     let mut head = worker.lend_response();
-    let (reused, shared) = (carrier.is_reused(), matches!(carrier, Carrier::Http2(_)));
     let mut parts = Parts { request, replay, head: &mut head };
-    let result = match carrier {
-        Carrier::Http1(connection) => {
-            over_http1(attempt, client, connection, &mut parts, record, &mut slot).await
+    let (reused, shared) = match &start {
+        Start::Fresh(carrier) => (carrier.is_reused(), matches!(carrier, Carrier::Http2(_))),
+        Start::Resumed(Waiting { on: On::Http1(connection), .. }) => (connection.reused, false),
+        Start::Resumed(Waiting { on: On::Http2(lease, _), .. }) => (lease.reused, true),
+    };
+    let (mut slot, result) = match start {
+        Start::Fresh(carrier) => {
+            let slot = view.slots.slot(worker.id, attempt.class, place.slot);
+            let mut slot = InSlot::enter(slot, record.attempts, worker.about_now());
+            let result = match carrier {
+                Carrier::Http1(connection) => {
+                    over_http1(attempt, client, connection, &mut parts, record, &mut slot).await
+                }
+                // Boxed: seldom, and an exchange over HTTP/1 should not have room for it.
+                Carrier::Http2(lease) => {
+                    Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &mut slot))
+                        .await
+                }
+            };
+            (slot, result)
         }
-        // Boxed: seldom, and an exchange over HTTP/1 should not have room for it.
-        Carrier::Http2(lease) => {
-            Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &mut slot)).await
+        // Likewise.
+        Start::Resumed(waiting) => {
+            Box::pin(resume(attempt, client, waiting, &mut parts, record)).await
         }
     };
     worker.give_back_response(head);
+    let result = match result {
+        Ok(Over::Done) => Ok(Ended::Done),
+        Ok(Over::Tunnel(connection)) => Ok(Ended::Tunnel(connection)),
+        Ok(Over::Sent(on, since)) => return Ok(Ended::Waits(Waiting { slot, since, on })),
+        Err(failed) => Err(failed),
+    };
     let result = match result {
         // A reused connection that dies without a word says nothing about the endpoint: it was idle
         // for too long.
@@ -156,20 +193,55 @@ pub async fn run<C: Client>(
     result
 }
 
+/// How an attempt ended on its connection.
+enum Over {
+    Done,
+    Tunnel(Connection),
+    /// All of the request was sent, and another is to be asked meanwhile.
+    Sent(On, Timestamp),
+}
+
+/// Goes on with a request that was sent before.
+async fn resume<'v, C: Client>(
+    attempt: &Attempt<'_, 'v>,
+    client: &mut C,
+    waiting: Waiting<'v>,
+    parts: &mut Parts<'_>,
+    record: &mut Record,
+) -> (InSlot<'v>, Result<Over, Failed>) {
+    let Waiting { mut slot, on, .. } = waiting;
+    let result = match on {
+        On::Http1(connection) => {
+            over_http1(attempt, client, connection, parts, record, &mut slot).await
+        }
+        On::Http2(_lease, mut incoming) => {
+            let progress = Progress::resumed();
+            let way = Way { outgoing: Sent, incoming: &mut incoming, progress: &progress };
+            let (replay, head) = (&mut *parts.replay, &mut *parts.head);
+            let next = both_ways(attempt, client, way, replay, head, record, &mut slot).await;
+            next.map(|_| Over::Done)
+        }
+    };
+    (slot, result)
+}
+
 async fn over_http1<C: Client>(
-    attempt: &Attempt<'_>,
+    attempt: &Attempt<'_, '_>,
     client: &mut C,
     mut connection: Connection,
     parts: &mut Parts<'_>,
     record: &mut Record,
     slot: &mut InSlot<'_>,
-) -> Result<Ended, Failed> {
+) -> Result<Over, Failed> {
     let Attempt { worker, view, place, .. } = *attempt;
-    let progress = Progress::default();
+    let progress = match attempt.resumed {
+        Some(_) => Progress::resumed(),
+        None => Progress::default(),
+    };
     let result = {
         let (reader, writer) = connection.stream.split();
         let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
-        let incoming = Http1::new(Source { reader, buffer, watch });
+        let mut incoming = Http1::new(Source { reader, buffer, watch });
         let outgoing = Sink {
             writer,
             pending: &mut *parts.request,
@@ -178,10 +250,14 @@ async fn over_http1<C: Client>(
             sent: &progress.sent,
         };
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
-        let way = Way { outgoing, incoming, progress: &progress };
+        let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
         // Boxed: each async function that holds it would be moved with it, which costs more than the box.
         Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await
     };
+    if let Err(Failed::Slow) = result {
+        let since = attempt.resumed.or(progress.ended.get()).unwrap_or_else(|| worker.now());
+        return Ok(Over::Sent(On::Http1(connection), since));
+    }
     if result.is_err() {
         // An end would wait behind what the cluster has not taken; whoever still works should know now.
         connection.stream.reset_on_close();
@@ -195,21 +271,21 @@ async fn over_http1<C: Client>(
             // its endpoints and the connection is closed.
             let now = worker.about_now();
             worker.pool.borrow_mut().put(connection, key, place.cluster, &latest, most, now);
-            Ok(Ended::Done)
+            Ok(Over::Done)
         }
-        Next::Close => Ok(Ended::Done),
-        Next::Tunnel => Ok(Ended::Tunnel(connection)),
+        Next::Close => Ok(Over::Done),
+        Next::Tunnel => Ok(Over::Tunnel(connection)),
     }
 }
 
 async fn over_http2<C: Client>(
-    attempt: &Attempt<'_>,
+    attempt: &Attempt<'_, '_>,
     client: &mut C,
     mut lease: Lease,
     parts: &mut Parts<'_>,
     record: &mut Record,
     slot: &mut InSlot<'_>,
-) -> Result<Ended, Failed> {
+) -> Result<Over, Failed> {
     let (worker, head) = (attempt.worker, client.head());
     let secure = attempt.view.tls.cluster(attempt.place.cluster).is_some();
     let scheme = if secure { "https" } else { "http" };
@@ -229,19 +305,23 @@ async fn over_http2<C: Client>(
     })?;
     let progress = Progress::default();
     progress.sent.set(1);
-    let watches = (worker.deadlines.watch(), worker.deadlines.watch());
-    let outgoing = Http2Out::new(stream, bare, &watches.1, attempt.stall, &progress.sent);
-    let way =
-        Way { outgoing, incoming: Http2In::new(future, &watches.0, is_head), progress: &progress };
+    let watch = worker.deadlines.watch();
+    let outgoing = Http2Out::new(stream, bare, &watch, attempt.stall, &progress.sent);
+    let mut incoming = Http2In::new(future, worker.deadlines.watch(), is_head);
+    let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
     let (replay, head) = (&mut *parts.replay, &mut *parts.head);
     let result = Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await;
+    if let Err(Failed::Slow) = result {
+        let since = progress.ended.get().unwrap_or_else(|| worker.now());
+        return Ok(Over::Sent(On::Http2(lease, incoming), since));
+    }
     let silent = Refusal::UpstreamTimeout;
     if matches!(result, Err(Failed::Refuse(refusal)) if refusal == silent) {
         // Perhaps it is dead: others should not be sent there.
         lease.retire();
     }
     match result? {
-        Next::Keep | Next::Close => Ok(Ended::Done),
+        Next::Keep | Next::Close => Ok(Over::Done),
         Next::Tunnel => Err(Failed::Refuse(Refusal::UpstreamReset)),
     }
 }
@@ -285,7 +365,7 @@ struct Parts<'a> {
 /// The way to a cluster and back.
 struct Way<'a, S, I> {
     outgoing: S,
-    incoming: I,
+    incoming: &'a mut I,
     progress: &'a Progress,
 }
 
@@ -298,7 +378,7 @@ enum Next {
 }
 
 async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
-    attempt: &Attempt<'_>,
+    attempt: &Attempt<'_, '_>,
     client: &mut C,
     way: Way<'_, S, I>,
     replay: &mut Replay,
@@ -306,7 +386,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     record: &mut Record,
     slot: &mut InSlot<'_>,
 ) -> Result<Next, Failed> {
-    let Way { outgoing, mut incoming, progress } = way;
+    let Way { outgoing, incoming, progress } = way;
     let (head, mut request_body, mut response) = client.split();
     progress.open.set(!head.expects_continue);
     progress.lost.set(!replay.is_whole());
@@ -318,8 +398,8 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
         let upload =
             pin!(upload(attempt.worker, &mut request_body, outgoing, framing, &kept, progress));
         let mut both = Both { upload, progress, gone: false };
-        let (incoming, response) = (&mut incoming, &mut response);
-        respond(attempt, &mut both, incoming, answer, asked, response, &kept, record, slot).await
+        respond(attempt, &mut both, incoming, answer, asked, &mut response, &kept, record, slot)
+            .await
     };
     *replay = kept.take();
     result
@@ -331,7 +411,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     reason = "the other half of `both_ways`, cut out for its length"
 )]
 async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
-    attempt: &Attempt<'_>,
+    attempt: &Attempt<'_, '_>,
     both: &mut Both<'_, U>,
     incoming: &mut I,
     answer: &mut ResponseHead,
@@ -342,14 +422,17 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     slot: &mut InSlot<'_>,
 ) -> Result<Next, Failed> {
     let (worker, progress) = (attempt.worker, both.progress);
-    let begun = worker.now();
+    let begun = attempt.resumed.unwrap_or_else(|| worker.now());
+    let mut rival = Rival::of(attempt.berth);
     let mut interims = 0;
     let end = loop {
         let reading = read_head(attempt, progress, incoming, answer, asked, interims == 0);
+        let reading = rival.beside(worker, attempt.view, reading);
         let end = match both.and(reading, Phase::Waiting).await {
             Err(()) => return Err(both.client_failure()),
-            Ok(Ok(end)) => end,
-            Ok(Err(error)) => {
+            Ok(None) => return Err(Failed::Overtaken),
+            Ok(Some(Ok(end))) => end,
+            Ok(Some(Err(error))) => {
                 // Once the client was told anything, nothing may be tried again.
                 let again = attempt.replaceable(progress) && interims == 0;
                 return Err(head_failure(error, progress.sent.get() == 0 && interims == 0, again));
@@ -359,6 +442,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
             break end;
         }
         interims += 1;
+        record.hedges[1] += u64::from(rival.give_up());
         if interims > INTERIM_MAX {
             return Err(Failed::Refuse(Refusal::UpstreamReset));
         }
@@ -380,7 +464,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::GatewayStatus });
         if interims == 0
             && attempt.replaceable(progress)
-            && (attempt.may_retry)(Kind::GatewayStatus)
+            && (rival.waits() || (attempt.may_retry)(Kind::GatewayStatus))
         {
             // What it is told if nobody else can be found, near to what the cluster said.
             let refusal = match answer.status {
@@ -394,6 +478,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         slot.completed(took);
         attempt.place.live.record(worker.id, took.as_secs_f64());
     }
+    record.hedges[1] += u64::from(rival.give_up());
     let upgraded = answer.upgrades;
     let complete = progress.complete.get().is_some() && !upgraded;
     let mut extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
@@ -446,7 +531,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
 }
 
 /// Takes what a cluster says of its load to its slot, where its word was asked for.
-fn hear(attempt: &Attempt<'_>, head: &ResponseHead, bytes: &[u8]) {
+fn hear(attempt: &Attempt<'_, '_>, head: &ResponseHead, bytes: &[u8]) {
     let reports = attempt.view.plan.clusters[attempt.place.cluster].reports;
     let report = Report::heard(reports, |name| head.told(bytes, name));
     let Some(report) = report else { return };
@@ -457,7 +542,7 @@ fn hear(attempt: &Attempt<'_>, head: &ResponseHead, bytes: &[u8]) {
 }
 
 /// Adds `tidegate-load`: what the clusters of this site have to do for this class.
-fn push_load(lines: &mut Vec<u8>, attempt: &Attempt<'_>) {
+fn push_load(lines: &mut Vec<u8>, attempt: &Attempt<'_, '_>) {
     let Some(beliefs) = attempt.view.signals.classes.get(attempt.class) else { return };
     let Some(report) = &beliefs.report else { return };
     let mut text = String::with_capacity(96);
@@ -473,7 +558,7 @@ fn is_event_stream(content_type: &[u8]) -> bool {
 }
 
 /// `tidegate-decision` for a trusted client that asked.
-fn explanation(attempt: &Attempt<'_>) -> Vec<u8> {
+fn explanation(attempt: &Attempt<'_, '_>) -> Vec<u8> {
     let (view, place) = (attempt.view, attempt.place);
     let cluster = &view.plan.clusters[place.cluster].name;
     let rejected = rejected(view, attempt.class, Some(place.cluster)).join(",");
@@ -483,93 +568,4 @@ fn explanation(attempt: &Attempt<'_>) -> Vec<u8> {
         "tidegate-decision: cluster={cluster}; endpoint={endpoint}; reason={reason}; rejected=\"{rejected}\"\r\n"
     );
     line.into_bytes()
-}
-
-/// Why no response head comes.
-#[derive(Clone, Copy, Debug)]
-enum Failure {
-    Closed {
-        begun: bool,
-    },
-    /// The cluster says that it has not begun with it.
-    Refused,
-    Late,
-    Malformed,
-    Ejected,
-}
-
-fn head_failure(error: Failure, unsent: bool, replaceable: bool) -> Failed {
-    match error {
-        Failure::Refused => Failed::Retry(Kind::Unsent, Refusal::UpstreamReset),
-        Failure::Closed { begun: false } if unsent => {
-            Failed::Retry(Kind::Unsent, Refusal::UpstreamReset)
-        }
-        Failure::Closed { begun: false } if replaceable => {
-            Failed::Retry(Kind::Died, Refusal::UpstreamReset)
-        }
-        Failure::Ejected => Failed::Granted(Kind::Died, Refusal::UpstreamReset),
-        Failure::Closed { .. } | Failure::Malformed => Failed::Refuse(Refusal::UpstreamReset),
-        Failure::Late => Failed::Refuse(Refusal::UpstreamTimeout),
-    }
-}
-
-/// Reads a response's head; gives where it ends in what has come.
-async fn read_head<I: Incoming>(
-    attempt: &Attempt<'_>,
-    progress: &Progress,
-    incoming: &mut I,
-    head: &mut ResponseHead,
-    asked: Asked<'_>,
-    untold: bool,
-) -> Result<usize, Failure> {
-    loop {
-        match incoming.head(head, asked) {
-            Ok(end) => return Ok(end),
-            Err(NoHead::Partial) => {}
-            Err(NoHead::Malformed) => return Err(Failure::Malformed),
-        }
-        // The cluster's time begins when it has all of the request it will get, and then is absolute.
-        let waited = |since: Timestamp| attempt.worker.about_now().since(since);
-        let left = match progress.ended.get() {
-            Some(since) => attempt.timeout.saturating_sub(waited(since)),
-            None => attempt.timeout,
-        };
-        if left.is_zero() {
-            return Err(Failure::Late);
-        }
-        let begun = !incoming.bytes().is_empty();
-        match incoming.more(left.min(EJECTION_CHECK)).await {
-            Ok(0) => return Err(Failure::Closed { begun }),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                // Its answer may yet come: it is given up only for another endpoint's.
-                if untold
-                    && attempt.replaceable(progress)
-                    && !begun
-                    && is_ejected(attempt)
-                    && (attempt.may_retry)(Kind::Died)
-                {
-                    return Err(Failure::Ejected);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !begun => {
-                return Err(match progress.lost.get() {
-                    // What it has had of the body cannot be sent again.
-                    true => Failure::Closed { begun },
-                    false => Failure::Refused,
-                });
-            }
-            Err(_) => return Err(Failure::Closed { begun }),
-        }
-    }
-}
-
-/// Whether the endpoint was found dead since the exchange was placed; one that was removed or drained
-/// goes on with what it has.
-fn is_ejected(attempt: &Attempt<'_>) -> bool {
-    let latest: Rc<_> = attempt.worker.view();
-    let id = attempt.place.signals(attempt.view).id;
-    let knows = |endpoint: &EndpointSignals| endpoint.id == id;
-    let mut clusters = latest.signals.clusters.iter();
-    clusters.any(|cluster| cluster.endpoints.iter().any(knows) && !cluster.uses(id))
 }

@@ -273,11 +273,35 @@ pub fn broken(error: &h2::Error) -> io::Error {
     io::Error::new(kind, error.to_string())
 }
 
+/// Of a request that was sent before: there is nothing more to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent;
+
+impl Outgoing for Sent {
+    async fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn piece(&mut self, _: Framing, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn end(&mut self, _: Framing, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A response over HTTP/2.
 #[derive(Debug)]
-pub struct Http2In<'a> {
+pub struct Http2In {
+    watch: Watch,
+    reading: Reading,
+}
+
+/// What has come of it.
+#[derive(Debug)]
+struct Reading {
     future: ResponseFuture,
-    watch: &'a Watch,
     /// A head as HTTP/1 has it, once it has come.
     bytes: Vec<u8>,
     body: Option<RecvStream>,
@@ -288,14 +312,17 @@ pub struct Http2In<'a> {
     is_call: bool,
 }
 
-impl<'a> Http2In<'a> {
+impl Http2In {
     /// Waits by `watch`; `is_head` is whether HEAD was asked.
     #[must_use]
-    pub fn new(future: ResponseFuture, watch: &'a Watch, is_head: bool) -> Http2In<'a> {
+    pub fn new(future: ResponseFuture, watch: Watch, is_head: bool) -> Http2In {
         let bytes = Vec::new();
-        Http2In { future, watch, bytes, body: None, bare: false, is_head, is_call: false }
+        let reading = Reading { future, bytes, body: None, bare: false, is_head, is_call: false };
+        Http2In { watch, reading }
     }
+}
 
+impl Reading {
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.future.poll_informational(context) {
             Poll::Ready(Some(Ok(interim))) => {
@@ -324,29 +351,29 @@ impl<'a> Http2In<'a> {
     }
 }
 
-impl Incoming for Http2In<'_> {
+impl Incoming for Http2In {
     fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
-        match self.bytes.is_empty() {
+        match self.reading.bytes.is_empty() {
             true => Err(NoHead::Partial),
             // As long as its list was allowed to be.
             false => {
                 let limits = Limits { head_bytes: usize::MAX, ..limits() };
-                read_whole(answer, &self.bytes, asked, &limits)
+                read_whole(answer, &self.reading.bytes, asked, &limits)
             }
         }
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.reading.bytes
     }
 
     fn used(&mut self, _: usize) {
-        self.bytes.clear();
+        self.reading.bytes.clear();
     }
 
     async fn more(&mut self, span: Duration) -> io::Result<usize> {
-        let (watch, head) = (self.watch, std::future::poll_fn(|context| self.poll_head(context)));
-        match watch.within(span, head).await {
+        let head = std::future::poll_fn(|context| self.reading.poll_head(context));
+        match self.watch.within(span, head).await {
             Ok(result) => result,
             Err(Late) => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -358,7 +385,7 @@ impl Incoming for Http2In<'_> {
         response: &mut R,
         idle: Duration,
     ) -> Result<(), RelayEnd> {
-        let Some(body) = self.body.as_mut().filter(|_| !self.bare) else {
+        let Some(body) = self.reading.body.as_mut().filter(|_| !self.reading.bare) else {
             return match framing {
                 // A length was told, and nothing of it came.
                 Framing::Length(1..) => Err(RelayEnd::Cluster),
@@ -398,7 +425,7 @@ impl Incoming for Http2In<'_> {
         let mut lines = Vec::new();
         if framing != Framing::None {
             // The call is over: what of its metadata is not understood is no reason to break it off.
-            let kept = trailers::read_call(&told, self.is_call).unwrap_or_default();
+            let kept = trailers::read_call(&told, self.reading.is_call).unwrap_or_default();
             trailers::write(&mut lines, &told, &kept);
         }
         response.end(&lines).await.map_err(|_| RelayEnd::Client)

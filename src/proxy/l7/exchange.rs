@@ -2,23 +2,24 @@
 
 use super::affinity;
 use super::answer;
-use super::attempt::{self, Attempt, ENDLESS, Ended, Failed};
+use super::attempt::{self, Attempt, ENDLESS, Ended, Failed, Start};
 use super::client::Client;
 use super::compose::{Identity, compose};
 use super::connection::Arrival;
 use super::gate;
+use super::hedge::{Berth, Parked, Rival};
 use super::record::Record;
 use super::terms::{hash_key, head_timeout, route, split, walk_timeout};
 use super::upload::Replay;
 use crate::decision::assess::Event;
-use crate::decision::plan::{SendProxy, Service};
+use crate::decision::plan::{Affinity, SendProxy, Service};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::{Action, Route};
 use crate::http::field::Role;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::os::proxy_header::Origin;
-use crate::proxy::buffer::give_back_scratch;
+use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{Carrier, NoConnection, Wanted, connection};
@@ -71,7 +72,11 @@ pub async fn serve<C: Client>(
             client.abort();
             After::Next
         }
-        // Whatever was begun cannot be taken back by a refusal.
+        // Whatever was begun cannot be taken back by a refusal; and these two are dealt with on the walk.
+        Err(Failed::Slow | Failed::Overtaken) => {
+            client.abort();
+            After::Next
+        }
         Err(Failed::Refuse(_) | Failed::Retry(..) | Failed::Stale(..) | Failed::Granted(..))
             if record.status != 0 =>
         {
@@ -115,102 +120,234 @@ async fn walk<C: Client>(
         Box::pin(gate::pass(view, policies, arrival, client.head(), record)).await?;
     }
     let Some(class) = class else { return Box::pin(respond(client, route, record)).await };
+    let via = via(view, arrival, client.head())?;
+    let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
+    forward(worker, view, client, arrival, record, &Bound { route, class, reach }).await
+}
+
+/// Where a request is bound for.
+#[derive(Clone, Copy)]
+pub(super) struct Bound<'v> {
+    pub(super) route: &'v Route,
+    pub(super) class: usize,
+    pub(super) reach: Reach,
+}
+
+/// What holds for all attempts of an exchange.
+struct Terms<'a, 'v> {
+    worker: &'a Worker,
+    view: &'v View,
+    arrival: &'a Arrival,
+    bound: &'a Bound<'v>,
+    service: &'v Service,
+    identity: Identity<'a>,
+    affinity: Option<&'v Affinity>,
+    key: u64,
+    /// Whether it is a call of gRPC. That may be silent for as long as it likes: it has a deadline of its own,
+    /// for all of it, and an endpoint is not to blame for one that was short.
+    is_call: bool,
+    /// Where an attempt waits beside another.
+    berth: Berth<'v>,
+}
+
+/// The walk from a class on: place, attempt, and again if allowed.
+async fn forward<C: Client>(
+    worker: &Worker,
+    view: &View,
+    client: &mut C,
+    arrival: &Arrival,
+    record: &mut Record,
+    bound: &Bound<'_>,
+) -> Result<After, Failed> {
+    let Bound { route, class, .. } = *bound;
     record.class = Some(class);
     let service = view.plan.service_of(class);
     let index = view.plan.classes[class].service;
     worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
-    let identity = Identity::new(worker, client.head(), arrival, record);
-    let via = via(view, arrival, client.head())?;
-    let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
-    let key = hash_key(route, service, client.head(), arrival);
+    let terms = Terms {
+        worker,
+        view,
+        arrival,
+        bound,
+        service,
+        identity: Identity::new(worker, client.head(), arrival, record),
+        affinity: route.affinity.as_ref().or(service.affinity.as_ref()),
+        key: hash_key(route, service, client.head(), arrival),
+        is_call: grpc::is_grpc(client.head().value(Role::ContentType)),
+        berth: Berth::default(),
+    };
     if is_shed(worker, view, class, route.priority.unwrap_or(service.priority)) {
         return Err(Failed::Refuse(Refusal::Overloaded));
     }
-    let mut walk = Walk::default();
-    let affinity = route.affinity.as_ref().or(service.affinity.as_ref());
-    walk.tried.stay = affinity.and_then(|affinity| affinity::stay(affinity, client.head()));
-    // A call of gRPC may be silent for as long as it likes: it has a deadline of its own, for all of it, and an
-    // endpoint is not to blame for one that was short.
-    let is_call = grpc::is_grpc(client.head().value(Role::ContentType));
+    let mut walk = Walk { hedge: route.hedge.unwrap_or(service.hedge), ..Walk::default() };
+    walk.tried.stay = terms.affinity.and_then(|affinity| affinity::stay(affinity, client.head()));
+    let mut parked: Option<Box<Parked<'_>>> = None;
     loop {
-        let place = place(worker, view, class, &walk.tried, key, reach)
-            .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
-        record.attempt(&place);
-        let asked = walk.request(client.head(), route, service);
-        let way = (arrival.origin, client.head().upgrade().is_some());
-        let failed = match connect(worker, view, &place, way, &mut walk, record).await {
-            Ok(connection) => {
-                let mut request = compose(view, route, &place, client.head(), &identity);
-                let elsewhere = walk.tried.leaves_others(view, class, &place, reach);
-                let denied = Cell::new(false);
-                let may_retry = |kind| {
-                    let asked = retry::Request { replayable: true, ..asked };
-                    let granted = elsewhere && grant(worker, view, index, kind, asked);
-                    denied.set(denied.get() || elsewhere && !granted);
-                    granted
-                };
-                let attempt = Attempt {
-                    worker,
-                    view,
-                    route,
-                    class,
-                    place: &place,
-                    timeout: if is_call { ENDLESS } else { head_timeout(route, service) },
-                    stream_idle: arrival.timeouts.stream_idle,
-                    stall: if is_call { ENDLESS } else { arrival.timeouts.write },
-                    idempotent: asked.idempotent,
-                    explain: identity.explain,
-                    http3: arrival.http3(),
-                    set_cookie: affinity.and_then(|affinity| {
-                        let endpoint = place.signals(view);
-                        affinity::set_cookie(affinity, endpoint, walk.tried.stay, arrival)
-                    }),
-                    edge: reach == Reach::ThisSite,
-                    may_retry: &may_retry,
-                };
-                let ended = attempt::run(
-                    &attempt,
-                    client,
-                    connection,
-                    &mut request,
-                    &mut walk.replay,
-                    record,
-                )
-                .await;
-                give_back_scratch(request);
-                record.retries[1] += u64::from(denied.get());
-                match ended {
-                    Ok(Ended::Done) => return Ok(After::Next),
-                    Ok(Ended::Tunnel(connection)) => {
-                        let counts = place.into_counts();
-                        return Ok(After::Tunnel(Box::new(Upgraded { connection, counts })));
-                    }
-                    Err(failed) => failed,
+        let (place, start) = match parked.take() {
+            Some(parked) => {
+                record.goes_on(&parked.place);
+                (parked.place, Ok(Start::Resumed(parked.waiting)))
+            }
+            None => match terms.begin(client.head(), &mut walk, record).await {
+                Ok(begun) => begun,
+                Err(failed) => {
+                    parked = Some(terms.berth.take().ok_or(failed)?);
+                    continue;
                 }
+            },
+        };
+        let ended = match start {
+            Ok(start) => terms.attempt(client, &mut walk, record, &place, start).await,
+            Err(failed) => Err(failed),
+        };
+        let failed = match ended {
+            Ok(Ended::Done) => return Ok(After::Next),
+            Ok(Ended::Tunnel(connection)) => {
+                let counts = place.into_counts();
+                return Ok(After::Tunnel(Box::new(Upgraded { connection, counts })));
+            }
+            Ok(Ended::Waits(waiting)) => {
+                walk.hedge = None;
+                record.hedges[0] += 1;
+                walk.tried.add(place.cluster, place.signals(view).id);
+                terms.berth.set(Some(Box::new(Parked { place, waiting })));
+                continue;
             }
             Err(failed) => failed,
         };
-        let (kind, refusal, stale, granted) = match failed {
-            Failed::Retry(kind, refusal) => (kind, refusal, false, false),
-            Failed::Stale(kind, refusal) => (kind, refusal, walk.stale < STALE_MAX, false),
-            Failed::Granted(kind, refusal) => (kind, refusal, false, true),
-            Failed::Refuse(_) | Failed::Over => return Err(failed),
-        };
-        let asked = walk.request(client.head(), route, service);
-        let granted = granted || grant(worker, view, index, kind, asked);
-        record.retries[usize::from(!granted)] += u64::from(kind != Kind::Unsent);
-        if !granted {
-            return Err(Failed::Refuse(refusal));
+        if !matches!(failed, Failed::Over) && record.status == 0 {
+            // Whatever became of the second, the first may still be answered.
+            parked = terms.berth.take();
+            if parked.is_some() {
+                walk.tried.add(place.cluster, place.signals(view).id);
+                continue;
+            }
         }
-        walk.retried += u32::from(kind != Kind::Unsent);
-        walk.last = Some(refusal);
-        if stale {
+        let again = Again::of(failed, walk.stale < STALE_MAX).ok_or(failed)?;
+        let asked = walk.request(client.head(), route, service);
+        let granted = again.granted || grant(worker, view, index, again.kind, asked);
+        record.retries[usize::from(!granted)] += u64::from(again.kind != Kind::Unsent);
+        if !granted {
+            return Err(Failed::Refuse(again.refusal));
+        }
+        walk.retried += u32::from(again.kind != Kind::Unsent);
+        walk.last = Some(again.refusal);
+        if again.stale {
             walk.stale += 1;
             // Idle ones age together; shared ones go one by one, and are not leased once they say so.
             walk.fresh = !walk.shared || walk.stale == STALE_MAX;
         } else {
             walk.tried.add(place.cluster, place.signals(view).id);
         }
+    }
+}
+
+impl<'v> Terms<'_, 'v> {
+    /// Finds a place and connects to it, unless the one that waits is answered meanwhile. The inner error is
+    /// the attempt's, the outer one that of finding none.
+    async fn begin(
+        &self,
+        head: &RequestHead,
+        walk: &mut Walk,
+        record: &mut Record,
+    ) -> Result<(Place, Result<Start<'v>, Failed>), Failed> {
+        let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
+        let place = place(worker, view, class, &walk.tried, self.key, reach)
+            .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
+        record.attempt(&place);
+        let way = (self.arrival.origin, head.upgrade().is_some());
+        let connected = connect(worker, view, &place, way, walk, record);
+        let start = match Rival::of(&self.berth).beside(worker, view, connected).await {
+            Some(connected) => connected.map(Start::Fresh),
+            None => Err(Failed::Overtaken),
+        };
+        Ok((place, start))
+    }
+
+    /// Makes one attempt.
+    async fn attempt<C: Client>(
+        &self,
+        client: &mut C,
+        walk: &mut Walk,
+        record: &mut Record,
+        place: &Place,
+        start: Start<'v>,
+    ) -> Result<Ended<'v>, Failed> {
+        let (worker, view, Bound { route, class, reach }) = (self.worker, self.view, *self.bound);
+        let resumed = match &start {
+            Start::Resumed(waiting) => Some(waiting.since),
+            Start::Fresh(_) => None,
+        };
+        let mut request = match resumed {
+            Some(_) => lend_scratch(),
+            None => compose(view, route, place, client.head(), &self.identity),
+        };
+        let asked = walk.request(client.head(), route, self.service);
+        let elsewhere = walk.tried.leaves_others(view, class, place, reach);
+        let denied = Cell::new([false; 2]);
+        let may_retry = |kind| {
+            let asked = retry::Request { replayable: true, ..asked };
+            let index = view.plan.classes[class].service;
+            let granted = elsewhere && grant(worker, view, index, kind, asked);
+            let mut known = denied.get();
+            known[usize::from(kind == Kind::Slow)] |= elsewhere && !granted;
+            denied.set(known);
+            granted
+        };
+        let waited = resumed.map_or(Duration::ZERO, |since| worker.now().since(since));
+        let timeout = if self.is_call { ENDLESS } else { head_timeout(route, self.service) };
+        let attempt = Attempt {
+            worker,
+            view,
+            route,
+            class,
+            place,
+            timeout: timeout.saturating_sub(waited),
+            stream_idle: self.arrival.timeouts.stream_idle,
+            stall: if self.is_call { ENDLESS } else { self.arrival.timeouts.write },
+            idempotent: asked.idempotent,
+            explain: self.identity.explain,
+            http3: self.arrival.http3(),
+            set_cookie: self.affinity.and_then(|affinity| {
+                let endpoint = place.signals(view);
+                affinity::set_cookie(affinity, endpoint, walk.tried.stay, self.arrival)
+            }),
+            edge: reach == Reach::ThisSite,
+            hedge: walk.hedge.filter(|_| asked.idempotent),
+            resumed,
+            berth: &self.berth,
+            may_retry: &may_retry,
+        };
+        let replay = &mut walk.replay;
+        let ended = attempt::run(&attempt, client, start, &mut request, replay, record).await;
+        give_back_scratch(request);
+        let [retry_denied, hedge_denied] = denied.get();
+        record.retries[1] += u64::from(retry_denied);
+        record.hedges[2] += u64::from(hedge_denied);
+        ended
+    }
+}
+
+/// How a failed attempt may be followed by another.
+struct Again {
+    kind: Kind,
+    refusal: Refusal,
+    /// Its endpoint is not to blame: an idle connection had aged.
+    stale: bool,
+    /// It is paid for.
+    granted: bool,
+}
+
+impl Again {
+    /// `None`: not at all.
+    fn of(failed: Failed, forgives: bool) -> Option<Again> {
+        let (kind, refusal, stale, granted) = match failed {
+            Failed::Retry(kind, refusal) => (kind, refusal, false, false),
+            Failed::Stale(kind, refusal) => (kind, refusal, forgives, false),
+            Failed::Granted(kind, refusal) => (kind, refusal, false, true),
+            Failed::Slow | Failed::Overtaken | Failed::Refuse(_) | Failed::Over => return None,
+        };
+        Some(Again { kind, refusal, stale, granted })
     }
 }
 
@@ -254,6 +391,8 @@ struct Walk {
     shared: bool,
     /// What all attempts to connect have taken so far.
     connecting: Duration,
+    /// After how long a first attempt is given a second beside it.
+    hedge: Option<Duration>,
 }
 
 impl Walk {

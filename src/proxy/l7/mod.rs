@@ -3,6 +3,7 @@
 pub mod affinity;
 pub mod answer;
 pub mod attempt;
+mod awaited;
 pub mod carrier;
 pub mod client;
 mod compose;
@@ -19,6 +20,7 @@ pub mod h3;
 pub mod h3_connection;
 #[cfg(feature = "http3")]
 pub mod h3_listener;
+pub mod hedge;
 pub mod message;
 pub mod rate;
 pub mod record;

@@ -49,6 +49,8 @@ pub struct Record {
     pub trace_parent: String,
     /// Retries that were granted, and denied.
     pub retries: [u64; 2],
+    /// Hedges that were sent, that won, and that were denied.
+    pub hedges: [u64; 3],
 }
 
 impl Record {
@@ -72,12 +74,18 @@ impl Record {
             request_id: String::new(),
             trace_parent: String::new(),
             retries: [0; 2],
+            hedges: [0; 3],
         }
     }
 
     /// Notes where an attempt goes.
     pub fn attempt(&mut self, place: &Place) {
         self.attempts += 1;
+        self.goes_on(place);
+    }
+
+    /// Notes where one goes on that was made before.
+    pub fn goes_on(&mut self, place: &Place) {
         self.place = Some((place.cluster, place.endpoint, place.why));
     }
 
@@ -107,6 +115,9 @@ impl Record {
             cells.upstream.observe(first_byte.as_secs_f64());
         }
         for (count, more) in cells.retries.iter().zip(self.retries) {
+            count.add(more);
+        }
+        for (count, more) in cells.hedges.iter().zip(self.hedges) {
             count.add(more);
         }
         if let Some((.., why)) = self.place {

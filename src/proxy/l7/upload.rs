@@ -72,6 +72,8 @@ pub(super) struct Progress {
     /// Whether the body may be sent: after a 100, when one is awaited.
     pub(super) open: Cell<bool>,
     waiting: Cell<Option<Waker>>,
+    /// Whether the request was sent before.
+    resumed: bool,
 }
 
 #[derive(Debug)]
@@ -134,6 +136,13 @@ impl<U: Future<Output = ()>> Both<'_, U> {
 }
 
 impl Progress {
+    /// Of a request that was sent before.
+    pub(super) fn resumed() -> Progress {
+        let progress = Progress { resumed: true, ..Progress::default() };
+        progress.sent.set(1);
+        progress
+    }
+
     pub(super) fn open_gate(&self) {
         self.open.set(true);
         if let Some(waker) = self.waiting.take() {
@@ -162,7 +171,9 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     kept: &Cell<Replay>,
     progress: &Progress,
 ) {
-    let sent = {
+    let sent = if progress.resumed {
+        Ok(())
+    } else {
         let mut replay = Lent { from: kept, replay: kept.take() };
         send(body, &mut sink, framing, &mut replay.replay, progress).await
     };

@@ -1,0 +1,131 @@
+//! The wait for a response's head: how long, and what ends it.
+
+use super::attempt::{Attempt, Failed};
+use super::carrier::{Incoming, NoHead};
+use super::upload::Progress;
+use crate::decision::retry::Kind;
+use crate::decision::signal::EndpointSignals;
+use crate::decision::units::Timestamp;
+use crate::http::response::{Asked, ResponseHead};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::Worker;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How often a wait for a response looks whether its endpoint was ejected.
+const EJECTION_CHECK: Duration = Duration::from_millis(100);
+
+/// Why no response head comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Failure {
+    Closed {
+        begun: bool,
+    },
+    /// The cluster says that it has not begun with it.
+    Refused,
+    Late,
+    Malformed,
+    Ejected,
+    /// It takes so long that another is asked as well.
+    Slow,
+}
+
+pub(super) fn head_failure(error: Failure, unsent: bool, replaceable: bool) -> Failed {
+    match error {
+        Failure::Refused => Failed::Retry(Kind::Unsent, Refusal::UpstreamReset),
+        Failure::Closed { begun: false } if unsent => {
+            Failed::Retry(Kind::Unsent, Refusal::UpstreamReset)
+        }
+        Failure::Closed { begun: false } if replaceable => {
+            Failed::Retry(Kind::Died, Refusal::UpstreamReset)
+        }
+        Failure::Slow => Failed::Slow,
+        Failure::Ejected => Failed::Granted(Kind::Died, Refusal::UpstreamReset),
+        Failure::Closed { .. } | Failure::Malformed => Failed::Refuse(Refusal::UpstreamReset),
+        Failure::Late => Failed::Refuse(Refusal::UpstreamTimeout),
+    }
+}
+
+/// Reads a response's head; gives where it ends in what has come.
+pub(super) async fn read_head<I: Incoming>(
+    attempt: &Attempt<'_, '_>,
+    progress: &Progress,
+    incoming: &mut I,
+    head: &mut ResponseHead,
+    asked: Asked<'_>,
+    untold: bool,
+) -> Result<usize, Failure> {
+    let mut hedge = attempt.hedge.filter(|_| untold).map(|after| attempt.worker.now().plus(after));
+    loop {
+        match incoming.head(head, asked) {
+            Ok(end) => return Ok(end),
+            Err(NoHead::Partial) => {}
+            Err(NoHead::Malformed) => return Err(Failure::Malformed),
+        }
+        // The cluster's time begins when it has all of the request it will get, and then is absolute.
+        let waited = |since: Timestamp| attempt.worker.about_now().since(since);
+        let left = match progress.ended.get() {
+            Some(since) => attempt.timeout.saturating_sub(waited(since)),
+            None => attempt.timeout,
+        };
+        if left.is_zero() {
+            return Err(Failure::Late);
+        }
+        let begun = !incoming.bytes().is_empty();
+        let more = incoming.more(left.min(EJECTION_CHECK));
+        let more = match hedge.filter(|_| !begun) {
+            None => more.await,
+            Some(due) => match by(attempt.worker, due, more).await {
+                Some(more) => more,
+                None => {
+                    hedge = None;
+                    let sent = progress.complete.get().is_some() && attempt.replaceable(progress);
+                    if sent && (attempt.may_retry)(Kind::Slow) {
+                        return Err(Failure::Slow);
+                    }
+                    continue;
+                }
+            },
+        };
+        match more {
+            Ok(0) => return Err(Failure::Closed { begun }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                // Its answer may yet come: it is given up only for another endpoint's.
+                if untold
+                    && attempt.replaceable(progress)
+                    && !begun
+                    && is_ejected(attempt)
+                    && (attempt.may_retry)(Kind::Died)
+                {
+                    return Err(Failure::Ejected);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !begun => {
+                return Err(match progress.lost.get() {
+                    // What it has had of the body cannot be sent again.
+                    true => Failure::Closed { begun },
+                    false => Failure::Refused,
+                });
+            }
+            Err(_) => return Err(Failure::Closed { begun }),
+        }
+    }
+}
+
+/// Waits until `due`, by the runtime's timers: hedges are due sooner than a tick is exact.
+async fn by<F: Future>(worker: &Worker, due: Timestamp, future: F) -> Option<F::Output> {
+    tokio::time::timeout(due.since(worker.now()), future).await.ok()
+}
+
+/// Whether the endpoint was found dead since the exchange was placed; one that was removed or drained
+/// goes on with what it has.
+fn is_ejected(attempt: &Attempt<'_, '_>) -> bool {
+    let latest: Rc<_> = attempt.worker.view();
+    let id = attempt.place.signals(attempt.view).id;
+    let knows = |endpoint: &EndpointSignals| endpoint.id == id;
+    let mut clusters = latest.signals.clusters.iter();
+    clusters.any(|cluster| cluster.endpoints.iter().any(knows) && !cluster.uses(id))
+}

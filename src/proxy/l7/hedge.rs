@@ -1,0 +1,140 @@
+//! A second attempt beside a slow first one: the first waits, parked, and whichever answers first serves.
+//!
+//! Only one attempt at a time has the client. The parked one is nothing but a connection on which all of the
+//! request was sent: should it stir first, the other is given up and it goes on from where it was; should the
+//! other answer first, it is broken off, so that its cluster can stop working. An attempt that fails beside a
+//! parked one costs nothing: the parked one goes on.
+//!
+//! # Not here
+//! Whether there is a second attempt at all: `decision::retry` has the budget, the walk the endpoints.
+
+use super::attempt::ENDLESS;
+use super::carrier::{Http2In, Incoming};
+use super::record::InSlot;
+use crate::decision::assess::Event;
+use crate::decision::health::Cause;
+use crate::decision::units::Timestamp;
+use crate::proxy::body::Source;
+use crate::proxy::place::Place;
+use crate::proxy::upstream::multiplexed::Lease;
+use crate::proxy::upstream::pool::Connection;
+use crate::proxy::worker::Worker;
+use crate::shared::View;
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+
+/// Where a request was sent, and is waited for.
+#[derive(Debug)]
+pub enum On {
+    /// On a connection of its own.
+    Http1(Connection),
+    /// On a stream.
+    Http2(Lease, Http2In),
+}
+
+/// An attempt whose request was sent whole, and that has no answer yet.
+#[derive(Debug)]
+pub struct Waiting<'v> {
+    /// Its count.
+    pub slot: InSlot<'v>,
+    /// When its answer began to be waited for.
+    pub since: Timestamp,
+    /// On what.
+    pub on: On,
+}
+
+/// One that waits beside another.
+#[derive(Debug)]
+pub struct Parked<'v> {
+    /// Where it went.
+    pub place: Place,
+    /// What it waits for.
+    pub waiting: Waiting<'v>,
+}
+
+impl Parked<'_> {
+    /// Waits for the beginning of its answer; false is its end without one.
+    async fn stirs(&mut self) -> bool {
+        let more = match &mut self.waiting.on {
+            On::Http1(connection) => {
+                let (reader, _) = connection.stream.split();
+                let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
+                Source { reader, buffer, watch }.more(ENDLESS).await
+            }
+            On::Http2(_, incoming) => incoming.more(ENDLESS).await,
+        };
+        matches!(more, Ok(1..))
+    }
+
+    /// Breaks it off: another has answered.
+    fn give_up(self) {
+        if let On::Http1(connection) = &self.waiting.on {
+            connection.stream.reset_on_close();
+        }
+    }
+
+    fn died(mut self, worker: &Worker, view: &View) {
+        self.waiting.slot.failed();
+        let endpoint = self.place.signals(view).id;
+        worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::Reset });
+    }
+}
+
+/// Where the walk keeps the parked one.
+pub type Berth<'v> = Cell<Option<Box<Parked<'v>>>>;
+
+/// The parked one, taken out to be watched; it goes back however that ends.
+pub struct Rival<'a, 'v> {
+    berth: &'a Berth<'v>,
+    parked: Option<Box<Parked<'v>>>,
+}
+
+impl<'a, 'v> Rival<'a, 'v> {
+    /// Takes it out, if there is one.
+    pub fn of(berth: &'a Berth<'v>) -> Rival<'a, 'v> {
+        Rival { berth, parked: berth.take() }
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    /// Waits for `other` while the parked one is watched; `None` says that its answer has begun.
+    pub async fn beside<F: Future>(
+        &mut self,
+        worker: &Worker,
+        view: &View,
+        other: F,
+    ) -> Option<F::Output> {
+        let mut other = pin!(other);
+        while let Some(parked) = &mut self.parked {
+            let alive = tokio::select! {
+                // What is there already is taken: it is the later one's, which others are less likely to have.
+                biased;
+                output = &mut other => return Some(output),
+                alive = parked.stirs() => alive,
+            };
+            if alive {
+                return None;
+            }
+            if let Some(parked) = self.parked.take() {
+                parked.died(worker, view);
+            }
+        }
+        Some(other.await)
+    }
+
+    /// Breaks it off, since another has answered; says whether there was one.
+    pub fn give_up(&mut self) -> bool {
+        self.parked.take().map(|parked| parked.give_up()).is_some()
+    }
+}
+
+impl Drop for Rival<'_, '_> {
+    fn drop(&mut self) {
+        self.berth.set(self.parked.take());
+    }
+}

@@ -1,0 +1,248 @@
+//! A second attempt beside a slow first one: whichever answers first serves, and the other costs nothing.
+
+use super::support::*;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a scripted endpoint does with a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Does {
+    /// Answers after so long.
+    Answer(Duration),
+    /// Never answers.
+    Nothing,
+    /// Answers 503.
+    Fails,
+    /// Breaks off after so long.
+    Breaks(Duration),
+}
+
+/// An endpoint, how many requests it got, and how many of its connections were broken off unanswered.
+struct Endpoint {
+    cluster: Cluster,
+    asked: Arc<AtomicUsize>,
+    left: Arc<AtomicUsize>,
+}
+
+fn wait(span: Duration) {
+    let until = Instant::now() + span;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+fn endpoint(name: &'static str, does: Does) -> Endpoint {
+    let (asked, left) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, gone) = (asked.clone(), left.clone());
+    let cluster = Cluster::scripted(move |mut connection| {
+        while connection.request().is_some() {
+            count.fetch_add(1, Ordering::SeqCst);
+            match does {
+                Does::Answer(span) => {
+                    wait(span);
+                    connection.reply(name);
+                }
+                Does::Nothing => {
+                    let mut space = [0; 1];
+                    drop(connection.stream.read(&mut space));
+                    gone.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                Does::Fails => connection.send(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"),
+                Does::Breaks(span) => {
+                    wait(span);
+                    return;
+                }
+            }
+        }
+    });
+    Endpoint { cluster, asked, left }
+}
+
+/// Two clusters of one endpoint, the first of which is always tried first.
+fn hedged(first: &Endpoint, second: &Endpoint, more: &str) -> Proxy {
+    let text =
+        config(&[("one", "idc", first.cluster.address), ("two", "cloud", second.cluster.address)])
+            .replace(
+                "clusters: [one, two]",
+                &format!("clusters: [one, two], hedge: {{ after: 60ms }}{more}"),
+            );
+    Proxy::start(&format!("runtime: {{ workers: 1 }}\n{text}"))
+}
+
+fn hedges(proxy: &Proxy, result: &str) -> f64 {
+    proxy.metric(&format!("tidegate_hedges_total{{service=\"shop\",result=\"{result}\"}}"))
+}
+
+const SOON: Does = Does::Answer(Duration::ZERO);
+
+#[test]
+fn the_second_answers_for_a_first_that_does_not_and_the_first_is_broken_off() {
+    let (one, two) = (endpoint("one", Does::Nothing), endpoint("two", SOON));
+    let proxy = hedged(&one, &two, "");
+    let mut client = Keeping::new(proxy.at("web"));
+    let since = Instant::now();
+    let answer = client.get("/");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "two"));
+    assert!(since.elapsed() >= Duration::from_millis(60), "not before its time");
+    eventually("the first is told", || one.left.load(Ordering::SeqCst) == 1);
+    eventually("it is counted", || hedges(&proxy, "sent") == 1.0 && hedges(&proxy, "won") == 1.0);
+    eventually("nothing is in flight", || proxy.cluster("one")["in_flight"] == 0);
+    let log = proxy.said("\"attempts\":2").expect("the log has both");
+    assert!(log.contains("\"cluster\":\"two\""), "{log}");
+}
+
+#[test]
+fn the_first_still_serves_when_it_is_quicker_and_keeps_its_connection() {
+    let one = endpoint("one", Does::Answer(Duration::from_millis(200)));
+    let two = endpoint("two", Does::Nothing);
+    let proxy = hedged(&one, &two, "");
+    let mut client = Keeping::new(proxy.at("web"));
+    for _ in 0..3 {
+        let answer = client.get("/");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
+    }
+    assert_eq!(one.cluster.connections.load(Ordering::SeqCst), 1, "its connection is kept");
+    eventually("each second was broken off", || {
+        let asked = two.asked.load(Ordering::SeqCst);
+        asked >= 1 && two.left.load(Ordering::SeqCst) == asked
+    });
+    assert!(hedges(&proxy, "sent") >= 1.0 && hedges(&proxy, "won") == 0.0);
+}
+
+#[test]
+fn a_second_that_fails_leaves_the_first_to_answer() {
+    let slow = Does::Answer(Duration::from_millis(250));
+    for second in
+        [Does::Fails, Does::Breaks(Duration::ZERO), Does::Breaks(Duration::from_millis(60))]
+    {
+        let (one, two) = (endpoint("one", slow), endpoint("two", second));
+        let proxy = hedged(&one, &two, "");
+        let answer = get(proxy.at("web"), "/");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
+        assert_eq!(two.asked.load(Ordering::SeqCst), 1, "it was asked");
+    }
+    // One that cannot be connected to, either.
+    let (one, two) = (endpoint("one", slow), endpoint("two", SOON));
+    let text =
+        config(&[("one", "idc", one.cluster.address), ("two", "cloud", two.cluster.address)])
+            .replace("clusters: [one, two]", "clusters: [one, two], hedge: { after: 60ms }")
+            .replace("probe: { interval: 100ms, timeout: 100ms }", "probe: { kind: none }");
+    let proxy = Proxy::start(&text);
+    two.cluster.kill();
+    assert_eq!(get(proxy.at("web"), "/").body, "one");
+}
+
+#[test]
+fn a_first_that_dies_beside_the_second_is_not_waited_for() {
+    let one = endpoint("one", Does::Breaks(Duration::from_millis(100)));
+    let two = endpoint("two", Does::Answer(Duration::from_millis(200)));
+    let proxy = hedged(&one, &two, "");
+    let answer = get(proxy.at("web"), "/");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "two"));
+    assert_eq!(two.asked.load(Ordering::SeqCst), 1, "once is enough");
+}
+
+#[test]
+fn when_both_die_the_client_is_told() {
+    let one = endpoint("one", Does::Breaks(Duration::from_millis(100)));
+    let two = endpoint("two", Does::Breaks(Duration::from_millis(100)));
+    let proxy = hedged(&one, &two, ", retry: { retries: 0 }");
+    let answer = get(proxy.at("web"), "/");
+    assert_eq!((answer.status, answer.refusal().as_str()), (502, "upstream_reset"));
+}
+
+#[test]
+fn what_may_have_acted_is_never_asked_of_two() {
+    let one = endpoint("one", Does::Answer(Duration::from_millis(200)));
+    let two = endpoint("two", SOON);
+    let proxy = hedged(&one, &two, "");
+    let post = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
+    assert_eq!(ask_raw(proxy.at("web"), post).body, "one");
+    assert_eq!(two.asked.load(Ordering::SeqCst), 0);
+    // An idempotent one with a body is, with the body.
+    let put = b"PUT / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nho";
+    assert_eq!(ask_raw(proxy.at("web"), put).body, "two");
+    assert!(two.cluster.seen().ends_with("\r\n\r\nho"), "{}", two.cluster.seen());
+}
+
+#[test]
+fn hedges_are_paid_for_and_a_route_may_do_without() {
+    let one = endpoint("one", Does::Answer(Duration::from_millis(120)));
+    let two = endpoint("two", SOON);
+    let proxy = hedged(&one, &two, ", retry: { budget: 0 }");
+    assert_eq!(get(proxy.at("web"), "/").body, "one");
+    eventually("it was denied", || hedges(&proxy, "denied") == 1.0);
+    drop(proxy);
+    let text =
+        config(&[("one", "idc", one.cluster.address), ("two", "cloud", two.cluster.address)])
+            .replace("clusters: [one, two]", "clusters: [one, two], hedge: { after: 60ms }");
+    let route = "routes: [{ path: /patient, service: shop, hedge: { after: none } }]\n";
+    let proxy = Proxy::start(&format!("{text}{route}"));
+    assert_eq!(get(proxy.at("web"), "/patient").body, "one");
+    assert_eq!(get(proxy.at("web"), "/").body, "two");
+}
+
+#[test]
+fn a_client_that_leaves_ends_both() {
+    let (one, two) = (endpoint("one", Does::Nothing), endpoint("two", Does::Nothing));
+    let proxy = hedged(&one, &two, "");
+    let mut client = Keeping::new(proxy.at("web"));
+    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    eventually("both are asked", || two.asked.load(Ordering::SeqCst) == 1);
+    drop(client);
+    eventually("both are told", || {
+        one.left.load(Ordering::SeqCst) == 1 && two.left.load(Ordering::SeqCst) == 1
+    });
+}
+
+#[test]
+fn over_http2_it_is_the_same() {
+    if !is_installed("nginx") {
+        eprintln!("skipped: nginx is not installed; make test installs it");
+        return;
+    }
+    let hung = Arc::new(AtomicBool::new(true));
+    let hangs = hung.clone();
+    let left = Arc::new(AtomicUsize::new(0));
+    let gone = left.clone();
+    let origin = Cluster::scripted(move |mut connection| {
+        while connection.request().is_some() {
+            if hangs.load(Ordering::SeqCst) {
+                let mut space = [0; 1];
+                drop(connection.stream.read(&mut space));
+                gone.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            wait(Duration::from_millis(200));
+            connection.reply("slow");
+        }
+    });
+    let quick = Cluster::named("quick");
+    let (folder, address) = (Folder::new(), super::tls::free());
+    let server = format!(
+        "server {{ listen {address} http2; location / {{ proxy_pass http://{}; proxy_http_version 1.1; }} }}",
+        origin.address
+    );
+    let _nginx = Nginx::start(&folder, address, &server);
+    let text = config(&[("one", "idc", address), ("two", "cloud", quick.address)])
+        .replace("one: { kind: idc,", "one: { kind: idc, protocol: http2,")
+        .replace("clusters: [one, two]", "clusters: [one, two], hedge: { after: 60ms }");
+    let proxy = Proxy::start(&text);
+    assert_eq!(get(proxy.at("web"), "/").body, "quick");
+    eventually("the stream is reset", || left.load(Ordering::SeqCst) == 1);
+    // And the first goes on when it is the quicker one.
+    hung.store(false, Ordering::SeqCst);
+    quick.kill();
+    let answer = get(proxy.at("web"), "/");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "slow"));
+    let silent = endpoint("two", Does::Nothing);
+    proxy.rewrite(&text.replace(&quick.address.to_string(), &silent.cluster.address.to_string()));
+    eventually("the reload", || proxy.generation() == 2);
+    eventually("it is up", || proxy.cluster("two")["state"] == "up");
+    let answer = get(proxy.at("web"), "/");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "slow"));
+    assert_eq!(silent.asked.load(Ordering::SeqCst), 1, "it was asked as well");
+}
