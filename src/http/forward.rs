@@ -54,6 +54,8 @@ pub struct RequestContext<'a> {
     pub trace_parent: &'a str,
     /// The sites it has been through, this one last, for a cluster behind another edge; empty for others.
     pub via: &'a str,
+    /// Whether it is a copy, which the cluster is told.
+    pub is_copy: bool,
     /// The operator's edits.
     pub edits: Edits<'a>,
 }
@@ -100,6 +102,9 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
     }
     if !context.via.is_empty() {
         push_field(out, b"tidegate-via", context.via.as_bytes());
+    }
+    if context.is_copy {
+        push_field(out, b"tidegate-mirror", b"1");
     }
     write_forwarding(out, head, context);
     write_connection(out, head);
@@ -353,6 +358,7 @@ mod tests {
             scheme: "http",
             authority: "a",
             via: "",
+            is_copy: false,
             target: "/t",
             request_id: "id",
             trace_parent: "00-1-2-01",

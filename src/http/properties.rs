@@ -41,6 +41,7 @@ pub fn request(bytes: &[u8]) {
         peer: "192.0.2.1",
         trusted: false,
         scheme: "http",
+        is_copy: false,
         via: "",
         authority: if head.authority().is_empty() { "empty" } else { head.authority() },
         target: head.target().as_str(),

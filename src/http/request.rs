@@ -5,7 +5,7 @@ use super::target::{self, Target};
 use super::{Framing, Limits, Version, Violation, chars};
 
 /// A request's head. Reused from exchange to exchange, so reading one does not allocate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestHead {
     bytes: Vec<u8>,
     method: Span,

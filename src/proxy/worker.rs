@@ -17,7 +17,7 @@ use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells};
 use arc_swap::{ArcSwapAny, Cache};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -54,6 +54,9 @@ pub struct Worker {
     pub log: AccessLog,
     /// Whether a connection is being made ahead of its need.
     pub warming: Cell<bool>,
+    /// Copies for mirrors that are under way.
+    pub copies: Cell<usize>,
+    me: Weak<Worker>,
     cache: RefCell<Latest>,
     current: RefCell<Viewed>,
     state: RefCell<PlanState>,
@@ -62,6 +65,7 @@ pub struct Worker {
     #[expect(clippy::vec_box, reason = "likewise")]
     responses: RefCell<Vec<Box<ResponseHead>>>,
     turn: Cell<u64>,
+    share: Cell<u64>,
     date: RefCell<(u64, Rc<str>)>,
 }
 
@@ -85,13 +89,13 @@ const HEADS_KEPT: usize = 256;
 impl Worker {
     /// A worker that has served nobody yet.
     #[must_use]
-    pub fn new(id: usize, shared: Arc<Shared>, log: AccessLog) -> Worker {
+    pub fn new(id: usize, shared: Arc<Shared>, log: AccessLog) -> Rc<Worker> {
         let mut cache = Cache::new(shared.view.clone());
         let current = Rc::new(cache.load().clone());
         let seed = clock::entropy() ^ mix(id as u64);
         let deadlines = Rc::new(Deadlines::default());
         deadlines.tick(clock::now());
-        let worker = Worker {
+        let worker = Rc::new_cyclic(|me| Worker {
             id,
             deadlines,
             pool: RefCell::default(),
@@ -100,17 +104,26 @@ impl Worker {
             dice: RefCell::new(Dice::seeded(seed)),
             log,
             warming: Cell::new(false),
+            copies: Cell::new(0),
+            me: me.clone(),
             cache: RefCell::new(cache),
             state: RefCell::default(),
             heads: RefCell::default(),
             responses: RefCell::default(),
             turn: Cell::new(seed % 1024),
+            share: Cell::new(seed % 4096),
             date: RefCell::new((0, Rc::from(""))),
             current: RefCell::new(current.clone()),
             shared,
-        };
+        });
         worker.carry(&current);
         worker
+    }
+
+    /// Itself, for a task of its own.
+    #[must_use]
+    pub fn me(&self) -> Option<Rc<Worker>> {
+        self.me.upgrade()
     }
 
     /// The view in force, for one exchange: plan and signals agree.
@@ -183,6 +196,14 @@ impl Worker {
     pub fn next_turn(&self) -> u64 {
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
+        turn
+    }
+
+    /// Likewise, for shares of all exchanges: nothing that becomes of an exchange moves it, or shares would
+    /// depend on what they lead to.
+    pub fn next_share(&self) -> u64 {
+        let turn = self.share.get().wrapping_add(1);
+        self.share.set(turn);
         turn
     }
 

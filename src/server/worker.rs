@@ -102,7 +102,7 @@ pub fn run(given: Given) -> io::Result<()> {
 type Stop = oneshot::Sender<oneshot::Sender<()>>;
 
 async fn serve(mut given: Given) {
-    let worker = Rc::new(Worker::new(given.id, given.shared.clone(), given.log.clone()));
+    let worker = Worker::new(given.id, given.shared.clone(), given.log.clone());
     let outboxes = Rc::new(std::mem::take(&mut given.outboxes));
     let mut acceptors: HashMap<Spot, Stop> = HashMap::new();
     let mut ticks = tokio::time::interval(TICK);

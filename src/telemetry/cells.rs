@@ -127,6 +127,8 @@ pub struct Registry {
     pub panics: AtomicU64,
     /// Access log lines that were dropped.
     pub log_dropped: AtomicU64,
+    /// Copies for mirrors that were shed.
+    pub copies_shed: AtomicU64,
     /// Events that were shed.
     pub events_shed: AtomicU64,
 }

@@ -209,13 +209,12 @@ fn server(families: &mut Families, scrape: &Scrape<'_>) {
         dropped as f64,
     );
     let shed = scrape.registry.events_shed.load(Ordering::Relaxed);
-    families
-        .family(
-            "tidegate_events_shed_total",
-            "Events dropped because a queue was full.",
-            MetricType::COUNTER,
-        )
-        .push(counter(&[("kind", "exchange")], shed as f64));
+    let copies = scrape.registry.copies_shed.load(Ordering::Relaxed);
+    let (name, about) =
+        ("tidegate_events_shed_total", "What was dropped because there was no room.");
+    let family = families.family(name, about, MetricType::COUNTER);
+    family.push(counter(&[("kind", "exchange")], shed as f64));
+    family.push(counter(&[("kind", "mirror")], copies as f64));
 }
 
 fn listeners(families: &mut Families, scrape: &Scrape<'_>) {

@@ -24,6 +24,7 @@ mod http3;
 mod l4;
 mod lifecycle;
 mod logs;
+mod mirror;
 mod outlier;
 mod passage;
 mod policies;

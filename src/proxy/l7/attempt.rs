@@ -7,6 +7,7 @@ use super::awaited::{head_failure, read_head};
 use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, RelayEnd, Sent};
 use super::client::{Client, Reply, Response};
 use super::hedge::{Berth, On, Rival, Waiting};
+use super::mirror::Copier;
 use super::record::{InSlot, Record, rejected};
 use super::upload::{Both, Phase, Progress, Replay, upload};
 use crate::decision::assess::Event;
@@ -66,6 +67,8 @@ pub struct Attempt<'a, 'v> {
     pub resumed: Option<Timestamp>,
     /// The one that waits beside it.
     pub berth: &'a Berth<'v>,
+    /// What copies the request once it was read whole.
+    pub copier: Option<&'a Copier<'a>>,
     /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
     pub may_retry: &'a dyn Fn(Kind) -> bool,
 }
@@ -395,8 +398,13 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     let framing = head.framing;
     let result = {
         // Dropped with this block, wherever it is: then what it was lent is back.
-        let upload =
-            pin!(upload(attempt.worker, &mut request_body, outgoing, framing, &kept, progress));
+        let whole = |replay: &Replay| {
+            if let Some(copier) = attempt.copier {
+                copier.copy(head, replay);
+            }
+        };
+        let (worker, body) = (attempt.worker, &mut request_body);
+        let upload = pin!(upload(worker, body, outgoing, framing, &kept, progress, whole));
         let mut both = Both { upload, progress, gone: false };
         respond(attempt, &mut both, incoming, answer, asked, &mut response, &kept, record, slot)
             .await

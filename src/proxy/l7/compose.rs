@@ -12,13 +12,35 @@ use crate::proxy::place::Place;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
 
+/// What a request is called where its client has given no name that is believed.
+#[derive(Clone, Copy)]
+pub(super) struct Ids {
+    request: [u8; 32],
+    trace_parent: [u8; 55],
+}
+
+impl Ids {
+    fn new(worker: &Worker) -> Ids {
+        let mut dice = worker.dice.borrow_mut();
+        let mut request = [0; 32];
+        hex(&mut request[..16], dice.bits());
+        hex(&mut request[16..], dice.bits());
+        let mut trace_parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(&mut trace_parent[3..19], dice.bits() | 1);
+        hex(&mut trace_parent[19..35], dice.bits());
+        hex(&mut trace_parent[36..52], dice.bits() | 1);
+        Ids { request, trace_parent }
+    }
+}
+
 /// Who the client is and what its request is called, for the cluster and the log.
 pub(super) struct Identity<'a> {
     peer: &'a str,
     scheme: &'static str,
     trusted: bool,
-    request_id: [u8; 32],
-    trace_parent: [u8; 55],
+    ids: Ids,
+    /// Whether it is a copy for a mirror.
+    is_copy: bool,
     /// Whether the client wants to know the decision.
     pub(super) explain: bool,
 }
@@ -29,22 +51,15 @@ impl<'a> Identity<'a> {
         head: &RequestHead,
         arrival: &'a Arrival,
         record: &mut Record,
+        copied: Option<Ids>,
     ) -> Identity<'a> {
-        let mut dice = worker.dice.borrow_mut();
-        let mut request_id = [0; 32];
-        hex(&mut request_id[..16], dice.bits());
-        hex(&mut request_id[16..], dice.bits());
-        let mut trace_parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        hex(&mut trace_parent[3..19], dice.bits() | 1);
-        hex(&mut trace_parent[19..35], dice.bits());
-        hex(&mut trace_parent[36..52], dice.bits() | 1);
         let explain = arrival.trusted && head.field("tidegate-explain") == Some(b"1");
         let identity = Identity {
             peer: &arrival.peer_text,
             scheme: arrival.scheme(),
             trusted: arrival.trusted,
-            request_id,
-            trace_parent,
+            ids: copied.unwrap_or_else(|| Ids::new(worker)),
+            is_copy: copied.is_some(),
             explain,
         };
         if worker.log.is_on() {
@@ -52,10 +67,15 @@ impl<'a> Identity<'a> {
             let id = forward::believed_request_id(head, &context);
             record.request_id = String::from_utf8_lossy(id).into_owned();
             let trace = head.value(Role::TraceParent);
-            let trace = trace.filter(|_| arrival.trusted).unwrap_or(&trace_parent);
+            let trace = trace.filter(|_| arrival.trusted).unwrap_or(&identity.ids.trace_parent);
             record.trace_parent = String::from_utf8_lossy(trace).into_owned();
         }
         identity
+    }
+
+    /// What the request is called.
+    pub(super) fn ids(&self) -> Ids {
+        self.ids
     }
 
     fn context<'b>(
@@ -70,9 +90,10 @@ impl<'a> Identity<'a> {
             scheme: self.scheme,
             authority,
             target,
-            request_id: std::str::from_utf8(&self.request_id).unwrap_or_default(),
-            trace_parent: std::str::from_utf8(&self.trace_parent).unwrap_or_default(),
+            request_id: std::str::from_utf8(&self.ids.request).unwrap_or_default(),
+            trace_parent: std::str::from_utf8(&self.ids.trace_parent).unwrap_or_default(),
             via: "",
+            is_copy: self.is_copy,
             edits,
         }
     }

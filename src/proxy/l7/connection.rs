@@ -73,6 +73,23 @@ impl Arrival {
         }
     }
 
+    /// The same once more, for an exchange that outlives its connection.
+    pub(super) fn again(&self, worker: &Worker, view: &View) -> Arrival {
+        let plan = &view.plan.listeners[self.listener];
+        Arrival {
+            agreed: self.agreed.clone(),
+            origin: self.origin,
+            clients: self.clients,
+            ..Arrival::new(
+                self.listener,
+                plan,
+                worker.listener_cells(&plan.name),
+                self.peer,
+                view.generation,
+            )
+        }
+    }
+
     fn new(
         listener: usize,
         plan: &Listener,

@@ -4,10 +4,11 @@ use super::affinity;
 use super::answer;
 use super::attempt::{self, Attempt, ENDLESS, Ended, Failed, Start};
 use super::client::Client;
-use super::compose::{Identity, compose};
+use super::compose::{Identity, Ids, compose};
 use super::connection::Arrival;
 use super::gate;
 use super::hedge::{Berth, Parked, Rival};
+use super::mirror::Copier;
 use super::record::Record;
 use super::terms::{hash_key, head_timeout, route, split, walk_timeout};
 use super::upload::Replay;
@@ -109,7 +110,7 @@ async fn walk<C: Client>(
     let route = route(view, arrival, client.head(), record)?;
     let class = match &route.action {
         Action::Forward(class) => Some(*class),
-        Action::Split(parts) => Some(split(parts, worker.next_turn())),
+        Action::Split(parts) => Some(split(parts, worker.next_share())),
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
     let of_service = class.and_then(|class| view.plan.service_of(class).policy);
@@ -122,7 +123,8 @@ async fn walk<C: Client>(
     let Some(class) = class else { return Box::pin(respond(client, route, record)).await };
     let via = via(view, arrival, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
-    forward(worker, view, client, arrival, record, &Bound { route, class, reach }).await
+    let bound = Bound { route, class, reach, copy: None };
+    forward(worker, view, client, arrival, record, &bound).await
 }
 
 /// Where a request is bound for.
@@ -131,6 +133,8 @@ pub(super) struct Bound<'v> {
     pub(super) route: &'v Route,
     pub(super) class: usize,
     pub(super) reach: Reach,
+    /// What the original is called, if this is a copy for a mirror.
+    pub(super) copy: Option<Ids>,
 }
 
 /// What holds for all attempts of an exchange.
@@ -148,10 +152,12 @@ struct Terms<'a, 'v> {
     is_call: bool,
     /// Where an attempt waits beside another.
     berth: Berth<'v>,
+    /// What copies it, where it is to be.
+    copier: Option<Copier<'a>>,
 }
 
 /// The walk from a class on: place, attempt, and again if allowed.
-async fn forward<C: Client>(
+pub(super) async fn forward<C: Client>(
     worker: &Worker,
     view: &View,
     client: &mut C,
@@ -164,22 +170,33 @@ async fn forward<C: Client>(
     let service = view.plan.service_of(class);
     let index = view.plan.classes[class].service;
     worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
+    let identity = Identity::new(worker, client.head(), arrival, record, bound.copy);
+    let ids = identity.ids();
     let terms = Terms {
         worker,
         view,
         arrival,
         bound,
         service,
-        identity: Identity::new(worker, client.head(), arrival, record),
+        identity,
+        copier: Copier::of(worker, view, arrival, bound, record.route, ids),
         affinity: route.affinity.as_ref().or(service.affinity.as_ref()),
         key: hash_key(route, service, client.head(), arrival),
         is_call: grpc::is_grpc(client.head().value(Role::ContentType)),
         berth: Berth::default(),
     };
-    if is_shed(worker, view, class, route.priority.unwrap_or(service.priority)) {
+    let priority = match bound.copy {
+        Some(_) => 0,
+        None => route.priority.unwrap_or(service.priority),
+    };
+    if is_shed(worker, view, class, priority) {
         return Err(Failed::Refuse(Refusal::Overloaded));
     }
     let mut walk = Walk { hedge: route.hedge.unwrap_or(service.hedge), ..Walk::default() };
+    if bound.copy.is_some() {
+        walk.hedge = None;
+        walk.retried = u32::MAX;
+    }
     walk.tried.stay = terms.affinity.and_then(|affinity| affinity::stay(affinity, client.head()));
     let mut parked: Option<Box<Parked<'_>>> = None;
     loop {
@@ -230,7 +247,7 @@ async fn forward<C: Client>(
         if !granted {
             return Err(Failed::Refuse(again.refusal));
         }
-        walk.retried += u32::from(again.kind != Kind::Unsent);
+        walk.retried = walk.retried.saturating_add(u32::from(again.kind != Kind::Unsent));
         walk.last = Some(again.refusal);
         if again.stale {
             walk.stale += 1;
@@ -273,7 +290,8 @@ impl<'v> Terms<'_, 'v> {
         place: &Place,
         start: Start<'v>,
     ) -> Result<Ended<'v>, Failed> {
-        let (worker, view, Bound { route, class, reach }) = (self.worker, self.view, *self.bound);
+        let (worker, view, Bound { route, class, reach, .. }) =
+            (self.worker, self.view, *self.bound);
         let resumed = match &start {
             Start::Resumed(waiting) => Some(waiting.since),
             Start::Fresh(_) => None,
@@ -316,6 +334,7 @@ impl<'v> Terms<'_, 'v> {
             hedge: walk.hedge.filter(|_| asked.idempotent),
             resumed,
             berth: &self.berth,
+            copier: self.copier.as_ref(),
             may_retry: &may_retry,
         };
         let replay = &mut walk.replay;

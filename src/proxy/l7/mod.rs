@@ -22,6 +22,7 @@ pub mod h3_connection;
 pub mod h3_listener;
 pub mod hedge;
 pub mod message;
+pub mod mirror;
 pub mod rate;
 pub mod record;
 pub mod streams;

@@ -98,16 +98,25 @@ impl Record {
         arrival: &Arrival,
         tunnelled: (u64, u64),
     ) {
-        let duration = worker.now().since(self.started).as_secs_f64();
         let (bytes_in, bytes_out) = (client.received() + tunnelled.0, self.bytes_out + tunnelled.1);
-        let service = self.class.map_or(NOBODY, |class| view.plan.classes[class].service);
-        let cluster = self.place.map_or(NOBODY, |(cluster, ..)| cluster);
         arrival.cells.bytes_in.add(bytes_in);
         arrival.cells.bytes_out.add(bytes_out);
         if let Some(refusal) = self.refusal {
             arrival.cells.refusals[refusal.index()].add(1);
         }
-        let cells = worker.exchange_cells(view, arrival.listener, service, cluster);
+        let duration = self.count(worker, view, arrival.listener);
+        self.tell_decision(worker, view);
+        if worker.log.is_on() {
+            self.log(worker, view, client, arrival, (bytes_in, bytes_out), duration);
+        }
+    }
+
+    /// Counts the exchange for its service and cluster; gives how long it took, in seconds.
+    pub fn count(&self, worker: &Worker, view: &View, listener: usize) -> f64 {
+        let duration = worker.now().since(self.started).as_secs_f64();
+        let service = self.class.map_or(NOBODY, |class| view.plan.classes[class].service);
+        let cluster = self.place.map_or(NOBODY, |(cluster, ..)| cluster);
+        let cells = worker.exchange_cells(view, listener, service, cluster);
         let class = usize::from(self.status / 100);
         cells.by_class[if (1..=5).contains(&class) { class - 1 } else { 5 }].add(1);
         cells.duration.observe(duration);
@@ -124,10 +133,7 @@ impl Record {
             let at = Why::ALL.iter().position(|known| *known == why).unwrap_or(0);
             cells.by_reason[at].add(1);
         }
-        self.tell_decision(worker, view);
-        if worker.log.is_on() {
-            self.log(worker, view, client, arrival, (bytes_in, bytes_out), duration);
-        }
+        duration
     }
 
     /// Tells of a decision that was not simply the nearest; the queue is short on purpose.

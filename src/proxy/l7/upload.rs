@@ -40,6 +40,12 @@ impl Replay {
         !self.lost
     }
 
+    /// The body and the trailers, once they are complete.
+    #[must_use]
+    pub fn whole(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.bytes.clone(), self.trailers.clone())
+    }
+
     fn lose(&mut self) {
         self.lost = true;
         self.bytes = Vec::new();
@@ -162,7 +168,8 @@ impl Progress {
     }
 }
 
-/// Sends the request, then watches for the client to leave: ends when it has.
+/// Sends the request, then watches for the client to leave: ends when it has. `whole` is told once what was
+/// kept is all of it.
 pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     worker: &Worker,
     body: &mut B,
@@ -170,12 +177,13 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     framing: Framing,
     kept: &Cell<Replay>,
     progress: &Progress,
+    whole: impl Fn(&Replay),
 ) {
     let sent = if progress.resumed {
         Ok(())
     } else {
         let mut replay = Lent { from: kept, replay: kept.take() };
-        send(body, &mut sink, framing, &mut replay.replay, progress).await
+        send(body, &mut sink, framing, &mut replay.replay, progress, whole).await
     };
     let now = Some(worker.about_now());
     progress.ended.set(now);
@@ -226,6 +234,7 @@ async fn send<B: RequestBody, S: Outgoing>(
     framing: Framing,
     replay: &mut Replay,
     progress: &Progress,
+    whole: impl Fn(&Replay),
 ) -> Result<(), UploadEnd> {
     if !progress.open.get() {
         unless_broken(body, sink.flush()).await?;
@@ -264,6 +273,9 @@ async fn send<B: RequestBody, S: Outgoing>(
             None => {
                 replay.complete = true;
                 replay.trailers = body.trailers();
+                if replay.is_whole() {
+                    whole(replay);
+                }
             }
         }
     }

@@ -1,0 +1,260 @@
+//! Copies of requests, whose answers nobody sees.
+//!
+//! A copy is made when the original was read whole, from what is kept of it anyway, and goes its way in a task of
+//! its own: it cannot slow the original, or fail it. It carries the original's data classes, is dropped first
+//! when there is too much to do, is neither retried nor hedged, and is never copied itself.
+
+use super::attempt::Failed;
+use super::client::{Client, Local, Reply, RequestBody, Response};
+use super::compose::Ids;
+use super::connection::Arrival;
+use super::exchange::{Bound, forward};
+use super::record::Record;
+use super::upload::Replay;
+use crate::decision::route::{Mirror, RouteIndex};
+use crate::http::Framing;
+use crate::http::request::RequestHead;
+use crate::http::response::ResponseHead;
+use crate::proxy::body::Broken;
+use crate::proxy::place::Reach;
+use crate::proxy::worker::{Viewed, Worker};
+use crate::shared::{Scarcity, View};
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Copies under way at once in one worker; more are shed.
+const COPIES_MAX: usize = 128;
+/// The longest a copy may take to the end of its answer.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Makes one copy of an exchange at most; sheds it, and counts that, where the exchange ends without one.
+pub struct Copier<'a> {
+    worker: &'a Worker,
+    view: &'a View,
+    arrival: &'a Arrival,
+    mirror: Mirror,
+    route: RouteIndex,
+    reach: Reach,
+    ids: Ids,
+    done: Cell<bool>,
+}
+
+impl<'a> Copier<'a> {
+    /// For an exchange that is to be copied: its route has a mirror, and it is its turn.
+    pub(super) fn of(
+        worker: &'a Worker,
+        view: &'a View,
+        arrival: &'a Arrival,
+        bound: &Bound<'_>,
+        route: Option<RouteIndex>,
+        ids: Ids,
+    ) -> Option<Copier<'a>> {
+        let mirror = bound.route.mirror.filter(|_| bound.copy.is_none())?;
+        let is_its = is_its_turn(mirror.share, worker.next_share());
+        let (reach, done) = (bound.reach, Cell::new(false));
+        let copier = Copier { worker, view, arrival, mirror, route: route?, reach, ids, done };
+        is_its.then_some(copier)
+    }
+
+    /// Copies a request that was read whole.
+    pub(super) fn copy(&self, head: &RequestHead, replay: &Replay) {
+        let worker = self.worker;
+        let latest = worker.view();
+        let room = worker.copies.get() < COPIES_MAX
+            && latest.generation == self.view.generation
+            && worker.shared.scarcity() == Scarcity::None
+            && !worker.shared.is_draining();
+        let (true, Some(me)) = (room, worker.me()) else { return };
+        self.done.set(true);
+        let (body, trailers) = replay.whole();
+        let copy = Copied { head: head.clone(), body, trailers, read: false };
+        let arrival = self.arrival.again(worker, &latest);
+        let (class, ids, reach) = (self.mirror.class, self.ids, self.reach);
+        tokio::task::spawn_local(send(me, latest, arrival, copy, (self.route, class, ids, reach)));
+    }
+}
+
+impl Drop for Copier<'_> {
+    fn drop(&mut self) {
+        if !self.done.get() {
+            self.worker.shared.registry.copies_shed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether this turn is one of a share's. Turns are spread by the root of two, so that a twentieth is every
+/// twentieth; those of a split are by the golden ratio, so that one says nothing of the other.
+fn is_its_turn(share: f64, turn: u64) -> bool {
+    (turn.wrapping_mul(0x6A09_E667_F3BC_C909) as f64) < share * 2f64.powi(64)
+}
+
+/// Counted among the copies under way until dropped.
+struct Room(Rc<Worker>);
+
+impl Room {
+    fn enter(worker: Rc<Worker>) -> Room {
+        worker.copies.set(worker.copies.get() + 1);
+        Room(worker)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.copies.set(self.0.copies.get() - 1);
+    }
+}
+
+async fn send(
+    worker: Rc<Worker>,
+    view: Viewed,
+    arrival: Arrival,
+    mut copy: Copied,
+    (route, class, ids, reach): (RouteIndex, usize, Ids, Reach),
+) {
+    let _room = Room::enter(worker.clone());
+    let bound = Bound { route: view.plan.routes.route(route), class, reach, copy: Some(ids) };
+    let mut record = Record::begin(worker.now());
+    let walk = forward(&worker, &view, &mut copy, &arrival, &mut record, &bound);
+    match tokio::time::timeout(LONGEST, walk).await {
+        Ok(Err(
+            Failed::Refuse(refusal)
+            | Failed::Retry(_, refusal)
+            | Failed::Stale(_, refusal)
+            | Failed::Granted(_, refusal),
+        )) if record.status == 0 => record.status = refusal.tell().0,
+        Ok(Ok(_) | Err(_)) | Err(_) => {}
+    }
+    record.count(&worker, &view, arrival.listener);
+}
+
+/// A client that has asked already, and does not listen.
+struct Copied {
+    head: RequestHead,
+    body: Vec<u8>,
+    trailers: Vec<u8>,
+    read: bool,
+}
+
+impl Client for Copied {
+    type Body<'a> = Kept<'a>;
+    type Response<'a> = Unheard;
+
+    fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    fn protocol(&self) -> &'static str {
+        "copy"
+    }
+
+    fn split(&mut self) -> (&RequestHead, Kept<'_>, Unheard) {
+        let Copied { head, body, trailers, read } = self;
+        (head, Kept { body, trailers, read }, Unheard)
+    }
+
+    fn abort(&mut self) {}
+
+    fn received(&self) -> u64 {
+        self.body.len() as u64
+    }
+
+    fn sent(&self) -> u64 {
+        0
+    }
+}
+
+/// A body that is all there.
+struct Kept<'a> {
+    body: &'a [u8],
+    trailers: &'a [u8],
+    read: &'a mut bool,
+}
+
+impl RequestBody for Kept<'_> {
+    async fn next(&mut self) -> Result<Option<usize>, Broken> {
+        Ok(self.ready()?.flatten())
+    }
+
+    fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
+        Ok(Some((!*self.read && !self.body.is_empty()).then_some(self.body.len())))
+    }
+
+    fn data(&self) -> &[u8] {
+        self.body
+    }
+
+    fn used(&mut self, _: usize) {
+        *self.read = true;
+    }
+
+    fn trailers(&self) -> Vec<u8> {
+        self.trailers.to_vec()
+    }
+
+    async fn gone(&mut self) {
+        std::future::pending().await
+    }
+
+    async fn broken(&self) {
+        std::future::pending().await
+    }
+}
+
+/// What is sent there is gone.
+struct Unheard;
+
+impl Response for Unheard {
+    async fn interim(&mut self, _: &ResponseHead, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn begin(&mut self, reply: &Reply<'_>) -> Framing {
+        reply.head.framing
+    }
+
+    async fn piece(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn end(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn local(&mut self, _: &Local<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sent(&self) -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_kept_closely_and_apart_from_those_of_a_split() {
+        let mut both = 0;
+        let mut counts = Vec::new();
+        for start in (0..100_000).step_by(2_000) {
+            // Each exchange takes one turn for its split and the next for its mirror.
+            let turns = (start..start + 2_000).step_by(2);
+            let copied = |turn: &u64| is_its_turn(0.05, turn + 1);
+            counts.push(turns.clone().filter(copied).count());
+            let parts = [(95, 7), (5, 8)];
+            let canary = |turn: &u64| super::super::terms::split(&parts, *turn) == 8;
+            both += turns.filter(|turn| copied(turn) && canary(turn)).count();
+        }
+        assert!(counts.iter().all(|count| (45..=55).contains(count)), "{counts:?}");
+        assert!((90..=160).contains(&both), "a twentieth of a twentieth of 50,000 is 125: {both}");
+        assert!((0..1_000).all(|turn| is_its_turn(1.0, turn) && !is_its_turn(0.0, turn)));
+    }
+}
