@@ -62,6 +62,10 @@ impl<'a> Copier<'a> {
     /// Copies a request that was read whole.
     pub(super) fn copy(&self, head: &RequestHead, replay: &Replay) {
         let worker = self.worker;
+        if head.upgrade().is_some() {
+            // Its answer would be a tunnel.
+            return self.done.set(true);
+        }
         let latest = worker.view();
         let room = worker.copies.get() < COPIES_MAX
             && latest.generation == self.view.generation
