@@ -15,8 +15,8 @@ use crate::telemetry::cells::{Count, Registry};
 use crate::tls::store::Store;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
@@ -136,6 +136,13 @@ impl Drop for Held {
         let before = self.0.0.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a gauge fell below zero");
     }
+}
+
+/// A connection towards a cluster, counted there and in the whole process until dropped.
+#[derive(Debug)]
+pub struct Counted {
+    _of_cluster: Held,
+    _of_all: Held,
 }
 
 /// Slots for samples: by worker, then class, then permitted cluster.
@@ -446,7 +453,7 @@ pub struct Decision {
 /// Connections by client address. Locked once per connection, and only where a listener has such a
 /// bound: it must hold over all workers.
 #[derive(Debug, Default)]
-pub struct Clients(Arc<std::sync::Mutex<std::collections::HashMap<std::net::IpAddr, usize>>>);
+pub struct Clients(Arc<Mutex<std::collections::HashMap<std::net::IpAddr, usize>>>);
 
 /// One connection of a client; dropping it counts it out.
 #[derive(Debug)]
@@ -459,7 +466,7 @@ impl Clients {
     /// Counts a connection in, unless its client has `most` already.
     #[must_use]
     pub fn enter(&self, address: std::net::IpAddr, most: usize) -> Option<OfClient> {
-        let mut counts = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
         if *count >= most {
             return None;
@@ -471,7 +478,7 @@ impl Clients {
 
 impl Drop for OfClient {
     fn drop(&mut self) {
-        let mut counts = self.clients.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut counts = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -515,8 +522,13 @@ pub struct Shared {
     pub connections: Arc<Gauge>,
     /// Connections by client address, for listeners that bound them.
     pub by_client: Clients,
-    /// Most client connections the descriptors allow.
+    /// Open connections and flows towards clusters, likewise.
+    pub upstreams: Arc<Gauge>,
+    /// Most client connections the descriptors allow, and as many towards clusters: what is left is the admin
+    /// API's, the log's, the files'.
     pub connections_max: AtomicU64,
+    /// Open connections by listener.
+    pub by_listener: Mutex<BTreeMap<String, Arc<Gauge>>>,
     /// Resident memory in percent of what this process may use.
     pub memory_percent: AtomicU32,
     /// All metrics' cells.
@@ -531,11 +543,42 @@ impl Shared {
         }
     }
 
+    /// Counts a connection towards a cluster in, unless that has `most` already, or the process has.
+    #[must_use]
+    pub fn count_upstream(&self, of_cluster: &Arc<Gauge>, most: u32) -> Option<Counted> {
+        let all = self.connections_max.load(Ordering::Relaxed);
+        let all = u32::try_from(all).unwrap_or(u32::MAX);
+        Some(Counted {
+            _of_cluster: Held::enter_below(of_cluster, most)?,
+            _of_all: Held::enter_below(&self.upstreams, all)?,
+        })
+    }
+
+    /// The count of a listener's connections, of all workers.
+    #[must_use]
+    pub fn listener_gauge(&self, name: &str) -> Arc<Gauge> {
+        let mut all = self.by_listener.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(name) {
+            Some(gauge) => gauge.clone(),
+            None => all.entry(name.to_owned()).or_default().clone(),
+        }
+    }
+
+    /// How much of the descriptors that connections may have, and of the memory, is used; 1 is all.
+    #[must_use]
+    pub fn used(&self) -> (f64, f64) {
+        let most = self.connections_max.load(Ordering::Relaxed).max(1);
+        let open = self.connections.get().max(self.upstreams.get());
+        let memory = f64::from(self.memory_percent.load(Ordering::Relaxed)) / 100.0;
+        (f64::from(open) / most as f64, memory)
+    }
+
     /// How scarce memory or descriptors are.
     #[must_use]
     pub fn scarcity(&self) -> Scarcity {
         let most = self.connections_max.load(Ordering::Relaxed).max(1);
-        let descriptors = u64::from(self.connections.get()) * 100 / most;
+        let open = self.connections.get().max(self.upstreams.get());
+        let descriptors = u64::from(open) * 100 / most;
         let percent = descriptors.max(u64::from(self.memory_percent.load(Ordering::Relaxed)));
         match percent {
             0..85 => Scarcity::None,

@@ -28,22 +28,20 @@ impl Compiler<'_> {
             let transports = &transports[..if http3 { 2 } else { 1 }];
             self.overlap(&address, transports, listener.address.at, admin, &path);
             let timeouts = listener_timeouts(listener.protocol, listener.timeouts.as_ref());
-            if [
-                timeouts.first_byte,
-                timeouts.head,
-                timeouts.handshake,
-                timeouts.proxy_header,
-                timeouts.idle,
-                timeouts.write,
-            ]
-            .iter()
-            .any(Duration::is_zero)
-            {
-                let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
-                let message =
-                    "first_byte, head, handshake, proxy_header, idle and write must be more than 0";
-                self.problems.error(at, format!("{path}.timeouts"), message);
-            }
+            let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
+            let spans = [
+                ("first_byte", Some(timeouts.first_byte)),
+                ("head", Some(timeouts.head)),
+                ("handshake", Some(timeouts.handshake)),
+                ("proxy_header", Some(timeouts.proxy_header)),
+                ("idle", Some(timeouts.idle)),
+                ("body_idle", Some(timeouts.body_idle)),
+                ("stream_idle", Some(timeouts.stream_idle)),
+                ("write", Some(timeouts.write)),
+                ("idle_l4", Some(timeouts.idle_l4)),
+                ("half_close", Some(timeouts.half_close)),
+            ];
+            self.not_zero(at, &format!("{path}.timeouts"), &spans);
             let limits = listener_limits(listener.limits.as_ref());
             if limits.head > 31 * 1024 || limits.head < 256 || limits.uri > limits.head {
                 let at = listener.limits.as_ref().map_or(listener.at, |limits| limits.at);

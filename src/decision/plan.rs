@@ -398,14 +398,42 @@ impl Plan {
     }
 }
 
-/// Whether an address is link-local, where clouds keep their metadata services.
+/// Whether an address is link-local, or one of those outside that range where clouds keep their metadata and
+/// host services: Alibaba's, Oracle's, Azure's, AWS's and Google's over IPv6.
 #[must_use]
 pub fn is_link_local(address: IpAddr) -> bool {
+    const SERVICES: [[u8; 4]; 3] = [[100, 100, 100, 200], [192, 0, 0, 192], [168, 63, 129, 16]];
     match address.to_canonical() {
-        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V4(address) => address.is_link_local() || SERVICES.contains(&address.octets()),
         IpAddr::V6(address) => {
+            let segments = address.segments();
             address.is_unicast_link_local()
-                || address.segments()[0] == 0xfd00 && address.segments()[1] == 0xec2
+                || segments[..2] == [0xfd00, 0xec2]
+                || segments[..2] == [0xfd20, 0xce]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_link_local;
+
+    #[test]
+    fn metadata_services_are_known_and_neighbours_are_not_taken_for_them() {
+        for text in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "fe80::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+        ] {
+            assert!(is_link_local(text.parse().unwrap()), "{text}");
+        }
+        for text in ["10.0.0.1", "100.100.100.201", "168.63.129.17", "fd00:ec3::254", "::1"] {
+            assert!(!is_link_local(text.parse().unwrap()), "{text}");
         }
     }
 }

@@ -44,6 +44,7 @@ pub struct Budget {
     died: f64,
     status: f64,
     rate: f64,
+    workers: f64,
     updated: Timestamp,
 }
 
@@ -53,11 +54,13 @@ const DIED_FLOOR: f64 = 100.0;
 const STATUS_PER_SECOND: f64 = 3.0;
 
 impl Budget {
-    /// A full budget: retries are at most `share` of requests. `workers` is how many share the floor.
+    /// A full budget: retries are at most `share` of requests. `workers` is how many share what is granted
+    /// whatever the rate.
     #[must_use]
     pub fn new(share: f64, workers: usize, now: Timestamp) -> Budget {
         let workers = workers.max(1) as f64;
-        Budget { share, died: DIED_FLOOR / workers, status: 1.0, rate: 0.0, updated: now }
+        let died = DIED_FLOOR / workers;
+        Budget { share, died, status: 1.0, rate: 0.0, workers, updated: now }
     }
 
     /// Retries as a share of requests.
@@ -82,13 +85,14 @@ impl Budget {
         }
         self.updated = now;
         self.rate *= (-elapsed / 10.0).exp();
-        self.died += elapsed * DIED_FLOOR / 10.0;
-        self.status += elapsed * STATUS_PER_SECOND;
+        self.died += elapsed * DIED_FLOOR / 10.0 / self.workers;
+        self.status += elapsed * STATUS_PER_SECOND / self.workers;
         self.clamp();
     }
 
     fn clamp(&mut self) {
-        self.died = self.died.min((10.0 * self.share * self.rate).max(DIED_FLOOR));
+        let floor = (DIED_FLOOR / self.workers).max(1.0);
+        self.died = self.died.min((10.0 * self.share * self.rate).max(floor));
         self.status = self.status.min((self.share * self.rate).max(1.0));
     }
 
@@ -136,6 +140,27 @@ mod tests {
         }
         assert!(retries <= requests / 5 + 3 * 20 + 2, "{retries} of {requests}");
         assert!(retries >= requests / 6, "{retries} of {requests}");
+    }
+
+    #[test]
+    fn many_workers_grant_no_more_than_one() {
+        for workers in [1, 4, 32] {
+            let mut now = Timestamp::START;
+            let mut budgets: Vec<Budget> =
+                (0..workers).map(|_| Budget::new(0.2, workers, now)).collect();
+            let (mut status, mut died) = (0, 0);
+            // A hundred requests a second in all, for a minute.
+            for number in 0..6_000 {
+                now = now.plus(Duration::from_millis(10));
+                let budget = &mut budgets[number % workers];
+                budget.request(now);
+                status += i32::from(budget.grant(Kind::GatewayStatus, REQUEST, now));
+                died += i32::from(budget.grant(Kind::Died, REQUEST, now));
+            }
+            assert!(status <= 1_200 + 180 + i32::try_from(workers).unwrap(), "{workers}: {status}");
+            assert!(died <= 1_200 + 700, "{workers}: {died}");
+            assert!(status >= 1_200, "{workers}: {status}");
+        }
     }
 
     #[test]

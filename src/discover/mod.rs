@@ -123,6 +123,7 @@ struct Teller {
 impl Teller {
     async fn tell(&self, mut found: Vec<Found>) {
         use crate::decision::plan::{Address, is_link_local};
+        let count = found.len();
         found.retain(|found| match &found.address {
             Address::Ip(address) if !self.allow_link_local && is_link_local(address.ip()) => {
                 tracing::warn!(cluster = self.cluster, %address, "a link-local address is left out");
@@ -130,6 +131,14 @@ impl Teller {
             }
             Address::Ip(_) | Address::Unix(_) => true,
         });
+        if count > 0 && found.is_empty() {
+            // Whoever can answer so would otherwise take a cluster out of use.
+            tracing::warn!(
+                cluster = self.cluster,
+                "none of it may be used: the last endpoints stay"
+            );
+            return;
+        }
         let event = Event::Endpoints { cluster: self.cluster.clone(), found };
         // Waited for, not shed: the queue is bounded and the control thread drains it.
         if self.events.send(event).await.is_err() {

@@ -6,7 +6,7 @@
 
 use super::chars::{self, TOKEN};
 use super::field::Field;
-use super::{Limits, Violation, trailers};
+use super::{Limits, Underscores, Violation, trailers};
 
 /// What a step of decoding found. Offsets are into the input of that step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,6 +55,7 @@ pub struct Decoder {
     extension_line: usize,
     extension_total: usize,
     trailer: Vec<u8>,
+    underscores: Underscores,
 }
 
 impl Default for Decoder {
@@ -66,6 +67,7 @@ impl Default for Decoder {
             extension_line: 0,
             extension_total: 0,
             trailer: Vec::new(),
+            underscores: Underscores::Refuse,
         }
     }
 }
@@ -74,6 +76,12 @@ const EXTENSION_PER_CHUNK: usize = 256;
 const EXTENSION_PER_BODY: usize = 4 * 1024;
 
 impl Decoder {
+    /// Of a response: clusters may have underscores in the names of trailers, as in those of a head.
+    #[must_use]
+    pub fn of_response() -> Decoder {
+        Decoder { underscores: Underscores::Allow, ..Decoder::default() }
+    }
+
     /// Decodes from the start of `input`, which continues where the last step ended.
     ///
     /// # Errors
@@ -107,7 +115,7 @@ impl Decoder {
 
     /// The trailer fields that may be forwarded.
     pub fn trailer_fields(&self) -> Vec<Field> {
-        trailers::read(&self.trailer).unwrap_or_default()
+        trailers::read(&self.trailer, self.underscores).unwrap_or_default()
     }
 
     fn byte(&mut self, byte: u8) -> Result<(), Violation> {
@@ -215,7 +223,7 @@ impl Decoder {
             return Ok(State::Trailer);
         }
         if self.trailer.len() > 2 {
-            trailers::read(&self.trailer)?;
+            trailers::read(&self.trailer, self.underscores)?;
         }
         Ok(State::Done)
     }

@@ -134,11 +134,11 @@ pub fn target(bytes: &[u8]) {
 
 /// Trailers: what may be forwarded is, and nothing else, however often it is read.
 pub fn trailers(bytes: &[u8]) {
-    let Ok(kept) = super::trailers::read(bytes) else { return };
+    let Ok(kept) = super::trailers::read(bytes, super::Underscores::Refuse) else { return };
     let mut lines = Vec::new();
     super::trailers::write(&mut lines, bytes, &kept);
     lines.extend_from_slice(b"\r\n");
-    let again = super::trailers::read(&lines);
+    let again = super::trailers::read(&lines, super::Underscores::Refuse);
     assert!(again.is_ok(), "what was written can be read");
     let again = again.unwrap_or_default();
     assert_eq!(again.len(), kept.len(), "{:?}", String::from_utf8_lossy(&lines));

@@ -15,9 +15,13 @@ pub const FIELDS_MAX: usize = 32;
 ///
 /// # Errors
 /// [`Violation`] for a malformed line or too many fields.
-pub fn read(bytes: &[u8]) -> Result<Vec<Field>, Violation> {
+pub fn read(bytes: &[u8], underscores: Underscores) -> Result<Vec<Field>, Violation> {
     let mut fields = Vec::new();
-    field::read_block(bytes, 0, &chunked::trailer_limits(), &mut fields)?;
+    let limits = Limits { underscores, ..chunked::trailer_limits() };
+    if bytes.len() > BYTES_MAX {
+        return Err(Violation::Malformed("a trailer section over its limit"));
+    }
+    field::read_block(bytes, 0, &limits, &mut fields)?;
     fields.retain(|field| may_forward(field.name.of(bytes), field.role));
     Ok(fields)
 }
@@ -78,7 +82,7 @@ mod tests {
         let section = b"grpc-status: 0\r\nContent-Length: 5\r\nHost: b\r\nX-Sum: 1\r\n\
             Authorization: x\r\nX-Forwarded-For: 1\r\ntransfer-encoding: chunked\r\nfoo: 1\r\n\r\n";
 
-        let fields = read(section).unwrap();
+        let fields = read(section, Underscores::Refuse).unwrap();
 
         let mut lines = Vec::new();
         write(&mut lines, section, &fields);

@@ -59,9 +59,34 @@ pub fn memory_limit() -> u64 {
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
     let total = total.map_or(u64::MAX, |kib| kib * 1024);
-    let limit = number("/sys/fs/cgroup/memory.max")
-        .or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
-    limit.map_or(total, |limit| limit.min(total))
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = cgroup_files(&own).into_iter().filter_map(|path| number(&path));
+    limits.fold(total, u64::min)
+}
+
+/// Where limits of memory may be, by what `/proc/self/cgroup` says: of the own group and of each around it
+/// (systemd's `MemoryMax=` is on the unit's), under both versions.
+fn cgroup_files(own: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in own.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut path = path.trim_end_matches('/');
+        while !path.is_empty() && !path.contains("..") {
+            files.push(format!("{root}{path}/{file}"));
+            path = path.rfind('/').map_or("", |at| &path[..at]);
+        }
+        // Inside a container the own group is the root of what can be seen.
+        files.push(format!("{root}/{file}"));
+    }
+    files
 }
 
 /// Whether descriptors or memory have run out, in this process or the machine.
@@ -81,4 +106,29 @@ pub fn raise_descriptor_limit() -> u64 {
         return before.unwrap_or(1024);
     }
     limit.current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_looked_for_in_the_own_group_and_all_around_it() {
+        assert_eq!(
+            cgroup_files("0::/system.slice/tidegate.service\n"),
+            [
+                "/sys/fs/cgroup/system.slice/tidegate.service/memory.max",
+                "/sys/fs/cgroup/system.slice/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ]
+        );
+        assert_eq!(
+            cgroup_files("4:cpu,memory:/a\n1:name=systemd:/b\n"),
+            [
+                "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            ]
+        );
+        assert_eq!(cgroup_files("0::/\n"), ["/sys/fs/cgroup/memory.max"]);
+    }
 }

@@ -188,22 +188,35 @@ impl Stream {
     /// Finds dead peers behind silent connections: TCP keep-alive, and a bound on unacknowledged data.
     pub fn keep_alive(&self) {
         if let Some(stream) = self.tcp() {
-            let options = socket2::TcpKeepalive::new()
-                .with_time(Duration::from_secs(60))
-                .with_interval(Duration::from_secs(15))
-                .with_retries(4);
-            let socket = SockRef::from(stream);
-            let result = socket
-                .set_tcp_keepalive(&options)
-                .and_then(|()| socket.set_tcp_user_timeout(Some(Duration::from_secs(120))));
-            if let Err(error) = result {
-                tracing::debug!(%error, "could not set keep-alive");
-            }
+            keep_alive(stream);
         }
     }
 }
 
+fn keep_alive(stream: &TcpStream) {
+    let options = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    let socket = SockRef::from(stream);
+    let result = socket
+        .set_tcp_keepalive(&options)
+        .and_then(|()| socket.set_tcp_user_timeout(Some(Duration::from_secs(120))));
+    if let Err(error) = result {
+        tracing::debug!(%error, "could not set keep-alive");
+    }
+}
+
 impl Reader<'_> {
+    /// Likewise, from where it is read.
+    pub fn keep_alive(&self) {
+        match self {
+            Reader::Tcp(half) => keep_alive(half.as_ref()),
+            Reader::Tls(secure) => keep_alive(&secure.socket),
+            Reader::Unix(_) => {}
+        }
+    }
+
     /// Waits until there is something to read, holding no buffer meanwhile.
     ///
     /// # Errors
@@ -262,6 +275,15 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
+    /// Likewise, from where it is written.
+    pub fn keep_alive(&self) {
+        match self {
+            Writer::Tcp(half) => keep_alive(half.as_ref()),
+            Writer::Tls(secure) => keep_alive(&secure.socket),
+            Writer::Unix(_) => {}
+        }
+    }
+
     /// Writes what fits.
     pub fn poll_write(
         &mut self,

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 #[derive(Debug)]
 pub struct Admitted {
     cells: Cells<ListenerCells>,
-    _held: (Held, Option<OfClient>),
+    _held: (Held, Held, Option<OfClient>),
 }
 
 impl Drop for Admitted {
@@ -28,20 +28,19 @@ pub fn admit(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> Op
     let cells = worker.listener_cells(&listener.name);
     let most = worker.shared.connections_max.load(Ordering::Relaxed);
     let most = u32::try_from(most).unwrap_or(u32::MAX);
-    let open = cells.connections.get().saturating_sub(cells.closed.get());
-    let workers = worker.shared.busy.len().max(1);
-    let share = listener.limits.connections.div_ceil(workers) as u64;
-    let held = Held::enter_below(&worker.shared.connections, most).filter(|_| open < share);
+    let of_listener = u32::try_from(listener.limits.connections).unwrap_or(u32::MAX);
+    let of_listener = Held::enter_below(&worker.listener_gauge(&listener.name), of_listener);
+    let held = Held::enter_below(&worker.shared.connections, most).zip(of_listener);
     let of_client = match (listener.limits.connections_per_client, client) {
         (Some(most), Some(client)) => {
             Some(worker.shared.by_client.enter(client.to_canonical(), most))
         }
         (None, _) | (_, None) => None,
     };
-    let (Some(held), false) = (held, matches!(of_client, Some(None))) else {
+    let (Some((held, of_listener)), false) = (held, matches!(of_client, Some(None))) else {
         cells.refusals[Refusal::Overloaded.index()].add(1);
         return None;
     };
     cells.connections.add(1);
-    Some(Admitted { cells, _held: (held, of_client.flatten()) })
+    Some(Admitted { cells, _held: (held, of_listener, of_client.flatten()) })
 }

@@ -57,6 +57,15 @@ impl Rest {
         }
     }
 
+    /// All of a response's body of this framing.
+    #[must_use]
+    pub fn of_response(framing: Framing) -> Rest {
+        match framing {
+            Framing::Chunked => Rest::Chunked(Box::new(Decoder::of_response())),
+            known @ (Framing::None | Framing::Length(_) | Framing::Close) => Rest::of(known),
+        }
+    }
+
     /// Whether nothing is to come.
     #[must_use]
     pub fn is_done(&self) -> bool {

@@ -5,7 +5,6 @@ use super::place::{Place, Reach, Tried, place};
 use super::refusal::Refusal;
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, Wanted, open};
-use super::upstream::pool::count_in;
 use super::worker::{NOBODY, Viewed, Worker};
 use crate::decision::assess::Event;
 use crate::decision::plan::{ClassIndex, HashKey};
@@ -14,7 +13,7 @@ use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
 use crate::policy::Asked;
-use crate::shared::{Held, View};
+use crate::shared::{Counted, Held, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::tls::client::Speaks;
 use std::rc::Rc;
@@ -23,7 +22,7 @@ use std::time::Duration;
 /// A flow that has its endpoint.
 struct Placed {
     stream: Stream,
-    held: Held,
+    held: Counted,
     counts: (Held, Held),
     cluster: usize,
     endpoint: String,
@@ -174,7 +173,7 @@ async fn connect(
     place: &Place,
     origin: Origin,
     started: crate::decision::units::Timestamp,
-) -> Result<(Stream, Held, Duration), Refusal> {
+) -> Result<(Stream, Counted, Duration), Refusal> {
     let cluster = &view.plan.clusters[place.cluster];
     let live = &view.clusters[place.cluster];
     let endpoint = place.signals(view);
@@ -182,7 +181,8 @@ async fn connect(
     if left.is_zero() {
         return Err(Refusal::UpstreamConnect);
     }
-    let held = count_in(&live.connections, cluster.connections_max).ok_or(Refusal::Overloaded)?;
+    let held = worker.shared.count_upstream(&live.connections, cluster.connections_max);
+    let held = held.ok_or(Refusal::Overloaded)?;
     let slot = view.slots.slot(worker.id, class, place.slot);
     if let Some(slot) = slot {
         slot.accepted.add(1);

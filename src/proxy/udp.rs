@@ -12,7 +12,6 @@
 use super::admission::{Admitted, admit};
 use super::place::{Reach, Tried, place};
 use super::refusal::Refusal;
-use super::upstream::pool::count_in;
 use super::worker::{Cells, NOBODY, Stopped, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -21,7 +20,7 @@ use crate::decision::units::{Timestamp, hash};
 use crate::os::datagram::{Datagrams, Run};
 use crate::os::{clock, process};
 use crate::policy::{Asked, Seat};
-use crate::shared::{Held, Scarcity, View};
+use crate::shared::{Counted, Held, Scarcity, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::{ExchangeCells, ListenerCells};
 use socket2::Socket;
@@ -77,7 +76,7 @@ struct Flow {
     cells: Cells<ListenerCells>,
     exchange: Cells<ExchangeCells>,
     names: Names,
-    _held: (Admitted, Seat, Held, (Held, Held)),
+    _held: (Admitted, Seat, Counted, (Held, Held)),
 }
 
 /// What the log says of a flow.
@@ -242,8 +241,8 @@ impl Arrival<'_> {
                 place(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
             let (cluster, endpoint) = (&view.plan.clusters[place.cluster], place.signals(view));
             let connections = &view.clusters[place.cluster].connections;
-            let held =
-                count_in(connections, cluster.connections_max).ok_or(Some(Refusal::Overloaded))?;
+            let held = worker.shared.count_upstream(connections, cluster.connections_max);
+            let held = held.ok_or(Some(Refusal::Overloaded))?;
             let towards = match &endpoint.address {
                 Address::Ip(address) => Datagrams::towards(*address).map(|made| (made, *address)),
                 Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),

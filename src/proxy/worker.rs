@@ -11,7 +11,7 @@ use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::os::clock;
 use crate::os::datagram::Batch;
-use crate::shared::{Shared, View};
+use crate::shared::{Gauge, Shared, View};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells};
 use arc_swap::{ArcSwapAny, Cache};
@@ -79,6 +79,7 @@ struct PlanState {
     listeners: Vec<Cells<ListenerCells>>,
     by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
     by_listener: HashMap<String, Cells<ListenerCells>>,
+    gauges: HashMap<String, Arc<Gauge>>,
 }
 
 /// No cluster, where a series needs one.
@@ -169,6 +170,7 @@ impl Worker {
         }
         state.by_labels = old.by_labels;
         state.by_listener = old.by_listener;
+        state.gauges = old.gauges;
         for listener in &view.plan.listeners {
             let cells = state
                 .by_listener
@@ -288,6 +290,19 @@ impl Worker {
         let registry = &self.shared.registry;
         let make = || Rc::new(registry.listener(name));
         state.by_listener.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// How many connections a listener has in the whole process.
+    #[must_use]
+    pub fn listener_gauge(&self, name: &str) -> Arc<Gauge> {
+        let mut state = self.state.borrow_mut();
+        match state.gauges.get(name) {
+            Some(gauge) => gauge.clone(),
+            None => {
+                let gauge = self.shared.listener_gauge(name);
+                state.gauges.entry(name.to_owned()).or_insert(gauge).clone()
+            }
+        }
     }
 
     /// A head to read a request into.

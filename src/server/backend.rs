@@ -78,6 +78,7 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         reload_success_at: status.loaded_at.as_secs_f64(),
         reloads_ok: status.succeeded,
         reloads_failed: status.failed,
+        used: sources.shared.used(),
         busy: busy.map(|busy| f64::from(busy.load(Ordering::Relaxed)) / 1e3).collect(),
         dns_age: ages.iter().map(|(name, at)| (name.clone(), now.secs_since(*at))).collect(),
         probes: figures.probes.clone(),

@@ -157,6 +157,8 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         ready: AtomicBool::new(false),
         busy: (0..workers).map(|_| AtomicU32::new(0)).collect(),
         connections: Arc::default(),
+        upstreams: Arc::default(),
+        by_listener: Default::default(),
         by_client: Default::default(),
         connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),
         memory_percent: AtomicU32::new(0),

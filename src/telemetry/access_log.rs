@@ -40,6 +40,8 @@ pub struct Line<'a> {
     pub status: u16,
     /// Why it was not served.
     pub refusal: Option<&'a str>,
+    /// Who broke it off: what the client has of a response is then not whole.
+    pub aborted: Option<&'a str>,
     /// Bytes from the client.
     pub bytes_in: u64,
     /// Bytes to the client.

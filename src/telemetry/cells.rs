@@ -114,8 +114,36 @@ pub struct ListenerCells {
     pub dropped: Count,
     /// Refusals, in the order of the reasons' table.
     pub refusals: [Count; 32],
+    /// Exchanges that were broken off: by the client, by the cluster, by time.
+    pub aborted: [Count; Aborted::ALL.len()],
     /// TLS handshakes that succeeded, and that failed by cause, in the order of the causes' table.
     pub handshakes: [Count; 8],
+}
+
+/// Who broke an exchange off, so that what the client has of a response is not whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Aborted {
+    /// The client left, or took nothing for too long.
+    Client,
+    /// The cluster broke off, was silent for too long, or sent what is no response.
+    Cluster,
+    /// The time for all of it was over.
+    Timeout,
+}
+
+impl Aborted {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Aborted; 3] = [Aborted::Client, Aborted::Cluster, Aborted::Timeout];
+
+    /// The word the log and metrics use.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Aborted::Client => "client",
+            Aborted::Cluster => "cluster",
+            Aborted::Timeout => "timeout",
+        }
+    }
 }
 
 /// All series, of all workers.
@@ -184,6 +212,8 @@ pub struct ListenerTotals {
     pub dropped: u64,
     /// Refusals.
     pub refusals: [u64; 32],
+    /// See [`ListenerCells::aborted`].
+    pub aborted: [u64; Aborted::ALL.len()],
     /// Handshakes.
     pub handshakes: [u64; 8],
 }
@@ -232,6 +262,9 @@ impl Registry {
                 total.bytes_out += cells.bytes_out.get();
                 total.dropped += cells.dropped.get();
                 for (total, count) in total.refusals.iter_mut().zip(&cells.refusals) {
+                    *total += count.get();
+                }
+                for (total, count) in total.aborted.iter_mut().zip(&cells.aborted) {
                     *total += count.get();
                 }
                 for (total, count) in total.handshakes.iter_mut().zip(&cells.handshakes) {

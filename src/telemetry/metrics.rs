@@ -3,7 +3,7 @@
 //! A scrape gathers figures from the workers' cells and from the view in force; nothing here is on
 //! the path of a request.
 
-use super::cells::{BOUNDS, ExchangeTotals, Registry, SpanTotals};
+use super::cells::{Aborted, BOUNDS, ExchangeTotals, Registry, SpanTotals};
 use crate::decision::plan::Plan;
 use crate::decision::signal::{Signals, State, Why};
 use crate::os::process;
@@ -51,6 +51,8 @@ pub struct ServerFigures {
     pub reloads_ok: u64,
     /// Reloads that failed.
     pub reloads_failed: u64,
+    /// How much of the descriptors and of the memory this process may use is used, 0 to 1.
+    pub used: (f64, f64),
     /// Busy share of each worker.
     pub busy: Vec<f64>,
     /// Age of each cluster's last good DNS answer in seconds.
@@ -199,6 +201,11 @@ fn server(families: &mut Families, scrape: &Scrape<'_>) {
     for (worker, ratio) in server.busy.iter().enumerate() {
         busy.push(gauge(&[("worker", &worker.to_string())], *ratio));
     }
+    let help = "Part of what this process may use that is used; from 0.85 on it is scarce.";
+    let used = families.family("tidegate_resource_used_ratio", help, MetricType::GAUGE);
+    let (descriptors, memory) = server.used;
+    used.push(gauge(&[("resource", "descriptors")], descriptors));
+    used.push(gauge(&[("resource", "memory")], memory));
     families.gauge("tidegate_view_age_seconds", "Age of the beliefs in force.", server.view_age);
     let panics = scrape.registry.panics.load(Ordering::Relaxed);
     families.counter("tidegate_panics_total", "Panics; each ended one connection.", panics as f64);
@@ -258,6 +265,14 @@ fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
             counts.map(metric).collect()
         },
     );
+    let help = "Exchanges broken off, so that no response came, or not the whole of one: by whom.";
+    add("tidegate_aborted_total", help, MetricType::COUNTER, &|name| {
+        let counts = Aborted::ALL.iter().zip(all[name].aborted).filter(|(_, count)| *count > 0);
+        let metric = |(by, count): (&Aborted, u64)| {
+            counter(&[("listener", name), ("by", by.label())], count as f64)
+        };
+        counts.map(metric).collect()
+    });
     add(
         "tidegate_tls_handshakes_total",
         "Handshakes, by how they ended.",

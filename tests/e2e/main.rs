@@ -11,6 +11,7 @@
 mod admin;
 mod affinity;
 mod breaking;
+mod deadlines;
 mod discovery;
 mod edges;
 mod failure;

@@ -3,7 +3,7 @@
 //! Until the first byte goes to the client everything can still be tried elsewhere; [`Failed`] says
 //! how. After it, the only honest end of a failure is to break the client's connection off.
 
-use super::awaited::{head_failure, read_head};
+use super::awaited::{Failure, head_failure, read_head};
 use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, RelayEnd, Sent};
 use super::client::{Client, Reply, Response};
 use super::hedge::{Berth, On, Rival, Waiting};
@@ -28,6 +28,7 @@ use crate::proxy::upstream::multiplexed::Lease;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
+use crate::telemetry::cells::Aborted;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
@@ -443,6 +444,10 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
             Ok(Some(Err(error))) => {
                 // Once the client was told anything, nothing may be tried again.
                 let again = attempt.replaceable(progress) && interims == 0;
+                let error = match error {
+                    Failure::Refused if interims > 0 => Failure::Closed { begun: true },
+                    other => other,
+                };
                 return Err(head_failure(error, progress.sent.get() == 0 && interims == 0, again));
             }
         };
@@ -515,6 +520,10 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     let endless = kind.is_some_and(is_event_stream) || grpc::is_grpc(kind);
     incoming.used(end);
     let idle = if endless { ENDLESS } else { attempt.stream_idle };
+    if endless {
+        incoming.keep_alive();
+        response.keep_alive();
+    }
     let relayed = {
         let relaying = incoming.relay(answer.framing, response, idle);
         both.and(relaying, Phase::Answering).await
@@ -532,6 +541,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         Ok(Err(RelayEnd::Cluster)) => {
             let endpoint = attempt.place.signals(attempt.view).id;
             worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::Reset });
+            record.aborted = Some(Aborted::Cluster);
             Err(Failed::Over)
         }
         Ok(Err(RelayEnd::Client)) | Err(()) => Err(Failed::Over),

@@ -101,6 +101,8 @@ pub trait Incoming {
     ) -> Result<(), RelayEnd>;
     /// Whether nothing has come beyond the response.
     fn is_clean(&self) -> bool;
+    /// From now on it may be silent for long: whether the cluster is alive is found out otherwise.
+    fn keep_alive(&self);
 }
 
 /// A response over HTTP/1.
@@ -169,7 +171,7 @@ impl Incoming for Http1<'_> {
         response: &mut R,
         idle: Duration,
     ) -> Result<(), RelayEnd> {
-        let (source, mut rest) = (&mut self.source, Rest::of(framing));
+        let (source, mut rest) = (&mut self.source, Rest::of_response(framing));
         loop {
             let piece = match body::next_buffered(source, &mut rest) {
                 Ok(Some(piece)) => piece,
@@ -199,6 +201,10 @@ impl Incoming for Http1<'_> {
 
     fn is_clean(&self) -> bool {
         self.source.data().is_empty()
+    }
+
+    fn keep_alive(&self) {
+        self.source.reader.keep_alive();
     }
 }
 
@@ -266,8 +272,9 @@ impl Outgoing for Http2Out<'_> {
 /// A stream's error as a socket's: `ConnectionRefused` where the cluster has not begun with the request.
 #[must_use]
 pub fn broken(error: &h2::Error) -> io::Error {
-    let refused = error.reason() == Some(Reason::REFUSED_STREAM)
-        || error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
+    // Streams that are told of a GOAWAY at all are those above its last one, whatever its reason.
+    let refused =
+        error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && error.is_remote();
     let kind =
         if refused { io::ErrorKind::ConnectionRefused } else { io::ErrorKind::ConnectionReset };
     io::Error::new(kind, error.to_string())
@@ -434,4 +441,7 @@ impl Incoming for Http2In {
     fn is_clean(&self) -> bool {
         true
     }
+
+    /// Its connection is, since it began.
+    fn keep_alive(&self) {}
 }

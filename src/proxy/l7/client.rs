@@ -95,6 +95,8 @@ pub trait Response {
     async fn local(&mut self, answer: &Local<'_>) -> io::Result<()>;
     /// Bytes that were sent for this exchange.
     fn sent(&self) -> u64;
+    /// From now on it may be silent for long: whether the client is alive is found out otherwise.
+    fn keep_alive(&self);
 }
 
 /// A client with one request.

@@ -27,6 +27,7 @@ use crate::proxy::upstream::connect::{Carrier, NoConnection, Wanted, connection}
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
+use crate::telemetry::cells::Aborted;
 use crate::tls::client::Speaks;
 use std::cell::Cell;
 use std::time::Duration;
@@ -61,7 +62,10 @@ pub async fn serve<C: Client>(
             match tokio::time::timeout(total, walk).await {
                 Ok(result) => result,
                 // An interim response may be half-way out: nothing can be said after it.
-                Err(_) if client.sent() > 0 => Err(Failed::Over),
+                Err(_) if client.sent() > 0 => {
+                    record.aborted = Some(Aborted::Timeout);
+                    Err(Failed::Over)
+                }
                 Err(_) => Err(Failed::Refuse(Refusal::UpstreamTimeout)),
             }
         }
@@ -70,6 +74,7 @@ pub async fn serve<C: Client>(
     match total {
         Ok(after) => after,
         Err(Failed::Over) => {
+            record.aborted = record.aborted.or(Some(Aborted::Client));
             client.abort();
             After::Next
         }
@@ -81,6 +86,7 @@ pub async fn serve<C: Client>(
         Err(Failed::Refuse(_) | Failed::Retry(..) | Failed::Stale(..) | Failed::Granted(..))
             if record.status != 0 =>
         {
+            record.aborted = Some(Aborted::Cluster);
             client.abort();
             After::Next
         }

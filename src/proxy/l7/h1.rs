@@ -486,6 +486,10 @@ impl Response for H1Response<'_> {
         self.sink.flush().await
     }
 
+    fn keep_alive(&self) {
+        self.sink.writer.keep_alive();
+    }
+
     fn sent(&self) -> u64 {
         self.sink.sent.get()
     }

@@ -7,7 +7,7 @@ use super::client::{Client, Local, Reply, RequestBody, Response};
 use super::h2_room::{PIECE, poll_room};
 use super::message;
 use super::rate::Rate;
-use super::streams::{self, Pieces};
+use super::streams::{self, Account, Patience, Pieces};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
@@ -38,6 +38,7 @@ pub struct H2 {
     begun: Option<message::Head>,
     sent: Cell<u64>,
     timeouts: Rc<ListenerTimeouts>,
+    account: Rc<Account>,
     date: Rc<str>,
     watches: (Watch, Watch),
     /// Whether the client or we have broken it off.
@@ -75,6 +76,8 @@ impl Sender {
 /// What a stream comes with.
 #[derive(Debug)]
 pub struct Arrived {
+    /// The connection's account.
+    pub account: Rc<Account>,
     /// The request's head, translated and read.
     pub head: Box<RequestHead>,
     /// Its body.
@@ -115,6 +118,7 @@ impl H2 {
             begun: None,
             sent: Cell::new(0),
             timeouts: arrived.timeouts,
+            account: arrived.account,
             date: arrived.date,
             watches: arrived.watches,
             broken: Cell::new(false),
@@ -139,7 +143,7 @@ impl H2 {
                 begun: &mut self.begun,
                 sent: &self.sent,
                 watch: &self.watches.1,
-                stall: TUNNEL,
+                patience: Patience::fixed(TUNNEL),
                 head_only: false,
                 tunnel: false,
                 date: &self.date,
@@ -205,7 +209,7 @@ impl Client for H2 {
             begun: &mut self.begun,
             sent: &self.sent,
             watch: &self.watches.1,
-            stall: self.timeouts.stream_idle,
+            patience: Patience::of(&self.account, &self.timeouts),
             head_only: self.head.method() == "HEAD",
             tunnel: self.head.upgrade().is_some(),
             date: &self.date,
@@ -360,7 +364,7 @@ pub struct H2Response<'a> {
     begun: &'a mut Option<message::Head>,
     sent: &'a Cell<u64>,
     watch: &'a Watch,
-    stall: Duration,
+    patience: Patience<'a>,
     head_only: bool,
     /// Whether a 101 of the cluster is awaited.
     tunnel: bool,
@@ -431,8 +435,7 @@ impl Response for H2Response<'_> {
         while !rest.is_empty() {
             let wanted = rest.len().min(PIECE);
             let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
-            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-            let room = self.watch.within(self.stall, room).await.map_err(late)??;
+            let room = self.patience.wait(self.watch, room).await??;
             let (now, later) = rest.split_at(room.min(rest.len()));
             self.send(Bytes::copy_from_slice(now), false)?;
             rest = later;
@@ -472,6 +475,9 @@ impl Response for H2Response<'_> {
         }
         Ok(())
     }
+
+    /// Its connection is, since it began.
+    fn keep_alive(&self) {}
 
     fn sent(&self) -> u64 {
         self.sent.get()

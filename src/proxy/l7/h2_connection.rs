@@ -6,6 +6,7 @@ use super::connection::{Arrival, keep_up};
 use super::exchange::After;
 use super::h2::{Arrived, H2};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
+use crate::decision::units::Timestamp;
 use crate::http::translate::Tunnel;
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
@@ -44,10 +45,13 @@ pub async fn serve(
     let account = Rc::new(Account::default());
     let mut judged = worker.about_now();
     let mut idle_since = worker.about_now();
-    let mut leaving = false;
+    let mut leaving: Option<Timestamp> = None;
     watch.set_idle(true);
     loop {
-        let look = if leaving { LAST_FRAMES } else { LOOK.min(arrival.timeouts.idle) };
+        let look = match leaving {
+            Some(_) => LAST_FRAMES,
+            None => LOOK.min(arrival.timeouts.idle),
+        };
         let next = watch.within(look, connection.accept()).await;
         let now = worker.about_now();
         account.forgive(now.since(judged));
@@ -68,10 +72,15 @@ pub async fn serve(
                 }
                 begin(worker, (&view, &arrival), &account, request, respond);
             }
-            // What is left to be sent has had its time.
-            Err(_) if leaving && account.active() == 0 && !connection.has_streams() => return,
             Err(_) if account.active() > 0 => idle_since = now,
-            Err(_) => {}
+            Err(_) => {
+                // What is left to be sent has had its time; a client that takes none of it has, too.
+                let stalled =
+                    |since: Timestamp| now.since(since.max(idle_since)) >= arrival.timeouts.write;
+                if leaving.is_some_and(|since| !connection.has_streams() || stalled(since)) {
+                    return;
+                }
+            }
         }
         if account.is_abused() {
             // What is begun and broken off at once costs us and not them.
@@ -80,12 +89,13 @@ pub async fn serve(
             return;
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
+        account.note_scarce(scarce);
         let idle = account.active() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
-        if !leaving && (worker.shared.is_draining() || scarce || idle) {
+        if leaving.is_none() && (worker.shared.is_draining() || scarce || idle) {
             // What comes before the client knows is still served.
             connection.graceful_shutdown();
             watch.set_idle(false);
-            leaving = true;
+            leaving = Some(now);
         }
     }
 }
@@ -143,6 +153,7 @@ fn begin(
         return;
     };
     let client = H2::new(Arrived {
+        account: account.clone(),
         head: asked.head,
         stream,
         respond,

@@ -7,7 +7,7 @@
 use super::client::{Client, Local, Reply, RequestBody, Response};
 use super::message;
 use super::rate::Rate;
-use super::streams::{self, Account, Pieces};
+use super::streams::{self, Account, Patience, Pieces};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
@@ -113,6 +113,7 @@ pub struct H3 {
     /// Whether the response was sent to its end: a stream that is merely dropped would end as if it was.
     ended: bool,
     timeouts: Rc<ListenerTimeouts>,
+    account: Rc<Account>,
     date: Rc<str>,
     watches: (Watch, Watch),
     broken: Cell<bool>,
@@ -187,7 +188,7 @@ impl H3 {
                 length,
                 limit: arrived.limit,
                 rate: Rate::of(arrived.rate_min),
-                account: arrived.account,
+                account: arrived.account.clone(),
             },
             sender: arrived.sender,
             quic: arrived.quic,
@@ -195,6 +196,7 @@ impl H3 {
             sent: 0,
             ended: false,
             timeouts: arrived.timeouts,
+            account: arrived.account,
             date: arrived.date,
             watches: arrived.watches,
             broken: Cell::new(broken),
@@ -248,7 +250,7 @@ impl Client for H3 {
             sent: &mut self.sent,
             ended: &mut self.ended,
             watch: &self.watches.1,
-            stall: self.timeouts.stream_idle,
+            patience: Patience::of(&self.account, &self.timeouts),
             head_only: self.head.method() == "HEAD",
             date: &self.date,
         };
@@ -389,7 +391,7 @@ pub struct H3Response<'a> {
     sent: &'a mut u64,
     ended: &'a mut bool,
     watch: &'a Watch,
-    stall: Duration,
+    patience: Patience<'a>,
     head_only: bool,
     date: &'a str,
 }
@@ -397,29 +399,28 @@ pub struct H3Response<'a> {
 impl H3Response<'_> {
     async fn in_time<E: std::error::Error + Send + Sync + 'static>(
         watch: &Watch,
-        stall: Duration,
+        patience: Patience<'_>,
         sending: impl Future<Output = Result<(), E>>,
     ) -> io::Result<()> {
-        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let gone = |error| io::Error::new(io::ErrorKind::BrokenPipe, error);
-        watch.within(stall, sending).await.map_err(late)?.map_err(gone)
+        patience.wait(watch, sending).await?.map_err(gone)
     }
 
     /// Sends the head, if it was not.
     async fn send_head(&mut self) -> io::Result<()> {
         let Some(head) = self.begun.take() else { return Ok(()) };
         *self.sent += message::size(&head);
-        Self::in_time(self.watch, self.stall, self.sender.send_response(head)).await
+        Self::in_time(self.watch, self.patience, self.sender.send_response(head)).await
     }
 
     async fn send(&mut self, data: &[u8]) -> io::Result<()> {
         *self.sent += data.len() as u64;
         let data = Bytes::copy_from_slice(data);
-        Self::in_time(self.watch, self.stall, self.sender.send_data(data)).await
+        Self::in_time(self.watch, self.patience, self.sender.send_data(data)).await
     }
 
     async fn finish(&mut self) -> io::Result<()> {
-        Self::in_time(self.watch, self.stall, self.sender.finish()).await?;
+        Self::in_time(self.watch, self.patience, self.sender.finish()).await?;
         *self.ended = true;
         Ok(())
     }
@@ -428,7 +429,7 @@ impl H3Response<'_> {
 impl Response for H3Response<'_> {
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
         let told = message::interim(head, bytes).ok_or(io::ErrorKind::InvalidData)?;
-        Self::in_time(self.watch, self.stall, self.sender.send_response(told)).await
+        Self::in_time(self.watch, self.patience, self.sender.send_response(told)).await
     }
 
     fn begin(&mut self, reply: &Reply<'_>) -> Framing {
@@ -449,7 +450,7 @@ impl Response for H3Response<'_> {
         self.send_head().await?;
         let fields = translate::fields(trailers).unwrap_or_default();
         if !fields.is_empty() && !self.head_only {
-            Self::in_time(self.watch, self.stall, self.sender.send_trailers(fields)).await?;
+            Self::in_time(self.watch, self.patience, self.sender.send_trailers(fields)).await?;
         }
         self.finish().await
     }
@@ -462,6 +463,9 @@ impl Response for H3Response<'_> {
         }
         self.finish().await
     }
+
+    /// Its connection is, since it began.
+    fn keep_alive(&self) {}
 
     fn sent(&self) -> u64 {
         *self.sent

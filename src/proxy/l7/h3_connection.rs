@@ -79,6 +79,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: R
             return;
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
+        account.note_scarce(scarce);
         let idle = account.active() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
         if !leaving && (worker.shared.is_draining() || scarce || idle) {
             say_goodbye(&mut connection).await;

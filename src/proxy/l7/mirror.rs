@@ -235,6 +235,8 @@ impl Response for Unheard {
         Ok(())
     }
 
+    fn keep_alive(&self) {}
+
     fn sent(&self) -> u64 {
         0
     }

@@ -36,10 +36,35 @@ impl Rate {
         if self.waited < WINDOW || self.least == 0 {
             return Ok(());
         }
-        if (self.bytes as f64) < self.least as f64 * self.waited.as_secs_f64() {
-            return Err(Broken::Late);
-        }
+        let enough = self.bytes as f64 >= self.least as f64 * self.waited.as_secs_f64();
         (self.waited, self.bytes) = (Duration::ZERO, 0);
-        Ok(())
+        if enough { Ok(()) } else { Err(Broken::Late) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drip_is_late_after_ten_seconds_of_waiting_and_enough_is_not() {
+        for (bytes_a_second, late) in [(500, true), (512, false), (0, true)] {
+            let mut rate = Rate::of(512);
+            let verdicts: Vec<bool> = (0..10)
+                .map(|_| {
+                    rate.came(bytes_a_second);
+                    rate.judge(Duration::from_secs(1)).is_err()
+                })
+                .collect();
+            assert!(verdicts[..9].iter().all(|verdict| !verdict), "not before its time");
+            assert_eq!(verdicts[9], late, "{bytes_a_second}");
+            // Judged anew from there.
+            assert!(rate.judge(Duration::from_secs(9)).is_ok());
+        }
+    }
+
+    #[test]
+    fn without_a_bound_nobody_is_late() {
+        assert!(Rate::of(0).judge(Duration::from_secs(3600)).is_ok());
     }
 }

@@ -11,6 +11,7 @@ use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{NOBODY, Worker};
 use crate::shared::{Decision, Slot, View};
 use crate::telemetry::access_log::{Line, milliseconds};
+use crate::telemetry::cells::Aborted;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -29,6 +30,8 @@ pub struct Record {
     pub refusal_lines: String,
     /// Its places among those that may be served at once.
     pub seats: Vec<OwnedSemaphorePermit>,
+    /// Who broke it off after its response had begun, or before there was any.
+    pub aborted: Option<Aborted>,
     /// Bytes sent to the client.
     pub bytes_out: u64,
     /// Its route.
@@ -64,6 +67,7 @@ impl Record {
             refusal_why: "",
             refusal_lines: String::new(),
             seats: Vec::new(),
+            aborted: None,
             bytes_out: 0,
             route: None,
             class: None,
@@ -103,6 +107,10 @@ impl Record {
         arrival.cells.bytes_out.add(bytes_out);
         if let Some(refusal) = self.refusal {
             arrival.cells.refusals[refusal.index()].add(1);
+        }
+        if let Some(aborted) = self.aborted {
+            let at = Aborted::ALL.iter().position(|known| *known == aborted).unwrap_or(0);
+            arrival.cells.aborted[at].add(1);
         }
         let duration = self.count(worker, view, arrival.listener);
         self.tell_decision(worker, view);
@@ -185,6 +193,7 @@ impl Record {
             protocol: client.protocol(),
             status: self.status,
             refusal: self.refusal.map(Refusal::label),
+            aborted: self.aborted.map(Aborted::label),
             bytes_in: bytes.0,
             bytes_out: bytes.1,
             duration_ms: (duration * 1e6).round() / 1e3,

@@ -11,7 +11,7 @@ use crate::decision::plan::ListenerTimeouts;
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
-use crate::http::{grpc, trailers};
+use crate::http::{Underscores, grpc, trailers};
 use crate::os::clock;
 use crate::proxy::body::Broken;
 use crate::proxy::deadline::Watch;
@@ -20,6 +20,8 @@ use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -41,6 +43,73 @@ pub struct Account {
     resets: Cell<f64>,
     /// Bytes from the client of which it is known what they were.
     explained: Cell<u64>,
+    /// Streams whose response the client takes no more of just now.
+    stalled: Cell<usize>,
+    /// Whether memory or descriptors are scarce.
+    scarce: Cell<bool>,
+}
+
+/// How long a stalled stream is borne with where there are many of them, or memory is scarce.
+const BURDENED: Duration = Duration::from_secs(10);
+
+/// How long a client may take nothing of a response.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience<'a> {
+    account: Option<&'a Account>,
+    idle: Duration,
+    burdened: Duration,
+}
+
+impl<'a> Patience<'a> {
+    /// By a listener's deadlines, and less where its connection is a burden.
+    #[must_use]
+    pub fn of(account: &'a Account, timeouts: &ListenerTimeouts) -> Patience<'a> {
+        let (idle, burdened) = (timeouts.stream_idle, BURDENED.min(timeouts.write));
+        Patience { account: Some(account), idle, burdened }
+    }
+
+    /// So long, whatever else there is.
+    #[must_use]
+    pub fn fixed(idle: Duration) -> Patience<'static> {
+        Patience { account: None, idle, burdened: idle }
+    }
+
+    /// Waits for room to send, or for what was sent.
+    ///
+    /// # Errors
+    /// `TimedOut`.
+    pub async fn wait<F: Future>(&self, watch: &Watch, room: F) -> io::Result<F::Output> {
+        let _stalled = self.account.map(Stalled::enter);
+        let mut room = pin!(room);
+        let mut waited = Duration::ZERO;
+        while waited < self.idle {
+            let slice = self.burdened.min(self.idle.saturating_sub(waited));
+            if let Ok(output) = watch.within(slice, room.as_mut()).await {
+                return Ok(output);
+            }
+            waited += slice;
+            if self.account.is_some_and(Account::is_burdened) {
+                break;
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Counted as stalled until dropped.
+struct Stalled<'a>(&'a Account);
+
+impl<'a> Stalled<'a> {
+    fn enter(account: &'a Account) -> Stalled<'a> {
+        account.stalled.set(account.stalled.get() + 1);
+        Stalled(account)
+    }
+}
+
+impl Drop for Stalled<'_> {
+    fn drop(&mut self) {
+        self.0.stalled.set(self.0.stalled.get().saturating_sub(1));
+    }
 }
 
 impl Account {
@@ -55,6 +124,17 @@ impl Account {
     pub fn enter(self: &Rc<Account>) -> Active {
         self.active.set(self.active.get() + 1);
         Active(self.clone())
+    }
+
+    /// Notes whether memory or descriptors are scarce.
+    pub fn note_scarce(&self, scarce: bool) {
+        self.scarce.set(scarce);
+    }
+
+    /// Whether stalled streams cost more than they are worth: more than half of those there may be, or there
+    /// is little memory.
+    fn is_burdened(&self) -> bool {
+        self.scarce.get() || self.stalled.get() > STREAMS_MAX as usize / 2
     }
 
     /// Bytes from the client of which it is known what they were, generously.
@@ -200,7 +280,7 @@ pub fn ready(body: &mut impl Pieces) -> Result<Option<Option<usize>>, Broken> {
 /// [`Broken::Malformed`].
 pub fn keep_trailers(kept: &mut Vec<u8>, fields: ::http::HeaderMap) -> Result<(), Broken> {
     let lines = translate::trailer_lines(&fields);
-    let found = trailers::read(&lines).map_err(Broken::Malformed)?;
+    let found = trailers::read(&lines, Underscores::Refuse).map_err(Broken::Malformed)?;
     trailers::write(kept, &lines, &found);
     Ok(())
 }

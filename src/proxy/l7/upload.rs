@@ -254,7 +254,11 @@ async fn send<B: RequestBody, S: Outgoing>(
             Some(next) => next,
             None => {
                 unless_broken(body, sink.flush()).await?;
-                body.next().await.map_err(UploadEnd::Client)?
+                match body.next().await {
+                    // Once it is answered a client may take its time: two sides may be talking.
+                    Err(Broken::Late) if progress.committed.get() => continue,
+                    next => next.map_err(UploadEnd::Client)?,
+                }
             }
         };
         match next {

@@ -4,14 +4,14 @@
 //! known before anyone dials it: what happy eyeballs (RFC 8305) race for is decided by health.
 
 use super::multiplexed::{self, Lease};
-use super::pool::{Connection, Key, count_in};
+use super::pool::{Connection, Key};
 use crate::decision::health::Cause;
 use crate::decision::plan::{Address, Cluster, SendProxy};
 use crate::decision::signal::EndpointSignals;
 use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
 use crate::proxy::worker::Worker;
-use crate::shared::{Held, LiveCluster};
+use crate::shared::{Counted, Held, LiveCluster};
 use crate::tls::client::{Speaks, Upstream};
 use crate::tls::handshake;
 use std::io;
@@ -124,12 +124,14 @@ pub async fn connection(
     };
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
-    let held = match count_in(&live.connections, cluster.connections_max) {
+    let held = match worker.shared.count_upstream(&live.connections, cluster.connections_max) {
         Some(held) => held,
         // Boxed: rare.
         None => {
-            match Box::pin(turn(cluster, live, turns.min(left()), || idle().filter(|_| !fresh)))
-                .await?
+            match Box::pin(turn(worker, cluster, live, turns.min(left()), || {
+                idle().filter(|_| !fresh)
+            }))
+            .await?
             {
                 Turn::Idle(idle) => return Ok((Carrier::Http1(*idle), None)),
                 Turn::Room(held) => held,
@@ -226,7 +228,7 @@ pub async fn open(
     worker: &Worker,
     wanted: &Wanted<'_>,
     span: Duration,
-    held: Held,
+    held: Counted,
 ) -> Result<Connection, NoConnection> {
     let Wanted { cluster, endpoint, upstream, .. } = *wanted;
     let until = worker.now().plus(span);
@@ -268,7 +270,7 @@ pub async fn open(
 /// What a wait for a connection came to.
 enum Turn {
     Idle(Box<Connection>),
-    Room(Held),
+    Room(Counted),
 }
 
 /// Between two looks for a connection.
@@ -276,6 +278,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Waits until the cluster takes another connection, or one is idle again.
 async fn turn(
+    worker: &Worker,
     cluster: &Cluster,
     live: &LiveCluster,
     span: Duration,
@@ -289,7 +292,8 @@ async fn turn(
             if let Some(connection) = idle() {
                 return Turn::Idle(Box::new(connection));
             }
-            if let Some(held) = count_in(&live.connections, cluster.connections_max) {
+            let most = cluster.connections_max;
+            if let Some(held) = worker.shared.count_upstream(&live.connections, most) {
                 return Turn::Room(held);
             }
         }

@@ -6,7 +6,7 @@
 use super::pool::Key;
 use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
-use crate::shared::Held;
+use crate::shared::Counted;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use std::cell::Cell;
@@ -155,7 +155,7 @@ pub async fn begin(
     lines: &std::cell::RefCell<Lines>,
     key: Key,
     stream: Stream,
-    held: Held,
+    held: Counted,
     now: Timestamp,
 ) -> Result<Lease, h2::Error> {
     let (send, connection) = Builder::new()

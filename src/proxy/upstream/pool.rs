@@ -6,9 +6,8 @@ use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::Watch;
-use crate::shared::{Gauge, Held, View};
+use crate::shared::{Counted, Held, View};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A connection to an endpoint.
@@ -28,13 +27,13 @@ pub struct Connection {
     pub secured: u64,
     /// Whether the cluster was told whose it is: then it is never another's.
     pub personal: bool,
-    held: Held,
+    held: Counted,
 }
 
 impl Connection {
     /// A fresh connection, counted by `held`.
     #[must_use]
-    pub fn new(stream: Stream, read_watch: Watch, write_watch: Watch, held: Held) -> Connection {
+    pub fn new(stream: Stream, read_watch: Watch, write_watch: Watch, held: Counted) -> Connection {
         Connection {
             stream,
             buffer: None,
@@ -49,7 +48,7 @@ impl Connection {
 
     /// The stream alone, for a tunnel; it stays counted.
     #[must_use]
-    pub fn into_stream(self) -> (Stream, Option<Buffer>, Held) {
+    pub fn into_stream(self) -> (Stream, Option<Buffer>, Counted) {
         (self.stream, self.buffer, self.held)
     }
 }
@@ -236,10 +235,4 @@ fn may_keep(view: &View, cluster: usize, (endpoint, tls): Key) -> bool {
             .clusters
             .get(cluster)
             .is_some_and(|beliefs| beliefs.state != State::Draining && beliefs.uses(endpoint))
-}
-
-/// Counts a new connection in, unless the cluster has its most already.
-#[must_use]
-pub fn count_in(connections: &Arc<Gauge>, most: u32) -> Option<Held> {
-    Held::enter_below(connections, most)
 }

@@ -3,7 +3,7 @@
 
 use super::connect::{Wanted, open};
 use super::multiplexed;
-use super::pool::{count_in, secured};
+use super::pool::secured;
 use crate::decision::plan::{ClusterIndex, SendProxy};
 use crate::proxy::worker::{Viewed, Worker};
 use crate::tls::client::Speaks;
@@ -64,7 +64,8 @@ async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoin
         origin: None,
         speaks: Speaks::Traffic,
     };
-    let Some(held) = count_in(&live.connections, cluster.connections_max) else { return };
+    let most = cluster.connections_max;
+    let Some(held) = worker.shared.count_upstream(&live.connections, most) else { return };
     // One that fails is told of by the exchange or probe that needs it.
     let Ok(connection) = open(worker, &wanted, AHEAD, held).await else { return };
     let (latest, now) = (worker.view(), worker.about_now());
