@@ -228,8 +228,11 @@ impl Compiler<'_> {
             })
             .map(|other| (format!("listener `{}`", other.name), &other.address));
         let admin = admin.filter(|_| transports.contains(&Transport::Stream));
+        let admin = admin.filter(|address| overlaps(address, own));
         let admin = admin.map(|address| ("the admin API".to_owned(), address));
-        let taken = others.chain(admin).find(|(_, address)| overlaps(address, own));
+        // Any port, asked for twice, would be the same one: places are told apart by what was asked.
+        let mut others = others.filter(|(_, address)| *address == own || overlaps(address, own));
+        let taken = others.next().or(admin);
         if let Some((who, address)) = taken {
             let message = format!("`{own}` overlaps {who} ({address})");
             self.problems.error(at, format!("{path}.address"), message);

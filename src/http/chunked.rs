@@ -173,8 +173,9 @@ impl Decoder {
             (State::ExtensionValue { any: false }, _) if blank => state,
             (State::ExtensionValue { any: false }, b'"') => State::ExtensionQuoted,
             (State::ExtensionValue { .. }, _) if token => State::ExtensionValue { any: true },
+            // White space is there before a `;` alone.
             (State::ExtensionValue { any: true } | State::ExtensionEnd, _) if blank => {
-                State::ExtensionEnd
+                State::ExtensionStart
             }
             (
                 State::ExtensionName { any: true }
@@ -295,6 +296,8 @@ mod tests {
             "ffffffffffffffff\r\n",
             "5;a b\r\nhello\r\n",
             "5;a=b c\r\nhello",
+            "5;a=b \r\nhello",
+            "5;a=\"b\"\t\r\nhello",
             "0\r\nx y: 1\r\n\r\n",
             "0\r\n x: 1\r\n\r\n",
             "0\r\nx: 1\n\r\n",

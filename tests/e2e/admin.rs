@@ -222,7 +222,7 @@ fn explain_reads_requests_as_the_proxy_does() {
         "{}routes: [{{ path_prefix: /pii, service: shop }}, {{ hosts: ['[::1]'], path_prefix: /v6, service: shop }}]\n",
         config(&[("idc", "idc", idc.address)]).replace(
             "listeners: {",
-            "listeners: { flows: { address: 127.0.0.1:0, protocol: tcp, service: shop },"
+            "listeners: { flows: { address: 127.0.0.2:0, protocol: tcp, service: shop },"
         )
     );
     let proxy = Proxy::start(&text);
