@@ -518,6 +518,8 @@ pub struct Shared {
     pub ready: AtomicBool,
     /// Busy share of each worker in per mille of the last interval.
     pub busy: Vec<AtomicU32>,
+    /// Tasks of each worker.
+    pub tasks: Vec<AtomicU32>,
     /// Open client connections of the whole process.
     pub connections: Arc<Gauge>,
     /// Connections by client address, for listeners that bound them.
@@ -552,6 +554,13 @@ impl Shared {
             _of_cluster: Held::enter_below(of_cluster, most)?,
             _of_all: Held::enter_below(&self.upstreams, all)?,
         })
+    }
+
+    /// Whether connections towards clusters have nearly used up what they may: then none is kept idle.
+    #[must_use]
+    pub fn upstreams_are_scarce(&self) -> bool {
+        let most = self.connections_max.load(Ordering::Relaxed).max(1);
+        u64::from(self.upstreams.get()) * 100 >= most * 80
     }
 
     /// The count of a listener's connections, of all workers.

@@ -36,6 +36,8 @@ pub enum Cause {
     Failing,
     /// It takes longer than its siblings.
     Slow,
+    /// Another endpoint, asked later, has answered first.
+    Overtaken,
 }
 
 impl Cause {
@@ -54,21 +56,24 @@ impl Cause {
             Cause::Tls => "tls",
             Cause::Failing => "success_rate",
             Cause::Slow => "latency",
+            Cause::Overtaken => "overtaken",
         }
     }
 
-    /// How many in a row eject the endpoint, when traffic sees them; `consecutive` is for those that prove
-    /// little by themselves.
-    fn patience(self, consecutive: u32) -> u32 {
+    /// How many in a row prove at once that nothing is there; `None` where only a row of exchanges does.
+    fn proof(self) -> Option<u32> {
         match self {
-            Cause::Refused | Cause::Tls => 2,
-            Cause::ConnectTimeout => 3,
-            Cause::Reset | Cause::ResponseTimeout | Cause::GatewayStatus | Cause::Protocol => {
-                consecutive
-            }
-            Cause::ProbeStatus | Cause::ProbeTimeout => 2,
-            // Said of many exchanges together.
-            Cause::Failing | Cause::Slow => 1,
+            Cause::Refused | Cause::Tls => Some(2),
+            Cause::ConnectTimeout => Some(3),
+            Cause::Reset
+            | Cause::ResponseTimeout
+            | Cause::GatewayStatus
+            | Cause::Protocol
+            | Cause::ProbeStatus
+            | Cause::ProbeTimeout
+            | Cause::Failing
+            | Cause::Slow
+            | Cause::Overtaken => None,
         }
     }
 
@@ -109,6 +114,8 @@ pub struct Health {
     good_probes: u32,
     bad_probes: u32,
     bad_exchanges: u32,
+    /// What the last of them was.
+    bad_cause: Option<Cause>,
     ejected_until: Option<Timestamp>,
     /// Whether only its time ends the ejection.
     sentenced: bool,
@@ -128,6 +135,7 @@ impl Health {
             good_probes: 0,
             bad_probes: 0,
             bad_exchanges: 0,
+            bad_cause: None,
             ejected_until: None,
             sentenced: false,
             ejections: 0,
@@ -184,21 +192,28 @@ impl Health {
         true
     }
 
-    /// Folds a failed exchange in. Says whether it takes the endpoint out of use: after `consecutive` in a
-    /// row, fewer where one proves more. `may_eject` is false when too many siblings are out already.
-    pub fn exchange_failed(
+    /// Folds a failed exchange in. Says whether it takes the endpoint out of use at once; a row of those that
+    /// prove little by themselves is judged by [`judge_row`](Health::judge_row). `may_eject` is false when too
+    /// many siblings are out already.
+    pub fn exchange_failed(&mut self, cause: Cause, may_eject: bool, now: Timestamp) -> bool {
+        self.last_error = Some(cause);
+        self.bad_exchanges = self.bad_exchanges.saturating_add(1);
+        self.bad_cause = Some(cause);
+        let proven = cause.proof().is_some_and(|count| self.bad_exchanges >= count);
+        proven && (may_eject || cause.is_dead()) && self.eject(cause, now)
+    }
+
+    /// Judges the failures that came in a row, once it is known whether any exchange succeeded among them: gives
+    /// why the endpoint goes out of use now, if it does.
+    pub fn judge_row(
         &mut self,
-        cause: Cause,
         consecutive: u32,
         may_eject: bool,
         now: Timestamp,
-    ) -> bool {
-        self.last_error = Some(cause);
-        self.bad_exchanges = self.bad_exchanges.saturating_add(1);
-        if self.bad_exchanges < cause.patience(consecutive) || !(may_eject || cause.is_dead()) {
-            return false;
-        }
-        self.eject(cause, now)
+    ) -> Option<Cause> {
+        let cause = self.bad_cause.filter(|cause| cause.proof().is_none())?;
+        let row = self.bad_exchanges >= consecutive;
+        (row && may_eject && self.eject(cause, now)).then_some(cause)
     }
 
     /// Takes it out of use for a while, unless it is already; says whether it was not.
@@ -293,6 +308,12 @@ mod tests {
     const HTTP: Thresholds = Thresholds { fall: 2, rise: 3, proves_requests: true };
     const TCP: Thresholds = Thresholds { fall: 2, rise: 3, proves_requests: false };
 
+    /// One failure, and the sweep after it.
+    fn fail(health: &mut Health, cause: Cause, may_eject: bool, now: Timestamp) -> bool {
+        health.exchange_failed(cause, may_eject, now)
+            || health.judge_row(5, may_eject, now).is_some()
+    }
+
     fn at(ms: u64) -> Timestamp {
         Timestamp::START.plus(Duration::from_millis(ms))
     }
@@ -313,8 +334,8 @@ mod tests {
     fn two_refused_connections_eject_at_once_without_a_cap() {
         let mut health = Health::new(1);
         health.probe_succeeded(HTTP, at(0));
-        assert!(!health.exchange_failed(Cause::Refused, 5, false, at(1)));
-        assert!(health.exchange_failed(Cause::Refused, 5, false, at(2)));
+        assert!(!fail(&mut health, Cause::Refused, false, at(1)));
+        assert!(fail(&mut health, Cause::Refused, false, at(2)));
         assert!(!health.is_usable(at(2)));
     }
 
@@ -323,13 +344,13 @@ mod tests {
         let mut health = Health::new(1);
         health.probe_succeeded(HTTP, at(0));
         for _ in 0..4 {
-            assert!(!health.exchange_failed(Cause::GatewayStatus, 5, true, at(1)));
+            assert!(!fail(&mut health, Cause::GatewayStatus, true, at(1)));
         }
         health.exchanges_succeeded(at(1));
         for _ in 0..20 {
-            assert!(!health.exchange_failed(Cause::GatewayStatus, 5, false, at(1)));
+            assert!(!fail(&mut health, Cause::GatewayStatus, false, at(1)));
         }
-        assert!(health.exchange_failed(Cause::GatewayStatus, 5, true, at(1)));
+        assert!(fail(&mut health, Cause::GatewayStatus, true, at(1)));
     }
 
     #[test]
@@ -337,7 +358,7 @@ mod tests {
         let mut health = Health::new(1);
         health.probe_succeeded(TCP, at(0));
         for _ in 0..5 {
-            health.exchange_failed(Cause::Reset, 5, true, at(1));
+            fail(&mut health, Cause::Reset, true, at(1));
         }
         for _ in 0..10 {
             health.probe_succeeded(TCP, at(2));
@@ -358,7 +379,7 @@ mod tests {
         assert!(!health.is_usable(at(900)) && health.is_usable(at(1_300)));
         health.ejection_ended(at(1_300));
         for _ in 0..5 {
-            health.exchange_failed(Cause::GatewayStatus, 5, true, at(1_400));
+            fail(&mut health, Cause::GatewayStatus, true, at(1_400));
         }
         assert!(!health.is_usable(at(1_400)));
         for _ in 0..3 {
@@ -371,8 +392,8 @@ mod tests {
     fn an_endpoint_that_is_never_probed_returns_after_its_ejection() {
         let mut health = Health::new(1);
         health.assume_up(at(0));
-        health.exchange_failed(Cause::Refused, 5, false, at(1));
-        assert!(health.exchange_failed(Cause::Refused, 5, false, at(2)));
+        fail(&mut health, Cause::Refused, false, at(1));
+        assert!(fail(&mut health, Cause::Refused, false, at(2)));
         health.assume_up(at(500));
         assert!(!health.is_usable(at(500)));
         health.assume_up(at(1_400));
@@ -387,7 +408,7 @@ mod tests {
         let mut spans = Vec::new();
         for _ in 0..9 {
             for _ in 0..5 {
-                health.exchange_failed(Cause::Reset, 5, true, now);
+                fail(&mut health, Cause::Reset, true, now);
             }
             let start = now;
             while !health.is_usable(now) {

@@ -59,8 +59,7 @@ impl Budget {
     #[must_use]
     pub fn new(share: f64, workers: usize, now: Timestamp) -> Budget {
         let workers = workers.max(1) as f64;
-        let died = DIED_FLOOR / workers;
-        Budget { share, died, status: 1.0, rate: 0.0, workers, updated: now }
+        Budget { share, died: DIED_FLOOR, status: 1.0, rate: 0.0, workers, updated: now }
     }
 
     /// Retries as a share of requests.
@@ -91,8 +90,8 @@ impl Budget {
     }
 
     fn clamp(&mut self) {
-        let floor = (DIED_FLOOR / self.workers).max(1.0);
-        self.died = self.died.min((10.0 * self.share * self.rate).max(floor));
+        // Each worker may have a full one, since an endpoint's death may meet one alone; they refill together.
+        self.died = self.died.min((10.0 * self.share * self.rate).max(DIED_FLOOR));
         self.status = self.status.min((self.share * self.rate).max(1.0));
     }
 
@@ -158,7 +157,8 @@ mod tests {
                 died += i32::from(budget.grant(Kind::Died, REQUEST, now));
             }
             assert!(status <= 1_200 + 180 + i32::try_from(workers).unwrap(), "{workers}: {status}");
-            assert!(died <= 1_200 + 700, "{workers}: {died}");
+            let full = 100 * i32::try_from(workers).unwrap();
+            assert!(died <= 1_200 + 600 + full, "{workers}: {died}");
             assert!(status >= 1_200, "{workers}: {status}");
         }
     }

@@ -13,6 +13,7 @@ use crate::decision::assess::{Event, Found};
 use crate::decision::plan::{Cluster, EndpointSpec, Plan, Source, Target};
 use crate::decision::units::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -78,6 +79,7 @@ impl Discovery {
             allow_link_local: cluster.allow_link_local,
             events: self.events.clone(),
             ages: self.ages.clone(),
+            told: Arc::default(),
         };
         let resolver = self.resolver.clone();
         match cluster.source.clone() {
@@ -118,6 +120,8 @@ struct Teller {
     allow_link_local: bool,
     events: mpsc::Sender<Event>,
     ages: Ages,
+    /// Whether it has told of endpoints that may be used.
+    told: Arc<AtomicBool>,
 }
 
 impl Teller {
@@ -131,7 +135,8 @@ impl Teller {
             }
             Address::Ip(_) | Address::Unix(_) => true,
         });
-        if count > 0 && found.is_empty() {
+        let usable = !found.is_empty();
+        if count > 0 && !usable && self.told.load(Ordering::Relaxed) {
             // Whoever can answer so would otherwise take a cluster out of use.
             tracing::warn!(
                 cluster = self.cluster,
@@ -139,6 +144,7 @@ impl Teller {
             );
             return;
         }
+        self.told.fetch_or(usable, Ordering::Relaxed);
         let event = Event::Endpoints { cluster: self.cluster.clone(), found };
         // Waited for, not shed: the queue is bounded and the control thread drains it.
         if self.events.send(event).await.is_err() {

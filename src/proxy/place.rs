@@ -67,6 +67,9 @@ pub struct Stay {
 impl Tried {
     /// Notes an attempt that failed.
     pub fn add(&mut self, cluster: ClusterIndex, endpoint: u32) {
+        if self.endpoints.contains(&endpoint) {
+            return;
+        }
         self.endpoints.push(endpoint);
         match self.clusters.iter_mut().find(|(known, _)| *known == cluster) {
             Some((_, count)) => *count += 1,

@@ -133,8 +133,11 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
 /// have brought the listener back, the kernel gives this one its part of the datagrams.
 async fn linger(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address) {
     let is_back = || {
-        let listed = worker.view().plan.listener_at(Transport::Datagram, address).is_some();
-        listed && !worker.shared.is_draining()
+        let view = worker.view();
+        let index = view.plan.listener_at(Transport::Datagram, address);
+        let is_udp =
+            |index: usize| matches!(view.plan.listeners[index].protocol, Protocol::Udp { .. });
+        index.is_some_and(is_udp) && !worker.shared.is_draining()
     };
     while !listening.flows.borrow().is_empty() {
         tokio::select! {

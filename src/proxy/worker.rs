@@ -350,6 +350,9 @@ impl Worker {
         self.deadlines.tick(now);
         let view = self.view();
         let mut pool = self.pool.borrow_mut();
+        if self.shared.upstreams_are_scarce() {
+            pool.clear();
+        }
         pool.yield_to_waiting(&view);
         pool.sweep(&view, now);
         let usable = |key| usable(&view, key);

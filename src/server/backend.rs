@@ -79,6 +79,7 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         reloads_ok: status.succeeded,
         reloads_failed: status.failed,
         used: sources.shared.used(),
+        tasks: sources.shared.tasks.iter().map(|tasks| tasks.load(Ordering::Relaxed)).collect(),
         busy: busy.map(|busy| f64::from(busy.load(Ordering::Relaxed)) / 1e3).collect(),
         dns_age: ages.iter().map(|(name, at)| (name.clone(), now.secs_since(*at))).collect(),
         probes: figures.probes.clone(),

@@ -156,6 +156,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         draining: AtomicBool::new(false),
         ready: AtomicBool::new(false),
         busy: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+        tasks: (0..workers).map(|_| AtomicU32::new(0)).collect(),
         connections: Arc::default(),
         upstreams: Arc::default(),
         by_listener: Default::default(),

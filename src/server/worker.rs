@@ -333,7 +333,12 @@ impl Busy {
         if elapsed < BUSY_WINDOW {
             return;
         }
-        let total = tokio::runtime::Handle::current().metrics().worker_total_busy_duration(0);
+        let metrics = tokio::runtime::Handle::current().metrics();
+        if let Some(cell) = worker.shared.tasks.get(worker.id) {
+            let tasks = u32::try_from(metrics.num_alive_tasks()).unwrap_or(u32::MAX);
+            cell.store(tasks, Ordering::Relaxed);
+        }
+        let total = metrics.worker_total_busy_duration(0);
         let busy = total.saturating_sub(self.before).as_secs_f64() / elapsed.as_secs_f64();
         if let Some(cell) = worker.shared.busy.get(worker.id) {
             cell.store((busy * 1e3).clamp(0.0, 1e3) as u32, Ordering::Relaxed);

@@ -53,6 +53,8 @@ pub struct ServerFigures {
     pub reloads_failed: u64,
     /// How much of the descriptors and of the memory this process may use is used, 0 to 1.
     pub used: (f64, f64),
+    /// Tasks of each worker.
+    pub tasks: Vec<u32>,
     /// Busy share of each worker.
     pub busy: Vec<f64>,
     /// Age of each cluster's last good DNS answer in seconds.
@@ -200,6 +202,11 @@ fn server(families: &mut Families, scrape: &Scrape<'_>) {
     );
     for (worker, ratio) in server.busy.iter().enumerate() {
         busy.push(gauge(&[("worker", &worker.to_string())], *ratio));
+    }
+    let help = "Connections, exchanges and flows that a worker has under way, each a task.";
+    let tasks = families.family("tidegate_worker_tasks", help, MetricType::GAUGE);
+    for (worker, count) in server.tasks.iter().enumerate() {
+        tasks.push(gauge(&[("worker", &worker.to_string())], f64::from(*count)));
     }
     let help = "Part of what this process may use that is used; from 0.85 on it is scarce.";
     let used = families.family("tidegate_resource_used_ratio", help, MetricType::GAUGE);

@@ -174,3 +174,45 @@ fn a_file_of_endpoints_is_watched_and_a_bad_one_changes_nothing() {
     folder.write("endpoints.yaml", "[]\n");
     eventually("an empty list empties at once", || proxy.cluster("one")["cause"] == "no_endpoints");
 }
+
+#[test]
+fn whatever_dns_says_a_cluster_keeps_its_last_good_endpoints() {
+    use super::lying_dns::{Lie, LyingDns};
+    let good = Ipv4Addr::new(127, 0, 0, 2);
+    let cluster = on_port(2, 0, "two");
+    let port = cluster.address.port();
+    let dns = LyingDns::start(Lie::ShortTtl(vec![good]));
+    let text = discovered(&format!("discover: {{ dns: \"shop.test.:{port}\" }}"));
+    let proxy = Proxy::start_with(&text, &[("TIDEGATE_NAME_SERVER", &dns.at.to_string())]);
+    let at = [format!("{good}:{port}")];
+    eventually("the first answer", || endpoints(&proxy) == at);
+    for lie in
+        [Lie::ServFail, Lie::Garbage, Lie::WrongId, Lie::Truncated, Lie::LinkLocal, Lie::Silence]
+    {
+        dns.set(lie.clone());
+        let before = dns.asked();
+        eventually("it is asked again", || dns.asked() >= before + 3);
+        assert_eq!(endpoints(&proxy), at, "{lie:?}");
+        assert_eq!(get(proxy.at("web"), "/").body, "two", "{lie:?}");
+        dns.set(Lie::ShortTtl(vec![good]));
+    }
+}
+
+#[test]
+fn link_local_addresses_are_endpoints_only_where_that_is_meant() {
+    use super::lying_dns::{Lie, LyingDns};
+    let dns = LyingDns::start(Lie::LinkLocal);
+    let text = discovered("discover: { dns: \"shop.test.:80\" }");
+    let meant = text.replace("kind: idc,", "kind: idc, allow_link_local: true,");
+    let name_server = dns.at.to_string();
+    let proxy = Proxy::start_with(&meant, &[("TIDEGATE_NAME_SERVER", &name_server)]);
+    eventually("it is meant", || endpoints(&proxy) == ["169.254.169.254:80"]);
+    proxy.rewrite(&text);
+    eventually("the reload", || proxy.generation() == 2);
+    eventually("it is meant no more", || endpoints(&proxy).is_empty());
+    let (code, told) = check(
+        &Folder::new(),
+        &discovered("endpoints: [\"169.254.169.254:80\", \"168.63.129.16:80\"]"),
+    );
+    assert_eq!((code, told.matches("link-local or metadata").count()), (1, 2), "{told}");
+}

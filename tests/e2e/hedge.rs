@@ -249,3 +249,45 @@ fn over_http2_it_is_the_same() {
         silent.asked.load(Ordering::SeqCst) > 0
     });
 }
+
+/// Two endpoints of one cluster, in turn.
+fn siblings(first: &Endpoint, second: &Endpoint, service: &str, cluster: &str) -> Proxy {
+    Proxy::start(&format!(
+        "runtime: {{ workers: 1 }}\n\
+         listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [a], endpoint_policy: round_robin, hedge: {{ after: 30ms }}{service} }} }}\n\
+         clusters: {{ a: {{ kind: idc, endpoints: [\"{}\", \"{}\"]{cluster} }} }}\n",
+        first.cluster.address, second.cluster.address
+    ))
+}
+
+#[test]
+fn an_endpoint_that_is_always_overtaken_is_taken_out_of_use() {
+    let (hung, good) = (endpoint("hung", Does::Nothing), endpoint("good", SOON));
+    let proxy = siblings(&hung, &good, ", retry: { budget: 1 }", "");
+    let mut client = Keeping::new(proxy.at("web"));
+    let ejected = "tidegate_ejections_total{cluster=\"a\",cause=\"overtaken\"}";
+    eventually("it is found out", || {
+        assert_eq!(client.get("/").body, "good");
+        proxy.metric(ejected) > 0.0
+    });
+    let asked = hung.asked.load(Ordering::SeqCst);
+    assert!(asked < 40, "found out after {asked}");
+}
+
+#[test]
+fn who_stays_at_an_endpoint_is_not_sent_to_another() {
+    let one = endpoint("one", Does::Answer(Duration::from_millis(120)));
+    let two = endpoint("two", Does::Answer(Duration::from_millis(120)));
+    let proxy = siblings(&one, &two, ", affinity: { cookie: at }, retry: { budget: 1 }", "");
+    let first = get(proxy.at("web"), "/");
+    let cookie = first.header("set-cookie").unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let before = hedges(&proxy, "sent");
+    let asked =
+        format!("GET / HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\nconnection: close\r\n\r\n");
+    for _ in 0..3 {
+        assert_eq!(ask_raw(proxy.at("web"), asked.as_bytes()).body, first.body);
+    }
+    assert_eq!(hedges(&proxy, "sent"), before);
+}

@@ -15,6 +15,9 @@ mod deadlines;
 mod discovery;
 mod edges;
 mod failure;
+#[allow(dead_code, reason = "chaos has it, too; its own tests are run here")]
+#[path = "../chaos/fault.rs"]
+mod fault;
 mod foreign;
 mod hedge;
 mod hostile;
@@ -25,6 +28,9 @@ mod http3;
 mod l4;
 mod lifecycle;
 mod logs;
+#[allow(dead_code, reason = "likewise")]
+#[path = "../chaos/lying_dns.rs"]
+mod lying_dns;
 mod mirror;
 mod outlier;
 mod passage;

@@ -175,6 +175,34 @@ impl Proxy {
     }
 }
 
+#[allow(dead_code, reason = "only some of the tests look at the process")]
+impl Proxy {
+    /// A figure of its process: a field of `/proc/PID/status`, in KiB or as a count.
+    pub fn status(&self, field: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Memory it holds.
+    pub fn resident_mib(&self) -> u64 {
+        self.status("VmRSS:") / 1024
+    }
+
+    /// Descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Time on the processor since its start, to a hundredth of a second.
+    pub fn cpu(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 10)
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         drop(self.child.kill());

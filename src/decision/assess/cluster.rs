@@ -22,6 +22,8 @@ pub(super) struct EndpointState {
     latency: f64,
     /// Failures since the last sweep, and the share of exchanges that did not fail of late.
     pub(super) failures: f64,
+    /// Likewise, with those that were overtaken.
+    pub(super) row: f64,
     success: f64,
     standing: Standing,
     pub(super) probe_due: Timestamp,
@@ -107,6 +109,7 @@ impl ClusterState {
                 answer: Distance::default(),
                 latency: 0.0,
                 failures: 0.0,
+                row: 0.0,
                 success: 1.0,
                 standing: Standing::default(),
                 probe_due: if self.was_up.is_none() { now } else { now.plus(offset) },
@@ -133,8 +136,12 @@ impl ClusterState {
             let Answers { count, seconds, rtt } = samples.endpoint(endpoint.id);
             endpoint.hear_rtt(rtt, now);
             endpoint.note_success(count, seconds, elapsed);
-            if count > 0.0 {
+            // Where most fail, those that do not break no row.
+            let row = std::mem::take(&mut endpoint.row);
+            if count > 0.0 && row <= count {
                 endpoint.health.exchanges_succeeded(now);
+            }
+            if count > 0.0 {
                 let mean = seconds / count;
                 let faded = endpoint.latency * (-elapsed / 10.0).exp();
                 endpoint.latency = mean.max(faded + (mean - faded) * (1.0 - (-elapsed).exp()));
@@ -144,6 +151,7 @@ impl ClusterState {
                 news.push(News::Returned { cluster, endpoint });
             }
         }
+        self.eject_rows(cluster, news, now);
         self.eject_outliers(cluster, news, now);
         self.notice_return(cluster, now);
         if !self.loaded {
@@ -157,8 +165,20 @@ impl ClusterState {
         knobs.may_eject(self.endpoints.len() - self.live(now).count(), self.endpoints.len())
     }
 
-    /// Takes out of use who does worse than its siblings. Those that are out are still held up to: they
-    /// are forgotten only by their silence.
+    /// Takes out of use whose exchanges failed in a row.
+    fn eject_rows(&mut self, cluster: &Cluster, news: &mut Vec<News>, now: Timestamp) {
+        let knobs = &cluster.outlier;
+        for index in 0..self.endpoints.len() {
+            let may_eject = self.may_eject(knobs, now);
+            let endpoint = &mut self.endpoints[index];
+            if let Some(cause) = endpoint.health.judge_row(knobs.consecutive, may_eject, now) {
+                let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
+                news.push(News::Ejected { cluster, endpoint, cause });
+            }
+        }
+    }
+
+    /// Takes out of use who does worse than its siblings.
     fn eject_outliers(&mut self, cluster: &Cluster, news: &mut Vec<News>, now: Timestamp) {
         let knobs = &cluster.outlier;
         if knobs.success.is_none() && knobs.latency.is_none() {

@@ -345,9 +345,11 @@ impl Assessor {
         let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
             return;
         };
-        endpoint.failures += 1.0;
+        // What was overtaken was not answered badly.
+        endpoint.failures += if cause == Cause::Overtaken { 0.0 } else { 1.0 };
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
-        if endpoint.health.exchange_failed(cause, knobs.consecutive, may_eject, now) {
+        endpoint.row += 1.0;
+        if endpoint.health.exchange_failed(cause, may_eject, now) {
             let endpoint = endpoint.address.clone();
             self.news.push(News::Ejected { cluster: name, endpoint, cause });
         }

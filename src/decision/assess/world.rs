@@ -435,3 +435,59 @@ fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake()
     // 20 ms of way and 20 ms of handshake, against 26 ms where nobody had to dial.
     assert_eq!(world.signals.classes[0].order, [1, 0], "{:?}", world.signals.classes[0].scores);
 }
+
+/// Answers of every endpoint since the last sweep.
+struct Answered(f64);
+
+impl Samples for Answered {
+    fn class(&mut self, _: usize, _: usize) -> Tally {
+        Tally::default()
+    }
+
+    fn endpoint(&mut self, _: u32) -> Answers {
+        Answers { count: self.0, seconds: self.0 * 0.01, rtt: None }
+    }
+
+    fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {
+        [0.0; PRIORITIES]
+    }
+}
+
+#[test]
+fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
+    let start = Timestamp::START;
+    let at = |ms: u64| Timestamp::START.plus(Duration::from_millis(ms));
+    let fresh = || {
+        let mut assessor = Assessor::new(Arc::new(plan(&["a"])), 1, start);
+        let found = (0..2)
+            .map(|index| Found { address: Address::Unix(format!("/{index}").into()), weight: 1 });
+        let found = found.collect();
+        assessor.fold(Event::Endpoints { cluster: "a".to_owned(), found }, start);
+        for endpoint in 0..2 {
+            let (rtt, answer, report) = (Duration::from_millis(1), None, None);
+            assessor.fold(Event::ProbeSucceeded { endpoint, rtt, answer, report }, start);
+        }
+        assessor
+    };
+    let fail = |assessor: &mut Assessor, times: usize, ms: u64| {
+        for _ in 0..times {
+            let event = Event::ExchangeFailed { endpoint: 0, cause: Cause::GatewayStatus };
+            assessor.fold(event, at(ms));
+        }
+    };
+    let usable = |assessor: &mut Assessor, answered: f64, ms: u64| {
+        assessor.sweep(&mut Answered(answered), at(ms)).clusters[0].usable.len()
+    };
+    // One in a hundred fails, of ten thousand a second: five and more between two sweeps.
+    let mut assessor = fresh();
+    for sweep in 1..40 {
+        fail(&mut assessor, 6, sweep * 50);
+        assert_eq!(usable(&mut assessor, 594.0, sweep * 50), 2, "sweep {sweep}");
+    }
+    // Nothing succeeds: four are not enough, a fifth is, whichever sweep it comes in.
+    let mut assessor = fresh();
+    fail(&mut assessor, 4, 10);
+    assert_eq!(usable(&mut assessor, 0.0, 50), 2);
+    fail(&mut assessor, 1, 60);
+    assert_eq!(usable(&mut assessor, 0.0, 100), 1);
+}

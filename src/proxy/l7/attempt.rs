@@ -6,7 +6,7 @@
 use super::awaited::{Failure, head_failure, read_head};
 use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, RelayEnd, Sent};
 use super::client::{Client, Reply, Response};
-use super::hedge::{Berth, On, Rival, Waiting};
+use super::hedge::{Berth, Line, On, Rival, Waiting};
 use super::mirror::Copier;
 use super::record::{InSlot, Record, rejected};
 use super::upload::{Both, Phase, Progress, Replay, upload};
@@ -141,8 +141,7 @@ pub async fn run<'v, C: Client>(
     let mut parts = Parts { request, replay, head: &mut head };
     let (reused, shared) = match &start {
         Start::Fresh(carrier) => (carrier.is_reused(), matches!(carrier, Carrier::Http2(_))),
-        Start::Resumed(Waiting { on: On::Http1(connection), .. }) => (connection.reused, false),
-        Start::Resumed(Waiting { on: On::Http2(lease, _), .. }) => (lease.reused, true),
+        Start::Resumed(waiting) => waiting.line.is_reused(),
     };
     let (mut slot, result) = match start {
         Start::Fresh(carrier) => {
@@ -169,7 +168,9 @@ pub async fn run<'v, C: Client>(
     let result = match result {
         Ok(Over::Done) => Ok(Ended::Done),
         Ok(Over::Tunnel(connection)) => Ok(Ended::Tunnel(connection)),
-        Ok(Over::Sent(on, since)) => return Ok(Ended::Waits(Waiting { slot, since, on })),
+        Ok(Over::Sent(on, since)) => {
+            return Ok(Ended::Waits(Waiting { slot, since, line: Line::new(on) }));
+        }
         Err(failed) => Err(failed),
     };
     let result = match result {
@@ -213,16 +214,18 @@ async fn resume<'v, C: Client>(
     parts: &mut Parts<'_>,
     record: &mut Record,
 ) -> (InSlot<'v>, Result<Over, Failed>) {
-    let Waiting { mut slot, on, .. } = waiting;
-    let result = match on {
-        On::Http1(connection) => {
+    let Waiting { mut slot, line, .. } = waiting;
+    let result = match line.take() {
+        None => Err(Failed::Over),
+        Some(On::Http1(connection)) => {
             over_http1(attempt, client, connection, parts, record, &mut slot).await
         }
-        On::Http2(_lease, mut incoming) => {
+        Some(On::Http2(lease, mut incoming)) => {
             let progress = Progress::resumed();
             let way = Way { outgoing: Sent, incoming: &mut incoming, progress: &progress };
             let (replay, head) = (&mut *parts.replay, &mut *parts.head);
             let next = both_ways(attempt, client, way, replay, head, record, &mut slot).await;
+            retire_if_silent(&lease, &next);
             next.map(|_| Over::Done)
         }
     };
@@ -319,14 +322,17 @@ async fn over_http2<C: Client>(
         let since = progress.ended.get().unwrap_or_else(|| worker.now());
         return Ok(Over::Sent(On::Http2(lease, incoming), since));
     }
-    let silent = Refusal::UpstreamTimeout;
-    if matches!(result, Err(Failed::Refuse(refusal)) if refusal == silent) {
-        // Perhaps it is dead: others should not be sent there.
-        lease.retire();
-    }
+    retire_if_silent(&lease, &result);
     match result? {
         Next::Keep | Next::Close => Ok(Over::Done),
         Next::Tunnel => Err(Failed::Refuse(Refusal::UpstreamReset)),
+    }
+}
+
+/// A shared connection on which no answer came is perhaps dead: others should not be sent there.
+fn retire_if_silent(lease: &Lease, result: &Result<Next, Failed>) {
+    if matches!(result, Err(Failed::Refuse(Refusal::UpstreamTimeout))) {
+        lease.retire();
     }
 }
 
@@ -455,7 +461,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
             break end;
         }
         interims += 1;
-        record.hedges[1] += u64::from(rival.give_up());
+        record.hedges[1] += u64::from(rival.give_up(worker, attempt.view));
         if interims > INTERIM_MAX {
             return Err(Failed::Refuse(Refusal::UpstreamReset));
         }
@@ -491,7 +497,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         slot.completed(took);
         attempt.place.live.record(worker.id, took.as_secs_f64());
     }
-    record.hedges[1] += u64::from(rival.give_up());
+    record.hedges[1] += u64::from(rival.give_up(worker, attempt.view));
     let upgraded = answer.upgrades;
     let complete = progress.complete.get().is_some() && !upgraded;
     let mut extra = if attempt.explain { explanation(attempt) } else { Vec::new() };

@@ -80,10 +80,15 @@ pub(super) async fn read_head<I: Incoming>(
             Some(due) => match by(attempt.worker, due, more).await {
                 Some(more) => more,
                 None => {
-                    hedge = None;
-                    let sent = progress.complete.get().is_some() && attempt.replaceable(progress);
-                    if sent && (attempt.may_retry)(Kind::Slow) {
-                        return Err(Failure::Slow);
+                    let now = attempt.worker.now();
+                    // Its time begins when all of the request was sent.
+                    let since = progress.complete.get();
+                    hedge = attempt.hedge.map(|after| since.unwrap_or(now).plus(after));
+                    if since.is_some() && hedge.is_some_and(|due| due <= now) {
+                        hedge = None;
+                        if attempt.replaceable(progress) && (attempt.may_retry)(Kind::Slow) {
+                            return Err(Failure::Slow);
+                        }
                     }
                     continue;
                 }

@@ -3,7 +3,7 @@
 use super::affinity;
 use super::answer;
 use super::attempt::{self, Attempt, ENDLESS, Ended, Failed, Start};
-use super::client::Client;
+use super::client::{Client, RequestBody};
 use super::compose::{Identity, Ids, compose};
 use super::connection::Arrival;
 use super::gate;
@@ -66,7 +66,10 @@ pub async fn serve<C: Client>(
                     record.aborted = Some(Aborted::Timeout);
                     Err(Failed::Over)
                 }
-                Err(_) => Err(Failed::Refuse(Refusal::UpstreamTimeout)),
+                Err(_) => {
+                    record.aborted = (record.status != 0).then_some(Aborted::Timeout);
+                    Err(Failed::Refuse(Refusal::UpstreamTimeout))
+                }
             }
         }
         None => walk(worker, view, client, arrival, record).await,
@@ -86,7 +89,7 @@ pub async fn serve<C: Client>(
         Err(Failed::Refuse(_) | Failed::Retry(..) | Failed::Stale(..) | Failed::Granted(..))
             if record.status != 0 =>
         {
-            record.aborted = Some(Aborted::Cluster);
+            record.aborted = record.aborted.or(Some(Aborted::Cluster));
             client.abort();
             After::Next
         }
@@ -127,6 +130,7 @@ async fn walk<C: Client>(
         Box::pin(gate::pass(view, policies, arrival, client.head(), record)).await?;
     }
     let Some(class) = class else { return Box::pin(respond(client, route, record)).await };
+    record.class = Some(class);
     let via = via(view, arrival, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
     let bound = Bound { route, class, reach, copy: None };
@@ -175,7 +179,9 @@ pub(super) async fn forward<C: Client>(
     record.class = Some(class);
     let service = view.plan.service_of(class);
     let index = view.plan.classes[class].service;
-    worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
+    if bound.copy.is_none() {
+        worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
+    }
     let identity = Identity::new(worker, client.head(), arrival, record, bound.copy);
     let ids = identity.ids();
     let terms = Terms {
@@ -211,8 +217,13 @@ pub(super) async fn forward<C: Client>(
                 record.goes_on(&parked.place);
                 (parked.place, Ok(Start::Resumed(parked.waiting)))
             }
-            None => match terms.begin(client.head(), &mut walk, record).await {
-                Ok(begun) => begun,
+            None => match terms.begin(client, &mut walk, record).await {
+                Ok(begun) => {
+                    // Counted once it is sure that a second goes out.
+                    let sent = begun.1.is_ok() && std::mem::take(&mut walk.hedging);
+                    record.hedges[0] += u64::from(sent);
+                    begun
+                }
                 Err(failed) => {
                     parked = Some(terms.berth.take().ok_or(failed)?);
                     continue;
@@ -231,14 +242,16 @@ pub(super) async fn forward<C: Client>(
             }
             Ok(Ended::Waits(waiting)) => {
                 walk.hedge = None;
-                record.hedges[0] += 1;
+                walk.hedging = true;
                 walk.tried.add(place.cluster, place.signals(view).id);
                 terms.berth.set(Some(Box::new(Parked { place, waiting })));
                 continue;
             }
             Err(failed) => failed,
         };
-        if !matches!(failed, Failed::Over) && record.status == 0 {
+        // A second that met an aged connection is made once more.
+        let aged = matches!(failed, Failed::Stale(Kind::Unsent, _)) && walk.stale < STALE_MAX;
+        if !aged && !matches!(failed, Failed::Over) && record.status == 0 {
             // Whatever became of the second, the first may still be answered.
             parked = terms.berth.take();
             if parked.is_some() {
@@ -249,7 +262,8 @@ pub(super) async fn forward<C: Client>(
         let again = Again::of(failed, walk.stale < STALE_MAX).ok_or(failed)?;
         let asked = walk.request(client.head(), route, service);
         let granted = again.granted || grant(worker, view, index, again.kind, asked);
-        record.retries[usize::from(!granted)] += u64::from(again.kind != Kind::Unsent);
+        let counts = again.kind != Kind::Unsent && bound.copy.is_none();
+        record.retries[usize::from(!granted)] += u64::from(counts);
         if !granted {
             return Err(Failed::Refuse(again.refusal));
         }
@@ -268,9 +282,9 @@ pub(super) async fn forward<C: Client>(
 impl<'v> Terms<'_, 'v> {
     /// Finds a place and connects to it, unless the one that waits is answered meanwhile. The inner error is
     /// the attempt's, the outer one that of finding none.
-    async fn begin(
+    async fn begin<C: Client>(
         &self,
-        head: &RequestHead,
+        client: &mut C,
         walk: &mut Walk,
         record: &mut Record,
     ) -> Result<(Place, Result<Start<'v>, Failed>), Failed> {
@@ -278,12 +292,25 @@ impl<'v> Terms<'_, 'v> {
         let place = place(worker, view, class, &walk.tried, self.key, reach)
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
         record.attempt(&place);
-        let way = (self.arrival.origin, head.upgrade().is_some());
+        let way = (self.arrival.origin, client.head().upgrade().is_some());
         let connected = connect(worker, view, &place, way, walk, record);
-        let start = match Rival::of(&self.berth).beside(worker, view, connected).await {
-            Some(connected) => connected.map(Start::Fresh),
-            None => Err(Failed::Overtaken),
+        let mut rival = Rival::of(&self.berth);
+        if !rival.waits() {
+            let start = connected.await.map(Start::Fresh);
+            return Ok((place, start));
+        }
+        // Somebody works on it already, and should know when nobody waits any more.
+        let (_, body, _) = client.split();
+        let start = tokio::select! {
+            // What is there is taken first.
+            biased;
+            connected = rival.beside(worker, view, connected) => match connected {
+                Some(connected) => connected.map(Start::Fresh),
+                None => Err(Failed::Overtaken),
+            },
+            () = body.broken() => Err(Failed::Over),
         };
+        drop(rival);
         Ok((place, start))
     }
 
@@ -337,7 +364,8 @@ impl<'v> Terms<'_, 'v> {
                 affinity::set_cookie(affinity, endpoint, walk.tried.stay, self.arrival)
             }),
             edge: reach == Reach::ThisSite,
-            hedge: walk.hedge.filter(|_| asked.idempotent),
+            // Who stays at an endpoint has something there that others have not.
+            hedge: walk.hedge.filter(|_| asked.idempotent && walk.tried.stay.is_none()),
             resumed,
             berth: &self.berth,
             copier: self.copier.as_ref(),
@@ -418,6 +446,8 @@ struct Walk {
     connecting: Duration,
     /// After how long a first attempt is given a second beside it.
     hedge: Option<Duration>,
+    /// Whether the next attempt is that second.
+    hedging: bool,
 }
 
 impl Walk {

@@ -357,11 +357,12 @@ impl RequestBody for H1Body<'_> {
         }
         let mut silent = Duration::ZERO;
         loop {
-            // In slices, and judged after each: framing bytes alone are no progress.
+            // In slices, and judged between them: framing bytes alone are no progress.
+            self.state.rate.judge()?;
             let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
             let before = clock::now();
             let read = self.source.more(slice).await;
-            self.state.rate.judge(clock::now().since(before))?;
+            self.state.rate.waited(clock::now().since(before));
             match read {
                 Ok(0) => return Err(Broken::Gone),
                 Ok(_) => silent = Duration::ZERO,

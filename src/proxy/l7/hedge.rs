@@ -22,6 +22,7 @@ use crate::proxy::worker::Worker;
 use crate::shared::View;
 use std::cell::Cell;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 
 /// Where a request was sent, and is waited for.
@@ -41,7 +42,43 @@ pub struct Waiting<'v> {
     /// When its answer began to be waited for.
     pub since: Timestamp,
     /// On what.
-    pub on: On,
+    pub line: Line,
+}
+
+/// Its connection; dropped, it is broken off, so that the cluster can stop.
+#[derive(Debug)]
+pub struct Line(Option<On>);
+
+impl Line {
+    /// Holds it.
+    #[must_use]
+    pub fn new(on: On) -> Line {
+        Line(Some(on))
+    }
+
+    /// Takes it out, to go on with it; `None` never is.
+    #[must_use]
+    pub fn take(mut self) -> Option<On> {
+        self.0.take()
+    }
+
+    /// Whether it has served an exchange before, and whether others use it, too.
+    #[must_use]
+    pub fn is_reused(&self) -> (bool, bool) {
+        match &self.0 {
+            Some(On::Http1(connection)) => (connection.reused, false),
+            Some(On::Http2(lease, _)) => (lease.reused, true),
+            None => (false, false),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(On::Http1(connection)) = &self.0 {
+            connection.stream.reset_on_close();
+        }
+    }
 }
 
 /// One that waits beside another.
@@ -54,27 +91,33 @@ pub struct Parked<'v> {
 }
 
 impl Parked<'_> {
-    /// Waits for the beginning of its answer; false is its end without one.
-    async fn stirs(&mut self) -> bool {
-        let more = match &mut self.waiting.on {
-            On::Http1(connection) => {
+    /// Waits for the beginning of its answer; an error is its end without one.
+    async fn stirs(&mut self) -> io::Result<()> {
+        let more = match &mut self.waiting.line.0 {
+            Some(On::Http1(connection)) => {
                 let (reader, _) = connection.stream.split();
                 let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
-                Source { reader, buffer, watch }.more(ENDLESS).await
+                Source { reader, buffer, watch }.more(ENDLESS).await?
             }
-            On::Http2(_, incoming) => incoming.more(ENDLESS).await,
+            Some(On::Http2(_, incoming)) => incoming.more(ENDLESS).await?,
+            None => 0,
         };
-        matches!(more, Ok(1..))
+        if more > 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Breaks it off: another has answered.
-    fn give_up(self) {
-        if let On::Http1(connection) = &self.waiting.on {
-            connection.stream.reset_on_close();
+    /// Another has answered first. Once is nothing, but an endpoint that is overtaken every time is hung.
+    fn give_up(self, worker: &Worker, view: &View) {
+        let endpoint = self.place.signals(view).id;
+        worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::Overtaken });
+    }
+
+    /// It has ended. A connection that had been idle may have aged, and a cluster may refuse a stream: neither
+    /// says anything against the endpoint.
+    fn died(mut self, worker: &Worker, view: &View, error: &io::Error) {
+        let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+        if refused || self.waiting.line.is_reused().0 {
+            return;
         }
-    }
-
-    fn died(mut self, worker: &Worker, view: &View) {
         self.waiting.slot.failed();
         let endpoint = self.place.signals(view).id;
         worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::Reset });
@@ -111,25 +154,23 @@ impl<'a, 'v> Rival<'a, 'v> {
     ) -> Option<F::Output> {
         let mut other = pin!(other);
         while let Some(parked) = &mut self.parked {
-            let alive = tokio::select! {
+            let stirred = tokio::select! {
                 // What is there already is taken: it is the later one's, which others are less likely to have.
                 biased;
                 output = &mut other => return Some(output),
-                alive = parked.stirs() => alive,
+                stirred = parked.stirs() => stirred,
             };
-            if alive {
-                return None;
-            }
+            let Err(error) = stirred else { return None };
             if let Some(parked) = self.parked.take() {
-                parked.died(worker, view);
+                parked.died(worker, view, &error);
             }
         }
         Some(other.await)
     }
 
     /// Breaks it off, since another has answered; says whether there was one.
-    pub fn give_up(&mut self) -> bool {
-        self.parked.take().map(|parked| parked.give_up()).is_some()
+    pub fn give_up(&mut self, worker: &Worker, view: &View) -> bool {
+        self.parked.take().map(|parked| parked.give_up(worker, view)).is_some()
     }
 }
 

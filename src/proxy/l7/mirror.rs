@@ -77,7 +77,15 @@ impl<'a> Copier<'a> {
         let copy = Copied { head: head.clone(), body, trailers, read: false };
         let arrival = self.arrival.again(worker, &latest);
         let (class, ids, reach) = (self.mirror.class, self.ids, self.reach);
-        tokio::task::spawn_local(send(me, latest, arrival, copy, (self.route, class, ids, reach)));
+        // Counted from here on: many may be copied before the first of them begins.
+        let room = Room::enter(me);
+        tokio::task::spawn_local(send(
+            room,
+            latest,
+            arrival,
+            copy,
+            (self.route, class, ids, reach),
+        ));
     }
 }
 
@@ -112,16 +120,16 @@ impl Drop for Room {
 }
 
 async fn send(
-    worker: Rc<Worker>,
+    room: Room,
     view: Viewed,
     arrival: Arrival,
     mut copy: Copied,
     (route, class, ids, reach): (RouteIndex, usize, Ids, Reach),
 ) {
-    let _room = Room::enter(worker.clone());
+    let worker = &room.0;
     let bound = Bound { route: view.plan.routes.route(route), class, reach, copy: Some(ids) };
     let mut record = Record::begin(worker.now());
-    let walk = forward(&worker, &view, &mut copy, &arrival, &mut record, &bound);
+    let walk = forward(worker, &view, &mut copy, &arrival, &mut record, &bound);
     match tokio::time::timeout(LONGEST, walk).await {
         Ok(Err(
             Failed::Refuse(refusal)
@@ -131,7 +139,7 @@ async fn send(
         )) if record.status == 0 => record.status = refusal.tell().0,
         Ok(Ok(_) | Err(_)) | Err(_) => {}
     }
-    record.count(&worker, &view, arrival.listener);
+    record.count(worker, &view, arrival.listener);
 }
 
 /// A client that has asked already, and does not listen.

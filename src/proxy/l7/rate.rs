@@ -27,12 +27,17 @@ impl Rate {
         self.bytes += bytes;
     }
 
-    /// Judges the rate of what came over the last ten seconds of waiting.
+    /// Notes how long a piece was waited for, or in vain.
+    pub fn waited(&mut self, span: Duration) {
+        self.waited += span;
+    }
+
+    /// Judges the rate of what came over the last ten seconds of waiting: before more is waited for, since a
+    /// piece that has come must not be lost by it.
     ///
     /// # Errors
     /// [`Broken::Late`] when that was too little.
-    pub fn judge(&mut self, waited: Duration) -> Result<(), Broken> {
-        self.waited += waited;
+    pub fn judge(&mut self) -> Result<(), Broken> {
         if self.waited < WINDOW || self.least == 0 {
             return Ok(());
         }
@@ -53,18 +58,22 @@ mod tests {
             let verdicts: Vec<bool> = (0..10)
                 .map(|_| {
                     rate.came(bytes_a_second);
-                    rate.judge(Duration::from_secs(1)).is_err()
+                    rate.waited(Duration::from_secs(1));
+                    rate.judge().is_err()
                 })
                 .collect();
             assert!(verdicts[..9].iter().all(|verdict| !verdict), "not before its time");
             assert_eq!(verdicts[9], late, "{bytes_a_second}");
             // Judged anew from there.
-            assert!(rate.judge(Duration::from_secs(9)).is_ok());
+            rate.waited(Duration::from_secs(9));
+            assert!(rate.judge().is_ok());
         }
     }
 
     #[test]
     fn without_a_bound_nobody_is_late() {
-        assert!(Rate::of(0).judge(Duration::from_secs(3600)).is_ok());
+        let mut rate = Rate::of(0);
+        rate.waited(Duration::from_secs(3600));
+        assert!(rate.judge().is_ok());
     }
 }

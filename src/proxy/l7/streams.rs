@@ -248,10 +248,11 @@ pub async fn next(
 ) -> Result<Option<usize>, Broken> {
     let mut silent = Duration::ZERO;
     loop {
+        body.rate().judge()?;
         let slice = idle.saturating_sub(silent).min(RATE_SLICE);
         let before = clock::now();
         let read = watch.within(slice, poll_fn(|context| body.poll_next(context))).await;
-        body.rate().judge(clock::now().since(before))?;
+        body.rate().waited(clock::now().since(before));
         match read {
             Ok(piece) => return piece,
             Err(_) => silent += slice,
@@ -309,4 +310,37 @@ pub async fn serve<C: Client>(
         None => Box::pin(exchange::serve(worker, view, client, arrival, &mut record)).await,
     };
     (after, record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::deadline::Deadlines;
+
+    /// Pieces that are all there.
+    struct Ready(Vec<usize>, Rate);
+
+    impl Pieces for Ready {
+        fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>> {
+            Poll::Ready(Ok(self.0.pop()))
+        }
+
+        fn rate(&mut self) -> &mut Rate {
+            &mut self.1
+        }
+    }
+
+    #[tokio::test]
+    async fn a_judgement_loses_no_piece() {
+        let watch = Rc::new(Deadlines::default()).watch();
+        let mut body = Ready(vec![3, 2, 1], Rate::of(512));
+        let idle = Duration::from_secs(1);
+        assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(1))));
+        body.rate().waited(Duration::from_secs(11));
+        assert!(matches!(next(&mut body, &watch, idle).await, Err(Broken::Late)));
+        // Who goes on all the same has everything.
+        assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(2))));
+        assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(3))));
+        assert!(matches!(next(&mut body, &watch, idle).await, Ok(None)));
+    }
 }

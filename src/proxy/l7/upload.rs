@@ -249,6 +249,7 @@ async fn send<B: RequestBody, S: Outgoing>(
         unless_broken(body, opened).await?;
     }
     unless_broken(body, sink.piece(framing, &replay.bytes)).await?;
+    let mut sent = replay.bytes.len() as u64;
     while !replay.complete {
         let next = match body.ready().map_err(UploadEnd::Client)? {
             Some(next) => next,
@@ -272,6 +273,7 @@ async fn send<B: RequestBody, S: Outgoing>(
                     false => replay.keep(data),
                 }
                 progress.lost.set(!replay.is_whole());
+                sent += count as u64;
                 unless_broken(taken.body, sink.piece(framing, data)).await?;
             }
             None => {
@@ -282,6 +284,10 @@ async fn send<B: RequestBody, S: Outgoing>(
                 }
             }
         }
+    }
+    if matches!(framing, Framing::Length(length) if length != sent) {
+        // Never: but what is missing would be taken from the next request.
+        return Err(UploadEnd::Client(Broken::Gone));
     }
     unless_broken(body, sink.end(framing, &replay.trailers)).await
 }

@@ -142,6 +142,11 @@ impl Pool {
         }
     }
 
+    /// Closes all of it: descriptors are wanted elsewhere.
+    pub fn clear(&mut self) {
+        self.shelves.values_mut().for_each(|shelf| shelf.idle.clear());
+    }
+
     /// Closes what is dead, old, or belongs to an endpoint that may not be used.
     pub fn sweep(&mut self, view: &View, now: Timestamp) {
         if now.since(self.swept) < SWEEP {
