@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check bench build chaos fuzz clean
+.PHONY: demo test check bench build chaos soak fuzz clean
 
 demo:
 	$(CARGO) build --release --locked
@@ -19,6 +19,7 @@ test: target/.tools-test
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=1
+	$(CARGO) test --locked --all-features --test codec
 	$(CARGO) test --locked --all-features --test chaos
 
 # Formatting, lints, licences and advisories.
@@ -35,6 +36,11 @@ bench: target/.tools-bench
 # What outages, reloads and upgrades cost under load: the long form, with its times gated.
 chaos: target/.tools-test
 	CHAOS_LONG=1 $(CARGO) test --release --locked --test chaos
+
+# Ten minutes of everything at once, and what grows by it: make soak SECONDS=600.
+SECONDS ?= 600
+soak: target/.tools-test
+	SOAK_SECONDS=$(SECONDS) $(CARGO) test --release --locked --test chaos
 
 # Fuzz targets with seeds; needs cargo-fuzz and its nightly features.
 fuzz: target/.tools-fuzz

@@ -22,7 +22,6 @@ pub struct Late;
 
 #[derive(Debug)]
 struct Waiting {
-    deadline: Cell<u64>,
     idle: Cell<bool>,
     late: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -32,6 +31,9 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct Deadlines {
     now: Cell<u64>,
+    /// When each wait is over, side by side: thousands of them are looked at each tick, and each in a place of
+    /// its own would cost a miss.
+    due: RefCell<Vec<u64>>,
     cells: RefCell<Vec<Option<Rc<Waiting>>>>,
     free: RefCell<Vec<usize>>,
 }
@@ -51,7 +53,6 @@ impl Deadlines {
     #[must_use]
     pub fn watch(self: &Rc<Deadlines>) -> Watch {
         let cell = Rc::new(Waiting {
-            deadline: Cell::new(NEVER),
             idle: Cell::new(false),
             late: Cell::new(false),
             waker: RefCell::new(None),
@@ -64,6 +65,7 @@ impl Deadlines {
             }
             None => {
                 cells.push(Some(cell.clone()));
+                self.due.borrow_mut().push(NEVER);
                 cells.len() - 1
             }
         };
@@ -74,19 +76,32 @@ impl Deadlines {
     pub fn tick(&self, now: Timestamp) {
         let now = now.as_nanos();
         self.now.set(now);
-        for cell in self.cells.borrow().iter().flatten() {
-            if cell.deadline.get() <= now {
-                cell.end();
-            }
-        }
+        self.end(|index, due| due[index] <= now);
     }
 
     /// Ends all waits that are marked as idle: nobody is owed anything there.
     pub fn end_idle(&self) {
-        for cell in self.cells.borrow().iter().flatten() {
-            if cell.idle.get() && cell.deadline.get() != NEVER {
-                cell.end();
+        let cells = self.cells.borrow();
+        let idle = |index: usize| cells[index].as_ref().is_some_and(|cell| cell.idle.get());
+        self.end(|index, due| due[index] != NEVER && idle(index));
+    }
+
+    /// Ends those waits that `is_over` names.
+    fn end(&self, is_over: impl Fn(usize, &[u64]) -> bool) {
+        let (mut due, cells) = (self.due.borrow_mut(), self.cells.borrow());
+        for index in 0..due.len() {
+            if is_over(index, &due) {
+                due[index] = NEVER;
+                if let Some(cell) = &cells[index] {
+                    cell.end();
+                }
             }
+        }
+    }
+
+    fn set(&self, index: usize, due: u64) {
+        if let Some(place) = self.due.borrow_mut().get_mut(index) {
+            *place = due;
         }
     }
 
@@ -99,7 +114,6 @@ impl Deadlines {
 
 impl Waiting {
     fn end(&self) {
-        self.deadline.set(NEVER);
         self.late.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -130,7 +144,7 @@ impl Watch {
             }
             if !armed {
                 armed = true;
-                self.cell.deadline.set(self.all.now().plus(span).as_nanos());
+                self.all.set(self.index, self.all.now().plus(span).as_nanos());
             }
             let mut waker = self.cell.waker.borrow_mut();
             if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
@@ -139,13 +153,14 @@ impl Watch {
             Poll::Pending
         })
         .await;
-        self.cell.deadline.set(NEVER);
+        self.all.set(self.index, NEVER);
         result
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.all.set(self.index, NEVER);
         self.all.cells.borrow_mut()[self.index] = None;
         self.all.free.borrow_mut().push(self.index);
     }

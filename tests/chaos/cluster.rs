@@ -64,7 +64,10 @@ pub fn serve(name: &str) -> ! {
 
 fn answer(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+    // Its probes are for another path, so that they do not give it away.
+    let status = if name == "503" { "503 No" } else { "200 OK" };
+    let reply =
+        |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{name}", name.len());
     let mut head = Vec::new();
     let mut bytes = [0; 4096];
     loop {
@@ -74,8 +77,10 @@ fn answer(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
         }
         head.extend_from_slice(&bytes[..count]);
         while let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+            let probe = head.starts_with(b"GET /healthz ");
             head.drain(..end + 4);
-            stream.write_all(reply.as_bytes())?;
+            let status = if probe { "200 OK" } else { status };
+            stream.write_all(reply(status).as_bytes())?;
         }
     }
 }

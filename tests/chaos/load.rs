@@ -16,6 +16,16 @@ pub struct Answers {
     pub count: usize,
     pub errors: Vec<String>,
     pub slowest: Duration,
+    spans: Vec<Duration>,
+}
+
+impl Answers {
+    /// What ninety-nine of a hundred took at most.
+    pub fn p99(&self) -> Duration {
+        let mut spans = self.spans.clone();
+        spans.sort();
+        spans.get(spans.len() * 99 / 100).copied().unwrap_or_default()
+    }
 }
 
 /// Clients under way.
@@ -54,6 +64,7 @@ impl Load {
                     let mut answers = answers.lock().unwrap();
                     answers.count += 1;
                     answers.slowest = answers.slowest.max(took);
+                    answers.spans.push(took);
                     if let Err(error) = result {
                         answers.errors.push(error.to_string());
                         connection = None;
@@ -78,6 +89,11 @@ impl Load {
         let mut answers = self.answers.lock().unwrap();
         assert!(answers.errors.is_empty(), "{:?}", answers.errors.first());
         *answers = Answers::default();
+    }
+
+    /// What came back since it was warm, or since this was asked last.
+    pub fn take(&self) -> Answers {
+        std::mem::take(&mut *self.answers.lock().unwrap())
     }
 
     /// Ends it; what came back since it was warm.

@@ -13,12 +13,16 @@
 )]
 
 mod cluster;
+mod fault;
+mod faults;
 mod load;
+mod soak;
 #[path = "../e2e/support.rs"]
 mod support;
 
 use cluster::Process;
 use load::{Answers, Load};
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -31,6 +35,9 @@ struct Line {
     gate: &'static str,
     kept: bool,
 }
+
+/// What happens, and the figures of it.
+type Scenario = fn(Form) -> Vec<Line>;
 
 /// How much is done, and whether times are gated.
 #[derive(Clone, Copy)]
@@ -58,10 +65,26 @@ fn main() -> ExitCode {
         true => Form { rate: 2_000, reloads: 1_000, upgrades: 50, times: true },
         false => Form { rate: 300, reloads: 40, upgrades: 4, times: false },
     };
-    let mut lines = Vec::new();
-    for scenario in [killed, stopped, cloud_lost, reloads, upgrades] {
-        lines.extend(scenario(form));
-    }
+    let only = std::env::var("CHAOS_ONLY").unwrap_or_default();
+    let scenarios: [(&str, Scenario); 12] = [
+        ("killed", killed),
+        ("stopped", stopped),
+        ("cloud_lost", cloud_lost),
+        ("blackholed", faults::blackholed),
+        ("unaccepting", faults::unaccepting),
+        ("unwell", faults::unwell),
+        ("lying", faults::lying),
+        ("overloaded", faults::overloaded),
+        ("exhausted", faults::exhausted),
+        ("slow_clients", faults::slow_clients),
+        ("reloads", reloads),
+        ("upgrades", upgrades),
+    ];
+    let chosen = scenarios.iter().filter(|(name, _)| only.is_empty() || only.contains(name));
+    let lines = match std::env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()) {
+        Some(seconds) => soak::soak(Duration::from_secs(seconds)),
+        None => chosen.flat_map(|(_, scenario)| scenario(form)).collect::<Vec<Line>>(),
+    };
     println!("| what | figure | gate | |\n|---|---|---|---|");
     let mut kept = true;
     for line in &lines {
@@ -78,13 +101,18 @@ fn endpoints(name: &str, count: usize) -> Vec<Process> {
 }
 
 fn config(idc: &[Process], cloud: &[Process]) -> String {
-    let list = |all: &[Process]| {
-        all.iter().map(|p| format!("\"{}\"", p.address)).collect::<Vec<_>>().join(", ")
+    let addresses = |all: &[Process]| all.iter().map(|p| p.address).collect::<Vec<_>>();
+    config_at(&addresses(idc), &addresses(cloud))
+}
+
+fn config_at(idc: &[SocketAddr], cloud: &[SocketAddr]) -> String {
+    let list = |all: &[SocketAddr]| {
+        all.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ")
     };
     let web = cluster::free();
-    let probe = "probe: { kind: http, path: /, interval: 200ms, timeout: 150ms }";
+    let probe = "probe: { kind: http, path: /healthz, interval: 200ms, timeout: 150ms }";
     format!(
-        "access_log: {{ format: \"off\" }}\ndrain: {{ deadline: 5s }}\n\
+        "access_log: {{ path: \"off\" }}\ndrain: {{ deadline: 5s }}\n\
          listeners: {{ web: {{ address: {web}, protocol: http, service: shop }} }}\n\
          services: {{ shop: {{ clusters: [idc, cloud] }} }}\n\
          clusters:\n  idc: {{ kind: idc, endpoints: [{}], {probe} }}\n  \

@@ -1,0 +1,560 @@
+//! Faults of a network, in user space: a TCP relay between the proxy and a cluster's endpoint that misbehaves as it is
+//! told, at any moment, towards the connections it has as towards new ones.
+//!
+//! It ends TCP on both sides: handshakes are never late, no segment is lost, and a connection that the endpoint refuses
+//! is accepted first and then reset. It knows no HTTP: a response is what comes back until something is asked again.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::set_socket_linger;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How the relay misbehaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Fault {
+    #[default]
+    None,
+    /// Each direction's bytes come later by this, in order; at most 4 MiB are under way in each.
+    Latency(Duration),
+    /// Connections are reset: those there are at once, new ones when they are accepted.
+    Reset,
+    /// What comes is swallowed; new connections are the kernel's alone. A stream with a gap is no network's fault, so
+    /// whatever lost a byte or was new is reset when the hole ends; idle connections survive it.
+    Blackhole,
+    /// The listener's queue is full: a SYN gets no answer. Established connections pass.
+    NoAccept,
+    /// Responses trickle: so many bytes at a time.
+    Drip { bytes: usize, every: Duration },
+    /// A response longer than this is cut there, by FIN.
+    Truncate { after: usize },
+    /// Likewise, by RST.
+    TruncateReset { after: usize },
+    /// Responses are replaced, byte for byte, by what is not HTTP.
+    Garbage,
+    /// Nobody listens, and connections are closed, as when a process is killed.
+    Refuse,
+}
+
+/// How long a sleeper may not know that the fault has changed.
+const TICK: Duration = Duration::from_millis(1);
+/// What waits for bytes alone is woken by them.
+const LONG: Duration = Duration::from_secs(3600);
+/// Bytes that are read at once, and how many reads one direction may be ahead: 4 MiB.
+const PIECE: usize = 4096;
+const PIECES: usize = 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+const GARBAGE: &[u8] = b"\x16\x03\x00garbage\n\xff";
+
+/// The relay; dropping it closes its connections and ends its threads.
+pub struct Relay {
+    pub at: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// A relay to this endpoint, without a fault so far.
+    pub fn before(endpoint: SocketAddr) -> Relay {
+        // Only a port that was asked for by number stays ours while nobody listens.
+        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+        let again = || TcpListener::bind(free()?);
+        let listener = std::iter::repeat_with(again).take(9).find_map(Result::ok).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let at = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared { endpoint, listener, state: Mutex::default() });
+        let acceptor = shared.clone();
+        let acceptor = Some(std::thread::spawn(move || acceptor.accept()));
+        Relay { at, shared, acceptor }
+    }
+
+    /// Misbehaves like this from now on: towards new connections when this returns, towards those there are in 2 ms.
+    pub fn set(&self, fault: Fault) {
+        let mut state = self.shared.lock();
+        if fault != state.fault {
+            // Who waits in the queue of a listener that does not accept belongs to that fault.
+            while state.shut()
+                && let Ok((client, _)) = self.shared.listener.accept()
+            {
+                Link::new(client).end(RST);
+            }
+            self.shared.listen(fault);
+            state.fault = fault;
+        }
+        for link in state.live.iter().filter_map(|(link, _)| link.upgrade()) {
+            match fault {
+                Fault::Refuse => link.end(FIN),
+                Fault::Reset => link.end(RST),
+                _ if fault != Fault::Blackhole && link.holed.load(SeqCst) => link.end(RST),
+                _ => {}
+            }
+        }
+    }
+
+    /// Connections accepted so far, those that were reset at once among them.
+    pub fn accepted(&self) -> usize {
+        self.shared.lock().accepted
+    }
+
+    /// Connections that are relayed now.
+    pub fn open(&self) -> usize {
+        self.shared.lock().live.iter().filter(|(link, _)| link.strong_count() > 0).count()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.set(Fault::Refuse);
+        let mut state = self.shared.lock();
+        state.over = true;
+        let live = std::mem::take(&mut state.live);
+        drop(state);
+        let threads = live.into_iter().map(|(_, thread)| thread).chain(self.acceptor.take());
+        // Who panicked has said so; a second panic here would only hide it.
+        threads.for_each(|thread| drop(thread.join()));
+    }
+}
+
+struct Shared {
+    endpoint: SocketAddr,
+    listener: TcpListener,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    fault: Fault,
+    accepted: usize,
+    over: bool,
+    live: Vec<(Weak<Link>, JoinHandle<()>)>,
+}
+
+impl State {
+    fn shut(&self) -> bool {
+        matches!(self.fault, Fault::Refuse | Fault::NoAccept | Fault::Blackhole)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Listens as this fault has it. On Linux a listener can be told so again, and shutting it down keeps its port.
+    fn listen(&self, fault: Fault) {
+        let told = match fault {
+            Fault::Refuse => rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both),
+            Fault::NoAccept => rustix::net::listen(&self.listener, 1),
+            _ => rustix::net::listen(&self.listener, BACKLOG),
+        };
+        told.unwrap();
+        // The kernel queues one more than it is told, and keeps those who hang up.
+        let at = self.listener.local_addr().unwrap();
+        for _ in 0..if fault == Fault::NoAccept { 2 } else { 0 } {
+            drop(TcpStream::connect_timeout(&at, 5 * TICK));
+        }
+    }
+
+    fn accept(self: Arc<Self>) {
+        loop {
+            let mut state = self.lock();
+            if state.over {
+                return;
+            }
+            let shut = state.shut();
+            let client = if shut { None } else { self.listener.accept().ok() };
+            let Some((client, _)) = client else {
+                drop(state);
+                // Shutting a listener down wakes who polls it.
+                let listener = PollFd::new(&self.listener, PollFlags::IN);
+                wait((!shut).then_some(listener), if shut { TICK } else { LONG });
+                continue;
+            };
+            state.accepted += 1;
+            let (link, shared) = (Arc::new(Link::new(client)), self.clone());
+            if state.fault == Fault::Reset {
+                link.end(RST);
+                continue;
+            }
+            state.live.retain(|(_, thread)| !thread.is_finished());
+            let weak = Arc::downgrade(&link);
+            state.live.push((weak, std::thread::spawn(move || link.carry(&shared))));
+        }
+    }
+}
+
+/// A connection of the proxy's, and ours to the endpoint.
+struct Link {
+    client: TcpStream,
+    server: OnceLock<TcpStream>,
+    ended: AtomicBool,
+    /// Something was swallowed.
+    holed: AtomicBool,
+    /// Something was asked, and nothing has come back since.
+    asked: AtomicBool,
+}
+
+/// How to end a connection: what closing does, and what wakes the pumps so that they let go of it.
+type End = (Option<Duration>, Shutdown);
+const RST: End = (Some(Duration::ZERO), Shutdown::Read);
+const FIN: End = (None, Shutdown::Both);
+
+impl Link {
+    fn new(client: TcpStream) -> Link {
+        prepare(&client);
+        let (server, ended, holed, asked) = Default::default();
+        Link { client, server, ended, holed, asked }
+    }
+
+    /// Ends both sides.
+    fn end(&self, (linger, how): End) {
+        self.ended.store(true, SeqCst);
+        for socket in [Some(&self.client), self.server.get()].into_iter().flatten() {
+            // Either fails on a connection that is gone already, which is as well.
+            let _ = (set_socket_linger(socket, linger), socket.shutdown(how));
+        }
+    }
+
+    fn carry(&self, shared: &Shared) {
+        let second = Duration::from_secs(1);
+        let Ok(server) = TcpStream::connect_timeout(&shared.endpoint, second) else {
+            return self.end(RST);
+        };
+        prepare(&server);
+        // Under the lock, so that `set` finds it, or the pumps find that it is over.
+        let state = shared.lock();
+        let server = self.server.get_or_init(|| server);
+        drop(state);
+        let pump = |from, to, down| {
+            let (line, drip, answered) = (VecDeque::new(), Instant::now(), 0);
+            Pump { link: self, from, to, down, line, drip, answered }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| pump(server, &self.client, true).run(shared));
+            pump(&self.client, server, false).run(shared);
+        });
+    }
+}
+
+/// Moves one direction's bytes.
+struct Pump<'a> {
+    link: &'a Link,
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    /// These are responses.
+    down: bool,
+    /// What was read, and when; no bytes are a FIN, an error is an RST.
+    line: VecDeque<(Instant, io::Result<Vec<u8>>)>,
+    /// When the next drop may fall.
+    drip: Instant,
+    /// Bytes that have passed since something was asked.
+    answered: usize,
+}
+
+impl Pump<'_> {
+    fn run(mut self, shared: &Shared) {
+        let (mut bytes, mut over) = ([0; PIECE], false);
+        loop {
+            if self.line.len() < PIECES && !over {
+                let read = self.from.read(&mut bytes).map(|count| bytes[..count].to_vec());
+                if !matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+                    over = read.as_ref().is_ok_and(Vec::is_empty) || read.is_err();
+                    self.line.push_back((Instant::now(), read));
+                }
+            }
+            // Under the lock, so that `set` knows of every gap when it ends a hole.
+            let state = shared.lock();
+            let fault = state.fault;
+            if fault == Fault::Blackhole && !self.line.is_empty() {
+                self.link.holed.store(true, SeqCst);
+                self.line.clear();
+            }
+            drop(state);
+            // Asked after reading, as our own ending looks like the peer's.
+            if self.link.ended.load(SeqCst) || (over && self.line.is_empty()) {
+                return;
+            }
+            let concerns = self.down || matches!(fault, Fault::Latency(_));
+            let Some(most) = self.pass(if concerns { fault } else { Fault::None }) else { return };
+            let reads = self.line.len() < PIECES && !over;
+            wait(reads.then(|| PollFd::new(self.from, PollFlags::IN)), most);
+        }
+    }
+
+    /// Passes what may pass; how long until more may, or none if that was the end.
+    fn pass(&mut self, fault: Fault) -> Option<Duration> {
+        while let Some((read, piece)) = self.line.front_mut() {
+            let now = Instant::now();
+            let due = match fault {
+                Fault::Latency(by) => *read + by,
+                Fault::Drip { .. } => self.drip,
+                _ => now,
+            };
+            if due > now {
+                return Some(TICK.min(due - now));
+            }
+            let Ok(bytes) = piece else { break };
+            if bytes.is_empty() {
+                drop(self.to.shutdown(Shutdown::Write));
+                return None;
+            }
+            if !self.down {
+                self.link.asked.store(true, SeqCst);
+            } else if self.link.asked.swap(false, SeqCst) {
+                self.answered = 0;
+            }
+            let most = shape(fault, self.answered, bytes);
+            match (most, fault) {
+                (0, Fault::Truncate { .. }) => {
+                    // First, so that what is asked after the cut meets an RST, as where a process has closed.
+                    drop(self.from.shutdown(Shutdown::Both));
+                    drop(self.to.shutdown(Shutdown::Write));
+                    return None;
+                }
+                (0, _) => break,
+                (_, Fault::Drip { every, .. }) => self.drip = now + every,
+                _ => {}
+            }
+            match self.to.write(&bytes[..most]) {
+                Ok(count) => {
+                    self.answered += count;
+                    bytes.drain(..count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(TICK),
+                Err(_) => break,
+            }
+            if bytes.is_empty() {
+                self.line.pop_front();
+            }
+        }
+        if self.line.is_empty() {
+            return Some(LONG);
+        }
+        self.link.end(RST);
+        None
+    }
+}
+
+/// Makes of the bytes of a response what the fault does; how many of them pass now.
+fn shape(fault: Fault, answered: usize, bytes: &mut [u8]) -> usize {
+    match fault {
+        Fault::Truncate { after } | Fault::TruncateReset { after } => {
+            bytes.len().min(after.saturating_sub(answered))
+        }
+        Fault::Drip { bytes: most, .. } => bytes.len().min(most.max(1)),
+        Fault::Garbage => {
+            let garbage = GARBAGE.iter().cycle().skip(answered % GARBAGE.len());
+            bytes.iter_mut().zip(garbage).for_each(|(byte, other)| *byte = *other);
+            bytes.len()
+        }
+        _ => bytes.len(),
+    }
+}
+
+fn prepare(socket: &TcpStream) {
+    socket.set_nonblocking(true).unwrap();
+    socket.set_nodelay(true).unwrap();
+}
+
+/// Sleeps until this can be read, for no longer than that; a signal wakes it early, which every caller bears.
+fn wait(mut what: Option<PollFd<'_>>, most: Duration) {
+    let _ = poll(what.as_mut_slice(), Some(&Timespec::try_from(most).unwrap()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relay before an endpoint that says again what it hears, and a connection through it.
+    fn rig() -> (Relay, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let relay = Relay::before(listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map(Result::unwrap) {
+                std::thread::spawn(move || io::copy(&mut &stream, &mut &stream));
+            }
+        });
+        let client = connect(&relay);
+        assert_eq!(ask(&client), Ok("hello".to_owned()));
+        (relay, client)
+    }
+
+    fn connect(relay: &Relay) -> TcpStream {
+        let client = TcpStream::connect(relay.at).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client
+    }
+
+    /// What comes back for "hello": five bytes, fewer before a FIN, or an error.
+    fn ask(mut client: &TcpStream) -> Result<String, ErrorKind> {
+        client.write_all(b"hello").map_err(|error| error.kind())?;
+        hear(client)
+    }
+
+    fn hear(client: &TcpStream) -> Result<String, ErrorKind> {
+        let mut heard = Vec::new();
+        client.take(5).read_to_end(&mut heard).map_err(|error| error.kind())?;
+        Ok(String::from_utf8_lossy(&heard).into_owned())
+    }
+
+    fn silent(client: &TcpStream) -> bool {
+        client.set_read_timeout(Some(Duration::from_millis(60))).unwrap();
+        let heard = hear(client);
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        heard == Err(ErrorKind::WouldBlock)
+    }
+
+    fn eventually(mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !done() {
+            assert!(Instant::now() < deadline);
+            wait(None, TICK);
+        }
+    }
+
+    fn hello() -> Result<String, ErrorKind> {
+        Ok("hello".to_owned())
+    }
+
+    /// Sends this and hears it again, whole and in order; how long that took.
+    fn echoed(client: &TcpStream, count: usize) -> Duration {
+        let sent: Vec<u8> = (0..count).map(|n| (n / 7) as u8).collect();
+        let (begun, mut heard) = (Instant::now(), vec![0; count]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (&mut &*client).write_all(&sent).unwrap());
+            (&mut &*client).read_exact(&mut heard).unwrap();
+        });
+        assert!(sent == heard);
+        begun.elapsed()
+    }
+
+    #[test]
+    fn without_a_fault_all_passes_ends_are_passed_on_and_threads_end() {
+        let (relay, client) = rig();
+        assert_eq!((relay.accepted(), relay.open()), (1, 1));
+        echoed(&client, 8 << 20);
+        // A FIN of one direction leaves the other one be.
+        (&mut &client).write_all(b"last").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(hear(&client), Ok("last".to_owned()));
+        eventually(|| relay.open() == 0);
+        let (shared, _idle) = (Arc::downgrade(&relay.shared), connect(&relay));
+        eventually(|| relay.open() == 1);
+        drop(relay);
+        assert_eq!(shared.strong_count(), 0);
+        // Nobody is behind this one: it is reset.
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let relay = Relay::before(nobody);
+        assert_eq!(hear(&connect(&relay)), Err(ErrorKind::ConnectionReset));
+    }
+
+    #[test]
+    fn latency_delays_without_a_loss_of_bandwidth_and_ends_at_once() {
+        let (relay, client) = rig();
+        relay.set(Fault::Latency(Duration::from_millis(40)));
+        let small = echoed(&client, 5);
+        assert!((80..200).contains(&small.as_millis()), "{small:?}");
+        // More than 200 reads each way: one after another they would take eight seconds.
+        let large = echoed(&client, 1 << 20);
+        assert!((80..800).contains(&large.as_millis()), "{large:?}");
+        relay.set(Fault::Latency(Duration::from_secs(3600)));
+        (&mut &client).write_all(b"hello").unwrap();
+        assert!(silent(&client));
+        relay.set(Fault::None);
+        assert_eq!(hear(&client), hello());
+    }
+
+    #[test]
+    fn reset_is_met_by_old_and_new() {
+        let (relay, client) = rig();
+        relay.set(Fault::Reset);
+        let begun = Instant::now();
+        assert_eq!(hear(&client), Err(ErrorKind::ConnectionReset));
+        assert!(begun.elapsed() < Duration::from_millis(50));
+        assert_eq!(hear(&connect(&relay)), Err(ErrorKind::ConnectionReset));
+        eventually(|| (relay.accepted(), relay.open()) == (2, 0));
+        relay.set(Fault::None);
+        assert_eq!(ask(&connect(&relay)), hello());
+    }
+
+    #[test]
+    fn a_hole_swallows_and_what_lost_nothing_survives_it() {
+        let (relay, client) = rig();
+        let idle = connect(&relay);
+        assert_eq!(ask(&idle), hello());
+        relay.set(Fault::Blackhole);
+        let new = connect(&relay);
+        for stream in [&client, &new] {
+            (&mut &*stream).write_all(b"hello").unwrap();
+            assert!(silent(stream));
+        }
+        // An end is swallowed, too.
+        new.shutdown(Shutdown::Write).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(silent(&client) && silent(&new));
+        assert_eq!((relay.accepted(), relay.open()), (2, 2));
+        relay.set(Fault::None);
+        assert_eq!(hear(&client), Err(ErrorKind::ConnectionReset));
+        assert_eq!(hear(&new), Err(ErrorKind::ConnectionReset));
+        assert_eq!(ask(&idle), hello());
+        assert_eq!(ask(&connect(&relay)), hello());
+    }
+
+    #[test]
+    fn a_full_queue_leaves_a_syn_unanswered_and_the_established_alone() {
+        let (relay, client) = rig();
+        relay.set(Fault::NoAccept);
+        for _ in 0..3 {
+            let tried = TcpStream::connect_timeout(&relay.at, Duration::from_millis(60));
+            assert_eq!(tried.unwrap_err().kind(), ErrorKind::TimedOut);
+        }
+        assert_eq!(ask(&client), hello());
+        relay.set(Fault::None);
+        assert_eq!(ask(&connect(&relay)), hello());
+    }
+
+    #[test]
+    fn responses_drip_are_cut_and_are_garbage() {
+        let (relay, client) = rig();
+        relay.set(Fault::Drip { bytes: 2, every: Duration::from_millis(30) });
+        let begun = Instant::now();
+        assert_eq!(ask(&client), hello());
+        assert!((60..200).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        relay.set(Fault::Garbage);
+        assert_eq!(ask(&client).unwrap().as_bytes(), &GARBAGE[..5]);
+        // Each response is counted for itself.
+        relay.set(Fault::Truncate { after: 5 });
+        assert_eq!((ask(&client), ask(&client)), (hello(), hello()));
+        relay.set(Fault::Truncate { after: 3 });
+        assert_eq!(ask(&client), Ok("hel".to_owned()));
+        drop(ask(&client));
+        eventually(|| relay.open() == 0);
+        let mut client = connect(&relay);
+        relay.set(Fault::TruncateReset { after: 3 });
+        client.write_all(b"hello").unwrap();
+        let mut heard = [0; 3];
+        client.read_exact(&mut heard).unwrap();
+        assert_eq!((&heard, hear(&client)), (b"hel", Err(ErrorKind::ConnectionReset)));
+        eventually(|| relay.open() == 0);
+    }
+
+    #[test]
+    fn refusal_closes_all_and_the_port_comes_back() {
+        let (relay, mut client) = rig();
+        for _ in 0..3 {
+            relay.set(Fault::Refuse);
+            relay.set(Fault::Refuse);
+            let tried = TcpStream::connect(relay.at);
+            assert_eq!(tried.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+            assert_eq!(hear(&client), Ok(String::new()));
+            relay.set(Fault::None);
+            client = connect(&relay);
+            assert_eq!(ask(&client), hello());
+        }
+    }
+}

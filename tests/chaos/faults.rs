@@ -1,0 +1,313 @@
+//! What a network does to an endpoint: it swallows, resets, delays, drips, cuts, garbles.
+
+use super::fault::{Fault, Relay};
+use super::load::{Answers, Load};
+use super::support::{Proxy, eventually};
+use super::{Form, Line, cluster, config_at, ejected, endpoints, errors, time};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Three endpoints, the first behind a relay, and a proxy before them.
+struct Rig {
+    relay: Relay,
+    proxy: Proxy,
+    _idc: Vec<cluster::Process>,
+    _cloud: Vec<cluster::Process>,
+}
+
+impl Rig {
+    fn start() -> Rig {
+        Rig::with("")
+    }
+
+    /// With more of its own in every cluster.
+    fn with(more: &str) -> Rig {
+        let (idc, cloud) = (endpoints("idc", 3), endpoints("cloud", 1));
+        let relay = Relay::before(idc[0].address);
+        let mut near: Vec<SocketAddr> = idc.iter().map(|process| process.address).collect();
+        near[0] = relay.at;
+        let far: Vec<SocketAddr> = cloud.iter().map(|process| process.address).collect();
+        // In turn: a relay takes longer than its siblings, and would be passed over.
+        let in_turn = "clusters: [idc, cloud], endpoint_policy: round_robin";
+        let text = config_at(&near, &far).replace("clusters: [idc, cloud]", in_turn);
+        let text = text.replace("probe: {", &format!("{more}probe: {{"));
+        let proxy = Proxy::start(&text);
+        Rig { relay, proxy, _idc: idc, _cloud: cloud }
+    }
+
+    fn out_after(&self) -> Duration {
+        ejected(&self.proxy, &self.relay.at.to_string())
+    }
+
+    fn is_back(&self) {
+        let address = self.relay.at.to_string();
+        eventually("it is back", || {
+            let idc = self.proxy.cluster("idc");
+            let all = idc["endpoints"].as_array().unwrap();
+            all.iter().any(|known| known["address"] == address && known["state"] == "up")
+        });
+    }
+}
+
+/// An endpoint that swallows everything, under traffic and found by probes alone.
+pub(super) fn blackholed(form: Form) -> Vec<Line> {
+    let rig = Rig::start();
+    let load = Load::start(rig.proxy.at("web"), form.rate);
+    load.warm_up();
+    rig.relay.set(Fault::Blackhole);
+    let out = rig.out_after();
+    std::thread::sleep(Duration::from_secs(3));
+    let answers = load.stop();
+    let slowest = answers.slowest;
+    let mut lines = vec![
+        errors("blackhole of an endpoint", &answers, 0.0, "0"),
+        time(form, "blackhole: out of use, under traffic", out, Duration::from_secs(1), "<= 1 s"),
+        time(
+            form,
+            "blackhole: slowest request in flight",
+            slowest,
+            Duration::from_millis(1_600),
+            "<= 1.6 s",
+        ),
+    ];
+    rig.relay.set(Fault::None);
+    rig.is_back();
+    rig.relay.set(Fault::Blackhole);
+    let most = Duration::from_millis(1_600);
+    lines.push(time(
+        form,
+        "blackhole: out of use, by probes alone",
+        rig.out_after(),
+        most,
+        "<= 1.6 s",
+    ));
+    lines
+}
+
+/// An endpoint whose queue is full: new connections come to nothing, old ones go on.
+pub(super) fn unaccepting(form: Form) -> Vec<Line> {
+    // With a PROXY header each exchange has a connection of its own.
+    let rig = Rig::with("send_proxy_protocol: v1, ");
+    let load = Load::start(rig.proxy.at("web"), form.rate);
+    load.warm_up();
+    rig.relay.set(Fault::NoAccept);
+    std::thread::sleep(Duration::from_secs(3));
+    let answers = load.stop();
+    let slowest = answers.slowest;
+    vec![
+        errors("an endpoint that accepts no connection", &answers, 0.0, "0"),
+        time(
+            form,
+            "it accepts none: slowest request",
+            slowest,
+            Duration::from_millis(350),
+            "<= 250 ms more",
+        ),
+    ]
+}
+
+/// Endpoints that reset, refuse, delay and drip: nothing of it may reach a client as an error.
+pub(super) fn unwell(form: Form) -> Vec<Line> {
+    let rig = Rig::start();
+    let mut lines = Vec::new();
+    for (what, fault) in [
+        ("an endpoint that resets", Fault::Reset),
+        ("an endpoint that refuses", Fault::Refuse),
+        ("an endpoint 300 ms away", Fault::Latency(Duration::from_millis(150))),
+        (
+            "an endpoint whose answers drip",
+            Fault::Drip { bytes: 7, every: Duration::from_millis(30) },
+        ),
+    ] {
+        rig.is_back();
+        let load = Load::start(rig.proxy.at("web"), form.rate.min(500));
+        load.warm_up();
+        rig.relay.set(fault);
+        std::thread::sleep(Duration::from_secs(2));
+        let answers = load.stop();
+        rig.relay.set(Fault::None);
+        lines.push(errors(what, &answers, 0.0, "0"));
+    }
+    lines
+}
+
+/// Endpoints that cut or garble: what was begun cannot be taken back, but it shows, and it ends.
+pub(super) fn lying(form: Form) -> Vec<Line> {
+    let rig = Rig::start();
+    let mut lines = Vec::new();
+    for (what, fault) in [
+        ("answers cut after 20 bytes", Fault::Truncate { after: 20 }),
+        ("answers cut by a reset", Fault::TruncateReset { after: 20 }),
+        ("answers that are garbage", Fault::Garbage),
+    ] {
+        rig.is_back();
+        let load = Load::start(rig.proxy.at("web"), form.rate.min(500));
+        load.warm_up();
+        rig.relay.set(fault);
+        rig.out_after();
+        // What is under way when it is found out.
+        std::thread::sleep(Duration::from_millis(300));
+        let found_out = load.take();
+        std::thread::sleep(Duration::from_millis(500));
+        let after = load.stop();
+        rig.relay.set(Fault::None);
+        lines.push(Line {
+            what: format!("{what}: errors until it is found out"),
+            figure: format!("{} of {}", found_out.errors.len(), found_out.count),
+            gate: "<= 40",
+            kept: found_out.errors.len() <= 40,
+        });
+        lines.push(errors(&format!("{what}: thereafter"), &after, 0.0, "0"));
+    }
+    lines
+}
+
+/// Every endpoint of every cluster answers 503.
+pub(super) fn overloaded(form: Form) -> Vec<Line> {
+    let (idc, cloud) = (endpoints("503", 2), endpoints("503", 2));
+    let addresses = |all: &[cluster::Process]| all.iter().map(|p| p.address).collect::<Vec<_>>();
+    let proxy = Proxy::start(&config_at(&addresses(&idc), &addresses(&cloud)));
+    let load = Load::start(proxy.at("web"), form.rate.min(500));
+    std::thread::sleep(Duration::from_secs(4));
+    let answers = load.stop();
+    let retries = proxy.metric("tidegate_retries_total{service=\"shop\",result=\"granted\"}");
+    let factor = 1.0 + retries / answers.count.max(1) as f64;
+    vec![Line {
+        what: "attempts a request when all answer 503".to_owned(),
+        figure: format!("{factor:.3} of {}", answers.count),
+        gate: "<= 1.2",
+        // Three a second are granted beside the fifth, and the first ones.
+        kept: answers.count > 100 && factor <= 1.2 + 20.0 / answers.count as f64,
+    }]
+}
+
+/// All descriptors are used up by clients that do nothing.
+pub(super) fn exhausted(form: Form) -> Vec<Line> {
+    let (idc, cloud) = (endpoints("idc", 1), endpoints("cloud", 1));
+    let text = config_at(&[idc[0].address], &[cloud[0].address]);
+    let proxy = Proxy::start_with(&text, &[("DESCRIPTORS", "256")]);
+    let web = proxy.at("web");
+    let idle: Vec<_> = (0..400).filter_map(|_| TcpStream::connect(web).ok()).collect();
+    eventually("descriptors are scarce", || {
+        proxy.metric("tidegate_resource_used_ratio{resource=\"descriptors\"}") >= 0.94
+    });
+    let before = proxy.cpu();
+    let since = Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    let busy = (proxy.cpu() - before).as_secs_f64() / since.elapsed().as_secs_f64();
+    let alive = proxy.get("/readyz").status == 200;
+    drop(idle);
+    let since = Instant::now();
+    eventually("it serves again", || super::support::get(web, "/").status == 200);
+    let back = since.elapsed();
+    vec![
+        Line {
+            what: "descriptors used up: CPU".to_owned(),
+            figure: format!("{:.1} %", busy * 100.0),
+            gate: "<= 5 %",
+            kept: busy <= 0.05 || !form.times,
+        },
+        Line {
+            what: "descriptors used up: the admin API answers".to_owned(),
+            figure: alive.to_string(),
+            gate: "true",
+            kept: alive,
+        },
+        time(
+            form,
+            "descriptors used up: served again after",
+            back,
+            Duration::from_millis(100),
+            "<= 100 ms",
+        ),
+    ]
+}
+
+/// So many clients that send a byte now and then.
+struct Slow(Vec<TcpStream>);
+
+impl Slow {
+    fn connect(to: SocketAddr, count: usize) -> Slow {
+        let client = |number: usize| {
+            let mut client = TcpStream::connect(to).unwrap();
+            // A third each: part of a head, a request and then part of another head, nothing at all.
+            let begin: &[u8] = match number % 3 {
+                0 => b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
+                1 => b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nX-Slow: ",
+                _ => b"",
+            };
+            client.write_all(begin).unwrap();
+            client
+        };
+        Slow((0..count).map(client).collect())
+    }
+
+    /// A byte each every 300 ms, not all at once: this program's own turns would be what is measured.
+    fn drip(&mut self, span: Duration) {
+        let (since, mut round) = (Instant::now(), 0);
+        while since.elapsed() < span {
+            round += 1;
+            for client in self.0.iter_mut().skip(round % 300).step_by(300) {
+                drop(client.write(b"x"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Slow clients, while others want to be served; and the same ones at another proxy, whose part in what others
+/// get is the machine's.
+pub(super) fn slow_clients(form: Form) -> Vec<Line> {
+    let (idc, cloud) = (endpoints("idc", 2), endpoints("cloud", 1));
+    let addresses = |all: &[cluster::Process]| all.iter().map(|p| p.address).collect::<Vec<_>>();
+    let slow = "service: shop, timeouts: { head: 60s, first_byte: 60s, body_idle: 60s }";
+    let text = || config_at(&addresses(&idc), &addresses(&cloud)).replace("service: shop", slow);
+    let (proxy, other) = (Proxy::start(&text()), Proxy::start(&text()));
+    let load = Load::start(proxy.at("web"), form.rate.min(500));
+    load.warm_up();
+    // As many as leave the descriptors of this machine unscarce; 10,000 where the limit is 28,000 or more.
+    let room = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let room = usize::try_from(room.unwrap_or(u64::MAX)).unwrap_or(usize::MAX) / 100 * 36;
+    let count = if form.times { room.min(10_000) } else { 500 };
+    let (span, rounds) = (Duration::from_secs(2), if form.times { 5 } else { 1 });
+    let beside = |to: SocketAddr| {
+        let mut slow = Slow::connect(to, count);
+        load.take();
+        slow.drip(span);
+        let figures =
+            (proxy.resident_mib(), proxy.metric("tidegate_connections{listener=\"web\"}"));
+        (load.take(), figures)
+    };
+    // In turn: on few cores neighbours come and go.
+    let mut pairs = Vec::new();
+    for _ in 0..rounds {
+        pairs.push((beside(other.at("web")).0, beside(proxy.at("web"))));
+    }
+    let times = |(control, (answers, _)): &(Answers, (Answers, (u64, f64)))| {
+        answers.p99().as_secs_f64() / control.p99().as_secs_f64()
+    };
+    pairs.sort_by(|one, two| times(one).total_cmp(&times(two)));
+    let median = &pairs[pairs.len() / 2];
+    let (control, (answers, (resident, open))) = median;
+    let times = times(median);
+    vec![
+        errors(&format!("{count} slow clients, {open} open"), answers, 0.0, "0"),
+        Line {
+            what: format!("{count} slow clients: memory"),
+            figure: format!("{resident} MiB"),
+            gate: "<= 150 MiB",
+            kept: *resident <= 150,
+        },
+        Line {
+            what: format!("{count} slow clients: p99 of others, against the same at another proxy"),
+            figure: format!(
+                "{:.1?} to {:.1?}: {times:.2}, median of {rounds}",
+                answers.p99(),
+                control.p99()
+            ),
+            gate: "<= 1.5",
+            kept: times <= 1.5 || !form.times,
+        },
+    ]
+}
