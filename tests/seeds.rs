@@ -108,3 +108,9 @@ fn a_proxy_header_is_no_more_than_it_says() {
         }
     });
 }
+
+#[test]
+fn connections_end_whatever_is_sent_on_them() {
+    replay("connection", 20, tidegate::server::properties::connection);
+    replay("http2", 150, tidegate::server::properties::http2);
+}

@@ -4,6 +4,7 @@ mod backend;
 pub mod control;
 pub mod files;
 pub mod logs;
+pub mod properties;
 pub mod reload;
 pub mod run;
 mod signals;

@@ -145,26 +145,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 async fn start_with(options: Options, mut inherited: Inherited) -> Result<Running, StartError> {
     let settings = first_settings(&options.origin)?;
     let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
-    let (events, events_in) = mpsc::channel(EVENTS_WAITING);
-    let (decisions, decisions_in) = mpsc::channel(DECISIONS_WAITING);
     let registry = Arc::new(Registry::default());
-    let shared = Arc::new(Shared {
-        view: Arc::new(ArcSwap::from_pointee(empty_view(workers))),
-        events: events.clone(),
-        decisions,
-        news: broadcast::channel(1_024).0,
-        draining: AtomicBool::new(false),
-        ready: AtomicBool::new(false),
-        busy: (0..workers).map(|_| AtomicU32::new(0)).collect(),
-        tasks: (0..workers).map(|_| AtomicU32::new(0)).collect(),
-        connections: Arc::default(),
-        upstreams: Arc::default(),
-        by_listener: Default::default(),
-        by_client: Default::default(),
-        connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),
-        memory_percent: AtomicU32::new(0),
-        registry: registry.clone(),
-    });
+    let (shared, channels) = shared(workers, registry.clone());
+    let (events, decisions_in) = (shared.events.clone(), channels.decisions);
+    let events_in = channels.events;
     count_panics(registry.clone());
     let signals = Signals::new(options.signals);
     let (logs, log_writer) = Logs::start(&settings, options.log.clone(), registry);
@@ -252,6 +236,37 @@ fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     }
 }
 
+/// What comes in from the workers.
+pub(super) struct Channels {
+    events: mpsc::Receiver<Event>,
+    decisions: mpsc::Receiver<Decision>,
+}
+
+/// What all threads share, before there is a configuration.
+pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, Channels) {
+    let (events, events_in) = mpsc::channel(EVENTS_WAITING);
+    let (decisions, decisions_in) = mpsc::channel(DECISIONS_WAITING);
+    let zeros = || (0..workers).map(|_| AtomicU32::new(0)).collect();
+    let shared = Arc::new(Shared {
+        view: Arc::new(ArcSwap::from_pointee(empty_view(workers))),
+        events,
+        decisions,
+        news: broadcast::channel(1_024).0,
+        draining: AtomicBool::new(false),
+        ready: AtomicBool::new(false),
+        busy: zeros(),
+        tasks: zeros(),
+        connections: Arc::default(),
+        upstreams: Arc::default(),
+        by_listener: Default::default(),
+        by_client: Default::default(),
+        connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),
+        memory_percent: AtomicU32::new(0),
+        registry,
+    });
+    (shared, Channels { events: events_in, decisions: decisions_in })
+}
+
 fn empty_view(workers: usize) -> View {
     let plan = Plan::default();
     View {
@@ -266,7 +281,7 @@ fn empty_view(workers: usize) -> View {
 }
 
 /// A panic is our bug: it ends one connection's task, and it shows.
-fn count_panics(registry: Arc<Registry>) {
+pub(super) fn count_panics(registry: Arc<Registry>) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         registry.panics.fetch_add(1, Ordering::Relaxed);

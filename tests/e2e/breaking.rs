@@ -175,3 +175,44 @@ fn a_flow_whose_half_closed_side_is_reset_ends_at_once() {
     });
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }
+
+#[test]
+fn a_panic_ends_one_connection_or_stream_and_nothing_else() {
+    let cluster = Cluster::named("a");
+    let proxy = Proxy::start_with(
+        &format!("runtime: {{ workers: 1 }}\n{}", one(&cluster)),
+        &[("TIDEGATE_INJECT_PANIC", "/boom")],
+    );
+    let web = proxy.at("web");
+    let mut neighbour = Keeping::new(web);
+    assert_eq!(neighbour.get("/").body, "a");
+    let mut other = Keeping::new(web);
+    assert_eq!(other.get("/").body, "a");
+    other.send(b"GET /boom HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(other.try_answer().is_none(), "its connection ends");
+    assert_eq!(neighbour.get("/").body, "a");
+    assert_eq!(proxy.metric("tidegate_panics_total"), 1.0);
+    eventually("it is counted out", || {
+        proxy.metric("tidegate_connections{listener=\"web\"}") == 1.0
+    });
+    // A stream of HTTP/2 does not take its neighbours with it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let statuses = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(web).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut statuses = Vec::new();
+        for path in ["/", "/boom", "/"] {
+            let request = http::Request::get(format!("http://a{path}")).body(()).unwrap();
+            send = send.ready().await.unwrap();
+            let (answer, _) = send.send_request(request, true).unwrap();
+            let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap();
+            statuses.push(answer.map(|answer| answer.status().as_u16()).ok());
+        }
+        statuses
+    });
+    assert_eq!(statuses, [Some(200), None, Some(200)], "on one connection");
+    assert_eq!(proxy.metric("tidegate_panics_total"), 2.0);
+    eventually("nothing stays counted", || proxy.cluster("a")["in_flight"] == 0);
+    assert_eq!(neighbour.get("/").body, "a");
+}

@@ -53,6 +53,8 @@ pub struct Proxy {
     pub folder: Folder,
     pub admin: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Whether it is made to panic.
+    panics: bool,
 }
 
 impl Proxy {
@@ -77,11 +79,12 @@ impl Proxy {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let panics = environment.iter().any(|(name, _)| *name == "TIDEGATE_INJECT_PANIC");
         let lines = Arc::new(Mutex::new(Vec::new()));
         collect(child.stderr.take().unwrap(), lines.clone());
         collect(child.stdout.take().unwrap(), lines.clone());
         let mut proxy =
-            Proxy { child, folder, admin: SocketAddr::from(([127, 0, 0, 1], 0)), lines };
+            Proxy { child, folder, admin: SocketAddr::from(([127, 0, 0, 1], 0)), lines, panics };
         eventually("the proxy starts", || {
             assert!(proxy.child.try_wait().unwrap().is_none(), "it ended: {:?}", proxy.log());
             proxy.said("admin API").is_some() && proxy.said("configuration is in force").is_some()
@@ -209,7 +212,7 @@ impl Drop for Proxy {
         drop(self.child.wait());
         // One connection dies with a panic, and a test may not notice.
         let panic = self.log().into_iter().find(|line| line.contains("panicked at"));
-        if let Some(line) = panic.filter(|_| !std::thread::panicking()) {
+        if let Some(line) = panic.filter(|_| !(self.panics || std::thread::panicking())) {
             panic!("the proxy panicked: {line}");
         }
         if std::thread::panicking() {

@@ -113,6 +113,7 @@ async fn walk<C: Client>(
     arrival: &Arrival,
     record: &mut Record,
 ) -> Result<After, Failed> {
+    super::inject::panic_on(client.head().target().path());
     if is_misdirected(view, arrival, client.head()) {
         return Err(Failed::Refuse(Refusal::Misdirected));
     }

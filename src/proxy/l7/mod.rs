@@ -21,6 +21,7 @@ pub mod h3_connection;
 #[cfg(feature = "http3")]
 pub mod h3_listener;
 pub mod hedge;
+pub mod inject;
 pub mod message;
 pub mod mirror;
 pub mod rate;

@@ -1,0 +1,14 @@
+//! A panic on demand, in debug builds alone: what one does to its neighbours has to be seen.
+
+/// Panics on the path that `TIDEGATE_INJECT_PANIC` names.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "that is what it is for")]
+pub fn panic_on(path: &str) {
+    if std::env::var("TIDEGATE_INJECT_PANIC").is_ok_and(|wanted| wanted == path) {
+        panic!("injected");
+    }
+}
+
+/// Nothing, in a release.
+#[cfg(not(debug_assertions))]
+pub fn panic_on(_: &str) {}

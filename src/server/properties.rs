@@ -1,0 +1,169 @@
+//! What must hold for any bytes that a client sends, from its connection to its answers, with the data plane's own
+//! code: the body of a fuzz target, and of the test that replays its seeds.
+//!
+//! # Panics
+//! When a property does not hold: that is what they are for.
+
+use super::run::{Channels, count_panics, shared};
+use crate::config;
+use crate::decision::plan::Plan;
+use crate::os::proxy_header::Origin;
+use crate::os::stream::Stream;
+use crate::proxy::arrive::Arrived;
+use crate::proxy::l7;
+use crate::proxy::worker::Worker;
+use crate::shared::{Shared, Slots, View};
+use crate::telemetry::access_log::{AccessLog, Format};
+use crate::telemetry::cells::Registry;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// A route that answers by itself, short and long, and one whose only cluster is down.
+const CONFIGURATION: &str = "
+listeners:
+  web:
+    address: 127.0.0.1:1
+    protocol: http
+    service: down
+    timeouts: { first_byte: 200ms, head: 200ms, idle: 200ms, body_idle: 200ms, write: 200ms }
+services: { down: { clusters: [idc] } }
+clusters: { idc: { kind: idc, endpoints: [127.0.0.1:2] } }
+routes:
+  - { path: /, respond: { status: 200, body: ok } }
+  - { path_prefix: /gone, redirect: { to: \"http://a/\" } }
+";
+
+/// How long a connection whose client has ended may last.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection with these bytes, in two pieces, whatever protocol they are of: it ends, nobody panics, and
+/// nothing stays counted.
+pub fn connection(bytes: &[u8]) {
+    drop(answers(bytes));
+}
+
+/// What the client gets.
+fn answers(bytes: &[u8]) -> Vec<u8> {
+    thread_local! {
+        static RIG: Rig = Rig::new();
+    }
+    RIG.with(|rig| rig.run(bytes))
+}
+
+/// HTTP/2's preface (RFC 9113 §3.4) and these bytes behind it.
+pub fn http2(bytes: &[u8]) {
+    connection(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes].concat());
+}
+
+struct Rig {
+    runtime: tokio::runtime::LocalRuntime,
+    worker: Rc<Worker>,
+    shared: Arc<Shared>,
+    _channels: Channels,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let outcome = config::load(CONFIGURATION, Path::new("/"), &|_| None);
+        let plan = outcome.config.map(|config| config.plan).unwrap_or_default();
+        assert!(!plan.listeners.is_empty(), "{:?}", outcome.problems);
+        let registry = Arc::new(Registry::default());
+        count_panics(registry.clone());
+        let (shared, channels) = shared(1, registry.clone());
+        shared.view.store(Arc::new(view(plan)));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default());
+        let Ok(runtime) = runtime else { unreachable!("a runtime can be made") };
+        let (log, _) = AccessLog::new(Format::Off, 1, registry);
+        let worker = Worker::new(0, shared.clone(), log);
+        Rig { runtime, worker, shared, _channels: channels }
+    }
+
+    fn run(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut answers = Vec::new();
+        let panics = self.shared.registry.panics.load(Ordering::Relaxed);
+        self.runtime.block_on(async {
+            let Ok((mut client, server)) = UnixStream::pair() else { return };
+            let local = SocketAddr::from(([127, 0, 0, 1], 1));
+            let arrived = Box::new(Arrived {
+                stream: Stream::Unix(server),
+                origin: Origin { client: local, server: local },
+                buffer: None,
+                clients: 0,
+                class: None,
+            });
+            let worker = self.worker.clone();
+            let view = worker.view();
+            let served = tokio::task::spawn_local(l7::connection::serve(worker, arrived, view, 0));
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            let talk = async {
+                for piece in [first, second] {
+                    if client.write_all(piece).await.is_err() {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                // A client that has gone away already is no matter.
+                drop(client.shutdown().await);
+                drop(client.read_to_end(&mut answers).await);
+            };
+            let ticks = async {
+                loop {
+                    self.worker.tick();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let both = async {
+                talk.await;
+                served.await
+            };
+            tokio::select! {
+                ended = tokio::time::timeout(PATIENCE, both) => match ended {
+                    Ok(ended) => assert!(ended.is_ok(), "the connection's task panicked"),
+                    Err(_) => unreachable!("a connection whose client is gone must end"),
+                },
+                () = ticks => {}
+            }
+        });
+        assert_eq!(self.shared.registry.panics.load(Ordering::Relaxed), panics);
+        assert_eq!(self.shared.upstreams.get(), 0, "nothing stays counted");
+        answers
+    }
+}
+
+fn view(plan: Plan) -> View {
+    let clusters = plan.clusters.iter().map(|_| Default::default()).collect();
+    View {
+        slots: Arc::new(Slots::new(&plan, 1)),
+        plan: Arc::new(plan),
+        tls: Arc::default(),
+        policies: Arc::default(),
+        signals: Default::default(),
+        clusters: Arc::new(clusters),
+        generation: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_harness_serves() {
+        let answered = answers(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(answered.starts_with(b"HTTP/1.1 200 ") && answered.ends_with(b"ok"));
+        let get =
+            b"\0\0\0\x04\0\0\0\0\0\0\0\x0b\x01\x05\0\0\0\x01\x82\x86\x84\0\x0a:authority\x01a";
+        let mut get = get.to_vec();
+        get[11] = u8::try_from(get.len() - 18).unwrap();
+        let answered = answers(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", get.as_slice()].concat());
+        assert!(answered.windows(2).any(|pair| pair == b"ok"), "{answered:?}");
+    }
+}
