@@ -45,7 +45,8 @@ soak: target/.tools-test
 # Fuzz targets with seeds; needs cargo-fuzz and its nightly features.
 fuzz: target/.tools-fuzz
 	cd fuzz && for target in $$(cargo fuzz list); do \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=60 || exit 1; done
+		mkdir -p corpus/$$target; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target corpus/$$target seeds/$$target -- -max_total_time=60 || exit 1; done
 
 clean:
 	$(CARGO) clean

@@ -1,16 +1,23 @@
 //! Files of the process: log writers, and what must survive a restart.
 
 use crate::decision::assess::Event;
+use crate::telemetry::cells::Registry;
 use crate::telemetry::log;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, watch};
 
 /// Writes lines to `stdout`, `stderr` or a file until the senders are gone; opens it anew whenever
-/// `path` is sent again.
-pub async fn write_lines(mut lines: mpsc::Receiver<String>, mut path: watch::Receiver<String>) {
+/// `path` is sent again. What cannot be written is counted as dropped.
+pub async fn write_lines(
+    mut lines: mpsc::Receiver<String>,
+    mut path: watch::Receiver<String>,
+    registry: Arc<Registry>,
+) {
     let mut batch = Vec::with_capacity(256);
     let mut out = open(&path.borrow_and_update()).unwrap_or_else(|| Box::new(std::io::sink()));
     let (mut failed, mut last) = (false, false);
@@ -40,6 +47,8 @@ pub async fn write_lines(mut lines: mpsc::Receiver<String>, mut path: watch::Rec
                             tracing::error!(%error, path = *path, "the access log cannot be written");
                         }
                         failed = result.is_err();
+                        let lost = if failed { count as u64 } else { 0 };
+                        registry.log_dropped.fetch_add(lost, Ordering::Relaxed);
                     }
                     Err(_) => return,
                 }

@@ -29,9 +29,9 @@ impl Logs {
         own: Option<Arc<Log>>,
         registry: Arc<Registry>,
     ) -> (Logs, JoinHandle<()>) {
-        let (access, lines) = AccessLog::new(format(settings), WAITING, registry);
+        let (access, lines) = AccessLog::new(format(settings), WAITING, registry.clone());
         let (access_path, path) = watch::channel(settings.access_log_path.clone());
-        let writer = tokio::spawn(files::write_lines(lines, path));
+        let writer = tokio::spawn(files::write_lines(lines, path, registry));
         (Logs { access, access_path, own, own_path: settings.log_path.clone() }, writer)
     }
 

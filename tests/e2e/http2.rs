@@ -114,16 +114,16 @@ fn h2load_multiplexes_thousands_without_a_failure() {
 }
 
 /// Frames as bytes.
-struct Raw(TcpStream);
+pub struct Raw(pub TcpStream);
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const GOAWAY: u8 = 7;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
 impl Raw {
-    fn new(to: SocketAddr) -> Raw {
+    pub fn new(to: SocketAddr) -> Raw {
         let mut stream = connect(to);
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         let mut raw = Raw(stream);
@@ -131,7 +131,7 @@ impl Raw {
         raw
     }
 
-    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
         bytes.extend([kind, flags]);
         bytes.extend(stream.to_be_bytes());
@@ -140,7 +140,7 @@ impl Raw {
         drop(self.0.write_all(&bytes));
     }
 
-    fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
+    pub fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0);
@@ -164,7 +164,7 @@ impl Raw {
     }
 
     /// The next frame of this kind, its flags, stream and payload; `None` at the end.
-    fn next(&mut self, kinds: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
+    pub fn next(&mut self, kinds: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
         self.0.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         loop {
             let mut head = [0; 9];
@@ -183,7 +183,7 @@ impl Raw {
     }
 }
 
-const GET: [(&str, &str); 4] =
+pub const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a.example")];
 
 fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {

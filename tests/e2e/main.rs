@@ -10,6 +10,7 @@
 
 mod admin;
 mod affinity;
+mod bounds;
 mod breaking;
 mod deadlines;
 mod discovery;
@@ -23,6 +24,7 @@ mod hedge;
 mod hostile;
 mod http1;
 mod http2;
+mod http2_bounds;
 #[cfg(feature = "http3")]
 mod http3;
 mod l4;

@@ -259,6 +259,16 @@ fn misbehave(path: &str, mut respond: h2::server::SendResponse<bytes::Bytes>) {
             body.send_data(bytes::Bytes::new(), true).unwrap();
         }
         "/reset" => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        "/refuse" => respond.send_reset(h2::Reason::REFUSED_STREAM),
+        "/hint-and-refuse" => {
+            let hint = head(103).header("link", "</a>").body(()).unwrap();
+            respond.send_informational(hint).unwrap();
+            // A reset would overtake it.
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+            });
+        }
         // It never answers: dropping it would.
         "/silent" => std::mem::forget(respond),
         "/call" => {
@@ -332,4 +342,27 @@ fn a_calls_own_deadline_ejects_nobody() {
         (&"up".into(), &1.0.into()),
         "{cluster}"
     );
+}
+
+#[test]
+fn a_stream_that_is_refused_is_asked_elsewhere_unless_the_client_was_told_something() {
+    let (address, other) = (hostile(), Cluster::named("other"));
+    let text = config(&[("idc", "idc", address), ("cloud", "cloud", other.address)])
+        .replace("idc: { kind: idc,", "idc: { kind: idc, protocol: http2,");
+    let proxy = Proxy::start(&text);
+    let post = |path: &str| {
+        let ask = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
+        );
+        let mut stream = connect(proxy.at("web"));
+        std::io::Write::write_all(&mut stream, ask.as_bytes()).unwrap();
+        String::from_utf8_lossy(&read_all(&mut stream)).into_owned()
+    };
+    assert!(post("/").contains("good"));
+    let answer = post("/refuse");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("other"), "{answer}");
+    let before = other.seen().matches("POST").count();
+    let answer = post("/hint-and-refuse");
+    assert!(answer.starts_with("HTTP/1.1 103") && !answer.contains("other"), "{answer}");
+    assert_eq!(other.seen().matches("POST").count(), before, "it is not asked");
 }

@@ -31,11 +31,12 @@ pub enum NoConnection {
     Exhausted,
 }
 
-/// How long connecting may take: four round trips and 200 ms, from 250 ms to 2 s.
+/// How long connecting may take: four round trips and 200 ms, from 250 ms to 2 s; 1 s where none is known, which
+/// leaves as much for another endpoint.
 #[must_use]
 pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
     cluster.connect.unwrap_or_else(|| {
-        Duration::from_secs_f64((4.0 * rtt.unwrap_or(0.45) + 0.2).clamp(0.25, 2.0))
+        Duration::from_secs_f64((4.0 * rtt.unwrap_or(0.2) + 0.2).clamp(0.25, 2.0))
     })
 }
 

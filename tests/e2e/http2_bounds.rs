@@ -1,0 +1,210 @@
+//! HTTP/2's bounds, by raw frames: what is allowed is said, and whoever wants more is cut, not served by others' time.
+
+use super::http2::{END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, RST_STREAM, Raw};
+use super::support::*;
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+/// A cluster that never answers, and how many requests it got.
+fn silent() -> (Cluster, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let cluster = Cluster::scripted(move |mut connection| {
+        if connection.head().is_some() {
+            count.fetch_add(1, Ordering::SeqCst);
+            while matches!(connection.stream.read(&mut [0; 64]), Ok(1..)) {}
+        }
+    });
+    (cluster, asked)
+}
+
+/// A cluster whose answers are long.
+fn long() -> Cluster {
+    Cluster::scripted(|mut connection| {
+        while connection.request().is_some() {
+            connection.reply(&"x".repeat(200_000));
+        }
+    })
+}
+
+fn with(cluster: &Cluster, more: &str) -> Proxy {
+    let text = config(&[("idc", "idc", cluster.address)]);
+    let text = text.replace("protocol: http,", &format!("protocol: http, {more}"));
+    Proxy::start(&format!("runtime: {{ workers: 1 }}\n{text}"))
+}
+
+/// Settings that leave no room for answers.
+fn no_window() -> Vec<u8> {
+    vec![0, 4, 0, 0, 0, 0]
+}
+
+#[test]
+fn what_is_allowed_is_said_and_a_stream_too_many_is_refused() {
+    let (cluster, asked) = silent();
+    let proxy = with(&cluster, "");
+    let mut raw = Raw::new(proxy.at("web"));
+    let (_, _, _, settings) = raw.next(&[SETTINGS]).unwrap();
+    let said = |id: u16| {
+        let pair = settings.chunks(6).find(|pair| pair[..2] == id.to_be_bytes())?;
+        Some(u32::from_be_bytes([pair[2], pair[3], pair[4], pair[5]]))
+    };
+    // MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE, ENABLE_CONNECT_PROTOCOL.
+    assert_eq!([3, 4, 6, 8].map(said), [Some(100), Some(65_536), Some(16_384), Some(1)]);
+    let (_, _, stream, more) = raw.next(&[WINDOW_UPDATE]).unwrap();
+    let more = u32::from_be_bytes([more[0], more[1], more[2], more[3]]);
+    assert_eq!((stream, more), (0, (1 << 20) - 65_535), "a MiB for all of it");
+    for number in 0..100 {
+        raw.headers(1 + 2 * number, END_STREAM, &GET);
+    }
+    eventually("a hundred are asked", || asked.load(Ordering::SeqCst) == 100);
+    raw.headers(201, END_STREAM, &GET);
+    let (_, _, stream, reason) = raw.next(&[RST_STREAM]).unwrap();
+    assert_eq!((stream, reason[3]), (201, 7), "REFUSED_STREAM");
+    assert_eq!(asked.load(Ordering::SeqCst), 100);
+}
+
+#[test]
+fn a_list_of_fields_over_its_limit_reaches_no_cluster_however_it_is_framed() {
+    let cluster = Cluster::named("a");
+    let proxy = with(&cluster, "");
+    let mut raw = Raw::new(proxy.at("web"));
+    let field = |name: &str, value: &str| {
+        let mut bytes = vec![0, u8::try_from(name.len()).unwrap()];
+        bytes.extend(name.as_bytes());
+        bytes.push(u8::try_from(value.len()).unwrap());
+        bytes.extend(value.as_bytes());
+        bytes
+    };
+    let first: Vec<u8> = GET.iter().flat_map(|(name, value)| field(name, value)).collect();
+    raw.frame(HEADERS, END_STREAM, 1, &first);
+    for number in 0..18 {
+        let line: Vec<u8> =
+            (0..10).flat_map(|at| field(&format!("x-{number}-{at}"), &"v".repeat(100))).collect();
+        let last = if number == 17 { END_HEADERS } else { 0 };
+        raw.frame(CONTINUATION, last, 1, &line);
+    }
+    let answer = raw.next(&[HEADERS, RST_STREAM, GOAWAY]);
+    assert!(answer.is_some(), "it is told");
+    assert!(!cluster.seen().contains("x-0-0"), "{}", cluster.seen());
+    let mut other = Raw::new(proxy.at("web"));
+    other.headers(1, END_STREAM, &GET);
+    assert!(matches!(other.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "others are served");
+}
+
+/// Begins work and has it broken off by `cut`, twenty at a time, until the connection is ended; how many it took.
+fn flood(
+    proxy: &Proxy,
+    asked: &AtomicUsize,
+    begin: impl Fn(&mut Raw, u32),
+    cut: impl Fn(&mut Raw, u32),
+) -> (usize, u8) {
+    let mut raw = Raw::new(proxy.at("web"));
+    let (mut stream, mut count) = (1, 0);
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
+        let before = asked.load(Ordering::SeqCst);
+        let first = stream;
+        for _ in 0..20 {
+            begin(&mut raw, stream);
+            stream += 2;
+        }
+        let until = Instant::now() + Duration::from_millis(300);
+        while asked.load(Ordering::SeqCst) < before + 20 && Instant::now() < until {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        (first..stream).step_by(2).for_each(|stream| cut(&mut raw, stream));
+        count += 20;
+        raw.0.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let mut space = [0; 65_536];
+        match raw.0.peek(&mut space) {
+            Ok(0) => return (count, 0),
+            Ok(seen) => {
+                // GOAWAY is the last frame that comes.
+                let goaway = (0..seen.saturating_sub(16)).rev().find(|at| {
+                    space[*at..at + 3] == [0, 0, 8] && space[at + 3] == GOAWAY && space[at + 4] == 0
+                });
+                if let Some(at) = goaway {
+                    return (count, space[at + 16]);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return (count, 0),
+            Err(_) => {}
+        }
+    }
+    panic!("never cut, after {count}");
+}
+
+#[test]
+fn work_that_is_begun_and_broken_off_is_paid_for_by_the_client() {
+    let (cluster, asked) = silent();
+    let proxy = with(&cluster, "");
+    let post = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+    let post = [&post[..], &[("content-length", "1")]].concat();
+    // The client resets, or has us reset: its body is longer than it says (MadeYouReset).
+    let rapid = flood(
+        &proxy,
+        &asked,
+        |raw, stream| raw.headers(stream, END_STREAM, &GET),
+        |raw, stream| raw.frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()),
+    );
+    let made = flood(
+        &proxy,
+        &asked,
+        |raw, stream| raw.headers(stream, 0, &post),
+        |raw, stream| raw.frame(0, END_STREAM, stream, b"long"),
+    );
+    for (how, (count, reason)) in [("rapid reset", rapid), ("MadeYouReset", made)] {
+        // ENHANCE_YOUR_CALM, unless the end came before it was read.
+        assert!(matches!(reason, 11 | 0), "{how}: {reason}");
+        assert!((100..=400).contains(&count), "{how}: after {count}");
+    }
+    eventually("nothing is left of it", || proxy.cluster("idc")["in_flight"] == 0);
+}
+
+#[test]
+fn streams_that_stand_still_are_borne_with_until_they_are_too_many() {
+    let cluster = long();
+    let proxy = with(&cluster, "timeouts: { write: 300ms }, ");
+    let in_flight = || proxy.cluster("idc")["in_flight"].as_u64().unwrap();
+    let mut few = Raw::new(proxy.at("web"));
+    few.frame(SETTINGS, 0, 0, &no_window());
+    for number in 0..20 {
+        few.headers(1 + 2 * number, END_STREAM, &GET);
+    }
+    eventually("they stand still", || in_flight() == 20);
+    let mut many = Raw::new(proxy.at("web"));
+    many.frame(SETTINGS, 0, 0, &no_window());
+    for number in 0..80 {
+        many.headers(1 + 2 * number, END_STREAM, &GET);
+    }
+    eventually("the many are reset, until they are few enough", || {
+        let left = in_flight();
+        (20..=20 + 50).contains(&left) && many.next(&[RST_STREAM]).is_some()
+    });
+    assert!(in_flight() >= 20, "the few are borne with");
+}
+
+#[test]
+fn a_client_that_takes_nothing_does_not_hold_its_connection_for_ever() {
+    let cluster = Cluster::named("a");
+    let more = "timeouts: { idle: 300ms, write: 300ms }, ";
+    let text = config(&[("idc", "idc", cluster.address)])
+        .replace("protocol: http,", &format!("protocol: http, {more}"));
+    let respond = "routes: [{ respond: { status: 200, body: \"never taken\" } }]\n";
+    let proxy = Proxy::start(&format!("{text}{respond}"));
+    let mut raw = Raw::new(proxy.at("web"));
+    raw.frame(SETTINGS, 0, 0, &no_window());
+    for number in 0..50 {
+        raw.headers(1 + 2 * number, END_STREAM, &GET);
+    }
+    assert!(raw.next(&[HEADERS]).is_some(), "it was answered");
+    eventually("its connection ends", || {
+        proxy.metric("tidegate_connections{listener=\"web\"}") == 0.0
+    });
+}
