@@ -10,6 +10,7 @@ pub mod buffer;
 pub mod deadline;
 pub mod l4;
 pub mod l7;
+pub mod ping;
 pub mod place;
 pub mod refusal;
 pub mod tunnel;

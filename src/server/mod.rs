@@ -3,6 +3,7 @@
 mod backend;
 pub mod control;
 pub mod files;
+mod fresh;
 pub mod logs;
 pub mod properties;
 pub mod reload;

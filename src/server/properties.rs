@@ -4,7 +4,7 @@
 //! # Panics
 //! When a property does not hold: that is what they are for.
 
-use super::run::{Channels, count_panics, shared};
+use super::fresh::{Channels, count_panics, shared};
 use crate::config;
 use crate::decision::plan::Plan;
 use crate::os::proxy_header::Origin;

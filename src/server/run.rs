@@ -3,6 +3,7 @@
 use super::backend::{Sources, backend};
 use super::control::{self, Figures};
 use super::files::{self, Dials};
+use super::fresh::{count_panics, shared};
 use super::logs::Logs;
 use super::reload::{Origin, Reloader, folder_of};
 use super::signals::{Signals, Told};
@@ -11,27 +12,26 @@ use super::worker;
 use crate::admin;
 use crate::config::{Config, Problem, Settings, check::endpoints_file, load};
 use crate::decision::assess::Event;
-use crate::decision::plan::{Address, Plan, Spot, Transport};
+use crate::decision::plan::{Address, Spot, Transport};
 use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::{self, Inherited};
 use crate::os::notify;
 use crate::os::watch::FolderWatch;
 use crate::os::{clock, cores, listen, process};
-use crate::shared::{Decision, Shared, Slots, View};
+use crate::shared::{Decision, Shared};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log::Log;
-use arc_swap::ArcSwap;
 use socket2::Socket;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -94,11 +94,8 @@ impl Running {
     }
 }
 
-/// Decisions that are remembered, and how many may wait to be.
+/// Decisions that are remembered.
 const DECISIONS: usize = 1_000;
-const DECISIONS_WAITING: usize = 64;
-/// Events that may wait for the control thread.
-const EVENTS_WAITING: usize = 16_384;
 /// Between two looks at the configuration file, beside what the watch reports.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two times that what is left of budgets is written down.
@@ -234,59 +231,6 @@ fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
         Some(Config { settings, .. }) => Ok(settings),
         None => Err(StartError::Config(outcome.problems)),
     }
-}
-
-/// What comes in from the workers.
-pub(super) struct Channels {
-    events: mpsc::Receiver<Event>,
-    decisions: mpsc::Receiver<Decision>,
-}
-
-/// What all threads share, before there is a configuration.
-pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, Channels) {
-    let (events, events_in) = mpsc::channel(EVENTS_WAITING);
-    let (decisions, decisions_in) = mpsc::channel(DECISIONS_WAITING);
-    let zeros = || (0..workers).map(|_| AtomicU32::new(0)).collect();
-    let shared = Arc::new(Shared {
-        view: Arc::new(ArcSwap::from_pointee(empty_view(workers))),
-        events,
-        decisions,
-        news: broadcast::channel(1_024).0,
-        draining: AtomicBool::new(false),
-        ready: AtomicBool::new(false),
-        busy: zeros(),
-        tasks: zeros(),
-        connections: Arc::default(),
-        upstreams: Arc::default(),
-        by_listener: Default::default(),
-        by_client: Default::default(),
-        connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),
-        memory_percent: AtomicU32::new(0),
-        registry,
-    });
-    (shared, Channels { events: events_in, decisions: decisions_in })
-}
-
-fn empty_view(workers: usize) -> View {
-    let plan = Plan::default();
-    View {
-        slots: Arc::new(Slots::new(&plan, workers)),
-        plan: Arc::new(plan),
-        tls: Arc::default(),
-        policies: Arc::default(),
-        signals: Default::default(),
-        clusters: Arc::default(),
-        generation: 0,
-    }
-}
-
-/// A panic is our bug: it ends one connection's task, and it shows.
-pub(super) fn count_panics(registry: Arc<Registry>) {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        registry.panics.fetch_add(1, Ordering::Relaxed);
-        before(info);
-    }));
 }
 
 /// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.

@@ -2,6 +2,7 @@
 //! of the test's own; `docs/sidecar.md` has the same rules.
 
 use super::support::*;
+use socket2::{Domain, Socket, Type};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -178,4 +179,56 @@ fn only_tcp_is_brought_by_the_packet_filter() {
     for wrong in ["listeners.a.transparent", "listeners.b.transparent", "listeners.c.transparent"] {
         assert!(said.contains(wrong), "{wrong}: {said}");
     }
+}
+
+#[test]
+fn when_no_port_is_left_towards_an_endpoint_another_one_is_asked() {
+    let Some(network) = Network::new("ports") else { return };
+    let narrow = "echo '40000 40007' > /proc/sys/net/ipv4/ip_local_port_range";
+    let set = Command::new("ip").args(["netns", "exec", &network.0, "sh", "-c", narrow]).output();
+    if !set.unwrap().status.success() {
+        eprintln!("skipped: the range of ports cannot be set here");
+        return;
+    }
+    let text = "runtime: { workers: 1 }\n\
+         listeners: { web: { address: 127.0.0.1:8080, protocol: http, service: shop } }\n\
+         services: { shop: { clusters: [one, two] } }\n\
+         clusters:\n  one: { kind: idc, endpoints: [127.0.0.1:9001], probe: { kind: none } }\n  \
+           two: { kind: cloud, endpoints: [127.0.0.1:9002], probe: { kind: none } }\n";
+    network.within(|| {
+        let _held = Cluster::at("127.0.0.1:9001".parse().unwrap(), |mut connection| {
+            while connection.head().is_some() {
+                while matches!(connection.stream.read(&mut [0; 64]), Ok(1..)) {}
+            }
+        });
+        let _other = Cluster::at("127.0.0.1:9002".parse().unwrap(), |mut connection| {
+            while connection.request().is_some() {
+                connection.reply("other");
+            }
+        });
+        let proxy = Proxy::start(text);
+        let mut kept = Vec::new();
+        for number in 0..12_u8 {
+            // From several addresses: their ports are as few.
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let from = std::net::SocketAddr::from(([127, 0, 0, 2 + number / 4], 0));
+            client.bind(&from.into()).unwrap();
+            client
+                .connect(&"127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into())
+                .unwrap();
+            let mut client = TcpStream::from(client);
+            client.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+            client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").unwrap();
+            let mut space = [0; 1024];
+            let count = client.read(&mut space).unwrap_or(0);
+            kept.push((client, String::from_utf8_lossy(&space[..count]).into_owned()));
+        }
+        let answers: Vec<&str> = kept.iter().map(|(_, text)| text.as_str()).collect();
+        assert!(answers.iter().any(|text| text.ends_with("other")), "{answers:?}");
+        assert!(
+            answers.iter().all(|text| text.is_empty() || text.ends_with("other")),
+            "{answers:?}"
+        );
+        assert_eq!(proxy.metric("tidegate_ejections_total"), 0.0, "nobody is to blame");
+    });
 }

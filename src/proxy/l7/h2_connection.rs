@@ -10,6 +10,7 @@ use crate::decision::units::Timestamp;
 use crate::http::translate::Tunnel;
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::ping::unanswered;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -47,12 +48,22 @@ pub async fn serve(
     let mut idle_since = worker.about_now();
     let mut leaving: Option<Timestamp> = None;
     watch.set_idle(true);
+    let ping = connection.ping_pong();
+    let mut silent = pin!(unanswered(ping, || account.active() > 0));
     loop {
         let look = match leaving {
             Some(_) => LAST_FRAMES,
             None => LOOK.min(arrival.timeouts.idle),
         };
-        let next = watch.within(look, connection.accept()).await;
+        let next = tokio::select! {
+            // What has come first: it may be the answer.
+            biased;
+            next = watch.within(look, connection.accept()) => next,
+            () = &mut silent => {
+                tracing::debug!("an HTTP/2 client answers no PING");
+                return;
+            }
+        };
         let now = worker.about_now();
         account.forgive(now.since(judged));
         judged = now;

@@ -315,8 +315,10 @@ pub async fn dial(address: &Address, span: Duration) -> Result<Stream, NoConnect
 }
 
 fn classify(error: &io::Error) -> NoConnection {
-    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRNOTAVAIL];
+    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
     match error.raw_os_error() {
+        // No port is left towards this endpoint; towards others there may be.
+        Some(libc::EADDRNOTAVAIL) => NoConnection::Full,
         Some(code) if ours.contains(&code) => NoConnection::Exhausted,
         _ if error.kind() == io::ErrorKind::TimedOut => {
             NoConnection::Endpoint(Cause::ConnectTimeout)

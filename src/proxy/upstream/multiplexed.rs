@@ -6,6 +6,7 @@
 use super::pool::Key;
 use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
+use crate::proxy::ping::unanswered;
 use crate::shared::Counted;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -158,7 +159,7 @@ pub async fn begin(
     held: Counted,
     now: Timestamp,
 ) -> Result<Lease, h2::Error> {
-    let (send, connection) = Builder::new()
+    let (send, mut connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -170,11 +171,20 @@ pub async fn begin(
     let (active, alive, used) = (Cell::new(1), Cell::new(true), Cell::new(now));
     let state = Rc::new(State { active, alive, used });
     let of_task = state.clone();
+    let ping = connection.ping_pong();
     tokio::task::spawn_local(async move {
         let _held = held;
-        match connection.await {
-            Ok(()) => tracing::debug!("an HTTP/2 connection to a cluster ended"),
-            Err(error) => tracing::debug!(%error, "an HTTP/2 connection to a cluster broke off"),
+        tokio::select! {
+            // Its end first: who has ended answers nothing.
+            biased;
+            ended = connection => match ended {
+                Ok(()) => tracing::debug!("an HTTP/2 connection to a cluster ended"),
+                Err(error) => tracing::debug!(%error, "an HTTP/2 connection to a cluster broke off"),
+            },
+            // Dropped, it fails what is under way on it.
+            () = unanswered(ping, || of_task.active.get() > 0) => {
+                tracing::debug!("an HTTP/2 connection to a cluster answers no PING");
+            }
         }
         of_task.alive.set(false);
     });

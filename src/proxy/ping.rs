@@ -1,0 +1,77 @@
+//! Whether the other end of an HTTP/2 connection still answers (PING, RFC 9113 §6.7).
+//!
+//! Calls and streams of events may be silent for as long as they like, and TCP's keep-alive finds only a dead host: a
+//! process that hangs acknowledges bytes for ever.
+
+use h2::{Ping, PingPong};
+use std::time::Duration;
+
+/// Between two questions, while something is under way.
+const EVERY: Duration = Duration::from_secs(30);
+/// How long an answer may take.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// Ends when a question is not answered in time, or cannot be asked. Asks only while `is_needed`.
+pub async fn unanswered(ping: Option<PingPong>, is_needed: impl Fn() -> bool) {
+    let Some(mut ping) = ping else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if !is_needed() {
+            continue;
+        }
+        let answered = tokio::time::timeout(WITHIN, ping.ping(Ping::opaque())).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// A connection whose other end goes on, and one whose other end has stopped.
+    async fn lasts(hangs: bool, needed: bool) -> Option<Duration> {
+        let (near, far) = tokio::io::duplex(4_096);
+        let stopped = std::rc::Rc::new(Cell::new(false));
+        let is_stopped = stopped.clone();
+        let server = async move {
+            let Ok(mut connection) = h2::server::handshake(far).await else { return };
+            std::future::poll_fn(|context| match is_stopped.get() {
+                true => std::task::Poll::Pending,
+                false => connection.poll_closed(context).map(drop),
+            })
+            .await;
+        };
+        let client = async {
+            let (_send, mut connection) = h2::client::handshake(near).await.expect("it begins");
+            let ping = connection.ping_pong();
+            let begun = tokio::time::Instant::now();
+            tokio::select! {
+                _ = connection => None,
+                () = unanswered(ping, || needed) => Some(begun.elapsed()),
+                () = tokio::time::sleep(Duration::from_secs(600)) => None,
+                () = async {
+                    tokio::time::sleep(Duration::from_secs(100)).await;
+                    stopped.set(hangs);
+                    std::future::pending::<()>().await;
+                } => None,
+            }
+        };
+        tokio::select! {
+            ended = client => ended,
+            () = server => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_answers_goes_on_and_whoever_hangs_is_found_out() {
+        assert_eq!(lasts(false, true).await, None);
+        let found = lasts(true, true).await.expect("it is found out");
+        let most = Duration::from_secs(100) + EVERY + WITHIN + Duration::from_secs(1);
+        assert!(found > Duration::from_secs(100) && found <= most, "{found:?}");
+        // Nobody waits for anything: nobody is asked.
+        assert_eq!(lasts(true, false).await, None);
+    }
+}
