@@ -112,7 +112,7 @@ fn config_at(idc: &[SocketAddr], cloud: &[SocketAddr]) -> String {
     let web = cluster::free();
     let probe = "probe: { kind: http, path: /healthz, interval: 200ms, timeout: 150ms }";
     format!(
-        "access_log: {{ path: \"off\" }}\ndrain: {{ deadline: 5s }}\n\
+        "access_log: {{ format: \"off\" }}\ndrain: {{ deadline: 5s }}\n\
          listeners: {{ web: {{ address: {web}, protocol: http, service: shop }} }}\n\
          services: {{ shop: {{ clusters: [idc, cloud] }} }}\n\
          clusters:\n  idc: {{ kind: idc, endpoints: [{}], {probe} }}\n  \

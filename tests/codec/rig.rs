@@ -102,7 +102,7 @@ pub fn proxy(clusters: &[SocketAddr], listener: &str, cluster: &str) -> Proxy {
         )
     });
     Proxy::start(&format!(
-        "access_log: {{ path: \"off\" }}\nlisteners:\n{listeners}services:\n{services}clusters:\n{clusters}"
+        "access_log: {{ format: \"off\" }}\nlisteners:\n{listeners}services:\n{services}clusters:\n{clusters}"
     ))
 }
 

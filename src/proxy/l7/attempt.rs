@@ -441,9 +441,13 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     let mut rival = Rival::of(attempt.berth);
     let mut interims = 0;
     let end = loop {
-        let reading = read_head(attempt, progress, incoming, answer, asked, interims == 0);
-        let reading = rival.beside(worker, attempt.view, reading);
-        let end = match both.and(reading, Phase::Waiting).await {
+        let waited = {
+            // Pinned here: each that waits for it would otherwise be moved with it.
+            let reading =
+                pin!(read_head(attempt, progress, incoming, answer, asked, interims == 0));
+            both.and(rival.beside(worker, attempt.view, reading), Phase::Waiting).await
+        };
+        let end = match waited {
             Err(()) => return Err(both.client_failure()),
             Ok(None) => return Err(Failed::Overtaken),
             Ok(Some(Ok(end))) => end,

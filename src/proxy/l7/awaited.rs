@@ -77,7 +77,8 @@ pub(super) async fn read_head<I: Incoming>(
         let more = incoming.more(left.min(EJECTION_CHECK));
         let more = match hedge.filter(|_| !begun) {
             None => more.await,
-            Some(due) => match by(attempt.worker, due, more).await {
+            // Boxed: most have none.
+            Some(due) => match Box::pin(by(attempt.worker, due, more)).await {
                 Some(more) => more,
                 None => {
                     let now = attempt.worker.now();

@@ -293,26 +293,39 @@ impl<'v> Terms<'_, 'v> {
         let place = place(worker, view, class, &walk.tried, self.key, reach)
             .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
         record.attempt(&place);
+        let rival = Rival::of(&self.berth);
+        let start = match rival.waits() {
+            // Boxed: seldom, and every exchange should not have room for it.
+            true => Box::pin(self.connect_beside(client, walk, record, &place, rival)).await,
+            false => {
+                let way = (self.arrival.origin, client.head().upgrade().is_some());
+                connect(worker, view, &place, way, walk, record).await.map(Start::Fresh)
+            }
+        };
+        Ok((place, start))
+    }
+
+    /// Connects while another attempt waits: that works on it already, and should know when nobody waits any more.
+    async fn connect_beside<C: Client>(
+        &self,
+        client: &mut C,
+        walk: &mut Walk,
+        record: &mut Record,
+        place: &Place,
+        mut rival: Rival<'_, 'v>,
+    ) -> Result<Start<'v>, Failed> {
         let way = (self.arrival.origin, client.head().upgrade().is_some());
-        let connected = connect(worker, view, &place, way, walk, record);
-        let mut rival = Rival::of(&self.berth);
-        if !rival.waits() {
-            let start = connected.await.map(Start::Fresh);
-            return Ok((place, start));
-        }
-        // Somebody works on it already, and should know when nobody waits any more.
+        let connected = connect(self.worker, self.view, place, way, walk, record);
         let (_, body, _) = client.split();
-        let start = tokio::select! {
+        tokio::select! {
             // What is there is taken first.
             biased;
-            connected = rival.beside(worker, view, connected) => match connected {
+            connected = rival.beside(self.worker, self.view, connected) => match connected {
                 Some(connected) => connected.map(Start::Fresh),
                 None => Err(Failed::Overtaken),
             },
             () = body.broken() => Err(Failed::Over),
-        };
-        drop(rival);
-        Ok((place, start))
+        }
     }
 
     /// Makes one attempt.

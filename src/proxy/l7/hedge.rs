@@ -158,7 +158,8 @@ impl<'a, 'v> Rival<'a, 'v> {
                 // What is there already is taken: it is the later one's, which others are less likely to have.
                 biased;
                 output = &mut other => return Some(output),
-                stirred = parked.stirs() => stirred,
+                // Boxed: seldom, and every exchange should not have room for it.
+                stirred = Box::pin(parked.stirs()) => stirred,
             };
             let Err(error) = stirred else { return None };
             if let Some(parked) = self.parked.take() {
