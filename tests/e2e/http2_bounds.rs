@@ -162,7 +162,8 @@ fn work_that_is_begun_and_broken_off_is_paid_for_by_the_client() {
     for (how, (count, reason)) in [("rapid reset", rapid), ("MadeYouReset", made)] {
         // ENHANCE_YOUR_CALM, unless the end came before it was read.
         assert!(matches!(reason, 11 | 0), "{how}: {reason}");
-        assert!((100..=400).contains(&count), "{how}: after {count}");
+        // A hundred at once, and a hundred for each second it took: ten at most.
+        assert!((100..=1_500).contains(&count), "{how}: after {count}");
     }
     eventually("nothing is left of it", || proxy.cluster("idc")["in_flight"] == 0);
 }
