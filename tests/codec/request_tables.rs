@@ -118,7 +118,7 @@ impl Table {
 }
 
 /// A short, printable form of a text, for names.
-fn told(text: &str) -> String {
+pub fn told(text: &str) -> String {
     let short: String = text.chars().take(60).collect();
     let more = text.len() - short.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -126,7 +126,7 @@ fn told(text: &str) -> String {
 }
 
 /// The items of a list. Few texts have a broken bar in them.
-fn each(list: &str) -> std::str::Split<'_, char> {
+pub fn each(list: &str) -> std::str::Split<'_, char> {
     list.split('¦')
 }
 

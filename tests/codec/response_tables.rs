@@ -3,6 +3,7 @@
 //! The cluster sends the bytes at once to each request it gets, and then ends its connection; only
 //! where a response is whole and says its own end may it stay open, to tell whether it is used again.
 
+use super::request_tables::{each, told};
 use std::collections::HashSet;
 use std::fmt::Display;
 
@@ -107,19 +108,6 @@ const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
 
 fn hello() -> Want {
     Want::Whole(200, b"hello".to_vec())
-}
-
-/// A short, printable form of a text, for names.
-fn told(text: &str) -> String {
-    let short: String = text.chars().take(60).collect();
-    let more = text.len() - short.len();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("\"{}\"{more}", short.escape_debug())
-}
-
-/// The items of a list. Few texts have a broken bar in them.
-fn each(list: &str) -> std::str::Split<'_, char> {
-    list.split('¦')
 }
 
 fn chunked(body: &str) -> String {
