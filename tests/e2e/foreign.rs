@@ -2,11 +2,11 @@
 
 use super::support::*;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// An nginx of this test's own.
 struct Nginx {
-    child: Child,
+    process: Process,
     address: std::net::SocketAddr,
     _folder: Folder,
 }
@@ -21,34 +21,16 @@ impl Nginx {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let at = folder.0.display().to_string();
         folder.write("big", &"0123456789abcdef".repeat(65_536));
-        let text = format!(
-            "worker_processes 1; daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p;\n\
-               fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
-               server {{ listen {address}; root {at};\n\
-                 location = /hello {{ return 200 \"hello from nginx\\n\"; }}\n\
-                 location = /empty {{ return 204; }}\n\
-                 location = /echo {{ return 200 \"$request_method $http_x_forwarded_for $http_host\"; }}\n\
-               }} }}\n"
+        let server = format!(
+            "server {{ listen {address}; root {};\n\
+             location = /hello {{ return 200 \"hello from nginx\\n\"; }}\n\
+             location = /empty {{ return 204; }}\n\
+             location = /echo {{ return 200 \"$request_method $http_x_forwarded_for $http_host\"; }} }}",
+            folder.0.display()
         );
-        let config = folder.write("nginx.conf", &text);
-        let mut command = Command::new("nginx");
-        command.env("PATH", "/usr/sbin:/usr/bin:/bin").arg("-c").arg(config);
-        let child = command.stderr(Stdio::null()).spawn().unwrap();
-        let nginx = Nginx { child, address, _folder: folder };
-        eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
+        let nginx = Nginx { process: nginx(&folder, address, &server), address, _folder: folder };
         Some(nginx)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        drop(asked);
-        drop(self.child.wait());
     }
 }
 
@@ -87,7 +69,7 @@ fn a_killed_nginx_is_failed_over_and_its_end_is_seen() {
     let url = format!("http://{}/hello", proxy.at("web"));
     assert_eq!(curl(&[&url]), "hello from nginx\n");
     // Killed: nobody is left to say goodbye.
-    let killed = Command::new("kill").args(["-KILL", &nginx.child.id().to_string()]).status();
+    let killed = Command::new("kill").args(["-KILL", &nginx.process.0.id().to_string()]).status();
     assert!(killed.unwrap().success());
     eventually("nginx is gone", || std::net::TcpStream::connect(nginx.address).is_err());
     for _ in 0..20 {

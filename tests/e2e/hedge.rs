@@ -226,7 +226,7 @@ fn over_http2_it_is_the_same() {
         "server {{ listen {address} http2; location / {{ proxy_pass http://{}; proxy_http_version 1.1; }} }}",
         origin.address
     );
-    let _nginx = Nginx::start(&folder, address, &server);
+    let _nginx = nginx(&folder, address, &server);
     let text = config(&[("one", "idc", address), ("two", "cloud", quick.address)])
         .replace("one: { kind: idc,", "one: { kind: idc, protocol: http2,")
         .replace("clusters: [one, two]", "clusters: [one, two], hedge: { after: 60ms }");

@@ -1,9 +1,9 @@
 //! What passes through: PROXY headers in and out, TLS by its name, against curl, haproxy and nginx.
 
 use super::support::*;
-use super::tls::{curl, folder_with, free, nginx, openssl};
+use super::tls::{curl, folder_with, free, openssl, secure_nginx};
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 fn with_proxy(cluster: std::net::SocketAddr, from: &str) -> String {
@@ -101,15 +101,6 @@ fn curl_and_haproxy_send_headers_that_are_understood() {
     }
 }
 
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 fn haproxy(folder: &Folder, text: &str, address: std::net::SocketAddr) -> Process {
     let config = folder.write("haproxy.cfg", text);
     let child = Command::new("haproxy")
@@ -131,27 +122,13 @@ fn a_cluster_that_wants_a_proxy_header_gets_its_own_client_each_time() {
         return;
     }
     let folder = Folder::new();
-    let at = folder.0.display();
     for version in ["v1", "v2"] {
         let address = free();
-        let text = format!(
-            "worker_processes 1; daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;\n\
-             uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
-             server {{ listen {address} proxy_protocol;\n\
-             location / {{ return 200 \"$proxy_protocol_addr $proxy_protocol_port\"; }} }} }}\n"
+        let server = format!(
+            "server {{ listen {address} proxy_protocol;\n\
+             location / {{ return 200 \"$proxy_protocol_addr $proxy_protocol_port\"; }} }}"
         );
-        let config_file = folder.write("nginx.conf", &text);
-        let child = Command::new("nginx")
-            .env("PATH", "/usr/sbin:/usr/bin:/bin")
-            .arg("-c")
-            .arg(config_file)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let _nginx = Process(child);
-        eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
+        let _nginx = nginx(&folder, address, &server);
         let text = config(&[("idc", "idc", address)])
             .replace("kind: idc,", &format!("kind: idc, send_proxy_protocol: {version},"));
         let proxy = Proxy::start(&text);
@@ -187,7 +164,7 @@ fn tls_is_passed_on_by_its_name_and_ended_by_the_cluster() {
     let (left, right) =
         (folder_with(&[("app", &["a.example"])]), folder_with(&[("app", &["x.b.example"])]));
     let (a, b) = (free(), free());
-    let (_a, _b) = (nginx(&left, a, false), nginx(&right, b, false));
+    let (_a, _b) = (secure_nginx(&left, a, false), secure_nginx(&right, b, false));
     let proxy = Proxy::start(&passthrough(a, b, ""));
     let tls = proxy.at("tls");
     let (text, ok) = curl(&left, tls, "a.example", &["https://a.example/"]);

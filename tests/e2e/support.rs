@@ -613,35 +613,33 @@ pub fn is_installed(program: &str) -> bool {
     ["/usr/bin", "/usr/sbin", "/bin"].iter().any(|folder| Path::new(folder).join(program).exists())
 }
 
-/// An nginx of the test's own.
-pub struct Nginx(Child);
+/// A process of a test's own; it is ended with it.
+pub struct Process(pub Child);
 
-impl Nginx {
-    /// Starts one with these `server` blocks; it listens at `address`.
-    pub fn start(folder: &Folder, address: SocketAddr, servers: &str) -> Nginx {
-        let at = folder.0.display();
-        let text = format!(
-            "worker_processes 1; daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
-             events {{ worker_connections 512; }}\n\
-             http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; \
-             fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n{servers}\n}}\n"
-        );
-        let config = folder.write("nginx.conf", &text);
-        let child = Command::new("nginx")
-            .env("PATH", "/usr/sbin:/usr/bin:/bin")
-            .arg("-c")
-            .arg(config)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        eventually("nginx listens", || TcpStream::connect(address).is_ok());
-        Nginx(child)
-    }
-}
-
-impl Drop for Nginx {
+impl Drop for Process {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
     }
+}
+
+/// An nginx with these `server` blocks, which listens at `address`.
+pub fn nginx(folder: &Folder, address: SocketAddr, servers: &str) -> Process {
+    let at = folder.0.display();
+    let text = format!(
+        "worker_processes 1; daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
+             events {{ worker_connections 512; }}\n\
+             http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; \
+             fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n{servers}\n}}\n"
+    );
+    let config = folder.write("nginx.conf", &text);
+    let child = Command::new("nginx")
+        .env("PATH", "/usr/sbin:/usr/bin:/bin")
+        .arg("-c")
+        .arg(config)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("nginx listens", || TcpStream::connect(address).is_ok());
+    Process(child)
 }

@@ -3,7 +3,7 @@
 use super::support::*;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Runs openssl in a folder.
 pub fn openssl(folder: &Path, arguments: &str) -> Output {
@@ -232,40 +232,19 @@ fn a_session_is_resumed_after_a_reload() {
     assert!(ask("-sess_in").contains("Reused, TLSv1.3"));
 }
 
-/// An nginx that speaks TLS, and demands a certificate where there is a `client.pem`.
-pub struct Secure(Child);
-
-impl Drop for Secure {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-pub fn nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Secure {
+/// An nginx that speaks TLS; it `demands` a certificate where it is to.
+pub fn secure_nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Process {
     let at = folder.0.display();
-    let verify =
-        if demands { "ssl_client_certificate AT/ca.pem; ssl_verify_client on;" } else { "" };
-    let text = "worker_processes 1; daemon off; master_process off; pid AT/pid; error_log AT/error.log;\n\
-        events { worker_connections 256; }\n\
-        http { access_log off; client_body_temp_path AT/b; proxy_temp_path AT/p; fastcgi_temp_path AT/f;\n\
-        uwsgi_temp_path AT/u; scgi_temp_path AT/s;\n\
-        server { listen ADDRESS ssl; ssl_certificate AT/app.pem; ssl_certificate_key AT/app.key; ssl_protocols TLSv1.2 TLSv1.3; VERIFY\n\
-        location / { return 200 \"$ssl_protocol $ssl_session_reused $ssl_client_s_dn\"; } } }\n";
-    let text = text
-        .replace("VERIFY", verify)
-        .replace("AT", &at.to_string())
-        .replace("ADDRESS", &address.to_string());
-    let config = folder.write("nginx.conf", &text);
-    let child = Command::new("nginx")
-        .env("PATH", "/usr/sbin:/usr/bin:/bin")
-        .arg("-c")
-        .arg(config)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
-    Secure(child)
+    let verify = match demands {
+        true => format!("ssl_client_certificate {at}/ca.pem; ssl_verify_client on;"),
+        false => String::new(),
+    };
+    let server = format!(
+        "server {{ listen {address} ssl; ssl_certificate {at}/app.pem; ssl_certificate_key {at}/app.key; \
+         ssl_protocols TLSv1.2 TLSv1.3; {verify}\n\
+         location / {{ return 200 \"$ssl_protocol $ssl_session_reused $ssl_client_s_dn\"; }} }}"
+    );
+    nginx(folder, address, &server)
 }
 
 pub fn free() -> SocketAddr {
@@ -290,7 +269,7 @@ fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
     }
     let folder = folder_with(&[("app", &["app.example"]), ("me", &["me"])]);
     let address = free();
-    let _nginx = nginx(&folder, address, true);
+    let _nginx = secure_nginx(&folder, address, true);
     let own = "client_cert: AT/me.pem, client_key: AT/me.key";
     let good = format!("{{ server_name: app.example, ca: AT/ca.pem, {own} }}");
     let proxy = Proxy::start(&upstream(&folder, address, &good));

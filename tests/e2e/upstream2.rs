@@ -5,40 +5,18 @@ use super::tls::{curl, folder_with, free};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
+use std::process::{Command, Stdio};
 
 /// An nginx that speaks HTTP/2, over TLS where there is a certificate.
-fn nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &str) -> Process {
-    let at = folder.0.display();
-    let text = format!(
-        "worker_processes 1; daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
-         events {{ worker_connections 256; }}\n\
-         http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;\n\
-         uwsgi_temp_path {at}/u; scgi_temp_path {at}/s; keepalive_requests REQUESTS; root {at};\n\
-         server {{ listen {address} {listen};\n\
-         location / {{ return 200 \"$server_protocol $request_method $http_host $scheme\"; }}\n\
-         location = /big {{ }} location = /none {{ return 204; }} }} }}\n"
-    );
+fn http2_nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &str) -> Process {
     folder.write("big", &"0123456789abcdef".repeat(100_000));
-    let config = folder.write("nginx.conf", &text.replace("REQUESTS", requests));
-    let child = Command::new("nginx")
-        .env("PATH", "/usr/sbin:/usr/bin:/bin")
-        .arg("-c")
-        .arg(config)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    eventually("nginx listens", || std::net::TcpStream::connect(address).is_ok());
-    Process(child)
+    let server = format!(
+        "server {{ listen {address} {listen}; keepalive_requests {requests}; root {};\n\
+         location / {{ return 200 \"$server_protocol $request_method $http_host $scheme\"; }}\n\
+         location = /big {{ }} location = /none {{ return 204; }} }}",
+        folder.0.display()
+    );
+    nginx(folder, address, &server)
 }
 
 #[test]
@@ -48,7 +26,7 @@ fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
         return;
     }
     let (folder, address) = (folder_with(&[("a", &["a.example"])]), free());
-    let _nginx = nginx(&folder, address, "http2", "20");
+    let _nginx = http2_nginx(&folder, address, "http2", "20");
     let text =
         config(&[("idc", "idc", address)]).replace("kind: idc,", "kind: idc, protocol: http2,");
     let proxy = Proxy::start(&text);
@@ -85,7 +63,7 @@ fn alpn_decides_over_tls_and_the_operator_over_alpn() {
     let at = folder.0.display().to_string();
     let listen =
         format!("ssl http2; ssl_certificate {at}/app.pem; ssl_certificate_key {at}/app.key");
-    let _nginx = nginx(&folder, address, &listen, "1000");
+    let _nginx = http2_nginx(&folder, address, &listen, "1000");
     let with = |protocol: &str| {
         let tls = format!(
             "kind: idc, protocol: {protocol}, tls: {{ server_name: app.example, ca: {at}/ca.pem }},"
@@ -113,7 +91,7 @@ fn many_exchanges_share_few_connections() {
         return;
     }
     let (folder, address) = (Folder::new(), free());
-    let _nginx = nginx(&folder, address, "http2", "10000");
+    let _nginx = http2_nginx(&folder, address, "http2", "10000");
     let text =
         config(&[("idc", "idc", address)]).replace("kind: idc,", "kind: idc, protocol: http2,");
     let proxy = Proxy::start(&text);
@@ -208,12 +186,12 @@ fn bytes_over_tls_offer_nothing_and_a_burst_to_http1_dials_at_once() {
     let tls = format!("kind: idc, tls: {{ server_name: app.example, ca: {at}/ca.pem }},");
     let http = config(&[("idc", "idc", address)]).replace("kind: idc,", &tls);
     {
-        let _nginx = nginx(&folder, address, &listen(" http2"), "1000");
+        let _nginx = http2_nginx(&folder, address, &listen(" http2"), "1000");
         let proxy = Proxy::start(&http.replace("protocol: http", "protocol: tcp"));
         let answer = get(proxy.at("web"), "/");
         assert_eq!(answer.body, "HTTP/1.1 GET shop.example https", "{answer:?}");
     }
-    let _nginx = nginx(&folder, address, &listen(""), "1000");
+    let _nginx = http2_nginx(&folder, address, &listen(""), "1000");
     let proxy = Proxy::start(&http);
     let web = proxy.at("web");
     let clients: Vec<_> =
