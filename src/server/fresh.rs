@@ -29,7 +29,7 @@ pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, C
     let (decisions, decisions_in) = mpsc::channel(DECISIONS_WAITING);
     let zeros = || (0..workers).map(|_| AtomicU32::new(0)).collect();
     let shared = Arc::new(Shared {
-        view: Arc::new(ArcSwap::from_pointee(empty_view(workers))),
+        view: Arc::new(ArcSwap::from_pointee(view(Plan::default(), workers, 0))),
         events,
         decisions,
         news: broadcast::channel(1_024).0,
@@ -48,16 +48,17 @@ pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, C
     (shared, Channels { events: events_in, decisions: decisions_in })
 }
 
-fn empty_view(workers: usize) -> View {
-    let plan = Plan::default();
+/// A plan of which nothing is known yet.
+pub(super) fn view(plan: Plan, workers: usize, generation: u64) -> View {
+    let clusters = plan.clusters.iter().map(|_| Default::default()).collect();
     View {
         slots: Arc::new(Slots::new(&plan, workers)),
         plan: Arc::new(plan),
         tls: Arc::default(),
         policies: Arc::default(),
         signals: Default::default(),
-        clusters: Arc::default(),
-        generation: 0,
+        clusters: Arc::new(clusters),
+        generation,
     }
 }
 

@@ -4,15 +4,14 @@
 //! # Panics
 //! When a property does not hold: that is what they are for.
 
-use super::fresh::{Channels, count_panics, shared};
+use super::fresh::{Channels, count_panics, shared, view};
 use crate::config;
-use crate::decision::plan::Plan;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
 use crate::proxy::arrive::Arrived;
 use crate::proxy::l7;
 use crate::proxy::worker::Worker;
-use crate::shared::{Shared, Slots, View};
+use crate::shared::Shared;
 use crate::telemetry::access_log::{AccessLog, Format};
 use crate::telemetry::cells::Registry;
 use std::net::SocketAddr;
@@ -76,7 +75,7 @@ impl Rig {
         let registry = Arc::new(Registry::default());
         count_panics(registry.clone());
         let (shared, channels) = shared(1, registry.clone());
-        shared.view.store(Arc::new(view(plan)));
+        shared.view.store(Arc::new(view(plan, 1, 1)));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default());
@@ -135,19 +134,6 @@ impl Rig {
         assert_eq!(self.shared.registry.panics.load(Ordering::Relaxed), panics);
         assert_eq!(self.shared.upstreams.get(), 0, "nothing stays counted");
         answers
-    }
-}
-
-fn view(plan: Plan) -> View {
-    let clusters = plan.clusters.iter().map(|_| Default::default()).collect();
-    View {
-        slots: Arc::new(Slots::new(&plan, 1)),
-        plan: Arc::new(plan),
-        tls: Arc::default(),
-        policies: Arc::default(),
-        signals: Default::default(),
-        clusters: Arc::new(clusters),
-        generation: 1,
     }
 }
 
