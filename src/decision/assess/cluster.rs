@@ -172,8 +172,7 @@ impl ClusterState {
             let may_eject = self.may_eject(knobs, now);
             let endpoint = &mut self.endpoints[index];
             if let Some(cause) = endpoint.health.judge_row(knobs.consecutive, may_eject, now) {
-                let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
-                news.push(News::Ejected { cluster, endpoint, cause });
+                news.push(endpoint.ejected(&cluster.name, cause));
             }
         }
     }
@@ -192,8 +191,7 @@ impl ClusterState {
             if may_eject && endpoint.health.eject(cause, now) {
                 // Judged anew after its return.
                 endpoint.standing = Standing::default();
-                let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
-                news.push(News::Ejected { cluster, endpoint, cause });
+                news.push(endpoint.ejected(&cluster.name, cause));
             }
         }
     }
@@ -330,6 +328,10 @@ impl ClusterState {
 }
 
 impl EndpointState {
+    pub(super) fn ejected(&self, cluster: &str, cause: Cause) -> News {
+        News::Ejected { cluster: cluster.to_string(), endpoint: self.address.clone(), cause }
+    }
+
     /// Whether its first probes have said what they can.
     pub(super) fn is_judged(&self, now: Timestamp) -> bool {
         let usable = self.health.is_usable(now);

@@ -331,8 +331,8 @@ impl Assessor {
         endpoint.probing = false;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         if endpoint.health.probe_failed(cause, thresholds(cluster)) {
-            let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
-            self.news.push(News::Ejected { cluster, endpoint, cause });
+            let news = endpoint.ejected(&cluster.name, cause);
+            self.news.push(news);
         }
     }
 
@@ -350,8 +350,7 @@ impl Assessor {
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         endpoint.row += 1.0;
         if endpoint.health.exchange_failed(cause, may_eject, now) {
-            let endpoint = endpoint.address.clone();
-            self.news.push(News::Ejected { cluster: name, endpoint, cause });
+            self.news.push(endpoint.ejected(&name, cause));
         }
     }
 
