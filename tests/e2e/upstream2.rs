@@ -327,8 +327,9 @@ fn a_stream_that_is_refused_is_asked_elsewhere_unless_the_client_was_told_someth
     let (address, other) = (hostile(), Cluster::named("other"));
     let text = config(&[("idc", "idc", address), ("cloud", "cloud", other.address)])
         .replace("idc: { kind: idc,", "idc: { kind: idc, protocol: http2,");
-    let proxy = Proxy::start(&text);
+    // A proxy each: what one refusal says of the cluster may move what comes after it.
     let post = |path: &str| {
+        let proxy = Proxy::start(&text);
         let ask = format!(
             "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
         );
