@@ -103,10 +103,15 @@ impl Proxy {
         self.lines.lock().unwrap().iter().rev().find(|line| line.contains(text)).cloned()
     }
 
+    /// Waits for a line that holds `text`.
+    pub fn says(&self, text: &str) -> String {
+        eventually(text, || self.said(text).is_some());
+        self.said(text).expect("it was said")
+    }
+
     /// Where a listener is.
     pub fn at(&self, listener: &str) -> SocketAddr {
-        let line = self.said(&format!("listening listener=\"{listener}\""));
-        address(&line.expect("the listener was announced"))
+        address(&self.says(&format!("listening listener=\"{listener}\"")))
     }
 
     /// Asks the admin API.
