@@ -148,6 +148,12 @@ impl Proxy {
         found.filter_map(|known| known.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Waits until metrics whose lines begin so come to this figure: what an exchange came to is counted
+    /// after its answer.
+    pub fn counts(&self, line: &str, figure: f64) {
+        eventually(&format!("{line} is {figure}"), || self.metric(line) == figure);
+    }
+
     pub fn config_path(&self) -> PathBuf {
         self.folder.0.join("tidegate.yaml")
     }
