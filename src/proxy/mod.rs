@@ -7,6 +7,7 @@ pub mod admission;
 pub mod arrive;
 pub mod body;
 pub mod buffer;
+pub mod coalesce;
 pub mod deadline;
 pub mod l4;
 pub mod l7;

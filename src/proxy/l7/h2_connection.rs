@@ -10,6 +10,7 @@ use crate::decision::units::Timestamp;
 use crate::http::translate::Tunnel;
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
+use crate::proxy::coalesce::{Coalesced, Outbox, coalesced};
 use crate::proxy::ping::unanswered;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
@@ -17,12 +18,9 @@ use crate::shared::Scarcity;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of a stream that wait to be sent, at most.
 const SEND_BUFFER: usize = 8 * 1024;
@@ -39,7 +37,8 @@ pub async fn serve(
     // Calls may be silent for hours: TCP finds the dead.
     stream.keep_alive();
     let watch = worker.deadlines.watch();
-    let shaking = builder(&arrival).handshake(Begun { stream, buffer });
+    let (stream, outbox) = coalesced(stream, buffer);
+    let shaking = outbox.with(builder(&arrival).handshake(stream));
     let Ok(Ok(mut connection)) = watch.within(arrival.timeouts.first_byte, shaking).await else {
         return;
     };
@@ -58,7 +57,7 @@ pub async fn serve(
         let next = tokio::select! {
             // What has come first: it may be the answer.
             biased;
-            next = watch.within(look, connection.accept()) => next,
+            next = watch.within(look, outbox.with(connection.accept())) => next,
             () = &mut silent => {
                 tracing::debug!("an HTTP/2 client answers no PING");
                 return;
@@ -96,7 +95,7 @@ pub async fn serve(
         if account.is_abused() {
             // What is begun and broken off at once costs us and not them.
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            drain(connection).await;
+            drain(connection, &outbox).await;
             return;
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
@@ -111,7 +110,7 @@ pub async fn serve(
     }
 }
 
-fn turn_away(mut respond: SendResponse<Bytes>, connection: &mut Connection<Begun, Bytes>) {
+fn turn_away(mut respond: SendResponse<Bytes>, connection: &mut Connection<Coalesced, Bytes>) {
     respond.send_reset(Reason::REFUSED_STREAM);
     connection.graceful_shutdown();
 }
@@ -121,8 +120,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// To get the last frames out.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
-async fn drain(mut connection: Connection<Begun, Bytes>) {
-    let end = std::future::poll_fn(|context| connection.poll_closed(context));
+async fn drain(mut connection: Connection<Coalesced, Bytes>, outbox: &Outbox) {
+    let end = outbox.with(std::future::poll_fn(|context| connection.poll_closed(context)));
     if tokio::time::timeout(LAST_FRAMES, end).await.is_err() {
         tracing::trace!("a client did not take its last frames");
     }
@@ -163,7 +162,8 @@ fn begin(
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     };
-    let client = H2::new(Arrived {
+    // Boxed: what is spawned is moved about.
+    let client = Box::new(H2::new(Arrived {
         account: account.clone(),
         head: asked.head,
         stream,
@@ -174,7 +174,7 @@ fn begin(
         rate_min: asked.rate_min,
         date: worker.date(),
         tunnel: tunnel.is_some(),
-    });
+    }));
     let refusal = asked.refusal;
     // The view by which its listener is known: another may have it in another place.
     let (worker, view, arrival) = (worker.clone(), view.clone(), arrival.clone());
@@ -194,23 +194,23 @@ async fn one(
     worker: &Worker,
     view: &Viewed,
     arrival: &Arrival,
-    mut client: H2,
+    mut client: Box<H2>,
     refused: Option<Refusal>,
-) -> H2 {
-    let (after, record) = streams::serve(worker, view, arrival, &mut client, refused).await;
+) -> Box<H2> {
+    let (after, record) = streams::serve(worker, view, arrival, &mut *client, refused).await;
     let carried = match after {
         After::Next => (0, 0),
         After::Tunnel(upgraded) => {
             let (mut stream, mut buffer, held) = upgraded.connection.into_stream();
             stream.keep_alive();
             let watch = worker.deadlines.watch();
-            let carried = client.carry(&mut stream, &mut buffer, &watch).await;
+            let carried = Box::pin(client.carry(&mut stream, &mut buffer, &watch)).await;
             drop((held, upgraded.counts));
             // What went down is counted as it was sent.
             carried
         }
     };
-    record.finish(worker, view, &client, arrival, carried);
+    record.finish(worker, view, &*client, arrival, carried);
     client
 }
 
@@ -226,58 +226,4 @@ fn websocket_key<'a>(worker: &Worker, out: &'a mut [u8; 24]) -> &'a str {
     out[21] = DIGITS[((bits & 3) << 4) as usize];
     out[22..].copy_from_slice(b"==");
     std::str::from_utf8(out).unwrap_or_default()
-}
-
-/// The stream, and before it what was read from it already.
-#[derive(Debug)]
-struct Begun {
-    stream: Stream,
-    buffer: Option<Buffer>,
-}
-
-impl AsyncRead for Begun {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        space: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(buffer) = self.buffer.as_mut().filter(|buffer| !buffer.is_empty()) {
-            let count = buffer.data().len().min(space.remaining());
-            space.put_slice(&buffer.data()[..count]);
-            buffer.used(count);
-            return Poll::Ready(Ok(()));
-        }
-        self.buffer = None;
-        Pin::new(&mut self.stream).poll_read(context, space)
-    }
-}
-
-impl AsyncWrite for Begun {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

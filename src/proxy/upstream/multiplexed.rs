@@ -6,6 +6,7 @@
 use super::pool::Key;
 use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
+use crate::proxy::coalesce::coalesced;
 use crate::proxy::ping::unanswered;
 use crate::shared::Counted;
 use bytes::Bytes;
@@ -159,15 +160,16 @@ pub async fn begin(
     held: Counted,
     now: Timestamp,
 ) -> Result<Lease, h2::Error> {
-    let (send, mut connection) = Builder::new()
+    let (stream, outbox) = coalesced(stream, None);
+    let shaking = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEAD_MAX)
         .max_concurrent_reset_streams(STREAMS_MAX as usize)
         .max_send_buffer_size(STREAM_WINDOW as usize)
-        .handshake(stream)
-        .await?;
+        .handshake(stream);
+    let (send, mut connection) = outbox.with(shaking).await?;
     let (active, alive, used) = (Cell::new(1), Cell::new(true), Cell::new(now));
     let state = Rc::new(State { active, alive, used });
     let of_task = state.clone();
@@ -177,7 +179,7 @@ pub async fn begin(
         tokio::select! {
             // Its end first: who has ended answers nothing.
             biased;
-            ended = connection => match ended {
+            ended = outbox.with(connection) => match ended {
                 Ok(()) => tracing::debug!("an HTTP/2 connection to a cluster ended"),
                 Err(error) => tracing::debug!(%error, "an HTTP/2 connection to a cluster broke off"),
             },

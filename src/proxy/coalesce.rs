@@ -1,0 +1,246 @@
+//! Write coalescing under the h2 crate, which writes and flushes frame by frame: what a connection's task
+//! writes in one turn goes out in one call, and under TLS in one record.
+
+use super::buffer::{Buffer, give_back_scratch, lend_scratch};
+use crate::os::stream::Stream;
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that are gathered, at most: what a TLS record takes (RFC 8446 §5.1).
+const GATHERED_MAX: usize = 16 * 1024;
+
+/// A stream for the h2 crate. What is written to it waits for its [`Outbox`].
+#[derive(Debug)]
+pub struct Coalesced(Rc<RefCell<Inner>>);
+
+/// What was written to a [`Coalesced`] stream and is still to be sent.
+#[derive(Debug)]
+pub struct Outbox(Rc<RefCell<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    stream: Stream,
+    /// What was read before the crate had the stream.
+    begun: Option<Buffer>,
+    /// Bytes that were written, and how many of them were sent.
+    out: Vec<u8>,
+    sent: usize,
+    /// How sending has failed: whoever reads or writes next is told.
+    broken: Option<io::ErrorKind>,
+}
+
+/// `stream`, from which `begun` was read already.
+#[must_use]
+pub fn coalesced(stream: Stream, begun: Option<Buffer>) -> (Coalesced, Outbox) {
+    let inner = Inner { stream, begun, out: Vec::new(), sent: 0, broken: None };
+    let inner = Rc::new(RefCell::new(inner));
+    (Coalesced(inner.clone()), Outbox(inner))
+}
+
+impl Outbox {
+    /// Waits for `work`, which writes to the stream; sends at the end of each turn that does not end it.
+    pub async fn with<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        std::future::poll_fn(|context| {
+            loop {
+                let polled = work.as_mut().poll(context);
+                if polled.is_ready() || !self.breaks(context) {
+                    return polled;
+                }
+                // It is told by its next call.
+            }
+        })
+        .await
+    }
+
+    /// Sends what can be sent; says whether that has failed just now.
+    fn breaks(&self, context: &mut Context<'_>) -> bool {
+        let mut inner = self.0.borrow_mut();
+        match inner.poll_all(context) {
+            Poll::Ready(Err(error)) if inner.broken.is_none() => {
+                inner.broken = Some(error.kind());
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Inner {
+    /// Sends all that was gathered.
+    fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.out.len() {
+            let rest = &self.out[self.sent..];
+            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        self.sent = 0;
+        give_back_scratch(std::mem::take(&mut self.out));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Likewise, and what TLS holds of it.
+    fn poll_all(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gathered(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn gather(&mut self, pieces: &[IoSlice<'_>]) -> usize {
+        if self.out.is_empty() {
+            self.out = lend_scratch();
+        }
+        let before = self.out.len();
+        for piece in pieces {
+            let room = GATHERED_MAX - self.out.len();
+            self.out.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        self.out.len() - before
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.broken.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+}
+
+impl AsyncRead for Coalesced {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut inner = self.0.borrow_mut();
+        inner.check()?;
+        if let Some(buffer) = inner.begun.as_mut().filter(|buffer| !buffer.is_empty()) {
+            let count = buffer.data().len().min(space.remaining());
+            space.put_slice(&buffer.data()[..count]);
+            buffer.used(count);
+            return Poll::Ready(Ok(()));
+        }
+        inner.begun = None;
+        Pin::new(&mut inner.stream).poll_read(context, space)
+    }
+}
+
+impl AsyncWrite for Coalesced {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.0.borrow_mut();
+        inner.check()?;
+        if inner.out.len() >= GATHERED_MAX {
+            ready!(inner.poll_gathered(context))?;
+        }
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if inner.out.is_empty() && total >= GATHERED_MAX {
+            // Enough for a call of its own: not copied.
+            return Pin::new(&mut inner.stream).poll_write_vectored(context, pieces);
+        }
+        Poll::Ready(Ok(inner.gather(pieces)))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// The outbox does it, once a turn.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.borrow().check())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.0.borrow_mut();
+        inner.check()?;
+        ready!(inner.poll_all(context))?;
+        Pin::new(&mut inner.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    fn pair() -> (Coalesced, Outbox, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (stream, outbox) = coalesced(Stream::Unix(ours), None);
+        (stream, outbox, theirs)
+    }
+
+    async fn soon<F: Future>(work: F) -> F::Output {
+        tokio::time::timeout(Duration::from_secs(5), work).await.expect("in time")
+    }
+
+    #[tokio::test]
+    async fn what_a_turn_writes_goes_out_at_its_end_and_at_once() {
+        let (mut stream, outbox, mut peer) = pair();
+        let mut space = [0; 64];
+        let work = async {
+            for piece in [&b"one "[..], b"two ", b"three"] {
+                stream.write_all(piece).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            assert!(peer.try_read(&mut space).is_err(), "nothing was sent yet");
+            let count = peer.read(&mut space).await.unwrap();
+            assert_eq!(&space[..count], b"one two three");
+            stream.write_all(b"last").await.unwrap();
+            stream.shutdown().await.unwrap();
+            let count = peer.read(&mut space).await.unwrap();
+            assert_eq!(&space[..count], b"last");
+            assert_eq!(peer.read(&mut space).await.unwrap(), 0);
+        };
+        soon(outbox.with(work)).await;
+        assert_eq!(outbox.0.borrow().out.capacity(), 0, "an idle one holds nothing");
+    }
+
+    #[tokio::test]
+    async fn it_gathers_little_and_loses_nothing_before_a_peer_that_is_slow() {
+        let (mut stream, outbox, mut peer) = pair();
+        let sent: Vec<u8> = (0..4_000_000_u32).map(|number| (number % 251) as u8).collect();
+        let write = async {
+            for (index, piece) in sent.chunks(7_919).enumerate() {
+                // Small and large ones.
+                let cut = if index % 3 == 0 { piece.len() } else { 100.min(piece.len()) };
+                stream.write_all(&piece[..cut]).await.unwrap();
+                stream.write_all(&piece[cut..]).await.unwrap();
+                assert!(stream.0.borrow().out.len() <= GATHERED_MAX);
+            }
+            stream.shutdown().await.unwrap();
+        };
+        let read = async {
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).await.unwrap();
+            got
+        };
+        let ((), got) = soon(async { tokio::join!(outbox.with(write), read) }).await;
+        assert!(got == sent);
+    }
+
+    #[tokio::test]
+    async fn who_reads_is_told_that_nothing_can_be_sent() {
+        let (mut stream, outbox, peer) = pair();
+        stream.write_all(b"for nobody").await.unwrap();
+        socket2::SockRef::from(&peer).shutdown(std::net::Shutdown::Read).unwrap();
+        let read = soon(outbox.with(stream.read_u8())).await;
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(stream.write_all(b"more").await.is_err());
+    }
+}
