@@ -19,6 +19,22 @@ const fn table(allowed: &[u8], visible: bool, high: bool) -> [bool; 256] {
 
 /// `tchar`: field names, methods, transfer codings.
 pub static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", false, false);
+/// What a byte is in a field's name: 0 is none of it.
+pub static NAME: [u8; 256] = names();
+/// The mark of an underscore in [`NAME`].
+pub const UNDERSCORE: u8 = 2;
+
+const fn names() -> [u8; 256] {
+    let mut marks = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        marks[byte] = TOKEN[byte] as u8;
+        byte += 1;
+    }
+    marks[b'_' as usize] |= UNDERSCORE;
+    marks
+}
+
 /// Field values: visible ASCII, space, tab and `obs-text`; no other control byte.
 pub static VALUE: [bool; 256] = table(b" \t", true, true);
 /// `pchar` without percent-encoding, and `/`: what a path may hold as it is.
@@ -92,6 +108,8 @@ mod tests {
             let visible = (0x21..0x7f).contains(&byte);
             let delimiter = b"\"(),/:;<=>?@[\\]{}".contains(&byte);
             assert_eq!(TOKEN[at], visible && !delimiter, "{byte:#x}");
+            assert_eq!(NAME[at] > 0, TOKEN[at], "{byte:#x}");
+            assert_eq!(NAME[at] & UNDERSCORE > 0, byte == b'_', "{byte:#x}");
             assert_eq!(VALUE[at], visible || byte >= 0x80 || byte == b' ' || byte == b'\t');
             let excluded = b"\"#%<>?[\\]^`{|}".contains(&byte);
             assert_eq!(PATH[at], visible && !excluded, "{byte:#x}");

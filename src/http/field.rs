@@ -1,7 +1,7 @@
 //! Fields of a head or a trailer section: strict lines, and the names a proxy must know.
 
-use super::chars::{self, TOKEN, VALUE};
-use super::{Limits, Underscores, Violation};
+use super::chars::{self, NAME, UNDERSCORE};
+use super::{Limits, Underscores, Violation, words};
 
 /// A stretch of a head's bytes. Heads are under 64 KiB, so two bytes an end suffice.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -36,6 +36,17 @@ pub struct Field {
     pub value: Span,
     /// What the name means to a proxy.
     pub role: Role,
+}
+
+impl Field {
+    /// Its whole line, where it came as we write it: one space, and no other around the value.
+    #[must_use]
+    pub fn line<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (start, end) = (usize::from(self.name.start), usize::from(self.value.end) + 2);
+        let line = bytes.get(start..end)?;
+        let between = bytes.get(usize::from(self.name.end)..usize::from(self.value.start))?;
+        (between == b": " && line.ends_with(b"\r\n")).then_some(line)
+    }
 }
 
 /// What a field means to a proxy. Everything it need not know is [`Role::Plain`].
@@ -128,6 +139,11 @@ impl Role {
         }
     }
 
+    /// Its bit in a set of roles.
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
     /// Whether `Connection` may nominate the field away. What frames, routes, authenticates or
     /// traces a request may not be removed by its sender's say.
     #[must_use]
@@ -149,50 +165,98 @@ fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
     name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix)
 }
 
-/// Reads the field lines in `bytes[at..]`, which end with an empty line, into `fields`.
-///
-/// # Errors
-/// [`Violation`] for the first line that is not `token ":" OWS value OWS CRLF` (RFC 9112 §5): no
-/// folding, no space before the colon, no control bytes.
-pub fn read_block(
-    bytes: &[u8],
-    mut at: usize,
-    limits: &Limits,
-    fields: &mut Vec<Field>,
-) -> Result<(), Violation> {
-    loop {
-        let rest = &bytes[at..];
-        if rest.starts_with(b"\r\n") {
-            return if rest.len() == 2 { Ok(()) } else { Err(MISPLACED_END) };
-        }
-        let name_len = rest.iter().position(|byte| !TOKEN[*byte as usize]).unwrap_or(rest.len());
-        match rest.get(name_len) {
-            Some(b':') if name_len > 0 => {}
-            Some(b' ' | b'\t') if name_len == 0 => {
-                return Err(Violation::Malformed("a folded or blank field line"));
+/// The fields of a head, in order, and which roles there are among them: most questions are for one that is
+/// not there.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    list: Vec<Field>,
+    roles: u32,
+}
+
+impl Fields {
+    /// None.
+    pub const EMPTY: Fields = Fields { list: Vec::new(), roles: 0 };
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Field] {
+        &self.list
+    }
+
+    /// All of them, without the rest.
+    #[must_use]
+    pub fn into_list(self) -> Vec<Field> {
+        self.list
+    }
+
+    /// Those with this role.
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &Field> {
+        let list = if self.has(role) { self.list.as_slice() } else { &[] };
+        list.iter().filter(move |field| field.role == role)
+    }
+
+    /// Whether there may be one: none was read with this role, where it is not so.
+    fn has(&self, role: Role) -> bool {
+        self.roles & role.bit() != 0
+    }
+
+    fn clear(&mut self) {
+        self.list.clear();
+        self.roles = 0;
+    }
+
+    /// Reads the field lines in `bytes[at..]`, which end with an empty line, in place of what was there.
+    ///
+    /// # Errors
+    /// [`Violation`] for the first line that is not `token ":" OWS value OWS CRLF` (RFC 9112 §5): no
+    /// folding, no space before the colon, no control bytes.
+    pub fn read(&mut self, bytes: &[u8], mut at: usize, limits: &Limits) -> Result<(), Violation> {
+        self.clear();
+        loop {
+            let rest = &bytes[at..];
+            if rest.starts_with(b"\r\n") {
+                return if rest.len() == 2 { Ok(()) } else { Err(MISPLACED_END) };
             }
-            Some(b' ' | b'\t') => return Err(Violation::Malformed("space before a colon")),
-            _ => return Err(Violation::Malformed("an invalid field name")),
-        }
-        let value_start = at + name_len + 1;
-        let value = &bytes[value_start..];
-        let value_len = value.iter().position(|byte| !VALUE[*byte as usize]).unwrap_or(value.len());
-        if !value[value_len..].starts_with(b"\r\n") {
-            return Err(Violation::Malformed("a control byte in a field value"));
-        }
-        let field = field(bytes, at, name_len, value_start + value_len);
-        at = value_start + value_len + 2;
-        if memchr::memchr(b'_', field.name.of(bytes)).is_some() {
-            match limits.underscores {
-                Underscores::Refuse => return Err(Violation::Malformed("_ in a field name")),
-                Underscores::Drop => continue,
-                Underscores::Allow => {}
+            let (name_len, has_underscore) = name(rest)?;
+            let value_start = at + name_len + 1;
+            let value = &bytes[value_start..];
+            let value_len = words::value_len(value);
+            if !value[value_len..].starts_with(b"\r\n") {
+                return Err(Violation::Malformed("a control byte in a field value"));
             }
+            let field = field(bytes, at, name_len, value_start + value_len);
+            at = value_start + value_len + 2;
+            if has_underscore {
+                match limits.underscores {
+                    Underscores::Refuse => return Err(Violation::Malformed("_ in a field name")),
+                    Underscores::Drop => continue,
+                    Underscores::Allow => {}
+                }
+            }
+            if self.list.len() >= limits.fields {
+                return Err(Violation::HeadTooLarge);
+            }
+            self.roles |= field.role.bit();
+            self.list.push(field);
         }
-        if fields.len() >= limits.fields {
-            return Err(Violation::HeadTooLarge);
-        }
-        fields.push(field);
+    }
+}
+
+/// The length of the name that a line begins with, and whether an underscore is in it.
+fn name(line: &[u8]) -> Result<(usize, bool), Violation> {
+    let mut seen = 0;
+    let letters = words::letters_len(line);
+    let end = line[letters..].iter().position(|byte| {
+        let mark = NAME[usize::from(*byte)];
+        seen |= mark;
+        mark == 0
+    });
+    let len = end.map_or(line.len(), |end| letters + end);
+    match line.get(len) {
+        Some(b':') if len > 0 => Ok((len, seen & UNDERSCORE != 0)),
+        Some(b' ' | b'\t') if len == 0 => Err(Violation::Malformed("a folded or blank field line")),
+        Some(b' ' | b'\t') => Err(Violation::Malformed("space before a colon")),
+        _ => Err(Violation::Malformed("an invalid field name")),
     }
 }
 
@@ -228,10 +292,15 @@ pub struct ConnectionOptions {
 /// [`Violation`] when an option is not a token.
 pub fn connection_options(
     bytes: &[u8],
-    fields: &mut [Field],
+    fields: &mut Fields,
 ) -> Result<ConnectionOptions, Violation> {
     let mut options = ConnectionOptions::default();
-    for field in fields.iter().filter(|field| field.role == Role::Connection) {
+    for field in fields.of(Role::Connection) {
+        // As nearly every peer says it.
+        if field.value.of(bytes) == b"keep-alive" {
+            options.keep_alive = true;
+            continue;
+        }
         for option in chars::list(field.value.of(bytes)) {
             if !chars::is_token(option) {
                 return Err(Violation::Malformed("an invalid Connection option"));
@@ -250,7 +319,9 @@ pub fn connection_options(
     Ok(options)
 }
 
-fn strip_nominated(bytes: &[u8], fields: &mut [Field]) {
+fn strip_nominated(bytes: &[u8], fields: &mut Fields) {
+    fields.roles |= Role::HopByHop.bit();
+    let fields = &mut fields.list;
     for index in 0..fields.len() {
         if fields[index].role != Role::Connection {
             continue;
@@ -272,9 +343,9 @@ fn strip_nominated(bytes: &[u8], fields: &mut [Field]) {
 ///
 /// # Errors
 /// [`Violation`] when a value is not plain decimal digits, or two differ.
-pub fn content_length(bytes: &[u8], fields: &[Field]) -> Result<Option<u64>, Violation> {
+pub fn content_length(bytes: &[u8], fields: &Fields) -> Result<Option<u64>, Violation> {
     let mut length = None;
-    for field in fields.iter().filter(|field| field.role == Role::ContentLength) {
+    for field in fields.of(Role::ContentLength) {
         let value = chars::decimal(field.value.of(bytes))
             .ok_or(Violation::Malformed("an invalid Content-Length"))?;
         if length.is_some_and(|known| known != value) {
@@ -290,8 +361,8 @@ pub fn content_length(bytes: &[u8], fields: &[Field]) -> Result<Option<u64>, Vio
 /// # Errors
 /// [`Violation::UnknownCoding`] for another coding, [`Violation::Malformed`] for several fields or
 /// an obfuscated one.
-pub fn is_chunked(bytes: &[u8], fields: &[Field]) -> Result<bool, Violation> {
-    let mut codings = fields.iter().filter(|field| field.role == Role::TransferEncoding);
+pub fn is_chunked(bytes: &[u8], fields: &Fields) -> Result<bool, Violation> {
+    let mut codings = fields.of(Role::TransferEncoding);
     let Some(first) = codings.next() else { return Ok(false) };
     if codings.next().is_some() {
         return Err(Violation::Malformed("several Transfer-Encoding fields"));

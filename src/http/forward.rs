@@ -28,9 +28,9 @@ impl Edits<'_> {
             && (self.remove.iter().any(same) || self.set.iter().any(|(name, _)| same(name)))
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl FieldSink) {
         for (name, value) in self.set.iter().chain(self.add) {
-            push_field(out, name.as_bytes(), value.as_bytes());
+            out.push(name.as_bytes(), value.as_bytes());
         }
     }
 }
@@ -49,9 +49,9 @@ pub struct RequestContext<'a> {
     /// Path and query for the cluster.
     pub target: &'a str,
     /// Used when the client gave none that we believe.
-    pub request_id: &'a str,
+    pub request_id: &'a [u8],
     /// Used when the client gave no `traceparent` that we believe.
-    pub trace_parent: &'a str,
+    pub trace_parent: &'a [u8],
     /// The sites it has been through, this one last, for a cluster behind another edge; empty for others.
     pub via: &'a str,
     /// Whether it is a copy, which the cluster is told.
@@ -143,7 +143,7 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCont
         unless_edited(out, "x-forwarded-host", host);
     }
     unless_edited(out, "x-request-id", believed_request_id(head, context));
-    let trace = believed(Role::TraceParent).unwrap_or(context.trace_parent.as_bytes());
+    let trace = believed(Role::TraceParent).unwrap_or(context.trace_parent);
     unless_edited(out, "traceparent", trace);
 }
 
@@ -152,7 +152,7 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCont
 pub fn believed_request_id<'a>(head: &'a RequestHead, context: &RequestContext<'a>) -> &'a [u8] {
     head.value(Role::RequestId)
         .filter(|id| context.trusted && (1..=128).contains(&id.len()))
-        .unwrap_or(context.request_id.as_bytes())
+        .unwrap_or(context.request_id)
 }
 
 fn write_connection(out: &mut Vec<u8>, head: &RequestHead) {
@@ -223,6 +223,33 @@ pub fn client_framing(upstream: Framing, client: Version) -> Framing {
     }
 }
 
+/// Where fields are written: as lines, or as another protocol has them.
+pub trait FieldSink {
+    /// Writes a field.
+    fn push(&mut self, name: &[u8], value: &[u8]);
+    /// Writes a field of the head whose bytes these are.
+    fn copy(&mut self, bytes: &[u8], field: &Field);
+    /// Writes complete lines.
+    fn lines(&mut self, lines: &[u8]);
+}
+
+impl FieldSink for Vec<u8> {
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        push_field(self, name, value);
+    }
+
+    fn copy(&mut self, bytes: &[u8], field: &Field) {
+        match field.line(bytes) {
+            Some(line) => self.extend_from_slice(line),
+            None => push_field(self, field.name.of(bytes), field.value.of(bytes)),
+        }
+    }
+
+    fn lines(&mut self, lines: &[u8]) {
+        self.extend_from_slice(lines);
+    }
+}
+
 /// Writes a final response's head (or a 101) for the client.
 pub fn write_response(
     out: &mut Vec<u8>,
@@ -231,6 +258,17 @@ pub fn write_response(
     context: &ResponseContext<'_>,
 ) {
     push_status(out, head.status, head.reason(bytes));
+    write_response_fields(out, head, bytes, context);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the fields of a final response's head.
+pub fn write_response_fields(
+    out: &mut impl FieldSink,
+    head: &ResponseHead,
+    bytes: &[u8],
+    context: &ResponseContext<'_>,
+) {
     let mut dated = false;
     for field in head.fields() {
         match field.role {
@@ -262,34 +300,29 @@ pub fn write_response(
         }
     }
     if !dated && !context.edits.drops(b"date") {
-        push_field(out, b"date", context.date.as_bytes());
+        out.push(b"date", context.date.as_bytes());
     }
     if head.upgrades {
-        out.extend_from_slice(b"connection: upgrade\r\n");
-        push_field(out, b"upgrade", head.value(bytes, Role::Upgrade).unwrap_or_default());
+        out.push(b"connection", b"upgrade");
+        out.push(b"upgrade", head.value(bytes, Role::Upgrade).unwrap_or_default());
     } else {
         match context.framing {
             Framing::Length(length) => push_length(out, length),
-            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::Chunked => out.push(b"transfer-encoding", b"chunked"),
             Framing::None | Framing::Close => {
                 if let Some(length) = head.stated_length.filter(|_| head.status != 204) {
                     push_length(out, length);
                 }
             }
         }
-        write_persistence(out, context);
+        match (context.keep_alive, context.version) {
+            (true, Version::Http10) => out.push(b"connection", b"keep-alive"),
+            (true, Version::Http11) => {}
+            (false, _) => out.push(b"connection", b"close"),
+        }
     }
     context.edits.write(out);
-    out.extend_from_slice(context.extra);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_persistence(out: &mut Vec<u8>, context: &ResponseContext<'_>) {
-    match (context.keep_alive, context.version) {
-        (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        (true, Version::Http11) => {}
-        (false, _) => out.extend_from_slice(b"connection: close\r\n"),
-    }
+    out.lines(context.extra);
 }
 
 /// Writes an interim response (RFC 9110 §15.2), its fields without the hop-by-hop ones.
@@ -309,40 +342,44 @@ fn push_status(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn copy_field(out: &mut Vec<u8>, bytes: &[u8], field: &Field, edits: &Edits<'_>) {
-    let name = field.name.of(bytes);
-    if !edits.drops(name) {
-        push_field(out, name, field.value.of(bytes));
+fn copy_field(out: &mut impl FieldSink, bytes: &[u8], field: &Field, edits: &Edits<'_>) {
+    if !edits.drops(field.name.of(bytes)) {
+        out.copy(bytes, field);
     }
 }
 
 /// Writes one field line.
 pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
-fn push_length(out: &mut Vec<u8>, length: u64) {
-    out.extend_from_slice(b"content-length: ");
-    push_decimal(out, length);
-    out.extend_from_slice(b"\r\n");
+fn push_length(out: &mut impl FieldSink, length: u64) {
+    let mut digits = [0; DIGITS];
+    out.push(b"content-length", decimal(length, &mut digits));
 }
 
-/// Writes a number in decimal digits.
-pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0_u8; 20];
+/// Digits of the largest number.
+const DIGITS: usize = 20;
+
+fn decimal(mut number: u64, digits: &mut [u8; DIGITS]) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
         digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            break;
+            return &digits[at..];
         }
     }
-    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes a number in decimal digits.
+pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(decimal(number, &mut [0; DIGITS]));
 }
 
 #[cfg(test)]
@@ -360,8 +397,8 @@ mod tests {
             via: "",
             is_copy: false,
             target: "/t",
-            request_id: "id",
-            trace_parent: "00-1-2-01",
+            request_id: b"id",
+            trace_parent: b"00-1-2-01",
             edits: Edits::default(),
         }
     }

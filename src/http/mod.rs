@@ -23,6 +23,7 @@ pub mod scan;
 pub mod target;
 pub mod trailers;
 pub mod translate;
+pub mod words;
 
 /// Why bytes from a peer are refused, as a fixed sentence for the log and the answer's body.
 pub type Why = &'static str;

@@ -45,8 +45,8 @@ pub fn request(bytes: &[u8]) {
         via: "",
         authority: if head.authority().is_empty() { "empty" } else { head.authority() },
         target: head.target().as_str(),
-        request_id: "id",
-        trace_parent: "00-0-0-00",
+        request_id: b"id",
+        trace_parent: b"00-0-0-00",
         edits: Edits::default(),
     };
     let mut out = Vec::new();

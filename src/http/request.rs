@@ -1,8 +1,8 @@
 //! A request's head: read once, strictly, into spans over its bytes.
 
-use super::field::{self, ConnectionOptions, Field, Role, Span};
+use super::field::{self, ConnectionOptions, Field, Fields, Role, Span};
 use super::target::{self, Target};
-use super::{Framing, Limits, Version, Violation, chars};
+use super::{Framing, Limits, Version, Violation, chars, words};
 
 /// A request's head. Reused from exchange to exchange, so reading one does not allocate.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub struct RequestHead {
     authority: Span,
     host: String,
     target: Target,
-    fields: Vec<Field>,
+    fields: Fields,
     /// The version the client spoke.
     pub version: Version,
     /// How the body ends.
@@ -38,7 +38,7 @@ impl RequestHead {
         authority: Span { start: 0, end: 0 },
         host: String::new(),
         target: Target::EMPTY,
-        fields: Vec::new(),
+        fields: Fields::EMPTY,
         version: Version::Http11,
         framing: Framing::None,
         keep_alive: true,
@@ -53,11 +53,10 @@ impl RequestHead {
     pub fn read(&mut self, head: &[u8], limits: &Limits) -> Result<(), Violation> {
         self.bytes.clear();
         self.bytes.extend_from_slice(head);
-        self.fields.clear();
         self.upgrade = None;
         self.authority = Span::default();
         let (raw_target, fields_at) = self.read_request_line(limits)?;
-        field::read_block(&self.bytes, fields_at, limits, &mut self.fields)?;
+        self.fields.read(&self.bytes, fields_at, limits)?;
         let options = field::connection_options(&self.bytes, &mut self.fields)?;
         self.read_target(raw_target, limits)?;
         self.read_framing()?;
@@ -72,10 +71,14 @@ impl RequestHead {
 
     fn read_request_line(&mut self, limits: &Limits) -> Result<(Span, usize), Violation> {
         const BAD: Violation = Violation::Malformed("an invalid request line");
-        let line_end = memchr::memmem::find(&self.bytes, b"\r\n").ok_or(BAD)?;
-        let line = &self.bytes[..line_end];
-        let method_end = memchr::memchr(b' ', line).ok_or(BAD)?;
-        let target_end = memchr::memrchr(b' ', line).filter(|end| *end > method_end).ok_or(BAD)?;
+        let line_end = words::find(&self.bytes, b'\n').ok_or(BAD)?;
+        let line = self.bytes[..line_end].strip_suffix(b"\r").ok_or(BAD)?;
+        let is_space = |byte: &u8| *byte == b' ';
+        let method_end = line.iter().position(is_space).ok_or(BAD)?;
+        let target_end = line.iter().rposition(is_space).ok_or(BAD)?;
+        if target_end == method_end {
+            return Err(BAD);
+        }
         if !chars::is_token(&line[..method_end]) {
             return Err(Violation::Malformed("an invalid method"));
         }
@@ -91,13 +94,12 @@ impl RequestHead {
             return Err(Violation::Method);
         }
         self.method = Span::new(0, method_end);
-        Ok((target, line_end + 2))
+        Ok((target, line_end + 1))
     }
 
     fn read_target(&mut self, raw: Span, limits: &Limits) -> Result<(), Violation> {
-        let mut hosts = self.fields.iter().filter(|field| field.role == Role::Host);
-        let host = hosts.next().map(|field| field.value);
-        if hosts.next().is_some() {
+        let host = self.fields.of(Role::Host).next().map(|field| field.value);
+        if self.fields.of(Role::Host).nth(1).is_some() {
             return Err(Violation::Malformed("several Host fields"));
         }
         if host.is_none() && self.version == Version::Http11 {
@@ -107,7 +109,7 @@ impl RequestHead {
         self.authority = host.unwrap_or_default();
         self.host.clear();
         if let Some(host) = host {
-            target::authority(host.of(&self.bytes))?;
+            self.host.push_str(target::authority(host.of(&self.bytes))?.host);
         }
         if bytes == b"*" {
             if self.method.of(&self.bytes) != b"OPTIONS" {
@@ -119,11 +121,7 @@ impl RequestHead {
         } else {
             self.read_absolute(raw, limits)?;
         }
-        let authority = self.authority.of(&self.bytes);
-        if !authority.is_empty() {
-            self.host.push_str(target::authority(authority)?.host);
-            self.host.make_ascii_lowercase();
-        }
+        self.host.make_ascii_lowercase();
         Ok(())
     }
 
@@ -143,7 +141,8 @@ impl RequestHead {
             rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
         let start = usize::from(raw.start) + scheme_len;
         self.authority = Span::new(start, start + path_at);
-        target::authority(&rest[..path_at])?;
+        self.host.clear();
+        self.host.push_str(target::authority(&rest[..path_at])?.host);
         match rest.get(path_at) {
             Some(b'/') => self.target.read(&rest[path_at..], limits.encoded_slash),
             Some(b'?') => {
@@ -157,7 +156,7 @@ impl RequestHead {
 
     fn read_framing(&mut self) -> Result<(), Violation> {
         let length = field::content_length(&self.bytes, &self.fields)?;
-        let has_coding = self.fields.iter().any(|field| field.role == Role::TransferEncoding);
+        let has_coding = self.fields.of(Role::TransferEncoding).next().is_some();
         if has_coding && length.is_some() {
             return Err(Violation::Malformed("Content-Length and Transfer-Encoding"));
         }
@@ -175,7 +174,7 @@ impl RequestHead {
 
     fn read_expectation(&mut self) -> Result<(), Violation> {
         self.expects_continue = false;
-        for field in self.fields.iter().filter(|field| field.role == Role::Expect) {
+        for field in self.fields.of(Role::Expect) {
             if !field.value.of(&self.bytes).eq_ignore_ascii_case(b"100-continue") {
                 return Err(Violation::Expectation);
             }
@@ -187,7 +186,7 @@ impl RequestHead {
 
     /// An upgrade is offered only by both fields, for one token, without a body; `h2c` is ignored.
     fn read_upgrade(&mut self, options: ConnectionOptions) -> Result<(), Violation> {
-        let mut offers = self.fields.iter().filter(|field| field.role == Role::Upgrade);
+        let mut offers = self.fields.of(Role::Upgrade);
         let offer = offers.next().map(|field| field.value);
         if !options.upgrade || self.version == Version::Http10 {
             return Ok(());
@@ -241,7 +240,7 @@ impl RequestHead {
     /// All fields, in order.
     #[must_use]
     pub fn fields(&self) -> &[Field] {
-        &self.fields
+        self.fields.all()
     }
 
     /// The token of an `Upgrade` that may become a tunnel.
@@ -253,13 +252,14 @@ impl RequestHead {
     /// The first value of the field with this role.
     #[must_use]
     pub fn value(&self, role: Role) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.role == role).map(|field| field.value.of(&self.bytes))
+        self.fields.of(role).next().map(|field| field.value.of(&self.bytes))
     }
 
     /// The first value of the field called `name` (in lower or any case).
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields
+            .all()
             .iter()
             .find(|field| field.name.of(&self.bytes).eq_ignore_ascii_case(name.as_bytes()))
             .map(|field| field.value.of(&self.bytes))
@@ -268,7 +268,14 @@ impl RequestHead {
     /// Whether the method is idempotent (RFC 9110 §9.2.2), so that it may be sent again.
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
-        matches!(self.method(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+        const ALL: [&[u8]; 6] = [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"];
+        ALL.contains(&self.method.of(&self.bytes))
+    }
+
+    /// Whether only the head of an answer is wanted (RFC 9110 §9.3.2).
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.method.of(&self.bytes) == b"HEAD"
     }
 }
 

@@ -1,7 +1,7 @@
 //! A cluster's response head, read as strictly as a request's: a cluster may be hostile too.
 
-use super::field::{self, Field, Role, Span};
-use super::{Framing, Limits, Version, Violation};
+use super::field::{self, Field, Fields, Role, Span};
+use super::{Framing, Limits, Version, Violation, words};
 
 /// A response's head, as spans over the bytes it was read from. Reused between exchanges.
 #[derive(Debug)]
@@ -9,7 +9,7 @@ pub struct ResponseHead {
     /// The status code, 100-599.
     pub status: u16,
     reason: Span,
-    fields: Vec<Field>,
+    fields: Fields,
     /// How the body ends, given the request's method.
     pub framing: Framing,
     /// The length the head states, also where there is no body (`HEAD`, 304).
@@ -25,7 +25,7 @@ impl Default for ResponseHead {
         ResponseHead {
             status: 0,
             reason: Span::default(),
-            fields: Vec::new(),
+            fields: Fields::EMPTY,
             framing: Framing::None,
             stated_length: None,
             keep_alive: false,
@@ -54,9 +54,8 @@ impl ResponseHead {
         asked: Asked<'_>,
         limits: &Limits,
     ) -> Result<(), Violation> {
-        self.fields.clear();
         let (version, fields_at) = self.read_status_line(bytes)?;
-        field::read_block(bytes, fields_at, limits, &mut self.fields)?;
+        self.fields.read(bytes, fields_at, limits)?;
         let options = field::connection_options(bytes, &mut self.fields)?;
         self.keep_alive = match version {
             Version::Http11 => !options.close,
@@ -71,8 +70,11 @@ impl ResponseHead {
 
     fn read_status_line(&mut self, bytes: &[u8]) -> Result<(Version, usize), Violation> {
         const BAD: Violation = Violation::Malformed("an invalid status line");
-        let line_end = memchr::memmem::find(bytes, b"\r\n").ok_or(BAD)?;
-        let line = &bytes[..line_end];
+        let line_end = words::value_len(bytes);
+        let (line, rest) = bytes.split_at(line_end);
+        if !rest.starts_with(b"\r\n") {
+            return Err(BAD);
+        }
         let version = match line.get(..9) {
             Some(b"HTTP/1.1 ") => Version::Http11,
             Some(b"HTTP/1.0 ") => Version::Http10,
@@ -89,9 +91,6 @@ impl ResponseHead {
             Some(b' ') => Span::new(13, line_end),
             Some(_) => return Err(BAD),
         };
-        if !super::chars::all(self.reason.of(bytes), &super::chars::VALUE) {
-            return Err(BAD);
-        }
         Ok((version, line_end + 2))
     }
 
@@ -110,7 +109,7 @@ impl ResponseHead {
         asked: Asked<'_>,
     ) -> Result<(), Violation> {
         let length = field::content_length(bytes, &self.fields)?;
-        let has_coding = self.fields.iter().any(|field| field.role == Role::TransferEncoding);
+        let has_coding = self.fields.of(Role::TransferEncoding).next().is_some();
         let bodiless = asked.head || matches!(self.status, 100..=199 | 204 | 304);
         if has_coding {
             if length.is_some() {
@@ -152,22 +151,23 @@ impl ResponseHead {
     /// All fields, in order.
     #[must_use]
     pub fn fields(&self) -> &[Field] {
-        &self.fields
+        self.fields.all()
     }
 
     /// The first value of a field that only edges tell each other, as text.
     #[must_use]
     pub fn told<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a str> {
-        let fields = self.fields.iter().filter(|field| field.role == Role::Tidegate);
-        let mut named =
-            fields.filter(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
+        let mut named = self
+            .fields
+            .of(Role::Tidegate)
+            .filter(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
         std::str::from_utf8(named.next()?.value.of(bytes)).ok()
     }
 
     /// The first value of the field with this role.
     #[must_use]
     pub fn value<'a>(&self, bytes: &'a [u8], role: Role) -> Option<&'a [u8]> {
-        self.fields.iter().find(|field| field.role == role).map(|field| field.value.of(bytes))
+        self.fields.of(role).next().map(|field| field.value.of(bytes))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Only two things are judged before the whole head is there: a line feed without its carriage
 //! return, and the limits. All else waits for the last line, so that it is judged once.
 
-use super::{Limits, Violation};
+use super::{Limits, Violation, words};
 
 /// What the scanner knows so far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,8 +28,9 @@ impl Scanner {
     /// # Errors
     /// [`Violation`] when the head can no longer become a valid one.
     pub fn advance(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scan, Violation> {
-        while let Some(found) = memchr::memchr(b'\n', &bytes[self.seen..]) {
-            let end = self.seen + found;
+        let seen = self.seen;
+        for found in words::each(&bytes[seen..], b'\n') {
+            let end = seen + found;
             if self.first_line_exceeds(end, limits) {
                 return Err(Violation::TargetTooLong);
             }

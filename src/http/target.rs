@@ -191,32 +191,31 @@ pub fn host(text: &str) -> Result<&str, Violation> {
 /// [`Violation::Malformed`] for user information, an empty host, or a port that is not 1-65,535.
 pub fn authority(raw: &[u8]) -> Result<Authority<'_>, Violation> {
     const BAD: Violation = Violation::Malformed("an invalid Host");
-    let text = std::str::from_utf8(raw).map_err(|_| BAD)?;
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (inside, after) = rest.split_once(']').ok_or(BAD)?;
-            inside.parse::<std::net::Ipv6Addr>().map_err(|_| BAD)?;
-            (&text[..inside.len() + 2], after)
+    let until = |stop: u8| raw.iter().position(|byte| *byte == stop);
+    let (host, port) = match raw.first() {
+        Some(b'[') => {
+            let (bracketed, after) = raw.split_at(until(b']').ok_or(BAD)? + 1);
+            let inside = std::str::from_utf8(&bracketed[1..bracketed.len() - 1]);
+            inside.map_err(|_| BAD)?.parse::<std::net::Ipv6Addr>().map_err(|_| BAD)?;
+            (bracketed, after)
         }
-        None => match text.find(':') {
-            Some(colon) => text.split_at(colon),
-            None => (text, ""),
-        },
+        _ => raw.split_at(until(b':').unwrap_or(raw.len())),
     };
-    let port = match port.strip_prefix(':') {
-        Some(digits) => Some(port_number(digits).ok_or(BAD)?),
-        None if port.is_empty() => None,
-        None => return Err(BAD),
+    let port = match port.split_first() {
+        None => None,
+        Some((b':', digits)) => Some(port_number(digits).ok_or(BAD)?),
+        Some(_) => return Err(BAD),
     };
-    let bare = host.strip_suffix('.').unwrap_or(host);
-    if bare.is_empty() || !(host.starts_with('[') || chars::all(bare.as_bytes(), &chars::HOST)) {
+    let bare = host.strip_suffix(b".").unwrap_or(host);
+    if bare.is_empty() || !(host.starts_with(b"[") || chars::all(bare, &chars::HOST)) {
         return Err(BAD);
     }
-    Ok(Authority { host: bare, port })
+    let host = std::str::from_utf8(bare).map_err(|_| BAD)?;
+    Ok(Authority { host, port })
 }
 
-fn port_number(digits: &str) -> Option<u16> {
-    let number = u16::try_from(chars::decimal(digits.as_bytes())?).ok()?;
+fn port_number(digits: &[u8]) -> Option<u16> {
+    let number = u16::try_from(chars::decimal(digits)?).ok()?;
     (number > 0 && digits.len() <= 5).then_some(number)
 }
 

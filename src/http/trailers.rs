@@ -3,7 +3,7 @@
 //! Fields that frame, route, authenticate or trace are dropped (RFC 9110 §6.5.1). What remains is
 //! what is used in practice: gRPC status, digests, timings, and an application's own `x-` fields.
 
-use super::field::{self, Field, Role};
+use super::field::{Field, Fields, Role};
 use super::{Limits, Underscores, Violation, chunked};
 
 /// Bytes of a trailer section, its final empty line included.
@@ -16,12 +16,13 @@ pub const FIELDS_MAX: usize = 32;
 /// # Errors
 /// [`Violation`] for a malformed line or too many fields.
 pub fn read(bytes: &[u8], underscores: Underscores) -> Result<Vec<Field>, Violation> {
-    let mut fields = Vec::new();
+    let mut fields = Fields::EMPTY;
     let limits = Limits { underscores, ..chunked::trailer_limits() };
     if bytes.len() > BYTES_MAX {
         return Err(Violation::Malformed("a trailer section over its limit"));
     }
-    field::read_block(bytes, 0, &limits, &mut fields)?;
+    fields.read(bytes, 0, &limits)?;
+    let mut fields = fields.into_list();
     fields.retain(|field| may_forward(field.name.of(bytes), field.role));
     Ok(fields)
 }
@@ -32,9 +33,10 @@ pub fn read(bytes: &[u8], underscores: Underscores) -> Result<Vec<Field>, Violat
 /// # Errors
 /// Likewise.
 pub fn read_call(bytes: &[u8], is_call: bool) -> Result<Vec<Field>, Violation> {
-    let mut fields = Vec::new();
+    let mut fields = Fields::EMPTY;
     let limits = Limits { underscores: Underscores::Allow, ..chunked::trailer_limits() };
-    field::read_block(bytes, 0, &limits, &mut fields)?;
+    fields.read(bytes, 0, &limits)?;
+    let mut fields = fields.into_list();
     let metadata =
         |field: &Field| is_call && field.role == Role::Plain && !is_never(field.name.of(bytes));
     fields.retain(|field| metadata(field) || may_forward(field.name.of(bytes), field.role));

@@ -3,9 +3,12 @@
 //! A request is written down as an HTTP/1 head and then read by the one strict reader, so that both
 //! protocols are routed, limited and forwarded alike. A response goes the other way.
 
+use super::field::Field;
+use super::forward::FieldSink;
 use super::{Limits, Violation, chars};
-use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ::http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use ::http::{Method, Response, StatusCode, request};
+use bytes::Bytes;
 
 /// What is wrong with a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -126,29 +129,94 @@ fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// line is none, which would be our bug.
 #[must_use]
 pub fn response_head(status: u16, lines: &[u8]) -> Option<Response<()>> {
+    response(status, fields(lines)?)
+}
+
+/// A response's head.
+#[must_use]
+pub fn response(status: u16, fields: HeaderMap) -> Option<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).ok()?;
-    *response.headers_mut() = fields(lines)?;
+    *response.headers_mut() = fields;
     Some(response)
 }
 
 /// Fields from complete lines.
 #[must_use]
 pub fn fields(lines: &[u8]) -> Option<HeaderMap> {
-    let mut map = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            continue;
-        }
-        let colon = memchr::memchr(b':', line)?;
-        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
-        if CONNECTION_BOUND[..3].contains(&name) || name.as_str() == "keep-alive" {
-            continue;
-        }
-        map.append(name, HeaderValue::from_bytes(chars::trim(&line[colon + 1..])).ok()?);
+    let mut map = FieldMap::new(&[]);
+    map.lines(lines);
+    map.into_fields()
+}
+
+/// Fields as HTTP/2 has them, without those of a connection.
+#[derive(Debug)]
+pub struct FieldMap {
+    fields: HeaderMap,
+    /// The head that fields are copied from, so that they share its memory.
+    bytes: Bytes,
+    is_sound: bool,
+}
+
+/// Fields of an ordinary head; more find room, too.
+const ORDINARY: usize = 12;
+
+impl FieldMap {
+    /// None yet; those that are copied are of the head whose bytes these are.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> FieldMap {
+        let bytes = Bytes::copy_from_slice(bytes);
+        FieldMap { fields: HeaderMap::with_capacity(ORDINARY), bytes, is_sound: true }
     }
-    Some(map)
+
+    /// All of them; `None` where one was none, which would be our bug.
+    #[must_use]
+    pub fn into_fields(self) -> Option<HeaderMap> {
+        self.is_sound.then_some(self.fields)
+    }
+
+    fn append(&mut self, name: &[u8], value: Result<HeaderValue, InvalidHeaderValue>) {
+        match (HeaderName::from_bytes(name), value) {
+            (Ok(name), Ok(value)) => {
+                if !is_bound(&name) {
+                    self.fields.append(name, value);
+                }
+            }
+            _ => self.is_sound = false,
+        }
+    }
+}
+
+/// Whether a field belongs to one HTTP/1 connection.
+fn is_bound(name: &HeaderName) -> bool {
+    CONNECTION_BOUND[..3].contains(name) || name.as_str() == "keep-alive"
+}
+
+impl FieldSink for FieldMap {
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.append(name, HeaderValue::from_bytes(value));
+    }
+
+    fn copy(&mut self, bytes: &[u8], field: &Field) {
+        let value = usize::from(field.value.start)..usize::from(field.value.end);
+        match value.end <= self.bytes.len() {
+            true => {
+                let value = HeaderValue::from_maybe_shared(self.bytes.slice(value));
+                self.append(field.name.of(bytes), value);
+            }
+            false => self.is_sound = false,
+        }
+    }
+
+    fn lines(&mut self, lines: &[u8]) {
+        let lines = lines.split(|byte| *byte == b'\n');
+        for line in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
+            match line.iter().position(|byte| *byte == b':') {
+                Some(colon) => self.push(&line[..colon], chars::trim(&line[colon + 1..])),
+                None => self.is_sound &= line.is_empty(),
+            }
+        }
+    }
 }
 
 /// Writes a response's head as HTTP/1 has it. `bare` is whether no body follows; `None` for an interim one, and for

@@ -15,6 +15,7 @@ use crate::shared::{Gauge, Shared, View};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells};
 use arc_swap::{ArcSwapAny, Cache};
+use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -75,7 +76,7 @@ struct PlanState {
     generation: u64,
     credits: Vec<(u64, Credits)>,
     budgets: Vec<(String, Budget)>,
-    exchanges: HashMap<(u32, u32, u32), Cells<ExchangeCells>>,
+    exchanges: FxHashMap<(u32, u32, u32), Cells<ExchangeCells>>,
     listeners: Vec<Cells<ListenerCells>>,
     by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
     by_listener: HashMap<String, Cells<ListenerCells>>,

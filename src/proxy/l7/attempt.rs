@@ -297,7 +297,7 @@ async fn over_http2<C: Client>(
     let secure = attempt.view.tls.cluster(attempt.place.cluster).is_some();
     let scheme = if secure { "https" } else { "http" };
     let trailers = head.value(Role::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
-    let is_head = head.method() == "HEAD";
+    let is_head = head.is_head();
     let bare = matches!(head.framing, Framing::None | Framing::Length(0));
     let request = translate::request(parts.request, scheme, trailers);
     let Some(request) = request else { return Err(Failed::Refuse(Refusal::BadRequest)) };
@@ -400,7 +400,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     let (head, mut request_body, mut response) = client.split();
     progress.open.set(!head.expects_continue);
     progress.lost.set(!replay.is_whole());
-    let asked = Asked { head: head.method() == "HEAD", upgrade: head.upgrade() };
+    let asked = Asked { head: head.is_head(), upgrade: head.upgrade() };
     let kept = Cell::new(std::mem::take(replay));
     let framing = head.framing;
     let result = {

@@ -26,6 +26,7 @@ impl Ids {
         hex(&mut request[..16], dice.bits());
         hex(&mut request[16..], dice.bits());
         let mut trace_parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        // Neither of the two numbers may be zero (W3C Trace Context §3.2.2).
         hex(&mut trace_parent[3..19], dice.bits() | 1);
         hex(&mut trace_parent[19..35], dice.bits());
         hex(&mut trace_parent[36..52], dice.bits() | 1);
@@ -90,8 +91,8 @@ impl<'a> Identity<'a> {
             scheme: self.scheme,
             authority,
             target,
-            request_id: std::str::from_utf8(&self.ids.request).unwrap_or_default(),
-            trace_parent: std::str::from_utf8(&self.ids.trace_parent).unwrap_or_default(),
+            request_id: &self.ids.request,
+            trace_parent: &self.ids.trace_parent,
             via: "",
             is_copy: self.is_copy,
             edits,
@@ -99,9 +100,21 @@ impl<'a> Identity<'a> {
     }
 }
 
+/// Both digits of each byte: five numbers a request are worth a table.
+static HEX: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [b"0123456789abcdef"[byte >> 4], b"0123456789abcdef"[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 fn hex(digits: &mut [u8], bits: u64) {
-    for (place, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(bits >> (place * 4) & 15) as usize];
+    let (pairs, _) = digits.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(bits.to_be_bytes()) {
+        *pair = HEX[usize::from(byte)];
     }
 }
 

@@ -348,10 +348,11 @@ impl<'v> Terms<'_, 'v> {
             None => compose(view, route, place, client.head(), &self.identity),
         };
         let asked = walk.request(client.head(), route, self.service);
-        let elsewhere = walk.tried.leaves_others(view, class, place, reach);
         let denied = Cell::new([false; 2]);
+        let tried = &walk.tried;
         let may_retry = |kind| {
             let asked = retry::Request { replayable: true, ..asked };
+            let elsewhere = tried.leaves_others(view, class, place, reach);
             let index = view.plan.classes[class].service;
             let granted = elsewhere && grant(worker, view, index, kind, asked);
             let mut known = denied.get();
@@ -432,8 +433,10 @@ fn is_misdirected(view: &View, arrival: &Arrival, head: &RequestHead) -> bool {
 /// # Errors
 /// [`Refusal::Loop`] when this site is among them.
 fn via(view: &View, arrival: &Arrival, head: &RequestHead) -> Result<String, Failed> {
-    let believed = arrival.trusted || arrival.is_verified();
-    let told = head.field("tidegate-via").filter(|_| believed).unwrap_or_default();
+    if !(arrival.trusted || arrival.is_verified()) {
+        return Ok(String::new());
+    }
+    let told = head.field("tidegate-via").unwrap_or_default();
     let sites = String::from_utf8_lossy(told);
     match sites.split(',').any(|site| site.trim() == view.plan.site) {
         true => Err(Failed::Refuse(Refusal::Loop)),

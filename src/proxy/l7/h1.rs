@@ -249,7 +249,7 @@ impl H1 {
     pub async fn refuse(&mut self, answer: &Local<'_>, date: Rc<str>) -> io::Result<()> {
         self.date = date;
         self.out = lend_scratch();
-        let head_only = self.request().method() == "HEAD";
+        let head_only = self.request().is_head();
         self.head = None;
         self.keep = false;
         self.sent.set(0);
@@ -291,7 +291,7 @@ impl Client for H1 {
             stall: self.timeouts.write,
             sent: &self.sent,
         };
-        let head_only = head.method() == "HEAD";
+        let head_only = head.is_head();
         let response = H1Response {
             sink,
             framing: &mut self.framing,

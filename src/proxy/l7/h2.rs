@@ -210,7 +210,7 @@ impl Client for H2 {
             sent: &self.sent,
             watch: &self.watches.1,
             patience: Patience::of(&self.account, &self.timeouts),
-            head_only: self.head.method() == "HEAD",
+            head_only: self.head.is_head(),
             tunnel: self.head.upgrade().is_some(),
             date: &self.date,
         };

@@ -251,7 +251,7 @@ impl Client for H3 {
             ended: &mut self.ended,
             watch: &self.watches.1,
             patience: Patience::of(&self.account, &self.timeouts),
-            head_only: self.head.method() == "HEAD",
+            head_only: self.head.is_head(),
             date: &self.date,
         };
         (&self.head, body, response)

@@ -3,6 +3,7 @@
 use super::client::{Local, Reply};
 use crate::http::forward::{self, ResponseContext};
 use crate::http::response::ResponseHead;
+use crate::http::translate::FieldMap;
 use crate::http::{Framing, Version, translate};
 
 /// A head of this protocol, without a body yet.
@@ -24,9 +25,9 @@ pub fn reply(reply: &Reply<'_>, status: u16, date: &str) -> Option<Head> {
         edits: reply.edits,
         extra: reply.extra,
     };
-    let mut lines = Vec::with_capacity(512);
-    forward::write_response(&mut lines, reply.head, reply.bytes, &context);
-    translate::response_head(status, after_first(&lines))
+    let mut fields = FieldMap::new(reply.bytes);
+    forward::write_response_fields(&mut fields, reply.head, reply.bytes, &context);
+    translate::response(status, fields.into_fields()?)
 }
 
 /// An interim response of a cluster.

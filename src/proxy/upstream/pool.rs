@@ -7,7 +7,7 @@ use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::Watch;
 use crate::shared::{Counted, Held, View};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::time::Duration;
 
 /// A connection to an endpoint.
@@ -75,7 +75,7 @@ pub type Key = (u32, u64);
 /// All idle connections of one worker.
 #[derive(Debug, Default)]
 pub struct Pool {
-    shelves: HashMap<Key, Shelf>,
+    shelves: FxHashMap<Key, Shelf>,
     swept: Timestamp,
 }
 
@@ -153,7 +153,7 @@ impl Pool {
             return;
         }
         self.swept = now;
-        let mut usable: HashMap<Key, Option<Duration>> = HashMap::new();
+        let mut usable: FxHashMap<Key, Option<Duration>> = FxHashMap::default();
         for (index, (cluster, beliefs)) in
             view.plan.clusters.iter().zip(&view.signals.clusters).enumerate()
         {
