@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -134,6 +134,15 @@ impl Secure {
     }
 }
 
+impl Socket {
+    /// Notes that a read took all there was: TLS asks until there is nothing, and by this no system call is
+    /// needed to say so. What comes from now on is an event of its own (epoll(7), edge-triggered).
+    fn note_drained(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        drop(self.0.try_io(Interest::READABLE, nothing));
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -144,6 +153,9 @@ impl AsyncRead for Socket {
             ready!(self.0.poll_read_ready(context))?;
             match self.0.try_read(buffer.initialize_unfilled()) {
                 Ok(count) => {
+                    if (1..buffer.remaining()).contains(&count) {
+                        self.note_drained();
+                    }
                     buffer.advance(count);
                     return Poll::Ready(Ok(()));
                 }
