@@ -96,14 +96,8 @@ impl Table {
         row.expect("a known peer").1.push(figure);
     }
 
-    /// Medians, and the ratio of each round to the better peer of that round.
+    /// Medians, and our ratio to each peer of the same round.
     fn render(&self) -> String {
-        let ours = "tidegate";
-        let rounds = self.rows[0].1.len();
-        let best = |round: usize| {
-            let others = self.rows.iter().filter(|(name, _)| *name != ours);
-            others.map(|(_, figures)| figures[round]).fold(f64::INFINITY, f64::min)
-        };
         let mut text = format!(
             "## {}\n\n| proxy | median {} | min | max |\n|---|---|---|---|\n",
             self.title, self.unit
@@ -115,20 +109,27 @@ impl Table {
             );
             writeln!(text, "| {name} | {:.2} | {low:.2} | {high:.2} |", median(figures)).unwrap();
         }
-        if let Some((_, figures)) = self.rows.iter().find(|(name, _)| *name == ours) {
-            let ratios: Vec<f64> = (0..rounds).map(|round| figures[round] / best(round)).collect();
-            let (mean, error) = mean_and_error(&ratios);
-            writeln!(
-                text,
-                "\ntidegate to the better peer, paired by round: median {:.2}, mean {mean:.2}, 95 % interval {:.2} to {:.2}, {rounds} rounds\n",
-                median(&ratios),
-                mean - 2.0 * error,
-                mean + 2.0 * error
-            )
-            .unwrap();
+        text.push('\n');
+        let (mine, others): (Vec<_>, Vec<_>) =
+            self.rows.iter().partition(|(name, _)| *name == "tidegate");
+        let (_, mine) = mine.first().expect("a row of ours");
+        for (name, theirs) in others {
+            let ratios = mine.iter().zip(theirs).map(|(mine, theirs)| mine / theirs);
+            text.push_str(&paired(name, &ratios.collect::<Vec<f64>>()));
         }
+        text.push('\n');
         text
     }
+}
+
+/// Our ratios to a peer, as a line.
+fn paired(peer: &str, ratios: &[f64]) -> String {
+    let ((mean, error), rounds) = (mean_and_error(ratios), ratios.len());
+    let (low, high) = (mean - 2.0 * error, mean + 2.0 * error);
+    let median = median(ratios);
+    format!(
+        "tidegate to {peer}, paired by round: median {median:.2}, mean {mean:.2}, 95 % interval {low:.2} to {high:.2}, {rounds} rounds\n"
+    )
 }
 
 fn median(figures: &[f64]) -> f64 {
