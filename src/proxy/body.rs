@@ -3,7 +3,7 @@
 //! A piece that was read is written before the next is read: that is all the backpressure there is
 //! to have, and it bounds an exchange to one buffer each way.
 
-use super::buffer::Buffer;
+use super::buffer::{self, Buffer};
 use super::deadline::{Late, Watch};
 use crate::http::chunked::{self, Decoder, Step};
 use crate::http::{Framing, Violation};
@@ -82,6 +82,16 @@ pub struct Source<'a> {
     pub buffer: &'a mut Option<Buffer>,
     /// Where waits are bounded.
     pub watch: &'a Watch,
+    /// Bytes to read at once, at most: whoever takes them may be slow.
+    pub most: usize,
+}
+
+impl<'a> Source<'a> {
+    /// Reads as much as there is.
+    #[must_use]
+    pub fn new(reader: Reader<'a>, buffer: &'a mut Option<Buffer>, watch: &'a Watch) -> Source<'a> {
+        Source { reader, buffer, watch, most: buffer::SIZE }
+    }
 }
 
 impl Source<'_> {
@@ -114,15 +124,17 @@ impl Source<'_> {
     /// The socket's error, or `TimedOut` when nothing came within `span`.
     pub async fn more(&mut self, span: Duration) -> io::Result<usize> {
         let (reader, buffer) = (&mut self.reader, &mut *self.buffer);
+        let most = self.most;
         let read = std::future::poll_fn(|context| {
             if buffer.is_none() && reader.poll_readable(context)?.is_pending() {
                 return Poll::Pending;
             }
-            let space = buffer.get_or_insert_with(Buffer::lend).space();
+            let space = buffer.get_or_insert_with(|| Buffer::lend_for(most)).space();
             if space.is_empty() {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::OutOfMemory)));
             }
-            let polled = reader.poll_read(context, space);
+            let end = most.clamp(1, space.len());
+            let polled = reader.poll_read(context, &mut space[..end]);
             if let (Poll::Ready(Ok(count)), Some(buffer)) = (&polled, buffer.as_mut()) {
                 buffer.filled(*count);
             }
@@ -237,12 +249,16 @@ pub struct Sink<'a> {
     pub stall: Duration,
     /// Bytes that went out, counted as they go: whether any did decides what may be tried again.
     pub sent: &'a Cell<u64>,
+    /// For how many pieces more the peer is held to be slow.
+    pub behind: u8,
 }
 
 /// Pieces up to this size are copied behind the head: one plain write beats a vectored one.
 const COPIED: usize = 8 * 1024;
 /// Small pieces are gathered up to this size.
 const PENDING_MAX: usize = 16 * 1024;
+/// Pieces that a peer has to take at once, until it is no longer held to be slow.
+pub const BEHIND: u8 = 8;
 
 impl Sink<'_> {
     /// Writes all that is pending.
@@ -253,8 +269,15 @@ impl Sink<'_> {
         self.write_both(&[]).await
     }
 
+    /// How many bytes to read for the peer at once: few, where it takes less than it is given.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        if self.behind > 0 { buffer::MODEST } else { buffer::SIZE }
+    }
+
     async fn write_both(&mut self, data: &[u8]) -> io::Result<()> {
         let total = self.pending.len() + data.len();
+        self.behind = self.behind.saturating_sub(1);
         let mut done = 0;
         while done < total {
             let (writer, pending) = (&mut self.writer, &*self.pending);
@@ -273,6 +296,9 @@ impl Sink<'_> {
                 return Err(io::Error::from(io::ErrorKind::WriteZero));
             }
             done += count;
+            if done < total {
+                self.behind = BEHIND;
+            }
             self.sent.set(self.sent.get() + count as u64);
         }
         self.pending.clear();
@@ -319,5 +345,56 @@ impl Sink<'_> {
             chunked::write_end(self.pending, trailers);
         }
         self.flush().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::stream::Stream;
+    use crate::proxy::deadline::Deadlines;
+    use std::rc::Rc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn little_is_read_for_a_peer_that_is_behind_until_it_has_caught_up() {
+        let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
+        let (mut stream, watch) = (Stream::Unix(ours), Rc::new(Deadlines::default()).watch());
+        let (mut pending, sent) = (Vec::new(), Cell::new(0));
+        let (_, writer) = stream.split();
+        let stall = Duration::from_secs(5);
+        let (pending, watch, sent) = (&mut pending, &watch, &sent);
+        let mut sink = Sink { writer, pending, watch, stall, sent, behind: 0 };
+        assert_eq!(sink.room(), buffer::SIZE);
+        // More than the socket takes at once.
+        let much = vec![7; 4_000_000];
+        let mut space = vec![0; much.len()];
+        let (written, read) =
+            tokio::join!(sink.piece(Framing::Length(1), &much), peer.read_exact(&mut space));
+        assert!(written.is_ok() && read.is_ok() && space == much);
+        for _ in 0..BEHIND {
+            assert_eq!(sink.room(), buffer::MODEST);
+            sink.piece(Framing::Length(1), &much[..COPIED + 1]).await.unwrap();
+            peer.read_exact(&mut space[..COPIED + 1]).await.unwrap();
+        }
+        assert_eq!(sink.room(), buffer::SIZE);
+    }
+
+    #[tokio::test]
+    async fn a_source_reads_no_more_than_it_may_and_holds_no_more_than_that_takes() {
+        let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
+        let (mut stream, watch) = (Stream::Unix(ours), Rc::new(Deadlines::default()).watch());
+        let (reader, _) = stream.split();
+        let mut held = None;
+        let mut source = Source::new(reader, &mut held, &watch);
+        peer.write_all(&[7; 20_000]).await.unwrap();
+        for (most, holds) in [(1_000, 2_048), (5_000, buffer::MODEST), (14_000, buffer::SIZE)] {
+            source.most = most;
+            assert_eq!(source.more(Duration::from_secs(5)).await.unwrap(), most);
+            let buffer = source.buffer.as_mut().unwrap();
+            assert_eq!(buffer.data().len() + buffer.space().len(), holds);
+            source.used(most);
+            assert!(source.buffer.is_none());
+        }
     }
 }

@@ -1,16 +1,32 @@
 //! Read buffers, lent by the thread and given back: an idle connection holds none.
 
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
 /// Bytes of a buffer.
 pub const SIZE: usize = 32 * 1024;
+/// Bytes of a modest one, for what another may be slow to take.
+pub const MODEST: usize = 8 * 1024;
 /// Bytes of a small one, for a beginning whose rest is awaited.
 const SMALL: usize = 2 * 1024;
-/// Buffers a thread keeps for later; what is beyond is freed.
+/// Buffers of a size that a thread keeps for later; what is beyond is freed.
 const KEPT: usize = 256;
 
+/// Buffers that are free.
+type Shelf = RefCell<Vec<Box<[u8]>>>;
+
 thread_local! {
-    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static LARGE_FREE: Shelf = const { RefCell::new(Vec::new()) };
+    static MODEST_FREE: Shelf = const { RefCell::new(Vec::new()) };
+}
+
+/// Where a thread keeps buffers of this size; `None`: it does not.
+fn shelf(size: usize) -> Option<&'static LocalKey<Shelf>> {
+    match size {
+        SIZE => Some(&LARGE_FREE),
+        MODEST => Some(&MODEST_FREE),
+        _ => None,
+    }
 }
 
 /// A lent buffer: bytes that were read and not yet used, and the space behind them.
@@ -25,7 +41,15 @@ impl Buffer {
     /// Lends an empty one.
     #[must_use]
     pub fn lend() -> Buffer {
-        Buffer { bytes: lend_bytes(), start: 0, end: 0 }
+        Buffer { bytes: lend_bytes(SIZE), start: 0, end: 0 }
+    }
+
+    /// Lends an empty one for a read of so many bytes at most; it is no larger than it need be.
+    #[must_use]
+    pub fn lend_for(most: usize) -> Buffer {
+        let sizes = [SMALL, MODEST];
+        let size = sizes.into_iter().find(|size| most <= *size).unwrap_or(SIZE);
+        Buffer { bytes: lend_bytes(size), start: 0, end: 0 }
     }
 
     /// What was read and not yet used.
@@ -42,7 +66,7 @@ impl Buffer {
 
     /// Moves what little there is into a small buffer of its own, and gives the large one back.
     pub fn fit(&mut self) {
-        if self.bytes.len() == SIZE && self.data().len() <= SMALL / 2 {
+        if self.bytes.len() > SMALL && self.data().len() <= SMALL / 2 {
             self.move_to(vec![0; SMALL].into_boxed_slice());
         }
     }
@@ -57,7 +81,7 @@ impl Buffer {
     /// Space to read into; moves what is left to the front when there is no room behind it.
     pub fn space(&mut self) -> &mut [u8] {
         if self.bytes.len() < SIZE && self.end == self.bytes.len() {
-            self.move_to(lend_bytes());
+            self.move_to(lend_bytes(SIZE));
         }
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
@@ -85,23 +109,21 @@ impl Drop for Buffer {
     }
 }
 
-fn lend_bytes() -> Box<[u8]> {
-    let free = FREE.with(|free| free.borrow_mut().pop());
-    free.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice())
+fn lend_bytes(size: usize) -> Box<[u8]> {
+    let free = shelf(size).and_then(|shelf| shelf.with(|free| free.borrow_mut().pop()));
+    free.unwrap_or_else(|| vec![0; size].into_boxed_slice())
 }
 
 fn give_back(bytes: Box<[u8]>) {
-    if bytes.len() != SIZE {
-        return;
-    }
+    let Some(shelf) = shelf(bytes.len()) else { return };
     // The thread may be ending, and its pool gone; then the buffer simply is, too.
-    let keep = |free: &RefCell<Vec<Box<[u8]>>>| {
+    let keep = |free: &Shelf| {
         let mut free = free.borrow_mut();
         if free.len() < KEPT {
             free.push(bytes);
         }
     };
-    if FREE.try_with(keep).is_err() {
+    if shelf.try_with(keep).is_err() {
         tracing::trace!("a buffer outlived its thread's pool");
     }
 }
@@ -151,6 +173,14 @@ mod tests {
         let room = buffer.space().len();
 
         assert_eq!((buffer.data(), room), (&b"abc"[..], SIZE - 3));
+    }
+
+    #[test]
+    fn a_read_of_little_is_lent_little() {
+        for (most, size) in [(1, SMALL), (SMALL, SMALL), (SMALL + 1, MODEST), (MODEST, MODEST)] {
+            assert_eq!(Buffer::lend_for(most).bytes.len(), size, "{most}");
+        }
+        assert_eq!(Buffer::lend_for(MODEST + 1).bytes.len(), SIZE);
     }
 
     #[test]

@@ -58,9 +58,8 @@ pub async fn carry(
     let result = {
         let (client_reader, client_writer) = client.0.split();
         let (cluster_reader, cluster_writer) = cluster.0.split();
-        let source = |reader, buffer, watch| Source { reader, buffer, watch };
-        let upward = source(client_reader, client.1, &watches[0]);
-        let downward = source(cluster_reader, cluster.1, &watches[1]);
+        let upward = Source::new(client_reader, client.1, &watches[0]);
+        let downward = Source::new(cluster_reader, cluster.1, &watches[1]);
         let up = direction(upward, cluster_writer, &watches[2], &flow, &up, patience);
         let down = direction(downward, client_writer, &watches[3], &flow, &down, patience);
         both(up, down).await

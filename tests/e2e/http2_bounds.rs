@@ -166,6 +166,37 @@ fn work_that_is_begun_and_broken_off_is_paid_for_by_the_client() {
         assert!((100..=1_500).contains(&count), "{how}: after {count}");
     }
     eventually("nothing is left of it", || proxy.cluster("idc")["in_flight"] == 0);
+    proxy.counts("tidegate_refusals_total{listener=\"web\",reason=\"rate_limited\"}", 2.0);
+}
+
+#[test]
+fn a_connection_that_breaks_the_protocol_is_told_and_counted() {
+    let (cluster, asked) = silent();
+    let proxy = with(&cluster, "");
+    let refused = "tidegate_refusals_total{listener=\"web\",reason=\"bad_request\"}";
+    type Break = fn(&mut Raw);
+    let cases: [(&str, Break); 6] = [
+        ("DATA of no stream", |raw| raw.frame(0, 0, 0, b"x")),
+        ("HEADERS of no stream", |raw| raw.headers(0, END_STREAM, &GET)),
+        ("a stream of ours", |raw| raw.headers(2, END_STREAM, &GET)),
+        ("a window that opens by nothing", |raw| raw.frame(WINDOW_UPDATE, 0, 0, &[0; 4])),
+        ("a PING of seven bytes", |raw| raw.frame(6, 0, 0, &[0; 7])),
+        ("SETTINGS of five bytes", |raw| raw.frame(SETTINGS, 0, 0, &[0; 5])),
+    ];
+    for (number, (what, breaks)) in cases.into_iter().enumerate() {
+        let mut raw = Raw::new(proxy.at("web"));
+        breaks(&mut raw);
+        assert!(matches!(raw.next(&[GOAWAY]), Some((GOAWAY, ..))), "{what}");
+        proxy.counts(refused, (number + 1) as f64);
+    }
+    // Who leaves as one should is none of these.
+    drop(Raw::new(proxy.at("web")));
+    let mut raw = Raw::new(proxy.at("web"));
+    raw.frame(GOAWAY, 0, 0, &[0; 8]);
+    drop(raw);
+    eventually("all have left", || proxy.metric("tidegate_connections{listener=\"web\"}") == 0.0);
+    assert_eq!(proxy.metric(refused), 6.0);
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "no cluster was asked");
 }
 
 #[test]
@@ -189,6 +220,34 @@ fn streams_that_stand_still_are_borne_with_until_they_are_too_many() {
         (20..=20 + 50).contains(&left) && many.next(&[RST_STREAM]).is_some()
     });
     assert!(in_flight() >= 20, "the few are borne with");
+}
+
+#[test]
+fn streams_that_stand_still_hold_little() {
+    const EACH: u32 = 50;
+    let cluster = long();
+    let proxy = with(&cluster, "");
+    let stand_still = |connections: usize| -> Vec<Raw> {
+        let one = |_| {
+            let mut raw = Raw::new(proxy.at("web"));
+            raw.frame(SETTINGS, 0, 0, &no_window());
+            for number in 0..EACH {
+                raw.headers(1 + 2 * number, END_STREAM, &GET);
+                assert!(matches!(raw.next(&[HEADERS]), Some((HEADERS, ..))));
+            }
+            raw
+        };
+        (0..connections).map(one).collect()
+    };
+    // The first make what later ones share.
+    let first = stand_still(1);
+    let before = proxy.status("VmRSS:");
+    let others = stand_still(8);
+    let each = proxy.status("VmRSS:").saturating_sub(before) / (8 * u64::from(EACH));
+    // What has come of its answer with the head, 8 KiB at most, and what an exchange is.
+    eprintln!("EACH {each}");
+    assert!(each <= 28, "{each} KiB");
+    drop((first, others));
 }
 
 #[test]

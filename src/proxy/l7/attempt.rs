@@ -248,13 +248,14 @@ async fn over_http1<C: Client>(
     let result = {
         let (reader, writer) = connection.stream.split();
         let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
-        let mut incoming = Http1::new(Source { reader, buffer, watch });
+        let mut incoming = Http1::new(Source::new(reader, buffer, watch));
         let outgoing = Sink {
             writer,
             pending: &mut *parts.request,
             watch: &connection.write_watch,
             stall: attempt.stall,
             sent: &progress.sent,
+            behind: 0,
         };
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
         let way = Way { outgoing, incoming: &mut incoming, progress: &progress };

@@ -4,11 +4,12 @@
 //! HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
 
 use super::client::Response;
-use super::h2_room::{PIECE, poll_room};
+use super::h2_room::{PIECE, poll_room, room};
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, Underscores, grpc, trailers, translate};
 use crate::proxy::body::{self, Piece, Rest, Sink, Source};
+use crate::proxy::buffer;
 use crate::proxy::deadline::{Late, Watch};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -33,6 +34,10 @@ pub trait Outgoing {
     /// # Errors
     /// Likewise.
     async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()>;
+    /// How many bytes to read for it at once: few, where it takes less than it is given.
+    fn room(&mut self) -> usize {
+        buffer::SIZE
+    }
     /// Ends the request; `trailers` are complete lines.
     ///
     /// # Errors
@@ -47,6 +52,10 @@ impl Outgoing for Sink<'_> {
 
     async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()> {
         Sink::piece(self, framing, data).await
+    }
+
+    fn room(&mut self) -> usize {
+        Sink::room(self)
     }
 
     async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()> {
@@ -115,7 +124,9 @@ pub struct Http1<'a> {
 impl<'a> Http1<'a> {
     /// Reads from `source`.
     #[must_use]
-    pub fn new(source: Source<'a>) -> Http1<'a> {
+    pub fn new(mut source: Source<'a>) -> Http1<'a> {
+        // Until it is known how much of a body the client takes at once.
+        source.most = buffer::MODEST;
         Http1 { source, scanner: Scanner::default() }
     }
 }
@@ -177,6 +188,7 @@ impl Incoming for Http1<'_> {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
                     response.flush().await.map_err(|_| RelayEnd::Client)?;
+                    source.most = response.room();
                     body::next(source, &mut rest, idle).await.map_err(|_| RelayEnd::Cluster)?
                 }
                 Err(_) => return Err(RelayEnd::Cluster),
@@ -254,6 +266,10 @@ impl Outgoing for Http2Out<'_> {
             rest = later;
         }
         Ok(())
+    }
+
+    fn room(&mut self) -> usize {
+        room(&mut self.stream)
     }
 
     async fn end(&mut self, _: Framing, lines: &[u8]) -> io::Result<()> {

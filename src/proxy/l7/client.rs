@@ -8,6 +8,7 @@ use crate::http::forward::Edits;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::proxy::body::Broken;
+use crate::proxy::buffer;
 use std::io;
 
 /// What a client is told of a response's head.
@@ -55,6 +56,8 @@ pub trait RequestBody {
     fn data(&self) -> &[u8];
     /// Notes that so many bytes were used.
     fn used(&mut self, count: usize);
+    /// How many bytes to read at once, where nothing else bounds it: whoever takes them may be slow.
+    fn read_at_most(&mut self, _most: usize) {}
     /// Trailers that may be forwarded, as complete lines; only after the end.
     fn trailers(&self) -> Vec<u8>;
     /// Waits until the client is gone.
@@ -83,6 +86,10 @@ pub trait Response {
     /// # Errors
     /// When the client is gone.
     async fn flush(&mut self) -> io::Result<()>;
+    /// How many bytes to read for it at once: few, where it takes less than it is given.
+    fn room(&mut self) -> usize {
+        buffer::SIZE
+    }
     /// Ends the response; `trailers` are complete lines.
     ///
     /// # Errors

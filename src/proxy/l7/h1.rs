@@ -115,7 +115,7 @@ impl H1 {
         let patience = if first { self.timeouts.first_byte } else { self.timeouts.idle };
         let head_patience = self.timeouts.head;
         let (reader, _) = self.stream.split();
-        let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
         if source.data().is_empty() {
             // The first request of a connection may be in the kernel already: that wait is not idle.
             self.read_watch.set_idle(!first);
@@ -197,7 +197,7 @@ impl H1 {
         let begun = clock::now();
         let mut left = 64 * 1024;
         let (reader, _) = self.stream.split();
-        let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
         loop {
             let time = Duration::from_secs(1).saturating_sub(clock::now().since(begun));
             let next = body::next(&mut source, &mut self.body.rest, time).await;
@@ -228,7 +228,7 @@ impl H1 {
         if !matches!(self.write_watch.within(Duration::from_secs(1), end).await, Ok(Ok(()))) {
             return;
         }
-        let mut source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
         let begun = clock::now();
         let mut left: usize = 64 * 1024;
         loop {
@@ -282,7 +282,7 @@ impl Client for H1 {
         let head = self.head.as_deref().unwrap_or(&NOTHING);
         let expectant = head.expects_continue && !self.body.rest.is_done();
         let (reader, writer) = self.stream.split();
-        let source = Source { reader, buffer: &mut self.buffer, watch: &self.read_watch };
+        let source = Source::new(reader, &mut self.buffer, &self.read_watch);
         let body = H1Body { source, state: &mut self.body, idle: self.timeouts.body_idle };
         let sink = Sink {
             writer,
@@ -290,6 +290,7 @@ impl Client for H1 {
             watch: &self.write_watch,
             stall: self.timeouts.write,
             sent: &self.sent,
+            behind: 0,
         };
         let head_only = head.is_head();
         let response = H1Response {
@@ -395,6 +396,10 @@ impl RequestBody for H1Body<'_> {
         self.source.used(count);
     }
 
+    fn read_at_most(&mut self, most: usize) {
+        self.source.most = most;
+    }
+
     fn trailers(&self) -> Vec<u8> {
         self.state.trailers.clone()
     }
@@ -453,6 +458,10 @@ impl Response for H1Response<'_> {
 
     async fn flush(&mut self) -> io::Result<()> {
         self.sink.flush().await
+    }
+
+    fn room(&mut self) -> usize {
+        self.sink.room()
     }
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {

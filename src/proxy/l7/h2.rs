@@ -4,7 +4,7 @@
 //! share the sending half through a RefCell that is never held across a wait.
 
 use super::client::{Client, Local, Reply, RequestBody, Response};
-use super::h2_room::{PIECE, poll_room};
+use super::h2_room::{LITTLE, PIECE, poll_room, room};
 use super::message;
 use super::rate::Rate;
 use super::streams::{self, Account, Patience, Pieces};
@@ -136,7 +136,7 @@ impl H2 {
         let (up, before) = (Cell::new(0), self.sent.get());
         let result = {
             let (reader, writer) = cluster.split();
-            let mut source = Source { reader, buffer, watch };
+            let mut source = Source::new(reader, buffer, watch);
             let body = &mut self.body.stream;
             let mut response = H2Response {
                 sender: &self.sender,
@@ -445,6 +445,13 @@ impl Response for H2Response<'_> {
 
     async fn flush(&mut self) -> io::Result<()> {
         self.send_head(false)
+    }
+
+    fn room(&mut self) -> usize {
+        match &mut *self.sender.borrow_mut() {
+            Sender::Body(body) => room(body),
+            Sender::Head(_) => LITTLE,
+        }
     }
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {

@@ -70,6 +70,9 @@ pub async fn serve(
             Ok(None) => return,
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "an HTTP/2 connection ended");
+                if let Some(refusal) = blame(&error) {
+                    arrival.cells.refusals[refusal.index()].add(1);
+                }
                 return;
             }
             Ok(Some(Ok((request, respond)))) => {
@@ -94,6 +97,7 @@ pub async fn serve(
         }
         if account.is_abused() {
             // What is begun and broken off at once costs us and not them.
+            arrival.cells.refusals[Refusal::RateLimited.index()].add(1);
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             drain(connection, &outbox).await;
             return;
@@ -107,6 +111,14 @@ pub async fn serve(
             watch.set_idle(false);
             leaving = Some(now);
         }
+    }
+}
+
+/// What a client is refused for whose connection ended so; `None` where it was not us who ended it.
+fn blame(error: &h2::Error) -> Option<Refusal> {
+    match error.reason().filter(|_| error.is_library())? {
+        Reason::ENHANCE_YOUR_CALM => Some(Refusal::RateLimited),
+        _ => Some(Refusal::BadRequest),
     }
 }
 

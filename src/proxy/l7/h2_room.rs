@@ -8,6 +8,18 @@ use std::task::{Context, Poll};
 /// Bytes of a piece that are handed over at once.
 pub const PIECE: usize = 16 * 1024;
 
+/// Bytes that are read for a stream which takes nothing: its end needs no room.
+pub const LITTLE: usize = 1024;
+
+/// How many bytes to read for a stream at once: what its windows and its buffer take now. Nothing is kept for
+/// it: whoever waits for bytes must not hold a window that others could use.
+pub fn room(stream: &mut SendStream<Bytes>) -> usize {
+    stream.reserve_capacity(PIECE);
+    let room = stream.capacity();
+    stream.reserve_capacity(0);
+    room.max(LITTLE)
+}
+
 /// Room to send on `stream`, in bytes: at least one and at most what is wanted (RFC 9113, section 5.2).
 ///
 /// # Errors

@@ -97,7 +97,7 @@ impl Parked<'_> {
             Some(On::Http1(connection)) => {
                 let (reader, _) = connection.stream.split();
                 let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
-                Source { reader, buffer, watch }.more(ENDLESS).await?
+                Source::new(reader, buffer, watch).more(ENDLESS).await?
             }
             Some(On::Http2(_, incoming)) => incoming.more(ENDLESS).await?,
             None => 0,

@@ -255,6 +255,7 @@ async fn send<B: RequestBody, S: Outgoing>(
             Some(next) => next,
             None => {
                 unless_broken(body, sink.flush()).await?;
+                body.read_at_most(sink.room());
                 match body.next().await {
                     // Once it is answered a client may take its time: two sides may be talking.
                     Err(Broken::Late) if progress.committed.get() => continue,
