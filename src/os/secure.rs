@@ -3,7 +3,8 @@
 //! The session is borrowed only while it is polled, never across a wait; what waits for the socket alone
 //! has the socket to itself.
 
-use std::cell::RefCell;
+use socket2::SockRef;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use tokio_rustls::TlsStream;
 pub struct Secure {
     /// The socket beneath.
     pub socket: Rc<TcpStream>,
+    held: Rc<Cell<Held>>,
     session: RefCell<TlsStream<Socket>>,
 }
 
@@ -36,7 +38,25 @@ pub struct Agreed {
 
 /// The socket as the session has it.
 #[derive(Debug)]
-pub struct Socket(Rc<TcpStream>);
+pub struct Socket {
+    stream: Rc<TcpStream>,
+    held: Rc<Cell<Held>>,
+}
+
+/// What the kernel is told to hold until more follows (`MSG_MORE`, send(2)): packets cost more than what is in
+/// them. It sends by itself after 200 ms at most.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Held {
+    Nothing,
+    /// What a server sends at the end of its handshake: the answer follows, and nobody waits for tickets.
+    Tickets,
+    /// All: the end follows.
+    All,
+}
+
+/// A record of TLS 1.3's that says nothing of what is in it (RFC 8446 §5.2). A server's handshake has one at
+/// the beginning of what it writes only when it is over.
+const OPAQUE: u8 = 23;
 
 impl Secure {
     /// Shakes hands by `shaking`, which is given the socket.
@@ -50,9 +70,16 @@ impl Secure {
     where
         F: Future<Output = io::Result<TlsStream<Socket>>>,
     {
-        let socket = Rc::new(stream);
-        let session = RefCell::new(shaking(Socket(socket.clone())).await?);
-        Ok(Secure { socket, session })
+        let (socket, held) = (Rc::new(stream), Rc::new(Cell::new(Held::Nothing)));
+        let beneath = Socket { stream: socket.clone(), held: held.clone() };
+        let session = RefCell::new(shaking(beneath).await?);
+        held.set(Held::Nothing);
+        Ok(Secure { socket, held, session })
+    }
+
+    /// Notes that what is written next is the last: it goes out with the end.
+    pub fn ends(&self) {
+        self.held.set(Held::All);
     }
 
     /// What was agreed on.
@@ -105,7 +132,7 @@ impl Secure {
             return false;
         }
         // What the runtime has not noticed yet the kernel knows.
-        let peeked = socket2::SockRef::from(&*self.socket).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = SockRef::from(&*self.socket).peek(&mut [MaybeUninit::uninit()]);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -135,11 +162,33 @@ impl Secure {
 }
 
 impl Socket {
+    /// Holds the tickets of a server's handshake back until something follows.
+    pub fn hold_tickets(&self) {
+        self.held.set(Held::Tickets);
+    }
+
+    fn holds(&self, pieces: &[IoSlice<'_>]) -> bool {
+        match self.held.get() {
+            Held::Nothing => false,
+            Held::Tickets => pieces.first().is_some_and(|piece| piece.first() == Some(&OPAQUE)),
+            Held::All => true,
+        }
+    }
+
+    fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.holds(pieces) {
+            return self.stream.try_write_vectored(pieces);
+        }
+        let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+        let send = || SockRef::from(&*self.stream).send_vectored_with_flags(pieces, flags);
+        self.stream.try_io(Interest::WRITABLE, send)
+    }
+
     /// Notes that a read took all there was: TLS asks until there is nothing, and by this no system call is
     /// needed to say so. What comes from now on is an event of its own (epoll(7), edge-triggered).
     fn note_drained(&self) {
         let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        drop(self.0.try_io(Interest::READABLE, nothing));
+        drop(self.stream.try_io(Interest::READABLE, nothing));
     }
 }
 
@@ -150,8 +199,8 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read(buffer.initialize_unfilled()) {
+            ready!(self.stream.poll_read_ready(context))?;
+            match self.stream.try_read(buffer.initialize_unfilled()) {
                 Ok(count) => {
                     if (1..buffer.remaining()).contains(&count) {
                         self.note_drained();
@@ -181,8 +230,8 @@ impl AsyncWrite for Socket {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match self.0.try_write_vectored(pieces) {
+            ready!(self.stream.poll_write_ready(context))?;
+            match self.send(pieces) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return Poll::Ready(other),
             }
@@ -198,6 +247,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
     }
 }

@@ -312,6 +312,13 @@ impl Writer<'_> {
         }
     }
 
+    /// Notes that what is written next is the last of this direction: under TLS it goes out with the end.
+    pub fn ends(&self) {
+        if let Writer::Tls(secure) = self {
+            secure.ends();
+        }
+    }
+
     /// Whether it is under TLS, which may hold what it has taken.
     #[must_use]
     pub fn is_secure(&self) -> bool {

@@ -4,6 +4,7 @@ use super::client::{Speaks, Upstream};
 use super::prefers_chacha;
 use super::server::Secured;
 use crate::decision::plan::Address;
+use crate::os::secure::Socket;
 use crate::os::stream::Stream;
 use rustls::Error;
 use rustls::server::Acceptor;
@@ -76,7 +77,8 @@ impl Failure {
 /// # Errors
 /// [`Failure`]; the client has been told by an alert where it speaks TLS.
 pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure> {
-    let shaking = |socket| async move {
+    let shaking = |socket: Socket| async move {
+        socket.hold_tickets();
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
         let config = match prefers_chacha(hello.client_hello().cipher_suites()) {
             true => &secured.by_client,

@@ -300,6 +300,7 @@ impl Client for H1 {
             version: head.version,
             head_only,
             expectant,
+            is_last: false,
             date: &self.date,
         };
         (head, body, response)
@@ -423,6 +424,8 @@ pub struct H1Response<'a> {
     head_only: bool,
     /// Whether a body may or may not follow, since it was expected to wait.
     expectant: bool,
+    /// Whether the connection is ended after it.
+    is_last: bool,
     date: &'a str,
 }
 
@@ -440,6 +443,7 @@ impl Response for H1Response<'_> {
         let framing = forward::client_framing(reply.head.framing, self.version);
         *self.keep = *self.keep && reply.complete && framing != Framing::Close;
         *self.framing = framing;
+        self.is_last = !*self.keep && !reply.head.upgrades;
         let context = ResponseContext {
             version: self.version,
             keep_alive: *self.keep,
@@ -465,6 +469,9 @@ impl Response for H1Response<'_> {
     }
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        if self.is_last {
+            self.sink.writer.ends();
+        }
         self.sink.end(*self.framing, trailers).await
     }
 
