@@ -144,6 +144,9 @@ pub fn response(status: u16, fields: HeaderMap) -> Option<Response<()>> {
 /// Fields from complete lines.
 #[must_use]
 pub fn fields(lines: &[u8]) -> Option<HeaderMap> {
+    if lines.is_empty() {
+        return Some(HeaderMap::new());
+    }
     let mut map = FieldMap::new(&[]);
     map.lines(lines);
     map.into_fields()
@@ -194,7 +197,7 @@ fn is_bound(name: &HeaderName) -> bool {
 
 impl FieldSink for FieldMap {
     fn push(&mut self, name: &[u8], value: &[u8]) {
-        self.append(name, HeaderValue::from_bytes(value));
+        self.append(name, HeaderValue::from_bytes(chars::trim(value)));
     }
 
     fn copy(&mut self, bytes: &[u8], field: &Field) {
@@ -212,7 +215,7 @@ impl FieldSink for FieldMap {
         let lines = lines.split(|byte| *byte == b'\n');
         for line in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
             match line.iter().position(|byte| *byte == b':') {
-                Some(colon) => self.push(&line[..colon], chars::trim(&line[colon + 1..])),
+                Some(colon) => self.push(&line[..colon], &line[colon + 1..]),
                 None => self.is_sound &= line.is_empty(),
             }
         }

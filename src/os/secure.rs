@@ -19,7 +19,7 @@ use tokio_rustls::TlsStream;
 pub struct Secure {
     /// The socket beneath.
     pub socket: Rc<TcpStream>,
-    held: Rc<Cell<Held>>,
+    ends: Rc<Cell<bool>>,
     session: RefCell<TlsStream<Socket>>,
 }
 
@@ -40,23 +40,10 @@ pub struct Agreed {
 #[derive(Debug)]
 pub struct Socket {
     stream: Rc<TcpStream>,
-    held: Rc<Cell<Held>>,
+    /// Whether the kernel is to hold what is written, since the end follows (`MSG_MORE`, send(2)): packets cost
+    /// more than what is in them.
+    ends: Rc<Cell<bool>>,
 }
-
-/// What the kernel is told to hold until more follows (`MSG_MORE`, send(2)): packets cost more than what is in
-/// them. It sends by itself after 200 ms at most.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Held {
-    Nothing,
-    /// What a server sends at the end of its handshake: the answer follows, and nobody waits for tickets.
-    Tickets,
-    /// All: the end follows.
-    All,
-}
-
-/// A record of TLS 1.3's that says nothing of what is in it (RFC 8446 §5.2). A server's handshake has one at
-/// the beginning of what it writes only when it is over.
-const OPAQUE: u8 = 23;
 
 impl Secure {
     /// Shakes hands by `shaking`, which is given the socket.
@@ -70,16 +57,15 @@ impl Secure {
     where
         F: Future<Output = io::Result<TlsStream<Socket>>>,
     {
-        let (socket, held) = (Rc::new(stream), Rc::new(Cell::new(Held::Nothing)));
-        let beneath = Socket { stream: socket.clone(), held: held.clone() };
+        let (socket, ends) = (Rc::new(stream), Rc::new(Cell::new(false)));
+        let beneath = Socket { stream: socket.clone(), ends: ends.clone() };
         let session = RefCell::new(shaking(beneath).await?);
-        held.set(Held::Nothing);
-        Ok(Secure { socket, held, session })
+        Ok(Secure { socket, ends, session })
     }
 
     /// Notes that what is written next is the last: it goes out with the end.
     pub fn ends(&self) {
-        self.held.set(Held::All);
+        self.ends.set(true);
     }
 
     /// What was agreed on.
@@ -162,21 +148,8 @@ impl Secure {
 }
 
 impl Socket {
-    /// Holds the tickets of a server's handshake back until something follows.
-    pub fn hold_tickets(&self) {
-        self.held.set(Held::Tickets);
-    }
-
-    fn holds(&self, pieces: &[IoSlice<'_>]) -> bool {
-        match self.held.get() {
-            Held::Nothing => false,
-            Held::Tickets => pieces.first().is_some_and(|piece| piece.first() == Some(&OPAQUE)),
-            Held::All => true,
-        }
-    }
-
     fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !self.holds(pieces) {
+        if !self.ends.get() {
             return self.stream.try_write_vectored(pieces);
         }
         let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;

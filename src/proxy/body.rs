@@ -303,7 +303,15 @@ impl Sink<'_> {
         }
         self.pending.clear();
         if self.writer.is_secure() {
-            let flush = std::future::poll_fn(|context| self.writer.poll_flush(context));
+            // TLS takes what the socket does not: how far behind the peer is shows here.
+            let (writer, behind) = (&mut self.writer, &mut self.behind);
+            let flush = std::future::poll_fn(|context| {
+                let polled = writer.poll_flush(context);
+                if polled.is_pending() {
+                    *behind = BEHIND;
+                }
+                polled
+            });
             return match self.watch.within(self.stall, flush).await {
                 Ok(result) => result,
                 Err(Late) => Err(io::Error::from(io::ErrorKind::TimedOut)),

@@ -1,7 +1,7 @@
 //! Write coalescing under the h2 crate, which writes and flushes frame by frame: what a connection's task
 //! writes in one turn goes out in one call, and under TLS in one record.
 
-use super::buffer::{Buffer, give_back_scratch, lend_scratch};
+use super::buffer::Buffer;
 use crate::os::stream::Stream;
 use std::cell::RefCell;
 use std::future::Future;
@@ -27,9 +27,8 @@ struct Inner {
     stream: Stream,
     /// What was read before the crate had the stream.
     begun: Option<Buffer>,
-    /// Bytes that were written, and how many of them were sent.
-    out: Vec<u8>,
-    sent: usize,
+    /// Bytes that were written and not yet sent; absent while there are none.
+    out: Option<Buffer>,
     /// How sending has failed: whoever reads or writes next is told.
     broken: Option<io::ErrorKind>,
 }
@@ -37,7 +36,7 @@ struct Inner {
 /// `stream`, from which `begun` was read already.
 #[must_use]
 pub fn coalesced(stream: Stream, begun: Option<Buffer>) -> (Coalesced, Outbox) {
-    let inner = Inner { stream, begun, out: Vec::new(), sent: 0, broken: None };
+    let inner = Inner { stream, begun, out: None, broken: None };
     let inner = Rc::new(RefCell::new(inner));
     (Coalesced(inner.clone()), Outbox(inner))
 }
@@ -74,15 +73,13 @@ impl Outbox {
 impl Inner {
     /// Sends all that was gathered.
     fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.out.len() {
-            let rest = &self.out[self.sent..];
-            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+        while let Some(out) = self.out.as_mut().filter(|out| !out.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, out.data()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.sent += count,
+                count => out.used(count),
             }
         }
-        self.sent = 0;
-        give_back_scratch(std::mem::take(&mut self.out));
+        self.out = None;
         Poll::Ready(Ok(()))
     }
 
@@ -93,15 +90,21 @@ impl Inner {
     }
 
     fn gather(&mut self, pieces: &[IoSlice<'_>]) -> usize {
-        if self.out.is_empty() {
-            self.out = lend_scratch();
-        }
-        let before = self.out.len();
+        let out = self.out.get_or_insert_with(Buffer::lend);
+        let mut gathered = 0;
         for piece in pieces {
-            let room = GATHERED_MAX - self.out.len();
-            self.out.extend_from_slice(&piece[..piece.len().min(room)]);
+            let room = GATHERED_MAX.saturating_sub(out.data().len());
+            let space = out.space();
+            let count = piece.len().min(room).min(space.len());
+            space[..count].copy_from_slice(&piece[..count]);
+            out.filled(count);
+            gathered += count;
         }
-        self.out.len() - before
+        gathered
+    }
+
+    fn gathered(&self) -> usize {
+        self.out.as_ref().map_or(0, |out| out.data().len())
     }
 
     fn check(&self) -> io::Result<()> {
@@ -144,11 +147,11 @@ impl AsyncWrite for Coalesced {
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
         inner.check()?;
-        if inner.out.len() >= GATHERED_MAX {
+        if inner.gathered() >= GATHERED_MAX {
             ready!(inner.poll_gathered(context))?;
         }
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if inner.out.is_empty() && total >= GATHERED_MAX {
+        if inner.gathered() == 0 && total >= GATHERED_MAX {
             // Enough for a call of its own: not copied.
             return Pin::new(&mut inner.stream).poll_write_vectored(context, pieces);
         }
@@ -208,7 +211,7 @@ mod tests {
             assert_eq!(peer.read(&mut space).await.unwrap(), 0);
         };
         soon(outbox.with(work)).await;
-        assert_eq!(outbox.0.borrow().out.capacity(), 0, "an idle one holds nothing");
+        assert!(outbox.0.borrow().out.is_none(), "an idle one holds nothing");
     }
 
     #[tokio::test]
@@ -221,7 +224,7 @@ mod tests {
                 let cut = if index % 3 == 0 { piece.len() } else { 100.min(piece.len()) };
                 stream.write_all(&piece[..cut]).await.unwrap();
                 stream.write_all(&piece[cut..]).await.unwrap();
-                assert!(stream.0.borrow().out.len() <= GATHERED_MAX);
+                assert!(stream.0.borrow().gathered() <= GATHERED_MAX);
             }
             stream.shutdown().await.unwrap();
         };

@@ -122,6 +122,12 @@ impl Waiting {
 }
 
 impl Watch {
+    /// The moment of the last tick.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.all.now()
+    }
+
     /// Marks the waits that follow as idle, or not.
     pub fn set_idle(&self, idle: bool) {
         self.cell.idle.set(idle);

@@ -4,7 +4,6 @@ use super::client::{Speaks, Upstream};
 use super::prefers_chacha;
 use super::server::Secured;
 use crate::decision::plan::Address;
-use crate::os::secure::Socket;
 use crate::os::stream::Stream;
 use rustls::Error;
 use rustls::server::Acceptor;
@@ -77,8 +76,7 @@ impl Failure {
 /// # Errors
 /// [`Failure`]; the client has been told by an alert where it speaks TLS.
 pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure> {
-    let shaking = |socket: Socket| async move {
-        socket.hold_tickets();
+    let shaking = |socket| async move {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
         let config = match prefers_chacha(hello.client_hello().cipher_suites()) {
             true => &secured.by_client,

@@ -117,7 +117,8 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     config.ticketer = ticketer(&authorities)?;
     // Sessions are in the tickets; a cache would be one more thing to lose at a reload.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    config.send_tls13_tickets = 2;
+    // One, as Go's servers do: a client that resumes by it gets another, so each of its connections has one.
+    config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     let clients = crate::decision::units::hash(&authorities) | 1;
     let by_client = Arc::new(config.clone());

@@ -4,7 +4,7 @@
 //! HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
 
 use super::client::Response;
-use super::h2_room::{PIECE, poll_room, room};
+use super::h2_room::{PIECE, Pace, poll_room};
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, Underscores, grpc, trailers, translate};
@@ -229,6 +229,7 @@ pub struct Http2Out<'a> {
     watch: &'a Watch,
     stall: Duration,
     sent: &'a Cell<u64>,
+    pace: Pace,
 }
 
 impl<'a> Http2Out<'a> {
@@ -241,7 +242,7 @@ impl<'a> Http2Out<'a> {
         stall: Duration,
         sent: &'a Cell<u64>,
     ) -> Http2Out<'a> {
-        Http2Out { stream, ended, watch, stall, sent }
+        Http2Out { stream, ended, watch, stall, sent, pace: Pace::default() }
     }
 }
 
@@ -258,7 +259,9 @@ impl Outgoing for Http2Out<'_> {
             let explain = |error| broken(&error);
             let room = std::future::poll_fn(|context| poll_room(stream, context, wanted, explain));
             let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+            let begun = watch.now();
             let room = watch.within(stall, room).await.map_err(late)??;
+            self.pace.waited(begun, watch);
             let (now, later) = rest.split_at(room.min(rest.len()));
             let sent = self.stream.send_data(Bytes::copy_from_slice(now), false);
             sent.map_err(|error| broken(&error))?;
@@ -269,7 +272,7 @@ impl Outgoing for Http2Out<'_> {
     }
 
     fn room(&mut self) -> usize {
-        room(&mut self.stream)
+        self.pace.room(&mut self.stream, buffer::SIZE)
     }
 
     async fn end(&mut self, _: Framing, lines: &[u8]) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! share the sending half through a RefCell that is never held across a wait.
 
 use super::client::{Client, Local, Reply, RequestBody, Response};
-use super::h2_room::{LITTLE, PIECE, poll_room, room};
+use super::h2_room::{PIECE, Pace, poll_room};
 use super::message;
 use super::rate::Rate;
 use super::streams::{self, Account, Patience, Pieces};
@@ -14,7 +14,7 @@ use crate::http::response::ResponseHead;
 use crate::http::{Framing, translate};
 use crate::os::stream::{Stream, Writer};
 use crate::proxy::body::{Broken, Source};
-use crate::proxy::buffer::Buffer;
+use crate::proxy::buffer::{self, Buffer};
 use crate::proxy::deadline::Watch;
 use crate::proxy::tunnel::both;
 use bytes::{Buf, Bytes};
@@ -147,6 +147,7 @@ impl H2 {
                 head_only: false,
                 tunnel: false,
                 date: &self.date,
+                pace: Pace::default(),
             };
             let closed = Notify::new();
             let half_close = self.timeouts.half_close;
@@ -213,6 +214,7 @@ impl Client for H2 {
             head_only: self.head.is_head(),
             tunnel: self.head.upgrade().is_some(),
             date: &self.date,
+            pace: Pace::default(),
         };
         (&self.head, body, response)
     }
@@ -369,6 +371,7 @@ pub struct H2Response<'a> {
     /// Whether a 101 of the cluster is awaited.
     tunnel: bool,
     date: &'a str,
+    pace: Pace,
 }
 
 impl H2Response<'_> {
@@ -435,7 +438,9 @@ impl Response for H2Response<'_> {
         while !rest.is_empty() {
             let wanted = rest.len().min(PIECE);
             let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
+            let begun = self.watch.now();
             let room = self.patience.wait(self.watch, room).await??;
+            self.pace.waited(begun, self.watch);
             let (now, later) = rest.split_at(room.min(rest.len()));
             self.send(Bytes::copy_from_slice(now), false)?;
             rest = later;
@@ -449,8 +454,8 @@ impl Response for H2Response<'_> {
 
     fn room(&mut self) -> usize {
         match &mut *self.sender.borrow_mut() {
-            Sender::Body(body) => room(body),
-            Sender::Head(_) => LITTLE,
+            Sender::Body(body) => self.pace.room(body, buffer::MODEST),
+            Sender::Head(_) => buffer::MODEST,
         }
     }
 
