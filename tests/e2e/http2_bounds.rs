@@ -246,7 +246,7 @@ fn streams_that_stand_still_hold_little() {
     let each = proxy.status("VmRSS:").saturating_sub(before) / (8 * u64::from(EACH));
     // What has come of its answer with the head, 8 KiB at most, and what an exchange is.
     eprintln!("EACH {each}");
-    assert!(each <= 28, "{each} KiB");
+    assert!(each <= 32, "{each} KiB");
     drop((first, others));
 }
 

@@ -453,8 +453,9 @@ impl Response for H2Response<'_> {
     }
 
     fn room(&mut self) -> usize {
+        let most = if self.patience.is_crowded() { buffer::MODEST } else { buffer::SIZE };
         match &mut *self.sender.borrow_mut() {
-            Sender::Body(body) => self.pace.room(body, buffer::MODEST),
+            Sender::Body(body) => self.pace.room(body, most),
             Sender::Head(_) => buffer::MODEST,
         }
     }

@@ -49,6 +49,9 @@ pub struct Account {
     scarce: Cell<bool>,
 }
 
+/// Streams that may each hold a large buffer.
+const FEW: usize = 8;
+
 /// How long a stalled stream is borne with where there are many of them, or memory is scarce.
 const BURDENED: Duration = Duration::from_secs(10);
 
@@ -66,6 +69,12 @@ impl<'a> Patience<'a> {
     pub fn of(account: &'a Account, timeouts: &ListenerTimeouts) -> Patience<'a> {
         let (idle, burdened) = (timeouts.stream_idle, BURDENED.min(timeouts.write));
         Patience { account: Some(account), idle, burdened }
+    }
+
+    /// Whether so many streams are under way that what each of them holds counts.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.account.is_some_and(|account| account.active() > FEW)
     }
 
     /// So long, whatever else there is.
