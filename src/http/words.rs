@@ -21,14 +21,7 @@ fn is_suspect(word: u64) -> bool {
 /// Where `byte` is first.
 #[must_use]
 pub fn find(bytes: &[u8], byte: u8) -> Option<usize> {
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let marks = marks(u64::from_le_bytes(*word), byte);
-        if marks != 0 {
-            return Some(index * 8 + marks.trailing_zeros() as usize / 8);
-        }
-    }
-    tail.iter().position(|other| *other == byte).map(|at| words.len() * 8 + at)
+    each(bytes, byte).next()
 }
 
 /// Where `byte` is, from the first to the last.

@@ -249,8 +249,28 @@ pub struct Sink<'a> {
     pub stall: Duration,
     /// Bytes that went out, counted as they go: whether any did decides what may be tried again.
     pub sent: &'a Cell<u64>,
-    /// For how many pieces more the peer is held to be slow.
-    pub behind: u8,
+    /// Whether the peer takes what it is given.
+    pub pace: Pace,
+}
+
+/// Whether a peer takes less than it is given.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// For how many pieces more it is held to be slow.
+    behind: u8,
+}
+
+impl Pace {
+    /// Notes whether a piece had to wait.
+    pub fn note(&mut self, waited: bool) {
+        self.behind = if waited { BEHIND } else { self.behind.saturating_sub(1) };
+    }
+
+    /// Whether it is held to be slow.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind > 0
+    }
 }
 
 /// Pieces up to this size are copied behind the head: one plain write beats a vectored one.
@@ -258,7 +278,7 @@ const COPIED: usize = 8 * 1024;
 /// Small pieces are gathered up to this size.
 const PENDING_MAX: usize = 16 * 1024;
 /// Pieces that a peer has to take at once, until it is no longer held to be slow.
-pub const BEHIND: u8 = 8;
+const BEHIND: u8 = 8;
 
 impl Sink<'_> {
     /// Writes all that is pending.
@@ -272,13 +292,12 @@ impl Sink<'_> {
     /// How many bytes to read for the peer at once: few, where it takes less than it is given.
     #[must_use]
     pub fn room(&self) -> usize {
-        if self.behind > 0 { buffer::MODEST } else { buffer::SIZE }
+        if self.pace.is_behind() { buffer::MODEST } else { buffer::SIZE }
     }
 
     async fn write_both(&mut self, data: &[u8]) -> io::Result<()> {
         let total = self.pending.len() + data.len();
-        self.behind = self.behind.saturating_sub(1);
-        let mut done = 0;
+        let (mut done, mut waited) = (0, false);
         while done < total {
             let (writer, pending) = (&mut self.writer, &*self.pending);
             let head = pending.get(done..).unwrap_or_default();
@@ -296,27 +315,23 @@ impl Sink<'_> {
                 return Err(io::Error::from(io::ErrorKind::WriteZero));
             }
             done += count;
-            if done < total {
-                self.behind = BEHIND;
-            }
+            waited |= done < total;
             self.sent.set(self.sent.get() + count as u64);
         }
         self.pending.clear();
         if self.writer.is_secure() {
             // TLS takes what the socket does not: how far behind the peer is shows here.
-            let (writer, behind) = (&mut self.writer, &mut self.behind);
             let flush = std::future::poll_fn(|context| {
-                let polled = writer.poll_flush(context);
-                if polled.is_pending() {
-                    *behind = BEHIND;
-                }
+                let polled = self.writer.poll_flush(context);
+                waited |= polled.is_pending();
                 polled
             });
-            return match self.watch.within(self.stall, flush).await {
-                Ok(result) => result,
-                Err(Late) => Err(io::Error::from(io::ErrorKind::TimedOut)),
-            };
+            match self.watch.within(self.stall, flush).await {
+                Ok(result) => result?,
+                Err(Late) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+            }
         }
+        self.pace.note(waited);
         Ok(())
     }
 
@@ -372,7 +387,7 @@ mod tests {
         let (_, writer) = stream.split();
         let stall = Duration::from_secs(5);
         let (pending, watch, sent) = (&mut pending, &watch, &sent);
-        let mut sink = Sink { writer, pending, watch, stall, sent, behind: 0 };
+        let mut sink = Sink { writer, pending, watch, stall, sent, pace: Pace::default() };
         assert_eq!(sink.room(), buffer::SIZE);
         // More than the socket takes at once.
         let much = vec![7; 4_000_000];

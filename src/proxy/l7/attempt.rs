@@ -20,7 +20,7 @@ use crate::http::field::Role;
 use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::{Framing, grpc, translate};
-use crate::proxy::body::{Sink, Source};
+use crate::proxy::body::{Pace, Sink, Source};
 use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::Carrier;
@@ -255,7 +255,7 @@ async fn over_http1<C: Client>(
             watch: &connection.write_watch,
             stall: attempt.stall,
             sent: &progress.sent,
-            behind: 0,
+            pace: Pace::default(),
         };
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
         let way = Way { outgoing, incoming: &mut incoming, progress: &progress };

@@ -4,11 +4,11 @@
 //! HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
 
 use super::client::Response;
-use super::h2_room::{PIECE, Pace, poll_room};
+use super::h2_room::{PIECE, poll_room, room};
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, Underscores, grpc, trailers, translate};
-use crate::proxy::body::{self, Piece, Rest, Sink, Source};
+use crate::proxy::body::{self, Pace, Piece, Rest, Sink, Source};
 use crate::proxy::buffer;
 use crate::proxy::deadline::{Late, Watch};
 use bytes::Bytes;
@@ -261,7 +261,8 @@ impl Outgoing for Http2Out<'_> {
             let late = |_| io::Error::from(io::ErrorKind::TimedOut);
             let begun = watch.now();
             let room = watch.within(stall, room).await.map_err(late)??;
-            self.pace.waited(begun, watch);
+            // A moment counts only if it lasts a tick: its own buffer is full for less.
+            self.pace.note(watch.now() > begun);
             let (now, later) = rest.split_at(room.min(rest.len()));
             let sent = self.stream.send_data(Bytes::copy_from_slice(now), false);
             sent.map_err(|error| broken(&error))?;
@@ -272,7 +273,7 @@ impl Outgoing for Http2Out<'_> {
     }
 
     fn room(&mut self) -> usize {
-        self.pace.room(&mut self.stream, buffer::SIZE)
+        room(&self.pace, &mut self.stream, buffer::SIZE)
     }
 
     async fn end(&mut self, _: Framing, lines: &[u8]) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! share the sending half through a RefCell that is never held across a wait.
 
 use super::client::{Client, Local, Reply, RequestBody, Response};
-use super::h2_room::{PIECE, Pace, poll_room};
+use super::h2_room::{PIECE, poll_room, room};
 use super::message;
 use super::rate::Rate;
 use super::streams::{self, Account, Patience, Pieces};
@@ -13,7 +13,7 @@ use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::http::{Framing, translate};
 use crate::os::stream::{Stream, Writer};
-use crate::proxy::body::{Broken, Source};
+use crate::proxy::body::{Broken, Pace, Source};
 use crate::proxy::buffer::{self, Buffer};
 use crate::proxy::deadline::Watch;
 use crate::proxy::tunnel::both;
@@ -440,7 +440,7 @@ impl Response for H2Response<'_> {
             let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
             let begun = self.watch.now();
             let room = self.patience.wait(self.watch, room).await??;
-            self.pace.waited(begun, self.watch);
+            self.pace.note(self.watch.now() > begun);
             let (now, later) = rest.split_at(room.min(rest.len()));
             self.send(Bytes::copy_from_slice(now), false)?;
             rest = later;
@@ -455,7 +455,7 @@ impl Response for H2Response<'_> {
     fn room(&mut self) -> usize {
         let most = if self.patience.is_crowded() { buffer::MODEST } else { buffer::SIZE };
         match &mut *self.sender.borrow_mut() {
-            Sender::Body(body) => self.pace.room(body, most),
+            Sender::Body(body) => room(&self.pace, body, most),
             Sender::Head(_) => buffer::MODEST,
         }
     }

@@ -1,8 +1,6 @@
 //! Room that HTTP/2's flow control leaves on a stream, to either side of the proxy.
 
-use crate::decision::units::Timestamp;
-use crate::proxy::body::BEHIND;
-use crate::proxy::deadline::Watch;
+use crate::proxy::body::Pace;
 use bytes::Bytes;
 use h2::SendStream;
 use std::io;
@@ -14,34 +12,16 @@ pub const PIECE: usize = 16 * 1024;
 /// Bytes that are read for a stream which takes nothing: its end needs no room.
 const LITTLE: usize = 1024;
 
-/// Whether a stream takes less than it is given.
-#[derive(Debug, Default)]
-pub struct Pace {
-    /// For how many pieces more it is held to be slow.
-    behind: u8,
-}
-
-impl Pace {
-    /// Notes that a piece has had to wait since `begun`: a tick, or none.
-    pub fn waited(&mut self, begun: Timestamp, watch: &Watch) {
-        self.behind = match watch.now() > begun {
-            true => BEHIND,
-            false => self.behind.saturating_sub(1),
-        };
+/// How many bytes to read for a stream at once: `most`, or what its windows and its buffer take now where it is
+/// slow. Nothing is kept for it then: whoever waits for bytes must not hold a window that others could use.
+pub fn room(pace: &Pace, stream: &mut SendStream<Bytes>, most: usize) -> usize {
+    if !pace.is_behind() {
+        return most;
     }
-
-    /// How many bytes to read for the stream at once: `most`, or what its windows and its buffer take now where
-    /// it is slow. Nothing is kept for it then: whoever waits for bytes must not hold a window that others could
-    /// use.
-    pub fn room(&self, stream: &mut SendStream<Bytes>, most: usize) -> usize {
-        if self.behind == 0 {
-            return most;
-        }
-        stream.reserve_capacity(PIECE);
-        let room = stream.capacity();
-        stream.reserve_capacity(0);
-        room.clamp(LITTLE, most)
-    }
+    stream.reserve_capacity(PIECE);
+    let room = stream.capacity();
+    stream.reserve_capacity(0);
+    room.clamp(LITTLE, most)
 }
 
 /// Room to send on `stream`, in bytes: at least one and at most what is wanted (RFC 9113, section 5.2).
