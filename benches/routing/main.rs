@@ -1,6 +1,6 @@
 //! Every policy in every scenario, in virtual time, with the production decisions.
 //!
-//! `cargo bench --bench routing [-- --quick] [--seed N] [--seeds N] [--scenario S1,S3]`
+//! `cargo bench --bench routing [-- --quick] [--seed N] [--seeds N] [--scenario S1,S3] [--policies tidegate,O1]`
 //!
 //! Prints one table, then for each gate `met` or `missed` with its figure; writes CSV and plots to
 //! `target/bench/routing/`; fails when a gate is missed. Figures are means over the seeds.
@@ -24,28 +24,38 @@ struct Options {
     quick: bool,
     seeds: Vec<u64>,
     scenarios: Vec<String>,
+    /// All of them, where it is empty.
+    policies: Vec<String>,
 }
 
 /// Policies that a quick run compares with.
 const QUICK: [&str; 5] = ["tidegate", "waterfall-1.0", "prequal", "O1", "O2"];
+/// Policies that the worlds of the field are run with.
+const FIELD: [&str; 3] = ["tidegate", "least-request", "O1"];
 /// Scenarios that a quick run leaves out, for their length.
 const LONG: [&str; 5] = ["S8", "S9", "S12b", "S14", "S16"];
 
 fn options() -> Options {
-    let mut options = Options { quick: false, seeds: (1..=10).collect(), scenarios: Vec::new() };
+    let mut options = Options {
+        quick: false,
+        seeds: (1..=10).collect(),
+        scenarios: Vec::new(),
+        policies: Vec::new(),
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let number = |args: &mut dyn Iterator<Item = String>| -> u64 {
             args.next().and_then(|text| text.parse().ok()).expect("a number")
         };
+        let names = |args: &mut dyn Iterator<Item = String>| -> Vec<String> {
+            args.next().expect("names").split(',').map(str::to_owned).collect()
+        };
         match arg.as_str() {
             "--quick" => (options.quick, options.seeds) = (true, vec![1, 2]),
             "--seed" => options.seeds = vec![number(&mut args)],
             "--seeds" => options.seeds = (1..=number(&mut args)).collect(),
-            "--scenario" => {
-                let names = args.next().expect("names of scenarios");
-                options.scenarios = names.split(',').map(str::to_owned).collect();
-            }
+            "--scenario" => options.scenarios = names(&mut args),
+            "--policies" => options.policies = names(&mut args),
             _ => {}
         }
     }
@@ -56,7 +66,11 @@ fn options() -> Options {
 fn scenarios(options: &Options) -> Vec<Scenario> {
     let wanted = |scenario: &Scenario| match options.scenarios.as_slice() {
         [] => !(options.quick && LONG.contains(&scenario.name)),
-        names => names.iter().any(|name| name == scenario.name),
+        // `S19*` is all that begin so.
+        names => names.iter().any(|name| match name.strip_suffix('*') {
+            Some(start) => scenario.name.starts_with(start),
+            None => name == scenario.name,
+        }),
     };
     scenario::all(!options.quick).into_iter().filter(wanted).collect()
 }
@@ -74,11 +88,20 @@ fn with_reports(scenario: &Scenario, reports: bool) -> Spec {
     Spec { reports: reports.then_some(age), ..scenario.spec.clone() }
 }
 
+/// Whether a policy is run in a scenario: worlds of the field are about the engine.
+fn wants(options: &Options, scenario: &str, policy: &str) -> bool {
+    if !options.policies.is_empty() {
+        return options.policies.iter().any(|name| name == policy);
+    }
+    let is_field = scenario::is_field(scenario);
+    !(options.quick && !QUICK.contains(&policy) || is_field && !FIELD.contains(&policy))
+}
+
 /// Runs all jobs on all cores; the outcomes by policy, mode and seed.
 fn run(scenario: &Scenario, options: &Options) -> BTreeMap<(&'static str, bool), Vec<Outcome>> {
     let mut jobs = Vec::new();
     for entry in baseline::ALL {
-        if options.quick && !QUICK.contains(&entry.name) {
+        if !wants(options, scenario.name, entry.name) {
             continue;
         }
         for &seed in &options.seeds {

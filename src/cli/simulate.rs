@@ -163,6 +163,9 @@ fn build(
     let mut spec = Spec {
         edges: vec![EdgeSpec { rtt_ms, workers: 2, share: 1.0 }],
         service: Service::Exponential(service),
+        kinds: Vec::new(),
+        services: 1,
+        probe: None,
         demand: Vec::new(),
         changes: Vec::new(),
         seconds: scenario.seconds,

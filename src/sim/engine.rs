@@ -1,7 +1,7 @@
 //! The production engine as a policy: the same fold, estimators, picks and budgets as in the proxy, with
 //! the same slots, sweeps and stale views.
 
-use super::policy::{Answer, Ask, Edge, End, Pick, Policy};
+use super::policy::{Answer, Ask, Edge, End, Pick, Policy, Probed};
 use super::spec::Spec;
 use super::world::{moment, part};
 use crate::decision::assess::{Answers, Assessor, Event, Found, Samples};
@@ -16,7 +16,6 @@ use crate::decision::plan::{
     ProbeKind, Reports, Retry, SendProxy, Service, Source, Strategy,
 };
 use crate::decision::price::Prices;
-use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::spill::{self, Credits};
@@ -33,7 +32,9 @@ pub struct Engine {
     credits: Vec<Vec<Credits>>,
     slots: Slots,
     dice: Dice,
+    /// The ids of each place's endpoints, and how often these were replaced.
     ids: Vec<Vec<u32>>,
+    generations: Vec<usize>,
 }
 
 /// What the workers of one proxy have counted since the last sweep.
@@ -44,7 +45,7 @@ struct Slots {
     /// By endpoint id.
     endpoints: Vec<Answers>,
     /// By class.
-    asked: [[f64; PRIORITIES]; 2],
+    asked: Vec<[f64; PRIORITIES]>,
 }
 
 impl Samples for Slots {
@@ -66,7 +67,7 @@ impl Samples for Slots {
 /// All of a world's requests are as important as one that says nothing of it.
 const PRIORITY: u8 = 5;
 
-/// The class of all requests, and of those an IDC alone may serve.
+/// The data of a service's two classes: of all requests, and of those an IDC alone may serve.
 const CLASSES: [&[&str]; 2] = [&["general"], &["general", "sensitive"]];
 
 /// A plan for a world's places, as the configuration would compile it.
@@ -74,14 +75,17 @@ const CLASSES: [&[&str]; 2] = [&["general"], &["general", "sensitive"]];
 pub fn plan(spec: &Spec) -> Plan {
     let clusters: Vec<Cluster> = spec.places.iter().map(|place| cluster(spec, place)).collect();
     let listed: Vec<usize> = (0..clusters.len()).collect();
-    let classes = CLASSES.iter().enumerate().map(|(index, data)| {
+    // First the general class of each service, then the sensitive ones.
+    let pairs = CLASSES.iter().flat_map(|data| (0..spec.services).map(move |of| (*data, of)));
+    let classes = pairs.enumerate().map(|(index, (data, service))| {
         let data: Vec<String> = data.iter().map(|&class| class.to_owned()).collect();
         let demands = Demands { environment: "production", data: &data, needs: &[] };
         let permitted = permit(demands, &listed, &clusters);
-        Class { service: 0, data, permitted, l4: false, id: index as u64 + 1 }
+        Class { service, data, permitted, l4: false, id: index as u64 + 1 }
     });
     let classes = classes.collect();
-    Plan { services: vec![service(spec, &listed)], classes, clusters, ..Plan::default() }
+    let services = (0..spec.services).map(|index| service(spec, &listed, index)).collect();
+    Plan { services, classes, clusters, ..Plan::default() }
 }
 
 fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
@@ -98,7 +102,15 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
         offers: Vec::new(),
         source: Source::Static(Vec::new()),
         probe: Probe {
-            kind: ProbeKind::Tcp,
+            kind: match spec.probe {
+                None => ProbeKind::Tcp,
+                Some(_) => ProbeKind::Http {
+                    path: "/healthz".to_owned(),
+                    host: None,
+                    headers: Vec::new(),
+                    status: Vec::new(),
+                },
+            },
             interval: Duration::from_millis(500),
             timeout: Duration::from_millis(400),
             fall: 2,
@@ -126,11 +138,11 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
     }
 }
 
-fn service(spec: &Spec, clusters: &[usize]) -> Service {
+fn service(spec: &Spec, clusters: &[usize], index: usize) -> Service {
     Service {
         policy: None,
         affinity: None,
-        name: "service".to_owned(),
+        name: format!("service-{index}"),
         clusters: clusters.to_vec(),
         data: vec!["general".to_owned()],
         needs: Vec::new(),
@@ -168,10 +180,7 @@ impl Engine {
         let mut ids = Vec::new();
         let mut next = 0;
         for (index, place) in spec.places.iter().enumerate() {
-            let address = |e: usize| Address::Unix(format!("/{index}/{e}").into());
-            let found: Vec<Found> = (0..place.endpoints.len())
-                .map(|e| Found { address: address(e), weight: 1 })
-                .collect();
+            let found = found(index, 0, place.endpoints.len());
             // The fold numbers endpoints in the order it meets them.
             ids.push((next..next + found.len() as u32).collect());
             next += found.len() as u32;
@@ -190,14 +199,20 @@ impl Engine {
             slots: Slots {
                 tallies: plan.classes.iter().map(tally).collect(),
                 endpoints: vec![Answers::default(); next as usize],
-                asked: Default::default(),
+                asked: vec![[0.0; PRIORITIES]; plan.classes.len()],
             },
             plan,
             assessor,
             signals: Signals::default(),
             dice: Dice::seeded(part(seed, 9_999)),
+            generations: vec![0; ids.len()],
             ids,
         }
+    }
+
+    /// The class of a request.
+    fn class(&self, service: usize, sensitive: bool) -> usize {
+        service + if sensitive { self.plan.classes.len() / 2 } else { 0 }
     }
 
     fn slot(&self, class: usize, place: usize) -> Option<usize> {
@@ -221,7 +236,7 @@ impl Engine {
 
 impl Policy for Engine {
     fn pick(&mut self, ask: &Ask<'_>, _dice: &mut Dice) -> Option<Pick> {
-        let class = usize::from(ask.sensitive);
+        let class = self.class(ask.service, ask.sensitive);
         let credits = &mut self.credits[class][ask.worker];
         if ask.tried.is_empty() {
             self.slots.asked[class][usize::from(PRIORITY)] += 1.0;
@@ -261,7 +276,7 @@ impl Policy for Engine {
     }
 
     fn answered(&mut self, answer: &Answer) {
-        let class = usize::from(answer.sensitive);
+        let class = self.class(answer.service, answer.sensitive);
         let Some(slot) = self.slot(class, answer.pick.place) else { return };
         let tally = &mut self.slots.tallies[class][slot];
         tally.waiting -= 1.0;
@@ -278,6 +293,8 @@ impl Policy for Engine {
                 self.slots.endpoints[id].count += 1.0;
                 self.slots.endpoints[id].seconds += answer.latency;
             }
+            // Counted out, and nobody's evidence.
+            End::ClientsFault => tally.abandoned += 1.0,
             End::Abandoned => {
                 tally.abandoned += 1.0;
                 tally.abandoned_seconds += answer.latency;
@@ -304,10 +321,11 @@ impl Policy for Engine {
     fn due_probes(&mut self, now: f64) -> Option<Vec<Pick>> {
         let orders = self.assessor.due_probes(moment(now));
         let pick = |order: &crate::decision::assess::ProbeOrder| {
-            let first = self.ids[order.cluster].first().copied().unwrap_or(0);
-            Pick { place: order.cluster, endpoint: (order.endpoint - first) as usize }
+            let ids = &self.ids[order.cluster];
+            let endpoint = ids.iter().position(|id| *id == order.endpoint)?;
+            Some(Pick { place: order.cluster, endpoint })
         };
-        Some(orders.iter().map(pick).collect())
+        Some(orders.iter().filter_map(pick).collect())
     }
 
     fn wanted(&self, place: usize) -> f64 {
@@ -319,13 +337,14 @@ impl Policy for Engine {
         classes.filter_map(of).sum()
     }
 
-    fn probed(&mut self, pick: Pick, now: f64, rtt: Option<f64>, report: Option<Report>) {
+    fn probed(&mut self, probed: &Probed) {
+        let Probed { pick, now, rtt, answer, report } = *probed;
         let endpoint = self.ids[pick.place][pick.endpoint];
         let event = match rtt {
             Some(rtt) => Event::ProbeSucceeded {
                 endpoint,
                 rtt: Duration::from_secs_f64(rtt),
-                answer: None,
+                answer: answer.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
                 report,
             },
             None => Event::ProbeFailed { endpoint, cause: Cause::Refused },
@@ -335,4 +354,23 @@ impl Policy for Engine {
             self.sweep(now);
         }
     }
+
+    fn replaced(&mut self, place: usize, now: f64) {
+        self.generations[place] += 1;
+        let generation = self.generations[place];
+        let count = self.ids[place].len();
+        let found = found(place, generation, count);
+        let next = self.slots.endpoints.len() as u32;
+        self.ids[place] = (next..next + count as u32).collect();
+        self.slots.endpoints.resize(next as usize + count, Answers::default());
+        let cluster = self.plan.clusters[place].name.clone();
+        self.assessor.fold(Event::Endpoints { cluster, found }, moment(now));
+        self.sweep(now);
+    }
+}
+
+/// The endpoints of a place; another generation has other addresses.
+fn found(place: usize, generation: usize, count: usize) -> Vec<Found> {
+    let address = |e: usize| Address::Unix(format!("/{place}/{generation}/{e}").into());
+    (0..count).map(|e| Found { address: address(e), weight: 1 }).collect()
 }

@@ -3,6 +3,8 @@
 //! A gate holds both with reports and without; where the suite names no figure for the latter it may be a
 //! quarter worse, and the verdict shows the bound it was judged by. Figures are means over seeds.
 
+mod field;
+
 use super::outcome::Outcome;
 use super::scenario::MONEY;
 use super::spec::Spec;
@@ -225,6 +227,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
         }
         _ => {}
     }
+    field::judge(scenario, &mut judge);
     slate(scenario, &mut judge, one(1.05));
     // Without reports a stated capacity reaches nobody.
     if scenario.starts_with("S13-x") && reported {

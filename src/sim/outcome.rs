@@ -13,6 +13,8 @@ pub struct Record {
     pub place: u8,
     /// Which edge asked.
     pub edge: u16,
+    /// Which kind it was, by its number in the spec; 0 where there are none.
+    pub kind: u8,
     /// Whether it was answered well.
     pub ok: bool,
     /// Whether it went farther although nearer servers were idle.

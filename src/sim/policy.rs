@@ -69,6 +69,12 @@ pub struct Ask<'a> {
     pub permitted: &'a [usize],
     /// Whether only an IDC may serve it.
     pub sensitive: bool,
+    /// Which service it is for.
+    pub service: usize,
+    /// Its path, as far as the proxy tells paths apart.
+    pub path: u8,
+    /// Names the attempt for as long as it lasts.
+    pub id: u32,
     /// Failed attempts of this exchange.
     pub tried: &'a [Pick],
     /// The truth, for oracles.
@@ -90,6 +96,8 @@ pub enum End {
     Status,
     /// The client left first.
     Abandoned,
+    /// The place broke it off because of what its client did.
+    ClientsFault,
 }
 
 /// An attempt that ended.
@@ -109,6 +117,25 @@ pub struct Answer {
     pub report: Option<Report>,
     /// Whether only an IDC might serve it.
     pub sensitive: bool,
+    /// Which service it was for.
+    pub service: usize,
+    /// What named the attempt.
+    pub id: u32,
+}
+
+/// What a probe came back with.
+#[derive(Clone, Copy, Debug)]
+pub struct Probed {
+    /// Which endpoint.
+    pub pick: Pick,
+    /// Now, in seconds.
+    pub now: f64,
+    /// The handshake's round trip, in seconds; `None`: it was refused.
+    pub rtt: Option<f64>,
+    /// From the probe's request to its answer, where it sends one.
+    pub answer: Option<f64>,
+    /// What the place says of its load.
+    pub report: Option<Report>,
 }
 
 /// Chooses for one proxy.
@@ -127,8 +154,10 @@ pub trait Policy {
     fn wanted(&self, _place: usize) -> f64 {
         0.0
     }
-    /// A probe came back: the round trip, or nothing.
-    fn probed(&mut self, _pick: Pick, _now: f64, _rtt: Option<f64>, _report: Option<Report>) {}
+    /// A probe came back.
+    fn probed(&mut self, _probed: &Probed) {}
+    /// A place's endpoints were replaced by as many others.
+    fn replaced(&mut self, _place: usize, _now: f64) {}
 }
 
 /// Makes the policy of the proxy with this number.

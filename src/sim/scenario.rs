@@ -1,8 +1,12 @@
-//! The suite: worlds S0-S16, small enough for a laptop, each with what it asks of a policy.
+//! The suite: worlds S0-S25, small enough for a laptop, each with what it asks of a policy.
 //!
 //! Unless a scenario says otherwise: an IDC of 20 servers at 1 ms, clouds of 40 at 30 and 70 ms (there and
 //! back), jitter 0.1, exponential service of 20 ms (so the IDC takes 1,000 requests/s), ten proxies of two
 //! workers each.
+
+mod field;
+
+pub use field::OTHERS;
 
 use super::spec::{Change, EdgeSpec, Impatience, PlaceSpec, Scaler, Service, Spec};
 use crate::decision::plan::Kind;
@@ -34,6 +38,9 @@ fn base(seconds: f64, demand: &[(f64, f64)]) -> Spec {
         places: vec![idc(), cloud("near", 40), cloud("far", 40)],
         edges: edges(10, &[1.0, 30.0, 70.0]),
         service: Service::Exponential(0.020),
+        kinds: Vec::new(),
+        services: 1,
+        probe: None,
         demand: demand.iter().map(|(at, load)| (*at, load * HOME)).collect(),
         changes: Vec::new(),
         seconds,
@@ -79,7 +86,15 @@ pub fn all(full: bool) -> Vec<Scenario> {
     let mut all = latency();
     all.extend(faults());
     all.extend(others(full));
+    all.extend(field::all());
     all
+}
+
+/// Whether a scenario is one of the field's, S18-S25.
+#[must_use]
+pub fn is_field(name: &str) -> bool {
+    let number = name.trim_start_matches('S').split(|c: char| !c.is_ascii_digit()).next();
+    number.and_then(|digits| digits.parse::<u32>().ok()).is_some_and(|number| number >= 18)
 }
 
 /// The scenario called `name`.

@@ -10,8 +10,15 @@ pub struct Spec {
     pub places: Vec<PlaceSpec>,
     /// Where they come from.
     pub edges: Vec<EdgeSpec>,
-    /// How long serving one takes.
+    /// How long serving one takes, where its kind does not say otherwise.
     pub service: Service,
+    /// Kinds of request; where there are none, all are alike.
+    pub kinds: Vec<RequestKind>,
+    /// How many services share the places, each with the same part of the demand.
+    pub services: usize,
+    /// Work of an http probe at a server, in seconds: it waits in the queue like a request. Without it probes
+    /// only connect.
+    pub probe: Option<f64>,
     /// Requests a second of all edges at these moments, linear between them.
     pub demand: Vec<(f64, f64)>,
     /// What changes, and when.
@@ -51,6 +58,8 @@ pub struct PlaceSpec {
     pub scaler: Option<Scaler>,
     /// Instead of servers: service time `a + b·rate⁴`, in seconds.
     pub curve: Option<(f64, f64)>,
+    /// Milliseconds, there and back, that lie behind a middlebox which accepts connections for the place.
+    pub beyond_ms: f64,
 }
 
 impl PlaceSpec {
@@ -66,8 +75,45 @@ impl PlaceSpec {
             usd_per_request: 0.0,
             scaler: None,
             curve: None,
+            beyond_ms: 0.0,
         }
     }
+}
+
+/// A kind of request: what asks for it, what the proxy sees of it, and how long it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestKind {
+    /// Its part of the demand, relative to the other kinds'.
+    pub share: f64,
+    /// How long serving it takes; `None` is the world's service time.
+    pub time: Option<Service>,
+    /// Which path it asks for, as far as the proxy tells paths apart.
+    pub path: u8,
+    /// How its client behaves.
+    pub client: Client,
+    /// Clients that ask for it again as soon as they have their answer, besides the demand.
+    pub closed: usize,
+    /// From when on it is asked for, in seconds.
+    pub from: f64,
+}
+
+impl RequestKind {
+    /// Polite clients that ask for one path.
+    #[must_use]
+    pub fn of(share: f64, path: u8, time: Service) -> RequestKind {
+        RequestKind { share, time: Some(time), path, client: Client::Polite, closed: 0, from: 0.0 }
+    }
+}
+
+/// How a client behaves. Seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Client {
+    /// It sends its request at once and takes the answer.
+    Polite,
+    /// It leaves so long after it asked, answer or not.
+    Leaves(f64),
+    /// It never finishes its upload: a server waits for it so long, and then resets the connection.
+    Stalls(f64),
 }
 
 /// A proxy: how far it is from each place, in milliseconds there and back.
@@ -116,6 +162,8 @@ pub enum Service {
     Lognormal(f64, f64),
     /// One of two: short, long, and the share of the long ones.
     Bimodal(f64, f64, f64),
+    /// Always the same.
+    Constant(f64),
 }
 
 impl Service {
@@ -125,6 +173,7 @@ impl Service {
         match *self {
             Service::Exponential(mean) | Service::Lognormal(mean, _) => mean,
             Service::Bimodal(short, long, share) => short + (long - short) * share,
+            Service::Constant(seconds) => seconds,
         }
     }
 
@@ -142,6 +191,7 @@ impl Service {
                     short
                 }
             }
+            Service::Constant(seconds) => seconds,
         }
     }
 }
@@ -196,6 +246,15 @@ pub enum Change {
     },
     /// Serving takes this from now on.
     Mix(Service),
+    /// Every place takes so many times as long, as after a release.
+    Release(f64),
+    /// A place's endpoints are replaced by others that take so many times as long.
+    Replaced {
+        /// Which.
+        place: usize,
+        /// How many times.
+        factor: f64,
+    },
 }
 
 /// Proxies that have the same places in the same order, as one of them sees it.
@@ -228,6 +287,17 @@ impl Spec {
             }
         }
         Group { part: self.edges[edge].share / share, share: share / all, others }
+    }
+
+    /// What one request of the demand takes on average, in seconds, at a server of speed 1.
+    #[must_use]
+    pub fn mean_service(&self) -> f64 {
+        let shares: f64 = self.kinds.iter().map(|kind| kind.share).sum();
+        if shares <= 0.0 {
+            return self.service.mean();
+        }
+        let part = |kind: &RequestKind| kind.share * kind.time.unwrap_or(self.service).mean();
+        self.kinds.iter().map(part).sum::<f64>() / shares
     }
 
     /// Demand of all edges at a moment.

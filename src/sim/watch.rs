@@ -51,6 +51,7 @@ impl Health {
         let watch = &mut all[pick.endpoint];
         match end {
             End::Good | End::Abandoned => (watch.bad, watch.refused) = (0, 0),
+            End::ClientsFault => {}
             End::Refused | End::Reset => {
                 watch.refused += 1;
                 watch.down |= watch.refused >= 2;

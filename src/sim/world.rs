@@ -2,14 +2,16 @@
 //!
 //! Moments are nanoseconds; ties happen in the order they were planned, so that a seed gives one trace.
 
-use super::outcome::{NOWHERE, Outcome, Record};
+mod change;
+mod exchange;
+
+use super::outcome::Outcome;
 use super::place::{Place, State};
-use super::policy::{Answer, Ask, Edge, End, Make, Pick, Policy};
-use super::spec::{Change, Spec, exponential, normal};
+use super::policy::{Edge, End, Make, Pick, Policy, Probed};
+use super::spec::{Client, Spec, exponential};
 use super::watch::Health;
-use crate::decision::plan::Kind as PlaceKind;
 use crate::decision::report::Report;
-use crate::decision::retry::{self, Budget, Kind};
+use crate::decision::retry::Budget;
 use crate::decision::units::{Dice, Timestamp, mix};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -33,6 +35,7 @@ enum Event {
     Return(u32),
     Tick(u32),
     Probed { edge: u32, place: u32, endpoint: u32, rtt_ns: u64 },
+    Loop { edge: u32, kind: u8 },
     Change(u32),
     Scale(u32),
     Grow { place: u32, servers: u32 },
@@ -40,6 +43,9 @@ enum Event {
     Second,
     Keep,
 }
+
+/// The kind of a probe.
+const PROBE_KIND: u8 = u8::MAX;
 
 #[derive(Clone, Debug)]
 struct Request {
@@ -50,6 +56,11 @@ struct Request {
     pick: Pick,
     tried: Vec<Pick>,
     sensitive: bool,
+    service: u32,
+    /// By its number in the spec; `PROBE_KIND` for a probe.
+    kind: u8,
+    /// Whether its client asks again.
+    looping: bool,
     needless: bool,
     violation: bool,
     end: End,
@@ -138,6 +149,14 @@ impl<'a> World<'a> {
             world.at(0, Event::Tick(edge));
             world.at(400_000_000, Event::Draw(edge));
         }
+        for (number, kind) in spec.kinds.iter().enumerate() {
+            for client in 0..kind.closed {
+                let edge = (client % spec.edges.len()) as u32;
+                // Not all within the same instant.
+                let at = kind.from.max(0.4) + 0.05 * client as f64;
+                world.at((at * 1e9) as u64, Event::Loop { edge, kind: number as u8 });
+            }
+        }
         for (index, (at, _)) in spec.changes.iter().enumerate() {
             world.at((at * 1e9) as u64, Event::Change(index as u32));
         }
@@ -174,6 +193,7 @@ impl<'a> World<'a> {
                 event,
                 Event::Draw(_)
                     | Event::Arrive(_)
+                    | Event::Loop { .. }
                     | Event::Tick(_)
                     | Event::Second
                     | Event::Keep
@@ -208,6 +228,7 @@ impl<'a> World<'a> {
             Event::Probed { edge, place, endpoint, rtt_ns } => {
                 self.probed(edge as usize, place as usize, endpoint as usize, rtt_ns);
             }
+            Event::Loop { edge, kind } => self.begin(edge, 0, kind, true),
             Event::Change(index) => self.change(self.spec.changes[index as usize].1),
             Event::Scale(place) => self.scale(place as usize),
             Event::Grow { place, servers } => self.resize(place as usize, servers as usize),
@@ -229,26 +250,82 @@ impl<'a> World<'a> {
     }
 
     fn ask(&mut self, edge: u32, asked_again: u8) {
+        let kind = self.draw_kind();
+        self.begin(edge, asked_again, kind, false);
+    }
+
+    /// Of which kind the next request of the demand is.
+    fn draw_kind(&mut self) -> u8 {
+        let now = self.seconds();
+        let begun =
+            |kind: &super::spec::RequestKind| if kind.from <= now { kind.share } else { 0.0 };
+        let all: f64 = self.spec.kinds.iter().map(begun).sum();
+        if self.spec.kinds.len() < 2 || all <= 0.0 {
+            return 0;
+        }
+        let mut left = self.dice.unit() * all;
+        for (number, kind) in self.spec.kinds.iter().enumerate() {
+            left -= begun(kind);
+            if left < 0.0 {
+                return number as u8;
+            }
+        }
+        0
+    }
+
+    /// A client asks for something.
+    fn begin(&mut self, edge: u32, asked_again: u8, kind: u8, looping: bool) {
         let workers = self.spec.edges[edge as usize].workers;
         let sensitive = self.spec.sensitive > 0.0 && self.dice.unit() < self.spec.sensitive;
         let worker = self.dice.below(workers) as u32;
+        let service =
+            if self.spec.services > 1 { self.dice.below(self.spec.services) as u32 } else { 0 };
         let request = Request {
+            sensitive,
+            service,
+            kind,
+            looping,
+            asked_again,
+            ..self.request(edge, worker, Pick { place: 0, endpoint: 0 })
+        };
+        let id = self.keep(request);
+        let proxy = &mut self.proxies[edge as usize];
+        proxy.budget.request(Timestamp::from_nanos(self.now));
+        let leaves = match self.spec.kinds.get(kind as usize).map(|kind| kind.client) {
+            Some(Client::Leaves(after)) => Some(after),
+            Some(Client::Polite | Client::Stalls(_)) | None => None,
+        };
+        if let Some(after) = leaves.or(self.spec.impatience.map(|impatience| impatience.timeout)) {
+            self.after(after, Event::GiveUp { request: id, birth: self.now });
+        }
+        self.send(id);
+    }
+
+    /// A request of nobody's yet, born now.
+    fn request(&self, edge: u32, worker: u32, pick: Pick) -> Request {
+        Request {
             born: self.now,
             sent: self.now,
             edge,
             worker,
-            pick: Pick { place: 0, endpoint: 0 },
+            pick,
             tried: Vec::new(),
-            sensitive,
+            sensitive: false,
+            service: 0,
+            kind: 0,
+            looping: false,
             needless: false,
             violation: false,
             end: End::Good,
             report: None,
-            asked_again,
+            asked_again: 0,
             abandoned: false,
             retried: 0,
-        };
-        let id = match self.free.pop() {
+        }
+    }
+
+    fn keep(&mut self, request: Request) -> u32 {
+        match self.free.pop() {
             Some(id) => {
                 self.requests[id as usize] = request;
                 id
@@ -257,210 +334,6 @@ impl<'a> World<'a> {
                 self.requests.push(request);
                 (self.requests.len() - 1) as u32
             }
-        };
-        let proxy = &mut self.proxies[edge as usize];
-        proxy.budget.request(Timestamp::from_nanos(self.now));
-        if let Some(impatience) = self.spec.impatience {
-            self.after(impatience.timeout, Event::GiveUp { request: id, birth: self.now });
-        }
-        self.send(id);
-    }
-
-    fn send(&mut self, id: u32) {
-        let now = self.seconds();
-        let request = &self.requests[id as usize];
-        let (edge, sensitive) = (request.edge as usize, request.sensitive);
-        let may = |place: &usize| !sensitive || self.spec.places[*place].kind == PlaceKind::Idc;
-        let permitted: Vec<usize> = self.order[edge].iter().copied().filter(may).collect();
-        let proxy = &mut self.proxies[edge];
-        let ask = Ask {
-            now,
-            worker: request.worker as usize,
-            edge: &proxy.edge,
-            permitted: &permitted,
-            sensitive,
-            tried: &request.tried,
-            truth: &self.places,
-            spec: self.spec,
-        };
-        let picked = proxy.policy.pick(&ask, &mut self.dice);
-        let Some(pick) = picked else {
-            return self.over(id, false);
-        };
-        proxy.edge.in_flight[pick.place][pick.endpoint] += 1;
-        self.in_flight += 1;
-        self.outcome.attempts += 1;
-        let nearest = permitted.iter().copied().find(|place| self.places[*place].is_up());
-        let idle = |place: usize| self.places[place].busy() < self.places[place].servers();
-        let needless = nearest.is_some_and(|nearest| pick.place != nearest && idle(nearest));
-        let request = &mut self.requests[id as usize];
-        (request.pick, request.sent, request.needless) = (pick, self.now, needless);
-        request.violation |= sensitive && self.spec.places[pick.place].kind != PlaceKind::Idc;
-        let half = self.path(edge, pick.place) / 2.0;
-        self.after(half, Event::Reach(id));
-    }
-
-    /// The time there and back, this time.
-    fn path(&mut self, edge: usize, place: usize) -> f64 {
-        let ms = self.spec.edges[edge].rtt_ms[place] + self.places[place].wan_ms;
-        let sigma = self.spec.jitter;
-        ms / 1e3 * (sigma * normal(&mut self.dice) - sigma * sigma / 2.0).exp()
-    }
-
-    fn reach(&mut self, id: u32) {
-        let now = self.seconds();
-        let pick = self.requests[id as usize].pick;
-        let place = &mut self.places[pick.place];
-        place.account(now);
-        match place.endpoints[pick.endpoint].state {
-            State::Down => self.turn_back(id, End::Refused, 0.0),
-            State::Faulty => self.turn_back(id, End::Status, 0.001),
-            State::Up => {
-                place.arrived();
-                let endpoint = &mut place.endpoints[pick.endpoint];
-                if endpoint.busy < endpoint.servers.1 {
-                    endpoint.busy += 1;
-                    self.serve(id);
-                } else {
-                    endpoint.queue.push_back(id);
-                }
-            }
-        }
-    }
-
-    fn turn_back(&mut self, id: u32, end: End, after: f64) {
-        let pick = self.requests[id as usize].pick;
-        let edge = self.requests[id as usize].edge as usize;
-        self.requests[id as usize].end = end;
-        self.requests[id as usize].report = None;
-        let half = self.path(edge, pick.place) / 2.0;
-        self.after(after + half, Event::Return(id));
-    }
-
-    fn serve(&mut self, id: u32) {
-        let pick = self.requests[id as usize].pick;
-        let place = &self.places[pick.place];
-        let epoch = place.endpoints[pick.endpoint].epoch;
-        let time = place.service(pick.endpoint, &self.service, &mut self.dice);
-        let (place, endpoint) = (pick.place as u32, pick.endpoint as u32);
-        self.after(time, Event::Served { place, endpoint, epoch, request: id });
-    }
-
-    fn served(&mut self, place: usize, endpoint: usize, epoch: u32, id: u32) {
-        if self.places[place].endpoints[endpoint].epoch != epoch {
-            return;
-        }
-        let now = self.seconds();
-        self.places[place].account(now);
-        self.places[place].completed();
-        self.outcome.usd[place] += self.spec.places[place].usd_per_request;
-        let there = &mut self.places[place].endpoints[endpoint];
-        there.busy -= 1;
-        self.fill(place, endpoint);
-        let report = self.report(place);
-        let request = &mut self.requests[id as usize];
-        (request.end, request.report) = (End::Good, report);
-        let edge = request.edge as usize;
-        let half = self.path(edge, place) / 2.0;
-        self.after(half, Event::Return(id));
-    }
-
-    fn returned(&mut self, id: u32) {
-        let now = self.seconds();
-        let request = self.requests[id as usize].clone();
-        let Pick { place, endpoint } = request.pick;
-        if request.abandoned {
-            self.free.push(id);
-            return;
-        }
-        self.in_flight -= 1;
-        let proxy = &mut self.proxies[request.edge as usize];
-        proxy.edge.in_flight[place][endpoint] -= 1;
-        let answer = Answer {
-            pick: request.pick,
-            worker: request.worker as usize,
-            now,
-            latency: (self.now - request.sent) as f64 / 1e9,
-            end: request.end,
-            report: request.report,
-            sensitive: request.sensitive,
-        };
-        proxy.policy.answered(&answer);
-        proxy.health.answered(request.pick, request.end, now);
-        proxy.health.show(&mut proxy.edge.alive, now);
-        let kind = match request.end {
-            End::Good | End::Abandoned => return self.over(id, true),
-            End::Refused => Kind::Unsent,
-            End::Reset => Kind::Died,
-            End::Status => Kind::GatewayStatus,
-        };
-        let asked = retry::Request {
-            idempotent: true,
-            replayable: true,
-            retried: request.retried,
-            retries_max: 1,
-        };
-        let granted = proxy.budget.grant(kind, asked, Timestamp::from_nanos(self.now));
-        let request = &mut self.requests[id as usize];
-        request.tried.push(request.pick);
-        request.retried += u32::from(kind != Kind::Unsent);
-        if granted && request.tried.len() < ATTEMPTS { self.send(id) } else { self.over(id, false) }
-    }
-
-    /// The exchange is over; its client knows.
-    fn over(&mut self, id: u32, ok: bool) {
-        let request = &self.requests[id as usize];
-        let shed = !ok && request.sent == request.born && request.tried.is_empty();
-        let place = if shed { NOWHERE } else { request.pick.place as u8 };
-        self.outcome.records.push(Record {
-            at: (request.born as f64 / 1e9) as f32,
-            latency: ((self.now - request.born) as f64 / 1e9) as f32,
-            place,
-            edge: request.edge as u16,
-            ok,
-            needless: request.needless,
-            violation: request.violation,
-        });
-        self.requests[id as usize].born = u64::MAX;
-        self.free.push(id);
-    }
-
-    fn give_up(&mut self, id: u32, birth: u64) {
-        let Some(impatience) = self.spec.impatience else { return };
-        let request = &mut self.requests[id as usize];
-        if request.born != birth || request.abandoned {
-            return;
-        }
-        let (edge, again) = (request.edge, request.asked_again);
-        request.abandoned = true;
-        let answer = Answer {
-            pick: request.pick,
-            worker: request.worker as usize,
-            now: self.now as f64 / 1e9,
-            latency: (self.now - request.sent) as f64 / 1e9,
-            end: End::Abandoned,
-            report: None,
-            sensitive: request.sensitive,
-        };
-        // Its proxy knows at once; the place only when its turn comes.
-        let proxy = &mut self.proxies[edge as usize];
-        proxy.edge.in_flight[answer.pick.place][answer.pick.endpoint] -= 1;
-        proxy.policy.answered(&answer);
-        self.in_flight -= 1;
-        let request = &self.requests[id as usize];
-        let record = Record {
-            at: (birth as f64 / 1e9) as f32,
-            latency: impatience.timeout as f32,
-            place: request.pick.place as u8,
-            edge: edge as u16,
-            ok: false,
-            needless: false,
-            violation: false,
-        };
-        if again < impatience.retries {
-            self.ask(edge, again + 1);
-        } else {
-            self.outcome.records.push(record);
         }
     }
 
@@ -482,11 +355,29 @@ impl<'a> World<'a> {
                 })
                 .collect()
         });
-        for Pick { place, endpoint } in due {
-            let rtt = self.path(edge as usize, place);
-            let (place, endpoint, rtt_ns) = (place as u32, endpoint as u32, (rtt * 1e9) as u64);
-            self.after(rtt, Event::Probed { edge, place, endpoint, rtt_ns });
+        for pick in due {
+            self.probe(edge as usize, pick);
         }
+    }
+
+    /// Sends a probe: one that only connects, or one that waits for a server like a request.
+    fn probe(&mut self, edge: usize, pick: Pick) {
+        let Pick { place, endpoint } = pick;
+        if self.spec.probe.is_none() {
+            let rtt = self.handshake(edge, place);
+            let (place, endpoint, rtt_ns) = (place as u32, endpoint as u32, (rtt * 1e9) as u64);
+            let edge = edge as u32;
+            return self.after(rtt, Event::Probed { edge, place, endpoint, rtt_ns });
+        }
+        let request = Request { kind: PROBE_KIND, ..self.request(edge as u32, 0, pick) };
+        let id = self.keep(request);
+        let half = self.path(edge, place) / 2.0;
+        self.after(half, Event::Reach(id));
+    }
+
+    /// How long a handshake takes: a middlebox answers for what lies behind it.
+    fn handshake(&mut self, edge: usize, place: usize) -> f64 {
+        self.path(edge, place) - self.spec.places[place].beyond_ms / 1e3
     }
 
     fn probed(&mut self, edge: usize, place: usize, endpoint: usize, rtt_ns: u64) {
@@ -494,113 +385,21 @@ impl<'a> World<'a> {
         self.places[place].account(now);
         let state = self.places[place].endpoints[endpoint].state;
         // A tcp probe: an endpoint that answers nothing but errors still accepts.
-        let rtt = (state != State::Down).then_some(rtt_ns as f64 / 1e9);
-        let report = self.report(place).filter(|_| rtt.is_some());
+        let rtt = (state != State::Down).then_some((rtt_ns as f64 / 1e9, None));
+        self.tell_probe(edge, Pick { place, endpoint }, rtt);
+    }
+
+    /// Tells a proxy what its probe came back with: the round trip, and how long its answer took.
+    fn tell_probe(&mut self, edge: usize, pick: Pick, came: Option<(f64, Option<f64>)>) {
+        let now = self.seconds();
+        let report = self.report(pick.place).filter(|_| came.is_some());
         let proxy = &mut self.proxies[edge];
-        if let Some(rtt) = rtt {
-            proxy.edge.rtt[place] += 0.3 * (rtt - proxy.edge.rtt[place]);
+        if let Some((rtt, _)) = came {
+            proxy.edge.rtt[pick.place] += 0.3 * (rtt - proxy.edge.rtt[pick.place]);
         }
-        proxy.health.probed(Pick { place, endpoint }, rtt.is_some());
-        proxy.policy.probed(Pick { place, endpoint }, now, rtt, report);
-    }
-
-    fn change(&mut self, change: Change) {
-        let now = self.seconds();
-        match change {
-            Change::Servers { place, factor } => {
-                self.places[place].account(now);
-                for endpoint in 0..self.places[place].endpoints.len() {
-                    let by_spec = self.places[place].endpoints[endpoint].servers.0;
-                    self.places[place].endpoints[endpoint].servers.1 =
-                        (by_spec as f64 * factor).round() as usize;
-                    self.fill(place, endpoint);
-                }
-            }
-            Change::Slow { place, factor } => self.places[place].slow = factor,
-            Change::Down(place) => self.fall(place),
-            Change::Up(place) => {
-                for endpoint in &mut self.places[place].endpoints {
-                    endpoint.state = State::Up;
-                }
-            }
-            Change::Faulty { place, endpoints, on } => {
-                for endpoint in self.places[place].endpoints.iter_mut().take(endpoints) {
-                    endpoint.state = if on { State::Faulty } else { State::Up };
-                }
-            }
-            Change::Wan { place, ms } => self.places[place].wan_ms = ms,
-            Change::Mix(service) => self.service = service,
-        }
-    }
-
-    /// A place is gone: what it had is lost.
-    fn fall(&mut self, place: usize) {
-        let now = self.seconds();
-        self.places[place].account(now);
-        let mut lost = Vec::new();
-        for endpoint in &mut self.places[place].endpoints {
-            endpoint.state = State::Down;
-            endpoint.epoch += 1;
-            endpoint.busy = 0;
-            lost.extend(endpoint.queue.drain(..));
-        }
-        // Whoever was being served is found among the events that will not happen.
-        let served: Vec<u32> = self
-            .events
-            .iter()
-            .filter_map(|Reverse((_, _, event))| match event {
-                Event::Served { place: there, epoch, endpoint, request }
-                    if *there as usize == place
-                        && *epoch + 1 == self.places[place].endpoints[*endpoint as usize].epoch =>
-                {
-                    Some(*request)
-                }
-                _ => None,
-            })
-            .collect();
-        lost.extend(served);
-        lost.sort_unstable();
-        for id in lost {
-            self.turn_back(id, End::Reset, 0.0);
-        }
-    }
-
-    /// Lets waiting requests in where servers are free.
-    fn fill(&mut self, place: usize, endpoint: usize) {
-        loop {
-            let there = &mut self.places[place].endpoints[endpoint];
-            if there.busy >= there.servers.1 {
-                return;
-            }
-            let Some(next) = there.queue.pop_front() else { return };
-            if self.requests[next as usize].abandoned {
-                // Its connection was closed with its client's: nobody serves it.
-                self.turn_back(next, End::Abandoned, 0.0);
-                continue;
-            }
-            there.busy += 1;
-            self.serve(next);
-        }
-    }
-
-    fn scale(&mut self, place: usize) {
-        let Some(scaler) = self.spec.places[place].scaler else { return };
-        if self.seconds() < self.spec.seconds {
-            self.after(scaler.period, Event::Scale(place as u32));
-        }
-        let rps: f64 = self.proxies.iter().map(|proxy| proxy.policy.wanted(place)).sum();
-        if let Some(servers) = scaler.decide(&self.places[place], rps * self.service.mean()) {
-            let servers = servers as u32;
-            self.after(scaler.delay, Event::Grow { place: place as u32, servers });
-        }
-    }
-
-    fn resize(&mut self, place: usize, servers: usize) {
-        let now = self.seconds();
-        self.places[place].account(now);
-        let there = &mut self.places[place].endpoints[0];
-        there.servers.1 = there.servers.1.max(servers);
-        self.fill(place, 0);
+        proxy.health.probed(pick, came.is_some());
+        let (rtt, answer) = (came.map(|came| came.0), came.and_then(|came| came.1));
+        proxy.policy.probed(&Probed { pick, now, rtt, answer, report });
     }
 
     /// What a place says of itself, as old as the world has it.

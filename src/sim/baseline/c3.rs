@@ -23,7 +23,7 @@ impl C3 {
 
 impl Policy for C3 {
     fn pick(&mut self, ask: &Ask<'_>, _dice: &mut Dice) -> Option<Pick> {
-        let service = ask.spec.service.mean();
+        let service = ask.spec.mean_service();
         let clients = ask.spec.edges.len() as f64;
         let score = |pick: &Pick| {
             let (response, queue) = self.0[pick.place][pick.endpoint];

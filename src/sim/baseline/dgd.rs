@@ -35,7 +35,7 @@ impl Dgd {
             split,
             told: vec![0.0; count],
             stated: (0..count).map(|place| stated(spec, place)).collect(),
-            service: spec.service.mean(),
+            service: spec.mean_service(),
             edges: spec.edges.len() as f64,
             diffusion: Diffusion::default(),
         }

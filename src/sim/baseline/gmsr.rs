@@ -27,7 +27,7 @@ impl Policy for Gmsr {
             let (told, then) = self.told[*place];
             let now = (told + self.ours[*place] - then).max(0.0);
             let load = (now / stated(ask.spec, *place)).min(50.0);
-            ask.edge.rtt[*place] + ask.spec.service.mean() * load.exp()
+            ask.edge.rtt[*place] + ask.spec.mean_service() * load.exp()
         };
         let place = open(ask).into_iter().min_by(|a, b| marginal(a).total_cmp(&marginal(b)))?;
         Some(at(ask.edge, place, dice))

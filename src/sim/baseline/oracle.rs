@@ -96,7 +96,7 @@ impl Policy for Split {
             let part = rate / 400.0;
             let mut rates = vec![0.0; self.weights.len()];
             let total = |place: usize, rate: f64| {
-                let mean = ask.spec.service.mean();
+                let mean = ask.spec.mean_service();
                 let there = &ask.truth[place];
                 let others = all * self.group.others[place] + home(place);
                 let rtt = ask.edge.rtt[place];
@@ -131,7 +131,7 @@ impl Policy for Threshold {
                 if endpoint.servers.1 == 0 || endpoint.state != crate::sim::place::State::Up {
                     continue;
                 }
-                let service = ask.spec.service.mean() * there.slow / endpoint.speed;
+                let service = ask.spec.mean_service() * there.slow / endpoint.speed;
                 // Those on their way are known to an oracle, too.
                 let seen = endpoint.busy + endpoint.queue.len();
                 let coming = (ask.edge.in_flight[place][index] as usize * ask.spec.edges.len())

@@ -38,7 +38,7 @@ impl Prequal {
             let there = &ask.truth[place].endpoints[pick.endpoint];
             let servers = there.servers.1.max(1) as f64;
             let waiting = there.queue.len() as f64;
-            let service = ask.spec.service.mean() * ask.truth[place].slow / there.speed;
+            let service = ask.spec.mean_service() * ask.truth[place].slow / there.speed;
             self.pool.push(Probe {
                 pick,
                 load: (there.busy as f64 + waiting) / servers,

@@ -26,7 +26,7 @@ impl Waterfall {
     /// A waterfall over the places of a world.
     #[must_use]
     pub fn new(spec: &Spec, edge: usize, fill: f64) -> Waterfall {
-        let rate = |place: usize| stated(spec, place) / spec.service.mean();
+        let rate = |place: usize| stated(spec, place) / spec.mean_service();
         let capacity: Vec<f64> = (0..spec.places.len()).map(rate).collect();
         Waterfall {
             share: spec.group(edge).share,
