@@ -52,19 +52,12 @@ fn cluster(endpoints: usize) -> ClusterSignals {
         last_error: None,
     };
     ClusterSignals {
-        state: State::Up,
-        cause: "",
         dial: 100,
         rtt: Some(0.001),
-        distance: 0.001,
-        service: 0.02,
-        queue: 0.0,
-        requests_per_s: 0.0,
-        success: 1.0,
-        share: 0.0,
-        usd_per_hour: 0.0,
+        distance: Some(0.001),
         endpoints: (0..endpoints).map(endpoint).collect(),
         usable: (0..endpoints).collect(),
+        ..ClusterSignals::default()
     }
 }
 

@@ -20,9 +20,10 @@ pub struct Signals {
 }
 
 /// The state of a cluster, as the API names it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum State {
     /// All endpoints are usable.
+    #[default]
     Up,
     /// Some endpoints are down, or exchanges fail.
     Degraded,
@@ -46,7 +47,7 @@ impl State {
 }
 
 /// What we believe of a cluster.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterSignals {
     /// Its state.
     pub state: State,
@@ -56,8 +57,8 @@ pub struct ClusterSignals {
     pub dial: u8,
     /// Round trip in seconds, when measured.
     pub rtt: Option<f64>,
-    /// Distance in seconds: the round trip and what lies beyond a middlebox that answers for it.
-    pub distance: f64,
+    /// Distance in seconds, when measured: the round trip and what lies behind a middlebox that answers for it.
+    pub distance: Option<f64>,
     /// Service time in seconds.
     pub service: f64,
     /// Queue delay in seconds.

@@ -391,18 +391,11 @@ impl Place<'_> {
     }
 }
 
-/// How far each place is, in seconds: its round trip, and what its probes' answers take beyond the
-/// quickest among these. The quickest answer is the probe itself; the rest is distance behind a
-/// middlebox that accepts connections for the cluster.
+/// How far each place is, in seconds; one that nobody has measured is taken to be the farthest.
 fn distances(places: &[Place<'_>]) -> Vec<f64> {
-    let answers = places.iter().map(|place| place.state.beyond).filter(|beyond| *beyond > 0.0);
-    let quickest = answers.fold(f64::INFINITY, f64::min);
-    let farthest = places.iter().filter_map(|place| place.state.rtt()).fold(0.0, f64::max);
-    let distance = |place: &Place<'_>| {
-        place.state.rtt().unwrap_or(farthest + UNMEASURED)
-            + (place.state.beyond - quickest).max(0.0)
-    };
-    places.iter().map(distance).collect()
+    let measured = || places.iter().map(|place| place.state.distance());
+    let farthest = measured().flatten().fold(0.0, f64::max);
+    measured().map(|distance| distance.unwrap_or(farthest + UNMEASURED)).collect()
 }
 
 /// What a failed exchange is worth, in seconds of distance (L3, Middleware 2024).

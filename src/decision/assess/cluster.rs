@@ -1,5 +1,6 @@
 //! One cluster as the fold remembers it: its endpoints, its dial, its return from the dead.
 
+use super::distance::ProbeWork;
 use super::{Answers, Found, News, Samples};
 use crate::decision::health::{Cause, Health, Thresholds};
 use crate::decision::latency::Distance;
@@ -45,8 +46,10 @@ pub(super) struct ClusterState {
     /// Whether it came back with the last sweep.
     pub(super) returned: bool,
     pub(super) needs_undrain: bool,
-    /// Seconds a probe's answer takes beyond the round trip: distance that a middlebox hides.
-    pub(super) beyond: f64,
+    /// Seconds that a probe's response takes beyond the round trip, while no queue delays it.
+    pub(super) excess: Option<f64>,
+    /// How much of that is the probe's own work.
+    pub(super) probe_work: Option<ProbeWork>,
     pub(super) loaded: bool,
     /// What its edge last said with a probe's answer, and when.
     pub(super) report: Option<(Report, Timestamp)>,
@@ -154,9 +157,13 @@ impl ClusterState {
         self.eject_rows(cluster, news, now);
         self.eject_outliers(cluster, news, now);
         self.notice_return(cluster, now);
-        if !self.loaded {
-            let answers = self.live(now).filter_map(|endpoint| endpoint.answer.lower_quartile());
-            self.beyond = mean(answers).unwrap_or(0.0);
+        let excess = |endpoint: &EndpointState| {
+            let (answer, rtt) = endpoint.answer.lower_quartile().zip(endpoint.rtt.median())?;
+            Some((answer - rtt).max(0.0))
+        };
+        let excesses = self.live(now).filter_map(excess);
+        if let Some(excess) = mean(excesses).filter(|_| !self.loaded) {
+            self.excess = Some(excess);
         }
     }
 
@@ -225,6 +232,19 @@ impl ClusterState {
         mean(self.endpoints.iter().filter_map(|endpoint| endpoint.rtt.median()))
     }
 
+    /// How far it is, in seconds: the round trip, and what lies behind a middlebox that answers for it. Nothing
+    /// of it depends on other clusters' health.
+    pub(super) fn distance(&self) -> Option<f64> {
+        let work = self.probe_work.as_ref().map(|work| work.seconds);
+        let behind = self.excess.zip(work).map_or(0.0, |(excess, work)| (excess - work).max(0.0));
+        Some(self.rtt()? + behind)
+    }
+
+    /// What probes' responses take beyond the round trip, where that was measured just now.
+    pub(super) fn fresh_excess(&self) -> Option<f64> {
+        self.excess.filter(|_| self.in_use > 0)
+    }
+
     /// How many endpoints were usable at the last sweep.
     pub(super) fn usable_count(&self) -> usize {
         self.in_use
@@ -278,7 +298,7 @@ impl ClusterState {
             cause,
             dial,
             rtt: self.rtt(),
-            distance: self.rtt().unwrap_or_default() + self.beyond,
+            distance: self.distance(),
             service: traffic.service,
             queue: traffic.queue,
             requests_per_s: traffic.rate,

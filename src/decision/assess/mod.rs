@@ -6,6 +6,7 @@
 
 mod class;
 mod cluster;
+mod distance;
 
 use super::budget::Budget;
 use super::health::Cause;
@@ -173,6 +174,8 @@ pub struct Assessor {
     budgets: BTreeMap<String, Budget>,
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
+    /// By cluster of the plan, those that run the same application.
+    same_application: Vec<Vec<ClusterIndex>>,
     swept: Timestamp,
     news: Vec<News>,
     seed: u64,
@@ -193,6 +196,7 @@ impl Assessor {
             budgets: BTreeMap::new(),
             ids: BTreeMap::new(),
             owners: BTreeMap::new(),
+            same_application: Vec::new(),
             swept: now,
             news: Vec::new(),
             seed,
@@ -221,6 +225,7 @@ impl Assessor {
             let budget = kept.unwrap_or_else(|| Budget::new(terms, left));
             self.budgets.insert(service.name.clone(), budget);
         }
+        self.same_application = distance::same_application(&plan);
         self.plan = plan;
         let clusters = &self.clusters;
         self.owners.retain(|id, name| {
@@ -422,6 +427,7 @@ impl Assessor {
                 state.sweep(cluster, samples, elapsed, &mut self.news, now);
             }
         }
+        distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
         let classes = (0..plan.classes.len())
             .map(|c| self.sweep_class(&plan, c, samples, elapsed, now))
             .collect();

@@ -77,7 +77,7 @@ fn plan(names: &[&str]) -> Plan {
         data: Vec::new(),
         permitted: Permitted { clusters: (0..names.len()).collect(), rejected: Vec::new() },
         l4: false,
-        id: 1,
+        id: names.len() as u64,
     };
     Plan {
         clusters: names.iter().map(|name| cluster(name)).collect(),
@@ -94,6 +94,8 @@ struct Place {
     queue: std::collections::VecDeque<usize>,
     rtt: u64,
     up: bool,
+    /// Whether a middlebox at the proxy's door accepts connections for it.
+    hidden: bool,
 }
 
 struct Exchange {
@@ -171,6 +173,7 @@ impl World {
                     queue: Default::default(),
                     rtt: rtt * MS,
                     up: true,
+                    hidden: false,
                 })
                 .collect(),
             exchanges: Vec::new(),
@@ -204,8 +207,8 @@ impl World {
             let event = match place.up {
                 true => Event::ProbeSucceeded {
                     endpoint: order.endpoint,
-                    rtt: Duration::from_nanos(place.rtt),
-                    answer: None,
+                    rtt: Duration::from_nanos(if place.hidden { MS / 5 } else { place.rtt }),
+                    answer: place.hidden.then(|| Duration::from_nanos(place.rtt + 3 * MS)),
                     report: None,
                 },
                 false => Event::ProbeFailed { endpoint: order.endpoint, cause: Cause::Refused },
@@ -377,6 +380,91 @@ fn the_order_follows_a_path_that_lengthens() {
     world.run(4);
     world.run(2);
     assert!(world.share(1) > 0.95, "{:?}", world.served);
+}
+
+#[test]
+fn behind_middleboxes_a_dead_nearest_leaves_the_others_where_they_are() {
+    let mut world = World::new(1, &[(10, 1), (100, 30), (100, 70)]);
+    world.places.iter_mut().for_each(|place| place.hidden = true);
+    let distances = |world: &World| -> Vec<u64> {
+        let known = world.signals.clusters.iter().map(|cluster| cluster.distance.unwrap());
+        known.map(|seconds| (seconds * 1e3).round() as u64).collect()
+    };
+    world.rate = 100.0;
+    world.run(60);
+    assert_eq!(distances(&world), [0, 29, 69], "known up to the nearest's own millisecond");
+    for up in [false, true, false] {
+        world.places[0].up = up;
+        world.run(1);
+        for _ in 0..10 {
+            world.run(1);
+            assert_eq!(distances(&world), [0, 29, 69]);
+            assert_eq!(world.signals.classes[0].order, [0, 1, 2]);
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_works_for_long_is_no_distance() {
+    let mut world = World::new(1, &[(10, 1), (100, 30)]);
+    let now = Timestamp::from_nanos(world.now);
+    for (endpoint, rtt) in [(0, 1), (1, 30)] {
+        let (rtt, answer) = (Duration::from_millis(rtt), Some(Duration::from_millis(rtt + 40)));
+        for _ in 0..3 {
+            world.assessor.fold(Event::ProbeSucceeded { endpoint, rtt, answer, report: None }, now);
+        }
+    }
+    world.sweep();
+    let distances: Vec<_> = world.signals.clusters.iter().map(|c| c.distance.unwrap()).collect();
+    assert!((distances[0] - 0.001).abs() < 1e-9 && (distances[1] - 0.030).abs() < 1e-9);
+}
+
+#[test]
+fn taking_a_cluster_away_never_changes_another_ones_distance() {
+    for seed in 0..300 {
+        let mut dice = Dice::seeded(seed);
+        let millis: Vec<(u64, u64)> =
+            (0..3).map(|_| (1 + dice.below(40) as u64, 1 + dice.below(120) as u64)).collect();
+        let mut assessor = Assessor::new(Arc::new(plan(&["a", "b", "c"])), seed, Timestamp::START);
+        for (index, name) in ["a", "b", "c"].iter().enumerate() {
+            let address = Address::Unix(format!("/{index}").into());
+            let found = vec![Found { address, weight: 1 }];
+            let event = Event::Endpoints { cluster: (*name).to_owned(), found };
+            assessor.fold(event, Timestamp::START);
+        }
+        let gone = dice.below(3) as u32;
+        let mut distances = |assessor: &mut Assessor, tick: u64, is_gone: bool| -> Vec<f64> {
+            let now = Timestamp::START.plus(Duration::from_millis(50 * tick));
+            for (endpoint, (rtt, answer)) in (0..).zip(&millis) {
+                assessor.fold(
+                    match endpoint == gone && is_gone {
+                        true => Event::ProbeFailed { endpoint, cause: Cause::Refused },
+                        false => Event::ProbeSucceeded {
+                            endpoint,
+                            rtt: Duration::from_millis(*rtt),
+                            answer: Some(Duration::from_millis(rtt + answer)),
+                            report: None,
+                        },
+                    },
+                    now,
+                );
+            }
+            let clusters = assessor.sweep(&mut Answered(0.0), now).clusters;
+            clusters.iter().map(|cluster| cluster.distance.unwrap()).collect()
+        };
+        let before = (0..10).map(|tick| distances(&mut assessor, tick, false)).last().unwrap();
+        for tick in 10..200 {
+            assert_eq!(distances(&mut assessor, tick, true), before, "seed {seed}, dead");
+        }
+        let left: Vec<&str> =
+            ["a", "b", "c"].into_iter().zip(0..).filter(|(_, i)| *i != gone).map(|x| x.0).collect();
+        assessor.adopt(Arc::new(plan(&left)));
+        let then: Vec<f64> =
+            before.iter().zip(0..).filter(|(_, i)| *i != gone).map(|x| *x.0).collect();
+        for tick in 200..400 {
+            assert_eq!(distances(&mut assessor, tick, true), then, "seed {seed}, out of the plan");
+        }
+    }
 }
 
 #[test]

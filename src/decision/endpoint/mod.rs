@@ -72,7 +72,6 @@ fn pick_among(
 mod tests {
     use super::*;
     use crate::decision::plan::Address;
-    use crate::decision::signal::State;
 
     fn cluster(weights: &[f64]) -> ClusterSignals {
         let endpoints = weights.iter().enumerate().map(|(index, weight)| EndpointSignals {
@@ -85,19 +84,10 @@ mod tests {
             last_error: None,
         });
         ClusterSignals {
-            state: State::Up,
-            cause: "",
             dial: 100,
-            rtt: None,
-            distance: 0.0,
-            service: 0.0,
-            queue: 0.0,
-            requests_per_s: 0.0,
-            success: 1.0,
-            share: 0.0,
-            usd_per_hour: 0.0,
             endpoints: endpoints.collect(),
             usable: (0..weights.len()).collect(),
+            ..ClusterSignals::default()
         }
     }
 

@@ -1,0 +1,79 @@
+//! How far a cluster is, absolutely: from its own measurements, whichever other clusters are alive.
+//!
+//! The kernel's round trip is the distance, unless a middlebox accepts connections for the cluster: then an
+//! http or gRPC probe's response takes longer than the round trip and the probe's own work explain, and the
+//! rest is distance behind the middlebox. What a probe's work takes is learned as the least excess over the
+//! round trip among the clusters of a service, which run the same application.
+//!
+//! # Invariants
+//! * A cluster that goes down, or leaves the plan, never changes another's distance: each cluster keeps the
+//!   work it was last compared with, and that rises only while the cluster it was learned from is alive.
+//!
+//! # Units
+//! Seconds.
+
+use super::cluster::ClusterState;
+use crate::decision::plan::{ClusterIndex, Plan};
+use std::collections::BTreeMap;
+
+/// What a probe's response takes beyond the network, and the cluster where that was seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ProbeWork {
+    pub(super) seconds: f64,
+    learned_from: String,
+}
+
+/// How slowly the work is believed to have grown: a release that makes every health check slower.
+const GROWS: f64 = 10.0;
+
+/// For each cluster of the plan, the clusters that run the same application, itself among them.
+pub(super) fn same_application(plan: &Plan) -> Vec<Vec<ClusterIndex>> {
+    let mut same: Vec<Vec<ClusterIndex>> = (0..plan.clusters.len()).map(|c| vec![c]).collect();
+    for service in &plan.services {
+        for &cluster in &service.clusters {
+            same[cluster].extend(&service.clusters);
+        }
+    }
+    for clusters in &mut same {
+        clusters.sort_unstable();
+        clusters.dedup();
+    }
+    same
+}
+
+/// Compares the probes' responses of clusters that run the same application.
+pub(super) fn compare(
+    plan: &Plan,
+    same: &[Vec<ClusterIndex>],
+    clusters: &mut BTreeMap<String, ClusterState>,
+    elapsed: f64,
+) {
+    let excess = |index: &ClusterIndex| {
+        let name = &plan.clusters[*index].name;
+        Some((name, clusters.get(name)?.fresh_excess()?))
+    };
+    let mut learned = Vec::new();
+    for (index, others) in same.iter().enumerate() {
+        let Some(state) = clusters.get(&plan.clusters[index].name) else { continue };
+        if state.excess.is_none() {
+            continue;
+        }
+        let measured = || others.iter().filter_map(excess);
+        let Some((name, least)) = measured().min_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
+        let work = match &state.probe_work {
+            Some(work) if least > work.seconds => {
+                if !measured().any(|(name, _)| *name == work.learned_from) {
+                    continue;
+                }
+                work.seconds + (least - work.seconds) * (1.0 - (-elapsed / GROWS).exp())
+            }
+            Some(_) | None => least,
+        };
+        learned.push((index, ProbeWork { seconds: work, learned_from: name.clone() }));
+    }
+    for (index, work) in learned {
+        if let Some(state) = clusters.get_mut(&plan.clusters[index].name) {
+            state.probe_work = Some(work);
+        }
+    }
+}
