@@ -440,6 +440,8 @@ impl Interned {
 pub struct Decision {
     /// When, RFC 3339.
     pub time: String,
+    /// The exchange's id, as the access log and the cluster have it.
+    pub request_id: String,
     /// The service's name.
     pub service: String,
     /// The cluster's name; empty when refused.

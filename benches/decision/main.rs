@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tidegate::decision::endpoint::{Chance, pick as pick_endpoint};
 use tidegate::decision::plan::{Address, EndpointPolicy};
-use tidegate::decision::signal::{Choice, ClusterSignals, EndpointSignals, State, Why};
+use tidegate::decision::signal::{Choice, ClusterSignals, EndpointSignals, Why};
 use tidegate::decision::spill::{Credits, pick};
 use tidegate::decision::units::Dice;
 

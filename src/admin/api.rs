@@ -5,6 +5,7 @@ use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
 use crate::decision::plan::{Kind, Listener};
 use crate::decision::route::{Asked, Unrouted};
+use crate::decision::why::why;
 use crate::http::EncodedSlash;
 use crate::http::target::{Target, host as authority_of};
 use crate::shared::View;
@@ -46,7 +47,7 @@ pub(super) async fn not_found() -> (StatusCode, &'static str) {
 pub(super) async fn index() -> &'static str {
     "Tidegate admin\n\n\
      GET  /livez /readyz /healthz /metrics\n\
-     GET  /api/v1/status /api/v1/clusters /api/v1/services /api/v1/config\n\
+     GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/config\n\
      GET  /api/v1/explain?host=&path=&method=&listener=\n\
      GET  /api/v1/decisions /api/v1/events\n\
      POST /api/v1/reload\n\
@@ -149,41 +150,53 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 fn clusters_view(view: &View) -> Value {
-    let clusters = view.plan.clusters.iter().zip(&view.signals.clusters).zip(view.clusters.iter());
-    let one = |((cluster, signals), live): (
-        (&crate::decision::plan::Cluster, &Arc<crate::decision::signal::ClusterSignals>),
-        &crate::shared::LiveCluster,
-    )| {
-        let endpoints = signals.endpoints.iter().zip(&live.endpoints).map(|(endpoint, live)| {
-            json!({
-                "address": endpoint.address.to_string(),
-                "state": if endpoint.up { "up" } else { "down" },
-                "rtt_ms": endpoint.rtt.map(milliseconds),
-                "service_ms": milliseconds(endpoint.latency),
-                "in_flight": live.in_flight.get(),
-                "last_error": endpoint.last_error,
-            })
-        });
+    Value::Array((0..view.plan.clusters.len()).filter_map(|at| cluster_view(view, at)).collect())
+}
+
+/// What is known of the cluster with this index; what nobody has measured is null.
+fn cluster_view(view: &View, index: usize) -> Option<Value> {
+    let cluster = view.plan.clusters.get(index)?;
+    let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;
+    let endpoints = signals.endpoints.iter().zip(&live.endpoints).map(|(endpoint, live)| {
         json!({
-            "name": cluster.name,
-            "site": cluster.site,
-            "kind": kind(cluster.kind),
-            "environment": cluster.environment,
-            "state": signals.state.label(),
-            "cause": signals.cause,
-            "dial_percent": signals.dial,
-            "rtt_ms": signals.rtt.map(milliseconds),
-            "service_ms": milliseconds(signals.service),
-            "queue_ms": milliseconds(signals.queue),
+            "address": endpoint.address.to_string(),
+            "state": if endpoint.up { "up" } else { "down" },
+            "rtt_ms": endpoint.rtt.map(milliseconds),
+            "service_ms": milliseconds(endpoint.latency),
             "in_flight": live.in_flight.get(),
-            "requests_per_s": rounded(signals.requests_per_s),
-            "success_ratio": rounded(signals.success),
-            "share": rounded(signals.share),
-            "cost_usd_per_h": rounded(signals.usd_per_hour),
-            "endpoints": endpoints.collect::<Vec<Value>>(),
+            "last_error": endpoint.last_error,
         })
-    };
-    Value::Array(clusters.map(one).collect())
+    });
+    Some(json!({
+        "name": cluster.name,
+        "site": cluster.site,
+        "kind": kind(cluster.kind),
+        "environment": cluster.environment,
+        "state": signals.state.label(),
+        "cause": signals.cause,
+        "why": why(&view.plan, &view.signals, index),
+        "dial_percent": signals.dial,
+        "rtt_ms": signals.rtt.map(milliseconds),
+        "distance_ms": signals.distance.map(milliseconds),
+        "service_ms": signals.service.map(milliseconds),
+        "queue_ms": signals.queue.map(milliseconds),
+        "total_ms": signals.total.map(milliseconds),
+        "in_flight": live.in_flight.get(),
+        "requests_per_s": rounded(signals.requests_per_s),
+        "success_ratio": signals.success.map(rounded),
+        "share": rounded(signals.share),
+        "cost_usd_per_h": rounded(signals.usd_per_hour),
+        "endpoints": endpoints.collect::<Vec<Value>>(),
+    }))
+}
+
+pub(super) async fn cluster(State(backend): Shared, Path(name): Path<String>) -> Response {
+    let view = backend.shared.view.load();
+    let index = view.plan.clusters.iter().position(|cluster| cluster.name == name);
+    match index.and_then(|index| cluster_view(&view, index)) {
+        Some(cluster) => Json(cluster).into_response(),
+        None => (StatusCode::NOT_FOUND, format!("no cluster `{name}`\n")).into_response(),
+    }
 }
 
 pub(super) async fn services(State(backend): Shared) -> Json<Value> {

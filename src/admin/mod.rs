@@ -90,6 +90,7 @@ fn router(backend: Arc<Backend>) -> Router {
         .route("/", get(api::index))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/clusters", get(api::clusters))
+        .route("/api/v1/clusters/{name}", get(api::cluster))
         .route("/api/v1/services", get(api::services))
         .route("/api/v1/config", get(api::config))
         .route("/api/v1/explain", get(api::explain))

@@ -30,6 +30,9 @@ pub(super) struct Question {
     /// A running proxy's admin address: with its live scores.
     #[arg(long)]
     admin: Option<String>,
+    /// Prints JSON instead of text.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Explains; fails when the request would be refused.
@@ -61,12 +64,20 @@ fn live(url: &str, question: &Question) -> ExitCode {
         path.push_str(&format!("&listener={}", escape(listener)));
     }
     match admin::get(url, &path) {
+        Ok(answer) if answer.status == 200 => {
+            match serde_json::from_str::<Explanation>(&answer.body) {
+                Ok(explanation) => tell(&explanation, question.json),
+                Err(_) => fail(&format!("{url} is of another version: it explains in other words")),
+            }
+        }
         Ok(answer) => {
-            let parsed = serde_json::from_str::<serde_json::Value>(&answer.body);
-            let text = parsed.ok().and_then(|value| serde_json::to_string_pretty(&value).ok());
-            let refused = answer.body.contains("\"answer\":\"no_");
-            print(&(text.unwrap_or(answer.body) + "\n"));
-            if answer.status == 200 && !refused { ExitCode::SUCCESS } else { FAILED }
+            let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            match body["refusal"].as_str() {
+                Some("no_route") => fail(NO_ROUTE),
+                Some("method_not_allowed") => fail(NO_METHOD),
+                Some(refusal) => fail(&format!("the request would be refused: {refusal}")),
+                None => fail(answer.body.trim()),
+            }
         }
         Err(message) => fail(&message),
     }
@@ -109,16 +120,27 @@ fn by_file(question: &Question) -> ExitCode {
         has_header: &|_, _| false,
     };
     match explain_route(&plan, None, &asked) {
-        Ok(explanation) => {
-            print(&render(&explanation));
-            if explanation.answer.as_deref().is_some_and(|answer| answer.starts_with("no_")) {
-                return FAILED;
-            }
-            ExitCode::SUCCESS
-        }
-        Err(Unrouted::NoRoute) => fail("no route: 404 no_route"),
-        Err(Unrouted::Method) => fail("no route for this method: 405 method_not_allowed"),
+        Ok(explanation) => tell(&explanation, question.json),
+        Err(Unrouted::NoRoute) => fail(NO_ROUTE),
+        Err(Unrouted::Method) => fail(NO_METHOD),
     }
+}
+
+const NO_ROUTE: &str = "no route: 404 no_route";
+const NO_METHOD: &str = "no route for this method: 405 method_not_allowed";
+
+/// Prints an explanation; fails when the request would be refused.
+fn tell(explanation: &Explanation, as_json: bool) -> ExitCode {
+    let text = match as_json {
+        true => serde_json::to_string_pretty(explanation).map(|text| text + "\n"),
+        false => Ok(render(explanation)),
+    };
+    match text {
+        Ok(text) => print(&text),
+        Err(error) => return fail(&error.to_string()),
+    };
+    let refused = explanation.answer.as_deref().is_some_and(|answer| answer.starts_with("no_"));
+    if refused { FAILED } else { ExitCode::SUCCESS }
 }
 
 fn render(explanation: &Explanation) -> String {
@@ -134,6 +156,42 @@ fn render(explanation: &Explanation) -> String {
     }
     if let Some(answer) = &explanation.answer {
         text.push_str(&format!("answer       {answer}\n"));
+    }
+    if let Some(chosen) = &explanation.chosen {
+        text.push_str(&format!("chosen       {chosen}\n"));
+    }
+    text.push_str(&scores(explanation));
+    text
+}
+
+/// One line of figures for each cluster, and one of words. Milliseconds; what nobody has measured is a dash.
+fn scores(explanation: &Explanation) -> String {
+    let Some(widest) = explanation.scores.iter().map(|score| score.cluster.len()).max() else {
+        return String::new();
+    };
+    let width = widest.max("cluster".len());
+    let heads =
+        ["distance", "service", "price", "penalty", "queue", "tolerates", "total", "accepts"];
+    let mut text = format!("\n{:width$}", "cluster");
+    heads.iter().for_each(|head| text.push_str(&format!("  {head:>9}")));
+    let figure = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.1}"));
+    for score in &explanation.scores {
+        text.push_str(&format!("\n{:width$}", score.cluster));
+        let figures = [
+            score.distance_ms,
+            score.service_ms,
+            Some(score.price_ms),
+            Some(score.penalty_ms),
+            score.queue_ms,
+            Some(score.tolerates_ms),
+            score.total_ms,
+        ];
+        figures.iter().for_each(|ms| text.push_str(&format!("  {:>9}", figure(*ms))));
+        text.push_str(&format!("  {:>7.0} %", score.accept_ratio * 100.0));
+    }
+    text.push_str("\n\n");
+    for score in &explanation.scores {
+        text.push_str(&format!("{:width$}  {}\n", score.cluster, score.why));
     }
     text
 }

@@ -67,7 +67,7 @@ struct Prepared {
     assumed: Vec<String>,
 }
 
-/// What a running proxy has measured, by cluster: round trip and service time in seconds.
+/// What a running proxy has measured, by cluster: distance and service time in seconds.
 type Measured = BTreeMap<String, (Option<f64>, Option<f64>)>;
 
 fn prepare(question: &Question) -> Result<Prepared, String> {
@@ -117,7 +117,7 @@ fn measured(url: &str, service: &str) -> Result<(Measured, Option<f64>), String>
             cluster[key].as_f64().map(|ms| ms / 1e3).filter(|s| s.is_finite() && *s > 0.0)
         };
         let name = cluster["name"].as_str().unwrap_or_default().to_owned();
-        known.insert(name, (seconds("rtt_ms"), seconds("service_ms")));
+        known.insert(name, (seconds("distance_ms"), seconds("service_ms")));
     }
     let services = json("/api/v1/services")?;
     let own = services.as_array().into_iter().flatten().find(|s| s["name"] == service);

@@ -4,10 +4,11 @@ use super::permit::Reason;
 use super::plan::{ClassIndex, Plan, Protocol};
 use super::route::{Action, Asked, RouteIndex, Unrouted};
 use super::signal::Signals;
-use serde::Serialize;
+use super::why::why_in;
+use serde::{Deserialize, Serialize};
 
 /// Why a request goes where it goes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Explanation {
     /// The route's name.
     pub route: String,
@@ -30,29 +31,39 @@ pub struct Explanation {
 }
 
 /// A cluster that may not serve.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Rejection {
     /// Its name.
     pub cluster: String,
     /// `environment`, `data_class`, `needs`, `down` or `draining`.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
-/// What speaks for and against a cluster, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What speaks for and against a cluster, in milliseconds. What nobody has measured is absent.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Score {
     /// Its name.
     pub cluster: String,
     /// Round trip.
-    pub rtt_ms: f64,
+    pub rtt_ms: Option<f64>,
+    /// Distance: the round trip and what lies behind a middlebox.
+    pub distance_ms: Option<f64>,
     /// Service time.
-    pub service_ms: f64,
+    pub service_ms: Option<f64>,
     /// Money as distance.
     pub price_ms: f64,
+    /// What failures count for, and connections that have to be made.
+    pub penalty_ms: f64,
     /// Queue delay.
-    pub queue_ms: f64,
+    pub queue_ms: Option<f64>,
+    /// The queue that is worth accepting here.
+    pub tolerates_ms: f64,
+    /// What one more exchange is expected to take in all.
+    pub total_ms: Option<f64>,
     /// Share it accepts of what reaches it.
     pub accept_ratio: f64,
+    /// All this as a sentence.
+    pub why: String,
 }
 
 /// Explains a request under a plan, and under signals where there are some.
@@ -128,7 +139,7 @@ fn explain_class(
     explanation.environment.clone_from(&service.environment);
     let reject = |(cluster, reason): &(usize, Reason)| Rejection {
         cluster: name(*cluster),
-        reason: reason.label(),
+        reason: reason.label().to_owned(),
     };
     explanation.rejected = class.permitted.rejected.iter().map(reject).collect();
     explanation.permitted = class.permitted.clusters.iter().map(|cluster| name(*cluster)).collect();
@@ -144,15 +155,21 @@ fn explain_class(
         let milliseconds = |seconds: f64| (seconds * 1e6).round() / 1e3;
         explanation.scores.push(Score {
             cluster: name(*cluster),
-            rtt_ms: milliseconds(score.rtt),
-            service_ms: milliseconds(score.service),
+            rtt_ms: score.rtt.map(milliseconds),
+            distance_ms: score.distance.map(milliseconds),
+            service_ms: score.service.map(milliseconds),
             price_ms: milliseconds(score.price),
-            queue_ms: milliseconds(score.queue),
+            penalty_ms: milliseconds(score.penalty),
+            queue_ms: score.queue.map(milliseconds),
+            tolerates_ms: milliseconds(score.tolerates),
+            total_ms: score.total().map(milliseconds),
             accept_ratio: score.accept,
+            why: signals
+                .map_or(String::new(), |now| why_in(plan, now, *cluster, Some(class_index))),
         });
         if !score.live {
             let state = signals.and_then(|signals| signals.clusters.get(*cluster));
-            let reason = state.map_or("down", |signals| signals.state.label());
+            let reason = state.map_or("down", |signals| signals.state.label()).to_owned();
             explanation.rejected.push(Rejection { cluster: name(*cluster), reason });
         }
     }

@@ -36,3 +36,4 @@ pub mod signal;
 pub mod spill;
 pub mod strategy;
 pub mod units;
+pub mod why;

@@ -326,6 +326,20 @@ pub enum Strategy {
     Waterfall,
 }
 
+impl Strategy {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Strategy::Nearest => "nearest",
+            Strategy::RoundRobin => "round_robin",
+            Strategy::LeastRequest => "least_request",
+            Strategy::Priority => "priority",
+            Strategy::Waterfall => "waterfall",
+        }
+    }
+}
+
 /// How an endpoint is chosen inside a cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EndpointPolicy {

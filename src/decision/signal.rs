@@ -1,6 +1,6 @@
 //! What we believe of each cluster, endpoint and class at one moment. Immutable once published.
 
-use super::plan::{Address, ClusterIndex};
+use super::plan::{Address, ClassIndex, ClusterIndex};
 use super::report::Report;
 use super::shed::Shed;
 use super::units::Timestamp;
@@ -59,14 +59,24 @@ pub struct ClusterSignals {
     pub rtt: Option<f64>,
     /// Distance in seconds, when measured: the round trip and what lies behind a middlebox that answers for it.
     pub distance: Option<f64>,
-    /// Service time in seconds.
-    pub service: f64,
-    /// Queue delay in seconds.
-    pub queue: f64,
+    /// Service time in seconds, once it was learned or reported.
+    pub service: Option<f64>,
+    /// Queue delay in seconds, where it can be told.
+    pub queue: Option<f64>,
+    /// What one more exchange is expected to take in all, in seconds: what the decision compares, and the queue.
+    pub total: Option<f64>,
+    /// The class that sends it the most: the one that `service`, `total` and the reasons are of.
+    pub class: Option<ClassIndex>,
     /// Exchanges a second.
     pub requests_per_s: f64,
-    /// Share of exchanges that did not fail.
-    pub success: f64,
+    /// Share of exchanges that did not fail, where there were some.
+    pub success: Option<f64>,
+    /// Since when no endpoint of it has been usable.
+    pub down_since: Option<Timestamp>,
+    /// Until when it is held back after its return, by `failback.hold`.
+    pub held_until: Option<Timestamp>,
+    /// The part of its share that its return ramp lets through; 1 when it is not returning.
+    pub return_share: f64,
     /// Part of all exchanges of this proxy.
     pub share: f64,
     /// Dollars an hour.
@@ -137,21 +147,37 @@ pub struct ClassSignals {
     pub wanted_endpoints: Vec<Option<f64>>,
 }
 
-/// The score of a cluster. Seconds.
+/// The score of a cluster: all that the decision used. Seconds, unless it says share.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
-    /// Round trip.
-    pub rtt: f64,
-    /// Service time.
-    pub service: f64,
+    /// Round trip, when measured.
+    pub rtt: Option<f64>,
+    /// Distance, when measured: the round trip and what lies behind a middlebox.
+    pub distance: Option<f64>,
+    /// Service time, once it was learned or reported.
+    pub service: Option<f64>,
     /// Money as distance.
     pub price: f64,
-    /// Queue delay.
-    pub queue: f64,
+    /// What failures count for, and connections that have to be made.
+    pub penalty: f64,
+    /// Queue delay, where it can be told.
+    pub queue: Option<f64>,
+    /// The queue that is worth accepting here.
+    pub tolerates: f64,
     /// Share it accepts of what reaches it.
     pub accept: f64,
     /// Whether it is live.
     pub live: bool,
+}
+
+impl Score {
+    /// What one more exchange is expected to take here, money and failures counted in; `None` before distance
+    /// and service time are known.
+    #[must_use]
+    pub fn total(&self) -> Option<f64> {
+        let queue = self.queue.unwrap_or(0.0);
+        Some(self.distance? + self.service? + self.price + self.penalty + queue)
+    }
 }
 
 /// One live candidate.
@@ -176,8 +202,10 @@ pub enum Why {
     Nearest,
     /// Nearer ones are loaded.
     Spill,
-    /// Nearer ones are down.
+    /// Nearer ones are down, fail, or failed this exchange.
     Failover,
+    /// The nearest is on its way back: this is its growing share, or what it leaves to the next.
+    Returning,
     /// Nearer ones are dialled down.
     Dial,
     /// It is the only permitted one.
@@ -186,12 +214,23 @@ pub enum Why {
     Affinity,
     /// All that may serve are down, and this one's endpoints are tried all the same.
     Panic,
+    /// An earlier attempt at another cluster is late, and still waits.
+    Hedge,
 }
 
 impl Why {
     /// All of them, for metrics.
-    pub const ALL: [Why; 7] =
-        [Why::Nearest, Why::Spill, Why::Failover, Why::Dial, Why::Only, Why::Affinity, Why::Panic];
+    pub const ALL: [Why; 9] = [
+        Why::Nearest,
+        Why::Spill,
+        Why::Failover,
+        Why::Returning,
+        Why::Dial,
+        Why::Only,
+        Why::Affinity,
+        Why::Panic,
+        Why::Hedge,
+    ];
 
     /// The word the API, log, metrics and headers use.
     #[must_use]
@@ -200,10 +239,25 @@ impl Why {
             Why::Nearest => "nearest",
             Why::Spill => "spill",
             Why::Failover => "failover",
+            Why::Returning => "returning",
             Why::Dial => "dial",
             Why::Only => "only",
             Why::Affinity => "affinity",
             Why::Panic => "panic",
+            Why::Hedge => "hedge",
+        }
+    }
+
+    /// What speaks against a live cluster that an exchange passed over for this reason.
+    #[must_use]
+    pub fn objection(self) -> &'static str {
+        match self {
+            Why::Nearest | Why::Only | Why::Spill => "load",
+            Why::Failover | Why::Panic => "failed",
+            Why::Returning => "returning",
+            Why::Dial => "dial",
+            Why::Affinity => "affinity",
+            Why::Hedge => "late",
         }
     }
 }

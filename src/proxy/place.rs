@@ -53,6 +53,8 @@ pub struct Tried {
     clusters: Vec<(ClusterIndex, usize)>,
     /// Where the client was served before.
     pub stay: Option<Stay>,
+    /// Whether the last of them still waits for its answer: the next is a hedge.
+    pub waits: bool,
 }
 
 /// Where a client was served before.
@@ -90,6 +92,7 @@ impl Tried {
             endpoints: self.endpoints.clone(),
             clusters: self.clusters.clone(),
             stay: None,
+            waits: false,
         };
         after.add(place.cluster, place.signals(view).id);
         let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
@@ -203,9 +206,9 @@ pub fn place(
         };
         match enter(worker, view, class, &picked, tried, key) {
             Some(mut place) => {
-                // A second choice of cluster is a fail-over, whatever else spoke for it.
+                // A second choice of cluster is a fail-over, or a hedge, whatever else spoke for it.
                 if tried.clusters.iter().any(|(cluster, _)| *cluster != place.cluster) {
-                    place.why = Why::Failover;
+                    place.why = if tried.waits { Why::Hedge } else { Why::Failover };
                 }
                 return Ok(place);
             }

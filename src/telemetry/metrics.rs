@@ -401,23 +401,25 @@ fn merge_spans(into: &mut SpanTotals, more: &SpanTotals) {
 
 fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     let beliefs = || scrape.plan.clusters.iter().zip(&scrape.signals.clusters).enumerate();
-    type Figure<'a> = &'a dyn Fn(usize, &crate::decision::signal::ClusterSignals) -> f64;
+    // What nobody has measured is no number: 0 would be a claim.
+    type Figure<'a> = &'a dyn Fn(usize, &crate::decision::signal::ClusterSignals) -> Option<f64>;
     let mut each = |name: &str, help: &str, figure: Figure<'_>| {
         let metrics = families.family(name, help, MetricType::GAUGE);
         for (index, (cluster, signals)) in beliefs() {
-            metrics.push(gauge(&[("cluster", &cluster.name)], figure(index, signals)));
+            let figure = figure(index, signals).unwrap_or(f64::NAN);
+            metrics.push(gauge(&[("cluster", &cluster.name)], figure));
         }
     };
     each("tidegate_cluster_up", "1 if the cluster can serve.", &|_, signals| {
-        f64::from(u8::from(matches!(signals.state, State::Up | State::Degraded)))
+        Some(f64::from(u8::from(matches!(signals.state, State::Up | State::Degraded))))
     });
-    each("tidegate_cluster_rtt_seconds", "Round trip to the cluster.", &|_, signals| {
-        signals.rtt.unwrap_or(0.0)
-    });
+    each("tidegate_cluster_rtt_seconds", "Round trip to the cluster.", &|_, s| s.rtt);
+    let help = "Distance of the cluster: its round trip, and what lies behind a middlebox.";
+    each("tidegate_cluster_distance_seconds", help, &|_, signals| signals.distance);
     each("tidegate_cluster_service_seconds", "Service time without queue.", &|_, s| s.service);
     each("tidegate_cluster_queue_seconds", "Queue delay now.", &|_, signals| signals.queue);
     each("tidegate_cluster_in_flight", "Exchanges in flight.", &|index, _| {
-        scrape.in_flight.get(index).copied().map_or(0.0, f64::from)
+        scrape.in_flight.get(index).copied().map(f64::from)
     });
     let up = families.family(
         "tidegate_endpoint_up",

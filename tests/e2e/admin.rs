@@ -34,9 +34,12 @@ fn every_view_has_the_keys_of_the_contract() {
             "state",
             "cause",
             "dial_percent",
+            "why",
             "rtt_ms",
+            "distance_ms",
             "service_ms",
             "queue_ms",
+            "total_ms",
             "in_flight",
             "requests_per_s",
             "success_ratio",
@@ -59,7 +62,17 @@ fn every_view_has_the_keys_of_the_contract() {
     );
     has(
         &explained["scores"][0],
-        &["cluster", "rtt_ms", "service_ms", "price_ms", "queue_ms", "accept_ratio"],
+        &[
+            "cluster",
+            "rtt_ms",
+            "distance_ms",
+            "service_ms",
+            "price_ms",
+            "queue_ms",
+            "total_ms",
+            "accept_ratio",
+            "why",
+        ],
     );
     assert_eq!(explained["chosen"], "idc");
     assert!(proxy.json("/api/v1/config")["clusters"]["idc"]["accepts"].is_array());
@@ -235,4 +248,65 @@ fn explain_reads_requests_as_the_proxy_does() {
     assert_eq!((&flow["route"], &flow["chosen"]), (&"listeners.flows".into(), &"idc".into()));
     assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/drain", "").status, 200);
     assert_eq!(asked("host=a&path=/")["rejected"][0]["reason"], "draining");
+}
+
+#[test]
+fn what_was_never_measured_is_null_and_each_cluster_says_why() {
+    let idc = Cluster::named("idc");
+    let cloud = Cluster::named("cloud");
+    let nobody = cloud.address;
+    cloud.kill();
+    let proxy = Proxy::start(&config(&[("idc", "idc", idc.address), ("cloud", "cloud", nobody)]));
+    eventually("the cloud is down", || proxy.cluster("cloud")["state"] == "down");
+    let (near, far) = (proxy.json("/api/v1/clusters/idc"), proxy.json("/api/v1/clusters/cloud"));
+    for key in ["service_ms", "queue_ms", "total_ms", "success_ratio"] {
+        assert!(near[key].is_null() && far[key].is_null(), "{key}: {near} {far}");
+    }
+    assert!(near["distance_ms"].is_f64() && far["distance_ms"].is_null(), "{near} {far}");
+    let why = near["why"].as_str().unwrap();
+    assert!(why.starts_with("nearest healthy: ") && why.ends_with("; takes all"), "{why}");
+    let why = far["why"].as_str().unwrap();
+    assert!(why.starts_with("down: refused") && why.ends_with("probes every 100 ms"), "{why}");
+    assert_eq!(proxy.get("/api/v1/clusters/nobody").status, 404);
+    let metrics = proxy.get("/metrics").body;
+    let distance = "tidegate_cluster_distance_seconds{cluster=";
+    assert!(metrics.contains(&format!("{distance}\"idc\"}} 0.")), "{metrics}");
+    assert!(metrics.contains(&format!("{distance}\"cloud\"}} NaN\n")), "{metrics}");
+    for _ in 0..100 {
+        assert_eq!(get(proxy.at("web"), "/").status, 200);
+    }
+    eventually("what was measured is told", || {
+        let near = proxy.json("/api/v1/clusters/idc");
+        ["service_ms", "queue_ms", "total_ms"].iter().all(|key| near[key].is_f64())
+            && near["success_ratio"] == 1.0
+    });
+}
+
+#[test]
+fn explain_is_text_or_json_with_and_without_a_running_proxy() {
+    let (_idc, _cloud, proxy) = rig();
+    let path = proxy.config_path();
+    let explain = |more: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["explain", "--host", "a", "--path", "/", "--config"])
+            .arg(&path)
+            .args(more)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), told)
+    };
+    let admin = proxy.admin.to_string();
+    let (code, text) = explain(&[]);
+    assert!(code == Some(0) && text.contains("permitted    idc, cloud"), "{text}");
+    let (code, live) = explain(&["--admin", &admin]);
+    assert!(code == Some(0) && live.contains("chosen       idc"), "{live}");
+    assert!(live.contains("nearest healthy: "), "{live}");
+    for more in [&["--json"][..], &["--json", "--admin", &admin]] {
+        let (code, text) = explain(more);
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, &told["service"]), (Some(0), &"shop".into()), "{text}");
+    }
+    let (code, text) = explain(&["--admin", &admin, "--listener", "none"]);
+    assert!(code == Some(1) && text.contains("no listener `none`"), "{text}");
 }

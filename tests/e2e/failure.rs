@@ -38,6 +38,8 @@ fn a_killed_cluster_costs_idempotent_requests_nothing_and_gets_its_traffic_back(
     });
     let decisions = proxy.get("/api/v1/decisions").body;
     assert!(decisions.contains("failover"), "{decisions}");
+    assert!(decisions.contains("\"reason\":\"returning\""), "{decisions}");
+    assert!(!decisions.contains("\"reason\":\"spill\""), "{decisions}");
     eventually("it is counted", || proxy.metric("tidegate_ejections_total{cluster=\"idc\"") >= 1.0);
 }
 

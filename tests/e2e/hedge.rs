@@ -91,7 +91,14 @@ fn the_second_answers_for_a_first_that_does_not_and_the_first_is_broken_off() {
     eventually("it is counted", || hedges(&proxy, "sent") == 1.0 && hedges(&proxy, "won") == 1.0);
     eventually("nothing is in flight", || proxy.cluster("one")["in_flight"] == 0);
     let log = proxy.says("\"attempts\":2");
-    assert!(log.contains("\"cluster\":\"two\""), "{log}");
+    assert!(log.contains("\"cluster\":\"two\",") && log.contains("\"reason\":\"hedge\""), "{log}");
+    eventually("it is a hedge, no fail-over", || {
+        proxy.json("/api/v1/decisions")[0]["reason"] == "hedge"
+    });
+    let decision = proxy.json("/api/v1/decisions")[0].clone();
+    assert_eq!(decision["rejected"], serde_json::json!(["one:late"]));
+    let id = decision["request_id"].as_str().unwrap();
+    assert!(id.len() > 8 && log.contains(id), "{decision} {log}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One class as the fold remembers it: its load at each cluster, its service time, its order.
 
+use super::choice::choices;
 use super::cluster::ClusterState;
 use crate::decision::capacity::{self, Capacity, Supply};
 use crate::decision::demand::Forecast;
@@ -26,6 +27,11 @@ pub(super) struct ClassState {
     first: usize,
     /// The share that dial and slow start let through since the last sweep.
     open: Vec<f64>,
+    /// Why exchanges that were sent since the last sweep went where they did, by slot.
+    whys: Vec<Why>,
+    /// Exchanges a second, retries and hedges left out: those that spilled, and all.
+    spilled_rate: f64,
+    sent_rate: f64,
     spilling: bool,
     forecast: Forecast,
     growth: Vec<Growth>,
@@ -83,6 +89,9 @@ impl ClassState {
             order: Order::listed(clusters),
             first: 0,
             open: vec![1.0; clusters],
+            whys: vec![Why::Nearest; clusters],
+            spilled_rate: 0.0,
+            sent_rate: 0.0,
             spilling: false,
             forecast: Forecast::default(),
             growth: vec![Growth::default(); clusters],
@@ -162,23 +171,37 @@ impl ClassState {
             true => (Vec::new(), Vec::new()),
             false => self.wanted(plan, places, &candidates, elapsed),
         };
-        let score = |slot: &usize| Score {
-            rtt: places[*slot].state.rtt().unwrap_or_default(),
-            service: candidates[*slot].service,
-            price: self.price(plan, places[*slot].cluster, *slot) * money.weight,
-            queue: candidates[*slot].queue,
-            accept: choices.iter().find(|choice| choice.slot == *slot).map_or(0.0, |c| c.share),
-            live: live.contains(slot),
+        self.whys.fill(Why::Nearest);
+        choices.iter().for_each(|choice| self.whys[choice.slot] = choice.why);
+        let idle = idle(&candidates);
+        let score = |slot: &usize| {
+            let (state, candidate) = (places[*slot].state, &candidates[*slot]);
+            let price = self.price(plan, places[*slot].cluster, *slot) * money.weight;
+            let known = self.knows_service(class, *slot);
+            Score {
+                rtt: state.rtt(),
+                distance: state.distance(),
+                service: known.then_some(candidate.service),
+                price,
+                penalty: (candidate.base - candidate.distance - candidate.service - price).max(0.0),
+                queue: known.then_some(candidate.queue),
+                tolerates: spill::tolerable_queue(&idle, *slot),
+                accept: choices.iter().find(|c| c.slot == *slot).map_or(0.0, |c| c.share),
+                live: live.contains(slot),
+            }
         };
-        let sent: f64 = self.tracks.iter().map(Track::accepted_rate).sum();
-        let share = |slot: usize| {
-            if sent > 0.0 { self.tracks[slot].accepted_rate() / sent } else { 0.0 }
+        // Who is down or drained has no part any more, whatever it had a moment ago.
+        let sent = |slot: usize| match live.contains(&slot) {
+            true => self.tracks[slot].accepted_rate(),
+            false => 0.0,
         };
+        let all: f64 = (0..places.len()).map(sent).sum();
+        let share = |slot: usize| if all > 0.0 { sent(slot) / all } else { 0.0 };
         ClassSignals {
             scores: order.iter().map(score).collect(),
             order: order.iter().map(|slot| places[*slot].cluster).collect(),
             shares: order.iter().map(|slot| share(*slot)).collect(),
-            spill: choices.iter().filter(|c| c.why == Why::Spill).map(|c| share(c.slot)).sum(),
+            spill: if self.sent_rate > 0.0 { self.spilled_rate / self.sent_rate } else { 0.0 },
             demand_rps: self.demand,
             report: self.report(plan, places, &candidates, now),
             forecast_rps: self.forecast.ahead(LEAD),
@@ -271,6 +294,7 @@ impl ClassState {
         self.forecast.observe(asked, elapsed);
         let keep = (-elapsed).exp();
         self.demand = self.demand * keep + asked / elapsed * (1.0 - keep);
+        self.count_spilled(tallies, elapsed);
         self.spent_now = 0.0;
         for ((tally, place), spent) in tallies.iter().zip(places).zip(&mut self.spent) {
             let prices = plan.clusters[place.cluster].prices;
@@ -279,6 +303,23 @@ impl ClassState {
             *spent += usd;
             self.spent_now += usd;
         }
+    }
+
+    /// Counts what was spilled by the reasons that were in force as it was sent: what the next reasons say of
+    /// exchanges of the last second would be wrong.
+    fn count_spilled(&mut self, tallies: &[Tally], elapsed: f64) {
+        let first = |tally: &Tally| (tally.accepted - tally.retried).max(0.0);
+        let sent: f64 = tallies.iter().map(first).sum();
+        let spilled = tallies.iter().zip(&self.whys).filter(|(_, why)| **why == Why::Spill);
+        let spilled: f64 = spilled.map(|(tally, _)| first(tally)).sum();
+        let keep = (-elapsed).exp();
+        self.sent_rate = self.sent_rate * keep + sent / elapsed * (1.0 - keep);
+        self.spilled_rate = self.spilled_rate * keep + spilled / elapsed * (1.0 - keep);
+    }
+
+    /// Whether the service time at a slot is more than a guess.
+    fn knows_service(&self, class: &Class, slot: usize) -> bool {
+        class.l4 || self.reported.seconds(slot).is_some() || self.service.is_known()
     }
 
     /// What the live clusters of this proxy's site have to do, all together; nothing where there is none.
@@ -381,12 +422,12 @@ impl ClassState {
 }
 
 impl Place<'_> {
-    fn is_live(&self, now: Timestamp) -> bool {
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
         self.state.is_live(self.dial, now)
     }
 
     /// The share that dial and slow start let through.
-    fn open(&self, now: Timestamp) -> f64 {
+    pub(super) fn open(&self, now: Timestamp) -> f64 {
         self.state.return_share(now) * f64::from(self.dial) / 100.0
     }
 }
@@ -433,67 +474,4 @@ fn relative_success(tracks: &[Track], places: &[Place<'_>], now: Timestamp) -> V
     let best = all.reduce(f64::max).unwrap_or(1.0);
     let relative = |track: &Track| (track.success_at_least() / best).min(1.0);
     tracks.iter().map(relative).collect()
-}
-
-/// From which part of a tolerable queue on the next place is dialled ahead.
-const DIALS_AHEAD: f64 = 0.1;
-
-fn choices(
-    places: &[Place<'_>],
-    candidates: &[Candidate],
-    order: &[usize],
-    live: &[usize],
-    may_take: &[(f64, Growth)],
-    demand: f64,
-    now: Timestamp,
-) -> Vec<Choice> {
-    let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
-    let queueing =
-        !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(&listed, 0);
-    let mut choices: Vec<Choice> = Vec::with_capacity(live.len());
-    // What is asked for, less what those before have accepted.
-    let mut reaches = demand;
-    for (position, &slot) in live.iter().enumerate() {
-        let place = &places[slot];
-        let why = match choices.first() {
-            Some(first) => why_beyond(places, first),
-            None => why_first(places, order, slot),
-        };
-        let (working, growing) = may_take[slot];
-        // The nearest has been at home with all of it, or would have been.
-        let growing = if why == Why::Nearest { 1.0 } else { growing.share(reaches) };
-        let share = match live.len() {
-            1 => 1.0,
-            _ => {
-                (spill::accept(&listed, position) * working).min(growing).max(spill::P_MIN)
-                    * place.open(now)
-            }
-        };
-        reaches *= 1.0 - share;
-        let warm = position == 1 && queueing;
-        choices.push(Choice { cluster: place.cluster, slot, share, why, warm });
-    }
-    choices
-}
-
-/// Why an exchange goes beyond the nearest live cluster.
-fn why_beyond(places: &[Place<'_>], first: &Choice) -> Why {
-    // Of what does not go there, which part is the dial's doing?
-    let dialled = f64::from(places[first.slot].dial) / 100.0;
-    if 1.0 - dialled > dialled - first.share { Why::Dial } else { Why::Spill }
-}
-
-/// Why an exchange goes to the nearest live cluster.
-fn why_first(places: &[Place<'_>], order: &[usize], slot: usize) -> Why {
-    if places.len() == 1 {
-        return Why::Only;
-    }
-    let mut nearer = order.iter().take_while(|other| **other != slot).peekable();
-    if nearer.peek().is_none() {
-        Why::Nearest
-    } else if nearer.all(|other| places[*other].dial == 0) {
-        Why::Dial
-    } else {
-        Why::Failover
-    }
 }

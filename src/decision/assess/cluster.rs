@@ -5,7 +5,7 @@ use super::{Answers, Found, News, Samples};
 use crate::decision::health::{Cause, Health, Thresholds};
 use crate::decision::latency::Distance;
 use crate::decision::outlier::{self, Outlier, Standing};
-use crate::decision::plan::{Address, Cluster, ProbeKind};
+use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
 use crate::decision::units::{Timestamp, mix};
@@ -41,6 +41,8 @@ pub(super) struct ClusterState {
     pub(super) dial: Option<u8>,
     /// Whether it was usable at the last sweep; `None` before all its endpoints were probed.
     was_up: Option<bool>,
+    /// Since when nothing of it has been usable.
+    down_since: Option<Timestamp>,
     ramp_from: Option<Timestamp>,
     held_until: Option<Timestamp>,
     /// Whether it came back with the last sweep.
@@ -62,8 +64,12 @@ pub(super) struct ClusterState {
 pub(super) struct Traffic {
     pub(super) rate: f64,
     pub(super) failed_rate: f64,
-    pub(super) queue: f64,
-    pub(super) service: f64,
+    /// The longest that any class sees.
+    pub(super) queue: Option<f64>,
+    pub(super) service: Option<f64>,
+    pub(super) total: Option<f64>,
+    /// The class that sends the most.
+    pub(super) class: Option<ClassIndex>,
     pub(super) usd_per_hour: f64,
     pub(super) share: f64,
 }
@@ -207,6 +213,7 @@ impl ClusterState {
         self.in_use = self.live(now).count();
         let usable = self.in_use > 0;
         self.returned = self.was_up == Some(false) && usable;
+        self.down_since = if usable { None } else { self.down_since.or(Some(now)) };
         match self.was_up {
             Some(false) if usable => {
                 let from = now.plus(cluster.failback.hold);
@@ -284,8 +291,8 @@ impl ClusterState {
         let endpoints: Vec<EndpointSignals> =
             self.endpoints.iter().map(|endpoint| endpoint.believe(cluster, now)).collect();
         let success =
-            if traffic.rate > 0.1 { 1.0 - traffic.failed_rate / traffic.rate } else { 1.0 };
-        let (state, cause) = self.judge(&endpoints, dial, success, now);
+            (traffic.rate > 0.1).then(|| (1.0 - traffic.failed_rate / traffic.rate).max(0.0));
+        let (state, cause) = self.judge(&endpoints, dial, success.unwrap_or(1.0), now);
         if self.announced != Some(state) {
             let first = self.announced.is_none() && state == State::Up;
             self.announced = Some(state);
@@ -301,8 +308,13 @@ impl ClusterState {
             distance: self.distance(),
             service: traffic.service,
             queue: traffic.queue,
+            total: traffic.total,
+            class: traffic.class,
             requests_per_s: traffic.rate,
             success,
+            down_since: self.down_since,
+            held_until: self.held_until.filter(|until| now < *until),
+            return_share: self.return_share(now),
             share: traffic.share,
             usd_per_hour: traffic.usd_per_hour,
             usable: self.usable(&cluster.outlier, &endpoints),

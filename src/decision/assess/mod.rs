@@ -4,6 +4,7 @@
 //! what to believe; it also says which probes are due. What was learned of an endpoint or class
 //! outlives a change of plan as long as its name does.
 
+mod choice;
 mod class;
 mod cluster;
 mod distance;
@@ -428,15 +429,15 @@ impl Assessor {
             }
         }
         distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
-        let classes = (0..plan.classes.len())
+        let classes: Vec<ClassSignals> = (0..plan.classes.len())
             .map(|c| self.sweep_class(&plan, c, samples, elapsed, now))
             .collect();
         let mut clusters = Vec::with_capacity(plan.clusters.len());
-        for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan)) {
+        for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan, &classes)) {
             let dial = self.dial(cluster);
             let state = self.clusters.entry(cluster.name.clone()).or_default();
             // A cluster that queues answers its probes late; that is not distance, so it is not learned.
-            state.loaded = traffic.queue > 0.001;
+            state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
             clusters.push(Arc::new(state.believe(cluster, traffic, dial, &mut self.news, now)));
         }
         let budgets = self.pay(&plan, elapsed);
@@ -518,9 +519,11 @@ impl Assessor {
     }
 
     /// What each cluster's traffic adds up to.
-    fn traffic(&self, plan: &Plan) -> Vec<Traffic> {
+    fn traffic(&self, plan: &Plan, classes: &[ClassSignals]) -> Vec<Traffic> {
         let mut all = vec![Traffic::default(); plan.clusters.len()];
-        for class in &plan.classes {
+        // The rate of the class that has sent the most so far.
+        let mut most = vec![0.0; plan.clusters.len()];
+        for ((class_index, class), signals) in plan.classes.iter().enumerate().zip(classes) {
             let Some(state) = self.classes.get(&class.id) else { continue };
             for (&index, track) in class.permitted.clusters.iter().zip(&state.tracks) {
                 let traffic = &mut all[index];
@@ -528,16 +531,27 @@ impl Assessor {
                 let dollars = plan.clusters[index].prices.dollars(track.bytes());
                 traffic.rate += rate;
                 traffic.failed_rate += rate * (1.0 - track.success());
-                traffic.queue = traffic.queue.max(track.queue());
                 traffic.usd_per_hour += rate * dollars * 3600.0;
-                if state.service.is_known() {
-                    traffic.service = traffic.service.max(state.service.seconds());
+                let position = signals.order.iter().position(|cluster| *cluster == index);
+                let Some(score) = position.and_then(|at| signals.scores.get(at)) else { continue };
+                traffic.queue = traffic.queue.into_iter().chain(score.queue).reduce(f64::max);
+                traffic.share += if score.live { rate } else { 0.0 };
+                let knows_more = traffic.service.is_none() && score.service.is_some();
+                if traffic.class.is_none()
+                    || rate > most[index]
+                    || rate >= most[index] && knows_more
+                {
+                    most[index] = rate;
+                    traffic.class = Some(class_index);
+                    // An L4 class has none.
+                    traffic.service = score.service.filter(|_| !class.l4);
+                    traffic.total = score.total();
                 }
             }
         }
-        let total: f64 = all.iter().map(|traffic| traffic.rate).sum();
-        for traffic in &mut all {
-            traffic.share = if total > 0.0 { traffic.rate / total } else { 0.0 };
+        let total: f64 = all.iter().map(|traffic| traffic.share).sum();
+        if total > 0.0 {
+            all.iter_mut().for_each(|traffic| traffic.share /= total);
         }
         all
     }

@@ -130,6 +130,7 @@ struct World {
     served: Vec<usize>,
     latencies: Vec<f64>,
     whys: BTreeMap<Why, usize>,
+    spill_max: f64,
     lost: usize,
     dials: bool,
 }
@@ -187,6 +188,7 @@ impl World {
             served: vec![0; places.len()],
             latencies: Vec::new(),
             whys: BTreeMap::new(),
+            spill_max: 0.0,
             lost: 0,
             dials: false,
         };
@@ -216,6 +218,7 @@ impl World {
             self.assessor.fold(event, now);
         }
         self.signals = self.assessor.sweep(&mut &mut self.tallies, now);
+        self.spill_max = self.spill_max.max(self.signals.classes[0].spill);
         self.at(50 * MS, Happening::Sweep);
     }
 
@@ -227,6 +230,7 @@ impl World {
         self.served.fill(0);
         self.latencies.clear();
         self.whys.clear();
+        self.spill_max = 0.0;
         let end = self.now + seconds * 1_000 * MS;
         while let Some(Reverse((at, _, _))) = self.events.peek() {
             if *at > end {
@@ -361,11 +365,20 @@ fn a_dead_cluster_loses_its_traffic_and_gets_it_back_within_five_seconds() {
         world.run(5);
         world.places[0].up = false;
         world.run(1);
+        // Its rate of the last second decays; its part of what is sent is none, at once.
+        assert_eq!(world.signals.clusters[0].share, 0.0, "seed {seed}");
+        assert_eq!(world.signals.classes[0].shares, [0.0, 1.0], "seed {seed}");
         world.run(5);
         assert_eq!(world.served[0], 0, "seed {seed}");
         assert!(world.whys.keys().all(|why| *why == Why::Failover), "{:?}", world.whys);
+        assert_eq!(world.signals.clusters[0].share, 0.0);
+        assert!(world.signals.classes[0].spill < 0.001, "seed {seed}");
         world.places[0].up = true;
         world.run(5);
+        assert!(world.whys[&Why::Returning] > 50, "seed {seed}: {:?}", world.whys);
+        // A queue may be inferred for a moment, wrongly; what the ramp keeps from it is no spill.
+        let spilled = *world.whys.get(&Why::Spill).unwrap_or(&0);
+        assert!(spilled <= 100 && world.spill_max < 0.3, "seed {seed}: {spilled}");
         world.run(5);
         assert!(world.share(0) > 0.95, "seed {seed}: {:?}", world.served);
     }
@@ -433,7 +446,7 @@ fn taking_a_cluster_away_never_changes_another_ones_distance() {
             assessor.fold(event, Timestamp::START);
         }
         let gone = dice.below(3) as u32;
-        let mut distances = |assessor: &mut Assessor, tick: u64, is_gone: bool| -> Vec<f64> {
+        let distances = |assessor: &mut Assessor, tick: u64, is_gone: bool| -> Vec<f64> {
             let now = Timestamp::START.plus(Duration::from_millis(50 * tick));
             for (endpoint, (rtt, answer)) in (0..).zip(&millis) {
                 assessor.fold(

@@ -590,7 +590,7 @@ fn is_event_stream(content_type: &[u8]) -> bool {
 fn explanation(attempt: &Attempt<'_, '_>) -> Vec<u8> {
     let (view, place) = (attempt.view, attempt.place);
     let cluster = &view.plan.clusters[place.cluster].name;
-    let rejected = rejected(view, attempt.class, Some(place.cluster)).join(",");
+    let rejected = rejected(view, attempt.class, Some((place.cluster, place.why))).join(",");
     let endpoint = &place.signals(view).address;
     let reason = place.why.label();
     let line = format!(

@@ -245,6 +245,7 @@ pub(super) async fn forward<C: Client>(
                 walk.hedge = None;
                 walk.hedging = true;
                 walk.tried.add(place.cluster, place.signals(view).id);
+                walk.tried.waits = true;
                 terms.berth.set(Some(Box::new(Parked { place, waiting })));
                 continue;
             }
@@ -268,6 +269,7 @@ pub(super) async fn forward<C: Client>(
         if !granted {
             return Err(Failed::Refuse(again.refusal));
         }
+        walk.tried.waits = false;
         walk.retried = walk.retried.saturating_add(u32::from(again.kind != Kind::Unsent));
         walk.last = Some(again.refusal);
         if again.stale {

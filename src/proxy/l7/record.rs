@@ -148,10 +148,8 @@ impl Record {
     fn tell_decision(&self, worker: &Worker, view: &View) {
         let reason = match (self.refusal, self.place) {
             (Some(refusal), _) => refusal.label(),
-            (None, Some((.., why @ (Why::Spill | Why::Failover | Why::Dial | Why::Panic)))) => {
-                why.label()
-            }
-            (None, _) => return,
+            (None, Some((.., Why::Nearest | Why::Only | Why::Affinity)) | None) => return,
+            (None, Some((.., why))) => why.label(),
         };
         let Some(class) = self.class else { return };
         if worker.shared.decisions.capacity() == 0 {
@@ -160,10 +158,11 @@ impl Record {
         let name = |cluster: usize| view.plan.clusters[cluster].name.clone();
         let decision = Decision {
             time: clock::rfc3339(clock::since_epoch()),
+            request_id: self.request_id.clone(),
             service: view.plan.service_of(class).name.clone(),
             cluster: self.place.map_or(String::new(), |(cluster, ..)| name(cluster)),
             reason,
-            rejected: rejected(view, class, self.place.map(|(cluster, ..)| cluster)),
+            rejected: rejected(view, class, self.place.map(|(cluster, _, why)| (cluster, why))),
         };
         // A full queue means that enough of them were told.
         drop(worker.shared.decisions.try_send(decision));
@@ -214,9 +213,9 @@ impl Record {
     }
 }
 
-/// Clusters that did not get an exchange, and why: `NAME:REASON`.
+/// Clusters that did not get an exchange, and why: `NAME:REASON`. `chosen` is the one that did.
 #[must_use]
-pub fn rejected(view: &View, class: usize, chosen: Option<usize>) -> Vec<String> {
+pub fn rejected(view: &View, class: usize, chosen: Option<(usize, Why)>) -> Vec<String> {
     let permitted = &view.plan.classes[class].permitted;
     let name = |cluster: usize| &view.plan.clusters[cluster].name;
     let mut rejected: Vec<String> = permitted
@@ -225,14 +224,15 @@ pub fn rejected(view: &View, class: usize, chosen: Option<usize>) -> Vec<String>
         .map(|(cluster, reason)| format!("{}:{}", name(*cluster), reason.label()))
         .collect();
     let Some(beliefs) = view.signals.classes.get(class) else { return rejected };
-    let nearer = beliefs.order.iter().take_while(|cluster| Some(**cluster) != chosen);
+    let nearer = beliefs
+        .order
+        .iter()
+        .take_while(|nearer| chosen.is_none_or(|(cluster, _)| cluster != **nearer));
     for &cluster in nearer {
         let live = beliefs.choices.iter().any(|choice| choice.cluster == cluster);
-        let signals = &view.signals.clusters[cluster];
         let reason = match live {
-            true if signals.dial < 100 => "dial",
-            true => "load",
-            false => signals.state.label(),
+            true => chosen.map_or(Why::Spill, |(_, why)| why).objection(),
+            false => view.signals.clusters[cluster].state.label(),
         };
         rejected.push(format!("{}:{reason}", name(cluster)));
     }

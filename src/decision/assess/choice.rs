@@ -1,0 +1,127 @@
+//! The live clusters of a class, nearest first: the share each takes of what reaches it, and why.
+
+use super::class::Place;
+use crate::decision::growth::Growth;
+use crate::decision::signal::{Choice, Why};
+use crate::decision::spill::{self, Candidate};
+use crate::decision::units::Timestamp;
+
+/// From which part of a tolerable queue on the next place is dialled ahead.
+const DIALS_AHEAD: f64 = 0.1;
+
+/// What a place keeps of what reaches it, factor by factor, each from 0 to 1.
+#[derive(Clone, Copy, Debug)]
+struct Keeps {
+    dial: f64,
+    returning: f64,
+    /// By its queue.
+    load: f64,
+    /// By how well it works.
+    working: f64,
+    /// By how fast it may grow.
+    growing: f64,
+}
+
+/// The choices among `live` slots. `may_take` is how well each slot works, and how fast it may grow.
+pub(super) fn choices(
+    places: &[Place<'_>],
+    candidates: &[Candidate],
+    order: &[usize],
+    live: &[usize],
+    may_take: &[(f64, Growth)],
+    demand: f64,
+    now: Timestamp,
+) -> Vec<Choice> {
+    let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
+    let queueing =
+        !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(&listed, 0);
+    let mut choices: Vec<Choice> = Vec::with_capacity(live.len());
+    let mut why_beyond = Why::Spill;
+    // What is asked for, less what those before have accepted.
+    let mut reaches = demand;
+    for (position, &slot) in live.iter().enumerate() {
+        let place = &places[slot];
+        let why = if position == 0 { why_first(places, order, slot, now) } else { why_beyond };
+        let (working, growing) = may_take[slot];
+        // The nearest has been at home with all of it, or would have been.
+        let at_home = position == 0 && matches!(why, Why::Nearest | Why::Returning);
+        let keeps = Keeps {
+            dial: f64::from(place.dial) / 100.0,
+            returning: place.state.return_share(now),
+            load: spill::accept(&listed, position),
+            working,
+            growing: if at_home { 1.0 } else { growing.share(reaches) },
+        };
+        let share = if live.len() == 1 { 1.0 } else { keeps.share() };
+        if position == 0 {
+            why_beyond = keeps.why_not_all();
+        }
+        reaches *= 1.0 - share;
+        let warm = position == 1 && queueing;
+        choices.push(Choice { cluster: place.cluster, slot, share, why, warm });
+    }
+    choices
+}
+
+impl Keeps {
+    fn share(self) -> f64 {
+        let takes = (self.load * self.working).min(self.growing).max(spill::P_MIN);
+        takes * self.returning * self.dial
+    }
+
+    /// Why exchanges go beyond the first place: by what keeps most of them from it.
+    fn why_not_all(self) -> Why {
+        let open = self.dial * self.returning;
+        let takes = self.load * self.working;
+        let lost = [
+            (Why::Spill, open * (1.0 - self.load)),
+            (Why::Failover, open * (self.load - takes)),
+            (Why::Failover, open * (takes - self.growing).max(0.0)),
+            (Why::Returning, self.dial * (1.0 - self.returning)),
+            (Why::Dial, 1.0 - self.dial),
+        ];
+        let most = |most: (Why, f64), one: (Why, f64)| if one.1 > most.1 { one } else { most };
+        lost.into_iter().fold((Why::Spill, 0.0), most).0
+    }
+}
+
+/// Why an exchange goes to the nearest live cluster.
+fn why_first(places: &[Place<'_>], order: &[usize], slot: usize, now: Timestamp) -> Why {
+    if places.len() == 1 {
+        return Why::Only;
+    }
+    let mut nearer = order.iter().take_while(|other| **other != slot).peekable();
+    if nearer.peek().is_some() {
+        let dialled_down = nearer.all(|other| places[*other].dial == 0);
+        return if dialled_down { Why::Dial } else { Why::Failover };
+    }
+    match places[slot].state.return_share(now) < 1.0 {
+        true => Why::Returning,
+        false => Why::Nearest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exchanges_go_beyond_the_first_for_what_keeps_most_of_them_from_it() {
+        let all = Keeps { dial: 1.0, returning: 1.0, load: 1.0, working: 1.0, growing: 1.0 };
+        #[rustfmt::skip]
+        let table = [
+            (all,                                               Why::Spill, "at its ceiling"),
+            (Keeps { load: 0.4, ..all },                        Why::Spill, "queues"),
+            (Keeps { working: 0.4, ..all },                     Why::Failover, "fails"),
+            (Keeps { growing: 0.4, ..all },                     Why::Failover, "may not grow faster"),
+            (Keeps { returning: 0.4, ..all },                   Why::Returning, "is coming back"),
+            (Keeps { dial: 0.4, ..all },                        Why::Dial, "is dialled down"),
+            (Keeps { returning: 0.1, load: 0.9, ..all },        Why::Returning, "mostly returning"),
+            (Keeps { returning: 0.9, load: 0.1, ..all },        Why::Spill, "mostly queueing"),
+            (Keeps { dial: 0.5, load: 0.1, ..all },             Why::Dial, "half by the dial"),
+        ];
+        for (keeps, why, what) in table {
+            assert_eq!(keeps.why_not_all(), why, "{what}");
+        }
+    }
+}

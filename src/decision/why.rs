@@ -1,0 +1,369 @@
+//! Why a cluster gets the traffic it gets, as a sentence for people.
+//!
+//! [`why`] gathers the facts of one cluster from a plan and the beliefs of one moment; [`Facts::sentence`] words
+//! them. The words follow the decision: who is not live is told by its state, the first live cluster by its
+//! own share, the others by what keeps exchanges from the first.
+
+use super::plan::{ClassIndex, ClusterIndex, Plan, ProbeKind, Strategy};
+use super::signal::{Choice, ClassSignals, Score, Signals, State, Why};
+
+/// What a sentence tells of. Seconds, unless it says share.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The cluster's state.
+    pub state: State,
+    /// Why it is not up.
+    pub cause: &'a str,
+    /// For how long nothing of it has been usable.
+    pub down_for: Option<f64>,
+    /// For how long it is still held back after its return.
+    pub held_for: Option<f64>,
+    /// Between two probes of an endpoint; `None` where nobody probes.
+    pub probe_every: Option<f64>,
+    /// Percent.
+    pub dial: u8,
+    /// The part of its share that its return ramp lets through.
+    pub return_share: f64,
+    /// Its distance, when measured.
+    pub distance: Option<f64>,
+    /// Its queue, where it can be told, and what would be worth accepting.
+    pub queue: Option<f64>,
+    /// See `queue`.
+    pub tolerates: f64,
+    /// How it stands among the clusters that may serve.
+    pub standing: Standing<'a>,
+}
+
+/// How a cluster stands among those that may serve a class.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Standing<'a> {
+    /// No service uses it.
+    Unused,
+    /// The service does not go by distance.
+    Strategy(&'a str),
+    /// Healthy, but there is no money for it.
+    Unfunded,
+    /// Not healthy, as all others, and used all the same.
+    Panic,
+    /// The only one permitted.
+    Only,
+    /// The first live one: the share it accepts, and whether it is the first in the order by distance.
+    First(f64, bool),
+    /// Not the first live one.
+    Beyond {
+        /// The share of all exchanges that it gets.
+        gets: f64,
+        /// What keeps exchanges from the first.
+        why: Why,
+        /// The first live one.
+        first: Nearer<'a>,
+    },
+}
+
+/// The nearest live cluster, as the others see it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Nearer<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its distance in seconds, when measured.
+    pub distance: Option<f64>,
+    /// Its queue in seconds, where it can be told.
+    pub queue: Option<f64>,
+    /// The queue worth accepting there, in seconds.
+    pub tolerates: f64,
+}
+
+/// A share of exchanges below which nobody speaks of them.
+const NOTHING: f64 = 0.005;
+
+/// Why a cluster of the plan gets what it gets, by the class that sends it the most.
+#[must_use]
+pub fn why(plan: &Plan, signals: &Signals, cluster: ClusterIndex) -> String {
+    let class = signals.clusters.get(cluster).and_then(|signals| signals.class);
+    why_in(plan, signals, cluster, class)
+}
+
+/// Likewise, by a class that may be served there.
+#[must_use]
+pub fn why_in(
+    plan: &Plan,
+    signals: &Signals,
+    cluster: ClusterIndex,
+    class: Option<ClassIndex>,
+) -> String {
+    let Some((settings, of_cluster)) =
+        plan.clusters.get(cluster).zip(signals.clusters.get(cluster))
+    else {
+        return String::new();
+    };
+    let of_class = class.and_then(|class| Some((class, signals.classes.get(class)?)));
+    let score = of_class.and_then(|(_, class)| score(class, cluster)).copied().unwrap_or_default();
+    let facts = Facts {
+        state: of_cluster.state,
+        cause: of_cluster.cause,
+        down_for: of_cluster.down_since.map(|since| signals.at.secs_since(since)),
+        held_for: of_cluster.held_until.map(|until| until.secs_since(signals.at)),
+        probe_every: (settings.probe.kind != ProbeKind::None)
+            .then_some(settings.probe.interval.as_secs_f64()),
+        dial: of_cluster.dial,
+        return_share: of_cluster.return_share,
+        distance: of_cluster.distance,
+        queue: score.queue,
+        tolerates: score.tolerates,
+        standing: of_class
+            .map_or(Standing::Unused, |(index, class)| standing(plan, index, class, cluster)),
+    };
+    facts.sentence()
+}
+
+fn score(class: &ClassSignals, cluster: ClusterIndex) -> Option<&Score> {
+    class.scores.get(class.order.iter().position(|known| *known == cluster)?)
+}
+
+fn standing<'a>(
+    plan: &'a Plan,
+    index: ClassIndex,
+    class: &'a ClassSignals,
+    cluster: ClusterIndex,
+) -> Standing<'a> {
+    let Some(at) = class.choices.iter().position(|choice| choice.cluster == cluster) else {
+        return Standing::Unfunded;
+    };
+    let choice = class.choices[at];
+    let strategy = plan.service_of(index).strategy;
+    match (at, choice.why) {
+        (_, Why::Panic) => Standing::Panic,
+        (_, Why::Only) => Standing::Only,
+        _ if strategy != Strategy::Nearest => Standing::Strategy(strategy.label()),
+        (0, _) => Standing::First(choice.share, class.order.first() == Some(&cluster)),
+        (_, why) => {
+            let nearest = class.choices[0].cluster;
+            let seen = score(class, nearest).copied().unwrap_or_default();
+            let name = plan.clusters.get(nearest).map_or("", |cluster| cluster.name.as_str());
+            let Score { distance, queue, tolerates, .. } = seen;
+            let first = Nearer { name, distance, queue, tolerates };
+            Standing::Beyond { gets: gets(&class.choices, at), why, first }
+        }
+    }
+}
+
+/// The share of all exchanges that the choice number `at` gets.
+fn gets(choices: &[Choice], at: usize) -> f64 {
+    let reaches: f64 = choices[..at].iter().map(|choice| 1.0 - choice.share.min(1.0)).product();
+    let is_last = at + 1 == choices.len();
+    reaches * if is_last { 1.0 } else { choices[at].share.min(1.0) }
+}
+
+impl Facts<'_> {
+    /// The facts in words.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        if self.standing == Standing::Panic {
+            return format!("{}; so are all others, and it is tried all the same", self.trouble());
+        }
+        match self.state {
+            State::Down | State::Draining => return self.trouble(),
+            State::Up | State::Degraded => {}
+        }
+        if self.return_share < 1.0 && !matches!(self.standing, Standing::Unused) {
+            let part = percent(self.return_share);
+            return format!("returning: at {part} of its share, doubles each 250 ms");
+        }
+        let distance = self.distance.map_or("distance not measured yet".to_owned(), |distance| {
+            format!("{} away", milliseconds(distance))
+        });
+        match self.standing {
+            Standing::Panic | Standing::Unused => "no service uses it".to_owned(),
+            Standing::Unfunded => {
+                "the budget is empty: gets nothing but what is already there".into()
+            }
+            Standing::Strategy(strategy) => format!("{distance}; chosen by {strategy}"),
+            Standing::Only => format!("the only permitted cluster: {distance}; takes all"),
+            Standing::First(share, is_nearest) => {
+                let place = if is_nearest { "nearest healthy" } else { "nearest that is healthy" };
+                format!("{place}: {distance}; {}", self.takes(share))
+            }
+            Standing::Beyond { gets, why, first } => {
+                format!("{}; {}", self.compared(first, &distance), part(gets, why, first))
+            }
+        }
+    }
+
+    /// What keeps it from serving.
+    fn trouble(&self) -> String {
+        let probes = self.probe_every.map_or("; nothing probes it".to_owned(), |seconds| {
+            format!("; probes every {}", milliseconds(seconds))
+        });
+        let cause = self.cause.replace('_', " ");
+        match (self.state, self.held_for) {
+            (State::Draining, _) => {
+                "draining: its dial is at 0 %, so it gets nothing new".to_owned()
+            }
+            (_, Some(left)) => {
+                format!("returning: failback.hold keeps it for another {}", age(left))
+            }
+            (State::Down, _) => {
+                let since =
+                    self.down_for.map_or(String::new(), |seconds| format!(" {} ago", age(seconds)));
+                format!("down: {cause}{since}{probes}")
+            }
+            (State::Up | State::Degraded, _) => format!("{}: {cause}", self.state.label()),
+        }
+    }
+
+    fn takes(&self, share: f64) -> String {
+        if share >= 1.0 - NOTHING {
+            return "takes all".to_owned();
+        }
+        if self.dial < 100 && share >= f64::from(self.dial) / 100.0 - NOTHING {
+            return format!("takes {}, as its dial says", percent(share));
+        }
+        match self.queue.filter(|queue| *queue > 0.3 * self.tolerates) {
+            Some(queue) => format!(
+                "takes {}: its queue is {} (tolerates {})",
+                percent(share),
+                milliseconds(queue),
+                milliseconds(self.tolerates)
+            ),
+            None => format!("takes {}: some of its exchanges fail", percent(share)),
+        }
+    }
+
+    fn compared(&self, first: Nearer<'_>, distance: &str) -> String {
+        let Some((here, there)) = self.distance.zip(first.distance) else {
+            return distance.to_owned();
+        };
+        let farther = here - there;
+        match farther.abs() < 0.000_05 {
+            true => format!("as near as {}", first.name),
+            false if farther > 0.0 => {
+                format!("{} farther than {}", milliseconds(farther), first.name)
+            }
+            false => format!(
+                "{} nearer than {}, which is preferred by cost or list",
+                milliseconds(-farther),
+                first.name
+            ),
+        }
+    }
+}
+
+/// What a cluster beyond the first gets, and why.
+fn part(gets: f64, why: Why, first: Nearer<'_>) -> String {
+    let (name, part) = (first.name, percent(gets));
+    if gets < NOTHING {
+        return format!("gets nothing while {name} takes all");
+    }
+    match why {
+        Why::Spill => match first.queue {
+            Some(queue) => format!(
+                "gets the {part} that {name}'s queue of {} (tolerates {}) does not accept",
+                milliseconds(queue),
+                milliseconds(first.tolerates)
+            ),
+            None => format!("gets the {part} that {name} has no room for"),
+        },
+        Why::Failover => format!("gets the {part} that {name} fails, or may not take so fast"),
+        Why::Returning => format!("gets the {part} that {name} leaves while it returns"),
+        Why::Dial => format!("gets the {part} that {name}'s dial leaves"),
+        Why::Nearest | Why::Only | Why::Affinity | Why::Panic | Why::Hedge => {
+            format!("gets {part}")
+        }
+    }
+}
+
+/// Three digits, as people say it.
+fn milliseconds(seconds: f64) -> String {
+    let ms = seconds * 1e3;
+    if ms < 99.95 { format!("{} ms", (ms * 10.0).round() / 10.0) } else { format!("{ms:.0} ms") }
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent < 9.95 {
+        format!("{} %", (percent * 10.0).round() / 10.0)
+    } else {
+        format!("{percent:.0} %")
+    }
+}
+
+fn age(seconds: f64) -> String {
+    match seconds {
+        _ if seconds < 120.0 => format!("{seconds:.0} s"),
+        _ if seconds < 7_200.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.0} h", seconds / 3_600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UP: Facts<'_> = Facts {
+        state: State::Up,
+        cause: "",
+        down_for: None,
+        held_for: None,
+        probe_every: Some(0.5),
+        dial: 100,
+        return_share: 1.0,
+        distance: Some(0.0136),
+        queue: Some(0.0),
+        tolerates: 0.006,
+        standing: Standing::First(1.0, true),
+    };
+    const IDC: Nearer<'_> =
+        Nearer { name: "idc", distance: Some(0.0012), queue: Some(0.014), tolerates: 0.006 };
+
+    fn beyond(gets: f64, why: Why, first: Nearer<'_>) -> Facts<'_> {
+        Facts { standing: Standing::Beyond { gets, why, first }, ..UP }
+    }
+
+    #[test]
+    fn each_standing_has_its_sentence() {
+        let near = Facts { distance: Some(0.0012), ..UP };
+        let down = Facts {
+            state: State::Down,
+            cause: "connect_timeout",
+            down_for: Some(3.2),
+            standing: Standing::Unfunded,
+            ..UP
+        };
+        #[rustfmt::skip]
+        let table = [
+            (near, "nearest healthy: 1.2 ms away; takes all"),
+            (Facts { standing: Standing::First(0.5, true), dial: 50, ..near }, "nearest healthy: 1.2 ms away; takes 50 %, as its dial says"),
+            (Facts { standing: Standing::First(0.82, true), queue: Some(0.014), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is 14 ms (tolerates 6 ms)"),
+            (Facts { standing: Standing::First(0.82, true), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: some of its exchanges fail"),
+            (Facts { standing: Standing::First(1.0, false), ..UP }, "nearest that is healthy: 13.6 ms away; takes all"),
+            (Facts { standing: Standing::Only, distance: None, ..UP }, "the only permitted cluster: distance not measured yet; takes all"),
+            (beyond(0.18, Why::Spill, IDC), "12.4 ms farther than idc; gets the 18 % that idc's queue of 14 ms (tolerates 6 ms) does not accept"),
+            (beyond(0.18, Why::Spill, Nearer { queue: None, ..IDC }), "12.4 ms farther than idc; gets the 18 % that idc has no room for"),
+            (beyond(0.0, Why::Spill, IDC), "12.4 ms farther than idc; gets nothing while idc takes all"),
+            (beyond(0.84, Why::Returning, IDC), "12.4 ms farther than idc; gets the 84 % that idc leaves while it returns"),
+            (beyond(0.5, Why::Dial, IDC), "12.4 ms farther than idc; gets the 50 % that idc's dial leaves"),
+            (beyond(0.3, Why::Failover, IDC), "12.4 ms farther than idc; gets the 30 % that idc fails, or may not take so fast"),
+            (beyond(0.0, Why::Spill, Nearer { distance: Some(0.0136), ..IDC }), "as near as idc; gets nothing while idc takes all"),
+            (Facts { return_share: 0.16, ..UP }, "returning: at 16 % of its share, doubles each 250 ms"),
+            (down, "down: connect timeout 3 s ago; probes every 500 ms"),
+            (Facts { cause: "no_endpoints", down_for: Some(600.0), probe_every: None, ..down }, "down: no endpoints 10 min ago; nothing probes it"),
+            (Facts { held_for: Some(12.0), ..down }, "returning: failback.hold keeps it for another 12 s"),
+            (Facts { standing: Standing::Panic, ..down }, "down: connect timeout 3 s ago; probes every 500 ms; so are all others, and it is tried all the same"),
+            (Facts { state: State::Draining, dial: 0, ..UP }, "draining: its dial is at 0 %, so it gets nothing new"),
+            (Facts { standing: Standing::Unused, ..UP }, "no service uses it"),
+            (Facts { standing: Standing::Strategy("round_robin"), ..UP }, "13.6 ms away; chosen by round_robin"),
+        ];
+        for (facts, sentence) in table {
+            assert_eq!(facts.sentence(), sentence);
+        }
+    }
+
+    #[test]
+    fn what_no_nearer_one_accepts_is_what_a_farther_one_gets() {
+        let choice =
+            |slot, share| Choice { cluster: slot, slot, share, why: Why::Spill, warm: false };
+        let choices = [choice(0, 0.8), choice(1, 0.5), choice(2, 0.1)];
+        let all: Vec<f64> = (0..3).map(|at| gets(&choices, at)).collect();
+        assert!((all[1] - 0.1).abs() < 1e-9 && (all[2] - 0.1).abs() < 1e-9, "{all:?}");
+    }
+}
