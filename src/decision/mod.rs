@@ -11,6 +11,7 @@
 //! a service together with the set of clusters permitted to serve it.
 
 pub mod assess;
+pub mod backlog;
 pub mod budget;
 pub mod capacity;
 pub mod demand;

@@ -41,6 +41,12 @@ impl ServiceTime {
         self.seconds.is_some()
     }
 
+    /// Believes no longer service time than `seconds`: what was seen since says that the rest was a queue.
+    pub fn cap(&mut self, seconds: f64) {
+        self.seconds = self.seconds.map(|known| known.min(seconds.max(1e-6)));
+        self.usual = self.usual.min(seconds.max(1e-6));
+    }
+
     /// Folds in the tracks of a class, of which `first` is nearest. Spilled traffic is the control
     /// group: a slower mix slows all clusters, a queue only one.
     pub fn update(&mut self, tracks: &[Track], first: usize, elapsed: f64) {

@@ -1,12 +1,20 @@
-//! What is dropped on purpose when every cluster is overloaded: the excess, from the lowest priority up.
+//! What is dropped on purpose when clusters are overloaded: the excess, from the lowest priority up.
 //!
 //! While the shortest queue is longer than anybody should wait, more is asked for than can be served; who is
 //! let in then waits for an answer that comes too late, and keeps others from theirs. So the part of the
-//! demand that is not coming back is refused, a little more while the queue is long, and no priority
-//! before all lower ones are.
+//! demand that is not coming back is refused, and no priority before all lower ones are.
+//!
+//! Services share clusters, and a queue is everybody's who stands in it. So [`decide`] looks at all classes
+//! together: those whose every live cluster is overloaded, and that meet at some cluster, drop their lowest
+//! priority first, whichever service it is of. A class that has somewhere else to go is left to spill.
 //!
 //! # Units
 //! Exchanges a second; seconds.
+//!
+//! # Invariants
+//! * No exchange is dropped while one of a lower priority in the same overloaded clusters is let in.
+
+use super::plan::ClusterIndex;
 
 /// Priorities, 0 the first to be dropped.
 pub const PRIORITIES: usize = 10;
@@ -28,7 +36,13 @@ pub struct Shed {
     pub share: f64,
 }
 
-/// How long the shortest queue may be, when `tolerable` is worth accepting at the nearest cluster.
+/// What of the longest acceptable queue is aimed at while something is dropped.
+const AIM: f64 = 0.5;
+/// How much more than is served is let in for each second by which the queue is shorter than that.
+const GAIN: f64 = 1.0;
+
+/// How long the shortest queue may be, when `tolerable` is worth accepting at the nearest cluster. Without
+/// another cluster nothing is worth waiting for: there `tolerable` is 0.
 #[must_use]
 pub fn bound(tolerable: f64) -> f64 {
     QUEUE_MIN.max(QUEUE_TOLERABLE * tolerable)
@@ -46,26 +60,132 @@ impl Asked {
             *rate = *rate * keep + count / elapsed.max(1e-9) * (1.0 - keep);
         }
     }
+}
 
-    /// What to drop when `served` comes back, the shortest queue is `queue` and nobody should wait longer
-    /// than `bound`.
-    #[must_use]
-    pub fn shed(&self, served: f64, queue: f64, bound: f64) -> Shed {
-        let all: f64 = self.0.iter().sum();
-        if queue <= bound || all <= 0.0 || !served.is_finite() {
-            return Shed::default();
+/// One class, as far as its overload goes.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// Its live clusters, and for each the queue it sees there, if it can tell, and what it sends there a second.
+    pub places: Vec<(ClusterIndex, Option<f64>, f64)>,
+    /// What is asked for.
+    pub asked: Asked,
+    /// Good answers a second.
+    pub served: f64,
+    /// What an exchange takes to serve, where that is known.
+    pub work: Option<f64>,
+    /// How long its shortest queue may be.
+    pub bound: f64,
+    /// Whether it drops something already.
+    pub sheds: bool,
+}
+
+/// What each class drops now, parallel to `claims`.
+#[must_use]
+pub fn decide(claims: &[Claim]) -> Vec<Shed> {
+    let shortest: Vec<f64> = claims.iter().map(|claim| shortest(claims, claim)).collect();
+    let pressed = |index: usize| {
+        let claim = &claims[index];
+        !claim.places.is_empty() && (claim.sheds || shortest[index] > claim.bound)
+    };
+    let mut sheds = vec![Shed::default(); claims.len()];
+    let mut decided = vec![false; claims.len()];
+    for first in 0..claims.len() {
+        if decided[first] || !pressed(first) {
+            continue;
         }
-        // The queue itself is to be gone in about a second.
-        let drain = 1.0 / (1.0 + (queue - bound));
-        let mut excess = (all - served * drain).clamp(0.0, SHED_MAX * all);
-        for (priority, rate) in self.0.iter().enumerate() {
-            if *rate > 0.0 && excess <= *rate {
-                return Shed { below: priority as u8, share: excess / rate };
-            }
-            excess -= rate;
+        let pool = pool(claims, first, &pressed);
+        let shed = together(claims, &shortest, &pool);
+        for index in pool {
+            decided[index] = true;
+            sheds[index] = shed;
         }
-        Shed { below: (PRIORITIES - 1) as u8, share: SHED_MAX }
     }
+    sheds
+}
+
+/// The queue at the cluster of a claim where it is shortest: what all classes see there, by how much they send.
+fn shortest(claims: &[Claim], claim: &Claim) -> f64 {
+    let seen = |cluster: ClusterIndex| {
+        let places = claims.iter().flat_map(|claim| &claim.places);
+        let (mut sum, mut weight) = (0.0, 0.0);
+        for (_, queue, rate) in places.filter(|place| place.0 == cluster) {
+            if let Some(queue) = queue {
+                sum += queue * (rate + 1e-6);
+                weight += rate + 1e-6;
+            }
+        }
+        if weight > 0.0 { sum / weight } else { 0.0 }
+    };
+    let queues = claim.places.iter().map(|(cluster, ..)| seen(*cluster));
+    queues.reduce(f64::min).unwrap_or(0.0)
+}
+
+/// The classes that stand in the same overloaded clusters as class `first`: those that are pressed and meet it
+/// or one of its kind somewhere, and those that have no other cluster than such.
+fn pool(claims: &[Claim], first: usize, pressed: &impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut full: Vec<ClusterIndex> = claims[first].places.iter().map(|place| place.0).collect();
+    let mut pool = vec![first];
+    loop {
+        let joins = |index: &usize| {
+            let places = &claims[*index].places;
+            let is_full = |place: &(ClusterIndex, Option<f64>, f64)| full.contains(&place.0);
+            let meets = match pressed(*index) {
+                true => places.iter().any(is_full),
+                false => !places.is_empty() && places.iter().all(is_full),
+            };
+            meets && !pool.contains(index)
+        };
+        let Some(next) = (0..claims.len()).find(joins) else { return pool };
+        if pressed(next) {
+            full.extend(claims[next].places.iter().map(|place| place.0));
+        }
+        pool.push(next);
+    }
+}
+
+/// What a pool drops: the same of all its classes.
+fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
+    // Counted as work where that is known of all: dropping cheap exchanges frees little.
+    let known = pool.iter().all(|index| claims[*index].work.is_some());
+    let work = |claim: &Claim| claim.work.filter(|_| known).unwrap_or(1.0).max(1e-6);
+    let mut asked = [0.0; PRIORITIES];
+    let (mut served, mut queue, mut bound, mut weight) = (0.0, 0.0, 0.0, 0.0);
+    for &index in pool {
+        let claim = &claims[index];
+        for (sum, rate) in asked.iter_mut().zip(claim.asked.0) {
+            *sum += rate * work(claim);
+        }
+        served += claim.served * work(claim);
+        let part = claim.asked.0.iter().sum::<f64>() * work(claim) + 1e-9;
+        queue += shortest[index] * part;
+        bound += claim.bound * part;
+        weight += part;
+    }
+    let (queue, bound) = (queue / weight, bound / weight);
+    let admits = served * (1.0 + GAIN * (AIM * bound - queue)).clamp(0.5, 2.0);
+    let all: f64 = asked.iter().sum();
+    let (unserved, shed) = (level(&asked, all - served), level(&asked, all - admits));
+    // The queue drains at the cost of the priority that has no room anyhow: what has room is not dropped for it.
+    match shed.below > unserved.below && unserved.share > 0.0 {
+        true => Shed { below: unserved.below, share: 1.0 },
+        false => shed,
+    }
+}
+
+/// The priorities that an excess takes, from the lowest up.
+fn level(asked: &[f64; PRIORITIES], excess: f64) -> Shed {
+    let all: f64 = asked.iter().sum();
+    if !excess.is_finite() || excess <= 0.0 || all <= 0.0 {
+        return Shed::default();
+    }
+    let mut excess = excess.min(SHED_MAX * all);
+    for (priority, rate) in asked.iter().enumerate() {
+        if *rate > 0.0 && excess <= *rate {
+            return Shed { below: priority as u8, share: excess / rate };
+        }
+        excess -= rate;
+    }
+    Shed { below: (PRIORITIES - 1) as u8, share: SHED_MAX }
 }
 
 impl Shed {
@@ -98,33 +218,94 @@ mod tests {
         asked
     }
 
+    fn claim(clusters: &[usize], queue: f64, rates: &[(usize, f64)], served: f64) -> Claim {
+        Claim {
+            places: clusters.iter().map(|cluster| (*cluster, Some(queue), 100.0)).collect(),
+            asked: asked(rates),
+            served,
+            work: Some(0.020),
+            bound: 0.25,
+            sheds: false,
+        }
+    }
+
+    /// What one class drops by itself.
+    fn alone(rates: &[(usize, f64)], served: f64, queue: f64) -> Shed {
+        decide(&[claim(&[0], queue, rates, served)])[0]
+    }
+
+    fn close(shed: Shed, below: u8, share: f64) -> bool {
+        shed.below == below && (shed.share - share).abs() < 0.02
+    }
+
     #[test]
     fn nothing_is_shed_while_nobody_waits_long() {
-        assert_eq!(asked(&[(5, 100.0)]).shed(10.0, 0.25, bound(0.01)), Shed::default());
-        assert_eq!(asked(&[]).shed(0.0, 5.0, 0.25), Shed::default());
-        assert_eq!(bound(0.1), 0.5);
+        assert_eq!(alone(&[(5, 100.0)], 10.0, 0.25), Shed::default());
+        assert_eq!(alone(&[], 0.0, 5.0), Shed::default());
+        assert_eq!(alone(&[(5, 100.0)], f64::NAN, 5.0), Shed::default());
+        assert_eq!((bound(0.1), bound(0.0)), (0.5, 0.25));
+        assert!(decide(&[]).is_empty());
     }
 
     #[test]
     fn the_excess_goes_from_the_lowest_priority_up() {
-        let asked = asked(&[(2, 50.0), (5, 100.0), (9, 50.0)]);
-        let shed = |served| asked.shed(served, 0.2500001, 0.25);
-        assert_eq!(shed(175.0).below, 2);
-        assert!((shed(175.0).share - 0.5).abs() < 0.01);
-        assert_eq!(shed(100.0).below, 5);
-        assert!((shed(100.0).share - 0.5).abs() < 0.01);
-        assert_eq!(shed(25.0).below, 9);
-        let worst = asked.shed(0.0, 10.0, 0.25);
+        let rates = [(2, 50.0), (5, 100.0), (9, 50.0)];
+        // At 0.375 s, a quarter of a second too long: three quarters of what is served are let in.
+        assert!(close(alone(&rates, 180.0, 0.375), 2, 1.0), "5 has room, and is not dropped");
+        assert!(close(alone(&rates, 133.0, 0.375), 5, 0.5));
+        assert!(close(alone(&rates, 33.0, 0.375), 9, 0.5));
+        let worst = alone(&rates, 0.0, 10.0);
         assert!(worst.below == 9 && worst.share <= 0.81, "some are let in to see: {worst:?}");
-        assert_eq!(asked.shed(f64::NAN, 10.0, 0.25), Shed::default());
     }
 
     #[test]
-    fn a_longer_queue_sheds_more() {
-        let asked = asked(&[(5, 100.0)]);
-        let shares = [0.3, 0.5, 1.0, 3.0].map(|queue| asked.shed(80.0, queue, 0.25).share);
-        assert!(shares.windows(2).all(|pair| pair[0] < pair[1]), "{shares:?}");
-        assert!(shares[0] > 0.2);
+    fn a_longer_queue_sheds_more_and_a_short_one_opens() {
+        let shares = [0.3, 0.5, 0.6].map(|queue| alone(&[(5, 100.0)], 80.0, queue).share);
+        assert!(shares.windows(2).all(|pair| pair[0] < pair[1]) && shares[0] > 0.2, "{shares:?}");
+        let sheds = |queue| Claim { sheds: true, ..claim(&[0], queue, &[(5, 100.0)], 80.0) };
+        assert!(close(decide(&[sheds(0.125)])[0], 5, 0.2), "as much as is served is let in");
+        assert!(close(decide(&[sheds(0.0)])[0], 5, 0.1), "a little more than is served");
+    }
+
+    #[test]
+    fn across_services_the_lower_priority_goes_first() {
+        let low = claim(&[0, 1], 0.5, &[(0, 100.0)], 60.0);
+        let high = claim(&[1, 0], 0.5, &[(9, 100.0)], 60.0);
+        let sheds = decide(&[high.clone(), low.clone()]);
+        assert!(sheds[0] == sheds[1] && close(sheds[0], 0, 1.0), "drained by 0 alone: {sheds:?}");
+        // One of them cannot tell that there is a queue; or does not see it at this sweep.
+        for queue in [None, Some(0.3), Some(0.2)] {
+            let mut blind = low.clone();
+            blind.places.iter_mut().for_each(|place| place.1 = queue);
+            let sheds = decide(&[high.clone(), blind]);
+            assert!(
+                sheds[0].below == 0 && sheds[1].below == 0 && sheds[1].share > 0.5,
+                "{sheds:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_has_somewhere_else_to_go_is_left_to_go_there() {
+        let mut roams = claim(&[0, 2], 0.5, &[(0, 100.0)], 60.0);
+        roams.places[1].1 = Some(0.0);
+        let stays = claim(&[0], 0.5, &[(9, 100.0)], 60.0);
+        let elsewhere = claim(&[5], 0.5, &[(0, 100.0)], 90.0);
+        let sheds = decide(&[roams, stays, elsewhere]);
+        assert_eq!(sheds[0], Shed::default());
+        assert!(sheds[1].below == 9 && sheds[1].share > 0.5, "{sheds:?}");
+        assert!(sheds[2].below == 0 && sheds[2].share < 0.5, "{sheds:?}");
+    }
+
+    #[test]
+    fn what_is_dropped_is_counted_as_work() {
+        let cheap = Claim { work: Some(0.001), ..claim(&[0], 0.5, &[(0, 500.0)], 250.0) };
+        let costly = Claim { work: Some(0.020), ..claim(&[0], 0.5, &[(9, 75.0)], 37.0) };
+        let sheds = decide(&[cheap, costly]);
+        assert!(
+            sheds[0].below == 9 && sheds[0].share > 0.3,
+            "all that is cheap is not enough: {sheds:?}"
+        );
     }
 
     #[test]

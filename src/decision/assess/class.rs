@@ -2,6 +2,7 @@
 
 use super::choice::choices;
 use super::cluster::ClusterState;
+use crate::decision::backlog::{Backlog, Flow};
 use crate::decision::capacity::{self, Capacity, Supply};
 use crate::decision::demand::Forecast;
 use crate::decision::growth::Growth;
@@ -11,7 +12,7 @@ use crate::decision::plan::{Class, ClusterIndex, Kind, Plan};
 use crate::decision::price::Prices;
 use crate::decision::report::Report;
 use crate::decision::service_time::{ReportedService, ServiceTime};
-use crate::decision::shed::{self, Asked, PRIORITIES, Shed};
+use crate::decision::shed::{self, Asked, Claim, PRIORITIES, Shed};
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
@@ -37,6 +38,11 @@ pub(super) struct ClassState {
     growth: Vec<Growth>,
     capacity: Vec<Capacity>,
     asked: Asked,
+    backlog: Backlog,
+    /// What it drops on purpose since the last sweep.
+    shed: Shed,
+    /// What it says of its overload at this sweep; nothing where there is none.
+    pub(super) claim: Option<Claim>,
     /// When the last report of a probe came, by slot.
     heard: Vec<Timestamp>,
     /// Exchanges a second, retries left out.
@@ -65,6 +71,10 @@ pub(super) struct Moment {
     pub(super) elapsed: f64,
     pub(super) money: Money,
 }
+
+/// How many times the least mean of a few responses a service time may be while there is too long a queue.
+const LEAST_TIMES: f64 = 3.0;
+const MS: f64 = 0.001;
 
 /// How far ahead demand is forecast, in seconds: what a cloud takes to be ready.
 const LEAD: f64 = 60.0;
@@ -97,6 +107,9 @@ impl ClassState {
             growth: vec![Growth::default(); clusters],
             capacity: vec![Capacity::default(); clusters],
             asked: Asked::default(),
+            backlog: Backlog::default(),
+            shed: Shed::default(),
+            claim: None,
             heard: vec![Timestamp::START; clusters],
             demand: 0.0,
             spent: vec![0.0; clusters],
@@ -131,7 +144,7 @@ impl ClassState {
         }
         self.open = places.iter().map(|place| place.open(now)).collect();
         if !class.l4 {
-            self.service.update(&self.tracks, self.first, elapsed);
+            self.learn_service(&distances, elapsed);
             if let Some(least) = ReportedService::least(&self.tracks) {
                 self.tracks.iter_mut().for_each(|track| track.doubt(least, elapsed));
             }
@@ -167,6 +180,8 @@ impl ClassState {
             let failover = Some(choice.slot) == first || held_back;
             free || if failover { money.failover } else { money.spill }
         });
+        self.claim =
+            (!class.l4).then(|| self.claim(class, tallies, &candidates, &choices, elapsed));
         let (wanted_rps, wanted_endpoints) = match class.l4 {
             true => (Vec::new(), Vec::new()),
             false => self.wanted(plan, places, &candidates, elapsed),
@@ -207,7 +222,7 @@ impl ClassState {
             forecast_rps: self.forecast.ahead(LEAD),
             spent_usd: self.spent.clone(),
             unfunded: choices.len() < before,
-            shed: if class.l4 { Shed::default() } else { self.shed(&candidates, &choices) },
+            shed: Shed::default(),
             wanted_rps,
             wanted_endpoints,
             choices,
@@ -234,15 +249,64 @@ impl ClassState {
         each.map(part).collect()
     }
 
-    /// What is dropped on purpose: nothing, unless every place makes wait too long.
-    fn shed(&self, candidates: &[Candidate], choices: &[Choice]) -> Shed {
-        let Some(first) = choices.first() else { return Shed::default() };
+    /// What this class says of its overload, for all classes to be judged together.
+    fn claim(
+        &mut self,
+        class: &Class,
+        tallies: &[Tally],
+        candidates: &[Candidate],
+        choices: &[Choice],
+        elapsed: f64,
+    ) -> Claim {
         let open: Vec<Candidate> = choices.iter().map(|choice| candidates[choice.slot]).collect();
-        let bound = shed::bound(spill::tolerable_queue(&idle(&open), 0));
-        let queues = choices.iter().map(|choice| candidates[choice.slot].queue);
-        let shortest = queues.fold(candidates[first.slot].queue, f64::min);
-        let served = self.tracks.iter().map(Track::good_rate).sum();
-        self.asked.shed(served, shortest, bound)
+        let bound = shed::bound(match open.len() {
+            0 | 1 => 0.0,
+            _ => spill::tolerable_queue(&idle(&open), 0),
+        });
+        self.backlog.fold(flow(tallies), bound, elapsed);
+        let grown = self.backlog.queue();
+        let place = |choice: &Choice| {
+            let known = self.knows_service(class, choice.slot);
+            let inferred = Some(candidates[choice.slot].queue).filter(|_| known);
+            let queue = inferred.into_iter().chain(grown).reduce(f64::max);
+            (choice.cluster, queue, self.tracks[choice.slot].accepted_rate())
+        };
+        Claim {
+            places: choices.iter().map(place).collect(),
+            asked: self.asked,
+            served: self.backlog.served(),
+            work: Some(self.service.seconds()).filter(|_| self.service.is_known()),
+            bound,
+            sheds: self.shed != Shed::default(),
+        }
+    }
+
+    /// Learns the service time; from a queue that makes it drop exchanges, nothing that is longer.
+    fn learn_service(&mut self, distances: &[f64], elapsed: f64) {
+        if self.shed == Shed::default() && self.backlog.queue().is_none() {
+            return self.service.update(&self.tracks, self.first, elapsed);
+        }
+        let before = self.service.clone();
+        self.service.update(&self.tracks, self.first, elapsed);
+        if before.is_known() && self.service.seconds() > before.seconds() {
+            self.service = before;
+        }
+        let nearest = distances.iter().copied().fold(f64::INFINITY, f64::min);
+        if let Some(least) = self.backlog.least() {
+            self.service.cap(LEAST_TIMES * (least - nearest).max(MS));
+        }
+    }
+
+    /// Whether it may have to drop something, or does.
+    pub(super) fn is_pressed(&self) -> bool {
+        let Some(claim) = &self.claim else { return false };
+        let shortest = claim.places.iter().map(|place| place.1.unwrap_or(0.0)).reduce(f64::min);
+        claim.sheds || shortest.is_some_and(|shortest| shortest > claim.bound)
+    }
+
+    /// Notes what it drops from now on.
+    pub(super) fn sheds(&mut self, shed: Shed) {
+        self.shed = shed;
     }
 
     /// What each place should be able to serve a minute from now, and the endpoints that takes, by slot.
@@ -437,6 +501,19 @@ fn distances(places: &[Place<'_>]) -> Vec<f64> {
     let measured = || places.iter().map(|place| place.state.distance());
     let farthest = measured().flatten().fold(0.0, f64::max);
     measured().map(|distance| distance.unwrap_or(farthest + UNMEASURED)).collect()
+}
+
+/// What all places together have sent and got back.
+fn flow(tallies: &[Tally]) -> Flow {
+    let mut flow = Flow::default();
+    for tally in tallies {
+        flow.sent += tally.accepted;
+        flow.ended += tally.completed + tally.failed + tally.abandoned;
+        flow.answered += tally.completed;
+        flow.seconds += tally.latency_sum;
+        flow.waiting += tally.waiting;
+    }
+    flow
 }
 
 /// What a failed exchange is worth, in seconds of distance (L3, Middleware 2024).

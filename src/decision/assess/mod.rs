@@ -14,7 +14,7 @@ use super::health::Cause;
 use super::load::Tally;
 use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
 use super::report::Report;
-use super::shed::PRIORITIES;
+use super::shed::{self, Claim, PRIORITIES};
 use super::signal::{ClassSignals, Signals, State};
 use super::units::{Timestamp, mix};
 use class::{ClassState, Moment, Money, Place};
@@ -429,9 +429,10 @@ impl Assessor {
             }
         }
         distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
-        let classes: Vec<ClassSignals> = (0..plan.classes.len())
+        let mut classes: Vec<ClassSignals> = (0..plan.classes.len())
             .map(|c| self.sweep_class(&plan, c, samples, elapsed, now))
             .collect();
+        self.shed(&plan, &mut classes);
         let mut clusters = Vec::with_capacity(plan.clusters.len());
         for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan, &classes)) {
             let dial = self.dial(cluster);
@@ -442,6 +443,24 @@ impl Assessor {
         }
         let budgets = self.pay(&plan, elapsed);
         Signals { at: now, clusters, classes, budgets }
+    }
+
+    /// Decides what is dropped on purpose, of all classes together: they share clusters.
+    fn shed(&mut self, plan: &Plan, classes: &mut [ClassSignals]) {
+        let states = plan.classes.iter().map(|class| self.classes.get(&class.id));
+        if !states.flatten().any(ClassState::is_pressed) {
+            return;
+        }
+        let claims = plan.classes.iter().map(|class| self.classes.get(&class.id)?.claim.clone());
+        let nothing = Claim::default();
+        let claims: Vec<Claim> = claims.map(|claim| claim.unwrap_or(nothing.clone())).collect();
+        for ((class, signals), shed) in plan.classes.iter().zip(classes).zip(shed::decide(&claims))
+        {
+            signals.shed = shed;
+            if let Some(state) = self.classes.get_mut(&class.id) {
+                state.sheds(shed);
+            }
+        }
     }
 
     /// Takes what was spent from the services' budgets; gives what is left in each.
@@ -557,5 +576,7 @@ impl Assessor {
     }
 }
 
+#[cfg(test)]
+mod overload;
 #[cfg(test)]
 mod world;

@@ -52,7 +52,7 @@ fn cluster(name: &str) -> Cluster {
     }
 }
 
-fn plan(names: &[&str]) -> Plan {
+pub(super) fn plan(names: &[&str]) -> Plan {
     let service = Service {
         name: "shop".to_owned(),
         clusters: (0..names.len()).collect(),

@@ -1,0 +1,346 @@
+//! Several services of different priority in shared clusters, in virtual time, with the production fold.
+//!
+//! Every cluster is one queue before servers; each service is a class of its own, as in the proxy.
+
+use super::world::plan;
+use super::*;
+use crate::decision::permit::Permitted;
+use crate::decision::plan::{Class, Service};
+use crate::decision::spill::{Credits, pick};
+use crate::decision::units::Dice;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+const MS: u64 = 1_000_000;
+
+/// A service: what it asks for, and at which clusters.
+struct Client {
+    priority: u8,
+    /// Requests a second.
+    rate: f64,
+    /// Mean service time in seconds.
+    service: f64,
+    clusters: Vec<usize>,
+}
+
+struct Place {
+    servers: usize,
+    busy: usize,
+    queue: VecDeque<usize>,
+    rtt: u64,
+}
+
+struct Exchange {
+    start: u64,
+    class: usize,
+    slot: usize,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Ask(usize),
+    Reach(usize),
+    Served(usize),
+    Back(usize),
+    Sweep,
+}
+
+#[derive(Default)]
+struct Counters {
+    tallies: Vec<Vec<Tally>>,
+    asked: Vec<[f64; PRIORITIES]>,
+}
+
+impl Samples for Counters {
+    fn class(&mut self, class: usize, slot: usize) -> Tally {
+        let tally = self.tallies[class][slot];
+        self.tallies[class][slot] = Tally { waiting: tally.waiting, ..Tally::default() };
+        tally
+    }
+
+    fn endpoint(&mut self, _: u32) -> Answers {
+        Answers::default()
+    }
+
+    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+        std::mem::take(&mut self.asked[class])
+    }
+}
+
+/// What became of one service's requests since the last look.
+#[derive(Clone, Debug, Default)]
+struct Fate {
+    asked: usize,
+    shed: usize,
+    /// Seconds.
+    latencies: Vec<f64>,
+}
+
+impl Fate {
+    fn shed_share(&self) -> f64 {
+        self.shed as f64 / self.asked.max(1) as f64
+    }
+
+    fn median(&self) -> f64 {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::INFINITY)
+    }
+}
+
+struct World {
+    now: u64,
+    dice: Dice,
+    events: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    sequence: u64,
+    clients: Vec<Client>,
+    places: Vec<Place>,
+    exchanges: Vec<Exchange>,
+    assessor: Assessor,
+    signals: Signals,
+    credits: Vec<Credits>,
+    counters: Counters,
+    fates: Vec<Fate>,
+}
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+impl World {
+    /// Places are servers, endpoints and milliseconds of distance.
+    fn new(seed: u64, places: &[(usize, u32, u64)], clients: Vec<Client>) -> World {
+        let now = Timestamp::START;
+        let mut plan = plan(&NAMES[..places.len()]);
+        for cluster in plan.clusters.iter_mut().skip(1) {
+            cluster.kind = crate::decision::plan::Kind::Cloud;
+        }
+        let (service, class) = (plan.services[0].clone(), plan.classes[0].clone());
+        let clusters = |client: &Client| client.clusters.clone();
+        let named = clients.iter().enumerate();
+        plan.services = named
+            .map(|(index, client)| Service {
+                name: format!("s{index}"),
+                clusters: clusters(client),
+                priority: client.priority,
+                ..service.clone()
+            })
+            .collect();
+        let classes = clients.iter().enumerate().map(|(index, client)| Class {
+            service: index,
+            id: 100 + index as u64,
+            permitted: Permitted { clusters: clusters(client), rejected: Vec::new() },
+            ..class.clone()
+        });
+        plan.classes = classes.collect();
+        let mut assessor = Assessor::new(Arc::new(plan), seed, now);
+        for (index, (_, endpoints, _)) in places.iter().enumerate() {
+            let address = |e: u32| Address::Unix(format!("/{index}/{e}").into());
+            let found = (0..*endpoints).map(|e| Found { address: address(e), weight: 1 }).collect();
+            assessor.fold(Event::Endpoints { cluster: NAMES[index].to_owned(), found }, now);
+        }
+        let place = |&(servers, _, rtt): &(usize, u32, u64)| {
+            let queue = VecDeque::new();
+            Place { servers, busy: 0, queue, rtt: rtt * MS }
+        };
+        let slots = |client: &Client| vec![Tally::default(); client.clusters.len()];
+        let mut world = World {
+            now: 0,
+            dice: Dice::seeded(seed),
+            events: BinaryHeap::new(),
+            sequence: 0,
+            places: places.iter().map(place).collect(),
+            exchanges: Vec::new(),
+            assessor,
+            signals: Signals::default(),
+            credits: clients.iter().map(|c| Credits::seeded(c.clusters.len(), seed)).collect(),
+            counters: Counters {
+                tallies: clients.iter().map(slots).collect(),
+                asked: vec![[0.0; PRIORITIES]; clients.len()],
+            },
+            fates: vec![Fate::default(); clients.len()],
+            clients,
+        };
+        world.sweep();
+        (0..world.clients.len()).for_each(|class| world.at(0, Happening::Ask(class)));
+        world
+    }
+
+    fn at(&mut self, delay: u64, happening: Happening) {
+        self.sequence += 1;
+        self.events.push(Reverse((self.now + delay, self.sequence, happening)));
+    }
+
+    fn exponential(&mut self, mean: f64) -> u64 {
+        (-(1.0 - self.dice.unit()).ln() * mean * 1e9) as u64
+    }
+
+    fn sweep(&mut self) {
+        let now = Timestamp::from_nanos(self.now);
+        for order in self.assessor.due_probes(now) {
+            let rtt = Duration::from_nanos(self.places[order.cluster].rtt);
+            let (answer, report) = (None, None);
+            let endpoint = order.endpoint;
+            self.assessor.fold(Event::ProbeSucceeded { endpoint, rtt, answer, report }, now);
+        }
+        self.signals = self.assessor.sweep(&mut self.counters, now);
+        self.at(50 * MS, Happening::Sweep);
+    }
+
+    /// Runs on; `look` is called after each sweep.
+    fn run(&mut self, seconds: u64, mut look: impl FnMut(&World)) -> Vec<Fate> {
+        let end = self.now + seconds * 1_000 * MS;
+        while self.events.peek().is_some_and(|Reverse((at, ..))| *at <= end) {
+            let Some(Reverse((at, _, happening))) = self.events.pop() else { break };
+            self.now = at;
+            match happening {
+                Happening::Ask(class) => self.ask(class),
+                Happening::Reach(id) => self.reach(id),
+                Happening::Served(id) => self.served(id),
+                Happening::Back(id) => self.back(id),
+                Happening::Sweep => {
+                    self.sweep();
+                    look(self);
+                }
+            }
+        }
+        self.now = end;
+        let fresh = vec![Fate::default(); self.clients.len()];
+        std::mem::replace(&mut self.fates, fresh)
+    }
+
+    fn ask(&mut self, class: usize) {
+        let gap = self.exponential(1.0 / self.clients[class].rate.max(1e-3));
+        self.at(gap.min(1_000 * MS), Happening::Ask(class));
+        if gap > 1_000 * MS {
+            return;
+        }
+        let priority = self.clients[class].priority;
+        self.fates[class].asked += 1;
+        self.counters.asked[class][usize::from(priority)] += 1.0;
+        let beliefs = &self.signals.classes[class];
+        if self.credits[class].sheds(beliefs.shed, priority) {
+            self.fates[class].shed += 1;
+            return;
+        }
+        let tallies = &mut self.counters.tallies[class];
+        let offered = |slot: usize| tallies[slot].offered += 1.0;
+        let Some(picked) = pick(&beliefs.choices, &mut self.credits[class], |_| true, offered)
+        else {
+            return;
+        };
+        tallies[picked.slot].accepted += 1.0;
+        tallies[picked.slot].waiting += 1.0;
+        self.exchanges.push(Exchange { start: self.now, class, slot: picked.slot });
+        let half = self.places[picked.cluster].rtt / 2;
+        self.at(half, Happening::Reach(self.exchanges.len() - 1));
+    }
+
+    fn place(&self, id: usize) -> usize {
+        let Exchange { class, slot, .. } = self.exchanges[id];
+        self.clients[class].clusters[slot]
+    }
+
+    fn reach(&mut self, id: usize) {
+        let index = self.place(id);
+        let place = &mut self.places[index];
+        if place.busy < place.servers {
+            place.busy += 1;
+            self.serve(id);
+        } else {
+            place.queue.push_back(id);
+        }
+    }
+
+    fn serve(&mut self, id: usize) {
+        let time = self.exponential(self.clients[self.exchanges[id].class].service);
+        self.at(time, Happening::Served(id));
+    }
+
+    fn served(&mut self, id: usize) {
+        let index = self.place(id);
+        let half = self.places[index].rtt / 2;
+        match self.places[index].queue.pop_front() {
+            Some(next) => self.serve(next),
+            None => self.places[index].busy -= 1,
+        }
+        self.at(half, Happening::Back(id));
+    }
+
+    fn back(&mut self, id: usize) {
+        let Exchange { start, class, slot } = self.exchanges[id];
+        let latency = (self.now - start) as f64 / 1e9;
+        let tally = &mut self.counters.tallies[class][slot];
+        tally.completed += 1.0;
+        tally.waiting -= 1.0;
+        tally.latency_sum += latency;
+        tally.latency_squares += latency * latency;
+        self.fates[class].latencies.push(latency);
+    }
+
+    /// Whether each service time is known within twice, or half, of the truth.
+    fn knows_service(&self) -> bool {
+        (0..self.clients.len()).all(|class| (10.0..=40.0).contains(&self.service_ms(class)))
+    }
+
+    fn service_ms(&self, class: usize) -> f64 {
+        self.signals.classes[class].scores[0].service.unwrap_or(0.0) * 1e3
+    }
+}
+
+fn client(priority: u8, rate: f64, clusters: &[usize]) -> Client {
+    Client { priority, rate, service: 0.020, clusters: clusters.to_vec() }
+}
+
+/// Four servers near, four a little farther: 400 requests/s in all.
+const TWO: [(usize, u32, u64); 2] = [(4, 1, 1), (4, 1, 12)];
+
+#[test]
+fn of_two_services_in_full_clusters_the_lower_priority_is_shed_alone() {
+    for seed in 0..8 {
+        let both = vec![client(0, 30.0, &[0, 1]), client(9, 30.0, &[0, 1])];
+        let mut world = World::new(seed, &TWO, both);
+        world.run(10, |_| {});
+        world.clients.iter_mut().for_each(|client| client.rate = 300.0);
+        let first = world.run(3, |_| {});
+        let then = world.run(20, |_| {});
+        assert!((0.3..=0.85).contains(&first[0].shed_share()), "seed {seed}: {first:?}");
+        assert!((0.5..=0.8).contains(&then[0].shed_share()), "seed {seed}");
+        assert!(first[1].shed_share() < 0.01 && then[1].shed == 0, "seed {seed}: the high is shed");
+        for fate in [&first[1], &then[0], &then[1]] {
+            assert!(fate.median() < 0.320, "seed {seed}: p50 {}", fate.median());
+        }
+        assert!(world.knows_service(), "seed {seed}: {}", world.service_ms(0));
+        world.clients.iter_mut().for_each(|client| client.rate = 60.0);
+        world.run(10, |_| {});
+        let after = world.run(10, |_| {});
+        assert!(after.iter().all(|fate| fate.shed == 0), "seed {seed}: shed after all is over");
+        assert!(world.knows_service(), "seed {seed}: {}", world.service_ms(0));
+    }
+}
+
+#[test]
+fn who_is_overloaded_from_the_first_request_on_sheds_within_a_second() {
+    for seed in 0..8 {
+        for (places, clusters) in [(&TWO[..], &[0, 1][..]), (&TWO[..1], &[0][..])] {
+            let rate = 150.0 * clusters.len() as f64;
+            let both = vec![client(0, rate, clusters), client(9, rate, clusters)];
+            let mut world = World::new(seed, places, both);
+            let mut shed_at = None;
+            let first = world.run(3, |world| {
+                if shed_at.is_none() && world.fates[0].shed > 0 {
+                    shed_at = Some(world.now / MS);
+                }
+            });
+            let then = world.run(20, |_| {});
+            assert!(shed_at.is_some_and(|ms| ms <= 1_000), "seed {seed}: at {shed_at:?}");
+            assert!((0.4..=0.8).contains(&first[0].shed_share()), "seed {seed}");
+            assert!((0.5..=0.8).contains(&then[0].shed_share()), "seed {seed}");
+            let high = [first[1].shed_share(), then[1].shed_share()];
+            assert!(high[0] < 0.05 && high[1] < 0.005, "seed {seed}: {high:?}");
+            for fate in [&first[1], &then[0], &then[1]] {
+                assert!(fate.median() < 0.340, "seed {seed}: p50 {}", fate.median());
+            }
+            // Whoever never saw it without a queue is off by more than who did, and by no queue's length.
+            assert!(world.service_ms(1) < 130.0, "seed {seed}: {}", world.service_ms(1));
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! A queue told by its growth, without knowing what a service takes.
+//!
+//! Who is overloaded from its first request on has never seen a response without a queue. But a queue that
+//! grows has a mark of its own: fewer exchanges end than were sent a response time ago, while as many end as
+//! ever. Slower work ends fewer than before, and then as many as are sent. So growth of what is in flight is
+//! compared with what ends, and what is in flight beyond the least response is the queue (Little's law).
+//!
+//! # Units
+//! Seconds; exchanges, and exchanges a second.
+//!
+//! # Invariants
+//! * Without growth there is no queue, however slow the work is.
+//! * A queue that does not shrink while less is sent than ends was slow work: it is believed no longer, and
+//!   the next one only after twice the time.
+
+/// The span of a bucket in seconds, and how many are kept.
+const BUCKET: f64 = 0.1;
+const BUCKETS: usize = 64;
+/// Buckets of the rate at which exchanges end.
+const RATE: usize = 5;
+/// Spans over which growth is looked for, in buckets.
+const SPANS: [usize; 4] = [5, 10, 20, 40];
+/// Standard deviations by which more must have been sent than ended.
+const CERTAIN: f64 = 2.0;
+/// Exchanges that ended within a rate's span, at least.
+const ENOUGH: f64 = 5.0;
+/// The part of the highest rate so far that still ends while a queue grows.
+const AT_WORK: f64 = 0.8;
+/// How slowly the least response is forgotten, in seconds.
+const FORGETS: f64 = 60.0;
+/// The least time in which a queue must shrink while less is sent than ends, in seconds.
+const DRAINS: f64 = 2.0;
+/// The longest time for which growth is not believed after a mistake, in seconds.
+const DOUBTS_MAX: f64 = 60.0;
+
+/// What one class has sent and got back of late, at all its clusters together.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    sent: [f32; BUCKETS],
+    ended: [f32; BUCKETS],
+    answered: [f32; BUCKETS],
+    at: usize,
+    span: f64,
+    waiting: f64,
+    /// Seconds since the first exchange that was sent after a silence.
+    age: f64,
+    /// The least mean response of late, over a few answers.
+    least: Option<f64>,
+    count: f64,
+    seconds: f64,
+    /// The queue when it was recognised, and since how long it is one.
+    grown: Option<(f64, f64)>,
+    /// For how long growth is not believed yet, and for how long after the next mistake.
+    doubts: f64,
+    next_doubts: f64,
+}
+
+impl Default for Backlog {
+    fn default() -> Backlog {
+        Backlog {
+            sent: [0.0; BUCKETS],
+            ended: [0.0; BUCKETS],
+            answered: [0.0; BUCKETS],
+            at: 0,
+            span: 0.0,
+            waiting: 0.0,
+            age: 0.0,
+            least: None,
+            count: 0.0,
+            seconds: 0.0,
+            grown: None,
+            doubts: 0.0,
+            next_doubts: DRAINS,
+        }
+    }
+}
+
+/// What happened since the last fold.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flow {
+    /// Exchanges sent.
+    pub sent: f64,
+    /// Exchanges that ended, well or not.
+    pub ended: f64,
+    /// Exchanges answered, and the sum of their times.
+    pub answered: f64,
+    /// See `answered`.
+    pub seconds: f64,
+    /// Exchanges in flight now.
+    pub waiting: f64,
+}
+
+impl Backlog {
+    /// Folds a sweep in. A queue longer than `bound` seconds is worth recognising.
+    pub fn fold(&mut self, flow: Flow, bound: f64, elapsed: f64) {
+        self.sent[self.at] += flow.sent as f32;
+        self.ended[self.at] += flow.ended as f32;
+        self.answered[self.at] += flow.answered as f32;
+        self.waiting = flow.waiting;
+        let silent = flow.sent <= 0.0 && self.total(&self.sent, 0, BUCKETS) <= 0.0;
+        self.age = if silent { 0.0 } else { self.age + elapsed };
+        self.note_response(flow, elapsed);
+        self.doubts = (self.doubts - elapsed).max(0.0);
+        if let Some((_, since)) = &mut self.grown {
+            *since += elapsed;
+        }
+        self.span += elapsed;
+        if self.span < BUCKET {
+            return;
+        }
+        self.judge(bound);
+        self.span = 0.0;
+        self.at = (self.at + 1) % BUCKETS;
+        (self.sent[self.at], self.ended[self.at], self.answered[self.at]) = (0.0, 0.0, 0.0);
+    }
+
+    /// The queue that has grown, in seconds; `None` while none is known to have.
+    #[must_use]
+    pub fn queue(&self) -> Option<f64> {
+        self.grown?;
+        Some((self.response()? - self.least?).max(0.0))
+    }
+
+    /// The least mean response of late, in seconds: what it takes without a queue, at most.
+    #[must_use]
+    pub fn least(&self) -> Option<f64> {
+        self.least
+    }
+
+    /// Exchanges answered a second, over the last half a second.
+    #[must_use]
+    pub fn served(&self) -> f64 {
+        self.rate(&self.answered)
+    }
+
+    fn rate(&self, buckets: &[f32; BUCKETS]) -> f64 {
+        let span = (RATE as f64 * BUCKET + self.span).min(self.age);
+        self.total(buckets, 0, RATE + 1) / span.max(BUCKET)
+    }
+
+    /// How long what is sent now will take, at the rate at which exchanges end.
+    fn response(&self) -> Option<f64> {
+        let rate = self.rate(&self.ended);
+        (rate * RATE as f64 * BUCKET >= ENOUGH).then(|| self.waiting / rate)
+    }
+
+    fn note_response(&mut self, flow: Flow, elapsed: f64) {
+        self.least = self.least.map(|least| least * (elapsed / FORGETS).exp());
+        self.count += flow.answered;
+        self.seconds += flow.seconds;
+        if self.count >= ENOUGH {
+            let mean = self.seconds / self.count;
+            self.least = Some(self.least.map_or(mean, |least| least.min(mean)));
+            (self.count, self.seconds) = (0.0, 0.0);
+        }
+    }
+
+    fn judge(&mut self, bound: f64) {
+        let Some((response, least)) = self.response().zip(self.least) else {
+            if self.waiting < 1.0 {
+                self.grown = None;
+            }
+            return;
+        };
+        let queue = response - least;
+        match self.grown {
+            None => {
+                if queue > bound && self.doubts <= 0.0 && self.grows(least) {
+                    self.grown = Some((queue, 0.0));
+                }
+            }
+            Some(_) if queue < 0.2 * bound => {
+                self.grown = None;
+                self.next_doubts = DRAINS;
+            }
+            Some((then, since)) => {
+                let shrinks = queue < 0.7 * then;
+                if shrinks {
+                    self.grown = Some((queue.max(bound), 0.0));
+                } else if since > DRAINS + 2.0 * then && self.sends_less(since) {
+                    // Nothing has drained: the work itself takes so long.
+                    self.grown = None;
+                    self.least = Some(response);
+                    self.doubts = self.next_doubts;
+                    self.next_doubts = (2.0 * self.next_doubts).min(DOUBTS_MAX);
+                }
+            }
+        }
+    }
+
+    /// Whether fewer end than were sent a response ago, while as many end as ever.
+    fn grows(&self, least: f64) -> bool {
+        let lag = (least / BUCKET) as usize;
+        let ends = |ago: usize| self.total(&self.ended, ago, RATE);
+        let most = (0..BUCKETS - RATE).map(ends).fold(0.0, f64::max);
+        // Where fewer ended for a while, what was sent meanwhile is the slowness of the work.
+        let at_work = |span: usize| (0..=span - RATE).all(|ago| ends(ago) >= AT_WORK * most);
+        let certain = |span: &usize| {
+            if span + lag >= BUCKETS || !at_work(*span) {
+                return false;
+            }
+            let sent = self.total(&self.sent, lag, *span);
+            let ended = self.total(&self.ended, 0, *span);
+            sent - ended > CERTAIN * (sent + ended).sqrt()
+        };
+        SPANS.iter().any(certain)
+    }
+
+    /// Whether no more was sent than ended in the last `seconds`.
+    fn sends_less(&self, seconds: f64) -> bool {
+        let span = ((seconds / BUCKET) as usize).clamp(1, BUCKETS - 1);
+        self.total(&self.sent, 0, span) <= self.total(&self.ended, 0, span)
+    }
+
+    /// The sum of `span` buckets, the newest of which is `ago` before the current one.
+    fn total(&self, buckets: &[f32; BUCKETS], ago: usize, span: usize) -> f64 {
+        let bucket = |back: usize| f64::from(buckets[(self.at + BUCKETS - back) % BUCKETS]);
+        (ago..(ago + span).min(BUCKETS)).map(bucket).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// Servers with a queue before them, in steps of 10 ms.
+    struct Servers {
+        backlog: Backlog,
+        /// When each exchange in service ends.
+        busy: Vec<u64>,
+        queue: VecDeque<u64>,
+        now: u64,
+        owed: f64,
+    }
+
+    impl Servers {
+        fn new() -> Servers {
+            let backlog = Backlog::default();
+            Servers { backlog, busy: Vec::new(), queue: VecDeque::new(), now: 0, owed: 0.0 }
+        }
+
+        /// Runs for `seconds`, at `rate` a second, with `servers` that take `service_ms`; the longest queue told.
+        fn run(&mut self, seconds: u64, rate: f64, servers: usize, service_ms: u64) -> f64 {
+            let mut longest = 0.0_f64;
+            for _ in 0..seconds * 20 {
+                let mut flow = Flow::default();
+                for _ in 0..5 {
+                    self.now += 10;
+                    self.owed += rate * 0.01;
+                    while self.owed >= 1.0 {
+                        self.owed -= 1.0;
+                        self.queue.push_back(self.now);
+                        flow.sent += 1.0;
+                    }
+                    let before = self.busy.len();
+                    self.busy.retain(|end| *end > self.now);
+                    let ended = (before - self.busy.len()) as f64;
+                    flow.ended += ended;
+                    while self.busy.len() < servers {
+                        let Some(since) = self.queue.pop_front() else { break };
+                        self.busy.push(self.now + service_ms);
+                        flow.answered += 1.0;
+                        flow.seconds += (self.now + service_ms - since) as f64 / 1e3;
+                    }
+                }
+                flow.waiting = (self.queue.len() + self.busy.len()) as f64;
+                self.backlog.fold(flow, 0.25, 0.05);
+                longest = longest.max(self.backlog.queue().unwrap_or(0.0));
+            }
+            longest
+        }
+    }
+
+    #[test]
+    fn an_overload_from_the_first_request_on_is_seen_within_a_second() {
+        let mut servers = Servers::new();
+        let longest = servers.run(1, 150.0, 2, 20);
+        assert!(longest > 0.25 && longest < 0.6, "{longest}");
+        let queue = servers.backlog.queue().unwrap();
+        let truth = servers.queue.len() as f64 / 100.0;
+        assert!((queue - truth).abs() < 0.1, "{queue}, truly {truth}");
+    }
+
+    #[test]
+    fn slow_work_is_no_queue() {
+        // Slow from the first on; with a step in demand; quick work that becomes slow.
+        let mut servers = Servers::new();
+        assert_eq!(servers.run(10, 100.0, 500, 1_000), 0.0);
+        assert_eq!(servers.run(5, 400.0, 500, 1_000), 0.0);
+        let mut servers = Servers::new();
+        servers.run(10, 100.0, 500, 20);
+        assert_eq!(servers.run(10, 100.0, 500, 800), 0.0);
+        assert_eq!(servers.run(10, 20.0, 500, 800), 0.0);
+    }
+
+    #[test]
+    fn a_queue_is_one_until_it_is_gone() {
+        let mut servers = Servers::new();
+        servers.run(3, 150.0, 2, 20);
+        assert!(servers.backlog.queue().unwrap() > 1.0);
+        // Less is sent than ends: it drains.
+        servers.run(10, 70.0, 2, 20);
+        assert_eq!(servers.backlog.queue(), None);
+        assert!(servers.run(2, 150.0, 2, 20) > 0.25, "and is seen again");
+    }
+
+    #[test]
+    fn what_does_not_drain_was_slow_work() {
+        let mut servers = Servers::new();
+        servers.run(2, 150.0, 2, 20);
+        assert!(servers.backlog.queue().is_some());
+        // At the same moment there are plenty of servers, and the work takes 700 ms.
+        servers.run(15, 100.0, 500, 700);
+        assert_eq!(servers.backlog.queue(), None);
+    }
+}
