@@ -183,6 +183,8 @@ pub struct Slot {
     pub abandoned: Count,
     /// Microseconds that they had waited.
     pub abandoned_micros: Count,
+    /// Exchanges of which nothing is learned: the client's fault.
+    pub excused: Count,
     /// Microseconds to the response head.
     pub micros: Count,
     /// Their squares.
@@ -309,8 +311,10 @@ impl Samples for Sweep {
     fn class(&mut self, class: usize, place: usize) -> Tally {
         let mut total = Tally::default();
         let mut newest: Option<(Report, Timestamp)> = None;
+        let mut excused = 0.0;
         for worker in 0..self.slots.workers.len() {
             let Some(slot) = self.slots.slot(worker, class, place) else { continue };
+            excused += slot.excused.get() as f64;
             total.offered += slot.offered.get() as f64;
             total.accepted += slot.accepted.get() as f64;
             total.retried += slot.retried.get() as f64;
@@ -334,7 +338,8 @@ impl Samples for Sweep {
             *known = at;
         }
         let before = self.before.insert((class, place), total).unwrap_or_default();
-        let waiting = total.accepted - total.completed - total.failed - total.abandoned;
+        let over = total.completed + total.failed + total.abandoned + excused;
+        let waiting = total.accepted - over;
         Tally {
             offered: total.offered - before.offered,
             accepted: total.accepted - before.accepted,

@@ -5,7 +5,7 @@ use super::file;
 use super::routes::is_field_name;
 use super::scalar::{self, AutoDuration, host_and_port, is_host_name};
 use super::shape::Spanned;
-use crate::decision::outlier::Outlier;
+use crate::decision::outlier::{Failures, Outlier};
 use crate::decision::plan::{
     Address, Cluster, EndpointSpec, Failback, HostPolicy, Kind, Probe, ProbeKind, Reports,
     SendProxy, Source, Target,
@@ -71,7 +71,7 @@ impl Compiler<'_> {
             };
             let (limits, timeouts) = (cluster.limits.as_ref(), cluster.timeouts.as_ref());
             let bound = |bound: Option<scalar::Within<1, 1_000_000>>| {
-                bound.map_or(1024, |bound| u32::try_from(bound.0).unwrap_or(u32::MAX))
+                bound.map_or(BOUND, |bound| u32::try_from(bound.0).unwrap_or(u32::MAX))
             };
             let failback = cluster.failback.as_ref();
             let outlier = self.outlier(cluster.outlier.as_ref(), &path);
@@ -106,6 +106,7 @@ impl Compiler<'_> {
                     .and_then(|timeouts| timeouts.connect_total)
                     .unwrap_or(Duration::from_secs(2)),
                 pool_idle: fixed(timeouts.and_then(|timeouts| timeouts.pool_idle)),
+                queue: fixed(timeouts.and_then(|timeouts| timeouts.queue)),
                 slow_start: cluster.slow_start.unwrap_or(Duration::from_secs(30)),
                 outlier,
                 failback: Failback {
@@ -303,6 +304,7 @@ impl Compiler<'_> {
             latency,
             max_percent: percent(written.max_percent, default.max_percent),
             panic_percent: percent(written.panic_percent, default.panic_percent),
+            failures: written.failures.as_deref().map_or(default.failures, failures),
         }
     }
 
@@ -413,6 +415,25 @@ fn fixed(duration: Option<AutoDuration>) -> Option<Duration> {
         Some(AutoDuration::Auto) | None => None,
     }
 }
+
+fn failures(written: &[file::Failure]) -> Failures {
+    let mut all = Failures::NONE;
+    for failure in written {
+        match failure {
+            file::Failure::Status(range) => {
+                range.0.clone().for_each(|status| all.add_status(status));
+            }
+            file::Failure::Reset => all.reset = true,
+            file::Failure::Connect => all.connect = true,
+            file::Failure::Timeout => all.timeout = true,
+        }
+    }
+    all
+}
+
+/// Connections, and exchanges that wait, where nothing is said: what really bounds them is the descriptors and the
+/// memory of the process.
+const BOUND: u32 = 65_536;
 
 fn is_link_local(address: &Address) -> bool {
     match address {

@@ -5,10 +5,16 @@
 //! users. An ejection lasts 1 s·2^k up to 30 s, and a mere TCP success never ends one, since an
 //! application that resets every request still accepts connections.
 //!
+//! Traffic is heard with care, because strangers make it. A row of failed exchanges needs two client
+//! addresses, a failed probe beside it, or [`ALONE`]: what one client does to itself is its own affair. A
+//! connection that does not come about in time may have met a full listen backlog: a row of those counts only
+//! while nothing is answered.
+//!
 //! # Not here
 //! Slowness (`load`), and how traffic comes back to a whole cluster (`assess`).
 
 use super::units::{Timestamp, mix};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What went wrong.
@@ -24,6 +30,8 @@ pub enum Cause {
     ResponseTimeout,
     /// A 502, 503 or 504 from the cluster.
     GatewayStatus,
+    /// Another status that the operator counts as a failure.
+    Status,
     /// A probe got an unhealthy status.
     ProbeStatus,
     /// A probe got no answer in time.
@@ -50,6 +58,7 @@ impl Cause {
             Cause::Reset => "reset",
             Cause::ResponseTimeout => "response_timeout",
             Cause::GatewayStatus => "gateway_status",
+            Cause::Status => "status",
             Cause::ProbeStatus => "probe_status",
             Cause::ProbeTimeout => "probe_timeout",
             Cause::Protocol => "protocol",
@@ -60,7 +69,8 @@ impl Cause {
         }
     }
 
-    /// How many in a row prove at once that nothing is there; `None` where only a row of exchanges does.
+    /// How many failures to connect in a row prove that nothing is there; `None` for what happens to exchanges,
+    /// of which only a row says something.
     fn proof(self) -> Option<u32> {
         match self {
             Cause::Refused | Cause::Tls => Some(2),
@@ -68,6 +78,7 @@ impl Cause {
             Cause::Reset
             | Cause::ResponseTimeout
             | Cause::GatewayStatus
+            | Cause::Status
             | Cause::Protocol
             | Cause::ProbeStatus
             | Cause::ProbeTimeout
@@ -107,15 +118,41 @@ enum State {
     Down,
 }
 
+/// Failures in a row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    count: u32,
+    /// What the last of them was.
+    cause: Option<Cause>,
+    /// When the first of them was told.
+    since: Timestamp,
+    /// Whose they all are; `None` when they are several clients', or nobody's in particular.
+    client: Option<IpAddr>,
+}
+
+impl Row {
+    fn add(&mut self, cause: Cause, client: Option<IpAddr>, now: Timestamp) {
+        if self.count == 0 {
+            (self.since, self.client) = (now, client);
+        }
+        self.client = self.client.filter(|only| client == Some(*only));
+        self.cause = Some(cause);
+        self.count = self.count.saturating_add(1);
+    }
+}
+
 /// The health of one endpoint.
 #[derive(Clone, Debug)]
 pub struct Health {
     state: State,
     good_probes: u32,
     bad_probes: u32,
-    bad_exchanges: u32,
-    /// What the last of them was.
-    bad_cause: Option<Cause>,
+    /// Exchanges that failed.
+    exchanges: Row,
+    /// Connections that did not come about.
+    dials: Row,
+    /// When it was last seen to have answered an exchange.
+    answered: Option<Timestamp>,
     ejected_until: Option<Timestamp>,
     /// Whether only its time ends the ejection.
     sentenced: bool,
@@ -134,8 +171,9 @@ impl Health {
             state: State::Unprobed,
             good_probes: 0,
             bad_probes: 0,
-            bad_exchanges: 0,
-            bad_cause: None,
+            exchanges: Row::default(),
+            dials: Row::default(),
+            answered: None,
             ejected_until: None,
             sentenced: false,
             ejections: 0,
@@ -173,14 +211,18 @@ impl Health {
                 self.returned |= self.state == State::Down;
                 self.state = State::Up;
                 self.up_since = Some(now);
-                self.bad_exchanges = 0;
+                self.forgive();
                 true
             }
         }
     }
 
-    /// Folds a failed probe in. Says whether the endpoint has gone down by it.
-    pub fn probe_failed(&mut self, cause: Cause, thresholds: Thresholds) -> bool {
+    /// Folds a failed probe in. Says whether the endpoint has gone down by it. One that did not get its
+    /// connection in time says nothing while exchanges are answered: others stood before it in the backlog.
+    pub fn probe_failed(&mut self, cause: Cause, thresholds: Thresholds, now: Timestamp) -> bool {
+        if cause == Cause::ConnectTimeout && self.has_answered_since(now, BACKLOG) {
+            return false;
+        }
         self.good_probes = 0;
         self.bad_probes = self.bad_probes.saturating_add(1);
         self.last_error = Some(cause);
@@ -192,14 +234,26 @@ impl Health {
         true
     }
 
-    /// Folds a failed exchange in. Says whether it takes the endpoint out of use at once; a row of those that
-    /// prove little by themselves is judged by [`judge_row`](Health::judge_row). `may_eject` is false when too
-    /// many siblings are out already.
-    pub fn exchange_failed(&mut self, cause: Cause, may_eject: bool, now: Timestamp) -> bool {
+    /// Folds a failed exchange of `client` in; `None` is nobody in particular. Says whether it takes the endpoint
+    /// out of use at once; what must be seen beside what was answered is judged by
+    /// [`judge_row`](Health::judge_row). `may_eject` is false when too many siblings are out already.
+    pub fn exchange_failed(
+        &mut self,
+        cause: Cause,
+        client: Option<IpAddr>,
+        may_eject: bool,
+        now: Timestamp,
+    ) -> bool {
         self.last_error = Some(cause);
-        self.bad_exchanges = self.bad_exchanges.saturating_add(1);
-        self.bad_cause = Some(cause);
-        let proven = cause.proof().is_some_and(|count| self.bad_exchanges >= count);
+        let Some(proof) = cause.proof() else {
+            self.exchanges.add(cause, client, now);
+            return false;
+        };
+        if cause == Cause::ConnectTimeout && self.has_answered_since(now, BACKLOG) {
+            return false;
+        }
+        self.dials.add(cause, None, now);
+        let proven = cause != Cause::ConnectTimeout && self.dials.count >= proof;
         proven && (may_eject || cause.is_dead()) && self.eject(cause, now)
     }
 
@@ -211,9 +265,24 @@ impl Health {
         may_eject: bool,
         now: Timestamp,
     ) -> Option<Cause> {
-        let cause = self.bad_cause.filter(|cause| cause.proof().is_none())?;
-        let row = self.bad_exchanges >= consecutive;
-        (row && may_eject && self.eject(cause, now)).then_some(cause)
+        let Row { count, cause, .. } = self.dials;
+        let late = cause.filter(|cause| *cause == Cause::ConnectTimeout);
+        if let Some(cause) = late.filter(|cause| Some(count) >= cause.proof()) {
+            return self.eject(cause, now).then_some(cause);
+        }
+        let Row { count, cause, since, client } = self.exchanges;
+        let vouched = client.is_none() || self.bad_probes > 0 || now.since(since) >= ALONE;
+        let row = count >= consecutive && vouched;
+        cause.filter(|cause| row && may_eject && self.eject(*cause, now))
+    }
+
+    fn has_answered_since(&self, now: Timestamp, span: Duration) -> bool {
+        self.answered.is_some_and(|answered| now.since(answered) < span)
+    }
+
+    fn forgive(&mut self) {
+        self.exchanges = Row::default();
+        self.dials = Row::default();
     }
 
     /// Takes it out of use for a while, unless it is already; says whether it was not.
@@ -228,7 +297,7 @@ impl Health {
         self.ejected_until =
             Some(now.plus(nominal + nominal * u32::try_from(jitter).unwrap_or(0) / 1024));
         self.ejections = self.ejections.saturating_add(1);
-        self.bad_exchanges = 0;
+        self.forgive();
         self.good_probes = 0;
         if cause.is_dead() && self.state == State::Up {
             self.state = State::Down;
@@ -237,9 +306,17 @@ impl Health {
         true
     }
 
-    /// Notes that exchanges succeeded since the last call.
+    /// Notes that exchanges were answered since the last call, perhaps fewer than failed.
+    pub fn exchanges_answered(&mut self, now: Timestamp) {
+        self.answered = Some(now);
+        if self.dials.cause == Some(Cause::ConnectTimeout) {
+            self.dials = Row::default();
+        }
+    }
+
+    /// Notes that exchanges succeeded since the last call, and hardly any failed.
     pub fn exchanges_succeeded(&mut self, now: Timestamp) {
-        self.bad_exchanges = 0;
+        self.forgive();
         let calm = self.up_since.is_some_and(|since| now.since(since) > EJECTION_MAX);
         if calm {
             self.ejections = 0;
@@ -274,7 +351,8 @@ impl Health {
         match self.state {
             State::Unprobed => false,
             State::Up => {
-                self.bad_probes > 0 || self.bad_exchanges > 0 || self.ejected_until.is_some()
+                let rows = self.exchanges.count + self.dials.count;
+                self.bad_probes > 0 || rows > 0 || self.ejected_until.is_some()
             }
             State::Down => self.good_probes > 0,
         }
@@ -300,6 +378,11 @@ impl Health {
 
 /// The longest an ejection lasts, jitter aside.
 const EJECTION_MAX: Duration = Duration::from_secs(30);
+/// How long a row of failures lasts, with nothing answered among them, before one client's word is enough: it
+/// may be all there is, such as a load balancer in front whose word about its clients is not believed.
+pub const ALONE: Duration = Duration::from_secs(2);
+/// For how long after an answer a connection that is late says nothing: it was begun before.
+const BACKLOG: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -310,8 +393,15 @@ mod tests {
 
     /// One failure, and the sweep after it.
     fn fail(health: &mut Health, cause: Cause, may_eject: bool, now: Timestamp) -> bool {
-        health.exchange_failed(cause, may_eject, now)
+        health.exchange_failed(cause, None, may_eject, now)
             || health.judge_row(5, may_eject, now).is_some()
+    }
+
+    /// Likewise, of one client.
+    fn fail_for(health: &mut Health, client: u8, now: Timestamp) -> bool {
+        let client = Some(IpAddr::from([10, 0, 0, client]));
+        health.exchange_failed(Cause::Reset, client, true, now)
+            || health.judge_row(5, true, now).is_some()
     }
 
     fn at(ms: u64) -> Timestamp {
@@ -322,9 +412,9 @@ mod tests {
     fn one_probe_decides_an_unprobed_endpoint_and_then_fall_and_rise_do() {
         let mut health = Health::new(1);
         assert!(health.probe_succeeded(HTTP, at(0)));
-        assert!(!health.probe_failed(Cause::ProbeTimeout, HTTP) && health.is_usable(at(1)));
+        assert!(!health.probe_failed(Cause::ProbeTimeout, HTTP, at(2)) && health.is_usable(at(1)));
         assert!(health.is_suspicious());
-        assert!(health.probe_failed(Cause::ProbeTimeout, HTTP) && !health.is_usable(at(2)));
+        assert!(health.probe_failed(Cause::ProbeTimeout, HTTP, at(2)) && !health.is_usable(at(2)));
         assert!(!health.probe_succeeded(HTTP, at(3)));
         assert!(!health.probe_succeeded(HTTP, at(4)) && !health.is_usable(at(4)));
         assert!(health.probe_succeeded(HTTP, at(5)) && health.is_usable(at(5)));
@@ -398,6 +488,60 @@ mod tests {
         assert!(!health.is_usable(at(500)));
         health.assume_up(at(1_400));
         assert!(health.is_usable(at(1_400)));
+    }
+
+    #[test]
+    fn a_row_of_one_client_ejects_only_beside_a_failed_probe_or_if_it_lasts() {
+        let up = || {
+            let mut health = Health::new(1);
+            health.probe_succeeded(TCP, at(0));
+            health
+        };
+        let mut health = up();
+        assert!((1..1_000).all(|ms| !fail_for(&mut health, 1, at(ms))), "one client");
+        assert!(fail_for(&mut health, 2, at(1_000)), "a second one is a witness");
+
+        let mut health = up();
+        assert!((1..10).all(|ms| !fail_for(&mut health, 1, at(ms))));
+        health.probe_failed(Cause::ProbeTimeout, TCP, at(10));
+        assert!(fail_for(&mut health, 1, at(11)), "the probe agrees");
+
+        let mut health = up();
+        assert!((1..10).all(|ms| !fail_for(&mut health, 1, at(ms))));
+        assert!(fail_for(&mut health, 1, at(2_001)), "nothing was answered for so long");
+
+        let mut health = up();
+        for ms in (1..10_000).step_by(100) {
+            assert!(!fail_for(&mut health, 1, at(ms)), "others are answered");
+            health.exchanges_succeeded(at(ms));
+        }
+    }
+
+    #[test]
+    fn connections_that_are_late_prove_nothing_while_anything_is_answered() {
+        let mut health = Health::new(1);
+        health.probe_succeeded(TCP, at(0));
+        for ms in (10..2_000).step_by(50) {
+            assert!(!fail(&mut health, Cause::ConnectTimeout, true, at(ms)));
+            assert!(!health.probe_failed(Cause::ConnectTimeout, TCP, at(ms)) || ms < 50);
+            health.exchanges_answered(at(ms));
+        }
+        // The last were begun before the last answer.
+        let last = 1_960;
+        assert!((0..10).all(|_| !fail(&mut health, Cause::ConnectTimeout, true, at(last + 240))));
+        for count in 1..=3 {
+            let proven = fail(&mut health, Cause::ConnectTimeout, false, at(last + 260));
+            assert_eq!(proven, count == 3);
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_needs_a_second_one_whatever_exchanges_failed() {
+        let mut health = Health::new(1);
+        health.probe_succeeded(TCP, at(0));
+        assert!(!fail(&mut health, Cause::Reset, true, at(1)));
+        assert!(!fail(&mut health, Cause::Refused, true, at(2)));
+        assert!(fail(&mut health, Cause::Refused, true, at(3)));
     }
 
     #[test]

@@ -25,11 +25,81 @@ pub struct Outlier {
     pub max_percent: u8,
     /// With fewer percent of its endpoints in use, a cluster uses them all. 0: never.
     pub panic_percent: u8,
+    /// What counts as a failure, of an endpoint and of its cluster.
+    pub failures: Failures,
+}
+
+/// Which statuses and causes count as failures. What does not is no reason to eject, nor to go elsewhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Failures {
+    /// A bit for each status from 100 to 611.
+    statuses: [u64; 8],
+    /// The connection died before the response, or what came was no HTTP.
+    pub reset: bool,
+    /// No connection, or no TLS on it.
+    pub connect: bool,
+    /// No response head in time, or another endpoint was quicker each time.
+    pub timeout: bool,
+}
+
+impl Failures {
+    /// Nothing.
+    pub const NONE: Failures =
+        Failures { statuses: [0; 8], reset: false, connect: false, timeout: false };
+
+    fn place(status: u16) -> Option<(usize, u64)> {
+        let bit = usize::from(status.checked_sub(100)?);
+        (bit < 512).then_some((bit / 64, 1 << (bit % 64)))
+    }
+
+    /// Counts a status as well.
+    pub fn add_status(&mut self, status: u16) {
+        if let Some((word, bit)) = Failures::place(status) {
+            self.statuses[word] |= bit;
+        }
+    }
+
+    /// Whether an answer with this status is a failure.
+    #[must_use]
+    pub fn has_status(&self, status: u16) -> bool {
+        Failures::place(status).is_some_and(|(word, bit)| self.statuses[word] & bit != 0)
+    }
+
+    /// Whether this cause counts. That of a status was counted by the status.
+    #[must_use]
+    pub fn has(&self, cause: Cause) -> bool {
+        match cause {
+            Cause::Refused | Cause::ConnectTimeout | Cause::Tls => self.connect,
+            Cause::Reset | Cause::Protocol => self.reset,
+            Cause::ResponseTimeout | Cause::Overtaken => self.timeout,
+            Cause::GatewayStatus
+            | Cause::Status
+            | Cause::ProbeStatus
+            | Cause::ProbeTimeout
+            | Cause::Failing
+            | Cause::Slow => true,
+        }
+    }
+}
+
+impl Default for Failures {
+    fn default() -> Failures {
+        let mut all = Failures { reset: true, connect: true, timeout: true, ..Failures::NONE };
+        (502..=504).for_each(|status| all.add_status(status));
+        all
+    }
 }
 
 impl Default for Outlier {
     fn default() -> Outlier {
-        Outlier { consecutive: 5, success: None, latency: None, max_percent: 50, panic_percent: 0 }
+        Outlier {
+            consecutive: 5,
+            success: None,
+            latency: None,
+            max_percent: 50,
+            panic_percent: 0,
+            failures: Failures::default(),
+        }
     }
 }
 
@@ -122,7 +192,21 @@ mod tests {
         latency: Some(3.0),
         max_percent: 50,
         panic_percent: 0,
+        failures: Failures::NONE,
     };
+
+    #[test]
+    fn by_default_gateway_statuses_and_broken_connections_are_failures() {
+        let mut failures = Failures::default();
+        let counted: Vec<u16> = (0..1000).filter(|status| failures.has_status(*status)).collect();
+        assert_eq!(counted, [502, 503, 504]);
+        for cause in [Cause::Refused, Cause::Reset, Cause::ResponseTimeout, Cause::Overtaken] {
+            assert!(failures.has(cause) && !Failures::NONE.has(cause), "{cause:?}");
+        }
+        [100, 500, 599].into_iter().for_each(|status| failures.add_status(status));
+        assert!([100, 500, 599].iter().all(|status| failures.has_status(*status)));
+        assert!(!failures.has_status(499) && !failures.has_status(501));
+    }
 
     fn standing(good: f64, failed: f64, each: f64) -> Standing {
         let mut standing = Standing::default();

@@ -117,6 +117,9 @@ pub struct Cluster {
     pub connect_total: Duration,
     /// How long an idle connection is kept; `None` learns it.
     pub pool_idle: Option<Duration>,
+    /// How long an exchange may wait for a connection or for room; `None` is its own timeout, at most
+    /// [`QUEUE_MAX`].
+    pub queue: Option<Duration>,
     /// A returning endpoint's share grows over this span.
     pub slow_start: Duration,
     /// Which endpoints traffic takes out of use.
@@ -130,6 +133,9 @@ pub struct Cluster {
     /// Whether link-local addresses, where clouds keep metadata, may be endpoints.
     pub allow_link_local: bool,
 }
+
+/// The longest wait for a connection or for room where nothing is said.
+pub const QUEUE_MAX: Duration = Duration::from_secs(5);
 
 /// Which PROXY header a cluster's connections begin with.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

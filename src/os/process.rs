@@ -96,6 +96,13 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
+/// Whether a connection failed because this machine has no port, descriptor or memory left for it: whoever is at
+/// the other end has no part in that.
+#[must_use]
+pub fn is_ours(error: &io::Error) -> bool {
+    is_exhaustion(error) || error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
+}
+
 /// Raises the soft limit of descriptors to the hard one; gives what it is then.
 pub fn raise_descriptor_limit() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);

@@ -11,11 +11,14 @@ use crate::decision::health::Cause;
 use crate::decision::plan::{Address, Plan, ProbeKind, Reports, SendProxy};
 use crate::decision::report::Report;
 use crate::os::clock;
+use crate::os::process;
 use crate::os::proxy_header;
 use crate::os::stream::Stream;
 use crate::tls::client::{Speaks, Upstream};
 use crate::tls::handshake;
 use crate::tls::store::Store;
+use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -44,7 +47,9 @@ pub async fn probe(plan: &Plan, tls: &Store, order: ProbeOrder) -> Option<Probed
     let upstream = tls.cluster(order.cluster);
     // Another port than the traffic's speaks for itself.
     let header = settings.port.map_or(cluster.send_proxy, |_| SendProxy::None);
-    let to = Target { header, address: &address, edge: (cluster.reports, &plan.site), upstream };
+    let edge = (cluster.reports, plan.site.as_str());
+    let connected = Cell::new(false);
+    let to = Target { header, address: &address, edge, upstream, connected };
     let result = tokio::time::timeout(settings.timeout, once(&settings.kind, &to)).await;
     let took = clock::now().since(started);
     let endpoint = order.endpoint;
@@ -54,7 +59,11 @@ pub async fn probe(plan: &Plan, tls: &Store, order: ProbeOrder) -> Option<Probed
             let (answer, report) = answered.unzip();
             Event::ProbeSucceeded { endpoint, rtt, answer, report: report.flatten() }
         }
-        Ok(Err(cause)) => Event::ProbeFailed { endpoint, cause },
+        Ok(Err(Unproven::Ours)) => Event::ProbeVoid { endpoint },
+        Ok(Err(Unproven::Theirs(cause))) => Event::ProbeFailed { endpoint, cause },
+        Err(_) if !to.connected.get() => {
+            Event::ProbeFailed { endpoint, cause: Cause::ConnectTimeout }
+        }
         Err(_) => Event::ProbeFailed { endpoint, cause: Cause::ProbeTimeout },
     };
     Some(Probed { event, cluster: cluster.name.clone(), took })
@@ -69,6 +78,33 @@ struct Target<'a> {
     edge: (Reports, &'a str),
     upstream: Option<&'a Upstream>,
     header: SendProxy,
+    /// Whether there was a connection: one that only stands in the listen backlog is another matter.
+    connected: Cell<bool>,
+}
+
+/// Why a probe did not succeed.
+enum Unproven {
+    /// We had no port, descriptor or memory for it.
+    Ours,
+    /// The endpoint's fault.
+    Theirs(Cause),
+}
+
+impl From<Cause> for Unproven {
+    fn from(cause: Cause) -> Unproven {
+        Unproven::Theirs(cause)
+    }
+}
+
+fn unconnected(error: &io::Error) -> Unproven {
+    match error.kind() {
+        _ if process::is_ours(error) => Unproven::Ours,
+        // A unix socket says so when its backlog is full.
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            Unproven::Theirs(Cause::ConnectTimeout)
+        }
+        _ => Unproven::Theirs(Cause::Refused),
+    }
 }
 
 impl Target<'_> {
@@ -88,9 +124,10 @@ impl Target<'_> {
     }
 }
 
-async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Cause> {
+async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Unproven> {
     let started = clock::now();
-    let mut stream = Stream::connect(to.address).await.map_err(|_| Cause::Refused)?;
+    let mut stream = Stream::connect(to.address).await.map_err(|error| unconnected(&error))?;
+    to.connected.set(true);
     let connected = clock::now();
     let took = connected.since(started);
     // Ours is late by whatever kept this thread busy.
@@ -119,7 +156,7 @@ async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Cause> {
             let host = host.clone().unwrap_or_else(|| to.address.to_string());
             let (code, report) = http::get(&mut stream, path, &host, headers, to.edge).await?;
             if !status.iter().any(|range| range.contains(&code)) {
-                return Err(Cause::ProbeStatus);
+                return Err(Cause::ProbeStatus.into());
             }
             Ok((rtt, Some((clock::now().since(connected), report))))
         }

@@ -184,9 +184,6 @@ async fn connect(
     let held = worker.shared.count_upstream(&live.connections, cluster.connections_max);
     let held = held.ok_or(Refusal::Overloaded)?;
     let slot = view.slots.slot(worker.id, class, place.slot);
-    if let Some(slot) = slot {
-        slot.accepted.add(1);
-    }
     let begun = worker.now();
     let upstream = view.tls.cluster(place.cluster);
     let origin = Some(origin);
@@ -198,6 +195,7 @@ async fn connect(
         Ok(connection) => {
             let (stream, _, held) = connection.into_stream();
             if let Some(slot) = slot {
+                slot.accepted.add(1);
                 slot.completed.add(1);
                 let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 slot.micros.add(micros);
@@ -209,18 +207,19 @@ async fn connect(
             }
             Ok((stream, held, took))
         }
-        Err(why) => {
-            if let Some(slot) = slot {
-                slot.failed.add(1);
-            }
-            match why {
-                NoConnection::Endpoint(cause) => {
-                    worker.shared.tell(Event::ExchangeFailed { endpoint: endpoint.id, cause });
-                    Err(Refusal::UpstreamConnect)
+        Err(NoConnection::Endpoint(cause)) => {
+            if cluster.outlier.failures.has(cause) {
+                if let Some(slot) = slot {
+                    slot.accepted.add(1);
+                    slot.failed.add(1);
                 }
-                NoConnection::Late => Err(Refusal::UpstreamConnect),
-                NoConnection::Full | NoConnection::Exhausted => Err(Refusal::Overloaded),
+                let (endpoint, client) = (endpoint.id, None);
+                worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
             }
+            Err(Refusal::UpstreamConnect)
         }
+        Err(NoConnection::Late) => Err(Refusal::UpstreamConnect),
+        // Ours to answer for: nothing is counted against the cluster.
+        Err(NoConnection::Full | NoConnection::Exhausted) => Err(Refusal::Overloaded),
     }
 }

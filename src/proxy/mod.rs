@@ -11,6 +11,7 @@ pub mod coalesce;
 pub mod deadline;
 pub mod l4;
 pub mod l7;
+pub mod leavers;
 pub mod ping;
 pub mod place;
 pub mod refusal;

@@ -260,8 +260,8 @@ impl Arrival<'_> {
                     return Err(Some(Refusal::Overloaded));
                 }
                 Err(_) => {
-                    let (endpoint, cause) = (endpoint.id, Cause::Refused);
-                    worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
+                    let (endpoint, cause, client) = (endpoint.id, Cause::Refused, None);
+                    worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
                     tried.add(place.cluster, endpoint);
                     continue;
                 }
@@ -341,8 +341,8 @@ impl Flow {
 
     fn refused(&self, worker: &Worker) {
         if !self.over.get() {
-            let (endpoint, cause) = (self.endpoint, Cause::Refused);
-            worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
+            let (endpoint, cause, client) = (self.endpoint, Cause::Refused, None);
+            worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
         }
         self.finish();
     }

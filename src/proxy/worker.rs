@@ -2,6 +2,7 @@
 //! thread, so nothing here locks.
 
 use super::deadline::Deadlines;
+use super::leavers::Leavers;
 use super::upstream::multiplexed::Lines;
 use super::upstream::pool::{Pool, usable};
 use crate::decision::retry::Budget;
@@ -18,6 +19,7 @@ use arc_swap::{ArcSwapAny, Cache};
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -57,6 +59,7 @@ pub struct Worker {
     pub warming: Cell<bool>,
     /// Copies for mirrors that are under way.
     pub copies: Cell<usize>,
+    leavers: RefCell<Leavers>,
     me: Weak<Worker>,
     cache: RefCell<Latest>,
     current: RefCell<Viewed>,
@@ -107,6 +110,7 @@ impl Worker {
             log,
             warming: Cell::new(false),
             copies: Cell::new(0),
+            leavers: RefCell::default(),
             me: me.clone(),
             cache: RefCell::new(cache),
             state: RefCell::default(),
@@ -193,6 +197,11 @@ impl Worker {
     #[must_use]
     pub fn about_now(&self) -> Timestamp {
         self.deadlines.now()
+    }
+
+    /// Notes that a client left before it was answered; says whether it has just done so before.
+    pub fn has_just_left(&self, client: IpAddr) -> bool {
+        self.leavers.borrow_mut().has_just_left(client, self.about_now())
     }
 
     /// A number that grows with every call.

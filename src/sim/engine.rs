@@ -129,6 +129,7 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
         connect: None,
         connect_total: Duration::from_secs(2),
         pool_idle: None,
+        queue: None,
         slow_start: Duration::from_secs(30),
         outlier: Outlier::default(),
         failback: Failback { manual: false, hold: Duration::ZERO },
@@ -222,7 +223,7 @@ impl Engine {
     /// An attempt failed before or behind the wire: the fold hears of it as from a worker.
     fn failed(&mut self, pick: Pick, cause: Cause, now: f64) {
         let endpoint = self.ids[pick.place][pick.endpoint];
-        self.assessor.fold(Event::ExchangeFailed { endpoint, cause }, moment(now));
+        self.assessor.fold(Event::ExchangeFailed { endpoint, cause, client: None }, moment(now));
         if self.assessor.has_news() {
             self.sweep(now);
         }

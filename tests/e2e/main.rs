@@ -10,6 +10,7 @@
 
 mod admin;
 mod affinity;
+mod blame;
 mod bounds;
 mod breaking;
 mod deadlines;

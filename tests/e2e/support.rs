@@ -341,6 +341,18 @@ impl Keeping {
         Keeping { stream: connect(to), rest: Vec::new() }
     }
 
+    /// One whose address is 127.0.0.`last`: another client than those of the other addresses.
+    pub fn from(last: u8, to: SocketAddr) -> Keeping {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Keeping { stream, rest: Vec::new() }
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use crate::config::error::Problems;
 use crate::config::scalar::{Amount, AutoDuration, StatusRange, Within, target};
-use crate::config::shape::{Decode, Pairs, Spanned, below, shape, unknown_key, words};
+use crate::config::shape::{Decode, Pairs, Spanned, below, shape, unknown_key, words, wrong_word};
 use crate::config::yaml::{Kind, Node};
 use crate::decision::plan::Target;
 use serde_json::{Value, json};
@@ -180,9 +180,9 @@ shape! {
     /// Bounds towards a cluster.
     ClusterLimits {
         /// Connections at once.
-        connections: Within<1, 1000000> = "1024",
-        /// Exchanges at once that wait for a connection.
-        pending: Within<1, 1000000> = "1024",
+        connections: Within<1, 1000000> = "65536",
+        /// Exchanges at once that wait for a connection, or for room below the capacity.
+        pending: Within<1, 1000000> = "65536",
     }
 }
 
@@ -195,6 +195,8 @@ shape! {
         connect_total: Duration = "2s",
         /// How long an idle connection is kept; auto learns when the cluster closes them.
         pool_idle: AutoDuration = "auto",
+        /// How long an exchange may wait for a connection or for room; auto is the service's timeout, at most 5 s.
+        queue: AutoDuration = "auto",
     }
 }
 
@@ -218,6 +220,39 @@ shape! {
     }
 }
 
+/// What counts as a failure: statuses, and what may happen instead of an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// These statuses.
+    Status(StatusRange),
+    /// The connection died before the response.
+    Reset,
+    /// No connection.
+    Connect,
+    /// No response in time.
+    Timeout,
+}
+
+impl Decode for Failure {
+    fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
+        match node.text() {
+            Some("reset") => Some(Failure::Reset),
+            Some("connect") => Some(Failure::Connect),
+            Some("timeout") => Some(Failure::Timeout),
+            Some(text) if !text.starts_with(|first: char| first.is_ascii_digit()) => {
+                let words = &["reset", "connect", "timeout", "a status such as 503"];
+                wrong_word(Some(text), words, node.at, path, problems);
+                None
+            }
+            _ => StatusRange::decode(node, path, problems).map(Failure::Status),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({"anyOf": [{"enum": ["reset", "connect", "timeout"]}, StatusRange::schema()]})
+    }
+}
+
 shape! {
     /// Which endpoints traffic takes out of use.
     Outlier {
@@ -231,6 +266,8 @@ shape! {
         max_percent: Within<0, 100> = "50",
         /// With fewer percent of them in use all are used, even when no cluster has any left; 0 is never.
         panic_percent: Within<0, 100> = "0",
+        /// Statuses and causes that count as failures, for ejection and success: 500, 500-504, reset, connect, timeout.
+        failures: Vec<Failure> = "[502, 503, 504, reset, connect, timeout]",
     }
 }
 

@@ -9,6 +9,7 @@ use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
 use crate::decision::units::{Timestamp, mix};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// One endpoint as the fold remembers it.
@@ -23,14 +24,38 @@ pub(super) struct EndpointState {
     latency: f64,
     /// Failures since the last sweep, and the share of exchanges that did not fail of late.
     pub(super) failures: f64,
-    /// Likewise, with those that were overtaken.
-    pub(super) row: f64,
+    /// Likewise, with those that were overtaken, each client once.
+    pub(super) blamed: Blamed,
     success: f64,
     standing: Standing,
     pub(super) probe_due: Timestamp,
     pub(super) probing: bool,
     /// When exchanges' own handshakes were last heard of.
     rtt_heard: Timestamp,
+}
+
+/// Who blamed an endpoint since the last sweep: a client counts once, however often its exchanges fail.
+#[derive(Debug, Default)]
+pub(super) struct Blamed {
+    clients: Vec<IpAddr>,
+    others: f64,
+}
+
+/// Clients that are told apart between two sweeps.
+const CLIENTS_MAX: usize = 32;
+
+impl Blamed {
+    pub(super) fn add(&mut self, client: Option<IpAddr>) {
+        match client {
+            Some(client) if self.clients.contains(&client) => {}
+            Some(client) if self.clients.len() < CLIENTS_MAX => self.clients.push(client),
+            Some(_) | None => self.others += 1.0,
+        }
+    }
+
+    fn count(&self) -> f64 {
+        self.clients.len() as f64 + self.others
+    }
 }
 
 /// One cluster as the fold remembers it.
@@ -118,7 +143,7 @@ impl ClusterState {
                 answer: Distance::default(),
                 latency: 0.0,
                 failures: 0.0,
-                row: 0.0,
+                blamed: Blamed::default(),
                 success: 1.0,
                 standing: Standing::default(),
                 probe_due: if self.was_up.is_none() { now } else { now.plus(offset) },
@@ -146,9 +171,12 @@ impl ClusterState {
             endpoint.hear_rtt(rtt, now);
             endpoint.note_success(count, seconds, elapsed);
             // Where most fail, those that do not break no row.
-            let row = std::mem::take(&mut endpoint.row);
-            if count > 0.0 && row <= count {
-                endpoint.health.exchanges_succeeded(now);
+            let blamed = std::mem::take(&mut endpoint.blamed).count();
+            if count > 0.0 {
+                endpoint.health.exchanges_answered(now);
+                if blamed <= count {
+                    endpoint.health.exchanges_succeeded(now);
+                }
             }
             if count > 0.0 {
                 let mean = seconds / count;

@@ -20,6 +20,7 @@ use super::units::{Timestamp, mix};
 use class::{ClassState, Moment, Money, Place};
 use cluster::{ClusterState, EndpointState, Traffic, thresholds};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub enum Event {
         endpoint: u32,
         /// Why.
         cause: Cause,
+        /// Whose exchange it was, where that matters: a connection that is not made is nobody's fault.
+        client: Option<IpAddr>,
     },
     /// An operator's dial for a cluster; `None` takes it back.
     DialCluster {
@@ -251,7 +254,9 @@ impl Assessor {
                     state.probing = false;
                 }
             }
-            Event::ExchangeFailed { endpoint, cause } => self.exchange_failed(endpoint, cause, now),
+            Event::ExchangeFailed { endpoint, cause, client } => {
+                self.exchange_failed(endpoint, cause, client, now);
+            }
             Event::DialCluster { cluster, percent } => {
                 if let Some(state) = self.clusters.get_mut(&cluster) {
                     state.dial = percent;
@@ -336,13 +341,13 @@ impl Assessor {
         let Some((cluster, endpoint)) = self.endpoint_mut(id) else { return };
         endpoint.probing = false;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
-        if endpoint.health.probe_failed(cause, thresholds(cluster)) {
+        if endpoint.health.probe_failed(cause, thresholds(cluster), now) {
             let news = endpoint.ejected(&cluster.name, cause);
             self.news.push(news);
         }
     }
 
-    fn exchange_failed(&mut self, id: u32, cause: Cause, now: Timestamp) {
+    fn exchange_failed(&mut self, id: u32, cause: Cause, client: Option<IpAddr>, now: Timestamp) {
         let Some(name) = self.owners.get(&id).cloned() else { return };
         let Some(state) = self.clusters.get_mut(&name) else { return };
         let knobs = self.plan.clusters.iter().find(|cluster| cluster.name == name);
@@ -354,8 +359,8 @@ impl Assessor {
         // What was overtaken was not answered badly.
         endpoint.failures += if cause == Cause::Overtaken { 0.0 } else { 1.0 };
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
-        endpoint.row += 1.0;
-        if endpoint.health.exchange_failed(cause, may_eject, now) {
+        endpoint.blamed.add(client);
+        if endpoint.health.exchange_failed(cause, client, may_eject, now) {
             self.news.push(endpoint.ejected(&name, cause));
         }
     }

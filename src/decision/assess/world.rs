@@ -43,6 +43,7 @@ fn cluster(name: &str) -> Cluster {
         connect: None,
         connect_total: Duration::from_secs(2),
         pool_idle: None,
+        queue: None,
         slow_start: Duration::from_secs(30),
         outlier: Outlier::default(),
         failback: Failback { manual: false, hold: Duration::ZERO },
@@ -572,7 +573,8 @@ fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
     };
     let fail = |assessor: &mut Assessor, times: usize, ms: u64| {
         for _ in 0..times {
-            let event = Event::ExchangeFailed { endpoint: 0, cause: Cause::GatewayStatus };
+            let cause = Cause::GatewayStatus;
+            let event = Event::ExchangeFailed { endpoint: 0, cause, client: None };
             assessor.fold(event, at(ms));
         }
     };
@@ -584,6 +586,16 @@ fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
     for sweep in 1..40 {
         fail(&mut assessor, 6, sweep * 50);
         assert_eq!(usable(&mut assessor, 594.0, sweep * 50), 2, "sweep {sweep}");
+    }
+    // All of one client, which counts once: what succeeds breaks its row.
+    let mut assessor = fresh();
+    for sweep in 1..80 {
+        for _ in 0..20 {
+            let client = Some(IpAddr::from([10, 0, 0, 1]));
+            let event = Event::ExchangeFailed { endpoint: 0, cause: Cause::Reset, client };
+            assessor.fold(event, at(sweep * 50));
+        }
+        assert_eq!(usable(&mut assessor, 1.0, sweep * 50), 2, "sweep {sweep}");
     }
     // Nothing succeeds: four are not enough, a fifth is, whichever sweep it comes in.
     let mut assessor = fresh();

@@ -8,10 +8,11 @@ use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, RelayEnd, Sen
 use super::client::{Client, Reply, Response};
 use super::hedge::{Berth, Line, On, Rival, Waiting};
 use super::mirror::Copier;
-use super::record::{InSlot, Record, rejected};
+use super::record::{End, InSlot, Record, rejected};
 use super::upload::{Both, Phase, Progress, Replay, upload};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
+use crate::decision::outlier::Failures;
 use crate::decision::report::Report;
 use crate::decision::retry::Kind;
 use crate::decision::route::Route;
@@ -31,6 +32,7 @@ use crate::shared::View;
 use crate::telemetry::cells::Aborted;
 use std::cell::Cell;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ pub struct Attempt<'a, 'v> {
     pub class: usize,
     /// Where it goes.
     pub place: &'a Place,
+    /// Who asks.
+    pub client: IpAddr,
     /// To the response head.
     pub timeout: Duration,
     /// Without a byte of the response.
@@ -78,6 +82,19 @@ impl Attempt<'_, '_> {
     /// Whether the request may be sent again, method and body considered.
     pub(super) fn replaceable(&self, progress: &Progress) -> bool {
         self.idempotent && !progress.lost.get()
+    }
+
+    /// What the cluster counts as a failure.
+    fn failures(&self) -> &Failures {
+        &self.view.plan.clusters[self.place.cluster].outlier.failures
+    }
+
+    /// Tells of a failure that its endpoint is blamed for, if it is one that counts.
+    fn blame(&self, cause: Cause) {
+        if self.failures().has(cause) {
+            let (endpoint, client) = (self.place.signals(self.view).id, Some(self.client));
+            self.worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
+        }
     }
 }
 
@@ -143,18 +160,17 @@ pub async fn run<'v, C: Client>(
         Start::Fresh(carrier) => (carrier.is_reused(), matches!(carrier, Carrier::Http2(_))),
         Start::Resumed(waiting) => waiting.line.is_reused(),
     };
-    let (mut slot, result) = match start {
+    let (slot, result) = match start {
         Start::Fresh(carrier) => {
             let slot = view.slots.slot(worker.id, attempt.class, place.slot);
-            let mut slot = InSlot::enter(slot, record.attempts, worker.about_now());
+            let slot = InSlot::enter(slot, record.attempts, worker.about_now());
             let result = match carrier {
                 Carrier::Http1(connection) => {
-                    over_http1(attempt, client, connection, &mut parts, record, &mut slot).await
+                    over_http1(attempt, client, connection, &mut parts, record, &slot).await
                 }
                 // Boxed: seldom, and an exchange over HTTP/1 should not have room for it.
                 Carrier::Http2(lease) => {
-                    Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &mut slot))
-                        .await
+                    Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &slot)).await
                 }
             };
             (slot, result)
@@ -169,7 +185,8 @@ pub async fn run<'v, C: Client>(
         Ok(Over::Done) => Ok(Ended::Done),
         Ok(Over::Tunnel(connection)) => Ok(Ended::Tunnel(connection)),
         Ok(Over::Sent(on, since)) => {
-            return Ok(Ended::Waits(Waiting { slot, since, line: Line::new(on) }));
+            let client = attempt.client;
+            return Ok(Ended::Waits(Waiting { slot, since, client, line: Line::new(on) }));
         }
         Err(failed) => Err(failed),
     };
@@ -187,13 +204,20 @@ pub async fn run<'v, C: Client>(
         other => other,
     };
     // A gateway status was told where it was seen; an ejection needs no telling.
-    if let Err(Failed::Retry(Kind::Unsent | Kind::Died, refusal) | Failed::Refuse(refusal)) =
-        &result
-        && let Some(cause) = blame(*refusal)
-    {
-        slot.failed();
-        let endpoint = place.signals(view).id;
-        worker.shared.tell(Event::ExchangeFailed { endpoint, cause });
+    match &result {
+        Err(Failed::Retry(Kind::Unsent | Kind::Died, refusal) | Failed::Refuse(refusal))
+            if !slot.is_over() =>
+        {
+            if let Some(cause) = blame(*refusal).filter(|cause| attempt.failures().has(*cause)) {
+                slot.failed();
+                attempt.blame(cause);
+            }
+        }
+        // That a client leaves says that it waited; that it leaves again and again, nothing more.
+        Err(Failed::Over) if !slot.is_over() && worker.has_just_left(attempt.client) => {
+            slot.end(End::ClientsFault);
+        }
+        Ok(_) | Err(_) => {}
     }
     result
 }
@@ -214,17 +238,17 @@ async fn resume<'v, C: Client>(
     parts: &mut Parts<'_>,
     record: &mut Record,
 ) -> (InSlot<'v>, Result<Over, Failed>) {
-    let Waiting { mut slot, line, .. } = waiting;
+    let Waiting { slot, line, .. } = waiting;
     let result = match line.take() {
         None => Err(Failed::Over),
         Some(On::Http1(connection)) => {
-            over_http1(attempt, client, connection, parts, record, &mut slot).await
+            over_http1(attempt, client, connection, parts, record, &slot).await
         }
         Some(On::Http2(lease, mut incoming)) => {
             let progress = Progress::resumed();
             let way = Way { outgoing: Sent, incoming: &mut incoming, progress: &progress };
             let (replay, head) = (&mut *parts.replay, &mut *parts.head);
-            let next = both_ways(attempt, client, way, replay, head, record, &mut slot).await;
+            let next = both_ways(attempt, client, way, replay, head, record, &slot).await;
             retire_if_silent(&lease, &next);
             next.map(|_| Over::Done)
         }
@@ -238,7 +262,7 @@ async fn over_http1<C: Client>(
     mut connection: Connection,
     parts: &mut Parts<'_>,
     record: &mut Record,
-    slot: &mut InSlot<'_>,
+    slot: &InSlot<'_>,
 ) -> Result<Over, Failed> {
     let Attempt { worker, view, place, .. } = *attempt;
     let progress = match attempt.resumed {
@@ -292,7 +316,7 @@ async fn over_http2<C: Client>(
     mut lease: Lease,
     parts: &mut Parts<'_>,
     record: &mut Record,
-    slot: &mut InSlot<'_>,
+    slot: &InSlot<'_>,
 ) -> Result<Over, Failed> {
     let (worker, head) = (attempt.worker, client.head());
     let secure = attempt.view.tls.cluster(attempt.place.cluster).is_some();
@@ -395,7 +419,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     replay: &mut Replay,
     answer: &mut ResponseHead,
     record: &mut Record,
-    slot: &mut InSlot<'_>,
+    slot: &InSlot<'_>,
 ) -> Result<Next, Failed> {
     let Way { outgoing, incoming, progress } = way;
     let (head, mut request_body, mut response) = client.split();
@@ -412,11 +436,14 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
             }
         };
         let (worker, body) = (attempt.worker, &mut request_body);
-        let upload = pin!(upload(worker, body, outgoing, framing, &kept, progress, whole));
+        let upload = pin!(upload(worker, body, outgoing, framing, &kept, progress, slot, whole));
         let mut both = Both { upload, progress, gone: false };
         respond(attempt, &mut both, incoming, answer, asked, &mut response, &kept, record, slot)
             .await
     };
+    if result.is_err() && progress.is_owed(attempt.worker.now()) {
+        slot.end(End::ClientsFault);
+    }
     *replay = kept.take();
     result
 }
@@ -435,7 +462,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     response: &mut R,
     kept: &Cell<Replay>,
     record: &mut Record,
-    slot: &mut InSlot<'_>,
+    slot: &InSlot<'_>,
 ) -> Result<Next, Failed> {
     let (worker, progress) = (attempt.worker, both.progress);
     let begun = attempt.resumed.unwrap_or_else(|| worker.now());
@@ -480,27 +507,20 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
             return Err(Failed::Over);
         }
     };
-    let took = worker.now().since(begun);
-    record.first_byte = Some(took);
-    if matches!(answer.status, 502..=504) {
-        slot.failed();
-        let endpoint = attempt.place.signals(attempt.view).id;
-        worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::GatewayStatus });
-        if interims == 0
-            && attempt.replaceable(progress)
-            && (rival.waits() || (attempt.may_retry)(Kind::GatewayStatus))
-        {
-            // What it is told if nobody else can be found, near to what the cluster said.
-            let refusal = match answer.status {
-                503 => Refusal::Overloaded,
-                504 => Refusal::UpstreamTimeout,
-                _ => Refusal::UpstreamReset,
-            };
-            return Err(Failed::Granted(Kind::GatewayStatus, refusal));
-        }
-    } else {
-        slot.completed(took);
-        attempt.place.live.record(worker.id, took.as_secs_f64());
+    record.first_byte = Some(worker.now().since(begun));
+    learn(attempt, progress, answer.status, begun, slot);
+    if matches!(answer.status, 502..=504)
+        && interims == 0
+        && attempt.replaceable(progress)
+        && (rival.waits() || (attempt.may_retry)(Kind::GatewayStatus))
+    {
+        // What it is told if nobody else can be found, near to what the cluster said.
+        let refusal = match answer.status {
+            503 => Refusal::Overloaded,
+            504 => Refusal::UpstreamTimeout,
+            _ => Refusal::UpstreamReset,
+        };
+        return Err(Failed::Granted(Kind::GatewayStatus, refusal));
     }
     record.hedges[1] += u64::from(rival.give_up(worker, attempt.view));
     let upgraded = answer.upgrades;
@@ -549,13 +569,39 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
             Ok(if clean { Next::Keep } else { Next::Close })
         }
         // Part of a response is on its way: it must not pass for whole.
-        Ok(Err(RelayEnd::Cluster)) => {
-            let endpoint = attempt.place.signals(attempt.view).id;
-            worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::Reset });
+        Ok(Err(end @ (RelayEnd::Cluster | RelayEnd::Untaken))) => {
+            if end == RelayEnd::Cluster {
+                attempt.blame(Cause::Reset);
+            }
             record.aborted = Some(Aborted::Cluster);
             Err(Failed::Over)
         }
         Ok(Err(RelayEnd::Client)) | Err(()) => Err(Failed::Over),
+    }
+}
+
+/// Learns from an answer: a failure, or how long it took from when the cluster had all of the request. One that
+/// came while the client kept the cluster waiting says neither.
+fn learn(
+    attempt: &Attempt<'_, '_>,
+    progress: &Progress,
+    status: u16,
+    begun: Timestamp,
+    slot: &InSlot<'_>,
+) {
+    let (worker, now) = (attempt.worker, attempt.worker.now());
+    if progress.is_owed(now) {
+        slot.end(End::ClientsFault);
+    } else if attempt.failures().has_status(status) {
+        slot.failed();
+        attempt.blame(match status {
+            502..=504 => Cause::GatewayStatus,
+            _ => Cause::Status,
+        });
+    } else {
+        let took = now.since(progress.asked.get().map_or(begun, |asked| asked.max(begun)));
+        slot.completed(took);
+        attempt.place.live.record(worker.id, took.as_secs_f64());
     }
 }
 

@@ -79,6 +79,34 @@ pub enum RelayEnd {
     Client,
     /// The cluster broke off.
     Cluster,
+    /// The cluster broke off, after the client had not taken what came for long.
+    Untaken,
+}
+
+/// For how long the client has kept a response waiting.
+#[derive(Debug, Default)]
+struct HeldUp(Duration);
+
+/// From when on a cluster that breaks off has waited long enough: applications are seldom less patient.
+const HELD_UP: Duration = Duration::from_secs(1);
+
+impl HeldUp {
+    /// Gives the client something, by `watch`'s clock.
+    async fn give(
+        &mut self,
+        watch: &Watch,
+        giving: impl Future<Output = io::Result<()>>,
+    ) -> Result<(), RelayEnd> {
+        let begun = watch.now();
+        let given = giving.await;
+        self.0 += watch.now().since(begun);
+        given.map_err(|_| RelayEnd::Client)
+    }
+
+    /// How the cluster's end is to be taken.
+    fn end(&self) -> RelayEnd {
+        if self.0 >= HELD_UP { RelayEnd::Untaken } else { RelayEnd::Cluster }
+    }
 }
 
 /// The response's direction.
@@ -183,20 +211,21 @@ impl Incoming for Http1<'_> {
         idle: Duration,
     ) -> Result<(), RelayEnd> {
         let (source, mut rest) = (&mut self.source, Rest::of_response(framing));
+        let mut held_up = HeldUp::default();
         loop {
             let piece = match body::next_buffered(source, &mut rest) {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
-                    response.flush().await.map_err(|_| RelayEnd::Client)?;
+                    held_up.give(source.watch, response.flush()).await?;
                     source.most = response.room();
-                    body::next(source, &mut rest, idle).await.map_err(|_| RelayEnd::Cluster)?
+                    body::next(source, &mut rest, idle).await.map_err(|_| held_up.end())?
                 }
                 Err(_) => return Err(RelayEnd::Cluster),
             };
             match piece {
                 Piece::Data(count) => {
                     let data = source.data().get(..count).unwrap_or_default();
-                    response.piece(data).await.map_err(|_| RelayEnd::Client)?;
+                    held_up.give(source.watch, response.piece(data)).await?;
                     source.used(count);
                 }
                 Piece::End => {
@@ -419,14 +448,15 @@ impl Incoming for Http2In {
                 _ => response.end(&[]).await.map_err(|_| RelayEnd::Client),
             };
         };
+        let mut held_up = HeldUp::default();
         loop {
             let at_once = std::future::poll_fn(|context| Poll::Ready(body.poll_data(context)));
             let data = match at_once.await {
                 Poll::Ready(data) => data,
                 Poll::Pending => {
-                    response.flush().await.map_err(|_| RelayEnd::Client)?;
+                    held_up.give(&self.watch, response.flush()).await?;
                     let data = std::future::poll_fn(|context| body.poll_data(context));
-                    self.watch.within(idle, data).await.map_err(|_| RelayEnd::Cluster)?
+                    self.watch.within(idle, data).await.map_err(|_| held_up.end())?
                 }
             };
             match data {
@@ -435,11 +465,11 @@ impl Incoming for Http2In {
                     return Err(RelayEnd::Cluster);
                 }
                 Some(Ok(data)) => {
-                    response.piece(&data).await.map_err(|_| RelayEnd::Client)?;
+                    held_up.give(&self.watch, response.piece(&data)).await?;
                     let released = body.flow_control().release_capacity(data.len());
-                    released.map_err(|_| RelayEnd::Cluster)?;
+                    released.map_err(|_| held_up.end())?;
                 }
-                Some(Err(_)) => return Err(RelayEnd::Cluster),
+                Some(Err(_)) => return Err(held_up.end()),
                 None => break,
             }
         }

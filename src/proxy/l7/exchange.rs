@@ -30,6 +30,7 @@ use crate::shared::{Held, View};
 use crate::telemetry::cells::Aborted;
 use crate::tls::client::Speaks;
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What is left to do after the walk.
@@ -157,6 +158,8 @@ struct Terms<'a, 'v> {
     service: &'v Service,
     identity: Identity<'a>,
     affinity: Option<&'v Affinity>,
+    /// Who asks.
+    client: IpAddr,
     key: u64,
     /// Whether it is a call of gRPC. That may be silent for as long as it likes: it has a deadline of its own,
     /// for all of it, and an endpoint is not to blame for one that was short.
@@ -194,6 +197,7 @@ pub(super) async fn forward<C: Client>(
         identity,
         copier: Copier::of(worker, view, arrival, bound, record.route, ids),
         affinity: route.affinity.as_ref().or(service.affinity.as_ref()),
+        client: arrival.client(client.head()),
         key: hash_key(route, service, client.head(), arrival),
         is_call: grpc::is_grpc(client.head().value(Role::ContentType)),
         berth: Berth::default(),
@@ -370,6 +374,7 @@ impl<'v> Terms<'_, 'v> {
             route,
             class,
             place,
+            client: self.client,
             timeout: timeout.saturating_sub(waited),
             stream_idle: self.arrival.timeouts.stream_idle,
             stall: if self.is_call { ENDLESS } else { self.arrival.timeouts.write },
@@ -548,11 +553,15 @@ async fn connect(
             Ok(connection)
         }
         Err(NoConnection::Endpoint(cause)) => {
-            if let Some(slot) = view.slots.slot(worker.id, record.class.unwrap_or(0), place.slot) {
-                slot.accepted.add(1);
-                slot.failed.add(1);
+            let slot = view.slots.slot(worker.id, record.class.unwrap_or(0), place.slot);
+            if cluster.outlier.failures.has(cause) {
+                if let Some(slot) = slot {
+                    slot.accepted.add(1);
+                    slot.failed.add(1);
+                }
+                let (endpoint, client) = (endpoint.id, None);
+                worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
             }
-            worker.shared.tell(Event::ExchangeFailed { endpoint: endpoint.id, cause });
             Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect))
         }
         Err(NoConnection::Late) => Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect)),

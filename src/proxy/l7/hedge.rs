@@ -23,6 +23,7 @@ use crate::shared::View;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 
 /// Where a request was sent, and is waited for.
@@ -41,6 +42,8 @@ pub struct Waiting<'v> {
     pub slot: InSlot<'v>,
     /// When its answer began to be waited for.
     pub since: Timestamp,
+    /// Who asks.
+    pub client: IpAddr,
     /// On what.
     pub line: Line,
 }
@@ -107,20 +110,29 @@ impl Parked<'_> {
 
     /// Another has answered first. Once is nothing, but an endpoint that is overtaken every time is hung.
     fn give_up(self, worker: &Worker, view: &View) {
-        let endpoint = self.place.signals(view).id;
-        worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::Overtaken });
+        self.blame(worker, view, Cause::Overtaken);
+    }
+
+    /// Tells of a failure, if it is one that counts; says whether it is.
+    fn blame(&self, worker: &Worker, view: &View, cause: Cause) -> bool {
+        let counts = view.plan.clusters[self.place.cluster].outlier.failures.has(cause);
+        if counts {
+            let (endpoint, client) = (self.place.signals(view).id, Some(self.waiting.client));
+            worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
+        }
+        counts
     }
 
     /// It has ended. A connection that had been idle may have aged, and a cluster may refuse a stream: neither
     /// says anything against the endpoint.
-    fn died(mut self, worker: &Worker, view: &View, error: &io::Error) {
+    fn died(self, worker: &Worker, view: &View, error: &io::Error) {
         let refused = error.kind() == io::ErrorKind::ConnectionRefused;
         if refused || self.waiting.line.is_reused().0 {
             return;
         }
-        self.waiting.slot.failed();
-        let endpoint = self.place.signals(view).id;
-        worker.shared.tell(Event::ExchangeFailed { endpoint, cause: Cause::Reset });
+        if self.blame(worker, view, Cause::Reset) {
+            self.waiting.slot.failed();
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::proxy::worker::{NOBODY, Worker};
 use crate::shared::{Decision, Slot, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::Aborted;
+use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -239,39 +240,105 @@ pub fn rejected(view: &View, class: usize, chosen: Option<(usize, Why)>) -> Vec<
     rejected
 }
 
-/// One attempt in its slot: whatever becomes of it, it is counted out.
+/// How an attempt ended, as far as that says anything of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    /// Its response head came, so long after the cluster had all of the request.
+    Answered(Duration),
+    /// It failed, by what the cluster counts as a failure.
+    Failed,
+    /// The client kept it from an answer, or has left too often: nothing is learned of it.
+    ClientsFault,
+    /// Nobody waits for it any more: its answer would have taken longer than it was waited for.
+    Left,
+}
+
+/// How far an attempt has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// The cluster has not all of the request: the client may still owe it.
+    Unsent,
+    /// It has, and is waited for.
+    Sent,
+    /// It is counted out.
+    Over,
+}
+
+/// One attempt in its slot: whatever becomes of it, it is counted out. It is counted in once the cluster has
+/// all of the request, or has answered without: what a client leaves unfinished was never asked.
 #[derive(Debug)]
 pub struct InSlot<'a> {
     slot: Option<&'a Slot>,
-    open: bool,
-    since: Timestamp,
+    number: u32,
+    stage: Cell<Stage>,
+    since: Cell<Timestamp>,
 }
 
 impl<'a> InSlot<'a> {
-    /// Counts an attempt in; `number` is 1 for an exchange's first.
+    /// An attempt that begins; `number` is 1 for an exchange's first.
     #[must_use]
     pub fn enter(slot: Option<&'a Slot>, number: u32, now: Timestamp) -> InSlot<'a> {
-        if let Some(slot) = slot {
-            slot.retried.add(u64::from(number > 1));
-            slot.accepted.add(1);
-        }
-        InSlot { slot, open: true, since: now }
+        InSlot { slot, number, stage: Cell::new(Stage::Unsent), since: Cell::new(now) }
     }
 
-    /// Its response head came.
-    pub fn completed(&mut self, took: Duration) {
-        if let (Some(slot), true) = (self.slot, std::mem::replace(&mut self.open, false)) {
-            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(100_000_000);
-            slot.completed.add(1);
-            slot.micros.add(micros);
-            slot.micros_squared.add(micros * micros);
+    /// All of the request was sent.
+    pub fn sent(&self, now: Timestamp) {
+        if self.stage.get() == Stage::Unsent {
+            self.stage.set(Stage::Sent);
+            self.since.set(now);
+            self.count_in();
         }
+    }
+
+    fn count_in(&self) {
+        if let Some(slot) = self.slot {
+            slot.retried.add(u64::from(self.number > 1));
+            slot.accepted.add(1);
+        }
+    }
+
+    /// Its response head came, so long after the cluster had all of the request.
+    pub fn completed(&self, took: Duration) {
+        self.end(End::Answered(took));
     }
 
     /// It failed.
-    pub fn failed(&mut self) {
-        if let (Some(slot), true) = (self.slot, std::mem::replace(&mut self.open, false)) {
-            slot.failed.add(1);
+    pub fn failed(&self) {
+        self.end(End::Failed);
+    }
+
+    /// Whether it was counted out.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stage.get() == Stage::Over
+    }
+
+    /// Counts it out, once.
+    pub fn end(&self, end: End) {
+        let stage = self.stage.replace(Stage::Over);
+        let tells = matches!(end, End::Answered(_) | End::Failed);
+        if stage == Stage::Unsent && tells {
+            self.count_in();
+        }
+        let Some(slot) =
+            self.slot.filter(|_| stage == Stage::Sent || stage == Stage::Unsent && tells)
+        else {
+            return;
+        };
+        match end {
+            End::Answered(took) => {
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(100_000_000);
+                slot.completed.add(1);
+                slot.micros.add(micros);
+                slot.micros_squared.add(micros * micros);
+            }
+            End::Failed => slot.failed.add(1),
+            End::ClientsFault => slot.excused.add(1),
+            End::Left => {
+                let waited = clock::now().since(self.since.get());
+                slot.abandoned.add(1);
+                slot.abandoned_micros.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+            }
         }
     }
 
@@ -285,10 +352,43 @@ impl<'a> InSlot<'a> {
 
 impl Drop for InSlot<'_> {
     fn drop(&mut self) {
-        if let (Some(slot), true) = (self.slot, self.open) {
-            slot.abandoned.add(1);
-            let waited = clock::now().since(self.since);
-            slot.abandoned_micros.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+        self.end(End::Left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(slot: &Slot) -> [u64; 5] {
+        [&slot.accepted, &slot.completed, &slot.failed, &slot.abandoned, &slot.excused]
+            .map(crate::telemetry::cells::Count::get)
+    }
+
+    #[test]
+    fn what_the_cluster_never_had_whole_is_counted_only_if_it_answers_or_fails() {
+        let now = clock::now();
+        #[rustfmt::skip]
+        let table = [
+            // sent, how it ends                     accepted, completed, failed, abandoned, excused
+            (false, Some(End::ClientsFault),         [0, 0, 0, 0, 0]),
+            (false, None,                            [0, 0, 0, 0, 0]),
+            (false, Some(End::Failed),               [1, 0, 1, 0, 0]),
+            (false, Some(End::Answered(Duration::ZERO)), [1, 1, 0, 0, 0]),
+            (true,  Some(End::ClientsFault),         [1, 0, 0, 0, 1]),
+            (true,  None,                            [1, 0, 0, 1, 0]),
+            (true,  Some(End::Failed),               [1, 0, 1, 0, 0]),
+            (true,  Some(End::Answered(Duration::ZERO)), [1, 1, 0, 0, 0]),
+        ];
+        for (sent, end, counted) in table {
+            let slot = Slot::default();
+            let attempt = InSlot::enter(Some(&slot), 1, now);
+            if sent {
+                attempt.sent(now);
+            }
+            end.into_iter().for_each(|end| attempt.end(end));
+            drop(attempt);
+            assert_eq!(counts(&slot), counted, "sent {sent}, {end:?}");
         }
     }
 }

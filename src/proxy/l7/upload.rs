@@ -5,6 +5,7 @@
 use super::attempt::Failed;
 use super::carrier::Outgoing;
 use super::client::RequestBody;
+use super::record::InSlot;
 use crate::decision::units::Timestamp;
 use crate::http::Framing;
 use crate::proxy::body::Broken;
@@ -24,6 +25,10 @@ const REPLAY_MAX: usize = 64 * 1024;
 /// How long a client that has ended its direction may still wait for a response: a client that is gone
 /// must not keep its cluster busy, and one that only half-closed usually has its answer by then.
 const LEAVING: Duration = Duration::from_millis(80);
+/// A client that has kept its cluster waiting for so long, and still owes it a part of its request, is the reason
+/// for whatever the cluster then does with it.
+const OWED: Duration = Duration::from_millis(50);
+
 /// What was read of a request's body, for another attempt.
 #[derive(Debug, Default)]
 pub struct Replay {
@@ -80,6 +85,11 @@ pub(super) struct Progress {
     waiting: Cell<Option<Waker>>,
     /// Whether the request was sent before.
     resumed: bool,
+    /// Since when the client is waited for, and for how long it was before that.
+    owed_since: Cell<Option<Timestamp>>,
+    owed: Cell<Duration>,
+    /// When the whole request was sent, exactly, where the client had to be waited for.
+    pub(super) asked: Cell<Option<Timestamp>>,
 }
 
 #[derive(Debug)]
@@ -149,6 +159,22 @@ impl Progress {
         progress
     }
 
+    /// Whether the client keeps the cluster waiting: then it is not the cluster that is slow, nor to blame.
+    pub(super) fn is_owed(&self, now: Timestamp) -> bool {
+        let since = self.owed_since.get();
+        since.is_some_and(|since| self.owed.get() + now.since(since) >= OWED)
+    }
+
+    /// Waits for the client.
+    async fn owing<F: Future>(&self, worker: &Worker, future: F) -> F::Output {
+        let since = worker.about_now();
+        self.owed_since.set(Some(since));
+        let output = future.await;
+        self.owed_since.set(None);
+        self.owed.set(self.owed.get() + worker.about_now().since(since));
+        output
+    }
+
     pub(super) fn open_gate(&self) {
         self.open.set(true);
         if let Some(waker) = self.waiting.take() {
@@ -169,7 +195,8 @@ impl Progress {
 }
 
 /// Sends the request, then watches for the client to leave: ends when it has. `whole` is told once what was
-/// kept is all of it.
+/// kept is all of it, `slot` once it was sent.
+#[expect(clippy::too_many_arguments, reason = "one half of an attempt, cut out for its length")]
 pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     worker: &Worker,
     body: &mut B,
@@ -177,19 +204,24 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     framing: Framing,
     kept: &Cell<Replay>,
     progress: &Progress,
+    slot: &InSlot<'_>,
     whole: impl Fn(&Replay),
 ) {
     let sent = if progress.resumed {
         Ok(())
     } else {
         let mut replay = Lent { from: kept, replay: kept.take() };
-        send(body, &mut sink, framing, &mut replay.replay, progress, whole).await
+        send(worker, body, &mut sink, framing, &mut replay.replay, progress, whole).await
     };
     let now = Some(worker.about_now());
     progress.ended.set(now);
     match sent {
         Ok(()) => {
             progress.complete.set(now);
+            if !progress.resumed && !progress.owed.get().is_zero() {
+                progress.asked.set(Some(worker.now()));
+            }
+            slot.sent(worker.about_now());
             body.gone().await;
             tokio::time::sleep(LEAVING).await;
         }
@@ -229,6 +261,7 @@ async fn unless_broken<B: RequestBody>(
 }
 
 async fn send<B: RequestBody, S: Outgoing>(
+    worker: &Worker,
     body: &mut B,
     sink: &mut S,
     framing: Framing,
@@ -256,7 +289,7 @@ async fn send<B: RequestBody, S: Outgoing>(
             None => {
                 unless_broken(body, sink.flush()).await?;
                 body.read_at_most(sink.room());
-                match body.next().await {
+                match progress.owing(worker, body.next()).await {
                     // Once it is answered a client may take its time: two sides may be talking.
                     Err(Broken::Late) if progress.committed.get() => continue,
                     next => next.map_err(UploadEnd::Client)?,

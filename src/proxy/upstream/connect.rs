@@ -8,6 +8,7 @@ use super::pool::{Connection, Key};
 use crate::decision::health::Cause;
 use crate::decision::plan::{Address, Cluster, SendProxy};
 use crate::decision::signal::EndpointSignals;
+use crate::os::process;
 use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
 use crate::proxy::worker::Worker;
@@ -315,12 +316,12 @@ pub async fn dial(address: &Address, span: Duration) -> Result<Stream, NoConnect
 }
 
 fn classify(error: &io::Error) -> NoConnection {
-    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
-    match error.raw_os_error() {
+    match error.kind() {
         // No port is left towards this endpoint; towards others there may be.
-        Some(libc::EADDRNOTAVAIL) => NoConnection::Full,
-        Some(code) if ours.contains(&code) => NoConnection::Exhausted,
-        _ if error.kind() == io::ErrorKind::TimedOut => {
+        io::ErrorKind::AddrNotAvailable => NoConnection::Full,
+        _ if process::is_ours(error) => NoConnection::Exhausted,
+        // A unix socket says so when its backlog is full.
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             NoConnection::Endpoint(Cause::ConnectTimeout)
         }
         _ => NoConnection::Endpoint(Cause::Refused),

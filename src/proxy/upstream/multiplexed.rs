@@ -22,9 +22,10 @@ use tokio::sync::Notify;
 const STREAMS_MAX: u32 = 100;
 /// How long a connection that nobody uses is kept.
 const KEPT: Duration = Duration::from_secs(60);
-/// Bytes that may be under way to us: of a stream, and of the connection.
+/// Bytes that may be under way to us: of a stream, and of the connection. Streams whose clients take nothing must
+/// not use up what all of them share.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 /// Bytes of a response's fields.
 const HEAD_MAX: u32 = 64 * 1024;
 

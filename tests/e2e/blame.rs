@@ -1,0 +1,162 @@
+//! What clients do to themselves: it is no endpoint's fault, takes none out of use, and sends nobody elsewhere.
+
+use super::support::*;
+use std::time::Duration;
+
+/// Two clusters, the first of two endpoints in turn.
+fn before(endpoints: [&Cluster; 2], cloud: &Cluster, outlier: &str) -> Proxy {
+    Proxy::start(&format!(
+        "runtime: {{ workers: 1 }}\n\
+         listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [a, cloud], endpoint_policy: round_robin }} }}\n\
+         clusters:\n  a: {{ kind: idc, endpoints: [\"{}\", \"{}\"], outlier: {{ {outlier} }} }}\n  \
+         cloud: {{ kind: cloud, endpoints: [\"{}\"] }}\n",
+        endpoints[0].address, endpoints[1].address, cloud.address
+    ))
+}
+
+/// Answers GET, and resets whatever else was asked for, 100 ms later, whether or not it came whole.
+fn impatient() -> Cluster {
+    Cluster::scripted(|mut connection| {
+        while let Some(head) = connection.head() {
+            if !head.starts_with("GET ") {
+                std::thread::park_timeout(Duration::from_millis(100));
+                let socket = socket2::SockRef::from(&connection.stream);
+                socket.set_linger(Some(Duration::ZERO)).unwrap();
+                connection.reset = true;
+                return;
+            }
+            connection.reply("fine");
+        }
+    })
+}
+
+fn ejections(proxy: &Proxy, cause: &str) -> f64 {
+    proxy.metric(&format!("tidegate_ejections_total{{cluster=\"a\",cause=\"{cause}\"}}"))
+}
+
+/// Waits until the beliefs are of later than all that was told so far.
+fn swept(proxy: &Proxy) {
+    let count = || proxy.metric("tidegate_probes_total");
+    let before = count();
+    eventually("probes go on", || count() >= before + 6.0);
+}
+
+const UPLOAD: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n";
+
+#[test]
+fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
+    let (one, two, cloud) = (impatient(), impatient(), Cluster::named("cloud"));
+    let proxy = before([&one, &two], &cloud, "");
+    let web = proxy.at("web");
+    // Of as many clients as there are uploads: it is not that they are one.
+    let uploads = |body: &[u8]| {
+        let mut clients: Vec<Keeping> = (2..42).map(|last| Keeping::from(last, web)).collect();
+        for client in &mut clients {
+            client.send(UPLOAD);
+            client.send(body);
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer().status, 502);
+        }
+    };
+    uploads(b"h");
+    swept(&proxy);
+    assert_eq!(ejections(&proxy, "reset"), 0.0);
+    let beliefs = proxy.cluster("a");
+    assert_eq!((&beliefs["state"], &beliefs["success_ratio"]), (&"up".into(), &1.0.into()));
+    assert!((0..40).all(|_| get(web, "/").body == "fine"), "nobody is sent elsewhere");
+
+    uploads(b"hi");
+    eventually("whole ones are another matter", || ejections(&proxy, "reset") > 0.0);
+}
+
+#[test]
+fn how_long_a_client_takes_to_send_is_not_how_long_its_endpoint_takes() {
+    let (one, two, cloud) = (Cluster::named("one"), Cluster::named("two"), Cluster::named("cloud"));
+    let proxy = before([&one, &two], &cloud, "");
+    let mut client = Keeping::new(proxy.at("web"));
+    for _ in 0..2 {
+        client.send(UPLOAD);
+        std::thread::park_timeout(Duration::from_millis(300));
+        client.send(b"hi");
+        assert_eq!(client.answer().status, 200);
+    }
+    eventually("both were timed", || {
+        let endpoints = proxy.cluster("a")["endpoints"].clone();
+        let taken = |at: usize| endpoints[at]["service_ms"].as_f64().unwrap_or_default();
+        assert!(taken(0) < 100.0 && taken(1) < 100.0, "{endpoints}");
+        swept(&proxy);
+        true
+    });
+}
+
+#[test]
+fn what_fails_for_one_client_alone_takes_nobody_out_of_use() {
+    let bad = || {
+        Cluster::scripted(|mut connection| {
+            while let Some((head, _)) = connection.request() {
+                match head.starts_with("POST ") {
+                    true => connection.send(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"),
+                    false => connection.reply("fine"),
+                }
+            }
+        })
+    };
+    let (one, two, cloud) = (bad(), bad(), Cluster::named("cloud"));
+    let proxy = before([&one, &two], &cloud, "consecutive: 2");
+    let web = proxy.at("web");
+    let post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
+    let ask = |last: u8| {
+        let mut client = Keeping::from(last, web);
+        client.send(post);
+        client.answer().status
+    };
+    assert!((0..12).all(|_| ask(2) == 503));
+    eventually("it is known", || {
+        let endpoints = proxy.cluster("a")["endpoints"].clone();
+        endpoints[0]["last_error"] == "gateway_status"
+    });
+    assert_eq!(ejections(&proxy, "gateway_status"), 0.0);
+    eventually("a second client is a witness", || {
+        ask(3);
+        ejections(&proxy, "gateway_status") > 0.0
+    });
+}
+
+#[test]
+fn statuses_count_as_failures_as_the_operator_says() {
+    let broken = || {
+        Cluster::scripted(|mut connection| {
+            while connection.request().is_some() {
+                connection.send(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+            }
+        })
+    };
+    for (failures, counts) in [("", false), ("failures: [500-504, reset, connect]", true)] {
+        let (one, two, cloud) = (Cluster::named("one"), broken(), Cluster::named("cloud"));
+        let proxy = before([&one, &two], &cloud, failures);
+        let mut clients: Vec<Keeping> =
+            (2..4).map(|last| Keeping::from(last, proxy.at("web"))).collect();
+        let mut ask = || clients.iter_mut().map(|client| client.get("/").status).max();
+        match counts {
+            true => eventually("it goes out of use", || {
+                ask();
+                ejections(&proxy, "status") > 0.0
+            }),
+            false => {
+                assert!((0..60).all(|_| ask().is_some_and(|worst| worst < 502)));
+                swept(&proxy);
+                assert_eq!(proxy.metric("tidegate_ejections_total"), 0.0);
+                assert_eq!(proxy.cluster("a")["success_ratio"], 1.0);
+            }
+        }
+    }
+    let (folder, cluster) = (Folder::new(), Cluster::named("a"));
+    let text = config(&[("a", "idc", cluster.address)]);
+    let text = text.replace("kind: idc,", "kind: idc, outlier: { failures: [502, rest, 99] },");
+    let (code, told) = check(&folder, &text);
+    assert_eq!(code, 1);
+    assert!(told.contains("failures[1]") && told.contains("did you mean `reset`?"), "{told}");
+    assert!(told.contains("failures[2]"), "{told}");
+}
