@@ -7,6 +7,7 @@ use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, Wanted, open};
 use super::worker::{NOBODY, Viewed, Worker};
 use crate::decision::assess::Event;
+use crate::decision::health::Cause;
 use crate::decision::plan::{ClassIndex, HashKey};
 use crate::decision::units::hash;
 use crate::os::clock;
@@ -159,11 +160,32 @@ async fn find(
                     attempts,
                 });
             }
-            Err(refusal) => last = Some(refusal),
+            Err(Unconnected { refusal, late }) => {
+                last = Some(refusal);
+                let endpoint = place.signals(view).id;
+                // A full listen backlog drops what comes: where nobody else can be asked, it is asked again.
+                let alone = || !tried.leaves_others(view, class, &place, Reach::Anywhere);
+                if late && alone() && worker.uses(endpoint) {
+                    continue;
+                }
+                tried.add(place.cluster, endpoint);
+            }
         }
-        tried.add(place.cluster, place.signals(view).id);
     }
     Err(Refusal::UpstreamConnect)
+}
+
+/// Why there is no connection.
+struct Unconnected {
+    refusal: Refusal,
+    /// Whether it did not come about in time.
+    late: bool,
+}
+
+impl From<Refusal> for Unconnected {
+    fn from(refusal: Refusal) -> Unconnected {
+        Unconnected { refusal, late: false }
+    }
 }
 
 async fn connect(
@@ -173,13 +195,13 @@ async fn connect(
     place: &Place,
     origin: Origin,
     started: crate::decision::units::Timestamp,
-) -> Result<(Stream, Counted, Duration), Refusal> {
+) -> Result<(Stream, Counted, Duration), Unconnected> {
     let cluster = &view.plan.clusters[place.cluster];
     let live = &view.clusters[place.cluster];
     let endpoint = place.signals(view);
     let left = cluster.connect_total.saturating_sub(worker.now().since(started));
     if left.is_zero() {
-        return Err(Refusal::UpstreamConnect);
+        return Err(Refusal::UpstreamConnect.into());
     }
     let held = worker.shared.count_upstream(&live.connections, cluster.connections_max);
     let held = held.ok_or(Refusal::Overloaded)?;
@@ -216,10 +238,11 @@ async fn connect(
                 let (endpoint, client) = (endpoint.id, None);
                 worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
             }
-            Err(Refusal::UpstreamConnect)
+            let late = cause == Cause::ConnectTimeout;
+            Err(Unconnected { refusal: Refusal::UpstreamConnect, late })
         }
-        Err(NoConnection::Late) => Err(Refusal::UpstreamConnect),
+        Err(NoConnection::Late) => Err(Refusal::UpstreamConnect.into()),
         // Ours to answer for: nothing is counted against the cluster.
-        Err(NoConnection::Full | NoConnection::Exhausted) => Err(Refusal::Overloaded),
+        Err(NoConnection::Full | NoConnection::Exhausted) => Err(Refusal::Overloaded.into()),
     }
 }

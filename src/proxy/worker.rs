@@ -147,6 +147,12 @@ impl Worker {
         current.clone()
     }
 
+    /// Whether an endpoint is in use as of now, which may be later than an exchange's view.
+    #[must_use]
+    pub fn uses(&self, endpoint: u32) -> bool {
+        self.view().signals.clusters.iter().any(|cluster| cluster.uses(endpoint))
+    }
+
     /// Takes a new plan: credits and budgets go on by name, cells are looked up anew.
     fn carry(&self, view: &View) {
         let now = clock::now();

@@ -1,7 +1,8 @@
 //! What clients do to themselves: it is no endpoint's fault, takes none out of use, and sends nobody elsewhere.
 
+use super::fault::{Fault, Relay};
 use super::support::*;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Two clusters, the first of two endpoints in turn.
 fn before(endpoints: [&Cluster; 2], cloud: &Cluster, outlier: &str) -> Proxy {
@@ -159,4 +160,34 @@ fn statuses_count_as_failures_as_the_operator_says() {
     assert_eq!(code, 1);
     assert!(told.contains("failures[1]") && told.contains("did you mean `reset`?"), "{told}");
     assert!(told.contains("failures[2]"), "{told}");
+}
+
+#[test]
+fn a_burst_that_overflows_the_listen_backlog_takes_the_only_endpoint_out_of_use_no_more() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while connection.request().is_some() {
+            std::thread::park_timeout(Duration::from_millis(20));
+            connection.reply("fine");
+        }
+    });
+    let relay = Relay::before(cluster.address);
+    let text = config(&[("a", "idc", relay.at)]);
+    let text = text.replace("kind: idc,", "kind: idc, timeouts: { connect_total: 8s },");
+    let proxy = Proxy::start(&format!("runtime: {{ workers: 1 }}\n{text}"));
+    let web = proxy.at("web");
+    let mut served = Keeping::new(web);
+    assert_eq!(served.get("/").body, "fine");
+    relay.set(Fault::NoAccept);
+    // Each of them needs a connection of its own; one has the only one there is.
+    let burst: Vec<_> = (0..8).map(|_| std::thread::spawn(move || get(web, "/").status)).collect();
+    let since = Instant::now();
+    eventually("connections come to nothing, many times", || {
+        assert_eq!(served.get("/").body, "fine", "and exchanges are answered meanwhile");
+        let error = proxy.cluster("a")["endpoints"][0]["last_error"].clone();
+        error == "connect_timeout" && since.elapsed() > Duration::from_millis(1_200)
+    });
+    assert_eq!(proxy.metric("tidegate_ejections_total"), 0.0);
+    relay.set(Fault::None);
+    let statuses: Vec<u16> = burst.into_iter().map(|client| client.join().unwrap()).collect();
+    assert_eq!(statuses, [200; 8]);
 }

@@ -13,6 +13,7 @@ use super::record::Record;
 use super::terms::{hash_key, head_timeout, route, split, walk_timeout};
 use super::upload::Replay;
 use crate::decision::assess::Event;
+use crate::decision::health::Cause;
 use crate::decision::plan::{Affinity, SendProxy, Service};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::{Action, Route};
@@ -305,7 +306,7 @@ impl<'v> Terms<'_, 'v> {
             true => Box::pin(self.connect_beside(client, walk, record, &place, rival)).await,
             false => {
                 let way = (self.arrival.origin, client.head().upgrade().is_some());
-                connect(worker, view, &place, way, walk, record).await.map(Start::Fresh)
+                self.connect(way, walk, record, &place).await.map(Start::Fresh)
             }
         };
         Ok((place, start))
@@ -321,7 +322,7 @@ impl<'v> Terms<'_, 'v> {
         mut rival: Rival<'_, 'v>,
     ) -> Result<Start<'v>, Failed> {
         let way = (self.arrival.origin, client.head().upgrade().is_some());
-        let connected = connect(self.worker, self.view, place, way, walk, record);
+        let connected = self.connect(way, walk, record, place);
         let (_, body, _) = client.split();
         tokio::select! {
             // What is there is taken first.
@@ -331,6 +332,27 @@ impl<'v> Terms<'_, 'v> {
                 None => Err(Failed::Overtaken),
             },
             () = body.broken() => Err(Failed::Over),
+        }
+    }
+
+    /// Connects, in as many turns as its time allows where nobody else can be asked: a full listen backlog drops
+    /// what comes, and a new beginning is heard sooner than the kernel's next.
+    async fn connect(
+        &self,
+        way: (Option<Origin>, bool),
+        walk: &mut Walk,
+        record: &mut Record,
+        place: &Place,
+    ) -> Result<Carrier, Failed> {
+        let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
+        loop {
+            let connected = connect(worker, view, place, way, walk, record).await;
+            let again = std::mem::take(&mut walk.late)
+                && !walk.tried.leaves_others(view, class, place, reach)
+                && worker.uses(place.signals(view).id);
+            if !again {
+                return connected;
+            }
         }
     }
 
@@ -468,6 +490,8 @@ struct Walk {
     shared: bool,
     /// What all attempts to connect have taken so far.
     connecting: Duration,
+    /// Whether the last one did not come about in time.
+    late: bool,
     /// After how long a first attempt is given a second beside it.
     hedge: Option<Duration>,
     /// Whether the next attempt is that second.
@@ -553,6 +577,7 @@ async fn connect(
             Ok(connection)
         }
         Err(NoConnection::Endpoint(cause)) => {
+            walk.late = cause == Cause::ConnectTimeout;
             let slot = view.slots.slot(worker.id, record.class.unwrap_or(0), place.slot);
             if cluster.outlier.failures.has(cause) {
                 if let Some(slot) = slot {
