@@ -1,8 +1,12 @@
-//! Everything that crosses a thread, in one file.
+//! Everything that crosses a thread, in one file, and the queue of those who wait for room in another.
 //!
 //! One pointer, one writer: the control thread publishes a [`View`], workers load it once per
 //! exchange. Samples go the other way through single-writer slots that control sweeps; only the
 //! in-flight gauges have several writers, because a ceiling must hold for the whole process.
+
+mod queue;
+
+pub use queue::{For, Queue, Turn};
 
 use crate::decision::assess::{Answers, Event, Samples};
 use crate::decision::load::Tally;
@@ -51,7 +55,9 @@ pub struct LiveCluster {
     /// Exchanges waiting for a connection.
     pub pending: Arc<Gauge>,
     /// Those of them that wait because the cluster has its most connections.
-    pub wanted: Arc<Gauge>,
+    pub wanted: Arc<Queue>,
+    /// Those that wait because it has its most exchanges.
+    pub room: Arc<Queue>,
     /// Parallel to the endpoints of the cluster's signals.
     pub endpoints: Vec<Arc<LiveEndpoint>>,
 }
@@ -110,24 +116,32 @@ impl Gauge {
     }
 }
 
-/// One of the things a gauge counts; dropping it counts it out.
+/// One of the things a gauge counts; dropping it counts it out, and tells who waits for that.
 #[derive(Debug)]
-pub struct Held(Arc<Gauge>);
+pub struct Held(Arc<Gauge>, Option<Arc<Queue>>);
 
 impl Held {
     /// Counts one in, whatever the number.
     #[must_use]
     pub fn enter(gauge: &Arc<Gauge>) -> Held {
         gauge.0.fetch_add(1, Ordering::Relaxed);
-        Held(gauge.clone())
+        Held(gauge.clone(), None)
     }
 
     /// Counts one in, unless there are `ceiling` already.
     #[must_use]
     pub fn enter_below(gauge: &Arc<Gauge>, ceiling: u32) -> Option<Held> {
         let before = gauge.0.fetch_add(1, Ordering::Relaxed);
-        let held = Held(gauge.clone());
+        let held = Held(gauge.clone(), None);
         (before < ceiling).then_some(held)
+    }
+
+    /// Likewise; the first of those who wait is told when it is counted out.
+    #[must_use]
+    pub fn enter_told(gauge: &Arc<Gauge>, ceiling: u32, queue: &Arc<Queue>) -> Option<Held> {
+        let mut held = Held::enter_below(gauge, ceiling)?;
+        held.1 = Some(queue.clone());
+        Some(held)
     }
 }
 
@@ -135,14 +149,17 @@ impl Drop for Held {
     fn drop(&mut self) {
         let before = self.0.0.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a gauge fell below zero");
+        if let Some(queue) = &self.1 {
+            queue.wake_first();
+        }
     }
 }
 
 /// A connection towards a cluster, counted there and in the whole process until dropped.
 #[derive(Debug)]
 pub struct Counted {
-    _of_cluster: Held,
     _of_all: Held,
+    _of_cluster: Held,
 }
 
 /// Slots for samples: by worker, then class, then permitted cluster.
@@ -554,13 +571,13 @@ impl Shared {
 
     /// Counts a connection towards a cluster in, unless that has `most` already, or the process has.
     #[must_use]
-    pub fn count_upstream(&self, of_cluster: &Arc<Gauge>, most: u32) -> Option<Counted> {
+    pub fn count_upstream(&self, cluster: &LiveCluster, most: u32) -> Option<Counted> {
         let all = self.connections_max.load(Ordering::Relaxed);
         let all = u32::try_from(all).unwrap_or(u32::MAX);
-        Some(Counted {
-            _of_cluster: Held::enter_below(of_cluster, most)?,
-            _of_all: Held::enter_below(&self.upstreams, all)?,
-        })
+        // The bound of all first: what was counted into the cluster tells others as it goes.
+        let _of_all = Held::enter_below(&self.upstreams, all)?;
+        let _of_cluster = Held::enter_told(&cluster.connections, most, &cluster.wanted)?;
+        Some(Counted { _of_all, _of_cluster })
     }
 
     /// Whether connections towards clusters have nearly used up what they may: then none is kept idle.

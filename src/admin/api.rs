@@ -66,7 +66,7 @@ pub fn metrics_text(backend: &Backend) -> String {
     let view = backend.shared.view.load_full();
     let connections = |live: &crate::shared::LiveCluster| {
         let (all, idle) = (live.connections.get(), live.idle.get());
-        (all.saturating_sub(idle), idle)
+        (all.saturating_sub(idle), idle, live.pending.get())
     };
     metrics::text(&Scrape {
         registry: &backend.shared.registry,

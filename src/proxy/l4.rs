@@ -203,7 +203,7 @@ async fn connect(
     if left.is_zero() {
         return Err(Refusal::UpstreamConnect.into());
     }
-    let held = worker.shared.count_upstream(&live.connections, cluster.connections_max);
+    let held = worker.shared.count_upstream(live, cluster.connections_max);
     let held = held.ok_or(Refusal::Overloaded)?;
     let slot = view.slots.slot(worker.id, class, place.slot);
     let begun = worker.now();
@@ -243,6 +243,8 @@ async fn connect(
         }
         Err(NoConnection::Late) => Err(Refusal::UpstreamConnect.into()),
         // Ours to answer for: nothing is counted against the cluster.
-        Err(NoConnection::Full | NoConnection::Exhausted) => Err(Refusal::Overloaded.into()),
+        Err(NoConnection::Busy | NoConnection::Full | NoConnection::Exhausted) => {
+            Err(Refusal::Overloaded.into())
+        }
     }
 }

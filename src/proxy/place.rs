@@ -55,6 +55,8 @@ pub struct Tried {
     pub stay: Option<Stay>,
     /// Whether the last of them still waits for its answer: the next is a hedge.
     pub waits: bool,
+    /// The cluster for whose room it has waited, now that it is its turn.
+    pub turn: Option<ClusterIndex>,
 }
 
 /// Where a client was served before.
@@ -88,16 +90,49 @@ impl Tried {
         place: &Place,
         reach: Reach,
     ) -> bool {
-        let mut after = Tried {
-            endpoints: self.endpoints.clone(),
-            clusters: self.clusters.clone(),
-            stay: None,
-            waits: false,
-        };
+        self.after(view, place).choices(view, class, reach).next().is_some()
+    }
+
+    /// Likewise, in another cluster.
+    #[must_use]
+    pub fn leaves_other_clusters(
+        &self,
+        view: &View,
+        class: ClassIndex,
+        place: &Place,
+        reach: Reach,
+    ) -> bool {
+        let after = self.after(view, place);
+        after.choices(view, class, reach).any(|cluster| cluster != place.cluster)
+    }
+
+    /// What will have been tried if `place` fails as well.
+    fn after(&self, view: &View, place: &Place) -> Tried {
+        let (endpoints, clusters) = (self.endpoints.clone(), self.clusters.clone());
+        let mut after = Tried { endpoints, clusters, stay: None, waits: false, turn: None };
         after.add(place.cluster, place.signals(view).id);
+        after
+    }
+
+    /// The clusters that may be tried.
+    fn choices<'a>(
+        &'a self,
+        view: &'a View,
+        class: ClassIndex,
+        reach: Reach,
+    ) -> impl Iterator<Item = ClusterIndex> + 'a {
         let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
-        choices.unwrap_or_default().iter().any(|choice| {
-            reach.includes(view, choice.cluster) && after.allows(choice.cluster, view)
+        let choices = choices.unwrap_or_default().iter().map(|choice| choice.cluster);
+        choices.filter(move |cluster| reach.includes(view, *cluster) && self.allows(*cluster, view))
+    }
+
+    /// The first cluster that may be tried and has its most exchanges: where to wait for room.
+    #[must_use]
+    pub fn first_full(&self, view: &View, class: ClassIndex, reach: Reach) -> Option<ClusterIndex> {
+        self.choices(view, class, reach).find(|&cluster| {
+            let live = &view.clusters[cluster];
+            let is_full = |ceiling| live.in_flight.get() >= ceiling || !live.room.is_empty();
+            view.plan.clusters[cluster].ceiling.is_some_and(is_full)
         })
     }
 
@@ -186,6 +221,8 @@ pub fn place(
             reach.includes(view, cluster)
                 && tried.allows(cluster, view)
                 && !full.contains(&cluster)
+                // Who comes does not go before those who wait.
+                && (tried.turn == Some(cluster) || view.clusters[cluster].room.is_empty())
                 && view.clusters[cluster].in_flight.get() < ceiling
         };
         let stays = |choice: &&Choice| {
@@ -265,7 +302,6 @@ fn enter(
 ) -> Option<Place> {
     let live = &view.clusters[picked.cluster];
     let ceiling = view.plan.clusters[picked.cluster].ceiling.unwrap_or(u32::MAX);
-    let in_cluster = Held::enter_below(&live.in_flight, ceiling)?;
     let beliefs = &view.signals.clusters[picked.cluster];
     let in_flight = |index: usize| live.endpoints.get(index).map_or(0, |e| e.in_flight.get());
     let policy = view.plan.service_of(class).endpoint_policy;
@@ -277,6 +313,11 @@ fn enter(
     };
     let index = tried.stays_at(beliefs).or_else(pick)?;
     let endpoint = live.endpoints.get(index)?;
+    // Last: who is counted out again tells those who wait.
+    let in_cluster = match ceiling {
+        u32::MAX => Held::enter(&live.in_flight),
+        ceiling => Held::enter_told(&live.in_flight, ceiling, &live.room)?,
+    };
     Some(Place {
         cluster: picked.cluster,
         slot: picked.slot,

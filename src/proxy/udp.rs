@@ -243,8 +243,8 @@ impl Arrival<'_> {
             let place =
                 place(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
             let (cluster, endpoint) = (&view.plan.clusters[place.cluster], place.signals(view));
-            let connections = &view.clusters[place.cluster].connections;
-            let held = worker.shared.count_upstream(connections, cluster.connections_max);
+            let live = &view.clusters[place.cluster];
+            let held = worker.shared.count_upstream(live, cluster.connections_max);
             let held = held.ok_or(Some(Refusal::Overloaded))?;
             let towards = match &endpoint.address {
                 Address::Ip(address) => Datagrams::towards(*address).map(|made| (made, *address)),

@@ -103,7 +103,7 @@ impl Worker {
         let worker = Rc::new_cyclic(|me| Worker {
             id,
             deadlines,
-            pool: RefCell::default(),
+            pool: RefCell::new(Pool::of(id)),
             lines: RefCell::default(),
             datagrams: RefCell::default(),
             dice: RefCell::new(Dice::seeded(seed)),
@@ -371,6 +371,11 @@ impl Worker {
         }
         pool.yield_to_waiting(&view);
         pool.sweep(&view, now);
+        drop(pool);
+        for live in view.clusters.iter() {
+            live.wanted.wake_first();
+            live.room.wake_first();
+        }
         let usable = |key| usable(&view, key);
         self.lines.borrow_mut().sweep(usable, now);
     }

@@ -74,7 +74,7 @@ pub(super) fn count_panics(registry: Arc<Registry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shared::{Held, Scarcity};
+    use crate::shared::{Held, LiveCluster, Scarcity};
 
     #[test]
     fn scarcity_comes_by_degrees_of_descriptors_on_either_side_and_of_memory() {
@@ -96,8 +96,8 @@ mod tests {
             assert_eq!(shared.scarcity(), degree, "{percent} % of the memory");
             shared.memory_percent.store(0, Ordering::Relaxed);
         }
-        let (clients, most) = (Arc::default(), 2);
-        let held: Vec<_> = (0..3).map(|_| shared.count_upstream(&clients, most)).collect();
+        let (cluster, most) = (LiveCluster::default(), 2);
+        let held: Vec<_> = (0..3).map(|_| shared.count_upstream(&cluster, most)).collect();
         assert_eq!(held.iter().flatten().count(), 2, "a cluster's own bound holds beside it");
     }
 }

@@ -26,8 +26,8 @@ pub struct Scrape<'a> {
     pub signals: &'a Signals,
     /// Exchanges in flight by cluster, parallel to the plan's.
     pub in_flight: Vec<u32>,
-    /// Upstream connections by cluster: active and idle.
-    pub connections: Vec<(u32, u32)>,
+    /// Upstream connections by cluster: active, idle, and exchanges that wait for one or for room.
+    pub connections: Vec<(u32, u32, u32)>,
     /// Names of the refusals, in the order of the cells.
     pub refusals: &'a [&'a str],
     /// How handshakes end, in the order of the cells.
@@ -439,11 +439,20 @@ fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         MetricType::GAUGE,
     );
     for (index, (cluster, _)) in beliefs() {
-        let (active, idle) = scrape.connections.get(index).copied().unwrap_or_default();
+        let (active, idle, _) = scrape.connections.get(index).copied().unwrap_or_default();
         for (state, count) in [("active", active), ("idle", idle)] {
             let labels = [("cluster", cluster.name.as_str()), ("state", state)];
             connections.push(gauge(&labels, f64::from(count)));
         }
+    }
+    let pending = families.family(
+        "tidegate_cluster_pending",
+        "Exchanges that wait for a connection to the cluster or for room in it.",
+        MetricType::GAUGE,
+    );
+    for (index, (cluster, _)) in beliefs() {
+        let (.., waiting) = scrape.connections.get(index).copied().unwrap_or_default();
+        pending.push(gauge(&[("cluster", cluster.name.as_str())], f64::from(waiting)));
     }
     probes(families, scrape);
 }

@@ -159,8 +159,10 @@ fn a_ceiling_holds_over_all_workers_and_the_rest_is_told_to_come_back() {
             connection.reply("a");
         }
     });
-    let text = config(&[("a", "idc", cluster.address)])
-        .replace("kind: idc,", "kind: idc, capacity: { concurrent: 3 },");
+    let text = config(&[("a", "idc", cluster.address)]).replace(
+        "kind: idc,",
+        "kind: idc, capacity: { concurrent: 3 }, timeouts: { queue: 200ms },",
+    );
     let proxy = Proxy::start(&text);
     let mut clients: Vec<Keeping> = (0..12).map(|_| Keeping::new(proxy.at("web"))).collect();
     for client in &mut clients {

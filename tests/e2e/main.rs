@@ -38,6 +38,7 @@ mod mirror;
 mod outlier;
 mod passage;
 mod policies;
+mod queue;
 mod reload;
 mod sidecar;
 mod spill;

@@ -12,24 +12,21 @@ use super::mirror::Copier;
 use super::record::Record;
 use super::terms::{hash_key, head_timeout, route, split, walk_timeout};
 use super::upload::Replay;
-use crate::decision::assess::Event;
-use crate::decision::health::Cause;
-use crate::decision::plan::{Affinity, SendProxy, Service};
+use crate::decision::plan::{Affinity, Service};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::{Action, Route};
+use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
-use crate::os::proxy_header::Origin;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::{Carrier, NoConnection, Wanted, connection};
+use crate::proxy::upstream::connect::Given;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
 use crate::telemetry::cells::Aborted;
-use crate::tls::client::Speaks;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -151,24 +148,24 @@ pub(super) struct Bound<'v> {
 }
 
 /// What holds for all attempts of an exchange.
-struct Terms<'a, 'v> {
-    worker: &'a Worker,
-    view: &'v View,
-    arrival: &'a Arrival,
-    bound: &'a Bound<'v>,
-    service: &'v Service,
-    identity: Identity<'a>,
-    affinity: Option<&'v Affinity>,
+pub(super) struct Terms<'a, 'v> {
+    pub(super) worker: &'a Worker,
+    pub(super) view: &'v View,
+    pub(super) arrival: &'a Arrival,
+    pub(super) bound: &'a Bound<'v>,
+    pub(super) service: &'v Service,
+    pub(super) identity: Identity<'a>,
+    pub(super) affinity: Option<&'v Affinity>,
     /// Who asks.
-    client: IpAddr,
-    key: u64,
+    pub(super) client: IpAddr,
+    pub(super) key: u64,
     /// Whether it is a call of gRPC. That may be silent for as long as it likes: it has a deadline of its own,
     /// for all of it, and an endpoint is not to blame for one that was short.
-    is_call: bool,
+    pub(super) is_call: bool,
     /// Where an attempt waits beside another.
-    berth: Berth<'v>,
+    pub(super) berth: Berth<'v>,
     /// What copies it, where it is to be.
-    copier: Option<Copier<'a>>,
+    pub(super) copier: Option<Copier<'a>>,
 }
 
 /// The walk from a class on: place, attempt, and again if allowed.
@@ -297,17 +294,18 @@ impl<'v> Terms<'_, 'v> {
         record: &mut Record,
     ) -> Result<(Place, Result<Start<'v>, Failed>), Failed> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
-        let place = place(worker, view, class, &walk.tried, self.key, reach)
-            .map_err(|refusal| Failed::Refuse(walk.last.unwrap_or(refusal)))?;
+        let place = match place(worker, view, class, &walk.tried, self.key, reach) {
+            Ok(place) => place,
+            // Boxed: seldom, and every exchange should not have room for it.
+            Err(refusal) => Box::pin(self.wait_for_room(client, walk, refusal)).await?,
+        };
         record.attempt(&place);
+        let way = (self.arrival.origin, client.head().upgrade().is_some());
         let rival = Rival::of(&self.berth);
         let start = match rival.waits() {
             // Boxed: seldom, and every exchange should not have room for it.
             true => Box::pin(self.connect_beside(client, walk, record, &place, rival)).await,
-            false => {
-                let way = (self.arrival.origin, client.head().upgrade().is_some());
-                self.connect(way, walk, record, &place).await.map(Start::Fresh)
-            }
+            false => self.connect(Some(client), way, walk, record, &place).await.map(Start::Fresh),
         };
         Ok((place, start))
     }
@@ -322,7 +320,7 @@ impl<'v> Terms<'_, 'v> {
         mut rival: Rival<'_, 'v>,
     ) -> Result<Start<'v>, Failed> {
         let way = (self.arrival.origin, client.head().upgrade().is_some());
-        let connected = self.connect(way, walk, record, place);
+        let connected = self.connect(None::<&mut C>, way, walk, record, place);
         let (_, body, _) = client.split();
         tokio::select! {
             // What is there is taken first.
@@ -332,27 +330,6 @@ impl<'v> Terms<'_, 'v> {
                 None => Err(Failed::Overtaken),
             },
             () = body.broken() => Err(Failed::Over),
-        }
-    }
-
-    /// Connects, in as many turns as its time allows where nobody else can be asked: a full listen backlog drops
-    /// what comes, and a new beginning is heard sooner than the kernel's next.
-    async fn connect(
-        &self,
-        way: (Option<Origin>, bool),
-        walk: &mut Walk,
-        record: &mut Record,
-        place: &Place,
-    ) -> Result<Carrier, Failed> {
-        let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
-        loop {
-            let connected = connect(worker, view, place, way, walk, record).await;
-            let again = std::mem::take(&mut walk.late)
-                && !walk.tried.leaves_others(view, class, place, reach)
-                && worker.uses(place.signals(view).id);
-            if !again {
-                return connected;
-            }
         }
     }
 
@@ -478,24 +455,28 @@ const STALE_MAX: u32 = 4;
 
 /// What an exchange carries from attempt to attempt.
 #[derive(Default)]
-struct Walk {
-    tried: Tried,
-    replay: Replay,
-    retried: u32,
-    last: Option<Refusal>,
+pub(super) struct Walk {
+    pub(super) tried: Tried,
+    pub(super) replay: Replay,
+    pub(super) retried: u32,
+    pub(super) last: Option<Refusal>,
     /// Only a new connection will do: an idle one had aged.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// How often a connection had aged, and whether the last one was shared.
-    stale: u32,
-    shared: bool,
+    pub(super) stale: u32,
+    pub(super) shared: bool,
     /// What all attempts to connect have taken so far.
-    connecting: Duration,
-    /// Whether the last one did not come about in time.
-    late: bool,
+    pub(super) connecting: Duration,
+    /// Whether the last one did not come about in time, or could not be begun while others wait.
+    pub(super) late: bool,
+    pub(super) busy: bool,
+    /// What it has waited for, and until when it may.
+    pub(super) given: Option<Given>,
+    pub(super) queue_until: Option<Timestamp>,
     /// After how long a first attempt is given a second beside it.
-    hedge: Option<Duration>,
+    pub(super) hedge: Option<Duration>,
     /// Whether the next attempt is that second.
-    hedging: bool,
+    pub(super) hedging: bool,
 }
 
 impl Walk {
@@ -538,71 +519,6 @@ async fn respond<C: Client>(
         Action::Forward(_) | Action::Split(_) => {}
     }
     Ok(After::Next)
-}
-
-async fn connect(
-    worker: &Worker,
-    view: &View,
-    place: &Place,
-    (origin, upgrades): (Option<Origin>, bool),
-    walk: &mut Walk,
-    record: &mut Record,
-) -> Result<Carrier, Failed> {
-    let cluster = &view.plan.clusters[place.cluster];
-    if upgrades && cluster.http2 {
-        // HTTP/2 has no upgrades, and of tunnels we know the client's side alone.
-        return Err(Failed::Refuse(Refusal::NotImplemented));
-    }
-    let endpoint = place.signals(view);
-    let left = cluster.connect_total.saturating_sub(walk.connecting);
-    if left.is_zero() {
-        return Err(Failed::Refuse(walk.last.unwrap_or(Refusal::UpstreamConnect)));
-    }
-    let live = &view.clusters[place.cluster];
-    let begun = worker.about_now();
-    let upstream = view.tls.cluster(place.cluster);
-    // Whoever is told the client must not get another one's connection.
-    let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
-    let speaks = if upgrades { Speaks::Http1 } else { Speaks::Traffic };
-    let wanted = Wanted { cluster, live, endpoint, upstream, fresh, origin, speaks };
-    let connected = connection(worker, &wanted, left).await;
-    walk.connecting += worker.about_now().since(begun);
-    match connected {
-        Ok((connection, took)) => {
-            record.connected = took;
-            walk.shared = matches!(connection, Carrier::Http2(_));
-            if took.is_some() {
-                note_dialled(worker, view, place, record.class.unwrap_or(0), &connection);
-            }
-            Ok(connection)
-        }
-        Err(NoConnection::Endpoint(cause)) => {
-            walk.late = cause == Cause::ConnectTimeout;
-            let slot = view.slots.slot(worker.id, record.class.unwrap_or(0), place.slot);
-            if cluster.outlier.failures.has(cause) {
-                if let Some(slot) = slot {
-                    slot.accepted.add(1);
-                    slot.failed.add(1);
-                }
-                let (endpoint, client) = (endpoint.id, None);
-                worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
-            }
-            Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect))
-        }
-        Err(NoConnection::Late) => Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect)),
-        Err(NoConnection::Full) => Err(Failed::Retry(Kind::Unsent, Refusal::Overloaded)),
-        Err(NoConnection::Exhausted) => Err(Failed::Refuse(Refusal::Overloaded)),
-    }
-}
-
-/// Notes what a new connection says of the way, and that one had to be made.
-fn note_dialled(worker: &Worker, view: &View, place: &Place, class: usize, carrier: &Carrier) {
-    if let Some(slot) = view.slots.slot(worker.id, class, place.slot) {
-        slot.dialled.add(1);
-    }
-    if let Some(rtt) = carrier.handshake_rtt() {
-        place.live.record_rtt(worker.id, rtt);
-    }
 }
 
 /// One line for people, beside the refusal's word.

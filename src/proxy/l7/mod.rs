@@ -7,6 +7,7 @@ mod awaited;
 pub mod carrier;
 pub mod client;
 mod compose;
+mod connecting;
 pub mod connection;
 pub mod exchange;
 pub mod gate;

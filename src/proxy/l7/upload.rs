@@ -24,7 +24,7 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 const REPLAY_MAX: usize = 64 * 1024;
 /// How long a client that has ended its direction may still wait for a response: a client that is gone
 /// must not keep its cluster busy, and one that only half-closed usually has its answer by then.
-const LEAVING: Duration = Duration::from_millis(80);
+pub(super) const LEAVING: Duration = Duration::from_millis(80);
 /// A client that has kept its cluster waiting for so long, and still owes it a part of its request, is the reason
 /// for whatever the cluster then does with it.
 const OWED: Duration = Duration::from_millis(50);

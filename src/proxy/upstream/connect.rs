@@ -26,7 +26,10 @@ pub enum NoConnection {
     Endpoint(Cause),
     /// The exchange's time for connecting is over, before the endpoint had all that is its due.
     Late,
-    /// The cluster has its most connections, or its most exchanges waiting for one.
+    /// The cluster has its most connections, or others wait for one: it is to be waited for, by
+    /// [`given`].
+    Busy,
+    /// There was none in time, or too many wait.
     Full,
     /// We have no port, descriptor or memory left.
     Exhausted,
@@ -60,6 +63,13 @@ pub struct Wanted<'a> {
     pub speaks: Speaks,
 }
 
+impl Wanted<'_> {
+    /// Which connections will do.
+    fn key(&self) -> Key {
+        (self.endpoint.id, self.upstream.map_or(0, |upstream| upstream.id))
+    }
+}
+
 /// What an exchange is carried by.
 #[derive(Debug)]
 pub enum Carrier {
@@ -90,7 +100,8 @@ impl Carrier {
 }
 
 /// An idle connection to the endpoint, unless only a `fresh` one will do, or a new one within `span`; a place
-/// on a shared one where the cluster speaks HTTP/2. Says how long connecting took.
+/// on a shared one where the cluster speaks HTTP/2. Says how long connecting took. Who has waited is `given` what
+/// it waited for.
 ///
 /// # Errors
 /// [`NoConnection`].
@@ -98,27 +109,37 @@ pub async fn connection(
     worker: &Worker,
     wanted: &Wanted<'_>,
     span: Duration,
+    given: Option<Given>,
 ) -> Result<(Carrier, Option<Duration>), NoConnection> {
-    let Wanted { cluster, live, endpoint, upstream, fresh, .. } = *wanted;
-    let key = (endpoint.id, upstream.map_or(0, |upstream| upstream.id));
+    let Wanted { cluster, live, upstream, fresh, .. } = *wanted;
+    let key = wanted.key();
+    // Who comes does not go before those who wait.
+    let room = match given {
+        Some(Given::Idle(idle)) => return Ok((Carrier::Http1(*idle), None)),
+        Some(Given::Room(held)) => Some(held),
+        None => None,
+    };
+    let first = || room.is_some() || live.wanted.is_empty();
     let idle = || worker.pool.borrow_mut().take(key, worker.about_now());
-    if !fresh && let Some(idle) = idle() {
+    if !fresh
+        && first()
+        && let Some(idle) = idle()
+    {
         return Ok((Carrier::Http1(idle), None));
     }
-    // One bound for all of it: a wait for room, for a turn, connecting, TLS.
+    // One bound for all of it: a wait for a shared one, connecting, TLS.
     let until = worker.now().plus(span);
     let left = || until.since(worker.now());
-    let turns = span.min(patience(cluster, endpoint.rtt));
     let may =
         upstream.is_some_and(Upstream::offers_http2) && !worker.lines.borrow().is_only_http1(key);
     let multiplexes = cluster.http2 || may && wanted.speaks == Speaks::Traffic;
     let _dialling = match multiplexes && cluster.send_proxy == SendProxy::None {
         false => None,
         // Boxed: few clusters speak it.
-        true => match Box::pin(place_or_turn(worker, key, span.min(2 * turns), fresh)).await? {
+        true => match Box::pin(place_or_turn(worker, key, span, fresh)).await? {
             Place::Lease(lease) => return Ok((Carrier::Http2(lease), None)),
             Place::Dial(dialling) => Some(dialling),
-            Place::Http1 => match idle().filter(|_| !fresh) {
+            Place::Http1 => match Some(()).filter(|()| !fresh && first()).and_then(|()| idle()) {
                 Some(idle) => return Ok((Carrier::Http1(idle), None)),
                 None => None,
             },
@@ -126,21 +147,12 @@ pub async fn connection(
     };
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
-    let held = match worker.shared.count_upstream(&live.connections, cluster.connections_max) {
-        Some(held) => held,
-        // Boxed: rare.
-        None => {
-            match Box::pin(turn(worker, cluster, live, turns.min(left()), || {
-                idle().filter(|_| !fresh)
-            }))
-            .await?
-            {
-                Turn::Idle(idle) => return Ok((Carrier::Http1(*idle), None)),
-                Turn::Room(held) => held,
-            }
-        }
+    let most = cluster.connections_max;
+    let room = match first() {
+        true => room.or_else(|| worker.shared.count_upstream(live, most)),
+        false => None,
     };
-    // The wait for a turn was ours: the endpoint has no blame for it.
+    let held = room.ok_or(NoConnection::Busy)?;
     let started = worker.now();
     // Boxed: exchanges seldom dial, and should not have room for it.
     let connection = Box::pin(open(worker, wanted, left(), held)).await?;
@@ -270,37 +282,35 @@ pub async fn open(
 }
 
 /// What a wait for a connection came to.
-enum Turn {
+#[derive(Debug)]
+pub enum Given {
+    /// One that is idle.
     Idle(Box<Connection>),
+    /// Room to make one.
     Room(Counted),
 }
 
-/// Between two looks for a connection.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// Waits until the cluster takes another connection, or one is idle again.
-async fn turn(
+/// Waits, behind those who came before, until the cluster takes another connection or one is idle again.
+///
+/// # Errors
+/// [`NoConnection::Full`] after `span`, or when too many wait.
+pub async fn given(
     worker: &Worker,
-    cluster: &Cluster,
-    live: &LiveCluster,
+    wanted: &Wanted<'_>,
     span: Duration,
-    idle: impl Fn() -> Option<Connection>,
-) -> Result<Turn, NoConnection> {
-    // Other workers see it, and let go of what they have idle.
-    let _wanted = Held::enter(&live.wanted);
-    let look = async {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            if let Some(connection) = idle() {
-                return Turn::Idle(Box::new(connection));
-            }
-            let most = cluster.connections_max;
-            if let Some(held) = worker.shared.count_upstream(&live.connections, most) {
-                return Turn::Room(held);
-            }
-        }
+) -> Result<Given, NoConnection> {
+    let Wanted { cluster, live, fresh, .. } = *wanted;
+    let _pending =
+        Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
+    let turn = live.wanted.join(worker.id);
+    let look = || {
+        let idle = || worker.pool.borrow_mut().take(wanted.key(), worker.about_now());
+        let idle = Some(()).filter(|()| !fresh).and_then(|()| idle());
+        let room = || worker.shared.count_upstream(live, cluster.connections_max);
+        idle.map(|idle| Given::Idle(Box::new(idle))).or_else(|| room().map(Given::Room))
     };
-    tokio::time::timeout(span, look).await.map_err(|_| NoConnection::Full)
+    let waiting = std::future::poll_fn(|context| turn.poll(context, look));
+    tokio::time::timeout(span, waiting).await.map_err(|_| NoConnection::Full)
 }
 
 /// Connects within `span`.

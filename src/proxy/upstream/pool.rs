@@ -6,7 +6,7 @@ use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::Watch;
-use crate::shared::{Counted, Held, View};
+use crate::shared::{Counted, For, Held, View};
 use rustc_hash::FxHashMap;
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ pub type Key = (u32, u64);
 pub struct Pool {
     shelves: FxHashMap<Key, Shelf>,
     swept: Timestamp,
+    /// Whose it is.
+    worker: usize,
 }
 
 /// How long a connection is kept before the endpoint's habit is known, and at most.
@@ -88,6 +90,12 @@ const KEPT_MIN: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_millis(200);
 
 impl Pool {
+    /// That of a worker, empty.
+    #[must_use]
+    pub fn of(worker: usize) -> Pool {
+        Pool { worker, ..Pool::default() }
+    }
+
     /// The most recently used connection to an endpoint that is still quiet.
     pub fn take(&mut self, key: Key, now: Timestamp) -> Option<Connection> {
         let shelf = self.shelves.get_mut(&key)?;
@@ -120,7 +128,11 @@ impl Pool {
         {
             return;
         }
-        let Some(live) = view.clusters.get(cluster) else { return };
+        let (Some(live), worker) = (view.clusters.get(cluster), self.worker) else { return };
+        if live.wanted.claims(worker) == For::Elsewhere {
+            // Closed, it makes room there.
+            return;
+        }
         let counted = Held::enter(&live.idle);
         let shelf = self.shelves.entry(key).or_default();
         if shelf.idle.len() < most {
@@ -132,7 +144,7 @@ impl Pool {
     /// may be of use to another worker.
     pub fn yield_to_waiting(&mut self, view: &View) {
         for (live, beliefs) in view.clusters.iter().zip(&view.signals.clusters) {
-            if live.wanted.get() > 0 {
+            if !live.wanted.is_empty() {
                 for ((id, _), shelf) in &mut self.shelves {
                     if beliefs.endpoints.iter().any(|endpoint| endpoint.id == *id) {
                         shelf.idle.clear();

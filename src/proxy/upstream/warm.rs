@@ -65,7 +65,7 @@ async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoin
         speaks: Speaks::Traffic,
     };
     let most = cluster.connections_max;
-    let Some(held) = worker.shared.count_upstream(&live.connections, most) else { return };
+    let Some(held) = worker.shared.count_upstream(live, most) else { return };
     // One that fails is told of by the exchange or probe that needs it.
     let Ok(connection) = open(worker, &wanted, AHEAD, held).await else { return };
     let (latest, now) = (worker.view(), worker.about_now());

@@ -1,0 +1,213 @@
+//! A place and a connection for an exchange: at once where they can be had, in the queue where they cannot.
+//!
+//! Who waits is watched: a client that leaves must not keep a place in line. Waiting for one's turn does not count
+//! as connecting, which has a time of its own.
+
+use super::attempt::Failed;
+use super::client::{Client, RequestBody};
+use super::exchange::{Bound, Terms, Walk};
+use super::record::Record;
+use super::terms::head_timeout;
+use super::upload::LEAVING;
+use crate::decision::assess::Event;
+use crate::decision::health::Cause;
+use crate::decision::plan::{QUEUE_MAX, SendProxy};
+use crate::decision::retry::Kind;
+use crate::os::proxy_header::Origin;
+use crate::proxy::place::{Place, place};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::upstream::connect::{
+    Carrier, Given, NoConnection, Wanted, connection, given, patience,
+};
+use crate::proxy::worker::Worker;
+use crate::shared::{Held, View};
+use crate::tls::client::Speaks;
+use std::future::Future;
+use std::time::Duration;
+
+impl Terms<'_, '_> {
+    /// Connects, in as many turns as its time allows where nobody else can be asked: a full listen backlog drops
+    /// what comes, and a new beginning is heard sooner than the kernel's next. Waits for its turn, if there is a
+    /// `client` to watch meanwhile.
+    pub(super) async fn connect<C: Client>(
+        &self,
+        mut client: Option<&mut C>,
+        way: (Option<Origin>, bool),
+        walk: &mut Walk,
+        record: &mut Record,
+        place: &Place,
+    ) -> Result<Carrier, Failed> {
+        let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
+        loop {
+            let connected = connect(worker, view, place, way, walk, record).await;
+            if std::mem::take(&mut walk.busy)
+                && let Some(client) = client.as_deref_mut()
+            {
+                // Boxed: seldom, and every exchange should not have room for it.
+                walk.given = Some(Box::pin(self.wait_for_turn(client, walk, place)).await?);
+                continue;
+            }
+            let again = std::mem::take(&mut walk.late)
+                && !walk.tried.leaves_others(view, class, place, reach)
+                && worker.uses(place.signals(view).id);
+            if !again {
+                return connected;
+            }
+        }
+    }
+
+    /// How much longer it may wait in a cluster's queue.
+    fn patience(&self, walk: &mut Walk, cluster: usize) -> Duration {
+        let now = self.worker.now();
+        let by_itself = || head_timeout(self.bound.route, self.service).min(QUEUE_MAX);
+        let span = self.view.plan.clusters[cluster].queue.unwrap_or_else(by_itself);
+        walk.queue_until.get_or_insert(now.plus(span)).since(now)
+    }
+
+    /// Waits for a connection, or for room to make one; where another cluster can be asked, not long.
+    async fn wait_for_turn<C: Client>(
+        &self,
+        client: &mut C,
+        walk: &mut Walk,
+        place: &Place,
+    ) -> Result<Given, Failed> {
+        let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
+        let wanted = wanted(view, place, walk, (self.arrival.origin, false));
+        let others = walk.tried.leaves_other_clusters(view, class, place, reach);
+        let brief = patience(wanted.cluster, wanted.endpoint.rtt);
+        let most = if others { brief } else { Duration::MAX };
+        let span = self.patience(walk, place.cluster).min(most);
+        let waiting = given(worker, &wanted, span);
+        let full = |_| Failed::Retry(Kind::Unsent, Refusal::Overloaded);
+        unless_left(client, waiting).await?.map_err(full)
+    }
+
+    /// Finds a place once there is room in a cluster that has its most exchanges, if that is why there is none.
+    pub(super) async fn wait_for_room<C: Client>(
+        &self,
+        client: &mut C,
+        walk: &mut Walk,
+        refusal: Refusal,
+    ) -> Result<Place, Failed> {
+        let (worker, view, Bound { class, reach, copy, .. }) =
+            (self.worker, self.view, *self.bound);
+        let refused = |refusal| Failed::Refuse(walk.last.unwrap_or(refusal));
+        let waits = refusal == Refusal::Overloaded && copy.is_none() && !walk.hedging;
+        let full = walk.tried.first_full(view, class, reach).filter(|_| waits);
+        let Some(cluster) = full else { return Err(refused(refusal)) };
+        let (plan, live) = (&view.plan.clusters[cluster], &view.clusters[cluster]);
+        let pending = Held::enter_below(&live.pending, plan.pending_max);
+        let Some(_pending) = pending else { return Err(refused(refusal)) };
+        let turn = live.room.join(worker.id);
+        let ceiling = plan.ceiling.unwrap_or(u32::MAX);
+        let last = walk.last;
+        let span = self.patience(walk, cluster);
+        walk.tried.turn = Some(cluster);
+        let tried = &walk.tried;
+        let look = || {
+            let room = live.in_flight.get() < ceiling;
+            room.then(|| place(worker, view, class, tried, self.key, reach).ok()).flatten()
+        };
+        let waiting = std::future::poll_fn(|context| turn.poll(context, look));
+        let found = unless_left(client, tokio::time::timeout(span, waiting)).await;
+        walk.tried.turn = None;
+        found?.map_err(|_| Failed::Refuse(last.unwrap_or(refusal)))
+    }
+}
+
+async fn connect(
+    worker: &Worker,
+    view: &View,
+    place: &Place,
+    (origin, upgrades): (Option<Origin>, bool),
+    walk: &mut Walk,
+    record: &mut Record,
+) -> Result<Carrier, Failed> {
+    let cluster = &view.plan.clusters[place.cluster];
+    if upgrades && cluster.http2 {
+        // HTTP/2 has no upgrades, and of tunnels we know the client's side alone.
+        return Err(Failed::Refuse(Refusal::NotImplemented));
+    }
+    let endpoint = place.signals(view);
+    let left = cluster.connect_total.saturating_sub(walk.connecting);
+    if left.is_zero() {
+        return Err(Failed::Refuse(walk.last.unwrap_or(Refusal::UpstreamConnect)));
+    }
+    let begun = worker.about_now();
+    let wanted = wanted(view, place, walk, (origin, upgrades));
+    let connected = connection(worker, &wanted, left, walk.given.take()).await;
+    walk.connecting += worker.about_now().since(begun);
+    match connected {
+        Ok((connection, took)) => {
+            record.connected = took;
+            walk.shared = matches!(connection, Carrier::Http2(_));
+            if took.is_some() {
+                note_dialled(worker, view, place, record.class.unwrap_or(0), &connection);
+            }
+            Ok(connection)
+        }
+        Err(NoConnection::Endpoint(cause)) => {
+            walk.late = cause == Cause::ConnectTimeout;
+            let slot = view.slots.slot(worker.id, record.class.unwrap_or(0), place.slot);
+            if cluster.outlier.failures.has(cause) {
+                if let Some(slot) = slot {
+                    slot.accepted.add(1);
+                    slot.failed.add(1);
+                }
+                let (endpoint, client) = (endpoint.id, None);
+                worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
+            }
+            Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect))
+        }
+        Err(NoConnection::Late) => Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect)),
+        Err(why @ (NoConnection::Full | NoConnection::Busy)) => {
+            walk.busy = why == NoConnection::Busy;
+            Err(Failed::Retry(Kind::Unsent, Refusal::Overloaded))
+        }
+        Err(NoConnection::Exhausted) => Err(Failed::Refuse(Refusal::Overloaded)),
+    }
+}
+
+/// What connection an exchange wants.
+fn wanted<'a>(
+    view: &'a View,
+    place: &'a Place,
+    walk: &Walk,
+    (origin, upgrades): (Option<Origin>, bool),
+) -> Wanted<'a> {
+    let (cluster, live) = (&view.plan.clusters[place.cluster], &view.clusters[place.cluster]);
+    let upstream = view.tls.cluster(place.cluster);
+    // Whoever is told the client must not get another one's connection.
+    let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
+    let speaks = if upgrades { Speaks::Http1 } else { Speaks::Traffic };
+    let endpoint = place.signals(view);
+    Wanted { cluster, live, endpoint, upstream, fresh, origin, speaks }
+}
+
+/// Waits, unless the client leaves meanwhile.
+async fn unless_left<C: Client, F: Future>(
+    client: &mut C,
+    waiting: F,
+) -> Result<F::Output, Failed> {
+    let (_, mut body, _) = client.split();
+    let left = async {
+        body.gone().await;
+        tokio::time::sleep(LEAVING).await;
+    };
+    tokio::select! {
+        // What is there is taken first.
+        biased;
+        output = waiting => Ok(output),
+        () = left => Err(Failed::Over),
+    }
+}
+
+/// Notes what a new connection says of the way, and that one had to be made.
+fn note_dialled(worker: &Worker, view: &View, place: &Place, class: usize, carrier: &Carrier) {
+    if let Some(slot) = view.slots.slot(worker.id, class, place.slot) {
+        slot.dialled.add(1);
+    }
+    if let Some(rtt) = carrier.handshake_rtt() {
+        place.live.record_rtt(worker.id, rtt);
+    }
+}

@@ -1,0 +1,198 @@
+//! Who waits for something of a cluster, room or a connection: first come, first served, over all workers.
+//!
+//! Locked only where somebody waits: that is the exception, and those who wait have time. Whoever gives something
+//! back wakes the first; whoever is served, or leaves, wakes the next. A worker's tick wakes the first as well, so
+//! that what was missed costs a tick.
+//!
+//! # Not here
+//! How many may wait and for how long (`proxy`).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Who waits, the first in front.
+#[derive(Debug, Default)]
+pub struct Queue {
+    count: AtomicU32,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    line: VecDeque<Waiter>,
+    tickets: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    worker: usize,
+    waker: Waker,
+}
+
+/// Whom an idle connection of a worker is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum For {
+    /// Nobody waits.
+    Nobody,
+    /// The first who waits is of this worker, and was told.
+    Here,
+    /// The first who waits is another worker's.
+    Elsewhere,
+}
+
+impl Waiting {
+    /// Tickets grow along the line.
+    fn place(&self, ticket: u64) -> Option<usize> {
+        self.line.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// Joins the end, as one of a worker's; dropping the turn leaves.
+    #[must_use]
+    pub fn join(&self, worker: usize) -> Turn<'_> {
+        let mut waiting = self.lock();
+        waiting.tickets += 1;
+        let ticket = waiting.tickets;
+        waiting.line.push_back(Waiter { ticket, worker, waker: Waker::noop().clone() });
+        self.count.store(u32::try_from(waiting.line.len()).unwrap_or(u32::MAX), Ordering::SeqCst);
+        Turn { queue: self, ticket }
+    }
+
+    /// Wakes the first: there may be something for it.
+    pub fn wake_first(&self) {
+        if !self.is_empty() {
+            let waker = self.lock().line.front().map(|first| first.waker.clone());
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Whom a connection that has become idle in a worker is for.
+    #[must_use]
+    pub fn claims(&self, worker: usize) -> For {
+        if self.is_empty() {
+            return For::Nobody;
+        }
+        let waiting = self.lock();
+        match waiting.line.front() {
+            None => For::Nobody,
+            Some(first) if first.worker != worker => For::Elsewhere,
+            Some(first) => {
+                let waker = first.waker.clone();
+                drop(waiting);
+                waker.wake();
+                For::Here
+            }
+        }
+    }
+}
+
+/// A place in a queue.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    queue: &'a Queue,
+    ticket: u64,
+}
+
+impl Turn<'_> {
+    /// Tries, if it is the first; is woken when that may have changed.
+    pub fn poll<T>(&self, context: &Context<'_>, attempt: impl FnOnce() -> Option<T>) -> Poll<T> {
+        let mut waiting = self.queue.lock();
+        let place = waiting.place(self.ticket);
+        if let Some(own) = place.and_then(|place| waiting.line.get_mut(place)) {
+            own.waker.clone_from(context.waker());
+        }
+        // Not under the lock: what is tried may wake others.
+        drop(waiting);
+        match place {
+            Some(0) => attempt().map_or(Poll::Pending, Poll::Ready),
+            Some(_) | None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.queue.lock();
+        if let Some(place) = waiting.place(self.ticket) {
+            waiting.line.remove(place);
+        }
+        let count = u32::try_from(waiting.line.len()).unwrap_or(u32::MAX);
+        self.queue.count.store(count, Ordering::SeqCst);
+        let next = waiting.line.front().map(|first| first.waker.clone());
+        drop(waiting);
+        next.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// One who waits, and how often it was woken.
+    fn waiter(queue: &Queue, worker: usize) -> (Turn<'_>, Arc<Woken>) {
+        let woken = Arc::new(Woken::default());
+        let turn = queue.join(worker);
+        let waker = Waker::from(woken.clone());
+        assert!(turn.poll(&Context::from_waker(&waker), || None::<()>).is_pending());
+        (turn, woken)
+    }
+
+    fn times(woken: &Woken) -> usize {
+        woken.0.swap(0, Ordering::SeqCst)
+    }
+
+    #[test]
+    fn the_first_is_woken_and_whoever_leaves_wakes_the_next() {
+        let queue = Queue::default();
+        queue.wake_first();
+        let (one, first) = waiter(&queue, 0);
+        let (two, second) = waiter(&queue, 1);
+        let (three, third) = waiter(&queue, 0);
+        let context = Context::from_waker(Waker::noop());
+        assert_eq!(two.poll(&context, || Some(2)), Poll::Pending);
+        queue.wake_first();
+        assert_eq!([times(&first), times(&second), times(&third)], [1, 0, 0]);
+        drop(two);
+        drop(one);
+        assert_eq!((times(&second), times(&third)), (0, 1));
+        assert_eq!(three.poll(&context, || Some(3)), Poll::Ready(3));
+        drop(three);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_idle_in_a_worker_is_for_the_first_of_all() {
+        let queue = Queue::default();
+        assert_eq!(queue.claims(0), For::Nobody);
+        let (_one, first) = waiter(&queue, 0);
+        let (_two, _) = waiter(&queue, 1);
+        assert_eq!((queue.claims(1), times(&first)), (For::Elsewhere, 0));
+        assert_eq!((queue.claims(0), times(&first)), (For::Here, 1));
+    }
+}
