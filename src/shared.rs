@@ -8,7 +8,12 @@ mod queue;
 
 pub use queue::{For, Queue, Turn};
 
+mod ring;
+
+pub use ring::{Ring, Ticket};
+
 use crate::decision::assess::{Answers, Event, Samples};
+use crate::decision::exchange::Exchanges;
 use crate::decision::load::Tally;
 use crate::decision::plan::Plan;
 use crate::decision::report::Report;
@@ -20,7 +25,7 @@ use crate::tls::store::Store;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
@@ -210,6 +215,8 @@ pub struct Slot {
     pub bytes: Count,
     /// The newest report that came with a response.
     pub report: ReportCell,
+    /// Exchanges one by one; made for the first.
+    pub ring: OnceLock<Ring>,
 }
 
 /// The newest report of one writer. Readers see a whole one or none: a version that is odd, or that has
@@ -303,6 +310,8 @@ pub struct Sweep {
     slots: Arc<Slots>,
     before: BTreeMap<(usize, usize), Tally>,
     reported: BTreeMap<(usize, usize), Timestamp>,
+    /// By worker, class and permitted cluster.
+    cursors: BTreeMap<(usize, usize, usize), ring::Cursor>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
     endpoints_before: BTreeMap<u32, [u64; 4]>,
     asked_before: BTreeMap<usize, [u64; PRIORITIES]>,
@@ -315,6 +324,7 @@ impl Sweep {
         self.before.clear();
         self.asked_before.clear();
         self.reported.clear();
+        self.cursors.clear();
     }
 
     /// Sweeps these endpoints from now on.
@@ -371,6 +381,15 @@ impl Samples for Sweep {
             bytes: total.bytes - before.bytes,
             waiting: waiting.max(0.0),
             report: news.map(|(report, _)| report),
+        }
+    }
+
+    fn exchanges(&mut self, class: usize, place: usize, into: &mut Exchanges) {
+        for worker in 0..self.slots.workers.len() {
+            let slot = self.slots.slot(worker, class, place);
+            if let Some(ring) = slot.and_then(|slot| slot.ring.get()) {
+                self.cursors.entry((worker, class, place)).or_default().read(ring, into);
+            }
         }
     }
 

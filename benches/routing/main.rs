@@ -93,8 +93,8 @@ fn wants(options: &Options, scenario: &str, policy: &str) -> bool {
     if !options.policies.is_empty() {
         return options.policies.iter().any(|name| name == policy);
     }
-    let is_field = scenario::is_field(scenario);
-    !(options.quick && !QUICK.contains(&policy) || is_field && !FIELD.contains(&policy))
+    let quick = !options.quick || QUICK.contains(&policy);
+    quick && (!scenario::is_field(scenario) || FIELD.contains(&policy))
 }
 
 /// Runs all jobs on all cores; the outcomes by policy, mode and seed.

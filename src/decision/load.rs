@@ -12,7 +12,10 @@
 //! # Not here
 //! What to do about a queue (`spill`), and whether an endpoint is up (`health`).
 
+use super::excess::Excess;
+use super::exchange::{End, Ended, History};
 use super::report::Report;
+use super::strata::Strata;
 
 /// What workers saw of one class at one cluster since the last sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -66,6 +69,10 @@ const RECENT: f64 = 0.3;
 pub struct Track {
     count: f64,
     response_sum: f64,
+    /// What the same exchanges take by their kinds' baselines.
+    expected_sum: f64,
+    /// The exchanges of the last seconds one by one.
+    pub(super) history: History,
     /// The mean of the last handful of answers, without distance, and how many those are.
     newest: f64,
     newest_count: f64,
@@ -74,11 +81,15 @@ pub struct Track {
     long_count: f64,
     long_sum: f64,
     long_squares: f64,
+    /// Likewise of what they took in all: their number, sum and squares.
+    took: [f64; 3],
     good: f64,
     judged: f64,
     offered_recent: f64,
     completed_recent: f64,
+    accepted_recent: f64,
     accepted_rate: f64,
+    abandoned_rate: f64,
     completion_rate: f64,
     waiting: f64,
     bytes: f64,
@@ -131,26 +142,78 @@ const DISTRUST: f64 = 60.0;
 /// The window of the share of offered exchanges that were accepted.
 const BRIEF: f64 = 0.2;
 
+/// The standard deviation by a number, its sum and its squares; `None` of a few.
+fn deviation([count, sum, squares]: [f64; 3]) -> Option<f64> {
+    let mean = sum / count.max(1.0);
+    (count >= 2.0 * ENOUGH).then(|| (squares / count - mean * mean).max(0.0).sqrt())
+}
+
+/// What the baselines say of the exchanges that a sweep brought back. Seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mix {
+    /// What one of them takes by its kind, on average.
+    pub expected: f64,
+    /// How many there were, of a sample.
+    pub count: f64,
+    /// The sum of what they took beyond that, and of its squares.
+    pub beyond: f64,
+    /// Likewise.
+    pub beyond_squares: f64,
+}
+
+impl Mix {
+    /// The mix of what is `new`; `usual` is what a request takes of which nothing is known.
+    #[must_use]
+    pub fn of(new: &[Ended], strata: &Strata, distance: f64, usual: f64) -> Mix {
+        let mut mix = Mix::default();
+        for one in new.iter().filter(|one| one.end == End::Answered) {
+            let took = one.ended - one.sent - distance;
+            let expected = strata.mean(one.stratum).unwrap_or(took.max(0.0));
+            mix.count += 1.0;
+            mix.expected += expected;
+            mix.beyond += took - expected;
+            mix.beyond_squares += (took - expected) * (took - expected);
+        }
+        mix.expected = if mix.count > 0.0 { mix.expected / mix.count } else { usual };
+        mix
+    }
+}
+
+/// What is inferred, `middle`, between what is certain and what is possible by `excess`; only what both
+/// say where no shift was `significant` of late. Exchanges that came back speak of the queue they met; by now it
+/// may have grown, by `growth` seconds a second since.
+#[must_use]
+pub fn bounded(middle: f64, excess: &Excess, significant: bool, growth: f64, service: f64) -> f64 {
+    let low = excess.low.max(0.0);
+    let high = excess.high.max(low);
+    let high = if high.is_finite() { high + growth * (high + service) } else { high };
+    if significant { middle.clamp(low, high) } else { middle.min(low) }
+}
+
 pub(super) fn decay(elapsed: f64, tau: f64) -> f64 {
     (-elapsed / tau).exp()
 }
 
 impl Track {
     /// Folds one sweep in. `distance` is the cluster's, in seconds; `open` is the share of what was
-    /// offered that dial and slow start let through, so that they are not taken for a lack of room.
-    pub fn fold(&mut self, tally: &Tally, distance: f64, open: f64, elapsed: f64) {
+    /// offered that dial and slow start let through, so that they are not taken for a lack of room;
+    /// `mix` is what the baselines say of those that came back.
+    pub fn fold(&mut self, tally: &Tally, distance: f64, open: f64, mix: &Mix, elapsed: f64) {
         let tau = self.window();
         let (count, seconds) = self.answered(tally, distance);
         let keep = decay(elapsed, tau);
         self.count = self.count * keep + count;
         self.response_sum = self.response_sum * keep + seconds;
+        self.expected_sum = self.expected_sum * keep + count * mix.expected;
         self.waiting_area = self.waiting_area * keep + tally.waiting * elapsed;
         self.accepted = self.accepted * keep + tally.accepted;
         self.restart_on_relief(tally, distance);
         let keep = decay(elapsed, 10.0);
-        self.long_count = self.long_count * keep + tally.completed;
-        self.long_sum = self.long_sum * keep + tally.latency_sum;
-        self.long_squares = self.long_squares * keep + tally.latency_squares;
+        self.long_count = self.long_count * keep + mix.count;
+        self.long_sum = self.long_sum * keep + mix.beyond;
+        self.long_squares = self.long_squares * keep + mix.beyond_squares;
+        let took = [tally.completed, tally.latency_sum, tally.latency_squares];
+        self.took.iter_mut().zip(took).for_each(|(sum, new)| *sum = *sum * keep + new);
         let keep = decay(elapsed, 1.0);
         self.good = self.good * keep + tally.completed;
         self.judged = self.judged * keep + tally.completed + tally.failed;
@@ -159,10 +222,12 @@ impl Track {
         self.judged_recent = self.judged_recent * brief + tally.completed + tally.failed;
         let news = (1.0 - keep) / elapsed.max(1e-9);
         self.accepted_rate = self.accepted_rate * keep + tally.accepted * news;
+        self.abandoned_rate = self.abandoned_rate * keep + tally.abandoned * news;
         self.completion_rate = self.completion_rate * keep + tally.completed * news;
         let keep = decay(elapsed, RECENT);
         self.offered_recent = self.offered_recent * keep + tally.offered * open;
         self.completed_recent = self.completed_recent * keep + tally.completed;
+        self.accepted_recent = self.accepted_recent * keep + tally.accepted;
         if tally.completed > 0.0 {
             self.bytes +=
                 (tally.bytes / tally.completed - self.bytes) * (1.0 - decay(elapsed, 5.0));
@@ -221,11 +286,13 @@ impl Track {
             && self.queue > self.newest;
         let spread = (1.0 / HANDFUL_COUNT + 1.0 / self.count.max(1.0)).sqrt();
         if settled && self.response_sum / self.count > self.newest * (1.0 + 4.0 * spread) {
+            self.expected_sum *= HANDFUL_COUNT / self.count;
             self.count = HANDFUL_COUNT;
             self.response_sum = HANDFUL_COUNT * self.newest;
             self.accepted = HANDFUL_COUNT;
             self.waiting_area = HANDFUL_COUNT * (self.newest + distance);
             self.newest_count = 0.0;
+            self.history.keep_newest(HANDFUL_COUNT as usize);
         }
     }
 
@@ -267,7 +334,7 @@ impl Track {
         self.doubted += (said - own - self.doubted) * news;
         self.scattered += ((said - own).powi(2) - self.scattered) * news;
         // Noise of the window, over as many windows as are averaged.
-        let noise = self.error(service) * (self.window() / DOUBT).sqrt();
+        let noise = self.error_in_all(service) * (self.window() / DOUBT).sqrt();
         let tolerance = (0.1 * service).max(0.001) + 2.0 * noise;
         // One said to be all but full has a queue by the nature of arrivals.
         self.own += (own - self.own) * news;
@@ -331,6 +398,7 @@ impl Track {
         self.completion_rate = 0.0;
         self.offered_recent = 0.0;
         self.completed_recent = 0.0;
+        self.accepted_recent = 0.0;
         self.waiting_area = 0.0;
         self.accepted = 0.0;
     }
@@ -349,18 +417,70 @@ impl Track {
     /// Standard error of that mean, when a service takes `service`.
     #[must_use]
     pub fn error(&self, service: f64) -> f64 {
-        let deviation = if self.long_count < 2.0 * ENOUGH {
-            service
-        } else {
-            let mean = self.long_sum / self.long_count;
-            (self.long_squares / self.long_count - mean * mean).max(0.0).sqrt()
-        };
-        deviation / (2.0 * self.count.max(1.0)).sqrt()
+        let sums = [self.long_count, self.long_sum, self.long_squares];
+        deviation(sums).unwrap_or(service) / (2.0 * self.count.max(1.0)).sqrt()
+    }
+
+    /// Likewise where nothing is known of the mix.
+    fn error_in_all(&self, service: f64) -> f64 {
+        deviation(self.took).unwrap_or(service) / (2.0 * self.count.max(1.0)).sqrt()
+    }
+
+    /// What its exchanges of late take by their kinds, in seconds; `service` before any came back.
+    #[must_use]
+    pub fn expected(&self, service: f64) -> f64 {
+        if self.count > 0.5 { self.expected_sum / self.count } else { service }
+    }
+
+    /// By how many seconds a second its queue grows, as far as that is certain.
+    #[must_use]
+    pub fn growth(&self) -> f64 {
+        let more = self.accepted_recent - self.completed_recent;
+        let noise = 2.0 * (self.accepted_recent + self.completed_recent).sqrt();
+        ((more - noise) / self.completed_recent.max(1.0)).clamp(0.0, 10.0)
+    }
+
+    /// What exchanges took of late beyond what is expected, on average, in seconds.
+    #[must_use]
+    pub fn beyond(&self) -> f64 {
+        (self.response_sum - self.expected_sum) / self.count.max(1.0)
+    }
+
+    /// Likewise, less so many standard errors; nothing of a few.
+    #[must_use]
+    pub fn beyond_at_least(&self, errors: f64) -> f64 {
+        if self.count < ENOUGH {
+            return 0.0;
+        }
+        self.beyond() - errors * self.error(self.expected(0.0))
+    }
+
+    /// How many times as long as expected exchanges have been taking of late.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        if self.expected_sum > 0.0 { (self.response_sum / self.expected_sum).max(0.0) } else { 1.0 }
+    }
+
+    /// Whether exchanges take anything else than expected, as far as a mean can tell.
+    #[must_use]
+    pub fn differs(&self, distance: f64, service: f64) -> bool {
+        if self.count < 1.0 {
+            return self.waiting >= 1.0;
+        }
+        let mean = self.response_sum / self.count - self.expected(service);
+        mean.abs() > self.error(service) || self.queue_sample(distance, service) > 0.0
+    }
+
+    /// The share of exchanges of late whose client left before the answer.
+    #[must_use]
+    pub fn leaving(&self) -> f64 {
+        self.abandoned_rate / self.accepted_rate.max(1.0)
     }
 
     /// The queue's delay as the last sweep shows it, unfiltered.
     #[must_use]
     pub fn queue_sample(&self, distance: f64, service: f64) -> f64 {
+        let service = self.expected(service);
         if self.count < 1.0 || (self.age < RECENT && self.waiting < 16.0) {
             return 0.0;
         }
@@ -392,7 +512,14 @@ impl Track {
     }
 
     /// Folds the queue of this sweep in: a 50 ms filter; silence is forgiven slowly.
-    pub fn update_queue(&mut self, distance: f64, service: f64, elapsed: f64) {
+    /// `within` bounds what is inferred: by what delays all kinds of requests alike.
+    pub fn update_queue(
+        &mut self,
+        distance: f64,
+        service: f64,
+        within: impl FnOnce(f64) -> f64,
+        elapsed: f64,
+    ) {
         if let Some(now) = self.reported_queue(service, elapsed) {
             self.latched = now;
             return;
@@ -402,7 +529,7 @@ impl Track {
             self.queue *= decay(elapsed, (3.0 * self.queue).max(0.5));
             return;
         }
-        let sample = self.queue_sample(distance, service);
+        let sample = within(self.queue_sample(distance, service));
         self.queue += (sample - self.queue) * (1.0 - decay(elapsed, 0.05));
     }
 
@@ -497,7 +624,7 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
-    use super::super::service_time::{ReportedService, ServiceTime};
+    use super::super::service_time::ReportedService;
     use super::*;
 
     fn steady(rate: f64, latency: f64, waiting: f64) -> Tally {
@@ -513,21 +640,22 @@ mod tests {
         }
     }
 
+    /// What requests take by their kinds: 20 ms.
+    fn usual() -> Mix {
+        Mix { expected: 0.020, count: 10.0, beyond: 0.0, beyond_squares: 1e-5 }
+    }
+
     #[test]
     fn an_unloaded_place_shows_no_queue_and_a_queue_is_seen_within_half_a_second() {
         let mut tracks = [Track::default()];
-        let mut service = ServiceTime::default();
         for _ in 0..100 {
-            tracks[0].fold(&steady(200.0, 0.022, 4.4), 0.002, 1.0, 0.05);
-            service.update(&tracks, 0, 0.05);
-            tracks[0].update_queue(0.002, service.seconds(), 0.05);
+            tracks[0].fold(&steady(200.0, 0.022, 4.4), 0.002, 1.0, &usual(), 0.05);
+            tracks[0].update_queue(0.002, 0.020, |queue| queue, 0.05);
         }
-        assert!((service.seconds() - 0.020).abs() < 0.002, "{}", service.seconds());
         assert_eq!(tracks[0].queue(), 0.0);
         for _ in 0..10 {
-            tracks[0].fold(&steady(200.0, 0.122, 24.4), 0.002, 1.0, 0.05);
-            service.update(&tracks, 0, 0.05);
-            tracks[0].update_queue(0.002, service.seconds(), 0.05);
+            tracks[0].fold(&steady(200.0, 0.122, 24.4), 0.002, 1.0, &usual(), 0.05);
+            tracks[0].update_queue(0.002, 0.020, |queue| queue, 0.05);
         }
         assert!(tracks[0].queue() > 0.02, "{}", tracks[0].queue());
     }
@@ -536,8 +664,8 @@ mod tests {
     fn silence_is_forgiven() {
         let mut track = Track { queue: 0.1, ..Track::default() };
         for _ in 0..100 {
-            track.fold(&Tally::default(), 0.0, 1.0, 0.05);
-            track.update_queue(0.0, 0.02, 0.05);
+            track.fold(&Tally::default(), 0.0, 1.0, &usual(), 0.05);
+            track.update_queue(0.0, 0.02, |queue| queue, 0.05);
         }
         assert!(track.queue() < 0.001);
     }
@@ -570,13 +698,13 @@ mod tests {
                 let report = Report::from_tidegate(&said);
                 for track in &mut tracks {
                     let tally = Tally { report, ..steady(200.0, 0.022, 4.4) };
-                    track.fold(&tally, 0.002, 1.0, 0.05);
+                    track.fold(&tally, 0.002, 1.0, &usual(), 0.05);
                 }
                 reported.update(&tracks, 0.05);
                 for (slot, track) in tracks.iter_mut().enumerate() {
                     let service = reported.seconds(slot).unwrap_or(0.02);
                     track.doubt(service, 0.05);
-                    track.update_queue(0.002, service, 0.05);
+                    track.update_queue(0.002, service, |queue| queue, 0.05);
                     assert!(service > 0.0 && service.is_finite(), "{said}");
                     assert!((0.0..=10.0).contains(&track.queue()), "{said}: {}", track.queue());
                     let here = Candidate {
@@ -594,8 +722,8 @@ mod tests {
             }
             // Without news of them, load is inferred again: nothing of theirs is left.
             for _ in 0..200 {
-                tracks[0].fold(&steady(200.0, 0.022, 4.4), 0.002, 1.0, 0.05);
-                tracks[0].update_queue(0.002, 0.02, 0.05);
+                tracks[0].fold(&steady(200.0, 0.022, 4.4), 0.002, 1.0, &usual(), 0.05);
+                tracks[0].update_queue(0.002, 0.02, |queue| queue, 0.05);
             }
             assert!(tracks[0].report().is_none() && tracks[0].queue() < 0.001, "seed {seed}");
         }

@@ -41,6 +41,9 @@ const AIM: f64 = 0.5;
 /// How much more than is served is let in for each second by which the queue is shorter than that.
 const GAIN: f64 = 1.0;
 
+/// What is served may be counted short by a tenth before a higher priority is touched.
+const NOISE: f64 = 1.1;
+
 /// How long the shortest queue may be, when `tolerable` is worth accepting at the nearest cluster. Without
 /// another cluster nothing is worth waiting for: there `tolerable` is 0.
 #[must_use]
@@ -164,7 +167,7 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
     let (queue, bound) = (queue / weight, bound / weight);
     let admits = served * (1.0 + GAIN * (AIM * bound - queue)).clamp(0.5, 2.0);
     let all: f64 = asked.iter().sum();
-    let (unserved, shed) = (level(&asked, all - served), level(&asked, all - admits));
+    let (unserved, shed) = (level(&asked, all - NOISE * served), level(&asked, all - admits));
     // The queue drains at the cost of the priority that has no room anyhow: what has room is not dropped for it.
     match shed.below > unserved.below && unserved.share > 0.0 {
         true => Shed { below: unserved.below, share: 1.0 },

@@ -7,7 +7,9 @@ use super::world::{moment, part};
 use crate::decision::assess::{Answers, Assessor, Event, Found, Samples};
 use crate::decision::budget::Terms;
 use crate::decision::endpoint::{self, Chance};
+use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
+use crate::decision::ledger::Ledger;
 use crate::decision::load::Tally;
 use crate::decision::outlier::Outlier;
 use crate::decision::permit::{Demands, permit};
@@ -19,6 +21,7 @@ use crate::decision::price::Prices;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::spill::{self, Credits};
+use crate::decision::strata;
 use crate::decision::units::Dice;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,19 +43,18 @@ pub struct Engine {
 /// What the workers of one proxy have counted since the last sweep.
 #[derive(Default)]
 struct Slots {
-    /// By class, then permitted cluster.
-    tallies: Vec<Vec<Tally>>,
+    ledger: Ledger,
     /// By endpoint id.
     endpoints: Vec<Answers>,
-    /// By class.
-    asked: Vec<[f64; PRIORITIES]>,
 }
 
 impl Samples for Slots {
     fn class(&mut self, class: usize, slot: usize) -> Tally {
-        let tally = self.tallies[class][slot];
-        self.tallies[class][slot] = Tally { waiting: tally.waiting, ..Tally::default() };
-        tally
+        self.ledger.class(class, slot)
+    }
+
+    fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges) {
+        self.ledger.exchanges(class, slot, into);
     }
 
     fn endpoint(&mut self, id: u32) -> Answers {
@@ -60,7 +62,7 @@ impl Samples for Slots {
     }
 
     fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
-        self.asked.get_mut(class).map(std::mem::take).unwrap_or_default()
+        self.ledger.asked(class)
     }
 }
 
@@ -194,13 +196,11 @@ impl Engine {
             };
             (0..workers).map(seeded).collect()
         });
-        let tally = |class: &Class| vec![Tally::default(); class.permitted.clusters.len()];
         Engine {
             credits: credits.collect(),
             slots: Slots {
-                tallies: plan.classes.iter().map(tally).collect(),
+                ledger: Ledger::new(plan.classes.iter().map(|c| c.permitted.clusters.len())),
                 endpoints: vec![Answers::default(); next as usize],
-                asked: vec![[0.0; PRIORITIES]; plan.classes.len()],
             },
             plan,
             assessor,
@@ -240,12 +240,12 @@ impl Policy for Engine {
         let class = self.class(ask.service, ask.sensitive);
         let credits = &mut self.credits[class][ask.worker];
         if ask.tried.is_empty() {
-            self.slots.asked[class][usize::from(PRIORITY)] += 1.0;
+            self.slots.ledger.ask(class, PRIORITY);
             if credits.sheds(self.signals.classes.get(class)?.shed, PRIORITY) {
                 return None;
             }
         }
-        let tallies = &mut self.slots.tallies[class];
+        let ledger = &mut self.slots.ledger;
         let choices = &self.signals.classes.get(class)?.choices;
         let clusters = &self.signals.clusters;
         let untried = |place: usize| {
@@ -261,7 +261,7 @@ impl Policy for Engine {
                         .iter()
                         .any(|endpoint| !ask.tried.contains(&Pick { place, endpoint: *endpoint }))
         };
-        let offered = |slot: usize| tallies[slot].offered += 1.0;
+        let offered = |slot: usize| ledger.at(class, slot).tally.offered += 1.0;
         let picked = spill::pick(choices, credits, untried, offered)?;
         let tried: Vec<u32> =
             ask.tried.iter().map(|pick| self.ids[pick.place][pick.endpoint]).collect();
@@ -270,49 +270,43 @@ impl Policy for Engine {
         let policy = EndpointPolicy::LeastWait;
         let signals = &clusters[picked.cluster];
         let endpoint = endpoint::pick(policy, signals, &tried, in_flight, &mut chance)?;
-        tallies[picked.slot].accepted += 1.0;
-        tallies[picked.slot].retried += f64::from(u8::from(!ask.tried.is_empty()));
-        tallies[picked.slot].waiting += 1.0;
+        // A request is one when all of it has been sent; these never are.
+        if !ask.uploads {
+            let account = self.slots.ledger.at(class, picked.slot);
+            account.tally.retried += f64::from(u8::from(!ask.tried.is_empty()));
+            account.sent(u64::from(ask.id), ask.now, strata::number(u64::from(ask.path)));
+        }
         Some(Pick { place: picked.cluster, endpoint })
     }
 
     fn answered(&mut self, answer: &Answer) {
         let class = self.class(answer.service, answer.sensitive);
         let Some(slot) = self.slot(class, answer.pick.place) else { return };
-        let tally = &mut self.slots.tallies[class][slot];
-        tally.waiting -= 1.0;
-        if let Some(report) = answer.report {
-            tally.report = Some(report);
+        if answer.end == End::ClientsFault {
+            return;
         }
-        match answer.end {
+        let account = self.slots.ledger.at(class, slot);
+        if let Some(report) = answer.report {
+            account.tally.report = Some(report);
+        }
+        let (id, now) = (u64::from(answer.id), answer.now);
+        let cause = match answer.end {
             End::Good => {
-                tally.completed += 1.0;
-                tally.latency_sum += answer.latency;
-                tally.latency_squares += answer.latency * answer.latency;
-                tally.bytes += 1.0;
+                account.answered(id, now);
+                account.tally.bytes += 1.0;
                 let id = self.ids[answer.pick.place][answer.pick.endpoint] as usize;
                 self.slots.endpoints[id].count += 1.0;
                 self.slots.endpoints[id].seconds += answer.latency;
+                return;
             }
-            // Counted out, and nobody's evidence.
-            End::ClientsFault => tally.abandoned += 1.0,
-            End::Abandoned => {
-                tally.abandoned += 1.0;
-                tally.abandoned_seconds += answer.latency;
-            }
-            End::Refused => {
-                tally.failed += 1.0;
-                self.failed(answer.pick, Cause::Refused, answer.now);
-            }
-            End::Reset => {
-                tally.failed += 1.0;
-                self.failed(answer.pick, Cause::Reset, answer.now);
-            }
-            End::Status => {
-                tally.failed += 1.0;
-                self.failed(answer.pick, Cause::GatewayStatus, answer.now);
-            }
-        }
+            End::ClientsFault => return,
+            End::Abandoned => return account.abandoned(id, now),
+            End::Refused => Cause::Refused,
+            End::Reset => Cause::Reset,
+            End::Status => Cause::GatewayStatus,
+        };
+        account.failed(id, now);
+        self.failed(answer.pick, cause, now);
     }
 
     fn tick(&mut self, now: f64, _edge: &Edge) {

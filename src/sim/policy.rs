@@ -73,6 +73,8 @@ pub struct Ask<'a> {
     pub service: usize,
     /// Its path, as far as the proxy tells paths apart.
     pub path: u8,
+    /// Whether its client never finishes its upload.
+    pub uploads: bool,
     /// Names the attempt for as long as it lasts.
     pub id: u32,
     /// Failed attempts of this exchange.

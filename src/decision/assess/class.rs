@@ -2,16 +2,18 @@
 
 use super::choice::choices;
 use super::cluster::ClusterState;
+use super::inference::{Before, Inference, oldest};
 use crate::decision::backlog::{Backlog, Flow};
 use crate::decision::capacity::{self, Capacity, Supply};
 use crate::decision::demand::Forecast;
+use crate::decision::exchange::Exchanges;
 use crate::decision::growth::Growth;
-use crate::decision::load::{Tally, Track};
+use crate::decision::load::{Mix, Tally, Track};
 use crate::decision::order::Order;
 use crate::decision::plan::{Class, ClusterIndex, Kind, Plan};
 use crate::decision::price::Prices;
 use crate::decision::report::Report;
-use crate::decision::service_time::{ReportedService, ServiceTime};
+use crate::decision::service_time::{ReportedService, SERVICE_UNKNOWN};
 use crate::decision::shed::{self, Asked, Claim, PRIORITIES, Shed};
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
 use crate::decision::spill::{self, Candidate};
@@ -21,7 +23,8 @@ use crate::decision::units::Timestamp;
 #[derive(Debug)]
 pub(super) struct ClassState {
     pub(super) tracks: Vec<Track>,
-    pub(super) service: ServiceTime,
+    inference: Inference,
+    before: Before,
     reported: ReportedService,
     order: Order,
     /// The nearest live cluster of the last sweep, by slot.
@@ -76,6 +79,9 @@ pub(super) struct Moment {
 const LEAST_TIMES: f64 = 3.0;
 const MS: f64 = 0.001;
 
+/// Which part of the longest acceptable queue every cluster must have before growth is taken for one.
+const QUEUES_PART: f64 = 0.25;
+
 /// How far ahead demand is forecast, in seconds: what a cloud takes to be ready.
 const LEAD: f64 = 60.0;
 
@@ -94,7 +100,8 @@ impl ClassState {
     pub(super) fn new(clusters: usize) -> ClassState {
         ClassState {
             tracks: vec![Track::default(); clusters],
-            service: ServiceTime::default(),
+            inference: Inference::new(clusters),
+            before: Before::default(),
             reported: ReportedService::new(clusters),
             order: Order::listed(clusters),
             first: 0,
@@ -130,8 +137,13 @@ impl ClassState {
         let Moment { now, elapsed, money } = moment;
         self.count(plan, places, tallies, asked, elapsed);
         let distances = distances(places);
+        let seconds = now.secs_since(Timestamp::START);
+        let usual = self.service().unwrap_or(SERVICE_UNKNOWN);
         for (slot, track) in self.tracks.iter_mut().enumerate() {
-            track.fold(&tallies[slot], distances[slot], self.open[slot], elapsed);
+            let new = &self.inference.new[slot];
+            let mix = Mix::of(&new.ended, self.inference.strata(), distances[slot], usual);
+            track.history.take(new, oldest(seconds));
+            track.fold(&tallies[slot], distances[slot], self.open[slot], &mix, elapsed);
             if places[slot].state.returned {
                 track.forgive();
             }
@@ -143,8 +155,11 @@ impl ClassState {
             }
         }
         self.open = places.iter().map(|place| place.open(now)).collect();
+        if places.get(self.first).is_some_and(|place| place.state.replaced) {
+            self.inference.forget();
+        }
         if !class.l4 {
-            self.learn_service(&distances, elapsed);
+            self.infer(&distances, (seconds, elapsed));
             if let Some(least) = ReportedService::least(&self.tracks) {
                 self.tracks.iter_mut().for_each(|track| track.doubt(least, elapsed));
             }
@@ -168,6 +183,7 @@ impl ClassState {
         self.first = live.first().copied().unwrap_or(0);
         let may_take = self.may_take(&candidates, &live, elapsed);
         let mut choices = choices(places, &candidates, &order, &live, &may_take, self.demand, now);
+        self.before = before(&candidates, &live, &choices);
         if panics {
             choices.iter_mut().for_each(|choice| choice.why = Why::Panic);
         }
@@ -264,7 +280,10 @@ impl ClassState {
             _ => spill::tolerable_queue(&idle(&open), 0),
         });
         self.backlog.fold(flow(tallies), bound, elapsed);
-        let grown = self.backlog.queue();
+        // Growth tells that there is a queue somewhere; who has seen calm can tell where there is none.
+        let shortest = open.iter().map(|place| place.queue).fold(f64::INFINITY, f64::min);
+        let everywhere = !self.inference.has_seen_calm() || shortest > QUEUES_PART * bound;
+        let grown = self.backlog.queue().filter(|_| everywhere);
         let place = |choice: &Choice| {
             let known = self.knows_service(class, choice.slot);
             let inferred = Some(candidates[choice.slot].queue).filter(|_| known);
@@ -275,25 +294,21 @@ impl ClassState {
             places: choices.iter().map(place).collect(),
             asked: self.asked,
             served: self.backlog.served(),
-            work: Some(self.service.seconds()).filter(|_| self.service.is_known()),
+            work: self.service(),
             bound,
             sheds: self.shed != Shed::default(),
         }
     }
 
-    /// Learns the service time; from a queue that makes it drop exchanges, nothing that is longer.
-    fn learn_service(&mut self, distances: &[f64], elapsed: f64) {
-        if self.shed == Shed::default() && self.backlog.queue().is_none() {
-            return self.service.update(&self.tracks, self.first, elapsed);
-        }
-        let before = self.service.clone();
-        self.service.update(&self.tracks, self.first, elapsed);
-        if before.is_known() && self.service.seconds() > before.seconds() {
-            self.service = before;
-        }
+    /// Infers what requests take and what is a queue; from one that makes it drop exchanges, nothing is learned
+    /// that is longer.
+    fn infer(&mut self, distances: &[f64], time: (f64, f64)) {
+        let overloaded = self.shed != Shed::default() || self.backlog.queue().is_some();
+        let before = Before { overloaded, ..self.before };
+        self.inference.update(&self.tracks, distances, self.first, before, time);
         let nearest = distances.iter().copied().fold(f64::INFINITY, f64::min);
-        if let Some(least) = self.backlog.least() {
-            self.service.cap(LEAST_TIMES * (least - nearest).max(MS));
+        if let Some(least) = self.backlog.least().filter(|_| overloaded) {
+            self.inference.cap(LEAST_TIMES * (least - nearest).max(MS));
         }
     }
 
@@ -383,7 +398,7 @@ impl ClassState {
 
     /// Whether the service time at a slot is more than a guess.
     fn knows_service(&self, class: &Class, slot: usize) -> bool {
-        class.l4 || self.reported.seconds(slot).is_some() || self.service.is_known()
+        class.l4 || self.reported.seconds(slot).is_some() || self.service().is_some()
     }
 
     /// What the live clusters of this proxy's site have to do, all together; nothing where there is none.
@@ -436,8 +451,18 @@ impl ClassState {
         match self.reported.seconds(slot) {
             _ if class.l4 => 0.0,
             Some(seconds) => seconds,
-            None => self.service.seconds(),
+            None => self.service().unwrap_or(SERVICE_UNKNOWN),
         }
+    }
+
+    /// What one request takes without a queue, in seconds; `None` while unknown.
+    pub(super) fn service(&self) -> Option<f64> {
+        self.inference.service()
+    }
+
+    /// Where the exchanges of the next sweep are put, by slot.
+    pub(super) fn exchanges(&mut self) -> &mut [Exchanges] {
+        &mut self.inference.new
     }
 
     fn price(&self, plan: &Plan, cluster: ClusterIndex, slot: usize) -> f64 {
@@ -459,8 +484,12 @@ impl ClassState {
             let service = self.service_seconds(class, slot);
             let reported = self.tracks[slot].report().is_some();
             // Without a service time to compare with, slowness says nothing of a queue.
-            if class.l4 || reported || self.service.is_known() {
-                self.tracks[slot].update_queue(distance, service, elapsed);
+            if class.l4 {
+                self.tracks[slot].update_queue(distance, service, |queue| queue, elapsed);
+            } else if reported || self.service().is_some() {
+                let seconds = now.secs_since(Timestamp::START);
+                let within = self.inference.bound(slot, &self.tracks[slot], seconds);
+                self.tracks[slot].update_queue(distance, service, within, elapsed);
             }
             let track = &self.tracks[slot];
             // A place that is down is passed over anyway; its order is kept for its return.
@@ -551,4 +580,17 @@ fn relative_success(tracks: &[Track], places: &[Place<'_>], now: Timestamp) -> V
     let best = all.reduce(f64::max).unwrap_or(1.0);
     let relative = |track: &Track| (track.success_at_least() / best).min(1.0);
     tracks.iter().map(relative).collect()
+}
+
+/// What the next sweep is judged by.
+fn before(candidates: &[Candidate], live: &[usize], choices: &[Choice]) -> Before {
+    let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
+    let Some(first) = listed.first() else { return Before::default() };
+    let next = listed[1..].iter().map(|other| other.base).reduce(f64::min);
+    Before {
+        worth: spill::tolerable_queue(&idle(&listed), 0),
+        gap: next.map_or(f64::INFINITY, |next| next - first.base),
+        spills: choices.first().is_some_and(|choice| choice.share < 0.98) && listed.len() > 1,
+        overloaded: false,
+    }
 }

@@ -72,6 +72,10 @@ pub(super) struct ClusterState {
     held_until: Option<Timestamp>,
     /// Whether it came back with the last sweep.
     pub(super) returned: bool,
+    /// The round trip to the endpoints it had before: a guess until those it has are measured.
+    rtt_before: Option<f64>,
+    /// Whether most of its endpoints are new since the last sweep of its classes.
+    pub(super) replaced: bool,
     pub(super) needs_undrain: bool,
     /// Seconds that a probe's response takes beyond the round trip, while no queue delays it.
     pub(super) excess: Option<f64>,
@@ -119,6 +123,10 @@ impl ClusterState {
         now: Timestamp,
     ) -> Vec<u32> {
         self.discovered = true;
+        let known = |one: &Found| self.endpoints.iter().any(|old| old.address == one.address);
+        let kept = found.iter().filter(|one| known(one)).count();
+        self.replaced = !self.endpoints.is_empty() && 2 * kept < found.len();
+        self.rtt_before = self.rtt();
         let mut before = std::mem::take(&mut self.endpoints);
         for endpoint in found {
             if self.endpoints.iter().any(|known| known.address == endpoint.address) {
@@ -264,7 +272,8 @@ impl ClusterState {
 
     /// The round trip, in seconds: the mean of its endpoints' medians.
     pub(super) fn rtt(&self) -> Option<f64> {
-        mean(self.endpoints.iter().filter_map(|endpoint| endpoint.rtt.median()))
+        let measured = self.endpoints.iter().filter_map(|endpoint| endpoint.rtt.median());
+        mean(measured).or(self.rtt_before)
     }
 
     /// How far it is, in seconds: the round trip, and what lies behind a middlebox that answers for it. Nothing

@@ -8,8 +8,10 @@ mod choice;
 mod class;
 mod cluster;
 mod distance;
+mod inference;
 
 use super::budget::Budget;
+use super::exchange::Exchanges;
 use super::health::Cause;
 use super::load::Tally;
 use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
@@ -115,6 +117,8 @@ pub trait Samples {
     fn class(&mut self, class: usize, slot: usize) -> Tally;
     /// What came back from an endpoint.
     fn endpoint(&mut self, id: u32) -> Answers;
+    /// Takes down the exchanges of a class at its permitted cluster number `slot`, one by one.
+    fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges);
     /// Exchanges of a class that were asked for, by priority, whether or not they were let in.
     fn asked(&mut self, class: usize) -> [f64; PRIORITIES];
 }
@@ -442,6 +446,7 @@ impl Assessor {
         for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan, &classes)) {
             let dial = self.dial(cluster);
             let state = self.clusters.entry(cluster.name.clone()).or_default();
+            state.replaced = false;
             // A cluster that queues answers its probes late; that is not distance, so it is not learned.
             state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
             clusters.push(Arc::new(state.believe(cluster, traffic, dial, &mut self.news, now)));
@@ -520,6 +525,10 @@ impl Assessor {
         let money = self.money(&plan.services[class.service].name);
         let tallies: Vec<Tally> =
             (0..places.len()).map(|slot| samples.class(index, slot)).collect();
+        for (slot, into) in state.exchanges().iter_mut().enumerate() {
+            into.clear();
+            samples.exchanges(index, slot, into);
+        }
         let asked = samples.asked(index);
         let moment = Moment { now, elapsed, money };
         let signals = state.sweep(plan, class, &places, &tallies, &asked, moment);

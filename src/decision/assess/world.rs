@@ -2,6 +2,7 @@
 //! sweeps each 50 ms, clusters with servers and first-come queues, Poisson arrivals.
 
 use super::*;
+use crate::decision::ledger::Ledger;
 use crate::decision::outlier::Outlier;
 use crate::decision::permit::Permitted;
 use crate::decision::plan::*;
@@ -123,7 +124,7 @@ struct World {
     assessor: Assessor,
     signals: Signals,
     credits: Credits,
-    tallies: Vec<Tally>,
+    ledger: Ledger,
     rate: f64,
     service: f64,
     /// Service times are exponential; else even within a tenth of their mean.
@@ -136,19 +137,21 @@ struct World {
     dials: bool,
 }
 
-impl Samples for &mut Vec<Tally> {
-    fn class(&mut self, _: usize, slot: usize) -> Tally {
-        let tally = self[slot];
-        self[slot] = Tally { waiting: tally.waiting, ..Tally::default() };
-        tally
+impl Samples for &mut Ledger {
+    fn class(&mut self, class: usize, slot: usize) -> Tally {
+        (**self).class(class, slot)
+    }
+
+    fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges) {
+        (**self).exchanges(class, slot, into);
     }
 
     fn endpoint(&mut self, _: u32) -> Answers {
         Answers::default()
     }
 
-    fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {
-        [0.0; PRIORITIES]
+    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+        (**self).asked(class)
     }
 }
 
@@ -182,7 +185,7 @@ impl World {
             assessor,
             signals: Signals::default(),
             credits: Credits::seeded(places.len(), seed),
-            tallies: vec![Tally::default(); places.len()],
+            ledger: Ledger::new([places.len()].into_iter()),
             rate: 1.0,
             service: 0.020,
             exponential: false,
@@ -218,7 +221,7 @@ impl World {
             };
             self.assessor.fold(event, now);
         }
-        self.signals = self.assessor.sweep(&mut &mut self.tallies, now);
+        self.signals = self.assessor.sweep(&mut &mut self.ledger, now);
         self.spill_max = self.spill_max.max(self.signals.classes[0].spill);
         self.at(50 * MS, Happening::Sweep);
     }
@@ -253,18 +256,18 @@ impl World {
     fn arrive(&mut self) {
         let gap = self.exponential(1.0 / self.rate);
         self.at(gap, Happening::Arrive);
-        let tallies = &mut self.tallies;
-        let offered = |slot: usize| tallies[slot].offered += 1.0;
+        let ledger = &mut self.ledger;
+        let offered = |slot: usize| ledger.at(0, slot).tally.offered += 1.0;
         let choices = &self.signals.classes[0].choices;
         let Some(picked) = pick(choices, &mut self.credits, |_| true, offered) else {
             self.lost += 1;
             return;
         };
         *self.whys.entry(picked.why).or_default() += 1;
-        self.tallies[picked.slot].accepted += 1.0;
+        let account = self.ledger.at(0, picked.slot);
+        account.sent(self.exchanges.len() as u64, self.now as f64 / 1e9, 0);
         // Place a, if it is one that closes each connection.
-        self.tallies[picked.slot].dialled += f64::from(u8::from(self.dials && picked.slot == 0));
-        self.tallies[picked.slot].waiting += 1.0;
+        account.tally.dialled += f64::from(u8::from(self.dials && picked.slot == 0));
         self.exchanges.push(Exchange { start: self.now, slot: picked.slot });
         let half = self.places[picked.slot].rtt / 2;
         self.at(half, Happening::Reach(self.exchanges.len() - 1));
@@ -302,11 +305,7 @@ impl World {
     fn come_back(&mut self, id: usize) {
         let Exchange { start, slot } = self.exchanges[id];
         let latency = (self.now - start) as f64 / 1e9;
-        let tally = &mut self.tallies[slot];
-        tally.completed += 1.0;
-        tally.waiting -= 1.0;
-        tally.latency_sum += latency;
-        tally.latency_squares += latency * latency;
+        self.ledger.at(0, slot).answered(id as u64, self.now as f64 / 1e9);
         self.served[slot] += 1;
         self.latencies.push(latency);
     }
@@ -545,6 +544,8 @@ impl Samples for Answered {
     fn class(&mut self, _: usize, _: usize) -> Tally {
         Tally::default()
     }
+
+    fn exchanges(&mut self, _: usize, _: usize, _: &mut Exchanges) {}
 
     fn endpoint(&mut self, _: u32) -> Answers {
         Answers { count: self.0, seconds: self.0 * 0.01, rtt: None }

@@ -46,6 +46,8 @@ pub struct Attempt<'a, 'v> {
     pub route: &'a Route,
     /// Its class.
     pub class: usize,
+    /// Which kind of request it is, among those of its class.
+    pub stratum: u8,
     /// Where it goes.
     pub place: &'a Place,
     /// Who asks.
@@ -163,7 +165,7 @@ pub async fn run<'v, C: Client>(
     let (slot, result) = match start {
         Start::Fresh(carrier) => {
             let slot = view.slots.slot(worker.id, attempt.class, place.slot);
-            let slot = InSlot::enter(slot, record.attempts, worker.about_now());
+            let slot = InSlot::enter(slot, record.attempts, attempt.stratum, worker.about_now());
             let result = match carrier {
                 Carrier::Http1(connection) => {
                     over_http1(attempt, client, connection, &mut parts, record, &slot).await

@@ -10,7 +10,7 @@ use super::gate;
 use super::hedge::{Berth, Parked, Rival};
 use super::mirror::Copier;
 use super::record::Record;
-use super::terms::{hash_key, head_timeout, route, split, walk_timeout};
+use super::terms::{hash_key, head_timeout, route, split, stratum, walk_timeout};
 use super::upload::Replay;
 use crate::decision::plan::{Affinity, Service};
 use crate::decision::retry::{self, Kind};
@@ -372,6 +372,7 @@ impl<'v> Terms<'_, 'v> {
             view,
             route,
             class,
+            stratum: stratum(record.route, client.head()),
             place,
             client: self.client,
             timeout: timeout.saturating_sub(waited),

@@ -9,7 +9,7 @@ use crate::os::clock;
 use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{NOBODY, Worker};
-use crate::shared::{Decision, Slot, View};
+use crate::shared::{Decision, Ring, Slot, Ticket, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::Aborted;
 use std::cell::Cell;
@@ -272,13 +272,22 @@ pub struct InSlot<'a> {
     number: u32,
     stage: Cell<Stage>,
     since: Cell<Timestamp>,
+    stratum: u8,
+    noted: Cell<Option<Ticket>>,
 }
 
 impl<'a> InSlot<'a> {
-    /// An attempt that begins; `number` is 1 for an exchange's first.
+    /// An attempt that begins; `number` is 1 for an exchange's first, `stratum` the kind of its request.
     #[must_use]
-    pub fn enter(slot: Option<&'a Slot>, number: u32, now: Timestamp) -> InSlot<'a> {
-        InSlot { slot, number, stage: Cell::new(Stage::Unsent), since: Cell::new(now) }
+    pub fn enter(slot: Option<&'a Slot>, number: u32, stratum: u8, now: Timestamp) -> InSlot<'a> {
+        InSlot {
+            slot,
+            number,
+            stage: Cell::new(Stage::Unsent),
+            since: Cell::new(now),
+            stratum,
+            noted: Cell::new(None),
+        }
     }
 
     /// All of the request was sent.
@@ -287,6 +296,8 @@ impl<'a> InSlot<'a> {
             self.stage.set(Stage::Sent);
             self.since.set(now);
             self.count_in();
+            let ring = self.slot.map(|slot| slot.ring.get_or_init(Ring::default));
+            self.noted.set(ring.and_then(|ring| ring.sent(now, self.stratum)));
         }
     }
 
@@ -325,6 +336,7 @@ impl<'a> InSlot<'a> {
         else {
             return;
         };
+        self.note(slot, end);
         match end {
             End::Answered(took) => {
                 let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(100_000_000);
@@ -339,6 +351,15 @@ impl<'a> InSlot<'a> {
                 slot.abandoned.add(1);
                 slot.abandoned_micros.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
             }
+        }
+    }
+
+    /// Notes the end of one that was noted.
+    fn note(&self, slot: &Slot, end: End) {
+        let Some((ring, ticket)) = slot.ring.get().zip(self.noted.take()) else { return };
+        match end {
+            End::Answered(took) => ring.answered(ticket, took),
+            End::Failed | End::ClientsFault | End::Left => ring.unanswered(ticket, clock::now()),
         }
     }
 
@@ -382,7 +403,7 @@ mod tests {
         ];
         for (sent, end, counted) in table {
             let slot = Slot::default();
-            let attempt = InSlot::enter(Some(&slot), 1, now);
+            let attempt = InSlot::enter(Some(&slot), 1, 0, now);
             if sent {
                 attempt.sent(now);
             }

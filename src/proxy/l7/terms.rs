@@ -5,13 +5,15 @@ use super::client::Client;
 use super::connection::Arrival;
 use super::record::Record;
 use crate::decision::plan::{HashKey, Service};
-use crate::decision::route::{Action, Asked, Route, Unrouted};
-use crate::decision::units::hash;
+use crate::decision::route::{Action, Asked, Route, RouteIndex, Unrouted};
+use crate::decision::strata;
+use crate::decision::units::{hash, mix};
 use crate::http::field::Role;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
+use std::hash::Hasher;
 use std::time::Duration;
 
 pub(super) fn head_timeout(route: &Route, service: &Service) -> Duration {
@@ -101,6 +103,21 @@ pub(super) fn split(parts: &[(u32, usize)], turn: u64) -> usize {
         }
     }
     parts.first().map_or(0, |(_, class)| *class)
+}
+
+/// Segments of a path that tell kinds of requests apart: what follows is mostly a name or a number.
+const SEGMENTS: usize = 2;
+
+/// Which kind of request it is: those of a kind are expected to take about as long as each other.
+pub(super) fn stratum(route: Option<RouteIndex>, head: &RequestHead) -> u8 {
+    let path = head.target().path().as_bytes();
+    let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
+    let end = ends.map(|(at, _)| at).nth(SEGMENTS - 1).unwrap_or(path.len());
+    let mut hasher = rustc_hash::FxHasher::default();
+    hasher.write_usize(route.map_or(0, |route| route + 1));
+    hasher.write(head.method().as_bytes());
+    hasher.write(&path[..end]);
+    strata::number(mix(hasher.finish()))
 }
 
 pub(super) fn hash_key(

@@ -221,7 +221,7 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
             if !progress.resumed && !progress.owed.get().is_zero() {
                 progress.asked.set(Some(worker.now()));
             }
-            slot.sent(worker.about_now());
+            slot.sent(worker.now());
             body.gone().await;
             tokio::time::sleep(LEAVING).await;
         }

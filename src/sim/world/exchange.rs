@@ -17,6 +17,7 @@ impl World<'_> {
         let may = |place: &usize| !sensitive || self.spec.places[*place].kind == PlaceKind::Idc;
         let permitted: Vec<usize> = self.order[edge].iter().copied().filter(may).collect();
         let proxy = &mut self.proxies[edge];
+        let kind = self.spec.kinds.get(request.kind as usize);
         let ask = Ask {
             now,
             worker: request.worker as usize,
@@ -24,7 +25,8 @@ impl World<'_> {
             permitted: &permitted,
             sensitive,
             service: request.service as usize,
-            path: self.spec.kinds.get(request.kind as usize).map_or(0, |kind| kind.path),
+            path: kind.map_or(0, |kind| kind.path),
+            uploads: kind.is_some_and(|kind| matches!(kind.client, Client::Stalls(_))),
             id,
             tried: &request.tried,
             truth: &self.places,

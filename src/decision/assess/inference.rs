@@ -1,0 +1,247 @@
+//! What is inferred of one class without any report: what its requests take by nature, and which part of what
+//! they take now is a queue.
+//!
+//! The pieces are `strata` (baselines by kind of request), `excess` (what delays all kinds alike) and
+//! `suspicion` (queue or slower work); here they are fed, once a sweep.
+
+use crate::decision::excess::{Excess, Scratch, Seen, WINDOW_MAX, excess};
+use crate::decision::exchange::{End, Exchanges};
+use crate::decision::load::{Track, bounded};
+use crate::decision::strata::Strata;
+use crate::decision::suspicion::{Evidence, Suspicion, Verdict};
+
+/// What the last sweep decided, which this one is judged by. Seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// The queue worth accepting at the nearest while there is none elsewhere.
+    pub(super) worth: f64,
+    /// How much farther the next cluster is.
+    pub(super) gap: f64,
+    /// Whether load kept exchanges away from the nearest.
+    pub(super) spills: bool,
+    /// Whether there is more to do than all clusters take.
+    pub(super) overloaded: bool,
+}
+
+/// One class's inference.
+#[derive(Clone, Debug)]
+pub(super) struct Inference {
+    strata: Strata,
+    suspicion: Suspicion,
+    scratch: Scratch,
+    /// What the last sweep brought, by slot.
+    pub(super) new: Vec<Exchanges>,
+    excesses: Vec<Excess>,
+    /// When the excess of each slot was last beyond doubt.
+    certain: Vec<f64>,
+    calm: bool,
+}
+
+/// For how long a shift that was certain goes on being believed, in seconds.
+const REMEMBERED: f64 = 3.0;
+/// The share of exchanges whose clients leave, from which on all clusters have too much to do.
+const LEAVING: f64 = 0.1;
+/// Samples below which baselines are first impressions: nothing is suspected, and all is learned from.
+const SETTLED: f64 = 60.0;
+/// Standard errors that a control group's mean is less.
+const ERRORS: f64 = 2.5;
+/// Beyond the shortest possible excess: nothing was sent before the process began.
+const EVER: f64 = f64::NEG_INFINITY;
+
+impl Inference {
+    pub(super) fn new(clusters: usize) -> Inference {
+        Inference {
+            strata: Strata::default(),
+            suspicion: Suspicion::default(),
+            scratch: Scratch::default(),
+            new: vec![Exchanges::default(); clusters],
+            excesses: vec![Excess::default(); clusters],
+            certain: vec![EVER; clusters],
+            calm: false,
+        }
+    }
+
+    /// Whether the baselines were learned while nothing was suspected, rather than from a queue.
+    pub(super) fn has_seen_calm(&self) -> bool {
+        self.calm
+    }
+
+    /// What one request takes without a queue, in seconds, by the traffic of late; `None` while unknown.
+    pub(super) fn service(&self) -> Option<f64> {
+        self.strata.service()
+    }
+
+    /// The baselines.
+    pub(super) fn strata(&self) -> &Strata {
+        &self.strata
+    }
+
+    /// Starts afresh: the endpoints are others.
+    pub(super) fn forget(&mut self) {
+        self.strata.forget();
+        self.suspicion.reset();
+        self.certain.fill(EVER);
+        self.calm = false;
+    }
+
+    /// Believes no longer service time than `seconds`: what was seen since says that the rest was a queue.
+    pub(super) fn cap(&mut self, seconds: f64) {
+        if let Some(service) = self.service().filter(|service| *service > seconds) {
+            self.strata.scale(seconds / service, seconds / service);
+        }
+    }
+
+    /// Bounds a queue that is inferred at `slot` by what delays all kinds of requests alike.
+    pub(super) fn bound(
+        &self,
+        slot: usize,
+        track: &Track,
+        now: f64,
+    ) -> impl Fn(f64) -> f64 + use<> {
+        let (excess, certain) = (self.excesses[slot], now - self.certain[slot] < REMEMBERED);
+        let (growth, service) = (track.growth(), self.service().unwrap_or_default());
+        let known = self.strata.is_known();
+        move |middle| match known {
+            true => bounded(middle, &excess, certain, growth, service),
+            false => 0.0,
+        }
+    }
+
+    /// Folds in what the sweep brought; the tracks have it already. `first` is the nearest cluster's slot.
+    pub(super) fn update(
+        &mut self,
+        tracks: &[Track],
+        distances: &[f64],
+        first: usize,
+        before: Before,
+        (now, elapsed): (f64, f64),
+    ) {
+        if tracks.is_empty() {
+            return;
+        }
+        for new in &self.new {
+            for one in new.ended.iter().filter(|one| one.end == End::Answered) {
+                self.strata.see(one.stratum);
+            }
+        }
+        self.measure(tracks, distances, now);
+        let seen = self.evidence(tracks, distances, first, before, (now, elapsed));
+        match self.suspicion.update(&seen) {
+            Verdict::Wait => {}
+            Verdict::Shift(more) => self.strata.shift(more),
+            Verdict::Scale(factor) => {
+                let whole = tracks[first].ratio();
+                let least =
+                    1.0 + (factor - 1.0) * seen.usual / self.service().unwrap_or(seen.usual);
+                let (low, high) = (least.min(factor), least.max(factor));
+                self.strata.scale(factor, whole.clamp(low.max(0.5), high));
+                self.measure(tracks, distances, now);
+            }
+        }
+        self.learn(tracks, distances, first, before.overloaded);
+    }
+
+    /// The excess at each cluster that shows any sign of one.
+    fn measure(&mut self, tracks: &[Track], distances: &[f64], now: f64) {
+        let service = self.service().unwrap_or_default();
+        for (slot, track) in tracks.iter().enumerate() {
+            let shows = track.queue() > 0.0
+                || self.suspicion.since().is_some()
+                || track.differs(distances[slot], service);
+            self.excesses[slot] = match shows {
+                true => {
+                    let seen = seen(track, distances[slot]);
+                    excess(&[seen], &self.strata, EVER, now, &mut self.scratch)
+                }
+                false => Excess::default(),
+            };
+            if self.excesses[slot].sure > 0.0 && self.strata.weight() >= SETTLED {
+                self.certain[slot] = now;
+            }
+        }
+    }
+
+    fn evidence(
+        &mut self,
+        tracks: &[Track],
+        distances: &[f64],
+        first: usize,
+        before: Before,
+        (now, elapsed): (f64, f64),
+    ) -> Evidence {
+        let (mut control_keeps_up, mut control_mean) = (true, 0.0);
+        let control = match self.suspicion.since() {
+            None => Excess::default(),
+            Some(since) => {
+                // Who does best of them: one that queues as well says nothing.
+                let others = (0..tracks.len()).filter(|slot| *slot != first);
+                let mut best: Option<Excess> = None;
+                for slot in others {
+                    let seen = seen(&tracks[slot], distances[slot]);
+                    let one = excess(&[seen], &self.strata, since, now, &mut self.scratch);
+                    let mean = tracks[slot].beyond_at_least(ERRORS);
+                    if one.is_telling() && best.is_none_or(|_| mean < control_mean) {
+                        best = Some(one);
+                        control_mean = mean;
+                        control_keeps_up = tracks[slot].growth() <= 0.0;
+                    }
+                }
+                best.unwrap_or_default()
+            }
+        };
+        let home = &tracks[first];
+        let since_drained = match self.suspicion.drained_at() {
+            None => Excess::default(),
+            Some(at) => {
+                let seen = seen(home, distances[first]);
+                excess(&[seen], &self.strata, at, now, &mut self.scratch)
+            }
+        };
+        Evidence {
+            now,
+            elapsed,
+            home: self.excesses[first],
+            control,
+            control_mean,
+            control_keeps_up,
+            since_drained,
+            settled: self.strata.weight() >= SETTLED,
+            usual: self.strata.usual(),
+            worth: before.worth,
+            gap: before.gap,
+            mean: home.beyond(),
+            grows: home.growth() > 0.0,
+            sent_rate: home.accepted_rate(),
+            answered_rate: home.good_rate(),
+            spills: before.spills,
+            overloaded: before.overloaded || tracks.iter().any(|track| track.leaving() > LEAVING),
+        }
+    }
+
+    /// Learns what requests take where nothing hides it; of kinds that nobody knows, at once.
+    fn learn(&mut self, tracks: &[Track], distances: &[f64], first: usize, overloaded: bool) {
+        self.calm |= !overloaded && self.suspicion.may_learn() && self.strata.weight() >= SETTLED;
+        let may_learn =
+            !overloaded && (self.suspicion.may_learn() || self.strata.weight() < SETTLED);
+        for (slot, new) in self.new.iter().enumerate() {
+            let (queue, rate) = (tracks[slot].queue(), tracks[slot].good_rate());
+            for one in new.ended.iter().filter(|one| one.end == End::Answered) {
+                let took = one.ended - one.sent - distances[slot];
+                if !self.strata.knows(one.stratum) {
+                    self.strata.learn(one.stratum, took - queue, rate);
+                } else if may_learn && slot == first {
+                    self.strata.learn(one.stratum, took, rate);
+                }
+            }
+        }
+    }
+}
+
+fn seen(track: &Track, distance: f64) -> Seen<'_> {
+    Seen { ended: track.history.ended(), open: track.history.open(), distance }
+}
+
+/// Exchanges that ended before this moment are forgotten.
+pub(super) fn oldest(now: f64) -> f64 {
+    now - 1.1 * WINDOW_MAX
+}

@@ -1,0 +1,297 @@
+//! By how much longer than usual exchanges take now, whatever their kind: what a queue does to all of them.
+//!
+//! A queue delays the quick and the slow alike, so the low quantiles move with it; a page that is slow by
+//! nature moves only itself. The lower quartile of what exchanges took beyond their own kind's quartile is
+//! estimated over windows that double, of all exchanges that were under way within the window: those that
+//! are not back, or whose client left, have waited at least so long (Kaplan and Meier 1958, with late entry
+//! and censoring). Bounds come with it, so that a few samples say little.
+//!
+//! # Units
+//! Seconds.
+//!
+//! # Not here
+//! Whether the excess is a queue or slower work (`suspicion`).
+
+use super::exchange::{End, Ended, Open};
+use super::strata::{QUANTILES, Strata};
+
+/// The windows, in seconds: each twice the one before.
+const WINDOW_FIRST: f64 = 0.1;
+/// The longest one, and for how long exchanges are remembered.
+pub const WINDOW_MAX: f64 = 3.2;
+/// Exchanges from which on no longer window is asked.
+const ENOUGH: f64 = 60.0;
+/// Exchanges below which a window says nothing from below, and from above.
+const FEW_LOW: f64 = 6.0;
+const FEW_HIGH: f64 = 12.0;
+/// Exchanges below which the median is asked rather than the quartile.
+const FEW_QUARTILE: f64 = 16.0;
+/// Standard errors of the bounds: from below, from above, and of what is certain.
+const ERRORS_LOW: f64 = 2.0;
+const ERRORS_HIGH: f64 = 0.5;
+const ERRORS_SURE: f64 = 3.0;
+const ERRORS_MOST: f64 = 3.0;
+
+/// What exchanges take beyond what is usual, with bounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Excess {
+    /// At least so much; 0 where that is not known to be more.
+    pub low: f64,
+    /// At most so much; infinite where nothing bounds it.
+    pub high: f64,
+    /// The estimate of the shortest window that has one.
+    pub point: Option<f64>,
+    /// At least so much, beyond doubt.
+    pub sure: f64,
+    /// At most so much, beyond doubt; infinite without many exchanges, and where it is more than nothing.
+    pub most: f64,
+    /// Exchanges of the longest window asked.
+    pub count: f64,
+}
+
+impl Default for Excess {
+    fn default() -> Excess {
+        Excess {
+            low: 0.0,
+            high: f64::INFINITY,
+            point: None,
+            sure: 0.0,
+            most: f64::INFINITY,
+            count: 0.0,
+        }
+    }
+}
+
+impl Excess {
+    /// Whether enough exchanges speak for it to be held against another's.
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.count >= FEW_LOW
+    }
+}
+
+/// One exchange within a window, on the axis of what it takes beyond its kind's quantile.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    leaves: f64,
+    answered: bool,
+}
+
+/// Room for one estimate, kept from sweep to sweep.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    lives: Vec<Life>,
+    entries: Vec<f64>,
+}
+
+/// The exchanges of one cluster, and how far it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Those that are over, the newest last.
+    pub ended: &'a [Ended],
+    /// Those that wait.
+    pub open: &'a [Open],
+    /// Distance in seconds.
+    pub distance: f64,
+}
+
+/// The excess of exchanges that were sent after `since`, at `now`.
+#[must_use]
+pub fn excess(
+    seen: &[Seen<'_>],
+    strata: &Strata,
+    since: f64,
+    now: f64,
+    scratch: &mut Scratch,
+) -> Excess {
+    let mut found = Excess::default();
+    let mut window = WINDOW_FIRST;
+    while window <= WINDOW_MAX * 1.01 {
+        let count = fill(seen, strata, since, (now, window), 0, scratch);
+        let which = usize::from(count < FEW_QUARTILE);
+        if which == 1 {
+            fill(seen, strata, since, (now, window), 1, scratch);
+        }
+        found.count = count;
+        let level = QUANTILES[which];
+        // The baseline is an estimate, too.
+        let error = (level * (1.0 - level) * (1.0 / count.max(1.0) + 1.0 / strata.weight())).sqrt();
+        if count >= FEW_LOW {
+            let at_least = |errors: f64| {
+                let level = level - errors * error;
+                if level > 0.0 { quantile(scratch, level).0 } else { f64::NEG_INFINITY }
+            };
+            // A longer window speaks of the past: the newest bound from above holds.
+            found.low = found.low.max(at_least(ERRORS_LOW).min(found.high));
+            found.sure = found.sure.max(at_least(ERRORS_SURE).min(found.high));
+        }
+        if count >= FEW_HIGH {
+            let (high, reached) = quantile(scratch, level + ERRORS_HIGH * error);
+            let high = if reached { high.max(found.low) } else { f64::INFINITY };
+            found.high = found.high.min(high);
+            if found.point.is_none() {
+                found.point = Some(quantile(scratch, level).0);
+            }
+        }
+        if count >= ENOUGH {
+            let (most, reached) = quantile(scratch, level + ERRORS_MOST * error);
+            found.most = if reached && found.low <= 0.0 { most } else { f64::INFINITY };
+            break;
+        }
+        window *= 2.0;
+    }
+    found
+}
+
+/// Fills `scratch` with the lives of a window, sorted; gives how many of them were there early enough to say
+/// something of the baseline.
+fn fill(
+    seen: &[Seen<'_>],
+    strata: &Strata,
+    since: f64,
+    (now, window): (f64, f64),
+    which: usize,
+    scratch: &mut Scratch,
+) -> f64 {
+    scratch.lives.clear();
+    scratch.entries.clear();
+    let begin = now - window;
+    for cluster in seen {
+        let mut add = |sent: f64, over: f64, stratum: u8, answered: bool| {
+            let Some(usual) = strata.quantile(stratum, which) else { return };
+            let usual = usual + cluster.distance;
+            let enters = sent.max(begin) - sent - usual;
+            scratch.lives.push(Life { leaves: over - sent - usual, answered });
+            scratch.entries.push(enters);
+        };
+        for one in cluster.ended.iter().rev() {
+            if one.ended <= begin {
+                break;
+            }
+            if one.sent >= since {
+                add(one.sent, one.ended, one.stratum, one.end == End::Answered);
+            }
+        }
+        for one in cluster.open.iter().filter(|one| one.sent >= since) {
+            add(one.sent, now, one.stratum, false);
+        }
+    }
+    scratch.lives.sort_unstable_by(|a, b| a.leaves.total_cmp(&b.leaves));
+    scratch.entries.sort_unstable_by(f64::total_cmp);
+    scratch.entries.partition_point(|enters| *enters < 0.0) as f64
+}
+
+/// Where the share of exchanges that are back exceeds `level`; or how far it is known not to, and `false`.
+fn quantile(scratch: &Scratch, level: f64) -> (f64, bool) {
+    let mut waiting = 1.0;
+    let mut entered = 0;
+    for (left, life) in scratch.lives.iter().enumerate() {
+        while entered < scratch.entries.len() && scratch.entries[entered] < life.leaves {
+            entered += 1;
+        }
+        if !life.answered {
+            continue;
+        }
+        let at_risk = entered.saturating_sub(left).max(1) as f64;
+        waiting *= 1.0 - 1.0 / at_risk;
+        if 1.0 - waiting > level {
+            return (life.leaves, true);
+        }
+    }
+    (scratch.lives.last().map_or(0.0, |life| life.leaves), false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::units::Dice;
+
+    fn service(dice: &mut Dice) -> f64 {
+        -(1.0 - dice.unit()).ln() * 0.020
+    }
+
+    fn learned() -> Strata {
+        let (mut strata, mut dice) = (Strata::default(), Dice::seeded(1));
+        (0..3_000).for_each(|_| strata.learn(0, service(&mut dice), 300.0));
+        (0..200).for_each(|_| strata.learn(1, 1.0, 300.0));
+        strata
+    }
+
+    /// Exchanges at `rate`, each with what it takes; those that are over by `now`, and the others.
+    fn world(
+        rate: f64,
+        now: f64,
+        mut takes: impl FnMut(f64) -> (u8, f64),
+    ) -> (Vec<Ended>, Vec<Open>) {
+        let (mut ended, mut open) = (Vec::new(), Vec::new());
+        let mut sent = 0.0;
+        while sent < now {
+            let (stratum, seconds) = takes(sent);
+            let over = sent + 0.001 + seconds;
+            match over <= now {
+                true => ended.push(Ended { sent, ended: over, stratum, end: End::Answered }),
+                false => open.push(Open { sent, stratum }),
+            }
+            sent += 1.0 / rate;
+        }
+        ended.sort_by(|a, b| a.ended.total_cmp(&b.ended));
+        (ended, open)
+    }
+
+    fn measure(world: &(Vec<Ended>, Vec<Open>), strata: &Strata, now: f64) -> Excess {
+        let seen = Seen { ended: &world.0, open: &world.1, distance: 0.001 };
+        excess(&[seen], strata, 0.0, now, &mut Scratch::default())
+    }
+
+    #[test]
+    fn a_slow_page_is_no_excess_and_a_delay_of_all_is() {
+        let (strata, mut dice) = (learned(), Dice::seeded(9));
+        let slow_page = world(100.0, 5.0, |sent| match (sent * 100.0) as u64 % 5 {
+            0 => (1, 1.0),
+            _ => (0, service(&mut dice)),
+        });
+        let found = measure(&slow_page, &strata, 5.0);
+        assert!(found.sure < 0.001 && found.low < 0.002 && found.high < 0.01, "{found:?}");
+        let mut dice = Dice::seeded(9);
+        let queue = world(100.0, 5.0, |sent| match (sent * 100.0) as u64 % 5 {
+            0 => (1, 1.05),
+            _ => (0, 0.05 + service(&mut dice)),
+        });
+        let found = measure(&queue, &strata, 5.0);
+        assert!(found.sure > 0.03 && found.low > 0.04, "{found:?}");
+        assert!(found.point.unwrap() > 0.04 && found.high < 0.08, "{found:?}");
+    }
+
+    #[test]
+    fn a_place_that_answers_nobody_is_seen_by_those_who_wait() {
+        let (strata, mut dice) = (learned(), Dice::seeded(4));
+        let frozen =
+            world(100.0, 5.0, |sent| (0, if sent > 4.7 { 9.0 } else { service(&mut dice) }));
+        let found = measure(&frozen, &strata, 5.0);
+        assert!(found.sure > 0.1 && found.high >= found.low, "{found:?}");
+    }
+
+    #[test]
+    fn clients_who_leave_early_are_no_evidence_of_slowness() {
+        let (strata, mut dice) = (learned(), Dice::seeded(6));
+        let mut calm = world(60.0, 5.0, |_| (0, service(&mut dice)));
+        for turn in 0..200 {
+            let sent = f64::from(turn) * 0.025;
+            let (stratum, end) = (0, End::Unanswered);
+            calm.0.push(Ended { sent, ended: sent + 0.030, stratum, end });
+        }
+        calm.0.sort_by(|a, b| a.ended.total_cmp(&b.ended));
+        // Half of those would have been answered by then; these were asked of nobody.
+        let found = measure(&calm, &strata, 5.0);
+        assert!(found.sure < 0.012, "{found:?}");
+    }
+
+    #[test]
+    fn little_evidence_bounds_little() {
+        let strata = learned();
+        let few = world(2.0, 2.0, |_| (0, 0.050));
+        let found = measure(&few, &strata, 2.0);
+        assert!(found.sure == 0.0 && found.high.is_infinite(), "{found:?}");
+        assert_eq!(measure(&(Vec::new(), Vec::new()), &strata, 1.0), Excess::default());
+    }
+}

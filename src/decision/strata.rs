@@ -1,0 +1,258 @@
+//! What requests take by their nature: a baseline for each kind of them.
+//!
+//! A class serves quick pages and slow ones. One mean for all of them takes a slow page for a queue as soon as
+//! more of it is asked for; so each kind, a *stratum*, has a baseline of its own, and only what delays all of
+//! them alike is read as a queue (`excess`).
+//!
+//! A baseline is learned while nothing is suspected; quantiles move by a step that shrinks (Robbins and Monro
+//! 1951), in proportion to how much the times are spread.
+//!
+//! # Units
+//! Seconds to the response head, less the distance.
+
+/// Strata of a class; kinds of request beyond share one.
+pub const STRATA: usize = 32;
+/// Samples from which on a baseline is one.
+const KNOWN: f64 = 15.0;
+/// Samples that are kept until then.
+const FIRST: usize = KNOWN as usize;
+/// Over how many seconds a baseline follows what requests take, and over how many of them, from to.
+const FORGETS: f64 = 10.0;
+const STEPS: (f64, f64) = (100.0, 2_000.0);
+/// A stratum is slow whose requests take so many times as long as is usual.
+const SLOW: f64 = 4.0;
+/// One over the density at a low quantile, in mean deviations: between a bell's and an exponential time's.
+const SPREADS: f64 = 2.5;
+/// The window of a stratum's part of the traffic, in exchanges of its class.
+const RECENT: f64 = 400.0;
+/// Samples that a baseline is worth after it was scaled.
+const SCALED: f64 = 60.0;
+/// No baseline is shorter.
+const LEAST: f64 = 1e-6;
+
+/// Which stratum a request belongs to: by its route, its method and the first segments of its path.
+#[must_use]
+pub fn number(hash: u64) -> u8 {
+    (hash % STRATA as u64) as u8
+}
+
+/// The lower quartile and the median are what the excess is measured from.
+pub const QUANTILES: [f64; 2] = [0.25, 0.5];
+
+/// The baseline of one stratum.
+#[derive(Clone, Debug, Default)]
+struct Stratum {
+    count: f64,
+    first: [f32; FIRST],
+    quantiles: [f64; 2],
+    mean: f64,
+    /// The mean deviation from the median.
+    spread: f64,
+    /// Exchanges of late.
+    recent: f64,
+}
+
+/// The baselines of a class.
+#[derive(Clone, Debug, Default)]
+pub struct Strata {
+    /// By number; made when first asked for.
+    of: Vec<Stratum>,
+    /// Samples in all, and how many kinds are known.
+    count: f64,
+}
+
+impl Strata {
+    fn get(&self, stratum: u8) -> Option<&Stratum> {
+        self.of.get(usize::from(stratum)).filter(|one| one.count >= KNOWN)
+    }
+
+    /// Whether any baseline is known.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.of.iter().any(|one| one.count >= KNOWN)
+    }
+
+    /// Whether that of this stratum is.
+    #[must_use]
+    pub fn knows(&self, stratum: u8) -> bool {
+        self.get(stratum).is_some()
+    }
+
+    /// The quantile number `which` of [`QUANTILES`] of a stratum; `None` while it is not known.
+    #[must_use]
+    pub fn quantile(&self, stratum: u8, which: usize) -> Option<f64> {
+        self.get(stratum).map(|one| one.quantiles[which])
+    }
+
+    /// The mean of a stratum, known or a first impression; `None` before its first sample.
+    #[must_use]
+    pub fn mean(&self, stratum: u8) -> Option<f64> {
+        let one = self.of.get(usize::from(stratum)).filter(|one| one.count > 0.0)?;
+        Some(one.mean)
+    }
+
+    /// The mean over the traffic of late; `None` before the first sample.
+    #[must_use]
+    pub fn service(&self) -> Option<f64> {
+        let (sum, weight) = self.of.iter().fold((0.0, 0.0), |(sum, weight), one| {
+            (sum + one.recent * one.mean, weight + one.recent)
+        });
+        (weight > 0.0).then(|| sum / weight)
+    }
+
+    /// A low quantile of what requests take, over the traffic of late: what an excess is held against.
+    #[must_use]
+    pub fn usual(&self) -> f64 {
+        let known = self.of.iter().filter(|one| one.count >= KNOWN);
+        let (sum, weight) = known.fold((0.0, 0.0), |(sum, weight), one| {
+            // The quick say more of a delay than the slow.
+            let weighs = one.recent / one.quantiles[0].max(LEAST);
+            (sum + weighs * one.quantiles[0], weight + weighs)
+        });
+        if weight > 0.0 { sum / weight } else { 0.0 }
+    }
+
+    /// How many samples the baselines are worth when they are compared with others.
+    #[must_use]
+    pub fn weight(&self) -> f64 {
+        self.count.clamp(1.0, 900.0)
+    }
+
+    /// Notes that a request of this stratum was answered: its part of the traffic, whatever it took.
+    pub fn see(&mut self, stratum: u8) {
+        self.make(stratum);
+        let keep = 1.0 - 1.0 / RECENT;
+        for one in &mut self.of {
+            one.recent *= keep;
+        }
+        self.of[usize::from(stratum)].recent += 1.0;
+    }
+
+    /// Learns from a response that took `seconds`, one of `per_second`.
+    pub fn learn(&mut self, stratum: u8, seconds: f64, per_second: f64) {
+        let seconds = seconds.max(LEAST);
+        self.make(stratum);
+        self.count += 1.0;
+        let step_min = 1.0 / (FORGETS * per_second).clamp(STEPS.0, STEPS.1);
+        self.of[usize::from(stratum)].learn(seconds, step_min);
+    }
+
+    /// Everything takes `factor` times as long from now on, and `of_mean` times on average. What is slow by
+    /// nature is only known to take as much longer as the usual does.
+    pub fn scale(&mut self, factor: f64, of_mean: f64) {
+        let usual = self.usual();
+        let (more, more_of_mean) = (usual * (factor - 1.0), usual * (of_mean - 1.0));
+        for one in &mut self.of {
+            if one.quantiles[0] > SLOW * usual {
+                one.mean = (one.mean + more_of_mean).max(LEAST);
+                one.quantiles = one.quantiles.map(|quantile| (quantile + more).max(LEAST));
+                continue;
+            }
+            one.mean = (one.mean * of_mean).max(LEAST);
+            one.spread *= of_mean;
+            one.quantiles = one.quantiles.map(|quantile| (quantile * factor).max(LEAST));
+            one.first = one.first.map(|sample| sample * factor as f32);
+            // What is learned next corrects it soon.
+            one.count = one.count.min(SCALED);
+        }
+    }
+
+    /// Everything takes `more` seconds longer.
+    pub fn shift(&mut self, more: f64) {
+        for one in &mut self.of {
+            one.mean = (one.mean + more).max(LEAST);
+            one.quantiles = one.quantiles.map(|quantile| (quantile + more).max(LEAST));
+        }
+    }
+
+    /// What was learned is a guess from now on: the next samples replace it.
+    pub fn forget(&mut self) {
+        self.count = 0.0;
+        for one in &mut self.of {
+            one.count = 0.0;
+        }
+    }
+
+    fn make(&mut self, stratum: u8) {
+        let needed = usize::from(stratum) + 1;
+        if self.of.len() < needed {
+            self.of.resize(needed, Stratum::default());
+        }
+    }
+}
+
+impl Stratum {
+    fn learn(&mut self, seconds: f64, step_min: f64) {
+        let index = self.count as usize;
+        self.count += 1.0;
+        let step = (1.0 / self.count).max(step_min);
+        self.mean += (seconds - self.mean) * step;
+        if index < FIRST {
+            self.first[index] = seconds as f32;
+            if index + 1 == FIRST {
+                self.settle();
+            }
+            return;
+        }
+        self.spread += ((seconds - self.quantiles[1]).abs() - self.spread) * step;
+        for (quantile, level) in self.quantiles.iter_mut().zip(QUANTILES) {
+            let towards = if seconds > *quantile { level } else { level - 1.0 };
+            *quantile = (*quantile + SPREADS * step * self.spread * towards).max(LEAST);
+        }
+    }
+
+    /// The quantiles of the first samples.
+    fn settle(&mut self) {
+        let mut sorted = self.first;
+        sorted.sort_unstable_by(f32::total_cmp);
+        for (quantile, level) in self.quantiles.iter_mut().zip(QUANTILES) {
+            *quantile = f64::from(sorted[(FIRST as f64 * level) as usize]);
+        }
+        let off = |sample: &f32| (f64::from(*sample) - self.quantiles[1]).abs();
+        self.spread = sorted.iter().map(off).sum::<f64>() / FIRST as f64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::units::Dice;
+
+    fn exponential(dice: &mut Dice) -> f64 {
+        -(1.0 - dice.unit()).ln() * 0.020
+    }
+
+    #[test]
+    fn each_kind_of_request_has_its_own_baseline_and_the_mix_their_mean() {
+        let (mut strata, mut dice) = (Strata::default(), Dice::seeded(3));
+        for turn in 0..20_000 {
+            let stratum = u8::from(turn % 20 == 0);
+            let seconds = if stratum == 1 { 1.0 } else { exponential(&mut dice) };
+            strata.see(stratum);
+            strata.learn(stratum, seconds, 1_000.0);
+        }
+        assert!((strata.mean(0).unwrap() - 0.020).abs() < 0.006, "{:?}", strata.mean(0));
+        assert!((strata.mean(1).unwrap() - 1.0).abs() < 0.01);
+        let (low, mid) = (strata.quantile(0, 0).unwrap(), strata.quantile(0, 1).unwrap());
+        assert!((low / 0.00575 - 1.0).abs() < 0.25, "lower quartile {low}");
+        assert!((mid / 0.01386 - 1.0).abs() < 0.2, "median {mid}");
+        assert!((strata.service().unwrap() - 0.069).abs() < 0.012, "{:?}", strata.service());
+    }
+
+    #[test]
+    fn what_was_seen_a_few_times_is_no_baseline_and_a_scaled_one_moves_with_all_else() {
+        let mut strata = Strata::default();
+        strata.see(5);
+        for sample in 0..14 {
+            strata.learn(5, 0.010 + f64::from(sample) * 0.001, 1.0);
+        }
+        assert!(!strata.is_known() && strata.quantile(5, 0).is_none());
+        assert!(strata.mean(5).is_some() && strata.mean(4).is_none());
+        strata.learn(5, 0.024, 1.0);
+        let before = strata.quantile(5, 0).unwrap();
+        strata.scale(2.0, 2.0);
+        assert!((strata.quantile(5, 0).unwrap() / before - 2.0).abs() < 1e-9);
+        strata.forget();
+        assert!(!strata.is_known());
+    }
+}

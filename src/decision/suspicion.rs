@@ -1,0 +1,464 @@
+//! Whether what takes longer is a queue or slower work.
+//!
+//! A queue has marks. It answers to load: send less and it drains; slower work stays. It is where the load is:
+//! what was sent elsewhere meanwhile, the control group, is as quick as ever; a slower release is slow
+//! everywhere. Where the marks say *slower work*, the baselines are raised by what is certain, at most twofold at
+//! a time, and the excess is no queue any more. Where the excess grows again soon after, that was wrong: the
+//! baselines go back, and the next such step waits twice as long.
+//!
+//! # Units
+//! Seconds; rates in exchanges a second.
+//!
+//! # Not here
+//! How large the excess is (`excess`), and what is done about a queue (`spill`).
+
+use super::excess::Excess;
+
+/// For how long the control group must agree.
+const CONTROL_FOR: f64 = 0.2;
+/// Which part of the nearest's excess the control group must have.
+const ALIKE: f64 = 0.5;
+/// The control group's excess, in queues worth accepting at the nearest, from which on it is one.
+const CONTROL_PART: f64 = 0.3;
+/// Which part of a queue must have been drained before its absence is looked for.
+const DRAINED_PART: f64 = 0.6;
+/// Exchanges over which rates are averaged.
+const SPAN: f64 = 60.0;
+/// How far apart what is sent and what comes back may be and be even.
+const EVEN: f64 = 0.15;
+/// How much less than it can serve must be sent, beyond the noise of arrivals, for a queue to drain.
+const NOISE: f64 = 0.03;
+/// Over how many seconds the excess is averaged that is to be drained.
+const AVERAGED: f64 = 0.5;
+/// Which part of the excess must be left then to be work.
+const LEFT_PART: f64 = 0.5;
+/// Exchanges sent since, from which on they are looked at.
+const LOOKED_AT: f64 = 8.0;
+/// By how much baselines rise at once, at most.
+const STEP_MAX: f64 = 2.0;
+/// An excess this small beside the baseline is nobody's concern.
+const MATERIAL: f64 = 0.05;
+/// How long a step is watched at least, and in excesses.
+const WATCHED: f64 = 1.5;
+const WATCHED_EXCESSES: f64 = 5.0;
+/// The wait after a step that was wrong, at first and at most.
+const HOLD: f64 = 2.0;
+const HOLD_MAX: f64 = 60.0;
+/// For how long nothing may have been suspicious before baselines are learned again.
+const CLEAN: f64 = 1.0;
+/// What comes back may be so much less than what is sent, and still keep up with it.
+const KEEPS_UP: f64 = 0.95;
+/// How fast an excess that drives nobody away is taken for work, as a time constant.
+const SETTLES: f64 = 10.0;
+
+/// What is known at a sweep of the nearest cluster and of the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence {
+    /// Now, and the span since the last sweep.
+    pub now: f64,
+    /// Likewise.
+    pub elapsed: f64,
+    /// The excess at the nearest.
+    pub home: Excess,
+    /// That of exchanges sent elsewhere since the suspicion began.
+    pub control: Excess,
+    /// What these take at least beyond their kinds' means.
+    pub control_mean: f64,
+    /// Whether what is sent there comes back at the same rate.
+    pub control_keeps_up: bool,
+    /// That of exchanges sent to the nearest since it must have been drained.
+    pub since_drained: Excess,
+    /// Whether the baselines are more than first impressions.
+    pub settled: bool,
+    /// What requests take at the nearest by the baselines: a low quantile.
+    pub usual: f64,
+    /// The queue worth accepting at the nearest while there is none elsewhere.
+    pub worth: f64,
+    /// How much farther the next cluster is.
+    pub gap: f64,
+    /// What requests take at the nearest beyond their kinds' means.
+    pub mean: f64,
+    /// Whether more is sent to the nearest than comes back, beyond doubt.
+    pub grows: bool,
+    /// Exchanges sent to the nearest, and back from it.
+    pub sent_rate: f64,
+    /// Likewise.
+    pub answered_rate: f64,
+    /// Whether load keeps exchanges away from the nearest.
+    pub spills: bool,
+    /// Whether there is more to do than all clusters take: exchanges are shed, or many clients leave.
+    pub overloaded: bool,
+}
+
+/// What to do about the baselines.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    /// Nothing.
+    Wait,
+    /// All requests take so many times as long by their nature.
+    Scale(f64),
+    /// All requests take so many seconds longer.
+    Shift(f64),
+}
+
+/// The last step, while it is watched.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    until: f64,
+    /// Whether it was made because an excess stayed after it must have been drained.
+    drained: bool,
+    factor: f64,
+    /// The whole excess before it, and how much of that the step explained.
+    excess: f64,
+    explained: f64,
+}
+
+/// What is suspected of one class.
+#[derive(Clone, Debug, Default)]
+pub struct Suspicion {
+    /// Since when the nearest takes longer than usual.
+    since: Option<f64>,
+    /// When that was last certain.
+    certain: Option<f64>,
+    clean: f64,
+    agreed: f64,
+    drained: f64,
+    /// Rates at the nearest since the suspicion began, and the most it was seen to serve.
+    sent: f64,
+    answered: f64,
+    peak: f64,
+    /// The excess that is to be drained.
+    reference: f64,
+    drained_at: Option<f64>,
+    step: Option<Step>,
+    hold: f64,
+    held_until: f64,
+    unspilled: f64,
+}
+
+impl Suspicion {
+    /// Since when the nearest has been taking longer than usual.
+    #[must_use]
+    pub fn since(&self) -> Option<f64> {
+        self.since
+    }
+
+    /// Since when whatever queue there was must be gone.
+    #[must_use]
+    pub fn drained_at(&self) -> Option<f64> {
+        self.drained_at
+    }
+
+    /// Whether what comes back now may be learned from.
+    #[must_use]
+    pub fn may_learn(&self) -> bool {
+        self.clean >= CLEAN
+    }
+
+    /// Forgets all: the endpoints are others.
+    pub fn reset(&mut self) {
+        *self = Suspicion::default();
+    }
+
+    /// Folds a sweep in.
+    pub fn update(&mut self, seen: &Evidence) -> Verdict {
+        let Evidence { now, elapsed, home, usual, .. } = *seen;
+        let material = MATERIAL * usual;
+        self.unspilled = if seen.spills { 0.0 } else { self.unspilled + elapsed };
+        if home.sure > material && seen.settled {
+            self.certain = Some(now);
+            self.since.get_or_insert(now);
+        }
+        let calm = home.sure <= material && !seen.spills;
+        self.clean = if calm { self.clean + elapsed } else { 0.0 };
+        if self.clean >= CLEAN {
+            self.since = None;
+            self.forget_drain();
+        }
+        if let Some(verdict) = self.watch(seen) {
+            return verdict;
+        }
+        if self.since.is_none() || home.low <= material || now < self.held_until || seen.overloaded
+        {
+            self.agreed = 0.0;
+            return self.down(seen);
+        }
+        self.drain(seen);
+        let by_control = self.control(seen);
+        match by_control.or_else(|| self.after_drain(seen)) {
+            Some(excess) => self.adopt(seen, excess, by_control.is_none()),
+            None => self.settled(seen).map_or(Verdict::Wait, Verdict::Shift),
+        }
+    }
+
+    /// Work that became quicker: nobody waits less than not at all.
+    fn down(&mut self, seen: &Evidence) -> Verdict {
+        let quicker = seen.home.most < -MATERIAL * seen.usual;
+        match quicker && self.step.is_none() {
+            true => {
+                let factor =
+                    ((seen.usual + seen.home.most) / seen.usual).clamp(1.0 / STEP_MAX, 1.0);
+                Verdict::Scale(factor)
+            }
+            false => Verdict::Wait,
+        }
+    }
+
+    /// Watches the last step: an excess that goes on growing was a queue.
+    fn watch(&mut self, seen: &Evidence) -> Option<Verdict> {
+        let step = self.step?;
+        let over = seen.now > step.until;
+        let grew = seen.home.low + step.explained > 1.5 * step.excess + MATERIAL * seen.usual;
+        // What explains slower work ends the spill; what hides a queue lets it grow.
+        let lately = self.certain.is_some_and(|at| seen.now - at < CLEAN);
+        let unexplained = over && step.drained && lately && seen.spills;
+        if over && !unexplained {
+            self.step = None;
+            self.hold = (self.hold * 0.5).max(HOLD);
+            return None;
+        }
+        if (grew || unexplained) && seen.spills {
+            self.step = None;
+            self.hold = (2.0 * self.hold).clamp(HOLD, HOLD_MAX);
+            self.held_until = seen.now + self.hold;
+            self.forget_drain();
+            return Some(Verdict::Scale(1.0 / step.factor));
+        }
+        None
+    }
+
+    /// The control group: where others are slower as well, it is the work. Gives how much of the excess it
+    /// explains.
+    fn control(&mut self, seen: &Evidence) -> Option<f64> {
+        let theirs = seen.control_mean.max(seen.control.low);
+        let slower = theirs > (CONTROL_PART * seen.worth).max(MATERIAL * seen.usual);
+        let part = (theirs / seen.mean.max(seen.home.low)).min(1.0);
+        let alike = part > ALIKE || seen.home.low < seen.control.high;
+        let keeps_up = seen.answered_rate >= KEEPS_UP * seen.sent_rate && seen.control_keeps_up;
+        self.agreed = if slower && alike && keeps_up { self.agreed + seen.elapsed } else { 0.0 };
+        let excess = seen.home.point.unwrap_or(seen.home.low).max(seen.home.low);
+        (self.agreed >= CONTROL_FOR).then_some(excess * part)
+    }
+
+    /// Counts how much of a queue must be gone: as long as clearly less is sent than what the cluster was seen
+    /// to serve while it was suspected.
+    fn drain(&mut self, seen: &Evidence) {
+        let began = self.since.unwrap_or(seen.now);
+        let span = (SPAN / seen.answered_rate.max(1.0)).clamp(1.0, 3.0);
+        let news = 1.0 - (-seen.elapsed / span).exp();
+        self.sent += (seen.sent_rate - self.sent) * news;
+        self.answered += (seen.answered_rate - self.answered) * news;
+        if self.peak <= 0.0 {
+            // What it serves at first is what it can, unless it is just losing ground.
+            (self.sent, self.answered) = (seen.sent_rate, seen.answered_rate);
+            self.peak = if seen.grows { 1e-9 } else { seen.answered_rate };
+        }
+        let even = (self.sent - self.answered).abs() < EVEN * self.answered;
+        if seen.now - began > span && even {
+            self.peak = self.peak.max(self.answered);
+        }
+        if self.drained_at.is_some() {
+            return;
+        }
+        let excess = seen.home.point.unwrap_or(seen.home.low);
+        let news = if self.reference > 0.0 { (seen.elapsed / AVERAGED).min(1.0) } else { 1.0 };
+        self.reference += (excess - self.reference) * news;
+        let noise = NOISE + 2.0 / (2.0 * span * self.peak.max(1.0)).sqrt();
+        let gain = (1.0 - noise - self.sent / self.peak) * seen.elapsed;
+        self.drained = (self.drained + gain).max(0.0);
+        if self.drained >= DRAINED_PART * self.reference {
+            self.drained_at = Some(seen.now);
+        }
+    }
+
+    /// What is left of the excess after it must have been drained.
+    fn after_drain(&mut self, seen: &Evidence) -> Option<f64> {
+        self.drained_at?;
+        let left = seen.since_drained;
+        if left.count < LOOKED_AT {
+            return None;
+        }
+        // Slower than the next cluster is far: then that one is the quicker, and rightly used.
+        let elsewhere_quicker = seen.control.count >= LOOKED_AT
+            && seen.control.high < LEFT_PART * self.reference
+            && seen.mean > seen.gap;
+        if elsewhere_quicker || left.point.is_some_and(|point| point < LEFT_PART * self.reference) {
+            self.forget_drain();
+            return None;
+        }
+        let certain = left.low > LEFT_PART * self.reference;
+        certain.then_some(left.point.unwrap_or(left.low).max(left.low))
+    }
+
+    /// What drives nobody away and does not grow is how long it takes.
+    fn settled(&self, seen: &Evidence) -> Option<f64> {
+        let steady = self.unspilled > 2.0 && seen.answered_rate >= KEEPS_UP * seen.sent_rate;
+        steady.then_some(seen.home.low * seen.elapsed / SETTLES)
+    }
+
+    fn adopt(&mut self, seen: &Evidence, excess: f64, drained: bool) -> Verdict {
+        let factor = (1.0 + excess / seen.usual.max(1e-6)).min(STEP_MAX);
+        let explained = (factor - 1.0) * seen.usual;
+        let whole = seen.home.point.unwrap_or(seen.home.low).max(excess);
+        self.agreed = 0.0;
+        self.forget_drain();
+        if self.unspilled <= 2.0 {
+            let until = seen.now + WATCHED.max(WATCHED_EXCESSES * whole);
+            let before = self.step.map_or((0.0, 1.0, 0.0), |s| (s.explained, s.factor, s.excess));
+            self.step = Some(Step {
+                until,
+                drained,
+                factor: factor * before.1,
+                excess: (whole + before.0).max(before.2),
+                explained: explained + before.0,
+            });
+        }
+        Verdict::Scale(factor)
+    }
+
+    fn forget_drain(&mut self) {
+        self.drained = 0.0;
+        self.peak = 0.0;
+        self.reference = 0.0;
+        self.drained_at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excess(seconds: f64) -> Excess {
+        Excess {
+            low: seconds * 0.9,
+            high: seconds * 1.1,
+            point: Some(seconds),
+            sure: seconds * 0.8,
+            most: seconds * 1.2,
+            count: 60.0,
+        }
+    }
+
+    /// The nearest takes 10 ms more than its 10 ms, others do not, nothing has been sent less.
+    fn evidence() -> Evidence {
+        Evidence {
+            now: 0.0,
+            elapsed: 0.05,
+            home: excess(0.010),
+            control: excess(0.0),
+            control_mean: 0.0,
+            control_keeps_up: true,
+            since_drained: Excess::default(),
+            settled: true,
+            usual: 0.010,
+            worth: 0.004,
+            gap: 0.030,
+            mean: 0.010,
+            grows: false,
+            sent_rate: 200.0,
+            answered_rate: 200.0,
+            spills: true,
+            overloaded: false,
+        }
+    }
+
+    /// Goes on for so many seconds; the first verdict that is one, and when it came.
+    fn first(
+        suspicion: &mut Suspicion,
+        from: f64,
+        seconds: f64,
+        seen: impl Fn(&Suspicion, f64) -> Evidence,
+    ) -> Option<(f64, Verdict)> {
+        let mut now = from;
+        while now < from + seconds {
+            now += 0.05;
+            let verdict = suspicion.update(&Evidence { now, ..seen(suspicion, now) });
+            if verdict != Verdict::Wait {
+                return Some((now, verdict));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn what_is_slower_everywhere_is_the_work_and_what_is_slower_here_alone_may_be_a_queue() {
+        let slower = |_: &Suspicion, _| Evidence {
+            control: excess(0.010),
+            control_mean: 0.010,
+            ..evidence()
+        };
+        let (at, verdict) = first(&mut Suspicion::default(), 0.0, 5.0, slower).unwrap();
+        assert!(at < 0.5, "{at}");
+        assert!(matches!(verdict, Verdict::Scale(factor) if (1.8..=2.0).contains(&factor)));
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, |_, _| evidence()), None);
+    }
+
+    #[test]
+    fn where_there_is_more_to_do_than_all_can_nothing_is_taken_for_work() {
+        let all_queue = |overloaded, control_keeps_up| {
+            move |_: &Suspicion, _: f64| Evidence {
+                control: excess(0.010),
+                control_mean: 0.010,
+                overloaded,
+                control_keeps_up,
+                ..evidence()
+            }
+        };
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, all_queue(true, true)), None);
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, all_queue(false, false)), None);
+    }
+
+    /// Half as much is sent from one second on; `left` is what exchanges sent since take too long.
+    fn less(left: f64) -> impl Fn(&Suspicion, f64) -> Evidence {
+        move |suspicion, now| {
+            let rate = if now > 1.2 { 100.0 } else { 200.0 };
+            let since_drained =
+                if suspicion.drained_at().is_some() { excess(left) } else { Excess::default() };
+            Evidence { sent_rate: rate, answered_rate: rate, since_drained, ..evidence() }
+        }
+    }
+
+    #[test]
+    fn what_stays_when_less_is_sent_is_the_work_and_what_goes_was_a_queue() {
+        let stays = first(&mut Suspicion::default(), 0.0, 10.0, less(0.010));
+        assert!(matches!(stays, Some((at, Verdict::Scale(_))) if at < 4.0), "{stays:?}");
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 10.0, less(0.001)), None);
+        // Where the next cluster is nearer than that, it is the quicker one.
+        let quicker =
+            |suspicion: &Suspicion, now| Evidence { gap: 0.005, ..less(0.010)(suspicion, now) };
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 10.0, quicker), None);
+    }
+
+    #[test]
+    fn a_step_after_which_the_queue_grows_is_taken_back_and_the_next_one_waits() {
+        let mut suspicion = Suspicion::default();
+        let (at, step) = first(&mut suspicion, 0.0, 10.0, less(0.010)).unwrap();
+        let Verdict::Scale(up) = step else { panic!("{step:?}") };
+        let grows = |_: &Suspicion, _| Evidence { home: excess(0.050), ..evidence() };
+        let (back, verdict) = first(&mut suspicion, at, 5.0, grows).unwrap();
+        let Verdict::Scale(down) = verdict else { panic!("{verdict:?}") };
+        assert!(back - at < 0.2 && (up * down - 1.0).abs() < 1e-9, "{up} and {down}");
+        let again = first(&mut suspicion, back, 3.0, less(0.010));
+        assert_eq!(again, None, "it is held for a while");
+    }
+
+    #[test]
+    fn what_drives_nobody_away_is_got_used_to_slowly_and_quicker_work_at_once() {
+        let steady = |_: &Suspicion, _| Evidence { spills: false, ..evidence() };
+        let (at, verdict) = first(&mut Suspicion::default(), 0.0, 10.0, steady).unwrap();
+        assert!(
+            at > 2.0 && matches!(verdict, Verdict::Shift(more) if more < 0.0001),
+            "{verdict:?}"
+        );
+        let quicker = |_: &Suspicion, _| Evidence {
+            home: Excess { low: 0.0, sure: 0.0, most: -0.004, ..excess(-0.005) },
+            spills: false,
+            ..evidence()
+        };
+        let quick = first(&mut Suspicion::default(), 0.0, 1.0, quicker).unwrap();
+        assert!(
+            matches!(quick.1, Verdict::Scale(factor) if (factor - 0.6).abs() < 1e-9),
+            "{quick:?}"
+        );
+    }
+}
