@@ -13,6 +13,7 @@ mod ring;
 pub use ring::{Ring, Ticket};
 
 use crate::decision::assess::{Answers, Event, Samples};
+use crate::decision::endpoint::speed::{self, Logs};
 use crate::decision::exchange::Exchanges;
 use crate::decision::load::Tally;
 use crate::decision::plan::Plan;
@@ -81,9 +82,17 @@ pub struct LiveEndpoint {
 struct EndpointSlot {
     count: Count,
     micros: Count,
+    /// Latencies as logarithms in parts of [`LOG_UNIT`], and their squares: of completed exchanges and of
+    /// those that were given up.
+    timed: Count,
+    logs: Count,
+    log_squares: Count,
     handshakes: Count,
     handshake_micros: Count,
 }
+
+/// Logarithms are counted in this many parts of one.
+const LOG_UNIT: f64 = 65_536.0;
 
 impl LiveEndpoint {
     fn new(workers: usize) -> LiveEndpoint {
@@ -96,6 +105,14 @@ impl LiveEndpoint {
         if let Some(slot) = self.samples.get(worker) {
             slot.count.add(1);
             slot.micros.add((seconds * 1e6) as u64);
+            slot.time(seconds);
+        }
+    }
+
+    /// Counts an exchange that was given up after so many seconds, since another endpoint had answered.
+    pub fn record_overtaken(&self, worker: usize, seconds: f64) {
+        if let Some(slot) = self.samples.get(worker) {
+            slot.time(seconds);
         }
     }
 
@@ -105,6 +122,15 @@ impl LiveEndpoint {
             slot.handshakes.add(1);
             slot.handshake_micros.add(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
         }
+    }
+}
+
+impl EndpointSlot {
+    fn time(&self, seconds: f64) {
+        let log = speed::log(seconds);
+        self.timed.add(1);
+        self.logs.add((log * LOG_UNIT) as u64);
+        self.log_squares.add((log * log * LOG_UNIT) as u64);
     }
 }
 
@@ -313,7 +339,7 @@ pub struct Sweep {
     /// By worker, class and permitted cluster.
     cursors: BTreeMap<(usize, usize, usize), ring::Cursor>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
-    endpoints_before: BTreeMap<u32, [u64; 4]>,
+    endpoints_before: BTreeMap<u32, [u64; 7]>,
     asked_before: BTreeMap<usize, [u64; PRIORITIES]>,
 }
 
@@ -395,16 +421,19 @@ impl Samples for Sweep {
 
     fn endpoint(&mut self, id: u32) -> Answers {
         let Some(endpoint) = self.endpoints.get(&id) else { return Answers::default() };
-        let mut total = [0_u64; 4];
+        let mut total = [0_u64; 7];
         for slot in &endpoint.samples {
-            let counts = [&slot.count, &slot.micros, &slot.handshakes, &slot.handshake_micros];
+            let answers = [&slot.count, &slot.micros, &slot.handshakes, &slot.handshake_micros];
+            let logs = [&slot.timed, &slot.logs, &slot.log_squares];
+            let counts = answers.into_iter().chain(logs);
             total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
         }
         let before = self.endpoints_before.insert(id, total).unwrap_or_default();
-        let [count, micros, handshakes, handshake_micros] =
+        let [count, micros, handshakes, handshake_micros, timed, sum, squares] =
             std::array::from_fn(|at| total[at].saturating_sub(before[at]) as f64);
         let rtt = (handshakes > 0.0).then(|| handshake_micros / handshakes / 1e6);
-        Answers { count, seconds: micros / 1e6, rtt }
+        let logs = Logs { count: timed, sum: sum / LOG_UNIT, squares: squares / LOG_UNIT };
+        Answers { count, seconds: micros / 1e6, logs, rtt }
     }
 
     fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {

@@ -14,11 +14,11 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tidegate::decision::endpoint::{Chance, pick as pick_endpoint};
+use tidegate::decision::endpoint::{Chance, Cost, Turns, pick as pick_endpoint, prepare};
 use tidegate::decision::plan::{Address, EndpointPolicy};
 use tidegate::decision::signal::{Choice, ClusterSignals, EndpointSignals, Why};
 use tidegate::decision::spill::{Credits, pick};
-use tidegate::decision::units::Dice;
+use tidegate::decision::units::{Dice, Timestamp};
 
 /// Counts allocations.
 struct Counting;
@@ -48,17 +48,24 @@ fn cluster(endpoints: usize) -> ClusterSignals {
         weight: 1.0,
         up: true,
         rtt: Some(0.001),
-        latency: 0.020 + 0.001 * (index % 7) as f64,
+        latency: 0.020,
+        slowness: 1.0 + 0.5 * (index % 7) as f64,
+        trickle: (0.03, 2.0),
+        returns: 0,
+        cost: Cost::default(),
         last_error: None,
     };
-    ClusterSignals {
+    let mut cluster = ClusterSignals {
         dial: 100,
         rtt: Some(0.001),
         distance: Some(0.001),
         endpoints: (0..endpoints).map(endpoint).collect(),
         usable: (0..endpoints).collect(),
+        members: 1,
         ..ClusterSignals::default()
-    }
+    };
+    prepare(&mut cluster, |_| 1.0);
+    cluster
 }
 
 /// What a worker has at hand when it decides.
@@ -69,7 +76,8 @@ struct Desk {
     credits: Credits,
     dice: Dice,
     offered: Vec<u64>,
-    turn: u64,
+    turns: Vec<Turns>,
+    key: u64,
 }
 
 impl Desk {
@@ -86,17 +94,20 @@ impl Desk {
             credits: Credits::seeded(clusters, 7),
             dice: Dice::seeded(1),
             offered: vec![0; clusters],
-            turn: 0,
+            turns: vec![Turns::new(0, 2); clusters],
+            key: 0,
         }
     }
 
     #[inline(never)]
     fn decide(&mut self) -> Option<usize> {
-        self.turn += 1;
+        self.key += 1;
         let offered = &mut self.offered;
         let choices = black_box(&self.choices);
         let picked = pick(choices, &mut self.credits, |_| true, |slot| offered[slot] += 1)?;
-        let mut chance = Chance { dice: &mut self.dice, turn: self.turn, key: self.turn };
+        let now = Timestamp::from_nanos(self.key * 1_000);
+        let turns = &mut self.turns[picked.cluster];
+        let mut chance = Chance { dice: &mut self.dice, turns, now, key: self.key };
         let in_flight = &self.in_flight;
         let signals = &self.signals[picked.cluster];
         pick_endpoint(EndpointPolicy::LeastWait, signals, &[], |at| in_flight[at], &mut chance)

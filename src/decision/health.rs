@@ -90,7 +90,7 @@ impl Cause {
 
     /// Whether a probe's success says nothing against it.
     fn escapes_probes(self) -> bool {
-        matches!(self, Cause::Failing | Cause::Slow)
+        matches!(self, Cause::Failing | Cause::Slow | Cause::Overtaken)
     }
 
     /// Whether it proves that nothing is there: then no cap on ejections applies.
@@ -203,6 +203,7 @@ impl Health {
                 return false;
             }
             self.ejected_until = None;
+            self.up_since = Some(now);
         }
         match self.state {
             State::Up => false,

@@ -1,5 +1,6 @@
 //! What we believe of each cluster, endpoint and class at one moment. Immutable once published.
 
+use super::endpoint::{Cost, Wheel};
 use super::plan::{Address, ClassIndex, ClusterIndex};
 use super::report::Report;
 use super::shed::Shed;
@@ -85,6 +86,12 @@ pub struct ClusterSignals {
     pub endpoints: Vec<EndpointSignals>,
     /// Indices of those that may be used; if none was ever probed, or too few are up, all.
     pub usable: Vec<usize>,
+    /// Indices of those that are back and had no exchange since.
+    pub returned: Vec<usize>,
+    /// Names the set of endpoints: another set, another number.
+    pub members: u64,
+    /// Turns of the usable ones.
+    pub wheel: Wheel,
 }
 
 impl ClusterSignals {
@@ -109,8 +116,17 @@ pub struct EndpointSignals {
     pub up: bool,
     /// Round trip in seconds, when measured.
     pub rtt: Option<f64>,
-    /// Peak-biased mean of response times in seconds.
+    /// Typical response time in seconds: the geometric mean.
     pub latency: f64,
+    /// How slow it is beside its siblings, failures included; 1 where no difference is significant.
+    pub slowness: f64,
+    /// The share of its turns it takes although a sibling would be quicker, and the seconds after which it
+    /// takes one in any case.
+    pub trickle: (f64, f64),
+    /// How many times it has come back into use.
+    pub returns: u32,
+    /// What a pick weighs it by.
+    pub cost: Cost,
     /// What last went wrong.
     pub last_error: Option<&'static str>,
 }

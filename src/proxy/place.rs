@@ -306,10 +306,12 @@ fn enter(
     let in_flight = |index: usize| live.endpoints.get(index).map_or(0, |e| e.in_flight.get());
     let policy = view.plan.service_of(class).endpoint_policy;
     let pick = || {
-        let turn = worker.next_turn();
         let mut dice = worker.dice.borrow_mut();
-        let mut chance = Chance { dice: &mut dice, turn, key };
-        endpoint::pick(policy, beliefs, &tried.endpoints, in_flight, &mut chance)
+        let now = worker.about_now();
+        worker.with_turns(picked.cluster, |turns| {
+            let mut chance = Chance { dice: &mut dice, turns, now, key };
+            endpoint::pick(policy, beliefs, &tried.endpoints, in_flight, &mut chance)
+        })
     };
     let index = tried.stays_at(beliefs).or_else(pick)?;
     let endpoint = live.endpoints.get(index)?;

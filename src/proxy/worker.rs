@@ -5,6 +5,8 @@ use super::deadline::Deadlines;
 use super::leavers::Leavers;
 use super::upstream::multiplexed::Lines;
 use super::upstream::pool::{Pool, usable};
+use crate::decision::endpoint::Turns;
+use crate::decision::plan::ClusterIndex;
 use crate::decision::retry::Budget;
 use crate::decision::spill::Credits;
 use crate::decision::units::{Dice, Timestamp, mix};
@@ -69,6 +71,7 @@ pub struct Worker {
     #[expect(clippy::vec_box, reason = "likewise")]
     responses: RefCell<Vec<Box<ResponseHead>>>,
     turn: Cell<u64>,
+    turns: RefCell<Vec<Turns>>,
     share: Cell<u64>,
     date: RefCell<(u64, Rc<str>)>,
 }
@@ -117,6 +120,7 @@ impl Worker {
             heads: RefCell::default(),
             responses: RefCell::default(),
             turn: Cell::new(seed % 1024),
+            turns: RefCell::default(),
             share: Cell::new(seed % 4096),
             date: RefCell::new((0, Rc::from(""))),
             current: RefCell::new(current.clone()),
@@ -223,6 +227,17 @@ impl Worker {
         let turn = self.share.get().wrapping_add(1);
         self.share.set(turn);
         turn
+    }
+
+    /// Works with the turns of a cluster's endpoints. An exchange of an older plan may mean another cluster:
+    /// turns see to it that they are about the endpoints they are asked for.
+    pub fn with_turns<T>(&self, cluster: ClusterIndex, work: impl FnOnce(&mut Turns) -> T) -> T {
+        let mut turns = self.turns.borrow_mut();
+        if turns.len() <= cluster {
+            let workers = self.shared.busy.len();
+            turns.resize_with(cluster + 1, || Turns::new(self.id, workers));
+        }
+        work(&mut turns[cluster])
     }
 
     /// Works with the credits of a class. An exchange that began before a reload goes by the class's

@@ -6,7 +6,7 @@ use super::spec::Spec;
 use super::world::{moment, part};
 use crate::decision::assess::{Answers, Assessor, Event, Found, Samples};
 use crate::decision::budget::Terms;
-use crate::decision::endpoint::{self, Chance};
+use crate::decision::endpoint::{self, Chance, Turns};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
 use crate::decision::ledger::Ledger;
@@ -35,6 +35,8 @@ pub struct Engine {
     credits: Vec<Vec<Credits>>,
     slots: Slots,
     dice: Dice,
+    /// By place, then worker.
+    turns: Vec<Vec<Turns>>,
     /// The ids of each place's endpoints, and how often these were replaced.
     ids: Vec<Vec<u32>>,
     generations: Vec<usize>,
@@ -207,6 +209,10 @@ impl Engine {
             signals: Signals::default(),
             dice: Dice::seeded(part(seed, 9_999)),
             generations: vec![0; ids.len()],
+            turns: vec![
+                (0..workers).map(|worker| Turns::new(worker, workers)).collect();
+                spec.places.len()
+            ],
             ids,
         }
     }
@@ -266,7 +272,8 @@ impl Policy for Engine {
         let tried: Vec<u32> =
             ask.tried.iter().map(|pick| self.ids[pick.place][pick.endpoint]).collect();
         let in_flight = |endpoint: usize| ask.edge.in_flight[picked.cluster][endpoint];
-        let mut chance = Chance { dice: &mut self.dice, turn: 0, key: 0 };
+        let turns = &mut self.turns[picked.cluster][ask.worker];
+        let mut chance = Chance { dice: &mut self.dice, turns, now: moment(ask.now), key: 0 };
         let policy = EndpointPolicy::LeastWait;
         let signals = &clusters[picked.cluster];
         let endpoint = endpoint::pick(policy, signals, &tried, in_flight, &mut chance)?;
@@ -297,6 +304,7 @@ impl Policy for Engine {
                 let id = self.ids[answer.pick.place][answer.pick.endpoint] as usize;
                 self.slots.endpoints[id].count += 1.0;
                 self.slots.endpoints[id].seconds += answer.latency;
+                self.slots.endpoints[id].logs.add(answer.latency);
                 return;
             }
             End::ClientsFault => return,

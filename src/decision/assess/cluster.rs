@@ -2,6 +2,8 @@
 
 use super::distance::ProbeWork;
 use super::{Answers, Found, News, Samples};
+use crate::decision::endpoint::speed::{Siblings, Speed, Spread};
+use crate::decision::endpoint::{self, Cost, Wheel};
 use crate::decision::health::{Cause, Health, Thresholds};
 use crate::decision::latency::Distance;
 use crate::decision::outlier::{self, Outlier, Standing};
@@ -21,13 +23,17 @@ pub(super) struct EndpointState {
     pub(super) health: Health,
     pub(super) rtt: Distance,
     pub(super) answer: Distance,
-    latency: f64,
-    /// Failures since the last sweep, and the share of exchanges that did not fail of late.
+    pub(super) speed: Speed,
+    /// Failures since the last sweep.
     pub(super) failures: f64,
-    /// Likewise, with those that were overtaken, each client once.
+    /// Likewise, each client once, to be held against its answers: where most fail, a few answers break no row.
     pub(super) blamed: Blamed,
-    success: f64,
     standing: Standing,
+    /// Whether it was said to be out of use; how often it came back since; whether nothing came back from it
+    /// since the last time.
+    out: bool,
+    returns: u32,
+    unused: bool,
     pub(super) probe_due: Timestamp,
     pub(super) probing: bool,
     /// When exchanges' own handshakes were last heard of.
@@ -86,6 +92,11 @@ pub(super) struct ClusterState {
     pub(super) report: Option<(Report, Timestamp)>,
     announced: Option<State>,
     in_use: usize,
+    /// Names the set of endpoints.
+    members: u64,
+    spread: Spread,
+    /// Exchanges that came back in a second, of late.
+    answered_per_s: f64,
 }
 
 /// What a cluster's traffic adds up to over all classes.
@@ -103,8 +114,6 @@ pub(super) struct Traffic {
     pub(super) share: f64,
 }
 
-/// What a failed exchange is worth when endpoints are compared, in seconds.
-const FAILURE_COST: f64 = 0.6;
 /// Between two samples of distance that come from exchanges.
 const RTT_INTERVAL: Duration = Duration::from_millis(250);
 /// The share of a returning cluster at first, and how often it doubles, in seconds.
@@ -149,16 +158,19 @@ impl ClusterState {
                 health: Health::new(seed),
                 rtt: Distance::default(),
                 answer: Distance::default(),
-                latency: 0.0,
+                speed: Speed::default(),
                 failures: 0.0,
                 blamed: Blamed::default(),
-                success: 1.0,
                 standing: Standing::default(),
+                out: false,
+                returns: 0,
+                unused: false,
                 probe_due: if self.was_up.is_none() { now } else { now.plus(offset) },
                 probing: false,
                 rtt_heard: Timestamp::START,
             });
         }
+        self.members = self.endpoints.iter().fold(1, |sum, one| mix(sum ^ u64::from(one.id)));
         before.iter().map(|gone| gone.id).collect()
     }
 
@@ -171,13 +183,19 @@ impl ClusterState {
         news: &mut Vec<News>,
         now: Timestamp,
     ) {
+        let mut answered = 0.0;
+        self.spread.fade(elapsed);
         for endpoint in &mut self.endpoints {
             if cluster.probe.kind == ProbeKind::None {
                 endpoint.health.assume_up(now);
             }
-            let Answers { count, seconds, rtt } = samples.endpoint(endpoint.id);
+            let Answers { count, seconds, logs, rtt } = samples.endpoint(endpoint.id);
             endpoint.hear_rtt(rtt, now);
-            endpoint.note_success(count, seconds, elapsed);
+            let failures = std::mem::take(&mut endpoint.failures);
+            endpoint.standing.fold(count, seconds, failures, elapsed);
+            endpoint.speed.fold(logs, count, failures, &mut self.spread, elapsed);
+            endpoint.unused &= count + failures <= 0.0;
+            answered += count;
             // Where most fail, those that do not break no row.
             let blamed = std::mem::take(&mut endpoint.blamed).count();
             if count > 0.0 {
@@ -186,16 +204,10 @@ impl ClusterState {
                     endpoint.health.exchanges_succeeded(now);
                 }
             }
-            if count > 0.0 {
-                let mean = seconds / count;
-                let faded = endpoint.latency * (-elapsed / 10.0).exp();
-                endpoint.latency = mean.max(faded + (mean - faded) * (1.0 - (-elapsed).exp()));
-            }
-            if endpoint.health.ejection_ended(now) && endpoint.health.is_usable(now) {
-                let (cluster, endpoint) = (cluster.name.clone(), endpoint.address.clone());
-                news.push(News::Returned { cluster, endpoint });
-            }
+            endpoint.health.ejection_ended(now);
+            news.extend(endpoint.returned(&cluster.name, now));
         }
+        self.compare(answered, elapsed, now);
         self.eject_rows(cluster, news, now);
         self.eject_outliers(cluster, news, now);
         self.notice_return(cluster, now);
@@ -206,6 +218,17 @@ impl ClusterState {
         let excesses = self.live(now).filter_map(excess);
         if let Some(excess) = mean(excesses).filter(|_| !self.loaded) {
             self.excess = Some(excess);
+        }
+    }
+
+    /// Compares the speeds of endpoints that are in use.
+    fn compare(&mut self, answered: f64, elapsed: f64, now: Timestamp) {
+        let weight = 1.0 - (-elapsed).exp();
+        self.answered_per_s += (answered / elapsed - self.answered_per_s) * weight;
+        let mut siblings = Siblings::default();
+        self.live(now).for_each(|endpoint| siblings.add(&endpoint.speed));
+        for endpoint in self.endpoints.iter_mut().filter(|one| one.health.is_usable(now)) {
+            endpoint.speed.judge(&siblings, &self.spread, elapsed);
         }
     }
 
@@ -221,7 +244,7 @@ impl ClusterState {
             let may_eject = self.may_eject(knobs, now);
             let endpoint = &mut self.endpoints[index];
             if let Some(cause) = endpoint.health.judge_row(knobs.consecutive, may_eject, now) {
-                news.push(endpoint.ejected(&cluster.name, cause));
+                news.extend(endpoint.ejected(&cluster.name, cause));
             }
         }
     }
@@ -240,7 +263,7 @@ impl ClusterState {
             if may_eject && endpoint.health.eject(cause, now) {
                 // Judged anew after its return.
                 endpoint.standing = Standing::default();
-                news.push(endpoint.ejected(&cluster.name, cause));
+                news.extend(endpoint.ejected(&cluster.name, cause));
             }
         }
     }
@@ -325,8 +348,9 @@ impl ClusterState {
         news: &mut Vec<News>,
         now: Timestamp,
     ) -> ClusterSignals {
-        let endpoints: Vec<EndpointSignals> =
-            self.endpoints.iter().map(|endpoint| endpoint.believe(cluster, now)).collect();
+        let turns_per_s = self.answered_per_s / self.in_use.max(1) as f64;
+        let believe = |endpoint: &EndpointState| endpoint.believe(cluster, turns_per_s, now);
+        let endpoints: Vec<EndpointSignals> = self.endpoints.iter().map(believe).collect();
         let success =
             (traffic.rate > 0.1).then(|| (1.0 - traffic.failed_rate / traffic.rate).max(0.0));
         let (state, cause) = self.judge(&endpoints, dial, success.unwrap_or(1.0), now);
@@ -337,7 +361,9 @@ impl ClusterState {
                 news.push(News::Cluster { cluster: cluster.name.clone(), state, cause });
             }
         }
-        ClusterSignals {
+        let usable = self.usable(&cluster.outlier, &endpoints);
+        let unused = |index: &usize| self.endpoints[*index].unused;
+        let mut signals = ClusterSignals {
             state,
             cause,
             dial,
@@ -354,9 +380,14 @@ impl ClusterState {
             return_share: self.return_share(now),
             share: traffic.share,
             usd_per_hour: traffic.usd_per_hour,
-            usable: self.usable(&cluster.outlier, &endpoints),
+            returned: usable.iter().copied().filter(unused).collect(),
+            usable,
             endpoints,
-        }
+            members: self.members,
+            wheel: Wheel::default(),
+        };
+        endpoint::prepare(&mut signals, |index| f64::from(self.endpoints[index].weight).max(0.1));
+        signals
     }
 
     /// Those proven up; those never probed only where there is none of the former; all of them where too
@@ -397,8 +428,25 @@ impl ClusterState {
 }
 
 impl EndpointState {
-    pub(super) fn ejected(&self, cluster: &str, cause: Cause) -> News {
-        News::Ejected { cluster: cluster.to_string(), endpoint: self.address.clone(), cause }
+    /// The news that it went out of use, unless that was told already.
+    pub(super) fn ejected(&mut self, cluster: &str, cause: Cause) -> Option<News> {
+        let news =
+            News::Ejected { cluster: cluster.to_owned(), endpoint: self.address.clone(), cause };
+        (!std::mem::replace(&mut self.out, true)).then_some(news)
+    }
+
+    /// The news that it is back, if it is and was told to be out of use. What was learned of its speed and
+    /// its failures is forgotten: it may be another process.
+    pub(super) fn returned(&mut self, cluster: &str, now: Timestamp) -> Option<News> {
+        if !self.out || !self.health.is_usable(now) {
+            return None;
+        }
+        self.out = false;
+        self.unused = true;
+        self.returns = self.returns.wrapping_add(1);
+        self.speed = Speed::default();
+        self.standing = Standing::default();
+        Some(News::Returned { cluster: cluster.to_owned(), endpoint: self.address.clone() })
     }
 
     /// Whether its first probes have said what they can.
@@ -415,20 +463,7 @@ impl EndpointState {
         }
     }
 
-    /// Folds in how many exchanges succeeded since the last sweep. Silence is forgiven, so that a shunned
-    /// endpoint is tried again.
-    fn note_success(&mut self, count: f64, seconds: f64, elapsed: f64) {
-        let failures = std::mem::take(&mut self.failures);
-        self.standing.fold(count, seconds, failures, elapsed);
-        let all = count + failures;
-        let (target, weight) = match all > 0.0 {
-            true => (count / all, 1.0 - (-all / 8.0).exp()),
-            false => (1.0, 1.0 - (-elapsed / 10.0).exp()),
-        };
-        self.success += (target - self.success) * weight;
-    }
-
-    fn believe(&self, cluster: &Cluster, now: Timestamp) -> EndpointSignals {
+    fn believe(&self, cluster: &Cluster, turns_per_s: f64, now: Timestamp) -> EndpointSignals {
         let ramp = self.health.slow_start(cluster.slow_start, now);
         let rtt = self.rtt.median();
         EndpointSignals {
@@ -437,9 +472,11 @@ impl EndpointState {
             weight: (f64::from(self.weight) * ramp).max(0.1),
             up: self.health.is_usable(now),
             rtt,
-            // Errors are quick, and must not attract.
-            latency: if self.latency > 0.0 { self.latency } else { rtt.unwrap_or(0.001) }
-                + FAILURE_COST * (1.0 / self.success.max(0.05) - 1.0),
+            latency: self.speed.typical().or(rtt).unwrap_or(0.001),
+            slowness: self.speed.slowness(),
+            trickle: self.speed.trickle(turns_per_s),
+            returns: self.returns,
+            cost: Cost::default(),
             last_error: self.health.last_error().map(Cause::label),
         }
     }

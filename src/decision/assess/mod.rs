@@ -11,6 +11,7 @@ mod distance;
 mod inference;
 
 use super::budget::Budget;
+use super::endpoint::speed::Logs;
 use super::exchange::Exchanges;
 use super::health::Cause;
 use super::load::Tally;
@@ -107,6 +108,8 @@ pub struct Answers {
     pub count: f64,
     /// The sum of their times to the response head, in seconds.
     pub seconds: f64,
+    /// Their logarithms, and those of exchanges that were given up: they would have taken longer still.
+    pub logs: Logs,
     /// The mean round trip of handshakes, in seconds, where there were some.
     pub rtt: Option<f64>,
 }
@@ -323,6 +326,7 @@ impl Assessor {
         endpoint.rtt.observe(rtt.as_secs_f64());
         if let Some(answer) = answer {
             endpoint.answer.observe(answer.as_secs_f64());
+            endpoint.speed.probed(answer.as_secs_f64());
         }
         if !endpoint.rtt.is_settled() {
             // First impressions are made of several probes, at once.
@@ -331,14 +335,9 @@ impl Assessor {
             // The way may have changed: the next probes tell.
             endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         }
-        let was_probed = endpoint.health.is_probed();
-        if endpoint.health.probe_succeeded(thresholds(cluster), now) && was_probed {
-            let news = News::Returned {
-                cluster: cluster.name.clone(),
-                endpoint: endpoint.address.clone(),
-            };
-            self.news.push(news);
-        }
+        endpoint.health.probe_succeeded(thresholds(cluster), now);
+        let news = endpoint.returned(&cluster.name, now);
+        self.news.extend(news);
     }
 
     fn probe_failed(&mut self, id: u32, cause: Cause, now: Timestamp) {
@@ -347,7 +346,7 @@ impl Assessor {
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         if endpoint.health.probe_failed(cause, thresholds(cluster), now) {
             let news = endpoint.ejected(&cluster.name, cause);
-            self.news.push(news);
+            self.news.extend(news);
         }
     }
 
@@ -360,12 +359,15 @@ impl Assessor {
         let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
             return;
         };
-        // What was overtaken was not answered badly.
-        endpoint.failures += if cause == Cause::Overtaken { 0.0 } else { 1.0 };
+        // What was overtaken was not answered badly: whoever answers anything meanwhile is slow, not dead.
+        let failures = if cause == Cause::Overtaken { 0.0 } else { 1.0 };
+        endpoint.failures += failures;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
-        endpoint.blamed.add(client);
+        if cause != Cause::Overtaken {
+            endpoint.blamed.add(client);
+        }
         if endpoint.health.exchange_failed(cause, client, may_eject, now) {
-            self.news.push(endpoint.ejected(&name, cause));
+            self.news.extend(endpoint.ejected(&name, cause));
         }
     }
 
@@ -592,5 +594,7 @@ impl Assessor {
 
 #[cfg(test)]
 mod overload;
+#[cfg(test)]
+mod returns;
 #[cfg(test)]
 mod world;

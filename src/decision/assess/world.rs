@@ -548,7 +548,7 @@ impl Samples for Answered {
     fn exchanges(&mut self, _: usize, _: usize, _: &mut Exchanges) {}
 
     fn endpoint(&mut self, _: u32) -> Answers {
-        Answers { count: self.0, seconds: self.0 * 0.01, rtt: None }
+        Answers { count: self.0, seconds: self.0 * 0.01, ..Answers::default() }
     }
 
     fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {

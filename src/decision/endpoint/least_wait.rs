@@ -1,23 +1,139 @@
-//! The shorter expected wait of two endpoints drawn at random.
+//! Turns, unless another endpoint promises a shorter wait.
 //!
-//! Two draws, not a full scan: the cost is constant in the cluster's size, and workers that share a
-//! stale view do not all stampede to the same momentary best (Mitzenmacher 2001).
+//! Turns are fair and spread arrivals more evenly than chance; an exchange leaves the endpoint whose turn it
+//! is only for one that costs less by a margin. All of a small cluster are considered, some of a large one:
+//! the cost stays constant, and workers that share a stale view do not all stampede to the same momentary
+//! best (Mitzenmacher 2001).
 
-use crate::decision::signal::EndpointSignals;
-use crate::decision::units::Dice;
+use super::Chance;
+use crate::decision::signal::{ClusterSignals, EndpointSignals};
+
+/// Endpoints that are all considered.
+const ALL_MAX: usize = 8;
+/// Of more, how many drawn ones are.
+const DRAWN: u64 = 7;
+/// Another endpoint must be better by so much.
+const MARGIN: f32 = 1.1;
+/// Exchanges in flight that double the wait: an endpoint serves some of them alongside each other.
+const ALONGSIDE: f64 = 2.0;
+/// With so many in flight or fewer for the least weight, unequal weights keep their turns.
+const FEW: f64 = 2.0;
+
+/// The expected wait of one more exchange at an endpoint, relative to its siblings'.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// When idle and it has the turn.
+    own: f32,
+    /// When idle and another has the turn: more while it starts slowly.
+    other: f32,
+    /// For each exchange in flight.
+    each: f32,
+    /// The share of its turns it takes in any case.
+    trickle: f32,
+    /// Seconds after which it is tried in any case.
+    pause: f32,
+    /// Exchanges in flight that are few for its weight.
+    few: f32,
+}
+
+impl Cost {
+    /// The cost of an endpoint `slowness` times as slow as its siblings, that may take the part `ramp` of its
+    /// weight, which is so many times the mean and the least of its siblings'. All are above 0.
+    #[must_use]
+    pub fn new(
+        slowness: f64,
+        ramp: f64,
+        (weight, of_least): (f64, f64),
+        (trickle, pause): (f64, f64),
+    ) -> Cost {
+        Cost {
+            own: slowness as f32,
+            other: (slowness / ramp) as f32,
+            each: (slowness / (ramp * weight * ALONGSIDE)) as f32,
+            trickle: trickle as f32,
+            pause: pause as f32,
+            few: (FEW * of_least) as f32,
+        }
+    }
+
+    /// Whether it neither differs from its siblings nor starts slowly.
+    fn is_plain(self) -> bool {
+        self.own == 1.0 && self.other == 1.0
+    }
+}
 
 /// Picks one of `usable`, which holds at least two.
 pub(super) fn pick(
-    endpoints: &[EndpointSignals],
+    cluster: &ClusterSignals,
     usable: &[usize],
     in_flight: impl Fn(usize) -> u32,
-    dice: &mut Dice,
+    chance: &mut Chance<'_>,
 ) -> usize {
-    let (first, second) = dice.two_below(usable.len());
-    let (first, second) = (usable[first], usable[second]);
-    let wait = |index: usize| {
-        let endpoint = &endpoints[index];
-        endpoint.latency * f64::from(in_flight(index) + 1) / endpoint.weight
+    let endpoints = &cluster.endpoints;
+    let (now, turns) = (chance.now, &mut *chance.turns);
+    turns.fit(cluster);
+    for &index in &cluster.returned {
+        let idle = usable.contains(&index) && in_flight(index) == 0;
+        if idle && turns.greets(index, endpoints[index].returns) {
+            turns.used(index, now);
+            return index;
+        }
+    }
+    let own = turns.next(&cluster.wheel, usable);
+    let (cost, busy) = (endpoints[own].cost, in_flight(own));
+    // Where weights differ, a few exchanges in flight say little: one is much for a light endpoint.
+    let weighed = !cluster.wheel.is_even() && cost.is_plain() && busy as f32 <= cost.few;
+    turns.has_turn(own);
+    let best = match weighed && !turns.may_lose(own) {
+        true => own,
+        false => {
+            let bound = (cost.own + cost.each * busy as f32) / MARGIN;
+            cheaper(endpoints, usable, (own, bound, weighed), in_flight, chance)
+        }
     };
-    if wait(first) <= wait(second) { first } else { second }
+    let turns = &mut *chance.turns;
+    if best != own {
+        if busy == 0 && turns.insists(own, cost.trickle, cost.pause, now) {
+            return own;
+        }
+        turns.moved(own, best);
+    }
+    turns.used(best, now);
+    best
+}
+
+/// The cheapest of those considered, if it costs less than `bound`, else `own`.
+fn cheaper(
+    endpoints: &[EndpointSignals],
+    usable: &[usize],
+    (own, bound, weighed): (usize, f32, bool),
+    in_flight: impl Fn(usize) -> u32,
+    chance: &mut Chance<'_>,
+) -> usize {
+    let (turns, mut best, mut least) = (&*chance.turns, own, bound);
+    let mut consider = |index: usize| {
+        let cost = endpoints[index].cost;
+        let plain = cost.is_plain();
+        // Idle it would not be cheaper: no need to look.
+        if cost.other < least && index != own {
+            let cost = cost.other + cost.each * in_flight(index) as f32;
+            if cost < least && !(weighed && plain && !turns.may_gain(index)) {
+                (best, least) = (index, cost);
+            }
+        }
+    };
+    let count = usable.len();
+    let bits = chance.dice.bits();
+    if count <= ALL_MAX {
+        // From anywhere, or the first of equals would be preferred.
+        let start = (((bits >> 32) * count as u64) >> 32) as usize;
+        usable[start..].iter().chain(&usable[..start]).for_each(|index| consider(*index));
+    } else {
+        let (start, step) = (bits as u32, (bits >> 32) as u32 | 1);
+        for number in 0..DRAWN as u32 {
+            let drawn = start.wrapping_add(step.wrapping_mul(number));
+            consider(usable[((u64::from(drawn) * count as u64) >> 32) as usize]);
+        }
+    }
+    best
 }

@@ -6,23 +6,54 @@
 mod hash;
 mod least_wait;
 mod random_two;
-mod round_robin;
+pub mod speed;
+mod turns;
+mod wheel;
 
 pub use hash::identity;
+pub use least_wait::Cost;
+pub use turns::Turns;
+pub use wheel::Wheel;
 
 use super::plan::EndpointPolicy;
 use super::signal::{ClusterSignals, EndpointSignals};
-use super::units::Dice;
+use super::units::{Dice, Timestamp};
 
 /// What a pick may draw on: owned by one worker.
 #[derive(Debug)]
 pub struct Chance<'a> {
     /// Seeded dice.
     pub dice: &'a mut Dice,
-    /// Counts picks, for the policies that take turns.
-    pub turn: u64,
+    /// The worker's turns in this cluster.
+    pub turns: &'a mut Turns,
+    /// This moment, exact to a tick.
+    pub now: Timestamp,
     /// The exchange's key, for `hash`.
     pub key: u64,
+}
+
+/// Fills in what a pick looks up: the costs of a cluster's endpoints, and whose turns are how frequent.
+/// `listed` gives the weight of an endpoint without its slow start, by index.
+pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(usize) -> f64) {
+    let ClusterSignals { endpoints, usable, wheel, .. } = cluster;
+    let count = usable.len().max(1) as f64;
+    let mean = usable.iter().map(|index| listed(*index)).sum::<f64>() / count;
+    let least = usable.iter().map(|index| listed(*index)).fold(f64::INFINITY, f64::min);
+    let ramp = |index: usize| endpoints[index].weight / listed(index);
+    // Where all start slowly, none does beside its siblings.
+    let fullest = usable.iter().map(|index| ramp(*index)).fold(0.0, f64::max);
+    let costs: Vec<Cost> = usable
+        .iter()
+        .map(|&index| {
+            let EndpointSignals { slowness, trickle, .. } = endpoints[index];
+            let weight = (listed(index) / mean, listed(index) / least);
+            Cost::new(slowness, ramp(index) / fullest, weight, trickle)
+        })
+        .collect();
+    for (&index, cost) in usable.iter().zip(costs) {
+        endpoints[index].cost = cost;
+    }
+    *wheel = Wheel::new(usable.iter().map(|index| endpoints[*index].weight));
 }
 
 /// Picks an endpoint by index in `cluster.endpoints`. `in_flight` is asked by that index too; those in
@@ -37,19 +68,19 @@ pub fn pick(
     let usable = &cluster.usable;
     if tried.is_empty() || usable.iter().all(|index| tried.contains(&cluster.endpoints[*index].id))
     {
-        return pick_among(policy, &cluster.endpoints, usable, in_flight, chance);
+        return pick_among(policy, cluster, usable, in_flight, chance);
     }
     let fresh: Vec<usize> = usable
         .iter()
         .copied()
         .filter(|index| !tried.contains(&cluster.endpoints[*index].id))
         .collect();
-    pick_among(policy, &cluster.endpoints, &fresh, in_flight, chance)
+    pick_among(policy, cluster, &fresh, in_flight, chance)
 }
 
 fn pick_among(
     policy: EndpointPolicy,
-    endpoints: &[EndpointSignals],
+    cluster: &ClusterSignals,
     usable: &[usize],
     in_flight: impl Fn(usize) -> u32,
     chance: &mut Chance<'_>,
@@ -58,12 +89,10 @@ fn pick_among(
         [] => None,
         [only] => Some(*only),
         [..] => Some(match policy {
-            EndpointPolicy::LeastWait => {
-                least_wait::pick(endpoints, usable, in_flight, chance.dice)
-            }
+            EndpointPolicy::LeastWait => least_wait::pick(cluster, usable, in_flight, chance),
             EndpointPolicy::RandomTwo => random_two::pick(usable, in_flight, chance.dice),
-            EndpointPolicy::RoundRobin => round_robin::pick(endpoints, usable, chance.turn),
-            EndpointPolicy::Hash => hash::pick(endpoints, usable, chance.key),
+            EndpointPolicy::RoundRobin => chance.turns.next(&cluster.wheel, usable),
+            EndpointPolicy::Hash => hash::pick(&cluster.endpoints, usable, chance.key),
         }),
     }
 }
@@ -81,14 +110,21 @@ mod tests {
             up: true,
             rtt: None,
             latency: 0.010,
+            slowness: 1.0,
+            trickle: (0.03, 2.0),
+            returns: 0,
+            cost: Cost::default(),
             last_error: None,
         });
-        ClusterSignals {
+        let mut cluster = ClusterSignals {
             dial: 100,
             endpoints: endpoints.collect(),
             usable: (0..weights.len()).collect(),
+            members: 1,
             ..ClusterSignals::default()
-        }
+        };
+        prepare(&mut cluster, |index| weights[index]);
+        cluster
     }
 
     fn counts(
@@ -98,10 +134,11 @@ mod tests {
         busy: usize,
     ) -> Vec<usize> {
         let mut dice = Dice::seeded(3);
+        let mut turns = Turns::new(0, 1);
         let mut counts = vec![0; cluster.endpoints.len()];
         for turn in 0..4_000 {
-            let mut chance =
-                Chance { dice: &mut dice, turn, key: crate::decision::units::mix(turn) };
+            let (key, now) = (crate::decision::units::mix(turn), Timestamp::from_nanos(turn));
+            let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key };
             let in_flight = |index| if index == busy { 50 } else { 1 };
             counts[pick(policy, cluster, tried, in_flight, &mut chance).unwrap()] += 1;
         }
@@ -111,7 +148,8 @@ mod tests {
     #[test]
     fn weights_are_kept_by_every_policy_that_has_them() {
         let cluster = cluster(&[1.0, 3.0]);
-        for policy in [EndpointPolicy::RoundRobin, EndpointPolicy::Hash] {
+        for policy in [EndpointPolicy::LeastWait, EndpointPolicy::RoundRobin, EndpointPolicy::Hash]
+        {
             let counts = counts(policy, &cluster, &[], 9);
             assert!((2_800..=3_200).contains(&counts[1]), "{policy:?}: {counts:?}");
         }
@@ -125,6 +163,77 @@ mod tests {
             assert_eq!(counts[2], 0, "{policy:?}");
             assert!(counts[0] > 1_000 && counts[1] > 1_000 && counts[3] > 1_000, "{counts:?}");
         }
+    }
+
+    #[test]
+    fn equal_endpoints_take_turns_while_none_is_busier() {
+        for count in [2, 3, 8, 50] {
+            let counts = counts(EndpointPolicy::LeastWait, &cluster(&vec![1.0; count]), &[], 99);
+            let due = 4_000 / count;
+            assert!(counts.iter().all(|got| got.abs_diff(due) <= 1), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn turns_in_one_cluster_do_not_depend_on_picks_in_another() {
+        let (first, second) = (cluster(&[1.0; 2]), cluster(&[1.0; 2]));
+        let (mut of_first, mut of_second) = (Turns::new(0, 1), Turns::new(0, 1));
+        let mut dice = Dice::seeded(1);
+        let mut counts = [0; 2];
+        for _ in 0..100 {
+            for (cluster, turns) in [(&first, &mut of_first), (&second, &mut of_second)] {
+                let mut chance = Chance { dice: &mut dice, turns, now: Timestamp::START, key: 0 };
+                let policy = EndpointPolicy::RoundRobin;
+                let picked = pick(policy, cluster, &[], |_| 0, &mut chance).unwrap();
+                counts[picked] += usize::from(std::ptr::eq(cluster, &first));
+            }
+        }
+        assert_eq!(counts, [50, 50]);
+    }
+
+    #[test]
+    fn a_slow_endpoint_keeps_a_trickle_and_is_never_forgotten() {
+        let mut cluster = cluster(&[1.0; 2]);
+        cluster.endpoints[0].slowness = 10.0;
+        prepare(&mut cluster, |_| 1.0);
+        let slow = counts(EndpointPolicy::LeastWait, &cluster, &[], 99)[0];
+        // None in flight anywhere would be 0: each has one, so an idle moment never comes.
+        assert_eq!(slow, 0);
+        let mut used = |trickle: (f64, f64), gap_ms: u64| {
+            cluster.endpoints[0].trickle = trickle;
+            prepare(&mut cluster, |_| 1.0);
+            let (mut turns, mut dice) = (Turns::new(0, 1), Dice::seeded(1));
+            let pick = |turn: u64| {
+                let now = Timestamp::from_nanos(turn * gap_ms * 1_000_000);
+                let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key: 0 };
+                pick(EndpointPolicy::LeastWait, &cluster, &[], |_| 0, &mut chance).unwrap()
+            };
+            (1..=4_000).map(pick).filter(|picked| *picked == 0).count()
+        };
+        // A part of its 2,000 turns; or one each two seconds.
+        assert!((55..=65).contains(&used((0.03, 1e9), 1)));
+        assert!((15..=25).contains(&used((0.0, 2.0), 10)));
+    }
+
+    #[test]
+    fn weights_are_kept_where_a_few_exchanges_in_flight_look_different() {
+        // As many in flight as each has servers busy: one at the light endpoint weighs as three at the heavy.
+        let cluster = cluster(&[1.0, 3.0]);
+        let (mut turns, mut dice) = (Turns::new(0, 1), Dice::seeded(1));
+        let mut busy: Vec<(u64, usize)> = Vec::new();
+        let mut counts = [0; 2];
+        for turn in 0..8_000 {
+            busy.retain(|(until, _)| *until > turn);
+            let in_flight =
+                |index: usize| busy.iter().filter(|(_, at)| *at == index).count() as u32;
+            let now = Timestamp::from_nanos(turn * 1_000_000);
+            let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key: 0 };
+            let policy = EndpointPolicy::LeastWait;
+            let picked = pick(policy, &cluster, &[], in_flight, &mut chance).unwrap();
+            counts[picked] += 1;
+            busy.push((turn + 1 + dice.below(3) as u64, picked));
+        }
+        assert!((1_700..=2_300).contains(&counts[0]), "{counts:?}");
     }
 
     #[test]
@@ -148,7 +257,9 @@ mod tests {
         less.usable.remove(2);
         let mut dice = Dice::seeded(1);
         for key in (0..2_000).map(crate::decision::units::mix) {
-            let mut chance = Chance { dice: &mut dice, turn: 0, key };
+            let mut turns = Turns::new(0, 1);
+            let now = Timestamp::START;
+            let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key };
             let before = pick(EndpointPolicy::Hash, &full, &[], |_| 0, &mut chance);
             let after = pick(EndpointPolicy::Hash, &less, &[], |_| 0, &mut chance);
             assert!(before == Some(2) || before == after);

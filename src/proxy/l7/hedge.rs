@@ -110,6 +110,8 @@ impl Parked<'_> {
 
     /// Another has answered first. Once is nothing, but an endpoint that is overtaken every time is hung.
     fn give_up(self, worker: &Worker, view: &View) {
+        let waited = worker.now().since(self.waiting.since).as_secs_f64();
+        self.place.live.record_overtaken(worker.id, waited);
         self.blame(worker, view, Cause::Overtaken);
     }
 

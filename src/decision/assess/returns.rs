@@ -1,0 +1,207 @@
+//! Endpoints that go out of use and come back: what is told, and what they get at first.
+
+use super::world::plan;
+use super::*;
+use crate::decision::endpoint::speed::Logs;
+use crate::decision::endpoint::{Chance, Turns, pick};
+use crate::decision::plan::EndpointPolicy;
+use crate::decision::units::Dice;
+
+/// What came back since the last sweep, by endpoint id.
+#[derive(Default)]
+struct Back([Answers; 3]);
+
+impl Samples for Back {
+    fn class(&mut self, _: usize, _: usize) -> Tally {
+        Tally::default()
+    }
+
+    fn endpoint(&mut self, id: u32) -> Answers {
+        self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
+    }
+
+    fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {
+        [0.0; PRIORITIES]
+    }
+}
+
+fn answers(count: u32, seconds: f64) -> Answers {
+    let mut logs = Logs::default();
+    (0..count).for_each(|_| logs.add(seconds));
+    let count = f64::from(count);
+    Answers { count, seconds: count * seconds, logs, rtt: None }
+}
+
+/// A cluster of three endpoints, in virtual time.
+struct Three {
+    assessor: Assessor,
+    back: Back,
+    signals: Signals,
+    now: Timestamp,
+    told: Vec<News>,
+}
+
+impl Three {
+    fn new(kind: ProbeKind) -> Three {
+        let mut plan = plan(&["a"]);
+        plan.clusters[0].probe.kind = kind;
+        let now = Timestamp::START;
+        let mut assessor = Assessor::new(Arc::new(plan), 1, now);
+        let found = (0..3)
+            .map(|index| Found { address: Address::Unix(format!("/{index}").into()), weight: 1 });
+        let found = found.collect();
+        assessor.fold(Event::Endpoints { cluster: "a".to_owned(), found }, now);
+        let (back, signals) = (Back::default(), Signals::default());
+        let mut three = Three { assessor, back, signals, now, told: Vec::new() };
+        (0..3).for_each(|endpoint| three.probe(endpoint, true));
+        three.sweep();
+        three.told.clear();
+        three
+    }
+
+    fn probe(&mut self, endpoint: u32, good: bool) {
+        let event = match good {
+            true => Event::ProbeSucceeded {
+                endpoint,
+                rtt: Duration::from_millis(1),
+                answer: Some(Duration::from_millis(1)),
+                report: None,
+            },
+            false => Event::ProbeFailed { endpoint, cause: Cause::ProbeTimeout },
+        };
+        self.assessor.fold(event, self.now);
+        self.told.extend(self.assessor.take_news());
+    }
+
+    fn fail(&mut self, cause: Cause, times: usize) {
+        for _ in 0..times {
+            self.assessor
+                .fold(Event::ExchangeFailed { endpoint: 0, cause, client: None }, self.now);
+        }
+        self.told.extend(self.assessor.take_news());
+    }
+
+    /// Fifty milliseconds later.
+    fn sweep(&mut self) {
+        self.now = self.now.plus(Duration::from_millis(50));
+        self.signals = self.assessor.sweep(&mut self.back, self.now);
+        self.told.extend(self.assessor.take_news());
+    }
+
+    /// How often endpoint 0 was told to be out of use, and to be back.
+    fn told(&self) -> (usize, usize) {
+        let out = self.told.iter().filter(|news| matches!(news, News::Ejected { .. })).count();
+        let back = self.told.iter().filter(|news| matches!(news, News::Returned { .. })).count();
+        (out, back)
+    }
+
+    fn is_used(&self) -> bool {
+        self.signals.clusters[0].usable.contains(&0)
+    }
+}
+
+fn http() -> ProbeKind {
+    ProbeKind::Grpc { service: String::new() }
+}
+
+#[test]
+fn every_way_out_of_use_is_told_once_and_every_way_back_too() {
+    // (probes, what happens, whether probes fail meanwhile)
+    let ways: [(ProbeKind, Cause, usize, bool); 6] = [
+        (http(), Cause::GatewayStatus, 5, false),
+        (http(), Cause::GatewayStatus, 5, true),
+        (ProbeKind::Tcp, Cause::Reset, 5, false),
+        (http(), Cause::Refused, 2, true),
+        (ProbeKind::None, Cause::Refused, 2, false),
+        (http(), Cause::ProbeTimeout, 0, true),
+    ];
+    for (kind, cause, times, probes_fail) in ways {
+        let way = format!("{kind:?} {cause:?} {times} {probes_fail}");
+        let probed = kind != ProbeKind::None;
+        let mut three = Three::new(kind);
+        for round in 1..=2 {
+            three.fail(cause, times);
+            (0..4).filter(|_| probes_fail).for_each(|_| three.probe(0, false));
+            three.sweep();
+            assert_eq!((three.told(), three.is_used()), ((round, round - 1), false), "{way}");
+            (0..60).for_each(|_| three.sweep());
+            (0..3).filter(|_| probed).for_each(|_| three.probe(0, true));
+            (0..5).for_each(|_| three.sweep());
+            assert_eq!((three.told(), three.is_used()), ((round, round), true), "{way}");
+        }
+    }
+}
+
+#[test]
+fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
+    let mut three = Three::new(http());
+    three.fail(Cause::GatewayStatus, 5);
+    three.sweep();
+    // Ended by probes, before its time.
+    (0..3).for_each(|_| three.probe(0, true));
+    three.sweep();
+    let signals = &three.signals.clusters[0];
+    assert_eq!(signals.returned, [0]);
+    assert!(signals.endpoints[0].weight < 0.11, "{}", signals.endpoints[0].weight);
+    for worker in 0..4 {
+        let (mut turns, mut dice) = (Turns::new(worker, 4), Dice::seeded(worker as u64));
+        let mut counts = [0; 3];
+        for turn in 0..100 {
+            let now = three.now;
+            let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key: 0 };
+            let picked = pick(EndpointPolicy::LeastWait, signals, &[], |_| 0, &mut chance).unwrap();
+            assert!(turn > 0 || picked == 0, "its first exchange at once");
+            counts[picked] += 1;
+        }
+        // A tenth of a share is 4.8 of 100.
+        assert!((3..=8).contains(&counts[0]), "{counts:?}");
+    }
+    three.back.0[0] = answers(1, 0.01);
+    three.sweep();
+    assert!(three.signals.clusters[0].returned.is_empty());
+    (0..300).for_each(|_| three.sweep());
+    let half = three.signals.clusters[0].endpoints[0].weight;
+    assert!((0.5..0.6).contains(&half), "15 s later: {half}");
+}
+
+#[test]
+fn what_was_learned_of_an_endpoint_is_forgotten_as_it_returns() {
+    let mut three = Three::new(http());
+    for _ in 0..40 {
+        three.back = Back([answers(2, 0.2), answers(2, 0.01), answers(2, 0.01)]);
+        three.sweep();
+    }
+    assert!(three.signals.clusters[0].endpoints[0].slowness > 3.0);
+    (0..2).for_each(|_| three.probe(0, false));
+    three.sweep();
+    (0..3).for_each(|_| three.probe(0, true));
+    three.sweep();
+    assert_eq!(three.signals.clusters[0].endpoints[0].slowness, 1.0);
+}
+
+#[test]
+fn an_endpoint_that_answers_is_never_ejected_for_being_overtaken() {
+    let mut three = Three::new(http());
+    for _ in 0..1_200 {
+        three.fail(Cause::Overtaken, 4);
+        three.back.0[0] = answers(1, 0.5);
+        three.sweep();
+    }
+    assert_eq!(three.told(), (0, 0));
+}
+
+#[test]
+fn an_endpoint_that_is_always_overtaken_does_not_flap() {
+    let mut three = Three::new(http());
+    for sweep in 0..2_400 {
+        if three.is_used() {
+            three.fail(Cause::Overtaken, 1);
+        }
+        if sweep % 2 == 0 {
+            three.probe(0, true);
+        }
+        three.sweep();
+    }
+    let (out, back) = three.told();
+    assert!((2..=8).contains(&out) && out - back <= 1, "{out} times out, {back} back in 120 s");
+}

@@ -1,0 +1,615 @@
+//! How fast each endpoint of a cluster is beside its siblings, believed only where it is significant.
+//!
+//! An endpoint's latency is noise unless it differs from its siblings' by more than chance explains; until
+//! then all endpoints count as equally fast, exactly, and take turns. Logarithms, because latencies are
+//! skewed: one response of a second among twenty of a millisecond is an outlier, not a new mean.
+//!
+//! # Units
+//! Logarithms are natural, of microseconds. A slowness is a ratio to the siblings' typical latency.
+//!
+//! # Invariants
+//! * Endpoints whose samples are alike have a slowness of exactly 1.
+//! * An endpoint that is not used relaxes to its siblings' latency: its samples lose their weight.
+//! * A slowness is finite and within [`SLOWNESS_MIN`]..=[`SLOWNESS_MAX`], whatever was observed.
+//!
+//! # Not here
+//! Exchanges in flight, which are counted live (`least_wait`); ejection (`health`, `outlier`).
+
+/// The least and the greatest slowness.
+pub const SLOWNESS_MIN: f64 = 0.02;
+/// See [`SLOWNESS_MIN`].
+pub const SLOWNESS_MAX: f64 = 50.0;
+
+/// Latencies as a sum of logarithms and of their squares.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Logs {
+    /// How many.
+    pub count: f64,
+    /// The sum of their logarithms.
+    pub sum: f64,
+    /// The sum of the logarithms' squares.
+    pub squares: f64,
+}
+
+impl Logs {
+    /// Adds a latency in seconds.
+    pub fn add(&mut self, seconds: f64) {
+        let log = log(seconds);
+        self.count += 1.0;
+        self.sum += log;
+        self.squares += log * log;
+    }
+}
+
+/// The logarithm of a latency's microseconds, 0 to 21: below 1 us and above 20 minutes it is cut off.
+#[must_use]
+pub fn log(seconds: f64) -> f64 {
+    let micros = seconds * 1e6;
+    if micros.is_nan() { 0.0 } else { micros.clamp(1.0, 1.2e9).ln() }
+}
+
+/// Seconds in which the weight of samples fades to a third, and how much longer it takes for an endpoint
+/// that has been slow for long.
+const MEMORY: f64 = 4.0;
+const MEMORY_SLOW: f64 = 16.0;
+/// The most samples that are remembered.
+const SAMPLES_MAX: f64 = 100.0;
+/// Standard errors, and logarithm, by which an endpoint must differ to be believed different, and by which
+/// it must go on to differ.
+const DIFFERS: (f64, f64) = (3.0, 0.4);
+const STILL_DIFFERS: (f64, f64) = (1.5, 0.3);
+/// The most probes of a slow endpoint that are remembered, and the logarithm below which they say that it has
+/// recovered.
+const PROBES_SLOW: f64 = 2.0;
+const RECOVERED: f64 = 0.35;
+/// Samples that are the last few.
+const RECENT: f64 = 10.0;
+/// Standard deviations by which samples must exceed the siblings' to speak of a shift, how many at most count,
+/// and the sum of what exceeds the former from which there is one.
+const SHIFT_LEAST: f64 = 0.5;
+const SHIFT_MOST: f64 = 1.5;
+const SHIFT_PROOF: f64 = 8.0;
+/// Seconds after which a difference is a habit, which needs less proof.
+const HABIT: f64 = 20.0;
+/// The part of the proof a habit needs less.
+const HABIT_TRUST: f64 = 0.67;
+/// Seconds in which the outcome of exchanges fades to a third.
+const OUTCOMES: f64 = 5.0;
+/// Seconds of latency a failed exchange counts for.
+const FAILURE_COST: f64 = 0.6;
+/// The share of its turns that an endpoint out of favour keeps, and a second's worth of exchanges at most.
+const TRICKLE: f64 = 0.03;
+const TRICKLE_PER_S: f64 = 4.0;
+/// Seconds after which it is tried in any case.
+const PAUSE: f64 = 2.0;
+
+/// The mean of logarithms and what it rests on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Estimate {
+    weight: f64,
+    mean: f64,
+}
+
+impl Estimate {
+    fn fold(&mut self, logs: Logs, most: f64) {
+        if logs.count > 0.0 {
+            let weight = self.weight + logs.count;
+            self.mean = (self.mean * self.weight + logs.sum) / weight;
+            self.weight = weight.min(most.max(logs.count.min(SAMPLES_MAX)));
+        }
+    }
+}
+
+/// Where an endpoint may have become slow: a cumulative sum (Page 1954) of how far its samples exceed its
+/// siblings', which grows only while they do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shift {
+    fresh: Logs,
+    since: Logs,
+    sum: f64,
+}
+
+impl Shift {
+    /// Folds the fresh samples in; gives those since the shift, once there is one.
+    fn fold(&mut self, usual: f64, sd: f64) -> Option<Estimate> {
+        let fresh = std::mem::take(&mut self.fresh);
+        if fresh.count <= 0.0 {
+            return None;
+        }
+        self.since.count += fresh.count;
+        self.since.sum += fresh.sum;
+        // One that is far off proves no more than one that is off: it may be of another kind.
+        let excess = ((fresh.sum / fresh.count - usual) / sd).min(SHIFT_MOST);
+        self.sum += (excess - SHIFT_LEAST) * fresh.count;
+        let since = Estimate {
+            weight: self.since.count.min(SAMPLES_MAX),
+            mean: self.since.sum / self.since.count,
+        };
+        let shifted = self.sum >= SHIFT_PROOF;
+        if shifted || self.sum <= 0.0 {
+            *self = Shift::default();
+        }
+        shifted.then_some(since)
+    }
+}
+
+/// What is known of one endpoint.
+#[derive(Clone, Debug)]
+pub struct Speed {
+    requests: Estimate,
+    /// The mean of the last few.
+    recent: Estimate,
+    probes: Estimate,
+    probed: Logs,
+    shift: Shift,
+    good: f64,
+    failed: f64,
+    /// Whether its requests differ from its siblings'.
+    differs: bool,
+    /// Whether its probes said the same while it was slow: then they will tell when it is not any more.
+    confirmed: bool,
+    /// How long it has been slow: 1 is long.
+    habit: f64,
+    /// How many samples it may have: few while it is slow, so that it may recover soon.
+    most: f64,
+    slowness: f64,
+}
+
+impl Default for Speed {
+    fn default() -> Speed {
+        Speed {
+            requests: Estimate::default(),
+            recent: Estimate::default(),
+            probes: Estimate::default(),
+            probed: Logs::default(),
+            shift: Shift::default(),
+            good: 0.0,
+            failed: 0.0,
+            differs: false,
+            confirmed: false,
+            habit: 0.0,
+            most: SAMPLES_MAX,
+            slowness: 1.0,
+        }
+    }
+}
+
+impl Speed {
+    /// How slow it is beside its siblings; 1 where no difference is significant.
+    #[must_use]
+    pub fn slowness(&self) -> f64 {
+        self.slowness
+    }
+
+    /// Its typical latency in seconds, if it has answered since it came into use.
+    #[must_use]
+    pub fn typical(&self) -> Option<f64> {
+        (self.requests.mean > 0.0).then(|| self.requests.mean.exp() / 1e6)
+    }
+
+    /// Notes the answer of a probe, in seconds.
+    pub fn probed(&mut self, seconds: f64) {
+        self.probed.add(seconds);
+    }
+
+    /// Folds in what came back in `elapsed` seconds: latencies, exchanges that succeeded, and that failed.
+    pub fn fold(&mut self, logs: Logs, good: f64, failed: f64, spread: &mut Spread, elapsed: f64) {
+        let slow = if self.differs { self.habit } else { 0.0 };
+        let keep = (-elapsed / (MEMORY + MEMORY_SLOW * slow)).exp();
+        self.requests.weight *= keep;
+        self.recent.weight *= keep;
+        self.probes.weight *= (-elapsed / MEMORY).exp();
+        spread.requests.fold(logs, self.requests);
+        self.requests.fold(logs, self.most);
+        self.recent.fold(logs, RECENT);
+        self.shift.fresh = logs;
+        let probed = std::mem::take(&mut self.probed);
+        spread.probes.fold(probed, self.probes);
+        self.probes.fold(probed, if self.differs { PROBES_SLOW } else { SAMPLES_MAX });
+        let keep = (-elapsed / OUTCOMES).exp();
+        self.good = self.good * keep + good;
+        self.failed = self.failed * keep + failed;
+    }
+
+    /// Compares it with its siblings; `all` includes itself.
+    pub fn judge(&mut self, all: &Siblings, spread: &Spread, elapsed: f64) {
+        let by_requests = self.by_requests(all, spread.requests.sd());
+        self.hear_probes(all, spread);
+        let slow = f64::from(u8::from(self.differs && by_requests > 1.0));
+        self.habit += (slow - self.habit) * (1.0 - (-elapsed / HABIT).exp());
+        let by_latency = match self.differs {
+            true => by_requests,
+            false => self.by_probes(all, spread),
+        };
+        self.slowness = (by_latency * self.by_failures(all)).clamp(SLOWNESS_MIN, SLOWNESS_MAX);
+        self.notice_shift(all, spread.requests.sd());
+    }
+
+    /// A row of samples that are all slow outweighs the many before it: from there on it is as another endpoint.
+    /// What slows down everywhere is no endpoint's shift.
+    fn notice_shift(&mut self, all: &Siblings, sd: f64) {
+        let usual = all.requests.mean_without(self.requests);
+        let lately = all.recent.mean_without(self.recent);
+        let (Some(usual), Some(lately)) = (usual, lately) else { return };
+        if let Some(since) = self.shift.fold(usual.max(lately), sd).filter(|_| !self.differs) {
+            self.requests = since;
+        }
+    }
+
+    /// The share of its turns it takes although a sibling would be quicker, and the seconds after which it
+    /// takes one in any case: so its recovery is noticed. `turns_per_s` is how many it has.
+    #[must_use]
+    pub fn trickle(&self, turns_per_s: f64) -> (f64, f64) {
+        let watched = if self.confirmed { 0.5 } else { 1.0 };
+        let part = (1.0 - 0.8 * self.habit) * watched;
+        ((TRICKLE * part).min(TRICKLE_PER_S * part / turns_per_s.max(1e-3)), PAUSE / part)
+    }
+
+    fn by_requests(&mut self, all: &Siblings, sd: f64) -> f64 {
+        let Some((difference, error)) = all.requests.without(self.requests, sd) else {
+            self.differs = false;
+            self.most = SAMPLES_MAX;
+            return 1.0;
+        };
+        let (errors, least) = if self.differs { STILL_DIFFERS } else { DIFFERS };
+        let proof = errors * (1.0 - HABIT_TRUST * self.habit) * error;
+        self.differs = difference.abs() >= proof.max(least);
+        self.most = match self.differs && difference > 0.0 {
+            // As few samples as prove the difference, so that as few disprove it.
+            true => {
+                let proving = (2.0 * sd / difference).powi(2);
+                (proving * (1.0 + 9.0 * self.habit)).clamp(1.0, SAMPLES_MAX)
+            }
+            false => SAMPLES_MAX,
+        };
+        self.requests.weight = self.requests.weight.min(self.most);
+        if self.differs { (self.requests.mean - all.requests.mean()).exp() } else { 1.0 }
+    }
+
+    /// Probes that were slow as its requests were, and are not any more, say that it has recovered: what was
+    /// learned of its requests is forgotten.
+    fn hear_probes(&mut self, all: &Siblings, spread: &Spread) {
+        let slow = self.differs && self.requests.mean > all.requests.mean();
+        let probes = all.probes.without(self.probes, spread.probes.sd());
+        let Some((difference, _)) = probes.filter(|_| slow && self.probes.weight >= 1.5) else {
+            self.confirmed &= slow;
+            return;
+        };
+        if difference >= std::f64::consts::LN_2 {
+            self.confirmed = true;
+        } else if self.confirmed && difference < RECOVERED {
+            self.requests = Estimate { weight: 0.0, mean: all.requests.mean() };
+            (self.differs, self.confirmed, self.most) = (false, false, SAMPLES_MAX);
+        }
+    }
+
+    /// Probes are a stratum of their own: what they take longer, requests do. They decide only where
+    /// requests say the same, or nothing.
+    fn by_probes(&self, all: &Siblings, spread: &Spread) -> f64 {
+        let Some((difference, error)) = all.probes.without(self.probes, spread.probes.sd()) else {
+            return 1.0;
+        };
+        let agrees = match all.requests.without(self.requests, spread.requests.sd()) {
+            Some((requests, error)) if self.requests.weight >= 2.0 => {
+                requests.abs() >= error && (requests > 0.0) == (difference > 0.0)
+            }
+            Some(_) | None => true,
+        };
+        if !agrees || difference.abs() < std::f64::consts::LN_2.max(3.0 * error) {
+            return 1.0;
+        }
+        let typical = if all.requests.weight >= 1.0 { all.requests } else { all.probes };
+        let excess = self.probes.mean.exp() - (self.probes.mean - difference).exp();
+        (1.0 + excess / typical.mean().exp()).clamp(0.25, 4.0)
+    }
+
+    /// Errors are quick, and must not attract: an endpoint that fails more often than its siblings, by more
+    /// than chance explains, is as slow as its failures cost.
+    fn by_failures(&self, all: &Siblings) -> f64 {
+        let own = self.good + self.failed;
+        let others = all.good + all.failed - own;
+        if self.failed <= 0.0 || others <= 0.5 {
+            return 1.0;
+        }
+        let failing = (all.failed / (own + others)).clamp(0.0, 1.0);
+        let error = (failing * (1.0 - failing) * (1.0 / own + 1.0 / others)).sqrt();
+        let (success, typical) = (self.good / own, (all.good - self.good) / others);
+        if typical - success < 2.5 * error {
+            return 1.0;
+        }
+        let latency = all.requests.mean().exp() / 1e6;
+        let cost = (FAILURE_COST / latency.max(1e-3)).max(1.0);
+        1.0 + cost * (typical.max(0.05) / success.max(0.05) - 1.0).max(0.0)
+    }
+}
+
+/// What all endpoints of a cluster add up to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Siblings {
+    requests: Total,
+    recent: Total,
+    probes: Total,
+    good: f64,
+    failed: f64,
+}
+
+impl Siblings {
+    /// Adds one of them.
+    pub fn add(&mut self, speed: &Speed) {
+        self.requests.add(speed.requests);
+        self.recent.add(speed.recent);
+        self.probes.add(speed.probes);
+        self.good += speed.good;
+        self.failed += speed.failed;
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Total {
+    weight: f64,
+    sum: f64,
+}
+
+impl Total {
+    fn add(&mut self, one: Estimate) {
+        self.weight += one.weight;
+        self.sum += one.weight * one.mean;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.weight.max(1e-9)
+    }
+
+    fn mean_without(&self, one: Estimate) -> Option<f64> {
+        let others = self.weight - one.weight;
+        (others >= 0.5).then(|| (self.sum - one.weight * one.mean) / others)
+    }
+
+    /// By how much one differs from the others, and the standard error of that.
+    fn without(&self, one: Estimate, sd: f64) -> Option<(f64, f64)> {
+        let others = self.weight - one.weight;
+        if one.weight < 0.02 || others < 0.5 {
+            return None;
+        }
+        let mean = self.mean_without(one)?;
+        Some((one.mean - mean, sd * (1.0 / one.weight + 1.0 / others).sqrt()))
+    }
+}
+
+/// How widely latencies of one endpoint spread, pooled over the endpoints of a cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spread {
+    requests: Pooled,
+    probes: Pooled,
+}
+
+/// Squares of deviations from each endpoint's own mean.
+#[derive(Clone, Copy, Debug)]
+struct Pooled {
+    count: f64,
+    squares: f64,
+}
+
+/// Seconds in which deviations fade to a third, and what is assumed before there are any.
+const SPREAD_MEMORY: f64 = 10.0;
+const SD_AT_FIRST: f64 = 1.0;
+const FIRST_COUNT: f64 = 4.0;
+
+impl Default for Pooled {
+    fn default() -> Pooled {
+        Pooled { count: FIRST_COUNT, squares: FIRST_COUNT * SD_AT_FIRST * SD_AT_FIRST }
+    }
+}
+
+impl Pooled {
+    fn fold(&mut self, logs: Logs, around: Estimate) {
+        if logs.count <= 0.0 || around.weight < 1.0 {
+            return;
+        }
+        let deviations =
+            logs.squares - 2.0 * around.mean * logs.sum + logs.count * around.mean * around.mean;
+        // The mean is itself an estimate; and what changed its speed is not spread.
+        let own = deviations.max(0.0) * around.weight / (around.weight + 1.0);
+        let bound = 9.0 * self.sd() * self.sd() * logs.count;
+        self.count += logs.count;
+        self.squares += own.min(bound);
+    }
+
+    fn fade(&mut self, elapsed: f64) {
+        // What was assumed at first stays, as the weight of a few samples.
+        let keep = (-elapsed / SPREAD_MEMORY).exp();
+        let sd = self.sd();
+        self.count = (self.count * keep).max(FIRST_COUNT);
+        self.squares = (self.squares * keep).max(FIRST_COUNT * sd * sd);
+    }
+
+    fn sd(&self) -> f64 {
+        (self.squares / self.count).sqrt().clamp(0.5, 2.0)
+    }
+}
+
+impl Spread {
+    /// Lets what was seen before fade by `elapsed` seconds.
+    pub fn fade(&mut self, elapsed: f64) {
+        self.requests.fade(elapsed);
+        self.probes.fade(elapsed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::units::Dice;
+
+    const SWEEP: f64 = 0.05;
+
+    /// A few endpoints, swept as the assessor does.
+    struct Bench {
+        speeds: Vec<Speed>,
+        spread: Spread,
+        dice: Dice,
+    }
+
+    impl Bench {
+        fn new(count: usize, seed: u64) -> Bench {
+            let speeds = vec![Speed::default(); count];
+            Bench { speeds, spread: Spread::default(), dice: Dice::seeded(seed) }
+        }
+
+        /// Sweeps for `seconds`: endpoint `index` answers `rates[index]` exchanges a second, exponentially
+        /// distributed around `means[index]` seconds.
+        fn run(&mut self, seconds: f64, rates: &[f64], means: &[f64]) {
+            for _ in 0..(seconds / SWEEP) as usize {
+                self.sweep(rates, means, &vec![0.0; rates.len()], None);
+            }
+        }
+
+        fn sweep(&mut self, rates: &[f64], means: &[f64], failing: &[f64], probes: Option<&[f64]>) {
+            self.spread.fade(SWEEP);
+            for index in 0..self.speeds.len() {
+                let (mut logs, mut good, mut failed) = (Logs::default(), 0.0, 0.0);
+                let mut due = rates[index] * SWEEP;
+                while self.dice.unit() < due {
+                    due -= 1.0;
+                    if self.dice.unit() < failing[index] {
+                        failed += 1.0;
+                    } else {
+                        good += 1.0;
+                        logs.add(-(1.0 - self.dice.unit()).ln() * means[index]);
+                    }
+                }
+                if let Some(probes) = probes {
+                    self.speeds[index].probed(probes[index]);
+                }
+                self.speeds[index].fold(logs, good, failed, &mut self.spread, SWEEP);
+            }
+            let mut siblings = Siblings::default();
+            self.speeds.iter().for_each(|speed| siblings.add(speed));
+            for speed in &mut self.speeds {
+                speed.judge(&siblings, &self.spread, SWEEP);
+            }
+        }
+
+        fn slowness(&self) -> Vec<f64> {
+            self.speeds.iter().map(Speed::slowness).collect()
+        }
+    }
+
+    #[test]
+    fn endpoints_that_are_alike_are_exactly_alike_nearly_always() {
+        let mut different = 0;
+        for seed in 0..8 {
+            let mut bench = Bench::new(3, seed);
+            for _ in 0..600 {
+                bench.run(SWEEP, &[20.0; 3], &[0.020; 3]);
+                different += usize::from(bench.slowness() != [1.0; 3]);
+            }
+        }
+        assert!(different <= 8 * 600 / 50, "{different} of {} sweeps", 8 * 600);
+    }
+
+    #[test]
+    fn a_slow_endpoint_is_known_in_a_second_and_forgiven_in_two() {
+        for seed in 0..16 {
+            let mut bench = Bench::new(3, seed);
+            bench.run(10.0, &[20.0; 3], &[0.020; 3]);
+            let known = (0..20).filter(|_| {
+                bench.run(SWEEP, &[20.0; 3], &[0.200, 0.020, 0.020]);
+                bench.slowness()[0] > 3.0 && bench.slowness()[1..].iter().all(|one| *one <= 1.0)
+            });
+            let known = known.count();
+            assert!(known >= 4, "seed {seed}: {known} of 20 sweeps");
+            // As one that is hardly used any more.
+            bench.run(2.0, &[5.0, 30.0, 30.0], &[0.020; 3]);
+            assert!(bench.slowness()[0] <= 1.0, "seed {seed}: {:?}", bench.slowness());
+        }
+    }
+
+    #[test]
+    fn an_endpoint_nobody_uses_relaxes_to_its_siblings() {
+        for seed in 0..16 {
+            let mut bench = Bench::new(2, seed);
+            bench.run(10.0, &[30.0; 2], &[0.020; 2]);
+            bench.run(1.0, &[30.0; 2], &[0.200, 0.020]);
+            bench.run(20.0, &[0.0, 60.0], &[0.020; 2]);
+            assert_eq!(bench.slowness(), [1.0, 1.0], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_stays_slow_needs_less_proof_and_gets_less_trickle() {
+        let mut bench = Bench::new(2, 1);
+        bench.run(10.0, &[30.0; 2], &[0.020; 2]);
+        let (share, pause) = bench.speeds[0].trickle(30.0);
+        assert_eq!((share, pause), (TRICKLE, PAUSE));
+        bench.run(60.0, &[1.0, 60.0], &[0.200, 0.020]);
+        let (later, longer) = bench.speeds[0].trickle(30.0);
+        assert!(later < share / 2.0 && longer > pause * 2.0, "{later} {longer}");
+        assert!(bench.slowness()[0] > 3.0);
+    }
+
+    #[test]
+    fn errors_are_quick_and_do_not_attract() {
+        let mut bench = Bench::new(3, 1);
+        for _ in 0..100 {
+            bench.sweep(&[20.0; 3], &[0.001, 0.020, 0.020], &[0.5, 0.0, 0.0], None);
+        }
+        assert!(bench.slowness()[0] > 2.0, "{:?}", bench.slowness());
+        // What fails everywhere is no endpoint's fault.
+        let mut bench = Bench::new(3, 1);
+        for _ in 0..100 {
+            bench.sweep(&[20.0; 3], &[0.020; 3], &[0.5; 3], None);
+        }
+        assert!(bench.slowness().iter().all(|slowness| *slowness < 1.5), "{:?}", bench.slowness());
+    }
+
+    #[test]
+    fn probes_decide_where_requests_say_nothing_and_matter_as_much_as_they_delay() {
+        let run = |probes: [f64; 3], rates: [f64; 3]| {
+            let mut bench = Bench::new(3, 1);
+            for sweep in 0..200 {
+                let probes = (sweep % 10 == 0).then_some(&probes[..]);
+                bench.sweep(&rates, &[0.020; 3], &[0.0; 3], probes);
+            }
+            bench.slowness()
+        };
+        let slowness = run([0.100, 0.001, 0.001], [0.0, 5.0, 5.0]);
+        assert!(slowness[0] >= 3.0 && slowness[1] == 1.0, "{slowness:?}");
+        // 100 us more are nothing where requests take 20 ms.
+        let slowness = run([0.0004, 0.0001, 0.0001], [0.0, 5.0, 5.0]);
+        assert!(slowness[0] < 1.05, "{slowness:?}");
+        // Requests that are alike overrule a probe.
+        assert_eq!(run([0.100, 0.001, 0.001], [20.0; 3])[1..], [1.0, 1.0]);
+    }
+
+    #[test]
+    fn probes_that_were_slow_too_tell_of_the_recovery() {
+        let mut bench = Bench::new(2, 3);
+        bench.run(10.0, &[30.0; 2], &[0.020; 2]);
+        for sweep in 0..400 {
+            let probes = (sweep % 10 == 0).then_some(&[0.010, 0.001][..]);
+            bench.sweep(&[2.0, 60.0], &[0.200, 0.020], &[0.0; 2], probes);
+        }
+        assert!(bench.speeds[0].confirmed && bench.slowness()[0] > 3.0);
+        for sweep in 0..80 {
+            let probes = (sweep % 10 == 0).then_some(&[0.001, 0.001][..]);
+            bench.sweep(&[0.0, 60.0], &[0.020; 2], &[0.0; 2], probes);
+        }
+        assert_eq!(bench.slowness(), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn whatever_is_observed_a_slowness_is_a_finite_number_within_bounds() {
+        let values = [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-9, 1e9, 0.01];
+        let mut dice = Dice::seeded(9);
+        let mut bench = Bench::new(3, 9);
+        for _ in 0..5_000 {
+            let draw = |dice: &mut Dice| values[dice.below(values.len())];
+            let means = [draw(&mut dice), draw(&mut dice), draw(&mut dice)];
+            let probes = [draw(&mut dice), draw(&mut dice), draw(&mut dice)];
+            bench.sweep(&[20.0, 5.0, 1.0], &means, &[0.9, 0.0, 0.1], Some(&probes));
+            let fits = |slowness: &f64| (SLOWNESS_MIN..=SLOWNESS_MAX).contains(slowness);
+            assert!(bench.slowness().iter().all(fits), "{:?}", bench.slowness());
+        }
+    }
+}

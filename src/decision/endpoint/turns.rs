@@ -1,0 +1,135 @@
+//! What one worker remembers of the endpoints of one cluster: whose turn it is, and who was passed over.
+
+use super::wheel::Wheel;
+use crate::decision::signal::ClusterSignals;
+use crate::decision::units::{Timestamp, mix};
+
+/// A worker's turns in one cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    turn: u64,
+    /// How many workers take turns like this one.
+    workers: u32,
+    /// Which set of endpoints this is about.
+    members: u64,
+    /// By index in the cluster's signals.
+    endpoints: Vec<Passed>,
+}
+
+/// What is remembered of one endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    /// The part of a turn it is owed although a sibling would be quicker.
+    owed: f32,
+    /// Turns in a row that went to others.
+    over: u32,
+    /// Turns of others that went to it, less its own that went to others, of late.
+    won: f32,
+    /// Which of its returns it had a first exchange after.
+    greeted: u32,
+    used: Timestamp,
+}
+
+/// An endpoint that was passed over so often in a row may be tried for having been unused for long.
+const OVER_MAX: u32 = 8;
+/// Own turns in which what an endpoint won from its siblings fades to a third, and the most it may win or
+/// lose in them where weights are to be kept.
+const TURNS: f32 = 64.0;
+const WON_MAX: f32 = 7.0;
+
+impl Turns {
+    /// The turns of worker number `worker` of so many.
+    #[must_use]
+    pub fn new(worker: usize, workers: usize) -> Turns {
+        let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+        Turns { turn: mix(worker as u64) >> 32, workers, ..Turns::default() }
+    }
+
+    /// Makes sure that this is about the cluster's endpoints of now; what is known of others is dropped.
+    pub(super) fn fit(&mut self, cluster: &ClusterSignals) {
+        let count = cluster.endpoints.len();
+        if self.members == cluster.members && self.endpoints.len() == count {
+            return;
+        }
+        self.members = cluster.members;
+        self.endpoints.clear();
+        // Workers and endpoints are not owed their turns all at once.
+        let owed =
+            |index: usize| (mix(self.turn ^ (index as u64) << 32) >> 40) as f32 / 16_777_216.0;
+        self.endpoints
+            .extend((0..count).map(|index| Passed { owed: owed(index), ..Passed::default() }));
+    }
+
+    /// Whose turn it is, by index in the cluster's signals. `usable` is not empty.
+    pub(super) fn next(&mut self, wheel: &Wheel, usable: &[usize]) -> usize {
+        self.turn = self.turn.wrapping_add(1);
+        usable[wheel.at(self.turn, usable.len())]
+    }
+
+    /// Whether the endpoint's `returns`-th return is still to be greeted; it is, by this.
+    pub(super) fn greets(&mut self, index: usize, returns: u32) -> bool {
+        self.endpoints.get_mut(index).is_some_and(|passed| {
+            let first = passed.greeted != returns;
+            passed.greeted = returns;
+            first
+        })
+    }
+
+    /// Notes that it is this endpoint's turn: what it won or lost before fades.
+    pub(super) fn has_turn(&mut self, index: usize) {
+        if let Some(passed) = self.endpoints.get_mut(index) {
+            passed.won *= 1.0 - 1.0 / TURNS;
+        }
+    }
+
+    /// Whether the endpoint may lose one more turn to siblings for being busy, and still keep its share.
+    pub(super) fn may_lose(&self, index: usize) -> bool {
+        self.endpoints.get(index).is_some_and(|passed| passed.won > -WON_MAX)
+    }
+
+    /// Whether the endpoint may win one more turn from siblings that are busy, and still keep its share.
+    pub(super) fn may_gain(&self, index: usize) -> bool {
+        self.endpoints.get(index).is_some_and(|passed| passed.won < WON_MAX)
+    }
+
+    /// Notes that a turn goes from an endpoint to another.
+    pub(super) fn moved(&mut self, from: usize, to: usize) {
+        if let Some(passed) = self.endpoints.get_mut(from) {
+            passed.won = (passed.won - 1.0).max(-TURNS);
+        }
+        if let Some(passed) = self.endpoints.get_mut(to) {
+            passed.won = (passed.won + 1.0).min(TURNS);
+        }
+    }
+
+    /// Whether an endpoint takes its turn although a sibling would be quicker, so that its recovery is
+    /// noticed: it keeps the part `trickle` of its turns, and is tried after `pause` seconds.
+    pub(super) fn insists(
+        &mut self,
+        index: usize,
+        trickle: f32,
+        pause: f32,
+        now: Timestamp,
+    ) -> bool {
+        let workers = self.workers as f32;
+        let Some(passed) = self.endpoints.get_mut(index) else { return false };
+        passed.over = passed.over.saturating_add(1);
+        passed.owed += trickle;
+        let unused = now.since(passed.used).as_secs_f32();
+        let forgotten = passed.over >= OVER_MAX && unused >= pause * workers;
+        if passed.owed < 1.0 && !forgotten {
+            return false;
+        }
+        passed.owed = (passed.owed - 1.0).max(0.0);
+        self.used(index, now);
+        true
+    }
+
+    /// Notes that an exchange goes to this endpoint.
+    pub(super) fn used(&mut self, index: usize, now: Timestamp) {
+        if let Some(passed) = self.endpoints.get_mut(index) {
+            passed.over = 0;
+            passed.used = now;
+        }
+    }
+}
