@@ -7,6 +7,7 @@
 //!
 //! * [`spec`] says what a world is, [`world`] lets it happen, [`place`] is where requests are served.
 //! * [`policy`] is what chooses; [`engine`] is the production code as one, [`baseline`] are the others.
+//! * [`endpoints`] is another, smaller world: the endpoints of one cluster.
 //! * [`outcome`] is what came of it; [`scenario`] lists the worlds of the suite, [`gate`] what they ask;
 //!   [`plot`] draws.
 //!
@@ -14,6 +15,7 @@
 //! Running the suite (`benches/routing`), and the operator's own configuration (`cli::simulate`).
 
 pub mod baseline;
+pub mod endpoints;
 pub mod engine;
 pub mod gate;
 pub mod outcome;
