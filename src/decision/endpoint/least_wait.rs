@@ -11,7 +11,7 @@ use crate::decision::signal::{ClusterSignals, EndpointSignals};
 /// Endpoints that are all considered.
 const ALL_MAX: usize = 8;
 /// Of more, how many drawn ones are.
-const DRAWN: u64 = 7;
+const DRAWN: u32 = 6;
 /// Another endpoint must be better by so much.
 const MARGIN: f32 = 1.1;
 /// Exchanges in flight that double the wait: an endpoint serves some of them alongside each other.
@@ -113,12 +113,12 @@ fn cheaper(
     let (turns, mut best, mut least) = (&*chance.turns, own, bound);
     let mut consider = |index: usize| {
         let cost = endpoints[index].cost;
-        let plain = cost.is_plain();
         // Idle it would not be cheaper: no need to look.
         if cost.other < least && index != own {
-            let cost = cost.other + cost.each * in_flight(index) as f32;
-            if cost < least && !(weighed && plain && !turns.may_gain(index)) {
-                (best, least) = (index, cost);
+            let wait = cost.other + cost.each * in_flight(index) as f32;
+            let may_gain = || !(weighed && cost.is_plain()) || turns.may_gain(index);
+            if wait < least && may_gain() {
+                (best, least) = (index, wait);
             }
         }
     };
@@ -130,7 +130,7 @@ fn cheaper(
         usable[start..].iter().chain(&usable[..start]).for_each(|index| consider(*index));
     } else {
         let (start, step) = (bits as u32, (bits >> 32) as u32 | 1);
-        for number in 0..DRAWN as u32 {
+        for number in 0..DRAWN {
             let drawn = start.wrapping_add(step.wrapping_mul(number));
             consider(usable[((u64::from(drawn) * count as u64) >> 32) as usize]);
         }

@@ -6,12 +6,15 @@
 /// The part of one that spreads successive turns most evenly.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
+/// Parts of the guide for each endpoint: most parts are one endpoint's alone.
+const FINER: usize = 4;
+
 /// The shares of a cluster's usable endpoints, by position among them. Empty while all weights are equal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wheel {
     /// Where each one's part ends, from 0 to 1.
     ends: Vec<f32>,
-    /// For each of as many equal parts of the wheel, whose part its beginning is in.
+    /// For each of [`FINER`] times as many equal parts of the wheel, whose part its beginning is in.
     guide: Vec<u32>,
 }
 
@@ -33,8 +36,9 @@ impl Wheel {
             .collect();
         let count = ends.len();
         let mut at = 0;
-        let guide = (0..count).map(|part| {
-            let beginning = part as f32 / count as f32;
+        let parts = count * FINER;
+        let guide = (0..parts).map(|part| {
+            let beginning = part as f32 / parts as f32;
             while at + 1 < count && ends[at] <= beginning {
                 at += 1;
             }
@@ -59,8 +63,8 @@ impl Wheel {
         // The fraction of a product of integers: exact for every turn, unlike one of floats.
         let angle = turn.wrapping_mul((GOLDEN * 18_446_744_073_709_551_616.0) as u64);
         let angle = (angle >> 40) as f32 / (1_u32 << 24) as f32;
-        let part = ((angle * count as f32) as usize).min(count - 1);
-        let mut at = self.guide[part] as usize;
+        let part = (angle * self.guide.len() as f32) as usize;
+        let mut at = self.guide.get(part).map_or(count - 1, |at| *at as usize);
         while at + 1 < count && self.ends[at] <= angle {
             at += 1;
         }
