@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check bench build chaos soak fuzz clean
+.PHONY: demo test check bench build chaos soak field fuzz clean
 
 demo:
 	$(CARGO) build --release --locked
@@ -41,6 +41,11 @@ chaos: target/.tools-test
 SECONDS ?= 600
 soak: target/.tools-test
 	SOAK_SECONDS=$(SECONDS) $(CARGO) test --release --locked --test chaos
+
+# Scenarios S18 to S24 as processes, beside nginx and HAProxy on the same endpoints, with gates; see docs/routing.md.
+# About 4 minutes; one of them: make field ARGS="--only S18c --proxy tidegate".
+field: target/.tools-test
+	FIELD_LONG=1 $(CARGO) test --release --locked --test field -- $(ARGS)
 
 # Fuzz targets with seeds; needs cargo-fuzz and its nightly features.
 fuzz: target/.tools-fuzz
