@@ -16,6 +16,8 @@ impl Samples for Back {
         Tally::default()
     }
 
+    fn exchanges(&mut self, _: usize, _: usize, _: &mut Exchanges) {}
+
     fn endpoint(&mut self, id: u32) -> Answers {
         self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }

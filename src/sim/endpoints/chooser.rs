@@ -3,6 +3,7 @@
 use super::{End, Setup, There};
 use crate::decision::assess::{Answers, Assessor, Event, Found, News, Samples};
 use crate::decision::endpoint::{self, Chance, Turns, Wheel};
+use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
 use crate::decision::load::Tally;
 use crate::decision::outlier::Outlier;
@@ -231,6 +232,8 @@ impl Samples for Answered {
     fn class(&mut self, _class: usize, _slot: usize) -> Tally {
         Tally::default()
     }
+
+    fn exchanges(&mut self, _: usize, _: usize, _: &mut Exchanges) {}
 
     fn endpoint(&mut self, id: u32) -> Answers {
         self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
