@@ -18,6 +18,8 @@ pub enum Kind {
     Unsent,
     /// Sent, and the connection died before any byte of a response.
     Died,
+    /// Sent, and the endpoint was found dead while its answer was awaited.
+    Ejected,
     /// The cluster answered 502, 503 or 504.
     GatewayStatus,
     /// No answer yet: another endpoint is asked as well.
@@ -100,14 +102,21 @@ impl Budget {
         if kind == Kind::Unsent {
             return true;
         }
-        let may_be_more = kind == Kind::Slow || request.retried < request.retries_max;
+        let may_be_more = match kind {
+            Kind::Slow => true,
+            // Siblings that die together, as when a cluster freezes, are found out one after the other.
+            Kind::Ejected => request.retries_max > 0,
+            Kind::Unsent | Kind::Died | Kind::GatewayStatus => {
+                request.retried < request.retries_max
+            }
+        };
         let eligible = request.idempotent && request.replayable && may_be_more;
         if !eligible || self.share <= 0.0 {
             return false;
         }
         self.refill(now);
         let bucket = match kind {
-            Kind::Died | Kind::Unsent => &mut self.died,
+            Kind::Died | Kind::Ejected | Kind::Unsent => &mut self.died,
             Kind::GatewayStatus | Kind::Slow => &mut self.status,
         };
         let granted = *bucket >= 1.0;
@@ -201,6 +210,23 @@ mod tests {
             assert!(!budget.grant(Kind::Died, request, now));
             assert!(!budget.grant(Kind::GatewayStatus, request, now));
             assert!(budget.grant(Kind::Unsent, request, now));
+        }
+    }
+
+    #[test]
+    fn who_meets_one_dead_endpoint_after_the_other_goes_on_as_far_as_the_budget_does() {
+        let now = Timestamp::START;
+        let mut budget = Budget::new(0.2, 1, now);
+        let met = Request { retried: 3, ..REQUEST };
+        assert!((0..100).all(|_| budget.grant(Kind::Ejected, met, now)));
+        assert!(!budget.grant(Kind::Ejected, met, now), "the budget is spent");
+        let mut budget = Budget::new(0.2, 1, now);
+        for request in [
+            Request { idempotent: false, ..met },
+            Request { replayable: false, ..met },
+            Request { retries_max: 0, ..met },
+        ] {
+            assert!(!budget.grant(Kind::Ejected, request, now), "{request:?}");
         }
     }
 }

@@ -57,6 +57,9 @@ pub struct Tried {
     pub waits: bool,
     /// The cluster for whose room it has waited, now that it is its turn.
     pub turn: Option<ClusterIndex>,
+    /// The cluster that is left for another: who has waited at an endpoint that was found dead does not try whether
+    /// its siblings are dead, too, and not found out yet.
+    pub left: Option<ClusterIndex>,
 }
 
 /// Where a client was served before.
@@ -78,6 +81,21 @@ impl Tried {
         match self.clusters.iter_mut().find(|(known, _)| *known == cluster) {
             Some((_, count)) => *count += 1,
             None => self.clusters.push((cluster, 1)),
+        }
+    }
+
+    /// Passes over those that were found dead since the exchange began: its view does not know.
+    pub fn pass_over_dead(&mut self, worker: &Worker, view: &View, class: ClassIndex) {
+        let latest = worker.view();
+        let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
+        for choice in choices.unwrap_or_default() {
+            let beliefs = &view.signals.clusters[choice.cluster];
+            for endpoint in beliefs.usable.iter().map(|index| beliefs.endpoints[*index].id) {
+                let uses = latest.signals.clusters.iter().any(|cluster| cluster.uses(endpoint));
+                if !uses && !self.endpoints.contains(&endpoint) {
+                    self.endpoints.push(endpoint);
+                }
+            }
         }
     }
 
@@ -109,7 +127,7 @@ impl Tried {
     /// What will have been tried if `place` fails as well.
     fn after(&self, view: &View, place: &Place) -> Tried {
         let (endpoints, clusters) = (self.endpoints.clone(), self.clusters.clone());
-        let mut after = Tried { endpoints, clusters, stay: None, waits: false, turn: None };
+        let mut after = Tried { endpoints, clusters, left: self.left, ..Tried::default() };
         after.add(place.cluster, place.signals(view).id);
         after
     }
@@ -147,13 +165,17 @@ impl Tried {
 
     /// Whether another endpoint of the cluster is worth trying.
     fn allows(&self, cluster: ClusterIndex, view: &View) -> bool {
-        let Some((_, count)) = self.clusters.iter().find(|(known, _)| *known == cluster) else {
-            // One other cluster, not all of them: an outage must not cost every timeout there is.
-            return self.clusters.len() < 2;
-        };
         let beliefs = &view.signals.clusters[cluster];
         let fresh = |index: &usize| !self.endpoints.contains(&beliefs.endpoints[*index].id);
-        *count < ENDPOINTS_MAX && beliefs.usable.iter().any(fresh)
+        let known = self.clusters.iter().find(|(known, _)| *known == cluster);
+        let may_be_more = match known {
+            Some((_, count)) => *count < ENDPOINTS_MAX,
+            // One other cluster, not all of them: an outage must not cost every timeout there is.
+            None => self.clusters.len() < 2,
+        };
+        may_be_more
+            && self.left != Some(cluster)
+            && (self.endpoints.is_empty() || beliefs.usable.iter().any(fresh))
     }
 }
 

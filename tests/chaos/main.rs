@@ -66,9 +66,10 @@ fn main() -> ExitCode {
         false => Form { rate: 300, reloads: 40, upgrades: 4, times: false },
     };
     let only = std::env::var("CHAOS_ONLY").unwrap_or_default();
-    let scenarios: [(&str, Scenario); 12] = [
+    let scenarios: [(&str, Scenario); 13] = [
         ("killed", killed),
         ("stopped", stopped),
+        ("frozen", frozen),
         ("cloud_lost", cloud_lost),
         ("blackholed", faults::blackholed),
         ("unaccepting", faults::unaccepting),
@@ -192,6 +193,34 @@ fn stopped(form: Form) -> Vec<Line> {
             Duration::from_millis(1_600),
             "<= 1.6 s",
         ),
+    ]
+}
+
+/// Every endpoint of the nearest cluster stops without a word: what is in flight is served by the other.
+fn frozen(form: Form) -> Vec<Line> {
+    let (idc, cloud) = (endpoints("idc", 5), endpoints("cloud", 1));
+    // As seldom as by default: so they are found out one after the other.
+    let text = config(&idc, &cloud).replace(", interval: 200ms, timeout: 150ms", "");
+    let proxy = Proxy::start(&text);
+    let load = Load::start(proxy.at("web"), form.rate);
+    load.warm_up();
+    idc.iter().for_each(|endpoint| endpoint.signal("STOP"));
+    std::thread::sleep(Duration::from_secs(4));
+    let answers = load.take();
+    idc.iter().for_each(|endpoint| endpoint.signal("CONT"));
+    // Who was stuck is counted now, after four seconds and more.
+    std::thread::sleep(Duration::from_millis(500));
+    let woken = load.stop();
+    let slowest = answers.slowest.max(woken.slowest);
+    let most = if form.times { 1_600 } else { 3_000 };
+    vec![
+        errors("SIGSTOP of a whole cluster", &answers, 0.0, "0"),
+        Line {
+            what: "SIGSTOP of a whole cluster: slowest request".to_owned(),
+            figure: format!("{slowest:.1?}"),
+            gate: "<= 1.6 s, 3 s in short",
+            kept: slowest <= Duration::from_millis(most),
+        },
     ]
 }
 

@@ -1,8 +1,9 @@
 //! What an outage costs: idempotent requests nothing, others at most those in flight.
 
 use super::support::*;
-use std::io::Write;
-use std::sync::atomic::Ordering;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 fn two(idc: &Cluster, cloud: &Cluster) -> String {
@@ -356,4 +357,41 @@ fn as_descriptors_run_out_comfort_goes_first_then_answers_and_all_come_back() {
         let answer = ask();
         answer.status == 200 && answer.header("connection").is_none()
     });
+}
+
+#[test]
+fn what_waits_at_an_endpoint_that_was_found_dead_goes_to_another_cluster_and_not_to_a_sibling() {
+    // Both hang; the probes of one show it.
+    let hanging = |shows: Arc<AtomicBool>| {
+        Cluster::scripted(move |mut connection| {
+            while let Some((head, _)) = connection.request() {
+                match head.starts_with("GET /healthz ") && !shows.load(Ordering::SeqCst) {
+                    true => connection.reply("fine"),
+                    false => drop(connection.stream.read(&mut [0; 1])),
+                }
+            }
+        })
+    };
+    let shown = Arc::new(AtomicBool::new(false));
+    let (one, two) = (hanging(shown.clone()), hanging(Arc::default()));
+    let cloud = Cluster::named("cloud");
+    let probe = "probe: { kind: http, path: /healthz, interval: 100ms, timeout: 100ms }";
+    let proxy = Proxy::start(&format!(
+        "runtime: {{ workers: 1 }}\n\
+         listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [a, cloud], endpoint_policy: round_robin }} }}\n\
+         clusters:\n  a: {{ kind: idc, endpoints: [\"{}\", \"{}\"], {probe} }}\n  \
+         cloud: {{ kind: cloud, endpoints: [\"{}\"] }}\n",
+        one.address, two.address, cloud.address
+    ));
+    let mut clients: Vec<Keeping> = (0..2).map(|_| Keeping::new(proxy.at("web"))).collect();
+    for client in &mut clients {
+        client.send(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n");
+    }
+    let asked = |cluster: &Cluster| cluster.seen().matches("GET /slow ").count();
+    eventually("each has one", || asked(&one) == 1 && asked(&two) == 1);
+    shown.store(true, Ordering::SeqCst);
+    let log = proxy.says("\"attempts\":2");
+    assert!(log.contains("\"cluster\":\"cloud\"") && log.contains("\"status\":200"), "{log}");
+    assert_eq!(asked(&two), 1, "the sibling was not asked again");
 }

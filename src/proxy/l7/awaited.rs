@@ -42,7 +42,7 @@ pub(super) fn head_failure(error: Failure, unsent: bool, replaceable: bool) -> F
             Failed::Retry(Kind::Died, Refusal::UpstreamReset)
         }
         Failure::Slow => Failed::Slow,
-        Failure::Ejected => Failed::Granted(Kind::Died, Refusal::UpstreamReset),
+        Failure::Ejected => Failed::Granted(Kind::Ejected, Refusal::UpstreamReset),
         Failure::Closed { .. } | Failure::Malformed => Failed::Refuse(Refusal::UpstreamReset),
         Failure::Late => Failed::Refuse(Refusal::UpstreamTimeout),
     }
@@ -104,7 +104,7 @@ pub(super) async fn read_head<I: Incoming>(
                     && attempt.replaceable(progress)
                     && !begun
                     && is_ejected(attempt)
-                    && (attempt.may_retry)(Kind::Died)
+                    && (attempt.may_retry)(Kind::Ejected)
                 {
                     return Err(Failure::Ejected);
                 }

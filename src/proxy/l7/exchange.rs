@@ -272,7 +272,8 @@ pub(super) async fn forward<C: Client>(
             return Err(Failed::Refuse(again.refusal));
         }
         walk.tried.waits = false;
-        walk.retried = walk.retried.saturating_add(u32::from(again.kind != Kind::Unsent));
+        let counts = !matches!(again.kind, Kind::Unsent | Kind::Ejected);
+        walk.retried = walk.retried.saturating_add(u32::from(counts));
         walk.last = Some(again.refusal);
         if again.stale {
             walk.stale += 1;
@@ -280,6 +281,11 @@ pub(super) async fn forward<C: Client>(
             walk.fresh = !walk.shared || walk.stale == STALE_MAX;
         } else {
             walk.tried.add(place.cluster, place.signals(view).id);
+            walk.tried.pass_over_dead(worker, view, class);
+            let elsewhere = || walk.tried.leaves_other_clusters(view, class, &place, bound.reach);
+            if again.kind == Kind::Ejected && elsewhere() {
+                walk.tried.left = Some(place.cluster);
+            }
         }
     }
 }
