@@ -65,7 +65,9 @@ fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
     swept(&proxy);
     assert_eq!(ejections(&proxy, "reset"), 0.0);
     let beliefs = proxy.cluster("a");
-    assert_eq!((&beliefs["state"], &beliefs["success_ratio"]), (&"up".into(), &1.0.into()));
+    assert_eq!(beliefs["state"], "up");
+    // Unmeasured: none of them counts.
+    assert!(beliefs["success_ratio"].as_f64().is_none_or(|ratio| ratio == 1.0), "{beliefs}");
     assert!((0..40).all(|_| get(web, "/").body == "fine"), "nobody is sent elsewhere");
 
     uploads(b"hi");
@@ -149,7 +151,8 @@ fn statuses_count_as_failures_as_the_operator_says() {
                 assert!((0..60).all(|_| ask().is_some_and(|worst| worst < 502)));
                 swept(&proxy);
                 assert_eq!(proxy.metric("tidegate_ejections_total"), 0.0);
-                assert_eq!(proxy.cluster("a")["success_ratio"], 1.0);
+                let ratio = proxy.cluster("a")["success_ratio"].as_f64();
+                assert!(ratio.is_none_or(|ratio| ratio == 1.0), "{ratio:?}");
             }
         }
     }
