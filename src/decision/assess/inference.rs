@@ -130,11 +130,8 @@ impl Inference {
             Verdict::Wait => {}
             Verdict::Shift(more) => self.strata.shift(more),
             Verdict::Scale(factor) => {
-                let whole = tracks[first].ratio();
-                let least =
-                    1.0 + (factor - 1.0) * seen.usual / self.service().unwrap_or(seen.usual);
-                let (low, high) = (least.min(factor), least.max(factor));
-                self.strata.scale(factor, whole.clamp(low.max(0.5), high));
+                let part = seen.usual / self.service().unwrap_or(seen.usual);
+                self.strata.scale(factor, of_mean(factor, tracks[first].ratio(), part));
                 self.measure(tracks, distances, now);
             }
         }
@@ -237,6 +234,14 @@ impl Inference {
     }
 }
 
+/// How many times as long requests take on average when their low quantile takes `factor` times as long: as the
+/// `ratio` of what they took says, between all of them alike and all of them by the same time, where the
+/// quantile is `part` of the mean.
+fn of_mean(factor: f64, ratio: f64, part: f64) -> f64 {
+    let by_time = (1.0 + (factor - 1.0) * part).max(0.0);
+    ratio.clamp(by_time.min(factor), by_time.max(factor))
+}
+
 fn seen(track: &Track, distance: f64) -> Seen<'_> {
     Seen { ended: track.history.ended(), open: track.history.open(), distance }
 }
@@ -244,4 +249,93 @@ fn seen(track: &Track, distance: f64) -> Seen<'_> {
 /// Exchanges that ended before this moment are forgotten.
 pub(super) fn oldest(now: f64) -> f64 {
     now - 1.1 * WINDOW_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::exchange::{Ended, Open};
+    use crate::decision::load::{Mix, Tally};
+    use crate::decision::units::Dice;
+
+    #[test]
+    fn a_mean_moves_between_all_alike_and_all_by_the_same_time_in_either_direction() {
+        assert!((of_mean(2.0, 1.3, 0.25) - 1.3).abs() < 1e-12);
+        assert!((of_mean(2.0, 9.0, 0.25) - 2.0).abs() < 1e-12);
+        assert!((of_mean(2.0, 1.0, 0.25) - 1.25).abs() < 1e-12);
+        // Three steps taken back at once.
+        assert!((of_mean(0.125, 0.5, 0.25) - 0.5).abs() < 1e-12);
+        let mut dice = Dice::seeded(8);
+        for _ in 0..2_000 {
+            let (factor, ratio, part) = (dice.unit() * 8.0, dice.unit() * 8.0, dice.unit() * 2.0);
+            assert!(of_mean(factor, ratio, part) >= 0.0);
+        }
+    }
+
+    /// Anything that a clock that jumps, a cache or a stranger can make of an exchange.
+    fn anything(dice: &mut Dice, now: f64) -> (Exchanges, Tally) {
+        let (mut exchanges, mut tally) = (Exchanges::default(), Tally::default());
+        for _ in 0..dice.below(40) {
+            let took = match dice.below(5) {
+                0 => 0.0,
+                1 => dice.unit() * 1e-6,
+                2 => dice.unit() * 100.0,
+                3 => -dice.unit(),
+                _ => dice.unit() * 0.05,
+            };
+            let stratum = dice.below(256) as u8 % 32;
+            let end = if dice.below(4) == 0 { End::Unanswered } else { End::Answered };
+            let sent = now - took - dice.unit();
+            exchanges.ended.push(Ended { sent, ended: sent + took, stratum, end });
+            tally.completed += 1.0;
+            tally.latency_sum += took.max(0.0);
+            tally.latency_squares += took * took;
+        }
+        for _ in 0..dice.below(10) {
+            let stratum = dice.below(32) as u8;
+            exchanges.open.push(Open { sent: now - dice.unit() * 10.0 + 1.0, stratum });
+        }
+        tally.accepted = dice.unit() * 40.0;
+        tally.waiting = dice.unit() * 40.0;
+        (exchanges, tally)
+    }
+
+    #[test]
+    fn whatever_comes_beliefs_stay_finite_and_in_range() {
+        for seed in 0..60 {
+            let mut dice = Dice::seeded(seed);
+            let mut inference = Inference::new(2);
+            let mut tracks = vec![Track::default(); 2];
+            let mut now = 1.0;
+            for _ in 0..400 {
+                let elapsed = if dice.below(50) == 0 { 5.0 } else { 0.05 };
+                now += elapsed;
+                for (slot, track) in tracks.iter_mut().enumerate() {
+                    let (exchanges, tally) = anything(&mut dice, now);
+                    let mix = Mix::of(&exchanges.ended, inference.strata(), 0.001, 0.02);
+                    track.history.take(&exchanges, oldest(now));
+                    track.fold(&tally, 0.001, 1.0, &mix, elapsed);
+                    inference.new[slot] = exchanges;
+                }
+                let before = Before {
+                    worth: dice.unit() * 0.01,
+                    gap: dice.unit(),
+                    spills: dice.below(2) == 0,
+                    overloaded: dice.below(20) == 0,
+                };
+                inference.update(&tracks, &[0.001, 0.030], dice.below(2), before, (now, elapsed));
+                for (slot, track) in tracks.iter_mut().enumerate() {
+                    let within = inference.bound(slot, track, now);
+                    track.update_queue(0.001, 0.02, within, elapsed);
+                    let queue = track.queue();
+                    assert!((0.0..=200.0).contains(&queue), "seed {seed}: {queue}");
+                }
+                let service = inference.service().unwrap_or(0.02);
+                assert!(service.is_finite() && service >= 0.0, "seed {seed}: {service}");
+                if dice.below(100) == 0 {
+                    inference.forget();
+                }
+            }
+        }
+    }
 }
