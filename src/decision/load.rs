@@ -53,6 +53,8 @@ pub(super) const ENOUGH: f64 = 15.0;
 /// Samples below which a service time is still a first impression, and corrected quickly.
 pub(super) const FRESH: f64 = 300.0;
 
+/// Samples from which on a mean is held against another's.
+const TELLING: f64 = 45.0;
 /// Exchanges within the recent past that are much.
 const FLOOD: f64 = 50.0;
 /// What is left of the last handful's weight after each answer, and how many answers that makes.
@@ -444,6 +446,14 @@ impl Track {
     #[must_use]
     pub fn beyond(&self) -> f64 {
         (self.response_sum - self.expected_sum) / self.count.max(1.0)
+    }
+
+    /// How many times as long as expected exchanges take at most, by so many standard errors; `None` of a few.
+    #[must_use]
+    pub fn ratio_at_most(&self, errors: f64) -> Option<f64> {
+        let expected = self.expected(0.0);
+        let most = self.beyond() + errors * self.error(expected);
+        (self.count >= TELLING && expected > 0.0).then(|| (1.0 + most / expected).max(0.0))
     }
 
     /// Likewise, less so many standard errors; nothing of a few.

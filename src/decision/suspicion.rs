@@ -46,6 +46,8 @@ const HOLD: f64 = 2.0;
 const HOLD_MAX: f64 = 60.0;
 /// For how long nothing may have been suspicious before baselines are learned again.
 const CLEAN: f64 = 1.0;
+/// Likewise, before they are known to be no queue.
+const CALM: f64 = 3.0;
 /// What comes back may be so much less than what is sent, and still keep up with it.
 const KEEPS_UP: f64 = 0.95;
 /// How fast an excess that drives nobody away is taken for work, as a time constant.
@@ -64,6 +66,8 @@ pub struct Evidence {
     pub control: Excess,
     /// What these take at least beyond their kinds' means.
     pub control_mean: f64,
+    /// What requests take elsewhere at most, in parts of what is expected of them; 1 where that is not known.
+    pub elsewhere: f64,
     /// Whether what is sent there comes back at the same rate.
     pub control_keeps_up: bool,
     /// That of exchanges sent to the nearest since it must have been drained.
@@ -134,6 +138,8 @@ pub struct Suspicion {
     hold: f64,
     held_until: f64,
     unspilled: f64,
+    /// Whether the nearest was found to be slower than others are.
+    own: bool,
 }
 
 impl Suspicion {
@@ -153,6 +159,12 @@ impl Suspicion {
     #[must_use]
     pub fn may_learn(&self) -> bool {
         self.clean >= CLEAN
+    }
+
+    /// Whether nothing has been suspicious for so long that baselines are what requests take.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.clean >= CALM
     }
 
     /// Forgets all: the endpoints are others.
@@ -193,15 +205,14 @@ impl Suspicion {
 
     /// Work that became quicker: nobody waits less than not at all.
     fn down(&mut self, seen: &Evidence) -> Verdict {
-        let quicker = seen.home.most < -MATERIAL * seen.usual;
-        match quicker && self.step.is_none() {
-            true => {
-                let factor =
-                    ((seen.usual + seen.home.most) / seen.usual).clamp(1.0 / STEP_MAX, 1.0);
-                Verdict::Scale(factor)
-            }
-            false => Verdict::Wait,
+        if self.step.is_some() {
+            return Verdict::Wait;
         }
+        let here = 1.0 + seen.home.most / seen.usual.max(1e-6);
+        // Who learned from a queue, or from a place that slows under load, learns from others what it takes.
+        let elsewhere = if self.own { 1.0 } else { seen.elsewhere };
+        let factor = here.min(elsewhere).max(1.0 / STEP_MAX);
+        if factor < 1.0 - MATERIAL { Verdict::Scale(factor) } else { Verdict::Wait }
     }
 
     /// Watches the last step: an excess that goes on growing was a queue.
@@ -219,6 +230,7 @@ impl Suspicion {
         }
         if (grew || unexplained) && seen.spills {
             self.step = None;
+            self.own = false;
             self.hold = (2.0 * self.hold).clamp(HOLD, HOLD_MAX);
             self.held_until = seen.now + self.hold;
             self.forget_drain();
@@ -301,6 +313,7 @@ impl Suspicion {
         let explained = (factor - 1.0) * seen.usual;
         let whole = seen.home.point.unwrap_or(seen.home.low).max(excess);
         self.agreed = 0.0;
+        self.own |= drained;
         self.forget_drain();
         if self.unspilled <= 2.0 {
             let until = seen.now + WATCHED.max(WATCHED_EXCESSES * whole);
@@ -347,6 +360,7 @@ mod tests {
             home: excess(0.010),
             control: excess(0.0),
             control_mean: 0.0,
+            elsewhere: 1.0,
             control_keeps_up: true,
             since_drained: Excess::default(),
             settled: true,
@@ -460,5 +474,22 @@ mod tests {
             matches!(quick.1, Verdict::Scale(factor) if (factor - 0.6).abs() < 1e-9),
             "{quick:?}"
         );
+    }
+
+    #[test]
+    fn who_learned_from_a_queue_learns_better_elsewhere_unless_it_is_slower_by_itself() {
+        let calm = |_: &Suspicion, _| Evidence {
+            home: Excess::default(),
+            spills: false,
+            elsewhere: 0.7,
+            ..evidence()
+        };
+        let verdict = first(&mut Suspicion::default(), 0.0, 1.0, calm);
+        assert!(
+            matches!(verdict, Some((_, Verdict::Scale(factor))) if (factor - 0.7).abs() < 1e-9)
+        );
+        let mut slower = Suspicion::default();
+        assert!(first(&mut slower, 0.0, 10.0, less(0.010)).is_some());
+        assert_eq!(first(&mut slower, 10.0, 5.0, calm), None);
     }
 }

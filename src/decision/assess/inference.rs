@@ -35,6 +35,8 @@ pub(super) struct Inference {
     /// When the excess of each slot was last beyond doubt.
     certain: Vec<f64>,
     calm: bool,
+    /// The most exchanges a second that the nearest was seen to answer without delay.
+    proven: f64,
 }
 
 /// For how long a shift that was certain goes on being believed, in seconds.
@@ -43,6 +45,12 @@ const REMEMBERED: f64 = 3.0;
 const LEAVING: f64 = 0.1;
 /// Samples below which baselines are first impressions: nothing is suspected, and all is learned from.
 const SETTLED: f64 = 60.0;
+/// How much more than was ever answered in time may be sent and still be learned from.
+const UNPROVEN: f64 = 1.1;
+/// Over how many seconds such a rate is forgotten.
+const REMEMBERS_RATE: f64 = 300.0;
+/// Standard errors by which another cluster's mean must be less to be quicker.
+const ERRORS_MOST: f64 = 3.0;
 /// Standard errors that a control group's mean is less.
 const ERRORS: f64 = 2.5;
 /// Beyond the shortest possible excess: nothing was sent before the process began.
@@ -58,6 +66,7 @@ impl Inference {
             excesses: vec![Excess::default(); clusters],
             certain: vec![EVER; clusters],
             calm: false,
+            proven: 0.0,
         }
     }
 
@@ -135,7 +144,7 @@ impl Inference {
                 self.measure(tracks, distances, now);
             }
         }
-        self.learn(tracks, distances, first, before.overloaded);
+        self.learn(tracks, distances, first, before.overloaded, elapsed);
     }
 
     /// The excess at each cluster that shows any sign of one.
@@ -200,6 +209,8 @@ impl Inference {
             home: self.excesses[first],
             control,
             control_mean,
+            // Who has seen calm knows better than others what its requests take at the nearest.
+            elsewhere: if self.calm { 1.0 } else { self.elsewhere(tracks, first) },
             control_keeps_up,
             since_drained,
             settled: self.strata.weight() >= SETTLED,
@@ -215,18 +226,46 @@ impl Inference {
         }
     }
 
+    /// What requests take at the quickest other cluster at most, in parts of what is expected of them.
+    fn elsewhere(&self, tracks: &[Track], first: usize) -> f64 {
+        let others = tracks.iter().enumerate().filter(|(slot, _)| *slot != first);
+        others.filter_map(|(_, track)| track.ratio_at_most(ERRORS_MOST)).fold(1.0, f64::min)
+    }
+
     /// Learns what requests take where nothing hides it; of kinds that nobody knows, at once.
-    fn learn(&mut self, tracks: &[Track], distances: &[f64], first: usize, overloaded: bool) {
-        self.calm |= !overloaded && self.suspicion.may_learn() && self.strata.weight() >= SETTLED;
-        let may_learn =
-            !overloaded && (self.suspicion.may_learn() || self.strata.weight() < SETTLED);
+    fn learn(
+        &mut self,
+        tracks: &[Track],
+        distances: &[f64],
+        first: usize,
+        overloaded: bool,
+        elapsed: f64,
+    ) {
+        // More than it was ever seen to answer in time may be queueing: that is not how long it takes.
+        let home = &tracks[first];
+        let rate = home.accepted_rate();
+        self.proven *= 1.0 - elapsed / REMEMBERS_RATE;
+        let in_time = home.beyond() <= home.error(0.0);
+        if in_time || self.proven <= 0.0 {
+            self.proven = self.proven.max(rate);
+        }
+        let unproven = rate > UNPROVEN * self.proven && !in_time;
+        let told = home.report().is_some();
+        self.calm |= !overloaded && !told && self.suspicion.is_calm();
+        let may_learn = !overloaded
+            && !unproven
+            && (self.suspicion.may_learn() || self.strata.weight() < SETTLED);
+        // Who was loaded from the first exchange on learns from those that are not.
+        let by_others = !self.calm && !overloaded;
+        let in_time = |slot: usize| tracks[slot].beyond() <= tracks[slot].error(0.0);
         for (slot, new) in self.new.iter().enumerate() {
             let (queue, rate) = (tracks[slot].queue(), tracks[slot].good_rate());
             for one in new.ended.iter().filter(|one| one.end == End::Answered) {
                 let took = one.ended - one.sent - distances[slot];
                 if !self.strata.knows(one.stratum) {
                     self.strata.learn(one.stratum, took - queue, rate);
-                } else if may_learn && slot == first {
+                } else if may_learn && slot == first || by_others && slot != first && in_time(slot)
+                {
                     self.strata.learn(one.stratum, took, rate);
                 }
             }
