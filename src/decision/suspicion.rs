@@ -137,6 +137,9 @@ pub struct Suspicion {
     step: Option<Step>,
     hold: f64,
     held_until: f64,
+    /// How long after a step by draining the next may come, and from when on.
+    pause: f64,
+    drains_until: f64,
     unspilled: f64,
     /// Whether the nearest was found to be slower than others are.
     own: bool,
@@ -183,6 +186,9 @@ impl Suspicion {
         }
         let calm = home.sure <= material && !seen.spills;
         self.clean = if calm { self.clean + elapsed } else { 0.0 };
+        if self.clean >= CALM {
+            (self.hold, self.pause) = (0.0, 0.0);
+        }
         if self.clean >= CLEAN {
             self.since = None;
             self.forget_drain();
@@ -197,7 +203,8 @@ impl Suspicion {
         }
         self.drain(seen);
         let by_control = self.control(seen);
-        match by_control.or_else(|| self.after_drain(seen)) {
+        let may_drain = now >= self.drains_until;
+        match by_control.or_else(|| self.after_drain(seen).filter(|_| may_drain)) {
             Some(excess) => self.adopt(seen, excess, by_control.is_none()),
             None => self.settled(seen).map_or(Verdict::Wait, Verdict::Shift),
         }
@@ -225,7 +232,6 @@ impl Suspicion {
         let unexplained = over && step.drained && lately && seen.spills;
         if over && !unexplained {
             self.step = None;
-            self.hold = (self.hold * 0.5).max(HOLD);
             return None;
         }
         if (grew || unexplained) && seen.spills {
@@ -313,7 +319,12 @@ impl Suspicion {
         let explained = (factor - 1.0) * seen.usual;
         let whole = seen.home.point.unwrap_or(seen.home.low).max(excess);
         self.agreed = 0.0;
-        self.own |= drained;
+        if drained {
+            // While a spill goes on, the same test is passed by chance sooner or later.
+            self.own = true;
+            self.pause = (2.0 * self.pause).clamp(HOLD, HOLD_MAX);
+            self.drains_until = seen.now + self.pause;
+        }
         self.forget_drain();
         if self.unspilled <= 2.0 {
             let until = seen.now + WATCHED.max(WATCHED_EXCESSES * whole);

@@ -282,7 +282,7 @@ impl ClassState {
         self.backlog.fold(flow(tallies), bound, elapsed);
         // Growth tells that there is a queue somewhere; who has seen calm can tell where there is none.
         let shortest = open.iter().map(|place| place.queue).fold(f64::INFINITY, f64::min);
-        let everywhere = !self.inference.has_seen_calm() || shortest > QUEUES_PART * bound;
+        let everywhere = !self.inference.tells_queues() || shortest > QUEUES_PART * bound;
         let grown = self.backlog.queue().filter(|_| everywhere);
         let place = |choice: &Choice| {
             let known = self.knows_service(class, choice.slot);

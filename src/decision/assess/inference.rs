@@ -35,6 +35,8 @@ pub(super) struct Inference {
     /// When the excess of each slot was last beyond doubt.
     certain: Vec<f64>,
     calm: bool,
+    /// Whether the nearest tells its queue by itself.
+    told: bool,
     /// The most exchanges a second that the nearest was seen to answer without delay.
     proven: f64,
 }
@@ -66,13 +68,14 @@ impl Inference {
             excesses: vec![Excess::default(); clusters],
             certain: vec![EVER; clusters],
             calm: false,
+            told: false,
             proven: 0.0,
         }
     }
 
-    /// Whether the baselines were learned while nothing was suspected, rather than from a queue.
-    pub(super) fn has_seen_calm(&self) -> bool {
-        self.calm
+    /// Whether queues are told: by reports, or by baselines that were learned while nothing was suspected.
+    pub(super) fn tells_queues(&self) -> bool {
+        self.calm || self.told
     }
 
     /// What one request takes without a queue, in seconds, by the traffic of late; `None` while unknown.
@@ -250,8 +253,8 @@ impl Inference {
             self.proven = self.proven.max(rate);
         }
         let unproven = rate > UNPROVEN * self.proven && !in_time;
-        let told = home.report().is_some();
-        self.calm |= !overloaded && !told && self.suspicion.is_calm();
+        self.told = home.report().is_some();
+        self.calm |= !overloaded && !self.told && self.suspicion.is_calm();
         let may_learn = !overloaded
             && !unproven
             && (self.suspicion.may_learn() || self.strata.weight() < SETTLED);
