@@ -1,50 +1,113 @@
-//! What a cluster can serve, as far as that was seen, and how many endpoints the demand to come needs.
+//! How many exchanges an endpoint serves at once, as far as that was seen, and how many endpoints the demand
+//! to come needs.
 //!
 //! A cluster in a cloud is ready a minute after it was asked for, so the asking must come before the spill.
-//! What one can serve is what came back from it while it had a queue; what is reported or stated stands
-//! in until then. The forecast is poured into the clusters in their order: one's own data centre up to
-//! nine tenths of what it can serve, the rest into the first cloud.
+//! The demand is work: exchanges a second times the time that serving one takes. How much of it a cluster can do
+//! at once is told by its queue: so many servers, of which so many are at work, make so long a queue
+//! (Sakasegawa 1977). What comes back at a moment says less: of a rate that has just risen little has come back,
+//! and a cluster that spills is kept below its limit.
+//!
+//! The forecast is poured into the clusters in their order: one's own data centre up to nine tenths of what
+//! it can serve, the rest into the first cloud.
 //!
 //! # Units
-//! Exchanges a second; endpoints.
+//! Exchanges a second; endpoints; exchanges at work at once.
 
 /// How much of an endpoint is to be used: the rest is for the unevenness of arrivals.
 const UTILISATION: f64 = 0.7;
 /// How full one's own data centre may be before a cloud is made ready.
 const HOME_FULL: f64 = 0.9;
-/// The window in which a full cluster's rate is learned, in seconds.
-const LEARNED: f64 = 1.0;
+/// The window in which what is at work and what waits are averaged, in seconds.
+const WINDOW: f64 = 5.0;
+/// For how long, on balance, a cluster has to queue before that is believed, in seconds: at first, later, and where
+/// much less is at work than was seen before: it may have lost servers.
+const FIRST: f64 = 5.0;
+const BELIEVED: f64 = 1.0;
+const SHRUNK: f64 = 10.0;
+const MUCH_LESS: f64 = 0.7;
+/// The window in which the concurrency is learned, in seconds: less, and more.
+const LEARNED: f64 = 3.0;
+const RISES: f64 = 3.0;
+/// A queue in service times that is too short to be told from none.
+const QUEUE_MIN: f64 = 0.05;
 
-/// What one cluster can serve of one class.
+/// How many exchanges an endpoint of one cluster serves at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Capacity {
-    seen: Option<f64>,
+    concurrency: Option<f64>,
+    /// Exchanges at work in an endpoint, and the queue in service times, of late.
+    at_work: f64,
+    queue: f64,
+    queues_for: f64,
+}
+
+/// What a sweep saw of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Good answers a second.
+    pub rate: f64,
+    /// What serving one takes, in seconds.
+    pub service: f64,
+    /// How long one waits, in seconds.
+    pub queue: f64,
+    /// Endpoints in use.
+    pub endpoints: usize,
 }
 
 impl Capacity {
-    /// Folds in what comes back a second while the cluster is `full`.
-    pub fn fold(&mut self, rate: f64, full: bool, elapsed: f64) {
-        let rate = if rate.is_finite() { rate } else { 0.0 };
-        if !full || rate <= 0.0 {
-            // One that serves more than it was thought to can do that, too.
-            self.seen = self.seen.map(|seen| seen.max(rate));
+    /// Folds a sweep in.
+    pub fn fold(&mut self, seen: Seen, elapsed: f64) {
+        let endpoints = seen.endpoints as f64;
+        let (at_work, queue) = (seen.rate * seen.service / endpoints, seen.queue / seen.service);
+        if !(at_work.is_finite() && queue.is_finite()) {
             return;
         }
-        let news = 1.0 - (-elapsed / LEARNED).exp();
-        self.seen = Some(self.seen.map_or(rate, |seen| seen + (rate - seen) * news));
+        let news = 1.0 - (-elapsed / WINDOW).exp();
+        self.at_work += (at_work - self.at_work) * news;
+        self.queue += (queue - self.queue) * news;
+        let queues = self.queue > QUEUE_MIN;
+        let step = if queues { elapsed } else { -elapsed };
+        self.queues_for = (self.queues_for + step).clamp(0.0, 1.2 * SHRUNK);
+        let found = servers(self.at_work * endpoints, self.queue.max(QUEUE_MIN)) / endpoints;
+        // An endpoint that serves none at once serves nobody.
+        let found = found.max(1.0);
+        self.concurrency = match self.concurrency {
+            None => (self.queues_for >= FIRST).then_some(found),
+            Some(known) => {
+                let needed = if self.at_work < MUCH_LESS * known { SHRUNK } else { BELIEVED };
+                // What has no queue with so much at work can do more than it was thought to.
+                let learns = found > known || queues && self.queues_for >= needed;
+                let window = if found > known { RISES } else { LEARNED };
+                let news = if learns { 1.0 - (-elapsed / window).exp() } else { 0.0 };
+                Some(known + (found - known) * news)
+            }
+        };
     }
 
-    /// What it can serve, seen rather than `told`.
+    /// Exchanges that an endpoint serves at once; `None` before the cluster ever had a queue.
     #[must_use]
-    pub fn rate(&self, told: Option<f64>) -> Option<f64> {
-        self.seen.or(told).filter(|rate| *rate > 0.0)
+    pub fn concurrency(&self) -> Option<f64> {
+        self.concurrency
     }
+}
+
+/// How many servers make a queue so long, in service times, while `at_work` of them are.
+fn servers(at_work: f64, queue: f64) -> f64 {
+    let (mut low, mut high) = (at_work, 10.0 * at_work + 10.0);
+    for _ in 0..24 {
+        let servers = 0.5 * (low + high);
+        let waits = (at_work / servers).powf((2.0 * (servers + 1.0)).sqrt() - 1.0);
+        if waits > queue * (servers - at_work) { low = servers } else { high = servers }
+    }
+    high
 }
 
 /// One cluster in its order.
 #[derive(Clone, Copy, Debug)]
 pub struct Supply {
-    /// What it can serve with the endpoints it has.
+    /// What one endpoint can serve.
+    pub each: Option<f64>,
+    /// What it can serve of this traffic with the endpoints it has.
     pub rate: Option<f64>,
     /// Endpoints in use; none while it is down.
     pub endpoints: usize,
@@ -73,13 +136,10 @@ pub fn pour(demand: f64, supplies: &[Supply]) -> Vec<f64> {
 /// to be added up first. `None` where nothing is known of what an endpoint can serve.
 #[must_use]
 pub fn replicas(parts: &[f64], supplies: &[Supply]) -> Vec<Option<f64>> {
-    let per_endpoint = |supply: &Supply| {
-        supply.rate.filter(|_| supply.endpoints > 0).map(|rate| rate / supply.endpoints as f64)
-    };
     // The same application elsewhere is the best guess for one that was never full.
-    let anywhere = supplies.iter().find_map(per_endpoint);
+    let anywhere = supplies.iter().find_map(|supply| supply.each);
     let needed = |(part, supply): (&f64, &Supply)| {
-        let each = per_endpoint(supply).or(anywhere)?;
+        let each = supply.each.or(anywhere).filter(|each| *each > 0.0)?;
         Some(part / (each * UTILISATION))
     };
     parts.iter().zip(supplies).map(needed).collect()
@@ -90,7 +150,8 @@ mod tests {
     use super::*;
 
     fn supply(rate: Option<f64>, endpoints: usize, is_cloud: bool) -> Supply {
-        Supply { rate, endpoints, is_cloud }
+        let each = rate.filter(|_| endpoints > 0).map(|rate| rate / endpoints as f64);
+        Supply { each, rate, endpoints, is_cloud }
     }
 
     #[test]
@@ -112,18 +173,57 @@ mod tests {
         assert_eq!(replicas(&parts, &supplies), [None, None]);
     }
 
+    const SEEN: Seen = Seen { rate: 0.0, service: 0.020, queue: 0.0, endpoints: 2 };
+
+    fn fold(capacity: &mut Capacity, seen: Seen, seconds: usize) -> f64 {
+        (0..20 * seconds).for_each(|_| capacity.fold(seen, 0.05));
+        capacity.concurrency().unwrap_or(0.0)
+    }
+
     #[test]
-    fn a_full_cluster_teaches_what_it_can_serve() {
+    fn so_many_servers_make_so_long_a_queue() {
+        // Erlang's formula, at 1, 4 and 20 servers.
+        #[rustfmt::skip]
+        let table = [(0.5, 1.0, 1.0), (0.9, 9.0, 1.0), (2.8, 0.357, 4.0), (3.6, 1.97, 4.0), (17.0, 0.137, 20.0), (19.0, 0.755, 20.0)];
+        for (at_work, queue, truth) in table {
+            let found = servers(at_work, queue);
+            assert!((found / truth - 1.0).abs() < 0.06, "{found} of {truth}");
+            // Half the queue, or twice as long a one, is no great error.
+            assert!(servers(at_work, 0.5 * queue) < 1.35 * truth);
+            assert!(servers(at_work, 2.0 * queue) > 0.75 * truth);
+        }
+        assert!(servers(0.0, 0.05).is_finite());
+    }
+
+    #[test]
+    fn a_queue_teaches_how_much_an_endpoint_serves_at_once() {
         let mut capacity = Capacity::default();
-        capacity.fold(700.0, false, 0.05);
-        assert_eq!(capacity.rate(Some(50.0)), Some(50.0), "it was never full");
-        (0..200).for_each(|_| capacity.fold(1_000.0, true, 0.05));
-        assert!((capacity.rate(None).unwrap() - 1_000.0).abs() < 1.0);
-        capacity.fold(1_300.0, false, 0.05);
-        assert_eq!(capacity.rate(None), Some(1_300.0), "it can do what it does");
-        (0..200).for_each(|_| capacity.fold(400.0, true, 0.05));
-        assert!(capacity.rate(None).unwrap() < 410.0, "it lost servers");
-        capacity.fold(f64::NAN, true, 0.05);
-        assert!(capacity.rate(None).unwrap() < 410.0);
+        assert_eq!(
+            fold(&mut capacity, Seen { rate: 700.0, ..SEEN }, 10),
+            0.0,
+            "no queue, no limit"
+        );
+        // 20 servers, 17 at work.
+        let full = Seen { rate: 850.0, queue: 0.00274, ..SEEN };
+        capacity.fold(full, 0.05);
+        assert_eq!(capacity.concurrency(), None, "a moment's queue says nothing");
+        let learned = fold(&mut capacity, full, 20);
+        assert!((learned - 10.0).abs() < 0.5, "{learned}");
+        let learned = fold(&mut capacity, Seen { rate: 1_300.0, ..SEEN }, 30);
+        assert!(learned > 13.0, "it does what it does without a queue: {learned}");
+        let lull = fold(&mut capacity, Seen { rate: 100.0, queue: 0.005, ..SEEN }, 3);
+        assert!(lull > 0.95 * learned, "a lull that is taken for a queue: {lull}");
+        let lost = fold(&mut capacity, Seen { rate: 400.0, queue: 0.020, ..SEEN }, 40);
+        assert!((4.0..5.0).contains(&lost), "it lost servers: {lost}");
+        assert_eq!(fold(&mut capacity, Seen { rate: f64::NAN, ..SEEN }, 1), lost);
+        assert_eq!(fold(&mut capacity, Seen { endpoints: 0, ..SEEN }, 1), lost);
+    }
+
+    #[test]
+    fn more_endpoints_serve_more_and_one_serves_at_least_one_at_once() {
+        let mut capacity = Capacity::default();
+        let quiet = Seen { rate: 10.0, queue: 0.1, endpoints: 2, ..SEEN };
+        assert_eq!(fold(&mut capacity, quiet, 9), 1.0);
+        assert_eq!(fold(&mut capacity, Seen { endpoints: 40, ..quiet }, 5), 1.0);
     }
 }

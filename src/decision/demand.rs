@@ -1,25 +1,48 @@
-//! How many exchanges a second there will be: Holt's linear trend (Holt 1957), a second a step.
+//! How many exchanges a second there will be: the level of late, and a trend where there is one.
 //!
 //! A cluster in a cloud is ready a minute after it was asked for, so the asking must come a minute before
-//! the need. The trend is damped, since what doubles in a second does not go on doubling for a minute.
+//! the need. But a step is no trend: what doubles in a second does not go on doubling. So the trend is
+//! what all but one of the changes from one span of a few seconds to the next show, of which a step makes two at
+//! most, where that is more than chance; it is damped; and no forecast exceeds 1.5 times the highest demand of the last
+//! minute.
+//!
+//! The level is a mean over as many seconds as nothing has changed: arrivals are as uneven as chance, and an
+//! autoscaler must not follow that.
 //!
 //! # Units
 //! Exchanges a second; seconds.
 
-/// How much a second's news weighs in the level, and in the trend.
-const LEVEL: f64 = 0.3;
-const TREND: f64 = 0.1;
+use std::collections::VecDeque;
+
 /// What is left of the trend after each second of looking ahead.
 const DAMPING: f64 = 0.98;
-/// A forecast is at most so many times the level.
-const GROWTH_MAX: f64 = 4.0;
+/// A forecast is at most so many times the highest demand seen in the last lead time.
+const GROWTH_MAX: f64 = 1.5;
+/// How many seconds are remembered: the usual lead time.
+const REMEMBERED: usize = 60;
+/// The seconds whose mean is compared with the level, and that make up the highest demand.
+const BRIEF: usize = 5;
+/// Spans between which a trend is looked for, in seconds, and how many of them.
+const SPANS: [usize; 2] = [5, 10];
+const STEPS: usize = 6;
+/// Changes of which all but one are more than a step makes.
+const STEPS_MIN: usize = 4;
+/// Standard deviations within which a change is chance.
+const CHANCE: f64 = 2.0;
+/// Seconds before anything is foretold.
+const YOUNG: usize = 10;
 
-/// A level and its trend.
+/// The demand of the last minute.
 #[derive(Clone, Debug, Default)]
 pub struct Forecast {
+    /// Exchanges a second, newest last.
+    rates: VecDeque<f64>,
+    /// For how many seconds the level has been what it is.
+    settled: usize,
+    /// What the seconds so far say: the level, its change a second, and the highest demand.
     level: f64,
     trend: f64,
-    seconds: u32,
+    highest: f64,
     /// What came within the second that is not over yet, and how much of it is.
     count: f64,
     span: f64,
@@ -28,7 +51,7 @@ pub struct Forecast {
 impl Forecast {
     /// Folds in how many exchanges came within `elapsed` seconds.
     pub fn observe(&mut self, count: f64, elapsed: f64) {
-        if !(count.is_finite() && count >= 0.0) {
+        if !(count.is_finite() && count >= 0.0 && elapsed.is_finite()) {
             return;
         }
         self.count += count;
@@ -38,29 +61,86 @@ impl Forecast {
         }
         let rate = self.count / self.span;
         (self.count, self.span) = (0.0, 0.0);
-        self.seconds = self.seconds.saturating_add(1);
-        if self.seconds == 1 {
-            self.level = rate;
-            return;
+        if self.rates.len() == REMEMBERED {
+            self.rates.pop_front();
         }
-        let before = self.level;
-        self.level += self.trend;
-        self.level = (self.level + LEVEL * (rate - self.level)).max(0.0);
-        self.trend += TREND * (self.level - before - self.trend);
+        self.rates.push_back(rate);
+        self.settled = (self.settled + 1).min(self.rates.len());
+        self.notice_change();
+        self.level = self.mean(0, self.settled);
+        self.trend = self.find_trend();
+        let spans = 0..=self.rates.len().saturating_sub(BRIEF);
+        let highest = spans.map(|ago| self.mean(ago, BRIEF)).fold(0.0, f64::max);
+        self.highest = highest.max(self.level);
+    }
+
+    /// Starts the level anew where the last seconds are not what chance makes of it.
+    fn notice_change(&mut self) {
+        for (brief, deviations) in [(2, 5.0), (BRIEF, 4.0)] {
+            if self.settled <= brief {
+                return;
+            }
+            let (now, level) = (self.mean(0, brief), self.mean(0, self.settled));
+            let chance = (level.max(1.0) / brief as f64).sqrt();
+            if (now - level).abs() > deviations * chance {
+                self.settled = brief;
+            }
+        }
+    }
+
+    /// The mean of `span` seconds, the newest of which is `ago` seconds old.
+    fn mean(&self, ago: usize, span: usize) -> f64 {
+        let seconds = self.rates.iter().rev().skip(ago).take(span);
+        let (sum, count) = seconds.fold((0.0, 0.0), |(sum, count), rate| (sum + rate, count + 1.0));
+        if count > 0.0 { sum / count } else { 0.0 }
+    }
+
+    /// The demand of late, in exchanges a second, without the unevenness of arrivals.
+    #[must_use]
+    pub fn level(&self) -> f64 {
+        self.level
+    }
+
+    /// By how much demand changes each second; 0 where that may be a step, or chance.
+    fn find_trend(&self) -> f64 {
+        let slope = |span: usize| {
+            let steps = (self.rates.len() / span).min(STEPS).saturating_sub(1);
+            if steps < STEPS_MIN {
+                return 0.0;
+            }
+            let mean = |back: usize| self.mean(back * span, span);
+            let mut changes = [0.0; STEPS];
+            (0..steps).for_each(|step| changes[step] = mean(step) - mean(step + 1));
+            let changes = &mut changes[..steps];
+            changes.sort_unstable_by(f64::total_cmp);
+            // All but one must show it: a step makes two of them at most.
+            let (low, high) = (changes[1], changes[steps - 2]);
+            let common = if low > 0.0 { low } else { high.min(0.0) };
+            let chance = CHANCE * 0.6 * (2.0 * self.level.max(1.0) / span as f64).sqrt();
+            if common.abs() > chance { common / span as f64 } else { 0.0 }
+        };
+        let slopes = SPANS.map(slope);
+        if slopes[0].abs() > slopes[1].abs() { slopes[0] } else { slopes[1] }
     }
 
     /// The rate `lead` seconds from now; `None` before ten seconds were seen.
     #[must_use]
     pub fn ahead(&self, lead: f64) -> Option<f64> {
+        if self.rates.len() < YOUNG {
+            return None;
+        }
         let steps = DAMPING * (1.0 - DAMPING.powf(lead)) / (1.0 - DAMPING);
-        let rate = self.level + self.trend * steps;
-        (self.seconds >= 10).then(|| rate.clamp(0.0, GROWTH_MAX * self.level))
+        // The level is as old as half of what it is a mean of.
+        let behind = self.settled as f64 / 2.0;
+        let rate = self.level + self.trend * (steps + behind);
+        Some(rate.clamp(0.0, GROWTH_MAX * self.highest))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::units::Dice;
 
     fn after(rates: impl Iterator<Item = f64>) -> Forecast {
         let mut forecast = Forecast::default();
@@ -74,19 +154,55 @@ mod tests {
         let even = after(std::iter::repeat_n(100.0, 60)).ahead(60.0).unwrap();
         assert!((even - 100.0).abs() < 0.5, "{even}");
         let rising = after((0..60).map(|n| 100.0 + 5.0 * f64::from(n))).ahead(60.0).unwrap();
-        assert!((480.0..700.0).contains(&rising), "of 395 rising 5 a second: {rising}");
+        assert!((460.0..590.0).contains(&rising), "of 395 rising 5 a second: {rising}");
         let falling = after((0..60).map(|n| 400.0 - 6.0 * f64::from(n))).ahead(60.0).unwrap();
         assert!((0.0..46.0).contains(&falling), "{falling}");
     }
 
     #[test]
-    fn a_burst_is_not_taken_for_a_trend_without_end_and_nonsense_is_dropped() {
-        let burst = (0..60).map(|n| if n > 55 { 1_000.0 } else { 100.0 });
-        let mut forecast = after(burst);
-        assert!(forecast.ahead(60.0).unwrap() <= GROWTH_MAX * 1_000.0);
+    fn a_step_is_no_trend_wherever_it_falls() {
+        for at in 10..60 {
+            for seconds in at + 1..at + 50 {
+                let step = |n| if n < at { 20.0 } else { 100.0 };
+                let ahead = after((0..seconds).map(step)).ahead(60.0).unwrap();
+                assert!(ahead <= 105.0, "{seconds} s, step at {at}: {ahead}");
+                let back = |n| if n < at { 100.0 } else { 20.0 };
+                let ahead = after((0..seconds).map(back)).ahead(60.0).unwrap();
+                assert!(ahead >= 19.0, "{seconds} s, step down at {at}: {ahead}");
+            }
+        }
+    }
+
+    #[test]
+    fn chance_is_neither_a_trend_nor_another_level() {
+        for seed in 0..20 {
+            let mut dice = Dice::seeded(seed);
+            let mut forecast = Forecast::default();
+            let mut next = 0.0;
+            for sweep in 0..20 * 300 {
+                let now = f64::from(sweep) * 0.05;
+                let mut count = 0.0;
+                while next < now {
+                    count += 1.0;
+                    next -= (1.0 - dice.unit()).ln() / 20.0;
+                }
+                forecast.observe(count, 0.05);
+                if sweep > 20 * 30 {
+                    let ahead = forecast.ahead(60.0).unwrap();
+                    assert!((12.0..=30.0).contains(&ahead), "seed {seed}, {now} s: {ahead}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_forecast_exceeds_half_as_much_again_as_was_seen_and_nonsense_is_dropped() {
+        let mut forecast = after((0..30).map(|n| f64::from(n * n)));
+        assert!(forecast.ahead(60.0).unwrap() <= 1.5 * 29.0 * 29.0);
         let before = forecast.ahead(60.0);
         forecast.observe(f64::NAN, 1.0);
         forecast.observe(-5.0, 1.0);
+        forecast.observe(5.0, f64::INFINITY);
         assert_eq!(forecast.ahead(60.0), before);
     }
 }

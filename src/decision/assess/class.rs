@@ -4,7 +4,7 @@ use super::choice::choices;
 use super::cluster::ClusterState;
 use super::inference::{Before, Inference, oldest};
 use crate::decision::backlog::{Backlog, Flow};
-use crate::decision::capacity::{self, Capacity, Supply};
+use crate::decision::capacity::{self, Capacity, Seen, Supply};
 use crate::decision::demand::Forecast;
 use crate::decision::exchange::Exchanges;
 use crate::decision::growth::Growth;
@@ -332,22 +332,30 @@ impl ClassState {
         candidates: &[Candidate],
         elapsed: f64,
     ) -> (Vec<f64>, Vec<Option<f64>>) {
-        let (order, idle) = (self.order.current(), idle(candidates));
+        let order = self.order.current();
         let mut supplies = Vec::with_capacity(order.len());
         for &slot in order {
             let (cluster, track) = (&plan.clusters[places[slot].cluster], &self.tracks[slot]);
             let service = candidates[slot].service;
-            let full =
-                places.len() > 1 && candidates[slot].queue > spill::tolerable_queue(&idle, slot);
-            self.capacity[slot].fold(track.good_rate(), full, elapsed);
-            let stated = cluster.ceiling.or(cluster.capacity).map(|most| f64::from(most) / service);
+            let endpoints = places[slot].state.usable_count();
+            let seen =
+                Seen { rate: track.good_rate(), service, queue: candidates[slot].queue, endpoints };
+            self.capacity[slot].fold(seen, elapsed);
+            let at_once = |all: f64| all / endpoints.max(1) as f64;
+            let stated = cluster.ceiling.or(cluster.capacity).map(|all| at_once(f64::from(all)));
+            let reported = track.report().and_then(|report| report.capacity).map(at_once);
+            let known = self.capacity[slot].concurrency();
+            let whole = |each: f64| each * endpoints as f64 / service;
+            let own = known.map(whole).or(track.reported_capacity()).or(stated.map(whole));
             supplies.push(Supply {
-                rate: self.capacity[slot].rate(track.reported_capacity().or(stated)),
-                endpoints: places[slot].state.usable_count(),
+                each: reported.or(known).or(stated).map(|each| each / service),
+                rate: own.filter(|rate| *rate > 0.0),
+                endpoints,
                 is_cloud: cluster.kind == Kind::Cloud,
             });
         }
-        let demand = self.forecast.ahead(LEAD).map_or(self.demand, |ahead| ahead.max(self.demand));
+        let level = self.forecast.level();
+        let demand = self.forecast.ahead(LEAD).map_or(self.demand, |ahead| ahead.max(level));
         let parts = capacity::pour(demand, &supplies);
         let endpoints = capacity::replicas(&parts, &supplies);
         let (mut rps, mut needed) = (vec![0.0; places.len()], vec![None; places.len()]);

@@ -1,4 +1,4 @@
-//! Several services of different priority in shared clusters, in virtual time, with the production fold.
+//! Overload and demand in virtual time, with the production fold: several services in shared clusters.
 //!
 //! Every cluster is one queue before servers; each service is a class of its own, as in the proxy.
 
@@ -319,5 +319,84 @@ fn who_is_overloaded_from_the_first_request_on_sheds_within_a_second() {
             // Whoever never saw it without a queue is off by more than who did, and by no queue's length.
             assert!(world.service_ms(1) < 130.0, "seed {seed}: {}", world.service_ms(1));
         }
+    }
+}
+
+/// The endpoints that all clusters together are asked to have for the first service; `None` before that is known.
+fn desired(world: &World) -> Option<f64> {
+    let wanted = &world.signals.classes[0].wanted_endpoints;
+    wanted.iter().copied().sum::<Option<f64>>()
+}
+
+#[test]
+fn desired_replicas_follow_work_and_not_a_moment() {
+    let mut told = 0;
+    // Endpoints of one server, of four; a home that is too small for the step, and one that is not.
+    for (places, each) in [
+        ([(1, 1, 1), (8, 8, 12)], 1.0),
+        ([(3, 3, 1), (8, 8, 12)], 1.0),
+        ([(4, 1, 1), (16, 4, 12)], 4.0),
+        ([(8, 2, 1), (16, 4, 12)], 4.0),
+    ] {
+        for seed in 0..4 {
+            // Steps, and a flash crowd.
+            let steps = [(20.0, 120), (100.0, 120), (20.0, 120), (200.0, 10), (20.0, 120)];
+            let mut world = World::new(seed, &places, vec![client(5, 20.0, &[0, 1])]);
+            let (mut before, mut worst) = (20.0_f64, [0.0_f64; 2]);
+            let mut known = false;
+            for (rate, seconds) in steps {
+                world.clients[0].rate = rate;
+                let since = world.now;
+                let need = |rate: f64| (rate * 0.020 / (each * 0.7)).max(1.0);
+                let mut short = 0.0;
+                world.run(seconds, |world| {
+                    let Some(desired) = desired(world) else { return };
+                    known = true;
+                    let age = (world.now - since) as f64 / 1e9;
+                    let (bound, phase) = match age < 60.0 {
+                        true => (need(rate.max(before)), 0),
+                        false => (need(rate), 1),
+                    };
+                    worst[phase] = worst[phase].max(desired / bound);
+                    short = if desired.ceil() < (0.95 * need(rate)).ceil() {
+                        short + 0.05
+                    } else {
+                        0.0
+                    };
+                    assert!(short < 60.0, "{places:?} {seed}: {desired} at {rate}/s");
+                });
+                before = rate;
+            }
+            assert!(worst[0] <= 1.5 && worst[1] <= 1.2, "{places:?} {seed}: {worst:?}");
+            told += usize::from(known);
+        }
+    }
+    assert!(told >= 12, "where clusters queue it is told: {told}");
+}
+
+#[test]
+fn desired_replicas_follow_a_day_ahead_of_it() {
+    for seed in 0..3 {
+        let mut world = World::new(seed, &[(3, 3, 1), (8, 8, 12)], vec![client(5, 20.0, &[0, 1])]);
+        let rate = |ten: i32| 60.0 - 40.0 * (f64::from(ten) * std::f64::consts::TAU / 60.0).cos();
+        let need = |rate: f64| (rate * 0.020 / 0.7).max(1.0);
+        let (mut told, mut short, mut worst) = (false, 0.0, 0.0_f64);
+        for ten in 0..120 {
+            world.clients[0].rate = rate(ten);
+            // What it is, what it was within the last minute, and what it will be within the next.
+            let most = (ten - 6..=ten + 6).map(rate).fold(0.0, f64::max);
+            world.run(10, |world| {
+                let Some(desired) = desired(world) else { return };
+                told = true;
+                worst = worst.max(desired / need(most));
+                short = if desired.ceil() < (0.95 * need(rate(ten))).ceil() {
+                    short + 0.05
+                } else {
+                    0.0
+                };
+                assert!(short < 60.0, "seed {seed}: {desired} at {ten}0 s");
+            });
+        }
+        assert!(told && worst <= 1.5, "seed {seed}: {worst}");
     }
 }
