@@ -5,7 +5,8 @@
 //! The demand is work: exchanges a second times the time that serving one takes. How much of it a cluster can do
 //! at once is told by its queue: so many servers, of which so many are at work, make so long a queue
 //! (Sakasegawa 1977). What comes back at a moment says less: of a rate that has just risen little has come back,
-//! and a cluster that spills is kept below its limit.
+//! and a cluster that spills is kept below its limit. It does say what this proxy may send there before the next
+//! is needed, since other proxies' part is in it.
 //!
 //! The forecast is poured into the clusters in their order: one's own data centre up to nine tenths of what
 //! it can serve, the rest into the first cloud.
@@ -39,6 +40,9 @@ pub struct Capacity {
     at_work: f64,
     queue: f64,
     queues_for: f64,
+    /// Good answers a second of an endpoint while the cluster was full, and for how long it has been, on balance.
+    rate: Option<f64>,
+    full_for: f64,
 }
 
 /// What a sweep saw of a cluster.
@@ -52,6 +56,8 @@ pub struct Seen {
     pub queue: f64,
     /// Endpoints in use.
     pub endpoints: usize,
+    /// Whether the queue is longer than is worth accepting.
+    pub full: bool,
 }
 
 impl Capacity {
@@ -62,6 +68,7 @@ impl Capacity {
         if !(at_work.is_finite() && queue.is_finite()) {
             return;
         }
+        self.learn_rate(seen.rate / endpoints, seen.full, elapsed);
         let news = 1.0 - (-elapsed / WINDOW).exp();
         self.at_work += (at_work - self.at_work) * news;
         self.queue += (queue - self.queue) * news;
@@ -82,6 +89,25 @@ impl Capacity {
                 Some(known + (found - known) * news)
             }
         };
+    }
+
+    /// What comes back while the cluster is full is what it can serve of this proxy's traffic, others' left out.
+    fn learn_rate(&mut self, rate: f64, full: bool, elapsed: f64) {
+        let step = if full { elapsed } else { -elapsed };
+        self.full_for = (self.full_for + step).clamp(0.0, 2.0 * BELIEVED);
+        let news = 1.0 - (-elapsed / BELIEVED).exp();
+        self.rate = match self.rate {
+            None => (self.full_for >= BELIEVED).then_some(rate),
+            Some(known) if full => Some(known + (rate - known) * news),
+            // What serves more than it was thought to can do that, too.
+            Some(known) => Some(known.max(rate)),
+        };
+    }
+
+    /// What an endpoint was seen to serve of this proxy's traffic, a second, while its cluster was full.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        self.rate.filter(|rate| *rate > 0.0)
     }
 
     /// Exchanges that an endpoint serves at once; `None` before the cluster ever had a queue.
@@ -173,7 +199,7 @@ mod tests {
         assert_eq!(replicas(&parts, &supplies), [None, None]);
     }
 
-    const SEEN: Seen = Seen { rate: 0.0, service: 0.020, queue: 0.0, endpoints: 2 };
+    const SEEN: Seen = Seen { rate: 0.0, service: 0.020, queue: 0.0, endpoints: 2, full: false };
 
     fn fold(capacity: &mut Capacity, seen: Seen, seconds: usize) -> f64 {
         (0..20 * seconds).for_each(|_| capacity.fold(seen, 0.05));

@@ -1,10 +1,10 @@
 //! How many exchanges a second there will be: the level of late, and a trend where there is one.
 //!
 //! A cluster in a cloud is ready a minute after it was asked for, so the asking must come a minute before
-//! the need. But a step is no trend: what doubles in a second does not go on doubling. So the trend is
-//! what all but one of the changes from one span of a few seconds to the next show, of which a step makes two at
-//! most, where that is more than chance; it is damped; and no forecast exceeds 1.5 times the highest demand of the last
-//! minute.
+//! the need. But a step is no trend: what doubles in a second does not go on doubling. So there is a trend only
+//! where a line tells the last seconds better than one step, or none, does; while demand climbs to a new height
+//! each second a little better is enough. The trend is damped, and no forecast exceeds 1.5 times the highest
+//! demand of the last minute.
 //!
 //! The level is a mean over as many seconds as nothing has changed: arrivals are as uneven as chance, and an
 //! autoscaler must not follow that.
@@ -22,13 +22,17 @@ const GROWTH_MAX: f64 = 1.5;
 const REMEMBERED: usize = 60;
 /// The seconds whose mean is compared with the level, and that make up the highest demand.
 const BRIEF: usize = 5;
-/// Spans between which a trend is looked for, in seconds, and how many of them.
-const SPANS: [usize; 2] = [5, 10];
-const STEPS: usize = 6;
-/// Changes of which all but one are more than a step makes.
-const STEPS_MIN: usize = 4;
-/// Standard deviations within which a change is chance.
-const CHANCE: f64 = 2.0;
+/// Windows in which a trend is looked for, in seconds, the longest first.
+const WINDOWS: [usize; 4] = [60, 40, 25, 15];
+/// By how many variances of a second's count a line must be better than a step, and than no change at all; and how
+/// much may be left beside it, by second.
+const BETTER: f64 = 3.0;
+const CERTAIN: f64 = 10.0;
+const STRAIGHT: f64 = 1.8;
+/// The part of both that is enough while demand climbs.
+const CLIMBING: f64 = 0.3;
+/// What demand deviates from a line by itself, as a part of it.
+const UNEVEN: f64 = 0.05;
 /// Seconds before anything is foretold.
 const YOUNG: usize = 10;
 
@@ -43,6 +47,8 @@ pub struct Forecast {
     level: f64,
     trend: f64,
     highest: f64,
+    /// For how many seconds in a row demand has been higher than ever within the last minute.
+    climbs: usize,
     /// What came within the second that is not over yet, and how much of it is.
     count: f64,
     span: f64,
@@ -67,10 +73,14 @@ impl Forecast {
         self.rates.push_back(rate);
         self.settled = (self.settled + 1).min(self.rates.len());
         self.notice_change();
-        self.level = self.mean(0, self.settled);
-        self.trend = self.find_trend();
+        let (level, trend) = self.find_trend().unwrap_or((self.mean(0, self.settled), 0.0));
+        (self.level, self.trend) = (level.max(0.0), trend);
         let spans = 0..=self.rates.len().saturating_sub(BRIEF);
         let highest = spans.map(|ago| self.mean(ago, BRIEF)).fold(0.0, f64::max);
+        let now = self.mean(0, BRIEF);
+        let before = (1..=self.rates.len().saturating_sub(BRIEF)).map(|ago| self.mean(ago, BRIEF));
+        let is_higher = now > before.fold(0.0, f64::max);
+        self.climbs = if is_higher { self.climbs + 1 } else { 0 };
         self.highest = highest.max(self.level);
     }
 
@@ -101,26 +111,16 @@ impl Forecast {
         self.level
     }
 
-    /// By how much demand changes each second; 0 where that may be a step, or chance.
-    fn find_trend(&self) -> f64 {
-        let slope = |span: usize| {
-            let steps = (self.rates.len() / span).min(STEPS).saturating_sub(1);
-            if steps < STEPS_MIN {
-                return 0.0;
-            }
-            let mean = |back: usize| self.mean(back * span, span);
-            let mut changes = [0.0; STEPS];
-            (0..steps).for_each(|step| changes[step] = mean(step) - mean(step + 1));
-            let changes = &mut changes[..steps];
-            changes.sort_unstable_by(f64::total_cmp);
-            // All but one must show it: a step makes two of them at most.
-            let (low, high) = (changes[1], changes[steps - 2]);
-            let common = if low > 0.0 { low } else { high.min(0.0) };
-            let chance = CHANCE * 0.6 * (2.0 * self.level.max(1.0) / span as f64).sqrt();
-            if common.abs() > chance { common / span as f64 } else { 0.0 }
-        };
-        let slopes = SPANS.map(slope);
-        if slopes[0].abs() > slopes[1].abs() { slopes[0] } else { slopes[1] }
+    /// The line through the seconds of late, in the longest window where it is one: its value now, and its change
+    /// a second. A window in which one step, or none, tells it as well holds no trend.
+    fn find_trend(&self) -> Option<(f64, f64)> {
+        let newest: Vec<f64> = self.rates.iter().rev().copied().collect();
+        let windows = WINDOWS.iter().filter(|window| **window <= newest.len());
+        let sure = windows.clone().filter_map(|window| trend(&newest[..*window], 1.0)).next();
+        // Who climbs to a new height each second is on a slope, where a step would be over.
+        let climbs = newest.len() > YOUNG && self.climbs > BRIEF;
+        let young = newest.get(..YOUNG).filter(|_| climbs);
+        sure.or_else(|| trend(young?, CLIMBING))
     }
 
     /// The rate `lead` seconds from now; `None` before ten seconds were seen.
@@ -130,11 +130,38 @@ impl Forecast {
             return None;
         }
         let steps = DAMPING * (1.0 - DAMPING.powf(lead)) / (1.0 - DAMPING);
-        // The level is as old as half of what it is a mean of.
-        let behind = self.settled as f64 / 2.0;
-        let rate = self.level + self.trend * (steps + behind);
+        let rate = self.level + self.trend * steps;
         Some(rate.clamp(0.0, GROWTH_MAX * self.highest))
     }
+}
+
+/// The line through `rates`, newest first: its value now and its change a second, where a line tells them better
+/// than one step does, and as well as chance lets it. `doubt` is how much better, as a part of the usual.
+fn trend(rates: &[f64], doubt: f64) -> Option<(f64, f64)> {
+    let count = rates.len() as f64;
+    let mean = rates.iter().sum::<f64>() / count;
+    let middle = (count - 1.0) / 2.0;
+    let (mut all, mut along) = (0.0, 0.0);
+    for (age, rate) in rates.iter().enumerate() {
+        all += (rate - mean).powi(2);
+        along += (middle - age as f64) * (rate - mean);
+    }
+    let slope = along / (count * (count * count - 1.0) / 12.0);
+    let beyond_line = all - along * slope;
+    // The best single step explains `left² · (1 / n + 1 / m)` of it.
+    let (mut left, mut explained) = (0.0, 0.0_f64);
+    for (index, rate) in rates.iter().enumerate().take(rates.len() - 1) {
+        left += rate - mean;
+        let before = index as f64 + 1.0;
+        explained = explained.max(left * left * (1.0 / before + 1.0 / (count - before)));
+    }
+    let beyond_step = all - explained;
+    // Arrivals are as uneven as chance; what they follow is seldom a line to the last part.
+    let chance = mean.max(1.0) + (UNEVEN * mean).powi(2);
+    let is_line = beyond_line < STRAIGHT * count * chance;
+    let is_better = beyond_step - beyond_line > doubt * BETTER * chance;
+    let is_trend = all - beyond_line > doubt * CERTAIN * chance;
+    (is_line && is_better && is_trend).then_some((mean + slope * middle, slope))
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ const MS: f64 = 0.001;
 
 /// Which part of the longest acceptable queue every cluster must have before growth is taken for one.
 const QUEUES_PART: f64 = 0.25;
+/// From which part of a tolerable queue on a cluster is full: where the spill holds it.
+const FULL: f64 = 0.4;
 
 /// How far ahead demand is forecast, in seconds: what a cloud takes to be ready.
 const LEAD: f64 = 60.0;
@@ -332,21 +334,24 @@ impl ClassState {
         candidates: &[Candidate],
         elapsed: f64,
     ) -> (Vec<f64>, Vec<Option<f64>>) {
-        let order = self.order.current();
+        let (order, idle) = (self.order.current(), idle(candidates));
         let mut supplies = Vec::with_capacity(order.len());
         for &slot in order {
             let (cluster, track) = (&plan.clusters[places[slot].cluster], &self.tracks[slot]);
             let service = candidates[slot].service;
             let endpoints = places[slot].state.usable_count();
-            let seen =
-                Seen { rate: track.good_rate(), service, queue: candidates[slot].queue, endpoints };
+            let full = places.len() > 1
+                && candidates[slot].queue > FULL * spill::tolerable_queue(&idle, slot);
+            let (rate, queue) = (track.good_rate(), candidates[slot].queue);
+            let seen = Seen { rate, service, queue, endpoints, full };
             self.capacity[slot].fold(seen, elapsed);
             let at_once = |all: f64| all / endpoints.max(1) as f64;
             let stated = cluster.ceiling.or(cluster.capacity).map(|all| at_once(f64::from(all)));
             let reported = track.report().and_then(|report| report.capacity).map(at_once);
             let known = self.capacity[slot].concurrency();
             let whole = |each: f64| each * endpoints as f64 / service;
-            let own = known.map(whole).or(track.reported_capacity()).or(stated.map(whole));
+            let seen = self.capacity[slot].rate().map(|each| each * endpoints as f64);
+            let own = seen.or(track.reported_capacity()).or(stated.map(whole));
             supplies.push(Supply {
                 each: reported.or(known).or(stated).map(|each| each / service),
                 rate: own.filter(|rate| *rate > 0.0),
