@@ -73,7 +73,9 @@ impl Capacity {
         self.at_work += (at_work - self.at_work) * news;
         self.queue += (queue - self.queue) * news;
         let queues = self.queue > QUEUE_MIN;
-        let step = if queues { elapsed } else { -elapsed };
+        // A queue of many service times is no chance, and sooner believed.
+        let sure = self.queue.clamp(1.0, 5.0);
+        let step = if queues { sure * elapsed } else { -elapsed };
         self.queues_for = (self.queues_for + step).clamp(0.0, 1.2 * SHRUNK);
         let found = servers(self.at_work * endpoints, self.queue.max(QUEUE_MIN)) / endpoints;
         // An endpoint that serves none at once serves nobody.
