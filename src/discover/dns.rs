@@ -1,255 +1,232 @@
-//! Endpoints from DNS: A, AAAA and SRV records, asked again when their time to live is over.
+//! Endpoints from DNS: names in lists, and SRV records.
 //!
-//! "There is nobody" (NXDOMAIN, NODATA) must be said twice, 5 s apart, before it is believed; every
-//! other failure keeps the last good answer for as long as it takes.
+//! What is listed as an address, and what is known of other names, never waits for a name that nobody
+//! answers: names are asked for side by side, and each answer is published when it comes.
 
 use super::Teller;
+use super::resolver::{ASK_AGAIN, Memory, Resolver};
 use crate::decision::assess::Found;
 use crate::decision::plan::{Address, EndpointSpec, Target};
 use crate::os::clock;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
-    ResolverOpts,
-};
-use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::RData;
-use std::net::{IpAddr, SocketAddr};
+use hickory_resolver::proto::rr::rdata::SRV;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
-/// Bounds of a time to live: a zero must not make us hammer, a week must not make us deaf.
-const TTL_MIN: Duration = Duration::from_secs(1);
-const TTL_MAX: Duration = Duration::from_secs(300);
-/// Between the two negative answers that empty a cluster, and after a failure.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// How often SRV priorities look at the health of their endpoints.
+const LOOK: Duration = Duration::from_millis(250);
+/// The greatest weight of an endpoint; greater SRV weights are scaled to it.
+const WEIGHT_MAX: u16 = 1000;
 
-/// Asks name servers.
-#[derive(Debug)]
-pub struct Resolver(Option<TokioResolver>);
-
-/// Why there is no answer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Failure {
-    /// The server says that there is nothing.
-    Nobody,
-    /// We could not find out.
-    Unknown,
+/// Follows a list with names in it.
+pub(super) async fn follow_list(resolver: Arc<Resolver>, specs: Vec<EndpointSpec>, teller: Teller) {
+    let names: BTreeSet<&String> = specs.iter().filter_map(name_of).collect();
+    let heard = Arc::new(Notify::new());
+    // Dropped with this task: the names are followed for as long as the list is.
+    let mut asking = JoinSet::new();
+    for name in &names {
+        let (resolver, name) = (resolver.clone(), (*name).clone());
+        asking.spawn(follow_name(resolver, name, heard.clone(), teller.clone()));
+    }
+    let mut told = None;
+    loop {
+        let found = specs.iter().flat_map(|spec| endpoints_of(&resolver, spec)).collect();
+        let all_heard = names.iter().all(|name| resolver.known(name).is_some());
+        tell(found, all_heard, &mut told, &teller).await;
+        heard.notified().await;
+    }
 }
 
-impl Resolver {
-    /// The system's name servers, or the one at `server`.
-    #[must_use]
-    pub fn new(server: Option<SocketAddr>) -> Resolver {
-        let built = match server {
-            Some(server) => {
-                let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
-                udp.port = server.port();
-                tcp.port = server.port();
-                let servers = vec![NameServerConfig::new(server.ip(), true, vec![udp, tcp])];
-                let config = ResolverConfig::from_parts(None, vec![], servers);
-                let provider = TokioRuntimeProvider::default();
-                let mut builder = TokioResolver::builder_with_config(config, provider);
-                options(builder.options_mut());
-                builder.options_mut().use_hosts_file = ResolveHosts::Never;
-                builder.build()
-            }
-            None => TokioResolver::builder_tokio().and_then(|mut builder| {
-                options(builder.options_mut());
-                builder.build()
-            }),
-        };
-        match built {
-            Ok(resolver) => Resolver(Some(resolver)),
-            Err(error) => {
-                tracing::warn!(%error, "no name server is configured; host names stay unresolved");
-                Resolver(None)
-            }
-        }
+fn name_of(spec: &EndpointSpec) -> Option<&String> {
+    match &spec.target {
+        Target::Name(host, _) => Some(host),
+        Target::Address(_) => None,
     }
+}
 
-    /// Addresses of a name, and how long they hold. Both families are asked apart, so that one's
-    /// failure is not hidden by the other's answer.
-    async fn addresses(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), Failure> {
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok((vec![address], TTL_MAX));
+fn endpoints_of(resolver: &Resolver, spec: &EndpointSpec) -> Vec<Found> {
+    match &spec.target {
+        Target::Address(address) => vec![Found { address: address.clone(), weight: spec.weight }],
+        Target::Name(host, port) => endpoints_at(resolver, host, *port, spec.weight),
+    }
+}
+
+fn endpoints_at(resolver: &Resolver, host: &str, port: u16, weight: u16) -> Vec<Found> {
+    let known = resolver.known(host).unwrap_or_default().into_iter();
+    known.map(|ip| Found { address: Address::Ip(SocketAddr::new(ip, port)), weight }).collect()
+}
+
+async fn follow_name(resolver: Arc<Resolver>, name: String, heard: Arc<Notify>, teller: Teller) {
+    loop {
+        let asked = resolver.ask_both(&name, || heard.notify_one()).await;
+        if asked.answered && !asked.stale {
+            teller.answered(clock::now());
         }
-        let resolver = self.0.as_ref().ok_or(Failure::Unknown)?;
-        let (four, six) = tokio::join!(resolver.ipv4_lookup(host), resolver.ipv6_lookup(host));
-        let mut found = (Vec::new(), TTL_MAX);
-        let mut failures = Vec::new();
-        for answer in [four, six] {
-            match answer {
-                Ok(lookup) => {
-                    found.0.extend(lookup.answers().iter().filter_map(|r| r.data.ip_addr()));
-                    found.1 = found.1.min(time_to_live(&lookup));
-                }
-                Err(error) => failures.push(classify(&error)),
+        tokio::time::sleep(asked.wait.unwrap_or(ASK_AGAIN)).await;
+    }
+}
+
+/// Follows an SRV name. Priorities are a fall-back: the targets of a priority are used while every
+/// target of the ones before it is down or has no address (RFC 2782).
+pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Teller) {
+    let mut memory: Memory<Vec<SRV>> = Memory::default();
+    let mut told = None;
+    loop {
+        let answer = resolver.services(&name).await;
+        let asked = memory.fold(answer, &name, clock::now());
+        if asked.answered {
+            teller.answered(clock::now());
+        }
+        let records = memory.last.clone().unwrap_or_default();
+        let mut wait = asked.wait.unwrap_or(ASK_AGAIN);
+        let mut targets = ask_targets(&resolver, &records);
+        while let Some(target_wait) = targets.join_next().await {
+            wait = wait.min(target_wait.unwrap_or(ASK_AGAIN));
+            // At first whatever is there may serve. Later, half of an answer would take away endpoints.
+            if told.is_none() && !targets.is_empty() {
+                publish(&resolver, &memory, &mut told, &teller).await;
             }
         }
-        match found.0.is_empty() {
-            false => Ok(found),
-            true if failures.contains(&Failure::Unknown) => Err(Failure::Unknown),
-            true => Err(Failure::Nobody),
-        }
-    }
-
-    /// Targets of an SRV name with the lowest priority that has addresses, and how long they hold.
-    async fn services(&self, name: &str) -> Result<(Vec<Found>, Duration), Failure> {
-        let resolver = self.0.as_ref().ok_or(Failure::Unknown)?;
-        let lookup = resolver.srv_lookup(name).await.map_err(|error| classify(&error))?;
-        let mut ttl = time_to_live(&lookup);
-        let mut records: Vec<_> = lookup
-            .answers()
-            .iter()
-            .filter_map(|record| match &record.data {
-                RData::SRV(srv) if !srv.target.is_root() => Some(srv.clone()),
-                _ => None,
-            })
-            .collect();
-        records.sort_by_key(|srv| srv.priority);
-        let mut found: Vec<Found> = Vec::new();
-        let mut priority = None;
-        for srv in records {
-            if !found.is_empty() && priority != Some(srv.priority) {
+        let until = clock::now().plus(wait);
+        loop {
+            publish(&resolver, &memory, &mut told, &teller).await;
+            let left = until.since(clock::now());
+            if left.is_zero() {
                 break;
             }
-            priority = Some(srv.priority);
-            match self.addresses(&srv.target.to_ascii()).await {
-                Ok((addresses, holds)) => {
-                    ttl = ttl.min(holds);
-                    found.extend(addresses.into_iter().map(|ip| Found {
-                        address: Address::Ip(SocketAddr::new(ip, srv.port)),
-                        weight: srv.weight.clamp(1, 1000),
-                    }));
-                }
-                Err(Failure::Unknown) => return Err(Failure::Unknown),
-                Err(Failure::Nobody) => {}
-            }
+            tokio::time::sleep(left.min(LOOK)).await;
         }
-        if found.is_empty() { Err(Failure::Nobody) } else { Ok((found, ttl)) }
     }
 }
 
-fn options(options: &mut ResolverOpts) {
-    options.timeout = Duration::from_secs(2);
-    options.attempts = 1;
-    // We keep answers ourselves; a second cache would only make them older.
-    options.cache_size = 0;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-}
-
-fn time_to_live(lookup: &Lookup) -> Duration {
-    let seconds = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
-    Duration::from_secs(seconds.into())
-}
-
-fn classify(error: &NetError) -> Failure {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(NoRecords {
-            response_code: ResponseCode::NXDomain | ResponseCode::NoError,
-            ..
-        })) => Failure::Nobody,
-        _ => Failure::Unknown,
+/// Asks for the addresses of all targets side by side; each task gives how long its answer holds.
+fn ask_targets(resolver: &Arc<Resolver>, records: &[SRV]) -> JoinSet<Duration> {
+    let targets: BTreeSet<String> = records.iter().map(|srv| srv.target.to_ascii()).collect();
+    let mut asking = JoinSet::new();
+    for target in targets {
+        let resolver = resolver.clone();
+        asking.spawn(
+            async move { resolver.ask_both(&target, || ()).await.wait.unwrap_or(ASK_AGAIN) },
+        );
     }
+    asking
 }
 
-/// Follows a list with names in it. Each name is remembered for itself: what fails or vanishes is one
-/// name's business, and addresses that are simply listed are always there.
-pub(super) async fn follow_list(resolver: Arc<Resolver>, specs: Vec<EndpointSpec>, teller: Teller) {
-    let mut memories: Vec<Memory<Vec<IpAddr>>> = specs.iter().map(|_| Memory::default()).collect();
-    let mut told = None;
-    loop {
-        let mut wait = TTL_MAX;
-        for (spec, memory) in specs.iter().zip(&mut memories) {
-            if let Target::Name(host, _) = &spec.target {
-                wait = wait.min(memory.hear(resolver.addresses(host).await, host, &teller));
-            }
-        }
-        let listed = specs.iter().zip(&memories);
-        let known = |(spec, memory): (&EndpointSpec, &Memory<Vec<IpAddr>>)| match &spec.target {
-            Target::Address(address) => {
-                vec![Found { address: address.clone(), weight: spec.weight }]
-            }
-            Target::Name(_, port) => {
-                let ips = memory.last.iter().flatten();
-                let address = |ip: &IpAddr| Address::Ip(SocketAddr::new(*ip, *port));
-                ips.map(|ip| Found { address: address(ip), weight: spec.weight }).collect()
-            }
+async fn publish(
+    resolver: &Resolver,
+    memory: &Memory<Vec<SRV>>,
+    told: &mut Option<Vec<Found>>,
+    teller: &Teller,
+) {
+    let records = memory.last.as_deref().unwrap_or_default();
+    let known = |srv: &SRV| resolver.known(&srv.target.to_ascii()).is_some();
+    let all_heard = memory.last.is_some() && records.iter().all(known);
+    let found = in_use(&priorities(resolver, records), |address| teller.is_down(address));
+    tell(found, all_heard, told, teller).await;
+}
+
+/// The endpoints of each priority, the preferred one first.
+fn priorities(resolver: &Resolver, records: &[SRV]) -> Vec<Vec<Found>> {
+    let mut by_priority: BTreeMap<u16, Vec<&SRV>> = BTreeMap::new();
+    for srv in records {
+        by_priority.entry(srv.priority).or_default().push(srv);
+    }
+    let endpoints = |records: Vec<&SRV>| {
+        let weights = scaled(&records.iter().map(|srv| srv.weight).collect::<Vec<_>>());
+        let targets = records.iter().zip(weights);
+        let at = |(srv, weight): (&&SRV, u16)| {
+            endpoints_at(resolver, &srv.target.to_ascii(), srv.port, weight)
         };
-        let found: Vec<Found> = listed.flat_map(known).collect();
-        let heard = memories.iter().any(|memory| memory.last.is_some());
-        tell(found, heard, &mut told, &teller).await;
-        tokio::time::sleep(wait).await;
-    }
+        targets.flat_map(at).collect()
+    };
+    by_priority.into_values().map(endpoints).collect()
 }
 
-/// Follows an SRV name.
-pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Teller) {
-    let mut memory: Memory<Vec<Found>> = Memory::default();
-    let mut told = None;
-    loop {
-        let wait = memory.hear(resolver.services(&name).await, &name, &teller);
-        let found = memory.last.clone().unwrap_or_default();
-        tell(found, memory.last.is_some(), &mut told, &teller).await;
-        tokio::time::sleep(wait).await;
+/// SRV weights as weights of endpoints, in proportion. A weight of 0 beside others gets the smallest
+/// share there is (RFC 2782: "a very small chance of being selected").
+fn scaled(weights: &[u16]) -> Vec<u16> {
+    let most = weights.iter().copied().max().unwrap_or(0);
+    if most == 0 {
+        return vec![1; weights.len()];
     }
+    let fit = most <= WEIGHT_MAX && !weights.contains(&0);
+    let scale = |weight: u16| {
+        let (weight, most) = (u32::from(weight), u32::from(most));
+        let scaled = (weight * u32::from(WEIGHT_MAX) + most / 2) / most;
+        u16::try_from(scaled).unwrap_or(WEIGHT_MAX).max(1)
+    };
+    weights.iter().map(|&weight| if fit { weight } else { scale(weight) }).collect()
 }
 
-/// Tells what is new. While nobody has said anything yet, silence must not empty what an earlier
-/// source had found.
-async fn tell(mut found: Vec<Found>, heard: bool, told: &mut Option<Vec<Found>>, teller: &Teller) {
+/// The endpoints of the first priority, and of the next for as long as all before it are down.
+fn in_use(priorities: &[Vec<Found>], is_down: impl Fn(&Address) -> bool) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    for endpoints in priorities {
+        let fresh = |one: &&Found| !found.iter().any(|known| known.address == one.address);
+        let fresh: Vec<Found> = endpoints.iter().filter(fresh).cloned().collect();
+        found.extend(fresh);
+        if endpoints.iter().any(|one| !is_down(&one.address)) {
+            break;
+        }
+    }
+    found
+}
+
+/// Tells what is new. Before every name was answered, silence must not empty what an earlier source
+/// had found.
+async fn tell(
+    mut found: Vec<Found>,
+    all_heard: bool,
+    told: &mut Option<Vec<Found>>,
+    teller: &Teller,
+) {
     found.sort();
-    if (heard || !found.is_empty()) && told.as_ref() != Some(&found) {
+    let is_news = !found.is_empty() || all_heard || told.is_some();
+    if is_news && told.as_ref() != Some(&found) {
         teller.tell(found.clone()).await;
         *told = Some(found);
     }
 }
 
-/// The last good answer to one question, and how often since then nobody was there.
-#[derive(Debug)]
-struct Memory<T> {
-    last: Option<T>,
-    nobody: u32,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<T> Default for Memory<T> {
-    fn default() -> Memory<T> {
-        Memory { last: None, nobody: 0 }
+    fn at(port: u16) -> Found {
+        Found { address: Address::Ip(SocketAddr::from(([127, 0, 0, 1], port))), weight: 1 }
     }
-}
 
-impl<T: Default> Memory<T> {
-    /// Takes an answer in; gives how long to wait before asking again.
-    fn hear(
-        &mut self,
-        answer: Result<(T, Duration), Failure>,
-        name: &str,
-        teller: &Teller,
-    ) -> Duration {
-        match answer {
-            Ok((found, ttl)) => {
-                self.nobody = 0;
-                self.last = Some(found);
-                teller.answered(clock::now());
-                ttl.clamp(TTL_MIN, TTL_MAX)
-            }
-            Err(Failure::Nobody) => {
-                self.nobody += 1;
-                teller.answered(clock::now());
-                if self.nobody >= 2 {
-                    self.last = Some(T::default());
-                }
-                ASK_AGAIN
-            }
-            Err(Failure::Unknown) => {
-                let cluster = &teller.cluster;
-                tracing::warn!(cluster, name, "DNS did not answer; what was known is kept");
-                ASK_AGAIN
-            }
+    #[test]
+    fn weights_keep_their_proportions() {
+        for (weights, expected) in [
+            (vec![60_000, 6_000], vec![1000, 100]),
+            (vec![7, 3], vec![7, 3]),
+            (vec![0, 0], vec![1, 1]),
+            (vec![0, 1, 4], vec![1, 250, 1000]),
+            (vec![65_535, 1], vec![1000, 1]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(scaled(&weights), expected, "{weights:?}");
         }
+    }
+
+    #[test]
+    fn a_priority_is_used_while_all_before_it_are_down() {
+        let priorities = [vec![at(1), at(2)], vec![], vec![at(3), at(1)], vec![at(4)]];
+        let ports = |down: &[u16]| -> Vec<u16> {
+            let is_down = |address: &Address| down.iter().any(|port| at(*port).address == *address);
+            let port = |found: Found| match found.address {
+                Address::Ip(address) => address.port(),
+                Address::Unix(_) => 0,
+            };
+            in_use(&priorities, is_down).into_iter().map(port).collect()
+        };
+        assert_eq!(ports(&[]), [1, 2]);
+        assert_eq!(ports(&[1]), [1, 2]);
+        assert_eq!(ports(&[1, 2]), [1, 2, 3]);
+        assert_eq!(ports(&[1, 2, 3]), [1, 2, 3, 4]);
     }
 }

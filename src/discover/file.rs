@@ -1,7 +1,7 @@
 //! Endpoints from a file: a YAML list, looked at four times a second.
 
-use super::dns::{Resolver, follow_list};
-use super::{Teller, addresses};
+use super::dns::follow_list;
+use super::{Resolver, Teller, addresses};
 use crate::decision::plan::EndpointSpec;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

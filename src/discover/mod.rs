@@ -5,13 +5,16 @@
 
 mod dns;
 mod file;
+mod resolver;
 
-pub use dns::Resolver;
 pub use file::Parse;
+pub use resolver::Resolver;
 
 use crate::decision::assess::{Event, Found};
-use crate::decision::plan::{Cluster, EndpointSpec, Plan, Source, Target};
+use crate::decision::plan::{Address, Cluster, EndpointSpec, Plan, Source, Target, is_link_local};
 use crate::decision::units::Timestamp;
+use crate::shared::View;
+use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +28,7 @@ pub type Ages = Arc<Mutex<BTreeMap<String, Timestamp>>>;
 #[derive(Debug)]
 pub struct Discovery {
     events: mpsc::Sender<Event>,
+    view: Arc<ArcSwap<View>>,
     resolver: Arc<Resolver>,
     parse: Parse,
     ages: Ages,
@@ -32,11 +36,17 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// A discovery that has found nobody. `parse` reads an endpoints file.
+    /// A discovery that has found nobody. `view` says which endpoints are down; `parse` reads an
+    /// endpoints file.
     #[must_use]
-    pub fn new(events: mpsc::Sender<Event>, resolver: Resolver, parse: Parse) -> Discovery {
+    pub fn new(
+        events: mpsc::Sender<Event>,
+        view: Arc<ArcSwap<View>>,
+        resolver: Resolver,
+        parse: Parse,
+    ) -> Discovery {
         let (ages, tasks) = (Ages::default(), BTreeMap::new());
-        Discovery { events, resolver: Arc::new(resolver), parse, ages, tasks }
+        Discovery { events, view, resolver: Arc::new(resolver), parse, ages, tasks }
     }
 
     /// When each cluster's DNS last answered well.
@@ -78,6 +88,7 @@ impl Discovery {
             cluster: cluster.name.clone(),
             allow_link_local: cluster.allow_link_local,
             events: self.events.clone(),
+            view: self.view.clone(),
             ages: self.ages.clone(),
             told: Arc::default(),
         };
@@ -114,11 +125,12 @@ fn addresses(specs: &[EndpointSpec]) -> Option<Vec<Found>> {
 }
 
 /// Tells the control thread of one cluster's endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Teller {
     cluster: String,
     allow_link_local: bool,
     events: mpsc::Sender<Event>,
+    view: Arc<ArcSwap<View>>,
     ages: Ages,
     /// Whether it has told of endpoints that may be used.
     told: Arc<AtomicBool>,
@@ -126,14 +138,14 @@ struct Teller {
 
 impl Teller {
     async fn tell(&self, mut found: Vec<Found>) {
-        use crate::decision::plan::{Address, is_link_local};
         let count = found.len();
-        found.retain(|found| match &found.address {
-            Address::Ip(address) if !self.allow_link_local && is_link_local(address.ip()) => {
+        found.retain(|found| {
+            let allowed = self.allows(&found.address);
+            if !allowed {
+                let address = &found.address;
                 tracing::warn!(cluster = self.cluster, %address, "a link-local address is left out");
-                false
             }
-            Address::Ip(_) | Address::Unix(_) => true,
+            allowed
         });
         let usable = !found.is_empty();
         if count > 0 && !usable && self.told.load(Ordering::Relaxed) {
@@ -150,6 +162,23 @@ impl Teller {
         if self.events.send(event).await.is_err() {
             tracing::debug!("the control thread is gone");
         }
+    }
+
+    fn allows(&self, address: &Address) -> bool {
+        match address {
+            Address::Ip(address) => self.allow_link_local || !is_link_local(address.ip()),
+            Address::Unix(_) => true,
+        }
+    }
+
+    /// Whether an endpoint of the cluster is known to be down, or may not be used at all.
+    fn is_down(&self, address: &Address) -> bool {
+        let view = self.view.load();
+        let index = view.plan.clusters.iter().position(|cluster| cluster.name == self.cluster);
+        let cluster = index.and_then(|index| view.signals.clusters.get(index));
+        let mut endpoints = cluster.into_iter().flat_map(|cluster| &cluster.endpoints);
+        let known = endpoints.find(|endpoint| endpoint.address == *address);
+        !self.allows(address) || known.is_some_and(|endpoint| !endpoint.up)
     }
 
     fn answered(&self, now: Timestamp) {

@@ -167,7 +167,8 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
             problems.iter().map(|problem| problem.render("")).collect::<Vec<_>>().join("; ")
         })
     };
-    let discovery = Discovery::new(events, Resolver::new(name_server()), parse);
+    let discovery =
+        Discovery::new(events, shared.view.clone(), Resolver::new(name_server()), parse);
     let ages = discovery.ages();
     let admin_listener = bind_admin(&settings, &mut inherited).map_err(StartError::Io)?;
     let mut reloader = Reloader::new(

@@ -2,9 +2,9 @@
 
 use super::support::*;
 use hickory_resolver::proto::op::{Message, MessageType, Metadata, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, SRV};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,11 @@ struct Dns {
     address: SocketAddr,
     zone: Arc<Mutex<HashMap<String, Vec<RData>>>>,
     silent: Arc<Mutex<bool>>,
+    /// Questions answered SERVFAIL, and how many of them there were.
+    failing: Arc<Mutex<HashSet<(String, RecordType)>>>,
+    failed: Arc<Mutex<usize>>,
+    /// Names about which nothing is said.
+    unanswered: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Dns {
@@ -22,13 +27,31 @@ impl Dns {
             address: socket.local_addr().unwrap(),
             zone: Arc::default(),
             silent: Arc::default(),
+            failing: Arc::default(),
+            failed: Arc::default(),
+            unanswered: Arc::default(),
         };
         let (zone, silent) = (dns.zone.clone(), dns.silent.clone());
+        let (failing, failed) = (dns.failing.clone(), dns.failed.clone());
+        let unanswered = dns.unanswered.clone();
         std::thread::spawn(move || {
             let mut space = [0; 4096];
             while let Ok((count, peer)) = socket.recv_from(&mut space) {
                 let Ok(asked) = Message::from_vec(&space[..count]) else { continue };
                 if *silent.lock().unwrap() {
+                    continue;
+                }
+                let Some(query) = asked.queries.first() else { continue };
+                let name = query.name.to_lowercase().to_ascii();
+                if unanswered.lock().unwrap().contains(&name) {
+                    continue;
+                }
+                if failing.lock().unwrap().contains(&(name, query.query_type)) {
+                    *failed.lock().unwrap() += 1;
+                    let mut message = Message::response(asked.metadata.id, asked.metadata.op_code);
+                    message.metadata.response_code = ResponseCode::ServFail;
+                    message.add_query(query.clone());
+                    drop(socket.send_to(&message.to_vec().unwrap(), peer));
                     continue;
                 }
                 if let Some(answer) = answer(&asked, &zone.lock().unwrap()) {
@@ -57,6 +80,7 @@ fn answer(asked: &Message, zone: &HashMap<String, Vec<RData>>) -> Option<Vec<u8>
     }
     let of_type = |data: &&RData| match query.query_type {
         RecordType::A => matches!(data, RData::A(_)),
+        RecordType::AAAA => matches!(data, RData::AAAA(_)),
         RecordType::SRV => matches!(data, RData::SRV(_)),
         _ => false,
     };
@@ -157,6 +181,94 @@ fn srv_gives_ports_and_weights() {
     let proxy = with_dns(&dns, &discovered("discover: { srv: \"_http._tcp.shop.test.\" }"));
     eventually("the records", || endpoints(&proxy) == [format!("127.0.0.2:{port}")]);
     eventually("it serves", || get(proxy.at("web"), "/").body == "two");
+}
+
+fn srv(priority: u16, weight: u16, port: u16, target: &str) -> RData {
+    RData::SRV(SRV::new(priority, weight, port, Name::from_ascii(target).unwrap()))
+}
+
+#[test]
+fn a_family_that_fails_keeps_its_last_good_answer() {
+    let cluster = on_port(2, 0, "two");
+    let port = cluster.address.port();
+    let dns = Dns::start();
+    dns.set("shop.test.", vec![a(2), RData::AAAA(AAAA(std::net::Ipv6Addr::LOCALHOST))]);
+    let proxy = with_dns(&dns, &discovered(&format!("discover: {{ dns: \"shop.test.:{port}\" }}")));
+    let both = [format!("127.0.0.2:{port}"), format!("[::1]:{port}")];
+    eventually("both families", || endpoints(&proxy) == both);
+    dns.failing.lock().unwrap().insert(("shop.test.".to_owned(), RecordType::A));
+    eventually("A fails", || *dns.failed.lock().unwrap() > 0);
+    proxy.says("DNS does not answer");
+    // The next answer for AAAA shows that the failure was folded in.
+    dns.set("shop.test.", vec![RData::AAAA(AAAA("fd00::1".parse().unwrap()))]);
+    eventually("AAAA is answered anew", || !endpoints(&proxy).contains(&both[1]));
+    assert!(endpoints(&proxy).contains(&both[0]), "{:?}", endpoints(&proxy));
+    assert_eq!(get(proxy.at("web"), "/").body, "two");
+}
+
+#[test]
+fn a_name_that_nobody_answers_holds_up_no_other() {
+    let cluster = on_port(2, 0, "two");
+    let port = cluster.address.port();
+    let dns = Dns::start();
+    let dead: Vec<String> = (0..5).map(|index| format!("dead{index}.test.")).collect();
+    dns.unanswered.lock().unwrap().extend(dead.iter().cloned());
+    dns.set("app.test.", vec![a(3)]);
+    let names = dead.iter().map(|name| format!("\"{name}:80\", ")).collect::<String>();
+    let listed = format!("endpoints: [{names}\"app.test.:{port}\", \"127.0.0.2:{port}\"]");
+    let begun = std::time::Instant::now();
+    let proxy = with_dns(&dns, &discovered(&listed));
+    let both = [format!("127.0.0.2:{port}"), format!("127.0.0.3:{port}")];
+    eventually("the address and the live name", || endpoints(&proxy) == both);
+    eventually("it serves", || get(proxy.at("web"), "/").body == "two");
+    // Five names given up one after the other take ten seconds.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn srv_priorities_are_a_fall_back_and_one_dead_target_fails_no_other() {
+    let last = on_port(4, 0, "last");
+    let port = last.address.port();
+    let dns = Dns::start();
+    dns.unanswered.lock().unwrap().insert("dead.test.".to_owned());
+    dns.set(
+        "_http._tcp.shop.test.",
+        vec![
+            srv(10, 1, port, "first.test."),
+            srv(10, 1, port, "dead.test."),
+            srv(20, 1, port, "last.test."),
+        ],
+    );
+    dns.set("first.test.", vec![a(2)]);
+    dns.set("last.test.", vec![a(4)]);
+    let proxy = with_dns(&dns, &discovered("discover: { srv: \"_http._tcp.shop.test.\" }"));
+    let at = |last: u8| format!("127.0.0.{last}:{port}");
+    eventually("the first is down", || get(proxy.at("web"), "/").body == "last");
+    assert_eq!(endpoints(&proxy), [at(2), at(4)]);
+    let _first = on_port(2, port, "first");
+    eventually("the first is back", || endpoints(&proxy) == [at(2)]);
+    eventually("it serves", || get(proxy.at("web"), "/").body == "first");
+}
+
+#[test]
+fn srv_weights_keep_their_proportions() {
+    let big = on_port(2, 0, "big");
+    let port = big.address.port();
+    let _small = on_port(3, port, "small");
+    let dns = Dns::start();
+    let records = vec![srv(10, 60_000, port, "big.test."), srv(10, 6_000, port, "small.test.")];
+    dns.set("_http._tcp.shop.test.", records);
+    dns.set("big.test.", vec![a(2)]);
+    dns.set("small.test.", vec![a(3)]);
+    let text = discovered("discover: { srv: \"_http._tcp.shop.test.\" }")
+        .replace("clusters: [one],", "clusters: [one], endpoint_policy: round_robin,");
+    let proxy = with_dns(&dns, &text);
+    eventually("both", || endpoints(&proxy).len() == 2);
+    eventually("both are up", || {
+        proxy.cluster("one")["endpoints"].as_array().unwrap().iter().all(|e| e["state"] == "up")
+    });
+    let big = (0..110).filter(|_| get(proxy.at("web"), "/").body == "big").count();
+    assert!((90..110).contains(&big), "{big} of 110");
 }
 
 #[test]
