@@ -5,18 +5,23 @@
 //! could be taken for a shared secret.
 
 use super::{Asked, Refused, read};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
+};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use std::path::Path;
 
 /// How far clocks may be apart, in seconds.
 const LEEWAY: u64 = 30;
-/// Keys of a file, at most: a token that names none is tried with each.
-const KEYS_MAX: usize = 32;
+/// Keys of a file that are kept, at most.
+const KEYS_MAX: usize = 1_000;
+/// Keys that are tried for one token, at most: a token need not name its key.
+const TRIED_MAX: usize = 32;
 
 /// The keys of a file, and what tokens must say.
 pub struct Keys {
     keys: Vec<Key>,
+    unused: Vec<String>,
 }
 
 struct Key {
@@ -32,32 +37,39 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Reads a file.
+    /// Reads a file. Keys that verify nothing here (for encryption, of an unknown kind or curve) are
+    /// passed over, as RFC 7517 §5 asks.
     ///
     /// # Errors
-    /// When it is no key set, or one of its keys will not do.
+    /// When it is no key set, or none of its keys verifies tokens.
     pub fn read(path: &Path, issuer: Option<&str>, audience: Option<&str>) -> Result<Keys, String> {
-        let wrong = |why: String| format!("`{}`: {why}", path.display());
-        let set: JwkSet =
-            serde_json::from_str(&read(path)?).map_err(|error| wrong(error.to_string()))?;
-        if set.keys.is_empty() || set.keys.len() > KEYS_MAX {
-            return Err(wrong(format!(
-                "it has {} keys: 1 to {KEYS_MAX} are taken",
-                set.keys.len()
-            )));
+        let keys = Keys::parse(&read(path)?, issuer, audience);
+        keys.map_err(|why| format!("`{}`: {why}", path.display()))
+    }
+
+    fn parse(text: &str, issuer: Option<&str>, audience: Option<&str>) -> Result<Keys, String> {
+        let set: KeySet = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let count = set.keys.len();
+        let (mut keys, mut unused) = (Vec::new(), Vec::new());
+        for (index, written) in set.keys.into_iter().enumerate() {
+            match key(written, issuer, audience) {
+                Ok(_) if keys.len() >= KEYS_MAX => {
+                    unused.push(format!("key {index}: only {KEYS_MAX} are kept"));
+                }
+                Ok(key) => keys.push(key),
+                Err(why) => unused.push(format!("key {index}: {why}")),
+            }
         }
-        let key = |(index, jwk): (usize, &Jwk)| {
-            let wrong = |why: String| wrong(format!("key {index}: {why}"));
-            let algorithms = algorithms(jwk).map_err(wrong)?;
-            let key = DecodingKey::from_jwk(jwk).map_err(|error| wrong(error.to_string()))?;
-            Ok(Key {
-                id: jwk.common.key_id.clone(),
-                key,
-                terms: terms(algorithms, issuer, audience),
-            })
-        };
-        let keys = set.keys.iter().enumerate().map(key).collect::<Result<_, String>>()?;
-        Ok(Keys { keys })
+        if keys.is_empty() {
+            return Err(format!("none of its {count} keys verifies tokens: {}", shown(&unused)));
+        }
+        Ok(Keys { keys, unused })
+    }
+
+    /// Keys of the file that are not used, and why, in words.
+    #[must_use]
+    pub fn unused(&self) -> Option<String> {
+        (!self.unused.is_empty()).then(|| shown(&self.unused))
     }
 
     /// Whether a request has a token that holds now.
@@ -69,14 +81,62 @@ impl Keys {
             |why: &str| Refused::Unauthorized(format!("Bearer realm=\"tidegate\"{why}"));
         let token = (asked.field)("authorization").and_then(bearer);
         let token = token.ok_or_else(|| challenge(""))?;
-        let invalid = || challenge(", error=\"invalid_token\"");
-        let header = decode_header(token).map_err(|_| invalid())?;
-        let mut candidates = self.keys.iter().filter(|key| {
+        if self.holds(token) { Ok(()) } else { Err(challenge(", error=\"invalid_token\"")) }
+    }
+
+    fn holds(&self, token: &str) -> bool {
+        let Ok(header) = decode_header(token) else { return false };
+        // Extensions that must be understood, and none is (RFC 7515 §4.1.11).
+        if header.crit.is_some() {
+            return false;
+        }
+        let candidates = self.keys.iter().filter(|key| {
             let named = header.kid.is_none() || key.id.is_none() || key.id == header.kid;
             named && key.terms.algorithms.contains(&header.alg)
         });
-        let holds = |key: &Key| decode::<serde_json::Value>(token, &key.key, &key.terms).is_ok();
-        if candidates.any(holds) { Ok(()) } else { Err(invalid()) }
+        candidates.take(TRIED_MAX).any(|key| {
+            let claims = decode::<serde_json::Value>(token, &key.key, &key.terms);
+            claims.is_ok_and(|token| {
+                // The crate takes a list, too; RFC 7519 §4.1.1 says one string.
+                token.claims.get("iss").is_none_or(serde_json::Value::is_string)
+            })
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct KeySet {
+    keys: Vec<serde_json::Value>,
+}
+
+fn key(
+    written: serde_json::Value,
+    issuer: Option<&str>,
+    audience: Option<&str>,
+) -> Result<Key, String> {
+    let jwk: Jwk = serde_json::from_value(written).map_err(|error| error.to_string())?;
+    match &jwk.common.public_key_use {
+        None | Some(PublicKeyUse::Signature) => {}
+        Some(PublicKeyUse::Encryption | PublicKeyUse::Other(_)) => {
+            return Err("its `use` is not `sig`".to_owned());
+        }
+    }
+    let operations = jwk.common.key_operations.as_ref();
+    if operations.is_some_and(|listed| !listed.contains(&KeyOperations::Verify)) {
+        return Err("its `key_ops` are without `verify`".to_owned());
+    }
+    let algorithms = algorithms(&jwk)?;
+    let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
+    Ok(Key { id: jwk.common.key_id, key, terms: terms(algorithms, issuer, audience) })
+}
+
+/// The first few of a list of reasons.
+fn shown(reasons: &[String]) -> String {
+    const SHOWN_MAX: usize = 5;
+    let first = reasons.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match reasons.len().saturating_sub(SHOWN_MAX) {
+        0 => first,
+        more => format!("{first}; and {more} more"),
     }
 }
 
@@ -97,7 +157,10 @@ fn algorithms(jwk: &Jwk) -> Result<Vec<Algorithm>, String> {
             EllipticCurve::P384 => vec![A::ES384],
             _ => return Err("a curve other than P-256 and P-384".to_owned()),
         },
-        AlgorithmParameters::OctetKeyPair(_) => vec![A::EdDSA],
+        AlgorithmParameters::OctetKeyPair(pair) => match pair.curve {
+            EllipticCurve::Ed25519 => vec![A::EdDSA],
+            _ => return Err("a curve other than Ed25519".to_owned()),
+        },
         AlgorithmParameters::OctetKey(_) => vec![A::HS256, A::HS384, A::HS512],
         _ => return Err("a kind of key that is not known".to_owned()),
     };
@@ -133,4 +196,77 @@ fn terms(algorithms: Vec<Algorithm>, issuer: Option<&str>, audience: Option<&str
     }
     terms.set_required_spec_claims(&required);
     terms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::json;
+
+    const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+    const KEY: &str =
+        r#"{"kty":"oct","kid":"s","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}"#;
+
+    fn token(header: &Header, issuer: serde_json::Value) -> String {
+        let claims = json!({ "iss": issuer, "exp": 4_000_000_000_u64 });
+        encode(header, &claims, &EncodingKey::from_secret(SECRET)).unwrap()
+    }
+
+    fn header() -> Header {
+        Header { kid: Some("s".to_owned()), ..Header::default() }
+    }
+
+    fn with(others: &[&str]) -> Result<Keys, String> {
+        let mut keys = others.to_vec();
+        keys.push(KEY);
+        Keys::parse(&format!("{{\"keys\": [{}]}}", keys.join(",")), Some("me"), None)
+    }
+
+    #[test]
+    fn a_key_that_verifies_nothing_spoils_no_other() {
+        for other in [
+            r#"{"kty":"RSA","kid":"e","use":"enc","alg":"RSA-OAEP","n":"AQAB","e":"AQAB"}"#,
+            r#"{"kty":"OKP","crv":"X25519","kid":"x","x":"hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo"}"#,
+            r#"{"kty":"EC","crv":"secp256k1","kid":"c","x":"AA","y":"AA"}"#,
+            r#"{"kty":"AKP","kid":"m","alg":"ML-DSA-65","pub":"AAAA"}"#,
+            r#"{"kty":"oct","kid":"a","alg":"RS256","k":"AAAA"}"#,
+            r#"{"kty":"oct","kid":"o","key_ops":["encrypt"],"k":"AAAA"}"#,
+            r#"{"kid":"nothing"}"#,
+            "7",
+        ] {
+            let keys = with(&[other]).unwrap_or_else(|why| panic!("{other}: {why}"));
+            assert!(keys.holds(&token(&header(), json!("me"))), "{other}");
+            assert!(keys.unused().is_some_and(|why| why.starts_with("key 0: ")), "{other}");
+        }
+        let none = Keys::parse(r#"{"keys": [{"kty":"AKP","pub":"AAAA"}]}"#, None, None);
+        assert!(none.unwrap_err().contains("none of its 1 keys verifies tokens: key 0: "));
+    }
+
+    #[test]
+    fn a_key_for_encryption_verifies_no_token() {
+        let key = KEY.replace("\"kid\"", "\"use\":\"enc\",\"kid\"");
+        let other = r#"{"kty":"oct","kid":"o","k":"AAAA"}"#;
+        let keys = Keys::parse(&format!("{{\"keys\": [{key},{other}]}}"), None, None).unwrap();
+        assert!(!keys.holds(&token(&header(), json!("me"))));
+    }
+
+    #[test]
+    fn a_large_set_is_used_and_a_token_that_names_no_key_tries_few() {
+        let others: Vec<String> =
+            (0..99).map(|index| format!(r#"{{"kty":"oct","kid":"{index}","k":"AAAA"}}"#)).collect();
+        let keys = with(&others.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        assert!(keys.holds(&token(&header(), json!("me"))));
+        assert!(!keys.holds(&token(&Header::default(), json!("me"))), "it is the hundredth");
+    }
+
+    #[test]
+    fn critical_extensions_and_lists_of_issuers_are_refused() {
+        let keys = with(&[]).unwrap();
+        assert!(keys.holds(&token(&header(), json!("me"))));
+        let critical = Header { crit: Some(vec!["b64".to_owned()]), ..header() };
+        assert!(!keys.holds(&token(&critical, json!("me"))));
+        assert!(!keys.holds(&token(&header(), json!(["me", "you"]))));
+        assert!(!keys.holds(&token(&header(), json!("you"))));
+    }
 }

@@ -87,7 +87,14 @@ impl Store {
     pub fn build(plan: &Plan) -> Result<Store, Vec<(String, String)>> {
         let (mut policies, mut problems) = (Vec::new(), Vec::new());
         for policy in &plan.policies {
-            match policy.auth.as_ref().map(verifier).transpose() {
+            let verifier = policy.auth.as_ref().map(verifier).transpose();
+            if let Ok(Some(Verifier::Jwt(keys))) = &verifier
+                && let Some(unused) = keys.unused()
+            {
+                let policy = &policy.name;
+                tracing::info!(policy, unused, "some keys of the key set are not used");
+            }
+            match verifier {
                 Ok(verifier) => policies.push(Live {
                     policy: policy.clone(),
                     limiter: policy.rate.as_ref().map(|rate| Arc::new(rate::Limiter::new(rate))),

@@ -297,7 +297,7 @@ fn what_is_wrong_with_a_policy_is_told_with_its_line() {
         "checked.yaml:3:43: error: services.a.auth: `",
         "users` line 1: neither bcrypt nor argon2",
         "services.b.auth: `",
-        "it has 0 keys",
+        "none of its 0 keys verifies tokens",
         "services.c.auth: needs one of",
         "services.d.auth.forward.url: `ftp://x` is not http://",
         "services.e.rate_limit.per: must be more than 0",

@@ -21,6 +21,10 @@ for kid, key, made in [("r", rsa_key, RSAAlgorithm), ("e", ec_key, ECAlgorithm),
     jwk = json.loads(made.to_jwk(key.public_key()))
     jwk.pop("key_ops", None)
     keys.append(dict(jwk, kid=kid))
+# As providers publish them: a key for encryption, and one of a kind that is not known, stand beside the others.
+keys.insert(0, dict(json.loads(RSAAlgorithm.to_jwk(other.public_key())), kid="enc", use="enc", alg="RSA-OAEP"))
+keys[0].pop("key_ops", None)
+keys.insert(0, {"kty": "AKP", "kid": "m", "alg": "ML-DSA-65", "pub": "AAAA"})
 with open(folder + "/jwks.json", "w") as file:
     json.dump({"keys": keys}, file)
 
@@ -71,6 +75,10 @@ print(
             "bad audience": token(rsa_key, "RS256", "r", aud="other"),
             "bad audience missing": token(rsa_key, "RS256", "r", aud=None),
             "bad key": token(other, "RS256", "r"),
+            "bad key for encryption": token(other, "RS256", "enc"),
+            "bad critical extension": jwt.encode(
+                claims, rsa_key, algorithm="RS256", headers={"kid": "r", "crit": ["x"], "x": 1}
+            ),
             "bad kid": token(rsa_key, "RS256", "e"),
             "bad unknown kid": token(rsa_key, "RS256", "x"),
             "bad none": jwt.encode(claims, None, algorithm="none", headers={"kid": "r"}),
