@@ -13,6 +13,7 @@
 //! # Not here
 //! Slowness (`load`), and how traffic comes back to a whole cluster (`assess`).
 
+use super::tls_failure::TlsFailure;
 use super::units::{Timestamp, mix};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub enum Cause {
     /// The answer was not HTTP.
     Protocol,
     /// The TLS handshake failed.
-    Tls,
+    Tls(TlsFailure),
     /// It fails more often than its siblings.
     Failing,
     /// It takes longer than its siblings.
@@ -62,7 +63,7 @@ impl Cause {
             Cause::ProbeStatus => "probe_status",
             Cause::ProbeTimeout => "probe_timeout",
             Cause::Protocol => "protocol",
-            Cause::Tls => "tls",
+            Cause::Tls(failure) => failure.label(),
             Cause::Failing => "success_rate",
             Cause::Slow => "latency",
             Cause::Overtaken => "overtaken",
@@ -73,7 +74,7 @@ impl Cause {
     /// of which only a row says something.
     fn proof(self) -> Option<u32> {
         match self {
-            Cause::Refused | Cause::Tls => Some(2),
+            Cause::Refused | Cause::Tls(_) => Some(2),
             Cause::ConnectTimeout => Some(3),
             Cause::Reset
             | Cause::ResponseTimeout

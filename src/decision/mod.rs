@@ -41,5 +41,6 @@ pub mod spill;
 pub mod strata;
 pub mod strategy;
 pub mod suspicion;
+pub mod tls_failure;
 pub mod units;
 pub mod why;

@@ -69,7 +69,7 @@ impl Failures {
     #[must_use]
     pub fn has(&self, cause: Cause) -> bool {
         match cause {
-            Cause::Refused | Cause::ConnectTimeout | Cause::Tls => self.connect,
+            Cause::Refused | Cause::ConnectTimeout | Cause::Tls(_) => self.connect,
             Cause::Reset | Cause::Protocol => self.reset,
             Cause::ResponseTimeout | Cause::Overtaken => self.timeout,
             Cause::GatewayStatus

@@ -115,6 +115,21 @@ impl Stream {
         }
     }
 
+    /// The first byte that came, which is left to be read; waits for it.
+    ///
+    /// # Errors
+    /// The socket's, that it ended, or that it is no TCP in clear.
+    pub async fn first_byte(&self) -> io::Result<u8> {
+        let mut byte = [0; 1];
+        match self {
+            Stream::Tcp(stream) => match stream.peek(&mut byte).await? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => Ok(byte[0]),
+            },
+            Stream::Unix(_) | Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// The TCP socket, where there is one.
     fn tcp(&self) -> Option<&TcpStream> {
         match self {

@@ -117,9 +117,9 @@ impl Target<'_> {
         }
         match self.upstream {
             None => Ok(stream),
-            Some(upstream) => handshake::connect(stream, upstream, speaks, self.address)
-                .await
-                .map_err(|_| Cause::Tls),
+            Some(upstream) => {
+                handshake::connect(stream, upstream, speaks, self.address).await.map_err(Cause::Tls)
+            }
         }
     }
 }
@@ -134,13 +134,14 @@ async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Unproven> {
     let rtt = stream.handshake_rtt().map_or(took, |rtt| rtt.min(took));
     match kind {
         ProbeKind::None | ProbeKind::Tcp => {
-            // A reset instead of an end: the endpoint's log should not fill with empty connections.
-            stream.reset_on_close();
+            // Dropped, it ends with a FIN, as health checks of load balancers do: a reset is logged as an error
+            // by some servers, and counted by firewalls.
             Ok((rtt, None))
         }
         ProbeKind::Tls => {
-            let stream = to.secure(stream, Speaks::Traffic).await?;
-            stream.reset_on_close();
+            let mut stream = to.secure(stream, Speaks::Traffic).await?;
+            // What is proven is proven: whether the endpoint takes the end does not matter.
+            drop(stream.shutdown().await);
             Ok((rtt, None))
         }
         ProbeKind::Grpc { service } => {

@@ -85,6 +85,7 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         probes: figures.probes.clone(),
         probe_spans: figures.spans.clone(),
         ejections: figures.ejections.clone(),
+        tls_failures: figures.tls_failures.clone(),
         view_age: now.secs_since(sources.shared.view.load().signals.at),
         started_at: started_at.as_secs_f64(),
     }

@@ -4,6 +4,7 @@
 //! failovers, so files, DNS and HTTP are elsewhere.
 
 use crate::decision::assess::{Assessor, Event, News};
+use crate::decision::health::Cause;
 use crate::decision::plan::Plan;
 use crate::discover;
 use crate::os::clock;
@@ -68,6 +69,8 @@ pub struct Figures {
     pub spans: BTreeMap<String, SpanTotals>,
     /// Ejections by cluster and cause.
     pub ejections: BTreeMap<(String, &'static str), u64>,
+    /// TLS handshakes with endpoints that failed, by cluster and cause.
+    pub tls_failures: BTreeMap<(String, &'static str), u64>,
 }
 
 /// What the control thread is given.
@@ -214,7 +217,25 @@ impl Control {
         {
             return;
         }
+        self.count_tls_failure(&event);
         self.assessor.fold(event, clock::now());
+    }
+
+    fn count_tls_failure(&self, event: &Event) {
+        let (Event::ProbeFailed { endpoint, cause: Cause::Tls(failure) }
+        | Event::ExchangeFailed { endpoint, cause: Cause::Tls(failure), .. }) = event
+        else {
+            return;
+        };
+        let view = self.shared.view.load();
+        let mut clusters = view.plan.clusters.iter().zip(&view.signals.clusters);
+        let owner =
+            clusters.find(|(_, beliefs)| beliefs.endpoints.iter().any(|e| e.id == *endpoint));
+        if let Some((cluster, _)) = owner {
+            let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (cluster.name.clone(), failure.label());
+            *figures.tls_failures.entry(key).or_default() += 1;
+        }
     }
 
     fn publish_news(&mut self) {

@@ -65,6 +65,8 @@ pub struct ServerFigures {
     pub probe_spans: BTreeMap<String, SpanTotals>,
     /// Ejections by cluster and cause.
     pub ejections: BTreeMap<(String, &'static str), u64>,
+    /// TLS handshakes with endpoints that failed, by cluster and cause.
+    pub tls_failures: BTreeMap<(String, &'static str), u64>,
     /// Age of the view in force, in seconds.
     pub view_age: f64,
     /// When the process started, seconds since 1970.
@@ -479,6 +481,14 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     );
     for ((cluster, cause), count) in &server.ejections {
         ejections.push(counter(&[("cluster", cluster), ("cause", cause)], *count as f64));
+    }
+    let failures = families.family(
+        "tidegate_upstream_tls_failures_total",
+        "TLS handshakes with endpoints that failed, of probes and exchanges, by cause.",
+        MetricType::COUNTER,
+    );
+    for ((cluster, cause), count) in &server.tls_failures {
+        failures.push(counter(&[("cluster", cluster), ("cause", cause)], *count as f64));
     }
     let ages = families.family(
         "tidegate_dns_age_seconds",

@@ -4,6 +4,7 @@ use super::client::{Speaks, Upstream};
 use super::prefers_chacha;
 use super::server::Secured;
 use crate::decision::plan::Address;
+use crate::decision::tls_failure::TlsFailure;
 use crate::os::stream::Stream;
 use rustls::Error;
 use rustls::server::Acceptor;
@@ -90,18 +91,63 @@ pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure
 /// Shakes hands with an endpoint.
 ///
 /// # Errors
-/// The socket's error, or rustls' within it.
+/// [`TlsFailure`]; what the library says of it goes to the log, at level debug.
 pub async fn connect(
     stream: Stream,
     upstream: &Upstream,
     speaks: Speaks,
     endpoint: &Address,
-) -> io::Result<Stream> {
+) -> Result<Stream, TlsFailure> {
     let Some(name) = upstream.name_of(endpoint) else {
-        let message = "a unix socket needs `tls.server_name`";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        tracing::debug!(%endpoint, "a unix socket needs `tls.server_name`");
+        return Err(TlsFailure::WrongName);
     };
     let connector = TlsConnector::from(Arc::clone(upstream.config(speaks)));
     let shaking = |socket| async move { connector.connect(name, socket).await.map(Into::into) };
-    stream.secure(shaking).await
+    stream.secure(shaking).await.map_err(|error| {
+        let failure = of_upstream(&error);
+        tracing::debug!(%endpoint, cause = failure.label(), %error, "a TLS handshake failed");
+        failure
+    })
+}
+
+fn of_upstream(error: &io::Error) -> TlsFailure {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate};
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match tls {
+        None => TlsFailure::Closed,
+        Some(Error::InvalidCertificate(why)) => match why {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => TlsFailure::Expired,
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                TlsFailure::NotYetValid
+            }
+            Certificate::UnknownIssuer => TlsFailure::UnknownIssuer,
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                TlsFailure::WrongName
+            }
+            _ => TlsFailure::BadCertificate,
+        },
+        Some(Error::NoCertificatesPresented) => TlsFailure::BadCertificate,
+        Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => {
+            TlsFailure::NothingInCommon
+        }
+        Some(Error::AlertReceived(alert)) => match alert {
+            Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied => TlsFailure::ClientCertificate,
+            Alert::HandshakeFailure
+            | Alert::ProtocolVersion
+            | Alert::InsufficientSecurity
+            | Alert::NoApplicationProtocol => TlsFailure::NothingInCommon,
+            _ => TlsFailure::Alert,
+        },
+        Some(Error::InvalidMessage(_)) => TlsFailure::NotTls,
+        Some(_) => TlsFailure::Protocol,
+    }
 }

@@ -395,3 +395,16 @@ fn what_waits_at_an_endpoint_that_was_found_dead_goes_to_another_cluster_and_not
     assert!(log.contains("\"cluster\":\"cloud\"") && log.contains("\"status\":200"), "{log}");
     assert_eq!(asked(&two), 1, "the sibling was not asked again");
 }
+
+#[test]
+fn a_tcp_probe_ends_as_a_client_does_and_not_by_a_reset() {
+    use std::io::Read;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = config(&[("idc", "idc", listener.local_addr().unwrap())])
+        .replace("probe: { ", "probe: { kind: tcp, ");
+    let _proxy = Proxy::start(&text);
+    for _ in 0..3 {
+        let (mut probe, _) = listener.accept().unwrap();
+        assert_eq!(probe.read(&mut [0; 1]).unwrap(), 0, "a FIN");
+    }
+}

@@ -161,7 +161,7 @@ fn what_is_no_tls_or_too_old_or_too_slow_is_refused_and_counted_by_cause() {
             .unwrap();
         stream
     });
-    assert!(!answer.starts_with(b"HTTP"), "plain text gets no answer: {answer:?}");
+    assert!(answer.starts_with(b"HTTP/1.1 400 "), "it is told in clear: {answer:?}");
     eventually("plain text is counted", || counted("not_tls") == 1.0);
     let (_, ok) = curl(&folder, web, "a.example", &["https://a.example/", "--tls-max", "1.2"]);
     assert!(!ok);
@@ -284,13 +284,160 @@ fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
     let wrong = format!("{{ server_name: other.example, ca: AT/ca.pem, {own} }}");
     proxy.rewrite(&upstream(&folder, address, &wrong));
     eventually("it is down", || proxy.cluster("idc")["state"] == "down");
-    assert_eq!(proxy.cluster("idc")["cause"], "tls");
+    assert_eq!(proxy.cluster("idc")["endpoints"][0]["last_error"], "tls_wrong_name");
+    proxy.says("cause=\"tls_wrong_name\"");
+    let metric = "tidegate_upstream_tls_failures_total{cluster=\"idc\",cause=\"tls_wrong_name\"}";
+    assert!(proxy.metric(metric) >= 2.0);
     let refused = get(proxy.at("web"), "/");
     assert_eq!((refused.status, refused.refusal().as_str()), (503, "no_healthy_cluster"));
     proxy.rewrite(&upstream(&folder, address, "{ server_name: app.example }"));
     eventually("the system does not know it", || {
-        proxy.cluster("idc")["cause"] == "tls" && get(proxy.at("web"), "/").status == 503
+        proxy.cluster("idc")["cause"] == "tls_unknown_issuer"
+            && get(proxy.at("web"), "/").status == 503
     });
+}
+
+/// A server of openssl, stopped when dropped; it shows `NAME.pem` and answers by a page of its own.
+struct SServer(std::process::Child);
+
+impl SServer {
+    fn start(folder: &Folder, name: &str, address: SocketAddr) -> SServer {
+        let (cert, key) = (format!("{name}.pem"), format!("{name}.key"));
+        let port = address.port().to_string();
+        let server = Command::new("openssl")
+            .current_dir(&folder.0)
+            .args(["s_server", "-accept", &port, "-cert", &cert, "-key", &key, "-www", "-quiet"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("the server listens", || std::net::TcpStream::connect(address).is_ok());
+        SServer(server)
+    }
+}
+
+impl Drop for SServer {
+    fn drop(&mut self) {
+        drop((self.0.kill(), self.0.wait()));
+    }
+}
+
+/// A self-signed certificate that is an authority, as `openssl req -x509` makes it.
+fn self_signed(folder: &Folder, name: &str, names: &str) {
+    openssl(
+        &folder.0,
+        &format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.pem -days 30 \
+             -subj /CN={name} -addext subjectAltName={names} -addext basicConstraints=critical,CA:TRUE"
+        ),
+    );
+}
+
+#[test]
+fn a_self_signed_authority_that_is_listed_is_believed_for_its_own_names() {
+    let folder = Folder::new();
+    self_signed(&folder, "own", "DNS:own.example");
+    self_signed(&folder, "other", "DNS:own.example");
+    let address = free();
+    let _server = SServer::start(&folder, "own", address);
+    let by = |name: &str, ca: &str| {
+        upstream(&folder, address, &format!("{{ server_name: {name}, ca: AT/{ca}.pem }}"))
+    };
+    let proxy = Proxy::start(&by("own.example", "own"));
+    eventually("it is up", || proxy.cluster("idc")["state"] == "up");
+    assert_eq!(get(proxy.at("web"), "/").status, 200);
+    for (name, ca, cause) in
+        [("x.example", "own", "tls_wrong_name"), ("own.example", "other", "tls_unknown_issuer")]
+    {
+        proxy.rewrite(&by(name, ca));
+        let last = || proxy.cluster("idc")["endpoints"][0]["last_error"].clone();
+        eventually("it is down", || last() == cause);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_endpoint_under_tls_is_told_by_its_own_word() {
+    let folder = folder_with(&[]);
+    issue(&folder, "old", &["own.example"], -1);
+    let plain = Cluster::scripted(|mut connection| {
+        drop(connection.take(1));
+        connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let address = free();
+    let _server = SServer::start(&folder, "old", address);
+    for (address, cause) in
+        [(address, "tls_certificate_expired"), (plain.address, "tls_not_spoken")]
+    {
+        let text = upstream(&folder, address, "{ server_name: own.example, ca: AT/ca.pem }")
+            // Exchanges tell it as probes do.
+            .replace("kind: tls", "kind: none");
+        let proxy = Proxy::start(&text);
+        let refused = get(proxy.at("web"), "/");
+        assert!(matches!(refused.status, 502 | 503), "{refused:?}");
+        let last = || proxy.cluster("idc")["endpoints"][0]["last_error"].clone();
+        eventually("the API tells why", || last() == cause);
+    }
+}
+
+#[test]
+fn a_request_in_clear_is_told_that_tls_is_spoken_here() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}] }}", pair("a"));
+    let proxy = Proxy::start(&config(&folder, &tls, app.address));
+    let answer = get(proxy.at("web"), "/");
+    assert_eq!((answer.status, answer.refusal().as_str()), (400, "bad_request"));
+    assert!(answer.body.ends_with("use https instead\n"), "{answer:?}");
+    let upload = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n{}",
+        "x".repeat(30_000)
+    );
+    assert_eq!(ask_raw(proxy.at("web"), upload.as_bytes()).status, 400);
+    eventually("it is counted", || {
+        proxy.metric("tidegate_tls_handshakes_total{listener=\"web\",result=\"not_tls\"}") == 2.0
+    });
+    let (text, ok) = curl(&folder, proxy.at("web"), "a.example", &["https://a.example/"]);
+    assert!(ok && text == "app", "{text}");
+    // Whoever would speak something else is no HTTP client.
+    use std::io::{Read, Write};
+    let mut stream = connect(proxy.at("web"));
+    stream.write_all(b"\0\0\0\0\0\0").unwrap();
+    let mut told = Vec::new();
+    drop(stream.read_to_end(&mut told));
+    assert!(!told.starts_with(b"HTTP"), "{told:?}");
+}
+
+#[test]
+fn check_names_what_is_wrong_with_a_certificate_or_a_key() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let at = &folder.0;
+    openssl(at, "pkcs8 -topk8 -in a.key -passout pass:x -out encrypted.key");
+    openssl(at, "x509 -req -in a.csr -signkey a.key -days 20 -out v1.pem");
+    openssl(at, "x509 -in a.pem -outform der -out der.pem");
+    let read = |name: &str| std::fs::read_to_string(at.join(name)).unwrap();
+    folder.write("reversed.pem", &(read("ca.pem") + &read("a.pem")));
+    folder.write("chain.pem", &(read("a.pem") + &read("ca.pem")));
+    folder.write("bom.pem", &format!("\u{feff}{}", read("a.pem")));
+    let app = Cluster::named("app");
+    for (cert, key, expected) in [
+        ("a.pem", "encrypted.key", "is encrypted"),
+        ("v1.pem", "a.key", "holds an X.509 v1 certificate"),
+        ("reversed.pem", "a.key", "is in the wrong order"),
+        ("bom.pem", "a.key", "byte order mark"),
+        ("der.pem", "a.key", "is DER"),
+        ("a.key", "a.key", "it holds a private key"),
+        ("a.pem", "ca.pem", "it holds a certificate and no key"),
+        ("a.pem", "ca.key", "does not match the certificate"),
+        ("chain.pem", "a.key", ""),
+    ] {
+        let tls = format!("{{ certificates: [{{ cert: AT/{cert}, key: AT/{key} }}] }}");
+        let (code, told) = check(&folder, &config(&folder, &tls, app.address));
+        let errors = told.matches("error:").count();
+        let count = usize::from(!expected.is_empty());
+        assert!(told.contains(expected) && errors == count, "{cert}, {key}: {told}");
+        assert_eq!(code, i32::from(!expected.is_empty()), "{cert}, {key}: {told}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::pool::{Connection, Key};
 use crate::decision::health::Cause;
 use crate::decision::plan::{Address, Cluster, SendProxy};
 use crate::decision::signal::EndpointSignals;
+use crate::decision::tls_failure::TlsFailure;
 use crate::os::process;
 use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
@@ -266,12 +267,9 @@ pub async fn open(
         let shaking = handshake::connect(stream, upstream, wanted.speaks, &endpoint.address);
         stream = match tokio::time::timeout(left.min(due), shaking).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(cluster = cluster.name, %error, "a TLS handshake failed");
-                return Err(NoConnection::Endpoint(Cause::Tls));
-            }
+            Ok(Err(failure)) => return Err(NoConnection::Endpoint(Cause::Tls(failure))),
             Err(_) if left < due => return Err(NoConnection::Late),
-            Err(_) => return Err(NoConnection::Endpoint(Cause::Tls)),
+            Err(_) => return Err(NoConnection::Endpoint(Cause::Tls(TlsFailure::Timeout))),
         };
     }
     let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());
