@@ -6,12 +6,12 @@ use super::file::{self, File};
 use super::policies::Written;
 use super::scalar::Workers;
 use super::shape::Spanned;
-use super::{routes, scalar};
+use super::{routes, scalar, secrets};
 use crate::decision::budget::Terms;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
     Address, Affinity, Class, ClassIndex, EndpointPolicy, EndpointSpec, HashKey, Plan, Retry,
-    Service, Strategy, Target,
+    Secret, Service, Strategy, Target,
 };
 use crate::tls::store::{self, Store};
 use std::collections::BTreeSet;
@@ -63,6 +63,9 @@ pub struct Settings {
     /// Folder for what must survive a restart.
     pub state_dir: Option<PathBuf>,
 }
+
+/// Bytes of a secret, at least.
+const SECRET_BYTES_MIN: usize = 16;
 
 /// Permissions of a unix socket's file: its user and group.
 pub(super) const MODE: u32 = 0o660;
@@ -135,7 +138,7 @@ fn settings(file: &File, folder: &Path, problems: &mut Problems) -> Settings {
             Ok(text) if text.trim().is_empty() => {
                 problems.error(token.at, "admin.token_file", format!("`{}` is empty", token.value));
             }
-            Ok(_) => {}
+            Ok(_) => secrets::warn_if_public(problems, &path, token, "admin.token_file"),
         }
     }
     let (log, access_log, drain) =
@@ -277,11 +280,33 @@ impl Compiler<'_> {
             let message = format!("`{}` is not a cookie's name", cookie.value.escape_debug());
             self.problems.error(cookie.at, format!("{path}.affinity.cookie"), message);
         }
+        let path = format!("{path}.affinity");
+        if written.secret_file.is_none() && self.file.state_dir.is_none() {
+            let message = "its cookies hold until the next restart, and for no other proxy";
+            let hint = "set `secret_file`, the same for all proxies, or `state_dir`";
+            self.problems.warning(cookie.at, &path, message, hint);
+        }
         Affinity {
             cookie: cookie.value.clone(),
             ttl: written.ttl.and_then(|ttl| ttl.0),
             across_clusters: written.across_clusters.unwrap_or(false),
+            secret: written.secret_file.as_ref().and_then(|file| self.secret(file, &path)),
         }
+    }
+
+    fn secret(&mut self, file: &Spanned<String>, path: &str) -> Option<Secret> {
+        let path = format!("{path}.secret_file");
+        let at = self.folder.join(&file.value);
+        let read = std::fs::read(&at)
+            .map_err(|error| format!("cannot read `{}`: {error}", file.value))
+            .and_then(|bytes| match bytes.trim_ascii() {
+                secret if secret.len() < SECRET_BYTES_MIN => {
+                    Err(format!("`{}` has less than {SECRET_BYTES_MIN} bytes", file.value))
+                }
+                secret => Ok(crate::policy::secret(secret)),
+            });
+        secrets::warn_if_public(self.problems, &at, file, &path);
+        read.map_err(|problem| self.problems.error(file.at, path, problem)).ok()
     }
 
     /// What a hash policy hashes.

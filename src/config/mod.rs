@@ -19,6 +19,7 @@ pub mod routes;
 pub mod scalar;
 pub mod scenario;
 pub mod schema;
+mod secrets;
 pub mod shape;
 mod tls;
 pub mod yaml;

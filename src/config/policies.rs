@@ -4,6 +4,7 @@ use super::check::Compiler;
 use super::file::{self, policy::AuthFile, policy::RateLimit};
 use super::routes::is_field_name;
 use super::scalar::{Network, Within, host_and_port};
+use super::secrets;
 use crate::decision::policy::{Auth, Policy, PolicyIndex, Rate, RateKey};
 use std::time::Duration;
 
@@ -90,6 +91,8 @@ impl Compiler<'_> {
         let AuthFile { basic_file, jwt, forward, .. } = written;
         let auth = match (basic_file, jwt, forward) {
             (Some(file), None, None) => {
+                let at = self.folder.join(&file.value);
+                secrets::warn_if_public(self.problems, &at, file, &format!("{path}.basic_file"));
                 (file.at, Auth::Basic { file: self.folder.join(&file.value) })
             }
             (None, Some(jwt), None) => {

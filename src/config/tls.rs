@@ -2,6 +2,7 @@
 
 use super::check::Compiler;
 use super::file;
+use super::secrets;
 use super::shape::Spanned;
 use crate::decision::plan::{KeyPair, ListenerTls, Source, UpstreamTls};
 use crate::tls::client::{self, Upstream};
@@ -49,6 +50,7 @@ impl Compiler<'_> {
         for (index, files) in written.certificates.iter().enumerate() {
             let pair = &terms.certificates[index];
             let path = format!("{path}.certificates[{index}]");
+            secrets::warn_if_public(self.problems, &pair.key, &files.key, &format!("{path}.key"));
             match crate::tls::certificate::load(&pair.cert, &pair.key) {
                 Ok(certificate) => self.warn_of_expiry(files, &certificate, &path),
                 Err(problem) => self.problems.error(files.at, path, problem),
@@ -124,6 +126,8 @@ impl Compiler<'_> {
             alpn: vec!["http/1.1".to_owned()],
             http3: false,
         };
+        let key = &terms.certificates[0].key;
+        secrets::warn_if_public(self.problems, key, &written.key, "admin.tls.key");
         match server::build(&terms) {
             Ok(secured) => self.tls.admin = Some(secured),
             Err(problem) => self.problems.error(written.at, "admin.tls", problem),
@@ -143,7 +147,11 @@ impl Compiler<'_> {
         let path = format!("{path}.tls");
         let resolve = |file: &Spanned<String>| folder.join(&file.value);
         let client = match (&written.client_cert, &written.client_key) {
-            (Some(cert), Some(key)) => Some(KeyPair { cert: resolve(cert), key: resolve(key) }),
+            (Some(cert), Some(key)) => {
+                let at = resolve(key);
+                secrets::warn_if_public(self.problems, &at, key, &format!("{path}.client_key"));
+                Some(KeyPair { cert: resolve(cert), key: at })
+            }
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
                 let message = "client_cert and client_key belong together";

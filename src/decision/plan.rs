@@ -45,6 +45,8 @@ pub struct Plan {
     pub policies: Vec<Policy>,
     /// TLS of the admin API.
     pub admin_tls: Option<ListenerTls>,
+    /// What affinity cookies are encrypted by that have no secret of their own; the process sets it.
+    pub cookie_secret: Option<Secret>,
 }
 
 /// A socket's address: IP and port, or a path.
@@ -315,6 +317,18 @@ pub struct Affinity {
     pub ttl: Option<Duration>,
     /// Whether they stay in its cluster, too, where another would be chosen: load and distance do not count then.
     pub across_clusters: bool,
+    /// What the cookie is encrypted by; without it [`Plan::cookie_secret`].
+    pub secret: Option<Secret>,
+}
+
+/// A key of 128 bits, which is never shown.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Secret(pub [u8; 16]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// How a cluster is chosen.

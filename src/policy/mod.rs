@@ -10,7 +10,7 @@ pub mod jwt;
 pub mod properties;
 pub mod rate;
 
-use crate::decision::plan::Plan;
+use crate::decision::plan::{Plan, Secret};
 use crate::decision::policy::{Auth, Policy, PolicyIndex};
 use std::net::IpAddr;
 use std::path::Path;
@@ -178,6 +178,15 @@ fn verifier(auth: &Auth) -> Result<Verifier, String> {
 /// What is wrong with its file.
 pub fn check(auth: &Auth) -> Result<(), String> {
     verifier(auth).map(drop)
+}
+
+/// A key made of a secret of any length.
+#[must_use]
+pub fn secret(text: &[u8]) -> Secret {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest.as_ref()[..16]);
+    Secret(key)
 }
 
 /// A file's text; what is wrong with it names it.

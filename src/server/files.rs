@@ -1,11 +1,15 @@
 //! Files of the process: log writers, and what must survive a restart.
 
 use crate::decision::assess::Event;
+use crate::decision::plan::Secret;
+use crate::os::clock;
+use crate::policy;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -118,6 +122,52 @@ impl Dials {
     }
 }
 
+/// What affinity cookies are encrypted by that have no secret of their own: kept in a file of the folder, made when
+/// it is not there; only for this process without a folder.
+#[must_use]
+pub fn cookie_secret(folder: Option<&Path>) -> Secret {
+    let Some(folder) = folder else { return random_secret() };
+    let path = folder.join("affinity.key");
+    match std::fs::read(&path) {
+        Ok(kept) if kept.len() >= SECRET_BYTES => return policy::secret(&kept),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "affinity cookies hold until the next restart: their key cannot be read");
+            return random_secret();
+        }
+    }
+    let made = random_secret();
+    let kept = std::fs::create_dir_all(folder).and_then(|()| keep_secret(&path, made));
+    match kept {
+        Ok(()) => policy::secret(&made.0),
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "affinity cookies hold until the next restart: their key cannot be kept");
+            made
+        }
+    }
+}
+
+/// Bytes of a kept secret.
+const SECRET_BYTES: usize = 16;
+
+fn keep_secret(path: &Path, secret: Secret) -> std::io::Result<()> {
+    let beside = path.with_extension("key.new");
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600);
+    options.open(&beside)?.write_all(&secret.0)?;
+    std::fs::rename(beside, path)
+}
+
+fn random_secret() -> Secret {
+    let (first, second) = (clock::entropy(), clock::entropy());
+    let mut key = [0; SECRET_BYTES];
+    if aws_lc_rs::rand::fill(&mut key).is_err() {
+        key = (u128::from(first) << 64 | u128::from(second)).to_be_bytes();
+    }
+    Secret(key)
+}
+
 /// Reads what was left of budgets, by service; nothing where there is nothing readable.
 #[must_use]
 pub fn load_budgets(folder: &Path) -> Vec<Event> {
@@ -157,6 +207,20 @@ fn file(folder: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_of_cookies_survives_and_is_nobody_elses() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = std::env::temp_dir().join(format!("tidegate-cookies-{}", std::process::id()));
+        let made = cookie_secret(Some(&folder));
+        assert!(cookie_secret(Some(&folder)) == made);
+        let mode = std::fs::metadata(folder.join("affinity.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(cookie_secret(None) != cookie_secret(None));
+        std::fs::write(folder.join("affinity.key"), "short").unwrap();
+        assert!(cookie_secret(Some(&folder)) != made, "half a key is none");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn dials_survive_and_nonsense_is_no_dial() {

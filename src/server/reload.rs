@@ -4,12 +4,13 @@
 //! Until publish nothing has changed, so a failure has nothing to undo.
 
 use super::control;
+use super::files;
 use super::logs::Logs;
 use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
 use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
-use crate::decision::plan::{Address, Plan, Spot, Transport};
+use crate::decision::plan::{Address, Plan, Secret, Spot, Transport};
 use crate::discover::Discovery;
 use crate::os::inherit::Inherited;
 use crate::os::{clock, listen};
@@ -78,6 +79,8 @@ pub struct Reloader {
     certificates: u64,
     /// Whether this reload is a look at the file, not somebody's wish.
     looking: bool,
+    /// What affinity cookies are encrypted by that have no secret of their own.
+    cookie_secret: Secret,
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
     inherited: Inherited,
@@ -118,7 +121,9 @@ impl Reloader {
     ) -> Reloader {
         let (listening, status) = (BTreeMap::new(), Arc::default());
         let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
+        let cookie_secret = files::cookie_secret(settings.state_dir.as_deref());
         Reloader {
+            cookie_secret,
             access,
             origin,
             shared,
@@ -264,7 +269,8 @@ impl Reloader {
             self.seen = None;
             return self.fail(outcome.problems);
         };
-        let Config { plan, settings, mut tls, mut policies, effective } = config;
+        let Config { mut plan, settings, mut tls, mut policies, effective } = config;
+        plan.cookie_secret = Some(self.cookie_secret);
         policies.inherit(&self.shared.view.load().policies);
         if settings.admin != self.settings.admin && tls.admin.is_none() {
             // It still listens where it did, and must not do so in the clear from now on.

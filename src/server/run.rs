@@ -234,6 +234,11 @@ fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     }
 }
 
+/// A dial in words; what is taken back is the file's again.
+fn dialled(percent: Option<u8>) -> String {
+    percent.map_or("reset".to_owned(), |percent| percent.to_string())
+}
+
 /// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
 fn name_server() -> Option<std::net::SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
@@ -488,7 +493,15 @@ impl Main {
     }
 
     async fn dial(&self, event: Event) -> Result<(), String> {
-        tracing::info!(?event, "an operator dials");
+        match &event {
+            Event::DialCluster { cluster, percent } => {
+                tracing::info!(cluster, percent = dialled(*percent), "an operator dials a cluster");
+            }
+            Event::DialSite { site, percent } => {
+                tracing::info!(site, percent = dialled(*percent), "an operator dials a site");
+            }
+            _ => {}
+        }
         let (done, dials) = oneshot::channel();
         let gone = || "the control thread is gone".to_owned();
         let command = control::Command::Dial { event, done };

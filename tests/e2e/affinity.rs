@@ -25,7 +25,10 @@ fn pair(answer: &Answer) -> String {
 fn a_client_stays_at_its_endpoint_while_it_is_there() {
     let clusters: Vec<Cluster> = ["0", "1", "2"].map(Cluster::named).into();
     let all: Vec<&Cluster> = clusters.iter().collect();
-    let text = one(&all, "{ cookie: stay, ttl: 1h }");
+    let folder = Folder::new();
+    let secret = folder.write("secret", "sixteen bytes at least\n");
+    let stay = format!("{{ cookie: stay, ttl: 1h, secret_file: {} }}", secret.display());
+    let text = one(&all, &stay);
     let proxy = Proxy::start(&text);
     let first = ask(&proxy, None);
     let set = first.header("set-cookie").unwrap();
@@ -51,9 +54,12 @@ fn a_client_stays_at_its_endpoint_while_it_is_there() {
     assert_ne!((moved.status, &moved.body), (200, &first.body));
     assert_eq!(moved.status, 200, "its endpoint's end costs it nothing");
     assert_eq!(ask(&proxy, Some(&pair(&moved))).body, moved.body, "and there it stays");
-    // Another proxy reads it alike.
+    // Another proxy with the same secret reads it alike, and one with another does not.
     let other = Proxy::start(&text);
-    assert_eq!(ask(&other, Some(&pair(&moved))).body, moved.body);
+    assert_eq!(ask(&other, Some(&pair(&moved))).header("set-cookie"), None);
+    folder.write("secret", "sixteen other bytes\n");
+    let other = Proxy::start(&text);
+    assert!(ask(&other, Some(&pair(&moved))).header("set-cookie").is_some());
 }
 
 #[test]
@@ -98,4 +104,41 @@ fn it_never_stays_where_its_data_may_not_go() {
         format!("GET /s HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n");
     eventually("the idc is back", || ask_raw(proxy.at("web"), head.as_bytes()).body == "idc");
     assert!(!cloud.seen().contains("GET /s "), "a cookie is no permit");
+}
+
+#[test]
+fn a_cookie_is_good_for_its_own_service_alone() {
+    let (first, second) = (Cluster::named("0"), Cluster::named("1"));
+    let text = one(&[&first, &second], "{ cookie: stay }").replace(
+        "services: { shop",
+        "services: { other: { clusters: [idc], affinity: { cookie: stay } }, shop",
+    ) + "routes: [{ path_prefix: /other, service: other }]\n";
+    let proxy = Proxy::start(&text);
+    let cookie = pair(&ask(&proxy, None));
+    assert_eq!(ask(&proxy, Some(&cookie)).header("set-cookie"), None);
+    let head = format!(
+        "GET /other HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n"
+    );
+    let other = ask_raw(proxy.at("web"), head.as_bytes());
+    assert!(other.header("set-cookie").is_some_and(|set| !set.contains(&cookie)), "{other:?}");
+}
+
+#[test]
+fn check_tells_of_cookies_that_do_not_last_and_of_secrets_that_are_none() {
+    let (cluster, folder) = (Cluster::named("0"), Folder::new());
+    let told = |affinity: &str| check(&folder, &one(&[&cluster], affinity));
+    let (code, said) = told("{ cookie: stay }");
+    assert!(code == 0 && said.contains("hold until the next restart"), "{said}");
+    folder.write("short", "short\n");
+    let (code, said) = told("{ cookie: stay, secret_file: short }");
+    assert!(code == 1 && said.contains("has less than 16 bytes"), "{said}");
+    let (code, said) = told("{ cookie: stay, secret_file: missing }");
+    assert!(code == 1 && said.contains("cannot read `missing`"), "{said}");
+    use std::os::unix::fs::PermissionsExt;
+    let secret = folder.write("secret", "sixteen bytes at least\n");
+    for (mode, warnings) in [(0o644, 1), (0o640, 0)] {
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (code, said) = told("{ cookie: stay, secret_file: secret }");
+        assert_eq!((code, said.matches("everybody may read it").count()), (0, warnings), "{said}");
+    }
 }

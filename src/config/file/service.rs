@@ -81,6 +81,9 @@ shape! {
         ttl: OptionalDuration = "none",
         /// Whether they stay in the cluster, too, whatever speaks for another.
         across_clusters: bool = "false",
+        /// File whose content encrypts the cookie, the same for all proxies of the service; without it a
+        /// random key, kept in state_dir.
+        secret_file: Spanned<String> = optional,
     }
 }
 

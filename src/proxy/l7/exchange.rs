@@ -212,7 +212,7 @@ pub(super) async fn forward<C: Client>(
         walk.hedge = None;
         walk.retried = u32::MAX;
     }
-    walk.tried.stay = terms.affinity.and_then(|affinity| affinity::stay(affinity, client.head()));
+    walk.tried.stay = terms.cookie().and_then(|cookie| affinity::stay(&cookie, client.head()));
     let mut parked: Option<Box<Parked<'_>>> = None;
     loop {
         let (place, start) = match parked.take() {
@@ -291,6 +291,13 @@ pub(super) async fn forward<C: Client>(
 }
 
 impl<'v> Terms<'_, 'v> {
+    /// How clients stay, where they do.
+    fn cookie(&self) -> Option<affinity::Cookie<'v>> {
+        let affinity = self.affinity?;
+        let secret = affinity.secret.or(self.view.plan.cookie_secret)?;
+        Some(affinity::Cookie { affinity, service: &self.service.name, secret })
+    }
+
     /// Finds a place and connects to it, unless the one that waits is answered meanwhile. The inner error is
     /// the attempt's, the outer one that of finding none.
     async fn begin<C: Client>(
@@ -387,9 +394,9 @@ impl<'v> Terms<'_, 'v> {
             idempotent: asked.idempotent,
             explain: self.identity.explain,
             http3: self.arrival.http3(),
-            set_cookie: self.affinity.and_then(|affinity| {
+            set_cookie: self.cookie().and_then(|cookie| {
                 let endpoint = place.signals(view);
-                affinity::set_cookie(affinity, endpoint, walk.tried.stay, self.arrival)
+                affinity::set_cookie(&cookie, endpoint, walk.tried.stay, self.arrival)
             }),
             edge: reach == Reach::ThisSite,
             // Who stays at an endpoint has something there that others have not.

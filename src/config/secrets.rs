@@ -1,0 +1,21 @@
+//! Files with secrets in them: who else may read them.
+
+use super::error::Problems;
+use super::shape::Spanned;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Warns when every account of the machine may read a file with a secret. A file that is not there is told
+/// elsewhere.
+pub(super) fn warn_if_public(
+    problems: &mut Problems,
+    path: &Path,
+    written: &Spanned<String>,
+    key: &str,
+) {
+    let Ok(data) = std::fs::metadata(path) else { return };
+    if data.permissions().mode() & 0o004 != 0 {
+        let message = format!("`{}` holds a secret, and everybody may read it", written.value);
+        problems.warning(written.at, key, message, "chmod o-r");
+    }
+}
