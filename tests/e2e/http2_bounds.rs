@@ -24,11 +24,15 @@ fn silent() -> (Cluster, Arc<AtomicUsize>) {
     (cluster, asked)
 }
 
-/// A cluster whose answers are long.
-fn long() -> Cluster {
-    Cluster::scripted(|mut connection| {
+/// A cluster whose answers are long, and of this kind.
+fn long(kind: &'static str) -> Cluster {
+    Cluster::scripted(move |mut connection| {
         while connection.request().is_some() {
-            connection.reply(&"x".repeat(200_000));
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 200000\r\n\r\n"
+            );
+            connection.send(head.as_bytes());
+            connection.send(&[b'x'; 200_000]);
         }
     })
 }
@@ -200,8 +204,24 @@ fn a_connection_that_breaks_the_protocol_is_told_and_counted() {
 }
 
 #[test]
-fn streams_that_stand_still_are_borne_with_until_they_are_too_many() {
-    let cluster = long();
+fn responses_that_nobody_takes_end_and_give_their_cluster_back() {
+    let cluster = long("text/plain");
+    let proxy = with(&cluster, "timeouts: { write: 300ms }, ");
+    let in_flight = || proxy.cluster("idc")["in_flight"].as_u64().unwrap();
+    let mut raw = Raw::new(proxy.at("web"));
+    raw.frame(SETTINGS, 0, 0, &no_window());
+    for number in 0..20 {
+        raw.headers(1 + 2 * number, END_STREAM, &GET);
+    }
+    for _ in 0..20 {
+        assert!(matches!(raw.next(&[RST_STREAM]), Some((RST_STREAM, ..))), "few as they are");
+    }
+    eventually("none holds its cluster", || in_flight() == 0);
+}
+
+#[test]
+fn events_that_stand_still_are_borne_with_until_they_are_too_many() {
+    let cluster = long("text/event-stream");
     let proxy = with(&cluster, "timeouts: { write: 300ms }, ");
     let in_flight = || proxy.cluster("idc")["in_flight"].as_u64().unwrap();
     let mut few = Raw::new(proxy.at("web"));
@@ -225,7 +245,7 @@ fn streams_that_stand_still_are_borne_with_until_they_are_too_many() {
 #[test]
 fn streams_that_stand_still_hold_little() {
     const EACH: u32 = 50;
-    let cluster = long();
+    let cluster = long("text/plain");
     let proxy = with(&cluster, "");
     let stand_still = |connections: usize| -> Vec<Raw> {
         let one = |_| {

@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
 /// An nginx that speaks HTTP/2, over TLS where there is a certificate.
 fn http2_nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &str) -> Process {
@@ -344,4 +346,56 @@ fn a_stream_that_is_refused_is_asked_elsewhere_unless_the_client_was_told_someth
     let answer = post("/hint-and-refuse");
     assert!(answer.starts_with("HTTP/1.1 103") && !answer.contains("other"), "{answer}");
     assert_eq!(other.seen().matches("POST").count(), before, "it is not asked");
+}
+
+/// Requests of clients that leave, and how many of them the application was told of.
+#[derive(Clone, Default)]
+struct Left {
+    asked: Arc<AtomicUsize>,
+    cancelled: Arc<AtomicUsize>,
+}
+
+#[test]
+fn clients_that_leave_do_not_end_the_connection_that_others_share() {
+    let (release, released) = mpsc::channel::<()>();
+    let (left, released) = (Left::default(), Mutex::new(released));
+    let seen = left.clone();
+    let app = Cluster::scripted(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("/stays") {
+                released.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                connection.reply("served");
+                continue;
+            }
+            seen.asked.fetch_add(1, Ordering::SeqCst);
+            while connection.take(1).is_some() {}
+            seen.cancelled.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+    });
+    // Another proxy, which ends connections with more than a hundred resets a second.
+    let inner = Proxy::start(&config(&[("app", "idc", app.address)]));
+    let text = config(&[("inner", "idc", inner.at("web"))]);
+    let text = text.replace("kind: idc,", "kind: idc, protocol: http2,");
+    let proxy = Proxy::start(&format!("runtime: {{ workers: 1 }}\n{text}"));
+    let mut stays = Keeping::new(proxy.at("web"));
+    stays.send(b"POST /stays HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    for wave in 1..=12 {
+        let mut clients: Vec<Keeping> = (0..25).map(|_| Keeping::new(proxy.at("web"))).collect();
+        for client in &mut clients {
+            client.send(b"GET /leaves HTTP/1.1\r\nhost: a\r\n\r\n");
+        }
+        eventually("all are asked", || left.asked.load(Ordering::SeqCst) == 25 * wave);
+        let no_linger = Some(std::time::Duration::ZERO);
+        for client in &clients {
+            socket2::SockRef::from(&client.stream).set_linger(no_linger).unwrap();
+        }
+        drop(clients);
+        eventually("they are given up", || proxy.cluster("inner")["in_flight"] == 1);
+    }
+    eventually("all are cancelled", || left.cancelled.load(Ordering::SeqCst) == 300);
+    release.send(()).unwrap();
+    assert_eq!(stays.answer().body, "served");
+    let ended = "tidegate_refusals_total{listener=\"web\",reason=\"rate_limited\"}";
+    assert_eq!(inner.metric(ended), 0.0, "no connection was ended for its resets");
 }

@@ -246,12 +246,12 @@ async fn resume<'v, C: Client>(
         Some(On::Http1(connection)) => {
             over_http1(attempt, client, connection, parts, record, &slot).await
         }
-        Some(On::Http2(lease, mut incoming)) => {
+        Some(On::Http2(mut incoming)) => {
             let progress = Progress::resumed();
             let way = Way { outgoing: Sent, incoming: &mut incoming, progress: &progress };
             let (replay, head) = (&mut *parts.replay, &mut *parts.head);
             let next = both_ways(attempt, client, way, replay, head, record, &slot).await;
-            retire_if_silent(&lease, &next);
+            retire_if_silent(&incoming, &next);
             next.map(|_| Over::Done)
         }
     };
@@ -341,15 +341,18 @@ async fn over_http2<C: Client>(
     progress.sent.set(1);
     let watch = worker.deadlines.watch();
     let outgoing = Http2Out::new(stream, bare, &watch, attempt.stall, &progress.sent);
-    let mut incoming = Http2In::new(future, worker.deadlines.watch(), is_head);
+    let mut incoming = Http2In::new(future, lease, worker.deadlines.watch(), is_head);
     let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
     let (replay, head) = (&mut *parts.replay, &mut *parts.head);
     let result = Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await;
+    if progress.complete.get().is_some() {
+        incoming.note_sent();
+    }
     if let Err(Failed::Slow) = result {
         let since = progress.ended.get().unwrap_or_else(|| worker.now());
-        return Ok(Over::Sent(On::Http2(lease, incoming), since));
+        return Ok(Over::Sent(On::Http2(incoming), since));
     }
-    retire_if_silent(&lease, &result);
+    retire_if_silent(&incoming, &result);
     match result? {
         Next::Keep | Next::Close => Ok(Over::Done),
         Next::Tunnel => Err(Failed::Refuse(Refusal::UpstreamReset)),
@@ -357,9 +360,9 @@ async fn over_http2<C: Client>(
 }
 
 /// A shared connection on which no answer came is perhaps dead: others should not be sent there.
-fn retire_if_silent(lease: &Lease, result: &Result<Next, Failed>) {
+fn retire_if_silent(incoming: &Http2In, result: &Result<Next, Failed>) {
     if matches!(result, Err(Failed::Refuse(Refusal::UpstreamTimeout))) {
-        lease.retire();
+        incoming.retire();
     }
 }
 

@@ -11,6 +11,7 @@ use crate::http::{Framing, Limits, Underscores, grpc, trailers, translate};
 use crate::proxy::body::{self, Pace, Piece, Rest, Sink, Source};
 use crate::proxy::buffer;
 use crate::proxy::deadline::{Late, Watch};
+use crate::proxy::upstream::multiplexed::Lease;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
@@ -347,11 +348,12 @@ impl Outgoing for Sent {
     }
 }
 
-/// A response over HTTP/2.
+/// A response over HTTP/2. Dropped before its stream is over, that is given up.
 #[derive(Debug)]
 pub struct Http2In {
     watch: Watch,
-    reading: Reading,
+    /// There until it is dropped.
+    stream: Option<(Lease, Reading)>,
 }
 
 /// What has come of it.
@@ -366,19 +368,88 @@ struct Reading {
     /// Whether HEAD was asked, and whether gRPC answers.
     is_head: bool,
     is_call: bool,
+    /// Whether all of the request was sent.
+    is_sent: bool,
+    /// Whether the cluster has ended the stream, well or not.
+    is_over: bool,
 }
 
 impl Http2In {
-    /// Waits by `watch`; `is_head` is whether HEAD was asked.
+    /// Waits by `watch` for what comes on a stream of `lease`; `is_head` is whether HEAD was asked.
     #[must_use]
-    pub fn new(future: ResponseFuture, watch: Watch, is_head: bool) -> Http2In {
-        let bytes = Vec::new();
-        let reading = Reading { future, bytes, body: None, bare: false, is_head, is_call: false };
-        Http2In { watch, reading }
+    pub fn new(future: ResponseFuture, lease: Lease, watch: Watch, is_head: bool) -> Http2In {
+        let (bytes, body) = (Vec::new(), None);
+        let (bare, is_call, is_sent, is_over) = (false, false, false, false);
+        let reading = Reading { future, bytes, body, bare, is_head, is_call, is_sent, is_over };
+        Http2In { watch, stream: Some((lease, reading)) }
+    }
+
+    fn reading(&mut self) -> io::Result<&mut Reading> {
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(&mut stream.1)
+    }
+
+    /// Notes that all of the request was sent.
+    pub fn note_sent(&mut self) {
+        if let Some((_, reading)) = &mut self.stream {
+            reading.is_sent = true;
+        }
+    }
+
+    /// Whether its connection has served an exchange before.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.stream.as_ref().is_some_and(|(lease, _)| lease.reused)
+    }
+
+    /// Leases no further place on its connection.
+    pub fn retire(&self) {
+        if let Some((lease, _)) = &self.stream {
+            lease.retire();
+        }
     }
 }
 
+impl Drop for Http2In {
+    fn drop(&mut self) {
+        let Some((lease, reading)) = self.stream.take() else { return };
+        if !reading.is_closed() {
+            lease.give_up(Box::pin(reading.run_out()), self.watch.now());
+        }
+    }
+}
+
+/// Bytes of a response that nobody waits for any more, at most.
+const RUN_OUT_MAX: usize = 64 * 1024;
+
 impl Reading {
+    /// Whether the stream is over in both directions, so that there is nothing to cancel.
+    fn is_closed(&self) -> bool {
+        let is_whole = self.body.as_ref().is_some_and(RecvStream::is_end_stream);
+        self.is_over || self.is_sent && is_whole
+    }
+
+    /// Takes what still comes, and forgets it. Ends with the stream; never, where that takes a reset.
+    async fn run_out(mut self) {
+        let mut taken = 0;
+        while !self.is_closed() {
+            let Some(body) = &mut self.body else {
+                self.bytes.clear();
+                let head = std::future::poll_fn(|context| self.poll_head(context)).await;
+                drop(head);
+                continue;
+            };
+            match std::future::poll_fn(|context| body.poll_data(context)).await {
+                Some(Ok(data)) if taken + data.len() <= RUN_OUT_MAX => {
+                    taken += data.len();
+                    self.is_over |= body.flow_control().release_capacity(data.len()).is_err();
+                }
+                Some(Ok(_)) | None => return std::future::pending().await,
+                Some(Err(_)) => self.is_over = true,
+            }
+        }
+    }
+
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.future.poll_informational(context) {
             Poll::Ready(Some(Ok(interim))) => {
@@ -386,12 +457,18 @@ impl Reading {
                 translate::status_lines(parts.status, &parts.headers, None, &mut self.bytes);
                 return Poll::Ready(Ok(self.bytes.len()));
             }
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
+            Poll::Ready(Some(Err(error))) => {
+                self.is_over = true;
+                return Poll::Ready(Err(broken(&error)));
+            }
             Poll::Ready(None) | Poll::Pending => {}
         }
         match Pin::new(&mut self.future).poll(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(broken(&error))),
+            Poll::Ready(Err(error)) => {
+                self.is_over = true;
+                Poll::Ready(Err(broken(&error)))
+            }
             Poll::Ready(Ok(response)) => {
                 let (parts, body) = response.into_parts();
                 self.bare = body.is_end_stream();
@@ -409,26 +486,29 @@ impl Reading {
 
 impl Incoming for Http2In {
     fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
-        match self.reading.bytes.is_empty() {
-            true => Err(NoHead::Partial),
+        match self.bytes() {
+            [] => Err(NoHead::Partial),
             // As long as its list was allowed to be.
-            false => {
+            bytes => {
                 let limits = Limits { head_bytes: usize::MAX, ..limits() };
-                read_whole(answer, &self.reading.bytes, asked, &limits)
+                read_whole(answer, bytes, asked, &limits)
             }
         }
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.reading.bytes
+        self.stream.as_ref().map_or(&[], |(_, reading)| &reading.bytes)
     }
 
     fn used(&mut self, _: usize) {
-        self.reading.bytes.clear();
+        if let Ok(reading) = self.reading() {
+            reading.bytes.clear();
+        }
     }
 
     async fn more(&mut self, span: Duration) -> io::Result<usize> {
-        let head = std::future::poll_fn(|context| self.reading.poll_head(context));
+        let Some((_, reading)) = &mut self.stream else { return Ok(0) };
+        let head = std::future::poll_fn(|context| reading.poll_head(context));
         match self.watch.within(span, head).await {
             Ok(result) => result,
             Err(Late) => Err(io::ErrorKind::TimedOut.into()),
@@ -441,7 +521,8 @@ impl Incoming for Http2In {
         response: &mut R,
         idle: Duration,
     ) -> Result<(), RelayEnd> {
-        let Some(body) = self.reading.body.as_mut().filter(|_| !self.reading.bare) else {
+        let Some((_, reading)) = &mut self.stream else { return Err(RelayEnd::Cluster) };
+        let Some(body) = reading.body.as_mut().filter(|_| !reading.bare) else {
             return match framing {
                 // A length was told, and nothing of it came.
                 Framing::Length(1..) => Err(RelayEnd::Cluster),
@@ -469,7 +550,10 @@ impl Incoming for Http2In {
                     let released = body.flow_control().release_capacity(data.len());
                     released.map_err(|_| held_up.end())?;
                 }
-                Some(Err(_)) => return Err(held_up.end()),
+                Some(Err(_)) => {
+                    reading.is_over = true;
+                    return Err(held_up.end());
+                }
                 None => break,
             }
         }
@@ -482,7 +566,7 @@ impl Incoming for Http2In {
         let mut lines = Vec::new();
         if framing != Framing::None {
             // The call is over: what of its metadata is not understood is no reason to break it off.
-            let kept = trailers::read_call(&told, self.reading.is_call).unwrap_or_default();
+            let kept = trailers::read_call(&told, reading.is_call).unwrap_or_default();
             trailers::write(&mut lines, &told, &kept);
         }
         response.end(&lines).await.map_err(|_| RelayEnd::Client)

@@ -103,7 +103,7 @@ pub trait Response {
     /// Bytes that were sent for this exchange.
     fn sent(&self) -> u64;
     /// From now on it may be silent for long: whether the client is alive is found out otherwise.
-    fn keep_alive(&self);
+    fn keep_alive(&mut self);
 }
 
 /// A client with one request.

@@ -503,7 +503,7 @@ impl Response for H1Response<'_> {
         self.sink.flush().await
     }
 
-    fn keep_alive(&self) {
+    fn keep_alive(&mut self) {
         self.sink.writer.keep_alive();
     }
 

@@ -490,7 +490,9 @@ impl Response for H2Response<'_> {
     }
 
     /// Its connection is, since it began.
-    fn keep_alive(&self) {}
+    fn keep_alive(&mut self) {
+        self.patience.lengthen();
+    }
 
     fn sent(&self) -> u64 {
         self.sent.get()

@@ -465,7 +465,9 @@ impl Response for H3Response<'_> {
     }
 
     /// Its connection is, since it began.
-    fn keep_alive(&self) {}
+    fn keep_alive(&mut self) {
+        self.patience.lengthen();
+    }
 
     fn sent(&self) -> u64 {
         *self.sent

@@ -16,7 +16,6 @@ use crate::decision::health::Cause;
 use crate::decision::units::Timestamp;
 use crate::proxy::body::Source;
 use crate::proxy::place::Place;
-use crate::proxy::upstream::multiplexed::Lease;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
@@ -32,7 +31,7 @@ pub enum On {
     /// On a connection of its own.
     Http1(Connection),
     /// On a stream.
-    Http2(Lease, Http2In),
+    Http2(Http2In),
 }
 
 /// An attempt whose request was sent whole, and that has no answer yet.
@@ -70,7 +69,7 @@ impl Line {
     pub fn is_reused(&self) -> (bool, bool) {
         match &self.0 {
             Some(On::Http1(connection)) => (connection.reused, false),
-            Some(On::Http2(lease, _)) => (lease.reused, true),
+            Some(On::Http2(incoming)) => (incoming.is_reused(), true),
             None => (false, false),
         }
     }
@@ -102,7 +101,7 @@ impl Parked<'_> {
                 let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
                 Source::new(reader, buffer, watch).more(ENDLESS).await?
             }
-            Some(On::Http2(_, incoming)) => incoming.more(ENDLESS).await?,
+            Some(On::Http2(incoming)) => incoming.more(ENDLESS).await?,
             None => 0,
         };
         if more > 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }

@@ -243,7 +243,7 @@ impl Response for Unheard {
         Ok(())
     }
 
-    fn keep_alive(&self) {}
+    fn keep_alive(&mut self) {}
 
     fn sent(&self) -> u64 {
         0

@@ -60,15 +60,23 @@ const BURDENED: Duration = Duration::from_secs(10);
 pub struct Patience<'a> {
     account: Option<&'a Account>,
     idle: Duration,
+    /// Likewise, where what is sent may rest for long by its nature.
+    long: Duration,
     burdened: Duration,
 }
 
 impl<'a> Patience<'a> {
-    /// By a listener's deadlines, and less where its connection is a burden.
+    /// By a listener's deadlines, and less where its connection is a burden. A response that is not taken holds
+    /// a connection to its cluster: it has `write`, as over HTTP/1.
     #[must_use]
     pub fn of(account: &'a Account, timeouts: &ListenerTimeouts) -> Patience<'a> {
-        let (idle, burdened) = (timeouts.stream_idle, BURDENED.min(timeouts.write));
-        Patience { account: Some(account), idle, burdened }
+        let (idle, long) = (timeouts.write, timeouts.stream_idle.max(timeouts.write));
+        Patience { account: Some(account), idle, long, burdened: BURDENED.min(timeouts.write) }
+    }
+
+    /// For what may rest for long by its nature: events, and the messages of a call.
+    pub fn lengthen(&mut self) {
+        self.idle = self.long;
     }
 
     /// Whether so many streams are under way that what each of them holds counts.
@@ -80,7 +88,7 @@ impl<'a> Patience<'a> {
     /// So long, whatever else there is.
     #[must_use]
     pub fn fixed(idle: Duration) -> Patience<'static> {
-        Patience { account: None, idle, burdened: idle }
+        Patience { account: None, idle, long: idle, burdened: idle }
     }
 
     /// Waits for room to send, or for what was sent.

@@ -1,6 +1,7 @@
 //! Connections towards clusters.
 
 pub mod connect;
+pub mod leaving;
 pub mod multiplexed;
 pub mod pool;
 pub mod warm;

@@ -3,8 +3,10 @@
 //! The h2 crate has the connection, in a task of its own; an exchange leases a place on it. While a first
 //! one is being made, others wait for it instead of each making its own.
 
+use super::leaving::{Leaving, Rest};
 use super::pool::Key;
 use crate::decision::units::Timestamp;
+use crate::os::clock;
 use crate::os::stream::Stream;
 use crate::proxy::coalesce::coalesced;
 use crate::proxy::ping::unanswered;
@@ -35,6 +37,7 @@ struct State {
     active: Cell<u32>,
     alive: Cell<bool>,
     used: Cell<Timestamp>,
+    leaving: Leaving,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,12 @@ impl Drop for Lease {
 }
 
 impl Lease {
+    /// Gives its stream up, of which `rest` is left: cancelled at once, or soon.
+    pub fn give_up(self, rest: Rest, now: Timestamp) {
+        let state = self.state.clone();
+        state.leaving.add(rest, self, now);
+    }
+
     /// Leases no further place on this connection: the cluster is going away.
     pub fn retire(&self) {
         self.state.alive.set(false);
@@ -172,7 +181,7 @@ pub async fn begin(
         .handshake(stream);
     let (send, mut connection) = outbox.with(shaking).await?;
     let (active, alive, used) = (Cell::new(1), Cell::new(true), Cell::new(now));
-    let state = Rc::new(State { active, alive, used });
+    let state = Rc::new(State { active, alive, used, leaving: Leaving::default() });
     let of_task = state.clone();
     let ping = connection.ping_pong();
     tokio::task::spawn_local(async move {
@@ -184,12 +193,14 @@ pub async fn begin(
                 Ok(()) => tracing::debug!("an HTTP/2 connection to a cluster ended"),
                 Err(error) => tracing::debug!(%error, "an HTTP/2 connection to a cluster broke off"),
             },
+            () = of_task.leaving.run(clock::now) => {}
             // Dropped, it fails what is under way on it.
             () = unanswered(ping, || of_task.active.get() > 0) => {
                 tracing::debug!("an HTTP/2 connection to a cluster answers no PING");
             }
         }
         of_task.alive.set(false);
+        of_task.leaving.end();
     });
     tracing::debug!("an HTTP/2 connection to a cluster begins");
     lines.borrow_mut().add(key, Line { send: send.clone(), state: state.clone() });

@@ -1,0 +1,131 @@
+//! Streams that are given up on a connection that others share.
+//!
+//! Giving one up is a RST_STREAM, and a cluster counts those: beyond a bound of its own it takes the connection for an
+//! attack and ends it, with everybody's exchanges on it. HTTP/1 clients that leave know of no such bound. So a few are
+//! cancelled at once; of the others what comes is let run out, and they are cancelled one by one.
+//!
+//! # Invariants
+//! * At most [`AT_ONCE`] and one each [`EACH`] are cancelled, in the order in which they were given up.
+//! * One that is let run out keeps its place on the connection: there are never more than it has places, so that each is
+//!   over within two seconds.
+
+use super::multiplexed::Lease;
+use crate::decision::units::Timestamp;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Between two that are cancelled, in the long run: 50 a second, half of what this proxy itself bears with.
+const EACH: Duration = Duration::from_millis(20);
+/// How many may be cancelled at once.
+const AT_ONCE: u32 = 25;
+
+/// What is left of a stream; it ends once nothing need be cancelled, and to drop it is to cancel it.
+pub type Rest = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The streams of a connection that are given up.
+#[derive(Default)]
+pub struct Leaving {
+    rests: RefCell<VecDeque<(Rest, Lease)>>,
+    /// When as many have been cancelled as may be until then.
+    due: Cell<Timestamp>,
+    more: Notify,
+    /// Whether the connection has ended: there is nothing to cancel.
+    over: Cell<bool>,
+}
+
+impl fmt::Debug for Leaving {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Leaving").field("rests", &self.rests.borrow().len()).finish()
+    }
+}
+
+impl Leaving {
+    /// Gives a stream up.
+    pub fn add(&self, rest: Rest, lease: Lease, now: Timestamp) {
+        let waits = !self.rests.borrow().is_empty();
+        if self.over.get() || !waits && self.may_cancel(now) {
+            return;
+        }
+        self.rests.borrow_mut().push_back((rest, lease));
+        self.more.notify_one();
+    }
+
+    fn may_cancel(&self, now: Timestamp) -> bool {
+        let due = self.due.get().max(now);
+        let may = due.since(now) <= EACH * (AT_ONCE - 1);
+        if may {
+            self.due.set(due.plus(EACH));
+        }
+        may
+    }
+
+    /// Lets them run out, and cancels one after the other; never ends. `now` is the clock.
+    pub async fn run(&self, now: impl Fn() -> Timestamp) {
+        loop {
+            if self.rests.borrow().is_empty() {
+                self.more.notified().await;
+            }
+            let turn = tokio::time::sleep(EACH);
+            tokio::select! {
+                // What has run out need not be cancelled.
+                biased;
+                () = self.run_out() => {}
+                () = turn => {
+                    if self.may_cancel(now()) {
+                        let first = self.rests.borrow_mut().pop_front();
+                        drop(first);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends when none is left.
+    async fn run_out(&self) {
+        loop {
+            let news = self.more.notified();
+            let all = poll_fn(|context| {
+                let mut rests = self.rests.borrow_mut();
+                rests.retain_mut(|(rest, _)| rest.as_mut().poll(context).is_pending());
+                if rests.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            tokio::select! {
+                biased;
+                () = all => return,
+                () = news => {}
+            }
+        }
+    }
+
+    /// The connection has ended.
+    pub fn end(&self) {
+        self.over.set(true);
+        let rests = self.rests.take();
+        drop(rests);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_are_cancelled_at_once_and_then_fifty_a_second() {
+        let leaving = Leaving::default();
+        let start = Timestamp::START.plus(Duration::from_secs(9));
+        let cancelled = |millis: u64| {
+            let now = start.plus(Duration::from_millis(millis));
+            (0..1_000).filter(|_| leaving.may_cancel(now)).count()
+        };
+        assert_eq!(cancelled(0), 25);
+        assert_eq!(cancelled(10), 0);
+        assert_eq!((20..=1_000).step_by(20).map(cancelled).sum::<usize>(), 50);
+        assert_eq!(cancelled(9_000), 25, "what was not used is not saved up");
+    }
+}
