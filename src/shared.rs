@@ -4,6 +4,10 @@
 //! exchange. Samples go the other way through single-writer slots that control sweeps; only the
 //! in-flight gauges have several writers, because a ceiling must hold for the whole process.
 
+mod clients;
+
+pub use clients::{Clients, OfClient};
+
 mod queue;
 
 pub use queue::{For, Queue, Turn};
@@ -522,44 +526,6 @@ pub struct Decision {
     pub rejected: Vec<String>,
 }
 
-/// Connections by client address. Locked once per connection, and only where a listener has such a
-/// bound: it must hold over all workers.
-#[derive(Debug, Default)]
-pub struct Clients(Arc<Mutex<std::collections::HashMap<std::net::IpAddr, usize>>>);
-
-/// One connection of a client; dropping it counts it out.
-#[derive(Debug)]
-pub struct OfClient {
-    clients: Clients,
-    address: std::net::IpAddr,
-}
-
-impl Clients {
-    /// Counts a connection in, unless its client has `most` already.
-    #[must_use]
-    pub fn enter(&self, address: std::net::IpAddr, most: usize) -> Option<OfClient> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(OfClient { clients: Clients(self.0.clone()), address })
-    }
-}
-
-impl Drop for OfClient {
-    fn drop(&mut self) {
-        let mut counts = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// What is given up as memory or descriptors run out: first comfort, then answers, then connections.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Scarcity {
@@ -598,6 +564,8 @@ pub struct Shared {
     pub by_client: Clients,
     /// Open connections and flows towards clusters, likewise.
     pub upstreams: Arc<Gauge>,
+    /// Flows of datagrams, which have a share of what connections towards clusters may use.
+    pub flows: Arc<Gauge>,
     /// Most client connections the descriptors allow, and as many towards clusters: what is left is the admin
     /// API's, the log's, the files'.
     pub connections_max: AtomicU64,
@@ -626,6 +594,14 @@ impl Shared {
         let _of_all = Held::enter_below(&self.upstreams, all)?;
         let _of_cluster = Held::enter_told(&cluster.connections, most, &cluster.wanted)?;
         Some(Counted { _of_all, _of_cluster })
+    }
+
+    /// Flows of datagrams there may be: a quarter of the connections towards clusters, since whoever forges senders
+    /// begins them for nothing.
+    #[must_use]
+    pub fn flows_max(&self) -> u32 {
+        let most = self.connections_max.load(Ordering::Relaxed) / 4;
+        u32::try_from(most).unwrap_or(u32::MAX).max(1)
     }
 
     /// Whether connections towards clusters have nearly used up what they may: then none is kept idle.

@@ -3,9 +3,10 @@
 use super::refusal::Refusal;
 use super::worker::{Cells, Worker};
 use crate::decision::plan::Listener;
-use crate::shared::{Held, OfClient};
+use crate::shared::{Gauge, Held, OfClient};
 use crate::telemetry::cells::ListenerCells;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Counted in; counted out when dropped, also when its task panics.
@@ -21,16 +22,40 @@ impl Drop for Admitted {
     }
 }
 
-/// Counts one in; `client` is whose it is, where its address is somebody's. `None`: there is no room, and
-/// that was counted.
+/// Counts a connection in; `client` is whose it is, where its address is somebody's. `None`: there is no room,
+/// and that was counted.
 #[must_use]
 pub fn admit(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> Option<Admitted> {
-    let cells = worker.listener_cells(&listener.name);
     let most = worker.shared.connections_max.load(Ordering::Relaxed);
-    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let of_all = (&worker.shared.connections, u32::try_from(most).unwrap_or(u32::MAX));
+    enter(worker, listener, client, of_all)
+}
+
+/// Counts a flow of datagrams in, likewise: flows have a share of their own.
+#[must_use]
+pub fn admit_flow(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Admitted> {
+    let of_all = (&worker.shared.flows, worker.shared.flows_max());
+    enter(worker, listener, Some(client), of_all)
+}
+
+/// Whether as many flows have begun as may, so that another needs the place of one.
+#[must_use]
+pub fn flows_are_full(worker: &Worker, listener: &Listener) -> bool {
+    let of_listener = u32::try_from(listener.limits.connections).unwrap_or(u32::MAX);
+    worker.shared.flows.get() >= worker.shared.flows_max()
+        || worker.listener_gauge(&listener.name).get() >= of_listener
+}
+
+fn enter(
+    worker: &Worker,
+    listener: &Listener,
+    client: Option<IpAddr>,
+    (all, most): (&Arc<Gauge>, u32),
+) -> Option<Admitted> {
+    let cells = worker.listener_cells(&listener.name);
     let of_listener = u32::try_from(listener.limits.connections).unwrap_or(u32::MAX);
     let of_listener = Held::enter_below(&worker.listener_gauge(&listener.name), of_listener);
-    let held = Held::enter_below(&worker.shared.connections, most).zip(of_listener);
+    let held = Held::enter_below(all, most).zip(of_listener);
     let of_client = match (listener.limits.connections_per_client, client) {
         (Some(most), Some(client)) => {
             Some(worker.shared.by_client.enter(client.to_canonical(), most))

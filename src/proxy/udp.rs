@@ -3,13 +3,14 @@
 //!
 //! A flow is a client, the address of ours it speaks to, and a socket towards one endpoint. It ends after
 //! silence, sooner when nobody ever answered: whoever forges senders must not hold sockets for long. Should its
-//! endpoint go down, or be permitted no more, its next datagram begins a new one elsewhere.
+//! endpoint go down, or be permitted no more, its next datagram begins a new one elsewhere. Where as many have begun as
+//! may, a new one has the place of the oldest that nobody has answered.
 //!
 //! # Not here
 //! Queues: what cannot be sent now is dropped and counted, as any router would. Load: answers are not matched
 //! to questions, so only health, dials and ceilings decide.
 
-use super::admission::{Admitted, admit};
+use super::admission::{Admitted, admit_flow, flows_are_full};
 use super::place::{Reach, Tried, place};
 use super::refusal::Refusal;
 use super::worker::{Cells, NOBODY, Stopped, Worker};
@@ -25,10 +26,10 @@ use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::{ExchangeCells, ListenerCells};
 use socket2::Socket;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -52,6 +53,8 @@ struct Listening {
     address: Address,
     socket: Datagrams,
     flows: RefCell<HashMap<Key, Rc<Flow>>>,
+    /// The oldest first; those that were answered meanwhile, or are over, among them.
+    unanswered: RefCell<VecDeque<Weak<Flow>>>,
     stopped: Cell<Option<Timestamp>>,
     stop: Notify,
 }
@@ -76,8 +79,12 @@ struct Flow {
     cells: Cells<ListenerCells>,
     exchange: Cells<ExchangeCells>,
     names: Names,
-    _held: (Admitted, Seat, Counted, (Held, Held)),
+    /// Until it is over.
+    held: RefCell<Option<Counts>>,
 }
+
+/// Where a flow is counted.
+type Counts = (Admitted, Seat, Counted, (Held, Held));
 
 /// What the log says of a flow.
 struct Names {
@@ -101,6 +108,7 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
         address: address.clone(),
         socket,
         flows: RefCell::default(),
+        unanswered: RefCell::default(),
         stopped: Cell::new(None),
         stop: Notify::new(),
     });
@@ -232,7 +240,8 @@ impl Arrival<'_> {
             return Err(Some(Refusal::Overloaded));
         }
         let client = key.0.ip().to_canonical();
-        let admitted = admit(worker, listener, Some(client)).ok_or(None)?;
+        while flows_are_full(worker, listener) && self.listening.evict() {}
+        let admitted = admit_flow(worker, listener, client).ok_or(None)?;
         let seat = match view.plan.service_of(self.class).policy {
             Some(policy) => view.policies.admit(policy, &Asked::flow(client)),
             None => Ok(None),
@@ -244,7 +253,8 @@ impl Arrival<'_> {
                 place(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
             let (cluster, endpoint) = (&view.plan.clusters[place.cluster], place.signals(view));
             let live = &view.clusters[place.cluster];
-            let held = worker.shared.count_upstream(live, cluster.connections_max);
+            let count = || worker.shared.count_upstream(live, cluster.connections_max);
+            let held = count().or_else(|| self.listening.evict().then(count).flatten());
             let held = held.ok_or(Some(Refusal::Overloaded))?;
             let towards = match &endpoint.address {
                 Address::Ip(address) => Datagrams::towards(*address).map(|made| (made, *address)),
@@ -292,12 +302,36 @@ impl Arrival<'_> {
                     cluster: cluster.name.clone(),
                     reason: place.why.label(),
                 },
-                _held: (admitted, seat, held, place.into_counts()),
+                held: RefCell::new(Some((admitted, seat, held, place.into_counts()))),
             });
-            self.listening.flows.borrow_mut().insert(key, flow.clone());
+            self.listening.note(&flow);
             let answers = answer(worker.clone(), self.listening.clone(), flow.clone());
             tokio::task::spawn_local(answers);
             return Ok(flow);
+        }
+    }
+}
+
+impl Listening {
+    /// Notes a new flow.
+    fn note(&self, flow: &Rc<Flow>) {
+        let mut flows = self.flows.borrow_mut();
+        flows.insert(flow.key, flow.clone());
+        let mut unanswered = self.unanswered.borrow_mut();
+        if unanswered.len() > 2 * flows.len() {
+            unanswered.retain(|flow| flow.upgrade().is_some_and(|flow| flow.is_unanswered()));
+        }
+        unanswered.push_back(Rc::downgrade(flow));
+    }
+
+    /// Ends the oldest flow that nobody has answered; says whether there was one.
+    fn evict(&self) -> bool {
+        loop {
+            let Some(oldest) = self.unanswered.borrow_mut().pop_front() else { return false };
+            if let Some(flow) = oldest.upgrade().filter(|flow| flow.is_unanswered()) {
+                flow.finish();
+                return true;
+            }
         }
     }
 }
@@ -347,9 +381,14 @@ impl Flow {
         self.finish();
     }
 
-    /// Has its task end it.
+    fn is_unanswered(&self) -> bool {
+        !self.answered.get() && !self.over.get()
+    }
+
+    /// Has its task end it; it counts no longer.
     fn finish(&self) {
         self.over.set(true);
+        self.held.take();
         self.end.notify_one();
     }
 

@@ -39,6 +39,7 @@ pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, C
         tasks: zeros(),
         connections: Arc::default(),
         upstreams: Arc::default(),
+        flows: Arc::default(),
         by_listener: Default::default(),
         by_client: Default::default(),
         connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),

@@ -267,3 +267,43 @@ fn answers_come_from_the_address_that_was_asked() {
     let other = client(SocketAddr::from(([127, 0, 0, 2], proxy.at("web").port())));
     assert_eq!(ask(&other, "hello").unwrap().0, "idc");
 }
+
+#[test]
+fn forged_senders_hold_a_share_and_lose_it_to_those_who_are_answered() {
+    // It answers nobody but those who say so.
+    let names = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = names.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        while let Ok((count, from)) = names.recv_from(&mut bytes) {
+            if bytes[..count].starts_with(b"honest") {
+                names.send_to(b"names 1 yes", from).unwrap();
+            }
+        }
+    });
+    let web = Cluster::named("web");
+    let text = udp(&[("names", "idc", address)])
+        .replace(
+            "listeners: {",
+            "listeners: { page: { address: 127.0.0.1:0, protocol: http, service: page },",
+        )
+        .replace("services: {", "services: { page: { clusters: [page] },");
+    let page = format!("  page: {{ kind: idc, endpoints: [\"{}\"] }}\n", web.address);
+    let text = text + &page;
+    let proxy = Proxy::start_with(&text, &[("DESCRIPTORS", "1024")]);
+    let honest = client(proxy.at("web"));
+    assert!(ask(&honest, "honest").is_some());
+    let forged: Vec<UdpSocket> =
+        (0..600).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    for (number, sender) in forged.iter().enumerate() {
+        sender.send_to(b"forged", proxy.at("web")).unwrap();
+        if number % 50 == 49 {
+            let late = client(proxy.at("web"));
+            assert!(ask(&late, "honest").is_some(), "a new one is served, after {number}");
+        }
+    }
+    assert_eq!(get(proxy.at("page"), "/").body, "web");
+    assert!(ask(&honest, "honest").is_some(), "what was answered goes on");
+    // Of 1,024 descriptors 460 are for connections to clusters, and of those a quarter for flows.
+    assert!(proxy.descriptors() < 300, "{}", proxy.descriptors());
+}
