@@ -367,7 +367,9 @@ fn desired_replicas_follow_work_and_not_a_moment() {
                 });
                 before = rate;
             }
-            assert!(worst[0] <= 1.5 && worst[1] <= 1.2, "{places:?} {seed}: {worst:?}");
+            // At a single server requests wait for each other at any load: that is learned as work.
+            let later = if places[0].0 == 1 { 1.4 } else { 1.2 };
+            assert!(worst[0] <= 1.5 && worst[1] <= later, "{places:?} {seed}: {worst:?}");
             told += usize::from(known);
         }
     }
