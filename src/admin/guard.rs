@@ -42,6 +42,22 @@ pub(super) async fn guard(
     }
 }
 
+/// Lets requests through that need no token, unless they are for a foreign host: a page that a browser shows could read
+/// the names and loads of a site from its metrics.
+pub(super) async fn only_ours(
+    State(backend): State<Arc<Backend>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or("?"));
+    match host.is_none_or(|host| is_ours(&backend, &backend.access.load(), host)) {
+        true => next.run(request).await,
+        false => (StatusCode::FORBIDDEN, format!("{FOREIGN_HOST}\n")).into_response(),
+    }
+}
+
+const FOREIGN_HOST: &str = "foreign Host; see admin.allowed_hosts";
+
 fn judge(
     backend: &Backend,
     method: &Method,
@@ -53,7 +69,7 @@ fn judge(
     let host = text(HOST.as_str());
     let writes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     if host.map_or(writes, |host| !is_ours(backend, &access, host)) {
-        return Err((StatusCode::FORBIDDEN, "foreign Host; see admin.allowed_hosts"));
+        return Err((StatusCode::FORBIDDEN, FOREIGN_HOST));
     }
     if let Some(origin) = text(ORIGIN.as_str()) {
         let from = origin.split_once("://").map_or("", |(_, host)| host);
@@ -79,7 +95,10 @@ fn judge(
         return Err((StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"));
     }
     let kind = text(CONTENT_TYPE.as_str()).map(|kind| kind.split(';').next().unwrap_or("").trim());
-    if writes && kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("application/json")) {
+    // POST and DELETE come without a body, and so without its type.
+    let is_json =
+        kind.map_or(*method != Method::PUT, |kind| kind.eq_ignore_ascii_case("application/json"));
+    if writes && !is_json {
         return Err((
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "the content type must be application/json",

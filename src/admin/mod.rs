@@ -101,15 +101,14 @@ fn router(backend: Arc<Backend>) -> Router {
         .route("/api/v1/{kind}/{name}/undrain", post(api::undrain))
         .route("/api/v1/{kind}/{name}/dial", put(api::set_dial).delete(api::undrain))
         .layer(axum::middleware::from_fn_with_state(backend.clone(), guard::guard));
-    Router::new()
+    let open = Router::new()
         .route("/livez", get(api::livez))
         .route("/readyz", get(api::readyz))
         .route("/healthz", get(api::readyz))
         .route("/metrics", get(api::metrics))
         .route("/stats/prometheus", get(api::metrics))
-        .merge(guarded)
-        .fallback(api::not_found)
-        .with_state(backend)
+        .layer(axum::middleware::from_fn_with_state(backend.clone(), guard::only_ours));
+    Router::new().merge(open).merge(guarded).fallback(api::not_found).with_state(backend)
 }
 
 /// A bound admin socket.

@@ -127,13 +127,35 @@ impl AccessLog {
     pub fn write(&self, line: &Line<'_>) {
         let text = match self.format() {
             Format::Off => return,
-            Format::Json => serde_json::to_string(line).unwrap_or_default(),
+            Format::Json => printable(serde_json::to_string(line).unwrap_or_default()),
             Format::Common => common(line),
         };
         if self.queue.try_send(text).is_err() {
             self.registry.log_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// JSON whose strings hold nothing that a terminal obeys or that reorders what a reader sees: C1 controls, marks of
+/// direction and zero-width characters become `\uXXXX`. C0 controls are escaped already.
+fn printable(json: String) -> String {
+    if json.bytes().all(|byte| byte < 0x7f) {
+        return json;
+    }
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 fn common(line: &Line<'_>) -> String {
@@ -154,6 +176,21 @@ fn common(line: &Line<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_in_a_line_steers_a_terminal_or_reorders_text() {
+        let agent = "a\u{9b}31m \u{202e}gpj.exe\u{2066}\u{200f}\u{7f}\u{2028} \u{e4}\u{4e2d}";
+        let line = Line { user_agent: agent.into(), host: "h\u{85}".into(), ..Line::default() };
+        let registry = Arc::new(super::super::cells::Registry::default());
+        let (log, mut lines) = AccessLog::new(Format::Json, 1, registry);
+        log.write(&line);
+        let text = lines.try_recv().unwrap();
+        for c in agent.chars().filter(|c| !c.is_ascii_graphic() && *c != ' ') {
+            assert_eq!(text.contains(c), c.is_alphabetic(), "{c:?}: {text}");
+        }
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["user_agent"], agent, "a program reads what was sent");
+    }
 
     #[test]
     fn a_line_holds_no_control_byte_and_a_full_queue_drops_and_counts() {

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tracing_subscriber::EnvFilter;
 
@@ -39,9 +40,12 @@ pub fn open(path: &str) -> io::Result<Box<dyn Write + Send>> {
     Ok(match path {
         "stdout" => Box::new(io::stdout()),
         "stderr" => Box::new(io::stderr()),
-        path => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+        path => Box::new(OpenOptions::new().create(true).append(true).mode(MODE).open(path)?),
     })
 }
+
+/// Permissions of a log that is made: clients' addresses and paths are not for every account.
+const MODE: u32 = 0o640;
 
 /// Libraries speak from warnings up, whatever we were asked to say.
 fn filter(level: &str) -> EnvFilter {

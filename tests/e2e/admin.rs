@@ -156,8 +156,21 @@ fn writes_need_the_token_and_nothing_foreign_is_answered() {
         200
     );
     assert_eq!(proxy.cluster("idc")["state"], "draining");
-    let rebound = "GET /api/v1/status HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
-    assert_eq!(ask_raw(proxy.admin, rebound.as_bytes()).status, 403);
+    for path in
+        ["/api/v1/status", "/", "/metrics", "/stats/prometheus", "/livez", "/readyz", "/healthz"]
+    {
+        for (host, status) in
+            [("host: evil.example\r\n", 403), ("host: localhost:1\r\n", 200), ("", 200)]
+        {
+            let version = if host.is_empty() { "1.0" } else { "1.1" };
+            let rebound = format!("GET {path} HTTP/{version}\r\n{host}connection: close\r\n\r\n");
+            assert_eq!(ask_raw(proxy.admin, rebound.as_bytes()).status, status, "{path} {host}");
+        }
+    }
+    let untyped = format!(
+        "PUT /api/v1/clusters/idc/dial HTTP/1.1\r\nhost: localhost\r\n{token}connection: close\r\ncontent-length: 14\r\n\r\n{{\"percent\": 5}}"
+    );
+    assert_eq!(ask_raw(proxy.admin, untyped.as_bytes()).status, 415, "a body needs its type");
 }
 
 #[test]

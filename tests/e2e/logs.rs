@@ -17,6 +17,8 @@ fn logs_follow_the_configuration_and_a_rotation() {
     let asked = |path: &str| assert_eq!(get(proxy.at("web"), path).status, 200);
     asked("/first");
     eventually("the line", || read("access.log").contains("/first"));
+    let made = std::fs::metadata(proxy.folder.0.join("access.log")).unwrap();
+    assert_eq!(made.permissions().mode() & 0o7, 0, "it is not for every account");
 
     std::fs::rename(proxy.folder.0.join("access.log"), proxy.folder.0.join("old.log")).unwrap();
     proxy.signal(libc::SIGUSR1);
