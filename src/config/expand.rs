@@ -1,7 +1,9 @@
 //! `${VAR}` and `${VAR:-default}`, expanded in the text before parsing, positions kept.
 //!
-//! A value with a control character is an error: a line break would forge configuration. Comments
-//! are left alone. `$${` is a literal `${`.
+//! A value is a scalar or part of one, and never adds structure: it is escaped inside quotes, quoted where it is a
+//! whole scalar that YAML would read otherwise, and an error where it is a part of one. A control character is an
+//! error: a line break would forge configuration. Defaults are the file's own text and stand as they are written.
+//! Comments are left alone. `$${` is a literal `${`.
 
 use super::error::{Position, Problems};
 
@@ -36,15 +38,32 @@ pub fn expand(
     problems: &mut Problems,
 ) -> Expanded {
     let mut expanded = Expanded { text: String::with_capacity(text.len()), shifts: Vec::new() };
+    let mut block = None;
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        expand_line(line, number + 1, &mut expanded, variable, problems);
+        let indent = line.len() - line.trim_start().len();
+        if !line.trim().is_empty() && block.is_some_and(|outer| indent <= outer) {
+            block = None;
+        }
+        expand_line(line, number + 1, block.is_some(), &mut expanded, variable, problems);
+        if block.is_none() && begins_block(line) {
+            block = Some(indent);
+        }
     }
     expanded
+}
+
+/// Whether the lines after this one that are indented further are literal text (`|`, `>`).
+fn begins_block(line: &str) -> bool {
+    let code = line[..comment_start(line).unwrap_or(line.len())].trim_end();
+    let bare = code.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+'));
+    let before = bare.strip_suffix(['|', '>']).map(str::trim_end);
+    before.is_some_and(|before| before.ends_with([':', '-']))
 }
 
 fn expand_line(
     line: &str,
     number: usize,
+    is_literal: bool,
     expanded: &mut Expanded,
     variable: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems,
@@ -61,7 +80,23 @@ fn expand_line(
         let (value, used) = match found {
             _ if found.starts_with("$${") => ("${".to_owned(), 3),
             _ if found.starts_with("${") => match substitute(found, at, variable, problems) {
-                Some(done) => done,
+                Some((Value::Default(text), used)) => (text, used),
+                Some((Value::Variable(text), used)) => {
+                    let start = code_end - rest.len() + dollar;
+                    let context = match is_literal {
+                        true => Context::Literal,
+                        false => Context::of(&line[..start], &line[start + used..]),
+                    };
+                    let fitted = context.fit(&text).unwrap_or_else(|| {
+                        let name = &found[2..used - 1];
+                        let message =
+                            format!("the value of `{name}` would change what the line means");
+                        let hint = "put the whole value between double quotes";
+                        problems.error_with_hint(at, "", message, hint);
+                        UNKNOWN.to_owned()
+                    });
+                    (fitted, used)
+                }
                 None => (UNKNOWN.to_owned(), found.find('}').map_or(found.len(), |end| end + 1)),
             },
             _ => ("$".to_owned(), 1),
@@ -76,13 +111,86 @@ fn expand_line(
     expanded.text.push_str(comment);
 }
 
+/// Where a value comes from.
+enum Value {
+    /// From outside.
+    Variable(String),
+    /// From the file.
+    Default(String),
+}
+
+/// What a value becomes a part of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Context {
+    /// A scalar in double quotes.
+    Double,
+    /// A scalar in single quotes.
+    Single,
+    /// A plain scalar, all of it.
+    Whole,
+    /// A plain scalar that has other text, too.
+    Part,
+    /// Literal text under `|` or `>`.
+    Literal,
+}
+
+impl Context {
+    fn of(before: &str, after: &str) -> Context {
+        match scan(before).1 {
+            Some('"') => Context::Double,
+            Some(_) => Context::Single,
+            None => {
+                let (left, right) = (before.trim_end(), after.trim_start());
+                let apart = left.len() < before.len();
+                let begins = left.is_empty()
+                    || left.ends_with(['[', '{', ','])
+                    || apart && left.ends_with([':', '-']);
+                let colon = right
+                    .strip_prefix(':')
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+                let comment = right.starts_with('#') && right.len() < after.len();
+                let ends =
+                    right.is_empty() || right.starts_with([',', ']', '}']) || colon || comment;
+                if begins && ends { Context::Whole } else { Context::Part }
+            }
+        }
+    }
+
+    /// The value as it is written here; `None` when it cannot be.
+    fn fit(self, value: &str) -> Option<String> {
+        let escaped = || value.replace('\\', "\\\\").replace('"', "\\\"");
+        match self {
+            Context::Literal => Some(value.to_owned()),
+            Context::Double => Some(escaped()),
+            Context::Single => Some(value.replace('\'', "''")),
+            Context::Whole | Context::Part if is_plain(value) => Some(value.to_owned()),
+            Context::Whole => Some(format!("\"{}\"", escaped())),
+            Context::Part => None,
+        }
+    }
+}
+
+/// Whether a value reads as a plain scalar, or a part of one, wherever it stands.
+fn is_plain(value: &str) -> bool {
+    let leads = |c: char| "-?:,[]{}#&*!|>'\"%@`".contains(c);
+    let signed =
+        value.strip_prefix('-').is_some_and(|rest| rest.starts_with(char::is_alphanumeric));
+    let blank = value.trim() != value;
+    !(blank
+        || value.starts_with(leads) && !signed
+        || value.contains([',', '[', ']', '{', '}', '"', '\''])
+        || value.contains(": ")
+        || value.contains(" #")
+        || value.ends_with(':'))
+}
+
 /// The value of the reference at the start of `text`, and the bytes the reference takes.
 fn substitute(
     text: &str,
     at: Position,
     variable: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems,
-) -> Option<(String, usize)> {
+) -> Option<(Value, usize)> {
     let Some(end) = text.find('}') else {
         problems.error_with_hint(at, "", "`${` without `}`", "write `$${` for a literal `${`");
         return None;
@@ -98,12 +206,15 @@ fn substitute(
         return None;
     }
     let value = variable(name).filter(|value| !(value.is_empty() && default.is_some()));
-    let Some(value) = value.or_else(|| default.map(str::to_owned)) else {
+    let default = || default.map(|text| Value::Default(text.to_owned()));
+    let Some(value) = value.map(Value::Variable).or_else(default) else {
         let hint = format!("set it, or write `${{{name}:-default}}`");
         problems.error_with_hint(at, "", format!("the variable `{name}` is not set"), hint);
         return None;
     };
-    if value.chars().any(char::is_control) {
+    if let Value::Variable(text) = &value
+        && text.chars().any(char::is_control)
+    {
         problems.error(at, "", format!("the variable `{name}` holds a control character"));
         return None;
     }
@@ -112,11 +223,16 @@ fn substitute(
 
 /// Where a comment begins: a `#` at the start or after a blank, outside quotes.
 fn comment_start(line: &str) -> Option<usize> {
+    scan(line).0
+}
+
+/// Where a comment begins, and which quote is open at the end.
+fn scan(line: &str) -> (Option<usize>, Option<char>) {
     let mut quote = None;
     let mut before = ' ';
     for (at, c) in line.char_indices() {
         match (quote, c) {
-            (None, '#') if before.is_whitespace() => return Some(at),
+            (None, '#') if before.is_whitespace() => return (Some(at), None),
             (None, '"' | '\'') if !before.is_alphanumeric() => quote = Some(c),
             (Some('"'), '"') if before == '\\' => {}
             (Some(open), _) if c == open => quote = None,
@@ -124,7 +240,7 @@ fn comment_start(line: &str) -> Option<usize> {
         }
         before = c;
     }
-    None
+    (None, quote)
 }
 
 #[cfg(test)]
@@ -136,6 +252,10 @@ mod tests {
         let variable = |name: &str| match name {
             "PORT" => Some("8080".to_owned()),
             "EVIL" => Some("a\nb".to_owned()),
+            "LIST" => Some("a, b: c".to_owned()),
+            "QUOTE" => Some("x\\\"', y".to_owned()),
+            "V6" => Some("[::]:80".to_owned()),
+            "MINUS" => Some("-5".to_owned()),
             _ => None,
         };
         let expanded = expand(text, &variable, &mut problems);
@@ -147,6 +267,29 @@ mod tests {
     fn values_defaults_literals_and_comments() {
         let expanded = run("a: ${PORT} ${NONE:-x} $${PORT} $5 # ${NONE}\nb: '#${PORT}'\n").unwrap();
         assert_eq!(expanded.text, "a: 8080 x ${PORT} $5 # ${NONE}\nb: '#8080'\n");
+    }
+
+    #[test]
+    fn a_value_is_a_scalar_and_adds_no_structure() {
+        for (text, expected) in [
+            ("a: [${LIST}]", r#"a: ["a, b: c"]"#),
+            ("a: ${LIST} # c", r#"a: "a, b: c" # c"#),
+            ("- ${V6}", r#"- "[::]:80""#),
+            ("{a: ${V6}, b: ${PORT}}", r#"{a: "[::]:80", b: 8080}"#),
+            ("${LIST}: x", r#""a, b: c": x"#),
+            ("a: '${QUOTE}'", r#"a: 'x\"'', y'"#),
+            (r#"a: "${QUOTE} ${PORT}""#, r#"a: "x\\\"', y 8080""#),
+            ("a: 127.0.0.1:${PORT}", "a: 127.0.0.1:8080"),
+            ("a: ${MINUS}", "a: -5"),
+            ("a: [${NONE:-b, c}]", "a: [b, c]"),
+            ("a: |\n  ${QUOTE}\nb: ${QUOTE}", "a: |\n  x\\\"', y\nb: \"x\\\\\\\"', y\""),
+        ] {
+            assert_eq!(run(text).unwrap().text, expected, "{text}");
+        }
+        for text in ["a: http://${LIST}/", "a: [b${LIST}]", "a: ${V6}x"] {
+            let problems = run(text).unwrap_err();
+            assert!(problems[0].message.contains("would change what the line means"), "{text}");
+        }
     }
 
     #[test]
