@@ -6,8 +6,8 @@ use crate::decision::explain::explain as explain_route;
 use crate::decision::plan::{Kind, Listener};
 use crate::decision::route::{Asked, Unrouted};
 use crate::decision::why::why;
-use crate::http::EncodedSlash;
 use crate::http::target::{Target, host as authority_of};
+use crate::http::{EncodedSlash, Slashes};
 use crate::shared::View;
 use crate::telemetry::metrics::{self, Scrape};
 use crate::tls::certificate::Certificate;
@@ -268,7 +268,7 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
     let host = question.host.to_ascii_lowercase();
     let path = question.path.as_deref().unwrap_or("/");
     let mut target = Target::default();
-    let read = target.read(path.as_bytes(), EncodedSlash::Refuse);
+    let read = target.read(path.as_bytes(), EncodedSlash::Refuse, Slashes::Merge);
     let Ok(host) = authority_of(&host).and_then(|host| read.map(|()| host)) else {
         let told = Json(json!({"refusal": "bad_request"}));
         return (StatusCode::BAD_REQUEST, told).into_response();

@@ -4,8 +4,8 @@ use super::{FAILED, admin, fail, print, read_config};
 use crate::config::load;
 use crate::decision::explain::{Explanation, explain as explain_route};
 use crate::decision::route::{Asked, Unrouted};
-use crate::http::EncodedSlash;
 use crate::http::target::{Target, host as authority_of};
+use crate::http::{EncodedSlash, Slashes};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -105,7 +105,7 @@ fn by_file(question: &Question) -> ExitCode {
     };
     let Some(listener) = found else { return fail("there is no such listener") };
     let mut target = Target::default();
-    if target.read(question.path.as_bytes(), EncodedSlash::Refuse).is_err() {
+    if target.read(question.path.as_bytes(), EncodedSlash::Refuse, Slashes::Merge).is_err() {
         return fail("the path would be refused with 400 bad_request");
     }
     let host = question.host.to_ascii_lowercase();

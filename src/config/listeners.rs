@@ -7,7 +7,7 @@ use super::scalar;
 use super::shape::{Named, Spanned};
 use crate::decision::plan::{
     Address, ClassIndex, Listener, ListenerLimits, ListenerTimeouts, Names, Protocol, SendProxy,
-    Transparent, Transport, Underscores,
+    Slashes, Transparent, Transport, Underscores,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -300,6 +300,11 @@ fn listener_limits(written: Option<&file::ListenerLimits>) -> ListenerLimits {
         },
         keep_encoded_slash: written.and_then(|limits| limits.encoded_slash)
             == Some(file::EncodedSlash::Keep),
+        slashes: match written.and_then(|limits| limits.slashes) {
+            None | Some(file::Slashes::Merge) => Slashes::Merge,
+            Some(file::Slashes::Refuse) => Slashes::Refuse,
+            Some(file::Slashes::Keep) => Slashes::Keep,
+        },
     }
 }
 

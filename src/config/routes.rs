@@ -7,8 +7,8 @@ use super::policies::Written;
 use super::shape::Spanned;
 use crate::decision::plan::{Kind, ProbeKind, Source};
 use crate::decision::route::{Action, Edits, Mirror, PathMatch, Route, RouteTable};
-use crate::http::EncodedSlash;
 use crate::http::target::Target;
+use crate::http::{EncodedSlash, Slashes};
 use regex::Regex;
 use std::collections::BTreeMap;
 
@@ -181,7 +181,7 @@ fn path_match(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) ->
 /// The form in which requests are matched: a route written otherwise would never match.
 fn canonical_path(path: &str) -> Option<String> {
     let mut target = Target::default();
-    target.read(path.as_bytes(), EncodedSlash::Keep).ok()?;
+    target.read(path.as_bytes(), EncodedSlash::Keep, Slashes::Keep).ok()?;
     target.query().is_empty().then(|| target.path().to_owned())
 }
 

@@ -255,6 +255,19 @@ pub struct ListenerLimits {
     pub underscores: Underscores,
     /// `%2F` in a path is kept instead of refused.
     pub keep_encoded_slash: bool,
+    /// `//` in a path.
+    pub slashes: Slashes,
+}
+
+/// What becomes of several slashes in a row in a path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Slashes {
+    /// They are one, for routes and for clusters.
+    Merge,
+    /// The request is refused.
+    Refuse,
+    /// Routes and clusters get them as they are.
+    Keep,
 }
 
 /// What becomes of a field whose name has an underscore.

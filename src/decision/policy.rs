@@ -25,9 +25,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether a client of this address may come at all.
+    /// Whether a client of this address may come at all. The unspecified address is nobody's: who it
+    /// stands for is not known, and may be whoever is not let in.
     #[must_use]
     pub fn admits(&self, client: IpAddr) -> bool {
+        if client.is_unspecified() {
+            return self.allow.is_empty() && self.deny.is_empty();
+        }
         let within = |networks: &[ipnet::IpNet]| networks.iter().any(|n| n.contains(&client));
         !within(&self.deny) && (self.allow.is_empty() || within(&self.allow))
     }
@@ -118,5 +122,15 @@ mod tests {
             assert_eq!(policy.admits(address.parse().unwrap()), may, "{address}");
         }
         assert!(Policy::default().admits("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_client_that_nobody_knows_is_admitted_only_where_everybody_is() {
+        let networks = |text: &str| vec![text.parse().unwrap()];
+        let unknown = "0.0.0.0".parse().unwrap();
+        let open = Policy::default();
+        assert!(open.admits(unknown));
+        assert!(!Policy { allow: networks("0.0.0.0/0"), ..open.clone() }.admits(unknown));
+        assert!(!Policy { deny: networks("198.51.100.0/24"), ..open }.admits(unknown));
     }
 }

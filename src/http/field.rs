@@ -359,8 +359,9 @@ pub fn content_length(bytes: &[u8], fields: &Fields) -> Result<Option<u64>, Viol
 /// Whether the body is chunked: exactly one `Transfer-Encoding`, exactly `chunked`.
 ///
 /// # Errors
-/// [`Violation::UnknownCoding`] for another coding, [`Violation::Malformed`] for several fields or
-/// an obfuscated one.
+/// [`Violation::UnknownCoding`] for another coding below `chunked`, [`Violation::Malformed`] for several
+/// fields, an obfuscated one, or one that does not end with `chunked`: its length cannot be known
+/// (RFC 9112 §6.3).
 pub fn is_chunked(bytes: &[u8], fields: &Fields) -> Result<bool, Violation> {
     let mut codings = fields.of(Role::TransferEncoding);
     let Some(first) = codings.next() else { return Ok(false) };
@@ -375,8 +376,10 @@ pub fn is_chunked(bytes: &[u8], fields: &Fields) -> Result<bool, Violation> {
         value.split(|byte| *byte == b',').all(|coding| chars::is_token(chars::trim(coding)));
     let repeats_chunked =
         chars::list(value).filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count() > 1;
+    let last = chars::list(value).last().unwrap_or_default();
     match all_tokens && !repeats_chunked {
-        true => Err(Violation::UnknownCoding),
+        true if last.eq_ignore_ascii_case(b"chunked") => Err(Violation::UnknownCoding),
+        true => Err(Violation::Malformed("a Transfer-Encoding that does not end with chunked")),
         false => Err(Violation::Malformed("an invalid Transfer-Encoding")),
     }
 }

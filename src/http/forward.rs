@@ -8,7 +8,6 @@ use super::field::{Field, Role};
 use super::request::RequestHead;
 use super::response::ResponseHead;
 use super::{Framing, Version, chars};
-use std::net::IpAddr;
 
 /// An operator's edits of a head: removed first, then set, then added.
 #[derive(Clone, Copy, Debug, Default)]
@@ -166,34 +165,6 @@ fn write_connection(out: &mut Vec<u8>, head: &RequestHead) {
 
 fn accepts_trailers(value: &[u8]) -> bool {
     chars::list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
-}
-
-/// The client's address: from the right of `X-Forwarded-For`, the first hop that is not trusted.
-/// A peer that is not trusted is itself the client, whatever it says.
-#[must_use]
-pub fn client_address(
-    head: &RequestHead,
-    peer: IpAddr,
-    trusted: impl Fn(IpAddr) -> bool,
-) -> IpAddr {
-    if !trusted(peer) {
-        return peer;
-    }
-    let mut client = peer;
-    let lines = head.fields().iter().rev().filter(|field| field.role == Role::ForwardedFor);
-    for line in lines {
-        for hop in line.value.of(head.bytes()).rsplit(|byte| *byte == b',') {
-            let parsed =
-                std::str::from_utf8(chars::trim(hop)).ok().and_then(|hop| hop.parse().ok());
-            let Some(address) = parsed else { return client };
-            // One client is one address, however a proxy on both families writes it.
-            client = IpAddr::to_canonical(&address);
-            if !trusted(client) {
-                return client;
-            }
-        }
-    }
-    client
 }
 
 /// All that a forwarded response needs beside its own head.
@@ -387,6 +358,7 @@ mod tests {
     use super::super::Limits;
     use super::super::response::Asked;
     use super::*;
+    use std::net::IpAddr;
 
     fn context(trusted: bool) -> RequestContext<'static> {
         RequestContext {
@@ -438,9 +410,9 @@ mod tests {
         assert!(text.contains("x-request-id: theirs\r\n") && text.contains("Forwarded: for=1"));
         assert!(!text.to_lowercase().contains("tidegate-via"));
         let peer = "10.0.0.9".parse().unwrap();
-        let client = client_address(&head, peer, |address| address == peer);
+        let client = crate::http::hops::client_address(&head, peer, |address| address == peer);
         assert_eq!(client, "1.1.1.1".parse::<IpAddr>().unwrap());
-        assert_eq!(client_address(&head, peer, |_| false), peer);
+        assert_eq!(crate::http::hops::client_address(&head, peer, |_| false), peer);
     }
 
     #[test]

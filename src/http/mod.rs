@@ -16,6 +16,7 @@ pub mod chunked;
 pub mod field;
 pub mod forward;
 pub mod grpc;
+pub mod hops;
 pub mod properties;
 pub mod request;
 pub mod response;
@@ -58,6 +59,8 @@ pub struct Limits {
     pub underscores: Underscores,
     /// What to do with an encoded slash (`%2F`) in a path.
     pub encoded_slash: EncodedSlash,
+    /// What to do with several slashes in a row in a path.
+    pub slashes: Slashes,
 }
 
 impl Default for Limits {
@@ -68,6 +71,7 @@ impl Default for Limits {
             fields: 100,
             underscores: Underscores::Refuse,
             encoded_slash: EncodedSlash::Refuse,
+            slashes: Slashes::Merge,
         }
     }
 }
@@ -89,6 +93,17 @@ pub enum EncodedSlash {
     /// Answer 400.
     Refuse,
     /// Forward it as it is, never decoded.
+    Keep,
+}
+
+/// `//` in a path is one slash to some applications and two to others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Slashes {
+    /// Route and forward one slash.
+    Merge,
+    /// Answer 400.
+    Refuse,
+    /// Route and forward them as they are.
     Keep,
 }
 

@@ -87,7 +87,7 @@ impl RequestHead {
         if target_end - method_end - 1 > limits.target_bytes {
             return Err(Violation::TargetTooLong);
         }
-        if target.of(line).iter().any(|byte| *byte <= b' ' || *byte >= 0x7f) {
+        if target.of(line).iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f)) {
             return Err(Violation::Malformed("an invalid byte in the target"));
         }
         if &line[..method_end] == b"CONNECT" {
@@ -117,7 +117,7 @@ impl RequestHead {
             }
             self.target.set_asterisk();
         } else if bytes.first() == Some(&b'/') {
-            self.target.read(bytes, limits.encoded_slash)?;
+            self.target.read(bytes, limits.encoded_slash, limits.slashes)?;
         } else {
             self.read_absolute(raw, limits)?;
         }
@@ -144,13 +144,13 @@ impl RequestHead {
         self.host.clear();
         self.host.push_str(target::authority(&rest[..path_at])?.host);
         match rest.get(path_at) {
-            Some(b'/') => self.target.read(&rest[path_at..], limits.encoded_slash),
+            Some(b'/') => self.target.read(&rest[path_at..], limits.encoded_slash, limits.slashes),
             Some(b'?') => {
                 let rooted = [b"/", &rest[path_at..]].concat();
-                self.target.read(&rooted, limits.encoded_slash)
+                self.target.read(&rooted, limits.encoded_slash, limits.slashes)
             }
             Some(_) => Err(Violation::Malformed("a fragment in the target")),
-            None => self.target.read(b"/", limits.encoded_slash),
+            None => self.target.read(b"/", limits.encoded_slash, limits.slashes),
         }
     }
 
@@ -222,7 +222,9 @@ impl RequestHead {
     /// Host and port as they are forwarded; empty for an HTTP/1.0 request without `Host`.
     #[must_use]
     pub fn authority(&self) -> &str {
-        std::str::from_utf8(self.authority.of(&self.bytes)).unwrap_or_default()
+        let written = std::str::from_utf8(self.authority.of(&self.bytes)).unwrap_or_default();
+        // An empty port is valid, and says nothing.
+        written.strip_suffix(':').unwrap_or(written)
     }
 
     /// The host in lower case, without port: what routes match.

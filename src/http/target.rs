@@ -1,11 +1,12 @@
 //! The canonical request target: one reading, used for routing *and* for forwarding.
 //!
-//! Unreserved characters are decoded, escapes are in upper case, dot segments are resolved
-//! (RFC 3986 §6.2.2, §5.2.4). What two servers read differently is refused: an encoded slash,
-//! backslash or NUL, an invalid escape, a fragment, a byte outside ASCII.
+//! In the path unreserved characters are decoded, escapes are in upper case, slashes in a row are one, dot
+//! segments are resolved (RFC 3986 §6.2.2, §5.2.4). What two servers read differently is refused there: an
+//! encoded slash, backslash or NUL, an invalid escape, parameters of a dot segment (`..;`), a byte outside
+//! ASCII. The query is nobody's path: it is forwarded as it came, and may hold a stray `%`.
 
-use super::chars::{self, PATH, QUERY};
-use super::{EncodedSlash, Violation};
+use super::chars::{self, PATH};
+use super::{EncodedSlash, Slashes, Violation};
 
 /// A target in its one canonical form.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -47,20 +48,32 @@ impl Target {
     ///
     /// # Errors
     /// [`Violation::Malformed`] for a target without one unmistakable meaning.
-    pub fn read(&mut self, raw: &[u8], slash: EncodedSlash) -> Result<(), Violation> {
+    pub fn read(
+        &mut self,
+        raw: &[u8],
+        encoded: EncodedSlash,
+        slashes: Slashes,
+    ) -> Result<(), Violation> {
         self.clear();
         let path_end = memchr::memchr(b'?', raw).unwrap_or(raw.len());
         let (path, query) = raw.split_at(path_end);
         if path.first() != Some(&b'/') {
             return Err(Violation::Malformed("a target that does not begin with /"));
         }
-        let needs_work = normalise_into(&mut self.text, path, &PATH, Some(slash))?;
+        let needs_work = normalise_into(&mut self.text, path, encoded)?;
+        match slashes {
+            Slashes::Merge if self.text.contains("//") => merge_slashes(&mut self.text),
+            Slashes::Refuse if self.text.contains("//") => {
+                return Err(Violation::Malformed("several slashes in a row in the path"));
+            }
+            Slashes::Merge | Slashes::Refuse | Slashes::Keep => {}
+        }
         if needs_work || has_dot_segment(&self.text) {
+            refuse_dot_parameters(&self.text)?;
             self.text = remove_dot_segments(&self.text);
         }
         self.path_len = self.text.len();
-        normalise_into(&mut self.text, query, &QUERY, None)?;
-        Ok(())
+        push_query(&mut self.text, query)
     }
 
     /// The target of `OPTIONS *` (RFC 9112 §3.2.4).
@@ -71,17 +84,12 @@ impl Target {
     }
 }
 
-/// Appends `raw` in canonical form; says whether an escape was decoded, which may have made a dot.
-fn normalise_into(
-    text: &mut String,
-    raw: &[u8],
-    allowed: &[bool; 256],
-    path: Option<EncodedSlash>,
-) -> Result<bool, Violation> {
+/// Appends a path in canonical form; says whether an escape was decoded, which may have made a dot.
+fn normalise_into(text: &mut String, raw: &[u8], encoded: EncodedSlash) -> Result<bool, Violation> {
     let mut decoded = false;
     let mut rest = raw;
     while let Some((&byte, after)) = rest.split_first() {
-        let plain = rest.iter().take_while(|byte| allowed[**byte as usize]).count();
+        let plain = rest.iter().take_while(|byte| PATH[**byte as usize]).count();
         if plain > 0 {
             let (run, after) = rest.split_at(plain);
             text.push_str(std::str::from_utf8(run).map_err(|_| NOT_ASCII)?);
@@ -91,11 +99,11 @@ fn normalise_into(
         match byte {
             b'%' => {
                 let value = escape(after).ok_or(Violation::Malformed("an invalid escape"))?;
-                decoded |= push_escaped(text, value, path)?;
+                decoded |= push_escaped(text, value, encoded)?;
                 rest = &after[2..];
             }
-            b'#' => return Err(Violation::Malformed("a fragment in the target")),
-            b'\\' if path.is_some() => return Err(Violation::Malformed("a backslash in the path")),
+            b'#' => return Err(FRAGMENT),
+            b'\\' => return Err(Violation::Malformed("a backslash in the path")),
             0x21..=0x7e => {
                 push_escape(text, byte);
                 rest = after;
@@ -106,21 +114,33 @@ fn normalise_into(
     Ok(decoded)
 }
 
+/// Appends a query as it came. Quotes, angle brackets and bytes outside ASCII are escaped: no strict parser
+/// takes them in a request line, and browsers send none.
+fn push_query(text: &mut String, raw: &[u8]) -> Result<(), Violation> {
+    std::str::from_utf8(raw).map_err(|_| NOT_ASCII)?;
+    for byte in raw {
+        match byte {
+            b'#' => return Err(FRAGMENT),
+            b'"' | b'<' | b'>' | 0x80.. => push_escape(text, *byte),
+            0x21..=0x7e => text.push(char::from(*byte)),
+            ..=0x20 | 0x7f => return Err(NOT_ASCII),
+        }
+    }
+    Ok(())
+}
+
+const FRAGMENT: Violation = Violation::Malformed("a fragment in the target");
 const NOT_ASCII: Violation = Violation::Malformed("a byte in the target that must be escaped");
 
 fn escape(after: &[u8]) -> Option<u8> {
     Some(chars::hex(*after.first()?)? << 4 | chars::hex(*after.get(1)?)?)
 }
 
-fn push_escaped(
-    text: &mut String,
-    value: u8,
-    path: Option<EncodedSlash>,
-) -> Result<bool, Violation> {
+fn push_escaped(text: &mut String, value: u8, encoded: EncodedSlash) -> Result<bool, Violation> {
     match value {
-        0 => Err(Violation::Malformed("%00 in the target")),
-        b'\\' if path.is_some() => Err(Violation::Malformed("%5C in the path")),
-        b'/' if path == Some(EncodedSlash::Refuse) => Err(Violation::Malformed("%2F in the path")),
+        0 => Err(Violation::Malformed("%00 in the path")),
+        b'\\' => Err(Violation::Malformed("%5C in the path")),
+        b'/' if encoded == EncodedSlash::Refuse => Err(Violation::Malformed("%2F in the path")),
         b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
             text.push(char::from(value));
             Ok(true)
@@ -137,6 +157,27 @@ fn push_escape(text: &mut String, value: u8) {
     text.push('%');
     text.push(char::from(DIGITS[usize::from(value >> 4)]));
     text.push(char::from(DIGITS[usize::from(value & 15)]));
+}
+
+fn merge_slashes(path: &mut String) {
+    let mut before = ' ';
+    path.retain(|letter| {
+        let again = letter == '/' && before == '/';
+        before = letter;
+        !again
+    });
+}
+
+/// Refuses `..;x` and `.;x`: a servlet container drops the parameter and then climbs.
+fn refuse_dot_parameters(path: &str) -> Result<(), Violation> {
+    let climbs = |segment: &str| {
+        let parameter = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
+        parameter.is_some_and(|rest| rest.starts_with(';') || rest.starts_with("%3B"))
+    };
+    match path.split('/').any(climbs) {
+        true => Err(Violation::Malformed("parameters of a dot segment in the path")),
+        false => Ok(()),
+    }
 }
 
 fn has_dot_segment(path: &str) -> bool {
@@ -203,6 +244,8 @@ pub fn authority(raw: &[u8]) -> Result<Authority<'_>, Violation> {
     };
     let port = match port.split_first() {
         None => None,
+        // A port may be empty (RFC 3986 §3.2.3).
+        Some((b':', [])) => None,
         Some((b':', digits)) => Some(port_number(digits).ok_or(BAD)?),
         Some(_) => return Err(BAD),
     };
@@ -225,7 +268,7 @@ mod tests {
 
     fn canonical(raw: &str) -> Result<String, Violation> {
         let mut target = Target::default();
-        target.read(raw.as_bytes(), EncodedSlash::Refuse)?;
+        target.read(raw.as_bytes(), EncodedSlash::Refuse, Slashes::Merge)?;
         Ok(target.as_str().to_owned())
     }
 
@@ -241,10 +284,19 @@ mod tests {
             ("/../../etc", "/etc"),
             ("/a/..", "/"),
             ("/a/.", "/a/"),
-            ("/a//b", "/a//b"),
+            ("/a//b", "/a/b"),
+            ("//internal/x", "/internal/x"),
+            ("/a/..//internal", "/internal"),
+            ("/.//internal", "/internal"),
+            ("/%2e//..//internal//", "/internal/"),
+            ("/internal;x/y", "/internal;x/y"),
+            ("/a/...;x", "/a/...;x"),
             ("/.hidden", "/.hidden"),
             ("/a...b", "/a...b"),
-            ("/x?q={1}|[2]", "/x?q=%7B1%7D%7C%5B2%5D"),
+            ("/x?q={1}|[2]", "/x?q={1}|[2]"),
+            ("/x?q=100%&u=%u20ac&z=%00&e=%61", "/x?q=100%&u=%u20ac&z=%00&e=%61"),
+            ("/x?q=\u{e9}<\">", "/x?q=%C3%A9%3C%22%3E"),
+            ("/x?//../..;", "/x?//../..;"),
             ("/x?next=%2Fhome", "/x?next=%2Fhome"),
             ("/x?../..", "/x?../.."),
             ("/?", "/?"),
@@ -257,8 +309,31 @@ mod tests {
     #[test]
     fn what_two_servers_read_differently_is_refused() {
         for raw in [
-            "", "a", "?a", "/%2f", "/%5c", "/%00", "/%", "/%1", "/%zz", "/a#b", "/a\\b",
-            "/a\u{e9}", "/a b", "/\x7f", "/?%00", "/?%g0", "/?a#b", "/\t",
+            "",
+            "a",
+            "?a",
+            "/%2f",
+            "/%5c",
+            "/%00",
+            "/%",
+            "/%1",
+            "/%zz",
+            "/a#b",
+            "/a\\b",
+            "/a\u{e9}",
+            "/a b",
+            "/\x7f",
+            "/?a#b",
+            "/\t",
+            "/?a b",
+            "/?\x7f",
+            "/?\n",
+            "/x/..;/a",
+            "/x/..;",
+            "/x/.;a",
+            "/x/%2e%2e;/a",
+            "/x/%2e%2E%3b/a",
+            "/..;a=1/b",
         ] {
             assert!(canonical(raw).is_err(), "{raw:?}");
         }
@@ -267,8 +342,17 @@ mod tests {
     #[test]
     fn an_encoded_slash_may_be_kept_but_is_never_decoded() {
         let mut target = Target::default();
-        assert_eq!(target.read(b"/a%2fb", EncodedSlash::Keep), Ok(()));
+        assert_eq!(target.read(b"/a%2fb", EncodedSlash::Keep, Slashes::Merge), Ok(()));
         assert_eq!(target.as_str(), "/a%2Fb");
+    }
+
+    #[test]
+    fn slashes_in_a_row_may_be_refused_or_kept() {
+        let mut target = Target::default();
+        assert!(target.read(b"/a//b", EncodedSlash::Refuse, Slashes::Refuse).is_err());
+        assert_eq!(target.read(b"/a/b?//", EncodedSlash::Refuse, Slashes::Refuse), Ok(()));
+        assert_eq!(target.read(b"/a//b/../c", EncodedSlash::Refuse, Slashes::Keep), Ok(()));
+        assert_eq!(target.as_str(), "/a//c");
     }
 
     #[test]
@@ -277,6 +361,8 @@ mod tests {
             ("a.example", "a.example", None),
             ("a.example:80", "a.example", Some(80)),
             ("a.example.", "a.example", None),
+            ("a:", "a", None),
+            ("[::1]:", "[::1]", None),
             ("[::1]:8080", "[::1]", Some(8080)),
             ("127.0.0.1", "127.0.0.1", None),
         ] {
@@ -286,7 +372,8 @@ mod tests {
             "",
             ":80",
             ".",
-            "a:",
+            ":",
+            "a::",
             "a:0",
             "a:65536",
             "a:+80",

@@ -20,6 +20,8 @@ pub struct Origin {
 
 /// How a version 2 header begins.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Version 2, command LOCAL.
+const LOCAL: u8 = 0x20;
 /// Bytes of a version 1 header, at most.
 const LINE_MAX: usize = 107;
 /// Bytes behind the first 16 of a version 2 header, at most: addresses and a few notes.
@@ -80,6 +82,10 @@ pub fn read_from(bytes: &[u8]) -> io::Result<(Option<Origin>, usize)> {
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Option<Origin>> {
+    // LOCAL: the connection is the proxy's own, and what follows is skipped, whatever its family says.
+    if bytes.starts_with(SIGNATURE) && bytes.get(12) == Some(&LOCAL) {
+        return Ok(None);
+    }
     let origin = |client: (IpAddr, u16), server: (IpAddr, u16)| {
         Ok(Some(Origin { client: client.into(), server: server.into() }))
     };
@@ -181,6 +187,20 @@ mod tests {
         let mixed = write(SendProxy::V1, Some(origin("192.0.2.7:1", "[2001:db8::1]:2")));
         assert!(mixed.starts_with(b"PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 1 2"));
         assert!(write(SendProxy::None, None).is_empty());
+    }
+
+    #[test]
+    fn a_local_headers_block_is_skipped_whatever_its_family() {
+        // Unspecified, IPv4 and IPv6 too short, unix, and a family that does not exist.
+        for (family, rest) in
+            [(0x00, 0), (0x00, 7), (0x11, 3), (0x21, 12), (0x31, 0), (0x31, 5), (0xff, 9)]
+        {
+            let mut bytes = [&SIGNATURE[..], &[LOCAL, family, 0, rest]].concat();
+            bytes.resize(16 + usize::from(rest), 0xaa);
+            assert!(parse(&bytes).unwrap().is_none(), "family {family:#x}, {rest} bytes");
+            bytes[12] = 0x10;
+            assert!(parse(&bytes).is_err(), "another version");
+        }
     }
 
     #[test]

@@ -132,7 +132,14 @@ fn target(table: &mut Table) {
     table.class = "target";
     let within = |query: bool| {
         move |byte| match byte {
-            b'#' | b'%' => BAD,
+            b'#' => BAD,
+            b'%' => {
+                if query {
+                    Forwarded
+                } else {
+                    BAD
+                }
+            }
             // In a path a backslash is a slash to some; in a query nothing depends on it.
             b'\\' if !query => BAD,
             b'\\' | b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => Either,
@@ -146,26 +153,32 @@ fn target(table: &mut Table) {
     ] {
         let template = format!("{line}\r\nHost: a\r\n\r\n");
         table.sweep(place, &template, VISIBLE, within(query));
+        // Not UTF-8.
         table.sweep(place, &template, HIGH, |_| BAD);
     }
     for byte in 0..=255_u8 {
         let verdict = if [0, b'/', b'\\'].contains(&byte) { BAD } else { Forwarded };
         table.line(&format!("GET /p%{byte:02x}q HTTP/1.1"), verdict);
     }
-    for path in each("/%2F¦/%5C¦/p%00¦/%2f../p¦/..%2fp¦/..%5cp¦/%2e%2e%2fp¦/p?%00¦http://a/%2F")
-    {
+    for path in each(
+        "/%2F¦/%5C¦/p%00¦/%2f../p¦/..%2fp¦/..%5cp¦/%2e%2e%2fp¦http://a/%2F¦\
+         /p/..;/q¦/..;¦/p/.;x/q¦/p/%2e%2E;a=b/q¦/p/..%3b/q",
+    ) {
         table.line(&format!("GET {path} HTTP/1.1"), BAD);
     }
-    for path in each("/p?%2F%5C¦/%2e/p¦/p/%2E%2e/%2E./q¦/%252f¦/%25%32%46¦/%7e%2D%5F%61") {
+    for path in each(
+        "/p?%2F%5C¦/p?%00¦/p?q=100%&r=%u20ac¦/p?/..;/q¦/p/...;q¦/%2e/p¦/p/%2E%2e/%2E./q¦/%252f¦/%25%32%46¦/%7e%2D%5F%61",
+    ) {
         table.line(&format!("GET {path} HTTP/1.1"), Forwarded);
     }
     for escape in each("%¦%1¦%g0¦%0g¦%%¦%u0041¦%-1¦%+1¦%0x41¦%2¦%\u{661}0¦%a¦%;¦%2 ") {
         table.line(&format!("GET /p{escape} HTTP/1.1"), BAD);
-        table.line(&format!("GET /p?q={escape} HTTP/1.1"), BAD);
+        let in_query = if escape.contains(' ') { BAD } else { Forwarded };
+        table.line(&format!("GET /p?q={escape} HTTP/1.1"), in_query);
     }
     for form in each(
         "p¦*¦?q¦#¦.¦..¦a:80¦a/p¦\\p¦%2Fp¦http:¦http:/p¦http:p¦http://¦http:///p¦http://?q¦\
-         http://u@a/p¦http://u:w@a/p¦http://a:/p¦http://a:0/p¦http://a:65536/p¦http://a:x/p¦\
+         http://u@a/p¦http://u:w@a/p¦http://a:0/p¦http://a:65536/p¦http://a:x/p¦\
          http://a#f¦http://a/p#f¦http://a b/p¦http://a\\@b/p¦http://[::1/p¦http://::1/p¦\
          http://a,b/p¦http://a%2Fb/p¦http:\\\\a\\p¦ftp://a/p¦file:///p¦ws://a/p¦javascript:x¦//¦\
          htp://a/p¦http//a/p¦://a/p¦http://a/p http://a/q",
@@ -174,7 +187,7 @@ fn target(table: &mut Table) {
         table.line(&format!("GET {form} HTTP/1.1"), verdict);
     }
     for form in each(
-        "http://b/p¦http://a¦http://a/¦http://a?q¦http://a:80/p¦http://[::1]/p¦http://[::1]:80/p¦\
+        "http://b/p¦http://a:/p¦http://a¦http://a/¦http://a?q¦http://a:80/p¦http://[::1]/p¦http://[::1]:80/p¦\
          HTTP://a/p¦hTTp://A/p¦http://a/../p¦http://a.b.c/p?http://d/",
     ) {
         table.line(&format!("GET {form} HTTP/1.1"), Forwarded);
@@ -205,16 +218,16 @@ fn host(table: &mut Table) {
         with(lines, BAD);
     }
     for value in each(
-        "¦ ¦a b¦a, b¦a,a¦a;b c¦a:¦a:0¦a:00¦a:65536¦a:99999¦a:100000¦a:+80¦a:-80¦a:8 0¦a: 80¦a :80¦\
+        "¦ ¦a b¦a, b¦a,a¦a;b c¦a::¦a:0¦a:00¦a:65536¦a:99999¦a:100000¦a:+80¦a:-80¦a:8 0¦a: 80¦a :80¦\
          a:80x¦a:x¦a:80:80¦:80¦:¦.¦u@a¦u:w@a¦a/b¦/¦a?b¦a#b¦a\\b¦http://a¦//a¦[¦[]¦[::1¦::1]¦\
-         [::1]x¦[::1]:¦[::1]:x¦[::1]:0¦::1¦[g::1]¦[1.2.3.4]¦[v1.x]¦[::1%25eth0]¦[::1%eth0]¦\"a\"¦\
+         [::1]x¦[::1]::¦[::1]:x¦[::1]:0¦::1¦[g::1]¦[1.2.3.4]¦[v1.x]¦[::1%25eth0]¦[::1%eth0]¦\"a\"¦\
          'a'¦<a>¦(a)¦{a}¦a|b¦a^b¦a`b¦a%00b¦a%b¦a%41¦*¦*.a¦a\u{e9}¦a\u{ff0e}b¦a\u{3002}b¦\
          a:\u{661}0¦a:0x50¦a:8_0¦a:000080¦a=b¦a&b¦a+b¦$¦!¦[::1][::1]¦[::1]a:80",
     ) {
         with(&format!("Host: {value}\r\n"), BAD);
     }
     for value in each(
-        "b¦A¦a.b¦a.b.c:8080¦a-b¦a_b¦a~b¦127.0.0.1¦127.0.0.1:80¦[::1]¦[::1]:80¦[::ffff:1.2.3.4]¦\
+        "b¦A¦a:¦[::1]:¦a.b¦a.b.c:8080¦a-b¦a_b¦a~b¦127.0.0.1¦127.0.0.1:80¦[::1]¦[::1]:80¦[::ffff:1.2.3.4]¦\
          xn--e1a¦a:1¦a:65535¦a:80 ¦ a¦a\t¦LOCALHOST¦0",
     ) {
         with(&format!("Host: {value}\r\n"), Verdict::Forwarded);

@@ -159,7 +159,7 @@ fn status_lines(table: &mut Table) {
         "¦ ¦hello¦HTTP¦HTTP/1.1¦HTTP/1.1 ¦HTTP/1.1 2¦HTTP/1.1 20¦HTTP/1.1 20 OK¦HTTP/1.1 2000¦\
          HTTP/1.1 2000 OK¦HTTP/1.1 OK¦HTTP/1.1 abc OK¦HTTP/1.1 2x0 OK¦HTTP/1.1 -20 OK¦\
          HTTP/1.1 +20 OK¦HTTP/1.1 0 OK¦HTTP/1.1 000 OK¦HTTP/1.1 099 OK¦HTTP/1.1 99 OK¦\
-         HTTP/1.1 600 OK¦HTTP/1.1 999 OK¦HTTP/1.1 1000 OK¦HTTP/1.1 0200 OK¦HTTP/1.1 200.1 OK¦\
+         HTTP/1.1 1000 OK¦HTTP/1.1 0200 OK¦HTTP/1.1 200.1 OK¦\
          HTTP/1.1 2 00¦HTTP/1.1  200 OK¦HTTP/1.1\t200 OK¦HTTP/1.1 200\tOK¦HTTP/1.1 200OK¦\
          HTTP/1.1 200,OK¦HTTP/1.1 200; OK¦HTTP/1.1200 OK¦HTTP/1.1 OK 200¦200 OK¦200 HTTP/1.1¦\
          OK¦ HTTP/1.1 200 OK¦\tHTTP/1.1 200 OK¦HTTP/1.2 200 OK¦HTTP/1.9 200 OK¦HTTP/1.10 200 OK¦\
@@ -175,9 +175,13 @@ fn status_lines(table: &mut Table) {
             table.add(format!("line {} of {base}", told(line)), text, Want::BadGateway);
         }
     }
-    for status in (0..100).step_by(9).chain((600..1_000).step_by(50)) {
+    for status in (0..100).step_by(9) {
         let text = LENGTH.replacen("200", &format!("{status:03}"), 1);
         table.add(format!("status {status:03}"), text, Want::BadGateway);
+    }
+    for status in (600..1_000).step_by(57).chain([999]) {
+        let text = LENGTH.replacen("200", &status.to_string(), 1);
+        table.add(format!("status {status}"), text, Want::Whole(status, b"hello".to_vec()));
     }
 }
 
@@ -308,10 +312,13 @@ fn codings(table: &mut Table) {
     }
     let old = CHUNKED.replacen("HTTP/1.1", "HTTP/1.0", 1);
     table.add("chunks in HTTP/1.0", old, Want::BadGateway);
-    for status in ["100", "103", "204"] {
+    // They end at the head: what follows an interim one is no response, and what follows a 204 is nobody's.
+    for status in ["100", "103"] {
         let text = CHUNKED.replacen("200", status, 1);
         table.add(format!("chunks of a {status}"), text, Want::BadGateway);
     }
+    let text = CHUNKED.replacen("200", "204", 1);
+    table.add("chunks of a 204", text, Want::WholeNotReused(204, Vec::new()));
 }
 
 fn chunks(table: &mut Table) {
@@ -482,6 +489,7 @@ fn bodiless(table: &mut Table) {
         (204, "X-A: b\r\n"),
         (204, "Content-Length: 5\r\n"),
         (204, "Content-Length: 0\r\n"),
+        (204, "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
         (304, ""),
         (304, "Content-Length: 5\r\n"),
         (304, "Content-Length: 0\r\n"),
@@ -509,11 +517,16 @@ fn interims(table: &mut Table) {
             table.add(format!("{count} times {status}"), text, Want::BadGateway);
         }
         for lines in each(
-            "Content-Length: 5¦Transfer-Encoding: chunked¦Content-Length: x¦X : y¦X: \x01¦\
+            "Content-Length: x¦X : y¦X: \x01¦\
              Connection: a b¦ X: y",
         ) {
             let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n\r\n{LENGTH}");
             table.add(format!("{status} with {}", told(lines)), text, Want::BadGateway);
+        }
+        // An interim response ends at its head, whatever it claims.
+        for lines in each("Content-Length: 5¦Transfer-Encoding: chunked") {
+            let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n\r\n{LENGTH}");
+            table.add(format!("{status} that claims {lines}"), text, hello());
         }
         let text = format!("HTTP/1.1 {status}\r\n\r\nhello{LENGTH}");
         table.add(format!("{status} with a body"), text, Want::BadGateway);

@@ -41,6 +41,9 @@ fn malformed() -> Vec<(Vec<u8>, u16)> {
         "/ GET HTTP/1.1",
         "GET /\u{e9} HTTP/1.1",
         "PRI * HTTP/2.0",
+        "GET /x/..;/internal HTTP/1.1",
+        "GET /x/%2e%2e;/internal HTTP/1.1",
+        "GET /?q#f HTTP/1.1",
     ] {
         add(&format!("{line}\r\nHost: a\r\n\r\n"), 400);
     }
@@ -52,7 +55,6 @@ fn malformed() -> Vec<(Vec<u8>, u16)> {
         "Host: a\r\nHost: b\r\n",
         "Host:\r\n",
         "Host: a b\r\n",
-        "Host: a:\r\n",
         "Host: a:0\r\n",
         "Host: a:65536\r\n",
         "Host: u@a\r\n",
@@ -85,10 +87,10 @@ fn malformed() -> Vec<(Vec<u8>, u16)> {
         ("Transfer-Encoding: ", 400),
         ("Transfer-Encoding: \"chunked\"", 400),
         ("Transfer-Encoding: chunked;q=1", 400),
-        ("Transfer-Encoding: xchunked", 501),
-        ("Transfer-Encoding: gzip", 501),
+        ("Transfer-Encoding: xchunked", 400),
+        ("Transfer-Encoding: gzip", 400),
         ("Transfer-Encoding: gzip, chunked", 501),
-        ("Transfer-Encoding: identity", 501),
+        ("Transfer-Encoding: identity", 400),
         ("Transfer-Encoding\t: chunked", 400),
         ("Transfer-Encoding : chunked", 400),
         ("Transfer-Encoding: chun\x0bked", 400),
@@ -269,7 +271,7 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
     let responses: Vec<Vec<u8>> = [
         "", "\r\n", "hello\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 \r\n\r\n", "HTTP/1.1 20\r\n\r\n",
         "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "HTTP/1.1 -20 OK\r\n\r\n",
-        "HTTP/1.1 099 OK\r\n\r\n", "HTTP/1.1 600 OK\r\n\r\n", "HTTP/1.1 999 OK\r\n\r\n",
+        "HTTP/1.1 099 OK\r\n\r\n",
         "HTTP/1.1  200 OK\r\n\r\n", "HTTP/1.1\t200 OK\r\n\r\n", "HTTP/2.0 200 OK\r\n\r\n",
         "HTTP/3 200 OK\r\n\r\n", "http/1.1 200 OK\r\n\r\n", "ICY 200 OK\r\n\r\n", "HTTP/1.12 200 OK\r\n\r\n",
         "HTTP/1.1 200OK\r\n\r\n", "HTTP/1.1 200 O\x01K\r\n\r\n", "HTTP/1.1 200 O\0K\r\n\r\n",
@@ -290,7 +292,6 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: \r\n\r\n",
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         "HTTP/1.1 101 Switching\r\n\r\n", "HTTP/1.1 100 C\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\n\r\n",
         "HTTP/1.1 100 C\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: a b\r\n\r\n",

@@ -40,6 +40,49 @@ fn clients_of_denied_networks_are_refused_and_only_allowed_ones_come() {
 }
 
 #[test]
+fn a_client_is_known_however_its_address_is_written() {
+    let cluster = Cluster::named("a");
+    let proxy = Proxy::start(&with_policy(&cluster, "deny: [198.51.100.0/24, \"2001:db8::/32\"]"));
+    for (fields, status) in [
+        ("X-Forwarded-For: 198.51.100.5:4444", 403),
+        ("X-Forwarded-For: [2001:db8::1]:443", 403),
+        ("X-Forwarded-For: \"[2001:db8::1]\"", 403),
+        ("Forwarded: for=\"198.51.100.5:4444\";proto=https", 403),
+        ("X-Forwarded-For: 192.0.2.1:80", 200),
+        ("Forwarded: for=\"[2001:db9::1]:80\"", 200),
+        // Somebody, and nobody knows who: never the trusted proxy.
+        ("X-Forwarded-For: unknown", 403),
+        ("Forwarded: for=_hidden", 403),
+        ("X-Forwarded-For: 192.0.2.1, 127.0.0.1:x", 403),
+    ] {
+        assert_eq!(ask(&proxy, "/", &format!("{fields}\r\n")).status, status, "{fields}");
+    }
+}
+
+#[test]
+fn a_path_means_the_same_to_a_policy_and_to_the_cluster() {
+    let cluster = Cluster::named("a");
+    let guarded = "routes: [{ path_prefix: /internal, service: shop, allow: [192.0.2.0/24] }]\n";
+    let text = config(&[("a", "idc", cluster.address)]) + guarded;
+    let proxy = Proxy::start(&text);
+    for path in
+        ["/internal/x", "//internal/x", "/a/..//internal/x", "/.//internal", "/%69nternal//x"]
+    {
+        assert_eq!(ask(&proxy, path, "").status, 403, "{path}");
+    }
+    assert_eq!(ask(&proxy, "/x/..;/internal", "").status, 400);
+    assert!(!cluster.seen().contains("internal"), "{}", cluster.seen());
+    assert_eq!(ask(&proxy, "/a//b?c=//d&e=100%", "").status, 200);
+    assert!(cluster.seen().contains("GET /a/b?c=//d&e=100% HTTP/1.1"), "{}", cluster.seen());
+    for (slashes, status) in [("refuse", 400), ("keep", 200)] {
+        let with = format!("service: shop, limits: {{ slashes: {slashes} }} }}");
+        let proxy = Proxy::start(&text.replace("service: shop }", &with));
+        assert_eq!(ask(&proxy, "//else", "").status, status, "{slashes}");
+    }
+    assert!(cluster.seen().contains("GET //else HTTP/1.1"), "{}", cluster.seen());
+}
+
+#[test]
 fn a_client_that_comes_too_often_is_told_when_to_come_again() {
     let cluster = Cluster::named("a");
     let policy = "rate_limit: { requests: 1, per: 1h, burst: 5 }";

@@ -174,6 +174,18 @@ words! {
     }
 }
 
+words! {
+    /// What becomes of several slashes in a row in a path.
+    Slashes {
+        /// They are one.
+        Merge = "merge",
+        /// Answer 400.
+        Refuse = "refuse",
+        /// Route by them and forward them.
+        Keep = "keep",
+    }
+}
+
 shape! {
     /// Bounds of a listener.
     ListenerLimits {
@@ -195,5 +207,7 @@ shape! {
         underscores: Underscores = "refuse",
         /// %2F in a path: refuse or keep.
         encoded_slash: EncodedSlash = "refuse",
+        /// Several slashes in a row in a path: merge, refuse or keep.
+        slashes: Slashes = "merge",
     }
 }

@@ -7,9 +7,9 @@ use super::h1::{H1, NoRequest};
 use super::h2_connection;
 use super::record::Record;
 use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol, Transport};
-use crate::http::forward;
+use crate::http::hops;
 use crate::http::request::RequestHead;
-use crate::http::{EncodedSlash, Framing, Limits, Underscores, Violation};
+use crate::http::{EncodedSlash, Framing, Limits, Slashes, Underscores, Violation};
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
 use crate::proxy::arrive::Arrived;
@@ -176,12 +176,12 @@ impl Arrival {
             return self.peer;
         }
         let trusts = |address: IpAddr| self.trusted_networks.iter().any(|n| n.contains(&address));
-        forward::client_address(head, self.peer, trusts)
+        hops::client_address(head, self.peer, trusts)
     }
 }
 
 fn limits(listener: &Listener) -> Limits {
-    use crate::decision::plan::Underscores as Planned;
+    use crate::decision::plan::{Slashes as PlannedSlashes, Underscores as Planned};
     Limits {
         head_bytes: listener.limits.head,
         target_bytes: listener.limits.uri,
@@ -194,6 +194,11 @@ fn limits(listener: &Listener) -> Limits {
         encoded_slash: match listener.limits.keep_encoded_slash {
             true => EncodedSlash::Keep,
             false => EncodedSlash::Refuse,
+        },
+        slashes: match listener.limits.slashes {
+            PlannedSlashes::Merge => Slashes::Merge,
+            PlannedSlashes::Refuse => Slashes::Refuse,
+            PlannedSlashes::Keep => Slashes::Keep,
         },
     }
 }
