@@ -300,6 +300,44 @@ fn ten_thousand_routes_load_and_each_is_found() {
 }
 
 #[test]
+fn a_policy_that_may_not_reach_what_it_is_meant_for_is_a_warning() {
+    let text = |limits: &str, route: &str| {
+        format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop{limits} }} }}
+services: {{ shop: {{ clusters: [a] }} }}
+clusters: {{ a: {{ kind: idc, endpoints: [127.0.0.1:9001] }} }}
+routes: [{route}]
+"
+        )
+    };
+    let guarded = "{ path_prefix: /admin, service: shop, allow: [10.0.0.0/8] }";
+    let some = "{ path_prefix: /admin, methods: [GET], service: shop, allow: [10.0.0.0/8] }";
+    let rest = "{ path_prefix: /admin, service: shop, deny: [10.0.0.0/8] }";
+    for (limits, route, expected) in [
+        ("", guarded.to_owned(), None),
+        ("", some.to_owned(), Some("other methods are 405, and not for `listeners.web`")),
+        ("", format!("{some}, {rest}"), None),
+        ("", some.replace("allow: [10.0.0.0/8]", "priority: 3"), None),
+        (", limits: { slashes: keep }", guarded.to_owned(), Some("`web` keeps `//` or `%2F`")),
+        (
+            ", limits: { encoded_slash: keep }",
+            guarded.to_owned(),
+            Some("`web` keeps `//` or `%2F`"),
+        ),
+        (", limits: { slashes: refuse }", guarded.to_owned(), None),
+        (", limits: { slashes: keep }", guarded.replace("/admin", "/"), None),
+    ] {
+        let problems = check(&text(limits, &route)).problems;
+        let told: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        match expected {
+            Some(part) => assert!(told.len() == 1 && told[0].contains(part), "{route}: {told:?}"),
+            None => assert!(told.is_empty(), "{limits} {route}: {told:?}"),
+        }
+        assert!(problems.iter().all(|problem| problem.path == "routes[0]"));
+    }
+}
+
+#[test]
 fn a_route_that_never_matches_is_a_warning() {
     let told = |routes: &str| {
         let text = format!(

@@ -285,9 +285,13 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
         Err(Unrouted::NoRoute) => {
             (StatusCode::NOT_FOUND, Json(json!({"refusal": "no_route"}))).into_response()
         }
-        Err(Unrouted::Method) => {
+        Err(Unrouted::Method(methods)) => {
             let told = Json(json!({"refusal": "method_not_allowed"}));
-            (StatusCode::METHOD_NOT_ALLOWED, told).into_response()
+            let allow = [("allow", methods.join(", "))];
+            (StatusCode::METHOD_NOT_ALLOWED, allow, told).into_response()
+        }
+        Err(Unrouted::Ambiguous) => {
+            (StatusCode::BAD_REQUEST, Json(json!({"refusal": "bad_request"}))).into_response()
         }
     }
 }

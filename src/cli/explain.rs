@@ -122,7 +122,12 @@ fn by_file(question: &Question) -> ExitCode {
     match explain_route(&plan, None, &asked) {
         Ok(explanation) => tell(&explanation, question.json),
         Err(Unrouted::NoRoute) => fail(NO_ROUTE),
-        Err(Unrouted::Method) => fail(NO_METHOD),
+        Err(Unrouted::Method(methods)) => {
+            fail(&format!("{NO_METHOD} (allow: {})", methods.join(", ")))
+        }
+        Err(Unrouted::Ambiguous) => {
+            fail("a parameter in the path leads to another policy: 400 bad_request")
+        }
     }
 }
 

@@ -16,10 +16,12 @@ use std::collections::BTreeMap;
 pub(super) fn compile(compiler: &mut Compiler<'_>) {
     let file = compiler.file;
     let mut routes = Vec::new();
+    let mut places = Vec::new();
     let mut earlier = Earlier::new();
     for (index, written) in file.routes.iter().flatten().enumerate() {
         if let Some(route) = route(compiler, written, index) {
             warn_if_shadowed(compiler, written, &route, &routes, &mut earlier);
+            places.push((written.at, format!("routes[{index}]")));
             routes.push(route);
         }
     }
@@ -35,6 +37,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
     }
     warn_of_blind_probes(compiler);
     compiler.plan.routes = RouteTable::new(routes, catch_alls);
+    super::reach::warn(compiler, &places);
 }
 
 fn last_route(listener: &str, class: usize) -> Route {

@@ -2,6 +2,11 @@
 //!
 //! Tables are keyed, not scanned: an exact host or path costs one ordered lookup, a prefix one per
 //! segment up to the deepest configured one, so ten thousand routes cost what ten do.
+//!
+//! # Invariants
+//! * A route with a policy is not passed by with another method: unless another route has the same path, the
+//!   answer is 405, and no route further down is asked.
+//! * Nor is it passed by with a parameter (`/internal;x`), which servlet containers drop before they match.
 
 use super::plan::ClassIndex;
 use regex::Regex;
@@ -125,12 +130,25 @@ pub struct Asked<'a> {
 }
 
 /// Why there is no route.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unrouted {
     /// Nothing matches host and path.
     NoRoute,
-    /// Something does, but for other methods.
-    Method,
+    /// Something does, but for other methods: these.
+    Method(Vec<String>),
+    /// With and without the parameters of its path it comes to routes of different policies.
+    Ambiguous,
+}
+
+/// What a search has met on its way.
+#[derive(Default)]
+struct Search {
+    /// Routes that would take the request with another method.
+    differing: Vec<RouteIndex>,
+    /// Whether one of them has a policy, which ends the search.
+    held: bool,
+    /// Whether policies do not end it.
+    passes: bool,
 }
 
 /// All routes, compiled.
@@ -181,20 +199,61 @@ impl RouteTable {
     /// # Errors
     /// [`Unrouted`] when none does.
     pub fn find(&self, asked: &Asked<'_>) -> Result<RouteIndex, Unrouted> {
-        let mut method_differs = false;
+        match without_parameters(asked.path) {
+            None => self.search(asked, &mut Search::default()),
+            Some(bare) => self.find_both(asked, &bare),
+        }
+    }
+
+    /// The route that would serve a request if policies did not end the search for other methods.
+    #[must_use]
+    pub fn find_behind(&self, asked: &Asked<'_>) -> Option<RouteIndex> {
+        self.search(asked, &mut Search { passes: true, ..Search::default() }).ok()
+    }
+
+    /// By the path as it is, unless a policy holds for it without its parameters.
+    fn find_both(&self, asked: &Asked<'_>, bare: &str) -> Result<RouteIndex, Unrouted> {
+        let whole = self.search(asked, &mut Search::default())?;
+        let mut search = Search::default();
+        match self.search(&Asked { path: bare, ..*asked }, &mut search) {
+            Err(unrouted) if search.held => Err(unrouted),
+            Err(_) => Ok(whole),
+            Ok(other) => match (self.routes[whole].policy, self.routes[other].policy) {
+                (_, None) => Ok(whole),
+                (None, Some(_)) => Ok(other),
+                (Some(_), Some(_)) if whole == other => Ok(whole),
+                (Some(_), Some(_)) => Err(Unrouted::Ambiguous),
+            },
+        }
+    }
+
+    fn search(&self, asked: &Asked<'_>, search: &mut Search) -> Result<RouteIndex, Unrouted> {
         let exact = self.hosts.get(asked.host);
         let tables =
             exact.into_iter().chain(self.wildcard_tables(asked.host)).chain([&self.any_host]);
         for table in tables {
-            if let Some(found) = self.find_by_path(table, asked, &mut method_differs) {
+            if let Some(found) = self.find_by_path(table, asked, search) {
                 return Ok(found);
+            }
+            if search.held {
+                return Err(self.other_methods(search));
             }
         }
         match self.catch_alls.get(&asked.listener) {
             Some(index) => Ok(*index),
-            None if method_differs => Err(Unrouted::Method),
-            None => Err(Unrouted::NoRoute),
+            None if search.differing.is_empty() => Err(Unrouted::NoRoute),
+            None => Err(self.other_methods(search)),
         }
+    }
+
+    fn other_methods(&self, search: &Search) -> Unrouted {
+        let mut methods = Vec::new();
+        for method in search.differing.iter().flat_map(|index| &self.routes[*index].methods) {
+            if !methods.contains(method) {
+                methods.push(method.clone());
+            }
+        }
+        Unrouted::Method(methods)
     }
 
     /// Wildcards that cover `host`, longest suffix first; each covers at least one label.
@@ -207,20 +266,39 @@ impl RouteTable {
         &self,
         table: &PathTable,
         asked: &Asked<'_>,
-        method_differs: &mut bool,
+        search: &mut Search,
     ) -> Option<RouteIndex> {
-        let mut best = |candidates: &[RouteIndex]| self.best(candidates, asked, method_differs);
-        if let Some(found) = table.exact.get(asked.path).and_then(|found| best(found)) {
-            return Some(found);
-        }
-        for prefix in prefixes(asked.path, table.segments_max) {
-            if let Some(found) = table.prefixes.get(prefix).and_then(|found| best(found)) {
-                return Some(found);
+        if let Some(found) = table.exact.get(asked.path) {
+            let best = self.best(found, asked, search);
+            if best.is_some() {
+                return best;
             }
         }
-        let mut matching =
-            table.patterns.iter().filter(|(pattern, _)| pattern.is_match(asked.path));
-        matching.find_map(|(_, index)| best(&[*index]))
+        let own = asked.path.trim_end_matches('/');
+        for prefix in prefixes(asked.path, table.segments_max) {
+            // A policy is held to: only a route for the same path may take what it does not.
+            if search.held && prefix != own {
+                return None;
+            }
+            if let Some(found) = table.prefixes.get(prefix) {
+                let best = self.best(found, asked, search);
+                if best.is_some() || search.held {
+                    return best;
+                }
+            }
+        }
+        let mut held_by = if search.held { Some("") } else { None };
+        for (pattern, index) in table.patterns.iter().filter(|(p, _)| p.is_match(asked.path)) {
+            if held_by.is_some_and(|held| held != pattern.as_str()) {
+                return None;
+            }
+            let best = self.best(&[*index], asked, search);
+            if best.is_some() {
+                return best;
+            }
+            held_by = search.held.then_some(pattern.as_str());
+        }
+        None
     }
 
     /// The most specific of routes that share host and path: a method before none, then more
@@ -229,7 +307,7 @@ impl RouteTable {
         &self,
         candidates: &[RouteIndex],
         asked: &Asked<'_>,
-        method_differs: &mut bool,
+        search: &mut Search,
     ) -> Option<RouteIndex> {
         let mut best: Option<(bool, usize, RouteIndex)> = None;
         for &index in candidates {
@@ -240,7 +318,8 @@ impl RouteTable {
                 continue;
             }
             if !route.methods.is_empty() && !route.methods.iter().any(|m| m == asked.method) {
-                *method_differs = true;
+                search.differing.push(index);
+                search.held |= route.policy.is_some() && !search.passes;
                 continue;
             }
             let rank = (!route.methods.is_empty(), route.headers.len());
@@ -276,6 +355,14 @@ impl PathTable {
             PathMatch::Pattern(pattern) => self.patterns.push((pattern.clone(), index)),
         }
     }
+}
+
+/// The path without the parameters of its segments: `/a;x/b` is `/a/b`; `None` where it has none.
+fn without_parameters(path: &str) -> Option<String> {
+    path.contains(';').then(|| {
+        let segments = path.split('/').map(|segment| segment.split(';').next());
+        segments.map(Option::unwrap_or_default).collect::<Vec<_>>().join("/")
+    })
 }
 
 /// `/a/b/c` → `/a/b/c`, `/a/b`, `/a`, and the root as the empty text; none deeper than `deepest`.
@@ -369,7 +456,7 @@ mod tests {
             ("GET", "x.y.b.example", "/", "wilder"),
             ("GET", "example", "/any/thing", "any"),
             ("GET", "example", "/else", "NoRoute"),
-            ("GET", "example", "/p", "Method"),
+            ("GET", "example", "/p", "Method([\"POST\"])"),
             ("POST", "example", "/p", "posts"),
             ("GET", "example", "/h", "canary"),
         ] {
@@ -386,6 +473,76 @@ mod tests {
         );
         assert_eq!(find(&table, "GET", "x", "/re"), "pattern");
         assert_eq!(find(&table, "GET", "x", "/other"), "last");
+    }
+
+    /// A route with a policy, for GET alone.
+    fn guarded(name: &str, path: PathMatch) -> Route {
+        Route { methods: vec!["GET".into()], policy: Some(0), ..route(name, &[], path) }
+    }
+
+    #[test]
+    fn a_policy_for_some_methods_is_not_passed_by_with_others() {
+        let pattern = || PathMatch::Pattern(Regex::new("^/re.*$").unwrap());
+        let post =
+            |name: &str, path| Route { methods: vec!["POST".into()], ..route(name, &[], path) };
+        let table = RouteTable::new(
+            vec![
+                guarded("admin", prefix("/admin")),
+                post("admin-post", PathMatch::Exact("/admin/post".into())),
+                guarded("exact", PathMatch::Exact("/exact".into())),
+                post("exact-post", prefix("/exact")),
+                guarded("deep", prefix("/admin/deep")),
+                guarded("pattern", pattern()),
+                post("pattern-post", pattern()),
+                post("open-post", prefix("/open")),
+            ],
+            vec![(0, route("last", &[], prefix("/")))],
+        );
+        for (method, path, expected) in [
+            ("GET", "/admin/x", "admin"),
+            ("HEAD", "/admin/x", "Method([\"GET\"])"),
+            ("get", "/admin", "Method([\"GET\"])"),
+            ("POST", "/admin/post", "admin-post"),
+            // No policy is passed by: the exact route has none.
+            ("PUT", "/admin/post", "Method([\"POST\", \"GET\"])"),
+            ("PUT", "/admin/deep", "Method([\"GET\"])"),
+            ("POST", "/exact", "exact-post"),
+            ("PUT", "/exact", "Method([\"GET\", \"POST\"])"),
+            ("POST", "/real", "pattern-post"),
+            ("PUT", "/real", "Method([\"GET\", \"POST\"])"),
+            ("GET", "/open", "last"),
+            ("PUT", "/administrator", "last"),
+        ] {
+            assert_eq!(find(&table, method, "x", path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_not_passed_by_with_a_parameter() {
+        let other = Route { policy: Some(1), ..route("other", &[], prefix("/other")) };
+        let table = RouteTable::new(
+            vec![
+                guarded("internal", prefix("/internal")),
+                other,
+                route("open", &[], prefix("/open")),
+            ],
+            vec![(0, route("last", &[], prefix("/")))],
+        );
+        for (method, path, expected) in [
+            ("GET", "/internal;x", "internal"),
+            ("GET", "/internal;x=1/y", "internal"),
+            ("GET", "/internal/y;z", "internal"),
+            ("PUT", "/internal;x", "Method([\"GET\"])"),
+            ("GET", "/open;x", "last"),
+            ("GET", "/open/y;x", "open"),
+            ("GET", "/other/y;x", "other"),
+        ] {
+            assert_eq!(find(&table, method, "x", path), expected, "{method} {path}");
+        }
+        let root = Route { policy: Some(2), ..route("root", &[], prefix("/")) };
+        let table = RouteTable::new(vec![guarded("internal", prefix("/internal")), root], vec![]);
+        assert_eq!(find(&table, "GET", "x", "/internal;x"), "Ambiguous");
+        assert_eq!(find(&table, "GET", "x", "/else;x"), "root");
     }
 
     #[test]

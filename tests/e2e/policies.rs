@@ -83,6 +83,45 @@ fn a_path_means_the_same_to_a_policy_and_to_the_cluster() {
 }
 
 #[test]
+fn a_policy_for_some_methods_is_not_passed_by_with_others() {
+    let cluster = Cluster::named("a");
+    let text = config(&[("a", "idc", cluster.address)])
+        + "routes:\n  - { path_prefix: /admin, methods: [GET, POST], service: shop, allow: [192.0.2.0/24] }\n  \
+           - { path: /login, methods: [POST], service: shop, rate_limit: { requests: 1, per: 1h } }\n  \
+           - { path: /login, service: shop }\n";
+    let proxy = Proxy::start(&text);
+    let send = |line: &str| {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        ask_raw(proxy.at("web"), head.as_bytes())
+    };
+    for (line, status) in [
+        ("GET /admin/x", 403),
+        ("POST /admin/x", 403),
+        ("HEAD /admin/x", 405),
+        ("PUT /admin", 405),
+        ("get /admin", 405),
+        ("GET /admin;x", 403),
+        ("PUT /admin;x/y", 405),
+        ("GET //admin/x", 403),
+        ("POST /login", 200),
+        ("POST /login", 429),
+        ("GET /login", 200),
+        ("HEAD /login", 200),
+    ] {
+        let answer = send(line);
+        assert_eq!(answer.status, status, "{line}");
+        let allow = (status == 405).then(|| "GET, POST".to_owned());
+        assert_eq!(answer.header("allow"), allow, "{line}");
+    }
+    assert!(!cluster.seen().contains("admin"), "{}", cluster.seen());
+    let connect = ask_raw(proxy.at("web"), b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n");
+    assert_eq!(connect.status, 405);
+    assert!(connect.header("allow").unwrap().contains("GET, HEAD"));
+}
+
+#[test]
 fn a_client_that_comes_too_often_is_told_when_to_come_again() {
     let cluster = Cluster::named("a");
     let policy = "rate_limit: { requests: 1, per: 1h, burst: 5 }";

@@ -10,8 +10,7 @@ use crate::proxy::refusal::Refusal;
 /// Answers with a refusal. `keep` is whether the request was read so far that the connection may go on.
 pub async fn refuse<C: Client>(client: &mut C, refusal: Refusal, why: &str, record: &mut Record) {
     let (status, word) = refusal.tell();
-    let (mut lines, mut body) = refusal_text(refusal, why);
-    lines.extend_from_slice(record.refusal_lines.as_bytes());
+    let (mut lines, mut body) = refusal_text(refusal, why, &record.refusal_lines);
     let is_call = grpc::is_grpc(client.head().value(Role::ContentType));
     let status = match is_call {
         // Its client looks for a status of its own, and takes any other answer for a broken proxy.
@@ -34,15 +33,22 @@ pub async fn refuse<C: Client>(client: &mut C, refusal: Refusal, why: &str, reco
     record.bytes_out = response.sent();
 }
 
-/// The lines and the body of a refusal.
+/// `Allow` where no route was looked for (RFC 9110 §15.5.6): what a reverse proxy takes.
+const ALLOW: &str = "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n";
+
+/// The lines and the body of a refusal; `further` are complete lines that only this one has.
 #[must_use]
-pub fn refusal_text(refusal: Refusal, why: &str) -> (Vec<u8>, String) {
+pub fn refusal_text(refusal: Refusal, why: &str, further: &str) -> (Vec<u8>, String) {
     let word = refusal.label();
     let mut lines =
         format!("tidegate-refusal: {word}\r\ncontent-type: text/plain; charset=utf-8\r\n");
     if refusal == Refusal::Overloaded {
         lines.push_str("retry-after: 1\r\n");
     }
+    if refusal == Refusal::MethodNotAllowed && further.is_empty() {
+        lines.push_str(ALLOW);
+    }
+    lines.push_str(further);
     let body = if why.is_empty() { format!("{word}\n") } else { format!("{word}: {why}\n") };
     (lines.into_bytes(), body)
 }

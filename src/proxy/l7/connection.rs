@@ -328,7 +328,7 @@ async fn refuse_as(
     why: &str,
 ) {
     arrival.cells.refusals[refusal.index()].add(1);
-    let (lines, body) = refusal_text(refusal, why);
+    let (lines, body) = refusal_text(refusal, why, "");
     let status = refusal.tell().0;
     let answer = Local { status, lines: &lines, body: body.as_bytes(), keep: false };
     if let Err(error) = client.refuse(&answer, worker.date()).await {

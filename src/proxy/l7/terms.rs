@@ -44,7 +44,14 @@ pub(super) fn route<'v>(
             Ok(view.plan.routes.route(index))
         }
         Err(Unrouted::NoRoute) => Err(Failed::Refuse(Refusal::NoRoute)),
-        Err(Unrouted::Method) => Err(Failed::Refuse(Refusal::MethodNotAllowed)),
+        Err(Unrouted::Method(methods)) => {
+            record.refusal_lines = format!("allow: {}\r\n", methods.join(", "));
+            Err(Failed::Refuse(Refusal::MethodNotAllowed))
+        }
+        Err(Unrouted::Ambiguous) => {
+            record.refusal_why = "a parameter in the path leads to another policy";
+            Err(Failed::Refuse(Refusal::BadRequest))
+        }
     }
 }
 

@@ -1,0 +1,82 @@
+//! Whether a route's policy reaches what it is meant for: what `check` tells of paths and methods that other
+//! routes, or the cluster behind, may read differently.
+
+use super::check::Compiler;
+use super::error::Position;
+use crate::decision::plan::{Listener, Protocol, Slashes};
+use crate::decision::route::{Asked, PathMatch, Route, Unrouted};
+
+/// Warns of routes whose policy depends on how a cluster reads a path, or whose other methods go nowhere.
+/// `places` are those of the compiled routes in their file.
+pub(super) fn warn(compiler: &mut Compiler<'_>, places: &[(Position, String)]) {
+    let mut warnings = Vec::new();
+    for (route, place) in compiler.plan.routes.routes().iter().zip(places) {
+        if route.policy.is_none() {
+            continue;
+        }
+        if let Some(listener) = ambiguous_listener(compiler, route) {
+            let message = format!(
+                "its policy depends on how the cluster reads slashes: `{}` keeps `//` or `%2F` in paths",
+                listener.name
+            );
+            let hint =
+                "leave `slashes: merge` and `encoded_slash: refuse` where policies go by path";
+            warnings.push((place, message, hint));
+        }
+        if let Some(other) = cut_off(compiler, route) {
+            let methods = route.methods.join(", ");
+            let message = format!(
+                "has a policy and takes {methods} alone: other methods are 405, and not for `{other}`"
+            );
+            let hint =
+                "add a route for the same path and the other methods, or leave `methods` out";
+            warnings.push((place, message, hint));
+        }
+    }
+    for ((at, path), message, hint) in warnings {
+        compiler.problems.warning(*at, path.as_str(), message, hint);
+    }
+}
+
+/// A listener of this route that forwards slashes some read as one and others as two.
+fn ambiguous_listener<'p>(compiler: &'p Compiler<'_>, route: &Route) -> Option<&'p Listener> {
+    if matches!(&route.path, PathMatch::Prefix(prefix) if prefix == "/") {
+        return None;
+    }
+    let mut listeners = compiler.plan.listeners.iter().enumerate();
+    let keeps = |listener: &Listener| {
+        listener.limits.keep_encoded_slash || listener.limits.slashes == Slashes::Keep
+    };
+    let is_its = |index: usize| route.listeners.is_empty() || route.listeners.contains(&index);
+    let found =
+        listeners.find(|(index, l)| l.protocol == Protocol::Http && is_its(*index) && keeps(l));
+    found.map(|(_, listener)| listener)
+}
+
+/// The route that would take this one's other methods if its policy did not end the search.
+fn cut_off(compiler: &Compiler<'_>, route: &Route) -> Option<String> {
+    if route.methods.is_empty() {
+        return None;
+    }
+    let path = match &route.path {
+        PathMatch::Exact(path) | PathMatch::Prefix(path) => path,
+        PathMatch::Pattern(_) => return None,
+    };
+    let host = route.hosts.first().map_or(String::new(), |host| host.replacen('*', "any", 1));
+    let has = |name: &str, value: &str| {
+        route.headers.iter().any(|(known, wanted)| known == name && wanted == value)
+    };
+    let listeners = compiler.plan.listeners.iter().enumerate();
+    let mut listeners = listeners.filter(|(_, l)| l.protocol == Protocol::Http);
+    listeners.find_map(|(listener, _)| {
+        let asked =
+            Asked { listener, host: &host, path, method: "ANOTHER-METHOD", has_header: &has };
+        match compiler.plan.routes.find(&asked) {
+            Err(Unrouted::Method(_)) => {
+                let behind = compiler.plan.routes.find_behind(&asked)?;
+                Some(compiler.plan.routes.route(behind).name.clone())
+            }
+            Ok(_) | Err(Unrouted::NoRoute | Unrouted::Ambiguous) => None,
+        }
+    })
+}
