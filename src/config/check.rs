@@ -221,6 +221,9 @@ impl Compiler<'_> {
                 let path = format!("{path}.data");
                 self.problems.error_with_hint(service.at, path, "names no data class", hint);
             }
+            if service.protocol == Some(file::ServiceProtocol::Grpc) {
+                self.plan.grpc.insert(self.plan.services.len());
+            }
             let hash_key =
                 service.hash.as_ref().map_or(HashKey::ClientIp, |hash| self.hash_key(hash, &path));
             let policy = self.policy(&path, &Written::of_service(service));

@@ -61,10 +61,12 @@ impl Compiler<'_> {
             };
             let (tls, secured) = built.unzip();
             self.tls.listeners.push(secured.flatten());
+            let upgrades = self.upgrades(listener, &path);
             let transparent = self.transparent(listener, &address, &protocol, &path);
             self.plan.listeners.push(Listener {
                 tls,
                 transparent,
+                upgrades,
                 proxied: listener
                     .proxy_protocol
                     .as_ref()
@@ -81,6 +83,19 @@ impl Compiler<'_> {
                 limits,
             });
         }
+    }
+
+    fn upgrades(&mut self, listener: &file::Listener, path: &str) -> Vec<String> {
+        let mut upgrades = Vec::new();
+        for (index, token) in listener.upgrades.iter().flatten().enumerate() {
+            if !token.value.split('/').all(super::routes::is_field_name) {
+                let message = format!("`{}` is not a protocol's name", token.value.escape_debug());
+                let path = format!("{path}.upgrades[{index}]");
+                self.problems.error_with_hint(token.at, path, message, "as in `SPDY/3.1`");
+            }
+            upgrades.push(token.value.clone());
+        }
+        upgrades
     }
 
     fn transparent(

@@ -76,6 +76,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Peers whose connections begin with a PROXY header.
     pub proxied: Vec<ipnet::IpNet>,
+    /// Tokens of `Upgrade` that become tunnels beside `websocket`.
+    pub upgrades: Vec<String>,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Bounds.

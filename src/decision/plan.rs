@@ -13,6 +13,7 @@ use super::policy::{Policy, PolicyIndex};
 use super::price::Prices;
 use super::route::RouteTable;
 use super::units::hash;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Plan {
     pub clusters: Vec<Cluster>,
     /// What clients ask for.
     pub services: Vec<Service>,
+    /// Services that are said to speak gRPC, by index.
+    pub grpc: BTreeSet<usize>,
     /// Service x permitted set.
     pub classes: Vec<Class>,
     /// From a request to a route.
@@ -423,6 +426,31 @@ impl Plan {
     pub fn class_id(service: &str, data: &[String], clusters: &[&str], l4: bool) -> u64 {
         let text = format!("{service}\0{}\0\0{}\0{l4}", data.join("\0"), clusters.join("\0"));
         hash(text.as_bytes())
+    }
+
+    /// Whether the service of a class is said to speak gRPC.
+    #[must_use]
+    pub fn says_grpc(&self, class: ClassIndex) -> bool {
+        self.grpc.contains(&self.classes[class].service)
+    }
+
+    /// Whether a class serves gRPC, as its service says or as the protocol of all its clusters does.
+    #[must_use]
+    pub fn serves_grpc_alone(&self, class: ClassIndex) -> bool {
+        let clusters = &self.classes[class].permitted.clusters;
+        self.says_grpc(class)
+            || !clusters.is_empty() && clusters.iter().all(|index| self.clusters[*index].http2)
+    }
+
+    /// Whether a class may serve gRPC: one of its clusters speaks HTTP/2, or may agree on it.
+    #[must_use]
+    pub fn may_serve_grpc(&self, class: ClassIndex) -> bool {
+        let offers = |tls: &UpstreamTls| tls.alpn.iter().any(|name| name == "h2");
+        let speaks = |index: &ClusterIndex| {
+            let cluster = &self.clusters[*index];
+            cluster.http2 || cluster.tls.as_ref().is_some_and(offers)
+        };
+        self.says_grpc(class) || self.classes[class].permitted.clusters.iter().any(speaks)
     }
 
     /// The service of a class.

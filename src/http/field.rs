@@ -171,11 +171,12 @@ fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
 pub struct Fields {
     list: Vec<Field>,
     roles: u32,
+    has_underscores: bool,
 }
 
 impl Fields {
     /// None.
-    pub const EMPTY: Fields = Fields { list: Vec::new(), roles: 0 };
+    pub const EMPTY: Fields = Fields { list: Vec::new(), roles: 0, has_underscores: false };
 
     /// All of them.
     #[must_use]
@@ -187,6 +188,12 @@ impl Fields {
     #[must_use]
     pub fn into_list(self) -> Vec<Field> {
         self.list
+    }
+
+    /// Whether a name has an underscore.
+    #[must_use]
+    pub fn has_underscores(&self) -> bool {
+        self.has_underscores
     }
 
     /// Those with this role.
@@ -203,6 +210,7 @@ impl Fields {
     fn clear(&mut self) {
         self.list.clear();
         self.roles = 0;
+        self.has_underscores = false;
     }
 
     /// Reads the field lines in `bytes[at..]`, which end with an empty line, in place of what was there.
@@ -230,7 +238,7 @@ impl Fields {
                 match limits.underscores {
                     Underscores::Refuse => return Err(Violation::Malformed("_ in a field name")),
                     Underscores::Drop => continue,
-                    Underscores::Allow => {}
+                    Underscores::Allow => self.has_underscores = true,
                 }
             }
             if self.list.len() >= limits.fields {

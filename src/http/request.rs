@@ -184,27 +184,40 @@ impl RequestHead {
         Ok(())
     }
 
-    /// An upgrade is offered only by both fields, for one token, without a body; `h2c` is ignored.
+    /// An upgrade that may become a tunnel: offered by both fields, for one token, without a body. Any other
+    /// offer may be ignored (RFC 9110 §7.8), and is.
     fn read_upgrade(&mut self, options: ConnectionOptions) -> Result<(), Violation> {
-        let mut offers = self.fields.of(Role::Upgrade);
-        let offer = offers.next().map(|field| field.value);
         if !options.upgrade || self.version == Version::Http10 {
             return Ok(());
         }
-        let Some(span) = offer else { return Ok(()) };
+        let mut offers = self.fields.of(Role::Upgrade);
+        let Some(span) = offers.next().map(|field| field.value) else { return Ok(()) };
+        let is_sole = offers.next().is_none();
+        let is_protocol =
+            |text: &[u8]| text.iter().all(|b| chars::TOKEN[*b as usize] || *b == b'/');
+        let all = self.fields.of(Role::Upgrade).map(|field| field.value.of(&self.bytes));
+        if !all.flat_map(chars::list).all(is_protocol) {
+            return Err(Violation::Malformed("an invalid Upgrade"));
+        }
         let value = span.of(&self.bytes);
-        if chars::list(value).any(|token| token.eq_ignore_ascii_case(b"h2c")) {
-            return Ok(());
+        let is_tunnel = is_sole && !value.is_empty() && is_protocol(value);
+        if is_tunnel && self.framing != Framing::None {
+            return match value.eq_ignore_ascii_case(WEBSOCKET) {
+                true => Err(Violation::Malformed("an Upgrade with a body")),
+                false => Ok(()),
+            };
         }
-        if offers.next().is_some() || !value.iter().all(|b| chars::TOKEN[*b as usize] || *b == b'/')
-        {
-            return Err(Violation::Malformed("an ambiguous Upgrade"));
-        }
-        if self.framing != Framing::None {
-            return Err(Violation::Malformed("an Upgrade with a body"));
-        }
-        self.upgrade = (!value.is_empty()).then_some(span);
+        self.upgrade = is_tunnel.then_some(span);
         Ok(())
+    }
+
+    /// Ignores an offered upgrade that is neither `websocket` nor one of these.
+    pub fn limit_upgrade(&mut self, allowed: &[String]) {
+        let is_it = |token: &[u8]| {
+            let mut others = allowed.iter().map(String::as_bytes);
+            token.eq_ignore_ascii_case(WEBSOCKET) || others.any(|o| o.eq_ignore_ascii_case(token))
+        };
+        self.upgrade = self.upgrade.filter(|span| is_it(span.of(&self.bytes)));
     }
 
     /// The head's bytes, which all spans refer to.
@@ -245,6 +258,12 @@ impl RequestHead {
         self.fields.all()
     }
 
+    /// Whether a field's name has an underscore.
+    #[must_use]
+    pub fn has_underscores(&self) -> bool {
+        self.fields.has_underscores()
+    }
+
     /// The token of an `Upgrade` that may become a tunnel.
     #[must_use]
     pub fn upgrade(&self) -> Option<&[u8]> {
@@ -280,6 +299,9 @@ impl RequestHead {
         self.method.of(&self.bytes) == b"HEAD"
     }
 }
+
+/// The one upgrade that needs no leave.
+const WEBSOCKET: &[u8] = b"websocket";
 
 fn version(text: &[u8]) -> Result<Version, Violation> {
     match text {
@@ -339,8 +361,27 @@ mod tests {
         assert_eq!(read(offer).unwrap().upgrade(), Some(&b"websocket"[..]));
         let only_one = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
         assert_eq!(read(only_one).unwrap().upgrade(), None);
-        let h2c = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
-        assert_eq!(read(h2c).unwrap().upgrade(), None);
+        for offer in ["TLS/1.2, TLS/1.1", "websocket, x", "h2c, websocket", "websocket,", ""] {
+            let list = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {offer}\r\n\r\n"
+            );
+            assert_eq!(read(&list).unwrap().upgrade(), None, "{offer}");
+        }
+        let other = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
+        for (allowed, expected) in
+            [(vec![], None), (vec!["spdy/3.1".to_owned()], Some(&b"SPDY/3.1"[..]))]
+        {
+            let mut head = read(other).unwrap();
+            head.limit_upgrade(&allowed);
+            assert_eq!(head.upgrade(), expected);
+        }
+        let with_body = "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2\r\nContent-Length: 1\r\n\r\n";
+        assert_eq!(read(with_body).unwrap().upgrade(), None);
+        let mut h2c =
+            read("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+                .unwrap();
+        h2c.limit_upgrade(&[]);
+        assert_eq!(h2c.upgrade(), None);
         let body = "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n";
         assert!(read(body).is_err());
     }

@@ -359,21 +359,24 @@ fn upgrade(table: &mut Table) {
         table.field(&format!("Connection: upgrade\r\nUpgrade: {value}"), Forwarded);
         table.field(&format!("Upgrade: {value}"), Forwarded);
     }
-    for value in
-        each("websocket, x¦x y¦\"websocket\"¦websocket;v=1¦web@socket¦websocket,¦(x)¦\u{e9}")
+    for value in each("TLS/1.2¦TLS/1.2, TLS/1.1¦websocket, x¦websocket,¦a,,b¦SPDY/3.1, websocket")
     {
+        table.field(&format!("Connection: upgrade\r\nUpgrade: {value}"), Forwarded);
+    }
+    for value in each("x y¦\"websocket\"¦websocket;v=1¦web@socket¦(x)¦\u{e9}¦x, (y)") {
         table.field(&format!("Connection: upgrade\r\nUpgrade: {value}"), BAD);
     }
     for value in each("x¦websocket¦WebSocket/13") {
         let lines = format!("Connection: Upgrade\r\nUpgrade: {value}\r\nX-A");
+        let with_body = if value == "websocket" { BAD } else { Forwarded };
         for (base, text) in &BASES[1..4] {
             let text = text.replacen("X-A", &lines, 1);
-            table.add(format!("{value} with the body of {base}"), text, BAD);
+            table.add(format!("{value} with the body of {base}"), text, with_body);
         }
         let text = BASES[1].1.replacen("X-A", &lines, 1).replace(": 5", ": 0").replace("hello", "");
         table.add(format!("{value} with an empty body"), text, Forwarded);
     }
-    table.field("Connection: upgrade\r\nUpgrade: a\r\nUpgrade: b", BAD);
+    table.field("Connection: upgrade\r\nUpgrade: a\r\nUpgrade: b", Forwarded);
     table.field("Connection: upgrade", Forwarded);
     table.field(
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk",

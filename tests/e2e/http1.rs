@@ -416,3 +416,43 @@ fn a_cluster_that_ignores_an_expectation_gets_the_body_after_a_while() {
     client.send(request);
     assert_eq!(client.answer().body, "hello");
 }
+
+#[test]
+fn an_optional_upgrade_is_ignored_and_costs_no_retry() {
+    let (good, dead) = (
+        Cluster::named("good"),
+        Cluster::scripted(|mut connection| {
+            connection.head();
+        }),
+    );
+    let text = config(&[("a", "idc", good.address)]);
+    let endpoint = format!("\"{}\"", good.address);
+    let both = text.replace(&endpoint, &format!("\"{}\", {endpoint}", dead.address));
+    let ask = |proxy: &Proxy, offer: &str, body: &str| {
+        let length = if body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Length: {}\r\n", body.len())
+        };
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade, close\r\nUpgrade: {offer}\r\n{length}\r\n{body}"
+        );
+        ask_raw(proxy.at("web"), head.as_bytes()).status
+    };
+    let proxy = Proxy::start(&text);
+    for (offer, body) in
+        [("TLS/1.2", ""), ("TLS/1.2, TLS/1.1", ""), ("TLS/1.2", "abc"), ("websocket, x", "")]
+    {
+        assert_eq!(ask(&proxy, offer, body), 200, "{offer}");
+    }
+    assert_eq!(ask(&proxy, "websocket", "abc"), 400);
+    assert!(!good.seen().to_lowercase().contains("upgrade"), "{}", good.seen());
+    let listed = text.replace("service: shop }", "service: shop, upgrades: [SPDY/3.1] }");
+    let proxy = Proxy::start(&listed);
+    assert_eq!(ask(&proxy, "SPDY/3.1", ""), 200);
+    assert!(good.seen().contains("upgrade: SPDY/3.1"), "{}", good.seen());
+    let proxy = Proxy::start(&both);
+    for _ in 0..6 {
+        assert_eq!(ask(&proxy, "TLS/1.2", ""), 200, "what is ignored takes no retry away");
+    }
+}

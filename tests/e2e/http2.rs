@@ -5,7 +5,7 @@ use super::tls::{curl, folder_with, pair};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn plain(cluster: SocketAddr) -> String {
     config(&[("idc", "idc", cluster)])
@@ -272,6 +272,47 @@ fn a_body_of_another_length_than_told_never_passes_for_whole() {
         raw.frame(0, END_STREAM, 1, &vec![b'x'; sent]);
         let ended = raw.next(&[RST_STREAM, GOAWAY]);
         assert!(ended.is_some(), "{told} told, {sent} sent");
+    }
+}
+
+/// What a client says of itself, and a name with an underscore.
+const LABEL: [(&str, &str); 6] = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/"),
+    (":authority", "a.example"),
+    ("content-type", "application/grpc"),
+    ("my_key", "v"),
+];
+
+/// Whether a block of fields begins with `:status: 200` (0x88 in the static table), as gRPC's answers do.
+fn is_ok(block: &[u8]) -> bool {
+    block.first() == Some(&0x88)
+}
+
+#[test]
+fn a_content_type_alone_makes_no_grpc() {
+    let app = Cluster::scripted(|mut connection| while connection.head().is_some() {});
+    let text = plain(app.address)
+        .replace("service: shop }", "service: shop, timeouts: { body_idle: 300ms } }");
+    assert!(text.contains("body_idle"), "{text}");
+    for (protocol, is_grpc) in [("", false), (", protocol: grpc", true)] {
+        let text =
+            text.replace("clusters: [idc]", &format!("clusters: [idc]{protocol}, timeout: 1s"));
+        let proxy = Proxy::start(&text);
+        // With an underscore: metadata to gRPC, refused by everybody else.
+        let mut raw = Raw::new(proxy.at("web"));
+        raw.headers(1, END_STREAM, &[&LABEL[..], &[("grpc-timeout", "300m")]].concat());
+        let metadata = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
+        assert_eq!(metadata.0 == HEADERS && is_ok(&metadata.3), is_grpc, "{metadata:?}");
+        // A silent upload: late after 300 ms, unless it is a call; that is as long as its own deadline lets it.
+        let mut raw = Raw::new(proxy.at("web"));
+        let since = Instant::now();
+        raw.headers(1, 0, &[&LABEL[..5], &[("grpc-timeout", "1500m")]].concat());
+        let late = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
+        assert_eq!(is_ok(&late.3), is_grpc, "{late:?}");
+        let waited = since.elapsed();
+        assert_eq!(waited >= Duration::from_millis(1_400), is_grpc, "{waited:?}");
     }
 }
 

@@ -119,6 +119,8 @@ shape! {
         transparent: Spanned<Transparent> = "none",
         /// Peers whose X-Forwarded-*, X-Request-Id and traceparent are believed.
         trusted_proxies: Vec<Network> = optional,
+        /// Tokens of Upgrade that become tunnels beside websocket; other offers are ignored.
+        upgrades: Vec<Spanned<String>> = optional,
         /// Deadlines.
         timeouts: ListenerTimeouts = optional,
         /// Bounds.

@@ -115,11 +115,23 @@ shape! {
     }
 }
 
+words! {
+    /// What a service speaks.
+    ServiceProtocol {
+        /// HTTP.
+        Http = "http",
+        /// gRPC.
+        Grpc = "grpc",
+    }
+}
+
 shape! {
     /// What clients ask for.
     Service {
         /// Its clusters; the order breaks ties and holds before anything is measured.
         clusters: Vec<Spanned<String>> = required,
+        /// http, or grpc: calls may be silent, and refusals are its statuses. What an http2 cluster serves may be both.
+        protocol: ServiceProtocol = "http",
         /// Data class of what it carries, or several.
         data: DataClasses = "general",
         /// Capabilities every serving cluster must offer.

@@ -6,17 +6,23 @@ use crate::http::field::Role;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::proxy::refusal::Refusal;
+use crate::shared::View;
 
 /// Answers with a refusal. `keep` is whether the request was read so far that the connection may go on.
-pub async fn refuse<C: Client>(client: &mut C, refusal: Refusal, why: &str, record: &mut Record) {
+pub async fn refuse<C: Client>(
+    view: &View,
+    client: &mut C,
+    refusal: Refusal,
+    why: &str,
+    record: &mut Record,
+) {
     let (status, word) = refusal.tell();
     let (mut lines, mut body) = refusal_text(refusal, why, &record.refusal_lines);
-    let is_call = grpc::is_grpc(client.head().value(Role::ContentType));
-    let status = match is_call {
+    let status = match is_call(view, client, record) {
         // Its client looks for a status of its own, and takes any other answer for a broken proxy.
         true => {
             let told = grpc::status_lines(refusal.grpc_status(), &body);
-            lines = format!("tidegate-refusal: {word}\r\n{told}").into_bytes();
+            lines = format!("tidegate-refusal: {word}\r\n{NO_STORE}{told}").into_bytes();
             body.clear();
             200
         }
@@ -33,6 +39,26 @@ pub async fn refuse<C: Client>(client: &mut C, refusal: Refusal, why: &str, reco
     record.bytes_out = response.sent();
 }
 
+/// Whether a refusal is told as gRPC tells it: the client says that it calls, and the service, a cluster's
+/// protocol, or, where no service was found, the client's own protocol and some service's say so, too.
+fn is_call<C: Client>(view: &View, client: &C, record: &Record) -> bool {
+    let says_grpc = || grpc::is_grpc(client.head().value(Role::ContentType));
+    if !(record.says_grpc || says_grpc()) {
+        return false;
+    }
+    match record.class {
+        Some(class) => view.plan.may_serve_grpc(class),
+        None => {
+            let classes = 0..view.plan.classes.len();
+            let framed = !client.protocol().starts_with("HTTP/1");
+            framed && classes.into_iter().any(|class| view.plan.may_serve_grpc(class))
+        }
+    }
+}
+
+/// What we say ourselves holds for this moment: no cache may keep it.
+const NO_STORE: &str = "cache-control: no-store\r\n";
+
 /// `Allow` where no route was looked for (RFC 9110 §15.5.6): what a reverse proxy takes.
 const ALLOW: &str = "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n";
 
@@ -40,8 +66,9 @@ const ALLOW: &str = "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\
 #[must_use]
 pub fn refusal_text(refusal: Refusal, why: &str, further: &str) -> (Vec<u8>, String) {
     let word = refusal.label();
-    let mut lines =
-        format!("tidegate-refusal: {word}\r\ncontent-type: text/plain; charset=utf-8\r\n");
+    let mut lines = format!(
+        "tidegate-refusal: {word}\r\n{NO_STORE}content-type: text/plain; charset=utf-8\r\n"
+    );
     if refusal == Refusal::Overloaded {
         lines.push_str("retry-after: 1\r\n");
     }

@@ -58,6 +58,8 @@ pub struct Attempt<'a, 'v> {
     pub stream_idle: Duration,
     /// Without progress while sending.
     pub stall: Duration,
+    /// Whether it is a call of gRPC, by more than its client's word.
+    pub is_call: bool,
     /// Whether the request may be sent twice, as far as its method goes.
     pub idempotent: bool,
     /// Whether the client is told the decision.
@@ -553,7 +555,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     progress.committed.set(true);
     drop(kept.take());
     let kind = answer.value(bytes, Role::ContentType);
-    let endless = kind.is_some_and(is_event_stream) || grpc::is_grpc(kind);
+    let endless = kind.is_some_and(is_event_stream) || attempt.is_call && grpc::is_grpc(kind);
     incoming.used(end);
     let idle = if endless { ENDLESS } else { attempt.stream_idle };
     if endless {

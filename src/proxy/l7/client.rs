@@ -122,6 +122,9 @@ pub trait Client {
     fn protocol(&self) -> &'static str;
     /// The head and both directions.
     fn split(&mut self) -> (&RequestHead, Self::Body<'_>, Self::Response<'_>);
+    /// Has no more deadlines for its body: a call of gRPC may be silent for as long as it likes, where the
+    /// protocol finds the dead.
+    fn endure(&mut self) {}
     /// Breaks the connection off, so that what was sent cannot pass for whole.
     fn abort(&mut self);
     /// Bytes of the request so far.

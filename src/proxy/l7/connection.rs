@@ -47,6 +47,7 @@ pub struct Arrival {
     pub timeouts: Rc<ListenerTimeouts>,
     trusted_networks: Vec<ipnet::IpNet>,
     limits: Limits,
+    upgrades: Vec<String>,
     body_limit: Option<u64>,
     body_rate: u64,
     has_http3: bool,
@@ -111,6 +112,7 @@ impl Arrival {
             timeouts: Rc::new(plan.timeouts.clone()),
             trusted_networks: plan.trusted.clone(),
             limits: limits(plan),
+            upgrades: plan.upgrades.clone(),
             body_limit: plan.limits.body,
             body_rate: plan.limits.body_rate,
             has_http3: plan.tls.as_ref().is_some_and(|tls| tls.http3),
@@ -245,6 +247,7 @@ pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, inde
         }
         let kept = scarcity == Scarcity::None && !worker.shared.is_draining();
         client.keep = client.keep && kept;
+        client.limit_upgrade(&arrival.upgrades);
         client.begin(arrival.body_limit, arrival.body_rate, worker.date());
         // Boxed: while a connection is idle, the walk of an exchange takes no memory.
         let exchange = Box::pin(one_exchange(&worker, &view, &mut client, &arrival));
@@ -268,7 +271,7 @@ async fn one_exchange(
 ) -> Option<(Box<Upgraded>, Record)> {
     let mut record = Record::begin(worker.now());
     if arrival.is_too_large(client.head()) {
-        super::answer::refuse(client, Refusal::BodyTooLarge, "", &mut record).await;
+        super::answer::refuse(view, client, Refusal::BodyTooLarge, "", &mut record).await;
         record.finish(worker, view, client, arrival, (0, 0));
         return None;
     }

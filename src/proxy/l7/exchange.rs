@@ -17,12 +17,12 @@ use crate::decision::retry::{self, Kind};
 use crate::decision::route::{Action, Route};
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
-use crate::http::grpc;
 use crate::http::request::RequestHead;
+use crate::http::{Underscores, grpc};
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::Given;
+use crate::proxy::upstream::connect::{Carrier, Given};
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
@@ -99,7 +99,7 @@ pub async fn serve<C: Client>(
             | Failed::Granted(_, refusal),
         ) => {
             let why = why(view, refusal, record);
-            Box::pin(answer::refuse(client, refusal, &why, record)).await;
+            Box::pin(answer::refuse(view, client, refusal, &why, record)).await;
             After::Next
         }
     }
@@ -122,6 +122,10 @@ async fn walk<C: Client>(
         Action::Split(parts) => Some(split(parts, worker.next_share())),
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
+    if client.head().has_underscores() && !may_have_underscores(view, arrival, class) {
+        record.refusal_why = "_ in a field name";
+        return Err(Failed::Refuse(Refusal::BadRequest));
+    }
     let of_service = class.and_then(|class| view.plan.service_of(class).policy);
     if route.policy.is_some() || of_service.is_some() {
         record.class = class;
@@ -135,6 +139,12 @@ async fn walk<C: Client>(
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
     let bound = Bound { route, class, reach, copy: None };
     forward(worker, view, client, arrival, record, &bound).await
+}
+
+/// Whether fields' names may have underscores: by the listener, or as metadata of a call of gRPC.
+fn may_have_underscores(view: &View, arrival: &Arrival, class: Option<usize>) -> bool {
+    arrival.limits().underscores != Underscores::Refuse
+        || class.is_some_and(|class| view.plan.serves_grpc_alone(class))
 }
 
 /// Where a request is bound for.
@@ -159,9 +169,10 @@ pub(super) struct Terms<'a, 'v> {
     /// Who asks.
     pub(super) client: IpAddr,
     pub(super) key: u64,
-    /// Whether it is a call of gRPC. That may be silent for as long as it likes: it has a deadline of its own,
-    /// for all of it, and an endpoint is not to blame for one that was short.
-    pub(super) is_call: bool,
+    /// Whether its client says that it is a call of gRPC. It is one where the service or the cluster's
+    /// protocol says so, too: then it may be silent for as long as it likes, has a deadline of its own, for
+    /// all of it, and an endpoint is not to blame for one that was short.
+    pub(super) says_grpc: bool,
     /// Where an attempt waits beside another.
     pub(super) berth: Berth<'v>,
     /// What copies it, where it is to be.
@@ -197,7 +208,7 @@ pub(super) async fn forward<C: Client>(
         affinity: route.affinity.as_ref().or(service.affinity.as_ref()),
         client: arrival.client(client.head()),
         key: hash_key(route, service, client.head(), arrival),
-        is_call: grpc::is_grpc(client.head().value(Role::ContentType)),
+        says_grpc: grpc::is_grpc(client.head().value(Role::ContentType)),
         berth: Berth::default(),
     };
     let priority = match bound.copy {
@@ -379,7 +390,12 @@ impl<'v> Terms<'_, 'v> {
             granted
         };
         let waited = resumed.map_or(Duration::ZERO, |since| worker.now().since(since));
-        let timeout = if self.is_call { ENDLESS } else { head_timeout(route, self.service) };
+        let over_http2 = matches!(&start, Start::Fresh(Carrier::Http2(_)));
+        let is_call = self.says_grpc && (view.plan.says_grpc(class) || over_http2);
+        if is_call {
+            client.endure();
+        }
+        let timeout = if is_call { ENDLESS } else { head_timeout(route, self.service) };
         let attempt = Attempt {
             worker,
             view,
@@ -390,7 +406,8 @@ impl<'v> Terms<'_, 'v> {
             client: self.client,
             timeout: timeout.saturating_sub(waited),
             stream_idle: self.arrival.timeouts.stream_idle,
-            stall: if self.is_call { ENDLESS } else { self.arrival.timeouts.write },
+            is_call,
+            stall: if is_call { ENDLESS } else { self.arrival.timeouts.write },
             idempotent: asked.idempotent,
             explain: self.identity.explain,
             http3: self.arrival.http3(),

@@ -166,6 +166,13 @@ impl H1 {
         Ok(())
     }
 
+    /// Ignores an upgrade that the listener lets nobody have.
+    pub fn limit_upgrade(&mut self, allowed: &[String]) {
+        if let Some(head) = &mut self.head {
+            head.limit_upgrade(allowed);
+        }
+    }
+
     /// Prepares for the exchange of the request that was read.
     pub fn begin(&mut self, body_limit: Option<u64>, rate_min: u64, date: Rc<str>) {
         self.out = lend_scratch();

@@ -3,6 +3,7 @@
 //! The h2 crate has the connection; here is one stream of it. Both directions are used from one task, so they
 //! share the sending half through a RefCell that is never held across a wait.
 
+use super::attempt::ENDLESS;
 use super::client::{Client, Local, Reply, RequestBody, Response};
 use super::h2_room::{PIECE, poll_room, room};
 use super::message;
@@ -217,6 +218,11 @@ impl Client for H2 {
             pace: Pace::default(),
         };
         (&self.head, body, response)
+    }
+
+    fn endure(&mut self) {
+        self.body.rate = Rate::of(0);
+        Rc::make_mut(&mut self.timeouts).body_idle = ENDLESS;
     }
 
     fn abort(&mut self) {

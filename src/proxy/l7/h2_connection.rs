@@ -181,7 +181,7 @@ fn begin(
         stream,
         respond,
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
-        timeouts: asked.timeouts,
+        timeouts: arrival.timeouts.clone(),
         limit: asked.limit,
         rate_min: asked.rate_min,
         date: worker.date(),
@@ -207,7 +207,7 @@ async fn one(
     view: &Viewed,
     arrival: &Arrival,
     mut client: Box<H2>,
-    refused: Option<Refusal>,
+    refused: Option<streams::Refused>,
 ) -> Box<H2> {
     let (after, record) = streams::serve(worker, view, arrival, &mut *client, refused).await;
     let carried = match after {

@@ -4,6 +4,7 @@
 //! (RFC 9114 §4.1.2); nor does it tell of a client that wants no more of a response, which is found when
 //! more is sent.
 
+use super::attempt::ENDLESS;
 use super::client::{Client, Local, Reply, RequestBody, Response};
 use super::message;
 use super::rate::Rate;
@@ -255,6 +256,11 @@ impl Client for H3 {
             date: &self.date,
         };
         (&self.head, body, response)
+    }
+
+    fn endure(&mut self) {
+        self.body.rate = Rate::of(0);
+        Rc::make_mut(&mut self.timeouts).body_idle = ENDLESS;
     }
 
     fn abort(&mut self) {

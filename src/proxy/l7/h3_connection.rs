@@ -146,7 +146,7 @@ async fn one(
     worker: &Worker,
     view: &Viewed,
     arrival: &Arrival,
-    (mut client, refusal): (H3, Option<Refusal>),
+    (mut client, refusal): (H3, Option<streams::Refused>),
     (account, _active): (Rc<Account>, Active),
 ) {
     let (_, record) = streams::serve(worker, view, arrival, &mut client, refusal).await;
@@ -164,7 +164,7 @@ async fn read(
     account: &Rc<Account>,
     quic: &quinn::Connection,
     resolver: Resolver,
-) -> Result<(H3, Option<Refusal>), Option<Refusal>> {
+) -> Result<(H3, Option<streams::Refused>), Option<Refusal>> {
     let resolving = tokio::time::timeout(arrival.timeouts.head, resolver.resolve_request());
     let (request, stream) = match resolving.await {
         Ok(Ok(resolved)) => resolved,
@@ -182,7 +182,7 @@ async fn read(
     let first = first(&mut receiver, span).await;
     let ends = matches!(first, First::End);
     let asked = streams::asked(worker, arrival, account, &parts, ends, None);
-    let Some(Asked { head, refusal, limit, rate_min, timeouts }) = asked else {
+    let Some(Asked { head, refusal, limit, rate_min }) = asked else {
         sender.stop_stream(Code::H3_MESSAGE_ERROR);
         // Dropping the other half asks the client to stop: asking by the crate panics while a read is under way.
         return Err(None);
@@ -196,7 +196,7 @@ async fn read(
         sender,
         quic: quic.clone(),
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
-        timeouts,
+        timeouts: arrival.timeouts.clone(),
         limit,
         rate_min,
         date: worker.date(),

@@ -29,6 +29,8 @@ pub struct Record {
     pub refusal_why: &'static str,
     /// Complete lines that a refusal adds to its head.
     pub refusal_lines: String,
+    /// Whether a head that could not be read said that it is a call of gRPC.
+    pub says_grpc: bool,
     /// Its places among those that may be served at once.
     pub seats: Vec<OwnedSemaphorePermit>,
     /// Who broke it off after its response had begun, or before there was any.
@@ -67,6 +69,7 @@ impl Record {
             refusal: None,
             refusal_why: "",
             refusal_lines: String::new(),
+            says_grpc: false,
             seats: Vec::new(),
             aborted: None,
             bytes_out: 0,

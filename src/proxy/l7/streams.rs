@@ -1,6 +1,5 @@
 //! Exchanges of one connection side by side, as HTTP/2 and HTTP/3 have them.
 
-use super::attempt::ENDLESS;
 use super::client::Client;
 use super::connection::Arrival;
 use super::exchange::{self, After};
@@ -8,10 +7,9 @@ use super::h1::RATE_SLICE;
 use super::rate::Rate;
 use super::record::Record;
 use crate::decision::plan::ListenerTimeouts;
-use crate::http::field::Role;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
-use crate::http::{Underscores, grpc, trailers};
+use crate::http::{Limits, Underscores, grpc, trailers};
 use crate::os::clock;
 use crate::proxy::body::Broken;
 use crate::proxy::deadline::Watch;
@@ -199,13 +197,11 @@ pub struct Asked {
     /// The head.
     pub head: Box<RequestHead>,
     /// Why it will not do.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<Refused>,
     /// Bytes of a body, at most.
     pub limit: Option<u64>,
     /// Bytes a second of a body, at least.
     pub rate_min: u64,
-    /// The listener's deadlines, as they hold for it.
-    pub timeouts: Rc<ListenerTimeouts>,
 }
 
 /// Reads a head, which `ends` if no body follows. `None`: it is malformed, and that was counted.
@@ -219,10 +215,16 @@ pub fn asked(
     tunnel: Option<Tunnel<'_>>,
 ) -> Option<Asked> {
     let limits = arrival.limits();
+    let kind = parts.headers.get(::http::header::CONTENT_TYPE);
+    let says_grpc = grpc::is_grpc(kind.map(::http::HeaderValue::as_bytes));
     let mut bytes = Vec::with_capacity(512);
     let translated = translate::request_head(parts, ends, tunnel, limits, &mut bytes);
     let mut head = worker.lend_head();
     let read = match translated {
+        // Metadata may have underscores in its names. Whether it is a call is known once it is routed.
+        Ok(()) if says_grpc && limits.underscores == Underscores::Refuse => {
+            head.read(&bytes, &Limits { underscores: Underscores::Allow, ..*limits })
+        }
         Ok(()) => head.read(&bytes, limits),
         Err(Wrong::Refused(violation)) => Err(violation),
         Err(Wrong::Malformed(why)) => {
@@ -236,14 +238,17 @@ pub fn asked(
         // It was lent, and still says what it said last.
         *head = RequestHead::EMPTY;
     }
-    let (limit, mut rate_min) = arrival.body_bounds();
-    let mut timeouts = arrival.timeouts.clone();
-    if grpc::is_grpc(head.value(Role::ContentType)) {
-        // A call may be silent for as long as it likes: the connection finds the dead.
-        rate_min = 0;
-        Rc::make_mut(&mut timeouts).body_idle = ENDLESS;
-    }
-    Some(Asked { head, refusal: read.err().map(Refusal::from), limit, rate_min, timeouts })
+    let (limit, rate_min) = arrival.body_bounds();
+    let refusal = read.err().map(|violation| Refused { why: Refusal::from(violation), says_grpc });
+    Some(Asked { head, refusal, limit, rate_min })
+}
+
+/// Why a head will not do.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    why: Refusal,
+    /// Whether it said that it is a call of gRPC.
+    says_grpc: bool,
 }
 
 /// A request's body as a stream gives it: piece by piece.
@@ -309,18 +314,19 @@ pub async fn serve<C: Client>(
     view: &Viewed,
     arrival: &Arrival,
     client: &mut C,
-    refused: Option<Refusal>,
+    refused: Option<Refused>,
 ) -> (After, Record) {
     let mut record = Record::begin(worker.now());
+    record.says_grpc = refused.is_some_and(|refused| refused.says_grpc);
     let scarce = worker.shared.scarcity() >= Scarcity::Refuse;
     let refusal = match refused {
-        Some(refusal) => Some(refusal),
+        Some(refused) => Some(refused.why),
         None if scarce => Some(Refusal::Overloaded),
         None => arrival.is_too_large(client.head()).then_some(Refusal::BodyTooLarge),
     };
     let after = match refusal {
         Some(refusal) => {
-            super::answer::refuse(client, refusal, "", &mut record).await;
+            super::answer::refuse(view, client, refusal, "", &mut record).await;
             After::Next
         }
         // Boxed: what is spawned is moved about, and this is large.
