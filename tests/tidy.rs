@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("os", &["decision"]),
     // The canonical target and host are the codec's words.
     ("tls", &["decision", "os"]),
-    ("policy", &["decision", "os"]),
+    ("policy", &["decision", "os", "tls"]),
     // Certificates, keys and passwords are part of what is checked.
     ("config", &["decision", "http", "policy", "tls"]),
     ("telemetry", &["decision", "os"]),

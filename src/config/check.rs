@@ -100,7 +100,8 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     compiler.admin_tls(folder);
     compiler.listeners(folder, settings.admin.as_ref());
     routes::compile(&mut compiler);
-    let Compiler { plan, mut tls, .. } = compiler;
+    let Compiler { mut plan, mut tls, .. } = compiler;
+    plan.asserted = super::policies::asserted(&plan);
     // What is wrong with their files was told where it is written.
     let policies = crate::policy::Store::build(&plan).unwrap_or_default();
     tls.fingerprint = store::fingerprint(&plan);

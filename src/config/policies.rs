@@ -2,10 +2,12 @@
 
 use super::check::Compiler;
 use super::file::{self, policy::AuthFile, policy::RateLimit};
-use super::routes::is_field_name;
+use super::routes::{check_field, is_field_name};
 use super::scalar::{Network, Within, host_and_port};
 use super::secrets;
-use crate::decision::policy::{Auth, Policy, PolicyIndex, Rate, RateKey};
+use crate::decision::plan::Plan;
+use crate::decision::policy::{Auth, Forward, Policy, PolicyIndex, Rate, RateKey};
+use crate::decision::route::Action;
 use std::time::Duration;
 
 /// What a service or a route says of its clients.
@@ -105,12 +107,24 @@ impl Compiler<'_> {
             }
             (None, None, Some(forward)) => {
                 let at = forward.url.at;
-                let Some(auth) = forwarded(&forward.url.value) else {
-                    let message = format!("`{}` is not http://HOST:PORT/PATH", forward.url.value);
-                    self.problems.error(at, format!("{path}.forward.url"), message);
+                let path = format!("{path}.forward");
+                let Some(mut terms) = forwarded(&forward.url.value) else {
+                    let url = &forward.url.value;
+                    let message = format!("`{url}` is not http://HOST:PORT/PATH, or https://");
+                    self.problems.error(at, format!("{path}.url"), message);
                     return None;
                 };
-                (at, auth)
+                if let Some(ca) = forward.ca.as_ref().filter(|_| !terms.secure) {
+                    let message = "proves nothing where the URL is not https";
+                    self.problems.error(ca.at, format!("{path}.ca"), message);
+                }
+                terms.ca = forward.ca.as_ref().map(|ca| self.folder.join(&ca.value));
+                terms.pass_response = forward.pass_response.unwrap_or(true);
+                for name in forward.response_headers.iter().flatten() {
+                    check_field(self, name, None, &format!("{path}.response_headers"));
+                    terms.response_headers.push(name.value.to_ascii_lowercase());
+                }
+                (at, Auth::Forward(terms))
             }
             _ => {
                 let message = "needs one of `basic_file`, `jwt` and `forward`";
@@ -126,21 +140,52 @@ impl Compiler<'_> {
     }
 }
 
-/// Host, port and target of an http URL.
-fn forwarded(url: &str) -> Option<Auth> {
-    let rest = url.strip_prefix("http://")?;
+/// By service: the fields that only its policies, and those of its routes, may give its clusters.
+pub(super) fn asserted(plan: &Plan) -> Vec<Vec<String>> {
+    let named = |policy: Option<PolicyIndex>| match policy.and_then(|at| plan.policies.get(at)) {
+        Some(Policy { auth: Some(Auth::Forward(terms)), .. }) => terms.response_headers.clone(),
+        Some(_) | None => Vec::new(),
+    };
+    let mut all: Vec<Vec<String>> =
+        plan.services.iter().map(|service| named(service.policy)).collect();
+    for route in plan.routes.routes() {
+        let classes: Vec<usize> = match &route.action {
+            Action::Forward(class) => vec![*class],
+            Action::Split(parts) => parts.iter().map(|(_, class)| *class).collect(),
+            Action::Redirect { .. } | Action::Respond { .. } => Vec::new(),
+        };
+        for class in classes {
+            all[plan.classes[class].service].extend(named(route.policy));
+        }
+    }
+    for names in &mut all {
+        names.sort_unstable();
+        names.dedup();
+    }
+    all
+}
+
+/// Whom an http or https URL names.
+fn forwarded(url: &str) -> Option<Forward> {
+    let (secure, rest) = match url.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, url.strip_prefix("http://")?),
+    };
     let (authority, target) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
     let clean = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let host = authority.to_owned();
     let authority = match authority.rfind(':').is_some_and(|at| !authority[at..].contains(']')) {
         true => authority.to_owned(),
-        false => format!("{authority}:80"),
+        false => format!("{authority}:{}", if secure { 443 } else { 80 }),
     };
     let known = authority.parse::<std::net::SocketAddr>().is_ok();
     if !(clean && (known || host_and_port(&authority).is_ok())) {
         return None;
     }
-    Some(Auth::Forward { authority, target: target.to_owned() })
+    let target = target.to_owned();
+    let (ca, response_headers, pass_response) = (None, Vec::new(), true);
+    Some(Forward { secure, ca, authority, host, target, response_headers, pass_response })
 }

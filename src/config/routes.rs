@@ -343,7 +343,7 @@ pub(super) fn is_field_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(token)
 }
 
-fn check_field(
+pub(super) fn check_field(
     compiler: &mut Compiler<'_>,
     name: &Spanned<String>,
     value: Option<&String>,

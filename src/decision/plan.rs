@@ -46,6 +46,8 @@ pub struct Plan {
     pub routes: RouteTable,
     /// Policies of services and routes.
     pub policies: Vec<Policy>,
+    /// By service: fields, in lower case, that only a policy of its own or of its routes may give its clusters.
+    pub asserted: Vec<Vec<String>>,
     /// TLS of the admin API.
     pub admin_tls: Option<ListenerTls>,
     /// What affinity cookies are encrypted by that have no secret of their own; the process sets it.

@@ -85,12 +85,35 @@ pub enum Auth {
         audience: Option<String>,
     },
     /// Whatever a service says that is asked.
-    Forward {
-        /// Host and port.
-        authority: String,
-        /// Path and query.
-        target: String,
-    },
+    Forward(Forward),
+}
+
+/// A service that is asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forward {
+    /// Whether over TLS.
+    pub secure: bool,
+    /// Authorities that prove who it is; the system's where there are none.
+    pub ca: Option<PathBuf>,
+    /// Host and port, to connect to.
+    pub authority: String,
+    /// Host, and port if one is written.
+    pub host: String,
+    /// Path and query.
+    pub target: String,
+    /// Fields of its answer that clusters are given, in lower case; nobody else may give them.
+    pub response_headers: Vec<String>,
+    /// Whether its redirects and 4xx go to the client as they are.
+    pub pass_response: bool,
+}
+
+impl Forward {
+    /// Whether the same service is asked, by the same means.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Forward) -> bool {
+        (self.secure, &self.ca, &self.authority, &self.host)
+            == (other.secure, &other.ca, &other.authority, &other.host)
+    }
 }
 
 impl Auth {
@@ -99,7 +122,7 @@ impl Auth {
     pub fn file(&self) -> Option<&PathBuf> {
         match self {
             Auth::Basic { file } | Auth::Jwt { jwks_file: file, .. } => Some(file),
-            Auth::Forward { .. } => None,
+            Auth::Forward(forward) => forward.ca.as_ref(),
         }
     }
 }

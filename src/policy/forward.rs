@@ -1,53 +1,130 @@
-//! Asking a service whether a request may pass: 2xx is yes, 401 asks for credentials, anything else is no.
+//! Asking a service whether a request may pass: 2xx is yes, and its word on who asks goes to the cluster; redirects and
+//! 4xx are its answer to the client; anything else is no.
 //!
-//! Who cannot be asked lets nobody in.
+//! Who cannot be asked lets nobody in. Connections to it are kept and bounded: a service that is slow must not use up
+//! the process's descriptors.
 
-use super::{Asked, Refused};
+use super::{Asked, Passed, Refused, Told};
+use crate::decision::plan::{Address, UpstreamTls};
+use crate::decision::policy::Forward;
+use crate::tls::client::{self, Speaks};
 use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::client::conn::http1;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, SET_COOKIE};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
 
-/// For all of it: connecting, asking, the answer's head.
+/// For all of it: a place among the questions, connecting, asking, the answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Questions to one service at once, and so connections to it.
+const QUESTIONS_MAX: usize = 128;
+/// Connections that are kept while nothing is asked.
+const IDLE_MAX: usize = 32;
+/// Bytes of an answer's body.
+const BODY_MAX: usize = 256 * 1024;
 /// Fields of the request that the service is shown.
-const SHOWN: [&str; 4] = ["authorization", "cookie", "user-agent", "x-request-id"];
+const SHOWN: [&str; 11] = [
+    "accept",
+    "accept-language",
+    "authorization",
+    "cookie",
+    "origin",
+    "proxy-authorization",
+    "referer",
+    "sec-fetch-mode",
+    "user-agent",
+    "x-request-id",
+    "x-requested-with",
+];
+/// Fields of an answer that are about its own connection and time, and are not passed on.
+const OWN: [HeaderName; 9] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    DATE,
+    http::header::TRANSFER_ENCODING,
+    http::header::TE,
+    http::header::TRAILER,
+    http::header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+type Sender = SendRequest<Empty<Bytes>>;
 
 /// The service.
-#[derive(Debug)]
 pub struct Service {
-    authority: String,
-    target: String,
+    terms: Forward,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    pool: Arc<Pool>,
+}
+
+/// Connections to it; of all workers.
+struct Pool {
+    seats: Semaphore,
+    idle: Mutex<Vec<Sender>>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Service").field("terms", &self.terms).finish_non_exhaustive()
+    }
 }
 
 impl Service {
-    /// By its host and port, and its path.
-    #[must_use]
-    pub fn new(authority: &str, target: &str) -> Service {
-        Service { authority: authority.to_owned(), target: target.to_owned() }
+    /// By its terms.
+    ///
+    /// # Errors
+    /// What is wrong with its authorities or its name.
+    pub fn new(terms: &Forward) -> Result<Service, String> {
+        let tls = terms.secure.then(|| connector(terms)).transpose()?;
+        let pool = Pool { seats: Semaphore::new(QUESTIONS_MAX), idle: Mutex::default() };
+        Ok(Service { terms: terms.clone(), tls, pool: Arc::new(pool) })
+    }
+
+    /// Shares the connections of another, if that asks the same.
+    pub fn share(&mut self, other: &Service) {
+        if self.terms.asks_the_same(&other.terms) {
+            self.pool = other.pool.clone();
+        }
     }
 
     /// Asks it.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn ask(&self, asked: &Asked<'_>) -> Result<(), Refused> {
-        let answer = tokio::time::timeout(ANSWER_MAX, Box::pin(self.exchange(asked))).await;
-        let answer = match answer {
-            Ok(Ok(answer)) => answer,
+    pub async fn ask(&self, asked: &Asked<'_>) -> Result<Passed, Refused> {
+        let until = tokio::time::Instant::now() + ANSWER_MAX;
+        let seat = tokio::time::timeout_at(until, self.pool.seats.acquire()).await;
+        let Ok(Ok(_seat)) = seat else { return Err(Refused::Full) };
+        match tokio::time::timeout_at(until, Box::pin(self.exchange(asked))).await {
+            Ok(Ok((parts, body))) => self.judge(&parts, body),
             Ok(Err(error)) => {
-                tracing::debug!(%error, service = self.authority, "nobody could be asked");
-                return Err(Refused::Unavailable);
+                tracing::debug!(%error, service = self.terms.authority, "nobody could be asked");
+                Err(Refused::Unavailable)
             }
-            Err(_) => return Err(Refused::Unavailable),
-        };
-        match answer.status().as_u16() {
-            200..300 => Ok(()),
+            Err(_) => Err(Refused::Unavailable),
+        }
+    }
+
+    fn judge(&self, answer: &http::response::Parts, body: Bytes) -> Result<Passed, Refused> {
+        let (status, fields) = (answer.status.as_u16(), &answer.headers);
+        match status {
+            200..=299 => self.passed(fields),
+            301..=303 | 307 | 308 | 400..=499 if self.terms.pass_response => {
+                let lines = lines(fields, |name| !is_own(fields, name));
+                Err(Refused::Told(Box::new(Told { status, lines, body: body.to_vec() })))
+            }
             401 => {
-                let told = answer.headers().get("www-authenticate");
+                let told = fields.get("www-authenticate");
                 let told = told.and_then(|told| told.to_str().ok()).unwrap_or("Bearer");
                 Err(Refused::Unauthorized(told.to_owned()))
             }
@@ -56,33 +133,68 @@ impl Service {
         }
     }
 
-    async fn exchange(&self, asked: &Asked<'_>) -> io::Result<http::Response<()>> {
-        let stream = TcpStream::connect(&self.authority).await?;
-        stream.set_nodelay(true)?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let request = self.request(asked).map_err(io::Error::other)?;
-        let answering = sender.send_request(request);
-        tokio::pin!(connection, answering);
-        // The connection moves only while it is polled: both, until there is an answer.
-        let answer = tokio::select! {
-            biased;
-            answer = &mut answering => answer,
-            ended = &mut connection => {
-                ended.map_err(io::Error::other)?;
-                answering.await
+    /// What the cluster and the client are told of a request that passes.
+    fn passed(&self, fields: &HeaderMap) -> Result<Passed, Refused> {
+        let mut granted = Vec::new();
+        for name in &self.terms.response_headers {
+            for value in fields.get_all(name.as_str()) {
+                // Half a name could be another's.
+                let value = std::str::from_utf8(value.as_bytes());
+                let value = value.map_err(|_| Refused::Unavailable)?;
+                granted.push((name.clone(), value.to_owned()));
             }
-        };
-        let (parts, _unread) = answer.map_err(io::Error::other)?.into_parts();
-        Ok(http::Response::from_parts(parts, ()))
+        }
+        Ok(Passed { granted, lines: lines(fields, |name| *name == SET_COOKIE) })
     }
 
-    fn request(&self, asked: &Asked<'_>) -> http::Result<http::Request<Empty<Bytes>>> {
-        let mut request = http::Request::get(&self.target)
-            .header("host", &self.authority)
-            .header("connection", "close")
+    async fn exchange(&self, asked: &Asked<'_>) -> io::Result<(http::response::Parts, Bytes)> {
+        // One that was kept may have been closed meanwhile; a question may be asked again.
+        while let Some(mut sender) = self.pool.take() {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            if let Ok(answer) = sender.send_request(self.request(asked)?).await {
+                return self.read(sender, answer).await;
+            }
+        }
+        let mut sender = self.connect().await?;
+        let answer = sender.send_request(self.request(asked)?).await;
+        self.read(sender, answer.map_err(io::Error::other)?).await
+    }
+
+    /// Reads an answer whole, and keeps the connection.
+    async fn read(
+        &self,
+        sender: Sender,
+        answer: http::Response<Incoming>,
+    ) -> io::Result<(http::response::Parts, Bytes)> {
+        let (parts, body) = answer.into_parts();
+        match Limited::new(body, BODY_MAX).collect().await {
+            Ok(body) => {
+                self.pool.keep(sender);
+                Ok((parts, body.to_bytes()))
+            }
+            // Its head says it all.
+            Err(_) if parts.status.is_success() => Ok((parts, Bytes::new())),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Sender> {
+        let stream = TcpStream::connect(&self.terms.authority).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => begin(stream).await,
+            Some((connector, name)) => begin(connector.connect(name.clone(), stream).await?).await,
+        }
+    }
+
+    fn request(&self, asked: &Asked<'_>) -> io::Result<http::Request<Empty<Bytes>>> {
+        let mut request = http::Request::get(&self.terms.target)
+            .header("host", &self.terms.host)
             .header("x-forwarded-for", asked.client.to_string())
             .header("x-forwarded-method", asked.method)
+            .header("x-forwarded-proto", asked.scheme)
             .header("x-forwarded-host", asked.host)
             .header("x-forwarded-uri", asked.target);
         for name in SHOWN {
@@ -90,6 +202,67 @@ impl Service {
                 request = request.header(name, value);
             }
         }
-        request.body(Empty::new())
+        request.body(Empty::new()).map_err(io::Error::other)
     }
+}
+
+impl Pool {
+    fn take(&self) -> Option<Sender> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, sender: Sender) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|sender| !sender.is_closed());
+        if idle.len() < IDLE_MAX && !sender.is_closed() {
+            idle.push(sender);
+        }
+    }
+}
+
+async fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<Sender> {
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(io::Error::other)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to who is asked ended");
+        }
+    });
+    Ok(sender)
+}
+
+fn connector(terms: &Forward) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let name = match terms.host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => &terms.host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let (ca, server_name) = (terms.ca.clone(), Some(name));
+    let built = client::build(&UpstreamTls { server_name, ca, client: None, alpn: vec![] }, 0)?;
+    let nowhere = Address::Unix(std::path::PathBuf::new());
+    let name = built.name_of(&nowhere).ok_or("it has no name")?;
+    Ok((TlsConnector::from(built.config(Speaks::Http1).clone()), name))
+}
+
+/// Whether a field is the answer's own affair.
+fn is_own(fields: &HeaderMap, name: &HeaderName) -> bool {
+    let nominated = || {
+        let lists = fields.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
+        lists
+            .flat_map(|list| list.split(','))
+            .any(|one| name.as_str().eq_ignore_ascii_case(one.trim()))
+    };
+    OWN.contains(name) || name.as_str().starts_with("tidegate-") || nominated()
+}
+
+/// Complete lines of the fields that are wanted.
+fn lines(fields: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in fields.iter().filter(|(name, _)| wanted(name)) {
+        lines.extend_from_slice(name.as_str().as_bytes());
+        lines.extend_from_slice(b": ");
+        lines.extend_from_slice(value.as_bytes());
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines
 }

@@ -24,7 +24,9 @@ pub struct Asked<'a> {
     pub client: IpAddr,
     /// Its method.
     pub method: &'a str,
-    /// Its host.
+    /// `http` or `https`, as the client spoke.
+    pub scheme: &'a str,
+    /// Its host, and its port where the client gave one.
     pub host: &'a str,
     /// Its path and query.
     pub target: &'a str,
@@ -36,7 +38,7 @@ impl Asked<'_> {
     /// A flow, of which only its client is known.
     #[must_use]
     pub fn flow(client: IpAddr) -> Asked<'static> {
-        Asked { client, method: "", host: "", target: "", field: &|_| None }
+        Asked { client, method: "", scheme: "", host: "", target: "", field: &|_| None }
     }
 }
 
@@ -53,6 +55,28 @@ pub enum Refused {
     Full,
     /// Who must be asked does not answer.
     Unavailable,
+    /// Who was asked says so itself.
+    Told(Box<Told>),
+}
+
+/// A refusal in the words of the service that was asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Told {
+    /// Its status: of a redirect, or 4xx.
+    pub status: u16,
+    /// Its fields, as complete lines.
+    pub lines: Vec<u8>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// What comes of a proof.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Passed {
+    /// Fields that the cluster is given: names in lower case, and values.
+    pub granted: Vec<(String, String)>,
+    /// Fields that the client is given with its response, as complete lines.
+    pub lines: Vec<u8>,
 }
 
 /// A place among those that may be served at once, where there is a bound.
@@ -70,6 +94,15 @@ struct Live {
     limiter: Option<Arc<rate::Limiter>>,
     seats: Option<Arc<Semaphore>>,
     verifier: Option<Verifier>,
+}
+
+impl Live {
+    fn service(&self) -> Option<&forward::Service> {
+        match &self.verifier {
+            Some(Verifier::Forward(service)) => Some(service),
+            Some(Verifier::Basic(_) | Verifier::Jwt(_)) | None => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -104,7 +137,21 @@ impl Store {
                 Err(problem) => problems.push((format!("{}.auth", policy.name), problem)),
             }
         }
-        if problems.is_empty() { Ok(Store { policies }) } else { Err(problems) }
+        let mut store = Store { policies };
+        store.share();
+        if problems.is_empty() { Ok(store) } else { Err(problems) }
+    }
+
+    /// Has policies that ask the same service share its connections.
+    fn share(&mut self) {
+        for at in 1..self.policies.len() {
+            let (before, rest) = self.policies.split_at_mut(at);
+            if let Some(Verifier::Forward(service)) =
+                rest.first_mut().and_then(|live| live.verifier.as_mut())
+            {
+                before.iter().rev().filter_map(Live::service).for_each(|o| service.share(o));
+            }
+        }
     }
 
     /// Goes on with the counters of another store where their terms are the same: a reload forgives nobody.
@@ -119,6 +166,11 @@ impl Store {
             }
             if known.policy.concurrency == live.policy.concurrency {
                 live.seats.clone_from(&known.seats);
+            }
+        }
+        for live in &mut self.policies {
+            if let Some(Verifier::Forward(service)) = &mut live.verifier {
+                other.policies.iter().filter_map(Live::service).for_each(|o| service.share(o));
             }
         }
     }
@@ -140,17 +192,17 @@ impl Store {
         seat.transpose().map_err(|_| Refused::Full)
     }
 
-    /// Whether a request proves what it must.
+    /// Whether a request proves what it must, and what comes of it.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn verify(&self, index: PolicyIndex, asked: &Asked<'_>) -> Result<(), Refused> {
+    pub async fn verify(&self, index: PolicyIndex, asked: &Asked<'_>) -> Result<Passed, Refused> {
         let verifier = self.policies.get(index).and_then(|live| live.verifier.as_ref());
         match verifier {
-            Some(Verifier::Basic(users)) => users.verify(asked).await,
-            Some(Verifier::Jwt(keys)) => keys.verify(asked),
+            Some(Verifier::Basic(users)) => users.verify(asked).await.map(|()| Passed::default()),
+            Some(Verifier::Jwt(keys)) => keys.verify(asked).map(|()| Passed::default()),
             Some(Verifier::Forward(service)) => service.ask(asked).await,
-            None => Ok(()),
+            None => Ok(Passed::default()),
         }
     }
 
@@ -166,9 +218,7 @@ fn verifier(auth: &Auth) -> Result<Verifier, String> {
         Auth::Jwt { jwks_file, issuer, audience } => {
             Verifier::Jwt(jwt::Keys::read(jwks_file, issuer.as_deref(), audience.as_deref())?)
         }
-        Auth::Forward { authority, target } => {
-            Verifier::Forward(forward::Service::new(authority, target))
-        }
+        Auth::Forward(terms) => Verifier::Forward(forward::Service::new(terms)?),
     })
 }
 

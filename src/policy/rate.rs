@@ -75,7 +75,7 @@ mod tests {
 
     fn asked<'a>(client: &str, field: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> Asked<'a> {
         let client = client.parse().unwrap();
-        Asked { client, method: "GET", host: "a", target: "/", field }
+        Asked { client, method: "GET", scheme: "http", host: "a", target: "/", field }
     }
 
     fn rate(key: RateKey) -> Rate {

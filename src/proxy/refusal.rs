@@ -195,6 +195,8 @@ impl From<&crate::policy::Refused> for Refusal {
             Refused::Unauthorized(_) => Refusal::Unauthorized,
             Refused::Full => Refusal::Overloaded,
             Refused::Unavailable => Refusal::UpstreamConnect,
+            Refused::Told(told) if told.status == 401 || told.status < 400 => Refusal::Unauthorized,
+            Refused::Told(_) => Refusal::Forbidden,
         }
     }
 }

@@ -21,6 +21,7 @@ mod failure;
 #[path = "../chaos/fault.rs"]
 mod fault;
 mod foreign;
+mod forward_auth;
 mod hedge;
 mod hostile;
 mod http1;

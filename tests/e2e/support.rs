@@ -573,6 +573,11 @@ impl Cluster {
     /// Ends it: no connection is accepted any more, and open ones are cut.
     pub fn kill(&self) {
         self.stop_listening();
+        self.kill_open();
+    }
+
+    /// Cuts its open connections; others are accepted.
+    pub fn kill_open(&self) {
         for (_, stream) in self.open.lock().unwrap().drain() {
             drop(stream.shutdown(std::net::Shutdown::Both));
         }

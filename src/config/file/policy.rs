@@ -33,8 +33,14 @@ shape! {
 shape! {
     /// A service that is asked.
     ForwardFile {
-        /// http://HOST:PORT/PATH; 2xx lets in.
+        /// http://HOST:PORT/PATH or https://; 2xx lets in.
         url: Spanned<String> = required,
+        /// File with the authorities that prove who it is (https); the system's without it.
+        ca: Spanned<String> = optional,
+        /// Fields of its answer that clusters are given; a client's own are removed.
+        response_headers: Vec<Spanned<String>> = optional,
+        /// Whether its redirects and 4xx go to the client as they are.
+        pass_response: bool = "true",
     }
 }
 

@@ -18,7 +18,8 @@ pub async fn refuse<C: Client>(
 ) {
     let (status, word) = refusal.tell();
     let (mut lines, mut body) = refusal_text(refusal, why, &record.refusal_lines);
-    let status = match is_call(view, client, record) {
+    let is_call = is_call(view, client, record);
+    let status = match is_call {
         // Its client looks for a status of its own, and takes any other answer for a broken proxy.
         true => {
             let told = grpc::status_lines(refusal.grpc_status(), &body);
@@ -28,9 +29,16 @@ pub async fn refuse<C: Client>(
         }
         false => status,
     };
+    let mut body = body.into_bytes();
+    let told = record.refusal_told.take().filter(|_| !is_call);
+    let status = told.map_or(status, |told| {
+        lines = [format!("tidegate-refusal: {word}\r\n").as_bytes(), &told.lines].concat();
+        body = told.body;
+        told.status
+    });
     let (_, _, mut response) = client.split();
-    let answer =
-        Local { status, lines: &lines, body: body.as_bytes(), keep: refusal.keeps_connection() };
+    let keep = refusal.keeps_connection();
+    let answer = Local { status, lines: &lines, body: &body, keep };
     record.status = status;
     record.refusal = Some(refusal);
     if let Err(error) = response.local(&answer).await {

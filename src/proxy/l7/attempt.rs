@@ -536,6 +536,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     if attempt.edge {
         push_load(&mut extra, attempt);
     }
+    extra.extend_from_slice(&record.answer_lines);
     if let Some(line) = &attempt.set_cookie {
         extra.extend_from_slice(line.as_bytes());
     }

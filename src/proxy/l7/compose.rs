@@ -3,7 +3,7 @@
 use super::connection::Arrival;
 use super::record::Record;
 use crate::decision::plan::{HostPolicy, Reports};
-use crate::decision::route::Route;
+use crate::decision::route::{self, Route};
 use crate::http::field::Role;
 use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::request::RequestHead;
@@ -118,6 +118,34 @@ fn hex(digits: &mut [u8], bits: u64) {
     }
 }
 
+/// What only policies may say of a request, and what they say of this one.
+#[derive(Clone, Copy)]
+pub(super) struct Granted<'a> {
+    names: &'a [String],
+    fields: &'a [(String, String)],
+}
+
+impl<'a> Granted<'a> {
+    pub(super) fn of(view: &'a View, class: usize, record: &'a Record) -> Granted<'a> {
+        let names = view.plan.asserted.get(view.plan.classes[class].service);
+        Granted { names: names.map_or(&[], Vec::as_slice), fields: &record.granted }
+    }
+
+    /// Edits that take the client's own fields of these names away, and give what was granted; the operator's hold.
+    fn beside(&self, edits: &route::Edits) -> route::Edits {
+        let mut all = edits.clone();
+        all.remove.extend_from_slice(self.names);
+        let same = |known: &String, name: &str| known.eq_ignore_ascii_case(name);
+        let is_edited = |name: &str| {
+            let removed = edits.remove.iter().any(|known| same(known, name));
+            removed || edits.set.iter().any(|(known, _)| same(known, name))
+        };
+        let granted = self.fields.iter().filter(|(name, _)| !is_edited(name));
+        all.add.extend(granted.cloned());
+        all
+    }
+}
+
 /// The request's head for this place.
 pub(super) fn compose(
     view: &View,
@@ -125,6 +153,7 @@ pub(super) fn compose(
     place: &Place,
     head: &RequestHead,
     identity: &Identity<'_>,
+    granted: Granted<'_>,
 ) -> Vec<u8> {
     let endpoint = || place.signals(view).address.to_string();
     let authority = match &view.plan.clusters[place.cluster].host {
@@ -143,7 +172,14 @@ pub(super) fn compose(
         }
         None => head.target().as_str(),
     };
-    let edits = &route.request_edits;
+    let with_granted;
+    let edits = match granted.names {
+        [] => &route.request_edits,
+        [..] => {
+            with_granted = granted.beside(&route.request_edits);
+            &with_granted
+        }
+    };
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
     let mut out = lend_scratch();
     let mut context = identity.context(authority, target, edits);

@@ -4,7 +4,7 @@ use super::affinity;
 use super::answer;
 use super::attempt::{self, Attempt, ENDLESS, Ended, Failed, Start};
 use super::client::{Client, RequestBody};
-use super::compose::{Identity, Ids, compose};
+use super::compose::{Granted, Identity, Ids, compose};
 use super::connection::Arrival;
 use super::gate;
 use super::hedge::{Berth, Parked, Rival};
@@ -374,7 +374,10 @@ impl<'v> Terms<'_, 'v> {
         };
         let mut request = match resumed {
             Some(_) => lend_scratch(),
-            None => compose(view, route, place, client.head(), &self.identity),
+            None => {
+                let granted = Granted::of(view, class, record);
+                compose(view, route, place, client.head(), &self.identity, granted)
+            }
         };
         let asked = walk.request(client.head(), route, self.service);
         let denied = Cell::new([false; 2]);
@@ -541,11 +544,13 @@ async fn respond<C: Client>(
     match &route.action {
         Action::Redirect { to, status } => {
             let lines = format!("location: {}\r\n", answer::location(to, client.head()));
-            answer::local(client, *status, lines.as_bytes(), b"", record).await;
+            let lines = [lines.as_bytes(), &record.answer_lines].concat();
+            answer::local(client, *status, &lines, b"", record).await;
         }
         Action::Respond { status, body } => {
             let lines = b"content-type: text/plain; charset=utf-8\r\n";
-            answer::local(client, *status, lines, body.as_bytes(), record).await;
+            let lines = [&lines[..], &record.answer_lines].concat();
+            answer::local(client, *status, &lines, body.as_bytes(), record).await;
         }
         Action::Forward(_) | Action::Split(_) => {}
     }

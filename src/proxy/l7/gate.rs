@@ -4,7 +4,7 @@ use super::attempt::Failed;
 use super::connection::Arrival;
 use super::record::Record;
 use crate::decision::policy::PolicyIndex;
-use crate::http::field::Field;
+use crate::http::field::{Field, Role};
 use crate::http::request::RequestHead;
 use crate::policy::{Asked, Refused};
 use crate::proxy::refusal::Refusal;
@@ -21,17 +21,25 @@ pub(super) async fn pass(
     let target = head.target();
     let target = format!("{}{}", target.path(), target.query());
     let field = |name: &str| sole(head, name);
+    let believed = |role| {
+        let told = arrival.trusted.then(|| head.value(role)).flatten();
+        told.and_then(|told| std::str::from_utf8(told).ok())
+    };
     let asked = Asked {
         client: arrival.client(head),
         method: head.method(),
-        host: head.host(),
+        scheme: believed(Role::ForwardedProto).unwrap_or_else(|| arrival.scheme()),
+        host: believed(Role::ForwardedHost).unwrap_or_else(|| head.authority()),
         target: &target,
         field: &field,
     };
     for policy in policies {
         let seat = view.policies.admit(policy, &asked).map_err(|why| refuse(&why, record))?;
         record.seats.extend(seat);
-        view.policies.verify(policy, &asked).await.map_err(|why| refuse(&why, record))?;
+        let passed = view.policies.verify(policy, &asked).await;
+        let passed = passed.map_err(|why| refuse(&why, record))?;
+        record.granted.extend(passed.granted);
+        record.answer_lines.extend(passed.lines);
     }
     Ok(())
 }
@@ -50,14 +58,20 @@ fn refuse(why: &Refused, record: &mut Record) -> Failed {
             format!("retry-after: {}\r\n", wait.as_secs_f64().ceil().max(1.0))
         }
         Refused::Unauthorized(challenge) => format!("www-authenticate: {challenge}\r\n"),
-        Refused::Forbidden | Refused::Full | Refused::Unavailable => String::new(),
+        Refused::Forbidden | Refused::Full | Refused::Unavailable | Refused::Told(_) => {
+            String::new()
+        }
     };
+    if let Refused::Told(told) = why {
+        record.refusal_told = Some(told.clone());
+    }
     record.refusal_why = match why {
         Refused::Rate(_) => "this client asks too often",
         Refused::Unauthorized(_) => "credentials are missing, or wrong",
         Refused::Forbidden => "this client may not",
         Refused::Full => "as many as may are served already",
         Refused::Unavailable => "who decides that could not be asked",
+        Refused::Told(_) => "who decides that says no",
     };
     Failed::Refuse(Refusal::from(why))
 }

@@ -6,6 +6,7 @@ use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
 use crate::os::clock;
+use crate::policy::Told;
 use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{NOBODY, Worker};
@@ -31,6 +32,12 @@ pub struct Record {
     pub refusal_lines: String,
     /// Whether a head that could not be read said that it is a call of gRPC.
     pub says_grpc: bool,
+    /// What the service that was asked says instead.
+    pub refusal_told: Option<Box<Told>>,
+    /// Fields that it gives the cluster.
+    pub granted: Vec<(String, String)>,
+    /// Complete lines that it gives the client with its response.
+    pub answer_lines: Vec<u8>,
     /// Its places among those that may be served at once.
     pub seats: Vec<OwnedSemaphorePermit>,
     /// Who broke it off after its response had begun, or before there was any.
@@ -70,6 +77,9 @@ impl Record {
             refusal_why: "",
             refusal_lines: String::new(),
             says_grpc: false,
+            refusal_told: None,
+            granted: Vec::new(),
+            answer_lines: Vec::new(),
             seats: Vec::new(),
             aborted: None,
             bytes_out: 0,
