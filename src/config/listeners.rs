@@ -67,6 +67,7 @@ impl Compiler<'_> {
                 tls,
                 transparent,
                 upgrades,
+                via: listener.via != Some(file::Via::Off),
                 proxied: listener
                     .proxy_protocol
                     .as_ref()

@@ -78,6 +78,8 @@ pub struct Listener {
     pub proxied: Vec<ipnet::IpNet>,
     /// Tokens of `Upgrade` that become tunnels beside `websocket`.
     pub upgrades: Vec<String>,
+    /// Whether clusters are told of this hop by `Via`.
+    pub via: bool,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Bounds.

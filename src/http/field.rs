@@ -87,7 +87,11 @@ pub enum Role {
     TraceParent,
     /// `tracestate`
     TraceState,
-    /// `Authorization`, `Cookie`, `Via`: no `Connection` field can nominate them away.
+    /// `Via`: the hops so far.
+    Via,
+    /// `Max-Forwards`: the hops to come, of OPTIONS and TRACE.
+    MaxForwards,
+    /// `Authorization`, `Cookie`: no `Connection` field can nominate them away.
     Protected,
     /// `User-Agent`, for the access log.
     UserAgent,
@@ -106,7 +110,7 @@ impl Role {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
             2 if is("te") => Role::Te,
-            3 if is("via") => Role::Protected,
+            3 if is("via") => Role::Via,
             4 if is("host") => Role::Host,
             4 if is("date") => Role::Date,
             6 if is("expect") => Role::Expect,
@@ -121,6 +125,7 @@ impl Role {
             11 if is("traceparent") => Role::TraceParent,
             12 if is("x-request-id") => Role::RequestId,
             12 if is("content-type") => Role::ContentType,
+            12 if is("max-forwards") => Role::MaxForwards,
             13 if is("authorization") => Role::Protected,
             14 if is("content-length") => Role::ContentLength,
             14 if is("http2-settings") => Role::HopByHop,

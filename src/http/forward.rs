@@ -21,6 +21,23 @@ pub struct Edits<'a> {
 }
 
 impl Edits<'_> {
+    /// Of complete lines, those that no edit removes or replaces: all that may be left of trailers.
+    #[must_use]
+    pub fn keep(&self, lines: &[u8]) -> Vec<u8> {
+        let name =
+            |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().to_vec();
+        let lines = lines.split_inclusive(|byte| *byte == b'\n');
+        lines.filter(|line| !self.drops(&name(line))).collect::<Vec<_>>().concat()
+    }
+
+    /// Complete lines as edited.
+    #[must_use]
+    pub fn apply(&self, lines: &[u8]) -> Vec<u8> {
+        let mut edited = self.keep(lines);
+        self.write(&mut edited);
+        edited
+    }
+
     fn drops(&self, name: &[u8]) -> bool {
         let same = |known: &String| known.as_bytes().eq_ignore_ascii_case(name);
         !(self.remove.is_empty() && self.set.is_empty())
@@ -53,6 +70,8 @@ pub struct RequestContext<'a> {
     pub trace_parent: &'a [u8],
     /// The sites it has been through, this one last, for a cluster behind another edge; empty for others.
     pub via: &'a str,
+    /// The version the request came by, as `Via` has it; empty to leave `Via` out.
+    pub received: &'a str,
     /// Whether it is a copy, which the cluster is told.
     pub is_copy: bool,
     /// The operator's edits.
@@ -75,6 +94,8 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
             | Role::ContentType
             | Role::Date
             | Role::Trailer => copy_field(out, head.bytes(), field, &context.edits),
+            Role::Via => copy_field(out, head.bytes(), field, &context.edits),
+            Role::MaxForwards => write_max_forwards(out, head, field, &context.edits),
             Role::ContentLength => zero_length |= head.framing == Framing::None,
             Role::ForwardedOther | Role::TraceState if context.trusted => {
                 copy_field(out, head.bytes(), field, &context.edits);
@@ -105,6 +126,12 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
     if context.is_copy {
         push_field(out, b"tidegate-mirror", b"1");
     }
+    if !context.received.is_empty() && !context.edits.drops(b"via") {
+        // RFC 9110 §7.6.3; several lines are one list.
+        out.extend_from_slice(b"via: ");
+        out.extend_from_slice(context.received.as_bytes());
+        out.extend_from_slice(b" tidegate\r\n");
+    }
     write_forwarding(out, head, context);
     write_connection(out, head);
     match head.framing {
@@ -115,6 +142,18 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
     }
     context.edits.write(out);
     out.extend_from_slice(b"\r\n");
+}
+
+/// One hop less, for the two methods that count them (RFC 9110 §7.6.2).
+fn write_max_forwards(out: &mut Vec<u8>, head: &RequestHead, field: &Field, edits: &Edits<'_>) {
+    match head.max_forwards() {
+        Some(hops) if !edits.drops(b"max-forwards") => {
+            out.extend_from_slice(b"max-forwards: ");
+            push_decimal(out, hops.saturating_sub(1));
+            out.extend_from_slice(b"\r\n");
+        }
+        Some(_) | None => copy_field(out, head.bytes(), field, edits),
+    }
 }
 
 fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestContext<'_>) {
@@ -255,6 +294,8 @@ pub fn write_response_fields(
                 copy_field(out, bytes, field, &context.edits);
             }
             Role::Plain
+            | Role::Via
+            | Role::MaxForwards
             | Role::Host
             | Role::Expect
             | Role::Trailer
@@ -367,6 +408,7 @@ mod tests {
             scheme: "http",
             authority: "a",
             via: "",
+            received: "1.1",
             is_copy: false,
             target: "/t",
             request_id: b"id",
@@ -396,7 +438,7 @@ mod tests {
 
         assert_eq!(
             text,
-            "POST /t HTTP/1.1\r\nhost: a\r\nA: b\r\nx-forwarded-for: 10.0.0.9\r\n\
+            "POST /t HTTP/1.1\r\nhost: a\r\nA: b\r\nvia: 1.1 tidegate\r\nx-forwarded-for: 10.0.0.9\r\n\
              x-forwarded-proto: http\r\nx-forwarded-host: a\r\nx-request-id: id\r\n\
              traceparent: 00-1-2-01\r\ntransfer-encoding: chunked\r\n\r\n"
         );
@@ -424,6 +466,41 @@ mod tests {
 
         assert!(text.contains("\r\na: new\r\n") && !text.contains("A: b"));
         assert!(!text.contains("x-request-id"));
+    }
+
+    #[test]
+    fn hops_are_told_and_counted() {
+        let get = "GET /t HTTP/1.1\r\nHost: a\r\nVia: 1.0 x\r\nMax-Forwards: 3\r\n\r\n";
+        let (text, _) = forward(get, &context(false));
+        assert!(
+            text.contains("Via: 1.0 x\r\n") && text.contains("via: 1.1 tidegate\r\n"),
+            "{text}"
+        );
+        assert!(text.contains("Max-Forwards: 3\r\n"), "only two methods count: {text}");
+        for method in ["OPTIONS", "TRACE"] {
+            let (text, _) = forward(&get.replacen("GET", method, 1), &context(false));
+            assert!(
+                text.contains("max-forwards: 2\r\n") && !text.contains("Max-Forwards"),
+                "{text}"
+            );
+        }
+        let remove = ["via".to_owned()];
+        let edits = Edits { remove: &remove, ..Edits::default() };
+        let (text, _) = forward(get, &RequestContext { edits, ..context(false) });
+        assert!(!text.to_lowercase().contains("via"), "{text}");
+        let (text, _) = forward(get, &RequestContext { received: "", ..context(false) });
+        assert!(text.contains("Via: 1.0 x") && !text.contains("tidegate"), "{text}");
+    }
+
+    #[test]
+    fn edits_hold_for_lines_as_well() {
+        let set = [("x-site".to_owned(), "edge".to_owned())];
+        let remove = ["x-internal".to_owned()];
+        let edits = Edits { remove: &remove, set: &set, add: &[] };
+        let lines = b"X-Internal: root\r\nx-site: forged\r\nx-user: a\r\n";
+        assert_eq!(edits.keep(lines), b"x-user: a\r\n");
+        assert_eq!(edits.apply(lines), b"x-user: a\r\nx-site: edge\r\n");
+        assert_eq!(edits.keep(b""), b"");
     }
 
     #[test]

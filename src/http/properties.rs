@@ -42,6 +42,7 @@ pub fn request(bytes: &[u8]) {
         trusted: false,
         scheme: "http",
         is_copy: false,
+        received: "1.1",
         via: "",
         authority: if head.authority().is_empty() { "empty" } else { head.authority() },
         target: head.target().as_str(),

@@ -293,6 +293,15 @@ impl RequestHead {
         ALL.contains(&self.method.of(&self.bytes))
     }
 
+    /// `Max-Forwards`, where the method counts hops (RFC 9110 §7.6.2).
+    #[must_use]
+    pub fn max_forwards(&self) -> Option<u64> {
+        match self.method.of(&self.bytes) {
+            b"OPTIONS" | b"TRACE" => self.value(Role::MaxForwards).and_then(chars::decimal),
+            _ => None,
+        }
+    }
+
     /// Whether only the head of an answer is wanted (RFC 9110 §9.3.2).
     #[must_use]
     pub fn is_head(&self) -> bool {

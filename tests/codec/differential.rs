@@ -105,6 +105,7 @@ fn forwarded(head: &RequestHead, body: &[u8]) -> Vec<u8> {
         trace_parent: b"00-0-0-00",
         via: "",
         is_copy: false,
+        received: "1.1",
         edits: Edits::default(),
     };
     let mut out = Vec::new();

@@ -456,3 +456,74 @@ fn an_optional_upgrade_is_ignored_and_costs_no_retry() {
         assert_eq!(ask(&proxy, "TLS/1.2", ""), 200, "what is ignored takes no retry away");
     }
 }
+
+#[test]
+fn edits_hold_for_trailers_and_for_our_own_answers() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while connection.head().is_some() {
+            connection.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-secret: a\r\nx-sum: b\r\n\r\n");
+        }
+    });
+    let text = config(&[("a", "idc", cluster.address)])
+        + "routes:\n\
+           - { path_prefix: /, service: shop, request_headers: { remove: [x-internal], set: { x-site: edge } }, \
+               response_headers: { remove: [x-secret], set: { x-frame-options: DENY } } }\n\
+           - { path: /moved, redirect: { to: \"https://{host}/new?{query}\", status: 301 }, response_headers: { set: { x-frame-options: DENY } } }\n\
+           - { path: /told, respond: { body: hi }, response_headers: { set: { cache-control: max-age=60 } } }\n\
+           - { path: /kept, service: shop, allow: [192.0.2.0/24], response_headers: { set: { x-frame-options: DENY } } }\n";
+    let proxy = Proxy::start(&text);
+    let web = proxy.at("web");
+    let mut client = connect(web);
+    client
+        .write_all(b"POST / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-internal: root\r\nx-site: forged\r\nx-user: a\r\n\r\n")
+        .unwrap();
+    let answer = String::from_utf8_lossy(&read_all(&mut client)).into_owned();
+    assert!(answer.contains("x-frame-options: DENY\r\n"), "{answer}");
+    assert!(answer.ends_with("0\r\nx-sum: b\r\n\r\n"), "{answer}");
+    eventually("the request's end", || cluster.seen().contains("x-user: a"));
+    let seen = cluster.seen();
+    assert!(!seen.contains("root") && !seen.contains("forged"), "{seen}");
+    let moved = get(web, "/moved");
+    assert_eq!(moved.header("location").as_deref(), Some("https://shop.example/new"));
+    for (path, status, caches) in
+        [("/moved", 301, "no-store"), ("/told", 200, "max-age=60"), ("/kept", 403, "no-store")]
+    {
+        let answer = get(web, path);
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("cache-control").as_deref(), Some(caches), "{path}");
+        let framed = answer.header("x-frame-options").is_some();
+        assert_eq!(framed, path != "/told", "{path}");
+    }
+}
+
+#[test]
+fn hops_are_told_and_the_last_one_answers() {
+    let cluster = Cluster::named("a");
+    let text = config(&[("a", "idc", cluster.address)]);
+    let proxy = Proxy::start(&text);
+    let ask = |proxy: &Proxy, method: &str, hops: &str| {
+        let head = format!(
+            "{method} /p HTTP/1.1\r\nHost: shop\r\nVia: 1.0 front\r\nCookie: secret\r\nMax-Forwards: {hops}\r\nConnection: close\r\n\r\n"
+        );
+        ask_raw(proxy.at("web"), head.as_bytes())
+    };
+    let options = ask(&proxy, "OPTIONS", "0");
+    assert_eq!((options.status, options.header("allow").is_some()), (200, true));
+    let trace = ask(&proxy, "TRACE", "0");
+    assert_eq!(trace.header("content-type").as_deref(), Some("message/http"));
+    let told = trace.body;
+    assert!(told.starts_with("TRACE /p HTTP/1.1\r\n") && told.contains("Via: 1.0 front"), "{told}");
+    assert!(!told.contains("secret"), "{told}");
+    assert!(!cluster.seen().contains("/p"), "the last hop forwards nothing");
+    assert_eq!(ask(&proxy, "OPTIONS", "5").status, 200);
+    assert_eq!(ask(&proxy, "GET", "0").status, 200);
+    let seen = cluster.seen();
+    assert!(seen.contains("max-forwards: 4\r\n") && seen.contains("Max-Forwards: 0\r\n"), "{seen}");
+    assert!(
+        seen.contains("Via: 1.0 front\r\n") && seen.contains("via: 1.1 tidegate\r\n"),
+        "{seen}"
+    );
+    let quiet = Proxy::start(&text.replace("service: shop }", "service: shop, via: off }"));
+    assert_eq!(ask(&quiet, "GET", "0").status, 200);
+    assert_eq!(cluster.seen().matches("tidegate\r\n").count(), 2);
+}

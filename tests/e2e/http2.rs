@@ -305,6 +305,12 @@ fn a_content_type_alone_makes_no_grpc() {
         raw.headers(1, END_STREAM, &[&LABEL[..], &[("grpc-timeout", "300m")]].concat());
         let metadata = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
         assert_eq!(metadata.0 == HEADERS && is_ok(&metadata.3), is_grpc, "{metadata:?}");
+        // How a refusal is told is for the client to say, where its protocol agrees.
+        let mut raw = Raw::new(proxy.at("web"));
+        let refused = [("te", "trailers"), ("grpc-timeout", "300m")];
+        raw.headers(1, END_STREAM, &[&LABEL[..], &refused].concat());
+        let told = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
+        assert!(is_ok(&told.3), "{told:?}");
         // A silent upload: late after 300 ms, unless it is a call; that is as long as its own deadline lets it.
         let mut raw = Raw::new(proxy.at("web"));
         let since = Instant::now();

@@ -119,6 +119,8 @@ shape! {
         transparent: Spanned<Transparent> = "none",
         /// Peers whose X-Forwarded-*, X-Request-Id and traceparent are believed.
         trusted_proxies: Vec<Network> = optional,
+        /// Whether clusters are told of this hop: on or off.
+        via: Via = "on",
         /// Tokens of Upgrade that become tunnels beside websocket; other offers are ignored.
         upgrades: Vec<Spanned<String>> = optional,
         /// Deadlines.
@@ -151,6 +153,16 @@ shape! {
         idle_l4: Duration = "1h",
         /// Likewise once one side has closed.
         half_close: Duration = "60s",
+    }
+}
+
+words! {
+    /// Whether `Via` is sent to clusters.
+    Via {
+        /// It is.
+        On = "on",
+        /// It is not.
+        Off = "off",
     }
 }
 

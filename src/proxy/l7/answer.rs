@@ -2,7 +2,9 @@
 
 use super::client::{Client, Local, Response};
 use super::record::Record;
+use crate::decision::route::{self, Route};
 use crate::http::field::Role;
+use crate::http::forward::{self, Edits};
 use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::proxy::refusal::Refusal;
@@ -17,7 +19,11 @@ pub async fn refuse<C: Client>(
     record: &mut Record,
 ) {
     let (status, word) = refusal.tell();
+    let edits = record.route.map(|route| &view.plan.routes.route(route).response_edits);
     let (mut lines, mut body) = refusal_text(refusal, why, &record.refusal_lines);
+    if let Some(edits) = edits {
+        lines = edited(edits, &lines);
+    }
     let is_call = is_call(view, client, record);
     let status = match is_call {
         // Its client looks for a status of its own, and takes any other answer for a broken proxy.
@@ -47,21 +53,18 @@ pub async fn refuse<C: Client>(
     record.bytes_out = response.sent();
 }
 
-/// Whether a refusal is told as gRPC tells it: the client says that it calls, and the service, a cluster's
-/// protocol, or, where no service was found, the client's own protocol and some service's say so, too.
+/// Whether a refusal is told as gRPC tells it: the client says that it calls, and so do the service or a
+/// cluster's protocol, or the client's own protocol and `TE: trailers`, as calls have them. The latter is enough
+/// for this alone: who is told so has asked for it, and no cache keeps it.
 fn is_call<C: Client>(view: &View, client: &C, record: &Record) -> bool {
-    let says_grpc = || grpc::is_grpc(client.head().value(Role::ContentType));
-    if !(record.says_grpc || says_grpc()) {
-        return false;
+    let head = client.head();
+    if !grpc::is_grpc(head.value(Role::ContentType)) {
+        return record.says_grpc;
     }
-    match record.class {
-        Some(class) => view.plan.may_serve_grpc(class),
-        None => {
-            let classes = 0..view.plan.classes.len();
-            let framed = !client.protocol().starts_with("HTTP/1");
-            framed && classes.into_iter().any(|class| view.plan.may_serve_grpc(class))
-        }
-    }
+    let takes_trailers =
+        head.value(Role::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
+    record.class.is_some_and(|class| view.plan.may_serve_grpc(class))
+        || takes_trailers && !client.protocol().starts_with("HTTP/1")
 }
 
 /// What we say ourselves holds for this moment: no cache may keep it.
@@ -88,14 +91,20 @@ pub fn refusal_text(refusal: Refusal, why: &str, further: &str) -> (Vec<u8>, Str
     (lines.into_bytes(), body)
 }
 
+/// Lines of ours as a route edits them: its edits hold for every answer, whoever gives it.
+fn edited(edits: &route::Edits, lines: &[u8]) -> Vec<u8> {
+    Edits { remove: &edits.remove, set: &edits.set, add: &edits.add }.apply(lines)
+}
+
 /// Sends a route's own answer.
 pub async fn local<C: Client>(
     client: &mut C,
-    status: u16,
+    (route, status): (&Route, u16),
     lines: &[u8],
     body: &[u8],
     record: &mut Record,
 ) {
+    let lines = &edited(&route.response_edits, &[NO_STORE.as_bytes(), lines].concat());
     let (_, _, mut response) = client.split();
     record.status = status;
     if let Err(error) = response.local(&Local { status, lines, body, keep: true }).await {
@@ -104,13 +113,55 @@ pub async fn local<C: Client>(
     record.bytes_out = response.sent();
 }
 
+/// Answers as the last of the hops that OPTIONS and TRACE count (RFC 9110 §7.6.2, §9.3.7, §9.3.8). Of a TRACE
+/// comes back what tells of the way, and nothing that is secret.
+pub async fn last_hop<C: Client>(client: &mut C, route: &Route, record: &mut Record) {
+    let head = client.head();
+    if head.method() != "TRACE" {
+        return local(client, (route, 200), ALLOW.as_bytes(), b"", record).await;
+    }
+    let mut told = format!("TRACE {} HTTP/1.1\r\n", head.target().as_str()).into_bytes();
+    let is_way = |role| matches!(role, Role::Host | Role::Via | Role::MaxForwards);
+    for field in head.fields().iter().filter(|field| is_way(field.role)) {
+        forward::push_field(&mut told, field.name.of(head.bytes()), field.value.of(head.bytes()));
+    }
+    told.extend_from_slice(b"\r\n");
+    local(client, (route, 200), b"content-type: message/http\r\n", &told, record).await;
+}
+
 /// `Location` with the request's host, path and query in place of their names. All three are in
 /// canonical form, so none can end the line.
 #[must_use]
 pub fn location(template: &str, head: &RequestHead) -> String {
     let query = head.target().query().trim_start_matches('?');
+    // Nothing to ask for leaves no mark of a question behind.
+    let bare = template.replace("?{query}", "").replace("&{query}", "");
+    let template = if query.is_empty() { bare.as_str() } else { template };
     template
         .replace("{host}", head.host())
         .replace("{path}", head.target().path())
         .replace("{query}", query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Limits;
+
+    #[test]
+    fn a_location_has_no_bare_question_mark() {
+        let template = "https://{host}/new{path}?{query}";
+        for (target, template, expected) in [
+            ("/a?b=c", template, "https://shop/new/a?b=c"),
+            ("/a", template, "https://shop/new/a"),
+            ("/a?", template, "https://shop/new/a"),
+            ("/a", "/x?y=1&{query}", "/x?y=1"),
+            ("/a?b", "/x?y=1&{query}", "/x?y=1&b"),
+        ] {
+            let mut head = RequestHead::default();
+            let text = format!("GET {target} HTTP/1.1\r\nHost: shop:80\r\n\r\n");
+            head.read(text.as_bytes(), &Limits::default()).unwrap();
+            assert_eq!(location(template, &head), expected, "{target}");
+        }
+    }
 }

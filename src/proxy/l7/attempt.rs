@@ -437,8 +437,11 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     let framing = head.framing;
     let result = {
         // Dropped with this block, wherever it is: then what it was lent is back.
-        let whole = |replay: &Replay| {
-            if let Some(copier) = attempt.copier {
+        let edits = &attempt.route.request_edits;
+        let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
+        let whole = |replay: &mut Replay| {
+            replay.edit_trailers(&edits);
+            if let Some(copier) = attempt.copier.filter(|_| replay.is_whole()) {
                 copier.copy(head, replay);
             }
         };
@@ -564,7 +567,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         response.keep_alive();
     }
     let relayed = {
-        let relaying = incoming.relay(answer.framing, response, idle);
+        let relaying = incoming.relay(answer.framing, response, idle, edits);
         both.and(relaying, Phase::Answering).await
     };
     record.bytes_out = response.sent();

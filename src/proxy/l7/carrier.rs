@@ -5,6 +5,7 @@
 
 use super::client::Response;
 use super::h2_room::{PIECE, poll_room, room};
+use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, Underscores, grpc, trailers, translate};
@@ -127,7 +128,7 @@ pub trait Incoming {
     /// # Errors
     /// The socket's error, or `TimedOut`.
     async fn more(&mut self, span: Duration) -> io::Result<usize>;
-    /// Sends the body on, piece by piece.
+    /// Sends the body on, piece by piece, and of the trailers what `edits` leave.
     ///
     /// # Errors
     /// [`RelayEnd`].
@@ -136,6 +137,7 @@ pub trait Incoming {
         framing: Framing,
         response: &mut R,
         idle: Duration,
+        edits: Edits<'_>,
     ) -> Result<(), RelayEnd>;
     /// Whether nothing has come beyond the response.
     fn is_clean(&self) -> bool;
@@ -210,6 +212,7 @@ impl Incoming for Http1<'_> {
         framing: Framing,
         response: &mut R,
         idle: Duration,
+        edits: Edits<'_>,
     ) -> Result<(), RelayEnd> {
         let (source, mut rest) = (&mut self.source, Rest::of_response(framing));
         let mut held_up = HeldUp::default();
@@ -235,7 +238,7 @@ impl Incoming for Http1<'_> {
                         let fields = decoder.trailer_fields();
                         trailers::write(&mut lines, decoder.trailer_bytes(), &fields);
                     }
-                    return response.end(&lines).await.map_err(|_| RelayEnd::Client);
+                    return response.end(&edits.keep(&lines)).await.map_err(|_| RelayEnd::Client);
                 }
             }
         }
@@ -520,6 +523,7 @@ impl Incoming for Http2In {
         framing: Framing,
         response: &mut R,
         idle: Duration,
+        edits: Edits<'_>,
     ) -> Result<(), RelayEnd> {
         let Some((_, reading)) = &mut self.stream else { return Err(RelayEnd::Cluster) };
         let Some(body) = reading.body.as_mut().filter(|_| !reading.bare) else {
@@ -569,7 +573,7 @@ impl Incoming for Http2In {
             let kept = trailers::read_call(&told, reading.is_call).unwrap_or_default();
             trailers::write(&mut lines, &told, &kept);
         }
-        response.end(&lines).await.map_err(|_| RelayEnd::Client)
+        response.end(&edits.keep(&lines)).await.map_err(|_| RelayEnd::Client)
     }
 
     fn is_clean(&self) -> bool {

@@ -39,6 +39,8 @@ pub(super) struct Identity<'a> {
     peer: &'a str,
     scheme: &'static str,
     trusted: bool,
+    /// The version the request came by, or nothing where the listener leaves `Via` out.
+    received: &'static str,
     ids: Ids,
     /// Whether it is a copy for a mirror.
     is_copy: bool,
@@ -50,7 +52,7 @@ impl<'a> Identity<'a> {
     pub(super) fn new(
         worker: &Worker,
         head: &RequestHead,
-        arrival: &'a Arrival,
+        (arrival, protocol): (&'a Arrival, &'static str),
         record: &mut Record,
         copied: Option<Ids>,
     ) -> Identity<'a> {
@@ -59,6 +61,7 @@ impl<'a> Identity<'a> {
             peer: &arrival.peer_text,
             scheme: arrival.scheme(),
             trusted: arrival.trusted,
+            received: if arrival.via { received(protocol) } else { "" },
             ids: copied.unwrap_or_else(|| Ids::new(worker)),
             is_copy: copied.is_some(),
             explain,
@@ -94,9 +97,20 @@ impl<'a> Identity<'a> {
             request_id: &self.ids.request,
             trace_parent: &self.ids.trace_parent,
             via: "",
+            received: self.received,
             is_copy: self.is_copy,
             edits,
         }
+    }
+}
+
+/// A protocol's version as `Via` has it.
+fn received(protocol: &str) -> &'static str {
+    match protocol {
+        "HTTP/1.0" => "1.0",
+        "HTTP/2.0" => "2",
+        "HTTP/3.0" => "3",
+        _ => "1.1",
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Arrival {
     trusted_networks: Vec<ipnet::IpNet>,
     limits: Limits,
     upgrades: Vec<String>,
+    /// Whether clusters are told of this hop by `Via`.
+    pub via: bool,
     body_limit: Option<u64>,
     body_rate: u64,
     has_http3: bool,
@@ -113,6 +115,7 @@ impl Arrival {
             trusted_networks: plan.trusted.clone(),
             limits: limits(plan),
             upgrades: plan.upgrades.clone(),
+            via: plan.via,
             body_limit: plan.limits.body,
             body_rate: plan.limits.body_rate,
             has_http3: plan.tls.as_ref().is_some_and(|tls| tls.http3),

@@ -135,6 +135,10 @@ async fn walk<C: Client>(
     }
     let Some(class) = class else { return Box::pin(respond(client, route, record)).await };
     record.class = Some(class);
+    if client.head().max_forwards() == Some(0) {
+        Box::pin(answer::last_hop(client, route, record)).await;
+        return Ok(After::Next);
+    }
     let via = via(view, arrival, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
     let bound = Bound { route, class, reach, copy: None };
@@ -195,7 +199,8 @@ pub(super) async fn forward<C: Client>(
     if bound.copy.is_none() {
         worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
     }
-    let identity = Identity::new(worker, client.head(), arrival, record, bound.copy);
+    let identity =
+        Identity::new(worker, client.head(), (arrival, client.protocol()), record, bound.copy);
     let ids = identity.ids();
     let terms = Terms {
         worker,
@@ -545,12 +550,12 @@ async fn respond<C: Client>(
         Action::Redirect { to, status } => {
             let lines = format!("location: {}\r\n", answer::location(to, client.head()));
             let lines = [lines.as_bytes(), &record.answer_lines].concat();
-            answer::local(client, *status, &lines, b"", record).await;
+            answer::local(client, (route, *status), &lines, b"", record).await;
         }
         Action::Respond { status, body } => {
             let lines = b"content-type: text/plain; charset=utf-8\r\n";
             let lines = [&lines[..], &record.answer_lines].concat();
-            answer::local(client, *status, &lines, body.as_bytes(), record).await;
+            answer::local(client, (route, *status), &lines, body.as_bytes(), record).await;
         }
         Action::Forward(_) | Action::Split(_) => {}
     }

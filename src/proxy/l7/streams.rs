@@ -239,6 +239,8 @@ pub fn asked(
         *head = RequestHead::EMPTY;
     }
     let (limit, rate_min) = arrival.body_bounds();
+    let takes_trailers = parts.headers.get(::http::header::TE).is_some_and(|te| te == "trailers");
+    let says_grpc = says_grpc && takes_trailers;
     let refusal = read.err().map(|violation| Refused { why: Refusal::from(violation), says_grpc });
     Some(Asked { head, refusal, limit, rate_min })
 }

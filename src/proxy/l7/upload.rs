@@ -8,6 +8,7 @@ use super::client::RequestBody;
 use super::record::InSlot;
 use crate::decision::units::Timestamp;
 use crate::http::Framing;
+use crate::http::forward::Edits;
 use crate::proxy::body::Broken;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
@@ -49,6 +50,13 @@ impl Replay {
     #[must_use]
     pub fn whole(&self) -> (Vec<u8>, Vec<u8>) {
         (self.bytes.clone(), self.trailers.clone())
+    }
+
+    /// Leaves out of the trailers what the route's edits remove or set.
+    pub fn edit_trailers(&mut self, edits: &Edits<'_>) {
+        if !self.trailers.is_empty() {
+            self.trailers = edits.keep(&self.trailers);
+        }
     }
 
     fn lose(&mut self) {
@@ -194,8 +202,8 @@ impl Progress {
     }
 }
 
-/// Sends the request, then watches for the client to leave: ends when it has. `whole` is told once what was
-/// kept is all of it, `slot` once it was sent.
+/// Sends the request, then watches for the client to leave: ends when it has. `whole` is told once the
+/// request was read to its end, `slot` once it was sent.
 #[expect(clippy::too_many_arguments, reason = "one half of an attempt, cut out for its length")]
 pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     worker: &Worker,
@@ -205,7 +213,7 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     kept: &Cell<Replay>,
     progress: &Progress,
     slot: &InSlot<'_>,
-    whole: impl Fn(&Replay),
+    whole: impl Fn(&mut Replay),
 ) {
     let sent = if progress.resumed {
         Ok(())
@@ -267,7 +275,7 @@ async fn send<B: RequestBody, S: Outgoing>(
     framing: Framing,
     replay: &mut Replay,
     progress: &Progress,
-    whole: impl Fn(&Replay),
+    whole: impl Fn(&mut Replay),
 ) -> Result<(), UploadEnd> {
     if !progress.open.get() {
         unless_broken(body, sink.flush()).await?;
@@ -313,9 +321,7 @@ async fn send<B: RequestBody, S: Outgoing>(
             None => {
                 replay.complete = true;
                 replay.trailers = body.trailers();
-                if replay.is_whole() {
-                    whole(replay);
-                }
+                whole(replay);
             }
         }
     }
