@@ -247,6 +247,71 @@ fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
     assert!(outcome.problems[0].hint.as_ref().unwrap().contains("no disaster recovery"));
 }
 
+/// A small configuration: what its listener, service and clusters have, and what follows.
+fn small(listener: &str, service: &str, rest: &str) -> String {
+    format!(
+        "listeners: {{ web: {{ {listener} }} }}\nservices: {{ s: {{ clusters: [c]{service} }} }}\n\
+         clusters: {{ c: {{ kind: idc, endpoints: [\"127.0.0.1:9\"] }} }}\n{rest}"
+    )
+}
+
+#[test]
+fn a_message_names_what_is_wrong_and_what_to_write_instead() {
+    let web = "address: 127.0.0.1:80, protocol: http, service: s";
+    let trusted = |network: &str| small(&format!("{web}, trusted_proxies: [{network}]"), "", "");
+    for (text, expected) in [
+        (
+            small("address: 127.0.0.1:80, protocol: https, service: s", "", ""),
+            "use `http` with `tls:`",
+        ),
+        (
+            small("address: 127.0.0.1:99999, protocol: http, service: s", "", ""),
+            "the port 99999 is not from 0 to 65535",
+        ),
+        (
+            small("address: 127.0.0.1:80, service: s", "", ""),
+            "`protocol` is missing (one of: http, tcp, ",
+        ),
+        (trusted("10.0.0.0/33"), "the length of its prefix is not from 0 to 32"),
+        (trusted("\"2001:db8::/129\""), "the length of its prefix is not from 0 to 128"),
+        (trusted("10.0.0.5/8"), "write 10.0.0.0/8 for the network, or 10.0.0.5 for the address"),
+        (trusted("somewhere"), "must be a network"),
+        (
+            small(web, ", retry: { budget: 1.5 }", ""),
+            "services.s.retry.budget: must be from 0 to 1",
+        ),
+    ] {
+        let problems = check(&text).problems;
+        assert_eq!(problems.len(), 1, "told once: {problems:?}");
+        assert!(problems[0].render("t").contains(expected), "{expected}: {problems:?}");
+    }
+    for network in ["10.0.0.0/8", "10.0.0.5", "10.0.0.5/32", "0.0.0.0/0", "\"::1\""] {
+        assert!(check(&trusted(network)).problems.is_empty(), "{network}");
+    }
+}
+
+#[test]
+fn what_leads_nowhere_is_warned_of_unless_something_else_is_wrong() {
+    let bare = "address: 127.0.0.1:80, protocol: http";
+    let told = |text: &str| -> Vec<String> {
+        check(text).problems.iter().map(|problem| problem.render("t")).collect()
+    };
+    let text = small(bare, "", "");
+    let all = told(&text);
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all[0].contains("warning: listeners.web: it has neither a service nor routes"));
+    assert!(all[1].contains("warning: services.s: no listener and no route leads to it"));
+    let unused = text.replace("clusters: { c:", "clusters: { d: { endpoints: [127.0.0.1:8] }, c:");
+    let all = told(&(unused.clone() + "routes: [{ service: s }]\n"));
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(all[0].contains("warning: clusters.d: no service names it"));
+    let mirrored = text.replace("services: {", "services: { m: { clusters: [c] },")
+        + "routes: [{ service: s, mirror: { service: m } }]\n";
+    assert_eq!(told(&mirrored), Vec::<String>::new());
+    let wrong = told(&(unused + "routes: [{ service: t }]\n"));
+    assert_eq!(wrong.len(), 1, "one mistake is told once: {wrong:?}");
+}
+
 #[test]
 fn json_is_yaml_and_unquoted_addresses_explain_themselves() {
     let json = r#"{"listeners": {"web": {"address": "[::1]:0", "protocol": "http", "service": "s"}},

@@ -2,7 +2,7 @@
 
 use super::{FAILED, print, read_config};
 use crate::config::error::Position;
-use crate::config::{Severity, load};
+use crate::config::{Problem, Severity, load};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     let (text, folder) = match read_config(path) {
         Ok(read) => read,
         Err(message) => {
-            let problem = crate::config::Problem::error(Position::START, "", &message);
+            let problem = Problem::error(Position::START, "", &message);
             let name = path.display().to_string();
             print(&match format {
                 Format::Text => problem.render(&name) + "\n",
@@ -33,7 +33,9 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     let name = path.display().to_string();
     let told = match format {
         Format::Text => {
-            let lines = outcome.problems.iter().map(|problem| problem.render(&name) + "\n");
+            let shown =
+                |problem: &Problem| problem.render(&name) + "\n" + &source(&text, problem.at);
+            let lines = outcome.problems.iter().map(shown);
             let mut lines: String = lines.collect();
             let of = |severity| outcome.problems.iter().filter(|p| p.severity == severity).count();
             let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
@@ -52,4 +54,23 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     let printed = print(&told);
     let warned = strict && !outcome.problems.is_empty();
     if outcome.config.is_none() || warned { FAILED } else { printed }
+}
+
+/// Characters of a source line that are shown before and after a problem's place.
+const BEFORE: usize = 60;
+const AFTER: usize = 30;
+
+/// The line of a problem with a caret below its place; nothing where the file has no such line.
+fn source(text: &str, at: Position) -> String {
+    let Some(line) = text.lines().nth(at.line.saturating_sub(1)) else { return String::new() };
+    if line.trim().is_empty() {
+        return String::new();
+    }
+    let caret = at.column.saturating_sub(1);
+    let from = caret.saturating_sub(BEFORE);
+    // A tab is shown as one blank, so that the caret stands where it should.
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let shown: String = line.chars().skip(from).take(BEFORE + AFTER).map(plain).collect();
+    let (number, margin) = (at.line, " ".repeat(at.line.to_string().len()));
+    format!(" {number} | {shown}\n {margin} | {}^\n", " ".repeat(caret - from))
 }

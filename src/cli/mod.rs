@@ -28,8 +28,12 @@ enum Verb {
     Run(ConfigArgument),
     /// Parse and check everything; print all problems.
     Check {
-        #[command(flatten)]
-        config: ConfigArgument,
+        /// The configuration file, instead of by `--config`; `-` reads standard input.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The configuration file; `-` reads standard input.
+        #[arg(long, short, env = "TIDEGATE_CONFIG", required_unless_present = "file")]
+        config: Option<PathBuf>,
         /// How problems are printed.
         #[arg(long, value_enum, default_value = "text")]
         format: check::Format,
@@ -51,9 +55,12 @@ enum Verb {
     Schema,
     /// Ask a running proxy whether it is ready.
     Healthcheck {
-        /// Its admin address.
-        #[arg(long, default_value = "http://127.0.0.1:9901")]
-        admin: String,
+        /// Its admin address; without it, what the configuration says, else http://127.0.0.1:9901.
+        #[arg(long)]
+        admin: Option<String>,
+        /// The proxy's configuration file, whose `admin.address` is asked.
+        #[arg(long, short, env = "TIDEGATE_CONFIG", conflicts_with = "admin")]
+        config: Option<PathBuf>,
     },
     /// Show it all on this machine: an IDC, two clouds, a tide, an outage.
     Demo(demo::Options),
@@ -82,7 +89,10 @@ const FAILED: ExitCode = ExitCode::FAILURE;
 pub fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Run(ConfigArgument { config }) => run::run(&config),
-        Verb::Check { config, format, strict } => check::check(&config.config, format, strict),
+        Verb::Check { file, config, format, strict } => match file.or(config) {
+            Some(path) => check::check(&path, format, strict),
+            None => fail("no configuration file is named"),
+        },
         Verb::Init { sidecar } => print(init::text(sidecar)),
         Verb::Explain(question) => explain::explain(&question),
         Verb::Simulate(question) => simulate::simulate(&question),
@@ -90,7 +100,9 @@ pub fn main() -> ExitCode {
             let schema = serde_json::to_string_pretty(&crate::config::schema::schema());
             print(&(schema.unwrap_or_default() + "\n"))
         }
-        Verb::Healthcheck { admin } => healthcheck::healthcheck(&admin),
+        Verb::Healthcheck { admin, config } => {
+            healthcheck::healthcheck(admin.as_deref(), config.as_deref())
+        }
         Verb::Demo(options) => demo::demo(&options),
         Verb::Completions { shell } => {
             let mut out = Vec::new();
@@ -128,7 +140,19 @@ fn read_config(path: &Path) -> Result<(String, PathBuf), String> {
         std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
         return Ok((text, PathBuf::from(".")));
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let read =
+        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = decoded(read).map_err(|why| format!("{} {why}", path.display()))?;
     Ok((text, crate::server::reload::folder_of(path)))
+}
+
+fn decoded(bytes: Vec<u8>) -> Result<String, String> {
+    if matches!(bytes.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+        return Err("is UTF-16 text: save it as UTF-8".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("is not UTF-8 text: see line {line}")
+    })
 }

@@ -210,6 +210,10 @@ impl Compiler<'_> {
                 ("hedge.after", service.hedge.as_ref().and_then(|hedge| hedge.after.0)),
             ];
             self.not_zero(service.at, &path, &spans);
+            if retry.and_then(|retry| retry.budget).is_some_and(|budget| budget.0 > 1.0) {
+                let message = "must be from 0 to 1: retries as a share of requests";
+                self.problems.error(service.at, format!("{path}.retry.budget"), message);
+            }
             if let Some(budget) = &service.budget
                 && budget.share.is_some_and(|share| share.0 > 1.0)
             {

@@ -23,6 +23,7 @@ pub mod schema;
 mod secrets;
 pub mod shape;
 mod tls;
+mod unused;
 pub mod yaml;
 
 pub use check::{Config, Settings};
@@ -77,6 +78,7 @@ fn read(
     }
     let file = shape::decode_root::<file::File>(&tree, problems)?;
     let mut config = check::check(&file, folder, problems);
+    unused::warn(&file, problems);
     config.effective = effective::effective(&tree, &config.plan);
     Some(config)
 }

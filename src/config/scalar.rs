@@ -298,10 +298,21 @@ fn listen_address(text: &str) -> Result<Address, String> {
             format!("quote an IPv6 address: \"{}\"", bare_ipv6(text).unwrap_or_default())
         }
         None if text.parse::<u16>().is_ok() => format!("must be IP:PORT; write 0.0.0.0:{text}"),
+        _ if large_port(text).is_some() => {
+            format!("the port {} is not from 0 to 65535", large_port(text).unwrap_or_default())
+        }
         Some(_) | None => {
             "must be IP:PORT or unix:/path (a host name may have several addresses)".to_owned()
         }
     })
+}
+
+/// The port of an address that has one beyond 65535.
+fn large_port(text: &str) -> Option<&str> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = format!("{host}:0").parse::<SocketAddr>().is_ok();
+    (is_number && is_host && port.parse::<u16>().is_err()).then_some(port)
 }
 
 /// `::1:80` as it should have been written: the last part is the port.
@@ -390,15 +401,29 @@ pub fn is_host_name(text: &str) -> bool {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Network(pub ipnet::IpNet);
 
+fn not_a_network(text: &str) -> String {
+    let parts = text.split_once('/');
+    let address = parts.and_then(|(address, _)| address.parse::<std::net::IpAddr>().ok());
+    match address {
+        Some(std::net::IpAddr::V4(_)) => "the length of its prefix is not from 0 to 32".to_owned(),
+        Some(std::net::IpAddr::V6(_)) => "the length of its prefix is not from 0 to 128".to_owned(),
+        None => "must be a network such as 10.0.0.0/8".to_owned(),
+    }
+}
+
 impl Decode for Network {
     fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self> {
         scalar(node, path, problems, |text| {
-            let network = text.parse().ok();
             let single = || text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from);
-            network
-                .or_else(single)
-                .map(Network)
-                .ok_or("must be a network such as 10.0.0.0/8".to_owned())
+            match text.parse::<ipnet::IpNet>().ok().or_else(single) {
+                Some(network) if network.trunc() != network => Err(format!(
+                    "is an address within a network: write {} for the network, or {} for the address",
+                    network.trunc(),
+                    network.addr()
+                )),
+                Some(network) => Ok(Network(network)),
+                None => Err(not_a_network(text)),
+            }
         })
     }
 

@@ -295,8 +295,9 @@ macro_rules! shape {
                 $(if shape!(@required $presence)
                     && !entries.iter().any(|(key, _)| key.text() == Some(stringify!($key)))
                 {
-                    let message = concat!("`", stringify!($key), "` is missing");
-                    problems.error(node.at, path, message);
+                    let schema = <$type as $crate::config::shape::Decode>::schema();
+                    let key = stringify!($key);
+                    $crate::config::shape::missing(key, &schema, node.at, path, problems);
                 })*
                 // A key that could not be read counts as absent: its problem is noted.
                 Some($name { at: node.at, $($key: shape!(@take $presence $key),)* })
@@ -388,6 +389,25 @@ macro_rules! words {
 }
 pub(super) use {shape, words};
 
+/// Notes a mandatory key that is not there, with its choices where there are some.
+pub fn missing(key: &str, schema: &Value, at: Position, path: &str, problems: &mut Problems) {
+    let message = format!("`{key}` is missing");
+    match schema["enum"].as_array() {
+        Some(words) => {
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            problems.error_with_hint(at, path, message, format!("one of: {}", words.join(", ")));
+        }
+        None => problems.error(at, path, message),
+    }
+}
+
+/// Words of other proxies, and what they are here.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("https", "http", "use `http` with `tls:`"),
+    ("tls", "tls-passthrough", "use `tls-passthrough`, or `http` or `tcp` with `tls:`"),
+    ("http2", "tls-passthrough", "use `http`, which speaks HTTP/2 too"),
+];
+
 /// Notes a word that is not one of the choices.
 pub fn wrong_word(
     found: Option<&str>,
@@ -400,8 +420,13 @@ pub fn wrong_word(
     match found {
         Some(text) => {
             let near = super::error::nearest(text, words.iter().copied());
-            let hint =
-                near.map_or(format!("one of: {choices}"), |w| format!("did you mean `{w}`?"));
+            let known =
+                ELSEWHERE.iter().find(|(word, ours, _)| *word == text && words.contains(ours));
+            let hint = match (known, near) {
+                (Some((.., hint)), _) => (*hint).to_owned(),
+                (None, Some(near)) => format!("did you mean `{near}`?"),
+                (None, None) => format!("one of: {choices}"),
+            };
             problems.error_with_hint(at, path, format!("`{text}` is not one of the choices"), hint);
         }
         None => problems.error(at, path, format!("must be one of: {choices}")),

@@ -142,6 +142,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 async fn start_with(options: Options, mut inherited: Inherited) -> Result<Running, StartError> {
     let settings = first_settings(&options.origin)?;
     let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
+    let config = match &options.origin {
+        Origin::File(path) => path.display().to_string(),
+        Origin::Text(_) => "-".to_owned(),
+    };
     let registry = Arc::new(Registry::default());
     let (shared, channels) = shared(workers, registry.clone());
     let (events, decisions_in) = (shared.events.clone(), channels.decisions);
@@ -183,6 +187,15 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     reloader.inherit(inherited);
     let status = reloader.status();
     reloader.reload(false).await.map_err(StartError::Config)?;
+    let (version, view) = (env!("CARGO_PKG_VERSION"), shared.view.load_full());
+    let plan = &view.plan;
+    tracing::info!(
+        version,
+        site = plan.site,
+        environment = plan.environment,
+        config,
+        "tidegate has started"
+    );
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
     let memory = Arc::new(Mutex::new(VecDeque::new()));

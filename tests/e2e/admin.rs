@@ -323,3 +323,49 @@ fn explain_is_text_or_json_with_and_without_a_running_proxy() {
     let (code, text) = explain(&["--admin", &admin, "--listener", "none"]);
     assert!(code == Some(1) && text.contains("no listener `none`"), "{text}");
 }
+
+fn tidegate(arguments: &[&str]) -> (i32, String) {
+    let command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .env_remove("TIDEGATE_CONFIG")
+        .output()
+        .unwrap();
+    let told = [command.stdout, command.stderr].concat();
+    (command.status.code().unwrap(), String::from_utf8_lossy(&told).into_owned())
+}
+
+#[test]
+fn check_takes_a_file_and_shows_the_line_with_a_caret() {
+    let folder = Folder::new();
+    let cluster = Cluster::named("0");
+    let good = config(&[("idc", "idc", cluster.address)]);
+    let path = folder.write("a.yaml", &good);
+    let path = path.to_str().unwrap();
+    assert_eq!(tidegate(&["check", path]).0, 0);
+    assert_eq!(tidegate(&["check"]).0, 2, "no file is a usage error");
+    folder.write("a.yaml", &good.replace("protocol: http", "protocol: htp"));
+    let (code, told) = tidegate(&["check", path]);
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(code == 1 && lines[0].contains("`htp` is not one of the choices"), "{told}");
+    assert_eq!(lines[2].find('^'), lines[1].find("htp"), "{told}");
+    let wide: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(path, [&[0xff, 0xfe], wide.as_slice()].concat()).unwrap();
+    let (code, told) = tidegate(&["check", path]);
+    assert!(code == 1 && told.contains("is UTF-16 text"), "{told}");
+}
+
+#[test]
+fn a_health_check_asks_where_the_configuration_says() {
+    let (_idc, _cloud, proxy) = rig();
+    let folder = Folder::new();
+    let cluster = Cluster::named("0");
+    let text = config(&[("idc", "idc", cluster.address)]);
+    let at = |address: &str| {
+        let text = format!("admin: {{ address: \"{address}\" }}\n{text}");
+        let path = folder.write("asked.yaml", &text);
+        tidegate(&["healthcheck", "--config", path.to_str().unwrap()])
+    };
+    eventually("it is ready", || at(&proxy.admin.to_string()).0 == 0);
+    let (code, told) = at("off");
+    assert!(code == 1 && told.contains("has no admin API"), "{told}");
+}
