@@ -44,17 +44,26 @@ async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>) {
             // News first: a snapshot can wait for what it would show.
             biased;
             told = news.recv() => match told {
-                Ok(text) => ("event", text),
+                Ok(text) => (kind_of(&text), text),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    ("missed", missed.to_string())
+                    ("missed".to_owned(), missed.to_string())
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-            _ = seconds.tick() => ("snapshot", api::snapshot(&backend).to_string()),
+            _ = seconds.tick() => ("snapshot".to_owned(), api::snapshot(&backend).to_string()),
         };
         let frame = Bytes::from(format!("event: {kind}\ndata: {text}\n\n"));
         if sender.try_send(frame).is_err() {
             return;
         }
     }
+}
+
+/// The name of an event: its `kind`, so that a page listens to what it wants.
+fn kind_of(text: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        kind: String,
+    }
+    serde_json::from_str(text).map_or("event".to_owned(), |Kind { kind }| kind)
 }

@@ -26,6 +26,8 @@ pub struct Arrived {
     pub clients: u64,
     /// Who serves it, where it is bytes.
     pub class: Option<ClassIndex>,
+    /// The name it asked for by TLS, where it is bytes.
+    pub sni: Option<String>,
 }
 
 impl Arrived {
@@ -61,10 +63,12 @@ pub async fn arrive(
     if view.tls.listener(index).is_some() {
         stream = secured(worker, stream, view, index).await?;
     }
-    let (mut class, mut buffer) = (None, None);
+    let (mut class, mut buffer, mut sni) = (None, None, None);
     match &listener.protocol {
         Protocol::Http => {}
-        Protocol::Tcp { class: only } | Protocol::Udp { class: only } => class = Some(*only),
+        Protocol::Tcp { class: only } | Protocol::Udp { class: only } => {
+            (class, sni) = (Some(*only), stream.agreed().and_then(|agreed| agreed.sni));
+        }
         Protocol::TlsPassthrough(names) => {
             let span = listener.timeouts.handshake;
             let hello = Box::pin(hello(&mut stream));
@@ -77,11 +81,12 @@ pub async fn arrive(
             if class.is_none() {
                 return refuse(worker, &stream, listener, Refusal::NoRoute);
             }
-            buffer = Some(read);
+            (buffer, sni) = (Some(read), name);
         }
     }
     // Boxed: a connection's task keeps room for what it is given, long after it was taken apart.
-    Some(Box::new(Arrived { stream, origin, buffer, clients: view.tls.clients_of(index), class }))
+    let clients = view.tls.clients_of(index);
+    Some(Box::new(Arrived { stream, origin, buffer, clients, class, sni }))
 }
 
 fn origin_of(stream: &Stream) -> Origin {

@@ -45,6 +45,7 @@ pub async fn serve(
     let cells = worker.listener_cells(&listener);
     let (peer, origin) = (arrived.peer(), arrived.origin);
     let (stream, mut buffer) = (arrived.stream, arrived.buffer);
+    let name = arrived.sni.unwrap_or_default();
     let timeouts = view.plan.listeners[index].timeouts.clone();
     let service = view.plan.classes[class].service;
     let seat = match view.plan.services[service].policy {
@@ -67,6 +68,7 @@ pub async fn serve(
                     time: clock::rfc3339(clock::since_epoch()).into(),
                     listener: &listener,
                     client: peer.to_string().into(),
+                    host: name.into(),
                     protocol: "tcp",
                     refusal: Some(refusal.label()),
                     duration_ms: milliseconds(worker.now().since(started)),
@@ -106,6 +108,7 @@ pub async fn serve(
             time: clock::rfc3339(clock::since_epoch()).into(),
             listener: &listener,
             client: peer.to_string().into(),
+            host: name.into(),
             protocol: "tcp",
             bytes_in: carried.up,
             bytes_out: carried.down,

@@ -97,6 +97,7 @@ impl Rig {
                 buffer: None,
                 clients: 0,
                 class: None,
+                sni: None,
             });
             let worker = self.worker.clone();
             let view = worker.view();

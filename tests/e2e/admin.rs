@@ -238,7 +238,8 @@ fn events_stream_snapshots_and_changes() {
     read_until("event: snapshot");
     idc.kill();
     read_until("\"state\":\"down\"");
-    read_until("event: event");
+    read_until("event: cluster\n");
+    read_until("event: ejected\n");
 }
 
 #[test]

@@ -444,4 +444,8 @@ fn a_websocket_over_http2_is_a_tunnel_both_ways() {
     assert!(matches!(raw.next(&[HEADERS, RST_STREAM]), Some((_, _, 3, _))));
     eventually("it is over", || proxy.cluster("idc")["in_flight"].as_u64() == Some(0));
     assert_eq!(app.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+    eventually("the log has the status that the client saw", || {
+        let log = proxy.log();
+        log.iter().any(|line| line.contains("\"protocol\":\"HTTP/2.0\",\"status\":200,"))
+    });
 }

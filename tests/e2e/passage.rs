@@ -171,6 +171,12 @@ fn tls_is_passed_on_by_its_name_and_ended_by_the_cluster() {
     assert!(ok && text.starts_with("TLSv1.3"), "{text}");
     let (text, ok) = curl(&right, tls, "x.b.example", &["https://x.b.example/"]);
     assert!(ok && text.starts_with("TLSv1.3"), "{text}");
+    eventually("the log has the names that were asked for", || {
+        let log = proxy.log();
+        ["a.example", "x.b.example"]
+            .iter()
+            .all(|name| log.iter().any(|line| line.contains(&format!("\"host\":\"{name}\""))))
+    });
     for name in ["b.example", "c.example"] {
         let (_, ok) = curl(&left, tls, name, &["--insecure", &format!("https://{name}/")]);
         assert!(!ok, "{name} is nobody's");

@@ -192,6 +192,11 @@ impl Record {
         duration: f64,
     ) {
         let head = client.head();
+        // A tunnel over HTTP/2 and HTTP/3 is answered 200 (RFC 8441 §5), whatever the cluster answered.
+        let status = match (self.status, client.protocol()) {
+            (101, protocol) if !protocol.starts_with("HTTP/1.") => 200,
+            (status, _) => status,
+        };
         let endpoint = self.place.and_then(|(cluster, endpoint, _)| {
             view.signals.clusters[cluster].endpoints.get(endpoint)
         });
@@ -204,7 +209,7 @@ impl Record {
             host: head.authority().into(),
             path: head.target().as_str().into(),
             protocol: client.protocol(),
-            status: self.status,
+            status,
             refusal: self.refusal.map(Refusal::label),
             aborted: self.aborted.map(Aborted::label),
             bytes_in: bytes.0,
