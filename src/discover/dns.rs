@@ -87,12 +87,12 @@ pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Te
             wait = wait.min(target_wait.unwrap_or(ASK_AGAIN));
             // At first whatever is there may serve. Later, half of an answer would take away endpoints.
             if told.is_none() && !targets.is_empty() {
-                publish(&resolver, &memory, &mut told, &teller).await;
+                publish(&resolver, &memory, Round::UnderWay, &mut told, &teller).await;
             }
         }
         let until = clock::now().plus(wait);
         loop {
-            publish(&resolver, &memory, &mut told, &teller).await;
+            publish(&resolver, &memory, Round::Over, &mut told, &teller).await;
             let left = until.since(clock::now());
             if left.is_zero() {
                 break;
@@ -115,21 +115,33 @@ fn ask_targets(resolver: &Arc<Resolver>, records: &[SRV]) -> JoinSet<Duration> {
     asking
 }
 
+/// Whether targets are still being asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Round {
+    UnderWay,
+    Over,
+}
+
 async fn publish(
     resolver: &Resolver,
     memory: &Memory<Vec<SRV>>,
+    round: Round,
     told: &mut Option<Vec<Found>>,
     teller: &Teller,
 ) {
     let records = memory.last.as_deref().unwrap_or_default();
     let known = |srv: &SRV| resolver.known(&srv.target.to_ascii()).is_some();
     let all_heard = memory.last.is_some() && records.iter().all(known);
-    let found = in_use(&priorities(resolver, records), |address| teller.is_down(address));
+    // A target that may yet answer is not down: nothing beyond its priority is used meanwhile.
+    let awaited = records.iter().filter(|srv| round == Round::UnderWay && !known(srv));
+    let last = awaited.map(|srv| srv.priority).min().unwrap_or(u16::MAX);
+    let records: Vec<&SRV> = records.iter().filter(|srv| srv.priority <= last).collect();
+    let found = in_use(&priorities(resolver, &records), |address| teller.is_down(address));
     tell(found, all_heard, told, teller).await;
 }
 
 /// The endpoints of each priority, the preferred one first.
-fn priorities(resolver: &Resolver, records: &[SRV]) -> Vec<Vec<Found>> {
+fn priorities(resolver: &Resolver, records: &[&SRV]) -> Vec<Vec<Found>> {
     let mut by_priority: BTreeMap<u16, Vec<&SRV>> = BTreeMap::new();
     for srv in records {
         by_priority.entry(srv.priority).or_default().push(srv);

@@ -498,11 +498,15 @@ impl Reloader {
             // The same again, at the next look: it was told, and counted.
             return Err(problems);
         }
-        for line in &text {
-            tracing::error!("{line}");
+        for (problem, line) in problems.iter().zip(&text) {
+            match problem.severity {
+                Severity::Error => tracing::error!("{line}"),
+                Severity::Warning => tracing::warn!("{line}"),
+            }
         }
         if status.generation > 0 {
-            tracing::error!(problems = text.len(), "the configuration in force stays");
+            let errors = problems.iter().filter(|one| one.severity == Severity::Error).count();
+            tracing::error!(errors, "the configuration in force stays");
         }
         status.ok = false;
         status.at = clock::since_epoch();
