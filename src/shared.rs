@@ -16,10 +16,12 @@ mod ring;
 
 pub use ring::{Ring, Ticket};
 
-use crate::decision::assess::{Answers, Event, Samples};
-use crate::decision::endpoint::speed::{self, Logs};
-use crate::decision::exchange::Exchanges;
-use crate::decision::load::Tally;
+mod sweep;
+
+pub use sweep::Sweep;
+
+use crate::decision::assess::Event;
+use crate::decision::endpoint::speed;
 use crate::decision::plan::Plan;
 use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
@@ -331,124 +333,6 @@ impl Slots {
     #[must_use]
     pub fn asked(&self, worker: usize, class: usize, priority: u8) -> Option<&Count> {
         self.workers.get(worker)?.get(class)?.asked.0.get(usize::from(priority))
-    }
-}
-
-/// Reads what was counted since the last sweep.
-#[derive(Debug, Default)]
-pub struct Sweep {
-    slots: Arc<Slots>,
-    before: BTreeMap<(usize, usize), Tally>,
-    reported: BTreeMap<(usize, usize), Timestamp>,
-    /// By worker, class and permitted cluster.
-    cursors: BTreeMap<(usize, usize, usize), ring::Cursor>,
-    endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
-    endpoints_before: BTreeMap<u32, [u64; 7]>,
-    asked_before: BTreeMap<usize, [u64; PRIORITIES]>,
-}
-
-impl Sweep {
-    /// Sweeps other slots from now on; what was not swept from the old ones is let go.
-    pub fn adopt(&mut self, slots: Arc<Slots>) {
-        self.slots = slots;
-        self.before.clear();
-        self.asked_before.clear();
-        self.reported.clear();
-        self.cursors.clear();
-    }
-
-    /// Sweeps these endpoints from now on.
-    pub fn watch(&mut self, endpoints: BTreeMap<u32, Arc<LiveEndpoint>>) {
-        self.endpoints_before.retain(|id, _| endpoints.contains_key(id));
-        self.endpoints = endpoints;
-    }
-}
-
-impl Samples for Sweep {
-    fn class(&mut self, class: usize, place: usize) -> Tally {
-        let mut total = Tally::default();
-        let mut newest: Option<(Report, Timestamp)> = None;
-        let mut excused = 0.0;
-        for worker in 0..self.slots.workers.len() {
-            let Some(slot) = self.slots.slot(worker, class, place) else { continue };
-            excused += slot.excused.get() as f64;
-            total.offered += slot.offered.get() as f64;
-            total.accepted += slot.accepted.get() as f64;
-            total.retried += slot.retried.get() as f64;
-            total.dialled += slot.dialled.get() as f64;
-            total.completed += slot.completed.get() as f64;
-            total.failed += slot.failed.get() as f64;
-            total.latency_sum += slot.micros.get() as f64 / 1e6;
-            total.latency_squares += slot.micros_squared.get() as f64 / 1e12;
-            total.bytes += slot.bytes.get() as f64;
-            total.abandoned += slot.abandoned.get() as f64;
-            total.abandoned_seconds += slot.abandoned_micros.get() as f64 / 1e6;
-            if let Some(told) = slot.report.read()
-                && newest.is_none_or(|(_, at)| told.1 > at)
-            {
-                newest = Some(told);
-            }
-        }
-        let known = self.reported.entry((class, place)).or_default();
-        let news = newest.filter(|(_, at)| at > known);
-        if let Some((_, at)) = news {
-            *known = at;
-        }
-        let before = self.before.insert((class, place), total).unwrap_or_default();
-        let over = total.completed + total.failed + total.abandoned + excused;
-        let waiting = total.accepted - over;
-        Tally {
-            offered: total.offered - before.offered,
-            accepted: total.accepted - before.accepted,
-            retried: total.retried - before.retried,
-            dialled: total.dialled - before.dialled,
-            completed: total.completed - before.completed,
-            failed: total.failed - before.failed,
-            abandoned: total.abandoned - before.abandoned,
-            abandoned_seconds: total.abandoned_seconds - before.abandoned_seconds,
-            latency_sum: total.latency_sum - before.latency_sum,
-            latency_squares: total.latency_squares - before.latency_squares,
-            bytes: total.bytes - before.bytes,
-            waiting: waiting.max(0.0),
-            report: news.map(|(report, _)| report),
-        }
-    }
-
-    fn exchanges(&mut self, class: usize, place: usize, into: &mut Exchanges) {
-        for worker in 0..self.slots.workers.len() {
-            let slot = self.slots.slot(worker, class, place);
-            if let Some(ring) = slot.and_then(|slot| slot.ring.get()) {
-                self.cursors.entry((worker, class, place)).or_default().read(ring, into);
-            }
-        }
-    }
-
-    fn endpoint(&mut self, id: u32) -> Answers {
-        let Some(endpoint) = self.endpoints.get(&id) else { return Answers::default() };
-        let mut total = [0_u64; 7];
-        for slot in &endpoint.samples {
-            let answers = [&slot.count, &slot.micros, &slot.handshakes, &slot.handshake_micros];
-            let logs = [&slot.timed, &slot.logs, &slot.log_squares];
-            let counts = answers.into_iter().chain(logs);
-            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
-        }
-        let before = self.endpoints_before.insert(id, total).unwrap_or_default();
-        let [count, micros, handshakes, handshake_micros, timed, sum, squares] =
-            std::array::from_fn(|at| total[at].saturating_sub(before[at]) as f64);
-        let rtt = (handshakes > 0.0).then(|| handshake_micros / handshakes / 1e6);
-        let logs = Logs { count: timed, sum: sum / LOG_UNIT, squares: squares / LOG_UNIT };
-        Answers { count, seconds: micros / 1e6, logs, rtt }
-    }
-
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
-        let workers = self.slots.workers.iter().filter_map(|classes| classes.get(class));
-        let mut total = [0_u64; PRIORITIES];
-        for of_class in workers {
-            let counts = of_class.asked.0.iter();
-            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
-        }
-        let before = self.asked_before.insert(class, total).unwrap_or_default();
-        std::array::from_fn(|at| total[at].saturating_sub(before[at]) as f64)
     }
 }
 

@@ -222,9 +222,9 @@ async fn connect(
             if let Some(slot) = slot {
                 slot.accepted.add(1);
                 slot.completed.add(1);
-                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(100_000_000);
                 slot.micros.add(micros);
-                slot.micros_squared.add(micros.saturating_mul(micros));
+                slot.micros_squared.add(micros * micros);
             }
             place.live.record(worker.id, took.as_secs_f64());
             if let Some(rtt) = stream.handshake_rtt() {

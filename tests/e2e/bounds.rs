@@ -169,3 +169,27 @@ fn a_proxy_that_was_stopped_for_a_while_takes_nobody_for_dead() {
     assert_eq!(proxy.metric("tidegate_ejections_total"), 0.0);
     assert_eq!(proxy.cluster("one")["state"], "up");
 }
+
+#[test]
+fn ten_thousand_routes_cost_a_request_what_ten_do() {
+    const REQUESTS: usize = 6_000;
+    let cluster = Cluster::named("a");
+    let cost = |routes: usize| {
+        let mut text = config(&[("a", "idc", cluster.address)]) + "routes:\n";
+        for number in 0..routes {
+            let total = if number == routes - 1 { ", total_timeout: 9s" } else { "" };
+            text += &format!("  - {{ path_prefix: /r{number}, service: shop{total} }}\n");
+        }
+        let proxy = Proxy::start(&format!("runtime: {{ workers: 1 }}\n{text}"));
+        let mut client = Keeping::new(proxy.at("web"));
+        let before = proxy.cpu();
+        let last = format!("/r{}/x", routes - 1);
+        assert!((0..REQUESTS).all(|_| client.get(&last).body == "a"));
+        (proxy.cpu() - before).as_secs_f64()
+    };
+    let (ten, many) = (cost(10), cost(10_000));
+    assert!(
+        many <= 1.25 * ten + 0.05,
+        "{many:.2} s of CPU with 10,000 routes, {ten:.2} s with ten"
+    );
+}

@@ -55,9 +55,10 @@ pub async fn serve<C: Client>(
     arrival: &Arrival,
     record: &mut Record,
 ) -> After {
-    let total = match walk_timeout(view, client, arrival) {
+    let found = find(view, arrival, client.head(), record);
+    let total = match walk_timeout(view, client.head(), found.ok()) {
         Some(total) => {
-            let walk = walk(worker, view, client, arrival, record);
+            let walk = walk(worker, view, client, arrival, record, found);
             match tokio::time::timeout(total, walk).await {
                 Ok(result) => result,
                 // An interim response may be half-way out: nothing can be said after it.
@@ -71,7 +72,7 @@ pub async fn serve<C: Client>(
                 }
             }
         }
-        None => walk(worker, view, client, arrival, record).await,
+        None => walk(worker, view, client, arrival, record, found).await,
     };
     match total {
         Ok(after) => after,
@@ -105,18 +106,29 @@ pub async fn serve<C: Client>(
     }
 }
 
+/// The request's route: looked for once, whatever is asked of it later.
+fn find<'v>(
+    view: &'v View,
+    arrival: &Arrival,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Result<&'v Route, Failed> {
+    super::inject::panic_on(head.target().path());
+    match is_misdirected(view, arrival, head) {
+        true => Err(Failed::Refuse(Refusal::Misdirected)),
+        false => route(view, arrival, head, record),
+    }
+}
+
 async fn walk<C: Client>(
     worker: &Worker,
     view: &View,
     client: &mut C,
     arrival: &Arrival,
     record: &mut Record,
+    found: Result<&Route, Failed>,
 ) -> Result<After, Failed> {
-    super::inject::panic_on(client.head().target().path());
-    if is_misdirected(view, arrival, client.head()) {
-        return Err(Failed::Refuse(Refusal::Misdirected));
-    }
-    let route = route(view, arrival, client.head(), record)?;
+    let route = found?;
     let class = match &route.action {
         Action::Forward(class) => Some(*class),
         Action::Split(parts) => Some(split(parts, worker.next_share())),

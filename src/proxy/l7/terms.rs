@@ -1,7 +1,6 @@
 //! What a request goes by: its route, its deadlines, its share of a split, its key.
 
 use super::attempt::{ENDLESS, Failed};
-use super::client::Client;
 use super::connection::Arrival;
 use super::record::Record;
 use crate::decision::plan::{HashKey, Service};
@@ -66,29 +65,22 @@ fn asked<'a>(arrival: &Arrival, head: &'a RequestHead) -> Asked<'a> {
 }
 
 /// The deadline of the whole exchange, where its route or service has one, or the call itself.
-pub(super) fn walk_timeout<C: Client>(
+pub(super) fn walk_timeout(
     view: &View,
-    client: &C,
-    arrival: &Arrival,
+    head: &RequestHead,
+    route: Option<&Route>,
 ) -> Option<Duration> {
-    let head = client.head();
     let is_call = grpc::is_grpc(head.value(Role::ContentType));
     // Looked for only there: a look at every field costs each exchange.
     let told = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
-    match (configured_timeout(view, client, arrival), told.map(|told| told.min(ENDLESS))) {
+    let configured = route.and_then(|route| configured_timeout(view, route));
+    match (configured, told.map(|told| told.min(ENDLESS))) {
         (Some(configured), Some(told)) => Some(configured.min(told)),
         (configured, told) => configured.or(told),
     }
 }
 
-fn configured_timeout<C: Client>(view: &View, client: &C, arrival: &Arrival) -> Option<Duration> {
-    let service_has = view.plan.services.iter().any(|service| service.total_timeout.is_some());
-    let route_has = || view.plan.routes.routes().iter().any(|r| r.total_timeout.is_some());
-    if !(service_has || route_has()) {
-        return None;
-    }
-    let mut scratch = Record::begin(crate::decision::units::Timestamp::START);
-    let route = route(view, arrival, client.head(), &mut scratch).ok()?;
+fn configured_timeout(view: &View, route: &Route) -> Option<Duration> {
     let of =
         |class: &usize| route.total_timeout.unwrap_or(view.plan.service_of(*class).total_timeout);
     match &route.action {

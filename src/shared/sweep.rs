@@ -1,0 +1,182 @@
+//! What is read of the slots, again and again: how much was counted since the last time.
+
+use super::{LOG_UNIT, LiveEndpoint, Slot, Slots, ring};
+use crate::decision::assess::{Answers, Samples};
+use crate::decision::endpoint::speed::Logs;
+use crate::decision::exchange::Exchanges;
+use crate::decision::load::Tally;
+use crate::decision::report::Report;
+use crate::decision::shed::PRIORITIES;
+use crate::decision::units::Timestamp;
+use crate::telemetry::cells::Count;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Reads what was counted since the last sweep.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    slots: Arc<Slots>,
+    before: BTreeMap<(usize, usize), [u64; COUNTS]>,
+    reported: BTreeMap<(usize, usize), Timestamp>,
+    /// By worker, class and permitted cluster.
+    cursors: BTreeMap<(usize, usize, usize), ring::Cursor>,
+    endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
+    endpoints_before: BTreeMap<u32, [u64; 7]>,
+    asked_before: BTreeMap<usize, [u64; PRIORITIES]>,
+}
+
+impl Sweep {
+    /// Sweeps other slots from now on; what was not swept from the old ones is let go.
+    pub fn adopt(&mut self, slots: Arc<Slots>) {
+        self.slots = slots;
+        self.before.clear();
+        self.asked_before.clear();
+        self.reported.clear();
+        self.cursors.clear();
+    }
+
+    /// Sweeps these endpoints from now on.
+    pub fn watch(&mut self, endpoints: BTreeMap<u32, Arc<LiveEndpoint>>) {
+        self.endpoints_before.retain(|id, _| endpoints.contains_key(id));
+        self.endpoints = endpoints;
+    }
+}
+
+/// Numbers of a slot.
+const COUNTS: usize = 12;
+
+impl Slot {
+    fn counts(&self) -> [&Count; COUNTS] {
+        [
+            &self.offered,
+            &self.accepted,
+            &self.retried,
+            &self.dialled,
+            &self.completed,
+            &self.failed,
+            &self.micros,
+            &self.micros_squared,
+            &self.bytes,
+            &self.abandoned,
+            &self.abandoned_micros,
+            &self.excused,
+        ]
+    }
+}
+
+/// What was counted between two sweeps. Counters wrap (squares of microseconds do so within hours): only their
+/// differences mean anything.
+fn tally(total: &[u64; COUNTS], before: &[u64; COUNTS], report: Option<Report>) -> Tally {
+    let [_, accepted, .., excused] = *total;
+    let [_, _, _, _, completed, failed, _, _, _, abandoned, _, _] = *total;
+    let over = [completed, failed, abandoned, excused].into_iter().fold(0, u64::wrapping_add);
+    let waiting = accepted.wrapping_sub(over).cast_signed();
+    let more = |at: usize| total[at].wrapping_sub(before[at]) as f64;
+    let [offered, accepted, retried, dialled, completed, failed] = std::array::from_fn(more);
+    Tally {
+        offered,
+        accepted,
+        retried,
+        dialled,
+        completed,
+        failed,
+        latency_sum: more(6) / 1e6,
+        latency_squares: more(7) / 1e12,
+        bytes: more(8),
+        abandoned: more(9),
+        abandoned_seconds: more(10) / 1e6,
+        waiting: waiting.max(0) as f64,
+        report,
+    }
+}
+
+impl Samples for Sweep {
+    fn class(&mut self, class: usize, place: usize) -> Tally {
+        let mut total = [0_u64; COUNTS];
+        let mut newest: Option<(Report, Timestamp)> = None;
+        for worker in 0..self.slots.workers.len() {
+            let Some(slot) = self.slots.slot(worker, class, place) else { continue };
+            for (sum, count) in total.iter_mut().zip(slot.counts()) {
+                *sum = sum.wrapping_add(count.get());
+            }
+            if let Some(told) = slot.report.read()
+                && newest.is_none_or(|(_, at)| told.1 > at)
+            {
+                newest = Some(told);
+            }
+        }
+        let known = self.reported.entry((class, place)).or_default();
+        let news = newest.filter(|(_, at)| at > known);
+        if let Some((_, at)) = news {
+            *known = at;
+        }
+        let before = self.before.insert((class, place), total).unwrap_or_default();
+        tally(&total, &before, news.map(|(report, _)| report))
+    }
+
+    fn exchanges(&mut self, class: usize, place: usize, into: &mut Exchanges) {
+        for worker in 0..self.slots.workers.len() {
+            let slot = self.slots.slot(worker, class, place);
+            if let Some(ring) = slot.and_then(|slot| slot.ring.get()) {
+                self.cursors.entry((worker, class, place)).or_default().read(ring, into);
+            }
+        }
+    }
+
+    fn endpoint(&mut self, id: u32) -> Answers {
+        let Some(endpoint) = self.endpoints.get(&id) else { return Answers::default() };
+        let mut total = [0_u64; 7];
+        for slot in &endpoint.samples {
+            let answers = [&slot.count, &slot.micros, &slot.handshakes, &slot.handshake_micros];
+            let logs = [&slot.timed, &slot.logs, &slot.log_squares];
+            let counts = answers.into_iter().chain(logs);
+            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
+        }
+        let before = self.endpoints_before.insert(id, total).unwrap_or_default();
+        let [count, micros, handshakes, handshake_micros, timed, sum, squares] =
+            std::array::from_fn(|at| total[at].wrapping_sub(before[at]) as f64);
+        let rtt = (handshakes > 0.0).then(|| handshake_micros / handshakes / 1e6);
+        let logs = Logs { count: timed, sum: sum / LOG_UNIT, squares: squares / LOG_UNIT };
+        Answers { count, seconds: micros / 1e6, logs, rtt }
+    }
+
+    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+        let workers = self.slots.workers.iter().filter_map(|classes| classes.get(class));
+        let mut total = [0_u64; PRIORITIES];
+        for of_class in workers {
+            let counts = of_class.asked.0.iter();
+            total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
+        }
+        let before = self.asked_before.insert(class, total).unwrap_or_default();
+        std::array::from_fn(|at| total[at].wrapping_sub(before[at]) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OfClass;
+    use super::*;
+
+    #[test]
+    fn what_is_counted_outlives_a_counter_that_wraps() {
+        // 50,000 exchanges of 20 s: 4e14 square microseconds each, and 1.8e19 is all a counter holds.
+        let (mut sweep, slot) = (Sweep::default(), Slot::default());
+        let slots =
+            Slots { workers: vec![vec![OfClass { clusters: vec![slot], ..OfClass::default() }]] };
+        let slots = Arc::new(slots);
+        sweep.adopt(slots.clone());
+        let micros = 20_000_000;
+        for exchange in 0..50_000_u32 {
+            let slot = slots.slot(0, 0, 0).unwrap();
+            slot.accepted.add(2);
+            slot.completed.add(1);
+            slot.excused.add(1);
+            slot.micros.add(micros);
+            slot.micros_squared.add(micros * micros);
+            let tally = sweep.class(0, 0);
+            let counted =
+                (tally.completed, tally.latency_sum, tally.latency_squares, tally.waiting);
+            assert_eq!(counted, (1.0, 20.0, 400.0, 0.0), "exchange {exchange}");
+        }
+    }
+}
