@@ -2,9 +2,9 @@
 
 use super::Asked;
 use crate::decision::policy::{Rate, RateKey};
-use crate::decision::units::hash;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Limiter {
     buckets: DefaultKeyedRateLimiter<u64>,
     clock: DefaultClock,
     key: RateKey,
+    /// Keyed anew each time: nobody can find a name whose bucket is another's.
+    hasher: RandomState,
 }
 
 impl Limiter {
@@ -35,6 +37,7 @@ impl Limiter {
             buckets: RateLimiter::keyed(quota.allow_burst(burst)),
             clock: DefaultClock::default(),
             key: rate.key.clone(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -43,7 +46,7 @@ impl Limiter {
     /// # Errors
     /// After how long it may come.
     pub fn check(&self, asked: &Asked<'_>) -> Result<(), Duration> {
-        let mut key = client(&self.key, asked);
+        let mut key = self.hasher.hash_one(client(&self.key, asked));
         if self.buckets.len() >= CLIENTS_MAX {
             key %= SHARED;
         }
@@ -57,15 +60,27 @@ impl Limiter {
     }
 }
 
-fn client(key: &RateKey, asked: &Asked<'_>) -> u64 {
-    let by_address = || match asked.client {
-        IpAddr::V4(address) => hash(&address.octets()),
-        IpAddr::V6(address) => hash(&address.octets()[..8]),
+/// Who counts as one: each kind in a space of its own, so that no header passes for an address.
+#[derive(Hash)]
+enum Client<'a> {
+    All,
+    Address([u8; 4]),
+    Subnet([u8; 8]),
+    Named(&'a [u8]),
+}
+
+fn client<'a>(key: &RateKey, asked: &Asked<'a>) -> Client<'a> {
+    let by_address = || match asked.client.to_canonical() {
+        IpAddr::V4(address) => Client::Address(address.octets()),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, e, f, g, h, ..] = address.octets();
+            Client::Subnet([a, b, c, d, e, f, g, h])
+        }
     };
     match key {
-        RateKey::All => 0,
+        RateKey::All => Client::All,
         RateKey::ClientIp => by_address(),
-        RateKey::Header(name) => (asked.field)(name).map_or_else(by_address, hash),
+        RateKey::Header(name) => (asked.field)(name).map_or_else(by_address, Client::Named),
     }
 }
 
@@ -109,6 +124,7 @@ mod tests {
             (0..10).filter(|_| limiter.check(&asked("192.0.2.1", &field)).is_ok()).count()
         };
         assert_eq!((count(b"a"), count(b"b"), count(b"a")), (3, 3, 0));
+        assert_eq!(count(&[192, 0, 2, 1]), 3);
         assert_eq!(passes(&limiter, "192.0.2.1"), 3, "who sends none goes by address");
         let limiter = Limiter::new(&rate(RateKey::All));
         assert_eq!(passes(&limiter, "192.0.2.1") + passes(&limiter, "192.0.2.2"), 3);
