@@ -527,3 +527,31 @@ fn hops_are_told_and_the_last_one_answers() {
     assert_eq!(ask(&quiet, "GET", "0").status, 200);
     assert_eq!(cluster.seen().matches("tidegate\r\n").count(), 2);
 }
+
+#[test]
+fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so() {
+    // Reads head and body, and only then answers.
+    let cluster = Cluster::scripted(|mut connection| {
+        while connection.request().is_some() {
+            connection.reply("done");
+        }
+    });
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: 5\r\n\r\n";
+    // Half a second: more than we wait, less than a client does.
+    let soon = Duration::from_millis(500);
+    for body_at_once in [false, true] {
+        let since = std::time::Instant::now();
+        let mut client = connect(proxy.at("web"));
+        client.write_all(head.as_bytes()).unwrap();
+        if !body_at_once {
+            let mut told = [0; 25];
+            client.read_exact(&mut told).unwrap();
+            assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        client.write_all(b"hello").unwrap();
+        let answer = String::from_utf8_lossy(&read_all(&mut client)).into_owned();
+        assert!(answer.contains("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        assert!(since.elapsed() < soon, "at once: {body_at_once}: {:?}", since.elapsed());
+    }
+}

@@ -478,6 +478,10 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     let begun = attempt.resumed.unwrap_or_else(|| worker.now());
     let mut rival = Rival::of(attempt.berth);
     let mut interims = 0;
+    if !progress.open.get() {
+        // Boxed: most requests expect nothing.
+        Box::pin(super::expect::settle(both, incoming, response)).await?;
+    }
     let end = loop {
         let waited = {
             // Pinned here: each that waits for it would otherwise be moved with it.

@@ -10,6 +10,7 @@ mod compose;
 mod connecting;
 pub mod connection;
 pub mod exchange;
+mod expect;
 pub mod gate;
 pub mod h1;
 pub mod h2;

@@ -277,22 +277,35 @@ async fn send<B: RequestBody, S: Outgoing>(
     progress: &Progress,
     whole: impl Fn(&mut Replay),
 ) -> Result<(), UploadEnd> {
+    let mut first = None;
     if !progress.open.get() {
-        unless_broken(body, sink.flush()).await?;
-        // A cluster that ignores the expectation never says 100; then the body goes on by itself
-        // (RFC 9110 §10.1.1).
-        let opened = async {
-            if tokio::time::timeout(CONTINUE_WAIT, progress.opened()).await.is_err() {
-                tracing::trace!("a body goes on without 100 Continue");
+        // What has come need not be waited for. From here to its use nothing is awaited: what is dropped in
+        // between would be read as the next request.
+        if replay.bytes.is_empty() && !replay.complete {
+            first = body.ready().map_err(UploadEnd::Client)?;
+        }
+        match first.is_some() || !replay.bytes.is_empty() || replay.complete {
+            true => progress.open.set(true),
+            false => {
+                unless_broken(body, sink.flush()).await?;
+                unless_broken(body, async {
+                    opened(progress).await;
+                    Ok(())
+                })
+                .await?;
             }
-            Ok(())
-        };
-        unless_broken(body, opened).await?;
+        }
     }
-    unless_broken(body, sink.piece(framing, &replay.bytes)).await?;
+    if first.is_none() {
+        unless_broken(body, sink.piece(framing, &replay.bytes)).await?;
+    }
     let mut sent = replay.bytes.len() as u64;
     while !replay.complete {
-        let next = match body.ready().map_err(UploadEnd::Client)? {
+        let at_once = match first.take() {
+            Some(next) => Some(next),
+            None => body.ready().map_err(UploadEnd::Client)?,
+        };
+        let next = match at_once {
             Some(next) => next,
             None => {
                 unless_broken(body, sink.flush()).await?;
@@ -330,6 +343,14 @@ async fn send<B: RequestBody, S: Outgoing>(
         return Err(UploadEnd::Client(Broken::Gone));
     }
     unless_broken(body, sink.end(framing, &replay.trailers)).await
+}
+
+/// Waits until the body may be sent. A cluster that ignores the expectation never says so; then it goes on by
+/// itself (RFC 9110 §10.1.1), at the latest after a while.
+async fn opened(progress: &Progress) {
+    if tokio::time::timeout(CONTINUE_WAIT, progress.opened()).await.is_err() {
+        tracing::trace!("a body goes on without 100 Continue");
+    }
 }
 
 /// A piece that counts as used however its use ends.
