@@ -1,7 +1,7 @@
 //! A cluster's response head, read as strictly as a request's: a cluster may be hostile too.
 
 use super::field::{self, Field, Fields, Role, Span};
-use super::{Framing, Limits, Version, Violation, words};
+use super::{Framing, Limits, Underscores, Version, Violation, words};
 
 /// A response's head, as spans over the bytes it was read from. Reused between exchanges.
 #[derive(Debug)]
@@ -172,6 +172,23 @@ impl ResponseHead {
     }
 }
 
+/// The name of the first field line of a head that cannot be read by itself, escaped and cut short; empty where
+/// each line can.
+#[must_use]
+pub fn offender(head: &[u8]) -> String {
+    const SHOWN: usize = 40;
+    let limits = Limits { underscores: Underscores::Allow, ..Limits::default() };
+    let is_bad = |line: &&[u8]| {
+        let text = [*line, b"\r\n"].concat();
+        !matches!(*line, b"\r\n") && Fields::EMPTY.clone().read(&text, 0, &limits).is_err()
+    };
+    let Some(line) = head.split_inclusive(|byte| *byte == b'\n').skip(1).find(is_bad) else {
+        return String::new();
+    };
+    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    name.iter().take(SHOWN).flat_map(|byte| byte.escape_ascii()).map(char::from).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +254,21 @@ mod tests {
             "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
         ] {
             assert!(read(text, PLAIN).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_line_that_cannot_be_read_is_named() {
+        for (lines, expected) in [
+            ("A: b\r\nX-Bad : c\r\nD: e\r\n", "X-Bad "),
+            ("A: b\r\nX\u{1b}[31m: c\r\n", "X\\x1b[31m"),
+            ("X-Ctl: a\u{1}b\r\n", "X-Ctl"),
+            ("X-Lf: a\nB: c\r\n", "X-Lf"),
+            ("A: b\r\n\tfolded\r\n", "\\tfolded\\r\\n"),
+            ("Content-Length: 1\r\nContent-Length: 2\r\n", ""),
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
+            assert_eq!(offender(head.as_bytes()), expected, "{lines:?}");
         }
     }
 

@@ -23,8 +23,10 @@ pub enum Refusal {
     NotImplemented,
     /// The cluster accepted no connection.
     UpstreamConnect,
-    /// The cluster's connection died before a response, or it spoke no HTTP.
+    /// The cluster's connection died before a response.
     UpstreamReset,
+    /// The cluster's answer is not HTTP as we read it.
+    UpstreamMalformed,
     /// No cluster may serve it.
     NoPermittedCluster,
     /// All clusters that may serve it are down.
@@ -51,7 +53,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of their counters.
-    pub const ALL: [Refusal; 22] = [
+    pub const ALL: [Refusal; 23] = [
         Refusal::BadRequest,
         Refusal::NoRoute,
         Refusal::MethodNotAllowed,
@@ -63,6 +65,7 @@ impl Refusal {
         Refusal::NotImplemented,
         Refusal::UpstreamConnect,
         Refusal::UpstreamReset,
+        Refusal::UpstreamMalformed,
         Refusal::NoPermittedCluster,
         Refusal::NoHealthyCluster,
         Refusal::Overloaded,
@@ -91,6 +94,7 @@ impl Refusal {
             Refusal::NotImplemented => (501, "not_implemented"),
             Refusal::UpstreamConnect => (502, "upstream_connect"),
             Refusal::UpstreamReset => (502, "upstream_reset"),
+            Refusal::UpstreamMalformed => (502, "upstream_malformed"),
             Refusal::NoPermittedCluster => (503, "no_permitted_cluster"),
             Refusal::NoHealthyCluster => (503, "no_healthy_cluster"),
             Refusal::Overloaded => (503, "overloaded"),
@@ -121,6 +125,7 @@ impl Refusal {
             Refusal::NoRoute | Refusal::MethodNotAllowed | Refusal::NotImplemented => 12,
             Refusal::UpstreamConnect
             | Refusal::UpstreamReset
+            | Refusal::UpstreamMalformed
             | Refusal::NoPermittedCluster
             | Refusal::NoHealthyCluster
             | Refusal::Draining
@@ -150,6 +155,7 @@ impl Refusal {
             | Refusal::MethodNotAllowed
             | Refusal::UpstreamConnect
             | Refusal::UpstreamReset
+            | Refusal::UpstreamMalformed
             | Refusal::NoPermittedCluster
             | Refusal::NoHealthyCluster
             | Refusal::Overloaded

@@ -555,3 +555,24 @@ fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so
         assert!(since.elapsed() < soon, "at once: {body_at_once}: {:?}", since.elapsed());
     }
 }
+
+#[test]
+fn a_malformed_answer_is_told_as_such() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while connection.head().is_some() {
+            connection.send(b"HTTP/1.1 200 OK\r\nX-Bad : b\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let text = config(&[("a", "idc", cluster.address)]).replace("interval: 100ms", "interval: 60s");
+    let proxy = Proxy::start(&text);
+    let answer = get(proxy.at("web"), "/");
+    assert_eq!((answer.status, answer.refusal().as_str()), (502, "upstream_malformed"));
+    let said = proxy.says("a cluster's answer is malformed");
+    let endpoint = cluster.address.to_string();
+    for part in ["space before a colon", "X-Bad", endpoint.as_str()] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    eventually("its cause is known", || {
+        proxy.cluster("a")["endpoints"][0]["last_error"].to_string().contains("protocol")
+    });
+}

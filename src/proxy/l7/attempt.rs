@@ -372,6 +372,7 @@ fn retire_if_silent(incoming: &Http2In, result: &Result<Next, Failed>) {
 fn blame(refusal: Refusal) -> Option<Cause> {
     match refusal {
         Refusal::UpstreamReset => Some(Cause::Reset),
+        Refusal::UpstreamMalformed => Some(Cause::Protocol),
         Refusal::UpstreamTimeout => Some(Cause::ResponseTimeout),
         Refusal::UpstreamConnect => Some(Cause::GatewayStatus),
         Refusal::BadRequest

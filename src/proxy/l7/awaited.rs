@@ -6,7 +6,7 @@ use super::upload::Progress;
 use crate::decision::retry::Kind;
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::Timestamp;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{self, Asked, ResponseHead};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
 use std::future::Future;
@@ -43,7 +43,8 @@ pub(super) fn head_failure(error: Failure, unsent: bool, replaceable: bool) -> F
         }
         Failure::Slow => Failed::Slow,
         Failure::Ejected => Failed::Granted(Kind::Ejected, Refusal::UpstreamReset),
-        Failure::Closed { .. } | Failure::Malformed => Failed::Refuse(Refusal::UpstreamReset),
+        Failure::Closed { .. } => Failed::Refuse(Refusal::UpstreamReset),
+        Failure::Malformed => Failed::Refuse(Refusal::UpstreamMalformed),
         Failure::Late => Failed::Refuse(Refusal::UpstreamTimeout),
     }
 }
@@ -62,7 +63,12 @@ pub(super) async fn read_head<I: Incoming>(
         match incoming.head(head, asked) {
             Ok(end) => return Ok(end),
             Err(NoHead::Partial) => {}
-            Err(NoHead::Malformed) => return Err(Failure::Malformed),
+            Err(NoHead::Malformed(why)) => {
+                let endpoint = &attempt.place.signals(attempt.view).address;
+                let field = response::offender(incoming.bytes());
+                tracing::warn!(%endpoint, why, field, "a cluster's answer is malformed");
+                return Err(Failure::Malformed);
+            }
         }
         // The cluster's time begins when it has all of the request it will get, and then is absolute.
         let waited = |since: Timestamp| attempt.worker.about_now().since(since);

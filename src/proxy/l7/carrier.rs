@@ -8,7 +8,7 @@ use super::h2_room::{PIECE, poll_room, room};
 use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
-use crate::http::{Framing, Limits, Underscores, grpc, trailers, translate};
+use crate::http::{Framing, Limits, Underscores, Violation, Why, grpc, trailers, translate};
 use crate::proxy::body::{self, Pace, Piece, Rest, Sink, Source};
 use crate::proxy::buffer;
 use crate::proxy::deadline::{Late, Watch};
@@ -70,8 +70,8 @@ impl Outgoing for Sink<'_> {
 pub enum NoHead {
     /// More is to come.
     Partial,
-    /// It is not what a response looks like.
-    Malformed,
+    /// It is not what a response looks like, for this reason.
+    Malformed(Why),
 }
 
 /// Why a body did not come to its end.
@@ -166,6 +166,16 @@ fn limits() -> Limits {
     Limits { underscores: Underscores::Allow, ..Limits::default() }
 }
 
+fn why(violation: Violation) -> Why {
+    match violation {
+        Violation::Malformed(why) => why,
+        Violation::TargetTooLong => "the status line is too long",
+        Violation::HeadTooLarge => "the head is too long, or has too many fields",
+        Violation::UnknownCoding => "an unknown transfer coding",
+        Violation::Expectation | Violation::Method => "not a response",
+    }
+}
+
 fn read_whole(
     answer: &mut ResponseHead,
     bytes: &[u8],
@@ -174,10 +184,7 @@ fn read_whole(
 ) -> Result<usize, NoHead> {
     match answer.read(bytes, asked, limits) {
         Ok(()) => Ok(bytes.len()),
-        Err(violation) => {
-            tracing::debug!(?violation, "a cluster's response is refused");
-            Err(NoHead::Malformed)
-        }
+        Err(violation) => Err(NoHead::Malformed(why(violation))),
     }
 }
 
@@ -191,7 +198,7 @@ impl Incoming for Http1<'_> {
                 read_whole(answer, bytes, asked, &limits)
             }
             Ok(Scan::Partial) => Err(NoHead::Partial),
-            Err(_) => Err(NoHead::Malformed),
+            Err(violation) => Err(NoHead::Malformed(why(violation))),
         }
     }
 

@@ -590,6 +590,7 @@ fn why(view: &View, refusal: Refusal, record: &Record) -> String {
         Refusal::Overloaded => format!("every cluster that may serve `{service}` is full"),
         Refusal::UpstreamConnect => format!("no endpoint of `{service}` accepted a connection"),
         Refusal::UpstreamReset => format!("the endpoint of `{service}` broke off"),
+        Refusal::UpstreamMalformed => format!("the answer of `{service}` is malformed"),
         Refusal::UpstreamTimeout => format!("no answer from `{service}` in time"),
         Refusal::BadRequest
         | Refusal::RequestTimeout

@@ -25,9 +25,8 @@ pub(super) async fn settle<U: Future<Output = ()>, I: Incoming, R: Response>(
     incoming: &mut I,
     response: &mut R,
 ) -> Result<(), Failed> {
-    let heard = match both.and(incoming.more(SILENCE), Phase::Waiting).await {
-        Ok(heard) => heard,
-        Err(()) => return Err(both.client_failure()),
+    let Ok(heard) = both.and(incoming.more(SILENCE), Phase::Waiting).await else {
+        return Err(both.client_failure());
     };
     // Any other end is met again by whoever reads the head.
     let is_silent = heard.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
