@@ -12,6 +12,9 @@ use crate::decision::plan::{
 use std::path::Path;
 use std::time::Duration;
 
+/// Bytes of a head, at most.
+const HEAD_MAX: usize = 256 * 1024;
+
 impl Compiler<'_> {
     /// Compiles all listeners into the plan; `admin` is where the admin API listens.
     pub(super) fn listeners(&mut self, folder: &Path, admin: Option<&Address>) {
@@ -43,9 +46,11 @@ impl Compiler<'_> {
             ];
             self.not_zero(at, &format!("{path}.timeouts"), &spans);
             let limits = listener_limits(listener.limits.as_ref());
-            if limits.head > 31 * 1024 || limits.head < 256 || limits.uri > limits.head {
+            let fits = |bytes: usize| (256..=HEAD_MAX).contains(&bytes);
+            if !fits(limits.head) || !fits(limits.response_head) || limits.uri > limits.head {
                 let at = listener.limits.as_ref().map_or(listener.at, |limits| limits.at);
-                let message = "head must be from 256 to 31KiB, and uri at most head";
+                let message =
+                    "head and response_head must be from 256 to 256KiB, and uri at most head";
                 self.problems.error(at, format!("{path}.limits"), message);
             }
             let built = match (&listener.tls, &address) {
@@ -305,6 +310,7 @@ fn listener_limits(written: Option<&file::ListenerLimits>) -> ListenerLimits {
             .and_then(|bound| bound.0)
             .map(count),
         head: count(size(written.and_then(|limits| limits.head), 16 * 1024)),
+        response_head: count(size(written.and_then(|limits| limits.response_head), 64 * 1024)),
         uri: count(size(written.and_then(|limits| limits.uri), 8 * 1024)),
         fields: count(written.and_then(|limits| limits.fields).map_or(100, |fields| fields.0)),
         body: written.and_then(|limits| limits.body).and_then(|body| body.0),

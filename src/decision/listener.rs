@@ -247,6 +247,8 @@ pub struct ListenerLimits {
     pub connections_per_client: Option<usize>,
     /// Bytes of a request's head.
     pub head: usize,
+    /// Bytes of a response's head.
+    pub response_head: usize,
     /// Bytes of a request's target.
     pub uri: usize,
     /// Fields of a request.

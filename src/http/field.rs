@@ -3,27 +3,33 @@
 use super::chars::{self, NAME, UNDERSCORE};
 use super::{Limits, Underscores, Violation, words};
 
-/// A stretch of a head's bytes. Heads are under 64 KiB, so two bytes an end suffice.
+/// A stretch of a head's bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Span {
     /// First byte.
-    pub start: u16,
+    pub start: u32,
     /// One past the last byte.
-    pub end: u16,
+    pub end: u32,
 }
 
 impl Span {
-    /// The span `start..end`. Callers stay within `Limits::head_bytes`, which is at most 65,535.
+    /// The span `start..end`. Callers stay within `Limits::head_bytes`, which is at most 256 KiB.
     #[must_use]
     pub fn new(start: usize, end: usize) -> Span {
-        debug_assert!(start <= end && end <= usize::from(u16::MAX), "{start}..{end}");
-        Span { start: start as u16, end: end as u16 }
+        debug_assert!(start <= end && end <= u32::MAX as usize, "{start}..{end}");
+        Span { start: start as u32, end: end as u32 }
+    }
+
+    /// The bytes it names, as a range.
+    #[must_use]
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
     }
 
     /// The bytes it names in `bytes`.
     #[must_use]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
+        bytes.get(self.range()).unwrap_or_default()
     }
 }
 
@@ -42,9 +48,9 @@ impl Field {
     /// Its whole line, where it came as we write it: one space, and no other around the value.
     #[must_use]
     pub fn line<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let (start, end) = (usize::from(self.name.start), usize::from(self.value.end) + 2);
+        let (start, end) = (self.name.range().start, self.value.range().end + 2);
         let line = bytes.get(start..end)?;
-        let between = bytes.get(usize::from(self.name.end)..usize::from(self.value.start))?;
+        let between = bytes.get(self.name.range().end..self.value.range().start)?;
         (between == b": " && line.ends_with(b"\r\n")).then_some(line)
     }
 }

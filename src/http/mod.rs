@@ -49,7 +49,7 @@ pub enum Violation {
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Bytes of the whole head, request line and final empty line included. At most 65,535.
+    /// Bytes of the whole head, request line and final empty line included. At most 256 KiB.
     pub head_bytes: usize,
     /// Bytes of the request target.
     pub target_bytes: usize,

@@ -139,7 +139,7 @@ impl RequestHead {
         let rest = &bytes[scheme_len..];
         let path_at =
             rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
-        let start = usize::from(raw.start) + scheme_len;
+        let start = raw.range().start + scheme_len;
         self.authority = Span::new(start, start + path_at);
         self.host.clear();
         self.host.push_str(target::authority(&rest[..path_at])?.host);

@@ -201,7 +201,7 @@ impl FieldSink for FieldMap {
     }
 
     fn copy(&mut self, bytes: &[u8], field: &Field) {
-        let value = usize::from(field.value.start)..usize::from(field.value.end);
+        let value = field.value.range();
         match value.end <= self.bytes.len() {
             true => {
                 let value = HeaderValue::from_maybe_shared(self.bytes.slice(value));

@@ -118,6 +118,13 @@ impl Source<'_> {
         }
     }
 
+    /// Makes room for the rest of a head of at most so many bytes.
+    pub fn widen(&mut self, most: usize) {
+        if let Some(buffer) = self.buffer {
+            buffer.widen(most);
+        }
+    }
+
     /// Reads more behind what is there; 0 is the end. Holds no buffer while waiting with nothing read.
     ///
     /// # Errors

@@ -92,6 +92,14 @@ impl Buffer {
         &mut self.bytes[self.end..]
     }
 
+    /// Makes room behind a head that fills it, up to `most` bytes in all: twice as much as there was.
+    pub fn widen(&mut self, most: usize) {
+        if self.space().is_empty() && self.bytes.len() < most {
+            let wider = (self.bytes.len() * 2).min(most);
+            self.move_to(vec![0; wider].into_boxed_slice());
+        }
+    }
+
     /// Notes that `count` bytes of the space were filled.
     pub fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());

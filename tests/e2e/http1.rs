@@ -576,3 +576,47 @@ fn a_malformed_answer_is_told_as_such() {
         proxy.cluster("a")["endpoints"][0]["last_error"].to_string().contains("protocol")
     });
 }
+
+#[test]
+fn long_heads_pass_up_to_their_limits() {
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some(head) = connection.head() {
+            let size: usize =
+                head.split(['/', ' ']).find_map(|part| part.parse().ok()).unwrap_or(1);
+            let long = "b".repeat(size);
+            connection.send(
+                format!("HTTP/1.1 200 OK\r\nX-Long: {long}\r\ncontent-length: 2\r\n\r\nhi")
+                    .as_bytes(),
+            );
+        }
+    });
+    let text = config(&[("a", "idc", cluster.address)]);
+    let wide = "service: shop, limits: { head: 256KiB, response_head: 200KiB } }";
+    let (usual, wide) = (Proxy::start(&text), Proxy::start(&text.replace("service: shop }", wide)));
+    for (proxy, size, status) in [
+        (&usual, 20_000, 200),
+        (&usual, 60_000, 200),
+        (&usual, 66_000, 502),
+        (&wide, 66_000, 200),
+        (&wide, 190_000, 200),
+        (&wide, 210_000, 502),
+    ] {
+        let answer = get(proxy.at("web"), &format!("/{size}"));
+        assert_eq!(answer.status, status, "{size}");
+        if status == 200 {
+            assert_eq!(
+                (answer.header("x-long").unwrap().len(), answer.body.as_str()),
+                (size, "hi")
+            );
+        }
+    }
+    for (proxy, size, status) in
+        [(&usual, 20_000, 431), (&wide, 20_000, 200), (&wide, 250_000, 200), (&wide, 270_000, 431)]
+    {
+        let head = format!(
+            "GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Own: {}\r\n\r\n",
+            "c".repeat(size)
+        );
+        assert_eq!(ask_raw(proxy.at("web"), head.as_bytes()).status, status, "{size}");
+    }
+}

@@ -209,6 +209,8 @@ shape! {
         connections_per_client: OptionalCount = "none",
         /// Bytes of a request's head.
         head: Size = "16KiB",
+        /// Bytes of a response's head.
+        response_head: Size = "64KiB",
         /// Bytes of a request's target.
         uri: Size = "8KiB",
         /// Fields of a request.

@@ -8,7 +8,7 @@ use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, RelayEnd, Sen
 use super::client::{Client, Reply, Response};
 use super::hedge::{Berth, Line, On, Rival, Waiting};
 use super::mirror::Copier;
-use super::record::{End, InSlot, Record, rejected};
+use super::record::{End, InSlot, Record, explanation};
 use super::upload::{Both, Phase, Progress, Replay, upload};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -52,6 +52,8 @@ pub struct Attempt<'a, 'v> {
     pub place: &'a Place,
     /// Who asks.
     pub client: IpAddr,
+    /// Bytes of its head, at most.
+    pub head_bytes: usize,
     /// To the response head.
     pub timeout: Duration,
     /// Without a byte of the response.
@@ -276,7 +278,7 @@ async fn over_http1<C: Client>(
     let result = {
         let (reader, writer) = connection.stream.split();
         let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
-        let mut incoming = Http1::new(Source::new(reader, buffer, watch));
+        let mut incoming = Http1::new(Source::new(reader, buffer, watch), attempt.head_bytes);
         let outgoing = Sink {
             writer,
             pending: &mut *parts.request,
@@ -646,17 +648,4 @@ fn push_load(lines: &mut Vec<u8>, attempt: &Attempt<'_, '_>) {
 fn is_event_stream(content_type: &[u8]) -> bool {
     let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     crate::http::chars::trim(kind).eq_ignore_ascii_case(b"text/event-stream")
-}
-
-/// `tidegate-decision` for a trusted client that asked.
-fn explanation(attempt: &Attempt<'_, '_>) -> Vec<u8> {
-    let (view, place) = (attempt.view, attempt.place);
-    let cluster = &view.plan.clusters[place.cluster].name;
-    let rejected = rejected(view, attempt.class, Some((place.cluster, place.why))).join(",");
-    let endpoint = &place.signals(view).address;
-    let reason = place.why.label();
-    let line = format!(
-        "tidegate-decision: cluster={cluster}; endpoint={endpoint}; reason={reason}; rejected=\"{rejected}\"\r\n"
-    );
-    line.into_bytes()
 }

@@ -150,15 +150,17 @@ pub trait Incoming {
 pub struct Http1<'a> {
     source: Source<'a>,
     scanner: Scanner,
+    limits: Limits,
 }
 
 impl<'a> Http1<'a> {
-    /// Reads from `source`.
+    /// Reads from `source`, a head of at most so many bytes.
     #[must_use]
-    pub fn new(mut source: Source<'a>) -> Http1<'a> {
+    pub fn new(mut source: Source<'a>, head_bytes: usize) -> Http1<'a> {
         // Until it is known how much of a body the client takes at once.
         source.most = buffer::MODEST;
-        Http1 { source, scanner: Scanner::default() }
+        let limits = Limits { head_bytes, ..limits() };
+        Http1 { source, scanner: Scanner::default(), limits }
     }
 }
 
@@ -190,14 +192,16 @@ fn read_whole(
 
 impl Incoming for Http1<'_> {
     fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
-        let limits = limits();
-        match self.scanner.advance(self.source.data(), &limits) {
+        match self.scanner.advance(self.source.data(), &self.limits) {
             Ok(Scan::Complete(end)) => {
                 self.scanner = Scanner::default();
                 let bytes = self.source.data().get(..end).unwrap_or_default();
-                read_whole(answer, bytes, asked, &limits)
+                read_whole(answer, bytes, asked, &self.limits)
             }
-            Ok(Scan::Partial) => Err(NoHead::Partial),
+            Ok(Scan::Partial) => {
+                self.source.widen(self.limits.head_bytes);
+                Err(NoHead::Partial)
+            }
             Err(violation) => Err(NoHead::Malformed(why(violation))),
         }
     }

@@ -48,6 +48,8 @@ pub struct Arrival {
     trusted_networks: Vec<ipnet::IpNet>,
     limits: Limits,
     upgrades: Vec<String>,
+    /// Bytes of a response's head, at most.
+    pub response_head: usize,
     /// Whether clusters are told of this hop by `Via`.
     pub via: bool,
     body_limit: Option<u64>,
@@ -115,6 +117,7 @@ impl Arrival {
             trusted_networks: plan.trusted.clone(),
             limits: limits(plan),
             upgrades: plan.upgrades.clone(),
+            response_head: plan.limits.response_head,
             via: plan.via,
             body_limit: plan.limits.body,
             body_rate: plan.limits.body_rate,

@@ -424,6 +424,7 @@ impl<'v> Terms<'_, 'v> {
             stratum: stratum(record.route, client.head()),
             place,
             client: self.client,
+            head_bytes: self.arrival.response_head,
             timeout: timeout.saturating_sub(waited),
             stream_idle: self.arrival.timeouts.stream_idle,
             is_call,

@@ -151,6 +151,7 @@ impl H1 {
                 }
             }
             source.fit();
+            source.widen(limits.head_bytes);
             // Absolute, from the first byte: a byte now and then does not buy more time.
             let left = head_patience.saturating_sub(worker.about_now().since(begun));
             match source.more(left).await {
