@@ -317,11 +317,10 @@ fn a_calls_own_deadline_ejects_nobody() {
         assert_eq!(answer.header("grpc-status").as_deref(), Some("4"), "{answer:?}");
     }
     let cluster = proxy.cluster("idc");
-    assert_eq!(
-        (&cluster["state"], &cluster["success_ratio"]),
-        (&"up".into(), &1.0.into()),
-        "{cluster}"
-    );
+    assert_eq!(cluster["state"], "up", "{cluster}");
+    // Nothing was measured, or nothing but success.
+    let ratio = &cluster["success_ratio"];
+    assert!(ratio.is_null() || *ratio == 1.0, "{cluster}");
 }
 
 #[test]
