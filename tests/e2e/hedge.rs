@@ -272,7 +272,7 @@ fn siblings(first: &Endpoint, second: &Endpoint, service: &str, cluster: &str) -
 fn an_endpoint_that_is_always_overtaken_is_taken_out_of_use() {
     let (hung, good) = (endpoint("hung", Does::Nothing), endpoint("good", SOON));
     let proxy = siblings(&hung, &good, ", retry: { budget: 1 }", "");
-    let mut clients: Vec<Keeping> = (2..4).map(|n| Keeping::from(n, proxy.at("web"))).collect();
+    let mut clients: Vec<Keeping> = (2..5).map(|n| Keeping::from(n, proxy.at("web"))).collect();
     let ejected = "tidegate_ejections_total{cluster=\"a\",cause=\"overtaken\"}";
     eventually("it is found out", || {
         clients.iter_mut().for_each(|client| assert_eq!(client.get("/").body, "good"));
