@@ -84,6 +84,9 @@ const QUEUES_PART: f64 = 0.25;
 /// From which part of a tolerable queue on a cluster is full: where the spill holds it.
 const FULL: f64 = 0.4;
 
+/// Which part of a mean wait is believed while exchanges are shed: of a queue that shrinks it is old news.
+const MEAN_PART: f64 = 0.9;
+
 /// How far ahead demand is forecast, in seconds: what a cloud takes to be ready.
 const LEAD: f64 = 60.0;
 
@@ -288,7 +291,13 @@ impl ClassState {
         let grown = self.backlog.queue().filter(|_| everywhere);
         let place = |choice: &Choice| {
             let known = self.knows_service(class, choice.slot);
-            let inferred = Some(candidates[choice.slot].queue).filter(|_| known);
+            // While it sheds, the mean says how long they wait: the bounds that keep a slow page from being taken for
+            // a queue are for the time before.
+            let waits = match self.shed == Shed::default() {
+                true => 0.0,
+                false => MEAN_PART * self.tracks[choice.slot].beyond(),
+            };
+            let inferred = Some(candidates[choice.slot].queue.max(waits)).filter(|_| known);
             let queue = inferred.into_iter().chain(grown).reduce(f64::max);
             (choice.cluster, queue, self.tracks[choice.slot].accepted_rate())
         };
