@@ -21,7 +21,7 @@ const WINDOW_FIRST: f64 = 0.1;
 pub const WINDOW_MAX: f64 = 3.2;
 /// Exchanges from which on no longer window is asked.
 const ENOUGH: f64 = 60.0;
-/// Exchanges below which a window says nothing from below, and from above.
+/// With fewer exchanges than these a window gives no lower bound, and no upper bound.
 const FEW_LOW: f64 = 6.0;
 const FEW_HIGH: f64 = 12.0;
 /// Exchanges below which the median is asked rather than the quartile.

@@ -45,6 +45,11 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
+    /// Those that were answered.
+    pub fn answered(&self) -> impl Iterator<Item = &Ended> {
+        self.ended.iter().filter(|one| one.end == End::Answered)
+    }
+
     /// Forgets all, and keeps the room for them.
     pub fn clear(&mut self) {
         self.ended.clear();

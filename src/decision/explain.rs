@@ -39,7 +39,7 @@ pub struct Rejection {
     pub reason: String,
 }
 
-/// What speaks for and against a cluster, in milliseconds. What nobody has measured is absent.
+/// The score of a cluster by its parts, in milliseconds. What was not measured is absent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Score {
     /// Its name.

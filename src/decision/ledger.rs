@@ -1,6 +1,7 @@
 //! What workers count, in plain memory: for worlds in virtual time, which have no other threads.
 //!
-//! The proxy's own slots are in `shared`; both are read by [`Samples`](super::assess::Samples).
+//! The proxy counts in the slots of `shared` instead. The assessor reads either through
+//! [`Samples`](super::assess::Samples).
 
 use super::exchange::{End, Ended, Exchanges, Open};
 use super::load::Tally;

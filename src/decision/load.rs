@@ -434,6 +434,12 @@ impl Track {
         if self.count > 0.5 { self.expected_sum / self.count } else { service }
     }
 
+    /// Whether exchanges have been taking no longer than expected, but for the noise of a mean.
+    #[must_use]
+    pub fn answers_in_time(&self) -> bool {
+        self.beyond() <= self.error(0.0)
+    }
+
     /// By how many seconds a second its queue grows, as far as that is certain.
     #[must_use]
     pub fn growth(&self) -> f64 {

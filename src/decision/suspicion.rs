@@ -137,7 +137,7 @@ pub struct Suspicion {
     step: Option<Step>,
     hold: f64,
     held_until: f64,
-    /// How long after a step by draining the next may come, and from when on.
+    /// How long the drain test is ignored after it raised the baselines, and until when.
     pause: f64,
     drains_until: f64,
     unspilled: f64,

@@ -80,7 +80,7 @@ impl Queue {
         }
     }
 
-    /// Whom a connection that has become idle in a worker is for.
+    /// Which waiting exchange gets a connection that has become idle in a worker.
     #[must_use]
     pub fn claims(&self, worker: usize) -> For {
         if self.is_empty() {
@@ -115,7 +115,7 @@ impl Turn<'_> {
         if let Some(own) = place.and_then(|place| waiting.line.get_mut(place)) {
             own.waker.clone_from(context.waker());
         }
-        // Not under the lock: what is tried may wake others.
+        // The lock is released first: the attempt may wake other waiters.
         drop(waiting);
         match place {
             Some(0) => attempt().map_or(Poll::Pending, Poll::Ready),

@@ -2,7 +2,7 @@
 
 use super::choice::choices;
 use super::cluster::ClusterState;
-use super::inference::{Before, Inference, oldest};
+use super::inference::{Before, Inference, Sweep, oldest};
 use crate::decision::backlog::{Backlog, Flow};
 use crate::decision::capacity::{self, Capacity, Seen, Supply};
 use crate::decision::demand::Forecast;
@@ -313,10 +313,11 @@ impl ClassState {
 
     /// Infers what requests take and what is a queue; from one that makes it drop exchanges, nothing is learned
     /// that is longer.
-    fn infer(&mut self, distances: &[f64], time: (f64, f64)) {
+    fn infer(&mut self, distances: &[f64], (now, elapsed): (f64, f64)) {
         let overloaded = self.shed != Shed::default() || self.backlog.queue().is_some();
         let before = Before { overloaded, ..self.before };
-        self.inference.update(&self.tracks, distances, self.first, before, time);
+        let (tracks, first) = (self.tracks.as_slice(), self.first);
+        self.inference.update(Sweep { tracks, distances, first, before, now, elapsed });
         let nearest = distances.iter().copied().fold(f64::INFINITY, f64::min);
         if let Some(least) = self.backlog.least().filter(|_| overloaded) {
             self.inference.cap(LEAST_TIMES * (least - nearest).max(MS));

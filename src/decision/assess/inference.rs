@@ -5,7 +5,7 @@
 //! `suspicion` (queue or slower work); here they are fed, once a sweep.
 
 use crate::decision::excess::{Excess, Scratch, Seen, WINDOW_MAX, excess};
-use crate::decision::exchange::{End, Exchanges};
+use crate::decision::exchange::Exchanges;
 use crate::decision::load::{Track, bounded};
 use crate::decision::strata::Strata;
 use crate::decision::suspicion::{Evidence, Suspicion, Verdict};
@@ -21,6 +21,20 @@ pub(super) struct Before {
     pub(super) spills: bool,
     /// Whether there is more to do than all clusters take.
     pub(super) overloaded: bool,
+}
+
+/// One class at one sweep; the tracks have the sweep's exchanges already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep<'a> {
+    pub(super) tracks: &'a [Track],
+    /// Parallel to the tracks, in seconds.
+    pub(super) distances: &'a [f64],
+    /// The nearest live cluster, by its number among the tracks.
+    pub(super) first: usize,
+    pub(super) before: Before,
+    /// Seconds since the process began, and since the last sweep.
+    pub(super) now: f64,
+    pub(super) elapsed: f64,
 }
 
 /// One class's inference.
@@ -119,25 +133,17 @@ impl Inference {
         }
     }
 
-    /// Folds in what the sweep brought; the tracks have it already. `first` is the nearest cluster's slot.
-    pub(super) fn update(
-        &mut self,
-        tracks: &[Track],
-        distances: &[f64],
-        first: usize,
-        before: Before,
-        (now, elapsed): (f64, f64),
-    ) {
+    /// Folds in what the sweep brought.
+    pub(super) fn update(&mut self, sweep: Sweep<'_>) {
+        let Sweep { tracks, distances, first, now, .. } = sweep;
         if tracks.is_empty() {
             return;
         }
-        for new in &self.new {
-            for one in new.ended.iter().filter(|one| one.end == End::Answered) {
-                self.strata.see(one.stratum);
-            }
+        for one in self.new.iter().flat_map(Exchanges::answered) {
+            self.strata.see(one.stratum);
         }
         self.measure(tracks, distances, now);
-        let seen = self.evidence(tracks, distances, first, before, (now, elapsed));
+        let seen = self.evidence(sweep);
         match self.suspicion.update(&seen) {
             Verdict::Wait => {}
             Verdict::Shift(more) => self.strata.shift(more),
@@ -147,7 +153,7 @@ impl Inference {
                 self.measure(tracks, distances, now);
             }
         }
-        self.learn(tracks, distances, first, before.overloaded, elapsed);
+        self.learn(sweep);
     }
 
     /// The excess at each cluster that shows any sign of one.
@@ -170,14 +176,8 @@ impl Inference {
         }
     }
 
-    fn evidence(
-        &mut self,
-        tracks: &[Track],
-        distances: &[f64],
-        first: usize,
-        before: Before,
-        (now, elapsed): (f64, f64),
-    ) -> Evidence {
+    fn evidence(&mut self, sweep: Sweep<'_>) -> Evidence {
+        let Sweep { tracks, distances, first, before, now, elapsed } = sweep;
         let (mut control_keeps_up, mut control_mean) = (true, 0.0);
         let control = match self.suspicion.since() {
             None => Excess::default(),
@@ -236,23 +236,17 @@ impl Inference {
     }
 
     /// Learns what requests take where nothing hides it; of kinds that nobody knows, at once.
-    fn learn(
-        &mut self,
-        tracks: &[Track],
-        distances: &[f64],
-        first: usize,
-        overloaded: bool,
-        elapsed: f64,
-    ) {
+    fn learn(&mut self, sweep: Sweep<'_>) {
+        let Sweep { tracks, distances, first, before, elapsed, .. } = sweep;
+        let overloaded = before.overloaded;
         // More than it was ever seen to answer in time may be queueing: that is not how long it takes.
         let home = &tracks[first];
         let rate = home.accepted_rate();
         self.proven *= 1.0 - elapsed / REMEMBERS_RATE;
-        let in_time = home.beyond() <= home.error(0.0);
-        if in_time || self.proven <= 0.0 {
+        if home.answers_in_time() || self.proven <= 0.0 {
             self.proven = self.proven.max(rate);
         }
-        let unproven = rate > UNPROVEN * self.proven && !in_time;
+        let unproven = rate > UNPROVEN * self.proven && !home.answers_in_time();
         self.told = home.report().is_some();
         self.calm |= !overloaded && !self.told && self.suspicion.is_calm();
         let may_learn = !overloaded
@@ -260,16 +254,17 @@ impl Inference {
             && (self.suspicion.may_learn() || self.strata.weight() < SETTLED);
         // Who was loaded from the first exchange on learns from those that are not.
         let by_others = !self.calm && !overloaded;
-        let in_time = |slot: usize| tracks[slot].beyond() <= tracks[slot].error(0.0);
-        for (slot, new) in self.new.iter().enumerate() {
-            let (queue, rate) = (tracks[slot].queue(), tracks[slot].good_rate());
-            for one in new.ended.iter().filter(|one| one.end == End::Answered) {
+        for ((slot, new), track) in self.new.iter().enumerate().zip(tracks) {
+            let teaches = match slot == first {
+                true => may_learn,
+                false => by_others && track.answers_in_time(),
+            };
+            for one in new.answered() {
                 let took = one.ended - one.sent - distances[slot];
                 if !self.strata.knows(one.stratum) {
-                    self.strata.learn(one.stratum, took - queue, rate);
-                } else if may_learn && slot == first || by_others && slot != first && in_time(slot)
-                {
-                    self.strata.learn(one.stratum, took, rate);
+                    self.strata.learn(one.stratum, took - track.queue(), track.good_rate());
+                } else if teaches {
+                    self.strata.learn(one.stratum, took, track.good_rate());
                 }
             }
         }
@@ -296,7 +291,7 @@ pub(super) fn oldest(now: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::exchange::{Ended, Open};
+    use crate::decision::exchange::{End, Ended, Open};
     use crate::decision::load::{Mix, Tally};
     use crate::decision::units::Dice;
 
@@ -365,7 +360,16 @@ mod tests {
                     spills: dice.below(2) == 0,
                     overloaded: dice.below(20) == 0,
                 };
-                inference.update(&tracks, &[0.001, 0.030], dice.below(2), before, (now, elapsed));
+                let first = dice.below(2);
+                let (tracks_now, distances) = (tracks.as_slice(), &[0.001, 0.030]);
+                inference.update(Sweep {
+                    tracks: tracks_now,
+                    distances,
+                    first,
+                    before,
+                    now,
+                    elapsed,
+                });
                 for (slot, track) in tracks.iter_mut().enumerate() {
                     let within = inference.bound(slot, track, now);
                     track.update_queue(0.001, 0.02, within, elapsed);

@@ -19,7 +19,7 @@ pub struct Turns {
 /// What is remembered of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
-    /// The part of a turn it is owed although a sibling would be quicker.
+    /// The fraction of a turn it has accumulated: at 1 it gets an exchange although a sibling is quicker.
     owed: f32,
     /// Turns in a row that went to others.
     over: u32,
