@@ -77,18 +77,21 @@ impl Capacity {
         let sure = self.queue.clamp(1.0, 5.0);
         let step = if queues { sure * elapsed } else { -elapsed };
         self.queues_for = (self.queues_for + step).clamp(0.0, 1.2 * SHRUNK);
-        let found = servers(self.at_work * endpoints, self.queue.max(QUEUE_MIN)) / endpoints;
+        let (at_work, queue) = (self.at_work * endpoints, self.queue.max(QUEUE_MIN));
         // An endpoint that serves none at once serves nobody.
-        let found = found.max(1.0);
+        let found = || (servers(at_work, queue) / endpoints).max(1.0);
         self.concurrency = match self.concurrency {
-            None => (self.queues_for >= FIRST).then_some(found),
+            None => (self.queues_for >= FIRST).then(found),
             Some(known) => {
                 let needed = if self.at_work < MUCH_LESS * known { SHRUNK } else { BELIEVED };
                 // What has no queue with so much at work can do more than it was thought to.
-                let learns = found > known || queues && self.queues_for >= needed;
+                let more = queue_of(at_work, known * endpoints) > queue;
+                if !more && !(queues && self.queues_for >= needed) {
+                    return;
+                }
+                let found = found();
                 let window = if found > known { RISES } else { LEARNED };
-                let news = if learns { 1.0 - (-elapsed / window).exp() } else { 0.0 };
-                Some(known + (found - known) * news)
+                Some(known + (found - known) * (1.0 - (-elapsed / window).exp()))
             }
         };
     }
@@ -119,13 +122,18 @@ impl Capacity {
     }
 }
 
+/// How long a queue so many servers make while `at_work` of them are, in service times.
+fn queue_of(at_work: f64, servers: f64) -> f64 {
+    let waits = (at_work / servers).powf((2.0 * (servers + 1.0)).sqrt() - 1.0);
+    if servers > at_work { waits / (servers - at_work) } else { f64::INFINITY }
+}
+
 /// How many servers make a queue so long, in service times, while `at_work` of them are.
 fn servers(at_work: f64, queue: f64) -> f64 {
     let (mut low, mut high) = (at_work, 10.0 * at_work + 10.0);
     for _ in 0..24 {
         let servers = 0.5 * (low + high);
-        let waits = (at_work / servers).powf((2.0 * (servers + 1.0)).sqrt() - 1.0);
-        if waits > queue * (servers - at_work) { low = servers } else { high = servers }
+        if queue_of(at_work, servers) > queue { low = servers } else { high = servers }
     }
     high
 }

@@ -66,21 +66,28 @@ pub struct History {
 
 /// The most that are kept: more say no more.
 const KEPT: usize = 512;
+/// Old ones are let go by so many at once: each time moves all others.
+const LET_GO: usize = 128;
 
 impl History {
-    /// Takes what a sweep brought; what ended before `oldest` is forgotten.
+    /// Takes what a sweep brought; what ended before `oldest` is forgotten sooner or later.
     pub fn take(&mut self, new: &Exchanges, oldest: f64) {
         self.open.clear();
         self.open.extend_from_slice(&new.open);
+        let before = self.ended.len();
         self.ended.extend_from_slice(&new.ended);
-        if self.ended.len() > KEPT || self.ended.first().is_some_and(|one| one.ended < oldest) {
-            // Several workers bring theirs one after the other.
-            self.ended.sort_by(|a, b| a.ended.total_cmp(&b.ended));
-            let old = self.ended.iter().take_while(|one| one.ended < oldest).count();
-            let many = self.ended.len().saturating_sub(KEPT);
-            self.ended.drain(..old.max(many));
-        } else if !new.ended.is_empty() {
-            self.ended.sort_by(|a, b| a.ended.total_cmp(&b.ended));
+        // Several workers bring theirs one after the other.
+        if let Some(first) = new.ended.iter().map(|one| one.ended).min_by(f64::total_cmp) {
+            let earlier = self.ended[..before].iter().rev().take_while(|one| one.ended > first);
+            let from = before - earlier.count();
+            self.ended[from..].sort_by(|a, b| a.ended.total_cmp(&b.ended));
+        }
+        let is_old = |one: &Ended| one.ended < oldest;
+        if self.ended.len() > KEPT + LET_GO || self.ended.get(LET_GO).is_some_and(is_old) {
+            let old = self.ended.partition_point(is_old);
+            self.ended.drain(..old.max(self.ended.len().saturating_sub(KEPT)));
+        } else if self.ended.last().is_some_and(is_old) {
+            self.ended.clear();
         }
     }
 

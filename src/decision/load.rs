@@ -48,6 +48,15 @@ pub struct Tally {
     pub report: Option<Report>,
 }
 
+impl Tally {
+    /// Whether nothing was sent, nothing came back and nothing waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let counts = [self.accepted, self.completed, self.failed, self.abandoned, self.waiting];
+        counts.iter().all(|count| *count == 0.0) && self.report.is_none()
+    }
+}
+
 /// Samples below which a mean is not believed.
 pub(super) const ENOUGH: f64 = 15.0;
 /// Samples below which a service time is still a first impression, and corrected quickly.

@@ -15,7 +15,7 @@ pub struct Signals {
     /// One for each cluster of the plan.
     pub clusters: Vec<Arc<ClusterSignals>>,
     /// One for each class of the plan.
-    pub classes: Vec<ClassSignals>,
+    pub classes: Vec<Arc<ClassSignals>>,
     /// Dollars left by service of the plan, where it has a budget.
     pub budgets: Vec<Option<f64>>,
 }

@@ -1,6 +1,6 @@
 //! What is read of the slots, again and again: how much was counted since the last time.
 
-use super::{LOG_UNIT, LiveEndpoint, Slot, Slots, ring};
+use super::{LOG_UNIT, LiveEndpoint, OfClass, Slot, Slots, ring};
 use crate::decision::assess::{Answers, Samples};
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::exchange::Exchanges;
@@ -16,23 +16,48 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Sweep {
     slots: Arc<Slots>,
-    before: BTreeMap<(usize, usize), [u64; COUNTS]>,
-    reported: BTreeMap<(usize, usize), Timestamp>,
-    /// By worker, class and permitted cluster.
-    cursors: BTreeMap<(usize, usize, usize), ring::Cursor>,
+    /// By class.
+    classes: Vec<Known>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
     endpoints_before: BTreeMap<u32, [u64; 7]>,
-    asked_before: BTreeMap<usize, [u64; PRIORITIES]>,
+}
+
+/// What was read of one class at the last sweep.
+#[derive(Debug, Default)]
+struct Known {
+    asked: [u64; PRIORITIES],
+    /// By permitted cluster.
+    places: Vec<Place>,
+}
+
+/// What was read of one class at one of its clusters.
+#[derive(Debug, Default)]
+struct Place {
+    counts: [u64; COUNTS],
+    /// When the newest report came.
+    reported: Timestamp,
+    /// By worker.
+    cursors: Vec<ring::Cursor>,
 }
 
 impl Sweep {
     /// Sweeps other slots from now on; what was not swept from the old ones is let go.
     pub fn adopt(&mut self, slots: Arc<Slots>) {
+        let workers = slots.workers.len();
+        let place = |_: &Slot| Place {
+            cursors: std::iter::repeat_with(ring::Cursor::default).take(workers).collect(),
+            ..Place::default()
+        };
+        let known = |class: &OfClass| Known {
+            places: class.clusters.iter().map(place).collect(),
+            ..Known::default()
+        };
+        self.classes = slots.workers.first().into_iter().flatten().map(known).collect();
         self.slots = slots;
-        self.before.clear();
-        self.asked_before.clear();
-        self.reported.clear();
-        self.cursors.clear();
+    }
+
+    fn place(&mut self, class: usize, place: usize) -> Option<&mut Place> {
+        self.classes.get_mut(class)?.places.get_mut(place)
     }
 
     /// Sweeps these endpoints from now on.
@@ -105,20 +130,22 @@ impl Samples for Sweep {
                 newest = Some(told);
             }
         }
-        let known = self.reported.entry((class, place)).or_default();
-        let news = newest.filter(|(_, at)| at > known);
+        let Some(known) = self.place(class, place) else { return Tally::default() };
+        let news = newest.filter(|(_, at)| *at > known.reported);
         if let Some((_, at)) = news {
-            *known = at;
+            known.reported = at;
         }
-        let before = self.before.insert((class, place), total).unwrap_or_default();
+        let before = std::mem::replace(&mut known.counts, total);
         tally(&total, &before, news.map(|(report, _)| report))
     }
 
     fn exchanges(&mut self, class: usize, place: usize, into: &mut Exchanges) {
-        for worker in 0..self.slots.workers.len() {
-            let slot = self.slots.slot(worker, class, place);
+        let slots = self.slots.clone();
+        let Some(known) = self.place(class, place) else { return };
+        for (worker, cursor) in known.cursors.iter_mut().enumerate() {
+            let slot = slots.slot(worker, class, place);
             if let Some(ring) = slot.and_then(|slot| slot.ring.get()) {
-                self.cursors.entry((worker, class, place)).or_default().read(ring, into);
+                cursor.read(ring, into);
             }
         }
     }
@@ -147,14 +174,14 @@ impl Samples for Sweep {
             let counts = of_class.asked.0.iter();
             total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
         }
-        let before = self.asked_before.insert(class, total).unwrap_or_default();
+        let Some(known) = self.classes.get_mut(class) else { return Default::default() };
+        let before = std::mem::replace(&mut known.asked, total);
         std::array::from_fn(|at| total[at].wrapping_sub(before[at]) as f64)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::OfClass;
     use super::*;
 
     #[test]

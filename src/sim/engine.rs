@@ -333,7 +333,7 @@ impl Policy for Engine {
 
     fn wanted(&self, place: usize) -> f64 {
         let classes = self.plan.classes.iter().zip(&self.signals.classes);
-        let of = |(class, signals): (&Class, &ClassSignals)| {
+        let of = |(class, signals): (&Class, &Arc<ClassSignals>)| {
             let slot = class.permitted.clusters.iter().position(|cluster| *cluster == place)?;
             signals.wanted_rps.get(slot).copied()
         };

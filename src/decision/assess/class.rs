@@ -18,6 +18,7 @@ use crate::decision::shed::{self, Asked, Claim, PRIORITIES, Shed};
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
+use std::sync::Arc;
 
 /// One class as the fold remembers it, parallel to its permitted clusters.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub(super) struct ClassState {
     /// Dollars since the start, by slot, and with the last sweep in all.
     spent: Vec<f64>,
     pub(super) spent_now: f64,
+    /// What the last sweep said, and when that was.
+    last: Option<(Arc<ClassSignals>, Timestamp)>,
 }
 
 /// What money says at this sweep.
@@ -75,6 +78,8 @@ pub(super) struct Moment {
     pub(super) money: Money,
 }
 
+/// Exchanges a second below which a class is at rest.
+const AT_REST: f64 = 1e-3;
 /// How many times the least mean of a few responses a service time may be while there is too long a queue.
 const LEAST_TIMES: f64 = 3.0;
 const MS: f64 = 0.001;
@@ -126,7 +131,28 @@ impl ClassState {
             demand: 0.0,
             spent: vec![0.0; clusters],
             spent_now: 0.0,
+            last: None,
         }
+    }
+
+    /// What was believed at the last sweep, where nothing that matters can have changed since but by traffic.
+    pub(super) fn at_rest(&mut self) -> Option<Arc<ClassSignals>> {
+        if self.demand > AT_REST || self.shed != Shed::default() {
+            return None;
+        }
+        self.spent_now = 0.0;
+        self.last.as_ref().map(|(signals, _)| signals.clone())
+    }
+
+    /// Seconds since its own last sweep; `None` before the first.
+    pub(super) fn elapsed(&self, now: Timestamp) -> Option<f64> {
+        let (_, at) = self.last.as_ref()?;
+        Some(now.secs_since(*at).clamp(0.001, 5.0))
+    }
+
+    /// Notes what this sweep said.
+    pub(super) fn believes(&mut self, signals: &Arc<ClassSignals>, now: Timestamp) {
+        self.last = Some((signals.clone(), now));
     }
 
     /// Folds a sweep's tallies in and forms the class's beliefs.

@@ -9,6 +9,7 @@ mod class;
 mod cluster;
 mod distance;
 mod inference;
+mod sweep;
 
 use super::budget::Budget;
 use super::endpoint::speed::Logs;
@@ -17,11 +18,11 @@ use super::health::Cause;
 use super::load::Tally;
 use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
 use super::report::Report;
-use super::shed::{self, Claim, PRIORITIES};
-use super::signal::{ClassSignals, Signals, State};
+use super::shed::PRIORITIES;
+use super::signal::State;
 use super::units::{Timestamp, mix};
-use class::{ClassState, Moment, Money, Place};
-use cluster::{ClusterState, EndpointState, Traffic, thresholds};
+use class::ClassState;
+use cluster::{ClusterState, EndpointState, thresholds};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -188,6 +189,10 @@ pub struct Assessor {
     /// By cluster of the plan, those that run the same application.
     same_application: Vec<Vec<ClusterIndex>>,
     swept: Timestamp,
+    /// Counts sweeps: classes that nobody uses take turns.
+    turn: usize,
+    /// Which clusters were live at the last sweep, and their dials.
+    usable: Vec<(bool, u8)>,
     news: Vec<News>,
     seed: u64,
 }
@@ -209,6 +214,8 @@ impl Assessor {
             owners: BTreeMap::new(),
             same_application: Vec::new(),
             swept: now,
+            turn: 0,
+            usable: Vec::new(),
             news: Vec::new(),
             seed,
         };
@@ -237,6 +244,7 @@ impl Assessor {
             self.budgets.insert(service.name.clone(), budget);
         }
         self.same_application = distance::same_application(&plan);
+        self.usable.clear();
         self.plan = plan;
         let clusters = &self.clusters;
         self.owners.retain(|id, name| {
@@ -427,168 +435,6 @@ impl Assessor {
     /// What changed since the last call, oldest first.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
-    }
-
-    /// Folds the samples of a sweep in and forms the beliefs of this moment.
-    pub fn sweep(&mut self, samples: &mut impl Samples, now: Timestamp) -> Signals {
-        let elapsed = now.secs_since(self.swept).clamp(0.001, 5.0);
-        self.swept = now;
-        let plan = self.plan.clone();
-        for cluster in &plan.clusters {
-            if let Some(state) = self.clusters.get_mut(&cluster.name) {
-                state.sweep(cluster, samples, elapsed, &mut self.news, now);
-            }
-        }
-        distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
-        let mut classes: Vec<ClassSignals> = (0..plan.classes.len())
-            .map(|c| self.sweep_class(&plan, c, samples, elapsed, now))
-            .collect();
-        self.shed(&plan, &mut classes);
-        let mut clusters = Vec::with_capacity(plan.clusters.len());
-        for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan, &classes)) {
-            let dial = self.dial(cluster);
-            let state = self.clusters.entry(cluster.name.clone()).or_default();
-            state.replaced = false;
-            // A cluster that queues answers its probes late; that is not distance, so it is not learned.
-            state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
-            clusters.push(Arc::new(state.believe(cluster, traffic, dial, &mut self.news, now)));
-        }
-        let budgets = self.pay(&plan, elapsed);
-        Signals { at: now, clusters, classes, budgets }
-    }
-
-    /// Decides what is dropped on purpose, of all classes together: they share clusters.
-    fn shed(&mut self, plan: &Plan, classes: &mut [ClassSignals]) {
-        let states = plan.classes.iter().map(|class| self.classes.get(&class.id));
-        if !states.flatten().any(ClassState::is_pressed) {
-            return;
-        }
-        let claims = plan.classes.iter().map(|class| self.classes.get(&class.id)?.claim.clone());
-        let nothing = Claim::default();
-        let claims: Vec<Claim> = claims.map(|claim| claim.unwrap_or(nothing.clone())).collect();
-        for ((class, signals), shed) in plan.classes.iter().zip(classes).zip(shed::decide(&claims))
-        {
-            signals.shed = shed;
-            if let Some(state) = self.classes.get_mut(&class.id) {
-                state.sheds(shed);
-            }
-        }
-    }
-
-    /// Takes what was spent from the services' budgets; gives what is left in each.
-    fn pay(&mut self, plan: &Plan, elapsed: f64) -> Vec<Option<f64>> {
-        let mut spent = vec![0.0; plan.services.len()];
-        for class in &plan.classes {
-            if let Some(state) = self.classes.get(&class.id) {
-                spent[class.service] += state.spent_now;
-            }
-        }
-        let services = plan.services.iter().zip(spent);
-        services
-            .map(|(service, usd)| {
-                let budget = self.budgets.get_mut(&service.name)?;
-                budget.spend(usd, elapsed);
-                Some(budget.left())
-            })
-            .collect()
-    }
-
-    /// What money says of a service's traffic now.
-    fn money(&self, service: &str) -> Money {
-        match self.budgets.get(service) {
-            None => Money { weight: 1.0, spill: true, failover: true },
-            Some(budget) => Money {
-                weight: budget.weight(),
-                spill: budget.has_money(),
-                failover: budget.has_money() || !budget.terms().binds_failover,
-            },
-        }
-    }
-
-    fn sweep_class(
-        &mut self,
-        plan: &Plan,
-        index: usize,
-        samples: &mut impl Samples,
-        elapsed: f64,
-        now: Timestamp,
-    ) -> ClassSignals {
-        let class = &plan.classes[index];
-        let nobody = ClusterState::default();
-        let Some(mut state) = self.classes.remove(&class.id) else {
-            return ClassSignals::default();
-        };
-        let place = |&cluster: &ClusterIndex| Place {
-            cluster,
-            state: self.clusters.get(&plan.clusters[cluster].name).unwrap_or(&nobody),
-            dial: self.dial(&plan.clusters[cluster]),
-        };
-        let places: Vec<Place<'_>> = class.permitted.clusters.iter().map(place).collect();
-        let money = self.money(&plan.services[class.service].name);
-        let tallies: Vec<Tally> =
-            (0..places.len()).map(|slot| samples.class(index, slot)).collect();
-        for (slot, into) in state.exchanges().iter_mut().enumerate() {
-            into.clear();
-            samples.exchanges(index, slot, into);
-        }
-        let asked = samples.asked(index);
-        let moment = Moment { now, elapsed, money };
-        let signals = state.sweep(plan, class, &places, &tallies, &asked, moment);
-        if let Some(spilling) = state.spilling_changed(signals.spill) {
-            let service = plan.services[class.service].name.clone();
-            self.news.push(News::Spilling { service, spilling });
-        }
-        self.classes.insert(class.id, state);
-        signals
-    }
-
-    /// The effective dial: an operator's word, or the file's, but never more than the site's.
-    fn dial(&self, cluster: &Cluster) -> u8 {
-        let state = self.clusters.get(&cluster.name);
-        let by_operator = state.and_then(|state| state.dial);
-        if by_operator.is_none() && state.is_some_and(|state| state.needs_undrain) {
-            return 0;
-        }
-        let site = self.site_dials.get(&cluster.site).copied().unwrap_or(100);
-        by_operator.unwrap_or(cluster.dial).min(site)
-    }
-
-    /// What each cluster's traffic adds up to.
-    fn traffic(&self, plan: &Plan, classes: &[ClassSignals]) -> Vec<Traffic> {
-        let mut all = vec![Traffic::default(); plan.clusters.len()];
-        // The rate of the class that has sent the most so far.
-        let mut most = vec![0.0; plan.clusters.len()];
-        for ((class_index, class), signals) in plan.classes.iter().enumerate().zip(classes) {
-            let Some(state) = self.classes.get(&class.id) else { continue };
-            for (&index, track) in class.permitted.clusters.iter().zip(&state.tracks) {
-                let traffic = &mut all[index];
-                let rate = track.accepted_rate();
-                let dollars = plan.clusters[index].prices.dollars(track.bytes());
-                traffic.rate += rate;
-                traffic.failed_rate += rate * (1.0 - track.success());
-                traffic.usd_per_hour += rate * dollars * 3600.0;
-                let position = signals.order.iter().position(|cluster| *cluster == index);
-                let Some(score) = position.and_then(|at| signals.scores.get(at)) else { continue };
-                traffic.queue = traffic.queue.into_iter().chain(score.queue).reduce(f64::max);
-                traffic.share += if score.live { rate } else { 0.0 };
-                let knows_more = traffic.service.is_none() && score.service.is_some();
-                if traffic.class.is_none()
-                    || rate > most[index]
-                    || rate >= most[index] && knows_more
-                {
-                    most[index] = rate;
-                    traffic.class = Some(class_index);
-                    // An L4 class has none.
-                    traffic.service = score.service.filter(|_| !class.l4);
-                    traffic.total = score.total();
-                }
-            }
-        }
-        let total: f64 = all.iter().map(|traffic| traffic.share).sum();
-        if total > 0.0 {
-            all.iter_mut().for_each(|traffic| traffic.share /= total);
-        }
-        all
     }
 }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::decision::ledger::Ledger;
 use crate::decision::permit::Permitted;
 use crate::decision::plan::{Class, Service};
+use crate::decision::signal::Signals;
 use crate::decision::spill::{Credits, pick};
 use crate::decision::units::Dice;
 use std::cmp::Reverse;

@@ -5,6 +5,7 @@ use super::*;
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::endpoint::{Chance, Turns, pick};
 use crate::decision::plan::EndpointPolicy;
+use crate::decision::signal::Signals;
 use crate::decision::units::Dice;
 
 /// What came back since the last sweep, by endpoint id.

@@ -7,6 +7,7 @@ use crate::decision::outlier::Outlier;
 use crate::decision::permit::Permitted;
 use crate::decision::plan::*;
 use crate::decision::price::Prices;
+use crate::decision::signal::Signals;
 use crate::decision::signal::Why;
 use crate::decision::spill::{Credits, pick};
 use crate::decision::units::Dice;

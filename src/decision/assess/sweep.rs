@@ -1,0 +1,298 @@
+//! One sweep: the samples of all clusters and classes folded in, and what to believe formed of them.
+//!
+//! A class that nobody uses changes little: every fourth sweep forms its beliefs anew, each time a quarter
+//! of all such classes. Whatever changes for all of them (a cluster that goes down, a dial) is believed at once.
+
+use super::class::{ClassState, Moment, Money, Place};
+use super::cluster::{ClusterState, Traffic};
+use super::{Assessor, News, Samples, distance};
+use crate::decision::load::Tally;
+use crate::decision::plan::{Class, Cluster, ClusterIndex, Plan};
+use crate::decision::shed::{self, Claim};
+use crate::decision::signal::{ClassSignals, Signals};
+use crate::decision::units::Timestamp;
+use std::sync::Arc;
+
+/// One sweep in so many forms the beliefs of a class that nobody uses.
+const IDLE_EVERY: usize = 4;
+
+impl Assessor {
+    /// Folds the samples of a sweep in and forms the beliefs of this moment.
+    pub fn sweep(&mut self, samples: &mut impl Samples, now: Timestamp) -> Signals {
+        let elapsed = now.secs_since(self.swept).clamp(0.001, 5.0);
+        self.swept = now;
+        let plan = self.plan.clone();
+        for cluster in &plan.clusters {
+            if let Some(state) = self.clusters.get_mut(&cluster.name) {
+                state.sweep(cluster, samples, elapsed, &mut self.news, now);
+            }
+        }
+        distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
+        let mut classes = self.sweep_classes(&plan, samples, elapsed, now);
+        self.shed(&plan, &mut classes);
+        let mut clusters = Vec::with_capacity(plan.clusters.len());
+        for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan, &classes)) {
+            let dial = self.dial(cluster);
+            let state = self.clusters.entry(cluster.name.clone()).or_default();
+            state.replaced = false;
+            // A cluster that queues answers its probes late; that is not distance, so it is not learned.
+            state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
+            clusters.push(Arc::new(state.believe(cluster, traffic, dial, &mut self.news, now)));
+        }
+        let budgets = self.pay(&plan, elapsed);
+        Signals { at: now, clusters, classes, budgets }
+    }
+
+    /// Forms the beliefs of all classes, those that nobody uses in turn.
+    fn sweep_classes(
+        &mut self,
+        plan: &Plan,
+        samples: &mut impl Samples,
+        elapsed: f64,
+        now: Timestamp,
+    ) -> Vec<Arc<ClassSignals>> {
+        let mut classes = std::mem::take(&mut self.classes);
+        let mut news = Vec::new();
+        let nobody = ClusterState::default();
+        let places = self.places(plan, &nobody);
+        let money: Vec<Money> = plan.services.iter().map(|one| self.money(&one.name)).collect();
+        let usable: Vec<(bool, u8)> =
+            places.iter().map(|place| (place.is_live(now), place.dial)).collect();
+        let changed = usable != self.usable || places.iter().any(|place| place.state.replaced);
+        let mut tallies = Vec::new();
+        let mut sweep_class = |(index, class): (usize, &Class)| {
+            let Some(state) = classes.get_mut(&class.id) else { return Arc::default() };
+            let permitted = &class.permitted.clusters;
+            tallies.clear();
+            tallies.extend((0..permitted.len()).map(|slot| samples.class(index, slot)));
+            let asked = samples.asked(index);
+            let idle =
+                tallies.iter().all(Tally::is_idle) && asked.iter().all(|count| *count == 0.0);
+            let turn = (index + self.turn).is_multiple_of(IDLE_EVERY);
+            if idle
+                && !changed
+                && !turn
+                && let Some(signals) = state.at_rest()
+            {
+                return signals;
+            }
+            for (slot, into) in state.exchanges().iter_mut().enumerate() {
+                into.clear();
+                samples.exchanges(index, slot, into);
+            }
+            let places: Vec<Place<'_>> = permitted.iter().map(|cluster| places[*cluster]).collect();
+            let elapsed = state.elapsed(now).unwrap_or(elapsed);
+            let moment = Moment { now, elapsed, money: money[class.service] };
+            let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &asked, moment));
+            if let Some(spilling) = state.spilling_changed(signals.spill) {
+                let service = plan.services[class.service].name.clone();
+                news.push(News::Spilling { service, spilling });
+            }
+            state.believes(&signals, now);
+            signals
+        };
+        let signals = plan.classes.iter().enumerate().map(&mut sweep_class).collect();
+        self.classes = classes;
+        self.news.extend(news);
+        self.usable = usable;
+        self.turn = self.turn.wrapping_add(1);
+        signals
+    }
+
+    /// What all classes share at this sweep of each cluster.
+    fn places<'a>(&'a self, plan: &Plan, nobody: &'a ClusterState) -> Vec<Place<'a>> {
+        let place = |(cluster, of): (ClusterIndex, &Cluster)| Place {
+            cluster,
+            state: self.clusters.get(&of.name).unwrap_or(nobody),
+            dial: self.dial(of),
+        };
+        plan.clusters.iter().enumerate().map(place).collect()
+    }
+
+    /// Decides what is dropped on purpose, of all classes together: they share clusters.
+    fn shed(&mut self, plan: &Plan, classes: &mut [Arc<ClassSignals>]) {
+        let states = plan.classes.iter().map(|class| self.classes.get(&class.id));
+        if !states.flatten().any(ClassState::is_pressed) {
+            return;
+        }
+        let claims = plan.classes.iter().map(|class| self.classes.get(&class.id)?.claim.clone());
+        let nothing = Claim::default();
+        let claims: Vec<Claim> = claims.map(|claim| claim.unwrap_or(nothing.clone())).collect();
+        for ((class, signals), shed) in plan.classes.iter().zip(classes).zip(shed::decide(&claims))
+        {
+            if signals.shed != shed {
+                Arc::make_mut(signals).shed = shed;
+            }
+            if let Some(state) = self.classes.get_mut(&class.id) {
+                state.sheds(shed);
+            }
+        }
+    }
+
+    /// Takes what was spent from the services' budgets; gives what is left in each.
+    fn pay(&mut self, plan: &Plan, elapsed: f64) -> Vec<Option<f64>> {
+        let mut spent = vec![0.0; plan.services.len()];
+        for class in &plan.classes {
+            if let Some(state) = self.classes.get(&class.id) {
+                spent[class.service] += state.spent_now;
+            }
+        }
+        let services = plan.services.iter().zip(spent);
+        services
+            .map(|(service, usd)| {
+                let budget = self.budgets.get_mut(&service.name)?;
+                budget.spend(usd, elapsed);
+                Some(budget.left())
+            })
+            .collect()
+    }
+
+    /// What money says of a service's traffic now.
+    fn money(&self, service: &str) -> Money {
+        match self.budgets.get(service) {
+            None => Money { weight: 1.0, spill: true, failover: true },
+            Some(budget) => Money {
+                weight: budget.weight(),
+                spill: budget.has_money(),
+                failover: budget.has_money() || !budget.terms().binds_failover,
+            },
+        }
+    }
+
+    /// The effective dial: an operator's word, or the file's, but never more than the site's.
+    fn dial(&self, cluster: &Cluster) -> u8 {
+        let state = self.clusters.get(&cluster.name);
+        let by_operator = state.and_then(|state| state.dial);
+        if by_operator.is_none() && state.is_some_and(|state| state.needs_undrain) {
+            return 0;
+        }
+        let site = self.site_dials.get(&cluster.site).copied().unwrap_or(100);
+        by_operator.unwrap_or(cluster.dial).min(site)
+    }
+
+    /// What each cluster's traffic adds up to.
+    fn traffic(&self, plan: &Plan, classes: &[Arc<ClassSignals>]) -> Vec<Traffic> {
+        let mut all = vec![Traffic::default(); plan.clusters.len()];
+        // The rate of the class that has sent the most so far.
+        let mut most = vec![0.0; plan.clusters.len()];
+        for ((class_index, class), signals) in plan.classes.iter().enumerate().zip(classes) {
+            let Some(state) = self.classes.get(&class.id) else { continue };
+            for (&index, track) in class.permitted.clusters.iter().zip(&state.tracks) {
+                let traffic = &mut all[index];
+                let rate = track.accepted_rate();
+                let dollars = plan.clusters[index].prices.dollars(track.bytes());
+                traffic.rate += rate;
+                traffic.failed_rate += rate * (1.0 - track.success());
+                traffic.usd_per_hour += rate * dollars * 3600.0;
+                let position = signals.order.iter().position(|cluster| *cluster == index);
+                let Some(score) = position.and_then(|at| signals.scores.get(at)) else { continue };
+                traffic.queue = traffic.queue.into_iter().chain(score.queue).reduce(f64::max);
+                traffic.share += if score.live { rate } else { 0.0 };
+                let knows_more = traffic.service.is_none() && score.service.is_some();
+                if traffic.class.is_none()
+                    || rate > most[index]
+                    || rate >= most[index] && knows_more
+                {
+                    most[index] = rate;
+                    traffic.class = Some(class_index);
+                    // An L4 class has none.
+                    traffic.service = score.service.filter(|_| !class.l4);
+                    traffic.total = score.total();
+                }
+            }
+        }
+        let total: f64 = all.iter().map(|traffic| traffic.share).sum();
+        if total > 0.0 {
+            all.iter_mut().for_each(|traffic| traffic.share /= total);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::plan;
+    use super::*;
+    use crate::decision::assess::{Event, Found};
+    use crate::decision::ledger::Ledger;
+    use crate::decision::plan::Address;
+    use std::time::Duration;
+
+    /// Eight classes at two clusters, swept 20 times a second.
+    struct World {
+        assessor: Assessor,
+        ledger: Ledger,
+        now: Timestamp,
+        sent: u64,
+    }
+
+    impl World {
+        fn new() -> World {
+            let (mut plan, now) = (plan(&["a", "b"]), Timestamp::START);
+            let class = plan.classes[0].clone();
+            plan.classes = (0..8).map(|id| Class { id, ..class.clone() }).collect();
+            let ledger = Ledger::new(plan.classes.iter().map(|c| c.permitted.clusters.len()));
+            let mut assessor = Assessor::new(Arc::new(plan), 1, now);
+            for cluster in ["a", "b"] {
+                let found = vec![Found { address: Address::Unix(cluster.into()), weight: 1 }];
+                assessor.fold(Event::Endpoints { cluster: cluster.to_owned(), found }, now);
+            }
+            World { assessor, ledger, now, sent: 0 }
+        }
+
+        fn send(&mut self, class: usize) {
+            self.sent += 1;
+            let (id, now) = (self.sent, self.now.secs_since(Timestamp::START));
+            let account = self.ledger.at(class, 0);
+            account.sent(id, now, 0);
+            account.answered(id, now + 0.020);
+        }
+
+        fn sweep(&mut self) -> Vec<Arc<ClassSignals>> {
+            self.now = self.now.plus(Duration::from_millis(50));
+            for order in self.assessor.due_probes(self.now) {
+                let (endpoint, rtt) = (order.endpoint, Duration::from_millis(1));
+                let event = Event::ProbeSucceeded { endpoint, rtt, answer: None, report: None };
+                self.assessor.fold(event, self.now);
+            }
+            self.assessor.sweep(&mut &mut self.ledger, self.now).classes
+        }
+    }
+
+    /// Which classes were formed anew.
+    fn formed(before: &[Arc<ClassSignals>], after: &[Arc<ClassSignals>]) -> Vec<usize> {
+        let pairs = before.iter().zip(after).enumerate();
+        pairs.filter(|(_, (a, b))| !Arc::ptr_eq(a, b)).map(|(class, _)| class).collect()
+    }
+
+    #[test]
+    fn a_class_that_nobody_uses_is_swept_every_fourth_time_and_one_in_use_each_time() {
+        let mut world = World::new();
+        let mut before = world.sweep();
+        (0..20).for_each(|_| before = world.sweep());
+        let mut times = [0; 8];
+        for _ in 0..16 {
+            world.send(3);
+            let after = world.sweep();
+            formed(&before, &after).into_iter().for_each(|class| times[class] += 1);
+            before = after;
+        }
+        assert_eq!(times, [4, 4, 4, 16, 4, 4, 4, 4]);
+        // Its rates fade before it rests: a second of silence is not yet rest.
+        (0..20).for_each(|_| before = world.sweep());
+        let after = world.sweep();
+        assert!(formed(&before, &after).contains(&3));
+    }
+
+    #[test]
+    fn what_changes_for_all_is_believed_at_once() {
+        let mut world = World::new();
+        let mut before = world.sweep();
+        (0..20).for_each(|_| before = world.sweep());
+        let dial = Event::DialCluster { cluster: "a".to_owned(), percent: Some(0) };
+        world.assessor.fold(dial, world.now);
+        let after = world.sweep();
+        assert_eq!(formed(&before, &after), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!(after.iter().all(|class| class.choices.iter().all(|choice| choice.cluster == 1)));
+    }
+}
