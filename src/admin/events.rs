@@ -3,7 +3,8 @@
 use super::{Backend, api};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Frame};
 use std::convert::Infallible;
@@ -11,10 +12,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
+use tokio::time::MissedTickBehavior;
 
-/// Events that may wait for a slow reader; then it is cut off.
+/// Events that may wait for a slow reader; then it is cut off. A snapshot does not wait: it is left out where an event
+/// waits already.
 const WAITING_MAX: usize = 256;
+/// Streams at once: a quarter of the connections.
+const STREAMS_MAX: usize = 64;
+
+static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);
 
 struct Events(mpsc::Receiver<Bytes>);
 
@@ -31,14 +38,19 @@ impl HttpBody for Events {
 }
 
 pub(super) async fn events(State(backend): State<Arc<Backend>>) -> Response {
+    let Ok(stream) = STREAMS.try_acquire() else {
+        let message = format!("{STREAMS_MAX} streams of events are open already\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], message).into_response();
+    };
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    tokio::spawn(feed(backend, sender));
+    tokio::spawn(feed(backend, sender, stream));
     ([(CONTENT_TYPE, "text/event-stream")], Body::new(Events(receiver))).into_response()
 }
 
-async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>) {
+async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>, _open: SemaphorePermit<'static>) {
     let mut news = backend.shared.news.subscribe();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let (kind, text) = tokio::select! {
             // News first: a snapshot can wait for what it would show.
@@ -50,7 +62,11 @@ async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>) {
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-            _ = seconds.tick() => ("snapshot".to_owned(), api::snapshot(&backend).to_string()),
+            () = sender.closed() => return,
+            _ = seconds.tick() => match sender.capacity() {
+                WAITING_MAX => ("snapshot".to_owned(), api::snapshot(&backend).to_string()),
+                _ => continue,
+            },
         };
         let frame = Bytes::from(format!("event: {kind}\ndata: {text}\n\n"));
         if sender.try_send(frame).is_err() {

@@ -1,9 +1,12 @@
 //! The admin API: what the proxy believes, as plain JSON, and the few things an operator may change.
 //!
 //! It serialises the same view that workers read and computes no truth of its own. It runs beside the
-//! background work, never on a worker, with its own bounds.
+//! background work, never on a worker, with its own bounds: of connections (`connection`) and of answers (`answers`).
+//! Probes of liveness and readiness are bound by neither.
 
+mod answers;
 mod api;
+mod connection;
 mod events;
 mod guard;
 
@@ -13,18 +16,18 @@ use crate::decision::assess::Event;
 use crate::decision::plan::Address;
 use crate::shared::{Decision, Shared};
 use crate::telemetry::metrics::ServerFigures;
+use answers::Bounds;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::routing::{get, post, put};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use connection::{Connections, HEAD_TIMEOUT, Place};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// What the API asks of the server.
 #[derive(Debug)]
@@ -80,12 +83,11 @@ impl std::fmt::Debug for Backend {
     }
 }
 
-/// Connections at once, at most.
-const CONNECTIONS_MAX: usize = 256;
-/// To the end of a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the kernel holds of an answer: a viewer that reads nothing should be noticed soon.
+const SEND_BUFFER: usize = 128 * 1024;
 
-fn router(backend: Arc<Backend>) -> Router {
+fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
+    let bounded = axum::middleware::from_fn_with_state(bounds.clone(), answers::bounded);
     let guarded = Router::new()
         .route("/", get(api::index))
         .route("/api/v1/status", get(api::status))
@@ -100,13 +102,17 @@ fn router(backend: Arc<Backend>) -> Router {
         .route("/api/v1/{kind}/{name}/drain", post(api::drain))
         .route("/api/v1/{kind}/{name}/undrain", post(api::undrain))
         .route("/api/v1/{kind}/{name}/dial", put(api::set_dial).delete(api::undrain))
+        .layer(bounded.clone())
         .layer(axum::middleware::from_fn_with_state(backend.clone(), guard::guard));
+    let metrics = Router::new()
+        .route("/metrics", get(api::metrics))
+        .route("/stats/prometheus", get(api::metrics))
+        .layer(bounded);
     let open = Router::new()
         .route("/livez", get(api::livez))
         .route("/readyz", get(api::readyz))
         .route("/healthz", get(api::readyz))
-        .route("/metrics", get(api::metrics))
-        .route("/stats/prometheus", get(api::metrics))
+        .merge(metrics)
         .layer(axum::middleware::from_fn_with_state(backend.clone(), guard::only_ours));
     Router::new().merge(open).merge(guarded).fallback(api::not_found).with_state(backend)
 }
@@ -123,23 +129,29 @@ pub enum Listener {
 /// Serves the API until the process ends.
 pub async fn serve(listener: Listener, backend: Backend) {
     let shared = backend.shared.clone();
-    let router = router(Arc::new(backend));
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Connections::default());
+    let router = router(Arc::new(backend), &Arc::new(Bounds::new(connections.clone())));
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
         match &listener {
             Listener::Tcp(listener) => match listener.accept().await {
                 Ok((stream, _)) => {
-                    let view = shared.view.load();
-                    match view.tls.admin.as_ref().map(|secured| secured.config.clone()) {
-                        Some(config) => spawn_secure(stream, config, router.clone(), permit),
-                        None => spawn(stream, router.clone(), permit),
+                    give_up_on_silence(&stream);
+                    let secured = shared.view.load().tls.admin.as_ref().map(|s| s.config.clone());
+                    bound(&stream);
+                    match secured {
+                        Some(config) => {
+                            spawn_secure(stream, config, router.clone(), connections.enter());
+                        }
+                        None => spawn(stream, router.clone(), connections.enter()),
                     }
                 }
                 Err(error) => pause(&error).await,
             },
             Listener::Unix(listener) => match listener.accept().await {
-                Ok((stream, _)) => spawn(stream, router.clone(), permit),
+                Ok((stream, _)) => {
+                    bound(&stream);
+                    spawn(stream, router.clone(), connections.enter());
+                }
                 Err(error) => pause(&error).await,
             },
         }
@@ -151,36 +163,46 @@ async fn pause(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
+/// What is in the kernel's hands has a deadline too: a window that stays closed ends the connection.
+fn give_up_on_silence(stream: &tokio::net::TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    if let Err(error) = socket.set_tcp_user_timeout(Some(connection::WRITE_TIMEOUT)) {
+        tracing::debug!(%error, "an admin connection may keep its last bytes for long");
+    }
+}
+
+fn bound<'a>(stream: impl Into<socket2::SockRef<'a>>) {
+    if let Err(error) = stream.into().set_send_buffer_size(SEND_BUFFER) {
+        tracing::debug!(%error, "the send buffer of an admin connection is the system's");
+    }
+}
+
 fn spawn_secure(
     stream: tokio::net::TcpStream,
     config: Arc<rustls::ServerConfig>,
     router: Router,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    place: Place,
 ) {
     tokio::spawn(async move {
         let shaking = tokio_rustls::TlsAcceptor::from(config).accept(stream);
-        match tokio::time::timeout(HEAD_TIMEOUT, shaking).await {
-            Ok(Ok(stream)) => spawn(stream, router, permit),
-            Ok(Err(error)) => tracing::debug!(%error, "a handshake with the admin API failed"),
-            Err(_) => tracing::debug!("a handshake with the admin API took too long"),
+        match place.hold(tokio::time::timeout(HEAD_TIMEOUT, shaking)).await {
+            Some(Ok(Ok(stream))) => spawn(stream, router, place),
+            Some(Ok(Err(error))) => {
+                tracing::debug!(%error, "a handshake with the admin API failed");
+            }
+            Some(Err(_)) => tracing::debug!("a handshake with the admin API took too long"),
+            None => tracing::debug!("a handshake with the admin API gave way to another"),
         }
     });
 }
 
-fn spawn<S>(stream: S, router: Router, permit: tokio::sync::OwnedSemaphorePermit)
+fn spawn<S>(stream: S, router: Router, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
-        let served = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "an admin connection ended");
+        if place.hold(connection::serve(stream, router, &place)).await.is_none() {
+            tracing::debug!("an admin connection gave way to another");
         }
-        drop(permit);
     });
 }

@@ -227,19 +227,19 @@ fn events_stream_snapshots_and_changes() {
     let mut stream = connect(proxy.admin);
     stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut text = String::new();
-    let mut read_until = |needle: &str| {
+    let mut read_until = |needle: &str, times: usize| {
         let mut space = [0; 65536];
-        while !text.contains(needle) {
+        while text.matches(needle).count() < times {
             let count = stream.read(&mut space).unwrap();
             assert!(count > 0, "{text}");
             text.push_str(&String::from_utf8_lossy(&space[..count]));
         }
     };
-    read_until("event: snapshot");
+    read_until("event: snapshot", 3);
     idc.kill();
-    read_until("\"state\":\"down\"");
-    read_until("event: cluster\n");
-    read_until("event: ejected\n");
+    read_until("\"state\":\"down\"", 1);
+    read_until("event: cluster\n", 1);
+    read_until("event: ejected\n", 1);
 }
 
 #[test]
@@ -369,4 +369,29 @@ fn a_health_check_asks_where_the_configuration_says() {
     eventually("it is ready", || at(&proxy.admin.to_string()).0 == 0);
     let (code, told) = at("off");
     assert!(code == 1 && told.contains("has no admin API"), "{told}");
+}
+
+#[test]
+fn however_many_connections_are_silent_or_take_nothing_a_probe_is_answered() {
+    let (_idc, _cloud, proxy) = rig();
+    let begun = |head: &[u8]| {
+        let mut stream = connect(proxy.admin);
+        // It may have given way to another already.
+        drop(stream.write_all(head));
+        stream
+    };
+    let mut held: Vec<_> = (0..300).map(|_| begun(b"GET /metrics HTTP/1.1\r\n")).collect();
+    let untaken = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(200);
+    held.extend((0..100).map(|_| begun(&untaken)));
+    held.extend((0..100).map(|_| begun(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")));
+    for path in ["/livez", "/readyz", "/metrics", "/api/v1/status"] {
+        let since = std::time::Instant::now();
+        assert_eq!(proxy.get(path).status, 200, "{path}");
+        assert!(since.elapsed() < std::time::Duration::from_secs(2), "{path} waits");
+    }
+    // The most silent have given way: what is left of them is an end.
+    let first = held.swap_remove(0).read(&mut [0; 64]);
+    assert!(
+        matches!(first, Ok(0)) || first.is_err_and(|e| e.kind() != std::io::ErrorKind::WouldBlock)
+    );
 }

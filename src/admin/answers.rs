@@ -1,0 +1,174 @@
+//! Bounds of requests and answers: a body has to come in time, and answers that are not taken yet are bounded in bytes.
+
+use super::connection::Connections;
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A request's body at most, and how long it may take.
+const BODY_MAX: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of answers that are not taken yet, at most, in units of so many.
+const UNTAKEN_BYTES: usize = 16 * 1024 * 1024;
+const UNIT_BYTES: usize = 16 * 1024;
+const UNITS: usize = UNTAKEN_BYTES / UNIT_BYTES;
+/// Answers that are made at once.
+const MADE_AT_ONCE: usize = 8;
+/// How often an answer tries to find room, and how long each time.
+const TRIES: usize = 20;
+const EACH_TRY: Duration = Duration::from_millis(250);
+
+/// What answers may take.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    made: Semaphore,
+    untaken: Arc<Semaphore>,
+    connections: Arc<Connections>,
+}
+
+/// An answer's bytes, counted until they are written or given up.
+struct Counted {
+    bytes: Bytes,
+    _untaken: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Bounds {
+    /// Of the answers on these connections.
+    pub(super) fn new(connections: Arc<Connections>) -> Bounds {
+        let (made, untaken) = (Semaphore::new(MADE_AT_ONCE), Semaphore::new(UNITS));
+        Bounds { made, untaken: Arc::new(untaken), connections }
+    }
+
+    /// Waits for room; meanwhile those who have waited for longest to take theirs are ended.
+    async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).clamp(1, UNITS)).unwrap_or(u32::MAX);
+        for _ in 0..TRIES {
+            let acquired = self.untaken.clone().acquire_many_owned(units);
+            if let Ok(permit) = tokio::time::timeout(EACH_TRY, acquired).await {
+                return permit.ok();
+            }
+            self.connections.end_most_stalled();
+        }
+        None
+    }
+}
+
+/// Reads a request's body, has it answered, and counts the answer until it is taken.
+pub(super) async fn bounded(
+    State(bounds): State<Arc<Bounds>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return match whole(request).await {
+            Ok(request) => next.run(request).await,
+            Err(refused) => refused.into_response(),
+        };
+    }
+    let waited = tokio::time::timeout(TRIES as u32 * EACH_TRY, bounds.made.acquire()).await;
+    let Ok(Ok(_made)) = waited else { return busy() };
+    let (parts, body) = next.run(request).await.into_parts();
+    // Events come as they happen, and are bounded where they wait.
+    let Some(bytes) = body.size_hint().exact() else { return Response::from_parts(parts, body) };
+    let Some(untaken) = bounds.room(usize::try_from(bytes).unwrap_or(usize::MAX)).await else {
+        return busy();
+    };
+    let Ok(bytes) = to_bytes(body, usize::MAX).await else { return busy() };
+    Response::from_parts(parts, Body::from(Bytes::from_owner(Counted { bytes, _untaken: untaken })))
+}
+
+async fn whole(request: Request) -> Result<Request, (StatusCode, &'static str)> {
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_MAX)).await {
+        Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
+        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 64 KiB\n")),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 seconds\n")),
+    }
+}
+
+fn busy() -> Response {
+    let message = "too many answers are not taken yet\n";
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], message).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::connection;
+    use axum::Router;
+    use axum::routing::{get, put};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    fn begin(bounds: &Arc<Bounds>) -> DuplexStream {
+        let (client, stream) = tokio::io::duplex(4_096);
+        let router = Router::new()
+            .route("/long", get(|| async { vec![b'x'; 4 * 1024 * 1024] }))
+            .route("/body", put(|body: Bytes| async move { body }))
+            .layer(axum::middleware::from_fn_with_state(bounds.clone(), bounded));
+        let place = bounds.connections.enter();
+        tokio::spawn(async move {
+            place.hold(connection::serve(stream, router, &place)).await;
+        });
+        client
+    }
+
+    async fn status(client: &mut DuplexStream) -> String {
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[9..]).into_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_are_not_taken_are_bounded_in_bytes_and_give_way_to_others() {
+        let bounds = Arc::new(Bounds::new(Arc::default()));
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut client = begin(&bounds);
+            client.write_all(b"GET /long HTTP/1.1\r\n\r\n").await.unwrap();
+            held.push(client);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(bounds.untaken.available_permits(), 0);
+
+        let mut client = begin(&bounds);
+        client.write_all(b"GET /long HTTP/1.1\r\n\r\n").await.unwrap();
+        let answered = tokio::time::timeout(Duration::from_secs(1), status(&mut client)).await;
+        assert_eq!(answered.as_deref(), Ok("200"));
+
+        drop((client, held));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(bounds.untaken.available_permits(), UNITS, "what is given up is counted out");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_or_does_not_end_is_refused() {
+        let bounds = Arc::new(Bounds::new(Arc::default()));
+        for (length, sent, expected) in [(5, 5, "200"), (5, 4, "408"), (70_000, 70_000, "413")] {
+            let mut client = begin(&bounds);
+            let head = format!("PUT /body HTTP/1.1\r\ncontent-length: {length}\r\n\r\n");
+            client.write_all(head.as_bytes()).await.unwrap();
+            let (mut reader, mut writer) = tokio::io::split(client);
+            let sending = tokio::spawn(async move {
+                drop(writer.write_all(&vec![b'x'; sent]).await);
+                writer
+            });
+            let mut answer = [0; 12];
+            let read =
+                tokio::time::timeout(Duration::from_secs(11), reader.read_exact(&mut answer));
+            assert!(read.await.is_ok_and(|read| read.is_ok()), "{expected}");
+            assert_eq!(&answer[9..], expected.as_bytes());
+            drop(sending);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Connections to the admin API: how many there are, and how long each may keep us waiting.
+//!
+//! Nobody can hold the API: a new connection always begins, if need be in the place of the one that has been silent for
+//! longest, so a liveness probe is answered whatever slow clients do. A response that is not taken ends its connection.
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+/// Connections at once, at most.
+pub(super) const CONNECTIONS_MAX: usize = 256;
+/// To the end of a request's head, and of a handshake.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take nothing, and the least it has to take beyond that, in bytes a second.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_RATE_MIN: f64 = 4_096.0;
+
+/// The connections that are open.
+#[derive(Debug)]
+pub(super) struct Connections {
+    open: Mutex<BTreeMap<u64, Arc<Open>>>,
+    next: AtomicU64,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// When a byte was last read or written, in milliseconds since the start.
+    moved_ms: AtomicU64,
+    /// Since when a response is not taken, likewise; `u64::MAX` where none waits.
+    stalled_ms: AtomicU64,
+    end: Notify,
+}
+
+/// One connection's place, until dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    all: Arc<Connections>,
+    id: u64,
+    own: Arc<Open>,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections { open: Mutex::default(), next: AtomicU64::new(0), started: Instant::now() }
+    }
+}
+
+impl Connections {
+    /// A place for one more; where there are too many, the one that was silent for longest is ended.
+    #[must_use]
+    pub(super) fn enter(self: &Arc<Connections>) -> Place {
+        let own = Arc::new(Open {
+            moved_ms: AtomicU64::new(self.now_ms()),
+            stalled_ms: AtomicU64::new(u64::MAX),
+            end: Notify::new(),
+        });
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= CONNECTIONS_MAX {
+            end_least(&mut open, |open| Some(open.moved_ms.load(Ordering::Relaxed)));
+        }
+        open.insert(id, own.clone());
+        Place { all: self.clone(), id, own }
+    }
+
+    /// Ends the connection whose response has waited for longest to be taken, if one waits.
+    pub(super) fn end_most_stalled(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        end_least(&mut open, |open| {
+            Some(open.stalled_ms.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX)
+        });
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn end_least(all: &mut BTreeMap<u64, Arc<Open>>, rank: impl Fn(&Open) -> Option<u64>) {
+    let ranked = all.iter().filter_map(|(id, open)| Some((rank(open)?, *id)));
+    if let Some(open) = ranked.min().and_then(|(_, id)| all.remove(&id)) {
+        open.end.notify_one();
+    }
+}
+
+impl Place {
+    /// Has `work` go on until this connection is to end.
+    pub(super) async fn hold<F: Future>(&self, work: F) -> Option<F::Output> {
+        tokio::select! {
+            // The end first: it makes room for another.
+            biased;
+            () = self.own.end.notified() => None,
+            done = work => Some(done),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.all.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&self.id);
+    }
+}
+
+/// Serves a connection until one side has had enough.
+pub(super) async fn serve<S>(stream: S, router: Router, place: &Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (all, own) = (place.all.clone(), place.own.clone());
+    let stream = Timed { stream, all, own, since: None, late: None };
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+/// A stream whose writes fail when the other end takes too little.
+struct Timed<S> {
+    stream: S,
+    all: Arc<Connections>,
+    own: Arc<Open>,
+    /// Since when a write waits, moved on by what is taken meanwhile.
+    since: Option<Instant>,
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Timed<S> {
+    fn moved(&self) {
+        self.own.moved_ms.store(self.all.now_ms(), Ordering::Relaxed);
+    }
+
+    fn took(&mut self, bytes: usize) {
+        self.moved();
+        let paid = Duration::from_secs_f64(bytes as f64 / WRITE_RATE_MIN);
+        self.since = self.since.and_then(|since| since.checked_add(paid));
+        if self.since.is_none_or(|since| since >= Instant::now()) {
+            self.caught_up();
+        }
+    }
+
+    fn caught_up(&mut self) {
+        (self.since, self.late) = (None, None);
+        self.own.stalled_ms.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Waits for as long as the other end may take.
+    fn poll_late<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            self.own.stalled_ms.store(self.all.now_ms(), Ordering::Relaxed);
+        }
+        let due = self.since.unwrap_or_else(Instant::now) + WRITE_TIMEOUT;
+        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if late.deadline() != due {
+            late.as_mut().reset(due);
+        }
+        ready!(late.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, space));
+        self.moved();
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, bytes) else {
+            return self.poll_late(context);
+        };
+        self.took(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        let Poll::Ready(written) = polled else { return self.poll_late(context) };
+        self.took(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Poll::Ready(flushed) = Pin::new(&mut self.stream).poll_flush(context) else {
+            return self.poll_late(context);
+        };
+        // All of it is the kernel's now.
+        self.caught_up();
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Poll::Ready(closed) = Pin::new(&mut self.stream).poll_shutdown(context) else {
+            return self.poll_late(context);
+        };
+        Poll::Ready(closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::JoinHandle;
+
+    /// Events without end.
+    struct Endless;
+
+    impl hyper::body::Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 1_000])))))
+        }
+    }
+
+    fn router() -> Router {
+        Router::new()
+            .route("/livez", get(|| async { "ok\n" }))
+            .route("/long", get(|| async { vec![b'x'; 1_000_000] }))
+            .route("/events", get(|| async { Body::new(Endless) }))
+    }
+
+    async fn ask(all: &Arc<Connections>, path: &str) -> (DuplexStream, JoinHandle<()>) {
+        let (mut client, stream) = tokio::io::duplex(4_096);
+        let place = all.enter();
+        let task = tokio::spawn(async move {
+            place.hold(serve(stream, router(), &place)).await;
+        });
+        client.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+        (client, task)
+    }
+
+    async fn ends_within(task: JoinHandle<()>, secs: u64) {
+        let ended = tokio::time::timeout(Duration::from_secs(secs), task).await;
+        assert!(ended.is_ok_and(|ended| ended.is_ok()), "it is held for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_or_a_stream_that_is_not_taken_ends_its_connection() {
+        for path in ["/long", "/events"] {
+            let (_client, task) = ask(&Arc::default(), path).await;
+            ends_within(task, 11).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_is_taken_in_drips_ends_its_connection_and_a_slow_reader_is_served() {
+        let (mut client, task) = ask(&Arc::default(), "/long").await;
+        tokio::spawn(async move {
+            while client.read_u8().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        ends_within(task, 30).await;
+
+        let (mut client, _task) = ask(&Arc::default(), "/long").await;
+        let (mut all, mut space) = (0, [0; 2_048]);
+        while all < 1_000_000 {
+            let count = client.read(&mut space).await.unwrap();
+            assert!(count > 0, "cut after {all}");
+            all += count;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_come_ends_its_connection() {
+        let (mut client, stream) = tokio::io::duplex(4_096);
+        let place = Arc::new(Connections::default()).enter();
+        let task = tokio::spawn(async move { serve(stream, router(), &place).await });
+        client.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+        ends_within(task, 11).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_are_silent_or_take_nothing_a_probe_is_answered() {
+        let all = Arc::new(Connections::default());
+        let mut held = Vec::new();
+        for number in 0..2 * CONNECTIONS_MAX {
+            held.push(ask(&all, ["/long", "/events"][number % 2]).await);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let running = held.iter().filter(|(_, task)| !task.is_finished()).count();
+        assert!(running <= CONNECTIONS_MAX, "{running}");
+        let before = Instant::now();
+        let (mut client, _task) = ask(&all, "/livez").await;
+        let mut answer = [0; 15];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        assert!(before.elapsed() < Duration::from_millis(100));
+    }
+}
