@@ -8,6 +8,10 @@ mod clients;
 
 pub use clients::{Clients, OfClient};
 
+mod offenders;
+
+pub use offenders::Offenders;
+
 mod queue;
 
 pub use queue::{For, Queue, Turn};
@@ -446,6 +450,8 @@ pub struct Shared {
     pub connections: Arc<Gauge>,
     /// Connections by client address, for listeners that bound them.
     pub by_client: Clients,
+    /// Client addresses that have to wait before they may connect again.
+    pub offenders: Offenders,
     /// Open connections and flows towards clusters, likewise.
     pub upstreams: Arc<Gauge>,
     /// Flows of datagrams, which have a share of what connections towards clusters may use.

@@ -2,7 +2,8 @@
 
 use super::refusal::Refusal;
 use super::worker::{Cells, Worker};
-use crate::decision::plan::Listener;
+use crate::decision::plan::{Listener, Protocol};
+use crate::os::clock;
 use crate::shared::{Gauge, Held, OfClient};
 use crate::telemetry::cells::ListenerCells;
 use std::net::IpAddr;
@@ -20,6 +21,20 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.cells.closed.add(1);
     }
+}
+
+/// Whether a client's address has to wait since connections of it were ended for abuse; counted if so.
+#[must_use]
+pub fn must_wait(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> bool {
+    // Not the worker's coarse clock: another worker's, which noted the offence, may be ahead of it.
+    let now = clock::now();
+    let is_http = matches!(listener.protocol, Protocol::Http);
+    let waits = is_http && client.is_some_and(|at| worker.shared.offenders.must_wait(at, now));
+    if waits {
+        let cells = worker.listener_cells(&listener.name);
+        cells.refusals[Refusal::RateLimited.index()].add(1);
+    }
+    waits
 }
 
 /// Counts a connection in; `client` is whose it is, where its address is somebody's. `None`: there is no room,

@@ -42,6 +42,7 @@ pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, C
         flows: Arc::default(),
         by_listener: Default::default(),
         by_client: Default::default(),
+        offenders: Default::default(),
         connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),
         memory_percent: AtomicU32::new(0),
         registry,

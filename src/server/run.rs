@@ -416,6 +416,7 @@ impl Main {
                 _ = counts.tick() => {
                     self.keep_budgets();
                     self.shared.view.load().policies.forget();
+                    self.shared.offenders.forget(clock::now());
                 }
                 _ = weighings.tick() => {
                     let percent = process::resident_bytes() * 100 / memory_max.max(1);

@@ -3,7 +3,7 @@
 use crate::decision::plan::{Address, Spot, Transport};
 use crate::os::stream::Stream;
 use crate::os::{clock, cores, process};
-use crate::proxy::admission::admit;
+use crate::proxy::admission::{admit, must_wait};
 use crate::proxy::arrive::{Arrived, arrive};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
@@ -271,6 +271,13 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
     // Behind a balancer that names its clients, its own address is nobody's.
     let client = peer.map(|peer| peer.ip()).filter(|peer| !listener.is_proxied(*peer));
+    if must_wait(worker, listener, client) {
+        // A reset: whoever connects in a loop should leave nothing behind in the kernel either.
+        if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
+            tracing::trace!(%error, "a connection is closed and not reset");
+        }
+        return;
+    }
     let Some(admitted) = admit(worker, listener, client) else { return };
     let stream = match Stream::adopt(socket) {
         Ok(stream) => stream,
@@ -295,7 +302,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
 }
 
 /// Counts a connection by the client that a PROXY header told of: its own peer was not counted. `None`: it
-/// has its most.
+/// has its most, or has to wait.
 fn count_told(
     worker: &Worker,
     view: &View,
@@ -303,10 +310,14 @@ fn count_told(
     arrived: &Arrived,
 ) -> Option<Option<crate::shared::OfClient>> {
     let listener = &view.plan.listeners[index];
-    let Some(most) = listener.limits.connections_per_client else { return Some(None) };
     if !listener.is_proxied(arrived.stream.peer()) {
         return Some(None);
     }
+    if must_wait(worker, listener, Some(arrived.peer())) {
+        arrived.stream.reset_on_close();
+        return None;
+    }
+    let Some(most) = listener.limits.connections_per_client else { return Some(None) };
     let counted = worker.shared.by_client.enter(arrived.peer(), most);
     if counted.is_none() {
         let cells = worker.listener_cells(&listener.name);

@@ -2,7 +2,8 @@
 
 use super::http2::{END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, RST_STREAM, Raw};
 use super::support::*;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -287,4 +288,45 @@ fn a_client_that_takes_nothing_does_not_hold_its_connection_for_ever() {
     eventually("its connection ends", || {
         proxy.metric("tidegate_connections{listener=\"web\"}") == 0.0
     });
+}
+
+#[test]
+fn who_reconnects_after_every_goaway_waits_longer_each_time_and_others_do_not() {
+    let (cluster, _) = silent();
+    let text = config(&[("idc", "idc", cluster.address)])
+        + "routes: [{ path: /ok, respond: { status: 200, body: ok } }]\n";
+    let proxy = Proxy::start(&text);
+    let web = proxy.at("web");
+    let is_served = |last| {
+        let mut client = Keeping::from(last, web);
+        drop(client.stream.write_all(b"GET /ok HTTP/1.1\r\nhost: a\r\n\r\n"));
+        matches!(client.stream.read(&mut [0; 12]), Ok(1..))
+    };
+    let abuse = || {
+        // Who is refused at once cannot even write.
+        let Ok(mut stream) = TcpStream::connect(web) else { return };
+        drop(stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"));
+        let mut raw = Raw(stream);
+        for number in 0..500_u32 {
+            raw.headers(1 + 2 * number, END_STREAM, &GET);
+            raw.frame(RST_STREAM, 0, 1 + 2 * number, &8_u32.to_be_bytes());
+        }
+        drop(raw.0.shutdown(std::net::Shutdown::Write));
+        raw.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        while matches!(raw.0.read(&mut [0; 4_096]), Ok(1..)) {}
+    };
+
+    for _ in 0..3 {
+        abuse();
+        assert!(is_served(1), "the first offences are free");
+    }
+    eventually("its address is refused", || {
+        abuse();
+        !is_served(1)
+    });
+    assert!(is_served(2), "others are served");
+    let since = Instant::now();
+    eventually("its address is served again", || is_served(1));
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert!(proxy.says("an abusive client is refused").contains("wait_s=1"));
 }

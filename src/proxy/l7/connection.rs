@@ -10,6 +10,7 @@ use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol, Trans
 use crate::http::hops;
 use crate::http::request::RequestHead;
 use crate::http::{EncodedSlash, Framing, Limits, Slashes, Underscores, Violation};
+use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
 use crate::proxy::arrive::Arrived;
@@ -75,6 +76,20 @@ impl Arrival {
             origin: Some(origin),
             clients: view.tls.clients_of(index),
             ..Arrival::new(index, plan, cells, peer, view.generation)
+        }
+    }
+
+    /// Counts that this connection is ended for abuse; its client's address may have to wait before it may connect
+    /// again, unless the peer speaks for others.
+    pub(super) fn blame(&self, worker: &Worker) {
+        self.cells.refusals[Refusal::RateLimited.index()].add(1);
+        if self.trusted || matches!(self.address, Address::Unix(_)) {
+            return;
+        }
+        let wait = worker.shared.offenders.offend(self.peer, clock::now());
+        if let Some(wait) = wait {
+            let (client, wait_s) = (&self.peer_text, wait.as_secs());
+            tracing::info!(listener = self.name, client, wait_s, "an abusive client is refused");
         }
     }
 

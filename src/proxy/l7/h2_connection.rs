@@ -70,8 +70,10 @@ pub async fn serve(
             Ok(None) => return,
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "an HTTP/2 connection ended");
-                if let Some(refusal) = blame(&error) {
-                    arrival.cells.refusals[refusal.index()].add(1);
+                match blame(&error) {
+                    Some(Refusal::RateLimited) => arrival.blame(worker),
+                    Some(refusal) => arrival.cells.refusals[refusal.index()].add(1),
+                    None => {}
                 }
                 return;
             }
@@ -97,7 +99,7 @@ pub async fn serve(
         }
         if account.is_abused() {
             // What is begun and broken off at once costs us and not them.
-            arrival.cells.refusals[Refusal::RateLimited.index()].add(1);
+            arrival.blame(worker);
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             drain(connection, &outbox).await;
             return;

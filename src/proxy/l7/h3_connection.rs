@@ -75,7 +75,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: R
         let hoarded = quic.stats().udp_rx.bytes.saturating_sub(account.explained());
         if account.is_abused() || hoarded > HOARD_MAX {
             // What is begun and broken off at once costs us and not them.
-            arrival.cells.refusals[Refusal::RateLimited.index()].add(1);
+            arrival.blame(worker);
             quic.close(EXCESSIVE_LOAD, b"");
             return;
         }

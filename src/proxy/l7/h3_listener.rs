@@ -9,7 +9,7 @@ use super::streams::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::decision::plan::{Address, Listener, Transport};
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
-use crate::proxy::admission::{Admitted, admit};
+use crate::proxy::admission::{Admitted, admit, must_wait};
 use crate::proxy::worker::{Stopped, Viewed, Worker};
 use crate::shared::{Scarcity, View};
 use crate::tls::handshake::Failure;
@@ -108,7 +108,11 @@ fn begin(worker: &Rc<Worker>, incoming: Incoming, address: &Address, shaking: &R
         return;
     }
     let listener = &view.plan.listeners[index];
-    let Some(admitted) = admit(worker, listener, Some(incoming.remote_address().ip())) else {
+    let client = Some(incoming.remote_address().ip());
+    if must_wait(worker, listener, client) {
+        return incoming.refuse();
+    }
+    let Some(admitted) = admit(worker, listener, client) else {
         return incoming.refuse();
     };
     let (worker, shaking, at) = (worker.clone(), Shaking::enter(shaking), address.clone());
