@@ -5,6 +5,7 @@
 //! as a whole, and built anew when one of its files changes.
 
 pub mod basic;
+pub mod buckets;
 pub mod forward;
 pub mod jwt;
 pub mod properties;
@@ -12,6 +13,7 @@ pub mod rate;
 
 use crate::decision::plan::{Plan, Secret};
 use crate::decision::policy::{Auth, Policy, PolicyIndex};
+use crate::os::clock;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -186,7 +188,7 @@ impl Store {
         }
         // Before anything that costs: whoever guesses passwords is slowed down first.
         if let Some(limiter) = &live.limiter {
-            limiter.check(asked).map_err(Refused::Rate)?;
+            limiter.check(asked, clock::now()).map_err(Refused::Rate)?;
         }
         let seat = live.seats.as_ref().map(|seats| seats.clone().try_acquire_owned());
         seat.transpose().map_err(|_| Refused::Full)
@@ -208,7 +210,8 @@ impl Store {
 
     /// Lets go of what is remembered of clients that came long ago.
     pub fn forget(&self) {
-        self.policies.iter().filter_map(|live| live.limiter.as_ref()).for_each(|l| l.forget());
+        let now = clock::now();
+        self.policies.iter().filter_map(|live| live.limiter.as_ref()).for_each(|l| l.forget(now));
     }
 }
 

@@ -1,24 +1,28 @@
-//! How often a client may come: the governor crate's GCRA, one bucket a client, shared by all workers.
+//! How often a client may come: a token bucket for each client, shared by all workers.
+//!
+//! A key is what the client sends, so a client can invent keys: how many new ones an address may bring a second is
+//! bounded, and it waits beyond that. What becomes of the table when it is full is told in [`super::buckets`].
 
 use super::Asked;
+use super::buckets::{Quota, Table};
 use crate::decision::policy::{Rate, RateKey};
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use crate::decision::units::Timestamp;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Clients remembered one by one; beyond that they share buckets, so that a flood of addresses is bounded.
+/// Clients that a policy remembers one by one.
 const CLIENTS_MAX: usize = 1_000_000;
-/// Buckets they then share.
-const SHARED: u64 = 65_536;
+/// Addresses whose new keys are counted at once.
+const SOURCES_MAX: usize = 65_536;
+/// New keys that an address may bring: 100 a second, a thousand at once.
+const NEW_KEYS: Quota = Quota { each: Duration::from_millis(10), burst: 1_000 };
 
 /// The buckets of one policy.
 #[derive(Debug)]
 pub struct Limiter {
-    buckets: DefaultKeyedRateLimiter<u64>,
-    clock: DefaultClock,
+    buckets: Table,
+    newcomers: Table,
     key: RateKey,
     /// Keyed anew each time: nobody can find a name whose bucket is another's.
     hasher: RandomState,
@@ -28,14 +32,11 @@ impl Limiter {
     /// Empty buckets.
     #[must_use]
     pub fn new(rate: &Rate) -> Limiter {
-        let one = NonZeroU32::MIN;
-        let requests = NonZeroU32::new(rate.requests).unwrap_or(one);
-        let each = (rate.per / requests.get()).max(Duration::from_nanos(1));
-        let quota = Quota::with_period(each).unwrap_or_else(|| Quota::per_second(requests));
-        let burst = NonZeroU32::new(rate.burst).unwrap_or(one);
+        let each = (rate.per / rate.requests.max(1)).max(Duration::from_nanos(1));
+        let quota = Quota { each, burst: rate.burst.max(1) };
         Limiter {
-            buckets: RateLimiter::keyed(quota.allow_burst(burst)),
-            clock: DefaultClock::default(),
+            buckets: Table::new(quota, CLIENTS_MAX),
+            newcomers: Table::new(NEW_KEYS, SOURCES_MAX),
             key: rate.key.clone(),
             hasher: RandomState::new(),
         }
@@ -45,18 +46,32 @@ impl Limiter {
     ///
     /// # Errors
     /// After how long it may come.
-    pub fn check(&self, asked: &Asked<'_>) -> Result<(), Duration> {
-        let mut key = self.hasher.hash_one(client(&self.key, asked));
-        if self.buckets.len() >= CLIENTS_MAX {
-            key %= SHARED;
-        }
-        self.buckets.check_key(&key).map_err(|until| until.wait_time_from(self.clock.now()))
+    pub fn check(&self, asked: &Asked<'_>, now: Timestamp) -> Result<(), Duration> {
+        let key = self.hasher.hash_one(client(&self.key, asked));
+        let newcomer = || match source(&self.key, asked) {
+            Some(source) => self.newcomers.take(self.hasher.hash_one(source), now, || Ok(())),
+            None => Ok(()),
+        };
+        self.buckets.take(key, now, newcomer)
     }
 
     /// Lets go of buckets that are full again.
-    pub fn forget(&self) {
-        self.buckets.retain_recent();
-        self.buckets.shrink_to_fit();
+    pub fn forget(&self, now: Timestamp) {
+        self.buckets.forget(now);
+        self.newcomers.forget(now);
+    }
+}
+
+/// Who answers for a new key: the address that sends it, and of IPv6, where one client may have thousands of
+/// subnets, those that are told from each other by 48 bits. `None`: the key cannot be invented.
+fn source<'a>(key: &RateKey, asked: &Asked<'a>) -> Option<Client<'a>> {
+    match (key, asked.client.to_canonical()) {
+        (RateKey::Header(_), _) => Some(by_address(asked)),
+        (RateKey::ClientIp, IpAddr::V6(address)) => {
+            let [a, b, c, d, e, f, ..] = address.octets();
+            Some(Client::Subnet([a, b, c, d, e, f, 0, 0]))
+        }
+        (RateKey::ClientIp, IpAddr::V4(_)) | (RateKey::All, _) => None,
     }
 }
 
@@ -70,23 +85,30 @@ enum Client<'a> {
 }
 
 fn client<'a>(key: &RateKey, asked: &Asked<'a>) -> Client<'a> {
-    let by_address = || match asked.client.to_canonical() {
+    match key {
+        RateKey::All => Client::All,
+        RateKey::ClientIp => by_address(asked),
+        RateKey::Header(name) => {
+            (asked.field)(name).map_or_else(|| by_address(asked), Client::Named)
+        }
+    }
+}
+
+fn by_address<'a>(asked: &Asked<'_>) -> Client<'a> {
+    match asked.client.to_canonical() {
         IpAddr::V4(address) => Client::Address(address.octets()),
         IpAddr::V6(address) => {
             let [a, b, c, d, e, f, g, h, ..] = address.octets();
             Client::Subnet([a, b, c, d, e, f, g, h])
         }
-    };
-    match key {
-        RateKey::All => Client::All,
-        RateKey::ClientIp => by_address(),
-        RateKey::Header(name) => (asked.field)(name).map_or_else(by_address, Client::Named),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Timestamp = Timestamp::START;
 
     fn asked<'a>(client: &str, field: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> Asked<'a> {
         let client = client.parse().unwrap();
@@ -98,7 +120,7 @@ mod tests {
     }
 
     fn passes(limiter: &Limiter, client: &str) -> usize {
-        (0..10).filter(|_| limiter.check(&asked(client, &|_| None)).is_ok()).count()
+        (0..10).filter(|_| limiter.check(&asked(client, &|_| None), NOW).is_ok()).count()
     }
 
     #[test]
@@ -109,7 +131,7 @@ mod tests {
         assert_eq!(passes(&limiter, "2001:db8::1"), 3);
         assert_eq!(passes(&limiter, "2001:db8::2"), 0);
         assert_eq!(passes(&limiter, "2001:db8:0:1::2"), 3);
-        let wait = limiter.check(&asked("192.0.2.1", &|_| None)).unwrap_err();
+        let wait = limiter.check(&asked("192.0.2.1", &|_| None), NOW).unwrap_err();
         assert!(
             wait > Duration::from_secs(3_500) && wait <= Duration::from_secs(3_600),
             "{wait:?}"
@@ -121,7 +143,7 @@ mod tests {
         let limiter = Limiter::new(&rate(RateKey::Header("x-key".to_owned())));
         let count = |key: &'static [u8]| {
             let field = move |name: &str| (name == "x-key").then_some(key);
-            (0..10).filter(|_| limiter.check(&asked("192.0.2.1", &field)).is_ok()).count()
+            (0..10).filter(|_| limiter.check(&asked("192.0.2.1", &field), NOW).is_ok()).count()
         };
         assert_eq!((count(b"a"), count(b"b"), count(b"a")), (3, 3, 0));
         assert_eq!(count(&[192, 0, 2, 1]), 3);
@@ -131,14 +153,32 @@ mod tests {
     }
 
     #[test]
-    fn who_came_long_ago_is_forgotten() {
-        let each = Rate { per: Duration::from_nanos(1), ..rate(RateKey::ClientIp) };
-        let limiter = Limiter::new(&each);
-        (0..100_u8).for_each(|last| {
-            assert!(limiter.check(&asked(&format!("192.0.2.{last}"), &|_| None)).is_ok())
-        });
-        assert_eq!(limiter.buckets.len(), 100);
-        limiter.forget();
-        assert_eq!(limiter.buckets.len(), 0);
+    fn who_invents_header_values_is_slowed_down_and_others_are_not() {
+        let limiter = Limiter::new(&rate(RateKey::Header("x-key".to_owned())));
+        let send = |client: &str, key: &str, now| {
+            let field = |name: &str| (name == "x-key").then_some(key.as_bytes());
+            limiter.check(&asked(client, &field), now)
+        };
+        assert_eq!(send("192.0.2.1", "an old one", NOW), Ok(()));
+        let invented = (0..20_000).filter(|n| send("192.0.2.1", &n.to_string(), NOW).is_ok());
+        assert_eq!(invented.count(), 999);
+        assert_eq!(limiter.buckets.len(), 1_000);
+        assert_eq!(send("192.0.2.1", "an old one", NOW), Ok(()), "a known key is not a new one");
+        assert_eq!(send("192.0.2.2", "another's", NOW), Ok(()));
+        let later = NOW.plus(Duration::from_secs(1));
+        let invented = (0..20_000).filter(|n| send("192.0.2.1", &format!("b{n}"), later).is_ok());
+        assert_eq!(invented.count(), 100);
+    }
+
+    #[test]
+    fn subnets_of_one_network_are_bounded_as_well() {
+        let limiter = Limiter::new(&rate(RateKey::ClientIp));
+        let send = |client: &str| limiter.check(&asked(client, &|_| None), NOW);
+        let subnets = (0..3_000).filter(|n| send(&format!("2001:db8:1:{n:x}::1")).is_ok());
+        assert_eq!(subnets.count(), 1_000);
+        assert_eq!(send("2001:db8:2::1"), Ok(()));
+        let addresses =
+            (0..3_000).filter(|n| send(&format!("10.0.{}.{}", n / 256, n % 256)).is_ok());
+        assert_eq!(addresses.count(), 3_000);
     }
 }

@@ -1,0 +1,237 @@
+//! Token buckets by key, a bounded number of them (GCRA: one moment a bucket).
+//!
+//! A bucket is the moment at which it is full again. A full one says as much as none at all, so the room of a table is
+//! regained from buckets that are full, and only where none is found from the one that is full soonest: its key has
+//! its burst anew a little early. Two keys never share a bucket, however many there are.
+//!
+//! # Units
+//! Moments are [`Timestamp`]s that the caller hands in. Keys are 64 bits of a keyed hash: among a million the chance that
+//! any two are the same is below one in ten million.
+//!
+//! # Invariants
+//! * A table holds at most `keys_max` buckets.
+//! * Within any span a key that is never evicted passes at most `burst + span / each` times.
+
+use crate::decision::units::Timestamp;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Parts of a table, each with a lock of its own.
+const SHARDS: usize = 64;
+/// Buckets that are looked at, at most, to make room for one.
+const LOOKED_AT: usize = 16;
+
+/// How fast buckets fill.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// Between two tokens, above zero.
+    pub each: Duration,
+    /// Tokens of a full bucket, at least one.
+    pub burst: u32,
+}
+
+/// Buckets by key.
+#[derive(Debug)]
+pub struct Table {
+    quota: Quota,
+    shards: Vec<Mutex<Shard>>,
+    shard_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    places: HashMap<u64, usize>,
+    buckets: Vec<Bucket>,
+    /// Where the search for room goes on.
+    hand: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    key: u64,
+    full_at: Timestamp,
+}
+
+impl Table {
+    /// An empty table for at most `keys_max` keys, at least one a shard.
+    #[must_use]
+    pub fn new(quota: Quota, keys_max: usize) -> Table {
+        let shard_max = (keys_max / SHARDS).max(1);
+        Table { quota, shards: (0..SHARDS).map(|_| Mutex::default()).collect(), shard_max }
+    }
+
+    /// Takes a token of a key's bucket. `newcomer` is asked where the table does not know the key yet.
+    ///
+    /// # Errors
+    /// After how long there is a token, or what `newcomer` says.
+    pub fn take(
+        &self,
+        key: u64,
+        now: Timestamp,
+        newcomer: impl FnOnce() -> Result<(), Duration>,
+    ) -> Result<(), Duration> {
+        // The upper bits: a map of the shard uses the lower ones.
+        let shard = &self.shards[(key >> 58) as usize % SHARDS];
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shard { places, buckets, .. } = &mut *shard;
+        if let Some(bucket) = places.get(&key).and_then(|place| buckets.get_mut(*place)) {
+            bucket.full_at = self.quota.next(bucket.full_at, now)?;
+            return Ok(());
+        }
+        newcomer()?;
+        let bucket = Bucket { key, full_at: self.quota.next(now, now)? };
+        shard.insert(bucket, self.shard_max, now);
+        Ok(())
+    }
+
+    /// Lets go of buckets that are full, and of the room they took.
+    pub fn forget(&self, now: Timestamp) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.buckets.len();
+            shard.buckets.retain(|bucket| bucket.full_at > now);
+            if shard.buckets.len() < before {
+                let places = shard.buckets.iter().enumerate().map(|(at, bucket)| (bucket.key, at));
+                shard.places = places.collect();
+                shard.buckets.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Keys that are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let of = |shard: &Mutex<Shard>| {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).buckets.len()
+        };
+        self.shards.iter().map(of).sum()
+    }
+
+    /// Whether no key is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Quota {
+    /// When a bucket is full again after a token of it was taken.
+    fn next(self, full_at: Timestamp, now: Timestamp) -> Result<Timestamp, Duration> {
+        let missing = full_at.since(now);
+        let most = self.each.saturating_mul(self.burst.saturating_sub(1));
+        match missing.checked_sub(most) {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            Some(_) | None => Ok(now.plus(missing.saturating_add(self.each))),
+        }
+    }
+}
+
+impl Shard {
+    fn insert(&mut self, bucket: Bucket, most: usize, now: Timestamp) {
+        if self.buckets.len() < most {
+            self.places.insert(bucket.key, self.buckets.len());
+            self.buckets.push(bucket);
+            return;
+        }
+        let place = self.idlest(now);
+        if let Some(old) = self.buckets.get_mut(place) {
+            self.places.remove(&old.key);
+            *old = bucket;
+            self.places.insert(bucket.key, place);
+        }
+    }
+
+    /// The place of a full bucket, or of the one that is full soonest among some.
+    fn idlest(&mut self, now: Timestamp) -> usize {
+        let count = self.buckets.len().max(1);
+        let mut best = (self.hand % count, Timestamp::from_nanos(u64::MAX));
+        for _ in 0..LOOKED_AT.min(count) {
+            let at = self.hand % count;
+            self.hand = at + 1;
+            let full_at = self.buckets.get(at).map_or(now, |bucket| bucket.full_at);
+            if full_at < best.1 {
+                best = (at, full_at);
+            }
+            if full_at <= now {
+                break;
+            }
+        }
+        best.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUOTA: Quota = Quota { each: Duration::from_secs(10), burst: 3 };
+
+    fn key(number: u64) -> u64 {
+        crate::decision::units::mix(number)
+    }
+
+    fn passes(table: &Table, number: u64, now: Timestamp) -> usize {
+        (0..10).filter(|_| table.take(key(number), now, || Ok(())).is_ok()).count()
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::START.plus(Duration::from_secs(secs))
+    }
+
+    #[test]
+    fn a_bucket_gives_its_burst_then_a_token_each_span() {
+        let table = Table::new(QUOTA, 1_000);
+        assert_eq!(passes(&table, 1, at(0)), 3);
+        assert_eq!(table.take(key(1), at(4), || Ok(())), Err(Duration::from_secs(6)));
+        assert_eq!(passes(&table, 1, at(10)), 1);
+        assert_eq!(passes(&table, 1, at(30)), 2);
+        assert_eq!(passes(&table, 1, at(1_000)), 3);
+    }
+
+    #[test]
+    fn beyond_its_bound_a_table_neither_grows_nor_has_keys_share() {
+        let table = Table::new(QUOTA, 640);
+        for number in 0..20_000 {
+            assert_eq!(passes(&table, number, at(0)), 3, "{number} shares a bucket");
+            assert!(table.len() <= 640);
+        }
+    }
+
+    #[test]
+    fn room_is_made_of_the_bucket_that_is_full_soonest() {
+        // Keys of one shard, so that the search sees them all.
+        let table = Table::new(QUOTA, 8 * SHARDS);
+        let take = |number: u64, now| table.take(number, now, || Ok(()));
+        let used_up = 0..7;
+        for guilty in used_up.clone() {
+            (0..3).for_each(|_| assert_eq!(take(guilty, at(0)), Ok(())));
+        }
+        for stranger in 100..1_000 {
+            assert_eq!(take(stranger, at(0)), Ok(()));
+        }
+        for guilty in used_up {
+            assert!(take(guilty, at(0)).is_err(), "{guilty} was forgiven by a flood of strangers");
+        }
+    }
+
+    #[test]
+    fn who_is_new_is_asked_for_once_and_turned_away_where_there_are_too_many() {
+        let table = Table::new(QUOTA, 640);
+        let turned_away = Err(Duration::from_secs(1));
+        assert_eq!(table.take(key(1), at(0), || turned_away), turned_away);
+        assert!(table.is_empty());
+        assert_eq!(table.take(key(1), at(0), || Ok(())), Ok(()));
+        assert_eq!(table.take(key(1), at(0), || turned_away), Ok(()));
+    }
+
+    #[test]
+    fn full_buckets_are_forgotten_and_no_others() {
+        let table = Table::new(QUOTA, 6_400);
+        (0..100).for_each(|number| assert_eq!(table.take(key(number), at(0), || Ok(())), Ok(())));
+        assert_eq!(passes(&table, 7, at(0)), 2);
+        table.forget(at(10));
+        assert_eq!(table.len(), 1);
+        assert_eq!(passes(&table, 7, at(10)), 1);
+    }
+}
