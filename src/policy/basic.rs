@@ -1,31 +1,24 @@
 //! Passwords by the `Basic` scheme (RFC 7617): a file of hashes as `htpasswd -B` writes it, bcrypt or argon2.
 //!
-//! Hashing is slow on purpose, so it is done off the workers, a few at a time; a password that was right is
-//! remembered for a while by a keyed digest.
+//! Hashing is slow on purpose, so it is done off the workers, a few at a time, and each policy and each client has a
+//! share of that ([`super::turns`]); a password that was right is remembered for a while by a keyed digest.
 
+use super::turns::Turns;
 use super::{Asked, Refused, read};
 use crate::decision::units::Timestamp;
 use crate::os::clock;
 use aws_lc_rs::hmac;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
-/// Hashes that are computed at once, in the process.
-const AT_ONCE: usize = 2;
-/// Requests that may wait for one, and for how long.
-const WAITING_MAX: usize = 64;
-const WAIT_MAX: Duration = Duration::from_secs(3);
 /// For how long a password that was right is believed, and how many are.
 const BELIEVED: Duration = Duration::from_secs(300);
 const BELIEVED_MAX: usize = 4_096;
 /// The costliest hash of bcrypt that is taken: each step doubles, and this is about a second.
 const BCRYPT_COST_MAX: u32 = 14;
-
-static AT_WORK: Semaphore = Semaphore::const_new(AT_ONCE);
-static WAITING: Semaphore = Semaphore::const_new(WAITING_MAX);
 
 /// The users of a file.
 pub struct Users {
@@ -34,6 +27,7 @@ pub struct Users {
     decoy: Arc<str>,
     secret: hmac::Key,
     believed: Mutex<BTreeMap<Vec<u8>, Timestamp>>,
+    turns: Turns,
 }
 
 impl std::fmt::Debug for Users {
@@ -66,7 +60,7 @@ impl Users {
         let decoy = decoy.ok_or_else(|| format!("`{}` has no user", path.display()))?;
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new());
         let secret = secret.map_err(|_| "there is no randomness".to_owned())?;
-        Ok(Users { hashes, decoy, secret, believed: Mutex::default() })
+        Ok(Users { hashes, decoy, secret, believed: Mutex::default(), turns: Turns::default() })
     }
 
     /// Whether a request has a user's password.
@@ -83,11 +77,27 @@ impl Users {
         let (user, password) = told.split_once(':').ok_or_else(challenge)?;
         let known = self.hashes.get(user);
         let (hash, password) = (known.unwrap_or(&self.decoy).clone(), password.to_owned());
-        if hashed(hash, password).await? && known.is_some() {
+        if self.hashed(asked.client, hash, password).await? && known.is_some() {
             self.believe(digest.as_ref());
             return Ok(());
         }
         Err(challenge())
+    }
+
+    /// Whether a password has this hash, found out off the worker.
+    async fn hashed(
+        &self,
+        client: IpAddr,
+        hash: Arc<str>,
+        password: String,
+    ) -> Result<bool, Refused> {
+        let turn = self.turns.wait(client).await?;
+        let compare = move || {
+            // Held by the work, not by who waits for it: a client that leaves ends the waiting alone.
+            let _turn = turn;
+            compare(&hash, &password)
+        };
+        tokio::task::spawn_blocking(compare).await.map_err(|_| Refused::Unavailable)
     }
 
     fn believes(&self, digest: &[u8]) -> bool {
@@ -135,19 +145,6 @@ fn check(hash: &str) -> Result<(), String> {
         return argon2::PasswordHash::new(hash).map(drop).map_err(|error| error.to_string());
     }
     Err("neither bcrypt nor argon2: `htpasswd -B` writes bcrypt".to_owned())
-}
-
-/// Whether a password has this hash, found out off the worker.
-async fn hashed(hash: Arc<str>, password: String) -> Result<bool, Refused> {
-    let _waiting = WAITING.try_acquire().map_err(|_| Refused::Full)?;
-    let turn = tokio::time::timeout(WAIT_MAX, AT_WORK.acquire());
-    let turn = turn.await.ok().and_then(Result::ok).ok_or(Refused::Full)?;
-    let compare = move || {
-        // Held by the work, not by who waits for it: a client that leaves ends the waiting alone.
-        let _turn = turn;
-        compare(&hash, &password)
-    };
-    tokio::task::spawn_blocking(compare).await.map_err(|_| Refused::Unavailable)
 }
 
 fn compare(hash: &str, password: &str) -> bool {

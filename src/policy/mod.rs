@@ -10,6 +10,7 @@ pub mod forward;
 pub mod jwt;
 pub mod properties;
 pub mod rate;
+pub mod turns;
 
 use crate::decision::plan::{Plan, Secret};
 use crate::decision::policy::{Auth, Policy, PolicyIndex};
