@@ -44,7 +44,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("sim", &["decision"]),
-    ("cli", &["server", "config", "sim", "decision", "http"]),
+    // The admin API's own client is how verbs ask a running proxy: who speaks TLS and HTTP to it knows both ends.
+    ("cli", &["admin", "server", "config", "sim", "decision", "http"]),
 ];
 
 /// A word, the room it is banned from ("" is every room), and what to do instead.

@@ -6,6 +6,7 @@
 
 mod answers;
 mod api;
+pub mod client;
 mod connection;
 mod events;
 mod guard;
@@ -16,6 +17,7 @@ use crate::decision::assess::Event;
 use crate::decision::plan::Address;
 use crate::shared::{Decision, Shared};
 use crate::telemetry::metrics::ServerFigures;
+use crate::tls::in_clear;
 use answers::Bounds;
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -184,7 +186,14 @@ fn spawn_secure(
     place: Place,
 ) {
     tokio::spawn(async move {
-        let shaking = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+        let shaking = async {
+            let mut first = [0; 1];
+            if stream.peek(&mut first).await? == 1 && in_clear::is_http(first[0]) {
+                in_clear::answer(stream).await;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a request in clear"));
+            }
+            tokio_rustls::TlsAcceptor::from(config).accept(stream).await
+        };
         match place.hold(tokio::time::timeout(HEAD_TIMEOUT, shaking)).await {
             Some(Ok(Ok(stream))) => spawn(stream, router, place),
             Some(Ok(Err(error))) => {

@@ -1,20 +1,22 @@
 //! `tidegate explain`
 
-use super::{FAILED, admin, fail, print, read_config};
+use super::remote::AdminArguments;
+use super::{FAILED, fail, print, read_config};
+use crate::admin::client::Remote;
 use crate::config::load;
 use crate::decision::explain::{Explanation, explain as explain_route};
 use crate::decision::route::{Asked, Unrouted};
 use crate::http::target::{Target, host as authority_of};
 use crate::http::{EncodedSlash, Slashes};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Question {
-    /// The configuration file; `-` reads standard input.
-    #[arg(long, short, env = "TIDEGATE_CONFIG")]
-    config: PathBuf,
+    /// The configuration file; `-` reads standard input. With --admin the running proxy's is asked.
+    #[arg(long, short, env = "TIDEGATE_CONFIG", required_unless_present = "admin")]
+    config: Option<PathBuf>,
     /// Host of the request.
     #[arg(long)]
     host: String,
@@ -27,9 +29,8 @@ pub(super) struct Question {
     /// Listener it comes in by; the first http listener by default.
     #[arg(long)]
     listener: Option<String>,
-    /// A running proxy's admin address: with its live scores.
-    #[arg(long)]
-    admin: Option<String>,
+    #[command(flatten)]
+    admin: AdminArguments,
     /// Prints JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -37,13 +38,15 @@ pub(super) struct Question {
 
 /// Explains; fails when the request would be refused.
 pub(super) fn explain(question: &Question) -> ExitCode {
-    match &question.admin {
-        Some(url) => live(url, question),
-        None => by_file(question),
+    match (question.admin.remote(), &question.config) {
+        (Ok(Some(remote)), _) => live(&remote, question),
+        (Ok(None), Some(config)) => by_file(config, question),
+        (Ok(None), None) => fail("neither a configuration file nor `--admin` is named"),
+        (Err(message), _) => fail(&message),
     }
 }
 
-fn live(url: &str, question: &Question) -> ExitCode {
+fn live(remote: &Remote, question: &Question) -> ExitCode {
     let escape = |text: &str| -> String {
         text.bytes()
             .map(|byte| match byte {
@@ -63,11 +66,14 @@ fn live(url: &str, question: &Question) -> ExitCode {
     if let Some(listener) = &question.listener {
         path.push_str(&format!("&listener={}", escape(listener)));
     }
-    match admin::get(url, &path) {
+    match remote.get(&path) {
         Ok(answer) if answer.status == 200 => {
             match serde_json::from_str::<Explanation>(&answer.body) {
                 Ok(explanation) => tell(&explanation, question.json),
-                Err(_) => fail(&format!("{url} is of another version: it explains in other words")),
+                Err(_) => fail(&format!(
+                    "{} is of another version: it explains in other words",
+                    remote.url
+                )),
             }
         }
         Ok(answer) => {
@@ -83,15 +89,15 @@ fn live(url: &str, question: &Question) -> ExitCode {
     }
 }
 
-fn by_file(question: &Question) -> ExitCode {
-    let (text, folder) = match read_config(&question.config) {
+fn by_file(path: &Path, question: &Question) -> ExitCode {
+    let (text, folder) = match read_config(path) {
         Ok(read) => read,
         Err(message) => return fail(&message),
     };
     let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
     let Some(config) = outcome.config else {
         for problem in &outcome.problems {
-            eprintln!("{}", problem.render(&question.config.display().to_string()));
+            eprintln!("{}", problem.render(&path.display().to_string()));
         }
         return FAILED;
     };

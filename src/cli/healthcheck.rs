@@ -1,6 +1,8 @@
 //! `tidegate healthcheck`
 
-use super::{FAILED, admin, fail, read_config};
+use super::remote::AdminArguments;
+use super::{FAILED, fail, read_config};
+use crate::admin::client::Remote;
 use crate::decision::plan::Address;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -10,13 +12,8 @@ use std::process::ExitCode;
 const DEFAULT: &str = "http://127.0.0.1:9901";
 
 /// Succeeds when the proxy is ready.
-pub(super) fn healthcheck(url: Option<&str>, config: Option<&Path>) -> ExitCode {
-    let url = match (url, config) {
-        (Some(url), _) => Ok(url.to_owned()),
-        (None, Some(config)) => configured(config),
-        (None, None) => Ok(DEFAULT.to_owned()),
-    };
-    match url.and_then(|url| admin::get(&url, "/readyz")) {
+pub(super) fn healthcheck(arguments: &AdminArguments, config: Option<&Path>) -> ExitCode {
+    match remote(arguments, config).and_then(|remote| remote.get("/readyz")) {
         Ok(answer) if answer.status == 200 => ExitCode::SUCCESS,
         Ok(answer) => {
             eprint!("tidegate: {}", answer.body);
@@ -26,20 +23,33 @@ pub(super) fn healthcheck(url: Option<&str>, config: Option<&Path>) -> ExitCode 
     }
 }
 
-/// Where the proxy of a configuration file is asked.
-fn configured(path: &Path) -> Result<String, String> {
+fn remote(arguments: &AdminArguments, config: Option<&Path>) -> Result<Remote, String> {
+    match (arguments.remote()?, config) {
+        (Some(remote), _) => Ok(remote),
+        (None, Some(config)) => configured(config),
+        (None, None) => Ok(Remote { url: DEFAULT.to_owned(), ..Remote::default() }),
+    }
+}
+
+/// Where the proxy of a configuration file is asked. Under TLS it must show the very certificate that is configured.
+fn configured(path: &Path) -> Result<Remote, String> {
     let (text, folder) = read_config(path)?;
     let outcome = crate::config::load(&text, &folder, &|name| std::env::var(name).ok());
     let config =
         outcome.config.ok_or(format!("{} has errors: see `tidegate check`", path.display()))?;
-    match config.settings.admin {
-        None => Err(format!("{} has no admin API: `admin.address` is off", path.display())),
-        Some(_) if config.plan.admin_tls.is_some() => {
-            Err("the admin API speaks TLS: ask it by another program, such as curl".to_owned())
+    let secured = config.plan.admin_tls.as_ref().and_then(|terms| terms.certificates.first());
+    let url = match config.settings.admin {
+        None => return Err(format!("{} has no admin API: `admin.address` is off", path.display())),
+        Some(Address::Unix(socket)) => format!("unix:{}", socket.display()),
+        Some(Address::Ip(address)) if secured.is_some() => {
+            format!("https://{}", reachable(address))
         }
-        Some(Address::Unix(socket)) => Ok(format!("unix:{}", socket.display())),
-        Some(Address::Ip(address)) => Ok(format!("http://{}", reachable(address))),
-    }
+        Some(Address::Ip(address)) => format!("http://{}", reachable(address)),
+    };
+    let shown = config.tls.admin.as_ref().and_then(|admin| admin.names.certificates.first());
+    let mut names = shown.into_iter().flat_map(|shown| &shown.names);
+    let server_name = names.find(|name| !name.starts_with('*')).cloned();
+    Ok(Remote { url, ca: secured.map(|files| files.cert.clone()), server_name, token: None })
 }
 
 /// An address to connect to: one that listens everywhere is reached by loopback.

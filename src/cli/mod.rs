@@ -1,11 +1,11 @@
 //! The command line: one file a verb.
 
-mod admin;
 mod check;
 mod demo;
 mod explain;
 mod healthcheck;
 mod init;
+mod remote;
 mod run;
 mod simulate;
 
@@ -55,11 +55,11 @@ enum Verb {
     Schema,
     /// Ask a running proxy whether it is ready.
     Healthcheck {
-        /// Its admin address; without it, what the configuration says, else http://127.0.0.1:9901.
-        #[arg(long)]
-        admin: Option<String>,
-        /// The proxy's configuration file, whose `admin.address` is asked.
-        #[arg(long, short, env = "TIDEGATE_CONFIG", conflicts_with = "admin")]
+        #[command(flatten)]
+        admin: remote::AdminArguments,
+        /// The proxy's configuration file, whose `admin.address` is asked, instead of --admin; without both,
+        /// http://127.0.0.1:9901.
+        #[arg(long, short, env = "TIDEGATE_CONFIG")]
         config: Option<PathBuf>,
     },
     /// Show it all on this machine: an IDC, two clouds, a tide, an outage.
@@ -100,9 +100,7 @@ pub fn main() -> ExitCode {
             let schema = serde_json::to_string_pretty(&crate::config::schema::schema());
             print(&(schema.unwrap_or_default() + "\n"))
         }
-        Verb::Healthcheck { admin, config } => {
-            healthcheck::healthcheck(admin.as_deref(), config.as_deref())
-        }
+        Verb::Healthcheck { admin, config } => healthcheck::healthcheck(&admin, config.as_deref()),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Completions { shell } => {
             let mut out = Vec::new();

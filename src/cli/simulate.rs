@@ -1,6 +1,8 @@
 //! `tidegate simulate`: the production decisions against the operator's own clusters, in virtual time.
 
-use super::{FAILED, admin, fail, print, read_config};
+use super::remote::AdminArguments;
+use super::{FAILED, fail, print, read_config};
+use crate::admin::client::Remote;
 use crate::config::load;
 use crate::config::scenario::{Event, Scenario};
 use crate::decision::permit::Permitted;
@@ -34,9 +36,9 @@ pub(super) struct Question {
     /// Requests a second before anything happens.
     #[arg(long)]
     rate: Option<f64>,
-    /// A running proxy's admin address: its distances, service times and rates instead of assumed ones.
-    #[arg(long)]
-    admin: Option<String>,
+    /// A running proxy's distances, service times and rates are taken instead of assumed ones.
+    #[command(flatten)]
+    admin: AdminArguments,
     /// A folder for the CSV and the page with plots.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -86,8 +88,8 @@ fn prepare(question: &Question) -> Result<Prepared, String> {
     let service = service.ok_or("there is no such service")?;
     let class = config.plan.classes.iter().find(|class| class.service == service && !class.l4);
     let class = class.ok_or("no http route or listener leads to this service")?;
-    let (measured, rate) = match &question.admin {
-        Some(url) => measured(url, &config.plan.services[service].name)?,
+    let (measured, rate) = match &question.admin.remote()? {
+        Some(remote) => measured(remote, &config.plan.services[service].name)?,
         None => (Measured::new(), None),
     };
     let rate = question.rate.or(scenario.rate).or(rate);
@@ -106,10 +108,14 @@ fn scenario(word: &str) -> Result<Scenario, String> {
     })
 }
 
-fn measured(url: &str, service: &str) -> Result<(Measured, Option<f64>), String> {
+fn measured(remote: &Remote, service: &str) -> Result<(Measured, Option<f64>), String> {
     let json = |path: &str| -> Result<serde_json::Value, String> {
-        let answer = admin::get(url, path)?;
-        serde_json::from_str(&answer.body).map_err(|_| format!("{url}{path} gave no JSON"))
+        let (answer, url) = (remote.get(path)?, &remote.url);
+        match answer.status {
+            200 => serde_json::from_str(&answer.body)
+                .map_err(|_| format!("{url} gave no JSON for {path}")),
+            status => Err(format!("{url} answers {status} for {path}: {}", answer.body.trim())),
+        }
     };
     let mut known = Measured::new();
     for cluster in json("/api/v1/clusters")?.as_array().into_iter().flatten() {

@@ -8,10 +8,10 @@ use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
 use crate::tls::handshake::{self, Failure};
 use crate::tls::hello::Hello;
+use crate::tls::in_clear;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
 /// A connection that may now speak its listener's protocol.
 #[derive(Debug)]
@@ -109,8 +109,8 @@ async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -
     let is_http = matches!(view.plan.listeners[index].protocol, Protocol::Http);
     // Boxed: an idle connection should not have room for it.
     let shaking = Box::pin(async move {
-        if is_http && stream.first_byte().await.is_ok_and(|byte| byte.is_ascii_uppercase()) {
-            answer_in_clear(stream).await;
+        if is_http && stream.first_byte().await.is_ok_and(in_clear::is_http) {
+            in_clear::answer(stream).await;
             return Err(Failure::NotTls);
         }
         handshake::accept(stream, terms).await
@@ -127,29 +127,6 @@ async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -
     cells.handshakes[at + 1].add(1);
     tracing::debug!(cause = failure.label(), "a handshake failed");
     None
-}
-
-/// What a request in clear is told where TLS is spoken.
-const IN_CLEAR: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    tidegate-refusal: bad_request\r\n\
-    content-type: text/plain; charset=utf-8\r\n\
-    cache-control: no-store\r\n\
-    content-length: 53\r\n\
-    connection: close\r\n\r\n\
-    bad_request: this port speaks TLS, use https instead\n";
-/// Of such a request so much is read, and for so long: bytes left unread would reset what was answered.
-const IN_CLEAR_BYTES: u64 = 64 * 1024;
-const IN_CLEAR_SPAN: Duration = Duration::from_secs(1);
-
-async fn answer_in_clear(mut stream: Stream) {
-    let answer = async {
-        stream.write_all(IN_CLEAR).await?;
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(IN_CLEAR_BYTES), &mut tokio::io::sink()).await
-    };
-    if !matches!(tokio::time::timeout(IN_CLEAR_SPAN, answer).await, Ok(Ok(_))) {
-        tracing::trace!("a client in clear did not wait for its answer");
-    }
 }
 
 /// Reads until the name a client asks for is known, however its hello is cut into records and segments;

@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod client;
 pub mod handshake;
 pub mod hello;
+pub mod in_clear;
 mod listed;
 pub mod properties;
 pub mod server;

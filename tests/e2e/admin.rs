@@ -325,7 +325,8 @@ fn explain_is_text_or_json_with_and_without_a_running_proxy() {
     assert!(code == Some(1) && text.contains("no listener `none`"), "{text}");
 }
 
-fn tidegate(arguments: &[&str]) -> (i32, String) {
+/// Runs a verb; its exit code, and what it printed.
+pub fn tidegate(arguments: &[&str]) -> (i32, String) {
     let command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(arguments)
         .env_remove("TIDEGATE_CONFIG")

@@ -41,6 +41,7 @@ mod passage;
 mod policies;
 mod queue;
 mod reload;
+mod remote;
 mod sidecar;
 mod spill;
 mod support;

@@ -1,0 +1,186 @@
+//! A client of the admin API: one plain request over TCP, TLS or a unix socket. The verbs of the command line ask
+//! by it.
+
+use crate::decision::plan::UpstreamTls;
+use crate::tls::client::{Speaks, build};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A running proxy's admin API.
+#[derive(Clone, Default)]
+pub struct Remote {
+    /// `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT`, `unix:/PATH` or `unix:///PATH`.
+    pub url: String,
+    /// Authorities that vouch for its certificate, or the certificate itself, in PEM; the system's where there
+    /// are none.
+    pub ca: Option<PathBuf>,
+    /// The name its certificate must be for; the URL's host where there is none.
+    pub server_name: Option<String>,
+    /// The bearer token.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// A response.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: String,
+}
+
+/// How long each step of asking may take: connecting, sending, and each wait for more of the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of an answer, at most.
+const BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How a URL says to connect.
+#[derive(Debug, Eq, PartialEq)]
+enum Way<'a> {
+    Unix(&'a str),
+    /// `HOST:PORT`.
+    Plain(&'a str),
+    Secure(&'a str),
+}
+
+impl<'a> Way<'a> {
+    fn of(url: &'a str) -> Result<Way<'a>, String> {
+        if let Some(rest) = url.strip_prefix("unix:") {
+            return Ok(Way::Unix(rest.strip_prefix("//").unwrap_or(rest)));
+        }
+        let (way, rest): (fn(&'a str) -> Way<'a>, &str) = match url.split_once("://") {
+            Some(("https", rest)) => (Way::Secure, rest),
+            Some(("http", rest)) => (Way::Plain, rest),
+            None => (Way::Plain, url),
+            Some((scheme, _)) => {
+                return Err(format!("`{scheme}://` is not http://, https:// or unix:"));
+            }
+        };
+        let authority = rest.trim_end_matches('/');
+        match authority.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(way(authority))
+            }
+            _ => Err(format!("`{url}` does not end in HOST:PORT")),
+        }
+    }
+}
+
+impl Remote {
+    /// Whether it is asked over TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        matches!(Way::of(&self.url), Ok(Way::Secure(_)))
+    }
+
+    /// Gets `path`.
+    ///
+    /// # Errors
+    /// Why there is no answer, as an operator would put it.
+    pub fn get(&self, path: &str) -> Result<Answer, String> {
+        let url = &self.url;
+        let failed = |error: io::Error| format!("cannot ask {url}: {error}");
+        match Way::of(url)? {
+            Way::Unix(socket) => {
+                let stream = UnixStream::connect(socket).map_err(failed)?;
+                stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+                stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+                self.ask(stream, "localhost", path)
+            }
+            Way::Plain(authority) => self.ask(self.connect(authority)?, authority, path),
+            Way::Secure(authority) => {
+                let session = self.session(authority)?;
+                self.ask(StreamOwned::new(session, self.connect(authority)?), authority, path)
+            }
+        }
+    }
+
+    /// Connects; each of the host's addresses is tried.
+    fn connect(&self, authority: &str) -> Result<TcpStream, String> {
+        let failed = |error: io::Error| format!("cannot ask {}: {error}", self.url);
+        let mut last = Err(format!("cannot ask {}: the host has no address", self.url));
+        for address in authority.to_socket_addrs().map_err(failed)? {
+            last = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed);
+            if last.is_ok() {
+                break;
+            }
+        }
+        let stream = last?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+        Ok(stream)
+    }
+
+    fn session(&self, authority: &str) -> Result<ClientConnection, String> {
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = self.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| format!("`{host}` is not a server name"))?;
+        let (ca, client, alpn) = (self.ca.clone(), None, Vec::new());
+        let upstream = build(&UpstreamTls { server_name: None, ca, client, alpn }, 0)?;
+        ClientConnection::new(upstream.config(Speaks::Http1).clone(), name)
+            .map_err(|error| format!("cannot ask {}: {error}", self.url))
+    }
+
+    fn ask(&self, mut stream: impl Read + Write, host: &str, path: &str) -> Result<Answer, String> {
+        let url = &self.url;
+        let failed = |error: io::Error| {
+            let hint = match error.to_string().contains("UnknownIssuer") {
+                true => " (name the authority of its certificate by `--ca`)",
+                false => "",
+            };
+            format!("cannot ask {url}: {error}{hint}")
+        };
+        let authorization = self.token.as_ref();
+        let authorization =
+            authorization.map_or(String::new(), |t| format!("authorization: Bearer {t}\r\n"));
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).map_err(failed)?;
+        stream.flush().map_err(failed)?;
+        let mut text = Vec::new();
+        stream.take(BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
+        answer(&text).ok_or(format!("{url} does not speak HTTP"))
+    }
+}
+
+fn answer(text: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(text);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, body: body.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_how_to_connect() {
+        for (url, way) in [
+            ("unix:/run/a.sock", Way::Unix("/run/a.sock")),
+            ("unix:///run/a.sock", Way::Unix("/run/a.sock")),
+            ("127.0.0.1:9901", Way::Plain("127.0.0.1:9901")),
+            ("http://localhost:9901/", Way::Plain("localhost:9901")),
+            ("https://[::1]:9901", Way::Secure("[::1]:9901")),
+        ] {
+            assert_eq!(Way::of(url), Ok(way), "{url}");
+        }
+        for url in ["https://host", "host", "ftp://host:1", ":9901", "http://h:99999", ""] {
+            assert!(Way::of(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Which running proxy a verb asks, and how: arguments that verbs share.
+
+use crate::admin::client::Remote;
+use std::path::PathBuf;
+
+/// A running proxy's admin API.
+#[derive(Debug, clap::Args)]
+pub(super) struct AdminArguments {
+    /// A running proxy's admin API: http://HOST:PORT, https://HOST:PORT or unix:/PATH.
+    #[arg(long, value_name = "URL")]
+    pub(super) admin: Option<String>,
+    /// With https: the authorities that vouch for its certificate, or the certificate itself, in PEM; the system's by
+    /// default.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    ca: Option<PathBuf>,
+    /// A file with its token, which it asks for off loopback; $TIDEGATE_TOKEN by default.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl AdminArguments {
+    /// Whom to ask, where anybody is named.
+    pub(super) fn remote(&self) -> Result<Option<Remote>, String> {
+        let Some(url) = self.admin.clone() else { return Ok(None) };
+        let remote = Remote { url, ca: self.ca.clone(), server_name: None, token: self.token()? };
+        match remote.ca.is_some() && !remote.is_secure() {
+            true => Err("`--ca` proves nothing where `--admin` is not https".to_owned()),
+            false => Ok(Some(remote)),
+        }
+    }
+
+    /// The token: from a file or the environment, where `ps` does not show it.
+    pub(super) fn token(&self) -> Result<Option<String>, String> {
+        let Some(path) = &self.token_file else {
+            let token = std::env::var("TIDEGATE_TOKEN").ok();
+            return token.filter(|token| !token.is_empty()).map(clean).transpose();
+        };
+        let read = std::fs::read_to_string(path);
+        let token = read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        clean(token.trim().to_owned()).map(Some)
+    }
+}
+
+/// A token ends no line of a request.
+fn clean(token: String) -> Result<String, String> {
+    match token.is_empty() || token.chars().any(char::is_control) {
+        true => Err("the token is empty, or has control characters".to_owned()),
+        false => Ok(token),
+    }
+}
