@@ -1,19 +1,24 @@
-//! Certificates that are listed as authorities and shown by an endpoint itself.
+//! Certificates that are listed as authorities and shown by a peer itself.
 //!
 //! A self-signed certificate is often made with `CA:TRUE` (it is what `openssl req -x509` does) and given as `ca`
-//! to who connects. webpki refuses it as the certificate of a server, curl and OpenSSL accept it: whoever proves to
-//! hold the key of a certificate that the operator listed is who the operator means. Its names, dates and
-//! usage still count.
+//! to who connects, or as `client_ca` to who listens. webpki refuses it as the certificate of a peer, curl, nginx and
+//! OpenSSL accept it: whoever proves to hold the key of a certificate that the operator listed is who the operator
+//! means. Its dates and usages still count, and a server's names.
 
 use super::certificate;
 use super::provider;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
 use std::path::Path;
 use std::sync::Arc;
+use x509_parser::extensions::ExtendedKeyUsage;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Verifies servers by the authorities of a file, and by its certificates themselves.
@@ -61,15 +66,10 @@ impl ServerCertVerifier for Listed {
             ocsp_response,
             now,
         );
-        by_authority.or_else(|error| match self.listed.iter().any(|listed| listed == end_entity) {
-            true => {
-                is_valid_now(end_entity, now)?;
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            // webpki says first that it is an authority; what matters is that nobody vouches for it.
-            false if is_self_issued(end_entity) => Err(CertificateError::UnknownIssuer.into()),
-            false => Err(error),
+        by_authority.or_else(|error| {
+            by_itself(&self.listed, end_entity, now, |usage| usage.server_auth, error)?;
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            Ok(ServerCertVerified::assertion())
         })
     }
 
@@ -96,13 +96,96 @@ impl ServerCertVerifier for Listed {
     }
 }
 
+/// Verifies clients by the authorities of a file, and by its certificates themselves. A client must show one.
+#[derive(Debug)]
+pub(super) struct ListedClients {
+    by_authority: Arc<dyn ClientCertVerifier>,
+    listed: Vec<CertificateDer<'static>>,
+}
+
+impl ListedClients {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn read(path: &Path) -> Result<ListedClients, String> {
+        let roots = Arc::new(certificate::authorities(path)?);
+        let by_authority = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+        let by_authority =
+            by_authority.map_err(|error| format!("`{}`: {error}", path.display()))?;
+        Ok(ListedClients { by_authority, listed: certificate::chain(path)? })
+    }
+}
+
+impl ClientCertVerifier for ListedClients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.by_authority.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let by_authority = self.by_authority.verify_client_cert(end_entity, intermediates, now);
+        by_authority.or_else(|error| {
+            by_itself(&self.listed, end_entity, now, |usage| usage.client_auth, error)?;
+            Ok(ClientCertVerified::assertion())
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_authority.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_authority.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_authority.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate that no authority vouches for is itself listed, valid now and `meant` for this. `refused`
+/// is why the authorities do not vouch for it.
+fn by_itself(
+    listed: &[CertificateDer<'static>],
+    shown: &CertificateDer<'_>,
+    now: UnixTime,
+    meant: impl Fn(&ExtendedKeyUsage<'_>) -> bool,
+    refused: Error,
+) -> Result<(), Error> {
+    match listed.contains(shown) {
+        true => is_valid_now(shown, now, meant),
+        // webpki says first that it is an authority; what matters is that nobody vouches for it.
+        false if is_self_issued(shown) => Err(CertificateError::UnknownIssuer.into()),
+        false => Err(refused),
+    }
+}
+
 fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate)
         .is_ok_and(|(_, parsed)| parsed.issuer() == parsed.subject())
 }
 
-/// Whether a certificate is for servers and valid at this date.
-fn is_valid_now(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+/// Whether a certificate is `meant` for this use, where it names its uses, and valid at this date.
+fn is_valid_now(
+    certificate: &CertificateDer<'_>,
+    now: UnixTime,
+    meant: impl Fn(&ExtendedKeyUsage<'_>) -> bool,
+) -> Result<(), Error> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -114,7 +197,7 @@ fn is_valid_now(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), E
     }
     let usage = parsed.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
     match usage {
-        Some(usage) if !usage.value.any && !usage.value.server_auth => {
+        Some(usage) if !usage.value.any && !meant(usage.value) => {
             Err(CertificateError::InvalidPurpose.into())
         }
         Some(_) | None => Ok(()),

@@ -1,9 +1,10 @@
 //! The listener's side: which certificate a name gets, who may resume, what is offered.
 
 use super::certificate::{self, Certificate};
+use super::listed::ListedClients;
 use super::provider;
 use crate::decision::plan::ListenerTls;
-use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use std::collections::BTreeMap;
@@ -105,11 +106,7 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
         None => builder.with_no_client_auth(),
         Some(path) => {
             authorities = std::fs::read(path).map_err(|error| error.to_string())?;
-            let roots = Arc::new(certificate::authorities(path)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-                .build()
-                .map_err(|error| format!("`{}`: {error}", path.display()))?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(Arc::new(ListedClients::read(path)?))
         }
     };
     let mut config = builder.with_cert_resolver(names.clone());

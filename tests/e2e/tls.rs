@@ -142,6 +142,54 @@ fn a_client_without_a_certificate_of_the_authority_is_turned_away_before_any_clu
 }
 
 #[test]
+fn a_client_certificate_that_is_listed_itself_is_let_in_and_a_strangers_is_not() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30";
+    for (name, usage) in [
+        ("me", ""),
+        ("stranger", ""),
+        ("client", " -addext extendedKeyUsage=clientAuth"),
+        ("server", " -addext extendedKeyUsage=serverAuth"),
+    ] {
+        // As `openssl req -x509` makes it: an authority of its own.
+        let to = format!("-keyout {name}.key -out {name}.pem -subj /CN=me");
+        openssl(&folder.0, &format!("{new} {to} -addext basicConstraints=critical,CA:TRUE{usage}"));
+    }
+    let read = |name: &str| std::fs::read_to_string(folder.0.join(name)).unwrap();
+    folder.write("listed.pem", &(read("me.pem") + &read("client.pem") + &read("server.pem")));
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}], client_ca: AT/listed.pem }}", pair("a"));
+    let proxy = Proxy::start(&config(&folder, &tls, app.address));
+    let web = proxy.at("web");
+    let by_curl = |name: &str, version: &str| {
+        let (cert, key) = (format!("{name}.pem"), format!("{name}.key"));
+        let url = ["https://a.example/", "--cert", &cert, "--key", &key, "--tls-max", version];
+        curl(&folder, web, "a.example", &url) == ("app".to_owned(), true)
+    };
+    for version in ["1.2", "1.3"] {
+        assert!(by_curl("me", version), "TLS {version}");
+        assert!(by_curl("client", version), "TLS {version}");
+        assert!(!by_curl("server", version), "it is not for clients: TLS {version}");
+        // The same subject, another key.
+        assert!(!by_curl("stranger", version), "TLS {version}");
+    }
+    let (_, anybody) = curl(&folder, web, "a.example", &["https://a.example/"]);
+    assert!(!anybody);
+    let shown = |name: &str| {
+        let output = Command::new("openssl")
+            .current_dir(&folder.0)
+            .args(["s_client", "-tls1_2", "-connect", &web.to_string(), "-servername", "a.example"])
+            .args(["-cert", &format!("{name}.pem"), "-key", &format!("{name}.key")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        output.status.success()
+    };
+    assert!(shown("me") && !shown("stranger"), "openssl sees it, too");
+    assert_eq!(app.seen().matches("GET / ").count(), 4, "nobody else got through");
+}
+
+#[test]
 fn what_is_no_tls_or_too_old_or_too_slow_is_refused_and_counted_by_cause() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");

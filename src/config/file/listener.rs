@@ -69,7 +69,7 @@ shape! {
     ListenerTls {
         /// Chosen by SNI; the first is for clients that name nobody known.
         certificates: Vec<CertificateFiles> = required,
-        /// File with authorities one of which must vouch for a client.
+        /// File with authorities one of which must vouch for a client, or with clients' certificates themselves.
         client_ca: Spanned<String> = optional,
         /// 1.2 or 1.3.
         min_version: TlsVersion = "1.2",
