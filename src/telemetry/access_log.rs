@@ -42,10 +42,14 @@ pub struct Line<'a> {
     pub refusal: Option<&'a str>,
     /// Who broke it off: what the client has of a response is then not whole.
     pub aborted: Option<&'a str>,
-    /// Bytes from the client.
+    /// Bytes of the request's body, of a tunnel, of a flow: from the client.
     pub bytes_in: u64,
-    /// Bytes to the client.
+    /// Likewise of the response's body: to the client.
     pub bytes_out: u64,
+    /// Bytes of the request's head; as HTTP/1 has it, where another protocol compresses it. 0 at L4.
+    pub head_bytes_in: u64,
+    /// Bytes of the response's heads, and over HTTP/1 of what frames its body.
+    pub head_bytes_out: u64,
     /// From head to end.
     pub duration_ms: f64,
     /// The route's name.

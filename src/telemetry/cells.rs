@@ -106,10 +106,14 @@ pub struct ListenerCells {
     pub connections: Count,
     /// Connections closed.
     pub closed: Count,
-    /// Bytes from clients.
+    /// Bytes of bodies, tunnels and flows from clients.
     pub bytes_in: Count,
-    /// Bytes to clients.
+    /// Likewise to clients.
     pub bytes_out: Count,
+    /// Bytes of heads from clients.
+    pub head_bytes_in: Count,
+    /// Bytes of heads to clients.
+    pub head_bytes_out: Count,
     /// Datagrams that were dropped: nobody to send them to, or no room to.
     pub dropped: Count,
     /// Refusals, in the order of the reasons' table.
@@ -204,10 +208,14 @@ pub struct ListenerTotals {
     pub connections: u64,
     /// Connections closed.
     pub closed: u64,
-    /// Bytes from clients.
+    /// See [`ListenerCells::bytes_in`].
     pub bytes_in: u64,
-    /// Bytes to clients.
+    /// See [`ListenerCells::bytes_out`].
     pub bytes_out: u64,
+    /// See [`ListenerCells::head_bytes_in`].
+    pub head_bytes_in: u64,
+    /// See [`ListenerCells::head_bytes_out`].
+    pub head_bytes_out: u64,
     /// See [`ListenerCells::dropped`].
     pub dropped: u64,
     /// Refusals.
@@ -260,6 +268,8 @@ impl Registry {
                 total.closed += cells.closed.get();
                 total.bytes_in += cells.bytes_in.get();
                 total.bytes_out += cells.bytes_out.get();
+                total.head_bytes_in += cells.head_bytes_in.get();
+                total.head_bytes_out += cells.head_bytes_out.get();
                 total.dropped += cells.dropped.get();
                 for (total, count) in total.refusals.iter_mut().zip(&cells.refusals) {
                     *total += count.get();

@@ -246,11 +246,19 @@ fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
     add("tidegate_connections_total", "Connections accepted.", MetricType::COUNTER, &|name| {
         vec![counter(&[("listener", name)], all[name].connections as f64)]
     });
-    add("tidegate_bytes_total", "Bytes from and to clients.", MetricType::COUNTER, &|name| {
+    let both = |name: &str, (from, to): (u64, u64)| {
         vec![
-            counter(&[("listener", name), ("direction", "in")], all[name].bytes_in as f64),
-            counter(&[("listener", name), ("direction", "out")], all[name].bytes_out as f64),
+            counter(&[("listener", name), ("direction", "in")], from as f64),
+            counter(&[("listener", name), ("direction", "out")], to as f64),
         ]
+    };
+    let help = "Bytes of bodies, tunnels and flows from and to clients.";
+    add("tidegate_bytes_total", help, MetricType::COUNTER, &|name| {
+        both(name, (all[name].bytes_in, all[name].bytes_out))
+    });
+    let help = "Bytes of heads from and to clients.";
+    add("tidegate_head_bytes_total", help, MetricType::COUNTER, &|name| {
+        both(name, (all[name].head_bytes_in, all[name].head_bytes_out))
     });
     add(
         "tidegate_datagrams_dropped_total",

@@ -52,6 +52,84 @@ fn logs_follow_the_configuration_and_a_rotation() {
 }
 
 #[test]
+fn bytes_of_bodies_are_told_apart_from_those_of_heads() {
+    let idc = Cluster::scripted(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            match head.starts_with("HEAD") {
+                true => connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
+                false => connection.send(
+                    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n",
+                ),
+            }
+        }
+    });
+    let proxy = Proxy::start(&with_logs(&idc, ""));
+    let web = proxy.at("web");
+    let line = |path: &str| -> serde_json::Value {
+        serde_json::from_str(&proxy.says(&format!("\"path\":\"{path}\""))).unwrap()
+    };
+    let figures = |path: &str| {
+        let line = line(path);
+        ["bytes_in", "bytes_out", "head_bytes_in", "head_bytes_out"]
+            .map(|key| line[key].as_u64().unwrap())
+    };
+    let fields = "Host: a\r\nConnection: close\r\n";
+    for (method, path, body, expected) in [
+        ("POST", "/posted", "hello", [5, 10]),
+        ("GET", "/got", "", [0, 10]),
+        ("HEAD", "/headed", "", [0, 0]),
+    ] {
+        let length = format!("Content-Length: {}\r\n", body.len());
+        let length = if body.is_empty() { "" } else { &length };
+        let head = format!("{method} {path} HTTP/1.1\r\n{fields}{length}\r\n");
+        let mut stream = connect(web);
+        std::io::Write::write_all(&mut stream, format!("{head}{body}").as_bytes()).unwrap();
+        let all = read_all(&mut stream).len() as u64;
+        let [sent, got] = expected;
+        assert_eq!(figures(path), [sent, got, head.len() as u64, all - got], "{path}");
+    }
+    let chunked = format!(
+        "POST /chunked HTTP/1.1\r\n{fields}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    );
+    assert_eq!(ask_raw(web, chunked.as_bytes()).body, "0123456789");
+    assert_eq!(figures("/chunked")[..2], [5, 10], "what frames a body is not of it");
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--http2-prior-knowledge", "--data", "hello"])
+        .arg(format!("http://{web}/by-http2"))
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"0123456789");
+    let [sent, got, head_in, head_out] = figures("/by-http2");
+    assert_eq!([sent, got], [5, 10]);
+    assert!(head_in > 30 && head_out > 30, "{head_in} {head_out}");
+    let total = |name: &str, direction: &str| {
+        proxy.metric(&format!("{name}{{listener=\"web\",direction=\"{direction}\"}}"))
+    };
+    assert_eq!(total("tidegate_bytes_total", "in"), 15.0);
+    assert_eq!(total("tidegate_bytes_total", "out"), 40.0);
+    assert!(total("tidegate_head_bytes_total", "in") > 200.0);
+    assert!(total("tidegate_head_bytes_total", "out") > 200.0);
+}
+
+#[test]
+fn a_refusals_body_is_of_the_bytes_that_went_out() {
+    let idc = Cluster::named("idc");
+    let text =
+        with_logs(&idc, "").replace("service: shop }", "service: shop, limits: { body: 3 } }");
+    let proxy = Proxy::start(&text);
+    let request =
+        b"POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    let mut stream = connect(proxy.at("web"));
+    std::io::Write::write_all(&mut stream, request).unwrap();
+    let text = read_all(&mut stream);
+    let answer = parse(&text);
+    assert_eq!(answer.status, 413);
+    let line: serde_json::Value = serde_json::from_str(&proxy.says("\"path\":\"/large\"")).unwrap();
+    assert_eq!(line["bytes_out"], answer.body.len());
+    assert_eq!(line["head_bytes_out"], text.len() - answer.body.len());
+}
+
+#[test]
 fn a_unix_socket_has_the_mode_it_was_given_and_takes_a_new_one() {
     let idc = Cluster::named("idc");
     let text = |mode: &str| {

@@ -50,7 +50,7 @@ pub async fn refuse<C: Client>(
     if let Err(error) = response.local(&answer).await {
         tracing::debug!(%error, refusal = word, "a client left before its refusal");
     }
-    record.bytes_out = response.sent();
+    record.sent = response.sent();
 }
 
 /// Whether a refusal is told as gRPC tells it: the client says that it calls, and so do the service or a
@@ -110,7 +110,7 @@ pub async fn local<C: Client>(
     if let Err(error) = response.local(&Local { status, lines, body, keep: true }).await {
         tracing::debug!(%error, "a client left before its answer");
     }
-    record.bytes_out = response.sent();
+    record.sent = response.sent();
 }
 
 /// Answers as the last of the hops that OPTIONS and TRACE count (RFC 9110 §7.6.2, §9.3.7, §9.3.8). Of a TRACE

@@ -519,7 +519,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         }
         let told = response.interim(answer, incoming.bytes().get(..end).unwrap_or_default()).await;
         incoming.used(end);
-        record.bytes_out = response.sent();
+        record.sent = response.sent();
         if told.is_err() {
             return Err(Failed::Over);
         }
@@ -577,8 +577,8 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         let relaying = incoming.relay(answer.framing, response, idle, edits);
         both.and(relaying, Phase::Answering).await
     };
-    record.bytes_out = response.sent();
-    slot.bytes(response.sent());
+    record.sent = response.sent();
+    slot.bytes(record.sent.total());
     match relayed {
         Ok(Ok(())) if upgraded => Ok(Next::Tunnel),
         Ok(Ok(())) => {

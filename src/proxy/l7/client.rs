@@ -39,6 +39,23 @@ pub struct Local<'a> {
     pub keep: bool,
 }
 
+/// Bytes that were sent to a client for an exchange.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sent {
+    /// Of heads, and of what frames a body.
+    pub heads: u64,
+    /// Of the body.
+    pub body: u64,
+}
+
+impl Sent {
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.heads + self.body
+    }
+}
+
 /// The request's direction.
 #[expect(async_fn_in_trait, reason = "workers are single-threaded: no bound on Send is wanted")]
 pub trait RequestBody {
@@ -101,7 +118,7 @@ pub trait Response {
     /// When the client is gone.
     async fn local(&mut self, answer: &Local<'_>) -> io::Result<()>;
     /// Bytes that were sent for this exchange.
-    fn sent(&self) -> u64;
+    fn sent(&self) -> Sent;
     /// From now on it may be silent for long: whether the client is alive is found out otherwise.
     fn keep_alive(&mut self);
 }
@@ -127,7 +144,7 @@ pub trait Client {
     fn endure(&mut self) {}
     /// Breaks the connection off, so that what was sent cannot pass for whole.
     fn abort(&mut self);
-    /// Bytes of the request so far.
+    /// Bytes of the request's body so far.
     fn received(&self) -> u64;
     /// Bytes sent for this exchange so far.
     fn sent(&self) -> u64;

@@ -1,6 +1,6 @@
 //! An HTTP/1 client: one connection, one request at a time.
 
-use super::client::{Client, Local, Reply, RequestBody, Response};
+use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::rate::Rate;
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::forward::{self, ResponseContext};
@@ -32,6 +32,8 @@ pub struct H1 {
     /// Whether it must be broken off.
     pub aborted: bool,
     sent: Cell<u64>,
+    /// Of which so many are of bodies, as far as they were sent.
+    body_sent: Cell<u64>,
     /// Absent while the connection is idle.
     head: Option<Box<RequestHead>>,
     body: BodyState,
@@ -85,6 +87,7 @@ impl H1 {
             keep: true,
             aborted: false,
             sent: Cell::new(0),
+            body_sent: Cell::new(0),
             head: None,
             body: BodyState {
                 rest: Rest::Done,
@@ -180,6 +183,7 @@ impl H1 {
         self.body.rest = Rest::of(self.request().framing);
         self.body.received = 0;
         self.sent.set(0);
+        self.body_sent.set(0);
         self.body.limit = body_limit;
         self.body.rate = Rate::of(rate_min);
         self.body.trailers.clear();
@@ -261,6 +265,7 @@ impl H1 {
         self.head = None;
         self.keep = false;
         self.sent.set(0);
+        self.body_sent.set(0);
         let (_, _, mut response) = self.split();
         response.head_only = head_only;
         response.local(answer).await
@@ -303,6 +308,7 @@ impl Client for H1 {
         let head_only = head.is_head();
         let response = H1Response {
             sink,
+            body_sent: &self.body_sent,
             framing: &mut self.framing,
             keep: &mut self.keep,
             version: head.version,
@@ -426,6 +432,7 @@ impl RequestBody for H1Body<'_> {
 #[derive(Debug)]
 pub struct H1Response<'a> {
     sink: Sink<'a>,
+    body_sent: &'a Cell<u64>,
     framing: &'a mut Framing,
     keep: &'a mut bool,
     version: Version,
@@ -465,6 +472,7 @@ impl Response for H1Response<'_> {
     }
 
     async fn piece(&mut self, data: &[u8]) -> io::Result<()> {
+        self.body_sent.set(self.body_sent.get() + data.len() as u64);
         self.sink.piece(*self.framing, data).await
     }
 
@@ -507,6 +515,7 @@ impl Response for H1Response<'_> {
         out.extend_from_slice(b"\r\n");
         if !self.head_only && !matches!(answer.status, 204 | 304) {
             out.extend_from_slice(answer.body);
+            self.body_sent.set(self.body_sent.get() + answer.body.len() as u64);
         }
         self.sink.flush().await
     }
@@ -515,7 +524,9 @@ impl Response for H1Response<'_> {
         self.sink.writer.keep_alive();
     }
 
-    fn sent(&self) -> u64 {
-        self.sink.sent.get()
+    fn sent(&self) -> Sent {
+        // What a client that left did not take was not sent.
+        let body = self.body_sent.get().min(self.sink.sent.get());
+        Sent { heads: self.sink.sent.get() - body, body }
     }
 }

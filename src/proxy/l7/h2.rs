@@ -4,7 +4,7 @@
 //! share the sending half through a RefCell that is never held across a wait.
 
 use super::attempt::ENDLESS;
-use super::client::{Client, Local, Reply, RequestBody, Response};
+use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::h2_room::{PIECE, poll_room, room};
 use super::message;
 use super::rate::Rate;
@@ -37,7 +37,7 @@ pub struct H2 {
     sender: RefCell<Sender>,
     /// The response's head until it is known whether a body follows.
     begun: Option<message::Head>,
-    sent: Cell<u64>,
+    sent: Cell<Sent>,
     timeouts: Rc<ListenerTimeouts>,
     account: Rc<Account>,
     date: Rc<str>,
@@ -117,7 +117,7 @@ impl H2 {
             },
             sender: RefCell::new(Sender::Head(arrived.respond)),
             begun: None,
-            sent: Cell::new(0),
+            sent: Cell::default(),
             timeouts: arrived.timeouts,
             account: arrived.account,
             date: arrived.date,
@@ -134,7 +134,7 @@ impl H2 {
         buffer: &mut Option<Buffer>,
         watch: &Watch,
     ) -> (u64, u64) {
-        let (up, before) = (Cell::new(0), self.sent.get());
+        let (up, before) = (Cell::new(0), self.sent.get().body);
         let result = {
             let (reader, writer) = cluster.split();
             let mut source = Source::new(reader, buffer, watch);
@@ -180,7 +180,7 @@ impl H2 {
             self.abort();
             cluster.reset_on_close();
         }
-        (up.get(), self.sent.get() - before)
+        (up.get(), self.sent.get().body - before)
     }
 
     /// The head, to be used again.
@@ -237,7 +237,7 @@ impl Client for H2 {
     }
 
     fn sent(&self) -> u64 {
-        self.sent.get()
+        self.sent.get().total()
     }
 }
 
@@ -370,7 +370,7 @@ impl RequestBody for H2Body<'_> {
 pub struct H2Response<'a> {
     sender: &'a RefCell<Sender>,
     begun: &'a mut Option<message::Head>,
-    sent: &'a Cell<u64>,
+    sent: &'a Cell<Sent>,
     watch: &'a Watch,
     patience: Patience<'a>,
     head_only: bool,
@@ -388,7 +388,8 @@ impl H2Response<'_> {
         if let Sender::Head(respond) = &mut *sender {
             let bytes = message::size(&response);
             let body = respond.send_response(response, ends).map_err(gone)?;
-            self.sent.set(self.sent.get() + bytes);
+            let sent = self.sent.get();
+            self.sent.set(Sent { heads: sent.heads + bytes, ..sent });
             *sender = Sender::Body(body);
         }
         Ok(())
@@ -403,7 +404,8 @@ impl H2Response<'_> {
     }
 
     fn send(&self, data: Bytes, ends: bool) -> io::Result<()> {
-        self.sent.set(self.sent.get() + data.len() as u64);
+        let sent = self.sent.get();
+        self.sent.set(Sent { body: sent.body + data.len() as u64, ..sent });
         match &mut *self.sender.borrow_mut() {
             Sender::Body(body) => body.send_data(data, ends).map_err(gone),
             Sender::Head(_) => Err(io::ErrorKind::InvalidInput.into()),
@@ -500,7 +502,7 @@ impl Response for H2Response<'_> {
         self.patience.lengthen();
     }
 
-    fn sent(&self) -> u64 {
+    fn sent(&self) -> Sent {
         self.sent.get()
     }
 }

@@ -5,7 +5,7 @@
 //! more is sent.
 
 use super::attempt::ENDLESS;
-use super::client::{Client, Local, Reply, RequestBody, Response};
+use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::message;
 use super::rate::Rate;
 use super::streams::{self, Account, Patience, Pieces};
@@ -110,7 +110,7 @@ pub struct H3 {
     quic: quinn::Connection,
     /// The response's head until it is known whether a body follows.
     begun: Option<message::Head>,
-    sent: u64,
+    sent: Sent,
     /// Whether the response was sent to its end: a stream that is merely dropped would end as if it was.
     ended: bool,
     timeouts: Rc<ListenerTimeouts>,
@@ -194,7 +194,7 @@ impl H3 {
             sender: arrived.sender,
             quic: arrived.quic,
             begun: None,
-            sent: 0,
+            sent: Sent::default(),
             ended: false,
             timeouts: arrived.timeouts,
             account: arrived.account,
@@ -273,7 +273,7 @@ impl Client for H3 {
     }
 
     fn sent(&self) -> u64 {
-        self.sent
+        self.sent.total()
     }
 }
 
@@ -394,7 +394,7 @@ impl RequestBody for H3Body<'_> {
 pub struct H3Response<'a> {
     sender: &'a mut Sender,
     begun: &'a mut Option<message::Head>,
-    sent: &'a mut u64,
+    sent: &'a mut Sent,
     ended: &'a mut bool,
     watch: &'a Watch,
     patience: Patience<'a>,
@@ -415,12 +415,12 @@ impl H3Response<'_> {
     /// Sends the head, if it was not.
     async fn send_head(&mut self) -> io::Result<()> {
         let Some(head) = self.begun.take() else { return Ok(()) };
-        *self.sent += message::size(&head);
+        self.sent.heads += message::size(&head);
         Self::in_time(self.watch, self.patience, self.sender.send_response(head)).await
     }
 
     async fn send(&mut self, data: &[u8]) -> io::Result<()> {
-        *self.sent += data.len() as u64;
+        self.sent.body += data.len() as u64;
         let data = Bytes::copy_from_slice(data);
         Self::in_time(self.watch, self.patience, self.sender.send_data(data)).await
     }
@@ -475,7 +475,7 @@ impl Response for H3Response<'_> {
         self.patience.lengthen();
     }
 
-    fn sent(&self) -> u64 {
+    fn sent(&self) -> Sent {
         *self.sent
     }
 }

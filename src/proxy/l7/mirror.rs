@@ -5,7 +5,7 @@
 //! when there is too much to do, is neither retried nor hedged, and is never copied itself.
 
 use super::attempt::Failed;
-use super::client::{Client, Local, Reply, RequestBody, Response};
+use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::compose::Ids;
 use super::connection::Arrival;
 use super::exchange::{Bound, forward};
@@ -245,8 +245,8 @@ impl Response for Unheard {
 
     fn keep_alive(&mut self) {}
 
-    fn sent(&self) -> u64 {
-        0
+    fn sent(&self) -> Sent {
+        Sent::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an exchange came to: counters, samples and the access log, in one place.
 
 use super::attempt::Attempt;
-use super::client::Client;
+use super::client::{Client, Sent};
 use super::connection::Arrival;
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
@@ -44,7 +44,7 @@ pub struct Record {
     /// Who broke it off after its response had begun, or before there was any.
     pub aborted: Option<Aborted>,
     /// Bytes sent to the client.
-    pub bytes_out: u64,
+    pub sent: Sent,
     /// Its route.
     pub route: Option<RouteIndex>,
     /// Its class.
@@ -67,6 +67,13 @@ pub struct Record {
     pub hedges: [u64; 3],
 }
 
+/// Bytes from the client, and to it.
+#[derive(Clone, Copy, Debug)]
+struct Bytes {
+    bodies: (u64, u64),
+    heads: (u64, u64),
+}
+
 impl Record {
     /// A new one.
     #[must_use]
@@ -83,7 +90,7 @@ impl Record {
             answer_lines: Vec::new(),
             seats: Vec::new(),
             aborted: None,
-            bytes_out: 0,
+            sent: Sent::default(),
             route: None,
             class: None,
             place: None,
@@ -117,9 +124,14 @@ impl Record {
         arrival: &Arrival,
         tunnelled: (u64, u64),
     ) {
-        let (bytes_in, bytes_out) = (client.received() + tunnelled.0, self.bytes_out + tunnelled.1);
-        arrival.cells.bytes_in.add(bytes_in);
-        arrival.cells.bytes_out.add(bytes_out);
+        let bytes = Bytes {
+            bodies: (client.received() + tunnelled.0, self.sent.body + tunnelled.1),
+            heads: (client.head().bytes().len() as u64, self.sent.heads),
+        };
+        arrival.cells.bytes_in.add(bytes.bodies.0);
+        arrival.cells.bytes_out.add(bytes.bodies.1);
+        arrival.cells.head_bytes_in.add(bytes.heads.0);
+        arrival.cells.head_bytes_out.add(bytes.heads.1);
         if let Some(refusal) = self.refusal {
             arrival.cells.refusals[refusal.index()].add(1);
         }
@@ -130,7 +142,7 @@ impl Record {
         let duration = self.count(worker, view, arrival.listener);
         self.tell_decision(worker, view);
         if worker.log.is_on() {
-            self.log(worker, view, client, arrival, (bytes_in, bytes_out), duration);
+            self.log(worker, view, client, arrival, bytes, duration);
         }
     }
 
@@ -189,7 +201,7 @@ impl Record {
         view: &View,
         client: &C,
         arrival: &Arrival,
-        bytes: (u64, u64),
+        bytes: Bytes,
         duration: f64,
     ) {
         let head = client.head();
@@ -213,8 +225,10 @@ impl Record {
             status,
             refusal: self.refusal.map(Refusal::label),
             aborted: self.aborted.map(Aborted::label),
-            bytes_in: bytes.0,
-            bytes_out: bytes.1,
+            bytes_in: bytes.bodies.0,
+            bytes_out: bytes.bodies.1,
+            head_bytes_in: bytes.heads.0,
+            head_bytes_out: bytes.heads.1,
             duration_ms: (duration * 1e6).round() / 1e3,
             route: self.route.map_or("", |route| &view.plan.routes.route(route).name),
             service: self.class.map_or("", |class| &view.plan.service_of(class).name),
