@@ -290,6 +290,85 @@ fn a_message_names_what_is_wrong_and_what_to_write_instead() {
     }
 }
 
+/// What a section lacks is not told where an unknown key, or one that cannot be read, is the reason.
+#[test]
+fn each_mistake_is_told_once() {
+    let (l, s) = ("address: \"127.0.0.1:0\", protocol: http, service: s", "clusters: [c]");
+    let whole = |listener: &str, service: &str, cluster: &str, rest: &str| {
+        format!(
+            "listeners: {{ w: {{ {listener} }} }}\nservices: {{ s: {{ {service} }} }}\n\
+             clusters: {{ c: {{ kind: idc, {cluster} }} }}\n{rest}"
+        )
+    };
+    let (c, r) = ("endpoints: [\"127.0.0.1:1\"]", "routes: [{ path_prefix: /a, ");
+    let good = whole(l, s, c, "");
+    assert!(check(&good).problems.is_empty(), "{:?}", check(&good).problems);
+    let listener = |text: &str| whole(text, s, c, "");
+    let service = |text: &str| whole(l, text, c, "");
+    let route = |text: &str| whole(l, s, c, &format!("{r}{text} }}]\n"));
+    for (text, path) in [
+        (good.replace("listeners:", "listner:"), "listner"),
+        (good.replace("services:", "service:"), "service"),
+        (good.replace("\nclusters:", "\nclusterz:"), "clusterz"),
+        (listener(&l.replace("address:", "adress:")), "listeners.w.adress"),
+        (listener(&l.replace("protocol:", "protcol:")), "listeners.w.protcol"),
+        (listener(&l.replace("http, service:", "tcp, servce:")), "listeners.w.servce"),
+        (listener(&l.replace("http, service:", "udp, servce:")), "listeners.w.servce"),
+        (listener(&l.replace("http, service:", "tls-passthrough, sny:")), "listeners.w.sny"),
+        (listener(&format!("{l}, tls: {{ certificate: [] }}")), "listeners.w.tls.certificate"),
+        (
+            listener(&format!("{l}, tls: {{ certificates: [{{ cert: a }}] }}")),
+            "listeners.w.tls.certificates[0]",
+        ),
+        (service("cluster: [c]"), "services.s.cluster"),
+        (service("clusters: [[c]]"), "services.s.clusters[0]"),
+        (service(&format!("{s}, auth: {{ basic: x }}")), "services.s.auth.basic"),
+        (service(&format!("{s}, auth: {{ jwt: {{ jwks: x }} }}")), "services.s.auth.jwt.jwks"),
+        (whole(l, s, "endpoint: [\"127.0.0.1:1\"]", ""), "clusters.c.endpoint"),
+        (whole(l, s, "endpoints: \"127.0.0.1:1\"", ""), "clusters.c.endpoints"),
+        (whole(l, s, "discover: { dnss: \"a:1\" }", ""), "clusters.c.discover.dnss"),
+        (
+            whole(l, s, &format!("{c}, capacity: {{ concurent: 5 }}"), ""),
+            "clusters.c.capacity.concurent",
+        ),
+        (
+            whole(l, s, "endpoints: [{ adress: \"127.0.0.1:1\" }]", ""),
+            "clusters.c.endpoints[0].adress",
+        ),
+        (route("sevice: s"), "routes[0].sevice"),
+        (route("redirect: { too: x }"), "routes[0].redirect.too"),
+        (route("service: [s]"), "routes[0].service"),
+        (route("split: { s: x }"), "routes[0].split.s"),
+        (good.replace("services: { s: { clusters: [c] } }", "services: {}"), "services"),
+        (good.replace(&format!("{{ c: {{ kind: idc, {c} }} }}"), "{}"), "clusters"),
+        // The same of the listener is no other mistake.
+        (
+            route("service: s").replace("kind: idc,", "kind: idc, accepts: [pii],"),
+            "routes[0].service",
+        ),
+        // Of TLS where there is none no file is looked for.
+        (
+            listener(&format!(
+                "{}, tls: {{ certificates: [{{ cert: a, key: b }}] }}",
+                l.replace("http, service: s", "tls-passthrough, sni: { a.example: s }")
+            )),
+            "listeners.w.tls",
+        ),
+        // What has not the shape that is asked for.
+        (format!("site: here\n{good}"), "site"),
+    ] {
+        let outcome = check(&text);
+        let paths: Vec<&str> = outcome.problems.iter().map(|p| p.path.as_str()).collect();
+        assert_eq!(paths, [path], "{text}\n{:?}", outcome.problems);
+        assert!(outcome.config.is_none(), "{text}");
+    }
+    // Two mistakes are two.
+    for text in [whole(l, s, "colour: red", ""), service(&format!("{s}, rate_limit: {{ per: x }}"))]
+    {
+        assert_eq!(check(&text).problems.len(), 2, "{text}\n{:?}", check(&text).problems);
+    }
+}
+
 #[test]
 fn what_leads_nowhere_is_warned_of_unless_something_else_is_wrong() {
     let bare = "address: 127.0.0.1:80, protocol: http";

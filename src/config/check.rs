@@ -1,7 +1,7 @@
 //! From shapes to a plan: names resolved, inheritance applied, constraints folded into classes.
 //! Every problem is told, none twice.
 
-use super::error::{Position, Problems, suggestion};
+use super::error::{Position, Problem, Problems, suggestion};
 use super::file::{self, File};
 use super::policies::Written;
 use super::scalar::Workers;
@@ -80,6 +80,8 @@ pub(super) struct Compiler<'a> {
     pub(super) folder: &'a Path,
     /// Services and data classes whose lack of disaster recovery was told.
     warned: BTreeSet<(String, Vec<String>)>,
+    /// Services that no cluster may serve, with their data and needs: each is told once.
+    unserved: BTreeSet<(String, Vec<String>, Vec<String>)>,
 }
 
 /// Compiles a file. What comes out is of use only when `problems` has no error.
@@ -93,8 +95,8 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
             .unwrap_or_else(|| "production".to_owned()),
         ..Plan::default()
     };
-    let (tls, warned) = (Store::default(), BTreeSet::new());
-    let mut compiler = Compiler { file, plan, problems, tls, folder, warned };
+    let (tls, warned, unserved) = (Store::default(), BTreeSet::new(), BTreeSet::new());
+    let mut compiler = Compiler { file, plan, problems, tls, folder, warned, unserved };
     compiler.clusters(folder);
     compiler.services();
     compiler.admin_tls(folder);
@@ -185,7 +187,8 @@ impl Compiler<'_> {
             let path = format!("services.{}", name.value);
             let mut clusters = Vec::new();
             if service.clusters.is_empty() {
-                self.problems.error(service.at, format!("{path}.clusters"), "is empty");
+                let problem = Problem::error(service.at, format!("{path}.clusters"), "is empty");
+                self.problems.lacking(&path, &["clusters"], problem);
             }
             for (index, wanted) in service.clusters.iter().enumerate() {
                 let path = format!("{path}.clusters[{index}]");
@@ -194,6 +197,7 @@ impl Compiler<'_> {
                         self.problems.error(wanted.at, path, "is listed twice");
                     }
                     Some(cluster) => clusters.push(cluster),
+                    None if self.file.clusters.is_empty() => {}
                     None if self.file.clusters.is_broken(&wanted.value) => {}
                     None => {
                         let message = format!("there is no cluster `{}`", wanted.value);
@@ -324,7 +328,9 @@ impl Compiler<'_> {
         let client = (written.client_ip != Some(false)).then_some(HashKey::ClientIp);
         header.or(cookie).or(client).unwrap_or_else(|| {
             let message = "needs one of `header`, `cookie` and `client_ip: true`";
-            self.problems.error(written.at, format!("{path}.hash"), message);
+            let path = format!("{path}.hash");
+            let problem = Problem::error(written.at, &path, message);
+            self.problems.lacking(&path, &["header", "cookie", "client_ip"], problem);
             HashKey::ClientIp
         })
     }
@@ -339,7 +345,8 @@ impl Compiler<'_> {
         path: &str,
     ) -> Option<ClassIndex> {
         let Some(index) = self.file.services.position(&service.value) else {
-            if self.file.services.is_broken(&service.value) {
+            // Without any that was told already.
+            if self.file.services.is_empty() || self.file.services.is_broken(&service.value) {
                 return None;
             }
             let message = format!("there is no service `{}`", service.value);
@@ -360,7 +367,8 @@ impl Compiler<'_> {
             Demands { environment: &of_service.environment, data: &all_data, needs: &all_needs };
         let permitted = permit(demands, &of_service.clusters, &self.plan.clusters);
         let (name, candidates) = (of_service.name.clone(), of_service.clusters.len());
-        if permitted.clusters.is_empty() && candidates > 0 {
+        let key = (name.clone(), all_data.clone(), all_needs.clone());
+        if permitted.clusters.is_empty() && candidates > 0 && self.unserved.insert(key) {
             let why: Vec<String> = permitted
                 .rejected
                 .iter()
@@ -440,7 +448,7 @@ fn endpoint_policy(written: Option<file::EndpointPolicy>) -> EndpointPolicy {
 ///
 /// # Errors
 /// All problems, when the list is not one.
-pub fn endpoints_file(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, Vec<super::Problem>> {
+pub fn endpoints_file(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, Vec<Problem>> {
     use super::shape::Decode;
     let mut problems = Problems::default();
     let (tree, wrongs) = super::yaml::parse(text);

@@ -1,6 +1,7 @@
 //! Clusters: what they inherit from their sites, where their endpoints come from, how they are probed.
 
 use super::check::{Compiler, owned, rooted};
+use super::error::Problem;
 use super::file;
 use super::routes::is_field_name;
 use super::scalar::{self, AutoDuration, host_and_port, is_host_name};
@@ -204,9 +205,10 @@ impl Compiler<'_> {
             (Some(listed), None) => self.listed(listed, cluster, folder, path),
             (None, Some(discover)) => self.discovered(discover, folder, path).unwrap_or(nothing),
             (None, None) => {
-                let hint = "write endpoints: [ADDRESS:PORT]";
+                let hint = Some("write endpoints: [ADDRESS:PORT]".to_owned());
                 let message = "needs `endpoints` or `discover`";
-                self.problems.error_with_hint(name.at, path, message, hint);
+                let problem = Problem { hint, ..Problem::error(name.at, path, message) };
+                self.problems.lacking(path, &["endpoints", "discover"], problem);
                 nothing
             }
             (Some(_), Some(discover)) => {
@@ -274,7 +276,13 @@ impl Compiler<'_> {
             (None, None, Some(file)) => Some(Source::File { path: folder.join(&file.value) }),
             _ => {
                 let message = "needs exactly one of `dns`, `srv` and `file`";
-                self.problems.error(discover.at, path, message);
+                let problem = Problem::error(discover.at, &path, message);
+                match (&discover.dns, &discover.srv, &discover.file) {
+                    (None, None, None) => {
+                        self.problems.lacking(&path, &["dns", "srv", "file"], problem);
+                    }
+                    _ => self.problems.push(problem),
+                }
                 None
             }
         }

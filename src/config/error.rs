@@ -81,22 +81,72 @@ impl Problem {
     }
 }
 
-/// Collects problems, so that all are told at once.
+/// Collects problems, so that all are told at once, and each mistake once.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<Problem>, Vec<usize>);
+pub struct Problems {
+    all: Vec<Problem>,
+    /// Lines of which no further problem is taken, in order.
+    ignored_lines: Vec<usize>,
+    /// Unknown keys: their section and their name.
+    unknown: Vec<(String, String)>,
+    lacking: Vec<Lacking>,
+}
+
+/// A problem that may follow from another one: a section lacks a key.
+#[derive(Debug)]
+struct Lacking {
+    /// Its index among all problems.
+    problem: usize,
+    section: String,
+    /// Any of these keys would do.
+    keys: Vec<String>,
+}
 
 impl Problems {
     /// Notes one.
     pub fn push(&mut self, problem: Problem) {
-        if self.1.binary_search(&problem.at.line).is_err() {
-            self.0.push(problem);
+        if self.ignored_lines.binary_search(&problem.at.line).is_err() {
+            self.all.push(problem);
         }
     }
 
     /// Takes no more problems of the lines that have one now.
     pub fn ignore_lines_with_problems(&mut self) {
-        self.1 = self.0.iter().map(|problem| problem.at.line).collect();
-        self.1.sort_unstable();
+        self.ignored_lines = self.all.iter().map(|problem| problem.at.line).collect();
+        self.ignored_lines.sort_unstable();
+    }
+
+    /// Notes that `section` lacks a key, any of `keys`. It is not told where one of them is there and cannot be
+    /// read, or where an unknown key of the section looks like one of them: those errors are told.
+    pub fn lacking(&mut self, section: &str, keys: &[&str], problem: Problem) {
+        let (before, keys) = (self.all.len(), keys.iter().map(|key| (*key).to_owned()).collect());
+        self.push(problem);
+        if self.all.len() > before {
+            self.lacking.push(Lacking { problem: before, section: section.to_owned(), keys });
+        }
+    }
+
+    /// Notes that `section` has a key that nobody knows.
+    pub fn unknown_key(&mut self, section: &str, name: &str, problem: Problem) {
+        self.unknown.push((section.to_owned(), name.to_owned()));
+        self.push(problem);
+    }
+
+    /// Whether the error that a key is lacking follows from another one.
+    fn is_consequence(&self, lacking: &Lacking) -> bool {
+        let misspelt = self.unknown.iter().filter(|(section, _)| *section == lacking.section);
+        let is_meant = |name: &str| lacking.keys.iter().any(|key| looks_like(name, key));
+        let paths: Vec<String> =
+            lacking.keys.iter().map(|key| super::shape::below(&lacking.section, key)).collect();
+        let is_within = |path: &str| {
+            let rests = paths.iter().filter_map(|key| path.strip_prefix(key.as_str()));
+            rests.into_iter().any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let others = self.all.iter().enumerate().filter(|(index, _)| *index != lacking.problem);
+        misspelt.into_iter().any(|(_, name)| is_meant(name))
+            || others
+                .filter(|(_, other)| other.severity == Severity::Error)
+                .any(|(_, other)| is_within(&other.path))
     }
 
     /// Notes an error.
@@ -107,7 +157,7 @@ impl Problems {
     /// How many errors were noted.
     #[must_use]
     pub fn errors(&self) -> usize {
-        self.0.iter().filter(|problem| problem.severity == Severity::Error).count()
+        self.all.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
 
     /// Notes an error that says what to do.
@@ -136,14 +186,19 @@ impl Problems {
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
-    /// All, in the order of the file.
+    /// All that do not follow from others, in the order of the file.
     #[must_use]
-    pub fn into_sorted(mut self) -> Vec<Problem> {
-        self.0.sort_by_key(|problem| problem.at);
-        self.0
+    pub fn into_sorted(self) -> Vec<Problem> {
+        let follow = self.lacking.iter().filter(|lacking| self.is_consequence(lacking));
+        let follow: Vec<usize> = follow.map(|lacking| lacking.problem).collect();
+        let all = self.all.into_iter().enumerate();
+        let mut told: Vec<Problem> =
+            all.filter(|(index, _)| !follow.contains(index)).map(|(_, problem)| problem).collect();
+        told.sort_by_key(|problem| problem.at);
+        told
     }
 }
 
@@ -157,6 +212,12 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .filter(|(distance, _)| *distance <= bound)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
+}
+
+/// Whether `wrong` was probably meant as `key`: it is near to it, or one begins as the other does.
+fn looks_like(wrong: &str, key: &str) -> bool {
+    let begins = wrong.len() > 2 && (key.starts_with(wrong) || wrong.starts_with(key));
+    begins || nearest(wrong, [key]).is_some()
 }
 
 /// Edit distance with swaps of neighbours (Damerau-Levenshtein, restricted).

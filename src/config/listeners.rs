@@ -1,7 +1,7 @@
 //! Listeners: where they are, what is spoken there, who serves it.
 
 use super::check::{Compiler, MODE, rooted};
-use super::error::Position;
+use super::error::{Position, Problem};
 use super::file::{self, File};
 use super::scalar;
 use super::shape::{Named, Spanned};
@@ -57,6 +57,12 @@ impl Compiler<'_> {
                 (Some(written), Address::Unix(_)) => {
                     let message = "a unix socket does without TLS";
                     self.problems.error(written.at, format!("{path}.tls"), message);
+                    None
+                }
+                // Refused with the protocol: its files do not matter.
+                (Some(_), _)
+                    if matches!(protocol, Protocol::Udp { .. } | Protocol::TlsPassthrough(_)) =>
+                {
                     None
                 }
                 (Some(written), Address::Ip(_)) => {
@@ -141,7 +147,8 @@ impl Compiler<'_> {
             file::Protocol::Tcp => {
                 if listener.service.is_none() {
                     let message = "a tcp listener needs `service`";
-                    self.problems.error(listener.at, path, message);
+                    let problem = Problem::error(listener.at, path, message);
+                    self.problems.lacking(path, &["service"], problem);
                 }
                 Protocol::Tcp { class: class.unwrap_or(0) }
             }
@@ -159,7 +166,8 @@ impl Compiler<'_> {
                     && listener.sni.as_ref().is_none_or(|s| s.0.is_empty())
                 {
                     let message = "a tls-passthrough listener needs `sni`, `service` or both";
-                    self.problems.error(listener.at, path, message);
+                    let problem = Problem::error(listener.at, path, message);
+                    self.problems.lacking(path, &["sni", "service"], problem);
                 }
                 let names = self.names(listener, path);
                 Protocol::TlsPassthrough(Names { fallback: class, ..names })
@@ -170,7 +178,8 @@ impl Compiler<'_> {
     /// Notes what a udp listener cannot have.
     fn refuse_of_udp(&mut self, listener: &file::Listener, path: &str) {
         if listener.service.is_none() {
-            self.problems.error(listener.at, path, "a udp listener needs `service`");
+            let problem = Problem::error(listener.at, path, "a udp listener needs `service`");
+            self.problems.lacking(path, &["service"], problem);
         }
         if matches!(listener.address.value.0, Address::Unix(_)) {
             let message = "a udp listener has an IP and a port";

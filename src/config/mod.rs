@@ -79,6 +79,9 @@ fn read(
     let file = shape::decode_root::<file::File>(&tree, problems)?;
     let mut config = check::check(&file, folder, problems);
     unused::warn(&file, problems);
-    config.effective = effective::effective(&tree, &config.plan);
+    // With an error nobody uses it, and what is written need not have its shape.
+    if problems.errors() == 0 {
+        config.effective = effective::effective(&tree, &config.plan);
+    }
     Some(config)
 }

@@ -1,6 +1,7 @@
 //! Policies: of services and of routes, by the same keys.
 
 use super::check::Compiler;
+use super::error::Problem;
 use super::file::{self, policy::AuthFile, policy::RateLimit};
 use super::routes::{check_field, is_field_name};
 use super::scalar::{Network, Within, host_and_port};
@@ -128,7 +129,13 @@ impl Compiler<'_> {
             }
             _ => {
                 let message = "needs one of `basic_file`, `jwt` and `forward`";
-                self.problems.error(written.at, path, message);
+                let problem = Problem::error(written.at, &path, message);
+                match (&written.basic_file, &written.jwt, &written.forward) {
+                    (None, None, None) => {
+                        self.problems.lacking(&path, &["basic_file", "jwt", "forward"], problem);
+                    }
+                    _ => self.problems.push(problem),
+                }
                 return None;
             }
         };

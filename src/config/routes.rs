@@ -1,6 +1,7 @@
 //! Routes: from shapes to the compiled table.
 
 use super::check::Compiler;
+use super::error::Problem;
 use super::file::{self, HeaderEdits};
 use super::listeners::listener_names;
 use super::policies::Written;
@@ -231,9 +232,15 @@ fn action(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Opt
         written.redirect.is_some(),
         written.respond.is_some(),
     ];
-    if ways.iter().filter(|way| **way).count() != 1 {
+    let ways = ways.iter().filter(|way| **way).count();
+    if ways != 1 {
         let message = "needs exactly one of `service`, `split`, `redirect` and `respond`";
-        compiler.problems.error(written.at, path, message);
+        let problem = Problem::error(written.at, path, message);
+        let keys = ["service", "split", "redirect", "respond"];
+        match ways {
+            0 => compiler.problems.lacking(path, &keys, problem),
+            _ => compiler.problems.push(problem),
+        }
         return None;
     }
     let data = written.data.clone().map_or(Vec::new(), |data| data.0);
@@ -250,7 +257,8 @@ fn action(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Opt
             parts.push((u32::try_from(weight.0).unwrap_or(u32::MAX), class));
         }
         if parts.iter().all(|(weight, _)| *weight == 0) {
-            compiler.problems.error(written.at, format!("{path}.split"), "all shares are 0");
+            let problem = Problem::error(written.at, format!("{path}.split"), "all shares are 0");
+            compiler.problems.lacking(path, &["split"], problem);
             return None;
         }
         return Some(Action::Split(parts));

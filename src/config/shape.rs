@@ -3,7 +3,7 @@
 //!
 //! Serde stops at the first error and forgets where it was; this reads on and reports all.
 
-use super::error::{Position, Problems, suggestion};
+use super::error::{Position, Problem, Problems, suggestion};
 use super::yaml::{Kind, Node};
 use serde_json::{Value, json};
 
@@ -240,11 +240,9 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
         problems.error(key.at, full, format!("`{name}` is not supported by this version"));
         return;
     }
-    let message = format!("unknown key `{name}`");
-    match suggestion(name, known.iter().copied()) {
-        Some(hint) => problems.error_with_hint(key.at, full, message, hint),
-        None => problems.error(key.at, full, message),
-    }
+    let problem = Problem::error(key.at, full, format!("unknown key `{name}`"));
+    let hint = suggestion(name, known.iter().copied());
+    problems.unknown_key(path, name, Problem { hint, ..problem });
 }
 
 /// Keys of the contract that this version does not act on, and so refuses by name.
@@ -391,14 +389,12 @@ pub(super) use {shape, words};
 
 /// Notes a mandatory key that is not there, with its choices where there are some.
 pub fn missing(key: &str, schema: &Value, at: Position, path: &str, problems: &mut Problems) {
-    let message = format!("`{key}` is missing");
-    match schema["enum"].as_array() {
-        Some(words) => {
-            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-            problems.error_with_hint(at, path, message, format!("one of: {}", words.join(", ")));
-        }
-        None => problems.error(at, path, message),
-    }
+    let hint = schema["enum"].as_array().map(|words| {
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        format!("one of: {}", words.join(", "))
+    });
+    let problem = Problem::error(at, path, format!("`{key}` is missing"));
+    problems.lacking(path, &[key], Problem { hint, ..problem });
 }
 
 /// Words of other proxies, and what they are here.

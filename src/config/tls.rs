@@ -1,6 +1,7 @@
 //! TLS of listeners and clusters: from shapes to terms and what is built of them, with what is wrong where.
 
 use super::check::Compiler;
+use super::error::Problem;
 use super::file;
 use super::secrets;
 use super::shape::Spanned;
@@ -24,7 +25,8 @@ impl Compiler<'_> {
     ) -> (ListenerTls, Option<Secured>) {
         let path = format!("{path}.tls");
         if written.certificates.is_empty() {
-            self.problems.error(written.at, format!("{path}.certificates"), "is empty");
+            let problem = Problem::error(written.at, format!("{path}.certificates"), "is empty");
+            self.problems.lacking(&path, &["certificates"], problem);
         }
         let pair = |files: &file::CertificateFiles| KeyPair {
             cert: folder.join(&files.cert.value),

@@ -1,6 +1,6 @@
 //! Sites and clusters as they are written.
 
-use crate::config::error::Problems;
+use crate::config::error::{Problem, Problems};
 use crate::config::scalar::{Amount, AutoDuration, StatusRange, Within, target};
 use crate::config::shape::{Decode, Pairs, Spanned, below, shape, unknown_key, words, wrong_word};
 use crate::config::yaml::{Kind, Node};
@@ -73,7 +73,8 @@ impl Decode for Endpoint {
             }
         }
         let Some(address) = address else {
-            problems.error(node.at, path, "`address` is missing");
+            let problem = Problem::error(node.at, path, "`address` is missing");
+            problems.lacking(path, &["address"], problem);
             return None;
         };
         let text = String::decode(address, path, problems)?;
