@@ -318,6 +318,7 @@ pub fn write_response_fields(
         out.push(b"connection", b"upgrade");
         out.push(b"upgrade", head.value(bytes, Role::Upgrade).unwrap_or_default());
     } else {
+        write_offers(out, head, bytes);
         match context.framing {
             Framing::Length(length) => push_length(out, length),
             Framing::Chunked => out.push(b"transfer-encoding", b"chunked"),
@@ -335,6 +336,16 @@ pub fn write_response_fields(
     }
     context.edits.write(out);
     out.lines(context.extra);
+}
+
+/// A 426 says what to upgrade to (RFC 9110 §15.5.22). HTTP/2 and HTTP/3 have no such field, and drop it.
+fn write_offers(out: &mut impl FieldSink, head: &ResponseHead, bytes: &[u8]) {
+    let offers = head.fields().iter().filter(|field| field.role == Role::Upgrade);
+    let mut offers = offers.filter(|_| head.status == 426).peekable();
+    if offers.peek().is_some() {
+        out.push(b"connection", b"upgrade");
+        offers.for_each(|field| out.copy(bytes, field));
+    }
 }
 
 /// Writes an interim response (RFC 9110 §15.2), its fields without the hop-by-hop ones.
@@ -501,6 +512,38 @@ mod tests {
         assert_eq!(edits.keep(lines), b"x-user: a\r\n");
         assert_eq!(edits.apply(lines), b"x-user: a\r\nx-site: edge\r\n");
         assert_eq!(edits.keep(b""), b"");
+    }
+
+    #[test]
+    fn a_426_says_what_to_upgrade_to_and_no_other_answer_does() {
+        for (status, expected) in [
+            ("426 Upgrade Required", "connection: upgrade\r\nUpgrade: websocket, x/1\r\n"),
+            ("200 OK", ""),
+        ] {
+            let text = format!(
+                "HTTP/1.1 {status}\r\nConnection: Upgrade\r\nUpgrade: websocket, x/1\r\nContent-Length: 0\r\n\r\n"
+            );
+            let mut head = ResponseHead::default();
+            let asked = Asked { head: false, upgrade: None };
+            head.read(text.as_bytes(), asked, &Limits::default()).unwrap();
+            let context = ResponseContext {
+                version: Version::Http11,
+                keep_alive: true,
+                framing: head.framing,
+                date: "now",
+                edits: Edits::default(),
+                extra: b"",
+            };
+            let mut out = Vec::new();
+            write_response(&mut out, &head, text.as_bytes(), &context);
+            let rest = format!("date: now\r\n{expected}content-length: 0\r\n\r\n");
+            assert_eq!(String::from_utf8(out).unwrap(), format!("HTTP/1.1 {status}\r\n{rest}"));
+            // HTTP/2 has no such fields (RFC 9113 §8.2.2).
+            let mut fields = super::super::translate::FieldMap::new(text.as_bytes());
+            write_response_fields(&mut fields, &head, text.as_bytes(), &context);
+            let fields = fields.into_fields().unwrap();
+            assert!(!fields.contains_key("upgrade") && !fields.contains_key("connection"));
+        }
     }
 
     #[test]

@@ -357,6 +357,31 @@ fn check_takes_a_file_and_shows_the_line_with_a_caret() {
 }
 
 #[test]
+fn a_method_that_a_path_does_not_take_is_told_those_it_takes() {
+    let (_idc, _cloud, proxy) = rig();
+    for (method, path, allow) in [
+        ("GET", "/api/v1/clusters/idc/drain", "POST"),
+        ("HEAD", "/api/v1/reload", "POST"),
+        ("GET", "/api/v1/clusters/idc/dial", "PUT, DELETE"),
+        ("POST", "/api/v1/status", "GET, HEAD"),
+        ("DELETE", "/metrics", "GET, HEAD"),
+        ("PUT", "/livez", "GET, HEAD"),
+    ] {
+        let answer = proxy.tell(method, path, "");
+        let mut told: Vec<String> = answer
+            .header("allow")
+            .unwrap_or_default()
+            .split(',')
+            .map(|m| m.trim().to_owned())
+            .collect();
+        told.sort();
+        let mut expected: Vec<&str> = allow.split(", ").collect();
+        expected.sort_unstable();
+        assert_eq!((answer.status, told.join(" ")), (405, expected.join(" ")), "{method} {path}");
+    }
+}
+
+#[test]
 fn a_health_check_asks_where_the_configuration_says() {
     let (_idc, _cloud, proxy) = rig();
     let folder = Folder::new();
