@@ -14,6 +14,7 @@ mod blame;
 mod bounds;
 mod breaking;
 mod deadlines;
+mod dial;
 mod discovery;
 mod edges;
 mod failure;

@@ -357,7 +357,7 @@ shape! {
         timeouts: ClusterTimeouts = optional,
         /// Host it sees: preserve, endpoint or a name.
         host: String = "preserve",
-        /// Percent of what would choose it that it gets.
+        /// Percent it gets of what would choose it: of what nearer clusters leave; 0 drains.
         dial: Within<0, 100> = "100",
         /// A returning endpoint's share grows over this span.
         slow_start: Duration = "30s",
