@@ -226,7 +226,6 @@ fn malformed_requests_are_reset_or_refused_before_any_cluster() {
         ("too many fields", with(&many)),
         ("too many crumbs", with(&crumbs)),
         ("an underscore", with(&[("x_a", "1")])),
-        // A fragment is dropped as the path is read: routed and forwarded is what is left.
         (
             "a relative path",
             vec![(":method", "GET"), (":scheme", "http"), (":path", "a"), (":authority", "a")],
@@ -256,6 +255,43 @@ fn malformed_requests_are_reset_or_refused_before_any_cluster() {
     let mut raw = Raw::new(web);
     raw.headers(1, END_STREAM, &GET);
     assert!(matches!(raw.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "a good one is served");
+}
+
+/// The h2 crate keeps neither: no code of ours sees them. What it leaves is what is routed and forwarded.
+#[test]
+fn a_fragment_and_pseudo_fields_in_trailers_reach_no_cluster_and_no_decision() {
+    let app = Cluster::scripted(|mut connection| {
+        while let Some(head) = connection.head() {
+            // What follows the head of a POST is chunks, and trailers up to an empty line.
+            let whole = !head.starts_with("POST") || connection.head().is_some();
+            assert!(whole);
+            connection.reply("app");
+        }
+    });
+    let routes = "routes: [{ path_prefix: /internal, respond: { status: 403 } }]\n";
+    let proxy = Proxy::start(&format!("{}{routes}", plain(app.address)));
+    for path in ["/a#frag", "/a#/../internal", "/a?b#c"] {
+        let mut raw = Raw::new(proxy.at("web"));
+        let fields =
+            [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a")];
+        raw.headers(1, END_STREAM, &fields);
+        let (_, _, _, block) = raw.next(&[HEADERS]).unwrap();
+        assert!(is_ok(&block), "{path}");
+    }
+    let mut raw = Raw::new(proxy.at("web"));
+    let post = [(":method", "POST"), (":scheme", "http"), (":path", "/b"), (":authority", "a")];
+    raw.headers(1, 0, &post);
+    raw.frame(0, 0, 1, b"body");
+    let trailers = [(":path", "/internal"), (":status", "500"), ("x-checksum", "1")];
+    raw.headers(1, END_STREAM, &trailers);
+    assert!(raw.next(&[HEADERS, RST_STREAM, GOAWAY]).is_some());
+    let seen = app.seen();
+    let targets: Vec<&str> = seen.lines().filter(|line| line.contains(" HTTP/1.1")).collect();
+    assert_eq!(targets[..3], ["GET /a HTTP/1.1", "GET /a HTTP/1.1", "GET /a?b HTTP/1.1"], "{seen}");
+    assert!(seen.contains("0\r\nx-checksum: 1\r\n\r\n"), "{seen}");
+    for trace in ["frag", "internal", ":path", ":status", "#"] {
+        assert!(!seen.contains(trace), "{trace}: {seen}");
+    }
 }
 
 #[test]
