@@ -59,12 +59,33 @@ fn endpoints_at(resolver: &Resolver, host: &str, port: u16, weight: u16) -> Vec<
     known.map(|ip| Found { address: Address::Ip(SocketAddr::new(ip, port)), weight }).collect()
 }
 
+/// Whether a name has no record; logged when that begins, and when it ends.
+#[derive(Default)]
+struct Nothing(bool);
+
+impl Nothing {
+    fn note(&mut self, is_nothing: bool, name: &str, teller: &Teller) {
+        let cluster = &teller.cluster;
+        match (self.0, is_nothing) {
+            (false, true) => {
+                tracing::warn!(cluster, name, "DNS says that the name has no record");
+            }
+            (true, false) => tracing::info!(cluster, name, "DNS has records of the name again"),
+            (true, true) | (false, false) => {}
+        }
+        self.0 = is_nothing;
+    }
+}
+
 async fn follow_name(resolver: Arc<Resolver>, name: String, heard: Arc<Notify>, teller: Teller) {
+    let mut nothing = Nothing::default();
     loop {
         let asked = resolver.ask_both(&name, || heard.notify_one()).await;
         if asked.answered && !asked.stale {
             teller.answered(clock::now());
         }
+        let known = resolver.known(&name);
+        nothing.note(known.is_some_and(|known| known.is_empty()), &name, &teller);
         tokio::time::sleep(asked.wait.unwrap_or(ASK_AGAIN)).await;
     }
 }
@@ -73,13 +94,14 @@ async fn follow_name(resolver: Arc<Resolver>, name: String, heard: Arc<Notify>, 
 /// target of the ones before it is down or has no address (RFC 2782).
 pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Teller) {
     let mut memory: Memory<Vec<SRV>> = Memory::default();
-    let mut told = None;
+    let (mut told, mut nothing) = (None, Nothing::default());
     loop {
         let answer = resolver.services(&name).await;
-        let asked = memory.fold(answer, &name, clock::now());
+        let asked = memory.fold(answer, Some(&name), clock::now());
         if asked.answered {
             teller.answered(clock::now());
         }
+        nothing.note(memory.last.as_ref().is_some_and(Vec::is_empty), &name, &teller);
         let records = memory.last.clone().unwrap_or_default();
         let mut wait = asked.wait.unwrap_or(ASK_AGAIN);
         let mut targets = ask_targets(&resolver, &records);

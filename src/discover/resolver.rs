@@ -67,6 +67,15 @@ pub(super) enum Family {
     Six,
 }
 
+impl Family {
+    fn other(self) -> Family {
+        match self {
+            Family::Four => Family::Six,
+            Family::Six => Family::Four,
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Failure {
@@ -128,7 +137,11 @@ impl Resolver {
                 known.remove(&oldest);
             }
         }
-        known.entry(key).or_default().fold(answer, host, now)
+        let sibling = known.get(&(host.to_owned(), family.other()));
+        // Trouble with a name is told once, not by family: when the first fails, and when none does.
+        let sibling_fails = sibling.is_some_and(|sibling| sibling.failing);
+        let log_as = (!sibling_fails).then_some(host);
+        known.entry(key).or_default().fold(answer, log_as, now)
     }
 
     /// Asks for both families; `told` is called after each answer.
@@ -280,11 +293,11 @@ impl<T> Default for Memory<T> {
 }
 
 impl<T: Default + PartialEq> Memory<T> {
-    /// Takes an answer in.
+    /// Takes an answer in; trouble is logged where there is a name to log it by.
     pub(super) fn fold(
         &mut self,
         answer: Result<(T, Duration), Failure>,
-        name: &str,
+        log_as: Option<&str>,
         now: Timestamp,
     ) -> Asked {
         self.asked = now;
@@ -303,7 +316,7 @@ impl<T: Default + PartialEq> Memory<T> {
                 (self.is_something().then_some(ASK_AGAIN), true)
             }
             Err(Failure::Unknown(error)) => {
-                if !self.failing {
+                if let Some(name) = log_as.filter(|_| !self.failing) {
                     tracing::warn!(
                         name,
                         error,
@@ -313,7 +326,7 @@ impl<T: Default + PartialEq> Memory<T> {
                 (Some(ASK_AGAIN), false)
             }
         };
-        if self.failing && !failing {
+        if let Some(name) = log_as.filter(|_| self.failing && !failing) {
             tracing::info!(name, "DNS answers again");
         }
         self.failing = failing;
@@ -338,26 +351,26 @@ mod tests {
         let at = |secs| Timestamp::START.plus(Duration::from_secs(secs));
         let ttl = Duration::from_secs(9);
         let mut memory = Memory::<Vec<u8>>::default();
-        assert_eq!(memory.fold(Ok((vec![7], ttl)), "a", at(0)).wait, Some(ttl));
-        let stale = memory.fold(Err(unknown()), "a", at(1));
+        assert_eq!(memory.fold(Ok((vec![7], ttl)), Some("a"), at(0)).wait, Some(ttl));
+        let stale = memory.fold(Err(unknown()), Some("a"), at(1));
         assert_eq!((stale.answered, stale.stale), (false, true));
         for (secs, left) in [(2, 1), (6, 1), (7, 0)] {
-            memory.fold(Err(Failure::Nobody), "a", at(secs));
+            memory.fold(Err(Failure::Nobody), Some("a"), at(secs));
             assert_eq!(memory.last.as_ref().map(Vec::len), Some(left), "after {secs} s");
         }
         // A good answer in between begins the count again.
-        memory.fold(Ok((vec![7], ttl)), "a", at(8));
-        memory.fold(Err(Failure::Nobody), "a", at(9));
-        memory.fold(Ok((vec![7], ttl)), "a", at(13));
-        memory.fold(Err(Failure::Nobody), "a", at(15));
+        memory.fold(Ok((vec![7], ttl)), Some("a"), at(8));
+        memory.fold(Err(Failure::Nobody), Some("a"), at(9));
+        memory.fold(Ok((vec![7], ttl)), Some("a"), at(13));
+        memory.fold(Err(Failure::Nobody), Some("a"), at(15));
         assert_eq!(memory.last, Some(vec![7]));
     }
 
     #[test]
     fn a_family_without_records_does_not_shorten_the_time_to_live_of_the_other() {
         let mut six = Memory::<Vec<u8>>::default();
-        assert_eq!(six.fold(Err(Failure::Nobody), "a", Timestamp::START).wait, None);
-        assert_eq!(six.fold(Err(unknown()), "a", Timestamp::START).wait, Some(ASK_AGAIN));
+        assert_eq!(six.fold(Err(Failure::Nobody), Some("a"), Timestamp::START).wait, None);
+        assert_eq!(six.fold(Err(unknown()), Some("a"), Timestamp::START).wait, Some(ASK_AGAIN));
     }
 
     #[tokio::test]

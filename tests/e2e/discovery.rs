@@ -143,9 +143,15 @@ fn dns_is_followed_and_a_silent_server_changes_nothing() {
     let age = || proxy.metric("tidegate_dns_age_seconds{cluster=\"one\"}");
     eventually("the answer grows old", || age() > 2.5);
     assert_eq!(endpoints(&proxy), [at(2), at(3)], "the last good answer is kept");
+    proxy.says("DNS does not answer");
     *dns.silent.lock().unwrap() = false;
     dns.set("shop.test.", vec![a(3)]);
     eventually("it answers again", || endpoints(&proxy) == [at(3)]);
+    proxy.says("DNS answers again");
+    for told in ["DNS does not answer", "DNS answers again"] {
+        let count = proxy.log().iter().filter(|line| line.contains(told)).count();
+        assert_eq!(count, 1, "{told}: once, and not by family: {:?}", proxy.log());
+    }
     assert_eq!(get(proxy.at("web"), "/").body, "three");
 }
 
@@ -163,6 +169,28 @@ fn names_in_a_list_resolve_and_nobody_there_is_down_not_a_failure_to_start() {
     assert_eq!(get(proxy.at("web"), "/").refusal(), "no_healthy_cluster");
     dns.set("app.test.", vec![a(2)]);
     eventually("the name is there", || get(proxy.at("web"), "/").body == "two");
+}
+
+#[test]
+fn a_name_without_records_is_logged_once_when_that_begins_and_when_it_ends() {
+    let dns = Dns::start();
+    let other =
+        "two: { kind: idc, discover: { srv: \"_http._tcp.shop.test.\" }, probe: { kind: none } }";
+    let text = discovered("endpoints: [\"app.test.:1\"]")
+        .replace("clusters: { one:", &format!("clusters: {{ {other}, one:"));
+    let proxy = with_dns(&dns, &text);
+    let nothing = |name: &str| {
+        let said = format!("DNS says that the name has no record cluster=\"{name}\"");
+        proxy.log().iter().filter(|line| line.contains(&said)).count()
+    };
+    eventually("both are told", || nothing("one") == 1 && nothing("two") == 1);
+    dns.set("app.test.", vec![a(2)]);
+    let target = Name::from_ascii("app.test.").unwrap();
+    dns.set("_http._tcp.shop.test.", vec![RData::SRV(SRV::new(10, 1, 1, target))]);
+    for name in ["one", "two"] {
+        proxy.says(&format!("DNS has records of the name again cluster=\"{name}\""));
+        assert_eq!(nothing(name), 1, "once, however often it is asked");
+    }
 }
 
 #[test]
