@@ -134,8 +134,9 @@ fn fail(message: &str) -> ExitCode {
 /// The text of a configuration, and the folder its relative paths start at.
 fn read_config(path: &Path) -> Result<(String, PathBuf), String> {
     if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
+        let mut read = Vec::new();
+        std::io::stdin().read_to_end(&mut read).map_err(|error| error.to_string())?;
+        let text = decoded(read).map_err(|why| format!("standard input {why}"))?;
         return Ok((text, PathBuf::from(".")));
     }
     let read =

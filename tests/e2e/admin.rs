@@ -354,6 +354,14 @@ fn check_takes_a_file_and_shows_the_line_with_a_caret() {
     std::fs::write(path, [&[0xff, 0xfe], wide.as_slice()].concat()).unwrap();
     let (code, told) = tidegate(&["check", path]);
     assert!(code == 1 && told.contains("is UTF-16 text"), "{told}");
+    let input = std::fs::File::open(path).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["check", "-"])
+        .stdin(input)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("standard input is UTF-16 text"), "{told}");
 }
 
 #[test]
