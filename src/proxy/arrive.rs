@@ -4,8 +4,10 @@ use super::buffer::Buffer;
 use super::refusal::Refusal;
 use super::worker::{Viewed, Worker};
 use crate::decision::plan::{ClassIndex, Listener, Protocol, Transparent};
+use crate::os::clock;
 use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
+use crate::telemetry::access_log::Line;
 use crate::tls::handshake::{self, Failure};
 use crate::tls::hello::Hello;
 use crate::tls::in_clear;
@@ -79,6 +81,7 @@ pub async fn arrive(
             };
             class = names.find(name.as_deref());
             if class.is_none() {
+                tell_unrouted(worker, listener, &origin, name.as_deref());
                 return refuse(worker, &stream, listener, Refusal::NoRoute);
             }
             (buffer, sni) = (Some(read), name);
@@ -100,6 +103,21 @@ fn refuse<T>(worker: &Worker, stream: &Stream, listener: &Listener, refusal: Ref
     worker.listener_cells(&listener.name).refusals[refusal.index()].add(1);
     stream.reset_on_close();
     None
+}
+
+/// Logs a connection that asked by TLS for a name which nobody serves.
+fn tell_unrouted(worker: &Worker, listener: &Listener, origin: &Origin, name: Option<&str>) {
+    if worker.log.is_on() {
+        worker.log.write(&Line {
+            time: clock::rfc3339(clock::since_epoch()).into(),
+            listener: &listener.name,
+            client: origin.client.ip().to_canonical().to_string().into(),
+            host: name.unwrap_or_default().into(),
+            protocol: "tcp",
+            refusal: Some(Refusal::NoRoute.label()),
+            ..Line::default()
+        });
+    }
 }
 
 async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -> Option<Stream> {

@@ -184,6 +184,13 @@ fn tls_is_passed_on_by_its_name_and_ended_by_the_cluster() {
     eventually("both are counted", || {
         proxy.metric("tidegate_refusals_total{listener=\"tls\",reason=\"no_route\"}") == 2.0
     });
+    eventually("the log has their names, and why", || {
+        let is_told = |name: &str, line: &&String| {
+            line.contains(&format!("\"host\":\"{name}\"")) && line.contains("\"no_route\"")
+        };
+        let log = proxy.log();
+        ["b.example", "c.example"].iter().all(|name| log.iter().any(|line| is_told(name, &line)))
+    });
     let mut plain = connect(tls);
     plain.write_all(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n").unwrap();
     let mut byte = [0; 1];
