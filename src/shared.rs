@@ -243,6 +243,8 @@ pub struct Slot {
     pub abandoned_micros: Count,
     /// Exchanges of which nothing is learned: the client's fault.
     pub excused: Count,
+    /// Microseconds that they had waited.
+    pub excused_micros: Count,
     /// Microseconds to the response head.
     pub micros: Count,
     /// Their squares.

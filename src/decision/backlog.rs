@@ -26,6 +26,8 @@ const CERTAIN: f64 = 2.0;
 const ENOUGH: f64 = 5.0;
 /// The part of the highest rate so far that still ends while a queue grows.
 const AT_WORK: f64 = 0.8;
+/// The part of a queue worth recognising that is none.
+const SMALL: f64 = 0.2;
 /// How slowly the least response is forgotten, in seconds.
 const FORGETS: f64 = 60.0;
 /// The least time in which a queue must shrink while less is sent than ends, in seconds.
@@ -48,6 +50,8 @@ pub struct Backlog {
     least: Option<f64>,
     count: f64,
     seconds: f64,
+    /// For how many buckets it has been more than a small part of what is worth recognising.
+    risen: usize,
     /// The queue when it was recognised, and since how long it is one.
     grown: Option<(f64, f64)>,
     /// For how long growth is not believed yet, and for how long after the next mistake.
@@ -68,6 +72,7 @@ impl Default for Backlog {
             least: None,
             count: 0.0,
             seconds: 0.0,
+            risen: 0,
             grown: None,
             doubts: 0.0,
             next_doubts: DRAINS,
@@ -86,6 +91,8 @@ pub struct Flow {
     pub answered: f64,
     /// See `answered`.
     pub seconds: f64,
+    /// Exchanges of those that ended whose clients left before anybody is answered.
+    pub left_early: f64,
     /// Exchanges in flight now.
     pub waiting: f64,
 }
@@ -95,7 +102,8 @@ impl Backlog {
     pub fn fold(&mut self, flow: Flow, bound: f64, elapsed: f64) {
         self.sent[self.at] += flow.sent as f32;
         self.ended[self.at] += flow.ended as f32;
-        self.answered[self.at] += flow.answered as f32;
+        // Who leaves before anybody is answered is out of the way: others get the room as if it was served.
+        self.answered[self.at] += (flow.answered + flow.left_early) as f32;
         self.waiting = flow.waiting;
         let silent = flow.sent <= 0.0 && self.total(&self.sent, 0, BUCKETS) <= 0.0;
         self.age = if silent { 0.0 } else { self.age + elapsed };
@@ -127,7 +135,7 @@ impl Backlog {
         self.least
     }
 
-    /// Exchanges answered a second, over the last half a second.
+    /// Exchanges a second that were answered, or whose clients left before anybody is, over the last half a second.
     #[must_use]
     pub fn served(&self) -> f64 {
         self.rate(&self.answered)
@@ -142,6 +150,13 @@ impl Backlog {
     fn response(&self) -> Option<f64> {
         let rate = self.rate(&self.ended);
         (rate * RATE as f64 * BUCKET >= ENOUGH).then(|| self.waiting / rate)
+    }
+
+    /// Likewise at the rate of the last tenth of a second, or since the queue began, whichever is higher: a burst has
+    /// connections made for it first, and what ended before says nothing of how quickly the rest will.
+    fn response_at_best(&self) -> f64 {
+        let rate = |span: usize| self.total(&self.ended, 0, span) / (span as f64 * BUCKET);
+        self.waiting / rate(self.risen.clamp(1, RATE)).max(rate(1)).max(1e-3)
     }
 
     fn note_response(&mut self, flow: Flow, elapsed: f64) {
@@ -159,17 +174,22 @@ impl Backlog {
         let Some((response, least)) = self.response().zip(self.least) else {
             if self.waiting < 1.0 {
                 self.grown = None;
+                self.risen = 0;
             }
             return;
         };
         let queue = response - least;
+        self.risen = if queue < SMALL * bound { 0 } else { self.risen + 1 };
         match self.grown {
             None => {
-                if queue > bound && self.doubts <= 0.0 && self.grows(least) {
+                // Nobody waits longer than there has been a queue at all.
+                let waits = self.risen as f64 * BUCKET > bound;
+                let queue = queue.min(self.response_at_best() - least);
+                if queue > bound && waits && self.doubts <= 0.0 && self.grows(least) {
                     self.grown = Some((queue, 0.0));
                 }
             }
-            Some(_) if queue < 0.2 * bound => {
+            Some(_) if queue < SMALL * bound => {
                 self.grown = None;
                 self.next_doubts = DRAINS;
             }
@@ -280,6 +300,54 @@ mod tests {
         let queue = servers.backlog.queue().unwrap();
         let truth = servers.queue.len() as f64 / 100.0;
         assert!((queue - truth).abs() < 0.1, "{queue}, truly {truth}");
+    }
+
+    /// A burst of 2,500 that keeps as many in flight, before servers that need 200 ms to get going.
+    fn burst(backlog: &mut Backlog) -> f64 {
+        let (mut owed, mut longest) = (2_500.0, 0.0_f64);
+        for sweep in 0..40 {
+            let served = [20.0, 60.0, 150.0, 400.0].get(sweep).copied().unwrap_or(1_200.0);
+            let flow = Flow {
+                sent: owed,
+                ended: served,
+                answered: served,
+                seconds: served * 0.05 * (sweep + 1).min(2) as f64,
+                waiting: 2_500.0,
+                ..Flow::default()
+            };
+            owed = served;
+            backlog.fold(flow, 0.25, 0.05);
+            longest = longest.max(backlog.queue().unwrap_or(0.0));
+        }
+        longest
+    }
+
+    #[test]
+    fn a_burst_that_is_answered_at_once_is_no_queue() {
+        // From the first exchange on, and after a little traffic.
+        assert_eq!(burst(&mut Backlog::default()), 0.0);
+        let mut servers = Servers::new();
+        servers.run(10, 20.0, 500, 20);
+        assert_eq!(burst(&mut servers.backlog), 0.0);
+    }
+
+    #[test]
+    fn who_leaves_before_anybody_is_answered_makes_room() {
+        let mut backlog = Backlog::default();
+        for _ in 0..200 {
+            // 12 answers a second after 700 ms, and 240 who leave after 30 ms.
+            let flow = Flow {
+                sent: 12.6,
+                ended: 12.6,
+                answered: 0.6,
+                seconds: 0.42,
+                left_early: 12.0,
+                waiting: 16.0,
+            };
+            backlog.fold(flow, 0.25, 0.05);
+            assert_eq!(backlog.queue(), None);
+        }
+        assert!((backlog.served() - 252.0).abs() < 2.0, "{}", backlog.served());
     }
 
     #[test]

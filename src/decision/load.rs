@@ -16,46 +16,7 @@ use super::excess::Excess;
 use super::exchange::{End, Ended, History};
 use super::report::Report;
 use super::strata::Strata;
-
-/// What workers saw of one class at one cluster since the last sweep.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tally {
-    /// Exchanges for which this cluster was considered.
-    pub offered: f64,
-    /// Exchanges sent to it.
-    pub accepted: f64,
-    /// Those of them that had been sent somewhere before: they are no demand of anybody's.
-    pub retried: f64,
-    /// Responses whose head came.
-    pub completed: f64,
-    /// Exchanges that failed: 502, 503, 504, resets, connect failures, head timeouts.
-    pub failed: f64,
-    /// Exchanges whose client left before the response head.
-    pub abandoned: f64,
-    /// Sum of the times they had waited.
-    pub abandoned_seconds: f64,
-    /// Sum of the times to the response head.
-    pub latency_sum: f64,
-    /// Sum of their squares.
-    pub latency_squares: f64,
-    /// Exchanges for which a connection had to be made.
-    pub dialled: f64,
-    /// Bytes of responses.
-    pub bytes: f64,
-    /// Exchanges waiting for their response head now.
-    pub waiting: f64,
-    /// The newest report that came with a response.
-    pub report: Option<Report>,
-}
-
-impl Tally {
-    /// Whether nothing was sent, nothing came back and nothing waits.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        let counts = [self.accepted, self.completed, self.failed, self.abandoned, self.waiting];
-        counts.iter().all(|count| *count == 0.0) && self.report.is_none()
-    }
-}
+pub use super::tally::Tally;
 
 /// Samples below which a mean is not believed.
 pub(super) const ENOUGH: f64 = 15.0;
@@ -99,6 +60,10 @@ pub struct Track {
     offered_recent: f64,
     completed_recent: f64,
     accepted_recent: f64,
+    /// Exchanges of the last moments whose clients left early.
+    left_recent: f64,
+    /// How many such exchanges are in flight at a time, on average.
+    leaving_early: f64,
     accepted_rate: f64,
     abandoned_rate: f64,
     completion_rate: f64,
@@ -211,13 +176,15 @@ impl Track {
     /// `mix` is what the baselines say of those that came back.
     pub fn fold(&mut self, tally: &Tally, distance: f64, open: f64, mix: &Mix, elapsed: f64) {
         let tau = self.window();
+        let (left, left_seconds) = tally.left_early(self.expected(0.0) + distance);
         let (count, seconds) = self.answered(tally, distance);
         let keep = decay(elapsed, tau);
         self.count = self.count * keep + count;
         self.response_sum = self.response_sum * keep + seconds;
         self.expected_sum = self.expected_sum * keep + count * mix.expected;
-        self.waiting_area = self.waiting_area * keep + tally.waiting * elapsed;
-        self.accepted = self.accepted * keep + tally.accepted;
+        let waiting = (tally.waiting - self.leaving_early).max(0.0);
+        self.waiting_area = self.waiting_area * keep + waiting * elapsed;
+        self.accepted = (self.accepted * keep + tally.accepted - left).max(0.0);
         self.restart_on_relief(tally, distance);
         let keep = decay(elapsed, 10.0);
         self.long_count = self.long_count * keep + mix.count;
@@ -239,6 +206,9 @@ impl Track {
         self.offered_recent = self.offered_recent * keep + tally.offered * open;
         self.completed_recent = self.completed_recent * keep + tally.completed;
         self.accepted_recent = self.accepted_recent * keep + tally.accepted;
+        self.left_recent = self.left_recent * keep + left;
+        let news = (1.0 - keep) / elapsed.max(1e-9);
+        self.leaving_early = self.leaving_early * keep + left_seconds * news;
         if tally.completed > 0.0 {
             self.bytes +=
                 (tally.bytes / tally.completed - self.bytes) * (1.0 - decay(elapsed, 5.0));
@@ -410,6 +380,8 @@ impl Track {
         self.offered_recent = 0.0;
         self.completed_recent = 0.0;
         self.accepted_recent = 0.0;
+        self.left_recent = 0.0;
+        self.leaving_early = 0.0;
         self.waiting_area = 0.0;
         self.accepted = 0.0;
     }
@@ -452,7 +424,7 @@ impl Track {
     /// By how many seconds a second its queue grows, as far as that is certain.
     #[must_use]
     pub fn growth(&self) -> f64 {
-        let more = self.accepted_recent - self.completed_recent;
+        let more = self.accepted_recent - self.completed_recent - self.left_recent;
         let noise = 2.0 * (self.accepted_recent + self.completed_recent).sqrt();
         ((more - noise) / self.completed_recent.max(1.0)).clamp(0.0, 10.0)
     }
@@ -521,8 +493,9 @@ impl Track {
         let by_little = self.waiting_area / sent - unloaded - margin - uneven;
         // A young window has not filled yet: its rate is what it holds, over what it spans.
         let rate = self.completion_rate / (1.0 - decay(self.age, 1.0)).max(0.05);
-        let now = if self.waiting > 4.0 && rate > 1.0 {
-            (self.waiting - 3.0 * (rate * unloaded).sqrt()) / rate - unloaded
+        let staying = (self.waiting - self.leaving_early).max(0.0);
+        let now = if staying > 4.0 && rate > 1.0 {
+            (staying - 3.0 * (rate * unloaded + self.leaving_early).sqrt()) / rate - unloaded
         } else {
             0.0
         };
@@ -683,6 +656,32 @@ mod tests {
             tracks[0].update_queue(0.002, 0.020, |queue| queue, 0.05);
         }
         assert!(tracks[0].queue() > 0.02, "{}", tracks[0].queue());
+    }
+
+    #[test]
+    fn who_leaves_before_anybody_is_answered_is_no_queue() {
+        let mut track = Track::default();
+        let few = Tally { latency_squares: 0.3, ..steady(12.0, 0.7, 8.4) };
+        let service = Mix { expected: 0.7, count: 1.0, beyond: 0.0, beyond_squares: 1e-5 };
+        for sweep in 0..400 {
+            // After ten seconds 250 a second beside them leave after 100 ms: most of them heard once alone.
+            let left = if sweep < 200 { 0.0 } else { 12.5 };
+            let tally = Tally {
+                accepted: few.accepted + left,
+                excused: left * 0.98,
+                excused_seconds: left * 0.098,
+                abandoned: left * 0.02,
+                abandoned_seconds: left * 0.002,
+                waiting: few.waiting + left * 2.0,
+                ..few
+            };
+            track.fold(&tally, 0.0, 1.0, &service, 0.05);
+            track.update_queue(0.0, 0.7, |queue| queue, 0.05);
+            // The first ones are not known to leave before they have left.
+            if !(200..240).contains(&sweep) {
+                assert_eq!((track.queue(), track.growth()), (0.0, 0.0), "{sweep}");
+            }
+        }
     }
 
     #[test]

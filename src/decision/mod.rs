@@ -41,6 +41,7 @@ pub mod spill;
 pub mod strata;
 pub mod strategy;
 pub mod suspicion;
+pub mod tally;
 pub mod tls_failure;
 pub mod units;
 pub mod why;

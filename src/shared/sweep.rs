@@ -68,7 +68,7 @@ impl Sweep {
 }
 
 /// Numbers of a slot.
-const COUNTS: usize = 12;
+const COUNTS: usize = 13;
 
 impl Slot {
     fn counts(&self) -> [&Count; COUNTS] {
@@ -85,6 +85,7 @@ impl Slot {
             &self.abandoned,
             &self.abandoned_micros,
             &self.excused,
+            &self.excused_micros,
         ]
     }
 }
@@ -92,8 +93,7 @@ impl Slot {
 /// What was counted between two sweeps. Counters wrap (squares of microseconds do so within hours): only their
 /// differences mean anything.
 fn tally(total: &[u64; COUNTS], before: &[u64; COUNTS], report: Option<Report>) -> Tally {
-    let [_, accepted, .., excused] = *total;
-    let [_, _, _, _, completed, failed, _, _, _, abandoned, _, _] = *total;
+    let [_, accepted, _, _, completed, failed, _, _, _, abandoned, _, excused, _] = *total;
     let over = [completed, failed, abandoned, excused].into_iter().fold(0, u64::wrapping_add);
     let waiting = accepted.wrapping_sub(over).cast_signed();
     let more = |at: usize| total[at].wrapping_sub(before[at]) as f64;
@@ -110,6 +110,8 @@ fn tally(total: &[u64; COUNTS], before: &[u64; COUNTS], report: Option<Report>) 
         bytes: more(8),
         abandoned: more(9),
         abandoned_seconds: more(10) / 1e6,
+        excused: more(11),
+        excused_seconds: more(12) / 1e6,
         waiting: waiting.max(0) as f64,
         report,
     }

@@ -45,6 +45,8 @@ pub(super) struct ClassState {
     backlog: Backlog,
     /// What it drops on purpose since the last sweep.
     shed: Shed,
+    /// For how many seconds every live cluster has had a queue.
+    queued: f64,
     /// What it says of its overload at this sweep; nothing where there is none.
     pub(super) claim: Option<Claim>,
     /// When the last report of a probe came, by slot.
@@ -84,6 +86,8 @@ const AT_REST: f64 = 1e-3;
 const LEAST_TIMES: f64 = 3.0;
 const MS: f64 = 0.001;
 
+/// Which part of the longest acceptable queue is none.
+const QUEUED_PART: f64 = 0.2;
 /// Which part of the longest acceptable queue every cluster must have before growth is taken for one.
 const QUEUES_PART: f64 = 0.25;
 /// From which part of a tolerable queue on a cluster is full: where the spill holds it.
@@ -126,6 +130,7 @@ impl ClassState {
             asked: Asked::default(),
             backlog: Backlog::default(),
             shed: Shed::default(),
+            queued: 0.0,
             claim: None,
             heard: vec![Timestamp::START; clusters],
             demand: 0.0,
@@ -310,9 +315,11 @@ impl ClassState {
             0 | 1 => 0.0,
             _ => spill::tolerable_queue(&idle(&open), 0),
         });
-        self.backlog.fold(flow(tallies), bound, elapsed);
+        let usual = self.backlog.least().unwrap_or_default();
+        self.backlog.fold(flow(tallies, usual), bound, elapsed);
         // Growth tells that there is a queue somewhere; who has seen calm can tell where there is none.
         let shortest = open.iter().map(|place| place.queue).fold(f64::INFINITY, f64::min);
+        self.queued = if shortest > QUEUED_PART * bound { self.queued + elapsed } else { 0.0 };
         let everywhere = !self.inference.tells_queues() || shortest > QUEUES_PART * bound;
         let grown = self.backlog.queue().filter(|_| everywhere);
         let place = |choice: &Choice| {
@@ -323,7 +330,14 @@ impl ClassState {
                 true => 0.0,
                 false => MEAN_PART * self.tracks[choice.slot].beyond(),
             };
-            let inferred = Some(candidates[choice.slot].queue.max(waits)).filter(|_| known);
+            // Nobody waits longer than there has been a queue: while connections are made for a burst, the rate at
+            // which exchanges end says nothing of how quickly the rest will.
+            let most = match self.shed == Shed::default() && self.queued < bound {
+                true => bound,
+                false => f64::INFINITY,
+            };
+            let queue = candidates[choice.slot].queue.min(most).max(waits);
+            let inferred = Some(queue).filter(|_| known);
             let queue = inferred.into_iter().chain(grown).reduce(f64::max);
             (choice.cluster, queue, self.tracks[choice.slot].accepted_rate())
         };
@@ -581,12 +595,13 @@ fn distances(places: &[Place<'_>]) -> Vec<f64> {
     measured().map(|distance| distance.unwrap_or(farthest + UNMEASURED)).collect()
 }
 
-/// What all places together have sent and got back.
-fn flow(tallies: &[Tally]) -> Flow {
+/// What all places together have sent and got back; `usual` is what a response takes at least, in seconds.
+fn flow(tallies: &[Tally], usual: f64) -> Flow {
     let mut flow = Flow::default();
     for tally in tallies {
         flow.sent += tally.accepted;
-        flow.ended += tally.completed + tally.failed + tally.abandoned;
+        flow.ended += tally.completed + tally.failed + tally.abandoned + tally.excused;
+        flow.left_early += tally.left_early(usual).0;
         flow.answered += tally.completed;
         flow.seconds += tally.latency_sum;
         flow.waiting += tally.waiting;

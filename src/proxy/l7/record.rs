@@ -378,13 +378,21 @@ impl<'a> InSlot<'a> {
                 slot.micros_squared.add(micros * micros);
             }
             End::Failed => slot.failed.add(1),
-            End::ClientsFault => slot.excused.add(1),
+            End::ClientsFault => {
+                slot.excused.add(1);
+                slot.excused_micros.add(self.waited_micros());
+            }
             End::Left => {
-                let waited = clock::now().since(self.since.get());
                 slot.abandoned.add(1);
-                slot.abandoned_micros.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+                slot.abandoned_micros.add(self.waited_micros());
             }
         }
+    }
+
+    /// Microseconds since all of the request was sent.
+    fn waited_micros(&self) -> u64 {
+        let waited = clock::now().since(self.since.get());
+        u64::try_from(waited.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Notes the end of one that was noted.
