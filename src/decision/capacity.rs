@@ -86,7 +86,7 @@ impl Capacity {
                 let needed = if self.at_work < MUCH_LESS * known { SHRUNK } else { BELIEVED };
                 // What has no queue with so much at work can do more than it was thought to.
                 let more = queue_of(at_work, known * endpoints) > queue;
-                if !more && !(queues && self.queues_for >= needed) {
+                if !(more || queues && self.queues_for >= needed) {
                     return;
                 }
                 let found = found();
