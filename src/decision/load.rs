@@ -60,8 +60,9 @@ pub struct Track {
     offered_recent: f64,
     completed_recent: f64,
     accepted_recent: f64,
-    /// Exchanges of the last moments whose clients left early.
+    /// Exchanges of the last moments whose clients left early, and of all whose clients left.
     left_recent: f64,
+    gone_recent: f64,
     /// How many such exchanges are in flight at a time, on average.
     leaving_early: f64,
     accepted_rate: f64,
@@ -207,6 +208,7 @@ impl Track {
         self.completed_recent = self.completed_recent * keep + tally.completed;
         self.accepted_recent = self.accepted_recent * keep + tally.accepted;
         self.left_recent = self.left_recent * keep + left;
+        self.gone_recent = self.gone_recent * keep + tally.abandoned + tally.excused;
         let news = (1.0 - keep) / elapsed.max(1e-9);
         self.leaving_early = self.leaving_early * keep + left_seconds * news;
         if tally.completed > 0.0 {
@@ -381,6 +383,7 @@ impl Track {
         self.completed_recent = 0.0;
         self.accepted_recent = 0.0;
         self.left_recent = 0.0;
+        self.gone_recent = 0.0;
         self.leaving_early = 0.0;
         self.waiting_area = 0.0;
         self.accepted = 0.0;
@@ -574,7 +577,7 @@ impl Track {
     #[must_use]
     pub fn completed_share(&self) -> Option<f64> {
         (self.offered_recent > 5.0 && self.age > RECENT)
-            .then(|| (self.completed_recent + 0.5) / self.offered_recent)
+            .then(|| (self.completed_recent + self.gone_recent + 0.5) / self.offered_recent)
     }
 
     /// Whether much is offered to it, and nothing could come back yet.

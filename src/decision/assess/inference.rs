@@ -242,16 +242,19 @@ impl Inference {
         // More than it was ever seen to answer in time may be queueing: that is not how long it takes.
         let home = &tracks[first];
         let rate = home.accepted_rate();
+        // The first answers are the quickest ones: all others are late by them. Where nothing else is wrong for long, they are
+        // not late.
+        let settled = self.strata.weight() >= SETTLED;
+        let untroubled = self.suspicion.is_calm() && !overloaded && home.growth() <= 0.0;
+        let in_time = home.answers_in_time() || !settled && untroubled;
         self.proven *= 1.0 - elapsed / REMEMBERS_RATE;
-        if home.answers_in_time() || self.proven <= 0.0 {
+        if in_time || self.proven <= 0.0 {
             self.proven = self.proven.max(rate);
         }
-        let unproven = rate > UNPROVEN * self.proven && !home.answers_in_time();
+        let unproven = rate > UNPROVEN * self.proven && !in_time;
         self.told = home.report().is_some();
         self.calm |= !overloaded && !self.told && self.suspicion.is_calm();
-        let may_learn = !overloaded
-            && !unproven
-            && (self.suspicion.may_learn() || self.strata.weight() < SETTLED);
+        let may_learn = !overloaded && !unproven && (self.suspicion.may_learn() || !settled);
         // Who was loaded from the first exchange on learns from those that are not.
         let by_others = !self.calm && !overloaded;
         for ((slot, new), track) in self.new.iter().enumerate().zip(tracks) {

@@ -51,6 +51,11 @@ pub(super) fn judge(scenario: &str, judge: &mut Judge<'_>) {
             judge.at_most("others away afterwards", 0.05, |o| away(o, 40.0, end));
         }
         "S19" => release(scenario, judge),
+        "S19c" => {
+            judge.at_most("needless spill, first 3 s", 0.45, |o| o.between(20.0, 23.0).needless);
+            judge.at_most("needless spill, 3 s to 10 s", 0.20, |o| o.between(23.0, 30.0).needless);
+            judge.at_most("needless spill from 10 s on", 0.04, |o| o.between(30.0, end).needless);
+        }
         "S19i" => {
             judge.at_most("needless spill, first 3 s", 0.30, |o| o.between(20.0, 23.0).needless);
             judge.at_most("needless spill from 10 s on", 0.03, |o| o.between(30.0, end).needless);

@@ -69,6 +69,16 @@ fn release(proxies: usize, servers: usize, factor: f64) -> Spec {
     spec
 }
 
+/// Two clients, one request after the other each, on four servers: from 20 s on what took 0.2 ms takes 20.
+fn idle_release() -> Spec {
+    let mut spec = field(1, 4, 60.0);
+    spec.edges = edges(1, &[0.2, 30.0, 70.0]);
+    let others = RequestKind::of(1.0, OTHERS, Service::Lognormal(0.0002, 0.3));
+    spec.kinds = vec![RequestKind { closed: 2, ..others }];
+    spec.changes = vec![(20.0, Change::Release(100.0))];
+    spec
+}
+
 /// The IDC alone takes 1.8 times as long; it is still the nearest.
 fn slower_idc(proxies: usize) -> Spec {
     let mut spec = field(proxies, 20, 60.0);
@@ -144,6 +154,7 @@ pub(super) fn all() -> Vec<Scenario> {
         scenario("S19-50", "a release 50 times slower: one proxy", release(1, 20, 50.0)),
         scenario("S19-50-10", "likewise: 10 proxies", release(10, 20, 50.0)),
         scenario("S19-10-100", "10 times slower: 100 proxies", release(100, 64, 10.0)),
+        scenario("S19c", "two clients and a release 100 times slower", idle_release()),
         scenario("S19i", "the IDC alone 1.8 times slower: one proxy", slower_idc(1)),
         scenario("S19i-10", "likewise: 10 proxies", slower_idc(10)),
         scenario("S19r", "endpoints replaced, 3 times slower: one proxy", replaced(1)),
