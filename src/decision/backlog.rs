@@ -28,6 +28,8 @@ const ENOUGH: f64 = 5.0;
 const AT_WORK: f64 = 0.8;
 /// The part of a queue worth recognising that is none.
 const SMALL: f64 = 0.2;
+/// The buckets, with the current one, in which a queue that grows shows.
+const MOMENTS: usize = 3;
 /// How slowly the least response is forgotten, in seconds.
 const FORGETS: f64 = 60.0;
 /// The least time in which a queue must shrink while less is sent than ends, in seconds.
@@ -139,6 +141,15 @@ impl Backlog {
     #[must_use]
     pub fn served(&self) -> f64 {
         self.rate(&self.answered)
+    }
+
+    /// Whether no more is sent than ends, in the last moments: clients that wait for an answer before they ask again make
+    /// a queue that does not grow.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        let sent = self.total(&self.sent, 0, MOMENTS);
+        let ended = self.total(&self.ended, 0, MOMENTS);
+        sent - ended <= (sent + ended).sqrt()
     }
 
     fn rate(&self, buckets: &[f32; BUCKETS]) -> f64 {
@@ -320,6 +331,28 @@ mod tests {
             longest = longest.max(backlog.queue().unwrap_or(0.0));
         }
         longest
+    }
+
+    #[test]
+    fn clients_that_wait_for_their_answers_make_a_steady_queue_and_others_one_that_grows() {
+        let flow = |sent, ended, waiting| Flow {
+            sent,
+            ended,
+            answered: ended,
+            seconds: 0.3 * ended,
+            waiting,
+            ..Flow::default()
+        };
+        let mut closed = Backlog::default();
+        closed.fold(flow(2_500.0, 0.0, 2_500.0), 0.25, 0.05);
+        assert!(!closed.is_steady(), "they have only just come");
+        (0..20).for_each(|_| closed.fold(flow(400.0, 400.0, 2_500.0), 0.25, 0.05));
+        assert!(closed.is_steady());
+        let mut open = Backlog::default();
+        for sweep in 0..20 {
+            open.fold(flow(600.0, 400.0, 200.0 * f64::from(sweep + 1)), 0.25, 0.05);
+        }
+        assert!(!open.is_steady());
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub const PRIORITIES: usize = 10;
 const QUEUE_MIN: f64 = 0.250;
 /// Likewise, in queues that are worth accepting at the nearest.
 const QUEUE_TOLERABLE: f64 = 5.0;
+/// A queue in seconds that is left alone while it does not grow: its clients wait for answers before they ask again, and
+/// would ask the sooner if they were refused.
+const STEADY: f64 = 1.0;
 /// The most that is dropped: without some traffic nobody would see that there is room again.
 const SHED_MAX: f64 = 0.95;
 /// The window in which demand is counted, in seconds.
@@ -78,6 +81,8 @@ pub struct Claim {
     pub work: Option<f64>,
     /// How long its shortest queue may be.
     pub bound: f64,
+    /// Whether its queue does not grow: as much ends as is sent.
+    pub steady: bool,
     /// Whether it drops something already.
     pub sheds: bool,
 }
@@ -88,7 +93,8 @@ pub fn decide(claims: &[Claim]) -> Vec<Shed> {
     let shortest: Vec<f64> = claims.iter().map(|claim| shortest(claims, claim)).collect();
     let pressed = |index: usize| {
         let claim = &claims[index];
-        !claim.places.is_empty() && (claim.sheds || shortest[index] > claim.bound)
+        let bound = if claim.steady { claim.bound.max(STEADY) } else { claim.bound };
+        !claim.places.is_empty() && (claim.sheds || shortest[index] > bound)
     };
     let mut sheds = vec![Shed::default(); claims.len()];
     let mut decided = vec![false; claims.len()];
@@ -228,6 +234,7 @@ mod tests {
             served,
             work: Some(0.020),
             bound: 0.25,
+            steady: false,
             sheds: false,
         }
     }
@@ -248,6 +255,18 @@ mod tests {
         assert_eq!(alone(&[(5, 100.0)], f64::NAN, 5.0), Shed::default());
         assert_eq!((bound(0.1), bound(0.0)), (0.5, 0.25));
         assert!(decide(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_queue_that_does_not_grow_is_left_alone_below_a_second() {
+        let steady = |queue| Claim { steady: true, ..claim(&[0], queue, &[(5, 100.0)], 80.0) };
+        assert_eq!(decide(&[steady(0.9)])[0], Shed::default());
+        assert!(decide(&[steady(1.1)])[0].share > 0.2);
+        let sheds = Claim { sheds: true, ..steady(0.5) };
+        assert!(
+            decide(&[sheds])[0].share > 0.2,
+            "what is being dropped goes on until the queue is short"
+        );
     }
 
     #[test]

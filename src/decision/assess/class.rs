@@ -86,6 +86,8 @@ const AT_REST: f64 = 1e-3;
 const LEAST_TIMES: f64 = 3.0;
 const MS: f64 = 0.001;
 
+/// For how many times the longest acceptable queue there must have been one.
+const QUEUED_BOUNDS: f64 = 2.0;
 /// Which part of the longest acceptable queue is none.
 const QUEUED_PART: f64 = 0.2;
 /// Which part of the longest acceptable queue every cluster must have before growth is taken for one.
@@ -332,7 +334,7 @@ impl ClassState {
             };
             // Nobody waits longer than there has been a queue: while connections are made for a burst, the rate at
             // which exchanges end says nothing of how quickly the rest will.
-            let most = match self.shed == Shed::default() && self.queued < bound {
+            let most = match self.shed == Shed::default() && self.queued < QUEUED_BOUNDS * bound {
                 true => bound,
                 false => f64::INFINITY,
             };
@@ -347,6 +349,7 @@ impl ClassState {
             served: self.backlog.served(),
             work: self.service(),
             bound,
+            steady: self.backlog.is_steady(),
             sheds: self.shed != Shed::default(),
         }
     }
