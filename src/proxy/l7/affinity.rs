@@ -5,7 +5,7 @@
 //! the block must come out right. Proxies with the same secret read it alike. A cookie that is not ours, or whose
 //! endpoint is down or may not serve the exchange, is ignored.
 
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use super::terms::cookie;
 use crate::decision::endpoint::identity;
 use crate::decision::plan::{Affinity, Secret};

@@ -1,6 +1,6 @@
 //! The request's head as a cluster gets it: whose it is, what it is called, where it goes.
 
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use super::record::Record;
 use crate::decision::plan::{HostPolicy, Reports};
 use crate::decision::route::{self, Route};

@@ -5,7 +5,7 @@ use super::answer;
 use super::attempt::{self, Attempt, ENDLESS, Ended, Failed, Start};
 use super::client::{Client, RequestBody};
 use super::compose::{Granted, Identity, Ids, compose};
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use super::gate;
 use super::hedge::{Berth, Parked, Rival};
 use super::mirror::Copier;

@@ -1,7 +1,7 @@
 //! The gate: whether a request may pass by the policies of its route and its service.
 
 use super::attempt::Failed;
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use super::record::Record;
 use crate::decision::policy::PolicyIndex;
 use crate::http::field::{Field, Role};

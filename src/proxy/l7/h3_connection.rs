@@ -1,6 +1,6 @@
 //! A client's HTTP/3 connection: the h3 crate frames it, each request is an exchange of its own.
 
-use super::connection::{Arrival, keep_up};
+use super::connection_info::{Arrival, keep_up};
 use super::h3::{Arrived, First, H3, Receiver, first};
 use super::streams::{self, Account, Active, Asked};
 use crate::proxy::refusal::Refusal;

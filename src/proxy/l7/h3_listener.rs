@@ -3,7 +3,7 @@
 //! The kernel gives a client's packets to the worker that has its address. A client whose address changes
 //! comes to another one, which knows nothing of it and says so by a reset: it then connects anew.
 
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use super::h3_connection;
 use super::streams::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::decision::plan::{Address, Listener, Transport};

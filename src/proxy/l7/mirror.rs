@@ -7,7 +7,7 @@
 use super::attempt::Failed;
 use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::compose::Ids;
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use super::exchange::{Bound, forward};
 use super::record::Record;
 use super::upload::Replay;

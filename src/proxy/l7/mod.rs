@@ -9,6 +9,7 @@ pub mod client;
 mod compose;
 mod connecting;
 pub mod connection;
+pub mod connection_info;
 pub mod exchange;
 mod expect;
 pub mod gate;

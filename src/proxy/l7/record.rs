@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::client::{Client, Sent};
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;

@@ -1,7 +1,7 @@
 //! Exchanges of one connection side by side, as HTTP/2 and HTTP/3 have them.
 
 use super::client::Client;
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use super::exchange::{self, After};
 use super::h1::RATE_SLICE;
 use super::rate::Rate;

@@ -1,7 +1,7 @@
 //! What a request goes by: its route, its deadlines, its share of a split, its key.
 
 use super::attempt::{ENDLESS, Failed};
-use super::connection::Arrival;
+use super::connection_info::Arrival;
 use super::record::Record;
 use crate::decision::plan::{HashKey, Service};
 use crate::decision::route::{Action, Asked, Route, RouteIndex, Unrouted};
