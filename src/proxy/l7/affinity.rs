@@ -5,7 +5,7 @@
 //! the block must come out right. Proxies with the same secret read it alike. A cookie that is not ours, or whose
 //! endpoint is down or may not serve the exchange, is ignored.
 
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use super::terms::cookie;
 use crate::decision::endpoint::identity;
 use crate::decision::plan::{Affinity, Secret};
@@ -47,7 +47,7 @@ pub(super) fn set_cookie(
     cookies: &Cookie<'_>,
     endpoint: &EndpointSignals,
     stay: Option<Stay>,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
 ) -> Option<String> {
     let (affinity, token) = (cookies.affinity, token(endpoint));
     if stay.is_some_and(|stay| stay.identity == token) {
@@ -55,7 +55,7 @@ pub(super) fn set_cookie(
     }
     let sealed = u128::from_be_bytes(seal(cookies.secret, cookies.service, token)?);
     let age = affinity.ttl.map(|ttl| format!("; Max-Age={}", ttl.as_secs())).unwrap_or_default();
-    let secure = if arrival.scheme() == "https" { "; Secure" } else { "" };
+    let secure = if info.scheme() == "https" { "; Secure" } else { "" };
     let name = &affinity.cookie;
     Some(format!(
         "set-cookie: {name}={sealed:032x}; Path=/{age}; HttpOnly; SameSite=Lax{secure}\r\n"

@@ -1,6 +1,6 @@
 //! The request's head as a cluster gets it: whose it is, what it is called, where it goes.
 
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use super::record::Record;
 use crate::decision::plan::{HostPolicy, Reports};
 use crate::decision::route::{self, Route};
@@ -52,16 +52,16 @@ impl<'a> Identity<'a> {
     pub(super) fn new(
         worker: &Worker,
         head: &RequestHead,
-        (arrival, protocol): (&'a Arrival, &'static str),
+        (info, protocol): (&'a ConnectionInfo, &'static str),
         record: &mut Record,
         copied: Option<Ids>,
     ) -> Identity<'a> {
-        let explain = arrival.trusted && head.field("tidegate-explain") == Some(b"1");
+        let explain = info.trusted && head.field("tidegate-explain") == Some(b"1");
         let identity = Identity {
-            peer: &arrival.peer_text,
-            scheme: arrival.scheme(),
-            trusted: arrival.trusted,
-            received: if arrival.via { received(protocol) } else { "" },
+            peer: &info.peer_text,
+            scheme: info.scheme(),
+            trusted: info.trusted,
+            received: if info.via { received(protocol) } else { "" },
             ids: copied.unwrap_or_else(|| Ids::new(worker)),
             is_copy: copied.is_some(),
             explain,
@@ -71,7 +71,7 @@ impl<'a> Identity<'a> {
             let id = forward::believed_request_id(head, &context);
             record.request_id = String::from_utf8_lossy(id).into_owned();
             let trace = head.value(Role::TraceParent);
-            let trace = trace.filter(|_| arrival.trusted).unwrap_or(&identity.ids.trace_parent);
+            let trace = trace.filter(|_| info.trusted).unwrap_or(&identity.ids.trace_parent);
             record.trace_parent = String::from_utf8_lossy(trace).into_owned();
         }
         identity

@@ -72,7 +72,7 @@ impl Terms<'_, '_> {
         place: &Place,
     ) -> Result<Given, Failed> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
-        let wanted = wanted(view, place, walk, (self.arrival.origin, false));
+        let wanted = wanted(view, place, walk, (self.info.origin, false));
         let others = walk.tried.leaves_other_clusters(view, class, place, reach);
         let brief = patience(wanted.cluster, wanted.endpoint.rtt);
         let most = if others { brief } else { Duration::MAX };

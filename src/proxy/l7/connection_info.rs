@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 /// How a client's requests arrive: what holds for all of its connection.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct ConnectionInfo {
     /// Index of the listener in the plan of the exchange.
     pub listener: usize,
     /// The listener's name.
@@ -54,7 +54,7 @@ pub struct Arrival {
     generation: u64,
 }
 
-impl Arrival {
+impl ConnectionInfo {
     /// Of a connection from `origin` to the listener at `index`, whose handshake has agreed on this.
     pub(super) fn of(
         worker: &Worker,
@@ -62,15 +62,15 @@ impl Arrival {
         index: usize,
         origin: Origin,
         agreed: Option<Agreed>,
-    ) -> Arrival {
+    ) -> ConnectionInfo {
         let plan = &view.plan.listeners[index];
         let cells = worker.listener_cells(&plan.name);
         let peer = origin.client.ip().to_canonical();
-        Arrival {
+        ConnectionInfo {
             agreed,
             origin: Some(origin),
             clients: view.tls.clients_of(index),
-            ..Arrival::new(index, plan, cells, peer, view.generation)
+            ..ConnectionInfo::new(index, plan, cells, peer, view.generation)
         }
     }
 
@@ -89,13 +89,13 @@ impl Arrival {
     }
 
     /// The same once more, for an exchange that outlives its connection.
-    pub(super) fn again(&self, worker: &Worker, view: &View) -> Arrival {
+    pub(super) fn again(&self, worker: &Worker, view: &View) -> ConnectionInfo {
         let plan = &view.plan.listeners[self.listener];
-        Arrival {
+        ConnectionInfo {
             agreed: self.agreed.clone(),
             origin: self.origin,
             clients: self.clients,
-            ..Arrival::new(
+            ..ConnectionInfo::new(
                 self.listener,
                 plan,
                 worker.listener_cells(&plan.name),
@@ -111,8 +111,8 @@ impl Arrival {
         cells: Cells<ListenerCells>,
         peer: IpAddr,
         generation: u64,
-    ) -> Arrival {
-        Arrival {
+    ) -> ConnectionInfo {
+        ConnectionInfo {
             listener,
             name: plan.name.clone(),
             address: plan.address.clone(),
@@ -222,27 +222,27 @@ fn limits(listener: &Listener) -> Limits {
 }
 
 /// Takes over what a new plan says of the listener; whether the connection may go on by it.
-pub(super) fn keep_up(worker: &Worker, view: &View, arrival: &mut Rc<Arrival>) -> bool {
-    if view.generation != arrival.generation {
-        match refresh(worker, view, arrival) {
-            Some(fresh) => *arrival = Rc::new(fresh),
+pub(super) fn keep_up(worker: &Worker, view: &View, info: &mut Rc<ConnectionInfo>) -> bool {
+    if view.generation != info.generation {
+        match refresh(worker, view, info) {
+            Some(fresh) => *info = Rc::new(fresh),
             None => return false,
         }
     }
-    arrival.is_welcome(view)
+    info.is_welcome(view)
 }
 
 /// What a new plan says of the listener; `None` when it is gone.
-fn refresh(worker: &Worker, view: &View, arrival: &Arrival) -> Option<Arrival> {
-    let index = view.plan.listener_at(Transport::Stream, &arrival.address)?;
+fn refresh(worker: &Worker, view: &View, info: &ConnectionInfo) -> Option<ConnectionInfo> {
+    let index = view.plan.listener_at(Transport::Stream, &info.address)?;
     let plan = &view.plan.listeners[index];
     if plan.protocol != Protocol::Http {
         return None;
     }
     let cells = worker.listener_cells(&plan.name);
-    let mut fresh = Arrival::new(index, plan, cells, arrival.peer, view.generation);
-    fresh.agreed.clone_from(&arrival.agreed);
-    fresh.origin = arrival.origin;
-    fresh.clients = arrival.clients;
+    let mut fresh = ConnectionInfo::new(index, plan, cells, info.peer, view.generation);
+    fresh.agreed.clone_from(&info.agreed);
+    fresh.origin = info.origin;
+    fresh.clients = info.clients;
     Some(fresh)
 }

@@ -5,7 +5,7 @@ use super::answer;
 use super::attempt::{self, Attempt, ENDLESS, Ended, Failed, Start};
 use super::client::{Client, RequestBody};
 use super::compose::{Granted, Identity, Ids, compose};
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use super::gate;
 use super::hedge::{Berth, Parked, Rival};
 use super::mirror::Copier;
@@ -52,13 +52,13 @@ pub async fn serve<C: Client>(
     worker: &Worker,
     view: &View,
     client: &mut C,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     record: &mut Record,
 ) -> After {
-    let found = find(view, arrival, client.head(), record);
+    let found = find(view, info, client.head(), record);
     let total = match walk_timeout(view, client.head(), found.ok()) {
         Some(total) => {
-            let walk = walk(worker, view, client, arrival, record, found);
+            let walk = walk(worker, view, client, info, record, found);
             match tokio::time::timeout(total, walk).await {
                 Ok(result) => result,
                 // An interim response may be half-way out: nothing can be said after it.
@@ -72,7 +72,7 @@ pub async fn serve<C: Client>(
                 }
             }
         }
-        None => walk(worker, view, client, arrival, record, found).await,
+        None => walk(worker, view, client, info, record, found).await,
     };
     match total {
         Ok(after) => after,
@@ -109,14 +109,14 @@ pub async fn serve<C: Client>(
 /// The request's route: looked for once, whatever is asked of it later.
 fn find<'v>(
     view: &'v View,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     head: &RequestHead,
     record: &mut Record,
 ) -> Result<&'v Route, Failed> {
     super::inject::panic_on(head.target().path());
-    match is_misdirected(view, arrival, head) {
+    match is_misdirected(view, info, head) {
         true => Err(Failed::Refuse(Refusal::Misdirected)),
-        false => route(view, arrival, head, record),
+        false => route(view, info, head, record),
     }
 }
 
@@ -124,7 +124,7 @@ async fn walk<C: Client>(
     worker: &Worker,
     view: &View,
     client: &mut C,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     record: &mut Record,
     found: Result<&Route, Failed>,
 ) -> Result<After, Failed> {
@@ -134,7 +134,7 @@ async fn walk<C: Client>(
         Action::Split(parts) => Some(split(parts, worker.next_share())),
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
-    if client.head().has_underscores() && !may_have_underscores(view, arrival, class) {
+    if client.head().has_underscores() && !may_have_underscores(view, info, class) {
         record.refusal_why = "_ in a field name";
         return Err(Failed::Refuse(Refusal::BadRequest));
     }
@@ -143,7 +143,7 @@ async fn walk<C: Client>(
         record.class = class;
         let policies = route.policy.into_iter().chain(of_service);
         // Boxed: most have none.
-        Box::pin(gate::pass(view, policies, arrival, client.head(), record)).await?;
+        Box::pin(gate::pass(view, policies, info, client.head(), record)).await?;
     }
     let Some(class) = class else { return Box::pin(respond(client, route, record)).await };
     record.class = Some(class);
@@ -151,15 +151,15 @@ async fn walk<C: Client>(
         Box::pin(answer::last_hop(client, route, record)).await;
         return Ok(After::Next);
     }
-    let via = via(view, arrival, client.head())?;
+    let via = via(view, info, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
     let bound = Bound { route, class, reach, copy: None };
-    forward(worker, view, client, arrival, record, &bound).await
+    forward(worker, view, client, info, record, &bound).await
 }
 
 /// Whether fields' names may have underscores: by the listener, or as metadata of a call of gRPC.
-fn may_have_underscores(view: &View, arrival: &Arrival, class: Option<usize>) -> bool {
-    arrival.limits().underscores != Underscores::Refuse
+fn may_have_underscores(view: &View, info: &ConnectionInfo, class: Option<usize>) -> bool {
+    info.limits().underscores != Underscores::Refuse
         || class.is_some_and(|class| view.plan.serves_grpc_alone(class))
 }
 
@@ -177,7 +177,7 @@ pub(super) struct Bound<'v> {
 pub(super) struct Terms<'a, 'v> {
     pub(super) worker: &'a Worker,
     pub(super) view: &'v View,
-    pub(super) arrival: &'a Arrival,
+    pub(super) info: &'a ConnectionInfo,
     pub(super) bound: &'a Bound<'v>,
     pub(super) service: &'v Service,
     pub(super) identity: Identity<'a>,
@@ -200,7 +200,7 @@ pub(super) async fn forward<C: Client>(
     worker: &Worker,
     view: &View,
     client: &mut C,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     record: &mut Record,
     bound: &Bound<'_>,
 ) -> Result<After, Failed> {
@@ -212,19 +212,19 @@ pub(super) async fn forward<C: Client>(
         worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
     }
     let identity =
-        Identity::new(worker, client.head(), (arrival, client.protocol()), record, bound.copy);
+        Identity::new(worker, client.head(), (info, client.protocol()), record, bound.copy);
     let ids = identity.ids();
     let terms = Terms {
         worker,
         view,
-        arrival,
+        info,
         bound,
         service,
         identity,
-        copier: Copier::of(worker, view, arrival, bound, record.route, ids),
+        copier: Copier::of(worker, view, info, bound, record.route, ids),
         affinity: route.affinity.as_ref().or(service.affinity.as_ref()),
-        client: arrival.client(client.head()),
-        key: hash_key(route, service, client.head(), arrival),
+        client: info.client(client.head()),
+        key: hash_key(route, service, client.head(), info),
         says_grpc: grpc::is_grpc(client.head().value(Role::ContentType)),
         berth: Berth::default(),
     };
@@ -341,7 +341,7 @@ impl<'v> Terms<'_, 'v> {
             Err(refusal) => Box::pin(self.wait_for_room(client, walk, refusal)).await?,
         };
         record.attempt(&place);
-        let way = (self.arrival.origin, client.head().upgrade().is_some());
+        let way = (self.info.origin, client.head().upgrade().is_some());
         let rival = Rival::of(&self.berth);
         let start = match rival.waits() {
             // Boxed: seldom, and every exchange should not have room for it.
@@ -360,7 +360,7 @@ impl<'v> Terms<'_, 'v> {
         place: &Place,
         mut rival: Rival<'_, 'v>,
     ) -> Result<Start<'v>, Failed> {
-        let way = (self.arrival.origin, client.head().upgrade().is_some());
+        let way = (self.info.origin, client.head().upgrade().is_some());
         let connected = self.connect(None::<&mut C>, way, walk, record, place);
         let (_, body, _) = client.split();
         tokio::select! {
@@ -424,17 +424,17 @@ impl<'v> Terms<'_, 'v> {
             stratum: stratum(record.route, client.head()),
             place,
             client: self.client,
-            head_bytes: self.arrival.response_head,
+            head_bytes: self.info.response_head,
             timeout: timeout.saturating_sub(waited),
-            stream_idle: self.arrival.timeouts.stream_idle,
+            stream_idle: self.info.timeouts.stream_idle,
             is_call,
-            stall: if is_call { ENDLESS } else { self.arrival.timeouts.write },
+            stall: if is_call { ENDLESS } else { self.info.timeouts.write },
             idempotent: asked.idempotent,
             explain: self.identity.explain,
-            http3: self.arrival.http3(),
+            http3: self.info.http3(),
             set_cookie: self.cookie().and_then(|cookie| {
                 let endpoint = place.signals(view);
-                affinity::set_cookie(&cookie, endpoint, walk.tried.stay, self.arrival)
+                affinity::set_cookie(&cookie, endpoint, walk.tried.stay, self.info)
             }),
             edge: reach == Reach::ThisSite,
             // Who stays at an endpoint has something there that others have not.
@@ -478,11 +478,11 @@ impl Again {
 }
 
 /// Whether a request is for a host that has another certificate than its connection was made for.
-fn is_misdirected(view: &View, arrival: &Arrival, head: &RequestHead) -> bool {
-    let Some(sni) = arrival.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
+fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> bool {
+    let Some(sni) = info.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
         return false;
     };
-    let secured = view.tls.listener(arrival.listener);
+    let secured = view.tls.listener(info.listener);
     secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
 }
 
@@ -490,8 +490,8 @@ fn is_misdirected(view: &View, arrival: &Arrival, head: &RequestHead) -> bool {
 ///
 /// # Errors
 /// [`Refusal::Loop`] when this site is among them.
-fn via(view: &View, arrival: &Arrival, head: &RequestHead) -> Result<String, Failed> {
-    if !(arrival.trusted || arrival.is_verified()) {
+fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String, Failed> {
+    if !(info.trusted || info.is_verified()) {
         return Ok(String::new());
     }
     let told = head.field("tidegate-via").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The gate: whether a request may pass by the policies of its route and its service.
 
 use super::attempt::Failed;
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use super::record::Record;
 use crate::decision::policy::PolicyIndex;
 use crate::http::field::{Field, Role};
@@ -14,7 +14,7 @@ use crate::shared::View;
 pub(super) async fn pass(
     view: &View,
     policies: impl Iterator<Item = PolicyIndex>,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     head: &RequestHead,
     record: &mut Record,
 ) -> Result<(), Failed> {
@@ -22,13 +22,13 @@ pub(super) async fn pass(
     let target = format!("{}{}", target.path(), target.query());
     let field = |name: &str| sole(head, name);
     let believed = |role| {
-        let told = arrival.trusted.then(|| head.value(role)).flatten();
+        let told = info.trusted.then(|| head.value(role)).flatten();
         told.and_then(|told| std::str::from_utf8(told).ok())
     };
     let asked = Asked {
-        client: arrival.client(head),
+        client: info.client(head),
         method: head.method(),
-        scheme: believed(Role::ForwardedProto).unwrap_or_else(|| arrival.scheme()),
+        scheme: believed(Role::ForwardedProto).unwrap_or_else(|| info.scheme()),
         host: believed(Role::ForwardedHost).unwrap_or_else(|| head.authority()),
         target: &target,
         field: &field,

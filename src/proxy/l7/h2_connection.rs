@@ -2,7 +2,7 @@
 //!
 //! Every limit is set, since the crate's own are generous: see the documentation of limits.
 
-use super::connection_info::{Arrival, keep_up};
+use super::connection_info::{ConnectionInfo, keep_up};
 use super::exchange::After;
 use super::h2::{Arrived, H2};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
@@ -32,14 +32,14 @@ pub async fn serve(
     worker: &Rc<Worker>,
     stream: Stream,
     buffer: Option<Buffer>,
-    mut arrival: Rc<Arrival>,
+    mut info: Rc<ConnectionInfo>,
 ) {
     // Calls may be silent for hours: TCP finds the dead.
     stream.keep_alive();
     let watch = worker.deadlines.watch();
     let (stream, outbox) = coalesced(stream, buffer);
-    let shaking = outbox.with(builder(&arrival).handshake(stream));
-    let Ok(Ok(mut connection)) = watch.within(arrival.timeouts.first_byte, shaking).await else {
+    let shaking = outbox.with(builder(&info).handshake(stream));
+    let Ok(Ok(mut connection)) = watch.within(info.timeouts.first_byte, shaking).await else {
         return;
     };
     let account = Rc::new(Account::default());
@@ -52,7 +52,7 @@ pub async fn serve(
     loop {
         let look = match leaving {
             Some(_) => LAST_FRAMES,
-            None => LOOK.min(arrival.timeouts.idle),
+            None => LOOK.min(info.timeouts.idle),
         };
         let next = tokio::select! {
             // What has come first: it may be the answer.
@@ -71,8 +71,8 @@ pub async fn serve(
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "an HTTP/2 connection ended");
                 match blame(&error) {
-                    Some(Refusal::RateLimited) => arrival.blame(worker),
-                    Some(refusal) => arrival.cells.refusals[refusal.index()].add(1),
+                    Some(Refusal::RateLimited) => info.blame(worker),
+                    Some(refusal) => info.cells.refusals[refusal.index()].add(1),
                     None => {}
                 }
                 return;
@@ -80,18 +80,18 @@ pub async fn serve(
             Ok(Some(Ok((request, respond)))) => {
                 idle_since = now;
                 let view = worker.view();
-                if !keep_up(worker, &view, &mut arrival) {
+                if !keep_up(worker, &view, &mut info) {
                     // Nothing was done with it: it may be asked again elsewhere.
                     turn_away(respond, &mut connection);
                     continue;
                 }
-                begin(worker, (&view, &arrival), &account, request, respond);
+                begin(worker, (&view, &info), &account, request, respond);
             }
             Err(_) if account.active() > 0 => idle_since = now,
             Err(_) => {
                 // What is left to be sent has had its time; a client that takes none of it has, too.
                 let stalled =
-                    |since: Timestamp| now.since(since.max(idle_since)) >= arrival.timeouts.write;
+                    |since: Timestamp| now.since(since.max(idle_since)) >= info.timeouts.write;
                 if leaving.is_some_and(|since| !connection.has_streams() || stalled(since)) {
                     return;
                 }
@@ -99,14 +99,14 @@ pub async fn serve(
         }
         if account.is_abused() {
             // What is begun and broken off at once costs us and not them.
-            arrival.blame(worker);
+            info.blame(worker);
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             drain(connection, &outbox).await;
             return;
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
         account.note_scarce(scarce);
-        let idle = account.active() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
+        let idle = account.active() == 0 && now.since(idle_since) >= info.timeouts.idle;
         if leaving.is_none() && (worker.shared.is_draining() || scarce || idle) {
             // What comes before the client knows is still served.
             connection.graceful_shutdown();
@@ -141,13 +141,13 @@ async fn drain(mut connection: Connection<Coalesced, Bytes>, outbox: &Outbox) {
     }
 }
 
-fn builder(arrival: &Arrival) -> Builder {
+fn builder(info: &ConnectionInfo) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(arrival.limits().head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(info.limits().head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(Some(OWN_RESETS))
@@ -160,7 +160,7 @@ fn builder(arrival: &Arrival) -> Builder {
 /// Begins one stream's exchange in a task of its own.
 fn begin(
     worker: &Rc<Worker>,
-    (view, arrival): (&Viewed, &Rc<Arrival>),
+    (view, info): (&Viewed, &Rc<ConnectionInfo>),
     account: &Rc<Account>,
     request: ::http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -172,7 +172,7 @@ fn begin(
         key: websocket_key(worker, &mut key),
     });
     let ends = stream.is_end_stream();
-    let Some(asked) = streams::asked(worker, arrival, account, &parts, ends, tunnel) else {
+    let Some(asked) = streams::asked(worker, info, account, &parts, ends, tunnel) else {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     };
@@ -183,7 +183,7 @@ fn begin(
         stream,
         respond,
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
-        timeouts: arrival.timeouts.clone(),
+        timeouts: info.timeouts.clone(),
         limit: asked.limit,
         rate_min: asked.rate_min,
         date: worker.date(),
@@ -191,11 +191,11 @@ fn begin(
     }));
     let refusal = asked.refusal;
     // The view by which its listener is known: another may have it in another place.
-    let (worker, view, arrival) = (worker.clone(), view.clone(), arrival.clone());
+    let (worker, view, info) = (worker.clone(), view.clone(), info.clone());
     let (account, active) = (account.clone(), account.enter());
     tokio::task::spawn_local(async move {
         let _active = active;
-        let client = one(&worker, &view, &arrival, client, refusal).await;
+        let client = one(&worker, &view, &info, client, refusal).await;
         if client.broken.get() {
             account.broke_off();
         }
@@ -207,11 +207,11 @@ fn begin(
 async fn one(
     worker: &Worker,
     view: &Viewed,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     mut client: Box<H2>,
     refused: Option<streams::Refused>,
 ) -> Box<H2> {
-    let (after, record) = streams::serve(worker, view, arrival, &mut *client, refused).await;
+    let (after, record) = streams::serve(worker, view, info, &mut *client, refused).await;
     let carried = match after {
         After::Next => (0, 0),
         After::Tunnel(upgraded) => {
@@ -224,7 +224,7 @@ async fn one(
             carried
         }
     };
-    record.finish(worker, view, &*client, arrival, carried);
+    record.finish(worker, view, &*client, info, carried);
     client
 }
 

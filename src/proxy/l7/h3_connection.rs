@@ -1,6 +1,6 @@
 //! A client's HTTP/3 connection: the h3 crate frames it, each request is an exchange of its own.
 
-use super::connection_info::{Arrival, keep_up};
+use super::connection_info::{ConnectionInfo, keep_up};
 use super::h3::{Arrived, First, H3, Receiver, first};
 use super::streams::{self, Account, Active, Asked};
 use crate::proxy::refusal::Refusal;
@@ -26,13 +26,13 @@ const DELIVERY: Duration = Duration::from_secs(3);
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 /// Serves one connection until one side has had enough.
-pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: Rc<Arrival>) {
+pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<ConnectionInfo>) {
     let watch = worker.deadlines.watch();
-    let limit = arrival.limits().head_bytes as u64;
+    let limit = info.limits().head_bytes as u64;
     let mut builder = h3::server::builder();
     builder.max_field_section_size(limit).send_grease(false);
     let building = builder.build(h3_quinn::Connection::new(quic.clone()));
-    let Ok(Ok(mut connection)) = watch.within(arrival.timeouts.first_byte, building).await else {
+    let Ok(Ok(mut connection)) = watch.within(info.timeouts.first_byte, building).await else {
         return;
     };
     let account = Rc::new(Account::default());
@@ -40,7 +40,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: R
     let mut leaving = false;
     watch.set_idle(true);
     loop {
-        let look = if leaving { LAST_FRAMES } else { LOOK.min(arrival.timeouts.idle) };
+        let look = if leaving { LAST_FRAMES } else { LOOK.min(info.timeouts.idle) };
         let next = watch.within(look, connection.accept()).await;
         let now = worker.about_now();
         account.forgive(now.since(judged));
@@ -51,12 +51,12 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: R
             Ok(Ok(Some(resolver))) => {
                 idle_since = now;
                 let view = worker.view();
-                if !keep_up(worker, &view, &mut arrival) {
+                if !keep_up(worker, &view, &mut info) {
                     // Nothing was done with it: it may be asked again elsewhere.
                     drop(resolver);
                     return end(connection, &account, quic).await;
                 }
-                begin(worker, (&view, &arrival), &account, quic, resolver);
+                begin(worker, (&view, &info), &account, quic, resolver);
             }
             Ok(Ok(None)) => return end(connection, &account, quic).await,
             Ok(Err(error)) => {
@@ -64,7 +64,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: R
                 return;
             }
             Err(_) if leaving && account.active() == 0 => {
-                if now.since(idle_since) < DELIVERY.min(arrival.timeouts.idle) {
+                if now.since(idle_since) < DELIVERY.min(info.timeouts.idle) {
                     delivered(quic).await;
                 }
                 return;
@@ -75,13 +75,13 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut arrival: R
         let hoarded = quic.stats().udp_rx.bytes.saturating_sub(account.explained());
         if account.is_abused() || hoarded > HOARD_MAX {
             // What is begun and broken off at once costs us and not them.
-            arrival.blame(worker);
+            info.blame(worker);
             quic.close(EXCESSIVE_LOAD, b"");
             return;
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
         account.note_scarce(scarce);
-        let idle = account.active() == 0 && now.since(idle_since) >= arrival.timeouts.idle;
+        let idle = account.active() == 0 && now.since(idle_since) >= info.timeouts.idle;
         if !leaving && (worker.shared.is_draining() || scarce || idle) {
             say_goodbye(&mut connection).await;
             watch.set_idle(false);
@@ -120,21 +120,21 @@ async fn delivered(quic: &quinn::Connection) {
 /// Begins one request's exchange in a task of its own.
 fn begin(
     worker: &Rc<Worker>,
-    (view, arrival): (&Viewed, &Rc<Arrival>),
+    (view, info): (&Viewed, &Rc<ConnectionInfo>),
     account: &Rc<Account>,
     quic: &quinn::Connection,
     resolver: Resolver,
 ) {
-    let (worker, view, arrival) = (worker.clone(), view.clone(), arrival.clone());
+    let (worker, view, info) = (worker.clone(), view.clone(), info.clone());
     let (account, active, quic) = (account.clone(), account.enter(), quic.clone());
     tokio::task::spawn_local(async move {
-        let reading = Box::pin(read(&worker, &arrival, &account, &quic, resolver));
+        let reading = Box::pin(read(&worker, &info, &account, &quic, resolver));
         match reading.await {
             Ok((client, refusal)) => {
-                one(&worker, &view, &arrival, (client, refusal), (account, active)).await;
+                one(&worker, &view, &info, (client, refusal), (account, active)).await;
             }
             Err(Some(refusal)) => {
-                arrival.cells.refusals[refusal.index()].add(1);
+                info.cells.refusals[refusal.index()].add(1);
                 account.broke_off();
             }
             Err(None) => {}
@@ -145,12 +145,12 @@ fn begin(
 async fn one(
     worker: &Worker,
     view: &Viewed,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     (mut client, refusal): (H3, Option<streams::Refused>),
     (account, _active): (Rc<Account>, Active),
 ) {
-    let (_, record) = streams::serve(worker, view, arrival, &mut client, refusal).await;
-    record.finish(worker, view, &client, arrival, (0, 0));
+    let (_, record) = streams::serve(worker, view, info, &mut client, refusal).await;
+    record.finish(worker, view, &client, info, (0, 0));
     if client.is_broken() {
         account.broke_off();
     }
@@ -160,12 +160,12 @@ async fn one(
 /// Reads a request's head in time. No refusal: it was counted already.
 async fn read(
     worker: &Worker,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     account: &Rc<Account>,
     quic: &quinn::Connection,
     resolver: Resolver,
 ) -> Result<(H3, Option<streams::Refused>), Option<Refusal>> {
-    let resolving = tokio::time::timeout(arrival.timeouts.head, resolver.resolve_request());
+    let resolving = tokio::time::timeout(info.timeouts.head, resolver.resolve_request());
     let (request, stream) = match resolving.await {
         Ok(Ok(resolved)) => resolved,
         // It was answered by the crate, which knows no more of it.
@@ -178,16 +178,16 @@ async fn read(
     // Whether a body follows is known by its first piece, or by the end.
     let waits =
         [http::Method::GET, http::Method::HEAD, http::Method::DELETE, http::Method::OPTIONS];
-    let span = if waits.contains(&parts.method) { arrival.timeouts.head } else { Duration::ZERO };
+    let span = if waits.contains(&parts.method) { info.timeouts.head } else { Duration::ZERO };
     let first = first(&mut receiver, span).await;
     let ends = matches!(first, First::End);
-    let asked = streams::asked(worker, arrival, account, &parts, ends, None);
+    let asked = streams::asked(worker, info, account, &parts, ends, None);
     let Some(Asked { head, refusal, limit, rate_min }) = asked else {
         sender.stop_stream(Code::H3_MESSAGE_ERROR);
         // Dropping the other half asks the client to stop: asking by the crate panics while a read is under way.
         return Err(None);
     };
-    account.explain(arrival.limits().head_bytes as u64);
+    account.explain(info.limits().head_bytes as u64);
     let client = H3::new(Arrived {
         account: account.clone(),
         head,
@@ -196,7 +196,7 @@ async fn read(
         sender,
         quic: quic.clone(),
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
-        timeouts: arrival.timeouts.clone(),
+        timeouts: info.timeouts.clone(),
         limit,
         rate_min,
         date: worker.date(),

@@ -3,7 +3,7 @@
 //! The kernel gives a client's packets to the worker that has its address. A client whose address changes
 //! comes to another one, which knows nothing of it and says so by a reset: it then connects anew.
 
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use super::h3_connection;
 use super::streams::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::decision::plan::{Address, Listener, Transport};
@@ -204,9 +204,9 @@ async fn take(
         sni: data.and_then(|data| data.server_name),
         is_verified: connection.peer_identity().is_some(),
     };
-    let arrival = Arrival::of(&worker, &view, index, origin, Some(agreed));
+    let info = ConnectionInfo::of(&worker, &view, index, origin, Some(agreed));
     drop(view);
-    h3_connection::serve(&worker, &connection, Rc::new(arrival)).await;
+    h3_connection::serve(&worker, &connection, Rc::new(info)).await;
     // What is on its way still arrives: closing is a frame like any other.
     connection.close(NO_ERROR, b"");
 }

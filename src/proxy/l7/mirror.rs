@@ -7,7 +7,7 @@
 use super::attempt::Failed;
 use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::compose::Ids;
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use super::exchange::{Bound, forward};
 use super::record::Record;
 use super::upload::Replay;
@@ -34,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct Copier<'a> {
     worker: &'a Worker,
     view: &'a View,
-    arrival: &'a Arrival,
+    info: &'a ConnectionInfo,
     mirror: Mirror,
     route: RouteIndex,
     reach: Reach,
@@ -47,7 +47,7 @@ impl<'a> Copier<'a> {
     pub(super) fn of(
         worker: &'a Worker,
         view: &'a View,
-        arrival: &'a Arrival,
+        info: &'a ConnectionInfo,
         bound: &Bound<'_>,
         route: Option<RouteIndex>,
         ids: Ids,
@@ -55,7 +55,7 @@ impl<'a> Copier<'a> {
         let mirror = bound.route.mirror.filter(|_| bound.copy.is_none())?;
         let is_its = is_its_turn(mirror.share, worker.next_share());
         let (reach, done) = (bound.reach, Cell::new(false));
-        let copier = Copier { worker, view, arrival, mirror, route: route?, reach, ids, done };
+        let copier = Copier { worker, view, info, mirror, route: route?, reach, ids, done };
         is_its.then_some(copier)
     }
 
@@ -75,17 +75,11 @@ impl<'a> Copier<'a> {
         self.done.set(true);
         let (body, trailers) = replay.whole();
         let copy = Copied { head: head.clone(), body, trailers, read: false };
-        let arrival = self.arrival.again(worker, &latest);
+        let info = self.info.again(worker, &latest);
         let (class, ids, reach) = (self.mirror.class, self.ids, self.reach);
         // Counted from here on: many may be copied before the first of them begins.
         let room = Room::enter(me);
-        tokio::task::spawn_local(send(
-            room,
-            latest,
-            arrival,
-            copy,
-            (self.route, class, ids, reach),
-        ));
+        tokio::task::spawn_local(send(room, latest, info, copy, (self.route, class, ids, reach)));
     }
 }
 
@@ -122,14 +116,14 @@ impl Drop for Room {
 async fn send(
     room: Room,
     view: Viewed,
-    arrival: Arrival,
+    info: ConnectionInfo,
     mut copy: Copied,
     (route, class, ids, reach): (RouteIndex, usize, Ids, Reach),
 ) {
     let worker = &room.0;
     let bound = Bound { route: view.plan.routes.route(route), class, reach, copy: Some(ids) };
     let mut record = Record::begin(worker.now());
-    let walk = forward(worker, &view, &mut copy, &arrival, &mut record, &bound);
+    let walk = forward(worker, &view, &mut copy, &info, &mut record, &bound);
     match tokio::time::timeout(LONGEST, walk).await {
         Ok(Err(
             Failed::Refuse(refusal)
@@ -139,7 +133,7 @@ async fn send(
         )) if record.status == 0 => record.status = refusal.tell().0,
         Ok(Ok(_) | Err(_)) | Err(_) => {}
     }
-    record.count(worker, &view, arrival.listener);
+    record.count(worker, &view, info.listener);
 }
 
 /// A client that has asked already, and does not listen.

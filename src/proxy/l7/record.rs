@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::client::{Client, Sent};
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
@@ -121,28 +121,28 @@ impl Record {
         worker: &Worker,
         view: &View,
         client: &C,
-        arrival: &Arrival,
+        info: &ConnectionInfo,
         tunnelled: (u64, u64),
     ) {
         let bytes = Bytes {
             bodies: (client.received() + tunnelled.0, self.sent.body + tunnelled.1),
             heads: (client.head().bytes().len() as u64, self.sent.heads),
         };
-        arrival.cells.bytes_in.add(bytes.bodies.0);
-        arrival.cells.bytes_out.add(bytes.bodies.1);
-        arrival.cells.head_bytes_in.add(bytes.heads.0);
-        arrival.cells.head_bytes_out.add(bytes.heads.1);
+        info.cells.bytes_in.add(bytes.bodies.0);
+        info.cells.bytes_out.add(bytes.bodies.1);
+        info.cells.head_bytes_in.add(bytes.heads.0);
+        info.cells.head_bytes_out.add(bytes.heads.1);
         if let Some(refusal) = self.refusal {
-            arrival.cells.refusals[refusal.index()].add(1);
+            info.cells.refusals[refusal.index()].add(1);
         }
         if let Some(aborted) = self.aborted {
             let at = Aborted::ALL.iter().position(|known| *known == aborted).unwrap_or(0);
-            arrival.cells.aborted[at].add(1);
+            info.cells.aborted[at].add(1);
         }
-        let duration = self.count(worker, view, arrival.listener);
+        let duration = self.count(worker, view, info.listener);
         self.tell_decision(worker, view);
         if worker.log.is_on() {
-            self.log(worker, view, client, arrival, bytes, duration);
+            self.log(worker, view, client, info, bytes, duration);
         }
     }
 
@@ -200,7 +200,7 @@ impl Record {
         worker: &Worker,
         view: &View,
         client: &C,
-        arrival: &Arrival,
+        info: &ConnectionInfo,
         bytes: Bytes,
         duration: f64,
     ) {
@@ -216,8 +216,8 @@ impl Record {
         let agent = head.value(crate::http::field::Role::UserAgent).unwrap_or_default();
         worker.log.write(&Line {
             time: clock::rfc3339(clock::since_epoch()).into(),
-            listener: &arrival.name,
-            client: arrival.client(head).to_string().into(),
+            listener: &info.name,
+            client: info.client(head).to_string().into(),
             method: head.method().into(),
             host: head.authority().into(),
             path: head.target().as_str().into(),
@@ -241,7 +241,7 @@ impl Record {
             upstream_first_byte_ms: self.first_byte.map(milliseconds),
             request_id: self.request_id.as_str().into(),
             trace_id: self.trace_parent.split('-').nth(1).unwrap_or_default().into(),
-            tls: arrival.agreed.as_ref().map(|agreed| agreed.version),
+            tls: info.agreed.as_ref().map(|agreed| agreed.version),
             user_agent: String::from_utf8_lossy(agent),
         });
     }

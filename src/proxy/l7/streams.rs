@@ -1,7 +1,7 @@
 //! Exchanges of one connection side by side, as HTTP/2 and HTTP/3 have them.
 
 use super::client::Client;
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use super::exchange::{self, After};
 use super::h1::RATE_SLICE;
 use super::rate::Rate;
@@ -208,13 +208,13 @@ pub struct Asked {
 #[must_use]
 pub fn asked(
     worker: &Worker,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     account: &Account,
     parts: &::http::request::Parts,
     ends: bool,
     tunnel: Option<Tunnel<'_>>,
 ) -> Option<Asked> {
-    let limits = arrival.limits();
+    let limits = info.limits();
     let kind = parts.headers.get(::http::header::CONTENT_TYPE);
     let says_grpc = grpc::is_grpc(kind.map(::http::HeaderValue::as_bytes));
     let mut bytes = Vec::with_capacity(512);
@@ -229,7 +229,7 @@ pub fn asked(
         Err(Wrong::Refused(violation)) => Err(violation),
         Err(Wrong::Malformed(why)) => {
             tracing::debug!(why, "a malformed request");
-            arrival.cells.refusals[Refusal::BadRequest.index()].add(1);
+            info.cells.refusals[Refusal::BadRequest.index()].add(1);
             account.broke_off();
             return None;
         }
@@ -238,7 +238,7 @@ pub fn asked(
         // It was lent, and still says what it said last.
         *head = RequestHead::EMPTY;
     }
-    let (limit, rate_min) = arrival.body_bounds();
+    let (limit, rate_min) = info.body_bounds();
     let takes_trailers = parts.headers.get(::http::header::TE).is_some_and(|te| te == "trailers");
     let says_grpc = says_grpc && takes_trailers;
     let refusal = read.err().map(|violation| Refused { why: Refusal::from(violation), says_grpc });
@@ -314,7 +314,7 @@ pub fn keep_trailers(kept: &mut Vec<u8>, fields: ::http::HeaderMap) -> Result<()
 pub async fn serve<C: Client>(
     worker: &Worker,
     view: &Viewed,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     client: &mut C,
     refused: Option<Refused>,
 ) -> (After, Record) {
@@ -324,7 +324,7 @@ pub async fn serve<C: Client>(
     let refusal = match refused {
         Some(refused) => Some(refused.why),
         None if scarce => Some(Refusal::Overloaded),
-        None => arrival.is_too_large(client.head()).then_some(Refusal::BodyTooLarge),
+        None => info.is_too_large(client.head()).then_some(Refusal::BodyTooLarge),
     };
     let after = match refusal {
         Some(refusal) => {
@@ -332,7 +332,7 @@ pub async fn serve<C: Client>(
             After::Next
         }
         // Boxed: what is spawned is moved about, and this is large.
-        None => Box::pin(exchange::serve(worker, view, client, arrival, &mut record)).await,
+        None => Box::pin(exchange::serve(worker, view, client, info, &mut record)).await,
     };
     (after, record)
 }

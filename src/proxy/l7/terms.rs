@@ -1,7 +1,7 @@
 //! What a request goes by: its route, its deadlines, its share of a split, its key.
 
 use super::attempt::{ENDLESS, Failed};
-use super::connection_info::Arrival;
+use super::connection_info::ConnectionInfo;
 use super::record::Record;
 use crate::decision::plan::{HashKey, Service};
 use crate::decision::route::{Action, Asked, Route, RouteIndex, Unrouted};
@@ -25,11 +25,11 @@ fn per_try(route: &Route, service: &Service) -> Duration {
 
 pub(super) fn route<'v>(
     view: &'v View,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
     head: &RequestHead,
     record: &mut Record,
 ) -> Result<&'v Route, Failed> {
-    let asked = asked(arrival, head);
+    let asked = asked(info, head);
     let has_header = |name: &str, value: &str| {
         head.fields().iter().any(|field| {
             field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes())
@@ -54,9 +54,9 @@ pub(super) fn route<'v>(
     }
 }
 
-fn asked<'a>(arrival: &Arrival, head: &'a RequestHead) -> Asked<'a> {
+fn asked<'a>(info: &ConnectionInfo, head: &'a RequestHead) -> Asked<'a> {
     Asked {
-        listener: arrival.listener,
+        listener: info.listener,
         host: head.host(),
         path: head.target().path(),
         method: head.method(),
@@ -123,13 +123,13 @@ pub(super) fn hash_key(
     route: &Route,
     service: &Service,
     head: &RequestHead,
-    arrival: &Arrival,
+    info: &ConnectionInfo,
 ) -> u64 {
     use crate::decision::plan::EndpointPolicy;
     if service.endpoint_policy != EndpointPolicy::Hash {
         return 0;
     }
-    let client = || hash(arrival.client(head).to_string().as_bytes());
+    let client = || hash(info.client(head).to_string().as_bytes());
     match route.hash_key.as_ref().unwrap_or(&service.hash_key) {
         HashKey::ClientIp => client(),
         HashKey::Header(name) => head.field(name).map_or_else(client, hash),
