@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Between two looks at the deadlines.
 pub const TICK: Duration = Duration::from_millis(20);
 
+/// The deadline of what may be silent for as long as it likes: that, too, is bounded.
+pub const ENDLESS: Duration = Duration::from_secs(86_400);
+
 /// A deadline has passed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Late;

@@ -1,11 +1,12 @@
 //! One attempt at one endpoint: request up, response down, both at once.
 //!
-//! Until the first byte goes to the client everything can still be tried elsewhere; [`Failed`] says
+//! Until the first byte goes to the client everything can still be tried elsewhere; [`Failure`] says
 //! how. After it, the only honest end of a failure is to break the client's connection off.
 
-use super::awaited::{Failure, head_failure, read_head};
+use super::awaited::{Awaited, NoResponse, head_failure, read_head};
 use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, RelayEnd, Sent};
 use super::client::{Client, Reply, Response};
+use super::failure::{Failure, Retry, What};
 use super::hedge::{Berth, Line, On, Rival, Waiting};
 use super::mirror::Copier;
 use super::record::{End, InSlot, Record, explanation};
@@ -22,6 +23,7 @@ use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::{Framing, grpc, translate};
 use crate::proxy::body::{Pace, Sink, Source};
+use crate::proxy::deadline::ENDLESS;
 use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::Carrier;
@@ -107,36 +109,16 @@ impl Attempt<'_, '_> {
 /// Interim responses of one exchange.
 const INTERIM_MAX: usize = 16;
 
-/// What may be silent for as long as it likes is still bounded.
-pub const ENDLESS: Duration = Duration::from_secs(86_400);
-
-/// How an attempt ended well.
+/// How an attempt ended, if it did not fail.
 pub enum Ended<'v> {
     /// The response was sent.
     Done,
     /// It was sent, and waits for its answer beside another.
     Waits(Waiting<'v>),
+    /// The attempt that waited beside it was quicker: it is broken off.
+    Overtaken,
     /// The connection became a tunnel.
     Tunnel(Connection),
-}
-
-/// How an attempt failed before any byte went to the client.
-#[derive(Clone, Copy, Debug)]
-pub enum Failed {
-    /// It may be tried again, if the budget grants this kind.
-    Retry(Kind, Refusal),
-    /// Likewise, and the endpoint is not to blame: its idle connection had aged.
-    Stale(Kind, Refusal),
-    /// It is to be tried again: that was granted already.
-    Granted(Kind, Refusal),
-    /// It may not.
-    Refuse(Refusal),
-    /// Its answer is slow to come: another endpoint is to be asked as well. That was granted already.
-    Slow,
-    /// The one that waited beside it was quicker.
-    Overtaken,
-    /// The client is gone, or was told all it can be told.
-    Over,
 }
 
 /// What an attempt begins with.
@@ -150,7 +132,7 @@ pub enum Start<'v> {
 /// Makes one attempt. A connection is given back to the pool when it can be.
 ///
 /// # Errors
-/// [`Failed`].
+/// [`Failure`].
 pub async fn run<'v, C: Client>(
     attempt: &Attempt<'_, 'v>,
     client: &mut C,
@@ -158,7 +140,7 @@ pub async fn run<'v, C: Client>(
     request: &mut Vec<u8>,
     replay: &mut Replay,
     record: &mut Record,
-) -> Result<Ended<'v>, Failed> {
+) -> Result<Ended<'v>, Failure> {
     let Attempt { worker, view, place, .. } = *attempt;
     let mut head = worker.lend_response();
     let mut parts = Parts { request, replay, head: &mut head };
@@ -190,42 +172,46 @@ pub async fn run<'v, C: Client>(
     let result = match result {
         Ok(Over::Done) => Ok(Ended::Done),
         Ok(Over::Tunnel(connection)) => Ok(Ended::Tunnel(connection)),
+        Ok(Over::Overtaken) => Ok(Ended::Overtaken),
         Ok(Over::Sent(on, since)) => {
             let client = attempt.client;
             return Ok(Ended::Waits(Waiting { slot, since, client, line: Line::new(on) }));
         }
         Err(failed) => Err(failed),
     };
-    let result = match result {
+    result.map_err(|failure| {
         // A reused connection that dies without a word says nothing about the endpoint: it was idle
         // for too long.
-        Err(Failed::Retry(kind @ (Kind::Unsent | Kind::Died), refusal))
-            if reused
-                && refusal == Refusal::UpstreamReset
-                // A shared connection says so itself when it has aged.
-                && (!shared || kind == Kind::Unsent) =>
-        {
-            Err(Failed::Stale(kind, refusal))
+        let failure =
+            if reused && is_unheard(failure, shared) { failure.excused() } else { failure };
+        if !slot.is_over() {
+            settle(attempt, failure, &slot);
         }
-        other => other,
-    };
-    // A gateway status was told where it was seen; an ejection needs no telling.
-    match &result {
-        Err(Failed::Retry(Kind::Unsent | Kind::Died, refusal) | Failed::Refuse(refusal))
-            if !slot.is_over() =>
-        {
-            if let Some(cause) = blame(*refusal).filter(|cause| attempt.failures().has(*cause)) {
-                slot.failed();
-                attempt.blame(cause);
-            }
+        failure
+    })
+}
+
+/// Whether a connection died without a word.
+fn is_unheard(failure: Failure, shared: bool) -> bool {
+    failure.refusal() == Some(Refusal::UpstreamReset)
+        && match failure.retry {
+            Retry::IfGranted(Kind::Unsent) => true,
+            // A shared connection says so itself when it has aged.
+            Retry::IfGranted(Kind::Died) => !shared,
+            Retry::IfGranted(_) | Retry::Granted(_) | Retry::No => false,
         }
-        // That a client leaves says that it waited; that it leaves again and again, nothing more.
-        Err(Failed::Over) if !slot.is_over() && worker.has_just_left(attempt.client) => {
-            slot.end(End::ClientsFault);
-        }
-        Ok(_) | Err(_) => {}
+}
+
+/// Counts a failed attempt out of its slot, and blames its endpoint where the endpoint is to blame.
+fn settle(attempt: &Attempt<'_, '_>, failure: Failure, slot: &InSlot<'_>) {
+    if let Some(cause) = failure.cause().filter(|cause| attempt.failures().has(*cause)) {
+        slot.failed();
+        attempt.blame(cause);
     }
-    result
+    // That a client leaves says that it waited; that it leaves again and again, nothing more.
+    if failure.what == What::Over && attempt.worker.has_just_left(attempt.client) {
+        slot.end(End::ClientsFault);
+    }
 }
 
 /// How an attempt ended on its connection.
@@ -234,6 +220,7 @@ enum Over {
     Tunnel(Connection),
     /// All of the request was sent, and another is to be asked meanwhile.
     Sent(On, Timestamp),
+    Overtaken,
 }
 
 /// Goes on with a request that was sent before.
@@ -243,10 +230,10 @@ async fn resume<'v, C: Client>(
     waiting: Waiting<'v>,
     parts: &mut Parts<'_>,
     record: &mut Record,
-) -> (InSlot<'v>, Result<Over, Failed>) {
+) -> (InSlot<'v>, Result<Over, Failure>) {
     let Waiting { slot, line, .. } = waiting;
     let result = match line.take() {
-        None => Err(Failed::Over),
+        None => Err(Failure::OVER),
         Some(On::Http1(connection)) => {
             over_http1(attempt, client, connection, parts, record, &slot).await
         }
@@ -256,7 +243,10 @@ async fn resume<'v, C: Client>(
             let (replay, head) = (&mut *parts.replay, &mut *parts.head);
             let next = both_ways(attempt, client, way, replay, head, record, &slot).await;
             retire_if_silent(&incoming, &next);
-            next.map(|_| Over::Done)
+            next.map(|next| match next {
+                Next::Overtaken => Over::Overtaken,
+                Next::Keep | Next::Close | Next::Tunnel | Next::Slow => Over::Done,
+            })
         }
     };
     (slot, result)
@@ -269,7 +259,7 @@ async fn over_http1<C: Client>(
     parts: &mut Parts<'_>,
     record: &mut Record,
     slot: &InSlot<'_>,
-) -> Result<Over, Failed> {
+) -> Result<Over, Failure> {
     let Attempt { worker, view, place, .. } = *attempt;
     let progress = match attempt.resumed {
         Some(_) => Progress::resumed(),
@@ -292,11 +282,11 @@ async fn over_http1<C: Client>(
         // Boxed: each async function that holds it would be moved with it, which costs more than the box.
         Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await
     };
-    if let Err(Failed::Slow) = result {
+    if let Ok(Next::Slow) = result {
         let since = attempt.resumed.or(progress.ended.get()).unwrap_or_else(|| worker.now());
         return Ok(Over::Sent(On::Http1(connection), since));
     }
-    if result.is_err() {
+    if matches!(result, Err(_) | Ok(Next::Overtaken)) {
         // An end would wait behind what the cluster has not taken; whoever still works should know now.
         connection.stream.reset_on_close();
     }
@@ -311,7 +301,8 @@ async fn over_http1<C: Client>(
             worker.pool.borrow_mut().put(connection, key, place.cluster, &latest, most, now);
             Ok(Over::Done)
         }
-        Next::Close => Ok(Over::Done),
+        Next::Close | Next::Slow => Ok(Over::Done),
+        Next::Overtaken => Ok(Over::Overtaken),
         Next::Tunnel => Ok(Over::Tunnel(connection)),
     }
 }
@@ -323,7 +314,7 @@ async fn over_http2<C: Client>(
     parts: &mut Parts<'_>,
     record: &mut Record,
     slot: &InSlot<'_>,
-) -> Result<Over, Failed> {
+) -> Result<Over, Failure> {
     let (worker, head) = (attempt.worker, client.head());
     let secure = attempt.view.tls.cluster(attempt.place.cluster).is_some();
     let scheme = if secure { "https" } else { "http" };
@@ -331,7 +322,7 @@ async fn over_http2<C: Client>(
     let is_head = head.is_head();
     let bare = matches!(head.framing, Framing::None | Framing::Length(0));
     let request = translate::request(parts.request, scheme, trailers);
-    let Some(request) = request else { return Err(Failed::Refuse(Refusal::BadRequest)) };
+    let Some(request) = request else { return Err(Failure::refuse(Refusal::BadRequest)) };
     let begun = match std::future::poll_fn(|context| lease.send.poll_ready(context)).await {
         Ok(()) => lease.send.send_request(request, bare),
         Err(error) => Err(error),
@@ -339,7 +330,7 @@ async fn over_http2<C: Client>(
     let (future, stream) = begun.map_err(|error| {
         tracing::debug!(%error, "a request could not be begun");
         lease.retire();
-        Failed::Retry(Kind::Unsent, Refusal::UpstreamReset)
+        Failure::retry(Kind::Unsent, Refusal::UpstreamReset)
     })?;
     let progress = Progress::default();
     progress.sent.set(1);
@@ -352,50 +343,22 @@ async fn over_http2<C: Client>(
     if progress.complete.get().is_some() {
         incoming.note_sent();
     }
-    if let Err(Failed::Slow) = result {
+    if let Ok(Next::Slow) = result {
         let since = progress.ended.get().unwrap_or_else(|| worker.now());
         return Ok(Over::Sent(On::Http2(incoming), since));
     }
     retire_if_silent(&incoming, &result);
     match result? {
-        Next::Keep | Next::Close => Ok(Over::Done),
-        Next::Tunnel => Err(Failed::Refuse(Refusal::UpstreamReset)),
+        Next::Keep | Next::Close | Next::Slow => Ok(Over::Done),
+        Next::Overtaken => Ok(Over::Overtaken),
+        Next::Tunnel => Err(Failure::refuse(Refusal::UpstreamReset)),
     }
 }
 
 /// A shared connection on which no answer came is perhaps dead: others should not be sent there.
-fn retire_if_silent(incoming: &Http2In, result: &Result<Next, Failed>) {
-    if matches!(result, Err(Failed::Refuse(Refusal::UpstreamTimeout))) {
+fn retire_if_silent(incoming: &Http2In, result: &Result<Next, Failure>) {
+    if matches!(result, Err(failure) if *failure == Failure::refuse(Refusal::UpstreamTimeout)) {
         incoming.retire();
-    }
-}
-
-/// The cause an endpoint is blamed for; `None` where it is not to blame.
-fn blame(refusal: Refusal) -> Option<Cause> {
-    match refusal {
-        Refusal::UpstreamReset => Some(Cause::Reset),
-        Refusal::UpstreamMalformed => Some(Cause::Protocol),
-        Refusal::UpstreamTimeout => Some(Cause::ResponseTimeout),
-        Refusal::UpstreamConnect => Some(Cause::GatewayStatus),
-        Refusal::BadRequest
-        | Refusal::NoRoute
-        | Refusal::MethodNotAllowed
-        | Refusal::RequestTimeout
-        | Refusal::BodyTooLarge
-        | Refusal::UriTooLong
-        | Refusal::ExpectationFailed
-        | Refusal::HeadersTooLarge
-        | Refusal::NotImplemented
-        | Refusal::NoPermittedCluster
-        | Refusal::NoHealthyCluster
-        | Refusal::Overloaded
-        | Refusal::Loop
-        | Refusal::Misdirected
-        | Refusal::Unauthorized
-        | Refusal::Forbidden
-        | Refusal::RateLimited
-        | Refusal::Budget
-        | Refusal::Draining => None,
     }
 }
 
@@ -420,6 +383,10 @@ enum Next {
     Keep,
     Close,
     Tunnel,
+    /// Its answer is slow to come: another endpoint is to be asked as well. That was granted already.
+    Slow,
+    /// The attempt that waited beside it was quicker.
+    Overtaken,
 }
 
 async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
@@ -430,7 +397,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     answer: &mut ResponseHead,
     record: &mut Record,
     slot: &InSlot<'_>,
-) -> Result<Next, Failed> {
+) -> Result<Next, Failure> {
     let Way { outgoing, incoming, progress } = way;
     let (head, mut request_body, mut response) = client.split();
     progress.open.set(!head.expects_continue);
@@ -476,7 +443,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
     kept: &Cell<Replay>,
     record: &mut Record,
     slot: &InSlot<'_>,
-) -> Result<Next, Failed> {
+) -> Result<Next, Failure> {
     let (worker, progress) = (attempt.worker, both.progress);
     let begun = attempt.resumed.unwrap_or_else(|| worker.now());
     let mut rival = Rival::of(attempt.berth);
@@ -494,13 +461,14 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         };
         let end = match waited {
             Err(()) => return Err(both.client_failure()),
-            Ok(None) => return Err(Failed::Overtaken),
-            Ok(Some(Ok(end))) => end,
+            Ok(None) => return Ok(Next::Overtaken),
+            Ok(Some(Ok(Awaited::Head(end)))) => end,
+            Ok(Some(Ok(Awaited::Slow))) => return Ok(Next::Slow),
             Ok(Some(Err(error))) => {
                 // Once the client was told anything, nothing may be tried again.
                 let again = attempt.replaceable(progress) && interims == 0;
                 let error = match error {
-                    Failure::Refused if interims > 0 => Failure::Closed { begun: true },
+                    NoResponse::Refused if interims > 0 => NoResponse::Closed { begun: true },
                     other => other,
                 };
                 return Err(head_failure(error, progress.sent.get() == 0 && interims == 0, again));
@@ -512,7 +480,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         interims += 1;
         record.hedges[1] += u64::from(rival.give_up(worker, attempt.view));
         if interims > INTERIM_MAX {
-            return Err(Failed::Refuse(Refusal::UpstreamReset));
+            return Err(Failure::refuse(Refusal::UpstreamReset));
         }
         if answer.status == 100 {
             progress.open_gate();
@@ -521,7 +489,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
         incoming.used(end);
         record.sent = response.sent();
         if told.is_err() {
-            return Err(Failed::Over);
+            return Err(Failure::OVER);
         }
     };
     record.first_byte = Some(worker.now().since(begun));
@@ -537,7 +505,7 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
             504 => Refusal::UpstreamTimeout,
             _ => Refusal::UpstreamReset,
         };
-        return Err(Failed::Granted(Kind::GatewayStatus, refusal));
+        return Err(Failure::granted(Kind::GatewayStatus, refusal));
     }
     record.hedges[1] += u64::from(rival.give_up(worker, attempt.view));
     let upgraded = answer.upgrades;
@@ -592,9 +560,9 @@ async fn respond<U: Future<Output = ()>, I: Incoming, R: Response>(
                 attempt.blame(Cause::Reset);
             }
             record.aborted = Some(Aborted::Cluster);
-            Err(Failed::Over)
+            Err(Failure::OVER)
         }
-        Ok(Err(RelayEnd::Client)) | Err(()) => Err(Failed::Over),
+        Ok(Err(RelayEnd::Client)) | Err(()) => Err(Failure::OVER),
     }
 }
 

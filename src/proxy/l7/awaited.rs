@@ -1,7 +1,8 @@
 //! The wait for a response's head: how long, and what ends it.
 
-use super::attempt::{Attempt, Failed};
+use super::attempt::Attempt;
 use super::carrier::{Incoming, NoHead};
+use super::failure::Failure;
 use super::upload::Progress;
 use crate::decision::retry::Kind;
 use crate::decision::signal::EndpointSignals;
@@ -19,7 +20,7 @@ const EJECTION_CHECK: Duration = Duration::from_millis(100);
 
 /// Why no response head comes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Failure {
+pub(super) enum NoResponse {
     Closed {
         begun: bool,
     },
@@ -28,28 +29,33 @@ pub(super) enum Failure {
     Late,
     Malformed,
     Ejected,
-    /// It takes so long that another is asked as well.
+}
+
+/// What ends a wait for a response's head, if nothing fails.
+pub(super) enum Awaited {
+    /// A head, which ends here in what has come.
+    Head(usize),
+    /// It takes so long that another endpoint is to be asked as well. That was granted already.
     Slow,
 }
 
-pub(super) fn head_failure(error: Failure, unsent: bool, replaceable: bool) -> Failed {
+pub(super) fn head_failure(error: NoResponse, unsent: bool, replaceable: bool) -> Failure {
     match error {
-        Failure::Refused => Failed::Retry(Kind::Unsent, Refusal::UpstreamReset),
-        Failure::Closed { begun: false } if unsent => {
-            Failed::Retry(Kind::Unsent, Refusal::UpstreamReset)
+        NoResponse::Refused => Failure::retry(Kind::Unsent, Refusal::UpstreamReset),
+        NoResponse::Closed { begun: false } if unsent => {
+            Failure::retry(Kind::Unsent, Refusal::UpstreamReset)
         }
-        Failure::Closed { begun: false } if replaceable => {
-            Failed::Retry(Kind::Died, Refusal::UpstreamReset)
+        NoResponse::Closed { begun: false } if replaceable => {
+            Failure::retry(Kind::Died, Refusal::UpstreamReset)
         }
-        Failure::Slow => Failed::Slow,
-        Failure::Ejected => Failed::Granted(Kind::Ejected, Refusal::UpstreamReset),
-        Failure::Closed { .. } => Failed::Refuse(Refusal::UpstreamReset),
-        Failure::Malformed => Failed::Refuse(Refusal::UpstreamMalformed),
-        Failure::Late => Failed::Refuse(Refusal::UpstreamTimeout),
+        NoResponse::Ejected => Failure::granted(Kind::Ejected, Refusal::UpstreamReset),
+        NoResponse::Closed { .. } => Failure::refuse(Refusal::UpstreamReset),
+        NoResponse::Malformed => Failure::refuse(Refusal::UpstreamMalformed),
+        NoResponse::Late => Failure::refuse(Refusal::UpstreamTimeout),
     }
 }
 
-/// Reads a response's head; gives where it ends in what has come.
+/// Reads a response's head.
 pub(super) async fn read_head<I: Incoming>(
     attempt: &Attempt<'_, '_>,
     progress: &Progress,
@@ -57,17 +63,17 @@ pub(super) async fn read_head<I: Incoming>(
     head: &mut ResponseHead,
     asked: Asked<'_>,
     untold: bool,
-) -> Result<usize, Failure> {
+) -> Result<Awaited, NoResponse> {
     let mut hedge = attempt.hedge.filter(|_| untold).map(|after| attempt.worker.now().plus(after));
     loop {
         match incoming.head(head, asked) {
-            Ok(end) => return Ok(end),
+            Ok(end) => return Ok(Awaited::Head(end)),
             Err(NoHead::Partial) => {}
             Err(NoHead::Malformed(why)) => {
                 let endpoint = &attempt.place.signals(attempt.view).address;
                 let field = response::offender(incoming.bytes());
                 tracing::warn!(%endpoint, why, field, "a cluster's answer is malformed");
-                return Err(Failure::Malformed);
+                return Err(NoResponse::Malformed);
             }
         }
         // The cluster's time begins when it has all of the request it will get, and then is absolute.
@@ -77,7 +83,7 @@ pub(super) async fn read_head<I: Incoming>(
             None => attempt.timeout,
         };
         if left.is_zero() {
-            return Err(Failure::Late);
+            return Err(NoResponse::Late);
         }
         let begun = !incoming.bytes().is_empty();
         let more = incoming.more(left.min(EJECTION_CHECK));
@@ -94,7 +100,7 @@ pub(super) async fn read_head<I: Incoming>(
                     if since.is_some() && hedge.is_some_and(|due| due <= now) {
                         hedge = None;
                         if attempt.replaceable(progress) && (attempt.may_retry)(Kind::Slow) {
-                            return Err(Failure::Slow);
+                            return Ok(Awaited::Slow);
                         }
                     }
                     continue;
@@ -102,7 +108,7 @@ pub(super) async fn read_head<I: Incoming>(
             },
         };
         match more {
-            Ok(0) => return Err(Failure::Closed { begun }),
+            Ok(0) => return Err(NoResponse::Closed { begun }),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 // Its answer may yet come: it is given up only for another endpoint's.
@@ -112,17 +118,17 @@ pub(super) async fn read_head<I: Incoming>(
                     && is_ejected(attempt)
                     && (attempt.may_retry)(Kind::Ejected)
                 {
-                    return Err(Failure::Ejected);
+                    return Err(NoResponse::Ejected);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !begun => {
                 return Err(match progress.lost.get() {
                     // What it has had of the body cannot be sent again.
-                    true => Failure::Closed { begun },
-                    false => Failure::Refused,
+                    true => NoResponse::Closed { begun },
+                    false => NoResponse::Refused,
                 });
             }
-            Err(_) => return Err(Failure::Closed { begun }),
+            Err(_) => return Err(NoResponse::Closed { begun }),
         }
     }
 }

@@ -3,9 +3,9 @@
 //! Who waits is watched: a client that leaves must not keep a place in line. Waiting for one's turn does not count
 //! as connecting, which has a time of its own.
 
-use super::attempt::Failed;
 use super::client::{Client, RequestBody};
 use super::exchange::{Bound, Terms, Walk};
+use super::failure::Failure;
 use super::record::Record;
 use super::terms::head_timeout;
 use super::upload::LEAVING;
@@ -36,7 +36,7 @@ impl Terms<'_, '_> {
         walk: &mut Walk,
         record: &mut Record,
         place: &Place,
-    ) -> Result<Carrier, Failed> {
+    ) -> Result<Carrier, Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
         loop {
             let connected = connect(worker, view, place, way, walk, record).await;
@@ -70,7 +70,7 @@ impl Terms<'_, '_> {
         client: &mut C,
         walk: &mut Walk,
         place: &Place,
-    ) -> Result<Given, Failed> {
+    ) -> Result<Given, Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
         let wanted = wanted(view, place, walk, (self.info.origin, false));
         let others = walk.tried.leaves_other_clusters(view, class, place, reach);
@@ -78,7 +78,7 @@ impl Terms<'_, '_> {
         let most = if others { brief } else { Duration::MAX };
         let span = self.patience(walk, place.cluster).min(most);
         let waiting = given(worker, &wanted, span);
-        let full = |_| Failed::Retry(Kind::Unsent, Refusal::Overloaded);
+        let full = |_| Failure::retry(Kind::Unsent, Refusal::Overloaded);
         unless_left(client, waiting).await?.map_err(full)
     }
 
@@ -88,10 +88,10 @@ impl Terms<'_, '_> {
         client: &mut C,
         walk: &mut Walk,
         refusal: Refusal,
-    ) -> Result<Place, Failed> {
+    ) -> Result<Place, Failure> {
         let (worker, view, Bound { class, reach, copy, .. }) =
             (self.worker, self.view, *self.bound);
-        let refused = |refusal| Failed::Refuse(walk.last.unwrap_or(refusal));
+        let refused = |refusal| Failure::refuse(walk.last.unwrap_or(refusal));
         let waits = refusal == Refusal::Overloaded && copy.is_none() && !walk.hedging;
         let full = walk.tried.first_full(view, class, reach).filter(|_| waits);
         let Some(cluster) = full else { return Err(refused(refusal)) };
@@ -111,7 +111,7 @@ impl Terms<'_, '_> {
         let waiting = std::future::poll_fn(|context| turn.poll(context, look));
         let found = unless_left(client, tokio::time::timeout(span, waiting)).await;
         walk.tried.turn = None;
-        found?.map_err(|_| Failed::Refuse(last.unwrap_or(refusal)))
+        found?.map_err(|_| Failure::refuse(last.unwrap_or(refusal)))
     }
 }
 
@@ -122,16 +122,16 @@ async fn connect(
     (origin, upgrades): (Option<Origin>, bool),
     walk: &mut Walk,
     record: &mut Record,
-) -> Result<Carrier, Failed> {
+) -> Result<Carrier, Failure> {
     let cluster = &view.plan.clusters[place.cluster];
     if upgrades && cluster.http2 {
         // HTTP/2 has no upgrades, and of tunnels we know the client's side alone.
-        return Err(Failed::Refuse(Refusal::NotImplemented));
+        return Err(Failure::refuse(Refusal::NotImplemented));
     }
     let endpoint = place.signals(view);
     let left = cluster.connect_total.saturating_sub(walk.connecting);
     if left.is_zero() {
-        return Err(Failed::Refuse(walk.last.unwrap_or(Refusal::UpstreamConnect)));
+        return Err(Failure::refuse(walk.last.unwrap_or(Refusal::UpstreamConnect)));
     }
     let begun = worker.about_now();
     let wanted = wanted(view, place, walk, (origin, upgrades));
@@ -157,14 +157,14 @@ async fn connect(
                 let (endpoint, client) = (endpoint.id, None);
                 worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
             }
-            Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect))
+            Err(Failure::retry(Kind::Unsent, Refusal::UpstreamConnect))
         }
-        Err(NoConnection::Late) => Err(Failed::Retry(Kind::Unsent, Refusal::UpstreamConnect)),
+        Err(NoConnection::Late) => Err(Failure::retry(Kind::Unsent, Refusal::UpstreamConnect)),
         Err(why @ (NoConnection::Full | NoConnection::Busy)) => {
             walk.busy = why == NoConnection::Busy;
-            Err(Failed::Retry(Kind::Unsent, Refusal::Overloaded))
+            Err(Failure::retry(Kind::Unsent, Refusal::Overloaded))
         }
-        Err(NoConnection::Exhausted) => Err(Failed::Refuse(Refusal::Overloaded)),
+        Err(NoConnection::Exhausted) => Err(Failure::refuse(Refusal::Overloaded)),
     }
 }
 
@@ -188,7 +188,7 @@ fn wanted<'a>(
 async fn unless_left<C: Client, F: Future>(
     client: &mut C,
     waiting: F,
-) -> Result<F::Output, Failed> {
+) -> Result<F::Output, Failure> {
     let (_, mut body, _) = client.split();
     let left = async {
         body.gone().await;
@@ -198,7 +198,7 @@ async fn unless_left<C: Client, F: Future>(
         // What is there is taken first.
         biased;
         output = waiting => Ok(output),
-        () = left => Err(Failed::Over),
+        () = left => Err(Failure::OVER),
     }
 }
 

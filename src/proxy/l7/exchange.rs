@@ -2,10 +2,11 @@
 
 use super::affinity;
 use super::answer;
-use super::attempt::{self, Attempt, ENDLESS, Ended, Failed, Start};
+use super::attempt::{self, Attempt, Ended, Start};
 use super::client::{Client, RequestBody};
 use super::compose::{Granted, Identity, Ids, compose};
 use super::connection_info::ConnectionInfo;
+use super::failure::{Failure, Retry, What};
 use super::gate;
 use super::hedge::{Berth, Parked, Rival};
 use super::mirror::Copier;
@@ -20,6 +21,7 @@ use crate::http::field::Role;
 use crate::http::request::RequestHead;
 use crate::http::{Underscores, grpc};
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
+use crate::proxy::deadline::ENDLESS;
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{Carrier, Given};
@@ -47,7 +49,7 @@ pub struct Upgraded {
     pub counts: (Held, Held),
 }
 
-/// Serves one exchange. Every early return is a [`Failed`].
+/// Serves one exchange. Every early return is a [`Failure`].
 pub async fn serve<C: Client>(
     worker: &Worker,
     view: &View,
@@ -64,46 +66,36 @@ pub async fn serve<C: Client>(
                 // An interim response may be half-way out: nothing can be said after it.
                 Err(_) if client.sent() > 0 => {
                     record.aborted = Some(Aborted::Timeout);
-                    Err(Failed::Over)
+                    Err(Failure::OVER)
                 }
                 Err(_) => {
                     record.aborted = (record.status != 0).then_some(Aborted::Timeout);
-                    Err(Failed::Refuse(Refusal::UpstreamTimeout))
+                    Err(Failure::refuse(Refusal::UpstreamTimeout))
                 }
             }
         }
         None => walk(worker, view, client, info, record, found).await,
     };
-    match total {
-        Ok(after) => after,
-        Err(Failed::Over) => {
-            record.aborted = record.aborted.or(Some(Aborted::Client));
-            client.abort();
-            After::Next
-        }
-        // Whatever was begun cannot be taken back by a refusal; and these two are dealt with on the walk.
-        Err(Failed::Slow | Failed::Overtaken) => {
-            client.abort();
-            After::Next
-        }
-        Err(Failed::Refuse(_) | Failed::Retry(..) | Failed::Stale(..) | Failed::Granted(..))
-            if record.status != 0 =>
-        {
+    let failure = match total {
+        Ok(after) => return after,
+        Err(failure) => failure,
+    };
+    match failure.what {
+        // Whatever was begun cannot be taken back by a refusal.
+        What::Refused(_) if record.status != 0 => {
             record.aborted = record.aborted.or(Some(Aborted::Cluster));
             client.abort();
-            After::Next
         }
-        Err(
-            Failed::Refuse(refusal)
-            | Failed::Retry(_, refusal)
-            | Failed::Stale(_, refusal)
-            | Failed::Granted(_, refusal),
-        ) => {
+        What::Refused(refusal) => {
             let why = why(view, refusal, record);
             Box::pin(answer::refuse(view, client, refusal, &why, record)).await;
-            After::Next
+        }
+        What::Over => {
+            record.aborted = record.aborted.or(Some(Aborted::Client));
+            client.abort();
         }
     }
+    After::Next
 }
 
 /// The request's route: looked for once, whatever is asked of it later.
@@ -112,10 +104,10 @@ fn find<'v>(
     info: &ConnectionInfo,
     head: &RequestHead,
     record: &mut Record,
-) -> Result<&'v Route, Failed> {
+) -> Result<&'v Route, Failure> {
     super::inject::panic_on(head.target().path());
     match is_misdirected(view, info, head) {
-        true => Err(Failed::Refuse(Refusal::Misdirected)),
+        true => Err(Failure::refuse(Refusal::Misdirected)),
         false => route(view, info, head, record),
     }
 }
@@ -126,8 +118,8 @@ async fn walk<C: Client>(
     client: &mut C,
     info: &ConnectionInfo,
     record: &mut Record,
-    found: Result<&Route, Failed>,
-) -> Result<After, Failed> {
+    found: Result<&Route, Failure>,
+) -> Result<After, Failure> {
     let route = found?;
     let class = match &route.action {
         Action::Forward(class) => Some(*class),
@@ -136,7 +128,7 @@ async fn walk<C: Client>(
     };
     if client.head().has_underscores() && !may_have_underscores(view, info, class) {
         record.refusal_why = "_ in a field name";
-        return Err(Failed::Refuse(Refusal::BadRequest));
+        return Err(Failure::refuse(Refusal::BadRequest));
     }
     let of_service = class.and_then(|class| view.plan.service_of(class).policy);
     if route.policy.is_some() || of_service.is_some() {
@@ -203,7 +195,7 @@ pub(super) async fn forward<C: Client>(
     info: &ConnectionInfo,
     record: &mut Record,
     bound: &Bound<'_>,
-) -> Result<After, Failed> {
+) -> Result<After, Failure> {
     let Bound { route, class, .. } = *bound;
     record.class = Some(class);
     let service = view.plan.service_of(class);
@@ -233,7 +225,7 @@ pub(super) async fn forward<C: Client>(
         None => route.priority.unwrap_or(service.priority),
     };
     if is_shed(worker, view, class, priority) {
-        return Err(Failed::Refuse(Refusal::Overloaded));
+        return Err(Failure::refuse(Refusal::Overloaded));
     }
     let mut walk = Walk { hedge: route.hedge.unwrap_or(service.hedge), ..Walk::default() };
     if bound.copy.is_some() {
@@ -246,75 +238,38 @@ pub(super) async fn forward<C: Client>(
         let (place, start) = match parked.take() {
             Some(parked) => {
                 record.goes_on(&parked.place);
-                (parked.place, Ok(Start::Resumed(parked.waiting)))
+                (parked.place, Ok(Some(Start::Resumed(parked.waiting))))
             }
             None => match terms.begin(client, &mut walk, record).await {
-                Ok(begun) => {
-                    // Counted once it is sure that a second goes out.
-                    let sent = begun.1.is_ok() && std::mem::take(&mut walk.hedging);
-                    record.hedges[0] += u64::from(sent);
-                    begun
-                }
-                Err(failed) => {
-                    parked = Some(terms.berth.take().ok_or(failed)?);
+                Ok(begun) => begun,
+                Err(failure) => {
+                    parked = Some(terms.berth.take().ok_or(failure)?);
                     continue;
                 }
             },
         };
         let ended = match start {
-            Ok(start) => terms.attempt(client, &mut walk, record, &place, start).await,
-            Err(failed) => Err(failed),
+            Ok(Some(start)) => terms.attempt(client, &mut walk, record, &place, start).await,
+            Ok(None) => Ok(Ended::Overtaken),
+            Err(failure) => Err(failure),
         };
-        let failed = match ended {
+        parked = match ended {
             Ok(Ended::Done) => return Ok(After::Next),
             Ok(Ended::Tunnel(connection)) => {
                 let counts = place.into_counts();
                 return Ok(After::Tunnel(Box::new(Upgraded { connection, counts })));
             }
             Ok(Ended::Waits(waiting)) => {
-                walk.hedge = None;
-                walk.hedging = true;
-                walk.tried.add(place.cluster, place.signals(view).id);
-                walk.tried.waits = true;
+                walk.waits(&place, view);
                 terms.berth.set(Some(Box::new(Parked { place, waiting })));
-                continue;
+                None
             }
-            Err(failed) => failed,
-        };
-        // A second that met an aged connection is made once more.
-        let aged = matches!(failed, Failed::Stale(Kind::Unsent, _)) && walk.stale < STALE_MAX;
-        if !aged && !matches!(failed, Failed::Over) && record.status == 0 {
-            // Whatever became of the second, the first may still be answered.
-            parked = terms.berth.take();
-            if parked.is_some() {
+            Ok(Ended::Overtaken) => {
                 walk.tried.add(place.cluster, place.signals(view).id);
-                continue;
+                Some(terms.berth.take().ok_or(Failure::OVER)?)
             }
-        }
-        let again = Again::of(failed, walk.stale < STALE_MAX).ok_or(failed)?;
-        let asked = walk.request(client.head(), route, service);
-        let granted = again.granted || grant(worker, view, index, again.kind, asked);
-        let counts = again.kind != Kind::Unsent && bound.copy.is_none();
-        record.retries[usize::from(!granted)] += u64::from(counts);
-        if !granted {
-            return Err(Failed::Refuse(again.refusal));
-        }
-        walk.tried.waits = false;
-        let counts = !matches!(again.kind, Kind::Unsent | Kind::Ejected);
-        walk.retried = walk.retried.saturating_add(u32::from(counts));
-        walk.last = Some(again.refusal);
-        if again.stale {
-            walk.stale += 1;
-            // Idle ones age together; shared ones go one by one, and are not leased once they say so.
-            walk.fresh = !walk.shared || walk.stale == STALE_MAX;
-        } else {
-            walk.tried.add(place.cluster, place.signals(view).id);
-            walk.tried.pass_over_dead(worker, view, class);
-            let elsewhere = || walk.tried.leaves_other_clusters(view, class, &place, bound.reach);
-            if again.kind == Kind::Ejected && elsewhere() {
-                walk.tried.left = Some(place.cluster);
-            }
-        }
+            Err(failure) => terms.after(failure, &mut walk, record, &place, client.head())?,
+        };
     }
 }
 
@@ -326,14 +281,14 @@ impl<'v> Terms<'_, 'v> {
         Some(affinity::Cookie { affinity, service: &self.service.name, secret })
     }
 
-    /// Finds a place and connects to it, unless the one that waits is answered meanwhile. The inner error is
-    /// the attempt's, the outer one that of finding none.
+    /// Finds a place and connects to it, unless the one that waits is answered meanwhile (`None`). The inner error
+    /// is the attempt's, the outer one that of finding none.
     async fn begin<C: Client>(
         &self,
         client: &mut C,
         walk: &mut Walk,
         record: &mut Record,
-    ) -> Result<(Place, Result<Start<'v>, Failed>), Failed> {
+    ) -> Result<(Place, Result<Option<Start<'v>>, Failure>), Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
         let place = match place(worker, view, class, &walk.tried, self.key, reach) {
             Ok(place) => place,
@@ -346,8 +301,14 @@ impl<'v> Terms<'_, 'v> {
         let start = match rival.waits() {
             // Boxed: seldom, and every exchange should not have room for it.
             true => Box::pin(self.connect_beside(client, walk, record, &place, rival)).await,
-            false => self.connect(Some(client), way, walk, record, &place).await.map(Start::Fresh),
+            false => {
+                let connected = self.connect(Some(client), way, walk, record, &place).await;
+                connected.map(|carrier| Some(Start::Fresh(carrier)))
+            }
         };
+        // Counted once it is sure that a second goes out.
+        let sent = matches!(start, Ok(Some(_))) && std::mem::take(&mut walk.hedging);
+        record.hedges[0] += u64::from(sent);
         Ok((place, start))
     }
 
@@ -359,7 +320,7 @@ impl<'v> Terms<'_, 'v> {
         record: &mut Record,
         place: &Place,
         mut rival: Rival<'_, 'v>,
-    ) -> Result<Start<'v>, Failed> {
+    ) -> Result<Option<Start<'v>>, Failure> {
         let way = (self.info.origin, client.head().upgrade().is_some());
         let connected = self.connect(None::<&mut C>, way, walk, record, place);
         let (_, body, _) = client.split();
@@ -367,11 +328,63 @@ impl<'v> Terms<'_, 'v> {
             // What is there is taken first.
             biased;
             connected = rival.beside(self.worker, self.view, connected) => match connected {
-                Some(connected) => connected.map(Start::Fresh),
-                None => Err(Failed::Overtaken),
+                Some(connected) => connected.map(|carrier| Some(Start::Fresh(carrier))),
+                None => Ok(None),
             },
-            () = body.broken() => Err(Failed::Over),
+            () = body.broken() => Err(Failure::OVER),
         }
+    }
+
+    /// What follows an attempt that failed: the one that waits goes on, or another is made (`None`).
+    ///
+    /// # Errors
+    /// The exchange's failure, if nothing follows.
+    fn after(
+        &self,
+        failure: Failure,
+        walk: &mut Walk,
+        record: &mut Record,
+        place: &Place,
+        head: &RequestHead,
+    ) -> Result<Option<Box<Parked<'v>>>, Failure> {
+        let (worker, view, Bound { route, class, reach, copy }) =
+            (self.worker, self.view, *self.bound);
+        let is_stale = failure.is_stale() && walk.stale < STALE_MAX;
+        // A second that met an aged connection is made once more.
+        let is_aged = is_stale && failure.kind() == Some(Kind::Unsent);
+        if !is_aged && failure.what != What::Over && record.status == 0 {
+            // Whatever became of the second, the first may still be answered.
+            if let Some(parked) = self.berth.take() {
+                walk.tried.add(place.cluster, place.signals(view).id);
+                return Ok(Some(parked));
+            }
+        }
+        let (Some(kind), Some(refusal)) = (failure.kind(), failure.refusal()) else {
+            return Err(failure);
+        };
+        let asked = walk.request(head, route, self.service);
+        let index = view.plan.classes[class].service;
+        let granted =
+            matches!(failure.retry, Retry::Granted(_)) || grant(worker, view, index, kind, asked);
+        let counts = kind != Kind::Unsent && copy.is_none();
+        record.retries[usize::from(!granted)] += u64::from(counts);
+        if !granted {
+            return Err(Failure::refuse(refusal));
+        }
+        walk.again(kind, refusal);
+        if is_stale {
+            walk.stale += 1;
+            // Idle ones age together; shared ones go one by one, and are not leased once they say so.
+            walk.fresh = !walk.shared || walk.stale == STALE_MAX;
+        } else {
+            walk.tried.add(place.cluster, place.signals(view).id);
+            walk.tried.pass_over_dead(worker, view, class);
+            let elsewhere = || walk.tried.leaves_other_clusters(view, class, place, reach);
+            if kind == Kind::Ejected && elsewhere() {
+                walk.tried.left = Some(place.cluster);
+            }
+        }
+        Ok(None)
     }
 
     /// Makes one attempt.
@@ -382,7 +395,7 @@ impl<'v> Terms<'_, 'v> {
         record: &mut Record,
         place: &Place,
         start: Start<'v>,
-    ) -> Result<Ended<'v>, Failed> {
+    ) -> Result<Ended<'v>, Failure> {
         let (worker, view, Bound { route, class, reach, .. }) =
             (self.worker, self.view, *self.bound);
         let resumed = match &start {
@@ -454,29 +467,6 @@ impl<'v> Terms<'_, 'v> {
     }
 }
 
-/// How a failed attempt may be followed by another.
-struct Again {
-    kind: Kind,
-    refusal: Refusal,
-    /// Its endpoint is not to blame: an idle connection had aged.
-    stale: bool,
-    /// It is paid for.
-    granted: bool,
-}
-
-impl Again {
-    /// `None`: not at all.
-    fn of(failed: Failed, forgives: bool) -> Option<Again> {
-        let (kind, refusal, stale, granted) = match failed {
-            Failed::Retry(kind, refusal) => (kind, refusal, false, false),
-            Failed::Stale(kind, refusal) => (kind, refusal, forgives, false),
-            Failed::Granted(kind, refusal) => (kind, refusal, false, true),
-            Failed::Slow | Failed::Overtaken | Failed::Refuse(_) | Failed::Over => return None,
-        };
-        Some(Again { kind, refusal, stale, granted })
-    }
-}
-
 /// Whether a request is for a host that has another certificate than its connection was made for.
 fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> bool {
     let Some(sni) = info.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
@@ -490,14 +480,14 @@ fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> boo
 ///
 /// # Errors
 /// [`Refusal::Loop`] when this site is among them.
-fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String, Failed> {
+fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String, Failure> {
     if !(info.trusted || info.is_verified()) {
         return Ok(String::new());
     }
     let told = head.field("tidegate-via").unwrap_or_default();
     let sites = String::from_utf8_lossy(told);
     match sites.split(',').any(|site| site.trim() == view.plan.site) {
-        true => Err(Failed::Refuse(Refusal::Loop)),
+        true => Err(Failure::refuse(Refusal::Loop)),
         false => Ok(sites.into_owned()),
     }
 }
@@ -532,6 +522,22 @@ pub(super) struct Walk {
 }
 
 impl Walk {
+    /// The attempt at `place` waits for its answer: the next one is its hedge.
+    fn waits(&mut self, place: &Place, view: &View) {
+        self.hedge = None;
+        self.hedging = true;
+        self.tried.add(place.cluster, place.signals(view).id);
+        self.tried.waits = true;
+    }
+
+    /// Another attempt was granted after one that failed in this way.
+    fn again(&mut self, kind: Kind, refusal: Refusal) {
+        self.tried.waits = false;
+        let counts = !matches!(kind, Kind::Unsent | Kind::Ejected);
+        self.retried = self.retried.saturating_add(u32::from(counts));
+        self.last = Some(refusal);
+    }
+
     fn request(&self, head: &RequestHead, route: &Route, service: &Service) -> retry::Request {
         retry::Request {
             idempotent: head.is_idempotent() && head.upgrade().is_none(),
@@ -558,7 +564,7 @@ async fn respond<C: Client>(
     client: &mut C,
     route: &Route,
     record: &mut Record,
-) -> Result<After, Failed> {
+) -> Result<After, Failure> {
     match &route.action {
         Action::Redirect { to, status } => {
             let lines = format!("location: {}\r\n", answer::location(to, client.head()));

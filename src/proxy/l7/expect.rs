@@ -4,9 +4,9 @@
 //! [`SILENCE`] will not say 100: then we do, and the body goes on. A body that has come already is sent
 //! without any of that (`upload`).
 
-use super::attempt::Failed;
 use super::carrier::Incoming;
 use super::client::Response;
+use super::failure::Failure;
 use super::upload::{Both, Phase};
 use crate::http::Limits;
 use crate::http::response::{Asked, ResponseHead};
@@ -24,7 +24,7 @@ pub(super) async fn settle<U: Future<Output = ()>, I: Incoming, R: Response>(
     both: &mut Both<'_, U>,
     incoming: &mut I,
     response: &mut R,
-) -> Result<(), Failed> {
+) -> Result<(), Failure> {
     let Ok(heard) = both.and(incoming.more(SILENCE), Phase::Waiting).await else {
         return Err(both.client_failure());
     };
@@ -36,7 +36,7 @@ pub(super) async fn settle<U: Future<Output = ()>, I: Incoming, R: Response>(
     let mut head = ResponseHead::default();
     let asked = Asked { head: false, upgrade: None };
     if head.read(CONTINUE, asked, &Limits::default()).is_ok() {
-        response.interim(&head, CONTINUE).await.map_err(|_| Failed::Over)?;
+        response.interim(&head, CONTINUE).await.map_err(|_| Failure::OVER)?;
     }
     both.progress.open_gate();
     Ok(())

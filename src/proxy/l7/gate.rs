@@ -1,7 +1,7 @@
 //! The gate: whether a request may pass by the policies of its route and its service.
 
-use super::attempt::Failed;
 use super::connection_info::ConnectionInfo;
+use super::failure::Failure;
 use super::record::Record;
 use crate::decision::policy::PolicyIndex;
 use crate::http::field::{Field, Role};
@@ -17,7 +17,7 @@ pub(super) async fn pass(
     info: &ConnectionInfo,
     head: &RequestHead,
     record: &mut Record,
-) -> Result<(), Failed> {
+) -> Result<(), Failure> {
     let target = head.target();
     let target = format!("{}{}", target.path(), target.query());
     let field = |name: &str| sole(head, name);
@@ -52,7 +52,7 @@ fn sole<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
     found.next().is_none().then(|| first.value.of(head.bytes()))
 }
 
-fn refuse(why: &Refused, record: &mut Record) -> Failed {
+fn refuse(why: &Refused, record: &mut Record) -> Failure {
     record.refusal_lines = match why {
         Refused::Rate(wait) => {
             format!("retry-after: {}\r\n", wait.as_secs_f64().ceil().max(1.0))
@@ -73,5 +73,5 @@ fn refuse(why: &Refused, record: &mut Record) -> Failed {
         Refused::Unavailable => "who decides that could not be asked",
         Refused::Told(_) => "who decides that says no",
     };
-    Failed::Refuse(Refusal::from(why))
+    Failure::refuse(Refusal::from(why))
 }

@@ -1,7 +1,7 @@
 //! An HTTP/1 client: one connection, one request at a time.
 
 use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
-use super::rate::Rate;
+use super::rate::{RATE_SLICE, Rate};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::forward::{self, ResponseContext};
 use crate::http::request::RequestHead;
@@ -73,9 +73,6 @@ pub enum NoRequest {
     /// It begins to speak HTTP/2.
     Http2,
 }
-
-/// After waits of this length at most a body's rate is judged.
-pub const RATE_SLICE: Duration = Duration::from_secs(2);
 
 impl H1 {
     /// A connection that was just accepted.

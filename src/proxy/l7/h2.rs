@@ -3,7 +3,6 @@
 //! The h2 crate has the connection; here is one stream of it. Both directions are used from one task, so they
 //! share the sending half through a RefCell that is never held across a wait.
 
-use super::attempt::ENDLESS;
 use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::h2_room::{PIECE, poll_room, room};
 use super::message;
@@ -16,7 +15,7 @@ use crate::http::{Framing, translate};
 use crate::os::stream::{Stream, Writer};
 use crate::proxy::body::{Broken, Pace, Source};
 use crate::proxy::buffer::{self, Buffer};
-use crate::proxy::deadline::Watch;
+use crate::proxy::deadline::{ENDLESS, Watch};
 use crate::proxy::tunnel::both;
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;

@@ -4,7 +4,6 @@
 //! (RFC 9114 §4.1.2); nor does it tell of a client that wants no more of a response, which is found when
 //! more is sent.
 
-use super::attempt::ENDLESS;
 use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::message;
 use super::rate::Rate;
@@ -14,7 +13,7 @@ use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::http::{Framing, Violation, translate};
 use crate::proxy::body::Broken;
-use crate::proxy::deadline::Watch;
+use crate::proxy::deadline::{ENDLESS, Watch};
 use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::server::RequestStream;

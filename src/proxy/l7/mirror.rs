@@ -4,7 +4,6 @@
 //! its own: it cannot slow the original, or fail it. It carries the original's data classes, is dropped first
 //! when there is too much to do, is neither retried nor hedged, and is never copied itself.
 
-use super::attempt::Failed;
 use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::compose::Ids;
 use super::connection_info::ConnectionInfo;
@@ -125,12 +124,9 @@ async fn send(
     let mut record = Record::begin(worker.now());
     let walk = forward(worker, &view, &mut copy, &info, &mut record, &bound);
     match tokio::time::timeout(LONGEST, walk).await {
-        Ok(Err(
-            Failed::Refuse(refusal)
-            | Failed::Retry(_, refusal)
-            | Failed::Stale(_, refusal)
-            | Failed::Granted(_, refusal),
-        )) if record.status == 0 => record.status = refusal.tell().0,
+        Ok(Err(failure)) if record.status == 0 => {
+            record.status = failure.refusal().map_or(0, |refusal| refusal.tell().0);
+        }
         Ok(Ok(_) | Err(_)) | Err(_) => {}
     }
     record.count(worker, &view, info.listener);

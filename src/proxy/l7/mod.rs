@@ -12,6 +12,7 @@ pub mod connection;
 pub mod connection_info;
 pub mod exchange;
 mod expect;
+pub mod failure;
 pub mod gate;
 pub mod h1;
 pub mod h2;

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Over so long a window a body's rate is judged.
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// After waits of this length at most a body's rate is judged.
+pub const RATE_SLICE: Duration = Duration::from_secs(2);
+
 /// The rate of one body. Only waiting counts: while we do not read, nobody is slow.
 #[derive(Debug, Default)]
 pub struct Rate {

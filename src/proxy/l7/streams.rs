@@ -3,8 +3,7 @@
 use super::client::Client;
 use super::connection_info::ConnectionInfo;
 use super::exchange::{self, After};
-use super::h1::RATE_SLICE;
-use super::rate::Rate;
+use super::rate::{RATE_SLICE, Rate};
 use super::record::Record;
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;

@@ -1,7 +1,7 @@
 //! What a request goes by: its route, its deadlines, its share of a split, its key.
 
-use super::attempt::{ENDLESS, Failed};
 use super::connection_info::ConnectionInfo;
+use super::failure::Failure;
 use super::record::Record;
 use crate::decision::plan::{HashKey, Service};
 use crate::decision::route::{Action, Asked, Route, RouteIndex, Unrouted};
@@ -10,6 +10,7 @@ use crate::decision::units::{hash, mix};
 use crate::http::field::Role;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
+use crate::proxy::deadline::ENDLESS;
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
 use std::hash::Hasher;
@@ -28,7 +29,7 @@ pub(super) fn route<'v>(
     info: &ConnectionInfo,
     head: &RequestHead,
     record: &mut Record,
-) -> Result<&'v Route, Failed> {
+) -> Result<&'v Route, Failure> {
     let asked = asked(info, head);
     let has_header = |name: &str, value: &str| {
         head.fields().iter().any(|field| {
@@ -42,14 +43,14 @@ pub(super) fn route<'v>(
             record.route = Some(index);
             Ok(view.plan.routes.route(index))
         }
-        Err(Unrouted::NoRoute) => Err(Failed::Refuse(Refusal::NoRoute)),
+        Err(Unrouted::NoRoute) => Err(Failure::refuse(Refusal::NoRoute)),
         Err(Unrouted::Method(methods)) => {
             record.refusal_lines = format!("allow: {}\r\n", methods.join(", "));
-            Err(Failed::Refuse(Refusal::MethodNotAllowed))
+            Err(Failure::refuse(Refusal::MethodNotAllowed))
         }
         Err(Unrouted::Ambiguous) => {
             record.refusal_why = "a parameter in the path leads to another policy";
-            Err(Failed::Refuse(Refusal::BadRequest))
+            Err(Failure::refuse(Refusal::BadRequest))
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Goes on beside whatever comes back; ends only when the client has left.
 
-use super::attempt::Failed;
 use super::carrier::Outgoing;
 use super::client::RequestBody;
+use super::failure::Failure;
 use super::record::InSlot;
 use crate::decision::units::Timestamp;
 use crate::http::Framing;
@@ -148,13 +148,13 @@ impl<U: Future<Output = ()>> Both<'_, U> {
         .await
     }
 
-    pub(super) fn client_failure(&self) -> Failed {
+    pub(super) fn client_failure(&self) -> Failure {
         match &*self.progress.end.borrow() {
-            Some(UploadEnd::Client(Broken::Late)) => Failed::Refuse(Refusal::RequestTimeout),
-            Some(UploadEnd::Client(Broken::TooLarge)) => Failed::Refuse(Refusal::BodyTooLarge),
-            Some(UploadEnd::Client(Broken::Malformed(_))) => Failed::Refuse(Refusal::BadRequest),
-            Some(UploadEnd::Cluster(_)) if !self.gone => Failed::Refuse(Refusal::UpstreamTimeout),
-            Some(UploadEnd::Client(Broken::Gone) | UploadEnd::Cluster(_)) | None => Failed::Over,
+            Some(UploadEnd::Client(Broken::Late)) => Failure::refuse(Refusal::RequestTimeout),
+            Some(UploadEnd::Client(Broken::TooLarge)) => Failure::refuse(Refusal::BodyTooLarge),
+            Some(UploadEnd::Client(Broken::Malformed(_))) => Failure::refuse(Refusal::BadRequest),
+            Some(UploadEnd::Cluster(_)) if !self.gone => Failure::refuse(Refusal::UpstreamTimeout),
+            Some(UploadEnd::Client(Broken::Gone) | UploadEnd::Cluster(_)) | None => Failure::OVER,
         }
     }
 }
