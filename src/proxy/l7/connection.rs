@@ -3,7 +3,8 @@
 use super::answer::refusal_text;
 use super::client::{Client, Local};
 use super::connection_info::{ConnectionInfo, keep_up};
-use super::exchange::{self, After, Upgraded};
+use super::entry;
+use super::exchange::{After, Upgraded};
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
 use super::record::Record;
@@ -86,7 +87,7 @@ async fn one_exchange(
         record.finish(worker, view, client, info, (0, 0));
         return None;
     }
-    match exchange::serve(worker, view, client, info, &mut record).await {
+    match entry::serve(worker, view, client, info, &mut record).await {
         After::Next => {}
         After::Tunnel(upgraded) => return Some((upgraded, record)),
     }

@@ -1,25 +1,23 @@
 //! The walk of one exchange, on one screen: route, permit, place, attempt, and again if allowed.
 
 use super::affinity;
-use super::answer;
 use super::attempt::{self, Attempt, Ended, Start};
 use super::client::{Client, RequestBody};
 use super::compose::{Granted, Identity, Ids, compose};
 use super::connection_info::ConnectionInfo;
 use super::failure::{Failure, Retry, What};
-use super::gate;
 use super::hedge::{Berth, Parked, Rival};
 use super::mirror::Copier;
 use super::record::Record;
-use super::terms::{hash_key, head_timeout, route, split, stratum, walk_timeout};
+use super::terms::{hash_key, head_timeout, stratum};
 use super::upload::Replay;
 use crate::decision::plan::{Affinity, Service};
 use crate::decision::retry::{self, Kind};
-use crate::decision::route::{Action, Route};
+use crate::decision::route::Route;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
-use crate::http::{Underscores, grpc};
+use crate::http::grpc;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
@@ -28,7 +26,6 @@ use crate::proxy::upstream::connect::{Carrier, Given};
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
-use crate::telemetry::cells::Aborted;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,112 +44,6 @@ pub struct Upgraded {
     pub connection: Connection,
     /// The counts.
     pub counts: (Held, Held),
-}
-
-/// Serves one exchange. Every early return is a [`Failure`].
-pub async fn serve<C: Client>(
-    worker: &Worker,
-    view: &View,
-    client: &mut C,
-    info: &ConnectionInfo,
-    record: &mut Record,
-) -> After {
-    let found = find(view, info, client.head(), record);
-    let total = match walk_timeout(view, client.head(), found.ok()) {
-        Some(total) => {
-            let walk = walk(worker, view, client, info, record, found);
-            match tokio::time::timeout(total, walk).await {
-                Ok(result) => result,
-                // An interim response may be half-way out: nothing can be said after it.
-                Err(_) if client.sent() > 0 => {
-                    record.aborted = Some(Aborted::Timeout);
-                    Err(Failure::OVER)
-                }
-                Err(_) => {
-                    record.aborted = (record.status != 0).then_some(Aborted::Timeout);
-                    Err(Failure::refuse(Refusal::UpstreamTimeout))
-                }
-            }
-        }
-        None => walk(worker, view, client, info, record, found).await,
-    };
-    let failure = match total {
-        Ok(after) => return after,
-        Err(failure) => failure,
-    };
-    match failure.what {
-        // Whatever was begun cannot be taken back by a refusal.
-        What::Refused(_) if record.status != 0 => {
-            record.aborted = record.aborted.or(Some(Aborted::Cluster));
-            client.abort();
-        }
-        What::Refused(refusal) => {
-            let why = why(view, refusal, record);
-            Box::pin(answer::refuse(view, client, refusal, &why, record)).await;
-        }
-        What::Over => {
-            record.aborted = record.aborted.or(Some(Aborted::Client));
-            client.abort();
-        }
-    }
-    After::Next
-}
-
-/// The request's route: looked for once, whatever is asked of it later.
-fn find<'v>(
-    view: &'v View,
-    info: &ConnectionInfo,
-    head: &RequestHead,
-    record: &mut Record,
-) -> Result<&'v Route, Failure> {
-    super::inject::panic_on(head.target().path());
-    match is_misdirected(view, info, head) {
-        true => Err(Failure::refuse(Refusal::Misdirected)),
-        false => route(view, info, head, record),
-    }
-}
-
-async fn walk<C: Client>(
-    worker: &Worker,
-    view: &View,
-    client: &mut C,
-    info: &ConnectionInfo,
-    record: &mut Record,
-    found: Result<&Route, Failure>,
-) -> Result<After, Failure> {
-    let route = found?;
-    let class = match &route.action {
-        Action::Forward(class) => Some(*class),
-        Action::Split(parts) => Some(split(parts, worker.next_share())),
-        Action::Redirect { .. } | Action::Respond { .. } => None,
-    };
-    if client.head().has_underscores() && !may_have_underscores(view, info, class) {
-        record.refusal_why = "_ in a field name";
-        return Err(Failure::refuse(Refusal::BadRequest));
-    }
-    let of_service = class.and_then(|class| view.plan.service_of(class).policy);
-    if route.policy.is_some() || of_service.is_some() {
-        record.class = class;
-        let policies = route.policy.into_iter().chain(of_service);
-        // Boxed: most have none.
-        Box::pin(gate::pass(view, policies, info, client.head(), record)).await?;
-    }
-    let Some(class) = class else { return Box::pin(respond(client, route, record)).await };
-    record.class = Some(class);
-    if client.head().max_forwards() == Some(0) {
-        Box::pin(answer::last_hop(client, route, record)).await;
-        return Ok(After::Next);
-    }
-    let via = via(view, info, client.head())?;
-    let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
-    let bound = Bound { route, class, reach, copy: None };
-    forward(worker, view, client, info, record, &bound).await
-}
-
-/// Whether fields' names may have underscores: by the listener, or as metadata of a call of gRPC.
-fn may_have_underscores(view: &View, info: &ConnectionInfo, class: Option<usize>) -> bool {
-    info.limits().underscores != Underscores::Refuse
-        || class.is_some_and(|class| view.plan.serves_grpc_alone(class))
 }
 
 /// Where a request is bound for.
@@ -467,31 +358,6 @@ impl<'v> Terms<'_, 'v> {
     }
 }
 
-/// Whether a request is for a host that has another certificate than its connection was made for.
-fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> bool {
-    let Some(sni) = info.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
-        return false;
-    };
-    let secured = view.tls.listener(info.listener);
-    secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
-}
-
-/// The sites a request has been through, as far as its peer's word is believed; empty for none.
-///
-/// # Errors
-/// [`Refusal::Loop`] when this site is among them.
-fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String, Failure> {
-    if !(info.trusted || info.is_verified()) {
-        return Ok(String::new());
-    }
-    let told = head.field("tidegate-via").unwrap_or_default();
-    let sites = String::from_utf8_lossy(told);
-    match sites.split(',').any(|site| site.trim() == view.plan.site) {
-        true => Err(Failure::refuse(Refusal::Loop)),
-        false => Ok(sites.into_owned()),
-    }
-}
-
 /// Aged connections an exchange may meet before an endpoint is blamed for them.
 const STALE_MAX: u32 = 4;
 
@@ -558,60 +424,4 @@ fn grant(
     worker
         .with_budget(view, service, |budget| budget.grant(kind, request, worker.about_now()))
         .unwrap_or(false)
-}
-
-async fn respond<C: Client>(
-    client: &mut C,
-    route: &Route,
-    record: &mut Record,
-) -> Result<After, Failure> {
-    match &route.action {
-        Action::Redirect { to, status } => {
-            let lines = format!("location: {}\r\n", answer::location(to, client.head()));
-            let lines = [lines.as_bytes(), &record.answer_lines].concat();
-            answer::local(client, (route, *status), &lines, b"", record).await;
-        }
-        Action::Respond { status, body } => {
-            let lines = b"content-type: text/plain; charset=utf-8\r\n";
-            let lines = [&lines[..], &record.answer_lines].concat();
-            answer::local(client, (route, *status), &lines, body.as_bytes(), record).await;
-        }
-        Action::Forward(_) | Action::Split(_) => {}
-    }
-    Ok(After::Next)
-}
-
-/// One line for people, beside the refusal's word.
-fn why(view: &View, refusal: Refusal, record: &Record) -> String {
-    if !record.refusal_why.is_empty() {
-        return record.refusal_why.to_owned();
-    }
-    let service = record.class.map_or("", |class| view.plan.service_of(class).name.as_str());
-    match refusal {
-        Refusal::NoRoute => "no route matches this host and path".to_owned(),
-        Refusal::MethodNotAllowed => "no route takes this method here".to_owned(),
-        Refusal::NoHealthyCluster => {
-            format!("every cluster that may serve `{service}` is down or drained")
-        }
-        Refusal::NoPermittedCluster => format!("no cluster may serve `{service}`"),
-        Refusal::Overloaded => format!("every cluster that may serve `{service}` is full"),
-        Refusal::UpstreamConnect => format!("no endpoint of `{service}` accepted a connection"),
-        Refusal::UpstreamReset => format!("the endpoint of `{service}` broke off"),
-        Refusal::UpstreamMalformed => format!("the answer of `{service}` is malformed"),
-        Refusal::UpstreamTimeout => format!("no answer from `{service}` in time"),
-        Refusal::BadRequest
-        | Refusal::RequestTimeout
-        | Refusal::BodyTooLarge
-        | Refusal::UriTooLong
-        | Refusal::ExpectationFailed
-        | Refusal::HeadersTooLarge
-        | Refusal::NotImplemented
-        | Refusal::Unauthorized
-        | Refusal::Forbidden
-        | Refusal::RateLimited
-        | Refusal::Draining => String::new(),
-        Refusal::Misdirected => "this connection is for another host".to_owned(),
-        Refusal::Budget => format!("the budget of `{service}` is spent"),
-        Refusal::Loop => "the request has been through this site".to_owned(),
-    }
 }

@@ -254,7 +254,7 @@ mod tests {
             let copied = |turn: &u64| is_its_turn(0.05, turn + 1);
             counts.push(turns.clone().filter(copied).count());
             let parts = [(95, 7), (5, 8)];
-            let canary = |turn: &u64| super::super::terms::split(&parts, *turn) == 8;
+            let canary = |turn: &u64| super::super::entry::split(&parts, *turn) == 8;
             both += turns.filter(|turn| copied(turn) && canary(turn)).count();
         }
         assert!(counts.iter().all(|count| (45..=55).contains(count)), "{counts:?}");

@@ -10,6 +10,7 @@ mod compose;
 mod connecting;
 pub mod connection;
 pub mod connection_info;
+pub mod entry;
 pub mod exchange;
 mod expect;
 pub mod failure;

@@ -2,7 +2,8 @@
 
 use super::client::Client;
 use super::connection_info::ConnectionInfo;
-use super::exchange::{self, After};
+use super::entry;
+use super::exchange::After;
 use super::rate::{RATE_SLICE, Rate};
 use super::record::Record;
 use crate::decision::plan::ListenerTimeouts;
@@ -331,7 +332,7 @@ pub async fn serve<C: Client>(
             After::Next
         }
         // Boxed: what is spawned is moved about, and this is large.
-        None => Box::pin(exchange::serve(worker, view, client, info, &mut record)).await,
+        None => Box::pin(entry::serve(worker, view, client, info, &mut record)).await,
     };
     (after, record)
 }

@@ -1,0 +1,309 @@
+//! An exchange from its request's head to its end: route, policies, destination, then forwarded or answered here.
+//!
+//! This is the table of a request's walk in code. What happens at each stop is written elsewhere: routes in
+//! `decision::route`, policies in `gate`, clusters, attempts and retries in `exchange`.
+//!
+//! # Invariants
+//! The route is looked up once; the exchange's deadline comes with it.
+
+use super::answer;
+use super::client::Client;
+use super::connection_info::ConnectionInfo;
+use super::exchange::{After, Bound, forward};
+use super::failure::{Failure, What};
+use super::gate;
+use super::record::Record;
+use crate::decision::route::{Action, Asked, Route, Unrouted};
+use crate::http::field::Role;
+use crate::http::request::RequestHead;
+use crate::http::{Underscores, grpc};
+use crate::proxy::deadline::ENDLESS;
+use crate::proxy::place::Reach;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::Worker;
+use crate::shared::View;
+use crate::telemetry::cells::Aborted;
+use std::time::Duration;
+
+/// Serves one exchange. Every early return is a [`Failure`].
+pub async fn serve<C: Client>(
+    worker: &Worker,
+    view: &View,
+    client: &mut C,
+    info: &ConnectionInfo,
+    record: &mut Record,
+) -> After {
+    let served = match route(view, info, client.head(), record) {
+        Err(refused) => Err(refused),
+        Ok(Routed { route, deadline: None }) => {
+            serve_route(worker, view, client, info, record, route).await
+        }
+        Ok(Routed { route, deadline: Some(span) }) => {
+            let served = serve_route(worker, view, client, info, record, route);
+            match tokio::time::timeout(span, served).await {
+                Ok(served) => served,
+                Err(_) => Err(too_late(client, record)),
+            }
+        }
+    };
+    match served {
+        Ok(after) => return after,
+        Err(failure) => conclude(view, client, record, failure).await,
+    }
+    After::Next
+}
+
+/// The exchange has passed its deadline.
+fn too_late<C: Client>(client: &C, record: &mut Record) -> Failure {
+    // An interim response may be half-way out: nothing can be said after it.
+    if client.sent() > 0 {
+        record.aborted = Some(Aborted::Timeout);
+        return Failure::OVER;
+    }
+    record.aborted = (record.status != 0).then_some(Aborted::Timeout);
+    Failure::refuse(Refusal::UpstreamTimeout)
+}
+
+/// Tells the client of a failure, as far as it can still be told.
+async fn conclude<C: Client>(view: &View, client: &mut C, record: &mut Record, failure: Failure) {
+    match failure.what {
+        // Whatever was begun cannot be taken back by a refusal.
+        What::Refused(_) if record.status != 0 => {
+            record.aborted = record.aborted.or(Some(Aborted::Cluster));
+            client.abort();
+        }
+        What::Refused(refusal) => {
+            let why = why(view, refusal, record);
+            Box::pin(answer::refuse(view, client, refusal, &why, record)).await;
+        }
+        What::Over => {
+            record.aborted = record.aborted.or(Some(Aborted::Client));
+            client.abort();
+        }
+    }
+}
+
+/// A request's route.
+struct Routed<'v> {
+    route: &'v Route,
+    /// How long the exchange may take, to the end of its response.
+    deadline: Option<Duration>,
+}
+
+/// Looks the request's route up.
+fn route<'v>(
+    view: &'v View,
+    info: &ConnectionInfo,
+    head: &RequestHead,
+    record: &mut Record,
+) -> Result<Routed<'v>, Failure> {
+    super::inject::panic_on(head.target().path());
+    if is_misdirected(view, info, head) {
+        return Err(Failure::refuse(Refusal::Misdirected));
+    }
+    let has_header = |name: &str, value: &str| {
+        head.fields().iter().any(|field| {
+            field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes())
+                && field.value.of(head.bytes()) == value.as_bytes()
+        })
+    };
+    let asked = Asked {
+        listener: info.listener,
+        host: head.host(),
+        path: head.target().path(),
+        method: head.method(),
+        has_header: &has_header,
+    };
+    match view.plan.routes.find(&asked) {
+        Ok(index) => {
+            record.route = Some(index);
+            let route = view.plan.routes.route(index);
+            Ok(Routed { route, deadline: deadline(view, head, route) })
+        }
+        Err(Unrouted::NoRoute) => Err(Failure::refuse(Refusal::NoRoute)),
+        Err(Unrouted::Method(methods)) => {
+            record.refusal_lines = format!("allow: {}\r\n", methods.join(", "));
+            Err(Failure::refuse(Refusal::MethodNotAllowed))
+        }
+        Err(Unrouted::Ambiguous) => {
+            record.refusal_why = "a parameter in the path leads to another policy";
+            Err(Failure::refuse(Refusal::BadRequest))
+        }
+    }
+}
+
+/// Whether a request is for a host that has another certificate than its connection was made for.
+fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> bool {
+    let Some(sni) = info.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
+        return false;
+    };
+    let secured = view.tls.listener(info.listener);
+    secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
+}
+
+/// The deadline of the whole exchange, where its route or service has one, or the call itself.
+fn deadline(view: &View, head: &RequestHead, route: &Route) -> Option<Duration> {
+    let is_call = grpc::is_grpc(head.value(Role::ContentType));
+    // Looked for only there: a look at every field costs each exchange.
+    let told = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
+    let configured = configured_timeout(view, route);
+    match (configured, told.map(|told| told.min(ENDLESS))) {
+        (Some(configured), Some(told)) => Some(configured.min(told)),
+        (configured, told) => configured.or(told),
+    }
+}
+
+fn configured_timeout(view: &View, route: &Route) -> Option<Duration> {
+    let of =
+        |class: &usize| route.total_timeout.unwrap_or(view.plan.service_of(*class).total_timeout);
+    match &route.action {
+        Action::Forward(class) => of(class),
+        Action::Split(parts) => parts.iter().filter_map(|(_, class)| of(class)).max(),
+        Action::Redirect { .. } | Action::Respond { .. } => None,
+    }
+}
+
+/// Serves a request that has a route: by its policies, to its destination.
+async fn serve_route<C: Client>(
+    worker: &Worker,
+    view: &View,
+    client: &mut C,
+    info: &ConnectionInfo,
+    record: &mut Record,
+    route: &Route,
+) -> Result<After, Failure> {
+    let class = match &route.action {
+        Action::Forward(class) => Some(*class),
+        Action::Split(parts) => Some(split(parts, worker.next_share())),
+        Action::Redirect { .. } | Action::Respond { .. } => None,
+    };
+    if client.head().has_underscores() && !may_have_underscores(view, info, class) {
+        record.refusal_why = "_ in a field name";
+        return Err(Failure::refuse(Refusal::BadRequest));
+    }
+    let of_service = class.and_then(|class| view.plan.service_of(class).policy);
+    if route.policy.is_some() || of_service.is_some() {
+        record.class = class;
+        let policies = route.policy.into_iter().chain(of_service);
+        // Boxed: most have none.
+        Box::pin(gate::pass(view, policies, info, client.head(), record)).await?;
+    }
+    let Some(class) = class else { return Box::pin(answer_here(client, route, record)).await };
+    record.class = Some(class);
+    if client.head().max_forwards() == Some(0) {
+        Box::pin(answer::last_hop(client, route, record)).await;
+        return Ok(After::Next);
+    }
+    let via = via(view, info, client.head())?;
+    let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
+    let bound = Bound { route, class, reach, copy: None };
+    forward(worker, view, client, info, record, &bound).await
+}
+
+/// Whether fields' names may have underscores: by the listener, or as metadata of a call of gRPC.
+fn may_have_underscores(view: &View, info: &ConnectionInfo, class: Option<usize>) -> bool {
+    info.limits().underscores != Underscores::Refuse
+        || class.is_some_and(|class| view.plan.serves_grpc_alone(class))
+}
+
+/// The sites a request has been through, as far as its peer's word is believed; empty for none.
+///
+/// # Errors
+/// [`Refusal::Loop`] when this site is among them.
+fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String, Failure> {
+    if !(info.trusted || info.is_verified()) {
+        return Ok(String::new());
+    }
+    let told = head.field("tidegate-via").unwrap_or_default();
+    let sites = String::from_utf8_lossy(told);
+    match sites.split(',').any(|site| site.trim() == view.plan.site) {
+        true => Err(Failure::refuse(Refusal::Loop)),
+        false => Ok(sites.into_owned()),
+    }
+}
+
+/// A class by its share: turns are spread by the golden ratio, so that a twentieth is every twentieth.
+pub(super) fn split(parts: &[(u32, usize)], turn: u64) -> usize {
+    let total: u64 = parts.iter().map(|(weight, _)| u64::from(*weight)).sum();
+    let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut left = ((u128::from(spread) * u128::from(total)) >> 64) as u64;
+    for (weight, class) in parts {
+        match left.checked_sub(u64::from(*weight)) {
+            Some(rest) => left = rest,
+            None => return *class,
+        }
+    }
+    parts.first().map_or(0, |(_, class)| *class)
+}
+
+/// Answers by the route itself: a redirect, or a fixed response.
+async fn answer_here<C: Client>(
+    client: &mut C,
+    route: &Route,
+    record: &mut Record,
+) -> Result<After, Failure> {
+    match &route.action {
+        Action::Redirect { to, status } => {
+            let lines = format!("location: {}\r\n", answer::location(to, client.head()));
+            let lines = [lines.as_bytes(), &record.answer_lines].concat();
+            answer::local(client, (route, *status), &lines, b"", record).await;
+        }
+        Action::Respond { status, body } => {
+            let lines = b"content-type: text/plain; charset=utf-8\r\n";
+            let lines = [&lines[..], &record.answer_lines].concat();
+            answer::local(client, (route, *status), &lines, body.as_bytes(), record).await;
+        }
+        Action::Forward(_) | Action::Split(_) => {}
+    }
+    Ok(After::Next)
+}
+
+/// One line for people, beside the refusal's word.
+fn why(view: &View, refusal: Refusal, record: &Record) -> String {
+    if !record.refusal_why.is_empty() {
+        return record.refusal_why.to_owned();
+    }
+    let service = record.class.map_or("", |class| view.plan.service_of(class).name.as_str());
+    match refusal {
+        Refusal::NoRoute => "no route matches this host and path".to_owned(),
+        Refusal::MethodNotAllowed => "no route takes this method here".to_owned(),
+        Refusal::NoHealthyCluster => {
+            format!("every cluster that may serve `{service}` is down or drained")
+        }
+        Refusal::NoPermittedCluster => format!("no cluster may serve `{service}`"),
+        Refusal::Overloaded => format!("every cluster that may serve `{service}` is full"),
+        Refusal::UpstreamConnect => format!("no endpoint of `{service}` accepted a connection"),
+        Refusal::UpstreamReset => format!("the endpoint of `{service}` broke off"),
+        Refusal::UpstreamMalformed => format!("the answer of `{service}` is malformed"),
+        Refusal::UpstreamTimeout => format!("no answer from `{service}` in time"),
+        Refusal::BadRequest
+        | Refusal::RequestTimeout
+        | Refusal::BodyTooLarge
+        | Refusal::UriTooLong
+        | Refusal::ExpectationFailed
+        | Refusal::HeadersTooLarge
+        | Refusal::NotImplemented
+        | Refusal::Unauthorized
+        | Refusal::Forbidden
+        | Refusal::RateLimited
+        | Refusal::Draining => String::new(),
+        Refusal::Misdirected => "this connection is for another host".to_owned(),
+        Refusal::Budget => format!("the budget of `{service}` is spent"),
+        Refusal::Loop => "the request has been through this site".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_keeps_its_shares_closely() {
+        let parts = [(95, 7), (5, 8)];
+        let picks: Vec<usize> = (0..2_000).map(|turn| split(&parts, turn)).collect();
+        for window in picks.windows(200) {
+            let few = window.iter().filter(|class| **class == 8).count();
+            assert!((8..=12).contains(&few), "{few}");
+        }
+    }
+}
