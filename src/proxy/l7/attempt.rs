@@ -8,9 +8,8 @@ use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, RelayEnd, Sen
 use super::client::{Client, Reply, Response};
 use super::failure::{Failure, Retry, What};
 use super::hedge::{Berth, Line, On, Rival, Waiting};
-use super::mirror::Copier;
 use super::record::{End, InSlot, Record, explanation};
-use super::upload::{Both, Phase, Progress, Replay, upload};
+use super::upload::{Both, Phase, Progress, ReadWhole, Replay, upload};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::outlier::Failures;
@@ -80,8 +79,8 @@ pub struct Attempt<'a, 'v> {
     pub resumed: Option<Timestamp>,
     /// The one that waits beside it.
     pub berth: &'a Berth<'v>,
-    /// What copies the request once it was read whole.
-    pub copier: Option<&'a Copier<'a>>,
+    /// Called once the request was read whole.
+    pub(super) read_whole: Option<ReadWhole<'a>>,
     /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
     pub may_retry: &'a dyn Fn(Kind) -> bool,
 }
@@ -411,8 +410,8 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
         let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
         let whole = |replay: &mut Replay| {
             replay.edit_trailers(&edits);
-            if let Some(copier) = attempt.copier.filter(|_| replay.is_whole()) {
-                copier.copy(head, replay);
+            if let Some(read_whole) = attempt.read_whole.filter(|_| replay.is_whole()) {
+                read_whole(head, replay);
             }
         };
         let (worker, body) = (attempt.worker, &mut request_body);

@@ -20,7 +20,8 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    fn new(worker: &Worker) -> Ids {
+    /// Names that nobody else has.
+    pub(super) fn new(worker: &Worker) -> Ids {
         let mut dice = worker.dice.borrow_mut();
         let mut request = [0; 32];
         hex(&mut request[..16], dice.bits());
@@ -41,7 +42,7 @@ pub(super) struct Identity<'a> {
     trusted: bool,
     /// The version the request came by, or nothing where the listener leaves `Via` out.
     received: &'static str,
-    ids: Ids,
+    ids: &'a Ids,
     /// Whether it is a copy for a mirror.
     is_copy: bool,
     /// Whether the client wants to know the decision.
@@ -54,7 +55,7 @@ impl<'a> Identity<'a> {
         head: &RequestHead,
         (info, protocol): (&'a ConnectionInfo, &'static str),
         record: &mut Record,
-        copied: Option<Ids>,
+        (ids, is_copy): (&'a Ids, bool),
     ) -> Identity<'a> {
         let explain = info.trusted && head.field("tidegate-explain") == Some(b"1");
         let identity = Identity {
@@ -62,8 +63,8 @@ impl<'a> Identity<'a> {
             scheme: info.scheme(),
             trusted: info.trusted,
             received: if info.via { received(protocol) } else { "" },
-            ids: copied.unwrap_or_else(|| Ids::new(worker)),
-            is_copy: copied.is_some(),
+            ids,
+            is_copy,
             explain,
         };
         if worker.log.is_on() {
@@ -75,11 +76,6 @@ impl<'a> Identity<'a> {
             record.trace_parent = String::from_utf8_lossy(trace).into_owned();
         }
         identity
-    }
-
-    /// What the request is called.
-    pub(super) fn ids(&self) -> Ids {
-        self.ids
     }
 
     fn context<'b>(

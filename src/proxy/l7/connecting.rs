@@ -89,10 +89,10 @@ impl Terms<'_, '_> {
         walk: &mut Walk,
         refusal: Refusal,
     ) -> Result<Place, Failure> {
-        let (worker, view, Bound { class, reach, copy, .. }) =
+        let (worker, view, Bound { class, reach, is_copy, .. }) =
             (self.worker, self.view, *self.bound);
         let refused = |refusal| Failure::refuse(walk.last.unwrap_or(refusal));
-        let waits = refusal == Refusal::Overloaded && copy.is_none() && !walk.hedging;
+        let waits = refusal == Refusal::Overloaded && !is_copy && !walk.hedging;
         let full = walk.tried.first_full(view, class, reach).filter(|_| waits);
         let Some(cluster) = full else { return Err(refused(refusal)) };
         let (plan, live) = (&view.plan.clusters[cluster], &view.clusters[cluster]);

@@ -8,11 +8,14 @@
 
 use super::answer;
 use super::client::Client;
+use super::compose::Ids;
 use super::connection_info::ConnectionInfo;
 use super::exchange::{After, Bound, forward};
 use super::failure::{Failure, What};
 use super::gate;
+use super::mirror::Copier;
 use super::record::Record;
+use super::upload::ReadWhole;
 use crate::decision::route::{Action, Asked, Route, Unrouted};
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
@@ -196,8 +199,12 @@ async fn serve_route<C: Client>(
     }
     let via = via(view, info, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
-    let bound = Bound { route, class, reach, copy: None };
-    forward(worker, view, client, info, record, &bound).await
+    let ids = Ids::new(worker);
+    let bound = Bound { route, class, reach, ids: &ids, is_copy: false };
+    let copier = Copier::of(worker, view, info, &bound, record.route);
+    let copy = copier.as_ref().map(|copier| |head: &_, replay: &_| copier.copy(head, replay));
+    let read_whole = copy.as_ref().map(|copy| copy as ReadWhole<'_>);
+    forward(worker, view, client, info, record, &bound, read_whole).await
 }
 
 /// Whether fields' names may have underscores: by the listener, or as metadata of a call of gRPC.

@@ -7,17 +7,16 @@ use super::compose::{Granted, Identity, Ids, compose};
 use super::connection_info::ConnectionInfo;
 use super::failure::{Failure, Retry, What};
 use super::hedge::{Berth, Parked, Rival};
-use super::mirror::Copier;
 use super::record::Record;
 use super::terms::{hash_key, head_timeout, stratum};
-use super::upload::Replay;
+use super::upload::{ReadWhole, Replay};
 use crate::decision::plan::{Affinity, Service};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::Route;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
-use crate::http::request::RequestHead;
 use crate::http::grpc;
+use crate::http::request::RequestHead;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
@@ -52,8 +51,10 @@ pub(super) struct Bound<'v> {
     pub(super) route: &'v Route,
     pub(super) class: usize,
     pub(super) reach: Reach,
-    /// What the original is called, if this is a copy for a mirror.
-    pub(super) copy: Option<Ids>,
+    /// What the request is called, unless its client has a name for it that is believed.
+    pub(super) ids: &'v Ids,
+    /// Whether it is a copy for a mirror.
+    pub(super) is_copy: bool,
 }
 
 /// What holds for all attempts of an exchange.
@@ -74,8 +75,8 @@ pub(super) struct Terms<'a, 'v> {
     pub(super) says_grpc: bool,
     /// Where an attempt waits beside another.
     pub(super) berth: Berth<'v>,
-    /// What copies it, where it is to be.
-    pub(super) copier: Option<Copier<'a>>,
+    /// Called once the request was read whole.
+    pub(super) read_whole: Option<ReadWhole<'a>>,
 }
 
 /// The walk from a class on: place, attempt, and again if allowed.
@@ -86,17 +87,17 @@ pub(super) async fn forward<C: Client>(
     info: &ConnectionInfo,
     record: &mut Record,
     bound: &Bound<'_>,
+    read_whole: Option<ReadWhole<'_>>,
 ) -> Result<After, Failure> {
     let Bound { route, class, .. } = *bound;
     record.class = Some(class);
     let service = view.plan.service_of(class);
     let index = view.plan.classes[class].service;
-    if bound.copy.is_none() {
+    if !bound.is_copy {
         worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
     }
-    let identity =
-        Identity::new(worker, client.head(), (info, client.protocol()), record, bound.copy);
-    let ids = identity.ids();
+    let names = (bound.ids, bound.is_copy);
+    let identity = Identity::new(worker, client.head(), (info, client.protocol()), record, names);
     let terms = Terms {
         worker,
         view,
@@ -104,22 +105,22 @@ pub(super) async fn forward<C: Client>(
         bound,
         service,
         identity,
-        copier: Copier::of(worker, view, info, bound, record.route, ids),
+        read_whole,
         affinity: route.affinity.as_ref().or(service.affinity.as_ref()),
         client: info.client(client.head()),
         key: hash_key(route, service, client.head(), info),
         says_grpc: grpc::is_grpc(client.head().value(Role::ContentType)),
         berth: Berth::default(),
     };
-    let priority = match bound.copy {
-        Some(_) => 0,
-        None => route.priority.unwrap_or(service.priority),
+    let priority = match bound.is_copy {
+        true => 0,
+        false => route.priority.unwrap_or(service.priority),
     };
     if is_shed(worker, view, class, priority) {
         return Err(Failure::refuse(Refusal::Overloaded));
     }
     let mut walk = Walk { hedge: route.hedge.unwrap_or(service.hedge), ..Walk::default() };
-    if bound.copy.is_some() {
+    if bound.is_copy {
         walk.hedge = None;
         walk.retried = u32::MAX;
     }
@@ -238,7 +239,7 @@ impl<'v> Terms<'_, 'v> {
         place: &Place,
         head: &RequestHead,
     ) -> Result<Option<Box<Parked<'v>>>, Failure> {
-        let (worker, view, Bound { route, class, reach, copy }) =
+        let (worker, view, Bound { route, class, reach, is_copy, .. }) =
             (self.worker, self.view, *self.bound);
         let is_stale = failure.is_stale() && walk.stale < STALE_MAX;
         // A second that met an aged connection is made once more.
@@ -257,7 +258,7 @@ impl<'v> Terms<'_, 'v> {
         let index = view.plan.classes[class].service;
         let granted =
             matches!(failure.retry, Retry::Granted(_)) || grant(worker, view, index, kind, asked);
-        let counts = kind != Kind::Unsent && copy.is_none();
+        let counts = kind != Kind::Unsent && !is_copy;
         record.retries[usize::from(!granted)] += u64::from(counts);
         if !granted {
             return Err(Failure::refuse(refusal));
@@ -345,7 +346,7 @@ impl<'v> Terms<'_, 'v> {
             hedge: walk.hedge.filter(|_| asked.idempotent && walk.tried.stay.is_none()),
             resumed,
             berth: &self.berth,
-            copier: self.copier.as_ref(),
+            read_whole: self.read_whole,
             may_retry: &may_retry,
         };
         let replay = &mut walk.replay;

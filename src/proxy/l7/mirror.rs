@@ -37,7 +37,7 @@ pub struct Copier<'a> {
     mirror: Mirror,
     route: RouteIndex,
     reach: Reach,
-    ids: Ids,
+    ids: &'a Ids,
     done: Cell<bool>,
 }
 
@@ -47,13 +47,12 @@ impl<'a> Copier<'a> {
         worker: &'a Worker,
         view: &'a View,
         info: &'a ConnectionInfo,
-        bound: &Bound<'_>,
+        bound: &Bound<'a>,
         route: Option<RouteIndex>,
-        ids: Ids,
     ) -> Option<Copier<'a>> {
-        let mirror = bound.route.mirror.filter(|_| bound.copy.is_none())?;
+        let mirror = bound.route.mirror?;
         let is_its = is_its_turn(mirror.share, worker.next_share());
-        let (reach, done) = (bound.reach, Cell::new(false));
+        let (reach, ids, done) = (bound.reach, bound.ids, Cell::new(false));
         let copier = Copier { worker, view, info, mirror, route: route?, reach, ids, done };
         is_its.then_some(copier)
     }
@@ -75,7 +74,7 @@ impl<'a> Copier<'a> {
         let (body, trailers) = replay.whole();
         let copy = Copied { head: head.clone(), body, trailers, read: false };
         let info = self.info.again(worker, &latest);
-        let (class, ids, reach) = (self.mirror.class, self.ids, self.reach);
+        let (class, ids, reach) = (self.mirror.class, *self.ids, self.reach);
         // Counted from here on: many may be copied before the first of them begins.
         let room = Room::enter(me);
         tokio::task::spawn_local(send(room, latest, info, copy, (self.route, class, ids, reach)));
@@ -120,9 +119,10 @@ async fn send(
     (route, class, ids, reach): (RouteIndex, usize, Ids, Reach),
 ) {
     let worker = &room.0;
-    let bound = Bound { route: view.plan.routes.route(route), class, reach, copy: Some(ids) };
+    let route = view.plan.routes.route(route);
+    let bound = Bound { route, class, reach, ids: &ids, is_copy: true };
     let mut record = Record::begin(worker.now());
-    let walk = forward(worker, &view, &mut copy, &info, &mut record, &bound);
+    let walk = forward(worker, &view, &mut copy, &info, &mut record, &bound, None);
     match tokio::time::timeout(LONGEST, walk).await {
         Ok(Err(failure)) if record.status == 0 => {
             record.status = failure.refusal().map_or(0, |refusal| refusal.tell().0);

@@ -9,6 +9,7 @@ use super::record::InSlot;
 use crate::decision::units::Timestamp;
 use crate::http::Framing;
 use crate::http::forward::Edits;
+use crate::http::request::RequestHead;
 use crate::proxy::body::Broken;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
@@ -72,6 +73,9 @@ impl Replay {
         }
     }
 }
+
+/// Called when a request was read whole, with its head and what is kept of it, where that is all of it.
+pub(super) type ReadWhole<'a> = &'a dyn Fn(&RequestHead, &Replay);
 
 /// What the two directions of an attempt tell each other.
 #[derive(Default)]
