@@ -157,8 +157,8 @@ pub(super) fn asserted(plan: &Plan) -> Vec<Vec<String>> {
         plan.services.iter().map(|service| named(service.policy)).collect();
     for route in plan.routes.routes() {
         let classes: Vec<usize> = match &route.action {
-            Action::Forward(class) => vec![*class],
-            Action::Split(parts) => parts.iter().map(|(_, class)| *class).collect(),
+            Action::Forward(to) => vec![to.class],
+            Action::Split(parts) => parts.iter().map(|(_, to)| to.class).collect(),
             Action::Redirect { .. } | Action::Respond { .. } => Vec::new(),
         };
         for class in classes {

@@ -6,8 +6,9 @@ use super::file::{self, HeaderEdits};
 use super::listeners::listener_names;
 use super::policies::Written;
 use super::shape::Spanned;
-use crate::decision::plan::{Kind, ProbeKind, Source};
+use crate::decision::plan::{Affinity, HashKey, Kind, ProbeKind, Source};
 use crate::decision::route::{Action, Edits, Mirror, PathMatch, Route, RouteTable};
+use crate::decision::terms::{Destination, Overrides, Terms};
 use crate::http::target::Target;
 use crate::http::{EncodedSlash, Slashes};
 use regex::Regex;
@@ -33,7 +34,8 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
         };
         let path = format!("listeners.{}.service", name.value);
         if let Some(class) = compiler.class_of(service, &[], &[], false, &path) {
-            catch_alls.push((index, last_route(&name.value, class)));
+            let to = destination(compiler, class, &Overrides::default());
+            catch_alls.push((index, last_route(&name.value, to)));
         }
     }
     warn_of_blind_probes(compiler);
@@ -41,7 +43,12 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
     super::reach::warn(compiler, &places);
 }
 
-fn last_route(listener: &str, class: usize) -> Route {
+/// A class as a route's destination.
+fn destination(compiler: &Compiler<'_>, class: usize, overrides: &Overrides) -> Destination {
+    Destination { class, terms: Terms::resolve(compiler.plan.service_of(class), overrides) }
+}
+
+fn last_route(listener: &str, to: Destination) -> Route {
     Route {
         name: format!("listeners.{listener}"),
         hosts: Vec::new(),
@@ -49,20 +56,12 @@ fn last_route(listener: &str, class: usize) -> Route {
         methods: Vec::new(),
         headers: Vec::new(),
         listeners: Vec::new(),
-        action: Action::Forward(class),
+        action: Action::Forward(to),
         request_edits: Edits::default(),
         response_edits: Edits::default(),
         strip_prefix: None,
-        timeout: None,
-        total_timeout: None,
-        per_try_timeout: None,
-        retries: None,
-        priority: None,
-        hash_key: None,
         policy: None,
-        hedge: None,
         mirror: None,
-        affinity: None,
     }
 }
 
@@ -72,7 +71,10 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
     let path_match = path_match(compiler, written, &path);
     let methods = methods(compiler, written, &path);
     let listeners = listeners(compiler, written, &path);
-    let action = action(compiler, written, &path);
+    let hash_key = written.hash.as_ref().map(|hash| compiler.hash_key(hash, &path));
+    let affinity = written.affinity.as_ref().map(|stay| compiler.affinity(stay, &path));
+    let overrides = overrides(written, hash_key, affinity);
+    let action = action(compiler, written, &overrides, &path);
     let headers = written.headers.clone().unwrap_or_default().0;
     for (name, value) in &headers {
         if !is_field_name(&name.value) || value.chars().any(char::is_control) {
@@ -97,16 +99,11 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         ("hedge.after", written.hedge.as_ref().and_then(|hedge| hedge.after.0)),
     ];
     compiler.not_zero(written.at, &path, &spans);
-    let affinity = written.affinity.as_ref().map(|stay| compiler.affinity(stay, &path));
     let policy = compiler.policy(&path, &Written::of_route(written));
-    let mirror = mirror(compiler, written, action.as_ref(), &path);
-    let hash_key = written.hash.as_ref().map(|hash| compiler.hash_key(hash, &path));
+    let mirror = mirror(compiler, written, action.as_ref(), &overrides, &path);
     Some(Route {
-        hash_key,
         policy,
-        hedge: written.hedge.as_ref().map(|hedge| hedge.after.0),
         mirror,
-        affinity,
         name: path,
         hosts,
         path: path_match?,
@@ -117,6 +114,16 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         request_edits,
         response_edits,
         strip_prefix: strip.map(|prefix| prefix.value.trim_end_matches('/').to_owned()),
+    })
+}
+
+/// What a route says otherwise than its services do.
+fn overrides(
+    written: &file::Route,
+    hash_key: Option<HashKey>,
+    affinity: Option<Affinity>,
+) -> Overrides {
+    Overrides {
         timeout: written.timeout,
         total_timeout: written.total_timeout.map(|timeout| timeout.0),
         per_try_timeout: written.per_try_timeout.map(|timeout| timeout.0),
@@ -126,7 +133,10 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
             .as_ref()
             .and_then(|retry| retry.retries)
             .and_then(|retries| u32::try_from(retries.0).ok()),
-    })
+        hedge: written.hedge.as_ref().map(|hedge| hedge.after.0),
+        hash_key,
+        affinity,
+    }
 }
 
 fn hosts(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Vec<String> {
@@ -225,7 +235,12 @@ fn listeners(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> 
     indices
 }
 
-fn action(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Option<Action> {
+fn action(
+    compiler: &mut Compiler<'_>,
+    written: &file::Route,
+    overrides: &Overrides,
+    path: &str,
+) -> Option<Action> {
     let ways = [
         written.service.is_some(),
         written.split.is_some(),
@@ -247,14 +262,16 @@ fn action(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Opt
     let needs = written.needs.clone().unwrap_or_default();
     if let Some(service) = &written.service {
         let path = format!("{path}.service");
-        return compiler.class_of(service, &data, &needs, false, &path).map(Action::Forward);
+        let class = compiler.class_of(service, &data, &needs, false, &path)?;
+        return Some(Action::Forward(destination(compiler, class, overrides)));
     }
     if let Some(split) = &written.split {
         let mut parts = Vec::new();
         for (name, weight) in &split.0 {
             let path = format!("{path}.split.{}", name.value);
             let class = compiler.class_of(name, &data, &needs, false, &path)?;
-            parts.push((u32::try_from(weight.0).unwrap_or(u32::MAX), class));
+            let to = destination(compiler, class, overrides);
+            parts.push((u32::try_from(weight.0).unwrap_or(u32::MAX), to));
         }
         if parts.iter().all(|(weight, _)| *weight == 0) {
             let problem = Problem::error(written.at, format!("{path}.split"), "all shares are 0");
@@ -287,13 +304,14 @@ fn mirror(
     compiler: &mut Compiler<'_>,
     written: &file::Route,
     action: Option<&Action>,
+    overrides: &Overrides,
     path: &str,
 ) -> Option<Mirror> {
     let mirror = written.mirror.as_ref()?;
     let path = format!("{path}.mirror");
     let originals: Vec<usize> = match action? {
-        Action::Forward(class) => vec![*class],
-        Action::Split(parts) => parts.iter().map(|(_, class)| *class).collect(),
+        Action::Forward(to) => vec![to.class],
+        Action::Split(parts) => parts.iter().map(|(_, to)| to.class).collect(),
         Action::Redirect { .. } | Action::Respond { .. } => {
             let message = "there is nothing to copy: the route forwards nothing";
             compiler.problems.error(mirror.at, path, message);
@@ -310,7 +328,7 @@ fn mirror(
     let needs = written.needs.clone().unwrap_or_default();
     let path = format!("{path}.service");
     let class = compiler.class_of(&mirror.service, &data, &needs, false, &path)?;
-    Some(Mirror { class, share: percent / 100.0 })
+    Some(Mirror { to: destination(compiler, class, overrides), share: percent / 100.0 })
 }
 
 /// Fields that frame a message or route it are the proxy's own.

@@ -108,9 +108,9 @@ fn explain_route(plan: &Plan, signals: Option<&Signals>, index: RouteIndex) -> E
     let route = plan.routes.route(index);
     let mut explanation = empty(plan, route.name.clone());
     let class_index = match &route.action {
-        Action::Forward(class) => *class,
+        Action::Forward(to) => to.class,
         Action::Split(parts) => match parts.iter().max_by_key(|(weight, _)| *weight) {
-            Some((_, class)) => *class,
+            Some((_, to)) => to.class,
             None => return explanation,
         },
         Action::Redirect { to, status } => {

@@ -42,6 +42,7 @@ pub mod strata;
 pub mod strategy;
 pub mod suspicion;
 pub mod tally;
+pub mod terms;
 pub mod tls_failure;
 pub mod units;
 pub mod why;

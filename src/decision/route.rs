@@ -8,9 +8,10 @@
 //!   answer is 405, and no route further down is asked.
 //! * Nor is it passed by with a parameter (`/internal;x`), which servlet containers drop before they match.
 
-use super::plan::ClassIndex;
+use super::terms::Destination;
 use regex::Regex;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Index of a route in its table.
 pub type RouteIndex = usize;
@@ -38,22 +39,6 @@ pub struct Route {
     pub response_edits: Edits,
     /// A prefix to strip from the path, and what replaces it.
     pub strip_prefix: Option<String>,
-    /// Deadlines that differ from the service's.
-    pub timeout: Option<std::time::Duration>,
-    /// Likewise, to the end of the response; `Some(None)` lifts the service's.
-    pub total_timeout: Option<Option<std::time::Duration>>,
-    /// Likewise, to the response head of one attempt.
-    pub per_try_timeout: Option<Option<std::time::Duration>>,
-    /// Retries of one request, where they differ from the service's.
-    pub retries: Option<u32>,
-    /// Its priority, 0 to 9, where it has its own.
-    pub priority: Option<u8>,
-    /// What the `hash` policy hashes, where it differs from the service's.
-    pub hash_key: Option<super::plan::HashKey>,
-    /// Whether clients stay where they were served, where it differs from the service's.
-    pub affinity: Option<super::plan::Affinity>,
-    /// After how long another endpoint is asked as well, where it differs from the service's.
-    pub hedge: Option<Option<std::time::Duration>>,
     /// Who gets copies.
     pub mirror: Option<Mirror>,
     /// Who may come.
@@ -61,10 +46,10 @@ pub struct Route {
 }
 
 /// Copies of a route's requests, whose answers nobody sees.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mirror {
-    /// Of the mirror's service, with the original's data classes.
-    pub class: ClassIndex,
+    /// The mirror's service, with the original's data classes.
+    pub to: Destination,
     /// Part of the requests, 0 to 1.
     pub share: f64,
 }
@@ -83,10 +68,10 @@ pub enum PathMatch {
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A class serves it.
-    Forward(ClassIndex),
-    /// Classes serve it in these proportions.
-    Split(Vec<(u32, ClassIndex)>),
+    /// A destination serves it.
+    Forward(Destination),
+    /// Destinations serve it in these proportions.
+    Split(Vec<(u32, Destination)>),
     /// The client is sent elsewhere.
     Redirect {
         /// `Location`; `{path}` and `{host}` stand for the request's.
@@ -101,6 +86,19 @@ pub enum Action {
         /// Its body, as text.
         body: String,
     },
+}
+
+impl Action {
+    /// How long a request may take to the end of its response, where that is bounded: at the destination that takes
+    /// the longest.
+    #[must_use]
+    pub fn total_timeout(&self) -> Option<Duration> {
+        match self {
+            Action::Forward(to) => to.terms.total_timeout,
+            Action::Split(parts) => parts.iter().filter_map(|(_, to)| to.terms.total_timeout).max(),
+            Action::Redirect { .. } | Action::Respond { .. } => None,
+        }
+    }
 }
 
 /// Edits of a head.
@@ -386,20 +384,12 @@ mod tests {
             methods: Vec::new(),
             headers: Vec::new(),
             listeners: Vec::new(),
-            action: Action::Forward(0),
+            action: Action::Respond { status: 200, body: String::new() },
             request_edits: Edits::default(),
             response_edits: Edits::default(),
             strip_prefix: None,
-            timeout: None,
-            total_timeout: None,
-            per_try_timeout: None,
-            retries: None,
-            priority: None,
-            hash_key: None,
             policy: None,
-            hedge: None,
             mirror: None,
-            affinity: None,
         }
     }
 

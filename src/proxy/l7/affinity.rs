@@ -6,7 +6,7 @@
 //! endpoint is down or may not serve the exchange, is ignored.
 
 use super::connection_info::ConnectionInfo;
-use super::terms::cookie;
+use super::request_key::cookie;
 use crate::decision::endpoint::identity;
 use crate::decision::plan::{Affinity, Secret};
 use crate::decision::signal::EndpointSignals;

@@ -4,10 +4,9 @@
 //! as connecting, which has a time of its own.
 
 use super::client::{Client, RequestBody};
-use super::exchange::{Bound, Terms, Walk};
+use super::exchange::{Bound, Exchange, Walk};
 use super::failure::Failure;
 use super::record::Record;
-use super::terms::head_timeout;
 use super::upload::LEAVING;
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -25,7 +24,7 @@ use crate::tls::client::Speaks;
 use std::future::Future;
 use std::time::Duration;
 
-impl Terms<'_, '_> {
+impl Exchange<'_, '_> {
     /// Connects, in as many turns as its time allows where nobody else can be asked: a full listen backlog drops
     /// what comes, and a new beginning is heard sooner than the kernel's next. Waits for its turn, if there is a
     /// `client` to watch meanwhile.
@@ -59,7 +58,7 @@ impl Terms<'_, '_> {
     /// How much longer it may wait in a cluster's queue.
     fn patience(&self, walk: &mut Walk, cluster: usize) -> Duration {
         let now = self.worker.now();
-        let by_itself = || head_timeout(self.bound.route, self.service).min(QUEUE_MAX);
+        let by_itself = || self.bound.terms.timeout.min(QUEUE_MAX);
         let span = self.view.plan.clusters[cluster].queue.unwrap_or_else(by_itself);
         walk.queue_until.get_or_insert(now.plus(span)).since(now)
     }

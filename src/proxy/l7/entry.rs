@@ -17,6 +17,7 @@ use super::mirror::Copier;
 use super::record::Record;
 use super::upload::ReadWhole;
 use crate::decision::route::{Action, Asked, Route, Unrouted};
+use crate::decision::terms::Destination;
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
 use crate::http::{Underscores, grpc};
@@ -121,7 +122,7 @@ fn route<'v>(
         Ok(index) => {
             record.route = Some(index);
             let route = view.plan.routes.route(index);
-            Ok(Routed { route, deadline: deadline(view, head, route) })
+            Ok(Routed { route, deadline: deadline(head, route) })
         }
         Err(Unrouted::NoRoute) => Err(Failure::refuse(Refusal::NoRoute)),
         Err(Unrouted::Method(methods)) => {
@@ -144,25 +145,14 @@ fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> boo
     secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
 }
 
-/// The deadline of the whole exchange, where its route or service has one, or the call itself.
-fn deadline(view: &View, head: &RequestHead, route: &Route) -> Option<Duration> {
+/// How long the exchange may take: as its route or service has it, or the call itself.
+fn deadline(head: &RequestHead, route: &Route) -> Option<Duration> {
     let is_call = grpc::is_grpc(head.value(Role::ContentType));
     // Looked for only there: a look at every field costs each exchange.
-    let told = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
-    let configured = configured_timeout(view, route);
-    match (configured, told.map(|told| told.min(ENDLESS))) {
-        (Some(configured), Some(told)) => Some(configured.min(told)),
-        (configured, told) => configured.or(told),
-    }
-}
-
-fn configured_timeout(view: &View, route: &Route) -> Option<Duration> {
-    let of =
-        |class: &usize| route.total_timeout.unwrap_or(view.plan.service_of(*class).total_timeout);
-    match &route.action {
-        Action::Forward(class) => of(class),
-        Action::Split(parts) => parts.iter().filter_map(|(_, class)| of(class)).max(),
-        Action::Redirect { .. } | Action::Respond { .. } => None,
+    let asked = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
+    match (route.action.total_timeout(), asked.map(|asked| asked.min(ENDLESS))) {
+        (Some(configured), Some(asked)) => Some(configured.min(asked)),
+        (configured, asked) => configured.or(asked),
     }
 }
 
@@ -175,11 +165,12 @@ async fn serve_route<C: Client>(
     record: &mut Record,
     route: &Route,
 ) -> Result<After, Failure> {
-    let class = match &route.action {
-        Action::Forward(class) => Some(*class),
-        Action::Split(parts) => Some(split(parts, worker.next_share())),
+    let to = match &route.action {
+        Action::Forward(to) => Some(to),
+        Action::Split(parts) => split(parts, worker.next_share()),
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
+    let class = to.map(|to| to.class);
     if client.head().has_underscores() && !may_have_underscores(view, info, class) {
         record.refusal_why = "_ in a field name";
         return Err(Failure::refuse(Refusal::BadRequest));
@@ -191,8 +182,10 @@ async fn serve_route<C: Client>(
         // Boxed: most have none.
         Box::pin(gate::pass(view, policies, info, client.head(), record)).await?;
     }
-    let Some(class) = class else { return Box::pin(answer_here(client, route, record)).await };
-    record.class = Some(class);
+    let Some(Destination { class, terms }) = to else {
+        return Box::pin(answer_here(client, route, record)).await;
+    };
+    record.class = Some(*class);
     if client.head().max_forwards() == Some(0) {
         Box::pin(answer::last_hop(client, route, record)).await;
         return Ok(After::Next);
@@ -200,7 +193,7 @@ async fn serve_route<C: Client>(
     let via = via(view, info, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
     let ids = Ids::new(worker);
-    let bound = Bound { route, class, reach, ids: &ids, is_copy: false };
+    let bound = Bound { route, class: *class, terms, reach, ids: &ids, is_copy: false };
     let copier = Copier::of(worker, view, info, &bound, record.route);
     let copy = copier.as_ref().map(|copier| |head: &_, replay: &_| copier.copy(head, replay));
     let read_whole = copy.as_ref().map(|copy| copy as ReadWhole<'_>);
@@ -229,18 +222,18 @@ fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String,
     }
 }
 
-/// A class by its share: turns are spread by the golden ratio, so that a twentieth is every twentieth.
-pub(super) fn split(parts: &[(u32, usize)], turn: u64) -> usize {
+/// A destination by its share: turns are spread by the golden ratio, so that a twentieth is every twentieth.
+pub(super) fn split<T>(parts: &[(u32, T)], turn: u64) -> Option<&T> {
     let total: u64 = parts.iter().map(|(weight, _)| u64::from(*weight)).sum();
     let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut left = ((u128::from(spread) * u128::from(total)) >> 64) as u64;
-    for (weight, class) in parts {
+    for (weight, to) in parts {
         match left.checked_sub(u64::from(*weight)) {
             Some(rest) => left = rest,
-            None => return *class,
+            None => return Some(to),
         }
     }
-    parts.first().map_or(0, |(_, class)| *class)
+    parts.first().map(|(_, to)| to)
 }
 
 /// Answers by the route itself: a redirect, or a fixed response.
@@ -307,7 +300,8 @@ mod tests {
     #[test]
     fn a_split_keeps_its_shares_closely() {
         let parts = [(95, 7), (5, 8)];
-        let picks: Vec<usize> = (0..2_000).map(|turn| split(&parts, turn)).collect();
+        let picks: Vec<usize> =
+            (0..2_000).filter_map(|turn| split(&parts, turn).copied()).collect();
         for window in picks.windows(200) {
             let few = window.iter().filter(|class| **class == 8).count();
             assert!((8..=12).contains(&few), "{few}");

@@ -8,11 +8,11 @@ use super::connection_info::ConnectionInfo;
 use super::failure::{Failure, Retry, What};
 use super::hedge::{Berth, Parked, Rival};
 use super::record::Record;
-use super::terms::{hash_key, head_timeout, stratum};
+use super::request_key::{hash_key, stratum};
 use super::upload::{ReadWhole, Replay};
-use crate::decision::plan::{Affinity, Service};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::Route;
+use crate::decision::terms::Terms;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::grpc;
@@ -50,6 +50,8 @@ pub struct Upgraded {
 pub(super) struct Bound<'v> {
     pub(super) route: &'v Route,
     pub(super) class: usize,
+    /// What holds for the route's requests of this class.
+    pub(super) terms: &'v Terms,
     pub(super) reach: Reach,
     /// What the request is called, unless its client has a name for it that is believed.
     pub(super) ids: &'v Ids,
@@ -58,14 +60,12 @@ pub(super) struct Bound<'v> {
 }
 
 /// What holds for all attempts of an exchange.
-pub(super) struct Terms<'a, 'v> {
+pub(super) struct Exchange<'a, 'v> {
     pub(super) worker: &'a Worker,
     pub(super) view: &'v View,
     pub(super) info: &'a ConnectionInfo,
     pub(super) bound: &'a Bound<'v>,
-    pub(super) service: &'v Service,
     pub(super) identity: Identity<'a>,
-    pub(super) affinity: Option<&'v Affinity>,
     /// Who asks.
     pub(super) client: IpAddr,
     pub(super) key: u64,
@@ -89,42 +89,39 @@ pub(super) async fn forward<C: Client>(
     bound: &Bound<'_>,
     read_whole: Option<ReadWhole<'_>>,
 ) -> Result<After, Failure> {
-    let Bound { route, class, .. } = *bound;
+    let Bound { class, terms, .. } = *bound;
     record.class = Some(class);
-    let service = view.plan.service_of(class);
     let index = view.plan.classes[class].service;
     if !bound.is_copy {
         worker.with_budget(view, index, |budget| budget.request(worker.about_now()));
     }
     let names = (bound.ids, bound.is_copy);
     let identity = Identity::new(worker, client.head(), (info, client.protocol()), record, names);
-    let terms = Terms {
+    let exchange = Exchange {
         worker,
         view,
         info,
         bound,
-        service,
         identity,
         read_whole,
-        affinity: route.affinity.as_ref().or(service.affinity.as_ref()),
         client: info.client(client.head()),
-        key: hash_key(route, service, client.head(), info),
+        key: hash_key(terms.hash_key.as_ref(), client.head(), info),
         says_grpc: grpc::is_grpc(client.head().value(Role::ContentType)),
         berth: Berth::default(),
     };
     let priority = match bound.is_copy {
         true => 0,
-        false => route.priority.unwrap_or(service.priority),
+        false => terms.priority,
     };
     if is_shed(worker, view, class, priority) {
         return Err(Failure::refuse(Refusal::Overloaded));
     }
-    let mut walk = Walk { hedge: route.hedge.unwrap_or(service.hedge), ..Walk::default() };
+    let mut walk = Walk { hedge: terms.hedge, ..Walk::default() };
     if bound.is_copy {
         walk.hedge = None;
         walk.retried = u32::MAX;
     }
-    walk.tried.stay = terms.cookie().and_then(|cookie| affinity::stay(&cookie, client.head()));
+    walk.tried.stay = exchange.cookie().and_then(|cookie| affinity::stay(&cookie, client.head()));
     let mut parked: Option<Box<Parked<'_>>> = None;
     loop {
         let (place, start) = match parked.take() {
@@ -132,16 +129,16 @@ pub(super) async fn forward<C: Client>(
                 record.goes_on(&parked.place);
                 (parked.place, Ok(Some(Start::Resumed(parked.waiting))))
             }
-            None => match terms.begin(client, &mut walk, record).await {
+            None => match exchange.begin(client, &mut walk, record).await {
                 Ok(begun) => begun,
                 Err(failure) => {
-                    parked = Some(terms.berth.take().ok_or(failure)?);
+                    parked = Some(exchange.berth.take().ok_or(failure)?);
                     continue;
                 }
             },
         };
         let ended = match start {
-            Ok(Some(start)) => terms.attempt(client, &mut walk, record, &place, start).await,
+            Ok(Some(start)) => exchange.attempt(client, &mut walk, record, &place, start).await,
             Ok(None) => Ok(Ended::Overtaken),
             Err(failure) => Err(failure),
         };
@@ -153,24 +150,25 @@ pub(super) async fn forward<C: Client>(
             }
             Ok(Ended::Waits(waiting)) => {
                 walk.waits(&place, view);
-                terms.berth.set(Some(Box::new(Parked { place, waiting })));
+                exchange.berth.set(Some(Box::new(Parked { place, waiting })));
                 None
             }
             Ok(Ended::Overtaken) => {
                 walk.tried.add(place.cluster, place.signals(view).id);
-                Some(terms.berth.take().ok_or(Failure::OVER)?)
+                Some(exchange.berth.take().ok_or(Failure::OVER)?)
             }
-            Err(failure) => terms.after(failure, &mut walk, record, &place, client.head())?,
+            Err(failure) => exchange.after(failure, &mut walk, record, &place, client.head())?,
         };
     }
 }
 
-impl<'v> Terms<'_, 'v> {
+impl<'v> Exchange<'_, 'v> {
     /// How clients stay, where they do.
     fn cookie(&self) -> Option<affinity::Cookie<'v>> {
-        let affinity = self.affinity?;
+        let affinity = self.bound.terms.affinity.as_ref()?;
         let secret = affinity.secret.or(self.view.plan.cookie_secret)?;
-        Some(affinity::Cookie { affinity, service: &self.service.name, secret })
+        let service = self.view.plan.service_of(self.bound.class);
+        Some(affinity::Cookie { affinity, service: &service.name, secret })
     }
 
     /// Finds a place and connects to it, unless the one that waits is answered meanwhile (`None`). The inner error
@@ -239,7 +237,7 @@ impl<'v> Terms<'_, 'v> {
         place: &Place,
         head: &RequestHead,
     ) -> Result<Option<Box<Parked<'v>>>, Failure> {
-        let (worker, view, Bound { route, class, reach, is_copy, .. }) =
+        let (worker, view, Bound { class, reach, is_copy, .. }) =
             (self.worker, self.view, *self.bound);
         let is_stale = failure.is_stale() && walk.stale < STALE_MAX;
         // A second that met an aged connection is made once more.
@@ -254,7 +252,7 @@ impl<'v> Terms<'_, 'v> {
         let (Some(kind), Some(refusal)) = (failure.kind(), failure.refusal()) else {
             return Err(failure);
         };
-        let asked = walk.request(head, route, self.service);
+        let asked = walk.request(head, self.bound.terms);
         let index = view.plan.classes[class].service;
         let granted =
             matches!(failure.retry, Retry::Granted(_)) || grant(worker, view, index, kind, asked);
@@ -301,7 +299,7 @@ impl<'v> Terms<'_, 'v> {
                 compose(view, route, place, client.head(), &self.identity, granted)
             }
         };
-        let asked = walk.request(client.head(), route, self.service);
+        let asked = walk.request(client.head(), self.bound.terms);
         let denied = Cell::new([false; 2]);
         let tried = &walk.tried;
         let may_retry = |kind| {
@@ -320,7 +318,7 @@ impl<'v> Terms<'_, 'v> {
         if is_call {
             client.endure();
         }
-        let timeout = if is_call { ENDLESS } else { head_timeout(route, self.service) };
+        let timeout = if is_call { ENDLESS } else { self.bound.terms.timeout };
         let attempt = Attempt {
             worker,
             view,
@@ -405,12 +403,12 @@ impl Walk {
         self.last = Some(refusal);
     }
 
-    fn request(&self, head: &RequestHead, route: &Route, service: &Service) -> retry::Request {
+    fn request(&self, head: &RequestHead, terms: &Terms) -> retry::Request {
         retry::Request {
             idempotent: head.is_idempotent() && head.upgrade().is_none(),
             replayable: self.replay.is_whole(),
             retried: self.retried,
-            retries_max: route.retries.unwrap_or(service.retry.retries),
+            retries_max: terms.retries_max,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::exchange::{Bound, forward};
 use super::record::Record;
 use super::upload::Replay;
 use crate::decision::route::{Mirror, RouteIndex};
+use crate::decision::terms::Destination;
 use crate::http::Framing;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
@@ -34,7 +35,6 @@ pub struct Copier<'a> {
     worker: &'a Worker,
     view: &'a View,
     info: &'a ConnectionInfo,
-    mirror: Mirror,
     route: RouteIndex,
     reach: Reach,
     ids: &'a Ids,
@@ -50,10 +50,10 @@ impl<'a> Copier<'a> {
         bound: &Bound<'a>,
         route: Option<RouteIndex>,
     ) -> Option<Copier<'a>> {
-        let mirror = bound.route.mirror?;
+        let mirror = bound.route.mirror.as_ref()?;
         let is_its = is_its_turn(mirror.share, worker.next_share());
         let (reach, ids, done) = (bound.reach, bound.ids, Cell::new(false));
-        let copier = Copier { worker, view, info, mirror, route: route?, reach, ids, done };
+        let copier = Copier { worker, view, info, route: route?, reach, ids, done };
         is_its.then_some(copier)
     }
 
@@ -74,10 +74,10 @@ impl<'a> Copier<'a> {
         let (body, trailers) = replay.whole();
         let copy = Copied { head: head.clone(), body, trailers, read: false };
         let info = self.info.again(worker, &latest);
-        let (class, ids, reach) = (self.mirror.class, *self.ids, self.reach);
+        let (ids, reach) = (*self.ids, self.reach);
         // Counted from here on: many may be copied before the first of them begins.
         let room = Room::enter(me);
-        tokio::task::spawn_local(send(room, latest, info, copy, (self.route, class, ids, reach)));
+        tokio::task::spawn_local(send(room, latest, info, copy, (self.route, ids, reach)));
     }
 }
 
@@ -116,11 +116,12 @@ async fn send(
     view: Viewed,
     info: ConnectionInfo,
     mut copy: Copied,
-    (route, class, ids, reach): (RouteIndex, usize, Ids, Reach),
+    (route, ids, reach): (RouteIndex, Ids, Reach),
 ) {
     let worker = &room.0;
     let route = view.plan.routes.route(route);
-    let bound = Bound { route, class, reach, ids: &ids, is_copy: true };
+    let Some(Mirror { to: Destination { class, terms }, .. }) = &route.mirror else { return };
+    let bound = Bound { route, class: *class, terms, reach, ids: &ids, is_copy: true };
     let mut record = Record::begin(worker.now());
     let walk = forward(worker, &view, &mut copy, &info, &mut record, &bound, None);
     match tokio::time::timeout(LONGEST, walk).await {
@@ -254,7 +255,7 @@ mod tests {
             let copied = |turn: &u64| is_its_turn(0.05, turn + 1);
             counts.push(turns.clone().filter(copied).count());
             let parts = [(95, 7), (5, 8)];
-            let canary = |turn: &u64| super::super::entry::split(&parts, *turn) == 8;
+            let canary = |turn: &u64| super::super::entry::split(&parts, *turn) == Some(&8);
             both += turns.filter(|turn| copied(turn) && canary(turn)).count();
         }
         assert!(counts.iter().all(|count| (45..=55).contains(count)), "{counts:?}");

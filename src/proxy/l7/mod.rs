@@ -31,6 +31,6 @@ pub mod message;
 pub mod mirror;
 pub mod rate;
 pub mod record;
+mod request_key;
 pub mod streams;
-mod terms;
 pub mod upload;

@@ -1,21 +1,12 @@
-//! What a request goes by: its deadline, its kind, its key.
+//! What tells requests apart: their kind, the key of the `hash` policy, a cookie.
 
 use super::connection_info::ConnectionInfo;
-use crate::decision::plan::{HashKey, Service};
-use crate::decision::route::{Route, RouteIndex};
+use crate::decision::plan::HashKey;
+use crate::decision::route::RouteIndex;
 use crate::decision::strata;
 use crate::decision::units::{hash, mix};
 use crate::http::request::RequestHead;
 use std::hash::Hasher;
-use std::time::Duration;
-
-pub(super) fn head_timeout(route: &Route, service: &Service) -> Duration {
-    route.timeout.unwrap_or(service.timeout).min(per_try(route, service))
-}
-
-fn per_try(route: &Route, service: &Service) -> Duration {
-    route.per_try_timeout.unwrap_or(service.per_try_timeout).unwrap_or(Duration::MAX)
-}
 
 /// Segments of a path that tell kinds of requests apart: what follows is mostly a name or a number.
 const SEGMENTS: usize = 2;
@@ -32,18 +23,11 @@ pub(super) fn stratum(route: Option<RouteIndex>, head: &RequestHead) -> u8 {
     strata::number(mix(hasher.finish()))
 }
 
-pub(super) fn hash_key(
-    route: &Route,
-    service: &Service,
-    head: &RequestHead,
-    info: &ConnectionInfo,
-) -> u64 {
-    use crate::decision::plan::EndpointPolicy;
-    if service.endpoint_policy != EndpointPolicy::Hash {
-        return 0;
-    }
+/// What the `hash` policy chooses an endpoint by; 0 where it is not the service's.
+pub(super) fn hash_key(key: Option<&HashKey>, head: &RequestHead, info: &ConnectionInfo) -> u64 {
+    let Some(key) = key else { return 0 };
     let client = || hash(info.client(head).to_string().as_bytes());
-    match route.hash_key.as_ref().unwrap_or(&service.hash_key) {
+    match key {
         HashKey::ClientIp => client(),
         HashKey::Header(name) => head.field(name).map_or_else(client, hash),
         HashKey::Cookie(name) => cookie(head, name).map_or_else(client, hash),

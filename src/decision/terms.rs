@@ -1,0 +1,143 @@
+//! What holds for a route's requests at one of its destinations: the service's settings, with what the route says
+//! otherwise.
+//!
+//! Both are known when the plan is built, so they are put together there: a request reads [`Terms`] and looks for
+//! nothing.
+
+use super::plan::{Affinity, ClassIndex, EndpointPolicy, HashKey, Service};
+use std::time::Duration;
+
+/// One of the destinations of a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Destination {
+    /// What serves it.
+    pub class: ClassIndex,
+    /// What holds for its requests.
+    pub terms: Terms,
+}
+
+/// What holds for the requests of a route at one of its destinations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Terms {
+    /// To the response head, for one attempt.
+    pub timeout: Duration,
+    /// To the end of the response, all attempts together.
+    pub total_timeout: Option<Duration>,
+    /// Retries of one request, at most.
+    pub retries_max: u32,
+    /// Which requests are dropped first when every cluster is overloaded: 0 to 9, the lowest first.
+    pub priority: u8,
+    /// What is hashed, where the service's endpoints are chosen by a hash.
+    pub hash_key: Option<HashKey>,
+    /// Whether clients stay where they were served.
+    pub affinity: Option<Affinity>,
+    /// After how long without an answer another endpoint is asked as well.
+    pub hedge: Option<Duration>,
+}
+
+/// What a route says otherwise than its services do; `None` is what the service says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides {
+    /// To the response head.
+    pub timeout: Option<Duration>,
+    /// To the end of the response; `Some(None)` lifts the service's.
+    pub total_timeout: Option<Option<Duration>>,
+    /// To the response head of one attempt; likewise.
+    pub per_try_timeout: Option<Option<Duration>>,
+    /// Retries of one request.
+    pub retries: Option<u32>,
+    /// The priority, 0 to 9.
+    pub priority: Option<u8>,
+    /// What the `hash` policy hashes.
+    pub hash_key: Option<HashKey>,
+    /// Whether clients stay where they were served.
+    pub affinity: Option<Affinity>,
+    /// After how long another endpoint is asked as well; `Some(None)` lifts the service's.
+    pub hedge: Option<Option<Duration>>,
+}
+
+impl Terms {
+    /// The terms of `service`, with what a route says otherwise.
+    #[must_use]
+    pub fn resolve(service: &Service, overrides: &Overrides) -> Terms {
+        let per_try = overrides.per_try_timeout.unwrap_or(service.per_try_timeout);
+        let hash_key = overrides.hash_key.as_ref().unwrap_or(&service.hash_key);
+        let hashes = service.endpoint_policy == EndpointPolicy::Hash;
+        Terms {
+            timeout: overrides
+                .timeout
+                .unwrap_or(service.timeout)
+                .min(per_try.unwrap_or(Duration::MAX)),
+            total_timeout: overrides.total_timeout.unwrap_or(service.total_timeout),
+            retries_max: overrides.retries.unwrap_or(service.retry.retries),
+            priority: overrides.priority.unwrap_or(service.priority),
+            hash_key: hashes.then(|| hash_key.clone()),
+            affinity: overrides.affinity.as_ref().or(service.affinity.as_ref()).cloned(),
+            hedge: overrides.hedge.unwrap_or(service.hedge),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::plan::{Retry, Strategy};
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    fn service() -> Service {
+        Service {
+            name: "shop".to_owned(),
+            clusters: Vec::new(),
+            data: Vec::new(),
+            needs: Vec::new(),
+            environment: String::new(),
+            strategy: Strategy::Nearest,
+            endpoint_policy: EndpointPolicy::LeastWait,
+            hash_key: HashKey::ClientIp,
+            timeout: seconds(15),
+            total_timeout: Some(seconds(60)),
+            per_try_timeout: None,
+            hedge: Some(seconds(1)),
+            priority: 5,
+            policy: None,
+            affinity: None,
+            retry: Retry { budget: 0.2, retries: 1 },
+            budget: None,
+        }
+    }
+
+    #[test]
+    fn what_a_route_leaves_open_is_as_its_service_has_it() {
+        let terms = Terms::resolve(&service(), &Overrides::default());
+
+        assert_eq!((terms.timeout, terms.total_timeout), (seconds(15), Some(seconds(60))));
+        assert_eq!((terms.retries_max, terms.priority), (1, 5));
+        assert_eq!(terms.hedge, Some(seconds(1)));
+        assert_eq!(terms.hash_key, None, "its endpoints are not chosen by a hash");
+    }
+
+    #[test]
+    fn what_a_route_says_otherwise_holds_and_may_lift_a_bound() {
+        let key = HashKey::Header("x-user".to_owned());
+        let overrides = Overrides {
+            timeout: Some(seconds(9)),
+            total_timeout: Some(None),
+            per_try_timeout: Some(Some(seconds(2))),
+            retries: Some(3),
+            priority: Some(7),
+            hash_key: Some(key.clone()),
+            affinity: None,
+            hedge: Some(None),
+        };
+        let hashing = Service { endpoint_policy: EndpointPolicy::Hash, ..service() };
+
+        let terms = Terms::resolve(&hashing, &overrides);
+
+        assert_eq!((terms.timeout, terms.total_timeout), (seconds(2), None));
+        assert_eq!((terms.retries_max, terms.priority, terms.hedge), (3, 7, None));
+        assert_eq!(terms.hash_key, Some(key));
+    }
+}
