@@ -76,12 +76,7 @@ pub(super) async fn read_head<I: Incoming>(
                 return Err(NoResponse::Malformed);
             }
         }
-        // The cluster's time begins when it has all of the request it will get, and then is absolute.
-        let waited = |since: Timestamp| attempt.worker.about_now().since(since);
-        let left = match progress.ended.get() {
-            Some(since) => attempt.timeout.saturating_sub(waited(since)),
-            None => attempt.timeout,
-        };
+        let left = time_left(attempt, progress);
         if left.is_zero() {
             return Err(NoResponse::Late);
         }
@@ -93,15 +88,8 @@ pub(super) async fn read_head<I: Incoming>(
             Some(due) => match Box::pin(by(attempt.worker, due, more)).await {
                 Some(more) => more,
                 None => {
-                    let now = attempt.worker.now();
-                    // Its time begins when all of the request was sent.
-                    let since = progress.complete.get();
-                    hedge = attempt.hedge.map(|after| since.unwrap_or(now).plus(after));
-                    if since.is_some() && hedge.is_some_and(|due| due <= now) {
-                        hedge = None;
-                        if attempt.replaceable(progress) && (attempt.may_retry)(Kind::Slow) {
-                            return Ok(Awaited::Slow);
-                        }
+                    if is_due(attempt, progress, &mut hedge) {
+                        return Ok(Awaited::Slow);
                     }
                     continue;
                 }
@@ -131,6 +119,28 @@ pub(super) async fn read_head<I: Incoming>(
             Err(_) => return Err(NoResponse::Closed { begun }),
         }
     }
+}
+
+/// How long the head may yet take: the cluster's time begins when it has all of the request it will get, and then is
+/// absolute.
+fn time_left(attempt: &Attempt<'_, '_>, progress: &Progress) -> Duration {
+    match progress.ended.get() {
+        Some(since) => attempt.timeout.saturating_sub(attempt.worker.about_now().since(since)),
+        None => attempt.timeout,
+    }
+}
+
+/// Whether another endpoint is to be asked as well, now that `hedge` has passed. The span counts from when all of the
+/// request was sent; where that was later, `hedge` is moved.
+fn is_due(attempt: &Attempt<'_, '_>, progress: &Progress, hedge: &mut Option<Timestamp>) -> bool {
+    let now = attempt.worker.now();
+    let since = progress.complete.get();
+    *hedge = attempt.hedge.map(|after| since.unwrap_or(now).plus(after));
+    if since.is_none() || hedge.is_none_or(|due| due > now) {
+        return false;
+    }
+    *hedge = None;
+    attempt.replaceable(progress) && (attempt.may_retry)(Kind::Slow)
 }
 
 /// Waits until `due`, by the runtime's timers: hedges are due sooner than a tick is exact.

@@ -4,7 +4,7 @@
 //! as connecting, which has a time of its own.
 
 use super::client::{Client, RequestBody};
-use super::exchange::{Bound, Exchange, Walk};
+use super::context::{Bound, Exchange, Walk};
 use super::failure::Failure;
 use super::record::Record;
 use super::upload::LEAVING;

@@ -1,32 +1,31 @@
-//! The walk of one exchange, on one screen: route, permit, place, attempt, and again if allowed.
+//! Forwards a request: a place, a connection, an attempt, and again if allowed.
 
 use super::affinity;
-use super::attempt::{self, Attempt, Ended, Start};
+use super::attempt::{Attempt, Ended, Start};
 use super::client::{Client, RequestBody};
-use super::compose::{Granted, Identity, Ids, compose};
+use super::compose::{Granted, Identity, compose};
 use super::connection_info::ConnectionInfo;
+use super::context::{Bound, Exchange, STALE_MAX, Walk};
 use super::failure::{Failure, Retry, What};
 use super::hedge::{Berth, Parked, Rival};
 use super::record::Record;
 use super::request_key::{hash_key, stratum};
-use super::upload::{ReadWhole, Replay};
+use super::send;
+use super::upload::ReadWhole;
 use crate::decision::retry::{self, Kind};
-use crate::decision::route::Route;
-use crate::decision::terms::Terms;
-use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::deadline::ENDLESS;
-use crate::proxy::place::{Place, Reach, Tried, is_shed, place};
+use crate::proxy::place::{Place, Reach, is_shed, place};
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::{Carrier, Given};
+use crate::proxy::upstream::connect::Carrier;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// What is left to do after the walk.
@@ -43,40 +42,6 @@ pub struct Upgraded {
     pub connection: Connection,
     /// The counts.
     pub counts: (Held, Held),
-}
-
-/// Where a request is bound for.
-#[derive(Clone, Copy)]
-pub(super) struct Bound<'v> {
-    pub(super) route: &'v Route,
-    pub(super) class: usize,
-    /// What holds for the route's requests of this class.
-    pub(super) terms: &'v Terms,
-    pub(super) reach: Reach,
-    /// What the request is called, unless its client has a name for it that is believed.
-    pub(super) ids: &'v Ids,
-    /// Whether it is a copy for a mirror.
-    pub(super) is_copy: bool,
-}
-
-/// What holds for all attempts of an exchange.
-pub(super) struct Exchange<'a, 'v> {
-    pub(super) worker: &'a Worker,
-    pub(super) view: &'v View,
-    pub(super) info: &'a ConnectionInfo,
-    pub(super) bound: &'a Bound<'v>,
-    pub(super) identity: Identity<'a>,
-    /// Who asks.
-    pub(super) client: IpAddr,
-    pub(super) key: u64,
-    /// Whether its client says that it is a call of gRPC. It is one where the service or the cluster's
-    /// protocol says so, too: then it may be silent for as long as it likes, has a deadline of its own, for
-    /// all of it, and an endpoint is not to blame for one that was short.
-    pub(super) says_grpc: bool,
-    /// Where an attempt waits beside another.
-    pub(super) berth: Berth<'v>,
-    /// Called once the request was read whole.
-    pub(super) read_whole: Option<ReadWhole<'a>>,
 }
 
 /// The walk from a class on: place, attempt, and again if allowed.
@@ -116,11 +81,7 @@ pub(super) async fn forward<C: Client>(
     if is_shed(worker, view, class, priority) {
         return Err(Failure::refuse(Refusal::Overloaded));
     }
-    let mut walk = Walk { hedge: terms.hedge, ..Walk::default() };
-    if bound.is_copy {
-        walk.hedge = None;
-        walk.retried = u32::MAX;
-    }
+    let mut walk = Walk::of(bound);
     walk.tried.stay = exchange.cookie().and_then(|cookie| affinity::stay(&cookie, client.head()));
     let mut parked: Option<Box<Parked<'_>>> = None;
     loop {
@@ -142,35 +103,15 @@ pub(super) async fn forward<C: Client>(
             Ok(None) => Ok(Ended::Overtaken),
             Err(failure) => Err(failure),
         };
-        parked = match ended {
-            Ok(Ended::Done) => return Ok(After::Next),
-            Ok(Ended::Tunnel(connection)) => {
-                let counts = place.into_counts();
-                return Ok(After::Tunnel(Box::new(Upgraded { connection, counts })));
-            }
-            Ok(Ended::Waits(waiting)) => {
-                walk.waits(&place, view);
-                exchange.berth.set(Some(Box::new(Parked { place, waiting })));
-                None
-            }
-            Ok(Ended::Overtaken) => {
-                walk.tried.add(place.cluster, place.signals(view).id);
-                Some(exchange.berth.take().ok_or(Failure::OVER)?)
-            }
-            Err(failure) => exchange.after(failure, &mut walk, record, &place, client.head())?,
+        let head = client.head();
+        parked = match exchange.follow(ended, place, &mut walk, record, head)? {
+            ControlFlow::Break(after) => return Ok(after),
+            ControlFlow::Continue(parked) => parked,
         };
     }
 }
 
 impl<'v> Exchange<'_, 'v> {
-    /// How clients stay, where they do.
-    fn cookie(&self) -> Option<affinity::Cookie<'v>> {
-        let affinity = self.bound.terms.affinity.as_ref()?;
-        let secret = affinity.secret.or(self.view.plan.cookie_secret)?;
-        let service = self.view.plan.service_of(self.bound.class);
-        Some(affinity::Cookie { affinity, service: &service.name, secret })
-    }
-
     /// Finds a place and connects to it, unless the one that waits is answered meanwhile (`None`). The inner error
     /// is the attempt's, the outer one that of finding none.
     async fn begin<C: Client>(
@@ -225,6 +166,36 @@ impl<'v> Exchange<'_, 'v> {
         }
     }
 
+    /// What follows an attempt: the end of the exchange, or another attempt; the one that waits, if there is one.
+    fn follow(
+        &self,
+        ended: Result<Ended<'v>, Failure>,
+        place: Place,
+        walk: &mut Walk,
+        record: &mut Record,
+        head: &RequestHead,
+    ) -> Result<ControlFlow<After, Option<Box<Parked<'v>>>>, Failure> {
+        let parked = match ended {
+            Ok(Ended::Done) => return Ok(ControlFlow::Break(After::Next)),
+            Ok(Ended::Tunnel(connection)) => {
+                let counts = place.into_counts();
+                let upgraded = Box::new(Upgraded { connection, counts });
+                return Ok(ControlFlow::Break(After::Tunnel(upgraded)));
+            }
+            Ok(Ended::Waits(waiting)) => {
+                walk.waits(&place, self.view);
+                self.berth.set(Some(Box::new(Parked { place, waiting })));
+                None
+            }
+            Ok(Ended::Overtaken) => {
+                walk.tried.add(place.cluster, place.signals(self.view).id);
+                Some(self.berth.take().ok_or(Failure::OVER)?)
+            }
+            Err(failure) => self.after(failure, walk, record, &place, head)?,
+        };
+        Ok(ControlFlow::Continue(parked))
+    }
+
     /// What follows an attempt that failed: the one that waits goes on, or another is made (`None`).
     ///
     /// # Errors
@@ -277,6 +248,13 @@ impl<'v> Exchange<'_, 'v> {
         Ok(None)
     }
 
+    /// The request's head as the cluster at `place` gets it.
+    fn request_head(&self, head: &RequestHead, record: &Record, place: &Place) -> Vec<u8> {
+        let Bound { route, class, .. } = *self.bound;
+        let granted = Granted::of(self.view, class, record);
+        compose(self.view, route, place, head, &self.identity, granted)
+    }
+
     /// Makes one attempt.
     async fn attempt<C: Client>(
         &self,
@@ -288,20 +266,13 @@ impl<'v> Exchange<'_, 'v> {
     ) -> Result<Ended<'v>, Failure> {
         let (worker, view, Bound { route, class, reach, .. }) =
             (self.worker, self.view, *self.bound);
-        let resumed = match &start {
-            Start::Resumed(waiting) => Some(waiting.since),
-            Start::Fresh(_) => None,
-        };
+        let resumed = start.resumed();
         let mut request = match resumed {
             Some(_) => lend_scratch(),
-            None => {
-                let granted = Granted::of(view, class, record);
-                compose(view, route, place, client.head(), &self.identity, granted)
-            }
+            None => self.request_head(client.head(), record, place),
         };
         let asked = walk.request(client.head(), self.bound.terms);
-        let denied = Cell::new([false; 2]);
-        let tried = &walk.tried;
+        let (tried, denied) = (&walk.tried, Cell::new([false; 2]));
         let may_retry = |kind| {
             let asked = retry::Request { replayable: true, ..asked };
             let elsewhere = tried.leaves_others(view, class, place, reach);
@@ -348,68 +319,12 @@ impl<'v> Exchange<'_, 'v> {
             may_retry: &may_retry,
         };
         let replay = &mut walk.replay;
-        let ended = attempt::run(&attempt, client, start, &mut request, replay, record).await;
+        let ended = send::run(&attempt, client, start, &mut request, replay, record).await;
         give_back_scratch(request);
         let [retry_denied, hedge_denied] = denied.get();
         record.retries[1] += u64::from(retry_denied);
         record.hedges[2] += u64::from(hedge_denied);
         ended
-    }
-}
-
-/// Aged connections an exchange may meet before an endpoint is blamed for them.
-const STALE_MAX: u32 = 4;
-
-/// What an exchange carries from attempt to attempt.
-#[derive(Default)]
-pub(super) struct Walk {
-    pub(super) tried: Tried,
-    pub(super) replay: Replay,
-    pub(super) retried: u32,
-    pub(super) last: Option<Refusal>,
-    /// Only a new connection will do: an idle one had aged.
-    pub(super) fresh: bool,
-    /// How often a connection had aged, and whether the last one was shared.
-    pub(super) stale: u32,
-    pub(super) shared: bool,
-    /// What all attempts to connect have taken so far.
-    pub(super) connecting: Duration,
-    /// Whether the last one did not come about in time, or could not be begun while others wait.
-    pub(super) late: bool,
-    pub(super) busy: bool,
-    /// What it has waited for, and until when it may.
-    pub(super) given: Option<Given>,
-    pub(super) queue_until: Option<Timestamp>,
-    /// After how long a first attempt is given a second beside it.
-    pub(super) hedge: Option<Duration>,
-    /// Whether the next attempt is that second.
-    pub(super) hedging: bool,
-}
-
-impl Walk {
-    /// The attempt at `place` waits for its answer: the next one is its hedge.
-    fn waits(&mut self, place: &Place, view: &View) {
-        self.hedge = None;
-        self.hedging = true;
-        self.tried.add(place.cluster, place.signals(view).id);
-        self.tried.waits = true;
-    }
-
-    /// Another attempt was granted after one that failed in this way.
-    fn again(&mut self, kind: Kind, refusal: Refusal) {
-        self.tried.waits = false;
-        let counts = !matches!(kind, Kind::Unsent | Kind::Ejected);
-        self.retried = self.retried.saturating_add(u32::from(counts));
-        self.last = Some(refusal);
-    }
-
-    fn request(&self, head: &RequestHead, terms: &Terms) -> retry::Request {
-        retry::Request {
-            idempotent: head.is_idempotent() && head.upgrade().is_none(),
-            replayable: self.replay.is_whole(),
-            retried: self.retried,
-            retries_max: terms.retries_max,
-        }
     }
 }
 

@@ -7,7 +7,8 @@
 use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use super::compose::Ids;
 use super::connection_info::ConnectionInfo;
-use super::exchange::{Bound, forward};
+use super::context::Bound;
+use super::exchange::forward;
 use super::record::Record;
 use super::upload::Replay;
 use crate::decision::route::{Mirror, RouteIndex};

@@ -1,6 +1,5 @@
 //! What an exchange came to: counters, samples and the access log, in one place.
 
-use super::attempt::Attempt;
 use super::client::{Client, Sent};
 use super::connection_info::ConnectionInfo;
 use crate::decision::route::RouteIndex;
@@ -416,19 +415,6 @@ impl Drop for InSlot<'_> {
     fn drop(&mut self) {
         self.end(End::Left);
     }
-}
-
-/// `tidegate-decision` for a trusted client that asked.
-pub(super) fn explanation(attempt: &Attempt<'_, '_>) -> Vec<u8> {
-    let (view, place) = (attempt.view, attempt.place);
-    let cluster = &view.plan.clusters[place.cluster].name;
-    let rejected = rejected(view, attempt.class, Some((place.cluster, place.why))).join(",");
-    let endpoint = &place.signals(view).address;
-    let reason = place.why.label();
-    let line = format!(
-        "tidegate-decision: cluster={cluster}; endpoint={endpoint}; reason={reason}; rejected=\"{rejected}\"\r\n"
-    );
-    line.into_bytes()
 }
 
 #[cfg(test)]

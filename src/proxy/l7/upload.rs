@@ -281,25 +281,12 @@ async fn send<B: RequestBody, S: Outgoing>(
     progress: &Progress,
     whole: impl Fn(&mut Replay),
 ) -> Result<(), UploadEnd> {
-    let mut first = None;
-    if !progress.open.get() {
-        // What has come need not be waited for. From here to its use nothing is awaited: what is dropped in
+    let mut first = match progress.open.get() {
+        true => None,
+        // Boxed: most requests expect nothing. From here to its use nothing is awaited: what is dropped in
         // between would be read as the next request.
-        if replay.bytes.is_empty() && !replay.complete {
-            first = body.ready().map_err(UploadEnd::Client)?;
-        }
-        match first.is_some() || !replay.bytes.is_empty() || replay.complete {
-            true => progress.open.set(true),
-            false => {
-                unless_broken(body, sink.flush()).await?;
-                unless_broken(body, async {
-                    opened(progress).await;
-                    Ok(())
-                })
-                .await?;
-            }
-        }
-    }
+        false => Box::pin(when_open(body, sink, replay, progress)).await?,
+    };
     if first.is_none() {
         unless_broken(body, sink.piece(framing, &replay.bytes)).await?;
     }
@@ -347,6 +334,31 @@ async fn send<B: RequestBody, S: Outgoing>(
         return Err(UploadEnd::Client(Broken::Gone));
     }
     unless_broken(body, sink.end(framing, &replay.trailers)).await
+}
+
+/// Waits until the body may be sent; gives a piece of it that was there already, for which nothing was awaited.
+async fn when_open<B: RequestBody, S: Outgoing>(
+    body: &mut B,
+    sink: &mut S,
+    replay: &Replay,
+    progress: &Progress,
+) -> Result<Option<Option<usize>>, UploadEnd> {
+    // What has come need not be waited for.
+    if !replay.bytes.is_empty() || replay.complete {
+        progress.open.set(true);
+        return Ok(None);
+    }
+    if let Some(first) = body.ready().map_err(UploadEnd::Client)? {
+        progress.open.set(true);
+        return Ok(Some(first));
+    }
+    unless_broken(body, sink.flush()).await?;
+    unless_broken(body, async {
+        opened(progress).await;
+        Ok(())
+    })
+    .await?;
+    Ok(None)
 }
 
 /// Waits until the body may be sent. A cluster that ignores the expectation never says so; then it goes on by

@@ -1,0 +1,305 @@
+//! The response's way back: its head is awaited and judged, then it is sent on to the client, head and body.
+
+use super::attempt::Attempt;
+use super::awaited::{Awaited, NoResponse, head_failure, read_head};
+use super::carrier::{Incoming, RelayEnd};
+use super::client::{Reply, Response};
+use super::failure::Failure;
+use super::hedge::Rival;
+use super::record::{End, InSlot, Record, rejected};
+use super::upload::{Both, Phase, Progress, Replay};
+use crate::decision::health::Cause;
+use crate::decision::report::Report;
+use crate::decision::retry::Kind;
+use crate::decision::units::Timestamp;
+use crate::http::field::Role;
+use crate::http::forward::Edits;
+use crate::http::grpc;
+use crate::http::response::{Asked, ResponseHead};
+use crate::proxy::deadline::ENDLESS;
+use crate::proxy::refusal::Refusal;
+use crate::telemetry::cells::Aborted;
+use std::cell::Cell;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::time::Duration;
+
+/// Interim responses of one exchange.
+const INTERIM_MAX: usize = 16;
+
+/// What becomes of the cluster's connection.
+#[derive(Clone, Copy)]
+pub(super) enum Next {
+    Keep,
+    Close,
+    Tunnel,
+    /// Its answer is slow to come: another endpoint is to be asked as well. That was granted already.
+    Slow,
+    /// The attempt that waited beside it was quicker.
+    Overtaken,
+}
+
+/// What the way back works with, beside the upload of the request.
+pub(super) struct Answering<'a, 'v, U, I, R> {
+    pub(super) attempt: &'a Attempt<'a, 'v>,
+    pub(super) both: Both<'a, U>,
+    pub(super) incoming: &'a mut I,
+    pub(super) head: &'a mut ResponseHead,
+    pub(super) asked: Asked<'a>,
+    pub(super) response: &'a mut R,
+    /// What is kept of the request for another attempt.
+    pub(super) kept: &'a Cell<Replay>,
+    pub(super) record: &'a mut Record,
+    pub(super) slot: &'a InSlot<'a>,
+    /// Interim responses so far.
+    pub(super) interims: usize,
+}
+
+impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, I, R> {
+    /// Takes what comes back: interim responses, the head, the body.
+    pub(super) async fn respond(&mut self) -> Result<Next, Failure> {
+        let begun = self.attempt.resumed.unwrap_or_else(|| self.attempt.worker.now());
+        let mut rival = Rival::of(self.attempt.berth);
+        if !self.both.progress.open.get() {
+            // Boxed: most requests expect nothing.
+            let (incoming, response) = (&mut *self.incoming, &mut *self.response);
+            Box::pin(super::expect::settle(&mut self.both, incoming, response)).await?;
+        }
+        // Pinned here, and below: awaited by value it would be moved.
+        let end = match pin!(self.await_head(&mut rival)).await? {
+            ControlFlow::Continue(end) => end,
+            ControlFlow::Break(next) => return Ok(next),
+        };
+        self.judge(begun, &rival)?;
+        let (worker, view) = (self.attempt.worker, self.attempt.view);
+        self.record.hedges[1] += u64::from(rival.give_up(worker, view));
+        let idle = self.send_head(end);
+        pin!(self.relay(idle)).await
+    }
+
+    /// Waits for the final head, and passes interim ones on; gives where it ends in what has come.
+    async fn await_head(
+        &mut self,
+        rival: &mut Rival<'_, 'v>,
+    ) -> Result<ControlFlow<Next, usize>, Failure> {
+        let (attempt, progress) = (self.attempt, self.both.progress);
+        loop {
+            let waited = {
+                let (incoming, head) = (&mut *self.incoming, &mut *self.head);
+                // Pinned here: each that waits for it would otherwise be moved with it.
+                let is_first = self.interims == 0;
+                let reading =
+                    pin!(read_head(attempt, progress, incoming, head, self.asked, is_first));
+                let either = rival.beside(attempt.worker, attempt.view, reading);
+                self.both.and(either, Phase::Waiting).await
+            };
+            let end = match waited {
+                Err(()) => return Err(self.both.client_failure()),
+                Ok(None) => return Ok(ControlFlow::Break(Next::Overtaken)),
+                Ok(Some(Ok(Awaited::Slow))) => return Ok(ControlFlow::Break(Next::Slow)),
+                Ok(Some(Ok(Awaited::Head(end)))) => end,
+                Ok(Some(Err(error))) => return Err(self.no_head(error)),
+            };
+            if !self.head.is_interim() {
+                return Ok(ControlFlow::Continue(end));
+            }
+            self.interims += 1;
+            self.record.hedges[1] += u64::from(rival.give_up(attempt.worker, attempt.view));
+            if self.interims > INTERIM_MAX {
+                return Err(Failure::refuse(Refusal::UpstreamReset));
+            }
+            if self.head.status == 100 {
+                progress.open_gate();
+            }
+            let bytes = self.incoming.bytes().get(..end).unwrap_or_default();
+            let told = self.response.interim(self.head, bytes).await;
+            self.incoming.used(end);
+            self.record.sent = self.response.sent();
+            if told.is_err() {
+                return Err(Failure::OVER);
+            }
+        }
+    }
+
+    /// No head comes.
+    fn no_head(&self, error: NoResponse) -> Failure {
+        let progress = self.both.progress;
+        // Once the client was told anything, nothing may be tried again.
+        let is_untold = self.interims == 0;
+        let again = self.attempt.replaceable(progress) && is_untold;
+        let error = match error {
+            NoResponse::Refused if !is_untold => NoResponse::Closed { begun: true },
+            other => other,
+        };
+        head_failure(error, progress.sent.get() == 0 && is_untold, again)
+    }
+
+    /// Learns from the head. A gateway status that may be tried elsewhere is a failure.
+    fn judge(&mut self, begun: Timestamp, rival: &Rival<'_, 'v>) -> Result<(), Failure> {
+        let (attempt, progress, status) = (self.attempt, self.both.progress, self.head.status);
+        self.record.first_byte = Some(attempt.worker.now().since(begun));
+        learn(attempt, progress, status, begun, self.slot);
+        if matches!(status, 502..=504)
+            && self.interims == 0
+            && attempt.replaceable(progress)
+            && (rival.waits() || (attempt.may_retry)(Kind::GatewayStatus))
+        {
+            // What it is told if nobody else can be found, near to what the cluster said.
+            let refusal = match status {
+                503 => Refusal::Overloaded,
+                504 => Refusal::UpstreamTimeout,
+                _ => Refusal::UpstreamReset,
+            };
+            return Err(Failure::granted(Kind::GatewayStatus, refusal));
+        }
+        Ok(())
+    }
+
+    /// Sends the head on; gives how long the body may be silent.
+    fn send_head(&mut self, end: usize) -> Duration {
+        let (attempt, progress) = (self.attempt, self.both.progress);
+        let is_complete = progress.complete.get().is_some();
+        let extra = extra_lines(attempt, &self.record.answer_lines);
+        let bytes = self.incoming.bytes().get(..end).unwrap_or_default();
+        hear(attempt, self.head, bytes);
+        self.record.status = self.head.status;
+        // A drain may have begun since the request came: this is the last chance to say so.
+        let keeps = is_complete && !attempt.worker.shared.is_draining();
+        let reply = Reply {
+            head: self.head,
+            bytes,
+            edits: response_edits(attempt),
+            complete: keeps || self.head.upgrades,
+            extra: &extra,
+        };
+        self.response.begin(&reply);
+        progress.committed.set(true);
+        drop(self.kept.take());
+        let kind = self.head.value(bytes, Role::ContentType);
+        let is_call = attempt.is_call && grpc::is_grpc(kind);
+        let is_endless = kind.is_some_and(is_event_stream) || is_call;
+        self.incoming.used(end);
+        if is_endless {
+            self.incoming.keep_alive();
+            self.response.keep_alive();
+        }
+        if is_endless { ENDLESS } else { attempt.stream_idle }
+    }
+
+    /// Sends the body on, to its end.
+    async fn relay(&mut self, idle: Duration) -> Result<Next, Failure> {
+        let edits = response_edits(self.attempt);
+        let relayed = {
+            let relaying = self.incoming.relay(self.head.framing, self.response, idle, edits);
+            self.both.and(relaying, Phase::Answering).await
+        };
+        self.record.sent = self.response.sent();
+        self.slot.bytes(self.record.sent.total());
+        match relayed {
+            Ok(Ok(())) if self.head.upgrades => Ok(Next::Tunnel),
+            Ok(Ok(())) => {
+                let is_complete = self.both.progress.complete.get().is_some();
+                let is_clean = self.head.keep_alive && is_complete && self.incoming.is_clean();
+                Ok(if is_clean { Next::Keep } else { Next::Close })
+            }
+            // Part of a response is on its way: it must not pass for whole.
+            Ok(Err(end @ (RelayEnd::Cluster | RelayEnd::Untaken))) => {
+                if end == RelayEnd::Cluster {
+                    self.attempt.blame(Cause::Reset);
+                }
+                self.record.aborted = Some(Aborted::Cluster);
+                Err(Failure::OVER)
+            }
+            Ok(Err(RelayEnd::Client)) | Err(()) => Err(Failure::OVER),
+        }
+    }
+}
+
+/// The route's edits of a response's head.
+fn response_edits<'a>(attempt: &Attempt<'a, '_>) -> Edits<'a> {
+    let edits = &attempt.route.response_edits;
+    Edits { remove: &edits.remove, set: &edits.set, add: &edits.add }
+}
+
+/// Lines of ours that the response's head gets, complete.
+fn extra_lines(attempt: &Attempt<'_, '_>, of_policies: &[u8]) -> Vec<u8> {
+    let mut extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
+    if attempt.edge {
+        push_load(&mut extra, attempt);
+    }
+    extra.extend_from_slice(of_policies);
+    if let Some(line) = &attempt.set_cookie {
+        extra.extend_from_slice(line.as_bytes());
+    }
+    if let Some(port) = attempt.http3 {
+        // RFC 7838, for a day.
+        extra.extend_from_slice(format!("alt-svc: h3=\":{port}\"; ma=86400\r\n").as_bytes());
+    }
+    extra
+}
+
+/// Learns from an answer: a failure, or how long it took from when the cluster had all of the request. One that
+/// came while the client kept the cluster waiting says neither.
+fn learn(
+    attempt: &Attempt<'_, '_>,
+    progress: &Progress,
+    status: u16,
+    begun: Timestamp,
+    slot: &InSlot<'_>,
+) {
+    let (worker, now) = (attempt.worker, attempt.worker.now());
+    if progress.is_owed(now) {
+        slot.end(End::ClientsFault);
+    } else if attempt.failures().has_status(status) {
+        slot.failed();
+        attempt.blame(match status {
+            502..=504 => Cause::GatewayStatus,
+            _ => Cause::Status,
+        });
+    } else {
+        let took = now.since(progress.asked.get().map_or(begun, |asked| asked.max(begun)));
+        slot.completed(took);
+        attempt.place.live.record(worker.id, took.as_secs_f64());
+    }
+}
+
+/// Takes what a cluster says of its load to its slot, where its word was asked for.
+fn hear(attempt: &Attempt<'_, '_>, head: &ResponseHead, bytes: &[u8]) {
+    let reports = attempt.view.plan.clusters[attempt.place.cluster].reports;
+    let report = Report::heard(reports, |name| head.told(bytes, name));
+    let Some(report) = report else { return };
+    let slot = attempt.view.slots.slot(attempt.worker.id, attempt.class, attempt.place.slot);
+    if let Some(slot) = slot {
+        slot.report.write(&report, attempt.worker.now());
+    }
+}
+
+/// Adds `tidegate-load`: what the clusters of this site have to do for this class.
+fn push_load(lines: &mut Vec<u8>, attempt: &Attempt<'_, '_>) {
+    let Some(beliefs) = attempt.view.signals.classes.get(attempt.class) else { return };
+    let Some(report) = &beliefs.report else { return };
+    let mut text = String::with_capacity(96);
+    report.write_tidegate(&mut text);
+    lines.extend_from_slice(b"tidegate-load: ");
+    lines.extend_from_slice(text.as_bytes());
+    lines.extend_from_slice(b"\r\n");
+}
+
+fn is_event_stream(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    crate::http::chars::trim(kind).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// `tidegate-decision` for a trusted client that asked.
+fn explanation(attempt: &Attempt<'_, '_>) -> Vec<u8> {
+    let (view, place) = (attempt.view, attempt.place);
+    let cluster = &view.plan.clusters[place.cluster].name;
+    let rejected = rejected(view, attempt.class, Some((place.cluster, place.why))).join(",");
+    let endpoint = &place.signals(view).address;
+    let reason = place.why.label();
+    let line = format!(
+        "tidegate-decision: cluster={cluster}; endpoint={endpoint}; reason={reason}; rejected=\"{rejected}\"\r\n"
+    );
+    line.into_bytes()
+}

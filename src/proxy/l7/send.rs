@@ -1,0 +1,323 @@
+//! One attempt on its connection: request up, response down, both at once.
+//!
+//! Until the first byte goes to the client everything can still be tried elsewhere; [`Failure`] says
+//! how. After it, the only honest end of a failure is to break the client's connection off.
+
+use super::attempt::{Attempt, Ended, Start};
+use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, Sent};
+use super::client::Client;
+use super::failure::{Failure, Retry, What};
+use super::hedge::{Line, On, Waiting};
+use super::record::{End, InSlot, Record};
+use super::response::{Answering, Next};
+use super::upload::{Both, Progress, Replay, upload};
+use crate::decision::retry::Kind;
+use crate::decision::units::Timestamp;
+use crate::http::field::Role;
+use crate::http::forward::Edits;
+use crate::http::response::{Asked, ResponseHead};
+use crate::http::{Framing, translate};
+use crate::proxy::body::{Pace, Sink, Source};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::upstream::connect::Carrier;
+use crate::proxy::upstream::multiplexed::Lease;
+use crate::proxy::upstream::pool::Connection;
+use std::cell::Cell;
+use std::pin::pin;
+
+/// Makes one attempt. A connection is given back to the pool when it can be.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) async fn run<'v, C: Client>(
+    attempt: &Attempt<'_, 'v>,
+    client: &mut C,
+    start: Start<'v>,
+    request: &mut Vec<u8>,
+    replay: &mut Replay,
+    record: &mut Record,
+) -> Result<Ended<'v>, Failure> {
+    let Attempt { worker, view, place, .. } = *attempt;
+    let mut head = worker.lend_response();
+    let mut parts = Parts { request, replay, head: &mut head };
+    let (reused, shared) = match &start {
+        Start::Fresh(carrier) => (carrier.is_reused(), matches!(carrier, Carrier::Http2(_))),
+        Start::Resumed(waiting) => waiting.line.is_reused(),
+    };
+    let (slot, result) = match start {
+        Start::Fresh(carrier) => {
+            let slot = view.slots.slot(worker.id, attempt.class, place.slot);
+            let slot = InSlot::enter(slot, record.attempts, attempt.stratum, worker.about_now());
+            let result = match carrier {
+                Carrier::Http1(connection) => {
+                    over_http1(attempt, client, connection, &mut parts, record, &slot).await
+                }
+                // Boxed: seldom, and an exchange over HTTP/1 should not have room for it.
+                Carrier::Http2(lease) => {
+                    Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &slot)).await
+                }
+            };
+            (slot, result)
+        }
+        // Likewise.
+        Start::Resumed(waiting) => {
+            Box::pin(resume(attempt, client, waiting, &mut parts, record)).await
+        }
+    };
+    worker.give_back_response(head);
+    let result = match result {
+        Ok(Over::Done) => Ok(Ended::Done),
+        Ok(Over::Tunnel(connection)) => Ok(Ended::Tunnel(connection)),
+        Ok(Over::Overtaken) => Ok(Ended::Overtaken),
+        Ok(Over::Sent(on, since)) => {
+            let client = attempt.client;
+            return Ok(Ended::Waits(Waiting { slot, since, client, line: Line::new(on) }));
+        }
+        Err(failed) => Err(failed),
+    };
+    result.map_err(|failure| {
+        // A reused connection that dies without a word says nothing about the endpoint: it was idle
+        // for too long.
+        let failure =
+            if reused && is_unheard(failure, shared) { failure.excused() } else { failure };
+        if !slot.is_over() {
+            settle(attempt, failure, &slot);
+        }
+        failure
+    })
+}
+
+/// Whether a connection died without a word.
+fn is_unheard(failure: Failure, shared: bool) -> bool {
+    failure.refusal() == Some(Refusal::UpstreamReset)
+        && match failure.retry {
+            Retry::IfGranted(Kind::Unsent) => true,
+            // A shared connection says so itself when it has aged.
+            Retry::IfGranted(Kind::Died) => !shared,
+            Retry::IfGranted(_) | Retry::Granted(_) | Retry::No => false,
+        }
+}
+
+/// Counts a failed attempt out of its slot, and blames its endpoint where the endpoint is to blame.
+fn settle(attempt: &Attempt<'_, '_>, failure: Failure, slot: &InSlot<'_>) {
+    if let Some(cause) = failure.cause().filter(|cause| attempt.failures().has(*cause)) {
+        slot.failed();
+        attempt.blame(cause);
+    }
+    // That a client leaves says that it waited; that it leaves again and again, nothing more.
+    if failure.what == What::Over && attempt.worker.has_just_left(attempt.client) {
+        slot.end(End::ClientsFault);
+    }
+}
+
+/// How an attempt ended on its connection.
+enum Over {
+    Done,
+    Tunnel(Connection),
+    /// All of the request was sent, and another is to be asked meanwhile.
+    Sent(On, Timestamp),
+    Overtaken,
+}
+
+/// Goes on with a request that was sent before.
+async fn resume<'v, C: Client>(
+    attempt: &Attempt<'_, 'v>,
+    client: &mut C,
+    waiting: Waiting<'v>,
+    parts: &mut Parts<'_>,
+    record: &mut Record,
+) -> (InSlot<'v>, Result<Over, Failure>) {
+    let Waiting { slot, line, .. } = waiting;
+    let result = match line.take() {
+        None => Err(Failure::OVER),
+        Some(On::Http1(connection)) => {
+            over_http1(attempt, client, connection, parts, record, &slot).await
+        }
+        Some(On::Http2(mut incoming)) => {
+            let progress = Progress::resumed();
+            let way = Way { outgoing: Sent, incoming: &mut incoming, progress: &progress };
+            let (replay, head) = (&mut *parts.replay, &mut *parts.head);
+            let next = both_ways(attempt, client, way, replay, head, record, &slot).await;
+            retire_if_silent(&incoming, &next);
+            next.map(|next| match next {
+                Next::Overtaken => Over::Overtaken,
+                Next::Keep | Next::Close | Next::Tunnel | Next::Slow => Over::Done,
+            })
+        }
+    };
+    (slot, result)
+}
+
+async fn over_http1<C: Client>(
+    attempt: &Attempt<'_, '_>,
+    client: &mut C,
+    mut connection: Connection,
+    parts: &mut Parts<'_>,
+    record: &mut Record,
+    slot: &InSlot<'_>,
+) -> Result<Over, Failure> {
+    let Attempt { worker, view, place, .. } = *attempt;
+    let progress = match attempt.resumed {
+        Some(_) => Progress::resumed(),
+        None => Progress::default(),
+    };
+    let result = {
+        let (reader, writer) = connection.stream.split();
+        let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
+        let mut incoming = Http1::new(Source::new(reader, buffer, watch), attempt.head_bytes);
+        let outgoing = Sink {
+            writer,
+            pending: &mut *parts.request,
+            watch: &connection.write_watch,
+            stall: attempt.stall,
+            sent: &progress.sent,
+            pace: Pace::default(),
+        };
+        let (replay, head) = (&mut *parts.replay, &mut *parts.head);
+        let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
+        // Boxed: each async function that holds it would be moved with it, which costs more than the box.
+        Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await
+    };
+    if let Ok(Next::Slow) = result {
+        let since = attempt.resumed.or(progress.ended.get()).unwrap_or_else(|| worker.now());
+        return Ok(Over::Sent(On::Http1(connection), since));
+    }
+    if matches!(result, Err(_) | Ok(Next::Overtaken)) {
+        // An end would wait behind what the cluster has not taken; whoever still works should know now.
+        connection.stream.reset_on_close();
+    }
+    match result? {
+        Next::Keep => {
+            let cluster = &view.plan.clusters[place.cluster];
+            let most = (cluster.connections_max as usize / worker.shared.busy.len().max(1)).max(1);
+            let (key, latest) = ((place.signals(view).id, connection.secured), worker.view());
+            // The latest view may know other clusters by this number; then the endpoint is not among
+            // its endpoints and the connection is closed.
+            let now = worker.about_now();
+            worker.pool.borrow_mut().put(connection, key, place.cluster, &latest, most, now);
+            Ok(Over::Done)
+        }
+        Next::Close | Next::Slow => Ok(Over::Done),
+        Next::Overtaken => Ok(Over::Overtaken),
+        Next::Tunnel => Ok(Over::Tunnel(connection)),
+    }
+}
+
+async fn over_http2<C: Client>(
+    attempt: &Attempt<'_, '_>,
+    client: &mut C,
+    mut lease: Lease,
+    parts: &mut Parts<'_>,
+    record: &mut Record,
+    slot: &InSlot<'_>,
+) -> Result<Over, Failure> {
+    let (worker, head) = (attempt.worker, client.head());
+    let secure = attempt.view.tls.cluster(attempt.place.cluster).is_some();
+    let scheme = if secure { "https" } else { "http" };
+    let trailers = head.value(Role::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
+    let is_head = head.is_head();
+    let bare = matches!(head.framing, Framing::None | Framing::Length(0));
+    let request = translate::request(parts.request, scheme, trailers);
+    let Some(request) = request else { return Err(Failure::refuse(Refusal::BadRequest)) };
+    let begun = match std::future::poll_fn(|context| lease.send.poll_ready(context)).await {
+        Ok(()) => lease.send.send_request(request, bare),
+        Err(error) => Err(error),
+    };
+    let (future, stream) = begun.map_err(|error| {
+        tracing::debug!(%error, "a request could not be begun");
+        lease.retire();
+        Failure::retry(Kind::Unsent, Refusal::UpstreamReset)
+    })?;
+    let progress = Progress::default();
+    progress.sent.set(1);
+    let watch = worker.deadlines.watch();
+    let outgoing = Http2Out::new(stream, bare, &watch, attempt.stall, &progress.sent);
+    let mut incoming = Http2In::new(future, lease, worker.deadlines.watch(), is_head);
+    let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
+    let (replay, head) = (&mut *parts.replay, &mut *parts.head);
+    let result = Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await;
+    if progress.complete.get().is_some() {
+        incoming.note_sent();
+    }
+    if let Ok(Next::Slow) = result {
+        let since = progress.ended.get().unwrap_or_else(|| worker.now());
+        return Ok(Over::Sent(On::Http2(incoming), since));
+    }
+    retire_if_silent(&incoming, &result);
+    match result? {
+        Next::Keep | Next::Close | Next::Slow => Ok(Over::Done),
+        Next::Overtaken => Ok(Over::Overtaken),
+        Next::Tunnel => Err(Failure::refuse(Refusal::UpstreamReset)),
+    }
+}
+
+/// A shared connection on which no answer came is perhaps dead: others should not be sent there.
+fn retire_if_silent(incoming: &Http2In, result: &Result<Next, Failure>) {
+    if matches!(result, Err(failure) if *failure == Failure::refuse(Refusal::UpstreamTimeout)) {
+        incoming.retire();
+    }
+}
+
+/// What an attempt works on.
+struct Parts<'a> {
+    /// The request's head, as the cluster gets it.
+    request: &'a mut Vec<u8>,
+    replay: &'a mut Replay,
+    head: &'a mut ResponseHead,
+}
+
+/// The way to a cluster and back.
+struct Way<'a, S, I> {
+    outgoing: S,
+    incoming: &'a mut I,
+    progress: &'a Progress,
+}
+
+async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
+    attempt: &Attempt<'_, '_>,
+    client: &mut C,
+    way: Way<'_, S, I>,
+    replay: &mut Replay,
+    answer: &mut ResponseHead,
+    record: &mut Record,
+    slot: &InSlot<'_>,
+) -> Result<Next, Failure> {
+    let Way { outgoing, incoming, progress } = way;
+    let (head, mut request_body, mut response) = client.split();
+    progress.open.set(!head.expects_continue);
+    progress.lost.set(!replay.is_whole());
+    let asked = Asked { head: head.is_head(), upgrade: head.upgrade() };
+    let kept = Cell::new(std::mem::take(replay));
+    let framing = head.framing;
+    let result = {
+        // Dropped with this block, wherever it is: then what it was lent is back.
+        let edits = &attempt.route.request_edits;
+        let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
+        let whole = |replay: &mut Replay| {
+            replay.edit_trailers(&edits);
+            if let Some(read_whole) = attempt.read_whole.filter(|_| replay.is_whole()) {
+                read_whole(head, replay);
+            }
+        };
+        let (worker, body) = (attempt.worker, &mut request_body);
+        let upload = pin!(upload(worker, body, outgoing, framing, &kept, progress, slot, whole));
+        let mut answering = Answering {
+            attempt,
+            both: Both { upload, progress, gone: false },
+            incoming,
+            head: answer,
+            asked,
+            response: &mut response,
+            kept: &kept,
+            record,
+            slot,
+            interims: 0,
+        };
+        answering.respond().await
+    };
+    if result.is_err() && progress.is_owed(attempt.worker.now()) {
+        slot.end(End::ClientsFault);
+    }
+    *replay = kept.take();
+    result
+}
