@@ -1,13 +1,13 @@
 //! A client's connection: one request after the other, until one side has had enough.
 
-use super::answer::refusal_text;
 use super::client::{Client, Local};
 use super::connection_info::{ConnectionInfo, keep_up};
-use super::entry;
-use super::exchange::{After, Upgraded};
+use super::exchange::answer::refusal_text;
+use super::exchange::entry;
+use super::exchange::forward::{After, Upgraded};
+use super::exchange::record::Record;
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
-use super::record::Record;
 use crate::http::Violation;
 use crate::proxy::arrive::Arrived;
 use crate::proxy::refusal::Refusal;
@@ -83,7 +83,7 @@ async fn one_exchange(
 ) -> Option<(Box<Upgraded>, Record)> {
     let mut record = Record::begin(worker.now());
     if info.is_too_large(client.head()) {
-        super::answer::refuse(view, client, Refusal::BodyTooLarge, "", &mut record).await;
+        super::exchange::answer::refuse(view, client, Refusal::BodyTooLarge, "", &mut record).await;
         record.finish(worker, view, client, info, (0, 0));
         return None;
     }

@@ -3,7 +3,7 @@
 //! Every limit is set, since the crate's own are generous: see the documentation of limits.
 
 use super::connection_info::{ConnectionInfo, keep_up};
-use super::exchange::After;
+use super::exchange::forward::After;
 use super::h2::{Arrived, H2};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::decision::units::Timestamp;

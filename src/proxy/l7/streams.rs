@@ -2,10 +2,10 @@
 
 use super::client::Client;
 use super::connection_info::ConnectionInfo;
-use super::entry;
-use super::exchange::After;
+use super::exchange::entry;
+use super::exchange::forward::After;
+use super::exchange::record::Record;
 use super::rate::{RATE_SLICE, Rate};
-use super::record::Record;
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
@@ -328,7 +328,7 @@ pub async fn serve<C: Client>(
     };
     let after = match refusal {
         Some(refusal) => {
-            super::answer::refuse(view, client, refusal, "", &mut record).await;
+            super::exchange::answer::refuse(view, client, refusal, "", &mut record).await;
             After::Next
         }
         // Boxed: what is spawned is moved about, and this is large.

@@ -1,21 +1,19 @@
 //! An exchange from its request's head to its end: route, policies, destination, then forwarded or answered here.
 //!
 //! This is the table of a request's walk in code. What happens at each stop is written elsewhere: routes in
-//! `decision::route`, policies in `gate`, clusters, attempts and retries in `exchange`.
+//! `decision::route`, policies in `policy`, clusters, attempts and retries in `forward`.
 //!
 //! # Invariants
 //! The route is looked up once; the exchange's deadline comes with it.
 
 use super::answer;
-use super::client::Client;
-use super::compose::Ids;
-use super::connection_info::ConnectionInfo;
 use super::context::Bound;
-use super::exchange::{After, forward};
 use super::failure::{Failure, What};
-use super::gate;
+use super::forward::{After, forward};
 use super::mirror::Copier;
+use super::policy;
 use super::record::Record;
+use super::request_head::Ids;
 use super::upload::ReadWhole;
 use crate::decision::route::{Action, Asked, Route, Unrouted};
 use crate::decision::terms::Destination;
@@ -23,6 +21,8 @@ use crate::http::field::Role;
 use crate::http::request::RequestHead;
 use crate::http::{Underscores, grpc};
 use crate::proxy::deadline::ENDLESS;
+use crate::proxy::l7::client::Client;
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::Reach;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
@@ -181,7 +181,7 @@ async fn serve_route<C: Client>(
         record.class = class;
         let policies = route.policy.into_iter().chain(of_service);
         // Boxed: most have none.
-        Box::pin(gate::pass(view, policies, info, client.head(), record)).await?;
+        Box::pin(policy::pass(view, policies, info, client.head(), record)).await?;
     }
     let Some(Destination { class, terms }) = to else {
         return Box::pin(answer_here(client, route, record)).await;

@@ -2,13 +2,11 @@
 
 use super::affinity;
 use super::attempt::{Attempt, Ended, Start};
-use super::client::{Client, RequestBody};
-use super::compose::{Granted, Identity, compose};
-use super::connection_info::ConnectionInfo;
 use super::context::{Bound, Exchange, STALE_MAX, Walk};
 use super::failure::{Failure, Retry, What};
 use super::hedge::{Berth, Parked, Rival};
 use super::record::Record;
+use super::request_head::{Granted, Identity, compose};
 use super::request_key::{hash_key, stratum};
 use super::send;
 use super::upload::ReadWhole;
@@ -18,6 +16,8 @@ use crate::http::grpc;
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::deadline::ENDLESS;
+use crate::proxy::l7::client::{Client, RequestBody};
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::{Place, Reach, is_shed, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::Carrier;

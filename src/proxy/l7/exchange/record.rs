@@ -1,12 +1,12 @@
 //! What an exchange came to: counters, samples and the access log, in one place.
 
-use super::client::{Client, Sent};
-use super::connection_info::ConnectionInfo;
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
 use crate::os::clock;
 use crate::policy::Told;
+use crate::proxy::l7::client::{Client, Sent};
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{NOBODY, Worker};

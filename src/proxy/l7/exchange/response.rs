@@ -1,12 +1,10 @@
 //! The response's way back: its head is awaited and judged, then it is sent on to the client, head and body.
 
 use super::attempt::Attempt;
-use super::awaited::{Awaited, NoResponse, head_failure, read_head};
-use super::carrier::{Incoming, RelayEnd};
-use super::client::{Reply, Response};
 use super::failure::Failure;
 use super::hedge::Rival;
 use super::record::{End, InSlot, Record, rejected};
+use super::response_head::{Awaited, NoResponse, head_failure, read_head};
 use super::upload::{Both, Phase, Progress, Replay};
 use crate::decision::health::Cause;
 use crate::decision::report::Report;
@@ -17,6 +15,8 @@ use crate::http::forward::Edits;
 use crate::http::grpc;
 use crate::http::response::{Asked, ResponseHead};
 use crate::proxy::deadline::ENDLESS;
+use crate::proxy::l7::carrier::{Incoming, RelayEnd};
+use crate::proxy::l7::client::{Reply, Response};
 use crate::proxy::refusal::Refusal;
 use crate::telemetry::cells::Aborted;
 use std::cell::Cell;

@@ -1,15 +1,15 @@
 //! What an exchange goes by that is forwarded, and what it carries from attempt to attempt.
 
 use super::affinity;
-use super::compose::{Identity, Ids};
-use super::connection_info::ConnectionInfo;
 use super::hedge::Berth;
+use super::request_head::{Identity, Ids};
 use super::upload::{ReadWhole, Replay};
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::Route;
 use crate::decision::terms::Terms;
 use crate::decision::units::Timestamp;
 use crate::http::request::RequestHead;
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::{Place, Reach, Tried};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::Given;

@@ -4,12 +4,12 @@
 //! [`SILENCE`] will not say 100: then we do, and the body goes on. A body that has come already is sent
 //! without any of that (`upload`).
 
-use super::carrier::Incoming;
-use super::client::Response;
 use super::failure::Failure;
 use super::upload::{Both, Phase};
 use crate::http::Limits;
 use crate::http::response::{Asked, ResponseHead};
+use crate::proxy::l7::carrier::Incoming;
+use crate::proxy::l7::client::Response;
 use std::future::Future;
 use std::io;
 use std::time::Duration;

@@ -4,8 +4,6 @@
 //! how. After it, the only honest end of a failure is to break the client's connection off.
 
 use super::attempt::{Attempt, Ended, Start};
-use super::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, Sent};
-use super::client::Client;
 use super::failure::{Failure, Retry, What};
 use super::hedge::{Line, On, Waiting};
 use super::record::{End, InSlot, Record};
@@ -18,6 +16,8 @@ use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::{Framing, translate};
 use crate::proxy::body::{Pace, Sink, Source};
+use crate::proxy::l7::carrier::{Http1, Http2In, Http2Out, Incoming, Outgoing, Sent};
+use crate::proxy::l7::client::Client;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::Carrier;
 use crate::proxy::upstream::multiplexed::Lease;

@@ -1,11 +1,11 @@
 //! What tells requests apart: their kind, the key of the `hash` policy, a cookie.
 
-use super::connection_info::ConnectionInfo;
 use crate::decision::plan::HashKey;
 use crate::decision::route::RouteIndex;
 use crate::decision::strata;
 use crate::decision::units::{hash, mix};
 use crate::http::request::RequestHead;
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use std::hash::Hasher;
 
 /// Segments of a path that tell kinds of requests apart: what follows is mostly a name or a number.

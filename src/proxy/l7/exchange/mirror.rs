@@ -4,12 +4,10 @@
 //! its own: it cannot slow the original, or fail it. It carries the original's data classes, is dropped first
 //! when there is too much to do, is neither retried nor hedged, and is never copied itself.
 
-use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
-use super::compose::Ids;
-use super::connection_info::ConnectionInfo;
 use super::context::Bound;
-use super::exchange::forward;
+use super::forward::forward;
 use super::record::Record;
+use super::request_head::Ids;
 use super::upload::Replay;
 use crate::decision::route::{Mirror, RouteIndex};
 use crate::decision::terms::Destination;
@@ -17,6 +15,8 @@ use crate::http::Framing;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::proxy::body::Broken;
+use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::Reach;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::{Scarcity, View};

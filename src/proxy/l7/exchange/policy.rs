@@ -1,12 +1,12 @@
 //! The gate: whether a request may pass by the policies of its route and its service.
 
-use super::connection_info::ConnectionInfo;
 use super::failure::Failure;
 use super::record::Record;
 use crate::decision::policy::PolicyIndex;
 use crate::http::field::{Field, Role};
 use crate::http::request::RequestHead;
 use crate::policy::{Asked, Refused};
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
 

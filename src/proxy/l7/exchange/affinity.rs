@@ -5,13 +5,13 @@
 //! the block must come out right. Proxies with the same secret read it alike. A cookie that is not ours, or whose
 //! endpoint is down or may not serve the exchange, is ignored.
 
-use super::connection_info::ConnectionInfo;
 use super::request_key::cookie;
 use crate::decision::endpoint::identity;
 use crate::decision::plan::{Affinity, Secret};
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::{hash, mix};
 use crate::http::request::RequestHead;
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::Stay;
 use aws_lc_rs::cipher::{
     AES_128, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey,

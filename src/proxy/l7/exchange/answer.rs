@@ -1,12 +1,12 @@
 //! Answers of our own: refusals, redirects, fixed responses.
 
-use super::client::{Client, Local, Response};
 use super::record::Record;
 use crate::decision::route::{self, Route};
 use crate::http::field::Role;
 use crate::http::forward::{self, Edits};
 use crate::http::grpc;
 use crate::http::request::RequestHead;
+use crate::proxy::l7::client::{Client, Local, Response};
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
 

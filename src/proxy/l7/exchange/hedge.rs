@@ -8,13 +8,13 @@
 //! # Not here
 //! Whether there is a second attempt at all: `decision::retry` has the budget, the walk the endpoints.
 
-use super::carrier::{Http2In, Incoming};
 use super::record::InSlot;
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::units::Timestamp;
 use crate::proxy::body::Source;
 use crate::proxy::deadline::ENDLESS;
+use crate::proxy::l7::carrier::{Http2In, Incoming};
 use crate::proxy::place::Place;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;

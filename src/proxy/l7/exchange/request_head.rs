@@ -1,6 +1,5 @@
 //! The request's head as a cluster gets it: whose it is, what it is called, where it goes.
 
-use super::connection_info::ConnectionInfo;
 use super::record::Record;
 use crate::decision::plan::{HostPolicy, Reports};
 use crate::decision::route::{self, Route};
@@ -8,6 +7,7 @@ use crate::http::field::Role;
 use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::lend_scratch;
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::Place;
 use crate::proxy::worker::Worker;
 use crate::shared::View;

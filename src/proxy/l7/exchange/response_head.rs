@@ -1,13 +1,13 @@
 //! The wait for a response's head: how long, and what ends it.
 
 use super::attempt::Attempt;
-use super::carrier::{Incoming, NoHead};
 use super::failure::Failure;
 use super::upload::Progress;
 use crate::decision::retry::Kind;
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::Timestamp;
 use crate::http::response::{self, Asked, ResponseHead};
+use crate::proxy::l7::carrier::{Incoming, NoHead};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
 use std::future::Future;

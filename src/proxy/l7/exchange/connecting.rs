@@ -3,7 +3,6 @@
 //! Who waits is watched: a client that leaves must not keep a place in line. Waiting for one's turn does not count
 //! as connecting, which has a time of its own.
 
-use super::client::{Client, RequestBody};
 use super::context::{Bound, Exchange, Walk};
 use super::failure::Failure;
 use super::record::Record;
@@ -13,6 +12,7 @@ use crate::decision::health::Cause;
 use crate::decision::plan::{QUEUE_MAX, SendProxy};
 use crate::decision::retry::Kind;
 use crate::os::proxy_header::Origin;
+use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::place::{Place, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{

@@ -2,8 +2,6 @@
 //!
 //! Goes on beside whatever comes back; ends only when the client has left.
 
-use super::carrier::Outgoing;
-use super::client::RequestBody;
 use super::failure::Failure;
 use super::record::InSlot;
 use crate::decision::units::Timestamp;
@@ -11,6 +9,8 @@ use crate::http::Framing;
 use crate::http::forward::Edits;
 use crate::http::request::RequestHead;
 use crate::proxy::body::Broken;
+use crate::proxy::l7::carrier::Outgoing;
+use crate::proxy::l7::client::RequestBody;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
 use std::cell::{Cell, RefCell};
