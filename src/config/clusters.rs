@@ -1,15 +1,12 @@
 //! Clusters: what they inherit from their sites, where their endpoints come from, how they are probed.
 
-use super::check::{Compiler, owned, rooted};
-use super::error::Problem;
+use super::compiler::{Compiler, owned};
 use super::file;
-use super::routes::is_field_name;
-use super::scalar::{self, AutoDuration, host_and_port, is_host_name};
-use super::shape::Spanned;
+use super::scalar::{self, AutoDuration, is_host_name};
 use crate::decision::outlier::{Failures, Outlier};
 use crate::decision::plan::{
     Address, Cluster, EndpointSpec, Failback, HostPolicy, Kind, Probe, ProbeKind, Reports,
-    SendProxy, Source, Target,
+    SendProxy, Source, Target, UpstreamTls,
 };
 use crate::decision::price::Prices;
 use std::path::Path;
@@ -23,6 +20,15 @@ struct Inherited {
     accepts: Vec<String>,
     offers: Vec<String>,
     prices: Prices,
+}
+
+/// The sections of a cluster that have their own compilers.
+struct Own {
+    accepts: Vec<String>,
+    source: Source,
+    probe: Probe,
+    tls: Option<UpstreamTls>,
+    outlier: Outlier,
 }
 
 impl Compiler<'_> {
@@ -41,93 +47,48 @@ impl Compiler<'_> {
             let (tls, upstream) = tls
                 .map(|written| self.upstream_tls(written, cluster.protocol, &source, folder, &path))
                 .unzip();
-            let is_unix =
-                |spec: &EndpointSpec| matches!(spec.target, Target::Address(Address::Unix(_)));
-            if let (Some(written), Source::Static(specs)) = (&cluster.tls, &source)
-                && specs.iter().any(is_unix)
-            {
-                let message = "a unix socket does without TLS";
-                self.problems.error(written.at, format!("{path}.tls"), message);
-            }
-            let is_http2 = cluster.protocol == Some(file::ClusterProtocol::Http2);
-            if let (ProbeKind::Http { .. }, true, None, Some(written)) =
-                (&probe.kind, is_http2, &tls, &cluster.probe)
-            {
-                let message = "an http probe speaks HTTP/1, which this cluster does not";
-                let hint = "kind: grpc, or tcp";
-                let path = format!("{path}.probe.kind");
-                self.problems.error_with_hint(written.at, path, message, hint);
-            }
-            if tls.is_none() && probe.kind == ProbeKind::Tls {
-                let message = "a tls probe needs `tls` of the cluster";
-                self.problems.error(cluster.at, format!("{path}.probe"), message);
-            }
+            self.check_transport(cluster, &source, &probe, &path);
             self.tls.clusters.push(upstream.flatten());
-            let capacity = cluster.capacity.as_ref();
-            let is_limit = |capacity: &&file::Capacity| {
-                capacity.mode.unwrap_or(file::CapacityMode::Limit) == file::CapacityMode::Limit
-            };
-            let concurrent = |capacity: &file::Capacity| {
-                u32::try_from(capacity.concurrent.0).unwrap_or(u32::MAX)
-            };
-            let (limits, timeouts) = (cluster.limits.as_ref(), cluster.timeouts.as_ref());
-            let bound = |bound: Option<scalar::Within<1, 1_000_000>>| {
-                bound.map_or(BOUND, |bound| u32::try_from(bound.0).unwrap_or(u32::MAX))
-            };
-            let failback = cluster.failback.as_ref();
             let outlier = self.outlier(cluster.outlier.as_ref(), &path);
-            self.plan.clusters.push(Cluster {
-                name: name.value.clone(),
-                site: inherited.site,
-                kind: inherited.kind,
-                environment: inherited.environment,
-                accepts,
-                tls,
-                http2: cluster.protocol == Some(file::ClusterProtocol::Http2),
-                send_proxy: match cluster.send_proxy_protocol {
-                    None | Some(file::SendProxy::None) => SendProxy::None,
-                    Some(file::SendProxy::V1) => SendProxy::V1,
-                    Some(file::SendProxy::V2) => SendProxy::V2,
-                },
-                offers: [inherited.offers, owned(&cluster.offers)].concat(),
-                source,
-                probe,
-                ceiling: capacity.filter(is_limit).map(concurrent),
-                capacity: capacity.map(concurrent),
-                connections_max: bound(limits.and_then(|limits| limits.connections)),
-                pending_max: bound(limits.and_then(|limits| limits.pending)),
-                host: match cluster.host.as_deref() {
-                    None | Some("preserve") => HostPolicy::Preserve,
-                    Some("endpoint") => HostPolicy::Endpoint,
-                    Some(name) => HostPolicy::Name(name.to_owned()),
-                },
-                dial: cluster.dial.map_or(100, |dial| u8::try_from(dial.0).unwrap_or(100)),
-                connect: fixed(timeouts.and_then(|timeouts| timeouts.connect)),
-                connect_total: timeouts
-                    .and_then(|timeouts| timeouts.connect_total)
-                    .unwrap_or(Duration::from_secs(2)),
-                pool_idle: fixed(timeouts.and_then(|timeouts| timeouts.pool_idle)),
-                queue: fixed(timeouts.and_then(|timeouts| timeouts.queue)),
-                slow_start: cluster.slow_start.unwrap_or(Duration::from_secs(30)),
-                outlier,
-                failback: Failback {
-                    manual: failback.and_then(|f| f.mode) == Some(file::FailbackMode::Manual),
-                    hold: failback.and_then(|failback| failback.hold).unwrap_or_default(),
-                },
-                prices: cluster.cost.as_ref().map_or(inherited.prices, |cost| prices(Some(cost))),
-                reports: match cluster.reports {
-                    None | Some(file::ReportsWord::None) => Reports::None,
-                    Some(file::ReportsWord::Orca) => Reports::Orca,
-                    Some(file::ReportsWord::Tidegate) => Reports::Tidegate,
-                },
-                allow_link_local: cluster.allow_link_local == Some(true),
-            });
             if let Some(host) = cluster.host.as_deref()
                 && is_invalid_host(host)
             {
                 let message = format!("`{host}` is not `preserve`, `endpoint` or a host name");
                 self.problems.error(cluster.at, format!("{path}.host"), message);
             }
+            let own = Own { accepts, source, probe, tls, outlier };
+            self.plan.clusters.push(compiled(&name.value, cluster, inherited, own));
+        }
+    }
+
+    /// Reports contradictions between a cluster's TLS, protocol, endpoints and probe.
+    fn check_transport(
+        &mut self,
+        cluster: &file::Cluster,
+        source: &Source,
+        probe: &Probe,
+        path: &str,
+    ) {
+        let is_unix =
+            |spec: &EndpointSpec| matches!(spec.target, Target::Address(Address::Unix(_)));
+        if let (Some(written), Source::Static(specs)) = (&cluster.tls, source)
+            && specs.iter().any(is_unix)
+        {
+            let message = "a unix socket does without TLS";
+            self.problems.error(written.at, format!("{path}.tls"), message);
+        }
+        let is_http2 = cluster.protocol == Some(file::ClusterProtocol::Http2);
+        if let (ProbeKind::Http { .. }, true, None, Some(written)) =
+            (&probe.kind, is_http2, &cluster.tls, &cluster.probe)
+        {
+            let message = "an http probe speaks HTTP/1, which this cluster does not";
+            let hint = "kind: grpc, or tcp";
+            let path = format!("{path}.probe.kind");
+            self.problems.error_with_hint(written.at, path, message, hint);
+        }
+        if cluster.tls.is_none() && probe.kind == ProbeKind::Tls {
+            let message = "a tls probe needs `tls` of the cluster";
+            self.problems.error(cluster.at, format!("{path}.probe"), message);
         }
     }
 
@@ -192,102 +153,6 @@ impl Compiler<'_> {
         own.iter().map(|class| class.value.clone()).collect()
     }
 
-    fn source(
-        &mut self,
-        name: &Spanned<String>,
-        cluster: &file::Cluster,
-        folder: &Path,
-        path: &str,
-    ) -> Source {
-        let nothing = Source::Static(Vec::new());
-        let discover = cluster.discover.as_ref();
-        match (&cluster.endpoints, discover) {
-            (Some(listed), None) => self.listed(listed, cluster, folder, path),
-            (None, Some(discover)) => self.discovered(discover, folder, path).unwrap_or(nothing),
-            (None, None) => {
-                let hint = Some("write endpoints: [ADDRESS:PORT]".to_owned());
-                let message = "needs `endpoints` or `discover`";
-                let problem = Problem { hint, ..Problem::error(name.at, path, message) };
-                self.problems.lacking(path, &["endpoints", "discover"], problem);
-                nothing
-            }
-            (Some(_), Some(discover)) => {
-                self.problems.error(discover.at, path, "has both `endpoints` and `discover`");
-                nothing
-            }
-        }
-    }
-
-    fn listed(
-        &mut self,
-        listed: &[file::Endpoint],
-        cluster: &file::Cluster,
-        folder: &Path,
-        path: &str,
-    ) -> Source {
-        let mut specs: Vec<EndpointSpec> = Vec::with_capacity(listed.len());
-        for (index, endpoint) in listed.iter().enumerate() {
-            let path = format!("{path}.endpoints[{index}]");
-            if specs.iter().any(|spec| spec.target == endpoint.target) {
-                self.problems.error(endpoint.at, &path, "is listed twice");
-            }
-            if let Target::Address(address) = &endpoint.target
-                && cluster.allow_link_local != Some(true)
-                && is_link_local(address)
-            {
-                let message = format!("`{address}` is a link-local or metadata address");
-                let hint = "set `allow_link_local: true` if that is meant";
-                self.problems.error_with_hint(endpoint.at, &path, message, hint);
-            }
-            let target = match &endpoint.target {
-                Target::Address(address) => Target::Address(rooted(address, folder)),
-                Target::Name(host, port) => Target::Name(host.clone(), *port),
-            };
-            specs.push(EndpointSpec { target, weight: endpoint.weight });
-        }
-        Source::Static(specs)
-    }
-
-    fn discovered(
-        &mut self,
-        discover: &file::Discover,
-        folder: &Path,
-        path: &str,
-    ) -> Option<Source> {
-        let path = format!("{path}.discover");
-        match (&discover.dns, &discover.srv, &discover.file) {
-            (Some(dns), None, None) => match host_and_port(&dns.value) {
-                Ok((host, port)) => Some(Source::Dns { host, port }),
-                Err(message) => {
-                    let message = format!("`{}`: {message}", dns.value);
-                    self.problems.error(dns.at, format!("{path}.dns"), message);
-                    None
-                }
-            },
-            (None, Some(srv), None) => {
-                if !is_host_name(&srv.value) {
-                    let hint = "such as _https._tcp.shop.example.com";
-                    let message = format!("`{}` is not a name", srv.value);
-                    self.problems.error_with_hint(srv.at, format!("{path}.srv"), message, hint);
-                    return None;
-                }
-                Some(Source::Srv { name: srv.value.clone() })
-            }
-            (None, None, Some(file)) => Some(Source::File { path: folder.join(&file.value) }),
-            _ => {
-                let message = "needs exactly one of `dns`, `srv` and `file`";
-                let problem = Problem::error(discover.at, &path, message);
-                match (&discover.dns, &discover.srv, &discover.file) {
-                    (None, None, None) => {
-                        self.problems.lacking(&path, &["dns", "srv", "file"], problem);
-                    }
-                    _ => self.problems.push(problem),
-                }
-                None
-            }
-        }
-    }
-
     fn outlier(&mut self, written: Option<&file::Outlier>, path: &str) -> Outlier {
         let default = Outlier::default();
         let Some(written) = written else { return default };
@@ -315,83 +180,77 @@ impl Compiler<'_> {
             failures: written.failures.as_deref().map_or(default.failures, failures),
         }
     }
+}
 
-    fn probe(&mut self, probe: Option<&file::Probe>, path: &str) -> Probe {
-        let default = Probe {
-            kind: ProbeKind::Tcp,
-            interval: Duration::from_millis(500),
-            timeout: Duration::from_millis(400),
-            fall: 2,
-            rise: 3,
-            port: None,
-        };
-        let Some(probe) = probe else { return default };
-        let interval = probe.interval.unwrap_or(default.interval);
-        let timeout =
-            probe.timeout.as_ref().map_or(default.timeout.min(interval), |timeout| timeout.value);
-        if timeout > interval {
-            let at = probe.timeout.as_ref().map_or(probe.at, |timeout| timeout.at);
-            let message = "the timeout is longer than the interval";
-            self.problems.error(at, format!("{path}.probe.timeout"), message);
-        }
-        if interval < Duration::from_millis(10) || timeout.is_zero() {
-            let message = "the interval must be at least 10ms, and the timeout more than 0";
-            self.problems.error(probe.at, format!("{path}.probe"), message);
-        }
-        let kind = match probe.kind.unwrap_or(file::ProbeKind::Tcp) {
-            file::ProbeKind::None => ProbeKind::None,
-            file::ProbeKind::Tcp => ProbeKind::Tcp,
-            file::ProbeKind::Tls => ProbeKind::Tls,
-            file::ProbeKind::Grpc => {
-                let service = probe.service.clone().unwrap_or_default();
-                if service.len() > 127 {
-                    let message = "at most 127 bytes";
-                    self.problems.error(probe.at, format!("{path}.probe.service"), message);
-                }
-                ProbeKind::Grpc { service }
-            }
-            file::ProbeKind::Http => self.http_probe(probe, path),
-        };
-        let count = |count: Option<scalar::Within<1, 100>>, default| {
-            count.map_or(default, |count| u32::try_from(count.0).unwrap_or(default))
-        };
-        Probe {
-            kind,
-            interval,
-            timeout,
-            fall: count(probe.fall, 2),
-            rise: count(probe.rise, 3),
-            port: probe.port.and_then(|port| u16::try_from(port.0).ok()),
-        }
+/// A cluster of the plan: written values, inherited ones, and the documented defaults.
+fn compiled(name: &str, cluster: &file::Cluster, inherited: Inherited, own: Own) -> Cluster {
+    let capacity = cluster.capacity.as_ref();
+    let is_limit = |capacity: &&file::Capacity| {
+        capacity.mode.unwrap_or(file::CapacityMode::Limit) == file::CapacityMode::Limit
+    };
+    let concurrent =
+        |capacity: &file::Capacity| u32::try_from(capacity.concurrent.0).unwrap_or(u32::MAX);
+    let (limits, timeouts) = (cluster.limits.as_ref(), cluster.timeouts.as_ref());
+    let bound = |bound: Option<scalar::Within<1, 1_000_000>>| {
+        bound.map_or(BOUND, |bound| u32::try_from(bound.0).unwrap_or(u32::MAX))
+    };
+    let connect_total = timeouts.and_then(|timeouts| timeouts.connect_total);
+    let failback = cluster.failback.as_ref();
+    Cluster {
+        name: name.to_owned(),
+        site: inherited.site,
+        kind: inherited.kind,
+        environment: inherited.environment,
+        accepts: own.accepts,
+        tls: own.tls,
+        http2: cluster.protocol == Some(file::ClusterProtocol::Http2),
+        send_proxy: send_proxy(cluster.send_proxy_protocol),
+        offers: [inherited.offers, owned(&cluster.offers)].concat(),
+        source: own.source,
+        probe: own.probe,
+        ceiling: capacity.filter(is_limit).map(concurrent),
+        capacity: capacity.map(concurrent),
+        connections_max: bound(limits.and_then(|limits| limits.connections)),
+        pending_max: bound(limits.and_then(|limits| limits.pending)),
+        host: host_policy(cluster.host.as_deref()),
+        dial: cluster.dial.map_or(100, |dial| u8::try_from(dial.0).unwrap_or(100)),
+        connect: fixed(timeouts.and_then(|timeouts| timeouts.connect)),
+        connect_total: connect_total.unwrap_or(Duration::from_secs(2)),
+        pool_idle: fixed(timeouts.and_then(|timeouts| timeouts.pool_idle)),
+        queue: fixed(timeouts.and_then(|timeouts| timeouts.queue)),
+        slow_start: cluster.slow_start.unwrap_or(Duration::from_secs(30)),
+        outlier: own.outlier,
+        failback: Failback {
+            manual: failback.and_then(|f| f.mode) == Some(file::FailbackMode::Manual),
+            hold: failback.and_then(|failback| failback.hold).unwrap_or_default(),
+        },
+        prices: cluster.cost.as_ref().map_or(inherited.prices, |cost| prices(Some(cost))),
+        reports: reports(cluster.reports),
+        allow_link_local: cluster.allow_link_local == Some(true),
     }
+}
 
-    fn http_probe(&mut self, probe: &file::Probe, path: &str) -> ProbeKind {
-        let target = probe.path.clone().unwrap_or_else(|| "/".to_owned());
-        let valid = |c: char| c.is_ascii_graphic();
-        if !target.starts_with('/') || !target.chars().all(valid) {
-            let message = format!("`{target}` must begin with `/` and have no spaces");
-            self.problems.error(probe.at, format!("{path}.probe.path"), message);
-        }
-        let headers = probe.headers.clone().unwrap_or_default();
-        let control = |text: &str| text.chars().any(char::is_control);
-        let unclean =
-            headers.0.iter().any(|(name, value)| control(value) || !is_field_name(&name.value));
-        if unclean || probe.host.as_deref().is_some_and(|host| host.contains(' ') || control(host))
-        {
-            let message =
-                "host and headers must be field names and values without control characters";
-            self.problems.error(probe.at, format!("{path}.probe"), message);
-        }
-        let status = probe
-            .status
-            .as_ref()
-            .map_or(vec![200..=399], |ranges| ranges.iter().map(|range| range.0.clone()).collect());
-        ProbeKind::Http {
-            path: target,
-            host: probe.host.clone(),
-            headers: headers.0.into_iter().map(|(name, value)| (name.value, value)).collect(),
-            status,
-        }
+fn send_proxy(written: Option<file::SendProxy>) -> SendProxy {
+    match written {
+        None | Some(file::SendProxy::None) => SendProxy::None,
+        Some(file::SendProxy::V1) => SendProxy::V1,
+        Some(file::SendProxy::V2) => SendProxy::V2,
+    }
+}
+
+fn host_policy(written: Option<&str>) -> HostPolicy {
+    match written {
+        None | Some("preserve") => HostPolicy::Preserve,
+        Some("endpoint") => HostPolicy::Endpoint,
+        Some(name) => HostPolicy::Name(name.to_owned()),
+    }
+}
+
+fn reports(written: Option<file::ReportsWord>) -> Reports {
+    match written {
+        None | Some(file::ReportsWord::None) => Reports::None,
+        Some(file::ReportsWord::Orca) => Reports::Orca,
+        Some(file::ReportsWord::Tidegate) => Reports::Tidegate,
     }
 }
 
@@ -442,13 +301,6 @@ fn failures(written: &[file::Failure]) -> Failures {
 /// Connections, and exchanges that wait, where nothing is said: what really bounds them is the descriptors and the
 /// memory of the process.
 const BOUND: u32 = 65_536;
-
-fn is_link_local(address: &Address) -> bool {
-    match address {
-        Address::Ip(address) => crate::decision::plan::is_link_local(address.ip()),
-        Address::Unix(_) => false,
-    }
-}
 
 fn is_invalid_host(host: &str) -> bool {
     let bare = host.rsplit_once(':').map_or(host, |(bare, _)| bare);

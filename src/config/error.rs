@@ -137,7 +137,7 @@ impl Problems {
         let misspelt = self.unknown.iter().filter(|(section, _)| *section == lacking.section);
         let is_meant = |name: &str| lacking.keys.iter().any(|key| looks_like(name, key));
         let paths: Vec<String> =
-            lacking.keys.iter().map(|key| super::shape::below(&lacking.section, key)).collect();
+            lacking.keys.iter().map(|key| below(&lacking.section, key)).collect();
         let is_within = |path: &str| {
             let rests = paths.iter().filter_map(|key| path.strip_prefix(key.as_str()));
             rests.into_iter().any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -200,6 +200,12 @@ impl Problems {
         told.sort_by_key(|problem| problem.at);
         told
     }
+}
+
+/// The path of `key` below `path`.
+#[must_use]
+pub fn below(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// The known name nearest to a wrong one, if one is near: at most a third of its letters differ.

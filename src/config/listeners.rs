@@ -1,14 +1,16 @@
 //! Listeners: where they are, what is spoken there, who serves it.
 
-use super::check::{Compiler, MODE, rooted};
+use super::compiler::{Compiler, MODE, rooted};
 use super::error::{Position, Problem};
 use super::file::{self, File};
+use super::headers::is_field_name;
 use super::scalar;
 use super::shape::{Named, Spanned};
 use crate::decision::plan::{
-    Address, ClassIndex, Listener, ListenerLimits, ListenerTimeouts, Names, Protocol, SendProxy,
-    Slashes, Transparent, Transport, Underscores,
+    Address, ClassIndex, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Names, Protocol,
+    SendProxy, Slashes, Transparent, Transport, Underscores,
 };
+use crate::tls::server::Secured;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,46 +32,9 @@ impl Compiler<'_> {
             let transports = [protocol.transport(), Transport::Quic];
             let transports = &transports[..if http3 { 2 } else { 1 }];
             self.overlap(&address, transports, listener.address.at, admin, &path);
-            let timeouts = listener_timeouts(listener.protocol, listener.timeouts.as_ref());
-            let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
-            let spans = [
-                ("first_byte", Some(timeouts.first_byte)),
-                ("head", Some(timeouts.head)),
-                ("handshake", Some(timeouts.handshake)),
-                ("proxy_header", Some(timeouts.proxy_header)),
-                ("idle", Some(timeouts.idle)),
-                ("body_idle", Some(timeouts.body_idle)),
-                ("stream_idle", Some(timeouts.stream_idle)),
-                ("write", Some(timeouts.write)),
-                ("idle_l4", Some(timeouts.idle_l4)),
-                ("half_close", Some(timeouts.half_close)),
-            ];
-            self.not_zero(at, &format!("{path}.timeouts"), &spans);
-            let limits = listener_limits(listener.limits.as_ref());
-            let fits = |bytes: usize| (256..=HEAD_MAX).contains(&bytes);
-            if !fits(limits.head) || !fits(limits.response_head) || limits.uri > limits.head {
-                let at = listener.limits.as_ref().map_or(listener.at, |limits| limits.at);
-                let message =
-                    "head and response_head must be from 256 to 256KiB, and uri at most head";
-                self.problems.error(at, format!("{path}.limits"), message);
-            }
-            let built = match (&listener.tls, &address) {
-                (Some(written), Address::Unix(_)) => {
-                    let message = "a unix socket does without TLS";
-                    self.problems.error(written.at, format!("{path}.tls"), message);
-                    None
-                }
-                // Refused with the protocol: its files do not matter.
-                (Some(_), _)
-                    if matches!(protocol, Protocol::Udp { .. } | Protocol::TlsPassthrough(_)) =>
-                {
-                    None
-                }
-                (Some(written), Address::Ip(_)) => {
-                    Some(self.listener_tls(written, protocol == Protocol::Http, folder, &path))
-                }
-                (None, _) => None,
-            };
+            let timeouts = self.timeouts(listener, &path);
+            let limits = self.limits(listener, &path);
+            let built = self.tls_of(listener, &address, &protocol, folder, &path);
             let (tls, secured) = built.unzip();
             self.tls.listeners.push(secured.flatten());
             let upgrades = self.upgrades(listener, &path);
@@ -97,10 +62,64 @@ impl Compiler<'_> {
         }
     }
 
+    /// The deadlines of a listener, with the documented defaults.
+    fn timeouts(&mut self, listener: &file::Listener, path: &str) -> ListenerTimeouts {
+        let timeouts = listener_timeouts(listener.protocol, listener.timeouts.as_ref());
+        let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
+        let spans = [
+            ("first_byte", Some(timeouts.first_byte)),
+            ("head", Some(timeouts.head)),
+            ("handshake", Some(timeouts.handshake)),
+            ("proxy_header", Some(timeouts.proxy_header)),
+            ("idle", Some(timeouts.idle)),
+            ("body_idle", Some(timeouts.body_idle)),
+            ("stream_idle", Some(timeouts.stream_idle)),
+            ("write", Some(timeouts.write)),
+            ("idle_l4", Some(timeouts.idle_l4)),
+            ("half_close", Some(timeouts.half_close)),
+        ];
+        self.not_zero(at, &format!("{path}.timeouts"), &spans);
+        timeouts
+    }
+
+    /// The bounds of a listener, with the documented defaults.
+    fn limits(&mut self, listener: &file::Listener, path: &str) -> ListenerLimits {
+        let limits = listener_limits(listener.limits.as_ref());
+        let fits = |bytes: usize| (256..=HEAD_MAX).contains(&bytes);
+        if !fits(limits.head) || !fits(limits.response_head) || limits.uri > limits.head {
+            let at = listener.limits.as_ref().map_or(listener.at, |limits| limits.at);
+            let message = "head and response_head must be from 256 to 256KiB, and uri at most head";
+            self.problems.error(at, format!("{path}.limits"), message);
+        }
+        limits
+    }
+
+    /// TLS of a listener; `None` where it has none, or where its protocol or address forbids it.
+    fn tls_of(
+        &mut self,
+        listener: &file::Listener,
+        address: &Address,
+        protocol: &Protocol,
+        folder: &Path,
+        path: &str,
+    ) -> Option<(ListenerTls, Option<Secured>)> {
+        let written = listener.tls.as_ref()?;
+        if matches!(address, Address::Unix(_)) {
+            let message = "a unix socket does without TLS";
+            self.problems.error(written.at, format!("{path}.tls"), message);
+            return None;
+        }
+        // `protocol` has reported it already: the files do not matter.
+        if matches!(protocol, Protocol::Udp { .. } | Protocol::TlsPassthrough(_)) {
+            return None;
+        }
+        Some(self.listener_tls(written, *protocol == Protocol::Http, folder, path))
+    }
+
     fn upgrades(&mut self, listener: &file::Listener, path: &str) -> Vec<String> {
         let mut upgrades = Vec::new();
         for (index, token) in listener.upgrades.iter().flatten().enumerate() {
-            if !token.value.split('/').all(super::routes::is_field_name) {
+            if !token.value.split('/').all(is_field_name) {
                 let message = format!("`{}` is not a protocol's name", token.value.escape_debug());
                 let path = format!("{path}.upgrades[{index}]");
                 self.problems.error_with_hint(token.at, path, message, "as in `SPDY/3.1`");

@@ -9,25 +9,32 @@
 
 pub mod check;
 mod clusters;
+mod compiler;
 mod effective;
+pub mod endpoints;
 pub mod error;
 pub mod expand;
 pub mod file;
+mod headers;
 mod listeners;
 mod policies;
+mod probes;
 mod reach;
 mod routes;
 pub mod scalar;
 pub mod scenario;
 pub mod schema;
 mod secrets;
+mod services;
+mod settings;
 pub mod shape;
 mod tls;
 mod unused;
 pub mod yaml;
 
-pub use check::{Config, Settings};
+pub use check::Config;
 pub use error::{Problem, Severity};
+pub use settings::Settings;
 
 use std::path::Path;
 

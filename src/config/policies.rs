@@ -1,9 +1,9 @@
 //! Policies: of services and of routes, by the same keys.
 
-use super::check::Compiler;
+use super::compiler::Compiler;
 use super::error::Problem;
 use super::file::{self, policy::AuthFile, policy::RateLimit};
-use super::routes::{check_field, is_field_name};
+use super::headers::{check_field, is_field_name};
 use super::scalar::{Network, Within, host_and_port};
 use super::secrets;
 use crate::decision::plan::Plan;

@@ -1,7 +1,7 @@
 //! Whether a route's policy reaches what it is meant for: what `check` tells of paths and methods that other
 //! routes, or the cluster behind, may read differently.
 
-use super::check::Compiler;
+use super::compiler::Compiler;
 use super::error::Position;
 use crate::decision::plan::{Listener, Protocol, Slashes};
 use crate::decision::route::{Asked, PathMatch, Route, Unrouted};

@@ -1,8 +1,9 @@
 //! Routes: from shapes to the compiled table.
 
-use super::check::Compiler;
+use super::compiler::Compiler;
 use super::error::Problem;
-use super::file::{self, HeaderEdits};
+use super::file;
+use super::headers::{edits, is_field_name};
 use super::listeners::listener_names;
 use super::policies::Written;
 use super::shape::Spanned;
@@ -127,7 +128,7 @@ fn overrides(
         timeout: written.timeout,
         total_timeout: written.total_timeout.map(|timeout| timeout.0),
         per_try_timeout: written.per_try_timeout.map(|timeout| timeout.0),
-        priority: written.priority.map(super::check::priority),
+        priority: written.priority.map(super::services::priority),
         retries: written
             .retry
             .as_ref()
@@ -329,63 +330,6 @@ fn mirror(
     let path = format!("{path}.service");
     let class = compiler.class_of(&mirror.service, &data, &needs, false, &path)?;
     Some(Mirror { to: destination(compiler, class, overrides), share: percent / 100.0 })
-}
-
-/// Fields that frame a message or route it are the proxy's own.
-const NOT_EDITABLE: &[&str] = &[
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "host",
-    "upgrade",
-    "te",
-    "trailer",
-    "keep-alive",
-    "proxy-connection",
-    "expect",
-];
-
-fn edits(compiler: &mut Compiler<'_>, written: Option<&HeaderEdits>, path: &str) -> Edits {
-    let mut edits = Edits::default();
-    let Some(written) = written else { return edits };
-    for (name, value) in written.set.iter().flat_map(|pairs| &pairs.0) {
-        check_field(compiler, name, Some(value), path);
-        edits.set.push((name.value.to_ascii_lowercase(), value.clone()));
-    }
-    for (name, value) in written.add.iter().flat_map(|pairs| &pairs.0) {
-        check_field(compiler, name, Some(value), path);
-        edits.add.push((name.value.to_ascii_lowercase(), value.clone()));
-    }
-    for name in written.remove.iter().flatten() {
-        check_field(compiler, name, None, path);
-        edits.remove.push(name.value.to_ascii_lowercase());
-    }
-    edits
-}
-
-/// Whether `text` can be a field's name.
-pub(super) fn is_field_name(text: &str) -> bool {
-    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    !text.is_empty() && text.chars().all(token)
-}
-
-pub(super) fn check_field(
-    compiler: &mut Compiler<'_>,
-    name: &Spanned<String>,
-    value: Option<&String>,
-    path: &str,
-) {
-    let lower = name.value.to_ascii_lowercase();
-    if !is_field_name(&name.value) {
-        compiler.problems.error(name.at, path, format!("`{}` is not a field name", name.value));
-    }
-    if NOT_EDITABLE.contains(&lower.as_str()) || lower.starts_with("tidegate-") {
-        let message = format!("`{}` frames or routes the message and cannot be edited", name.value);
-        compiler.problems.error(name.at, path, message);
-    }
-    if value.is_some_and(|value| value.chars().any(char::is_control)) {
-        compiler.problems.error(name.at, path, "the value has a control character");
-    }
 }
 
 /// Earlier routes by host, path and headers: looked up, not searched, so that ten thousand routes are

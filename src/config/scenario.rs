@@ -1,9 +1,9 @@
 //! A scenario of `tidegate simulate`, as a word on the command line or as a YAML file.
 
-use super::error::{Position, Problem, Problems};
+use super::error::{Position, Problem, Problems, Severity};
 use super::scalar::Amount;
 use super::shape::{Spanned, decode_root, shape};
-use super::{Severity, yaml};
+use super::yaml;
 use std::time::Duration;
 
 /// What happens to a world.

@@ -2,7 +2,7 @@
 
 use super::file::File;
 use super::shape::Decode;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The whole schema (JSON Schema 2020-12).
 #[must_use]
@@ -13,25 +13,4 @@ pub fn schema() -> Value {
         object.insert("title".to_owned(), json!("Tidegate configuration"));
     }
     schema
-}
-
-/// Adds a description and the documented default to a key's schema.
-pub fn describe(schema: &mut Value, about: &str, default: Option<&str>) {
-    if let Some(object) = schema.as_object_mut() {
-        object.insert("description".to_owned(), json!(about));
-        if let Some(default) = default {
-            object.insert("default".to_owned(), json!(default));
-        }
-    }
-}
-
-/// A map with these keys and no others.
-#[must_use]
-pub fn object(properties: Map<String, Value>, required: Vec<&str>) -> Value {
-    json!({
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": false,
-    })
 }

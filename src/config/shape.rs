@@ -3,9 +3,9 @@
 //!
 //! Serde stops at the first error and forgets where it was; this reads on and reports all.
 
-use super::error::{Position, Problem, Problems, suggestion};
+use super::error::{Position, Problem, Problems, below, suggestion};
 use super::yaml::{Kind, Node};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A value that remembers its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,12 +71,6 @@ fn word(text: &str) -> Value {
 /// Reads a whole file.
 pub fn decode_root<T: Decode>(node: &Node, problems: &mut Problems) -> Option<T> {
     T::decode(node, "", problems)
-}
-
-/// The path of `key` below `path`.
-#[must_use]
-pub fn below(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 impl<T: Decode> Decode for Spanned<T> {
@@ -256,6 +250,27 @@ const LATER: &[&str] = &[
     "shared_by",
 ];
 
+/// Adds a description and the documented default to a key's schema.
+pub fn describe(schema: &mut Value, about: &str, default: Option<&str>) {
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("description".to_owned(), json!(about));
+        if let Some(default) = default {
+            object.insert("default".to_owned(), json!(default));
+        }
+    }
+}
+
+/// A map with these keys and no others.
+#[must_use]
+pub fn object(properties: Map<String, Value>, required: Vec<&str>) -> Value {
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
 /// A shape: its keys, their types, whether they must be there, and their documented default.
 macro_rules! shape {
     ($(#[doc = $about:literal])* $name:ident {
@@ -287,7 +302,7 @@ macro_rules! shape {
                     .find(|(key, _)| key.text() == Some(stringify!($key)))
                     .filter(|(_, value)| !value.is_null() || shape!(@required $presence))
                     .and_then(|(_, value)| {
-                        let path = $crate::config::shape::below(path, stringify!($key));
+                        let path = $crate::config::error::below(path, stringify!($key));
                         <$type as $crate::config::shape::Decode>::decode(value, &path, problems)
                     });)*
                 $(if shape!(@required $presence)
@@ -307,13 +322,13 @@ macro_rules! shape {
                 $({
                     let mut schema = <$type as $crate::config::shape::Decode>::schema();
                     let doc = concat!($($doc),*).trim();
-                    $crate::config::schema::describe(&mut schema, doc, shape!(@default $presence));
+                    $crate::config::shape::describe(&mut schema, doc, shape!(@default $presence));
                     properties.insert(stringify!($key).to_owned(), schema);
                     if shape!(@required $presence) {
                         required.push(stringify!($key));
                     }
                 })*
-                $crate::config::schema::object(properties, required)
+                $crate::config::shape::object(properties, required)
             }
 
             fn effective(node: &$crate::config::yaml::Node) -> Option<serde_json::Value> {

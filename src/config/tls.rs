@@ -1,6 +1,6 @@
 //! TLS of listeners and clusters: from shapes to terms and what is built of them, with what is wrong where.
 
-use super::check::Compiler;
+use super::compiler::Compiler;
 use super::error::Problem;
 use super::file;
 use super::secrets;

@@ -6,7 +6,7 @@
 
 use super::chars::{self, TOKEN};
 use super::field::Field;
-use super::{Limits, Underscores, Violation, trailers};
+use super::{Underscores, Violation, trailers};
 
 /// What a step of decoding found. Offsets are into the input of that step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -228,11 +228,6 @@ impl Decoder {
         }
         Ok(State::Done)
     }
-}
-
-/// The limits of a trailer section, as limits of a head.
-pub(super) fn trailer_limits() -> Limits {
-    Limits { fields: trailers::FIELDS_MAX, ..Limits::default() }
 }
 
 /// Writes the size line of a chunk of `len` bytes. `len` must not be 0, which would end the body.

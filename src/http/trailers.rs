@@ -4,7 +4,7 @@
 //! what is used in practice: gRPC status, digests, timings, and an application's own `x-` fields.
 
 use super::field::{Field, Fields, Role};
-use super::{Limits, Underscores, Violation, chunked};
+use super::{Limits, Underscores, Violation};
 
 /// Bytes of a trailer section, its final empty line included.
 pub const BYTES_MAX: usize = 8 * 1024;
@@ -17,7 +17,7 @@ pub const FIELDS_MAX: usize = 32;
 /// [`Violation`] for a malformed line or too many fields.
 pub fn read(bytes: &[u8], underscores: Underscores) -> Result<Vec<Field>, Violation> {
     let mut fields = Fields::EMPTY;
-    let limits = Limits { underscores, ..chunked::trailer_limits() };
+    let limits = Limits { underscores, ..trailer_limits() };
     if bytes.len() > BYTES_MAX {
         return Err(Violation::Malformed("a trailer section over its limit"));
     }
@@ -34,13 +34,18 @@ pub fn read(bytes: &[u8], underscores: Underscores) -> Result<Vec<Field>, Violat
 /// Likewise.
 pub fn read_call(bytes: &[u8], is_call: bool) -> Result<Vec<Field>, Violation> {
     let mut fields = Fields::EMPTY;
-    let limits = Limits { underscores: Underscores::Allow, ..chunked::trailer_limits() };
+    let limits = Limits { underscores: Underscores::Allow, ..trailer_limits() };
     fields.read(bytes, 0, &limits)?;
     let mut fields = fields.into_list();
     let metadata =
         |field: &Field| is_call && field.role == Role::Plain && !is_never(field.name.of(bytes));
     fields.retain(|field| metadata(field) || may_forward(field.name.of(bytes), field.role));
     Ok(fields)
+}
+
+/// The limits of a trailer section, as limits of a head.
+fn trailer_limits() -> Limits {
+    Limits { fields: FIELDS_MAX, ..Limits::default() }
 }
 
 /// Names that would change what was decided.

@@ -1,8 +1,8 @@
 //! Sites and clusters as they are written.
 
-use crate::config::error::{Problem, Problems};
+use crate::config::error::{Problem, Problems, below};
 use crate::config::scalar::{Amount, AutoDuration, StatusRange, Within, target};
-use crate::config::shape::{Decode, Pairs, Spanned, below, shape, unknown_key, words, wrong_word};
+use crate::config::shape::{Decode, Pairs, Spanned, shape, unknown_key, words, wrong_word};
 use crate::config::yaml::{Kind, Node};
 use crate::decision::plan::Target;
 use serde_json::{Value, json};

@@ -1,0 +1,144 @@
+//! Where a cluster's endpoints come from: a list, DNS, or a file of their own.
+
+use super::compiler::{Compiler, rooted};
+use super::error::{Problem, Problems};
+use super::file;
+use super::scalar::{host_and_port, is_host_name};
+use super::shape::{Decode, Spanned};
+use super::yaml;
+use crate::decision::plan::{Address, EndpointSpec, Source, Target};
+use std::path::Path;
+
+impl Compiler<'_> {
+    /// The source of a cluster's endpoints: `endpoints` or `discover`.
+    pub(super) fn source(
+        &mut self,
+        name: &Spanned<String>,
+        cluster: &file::Cluster,
+        folder: &Path,
+        path: &str,
+    ) -> Source {
+        let nothing = Source::Static(Vec::new());
+        let discover = cluster.discover.as_ref();
+        match (&cluster.endpoints, discover) {
+            (Some(listed), None) => self.listed(listed, cluster, folder, path),
+            (None, Some(discover)) => self.discovered(discover, folder, path).unwrap_or(nothing),
+            (None, None) => {
+                let hint = Some("write endpoints: [ADDRESS:PORT]".to_owned());
+                let message = "needs `endpoints` or `discover`";
+                let problem = Problem { hint, ..Problem::error(name.at, path, message) };
+                self.problems.lacking(path, &["endpoints", "discover"], problem);
+                nothing
+            }
+            (Some(_), Some(discover)) => {
+                self.problems.error(discover.at, path, "has both `endpoints` and `discover`");
+                nothing
+            }
+        }
+    }
+
+    fn listed(
+        &mut self,
+        listed: &[file::Endpoint],
+        cluster: &file::Cluster,
+        folder: &Path,
+        path: &str,
+    ) -> Source {
+        let mut specs: Vec<EndpointSpec> = Vec::with_capacity(listed.len());
+        for (index, endpoint) in listed.iter().enumerate() {
+            let path = format!("{path}.endpoints[{index}]");
+            if specs.iter().any(|spec| spec.target == endpoint.target) {
+                self.problems.error(endpoint.at, &path, "is listed twice");
+            }
+            if let Target::Address(address) = &endpoint.target
+                && cluster.allow_link_local != Some(true)
+                && is_link_local(address)
+            {
+                let message = format!("`{address}` is a link-local or metadata address");
+                let hint = "set `allow_link_local: true` if that is meant";
+                self.problems.error_with_hint(endpoint.at, &path, message, hint);
+            }
+            let target = match &endpoint.target {
+                Target::Address(address) => Target::Address(rooted(address, folder)),
+                Target::Name(host, port) => Target::Name(host.clone(), *port),
+            };
+            specs.push(EndpointSpec { target, weight: endpoint.weight });
+        }
+        Source::Static(specs)
+    }
+
+    fn discovered(
+        &mut self,
+        discover: &file::Discover,
+        folder: &Path,
+        path: &str,
+    ) -> Option<Source> {
+        let path = format!("{path}.discover");
+        match (&discover.dns, &discover.srv, &discover.file) {
+            (Some(dns), None, None) => match host_and_port(&dns.value) {
+                Ok((host, port)) => Some(Source::Dns { host, port }),
+                Err(message) => {
+                    let message = format!("`{}`: {message}", dns.value);
+                    self.problems.error(dns.at, format!("{path}.dns"), message);
+                    None
+                }
+            },
+            (None, Some(srv), None) => {
+                if !is_host_name(&srv.value) {
+                    let hint = "such as _https._tcp.shop.example.com";
+                    let message = format!("`{}` is not a name", srv.value);
+                    self.problems.error_with_hint(srv.at, format!("{path}.srv"), message, hint);
+                    return None;
+                }
+                Some(Source::Srv { name: srv.value.clone() })
+            }
+            (None, None, Some(file)) => Some(Source::File { path: folder.join(&file.value) }),
+            _ => {
+                let message = "needs exactly one of `dns`, `srv` and `file`";
+                let problem = Problem::error(discover.at, &path, message);
+                match (&discover.dns, &discover.srv, &discover.file) {
+                    (None, None, None) => {
+                        self.problems.lacking(&path, &["dns", "srv", "file"], problem);
+                    }
+                    _ => self.problems.push(problem),
+                }
+                None
+            }
+        }
+    }
+}
+
+fn is_link_local(address: &Address) -> bool {
+    match address {
+        Address::Ip(address) => crate::decision::plan::is_link_local(address.ip()),
+        Address::Unix(_) => false,
+    }
+}
+
+/// A list of endpoints in a file of its own, for `discover.file`; its relative paths start at `folder`.
+///
+/// # Errors
+/// All problems, when the list is not one.
+pub fn endpoints_file(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let (tree, wrongs) = yaml::parse(text);
+    for wrong in wrongs {
+        problems.error(wrong.at, "", wrong.message);
+    }
+    let read = match tree {
+        Some(tree) if tree.is_null() => Some(Vec::new()),
+        Some(tree) => Vec::<file::Endpoint>::decode(&tree, "endpoints", &mut problems),
+        None => None,
+    };
+    let spec = |e: file::Endpoint| {
+        let target = match e.target {
+            Target::Address(address) => Target::Address(rooted(&address, folder)),
+            name @ Target::Name(..) => name,
+        };
+        EndpointSpec { target, weight: e.weight }
+    };
+    match read {
+        Some(list) if problems.count() == 0 => Ok(list.into_iter().map(spec).collect()),
+        Some(_) | None => Err(problems.into_sorted()),
+    }
+}

@@ -1,0 +1,100 @@
+//! What concerns the process around the data plane: workers, admin API, logs, drain.
+
+use super::compiler::{MODE, rooted};
+use super::error::Problems;
+use super::file::{self, File};
+use super::scalar::{AddressOrOff, Workers};
+use super::secrets;
+use crate::decision::plan::Address;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What concerns the process around the data plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Worker threads; `None` is as many as cores may be used.
+    pub workers: Option<usize>,
+    /// Where the admin API listens.
+    pub admin: Option<Address>,
+    /// Permissions of its unix socket.
+    pub admin_mode: u32,
+    /// File with the admin token.
+    pub admin_token_file: Option<PathBuf>,
+    /// Further values of `Host` under which the admin API answers.
+    pub admin_hosts: Vec<String>,
+    /// Form of the access log.
+    pub access_log: file::AccessLogFormat,
+    /// `stdout`, `stderr` or a path.
+    pub access_log_path: String,
+    /// How much the proxy says.
+    pub log_level: file::LogLevel,
+    /// Form of the log.
+    pub log_format: file::LogFormat,
+    /// `stdout`, `stderr` or a path.
+    pub log_path: String,
+    /// From failing readiness to closing the listeners.
+    pub drain_delay: Duration,
+    /// From there to the end.
+    pub drain_deadline: Duration,
+    /// Folder for what must survive a restart.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Compiles the settings, with what is wrong about them.
+pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> Settings {
+    let admin = file.admin.as_ref();
+    let address = match admin.and_then(|admin| admin.address.clone()) {
+        Some(AddressOrOff(address)) => address.map(|address| rooted(&address, folder)),
+        None => Some(Address::Ip(([127, 0, 0, 1], 9901).into())),
+    };
+    let off_loopback = matches!(&address, Some(Address::Ip(ip)) if !ip.ip().is_loopback());
+    if let Some(admin) =
+        admin.filter(|admin| off_loopback && admin.insecure != Some(true) && admin.tls.is_none())
+    {
+        let hint = "listen on 127.0.0.1, set `admin.tls`, or `admin.insecure: true`";
+        let message = "off loopback the admin API would speak without TLS";
+        problems.error_with_hint(admin.at, "admin.address", message, hint);
+    }
+    let token_file = admin.and_then(|admin| admin.token_file.as_ref());
+    if let Some(token) = token_file {
+        let path = folder.join(&token.value);
+        match std::fs::read_to_string(&path) {
+            Err(error) => {
+                let message = format!("cannot read `{}`: {error}", token.value);
+                problems.error(token.at, "admin.token_file", message);
+            }
+            Ok(text) if text.trim().is_empty() => {
+                problems.error(token.at, "admin.token_file", format!("`{}` is empty", token.value));
+            }
+            Ok(_) => secrets::warn_if_public(problems, &path, token, "admin.token_file"),
+        }
+    }
+    let (log, access_log, drain) =
+        (file.log.as_ref(), file.access_log.as_ref(), file.drain.as_ref());
+    Settings {
+        workers: match file.runtime.as_ref().and_then(|runtime| runtime.workers) {
+            Some(Workers::Count(count)) => Some(count),
+            Some(Workers::Auto) | None => None,
+        },
+        admin: address,
+        admin_mode: admin.and_then(|admin| admin.mode).map_or(MODE, |mode| mode.0),
+        admin_token_file: token_file.map(|token| folder.join(&token.value)),
+        admin_hosts: admin.and_then(|admin| admin.allowed_hosts.clone()).unwrap_or_default(),
+        access_log: access_log.and_then(|log| log.format).unwrap_or(file::AccessLogFormat::Json),
+        access_log_path: log_path(access_log.and_then(|log| log.path.clone()), "stdout", folder),
+        log_level: log.and_then(|log| log.level).unwrap_or(file::LogLevel::Info),
+        log_format: log.and_then(|log| log.format).unwrap_or(file::LogFormat::Text),
+        log_path: log_path(log.and_then(|log| log.path.clone()), "stderr", folder),
+        drain_delay: drain.and_then(|drain| drain.delay).unwrap_or_default(),
+        drain_deadline: drain.and_then(|drain| drain.deadline).unwrap_or(Duration::from_secs(30)),
+        state_dir: file.state_dir.as_ref().map(|path| folder.join(path)),
+    }
+}
+
+fn log_path(written: Option<String>, default: &str, folder: &Path) -> String {
+    match written.as_deref() {
+        None => default.to_owned(),
+        Some(stream @ ("stdout" | "stderr")) => stream.to_owned(),
+        Some(path) => folder.join(path).to_string_lossy().into_owned(),
+    }
+}
