@@ -1,6 +1,6 @@
 //! The live clusters of a class, nearest first: the share each takes of what reaches it, and why.
 
-use super::class::Place;
+use super::place::Place;
 use crate::decision::growth::Growth;
 use crate::decision::signal::{Choice, Why};
 use crate::decision::spill::{self, Candidate};

@@ -1,8 +1,8 @@
 //! One class as the fold remembers it: its load at each cluster, its service time, its order.
 
 use super::choice::choices;
-use super::cluster::ClusterState;
 use super::inference::{Before, Inference, Sweep, oldest};
+use super::place::{Place, distances};
 use crate::decision::backlog::{Backlog, Flow};
 use crate::decision::capacity::{self, Capacity, Seen, Supply};
 use crate::decision::demand::Forecast;
@@ -100,17 +100,6 @@ const MEAN_PART: f64 = 0.9;
 
 /// How far ahead demand is forecast, in seconds: what a cloud takes to be ready.
 const LEAD: f64 = 60.0;
-
-/// One permitted cluster at this sweep.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) cluster: ClusterIndex,
-    pub(super) state: &'a ClusterState,
-    pub(super) dial: u8,
-}
-
-/// Distance of a cluster nobody has measured, beyond the farthest measured one, in seconds.
-const UNMEASURED: f64 = 0.050;
 
 impl ClassState {
     pub(super) fn new(clusters: usize) -> ClassState {
@@ -578,24 +567,6 @@ impl ClassState {
         }
         candidates
     }
-}
-
-impl Place<'_> {
-    pub(super) fn is_live(&self, now: Timestamp) -> bool {
-        self.state.is_live(self.dial, now)
-    }
-
-    /// The share that dial and slow start let through.
-    pub(super) fn open(&self, now: Timestamp) -> f64 {
-        self.state.return_share(now) * f64::from(self.dial) / 100.0
-    }
-}
-
-/// How far each place is, in seconds; one that nobody has measured is taken to be the farthest.
-fn distances(places: &[Place<'_>]) -> Vec<f64> {
-    let measured = || places.iter().map(|place| place.state.distance());
-    let farthest = measured().flatten().fold(0.0, f64::max);
-    measured().map(|distance| distance.unwrap_or(farthest + UNMEASURED)).collect()
 }
 
 /// What all places together have sent and got back; `usual` is what a response takes at least, in seconds.

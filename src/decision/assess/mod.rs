@@ -9,6 +9,7 @@ mod class;
 mod cluster;
 mod distance;
 mod inference;
+mod place;
 mod sweep;
 
 use super::budget::Budget;

@@ -3,8 +3,9 @@
 //! A class that nobody uses changes little: every fourth sweep forms its beliefs anew, each time a quarter
 //! of all such classes. Whatever changes for all of them (a cluster that goes down, a dial) is believed at once.
 
-use super::class::{ClassState, Moment, Money, Place};
+use super::class::{ClassState, Moment, Money};
 use super::cluster::{ClusterState, Traffic};
+use super::place::Place;
 use super::{Assessor, News, Samples, distance};
 use crate::decision::load::Tally;
 use crate::decision::plan::{Class, Cluster, ClusterIndex, Plan};

@@ -1,0 +1,34 @@
+//! One permitted cluster of a class at one sweep: its state, its dial, and how far it is.
+
+use super::cluster::ClusterState;
+use crate::decision::plan::ClusterIndex;
+use crate::decision::units::Timestamp;
+
+/// One permitted cluster at this sweep.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) cluster: ClusterIndex,
+    pub(super) state: &'a ClusterState,
+    pub(super) dial: u8,
+}
+
+/// Distance of a cluster nobody has measured, beyond the farthest measured one, in seconds.
+const UNMEASURED: f64 = 0.050;
+
+impl Place<'_> {
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        self.state.is_live(self.dial, now)
+    }
+
+    /// The share that dial and slow start let through.
+    pub(super) fn open(&self, now: Timestamp) -> f64 {
+        self.state.return_share(now) * f64::from(self.dial) / 100.0
+    }
+}
+
+/// How far each place is, in seconds; one that nobody has measured is taken to be the farthest.
+pub(super) fn distances(places: &[Place<'_>]) -> Vec<f64> {
+    let measured = || places.iter().map(|place| place.state.distance());
+    let farthest = measured().flatten().fold(0.0, f64::max);
+    measured().map(|distance| distance.unwrap_or(farthest + UNMEASURED)).collect()
+}
