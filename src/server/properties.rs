@@ -101,7 +101,9 @@ impl Rig {
             });
             let worker = self.worker.clone();
             let view = worker.view();
-            let served = tokio::task::spawn_local(l7::connection::serve(worker, arrived, view, 0));
+            let served = tokio::task::spawn_local(l7::inbound::h1_connection::serve(
+                worker, arrived, view, 0,
+            ));
             let (first, second) = bytes.split_at(bytes.len() / 2);
             let talk = async {
                 for piece in [first, second] {

@@ -152,7 +152,7 @@ fn obey(
                 }
                 #[cfg(feature = "http3")]
                 Transport::Quic => {
-                    let serve = l7::h3_listener::serve(worker, socket, address, stopped);
+                    let serve = l7::inbound::h3_listener::serve(worker, socket, address, stopped);
                     tokio::task::spawn_local(serve);
                 }
                 // `check` has refused it.
@@ -294,7 +294,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
         let Some(arrived) = arriving.await else { return };
         let Some(_of_client) = count_told(&worker, &view, index, &arrived) else { return };
         match arrived.class {
-            None => l7::connection::serve(worker, arrived, view, index).await,
+            None => l7::inbound::h1_connection::serve(worker, arrived, view, index).await,
             // Boxed: an idle HTTP connection should not have room for it.
             Some(class) => Box::pin(l4::serve(worker, arrived, view, index, class)).await,
         }

@@ -1,20 +1,12 @@
-//! HTTP: a connection's loop, and the one walk of an exchange.
+//! HTTP: the client's connections ([`inbound`]), the walk of one exchange ([`exchange`]) and the cluster's connections
+//! ([`outbound`]), each knowing only those after it.
+//!
+//! On the ground floor, known by all three: what a [`client`] is to an exchange, what is known of its connection
+//! ([`connection_info`]), and how much a stream of HTTP/2 takes ([`h2_room`]).
 
-pub mod carrier;
 pub mod client;
-pub mod connection;
 pub mod connection_info;
 pub mod exchange;
-pub mod h1;
-pub mod h2;
-pub mod h2_connection;
 pub mod h2_room;
-#[cfg(feature = "http3")]
-pub mod h3;
-#[cfg(feature = "http3")]
-pub mod h3_connection;
-#[cfg(feature = "http3")]
-pub mod h3_listener;
-pub mod message;
-pub mod rate;
-pub mod streams;
+pub mod inbound;
+pub mod outbound;

@@ -14,7 +14,7 @@ use crate::decision::health::Cause;
 use crate::decision::units::Timestamp;
 use crate::proxy::body::Source;
 use crate::proxy::deadline::ENDLESS;
-use crate::proxy::l7::carrier::{Http2In, Incoming};
+use crate::proxy::l7::outbound::{Http2In, Incoming};
 use crate::proxy::place::Place;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;

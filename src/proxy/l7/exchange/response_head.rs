@@ -7,7 +7,7 @@ use crate::decision::retry::Kind;
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::Timestamp;
 use crate::http::response::{self, Asked, ResponseHead};
-use crate::proxy::l7::carrier::{Incoming, NoHead};
+use crate::proxy::l7::outbound::{Incoming, NoHead};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
 use std::future::Future;

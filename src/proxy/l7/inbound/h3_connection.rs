@@ -1,8 +1,8 @@
 //! A client's HTTP/3 connection: the h3 crate frames it, each request is an exchange of its own.
 
-use super::connection_info::{ConnectionInfo, keep_up};
 use super::h3::{Arrived, First, H3, Receiver, first};
 use super::streams::{self, Account, Active, Asked};
+use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;

@@ -1,17 +1,17 @@
-//! How an attempt speaks to its cluster: HTTP/1 on a connection of its own, or a stream of an HTTP/2 one.
+//! HTTP/2 to a cluster: a request and its response on a stream of a shared connection.
 //!
-//! Both look the same to the attempt: an [`Outgoing`] for the request, an [`Incoming`] for the response. What
-//! HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
+//! What HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
 
-use super::client::Response;
-use super::h2_room::{PIECE, poll_room, room};
+use super::head::{limits, read_whole};
+use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
 use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
-use crate::http::scan::{Scan, Scanner};
-use crate::http::{Framing, Limits, Underscores, Violation, Why, grpc, trailers, translate};
-use crate::proxy::body::{self, Pace, Piece, Rest, Sink, Source};
+use crate::http::{Framing, Limits, grpc, trailers, translate};
+use crate::proxy::body::Pace;
 use crate::proxy::buffer;
 use crate::proxy::deadline::{Late, Watch};
+use crate::proxy::l7::client::Response;
+use crate::proxy::l7::h2_room::{PIECE, poll_room, room};
 use crate::proxy::upstream::multiplexed::Lease;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -22,247 +22,6 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-/// The request's direction.
-#[expect(async_fn_in_trait, reason = "workers are single-threaded: no bound on Send is wanted")]
-pub trait Outgoing {
-    /// Sends what is begun, before more is there.
-    ///
-    /// # Errors
-    /// When the cluster takes no more.
-    async fn flush(&mut self) -> io::Result<()>;
-    /// Sends a piece of the body.
-    ///
-    /// # Errors
-    /// Likewise.
-    async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()>;
-    /// How many bytes to read for it at once: few, where it takes less than it is given.
-    fn room(&mut self) -> usize {
-        buffer::SIZE
-    }
-    /// Ends the request; `trailers` are complete lines.
-    ///
-    /// # Errors
-    /// Likewise.
-    async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()>;
-}
-
-impl Outgoing for Sink<'_> {
-    async fn flush(&mut self) -> io::Result<()> {
-        Sink::flush(self).await
-    }
-
-    async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()> {
-        Sink::piece(self, framing, data).await
-    }
-
-    fn room(&mut self) -> usize {
-        Sink::room(self)
-    }
-
-    async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()> {
-        Sink::end(self, framing, trailers).await
-    }
-}
-
-/// Why there is no head yet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NoHead {
-    /// More is to come.
-    Partial,
-    /// It is not what a response looks like, for this reason.
-    Malformed(Why),
-}
-
-/// Why a body did not come to its end.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RelayEnd {
-    /// The client takes no more.
-    Client,
-    /// The cluster broke off.
-    Cluster,
-    /// The cluster broke off, after the client had not taken what came for long.
-    Untaken,
-}
-
-/// For how long the client has kept a response waiting.
-#[derive(Debug, Default)]
-struct HeldUp(Duration);
-
-/// From when on a cluster that breaks off has waited long enough: applications are seldom less patient.
-const HELD_UP: Duration = Duration::from_secs(1);
-
-impl HeldUp {
-    /// Gives the client something, by `watch`'s clock.
-    async fn give(
-        &mut self,
-        watch: &Watch,
-        giving: impl Future<Output = io::Result<()>>,
-    ) -> Result<(), RelayEnd> {
-        let begun = watch.now();
-        let given = giving.await;
-        self.0 += watch.now().since(begun);
-        given.map_err(|_| RelayEnd::Client)
-    }
-
-    /// How the cluster's end is to be taken.
-    fn end(&self) -> RelayEnd {
-        if self.0 >= HELD_UP { RelayEnd::Untaken } else { RelayEnd::Cluster }
-    }
-}
-
-/// The response's direction.
-#[expect(async_fn_in_trait, reason = "workers are single-threaded: no bound on Send is wanted")]
-pub trait Incoming {
-    /// Reads a head from what has come; gives where it ends in [`bytes`](Incoming::bytes).
-    ///
-    /// # Errors
-    /// [`NoHead`].
-    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead>;
-    /// What has come of a head.
-    fn bytes(&self) -> &[u8];
-    /// Notes that a head was used.
-    fn used(&mut self, end: usize);
-    /// Waits for more; 0 is the end. A `ConnectionRefused` says that the cluster has not begun with it.
-    ///
-    /// # Errors
-    /// The socket's error, or `TimedOut`.
-    async fn more(&mut self, span: Duration) -> io::Result<usize>;
-    /// Sends the body on, piece by piece, and of the trailers what `edits` leave.
-    ///
-    /// # Errors
-    /// [`RelayEnd`].
-    async fn relay<R: Response>(
-        &mut self,
-        framing: Framing,
-        response: &mut R,
-        idle: Duration,
-        edits: Edits<'_>,
-    ) -> Result<(), RelayEnd>;
-    /// Whether nothing has come beyond the response.
-    fn is_clean(&self) -> bool;
-    /// From now on it may be silent for long: whether the cluster is alive is found out otherwise.
-    fn keep_alive(&self);
-}
-
-/// A response over HTTP/1.
-#[derive(Debug)]
-pub struct Http1<'a> {
-    source: Source<'a>,
-    scanner: Scanner,
-    limits: Limits,
-}
-
-impl<'a> Http1<'a> {
-    /// Reads from `source`, a head of at most so many bytes.
-    #[must_use]
-    pub fn new(mut source: Source<'a>, head_bytes: usize) -> Http1<'a> {
-        // Until it is known how much of a body the client takes at once.
-        source.most = buffer::MODEST;
-        let limits = Limits { head_bytes, ..limits() };
-        Http1 { source, scanner: Scanner::default(), limits }
-    }
-}
-
-fn limits() -> Limits {
-    Limits { underscores: Underscores::Allow, ..Limits::default() }
-}
-
-fn why(violation: Violation) -> Why {
-    match violation {
-        Violation::Malformed(why) => why,
-        Violation::TargetTooLong => "the status line is too long",
-        Violation::HeadTooLarge => "the head is too long, or has too many fields",
-        Violation::UnknownCoding => "an unknown transfer coding",
-        Violation::Expectation | Violation::Method => "not a response",
-    }
-}
-
-fn read_whole(
-    answer: &mut ResponseHead,
-    bytes: &[u8],
-    asked: Asked<'_>,
-    limits: &Limits,
-) -> Result<usize, NoHead> {
-    match answer.read(bytes, asked, limits) {
-        Ok(()) => Ok(bytes.len()),
-        Err(violation) => Err(NoHead::Malformed(why(violation))),
-    }
-}
-
-impl Incoming for Http1<'_> {
-    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
-        match self.scanner.advance(self.source.data(), &self.limits) {
-            Ok(Scan::Complete(end)) => {
-                self.scanner = Scanner::default();
-                let bytes = self.source.data().get(..end).unwrap_or_default();
-                read_whole(answer, bytes, asked, &self.limits)
-            }
-            Ok(Scan::Partial) => {
-                self.source.widen(self.limits.head_bytes);
-                Err(NoHead::Partial)
-            }
-            Err(violation) => Err(NoHead::Malformed(why(violation))),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.source.data()
-    }
-
-    fn used(&mut self, end: usize) {
-        self.source.used(end);
-    }
-
-    async fn more(&mut self, span: Duration) -> io::Result<usize> {
-        self.source.more(span).await
-    }
-
-    async fn relay<R: Response>(
-        &mut self,
-        framing: Framing,
-        response: &mut R,
-        idle: Duration,
-        edits: Edits<'_>,
-    ) -> Result<(), RelayEnd> {
-        let (source, mut rest) = (&mut self.source, Rest::of_response(framing));
-        let mut held_up = HeldUp::default();
-        loop {
-            let piece = match body::next_buffered(source, &mut rest) {
-                Ok(Some(piece)) => piece,
-                Ok(None) => {
-                    held_up.give(source.watch, response.flush()).await?;
-                    source.most = response.room();
-                    body::next(source, &mut rest, idle).await.map_err(|_| held_up.end())?
-                }
-                Err(_) => return Err(RelayEnd::Cluster),
-            };
-            match piece {
-                Piece::Data(count) => {
-                    let data = source.data().get(..count).unwrap_or_default();
-                    held_up.give(source.watch, response.piece(data)).await?;
-                    source.used(count);
-                }
-                Piece::End => {
-                    let mut lines = Vec::new();
-                    if let Rest::Chunked(decoder) = &rest {
-                        let fields = decoder.trailer_fields();
-                        trailers::write(&mut lines, decoder.trailer_bytes(), &fields);
-                    }
-                    return response.end(&edits.keep(&lines)).await.map_err(|_| RelayEnd::Client);
-                }
-            }
-        }
-    }
-
-    fn is_clean(&self) -> bool {
-        self.source.data().is_empty()
-    }
-
-    fn keep_alive(&self) {
-        self.source.reader.keep_alive();
-    }
-}
 
 /// A request over HTTP/2, whose head is under way.
 #[derive(Debug)]
@@ -334,32 +93,13 @@ impl Outgoing for Http2Out<'_> {
 }
 
 /// A stream's error as a socket's: `ConnectionRefused` where the cluster has not begun with the request.
-#[must_use]
-pub fn broken(error: &h2::Error) -> io::Error {
+fn broken(error: &h2::Error) -> io::Error {
     // Streams that are told of a GOAWAY at all are those above its last one, whatever its reason.
     let refused =
         error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && error.is_remote();
     let kind =
         if refused { io::ErrorKind::ConnectionRefused } else { io::ErrorKind::ConnectionReset };
     io::Error::new(kind, error.to_string())
-}
-
-/// Of a request that was sent before: there is nothing more to send.
-#[derive(Clone, Copy, Debug)]
-pub struct Sent;
-
-impl Outgoing for Sent {
-    async fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn piece(&mut self, _: Framing, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn end(&mut self, _: Framing, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A response over HTTP/2. Dropped before its stream is over, that is given up.

@@ -1,11 +1,6 @@
 //! Exchanges of one connection side by side, as HTTP/2 and HTTP/3 have them.
 
-use super::client::Client;
-use super::connection_info::ConnectionInfo;
-use super::exchange::entry;
-use super::exchange::forward::After;
-use super::exchange::record::Record;
-use super::rate::{RATE_SLICE, Rate};
+use super::body_rate::{RATE_SLICE, Rate};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
@@ -13,6 +8,12 @@ use crate::http::{Limits, Underscores, grpc, trailers};
 use crate::os::clock;
 use crate::proxy::body::Broken;
 use crate::proxy::deadline::Watch;
+use crate::proxy::l7::client::Client;
+use crate::proxy::l7::connection_info::ConnectionInfo;
+use crate::proxy::l7::exchange::answer;
+use crate::proxy::l7::exchange::entry;
+use crate::proxy::l7::exchange::forward::After;
+use crate::proxy::l7::exchange::record::Record;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
@@ -328,7 +329,7 @@ pub async fn serve<C: Client>(
     };
     let after = match refusal {
         Some(refusal) => {
-            super::exchange::answer::refuse(view, client, refusal, "", &mut record).await;
+            answer::refuse(view, client, refusal, "", &mut record).await;
             After::Next
         }
         // Boxed: what is spawned is moved about, and this is large.

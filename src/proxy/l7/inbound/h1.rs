@@ -1,7 +1,6 @@
 //! An HTTP/1 client: one connection, one request at a time.
 
-use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
-use super::rate::{RATE_SLICE, Rate};
+use super::body_rate::{RATE_SLICE, Rate};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::forward::{self, ResponseContext};
 use crate::http::request::RequestHead;
@@ -13,6 +12,7 @@ use crate::os::stream::Stream;
 use crate::proxy::body::{self, Broken, Pace, Piece, Rest, Sink, Source};
 use crate::proxy::buffer::{Buffer, give_back_scratch, lend_scratch};
 use crate::proxy::deadline::Watch;
+use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use crate::proxy::refusal::phrase;
 use crate::proxy::worker::Worker;
 use std::cell::Cell;

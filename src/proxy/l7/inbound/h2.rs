@@ -3,10 +3,8 @@
 //! The h2 crate has the connection; here is one stream of it. Both directions are used from one task, so they
 //! share the sending half through a RefCell that is never held across a wait.
 
-use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
-use super::h2_room::{PIECE, poll_room, room};
+use super::body_rate::Rate;
 use super::message;
-use super::rate::Rate;
 use super::streams::{self, Account, Patience, Pieces};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
@@ -16,6 +14,8 @@ use crate::os::stream::{Stream, Writer};
 use crate::proxy::body::{Broken, Pace, Source};
 use crate::proxy::buffer::{self, Buffer};
 use crate::proxy::deadline::{ENDLESS, Watch};
+use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
+use crate::proxy::l7::h2_room::{PIECE, poll_room, room};
 use crate::proxy::tunnel::both;
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;

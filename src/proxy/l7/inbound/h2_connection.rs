@@ -2,8 +2,6 @@
 //!
 //! Every limit is set, since the crate's own are generous: see the documentation of limits.
 
-use super::connection_info::{ConnectionInfo, keep_up};
-use super::exchange::forward::After;
 use super::h2::{Arrived, H2};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::decision::units::Timestamp;
@@ -11,6 +9,8 @@ use crate::http::translate::Tunnel;
 use crate::os::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::coalesce::{Coalesced, Outbox, coalesced};
+use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
+use crate::proxy::l7::exchange::forward::After;
 use crate::proxy::ping::unanswered;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};

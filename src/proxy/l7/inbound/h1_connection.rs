@@ -1,15 +1,15 @@
 //! A client's connection: one request after the other, until one side has had enough.
 
-use super::client::{Client, Local};
-use super::connection_info::{ConnectionInfo, keep_up};
-use super::exchange::answer::refusal_text;
-use super::exchange::entry;
-use super::exchange::forward::{After, Upgraded};
-use super::exchange::record::Record;
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
 use crate::http::Violation;
 use crate::proxy::arrive::Arrived;
+use crate::proxy::l7::client::{Client, Local};
+use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
+use crate::proxy::l7::exchange::answer::{self, refusal_text};
+use crate::proxy::l7::exchange::entry;
+use crate::proxy::l7::exchange::forward::{After, Upgraded};
+use crate::proxy::l7::exchange::record::Record;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::{Patience, carry};
 use crate::proxy::worker::{Viewed, Worker};
@@ -83,7 +83,7 @@ async fn one_exchange(
 ) -> Option<(Box<Upgraded>, Record)> {
     let mut record = Record::begin(worker.now());
     if info.is_too_large(client.head()) {
-        super::exchange::answer::refuse(view, client, Refusal::BodyTooLarge, "", &mut record).await;
+        answer::refuse(view, client, Refusal::BodyTooLarge, "", &mut record).await;
         record.finish(worker, view, client, info, (0, 0));
         return None;
     }

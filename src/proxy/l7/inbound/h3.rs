@@ -4,9 +4,8 @@
 //! (RFC 9114 §4.1.2); nor does it tell of a client that wants no more of a response, which is found when
 //! more is sent.
 
-use super::client::{Client, Local, Reply, RequestBody, Response, Sent};
+use super::body_rate::Rate;
 use super::message;
-use super::rate::Rate;
 use super::streams::{self, Account, Patience, Pieces};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
@@ -14,6 +13,7 @@ use crate::http::response::ResponseHead;
 use crate::http::{Framing, Violation, translate};
 use crate::proxy::body::Broken;
 use crate::proxy::deadline::{ENDLESS, Watch};
+use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::server::RequestStream;

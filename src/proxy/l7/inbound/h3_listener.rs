@@ -3,13 +3,13 @@
 //! The kernel gives a client's packets to the worker that has its address. A client whose address changes
 //! comes to another one, which knows nothing of it and says so by a reset: it then connects anew.
 
-use super::connection_info::ConnectionInfo;
 use super::h3_connection;
 use super::streams::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::decision::plan::{Address, Listener, Transport};
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
 use crate::proxy::admission::{Admitted, admit, must_wait};
+use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::worker::{Stopped, Viewed, Worker};
 use crate::shared::{Scarcity, View};
 use crate::tls::handshake::Failure;

@@ -1,10 +1,10 @@
 //! Responses as the `http` crate has them, for protocols that frame them by streams: HTTP/2 and HTTP/3.
 
-use super::client::{Local, Reply};
 use crate::http::forward::{self, ResponseContext};
 use crate::http::response::ResponseHead;
 use crate::http::translate::FieldMap;
 use crate::http::{Framing, Version, translate};
+use crate::proxy::l7::client::{Local, Reply};
 
 /// A head of this protocol, without a body yet.
 pub type Head = ::http::Response<()>;

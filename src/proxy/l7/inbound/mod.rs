@@ -1,0 +1,17 @@
+//! The client's side: connections of HTTP/1, HTTP/2 and HTTP/3, and the requests they carry.
+//!
+//! Each protocol is a [`Client`](super::client::Client) to the exchange, which does not know which one it serves.
+
+pub mod body_rate;
+pub mod h1;
+pub mod h1_connection;
+pub mod h2;
+pub mod h2_connection;
+#[cfg(feature = "http3")]
+pub mod h3;
+#[cfg(feature = "http3")]
+pub mod h3_connection;
+#[cfg(feature = "http3")]
+pub mod h3_listener;
+pub mod message;
+pub mod streams;

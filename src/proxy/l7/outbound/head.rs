@@ -1,0 +1,31 @@
+//! The reading of a response's head, whatever it came by: the limits that hold for it, and what is wrong with it.
+
+use super::NoHead;
+use crate::http::response::{Asked, ResponseHead};
+use crate::http::{Limits, Underscores, Violation, Why};
+
+pub(super) fn limits() -> Limits {
+    Limits { underscores: Underscores::Allow, ..Limits::default() }
+}
+
+pub(super) fn why(violation: Violation) -> Why {
+    match violation {
+        Violation::Malformed(why) => why,
+        Violation::TargetTooLong => "the status line is too long",
+        Violation::HeadTooLarge => "the head is too long, or has too many fields",
+        Violation::UnknownCoding => "an unknown transfer coding",
+        Violation::Expectation | Violation::Method => "not a response",
+    }
+}
+
+pub(super) fn read_whole(
+    answer: &mut ResponseHead,
+    bytes: &[u8],
+    asked: Asked<'_>,
+    limits: &Limits,
+) -> Result<usize, NoHead> {
+    match answer.read(bytes, asked, limits) {
+        Ok(()) => Ok(bytes.len()),
+        Err(violation) => Err(NoHead::Malformed(why(violation))),
+    }
+}
