@@ -48,6 +48,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["admin", "server", "config", "sim", "decision", "http"]),
 ];
 
+/// The rooms within `proxy::l7`, from the client's side to the cluster's, and those that each may name. The files
+/// beside them are the ground floor, which names none.
+const L7_MAY_USE: &[(&str, &[&str])] =
+    &[("inbound", &["exchange"]), ("exchange", &["outbound"]), ("outbound", &[]), ("", &[])];
+
 /// A word, the room it is banned from ("" is every room), and what to do instead.
 const BANNED: &[(&str, &str, &str)] = &[
     ("decision", "::now()", "take `now: Timestamp` as an argument"),
@@ -137,6 +142,44 @@ fn rooms_know_only_whom_they_may() {
             }
         }
     }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn an_exchange_goes_one_way_through_the_rooms_of_l7() {
+    let is_room = |name: &str| L7_MAY_USE.iter().any(|(room, _)| !name.is_empty() && *room == name);
+    let l7 = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proxy/l7");
+    let (mut broken, mut seen) = (Vec::new(), 0);
+    for source in sources().iter().filter(|source| source.room == "proxy") {
+        let path = source.path.display();
+        let Ok(within) = source.path.strip_prefix(&l7) else {
+            if source.code.contains("l7::") {
+                broken.push(format!("{path}: the rest of `proxy` may not know `l7`"));
+            }
+            continue;
+        };
+        if within == Path::new("mod.rs") {
+            continue;
+        }
+        seen += 1;
+        let room = within.parent().unwrap().to_str().unwrap();
+        let (_, allowed) = L7_MAY_USE.iter().find(|(known, _)| *known == room).unwrap();
+        if !room.is_empty() && source.code.contains("super::super::") {
+            broken.push(format!("{path}: name it from `crate::`, so that the edge can be seen"));
+        }
+        // Beside the rooms, `super` is l7.
+        let ways: &[&str] = if room.is_empty() { &["l7::", "super::"] } else { &["l7::"] };
+        for named in ways.iter().flat_map(|way| source.code.split(way).skip(1)) {
+            let named =
+                named.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+            if is_room(named) && named != room && !allowed.contains(&named) {
+                broken.push(format!(
+                    "{path}: `{room}` may not know `{named}`: pass data, or move it"
+                ));
+            }
+        }
+    }
+    assert!(seen > 20, "the rooms were found");
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
