@@ -3,7 +3,7 @@
 //! # Not here
 //! What an attempt does: `send` has the request's way on its connection, `response` what comes back.
 
-use super::hedge::{Berth, Waiting};
+use super::hedge::{PendingAttempt, PrimarySlot};
 use super::upload::{Progress, ReadWhole};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -55,12 +55,12 @@ pub struct Attempt<'a, 'v> {
     pub http3: Option<u16>,
     /// A line that has the client stay at this endpoint, where it is to.
     pub set_cookie: Option<String>,
-    /// After how long without an answer it waits beside another, where it may.
+    /// After how long without an answer it is hedged, where it may be.
     pub hedge: Option<Duration>,
     /// Since when its answer is waited for, where it has been sent before.
     pub resumed: Option<Timestamp>,
-    /// The one that waits beside it.
-    pub berth: &'a Berth<'v>,
+    /// The pending primary, where this attempt is a hedge.
+    pub primary_slot: &'a PrimarySlot<'v>,
     /// Called once the request was read whole.
     pub(super) read_whole: Option<ReadWhole<'a>>,
     /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
@@ -91,8 +91,8 @@ impl Attempt<'_, '_> {
 pub enum Ended<'v> {
     /// The response was sent.
     Done,
-    /// It was sent, and waits for its answer beside another.
-    Waits(Waiting<'v>),
+    /// It was sent, and its answer is pending: a hedge is to be made.
+    Pending(PendingAttempt<'v>),
     /// The attempt that waited beside it was quicker: it is broken off.
     Overtaken,
     /// The connection became a tunnel.
@@ -104,7 +104,7 @@ pub enum Start<'v> {
     /// A connection.
     Fresh(Carrier),
     /// A request that was sent.
-    Resumed(Waiting<'v>),
+    Resumed(PendingAttempt<'v>),
 }
 
 impl Start<'_> {

@@ -1,7 +1,7 @@
 //! What an exchange goes by that is forwarded, and what it carries from attempt to attempt.
 
 use super::affinity;
-use super::hedge::Berth;
+use super::hedge::PrimarySlot;
 use super::request_head::{Identity, Ids};
 use super::upload::{ReadWhole, Replay};
 use crate::decision::retry::{self, Kind};
@@ -46,8 +46,8 @@ pub(super) struct Exchange<'a, 'v> {
     /// protocol says so, too: then it may be silent for as long as it likes, has a deadline of its own, for
     /// all of it, and an endpoint is not to blame for one that was short.
     pub(super) says_grpc: bool,
-    /// Where an attempt waits beside another.
-    pub(super) berth: Berth<'v>,
+    /// Where the primary attempt is pending while its hedge is made.
+    pub(super) primary_slot: PrimarySlot<'v>,
     /// Called once the request was read whole.
     pub(super) read_whole: Option<ReadWhole<'a>>,
 }

@@ -4,7 +4,7 @@ use super::affinity;
 use super::attempt::{Attempt, Ended, Start};
 use super::context::{Bound, Exchange, STALE_MAX, Walk};
 use super::failure::{Failure, Retry, What};
-use super::hedge::{Berth, Parked, Rival};
+use super::hedge::{PendingPrimary, PrimaryGuard, PrimarySlot};
 use super::record::Record;
 use super::request_head::{Granted, Identity, compose};
 use super::request_key::{hash_key, stratum};
@@ -72,7 +72,7 @@ pub(super) async fn forward<C: Client>(
         client: info.client(client.head()),
         key: hash_key(terms.hash_key.as_ref(), client.head(), info),
         says_grpc: grpc::is_grpc(client.head().value(Role::ContentType)),
-        berth: Berth::default(),
+        primary_slot: PrimarySlot::default(),
     };
     let priority = match bound.is_copy {
         true => 0,
@@ -83,17 +83,17 @@ pub(super) async fn forward<C: Client>(
     }
     let mut walk = Walk::of(bound);
     walk.tried.stay = exchange.cookie().and_then(|cookie| affinity::stay(&cookie, client.head()));
-    let mut parked: Option<Box<Parked<'_>>> = None;
+    let mut pending: Option<Box<PendingPrimary<'_>>> = None;
     loop {
-        let (place, start) = match parked.take() {
-            Some(parked) => {
-                record.goes_on(&parked.place);
-                (parked.place, Ok(Some(Start::Resumed(parked.waiting))))
+        let (place, start) = match pending.take() {
+            Some(pending) => {
+                record.goes_on(&pending.place);
+                (pending.place, Ok(Some(Start::Resumed(pending.waiting))))
             }
             None => match exchange.begin(client, &mut walk, record).await {
                 Ok(begun) => begun,
                 Err(failure) => {
-                    parked = Some(exchange.berth.take().ok_or(failure)?);
+                    pending = Some(exchange.primary_slot.take().ok_or(failure)?);
                     continue;
                 }
             },
@@ -104,15 +104,15 @@ pub(super) async fn forward<C: Client>(
             Err(failure) => Err(failure),
         };
         let head = client.head();
-        parked = match exchange.follow(ended, place, &mut walk, record, head)? {
+        pending = match exchange.follow(ended, place, &mut walk, record, head)? {
             ControlFlow::Break(after) => return Ok(after),
-            ControlFlow::Continue(parked) => parked,
+            ControlFlow::Continue(pending) => pending,
         };
     }
 }
 
 impl<'v> Exchange<'_, 'v> {
-    /// Finds a place and connects to it, unless the one that waits is answered meanwhile (`None`). The inner error
+    /// Finds a place and connects to it, unless the pending primary is answered meanwhile (`None`). The inner error
     /// is the attempt's, the outer one that of finding none.
     async fn begin<C: Client>(
         &self,
@@ -128,10 +128,10 @@ impl<'v> Exchange<'_, 'v> {
         };
         record.attempt(&place);
         let way = (self.info.origin, client.head().upgrade().is_some());
-        let rival = Rival::of(&self.berth);
-        let start = match rival.waits() {
+        let primary = PrimaryGuard::of(&self.primary_slot);
+        let start = match primary.waits() {
             // Boxed: seldom, and every exchange should not have room for it.
-            true => Box::pin(self.connect_beside(client, walk, record, &place, rival)).await,
+            true => Box::pin(self.connect_beside(client, walk, record, &place, primary)).await,
             false => {
                 let connected = self.connect(Some(client), way, walk, record, &place).await;
                 connected.map(|carrier| Some(Start::Fresh(carrier)))
@@ -150,7 +150,7 @@ impl<'v> Exchange<'_, 'v> {
         walk: &mut Walk,
         record: &mut Record,
         place: &Place,
-        mut rival: Rival<'_, 'v>,
+        mut primary: PrimaryGuard<'_, 'v>,
     ) -> Result<Option<Start<'v>>, Failure> {
         let way = (self.info.origin, client.head().upgrade().is_some());
         let connected = self.connect(None::<&mut C>, way, walk, record, place);
@@ -158,7 +158,7 @@ impl<'v> Exchange<'_, 'v> {
         tokio::select! {
             // What is there is taken first.
             biased;
-            connected = rival.beside(self.worker, self.view, connected) => match connected {
+            connected = primary.beside(self.worker, self.view, connected) => match connected {
                 Some(connected) => connected.map(|carrier| Some(Start::Fresh(carrier))),
                 None => Ok(None),
             },
@@ -166,7 +166,7 @@ impl<'v> Exchange<'_, 'v> {
         }
     }
 
-    /// What follows an attempt: the end of the exchange, or another attempt; the one that waits, if there is one.
+    /// What follows an attempt: the end of the exchange, or another attempt: the pending primary, if there is one.
     fn follow(
         &self,
         ended: Result<Ended<'v>, Failure>,
@@ -174,29 +174,29 @@ impl<'v> Exchange<'_, 'v> {
         walk: &mut Walk,
         record: &mut Record,
         head: &RequestHead,
-    ) -> Result<ControlFlow<After, Option<Box<Parked<'v>>>>, Failure> {
-        let parked = match ended {
+    ) -> Result<ControlFlow<After, Option<Box<PendingPrimary<'v>>>>, Failure> {
+        let pending = match ended {
             Ok(Ended::Done) => return Ok(ControlFlow::Break(After::Next)),
             Ok(Ended::Tunnel(connection)) => {
                 let counts = place.into_counts();
                 let upgraded = Box::new(Upgraded { connection, counts });
                 return Ok(ControlFlow::Break(After::Tunnel(upgraded)));
             }
-            Ok(Ended::Waits(waiting)) => {
+            Ok(Ended::Pending(waiting)) => {
                 walk.waits(&place, self.view);
-                self.berth.set(Some(Box::new(Parked { place, waiting })));
+                self.primary_slot.set(Some(Box::new(PendingPrimary { place, waiting })));
                 None
             }
             Ok(Ended::Overtaken) => {
                 walk.tried.add(place.cluster, place.signals(self.view).id);
-                Some(self.berth.take().ok_or(Failure::OVER)?)
+                Some(self.primary_slot.take().ok_or(Failure::OVER)?)
             }
             Err(failure) => self.after(failure, walk, record, &place, head)?,
         };
-        Ok(ControlFlow::Continue(parked))
+        Ok(ControlFlow::Continue(pending))
     }
 
-    /// What follows an attempt that failed: the one that waits goes on, or another is made (`None`).
+    /// What follows an attempt that failed: the pending primary goes on, or another is made (`None`).
     ///
     /// # Errors
     /// The exchange's failure, if nothing follows.
@@ -207,7 +207,7 @@ impl<'v> Exchange<'_, 'v> {
         record: &mut Record,
         place: &Place,
         head: &RequestHead,
-    ) -> Result<Option<Box<Parked<'v>>>, Failure> {
+    ) -> Result<Option<Box<PendingPrimary<'v>>>, Failure> {
         let (worker, view, Bound { class, reach, is_copy, .. }) =
             (self.worker, self.view, *self.bound);
         let is_stale = failure.is_stale() && walk.stale < STALE_MAX;
@@ -215,9 +215,9 @@ impl<'v> Exchange<'_, 'v> {
         let is_aged = is_stale && failure.kind() == Some(Kind::Unsent);
         if !is_aged && failure.what != What::Over && record.status == 0 {
             // Whatever became of the second, the first may still be answered.
-            if let Some(parked) = self.berth.take() {
+            if let Some(pending) = self.primary_slot.take() {
                 walk.tried.add(place.cluster, place.signals(view).id);
-                return Ok(Some(parked));
+                return Ok(Some(pending));
             }
         }
         let (Some(kind), Some(refusal)) = (failure.kind(), failure.refusal()) else {
@@ -314,7 +314,7 @@ impl<'v> Exchange<'_, 'v> {
             // Who stays at an endpoint has something there that others have not.
             hedge: walk.hedge.filter(|_| asked.idempotent && walk.tried.stay.is_none()),
             resumed,
-            berth: &self.berth,
+            primary_slot: &self.primary_slot,
             read_whole: self.read_whole,
             may_retry: &may_retry,
         };

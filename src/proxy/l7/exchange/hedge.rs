@@ -1,12 +1,12 @@
-//! A second attempt beside a slow first one: the first waits, parked, and whichever answers first serves.
+//! Hedging: a second attempt, the hedge, beside a slow first one, the primary. Whichever answers first serves.
 //!
-//! Only one attempt at a time has the client. The parked one is nothing but a connection on which all of the
-//! request was sent: should it stir first, the other is given up and it goes on from where it was; should the
-//! other answer first, it is broken off, so that its cluster can stop working. An attempt that fails beside a
-//! parked one costs nothing: the parked one goes on.
+//! Only one attempt at a time has the client. The pending primary is nothing but a connection on which all of the
+//! request was sent. If its answer begins first, the hedge is given up and the primary goes on; if the hedge answers
+//! first, the primary is broken off, so that its cluster can stop working. A hedge that fails costs nothing: the
+//! primary goes on.
 //!
 //! # Not here
-//! Whether there is a second attempt at all: `decision::retry` has the budget, the walk the endpoints.
+//! Whether there is a hedge at all: `decision::retry` has the budget, `forward` the endpoints.
 
 use super::record::InSlot;
 use crate::decision::assess::Event;
@@ -27,40 +27,40 @@ use std::pin::pin;
 
 /// Where a request was sent, and is waited for.
 #[derive(Debug)]
-pub enum On {
-    /// On a connection of its own.
+pub enum SentOn {
+    /// A connection of its own.
     Http1(Connection),
-    /// On a stream.
+    /// A stream of a shared one.
     Http2(Http2In),
 }
 
 /// An attempt whose request was sent whole, and that has no answer yet.
 #[derive(Debug)]
-pub struct Waiting<'v> {
+pub struct PendingAttempt<'v> {
     /// Its count.
     pub slot: InSlot<'v>,
     /// When its answer began to be waited for.
     pub since: Timestamp,
     /// Who asks.
     pub client: IpAddr,
-    /// On what.
-    pub line: Line,
+    /// On which connection.
+    pub connection: PendingConnection,
 }
 
 /// Its connection; dropped, it is broken off, so that the cluster can stop.
 #[derive(Debug)]
-pub struct Line(Option<On>);
+pub struct PendingConnection(Option<SentOn>);
 
-impl Line {
+impl PendingConnection {
     /// Holds it.
     #[must_use]
-    pub fn new(on: On) -> Line {
-        Line(Some(on))
+    pub fn new(on: SentOn) -> PendingConnection {
+        PendingConnection(Some(on))
     }
 
     /// Takes it out, to go on with it; `None` never is.
     #[must_use]
-    pub fn take(mut self) -> Option<On> {
+    pub fn take(mut self) -> Option<SentOn> {
         self.0.take()
     }
 
@@ -68,40 +68,40 @@ impl Line {
     #[must_use]
     pub fn is_reused(&self) -> (bool, bool) {
         match &self.0 {
-            Some(On::Http1(connection)) => (connection.reused, false),
-            Some(On::Http2(incoming)) => (incoming.is_reused(), true),
+            Some(SentOn::Http1(connection)) => (connection.reused, false),
+            Some(SentOn::Http2(incoming)) => (incoming.is_reused(), true),
             None => (false, false),
         }
     }
 }
 
-impl Drop for Line {
+impl Drop for PendingConnection {
     fn drop(&mut self) {
-        if let Some(On::Http1(connection)) = &self.0 {
+        if let Some(SentOn::Http1(connection)) = &self.0 {
             connection.stream.reset_on_close();
         }
     }
 }
 
-/// One that waits beside another.
+/// The primary attempt while its hedge is made.
 #[derive(Debug)]
-pub struct Parked<'v> {
+pub struct PendingPrimary<'v> {
     /// Where it went.
     pub place: Place,
     /// What it waits for.
-    pub waiting: Waiting<'v>,
+    pub waiting: PendingAttempt<'v>,
 }
 
-impl Parked<'_> {
+impl PendingPrimary<'_> {
     /// Waits for the beginning of its answer; an error is its end without one.
     async fn stirs(&mut self) -> io::Result<()> {
-        let more = match &mut self.waiting.line.0 {
-            Some(On::Http1(connection)) => {
+        let more = match &mut self.waiting.connection.0 {
+            Some(SentOn::Http1(connection)) => {
                 let (reader, _) = connection.stream.split();
                 let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
                 Source::new(reader, buffer, watch).more(ENDLESS).await?
             }
-            Some(On::Http2(incoming)) => incoming.more(ENDLESS).await?,
+            Some(SentOn::Http2(incoming)) => incoming.more(ENDLESS).await?,
             None => 0,
         };
         if more > 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
@@ -128,7 +128,7 @@ impl Parked<'_> {
     /// says anything against the endpoint.
     fn died(self, worker: &Worker, view: &View, error: &io::Error) {
         let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-        if refused || self.waiting.line.is_reused().0 {
+        if refused || self.waiting.connection.is_reused().0 {
             return;
         }
         if self.blame(worker, view, Cause::Reset) {
@@ -137,28 +137,28 @@ impl Parked<'_> {
     }
 }
 
-/// Where the walk keeps the parked one.
-pub type Berth<'v> = Cell<Option<Box<Parked<'v>>>>;
+/// Where an exchange keeps the pending primary.
+pub type PrimarySlot<'v> = Cell<Option<Box<PendingPrimary<'v>>>>;
 
-/// The parked one, taken out to be watched; it goes back however that ends.
-pub struct Rival<'a, 'v> {
-    berth: &'a Berth<'v>,
-    parked: Option<Box<Parked<'v>>>,
+/// The pending primary, taken out to be watched; it goes back however that ends.
+pub struct PrimaryGuard<'a, 'v> {
+    primary_slot: &'a PrimarySlot<'v>,
+    pending: Option<Box<PendingPrimary<'v>>>,
 }
 
-impl<'a, 'v> Rival<'a, 'v> {
+impl<'a, 'v> PrimaryGuard<'a, 'v> {
     /// Takes it out, if there is one.
-    pub fn of(berth: &'a Berth<'v>) -> Rival<'a, 'v> {
-        Rival { berth, parked: berth.take() }
+    pub fn of(primary_slot: &'a PrimarySlot<'v>) -> PrimaryGuard<'a, 'v> {
+        PrimaryGuard { primary_slot, pending: primary_slot.take() }
     }
 
     /// Whether there is one.
     #[must_use]
     pub fn waits(&self) -> bool {
-        self.parked.is_some()
+        self.pending.is_some()
     }
 
-    /// Waits for `other` while the parked one is watched; `None` says that its answer has begun.
+    /// Waits for `other` while the pending primary is watched; `None` says that its answer has begun.
     pub async fn beside<F: Future>(
         &mut self,
         worker: &Worker,
@@ -166,17 +166,17 @@ impl<'a, 'v> Rival<'a, 'v> {
         other: F,
     ) -> Option<F::Output> {
         let mut other = pin!(other);
-        while let Some(parked) = &mut self.parked {
+        while let Some(pending) = &mut self.pending {
             let stirred = tokio::select! {
                 // What is there already is taken: it is the later one's, which others are less likely to have.
                 biased;
                 output = &mut other => return Some(output),
                 // Boxed: seldom, and every exchange should not have room for it.
-                stirred = Box::pin(parked.stirs()) => stirred,
+                stirred = Box::pin(pending.stirs()) => stirred,
             };
             let Err(error) = stirred else { return None };
-            if let Some(parked) = self.parked.take() {
-                parked.died(worker, view, &error);
+            if let Some(pending) = self.pending.take() {
+                pending.died(worker, view, &error);
             }
         }
         Some(other.await)
@@ -184,12 +184,12 @@ impl<'a, 'v> Rival<'a, 'v> {
 
     /// Breaks it off, since another has answered; says whether there was one.
     pub fn give_up(&mut self, worker: &Worker, view: &View) -> bool {
-        self.parked.take().map(|parked| parked.give_up(worker, view)).is_some()
+        self.pending.take().map(|pending| pending.give_up(worker, view)).is_some()
     }
 }
 
-impl Drop for Rival<'_, '_> {
+impl Drop for PrimaryGuard<'_, '_> {
     fn drop(&mut self) {
-        self.berth.set(self.parked.take());
+        self.primary_slot.set(self.pending.take());
     }
 }

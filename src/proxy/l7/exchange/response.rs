@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::failure::Failure;
-use super::hedge::Rival;
+use super::hedge::PrimaryGuard;
 use super::record::{End, InSlot, Record, rejected};
 use super::response_head::{Awaited, NoResponse, head_failure, read_head};
 use super::upload::{Both, Phase, Progress, Replay};
@@ -60,20 +60,20 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
     /// Takes what comes back: interim responses, the head, the body.
     pub(super) async fn respond(&mut self) -> Result<Next, Failure> {
         let begun = self.attempt.resumed.unwrap_or_else(|| self.attempt.worker.now());
-        let mut rival = Rival::of(self.attempt.berth);
+        let mut primary = PrimaryGuard::of(self.attempt.primary_slot);
         if !self.both.progress.open.get() {
             // Boxed: most requests expect nothing.
             let (incoming, response) = (&mut *self.incoming, &mut *self.response);
             Box::pin(super::expect::settle(&mut self.both, incoming, response)).await?;
         }
         // Pinned here, and below: awaited by value it would be moved.
-        let end = match pin!(self.await_head(&mut rival)).await? {
+        let end = match pin!(self.await_head(&mut primary)).await? {
             ControlFlow::Continue(end) => end,
             ControlFlow::Break(next) => return Ok(next),
         };
-        self.judge(begun, &rival)?;
+        self.judge(begun, &primary)?;
         let (worker, view) = (self.attempt.worker, self.attempt.view);
-        self.record.hedges[1] += u64::from(rival.give_up(worker, view));
+        self.record.hedges[1] += u64::from(primary.give_up(worker, view));
         let idle = self.send_head(end);
         pin!(self.relay(idle)).await
     }
@@ -81,7 +81,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
     /// Waits for the final head, and passes interim ones on; gives where it ends in what has come.
     async fn await_head(
         &mut self,
-        rival: &mut Rival<'_, 'v>,
+        primary: &mut PrimaryGuard<'_, 'v>,
     ) -> Result<ControlFlow<Next, usize>, Failure> {
         let (attempt, progress) = (self.attempt, self.both.progress);
         loop {
@@ -91,7 +91,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
                 let is_first = self.interims == 0;
                 let reading =
                     pin!(read_head(attempt, progress, incoming, head, self.asked, is_first));
-                let either = rival.beside(attempt.worker, attempt.view, reading);
+                let either = primary.beside(attempt.worker, attempt.view, reading);
                 self.both.and(either, Phase::Waiting).await
             };
             let end = match waited {
@@ -105,7 +105,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
                 return Ok(ControlFlow::Continue(end));
             }
             self.interims += 1;
-            self.record.hedges[1] += u64::from(rival.give_up(attempt.worker, attempt.view));
+            self.record.hedges[1] += u64::from(primary.give_up(attempt.worker, attempt.view));
             if self.interims > INTERIM_MAX {
                 return Err(Failure::refuse(Refusal::UpstreamReset));
             }
@@ -136,14 +136,14 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
     }
 
     /// Learns from the head. A gateway status that may be tried elsewhere is a failure.
-    fn judge(&mut self, begun: Timestamp, rival: &Rival<'_, 'v>) -> Result<(), Failure> {
+    fn judge(&mut self, begun: Timestamp, primary: &PrimaryGuard<'_, 'v>) -> Result<(), Failure> {
         let (attempt, progress, status) = (self.attempt, self.both.progress, self.head.status);
         self.record.first_byte = Some(attempt.worker.now().since(begun));
         learn(attempt, progress, status, begun, self.slot);
         if matches!(status, 502..=504)
             && self.interims == 0
             && attempt.replaceable(progress)
-            && (rival.waits() || (attempt.may_retry)(Kind::GatewayStatus))
+            && (primary.waits() || (attempt.may_retry)(Kind::GatewayStatus))
         {
             // What it is told if nobody else can be found, near to what the cluster said.
             let refusal = match status {

@@ -5,7 +5,7 @@
 
 use super::attempt::{Attempt, Ended, Start};
 use super::failure::{Failure, Retry, What};
-use super::hedge::{Line, On, Waiting};
+use super::hedge::{PendingAttempt, PendingConnection, SentOn};
 use super::record::{End, InSlot, Record};
 use super::response::{Answering, Next};
 use super::upload::{Both, Progress, Replay, upload};
@@ -42,7 +42,7 @@ pub(super) async fn run<'v, C: Client>(
     let mut parts = Parts { request, replay, head: &mut head };
     let (reused, shared) = match &start {
         Start::Fresh(carrier) => (carrier.is_reused(), matches!(carrier, Carrier::Http2(_))),
-        Start::Resumed(waiting) => waiting.line.is_reused(),
+        Start::Resumed(waiting) => waiting.connection.is_reused(),
     };
     let (slot, result) = match start {
         Start::Fresh(carrier) => {
@@ -71,7 +71,12 @@ pub(super) async fn run<'v, C: Client>(
         Ok(Over::Overtaken) => Ok(Ended::Overtaken),
         Ok(Over::Sent(on, since)) => {
             let client = attempt.client;
-            return Ok(Ended::Waits(Waiting { slot, since, client, line: Line::new(on) }));
+            return Ok(Ended::Pending(PendingAttempt {
+                slot,
+                since,
+                client,
+                connection: PendingConnection::new(on),
+            }));
         }
         Err(failed) => Err(failed),
     };
@@ -115,7 +120,7 @@ enum Over {
     Done,
     Tunnel(Connection),
     /// All of the request was sent, and another is to be asked meanwhile.
-    Sent(On, Timestamp),
+    Sent(SentOn, Timestamp),
     Overtaken,
 }
 
@@ -123,17 +128,17 @@ enum Over {
 async fn resume<'v, C: Client>(
     attempt: &Attempt<'_, 'v>,
     client: &mut C,
-    waiting: Waiting<'v>,
+    waiting: PendingAttempt<'v>,
     parts: &mut Parts<'_>,
     record: &mut Record,
 ) -> (InSlot<'v>, Result<Over, Failure>) {
-    let Waiting { slot, line, .. } = waiting;
-    let result = match line.take() {
+    let PendingAttempt { slot, connection, .. } = waiting;
+    let result = match connection.take() {
         None => Err(Failure::OVER),
-        Some(On::Http1(connection)) => {
+        Some(SentOn::Http1(connection)) => {
             over_http1(attempt, client, connection, parts, record, &slot).await
         }
-        Some(On::Http2(mut incoming)) => {
+        Some(SentOn::Http2(mut incoming)) => {
             let progress = Progress::resumed();
             let way = Way { outgoing: Sent, incoming: &mut incoming, progress: &progress };
             let (replay, head) = (&mut *parts.replay, &mut *parts.head);
@@ -180,7 +185,7 @@ async fn over_http1<C: Client>(
     };
     if let Ok(Next::Slow) = result {
         let since = attempt.resumed.or(progress.ended.get()).unwrap_or_else(|| worker.now());
-        return Ok(Over::Sent(On::Http1(connection), since));
+        return Ok(Over::Sent(SentOn::Http1(connection), since));
     }
     if matches!(result, Err(_) | Ok(Next::Overtaken)) {
         // An end would wait behind what the cluster has not taken; whoever still works should know now.
@@ -241,7 +246,7 @@ async fn over_http2<C: Client>(
     }
     if let Ok(Next::Slow) = result {
         let since = progress.ended.get().unwrap_or_else(|| worker.now());
-        return Ok(Over::Sent(On::Http2(incoming), since));
+        return Ok(Over::Sent(SentOn::Http2(incoming), since));
     }
     retire_if_silent(&incoming, &result);
     match result? {
