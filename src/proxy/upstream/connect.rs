@@ -73,20 +73,20 @@ impl Wanted<'_> {
 
 /// What an exchange is carried by.
 #[derive(Debug)]
-pub enum Carrier {
+pub enum UpstreamConnection {
     /// A connection of its own.
     Http1(Connection),
     /// A place on one that is shared.
     Http2(Box<Lease>),
 }
 
-impl Carrier {
+impl UpstreamConnection {
     /// Whether it has carried others before.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         match self {
-            Carrier::Http1(connection) => connection.reused,
-            Carrier::Http2(lease) => lease.reused,
+            UpstreamConnection::Http1(connection) => connection.reused,
+            UpstreamConnection::Http2(lease) => lease.reused,
         }
     }
 
@@ -94,8 +94,8 @@ impl Carrier {
     #[must_use]
     pub fn handshake_rtt(&self) -> Option<Duration> {
         match self {
-            Carrier::Http1(connection) => connection.stream.handshake_rtt(),
-            Carrier::Http2(_) => None,
+            UpstreamConnection::Http1(connection) => connection.stream.handshake_rtt(),
+            UpstreamConnection::Http2(_) => None,
         }
     }
 }
@@ -111,12 +111,12 @@ pub async fn connection(
     wanted: &Wanted<'_>,
     span: Duration,
     given: Option<Given>,
-) -> Result<(Carrier, Option<Duration>), NoConnection> {
+) -> Result<(UpstreamConnection, Option<Duration>), NoConnection> {
     let Wanted { cluster, live, upstream, fresh, .. } = *wanted;
     let key = wanted.key();
     // Who comes does not go before those who wait.
     let room = match given {
-        Some(Given::Idle(idle)) => return Ok((Carrier::Http1(*idle), None)),
+        Some(Given::Idle(idle)) => return Ok((UpstreamConnection::Http1(*idle), None)),
         Some(Given::Room(held)) => Some(held),
         None => None,
     };
@@ -126,7 +126,7 @@ pub async fn connection(
         && first()
         && let Some(idle) = idle()
     {
-        return Ok((Carrier::Http1(idle), None));
+        return Ok((UpstreamConnection::Http1(idle), None));
     }
     // One bound for all of it: a wait for a shared one, connecting, TLS.
     let until = worker.now().plus(span);
@@ -138,10 +138,10 @@ pub async fn connection(
         false => None,
         // Boxed: few clusters speak it.
         true => match Box::pin(place_or_turn(worker, key, span, fresh)).await? {
-            Place::Lease(lease) => return Ok((Carrier::Http2(lease), None)),
+            Place::Lease(lease) => return Ok((UpstreamConnection::Http2(lease), None)),
             Place::Dial(dialling) => Some(dialling),
             Place::Http1 => match Some(()).filter(|()| !fresh && first()).and_then(|()| idle()) {
-                Some(idle) => return Ok((Carrier::Http1(idle), None)),
+                Some(idle) => return Ok((UpstreamConnection::Http1(idle), None)),
                 None => None,
             },
         },
@@ -165,7 +165,7 @@ pub async fn connection(
         if may && multiplexes {
             worker.lines.borrow_mut().note_only_http1(key);
         }
-        return Ok((Carrier::Http1(connection), Some(took)));
+        return Ok((UpstreamConnection::Http1(connection), Some(took)));
     }
     let (stream, _, held) = connection.into_stream();
     stream.keep_alive();
@@ -176,7 +176,7 @@ pub async fn connection(
                 // It is this client's alone.
                 lease.retire();
             }
-            Ok((Carrier::Http2(Box::new(lease)), Some(took)))
+            Ok((UpstreamConnection::Http2(Box::new(lease)), Some(took)))
         }
         Ok(Err(_)) | Err(_) => Err(NoConnection::Endpoint(Cause::Protocol)),
     }

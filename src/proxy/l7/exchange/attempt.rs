@@ -12,7 +12,7 @@ use crate::decision::retry::Kind;
 use crate::decision::route::Route;
 use crate::decision::units::Timestamp;
 use crate::proxy::place::Place;
-use crate::proxy::upstream::connect::Carrier;
+use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
@@ -102,7 +102,7 @@ pub enum Ended<'v> {
 /// What an attempt begins with.
 pub enum Start<'v> {
     /// A connection.
-    Fresh(Carrier),
+    Fresh(UpstreamConnection),
     /// A request that was sent.
     Resumed(PendingAttempt<'v>),
 }

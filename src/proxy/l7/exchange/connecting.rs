@@ -16,7 +16,7 @@ use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::place::{Place, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{
-    Carrier, Given, NoConnection, Wanted, connection, given, patience,
+    Given, NoConnection, UpstreamConnection, Wanted, connection, given, patience,
 };
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
@@ -35,7 +35,7 @@ impl Exchange<'_, '_> {
         walk: &mut Walk,
         record: &mut Record,
         place: &Place,
-    ) -> Result<Carrier, Failure> {
+    ) -> Result<UpstreamConnection, Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
         loop {
             let connected = connect(worker, view, place, way, walk, record).await;
@@ -121,7 +121,7 @@ async fn connect(
     (origin, upgrades): (Option<Origin>, bool),
     walk: &mut Walk,
     record: &mut Record,
-) -> Result<Carrier, Failure> {
+) -> Result<UpstreamConnection, Failure> {
     let cluster = &view.plan.clusters[place.cluster];
     if upgrades && cluster.http2 {
         // HTTP/2 has no upgrades, and of tunnels we know the client's side alone.
@@ -139,7 +139,7 @@ async fn connect(
     match connected {
         Ok((connection, took)) => {
             record.connected = took;
-            walk.shared = matches!(connection, Carrier::Http2(_));
+            walk.shared = matches!(connection, UpstreamConnection::Http2(_));
             if took.is_some() {
                 note_dialled(worker, view, place, record.class.unwrap_or(0), &connection);
             }
@@ -202,7 +202,13 @@ async fn unless_left<C: Client, F: Future>(
 }
 
 /// Notes what a new connection says of the way, and that one had to be made.
-fn note_dialled(worker: &Worker, view: &View, place: &Place, class: usize, carrier: &Carrier) {
+fn note_dialled(
+    worker: &Worker,
+    view: &View,
+    place: &Place,
+    class: usize,
+    carrier: &UpstreamConnection,
+) {
     if let Some(slot) = view.slots.slot(worker.id, class, place.slot) {
         slot.dialled.add(1);
     }

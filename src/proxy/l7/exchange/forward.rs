@@ -20,7 +20,7 @@ use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::{Place, Reach, is_shed, place};
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::Carrier;
+use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
@@ -284,7 +284,7 @@ impl<'v> Exchange<'_, 'v> {
             granted
         };
         let waited = resumed.map_or(Duration::ZERO, |since| worker.now().since(since));
-        let over_http2 = matches!(&start, Start::Fresh(Carrier::Http2(_)));
+        let over_http2 = matches!(&start, Start::Fresh(UpstreamConnection::Http2(_)));
         let is_call = self.says_grpc && (view.plan.says_grpc(class) || over_http2);
         if is_call {
             client.endure();

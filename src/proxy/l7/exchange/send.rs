@@ -19,7 +19,7 @@ use crate::proxy::body::{Pace, Sink, Source};
 use crate::proxy::l7::client::Client;
 use crate::proxy::l7::outbound::{Http1, Http2In, Http2Out, Incoming, Outgoing, Sent};
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::Carrier;
+use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::multiplexed::Lease;
 use crate::proxy::upstream::pool::Connection;
 use std::cell::Cell;
@@ -41,7 +41,9 @@ pub(super) async fn run<'v, C: Client>(
     let mut head = worker.lend_response();
     let mut parts = Parts { request, replay, head: &mut head };
     let (reused, shared) = match &start {
-        Start::Fresh(carrier) => (carrier.is_reused(), matches!(carrier, Carrier::Http2(_))),
+        Start::Fresh(carrier) => {
+            (carrier.is_reused(), matches!(carrier, UpstreamConnection::Http2(_)))
+        }
         Start::Resumed(waiting) => waiting.connection.is_reused(),
     };
     let (slot, result) = match start {
@@ -49,11 +51,11 @@ pub(super) async fn run<'v, C: Client>(
             let slot = view.slots.slot(worker.id, attempt.class, place.slot);
             let slot = InSlot::enter(slot, record.attempts, attempt.stratum, worker.about_now());
             let result = match carrier {
-                Carrier::Http1(connection) => {
+                UpstreamConnection::Http1(connection) => {
                     over_http1(attempt, client, connection, &mut parts, record, &slot).await
                 }
                 // Boxed: seldom, and an exchange over HTTP/1 should not have room for it.
-                Carrier::Http2(lease) => {
+                UpstreamConnection::Http2(lease) => {
                     Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &slot)).await
                 }
             };
