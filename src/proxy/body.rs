@@ -257,17 +257,17 @@ pub struct Sink<'a> {
     /// Bytes that went out, counted as they go: whether any did decides what may be tried again.
     pub sent: &'a Cell<u64>,
     /// Whether the peer takes what it is given.
-    pub pace: Pace,
+    pub backpressure: Backpressure,
 }
 
 /// Whether a peer takes less than it is given.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct Backpressure {
     /// For how many pieces more it is held to be slow.
     behind: u8,
 }
 
-impl Pace {
+impl Backpressure {
     /// Notes whether a piece had to wait.
     pub fn note(&mut self, waited: bool) {
         self.behind = if waited { BEHIND } else { self.behind.saturating_sub(1) };
@@ -299,7 +299,7 @@ impl Sink<'_> {
     /// How many bytes to read for the peer at once: few, where it takes less than it is given.
     #[must_use]
     pub fn room(&self) -> usize {
-        if self.pace.is_behind() { buffer::MODEST } else { buffer::SIZE }
+        if self.backpressure.is_behind() { buffer::MODEST } else { buffer::SIZE }
     }
 
     async fn write_both(&mut self, data: &[u8]) -> io::Result<()> {
@@ -338,7 +338,7 @@ impl Sink<'_> {
                 Err(Late) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
             }
         }
-        self.pace.note(waited);
+        self.backpressure.note(waited);
         Ok(())
     }
 
@@ -394,7 +394,8 @@ mod tests {
         let (_, writer) = stream.split();
         let stall = Duration::from_secs(5);
         let (pending, watch, sent) = (&mut pending, &watch, &sent);
-        let mut sink = Sink { writer, pending, watch, stall, sent, pace: Pace::default() };
+        let mut sink =
+            Sink { writer, pending, watch, stall, sent, backpressure: Backpressure::default() };
         assert_eq!(sink.room(), buffer::SIZE);
         // More than the socket takes at once.
         let much = vec![7; 4_000_000];

@@ -1,6 +1,6 @@
 //! Room that HTTP/2's flow control leaves on a stream, to either side of the proxy.
 
-use crate::proxy::body::Pace;
+use crate::proxy::body::Backpressure;
 use bytes::Bytes;
 use h2::SendStream;
 use std::io;
@@ -14,8 +14,8 @@ const LITTLE: usize = 1024;
 
 /// How many bytes to read for a stream at once: `most`, or what its windows and its buffer take now where it is
 /// slow. Nothing is kept for it then: whoever waits for bytes must not hold a window that others could use.
-pub fn room(pace: &Pace, stream: &mut SendStream<Bytes>, most: usize) -> usize {
-    if !pace.is_behind() {
+pub fn room(backpressure: &Backpressure, stream: &mut SendStream<Bytes>, most: usize) -> usize {
+    if !backpressure.is_behind() {
         return most;
     }
     stream.reserve_capacity(PIECE);

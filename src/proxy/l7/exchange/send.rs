@@ -15,7 +15,7 @@ use crate::http::field::Role;
 use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::{Framing, translate};
-use crate::proxy::body::{Pace, Sink, Source};
+use crate::proxy::body::{Backpressure, Sink, Source};
 use crate::proxy::l7::client::Client;
 use crate::proxy::l7::outbound::{Http1, Http2In, Http2Out, Incoming, Outgoing, Sent};
 use crate::proxy::refusal::Refusal;
@@ -178,7 +178,7 @@ async fn over_http1<C: Client>(
             watch: &connection.write_watch,
             stall: attempt.stall,
             sent: &progress.sent,
-            pace: Pace::default(),
+            backpressure: Backpressure::default(),
         };
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
         let way = Way { outgoing, incoming: &mut incoming, progress: &progress };

@@ -9,7 +9,7 @@ use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, Version, Violation, trailers};
 use crate::os::clock;
 use crate::os::stream::Stream;
-use crate::proxy::body::{self, Broken, Pace, Piece, Rest, Sink, Source};
+use crate::proxy::body::{self, Backpressure, Broken, Piece, Rest, Sink, Source};
 use crate::proxy::buffer::{Buffer, give_back_scratch, lend_scratch};
 use crate::proxy::deadline::Watch;
 use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
@@ -300,7 +300,7 @@ impl Client for H1 {
             watch: &self.write_watch,
             stall: self.timeouts.write,
             sent: &self.sent,
-            pace: Pace::default(),
+            backpressure: Backpressure::default(),
         };
         let head_only = head.is_head();
         let response = H1Response {

@@ -11,7 +11,7 @@ use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::http::{Framing, translate};
 use crate::os::stream::{Stream, Writer};
-use crate::proxy::body::{Broken, Pace, Source};
+use crate::proxy::body::{Backpressure, Broken, Source};
 use crate::proxy::buffer::{self, Buffer};
 use crate::proxy::deadline::{ENDLESS, Watch};
 use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
@@ -147,7 +147,7 @@ impl H2 {
                 head_only: false,
                 tunnel: false,
                 date: &self.date,
-                pace: Pace::default(),
+                backpressure: Backpressure::default(),
             };
             let closed = Notify::new();
             let half_close = self.timeouts.half_close;
@@ -214,7 +214,7 @@ impl Client for H2 {
             head_only: self.head.is_head(),
             tunnel: self.head.upgrade().is_some(),
             date: &self.date,
-            pace: Pace::default(),
+            backpressure: Backpressure::default(),
         };
         (&self.head, body, response)
     }
@@ -376,7 +376,7 @@ pub struct H2Response<'a> {
     /// Whether a 101 of the cluster is awaited.
     tunnel: bool,
     date: &'a str,
-    pace: Pace,
+    backpressure: Backpressure,
 }
 
 impl H2Response<'_> {
@@ -447,7 +447,7 @@ impl Response for H2Response<'_> {
             let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
             let begun = self.watch.now();
             let room = self.patience.wait(self.watch, room).await??;
-            self.pace.note(self.watch.now() > begun);
+            self.backpressure.note(self.watch.now() > begun);
             let (now, later) = rest.split_at(room.min(rest.len()));
             self.send(Bytes::copy_from_slice(now), false)?;
             rest = later;
@@ -462,7 +462,7 @@ impl Response for H2Response<'_> {
     fn room(&mut self) -> usize {
         let most = if self.patience.is_crowded() { buffer::MODEST } else { buffer::SIZE };
         match &mut *self.sender.borrow_mut() {
-            Sender::Body(body) => room(&self.pace, body, most),
+            Sender::Body(body) => room(&self.backpressure, body, most),
             Sender::Head(_) => buffer::MODEST,
         }
     }

@@ -7,7 +7,7 @@ use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
 use crate::http::forward::Edits;
 use crate::http::response::{Asked, ResponseHead};
 use crate::http::{Framing, Limits, grpc, trailers, translate};
-use crate::proxy::body::Pace;
+use crate::proxy::body::Backpressure;
 use crate::proxy::buffer;
 use crate::proxy::deadline::{Late, Watch};
 use crate::proxy::l7::client::Response;
@@ -32,7 +32,7 @@ pub struct Http2Out<'a> {
     watch: &'a Watch,
     stall: Duration,
     sent: &'a Cell<u64>,
-    pace: Pace,
+    backpressure: Backpressure,
 }
 
 impl<'a> Http2Out<'a> {
@@ -45,7 +45,7 @@ impl<'a> Http2Out<'a> {
         stall: Duration,
         sent: &'a Cell<u64>,
     ) -> Http2Out<'a> {
-        Http2Out { stream, ended, watch, stall, sent, pace: Pace::default() }
+        Http2Out { stream, ended, watch, stall, sent, backpressure: Backpressure::default() }
     }
 }
 
@@ -65,7 +65,7 @@ impl Outgoing for Http2Out<'_> {
             let begun = watch.now();
             let room = watch.within(stall, room).await.map_err(late)??;
             // A moment counts only if it lasts a tick: its own buffer is full for less.
-            self.pace.note(watch.now() > begun);
+            self.backpressure.note(watch.now() > begun);
             let (now, later) = rest.split_at(room.min(rest.len()));
             let sent = self.stream.send_data(Bytes::copy_from_slice(now), false);
             sent.map_err(|error| broken(&error))?;
@@ -76,7 +76,7 @@ impl Outgoing for Http2Out<'_> {
     }
 
     fn room(&mut self) -> usize {
-        room(&self.pace, &mut self.stream, buffer::SIZE)
+        room(&self.backpressure, &mut self.stream, buffer::SIZE)
     }
 
     async fn end(&mut self, _: Framing, lines: &[u8]) -> io::Result<()> {
