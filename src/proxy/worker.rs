@@ -3,7 +3,7 @@
 
 use super::deadline::Deadlines;
 use super::leavers::Leavers;
-use super::upstream::multiplexed::Lines;
+use super::upstream::multiplexed::H2Pool;
 use super::upstream::pool::{Pool, usable};
 use crate::decision::endpoint::Turns;
 use crate::decision::plan::ClusterIndex;
@@ -50,7 +50,7 @@ pub struct Worker {
     /// Its idle upstream connections.
     pub pool: RefCell<Pool>,
     /// Its HTTP/2 connections towards clusters.
-    pub lines: RefCell<Lines>,
+    pub h2_pool: RefCell<H2Pool>,
     /// Where it receives datagrams.
     pub datagrams: RefCell<Batch>,
     /// Its dice, for endpoints and identifiers.
@@ -107,7 +107,7 @@ impl Worker {
             id,
             deadlines,
             pool: RefCell::new(Pool::of(id)),
-            lines: RefCell::default(),
+            h2_pool: RefCell::default(),
             datagrams: RefCell::default(),
             dice: RefCell::new(Dice::seeded(seed)),
             log,
@@ -392,6 +392,6 @@ impl Worker {
             live.room.wake_first();
         }
         let usable = |key| usable(&view, key);
-        self.lines.borrow_mut().sweep(usable, now);
+        self.h2_pool.borrow_mut().sweep(usable, now);
     }
 }

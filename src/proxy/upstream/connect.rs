@@ -132,7 +132,7 @@ pub async fn connection(
     let until = worker.now().plus(span);
     let left = || until.since(worker.now());
     let may =
-        upstream.is_some_and(Upstream::offers_http2) && !worker.lines.borrow().is_only_http1(key);
+        upstream.is_some_and(Upstream::offers_http2) && !worker.h2_pool.borrow().is_only_http1(key);
     let multiplexes = cluster.http2 || may && wanted.speaks == Speaks::Traffic;
     let _dialling = match multiplexes && cluster.send_proxy == SendProxy::None {
         false => None,
@@ -163,13 +163,13 @@ pub async fn connection(
     let http2 = agreed.map_or(cluster.http2, |agreed| agreed.is_http2 || cluster.http2);
     if !http2 {
         if may && multiplexes {
-            worker.lines.borrow_mut().note_only_http1(key);
+            worker.h2_pool.borrow_mut().note_only_http1(key);
         }
         return Ok((UpstreamConnection::Http1(connection), Some(took)));
     }
     let (stream, _, held) = connection.into_stream();
     stream.keep_alive();
-    let begun = multiplexed::begin(&worker.lines, key, stream, held, worker.about_now());
+    let begun = multiplexed::begin(&worker.h2_pool, key, stream, held, worker.about_now());
     match tokio::time::timeout(left(), Box::pin(begun)).await {
         Ok(Ok(lease)) => {
             if cluster.send_proxy != SendProxy::None {
@@ -190,7 +190,7 @@ struct Dialling<'a> {
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
-        self.worker.lines.borrow_mut().dialled(self.key);
+        self.worker.h2_pool.borrow_mut().dialled(self.key);
     }
 }
 
@@ -212,13 +212,13 @@ async fn place_or_turn(
     let look = async {
         loop {
             let now = worker.about_now();
-            if !fresh && let Some(lease) = worker.lines.borrow_mut().lease(key, now) {
+            if !fresh && let Some(lease) = worker.h2_pool.borrow_mut().lease(key, now) {
                 return Place::Lease(Box::new(lease));
             }
-            if worker.lines.borrow().is_only_http1(key) {
+            if worker.h2_pool.borrow().is_only_http1(key) {
                 return Place::Http1;
             }
-            let Some(other) = worker.lines.borrow_mut().dialling(key) else {
+            let Some(other) = worker.h2_pool.borrow_mut().dialling(key) else {
                 return Place::Dial(Dialling { worker, key });
             };
             other.notified().await;

@@ -41,12 +41,12 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Line {
+struct H2Connection {
     send: SendRequest<Bytes>,
     state: Rc<State>,
 }
 
-impl Line {
+impl H2Connection {
     /// Whether another request may be begun: the cluster has neither ended it nor said that it will.
     fn takes_more(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
@@ -86,26 +86,30 @@ impl Lease {
 
 /// All HTTP/2 connections of one worker.
 #[derive(Debug, Default)]
-pub struct Lines {
-    by_key: HashMap<Key, Vec<Line>>,
+pub struct H2Pool {
+    by_key: HashMap<Key, Vec<H2Connection>>,
     dialling: HashMap<Key, Rc<Notify>>,
     /// Who was offered HTTP/2 and would not.
     only_http1: std::collections::HashSet<Key>,
 }
 
-impl Lines {
+impl H2Pool {
     /// A place on the connection that has the most of them taken and some left: others may then end.
     pub fn lease(&mut self, key: Key, now: Timestamp) -> Option<Lease> {
-        let lines = self.by_key.get_mut(&key)?;
-        lines.retain_mut(Line::takes_more);
-        let most = |line: &Line| {
-            u32::try_from(line.send.current_max_send_streams()).unwrap_or(u32::MAX).min(STREAMS_MAX)
+        let connections = self.by_key.get_mut(&key)?;
+        connections.retain_mut(H2Connection::takes_more);
+        let most = |connection: &H2Connection| {
+            u32::try_from(connection.send.current_max_send_streams())
+                .unwrap_or(u32::MAX)
+                .min(STREAMS_MAX)
         };
-        let open = lines.iter().filter(|line| line.state.active.get() < most(line));
-        let line = open.max_by_key(|line| line.state.active.get())?;
-        line.state.active.set(line.state.active.get() + 1);
-        line.state.used.set(now);
-        Some(Lease { send: line.send.clone(), reused: true, state: line.state.clone() })
+        let open = connections
+            .iter()
+            .filter(|connection| connection.state.active.get() < most(connection));
+        let connection = open.max_by_key(|connection| connection.state.active.get())?;
+        connection.state.active.set(connection.state.active.get() + 1);
+        connection.state.used.set(now);
+        Some(Lease { send: connection.send.clone(), reused: true, state: connection.state.clone() })
     }
 
     /// Whether there is a connection to an endpoint.
@@ -126,7 +130,7 @@ impl Lines {
     }
 
     /// Who is making a connection already, to wait for; `None`: the caller is, until it says
-    /// [`dialled`](Lines::dialled).
+    /// [`dialled`](H2Pool::dialled).
     pub fn dialling(&mut self, key: Key) -> Option<Rc<Notify>> {
         let known = self.dialling.get(&key).cloned();
         if known.is_none() {
@@ -145,17 +149,18 @@ impl Lines {
     /// Closes what nobody has used for long, what has ended, and what `usable` does not know.
     pub fn sweep(&mut self, usable: impl Fn(Key) -> bool, now: Timestamp) {
         self.only_http1.retain(|key| usable(*key));
-        self.by_key.retain(|key, lines| {
-            lines.retain_mut(|line| {
-                let idle = line.state.active.get() == 0 && now.since(line.state.used.get()) > KEPT;
-                line.takes_more() && !idle && usable(*key)
+        self.by_key.retain(|key, connections| {
+            connections.retain_mut(|connection| {
+                let idle = connection.state.active.get() == 0
+                    && now.since(connection.state.used.get()) > KEPT;
+                connection.takes_more() && !idle && usable(*key)
             });
-            !lines.is_empty()
+            !connections.is_empty()
         });
     }
 
-    fn add(&mut self, key: Key, line: Line) {
-        self.by_key.entry(key).or_default().push(line);
+    fn add(&mut self, key: Key, connection: H2Connection) {
+        self.by_key.entry(key).or_default().push(connection);
     }
 }
 
@@ -164,7 +169,7 @@ impl Lines {
 /// # Errors
 /// When the cluster does not take the beginning.
 pub async fn begin(
-    lines: &std::cell::RefCell<Lines>,
+    pool: &std::cell::RefCell<H2Pool>,
     key: Key,
     stream: Stream,
     held: Counted,
@@ -203,6 +208,6 @@ pub async fn begin(
         of_task.leaving.end();
     });
     tracing::debug!("an HTTP/2 connection to a cluster begins");
-    lines.borrow_mut().add(key, Line { send: send.clone(), state: state.clone() });
+    pool.borrow_mut().add(key, H2Connection { send: send.clone(), state: state.clone() });
     Ok(Lease { send, reused: false, state })
 }

@@ -38,11 +38,11 @@ fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usiz
     let beliefs = &view.signals.clusters[cluster];
     let pool = worker.pool.borrow();
     let tls = secured(view, cluster);
-    let lines = worker.lines.borrow();
+    let h2_pool = worker.h2_pool.borrow();
     let idle = |index: &usize| {
         let key = (beliefs.endpoints[*index].id, tls);
         // One shared connection is room for many.
-        pool.idle_at(key) + if lines.has(key) { ENOUGH } else { 0 }
+        pool.idle_at(key) + if h2_pool.has(key) { ENOUGH } else { 0 }
     };
     let all: usize = beliefs.usable.iter().map(idle).sum();
     (all < ENOUGH).then(|| beliefs.usable.iter().copied().min_by_key(idle)).flatten()
@@ -72,7 +72,7 @@ async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoin
     if cluster.http2 || connection.stream.agreed().is_some_and(|agreed| agreed.is_http2) {
         let key = (endpoint.id, connection.secured);
         let (stream, _, held) = connection.into_stream();
-        let begun = multiplexed::begin(&worker.lines, key, stream, held, now);
+        let begun = multiplexed::begin(&worker.h2_pool, key, stream, held, now);
         if let Ok(Err(error)) = tokio::time::timeout(BEGINNING, Box::pin(begun)).await {
             tracing::debug!(%error, "HTTP/2 was not begun ahead of its need");
         }
