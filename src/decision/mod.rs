@@ -31,6 +31,7 @@ pub mod permit;
 pub mod plan;
 pub mod policy;
 pub mod price;
+pub mod refusal;
 pub mod report;
 pub mod retry;
 pub mod route;

@@ -18,7 +18,7 @@ pub async fn refuse<C: Client>(
     why: &str,
     record: &mut Record,
 ) {
-    let (status, word) = refusal.tell();
+    let (status, word) = (refusal.status(), refusal.label());
     let edits = record.route.map(|route| &view.plan.routes.route(route).response_edits);
     let (mut lines, mut body) = refusal_text(refusal, why, &record.refusal_lines);
     if let Some(edits) = edits {

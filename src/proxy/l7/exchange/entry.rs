@@ -265,33 +265,7 @@ fn why(view: &View, refusal: Refusal, record: &Record) -> String {
         return record.refusal_why.to_owned();
     }
     let service = record.class.map_or("", |class| view.plan.service_of(class).name.as_str());
-    match refusal {
-        Refusal::NoRoute => "no route matches this host and path".to_owned(),
-        Refusal::MethodNotAllowed => "no route takes this method here".to_owned(),
-        Refusal::NoHealthyCluster => {
-            format!("every cluster that may serve `{service}` is down or drained")
-        }
-        Refusal::NoPermittedCluster => format!("no cluster may serve `{service}`"),
-        Refusal::Overloaded => format!("every cluster that may serve `{service}` is full"),
-        Refusal::UpstreamConnect => format!("no endpoint of `{service}` accepted a connection"),
-        Refusal::UpstreamReset => format!("the endpoint of `{service}` broke off"),
-        Refusal::UpstreamMalformed => format!("the answer of `{service}` is malformed"),
-        Refusal::UpstreamTimeout => format!("no answer from `{service}` in time"),
-        Refusal::BadRequest
-        | Refusal::RequestTimeout
-        | Refusal::BodyTooLarge
-        | Refusal::UriTooLong
-        | Refusal::ExpectationFailed
-        | Refusal::HeadersTooLarge
-        | Refusal::NotImplemented
-        | Refusal::Unauthorized
-        | Refusal::Forbidden
-        | Refusal::RateLimited
-        | Refusal::Draining => String::new(),
-        Refusal::Misdirected => "this connection is for another host".to_owned(),
-        Refusal::Budget => format!("the budget of `{service}` is spent"),
-        Refusal::Loop => "the request has been through this site".to_owned(),
-    }
+    refusal.text(service)
 }
 
 #[cfg(test)]

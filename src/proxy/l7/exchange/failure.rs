@@ -8,6 +8,7 @@
 //! Nothing is tried again once a byte of the final response went to the client.
 
 use crate::decision::health::Cause;
+use crate::decision::refusal;
 use crate::decision::retry::Kind;
 use crate::proxy::refusal::Refusal;
 
@@ -64,6 +65,7 @@ impl Failure {
     /// Another attempt may follow if the retry budget grants it; else the client gets this refusal.
     #[must_use]
     pub fn retry(kind: Kind, refusal: Refusal) -> Failure {
+        debug_assert_eq!(refusal.retry(), refusal::Retry::Elsewhere, "{refusal:?}");
         Failure { retry: Retry::IfGranted(kind), ..Failure::refuse(refusal) }
     }
 
@@ -108,38 +110,9 @@ impl Failure {
     #[must_use]
     pub fn cause(self) -> Option<Cause> {
         match (self.blame, self.what) {
-            (Blame::Endpoint, What::Refused(refusal)) => cause(refusal),
+            (Blame::Endpoint, What::Refused(refusal)) => refusal.blame(),
             (Blame::Endpoint, What::Over) | (Blame::Nobody, _) => None,
         }
-    }
-}
-
-/// The fault of an endpoint that a refusal names; `None` where it names none.
-fn cause(refusal: Refusal) -> Option<Cause> {
-    match refusal {
-        Refusal::UpstreamReset => Some(Cause::Reset),
-        Refusal::UpstreamMalformed => Some(Cause::Protocol),
-        Refusal::UpstreamTimeout => Some(Cause::ResponseTimeout),
-        Refusal::UpstreamConnect => Some(Cause::GatewayStatus),
-        Refusal::BadRequest
-        | Refusal::NoRoute
-        | Refusal::MethodNotAllowed
-        | Refusal::RequestTimeout
-        | Refusal::BodyTooLarge
-        | Refusal::UriTooLong
-        | Refusal::ExpectationFailed
-        | Refusal::HeadersTooLarge
-        | Refusal::NotImplemented
-        | Refusal::NoPermittedCluster
-        | Refusal::NoHealthyCluster
-        | Refusal::Overloaded
-        | Refusal::Loop
-        | Refusal::Misdirected
-        | Refusal::Unauthorized
-        | Refusal::Forbidden
-        | Refusal::RateLimited
-        | Refusal::Budget
-        | Refusal::Draining => None,
     }
 }
 

@@ -127,7 +127,7 @@ async fn send(
     let walk = forward(worker, &view, &mut copy, &info, &mut record, &bound, None);
     match tokio::time::timeout(LONGEST, walk).await {
         Ok(Err(failure)) if record.status == 0 => {
-            record.status = failure.refusal().map_or(0, |refusal| refusal.tell().0);
+            record.status = failure.refusal().map_or(0, |refusal| refusal.status());
         }
         Ok(Ok(_) | Err(_)) | Err(_) => {}
     }

@@ -118,7 +118,7 @@ async fn refuse_as(
 ) {
     info.cells.refusals[refusal.index()].add(1);
     let (lines, body) = refusal_text(refusal, why, "");
-    let status = refusal.tell().0;
+    let status = refusal.status();
     let answer = Local { status, lines: &lines, body: body.as_bytes(), keep: false };
     if let Err(error) = client.refuse(&answer, worker.date()).await {
         tracing::debug!(%error, "a client left before its refusal");
