@@ -1,237 +1,120 @@
-//! How long a queue is, inferred at the client's side: no report, no stated capacity.
+//! The load of one class at one cluster, inferred by the proxy that sends to it: without a report, and without a
+//! configured capacity.
 //!
-//! A response takes distance + service + queue. Distance is probed; service is learned while there
-//! is no queue; what remains is queue, less two standard errors so that noise is not taken for
-//! one. Three views of the same queue are combined by their maximum: the mean of recent responses,
-//! Little's law over the same span (it sees exchanges that have not come back), and the number in
-//! flight right now against what the completion rate explains.
+//! A response takes distance + service + queue. Distance is probed; service time is learned while there is
+//! no queue; the remainder is the queue, less two standard errors, so that noise is not taken for a queue.
+//! Three estimates of the queue are combined by their maximum: the mean of recent responses; Little's law over
+//! the same window, which includes exchanges that have not ended; and the number in flight now, compared with
+//! the number that the completion rate explains.
 //!
 //! # Units
-//! Seconds as `f64`. Windows are exponential; `elapsed` is the span since the last fold.
+//! Seconds as `f64`. Windows are exponential; `elapsed` is the time since the last fold.
 //!
 //! # Not here
 //! What to do about a queue (`spill`), and whether an endpoint is up (`health`).
 
-use super::excess::Excess;
-use super::exchange::{End, Ended, History};
+mod admission;
+mod doubt;
+mod flow;
+mod means;
+mod mix;
+mod moments;
+mod outcomes;
+mod queue;
+mod rates;
+
+use self::admission::Admission;
+use self::doubt::{Comparison, Doubt};
+use self::flow::{Flow, LeftEarly};
+use self::means::{Means, Sample, window};
+pub use self::mix::{Mix, bounded};
+use self::moments::Moments;
+use self::outcomes::Outcomes;
+use self::queue::Queue;
+use self::rates::Rates;
+use super::exchange::History;
 use super::report::Report;
-use super::strata::Strata;
 pub use super::tally::Tally;
 
-/// Samples below which a mean is not believed.
-pub(super) const ENOUGH: f64 = 15.0;
-/// Samples below which a service time is still a first impression, and corrected quickly.
-pub(super) const FRESH: f64 = 300.0;
-
-/// Samples from which on a mean is held against another's.
+/// Samples below which a mean is not used.
+const ENOUGH: f64 = 15.0;
+/// Samples below which the spread of response times is uncertain, and margins are wider.
+const FRESH: f64 = 300.0;
+/// Samples from which on a mean is compared with another cluster's.
 const TELLING: f64 = 45.0;
-/// Exchanges within the recent past that are much.
-const FLOOD: f64 = 50.0;
-/// What is left of the last handful's weight after each answer, and how many answers that makes.
-const HANDFUL: f64 = 0.75;
-const HANDFUL_COUNT: f64 = 7.0;
-/// Answers a second below which the window is as long as it gets.
-const SELDOM: f64 = 20.0;
-
 /// The window of what is recent, in seconds.
 const RECENT: f64 = 0.3;
+/// The window of the spread of response times, in seconds.
+const SPREAD: f64 = 10.0;
+/// A report older than this, in seconds, is not used; load is inferred again.
+const REPORT_MAX_AGE: f64 = 3.0;
 
 /// Recent load of one class at one cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Track {
-    count: f64,
-    response_sum: f64,
-    /// What the same exchanges take by their kinds' baselines.
-    expected_sum: f64,
-    /// The exchanges of the last seconds one by one.
+    means: Means,
+    /// Differences between response times and what their kinds' baselines predict.
+    beyond: Moments,
+    /// Response times as they are.
+    took: Moments,
+    outcomes: Outcomes,
+    rates: Rates,
+    flow: Flow,
+    admission: Admission,
+    queue: Queue,
+    doubt: Doubt,
+    newest: Option<Received>,
+    /// The exchanges of the last seconds, one by one.
     pub(super) history: History,
-    /// The mean of the last handful of answers, without distance, and how many those are.
-    newest: f64,
-    newest_count: f64,
-    waiting_area: f64,
-    accepted: f64,
-    long_count: f64,
-    long_sum: f64,
-    long_squares: f64,
-    /// Likewise of what they took in all: their number, sum and squares.
-    took: [f64; 3],
-    good: f64,
-    judged: f64,
-    offered_recent: f64,
-    completed_recent: f64,
-    accepted_recent: f64,
-    /// Exchanges of the last moments whose clients left early, and of all whose clients left.
-    left_recent: f64,
-    gone_recent: f64,
-    /// How many such exchanges are in flight at a time, on average.
-    leaving_early: f64,
-    accepted_rate: f64,
-    abandoned_rate: f64,
-    completion_rate: f64,
+    /// Exchanges in flight.
     waiting: f64,
+    /// Mean bytes of a response.
     bytes: f64,
     /// Share of exchanges that found no idle connection.
     dialled: f64,
-    queue: f64,
+    /// Seconds without a response.
     silent: f64,
-    /// Seconds since the first completed exchange after a silence.
+    /// Seconds since the first response after a silence.
     age: f64,
-    heard: Option<Heard>,
-    /// The queue as it must be by what was sent since the report.
-    latched: f64,
-    offered_brief: f64,
-    accepted_brief: f64,
-    /// By how much reports have lately told more queue than there was, in seconds, and the square of
-    /// that; for how long without a break that has been too much; and for how long they are not believed.
-    doubted: f64,
-    scattered: f64,
-    /// What queue there has lately been, and what there should have been by the load that is reported.
-    own: f64,
-    due: f64,
-    /// For how long the former has been next to nothing of the latter, on balance.
-    idle: f64,
-    wrong: f64,
-    stale: f64,
-    distrusted: f64,
-    /// Good and all answers of the last moments.
-    good_recent: f64,
-    judged_recent: f64,
 }
 
-/// The newest report, and what was known of ourselves when it came.
+/// The newest report, and the state of this proxy when the report came.
 #[derive(Clone, Copy, Debug)]
-struct Heard {
+struct Received {
     report: Report,
-    /// Exchanges of ours under way then.
+    /// Exchanges of this proxy in flight then.
     waiting: f64,
     /// Seconds since.
     age: f64,
 }
 
-/// A report older than this, in seconds, is no longer news; load is inferred again.
-const REPORT_MAX_AGE: f64 = 3.0;
-/// Answers within a second or so that would outweigh what is believed of a place by habit.
-const CERTAIN: f64 = 10.0;
-/// Over how many seconds what is reported is compared with what comes back.
-const DOUBT: f64 = 5.0;
-/// For how long reports of a wrong capacity are not believed, in seconds.
-const DISTRUST: f64 = 60.0;
-/// The window of the share of offered exchanges that were accepted.
-const BRIEF: f64 = 0.2;
-
-/// The standard deviation by a number, its sum and its squares; `None` of a few.
-fn deviation([count, sum, squares]: [f64; 3]) -> Option<f64> {
-    let mean = sum / count.max(1.0);
-    (count >= 2.0 * ENOUGH).then(|| (squares / count - mean * mean).max(0.0).sqrt())
-}
-
-/// What the baselines say of the exchanges that a sweep brought back. Seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Mix {
-    /// What one of them takes by its kind, on average.
-    pub expected: f64,
-    /// How many there were, of a sample.
-    pub count: f64,
-    /// The sum of what they took beyond that, and of its squares.
-    pub beyond: f64,
-    /// Likewise.
-    pub beyond_squares: f64,
-}
-
-impl Mix {
-    /// The mix of what is `new`; `usual` is what a request takes of which nothing is known.
-    #[must_use]
-    pub fn of(new: &[Ended], strata: &Strata, distance: f64, usual: f64) -> Mix {
-        let mut mix = Mix::default();
-        for one in new.iter().filter(|one| one.end == End::Answered) {
-            let took = one.ended - one.sent - distance;
-            let expected = strata.mean(one.stratum).unwrap_or(took.max(0.0));
-            mix.count += 1.0;
-            mix.expected += expected;
-            mix.beyond += took - expected;
-            mix.beyond_squares += (took - expected) * (took - expected);
-        }
-        mix.expected = if mix.count > 0.0 { mix.expected / mix.count } else { usual };
-        mix
-    }
-}
-
-/// What is inferred, `middle`, between what is certain and what is possible by `excess`; only what both
-/// say where no shift was `significant` of late. Exchanges that came back speak of the queue they met; by now it
-/// may have grown, by `growth` seconds a second since.
-#[must_use]
-pub fn bounded(middle: f64, excess: &Excess, significant: bool, growth: f64, service: f64) -> f64 {
-    let low = excess.low.max(0.0);
-    let high = excess.high.max(low);
-    let high = if high.is_finite() { high + growth * (high + service) } else { high };
-    if significant { middle.clamp(low, high) } else { middle.min(low) }
-}
-
+/// What is left after `elapsed` seconds of something that decays with the time constant `tau`.
 pub(super) fn decay(elapsed: f64, tau: f64) -> f64 {
     (-elapsed / tau).exp()
 }
 
 impl Track {
     /// Folds one sweep in. `distance` is the cluster's, in seconds; `open` is the share of what was
-    /// offered that dial and slow start let through, so that they are not taken for a lack of room;
-    /// `mix` is what the baselines say of those that came back.
+    /// offered that dial and slow start let through, so that the rest is not taken for a lack of capacity;
+    /// `mix` is what the baselines predict for the exchanges that ended.
     pub fn fold(&mut self, tally: &Tally, distance: f64, open: f64, mix: &Mix, elapsed: f64) {
-        let tau = self.window();
-        let (left, left_seconds) = tally.left_early(self.expected(0.0) + distance);
-        let (count, seconds) = self.answered(tally, distance);
-        let keep = decay(elapsed, tau);
-        self.count = self.count * keep + count;
-        self.response_sum = self.response_sum * keep + seconds;
-        self.expected_sum = self.expected_sum * keep + count * mix.expected;
-        let waiting = (tally.waiting - self.leaving_early).max(0.0);
-        self.waiting_area = self.waiting_area * keep + waiting * elapsed;
-        self.accepted = (self.accepted * keep + tally.accepted - left).max(0.0);
-        self.restart_on_relief(tally, distance);
-        let keep = decay(elapsed, 10.0);
-        self.long_count = self.long_count * keep + mix.count;
-        self.long_sum = self.long_sum * keep + mix.beyond;
-        self.long_squares = self.long_squares * keep + mix.beyond_squares;
-        let took = [tally.completed, tally.latency_sum, tally.latency_squares];
-        self.took.iter_mut().zip(took).for_each(|(sum, new)| *sum = *sum * keep + new);
-        let keep = decay(elapsed, 1.0);
-        self.good = self.good * keep + tally.completed;
-        self.judged = self.judged * keep + tally.completed + tally.failed;
-        let brief = decay(elapsed, RECENT);
-        self.good_recent = self.good_recent * brief + tally.completed;
-        self.judged_recent = self.judged_recent * brief + tally.completed + tally.failed;
-        let news = (1.0 - keep) / elapsed.max(1e-9);
-        self.accepted_rate = self.accepted_rate * keep + tally.accepted * news;
-        self.abandoned_rate = self.abandoned_rate * keep + tally.abandoned * news;
-        self.completion_rate = self.completion_rate * keep + tally.completed * news;
-        let keep = decay(elapsed, RECENT);
-        self.offered_recent = self.offered_recent * keep + tally.offered * open;
-        self.completed_recent = self.completed_recent * keep + tally.completed;
-        self.accepted_recent = self.accepted_recent * keep + tally.accepted;
-        self.left_recent = self.left_recent * keep + left;
-        self.gone_recent = self.gone_recent * keep + tally.abandoned + tally.excused;
-        let news = (1.0 - keep) / elapsed.max(1e-9);
-        self.leaving_early = self.leaving_early * keep + left_seconds * news;
-        if tally.completed > 0.0 {
-            self.bytes +=
-                (tally.bytes / tally.completed - self.bytes) * (1.0 - decay(elapsed, 5.0));
+        let (count, seconds) = tally.left_early(self.expected(0.0) + distance);
+        let left = LeftEarly { count, seconds };
+        let in_flight = (tally.waiting - self.flow.leaving_early()).max(0.0);
+        let sample = Sample { tally, distance, left, in_flight, mix };
+        self.means.fold(&sample, self.window(), elapsed);
+        let (rate, queue) = (self.rates.completed, self.queue.filtered());
+        if let Some(newest) = self.means.restart_on_relief(tally, distance, rate, queue) {
+            self.history.keep_newest(newest);
         }
-        // A cluster nobody has sent anything for a while is taken for one that is ready again.
-        let news = 1.0 - decay(tally.accepted, 50.0);
-        self.dialled *= decay(elapsed, 30.0);
-        if tally.accepted > 0.0 {
-            self.dialled += ((tally.dialled / tally.accepted).min(1.0) - self.dialled) * news;
-        }
-        let keep = decay(elapsed, BRIEF);
-        self.offered_brief = self.offered_brief * keep + tally.offered * open;
-        self.distrusted = (self.distrusted - elapsed).max(0.0);
-        self.accepted_brief = self.accepted_brief * keep + tally.accepted;
+        self.fold_spread(tally, mix, elapsed);
+        self.outcomes.fold(tally, elapsed);
+        self.rates.fold(tally, elapsed);
+        self.flow.fold(tally, open, left, elapsed);
+        self.admission.fold(tally, open, elapsed);
+        self.fold_connections(tally, elapsed);
         self.waiting = tally.waiting;
-        if let Some(heard) = &mut self.heard {
-            heard.age += elapsed;
-        }
-        if let Some(report) = tally.report {
-            self.hear(report, 0.0);
-        }
+        self.fold_report(tally, elapsed);
         self.silent = if tally.completed > 0.0 { 0.0 } else { self.silent + elapsed };
         if self.silent > 1.0 && tally.waiting < 1.0 {
             self.start_anew();
@@ -240,280 +123,263 @@ impl Track {
         }
     }
 
-    /// Answers of a sweep, and the sum of their times without distance. Who left without one would have
-    /// waited longer still: where that is more than others wait it counts, or a cluster that answers
-    /// nobody in time would seem to have nothing to do.
-    fn answered(&self, tally: &Tally, distance: f64) -> (f64, f64) {
-        let seconds = tally.latency_sum - tally.completed * distance;
-        let left = tally.abandoned_seconds - tally.abandoned * distance;
-        let usual = self.response_sum.max(0.0) / self.count.max(1.0);
-        match left > tally.abandoned * usual {
-            true => (tally.completed + tally.abandoned, seconds + left),
-            false => (tally.completed, seconds),
+    fn fold_spread(&mut self, tally: &Tally, mix: &Mix, elapsed: f64) {
+        let keep = decay(elapsed, SPREAD);
+        let beyond = Moments { count: mix.count, sum: mix.beyond, squares: mix.beyond_squares };
+        self.beyond.fold(keep, beyond);
+        let (sum, squares) = (tally.latency_sum, tally.latency_squares);
+        self.took.fold(keep, Moments { count: tally.completed, sum, squares });
+    }
+
+    fn fold_connections(&mut self, tally: &Tally, elapsed: f64) {
+        if tally.completed > 0.0 {
+            let news = 1.0 - decay(elapsed, 5.0);
+            self.bytes += (tally.bytes / tally.completed - self.bytes) * news;
+        }
+        // Without exchanges for a while a cluster is assumed to have idle connections again.
+        let news = 1.0 - decay(tally.accepted, 50.0);
+        self.dialled *= decay(elapsed, 30.0);
+        if tally.accepted > 0.0 {
+            self.dialled += ((tally.dialled / tally.accepted).min(1.0) - self.dialled) * news;
         }
     }
 
-    /// A queue that is gone is gone at once, also where so little is sent that the window is full of it
-    /// for seconds: when the last handful of answers is far below the window's mean, it starts anew.
-    fn restart_on_relief(&mut self, tally: &Tally, distance: f64) {
-        if tally.completed <= 0.0 {
-            return;
+    fn fold_report(&mut self, tally: &Tally, elapsed: f64) {
+        self.doubt.pass(elapsed);
+        if let Some(newest) = &mut self.newest {
+            newest.age += elapsed;
         }
-        let forgets = HANDFUL.powf(tally.completed);
-        let mean = (tally.latency_sum / tally.completed - distance).max(0.0);
-        self.newest += (mean - self.newest) * (1.0 - forgets);
-        self.newest_count = (self.newest_count + tally.completed).min(HANDFUL_COUNT);
-        let settled = self.newest_count >= HANDFUL_COUNT
-            && self.count > HANDFUL_COUNT
-            && self.completion_rate < SELDOM
-            && self.queue > self.newest;
-        let spread = (1.0 / HANDFUL_COUNT + 1.0 / self.count.max(1.0)).sqrt();
-        if settled && self.response_sum / self.count > self.newest * (1.0 + 4.0 * spread) {
-            self.expected_sum *= HANDFUL_COUNT / self.count;
-            self.count = HANDFUL_COUNT;
-            self.response_sum = HANDFUL_COUNT * self.newest;
-            self.accepted = HANDFUL_COUNT;
-            self.waiting_area = HANDFUL_COUNT * (self.newest + distance);
-            self.newest_count = 0.0;
-            self.history.keep_newest(HANDFUL_COUNT as usize);
+        if let Some(report) = tally.report {
+            self.hear(report, 0.0);
         }
     }
 
-    /// Takes a report that is `age` seconds old; an older one than the newest is old news.
+    /// Takes a report that is `age` seconds old, unless a newer report is known.
     pub fn hear(&mut self, report: Report, age: f64) {
-        if self.heard.is_none_or(|heard| age <= heard.age) {
-            self.heard = Some(Heard { report, waiting: self.waiting, age });
+        if self.newest.is_none_or(|newest| age <= newest.age) {
+            self.newest = Some(Received { report, waiting: self.waiting, age });
         }
     }
 
-    /// The newest report, while it is news.
+    /// The newest report, if it is recent, states a queue and is not distrusted.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
-        self.believed().map(|heard| &heard.report)
+        self.believed().map(|received| &received.report)
     }
 
-    /// Likewise, believed or not.
+    /// The newest report, if it is recent, distrusted or not.
     #[must_use]
     pub fn newest_report(&self) -> Option<&Report> {
-        self.heard.as_ref().filter(|heard| heard.age < REPORT_MAX_AGE).map(|heard| &heard.report)
+        self.recent().map(|received| &received.report)
     }
 
-    fn believed(&self) -> Option<&Heard> {
-        let news = |heard: &&Heard| heard.age < REPORT_MAX_AGE && heard.report.tells_queue();
-        self.heard.as_ref().filter(news).filter(|_| self.distrusted <= 0.0)
+    fn recent(&self) -> Option<&Received> {
+        self.newest.as_ref().filter(|received| received.age < REPORT_MAX_AGE)
     }
 
-    /// Compares what is reported with what comes back: a stated capacity that is wrong shows as a queue
-    /// where nobody waits, or the other way round. `service` is the shortest that any cluster reports.
+    fn believed(&self) -> Option<&Received> {
+        let believed = self.recent().filter(|received| received.report.tells_queue());
+        believed.filter(|_| !self.doubt.is_distrusted())
+    }
+
+    /// Compares the reported queue with the observed one; reports that prove wrong are ignored for a minute. Only
+    /// reports with a capacity are compared. `service` is the shortest service time that any cluster reports.
     pub fn doubt(&mut self, service: f64, elapsed: f64) {
-        let heard = self.heard.filter(|heard| heard.age < REPORT_MAX_AGE);
-        let (Some(heard), Some(response)) = (heard, self.response()) else { return };
-        if heard.report.capacity.is_none() {
+        let (Some(received), Some(response)) = (self.recent(), self.response()) else { return };
+        let report = received.report;
+        if report.capacity.is_none() {
             return;
         }
-        let own = (response - service).max(0.0);
-        let said = heard.report.queue_delay(service);
-        let news = 1.0 - decay(elapsed, DOUBT);
-        self.doubted += (said - own - self.doubted) * news;
-        self.scattered += ((said - own).powi(2) - self.scattered) * news;
-        // Noise of the window, over as many windows as are averaged.
-        let noise = self.error_in_all(service) * (self.window() / DOUBT).sqrt();
-        let tolerance = (0.1 * service).max(0.001) + 2.0 * noise;
-        // One said to be all but full has a queue by the nature of arrivals.
-        self.own += (own - self.own) * news;
-        self.due += (heard.report.queue_due() - self.due) * news;
-        let idle = self.own + noise < 0.1 * self.due;
-        self.idle = (self.idle + if idle { elapsed } else { -elapsed }).max(0.0);
-        let counted = |for_now: bool, seconds: f64| if for_now { seconds + elapsed } else { 0.0 };
-        self.wrong = counted(self.doubted.abs() > tolerance, self.wrong);
-        // News of a second ago herds: it is right on average, and never now.
-        self.stale = counted(self.scattered.sqrt() > 5.0 * tolerance, self.stale);
-        if self.wrong > 10.0 || self.idle > 10.0 || self.stale > 3.0 {
-            self.idle = 0.0;
-            self.distrusted = DISTRUST;
-        }
+        let comparison = Comparison {
+            reported: report.queue_delay(service),
+            observed: (response - service).max(0.0),
+            due: report.queue_due(),
+            error: self.error_in_all(service),
+            window: self.window(),
+            service,
+        };
+        self.doubt.fold(comparison, elapsed);
     }
 
-    /// The queue's delay as reported, and as it must be by what was sent since.
+    /// Follows the reported queue; the result is the delay that follows from what was sent since the report.
     fn reported_queue(&mut self, service: f64, elapsed: f64) -> Option<f64> {
-        let heard = *self.believed()?;
-        if heard.age < elapsed {
-            let sample = heard.report.queue_delay(service);
-            self.queue += (sample - self.queue) * (1.0 - decay(elapsed, 0.05));
+        let received = *self.believed()?;
+        let report = received.report;
+        if received.age < elapsed {
+            self.queue.follow(report.queue_delay(service), elapsed);
         } else {
-            self.queue *= decay(elapsed, (3.0 * self.queue).max(0.5));
+            self.queue.fade(elapsed);
         }
-        let service = if heard.report.service > 0.0 { heard.report.service } else { service };
-        let since = self.waiting - heard.waiting;
-        let by_count = heard.report.capacity.map_or(0.0, |capacity| {
-            (heard.report.in_flight + since - capacity).max(0.0) * service / capacity
+        let service = if report.service > 0.0 { report.service } else { service };
+        let since = self.waiting - received.waiting;
+        let by_count = report.capacity.map_or(0.0, |capacity| {
+            (report.in_flight + since - capacity).max(0.0) * service / capacity
         });
         Some(by_count.clamp(0.0, 10.0))
     }
 
-    /// The share of what is offered that it can serve, by its report: what it serves at most over what
-    /// would come if all were accepted. `None` while it has plenty.
+    /// The share of the offered exchanges that the cluster can serve by its report: its capacity over the arrivals that
+    /// there would be if all were accepted. `None` below 90 % utilisation.
     #[must_use]
     pub fn reported_supply(&self) -> Option<f64> {
         let report = self.report()?;
         let capacity = report.capacity.filter(|_| report.service > 0.0)?;
         let most = capacity / report.service;
-        let accepted = match self.offered_brief > 1.0 {
-            true => (self.accepted_brief / self.offered_brief).clamp(0.02, 1.0),
-            false => 1.0,
-        };
-        let demand = report.arrivals / accepted;
+        let demand = report.arrivals / self.admission.share();
         (demand > 0.9 * most).then(|| most / demand)
     }
 
-    /// What it can serve of this traffic by its report, in exchanges a second: this proxy's part of it.
+    /// This proxy's part of the capacity that the cluster reports, in exchanges a second.
     #[must_use]
     pub fn reported_capacity(&self) -> Option<f64> {
         let report = self.report()?;
         let capacity = report.capacity.filter(|_| report.service > 0.0)?;
-        let part = (self.accepted_rate / report.arrivals.max(1.0)).min(1.0);
+        let part = (self.rates.accepted / report.arrivals.max(1.0)).min(1.0);
         Some(part * capacity / report.service).filter(|rate| *rate > 0.0)
     }
 
-    /// Forgets rates after a silence, so that its emptiness is not taken for slowness.
+    /// Forgets rates after a silence, so that an idle cluster is not taken for a slow one.
     fn start_anew(&mut self) {
         self.age = 0.0;
-        self.completion_rate = 0.0;
-        self.offered_recent = 0.0;
-        self.completed_recent = 0.0;
-        self.accepted_recent = 0.0;
-        self.left_recent = 0.0;
-        self.gone_recent = 0.0;
-        self.leaving_early = 0.0;
-        self.waiting_area = 0.0;
-        self.accepted = 0.0;
+        self.rates.completed = 0.0;
+        self.flow = Flow::default();
+        self.means.forget_in_flight();
     }
 
-    /// The window of means: 60 samples, within half a second and three.
     fn window(&self) -> f64 {
-        (60.0 / self.completion_rate.max(1.0)).clamp(0.5, 3.0)
+        window(self.rates.completed)
     }
 
     /// Mean response time without distance; `None` below 15 samples.
     #[must_use]
     pub fn response(&self) -> Option<f64> {
-        (self.count >= ENOUGH).then(|| (self.response_sum / self.count).max(0.0))
+        self.means.response()
     }
 
-    /// Standard error of that mean, when a service takes `service`.
+    /// Standard error of the mean response time, given the mix of kinds; `service` is used while no spread is known.
     #[must_use]
     pub fn error(&self, service: f64) -> f64 {
-        let sums = [self.long_count, self.long_sum, self.long_squares];
-        deviation(sums).unwrap_or(service) / (2.0 * self.count.max(1.0)).sqrt()
+        self.standard_error(&self.beyond, service)
     }
 
-    /// Likewise where nothing is known of the mix.
+    /// Standard error of the mean response time where nothing is known of the mix.
     fn error_in_all(&self, service: f64) -> f64 {
-        deviation(self.took).unwrap_or(service) / (2.0 * self.count.max(1.0)).sqrt()
+        self.standard_error(&self.took, service)
     }
 
-    /// What its exchanges of late take by their kinds, in seconds; `service` before any came back.
+    fn standard_error(&self, spread: &Moments, service: f64) -> f64 {
+        spread.deviation().unwrap_or(service) / (2.0 * self.means.count().max(1.0)).sqrt()
+    }
+
+    /// Mean response time without distance that the baselines predict for recent exchanges, in seconds; `service`
+    /// before the first answer.
     #[must_use]
     pub fn expected(&self, service: f64) -> f64 {
-        if self.count > 0.5 { self.expected_sum / self.count } else { service }
+        self.means.expected(service)
     }
 
-    /// Whether exchanges have been taking no longer than expected, but for the noise of a mean.
+    /// Whether recent exchanges took no longer than predicted, within one standard error.
     #[must_use]
     pub fn answers_in_time(&self) -> bool {
         self.beyond() <= self.error(0.0)
     }
 
-    /// By how many seconds a second its queue grows, as far as that is certain.
+    /// By how many seconds a second the queue grows, less two standard errors; 0 to 10.
     #[must_use]
     pub fn growth(&self) -> f64 {
-        let more = self.accepted_recent - self.completed_recent - self.left_recent;
-        let noise = 2.0 * (self.accepted_recent + self.completed_recent).sqrt();
-        ((more - noise) / self.completed_recent.max(1.0)).clamp(0.0, 10.0)
+        self.flow.growth()
     }
 
-    /// What exchanges took of late beyond what is expected, on average, in seconds.
+    /// Mean difference between response time and prediction of recent exchanges, in seconds.
     #[must_use]
     pub fn beyond(&self) -> f64 {
-        (self.response_sum - self.expected_sum) / self.count.max(1.0)
+        self.means.beyond()
     }
 
-    /// How many times as long as expected exchanges take at most, by so many standard errors; `None` of a few.
+    /// Upper bound of the ratio of response time to prediction, so many standard `errors` above the mean; `None` below
+    /// 45 samples.
     #[must_use]
     pub fn ratio_at_most(&self, errors: f64) -> Option<f64> {
         let expected = self.expected(0.0);
         let most = self.beyond() + errors * self.error(expected);
-        (self.count >= TELLING && expected > 0.0).then(|| (1.0 + most / expected).max(0.0))
+        (self.means.count() >= TELLING && expected > 0.0).then(|| (1.0 + most / expected).max(0.0))
     }
 
-    /// Likewise, less so many standard errors; nothing of a few.
+    /// Lower bound of [`beyond`](Track::beyond), so many standard `errors` below the mean; 0 below 15 samples.
     #[must_use]
     pub fn beyond_at_least(&self, errors: f64) -> f64 {
-        if self.count < ENOUGH {
+        if self.means.count() < ENOUGH {
             return 0.0;
         }
         self.beyond() - errors * self.error(self.expected(0.0))
     }
 
-    /// How many times as long as expected exchanges have been taking of late.
+    /// Ratio of response time to prediction of recent exchanges.
     #[must_use]
     pub fn ratio(&self) -> f64 {
-        if self.expected_sum > 0.0 { (self.response_sum / self.expected_sum).max(0.0) } else { 1.0 }
+        self.means.ratio()
     }
 
-    /// Whether exchanges take anything else than expected, as far as a mean can tell.
+    /// Whether response times differ from the prediction by more than one standard error, or show a queue.
     #[must_use]
     pub fn differs(&self, distance: f64, service: f64) -> bool {
-        if self.count < 1.0 {
+        if self.means.count() < 1.0 {
             return self.waiting >= 1.0;
         }
-        let mean = self.response_sum / self.count - self.expected(service);
+        let mean = self.means.mean() - self.expected(service);
         mean.abs() > self.error(service) || self.queue_sample(distance, service) > 0.0
     }
 
-    /// The share of exchanges of late whose client left before the answer.
+    /// The share of recent exchanges whose client left before the response head.
     #[must_use]
     pub fn leaving(&self) -> f64 {
-        self.abandoned_rate / self.accepted_rate.max(1.0)
+        self.rates.leaving()
     }
 
-    /// The queue's delay as the last sweep shows it, unfiltered.
+    /// The queue's delay by the last sweep, unfiltered; 0 to 10 seconds.
     #[must_use]
     pub fn queue_sample(&self, distance: f64, service: f64) -> f64 {
         let service = self.expected(service);
-        if self.count < 1.0 || (self.age < RECENT && self.waiting < 16.0) {
+        let count = self.means.count();
+        if count < 1.0 || (self.age < RECENT && self.waiting < 16.0) {
             return 0.0;
         }
         let error = self.error(service);
-        let margin = if self.count < 10.0 || self.long_count < FRESH { 3.0 } else { 2.0 } * error;
-        let by_responses = self.response_sum / self.count - service - margin;
+        let margin = if count < 10.0 || self.beyond.count < FRESH { 3.0 } else { 2.0 } * error;
+        let by_responses = self.means.mean() - service - margin;
         let unloaded = distance + service;
-        // Over what was sent where that is more than what came back: else a rising rate, whose
-        // first exchanges are still on their way, would read as a queue.
-        // Arrivals are as uneven as chance: their number has an error of its own.
-        let sent = self.count.max(self.accepted);
-        let uneven = 2.0 * unloaded / (2.0 * sent).sqrt();
-        let by_little = self.waiting_area / sent - unloaded - margin - uneven;
-        // A young window has not filled yet: its rate is what it holds, over what it spans.
-        let rate = self.completion_rate / (1.0 - decay(self.age, 1.0)).max(0.05);
-        let staying = (self.waiting - self.leaving_early).max(0.0);
-        let now = if staying > 4.0 && rate > 1.0 {
-            (staying - 3.0 * (rate * unloaded + self.leaving_early).sqrt()) / rate - unloaded
+        // Over the exchanges sent where these are more than the answers: else a rising rate, whose
+        // first exchanges are still in flight, would be taken for a queue.
+        // Arrivals are random: their number has an error of its own.
+        let uneven = 2.0 * unloaded / (2.0 * self.means.sent()).sqrt();
+        let by_little = self.means.by_little() - unloaded - margin - uneven;
+        let by_number = self.queue_by_number(unloaded);
+        let queue = by_responses.max(by_little).max(by_number);
+        queue.min(self.queue_bound(unloaded)).clamp(0.0, 10.0)
+    }
+
+    /// The queue's delay by the number in flight, beyond what the completion rate explains.
+    fn queue_by_number(&self, unloaded: f64) -> f64 {
+        // The window of a young rate is not full yet: the rate is what the window holds, over the time it spans.
+        let rate = self.rates.completed / (1.0 - decay(self.age, 1.0)).max(0.05);
+        let staying = (self.waiting - self.flow.leaving_early()).max(0.0);
+        if staying > 4.0 && rate > 1.0 {
+            let noise = 3.0 * (rate * unloaded + self.flow.leaving_early()).sqrt();
+            (staying - noise) / rate - unloaded
         } else {
             0.0
-        };
-        by_responses.max(by_little).max(now).min(self.queue_bound(unloaded)).clamp(0.0, 10.0)
+        }
     }
 
-    /// The longest queue that what waits now can be, at the rate of late: means of a window still
-    /// speak of a queue that has drained meanwhile.
+    /// The longest queue that the exchanges in flight can make at the recent rate: means of a window still
+    /// contain a queue that has drained meanwhile.
     fn queue_bound(&self, unloaded: f64) -> f64 {
-        let recent_rate = self.completed_recent / RECENT;
-        (self.waiting + 2.0 * self.waiting.sqrt() + 1.0) / recent_rate.max(1e-3) - unloaded
+        let rate = self.flow.completed_rate();
+        (self.waiting + 2.0 * self.waiting.sqrt() + 1.0) / rate.max(1e-3) - unloaded
     }
 
-    /// Folds the queue of this sweep in: a 50 ms filter; silence is forgiven slowly.
-    /// `within` bounds what is inferred: by what delays all kinds of requests alike.
+    /// Folds the queue of this sweep in, with a filter of 50 ms; the queue fades slowly in silence.
+    /// `within` bounds an inferred queue by the delay that all kinds of requests share.
     pub fn update_queue(
         &mut self,
         distance: f64,
@@ -521,90 +387,84 @@ impl Track {
         within: impl FnOnce(f64) -> f64,
         elapsed: f64,
     ) {
-        if let Some(now) = self.reported_queue(service, elapsed) {
-            self.latched = now;
+        if let Some(since_report) = self.reported_queue(service, elapsed) {
+            self.queue.set_since_report(since_report);
             return;
         }
-        self.latched = 0.0;
+        self.queue.set_since_report(0.0);
         if self.silent > 0.0 && self.waiting < 1.0 {
-            self.queue *= decay(elapsed, (3.0 * self.queue).max(0.5));
+            self.queue.fade(elapsed);
             return;
         }
-        let sample = within(self.queue_sample(distance, service));
-        self.queue += (sample - self.queue) * (1.0 - decay(elapsed, 0.05));
+        self.queue.follow(within(self.queue_sample(distance, service)), elapsed);
     }
 
-    /// The queue's delay now.
+    /// The queue's delay now, in seconds.
     #[must_use]
     pub fn queue(&self) -> f64 {
-        let queue = self.queue.max(self.latched);
-        if queue < 1e-6 { 0.0 } else { queue }
+        self.queue.seconds()
     }
 
-    /// Whether enough came back within the last seconds to say how often it fails.
+    /// Whether enough answers came within the last seconds for a success ratio.
     #[must_use]
     pub fn is_judged(&self) -> bool {
-        self.judged >= 0.5
+        self.outcomes.is_judged()
     }
 
-    /// Forgets failures: whoever comes back from the dead has answered for them.
+    /// Forgets failures: after a return from `down` the success ratio starts anew.
     pub fn forgive(&mut self) {
-        self.good = 0.0;
-        self.judged = 0.0;
-        self.good_recent = 0.0;
-        self.judged_recent = 0.0;
+        self.outcomes.clear();
     }
 
-    /// Likewise, as far as it is certain: a quiet service's one failure in two is no half.
+    /// Success ratio that few failures do not lower much: one failure of two requests is not a ratio of a half.
     #[must_use]
     pub fn success_at_least(&self) -> f64 {
-        (self.good + CERTAIN) / (self.judged + CERTAIN)
+        self.outcomes.success_at_least()
     }
 
-    /// Likewise of the last moments, where a handful of failures is no news.
+    /// Success ratio of the last 0.3 s; a few failures do not lower it much.
     #[must_use]
     pub fn success_now(&self) -> f64 {
-        (self.good_recent + 3.0) / (self.judged_recent + 3.0)
+        self.outcomes.success_now()
     }
 
-    /// Share of exchanges that did not fail; 1 before any.
+    /// Share of exchanges that did not fail; 1 before the first answer.
     #[must_use]
     pub fn success(&self) -> f64 {
-        if self.judged < 1.0 { 1.0 } else { (self.good / self.judged).clamp(0.0, 1.0) }
+        self.outcomes.success()
     }
 
-    /// The share of what is offered that it has been completing.
+    /// The share of recently offered exchanges that ended; `None` while few are offered or answers are young.
     #[must_use]
     pub fn completed_share(&self) -> Option<f64> {
-        (self.offered_recent > 5.0 && self.age > RECENT)
-            .then(|| (self.completed_recent + self.gone_recent + 0.5) / self.offered_recent)
+        self.flow.completed_share().filter(|_| self.age > RECENT)
     }
 
-    /// Whether much is offered to it, and nothing could come back yet.
+    /// Whether many exchanges are offered, and none could have been answered yet.
     #[must_use]
     pub fn is_flooded(&self) -> bool {
-        self.offered_recent > FLOOD && self.age <= RECENT
+        self.flow.is_flood() && self.age <= RECENT
     }
 
-    /// Exchanges sent to it, a second.
+    /// Exchanges sent, a second.
     #[must_use]
     pub fn accepted_rate(&self) -> f64 {
-        self.accepted_rate
+        self.rates.accepted
     }
 
-    /// Likewise of the last fifth of a second.
+    /// Exchanges sent within the last 0.2 s, a second.
     #[must_use]
     pub fn brief_rate(&self) -> f64 {
-        self.accepted_brief / BRIEF
+        self.admission.accepted_rate()
     }
 
-    /// Share of exchanges that had to wait for a new connection.
+    /// Share of exchanges that found no idle connection.
     #[must_use]
     pub fn dialled(&self) -> f64 {
         self.dialled
     }
 
-    /// Exchanges under way.
+    /// Exchanges in flight.
     #[must_use]
     pub fn waiting(&self) -> f64 {
         self.waiting
@@ -613,7 +473,7 @@ impl Track {
     /// Good answers a second.
     #[must_use]
     pub fn good_rate(&self) -> f64 {
-        self.completion_rate
+        self.rates.completed
     }
 
     /// Mean bytes of a response.
@@ -625,8 +485,8 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
-    use super::super::service_time::ReportedService;
     use super::*;
+    use crate::decision::service_time::ReportedService;
 
     fn steady(rate: f64, latency: f64, waiting: f64) -> Tally {
         let completed = rate * 0.05;
@@ -689,7 +549,8 @@ mod tests {
 
     #[test]
     fn silence_is_forgiven() {
-        let mut track = Track { queue: 0.1, ..Track::default() };
+        let mut track = Track::default();
+        track.queue.follow(0.1, 1e3);
         for _ in 0..100 {
             track.fold(&Tally::default(), 0.0, 1.0, &usual(), 0.05);
             track.update_queue(0.0, 0.02, |queue| queue, 0.05);

@@ -1,0 +1,71 @@
+//! Exchanges in and out over the last 0.3 s: from their difference follows whether the queue grows.
+
+use super::{RECENT, decay};
+use crate::decision::tally::Tally;
+
+/// Exchanges within the window from which on a cluster is flooded.
+const FLOOD: f64 = 50.0;
+
+/// Decaying counts of exchanges.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flow {
+    offered: f64,
+    completed: f64,
+    accepted: f64,
+    /// Exchanges whose client left before an idle cluster could have answered.
+    left_early: f64,
+    /// All exchanges whose client left.
+    gone: f64,
+    /// Mean number in flight of the exchanges in `left_early`.
+    leaving_early: f64,
+}
+
+/// Exchanges of one sweep whose clients left before an idle cluster could have answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LeftEarly {
+    /// Number of exchanges.
+    pub(super) count: f64,
+    /// Sum of the seconds they were in flight.
+    pub(super) seconds: f64,
+}
+
+impl Flow {
+    /// Folds one sweep in; `open` is the share of what was offered that dial and slow start let through.
+    pub(super) fn fold(&mut self, tally: &Tally, open: f64, left: LeftEarly, elapsed: f64) {
+        let keep = decay(elapsed, RECENT);
+        self.offered = self.offered * keep + tally.offered * open;
+        self.completed = self.completed * keep + tally.completed;
+        self.accepted = self.accepted * keep + tally.accepted;
+        self.left_early = self.left_early * keep + left.count;
+        self.gone = self.gone * keep + tally.abandoned + tally.excused;
+        let news = (1.0 - keep) / elapsed.max(1e-9);
+        self.leaving_early = self.leaving_early * keep + left.seconds * news;
+    }
+
+    /// Mean number in flight of exchanges whose client will leave before an idle cluster could answer.
+    pub(super) fn leaving_early(&self) -> f64 {
+        self.leaving_early
+    }
+
+    /// Exchanges answered, a second.
+    pub(super) fn completed_rate(&self) -> f64 {
+        self.completed / RECENT
+    }
+
+    /// By how many seconds a second the queue grows, less two standard errors; 0 to 10.
+    pub(super) fn growth(&self) -> f64 {
+        let more = self.accepted - self.completed - self.left_early;
+        let noise = 2.0 * (self.accepted + self.completed).sqrt();
+        ((more - noise) / self.completed.max(1.0)).clamp(0.0, 10.0)
+    }
+
+    /// The share of offered exchanges that ended; `None` while few are offered.
+    pub(super) fn completed_share(&self) -> Option<f64> {
+        (self.offered > 5.0).then(|| (self.completed + self.gone + 0.5) / self.offered)
+    }
+
+    /// Whether more than 50 exchanges were offered within the window.
+    pub(super) fn is_flood(&self) -> bool {
+        self.offered > FLOOD
+    }
+}

@@ -1,0 +1,30 @@
+//! Number, sum and sum of squares of a decaying sample.
+
+use super::ENOUGH;
+
+/// The moments; all three decay together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moments {
+    /// Number of values.
+    pub(super) count: f64,
+    /// Sum of the values.
+    pub(super) sum: f64,
+    /// Sum of their squares.
+    pub(super) squares: f64,
+}
+
+impl Moments {
+    /// Keeps the share `keep` of what is there, and adds `new`.
+    pub(super) fn fold(&mut self, keep: f64, new: Moments) {
+        self.count = self.count * keep + new.count;
+        self.sum = self.sum * keep + new.sum;
+        self.squares = self.squares * keep + new.squares;
+    }
+
+    /// The standard deviation; `None` below 30 values.
+    pub(super) fn deviation(&self) -> Option<f64> {
+        let mean = self.sum / self.count.max(1.0);
+        (self.count >= 2.0 * ENOUGH)
+            .then(|| (self.squares / self.count - mean * mean).max(0.0).sqrt())
+    }
+}
