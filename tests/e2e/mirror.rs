@@ -75,6 +75,7 @@ fn a_twentieth_is_every_twentieth() {
     let copies = || mirror.seen().matches("GET / ").count();
     eventually("they arrive", || copies() >= 16);
     assert!((16..=24).contains(&copies()), "{}", copies());
+    assert_eq!(shed(&proxy), 0.0, "whose turn it was not is not shed");
 }
 
 #[test]

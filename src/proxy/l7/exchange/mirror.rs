@@ -52,10 +52,11 @@ impl<'a> Copier<'a> {
         route: Option<RouteIndex>,
     ) -> Option<Copier<'a>> {
         let mirror = bound.route.mirror.as_ref()?;
-        let is_its = is_its_turn(mirror.share, worker.next_share());
+        if !is_its_turn(mirror.share, worker.next_share()) {
+            return None;
+        }
         let (reach, ids, done) = (bound.reach, bound.ids, Cell::new(false));
-        let copier = Copier { worker, view, info, route: route?, reach, ids, done };
-        is_its.then_some(copier)
+        Some(Copier { worker, view, info, route: route?, reach, ids, done })
     }
 
     /// Copies a request that was read whole.
