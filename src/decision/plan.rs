@@ -4,6 +4,8 @@
 //! already folded into a class. Indices are valid only with the plan they came from; what must
 //! outlive a plan is keyed by name.
 
+mod defaults;
+
 pub use super::listener::*;
 
 use super::budget::Terms;

@@ -11,11 +11,9 @@ use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
 use crate::decision::ledger::Ledger;
 use crate::decision::load::Tally;
-use crate::decision::outlier::Outlier;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
-    Address, Class, Cluster, EndpointPolicy, Failback, HashKey, HostPolicy, Kind, Plan, Probe,
-    ProbeKind, Reports, Retry, SendProxy, Service, Source, Strategy,
+    Address, Class, Cluster, EndpointPolicy, Kind, Plan, Probe, ProbeKind, Reports, Service,
 };
 use crate::decision::price::Prices;
 use crate::decision::shed::PRIORITIES;
@@ -97,75 +95,38 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
         Kind::Idc => &["general", "sensitive"],
         Kind::Cloud => &["general"],
     };
+    let usual = Cluster::named(&place.name);
+    let kind = match spec.probe {
+        None => ProbeKind::Tcp,
+        Some(_) => ProbeKind::Http {
+            path: "/healthz".to_owned(),
+            host: None,
+            headers: Vec::new(),
+            status: Vec::new(),
+        },
+    };
     Cluster {
-        name: place.name.clone(),
-        site: place.name.clone(),
         kind: place.kind,
         environment: "production".to_owned(),
         accepts: accepts.iter().map(|&class| class.to_owned()).collect(),
-        offers: Vec::new(),
-        source: Source::Static(Vec::new()),
-        probe: Probe {
-            kind: match spec.probe {
-                None => ProbeKind::Tcp,
-                Some(_) => ProbeKind::Http {
-                    path: "/healthz".to_owned(),
-                    host: None,
-                    headers: Vec::new(),
-                    status: Vec::new(),
-                },
-            },
-            interval: Duration::from_millis(500),
-            timeout: Duration::from_millis(400),
-            fall: 2,
-            rise: 3,
-            port: None,
-        },
-        ceiling: None,
-        capacity: None,
-        connections_max: 1 << 20,
-        pending_max: 1 << 20,
-        tls: None,
-        send_proxy: SendProxy::None,
-        http2: false,
-        host: HostPolicy::Preserve,
-        dial: 100,
-        connect: None,
-        connect_total: Duration::from_secs(2),
-        pool_idle: None,
-        queue: None,
-        slow_start: Duration::from_secs(30),
-        outlier: Outlier::default(),
-        failback: Failback { manual: false, hold: Duration::ZERO },
+        probe: Probe { kind, ..usual.probe.clone() },
         prices: Prices { per_gib: 0.0, per_million_requests: place.usd_per_request * 1e6 },
         reports: if spec.reports.is_some() { Reports::Tidegate } else { Reports::None },
-        allow_link_local: false,
+        ..usual
     }
 }
 
 fn service(spec: &Spec, clusters: &[usize], index: usize) -> Service {
     Service {
-        policy: None,
-        affinity: None,
-        name: format!("service-{index}"),
-        clusters: clusters.to_vec(),
         data: vec!["general".to_owned()],
-        needs: Vec::new(),
         environment: "production".to_owned(),
-        strategy: Strategy::Nearest,
-        endpoint_policy: EndpointPolicy::LeastWait,
-        hash_key: HashKey::ClientIp,
-        timeout: Duration::from_secs(15),
-        total_timeout: None,
-        per_try_timeout: None,
-        hedge: None,
         priority: PRIORITY,
-        retry: Retry { budget: 0.2, retries: 1 },
         budget: spec.usd_per_hour.map(|usd_per_hour| Terms {
             usd_per_hour,
             share: 1.0 / spec.edges.len() as f64,
             binds_failover: false,
         }),
+        ..Service::named(&format!("service-{index}"), clusters.to_vec())
     }
 }
 

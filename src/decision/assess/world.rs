@@ -3,10 +3,8 @@
 
 use super::*;
 use crate::decision::ledger::Ledger;
-use crate::decision::outlier::Outlier;
 use crate::decision::permit::Permitted;
 use crate::decision::plan::*;
-use crate::decision::price::Prices;
 use crate::decision::signal::Signals;
 use crate::decision::signal::Why;
 use crate::decision::spill::{Credits, pick};
@@ -16,65 +14,8 @@ use std::collections::BinaryHeap;
 
 const MS: u64 = 1_000_000;
 
-fn cluster(name: &str) -> Cluster {
-    Cluster {
-        name: name.to_owned(),
-        site: name.to_owned(),
-        kind: Kind::Cloud,
-        environment: String::new(),
-        accepts: Vec::new(),
-        offers: Vec::new(),
-        source: Source::Static(Vec::new()),
-        probe: Probe {
-            kind: ProbeKind::Tcp,
-            interval: Duration::from_millis(500),
-            timeout: Duration::from_millis(400),
-            fall: 2,
-            rise: 3,
-            port: None,
-        },
-        ceiling: None,
-        capacity: None,
-        connections_max: 1024,
-        pending_max: 1024,
-        tls: None,
-        send_proxy: SendProxy::None,
-        http2: false,
-        host: HostPolicy::Preserve,
-        dial: 100,
-        connect: None,
-        connect_total: Duration::from_secs(2),
-        pool_idle: None,
-        queue: None,
-        slow_start: Duration::from_secs(30),
-        outlier: Outlier::default(),
-        failback: Failback { manual: false, hold: Duration::ZERO },
-        prices: Prices::default(),
-        reports: Reports::None,
-        allow_link_local: false,
-    }
-}
-
 pub(super) fn plan(names: &[&str]) -> Plan {
-    let service = Service {
-        name: "shop".to_owned(),
-        clusters: (0..names.len()).collect(),
-        data: Vec::new(),
-        needs: Vec::new(),
-        environment: String::new(),
-        strategy: Strategy::Nearest,
-        endpoint_policy: EndpointPolicy::LeastWait,
-        hash_key: HashKey::ClientIp,
-        timeout: Duration::from_secs(15),
-        total_timeout: None,
-        per_try_timeout: None,
-        hedge: None,
-        priority: 5,
-        policy: None,
-        affinity: None,
-        retry: Retry { budget: 0.2, retries: 1 },
-        budget: None,
-    };
+    let service = Service::named("shop", (0..names.len()).collect());
     let class = Class {
         service: 0,
         data: Vec::new(),
@@ -83,7 +24,7 @@ pub(super) fn plan(names: &[&str]) -> Plan {
         id: names.len() as u64,
     };
     Plan {
-        clusters: names.iter().map(|name| cluster(name)).collect(),
+        clusters: names.iter().map(|name| Cluster::named(name)).collect(),
         services: vec![service],
         classes: vec![class],
         ..Plan::default()

@@ -6,12 +6,7 @@ use crate::decision::endpoint::{self, Chance, Turns, Wheel};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
 use crate::decision::load::Tally;
-use crate::decision::outlier::Outlier;
-use crate::decision::plan::{
-    Address, Cluster, EndpointPolicy, Failback, HostPolicy, Kind, Plan, Probe, ProbeKind, Reports,
-    SendProxy, Source,
-};
-use crate::decision::price::Prices;
+use crate::decision::plan::{Address, Cluster, EndpointPolicy, Kind, Plan, Probe, ProbeKind};
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
 use crate::decision::units::{Dice, Timestamp, mix};
@@ -349,40 +344,8 @@ fn moment(seconds: f64) -> Timestamp {
 const NAME: &str = "cluster";
 
 fn cluster() -> Cluster {
-    Cluster {
-        name: NAME.to_owned(),
-        site: NAME.to_owned(),
-        kind: Kind::Idc,
-        environment: String::new(),
-        accepts: Vec::new(),
-        offers: Vec::new(),
-        source: Source::Static(Vec::new()),
-        probe: Probe {
-            kind: ProbeKind::Grpc { service: String::new() },
-            interval: Duration::from_millis(500),
-            timeout: Duration::from_secs_f64(super::PROBE_TIMEOUT),
-            fall: 2,
-            rise: 3,
-            port: None,
-        },
-        ceiling: None,
-        capacity: None,
-        connections_max: 1 << 20,
-        pending_max: 1 << 20,
-        tls: None,
-        send_proxy: SendProxy::None,
-        http2: false,
-        host: HostPolicy::Preserve,
-        dial: 100,
-        connect: None,
-        connect_total: Duration::from_secs(2),
-        pool_idle: None,
-        queue: None,
-        slow_start: Duration::from_secs(30),
-        outlier: Outlier::default(),
-        failback: Failback { manual: false, hold: Duration::ZERO },
-        prices: Prices::default(),
-        reports: Reports::None,
-        allow_link_local: false,
-    }
+    let usual = Cluster::named(NAME);
+    let kind = ProbeKind::Grpc { service: String::new() };
+    let timeout = Duration::from_secs_f64(super::PROBE_TIMEOUT);
+    Cluster { kind: Kind::Idc, probe: Probe { kind, timeout, ..usual.probe.clone() }, ..usual }
 }
