@@ -1,8 +1,9 @@
-//! One class as the fold remembers it: its load at each cluster, its service time, its order.
+//! The state of one class: its load at each cluster, its service time, its order of clusters.
 
 use super::choice::choices;
 use super::inference::{Before, Inference, Sweep, oldest};
 use super::place::{Place, distances};
+use super::success::{relative_success, working};
 use crate::decision::backlog::{Backlog, Flow};
 use crate::decision::capacity::{self, Capacity, Seen, Supply};
 use crate::decision::demand::Forecast;
@@ -20,7 +21,7 @@ use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
 use std::sync::Arc;
 
-/// One class as the fold remembers it, parallel to its permitted clusters.
+/// The state of one class, parallel to its permitted clusters.
 #[derive(Debug)]
 pub(super) struct ClassState {
     pub(super) tracks: Vec<Track>,
@@ -32,9 +33,9 @@ pub(super) struct ClassState {
     first: usize,
     /// The share that dial and slow start let through since the last sweep.
     open: Vec<f64>,
-    /// Why exchanges that were sent since the last sweep went where they did, by slot.
+    /// Reasons of the exchanges sent since the last sweep, by slot.
     whys: Vec<Why>,
-    /// Exchanges a second, retries and hedges left out: those that spilled, and all.
+    /// Exchanges a second, without retries and hedges: those that spilled, and all.
     spilled_rate: f64,
     sent_rate: f64,
     spilling: bool,
@@ -43,62 +44,62 @@ pub(super) struct ClassState {
     capacity: Vec<Capacity>,
     asked: Asked,
     backlog: Backlog,
-    /// What it drops on purpose since the last sweep.
+    /// What the class sheds since the last sweep.
     shed: Shed,
     /// For how many seconds every live cluster has had a queue.
     queued: f64,
-    /// What it says of its overload at this sweep; nothing where there is none.
+    /// The overload of this sweep; `None` where there is none.
     pub(super) claim: Option<Claim>,
     /// When the last report of a probe came, by slot.
     heard: Vec<Timestamp>,
     /// Exchanges a second, retries left out.
     demand: f64,
-    /// Dollars since the start, by slot, and with the last sweep in all.
+    /// Dollars since the start, by slot, and of the last sweep in all.
     spent: Vec<f64>,
     pub(super) spent_now: f64,
-    /// What the last sweep said, and when that was.
+    /// The signals of the last sweep, and its moment.
     last: Option<(Arc<ClassSignals>, Timestamp)>,
 }
 
-/// What money says at this sweep.
+/// What the budget allows at this sweep.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Money {
-    /// How many times its floor a dollar counts for.
+    /// The price of a dollar, relative to its floor.
     pub(super) weight: f64,
-    /// Whether spilling to a priced cluster is paid for.
+    /// Whether spilling to a cluster with a price is allowed.
     pub(super) spill: bool,
-    /// Whether failing over to one is.
+    /// Whether failing over to a cluster with a price is allowed.
     pub(super) failover: bool,
 }
 
-/// What holds for all of a sweep.
+/// The inputs of a sweep that are the same for all classes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) now: Timestamp,
-    /// Seconds since the last one.
+    /// Seconds since the last sweep.
     pub(super) elapsed: f64,
     pub(super) money: Money,
 }
 
-/// Exchanges a second below which a class is at rest.
+/// Exchanges a second below which a class counts as idle.
 const AT_REST: f64 = 1e-3;
-/// How many times the least mean of a few responses a service time may be while there is too long a queue.
+/// The largest service time during an overload, as a multiple of the least mean of a few responses.
 const LEAST_TIMES: f64 = 3.0;
 const MS: f64 = 0.001;
 
-/// For how many times the longest acceptable queue there must have been one.
+/// For how many times the longest acceptable queue a queue must have lasted.
 const QUEUED_BOUNDS: f64 = 2.0;
-/// Which part of the longest acceptable queue is none.
+/// The part of the longest acceptable queue that counts as none.
 const QUEUED_PART: f64 = 0.2;
-/// Which part of the longest acceptable queue every cluster must have before growth is taken for one.
+/// The part of the longest acceptable queue that every cluster must have before growth counts as a queue.
 const QUEUES_PART: f64 = 0.25;
-/// From which part of a tolerable queue on a cluster is full: where the spill holds it.
+/// The part of a tolerable queue from which on a cluster is full: where the spill keeps it.
 const FULL: f64 = 0.4;
 
-/// Which part of a mean wait is believed while exchanges are shed: of a queue that shrinks it is old news.
+/// The part of a mean wait that is used while exchanges are shed: the mean lags behind a queue that shrinks.
 const MEAN_PART: f64 = 0.9;
 
-/// How far ahead demand is forecast, in seconds: what a cloud takes to be ready.
+/// How far ahead demand is forecast, in seconds: the time in which a cloud gets ready.
 const LEAD: f64 = 60.0;
 
 impl ClassState {
@@ -131,7 +132,7 @@ impl ClassState {
         }
     }
 
-    /// What was believed at the last sweep, where nothing that matters can have changed since but by traffic.
+    /// The signals of the last sweep, if nothing but traffic can have changed them since.
     pub(super) fn at_rest(&mut self) -> Option<Arc<ClassSignals>> {
         if self.demand > AT_REST || self.shed != Shed::default() {
             return None;
@@ -140,18 +141,18 @@ impl ClassState {
         self.last.as_ref().map(|(signals, _)| signals.clone())
     }
 
-    /// Seconds since its own last sweep; `None` before the first.
+    /// Seconds since the class's own last sweep; `None` before the first.
     pub(super) fn elapsed(&self, now: Timestamp) -> Option<f64> {
         let (_, at) = self.last.as_ref()?;
         Some(now.secs_since(*at).clamp(0.001, 5.0))
     }
 
-    /// Notes what this sweep said.
+    /// Stores the signals of this sweep.
     pub(super) fn believes(&mut self, signals: &Arc<ClassSignals>, now: Timestamp) {
         self.last = Some((signals.clone(), now));
     }
 
-    /// Folds a sweep's tallies in and forms the class's beliefs.
+    /// Folds a sweep's tallies in and makes the class's signals.
     pub(super) fn sweep(
         &mut self,
         plan: &Plan,
@@ -216,7 +217,7 @@ impl ClassState {
         }
         let before = choices.len();
         let first = live.first().copied();
-        // What a dial or a return keeps from the first place is no spill.
+        // Exchanges that a dial or a return keeps from the first cluster are not spilled.
         let held_back = first.is_some_and(|slot| places[slot].open(now) < 1.0);
         choices.retain(|choice| {
             let free = plan.clusters[choice.cluster].prices == Prices::default();
@@ -248,7 +249,7 @@ impl ClassState {
                 live: live.contains(slot),
             }
         };
-        // Who is down or drained has no part any more, whatever it had a moment ago.
+        // A cluster that is down or drained has no share any more, whatever it had just before.
         let sent = |slot: usize| match live.contains(&slot) {
             true => self.tracks[slot].accepted_rate(),
             false => 0.0,
@@ -272,7 +273,7 @@ impl ClassState {
         }
     }
 
-    /// The part of what each place would get that it may get: by how well it works, and how fast it may grow.
+    /// The part of its share that each cluster may get: by its success ratio, and by how fast its traffic may grow.
     fn may_take(
         &mut self,
         candidates: &[Candidate],
@@ -292,7 +293,7 @@ impl ClassState {
         each.map(part).collect()
     }
 
-    /// What this class says of its overload, for all classes to be judged together.
+    /// The overload of this class, for the decision over all classes.
     fn claim(
         &mut self,
         class: &Class,
@@ -308,21 +309,21 @@ impl ClassState {
         });
         let usual = self.backlog.least().unwrap_or_default();
         self.backlog.fold(flow(tallies, usual), bound, elapsed);
-        // Growth tells that there is a queue somewhere; who has seen calm can tell where there is none.
+        // Growth shows that there is a queue at some cluster; a class that was once without a queue knows at which.
         let shortest = open.iter().map(|place| place.queue).fold(f64::INFINITY, f64::min);
         self.queued = if shortest > QUEUED_PART * bound { self.queued + elapsed } else { 0.0 };
         let everywhere = !self.inference.tells_queues() || shortest > QUEUES_PART * bound;
         let grown = self.backlog.queue().filter(|_| everywhere);
         let place = |choice: &Choice| {
             let known = self.knows_service(class, choice.slot);
-            // While it sheds, the mean says how long they wait: the bounds that keep a slow page from being taken for
-            // a queue are for the time before.
+            // While the class sheds, the mean response time shows the wait: the bounds that keep a slow page from being taken for
+            // a queue apply before.
             let waits = match self.shed == Shed::default() {
                 true => 0.0,
                 false => MEAN_PART * self.tracks[choice.slot].beyond(),
             };
-            // Nobody waits longer than there has been a queue: while connections are made for a burst, the rate at
-            // which exchanges end says nothing of how quickly the rest will.
+            // No exchange waits longer than there has been a queue: while connections are made for a burst, the completion rate
+            // does not predict the rate after it.
             let most = match self.shed == Shed::default() && self.queued < QUEUED_BOUNDS * bound {
                 true => bound,
                 false => f64::INFINITY,
@@ -343,8 +344,8 @@ impl ClassState {
         }
     }
 
-    /// Infers what requests take and what is a queue; from one that makes it drop exchanges, nothing is learned
-    /// that is longer.
+    /// Infers service times and queues; from a queue that causes shedding, no longer
+    /// service time is learned.
     fn infer(&mut self, distances: &[f64], (now, elapsed): (f64, f64)) {
         let overloaded = self.shed != Shed::default() || self.backlog.queue().is_some();
         let before = Before { overloaded, ..self.before };
@@ -356,19 +357,19 @@ impl ClassState {
         }
     }
 
-    /// Whether it may have to drop something, or does.
+    /// Whether the class sheds something, or may have to.
     pub(super) fn is_pressed(&self) -> bool {
         let Some(claim) = &self.claim else { return false };
         let shortest = claim.places.iter().map(|place| place.1.unwrap_or(0.0)).reduce(f64::min);
         claim.sheds || shortest.is_some_and(|shortest| shortest > claim.bound)
     }
 
-    /// Notes what it drops from now on.
+    /// Stores what the class sheds from now on.
     pub(super) fn sheds(&mut self, shed: Shed) {
         self.shed = shed;
     }
 
-    /// What each place should be able to serve a minute from now, and the endpoints that takes, by slot.
+    /// The rate that each cluster should be able to serve in a minute, and the endpoints for it, by slot.
     fn wanted(
         &mut self,
         plan: &Plan,
@@ -422,7 +423,7 @@ impl ClassState {
         elapsed: f64,
     ) {
         self.asked.fold(asked, elapsed);
-        // What was shed was asked for, too.
+        // Shed exchanges are demand, too.
         let sent: f64 = tallies.iter().map(|tally| tally.accepted - tally.retried).sum();
         let asked = asked.iter().sum::<f64>().max(sent);
         self.forecast.observe(asked, elapsed);
@@ -439,8 +440,8 @@ impl ClassState {
         }
     }
 
-    /// Counts what was spilled by the reasons that were in force as it was sent: what the next reasons say of
-    /// exchanges of the last second would be wrong.
+    /// Counts spilled exchanges by the reasons that were in force when they were sent: the next reasons would be wrong for
+    /// exchanges of the last second.
     fn count_spilled(&mut self, tallies: &[Tally], elapsed: f64) {
         let first = |tally: &Tally| (tally.accepted - tally.retried).max(0.0);
         let sent: f64 = tallies.iter().map(first).sum();
@@ -451,12 +452,12 @@ impl ClassState {
         self.spilled_rate = self.spilled_rate * keep + spilled / elapsed * (1.0 - keep);
     }
 
-    /// Whether the service time at a slot is more than a guess.
+    /// Whether the service time at a slot is more than an assumption.
     fn knows_service(&self, class: &Class, slot: usize) -> bool {
         class.l4 || self.reported.seconds(slot).is_some() || self.service().is_some()
     }
 
-    /// What the live clusters of this proxy's site have to do, all together; nothing where there is none.
+    /// The load of the live clusters of this proxy's site, all together; `None` where there are none.
     fn report(
         &self,
         plan: &Plan,
@@ -468,7 +469,7 @@ impl ClassState {
             plan.clusters[places[*slot].cluster].site == plan.site && places[*slot].is_live(now)
         };
         let slots: Vec<usize> = (0..places.len()).filter(local).collect();
-        // What other classes send there is not counted here; then what it takes says nothing.
+        // Exchanges that other classes send there are not counted here; then the response times say nothing.
         let alone = |cluster: &usize| {
             let serves = |class: &&Class| class.permitted.clusters.contains(cluster);
             plan.classes.iter().filter(serves).count() == 1
@@ -495,13 +496,13 @@ impl ClassState {
         })
     }
 
-    /// Whether spilling began or ended with this sweep; a band keeps it from chattering.
+    /// Whether spilling began or ended with this sweep; with hysteresis.
     pub(super) fn spilling_changed(&mut self, spill: f64) -> Option<bool> {
         let spilling = if self.spilling { spill > 0.005 } else { spill > 0.02 };
         (spilling != std::mem::replace(&mut self.spilling, spilling)).then_some(spilling)
     }
 
-    /// An L4 sample is the time to connect, in which nothing is served.
+    /// An L4 sample is the time to connect, which contains no service time.
     fn service_seconds(&self, class: &Class, slot: usize) -> f64 {
         match self.reported.seconds(slot) {
             _ if class.l4 => 0.0,
@@ -510,12 +511,12 @@ impl ClassState {
         }
     }
 
-    /// What one request takes without a queue, in seconds; `None` while unknown.
+    /// Response time of a request without a queue, in seconds; `None` while unknown.
     pub(super) fn service(&self) -> Option<f64> {
         self.inference.service()
     }
 
-    /// Where the exchanges of the next sweep are put, by slot.
+    /// The candidates of the next sweep, by slot.
     pub(super) fn exchanges(&mut self) -> &mut [Exchanges] {
         &mut self.inference.new
     }
@@ -538,7 +539,7 @@ impl ClassState {
         for (slot, (place, &distance)) in places.iter().zip(distances).enumerate() {
             let service = self.service_seconds(class, slot);
             let reported = self.tracks[slot].report().is_some();
-            // Without a service time to compare with, slowness says nothing of a queue.
+            // Without a service time to compare with, slowness does not show a queue.
             if class.l4 {
                 self.tracks[slot].update_queue(distance, service, |queue| queue, elapsed);
             } else if reported || self.service().is_some() {
@@ -547,7 +548,7 @@ impl ClassState {
                 self.tracks[slot].update_queue(distance, service, within, elapsed);
             }
             let track = &self.tracks[slot];
-            // A place that is down is passed over anyway; its order is kept for its return.
+            // A cluster that is down is passed over anyway; its order is kept for its return.
             let success = if place.is_live(now) { relative[slot].max(0.05) } else { 1.0 };
             let penalty = FAILURE_COST * (1.0 / success - 1.0);
             let set_up = track.dialled() * place.state.rtt().unwrap_or_default();
@@ -569,7 +570,7 @@ impl ClassState {
     }
 }
 
-/// What all places together have sent and got back; `usual` is what a response takes at least, in seconds.
+/// Exchanges sent and ended at all clusters together; `usual` is the least response time, in seconds.
 fn flow(tallies: &[Tally], usual: f64) -> Flow {
     let mut flow = Flow::default();
     for tally in tallies {
@@ -583,41 +584,12 @@ fn flow(tallies: &[Tally], usual: f64) -> Flow {
     flow
 }
 
-/// What a failed exchange is worth, in seconds of distance (L3, Middleware 2024).
+/// The cost of a failed exchange, in seconds of distance (L3, Middleware 2024).
 const FAILURE_COST: f64 = 0.6;
 
-/// The same places without their queues: two long ones would excuse each other.
+/// The same clusters without their queues: two long queues would justify each other.
 fn idle(candidates: &[Candidate]) -> Vec<Candidate> {
     candidates.iter().map(|candidate| Candidate { queue: 0.0, ..*candidate }).collect()
-}
-
-/// The part of a failing place's traffic that tries others, while nobody knows whether they do better.
-const TRIAL: f64 = 0.3;
-
-/// The part of what each place would get that it gets, by how much more often it fails than the best: one
-/// that fails twice as often gets nothing but what shows its return. What fails everywhere is the
-/// requests' fault, and moves nobody but those that try.
-fn working(tracks: &[Track], live: &[usize]) -> Vec<f64> {
-    let part = |slot: usize| {
-        let track = &tracks[slot];
-        let others = live.iter().filter(|other| **other != slot && tracks[**other].is_judged());
-        let best = others.map(|other| tracks[*other].success_at_least()).reduce(f64::max);
-        match best {
-            Some(best) => ((track.success_now() / best.max(1e-3) - 0.5) / 0.4).clamp(0.0, 1.0),
-            None if track.success_now() < 0.9 => 1.0 - TRIAL,
-            None => 1.0,
-        }
-    };
-    (0..tracks.len()).map(part).collect()
-}
-
-/// How often each place succeeds relative to the best of which that is known.
-fn relative_success(tracks: &[Track], places: &[Place<'_>], now: Timestamp) -> Vec<f64> {
-    let known = |slot: &usize| places[*slot].is_live(now) && tracks[*slot].is_judged();
-    let all = (0..tracks.len()).filter(known).map(|slot| tracks[slot].success_at_least());
-    let best = all.reduce(f64::max).unwrap_or(1.0);
-    let relative = |track: &Track| (track.success_at_least() / best).min(1.0);
-    tracks.iter().map(relative).collect()
 }
 
 /// What the next sweep is judged by.

@@ -1,7 +1,7 @@
-//! The fold from events and samples to beliefs: the only writer of [`Signals`].
+//! The fold from events and samples to signals: the only writer of [`Signals`].
 //!
-//! [`Assessor`] is plain data. It is told the time, fed what happened, and asked at each sweep for
-//! what to believe; it also says which probes are due. What was learned of an endpoint or class
+//! [`Assessor`] is plain data. It takes the time, events, and at each sweep samples, and returns
+//! signals; it also says which probes are due. What was learned of an endpoint or class
 //! outlives a change of plan as long as its name does.
 
 mod choice;
@@ -10,6 +10,7 @@ mod cluster;
 mod distance;
 mod inference;
 mod place;
+mod success;
 mod sweep;
 
 use super::budget::Budget;
@@ -29,23 +30,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An endpoint that was found for a cluster.
+/// An endpoint that discovery found for a cluster.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Found {
-    /// Where it is.
+    /// The endpoint's address.
     pub address: Address,
-    /// Its listed weight.
+    /// The endpoint's configured weight.
     pub weight: u16,
 }
 
-/// Something that happened.
+/// An input of the fold.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A cluster's endpoints are now these.
+    /// A cluster's set of endpoints.
     Endpoints {
         /// The cluster's name.
         cluster: String,
-        /// All of them.
+        /// All its endpoints.
         found: Vec<Found>,
     },
     /// A probe succeeded.
@@ -54,19 +55,19 @@ pub enum Event {
         endpoint: u32,
         /// Time to connect.
         rtt: Duration,
-        /// Time from the request to its answer, if one was sent.
+        /// Time from the probe's request to its response, if a request was sent.
         answer: Option<Duration>,
-        /// What came with it of the cluster's load, if that is to be believed.
+        /// The load report that came with the response, if it is trusted.
         report: Option<Report>,
     },
     /// A probe failed.
     ProbeFailed {
         /// The endpoint's id.
         endpoint: u32,
-        /// Why.
+        /// The cause.
         cause: Cause,
     },
-    /// A probe said nothing, because its own timer was late.
+    /// A probe has no result, because the prober's own timer was late.
     ProbeVoid {
         /// The endpoint's id.
         endpoint: u32,
@@ -75,26 +76,26 @@ pub enum Event {
     ExchangeFailed {
         /// The endpoint's id.
         endpoint: u32,
-        /// Why.
+        /// The cause.
         cause: Cause,
-        /// Whose exchange it was, where that matters: a connection that is not made is nobody's fault.
+        /// The client of the exchange, where it matters: a failed connection attempt is no client's fault.
         client: Option<IpAddr>,
     },
-    /// An operator's dial for a cluster; `None` takes it back.
+    /// An operator's dial for a cluster; `None` removes it.
     DialCluster {
         /// The cluster's name.
         cluster: String,
         /// Percent.
         percent: Option<u8>,
     },
-    /// What was left of a service's budget before a restart.
+    /// The balance of a service's budget before a restart.
     BudgetLeft {
         /// The service's name.
         service: String,
         /// Dollars.
         usd: f64,
     },
-    /// An operator's dial for a site; `None` takes it back.
+    /// An operator's dial for a site; `None` removes it.
     DialSite {
         /// The site's name.
         site: String,
@@ -103,43 +104,43 @@ pub enum Event {
     },
 }
 
-/// What came back from an endpoint since the last sweep.
+/// Answers of an endpoint since the last sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Answers {
     /// Completed exchanges.
     pub count: f64,
     /// The sum of their times to the response head, in seconds.
     pub seconds: f64,
-    /// Their logarithms, and those of exchanges that were given up: they would have taken longer still.
+    /// Their logarithms, and those of abandoned exchanges, which would have taken longer still.
     pub logs: Logs,
     /// The mean round trip of handshakes, in seconds, where there were some.
     pub rtt: Option<f64>,
 }
 
-/// What workers counted since the last sweep.
+/// The workers' counts since the last sweep.
 pub trait Samples {
     /// The tally of a class at its permitted cluster number `slot`.
     fn class(&mut self, class: usize, slot: usize) -> Tally;
-    /// What came back from an endpoint.
+    /// The answers of an endpoint.
     fn endpoint(&mut self, id: u32) -> Answers;
-    /// Takes down the exchanges of a class at its permitted cluster number `slot`, one by one.
+    /// Copies the exchanges of a class at its permitted cluster number `slot`, one by one.
     fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges);
-    /// Exchanges of a class that were asked for, by priority, whether or not they were let in.
+    /// Demand of a class, by priority, accepted or shed.
     fn asked(&mut self, class: usize) -> [f64; PRIORITIES];
 }
 
-/// A probe to be made now.
+/// A probe that is due now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeOrder {
-    /// Which cluster's settings apply.
+    /// The cluster whose settings apply.
     pub cluster: ClusterIndex,
     /// The endpoint's id.
     pub endpoint: u32,
-    /// Where it is.
+    /// The endpoint's address.
     pub address: Address,
 }
 
-/// Something worth telling an operator.
+/// A change that is reported to the operator.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
     /// A cluster changed its state.
@@ -148,19 +149,19 @@ pub enum News {
         cluster: String,
         /// Its new state.
         state: State,
-        /// Why.
+        /// The cause.
         cause: &'static str,
     },
-    /// An endpoint went out of use.
+    /// An endpoint was ejected.
     Ejected {
         /// Its cluster's name.
         cluster: String,
         /// Its address.
         endpoint: Address,
-        /// Why.
+        /// The cause.
         cause: Cause,
     },
-    /// An endpoint came back.
+    /// An endpoint returned.
     Returned {
         /// Its cluster's name.
         cluster: String,
@@ -171,12 +172,12 @@ pub enum News {
     Spilling {
         /// Its name.
         service: String,
-        /// Whether it does now.
+        /// Whether it spills now.
         spilling: bool,
     },
 }
 
-/// Folds what happens into what to believe.
+/// Folds events and samples into signals.
 #[derive(Debug)]
 pub struct Assessor {
     plan: Arc<Plan>,
@@ -187,10 +188,10 @@ pub struct Assessor {
     budgets: BTreeMap<String, Budget>,
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
-    /// By cluster of the plan, those that run the same application.
+    /// By cluster of the plan: clusters that run the same application.
     same_application: Vec<Vec<ClusterIndex>>,
     swept: Timestamp,
-    /// Counts sweeps: classes that nobody uses take turns.
+    /// Counts sweeps: classes without traffic take turns.
     turn: usize,
     /// Which clusters were live at the last sweep, and their dials.
     usable: Vec<(bool, u8)>,
@@ -198,11 +199,11 @@ pub struct Assessor {
     seed: u64,
 }
 
-/// Span between probes of an endpoint that is in doubt.
+/// Interval between probes of an endpoint whose state is in doubt.
 const SUSPICIOUS_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Assessor {
-    /// An assessor that has seen nothing. `seed` scatters probes and ejections between proxies.
+    /// An assessor without any history. `seed` scatters probes and ejections between proxies.
     #[must_use]
     pub fn new(plan: Arc<Plan>, seed: u64, now: Timestamp) -> Assessor {
         let mut assessor = Assessor {
@@ -224,7 +225,7 @@ impl Assessor {
         assessor
     }
 
-    /// Takes a new plan; forgets what it no longer names.
+    /// Takes a new plan; forgets what the plan no longer names.
     pub fn adopt(&mut self, plan: Arc<Plan>) {
         self.clusters.retain(|name, _| plan.clusters.iter().any(|cluster| cluster.name == *name));
         for cluster in &plan.clusters {
@@ -289,7 +290,7 @@ impl Assessor {
             }
             Event::DialSite { site, percent: None } => {
                 self.site_dials.remove(&site);
-                // Undraining a site is the operator's word for all that stands there.
+                // Undraining a site applies to all clusters of that site.
                 for cluster in self.plan.clusters.iter().filter(|cluster| cluster.site == site) {
                     if let Some(state) = self.clusters.get_mut(&cluster.name) {
                         state.needs_undrain = false;
@@ -338,10 +339,10 @@ impl Assessor {
             endpoint.speed.probed(answer.as_secs_f64());
         }
         if !endpoint.rtt.is_settled() {
-            // First impressions are made of several probes, at once.
+            // First impressions need several probes, at once.
             endpoint.probe_due = now;
         } else if endpoint.rtt.is_doubtful() {
-            // The way may have changed: the next probes tell.
+            // The path may have changed: the next probes show it.
             endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         }
         endpoint.health.probe_succeeded(thresholds(cluster), now);
@@ -368,7 +369,7 @@ impl Assessor {
         let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
             return;
         };
-        // What was overtaken was not answered badly: whoever answers anything meanwhile is slow, not dead.
+        // A hedge that was quicker is no failed answer: an endpoint that answers anything meanwhile is slow, not dead.
         let failures = if cause == Cause::Overtaken { 0.0 } else { 1.0 };
         endpoint.failures += failures;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
@@ -380,7 +381,7 @@ impl Assessor {
         }
     }
 
-    /// Probes that are due; each is taken to be under way until an event of it is folded in.
+    /// Probes that are due; each counts as running until its result is folded in.
     pub fn due_probes(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
         let mut orders = Vec::new();
         for (index, cluster) in self.plan.clusters.iter().enumerate() {
@@ -407,7 +408,7 @@ impl Assessor {
         orders
     }
 
-    /// Whether every cluster has been heard of: discovered, and each endpoint judged by first probes.
+    /// Whether the state of every cluster is known: discovered, and each endpoint decided by first probes.
     #[must_use]
     pub fn first_round_is_over(&self, now: Timestamp) -> bool {
         self.plan.clusters.iter().all(|cluster| {
@@ -419,7 +420,7 @@ impl Assessor {
         })
     }
 
-    /// Whether anything changed that should be believed at once.
+    /// Whether anything changed that should take effect at once.
     #[must_use]
     pub fn has_news(&self) -> bool {
         !self.news.is_empty()
@@ -433,7 +434,7 @@ impl Assessor {
         (dialled.collect(), self.site_dials.clone())
     }
 
-    /// What changed since the last call, oldest first.
+    /// The changes since the last call, oldest first.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
     }
