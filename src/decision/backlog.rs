@@ -1,43 +1,43 @@
-//! A queue told by its growth, without knowing what a service takes.
+//! A queue detected by its growth, without knowledge of the service time.
 //!
-//! Who is overloaded from its first request on has never seen a response without a queue. But a queue that
-//! grows has a mark of its own: fewer exchanges end than were sent a response time ago, while as many end as
-//! ever. Slower work ends fewer than before, and then as many as are sent. So growth of what is in flight is
-//! compared with what ends, and what is in flight beyond the least response is the queue (Little's law).
+//! A class that is overloaded from its first request on has never seen a response without a queue. But a growing queue
+//! can be recognised: fewer exchanges end than were sent one response time ago, while the completion rate is at its
+//! maximum. With slower work fewer exchanges end at first, and later as many as are sent. So the growth of the number in
+//! flight is compared with the completion rate; the number in flight beyond the least response time is the queue (Little's law).
 //!
 //! # Units
 //! Seconds; exchanges, and exchanges a second.
 //!
 //! # Invariants
 //! * Without growth there is no queue, however slow the work is.
-//! * A queue that does not shrink while less is sent than ends was slow work: it is believed no longer, and
-//!   the next one only after twice the time.
+//! * A queue that does not shrink while fewer exchanges are sent than end was slow work: the detection is ignored,
+//!   and the next detection counts only after twice the time.
 
-/// The span of a bucket in seconds, and how many are kept.
+/// The span of a bucket in seconds, and the number of buckets.
 const BUCKET: f64 = 0.1;
 const BUCKETS: usize = 64;
-/// Buckets of the rate at which exchanges end.
+/// Buckets of the completion rate.
 const RATE: usize = 5;
-/// Spans over which growth is looked for, in buckets.
+/// Spans over which growth is searched, in buckets.
 const SPANS: [usize; 4] = [5, 10, 20, 40];
-/// Standard deviations by which more must have been sent than ended.
+/// Standard deviations by which more exchanges must have been sent than ended.
 const CERTAIN: f64 = 2.0;
-/// Exchanges that ended within a rate's span, at least.
+/// Least number of exchanges that ended within a rate's span.
 const ENOUGH: f64 = 5.0;
-/// The part of the highest rate so far that still ends while a queue grows.
+/// The part of the highest completion rate so far that must still complete while a queue grows.
 const AT_WORK: f64 = 0.8;
-/// The part of a queue worth recognising that is none.
+/// The part of a recognisable queue that counts as none.
 const SMALL: f64 = 0.2;
-/// The buckets, with the current one, in which a queue that grows shows.
+/// The buckets, with the current one, in which a growing queue shows.
 const MOMENTS: usize = 3;
-/// How slowly the least response is forgotten, in seconds.
+/// Time constant with which the least response time is forgotten, in seconds.
 const FORGETS: f64 = 60.0;
-/// The least time in which a queue must shrink while less is sent than ends, in seconds.
+/// The least time in which a queue must shrink while fewer exchanges are sent than end, in seconds.
 const DRAINS: f64 = 2.0;
-/// The longest time for which growth is not believed after a mistake, in seconds.
+/// The longest time for which growth is ignored after a mistake, in seconds.
 const DOUBTS_MAX: f64 = 60.0;
 
-/// What one class has sent and got back of late, at all its clusters together.
+/// Exchanges that one class sent and that ended recently, at all its clusters together.
 #[derive(Clone, Debug)]
 pub struct Backlog {
     sent: [f32; BUCKETS],
@@ -48,15 +48,15 @@ pub struct Backlog {
     waiting: f64,
     /// Seconds since the first exchange that was sent after a silence.
     age: f64,
-    /// The least mean response of late, over a few answers.
+    /// The least mean response time recently, over a few responses.
     least: Option<f64>,
     count: f64,
     seconds: f64,
-    /// For how many buckets it has been more than a small part of what is worth recognising.
+    /// For how many buckets the queue has been more than a small part of a recognisable one.
     risen: usize,
-    /// The queue when it was recognised, and since how long it is one.
+    /// The queue when it was recognised, and the moment since which there is one.
     grown: Option<(f64, f64)>,
-    /// For how long growth is not believed yet, and for how long after the next mistake.
+    /// For how long growth is still ignored, and for how long after the next mistake.
     doubts: f64,
     next_doubts: f64,
 }
@@ -87,24 +87,24 @@ impl Default for Backlog {
 pub struct Flow {
     /// Exchanges sent.
     pub sent: f64,
-    /// Exchanges that ended, well or not.
+    /// Exchanges that ended, answered or not.
     pub ended: f64,
-    /// Exchanges answered, and the sum of their times.
+    /// Exchanges answered, and the sum of their response times.
     pub answered: f64,
     /// See `answered`.
     pub seconds: f64,
-    /// Exchanges of those that ended whose clients left before anybody is answered.
+    /// Exchanges of `ended` whose clients left before a cluster could have answered.
     pub left_early: f64,
     /// Exchanges in flight now.
     pub waiting: f64,
 }
 
 impl Backlog {
-    /// Folds a sweep in. A queue longer than `bound` seconds is worth recognising.
+    /// Folds a sweep in. A queue longer than `bound` seconds is recognised.
     pub fn fold(&mut self, flow: Flow, bound: f64, elapsed: f64) {
         self.sent[self.at] += flow.sent as f32;
         self.ended[self.at] += flow.ended as f32;
-        // Who leaves before anybody is answered is out of the way: others get the room as if it was served.
+        // An exchange whose client left early occupies nothing any more: it counts as served.
         self.answered[self.at] += (flow.answered + flow.left_early) as f32;
         self.waiting = flow.waiting;
         let silent = flow.sent <= 0.0 && self.total(&self.sent, 0, BUCKETS) <= 0.0;
@@ -124,27 +124,27 @@ impl Backlog {
         (self.sent[self.at], self.ended[self.at], self.answered[self.at]) = (0.0, 0.0, 0.0);
     }
 
-    /// The queue that has grown, in seconds; `None` while none is known to have.
+    /// The queue that has grown, in seconds; `None` while none is recognised.
     #[must_use]
     pub fn queue(&self) -> Option<f64> {
         self.grown?;
         Some((self.response()? - self.least?).max(0.0))
     }
 
-    /// The least mean response of late, in seconds: what it takes without a queue, at most.
+    /// The least mean response time recently, in seconds: an upper bound of the time without a queue.
     #[must_use]
     pub fn least(&self) -> Option<f64> {
         self.least
     }
 
-    /// Exchanges a second that were answered, or whose clients left before anybody is, over the last half a second.
+    /// Exchanges a second over the last half a second that were answered, or whose clients left early.
     #[must_use]
     pub fn served(&self) -> f64 {
         self.rate(&self.answered)
     }
 
-    /// Whether no more is sent than ends, in the last moments: clients that wait for an answer before they ask again make
-    /// a queue that does not grow.
+    /// Whether no more exchanges are sent than end, in the last moments: clients that wait for a response before they send
+    /// again make a queue that does not grow.
     #[must_use]
     pub fn is_steady(&self) -> bool {
         let sent = self.total(&self.sent, 0, MOMENTS);
@@ -157,14 +157,14 @@ impl Backlog {
         self.total(buckets, 0, RATE + 1) / span.max(BUCKET)
     }
 
-    /// How long what is sent now will take, at the rate at which exchanges end.
+    /// The time that an exchange sent now will take, at the completion rate.
     fn response(&self) -> Option<f64> {
         let rate = self.rate(&self.ended);
         (rate * RATE as f64 * BUCKET >= ENOUGH).then(|| self.waiting / rate)
     }
 
-    /// Likewise at the rate of the last tenth of a second, or since the queue began, whichever is higher: a burst has
-    /// connections made for it first, and what ended before says nothing of how quickly the rest will.
+    /// The same at the rate of the last tenth of a second, or since the queue began, whichever is higher: for a burst,
+    /// connections are made first, and the completion rate before that does not predict the rate after it.
     fn response_at_best(&self) -> f64 {
         let rate = |span: usize| self.total(&self.ended, 0, span) / (span as f64 * BUCKET);
         self.waiting / rate(self.risen.clamp(1, RATE)).max(rate(1)).max(1e-3)
@@ -193,7 +193,7 @@ impl Backlog {
         self.risen = if queue < SMALL * bound { 0 } else { self.risen + 1 };
         match self.grown {
             None => {
-                // Nobody waits longer than there has been a queue at all.
+                // No exchange waits longer than there has been a queue.
                 let waits = self.risen as f64 * BUCKET > bound;
                 let queue = queue.min(self.response_at_best() - least);
                 if queue > bound && waits && self.doubts <= 0.0 && self.grows(least) {
@@ -209,7 +209,7 @@ impl Backlog {
                 if shrinks {
                     self.grown = Some((queue.max(bound), 0.0));
                 } else if since > DRAINS + 2.0 * then && self.sends_less(since) {
-                    // Nothing has drained: the work itself takes so long.
+                    // The queue has not drained: the work itself is slow.
                     self.grown = None;
                     self.least = Some(response);
                     self.doubts = self.next_doubts;
@@ -219,12 +219,12 @@ impl Backlog {
         }
     }
 
-    /// Whether fewer end than were sent a response ago, while as many end as ever.
+    /// Whether fewer exchanges end than were sent one response time ago, at the highest completion rate.
     fn grows(&self, least: f64) -> bool {
         let lag = (least / BUCKET) as usize;
         let ends = |ago: usize| self.total(&self.ended, ago, RATE);
         let most = (0..BUCKETS - RATE).map(ends).fold(0.0, f64::max);
-        // Where fewer ended for a while, what was sent meanwhile is the slowness of the work.
+        // Where fewer ended for a while, the exchanges sent meanwhile are in flight because the work is slow.
         let at_work = |span: usize| (0..=span - RATE).all(|ago| ends(ago) >= AT_WORK * most);
         let certain = |span: &usize| {
             if span + lag >= BUCKETS || !at_work(*span) {
@@ -237,7 +237,7 @@ impl Backlog {
         SPANS.iter().any(certain)
     }
 
-    /// Whether no more was sent than ended in the last `seconds`.
+    /// Whether no more exchanges were sent than ended in the last `seconds`.
     fn sends_less(&self, seconds: f64) -> bool {
         let span = ((seconds / BUCKET) as usize).clamp(1, BUCKETS - 1);
         self.total(&self.sent, 0, span) <= self.total(&self.ended, 0, span)

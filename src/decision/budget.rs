@@ -1,28 +1,28 @@
-//! Money as a bucket: what spilling may cost, refilled by the hour.
+//! The budget for spilling as a token bucket of dollars.
 //!
-//! While there is money a queue at home may be bought off; when there is none, spill to priced clusters
-//! stops and the traffic waits at home. Failing over is not spilling: an outage is paid for, unless the
-//! operator said `applies_to: all`. As the bucket empties, a dollar counts for more milliseconds, so
+//! While there is a balance, a queue at home may be avoided by spilling; when the balance is spent, spill to clusters
+//! with a price stops and the traffic queues at home. Failing over is not spilling: it is not limited, unless the
+//! operator sets `applies_to: all`. As the balance falls, a dollar counts for more milliseconds, so
 //! that spending slows down before it has to stop (dual ascent).
 //!
 //! # Units
 //! Dollars; seconds.
 
-/// How long a full bucket lasts at the rate of its refill.
+/// How long a full bucket lasts at its refill rate.
 const BURST_SECONDS: f64 = 300.0;
 /// How quickly the price of a dollar follows spending, a second.
 const GAIN: f64 = 0.1;
-/// The most a dollar may count for, relative to its floor.
+/// The highest price of a dollar, relative to its floor.
 const WEIGHT_MAX: f64 = 1e6;
 
-/// What an operator allows a service.
+/// A service's budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
-    /// Dollars an hour of all proxies.
+    /// Dollars an hour, of all proxies together.
     pub usd_per_hour: f64,
-    /// This proxy's part of them.
+    /// This proxy's part of the budget.
     pub share: f64,
-    /// Whether failing over is bound by it, too.
+    /// Whether failing over is limited, too.
     pub binds_failover: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct Terms {
 pub struct Budget {
     terms: Terms,
     left: f64,
-    /// How many times its floor a dollar counts for.
+    /// The price of a dollar, relative to its floor.
     weight: f64,
 }
 
@@ -42,7 +42,7 @@ impl Terms {
 }
 
 impl Budget {
-    /// A full bucket, or one with what was left before a restart.
+    /// A full bucket, or a bucket with the balance from before a restart.
     #[must_use]
     pub fn new(terms: Terms, left: Option<f64>) -> Budget {
         let full = terms.usd_per_second() * BURST_SECONDS;
@@ -62,7 +62,7 @@ impl Budget {
         let rate = self.terms.usd_per_second();
         let full = rate * BURST_SECONDS;
         self.left = (self.left + rate * elapsed - usd.max(0.0)).clamp(-full.max(1e-9), full);
-        // Only once the burst is half used: what is saved up may be spent at the plain price.
+        // The price rises only once half of the burst is used: a saved balance is spent at the floor price.
         let pressure = match self.left < full / 2.0 && rate > 0.0 {
             true => usd / elapsed.max(1e-9) / rate - 1.0,
             false => -1.0,
@@ -71,19 +71,19 @@ impl Budget {
         self.weight = (self.weight * step).clamp(1.0, WEIGHT_MAX);
     }
 
-    /// Whether there is money left.
+    /// Whether there is a balance.
     #[must_use]
     pub fn has_money(&self) -> bool {
         self.left > 0.0
     }
 
-    /// Dollars left; below zero by what was under way when they ran out.
+    /// The balance in dollars; below zero by the cost of exchanges in flight when the budget ran out.
     #[must_use]
     pub fn left(&self) -> f64 {
         self.left
     }
 
-    /// How many times its floor a dollar counts for now.
+    /// The price of a dollar now, relative to its floor.
     #[must_use]
     pub fn weight(&self) -> f64 {
         self.weight

@@ -1,62 +1,62 @@
-//! How many exchanges an endpoint serves at once, as far as that was seen, and how many endpoints the demand
-//! to come needs.
+//! How many exchanges an endpoint serves at once, as far as that was observed, and how many endpoints the forecast
+//! demand needs.
 //!
-//! A cluster in a cloud is ready a minute after it was asked for, so the asking must come before the spill.
-//! The demand is work: exchanges a second times the time that serving one takes. How much of it a cluster can do
-//! at once is told by its queue: so many servers, of which so many are at work, make so long a queue
-//! (Sakasegawa 1977). What comes back at a moment says less: of a rate that has just risen little has come back,
-//! and a cluster that spills is kept below its limit. It does say what this proxy may send there before the next
-//! is needed, since other proxies' part is in it.
+//! A cluster in a cloud is ready a minute after it was requested, so the request must come before the spill.
+//! Demand is work: exchanges a second times the service time. How much work a cluster can do
+//! at once follows from its queue: so many servers, of which so many are busy, have a queue of so many seconds
+//! (Sakasegawa 1977). The completion rate of a moment says less: of a rate that has just risen little has completed,
+//! and a cluster that spills is kept below its limit. The completion rate does limit what this proxy may send before
+//! the next cluster is needed, since it includes the share of other proxies.
 //!
-//! The forecast is poured into the clusters in their order: one's own data centre up to nine tenths of what
-//! it can serve, the rest into the first cloud.
+//! The forecast is assigned to the clusters in their order: to the own data centre up to nine tenths of its
+//! capacity, the rest to the first cloud.
 //!
 //! # Units
-//! Exchanges a second; endpoints; exchanges at work at once.
+//! Exchanges a second; endpoints; exchanges in service at once.
 
-/// How much of an endpoint is to be used: the rest is for the unevenness of arrivals.
+/// The part of an endpoint's capacity that is used: the rest is for the randomness of arrivals.
 const UTILISATION: f64 = 0.7;
-/// How full one's own data centre may be before a cloud is made ready.
+/// The utilisation of the own data centre above which a cloud is made ready.
 const HOME_FULL: f64 = 0.9;
-/// The window in which what is at work and what waits are averaged, in seconds.
+/// The window in which exchanges in service and the queue are averaged, in seconds.
 const WINDOW: f64 = 5.0;
-/// For how long, on balance, a cluster has to queue before that is believed, in seconds: at first, later, and where
-/// much less is at work than was seen before: it may have lost servers.
+/// For how long, on balance, a cluster has to queue before the queue counts, in seconds: at first, later, and where
+/// far fewer exchanges are in service than before: the cluster may have lost servers.
 const FIRST: f64 = 5.0;
 const BELIEVED: f64 = 1.0;
 const SHRUNK: f64 = 10.0;
 const MUCH_LESS: f64 = 0.7;
-/// The window in which the concurrency is learned, in seconds: less, and more.
+/// The window in which the concurrency is learned, in seconds: downwards, and upwards.
 const LEARNED: f64 = 3.0;
 const RISES: f64 = 3.0;
-/// A queue in service times that is too short to be told from none.
+/// A queue in service times that cannot be told from none.
 const QUEUE_MIN: f64 = 0.05;
 
-/// How many exchanges an endpoint of one cluster serves at once.
+/// The concurrency of one cluster's endpoints.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Capacity {
     concurrency: Option<f64>,
-    /// Exchanges at work in an endpoint, and the queue in service times, of late.
+    /// Recent exchanges in service in an endpoint, and the recent queue in service times.
     at_work: f64,
     queue: f64,
     queues_for: f64,
-    /// Good answers a second of an endpoint while the cluster was full, and for how long it has been, on balance.
+    /// Good answers a second of an endpoint while the cluster was full, and for how long it has been full, on balance.
     rate: Option<f64>,
     full_for: f64,
 }
 
-/// What a sweep saw of a cluster.
+/// The observations of one sweep of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     /// Good answers a second.
     pub rate: f64,
-    /// What serving one takes, in seconds.
+    /// Service time, in seconds.
     pub service: f64,
-    /// How long one waits, in seconds.
+    /// Queue delay, in seconds.
     pub queue: f64,
     /// Endpoints in use.
     pub endpoints: usize,
-    /// Whether the queue is longer than is worth accepting.
+    /// Whether the queue is longer than tolerated.
     pub full: bool,
 }
 
@@ -73,18 +73,18 @@ impl Capacity {
         self.at_work += (at_work - self.at_work) * news;
         self.queue += (queue - self.queue) * news;
         let queues = self.queue > QUEUE_MIN;
-        // A queue of many service times is no chance, and sooner believed.
+        // A queue of many service times is not chance, and counts sooner.
         let sure = self.queue.clamp(1.0, 5.0);
         let step = if queues { sure * elapsed } else { -elapsed };
         self.queues_for = (self.queues_for + step).clamp(0.0, 1.2 * SHRUNK);
         let (at_work, queue) = (self.at_work * endpoints, self.queue.max(QUEUE_MIN));
-        // An endpoint that serves none at once serves nobody.
+        // An endpoint serves at least one exchange at once.
         let found = || (servers(at_work, queue) / endpoints).max(1.0);
         self.concurrency = match self.concurrency {
             None => (self.queues_for >= FIRST).then(found),
             Some(known) => {
                 let needed = if self.at_work < MUCH_LESS * known { SHRUNK } else { BELIEVED };
-                // What has no queue with so much at work can do more than it was thought to.
+                // A cluster without a queue at so many exchanges in service has a greater capacity than estimated.
                 let more = queue_of(at_work, known * endpoints) > queue;
                 if !(more || queues && self.queues_for >= needed) {
                     return;
@@ -96,7 +96,7 @@ impl Capacity {
         };
     }
 
-    /// What comes back while the cluster is full is what it can serve of this proxy's traffic, others' left out.
+    /// The completion rate while the cluster is full is its capacity for this proxy's traffic, without that of others.
     fn learn_rate(&mut self, rate: f64, full: bool, elapsed: f64) {
         let step = if full { elapsed } else { -elapsed };
         self.full_for = (self.full_for + step).clamp(0.0, 2.0 * BELIEVED);
@@ -104,31 +104,31 @@ impl Capacity {
         self.rate = match self.rate {
             None => (self.full_for >= BELIEVED).then_some(rate),
             Some(known) if full => Some(known + (rate - known) * news),
-            // What serves more than it was thought to can do that, too.
+            // A higher completion rate than the estimate raises the estimate.
             Some(known) => Some(known.max(rate)),
         };
     }
 
-    /// What an endpoint was seen to serve of this proxy's traffic, a second, while its cluster was full.
+    /// The completion rate of an endpoint for this proxy's traffic, a second, while its cluster was full.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.rate.filter(|rate| *rate > 0.0)
     }
 
-    /// Exchanges that an endpoint serves at once; `None` before the cluster ever had a queue.
+    /// Exchanges that an endpoint serves at once; `None` before the cluster first had a queue.
     #[must_use]
     pub fn concurrency(&self) -> Option<f64> {
         self.concurrency
     }
 }
 
-/// How long a queue so many servers make while `at_work` of them are, in service times.
+/// The queue of so many servers, in service times, while `at_work` of them are busy.
 fn queue_of(at_work: f64, servers: f64) -> f64 {
     let waits = (at_work / servers).powf((2.0 * (servers + 1.0)).sqrt() - 1.0);
     if servers > at_work { waits / (servers - at_work) } else { f64::INFINITY }
 }
 
-/// How many servers make a queue so long, in service times, while `at_work` of them are.
+/// The number of servers that have such a queue, in service times, while `at_work` of them are busy.
 fn servers(at_work: f64, queue: f64) -> f64 {
     let (mut low, mut high) = (at_work, 10.0 * at_work + 10.0);
     for _ in 0..24 {
@@ -141,17 +141,17 @@ fn servers(at_work: f64, queue: f64) -> f64 {
 /// One cluster in its order.
 #[derive(Clone, Copy, Debug)]
 pub struct Supply {
-    /// What one endpoint can serve.
+    /// The capacity of one endpoint.
     pub each: Option<f64>,
-    /// What it can serve of this traffic with the endpoints it has.
+    /// The capacity for this traffic with the current endpoints.
     pub rate: Option<f64>,
-    /// Endpoints in use; none while it is down.
+    /// Endpoints in use; 0 while the cluster is down.
     pub endpoints: usize,
-    /// Whether more can be had in a minute.
+    /// Whether more endpoints can be had in a minute.
     pub is_cloud: bool,
 }
 
-/// How much of `demand` each cluster should be able to serve, in order.
+/// The part of `demand` that each cluster should be able to serve, in order.
 #[must_use]
 pub fn pour(demand: f64, supplies: &[Supply]) -> Vec<f64> {
     let mut left = demand;
@@ -159,7 +159,7 @@ pub fn pour(demand: f64, supplies: &[Supply]) -> Vec<f64> {
         let takes = match (supply.is_cloud, supply.endpoints) {
             (true, _) => left,
             (false, 0) => 0.0,
-            // Of one that was never full it is not known what it can serve: it has served all so far.
+            // The capacity of a cluster that was never full is not known: the cluster has served everything so far.
             (false, _) => supply.rate.map_or(left, |rate| left.min(HOME_FULL * rate)),
         };
         left -= takes;
@@ -168,11 +168,11 @@ pub fn pour(demand: f64, supplies: &[Supply]) -> Vec<f64> {
     supplies.iter().map(&mut pour).collect()
 }
 
-/// The endpoints each cluster needs to serve its part, not rounded: the parts that several proxies see are
-/// to be added up first. `None` where nothing is known of what an endpoint can serve.
+/// The endpoints that each cluster needs for its part, not rounded: the numbers of several proxies are
+/// added up first. `None` where the capacity of an endpoint is not known.
 #[must_use]
 pub fn replicas(parts: &[f64], supplies: &[Supply]) -> Vec<Option<f64>> {
-    // The same application elsewhere is the best guess for one that was never full.
+    // The same application elsewhere is the best estimate for a cluster that was never full.
     let anywhere = supplies.iter().find_map(|supply| supply.each);
     let needed = |(part, supply): (&f64, &Supply)| {
         let each = supply.each.or(anywhere).filter(|each| *each > 0.0)?;

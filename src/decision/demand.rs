@@ -1,39 +1,39 @@
-//! How many exchanges a second there will be: the level of late, and a trend where there is one.
+//! Forecast of demand: the current level, and a trend where there is one.
 //!
-//! A cluster in a cloud is ready a minute after it was asked for, so the asking must come a minute before
-//! the need. But a step is no trend: what doubles in a second does not go on doubling. So there is a trend only
-//! where a line tells the last seconds better than one step, or none, does; while demand climbs to a new height
-//! each second a little better is enough. The trend is damped, and no forecast exceeds 1.5 times the highest
+//! A cluster in a cloud is ready a minute after it was requested, so the request must come a minute before
+//! the need. A step is not a trend: demand that doubles in a second does not go on doubling. So a trend is assumed only
+//! where a line fits the last seconds better than one step, or a constant, does; while demand reaches a new maximum
+//! every second, a slightly better fit is enough. The trend is damped, and no forecast exceeds 1.5 times the highest
 //! demand of the last minute.
 //!
-//! The level is a mean over as many seconds as nothing has changed: arrivals are as uneven as chance, and an
-//! autoscaler must not follow that.
+//! The level is a mean over as many seconds as demand has not changed: arrivals are random, and an
+//! autoscaler must not follow their randomness.
 //!
 //! # Units
 //! Exchanges a second; seconds.
 
 use std::collections::VecDeque;
 
-/// What is left of the trend after each second of looking ahead.
+/// The part of the trend that remains after each second of looking ahead.
 const DAMPING: f64 = 0.98;
-/// A forecast is at most so many times the highest demand seen in the last lead time.
+/// The highest forecast, as a multiple of the highest demand in the last lead time.
 const GROWTH_MAX: f64 = 1.5;
-/// How many seconds are remembered: the usual lead time.
+/// Seconds of demand that are kept: the usual lead time.
 const REMEMBERED: usize = 60;
-/// The seconds whose mean is compared with the level, and that make up the highest demand.
+/// The seconds whose mean is compared with the level, and whose mean makes up the highest demand.
 const BRIEF: usize = 5;
-/// Windows in which a trend is looked for, in seconds, the longest first.
+/// Windows in which a trend is searched, in seconds, the longest first.
 const WINDOWS: [usize; 4] = [60, 40, 25, 15];
-/// By how many variances of a second's count a line must be better than a step, and than no change at all; and how
-/// much may be left beside it, by second.
+/// By how many variances of a second's count a line must be better than a step, and than a constant; and how
+/// large the residual may be, by second.
 const BETTER: f64 = 3.0;
 const CERTAIN: f64 = 10.0;
 const STRAIGHT: f64 = 1.8;
-/// The part of both that is enough while demand climbs.
+/// The part of both thresholds that is enough while demand reaches new maxima.
 const CLIMBING: f64 = 0.3;
-/// What demand deviates from a line by itself, as a part of it.
+/// The usual deviation of demand from a line, as a part of the demand.
 const UNEVEN: f64 = 0.05;
-/// Seconds before anything is foretold.
+/// Seconds before the first forecast.
 const YOUNG: usize = 10;
 
 /// The demand of the last minute.
@@ -41,21 +41,21 @@ const YOUNG: usize = 10;
 pub struct Forecast {
     /// Exchanges a second, newest last.
     rates: VecDeque<f64>,
-    /// For how many seconds the level has been what it is.
+    /// For how many seconds the level has not changed.
     settled: usize,
-    /// What the seconds so far say: the level, its change a second, and the highest demand.
+    /// Results of the seconds so far: the level, its change a second, and the highest demand.
     level: f64,
     trend: f64,
     highest: f64,
     /// For how many seconds in a row demand has been higher than ever within the last minute.
     climbs: usize,
-    /// What came within the second that is not over yet, and how much of it is.
+    /// Exchanges within the current second, and the part of the second that is over.
     count: f64,
     span: f64,
 }
 
 impl Forecast {
-    /// Folds in how many exchanges came within `elapsed` seconds.
+    /// Folds in the number of exchanges that came within `elapsed` seconds.
     pub fn observe(&mut self, count: f64, elapsed: f64) {
         if !(count.is_finite() && count >= 0.0 && elapsed.is_finite()) {
             return;
@@ -84,7 +84,7 @@ impl Forecast {
         self.highest = highest.max(self.level);
     }
 
-    /// Starts the level anew where the last seconds are not what chance makes of it.
+    /// Starts the level anew where the last seconds differ from the level by more than chance.
     fn notice_change(&mut self) {
         for (brief, deviations) in [(2, 5.0), (BRIEF, 4.0)] {
             if self.settled <= brief {
@@ -105,19 +105,19 @@ impl Forecast {
         if count > 0.0 { sum / count } else { 0.0 }
     }
 
-    /// The demand of late, in exchanges a second, without the unevenness of arrivals.
+    /// The recent demand, in exchanges a second, without the randomness of arrivals.
     #[must_use]
     pub fn level(&self) -> f64 {
         self.level
     }
 
-    /// The line through the seconds of late, in the longest window where it is one: its value now, and its change
-    /// a second. A window in which one step, or none, tells it as well holds no trend.
+    /// The line through the recent seconds, in the longest window that has one: the current value, and the change
+    /// a second. A window that a step or a constant fits as well has no trend.
     fn find_trend(&self) -> Option<(f64, f64)> {
         let newest: Vec<f64> = self.rates.iter().rev().copied().collect();
         let windows = WINDOWS.iter().filter(|window| **window <= newest.len());
         let sure = windows.clone().filter_map(|window| trend(&newest[..*window], 1.0)).next();
-        // Who climbs to a new height each second is on a slope, where a step would be over.
+        // Demand that reaches a new maximum each second is on a slope; a step would be over.
         let climbs = newest.len() > YOUNG && self.climbs > BRIEF;
         let young = newest.get(..YOUNG).filter(|_| climbs);
         sure.or_else(|| trend(young?, CLIMBING))
@@ -135,8 +135,8 @@ impl Forecast {
     }
 }
 
-/// The line through `rates`, newest first: its value now and its change a second, where a line tells them better
-/// than one step does, and as well as chance lets it. `doubt` is how much better, as a part of the usual.
+/// The line through `rates`, newest first: the current value and the change a second, if a line fits the rates better
+/// than one step does, and as well as chance allows. `doubt` is how much better, as a part of the usual threshold.
 fn trend(rates: &[f64], doubt: f64) -> Option<(f64, f64)> {
     let count = rates.len() as f64;
     let mean = rates.iter().sum::<f64>() / count;
@@ -148,7 +148,7 @@ fn trend(rates: &[f64], doubt: f64) -> Option<(f64, f64)> {
     }
     let slope = along / (count * (count * count - 1.0) / 12.0);
     let beyond_line = all - along * slope;
-    // The best single step explains `left² · (1 / n + 1 / m)` of it.
+    // The best single step explains `left² · (1 / n + 1 / m)` of the residual.
     let (mut left, mut explained) = (0.0, 0.0_f64);
     for (index, rate) in rates.iter().enumerate().take(rates.len() - 1) {
         left += rate - mean;
@@ -156,7 +156,7 @@ fn trend(rates: &[f64], doubt: f64) -> Option<(f64, f64)> {
         explained = explained.max(left * left * (1.0 / before + 1.0 / (count - before)));
     }
     let beyond_step = all - explained;
-    // Arrivals are as uneven as chance; what they follow is seldom a line to the last part.
+    // Arrivals are random, and demand itself is seldom exactly on a line.
     let chance = mean.max(1.0) + (UNEVEN * mean).powi(2);
     let is_line = beyond_line < STRAIGHT * count * chance;
     let is_better = beyond_step - beyond_line > doubt * BETTER * chance;

@@ -1,10 +1,10 @@
-//! By how much longer than usual exchanges take now, whatever their kind: what a queue does to all of them.
+//! By how much longer than usual exchanges take now, whatever their kind: the delay that a queue adds to all of them.
 //!
-//! A queue delays the quick and the slow alike, so the low quantiles move with it; a page that is slow by
-//! nature moves only itself. The lower quartile of what exchanges took beyond their own kind's quartile is
-//! estimated over windows that double, of all exchanges that were under way within the window: those that
-//! are not back, or whose client left, have waited at least so long (Kaplan and Meier 1958, with late entry
-//! and censoring). Bounds come with it, so that a few samples say little.
+//! A queue delays quick and slow exchanges alike, so the low quantiles move with it; a page that is slow by
+//! nature moves only its own kind. The estimate is the lower quartile of the differences between response times and
+//! the quartiles of their kinds, over windows that double, of all exchanges in flight within the window. An exchange
+//! that has not ended, or whose client left, has waited at least so long (Kaplan and Meier 1958, with late entry
+//! and censoring). The estimate has bounds, so that a few samples do not decide.
 //!
 //! # Units
 //! Seconds.
@@ -15,37 +15,37 @@
 use super::exchange::{End, Ended, Open};
 use super::strata::{QUANTILES, Strata};
 
-/// The windows, in seconds: each twice the one before.
+/// The windows, in seconds: each is twice as long as the one before.
 const WINDOW_FIRST: f64 = 0.1;
-/// The longest one, and for how long exchanges are remembered.
+/// The longest window, and for how long exchanges are kept, in seconds.
 pub const WINDOW_MAX: f64 = 3.2;
-/// Exchanges from which on no longer window is asked.
+/// Exchanges from which on no longer window is used.
 const ENOUGH: f64 = 60.0;
-/// With fewer exchanges than these a window gives no lower bound, and no upper bound.
+/// Below so many exchanges a window gives no lower bound, or no upper bound.
 const FEW_LOW: f64 = 6.0;
 const FEW_HIGH: f64 = 12.0;
-/// Exchanges below which the median is asked rather than the quartile.
+/// Exchanges below which the median is used instead of the quartile.
 const FEW_QUARTILE: f64 = 16.0;
-/// Standard errors of the bounds: from below, from above, and of what is certain.
+/// Standard errors of the bounds: lower, upper, and of the excess that is beyond doubt.
 const ERRORS_LOW: f64 = 2.0;
 const ERRORS_HIGH: f64 = 0.5;
 const ERRORS_SURE: f64 = 3.0;
 const ERRORS_MOST: f64 = 3.0;
 
-/// What exchanges take beyond what is usual, with bounds.
+/// The difference between response times and their usual values, with bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Excess {
-    /// At least so much; 0 where that is not known to be more.
+    /// Lower bound; 0 where the excess is not known to be above 0.
     pub low: f64,
-    /// At most so much; infinite where nothing bounds it.
+    /// Upper bound; infinite where there is none.
     pub high: f64,
     /// The estimate of the shortest window that has one.
     pub point: Option<f64>,
-    /// At least so much, beyond doubt.
+    /// Lower bound beyond doubt.
     pub sure: f64,
-    /// At most so much, beyond doubt; infinite without many exchanges, and where it is more than nothing.
+    /// Upper bound beyond doubt; infinite with few exchanges, and where an excess above 0 is possible.
     pub most: f64,
-    /// Exchanges of the longest window asked.
+    /// Exchanges of the longest window used.
     pub count: f64,
 }
 
@@ -63,33 +63,33 @@ impl Default for Excess {
 }
 
 impl Excess {
-    /// Whether enough exchanges speak for it to be held against another's.
+    /// Whether there are enough exchanges to compare this excess with another cluster's.
     #[must_use]
     pub fn is_telling(&self) -> bool {
         self.count >= FEW_LOW
     }
 }
 
-/// One exchange within a window, on the axis of what it takes beyond its kind's quantile.
+/// One exchange within a window: its difference from its kind's quantile.
 #[derive(Clone, Copy, Debug)]
 struct Life {
     leaves: f64,
     answered: bool,
 }
 
-/// Room for one estimate, kept from sweep to sweep.
+/// Buffers for one estimate, kept from sweep to sweep.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     lives: Vec<Life>,
     entries: Vec<f64>,
 }
 
-/// The exchanges of one cluster, and how far it is.
+/// The exchanges of one cluster, and its distance.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
-    /// Those that are over, the newest last.
+    /// Exchanges that ended, the newest last.
     pub ended: &'a [Ended],
-    /// Those that wait.
+    /// Exchanges in flight.
     pub open: &'a [Open],
     /// Distance in seconds.
     pub distance: f64,
@@ -121,7 +121,7 @@ pub fn excess(
                 let level = level - errors * error;
                 if level > 0.0 { quantile(scratch, level).0 } else { f64::NEG_INFINITY }
             };
-            // A longer window speaks of the past: the newest bound from above holds.
+            // A longer window describes the past: the newest upper bound holds.
             found.low = found.low.max(at_least(ERRORS_LOW).min(found.high));
             found.sure = found.sure.max(at_least(ERRORS_SURE).min(found.high));
         }
@@ -143,8 +143,8 @@ pub fn excess(
     found
 }
 
-/// Fills `scratch` with the lives of a window, sorted; gives how many of them were there early enough to say
-/// something of the baseline.
+/// Fills `scratch` with the exchanges of a window, sorted; returns how many of them began early enough to
+/// be compared with the baseline.
 fn fill(
     seen: &[Seen<'_>],
     strata: &Strata,
@@ -181,7 +181,7 @@ fn fill(
     scratch.entries.partition_point(|enters| *enters < 0.0) as f64
 }
 
-/// Where the share of exchanges that are back exceeds `level`; or how far it is known not to, and `false`.
+/// The difference at which the share of ended exchanges exceeds `level`; or the bound up to which it does not, and `false`.
 fn quantile(scratch: &Scratch, level: f64) -> (f64, bool) {
     let mut waiting = 1.0;
     let mut entered = 0;

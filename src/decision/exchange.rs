@@ -1,56 +1,56 @@
-//! Exchanges one by one, as the workers note them: what a mean over all of them cannot tell.
+//! Single exchanges, as the workers record them: a mean over all of them hides what they show.
 //!
 //! # Units
 //! Seconds since the process began.
 
-/// How an exchange was over.
+/// How an exchange ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
     /// Its response head came.
     Answered,
-    /// It was over without one: its client left, or it failed. It has waited at least so long.
+    /// The exchange ended without one: its client left, or it failed. The exchange waited at least so long.
     Unanswered,
 }
 
-/// One exchange that is over.
+/// One exchange that ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ended {
-    /// When it was sent, its whole request that is.
+    /// When the whole request had been sent.
     pub sent: f64,
-    /// When it was over.
+    /// When the exchange ended.
     pub ended: f64,
-    /// Which kind of request it was: see [`stratum`](super::strata::number).
+    /// The kind of the request: see [`stratum`](super::strata::number).
     pub stratum: u8,
-    /// How.
+    /// How the exchange ended.
     pub end: End,
 }
 
-/// One exchange that waits for its response head.
+/// One exchange in flight, without a response head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Open {
     /// When it was sent.
     pub sent: f64,
-    /// Which kind of request it is.
+    /// The kind of the request.
     pub stratum: u8,
 }
 
-/// What happened to exchanges of one class at one cluster since the last sweep: a sample of them where
+/// The exchanges of one class at one cluster since the last sweep: a sample where
 /// there are many.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exchanges {
-    /// Those that are over since.
+    /// Exchanges that ended since.
     pub ended: Vec<Ended>,
-    /// Those that wait now.
+    /// Exchanges in flight now.
     pub open: Vec<Open>,
 }
 
 impl Exchanges {
-    /// Those that were answered.
+    /// Exchanges that were answered.
     pub fn answered(&self) -> impl Iterator<Item = &Ended> {
         self.ended.iter().filter(|one| one.end == End::Answered)
     }
 
-    /// Forgets all, and keeps the room for them.
+    /// Forgets all exchanges, and keeps the buffers.
     pub fn clear(&mut self) {
         self.ended.clear();
         self.open.clear();
@@ -64,19 +64,19 @@ pub struct History {
     open: Vec<Open>,
 }
 
-/// The most that are kept: more say no more.
+/// The most exchanges that are kept.
 const KEPT: usize = 512;
-/// Old ones are let go by so many at once: each time moves all others.
+/// Old exchanges are removed by so many at once: each removal moves all others.
 const LET_GO: usize = 128;
 
 impl History {
-    /// Takes what a sweep brought; what ended before `oldest` is forgotten sooner or later.
+    /// Takes the exchanges of a sweep; exchanges that ended before `oldest` are forgotten in time.
     pub fn take(&mut self, new: &Exchanges, oldest: f64) {
         self.open.clear();
         self.open.extend_from_slice(&new.open);
         let before = self.ended.len();
         self.ended.extend_from_slice(&new.ended);
-        // Several workers bring theirs one after the other.
+        // Several workers add theirs one after the other.
         if let Some(first) = new.ended.iter().map(|one| one.ended).min_by(f64::total_cmp) {
             let earlier = self.ended[..before].iter().rev().take_while(|one| one.ended > first);
             let from = before - earlier.count();
@@ -91,18 +91,18 @@ impl History {
         }
     }
 
-    /// Forgets all that are over but the newest.
+    /// Forgets all ended exchanges but the newest.
     pub fn keep_newest(&mut self, count: usize) {
         self.ended.drain(..self.ended.len().saturating_sub(count));
     }
 
-    /// Those that are over, the newest last.
+    /// Exchanges that ended, the newest last.
     #[must_use]
     pub fn ended(&self) -> &[Ended] {
         &self.ended
     }
 
-    /// Those that wait.
+    /// Exchanges in flight.
     #[must_use]
     pub fn open(&self) -> &[Open] {
         &self.open

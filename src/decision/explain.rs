@@ -1,4 +1,4 @@
-//! A decision as data: which route, who may serve, who may not and why, and with what scores.
+//! A decision as data: the route, the clusters that may serve, the clusters that may not and why, and the scores.
 
 use super::permit::Reason;
 use super::plan::{ClassIndex, Plan, Protocol};
@@ -20,13 +20,13 @@ pub struct Explanation {
     pub environment: String,
     /// Clusters that may serve, nearest first where that is known.
     pub permitted: Vec<String>,
-    /// Clusters that may not.
+    /// Clusters that may not serve.
     pub rejected: Vec<Rejection>,
-    /// What speaks for and against each, when signals are known.
+    /// The scores of the clusters, when signals are known.
     pub scores: Vec<Score>,
     /// The cluster the next such request would most likely go to.
     pub chosen: Option<String>,
-    /// The refusal it would get instead, or the fixed answer of the route.
+    /// The refusal that the request would get instead, or the fixed response of the route.
     pub answer: Option<String>,
 }
 
@@ -39,37 +39,37 @@ pub struct Rejection {
     pub reason: String,
 }
 
-/// The score of a cluster by its parts, in milliseconds. What was not measured is absent.
+/// The score of a cluster by its parts, in milliseconds. A part that was not measured is absent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Score {
-    /// Its name.
+    /// The cluster's name.
     pub cluster: String,
     /// Round trip.
     pub rtt_ms: Option<f64>,
-    /// Distance: the round trip and what lies behind a middlebox.
+    /// Distance: the round trip, and the path behind a middlebox.
     pub distance_ms: Option<f64>,
     /// Service time.
     pub service_ms: Option<f64>,
-    /// Money as distance.
+    /// Price, as a distance.
     pub price_ms: f64,
-    /// What failures count for, and connections that have to be made.
+    /// Penalties for failures and for connections that have to be made.
     pub penalty_ms: f64,
     /// Queue delay.
     pub queue_ms: Option<f64>,
-    /// The queue that is worth accepting here.
+    /// The queue that is acceptable here before exchanges spill.
     pub tolerates_ms: f64,
-    /// What one more exchange is expected to take in all.
+    /// Expected time of one more exchange, in all.
     pub total_ms: Option<f64>,
-    /// Share it accepts of what reaches it.
+    /// Share that the cluster accepts of the exchanges that reach it.
     pub accept_ratio: f64,
-    /// All this as a sentence.
+    /// The scores as a sentence.
     pub why: String,
 }
 
-/// Explains a request under a plan, and under signals where there are some.
+/// Explains a request under a plan, and under signals where these are given.
 ///
 /// # Errors
-/// [`Unrouted`] when no route takes it.
+/// [`Unrouted`] when no route matches the request.
 pub fn explain(
     plan: &Plan,
     signals: Option<&Signals>,

@@ -1,22 +1,22 @@
-//! How fast a cluster may grow into more traffic than it was seen to take, so that one that falls does
-//! not fell the next.
+//! How fast a cluster's traffic may grow beyond the highest rate seen there, so that the failure of one cluster does
+//! not overload the next.
 //!
-//! What nobody has tried may at most double in each step of 100 ms or of its own latency, whichever is
-//! longer: its queue has then been seen before the next doubling. Others take the rest meanwhile; where
-//! nobody else has room the bound gives way (`spill::pick` sends to whom most is owed).
+//! A rate that was never seen at a cluster may at most double in each step of 100 ms or of the cluster's own latency,
+//! whichever is longer: a queue is then seen before the next doubling. Other clusters take the rest meanwhile; where
+//! no other has capacity the bound gives way (`spill::pick` sends to the cluster with the highest credit).
 //!
 //! # Units
 //! Exchanges a second; seconds.
 
 /// The shortest step.
 const STEP_MIN: f64 = 0.100;
-/// What anybody may get at once, in exchanges a second, and as a part of the demand.
+/// The rate that every cluster may get at once, in exchanges a second, and as a part of the demand.
 const FLOOR: f64 = 100.0;
 const FLOOR_PART: f64 = 0.05;
-/// For how long it is remembered how much a cluster took, in seconds.
+/// Time constant with which the highest rate is forgotten, in seconds.
 const REMEMBERED: f64 = 60.0;
 
-/// How much one cluster may be sent.
+/// The rate that one cluster may get.
 #[derive(Clone, Copy, Debug)]
 pub struct Growth {
     allowed: f64,
@@ -29,13 +29,13 @@ impl Default for Growth {
 }
 
 impl Growth {
-    /// Folds in at what rate it was sent exchanges lately, of all that were asked for, and how long one
-    /// takes there.
+    /// Folds in the rate at which exchanges were sent lately, the whole demand, and the latency of an exchange
+    /// there.
     pub fn fold(&mut self, sent: f64, demand: f64, latency: f64, elapsed: f64) {
         let floor = FLOOR.max(FLOOR_PART * demand);
         if sent > 0.5 * self.allowed {
             let steps = elapsed / latency.max(STEP_MIN);
-            // A lull within the window must not let it leap.
+            // A low rate within the window must not allow a leap.
             self.allowed = (self.allowed * steps.exp2()).min(4.0 * sent);
         } else {
             self.allowed *= (-elapsed / REMEMBERED).exp();
@@ -43,7 +43,7 @@ impl Growth {
         self.allowed = self.allowed.max(floor);
     }
 
-    /// The share of what it is offered that it may take.
+    /// The share of the offered exchanges that the cluster may take.
     #[must_use]
     pub fn share(&self, offered: f64) -> f64 {
         (self.allowed / offered.max(1e-9)).min(1.0)

@@ -1,14 +1,14 @@
 //! Whether an endpoint may be used: all hysteresis of up and down lives here.
 //!
 //! Probes take it down after `fall` failures in a row and bring it up after `rise` successes.
-//! Traffic is heard too: refused connections eject at once, because waiting for a probe would fail
+//! Exchanges count too: refused connections eject at once, because waiting for a probe would fail
 //! users. An ejection lasts 1 s·2^k up to 30 s, and a mere TCP success never ends one, since an
 //! application that resets every request still accepts connections.
 //!
-//! Traffic is heard with care, because strangers make it. A row of failed exchanges needs two client
-//! addresses, a failed probe beside it, or [`ALONE`]: what one client does to itself is its own affair. A
-//! connection that does not come about in time may have met a full listen backlog: a row of those counts only
-//! while nothing is answered.
+//! Failed exchanges are weighed with care, because strangers can cause them. A series of failed exchanges counts only
+//! with two client addresses, with a failed probe, or after [`ALONE`]: a client's own faults must not eject an endpoint. A
+//! connection that is not established in time may have met a full listen backlog: a series of those counts only
+//! while no exchange is answered.
 //!
 //! # Not here
 //! Slowness (`load`), and how traffic comes back to a whole cluster (`assess`).
@@ -18,12 +18,12 @@ use super::units::{Timestamp, mix};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What went wrong.
+/// The cause of a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
     /// The connection was refused, or the host is unreachable.
     Refused,
-    /// The connection did not come about in time.
+    /// The connection was not established in time.
     ConnectTimeout,
     /// The connection died before the response.
     Reset,
@@ -37,15 +37,15 @@ pub enum Cause {
     ProbeStatus,
     /// A probe got no answer in time.
     ProbeTimeout,
-    /// The answer was not HTTP.
+    /// The response was not HTTP.
     Protocol,
     /// The TLS handshake failed.
     Tls(TlsFailure),
-    /// It fails more often than its siblings.
+    /// The endpoint fails more often than its siblings.
     Failing,
-    /// It takes longer than its siblings.
+    /// The endpoint takes longer than its siblings.
     Slow,
-    /// Another endpoint, asked later, has answered first.
+    /// Another endpoint, tried later, answered first.
     Overtaken,
 }
 
@@ -70,8 +70,8 @@ impl Cause {
         }
     }
 
-    /// How many failures to connect in a row prove that nothing is there; `None` for what happens to exchanges,
-    /// of which only a row says something.
+    /// How many connect failures in a row prove that the endpoint is gone; `None` for failures of exchanges,
+    /// of which only a series counts.
     fn proof(self) -> Option<u32> {
         match self {
             Cause::Refused | Cause::Tls(_) => Some(2),
@@ -89,19 +89,19 @@ impl Cause {
         }
     }
 
-    /// Whether a probe's success says nothing against it.
+    /// Whether a successful probe does not disprove this cause.
     fn escapes_probes(self) -> bool {
         matches!(self, Cause::Failing | Cause::Slow | Cause::Overtaken)
     }
 
-    /// Whether it proves that nothing is there: then no cap on ejections applies.
+    /// Whether the endpoint is certainly gone: then no cap on ejections applies.
     #[must_use]
     pub fn is_dead(self) -> bool {
         matches!(self, Cause::Refused | Cause::ConnectTimeout)
     }
 }
 
-/// Thresholds of probing.
+/// Thresholds of probes.
 #[derive(Clone, Copy, Debug)]
 pub struct Thresholds {
     /// Failures in a row that take an endpoint down.
@@ -125,9 +125,9 @@ struct Row {
     count: u32,
     /// What the last of them was.
     cause: Option<Cause>,
-    /// When the first of them was told.
+    /// When the first of them was reported.
     since: Timestamp,
-    /// Whose they all are; `None` when they are several clients', or nobody's in particular.
+    /// The client of all of them; `None` for several clients, or for failures of no particular client.
     client: Option<IpAddr>,
 }
 
@@ -152,10 +152,10 @@ pub struct Health {
     exchanges: Row,
     /// Connections that did not come about.
     dials: Row,
-    /// When it was last seen to have answered an exchange.
+    /// When the endpoint last answered an exchange.
     answered: Option<Timestamp>,
     ejected_until: Option<Timestamp>,
-    /// Whether only its time ends the ejection.
+    /// Whether only the passing of time ends the ejection.
     sentenced: bool,
     ejections: u32,
     up_since: Option<Timestamp>,
@@ -165,7 +165,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// An endpoint nobody has probed. `seed` scatters the ends of its ejections.
+    /// An endpoint that was never probed. `seed` scatters the ends of its ejections.
     #[must_use]
     pub fn new(seed: u64) -> Health {
         Health {
@@ -194,7 +194,7 @@ impl Health {
         }
     }
 
-    /// Folds a successful probe in. Says whether the endpoint has come up by it.
+    /// Folds a successful probe in. Returns whether the endpoint came up.
     pub fn probe_succeeded(&mut self, thresholds: Thresholds, now: Timestamp) -> bool {
         self.bad_probes = 0;
         self.good_probes = self.good_probes.saturating_add(1);
@@ -219,8 +219,8 @@ impl Health {
         }
     }
 
-    /// Folds a failed probe in. Says whether the endpoint has gone down by it. One that did not get its
-    /// connection in time says nothing while exchanges are answered: others stood before it in the backlog.
+    /// Folds a failed probe in. Returns whether the endpoint went down. A probe that was not connected
+    /// in time does not count while exchanges are answered: other connections were before it in the listen backlog.
     pub fn probe_failed(&mut self, cause: Cause, thresholds: Thresholds, now: Timestamp) -> bool {
         if cause == Cause::ConnectTimeout && self.has_answered_since(now, BACKLOG) {
             return false;
@@ -236,9 +236,9 @@ impl Health {
         true
     }
 
-    /// Folds a failed exchange of `client` in; `None` is nobody in particular. Says whether it takes the endpoint
-    /// out of use at once; what must be seen beside what was answered is judged by
-    /// [`judge_row`](Health::judge_row). `may_eject` is false when too many siblings are out already.
+    /// Folds a failed exchange of `client` in; `None` is no particular client. Returns whether the endpoint is
+    /// ejected at once; failures that have to be compared with answers are judged by
+    /// [`judge_row`](Health::judge_row). `may_eject` is false when too many siblings are ejected already.
     pub fn exchange_failed(
         &mut self,
         cause: Cause,
@@ -259,8 +259,8 @@ impl Health {
         proven && (may_eject || cause.is_dead()) && self.eject(cause, now)
     }
 
-    /// Judges the failures that came in a row, once it is known whether any exchange succeeded among them: gives
-    /// why the endpoint goes out of use now, if it does.
+    /// Judges failures in a row, once it is known whether any exchange succeeded among them; returns
+    /// the cause if the endpoint is ejected now.
     pub fn judge_row(
         &mut self,
         consecutive: u32,
@@ -287,7 +287,7 @@ impl Health {
         self.dials = Row::default();
     }
 
-    /// Takes it out of use for a while, unless it is already; says whether it was not.
+    /// Ejects the endpoint for a while, unless it is ejected already; returns whether it was not.
     pub fn eject(&mut self, cause: Cause, now: Timestamp) -> bool {
         if !self.is_usable(now) {
             return false;
@@ -325,7 +325,7 @@ impl Health {
         }
     }
 
-    /// Notes the end of an ejection; says whether one ended just now.
+    /// Notes the end of an ejection; returns whether one ended just now.
     pub fn ejection_ended(&mut self, now: Timestamp) -> bool {
         let ended = self.ejected_until.is_some_and(|until| now >= until);
         if ended {
@@ -335,19 +335,19 @@ impl Health {
         ended
     }
 
-    /// Whether exchanges may be sent to it.
+    /// Whether exchanges may be sent to the endpoint.
     #[must_use]
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.state != State::Down && self.ejected_until.is_none_or(|until| now >= until)
     }
 
-    /// Whether a probe or traffic has ever spoken for or against it.
+    /// Whether a probe or an exchange has ever succeeded or failed.
     #[must_use]
     pub fn is_probed(&self) -> bool {
         self.state != State::Unprobed
     }
 
-    /// Whether it should be probed faster: a doubt in either direction.
+    /// Whether the endpoint should be probed faster: its state is in doubt.
     #[must_use]
     pub fn is_suspicious(&self) -> bool {
         match self.state {
@@ -371,19 +371,19 @@ impl Health {
         }
     }
 
-    /// What last went wrong.
+    /// The last failure.
     #[must_use]
     pub fn last_error(&self) -> Option<Cause> {
         self.last_error
     }
 }
 
-/// The longest an ejection lasts, jitter aside.
+/// The longest ejection, without jitter.
 const EJECTION_MAX: Duration = Duration::from_secs(30);
-/// How long a row of failures lasts, with nothing answered among them, before one client's word is enough: it
-/// may be all there is, such as a load balancer in front whose word about its clients is not believed.
+/// How long failures last in a row, with no answer among them, before one client is enough: there
+/// may be no other client, as behind a load balancer whose forwarding headers are not trusted.
 pub const ALONE: Duration = Duration::from_secs(2);
-/// For how long after an answer a connection that is late says nothing: it was begun before.
+/// For how long after an answer a late connection does not count: it was begun before.
 const BACKLOG: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! How far a place is: the median of recent probes, quick to follow a shift of the path.
+//! The distance of a cluster: the median of recent probes, quick to follow a change of the path.
 //!
-//! Not the minimum, which would hide jitter that then reads as service time; not a mean, which one
+//! Not the minimum, which would hide jitter that then counts as service time; not a mean, which one
 //! lost packet distorts. A median alone follows a rerouted path only after half its window, so
-//! three samples in a row well off it start the window anew.
+//! three samples in a row far from the median restart the window.
 //!
 //! # Units
 //! Seconds as `f64`. Nothing reads a clock: the window is a number of samples, since probes are even.
 
 /// Samples kept: 10 s at the default interval of 500 ms.
 const WINDOW: usize = 21;
-/// So many samples in a row off the median by a quarter (and 1 ms) are a new path.
+/// So many samples in a row, off the median by a quarter (and 1 ms), are a new path.
 const SHIFT: usize = 3;
 
-/// So many samples outvote one that was disturbed.
+/// So many samples outweigh one disturbed sample.
 const SETTLED: usize = 3;
 
 /// A window of recent samples.
@@ -22,7 +22,7 @@ pub struct Distance {
 }
 
 impl Distance {
-    /// Folds one sample in; what is not a finite, non-negative number is dropped.
+    /// Folds one sample in; a sample that is not a finite, non-negative number is dropped.
     pub fn observe(&mut self, seconds: f64) {
         if !seconds.is_finite() || seconds < 0.0 {
             return;
@@ -34,7 +34,7 @@ impl Distance {
         self.restart_on_shift();
     }
 
-    /// Whether the last sample is far off the others.
+    /// Whether the last sample is far from the others.
     #[must_use]
     pub fn is_doubtful(&self) -> bool {
         match (self.samples.last(), self.median()) {
@@ -55,7 +55,7 @@ impl Distance {
         }
     }
 
-    /// Whether there are enough samples that one bad one does not decide.
+    /// Whether there are enough samples that one bad sample does not decide.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.samples.len() >= SETTLED
@@ -80,7 +80,7 @@ impl Distance {
     }
 }
 
-/// How far off the median a sample may be before it speaks of another way, in seconds.
+/// The distance from the median beyond which a sample indicates another path, in seconds.
 fn margin(median: f64) -> f64 {
     (median * 0.25).max(0.001)
 }

@@ -1,4 +1,4 @@
-//! What workers count, in plain memory: for worlds in virtual time, which have no other threads.
+//! Counts of the workers in plain memory: for worlds in virtual time, which have no other threads.
 //!
 //! The proxy counts in the slots of `shared` instead. The assessor reads either through
 //! [`Samples`](super::assess::Samples).
@@ -8,7 +8,7 @@ use super::load::Tally;
 use super::shed::PRIORITIES;
 use std::collections::BTreeMap;
 
-/// One class at one of its permitted clusters.
+/// Counts of one class at one of its permitted clusters.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// The counts since the last sweep.
@@ -32,7 +32,7 @@ impl Account {
         self.open.insert(id, Open { sent: now, stratum });
     }
 
-    /// Its response head came; gives how long it took, in seconds.
+    /// The response head of exchange number `id` came; returns the response time, in seconds.
     pub fn answered(&mut self, id: u64, now: f64) -> f64 {
         let latency = self.over(id, now, End::Answered).unwrap_or(0.0);
         self.tally.completed += 1.0;
@@ -41,13 +41,13 @@ impl Account {
         latency
     }
 
-    /// It failed.
+    /// Exchange number `id` failed.
     pub fn failed(&mut self, id: u64, now: f64) {
         self.over(id, now, End::Unanswered);
         self.tally.failed += 1.0;
     }
 
-    /// Its client left.
+    /// The client of exchange number `id` left.
     pub fn abandoned(&mut self, id: u64, now: f64) {
         self.tally.abandoned += 1.0;
         self.tally.abandoned_seconds += self.over(id, now, End::Unanswered).unwrap_or(0.0);
@@ -62,7 +62,7 @@ impl Account {
 }
 
 impl Ledger {
-    /// Nothing counted, of classes with so many permitted clusters each.
+    /// Empty accounts of classes with so many permitted clusters each.
     pub fn new(clusters: impl Iterator<Item = usize>) -> Ledger {
         let accounts: Vec<Vec<Account>> =
             clusters.map(|count| vec![Account::default(); count]).collect();
@@ -74,7 +74,7 @@ impl Ledger {
         &mut self.accounts[class][slot]
     }
 
-    /// An exchange of this priority was asked for.
+    /// Counts an exchange of this priority as demand.
     pub fn ask(&mut self, class: usize, priority: u8) {
         self.asked[class][usize::from(priority)] += 1.0;
     }

@@ -1,11 +1,11 @@
-//! Listeners: where clients come in, what is spoken there, and what it takes.
+//! Listeners: addresses, protocols, deadlines and bounds.
 
 use super::plan::{Address, ClassIndex};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How what is sent to an address travels: TCP and UDP may share a port.
+/// The transport of an address: TCP and UDP may share a port.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Transport {
     /// TCP, or a unix socket.
@@ -17,7 +17,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Its word.
+    /// The transport's word.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -27,58 +27,58 @@ impl Transport {
         }
     }
 
-    /// Whether both cannot have the same address.
+    /// Whether the two transports cannot share an address.
     #[must_use]
     pub fn collides(self, other: Transport) -> bool {
         (self == Transport::Stream) == (other == Transport::Stream)
     }
 }
 
-/// What a listening socket is known by, from one plan to the next.
+/// The identity of a listening socket, from one plan to the next.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Spot {
-    /// How what is sent there travels.
+    /// The transport.
     pub transport: Transport,
-    /// Where it is.
+    /// The address.
     pub address: Address,
-    /// Whether it takes connections to other addresses, which needs a privilege.
+    /// Whether the socket takes connections to other addresses, which needs a privilege.
     pub takes_all: bool,
 }
 
-/// How connections that were not made to a listener come to it: by rules of the packet filter.
+/// How connections to other addresses reach a listener: by rules of the packet filter.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Transparent {
     /// They do not.
     #[default]
     None,
-    /// Redirected; the kernel remembers where they were to go.
+    /// By REDIRECT; the kernel keeps the original destination.
     OriginalDst,
-    /// As they are, to a socket that takes all.
+    /// By TPROXY; the socket accepts connections to every address.
     Tproxy,
 }
 
-/// One address we accept on.
+/// One address on which the proxy accepts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// Its name in the configuration.
     pub name: String,
-    /// Where it listens.
+    /// The listener's address.
     pub address: Address,
-    /// Permissions of its file, where that is a path.
+    /// Permissions of the socket file, where the address is a path.
     pub mode: u32,
-    /// What is spoken there.
+    /// The listener's protocol.
     pub protocol: Protocol,
-    /// Peers whose word about their client is believed.
+    /// Peers whose forwarding headers are trusted.
     pub trusted: Vec<ipnet::IpNet>,
     /// Whether connections to other addresses come here.
     pub transparent: Transparent,
-    /// TLS, where it is spoken.
+    /// TLS, where the listener speaks TLS.
     pub tls: Option<ListenerTls>,
     /// Peers whose connections begin with a PROXY header.
     pub proxied: Vec<ipnet::IpNet>,
-    /// Tokens of `Upgrade` that become tunnels beside `websocket`.
+    /// Tokens of `Upgrade` that become tunnels in addition to `websocket`.
     pub upgrades: Vec<String>,
-    /// Whether clusters are told of this hop by `Via`.
+    /// Whether requests to clusters carry this hop in `Via`.
     pub via: bool,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
@@ -87,13 +87,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// How what is spoken there travels: one way, and by QUIC beside it.
+    /// The transports of the listener: one, and QUIC in addition.
     pub fn transports(&self) -> impl Iterator<Item = Transport> + use<> {
         let http3 = self.tls.as_ref().is_some_and(|tls| tls.http3);
         [self.protocol.transport()].into_iter().chain(http3.then_some(Transport::Quic))
     }
 
-    /// What its listening sockets are known by.
+    /// The identities of the listener's sockets.
     pub fn spots(&self) -> impl Iterator<Item = Spot> {
         self.transports().map(|transport| Spot {
             transport,
@@ -109,7 +109,7 @@ impl Listener {
         self.proxied.iter().any(|network| network.contains(&peer))
     }
 
-    /// Whether this peer's `X-Forwarded-*` and the like are believed.
+    /// Whether the forwarding headers (`X-Forwarded-*` and the like) of this peer are trusted.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
@@ -117,7 +117,7 @@ impl Listener {
     }
 }
 
-/// A certificate chain and its key, by their files.
+/// The files of a certificate chain and its key.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct KeyPair {
     /// The chain, the leaf first.
@@ -129,42 +129,42 @@ pub struct KeyPair {
 /// TLS of a listener.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ListenerTls {
-    /// Chosen by SNI; the first is for whoever names nobody known.
+    /// Certificates, selected by SNI; the first is for unknown names.
     pub certificates: Vec<KeyPair>,
-    /// Authorities one of which must vouch for a client.
+    /// Authorities that must have signed the client's certificate.
     pub client_ca: Option<PathBuf>,
-    /// Whether TLS 1.2 is not spoken.
+    /// Whether TLS 1.2 is disabled.
     pub only_tls13: bool,
-    /// What is offered by ALPN, best first.
+    /// ALPN protocols offered, best first.
     pub alpn: Vec<String>,
-    /// Whether HTTP/3 is spoken, too.
+    /// Whether HTTP/3 is offered, too.
     pub http3: bool,
 }
 
 /// TLS towards a cluster.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct UpstreamTls {
-    /// The name its endpoints must prove; each one's address where there is none.
+    /// The name in the endpoint's certificate; the endpoint's address where there is none.
     pub server_name: Option<String>,
     /// Authorities; the system's where there are none.
     pub ca: Option<PathBuf>,
-    /// As whom we come.
+    /// The client certificate.
     pub client: Option<KeyPair>,
-    /// What is offered by ALPN, best first.
+    /// ALPN protocols offered, best first.
     pub alpn: Vec<String>,
 }
 
-/// What a listener speaks.
+/// The protocol of a listener.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Protocol {
-    /// HTTP/1, routed by request; unmatched requests go to the class, if there is one.
+    /// HTTP, routed by request; unmatched requests go to the class, if there is one.
     Http,
     /// Bytes, placed once per connection.
     Tcp {
         /// The class that serves it.
         class: ClassIndex,
     },
-    /// TLS that is not ended here: bytes, placed by the name that is asked for.
+    /// TLS passthrough: bytes, placed by SNI.
     TlsPassthrough(Names),
     /// Datagrams, placed once per flow.
     Udp {
@@ -174,7 +174,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// How what is spoken travels.
+    /// The transport of the protocol.
     #[must_use]
     pub fn transport(&self) -> Transport {
         match self {
@@ -186,14 +186,14 @@ impl Protocol {
     }
 }
 
-/// Classes by the names that are asked for.
+/// Classes by SNI.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Names {
     /// Exact names, in lower case.
     pub exact: Vec<(String, ClassIndex)>,
     /// What follows the `*`, longest first.
     pub wildcard: Vec<(String, ClassIndex)>,
-    /// For whoever asks for none of them.
+    /// For names that match neither.
     pub fallback: Option<ClassIndex>,
 }
 
@@ -228,13 +228,13 @@ pub struct ListenerTimeouts {
     pub idle: Duration,
     /// Without progress while writing.
     pub write: Duration,
-    /// Without a byte of a request body, while we want one.
+    /// Without a byte of a request body, while the proxy reads it.
     pub body_idle: Duration,
     /// Without a byte of a response, or of a tunnel's.
     pub stream_idle: Duration,
     /// Without a byte either way of an L4 flow.
     pub idle_l4: Duration,
-    /// Likewise once one side has closed.
+    /// As `idle_l4`, once one side has closed.
     pub half_close: Duration,
 }
 
@@ -255,20 +255,20 @@ pub struct ListenerLimits {
     pub fields: usize,
     /// Bytes of a request's body.
     pub body: Option<u64>,
-    /// Least bytes a second of a request body over 10 s; 0 turns it off.
+    /// Least bytes a second of a request body over 10 s; 0 turns the bound off.
     pub body_rate: u64,
-    /// Names with `_`.
+    /// Fields whose names have `_`.
     pub underscores: Underscores,
-    /// `%2F` in a path is kept instead of refused.
+    /// Whether `%2F` in a path is kept instead of refused.
     pub keep_encoded_slash: bool,
     /// `//` in a path.
     pub slashes: Slashes,
 }
 
-/// What becomes of several slashes in a row in a path.
+/// How several slashes in a row in a path are treated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Slashes {
-    /// They are one, for routes and for clusters.
+    /// They are merged to one, for routes and for clusters.
     Merge,
     /// The request is refused.
     Refuse,
@@ -276,7 +276,7 @@ pub enum Slashes {
     Keep,
 }
 
-/// What becomes of a field whose name has an underscore.
+/// How a field whose name has an underscore is treated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Underscores {
     /// The request is refused.

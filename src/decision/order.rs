@@ -1,13 +1,13 @@
-//! The order of clusters, nearest first, that does not flap.
+//! The order of clusters, nearest first, without flapping.
 //!
-//! A tie, within max(2 ms, 10 %), belongs to whoever stands first already, and in the end to whoever is
-//! listed first: a listed cluster that has become as near again, within half a tie, gets its place back.
-//! Whoever moves up must have had the reason for a second, except when nothing was measured before.
+//! A tie, within max(2 ms, 10 %), belongs to the cluster that is first already, and in the end to the cluster that is
+//! listed first: a listed cluster that has become as near again, within half a tie, gets its position back.
+//! A cluster moves up only after it was nearer for a second, except when nothing was measured before.
 
 use super::units::Timestamp;
 use std::time::Duration;
 
-/// How long a better cluster must stay better.
+/// How long a nearer cluster must stay nearer.
 const DWELL: Duration = Duration::from_secs(1);
 
 /// An order of candidates that changes only for a lasting reason.
@@ -15,12 +15,12 @@ const DWELL: Duration = Duration::from_secs(1);
 pub struct Order {
     /// Candidates by index, nearest first.
     current: Vec<usize>,
-    /// Since when the candidate at `i + 1` has been better than the one at `i`.
+    /// The moment since which the candidate at `i + 1` has been better than the candidate at `i`.
     better_since: Vec<Option<Timestamp>>,
     known: Vec<bool>,
 }
 
-/// How far apart two may be and still be as near, in seconds.
+/// The difference up to which two distances are a tie, in seconds.
 fn tie(distance: f64) -> f64 {
     (distance * 0.1).max(0.002)
 }
@@ -30,7 +30,7 @@ fn clearly_nearer(challenger: f64, holder: f64) -> bool {
     challenger + tie(holder) < holder
 }
 
-/// Whether `challenger` is as near as `holder`, by a margin that keeps the two from taking turns.
+/// Whether `challenger` is as near as `holder`, by a margin that keeps the two from alternating.
 fn as_near(challenger: f64, holder: f64) -> bool {
     challenger < holder + tie(holder) / 2.0
 }
@@ -46,7 +46,7 @@ impl Order {
         }
     }
 
-    /// Folds the distances of this moment in, in seconds; `known` says which are measured.
+    /// Folds the current distances in, in seconds; `known` says which are measured.
     pub fn update(&mut self, base: &[f64], known: &[bool], now: Timestamp) {
         let news = known.iter().zip(&self.known).any(|(now, before)| *now && !before);
         self.known.copy_from_slice(known);

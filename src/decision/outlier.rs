@@ -1,7 +1,7 @@
-//! Whether one endpoint of several is the odd one out: it fails, or dawdles, where its siblings do not.
+//! Outlier detection: whether an endpoint fails, or is slow, while its siblings are not.
 //!
-//! Endpoints are held against their siblings, never against a fixed figure: when all fail alike it is the
-//! requests' fault, or the cluster's, and taking endpoints out would only overload those that are left.
+//! Endpoints are compared with their siblings, never with a fixed figure: when all fail alike, the requests
+//! or the cluster are at fault, and ejecting endpoints would only overload the remaining ones.
 //!
 //! # Units
 //! Counts fade with a time constant of [`WINDOW`] seconds; latencies are seconds.
@@ -11,34 +11,34 @@
 
 use super::health::Cause;
 
-/// A cluster's knobs, within bounds.
+/// A cluster's outlier settings, within bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlier {
     /// Failures of exchanges in a row that eject an endpoint, 1-1000.
     pub consecutive: u32,
     /// Ejects an endpoint that succeeds less often than this part of its siblings' median, 0-1.
     pub success: Option<f64>,
-    /// Ejects an endpoint that takes longer than this many times its siblings' median, above 1.
+    /// Ejects an endpoint whose response time is above this multiple of its siblings' median, above 1.
     pub latency: Option<f64>,
-    /// Percent of a cluster's endpoints that traffic may have out of use at once. Those that cannot be
-    /// connected to are out whatever this says.
+    /// Percent of a cluster's endpoints that failed exchanges may eject at once. Endpoints that cannot be
+    /// connected to are ejected in any case.
     pub max_percent: u8,
-    /// With fewer percent of its endpoints in use, a cluster uses them all. 0: never.
+    /// Below this percentage of usable endpoints a cluster uses all of them. 0: never.
     pub panic_percent: u8,
     /// What counts as a failure, of an endpoint and of its cluster.
     pub failures: Failures,
 }
 
-/// Which statuses and causes count as failures. What does not is no reason to eject, nor to go elsewhere.
+/// Which statuses and causes count as failures. Other results are no reason to eject or to retry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Failures {
     /// A bit for each status from 100 to 611.
     statuses: [u64; 8],
-    /// The connection died before the response, or what came was no HTTP.
+    /// The connection died before the response, or the response was not HTTP.
     pub reset: bool,
     /// No connection, or no TLS on it.
     pub connect: bool,
-    /// No response head in time, or another endpoint was quicker each time.
+    /// No response head in time, or a hedge was quicker each time.
     pub timeout: bool,
 }
 
@@ -65,7 +65,7 @@ impl Failures {
         Failures::place(status).is_some_and(|(word, bit)| self.statuses[word] & bit != 0)
     }
 
-    /// Whether this cause counts. That of a status was counted by the status.
+    /// Whether this cause counts. Failures by status were counted by the status.
     #[must_use]
     pub fn has(&self, cause: Cause) -> bool {
         match cause {
@@ -104,25 +104,25 @@ impl Default for Outlier {
 }
 
 impl Outlier {
-    /// Whether one more endpoint may be taken out of use by traffic.
+    /// Whether failed exchanges may eject one more endpoint.
     #[must_use]
     pub fn may_eject(&self, out: usize, all: usize) -> bool {
         (out + 1) * 100 <= usize::from(self.max_percent) * all
     }
 
-    /// Whether so few endpoints are in use that all are better used.
+    /// Whether so few endpoints are usable that all are used.
     #[must_use]
     pub fn panics(&self, in_use: usize, all: usize) -> bool {
         in_use * 100 < usize::from(self.panic_percent) * all
     }
 }
 
-/// Seconds after which what was counted of an endpoint has faded to a third.
+/// Time constant of the counts, in seconds.
 const WINDOW: f64 = 10.0;
-/// Exchanges in the window below which an endpoint is not judged, nor held up to others.
+/// Exchanges in the window below which an endpoint is neither judged nor a reference for others.
 const JUDGED_FROM: f64 = 20.0;
 
-/// How one endpoint has done of late.
+/// Recent results of one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Standing {
     good: f64,
@@ -131,7 +131,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Folds in what came back from it in `elapsed` seconds: so many answers, their times, so many failures.
+    /// Folds in the answers of `elapsed` seconds: their number, their times, and the number of failures.
     pub fn fold(&mut self, good: f64, seconds: f64, failed: f64, elapsed: f64) {
         let keep = (-elapsed / WINDOW).exp();
         self.good = self.good * keep + good;
@@ -147,20 +147,20 @@ impl Standing {
         self.good / (self.good + self.failed)
     }
 
-    /// The mean time of its answers; `None` without enough of them.
+    /// The mean response time; `None` with few answers.
     fn latency(&self) -> Option<f64> {
         (self.good >= JUDGED_FROM).then(|| self.seconds / self.good)
     }
 }
 
-/// Why the endpoint at `index` is the odd one out; `None` when it is not, or too little is known.
+/// Why the endpoint at `index` is an outlier; `None` when it is not, or too little is known.
 #[must_use]
 pub fn verdict(knobs: &Outlier, index: usize, all: &[Standing]) -> Option<Cause> {
     let own = all.get(index).filter(|own| own.is_judged())?;
     let siblings = || all.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, one)| one);
     if let Some(part) = knobs.success {
         let others = sorted(siblings().filter(|one| one.is_judged()).map(Standing::success));
-        // Of two the one that fails more, so that doubt is in the endpoint's favour.
+        // Of two endpoints the one that fails more, so that doubt favours the endpoint.
         let typical = others.get(others.len().saturating_sub(1) / 2);
         if typical.is_some_and(|typical| own.success() < part * typical) {
             return Some(Cause::Failing);

@@ -1,6 +1,6 @@
 //! The hard constraints: which clusters may serve an exchange at all. Checked before any score.
 //!
-//! Nothing relaxes them: not an outage, not a retry, not an operator's dial. Whoever is not named
+//! No outage, no retry and no operator's dial relaxes the constraints. A cluster that is not listed
 //! as permitted is not permitted.
 
 use super::plan::{Cluster, ClusterIndex};
@@ -8,11 +8,11 @@ use super::plan::{Cluster, ClusterIndex};
 /// Why a cluster may not serve.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Reason {
-    /// It is of another environment.
+    /// The cluster belongs to another environment.
     Environment,
-    /// It does not accept a data class of the exchange.
+    /// The cluster does not accept a data class of the exchange.
     DataClass,
-    /// It lacks a needed capability.
+    /// The cluster lacks a needed capability.
     Needs,
 }
 
@@ -31,20 +31,20 @@ impl Reason {
 /// A service's clusters, sorted by whether they may serve.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Permitted {
-    /// Those that may, in the service's order.
+    /// Permitted clusters, in the service's order.
     pub clusters: Vec<ClusterIndex>,
-    /// Those that may not.
+    /// Rejected clusters, with the reason.
     pub rejected: Vec<(ClusterIndex, Reason)>,
 }
 
-/// What an exchange demands of a cluster.
+/// The demands of an exchange on a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Demands<'a> {
-    /// Its environment.
+    /// The exchange's environment.
     pub environment: &'a str,
-    /// All its data classes.
+    /// All data classes of the exchange.
     pub data: &'a [String],
-    /// All its needs.
+    /// All capabilities that the exchange needs.
     pub needs: &'a [String],
 }
 

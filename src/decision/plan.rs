@@ -1,8 +1,8 @@
-//! What the operator wants, compiled and immutable.
+//! The compiled configuration, immutable.
 //!
 //! Every name is resolved to an index, every inheritance rule is applied, every constraint is
-//! already folded into a class. Indices are valid only with the plan they came from; what must
-//! outlive a plan is keyed by name.
+//! already part of a class. Indices are valid only with the plan they came from; state that
+//! outlives a plan is keyed by name.
 
 mod defaults;
 
@@ -27,32 +27,32 @@ pub type ListenerIndex = usize;
 /// Index of a class in [`Plan::classes`].
 pub type ClassIndex = usize;
 
-/// The operator's wishes as the data plane reads them.
+/// The compiled configuration as the data plane reads it.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Name of the site this proxy stands in.
+    /// Name of this proxy's site.
     pub site: String,
     /// Environment of this site.
     pub environment: String,
-    /// Where connections are accepted.
+    /// Addresses on which the proxy accepts.
     pub listeners: Vec<Listener>,
-    /// The places that serve.
+    /// Clusters.
     pub clusters: Vec<Cluster>,
-    /// What clients ask for.
+    /// Services.
     pub services: Vec<Service>,
-    /// Services that are said to speak gRPC, by index.
+    /// Services configured as gRPC, by index.
     pub grpc: BTreeSet<usize>,
-    /// Service x permitted set.
+    /// Classes: a service with its permitted clusters.
     pub classes: Vec<Class>,
-    /// From a request to a route.
+    /// Routes.
     pub routes: RouteTable,
     /// Policies of services and routes.
     pub policies: Vec<Policy>,
-    /// By service: fields, in lower case, that only a policy of its own or of its routes may give its clusters.
+    /// By service: fields, in lower case, that only a policy of the service or of its routes may set.
     pub asserted: Vec<Vec<String>>,
     /// TLS of the admin API.
     pub admin_tls: Option<ListenerTls>,
-    /// What affinity cookies are encrypted by that have no secret of their own; the process sets it.
+    /// The key for affinity cookies without a secret of their own; the process sets it.
     pub cookie_secret: Option<Secret>,
 }
 
@@ -74,7 +74,7 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Where a cluster stands.
+/// Where a cluster runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// The operator's own data centre.
@@ -83,67 +83,67 @@ pub enum Kind {
     Cloud,
 }
 
-/// One place that serves: endpoints in one IDC or cloud region.
+/// One cluster: endpoints in one data centre (IDC) or cloud region.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
-    /// Its name.
+    /// The cluster's name.
     pub name: String,
-    /// Its site's name; its own where it has none.
+    /// The site's name; the cluster's own name where it has no site.
     pub site: String,
     /// IDC or cloud.
     pub kind: Kind,
-    /// Only services of the same environment are served.
+    /// The environment; only services of the same environment are served.
     pub environment: String,
-    /// Data classes it may see.
+    /// Data classes that the cluster accepts.
     pub accepts: Vec<String>,
-    /// Capabilities.
+    /// Capabilities that the cluster offers.
     pub offers: Vec<String>,
-    /// Where its endpoints come from.
+    /// The source of its endpoints.
     pub source: Source,
-    /// How it is probed.
+    /// The probe.
     pub probe: Probe,
     /// Exchanges at once, over the whole process; a hard ceiling.
     pub ceiling: Option<u32>,
-    /// Exchanges it is said to take at once, for the waterfall.
+    /// Configured capacity in exchanges at once, for the waterfall.
     pub capacity: Option<u32>,
     /// Connections at once to this cluster, over the whole process.
     pub connections_max: u32,
     /// Exchanges that may wait for a connection at once, over the whole process.
     pub pending_max: u32,
-    /// TLS, where it speaks that.
+    /// TLS, where the cluster speaks TLS.
     pub tls: Option<UpstreamTls>,
-    /// Whether it speaks HTTP/2, without being asked.
+    /// Whether the cluster speaks HTTP/2 without negotiation.
     pub http2: bool,
-    /// Whether its connections begin with a PROXY header.
+    /// The PROXY header that its connections begin with.
     pub send_proxy: SendProxy,
-    /// What `Host` the cluster sees.
+    /// The `Host` that the cluster gets.
     pub host: HostPolicy,
-    /// Percent of what would choose it that it gets, by the file.
+    /// Configured dial: percent of the exchanges that would choose this cluster.
     pub dial: u8,
-    /// How long a connection may take; `None` derives it from the round trip.
+    /// Timeout of one connection attempt; `None` derives it from the round trip.
     pub connect: Option<Duration>,
-    /// How long all attempts of one exchange to connect may take.
+    /// Timeout of all connection attempts of one exchange.
     pub connect_total: Duration,
     /// How long an idle connection is kept; `None` learns it.
     pub pool_idle: Option<Duration>,
-    /// How long an exchange may wait for a connection or for room; `None` is its own timeout, at most
+    /// How long an exchange may wait for a connection or for capacity; `None` is its own timeout, at most
     /// [`QUEUE_MAX`].
     pub queue: Option<Duration>,
     /// A returning endpoint's share grows over this span.
     pub slow_start: Duration,
-    /// Which endpoints traffic takes out of use.
+    /// Outlier detection.
     pub outlier: Outlier,
-    /// How it gets its traffic back.
+    /// How the cluster gets its traffic back.
     pub failback: Failback,
-    /// What its traffic costs.
+    /// The price of its traffic.
     pub prices: Prices,
-    /// How its edge says what its load is.
+    /// How the cluster's edge reports its load.
     pub reports: Reports,
-    /// Whether link-local addresses, where clouds keep metadata, may be endpoints.
+    /// Whether link-local addresses, which clouds use for metadata, may be endpoints.
     pub allow_link_local: bool,
 }
 
-/// The longest wait for a connection or for room where nothing is said.
+/// The longest wait for a connection or for capacity where nothing is configured.
 pub const QUEUE_MAX: Duration = Duration::from_secs(5);
 
 /// Which PROXY header a cluster's connections begin with.
@@ -158,28 +158,28 @@ pub enum SendProxy {
     V2,
 }
 
-/// How a cluster's edge says what its load is.
+/// How a cluster's edge reports its load.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Reports {
-    /// Not at all: load is inferred from what comes back.
+    /// Not at all: load is inferred from responses.
     #[default]
     None,
     /// By ORCA's `endpoint-load-metrics`.
     Orca,
-    /// A Tidegate stands there: by `tidegate-load`.
+    /// By `tidegate-load`, from another Tidegate.
     Tidegate,
 }
 
 /// How a cluster gets its traffic back after it was down.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Failback {
-    /// Only when an operator says so (`undrain`).
+    /// Whether an operator must return it (`undrain`).
     pub manual: bool,
-    /// How long it must be healthy first.
+    /// How long the cluster must be healthy first.
     pub hold: Duration,
 }
 
-/// What `Host` a cluster sees.
+/// The `Host` that a cluster gets.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HostPolicy {
     /// The client's.
@@ -190,7 +190,7 @@ pub enum HostPolicy {
     Name(String),
 }
 
-/// Where endpoints come from.
+/// The source of endpoints.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
     /// Addresses, and host names that resolve like `dns`.
@@ -214,16 +214,16 @@ pub enum Source {
     },
 }
 
-/// An endpoint as it is listed.
+/// An endpoint as configured.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndpointSpec {
-    /// Where it is.
+    /// The endpoint's address.
     pub target: Target,
-    /// Its share relative to its siblings, 1-1000.
+    /// The endpoint's share relative to its siblings, 1-1000.
     pub weight: u16,
 }
 
-/// What an endpoint is listed as.
+/// An endpoint's address or name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
     /// An address.
@@ -232,38 +232,38 @@ pub enum Target {
     Name(String, u16),
 }
 
-/// How a cluster is probed.
+/// The probe of a cluster's endpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// What is done.
+    /// The probe's kind.
     pub kind: ProbeKind,
-    /// Span between two probes of one endpoint.
+    /// Interval between two probes of one endpoint.
     pub interval: Duration,
-    /// Longest a probe may take.
+    /// Timeout of a probe.
     pub timeout: Duration,
     /// Failures in a row that take an endpoint down.
     pub fall: u32,
     /// Successes in a row that bring it up again.
     pub rise: u32,
-    /// Another port than the endpoint's.
+    /// The probe's port, where it differs from the endpoint's.
     pub port: Option<u16>,
 }
 
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProbeKind {
-    /// Nothing: endpoints are up until traffic says otherwise.
+    /// No probe: endpoints are up until exchanges fail.
     None,
-    /// Connects.
+    /// Connects by TCP.
     Tcp,
-    /// Connects, and shakes hands by TLS.
+    /// Connects, and completes a TLS handshake.
     Tls,
-    /// Asks by `grpc.health.v1` whether it is serving.
+    /// Calls `grpc.health.v1`.
     Grpc {
-        /// Which service; empty is all of the server.
+        /// The service; empty is the whole server.
         service: String,
     },
-    /// Asks for a path.
+    /// Sends an HTTP request.
     Http {
         /// Path and query.
         path: String,

@@ -1,4 +1,4 @@
-//! Who may come, and how often: what the operator wants of a service's or a route's clients.
+//! Access policies of services and routes: allowed networks, rate limits, concurrency, authentication.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -7,26 +7,26 @@ use std::time::Duration;
 /// Index of a policy in a plan.
 pub type PolicyIndex = usize;
 
-/// What holds for the requests of one service or route. A service's and its route's hold both.
+/// The policy of a service or of a route. A request is subject to both.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// Where it is written; state goes on by this name from one plan to the next.
+    /// Where the policy is configured; its state is kept under this name from one plan to the next.
     pub name: String,
-    /// Networks whose clients may come; empty is all.
+    /// Networks whose clients are admitted; empty admits all.
     pub allow: Vec<ipnet::IpNet>,
-    /// Networks whose clients may not, whatever `allow` says.
+    /// Networks whose clients are refused, whatever `allow` says.
     pub deny: Vec<ipnet::IpNet>,
-    /// How often a client may come.
+    /// Rate limit of a client.
     pub rate: Option<Rate>,
     /// Exchanges at once.
     pub concurrency: Option<u32>,
-    /// What a client must prove.
+    /// Required credentials.
     pub auth: Option<Auth>,
 }
 
 impl Policy {
-    /// Whether a client of this address may come at all. The unspecified address is nobody's: who it
-    /// stands for is not known, and may be whoever is not let in.
+    /// Whether a client with this address is admitted. The unspecified address stands for an unknown
+    /// client, which may be one that must be refused.
     #[must_use]
     pub fn admits(&self, client: IpAddr) -> bool {
         if client.is_unspecified() {
@@ -36,38 +36,38 @@ impl Policy {
         !within(&self.deny) && (self.allow.is_empty() || within(&self.allow))
     }
 
-    /// Whether it says nothing at all.
+    /// Whether the policy restricts nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Policy { name: self.name.clone(), ..Policy::default() }
     }
 }
 
-/// How often a client may come (GCRA: ITU-T I.371).
+/// Rate limit of a client (GCRA: ITU-T I.371).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
     /// So many requests ...
     pub requests: u32,
     /// ... in so long.
     pub per: Duration,
-    /// How many may come at once; at least one.
+    /// The largest burst; at least one request.
     pub burst: u32,
-    /// Who is a client.
+    /// The key by which requests are counted.
     pub key: RateKey,
 }
 
-/// Who counts as one client.
+/// The key of a rate limit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RateKey {
-    /// Everybody together.
+    /// One key for all clients.
     All,
     /// An IPv4 address, or a /64 of IPv6: that is what one subscriber has.
     ClientIp,
-    /// A header's value; its name in lower case. Who sends none goes by address.
+    /// A header's value; the name in lower case. Requests without the header are counted by address.
     Header(String),
 }
 
-/// What a client must prove.
+/// Credentials that a client must present.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Auth {
     /// A user's password (RFC 7617), by a file of their hashes.
@@ -79,21 +79,21 @@ pub enum Auth {
     Jwt {
         /// The keys (RFC 7517).
         jwks_file: PathBuf,
-        /// Who must have issued it.
+        /// The required issuer.
         issuer: Option<String>,
-        /// For whom it must be.
+        /// The required audience.
         audience: Option<String>,
     },
-    /// Whatever a service says that is asked.
+    /// An authorisation service decides.
     Forward(Forward),
 }
 
-/// A service that is asked.
+/// An authorisation service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Forward {
-    /// Whether over TLS.
+    /// Whether the service is reached over TLS.
     pub secure: bool,
-    /// Authorities that prove who it is; the system's where there are none.
+    /// Authorities for its certificate; the system's where there are none.
     pub ca: Option<PathBuf>,
     /// Host and port, to connect to.
     pub authority: String,
@@ -101,14 +101,14 @@ pub struct Forward {
     pub host: String,
     /// Path and query.
     pub target: String,
-    /// Fields of its answer that clusters are given, in lower case; nobody else may give them.
+    /// Response fields that are passed to clusters, in lower case; clients cannot set them.
     pub response_headers: Vec<String>,
-    /// Whether its redirects and 4xx go to the client as they are.
+    /// Whether its redirects and 4xx responses go to the client unchanged.
     pub pass_response: bool,
 }
 
 impl Forward {
-    /// Whether the same service is asked, by the same means.
+    /// Whether both mean the same service, reached the same way.
     #[must_use]
     pub fn asks_the_same(&self, other: &Forward) -> bool {
         (self.secure, &self.ca, &self.authority, &self.host)
@@ -117,7 +117,7 @@ impl Forward {
 }
 
 impl Auth {
-    /// The file it goes by.
+    /// The path of its credentials file.
     #[must_use]
     pub fn file(&self) -> Option<&PathBuf> {
         match self {

@@ -1,12 +1,12 @@
-//! Money as distance: what an exchange costs, in milliseconds.
+//! Price as distance: the cost of an exchange, in milliseconds.
 //!
-//! Two clusters can only be compared in one unit. `MS_PER_DOLLAR` says how much nearer a cluster must
-//! be to be worth a dollar a request; the operator states prices, never weights.
+//! Clusters are compared in one unit. `MS_PER_DOLLAR` says how much nearer a cluster must
+//! be to justify a dollar a request; the operator states prices, never weights.
 
-/// What a cluster's traffic costs.
+/// The price of a cluster's traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Prices {
-    /// Dollars for a GiB from the cluster to us.
+    /// Dollars for a GiB from the cluster to the proxy.
     pub per_gib: f64,
     /// Dollars for a million requests.
     pub per_million_requests: f64,

@@ -1,48 +1,48 @@
-//! What a cluster's edge says of its own load, and how much of it is believed.
+//! A cluster's report of its own load, and which values are accepted.
 //!
 //! Two forms: `tidegate-load` of another Tidegate, and `endpoint-load-metrics` of ORCA (the Open
-//! Request Cost Aggregation of the xDS ecosystem: named metrics as text or JSON). A report is a
-//! stranger's word: what is not a finite number in its range is left out, and a report without
-//! anything left is none.
+//! Request Cost Aggregation of the xDS ecosystem: named metrics as text or JSON). A report is
+//! untrusted: a value that is not a finite number in its range is left out, and a report without
+//! any value is dropped.
 //!
 //! # Units
 //! Seconds and events a second as `f64`.
 
 use super::plan::Reports;
 
-/// The longest queue that is believed, in seconds.
+/// The longest queue that is accepted, in seconds.
 const QUEUE_MAX: f64 = 10.0;
-/// The longest service time that is believed, in seconds.
+/// The longest service time that is accepted, in seconds.
 const SERVICE_MAX: f64 = 100.0;
-/// The most of anything that is counted.
+/// The greatest count that is accepted.
 const COUNT_MAX: f64 = 1e6;
 
-/// A cluster's load as its edge sees it, over all of its traffic.
+/// A cluster's load as its edge reports it, over all of its traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Report {
     /// Delay before service.
     pub queue: f64,
-    /// Service time; 0 when it says nothing.
+    /// Service time; 0 when not reported.
     pub service: f64,
     /// Exchanges in flight.
     pub in_flight: f64,
-    /// Exchanges it takes at once, if it knows.
+    /// Exchanges that the cluster serves at once, if reported.
     pub capacity: Option<f64>,
-    /// Utilisation in `0.0..1.0`, if it says so.
+    /// Utilisation in `0.0..1.0`, if reported.
     pub utilisation: Option<f64>,
     /// Arrivals a second.
     pub arrivals: f64,
     /// Good answers a second.
     pub good: f64,
-    /// How old it was when it was sent.
+    /// The report's age when it was sent.
     pub age: f64,
 }
 
-/// Older news than this, in seconds, is right on average and never now: whoever acts on it herds.
+/// The age above which a report is not used, in seconds: acting on old reports makes proxies herd.
 const FRESH_MAX: f64 = 0.25;
 
 impl Report {
-    /// The report of the kind that is believed, where `told` gives the value of a field.
+    /// The report of the configured kind, where `told` gives the value of a header field.
     #[must_use]
     pub fn heard<'a>(kind: Reports, told: impl Fn(&str) -> Option<&'a str>) -> Option<Report> {
         match kind {
@@ -53,8 +53,8 @@ impl Report {
     }
 
     /// Reads `q=1200;s=20000;n=14;c=200;u=0.61;l=500;g=480`: microseconds, counts, a share, rates; and
-    /// `a`, how many milliseconds old it is, where it does not say what holds now. What
-    /// is unknown or nonsense is left out; `None` when nothing is left.
+    /// `a`, the age in milliseconds of a report that is not current. Unknown names and invalid values
+    /// are left out; `None` when nothing is left.
     #[must_use]
     pub fn from_tidegate(text: &str) -> Option<Report> {
         let mut report = Report::default();
@@ -107,7 +107,7 @@ impl Report {
     }
 
     /// Reads ORCA's header: `TEXT cpu_utilization=0.3, rps_fractional=120` or `JSON {"...": 0.3}`.
-    /// Application utilisation goes before the processor's; `eps` is taken from the rate.
+    /// Application utilisation takes precedence over the processor's; `eps` is subtracted from the rate.
     #[must_use]
     pub fn from_orca(text: &str) -> Option<Report> {
         let text = text.trim();
@@ -142,10 +142,10 @@ impl Report {
         })
     }
 
-    /// The property that every parsed report has, for tests and fuzzing.
+    /// The invariants of every parsed report, for tests and fuzzing.
     ///
     /// # Panics
-    /// When it has not: a bug of this page.
+    /// When an invariant is violated: a bug of this file.
     pub fn assert_in_range(&self) {
         let counts = [self.in_flight, self.arrivals, self.good];
         assert!(counts.iter().all(|count| (0.0..=COUNT_MAX).contains(count)), "{self:?}");
@@ -160,15 +160,15 @@ impl Report {
         assert!(!written.contains("NaN") && !written.contains("inf"), "{written}");
     }
 
-    /// Whether it says anything of a queue now; where it does not, silence is not the absence of one.
+    /// Whether the report states a queue; without such a value the queue is unknown, not 0.
     #[must_use]
     pub fn tells_queue(&self) -> bool {
         let tells = self.queue > 0.0 || self.capacity.is_some() || self.utilisation.is_some();
         tells && self.age <= FRESH_MAX
     }
 
-    /// Delay before service, by whichever the report has: its own word, its utilisation, or how many
-    /// wait. `service` is ours where it says nothing of its own.
+    /// Queue delay by the value that the report has: the delay itself, the utilisation, or the number in
+    /// flight. `service` is the proxy's estimate, used where none is reported.
     #[must_use]
     pub fn queue_delay(&self, service: f64) -> f64 {
         let service = if self.service > 0.0 { self.service } else { service };
@@ -180,18 +180,17 @@ impl Report {
         said.clamp(0.0, QUEUE_MAX)
     }
 
-    /// The queue's delay there should be in the mean, in seconds, if what is said of arrivals, capacity and
-    /// service time is true.
+    /// The mean queue delay that follows from the reported arrivals, capacity and service time, in seconds.
     #[must_use]
     pub fn queue_due(&self) -> f64 {
         let Some(capacity) = self.capacity.filter(|capacity| *capacity > 0.0) else { return 0.0 };
-        // Near the limit the formula runs away, and who spills keeps below it.
+        // Near the limit the formula diverges, and a cluster that spills stays below the limit.
         let utilisation = (self.arrivals * self.service / capacity).min(0.95);
         waiting(utilisation, Some(capacity), self.service).clamp(0.0, QUEUE_MAX)
     }
 }
 
-/// Servers behind a utilisation that does not say: one alone would queue at a third of its time already.
+/// Servers assumed behind a reported utilisation: a single server would queue at a third of its capacity.
 const SERVERS_UNKNOWN: f64 = 32.0;
 
 /// Mean wait at `utilisation` of so many servers (Sakasegawa 1977), in seconds.

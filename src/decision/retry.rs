@@ -1,10 +1,10 @@
-//! May we try again? A budget, not a count: retries must not multiply a failure.
+//! Whether a request may be retried: a budget, not a count, so that retries do not multiply a failure.
 //!
-//! Three kinds (see the documentation of failures): (A) no byte was sent, so nothing can have
-//! happened, bounded by places and time alone; (B) the connection died before any byte of the
-//! response, for idempotent requests we still hold; (C) a gateway status, likewise. B and C draw on
+//! There are three kinds (see the documentation of failures): (A) no byte was sent, so the request had no effect:
+//! bounded by endpoints and time alone; (B) the connection died before any byte of the
+//! response: for idempotent requests that are still buffered; (C) a gateway status: the same. B and C draw on
 //! buckets that refill with the traffic they belong to. A hedge, sent while the first attempt is still
-//! awaited, is paid for like C.
+//! in flight, draws on the bucket of C.
 
 use super::units::Timestamp;
 
@@ -18,24 +18,24 @@ pub enum Kind {
     Unsent,
     /// Sent, and the connection died before any byte of a response.
     Died,
-    /// Sent, and the endpoint was found dead while its answer was awaited.
+    /// Sent, and the endpoint was ejected while its response was awaited.
     Ejected,
     /// The cluster answered 502, 503 or 504.
     GatewayStatus,
-    /// No answer yet: another endpoint is asked as well.
+    /// No response yet: another endpoint is tried as well (hedge).
     Slow,
 }
 
-/// What is known of the request when it asks for another attempt.
+/// Properties of the request that decide about another attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// RFC 9110 §9.2.2.
     pub idempotent: bool,
-    /// Whether all that was sent can be sent again.
+    /// Whether everything that was sent can be sent again.
     pub replayable: bool,
-    /// Retries of kinds B and C it already had.
+    /// Retries of kinds B and C so far.
     pub retried: u32,
-    /// Retries a request of its service may have.
+    /// Retries that a request of its service may have.
     pub retries_max: u32,
 }
 
@@ -50,13 +50,13 @@ pub struct Budget {
     updated: Timestamp,
 }
 
-/// Least retries of kind B in 10 s, so that a quiet service survives an endpoint's death.
+/// Least retries of kind B in 10 s, so that a service with little traffic survives the death of an endpoint.
 const DIED_FLOOR: f64 = 100.0;
-/// Retries of kind C a second beside the share.
+/// Retries of kind C a second in addition to the share.
 const STATUS_PER_SECOND: f64 = 3.0;
 
 impl Budget {
-    /// A full budget: retries are at most `share` of requests. `workers` is how many share what is granted
+    /// A full budget: retries are at most `share` of requests. `workers` is the number of workers that share what is granted
     /// whatever the rate.
     #[must_use]
     pub fn new(share: f64, workers: usize, now: Timestamp) -> Budget {
@@ -70,7 +70,7 @@ impl Budget {
         self.share
     }
 
-    /// Notes a first attempt.
+    /// Counts a first attempt.
     pub fn request(&mut self, now: Timestamp) {
         self.refill(now);
         self.rate += 0.1;
@@ -92,19 +92,19 @@ impl Budget {
     }
 
     fn clamp(&mut self) {
-        // Each worker may have a full one, since an endpoint's death may meet one alone; they refill together.
+        // Each worker may have a full bucket, since an endpoint's death may affect one worker alone; together they refill as one.
         self.died = self.died.min((10.0 * self.share * self.rate).max(DIED_FLOOR));
         self.status = self.status.min((self.share * self.rate).max(1.0));
     }
 
-    /// Whether the request may be tried again; a granted retry is paid for.
+    /// Whether the request may be tried again; a granted retry is deducted from the budget.
     pub fn grant(&mut self, kind: Kind, request: Request, now: Timestamp) -> bool {
         if kind == Kind::Unsent {
             return true;
         }
         let may_be_more = match kind {
             Kind::Slow => true,
-            // Siblings that die together, as when a cluster freezes, are found out one after the other.
+            // Endpoints that die together, as when a cluster freezes, are ejected one after the other.
             Kind::Ejected => request.retries_max > 0,
             Kind::Unsent | Kind::Died | Kind::GatewayStatus => {
                 request.retried < request.retries_max

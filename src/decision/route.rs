@@ -1,12 +1,13 @@
-//! From a request to a route: host, path, method, header, in the contract's order.
+//! Routing: from host, path, method and headers to a route.
 //!
 //! Tables are keyed, not scanned: an exact host or path costs one ordered lookup, a prefix one per
-//! segment up to the deepest configured one, so ten thousand routes cost what ten do.
+//! segment up to the deepest configured one, so the cost does not depend on the number of routes.
 //!
 //! # Invariants
-//! * A route with a policy is not passed by with another method: unless another route has the same path, the
-//!   answer is 405, and no route further down is asked.
-//! * Nor is it passed by with a parameter (`/internal;x`), which servlet containers drop before they match.
+//! * A route with a policy cannot be bypassed with another method: unless another route has the same path, the
+//!   response is 405, and no less specific route is tried.
+//! * A route with a policy cannot be bypassed with a path parameter (`/internal;x`), which servlet containers drop
+//!   before they match.
 
 use super::terms::Destination;
 use regex::Regex;
@@ -19,19 +20,19 @@ pub type RouteIndex = usize;
 /// One rule from a request to a service.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// How the API and the log name it.
+    /// The route's name in the API and the log.
     pub name: String,
     /// Hosts in lower case, `*.` in front of a wildcard; empty is any host.
     pub hosts: Vec<String>,
-    /// Which paths.
+    /// Matching paths.
     pub path: PathMatch,
-    /// Which methods; empty is any.
+    /// Matching methods; empty is any.
     pub methods: Vec<String>,
     /// Fields that must be present with this value; names in lower case.
     pub headers: Vec<(String, String)>,
     /// Indices of listeners; empty is every one.
     pub listeners: Vec<usize>,
-    /// What happens.
+    /// The action.
     pub action: Action,
     /// Edits of the request's head.
     pub request_edits: Edits,
@@ -39,47 +40,47 @@ pub struct Route {
     pub response_edits: Edits,
     /// A prefix to strip from the path, and what replaces it.
     pub strip_prefix: Option<String>,
-    /// Who gets copies.
+    /// Mirroring.
     pub mirror: Option<Mirror>,
-    /// Who may come.
+    /// The access policy.
     pub policy: Option<super::policy::PolicyIndex>,
 }
 
-/// Copies of a route's requests, whose answers nobody sees.
+/// Mirroring of a route's requests; the responses are discarded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mirror {
     /// The mirror's service, with the original's data classes.
     pub to: Destination,
-    /// Part of the requests, 0 to 1.
+    /// The mirrored share of the requests, 0 to 1.
     pub share: f64,
 }
 
-/// Which paths a route takes.
+/// Which paths a route matches.
 #[derive(Clone, Debug)]
 pub enum PathMatch {
-    /// This one.
+    /// This path.
     Exact(String),
-    /// This one and what is below it, by whole segments.
+    /// This path and all paths below it, by whole segments.
     Prefix(String),
-    /// What matches from its beginning to its end.
+    /// Paths that the pattern matches from beginning to end.
     Pattern(Regex),
 }
 
-/// What happens to a request.
+/// The action for a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A destination serves it.
+    /// The cluster is chosen for this destination.
     Forward(Destination),
-    /// Destinations serve it in these proportions.
+    /// One of these destinations, in proportion to its weight.
     Split(Vec<(u32, Destination)>),
-    /// The client is sent elsewhere.
+    /// The client is redirected.
     Redirect {
         /// `Location`; `{path}` and `{host}` stand for the request's.
         to: String,
         /// 301, 302, 303, 307 or 308.
         status: u16,
     },
-    /// A fixed answer.
+    /// A fixed response.
     Respond {
         /// Its status.
         status: u16,
@@ -112,16 +113,16 @@ pub struct Edits {
     pub add: Vec<(String, String)>,
 }
 
-/// What is known of a request when it is routed.
+/// The properties of a request that decide about its route.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// Index of the listener it came in by.
+    /// Index of the request's listener.
     pub listener: usize,
-    /// Its host, lower case, without port.
+    /// The request's host, lower case, without port.
     pub host: &'a str,
-    /// Its canonical path.
+    /// The request's canonical path.
     pub path: &'a str,
-    /// Its method.
+    /// The request's method.
     pub method: &'a str,
     /// Whether a field of this (lower-case) name has this value.
     pub has_header: &'a dyn Fn(&str, &str) -> bool,
@@ -130,22 +131,22 @@ pub struct Asked<'a> {
 /// Why there is no route.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unrouted {
-    /// Nothing matches host and path.
+    /// No route matches host and path.
     NoRoute,
-    /// Something does, but for other methods: these.
+    /// Routes match host and path, but only for these methods.
     Method(Vec<String>),
-    /// With and without the parameters of its path it comes to routes of different policies.
+    /// With and without its path parameters the request matches routes of different policies.
     Ambiguous,
 }
 
-/// What a search has met on its way.
+/// What a search has found so far.
 #[derive(Default)]
 struct Search {
-    /// Routes that would take the request with another method.
+    /// Routes that match except for the method.
     differing: Vec<RouteIndex>,
-    /// Whether one of them has a policy, which ends the search.
+    /// Whether such a route has a policy, which ends the search.
     held: bool,
-    /// Whether policies do not end it.
+    /// Whether policies do not end the search.
     passes: bool,
 }
 
@@ -168,7 +169,7 @@ struct PathTable {
 }
 
 impl RouteTable {
-    /// Compiles routes in file order. `catch_alls` are the last route of each listener that has one.
+    /// Compiles routes in file order. `catch_alls` are the last routes of the listeners that have one.
     #[must_use]
     pub fn new(mut routes: Vec<Route>, catch_alls: Vec<(usize, Route)>) -> RouteTable {
         let mut table = RouteTable::default();
@@ -195,7 +196,7 @@ impl RouteTable {
     /// The route that serves a request.
     ///
     /// # Errors
-    /// [`Unrouted`] when none does.
+    /// [`Unrouted`] when no route matches.
     pub fn find(&self, asked: &Asked<'_>) -> Result<RouteIndex, Unrouted> {
         match without_parameters(asked.path) {
             None => self.search(asked, &mut Search::default()),
@@ -203,13 +204,13 @@ impl RouteTable {
         }
     }
 
-    /// The route that would serve a request if policies did not end the search for other methods.
+    /// The route that would match if policies did not end the search for other methods.
     #[must_use]
     pub fn find_behind(&self, asked: &Asked<'_>) -> Option<RouteIndex> {
         self.search(asked, &mut Search { passes: true, ..Search::default() }).ok()
     }
 
-    /// By the path as it is, unless a policy holds for it without its parameters.
+    /// By the path as it is, unless a policy applies to the path without its parameters.
     fn find_both(&self, asked: &Asked<'_>, bare: &str) -> Result<RouteIndex, Unrouted> {
         let whole = self.search(asked, &mut Search::default())?;
         let mut search = Search::default();
@@ -274,7 +275,7 @@ impl RouteTable {
         }
         let own = asked.path.trim_end_matches('/');
         for prefix in prefixes(asked.path, table.segments_max) {
-            // A policy is held to: only a route for the same path may take what it does not.
+            // A policy must not be bypassed: only a route for the same path may take other methods.
             if search.held && prefix != own {
                 return None;
             }
@@ -334,7 +335,7 @@ impl RouteTable {
         &self.routes[index]
     }
 
-    /// All routes: the file's, then the listeners' last ones.
+    /// All routes: the file's, then the catch-alls of the listeners.
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes

@@ -1,4 +1,4 @@
-//! How long serving takes, without distance and queue, where clusters report it; else see `strata`.
+//! Service time, without distance and queue, where clusters report it; otherwise see `strata`.
 //!
 //! # Units
 //! Seconds; `elapsed` is the span since the last sweep.
@@ -6,10 +6,10 @@
 use super::load::{Track, decay};
 use super::report::Report;
 
-/// What a fresh guess of a service time is, before anything was measured.
+/// The service time that is assumed before anything was measured, in seconds.
 pub const SERVICE_UNKNOWN: f64 = 0.020;
-/// The service time of a class where clusters report theirs: one mean, and how each differs from it. A
-/// change of the mix moves all of them together, also those that serve too little to tell.
+/// The service time of a class where clusters report theirs: one mean, and each cluster's ratio to it. A
+/// change of the mix moves all of them together, including clusters with too little traffic to report.
 #[derive(Clone, Debug, Default)]
 pub struct ReportedService {
     mean: Option<f64>,
@@ -17,11 +17,11 @@ pub struct ReportedService {
     known: Vec<bool>,
 }
 
-/// Good answers a second below which a cluster's service time says little.
+/// Good answers a second below which a cluster's reported service time is not used.
 const TELLING: f64 = 8.0;
 
 impl ReportedService {
-    /// Nothing is known yet of so many clusters.
+    /// The state before any report, for so many clusters.
     #[must_use]
     pub fn new(clusters: usize) -> ReportedService {
         ReportedService { mean: None, ratios: vec![1.0; clusters], known: vec![false; clusters] }
@@ -60,7 +60,7 @@ impl ReportedService {
         }
     }
 
-    /// The shortest service time that is reported.
+    /// The shortest service time that any cluster reports.
     #[must_use]
     pub fn least(tracks: &[Track]) -> Option<f64> {
         let telling = |track: &Track| {
@@ -70,7 +70,7 @@ impl ReportedService {
         tracks.iter().filter_map(telling).reduce(f64::min)
     }
 
-    /// The service time of a cluster that reports; `None` where it does not.
+    /// The service time of a cluster that reports; `None` where the cluster does not report.
     #[must_use]
     pub fn seconds(&self, slot: usize) -> Option<f64> {
         let known = self.known.get(slot).copied().unwrap_or(false);

@@ -1,65 +1,65 @@
-//! What is dropped on purpose when clusters are overloaded: the excess, from the lowest priority up.
+//! Load shedding while clusters are overloaded: the excess is refused, from the lowest priority up.
 //!
-//! While the shortest queue is longer than anybody should wait, more is asked for than can be served; who is
-//! let in then waits for an answer that comes too late, and keeps others from theirs. So the part of the
-//! demand that is not coming back is refused, and no priority before all lower ones are.
+//! While the shortest queue is longer than the acceptable bound, demand exceeds capacity; an exchange that is
+//! accepted then waits for a response that comes too late, and delays other exchanges. So the part of the
+//! demand that does not complete is refused, and no priority is refused before all lower ones are.
 //!
-//! Services share clusters, and a queue is everybody's who stands in it. So [`decide`] looks at all classes
-//! together: those whose every live cluster is overloaded, and that meet at some cluster, drop their lowest
-//! priority first, whichever service it is of. A class that has somewhere else to go is left to spill.
+//! Services share clusters, and a queue delays every service that uses the cluster. So [`decide`] looks at all classes
+//! together: classes whose live clusters are all overloaded, and that share some cluster, refuse their lowest
+//! priority first, whichever service it belongs to. A class that has another cluster is left to spill.
 //!
 //! # Units
 //! Exchanges a second; seconds.
 //!
 //! # Invariants
-//! * No exchange is dropped while one of a lower priority in the same overloaded clusters is let in.
+//! * No exchange is refused while an exchange of a lower priority in the same overloaded clusters is accepted.
 
 use super::plan::ClusterIndex;
 
-/// Priorities, 0 the first to be dropped.
+/// Number of priorities; priority 0 is refused first.
 pub const PRIORITIES: usize = 10;
-/// A queue in seconds that nobody has to wait.
+/// A queue that is always acceptable, in seconds.
 const QUEUE_MIN: f64 = 0.250;
-/// Likewise, in queues that are worth accepting at the nearest.
+/// The acceptable queue as a multiple of the queue that is tolerated at the nearest cluster.
 const QUEUE_TOLERABLE: f64 = 5.0;
-/// A queue in seconds that is left alone while it does not grow: its clients wait for answers before they ask again, and
-/// would ask the sooner if they were refused.
+/// A queue that is acceptable while it does not grow, in seconds: its clients wait for responses before they send
+/// again, and would send sooner if they were refused.
 const STEADY: f64 = 1.0;
-/// The most that is dropped: without some traffic nobody would see that there is room again.
+/// The largest share that is refused: without some traffic the end of the overload would not be seen.
 const SHED_MAX: f64 = 0.95;
 /// The window in which demand is counted, in seconds.
 const WINDOW: f64 = 0.5;
 
-/// What is dropped now.
+/// What is refused now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shed {
-    /// Lower priorities are dropped.
+    /// Priorities below this are refused.
     pub below: u8,
-    /// The share of this one that is dropped.
+    /// The share of this priority that is refused.
     pub share: f64,
 }
 
-/// What of the longest acceptable queue is aimed at while something is dropped.
+/// The part of the longest acceptable queue that is the target while something is refused.
 const AIM: f64 = 0.5;
-/// How much more than is served is let in for each second by which the queue is shorter than that.
+/// How much more than the served rate is accepted for each second by which the queue is shorter than the target.
 const GAIN: f64 = 1.0;
 
-/// What is served may be counted short by a tenth before a higher priority is touched.
+/// The served rate may be measured short by a tenth before a higher priority is refused.
 const NOISE: f64 = 1.1;
 
-/// How long the shortest queue may be, when `tolerable` is worth accepting at the nearest cluster. Without
-/// another cluster nothing is worth waiting for: there `tolerable` is 0.
+/// The longest acceptable queue, when `tolerable` is the queue that is tolerated at the nearest cluster. Without
+/// another cluster no queue is tolerated for its sake: there `tolerable` is 0.
 #[must_use]
 pub fn bound(tolerable: f64) -> f64 {
     QUEUE_MIN.max(QUEUE_TOLERABLE * tolerable)
 }
 
-/// How much is asked for, by priority.
+/// Demand by priority.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked([f64; PRIORITIES]);
 
 impl Asked {
-    /// Folds in what was asked for since the last sweep, shed or not.
+    /// Folds in the demand since the last sweep, refused or not.
     pub fn fold(&mut self, counts: &[f64; PRIORITIES], elapsed: f64) {
         let keep = (-elapsed / WINDOW).exp();
         for (rate, count) in self.0.iter_mut().zip(counts) {
@@ -71,23 +71,23 @@ impl Asked {
 /// One class, as far as its overload goes.
 #[derive(Clone, Debug, Default)]
 pub struct Claim {
-    /// Its live clusters, and for each the queue it sees there, if it can tell, and what it sends there a second.
+    /// The class's live clusters; for each the queue observed there, if it is known, and the exchanges sent there a second.
     pub places: Vec<(ClusterIndex, Option<f64>, f64)>,
-    /// What is asked for.
+    /// The demand.
     pub asked: Asked,
     /// Good answers a second.
     pub served: f64,
-    /// What an exchange takes to serve, where that is known.
+    /// The service time of an exchange, where it is known.
     pub work: Option<f64>,
-    /// How long its shortest queue may be.
+    /// The longest acceptable queue.
     pub bound: f64,
-    /// Whether its queue does not grow: as much ends as is sent.
+    /// Whether the class's queue does not grow: as many exchanges end as are sent.
     pub steady: bool,
-    /// Whether it drops something already.
+    /// Whether the class refuses something already.
     pub sheds: bool,
 }
 
-/// What each class drops now, parallel to `claims`.
+/// What each class refuses now, parallel to `claims`.
 #[must_use]
 pub fn decide(claims: &[Claim]) -> Vec<Shed> {
     let shortest: Vec<f64> = claims.iter().map(|claim| shortest(claims, claim)).collect();
@@ -112,7 +112,7 @@ pub fn decide(claims: &[Claim]) -> Vec<Shed> {
     sheds
 }
 
-/// The queue at the cluster of a claim where it is shortest: what all classes see there, by how much they send.
+/// The queue at the claim's cluster where it is shortest: the queues that all classes observe there, weighted by their rates.
 fn shortest(claims: &[Claim], claim: &Claim) -> f64 {
     let seen = |cluster: ClusterIndex| {
         let places = claims.iter().flat_map(|claim| &claim.places);
@@ -129,8 +129,8 @@ fn shortest(claims: &[Claim], claim: &Claim) -> f64 {
     queues.reduce(f64::min).unwrap_or(0.0)
 }
 
-/// The classes that stand in the same overloaded clusters as class `first`: those that are pressed and meet it
-/// or one of its kind somewhere, and those that have no other cluster than such.
+/// The classes that share overloaded clusters with class `first`: classes that are overloaded and share a cluster with
+/// `first` or with another such class, and classes that have no cluster besides these.
 fn pool(claims: &[Claim], first: usize, pressed: &impl Fn(usize) -> bool) -> Vec<usize> {
     let mut full: Vec<ClusterIndex> = claims[first].places.iter().map(|place| place.0).collect();
     let mut pool = vec![first];
@@ -152,9 +152,9 @@ fn pool(claims: &[Claim], first: usize, pressed: &impl Fn(usize) -> bool) -> Vec
     }
 }
 
-/// What a pool drops: the same of all its classes.
+/// What a pool of classes refuses: the same in all its classes.
 fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
-    // Counted as work where that is known of all: dropping cheap exchanges frees little.
+    // Counted as work where that is known of all classes: refusing cheap exchanges frees little.
     let known = pool.iter().all(|index| claims[*index].work.is_some());
     let work = |claim: &Claim| claim.work.filter(|_| known).unwrap_or(1.0).max(1e-6);
     let mut asked = [0.0; PRIORITIES];
@@ -174,14 +174,14 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
     let admits = served * (1.0 + GAIN * (AIM * bound - queue)).clamp(0.5, 2.0);
     let all: f64 = asked.iter().sum();
     let (unserved, shed) = (level(&asked, all - NOISE * served), level(&asked, all - admits));
-    // The queue drains at the cost of the priority that has no room anyhow: what has room is not dropped for it.
+    // The priority that has no capacity anyway bears the cost of draining the queue; a priority with capacity is not refused.
     match shed.below > unserved.below && unserved.share > 0.0 {
         true => Shed { below: unserved.below, share: 1.0 },
         false => shed,
     }
 }
 
-/// The priorities that an excess takes, from the lowest up.
+/// The priorities that an excess covers, from the lowest up.
 fn level(asked: &[f64; PRIORITIES], excess: f64) -> Shed {
     let all: f64 = asked.iter().sum();
     if !excess.is_finite() || excess <= 0.0 || all <= 0.0 {
@@ -198,7 +198,7 @@ fn level(asked: &[f64; PRIORITIES], excess: f64) -> Shed {
 }
 
 impl Shed {
-    /// Whether an exchange of this priority is dropped; `owed` is the worker's account of the share.
+    /// Whether an exchange of this priority is refused; `owed` is the worker's error-diffusion credit.
     pub fn takes(self, priority: u8, owed: &mut f64) -> bool {
         if priority < self.below {
             return true;

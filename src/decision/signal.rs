@@ -1,4 +1,4 @@
-//! What we believe of each cluster, endpoint and class at one moment. Immutable once published.
+//! The estimates of each cluster, endpoint and class at one moment. Immutable once published.
 
 use super::endpoint::{Cost, Wheel};
 use super::plan::{Address, ClassIndex, ClusterIndex};
@@ -7,16 +7,16 @@ use super::shed::Shed;
 use super::units::Timestamp;
 use std::sync::Arc;
 
-/// All beliefs of one moment, parallel to the plan's clusters and classes.
+/// All estimates of one moment, parallel to the plan's clusters and classes.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
-    /// When they were formed.
+    /// The moment of the estimates.
     pub at: Timestamp,
-    /// One for each cluster of the plan.
+    /// One entry for each cluster of the plan.
     pub clusters: Vec<Arc<ClusterSignals>>,
-    /// One for each class of the plan.
+    /// One entry for each class of the plan.
     pub classes: Vec<Arc<ClassSignals>>,
-    /// Dollars left by service of the plan, where it has a budget.
+    /// Dollars left by service of the plan, where the service has a budget.
     pub budgets: Vec<Option<f64>>,
 }
 
@@ -28,9 +28,9 @@ pub enum State {
     Up,
     /// Some endpoints are down, or exchanges fail.
     Degraded,
-    /// Nothing is usable.
+    /// No endpoint is usable.
     Down,
-    /// Its dial is at 0.
+    /// The cluster's dial is at 0.
     Draining,
 }
 
@@ -47,55 +47,55 @@ impl State {
     }
 }
 
-/// What we believe of a cluster.
+/// The estimates of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterSignals {
-    /// Its state.
+    /// The cluster's state.
     pub state: State,
-    /// Why it is not up: a cause's label, `no_endpoints`, `dial`, or nothing.
+    /// Why the cluster is not up: a cause's label, `no_endpoints`, `dial`, or empty.
     pub cause: &'static str,
     /// Effective dial in percent.
     pub dial: u8,
     /// Round trip in seconds, when measured.
     pub rtt: Option<f64>,
-    /// Distance in seconds, when measured: the round trip and what lies behind a middlebox that answers for it.
+    /// Distance in seconds, when measured: the round trip, and the path behind a middlebox that answers for the cluster.
     pub distance: Option<f64>,
-    /// Service time in seconds, once it was learned or reported.
+    /// Service time in seconds, once learned or reported.
     pub service: Option<f64>,
-    /// Queue delay in seconds, where it can be told.
+    /// Queue delay in seconds, where known.
     pub queue: Option<f64>,
-    /// What one more exchange is expected to take in all, in seconds: what the decision compares, and the queue.
+    /// Expected time of one more exchange in seconds: the score that the decision compares, and the queue.
     pub total: Option<f64>,
-    /// The class that sends it the most: the one that `service`, `total` and the reasons are of.
+    /// The class that sends most to this cluster; `service`, `total` and the reasons belong to it.
     pub class: Option<ClassIndex>,
     /// Exchanges a second.
     pub requests_per_s: f64,
     /// Share of exchanges that did not fail, where there were some.
     pub success: Option<f64>,
-    /// Since when no endpoint of it has been usable.
+    /// The moment since which no endpoint of the cluster has been usable.
     pub down_since: Option<Timestamp>,
-    /// Until when it is held back after its return, by `failback.hold`.
+    /// The end of the hold after a return, by `failback.hold`.
     pub held_until: Option<Timestamp>,
-    /// The part of its share that its return ramp lets through; 1 when it is not returning.
+    /// The part of its share that the return ramp lets through; 1 when the cluster is not returning.
     pub return_share: f64,
-    /// Part of all exchanges of this proxy.
+    /// Share of all exchanges of this proxy.
     pub share: f64,
     /// Dollars an hour.
     pub usd_per_hour: f64,
-    /// Its endpoints.
+    /// The cluster's endpoints.
     pub endpoints: Vec<EndpointSignals>,
-    /// Indices of those that may be used; if none was ever probed, or too few are up, all.
+    /// Indices of the usable endpoints; all endpoints if none was ever probed, or too few are up.
     pub usable: Vec<usize>,
-    /// Indices of those that are back and had no exchange since.
+    /// Indices of endpoints that came back and had no exchange since.
     pub returned: Vec<usize>,
-    /// Names the set of endpoints: another set, another number.
+    /// Identifies the set of endpoints: another set has another number.
     pub members: u64,
-    /// Turns of the usable ones.
+    /// Turns of the usable endpoints.
     pub wheel: Wheel,
 }
 
 impl ClusterSignals {
-    /// Whether exchanges may be sent to the endpoint with this id: it is up, or used all the same.
+    /// Whether exchanges may be sent to the endpoint with this id: the endpoint is up, or used although it is not.
     #[must_use]
     pub fn uses(&self, id: u32) -> bool {
         let known = self.endpoints.iter().position(|endpoint| endpoint.id == id);
@@ -103,42 +103,42 @@ impl ClusterSignals {
     }
 }
 
-/// What we believe of an endpoint.
+/// The estimates of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointSignals {
     /// Identity for the life of the process: one per cluster name and address.
     pub id: u32,
-    /// Where it is.
+    /// The endpoint's address.
     pub address: Address,
-    /// Listed weight times slow start, 0.1 at least.
+    /// Configured weight times slow start, at least 0.1.
     pub weight: f64,
-    /// Whether it may be used.
+    /// Whether the endpoint may be used.
     pub up: bool,
     /// Round trip in seconds, when measured.
     pub rtt: Option<f64>,
     /// Typical response time in seconds: the geometric mean.
     pub latency: f64,
-    /// How slow it is beside its siblings, failures included; 1 where no difference is significant.
+    /// Response time relative to the siblings, failures included; 1 where no difference is significant.
     pub slowness: f64,
-    /// The share of its turns it takes although a sibling would be quicker, and the seconds after which it
-    /// takes one in any case.
+    /// The share of its turns that the endpoint takes although a sibling would be quicker, and the seconds after which
+    /// the endpoint takes a turn in any case.
     pub trickle: (f64, f64),
-    /// How many times it has come back into use.
+    /// How many times the endpoint was ejected and returned.
     pub returns: u32,
-    /// What a pick weighs it by.
+    /// The weight that a pick uses.
     pub cost: Cost,
-    /// What last went wrong.
+    /// The last failure.
     pub last_error: Option<&'static str>,
 }
 
-/// What we believe of a class: whom to try, in order.
+/// The estimates of a class: the clusters to try, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClassSignals {
     /// Live permitted clusters, nearest first.
     pub choices: Vec<Choice>,
-    /// All permitted clusters, nearest first: those that are down too.
+    /// All permitted clusters, nearest first, including those that are down.
     pub order: Vec<ClusterIndex>,
-    /// Scores for explaining, parallel to `order`.
+    /// Scores for explanations, parallel to `order`.
     pub scores: Vec<Score>,
     /// Exchanges a second.
     pub demand_rps: f64,
@@ -146,48 +146,48 @@ pub struct ClassSignals {
     pub spill: f64,
     /// Share of this class's exchanges by cluster, parallel to `order`.
     pub shares: Vec<f64>,
-    /// What the clusters of this site have to do, for edges of others.
+    /// The load of this site's clusters, as reported to other edges.
     pub report: Option<Report>,
-    /// Exchanges a second a minute from now, once that can be told.
+    /// Forecast of exchanges a second one minute from now, once known.
     pub forecast_rps: Option<f64>,
-    /// Dollars spent since the start by cluster, parallel to the class's permitted ones.
+    /// Dollars spent since the start by cluster, parallel to the class's permitted clusters.
     pub spent_usd: Vec<f64>,
-    /// Whether a live cluster was left out because there is no money for it.
+    /// Whether a live cluster was left out because the budget is spent.
     pub unfunded: bool,
-    /// What is dropped on purpose, since all clusters are overloaded.
+    /// The share that is shed, while all clusters are overloaded.
     pub shed: Shed,
-    /// What each cluster should be able to serve a minute from now, in exchanges a second, parallel to the
-    /// class's permitted ones.
+    /// The rate that each cluster should be able to serve in a minute, in exchanges a second, parallel to the
+    /// class's permitted clusters.
     pub wanted_rps: Vec<f64>,
-    /// The endpoints that takes, not rounded, where it is known what one can serve.
+    /// The number of endpoints for that rate, not rounded, where the capacity of one endpoint is known.
     pub wanted_endpoints: Vec<Option<f64>>,
 }
 
-/// The score of a cluster: all that the decision used. Seconds, unless it says share.
+/// The score of a cluster: all that the decision used. Seconds, except shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     /// Round trip, when measured.
     pub rtt: Option<f64>,
-    /// Distance, when measured: the round trip and what lies behind a middlebox.
+    /// Distance, when measured: the round trip, and the path behind a middlebox.
     pub distance: Option<f64>,
-    /// Service time, once it was learned or reported.
+    /// Service time, once learned or reported.
     pub service: Option<f64>,
-    /// Money as distance.
+    /// Price, as a distance.
     pub price: f64,
-    /// What failures count for, and connections that have to be made.
+    /// Penalties for failures and for connections that have to be made.
     pub penalty: f64,
-    /// Queue delay, where it can be told.
+    /// Queue delay, where known.
     pub queue: Option<f64>,
-    /// The queue that is worth accepting here.
+    /// The queue that is acceptable here before exchanges spill.
     pub tolerates: f64,
-    /// Share it accepts of what reaches it.
+    /// Share that the cluster accepts of the exchanges that reach it.
     pub accept: f64,
-    /// Whether it is live.
+    /// Whether the cluster is live.
     pub live: bool,
 }
 
 impl Score {
-    /// What one more exchange is expected to take here, money and failures counted in; `None` before distance
+    /// Expected time of one more exchange here, price and failures included; `None` before distance
     /// and service time are known.
     #[must_use]
     pub fn total(&self) -> Option<f64> {
@@ -199,43 +199,43 @@ impl Score {
 /// One live candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
-    /// Which cluster.
+    /// The cluster.
     pub cluster: ClusterIndex,
-    /// Its place in the class's permitted list.
+    /// The cluster's position in the class's permitted list.
     pub slot: usize,
-    /// Share it accepts of what reaches it.
+    /// Share that the cluster accepts of the exchanges that reach it.
     pub share: f64,
-    /// Why an exchange that gets here gets here.
+    /// Why an exchange that is sent here is sent here.
     pub why: Why,
-    /// Whether a connection should be ready there: a nearer one is beginning to queue.
+    /// Whether a connection should be ready there: a nearer cluster begins to queue.
     pub warm: bool,
 }
 
 /// Why a cluster was chosen.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Why {
-    /// It is the nearest.
+    /// The cluster is the nearest.
     Nearest,
-    /// Nearer ones are loaded.
+    /// Nearer clusters are loaded.
     Spill,
-    /// Nearer ones are down, fail, or failed this exchange.
+    /// Nearer clusters are down, fail, or failed this exchange.
     Failover,
-    /// The nearest is on its way back: this is its growing share, or what it leaves to the next.
+    /// The nearest cluster is returning: this is its growing share, or the rest for the next cluster.
     Returning,
-    /// Nearer ones are dialled down.
+    /// Nearer clusters are dialled down.
     Dial,
-    /// It is the only permitted one.
+    /// The cluster is the only permitted one.
     Only,
-    /// The client was served there before.
+    /// The client was served there before (affinity).
     Affinity,
-    /// All that may serve are down, and this one's endpoints are tried all the same.
+    /// All permitted clusters are down; this cluster's endpoints are tried anyway.
     Panic,
-    /// An earlier attempt at another cluster is late, and still waits.
+    /// Hedge: an earlier attempt at another cluster is slow and still in flight.
     Hedge,
 }
 
 impl Why {
-    /// All of them, for metrics.
+    /// All reasons, for metrics.
     pub const ALL: [Why; 9] = [
         Why::Nearest,
         Why::Spill,
@@ -264,7 +264,7 @@ impl Why {
         }
     }
 
-    /// What speaks against a live cluster that an exchange passed over for this reason.
+    /// Why a live cluster was passed over by an exchange with this reason.
     #[must_use]
     pub fn objection(self) -> &'static str {
         match self {

@@ -1,39 +1,39 @@
-//! The choice of a cluster: nearest first, and beyond it only as much as its queue demands.
+//! The choice of a cluster: nearest first, and beyond the nearest only as much as its queue demands.
 //!
 //! Priced proportional spill: each cluster may hold a queue `q*`, derived from how much farther the
-//! next one is; as its queue grows past a part of that, the share it accepts falls along a ramp. The
+//! next cluster is; as the queue grows past a part of `q*`, the share that the cluster accepts falls along a ramp. The
 //! share is applied by error diffusion instead of dice, so that a tenth means every tenth exchange.
-//! A fixed threshold would be right only at the load it was tuned for, and an argmin on stale news
+//! A fixed threshold would be right only at the load it was tuned for, and an argmin over stale signals
 //! herds (Mitzenmacher, TPDS 2000).
 //!
 //! [`accept`] runs at each sweep; [`pick`] runs for each exchange and only adds and compares.
 //!
 //! # Invariants
-//! * A cluster that is not among the choices is never picked: constraints come before this page.
+//! * A cluster that is not among the choices is never picked: constraints are applied before.
 //! * A share falls as its queue grows, and stays within `P_MIN..=1` before dial and slow start.
 
 use super::plan::ClusterIndex;
 use super::shed::Shed;
 use super::signal::{Choice, Why};
 
-/// How much of a cluster's advantage may be spent on waiting there.
+/// The part of a cluster's advantage that may be spent on waiting there.
 pub const KAPPA: f64 = 0.15;
-/// A queue this short, in seconds, is worth nobody's while: below it lies the noise of machines, which
-/// clusters as near as each other and quicker than a millisecond would take for load.
+/// A queue this short, in seconds, never causes a spill: it is within the noise of machines, which
+/// for near clusters with sub-millisecond distances would be taken for load.
 const Q_MIN: f64 = 0.001;
 /// The ramp begins at this part of `q*` ...
 const RAMP_START: f64 = 0.3;
 /// ... and ends this many `q*` later.
 const RAMP_SPAN: f64 = 1.7;
-/// The least share of a live cluster: without it, one that recovers would never be seen to.
+/// The least share of a live cluster: without traffic its recovery would not be seen.
 pub const P_MIN: f64 = 0.02;
-/// How far below the share that can be served the ramp may pull at once, where load is inferred ...
+/// How far below the share that can be served the ramp may reduce at once, where load is inferred ...
 const FEED_FORWARD_FLOOR: f64 = 0.8;
-/// ... and where it is reported, as the ramp's span there.
+/// ... and where load is reported, as the ramp's span there.
 const FEED_FORWARD_FLOOR_REPORTED: f64 = 0.7;
 const RAMP_SPAN_REPORTED: f64 = 1.5;
 
-/// What is known of one candidate at a sweep. Seconds, unless it says share.
+/// The estimates of one candidate at a sweep. Seconds, except shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Candidate {
     /// Distance, service time, price and penalties.
@@ -44,15 +44,15 @@ pub struct Candidate {
     pub service: f64,
     /// Distance.
     pub distance: f64,
-    /// Share of what it is offered that it can serve: as it completed lately, or as it reports.
+    /// The share of offered exchanges that the cluster can serve: as completed recently, or as reported.
     pub supply: Option<f64>,
     /// Whether its load is reported rather than inferred.
     pub reported: bool,
-    /// Whether much was sent there so lately that nothing can be said of what it completes.
+    /// Whether so many exchanges were sent just now that the completion rate is not known yet.
     pub flooded: bool,
 }
 
-/// The queue worth accepting at candidate `at`, in seconds.
+/// The queue that is tolerated at candidate `at`, in seconds.
 #[must_use]
 pub fn tolerable_queue(candidates: &[Candidate], at: usize) -> f64 {
     let here = candidates[at];
@@ -65,7 +65,7 @@ pub fn tolerable_queue(candidates: &[Candidate], at: usize) -> f64 {
     (KAPPA * (alternative - here.base)).clamp((0.05 * here.service).clamp(Q_MIN, 1.0), 1.0)
 }
 
-/// The share candidate `at` accepts of what reaches it.
+/// The share that candidate `at` accepts of the exchanges that reach it.
 #[must_use]
 pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
     if candidates.len() == 1 {
@@ -82,34 +82,34 @@ pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
         Some(share) => {
             let urgency = 1.0 + (tolerable - here.queue) / (0.1 + here.distance);
             let unserved = (1.0 - share * urgency).clamp(0.0, 1.0);
-            // Within noise, what it completed tells what it was given, not what it can serve.
+            // Within noise, the completion rate shows the load that was sent, not the capacity.
             1.0 - unserved * (here.queue / Q_MIN).min(1.0)
         }
         None => 1.0,
     };
-    // A little traffic infers a queue badly, and moves gently; much that has not come back yet does not.
+    // With little traffic the inferred queue is uncertain, and the share moves slowly; with much traffic in flight it does not.
     let known = here.queue > 0.0 && (here.supply.is_some() || !here.reported) && !here.flooded;
     let floor = if known { floor * feed_forward } else { 0.0 };
     ramp.clamp(floor.min(feed_forward), feed_forward).clamp(P_MIN, 1.0)
 }
 
-/// The credit each worker keeps for each candidate of a class.
+/// The error-diffusion credit that each worker keeps for each candidate of a class.
 #[derive(Clone, Debug)]
 pub struct Credits {
     of: Vec<f64>,
-    /// What is owed to shedding.
+    /// Credit for shedding.
     shed: f64,
 }
 
 impl Credits {
-    /// Credits for `count` candidates, scattered by `seed` so that workers do not move in step.
+    /// Credits for `count` candidates, scattered by `seed` so that workers do not act in step.
     #[must_use]
     pub fn seeded(count: usize, seed: u64) -> Credits {
         let scatter = |slot| (super::units::mix(seed ^ slot) >> 11) as f64 / (1_u64 << 53) as f64;
         Credits { of: (0..count as u64).map(scatter).collect(), shed: scatter(count as u64) }
     }
 
-    /// Whether an exchange of this priority is dropped on purpose.
+    /// Whether an exchange of this priority is shed.
     pub fn sheds(&mut self, shed: Shed, priority: u8) -> bool {
         shed.takes(priority, &mut self.shed)
     }
@@ -120,14 +120,14 @@ impl Credits {
 pub struct Picked {
     /// Which cluster.
     pub cluster: ClusterIndex,
-    /// Its place among the permitted clusters of its class.
+    /// The cluster's position among the permitted clusters of its class.
     pub slot: usize,
-    /// Why this one.
+    /// Why this cluster was picked.
     pub why: Why,
 }
 
-/// Picks a cluster for one exchange. `choices` are live and in order; `has_room` says whether one is
-/// under its ceiling and not excluded by earlier attempts. `None`: all are full.
+/// Picks a cluster for one exchange. `choices` are live and in order; `has_room` says whether a cluster is
+/// below its ceiling and not excluded by earlier attempts. `None`: all are full.
 pub fn pick(
     choices: &[Choice],
     credits: &mut Credits,
@@ -150,7 +150,7 @@ pub fn pick(
             fallback = Some((choice, *credit));
         }
     }
-    // All are hot: the one owed most, not the least bad, which would herd.
+    // All are overloaded: the cluster with the highest credit, not the least loaded, which would herd.
     let (choice, _) = fallback?;
     if let Some(credit) = credits.of.get_mut(choice.slot) {
         *credit = (*credit - 1.0).max(-2.0);

@@ -1,42 +1,42 @@
-//! What requests take by their nature: a baseline for each kind of them.
+//! Response times without a queue: a baseline for each kind of request.
 //!
-//! A class serves quick pages and slow ones. One mean for all of them takes a slow page for a queue as soon as
-//! more of it is asked for; so each kind, a *stratum*, has a baseline of its own, and only what delays all of
-//! them alike is read as a queue (`excess`).
+//! A class serves quick pages and slow pages. With one mean for all of them, more requests for a slow page would be
+//! taken for a queue; so each kind, a *stratum*, has its own baseline, and only a delay of all kinds
+//! alike is taken for a queue (`excess`).
 //!
-//! A baseline is learned while nothing is suspected; quantiles move by a step that shrinks (Robbins and Monro
-//! 1951), in proportion to how much the times are spread.
+//! A baseline is learned while no queue is suspected; quantiles move by a step that shrinks (Robbins and Monro
+//! 1951), in proportion to the spread of the times.
 //!
 //! # Units
 //! Seconds to the response head, less the distance.
 
-/// Strata of a class; kinds of request beyond share one.
+/// Strata of a class; further kinds of request share one stratum.
 pub const STRATA: usize = 32;
-/// Samples from which on a baseline is one.
+/// Samples from which on a baseline is used.
 const KNOWN: f64 = 15.0;
 /// Samples that are kept until then.
 const FIRST: usize = KNOWN as usize;
-/// Over how many seconds a baseline follows what requests take, and over how many of them, from to.
+/// The time constant with which a baseline follows, in seconds; and its range in samples, from and to.
 const FORGETS: f64 = 10.0;
 const STEPS: (f64, f64) = (100.0, 2_000.0);
-/// A stratum is slow whose requests take so many times as long as is usual.
+/// A stratum is slow if its requests take so many times as long as the usual time.
 const SLOW: f64 = 4.0;
-/// One over the density at a low quantile, in mean deviations: between a bell's and an exponential time's.
+/// The inverse of the density at a low quantile, in mean deviations: between a normal and an exponential distribution.
 const SPREADS: f64 = 2.5;
-/// The window of a stratum's part of the traffic, in exchanges of its class.
+/// The window of a stratum's share of the traffic, in exchanges of its class.
 const RECENT: f64 = 400.0;
-/// Samples that a baseline is worth after it was scaled.
+/// The weight of a baseline after it was scaled, in samples.
 const SCALED: f64 = 60.0;
-/// No baseline is shorter.
+/// The shortest baseline.
 const LEAST: f64 = 1e-6;
 
-/// Which stratum a request belongs to: by its route, its method and the first segments of its path.
+/// The stratum of a request: by its route, its method and the first segments of its path.
 #[must_use]
 pub fn number(hash: u64) -> u8 {
     (hash % STRATA as u64) as u8
 }
 
-/// The lower quartile and the median are what the excess is measured from.
+/// The excess is measured from the lower quartile and the median.
 pub const QUANTILES: [f64; 2] = [0.25, 0.5];
 
 /// The baseline of one stratum.
@@ -48,16 +48,16 @@ struct Stratum {
     mean: f64,
     /// The mean deviation from the median.
     spread: f64,
-    /// Exchanges of late.
+    /// Recent exchanges.
     recent: f64,
 }
 
 /// The baselines of a class.
 #[derive(Clone, Debug, Default)]
 pub struct Strata {
-    /// By number; made when first asked for.
+    /// By number; allocated at first use.
     of: Vec<Stratum>,
-    /// Samples in all, and how many kinds are known.
+    /// Samples in all, and the number of known kinds.
     count: f64,
 }
 
@@ -72,7 +72,7 @@ impl Strata {
         self.of.iter().any(|one| one.count >= KNOWN)
     }
 
-    /// Whether that of this stratum is.
+    /// Whether the baseline of this stratum is known.
     #[must_use]
     pub fn knows(&self, stratum: u8) -> bool {
         self.get(stratum).is_some()
@@ -84,14 +84,14 @@ impl Strata {
         self.get(stratum).map(|one| one.quantiles[which])
     }
 
-    /// The mean of a stratum, known or a first impression; `None` before its first sample.
+    /// The mean of a stratum, known or preliminary; `None` before its first sample.
     #[must_use]
     pub fn mean(&self, stratum: u8) -> Option<f64> {
         let one = self.of.get(usize::from(stratum)).filter(|one| one.count > 0.0)?;
         Some(one.mean)
     }
 
-    /// The mean over the traffic of late; `None` before the first sample.
+    /// The mean over recent traffic; `None` before the first sample.
     #[must_use]
     pub fn service(&self) -> Option<f64> {
         let (sum, weight) = self.of.iter().fold((0.0, 0.0), |(sum, weight), one| {
@@ -100,25 +100,25 @@ impl Strata {
         (weight > 0.0).then(|| sum / weight)
     }
 
-    /// A low quantile of what requests take, over the traffic of late: what an excess is held against.
+    /// A low quantile of the response times over recent traffic: the reference for an excess.
     #[must_use]
     pub fn usual(&self) -> f64 {
         let known = self.of.iter().filter(|one| one.count >= KNOWN);
         let (sum, weight) = known.fold((0.0, 0.0), |(sum, weight), one| {
-            // The quick say more of a delay than the slow.
+            // Quick requests show a delay more clearly than slow ones.
             let weighs = one.recent / one.quantiles[0].max(LEAST);
             (sum + weighs * one.quantiles[0], weight + weighs)
         });
         if weight > 0.0 { sum / weight } else { 0.0 }
     }
 
-    /// How many samples the baselines are worth when they are compared with others.
+    /// The weight of the baselines in samples, when they are compared with others.
     #[must_use]
     pub fn weight(&self) -> f64 {
         self.count.clamp(1.0, 900.0)
     }
 
-    /// Notes that a request of this stratum was answered: its part of the traffic, whatever it took.
+    /// Counts an answered request of this stratum in its share of the traffic, whatever its response time.
     pub fn see(&mut self, stratum: u8) {
         self.make(stratum);
         let keep = 1.0 - 1.0 / RECENT;
@@ -128,7 +128,7 @@ impl Strata {
         self.of[usize::from(stratum)].recent += 1.0;
     }
 
-    /// Learns from a response that took `seconds`, one of `per_second`.
+    /// Learns from a response that took `seconds`; `per_second` is the rate of responses.
     pub fn learn(&mut self, stratum: u8, seconds: f64, per_second: f64) {
         let seconds = seconds.max(LEAST);
         self.make(stratum);
@@ -137,8 +137,8 @@ impl Strata {
         self.of[usize::from(stratum)].learn(seconds, step_min);
     }
 
-    /// Everything takes `factor` times as long from now on, and `of_mean` times on average. What is slow by
-    /// nature is only known to take as much longer as the usual does.
+    /// From now on all requests take `factor` times as long, and `of_mean` times on average. A slow stratum
+    /// is only known to take as much longer as the usual time does.
     pub fn scale(&mut self, factor: f64, of_mean: f64) {
         let usual = self.usual();
         let (more, more_of_mean) = (usual * (factor - 1.0), usual * (of_mean - 1.0));
@@ -152,12 +152,12 @@ impl Strata {
             one.spread *= of_mean;
             one.quantiles = one.quantiles.map(|quantile| (quantile * factor).max(LEAST));
             one.first = one.first.map(|sample| sample * factor as f32);
-            // What is learned next corrects it soon.
+            // The next samples correct the baseline quickly.
             one.count = one.count.min(SCALED);
         }
     }
 
-    /// Everything takes `more` seconds longer.
+    /// From now on all requests take `more` seconds longer.
     pub fn shift(&mut self, more: f64) {
         for one in &mut self.of {
             one.mean = (one.mean + more).max(LEAST);
@@ -165,7 +165,7 @@ impl Strata {
         }
     }
 
-    /// What was learned is a guess from now on: the next samples replace it.
+    /// Reduces the weight of the baselines: the next samples replace them.
     pub fn forget(&mut self) {
         self.count = 0.0;
         for one in &mut self.of {

@@ -1,7 +1,7 @@
-//! The other ways to choose a cluster, for comparison and for those who want one of them.
+//! The alternatives to `nearest` for the choice of a cluster.
 //!
-//! All choose among the same live, permitted choices as [`spill`](super::spill): no strategy can
-//! widen them.
+//! All strategies choose among the same live, permitted clusters as [`spill`](super::spill): no strategy can
+//! add a cluster.
 
 use super::plan::ClusterIndex;
 use super::signal::{Choice, Why};
@@ -30,7 +30,7 @@ pub fn round_robin(
     Some(picked(choice, choices))
 }
 
-/// The one with the fewest exchanges in flight; the nearer of equals.
+/// The cluster with the fewest exchanges in flight; the nearer of equals.
 pub fn least_request(
     choices: &[Choice],
     in_flight: impl Fn(ClusterIndex) -> u32,
@@ -61,8 +61,8 @@ pub fn priority(
     last
 }
 
-/// Fills each to 0.9 of its stated capacity, nearest first; when all are full, the relatively
-/// emptiest. A cluster without a stated capacity is never full.
+/// Fills each cluster to 0.9 of its configured capacity, nearest first; when all are full, the cluster with the lowest
+/// utilisation. A cluster without a configured capacity is never full.
 pub fn waterfall(
     choices: &[Choice],
     in_flight: impl Fn(ClusterIndex) -> u32,

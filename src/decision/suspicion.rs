@@ -1,107 +1,107 @@
-//! Whether what takes longer is a queue or slower work.
+//! Whether longer response times are a queue or slower work.
 //!
-//! A queue has marks. It answers to load: send less and it drains; slower work stays. It is where the load is:
-//! what was sent elsewhere meanwhile, the control group, is as quick as ever; a slower release is slow
-//! everywhere. Where the marks say *slower work*, the baselines are raised by what is certain, at most twofold at
-//! a time, and the excess is no queue any more. Where the excess grows again soon after, that was wrong: the
-//! baselines go back, and the next such step waits twice as long.
+//! A queue depends on load: when less is sent, a queue drains, but slower work stays slow. A queue is where the load is:
+//! exchanges sent to other clusters meanwhile, the control group, are as quick as before; a slower release is slow at
+//! every cluster. Where the evidence says *slower work*, the baselines are raised by the certain part of the excess, at most
+//! twofold at a time, and the excess no longer counts as a queue. If the excess grows again soon after, the step was wrong:
+//! the baselines are restored, and the next such step waits twice as long.
 //!
 //! # Units
 //! Seconds; rates in exchanges a second.
 //!
 //! # Not here
-//! How large the excess is (`excess`), and what is done about a queue (`spill`).
+//! How large the excess is (`excess`), and how a queue changes the decision (`spill`).
 
 use super::excess::Excess;
 
 /// For how long the control group must agree.
 const CONTROL_FOR: f64 = 0.2;
-/// Which part of the nearest's excess the control group must have.
+/// The part of the nearest cluster's excess that the control group must show.
 const ALIKE: f64 = 0.5;
-/// The control group's excess, in queues worth accepting at the nearest, from which on it is one.
+/// The least excess of the control group, in queues that are tolerated at the nearest cluster.
 const CONTROL_PART: f64 = 0.3;
-/// Which part of a queue must have been drained before its absence is looked for.
+/// The part of a queue that must have been drained before its absence is tested.
 const DRAINED_PART: f64 = 0.6;
 /// Exchanges over which rates are averaged.
 const SPAN: f64 = 60.0;
-/// How far apart what is sent and what comes back may be and be even.
+/// The difference between sent and completed exchanges up to which both count as equal.
 const EVEN: f64 = 0.15;
-/// How much less than it can serve must be sent, beyond the noise of arrivals, for a queue to drain.
+/// How much less than the capacity must be sent, beyond the noise of arrivals, for a queue to drain.
 const NOISE: f64 = 0.03;
-/// Over how many seconds the excess is averaged that is to be drained.
+/// Over how many seconds the excess that has to drain is averaged.
 const AVERAGED: f64 = 0.5;
-/// Which part of the excess must be left then to be work.
+/// The part of the excess that must remain after draining to be slower work.
 const LEFT_PART: f64 = 0.5;
-/// Exchanges sent since, from which on they are looked at.
+/// Exchanges sent since, from which on they are tested.
 const LOOKED_AT: f64 = 8.0;
-/// By how much baselines rise at once, at most.
+/// The largest factor by which baselines rise at once.
 const STEP_MAX: f64 = 2.0;
-/// An excess this small beside the baseline is nobody's concern.
+/// The excess, relative to the baseline, that is ignored.
 const MATERIAL: f64 = 0.05;
-/// How long a step is watched at least, and in excesses.
+/// How long a step is watched at least, in seconds and in excesses.
 const WATCHED: f64 = 1.5;
 const WATCHED_EXCESSES: f64 = 5.0;
-/// The wait after a step that was wrong, at first and at most.
+/// The wait after a wrong step, at first and at most.
 const HOLD: f64 = 2.0;
 const HOLD_MAX: f64 = 60.0;
 /// For how long nothing may have been suspicious before baselines are learned again.
 const CLEAN: f64 = 1.0;
-/// Likewise, before they are known to be no queue.
+/// For how long nothing may have been suspicious before baselines are known to contain no queue.
 const CALM: f64 = 3.0;
-/// What comes back may be so much less than what is sent, and still keep up with it.
+/// How many fewer exchanges may complete than are sent while completion still keeps up.
 const KEEPS_UP: f64 = 0.95;
-/// How fast an excess that drives nobody away is taken for work, as a time constant.
+/// The time constant with which an excess that causes no spill is taken for work.
 const SETTLES: f64 = 10.0;
 
-/// What is known at a sweep of the nearest cluster and of the others.
+/// The evidence of one sweep: the nearest cluster and the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence {
-    /// Now, and the span since the last sweep.
+    /// The current time, and the time since the last sweep.
     pub now: f64,
-    /// Likewise.
+    /// The time since the last sweep.
     pub elapsed: f64,
-    /// The excess at the nearest.
+    /// The excess at the nearest cluster.
     pub home: Excess,
-    /// That of exchanges sent elsewhere since the suspicion began.
+    /// The excess of exchanges sent to other clusters since the suspicion began.
     pub control: Excess,
-    /// What these take at least beyond their kinds' means.
+    /// Lower bound of the difference between their response times and their kinds' means.
     pub control_mean: f64,
-    /// What requests take elsewhere at most, in parts of what is expected of them; 1 where that is not known.
+    /// Upper bound of response times at other clusters, relative to the prediction; 1 where not known.
     pub elsewhere: f64,
-    /// Whether what is sent there comes back at the same rate.
+    /// Whether the control group completes as many exchanges as are sent to it.
     pub control_keeps_up: bool,
-    /// That of exchanges sent to the nearest since it must have been drained.
+    /// The excess of exchanges sent to the nearest cluster since its queue must have drained.
     pub since_drained: Excess,
-    /// Whether the baselines are more than first impressions.
+    /// Whether the baselines are more than preliminary.
     pub settled: bool,
-    /// What requests take at the nearest by the baselines: a low quantile.
+    /// A low quantile of the response times at the nearest cluster, by the baselines.
     pub usual: f64,
-    /// The queue worth accepting at the nearest while there is none elsewhere.
+    /// The queue that is tolerated at the nearest cluster while there is none elsewhere.
     pub worth: f64,
     /// How much farther the next cluster is.
     pub gap: f64,
-    /// What requests take at the nearest beyond their kinds' means.
+    /// The mean difference between response times at the nearest cluster and their kinds' means.
     pub mean: f64,
-    /// Whether more is sent to the nearest than comes back, beyond doubt.
+    /// Whether more exchanges are sent to the nearest cluster than complete, beyond doubt.
     pub grows: bool,
-    /// Exchanges sent to the nearest, and back from it.
+    /// Exchanges a second sent to the nearest cluster.
     pub sent_rate: f64,
-    /// Likewise.
+    /// Exchanges a second completed by the nearest cluster.
     pub answered_rate: f64,
-    /// Whether load keeps exchanges away from the nearest.
+    /// Whether load keeps exchanges away from the nearest cluster.
     pub spills: bool,
-    /// Whether there is more to do than all clusters take: exchanges are shed, or many clients leave.
+    /// Whether demand exceeds the capacity of all clusters: exchanges are shed, or many clients leave.
     pub overloaded: bool,
 }
 
-/// What to do about the baselines.
+/// How to change the baselines.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
-    /// Nothing.
+    /// No change.
     Wait,
-    /// All requests take so many times as long by their nature.
+    /// All requests take so many times as long, without a queue.
     Scale(f64),
-    /// All requests take so many seconds longer.
+    /// All requests take so many seconds longer, without a queue.
     Shift(f64),
 }
 
@@ -109,29 +109,29 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 struct Step {
     until: f64,
-    /// Whether it was made because an excess stayed after it must have been drained.
+    /// Whether the step was made because an excess remained after it must have drained.
     drained: bool,
     factor: f64,
-    /// The whole excess before it, and how much of that the step explained.
+    /// The whole excess before the step, and the part that the step explained.
     excess: f64,
     explained: f64,
 }
 
-/// What is suspected of one class.
+/// The suspicion of one class.
 #[derive(Clone, Debug, Default)]
 pub struct Suspicion {
-    /// Since when the nearest takes longer than usual.
+    /// The moment since which the nearest cluster takes longer than usual.
     since: Option<f64>,
-    /// When that was last certain.
+    /// The moment when that was last certain.
     certain: Option<f64>,
     clean: f64,
     agreed: f64,
     drained: f64,
-    /// Rates at the nearest since the suspicion began, and the most it was seen to serve.
+    /// Rates at the nearest cluster since the suspicion began, and the highest completion rate seen.
     sent: f64,
     answered: f64,
     peak: f64,
-    /// The excess that is to be drained.
+    /// The excess that has to drain.
     reference: f64,
     drained_at: Option<f64>,
     step: Option<Step>,
@@ -141,36 +141,36 @@ pub struct Suspicion {
     pause: f64,
     drains_until: f64,
     unspilled: f64,
-    /// Whether the nearest was found to be slower than others are.
+    /// Whether the nearest cluster was found to be slower than the others.
     own: bool,
 }
 
 impl Suspicion {
-    /// Since when the nearest has been taking longer than usual.
+    /// The moment since which the nearest cluster has been taking longer than usual.
     #[must_use]
     pub fn since(&self) -> Option<f64> {
         self.since
     }
 
-    /// Since when whatever queue there was must be gone.
+    /// The moment since which any queue must have drained.
     #[must_use]
     pub fn drained_at(&self) -> Option<f64> {
         self.drained_at
     }
 
-    /// Whether what comes back now may be learned from.
+    /// Whether the exchanges that complete now may be learned from.
     #[must_use]
     pub fn may_learn(&self) -> bool {
         self.clean >= CLEAN
     }
 
-    /// Whether nothing has been suspicious for so long that baselines are what requests take.
+    /// Whether nothing has been suspicious for so long that the baselines contain no queue.
     #[must_use]
     pub fn is_calm(&self) -> bool {
         self.clean >= CALM
     }
 
-    /// Forgets all: the endpoints are others.
+    /// Forgets everything: the endpoints are others.
     pub fn reset(&mut self) {
         *self = Suspicion::default();
     }
@@ -210,13 +210,13 @@ impl Suspicion {
         }
     }
 
-    /// Work that became quicker: nobody waits less than not at all.
+    /// Work that became quicker: no queue is shorter than 0.
     fn down(&mut self, seen: &Evidence) -> Verdict {
         if self.step.is_some() {
             return Verdict::Wait;
         }
         let here = 1.0 + seen.home.most / seen.usual.max(1e-6);
-        // Who learned from a queue, or from a place that slows under load, learns from others what it takes.
+        // Baselines learned from a queue, or from a cluster that slows down under load, are corrected by other clusters.
         let elsewhere = if self.own { 1.0 } else { seen.elsewhere };
         let factor = here.min(elsewhere).max(1.0 / STEP_MAX);
         if factor < 1.0 - MATERIAL { Verdict::Scale(factor) } else { Verdict::Wait }
@@ -227,7 +227,7 @@ impl Suspicion {
         let step = self.step?;
         let over = seen.now > step.until;
         let grew = seen.home.low + step.explained > 1.5 * step.excess + MATERIAL * seen.usual;
-        // What explains slower work ends the spill; what hides a queue lets it grow.
+        // A step that explains slower work ends the spill; a step that hides a queue lets the queue grow.
         let lately = self.certain.is_some_and(|at| seen.now - at < CLEAN);
         let unexplained = over && step.drained && lately && seen.spills;
         if over && !unexplained {
@@ -245,8 +245,8 @@ impl Suspicion {
         None
     }
 
-    /// The control group: where others are slower as well, it is the work. Gives how much of the excess it
-    /// explains.
+    /// The control group: if the other clusters are slower as well, the work is slower. Returns the part of the excess that
+    /// the control group explains.
     fn control(&mut self, seen: &Evidence) -> Option<f64> {
         let theirs = seen.control_mean.max(seen.control.low);
         let slower = theirs > (CONTROL_PART * seen.worth).max(MATERIAL * seen.usual);
@@ -258,8 +258,8 @@ impl Suspicion {
         (self.agreed >= CONTROL_FOR).then_some(excess * part)
     }
 
-    /// Counts how much of a queue must be gone: as long as clearly less is sent than what the cluster was seen
-    /// to serve while it was suspected.
+    /// Counts how much of a queue must have drained: as long as clearly less is sent than the cluster was seen
+    /// to complete while it was suspected.
     fn drain(&mut self, seen: &Evidence) {
         let began = self.since.unwrap_or(seen.now);
         let span = (SPAN / seen.answered_rate.max(1.0)).clamp(1.0, 3.0);
@@ -267,7 +267,7 @@ impl Suspicion {
         self.sent += (seen.sent_rate - self.sent) * news;
         self.answered += (seen.answered_rate - self.answered) * news;
         if self.peak <= 0.0 {
-            // What it serves at first is what it can, unless it is just losing ground.
+            // The first completion rate is the capacity, unless the queue is growing just then.
             (self.sent, self.answered) = (seen.sent_rate, seen.answered_rate);
             self.peak = if seen.grows { 1e-9 } else { seen.answered_rate };
         }
@@ -289,14 +289,14 @@ impl Suspicion {
         }
     }
 
-    /// What is left of the excess after it must have been drained.
+    /// The excess that remains after it must have drained.
     fn after_drain(&mut self, seen: &Evidence) -> Option<f64> {
         self.drained_at?;
         let left = seen.since_drained;
         if left.count < LOOKED_AT {
             return None;
         }
-        // Slower than the next cluster is far: then that one is the quicker, and rightly used.
+        // The excess is larger than the extra distance of the next cluster: that cluster is the quicker, and rightly used.
         let elsewhere_quicker = seen.control.count >= LOOKED_AT
             && seen.control.high < LEFT_PART * self.reference
             && seen.mean > seen.gap;
@@ -308,7 +308,7 @@ impl Suspicion {
         certain.then_some(left.point.unwrap_or(left.low).max(left.low))
     }
 
-    /// What drives nobody away and does not grow is how long it takes.
+    /// An excess that causes no spill and does not grow is the usual response time.
     fn settled(&self, seen: &Evidence) -> Option<f64> {
         let steady = self.unspilled > 2.0 && seen.answered_rate >= KEEPS_UP * seen.sent_rate;
         steady.then_some(seen.home.low * seen.elapsed / SETTLES)

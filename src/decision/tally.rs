@@ -1,18 +1,18 @@
-//! What workers counted of one class at one cluster between two sweeps.
+//! Counts of one class at one cluster between two sweeps.
 //!
 //! # Units
 //! Exchanges; seconds; bytes.
 
 use super::report::Report;
 
-/// What workers saw of one class at one cluster since the last sweep.
+/// Counts of one class at one cluster since the last sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
     /// Exchanges for which this cluster was considered.
     pub offered: f64,
     /// Exchanges sent to it.
     pub accepted: f64,
-    /// Those of them that had been sent somewhere before: they are no demand of anybody's.
+    /// Exchanges of `accepted` that had been sent before: they are not demand.
     pub retried: f64,
     /// Responses whose head came.
     pub completed: f64,
@@ -20,21 +20,21 @@ pub struct Tally {
     pub failed: f64,
     /// Exchanges whose client left before the response head.
     pub abandoned: f64,
-    /// Sum of the times they had waited.
+    /// Sum of the times that the exchanges in `abandoned` had waited.
     pub abandoned_seconds: f64,
-    /// Exchanges of which the client kept the cluster from an answer, or whose client leaves again and again.
+    /// Exchanges that the client kept from being answered, or whose client leaves again and again.
     pub excused: f64,
-    /// Sum of the times they had waited.
+    /// Sum of the times that the exchanges in `excused` had waited.
     pub excused_seconds: f64,
     /// Sum of the times to the response head.
     pub latency_sum: f64,
-    /// Sum of their squares.
+    /// Sum of the squares of these times.
     pub latency_squares: f64,
     /// Exchanges for which a connection had to be made.
     pub dialled: f64,
     /// Bytes of responses.
     pub bytes: f64,
-    /// Exchanges waiting for their response head now.
+    /// Exchanges in flight, without a response head, now.
     pub waiting: f64,
     /// The newest report that came with a response.
     pub report: Option<Report>,
@@ -49,8 +49,8 @@ impl Tally {
         counts.all(|count| count == 0.0) && self.report.is_none()
     }
 
-    /// Exchanges whose clients left within `usual` seconds, when no cluster could have answered them yet, and the
-    /// sum of the seconds they were in flight. Such exchanges are not queued any more, and waited for nothing.
+    /// Exchanges whose clients left within `usual` seconds, when no cluster could have answered yet, and the
+    /// sum of the seconds they were in flight. Such exchanges are no longer queued and delayed no other.
     #[must_use]
     pub fn left_early(&self, usual: f64) -> (f64, f64) {
         let left = [(self.abandoned, self.abandoned_seconds), (self.excused, self.excused_seconds)];

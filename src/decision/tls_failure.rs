@@ -1,31 +1,31 @@
-//! How a TLS handshake with an endpoint failed: one variant for each thing an operator would mend.
+//! How a TLS handshake with an endpoint failed: one variant for each repair by an operator.
 
 /// Why an endpoint is not reached over TLS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TlsFailure {
-    /// Its certificate has expired.
+    /// The endpoint's certificate has expired.
     Expired,
-    /// Its certificate is not valid yet, or our clock is behind.
+    /// The certificate is not valid yet, or this machine's clock is behind.
     NotYetValid,
-    /// No authority of `tls.ca` vouches for its certificate.
+    /// No authority of `tls.ca` signed the certificate.
     UnknownIssuer,
-    /// Its certificate is for other names than `tls.server_name`.
+    /// The certificate is for other names than `tls.server_name`.
     WrongName,
-    /// Its certificate cannot be used for another reason.
+    /// The certificate is invalid for another reason.
     BadCertificate,
-    /// It refused our client certificate, or wants one.
+    /// The endpoint refused the client certificate, or requires one.
     ClientCertificate,
-    /// It has no version, cipher or protocol in common with us.
+    /// No TLS version, cipher or protocol in common.
     NothingInCommon,
-    /// It ended the handshake by another alert.
+    /// The endpoint ended the handshake by another alert.
     Alert,
-    /// It does not speak TLS.
+    /// The endpoint does not speak TLS.
     NotTls,
-    /// It closed or reset the connection.
+    /// The endpoint closed or reset the connection.
     Closed,
-    /// It was too slow.
+    /// The handshake was too slow.
     Timeout,
-    /// It broke the protocol in another way.
+    /// The endpoint violated the protocol in another way.
     Protocol,
 }
 

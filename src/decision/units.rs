@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A moment, in nanoseconds since an arbitrary start. Only `os::clock` makes real ones.
+/// A moment, in nanoseconds since an arbitrary start. Only `os::clock` makes moments of the real clock.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(u64);
 
@@ -34,19 +34,19 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0) as f64 / 1e9
     }
 
-    /// This moment and `span`, or the end of time.
+    /// This moment plus `span`, or the greatest moment.
     #[must_use]
     pub fn plus(self, span: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
-/// A small seeded generator (xorshift64*, Vigna 2016): chance that repeats with its seed.
+/// A small seeded generator (xorshift64*, Vigna 2016): the same seed gives the same numbers.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// Dice that fall the same way for the same seed.
+    /// A generator that gives the same numbers for the same seed.
     #[must_use]
     pub fn seeded(seed: u64) -> Dice {
         Dice(mix(seed) | 1)
@@ -78,7 +78,7 @@ impl Dice {
     }
 }
 
-/// Scatters the bits of a number (splitmix64's finaliser).
+/// Mixes the bits of a number (splitmix64's finaliser).
 #[must_use]
 pub const fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,66 +1,66 @@
-//! Why a cluster gets the traffic it gets, as a sentence for people.
+//! Why a cluster gets its share of the traffic, as a sentence for people.
 //!
-//! [`why`] gathers the facts of one cluster from a plan and the beliefs of one moment; [`Facts::sentence`] words
-//! them. The words follow the decision: who is not live is told by its state, the first live cluster by its
-//! own share, the others by what keeps exchanges from the first.
+//! [`why`] gathers the facts of one cluster from a plan and the signals of one moment; [`Facts::sentence`] makes
+//! the sentence. The sentence follows the decision: a cluster that is not live is described by its state, the first live
+//! cluster by its own share, the others by the reason that keeps exchanges from the first.
 
 use super::plan::{ClassIndex, ClusterIndex, Plan, ProbeKind, Strategy};
 use super::signal::{Choice, ClassSignals, Score, Signals, State, Why};
 
-/// What a sentence tells of. Seconds, unless it says share.
+/// The facts of a sentence. Seconds, except shares.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The cluster's state.
     pub state: State,
-    /// Why it is not up.
+    /// Why the cluster is not up.
     pub cause: &'a str,
-    /// For how long nothing of it has been usable.
+    /// For how long no endpoint of the cluster has been usable.
     pub down_for: Option<f64>,
-    /// For how long it is still held back after its return.
+    /// For how long the cluster is still held back after its return.
     pub held_for: Option<f64>,
-    /// Between two probes of an endpoint; `None` where nobody probes.
+    /// The interval between two probes of an endpoint; `None` without probes.
     pub probe_every: Option<f64>,
-    /// Percent.
+    /// The dial, in percent.
     pub dial: u8,
     /// The part of its share that its return ramp lets through.
     pub return_share: f64,
-    /// Its distance, when measured.
+    /// The cluster's distance, when measured.
     pub distance: Option<f64>,
-    /// Its queue, where it can be told, and what would be worth accepting.
+    /// The cluster's queue, where known, and the queue that is tolerated.
     pub queue: Option<f64>,
     /// See `queue`.
     pub tolerates: f64,
-    /// How it stands among the clusters that may serve.
+    /// The cluster's position among the clusters that may serve.
     pub standing: Standing<'a>,
 }
 
 /// How a cluster stands among those that may serve a class.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Standing<'a> {
-    /// No service uses it.
+    /// No service uses the cluster.
     Unused,
-    /// The service does not go by distance.
+    /// The service's strategy does not use distance.
     Strategy(&'a str),
-    /// Healthy, but there is no money for it.
+    /// Healthy, but the budget is spent.
     Unfunded,
-    /// Not healthy, as all others, and used all the same.
+    /// Down, like all others, and used anyway.
     Panic,
-    /// The only one permitted.
+    /// The only permitted cluster.
     Only,
-    /// The first live one: the share it accepts, and whether it is the first in the order by distance.
+    /// The first live cluster: the share it accepts, and whether it is the first in the order by distance.
     First(f64, bool),
-    /// Not the first live one.
+    /// Not the first live cluster.
     Beyond {
-        /// The share of all exchanges that it gets.
+        /// The share of all exchanges that this cluster gets.
         gets: f64,
-        /// What keeps exchanges from the first.
+        /// The reason that keeps exchanges from the first.
         why: Why,
-        /// The first live one.
+        /// The first live cluster.
         first: Nearer<'a>,
     },
 }
 
-/// The nearest live cluster, as the others see it.
+/// The nearest live cluster, as seen by the others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Nearer<'a> {
     /// Its name.
@@ -69,21 +69,21 @@ pub struct Nearer<'a> {
     pub distance: Option<f64>,
     /// Its queue in seconds, where it can be told.
     pub queue: Option<f64>,
-    /// The queue worth accepting there, in seconds.
+    /// The queue that is tolerated there, in seconds.
     pub tolerates: f64,
 }
 
-/// A share of exchanges below which nobody speaks of them.
+/// The share of exchanges below which it is not mentioned.
 const NOTHING: f64 = 0.005;
 
-/// Why a cluster of the plan gets what it gets, by the class that sends it the most.
+/// Why a cluster of the plan gets its share, for the class that sends most to it.
 #[must_use]
 pub fn why(plan: &Plan, signals: &Signals, cluster: ClusterIndex) -> String {
     let class = signals.clusters.get(cluster).and_then(|signals| signals.class);
     why_in(plan, signals, cluster, class)
 }
 
-/// Likewise, by a class that may be served there.
+/// Why a cluster of the plan gets its share, for a given class.
 #[must_use]
 pub fn why_in(
     plan: &Plan,
@@ -147,7 +147,7 @@ fn standing<'a>(
     }
 }
 
-/// The share of all exchanges that the choice number `at` gets.
+/// The share of all exchanges of the choice number `at`.
 fn gets(choices: &[Choice], at: usize) -> f64 {
     let reaches: f64 = choices[..at].iter().map(|choice| 1.0 - choice.share.min(1.0)).product();
     let is_last = at + 1 == choices.len();
@@ -155,7 +155,7 @@ fn gets(choices: &[Choice], at: usize) -> f64 {
 }
 
 impl Facts<'_> {
-    /// The facts in words.
+    /// The facts as a sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
         if self.standing == Standing::Panic {
@@ -189,7 +189,7 @@ impl Facts<'_> {
         }
     }
 
-    /// What keeps it from serving.
+    /// Why the cluster does not serve.
     fn trouble(&self) -> String {
         let probes = self.probe_every.map_or("; nothing probes it".to_owned(), |seconds| {
             format!("; probes every {}", milliseconds(seconds))
@@ -248,7 +248,7 @@ impl Facts<'_> {
     }
 }
 
-/// What a cluster beyond the first gets, and why.
+/// The share of a cluster beyond the first, and the reason.
 fn part(gets: f64, why: Why, first: Nearer<'_>) -> String {
     let (name, part) = (first.name, percent(gets));
     if gets < NOTHING {
@@ -272,7 +272,7 @@ fn part(gets: f64, why: Why, first: Nearer<'_>) -> String {
     }
 }
 
-/// Three digits, as people say it.
+/// Three significant digits.
 fn milliseconds(seconds: f64) -> String {
     let ms = seconds * 1e3;
     if ms < 99.95 { format!("{} ms", (ms * 10.0).round() / 10.0) } else { format!("{ms:.0} ms") }

@@ -35,7 +35,7 @@ pub struct Engine {
     dice: Dice,
     /// By place, then worker.
     turns: Vec<Vec<Turns>>,
-    /// The ids of each place's endpoints, and how often these were replaced.
+    /// The ids of each place's endpoints, and how often the endpoints were replaced.
     ids: Vec<Vec<u32>>,
     generations: Vec<usize>,
 }
@@ -66,10 +66,10 @@ impl Samples for Slots {
     }
 }
 
-/// All of a world's requests are as important as one that says nothing of it.
+/// The priority of all requests in a world: the default.
 const PRIORITY: u8 = 5;
 
-/// The data of a service's two classes: of all requests, and of those an IDC alone may serve.
+/// The data classes of a service's two classes: of all requests, and of those that only an IDC may serve.
 const CLASSES: [&[&str]; 2] = [&["general"], &["general", "sensitive"]];
 
 /// A plan for a world's places, as the configuration would compile it.
@@ -131,14 +131,14 @@ fn service(spec: &Spec, clusters: &[usize], index: usize) -> Service {
 }
 
 impl Engine {
-    /// The engine of proxy number `edge`, with a seed for what is scattered between proxies.
+    /// The engine of proxy number `edge`; the seed scatters timers between proxies.
     #[must_use]
     pub fn new(spec: &Spec, edge: usize, seed: u64) -> Engine {
         Engine::with_plan(Arc::new(plan(spec)), spec, edge, seed)
     }
 
-    /// Likewise with a plan whose clusters are the world's places, and whose first class serves all, the
-    /// second what is sensitive.
+    /// As [`new`](Engine::new), with a plan whose clusters are the world's places, whose first class serves all requests
+    /// and whose second class serves the sensitive ones.
     #[must_use]
     pub fn with_plan(plan: Arc<Plan>, spec: &Spec, edge: usize, seed: u64) -> Engine {
         let seed = part(seed, edge);
@@ -147,7 +147,7 @@ impl Engine {
         let mut next = 0;
         for (index, place) in spec.places.iter().enumerate() {
             let found = found(index, 0, place.endpoints.len());
-            // The fold numbers endpoints in the order it meets them.
+            // The fold numbers endpoints in the order in which it first sees them.
             ids.push((next..next + found.len() as u32).collect());
             next += found.len() as u32;
             assessor.fold(Event::Endpoints { cluster: place.name.clone(), found }, moment(0.0));
@@ -187,7 +187,7 @@ impl Engine {
         self.plan.classes[class].permitted.clusters.iter().position(|cluster| *cluster == place)
     }
 
-    /// An attempt failed before or behind the wire: the fold hears of it as from a worker.
+    /// An attempt failed: the fold gets the event as from a worker.
     fn failed(&mut self, pick: Pick, cause: Cause, now: f64) {
         let endpoint = self.ids[pick.place][pick.endpoint];
         self.assessor.fold(Event::ExchangeFailed { endpoint, cause, client: None }, moment(now));
@@ -238,7 +238,7 @@ impl Policy for Engine {
         let policy = EndpointPolicy::LeastWait;
         let signals = &clusters[picked.cluster];
         let endpoint = endpoint::pick(policy, signals, &tried, in_flight, &mut chance)?;
-        // A request is one when all of it has been sent; these never are.
+        // A request counts from the moment when all of it has been sent; these uploads never end.
         if !ask.uploads {
             let account = self.slots.ledger.at(class, picked.slot);
             account.tally.retried += f64::from(u8::from(!ask.tried.is_empty()));
@@ -333,7 +333,7 @@ impl Policy for Engine {
     }
 }
 
-/// The endpoints of a place; another generation has other addresses.
+/// The endpoints of a place; each generation has its own addresses.
 fn found(place: usize, generation: usize, count: usize) -> Vec<Found> {
     let address = |e: usize| Address::Unix(format!("/{place}/{generation}/{e}").into());
     (0..count).map(|e| Found { address: address(e), weight: 1 }).collect()

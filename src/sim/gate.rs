@@ -1,7 +1,7 @@
-//! What each scenario asks of the engine, as figures with a bound.
+//! The gates: for each scenario, figures of the engine with a bound.
 //!
-//! A gate holds both with reports and without; where the suite names no figure for the latter it may be a
-//! quarter worse, and the verdict shows the bound it was judged by. Figures are means over seeds.
+//! A gate applies with reports and without; where the suite has no figure for the latter, the figure may be a
+//! quarter worse, and the verdict shows the bound that was applied. Figures are means over seeds.
 
 mod field;
 
@@ -9,24 +9,24 @@ use super::outcome::Outcome;
 use super::scenario::MONEY;
 use super::spec::Spec;
 
-/// What was run in one scenario: outcomes by seed.
+/// The runs of one scenario: outcomes by seed.
 pub struct Runs<'a> {
-    /// The world, as the engine had it.
+    /// The world, as the engine ran it.
     pub spec: &'a Spec,
-    /// The engine.
+    /// The engine's outcomes.
     pub engine: &'a [Outcome],
     /// Another policy, by name; empty when it was not run.
     pub other: &'a dyn Fn(&str) -> &'a [Outcome],
-    /// The engine in the scenario this one is to be compared with, by seed: see [`compared_with`].
+    /// The engine's outcomes in the scenario that this one is compared with, by seed: see [`compared_with`].
     pub compared: &'a [Outcome],
 }
 
-/// A gate and how it went.
+/// A gate and its result.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// What is asked.
+    /// The requirement.
     pub gate: String,
-    /// What was measured: the mean over seeds, and half its 95 % interval.
+    /// The figure: the mean over seeds, and half its 95 % interval.
     pub figure: (f64, f64),
     /// The bound.
     pub bound: f64,
@@ -35,7 +35,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether the figure keeps the bound.
+    /// Whether the figure is within the bound.
     #[must_use]
     pub fn is_met(&self) -> bool {
         match self.at_most {
@@ -68,7 +68,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn note(&mut self, gate: &str, values: &[f64], bound: f64, at_most: bool) {
         if values.is_empty() {
-            // Nothing to compare with was run.
+            // There is no run to compare with.
             return;
         }
         let figure = interval(values);
@@ -109,7 +109,7 @@ impl Judge<'_> {
     }
 }
 
-/// The scenario whose outcomes a scenario is compared with.
+/// The scenario that a scenario is compared with.
 #[must_use]
 pub fn compared_with(scenario: &str) -> Option<&'static str> {
     match scenario {
@@ -229,7 +229,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
     }
     field::judge(scenario, &mut judge);
     slate(scenario, &mut judge, one(1.05));
-    // Without reports a stated capacity reaches nobody.
+    // Without reports a configured capacity is not known to the proxies.
     if scenario.starts_with("S13-x") && reported {
         let means = runs.engine.iter().map(|outcome| outcome.between(start, end).mean);
         let truths = runs.compared.iter().map(|outcome| outcome.between(start, end).mean);
@@ -241,7 +241,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
         scenario,
         "S1" | "S2" | "S3" | "S5a" | "S5b" | "S7" | "S8" | "S9" | "S10" | "S14" | "S17"
     ) {
-        // A mean is over good answers: who sheds would look quick.
+        // A mean is over good answers: a policy that sheds would look quick.
         judge.at_least("good answers", 0.999, |o| o.between(start, end).good);
     }
     judge.verdicts
@@ -265,7 +265,7 @@ fn slate(scenario: &str, judge: &mut Judge<'_>, bound: f64) {
     judge.note("waterfall's mean over ours", &values, better, false);
 }
 
-/// The most seconds in a row in which a place had more than `bound` times its servers to do.
+/// The most seconds in a row in which the load of a place was above `bound` times its servers.
 fn longest_overload(outcome: &Outcome, bound: f32) -> f64 {
     let places = outcome.load.first().map_or(0, Vec::len);
     let longest = |place: usize| {

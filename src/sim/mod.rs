@@ -1,15 +1,15 @@
-//! A world in virtual time that drives the production decisions: edges with workers, clusters with
-//! servers and queues, jittery paths, changes, money.
+//! A simulated world in virtual time that runs the production decisions: edges with workers, clusters with
+//! servers and queues, paths with jitter, changes, prices.
 //!
 //! # The law
 //! As in `decision`: no clock, socket, file, task, log or unseeded chance. The same spec, policy and seed
 //! give the same trace, in a test, in the benchmark and in `tidegate simulate`.
 //!
-//! * [`spec`] says what a world is, [`world`] lets it happen, [`place`] is where requests are served.
-//! * [`policy`] is what chooses; [`engine`] is the production code as one, [`baseline`] are the others.
+//! * [`spec`] describes a world, [`world`] runs it, [`place`] is a place that serves requests.
+//! * [`policy`] is the interface of policies; [`engine`] is the production code, [`baseline`] has the alternatives.
 //! * [`endpoints`] is another, smaller world: the endpoints of one cluster.
-//! * [`outcome`] is what came of it; [`scenario`] lists the worlds of the suite, [`gate`] what they ask;
-//!   [`plot`] draws.
+//! * [`outcome`] is the result; [`scenario`] lists the worlds of the suite, [`gate`] their requirements;
+//!   [`plot`] draws charts.
 //!
 //! # Not here
 //! Running the suite (`benches/routing`), and the operator's own configuration (`cli::simulate`).

@@ -1,23 +1,23 @@
-//! What came of a world: a record of each request, and what they add up to.
+//! The result of a world: a record of each request, and their sums.
 
 use super::spec::Spec;
 
-/// One request as its client saw it.
+/// One request as observed by its client.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record {
-    /// When it was asked, in seconds.
+    /// When the request was sent, in seconds.
     pub at: f32,
-    /// How long it took, in seconds.
+    /// The response time, in seconds.
     pub latency: f32,
-    /// Where it was served at last; `NOWHERE` when it was shed.
+    /// The place that served the last attempt; `NOWHERE` when the request was shed.
     pub place: u8,
-    /// Which edge asked.
+    /// The edge.
     pub edge: u16,
-    /// Which kind it was, by its number in the spec; 0 where there are none.
+    /// The request's kind, by its index in the spec; 0 where there are none.
     pub kind: u8,
-    /// Whether it was answered well.
+    /// Whether the request was answered well.
     pub ok: bool,
-    /// Whether it went farther although nearer servers were idle.
+    /// Whether the request went farther although nearer servers were idle.
     pub needless: bool,
     /// Whether a constraint was broken.
     pub violation: bool,
@@ -26,10 +26,10 @@ pub struct Record {
 /// No place.
 pub const NOWHERE: u8 = u8::MAX;
 
-/// All that happened.
+/// The whole result.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// One for each request, in the order they ended.
+    /// One record for each request, in the order they ended.
     pub records: Vec<Record>,
     /// Attempts sent to places.
     pub attempts: u64,
@@ -39,11 +39,11 @@ pub struct Outcome {
     pub server_seconds: Vec<f64>,
     /// The highest load of a place over its capacity, by second and place.
     pub load: Vec<Vec<f32>>,
-    /// Exchanges in flight when all was over; 0 unless something was lost.
+    /// Exchanges in flight at the end; 0 unless an exchange was lost.
     pub left: i64,
 }
 
-/// What a stretch of time adds up to. Milliseconds.
+/// Figures of a span of time. Milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Summary {
     /// Requests.
@@ -65,13 +65,13 @@ pub struct Summary {
 }
 
 impl Outcome {
-    /// What the requests asked within `from..to` add up to.
+    /// The figures of the requests sent within `from..to`.
     #[must_use]
     pub fn between(&self, from: f64, to: f64) -> Summary {
         self.of(|record| (from..to).contains(&f64::from(record.at)))
     }
 
-    /// What the requests that `wanted` takes add up to.
+    /// The figures of the requests that `wanted` selects.
     #[must_use]
     pub fn of(&self, wanted: impl Fn(&Record) -> bool) -> Summary {
         let all: Vec<&Record> = self.records.iter().filter(|record| wanted(record)).collect();
@@ -127,7 +127,7 @@ impl Outcome {
         shares.windows(2).filter(|pair| (pair[0][0] >= 0.5) != (pair[1][0] >= 0.5)).count()
     }
 
-    /// A number that two equal traces share (FNV-1a over all records).
+    /// A hash of the trace: equal traces have the same (FNV-1a over all records).
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let fold = |sum: u64, bits: u64| (sum ^ bits).wrapping_mul(0x0000_0100_0000_01B3);

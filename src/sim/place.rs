@@ -1,46 +1,46 @@
-//! A place that serves: endpoints with servers and a queue each, and what it reports of itself.
+//! A place that serves: endpoints with servers and a queue each, and their load report.
 
 use super::spec::{PlaceSpec, Service};
 use crate::decision::report::Report;
 use crate::decision::units::Dice;
 use std::collections::VecDeque;
 
-/// What an endpoint does with a request.
+/// The behaviour of an endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// It serves.
+    /// The endpoint serves.
     Up,
-    /// It refuses connections.
+    /// The endpoint refuses connections.
     Down,
-    /// It answers 503 in a millisecond.
+    /// The endpoint answers 503 in a millisecond.
     Faulty,
 }
 
 /// One endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Servers by its spec, and now.
+    /// Servers by the spec, and now.
     pub servers: (usize, usize),
-    /// Servers at work.
+    /// Servers that are busy.
     pub busy: usize,
-    /// Who waits.
+    /// The queue.
     pub queue: VecDeque<u32>,
-    /// How quick its servers are.
+    /// The speed of the servers.
     pub speed: f64,
-    /// What it does.
+    /// The behaviour.
     pub state: State,
-    /// Grows when all it had is lost.
+    /// Incremented when all exchanges of the endpoint are lost.
     pub epoch: u32,
 }
 
 /// A place.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Its endpoints.
+    /// The place's endpoints.
     pub endpoints: Vec<Endpoint>,
-    /// How many times as long it takes.
+    /// Factor of the service time.
     pub slow: f64,
-    /// Milliseconds by which the way here is longer.
+    /// Milliseconds that are added to the distance.
     pub wan_ms: f64,
     curve: Option<(f64, f64)>,
     stated: Option<f64>,
@@ -84,32 +84,32 @@ impl Place {
         }
     }
 
-    /// Servers at work.
+    /// Servers that are busy.
     #[must_use]
     pub fn busy(&self) -> usize {
         self.endpoints.iter().map(|endpoint| endpoint.busy).sum()
     }
 
-    /// Servers there are.
+    /// Servers in all.
     #[must_use]
     pub fn servers(&self) -> usize {
         let up = self.endpoints.iter().filter(|endpoint| endpoint.state == State::Up);
         up.map(|endpoint| endpoint.servers.1).sum()
     }
 
-    /// Who waits.
+    /// Exchanges in the queue.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.endpoints.iter().map(|endpoint| endpoint.queue.len()).sum()
     }
 
-    /// Whether anybody serves.
+    /// Whether any endpoint serves.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.state == State::Up)
     }
 
-    /// Moves its account on to `now`; call before anything changes.
+    /// Advances the account to `now`; call before any change.
     pub fn account(&mut self, now: f64) {
         let elapsed = now - self.updated;
         self.updated = now;
@@ -121,12 +121,12 @@ impl Place {
         self.arrivals *= (-elapsed / ARRIVALS).exp();
     }
 
-    /// Notes an arrival.
+    /// Counts an arrival.
     pub fn arrived(&mut self) {
         self.arrivals += 1.0 / ARRIVALS;
     }
 
-    /// Notes a completion.
+    /// Counts a completion.
     pub fn completed(&mut self) {
         self.completions += 1.0;
         self.good += 1.0 / WINDOW;
@@ -141,7 +141,7 @@ impl Place {
         service.draw(dice) * self.slow / self.endpoints[endpoint].speed
     }
 
-    /// What it says of itself.
+    /// The load report.
     #[must_use]
     pub fn report(&self) -> Report {
         let in_flight = (self.busy() + self.waiting()) as f64;

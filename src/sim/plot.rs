@@ -1,4 +1,4 @@
-//! Line charts as SVG text: no script, no font of its own.
+//! Line charts as SVG text, without scripts and embedded fonts.
 
 use std::fmt::Write;
 
@@ -14,11 +14,11 @@ pub struct Line {
 /// A chart.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// Above it.
+    /// The title.
     pub title: String,
-    /// Below its axis, and beside the other one.
+    /// The labels of the horizontal and the vertical axis.
     pub axes: (String, String),
-    /// What is drawn.
+    /// The lines.
     pub lines: Vec<Line>,
 }
 
@@ -93,7 +93,7 @@ impl Chart {
     }
 }
 
-/// A page with charts and what they assume.
+/// A page with charts and their assumptions.
 #[must_use]
 pub fn page(title: &str, notes: &[String], charts: &[Chart]) -> String {
     let mut out = format!(

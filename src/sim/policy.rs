@@ -1,5 +1,5 @@
-//! What chooses. The production engine and every baseline answer the same questions, with the same
-//! knowledge: what one proxy sees. Oracles alone look at the places themselves.
+//! The interface of policies. The production engine and every baseline implement the same trait, with the same
+//! inputs: what one proxy observes. Only oracles look at the places themselves.
 
 use super::place::Place;
 use super::spec::Spec;
@@ -15,14 +15,14 @@ pub struct Pick {
     pub endpoint: usize,
 }
 
-/// What one proxy knows by itself.
+/// The state that one proxy observes.
 #[derive(Clone, Debug)]
 pub struct Edge {
     /// Its number.
     pub index: usize,
     /// Exchanges in flight by place and endpoint.
     pub in_flight: Vec<Vec<u32>>,
-    /// Which endpoints its health checks and outlier detection let it use.
+    /// Endpoints that its health checks and outlier detection allow.
     pub alive: Vec<Vec<bool>>,
     /// Round trip to each place as probed, in seconds.
     pub rtt: Vec<f64>,
@@ -41,7 +41,7 @@ impl Edge {
         self.alive[place].iter().any(|alive| *alive)
     }
 
-    /// The less busy of two usable endpoints; any when none is usable.
+    /// The less busy of two usable endpoints; any endpoint when none is usable.
     pub fn endpoint(&self, place: usize, dice: &mut Dice) -> usize {
         let usable: Vec<usize> =
             (0..self.alive[place].len()).filter(|e| self.alive[place][*e]).collect();
@@ -57,31 +57,31 @@ impl Edge {
     }
 }
 
-/// What a policy is asked.
+/// The inputs of a choice.
 pub struct Ask<'a> {
     /// Now, in seconds.
     pub now: f64,
-    /// Which worker asks.
+    /// The worker.
     pub worker: usize,
-    /// What its proxy knows.
+    /// The state that its proxy observes.
     pub edge: &'a Edge,
-    /// Places that may serve, nearest by the probes first.
+    /// Permitted places, the nearest by probes first.
     pub permitted: &'a [usize],
-    /// Whether only an IDC may serve it.
+    /// Whether only an IDC may serve the request.
     pub sensitive: bool,
-    /// Which service it is for.
+    /// The request's service.
     pub service: usize,
-    /// Its path, as far as the proxy tells paths apart.
+    /// The request's path, as far as the proxy distinguishes paths.
     pub path: u8,
-    /// Whether its client never finishes its upload.
+    /// Whether the client never finishes its upload.
     pub uploads: bool,
-    /// Names the attempt for as long as it lasts.
+    /// The id of the attempt.
     pub id: u32,
     /// Failed attempts of this exchange.
     pub tried: &'a [Pick],
-    /// The truth, for oracles.
+    /// The true state of the places, for oracles.
     pub truth: &'a [Place],
-    /// The world, for oracles, and for what operators state (capacities).
+    /// The world, for oracles, and for configured capacities.
     pub spec: &'a Spec,
 }
 
@@ -92,75 +92,75 @@ pub enum End {
     Good,
     /// The connection was refused.
     Refused,
-    /// It died before an answer.
+    /// The connection died before a response.
     Reset,
     /// 503.
     Status,
     /// The client left first.
     Abandoned,
-    /// The place broke it off because of what its client did.
+    /// The place closed the exchange because of its client.
     ClientsFault,
 }
 
 /// An attempt that ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    /// Where it was.
+    /// The attempt's place and endpoint.
     pub pick: Pick,
-    /// Which worker's.
+    /// The worker.
     pub worker: usize,
     /// Now, in seconds.
     pub now: f64,
-    /// How long it took.
+    /// The attempt's duration, in seconds.
     pub latency: f64,
     /// How it ended.
     pub end: End,
-    /// What the place says of its load.
+    /// The place's load report.
     pub report: Option<Report>,
-    /// Whether only an IDC might serve it.
+    /// Whether only an IDC may serve the request.
     pub sensitive: bool,
-    /// Which service it was for.
+    /// The request's service.
     pub service: usize,
-    /// What named the attempt.
+    /// The id of the attempt.
     pub id: u32,
 }
 
-/// What a probe came back with.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug)]
 pub struct Probed {
-    /// Which endpoint.
+    /// The endpoint.
     pub pick: Pick,
     /// Now, in seconds.
     pub now: f64,
     /// The handshake's round trip, in seconds; `None`: it was refused.
     pub rtt: Option<f64>,
-    /// From the probe's request to its answer, where it sends one.
+    /// From the probe's request to its response, in seconds, where the probe sends a request.
     pub answer: Option<f64>,
-    /// What the place says of its load.
+    /// The place's load report.
     pub report: Option<Report>,
 }
 
 /// Chooses for one proxy.
 pub trait Policy {
-    /// Where the exchange goes; `None` sheds it.
+    /// Picks the place and endpoint of an exchange; `None` sheds it.
     fn pick(&mut self, ask: &Ask<'_>, dice: &mut Dice) -> Option<Pick>;
     /// An attempt ended.
     fn answered(&mut self, _answer: &Answer) {}
     /// Every 50 ms.
     fn tick(&mut self, _now: f64, _edge: &Edge) {}
-    /// Which endpoints to probe now, if the policy says so itself; `None` leaves it to the world.
+    /// The endpoints to probe now, if the policy decides; `None` leaves probing to the world.
     fn due_probes(&mut self, _now: f64) -> Option<Vec<Pick>> {
         None
     }
-    /// What a place should be able to serve a minute from now, in requests a second, of this proxy's.
+    /// The rate that a place should be able to serve in a minute, in requests a second, for this proxy's demand.
     fn wanted(&self, _place: usize) -> f64 {
         0.0
     }
-    /// A probe came back.
+    /// A probe ended.
     fn probed(&mut self, _probed: &Probed) {}
     /// A place's endpoints were replaced by as many others.
     fn replaced(&mut self, _place: usize, _now: f64) {}
 }
 
-/// Makes the policy of the proxy with this number.
+/// Builds the policy of the proxy with this number.
 pub type Make<'a> = &'a dyn Fn(&Spec, usize) -> Box<dyn Policy>;

@@ -1,4 +1,4 @@
-//! The suite: worlds S0-S25, small enough for a laptop, each with what it asks of a policy.
+//! The suite: worlds S0-S25, small enough for a laptop, each with its gates for a policy.
 //!
 //! Unless a scenario says otherwise: an IDC of 20 servers at 1 ms, clouds of 40 at 30 and 70 ms (there and
 //! back), jitter 0.1, exponential service of 20 ms (so the IDC takes 1,000 requests/s), ten proxies of two
@@ -16,13 +16,13 @@ use crate::decision::plan::Kind;
 pub struct Scenario {
     /// `S1`, `S5b`, ...
     pub name: &'static str,
-    /// What happens.
+    /// A short description.
     pub about: &'static str,
     /// The world, without reports.
     pub spec: Spec,
 }
 
-/// Requests a second that the IDC takes.
+/// Capacity of the IDC, in requests a second.
 pub const HOME: f64 = 1_000.0;
 
 /// The budget of S12b, in dollars an hour.
@@ -80,7 +80,7 @@ fn slate(one_way_ms: f64, west: f64) -> Spec {
     }
 }
 
-/// All scenarios; `full` for the long form of those that have one.
+/// All scenarios; `full` selects the long form of those that have one.
 #[must_use]
 pub fn all(full: bool) -> Vec<Scenario> {
     let mut all = latency();
@@ -90,7 +90,7 @@ pub fn all(full: bool) -> Vec<Scenario> {
     all
 }
 
-/// Whether a scenario is one of the field's, S18-S25.
+/// Whether a scenario is one of S18-S25.
 #[must_use]
 pub fn is_field(name: &str) -> bool {
     let number = name.trim_start_matches('S').split(|c: char| !c.is_ascii_digit()).next();
@@ -259,7 +259,7 @@ fn others(full: bool) -> Vec<Scenario> {
 
 fn stated(factor: f64) -> Spec {
     let mut spec = base(60.0, &[(0.0, 1.3)]);
-    // A wrong one must be found out within 30 s.
+    // A wrong capacity must be detected within 30 s.
     spec.measured_from = 35.0;
     spec.places[0].stated = Some(20.0 * factor);
     spec

@@ -1,4 +1,4 @@
-//! What a world is: places, edges, demand, and what changes when. Plain data.
+//! The description of a world: places, edges, demand, and changes over time. Plain data.
 
 use crate::decision::plan::Kind;
 use crate::decision::units::Dice;
@@ -6,59 +6,59 @@ use crate::decision::units::Dice;
 /// A world to simulate. Seconds and requests a second, unless a name says otherwise.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Where requests are served, in the operator's order.
+    /// Places, in the operator's order.
     pub places: Vec<PlaceSpec>,
-    /// Where they come from.
+    /// Edges.
     pub edges: Vec<EdgeSpec>,
-    /// How long serving one takes, where its kind does not say otherwise.
+    /// Service time, where the request's kind has none.
     pub service: Service,
-    /// Kinds of request; where there are none, all are alike.
+    /// Kinds of request; where there are none, all requests are alike.
     pub kinds: Vec<RequestKind>,
-    /// How many services share the places, each with the same part of the demand.
+    /// Number of services that share the places, each with the same part of the demand.
     pub services: usize,
-    /// Work of an http probe at a server, in seconds: it waits in the queue like a request. Without it probes
+    /// Work of an HTTP probe at a server, in seconds: the probe waits in the queue like a request. Without it probes
     /// only connect.
     pub probe: Option<f64>,
     /// Requests a second of all edges at these moments, linear between them.
     pub demand: Vec<(f64, f64)>,
-    /// What changes, and when.
+    /// Changes, with their times.
     pub changes: Vec<(f64, Change)>,
-    /// How long it goes on.
+    /// Duration.
     pub seconds: f64,
-    /// From when on it is measured.
+    /// When measuring begins.
     pub measured_from: f64,
     /// Whether places report their load, and how old a report is when it arrives.
     pub reports: Option<f64>,
     /// Standard deviation of the logarithm of a path's time.
     pub jitter: f64,
-    /// Clients that give up and ask again, by themselves.
+    /// Clients that time out and retry, by themselves.
     pub impatience: Option<Impatience>,
-    /// The share of requests that may be served by an IDC alone.
+    /// The share of requests that only an IDC may serve.
     pub sensitive: f64,
-    /// What spilling may cost, of all proxies together, each with the same part.
+    /// The budget for spilling, of all proxies together, each with the same part.
     pub usd_per_hour: Option<f64>,
 }
 
-/// Where requests are served.
+/// A place that serves requests.
 #[derive(Clone, Debug)]
 pub struct PlaceSpec {
-    /// Its name.
+    /// The place's name.
     pub name: String,
     /// IDC or cloud.
     pub kind: Kind,
-    /// How many servers each endpoint has; they share a queue.
+    /// Servers of each endpoint; they share a queue.
     pub endpoints: Vec<usize>,
-    /// How quick each endpoint is; 1 where it says nothing.
+    /// Speed of each endpoint; 1 where not listed.
     pub speeds: Vec<f64>,
-    /// What it is said to take at once; the truth where it says nothing.
+    /// Configured capacity; the true one where not set.
     pub stated: Option<f64>,
     /// Dollars a request.
     pub usd_per_request: f64,
-    /// How it grows, if it does.
+    /// Autoscaling, if any.
     pub scaler: Option<Scaler>,
     /// Instead of servers: service time `a + b·rate⁴`, in seconds.
     pub curve: Option<(f64, f64)>,
-    /// Milliseconds, there and back, that lie behind a middlebox which accepts connections for the place.
+    /// Milliseconds of the round trip that lie behind a middlebox which accepts connections for the place.
     pub beyond_ms: f64,
 }
 
@@ -80,80 +80,80 @@ impl PlaceSpec {
     }
 }
 
-/// A kind of request: what asks for it, what the proxy sees of it, and how long it takes.
+/// A kind of request: its demand, its path as seen by the proxy, and its service time.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestKind {
-    /// Its part of the demand, relative to the other kinds'.
+    /// Share of the demand, relative to the other kinds.
     pub share: f64,
-    /// How long serving it takes; `None` is the world's service time.
+    /// Service time; `None` is the world's service time.
     pub time: Option<Service>,
-    /// Which path it asks for, as far as the proxy tells paths apart.
+    /// The request's path, as far as the proxy distinguishes paths.
     pub path: u8,
-    /// How its client behaves.
+    /// The client's behaviour.
     pub client: Client,
-    /// Clients that ask for it again as soon as they have their answer, besides the demand.
+    /// Closed-loop clients of this kind, which send again after each response, in addition to the demand.
     pub closed: usize,
-    /// From when on it is asked for, in seconds.
+    /// When the demand of this kind begins, in seconds.
     pub from: f64,
 }
 
 impl RequestKind {
-    /// Polite clients that ask for one path.
+    /// Clients that wait for the response, of one path.
     #[must_use]
     pub fn of(share: f64, path: u8, time: Service) -> RequestKind {
         RequestKind { share, time: Some(time), path, client: Client::Polite, closed: 0, from: 0.0 }
     }
 }
 
-/// How a client behaves. Seconds.
+/// The behaviour of a client. Seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Client {
-    /// It sends its request at once and takes the answer.
+    /// The client sends its request at once and waits for the response.
     Polite,
-    /// It leaves so long after it asked, answer or not.
+    /// The client leaves so long after its request, answered or not.
     Leaves(f64),
-    /// It never finishes its upload: a server waits for it so long, and then resets the connection.
+    /// The client never finishes its upload: a server waits so long, and then resets the connection.
     Stalls(f64),
 }
 
-/// A proxy: how far it is from each place, in milliseconds there and back.
+/// A proxy: its distance from each place, in milliseconds of round trip.
 #[derive(Clone, Debug)]
 pub struct EdgeSpec {
     /// Parallel to the places.
     pub rtt_ms: Vec<f64>,
-    /// Its workers.
+    /// Number of workers.
     pub workers: usize,
-    /// Its share of the demand, relative to the others'.
+    /// Share of the demand, relative to the other edges.
     pub share: f64,
 }
 
-/// An autoscaler that looks at utilisation (Kubernetes' HPA).
+/// An autoscaler that follows utilisation (Kubernetes' HPA).
 #[derive(Clone, Copy, Debug)]
 pub struct Scaler {
     /// Servers of one pod.
     pub pod: usize,
-    /// Pods at least, and at most.
+    /// The least and the greatest number of pods.
     pub pods: (usize, usize),
-    /// Utilisation it aims at.
+    /// Target utilisation.
     pub target: f64,
-    /// From a decision to ready pods.
+    /// Time from a decision to ready pods, in seconds.
     pub delay: f64,
-    /// Between two decisions.
+    /// Interval between two decisions, in seconds.
     pub period: f64,
-    /// Whether it also follows what the proxies say will be wanted.
+    /// Whether it also follows the proxies' forecast.
     pub forecast: bool,
 }
 
-/// Clients with a deadline of their own.
+/// Clients with a timeout of their own.
 #[derive(Clone, Copy, Debug)]
 pub struct Impatience {
-    /// How long one waits.
+    /// The timeout, in seconds.
     pub timeout: f64,
-    /// How often it asks again.
+    /// The number of retries.
     pub retries: u8,
 }
 
-/// How long serving takes at a server of speed 1.
+/// Service time at a server of speed 1.
 #[derive(Clone, Copy, Debug)]
 pub enum Service {
     /// Exponential, by its mean.
@@ -162,7 +162,7 @@ pub enum Service {
     Lognormal(f64, f64),
     /// One of two: short, long, and the share of the long ones.
     Bimodal(f64, f64, f64),
-    /// Always the same.
+    /// Constant.
     Constant(f64),
 }
 
@@ -207,64 +207,64 @@ pub fn normal(dice: &mut Dice) -> f64 {
     radius * (std::f64::consts::TAU * dice.unit()).cos()
 }
 
-/// Something that changes.
+/// A change of the world.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
     /// A place has this part of its servers.
     Servers {
-        /// Which.
+        /// The place.
         place: usize,
-        /// Part of what it has by its spec.
+        /// Part of its servers by the spec.
         factor: f64,
     },
-    /// A place takes so many times as long.
+    /// A factor of a place's service times.
     Slow {
-        /// Which.
+        /// The place.
         place: usize,
-        /// How many times.
+        /// The factor.
         factor: f64,
     },
-    /// A place is gone: what it had is lost, and it refuses connections.
+    /// A place is gone: its exchanges are lost, and it refuses connections.
     Down(usize),
-    /// It is back.
+    /// A place is back.
     Up(usize),
-    /// Endpoints answer 503 in a millisecond, or no longer do.
+    /// Endpoints begin to answer 503 in a millisecond, or stop.
     Faulty {
-        /// Which place.
+        /// The place.
         place: usize,
-        /// How many of its endpoints.
+        /// Number of its endpoints.
         endpoints: usize,
         /// Whether they do now.
         on: bool,
     },
-    /// The way to a place takes longer by so many milliseconds.
+    /// The round trip to a place is longer by so many milliseconds.
     Wan {
-        /// Which.
+        /// The place.
         place: usize,
         /// Milliseconds, there and back.
         ms: f64,
     },
-    /// Serving takes this from now on.
+    /// The service time from now on.
     Mix(Service),
-    /// Every place takes so many times as long, as after a release.
+    /// A factor of all places' service times, as after a release.
     Release(f64),
-    /// A place's endpoints are replaced by others that take so many times as long.
+    /// A place's endpoints are replaced by others with a factor of the service time.
     Replaced {
-        /// Which.
+        /// The place.
         place: usize,
-        /// How many times.
+        /// The factor.
         factor: f64,
     },
 }
 
-/// Proxies that have the same places in the same order, as one of them sees it.
+/// Proxies with the same places in the same order, as observed by one of them.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// One proxy's part of its group's demand.
     pub part: f64,
     /// The group's part of all demand.
     pub share: f64,
-    /// Parts of all demand that other groups have at their nearest places.
+    /// Parts of all demand that other groups send to their nearest places.
     pub others: Vec<f64>,
 }
 
@@ -289,7 +289,7 @@ impl Spec {
         Group { part: self.edges[edge].share / share, share: share / all, others }
     }
 
-    /// What one request of the demand takes on average, in seconds, at a server of speed 1.
+    /// Mean service time of a request, in seconds, at a server of speed 1.
     #[must_use]
     pub fn mean_service(&self) -> f64 {
         let shares: f64 = self.kinds.iter().map(|kind| kind.share).sum();

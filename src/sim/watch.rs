@@ -21,7 +21,7 @@ struct Watch {
 pub struct Health(Vec<Vec<Watch>>);
 
 impl Health {
-    /// All well, of places with so many endpoints each.
+    /// All endpoints usable, of places with so many endpoints each.
     pub fn new(endpoints: impl Iterator<Item = usize>) -> Health {
         Health(endpoints.map(|count| vec![Watch::default(); count]).collect())
     }
@@ -66,7 +66,7 @@ impl Health {
         }
     }
 
-    /// Writes down which endpoints may be used.
+    /// Writes the usable endpoints.
     pub fn show(&self, alive: &mut [Vec<bool>], now: f64) {
         for (alive, watch) in alive.iter_mut().flatten().zip(self.0.iter().flatten()) {
             *alive = !watch.down && now >= watch.ejected_until;

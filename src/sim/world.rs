@@ -1,6 +1,6 @@
-//! The world: a heap of things to happen, each at its moment, in virtual time.
+//! The world: a heap of events in virtual time.
 //!
-//! Moments are nanoseconds; ties happen in the order they were planned, so that a seed gives one trace.
+//! Moments are nanoseconds; simultaneous events run in the order in which they were planned, so that a seed gives one trace.
 
 mod change;
 mod exchange;
@@ -17,13 +17,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// Between two ticks of an edge.
+/// Interval between two ticks of an edge.
 const TICK: u64 = 50_000_000;
-/// Between two draws of a gap while demand is low or changes.
+/// Interval between two draws of a gap while demand is low or changes.
 const REDRAW: f64 = 0.020;
-/// Between two probes, where the policy does not say.
+/// Interval between two probes, where the policy does not decide.
 const PROBE: f64 = 0.5;
-/// Attempts of one exchange, at most.
+/// The most attempts of one exchange.
 const ATTEMPTS: usize = 4;
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -57,9 +57,9 @@ struct Request {
     tried: Vec<Pick>,
     sensitive: bool,
     service: u32,
-    /// By its number in the spec; `PROBE_KIND` for a probe.
+    /// Index in the spec; `PROBE_KIND` for a probe.
     kind: u8,
-    /// Whether its client asks again.
+    /// Whether the client sends the next request after the response.
     looping: bool,
     needless: bool,
     violation: bool,
@@ -101,7 +101,7 @@ struct World<'a> {
     service: super::spec::Service,
     in_flight: i64,
     order: Vec<Vec<usize>>,
-    /// What places said, where it is heard late.
+    /// Reports of the places, where edges receive them late.
     history: Vec<(f64, Vec<Report>)>,
 }
 
@@ -145,14 +145,14 @@ impl<'a> World<'a> {
             order,
         };
         for edge in 0..spec.edges.len() as u32 {
-            // Requests begin once the first probes are over, as behind a readiness check.
+            // Requests begin after the first probes, as behind a readiness check.
             world.at(0, Event::Tick(edge));
             world.at(400_000_000, Event::Draw(edge));
         }
         for (number, kind) in spec.kinds.iter().enumerate() {
             for client in 0..kind.closed {
                 let edge = (client % spec.edges.len()) as u32;
-                // Not all within the same instant.
+                // Scattered over the interval.
                 let at = kind.from.max(0.4) + 0.05 * client as f64;
                 world.at((at * 1e9) as u64, Event::Loop { edge, kind: number as u8 });
             }
@@ -188,7 +188,7 @@ impl<'a> World<'a> {
     fn go(&mut self) {
         let end = (self.spec.seconds * 1e9) as u64;
         while let Some(Reverse((at, _, event))) = self.events.pop() {
-            // What was asked in time is served to its end; nothing new begins.
+            // Requests that were sent in time are served to their end; no new ones begin.
             let begins = matches!(
                 event,
                 Event::Draw(_)
@@ -238,8 +238,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Draws when the next request comes. Exponential gaps remember nothing: a long one is drawn anew
-    /// after a while, at the rate of then.
+    /// Draws the time of the next request. Exponential gaps have no memory: a long gap is drawn anew
+    /// after a while, at the rate of that moment.
     fn draw(&mut self, edge: u32) {
         let rate = self.spec.demand_at(self.seconds()) * self.proxies[edge as usize].share;
         let gap = exponential(&mut self.dice) / rate.max(1e-9);
@@ -254,7 +254,7 @@ impl<'a> World<'a> {
         self.begin(edge, asked_again, kind, false);
     }
 
-    /// Of which kind the next request of the demand is.
+    /// The kind of the next request.
     fn draw_kind(&mut self) -> u8 {
         let now = self.seconds();
         let begun =
@@ -273,7 +273,7 @@ impl<'a> World<'a> {
         0
     }
 
-    /// A client asks for something.
+    /// A client sends a request.
     fn begin(&mut self, edge: u32, asked_again: u8, kind: u8, looping: bool) {
         let workers = self.spec.edges[edge as usize].workers;
         let sensitive = self.spec.sensitive > 0.0 && self.dice.unit() < self.spec.sensitive;
@@ -301,7 +301,7 @@ impl<'a> World<'a> {
         self.send(id);
     }
 
-    /// A request of nobody's yet, born now.
+    /// A new request without a client, at the current time.
     fn request(&self, edge: u32, worker: u32, pick: Pick) -> Request {
         Request {
             born: self.now,
@@ -375,7 +375,7 @@ impl<'a> World<'a> {
         self.after(half, Event::Reach(id));
     }
 
-    /// How long a handshake takes: a middlebox answers for what lies behind it.
+    /// The time of a handshake: a middlebox answers for the places behind it.
     fn handshake(&mut self, edge: usize, place: usize) -> f64 {
         self.path(edge, place) - self.spec.places[place].beyond_ms / 1e3
     }
@@ -384,12 +384,12 @@ impl<'a> World<'a> {
         let now = self.seconds();
         self.places[place].account(now);
         let state = self.places[place].endpoints[endpoint].state;
-        // A tcp probe: an endpoint that answers nothing but errors still accepts.
+        // A TCP probe: an endpoint that answers with errors only still accepts connections.
         let rtt = (state != State::Down).then_some((rtt_ns as f64 / 1e9, None));
         self.tell_probe(edge, Pick { place, endpoint }, rtt);
     }
 
-    /// Tells a proxy what its probe came back with: the round trip, and how long its answer took.
+    /// Reports a probe's result to a proxy: the round trip, and the response time.
     fn tell_probe(&mut self, edge: usize, pick: Pick, came: Option<(f64, Option<f64>)>) {
         let now = self.seconds();
         let report = self.report(pick.place).filter(|_| came.is_some());
@@ -402,7 +402,7 @@ impl<'a> World<'a> {
         proxy.policy.probed(&Probed { pick, now, rtt, answer, report });
     }
 
-    /// What a place says of itself, as old as the world has it.
+    /// The report of a place, with the age that the world gives it.
     fn report(&self, place: usize) -> Option<Report> {
         let age = self.spec.reports?;
         if age <= 0.0 {
@@ -413,7 +413,7 @@ impl<'a> World<'a> {
         said.map(|(at, reports)| Report { age: self.seconds() - at, ..reports[place] })
     }
 
-    /// Keeps what places say, for those who hear of it late.
+    /// Keeps the reports of places, for edges that receive them late.
     fn keep_reports(&mut self) {
         let now = self.seconds();
         for place in &mut self.places {
@@ -442,13 +442,13 @@ fn nearest_first(rtt_ms: &[f64]) -> Vec<usize> {
     order
 }
 
-/// The moment `seconds` after the start, as the decisions know it.
+/// The moment `seconds` after the start, as a [`Timestamp`](crate::decision::units::Timestamp).
 #[must_use]
 pub fn moment(seconds: f64) -> Timestamp {
     Timestamp::START.plus(Duration::from_secs_f64(seconds.max(0.0)))
 }
 
-/// Seeds of parts of one world, apart from each other.
+/// Independent seeds for the parts of one world.
 #[must_use]
 pub fn part(seed: u64, number: usize) -> u64 {
     mix(seed ^ mix(number as u64 + 1))

@@ -1,4 +1,4 @@
-//! The live clusters of a class, nearest first: the share each takes of what reaches it, and why.
+//! The live clusters of a class, nearest first: the share that each accepts of the exchanges that reach it, and why.
 
 use super::place::Place;
 use crate::decision::growth::Growth;
@@ -6,23 +6,23 @@ use crate::decision::signal::{Choice, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
 
-/// From which part of a tolerable queue on the next place is dialled ahead.
+/// The part of a tolerable queue from which on connections to the next cluster are made ahead.
 const DIALS_AHEAD: f64 = 0.1;
 
-/// What a place keeps of what reaches it, factor by factor, each from 0 to 1.
+/// The share that a cluster accepts of the exchanges that reach it, factor by factor, each from 0 to 1.
 #[derive(Clone, Copy, Debug)]
 struct Keeps {
     dial: f64,
     returning: f64,
     /// By its queue.
     load: f64,
-    /// By how well it works.
+    /// By its success ratio.
     working: f64,
-    /// By how fast it may grow.
+    /// By how fast its traffic may grow.
     growing: f64,
 }
 
-/// The choices among `live` slots. `may_take` is how well each slot works, and how fast it may grow.
+/// The choices among `live` slots. `may_take` holds, for each slot, the factors of success and of growth.
 pub(super) fn choices(
     places: &[Place<'_>],
     candidates: &[Candidate],
@@ -37,13 +37,13 @@ pub(super) fn choices(
         !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(&listed, 0);
     let mut choices: Vec<Choice> = Vec::with_capacity(live.len());
     let mut why_beyond = Why::Spill;
-    // What is asked for, less what those before have accepted.
+    // The demand, less what the clusters before have accepted.
     let mut reaches = demand;
     for (position, &slot) in live.iter().enumerate() {
         let place = &places[slot];
         let why = if position == 0 { why_first(places, order, slot, now) } else { why_beyond };
         let (working, growing) = may_take[slot];
-        // The nearest has been at home with all of it, or would have been.
+        // The nearest cluster has accepted all of it, or would have.
         let at_home = position == 0 && matches!(why, Why::Nearest | Why::Returning);
         let keeps = Keeps {
             dial: f64::from(place.dial) / 100.0,
@@ -69,7 +69,7 @@ impl Keeps {
         takes * self.returning * self.dial
     }
 
-    /// Why exchanges go beyond the first place: by what keeps most of them from it.
+    /// Why exchanges go beyond the first cluster: the factor that keeps most of them away.
     fn why_not_all(self) -> Why {
         let open = self.dial * self.returning;
         let takes = self.load * self.working;

@@ -1,4 +1,4 @@
-//! One cluster as the fold remembers it: its endpoints, its dial, its return from the dead.
+//! The state of one cluster: its endpoints, its dial, its return after an outage.
 
 use super::distance::ProbeWork;
 use super::{Answers, Found, News, Samples};
@@ -14,7 +14,7 @@ use crate::decision::units::{Timestamp, mix};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// One endpoint as the fold remembers it.
+/// The state of one endpoint.
 #[derive(Debug)]
 pub(super) struct EndpointState {
     pub(super) id: u32,
@@ -26,28 +26,29 @@ pub(super) struct EndpointState {
     pub(super) speed: Speed,
     /// Failures since the last sweep.
     pub(super) failures: f64,
-    /// Likewise, each client once, to be held against its answers: where most fail, a few answers break no row.
+    /// Failures since the last sweep, each client once, for the comparison with its answers: where most fail, a few
+    /// answers break no series.
     pub(super) blamed: Blamed,
     standing: Standing,
-    /// Whether it was said to be out of use; how often it came back since; whether nothing came back from it
+    /// Whether the endpoint was reported as ejected; how often it returned since; whether it answered nothing
     /// since the last time.
     out: bool,
     returns: u32,
     unused: bool,
     pub(super) probe_due: Timestamp,
     pub(super) probing: bool,
-    /// When exchanges' own handshakes were last heard of.
+    /// When the last round trip of an exchange's own handshake came.
     rtt_heard: Timestamp,
 }
 
-/// Who blamed an endpoint since the last sweep: a client counts once, however often its exchanges fail.
+/// Clients that blamed an endpoint since the last sweep: a client counts once, however often its exchanges fail.
 #[derive(Debug, Default)]
 pub(super) struct Blamed {
     clients: Vec<IpAddr>,
     others: f64,
 }
 
-/// Clients that are told apart between two sweeps.
+/// The greatest number of clients that are distinguished between two sweeps.
 const CLIENTS_MAX: usize = 32;
 
 impl Blamed {
@@ -64,65 +65,65 @@ impl Blamed {
     }
 }
 
-/// One cluster as the fold remembers it.
+/// The state of one cluster.
 #[derive(Debug, Default)]
 pub(super) struct ClusterState {
     pub(super) endpoints: Vec<EndpointState>,
     pub(super) discovered: bool,
     pub(super) dial: Option<u8>,
-    /// Whether it was usable at the last sweep; `None` before all its endpoints were probed.
+    /// Whether the cluster was usable at the last sweep; `None` before all its endpoints were probed.
     was_up: Option<bool>,
-    /// Since when nothing of it has been usable.
+    /// The moment since which no endpoint of the cluster has been usable.
     down_since: Option<Timestamp>,
     ramp_from: Option<Timestamp>,
     held_until: Option<Timestamp>,
-    /// Whether it came back with the last sweep.
+    /// Whether the cluster returned with the last sweep.
     pub(super) returned: bool,
-    /// The round trip to the endpoints it had before: a guess until those it has are measured.
+    /// The round trip to the previous endpoints: an assumption until the current ones are measured.
     rtt_before: Option<f64>,
-    /// Whether most of its endpoints are new since the last sweep of its classes.
+    /// Whether most of the endpoints are new since the last sweep of its classes.
     pub(super) replaced: bool,
     pub(super) needs_undrain: bool,
     /// Seconds that a probe's response takes beyond the round trip, while no queue delays it.
     pub(super) excess: Option<f64>,
-    /// How much of that is the probe's own work.
+    /// The part of that which is the probe's own work.
     pub(super) probe_work: Option<ProbeWork>,
     pub(super) loaded: bool,
-    /// What its edge last said with a probe's answer, and when.
+    /// The last report that came with a probe's response, and when.
     pub(super) report: Option<(Report, Timestamp)>,
     announced: Option<State>,
     in_use: usize,
-    /// Names the set of endpoints.
+    /// Identifies the set of endpoints.
     members: u64,
     spread: Spread,
-    /// Exchanges that came back in a second, of late.
+    /// Recent exchanges completed, a second.
     answered_per_s: f64,
 }
 
-/// What a cluster's traffic adds up to over all classes.
+/// The totals of a cluster's traffic over all classes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Traffic {
     pub(super) rate: f64,
     pub(super) failed_rate: f64,
-    /// The longest that any class sees.
+    /// The longest queue that any class observes.
     pub(super) queue: Option<f64>,
     pub(super) service: Option<f64>,
     pub(super) total: Option<f64>,
-    /// The class that sends the most.
+    /// The class that sends most.
     pub(super) class: Option<ClassIndex>,
     pub(super) usd_per_hour: f64,
     pub(super) share: f64,
 }
 
-/// Between two samples of distance that come from exchanges.
+/// Interval between two samples of distance from exchanges.
 const RTT_INTERVAL: Duration = Duration::from_millis(250);
-/// The share of a returning cluster at first, and how often it doubles, in seconds.
+/// The share of a returning cluster at first, and the time in which the share doubles, in seconds.
 const RETURN_SHARE: f64 = 0.02;
 const RETURN_DOUBLES: f64 = 0.250;
 
 impl ClusterState {
-    /// Takes a new set of endpoints; what was learned of those that remain is kept. Gives the ids of
-    /// those that are gone. `id_of` names an endpoint for the life of the process.
+    /// Takes a new set of endpoints; what was learned of remaining endpoints is kept. Returns the ids of
+    /// removed endpoints. `id_of` gives an endpoint its id for the life of the process.
     pub(super) fn set_endpoints(
         &mut self,
         cluster: &Cluster,
@@ -174,7 +175,7 @@ impl ClusterState {
         before.iter().map(|gone| gone.id).collect()
     }
 
-    /// Folds the samples of a sweep in and notes whether the cluster came or went.
+    /// Folds the samples of a sweep in and notes whether the cluster went down or returned.
     pub(super) fn sweep(
         &mut self,
         cluster: &Cluster,
@@ -196,7 +197,7 @@ impl ClusterState {
             endpoint.speed.fold(logs, count, failures, &mut self.spread, elapsed);
             endpoint.unused &= count + failures <= 0.0;
             answered += count;
-            // Where most fail, those that do not break no row.
+            // Where most exchanges fail, a few that succeed break no series.
             let blamed = std::mem::take(&mut endpoint.blamed).count();
             if count > 0.0 {
                 endpoint.health.exchanges_answered(now);
@@ -221,7 +222,7 @@ impl ClusterState {
         }
     }
 
-    /// Compares the speeds of endpoints that are in use.
+    /// Compares the speeds of usable endpoints.
     fn compare(&mut self, answered: f64, elapsed: f64, now: Timestamp) {
         let weight = 1.0 - (-elapsed).exp();
         self.answered_per_s += (answered / elapsed - self.answered_per_s) * weight;
@@ -232,12 +233,12 @@ impl ClusterState {
         }
     }
 
-    /// Whether traffic may take one more endpoint out of use.
+    /// Whether failed exchanges may eject one more endpoint.
     pub(super) fn may_eject(&self, knobs: &Outlier, now: Timestamp) -> bool {
         knobs.may_eject(self.endpoints.len() - self.live(now).count(), self.endpoints.len())
     }
 
-    /// Takes out of use whose exchanges failed in a row.
+    /// Ejects endpoints whose exchanges failed in a row.
     fn eject_rows(&mut self, cluster: &Cluster, news: &mut Vec<News>, now: Timestamp) {
         let knobs = &cluster.outlier;
         for index in 0..self.endpoints.len() {
@@ -249,7 +250,7 @@ impl ClusterState {
         }
     }
 
-    /// Takes out of use who does worse than its siblings.
+    /// Ejects outliers.
     fn eject_outliers(&mut self, cluster: &Cluster, news: &mut Vec<News>, now: Timestamp) {
         let knobs = &cluster.outlier;
         if knobs.success.is_none() && knobs.latency.is_none() {
@@ -299,15 +300,15 @@ impl ClusterState {
         mean(measured).or(self.rtt_before)
     }
 
-    /// How far it is, in seconds: the round trip, and what lies behind a middlebox that answers for it. Nothing
-    /// of it depends on other clusters' health.
+    /// The distance, in seconds: the round trip, and the path behind a middlebox that answers for the cluster. The distance
+    /// does not depend on other clusters' health.
     pub(super) fn distance(&self) -> Option<f64> {
         let work = self.probe_work.as_ref().map(|work| work.seconds);
         let behind = self.excess.zip(work).map_or(0.0, |(excess, work)| (excess - work).max(0.0));
         Some(self.rtt()? + behind)
     }
 
-    /// What probes' responses take beyond the round trip, where that was measured just now.
+    /// Response times of probes beyond the round trip, where measured just now.
     pub(super) fn fresh_excess(&self) -> Option<f64> {
         self.excess.filter(|_| self.in_use > 0)
     }
@@ -322,24 +323,24 @@ impl ClusterState {
         self.endpoints.iter().any(|endpoint| endpoint.rtt.is_settled())
     }
 
-    /// Whether it may be chosen when all that may be are down: better some answers than none.
+    /// Whether the cluster may be chosen when all permitted clusters are down: some answers are better than none.
     pub(super) fn is_last_resort(&self, cluster: &Cluster, dial: u8) -> bool {
         dial > 0 && cluster.outlier.panic_percent > 0 && !self.endpoints.is_empty()
     }
 
-    /// Whether it may be chosen at all.
+    /// Whether the cluster may be chosen at all.
     pub(super) fn is_live(&self, dial: u8, now: Timestamp) -> bool {
         let held = self.held_until.is_some_and(|until| now < until);
         dial > 0 && !held && self.live(now).next().is_some()
     }
 
-    /// The share it may take while it returns: it doubles every quarter of a second.
+    /// The share that the cluster may take during its return: it doubles every quarter of a second.
     pub(super) fn return_share(&self, now: Timestamp) -> f64 {
         let Some(from) = self.ramp_from else { return 1.0 };
         (RETURN_SHARE * (now.secs_since(from) / RETURN_DOUBLES).min(20.0).exp2()).min(1.0)
     }
 
-    /// What to believe of it now.
+    /// The signals of the cluster now.
     pub(super) fn believe(
         &mut self,
         cluster: &Cluster,
@@ -390,7 +391,7 @@ impl ClusterState {
         signals
     }
 
-    /// Those proven up; those never probed only where there is none of the former; all of them where too
+    /// Endpoints proven up; never-probed endpoints only where there are none of the former; all endpoints where too
     /// few are up.
     fn usable(&self, knobs: &Outlier, endpoints: &[EndpointSignals]) -> Vec<usize> {
         let proven =
@@ -428,15 +429,15 @@ impl ClusterState {
 }
 
 impl EndpointState {
-    /// The news that it went out of use, unless that was told already.
+    /// The news that the endpoint was ejected, unless that was reported already.
     pub(super) fn ejected(&mut self, cluster: &str, cause: Cause) -> Option<News> {
         let news =
             News::Ejected { cluster: cluster.to_owned(), endpoint: self.address.clone(), cause };
         (!std::mem::replace(&mut self.out, true)).then_some(news)
     }
 
-    /// The news that it is back, if it is and was told to be out of use. What was learned of its speed and
-    /// its failures is forgotten: it may be another process.
+    /// The news that the endpoint returned, if it did and was reported as ejected. Its speed and
+    /// its failures are forgotten: it may be another process.
     pub(super) fn returned(&mut self, cluster: &str, now: Timestamp) -> Option<News> {
         if !self.out || !self.health.is_usable(now) {
             return None;
@@ -449,13 +450,13 @@ impl EndpointState {
         Some(News::Returned { cluster: cluster.to_owned(), endpoint: self.address.clone() })
     }
 
-    /// Whether its first probes have said what they can.
+    /// Whether its first probes have been decided.
     pub(super) fn is_judged(&self, now: Timestamp) -> bool {
         let usable = self.health.is_usable(now);
         self.health.is_probed() && (!usable || self.rtt.is_settled())
     }
 
-    /// Folds in the round trip of exchanges' own handshakes, seldom enough not to crowd out the probes.
+    /// Folds in the round trip of exchanges' own handshakes, seldom enough not to outweigh the probes.
     fn hear_rtt(&mut self, rtt: Option<f64>, now: Timestamp) {
         if let Some(rtt) = rtt.filter(|_| now.since(self.rtt_heard) >= RTT_INTERVAL) {
             self.rtt_heard = now;

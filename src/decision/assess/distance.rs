@@ -1,4 +1,4 @@
-//! How far a cluster is, absolutely: from its own measurements, whichever other clusters are alive.
+//! The distance of a cluster, from its own measurements, whichever other clusters are alive.
 //!
 //! The kernel's round trip is the distance, unless a middlebox accepts connections for the cluster: then an
 //! http or gRPC probe's response takes longer than the round trip and the probe's own work explain, and the
@@ -16,14 +16,14 @@ use super::cluster::ClusterState;
 use crate::decision::plan::{ClusterIndex, Plan};
 use std::collections::BTreeMap;
 
-/// What a probe's response takes beyond the network, and the cluster where that was seen.
+/// The part of a probe's response time that is not the network, and the cluster where it was observed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ProbeWork {
     pub(super) seconds: f64,
     learned_from: String,
 }
 
-/// How slowly the work is believed to have grown: a release that makes every health check slower.
+/// How slowly the estimate of the work grows: after a release that makes every health check slower.
 const GROWS: f64 = 10.0;
 
 /// For each cluster of the plan, the clusters that run the same application, itself among them.

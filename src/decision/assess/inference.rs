@@ -1,8 +1,8 @@
-//! What is inferred of one class without any report: what its requests take by nature, and which part of what
-//! they take now is a queue.
+//! The inference of one class's load without any report: the response times without a queue, and the part of current
+//! response times that is a queue.
 //!
-//! The pieces are `strata` (baselines by kind of request), `excess` (what delays all kinds alike) and
-//! `suspicion` (queue or slower work); here they are fed, once a sweep.
+//! The parts are `strata` (baselines by kind of request), `excess` (the delay of all kinds alike) and
+//! `suspicion` (queue or slower work); here they are updated, once a sweep.
 
 use crate::decision::excess::{Excess, Scratch, Seen, WINDOW_MAX, excess};
 use crate::decision::exchange::Exchanges;
@@ -10,26 +10,26 @@ use crate::decision::load::{Track, bounded};
 use crate::decision::strata::Strata;
 use crate::decision::suspicion::{Evidence, Suspicion, Verdict};
 
-/// What the last sweep decided, which this one is judged by. Seconds.
+/// Results of the last sweep that this sweep uses. Seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Before {
-    /// The queue worth accepting at the nearest while there is none elsewhere.
+    /// The queue that is tolerated at the nearest cluster while there is none elsewhere.
     pub(super) worth: f64,
     /// How much farther the next cluster is.
     pub(super) gap: f64,
-    /// Whether load kept exchanges away from the nearest.
+    /// Whether load kept exchanges away from the nearest cluster.
     pub(super) spills: bool,
-    /// Whether there is more to do than all clusters take.
+    /// Whether demand exceeds the capacity of all clusters.
     pub(super) overloaded: bool,
 }
 
-/// One class at one sweep; the tracks have the sweep's exchanges already.
+/// One class at one sweep; the tracks contain the sweep's exchanges already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep<'a> {
     pub(super) tracks: &'a [Track],
     /// Parallel to the tracks, in seconds.
     pub(super) distances: &'a [f64],
-    /// The nearest live cluster, by its number among the tracks.
+    /// The nearest live cluster, by its index among the tracks.
     pub(super) first: usize,
     pub(super) before: Before,
     /// Seconds since the process began, and since the last sweep.
@@ -43,33 +43,33 @@ pub(super) struct Inference {
     strata: Strata,
     suspicion: Suspicion,
     scratch: Scratch,
-    /// What the last sweep brought, by slot.
+    /// The exchanges of the last sweep, by slot.
     pub(super) new: Vec<Exchanges>,
     excesses: Vec<Excess>,
     /// When the excess of each slot was last beyond doubt.
     certain: Vec<f64>,
     calm: bool,
-    /// Whether the nearest tells its queue by itself.
+    /// Whether the nearest cluster reports its queue.
     told: bool,
-    /// The most exchanges a second that the nearest was seen to answer without delay.
+    /// The highest rate that the nearest cluster was seen to answer without delay, in exchanges a second.
     proven: f64,
 }
 
-/// For how long a shift that was certain goes on being believed, in seconds.
+/// For how long a certain shift stays in force, in seconds.
 const REMEMBERED: f64 = 3.0;
-/// The share of exchanges whose clients leave, from which on all clusters have too much to do.
+/// The share of leaving clients from which on all clusters are overloaded.
 const LEAVING: f64 = 0.1;
-/// Samples below which baselines are first impressions: nothing is suspected, and all is learned from.
+/// Samples below which baselines are preliminary: nothing is suspected, and every response is learned from.
 const SETTLED: f64 = 60.0;
-/// How much more than was ever answered in time may be sent and still be learned from.
+/// The rate that may be learned from, as a multiple of the highest rate answered in time.
 const UNPROVEN: f64 = 1.1;
-/// Over how many seconds such a rate is forgotten.
+/// Time constant with which such a rate is forgotten, in seconds.
 const REMEMBERS_RATE: f64 = 300.0;
-/// Standard errors by which another cluster's mean must be less to be quicker.
+/// Standard errors by which another cluster's mean must be lower to be quicker.
 const ERRORS_MOST: f64 = 3.0;
-/// Standard errors that a control group's mean is less.
+/// Standard errors subtracted from a control group's mean.
 const ERRORS: f64 = 2.5;
-/// Beyond the shortest possible excess: nothing was sent before the process began.
+/// A lower bound of every moment: nothing was sent before the process began.
 const EVER: f64 = f64::NEG_INFINITY;
 
 impl Inference {
@@ -87,12 +87,12 @@ impl Inference {
         }
     }
 
-    /// Whether queues are told: by reports, or by baselines that were learned while nothing was suspected.
+    /// Whether queues are known: by reports, or by baselines that were learned while nothing was suspected.
     pub(super) fn tells_queues(&self) -> bool {
         self.calm || self.told
     }
 
-    /// What one request takes without a queue, in seconds, by the traffic of late; `None` while unknown.
+    /// Response time of a request without a queue, in seconds, for the recent mix; `None` while unknown.
     pub(super) fn service(&self) -> Option<f64> {
         self.strata.service()
     }
@@ -102,7 +102,7 @@ impl Inference {
         &self.strata
     }
 
-    /// Starts afresh: the endpoints are others.
+    /// Forgets everything: the endpoints are others.
     pub(super) fn forget(&mut self) {
         self.strata.forget();
         self.suspicion.reset();
@@ -110,14 +110,14 @@ impl Inference {
         self.calm = false;
     }
 
-    /// Believes no longer service time than `seconds`: what was seen since says that the rest was a queue.
+    /// Limits the service time to `seconds`: later observations show that the rest was a queue.
     pub(super) fn cap(&mut self, seconds: f64) {
         if let Some(service) = self.service().filter(|service| *service > seconds) {
             self.strata.scale(seconds / service, seconds / service);
         }
     }
 
-    /// Bounds a queue that is inferred at `slot` by what delays all kinds of requests alike.
+    /// The bound of an inferred queue at `slot`: the delay that all kinds of requests share.
     pub(super) fn bound(
         &self,
         slot: usize,
@@ -133,7 +133,7 @@ impl Inference {
         }
     }
 
-    /// Folds in what the sweep brought.
+    /// Folds in the exchanges of a sweep.
     pub(super) fn update(&mut self, sweep: Sweep<'_>) {
         let Sweep { tracks, distances, first, now, .. } = sweep;
         if tracks.is_empty() {
@@ -156,7 +156,7 @@ impl Inference {
         self.learn(sweep);
     }
 
-    /// The excess at each cluster that shows any sign of one.
+    /// Updates the excess of each cluster that shows any sign of one.
     fn measure(&mut self, tracks: &[Track], distances: &[f64], now: f64) {
         let service = self.service().unwrap_or_default();
         for (slot, track) in tracks.iter().enumerate() {
@@ -182,7 +182,7 @@ impl Inference {
         let control = match self.suspicion.since() {
             None => Excess::default(),
             Some(since) => {
-                // Who does best of them: one that queues as well says nothing.
+                // The best of them: a cluster with a queue of its own is no control group.
                 let others = (0..tracks.len()).filter(|slot| *slot != first);
                 let mut best: Option<Excess> = None;
                 for slot in others {
@@ -212,7 +212,7 @@ impl Inference {
             home: self.excesses[first],
             control,
             control_mean,
-            // Who has seen calm knows better than others what its requests take at the nearest.
+            // A class that was once without a queue knows its response times at the nearest cluster better than others show them.
             elsewhere: if self.calm { 1.0 } else { self.elsewhere(tracks, first) },
             control_keeps_up,
             since_drained,
@@ -229,17 +229,17 @@ impl Inference {
         }
     }
 
-    /// What requests take at the quickest other cluster at most, in parts of what is expected of them.
+    /// Upper bound of response times at the quickest other cluster, relative to the prediction.
     fn elsewhere(&self, tracks: &[Track], first: usize) -> f64 {
         let others = tracks.iter().enumerate().filter(|(slot, _)| *slot != first);
         others.filter_map(|(_, track)| track.ratio_at_most(ERRORS_MOST)).fold(1.0, f64::min)
     }
 
-    /// Learns what requests take where nothing hides it; of kinds that nobody knows, at once.
+    /// Learns response times where no queue hides them; those of unknown kinds at once.
     fn learn(&mut self, sweep: Sweep<'_>) {
         let Sweep { tracks, distances, first, before, elapsed, .. } = sweep;
         let overloaded = before.overloaded;
-        // More than it was ever seen to answer in time may be queueing: that is not how long it takes.
+        // A rate above every rate that was answered in time may cause a queue: its response times are not learned.
         let home = &tracks[first];
         let rate = home.accepted_rate();
         // The first answers are the quickest ones: all others are late by them. Where nothing else is wrong for long, they are
@@ -255,7 +255,7 @@ impl Inference {
         self.told = home.report().is_some();
         self.calm |= !overloaded && !self.told && self.suspicion.is_calm();
         let may_learn = !overloaded && !unproven && (self.suspicion.may_learn() || !settled);
-        // Who was loaded from the first exchange on learns from those that are not.
+        // A class that was overloaded from the first exchange on learns from clusters that are not.
         let by_others = !self.calm && !overloaded;
         for ((slot, new), track) in self.new.iter().enumerate().zip(tracks) {
             let teaches = match slot == first {
@@ -274,9 +274,9 @@ impl Inference {
     }
 }
 
-/// How many times as long requests take on average when their low quantile takes `factor` times as long: as the
-/// `ratio` of what they took says, between all of them alike and all of them by the same time, where the
-/// quantile is `part` of the mean.
+/// By which factor the mean response time grows when its low quantile grows by `factor`: the
+/// `ratio` of the observed response times, bounded by two cases: all requests grow by the same factor, or by the same
+/// time. The quantile is `part` of the mean.
 fn of_mean(factor: f64, ratio: f64, part: f64) -> f64 {
     let by_time = (1.0 + (factor - 1.0) * part).max(0.0);
     ratio.clamp(by_time.min(factor), by_time.max(factor))

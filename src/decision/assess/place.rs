@@ -1,4 +1,4 @@
-//! One permitted cluster of a class at one sweep: its state, its dial, and how far it is.
+//! One permitted cluster of a class at one sweep: its state, its dial and its distance.
 
 use super::cluster::ClusterState;
 use crate::decision::plan::ClusterIndex;
@@ -12,7 +12,7 @@ pub(super) struct Place<'a> {
     pub(super) dial: u8,
 }
 
-/// Distance of a cluster nobody has measured, beyond the farthest measured one, in seconds.
+/// Distance of an unmeasured cluster, beyond the farthest measured one, in seconds.
 const UNMEASURED: f64 = 0.050;
 
 impl Place<'_> {
@@ -26,7 +26,7 @@ impl Place<'_> {
     }
 }
 
-/// How far each place is, in seconds; one that nobody has measured is taken to be the farthest.
+/// The distance of each cluster, in seconds; an unmeasured cluster counts as the farthest.
 pub(super) fn distances(places: &[Place<'_>]) -> Vec<f64> {
     let measured = || places.iter().map(|place| place.state.distance());
     let farthest = measured().flatten().fold(0.0, f64::max);

@@ -1,7 +1,7 @@
-//! One sweep: the samples of all clusters and classes folded in, and what to believe formed of them.
+//! One sweep: the samples of all clusters and classes are folded in, and the signals are made from them.
 //!
-//! A class that nobody uses changes little: every fourth sweep forms its beliefs anew, each time a quarter
-//! of all such classes. Whatever changes for all of them (a cluster that goes down, a dial) is believed at once.
+//! A class without traffic changes little: its signals are made anew at every fourth sweep, each time for a quarter
+//! of all such classes. A change that concerns all of them (a cluster that goes down, a dial) takes effect at once.
 
 use super::class::{ClassState, Moment, Money};
 use super::cluster::{ClusterState, Traffic};
@@ -14,11 +14,11 @@ use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::units::Timestamp;
 use std::sync::Arc;
 
-/// One sweep in so many forms the beliefs of a class that nobody uses.
+/// At one sweep in so many the signals of a class without traffic are made anew.
 const IDLE_EVERY: usize = 4;
 
 impl Assessor {
-    /// Folds the samples of a sweep in and forms the beliefs of this moment.
+    /// Folds the samples of a sweep in and makes the signals of this moment.
     pub fn sweep(&mut self, samples: &mut impl Samples, now: Timestamp) -> Signals {
         let elapsed = now.secs_since(self.swept).clamp(0.001, 5.0);
         self.swept = now;
@@ -36,7 +36,7 @@ impl Assessor {
             let dial = self.dial(cluster);
             let state = self.clusters.entry(cluster.name.clone()).or_default();
             state.replaced = false;
-            // A cluster that queues answers its probes late; that is not distance, so it is not learned.
+            // A cluster with a queue answers its probes late; that is not distance, so it is not learned.
             state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
             clusters.push(Arc::new(state.believe(cluster, traffic, dial, &mut self.news, now)));
         }
@@ -44,7 +44,7 @@ impl Assessor {
         Signals { at: now, clusters, classes, budgets }
     }
 
-    /// Forms the beliefs of all classes, those that nobody uses in turn.
+    /// Makes the signals of all classes; classes without traffic take turns.
     fn sweep_classes(
         &mut self,
         plan: &Plan,
@@ -100,7 +100,7 @@ impl Assessor {
         signals
     }
 
-    /// What all classes share at this sweep of each cluster.
+    /// The totals of each cluster over all classes at this sweep.
     fn places<'a>(&'a self, plan: &Plan, nobody: &'a ClusterState) -> Vec<Place<'a>> {
         let place = |(cluster, of): (ClusterIndex, &Cluster)| Place {
             cluster,
@@ -110,7 +110,7 @@ impl Assessor {
         plan.clusters.iter().enumerate().map(place).collect()
     }
 
-    /// Decides what is dropped on purpose, of all classes together: they share clusters.
+    /// Decides what is shed, for all classes together, since they share clusters.
     fn shed(&mut self, plan: &Plan, classes: &mut [Arc<ClassSignals>]) {
         let states = plan.classes.iter().map(|class| self.classes.get(&class.id));
         if !states.flatten().any(ClassState::is_pressed) {
@@ -130,7 +130,7 @@ impl Assessor {
         }
     }
 
-    /// Takes what was spent from the services' budgets; gives what is left in each.
+    /// Deducts what was spent from the services' budgets; returns the balance of each.
     fn pay(&mut self, plan: &Plan, elapsed: f64) -> Vec<Option<f64>> {
         let mut spent = vec![0.0; plan.services.len()];
         for class in &plan.classes {
@@ -148,7 +148,7 @@ impl Assessor {
             .collect()
     }
 
-    /// What money says of a service's traffic now.
+    /// What the budget allows a service's traffic now.
     fn money(&self, service: &str) -> Money {
         match self.budgets.get(service) {
             None => Money { weight: 1.0, spill: true, failover: true },
@@ -160,7 +160,7 @@ impl Assessor {
         }
     }
 
-    /// The effective dial: an operator's word, or the file's, but never more than the site's.
+    /// The effective dial: the operator's or the file's, but never above the site's.
     fn dial(&self, cluster: &Cluster) -> u8 {
         let state = self.clusters.get(&cluster.name);
         let by_operator = state.and_then(|state| state.dial);
@@ -171,10 +171,10 @@ impl Assessor {
         by_operator.unwrap_or(cluster.dial).min(site)
     }
 
-    /// What each cluster's traffic adds up to.
+    /// The totals of each cluster's traffic.
     fn traffic(&self, plan: &Plan, classes: &[Arc<ClassSignals>]) -> Vec<Traffic> {
         let mut all = vec![Traffic::default(); plan.clusters.len()];
-        // The rate of the class that has sent the most so far.
+        // The rate of the class that has sent most so far.
         let mut most = vec![0.0; plan.clusters.len()];
         for ((class_index, class), signals) in plan.classes.iter().enumerate().zip(classes) {
             let Some(state) = self.classes.get(&class.id) else { continue };

@@ -1,7 +1,7 @@
-//! The same key to the same endpoint: weighted rendezvous hashing (Thaler & Ravishankar 1998).
+//! Consistent hashing: weighted rendezvous hashing (Thaler & Ravishankar 1998).
 //!
-//! Losing an endpoint moves only its own keys. The cost grows with the cluster's size, which is
-//! the price of needing no table that a change of weight would have to rebuild.
+//! The loss of an endpoint moves only its own keys. The cost grows with the cluster's size; in return
+//! there is no table that a change of weight would have to rebuild.
 
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::{hash, mix};
@@ -17,7 +17,7 @@ pub(super) fn pick(endpoints: &[EndpointSignals], usable: &[usize], key: u64) ->
     usable.iter().max_by(|a, b| score(a).total_cmp(&score(b))).copied().unwrap_or(usable[0])
 }
 
-/// What an endpoint is known by to clients and other proxies: by address, not by id, so that every proxy and every
+/// The identity of an endpoint for hashing: its address, not its id, so that every proxy and every
 /// restart agrees.
 #[must_use]
 pub fn identity(endpoint: &EndpointSignals) -> u64 {

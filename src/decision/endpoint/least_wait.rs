@@ -1,44 +1,44 @@
-//! Turns, unless another endpoint promises a shorter wait.
+//! Turns, unless another endpoint has a shorter expected wait.
 //!
 //! Turns are fair and spread arrivals more evenly than chance; an exchange leaves the endpoint whose turn it
-//! is only for one that costs less by a margin. All of a small cluster are considered, some of a large one:
-//! the cost stays constant, and workers that share a stale view do not all stampede to the same momentary
+//! is only for an endpoint that costs less by a margin. All endpoints of a small cluster are considered, some of a large
+//! cluster: the cost stays constant, and workers that share stale signals do not all choose the same momentary
 //! best (Mitzenmacher 2001).
 
 use super::Chance;
 use crate::decision::signal::{ClusterSignals, EndpointSignals};
 
-/// Endpoints that are all considered.
+/// The number of endpoints up to which all are considered.
 const ALL_MAX: usize = 8;
-/// Of more, how many drawn ones are.
+/// The number of endpoints that are drawn from a larger cluster.
 const DRAWN: u32 = 6;
-/// Another endpoint must be better by so much.
+/// The margin by which another endpoint must be better.
 const MARGIN: f32 = 1.1;
-/// Exchanges in flight that double the wait: an endpoint serves some of them alongside each other.
+/// Exchanges in flight that double the wait: an endpoint serves some of them in parallel.
 const ALONGSIDE: f64 = 2.0;
-/// With so many in flight or fewer for the least weight, unequal weights keep their turns.
+/// Up to so many exchanges in flight at the least weight, unequal weights keep their turns.
 const FEW: f64 = 2.0;
 
 /// The expected wait of one more exchange at an endpoint, relative to its siblings'.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// When idle and it has the turn.
+    /// When idle, with the turn.
     own: f32,
-    /// When idle and another has the turn: more while it starts slowly.
+    /// When idle, without the turn: more during its slow start.
     other: f32,
     /// For each exchange in flight.
     each: f32,
-    /// The share of its turns it takes in any case.
+    /// The share of its turns that the endpoint takes in any case.
     trickle: f32,
-    /// Seconds after which it is tried in any case.
+    /// Seconds after which the endpoint is tried in any case.
     pause: f32,
     /// Exchanges in flight that are few for its weight.
     few: f32,
 }
 
 impl Cost {
-    /// The cost of an endpoint `slowness` times as slow as its siblings, that may take the part `ramp` of its
-    /// weight, which is so many times the mean and the least of its siblings'. All are above 0.
+    /// The cost of an endpoint `slowness` times as slow as its siblings, with the part `ramp` of its weight by slow
+    /// start. The weight is given relative to the mean and to the least of its siblings. All are above 0.
     #[must_use]
     pub fn new(
         slowness: f64,
@@ -56,7 +56,7 @@ impl Cost {
         }
     }
 
-    /// Whether it neither differs from its siblings nor starts slowly.
+    /// Whether the endpoint neither differs from its siblings nor is in its slow start.
     fn is_plain(self) -> bool {
         self.own == 1.0 && self.other == 1.0
     }
@@ -81,7 +81,7 @@ pub(super) fn pick(
     }
     let own = turns.next(&cluster.wheel, usable);
     let (cost, busy) = (endpoints[own].cost, in_flight(own));
-    // Where weights differ, a few exchanges in flight say little: one is much for a light endpoint.
+    // Where weights differ, a few exchanges in flight say little: one exchange is much for a light endpoint.
     let weighed = !cluster.wheel.is_even() && cost.is_plain() && busy as f32 <= cost.few;
     turns.has_turn(own);
     let best = match weighed && !turns.may_lose(own) {
@@ -102,7 +102,7 @@ pub(super) fn pick(
     best
 }
 
-/// The cheapest of those considered, if it costs less than `bound`, else `own`.
+/// The cheapest of the endpoints considered, if it costs less than `bound`, else `own`.
 fn cheaper(
     endpoints: &[EndpointSignals],
     usable: &[usize],
@@ -113,7 +113,7 @@ fn cheaper(
     let (turns, mut best, mut least) = (&*chance.turns, own, bound);
     let mut consider = |index: usize| {
         let cost = endpoints[index].cost;
-        // Idle it would not be cheaper: no need to look.
+        // Even idle the endpoint would not be cheaper.
         if cost.other < least && index != own {
             let wait = cost.other + cost.each * in_flight(index) as f32;
             let may_gain = || !(weighed && cost.is_plain()) || turns.may_gain(index);
@@ -125,7 +125,7 @@ fn cheaper(
     let count = usable.len();
     let bits = chance.dice.bits();
     if count <= ALL_MAX {
-        // From anywhere, or the first of equals would be preferred.
+        // From a random start, or the first of equals would be preferred.
         let start = (((bits >> 32) * count as u64) >> 32) as usize;
         usable[start..].iter().chain(&usable[..start]).for_each(|index| consider(*index));
     } else {

@@ -1,7 +1,7 @@
 //! The choice of an endpoint inside a cluster: one file per policy, one `match`.
 //!
-//! Seeded dice are allowed here: endpoints of one cluster are alike, so a random draw spreads the
-//! herd, while between clusters it would only add noise.
+//! Seeded dice are allowed here: endpoints of one cluster are alike, so a random draw avoids
+//! herding, while between clusters it would only add noise.
 
 mod hash;
 mod least_wait;
@@ -19,28 +19,28 @@ use super::plan::EndpointPolicy;
 use super::signal::{ClusterSignals, EndpointSignals};
 use super::units::{Dice, Timestamp};
 
-/// What a pick may draw on: owned by one worker.
+/// Inputs of a pick besides the signals: owned by one worker.
 #[derive(Debug)]
 pub struct Chance<'a> {
     /// Seeded dice.
     pub dice: &'a mut Dice,
     /// The worker's turns in this cluster.
     pub turns: &'a mut Turns,
-    /// This moment, exact to a tick.
+    /// The current time, exact to a tick.
     pub now: Timestamp,
     /// The exchange's key, for `hash`.
     pub key: u64,
 }
 
-/// Fills in what a pick looks up: the costs of a cluster's endpoints, and whose turns are how frequent.
-/// `listed` gives the weight of an endpoint without its slow start, by index.
+/// Fills in the tables of a pick: the costs of a cluster's endpoints, and the wheel of turns.
+/// `listed` gives the configured weight of an endpoint, by index.
 pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(usize) -> f64) {
     let ClusterSignals { endpoints, usable, wheel, .. } = cluster;
     let count = usable.len().max(1) as f64;
     let mean = usable.iter().map(|index| listed(*index)).sum::<f64>() / count;
     let least = usable.iter().map(|index| listed(*index)).fold(f64::INFINITY, f64::min);
     let ramp = |index: usize| endpoints[index].weight / listed(index);
-    // Where all start slowly, none does beside its siblings.
+    // Where all endpoints are in slow start, none is slower than its siblings.
     let fullest = usable.iter().map(|index| ramp(*index)).fold(0.0, f64::max);
     let costs: Vec<Cost> = usable
         .iter()
@@ -56,7 +56,7 @@ pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(usize) -> f64) {
     *wheel = Wheel::new(usable.iter().map(|index| endpoints[*index].weight));
 }
 
-/// Picks an endpoint by index in `cluster.endpoints`. `in_flight` is asked by that index too; those in
+/// Picks an endpoint by index in `cluster.endpoints`. `in_flight` takes that index too; endpoints in
 /// `tried` are used only when there is no other. `None`: the cluster has no usable endpoint.
 pub fn pick(
     policy: EndpointPolicy,

@@ -1,4 +1,4 @@
-//! The one with fewer exchanges in flight, of two endpoints drawn at random.
+//! Of two endpoints drawn at random, the one with fewer exchanges in flight.
 
 use crate::decision::units::Dice;
 

@@ -1,7 +1,7 @@
-//! How fast each endpoint of a cluster is beside its siblings, believed only where it is significant.
+//! The speed of each endpoint of a cluster relative to its siblings, used only where the difference is significant.
 //!
 //! An endpoint's latency is noise unless it differs from its siblings' by more than chance explains; until
-//! then all endpoints count as equally fast, exactly, and take turns. Logarithms, because latencies are
+//! then all endpoints count as equally fast, exactly, and take turns. Logarithms are used, because latencies are
 //! skewed: one response of a second among twenty of a millisecond is an outlier, not a new mean.
 //!
 //! # Units
@@ -41,49 +41,49 @@ impl Logs {
     }
 }
 
-/// The logarithm of a latency's microseconds, 0 to 21: below 1 us and above 20 minutes it is cut off.
+/// The logarithm of a latency's microseconds, 0 to 21: clamped below 1 us and above 20 minutes.
 #[must_use]
 pub fn log(seconds: f64) -> f64 {
     let micros = seconds * 1e6;
     if micros.is_nan() { 0.0 } else { micros.clamp(1.0, 1.2e9).ln() }
 }
 
-/// Seconds in which the weight of samples fades to a third, and how much longer it takes for an endpoint
+/// Time constant of the weight of samples, in seconds, and how much longer it is for an endpoint
 /// that has been slow for long.
 const MEMORY: f64 = 4.0;
 const MEMORY_SLOW: f64 = 16.0;
-/// The most samples that are remembered.
+/// The greatest weight of samples that is kept.
 const SAMPLES_MAX: f64 = 100.0;
-/// Standard errors, and logarithm, by which an endpoint must differ to be believed different, and by which
+/// Standard errors, and logarithm, by which an endpoint must differ to count as different, and by which
 /// it must go on to differ.
 const DIFFERS: (f64, f64) = (3.0, 0.4);
 const STILL_DIFFERS: (f64, f64) = (1.5, 0.3);
-/// The most probes of a slow endpoint that are remembered, and the logarithm below which they say that it has
-/// recovered.
+/// The greatest number of probes of a slow endpoint that is kept, and the logarithm below which they show its
+/// recovery.
 const PROBES_SLOW: f64 = 2.0;
 const RECOVERED: f64 = 0.35;
 /// Samples that are the last few.
 const RECENT: f64 = 10.0;
-/// Standard deviations by which samples must exceed the siblings' to speak of a shift, how many at most count,
-/// and the sum of what exceeds the former from which there is one.
+/// Standard deviations by which samples must exceed the siblings' to indicate a shift, the most that one sample counts,
+/// and the sum above which there is a shift.
 const SHIFT_LEAST: f64 = 0.5;
 const SHIFT_MOST: f64 = 1.5;
 const SHIFT_PROOF: f64 = 8.0;
-/// Seconds after which a difference is a habit, which needs less proof.
+/// Seconds after which a difference is permanent, which needs less proof.
 const HABIT: f64 = 20.0;
-/// The part of the proof a habit needs less.
+/// The part by which a permanent difference needs less proof.
 const HABIT_TRUST: f64 = 0.67;
-/// Seconds in which the outcome of exchanges fades to a third.
+/// Time constant of the outcomes of exchanges, in seconds.
 const OUTCOMES: f64 = 5.0;
 /// Seconds of latency a failed exchange counts for.
 const FAILURE_COST: f64 = 0.6;
-/// The share of its turns that an endpoint out of favour keeps, and a second's worth of exchanges at most.
+/// The share of its turns that a slow endpoint keeps, and the most exchanges a second.
 const TRICKLE: f64 = 0.03;
 const TRICKLE_PER_S: f64 = 4.0;
-/// Seconds after which it is tried in any case.
+/// Seconds after which a slow endpoint is tried in any case.
 const PAUSE: f64 = 2.0;
 
-/// The mean of logarithms and what it rests on.
+/// The mean of logarithms and its weight.
 #[derive(Clone, Copy, Debug, Default)]
 struct Estimate {
     weight: f64,
@@ -100,7 +100,7 @@ impl Estimate {
     }
 }
 
-/// Where an endpoint may have become slow: a cumulative sum (Page 1954) of how far its samples exceed its
+/// Detects when an endpoint became slow: a cumulative sum (Page 1954) of how far its samples exceed its
 /// siblings', which grows only while they do.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shift {
@@ -110,7 +110,7 @@ struct Shift {
 }
 
 impl Shift {
-    /// Folds the fresh samples in; gives those since the shift, once there is one.
+    /// Folds new samples in; returns those since the shift, once there is one.
     fn fold(&mut self, usual: f64, sd: f64) -> Option<Estimate> {
         let fresh = std::mem::take(&mut self.fresh);
         if fresh.count <= 0.0 {
@@ -118,7 +118,7 @@ impl Shift {
         }
         self.since.count += fresh.count;
         self.since.sum += fresh.sum;
-        // One that is far off proves no more than one that is off: it may be of another kind.
+        // A sample far off proves no more than one that is off: it may be a request of another kind.
         let excess = ((fresh.sum / fresh.count - usual) / sd).min(SHIFT_MOST);
         self.sum += (excess - SHIFT_LEAST) * fresh.count;
         let since = Estimate {
@@ -133,7 +133,7 @@ impl Shift {
     }
 }
 
-/// What is known of one endpoint.
+/// The state of one endpoint.
 #[derive(Clone, Debug)]
 pub struct Speed {
     requests: Estimate,
@@ -146,11 +146,11 @@ pub struct Speed {
     failed: f64,
     /// Whether its requests differ from its siblings'.
     differs: bool,
-    /// Whether its probes said the same while it was slow: then they will tell when it is not any more.
+    /// Whether its probes were slow as well while it was slow: then probes will show its recovery.
     confirmed: bool,
     /// How long it has been slow: 1 is long.
     habit: f64,
-    /// How many samples it may have: few while it is slow, so that it may recover soon.
+    /// The most samples that are kept: few while it is slow, so that its recovery shows soon.
     most: f64,
     slowness: f64,
 }
@@ -175,24 +175,24 @@ impl Default for Speed {
 }
 
 impl Speed {
-    /// How slow it is beside its siblings; 1 where no difference is significant.
+    /// Response time relative to the siblings; 1 where no difference is significant.
     #[must_use]
     pub fn slowness(&self) -> f64 {
         self.slowness
     }
 
-    /// Its typical latency in seconds, if it has answered since it came into use.
+    /// Typical latency in seconds, if the endpoint has answered since its return.
     #[must_use]
     pub fn typical(&self) -> Option<f64> {
         (self.requests.mean > 0.0).then(|| self.requests.mean.exp() / 1e6)
     }
 
-    /// Notes the answer of a probe, in seconds.
+    /// Folds in a probe's response time, in seconds.
     pub fn probed(&mut self, seconds: f64) {
         self.probed.add(seconds);
     }
 
-    /// Folds in what came back in `elapsed` seconds: latencies, exchanges that succeeded, and that failed.
+    /// Folds in the results of `elapsed` seconds: latencies, successful exchanges, and failed exchanges.
     pub fn fold(&mut self, logs: Logs, good: f64, failed: f64, spread: &mut Spread, elapsed: f64) {
         let slow = if self.differs { self.habit } else { 0.0 };
         let keep = (-elapsed / (MEMORY + MEMORY_SLOW * slow)).exp();
@@ -211,7 +211,7 @@ impl Speed {
         self.failed = self.failed * keep + failed;
     }
 
-    /// Compares it with its siblings; `all` includes itself.
+    /// Compares the endpoint with its siblings; `all` includes the endpoint.
     pub fn judge(&mut self, all: &Siblings, spread: &Spread, elapsed: f64) {
         let by_requests = self.by_requests(all, spread.requests.sd());
         self.hear_probes(all, spread);
@@ -225,8 +225,8 @@ impl Speed {
         self.notice_shift(all, spread.requests.sd());
     }
 
-    /// A row of samples that are all slow outweighs the many before it: from there on it is as another endpoint.
-    /// What slows down everywhere is no endpoint's shift.
+    /// Samples that are all slow in a row outweigh many before: from there on the endpoint counts as another.
+    /// A shift of all endpoints is no endpoint's shift.
     fn notice_shift(&mut self, all: &Siblings, sd: f64) {
         let usual = all.requests.mean_without(self.requests);
         let lately = all.recent.mean_without(self.recent);
@@ -236,8 +236,8 @@ impl Speed {
         }
     }
 
-    /// The share of its turns it takes although a sibling would be quicker, and the seconds after which it
-    /// takes one in any case: so its recovery is noticed. `turns_per_s` is how many it has.
+    /// The share of its turns that the endpoint takes although a sibling would be quicker, and the seconds after which it
+    /// takes one in any case: so that its recovery is seen. `turns_per_s` is its rate of turns.
     #[must_use]
     pub fn trickle(&self, turns_per_s: f64) -> (f64, f64) {
         let watched = if self.confirmed { 0.5 } else { 1.0 };
@@ -266,8 +266,8 @@ impl Speed {
         if self.differs { (self.requests.mean - all.requests.mean()).exp() } else { 1.0 }
     }
 
-    /// Probes that were slow as its requests were, and are not any more, say that it has recovered: what was
-    /// learned of its requests is forgotten.
+    /// Probes that were as slow as the requests, and no longer are, show the endpoint's recovery: the samples of
+    /// its requests are forgotten.
     fn hear_probes(&mut self, all: &Siblings, spread: &Spread) {
         let slow = self.differs && self.requests.mean > all.requests.mean();
         let probes = all.probes.without(self.probes, spread.probes.sd());
@@ -283,8 +283,8 @@ impl Speed {
         }
     }
 
-    /// Probes are a stratum of their own: what they take longer, requests do. They decide only where
-    /// requests say the same, or nothing.
+    /// Probes are a stratum of their own: when they take longer, so do requests. Probes decide only where
+    /// requests agree, or where there are none.
     fn by_probes(&self, all: &Siblings, spread: &Spread) -> f64 {
         let Some((difference, error)) = all.probes.without(self.probes, spread.probes.sd()) else {
             return 1.0;
@@ -303,8 +303,8 @@ impl Speed {
         (1.0 + excess / typical.mean().exp()).clamp(0.25, 4.0)
     }
 
-    /// Errors are quick, and must not attract: an endpoint that fails more often than its siblings, by more
-    /// than chance explains, is as slow as its failures cost.
+    /// Errors are quick, and must not attract traffic: an endpoint that fails more often than its siblings, by more
+    /// than chance explains, counts as slow as its failures cost.
     fn by_failures(&self, all: &Siblings) -> f64 {
         let own = self.good + self.failed;
         let others = all.good + all.failed - own;
@@ -323,7 +323,7 @@ impl Speed {
     }
 }
 
-/// What all endpoints of a cluster add up to.
+/// The sums over all endpoints of a cluster.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Siblings {
     requests: Total,
@@ -334,7 +334,7 @@ pub struct Siblings {
 }
 
 impl Siblings {
-    /// Adds one of them.
+    /// Adds one endpoint.
     pub fn add(&mut self, speed: &Speed) {
         self.requests.add(speed.requests);
         self.recent.add(speed.recent);
@@ -365,7 +365,7 @@ impl Total {
         (others >= 0.5).then(|| (self.sum - one.weight * one.mean) / others)
     }
 
-    /// By how much one differs from the others, and the standard error of that.
+    /// The difference of one endpoint from the others, and its standard error.
     fn without(&self, one: Estimate, sd: f64) -> Option<(f64, f64)> {
         let others = self.weight - one.weight;
         if one.weight < 0.02 || others < 0.5 {
@@ -376,7 +376,7 @@ impl Total {
     }
 }
 
-/// How widely latencies of one endpoint spread, pooled over the endpoints of a cluster.
+/// The spread of latencies of one endpoint, pooled over the endpoints of a cluster.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spread {
     requests: Pooled,
@@ -390,7 +390,7 @@ struct Pooled {
     squares: f64,
 }
 
-/// Seconds in which deviations fade to a third, and what is assumed before there are any.
+/// Time constant of the deviations, in seconds, and the spread that is assumed before there are any.
 const SPREAD_MEMORY: f64 = 10.0;
 const SD_AT_FIRST: f64 = 1.0;
 const FIRST_COUNT: f64 = 4.0;
@@ -408,7 +408,7 @@ impl Pooled {
         }
         let deviations =
             logs.squares - 2.0 * around.mean * logs.sum + logs.count * around.mean * around.mean;
-        // The mean is itself an estimate; and what changed its speed is not spread.
+        // The mean is itself an estimate; and a change of speed is not spread.
         let own = deviations.max(0.0) * around.weight / (around.weight + 1.0);
         let bound = 9.0 * self.sd() * self.sd() * logs.count;
         self.count += logs.count;
@@ -416,7 +416,7 @@ impl Pooled {
     }
 
     fn fade(&mut self, elapsed: f64) {
-        // What was assumed at first stays, as the weight of a few samples.
+        // The assumed spread keeps the weight of a few samples.
         let keep = (-elapsed / SPREAD_MEMORY).exp();
         let sd = self.sd();
         self.count = (self.count * keep).max(FIRST_COUNT);
@@ -429,7 +429,7 @@ impl Pooled {
 }
 
 impl Spread {
-    /// Lets what was seen before fade by `elapsed` seconds.
+    /// Decays the deviations by `elapsed` seconds.
     pub fn fade(&mut self, elapsed: f64) {
         self.requests.fade(elapsed);
         self.probes.fade(elapsed);

@@ -1,4 +1,4 @@
-//! What one worker remembers of the endpoints of one cluster: whose turn it is, and who was passed over.
+//! A worker's memory of the endpoints of one cluster: whose turn it is, and which endpoints were passed over.
 
 use super::wheel::Wheel;
 use crate::decision::signal::ClusterSignals;
@@ -8,44 +8,44 @@ use crate::decision::units::{Timestamp, mix};
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
     turn: u64,
-    /// How many workers take turns like this one.
+    /// The number of workers that take turns.
     workers: u32,
-    /// Which set of endpoints this is about.
+    /// The set of endpoints that this state belongs to.
     members: u64,
     /// By index in the cluster's signals.
     endpoints: Vec<Passed>,
 }
 
-/// What is remembered of one endpoint.
+/// The state of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
-    /// The fraction of a turn it has accumulated: at 1 it gets an exchange although a sibling is quicker.
+    /// The accumulated part of a turn: at 1 the endpoint gets an exchange although a sibling is quicker.
     owed: f32,
     /// Turns in a row that went to others.
     over: u32,
-    /// Turns of others that went to it, less its own that went to others, of late.
+    /// Recent turns of others that went to this endpoint, less its own turns that went to others.
     won: f32,
-    /// Which of its returns it had a first exchange after.
+    /// The return after which the endpoint had its first exchange.
     greeted: u32,
     used: Timestamp,
 }
 
-/// An endpoint that was passed over so often in a row may be tried for having been unused for long.
+/// An endpoint that was passed over so often in a row may be tried after a pause.
 const OVER_MAX: u32 = 8;
-/// Own turns in which what an endpoint won from its siblings fades to a third, and the most it may win or
-/// lose in them where weights are to be kept.
+/// Time constant, in own turns, of the turns won from siblings, and the most turns that may be won or
+/// lost within it where weights are to be kept.
 const TURNS: f32 = 64.0;
 const WON_MAX: f32 = 7.0;
 
 impl Turns {
-    /// The turns of worker number `worker` of so many.
+    /// The turns of worker number `worker` of `workers`.
     #[must_use]
     pub fn new(worker: usize, workers: usize) -> Turns {
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         Turns { turn: mix(worker as u64) >> 32, workers, ..Turns::default() }
     }
 
-    /// Makes sure that this is about the cluster's endpoints of now; what is known of others is dropped.
+    /// Adapts to the cluster's current endpoints; the state of other endpoints is dropped.
     pub(super) fn fit(&mut self, cluster: &ClusterSignals) {
         let count = cluster.endpoints.len();
         if self.members == cluster.members && self.endpoints.len() == count {
@@ -53,20 +53,20 @@ impl Turns {
         }
         self.members = cluster.members;
         self.endpoints.clear();
-        // Workers and endpoints are not owed their turns all at once.
+        // Scattered, so that workers and endpoints do not act all at once.
         let owed =
             |index: usize| (mix(self.turn ^ (index as u64) << 32) >> 40) as f32 / 16_777_216.0;
         self.endpoints
             .extend((0..count).map(|index| Passed { owed: owed(index), ..Passed::default() }));
     }
 
-    /// Whose turn it is, by index in the cluster's signals. `usable` is not empty.
+    /// The endpoint whose turn it is, by index in the cluster's signals. `usable` is not empty.
     pub(super) fn next(&mut self, wheel: &Wheel, usable: &[usize]) -> usize {
         self.turn = self.turn.wrapping_add(1);
         usable[wheel.at(self.turn, usable.len())]
     }
 
-    /// Whether the endpoint's `returns`-th return is still to be greeted; it is, by this.
+    /// Whether the endpoint's `returns`-th return had no exchange yet; marks it as served.
     pub(super) fn greets(&mut self, index: usize, returns: u32) -> bool {
         self.endpoints.get_mut(index).is_some_and(|passed| {
             let first = passed.greeted != returns;
@@ -75,7 +75,7 @@ impl Turns {
         })
     }
 
-    /// Notes that it is this endpoint's turn: what it won or lost before fades.
+    /// Notes this endpoint's turn: turns won or lost before decay.
     pub(super) fn has_turn(&mut self, index: usize) {
         if let Some(passed) = self.endpoints.get_mut(index) {
             passed.won *= 1.0 - 1.0 / TURNS;
@@ -103,7 +103,7 @@ impl Turns {
     }
 
     /// Whether an endpoint takes its turn although a sibling would be quicker, so that its recovery is
-    /// noticed: it keeps the part `trickle` of its turns, and is tried after `pause` seconds.
+    /// seen: it keeps the part `trickle` of its turns, and is tried after `pause` seconds.
     pub(super) fn insists(
         &mut self,
         index: usize,

@@ -13,7 +13,7 @@ use crate::sim::spec::{PlaceSpec, Spec};
 pub struct C3(Vec<Vec<(f64, f64)>>);
 
 impl C3 {
-    /// Nobody measured yet.
+    /// Nothing measured yet.
     #[must_use]
     pub fn new(spec: &Spec) -> C3 {
         let first = |place: &PlaceSpec| vec![(0.0, 0.0); place.endpoints.len()];

@@ -11,7 +11,7 @@ use crate::sim::spec::Spec;
 const STEP: f64 = 4.0;
 const TICK: f64 = 0.05;
 
-/// The split, and what was last told of each place.
+/// The split, and the last report of each place.
 #[derive(Debug)]
 pub struct Dgd {
     split: Vec<f64>,
@@ -23,7 +23,7 @@ pub struct Dgd {
 }
 
 impl Dgd {
-    /// All at the nearest.
+    /// All traffic at the nearest.
     #[must_use]
     pub fn new(spec: &Spec) -> Dgd {
         let count = spec.places.len();

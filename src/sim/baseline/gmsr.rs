@@ -8,7 +8,7 @@ use super::{at, open, stated};
 use crate::decision::units::Dice;
 use crate::sim::policy::{Answer, Ask, Edge, Pick, Policy};
 
-/// In flight by place: as it was told last, and ours at that time.
+/// In flight by place: as last reported, and this proxy's part at that time.
 #[derive(Debug, Default)]
 pub struct Gmsr {
     told: Vec<(f64, f64)>,

@@ -10,7 +10,7 @@ use crate::sim::policy::{Ask, Pick, Policy};
 const LOW: f64 = 0.8;
 const HIGH: f64 = 2.0;
 
-/// How many places are in use, and when that was last changed.
+/// The number of places in use, and when it was last changed.
 #[derive(Debug)]
 pub struct Hazl {
     used: usize,

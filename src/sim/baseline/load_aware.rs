@@ -2,7 +2,7 @@
 //! and that is averaged over 5 s: all stays local while the local utilisation is at most the remotes' mean
 //! and 0.1, else localities get their headroom; 3 % always go to remotes as probes.
 //!
-//! Given: utilisation at the moment, exact. Left out: report expiry.
+//! Given: current utilisation, exact. Left out: report expiry.
 
 use super::{Diffusion, at, open, stated};
 use crate::decision::units::Dice;

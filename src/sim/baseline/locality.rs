@@ -1,11 +1,11 @@
-//! By health alone: locality failover (the nearest that is healthy enough), and Envoy's priority levels
-//! (`min(100 %, 140 % x healthy share)`, envoyproxy.io, "Priority levels"). Load plays no part.
+//! By health alone: locality failover (the nearest place that is healthy enough), and Envoy's priority levels
+//! (`min(100 %, 140 % x healthy share)`, envoyproxy.io, "Priority levels"). Load has no influence.
 
 use super::{at, open};
 use crate::decision::units::Dice;
 use crate::sim::policy::{Ask, Edge, Pick, Policy};
 
-/// The nearest with at least 70 % of its endpoints healthy, else the nearest.
+/// The nearest place with at least 70 % of its endpoints healthy, else the nearest.
 #[derive(Debug)]
 pub struct Failover;
 

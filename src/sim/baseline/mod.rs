@@ -1,6 +1,6 @@
-//! What others do, each in a file that names its source and says what it leaves out. All see what the
-//! engine sees: probes, their own exchanges, and reports where the world has them; all have the same
-//! health checks and outlier detection. Capacities that an operator would have to state are the true ones.
+//! Published policies, each in a file that names its source and its omissions. All have the same inputs as the
+//! engine: probes, their own exchanges, and reports where the world has them; all have the same
+//! health checks and outlier detection. Capacities that an operator would have to configure are the true ones.
 
 pub mod c3;
 pub mod dgd;
@@ -20,15 +20,15 @@ use super::policy::{Ask, Edge, Pick, Policy};
 use super::spec::Spec;
 use crate::decision::units::Dice;
 
-/// A policy's name in tables, and how to make it for a proxy.
+/// A policy's name in tables, and its constructor for a proxy.
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// Makes it for the proxy with this number, with this seed.
+    /// Builds the policy of the proxy with this number, with this seed.
     pub make: fn(&Spec, usize, u64) -> Box<dyn Policy>,
 }
 
-/// All of them, the engine first and the oracles last.
+/// All policies, the engine first and the oracles last.
 pub const ALL: &[Entry] = &[
     Entry { name: "tidegate", make: |s, e, d| Box::new(Engine::new(s, e, d)) },
     Entry { name: "round-robin", make: |_, _, _| Box::new(spread::RoundRobin::default()) },
@@ -73,14 +73,14 @@ pub fn at(edge: &Edge, place: usize, dice: &mut Dice) -> Pick {
     Pick { place, endpoint: edge.endpoint(place, dice) }
 }
 
-/// Servers by the operator's word.
+/// Number of servers, as an operator would configure it.
 #[must_use]
 pub fn stated(spec: &Spec, place: usize) -> f64 {
     let spec = &spec.places[place];
     spec.stated.unwrap_or(spec.endpoints.iter().sum::<usize>() as f64)
 }
 
-/// A split that is applied by error diffusion: a tenth is every tenth.
+/// A split applied by error diffusion: a tenth is every tenth exchange.
 #[derive(Clone, Debug, Default)]
 pub struct Diffusion(Vec<f64>);
 

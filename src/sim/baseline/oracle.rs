@@ -1,8 +1,8 @@
-//! Two oracles that see the truth. Neither is a strict bound: O1 knows no queues, O2 looks one request ahead.
+//! Two oracles with the true state. Neither is a strict bound: O1 knows no queues, O2 looks one request ahead.
 //!
 //! O1: the static split of each second that minimises the mean of distance + service + wait, by M/M/c
 //! (Erlang C) with the demand, servers and speeds of that second. O2: each request goes where distance +
-//! service + twice its wait there is least: its own wait, and that which it imposes on others.
+//! service + twice its wait is least: its own wait, and the wait that it adds to others.
 
 use super::{Diffusion, at, open};
 use crate::decision::plan::Kind;
@@ -62,7 +62,7 @@ fn response(place: &Place, curve: Option<(f64, f64)>, rtt: f64, service: f64, ra
     let load = rate * service;
     let spare = servers as f64 - load;
     if spare <= 0.02 * servers as f64 {
-        // Beyond what it can serve the wait grows with time; steep, but finite, so that a split exists.
+        // Above the capacity the wait grows with time; steep, but finite, so that a split exists.
         return rtt + service + 0.5 + 10.0 * (0.02 - spare / servers as f64);
     }
     rtt + service + erlang_c(servers, load) * service / spare
@@ -83,7 +83,7 @@ impl Policy for Split {
         if ask.now - self.decided >= 0.25 {
             self.decided = ask.now;
             let all = ask.spec.demand_at(ask.now);
-            // What only an IDC may serve is there already, whatever else is split.
+            // The demand that only an IDC may serve is there already.
             let bound = all * self.group.share * ask.spec.sensitive;
             let home = |place: usize| {
                 let nearest = ask.permitted.iter().find(|p| ask.spec.places[**p].kind == Kind::Idc);
@@ -91,8 +91,8 @@ impl Policy for Split {
             };
             let rate = all * self.group.share - bound;
             self.weights.fill(0.0);
-            // Water-filling on marginal costs: one part in 400 after the other to where the sum of all
-            // responses grows least; exact for convex costs up to the part's size.
+            // Water-filling on marginal costs: one 400th of the demand after the other goes to the place where the sum of all
+            // response times grows least; exact for convex costs up to that size.
             let part = rate / 400.0;
             let mut rates = vec![0.0; self.weights.len()];
             let total = |place: usize, rate: f64| {
@@ -101,7 +101,7 @@ impl Policy for Split {
                 let others = all * self.group.others[place] + home(place);
                 let rtt = ask.edge.rtt[place];
                 let at = |rate| response(there, self.curves[place], rtt, mean, rate);
-                // Others there are delayed, too; their distance is their own.
+                // Other requests there are delayed, too; their distance is unchanged.
                 (rate + others) * at(rate + others) - others * rtt
             };
             for _ in 0..400 {
@@ -132,7 +132,7 @@ impl Policy for Threshold {
                     continue;
                 }
                 let service = ask.spec.mean_service() * there.slow / endpoint.speed;
-                // Those on their way are known to an oracle, too.
+                // Requests on their way are known to an oracle, too.
                 let seen = endpoint.busy + endpoint.queue.len();
                 let coming = (ask.edge.in_flight[place][index] as usize * ask.spec.edges.len())
                     .saturating_sub(seen)

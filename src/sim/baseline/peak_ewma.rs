@@ -1,5 +1,5 @@
 //! Peak-EWMA of Finagle, Linkerd and Tower (tower-rs/tower, `load/peak_ewma.rs`): the cheaper of two
-//! servers, by a latency that believes peaks at once and forgets them over 10 s, times what is in flight.
+//! servers, by a latency that rises to peaks at once and decays over 10 s, times the exchanges in flight.
 //! Failures count as 5 s (Linkerd's load biaser).
 
 use super::open;
@@ -12,12 +12,12 @@ const DECAY: f64 = 10.0;
 const FIRST: f64 = 1.0;
 const FAILURE: f64 = 5.0;
 
-/// Latency by place and endpoint, and when it was last told.
+/// Latency by place and endpoint, and when it was last updated.
 #[derive(Debug)]
 pub struct PeakEwma(Vec<Vec<(f64, f64)>>);
 
 impl PeakEwma {
-    /// Nobody measured yet.
+    /// Nothing measured yet.
     #[must_use]
     pub fn new(spec: &Spec) -> PeakEwma {
         let first = |place: &PlaceSpec| vec![(FIRST, 0.0); place.endpoints.len()];

@@ -1,8 +1,8 @@
-//! Prequal (Wydrowski et al., NSDI 2024, arXiv 2312.10172): probes sent ahead say how busy and how slow a
-//! server is; the fastest of the cold ones, or the least busy if all are hot. Pool of 16, three probes a
-//! request, hot above the 0.6 quantile, probes die after a second.
+//! Prequal (Wydrowski et al., NSDI 2024, arXiv 2312.10172): probes sent ahead report in-flight requests and latency of a
+//! server; the policy picks the fastest of the cold servers, or the least busy if all are hot. Pool of 16, three probes a
+//! request, hot above the 0.6 quantile, probes expire after a second.
 //!
-//! A probe asks a server drawn at random and speaks for its endpoint. Left out: sinkhole ejection by probes.
+//! A probe asks a server drawn at random and represents its endpoint. Left out: sinkhole ejection by probes.
 
 use super::open;
 use super::spread::draw_endpoint;
@@ -23,7 +23,7 @@ struct Probe {
     back: f64,
 }
 
-/// Probes that are back or on their way, and recent loads.
+/// Probes that are answered or in flight, and recent loads.
 #[derive(Debug, Default)]
 pub struct Prequal {
     pool: Vec<Probe>,
@@ -46,7 +46,7 @@ impl Prequal {
                 back: ask.now + ask.edge.rtt[place],
             });
         }
-        // The pool holds answers; what is on its way is not in it yet.
+        // The pool holds answers; a probe in flight is not in the pool yet.
         let answered = |probe: &&Probe| probe.back <= ask.now;
         let mut excess = self.pool.iter().filter(answered).count().saturating_sub(POOL);
         self.pool.retain(|probe| {
@@ -84,7 +84,7 @@ impl Policy for Prequal {
         let best = cold
             .min_by(|a, b| a.latency.total_cmp(&b.latency))
             .or_else(|| usable.iter().min_by(|a, b| a.load.total_cmp(&b.load)))?;
-        // What was sent is counted on the probe it used.
+        // An exchange is counted on the probe that selected the server.
         let (pick, back) = (best.pick, best.back);
         let servers = ask.spec.places[pick.place].endpoints[pick.endpoint].max(1) as f64;
         if let Some(used) = self.pool.iter_mut().find(|p| p.pick == pick && p.back == back) {

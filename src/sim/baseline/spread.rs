@@ -1,5 +1,5 @@
-//! Near or far alike: round robin by weight, and the less busy of two (Mitzenmacher 2001; Envoy's
-//! `LEAST_REQUEST`). Weights are the servers an operator would state.
+//! Distance is ignored: round robin by weight, and the less busy of two (Mitzenmacher 2001; Envoy's
+//! `LEAST_REQUEST`). Weights are the numbers of servers, as an operator would configure them.
 
 use super::{Diffusion, at, open, stated};
 use crate::decision::units::Dice;
@@ -51,7 +51,7 @@ pub(super) fn draw_endpoint(ask: &Ask<'_>, places: &[usize], dice: &mut Dice) ->
     Pick { place, endpoint: 0 }
 }
 
-/// In flight of ours for each server of an endpoint.
+/// This proxy's exchanges in flight for each server of an endpoint.
 pub(super) fn load(ask: &Ask<'_>, pick: Pick) -> f64 {
     let servers = ask.spec.places[pick.place].endpoints[pick.endpoint].max(1) as f64;
     f64::from(ask.edge.in_flight[pick.place][pick.endpoint]) / servers

@@ -1,4 +1,4 @@
-//! Google Cloud's waterfall by region: fill the nearest to a stated part of its stated capacity, then the
+//! Google Cloud's waterfall by region: fill the nearest place to a configured part of its configured capacity, then the
 //! next; when all are full, all alike (cloud.google.com, "Advanced load balancing optimizations").
 //!
 //! Given: one controller a second that knows the whole demand of the last second, exact capacities in
@@ -41,7 +41,7 @@ impl Waterfall {
     }
 
     fn decide(&mut self, places: &[usize], sensitive: f64) {
-        // What only the nearest may serve is there already.
+        // The demand that only the nearest may serve is there already.
         let mut bound = self.demand * sensitive;
         let mut left = self.demand - bound;
         self.weights.fill(0.0);

@@ -1,4 +1,4 @@
-//! Policies that choose among the endpoints of one cluster: the production one, and the field's.
+//! Policies that choose among the endpoints of one cluster: the production policy, and baselines.
 
 use super::{End, Setup, There};
 use crate::decision::assess::{Answers, Assessor, Event, Found, News, Samples};
@@ -13,27 +13,27 @@ use crate::decision::units::{Dice, Timestamp, mix};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The policies there are.
+/// The names of the policies.
 pub const NAMES: [&str; 5] = ["tidegate", "round_robin", "least_request", "peak_ewma", "prequal"];
 
-/// What a policy sees when it is asked.
+/// The inputs of a choice.
 pub struct Ask<'a> {
     /// This moment.
     pub now: f64,
-    /// Which worker asks.
+    /// The worker.
     pub worker: usize,
     /// Endpoints that failed for this exchange.
     pub tried: &'a [usize],
-    /// What the proxy has in flight at each.
+    /// The proxy's exchanges in flight at each endpoint.
     pub in_flight: &'a [u32],
-    /// How they really are: for policies that ask them, and whether they are up.
+    /// The true state of the endpoints: for policies that probe them, and for their health.
     pub truth: &'a [There],
-    /// What a request takes on the mean, for policies that ask the endpoints.
+    /// Mean service time, for policies that probe the endpoints.
     pub service: f64,
 }
 
 impl Ask<'_> {
-    /// Endpoints that a baseline may use: it knows at once which are up.
+    /// Endpoints that a baseline may use: baselines know at once which are up.
     fn open(&self) -> Vec<usize> {
         let all = 0..self.truth.len();
         let open: Vec<usize> = all
@@ -46,23 +46,23 @@ impl Ask<'_> {
 
 /// A policy.
 pub trait Chooser {
-    /// Which endpoint an exchange goes to.
+    /// The endpoint for an exchange.
     fn pick(&mut self, ask: &Ask<'_>) -> usize;
     /// An attempt ended after `took` seconds.
     fn ended(&mut self, _endpoint: usize, _end: End, _took: f64, _now: f64) {}
-    /// A probe was answered after so many seconds, or not.
+    /// A probe was answered after so many seconds, or failed.
     fn probed(&mut self, _endpoint: usize, _took: Option<f64>, _now: f64) {}
-    /// The regular sweep; gives the endpoints to be probed.
+    /// The regular sweep; returns the endpoints to be probed.
     fn sweep(&mut self, _now: f64) -> Vec<usize> {
         Vec::new()
     }
-    /// When endpoints went out of use and came back, as it told it.
+    /// When endpoints were ejected and returned, as reported by the policy.
     fn told(&mut self) -> Vec<(f64, usize, bool)> {
         Vec::new()
     }
 }
 
-/// The policy of this name, which is one of [`NAMES`]; the production one for any other.
+/// The policy of this name, which is one of [`NAMES`]; the production policy for any other name.
 #[must_use]
 pub fn named(name: &str, setup: &Setup, seed: u64) -> Box<dyn Chooser> {
     let dice = Dice::seeded(mix(seed ^ 0x5eed));
@@ -97,7 +97,7 @@ impl Chooser for RoundRobin {
     }
 }
 
-/// Of two drawn, the one with fewer in flight for its weight.
+/// Of two endpoints drawn at random, the one with fewer exchanges in flight for its weight.
 struct LeastRequest {
     dice: Dice,
     weights: Vec<f64>,
@@ -154,8 +154,8 @@ impl Chooser for PeakEwma {
     }
 }
 
-/// Prequal (NSDI 2024) for one cluster: a pool of 16 answers, three asked a request, hot above the 0.6
-/// quantile of the load, the fastest of the cold ones.
+/// Prequal (NSDI 2024) for one cluster: a pool of 16 answers, three probes a request, hot above the 0.6
+/// quantile of the load; picks the fastest of the cold endpoints.
 struct Prequal {
     dice: Dice,
     pool: Vec<Asked>,
@@ -220,7 +220,7 @@ struct Engine {
     told: Vec<(f64, usize, bool)>,
 }
 
-/// What came back from each endpoint since the last sweep.
+/// Answers of each endpoint since the last sweep.
 struct Answered(Vec<Answers>);
 
 impl Samples for Answered {

@@ -1,14 +1,14 @@
-//! One cluster's endpoints in virtual time, each with a queue and servers of its own: whether the choice
-//! among them is fair, quick, and follows what happens to them.
+//! One cluster's endpoints in virtual time, each with its own queue and servers: whether the choice
+//! among them is fair and quick, and follows changes.
 //!
-//! The production fold and pick run here as in a proxy: workers with turns of their own, a sweep each 50 ms,
-//! http probes that stand in the same queues. The baselines see what a proxy would see.
+//! The production fold and pick run here as in a proxy: workers with their own turns, a sweep each 50 ms,
+//! HTTP probes in the same queues. The baselines see what a proxy would see.
 //!
 //! # Units
 //! Moments and spans are seconds as `f64`; the heap orders them as nanoseconds.
 //!
-//! * [`Setup`] says what happens, [`run`] lets it happen, [`Outcome`] is what came of it.
-//! * [`chooser`] are the policies, [`suite`] the scenarios and what they ask.
+//! * [`Setup`] describes a world, [`run`] runs it, [`Outcome`] is the result.
+//! * [`chooser`] has the policies, [`suite`] the scenarios and their requirements.
 
 pub mod chooser;
 pub mod suite;
@@ -18,42 +18,42 @@ use crate::decision::units::{Dice, mix};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-/// What happens in a world.
+/// The description of a world.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
     /// Requests a second.
     pub rate: f64,
-    /// How long one takes to serve.
+    /// Service time of a request.
     pub service: Service,
     /// Workers of the proxy.
     pub workers: usize,
-    /// How long it lasts.
+    /// Duration.
     pub seconds: f64,
-    /// What happens when, to which endpoint.
+    /// Events: the time, the endpoint, and the change.
     pub changes: Vec<(f64, usize, Change)>,
 }
 
 /// An endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoint {
-    /// Its listed weight.
+    /// Configured weight.
     pub weight: u16,
-    /// How many it serves at once.
+    /// Requests served at once.
     pub servers: usize,
-    /// How many times as fast as others.
+    /// Speed relative to other endpoints.
     pub speed: f64,
 }
 
-/// How long a request takes to serve, without its queue.
+/// Service time of a request, without its queue.
 #[derive(Clone, Copy, Debug)]
 pub enum Service {
     /// Exponential, with this mean.
     Exponential(f64),
     /// Within a tenth of this.
     Even(f64),
-    /// A twentieth of the requests take 21 times as long as the others, which take so long.
+    /// A twentieth of the requests take 21 times as long as the others, which take this time.
     Mixed(f64),
 }
 
@@ -78,36 +78,36 @@ impl Service {
     }
 }
 
-/// What happens to an endpoint.
+/// A change of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
-    /// What it begins to serve from now on takes so many times as long.
+    /// Factor of the service times that begin from now on.
     Slow(f64),
-    /// It dies: what it has is reset, what comes is refused.
+    /// The endpoint dies: its exchanges are reset, new connections are refused.
     Dies,
-    /// It comes back, empty.
+    /// The endpoint returns, empty.
     Returns,
 }
 
-/// One exchange as its client saw it.
+/// One exchange as observed by its client.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record {
-    /// When it was sent to the endpoint it ended at.
+    /// When the exchange was sent to its last endpoint.
     pub sent: f64,
     /// That endpoint.
     pub endpoint: usize,
-    /// How long it took from its arrival.
+    /// The time since its arrival.
     pub latency: f64,
-    /// Whether it was answered.
+    /// Whether the exchange was answered.
     pub good: bool,
 }
 
-/// What came of a world.
+/// The result of a world.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// All exchanges that ended.
     pub records: Vec<Record>,
-    /// When each endpoint went out of use and came back, as the proxy told it; only of the engine.
+    /// When each endpoint was ejected and returned, as reported by the proxy; only with the production policy.
     pub told: Vec<(f64, usize, bool)>,
 }
 
@@ -134,14 +134,14 @@ impl Outcome {
     }
 }
 
-/// Between two sweeps.
+/// Interval between two sweeps.
 const SWEEP: f64 = 0.050;
-/// Half the way there and back.
+/// Half of the round trip.
 const HALF: f64 = 0.0005;
-/// What a probe takes to be served, and how long it is waited for.
+/// Service time of a probe, and its timeout.
 const PROBE_SERVICE: f64 = 0.001;
 const PROBE_TIMEOUT: f64 = 0.4;
-/// Attempts of one exchange.
+/// The most attempts of one exchange.
 const ATTEMPTS: usize = 3;
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -178,7 +178,7 @@ struct Job {
     over: bool,
 }
 
-/// An endpoint as it really is.
+/// The true state of an endpoint.
 #[derive(Clone, Debug)]
 pub struct There {
     spec: Endpoint,
@@ -203,7 +203,7 @@ struct World<'a> {
     outcome: Outcome,
 }
 
-/// Lets a world happen with a policy, by name: see [`chooser::NAMES`].
+/// Runs a world with a policy, by name: see [`chooser::NAMES`].
 #[must_use]
 pub fn run(setup: &Setup, policy: &str, seed: u64) -> Outcome {
     let fresh = |spec: &Endpoint| There {
@@ -350,7 +350,7 @@ impl World<'_> {
             if !over {
                 let took = (end == End::Good).then_some(self.now - sent);
                 self.chooser.probed(endpoint, took, self.now);
-                // Freed when it would have been late: that is still to come.
+                // The server becomes free when the abandoned request would have ended, which is still to come.
                 self.jobs[job].over = true;
             }
             return;

@@ -1,22 +1,22 @@
-//! S20: worlds of two to fifty endpoints, and what is asked of the choice in each.
+//! S20: worlds of two to fifty endpoints, and the requirements on the choice in each.
 
 use super::{Change, Endpoint, Outcome, Service, Setup, run};
 use crate::sim::gate::interval;
 
 pub use crate::sim::gate::Verdict;
 
-/// A world and what it is about.
+/// A world and its subject.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Its name: what happens, how many endpoints, the load.
+    /// Its name: the event, the number of endpoints, the load.
     pub name: String,
     /// The world.
     pub setup: Setup,
-    /// What is asked.
+    /// The subject.
     pub about: About,
 }
 
-/// What a case is about.
+/// The subject of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum About {
     /// Endpoints as fast as their weights say: shares are fair, latencies as good as of simple policies.
@@ -35,12 +35,12 @@ pub enum About {
     },
     /// Endpoints of speeds 1, 2 and 4.
     Speeds {
-        /// The part of their capacity that is asked for.
+        /// The demand, as a part of the capacity.
         load: f64,
     },
 }
 
-/// What one policy came to in one case: means over seeds.
+/// The results of one policy in one case: means over seeds.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The case.
@@ -62,7 +62,7 @@ const SERVERS: usize = 4;
 const MEAN: f64 = 0.020;
 /// When measuring begins.
 const FROM: f64 = 5.0;
-/// The span of a window, and exchanges due in it from which it counts.
+/// The span of a window, and the exchanges due in a window from which on it counts.
 const WINDOW: f64 = 10.0;
 const DUE_MIN: f64 = 50.0;
 
@@ -93,7 +93,7 @@ pub fn cases(quick: bool) -> Vec<Case> {
         for &load in loads {
             let equal = setup(&vec![1; count], load);
             add(format!("equal {count} at {load}"), equal.clone(), About::Fair);
-            // Without the one, the others must be able to serve: what then happens is not the choice's doing.
+            // Without the dead endpoint, the others must have the capacity: else the outcome does not depend on the choice.
             if count == 50 || load * count as f64 / (count as f64 - 1.0) > 1.0 {
                 continue;
             }
@@ -145,7 +145,7 @@ pub fn cases(quick: bool) -> Vec<Case> {
     cases
 }
 
-/// Windows between two moments in which an endpoint had enough due, and those of them that were unfair.
+/// Windows between two moments in which an endpoint had enough exchanges due, and those of them that were unfair.
 fn windows(setup: &Setup, outcome: &Outcome, from: f64, to: f64) -> (usize, usize) {
     let weight: f64 = setup.endpoints.iter().map(|one| f64::from(one.weight)).sum();
     let (mut all, mut unfair) = (0, 0);
@@ -166,7 +166,7 @@ fn windows(setup: &Setup, outcome: &Outcome, from: f64, to: f64) -> (usize, usiz
     (all, unfair)
 }
 
-/// Until when a case is fair to all its endpoints.
+/// The time until which a case is fair to all its endpoints.
 fn fair_until(case: &Case) -> f64 {
     match case.about {
         About::Fair => case.setup.seconds,
@@ -190,7 +190,7 @@ pub fn outcomes(case: &Case, policy: &str, seeds: u64) -> Vec<Outcome> {
     (1..=seeds).map(|seed| run(&case.setup, policy, seed)).collect()
 }
 
-/// What a policy came to.
+/// The results of a policy.
 #[must_use]
 pub fn row(case: &Case, policy: &'static str, outcomes: &[Outcome]) -> Row {
     let (from, to) = span(case);
@@ -222,7 +222,7 @@ fn at_least(gate: String, values: &[f64], bound: f64) -> Verdict {
     Verdict { at_most: false, ..at_most(gate, values, bound) }
 }
 
-/// What is asked of the engine in a case, given its outcomes; the baselines it is compared with are run here.
+/// The requirements on the engine in a case, given its outcomes; the baselines for comparison are run here.
 #[must_use]
 pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
     let (from, to) = span(case);
@@ -236,7 +236,7 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
         let theirs = outcomes(case, policy, engine.len() as u64);
         p99(engine) / p99(&theirs).max(1e-9)
     };
-    // What is due to the first endpoint, and what it got.
+    // The exchanges due to the first endpoint, and those it got.
     let part = |from: f64, to: f64| -> Vec<f64> {
         engine.iter().map(|outcome| outcome.share(0, from, to) * count).collect()
     };
@@ -246,7 +246,7 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
             at_most(format!("{name}: p99 over least request's"), &[over("least_request")], 1.2),
         ],
         About::Slow { from, until } => {
-            // What was slow for long is believed later.
+            // An endpoint that was slow for long is trusted later.
             let rest = if until - from > 10.0 { 15.0 } else { 5.0 };
             let gate = format!("{name}: share of its due from {rest} s after");
             vec![at_least(gate, &part(until + rest, until + rest + 10.0), 0.8)]
@@ -288,7 +288,7 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
     }
 }
 
-/// The part of windows that were unfair, over all cases.
+/// The share of windows that were unfair, over all cases.
 #[must_use]
 pub fn fairness(rows: &[Row]) -> Verdict {
     let sum = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.windows.0, sum.1 + row.windows.1));

@@ -1,10 +1,10 @@
-//! The gates of S18-S25: what others notice of a slow page, a release, a rude client.
+//! The gates of S18-S25: the effect of slow pages, releases and misbehaving clients on other exchanges.
 
 use super::Judge;
 use crate::sim::outcome::{NOWHERE, Outcome, Record};
 use crate::sim::scenario::OTHERS;
 
-/// The worst share of others' requests beyond the nearest place in any `width` seconds within `from..to`.
+/// The largest share of other clients' requests beyond the nearest place in any `width` seconds within `from..to`.
 fn worst_away(outcome: &Outcome, from: f64, to: f64, width: f64) -> f64 {
     let windows = ((to - from) / width) as usize;
     let away = |window: usize| {
@@ -14,7 +14,7 @@ fn worst_away(outcome: &Outcome, from: f64, to: f64, width: f64) -> f64 {
     (0..windows).map(away).fold(0.0, f64::max)
 }
 
-/// The share of others' requests that were not served by the nearest place.
+/// The share of other clients' requests that were not served by the nearest place.
 fn away(outcome: &Outcome, from: f64, to: f64) -> f64 {
     let others = |r: &&Record| {
         r.kind == OTHERS && (from..to).contains(&f64::from(r.at)) && r.place != NOWHERE
@@ -26,12 +26,12 @@ fn away(outcome: &Outcome, from: f64, to: f64) -> f64 {
     if all > 0.0 { away / all } else { 0.0 }
 }
 
-/// The share of others' requests that were not answered well.
+/// The share of other clients' requests that were not answered well.
 fn refused(outcome: &Outcome, from: f64, to: f64) -> f64 {
     1.0 - outcome.of(|r| r.kind == OTHERS && (from..to).contains(&f64::from(r.at))).good
 }
 
-/// The longest of the seeds' figures counts, where no seed may be worse.
+/// The worst value of all seeds, where no seed may be worse.
 fn worst(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }

@@ -1,18 +1,18 @@
-//! Worlds as they are found in the field, S18-S25: pages that are slow by nature, releases, clients that leave,
+//! Worlds modelled on production traffic, S18-S25: slow pages, releases, clients that leave,
 //! middleboxes, many small services.
 //!
-//! An IDC at 0.3 of what it takes, unless a scenario says otherwise; 1, 10 or 100 proxies before it.
+//! An IDC at 0.3 of its capacity, unless a scenario says otherwise; 1, 10 or 100 proxies in front of it.
 
 use super::{Scenario, base, edges, idc, scenario, step};
 use crate::sim::spec::{Change, Client, RequestKind, Service, Spec};
 
-/// What a slow page takes, and the others, in seconds.
+/// Service times of a slow page and of other pages, in seconds.
 const SLOW: f64 = 1.0;
 const QUICK: f64 = 0.010;
-/// Which of two kinds the others' requests are.
+/// The kind, of two, of the other clients' requests.
 pub const OTHERS: u8 = 0;
 
-/// So many proxies before an IDC of `servers`, and as many requests a second as `load` of them serve.
+/// So many proxies in front of an IDC of `servers`, with a demand of `load` times its capacity.
 fn field(proxies: usize, servers: usize, seconds: f64) -> Spec {
     let mut spec = base(seconds, &[(0.0, 0.0)]);
     spec.edges = edges(proxies, &[1.0, 30.0, 70.0]);
@@ -28,7 +28,7 @@ fn rate(spec: &Spec, load: f64) -> f64 {
     spec.places[0].endpoints.iter().sum::<usize>() as f64 * load / spec.mean_service()
 }
 
-/// A page of a second beside quick ones; `paths` says whether the proxy can tell them apart.
+/// A page of one second beside quick pages; `paths` says whether the proxy can distinguish them.
 fn slow_page(proxies: usize, servers: usize, from: f64, paths: bool) -> Spec {
     let mut spec = field(proxies, servers, 50.0);
     let slow = RequestKind::of(0.05, u8::from(paths), Service::Constant(SLOW));
@@ -39,7 +39,7 @@ fn slow_page(proxies: usize, servers: usize, from: f64, paths: bool) -> Spec {
     spec
 }
 
-/// Six clients of the slow page, one after the other each, beside 40 requests/s of others.
+/// Six closed-loop clients of the slow page, beside 40 requests/s of other clients.
 fn slow_clients(proxies: usize, paths: bool) -> Spec {
     let mut spec = slow_page(proxies, 20, 20.0, paths);
     spec.kinds[1] = RequestKind { share: 0.0, closed: 6, ..spec.kinds[1] };
@@ -47,7 +47,7 @@ fn slow_clients(proxies: usize, paths: bool) -> Spec {
     spec
 }
 
-/// A slow page all the time, and from 20 s to 35 s 1.3 times what the IDC takes.
+/// A slow page all the time, and from 20 s to 35 s a demand of 1.3 times the IDC's capacity.
 fn slow_page_overload(proxies: usize, servers: usize) -> Spec {
     let mut spec = slow_page(proxies, servers, 0.0, true);
     let (usual, much) = (rate(&spec, 0.3), rate(&spec, 1.3));
@@ -56,8 +56,8 @@ fn slow_page_overload(proxies: usize, servers: usize) -> Spec {
     spec
 }
 
-/// Everything takes `factor` times as long from 20 s to 80 s, 20 ms then: 0.6 of the IDC. From 50 s to 65 s
-/// there is more to do than it takes.
+/// All service times grow by `factor` from 20 s to 80 s, to 20 ms: 0.6 of the IDC's capacity. From 50 s to 65 s
+/// the demand exceeds the capacity.
 fn release(proxies: usize, servers: usize, factor: f64) -> Spec {
     let mut spec = field(proxies, servers, 95.0);
     spec.service = Service::Exponential(0.020 / factor);
@@ -69,7 +69,7 @@ fn release(proxies: usize, servers: usize, factor: f64) -> Spec {
     spec
 }
 
-/// Two clients, one request after the other each, on four servers: from 20 s on what took 0.2 ms takes 20.
+/// Two closed-loop clients on four servers: from 20 s on the service time is 20 ms instead of 0.2 ms.
 fn idle_release() -> Spec {
     let mut spec = field(1, 4, 60.0);
     spec.edges = edges(1, &[0.2, 30.0, 70.0]);
@@ -79,7 +79,7 @@ fn idle_release() -> Spec {
     spec
 }
 
-/// The IDC alone takes 1.8 times as long; it is still the nearest.
+/// Only the IDC's service times grow, by 1.8; the IDC is still the nearest.
 fn slower_idc(proxies: usize) -> Spec {
     let mut spec = field(proxies, 20, 60.0);
     spec.demand = vec![(0.0, rate(&spec, 0.3))];
@@ -96,7 +96,7 @@ fn replaced(proxies: usize) -> Spec {
     spec
 }
 
-/// Others at 0.3 of the IDC, and from 20 s on what `kind` does, so often a second.
+/// Other clients at 0.3 of the IDC's capacity, and from 20 s on requests of `kind`, at this rate a second.
 fn rude(proxies: usize, kind: RequestKind, per_second: f64) -> Spec {
     let mut spec = field(proxies, 40, 60.0);
     let others = RequestKind::of(1.0, 0, Service::Exponential(0.020));
@@ -127,7 +127,7 @@ fn small_services() -> Spec {
     spec
 }
 
-/// All of them.
+/// All scenarios of this file.
 pub(super) fn all() -> Vec<Scenario> {
     let page = |client, time| RequestKind { client, ..RequestKind::of(0.0, 1, time) };
     let leaves = page(Client::Leaves(0.030), Service::Constant(0.050));

@@ -1,4 +1,4 @@
-//! What changes in the world: faults, releases, autoscalers.
+//! Changes in the world: faults, releases, autoscalers.
 
 use super::{Event, World};
 use crate::sim::place::State;
@@ -37,14 +37,14 @@ impl World<'_> {
                 self.places.iter_mut().for_each(|place| place.slow = factor);
             }
             Change::Replaced { place, factor } => {
-                // What the old ones have is served to its end: they drain.
+                // The old endpoints drain: their exchanges are served to the end.
                 self.places[place].slow = factor;
                 self.proxies.iter_mut().for_each(|proxy| proxy.policy.replaced(place, now));
             }
         }
     }
 
-    /// A place is gone: what it had is lost.
+    /// A place is gone: its exchanges are lost.
     fn fall(&mut self, place: usize) {
         let now = self.seconds();
         self.places[place].account(now);
@@ -55,7 +55,7 @@ impl World<'_> {
             endpoint.busy = 0;
             lost.extend(endpoint.queue.drain(..));
         }
-        // Whoever was being served is found among the events that will not happen.
+        // Exchanges in service are found among the pending events, which are cancelled.
         let served: Vec<u32> = self
             .events
             .iter()
@@ -76,7 +76,7 @@ impl World<'_> {
         }
     }
 
-    /// Lets waiting requests in where servers are free.
+    /// Starts waiting requests where servers are free.
     pub(super) fn fill(&mut self, place: usize, endpoint: usize) {
         loop {
             let there = &mut self.places[place].endpoints[endpoint];
@@ -85,7 +85,7 @@ impl World<'_> {
             }
             let Some(next) = there.queue.pop_front() else { return };
             if self.requests[next as usize].abandoned {
-                // Its connection was closed with its client's: nobody serves it.
+                // The connection was closed with the client's: the request is not served.
                 self.turn_back(next, End::Abandoned, 0.0);
                 continue;
             }

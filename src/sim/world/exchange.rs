@@ -1,4 +1,4 @@
-//! One exchange in the world: sent, served, come back, given up.
+//! One exchange in the world: sent, served, answered, abandoned.
 
 use super::{ATTEMPTS, Event, PROBE_KIND, Request, World};
 use crate::decision::plan::Kind as PlaceKind;
@@ -49,7 +49,7 @@ impl World<'_> {
         self.after(half, Event::Reach(id));
     }
 
-    /// The time there and back, this time.
+    /// The round trip of this exchange, with jitter.
     pub(super) fn path(&mut self, edge: usize, place: usize) -> f64 {
         let ms = self.spec.edges[edge].rtt_ms[place] + self.places[place].wan_ms;
         let sigma = self.spec.jitter;
@@ -181,7 +181,7 @@ impl World<'_> {
         if granted && request.tried.len() < ATTEMPTS { self.send(id) } else { self.over(id, false) }
     }
 
-    /// The exchange is over; its client knows.
+    /// The exchange ended, and its client got the result.
     pub(super) fn over(&mut self, id: u32, ok: bool) {
         let request = &self.requests[id as usize];
         let shed = !ok && request.sent == request.born && request.tried.is_empty();
@@ -201,11 +201,11 @@ impl World<'_> {
         self.free.push(id);
     }
 
-    /// A client of those that ask again as soon as they have their answer does.
+    /// A closed-loop client sends its next request.
     fn ask_again(&mut self, id: u32) {
         let Request { edge, kind, looping, .. } = self.requests[id as usize];
         if looping {
-            // Somebody who is refused at once does not ask again within the same moment.
+            // A client that is refused at once does not send again at the same moment.
             self.after(0.010, Event::Loop { edge, kind });
         }
     }
@@ -228,7 +228,7 @@ impl World<'_> {
             service: request.service as usize,
             id,
         };
-        // Its proxy knows at once; the place only when its turn comes.
+        // The proxy knows at once; the place only when the request leaves its queue.
         let proxy = &mut self.proxies[edge as usize];
         proxy.edge.in_flight[answer.pick.place][answer.pick.endpoint] -= 1;
         proxy.policy.answered(&answer);
