@@ -127,7 +127,7 @@ where
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "an admin connection ended");
+        tracing::debug!(%error, "admin connection failed");
     }
 }
 

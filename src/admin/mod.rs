@@ -161,7 +161,7 @@ pub async fn serve(listener: Listener, backend: Backend) {
 }
 
 async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "the admin API could not accept");
+    tracing::warn!(%error, "admin API: connection not accepted");
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
@@ -169,13 +169,13 @@ async fn pause(error: &io::Error) {
 fn give_up_on_silence(stream: &tokio::net::TcpStream) {
     let socket = socket2::SockRef::from(stream);
     if let Err(error) = socket.set_tcp_user_timeout(Some(connection::WRITE_TIMEOUT)) {
-        tracing::debug!(%error, "an admin connection may keep its last bytes for long");
+        tracing::debug!(%error, "admin connection: TCP_USER_TIMEOUT not set");
     }
 }
 
 fn bound<'a>(stream: impl Into<socket2::SockRef<'a>>) {
     if let Err(error) = stream.into().set_send_buffer_size(SEND_BUFFER) {
-        tracing::debug!(%error, "the send buffer of an admin connection is the system's");
+        tracing::debug!(%error, "admin connection: send buffer size not set");
     }
 }
 
@@ -197,10 +197,12 @@ fn spawn_secure(
         match place.hold(tokio::time::timeout(HEAD_TIMEOUT, shaking)).await {
             Some(Ok(Ok(stream))) => spawn(stream, router, place),
             Some(Ok(Err(error))) => {
-                tracing::debug!(%error, "a handshake with the admin API failed");
+                tracing::debug!(%error, "admin connection closed: TLS handshake failed");
             }
-            Some(Err(_)) => tracing::debug!("a handshake with the admin API took too long"),
-            None => tracing::debug!("a handshake with the admin API gave way to another"),
+            Some(Err(_)) => tracing::debug!("admin connection closed: TLS handshake timed out"),
+            None => tracing::debug!(
+                "admin connection closed during its TLS handshake: a newer one took its place"
+            ),
         }
     });
 }
@@ -211,7 +213,7 @@ where
 {
     tokio::spawn(async move {
         if place.hold(connection::serve(stream, router, &place)).await.is_none() {
-            tracing::debug!("an admin connection gave way to another");
+            tracing::debug!("admin connection closed: a newer one took its place");
         }
     });
 }

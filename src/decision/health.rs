@@ -70,6 +70,26 @@ impl Cause {
         }
     }
 
+    /// The cause in words, for the log.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Cause::Refused => "connections refused, or host unreachable",
+            Cause::ConnectTimeout => "connections timed out",
+            Cause::Reset => "connections closed before a response",
+            Cause::ResponseTimeout => "no response in time",
+            Cause::GatewayStatus => "responses with status 502, 503 or 504",
+            Cause::Status => "responses with a status that counts as a failure",
+            Cause::ProbeStatus => "probes got an unhealthy status",
+            Cause::ProbeTimeout => "probes got no response in time",
+            Cause::Protocol => "responses that are not valid HTTP",
+            Cause::Tls(_) => "TLS handshakes failed",
+            Cause::Failing => "lower success rate than the other endpoints",
+            Cause::Slow => "higher latency than the other endpoints",
+            Cause::Overtaken => "slower than hedges to other endpoints",
+        }
+    }
+
     /// How many connect failures in a row prove that the endpoint is gone; `None` for failures of exchanges,
     /// of which only a series counts.
     fn proof(self) -> Option<u32> {

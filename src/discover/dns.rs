@@ -68,9 +68,17 @@ impl Nothing {
         let cluster = &teller.cluster;
         match (self.0, is_nothing) {
             (false, true) => {
-                tracing::warn!(cluster, name, "DNS says that the name has no record");
+                tracing::warn!(
+                    cluster,
+                    name,
+                    "DNS name {name} of cluster {cluster} has no records"
+                );
             }
-            (true, false) => tracing::info!(cluster, name, "DNS has records of the name again"),
+            (true, false) => tracing::info!(
+                cluster,
+                name,
+                "DNS name {name} of cluster {cluster} has records again"
+            ),
             (true, true) | (false, false) => {}
         }
         self.0 = is_nothing;

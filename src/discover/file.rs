@@ -41,14 +41,14 @@ pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>,
                 }
                 Err(error) => {
                     let path = path.display();
-                    tracing::warn!(cluster = teller.cluster, %path, error, "endpoints file is not used");
+                    tracing::warn!(cluster = teller.cluster, %path, error, "endpoints file {path} of cluster {} ignored, the last endpoints stay: {error}", teller.cluster);
                 }
             }
         }
         if stamp.is_none() && !missed {
             missed = true;
             let path = path.display();
-            tracing::warn!(cluster = teller.cluster, %path, "there is no endpoints file (yet)");
+            tracing::warn!(cluster = teller.cluster, %path, "endpoints file {path} of cluster {} does not exist", teller.cluster);
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -143,7 +143,7 @@ impl Teller {
             let allowed = self.allows(&found.address);
             if !allowed {
                 let address = &found.address;
-                tracing::warn!(cluster = self.cluster, %address, "a link-local address is left out");
+                tracing::warn!(cluster = self.cluster, %address, "endpoint {address} of cluster {} ignored: link-local", self.cluster);
             }
             allowed
         });
@@ -152,7 +152,8 @@ impl Teller {
             // Whoever can answer so would otherwise take a cluster out of use.
             tracing::warn!(
                 cluster = self.cluster,
-                "none of it may be used: the last endpoints stay"
+                "discovery of cluster {} found only link-local addresses: the last endpoints stay",
+                self.cluster
             );
             return;
         }
@@ -160,7 +161,7 @@ impl Teller {
         let event = Event::Endpoints { cluster: self.cluster.clone(), found };
         // Waited for, not shed: the queue is bounded and the control thread drains it.
         if self.events.send(event).await.is_err() {
-            tracing::debug!("the control thread is gone");
+            tracing::debug!("endpoints dropped: the control thread has ended");
         }
     }
 

@@ -238,7 +238,7 @@ fn by_file(file: &str) -> Result<TokioResolver, NetError> {
         builder.build()
     });
     built.or_else(|error| {
-        tracing::warn!(file, %error, "no name server is configured: only localhost and /etc/hosts resolve");
+        tracing::warn!(file, %error, "no name server configured in {file}: only localhost and /etc/hosts resolve");
         build(Vec::new(), ResolveHosts::Always)
     })
 }
@@ -320,14 +320,14 @@ impl<T: Default + PartialEq> Memory<T> {
                     tracing::warn!(
                         name,
                         error,
-                        "DNS does not answer; the last good answer is kept"
+                        "DNS name {name} not resolved, the last good answer stays: {error}"
                     );
                 }
                 (Some(ASK_AGAIN), false)
             }
         };
         if let Some(name) = log_as.filter(|_| self.failing && !failing) {
-            tracing::info!(name, "DNS answers again");
+            tracing::info!(name, "DNS name {name} resolved again");
         }
         self.failing = failing;
         Asked { wait, answered, stale: failing && self.is_something() }

@@ -19,7 +19,7 @@ pub fn stay_on(core: usize) {
     if core < CpuSet::MAX_CPU {
         set.set(core);
         if let Err(error) = sched_setaffinity(None, &set) {
-            tracing::debug!(core, %error, "could not pin a worker to its core");
+            tracing::debug!(core, %error, "worker not pinned to its core");
         }
     }
 }

@@ -85,7 +85,7 @@ impl Datagrams {
         allow_fragments(&socket, local.is_ipv6())?;
         for set in [Socket::set_recv_buffer_size, Socket::set_send_buffer_size] {
             if let Err(error) = set(&socket, KEPT) {
-                tracing::debug!(%error, "a socket keeps its buffers");
+                tracing::debug!(%error, "UDP socket: buffer sizes not set");
             }
         }
         Ok(Datagrams { socket: UdpSocket::from_std(socket.into())?, state })

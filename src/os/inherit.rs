@@ -37,7 +37,7 @@ impl Inherited {
         let adopt = |number: &RawFd| {
             let adopted = adopt(*number, FileType::Socket);
             adopted
-                .inspect_err(|error| tracing::warn!(%error, number, "is no socket to be inherited"))
+                .inspect_err(|error| tracing::warn!(%error, number, "inherited descriptor {number} ignored: not a usable socket"))
                 .ok()
         };
         Inherited(numbers.iter().filter_map(adopt).map(Socket::from).collect())
@@ -114,7 +114,7 @@ pub fn tell_predecessor() {
     let told =
         adopt(number, FileType::Fifo).and_then(|pipe| std::fs::File::from(pipe).write_all(b"1"));
     if let Err(error) = told {
-        tracing::warn!(%error, "the predecessor could not be told");
+        tracing::warn!(%error, "predecessor not notified that this process is ready");
     }
 }
 
@@ -173,7 +173,7 @@ pub fn end(process: u32) {
     let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
     let ended = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL));
     if let Some(Err(error)) = ended {
-        tracing::debug!(%error, process, "it had ended");
+        tracing::debug!(%error, process, "process {process} not killed: it has ended already");
     }
 }
 

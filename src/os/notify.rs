@@ -19,7 +19,7 @@ pub fn tell(state: &str) {
         socket.send_to_addr(state.as_bytes(), &address).map(drop)
     };
     if let Err(error) = address.and_then(send) {
-        tracing::debug!(%error, state, "the service manager could not be told");
+        tracing::debug!(%error, state, "service manager not notified");
     }
 }
 

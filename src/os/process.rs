@@ -109,7 +109,7 @@ pub fn raise_descriptor_limit() -> u64 {
     let before = limit.current;
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "could not raise the limit of descriptors");
+        tracing::warn!(%error, "limit of open files not raised");
         return before.unwrap_or(1024);
     }
     limit.current.unwrap_or(u64::MAX)

@@ -196,7 +196,7 @@ impl Stream {
     pub fn reset_on_close(&self) {
         let linger = |stream| SockRef::from(stream).set_linger(Some(Duration::ZERO));
         if let Some(Err(error)) = self.tcp().map(linger) {
-            tracing::debug!(%error, "could not set linger");
+            tracing::debug!(%error, "connection closed without RST: SO_LINGER not set");
         }
     }
 
@@ -218,7 +218,7 @@ fn keep_alive(stream: &TcpStream) {
         .set_tcp_keepalive(&options)
         .and_then(|()| socket.set_tcp_user_timeout(Some(Duration::from_secs(120))));
     if let Err(error) = result {
-        tracing::debug!(%error, "could not set keep-alive");
+        tracing::debug!(%error, "connection: TCP keep-alive not set");
     }
 }
 
@@ -254,7 +254,7 @@ impl Reader<'_> {
             Reader::Tls(secure) => secure.socket.ready(Interest::ERROR).await,
         };
         if let Err(error) = ready {
-            tracing::debug!(%error, "a connection cannot be watched");
+            tracing::debug!(%error, "connection not watched for its end");
         }
     }
 

@@ -108,7 +108,7 @@ impl Service {
         match tokio::time::timeout_at(until, Box::pin(self.exchange(asked))).await {
             Ok(Ok((parts, body))) => self.judge(&parts, body),
             Ok(Err(error)) => {
-                tracing::debug!(%error, service = self.terms.authority, "nobody could be asked");
+                tracing::debug!(%error, service = self.terms.authority, "authorization service not reached");
                 Err(Refused::Unavailable)
             }
             Err(_) => Err(Refused::Unavailable),
@@ -225,7 +225,7 @@ async fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
     let (sender, connection) = handshake.map_err(io::Error::other)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to who is asked ended");
+            tracing::debug!(%error, "connection to an authorization service failed");
         }
     });
     Ok(sender)

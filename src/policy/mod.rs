@@ -128,7 +128,11 @@ impl Store {
                 && let Some(unused) = keys.unused()
             {
                 let policy = &policy.name;
-                tracing::info!(policy, unused, "some keys of the key set are not used");
+                tracing::info!(
+                    policy,
+                    unused,
+                    "policy {policy} ignores keys of its key set: {unused}"
+                );
             }
             match verifier {
                 Ok(verifier) => policies.push(Live {

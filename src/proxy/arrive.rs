@@ -143,7 +143,7 @@ async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -
     };
     let at = Failure::ALL.iter().position(|known| *known == failure).unwrap_or(0);
     cells.handshakes[at + 1].add(1);
-    tracing::debug!(cause = failure.label(), "a handshake failed");
+    tracing::debug!(cause = failure.label(), "client connection closed: TLS handshake failed");
     None
 }
 

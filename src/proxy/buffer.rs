@@ -132,7 +132,7 @@ fn give_back(bytes: Box<[u8]>) {
         }
     };
     if shelf.try_with(keep).is_err() {
-        tracing::trace!("a buffer outlived its thread's pool");
+        tracing::trace!("buffer freed: the pool of its thread has ended");
     }
 }
 

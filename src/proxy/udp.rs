@@ -100,7 +100,7 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
     let socket = match Datagrams::adopt(socket) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::error!(%error, %address, "datagrams cannot be received");
+            tracing::error!(%error, %address, "UDP listener {address} receives nothing in this worker");
             return;
         }
     };
@@ -121,7 +121,7 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
                 listening.stopped.set(Some(worker.now()));
                 listening.stop.notify_waiters();
                 if done.is_ok_and(|done| done.send(()).is_err()) {
-                    tracing::debug!("nobody waited for a listener's end");
+                    tracing::debug!("end of a listener not reported: the main task has gone");
                 }
                 let last = linger(&worker, &listening, &address);
                 return drop(tokio::time::timeout(LINGER, last).await);

@@ -182,7 +182,7 @@ async fn serve(mut given: Given) {
 
 fn tell<T>(done: oneshot::Sender<T>, value: T) {
     if done.send(value).is_err() {
-        tracing::debug!("nobody waited for the control thread's answer");
+        tracing::debug!("answer of the control thread dropped: the requester has gone");
     }
 }
 
@@ -279,7 +279,7 @@ impl Control {
                 if let Some(result) = probe(&plan, &tls, order).await
                     && probed.send(result).await.is_err()
                 {
-                    tracing::debug!("the control thread is gone");
+                    tracing::debug!("probe result dropped: the control thread has ended");
                 }
             });
         }
@@ -304,23 +304,25 @@ impl Control {
         let told = match news {
             News::Cluster { cluster, state, cause } => {
                 let state = state.label();
-                tracing::info!(cluster, state, cause, "cluster changed");
+                let why = if cause.is_empty() { String::new() } else { format!(": {cause}") };
+                tracing::info!(cluster, state, cause, "cluster {cluster} is now {state}{why}");
                 json!({"kind": "cluster", "cluster": cluster, "state": state, "cause": cause})
             }
             News::Ejected { cluster, endpoint, cause } => {
-                let cause = cause.label();
-                tracing::warn!(cluster, %endpoint, cause, "endpoint is out of use");
+                let (cause, why) = (cause.label(), cause.in_words());
+                tracing::warn!(cluster, %endpoint, cause, "endpoint {endpoint} of cluster {cluster} ejected: {why}");
                 let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
                 *figures.ejections.entry((cluster.clone(), cause)).or_default() += 1;
                 let endpoint = endpoint.to_string();
                 json!({"kind": "ejected", "cluster": cluster, "endpoint": endpoint, "cause": cause})
             }
             News::Returned { cluster, endpoint } => {
-                tracing::info!(cluster, %endpoint, "endpoint is back");
+                tracing::info!(cluster, %endpoint, "endpoint {endpoint} of cluster {cluster} returned");
                 json!({"kind": "returned", "cluster": cluster, "endpoint": endpoint.to_string()})
             }
             News::Spilling { service, spilling } => {
-                tracing::info!(service, spilling, "spill changed");
+                let change = if *spilling { "began" } else { "stopped" };
+                tracing::info!(service, spilling, "service {service} {change} spilling");
                 json!({"kind": "spill", "service": service, "spilling": spilling})
             }
         };
@@ -337,6 +339,6 @@ pub fn broadcast(shared: &Shared, mut event: Value) {
         object.insert("time".to_owned(), json!(clock::rfc3339(clock::since_epoch())));
     }
     if shared.news.send(event.to_string()).is_err() {
-        tracing::trace!("the last listener has just left");
+        tracing::trace!("event dropped: the last subscriber has gone");
     }
 }

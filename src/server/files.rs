@@ -48,7 +48,7 @@ pub async fn write_lines(
                         out = back;
                         if let Err(error) = &result && !failed {
                             let path = path.borrow();
-                            tracing::error!(%error, path = *path, "the access log cannot be written");
+                            tracing::error!(%error, path = *path, "access log {} not written: lines are dropped until a write succeeds", *path);
                         }
                         failed = result.is_err();
                         let lost = if failed { count as u64 } else { 0 };
@@ -62,7 +62,7 @@ pub async fn write_lines(
 }
 
 fn open(path: &str) -> Option<Box<dyn Write + Send>> {
-    let failed = |error| tracing::error!(%error, path, "the access log cannot be opened");
+    let failed = |error| tracing::error!(%error, path, "access log {path} not opened");
     log::open(path).map_err(failed).ok()
 }
 
@@ -86,12 +86,12 @@ impl Dials {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Dials::default(),
             Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "kept dials cannot be read");
+                tracing::warn!(%error, path = %path.display(), "dials of the last run not restored: cannot read the file");
                 return Dials::default();
             }
         };
         serde_json::from_str(&text).unwrap_or_else(|error| {
-            tracing::warn!(%error, path = %path.display(), "kept dials are not readable");
+            tracing::warn!(%error, path = %path.display(), "dials of the last run not restored: the file is not valid JSON");
             Dials::default()
         })
     }
@@ -133,7 +133,7 @@ pub fn cookie_secret(folder: Option<&Path>) -> Secret {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "affinity cookies hold until the next restart: their key cannot be read");
+            tracing::warn!(%error, path = %path.display(), "affinity key not read: affinity cookies end at the next restart");
             return random_secret();
         }
     }
@@ -142,7 +142,7 @@ pub fn cookie_secret(folder: Option<&Path>) -> Secret {
     match kept {
         Ok(()) => policy::secret(&made.0),
         Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "affinity cookies hold until the next restart: their key cannot be kept");
+            tracing::warn!(%error, path = %path.display(), "affinity key not stored: affinity cookies end at the next restart");
             made
         }
     }
@@ -176,12 +176,12 @@ pub fn load_budgets(folder: &Path) -> Vec<Event> {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "budgets begin full: they cannot be read");
+            tracing::warn!(%error, path = %path.display(), "budgets of the last run not restored, all begin full: cannot read the file");
             return Vec::new();
         }
     };
     let kept: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap_or_else(|error| {
-        tracing::warn!(%error, path = %path.display(), "budgets begin full: they are not readable");
+        tracing::warn!(%error, path = %path.display(), "budgets of the last run not restored, all begin full: the file is not valid JSON");
         BTreeMap::new()
     });
     kept.into_iter().map(|(service, usd)| Event::BudgetLeft { service, usd }).collect()

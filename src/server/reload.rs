@@ -226,14 +226,16 @@ impl Reloader {
         match built {
             Ok((tls, mut policies)) => {
                 policies.inherit(&self.shared.view.load().policies);
-                tracing::info!("certificates, keys and passwords were read anew");
+                tracing::info!("certificates, keys and passwords reloaded");
                 control::broadcast(&self.shared, json!({"kind": "certificates", "ok": true}));
                 let (tls, policies) = (Arc::new(tls), Arc::new(policies));
                 told(self.control.send(control::Command::Certify { tls, policies }).await);
             }
             Err(problems) => {
                 for (path, problem) in problems {
-                    tracing::error!("{path}: {problem}; those in force stay");
+                    tracing::error!(
+                        "certificates, keys and passwords not reloaded, the previous ones stay in force: {path}: {problem}"
+                    );
                 }
                 control::broadcast(&self.shared, json!({"kind": "certificates", "ok": false}));
             }
@@ -401,7 +403,7 @@ impl Reloader {
             effective: status.effective.clone(),
         };
         drop(status);
-        tracing::info!(generation, "configuration is in force");
+        tracing::info!(generation, "configuration generation {generation} in force");
         control::broadcast(
             &self.shared,
             json!({"kind": "reload", "ok": true, "generation": generation}),
@@ -413,7 +415,7 @@ impl Reloader {
     async fn hand_out(&mut self, plan: &Plan, built: Vec<Built>) {
         for Built { name, spot, bound, sockets } in built {
             let by = spot.transport.label();
-            tracing::info!(listener = name, address = %bound, by, "listening");
+            tracing::info!(listener = name, address = %bound, by, "listener {name} listening on {bound}");
             let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 let spot = spot.clone();
@@ -423,7 +425,10 @@ impl Reloader {
         }
         if !self.inherited.is_empty() {
             let count = self.inherited.len();
-            tracing::warn!(count, "sockets were inherited for which there is no listener");
+            tracing::warn!(
+                count,
+                "{count} inherited sockets closed: no listener has their addresses"
+            );
             self.inherited = Inherited::default();
         }
         for listener in &plan.listeners {
@@ -436,7 +441,7 @@ impl Reloader {
             if let Address::Unix(path) = &listener.address
                 && let Err(error) = listen::set_mode(path, listener.mode)
             {
-                tracing::warn!(%error, path = %path.display(), "its permissions are as they were");
+                tracing::warn!(%error, path = %path.display(), "mode of unix socket {} not changed", path.display());
             }
         }
     }
@@ -452,19 +457,19 @@ impl Reloader {
                 self.lingering.push(spot.clone());
             }
             let address = &spot.address;
-            tracing::info!(%address, "no longer listening");
+            tracing::info!(%address, "listener on {address} stopped");
             for worker in &self.workers {
                 let (done, stopped) = oneshot::channel();
                 told(worker.send(worker::Command::Stop { spot: spot.clone(), done }).await);
                 if !matches!(tokio::time::timeout(STOPPED, stopped).await, Ok(Ok(()))) {
-                    tracing::warn!(%address, "a worker did not say that it stopped");
+                    tracing::warn!(%address, "listener on {address} not stopped in time by a worker");
                 }
             }
             if let Address::Unix(path) = address
                 && !self.handed_over
                 && let Err(error) = std::fs::remove_file(path)
             {
-                tracing::debug!(%error, path = %path.display(), "a socket file stays behind");
+                tracing::debug!(%error, path = %path.display(), "unix socket file not removed");
             }
         }
     }
@@ -506,7 +511,10 @@ impl Reloader {
         }
         if status.generation > 0 {
             let errors = problems.iter().filter(|one| one.severity == Severity::Error).count();
-            tracing::error!(errors, "the configuration in force stays");
+            tracing::error!(
+                errors,
+                "configuration rejected, the previous one stays in force: {errors} errors"
+            );
         }
         status.ok = false;
         status.at = clock::since_epoch();
@@ -569,7 +577,7 @@ fn unbound(name: &str, address: &Address, error: &std::io::Error) -> Problem {
 
 fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
     if result.is_err() {
-        tracing::error!("a worker is gone");
+        tracing::error!("command to a worker dropped: the worker has ended");
     }
 }
 

@@ -82,7 +82,7 @@ impl Running {
     /// Stops it, and waits until it has stopped.
     pub async fn stop(self, how: Stop) {
         if self.stop.send(how).await.is_err() {
-            tracing::debug!("the proxy has stopped already");
+            tracing::debug!("stop request ignored: the proxy has stopped already");
         }
         self.wait().await;
     }
@@ -90,7 +90,7 @@ impl Running {
     /// Waits until it has stopped.
     pub async fn wait(self) {
         if let Err(error) = self.main.await {
-            tracing::error!(%error, "the main task failed");
+            tracing::error!(%error, "main task failed");
         }
     }
 }
@@ -195,7 +195,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         site = plan.site,
         environment = plan.environment,
         config,
-        "tidegate has started"
+        "tidegate {version} started"
     );
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
@@ -203,7 +203,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     tokio::spawn(remember(decisions_in, memory.clone()));
     let mut upgrade = Upgrade::new(options.signals);
     let admin = admin_listener.map(|(listener, address, copy)| {
-        tracing::info!(%address, "admin API");
+        tracing::info!(%address, "admin API listening on {address}");
         let sources = Sources { shared: shared.clone(), status, figures, ages };
         let backend = backend(sources, requests, memory, address.clone(), reloader.access());
         upgrade.keep_admin(copy, tokio::spawn(admin::serve(listener, backend)));
@@ -256,7 +256,10 @@ fn dialled(percent: Option<u8>) -> String {
 /// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
 fn name_server() -> Option<std::net::SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
-    value.parse().map_err(|error| tracing::error!(%error, value, "not an address")).ok()
+    value
+        .parse()
+        .map_err(|error| tracing::error!(%error, value, "`{value}` ignored: not an address"))
+        .ok()
 }
 
 type Thread = JoinHandle<io::Result<()>>;
@@ -386,7 +389,7 @@ impl Main {
                         self.reload(false).await;
                         notify::tell("READY=1");
                     }
-                    Told::Upgrade if successor.is_some() => tracing::warn!("an upgrade is under way"),
+                    Told::Upgrade if successor.is_some() => tracing::warn!("SIGUSR2 ignored: an upgrade is in progress"),
                     Told::Upgrade => successor = self.upgrade.begin(&self.reloader),
                     Told::Reopen => self.reloader.logs().reopen(),
                 },
@@ -397,14 +400,14 @@ impl Main {
                         self.reloader.hand_over();
                         break Stop::Drain;
                     }
-                    None => tracing::error!("this process goes on"),
+                    None => tracing::error!("upgrade failed: this process continues"),
                 },
                 () = alive.wait() => self.give_sign(),
                 Some(request) = requests.recv() => self.serve(request).await,
                 told = self.changed(watch.as_ref()), if settle.is_none() => match told {
                     Ok(()) => settle = Some(tokio::time::Instant::now() + SETTLE),
                     Err(error) => {
-                        tracing::warn!(%error, "the folder is watched no longer; the file is polled");
+                        tracing::warn!(%error, "watch of the configuration folder lost: the file is polled");
                         watch = None;
                     }
                 },
@@ -451,14 +454,14 @@ impl Main {
         if !left.is_empty()
             && let Err(error) = files::store_budgets(folder, &left)
         {
-            tracing::warn!(%error, "what is left of budgets is not kept");
+            tracing::warn!(%error, "budgets not stored: a restart begins with the last stored ones");
         }
     }
 
     async fn reload(&mut self, only_if_changed: bool) {
         // What is wrong was told where it was found, and once.
         if let Err(problems) = self.reloader.reload(only_if_changed).await {
-            tracing::debug!(problems = problems.len(), "nothing was reloaded");
+            tracing::debug!(problems = problems.len(), "reload failed");
         }
     }
 
@@ -467,7 +470,7 @@ impl Main {
         let watch = FolderWatch::new(&folder_of(path));
         watch
             .map_err(
-                |error| tracing::warn!(%error, "the folder is not watched; the file is polled"),
+                |error| tracing::warn!(%error, "configuration folder not watched: the file is polled"),
             )
             .ok()
     }
@@ -495,13 +498,13 @@ impl Main {
                 let told = result
                     .map_err(|all| all.iter().map(|problem| problem.to_json(&name)).collect());
                 if done.send(told).is_err() {
-                    tracing::debug!("nobody waited for a reload");
+                    tracing::debug!("result of a reload dropped: the admin client has gone");
                 }
             }
             admin::Request::Dial(event, done) => {
                 let result = self.dial(event).await;
                 if done.send(result).is_err() {
-                    tracing::debug!("nobody waited for a dial");
+                    tracing::debug!("result of a dial dropped: the admin client has gone");
                 }
             }
         }
@@ -510,10 +513,18 @@ impl Main {
     async fn dial(&self, event: Event) -> Result<(), String> {
         match &event {
             Event::DialCluster { cluster, percent } => {
-                tracing::info!(cluster, percent = dialled(*percent), "an operator dials a cluster");
+                tracing::info!(
+                    cluster,
+                    percent = dialled(*percent),
+                    "dial of cluster {cluster} set by an operator"
+                );
             }
             Event::DialSite { site, percent } => {
-                tracing::info!(site, percent = dialled(*percent), "an operator dials a site");
+                tracing::info!(
+                    site,
+                    percent = dialled(*percent),
+                    "dial of site {site} set by an operator"
+                );
             }
             _ => {}
         }
@@ -540,7 +551,7 @@ impl Main {
             notify::tell("STOPPING=1");
         }
         if how == Stop::Drain {
-            tracing::info!("draining");
+            tracing::info!("proxy draining");
             let shared = self.shared.clone();
             let settings = self.reloader.settings();
             let (delay, deadline) = (settings.drain_delay, settings.drain_deadline);
@@ -558,14 +569,14 @@ impl Main {
                 };
                 if tokio::time::timeout(deadline, empty).await.is_err() {
                     let left = shared.connections.get();
-                    tracing::warn!(left, "connections are cut at the deadline");
+                    tracing::warn!(left, "{left} connections cut: drain_deadline is over");
                 }
             };
             tokio::select! {
                 // An impatient operator first.
                 biased;
-                () = signals.stop() => tracing::warn!("stopping at once"),
-                _ = stop.recv() => tracing::warn!("stopping at once"),
+                () = signals.stop() => tracing::warn!("drain cut short: stop requested again"),
+                _ = stop.recv() => tracing::warn!("drain cut short: stop requested again"),
                 () = drain => {}
             }
         }
@@ -573,46 +584,46 @@ impl Main {
             let (done, ended) = oneshot::channel();
             let told = worker.send(worker::Command::End(done)).await.is_ok();
             if told && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
-                tracing::warn!("a worker did not say that it ended");
+                tracing::warn!("worker has not ended in time");
             }
         }
         // What was spent while draining was spent.
         self.keep_budgets();
         if self.control.send(control::Command::End).await.is_err() {
-            tracing::debug!("the control thread has ended already");
+            tracing::debug!("control thread has ended already");
         }
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 match thread.join() {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!(%error, "a thread failed"),
-                    Err(_) => tracing::error!("a thread panicked"),
+                    Ok(Err(error)) => tracing::error!(%error, "thread failed"),
+                    Err(_) => tracing::error!("thread panicked"),
                 }
             }
         });
         if joined.await.is_err() {
-            tracing::error!("threads could not be joined");
+            tracing::error!("threads not joined");
         }
         // Its hold on the access log, the last one: then the writer ends.
         drop(self.reloader);
         if let Some(writer) = self.log_writer.take()
             && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
         {
-            tracing::warn!("the access log's last lines were not written in time");
+            tracing::warn!("access log: last lines not written in time");
         }
         if let Some(Address::Unix(path)) = &self.settings.admin
             && !self.upgrade.is_done()
             && let Err(error) = std::fs::remove_file(path)
         {
-            tracing::debug!(%error, path = %path.display(), "a socket file stays behind");
+            tracing::debug!(%error, path = %path.display(), "unix socket file not removed");
         }
-        tracing::info!("stopped");
+        tracing::info!("proxy stopped");
     }
 }
 
 fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
     if result.is_err() {
-        tracing::debug!("a worker is gone");
+        tracing::debug!("command to a worker dropped: the worker has ended");
     }
 }

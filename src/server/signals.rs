@@ -48,7 +48,9 @@ impl Signals {
                 Signals(Some([terminate, interrupt, hangup, user1, user2]))
             }
             _ => {
-                tracing::error!("signals cannot be handled");
+                tracing::error!(
+                    "signal handlers not installed: SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are ignored"
+                );
                 Signals(None)
             }
         }

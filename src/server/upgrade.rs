@@ -29,7 +29,7 @@ impl Upgrade {
     pub(super) fn new(ours: bool) -> Upgrade {
         let program = ours.then(Program::this).transpose();
         let program = program.unwrap_or_else(|error| {
-            tracing::warn!(%error, "no successor can be started");
+            tracing::warn!(%error, "upgrades unavailable: the running program cannot be determined");
             None
         });
         Upgrade { program, admin: None, admin_task: None, done: false }
@@ -48,30 +48,30 @@ impl Upgrade {
             Ok(successor) => successor,
             Err(error) => {
                 let path = program.path().display();
-                tracing::error!(%error, %path, "no successor was started");
+                tracing::error!(%error, %path, "successor not started: cannot run {path}");
                 return None;
             }
         };
         let process = successor.id();
-        tracing::info!(process, "a successor is starting");
+        tracing::info!(process, "successor {process} starting");
         let (told, waiting) = oneshot::channel();
         tokio::spawn(async move {
             let ready = tokio::task::spawn_blocking(move || successor.wait());
             let ready = match tokio::time::timeout(READY_MAX, ready).await {
                 Ok(Ok(Ok(()))) => Some(process),
                 Ok(Ok(Err(error))) => {
-                    tracing::error!(process, %error, "the successor is not ready");
+                    tracing::error!(process, %error, "successor {process} failed before it was ready");
                     None
                 }
                 Ok(Err(_)) | Err(_) => {
-                    tracing::error!(process, "the successor was not ready in time, and is ended");
+                    tracing::error!(process, "successor {process} killed: not ready in time");
                     // Whoever waits for its word learns of its end, and reaps it.
                     inherit::end(process);
                     None
                 }
             };
             if told.send(ready).is_err() {
-                tracing::debug!("nobody waits for a successor any more");
+                tracing::debug!("end of a successor not reported: the main task has gone");
             }
         });
         Some(waiting)
@@ -79,7 +79,7 @@ impl Upgrade {
 
     /// Leaves the admin API to the successor.
     pub(super) fn finish(&mut self) {
-        tracing::info!("the successor is ready");
+        tracing::info!("successor ready: this process drains");
         self.done = true;
         self.admin = None;
         if let Some(task) = self.admin_task.take() {

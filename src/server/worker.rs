@@ -116,7 +116,7 @@ async fn serve(mut given: Given) {
                 None => return,
                 Some(Command::End(done)) => {
                     if done.send(()).is_err() {
-                        tracing::debug!("nobody waited for a worker's end");
+                        tracing::debug!("end of a worker not reported: the main task has gone");
                     }
                     return;
                 }
@@ -165,7 +165,7 @@ fn obey(
             if let Some(stop) = acceptors.remove(&spot)
                 && stop.send(done).is_err()
             {
-                tracing::debug!(?spot, "the acceptor had ended already");
+                tracing::debug!(?spot, "acceptor not stopped: it has ended already");
             }
         }
         Command::Drain => worker.deadlines.end_idle(),
@@ -185,7 +185,7 @@ async fn accept(
     let socket = match registered {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::error!(%error, "a listening socket could not be registered");
+            tracing::error!(%error, "listener {address} accepts nothing in this worker: its socket cannot be registered");
             return;
         }
     };
@@ -201,7 +201,7 @@ async fn accept(
                     begin(&worker, accepted, &address);
                 }
                 if done.is_ok_and(|done| done.send(()).is_err()) {
-                    tracing::debug!("nobody waited for a listener's end");
+                    tracing::debug!("end of a listener not reported: the main task has gone");
                 }
                 return;
             }
@@ -220,7 +220,7 @@ async fn accept(
                         }
                         Ok(Err(error)) => {
                             if process::is_exhaustion(&error) {
-                                tracing::warn!(%error, "connections wait: no descriptors");
+                                tracing::warn!(%error, "connections stay in the listen backlog: out of descriptors or memory");
                                 tokio::time::sleep(backoff).await;
                                 backoff = (backoff * 2).min(Duration::from_millis(50));
                             }
@@ -274,7 +274,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     if must_wait(worker, listener, client) {
         // A reset: whoever connects in a loop should leave nothing behind in the kernel either.
         if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
-            tracing::trace!(%error, "a connection is closed and not reset");
+            tracing::trace!(%error, "refused connection closed without RST: cannot set SO_LINGER");
         }
         return;
     }
@@ -282,7 +282,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     let stream = match Stream::adopt(socket) {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%error, "a connection could not be taken");
+            tracing::debug!(%error, "client connection dropped: its socket cannot be registered");
             return;
         }
     };

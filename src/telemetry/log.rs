@@ -87,7 +87,9 @@ impl Log {
     pub fn write_to(&self, path: &str) {
         match open(path) {
             Ok(opened) => *self.out.0.lock().unwrap_or_else(PoisonError::into_inner) = opened,
-            Err(error) => tracing::error!(%error, path, "the log cannot be opened"),
+            Err(error) => {
+                tracing::error!(%error, path, "log not moved to {path}: cannot open the file")
+            }
         }
     }
 

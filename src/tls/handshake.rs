@@ -99,14 +99,14 @@ pub async fn connect(
     endpoint: &Address,
 ) -> Result<Stream, TlsFailure> {
     let Some(name) = upstream.name_of(endpoint) else {
-        tracing::debug!(%endpoint, "a unix socket needs `tls.server_name`");
+        tracing::debug!(%endpoint, "TLS with endpoint {endpoint} impossible: a unix socket needs tls.server_name");
         return Err(TlsFailure::WrongName);
     };
     let connector = TlsConnector::from(Arc::clone(upstream.config(speaks)));
     let shaking = |socket| async move { connector.connect(name, socket).await.map(Into::into) };
     stream.secure(shaking).await.map_err(|error| {
         let failure = of_upstream(&error);
-        tracing::debug!(%endpoint, cause = failure.label(), %error, "a TLS handshake failed");
+        tracing::debug!(%endpoint, cause = failure.label(), %error, "TLS handshake with endpoint {endpoint} failed");
         failure
     })
 }

@@ -31,6 +31,6 @@ pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
         tokio::io::copy(&mut stream.take(BYTES), &mut tokio::io::sink()).await
     };
     if !matches!(tokio::time::timeout(SPAN, answer).await, Ok(Ok(_))) {
-        tracing::trace!("a client in clear did not wait for its answer");
+        tracing::trace!("answer to plaintext on a TLS listener not sent in time");
     }
 }

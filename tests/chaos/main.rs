@@ -298,10 +298,10 @@ fn upgrades(form: Form) -> Vec<Line> {
             None => proxy.signal(libc::SIGUSR2),
             Some(id) => cluster::kill(id, "USR2"),
         }
-        eventually("a successor is ready", || told("the successor is ready") == number);
-        eventually("its predecessor ends", || told("INFO stopped") == number);
+        eventually("a successor is ready", || told("successor ready") == number);
+        eventually("its predecessor ends", || told("INFO proxy stopped") == number);
         std::thread::sleep(Duration::from_millis(300));
-        let line = proxy.said("a successor is starting").unwrap();
+        let line = proxy.said(" starting process=").unwrap();
         ids.push(line.rsplit("process=").next().unwrap().trim().to_owned());
     }
     let answers = load.stop();

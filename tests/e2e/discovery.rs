@@ -143,12 +143,12 @@ fn dns_is_followed_and_a_silent_server_changes_nothing() {
     let age = || proxy.metric("tidegate_dns_age_seconds{cluster=\"one\"}");
     eventually("the answer grows old", || age() > 2.5);
     assert_eq!(endpoints(&proxy), [at(2), at(3)], "the last good answer is kept");
-    proxy.says("DNS does not answer");
+    proxy.says("DNS name shop.test. not resolved");
     *dns.silent.lock().unwrap() = false;
     dns.set("shop.test.", vec![a(3)]);
     eventually("it answers again", || endpoints(&proxy) == [at(3)]);
-    proxy.says("DNS answers again");
-    for told in ["DNS does not answer", "DNS answers again"] {
+    proxy.says("DNS name shop.test. resolved again");
+    for told in ["DNS name shop.test. not resolved", "DNS name shop.test. resolved again"] {
         let count = proxy.log().iter().filter(|line| line.contains(told)).count();
         assert_eq!(count, 1, "{told}: once, and not by family: {:?}", proxy.log());
     }
@@ -180,7 +180,7 @@ fn a_name_without_records_is_logged_once_when_that_begins_and_when_it_ends() {
         .replace("clusters: { one:", &format!("clusters: {{ {other}, one:"));
     let proxy = with_dns(&dns, &text);
     let nothing = |name: &str| {
-        let said = format!("DNS says that the name has no record cluster=\"{name}\"");
+        let said = format!("of cluster {name} has no records");
         proxy.log().iter().filter(|line| line.contains(&said)).count()
     };
     eventually("both are told", || nothing("one") == 1 && nothing("two") == 1);
@@ -188,7 +188,7 @@ fn a_name_without_records_is_logged_once_when_that_begins_and_when_it_ends() {
     let target = Name::from_ascii("app.test.").unwrap();
     dns.set("_http._tcp.shop.test.", vec![RData::SRV(SRV::new(10, 1, 1, target))]);
     for name in ["one", "two"] {
-        proxy.says(&format!("DNS has records of the name again cluster=\"{name}\""));
+        proxy.says(&format!("of cluster {name} has records again"));
         assert_eq!(nothing(name), 1, "once, however often it is asked");
     }
 }
@@ -226,7 +226,7 @@ fn a_family_that_fails_keeps_its_last_good_answer() {
     eventually("both families", || endpoints(&proxy) == both);
     dns.failing.lock().unwrap().insert(("shop.test.".to_owned(), RecordType::A));
     eventually("A fails", || *dns.failed.lock().unwrap() > 0);
-    proxy.says("DNS does not answer");
+    proxy.says("DNS name shop.test. not resolved");
     // The next answer for AAAA shows that the failure was folded in.
     dns.set("shop.test.", vec![RData::AAAA(AAAA("fd00::1".parse().unwrap()))]);
     eventually("AAAA is answered anew", || !endpoints(&proxy).contains(&both[1]));
@@ -309,7 +309,7 @@ fn a_file_of_endpoints_is_watched_and_a_bad_one_changes_nothing() {
     folder.write("endpoints.yaml", &format!("- {{ address: \"{}\", weight: 3 }}\n", two.address));
     eventually("the second list", || get(proxy.at("web"), "/").body == "two");
     folder.write("endpoints.yaml", "- nonsense\n");
-    proxy.says("endpoints file is not used");
+    proxy.says("of cluster one ignored, the last endpoints stay");
     assert_eq!(get(proxy.at("web"), "/").body, "two");
     folder.write("endpoints.yaml", "[]\n");
     eventually("an empty list empties at once", || proxy.cluster("one")["cause"] == "no_endpoints");

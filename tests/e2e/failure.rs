@@ -25,6 +25,8 @@ fn a_killed_cluster_costs_idempotent_requests_nothing_and_gets_its_traffic_back(
         assert_eq!((answer.status, answer.body.as_str()), (200, "cloud"), "request {number}");
     }
     eventually("the outage shows", || proxy.cluster("idc")["state"] == "down");
+    proxy.says(&format!("endpoint {address} of cluster idc ejected: connections "));
+    proxy.says("cluster idc is now down: ");
     drop(idc);
     let _again = Cluster::at(address, |mut connection| {
         while connection.request().is_some() {
@@ -32,6 +34,7 @@ fn a_killed_cluster_costs_idempotent_requests_nothing_and_gets_its_traffic_back(
         }
     });
     eventually("it is back", || client.get("/").body == "idc");
+    proxy.says(&format!("endpoint {address} of cluster idc returned"));
     let mut in_a_row = 0;
     eventually("all of it is back", || {
         in_a_row = if client.get("/").body == "idc" { in_a_row + 1 } else { 0 };

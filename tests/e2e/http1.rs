@@ -567,7 +567,7 @@ fn a_malformed_answer_is_told_as_such() {
     let proxy = Proxy::start(&text);
     let answer = get(proxy.at("web"), "/");
     assert_eq!((answer.status, answer.refusal().as_str()), (502, "upstream_malformed"));
-    let said = proxy.says("a cluster's answer is malformed");
+    let said = proxy.says(&format!("response of endpoint {} rejected", cluster.address));
     let endpoint = cluster.address.to_string();
     for part in ["space before a colon", "X-Bad", endpoint.as_str()] {
         assert!(said.contains(part), "{part} in {said}");

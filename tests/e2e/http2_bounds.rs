@@ -328,5 +328,5 @@ fn who_reconnects_after_every_goaway_waits_longer_each_time_and_others_do_not() 
     let since = Instant::now();
     eventually("its address is served again", || is_served(1));
     assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
-    assert!(proxy.says("an abusive client is refused").contains("wait_s=1"));
+    assert!(proxy.says("too many connections of its address ended for abuse").contains("wait_s=1"));
 }

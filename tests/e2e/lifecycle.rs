@@ -15,14 +15,14 @@ struct Successor<'a>(&'a Proxy);
 
 impl Successor<'_> {
     fn id(&self) -> Option<String> {
-        let line = self.0.said("a successor is starting")?;
+        let line = self.0.said(" starting process=")?;
         line.rsplit("process=").next().map(|id| id.trim().to_owned())
     }
 }
 
 impl Drop for Successor<'_> {
     fn drop(&mut self) {
-        for line in self.0.log().iter().filter(|line| line.contains("a successor is starting")) {
+        for line in self.0.log().iter().filter(|line| line.contains(" starting process=")) {
             let id = line.rsplit("process=").next().unwrap().trim().to_owned();
             drop(Command::new("kill").args(["-KILL", &id]).output());
         }
@@ -99,8 +99,8 @@ fn upgrades_refuse_nobody() {
             None => proxy.signal(libc::SIGUSR2),
             Some(id) => signal(id, "-USR2"),
         }
-        eventually("a successor is ready", || count(&proxy, "the successor is ready") == number);
-        eventually("its predecessor ends", || count(&proxy, "INFO stopped") == number);
+        eventually("a successor is ready", || count(&proxy, "successor ready") == number);
+        eventually("its predecessor ends", || count(&proxy, "INFO proxy stopped") == number);
         if let Some(id) = before {
             eventually("it is gone", || !is_alive(&id));
         }
@@ -122,16 +122,16 @@ fn a_successor_that_does_not_come_leaves_everything_as_it_was() {
     let proxy = Proxy::start(&text);
     let _successor = Successor(&proxy);
     proxy.rewrite("listeners: broken\n");
-    eventually("it is told", || count(&proxy, "the configuration in force stays") == 1);
+    eventually("it is told", || count(&proxy, "configuration rejected") == 1);
     proxy.signal(libc::SIGUSR2);
-    proxy.says("the successor is not ready");
+    proxy.says("failed before it was ready");
     assert_eq!(get(web, "/").body, "a");
     assert_eq!(proxy.get("/readyz").status, 200);
     // And the next one may.
     proxy.rewrite(&text);
     eventually("the configuration is whole", || proxy.generation() >= 1);
     proxy.signal(libc::SIGUSR2);
-    proxy.says("the successor is ready");
+    proxy.says("successor ready");
     assert_eq!(get(web, "/").body, "a");
 }
 

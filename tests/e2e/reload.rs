@@ -160,7 +160,7 @@ fn listeners_come_and_go_and_a_taken_address_changes_nothing() {
         "listeners: { more: { address: 127.0.0.2:0, protocol: http, service: shop },",
     );
     proxy.rewrite(&more);
-    eventually("a new listener", || proxy.said("listening listener=\"more\"").is_some());
+    eventually("a new listener", || proxy.said("listener more listening").is_some());
     let second = proxy.at("more");
     assert_eq!(get(second, "/").body, "a");
     let mut kept = Keeping::new(second);

@@ -87,9 +87,10 @@ impl Proxy {
             Proxy { child, folder, admin: SocketAddr::from(([127, 0, 0, 1], 0)), lines, panics };
         eventually("the proxy starts", || {
             assert!(proxy.child.try_wait().unwrap().is_none(), "it ended: {:?}", proxy.log());
-            proxy.said("admin API").is_some() && proxy.said("configuration is in force").is_some()
+            proxy.said("admin API listening").is_some()
+                && proxy.said("in force generation=").is_some()
         });
-        proxy.admin = address(&proxy.said("admin API").unwrap());
+        proxy.admin = address(&proxy.said("admin API listening").unwrap());
         eventually("the proxy is ready", || proxy.get("/readyz").status == 200);
         proxy
     }
@@ -111,7 +112,7 @@ impl Proxy {
 
     /// Where a listener is.
     pub fn at(&self, listener: &str) -> SocketAddr {
-        address(&self.says(&format!("listening listener=\"{listener}\"")))
+        address(&self.says(&format!("listener {listener} listening")))
     }
 
     /// Asks the admin API.

@@ -240,7 +240,7 @@ fn changed_certificates_are_used_without_a_reload_and_no_connection_notices() {
     let before = shown();
     // Half of a new one: the old stays.
     std::fs::write(folder.0.join("a.pem"), "-----BEGIN CERTIFICATE-----\nMII").unwrap();
-    proxy.says("those in force stay");
+    proxy.says("the previous ones stay in force");
     assert_eq!(shown(), before);
     issue(&folder, "a", &["a.example"], 10);
     eventually("the new one is shown", || shown() != before);

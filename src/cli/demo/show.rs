@@ -9,7 +9,7 @@ use std::time::Duration;
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        tracing::trace!("nobody looks");
+        tracing::trace!("line not printed: standard output is closed");
     }
 }
 

@@ -45,7 +45,7 @@ impl Toy {
         if let Some(task) = self.task.take() {
             task.abort();
             if task.await.is_ok() {
-                tracing::debug!("a toy cluster had ended before it was killed");
+                tracing::debug!("demo cluster not stopped: it has ended already");
             }
         }
     }
@@ -57,7 +57,7 @@ impl Toy {
         socket.bind(self.address)?;
         let listener = socket.listen(1024)?;
         let slots = self.nature.slots.available_permits();
-        tracing::debug!(slots, "revived");
+        tracing::debug!(slots, "demo cluster started again");
         self.task = Some(tokio::spawn(serve(listener, self.nature.clone())));
         Ok(())
     }

@@ -84,7 +84,12 @@ impl ConnectionInfo {
         let wait = worker.shared.offenders.offend(self.peer, clock::now());
         if let Some(wait) = wait {
             let (client, wait_s) = (&self.peer_text, wait.as_secs());
-            tracing::info!(listener = self.name, client, wait_s, "an abusive client is refused");
+            tracing::info!(
+                listener = self.name,
+                client,
+                wait_s,
+                "client {client} refused for {wait_s} s: too many connections of its address ended for abuse"
+            );
         }
     }
 

@@ -195,13 +195,13 @@ pub async fn begin(
             // Its end first: who has ended answers nothing.
             biased;
             ended = outbox.with(connection) => match ended {
-                Ok(()) => tracing::debug!("an HTTP/2 connection to a cluster ended"),
-                Err(error) => tracing::debug!(%error, "an HTTP/2 connection to a cluster broke off"),
+                Ok(()) => tracing::debug!("HTTP/2 connection to an endpoint closed"),
+                Err(error) => tracing::debug!(%error, "HTTP/2 connection to an endpoint failed"),
             },
             () = of_task.leaving.run(clock::now) => {}
             // Dropped, it fails what is under way on it.
             () = unanswered(ping, || of_task.active.get() > 0) => {
-                tracing::debug!("an HTTP/2 connection to a cluster answers no PING");
+                tracing::debug!("HTTP/2 connection to an endpoint closed: PING not acknowledged");
             }
         }
         of_task.alive.set(false);

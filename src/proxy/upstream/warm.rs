@@ -74,7 +74,7 @@ async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoin
         let (stream, _, held) = connection.into_stream();
         let begun = multiplexed::begin(&worker.h2_pool, key, stream, held, now);
         if let Ok(Err(error)) = tokio::time::timeout(BEGINNING, Box::pin(begun)).await {
-            tracing::debug!(%error, "HTTP/2 was not begun ahead of its need");
+            tracing::debug!(%error, "HTTP/2 connection to an endpoint not opened in advance");
         }
         return;
     }

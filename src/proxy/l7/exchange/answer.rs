@@ -48,7 +48,7 @@ pub async fn refuse<C: Client>(
     record.status = status;
     record.refusal = Some(refusal);
     if let Err(error) = response.local(&answer).await {
-        tracing::debug!(%error, refusal = word, "a client left before its refusal");
+        tracing::debug!(%error, refusal = word, "refusal not sent: the client connection failed");
     }
     record.sent = response.sent();
 }
@@ -108,7 +108,7 @@ pub async fn local<C: Client>(
     let (_, _, mut response) = client.split();
     record.status = status;
     if let Err(error) = response.local(&Local { status, lines, body, keep: true }).await {
-        tracing::debug!(%error, "a client left before its answer");
+        tracing::debug!(%error, "response not sent: the client connection failed");
     }
     record.sent = response.sent();
 }

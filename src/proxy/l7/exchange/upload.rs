@@ -365,7 +365,7 @@ async fn when_open<B: RequestBody, S: Outgoing>(
 /// itself (RFC 9110 §10.1.1), at the latest after a while.
 async fn opened(progress: &Progress) {
     if tokio::time::timeout(CONTINUE_WAIT, progress.opened()).await.is_err() {
-        tracing::trace!("a body goes on without 100 Continue");
+        tracing::trace!("request body sent to an endpoint that has not sent 100 Continue in time");
     }
 }
 

@@ -346,7 +346,7 @@ impl RequestBody for H2Body<'_> {
         // The window opens as bytes are passed on: that is all the backpressure there is to have. An
         // error says that the stream is over, which the next read says, too.
         if let Err(error) = self.body.stream.flow_control().release_capacity(count) {
-            tracing::trace!(%error, "a window of a stream that is over");
+            tracing::trace!(%error, "HTTP/2 window not enlarged: the stream has ended");
         }
     }
 

@@ -59,7 +59,7 @@ pub async fn serve(
             biased;
             next = watch.within(look, outbox.with(connection.accept())) => next,
             () = &mut silent => {
-                tracing::debug!("an HTTP/2 client answers no PING");
+                tracing::debug!("HTTP/2 client connection closed: PING not acknowledged");
                 return;
             }
         };
@@ -69,7 +69,7 @@ pub async fn serve(
         match next {
             Ok(None) => return,
             Ok(Some(Err(error))) => {
-                tracing::debug!(%error, "an HTTP/2 connection ended");
+                tracing::debug!(%error, "HTTP/2 client connection failed");
                 match blame(&error) {
                     Some(Refusal::RateLimited) => info.blame(worker),
                     Some(refusal) => info.cells.refusals[refusal.index()].add(1),
@@ -137,7 +137,7 @@ const LAST_FRAMES: Duration = Duration::from_secs(1);
 async fn drain(mut connection: Connection<Coalesced, Bytes>, outbox: &Outbox) {
     let end = outbox.with(std::future::poll_fn(|context| connection.poll_closed(context)));
     if tokio::time::timeout(LAST_FRAMES, end).await.is_err() {
-        tracing::trace!("a client did not take its last frames");
+        tracing::trace!("last HTTP/2 frames not sent: the client connection failed or stalled");
     }
 }
 

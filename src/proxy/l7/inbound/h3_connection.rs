@@ -60,7 +60,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
             }
             Ok(Ok(None)) => return end(connection, &account, quic).await,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "an HTTP/3 connection ended");
+                tracing::debug!(%error, "HTTP/3 client connection failed");
                 return;
             }
             Err(_) if leaving && account.active() == 0 => {
@@ -97,7 +97,7 @@ const EXCESSIVE_LOAD: quinn::VarInt = quinn::VarInt::from_u32(0x107);
 async fn say_goodbye(connection: &mut H3Connection) {
     let told = tokio::time::timeout(LAST_FRAMES, connection.shutdown(1)).await;
     if !matches!(told, Ok(Ok(()))) {
-        tracing::debug!("a client could not be told goodbye");
+        tracing::debug!("HTTP/3 GOAWAY not sent");
     }
 }
 
@@ -113,7 +113,7 @@ async fn end(mut connection: H3Connection, account: &Account, quic: &quinn::Conn
 /// Gives what is sent the time to arrive, since closing throws it away; a client that has all closes first.
 async fn delivered(quic: &quinn::Connection) {
     if tokio::time::timeout(DELIVERY, quic.closed()).await.is_err() {
-        tracing::trace!("a client did not close first");
+        tracing::trace!("HTTP/3 connection closed: the client did not close in time");
     }
 }
 

@@ -41,7 +41,7 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
     let endpoint = match endpoint(&worker.view(), socket, &address) {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            tracing::error!(%error, %address, "HTTP/3 cannot be served");
+            tracing::error!(%error, %address, "HTTP/3 listener {address} serves nothing in this worker");
             return;
         }
     };
@@ -53,7 +53,7 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
                 // Connections go on; whoever comes now is refused.
                 endpoint.set_server_config(None);
                 if done.is_ok_and(|done| done.send(()).is_err()) {
-                    tracing::debug!("nobody waited for a listener's end");
+                    tracing::debug!("end of a listener not reported: the main task has gone");
                 }
                 return;
             }
@@ -103,7 +103,7 @@ fn begin(worker: &Rc<Worker>, incoming: Incoming, address: &Address, shaking: &R
     };
     if shaking.get() >= UNPROVEN_MAX && !incoming.remote_address_validated() {
         if incoming.retry().is_err() {
-            tracing::debug!("an address was proven already");
+            tracing::debug!("QUIC Retry not sent: the client address is validated already");
         }
         return;
     }
@@ -168,7 +168,7 @@ async fn shake(
     };
     let at = Failure::ALL.iter().position(|known| *known == failure).unwrap_or(0);
     cells.handshakes[at + 1].add(1);
-    tracing::debug!(cause = failure.label(), "a handshake failed");
+    tracing::debug!(cause = failure.label(), "client connection closed: QUIC handshake failed");
     None
 }
 
