@@ -49,7 +49,7 @@ pub fn request_head(
         return Err(Wrong::Refused(Violation::Method));
     }
     if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
-        return Err(Wrong::Malformed("an unknown scheme"));
+        return Err(Wrong::Malformed("unsupported scheme"));
     }
     // Pseudo-fields count: they are fields of the same list.
     if parts.headers.len() + 4 > limits.fields {
@@ -94,27 +94,27 @@ fn authority(parts: &request::Parts) -> Result<&[u8], Wrong> {
     let pseudo = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let mut hosts = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
     match (pseudo, hosts.next(), hosts.next()) {
-        (.., Some(_)) => Err(Wrong::Malformed("more than one host")),
+        (.., Some(_)) => Err(Wrong::Malformed("several host fields")),
         (Some(pseudo), Some(host), None) if !pseudo.eq_ignore_ascii_case(host) => {
             Err(Wrong::Malformed("host and :authority differ"))
         }
         (Some(pseudo), _, None) => Ok(pseudo),
         (None, Some(host), None) => Ok(host),
-        (None, None, None) => Err(Wrong::Malformed("no authority")),
+        (None, None, None) => Err(Wrong::Malformed("no :authority and no host")),
     }
 }
 
 fn check_field(name: &HeaderName, value: &HeaderValue) -> Result<(), Wrong> {
     let bound = CONNECTION_BOUND.contains(name) && *name != header::PROXY_AUTHENTICATE;
     if bound || ["keep-alive", "proxy-connection"].contains(&name.as_str()) {
-        return Err(Wrong::Malformed("a field of a connection"));
+        return Err(Wrong::Malformed("a connection-specific field"));
     }
     if *name == header::TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers") {
         return Err(Wrong::Malformed("TE other than trailers"));
     }
     match chars::trim(value.as_bytes()).len() == value.len() {
         true => Ok(()),
-        false => Err(Wrong::Malformed("space around a value")),
+        false => Err(Wrong::Malformed("space around a field value")),
     }
 }
 

@@ -92,13 +92,13 @@ fn is_at(socket: &Socket, spot: &Spot) -> bool {
 #[expect(unsafe_code, reason = "a descriptor that comes from outside is a bare number")]
 fn adopt(number: RawFd, kind: FileType) -> io::Result<OwnedFd> {
     if number <= 2 {
-        return Err(io::Error::other("a standard stream"));
+        return Err(io::Error::other("descriptors 0 to 2 are standard streams"));
     }
     // SAFETY: only looked at: where it is not open, or is something of ours, the look says so.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     let status = rustix::fs::fstat(borrowed)?;
     if FileType::from_raw_mode(status.st_mode) != kind {
-        return Err(io::Error::other("something else"));
+        return Err(io::Error::other("not a descriptor of the expected type"));
     }
     rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
     // SAFETY: it is open, of the type that was announced, and nothing here has opened one of that type yet;
@@ -200,7 +200,7 @@ impl Successor {
         match self.reader.read(&mut word)? {
             0 => {
                 let status = self.child.wait()?;
-                Err(io::Error::other(format!("it ended: {status}")))
+                Err(io::Error::other(format!("the process ended: {status}")))
             }
             _ => Ok(()),
         }

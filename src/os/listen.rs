@@ -127,7 +127,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
         use std::os::unix::fs::FileTypeExt;
         let in_use = |why: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, why));
         if !there.file_type().is_socket() {
-            return in_use("there is a file that is not a socket");
+            return in_use("the path exists and is not a socket");
         }
         let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         match probe.connect(&address) {
@@ -135,7 +135,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path)?;
             }
-            Ok(()) | Err(_) => return in_use("another process listens there"),
+            Ok(()) | Err(_) => return in_use("another process listens at this path"),
         }
     }
     socket.bind(&address)?;

@@ -50,16 +50,17 @@ impl Users {
                 continue;
             }
             let wrong = |why: &str| format!("`{}` line {}: {why}", path.display(), number + 1);
-            let (user, hash) = line.split_once(':').ok_or_else(|| wrong("no `user:hash`"))?;
+            let (user, hash) =
+                line.split_once(':').ok_or_else(|| wrong("not of the form `user:hash`"))?;
             check(hash).map_err(|why| wrong(&why))?;
             if user.is_empty() || hashes.insert(user.to_owned(), Arc::from(hash)).is_some() {
-                return Err(wrong("a user without a name, or one that was there before"));
+                return Err(wrong("user name is empty or a duplicate"));
             }
         }
         let decoy = hashes.values().next().cloned();
-        let decoy = decoy.ok_or_else(|| format!("`{}` has no user", path.display()))?;
+        let decoy = decoy.ok_or_else(|| format!("`{}` has no users", path.display()))?;
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new());
-        let secret = secret.map_err(|_| "there is no randomness".to_owned())?;
+        let secret = secret.map_err(|_| "no random numbers from the system".to_owned())?;
         Ok(Users { hashes, decoy, secret, believed: Mutex::default(), turns: Turns::default() })
     }
 
@@ -137,14 +138,16 @@ fn check(hash: &str) -> Result<(), String> {
     if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) {
         let parts: bcrypt::HashParts = hash.parse().map_err(|error| format!("{error}"))?;
         return match parts.get_cost() > BCRYPT_COST_MAX {
-            true => Err(format!("a cost above {BCRYPT_COST_MAX} takes seconds for each guess")),
+            true => {
+                Err(format!("bcrypt cost above {BCRYPT_COST_MAX}: each check would take seconds"))
+            }
             false => Ok(()),
         };
     }
     if hash.starts_with("$argon2") {
         return argon2::PasswordHash::new(hash).map(drop).map_err(|error| error.to_string());
     }
-    Err("neither bcrypt nor argon2: `htpasswd -B` writes bcrypt".to_owned())
+    Err("hash is neither bcrypt nor argon2: `htpasswd -B` writes bcrypt".to_owned())
 }
 
 fn compare(hash: &str, password: &str) -> bool {

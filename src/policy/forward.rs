@@ -240,7 +240,7 @@ fn connector(terms: &Forward) -> Result<(TlsConnector, ServerName<'static>), Str
     let (ca, server_name) = (terms.ca.clone(), Some(name));
     let built = client::build(&UpstreamTls { server_name, ca, client: None, alpn: vec![] }, 0)?;
     let nowhere = Address::Unix(std::path::PathBuf::new());
-    let name = built.name_of(&nowhere).ok_or("it has no name")?;
+    let name = built.name_of(&nowhere).ok_or("no TLS server name")?;
     Ok((TlsConnector::from(built.config(Speaks::Http1).clone()), name))
 }
 

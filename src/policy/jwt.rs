@@ -54,14 +54,14 @@ impl Keys {
         for (index, written) in set.keys.into_iter().enumerate() {
             match key(written, issuer, audience) {
                 Ok(_) if keys.len() >= KEYS_MAX => {
-                    unused.push(format!("key {index}: only {KEYS_MAX} are kept"));
+                    unused.push(format!("key {index}: beyond the limit of {KEYS_MAX} keys"));
                 }
                 Ok(key) => keys.push(key),
                 Err(why) => unused.push(format!("key {index}: {why}")),
             }
         }
         if keys.is_empty() {
-            return Err(format!("none of its {count} keys verifies tokens: {}", shown(&unused)));
+            return Err(format!("none of the {count} keys can verify tokens: {}", shown(&unused)));
         }
         Ok(Keys { keys, unused })
     }
@@ -118,12 +118,12 @@ fn key(
     match &jwk.common.public_key_use {
         None | Some(PublicKeyUse::Signature) => {}
         Some(PublicKeyUse::Encryption | PublicKeyUse::Other(_)) => {
-            return Err("its `use` is not `sig`".to_owned());
+            return Err("`use` is not `sig`".to_owned());
         }
     }
     let operations = jwk.common.key_operations.as_ref();
     if operations.is_some_and(|listed| !listed.contains(&KeyOperations::Verify)) {
-        return Err("its `key_ops` are without `verify`".to_owned());
+        return Err("`key_ops` lacks `verify`".to_owned());
     }
     let algorithms = algorithms(&jwk)?;
     let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
@@ -155,20 +155,20 @@ fn algorithms(jwk: &Jwk) -> Result<Vec<Algorithm>, String> {
         AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
             EllipticCurve::P256 => vec![A::ES256],
             EllipticCurve::P384 => vec![A::ES384],
-            _ => return Err("a curve other than P-256 and P-384".to_owned()),
+            _ => return Err("unsupported curve: allowed are P-256 and P-384".to_owned()),
         },
         AlgorithmParameters::OctetKeyPair(pair) => match pair.curve {
             EllipticCurve::Ed25519 => vec![A::EdDSA],
-            _ => return Err("a curve other than Ed25519".to_owned()),
+            _ => return Err("unsupported curve: allowed is Ed25519".to_owned()),
         },
         AlgorithmParameters::OctetKey(_) => vec![A::HS256, A::HS384, A::HS512],
-        _ => return Err("a kind of key that is not known".to_owned()),
+        _ => return Err("unsupported key type (`kty`)".to_owned()),
     };
     match jwk.common.key_algorithm {
         None => Ok(of_kind),
         Some(said) => match algorithm(said).filter(|said| of_kind.contains(said)) {
             Some(said) => Ok(vec![said]),
-            None => Err(format!("`alg: {said}` is not for this kind of key")),
+            None => Err(format!("`alg: {said}` does not fit this key type")),
         },
     }
 }
@@ -240,7 +240,7 @@ mod tests {
             assert!(keys.unused().is_some_and(|why| why.starts_with("key 0: ")), "{other}");
         }
         let none = Keys::parse(r#"{"keys": [{"kty":"AKP","pub":"AAAA"}]}"#, None, None);
-        assert!(none.unwrap_err().contains("none of its 1 keys verifies tokens: key 0: "));
+        assert!(none.unwrap_err().contains("none of the 1 keys can verify tokens: key 0: "));
     }
 
     #[test]

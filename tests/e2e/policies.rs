@@ -377,9 +377,9 @@ fn what_is_wrong_with_a_policy_is_told_with_its_line() {
     assert_eq!(code, 1, "{said}");
     for part in [
         "checked.yaml:3:43: error: services.a.auth: `",
-        "users` line 1: neither bcrypt nor argon2",
+        "users` line 1: hash is neither bcrypt nor argon2",
         "services.b.auth: `",
-        "none of its 0 keys verifies tokens",
+        "none of the 0 keys can verify tokens",
         "services.c.auth: needs one of",
         "services.d.auth.forward.url: `ftp://x` is not http://",
         "services.e.rate_limit.per: must be more than 0",

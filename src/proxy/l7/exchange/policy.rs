@@ -66,12 +66,12 @@ fn refuse(why: &Refused, record: &mut Record) -> Failure {
         record.refusal_told = Some(told.clone());
     }
     record.refusal_why = match why {
-        Refused::Rate(_) => "this client asks too often",
-        Refused::Unauthorized(_) => "credentials are missing, or wrong",
-        Refused::Forbidden => "this client may not",
-        Refused::Full => "as many as may are served already",
-        Refused::Unavailable => "who decides that could not be asked",
-        Refused::Told(_) => "who decides that says no",
+        Refused::Rate(_) => "the rate limit is exceeded",
+        Refused::Unauthorized(_) => "credentials are missing or invalid",
+        Refused::Forbidden => "access is denied by policy",
+        Refused::Full => "the concurrency limit is reached",
+        Refused::Unavailable => "the authorization service is unavailable",
+        Refused::Told(_) => "the authorization service denied the request",
     };
     Failure::refuse(Refusal::from(why))
 }

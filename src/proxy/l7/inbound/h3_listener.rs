@@ -66,7 +66,7 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
 }
 
 fn endpoint(view: &View, socket: Socket, address: &Address) -> io::Result<Endpoint> {
-    let gone = || io::Error::other("the listener is gone");
+    let gone = || io::Error::other("the listener was removed by a reload");
     let index = view.plan.listener_at(Transport::Quic, address).ok_or_else(gone)?;
     let config = config(view, index).ok_or_else(gone)?;
     let runtime = Arc::new(quinn::TokioRuntime);
