@@ -17,6 +17,7 @@ test: target/.tools-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) test --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
 	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=1
 	$(CARGO) test --locked --all-features --test codec

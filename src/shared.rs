@@ -20,6 +20,10 @@ mod ring;
 
 pub use ring::{Ring, Ticket};
 
+mod seqlock;
+
+use seqlock::SeqLock;
+
 mod sweep;
 
 pub use sweep::Sweep;
@@ -35,7 +39,7 @@ use crate::telemetry::cells::{Count, Registry};
 use crate::tls::store::Store;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
@@ -257,63 +261,38 @@ pub struct Slot {
     pub ring: OnceLock<Ring>,
 }
 
-/// The newest report of one writer. Readers see a whole one or none: a version that is odd, or that has
-/// changed, says that it is being written (a sequence lock over atomics).
+/// The newest load report, with one writer. Readers get a whole report or none.
 #[derive(Debug, Default)]
-pub struct ReportCell {
-    version: AtomicU64,
-    at: AtomicU64,
-    fields: [AtomicU64; 7],
-}
+pub struct ReportCell(SeqLock<8>);
 
 impl ReportCell {
-    /// Writes one that came at `at`, as the only writer.
+    /// Replaces the report by one that arrived at `at`. Only one thread may write.
     pub fn write(&self, report: &Report, at: Timestamp) {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version.wrapping_add(1), Ordering::Release);
-        std::sync::atomic::fence(Ordering::SeqCst);
         let unknown = f64::NAN;
-        let fields = [
-            report.queue,
-            report.service,
-            report.in_flight,
-            report.capacity.unwrap_or(unknown),
-            report.utilisation.unwrap_or(unknown),
-            report.arrivals,
-            report.good,
-        ];
-        for (cell, value) in self.fields.iter().zip(fields) {
-            cell.store(value.to_bits(), Ordering::Relaxed);
-        }
-        self.at.store(at.as_nanos(), Ordering::Relaxed);
-        self.version.store(version.wrapping_add(2), Ordering::Release);
+        let bits = f64::to_bits;
+        self.0.write([
+            at.as_nanos(),
+            bits(report.queue),
+            bits(report.service),
+            bits(report.in_flight),
+            bits(report.capacity.unwrap_or(unknown)),
+            bits(report.utilisation.unwrap_or(unknown)),
+            bits(report.arrivals),
+            bits(report.good),
+        ]);
     }
 
-    /// The newest and when it came; `None` when there is none, or it is just being written.
+    /// The newest report and its time of arrival; `None` before the first one and while one is being written.
     #[must_use]
     pub fn read(&self) -> Option<(Report, Timestamp)> {
-        let before = self.version.load(Ordering::Acquire);
-        let values =
-            self.fields.each_ref().map(|cell| f64::from_bits(cell.load(Ordering::Relaxed)));
-        let at = self.at.load(Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        let whole = before == self.version.load(Ordering::Acquire) && before.is_multiple_of(2);
+        let [at, fields @ ..] = self.0.read()?;
+        let [queue, service, in_flight, capacity, utilisation, arrivals, good] =
+            fields.map(f64::from_bits);
         let known = |value: f64| Some(value).filter(|value| !value.is_nan());
-        let [queue, service, in_flight, capacity, utilisation, arrivals, good] = values;
-        (whole && before > 0).then(|| {
-            let (capacity, utilisation) = (known(capacity), known(utilisation));
-            let report = Report {
-                queue,
-                service,
-                in_flight,
-                capacity,
-                utilisation,
-                arrivals,
-                good,
-                age: 0.0,
-            };
-            (report, Timestamp::from_nanos(at))
-        })
+        let (capacity, utilisation) = (known(capacity), known(utilisation));
+        let report =
+            Report { queue, service, in_flight, capacity, utilisation, arrivals, good, age: 0.0 };
+        Some((report, Timestamp::from_nanos(at)))
     }
 }
 
@@ -585,14 +564,18 @@ mod tests {
 
     #[test]
     fn a_ceiling_holds_and_gauges_end_at_zero() {
-        let gauge = Arc::new(Gauge::default());
+        const CEILING: u32 = 2;
+        let (gauge, inside) = (Arc::new(Gauge::default()), Arc::new(AtomicU32::new(0)));
         let threads: Vec<_> = (0..4)
             .map(|_| {
-                let gauge = gauge.clone();
+                let (gauge, inside) = (gauge.clone(), inside.clone());
                 std::thread::spawn(move || {
                     for _ in 0..20_000 {
-                        if let Some(held) = Held::enter_below(&gauge, 2) {
-                            assert!(gauge.get() <= 2 + 4, "only attempts may exceed it, briefly");
+                        if let Some(held) = Held::enter_below(&gauge, CEILING) {
+                            let before = inside.fetch_add(1, Ordering::SeqCst);
+                            assert!(before < CEILING, "{} hold it at once", before + 1);
+                            std::thread::yield_now();
+                            inside.fetch_sub(1, Ordering::SeqCst);
                             drop(held);
                         }
                     }
@@ -601,5 +584,11 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(gauge.get(), 0);
+        let full: Vec<_> =
+            (0..CEILING).map(|_| Held::enter_below(&gauge, CEILING).unwrap()).collect();
+        assert!(Held::enter_below(&gauge, CEILING).is_none(), "the ceiling is reached");
+        assert_eq!(gauge.get(), CEILING, "a refused attempt is counted out again");
+        drop(full);
+        assert!(Held::enter_below(&gauge, CEILING).is_some(), "there is capacity again");
     }
 }
