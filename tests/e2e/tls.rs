@@ -314,7 +314,6 @@ fn upstream(folder: &Folder, address: SocketAddr, tls: &str) -> String {
 #[test]
 fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
     if !is_installed("nginx") {
-        eprintln!("skipped: nginx is not installed; make test installs it");
         return;
     }
     let folder = folder_with(&[("app", &["app.example"]), ("me", &["me"])]);

@@ -24,7 +24,6 @@ fn http2_nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &st
 #[test]
 fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
     if !is_installed("nginx") {
-        eprintln!("skipped: nginx is not installed; make test installs it");
         return;
     }
     let (folder, address) = (folder_with(&[("a", &["a.example"])]), free());
@@ -58,7 +57,6 @@ fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
 #[test]
 fn alpn_decides_over_tls_and_the_operator_over_alpn() {
     if !is_installed("nginx") {
-        eprintln!("skipped: nginx is not installed; make test installs it");
         return;
     }
     let (folder, address) = (folder_with(&[("app", &["app.example"])]), free());
@@ -89,7 +87,6 @@ fn alpn_decides_over_tls_and_the_operator_over_alpn() {
 #[test]
 fn many_exchanges_share_few_connections() {
     if !(is_installed("h2load") && is_installed("nginx")) {
-        eprintln!("skipped: h2load or nginx is not installed; make test installs them");
         return;
     }
     let (folder, address) = (Folder::new(), free());
@@ -177,7 +174,6 @@ fn a_refusal_is_a_status_of_grpc_and_a_probe_is_its_health_check() {
 #[test]
 fn bytes_over_tls_offer_nothing_and_a_burst_to_http1_dials_at_once() {
     if !is_installed("nginx") {
-        eprintln!("skipped: nginx is not installed; make test installs it");
         return;
     }
     let (folder, address) = (folder_with(&[("app", &["app.example"])]), free());
