@@ -1,4 +1,4 @@
-//! Everything that crosses a thread, in one file, and the queue of those who wait for room in another.
+//! Everything that crosses a thread; the queue of exchanges that wait for capacity has a file of its own.
 //!
 //! One pointer, one writer: the control thread publishes a [`View`], workers load it once per
 //! exchange. Samples go the other way through single-writer slots that control sweeps; only the
@@ -44,26 +44,26 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
-/// A plan and the beliefs of one moment, which agree with each other.
+/// A plan and the signals of one moment; both are of the same generation.
 #[derive(Debug)]
 pub struct View {
-    /// What the operator wants.
+    /// The compiled configuration.
     pub plan: Arc<Plan>,
-    /// What the plan needs for TLS.
+    /// Certificates and keys for the plan's listeners and clusters.
     pub tls: Arc<Store>,
-    /// Its policies at work.
+    /// Rate limits, credentials and other policies of the plan, with their state.
     pub policies: Arc<crate::policy::Store>,
-    /// What we believe.
+    /// The current signals of clusters and classes.
     pub signals: Signals,
     /// Live counters, parallel to the plan's clusters.
     pub clusters: Arc<Vec<LiveCluster>>,
-    /// Slots for samples, one table per worker.
+    /// Slots for samples, one table for each worker.
     pub slots: Arc<Slots>,
-    /// Grows with every plan.
+    /// Increases with every plan.
     pub generation: u64,
 }
 
-/// The counters of a cluster that outlive views.
+/// The counters of a cluster; they outlive views.
 #[derive(Clone, Debug, Default)]
 pub struct LiveCluster {
     /// Exchanges in flight.
@@ -74,15 +74,15 @@ pub struct LiveCluster {
     pub idle: Arc<Gauge>,
     /// Exchanges waiting for a connection.
     pub pending: Arc<Gauge>,
-    /// Those of them that wait because the cluster has its most connections.
+    /// Exchanges that wait because the cluster has reached its limit of connections.
     pub wanted: Arc<Queue>,
-    /// Those that wait because it has its most exchanges.
+    /// Exchanges that wait because the cluster has reached its limit of exchanges in flight.
     pub room: Arc<Queue>,
     /// Parallel to the endpoints of the cluster's signals.
     pub endpoints: Vec<Arc<LiveEndpoint>>,
 }
 
-/// The counters of an endpoint that outlive views.
+/// The counters of an endpoint; they outlive views.
 #[derive(Debug)]
 pub struct LiveEndpoint {
     /// Exchanges in flight.
@@ -96,8 +96,8 @@ pub struct LiveEndpoint {
 struct EndpointSlot {
     count: Count,
     micros: Count,
-    /// Latencies as logarithms in parts of [`LOG_UNIT`], and their squares: of completed exchanges and of
-    /// those that were given up.
+    /// Sums of latencies as logarithms, in units of 1 / [`LOG_UNIT`], and of their squares; of completed exchanges
+    /// and of those abandoned because a hedge answered first.
     timed: Count,
     logs: Count,
     log_squares: Count,
@@ -105,7 +105,7 @@ struct EndpointSlot {
     handshake_micros: Count,
 }
 
-/// Logarithms are counted in this many parts of one.
+/// Units per 1.0 of a logarithm.
 const LOG_UNIT: f64 = 65_536.0;
 
 impl LiveEndpoint {
@@ -123,14 +123,14 @@ impl LiveEndpoint {
         }
     }
 
-    /// Counts an exchange that was given up after so many seconds, since another endpoint had answered.
+    /// Counts an exchange that was abandoned after `seconds` because a hedge had answered first.
     pub fn record_overtaken(&self, worker: usize, seconds: f64) {
         if let Some(slot) = self.samples.get(worker) {
             slot.time(seconds);
         }
     }
 
-    /// Counts the round trip of a new connection's handshake, likewise.
+    /// Counts the round trip of a new connection's handshake, as worker number `worker`.
     pub fn record_rtt(&self, worker: usize, rtt: Duration) {
         if let Some(slot) = self.samples.get(worker) {
             slot.handshakes.add(1);
@@ -148,32 +148,32 @@ impl EndpointSlot {
     }
 }
 
-/// A number of things at once, padded to a cache line of its own.
+/// A number of concurrent things, padded to a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Gauge(AtomicU32);
 
 impl Gauge {
-    /// How many there are.
+    /// The current number.
     #[must_use]
     pub fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// One of the things a gauge counts; dropping it counts it out, and tells who waits for that.
+/// One unit of a gauge. Dropping it decrements the gauge and wakes the first waiter of its queue, if it has one.
 #[derive(Debug)]
 pub struct Held(Arc<Gauge>, Option<Arc<Queue>>);
 
 impl Held {
-    /// Counts one in, whatever the number.
+    /// Increments the gauge without a limit.
     #[must_use]
     pub fn enter(gauge: &Arc<Gauge>) -> Held {
         gauge.0.fetch_add(1, Ordering::Relaxed);
         Held(gauge.clone(), None)
     }
 
-    /// Counts one in, unless there are `ceiling` already.
+    /// Increments the gauge, unless it has reached `ceiling`.
     #[must_use]
     pub fn enter_below(gauge: &Arc<Gauge>, ceiling: u32) -> Option<Held> {
         let before = gauge.0.fetch_add(1, Ordering::Relaxed);
@@ -181,7 +181,7 @@ impl Held {
         (before < ceiling).then_some(held)
     }
 
-    /// Likewise; the first of those who wait is told when it is counted out.
+    /// As [`Held::enter_below`]; dropping the unit wakes the first waiter of `queue`.
     #[must_use]
     pub fn enter_told(gauge: &Arc<Gauge>, ceiling: u32, queue: &Arc<Queue>) -> Option<Held> {
         let mut held = Held::enter_below(gauge, ceiling)?;
@@ -200,7 +200,7 @@ impl Drop for Held {
     }
 }
 
-/// A connection towards a cluster, counted there and in the whole process until dropped.
+/// A connection to an endpoint, counted for its cluster and for the process until dropped.
 #[derive(Debug)]
 pub struct Counted {
     _of_all: Held,
@@ -213,10 +213,10 @@ pub struct Slots {
     workers: Vec<Vec<OfClass>>,
 }
 
-/// What one worker counts of one class.
+/// Samples of one class from one worker.
 #[derive(Debug, Default)]
 struct OfClass {
-    /// Exchanges that were asked for, by priority.
+    /// Requested exchanges, by priority.
     asked: Asked,
     clusters: Vec<Slot>,
 }
@@ -225,7 +225,7 @@ struct OfClass {
 #[repr(align(64))]
 struct Asked([Count; PRIORITIES]);
 
-/// What one worker counts of one class at one cluster.
+/// Samples of one class at one cluster from one worker.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Slot {
@@ -233,31 +233,31 @@ pub struct Slot {
     pub offered: Count,
     /// Exchanges sent.
     pub accepted: Count,
-    /// Those of them that had been sent somewhere before.
+    /// Exchanges sent that were retries.
     pub retried: Count,
-    /// Those of them for which a connection had to be made.
+    /// Exchanges sent that needed a new connection.
     pub dialled: Count,
-    /// Response heads.
+    /// Exchanges whose response head arrived.
     pub completed: Count,
-    /// Failures.
+    /// Exchanges that failed.
     pub failed: Count,
     /// Exchanges whose client left before the response head.
     pub abandoned: Count,
-    /// Microseconds that they had waited.
+    /// Microseconds from sending to abandonment, summed over abandoned exchanges.
     pub abandoned_micros: Count,
-    /// Exchanges of which nothing is learned: the client's fault.
+    /// Exchanges that failed through the client's fault and count for neither success nor failure.
     pub excused: Count,
-    /// Microseconds that they had waited.
+    /// Microseconds from sending to failure, summed over excused exchanges.
     pub excused_micros: Count,
-    /// Microseconds to the response head.
+    /// Microseconds from sending to the response head, summed over completed exchanges.
     pub micros: Count,
-    /// Their squares.
+    /// Squares of those microseconds, summed.
     pub micros_squared: Count,
     /// Bytes of responses.
     pub bytes: Count,
-    /// The newest report that came with a response.
+    /// The newest load report that came with a response.
     pub report: ReportCell,
-    /// Exchanges one by one; made for the first.
+    /// Single exchanges; allocated at the first exchange.
     pub ring: OnceLock<Ring>,
 }
 
@@ -314,7 +314,7 @@ impl Slots {
         self.workers.get(worker)?.get(class)?.clusters.get(place)
     }
 
-    /// Where a worker counts exchanges of a class that were asked for with this priority.
+    /// The counter of requested exchanges of a class at this priority.
     #[must_use]
     pub fn asked(&self, worker: usize, class: usize, priority: u8) -> Option<&Count> {
         self.workers.get(worker)?.get(class)?.asked.0.get(usize::from(priority))
@@ -327,19 +327,19 @@ pub struct Interned {
     clusters: BTreeMap<String, LiveCluster>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
     workers: usize,
-    /// The ids of the last call, and what it gave.
+    /// The endpoint ids of the last call, and its result.
     last: (Vec<Vec<u32>>, Arc<Vec<LiveCluster>>),
 }
 
 impl Interned {
-    /// An empty set for so many workers.
+    /// An empty set for this number of workers.
     #[must_use]
     pub fn new(workers: usize) -> Interned {
         Interned { workers, ..Interned::default() }
     }
 
-    /// The counters for a plan and its signals; what neither names is let go. Says whether they differ
-    /// from those of the last call.
+    /// The counters for a plan and its signals. Counters that neither names are dropped. The flag is whether the
+    /// result differs from that of the last call.
     pub fn live(&mut self, plan: &Plan, signals: &Signals) -> (Arc<Vec<LiveCluster>>, bool) {
         let ids = |beliefs: &Arc<crate::decision::signal::ClusterSignals>| {
             beliefs.endpoints.iter().map(|endpoint| endpoint.id).collect::<Vec<u32>>()
@@ -378,27 +378,27 @@ impl Interned {
     }
 }
 
-/// A decision that was not simply the nearest, for `/api/v1/decisions`.
+/// A decision for another cluster than the nearest, or a refusal, for `/api/v1/decisions`.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Decision {
-    /// When, RFC 3339.
+    /// Time of the decision, RFC 3339.
     pub time: String,
-    /// The exchange's id, as the access log and the cluster have it.
+    /// The exchange's id, as in the access log and in the request to the cluster.
     pub request_id: String,
     /// The service's name.
     pub service: String,
     /// The cluster's name; empty when refused.
     pub cluster: String,
-    /// Why that one, or the refusal.
+    /// The reason for the cluster, or the refusal.
     pub reason: &'static str,
-    /// Nearer clusters and why they were passed over.
+    /// Nearer clusters and why each was not selected.
     pub rejected: Vec<String>,
 }
 
-/// What is given up as memory or descriptors run out: first comfort, then answers, then connections.
+/// What the proxy gives up as memory or descriptors run out, in order: keep-alive, requests, connections.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Scarcity {
-    /// Nothing.
+    /// Nothing is given up.
     None,
     /// From 85 %: connections are not kept after their exchange.
     NoKeepAlive,
@@ -408,81 +408,81 @@ pub enum Scarcity {
     NoAccept,
 }
 
-/// What all threads share.
+/// State shared by all threads.
 #[derive(Debug)]
 pub struct Shared {
     /// The view in force.
     pub view: Arc<ArcSwap<View>>,
-    /// Events for the control thread; full means shed and counted.
+    /// Events for the control thread. When the queue is full, events are shed and counted.
     pub events: mpsc::Sender<Event>,
-    /// Decisions worth telling; full means forgotten.
+    /// Decisions for the admin API. When the queue is full, decisions are dropped.
     pub decisions: mpsc::Sender<Decision>,
-    /// News for whoever listens, as JSON.
+    /// Events for subscribers of the admin API, as JSON.
     pub news: broadcast::Sender<String>,
     /// Whether the proxy is draining.
     pub draining: AtomicBool,
     /// Set once the first probe round is over.
     pub ready: AtomicBool,
-    /// Busy share of each worker in per mille of the last interval.
+    /// Busy share of each worker, in per mille of the last interval.
     pub busy: Vec<AtomicU32>,
     /// Tasks of each worker.
     pub tasks: Vec<AtomicU32>,
     /// Open client connections of the whole process.
     pub connections: Arc<Gauge>,
-    /// Connections by client address, for listeners that bound them.
+    /// Connections by client address, for listeners that limit them.
     pub by_client: Clients,
-    /// Client addresses that have to wait before they may connect again.
+    /// Client addresses that are refused new connections for a time because of abuse.
     pub offenders: Offenders,
-    /// Open connections and flows towards clusters, likewise.
+    /// Open connections and UDP flows to endpoints, of the whole process.
     pub upstreams: Arc<Gauge>,
-    /// Flows of datagrams, which have a share of what connections towards clusters may use.
+    /// UDP flows; they may use a share of the limit of upstream connections.
     pub flows: Arc<Gauge>,
-    /// Most client connections the descriptors allow, and as many towards clusters: what is left is the admin
-    /// API's, the log's, the files'.
+    /// Limit of client connections, and the same limit for upstream connections, derived from the descriptor limit.
+    /// The remaining descriptors are for the admin API, logs and files.
     pub connections_max: AtomicU64,
     /// Open connections by listener.
     pub by_listener: Mutex<BTreeMap<String, Arc<Gauge>>>,
-    /// Resident memory in percent of what this process may use.
+    /// Resident memory in percent of the memory this process may use.
     pub memory_percent: AtomicU32,
-    /// All metrics' cells.
+    /// The cells of all metrics.
     pub registry: Arc<Registry>,
 }
 
 impl Shared {
-    /// Tells the control thread; sheds and counts when it is behind.
+    /// Sends an event to the control thread; sheds and counts it when the queue is full.
     pub fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {
             self.registry.events_shed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Counts a connection towards a cluster in, unless that has `most` already, or the process has.
+    /// Counts an upstream connection, unless the cluster has reached `most` or the process its limit.
     #[must_use]
     pub fn count_upstream(&self, cluster: &LiveCluster, most: u32) -> Option<Counted> {
         let all = self.connections_max.load(Ordering::Relaxed);
         let all = u32::try_from(all).unwrap_or(u32::MAX);
-        // The bound of all first: what was counted into the cluster tells others as it goes.
+        // The process limit first: dropping a unit of the cluster's gauge wakes a waiter.
         let _of_all = Held::enter_below(&self.upstreams, all)?;
         let _of_cluster = Held::enter_told(&cluster.connections, most, &cluster.wanted)?;
         Some(Counted { _of_all, _of_cluster })
     }
 
-    /// Flows of datagrams there may be: a quarter of the connections towards clusters, since whoever forges senders
-    /// begins them for nothing.
+    /// Limit of UDP flows: a quarter of the limit of upstream connections, because a client with forged sender
+    /// addresses opens flows at no cost.
     #[must_use]
     pub fn flows_max(&self) -> u32 {
         let most = self.connections_max.load(Ordering::Relaxed) / 4;
         u32::try_from(most).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Whether connections towards clusters have nearly used up what they may: then none is kept idle.
+    /// Whether upstream connections use 80 % of their limit or more; then no connection is kept idle.
     #[must_use]
     pub fn upstreams_are_scarce(&self) -> bool {
         let most = self.connections_max.load(Ordering::Relaxed).max(1);
         u64::from(self.upstreams.get()) * 100 >= most * 80
     }
 
-    /// The count of a listener's connections, of all workers.
+    /// The gauge of a listener's connections, over all workers.
     #[must_use]
     pub fn listener_gauge(&self, name: &str) -> Arc<Gauge> {
         let mut all = self.by_listener.lock().unwrap_or_else(PoisonError::into_inner);
@@ -492,7 +492,7 @@ impl Shared {
         }
     }
 
-    /// How much of the descriptors that connections may have, and of the memory, is used; 1 is all.
+    /// Used shares of the connection limit and of memory; 1.0 is all.
     #[must_use]
     pub fn used(&self) -> (f64, f64) {
         let most = self.connections_max.load(Ordering::Relaxed).max(1);

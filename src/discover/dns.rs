@@ -1,7 +1,7 @@
 //! Endpoints from DNS: names in lists, and SRV records.
 //!
-//! What is listed as an address, and what is known of other names, never waits for a name that nobody
-//! answers: names are asked for side by side, and each answer is published when it comes.
+//! Listed addresses and names already resolved never wait for a name without an answer: names are resolved
+//! concurrently, and each answer is published when it arrives.
 
 use super::Teller;
 use super::resolver::{ASK_AGAIN, Memory, Resolver};
@@ -16,16 +16,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// How often SRV priorities look at the health of their endpoints.
+/// Interval at which SRV priorities check the health of their endpoints.
 const LOOK: Duration = Duration::from_millis(250);
 /// The greatest weight of an endpoint; greater SRV weights are scaled to it.
 const WEIGHT_MAX: u16 = 1000;
 
-/// Follows a list with names in it.
+/// Follows a list that contains names.
 pub(super) async fn follow_list(resolver: Arc<Resolver>, specs: Vec<EndpointSpec>, teller: Teller) {
     let names: BTreeSet<&String> = specs.iter().filter_map(name_of).collect();
     let heard = Arc::new(Notify::new());
-    // Dropped with this task: the names are followed for as long as the list is.
+    // Dropped with this task: names are followed for as long as the list is.
     let mut asking = JoinSet::new();
     for name in &names {
         let (resolver, name) = (resolver.clone(), (*name).clone());
@@ -59,7 +59,7 @@ fn endpoints_at(resolver: &Resolver, host: &str, port: u16, weight: u16) -> Vec<
     known.map(|ip| Found { address: Address::Ip(SocketAddr::new(ip, port)), weight }).collect()
 }
 
-/// Whether a name has no record; logged when that begins, and when it ends.
+/// Whether a name has no records; logged at the beginning and at the end of that state.
 #[derive(Default)]
 struct Nothing(bool);
 
@@ -115,7 +115,7 @@ pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Te
         let mut targets = ask_targets(&resolver, &records);
         while let Some(target_wait) = targets.join_next().await {
             wait = wait.min(target_wait.unwrap_or(ASK_AGAIN));
-            // At first whatever is there may serve. Later, half of an answer would take away endpoints.
+            // At first, partial answers are used. Later, a partial answer would remove endpoints.
             if told.is_none() && !targets.is_empty() {
                 publish(&resolver, &memory, Round::UnderWay, &mut told, &teller).await;
             }
@@ -132,7 +132,7 @@ pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Te
     }
 }
 
-/// Asks for the addresses of all targets side by side; each task gives how long its answer holds.
+/// Resolves the addresses of all targets concurrently; each task returns how long its answer is valid.
 fn ask_targets(resolver: &Arc<Resolver>, records: &[SRV]) -> JoinSet<Duration> {
     let targets: BTreeSet<String> = records.iter().map(|srv| srv.target.to_ascii()).collect();
     let mut asking = JoinSet::new();
@@ -145,7 +145,7 @@ fn ask_targets(resolver: &Arc<Resolver>, records: &[SRV]) -> JoinSet<Duration> {
     asking
 }
 
-/// Whether targets are still being asked for.
+/// Whether targets are still being resolved.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Round {
     UnderWay,
@@ -162,7 +162,7 @@ async fn publish(
     let records = memory.last.as_deref().unwrap_or_default();
     let known = |srv: &SRV| resolver.known(&srv.target.to_ascii()).is_some();
     let all_heard = memory.last.is_some() && records.iter().all(known);
-    // A target that may yet answer is not down: nothing beyond its priority is used meanwhile.
+    // A target that may still resolve is not down: endpoints of later priorities are not used meanwhile.
     let awaited = records.iter().filter(|srv| round == Round::UnderWay && !known(srv));
     let last = awaited.map(|srv| srv.priority).min().unwrap_or(u16::MAX);
     let records: Vec<&SRV> = records.iter().filter(|srv| srv.priority <= last).collect();
@@ -187,8 +187,8 @@ fn priorities(resolver: &Resolver, records: &[&SRV]) -> Vec<Vec<Found>> {
     by_priority.into_values().map(endpoints).collect()
 }
 
-/// SRV weights as weights of endpoints, in proportion. A weight of 0 beside others gets the smallest
-/// share there is (RFC 2782: "a very small chance of being selected").
+/// SRV weights as endpoint weights, in proportion. A weight of 0 beside others becomes the smallest weight
+/// (RFC 2782: "a very small chance of being selected").
 fn scaled(weights: &[u16]) -> Vec<u16> {
     let most = weights.iter().copied().max().unwrap_or(0);
     if most == 0 {
@@ -203,7 +203,7 @@ fn scaled(weights: &[u16]) -> Vec<u16> {
     weights.iter().map(|&weight| if fit { weight } else { scale(weight) }).collect()
 }
 
-/// The endpoints of the first priority, and of the next for as long as all before it are down.
+/// The endpoints of the first priority, and of each next one while all before it are down.
 fn in_use(priorities: &[Vec<Found>], is_down: impl Fn(&Address) -> bool) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for endpoints in priorities {
@@ -217,8 +217,8 @@ fn in_use(priorities: &[Vec<Found>], is_down: impl Fn(&Address) -> bool) -> Vec<
     found
 }
 
-/// Tells what is new. Before every name was answered, silence must not empty what an earlier source
-/// had found.
+/// Publishes new endpoints. Until every name has an answer, an empty result does not replace the endpoints of an
+/// earlier source.
 async fn tell(
     mut found: Vec<Found>,
     all_heard: bool,

@@ -1,4 +1,4 @@
-//! Endpoints from a file: a YAML list, looked at four times a second.
+//! Endpoints from a file: a YAML list, checked four times a second.
 
 use super::dns::follow_list;
 use super::{Resolver, Teller, addresses};
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Reads the text of an endpoints file that stands in a folder; the error is for the log.
+/// Parses the text of an endpoints file in a folder; the error is for the log.
 pub type Parse = fn(&str, &Path) -> Result<Vec<EndpointSpec>, String>;
 
-/// Between two looks at the file. A look is one `stat`.
+/// Interval between two checks of the file. A check is one `stat`.
 const LOOK: Duration = Duration::from_millis(250);
-/// Bytes of an endpoints file, at most.
+/// Limit of an endpoints file, in bytes.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Follows a file. A file that cannot be read or parsed keeps what was known; an empty one is a
-/// statement and empties the cluster at once.
+/// Follows a file. When the file cannot be read or parsed, the last endpoints stay; an empty list removes all
+/// endpoints at once.
 pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>, teller: Teller) {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut seen = None;

@@ -1,7 +1,7 @@
-//! Who exists: endpoints of clusters, from lists, DNS and files, as events.
+//! Discovery: endpoints of clusters, from lists, DNS and files, as events.
 //!
-//! One task a cluster that is not a plain list of addresses. A failure keeps what was known; only a
-//! positive answer that there is nobody empties a cluster.
+//! One task for each cluster that is not a plain list of addresses. After a failure the last endpoints stay; only an
+//! answer that confirms an empty set empties a cluster.
 
 mod dns;
 mod file;
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// When each cluster's DNS last answered well.
+/// When each cluster's DNS last gave a good answer.
 pub type Ages = Arc<Mutex<BTreeMap<String, Timestamp>>>;
 
 /// Finds the endpoints of all clusters of the plan in force.
@@ -36,8 +36,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// A discovery that has found nobody. `view` says which endpoints are down; `parse` reads an
-    /// endpoints file.
+    /// A discovery without endpoints yet. `view` says which endpoints are down; `parse` parses an endpoints file.
     #[must_use]
     pub fn new(
         events: mpsc::Sender<Event>,
@@ -49,13 +48,13 @@ impl Discovery {
         Discovery { events, view, resolver: Arc::new(resolver), parse, ages, tasks }
     }
 
-    /// When each cluster's DNS last answered well.
+    /// When each cluster's DNS last gave a good answer.
     #[must_use]
     pub fn ages(&self) -> Ages {
         self.ages.clone()
     }
 
-    /// Looks for the endpoints of this plan from now on; unchanged sources go on undisturbed.
+    /// Switches to the sources of this plan; tasks of unchanged sources continue.
     pub fn follow(&mut self, plan: &Plan) {
         let wanted = |name: &String, source: &Source, link_local: bool| {
             plan.clusters.iter().any(|cluster| {
@@ -105,7 +104,7 @@ impl Discovery {
     }
 }
 
-/// The endpoints of a cluster that lists only addresses: nothing to look for.
+/// The endpoints of a cluster that lists only addresses, which needs no discovery; `None` for other clusters.
 #[must_use]
 pub fn listed(cluster: &Cluster) -> Option<Vec<Found>> {
     let Source::Static(specs) = &cluster.source else { return None };
@@ -124,7 +123,7 @@ fn addresses(specs: &[EndpointSpec]) -> Option<Vec<Found>> {
         .collect()
 }
 
-/// Tells the control thread of one cluster's endpoints.
+/// Sends the endpoints of one cluster to the control thread.
 #[derive(Clone)]
 struct Teller {
     cluster: String,
@@ -132,7 +131,7 @@ struct Teller {
     events: mpsc::Sender<Event>,
     view: Arc<ArcSwap<View>>,
     ages: Ages,
-    /// Whether it has told of endpoints that may be used.
+    /// Whether usable endpoints were sent before.
     told: Arc<AtomicBool>,
 }
 
@@ -149,7 +148,7 @@ impl Teller {
         });
         let usable = !found.is_empty();
         if count > 0 && !usable && self.told.load(Ordering::Relaxed) {
-            // Whoever can answer so would otherwise take a cluster out of use.
+            // Otherwise whoever controls the name could empty the cluster.
             tracing::warn!(
                 cluster = self.cluster,
                 "discovery of cluster {} found only link-local addresses: the last endpoints stay",
@@ -159,7 +158,7 @@ impl Teller {
         }
         self.told.fetch_or(usable, Ordering::Relaxed);
         let event = Event::Endpoints { cluster: self.cluster.clone(), found };
-        // Waited for, not shed: the queue is bounded and the control thread drains it.
+        // Waits for space instead of shedding: the queue is bounded and the control thread drains it.
         if self.events.send(event).await.is_err() {
             tracing::debug!("endpoints dropped: the control thread has ended");
         }
@@ -172,7 +171,7 @@ impl Teller {
         }
     }
 
-    /// Whether an endpoint of the cluster is known to be down, or may not be used at all.
+    /// Whether an endpoint of the cluster is known to be down, or is ignored as link-local.
     fn is_down(&self, address: &Address) -> bool {
         let view = self.view.load();
         let index = view.plan.clusters.iter().position(|cluster| cluster.name == self.cluster);

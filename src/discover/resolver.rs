@@ -1,14 +1,14 @@
-//! Names to addresses: asks name servers and keeps the last good answer of each name and family.
+//! Resolves names to addresses, and keeps the last good answer of each name and family.
 //!
-//! A and AAAA records are asked for and remembered apart: a name server that fails for one family must
-//! not take away what is known of the other. The memory outlives a reload and is shared by clusters.
+//! A and AAAA records are queried and cached separately: a name server that fails for one family must not remove the
+//! addresses of the other. The cache outlives a reload and is shared by clusters.
 //!
 //! # Invariants
-//! * "No such name" and "no such record" empty a memory when they are said twice, 5 s apart.
-//! * Every other failure keeps the last good answer for as long as it takes.
+//! * "No such name" and "no such record" empty a cache entry when they are repeated, 5 s apart.
+//! * After every other failure the last good answer stays without a limit in time.
 //!
 //! # Not here
-//! Which names are asked for, and when (`dns`).
+//! Which names are resolved, and when (`dns`).
 
 use crate::decision::units::Timestamp;
 use crate::os::clock;
@@ -30,22 +30,22 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
-/// Bounds of a time to live: 0 s would hammer the name server, a week would miss every change.
+/// Bounds of a time to live: 0 s would overload the name server, a week would miss every change.
 const TTL_MIN: Duration = Duration::from_secs(1);
 pub(super) const TTL_MAX: Duration = Duration::from_secs(300);
-/// Between the two negative answers that empty a memory, and after a failure.
+/// Interval between the two negative answers that empty a cache entry, and after a failure.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// Questions under way at the same time, at most.
+/// Concurrent queries, at most.
 const ASKING_MAX: usize = 64;
-/// Answers that are remembered, at most; the oldest is forgotten first.
+/// Cached answers, at most; the oldest is removed first.
 const KNOWN_MAX: usize = 16_384;
-/// The files that say whom to ask; both are read again when they change.
+/// Files with the name servers and local names; both are read again when they change.
 const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
-/// Asks name servers.
+/// Resolves names.
 #[derive(Debug)]
 pub struct Resolver {
-    /// The name server to ask instead of the system's.
+    /// A name server to use instead of the system's.
     server: Option<SocketAddr>,
     asks: Mutex<Option<(Stamps, TokioResolver)>>,
     known: Mutex<Known>,
@@ -55,10 +55,10 @@ pub struct Resolver {
 /// The last good answers.
 type Known = BTreeMap<(String, Family), Memory<Vec<IpAddr>>>;
 
-/// What the file system says of each of [`SYSTEM_FILES`]; `None` where there is no such file.
+/// Metadata of each of [`SYSTEM_FILES`]; `None` if the file does not exist.
 type Stamps = [Option<(SystemTime, u64, u64)>; 2];
 
-/// A family of addresses.
+/// An address family.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Family {
     /// A records.
@@ -81,24 +81,24 @@ impl Family {
 pub(super) enum Failure {
     /// The name server says that there is no such name or record.
     Nobody,
-    /// Anything else, in words.
+    /// Any other failure, in words.
     Unknown(String),
 }
 
-/// What came of a question.
+/// The result of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Asked {
-    /// When to ask again; `None` when this answer does not matter for it.
+    /// When to query again; `None` when this answer does not determine it.
     pub(super) wait: Option<Duration>,
     /// Whether the name server answered.
     pub(super) answered: bool,
-    /// Whether addresses are in use that the name server did not confirm this time.
+    /// Whether cached addresses are used that the name server did not confirm this time.
     pub(super) stale: bool,
 }
 
 impl Resolver {
-    /// Asks the system's name servers, or the one at `server`. Without any, names in `/etc/hosts` and
-    /// `localhost` still resolve.
+    /// Uses the system's name servers, or the one at `server`. Without any, names in `/etc/hosts` and `localhost`
+    /// still resolve.
     #[must_use]
     pub fn new(server: Option<SocketAddr>) -> Resolver {
         Resolver {
@@ -109,7 +109,7 @@ impl Resolver {
         }
     }
 
-    /// Addresses of a name as far as they are known; `None` before the first answer.
+    /// Cached addresses of a name; `None` before the first answer.
     pub(super) fn known(&self, host: &str) -> Option<Vec<IpAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Some(vec![address]);
@@ -122,7 +122,7 @@ impl Resolver {
         }
     }
 
-    /// Asks for one family of a name's addresses and remembers the answer.
+    /// Queries one family of a name's addresses and caches the answer.
     pub(super) async fn ask(&self, host: &str, family: Family) -> Asked {
         if host.parse::<IpAddr>().is_ok() {
             return Asked { wait: Some(TTL_MAX), answered: true, stale: false };
@@ -138,13 +138,13 @@ impl Resolver {
             }
         }
         let sibling = known.get(&(host.to_owned(), family.other()));
-        // Trouble with a name is told once, not by family: when the first fails, and when none does.
+        // A failure is logged once for a name, not per family: when the first family fails, and when none fails any more.
         let sibling_fails = sibling.is_some_and(|sibling| sibling.failing);
         let log_as = (!sibling_fails).then_some(host);
         known.entry(key).or_default().fold(answer, log_as, now)
     }
 
-    /// Asks for both families; `told` is called after each answer.
+    /// Queries both families; `told` is called after each answer.
     pub(super) async fn ask_both(&self, host: &str, told: impl Fn()) -> Asked {
         let one = async |family| {
             let asked = self.ask(host, family).await;
@@ -176,8 +176,8 @@ impl Resolver {
         if found.is_empty() { Err(Failure::Nobody) } else { Ok((found, time_to_live(&lookup))) }
     }
 
-    /// The records of an SRV name, and how long they hold. A target of `.` means that the service does
-    /// not exist (RFC 2782).
+    /// The records of an SRV name, and how long they are valid. A target of `.` means that the service does not exist
+    /// (RFC 2782).
     pub(super) async fn services(&self, name: &str) -> Result<(Vec<SRV>, Duration), Failure> {
         let resolver = self.current()?;
         let _one_of = self.asking.acquire().await;
@@ -191,7 +191,7 @@ impl Resolver {
         if records.is_empty() { Err(Failure::Nobody) } else { Ok((records, time_to_live(&lookup))) }
     }
 
-    /// What asks by the system's files as they are now.
+    /// A resolver for the system's files as they are now.
     fn current(&self) -> Result<TokioResolver, Failure> {
         let stamps = match self.server {
             Some(_) => Stamps::default(),
@@ -226,8 +226,8 @@ fn by_server(server: SocketAddr) -> Result<TokioResolver, NetError> {
     build(vec![NameServerConfig::new(server.ip(), true, vec![udp, tcp])], ResolveHosts::Never)
 }
 
-/// By a file like `/etc/resolv.conf`; one that is absent or names nobody leaves `localhost` and
-/// `/etc/hosts`.
+/// A resolver for a file like `/etc/resolv.conf`. If the file does not exist or names no server, `localhost` and
+/// `/etc/hosts` still resolve.
 fn by_file(file: &str) -> Result<TokioResolver, NetError> {
     let read = std::fs::read(file).map_err(NetError::from).and_then(parse_resolv_conf);
     let built = read.and_then(|(config, said)| {
@@ -254,7 +254,7 @@ fn build(servers: Vec<NameServerConfig>, hosts: ResolveHosts) -> Result<TokioRes
 fn options(options: &mut ResolverOpts) {
     options.timeout = Duration::from_secs(2);
     options.attempts = 1;
-    // Answers are kept here; a second cache would only make them older.
+    // Answers are cached here; a second cache would only delay changes.
     options.cache_size = 0;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
 }
@@ -274,14 +274,14 @@ fn classify(error: &NetError) -> Failure {
     }
 }
 
-/// The last good answer to one question.
+/// The last good answer to one query.
 #[derive(Debug)]
 pub(super) struct Memory<T> {
     /// `None` before the first answer.
     pub(super) last: Option<T>,
-    /// Since when the name server has said that there is nothing.
+    /// When the name server began to answer that there is no such name or record.
     nobody_since: Option<Timestamp>,
-    /// Whether the question is failing now: trouble is logged when it begins and when it ends.
+    /// Whether the query fails now: a failure is logged when it begins and when it ends.
     failing: bool,
     asked: Timestamp,
 }
@@ -293,7 +293,7 @@ impl<T> Default for Memory<T> {
 }
 
 impl<T: Default + PartialEq> Memory<T> {
-    /// Takes an answer in; trouble is logged where there is a name to log it by.
+    /// Folds an answer in; a failure is logged if `log_as` is given.
     pub(super) fn fold(
         &mut self,
         answer: Result<(T, Duration), Failure>,
@@ -358,7 +358,7 @@ mod tests {
             memory.fold(Err(Failure::Nobody), Some("a"), at(secs));
             assert_eq!(memory.last.as_ref().map(Vec::len), Some(left), "after {secs} s");
         }
-        // A good answer in between begins the count again.
+        // A good answer in between restarts the count.
         memory.fold(Ok((vec![7], ttl)), Some("a"), at(8));
         memory.fold(Err(Failure::Nobody), Some("a"), at(9));
         memory.fold(Ok((vec![7], ttl)), Some("a"), at(13));

@@ -1,11 +1,11 @@
-//! The grpc probe: one `grpc.health.v1.Health/Check`, whose messages are two fields long.
+//! The gRPC probe: one `grpc.health.v1.Health/Check`; its messages are encoded by hand.
 
 use crate::decision::health::Cause;
 use crate::os::stream::Stream;
 use bytes::Bytes;
 use http::{Method, Request, header};
 
-/// Asks whether `service` (empty: all of the server) is serving.
+/// Checks whether `service` (empty: the server as a whole) is serving.
 pub(super) async fn check(
     stream: Stream,
     service: &str,
@@ -15,11 +15,11 @@ pub(super) async fn check(
     let mut builder = h2::client::Builder::new();
     builder.enable_push(false).max_header_list_size(16 * 1024);
     let (send, connection) = builder.handshake(stream).await.map_err(|_| Cause::Protocol)?;
-    // It is dropped, and so closed, with the call.
+    // Dropped, and so closed, with the call.
     let mut connection = std::pin::pin!(connection);
     let call = call(send, service, authority, secure);
     tokio::select! {
-        // The call first: its answer may come with the connection's end.
+        // The call first: its response may arrive together with the end of the connection.
         biased;
         result = call => result,
         _ = &mut connection => Err(Cause::Reset),
@@ -62,7 +62,7 @@ async fn call(
     if is_serving(&answer) { Ok(()) } else { Err(Cause::ProbeStatus) }
 }
 
-/// `HealthCheckRequest { service = 1 }`, framed. Names are at most 127 bytes: `check` sees to it.
+/// `HealthCheckRequest { service = 1 }` with its gRPC prefix. Names are at most 127 bytes: `check` enforces it.
 fn question(service: &str) -> Bytes {
     let mut message = Vec::new();
     if !service.is_empty() {
@@ -75,7 +75,7 @@ fn question(service: &str) -> Bytes {
     framed.into()
 }
 
-/// `HealthCheckResponse { status = 1 }` with `SERVING`, framed.
+/// `HealthCheckResponse { status = 1 }` with `SERVING` and its gRPC prefix.
 fn is_serving(answer: &[u8]) -> bool {
     answer.len() >= 7 && answer[0] == 0 && answer[5..7] == [0x08, 0x01]
 }

@@ -1,4 +1,4 @@
-//! The http probe: one request, the head of its response.
+//! The HTTP probe: one request and the head of its response.
 
 use crate::decision::health::Cause;
 use crate::decision::plan::Reports;
@@ -8,8 +8,8 @@ use crate::http::scan::{Scan, Scanner};
 use crate::http::{Limits, Underscores};
 use crate::os::stream::Stream;
 
-/// Asks for `path`; gives the status, and what the cluster says of its load. An edge is asked in the name
-/// of our site: so it answers with its own clusters, and says what they have to do.
+/// Requests `path`; returns the status and the load report of the response. The request names our site, so that
+/// another edge answers with its own clusters and reports their load.
 pub(super) async fn get(
     stream: &mut Stream,
     path: &str,

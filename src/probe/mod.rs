@@ -1,7 +1,7 @@
-//! How far and how well: one probe of one endpoint, as an event.
+//! Probes one endpoint once, for health and distance; the result is an event.
 //!
-//! A probe connects anew each time, as a new exchange would have to, so that its round trip is the
-//! handshake's and says nothing of the application; an http probe then times its answer apart.
+//! A probe opens a new connection, as a new exchange would. Its round trip is that of the TCP handshake and excludes
+//! the application; an HTTP probe times its response separately.
 
 mod grpc;
 mod http;
@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// What a probe came to.
+/// The result of a probe.
 #[derive(Debug)]
 pub struct Probed {
     /// The event for the assessor.
@@ -34,8 +34,8 @@ pub struct Probed {
     pub took: Duration,
 }
 
-/// How much later than its deadline a probe's own timer may ring before the probe is void: a control
-/// thread that was stalled must not take clusters down.
+/// How late the timer of a probe may fire before the probe is void: a stalled control thread must not take
+/// clusters down.
 const STALL: Duration = Duration::from_millis(50);
 
 /// Makes one probe.
@@ -45,7 +45,7 @@ pub async fn probe(plan: &Plan, tls: &Store, order: ProbeOrder) -> Option<Probed
     let address = with_port(&order.address, settings.port);
     let started = clock::now();
     let upstream = tls.cluster(order.cluster);
-    // Another port than the traffic's speaks for itself.
+    // The PROXY header is for the traffic port: a separate probe port may not expect one.
     let header = settings.port.map_or(cluster.send_proxy, |_| SendProxy::None);
     let edge = (cluster.reports, plan.site.as_str());
     let connected = Cell::new(false);
@@ -69,24 +69,24 @@ pub async fn probe(plan: &Plan, tls: &Store, order: ProbeOrder) -> Option<Probed
     Some(Probed { event, cluster: cluster.name.clone(), took })
 }
 
-/// The round trip; and of an http probe, how long its answer took and what came with it.
+/// The round trip; for an HTTP probe also the time to its response and the load report.
 type Answered = (Duration, Option<(Duration, Option<Report>)>);
 
-/// What is probed.
+/// The target of a probe.
 struct Target<'a> {
     address: &'a Address,
     edge: (Reports, &'a str),
     upstream: Option<&'a Upstream>,
     header: SendProxy,
-    /// Whether there was a connection: one that only stands in the listen backlog is another matter.
+    /// Whether a connection was established: an endpoint with a full listen backlog is treated differently.
     connected: Cell<bool>,
 }
 
 /// Why a probe did not succeed.
 enum Unproven {
-    /// We had no port, descriptor or memory for it.
+    /// The proxy had no port, descriptor or memory for the probe.
     Ours,
-    /// The endpoint's fault.
+    /// The endpoint failed the probe.
     Theirs(Cause),
 }
 
@@ -99,7 +99,7 @@ impl From<Cause> for Unproven {
 fn unconnected(error: &io::Error) -> Unproven {
     match error.kind() {
         _ if process::is_ours(error) => Unproven::Ours,
-        // A unix socket says so when its backlog is full.
+        // A unix socket reports a full backlog with this error.
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             Unproven::Theirs(Cause::ConnectTimeout)
         }
@@ -108,10 +108,10 @@ fn unconnected(error: &io::Error) -> Unproven {
 }
 
 impl Target<'_> {
-    /// Puts TLS on a connection, where the cluster speaks that.
+    /// Starts TLS on a connection, if the cluster uses it.
     async fn secure(&self, mut stream: Stream, speaks: Speaks) -> Result<Stream, Cause> {
         if self.header != SendProxy::None {
-            // In nobody's name but ours.
+            // Without a client's address: the probe speaks for the proxy itself.
             let header = proxy_header::write(self.header, None);
             stream.write_all(&header).await.map_err(|_| Cause::Reset)?;
         }
@@ -130,17 +130,17 @@ async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Unproven> {
     to.connected.set(true);
     let connected = clock::now();
     let took = connected.since(started);
-    // Ours is late by whatever kept this thread busy.
+    // The timer is late by the time for which this thread was busy.
     let rtt = stream.handshake_rtt().map_or(took, |rtt| rtt.min(took));
     match kind {
         ProbeKind::None | ProbeKind::Tcp => {
-            // Dropped, it ends with a FIN, as health checks of load balancers do: a reset is logged as an error
-            // by some servers, and counted by firewalls.
+            // Dropping the connection sends a FIN, as load balancers' health checks do: some servers log a reset as an
+            // error, and firewalls count resets.
             Ok((rtt, None))
         }
         ProbeKind::Tls => {
             let mut stream = to.secure(stream, Speaks::Traffic).await?;
-            // What is proven is proven: whether the endpoint takes the end does not matter.
+            // The probe has succeeded by now: whether the endpoint accepts the close is irrelevant.
             drop(stream.shutdown().await);
             Ok((rtt, None))
         }

@@ -1,15 +1,15 @@
-//! How many connections each client address has, over all workers.
+//! Number of connections of each client address, over all workers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Connections by client address. Locked once per connection, and only where a listener has such a
-/// bound: it must hold over all workers.
+/// Connections by client address. Locked once per connection, and only for listeners with a limit per client:
+/// the limit holds over all workers.
 #[derive(Debug, Default)]
 pub struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// One connection of a client; dropping it counts it out.
+/// One connection of a client; dropping it decrements the count.
 #[derive(Debug)]
 pub struct OfClient {
     clients: Clients,
@@ -17,7 +17,7 @@ pub struct OfClient {
 }
 
 impl Clients {
-    /// Counts a connection in, unless its client has `most` already.
+    /// Counts a connection, unless its client has `most` already.
     #[must_use]
     pub fn enter(&self, address: IpAddr, most: usize) -> Option<OfClient> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

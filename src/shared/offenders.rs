@@ -1,12 +1,12 @@
-//! Client addresses whose connections were ended for abuse, and for how long no new ones of theirs are begun.
+//! Client addresses whose connections were ended for abuse, and for how long each is refused new connections.
 //!
-//! Ending an abusive connection costs its client nothing when it connects again at once. The first offences are free,
-//! since an address may stand for many clients; from then on each one has the address wait, longer each time, up to
-//! 30 s. Connections that are open already go on.
+//! Ending an abusive connection costs its client nothing when it reconnects at once. The first offences have no
+//! consequence, since one address may stand for many clients. After each further offence new connections are refused
+//! for a time that doubles, up to 30 s. Open connections continue.
 //!
 //! # Invariants
-//! * At most 4,096 addresses are known; when there is no room, the one whose wait is over soonest is forgotten.
-//! * Connections that were begun before a wait do not lengthen it, however many of them end in abuse.
+//! * At most 4,096 addresses are stored; when the table is full, the address whose wait ends first is removed.
+//! * Connections opened before a wait began do not lengthen it, however many of them end in abuse.
 
 use crate::decision::units::Timestamp;
 use std::collections::HashMap;
@@ -15,18 +15,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Addresses that are known at once.
+/// Addresses stored at once.
 const KNOWN_MAX: usize = 4_096;
-/// Offences without consequence.
+/// Offences without a consequence.
 const FREE: u32 = 3;
 /// The first wait; each further one is twice as long.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// One offence is forgiven after each such span without another.
+/// One offence is forgotten after each such span without another.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
-/// Addresses that have offended lately. Locked once a connection, and only while there is one.
+/// Addresses with recent offences. Locked once per connection, and only while there is an offender.
 #[derive(Debug, Default)]
 pub struct Offenders {
     any: AtomicBool,
@@ -40,8 +40,7 @@ struct Offender {
 }
 
 impl Offenders {
-    /// Notes that a connection of this address was ended for abuse. Gives back for how long the address has to wait
-    /// now, where that is news.
+    /// Records that a connection of this address was ended for abuse. Returns the wait that begins now, if one begins.
     pub fn offend(&self, address: IpAddr, now: Timestamp) -> Option<Duration> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let address = client(address);
@@ -60,7 +59,7 @@ impl Offenders {
         wait
     }
 
-    /// Whether a new connection of this address has to wait.
+    /// Whether new connections of this address are refused now.
     #[must_use]
     pub fn must_wait(&self, address: IpAddr, now: Timestamp) -> bool {
         if !self.any.load(Ordering::Relaxed) {
@@ -70,7 +69,7 @@ impl Offenders {
         known.get(&client(address)).is_some_and(|offender| now < offender.until)
     }
 
-    /// Lets go of addresses whose offences are forgiven.
+    /// Removes addresses whose offences are forgotten.
     pub fn forget(&self, now: Timestamp) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, offender| offender.left(now) > 0);
@@ -79,7 +78,7 @@ impl Offenders {
 }
 
 impl Offender {
-    /// Offences that are not forgiven yet.
+    /// Offences that are not forgotten yet.
     fn left(self, now: Timestamp) -> u32 {
         let calm = now.since(self.until).as_secs() / FORGIVEN_AFTER.as_secs();
         self.offences.saturating_sub(u32::try_from(calm).unwrap_or(u32::MAX))
@@ -94,7 +93,7 @@ fn make_room(known: &mut HashMap<IpAddr, Offender>, now: Timestamp) {
     }
 }
 
-/// A subnet of IPv6 is one client: it has more addresses than there is room for.
+/// An IPv6 subnet counts as one client: it has more addresses than the table can store.
 fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

@@ -1,18 +1,18 @@
-//! Who waits for something of a cluster, room or a connection: first come, first served, over all workers.
+//! The queue of exchanges that wait for capacity of a cluster or for a connection: first in, first out, over all workers.
 //!
-//! Locked only where somebody waits: that is the exception, and those who wait have time. Whoever gives something
-//! back wakes the first; whoever is served, or leaves, wakes the next. A worker's tick wakes the first as well, so
-//! that what was missed costs a tick.
+//! The lock is taken only when an exchange waits, which is the exception. Releasing capacity wakes the first waiter;
+//! a waiter that is served or leaves wakes the next. Each worker's tick also wakes the first waiter, so that a missed
+//! wake-up costs at most one tick.
 //!
 //! # Not here
-//! How many may wait and for how long (`proxy`).
+//! The limits on waiting exchanges and on their waiting time (`proxy`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Who waits, the first in front.
+/// The waiting exchanges, first in front.
 #[derive(Debug, Default)]
 pub struct Queue {
     count: AtomicU32,
@@ -32,19 +32,19 @@ struct Waiter {
     waker: Waker,
 }
 
-/// Whom an idle connection of a worker is for.
+/// Which waiter gets an idle connection of a worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum For {
-    /// Nobody waits.
+    /// The queue is empty.
     Nobody,
-    /// The first who waits is of this worker, and was told.
+    /// The first waiter belongs to this worker and was woken.
     Here,
-    /// The first who waits is another worker's.
+    /// The first waiter belongs to another worker.
     Elsewhere,
 }
 
 impl Waiting {
-    /// Tickets grow along the line.
+    /// Tickets increase along the queue.
     fn place(&self, ticket: u64) -> Option<usize> {
         self.line.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
     }
@@ -55,13 +55,13 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nobody waits.
+    /// Whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// Joins the end, as one of a worker's; dropping the turn leaves.
+    /// Joins the end of the queue for a worker; dropping the turn leaves the queue.
     #[must_use]
     pub fn join(&self, worker: usize) -> Turn<'_> {
         let mut waiting = self.lock();
@@ -72,7 +72,7 @@ impl Queue {
         Turn { queue: self, ticket }
     }
 
-    /// Wakes the first: there may be something for it.
+    /// Wakes the first waiter.
     pub fn wake_first(&self) {
         if !self.is_empty() {
             let waker = self.lock().line.front().map(|first| first.waker.clone());
@@ -80,7 +80,7 @@ impl Queue {
         }
     }
 
-    /// Which waiting exchange gets a connection that has become idle in a worker.
+    /// Decides which waiter gets a connection that has become idle in a worker.
     #[must_use]
     pub fn claims(&self, worker: usize) -> For {
         if self.is_empty() {
@@ -108,7 +108,7 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Tries, if it is the first; is woken when that may have changed.
+    /// Makes an attempt, if this is the first waiter; otherwise registers to be woken.
     pub fn poll<T>(&self, context: &Context<'_>, attempt: impl FnOnce() -> Option<T>) -> Poll<T> {
         let mut waiting = self.queue.lock();
         let place = waiting.place(self.ticket);
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// One who waits, and how often it was woken.
+    /// One waiter and the number of times it was woken.
     fn waiter(queue: &Queue, worker: usize) -> (Turn<'_>, Arc<Woken>) {
         let woken = Arc::new(Woken::default());
         let turn = queue.join(worker);

@@ -1,35 +1,34 @@
-//! Exchanges one by one, from a worker to the control thread: a ring with one writer and one reader.
+//! Single exchanges, from a worker to the control thread: a ring with one writer and one reader.
 //!
-//! The worker notes when it has sent an exchange and how long the answer took; control reads those that are
-//! over since it last looked, and those that wait. Neither waits for the other: an entry that is being
-//! rewritten is passed over. Where there are more exchanges than the ring holds, only every n-th is
-//! noted; control sets n.
+//! The worker records when an exchange was sent and how long its response took. The control thread reads exchanges
+//! that ended since its last read, and those in flight. Neither side waits: an entry that is being rewritten is
+//! skipped. When there are more exchanges than entries, only every n-th is recorded; the control thread sets n.
 //!
 //! # Invariants
-//! * What is read was written by one exchange: the moment it was sent is the entry's version.
+//! * All parts of an entry that is read belong to one exchange: the time of sending is the entry's version.
 
 use crate::decision::exchange::{End, Ended, Exchanges, Open};
 use crate::decision::units::Timestamp;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Entries: enough for those in flight and those that end between two sweeps.
+/// Entries: enough for the exchanges in flight and those that end between two sweeps.
 const ENTRIES: usize = 256;
-/// From which part of them on fewer are noted, and below which more are.
+/// Entries in use above which fewer exchanges are recorded, and below which more are.
 const FULL: u64 = ENTRIES as u64 / 4 * 3;
 const SPARE: u64 = ENTRIES as u64 / 8;
-/// Fewer than one in so many is never noted.
+/// At least one exchange in this many is recorded.
 const EVERY_MAX: u32 = 1024;
-/// How an entry says that its exchange was not answered; else how long it took, in microseconds and one.
+/// Value of `took` for an exchange without a response; otherwise `took` is its microseconds plus one.
 const UNANSWERED: u64 = u64::MAX;
 
-/// One exchange. `sent`: microseconds since the process began, and the stratum; 0 while it is rewritten.
-/// `took`: 0 while it waits.
+/// One exchange. `sent`: microseconds since the process began, and the stratum; 0 while the entry is rewritten.
+/// `took`: 0 while the exchange is in flight.
 #[derive(Debug, Default)]
 struct Entry {
     sent: AtomicU64,
     took: AtomicU64,
-    /// When it was over, where it was not answered: it may have waited long before anybody noticed.
+    /// When an exchange without a response ended; it may have been in flight for long before that.
     over: AtomicU64,
 }
 
@@ -37,15 +36,15 @@ struct Entry {
 #[derive(Debug)]
 pub struct Ring {
     entries: Box<[Entry]>,
-    /// Exchanges noted so far.
+    /// Exchanges recorded so far.
     head: AtomicU64,
-    /// Every how many-th is noted.
+    /// Only every `every`-th exchange is recorded.
     every: AtomicU32,
-    /// Exchanges since the last that was.
+    /// Exchanges since the last recorded one.
     passed: AtomicU32,
 }
 
-/// What names a noted exchange to its ring.
+/// Identifies a recorded exchange in its ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     at: usize,
@@ -64,7 +63,7 @@ impl Default for Ring {
 }
 
 impl Ring {
-    /// Notes that an exchange was sent, as the only writer; `None` where it is not one of those noted.
+    /// Records that an exchange was sent. Only one thread may write. `None` if this exchange is not recorded.
     pub fn sent(&self, at: Timestamp, stratum: u8) -> Option<Ticket> {
         let passed = self.passed.load(Ordering::Relaxed).wrapping_add(1);
         if passed < self.every.load(Ordering::Relaxed) {
@@ -74,7 +73,7 @@ impl Ring {
         self.passed.store(0, Ordering::Relaxed);
         let head = self.head.load(Ordering::Relaxed);
         let index = (head % ENTRIES as u64) as usize;
-        // The lowest bit keeps the first microsecond from looking like an entry that is rewritten.
+        // The lowest bit distinguishes microsecond 0 from an entry that is being rewritten.
         let sent = (at.as_nanos() / 1_000) << 9 | u64::from(stratum) << 1 | 1;
         let entry = &self.entries[index];
         entry.sent.store(0, Ordering::Relaxed);
@@ -84,13 +83,13 @@ impl Ring {
         Some(Ticket { at: index, sent })
     }
 
-    /// Notes that its response head came so long after it was sent.
+    /// Records that the response head came `took` after sending.
     pub fn answered(&self, ticket: Ticket, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(UNANSWERED - 2).min(UNANSWERED - 2);
         self.end(ticket, took + 1);
     }
 
-    /// Notes that nobody waits for it any more.
+    /// Records that the exchange ended without a response.
     pub fn unanswered(&self, ticket: Ticket, now: Timestamp) {
         self.entries[ticket.at].over.store(now.as_nanos() / 1_000, Ordering::Relaxed);
         self.end(ticket, UNANSWERED);
@@ -98,26 +97,26 @@ impl Ring {
 
     fn end(&self, ticket: Ticket, took: u64) {
         let entry = &self.entries[ticket.at];
-        // Its place may have been taken meanwhile.
+        // The entry may belong to a newer exchange by now.
         if entry.sent.load(Ordering::Relaxed) == ticket.sent {
             entry.took.store(took, Ordering::Release);
         }
     }
 }
 
-/// How far the reader has come.
+/// The reader's position.
 #[derive(Debug, Default)]
 pub(super) struct Cursor {
-    /// All exchanges before this one were read.
+    /// All exchanges before this number were read.
     low: u64,
-    /// Exchanges that had been noted at the last call.
+    /// Number of recorded exchanges at the last read.
     head: u64,
-    /// Which entries were read when they were over, by the moment they were sent.
+    /// Ended exchanges that were read already, by entry; the value is their time of sending.
     read: Vec<u64>,
 }
 
 impl Cursor {
-    /// Reads what is over since the last call, and what waits.
+    /// Reads the exchanges that ended since the last call, and those in flight.
     pub(super) fn read(&mut self, ring: &Ring, into: &mut Exchanges) {
         if self.read.is_empty() {
             self.read = vec![0; ENTRIES];
@@ -151,7 +150,7 @@ impl Cursor {
     }
 }
 
-/// Has fewer noted where they crowd the ring, and more where there is room.
+/// Records fewer exchanges when the ring is nearly full, and more when there is space.
 fn thin(ring: &Ring, crowd: u64) {
     let every = ring.every.load(Ordering::Relaxed);
     let every = match crowd {

@@ -1,4 +1,4 @@
-//! What is read of the slots, again and again: how much was counted since the last time.
+//! Reads the workers' slots periodically: the increase of each counter since the last sweep.
 
 use super::{LOG_UNIT, LiveEndpoint, OfClass, Slot, Slots, ring};
 use crate::decision::assess::{Answers, Samples};
@@ -12,7 +12,7 @@ use crate::telemetry::cells::Count;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Reads what was counted since the last sweep.
+/// Reads the increase of all counters since the last sweep.
 #[derive(Debug, Default)]
 pub struct Sweep {
     slots: Arc<Slots>,
@@ -22,7 +22,7 @@ pub struct Sweep {
     endpoints_before: BTreeMap<u32, [u64; 7]>,
 }
 
-/// What was read of one class at the last sweep.
+/// Counters of one class at the last sweep.
 #[derive(Debug, Default)]
 struct Known {
     asked: [u64; PRIORITIES],
@@ -30,18 +30,18 @@ struct Known {
     places: Vec<Place>,
 }
 
-/// What was read of one class at one of its clusters.
+/// Counters of one class at one of its clusters at the last sweep.
 #[derive(Debug, Default)]
 struct Place {
     counts: [u64; COUNTS],
-    /// When the newest report came.
+    /// When the newest report arrived.
     reported: Timestamp,
     /// By worker.
     cursors: Vec<ring::Cursor>,
 }
 
 impl Sweep {
-    /// Sweeps other slots from now on; what was not swept from the old ones is let go.
+    /// Switches to other slots; samples not yet swept from the old ones are dropped.
     pub fn adopt(&mut self, slots: Arc<Slots>) {
         let workers = slots.workers.len();
         let place = |_: &Slot| Place {
@@ -60,7 +60,7 @@ impl Sweep {
         self.classes.get_mut(class)?.places.get_mut(place)
     }
 
-    /// Sweeps these endpoints from now on.
+    /// Switches to these endpoints.
     pub fn watch(&mut self, endpoints: BTreeMap<u32, Arc<LiveEndpoint>>) {
         self.endpoints_before.retain(|id, _| endpoints.contains_key(id));
         self.endpoints = endpoints;
@@ -90,8 +90,8 @@ impl Slot {
     }
 }
 
-/// What was counted between two sweeps. Counters wrap (squares of microseconds do so within hours): only their
-/// differences mean anything.
+/// Increase of a counter between two sweeps. Counters wrap (squares of microseconds within hours), so only
+/// differences are meaningful.
 fn tally(total: &[u64; COUNTS], before: &[u64; COUNTS], report: Option<Report>) -> Tally {
     let [_, accepted, _, _, completed, failed, _, _, _, abandoned, _, excused, _] = *total;
     let over = [completed, failed, abandoned, excused].into_iter().fold(0, u64::wrapping_add);

@@ -1,5 +1,5 @@
-//! One line for each exchange: formatted by the worker, written elsewhere, dropped rather than waited
-//! for.
+//! The access log, one line for each exchange: formatted by the worker, written by another thread, dropped when the
+//! writer is behind.
 
 use crate::os::clock;
 use serde::Serialize;
@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
-/// How lines are written.
+/// Format of the lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
     /// One JSON object a line.
     Json,
     /// The common log format.
     Common,
-    /// Not at all.
+    /// No access log.
     Off,
 }
 
-/// What is told of an exchange.
+/// The fields of a line.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Line<'a> {
     /// When it ended, RFC 3339.
@@ -38,35 +38,35 @@ pub struct Line<'a> {
     pub protocol: &'a str,
     /// The status sent, 0 for none.
     pub status: u16,
-    /// Why it was not served.
+    /// The refusal, when the exchange was not served.
     pub refusal: Option<&'a str>,
-    /// Who broke it off: what the client has of a response is then not whole.
+    /// Which side aborted the exchange, so that the client has no complete response.
     pub aborted: Option<&'a str>,
-    /// Bytes of the request's body, of a tunnel, of a flow: from the client.
+    /// Bytes of the request body, tunnel or flow from the client.
     pub bytes_in: u64,
-    /// Likewise of the response's body: to the client.
+    /// Bytes of the response body, tunnel or flow to the client.
     pub bytes_out: u64,
-    /// Bytes of the request's head; as HTTP/1 has it, where another protocol compresses it. 0 at L4.
+    /// Bytes of the request head; under HTTP/2 and HTTP/3 of its uncompressed HTTP/1 form. 0 at L4.
     pub head_bytes_in: u64,
-    /// Bytes of the response's heads, and over HTTP/1 of what frames its body.
+    /// Bytes of the response heads, and over HTTP/1 of the chunk framing of the body.
     pub head_bytes_out: u64,
-    /// From head to end.
+    /// From the request head to the end of the response.
     pub duration_ms: f64,
     /// The route's name.
     pub route: &'a str,
     /// The service's name.
     pub service: &'a str,
-    /// Its data classes.
+    /// The route's data classes.
     pub data: Cow<'a, str>,
     /// The cluster's name.
     pub cluster: &'a str,
     /// The endpoint's address.
     pub endpoint: Cow<'a, str>,
-    /// Why that cluster.
+    /// The reason for the cluster.
     pub reason: &'a str,
-    /// Attempts it took.
+    /// Number of attempts.
     pub attempts: u32,
-    /// To connect, when a connection was made.
+    /// Time to connect, if a connection was made.
     pub upstream_connect_ms: Option<f64>,
     /// From sending to the response head.
     pub upstream_first_byte_ms: Option<f64>,
@@ -76,29 +76,29 @@ pub struct Line<'a> {
     pub trace_id: Cow<'a, str>,
     /// The TLS version, when there was TLS.
     pub tls: Option<&'a str>,
-    /// The client's software.
+    /// The client's `User-Agent`.
     pub user_agent: Cow<'a, str>,
 }
 
 const FORMATS: [Format; 3] = [Format::Json, Format::Common, Format::Off];
 
-/// A span as lines give it, to a microsecond.
+/// A span in milliseconds, to a microsecond.
 #[must_use]
 pub fn milliseconds(span: std::time::Duration) -> f64 {
     (span.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Where workers hand their lines in.
+/// The workers' end of the log queue.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    /// A number in `FORMATS`; workers see a change at their next line.
+    /// An index into `FORMATS`; workers see a change at their next line.
     format: Arc<AtomicUsize>,
     queue: mpsc::Sender<String>,
     registry: Arc<super::cells::Registry>,
 }
 
 impl AccessLog {
-    /// A log and the lines it takes, at most `capacity` waiting.
+    /// A log and its queue of at most `capacity` lines.
     #[must_use]
     pub fn new(
         format: Format,
@@ -111,7 +111,7 @@ impl AccessLog {
         (log, lines)
     }
 
-    /// Writes lines this way from now on.
+    /// Changes the format of the following lines.
     pub fn set_format(&self, format: Format) {
         let number = FORMATS.iter().position(|known| *known == format).unwrap_or_default();
         self.format.store(number, Ordering::Relaxed);
@@ -121,13 +121,13 @@ impl AccessLog {
         FORMATS[self.format.load(Ordering::Relaxed) % FORMATS.len()]
     }
 
-    /// Whether lines are wanted at all.
+    /// Whether the access log is on.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.format() != Format::Off
     }
 
-    /// Hands a line in; drops and counts it when the writer is behind.
+    /// Queues a line; drops and counts it when the queue is full.
     pub fn write(&self, line: &Line<'_>) {
         let text = match self.format() {
             Format::Off => return,
@@ -140,8 +140,8 @@ impl AccessLog {
     }
 }
 
-/// JSON whose strings hold nothing that a terminal obeys or that reorders what a reader sees: C1 controls, marks of
-/// direction and zero-width characters become `\uXXXX`. C0 controls are escaped already.
+/// JSON without characters that a terminal interprets or that reorder the displayed text: C1 controls, bidirectional
+/// marks and zero-width characters become `\uXXXX`. C0 controls are escaped already.
 fn printable(json: String) -> String {
     if json.bytes().all(|byte| byte < 0x7f) {
         return json;
@@ -164,7 +164,7 @@ fn printable(json: String) -> String {
 
 fn common(line: &Line<'_>) -> String {
     let time = clock::common_log(clock::since_epoch());
-    // Everything from outside is escaped: a control byte would forge a line.
+    // Everything from outside is escaped: a control byte could forge a line.
     let escape = |text: &str| -> String { text.escape_default().collect() };
     format!(
         "{} - - [{time}] \"{} {} {}\" {} {}",

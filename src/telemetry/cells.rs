@@ -1,7 +1,7 @@
-//! Counters that workers write without sharing a cache line, and that a scrape sums.
+//! Counters that workers write without sharing a cache line; a scrape sums them.
 //!
-//! A series is made once per worker and label set; after that, counting is a load and a store by its
-//! only writer. The registry's lock is taken when a series is first used and at a scrape.
+//! A series is created once for each worker and label set. After that, counting is a load and a store by its only
+//! writer. The registry's lock is taken when a series is first used and at a scrape.
 
 use crate::decision::signal::Why;
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const BOUNDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// A count with one writer.
+/// A counter with one writer.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds, as the only writer.
+    /// Adds to the counter. Only one thread may write.
     pub fn add(&self, more: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
@@ -29,7 +29,7 @@ impl Count {
     }
 }
 
-/// Spans counted by size, with one writer.
+/// A histogram of durations with one writer.
 #[derive(Debug, Default)]
 pub struct Spans {
     buckets: [Count; BOUNDS.len() + 1],
@@ -37,7 +37,7 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Counts one span.
+    /// Counts one duration.
     pub fn observe(&self, seconds: f64) {
         let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
         self.buckets[bucket].add(1);
@@ -45,10 +45,10 @@ impl Spans {
     }
 }
 
-/// Spans of all writers together.
+/// A histogram summed over its writers.
 #[derive(Clone, Debug, Default)]
 pub struct SpanTotals {
-    /// Count by bucket, the last for what is beyond all bounds.
+    /// Count by bucket; the last bucket is above all bounds.
     pub buckets: [u64; BOUNDS.len() + 1],
     /// Sum in seconds.
     pub sum: f64,
@@ -62,7 +62,7 @@ impl SpanTotals {
         self.sum += spans.sum_micros.get() as f64 / 1e6;
     }
 
-    /// How many there are.
+    /// Number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -80,25 +80,25 @@ pub struct ExchangeLabels {
     pub cluster: String,
 }
 
-/// What one worker counts of one listener, service and cluster.
+/// Counters of one worker for one listener, service and cluster.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct ExchangeCells {
-    /// Requests by the hundred of their status: 1xx to 5xx, and flows without one.
+    /// Exchanges by status class: 1xx to 5xx, then L4 flows without a status.
     pub by_class: [Count; 6],
     /// Decisions by reason, in the order of `Why::ALL`.
     pub by_reason: [Count; Why::ALL.len()],
-    /// From head to end.
+    /// From the request head to the end of the response.
     pub duration: Spans,
     /// From sending to the response head.
     pub upstream: Spans,
-    /// Retries that were granted, and that were not.
+    /// Retries: granted, denied.
     pub retries: [Count; 2],
-    /// Hedges that were sent, that won, and that were denied.
+    /// Hedges: sent, won, denied.
     pub hedges: [Count; 3],
 }
 
-/// What one worker counts of one listener.
+/// Counters of one worker for one listener.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct ListenerCells {
@@ -108,30 +108,30 @@ pub struct ListenerCells {
     pub closed: Count,
     /// Bytes of bodies, tunnels and flows from clients.
     pub bytes_in: Count,
-    /// Likewise to clients.
+    /// Bytes of bodies, tunnels and flows to clients.
     pub bytes_out: Count,
     /// Bytes of heads from clients.
     pub head_bytes_in: Count,
     /// Bytes of heads to clients.
     pub head_bytes_out: Count,
-    /// Datagrams that were dropped: nobody to send them to, or no room to.
+    /// Datagrams dropped: no endpoint for them, or no buffer space.
     pub dropped: Count,
-    /// Refusals, in the order of the reasons' table.
+    /// Refusals, in the order of `Refusal::ALL`.
     pub refusals: [Count; 32],
-    /// Exchanges that were broken off: by the client, by the cluster, by time.
+    /// Aborted exchanges: by the client, by the cluster, by a timeout.
     pub aborted: [Count; Aborted::ALL.len()],
-    /// TLS handshakes that succeeded, and that failed by cause, in the order of the causes' table.
+    /// TLS handshakes: succeeded, then failed by cause, in the order of `Failure::ALL`.
     pub handshakes: [Count; 8],
 }
 
-/// Who broke an exchange off, so that what the client has of a response is not whole.
+/// Which side aborted an exchange, so that the client has no complete response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Aborted {
-    /// The client left, or took nothing for too long.
+    /// The client disconnected, or read nothing within the write timeout.
     Client,
-    /// The cluster broke off, was silent for too long, or sent what is no response.
+    /// The cluster disconnected, was silent beyond its timeout, or sent an invalid response.
     Cluster,
-    /// The time for all of it was over.
+    /// The total timeout of the exchange passed.
     Timeout,
 }
 
@@ -139,7 +139,7 @@ impl Aborted {
     /// All of them, in the order of their counters.
     pub const ALL: [Aborted; 3] = [Aborted::Client, Aborted::Cluster, Aborted::Timeout];
 
-    /// The word the log and metrics use.
+    /// The word in the log and in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -165,7 +165,7 @@ pub struct Registry {
     pub events_shed: AtomicU64,
 }
 
-/// A worker's totals of one label set, summed.
+/// The counters of one label set, summed over workers.
 #[derive(Clone, Debug, Default)]
 pub struct ExchangeTotals {
     /// See [`ExchangeCells::by_class`].
@@ -201,7 +201,7 @@ impl ExchangeTotals {
     }
 }
 
-/// A listener's totals.
+/// The counters of one listener, summed over workers.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerTotals {
     /// Connections accepted.
@@ -218,11 +218,11 @@ pub struct ListenerTotals {
     pub head_bytes_out: u64,
     /// See [`ListenerCells::dropped`].
     pub dropped: u64,
-    /// Refusals.
+    /// See [`ListenerCells::refusals`].
     pub refusals: [u64; 32],
     /// See [`ListenerCells::aborted`].
     pub aborted: [u64; Aborted::ALL.len()],
-    /// Handshakes.
+    /// See [`ListenerCells::handshakes`].
     pub handshakes: [u64; 8],
 }
 
@@ -245,7 +245,7 @@ impl Registry {
         cells
     }
 
-    /// Sums over workers.
+    /// All exchange counters, summed over workers.
     #[must_use]
     pub fn exchanges(&self) -> BTreeMap<ExchangeLabels, ExchangeTotals> {
         let all = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
@@ -257,7 +257,7 @@ impl Registry {
         all.iter().map(|(labels, cells)| (labels.clone(), total(cells))).collect()
     }
 
-    /// Sums over workers.
+    /// All listener counters, summed over workers.
     #[must_use]
     pub fn listeners(&self) -> BTreeMap<String, ListenerTotals> {
         let all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What the proxy says of itself: where to, and how much, both changeable while it runs.
+//! The process log: its destination and level, both changeable at run time.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ impl std::fmt::Debug for Log {
     }
 }
 
-/// Where lines go; clones write to the same place. A lock for each line that is written: they are rare.
+/// Destination of lines; clones share it. One lock for each line: lines are rare.
 #[derive(Clone)]
 struct Out(Arc<Mutex<Box<dyn Write + Send>>>);
 
@@ -32,10 +32,10 @@ impl Write for Out {
     }
 }
 
-/// Opens `stdout`, `stderr` or a file, which is appended to.
+/// Opens `stdout`, `stderr` or a file; a file is appended to.
 ///
 /// # Errors
-/// The file's error.
+/// The error of opening the file.
 pub fn open(path: &str) -> io::Result<Box<dyn Write + Send>> {
     Ok(match path {
         "stdout" => Box::new(io::stdout()),
@@ -44,19 +44,19 @@ pub fn open(path: &str) -> io::Result<Box<dyn Write + Send>> {
     })
 }
 
-/// Permissions of a log that is made: clients' addresses and paths are not for every account.
+/// Permissions of a new log file: client addresses and paths are not for every account.
 const MODE: u32 = 0o640;
 
-/// Libraries speak from warnings up, whatever we were asked to say.
+/// Libraries log from level `warn`, whatever `level` is.
 fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!("warn,tidegate={level}"))
 }
 
 impl Log {
-    /// Begins the log of this process.
+    /// Starts the log of this process.
     ///
     /// # Errors
-    /// When `path` cannot be opened, or the process has a log already.
+    /// When `path` cannot be opened, or the process already has a log.
     pub fn start(path: &str, level: &str, json: bool) -> Result<Log, String> {
         let opened =
             open(path).map_err(|error| format!("log.path: cannot open {path}: {error}"))?;
@@ -83,7 +83,7 @@ impl Log {
         Ok(Log { out, set_filter })
     }
 
-    /// Writes to `path` from now on; where that cannot be opened, goes on as before and says so.
+    /// Redirects the log to `path`. If that cannot be opened, keeps the old destination and logs an error.
     pub fn write_to(&self, path: &str) {
         match open(path) {
             Ok(opened) => *self.out.0.lock().unwrap_or_else(PoisonError::into_inner) = opened,
@@ -93,7 +93,7 @@ impl Log {
         }
     }
 
-    /// Says this much from now on.
+    /// Changes the level.
     pub fn set_level(&self, level: &str) {
         (self.set_filter)(filter(level));
     }

@@ -1,7 +1,6 @@
-//! Every metric: its name, unit, labels and meaning, in one file, made into Prometheus text.
+//! Every metric: its name, unit, labels and meaning, in one file, encoded as Prometheus text.
 //!
-//! A scrape gathers figures from the workers' cells and from the view in force; nothing here is on
-//! the path of a request.
+//! A scrape reads the workers' cells and the view in force; nothing here is on the path of a request.
 
 use super::cells::{Aborted, BOUNDS, ExchangeTotals, Registry, SpanTotals};
 use crate::decision::plan::Plan;
@@ -15,22 +14,22 @@ use prometheus::{Encoder, TextEncoder};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-/// What a scrape reads beside the workers' cells.
+/// Input of a scrape.
 #[derive(Debug)]
 pub struct Scrape<'a> {
     /// The workers' cells.
     pub registry: &'a Registry,
     /// The plan in force.
     pub plan: &'a Plan,
-    /// The beliefs in force.
+    /// The signals in force.
     pub signals: &'a Signals,
     /// Exchanges in flight by cluster, parallel to the plan's.
     pub in_flight: Vec<u32>,
-    /// Upstream connections by cluster: active, idle, and exchanges that wait for one or for room.
+    /// Upstream connections by cluster: active, idle, and exchanges that wait for a connection or capacity.
     pub connections: Vec<(u32, u32, u32)>,
-    /// Names of the refusals, in the order of the cells.
+    /// Labels of the refusals, in the order of the cells.
     pub refusals: &'a [&'a str],
-    /// How handshakes end, in the order of the cells.
+    /// Labels of handshake results, in the order of the cells.
     pub handshakes: &'a [&'a str],
     /// When certificates expire, in seconds since 1970, by listener and name.
     pub certificates: Vec<(String, String, i64)>,
@@ -51,7 +50,7 @@ pub struct ServerFigures {
     pub reloads_ok: u64,
     /// Reloads that failed.
     pub reloads_failed: u64,
-    /// How much of the descriptors and of the memory this process may use is used, 0 to 1.
+    /// Used shares of descriptors and memory, 0 to 1.
     pub used: (f64, f64),
     /// Tasks of each worker.
     pub tasks: Vec<u32>,
@@ -61,7 +60,7 @@ pub struct ServerFigures {
     pub dns_age: BTreeMap<String, f64>,
     /// Probes by cluster: succeeded, failed.
     pub probes: BTreeMap<String, (u64, u64)>,
-    /// Spans of probes by cluster.
+    /// Durations of probes by cluster.
     pub probe_spans: BTreeMap<String, SpanTotals>,
     /// Ejections by cluster and cause.
     pub ejections: BTreeMap<(String, &'static str), u64>,
@@ -411,7 +410,7 @@ fn merge_spans(into: &mut SpanTotals, more: &SpanTotals) {
 
 fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     let beliefs = || scrape.plan.clusters.iter().zip(&scrape.signals.clusters).enumerate();
-    // What nobody has measured is no number: 0 would be a claim.
+    // NaN for an unmeasured value: 0 would be a measurement.
     type Figure<'a> = &'a dyn Fn(usize, &crate::decision::signal::ClusterSignals) -> Option<f64>;
     let mut each = |name: &str, help: &str, figure: Figure<'_>| {
         let metrics = families.family(name, help, MetricType::GAUGE);
@@ -508,7 +507,7 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     }
 }
 
-/// What was spent, and what demand is expected.
+/// Spend, desired replicas and forecast demand.
 fn money(families: &mut Families, scrape: &Scrape<'_>) {
     let mut spent: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     let mut expected: BTreeMap<&str, Option<f64>> = BTreeMap::new();

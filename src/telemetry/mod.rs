@@ -1,4 +1,4 @@
-//! What the proxy tells of itself: metrics and the access log.
+//! Metrics, the process log and the access log.
 
 pub mod access_log;
 pub mod cells;
