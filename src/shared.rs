@@ -20,7 +20,7 @@ mod ring;
 
 pub use ring::{Ring, Ticket};
 
-mod seqlock;
+pub mod seqlock;
 
 use seqlock::SeqLock;
 

@@ -1,4 +1,4 @@
-//! Which byte may stand where (RFC 9110 §5.6.2, RFC 9112, RFC 3986), as tables.
+//! Tables of the bytes allowed in each position (RFC 9110 §5.6.2, RFC 9112, RFC 3986).
 
 const fn table(allowed: &[u8], visible: bool, high: bool) -> [bool; 256] {
     let mut set = [false; 256];
@@ -19,7 +19,7 @@ const fn table(allowed: &[u8], visible: bool, high: bool) -> [bool; 256] {
 
 /// `tchar`: field names, methods, transfer codings.
 pub static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", false, false);
-/// What a byte is in a field's name: 0 is none of it.
+/// Classes of bytes in a field name; 0 is not allowed.
 pub static NAME: [u8; 256] = names();
 /// The mark of an underscore in [`NAME`].
 pub const UNDERSCORE: u8 = 2;
@@ -37,12 +37,12 @@ const fn names() -> [u8; 256] {
 
 /// Field values: visible ASCII, space, tab and `obs-text`; no other control byte.
 pub static VALUE: [bool; 256] = table(b" \t", true, true);
-/// `pchar` without percent-encoding, and `/`: what a path may hold as it is.
+/// `pchar` without percent-encoding, and `/`: bytes allowed in a path without an escape.
 pub static PATH: [bool; 256] = table(b"-._~!$&'()*+,;=:@/", false, false);
-/// What a query may hold as it is: a path's bytes and `?`.
+/// Bytes allowed in a query without an escape: those of a path, and `?`.
 pub static QUERY: [bool; 256] = table(b"-._~!$&'()*+,;=:@/?", false, false);
-/// A registered name or an address outside brackets. RFC 3986 allows more; a comma would be two hosts
-/// to whoever joins duplicate fields, and names in use have none of the rest.
+/// A registered name or an address outside brackets. RFC 3986 allows more; a comma would read as two hosts where
+/// duplicate fields are joined, and names in use have none of the other bytes.
 pub static HOST: [bool; 256] = table(b"-._~", false, false);
 
 /// Whether every byte of `text` is in `set`.

@@ -1,14 +1,13 @@
-//! The chunked coding (RFC 9112 §7.1), decoded strictly and written anew.
+//! The chunked coding (RFC 9112 §7.1), decoded strictly and encoded anew.
 //!
-//! Extensions are checked and dropped, never forwarded: what one parser reads as an extension
-//! another has read as data. The decoder is a byte-wise state machine for lines and moves whole
-//! runs for data, so its verdict cannot depend on segmentation.
+//! Extensions are checked and dropped, never forwarded: what one parser reads as an extension another has read as
+//! data. The decoder handles lines byte by byte and data in whole runs, so its result does not depend on segmentation.
 
 use super::chars::{self, TOKEN};
 use super::field::Field;
 use super::{Underscores, Violation, trailers};
 
-/// What a step of decoding found. Offsets are into the input of that step.
+/// The result of a decoding step. Offsets are relative to the input of that step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     /// All input was consumed; more is needed.
@@ -76,7 +75,7 @@ const EXTENSION_PER_CHUNK: usize = 256;
 const EXTENSION_PER_BODY: usize = 4 * 1024;
 
 impl Decoder {
-    /// Of a response: clusters may have underscores in the names of trailers, as in those of a head.
+    /// A decoder for responses: trailer names may contain underscores, as in a response head.
     #[must_use]
     pub fn of_response() -> Decoder {
         Decoder { underscores: Underscores::Allow, ..Decoder::default() }
@@ -85,8 +84,8 @@ impl Decoder {
     /// Decodes from the start of `input`, which continues where the last step ended.
     ///
     /// # Errors
-    /// [`Violation::Malformed`] for anything but RFC 9112's grammar or beyond the limits above; the
-    /// body is then worthless and the connection must be closed.
+    /// [`Violation::Malformed`] for anything outside RFC 9112's grammar or beyond the limits above; the body is then
+    /// unusable and the connection must be closed.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, Violation> {
         let mut at = 0;
         while at < input.len() {
@@ -107,7 +106,7 @@ impl Decoder {
         Ok(Step::More)
     }
 
-    /// The trailer section as it came, once the body has ended; read it with [`trailers::read`].
+    /// The trailer section as received, once the body has ended; [`trailers::read`] parses it.
     #[must_use]
     pub fn trailer_bytes(&self) -> &[u8] {
         &self.trailer
@@ -173,7 +172,7 @@ impl Decoder {
             (State::ExtensionValue { any: false }, _) if blank => state,
             (State::ExtensionValue { any: false }, b'"') => State::ExtensionQuoted,
             (State::ExtensionValue { .. }, _) if token => State::ExtensionValue { any: true },
-            // White space is there before a `;` alone.
+            // White space is allowed before a `;` only.
             (State::ExtensionValue { any: true } | State::ExtensionEnd, _) if blank => {
                 State::ExtensionStart
             }

@@ -1,9 +1,9 @@
-//! Fields of a head or a trailer section: strict lines, and the names a proxy must know.
+//! Fields of a head or a trailer section: strict parsing of lines, and roles of the names a proxy must know.
 
 use super::chars::{self, NAME, UNDERSCORE};
 use super::{Limits, Underscores, Violation, words};
 
-/// A stretch of a head's bytes.
+/// A range of a head's bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Span {
     /// First byte.
@@ -20,13 +20,13 @@ impl Span {
         Span { start: start as u32, end: end as u32 }
     }
 
-    /// The bytes it names, as a range.
+    /// The range of bytes.
     #[must_use]
     pub fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
     }
 
-    /// The bytes it names in `bytes`.
+    /// The bytes in `bytes`.
     #[must_use]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.range()).unwrap_or_default()
@@ -36,16 +36,16 @@ impl Span {
 /// One field line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Field {
-    /// The name, in the case it came in.
+    /// The name, as received.
     pub name: Span,
-    /// The value, trimmed.
+    /// The value, without white space around it.
     pub value: Span,
-    /// What the name means to a proxy.
+    /// The role of the name.
     pub role: Role,
 }
 
 impl Field {
-    /// Its whole line, where it came as we write it: one space, and no other around the value.
+    /// The whole line, if it was received in the form we write: one space before the value, none after it.
     #[must_use]
     pub fn line<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let (start, end) = (self.name.range().start, self.value.range().end + 2);
@@ -55,7 +55,7 @@ impl Field {
     }
 }
 
-/// What a field means to a proxy. Everything it need not know is [`Role::Plain`].
+/// The role of a field for a proxy. Names without a role are [`Role::Plain`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     /// Forwarded as it is.
@@ -76,8 +76,8 @@ pub enum Role {
     Te,
     /// `Trailer`
     Trailer,
-    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `HTTP2-Settings` and whatever
-    /// `Connection` nominates: for one hop only (RFC 9110 §7.6.1).
+    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authenticate`, `HTTP2-Settings` and the names listed in `Connection`: for
+    /// one hop only (RFC 9110 §7.6.1).
     HopByHop,
     /// `X-Forwarded-For`
     ForwardedFor,
@@ -85,7 +85,7 @@ pub enum Role {
     ForwardedProto,
     /// `X-Forwarded-Host`
     ForwardedHost,
-    /// `Forwarded`, `X-Real-IP` and other words about the client: believed of trusted peers only.
+    /// `Forwarded`, `X-Real-IP` and other fields about the client: trusted from trusted peers only.
     ForwardedOther,
     /// `X-Request-Id`
     RequestId,
@@ -97,13 +97,13 @@ pub enum Role {
     Via,
     /// `Max-Forwards`: the hops to come, of OPTIONS and TRACE.
     MaxForwards,
-    /// `Authorization`, `Cookie`: no `Connection` field can nominate them away.
+    /// `Authorization`, `Cookie`: `Connection` cannot list them.
     Protected,
     /// `User-Agent`, for the access log.
     UserAgent,
     /// `tidegate-*` and `endpoint-load-metrics`: between edges only.
     Tidegate,
-    /// `Content-Type`, which tells gRPC.
+    /// `Content-Type`, which identifies gRPC.
     ContentType,
     /// `Date`
     Date,
@@ -150,13 +150,13 @@ impl Role {
         }
     }
 
-    /// Its bit in a set of roles.
+    /// The role's bit in a set of roles.
     const fn bit(self) -> u32 {
         1 << self as u32
     }
 
-    /// Whether `Connection` may nominate the field away. What frames, routes, authenticates or
-    /// traces a request may not be removed by its sender's say.
+    /// Whether `Connection` may list the field. A sender cannot remove fields that frame, route, authenticate or trace a
+    /// request.
     #[must_use]
     pub fn may_be_nominated(self) -> bool {
         matches!(
@@ -176,8 +176,7 @@ fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
     name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix)
 }
 
-/// The fields of a head, in order, and which roles there are among them: most questions are for one that is
-/// not there.
+/// The fields of a head, in order, and the set of roles among them: most lookups are for a role that is absent.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     list: Vec<Field>,
@@ -186,34 +185,34 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// None.
+    /// No fields.
     pub const EMPTY: Fields = Fields { list: Vec::new(), roles: 0, has_underscores: false };
 
-    /// All of them.
+    /// All fields.
     #[must_use]
     pub fn all(&self) -> &[Field] {
         &self.list
     }
 
-    /// All of them, without the rest.
+    /// All fields, without the set of roles.
     #[must_use]
     pub fn into_list(self) -> Vec<Field> {
         self.list
     }
 
-    /// Whether a name has an underscore.
+    /// Whether a name contains an underscore.
     #[must_use]
     pub fn has_underscores(&self) -> bool {
         self.has_underscores
     }
 
-    /// Those with this role.
+    /// The fields with this role.
     pub fn of(&self, role: Role) -> impl Iterator<Item = &Field> {
         let list = if self.has(role) { self.list.as_slice() } else { &[] };
         list.iter().filter(move |field| field.role == role)
     }
 
-    /// Whether there may be one: none was read with this role, where it is not so.
+    /// Whether there may be a field with this role; `false` is certain.
     fn has(&self, role: Role) -> bool {
         self.roles & role.bit() != 0
     }
@@ -224,7 +223,7 @@ impl Fields {
         self.has_underscores = false;
     }
 
-    /// Reads the field lines in `bytes[at..]`, which end with an empty line, in place of what was there.
+    /// Parses the field lines in `bytes[at..]`, which end with an empty line, and replaces the previous fields.
     ///
     /// # Errors
     /// [`Violation`] for the first line that is not `token ":" OWS value OWS CRLF` (RFC 9112 §5): no
@@ -261,7 +260,7 @@ impl Fields {
     }
 }
 
-/// The length of the name that a line begins with, and whether an underscore is in it.
+/// The length of the name at the start of a line, and whether it contains an underscore.
 fn name(line: &[u8]) -> Result<(usize, bool), Violation> {
     let mut seen = 0;
     let letters = words::letters_len(line);
@@ -293,7 +292,7 @@ fn field(bytes: &[u8], at: usize, name_len: usize, line_end: usize) -> Field {
     Field { name: Span::new(at, at + name_len), value: Span::new(start, end), role: Role::of(name) }
 }
 
-/// What the `Connection` fields say (RFC 9110 §7.6.1).
+/// The options of the `Connection` fields (RFC 9110 §7.6.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectionOptions {
     /// `close`
@@ -305,7 +304,7 @@ pub struct ConnectionOptions {
     others: bool,
 }
 
-/// Reads `Connection` and marks what it nominates as hop-by-hop.
+/// Parses `Connection` and marks the fields it lists as hop-by-hop.
 ///
 /// # Errors
 /// [`Violation`] when an option is not a token.
@@ -315,7 +314,7 @@ pub fn connection_options(
 ) -> Result<ConnectionOptions, Violation> {
     let mut options = ConnectionOptions::default();
     for field in fields.of(Role::Connection) {
-        // As nearly every peer says it.
+        // The most frequent value.
         if field.value.of(bytes) == b"keep-alive" {
             options.keep_alive = true;
             continue;
@@ -358,7 +357,7 @@ fn strip_nominated(bytes: &[u8], fields: &mut Fields) {
     }
 }
 
-/// The one length that all `Content-Length` fields agree on; identical duplicates collapse.
+/// The single length of all `Content-Length` fields; identical duplicates are merged.
 ///
 /// # Errors
 /// [`Violation`] when a value is not plain decimal digits, or two differ.

@@ -1,18 +1,18 @@
-//! Heads written anew for the next hop: never a copy of what came.
+//! Heads encoded anew for the next hop; no received head is copied.
 //!
-//! Hop-by-hop fields and what `Connection` nominates go first; then ours are set
-//! (RFC 9110 §7.6.1). Framing is stated once, by us. What the client says of itself
-//! (`X-Forwarded-*`, `Forwarded`) is believed only of a trusted peer.
+//! Hop-by-hop fields and those listed in `Connection` are removed first; then the proxy's own fields are set
+//! (RFC 9110 §7.6.1). The proxy states the framing once. Fields about the client (`X-Forwarded-*`, `Forwarded`) are trusted
+//! from trusted peers only.
 
 use super::field::{Field, Role};
 use super::request::RequestHead;
 use super::response::ResponseHead;
 use super::{Framing, Version, chars};
 
-/// An operator's edits of a head: removed first, then set, then added.
+/// The operator's edits of a head, in order: remove, set, add.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Edits<'a> {
-    /// Names to leave out.
+    /// Names to remove.
     pub remove: &'a [String],
     /// Fields that replace all of the same name.
     pub set: &'a [(String, String)],
@@ -21,7 +21,7 @@ pub struct Edits<'a> {
 }
 
 impl Edits<'_> {
-    /// Of complete lines, those that no edit removes or replaces: all that may be left of trailers.
+    /// Removes the lines whose fields an edit removes or replaces; no other edit applies to trailers.
     #[must_use]
     pub fn keep(&self, lines: &[u8]) -> Vec<u8> {
         let name =
@@ -30,7 +30,7 @@ impl Edits<'_> {
         lines.filter(|line| !self.drops(&name(line))).collect::<Vec<_>>().concat()
     }
 
-    /// Complete lines as edited.
+    /// Applies the edits to complete lines.
     #[must_use]
     pub fn apply(&self, lines: &[u8]) -> Vec<u8> {
         let mut edited = self.keep(lines);
@@ -51,28 +51,28 @@ impl Edits<'_> {
     }
 }
 
-/// All that a forwarded request needs beside its own head.
+/// Everything a forwarded request needs beside its own head.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
     /// The address the connection came from, as text.
     pub peer: &'a str,
-    /// Whether the peer's word about the client is believed.
+    /// Whether the peer is trusted to name the client.
     pub trusted: bool,
-    /// `http` or `https`, as the client spoke to us.
+    /// `http` or `https`, as on the client's connection.
     pub scheme: &'a str,
     /// `Host` for the cluster.
     pub authority: &'a str,
     /// Path and query for the cluster.
     pub target: &'a str,
-    /// Used when the client gave none that we believe.
+    /// Used if the client sent no trusted request id.
     pub request_id: &'a [u8],
-    /// Used when the client gave no `traceparent` that we believe.
+    /// Used if the client sent no trusted `traceparent`.
     pub trace_parent: &'a [u8],
-    /// The sites it has been through, this one last, for a cluster behind another edge; empty for others.
+    /// The sites the request has passed, this one last, for a cluster behind another edge; empty for other clusters.
     pub via: &'a str,
-    /// The version the request came by, as `Via` has it; empty to leave `Via` out.
+    /// The protocol version of the request, in the form of `Via`; empty to leave `Via` out.
     pub received: &'a str,
-    /// Whether it is a copy, which the cluster is told.
+    /// Whether the request is a mirrored copy; the cluster receives a field that says so.
     pub is_copy: bool,
     /// The operator's edits.
     pub edits: Edits<'a>,
@@ -185,7 +185,7 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCont
     unless_edited(out, "traceparent", trace);
 }
 
-/// The request id the exchange goes by: the trusted peer's, else ours.
+/// The request id of the exchange: the trusted peer's, else our own.
 #[must_use]
 pub fn believed_request_id<'a>(head: &'a RequestHead, context: &RequestContext<'a>) -> &'a [u8] {
     head.value(Role::RequestId)
@@ -206,16 +206,16 @@ fn accepts_trailers(value: &[u8]) -> bool {
     chars::list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
-/// All that a forwarded response needs beside its own head.
+/// Everything a forwarded response needs beside its own head.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseContext<'a> {
     /// The version the client spoke: HTTP/1.0 gets no chunks.
     pub version: Version,
     /// Whether the client's connection stays open after this exchange.
     pub keep_alive: bool,
-    /// How the body is framed towards the client.
+    /// The framing of the body towards the client.
     pub framing: Framing,
-    /// A `Date` for a response that has none (RFC 9110 §6.6.1).
+    /// A `Date` for a response without one (RFC 9110 §6.6.1).
     pub date: &'a str,
     /// The operator's edits.
     pub edits: Edits<'a>,
@@ -223,7 +223,7 @@ pub struct ResponseContext<'a> {
     pub extra: &'a [u8],
 }
 
-/// The framing towards a client of a body framed so by the cluster.
+/// The framing towards a client of a body with this framing from the cluster.
 #[must_use]
 pub fn client_framing(upstream: Framing, client: Version) -> Framing {
     match (upstream, client) {
@@ -233,11 +233,11 @@ pub fn client_framing(upstream: Framing, client: Version) -> Framing {
     }
 }
 
-/// Where fields are written: as lines, or as another protocol has them.
+/// Destination of fields: HTTP/1 lines, or fields of another protocol.
 pub trait FieldSink {
     /// Writes a field.
     fn push(&mut self, name: &[u8], value: &[u8]);
-    /// Writes a field of the head whose bytes these are.
+    /// Writes a field of the head with these bytes.
     fn copy(&mut self, bytes: &[u8], field: &Field);
     /// Writes complete lines.
     fn lines(&mut self, lines: &[u8]);
@@ -338,7 +338,7 @@ pub fn write_response_fields(
     out.lines(context.extra);
 }
 
-/// A 426 says what to upgrade to (RFC 9110 §15.5.22). HTTP/2 and HTTP/3 have no such field, and drop it.
+/// A 426 names the protocol to upgrade to (RFC 9110 §15.5.22). HTTP/2 and HTTP/3 drop the field.
 fn write_offers(out: &mut impl FieldSink, head: &ResponseHead, bytes: &[u8]) {
     let offers = head.fields().iter().filter(|field| field.role == Role::Upgrade);
     let mut offers = offers.filter(|_| head.status == 426).peekable();

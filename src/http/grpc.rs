@@ -1,5 +1,5 @@
-//! What of gRPC a proxy must know (the protocol's PROTOCOL-HTTP2.md): who speaks it, how long a call may take, and
-//! how it is told that it failed.
+//! The parts of gRPC that a proxy must know (the protocol's PROTOCOL-HTTP2.md): content types, timeouts, and the status
+//! of a failed call.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// The lines that tell a call its status, with a message of printable ASCII.
+/// The field lines of a call's status, with a message of printable ASCII.
 #[must_use]
 pub fn status_lines(status: u8, message: &str) -> String {
     let mut told = String::with_capacity(message.len());

@@ -1,19 +1,19 @@
-//! Who a request is from, as the proxies in front tell it: `X-Forwarded-For`, else `Forwarded` (RFC 7239).
+//! The client's address as the proxies in front report it: `X-Forwarded-For`, else `Forwarded` (RFC 7239).
 //!
-//! Addresses are written in many ways: with a port, in brackets, with a zone, in quotes. All of them are
-//! read. A hop that cannot be read is somebody, and nobody knows who: then the client is [`UNKNOWN`],
-//! which no `allow` admits and every `deny` refuses. It is never the trusted proxy that passed it on.
+//! Addresses have many forms: with a port, in brackets, with a zone, in quotes. All of them are parsed. If a hop cannot
+//! be parsed, the client is [`UNKNOWN`], which no `allow` admits and every `deny` refuses. It is never the trusted
+//! proxy that passed the request on.
 
 use super::chars;
 use super::field::Role;
 use super::request::RequestHead;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The address of a client that a trusted proxy tells of in words that are no address.
+/// The client's address when a trusted proxy reports it in a form that cannot be parsed.
 pub const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// The client's address: from the right, the first hop that is not trusted. A peer that is not trusted is
-/// itself the client, whatever it says.
+/// The client's address: from the right, the first hop that is not trusted. An untrusted peer is the client,
+/// whatever its fields say.
 #[must_use]
 pub fn client_address(
     head: &RequestHead,
@@ -35,7 +35,7 @@ pub fn client_address(
         for element in split_outside_quotes(line.value.of(bytes), b',').into_iter().rev() {
             let hop = if by_list { address(element) } else { forwarded_for(element) };
             let Some(address) = hop else { return UNKNOWN };
-            // One client is one address, however a proxy on both families writes it.
+            // IPv4-mapped addresses become IPv4, so that one client has one address.
             client = address.to_canonical();
             if !trusted(client) {
                 return client;
@@ -45,7 +45,7 @@ pub fn client_address(
     client
 }
 
-/// The `for` of one element of `Forwarded`.
+/// The `for` parameter of one element of `Forwarded`.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let mut pairs = split_outside_quotes(element, b';').into_iter();
     pairs.find_map(|pair| {
@@ -54,7 +54,7 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     })?
 }
 
-/// The pieces between `stop` bytes that are in no quotes.
+/// The parts between `stop` bytes outside of quotes.
 fn split_outside_quotes(text: &[u8], stop: u8) -> Vec<&[u8]> {
     let mut quoted = false;
     let cut = |byte: &u8| {
@@ -64,7 +64,7 @@ fn split_outside_quotes(text: &[u8], stop: u8) -> Vec<&[u8]> {
     text.split(cut).collect()
 }
 
-/// An address as proxies write one: alone, with a port, in brackets, with a zone, in quotes.
+/// An address in any form that proxies write: alone, with a port, in brackets, with a zone, in quotes.
 fn address(written: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(chars::trim(written)).ok()?;
     let text = match text.strip_prefix('"') {
@@ -82,7 +82,7 @@ fn address(written: &[u8]) -> Option<IpAddr> {
     text.parse().ok().map(IpAddr::V4).or_else(|| v6(text))
 }
 
-/// An IPv6 address, perhaps with a zone (RFC 4007 §11), which means nothing beyond the host that wrote it.
+/// An IPv6 address; a zone (RFC 4007 §11) is ignored, since only the host that wrote it can interpret it.
 fn v6(text: &str) -> Option<IpAddr> {
     let bare = match text.split_once('%') {
         Some((_, "")) => return None,
@@ -92,7 +92,7 @@ fn v6(text: &str) -> Option<IpAddr> {
     bare.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
 }
 
-/// A port, or the name that stands for one (RFC 7239 §6.2).
+/// A port, or an obfuscated port (RFC 7239 §6.2).
 fn is_port(text: &str) -> bool {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))

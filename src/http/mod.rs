@@ -1,11 +1,11 @@
-//! The HTTP/1 codec: bytes in, verdicts and events out. No I/O, no clock, no task.
+//! The HTTP/1 codec: bytes in, results out. No I/O, no clock, no task.
 //!
-//! A proxy is attacked where two parsers disagree, so this one has a single strict reading
-//! (RFC 9112, RFC 9110, RFC 3986) and everything it lets through is *written anew*: request line,
-//! framing and chunks are never copied as they came.
+//! Attacks on proxies exploit differences between parsers. So this codec has one strict interpretation (RFC 9112,
+//! RFC 9110, RFC 3986), and everything forwarded is *encoded anew*: request line, framing and chunks are never copied as
+//! received.
 //!
 //! # Invariants
-//! * A verdict depends on the bytes alone, never on how they were cut into segments.
+//! * A result depends on the bytes alone, never on their segmentation.
 //! * What [`forward`] writes is accepted by [`request`] with the same meaning.
 //!
 //! # Not here
@@ -26,13 +26,13 @@ pub mod trailers;
 pub mod translate;
 pub mod words;
 
-/// Why bytes from a peer are refused, as a fixed sentence for the log and the answer's body.
+/// Why bytes from a peer are refused: a fixed sentence for the log and the response body.
 pub type Why = &'static str;
 
-/// What a strict reading found wrong with a request (the status follows from the variant).
+/// Why a request is refused; the status follows from the variant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Violation {
-    /// Not the grammar of RFC 9112, or a meaning that two parsers could read differently: 400.
+    /// Outside the grammar of RFC 9112, or ambiguous between parsers: 400.
     Malformed(Why),
     /// The target is longer than the limit: 414.
     TargetTooLong,
@@ -42,11 +42,11 @@ pub enum Violation {
     UnknownCoding,
     /// An `Expect` other than `100-continue` (RFC 9110 §10.1.1): 417.
     Expectation,
-    /// `CONNECT`, which a reverse proxy does not serve: 405.
+    /// `CONNECT`, which a reverse proxy does not support: 405.
     Method,
 }
 
-/// How large a head may be.
+/// Limits of a head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Bytes of the whole head, request line and final empty line included. At most 256 KiB.
@@ -55,11 +55,11 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Number of fields.
     pub fields: usize,
-    /// What to do with a field name that has an underscore.
+    /// Treatment of field names that contain an underscore.
     pub underscores: Underscores,
-    /// What to do with an encoded slash (`%2F`) in a path.
+    /// Treatment of an encoded slash (`%2F`) in a path.
     pub encoded_slash: EncodedSlash,
-    /// What to do with several slashes in a row in a path.
+    /// Treatment of consecutive slashes in a path.
     pub slashes: Slashes,
 }
 
@@ -76,7 +76,7 @@ impl Default for Limits {
     }
 }
 
-/// Underscores in names collide with hyphens once a CGI-style application has read them.
+/// Underscores in names collide with hyphens in applications with CGI-style names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Underscores {
     /// Answer 400.
@@ -107,7 +107,7 @@ pub enum Slashes {
     Keep,
 }
 
-/// The two versions spoken on the wire; a higher minor version is answered as 1.1.
+/// The two versions written; a higher minor version is treated as 1.1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Version {
     /// HTTP/1.0
@@ -116,14 +116,14 @@ pub enum Version {
     Http11,
 }
 
-/// How the end of a body is found (RFC 9112 §6.3).
+/// How the end of a body is determined (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Framing {
     /// There is no body.
     None,
-    /// Exactly so many bytes.
+    /// This number of bytes.
     Length(u64),
-    /// Chunks, then perhaps trailers.
+    /// Chunks, then optional trailers.
     Chunked,
     /// Until the connection is closed: responses only.
     Close,

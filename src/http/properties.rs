@@ -1,8 +1,8 @@
-//! What must hold for any bytes: the bodies of the fuzz targets, and of the test that replays their
-//! seeds on a stable compiler.
+//! Properties that hold for any bytes: the bodies of the fuzz targets, and of the test that replays their seeds on a
+//! stable compiler.
 //!
 //! # Panics
-//! When a property does not hold: that is what they are for.
+//! When a property does not hold: callers are tests and fuzz targets.
 
 use super::chunked::{self, Decoder, Step};
 use super::forward::{Edits, RequestContext, write_request};
@@ -12,7 +12,7 @@ use super::scan::{Scan, Scanner};
 use super::target::{Target, authority};
 use super::{EncodedSlash, Limits, Slashes, Violation};
 
-/// The verdict on a whole head, its bytes given in two pieces.
+/// The result for a whole head whose bytes arrive in two segments.
 fn head_in_two(bytes: &[u8], cut: usize) -> Result<Option<usize>, Violation> {
     let limits = Limits::default();
     let mut scanner = Scanner::default();
@@ -26,7 +26,7 @@ fn head_in_two(bytes: &[u8], cut: usize) -> Result<Option<usize>, Violation> {
     }
 }
 
-/// A request's head: the same verdict at every cut; what is forwarded is valid and means the same.
+/// A request head has the same result at every segmentation; the forwarded head is valid and has the same meaning.
 pub fn request(bytes: &[u8]) {
     let whole = head_in_two(bytes, bytes.len());
     for cut in (0..bytes.len()).step_by(bytes.len() / 16 + 1) {
@@ -62,7 +62,7 @@ pub fn request(bytes: &[u8]) {
     assert_eq!(again.upgrade(), head.upgrade());
 }
 
-/// A response's head: never a body where there can be none.
+/// A response head never announces a body where none is allowed.
 pub fn response(bytes: &[u8]) {
     let Ok(Some(end)) = head_in_two(bytes, 0) else { return };
     let mut head = ResponseHead::default();
@@ -75,7 +75,7 @@ pub fn response(bytes: &[u8]) {
     }
 }
 
-/// The body that `pieces` carry, and how many of their bytes it took.
+/// The body carried by `pieces`, and the number of bytes consumed.
 pub(super) fn decode(pieces: &[&[u8]]) -> Result<Option<(Vec<u8>, usize)>, Violation> {
     let mut decoder = Decoder::default();
     let (mut body, mut taken) = (Vec::new(), 0);
@@ -99,7 +99,7 @@ pub(super) fn decode(pieces: &[&[u8]]) -> Result<Option<(Vec<u8>, usize)>, Viola
     Ok(None)
 }
 
-/// Chunks: the same verdict and body at every cut; written anew they carry the same.
+/// A chunked body has the same result at every segmentation, and the same content after it is encoded anew.
 pub fn chunks(bytes: &[u8]) {
     let whole = decode(&[bytes]);
     for cut in (0..bytes.len()).step_by(bytes.len() / 16 + 1) {
@@ -117,7 +117,7 @@ pub fn chunks(bytes: &[u8]) {
     }
 }
 
-/// A target: canonical once is canonical for good, and hides nothing.
+/// Canonicalising a target twice equals once, and no dot segment is left.
 pub fn target(bytes: &[u8]) {
     let mut target = Target::default();
     let (encoded, slashes) = (EncodedSlash::Refuse, Slashes::Merge);
@@ -135,7 +135,7 @@ pub fn target(bytes: &[u8]) {
     }
 }
 
-/// Trailers: what may be forwarded is, and nothing else, however often it is read.
+/// Trailers that may be forwarded are, and no others; reading them again gives the same.
 pub fn trailers(bytes: &[u8]) {
     let Ok(kept) = super::trailers::read(bytes, super::Underscores::Refuse) else { return };
     let mut lines = Vec::new();
@@ -150,8 +150,8 @@ pub fn trailers(bytes: &[u8]) {
     }
 }
 
-/// A head of HTTP/2, as `method`, `scheme`, `authority`, `path` and fields a line each: what comes of it is one
-/// head of HTTP/1 that ends where it ends, with the same method, path and host.
+/// An HTTP/2 head, given as `method`, `scheme`, `authority`, `path` and one field a line, becomes exactly one HTTP/1
+/// head, with the same method, path and host.
 pub fn translated(bytes: &[u8]) {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let mut next = || lines.next().unwrap_or_default();
@@ -181,15 +181,14 @@ pub fn translated(bytes: &[u8]) {
             assert_eq!(head.method(), parts.method.as_str());
             let told = parts.uri.authority().map_or("", |authority| authority.host());
             let told = told.trim_matches(['[', ']']).to_ascii_lowercase();
-            // The dot of the root says nothing, and is left out.
+            // The final dot of a host has no meaning, and is removed.
             let bare = told.strip_suffix('.').unwrap_or(&told);
             assert_eq!(head.host().trim_matches(['[', ']']), bare);
         }
     }
 }
 
-/// What gRPC says of time and status: never longer than a day's worth of waiting is bounded by, and no line more than
-/// was meant.
+/// A gRPC timeout is bounded, and a gRPC status adds no other field line.
 pub fn grpc(bytes: &[u8]) {
     if let Some(timeout) = super::grpc::timeout(bytes) {
         // Eight digits of hours (gRPC over HTTP/2).

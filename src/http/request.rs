@@ -1,10 +1,10 @@
-//! A request's head: read once, strictly, into spans over its bytes.
+//! A request head: parsed once, strictly, into spans over its bytes.
 
 use super::field::{self, ConnectionOptions, Field, Fields, Role, Span};
 use super::target::{self, Target};
 use super::{Framing, Limits, Version, Violation, chars, words};
 
-/// A request's head. Reused from exchange to exchange, so reading one does not allocate.
+/// A request head. Reused between exchanges, so that parsing does not allocate.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     bytes: Vec<u8>,
@@ -15,9 +15,9 @@ pub struct RequestHead {
     fields: Fields,
     /// The version the client spoke.
     pub version: Version,
-    /// How the body ends.
+    /// The framing of the body.
     pub framing: Framing,
-    /// Whether the client wants the connection kept after this exchange.
+    /// Whether the client keeps the connection open after this exchange.
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects_continue: bool,
@@ -31,7 +31,7 @@ impl Default for RequestHead {
 }
 
 impl RequestHead {
-    /// A head that nothing was read into.
+    /// A head without content.
     pub const EMPTY: RequestHead = RequestHead {
         bytes: Vec::new(),
         method: Span { start: 0, end: 0 },
@@ -46,10 +46,10 @@ impl RequestHead {
         upgrade: None,
     };
 
-    /// Reads a complete head, as [`Scanner`](super::scan::Scanner) found it.
+    /// Parses a complete head, as delimited by [`Scanner`](super::scan::Scanner).
     ///
     /// # Errors
-    /// The first [`Violation`]; the head then holds nothing of meaning.
+    /// The first [`Violation`]; the head's content is then undefined.
     pub fn read(&mut self, head: &[u8], limits: &Limits) -> Result<(), Violation> {
         self.bytes.clear();
         self.bytes.extend_from_slice(head);
@@ -125,7 +125,7 @@ impl RequestHead {
         Ok(())
     }
 
-    /// Absolute form wins over `Host`, which is rewritten from it (RFC 9112 §3.2.2).
+    /// Absolute form takes precedence over `Host`, which is derived from it (RFC 9112 §3.2.2).
     fn read_absolute(&mut self, raw: Span, limits: &Limits) -> Result<(), Violation> {
         const BAD: Violation = Violation::Malformed("an invalid target");
         let bytes = raw.of(&self.bytes);
@@ -184,8 +184,8 @@ impl RequestHead {
         Ok(())
     }
 
-    /// An upgrade that may become a tunnel: offered by both fields, for one token, without a body. Any other
-    /// offer may be ignored (RFC 9110 §7.8), and is.
+    /// An upgrade that may become a tunnel: in both fields, for one token, without a body. All other offers are ignored,
+    /// as RFC 9110 §7.8 permits.
     fn read_upgrade(&mut self, options: ConnectionOptions) -> Result<(), Violation> {
         if !options.upgrade || self.version == Version::Http10 {
             return Ok(());
@@ -236,11 +236,11 @@ impl RequestHead {
     #[must_use]
     pub fn authority(&self) -> &str {
         let written = std::str::from_utf8(self.authority.of(&self.bytes)).unwrap_or_default();
-        // An empty port is valid, and says nothing.
+        // An empty port is valid and has no meaning.
         written.strip_suffix(':').unwrap_or(written)
     }
 
-    /// The host in lower case, without port: what routes match.
+    /// The host in lower case, without port, for route matching.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -258,7 +258,7 @@ impl RequestHead {
         self.fields.all()
     }
 
-    /// Whether a field's name has an underscore.
+    /// Whether a field name contains an underscore.
     #[must_use]
     pub fn has_underscores(&self) -> bool {
         self.fields.has_underscores()
@@ -276,7 +276,7 @@ impl RequestHead {
         self.fields.of(role).next().map(|field| field.value.of(&self.bytes))
     }
 
-    /// The first value of the field called `name` (in lower or any case).
+    /// The first value of the field `name`, in any case.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields
@@ -286,7 +286,7 @@ impl RequestHead {
             .map(|field| field.value.of(&self.bytes))
     }
 
-    /// Whether the method is idempotent (RFC 9110 §9.2.2), so that it may be sent again.
+    /// Whether the method is idempotent (RFC 9110 §9.2.2), so that the request may be retried.
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
         const ALL: [&[u8]; 6] = [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"];
@@ -302,14 +302,14 @@ impl RequestHead {
         }
     }
 
-    /// Whether only the head of an answer is wanted (RFC 9110 §9.3.2).
+    /// Whether the response consists of a head only (RFC 9110 §9.3.2).
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.method.of(&self.bytes) == b"HEAD"
     }
 }
 
-/// The one upgrade that needs no leave.
+/// The upgrade that is always allowed.
 const WEBSOCKET: &[u8] = b"websocket";
 
 fn version(text: &[u8]) -> Result<Version, Violation> {

@@ -1,22 +1,22 @@
-//! A cluster's response head, read as strictly as a request's: a cluster may be hostile too.
+//! A cluster's response head, parsed as strictly as a request's: a cluster may be hostile, too.
 
 use super::field::{self, Field, Fields, Role, Span};
 use super::{Framing, Limits, Underscores, Version, Violation, words};
 
-/// A response's head, as spans over the bytes it was read from. Reused between exchanges.
+/// A response head, as spans over its bytes. Reused between exchanges.
 #[derive(Debug)]
 pub struct ResponseHead {
-    /// The status code, 100-999: beyond 599 there is no meaning, but some use them.
+    /// The status code, 100-999: codes above 599 have no defined meaning, but are in use.
     pub status: u16,
     reason: Span,
     fields: Fields,
-    /// How the body ends, given the request's method.
+    /// The framing of the body, given the request's method.
     pub framing: Framing,
-    /// The length the head states, also where there is no body (`HEAD`, 304).
+    /// The length in the head, also without a body (`HEAD`, 304).
     pub stated_length: Option<u64>,
-    /// Whether the cluster keeps the connection.
+    /// Whether the cluster keeps the connection open.
     pub keep_alive: bool,
-    /// Whether this is the 101 that answers an upgrade.
+    /// Whether this is the 101 response to an upgrade.
     pub upgrades: bool,
 }
 
@@ -34,20 +34,20 @@ impl Default for ResponseHead {
     }
 }
 
-/// What was asked, as far as it changes how a response is read.
+/// The properties of the request that the parsing of its response depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// `HEAD`: the response has no body whatever it says.
+    /// `HEAD`: the response has no body, whatever its fields say.
     pub head: bool,
-    /// The token of the upgrade we forwarded.
+    /// The token of the forwarded upgrade.
     pub upgrade: Option<&'a [u8]>,
 }
 
 impl ResponseHead {
-    /// Reads a complete head.
+    /// Parses a complete head.
     ///
     /// # Errors
-    /// The first [`Violation`]: the exchange is then a 502 and the connection is not reused.
+    /// The first [`Violation`]: the response is then 502 and the connection is not reused.
     pub fn read(
         &mut self,
         bytes: &[u8],
@@ -111,10 +111,10 @@ impl ResponseHead {
         let length = field::content_length(bytes, &self.fields)?;
         let has_coding = self.fields.of(Role::TransferEncoding).next().is_some();
         self.stated_length = length.filter(|_| !has_coding);
-        // These end at the head, whatever is said of a body (RFC 9112 §6.3).
+        // These responses have no body, whatever their fields say (RFC 9112 §6.3).
         if matches!(self.status, 100..=199 | 204 | 304) {
             self.framing = Framing::None;
-            // Whoever says that chunks follow may send them: nobody else's answer must be read from them.
+            // A cluster that announces chunks may send them: they must not be read as another response.
             self.keep_alive &= !has_coding || self.status == 304;
             return Ok(());
         }
@@ -155,7 +155,7 @@ impl ResponseHead {
         self.fields.all()
     }
 
-    /// The first value of a field that only edges tell each other, as text.
+    /// The first value of a field between edges, as text.
     #[must_use]
     pub fn told<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a str> {
         let mut named = self
@@ -172,8 +172,7 @@ impl ResponseHead {
     }
 }
 
-/// The name of the first field line of a head that cannot be read by itself, escaped and cut short; empty where
-/// each line can.
+/// The name of the first field line that is invalid by itself, escaped and truncated; empty if every line is valid.
 #[must_use]
 pub fn offender(head: &[u8]) -> String {
     const SHOWN: usize = 40;

@@ -1,11 +1,11 @@
-//! Where a head ends, found incrementally and with the same verdict for every segmentation.
+//! Finds the end of a head incrementally, with the same result for every segmentation.
 //!
-//! Only two things are judged before the whole head is there: a line feed without its carriage
-//! return, and the limits. All else waits for the last line, so that it is judged once.
+//! Two things are checked before the head is complete: a line feed without its carriage return, and the limits.
+//! Everything else is checked once, with the complete head.
 
 use super::{Limits, Violation, words};
 
-/// What the scanner knows so far.
+/// The result so far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Scan {
     /// The head is not complete.
@@ -14,7 +14,7 @@ pub enum Scan {
     Complete(usize),
 }
 
-/// Remembers how far a growing buffer has been looked at.
+/// Stores how far a growing buffer has been scanned.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scanner {
     seen: usize,
@@ -23,10 +23,10 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Looks at what was appended to `bytes` since the last call; `bytes` starts at the head.
+    /// Scans the bytes appended to `bytes` since the last call; `bytes` begins with the head.
     ///
     /// # Errors
-    /// [`Violation`] when the head can no longer become a valid one.
+    /// [`Violation`] when the head can no longer become valid.
     pub fn advance(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scan, Violation> {
         let seen = self.seen;
         for found in words::each(&bytes[seen..], b'\n') {

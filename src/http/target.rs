@@ -1,9 +1,9 @@
-//! The canonical request target: one reading, used for routing *and* for forwarding.
+//! The canonical request target: one interpretation, used for routing *and* for forwarding.
 //!
-//! In the path unreserved characters are decoded, escapes are in upper case, slashes in a row are one, dot
-//! segments are resolved (RFC 3986 §6.2.2, §5.2.4). What two servers read differently is refused there: an
-//! encoded slash, backslash or NUL, an invalid escape, parameters of a dot segment (`..;`), a byte outside
-//! ASCII. The query is nobody's path: it is forwarded as it came, and may hold a stray `%`.
+//! In the path, unreserved characters are decoded, escapes are in upper case, consecutive slashes are merged, and dot
+//! segments are resolved (RFC 3986 §6.2.2, §5.2.4). Forms that servers interpret differently are refused in the path: an
+//! encoded slash, backslash or NUL, an invalid escape, parameters of a dot segment (`..;`), a byte outside ASCII.
+//! The query is forwarded as received, and may contain a stray `%`.
 
 use super::chars::{self, PATH};
 use super::{EncodedSlash, Slashes, Violation};
@@ -11,7 +11,7 @@ use super::{EncodedSlash, Slashes, Violation};
 /// A target in its one canonical form.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Target {
-    /// Path and query as they are matched and forwarded; `*` for `OPTIONS *`.
+    /// Path and query as matched and forwarded; `*` for `OPTIONS *`.
     text: String,
     path_len: usize,
 }
@@ -38,16 +38,16 @@ impl Target {
         &self.text
     }
 
-    /// Empties the target but keeps its memory, for the next request.
+    /// Clears the target but keeps its allocation for the next request.
     pub fn clear(&mut self) {
         self.text.clear();
         self.path_len = 0;
     }
 
-    /// Reads an origin-form target (RFC 9112 §3.2.1), replacing what was held.
+    /// Parses an origin-form target (RFC 9112 §3.2.1) and replaces the previous one.
     ///
     /// # Errors
-    /// [`Violation::Malformed`] for a target without one unmistakable meaning.
+    /// [`Violation::Malformed`] for an ambiguous target.
     pub fn read(
         &mut self,
         raw: &[u8],
@@ -84,7 +84,7 @@ impl Target {
     }
 }
 
-/// Appends a path in canonical form; says whether an escape was decoded, which may have made a dot.
+/// Appends a path in canonical form; returns whether an escape was decoded, which may have produced a dot.
 fn normalise_into(text: &mut String, raw: &[u8], encoded: EncodedSlash) -> Result<bool, Violation> {
     let mut decoded = false;
     let mut rest = raw;
@@ -114,8 +114,8 @@ fn normalise_into(text: &mut String, raw: &[u8], encoded: EncodedSlash) -> Resul
     Ok(decoded)
 }
 
-/// Appends a query as it came. Quotes, angle brackets and bytes outside ASCII are escaped: no strict parser
-/// takes them in a request line, and browsers send none.
+/// Appends a query as received. Quotes, angle brackets and bytes outside ASCII are escaped: strict parsers refuse
+/// them in a request line, and browsers do not send them.
 fn push_query(text: &mut String, raw: &[u8]) -> Result<(), Violation> {
     std::str::from_utf8(raw).map_err(|_| NOT_ASCII)?;
     for byte in raw {
@@ -168,7 +168,7 @@ fn merge_slashes(path: &mut String) {
     });
 }
 
-/// Refuses `..;x` and `.;x`: a servlet container drops the parameter and then climbs.
+/// Refuses `..;x` and `.;x`: servlet containers drop the parameter and then resolve the dots.
 fn refuse_dot_parameters(path: &str) -> Result<(), Violation> {
     let climbs = |segment: &str| {
         let parameter = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
@@ -184,7 +184,7 @@ fn has_dot_segment(path: &str) -> bool {
     path.as_bytes().windows(2).any(|pair| pair == b"/.")
 }
 
-/// RFC 3986 §5.2.4 for a path that begins with a slash; `..` at the root stays there.
+/// RFC 3986 §5.2.4 for a path that begins with a slash; `..` at the root is ignored.
 fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
@@ -209,16 +209,16 @@ fn remove_dot_segments(path: &str) -> String {
     })
 }
 
-/// An authority as routing and forwarding need it (RFC 9110 §7.2, RFC 3986 §3.2).
+/// An authority, as routing and forwarding need it (RFC 9110 §7.2, RFC 3986 §3.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Authority<'a> {
-    /// Host without port, brackets kept, final dot removed; case as it came.
+    /// Host without port, with brackets, without the final dot; case as received.
     pub host: &'a str,
     /// The port, when given.
     pub port: Option<u16>,
 }
 
-/// The host of `host [":" port]` alone, as it is routed by; empty stands for no host.
+/// The host of `host [":" port]`, for routing; empty stands for no host.
 ///
 /// # Errors
 /// As [`authority`].

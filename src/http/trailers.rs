@@ -1,7 +1,7 @@
-//! Trailers: an allow-list, because a field that arrives after the decision must not change it.
+//! Trailers: an allow-list, because a field that arrives after a decision must not change it.
 //!
-//! Fields that frame, route, authenticate or trace are dropped (RFC 9110 §6.5.1). What remains is
-//! what is used in practice: gRPC status, digests, timings, and an application's own `x-` fields.
+//! Fields that frame, route, authenticate or trace are dropped (RFC 9110 §6.5.1). Forwarded are those in practical use:
+//! gRPC status, digests, timings, and an application's own `x-` fields.
 
 use super::field::{Field, Fields, Role};
 use super::{Limits, Underscores, Violation};
@@ -11,7 +11,7 @@ pub const BYTES_MAX: usize = 8 * 1024;
 /// Fields in a trailer section.
 pub const FIELDS_MAX: usize = 32;
 
-/// Reads a trailer section that ends with an empty line; only fields that may be forwarded remain.
+/// Parses a trailer section that ends with an empty line; only fields that may be forwarded are kept.
 ///
 /// # Errors
 /// [`Violation`] for a malformed line or too many fields.
@@ -27,11 +27,11 @@ pub fn read(bytes: &[u8], underscores: Underscores) -> Result<Vec<Field>, Violat
     Ok(fields)
 }
 
-/// Likewise of a response over HTTP/2, where names may have underscores; of a gRPC call all its metadata
-/// may be forwarded that frames, routes and authenticates nothing.
+/// As [`read`], for a response over HTTP/2, where names may contain underscores. Of a gRPC call all metadata is forwarded
+/// that neither frames, routes nor authenticates.
 ///
 /// # Errors
-/// Likewise.
+/// As [`read`].
 pub fn read_call(bytes: &[u8], is_call: bool) -> Result<Vec<Field>, Violation> {
     let mut fields = Fields::EMPTY;
     let limits = Limits { underscores: Underscores::Allow, ..trailer_limits() };

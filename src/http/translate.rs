@@ -1,7 +1,7 @@
-//! Between HTTP/2's fields and HTTP/1's lines (RFC 9113 §8).
+//! Translation between HTTP/2 fields and HTTP/1 lines (RFC 9113 §8).
 //!
-//! A request is written down as an HTTP/1 head and then read by the one strict reader, so that both
-//! protocols are routed, limited and forwarded alike. A response goes the other way.
+//! A request is encoded as an HTTP/1 head and then parsed by the one strict parser, so that both protocols are routed,
+//! limited and forwarded alike. A response is translated the other way.
 
 use super::field::Field;
 use super::forward::FieldSink;
@@ -10,21 +10,21 @@ use ::http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValu
 use ::http::{Method, Response, StatusCode, request};
 use bytes::Bytes;
 
-/// What is wrong with a request.
+/// Why a request is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wrong {
     /// The protocol forbids it: the stream is reset (RFC 9113 §8.1.1).
     Malformed(&'static str),
-    /// We refuse it.
+    /// The proxy refuses the request.
     Refused(Violation),
 }
 
-/// A request for a tunnel (RFC 8441): an upgrade of HTTP/1.
+/// A request for a tunnel (RFC 8441), translated to an HTTP/1 upgrade.
 #[derive(Clone, Copy, Debug)]
 pub struct Tunnel<'a> {
-    /// What is to be spoken in it.
+    /// The protocol in the tunnel.
     pub protocol: &'a str,
-    /// A `Sec-WebSocket-Key`, which HTTP/2 has no use for.
+    /// A `Sec-WebSocket-Key`, which HTTP/2 does not have.
     pub key: &'a str,
 }
 
@@ -32,7 +32,7 @@ pub struct Tunnel<'a> {
 const CONNECTION_BOUND: [HeaderName; 4] =
     [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::PROXY_AUTHENTICATE];
 
-/// Writes a request's head as HTTP/1 has it. `ends` is whether no body follows.
+/// Encodes a request head as HTTP/1. `ends` tells whether no body follows.
 ///
 /// # Errors
 /// [`Wrong`].
@@ -51,7 +51,7 @@ pub fn request_head(
     if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
         return Err(Wrong::Malformed("unsupported scheme"));
     }
-    // Pseudo-fields count: they are fields of the same list.
+    // Pseudo-fields count towards the limit: they are fields of the same list.
     if parts.headers.len() + 4 > limits.fields {
         return Err(Wrong::Refused(Violation::HeadTooLarge));
     }
@@ -89,7 +89,7 @@ pub fn request_head(
     }
 }
 
-/// `:authority`, or `host` where there is none; both must say the same (RFC 9113 §8.3.1).
+/// `:authority`, or `host` without one; if both exist they must be equal (RFC 9113 §8.3.1).
 fn authority(parts: &request::Parts) -> Result<&[u8], Wrong> {
     let pseudo = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let mut hosts = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
@@ -125,14 +125,14 @@ fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A response's head from lines as we write them for HTTP/1, without those of a connection. `None` where a
-/// line is none, which would be our bug.
+/// A response head from the lines we write for HTTP/1, without connection-specific fields. `None` for an invalid line,
+/// which would be our bug.
 #[must_use]
 pub fn response_head(status: u16, lines: &[u8]) -> Option<Response<()>> {
     response(status, fields(lines)?)
 }
 
-/// A response's head.
+/// A response head.
 #[must_use]
 pub fn response(status: u16, fields: HeaderMap) -> Option<Response<()>> {
     let mut response = Response::new(());
@@ -152,27 +152,27 @@ pub fn fields(lines: &[u8]) -> Option<HeaderMap> {
     map.into_fields()
 }
 
-/// Fields as HTTP/2 has them, without those of a connection.
+/// HTTP/2 fields, without connection-specific ones.
 #[derive(Debug)]
 pub struct FieldMap {
     fields: HeaderMap,
-    /// The head that fields are copied from, so that they share its memory.
+    /// The head from which fields are copied, so that they share its memory.
     bytes: Bytes,
     is_sound: bool,
 }
 
-/// Fields of an ordinary head; more find room, too.
+/// Initial capacity: the fields of an ordinary head.
 const ORDINARY: usize = 12;
 
 impl FieldMap {
-    /// None yet; those that are copied are of the head whose bytes these are.
+    /// An empty list; copied fields belong to the head with these bytes.
     #[must_use]
     pub fn new(bytes: &[u8]) -> FieldMap {
         let bytes = Bytes::copy_from_slice(bytes);
         FieldMap { fields: HeaderMap::with_capacity(ORDINARY), bytes, is_sound: true }
     }
 
-    /// All of them; `None` where one was none, which would be our bug.
+    /// All fields; `None` if one was invalid, which would be our bug.
     #[must_use]
     pub fn into_fields(self) -> Option<HeaderMap> {
         self.is_sound.then_some(self.fields)
@@ -190,7 +190,7 @@ impl FieldMap {
     }
 }
 
-/// Whether a field belongs to one HTTP/1 connection.
+/// Whether a field is specific to an HTTP/1 connection.
 fn is_bound(name: &HeaderName) -> bool {
     CONNECTION_BOUND[..3].contains(name) || name.as_str() == "keep-alive"
 }
@@ -222,8 +222,8 @@ impl FieldSink for FieldMap {
     }
 }
 
-/// Writes a response's head as HTTP/1 has it. `bare` is whether no body follows; `None` for an interim one, and for
-/// an answer to HEAD.
+/// Encodes a response head as HTTP/1. `bare` tells whether no body follows; `None` for an interim response, and for a
+/// response to HEAD.
 pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
@@ -232,7 +232,7 @@ pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, 
         push(out, name.as_str(), value.as_bytes());
     }
     let told = fields.contains_key(header::CONTENT_LENGTH);
-    // These have no body, whatever is said of it.
+    // These responses have no body, whatever their fields say.
     let none = matches!(status.as_u16(), 204 | 304);
     match bare.filter(|_| !none) {
         Some(true) if !told => {
@@ -244,8 +244,8 @@ pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, 
     out.extend_from_slice(b"\r\n");
 }
 
-/// A request as HTTP/2 has it, from its head as we write it for HTTP/1. `None` where it is none, which would
-/// be our bug. `trailers` is whether the client takes trailers.
+/// An HTTP/2 request from the head we write for HTTP/1. `None` if that is invalid, which would be our bug. `trailers`
+/// tells whether the client accepts trailers.
 #[must_use]
 pub fn request(head: &[u8], scheme: &str, trailers: bool) -> Option<::http::Request<()>> {
     let line_end = memchr::memmem::find(head, b"\r\n")?;
@@ -269,7 +269,7 @@ pub fn request(head: &[u8], scheme: &str, trailers: bool) -> Option<::http::Requ
     Some(request)
 }
 
-/// A trailer section as lines that end with an empty one, to be read like HTTP/1's.
+/// A trailer section as lines that end with an empty line, for the HTTP/1 parser.
 #[must_use]
 pub fn trailer_lines(map: &HeaderMap) -> Vec<u8> {
     let mut lines = Vec::new();

@@ -1,5 +1,5 @@
-//! Eight bytes at a time: looking at a head's bytes one by one is most of what reading it costs, and a head is
-//! too short for a general search to pay for its beginning.
+//! SIMD within a register (SWAR): scanning eight bytes at a time. Byte-wise scanning is most of the cost of parsing a
+//! head, and a head is too short for the start-up cost of a general search.
 
 use super::chars::VALUE;
 
@@ -12,19 +12,19 @@ fn marks(word: u64, byte: u8) -> u64 {
     !((other & !HIGHS).wrapping_add(!HIGHS) | other | !HIGHS)
 }
 
-/// Whether a byte of `word` may be none of a value's: below a space (a tab is, too) or DEL.
+/// Whether a byte of `word` may be invalid in a field value: below a space (including tab) or DEL.
 fn is_suspect(word: u64) -> bool {
     let below = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
     below | marks(word, 0x7f) != 0
 }
 
-/// Where `byte` is first.
+/// The position of the first `byte`.
 #[must_use]
 pub fn find(bytes: &[u8], byte: u8) -> Option<usize> {
     each(bytes, byte).next()
 }
 
-/// Where `byte` is, from the first to the last.
+/// The positions of `byte`, in order.
 pub fn each(bytes: &[u8], byte: u8) -> impl Iterator<Item = usize> {
     let (words, tail) = bytes.as_chunks::<8>();
     let after = words.len() * 8;
@@ -43,14 +43,14 @@ pub fn each(bytes: &[u8], byte: u8) -> impl Iterator<Item = usize> {
     in_words.chain(in_tail.map(move |(place, _)| after + place))
 }
 
-/// How many bytes at the beginning are letters or hyphens, as most names have no others; of eight or more,
-/// since the last few are not looked at.
+/// The number of letters and hyphens at the start, since most names have no other bytes; counted only in whole words
+/// of eight bytes.
 #[must_use]
 pub fn letters_len(bytes: &[u8]) -> usize {
     let (words, _) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // In seven bits, one case: whatever is at least `a` and not above `z`.
+        // Compared in seven bits and lower case: at least `a` and at most `z`.
         let lower = (word | (ONES * 0x20)) & !HIGHS;
         let letters = (lower + ONES * (0x80 - 0x61)) & !(lower + ONES * (0x80 - 0x7b));
         let others = !((letters | marks(word, b'-')) & !word) & HIGHS;
@@ -61,7 +61,7 @@ pub fn letters_len(bytes: &[u8]) -> usize {
     words.len() * 8
 }
 
-/// How many bytes at the beginning may stand in a field's value.
+/// The number of bytes at the start that are valid in a field value.
 #[must_use]
 pub fn value_len(bytes: &[u8]) -> usize {
     let end = |piece: &[u8]| piece.iter().position(|byte| !VALUE[usize::from(*byte)]);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn words_say_what_bytes_say() {
-        // Each byte at each place of a word, and after it, among neighbours that a borrow could reach.
+        // Each byte at each position of a word, and after it, with neighbours that a borrow could reach.
         for fill in [b' ', b'a', b'\t', 0x7e, 0x80, 0xff] {
             for at in 0..20 {
                 for byte in 0..=255 {

@@ -1,4 +1,4 @@
-//! The only reader of clocks. Everything else is handed a [`Timestamp`].
+//! The only code that reads clocks. All other code receives a [`Timestamp`].
 
 use crate::decision::units::Timestamp;
 use std::sync::OnceLock;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
-/// This moment, on a clock that never goes back.
+/// The current time of a monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 #[must_use]
 pub fn now() -> Timestamp {
@@ -14,28 +14,28 @@ pub fn now() -> Timestamp {
     Timestamp::from_nanos(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// The time of day, since 1970.
+/// Wall-clock time since 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 #[must_use]
 pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The time of day as RFC 3339 with milliseconds, in UTC.
+/// Wall-clock time as RFC 3339 with milliseconds, in UTC.
 #[must_use]
 pub fn rfc3339(since_epoch: Duration) -> String {
     let stamp = jiff::Timestamp::from_millisecond(millis(since_epoch)).unwrap_or_default();
     format!("{stamp:.3}")
 }
 
-/// The time of day as HTTP writes it (RFC 9110 §5.6.7).
+/// Wall-clock time in the format of HTTP (RFC 9110 §5.6.7).
 #[must_use]
 pub fn http_date(since_epoch: Duration) -> String {
     let stamp = jiff::Timestamp::from_millisecond(millis(since_epoch)).unwrap_or_default();
     stamp.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// The time of day as the common log format writes it.
+/// Wall-clock time in the common log format.
 #[must_use]
 pub fn common_log(since_epoch: Duration) -> String {
     let stamp = jiff::Timestamp::from_millisecond(millis(since_epoch)).unwrap_or_default();
@@ -46,7 +46,7 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Microseconds of the kernel's clock that never goes back, as service managers read it.
+/// Microseconds of the kernel's monotonic clock, as service managers expect them.
 #[must_use]
 pub fn monotonic_micros() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -54,7 +54,7 @@ pub fn monotonic_micros() -> u64 {
         + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000
 }
 
-/// Bits no one can foresee, for seeds: the standard library's own source of them.
+/// Unpredictable bits for seeds, from the standard library's hasher keys.
 #[must_use]
 pub fn entropy() -> u64 {
     use std::hash::{BuildHasher, Hasher};

@@ -1,8 +1,8 @@
-//! Which cores this process may use, and staying on one.
+//! The cores this process may use, and pinning threads to them.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Cores this process may use, by affinity, at most as many as its cgroup pays for.
+/// Cores this process may use: by affinity, limited by the cgroup's CPU quota.
 #[must_use]
 pub fn allowed() -> Vec<usize> {
     let fallback = || vec![0];
@@ -13,7 +13,7 @@ pub fn allowed() -> Vec<usize> {
     if kept.is_empty() { fallback() } else { kept }
 }
 
-/// Keeps the calling thread on `core`. Failing to is no harm: the kernel then chooses.
+/// Pins the calling thread to `core`. A failure is harmless: the kernel then schedules the thread.
 pub fn stay_on(core: usize) {
     let mut set = CpuSet::new();
     if core < CpuSet::MAX_CPU {

@@ -1,8 +1,8 @@
-//! UDP sockets: many datagrams by one system call, where the kernel can.
+//! UDP sockets: many datagrams per system call, if the kernel supports that.
 //!
-//! The kernel hands over datagrams of one sender as a run of equal pieces (GRO) and takes runs likewise
-//! (GSO); `quinn-udp` finds out what it can do. Unlike QUIC, which it was made for, what passes here may
-//! be larger than a packet and must then be cut by the kernel, as for any other program.
+//! The kernel delivers datagrams of one sender as a batch of equal sizes (GRO) and accepts such batches (GSO);
+//! `quinn-udp` detects the support. Unlike in QUIC, datagrams may be larger than a packet here; the kernel
+//! must then fragment them, as for any other program.
 
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use rustix::net::sockopt;
@@ -13,14 +13,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Runs received by one system call, at most.
+/// Batches received by one system call, at most.
 const RUNS: usize = 8;
-/// Bytes of the longest run.
+/// Bytes of the longest batch.
 const RUN_MAX: usize = 65_535;
-/// What the kernel may keep for us, in bytes, if its own bound allows: bursts come faster than turns.
+/// Requested size of the kernel's socket buffers, in bytes: bursts arrive faster than the worker's turns.
 const KEPT: usize = 1 << 20;
 
-/// Where runs are received: one for all sockets of a worker, as it is empty between two calls.
+/// Receive buffers: one set for all sockets of a worker, as they are empty between two calls.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -31,13 +31,13 @@ pub struct Batch {
 /// Datagrams of equal size from one sender; the last may be shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
-    /// All of them.
+    /// The bytes of all datagrams.
     pub bytes: &'a [u8],
-    /// The size of each.
+    /// The size of each datagram.
     pub each: usize,
-    /// Who sent them.
+    /// The sender.
     pub from: SocketAddr,
-    /// The address of ours they were sent to.
+    /// The local address they were sent to.
     pub to: Option<IpAddr>,
     ecn: Option<EcnCodepoint>,
 }
@@ -53,7 +53,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// How many datagrams it is.
+    /// Number of datagrams.
     #[must_use]
     pub fn count(&self) -> u64 {
         (self.bytes.len().div_ceil(self.each.max(1))).max(1) as u64
@@ -61,7 +61,7 @@ impl<'a> Run<'a> {
 }
 
 impl Batch {
-    /// What was received last.
+    /// The batches of the last call.
     pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
         self.meta[..self.filled].iter().zip(self.bytes.chunks(RUN_MAX)).map(Run::new)
     }
@@ -75,10 +75,10 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// Takes a bound socket over.
+    /// Adopts a bound socket.
     ///
     /// # Errors
-    /// The socket's.
+    /// The socket's error.
     pub fn adopt(socket: Socket) -> io::Result<Datagrams> {
         let local = socket.local_addr()?;
         let state = UdpSocketState::new((&socket).into())?;
@@ -91,10 +91,10 @@ impl Datagrams {
         Ok(Datagrams { socket: UdpSocket::from_std(socket.into())?, state })
     }
 
-    /// A socket of its own towards one address, from which alone it receives.
+    /// A socket connected to one address; it receives only from there.
     ///
     /// # Errors
-    /// The socket's; descriptors or ports may have run out.
+    /// The socket's error; descriptors or ports may have run out.
     pub fn towards(address: SocketAddr) -> io::Result<Datagrams> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
@@ -104,18 +104,18 @@ impl Datagrams {
         Datagrams::adopt(socket)
     }
 
-    /// Waits until something can be received, or an error was.
+    /// Waits until the socket is readable or has an error.
     ///
     /// # Errors
-    /// When the runtime is ending.
+    /// When the runtime is shutting down.
     pub async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await
     }
 
-    /// Receives into `batch` what is there.
+    /// Receives the available datagrams into `batch`.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing; what a peer's host has said of an earlier datagram.
+    /// `WouldBlock` when there is none; an ICMP error that an earlier datagram caused.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<()> {
         batch.bytes.resize(RUNS * RUN_MAX, 0);
         batch.filled = 0;
@@ -127,10 +127,10 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Sends a run on; `from` is the address of ours it should come from, if not the usual one.
+    /// Sends datagrams on; `from` is the local address to send from, if not the default.
     ///
     /// # Errors
-    /// `WouldBlock` when the kernel has no room; what a peer's host has said of an earlier datagram.
+    /// `WouldBlock` when the send buffer is full; an ICMP error that an earlier datagram caused.
     pub fn send(&self, run: &Run<'_>, to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
         let segments = self.state.max_gso_segments().max(1);
         for part in run.bytes.chunks(run.each.max(1) * segments).chain(no_bytes(run)) {
@@ -141,19 +141,19 @@ impl Datagrams {
                 segment_size: (part.len() > run.each).then_some(run.each),
                 src_ip: from,
             };
-            // Not by the runtime's leave: it does not know yet that a new socket has room.
+            // Without the runtime's readiness: it does not know yet that a new socket is writable.
             self.state.try_send((&self.socket).into(), &transmit)?;
         }
         Ok(())
     }
 }
 
-/// An empty datagram is one, too.
+/// An empty datagram counts as one.
 fn no_bytes<'a>(run: &Run<'a>) -> Option<&'a [u8]> {
     run.bytes.is_empty().then_some(run.bytes)
 }
 
-/// Has the kernel cut what is larger than a packet, as it does unless told otherwise.
+/// Lets the kernel fragment datagrams larger than a packet, as is its default.
 fn allow_fragments(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
     sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::WANT)?;
     if is_ipv6 {

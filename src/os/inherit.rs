@@ -1,7 +1,7 @@
-//! Listening sockets that this process was started with: by its predecessor at an upgrade, or by systemd.
+//! Listening sockets inherited by this process: from its predecessor at an upgrade, or from systemd.
 //!
-//! A descriptor that is passed on is never closed in between, so whoever connects meanwhile waits in its queue
-//! and is refused by nobody.
+//! An inherited descriptor is never closed in between: clients that connect meanwhile wait in its listen backlog, and
+//! none is refused.
 
 use crate::decision::plan::{Address, Spot, Transport};
 use rustix::fs::FileType;
@@ -11,21 +11,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-/// The descriptors of a predecessor's sockets, and of where it waits for a word.
+/// Variables with the descriptors of a predecessor's sockets, and of the pipe on which it waits for readiness.
 const SOCKETS: &str = "TIDEGATE_LISTEN_FDS";
 const READY: &str = "TIDEGATE_READY_FD";
-/// systemd's: how many, from the third on, and for which process (sd_listen_fds(3)).
+/// Variables of systemd: number of descriptors from 3 on, and the process they are for (sd_listen_fds(3)).
 const SYSTEMD: (&str, &str) = ("LISTEN_FDS", "LISTEN_PID");
 const SYSTEMD_FIRST: RawFd = 3;
-/// More descriptors than anybody passes.
+/// Limit of inherited descriptors.
 const COUNT_MAX: usize = 65_536;
 
-/// Sockets that nobody has taken yet.
+/// Inherited sockets that no listener has taken yet.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<Socket>);
 
 impl Inherited {
-    /// Takes over what this process was started with. Called once, before anything opens descriptors.
+    /// Adopts the inherited descriptors. Called once, before any descriptor is opened.
     #[must_use]
     pub fn take() -> Inherited {
         let own = std::env::var(SOCKETS).ok().map(|text| {
@@ -43,26 +43,26 @@ impl Inherited {
         Inherited(numbers.iter().filter_map(adopt).map(Socket::from).collect())
     }
 
-    /// Whether a predecessor goes on until this process is ready.
+    /// Whether a predecessor continues until this process is ready.
     #[must_use]
     pub fn has_predecessor() -> bool {
         std::env::var_os(READY).is_some()
     }
 
-    /// The sockets that are bound where `spot` says.
+    /// Takes the sockets bound to the address of `spot`.
     pub fn for_spot(&mut self, spot: &Spot) -> Vec<Socket> {
         let (found, left) = std::mem::take(&mut self.0).into_iter().partition(|s| is_at(s, spot));
         self.0 = left;
         found
     }
 
-    /// How many are left.
+    /// Number of sockets left.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether none is left.
+    /// Whether no socket is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -88,25 +88,25 @@ fn is_at(socket: &Socket, spot: &Spot) -> bool {
     }
 }
 
-/// Takes a descriptor of that number over, if it is of this type; it is not passed on by accident.
+/// Adopts a descriptor of that number, if it is of this type, and sets close-on-exec.
 #[expect(unsafe_code, reason = "a descriptor that comes from outside is a bare number")]
 fn adopt(number: RawFd, kind: FileType) -> io::Result<OwnedFd> {
     if number <= 2 {
         return Err(io::Error::other("descriptors 0 to 2 are standard streams"));
     }
-    // SAFETY: only looked at: where it is not open, or is something of ours, the look says so.
+    // SAFETY: used for fstat alone, which fails if the descriptor is closed.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     let status = rustix::fs::fstat(borrowed)?;
     if FileType::from_raw_mode(status.st_mode) != kind {
         return Err(io::Error::other("not a descriptor of the expected type"));
     }
     rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
-    // SAFETY: it is open, of the type that was announced, and nothing here has opened one of that type yet;
-    // whoever started this process says that it is ours, and each number is taken once.
+    // SAFETY: the descriptor is open and of the announced type, nothing here has opened one of that type yet, the
+    // parent process has passed it to us, and each number is adopted once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Tells the predecessor, where there is one, that this process is ready to take over.
+/// Notifies the predecessor, if there is one, that this process is ready.
 pub fn tell_predecessor() {
     let Some(number) = std::env::var(READY).ok().and_then(|text| text.parse().ok()) else {
         return;
@@ -118,7 +118,7 @@ pub fn tell_predecessor() {
     }
 }
 
-/// Which program is running, and how it was started: noted early, since its file may be replaced.
+/// The running program and its arguments: recorded at the start, since the file may be replaced.
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
@@ -126,10 +126,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// This one.
+    /// The program of this process.
     ///
     /// # Errors
-    /// When its path cannot be found out.
+    /// When its path cannot be determined.
     pub fn this() -> io::Result<Program> {
         Ok(Program {
             path: std::env::current_exe()?,
@@ -137,19 +137,19 @@ impl Program {
         })
     }
 
-    /// Its path.
+    /// The path of the executable.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Starts it again with these sockets.
+    /// Starts the program again with these sockets.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start<'a>(&self, sockets: impl Iterator<Item = &'a Socket>) -> io::Result<Successor> {
         let (reader, writer) = io::pipe()?;
-        // Copies that live just long enough to be inherited.
+        // Copies that live until the child has inherited them.
         let copies = sockets
             .map(|socket| Ok(rustix::io::dup(socket.as_fd())?))
             .collect::<io::Result<Vec<OwnedFd>>>()?;
@@ -159,7 +159,7 @@ impl Program {
             .args(&self.arguments)
             .env(SOCKETS, numbers.join(","))
             .env(READY, ready.as_raw_fd().to_string())
-            // It is another process than the one that was to give signs of life.
+            // The watchdog variables name this process, not the successor.
             .env_remove("WATCHDOG_PID")
             .env_remove(SYSTEMD.0)
             .env_remove(SYSTEMD.1)
@@ -168,7 +168,7 @@ impl Program {
     }
 }
 
-/// Ends a process that this one has started and not waited for.
+/// Kills a child process that was not waited for.
 pub fn end(process: u32) {
     let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
     let ended = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL));
@@ -177,7 +177,7 @@ pub fn end(process: u32) {
     }
 }
 
-/// A process that is to take over.
+/// A child process that is to take over.
 #[derive(Debug)]
 pub struct Successor {
     child: Child,
@@ -185,16 +185,16 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// Its number.
+    /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits, blocking, until it says that it is ready.
+    /// Waits, blocking, until the process reports that it is ready.
     ///
     /// # Errors
-    /// When it ends without having said so.
+    /// When the process ends without reporting.
     pub fn wait(mut self) -> io::Result<()> {
         let mut word = [0; 1];
         match self.reader.read(&mut word)? {

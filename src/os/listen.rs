@@ -1,28 +1,27 @@
 //! Listening sockets: bound long before they listen, one per worker.
 //!
-//! A sibling of a `SO_REUSEPORT` group that listens and then closes resets what the kernel queued on
-//! it. So binding and listening are apart: `bind` may fail and nothing has happened; `listen` comes
-//! for all at once when the configuration is in force.
+//! A socket of a `SO_REUSEPORT` group that listens and then closes resets the connections in its backlog. So binding
+//! and listening are separate: `bind` may fail without any effect; `listen` is called for all sockets at once when
+//! the configuration is in force.
 
 use crate::decision::plan::{Address, Spot, Transport};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::path::Path;
 
-/// Connections the kernel may queue for one socket.
+/// Listen backlog of one socket.
 const BACKLOG: i32 = 4096;
 
-/// Whether to bind once alone first, to find out about another process.
+/// Whether to bind without `SO_REUSEPORT` first, to detect another process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trial {
     /// Yes.
     First,
-    /// No: the socket in the way is our own, and about to go.
+    /// No: the existing socket is our own, and will be closed.
     None,
 }
 
-/// Sockets for each of `workers`, from those that were inherited for this place; new ones beside them where there
-/// are too few.
+/// Sockets for each of `workers`: inherited ones for this address, and new ones if there are too few.
 ///
 /// # Errors
 /// The bind's error.
@@ -30,13 +29,13 @@ pub fn share_out(spot: &Spot, mut found: Vec<Socket>, workers: usize) -> io::Res
     found.truncate(workers);
     let shares = |socket: &Socket| socket.reuse_port().unwrap_or(false);
     if spot.transport == Transport::Datagram && workers > 1 && !found.iter().all(shares) {
-        // A client's datagrams would come to any of them.
+        // Datagrams of one client would be spread over all of them.
         return Err(io::Error::other("an inherited UDP socket needs ReusePort=yes"));
     }
     while found.len() < workers {
         let more = match (&spot.address, found.iter().all(shares)) {
             (Address::Ip(ip), true) => bind_ip(*ip, spot, true)?,
-            // One that cannot have siblings is listened to by all.
+            // A socket that cannot be in a group is shared by all workers.
             _ => found[0].try_clone()?,
         };
         found.push(more);
@@ -90,10 +89,10 @@ fn bind_ip(address: std::net::SocketAddr, spot: &Spot, share: bool) -> io::Resul
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     socket.set_cloexec(true)?;
-    // For datagrams it would let anybody share the port.
+    // For UDP it would let any process share the port.
     socket.set_reuse_address(spot.transport == Transport::Stream)?;
     if address.is_ipv6() {
-        // "[::]" takes both families; a given IPv6 address can only be itself.
+        // "[::]" accepts both families; other IPv6 addresses accept IPv6 only.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     if spot.takes_all {
@@ -131,7 +130,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
         }
         let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         match probe.connect(&address) {
-            // Nobody listens: a socket that its process has left behind.
+            // No process listens: the file is left over from one that ended.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path)?;
             }
@@ -143,7 +142,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sets the permissions of a socket's file.
+/// Sets the permissions of a socket file.
 ///
 /// # Errors
 /// The file's error.
@@ -152,7 +151,7 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// Begins to listen on bound sockets; those for datagrams do since they were bound.
+/// Starts listening on bound sockets; UDP sockets receive since they were bound.
 ///
 /// # Errors
 /// The first socket's error; EADDRINUSE when another socket listens there.
@@ -161,7 +160,7 @@ pub fn listen(sockets: &[Socket]) -> io::Result<()> {
     sockets.iter().filter(is_stream).try_for_each(|socket| socket.listen(BACKLOG))
 }
 
-/// Where a bound socket is, with the port the kernel chose.
+/// The address of a bound socket, with the port the kernel chose.
 #[must_use]
 pub fn local_address(socket: &Socket, fallback: &Address) -> Address {
     let bound = socket.local_addr().ok().and_then(|address| address.as_socket());

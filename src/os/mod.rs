@@ -1,4 +1,4 @@
-//! What only the kernel can give: time, sockets, cores, the process's own figures.
+//! Access to the kernel: time, sockets, cores, figures of the process.
 
 pub mod clock;
 pub mod cores;

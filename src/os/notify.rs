@@ -1,4 +1,4 @@
-//! What a service manager is told of this process (sd_notify(3)); nothing where there is none.
+//! Notifications to the service manager (sd_notify(3)); none are sent if there is no service manager.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// Tells it, for example `READY=1`.
+/// Sends a notification, for example `READY=1`.
 pub fn tell(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match path.as_bytes().strip_prefix(b"@") {
@@ -23,11 +23,11 @@ pub fn tell(state: &str) {
     }
 }
 
-/// How often it wants a sign of life; `None` where it wants none of this process.
+/// The interval of watchdog notifications; `None` if the service manager expects none of this process.
 #[must_use]
 pub fn watchdog() -> Option<Duration> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let ours = number("WATCHDOG_PID").is_none_or(|id| id == u64::from(std::process::id()));
-    // Twice as often as it must be, as its manual says.
+    // Half the required interval, as sd_watchdog_enabled(3) recommends.
     number("WATCHDOG_USEC").filter(|_| ours).map(|micros| Duration::from_micros(micros / 2))
 }

@@ -1,4 +1,4 @@
-//! The process's own figures, from `/proc/self`.
+//! Figures of the process, from `/proc/self`.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io;
@@ -14,13 +14,13 @@ pub struct Figures {
     pub virtual_bytes: f64,
     /// Open descriptors.
     pub open_fds: f64,
-    /// Most descriptors it may open.
+    /// Limit of open descriptors.
     pub max_fds: f64,
     /// Threads.
     pub threads: f64,
 }
 
-/// Reads them; what cannot be read is 0.
+/// Reads the figures; a figure that cannot be read is 0.
 #[must_use]
 pub fn figures() -> Figures {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -41,7 +41,7 @@ pub fn figures() -> Figures {
     }
 }
 
-/// Resident memory, in bytes: one short read, for those who ask often.
+/// Resident memory, in bytes: one short read, for frequent use.
 #[must_use]
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -49,7 +49,7 @@ pub fn resident_bytes() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-/// What this process may use of memory: its cgroup's limit, or all there is.
+/// Memory this process may use, in bytes: its cgroup's limit, or all of the machine's.
 #[must_use]
 pub fn memory_limit() -> u64 {
     let number =
@@ -64,8 +64,8 @@ pub fn memory_limit() -> u64 {
     limits.fold(total, u64::min)
 }
 
-/// Where limits of memory may be, by what `/proc/self/cgroup` says: of the own group and of each around it
-/// (systemd's `MemoryMax=` is on the unit's), under both versions.
+/// Files with memory limits, derived from `/proc/self/cgroup`: of the process's cgroup and of each parent (systemd sets
+/// `MemoryMax=` on the unit's cgroup), for cgroup versions 1 and 2.
 fn cgroup_files(own: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in own.lines() {
@@ -83,7 +83,7 @@ fn cgroup_files(own: &str) -> Vec<String> {
             files.push(format!("{root}{path}/{file}"));
             path = path.rfind('/').map_or("", |at| &path[..at]);
         }
-        // Inside a container the own group is the root of what can be seen.
+        // Inside a container the process's cgroup is the root of the visible tree.
         files.push(format!("{root}/{file}"));
     }
     files
@@ -96,14 +96,14 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// Whether a connection failed because this machine has no port, descriptor or memory left for it: whoever is at
-/// the other end has no part in that.
+/// Whether a connection failed because this machine has no port, descriptor or memory left for it; the other end is
+/// then not at fault.
 #[must_use]
 pub fn is_ours(error: &io::Error) -> bool {
     is_exhaustion(error) || error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
 }
 
-/// Raises the soft limit of descriptors to the hard one; gives what it is then.
+/// Raises the soft limit of open files to the hard limit; returns the limit in force.
 pub fn raise_descriptor_limit() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current;

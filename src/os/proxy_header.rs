@@ -1,6 +1,6 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): who a connection is from, told by who
-//! passed it on, before anything else. Read byte by byte to its end and no further, since what follows may
-//! be anybody's protocol.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): a proxy in front sends the client's address
+//! before all other bytes. The header is read exactly to its end, since the bytes that follow belong to another
+//! protocol.
 
 use super::stream::Stream;
 use crate::decision::plan::SendProxy;
@@ -9,28 +9,28 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Where a connection is from, and where it went.
+/// Source and destination of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
     /// The client.
     pub client: SocketAddr,
-    /// The address it connected to.
+    /// The address the client connected to.
     pub server: SocketAddr,
 }
 
-/// How a version 2 header begins.
+/// The signature of a version 2 header.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2, command LOCAL.
 const LOCAL: u8 = 0x20;
 /// Bytes of a version 1 header, at most.
 const LINE_MAX: usize = 107;
-/// Bytes behind the first 16 of a version 2 header, at most: addresses and a few notes.
+/// Bytes after the first 16 of a version 2 header, at most: addresses and TLVs.
 const REST_MAX: usize = 2048;
 
-/// Reads a header; `None` where it says nothing of the client (`LOCAL`, `UNKNOWN`).
+/// Reads a header; `None` if it names no client (`LOCAL`, `UNKNOWN`).
 ///
 /// # Errors
-/// When there is none, or it is malformed.
+/// When the header is missing or malformed.
 pub async fn read(stream: &mut Stream) -> io::Result<Option<Origin>> {
     let mut bytes = vec![0; SIGNATURE.len()];
     stream.read_exact(&mut bytes).await?;
@@ -56,7 +56,7 @@ pub async fn read(stream: &mut Stream) -> io::Result<Option<Origin>> {
     parse(&bytes)
 }
 
-/// Reads the header that begins these bytes, and says how many of them it is: for fuzzing, without a socket.
+/// Parses the header at the start of these bytes, and returns its length: for fuzzing, without a socket.
 ///
 /// # Errors
 /// As [`read`].
@@ -70,7 +70,7 @@ pub fn read_from(bytes: &[u8]) -> io::Result<(Option<Origin>, usize)> {
             tokio::net::UnixStream::from_std(one)?,
             Stream::Unix(tokio::net::UnixStream::from_std(other)?),
         );
-        // More than any header, and less than a socket's buffer.
+        // More than any header, and less than a socket's receive buffer.
         let sent = &bytes[..bytes.len().min(4 * REST_MAX)];
         one.write_all(sent).await?;
         one.shutdown().await?;
@@ -82,7 +82,7 @@ pub fn read_from(bytes: &[u8]) -> io::Result<(Option<Origin>, usize)> {
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Option<Origin>> {
-    // LOCAL: the connection is the proxy's own, and what follows is skipped, whatever its family says.
+    // LOCAL: the connection is the proxy's own; the rest is skipped, whatever its family.
     if bytes.starts_with(SIGNATURE) && bytes.get(12) == Some(&LOCAL) {
         return Ok(None);
     }
@@ -121,7 +121,7 @@ fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not a PROXY header")
 }
 
-/// The header a cluster is sent, if it wants one.
+/// The header sent to a cluster, if it expects one.
 #[must_use]
 pub fn write(version: SendProxy, origin: Option<Origin>) -> Vec<u8> {
     // Both addresses must be of one family.

@@ -1,7 +1,7 @@
 //! A TCP stream under TLS, which can be read and written at the same time from one thread.
 //!
-//! The session is borrowed only while it is polled, never across a wait; what waits for the socket alone
-//! has the socket to itself.
+//! The session is borrowed only while it is polled, never across an await; code that waits for the socket alone does not
+//! borrow the session.
 
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
@@ -17,39 +17,39 @@ use tokio_rustls::TlsStream;
 /// A stream under TLS.
 #[derive(Debug)]
 pub struct Secure {
-    /// The socket beneath.
+    /// The TCP socket.
     pub socket: Rc<TcpStream>,
     ends: Rc<Cell<bool>>,
     session: RefCell<TlsStream<Socket>>,
 }
 
-/// What a handshake has agreed on.
+/// The result of a handshake.
 #[derive(Clone, Debug, Default)]
 pub struct Agreed {
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
-    /// Whether it is HTTP/2.
+    /// Whether ALPN selected HTTP/2.
     pub is_http2: bool,
-    /// The name the client asked for.
+    /// The server name in the ClientHello.
     pub sni: Option<String>,
-    /// Whether the other end has shown a certificate that was verified.
+    /// Whether the peer has presented a certificate that was verified.
     pub is_verified: bool,
 }
 
-/// The socket as the session has it.
+/// The socket as the TLS session uses it.
 #[derive(Debug)]
 pub struct Socket {
     stream: Rc<TcpStream>,
-    /// Whether the kernel is to hold what is written, since the end follows (`MSG_MORE`, send(2)): packets cost
-    /// more than what is in them.
+    /// Whether the kernel should delay written bytes because the end follows (`MSG_MORE`, send(2)): a packet costs more
+    /// than its content.
     ends: Rc<Cell<bool>>,
 }
 
 impl Secure {
-    /// Shakes hands by `shaking`, which is given the socket.
+    /// Performs the handshake `shaking` on the socket.
     ///
     /// # Errors
-    /// Whatever it says.
+    /// The handshake's error.
     pub async fn shake<F>(
         stream: TcpStream,
         shaking: impl FnOnce(Socket) -> F,
@@ -63,12 +63,12 @@ impl Secure {
         Ok(Secure { socket, ends, session })
     }
 
-    /// Notes that what is written next is the last: it goes out with the end.
+    /// Records that the next write is the last: it is sent together with the end.
     pub fn ends(&self) {
         self.ends.set(true);
     }
 
-    /// What was agreed on.
+    /// The result of the handshake.
     #[must_use]
     pub fn agreed(&self) -> Agreed {
         let session = self.session.borrow();
@@ -89,7 +89,7 @@ impl Secure {
         }
     }
 
-    /// Reads what is there; 0 is an orderly end.
+    /// Reads available bytes; 0 is an orderly end.
     pub fn poll_read(
         &self,
         context: &mut Context<'_>,
@@ -98,36 +98,36 @@ impl Secure {
         Pin::new(&mut *self.session.borrow_mut()).poll_read(context, buffer)
     }
 
-    /// Whether there may be something to read; registers for when there is.
+    /// Whether there may be bytes to read; registers for readability otherwise.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What was read from the socket already is not seen there again.
+        // Bytes already read from the socket do not make it readable again.
         if !self.session.borrow().get_ref().1.wants_read() {
             return Poll::Ready(Ok(()));
         }
         self.socket.poll_read_ready(context)
     }
 
-    /// Whether nothing has come but what TLS says among itself, such as tickets.
+    /// Whether no bytes have arrived but TLS messages such as tickets.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
-        // Nobody waits: whoever reads next registers anew.
+        // Without a waker: the next reader registers anew.
         let nobody = &mut Context::from_waker(Waker::noop());
         if !self.poll_read(nobody, &mut buffer).is_pending() {
             return false;
         }
-        // What the runtime has not noticed yet the kernel knows.
+        // The kernel knows of bytes that the runtime has not noticed yet.
         let peeked = SockRef::from(&*self.socket).peek(&mut [MaybeUninit::uninit()]);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Writes what fits.
+    /// Writes as many bytes as fit.
     pub fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.session.borrow_mut()).poll_write(context, bytes)
     }
 
-    /// Writes what fits of several pieces.
+    /// Writes as many bytes of several slices as fit.
     pub fn poll_write_vectored(
         &self,
         context: &mut Context<'_>,
@@ -136,12 +136,12 @@ impl Secure {
         Pin::new(&mut *self.session.borrow_mut()).poll_write_vectored(context, pieces)
     }
 
-    /// Sends what was written and sealed, and did not fit.
+    /// Sends encrypted bytes that did not fit before.
     pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.session.borrow_mut()).poll_flush(context)
     }
 
-    /// Ends this direction, as TLS does it.
+    /// Ends this direction with close_notify.
     pub fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.session.borrow_mut()).poll_shutdown(context)
     }
@@ -157,8 +157,8 @@ impl Socket {
         self.stream.try_io(Interest::WRITABLE, send)
     }
 
-    /// Notes that a read took all there was: TLS asks until there is nothing, and by this no system call is
-    /// needed to say so. What comes from now on is an event of its own (epoll(7), edge-triggered).
+    /// Records that a read emptied the socket. rustls reads until there is nothing, and this saves the system call that
+    /// says so. Bytes that arrive later are a new event (epoll(7), edge-triggered).
     fn note_drained(&self) {
         let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         drop(self.stream.try_io(Interest::READABLE, nothing));

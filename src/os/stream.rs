@@ -50,7 +50,7 @@ pub enum Writer<'a> {
 }
 
 impl Stream {
-    /// Connects.
+    /// Opens a connection.
     ///
     /// # Errors
     /// The socket's error.
@@ -65,7 +65,7 @@ impl Stream {
         }
     }
 
-    /// Takes an accepted, non-blocking socket into this thread's runtime.
+    /// Adopts an accepted, non-blocking socket into this thread's runtime.
     ///
     /// # Errors
     /// When the socket cannot be registered.
@@ -77,7 +77,7 @@ impl Stream {
         TcpStream::from_std(socket.into()).map(Stream::Tcp)
     }
 
-    /// Both halves, for use at the same time.
+    /// Both halves, for concurrent use.
     pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         match self {
             Stream::Tcp(stream) => {
@@ -92,10 +92,10 @@ impl Stream {
         }
     }
 
-    /// Puts TLS on it, by a handshake.
+    /// Starts TLS on the stream by a handshake.
     ///
     /// # Errors
-    /// The handshake's, or that this is no TCP.
+    /// The handshake's error, or that the stream is not TCP.
     pub async fn secure<F>(self, shaking: impl FnOnce(Socket) -> F) -> io::Result<Stream>
     where
         F: Future<Output = io::Result<TlsStream<Socket>>>,
@@ -106,7 +106,7 @@ impl Stream {
         }
     }
 
-    /// What its handshake has agreed on, where there is TLS.
+    /// The result of the TLS handshake, if there is TLS.
     #[must_use]
     pub fn agreed(&self) -> Option<Agreed> {
         match self {
@@ -115,10 +115,10 @@ impl Stream {
         }
     }
 
-    /// The first byte that came, which is left to be read; waits for it.
+    /// Waits for the first byte, and returns it without consuming it.
     ///
     /// # Errors
-    /// The socket's, that it ended, or that it is no TCP in clear.
+    /// The socket's error, the end of the stream, or that the stream is not plaintext TCP.
     pub async fn first_byte(&self) -> io::Result<u8> {
         let mut byte = [0; 1];
         match self {
@@ -130,7 +130,7 @@ impl Stream {
         }
     }
 
-    /// The TCP socket, where there is one.
+    /// The TCP socket, if there is one.
     fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Stream::Tcp(stream) => Some(stream),
@@ -139,7 +139,7 @@ impl Stream {
         }
     }
 
-    /// Who is at the other end; a unix-domain peer counts as loopback.
+    /// The peer's IP address; a unix-domain peer counts as loopback.
     #[must_use]
     pub fn peer(&self) -> IpAddr {
         const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -147,7 +147,7 @@ impl Stream {
         peer.map_or(LOCAL, |peer| peer.ip().to_canonical())
     }
 
-    /// Where a connection was to go before the packet filter redirected it here; `None` when it did not.
+    /// The original destination of a connection that the packet filter redirected here; `None` if it was not redirected.
     #[must_use]
     pub fn original_destination(&self) -> Option<std::net::SocketAddr> {
         let socket = SockRef::from(self.tcp()?);
@@ -155,33 +155,33 @@ impl Stream {
         redirected.ok()?.as_socket()
     }
 
-    /// Both ends' addresses: the other one's, and ours; `None` for a unix-domain socket.
+    /// Both addresses: the peer's, then ours; `None` for a unix-domain socket.
     #[must_use]
     pub fn addresses(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {
         let tcp = self.tcp()?;
         tcp.peer_addr().ok().zip(tcp.local_addr().ok())
     }
 
-    /// The round trip of the handshake, as the kernel measured it; of a connection just made.
+    /// The round trip of the TCP handshake, as the kernel measured it; valid for a new connection.
     #[must_use]
     pub fn handshake_rtt(&self) -> Option<Duration> {
         tcp_info::handshake_rtt(self.tcp()?.as_fd())
     }
 
-    /// Whether nothing has come, not even an end: so an idle connection may be used again. Asks the
-    /// kernel: what a cluster sent too much must not become the answer to somebody else's request.
+    /// Whether nothing has arrived, not even an end, so that an idle connection may be reused. Asks the kernel: surplus
+    /// bytes from a cluster must not become the response to another request.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
             Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
             Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
-            // The kernel cannot tell tickets from answers.
+            // The kernel cannot distinguish tickets from responses.
             Stream::Tls(secure) => return secure.is_quiet(),
         };
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Likewise as far as the kernel has reported: cheap, and a moment late.
+    /// As [`Stream::is_quiet`], by the runtime's readiness: cheap, but delayed.
     pub fn seems_quiet(&self) -> bool {
         let mut byte = [0_u8; 1];
         let read = match self {
@@ -192,7 +192,7 @@ impl Stream {
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Makes closing send a reset instead of an end, so that a cut body cannot pass for whole.
+    /// Makes closing send a reset instead of a FIN, so that a truncated body cannot pass for a whole one.
     pub fn reset_on_close(&self) {
         let linger = |stream| SockRef::from(stream).set_linger(Some(Duration::ZERO));
         if let Some(Err(error)) = self.tcp().map(linger) {
@@ -200,7 +200,7 @@ impl Stream {
         }
     }
 
-    /// Finds dead peers behind silent connections: TCP keep-alive, and a bound on unacknowledged data.
+    /// Detects dead peers of silent connections: TCP keep-alive, and a limit on unacknowledged data.
     pub fn keep_alive(&self) {
         if let Some(stream) = self.tcp() {
             keep_alive(stream);
@@ -223,7 +223,7 @@ fn keep_alive(stream: &TcpStream) {
 }
 
 impl Reader<'_> {
-    /// Likewise, from where it is read.
+    /// Enables TCP keep-alive, from the reading half.
     pub fn keep_alive(&self) {
         match self {
             Reader::Tcp(half) => keep_alive(half.as_ref()),
@@ -232,7 +232,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Waits until there is something to read, holding no buffer meanwhile.
+    /// Waits until there are bytes to read, without holding a buffer.
     ///
     /// # Errors
     /// The socket's error.
@@ -246,7 +246,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Waits until the other end has broken the connection off; an orderly end is not that.
+    /// Waits until the peer has reset the connection; an orderly end does not count.
     pub async fn broken(&self) {
         let ready = match self {
             Reader::Tcp(half) => half.ready(Interest::ERROR).await,
@@ -258,7 +258,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads what is there; 0 is the end.
+    /// Reads available bytes; 0 is the end.
     pub fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -273,7 +273,7 @@ impl Reader<'_> {
         result.map_ok(|()| buffer.filled().len())
     }
 
-    /// Whether there is nothing to read now; registers for when there is.
+    /// Whether there is nothing to read now; registers for readability.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Reader::Tcp(half) => {
@@ -290,7 +290,7 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
-    /// Likewise, from where it is written.
+    /// Enables TCP keep-alive, from the writing half.
     pub fn keep_alive(&self) {
         match self {
             Writer::Tcp(half) => keep_alive(half.as_ref()),
@@ -299,7 +299,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes what fits.
+    /// Writes as many bytes as fit.
     pub fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -312,7 +312,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes what fits of two pieces, in one call.
+    /// Writes as many bytes of two slices as fit, in one call.
     pub fn poll_write_both(
         &mut self,
         context: &mut Context<'_>,
@@ -327,20 +327,20 @@ impl Writer<'_> {
         }
     }
 
-    /// Notes that what is written next is the last of this direction: under TLS it goes out with the end.
+    /// Records that the next write is the last of this direction: under TLS it is sent together with the end.
     pub fn ends(&self) {
         if let Writer::Tls(secure) = self {
             secure.ends();
         }
     }
 
-    /// Whether it is under TLS, which may hold what it has taken.
+    /// Whether the stream is under TLS, which may buffer written bytes.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         matches!(self, Writer::Tls(_))
     }
 
-    /// Sends what was taken and is still held.
+    /// Sends buffered bytes.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Writer::Tcp(_) | Writer::Unix(_) => Poll::Ready(Ok(())),

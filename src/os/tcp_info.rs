@@ -1,16 +1,16 @@
-//! What the kernel has measured of a TCP connection (`TCP_INFO`).
+//! The kernel's measurements of a TCP connection (`TCP_INFO`).
 //!
-//! Just after a handshake its smoothed round trip is that of the handshake alone, taken where packets
-//! come in: it knows nothing of a thread that woke up late. Later it is of less use, since an acknowledgement
-//! that waits to travel with the response makes the service's time look like distance.
+//! Right after a handshake the smoothed round trip is that of the handshake alone, measured in the kernel and so
+//! independent of when a thread wakes up. Later it is less useful: an acknowledgement that is delayed to travel with the
+//! response makes service time look like distance.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// The round trip of the handshake of a connection just made; `None` where the kernel has no sample: the
-/// handshake was repeated, or this is no TCP.
+/// The round trip of the handshake of a new connection; `None` if the kernel has no sample: the handshake was
+/// retransmitted, or the socket is not TCP.
 #[must_use]
 pub fn handshake_rtt(socket: BorrowedFd<'_>) -> Option<Duration> {
     let info = tcp_info(socket).ok()?;

@@ -1,8 +1,8 @@
 //! Changes of a folder's entries, by inotify.
 //!
-//! Only what may mean another content is asked for: created, renamed into place, closed after writing, gone.
-//! A watch that also hears of every `open` wakes a thread for each file that anybody reads in the folder: beside a
-//! busy web root that took as much processor as proxying did.
+//! The watch covers only events that may mean new content: create, rename, close after write, delete. A watch that
+//! includes `open` wakes a thread for each file that is read in the folder: next to a busy web root that cost as much
+//! processor time as proxying.
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -14,16 +14,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tokio::io::unix::AsyncFd;
 
-/// A watch of a folder, not of a file: a rename over a file, or a swapped link, leaves the file's own watch
-/// on what is gone.
+/// A watch of a folder, not of a file: after a rename over a file or a swapped link, a watch of the file itself
+/// follows the old file.
 #[derive(Debug)]
 pub struct FolderWatch(AsyncFd<OwnedFd>);
 
 impl FolderWatch {
-    /// Watches a folder, without those below it.
+    /// Watches a folder, without its subfolders.
     ///
     /// # Errors
-    /// When the folder is not there, or the kernel has no watch left.
+    /// When the folder does not exist, or the kernel has no watch left.
     pub fn new(folder: &Path) -> io::Result<FolderWatch> {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -38,10 +38,10 @@ impl FolderWatch {
         Ok(FolderWatch(registered))
     }
 
-    /// Waits until an entry changes whose name `matters`, or nobody can say which did.
+    /// Waits until an entry changes whose name `matters`, or until events were lost.
     ///
     /// # Errors
-    /// When the folder cannot be watched any longer.
+    /// When the folder can no longer be watched.
     pub async fn changed(&self, matters: impl Fn(&OsStr) -> bool) -> io::Result<()> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -54,14 +54,14 @@ impl FolderWatch {
     }
 }
 
-/// Reads all that has happened; whether something did that matters.
+/// Reads all queued events; returns whether one of them matters.
 fn drain(descriptor: &OwnedFd, matters: &impl Fn(&OsStr) -> bool) -> io::Result<bool> {
     let mut space = [MaybeUninit::uninit(); 4096];
     let mut events = Reader::new(descriptor, &mut space);
     let mut found = false;
     loop {
         match events.next() {
-            // Without a name: the queue ran over, or the folder itself is gone.
+            // Without a name: the queue overflowed, or the folder itself was removed.
             Ok(event) => {
                 let name = event.file_name();
                 found |= name.is_none_or(|name| matters(OsStr::from_bytes(name.to_bytes())));
@@ -95,7 +95,7 @@ mod tests {
         std::fs::write(&other, "2").unwrap();
         std::fs::rename(&other, &ours).unwrap();
         assert!(is_told(&watch, soon).await, "renamed over");
-        // All events are in the queue before the call returns: nothing is to be waited for.
+        // All events are queued before the call returns: the test need not wait.
         std::fs::read(&ours).unwrap();
         std::fs::write(&other, "3").unwrap();
         assert!(!is_told(&watch, Duration::ZERO).await, "read, and another one written");

@@ -1,7 +1,7 @@
-//! Passwords by the `Basic` scheme (RFC 7617): a file of hashes as `htpasswd -B` writes it, bcrypt or argon2.
+//! Passwords by the `Basic` scheme (RFC 7617): a file of bcrypt or argon2 hashes, as `htpasswd -B` writes it.
 //!
-//! Hashing is slow on purpose, so it is done off the workers, a few at a time, and each policy and each client has a
-//! share of that ([`super::turns`]); a password that was right is remembered for a while by a keyed digest.
+//! Hashing is slow by design. It runs outside the workers, a few hashes at a time; each policy and each client has a
+//! share of that ([`super::turns`]). A correct password is cached for a while under a keyed digest.
 
 use super::turns::Turns;
 use super::{Asked, Refused, read};
@@ -14,16 +14,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// For how long a password that was right is believed, and how many are.
+/// How long a correct password is cached, and how many are.
 const BELIEVED: Duration = Duration::from_secs(300);
 const BELIEVED_MAX: usize = 4_096;
-/// The costliest hash of bcrypt that is taken: each step doubles, and this is about a second.
+/// The greatest bcrypt cost accepted: each step doubles the time, and this cost takes about a second.
 const BCRYPT_COST_MAX: u32 = 14;
 
-/// The users of a file.
+/// The users of a password file.
 pub struct Users {
     hashes: BTreeMap<String, Arc<str>>,
-    /// For names that nobody has: refusing them must take as long.
+    /// A hash for unknown user names: refusing them must take as long as refusing a wrong password.
     decoy: Arc<str>,
     secret: hmac::Key,
     believed: Mutex<BTreeMap<Vec<u8>, Timestamp>>,
@@ -37,10 +37,10 @@ impl std::fmt::Debug for Users {
 }
 
 impl Users {
-    /// Reads a file.
+    /// Reads a password file.
     ///
     /// # Errors
-    /// The first line that will not do, by its number.
+    /// The number of the first invalid line, and the reason.
     pub fn read(path: &Path) -> Result<Users, String> {
         let text = read(path)?;
         let mut hashes = BTreeMap::new();
@@ -64,7 +64,7 @@ impl Users {
         Ok(Users { hashes, decoy, secret, believed: Mutex::default(), turns: Turns::default() })
     }
 
-    /// Whether a request has a user's password.
+    /// Whether a request has the password of a user.
     ///
     /// # Errors
     /// [`Refused`].
@@ -85,7 +85,7 @@ impl Users {
         Err(challenge())
     }
 
-    /// Whether a password has this hash, found out off the worker.
+    /// Whether a password matches this hash; computed outside the worker.
     async fn hashed(
         &self,
         client: IpAddr,
@@ -94,7 +94,7 @@ impl Users {
     ) -> Result<bool, Refused> {
         let turn = self.turns.wait(client).await?;
         let compare = move || {
-            // Held by the work, not by who waits for it: a client that leaves ends the waiting alone.
+            // The turn belongs to the hashing: when a client disconnects, its hash is still computed.
             let _turn = turn;
             compare(&hash, &password)
         };
@@ -115,7 +115,7 @@ impl Users {
     }
 }
 
-/// User and password of an `Authorization` field.
+/// User and password of an `Authorization` field value.
 pub(super) fn credentials(field: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(field).ok()?;
     let (scheme, encoded) = text.split_once(' ')?;

@@ -1,12 +1,12 @@
-//! Token buckets by key, a bounded number of them (GCRA: one moment a bucket).
+//! A bounded table of token buckets by key (GCRA: one point in time per bucket).
 //!
-//! A bucket is the moment at which it is full again. A full one says as much as none at all, so the room of a table is
-//! regained from buckets that are full, and only where none is found from the one that is full soonest: its key has
-//! its burst anew a little early. Two keys never share a bucket, however many there are.
+//! A bucket is stored as the time at which it is full again. A full bucket equals an absent one, so space is regained
+//! from full buckets first; only when none is found is the bucket removed that is full soonest: its key gets its
+//! burst again a little early. Two keys never share a bucket, however many keys there are.
 //!
 //! # Units
-//! Moments are [`Timestamp`]s that the caller hands in. Keys are 64 bits of a keyed hash: among a million the chance that
-//! any two are the same is below one in ten million.
+//! Times are [`Timestamp`]s passed by the caller. Keys are 64 bits of a keyed hash: among a million keys the
+//! probability that any two are equal is below one in ten million.
 //!
 //! # Invariants
 //! * A table holds at most `keys_max` buckets.
@@ -19,13 +19,13 @@ use std::time::Duration;
 
 /// Parts of a table, each with a lock of its own.
 const SHARDS: usize = 64;
-/// Buckets that are looked at, at most, to make room for one.
+/// Buckets examined, at most, to make space for one.
 const LOOKED_AT: usize = 16;
 
 /// How fast buckets fill.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
-    /// Between two tokens, above zero.
+    /// Interval between two tokens, above zero.
     pub each: Duration,
     /// Tokens of a full bucket, at least one.
     pub burst: u32,
@@ -43,7 +43,7 @@ pub struct Table {
 struct Shard {
     places: HashMap<u64, usize>,
     buckets: Vec<Bucket>,
-    /// Where the search for room goes on.
+    /// Where the next search for space begins.
     hand: usize,
 }
 
@@ -54,24 +54,24 @@ struct Bucket {
 }
 
 impl Table {
-    /// An empty table for at most `keys_max` keys, at least one a shard.
+    /// An empty table for at most `keys_max` keys, and at least one per shard.
     #[must_use]
     pub fn new(quota: Quota, keys_max: usize) -> Table {
         let shard_max = (keys_max / SHARDS).max(1);
         Table { quota, shards: (0..SHARDS).map(|_| Mutex::default()).collect(), shard_max }
     }
 
-    /// Takes a token of a key's bucket. `newcomer` is asked where the table does not know the key yet.
+    /// Takes a token of a key's bucket. `newcomer` is called when the table does not contain the key.
     ///
     /// # Errors
-    /// After how long there is a token, or what `newcomer` says.
+    /// The time until a token is available, or the error of `newcomer`.
     pub fn take(
         &self,
         key: u64,
         now: Timestamp,
         newcomer: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<(), Duration> {
-        // The upper bits: a map of the shard uses the lower ones.
+        // The upper bits: the shard's map uses the lower ones.
         let shard = &self.shards[(key >> 58) as usize % SHARDS];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let Shard { places, buckets, .. } = &mut *shard;
@@ -85,7 +85,7 @@ impl Table {
         Ok(())
     }
 
-    /// Lets go of buckets that are full, and of the room they took.
+    /// Removes full buckets and releases their memory.
     pub fn forget(&self, now: Timestamp) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +99,7 @@ impl Table {
         }
     }
 
-    /// Keys that are known.
+    /// Number of keys in the table.
     #[must_use]
     pub fn len(&self) -> usize {
         let of = |shard: &Mutex<Shard>| {
@@ -108,7 +108,7 @@ impl Table {
         self.shards.iter().map(of).sum()
     }
 
-    /// Whether no key is known.
+    /// Whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -116,7 +116,7 @@ impl Table {
 }
 
 impl Quota {
-    /// When a bucket is full again after a token of it was taken.
+    /// The time at which a bucket is full again after one token is taken.
     fn next(self, full_at: Timestamp, now: Timestamp) -> Result<Timestamp, Duration> {
         let missing = full_at.since(now);
         let most = self.each.saturating_mul(self.burst.saturating_sub(1));
@@ -142,7 +142,7 @@ impl Shard {
         }
     }
 
-    /// The place of a full bucket, or of the one that is full soonest among some.
+    /// The index of a full bucket, or of the one among those examined that is full soonest.
     fn idlest(&mut self, now: Timestamp) -> usize {
         let count = self.buckets.len().max(1);
         let mut best = (self.hand % count, Timestamp::from_nanos(u64::MAX));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn room_is_made_of_the_bucket_that_is_full_soonest() {
-        // Keys of one shard, so that the search sees them all.
+        // Keys of one shard, so that the search examines all of them.
         let table = Table::new(QUOTA, 8 * SHARDS);
         let take = |number: u64, now| table.take(number, now, || Ok(()));
         let used_up = 0..7;

@@ -1,8 +1,8 @@
-//! Asking a service whether a request may pass: 2xx is yes, and its word on who asks goes to the cluster; redirects and
-//! 4xx are its answer to the client; anything else is no.
+//! The authorization service (`auth.forward`): a 2xx response lets the request pass and its listed fields go to the
+//! cluster; redirects and 4xx go to the client; any other result refuses the request.
 //!
-//! Who cannot be asked lets nobody in. Connections to it are kept and bounded: a service that is slow must not use up
-//! the process's descriptors.
+//! When the service is unavailable, requests are refused. Connections to the service are kept and bounded: a slow
+//! service must not use up the process's descriptors.
 
 use super::{Asked, Passed, Refused, Told};
 use crate::decision::plan::{Address, UpstreamTls};
@@ -23,15 +23,15 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
-/// For all of it: a place among the questions, connecting, asking, the answer.
+/// Deadline of one authorization: waiting for a permit, connecting, request and response.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// Questions to one service at once, and so connections to it.
+/// Concurrent requests to one service, and so connections to it.
 const QUESTIONS_MAX: usize = 128;
-/// Connections that are kept while nothing is asked.
+/// Idle connections kept.
 const IDLE_MAX: usize = 32;
-/// Bytes of an answer's body.
+/// Limit of a response body, in bytes.
 const BODY_MAX: usize = 256 * 1024;
-/// Fields of the request that the service is shown.
+/// Fields of the client's request that are sent to the service.
 const SHOWN: [&str; 11] = [
     "accept",
     "accept-language",
@@ -45,7 +45,7 @@ const SHOWN: [&str; 11] = [
     "x-request-id",
     "x-requested-with",
 ];
-/// Fields of an answer that are about its own connection and time, and are not passed on.
+/// Response fields that concern only its own connection and time; they are not passed on.
 const OWN: [HeaderName; 9] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -60,14 +60,14 @@ const OWN: [HeaderName; 9] = [
 
 type Sender = SendRequest<Empty<Bytes>>;
 
-/// The service.
+/// One authorization service.
 pub struct Service {
     terms: Forward,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     pool: Arc<Pool>,
 }
 
-/// Connections to it; of all workers.
+/// Connections to one service, shared by all workers.
 struct Pool {
     seats: Semaphore,
     idle: Mutex<Vec<Sender>>,
@@ -80,24 +80,24 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    /// By its terms.
+    /// A service with these terms.
     ///
     /// # Errors
-    /// What is wrong with its authorities or its name.
+    /// The reason why its certificate authorities or its name are invalid.
     pub fn new(terms: &Forward) -> Result<Service, String> {
         let tls = terms.secure.then(|| connector(terms)).transpose()?;
         let pool = Pool { seats: Semaphore::new(QUESTIONS_MAX), idle: Mutex::default() };
         Ok(Service { terms: terms.clone(), tls, pool: Arc::new(pool) })
     }
 
-    /// Shares the connections of another, if that asks the same.
+    /// Shares the connections of `other`, if both have the same terms.
     pub fn share(&mut self, other: &Service) {
         if self.terms.asks_the_same(&other.terms) {
             self.pool = other.pool.clone();
         }
     }
 
-    /// Asks it.
+    /// Asks the service whether a request may pass.
     ///
     /// # Errors
     /// [`Refused`].
@@ -133,12 +133,12 @@ impl Service {
         }
     }
 
-    /// What the cluster and the client are told of a request that passes.
+    /// The fields for the cluster and for the client of a request that passes.
     fn passed(&self, fields: &HeaderMap) -> Result<Passed, Refused> {
         let mut granted = Vec::new();
         for name in &self.terms.response_headers {
             for value in fields.get_all(name.as_str()) {
-                // Half a name could be another's.
+                // A truncated value could be the name of another user.
                 let value = std::str::from_utf8(value.as_bytes());
                 let value = value.map_err(|_| Refused::Unavailable)?;
                 granted.push((name.clone(), value.to_owned()));
@@ -148,7 +148,7 @@ impl Service {
     }
 
     async fn exchange(&self, asked: &Asked<'_>) -> io::Result<(http::response::Parts, Bytes)> {
-        // One that was kept may have been closed meanwhile; a question may be asked again.
+        // A kept connection may have been closed meanwhile; an authorization request is safe to repeat.
         while let Some(mut sender) = self.pool.take() {
             if sender.ready().await.is_err() {
                 continue;
@@ -162,7 +162,7 @@ impl Service {
         self.read(sender, answer.map_err(io::Error::other)?).await
     }
 
-    /// Reads an answer whole, and keeps the connection.
+    /// Reads a whole response, and keeps the connection.
     async fn read(
         &self,
         sender: Sender,
@@ -174,7 +174,7 @@ impl Service {
                 self.pool.keep(sender);
                 Ok((parts, body.to_bytes()))
             }
-            // Its head says it all.
+            // The response has no body.
             Err(_) if parts.status.is_success() => Ok((parts, Bytes::new())),
             Err(error) => Err(io::Error::other(error)),
         }
@@ -244,7 +244,7 @@ fn connector(terms: &Forward) -> Result<(TlsConnector, ServerName<'static>), Str
     Ok((TlsConnector::from(built.config(Speaks::Http1).clone()), name))
 }
 
-/// Whether a field is the answer's own affair.
+/// Whether a field concerns only the response itself.
 fn is_own(fields: &HeaderMap, name: &HeaderName) -> bool {
     let nominated = || {
         let lists = fields.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
@@ -255,7 +255,7 @@ fn is_own(fields: &HeaderMap, name: &HeaderName) -> bool {
     OWN.contains(name) || name.as_str().starts_with("tidegate-") || nominated()
 }
 
-/// Complete lines of the fields that are wanted.
+/// Complete lines of the selected fields.
 fn lines(fields: &HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> Vec<u8> {
     let mut lines = Vec::new();
     for (name, value) in fields.iter().filter(|(name, _)| wanted(name)) {

@@ -1,8 +1,8 @@
-//! Signed tokens by the `Bearer` scheme (RFC 6750, RFC 7519): the jsonwebtoken crate verifies, a file has the
-//! keys (RFC 7517).
+//! Signed tokens by the `Bearer` scheme (RFC 6750, RFC 7519): the jsonwebtoken crate verifies them, with keys from a
+//! key set file (RFC 7517).
 //!
-//! A key verifies by its own algorithms alone, whatever a token says of itself: otherwise a public RSA key
-//! could be taken for a shared secret.
+//! A key verifies only with its own algorithms, whatever the token claims: otherwise a public RSA key could be
+//! used as a shared secret.
 
 use super::{Asked, Refused, read};
 use jsonwebtoken::jwk::{
@@ -11,14 +11,14 @@ use jsonwebtoken::jwk::{
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use std::path::Path;
 
-/// How far clocks may be apart, in seconds.
+/// Tolerated difference between clocks, in seconds.
 const LEEWAY: u64 = 30;
-/// Keys of a file that are kept, at most.
+/// Keys of a file that are used, at most.
 const KEYS_MAX: usize = 1_000;
-/// Keys that are tried for one token, at most: a token need not name its key.
+/// Keys tried for one token, at most: a token need not name its key.
 const TRIED_MAX: usize = 32;
 
-/// The keys of a file, and what tokens must say.
+/// The keys of a file, and the claims that tokens must have.
 pub struct Keys {
     keys: Vec<Key>,
     unused: Vec<String>,
@@ -37,11 +37,11 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Reads a file. Keys that verify nothing here (for encryption, of an unknown kind or curve) are
-    /// passed over, as RFC 7517 §5 asks.
+    /// Reads a key set. Keys that cannot verify tokens (for encryption, of an unknown type or curve) are skipped
+    /// (RFC 7517 §5).
     ///
     /// # Errors
-    /// When it is no key set, or none of its keys verifies tokens.
+    /// When the file is no key set, or none of its keys can verify tokens.
     pub fn read(path: &Path, issuer: Option<&str>, audience: Option<&str>) -> Result<Keys, String> {
         let keys = Keys::parse(&read(path)?, issuer, audience);
         keys.map_err(|why| format!("`{}`: {why}", path.display()))
@@ -66,13 +66,13 @@ impl Keys {
         Ok(Keys { keys, unused })
     }
 
-    /// Keys of the file that are not used, and why, in words.
+    /// Keys of the file that are skipped, with the reasons, as text.
     #[must_use]
     pub fn unused(&self) -> Option<String> {
         (!self.unused.is_empty()).then(|| shown(&self.unused))
     }
 
-    /// Whether a request has a token that holds now.
+    /// Whether a request has a valid token.
     ///
     /// # Errors
     /// [`Refused`].
@@ -86,7 +86,7 @@ impl Keys {
 
     fn holds(&self, token: &str) -> bool {
         let Ok(header) = decode_header(token) else { return false };
-        // Extensions that must be understood, and none is (RFC 7515 §4.1.11).
+        // Critical extensions must be understood, and none is (RFC 7515 §4.1.11).
         if header.crit.is_some() {
             return false;
         }
@@ -97,7 +97,7 @@ impl Keys {
         candidates.take(TRIED_MAX).any(|key| {
             let claims = decode::<serde_json::Value>(token, &key.key, &key.terms);
             claims.is_ok_and(|token| {
-                // The crate takes a list, too; RFC 7519 §4.1.1 says one string.
+                // The crate also accepts a list; RFC 7519 §4.1.1 requires one string.
                 token.claims.get("iss").is_none_or(serde_json::Value::is_string)
             })
         })
@@ -145,7 +145,7 @@ pub(super) fn bearer(field: &[u8]) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// By which algorithms a key verifies: the one it says, or those of its kind.
+/// The algorithms of a key: the one it names, or those of its type.
 fn algorithms(jwk: &Jwk) -> Result<Vec<Algorithm>, String> {
     use Algorithm as A;
     let of_kind = match &jwk.algorithm {

@@ -1,8 +1,8 @@
-//! Policies at work: who may come, how often, and what a client must prove.
+//! Policies with their state: access lists, rate limits, concurrency limits and authentication.
 //!
-//! What the operator wants is in `decision::policy`; here is what it takes: counters that outlive a plan,
-//! password files, keys, a service that is asked. All of it is built when a configuration is checked, swapped
-//! as a whole, and built anew when one of its files changes.
+//! `decision::policy` has the operator's settings; this module has what they need at run time: counters that outlive a
+//! plan, password files, key sets, authorization services. All of it is built when a configuration is checked,
+//! replaced as a whole, and built again when one of its files changes.
 
 pub mod basic;
 pub mod buckets;
@@ -21,71 +21,71 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What a request says of itself, as far as policies ask.
+/// The parts of a request that policies examine.
 pub struct Asked<'a> {
-    /// Who it is from.
+    /// The client's address.
     pub client: IpAddr,
     /// Its method.
     pub method: &'a str,
-    /// `http` or `https`, as the client spoke.
+    /// `http` or `https`, as on the client's connection.
     pub scheme: &'a str,
-    /// Its host, and its port where the client gave one.
+    /// The host, with the port if the client gave one.
     pub host: &'a str,
-    /// Its path and query.
+    /// The path and query.
     pub target: &'a str,
-    /// A field's value, by its name in lower case.
+    /// Returns a field's value, by its name in lower case.
     pub field: &'a dyn Fn(&str) -> Option<&'a [u8]>,
 }
 
 impl Asked<'_> {
-    /// A flow, of which only its client is known.
+    /// The request of an L4 flow, of which only the client is known.
     #[must_use]
     pub fn flow(client: IpAddr) -> Asked<'static> {
         Asked { client, method: "", scheme: "", host: "", target: "", field: &|_| None }
     }
 }
 
-/// Why a request may not pass.
+/// Why a request is refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Refused {
-    /// Not from there, or not for that user.
+    /// The client's address or user is not allowed.
     Forbidden,
-    /// It came too soon: after so long it may.
+    /// The rate limit is exceeded; the request may be repeated after this time.
     Rate(Duration),
-    /// It proves nothing; the challenge says what would.
+    /// Credentials are missing or invalid; the value is the challenge for `WWW-Authenticate`.
     Unauthorized(String),
-    /// Too many at once.
+    /// The concurrency limit is reached.
     Full,
-    /// Who must be asked does not answer.
+    /// The authorization service is unavailable.
     Unavailable,
-    /// Who was asked says so itself.
+    /// The authorization service refused the request with a response of its own.
     Told(Box<Told>),
 }
 
-/// A refusal in the words of the service that was asked.
+/// The authorization service's response to the client.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Told {
-    /// Its status: of a redirect, or 4xx.
+    /// Status: a redirect or 4xx.
     pub status: u16,
-    /// Its fields, as complete lines.
+    /// Fields, as complete lines.
     pub lines: Vec<u8>,
     /// Its body.
     pub body: Vec<u8>,
 }
 
-/// What comes of a proof.
+/// Results of a successful authentication.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Passed {
-    /// Fields that the cluster is given: names in lower case, and values.
+    /// Fields for the cluster: names in lower case, and values.
     pub granted: Vec<(String, String)>,
-    /// Fields that the client is given with its response, as complete lines.
+    /// Fields for the client's response, as complete lines.
     pub lines: Vec<u8>,
 }
 
-/// A place among those that may be served at once, where there is a bound.
+/// A permit of the concurrency limit, if the policy has a limit.
 pub type Seat = Option<OwnedSemaphorePermit>;
 
-/// The policies of a plan at work.
+/// The policies of a plan, with their state.
 #[derive(Debug, Default)]
 pub struct Store {
     policies: Vec<Live>,
@@ -116,7 +116,7 @@ enum Verifier {
 }
 
 impl Store {
-    /// Builds what a plan's policies take.
+    /// Builds the state of a plan's policies.
     ///
     /// # Errors
     /// Every problem, with the path of its configuration.
@@ -149,7 +149,7 @@ impl Store {
         if problems.is_empty() { Ok(store) } else { Err(problems) }
     }
 
-    /// Has policies that ask the same service share its connections.
+    /// Policies with the same authorization service share its connections.
     fn share(&mut self) {
         for at in 1..self.policies.len() {
             let (before, rest) = self.policies.split_at_mut(at);
@@ -161,7 +161,7 @@ impl Store {
         }
     }
 
-    /// Goes on with the counters of another store where their terms are the same: a reload forgives nobody.
+    /// Takes over the counters of another store where the terms are equal: counters survive a reload.
     pub fn inherit(&mut self, other: &Store) {
         for live in &mut self.policies {
             let Some(known) = other.policies.iter().find(|k| k.policy.name == live.policy.name)
@@ -182,7 +182,7 @@ impl Store {
         }
     }
 
-    /// Whether a request or a flow may come now, and its place among those that may at once.
+    /// Checks access list, rate and concurrency; returns the permit for a request or flow.
     ///
     /// # Errors
     /// [`Refused`].
@@ -191,7 +191,7 @@ impl Store {
         if !live.policy.admits(asked.client) {
             return Err(Refused::Forbidden);
         }
-        // Before anything that costs: whoever guesses passwords is slowed down first.
+        // Before anything expensive: password guessing is slowed down first.
         if let Some(limiter) = &live.limiter {
             limiter.check(asked, clock::now()).map_err(Refused::Rate)?;
         }
@@ -199,7 +199,7 @@ impl Store {
         seat.transpose().map_err(|_| Refused::Full)
     }
 
-    /// Whether a request proves what it must, and what comes of it.
+    /// Authenticates a request; returns the fields that result.
     ///
     /// # Errors
     /// [`Refused`].
@@ -213,7 +213,7 @@ impl Store {
         }
     }
 
-    /// Lets go of what is remembered of clients that came long ago.
+    /// Removes the state of clients that have been silent for long.
     pub fn forget(&self) {
         let now = clock::now();
         self.policies.iter().filter_map(|live| live.limiter.as_ref()).for_each(|l| l.forget(now));
@@ -230,15 +230,15 @@ fn verifier(auth: &Auth) -> Result<Verifier, String> {
     })
 }
 
-/// Whether what is asked for can be built.
+/// Checks that an authentication can be built.
 ///
 /// # Errors
-/// What is wrong with its file.
+/// The reason why its file is invalid.
 pub fn check(auth: &Auth) -> Result<(), String> {
     verifier(auth).map(drop)
 }
 
-/// A key made of a secret of any length.
+/// A key derived from a secret of any length.
 #[must_use]
 pub fn secret(text: &[u8]) -> Secret {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
@@ -247,7 +247,7 @@ pub fn secret(text: &[u8]) -> Secret {
     Secret(key)
 }
 
-/// A file's text; what is wrong with it names it.
+/// A file's text; the error names the file.
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read `{}`: {error}", path.display()))

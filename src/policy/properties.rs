@@ -1,11 +1,11 @@
-//! What must hold for any bytes: see `http::properties`.
+//! Properties that hold for any bytes: see `http::properties`.
 //!
 //! # Panics
-//! When a property does not hold: that is what they are for.
+//! When a property does not hold: callers are tests and fuzz targets.
 
 use super::{basic, jwt};
 
-/// An `Authorization` field: of one scheme, and what is read of it is in it.
+/// Credentials read from an `Authorization` field are of one scheme and parts of the field.
 pub fn authorization(bytes: &[u8]) {
     let (basic, bearer) = (basic::credentials(bytes), jwt::bearer(bytes));
     assert!(basic.is_none() || bearer.is_none(), "two schemes at once");

@@ -1,7 +1,7 @@
-//! How often a client may come: a token bucket for each client, shared by all workers.
+//! Rate limits: a token bucket for each client, shared by all workers.
 //!
-//! A key is what the client sends, so a client can invent keys: how many new ones an address may bring a second is
-//! bounded, and it waits beyond that. What becomes of the table when it is full is told in [`super::buckets`].
+//! A client can invent keys, since it sends them. So the number of new keys per address and second is bounded; beyond
+//! that the client is refused. [`super::buckets`] defines the behaviour of a full table.
 
 use super::Asked;
 use super::buckets::{Quota, Table};
@@ -11,11 +11,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Clients that a policy remembers one by one.
+/// Clients with a bucket of their own, per policy.
 const CLIENTS_MAX: usize = 1_000_000;
-/// Addresses whose new keys are counted at once.
+/// Addresses whose new keys are counted at the same time.
 const SOURCES_MAX: usize = 65_536;
-/// New keys that an address may bring: 100 a second, a thousand at once.
+/// New keys of one address: 100 a second, with a burst of 1,000.
 const NEW_KEYS: Quota = Quota { each: Duration::from_millis(10), burst: 1_000 };
 
 /// The buckets of one policy.
@@ -24,12 +24,12 @@ pub struct Limiter {
     buckets: Table,
     newcomers: Table,
     key: RateKey,
-    /// Keyed anew each time: nobody can find a name whose bucket is another's.
+    /// A random key for each limiter: no client can find a name that shares another's bucket.
     hasher: RandomState,
 }
 
 impl Limiter {
-    /// Empty buckets.
+    /// A limiter with full buckets.
     #[must_use]
     pub fn new(rate: &Rate) -> Limiter {
         let each = (rate.per / rate.requests.max(1)).max(Duration::from_nanos(1));
@@ -42,10 +42,10 @@ impl Limiter {
         }
     }
 
-    /// Counts a request.
+    /// Takes a token for a request.
     ///
     /// # Errors
-    /// After how long it may come.
+    /// The time after which the request may be repeated.
     pub fn check(&self, asked: &Asked<'_>, now: Timestamp) -> Result<(), Duration> {
         let key = self.hasher.hash_one(client(&self.key, asked));
         let newcomer = || match source(&self.key, asked) {
@@ -55,15 +55,15 @@ impl Limiter {
         self.buckets.take(key, now, newcomer)
     }
 
-    /// Lets go of buckets that are full again.
+    /// Removes full buckets.
     pub fn forget(&self, now: Timestamp) {
         self.buckets.forget(now);
         self.newcomers.forget(now);
     }
 }
 
-/// Who answers for a new key: the address that sends it, and of IPv6, where one client may have thousands of
-/// subnets, those that are told from each other by 48 bits. `None`: the key cannot be invented.
+/// The address that is charged for a new key: the sender's; of IPv6, where one client may have thousands of subnets,
+/// the first 48 bits. `None`: the key cannot be invented.
 fn source<'a>(key: &RateKey, asked: &Asked<'a>) -> Option<Client<'a>> {
     match (key, asked.client.to_canonical()) {
         (RateKey::Header(_), _) => Some(by_address(asked)),
@@ -75,7 +75,7 @@ fn source<'a>(key: &RateKey, asked: &Asked<'a>) -> Option<Client<'a>> {
     }
 }
 
-/// Who counts as one: each kind in a space of its own, so that no header passes for an address.
+/// The key of a bucket. Each kind has a space of its own, so that no header value equals an address.
 #[derive(Hash)]
 enum Client<'a> {
     All,

@@ -1,7 +1,7 @@
-//! Whose turn it is where work is slow on purpose: shares of the process, of a policy, and of a client.
+//! Scheduling of work that is slow by design: shares of the process, of a policy, and of a client.
 //!
-//! A policy has at most as many pieces of work begun or next in line as the process does at once, so a flood of one
-//! policy is one piece of work ahead of another policy's, however long its own queue is.
+//! A policy has at most as many jobs running or next in the queue as the process runs at once. So a flood of requests
+//! for one policy delays another policy by at most one job, however long the first one's queue is.
 
 use super::Refused;
 use std::collections::BTreeMap;
@@ -10,23 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// Pieces of work at once, in the process.
+/// Concurrent jobs of the process.
 const AT_ONCE: usize = 2;
-/// Requests of a policy that wait or are worked on, those of one client among them, and for how long one waits.
+/// Queued and running requests of a policy, those of one client among them, and the longest wait.
 const WAITING_MAX: usize = 64;
 const OF_CLIENT_MAX: usize = 4;
 const WAIT_MAX: Duration = Duration::from_secs(3);
 
 static AT_WORK: Semaphore = Semaphore::const_new(AT_ONCE);
 
-/// The turns of one policy.
+/// The scheduling state of one policy.
 #[derive(Debug)]
 pub struct Turns {
     next: Arc<Semaphore>,
     waiting: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
 }
 
-/// A turn, until dropped.
+/// Permission to run a job, until dropped.
 #[derive(Debug)]
 pub struct Turn {
     _at_work: SemaphorePermit<'static>,
@@ -50,7 +50,7 @@ impl Turns {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// [`Refused::Full`] where too many wait already, of this client or of all, or one has waited long enough.
+    /// [`Refused::Full`] when too many requests of this client or of all clients wait, or the wait was too long.
     pub async fn wait(&self, client: IpAddr) -> Result<Turn, Refused> {
         let waiting = self.enter(client.to_canonical()).ok_or(Refused::Full)?;
         let turn = async {
@@ -89,7 +89,7 @@ mod tests {
         IpAddr::from([192, 0, 2, number])
     }
 
-    /// Has requests wait for a turn and keep it for a second each, without end.
+    /// Starts requests without end, each of which waits for a turn and keeps it for a second.
     fn flood(turns: &Arc<Turns>, client: IpAddr) {
         let turns = turns.clone();
         tokio::spawn(async move {
@@ -102,7 +102,7 @@ mod tests {
         });
     }
 
-    // One test: the bound of the process is of all tests of this process.
+    // One test: the process-wide bound is shared by all tests of this process.
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_one_policy_or_of_one_client_holds_nobody_else_up() {
         let (attacked, quiet) = (Arc::new(Turns::default()), Turns::default());

@@ -1,4 +1,4 @@
-//! Certificates and keys from their files, and what can be wrong with them.
+//! Certificates and keys from files, with errors that say how to repair a file.
 
 use super::provider;
 use rustls::pki_types::pem::{self, PemObject};
@@ -8,23 +8,23 @@ use rustls::{InconsistentKeys, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A certificate with its key, ready to be shown.
+/// A certificate with its key, ready for handshakes.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// For rustls.
     pub key: Arc<CertifiedKey>,
-    /// Names it is for: exact, or with `*` as the first label; in lower case.
+    /// Names in the certificate, in lower case; a wildcard has `*` as its first label.
     pub names: Vec<String>,
     /// When it expires, in seconds since 1970.
     pub expires: i64,
-    /// From when on it is valid, likewise.
+    /// When its validity begins, in seconds since 1970.
     pub begins: i64,
 }
 
 /// Reads a certificate chain and its key.
 ///
 /// # Errors
-/// What is wrong, as an operator would put it.
+/// The problem, and how to repair it.
 pub fn load(cert: &Path, key: &Path) -> Result<Certificate, String> {
     let chain = chain(cert)?;
     let signing = provider()
@@ -56,7 +56,7 @@ pub fn load(cert: &Path, key: &Path) -> Result<Certificate, String> {
 /// Reads a private key.
 ///
 /// # Errors
-/// Likewise.
+/// The problem, and how to repair it.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let (bytes, shown) = (pem(path)?, path.display());
     if contains(&bytes, "BEGIN ENCRYPTED PRIVATE KEY") || contains(&bytes, "Proc-Type: 4,ENCRYPTED")
@@ -81,7 +81,7 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 /// Reads a chain, the leaf first.
 ///
 /// # Errors
-/// Likewise.
+/// The problem, and how to repair it.
 pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let (bytes, shown) = (pem(path)?, path.display());
     let read = CertificateDer::pem_slice_iter(&bytes);
@@ -96,10 +96,10 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// Reads authorities from a file.
+/// Reads certificate authorities from a file.
 ///
 /// # Errors
-/// Likewise.
+/// The problem, and how to repair it.
 pub fn authorities(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(path)? {
@@ -108,7 +108,7 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// The bytes of a PEM file; encodings that a parser of PEM passes over in silence are told by name.
+/// The bytes of a PEM file. Encodings that a PEM parser silently ignores are reported by name.
 fn pem(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
@@ -129,7 +129,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     memchr::memmem::find(bytes, text.as_bytes()).is_some()
 }
 
-/// Names, and the span in which it is valid.
+/// The names of a certificate and its period of validity.
 fn read_leaf(leaf: &CertificateDer<'_>, shown: &str) -> Result<(Vec<String>, i64, i64), String> {
     use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Version};
     let (_, certificate) = X509Certificate::from_der(leaf)

@@ -1,4 +1,4 @@
-//! The upstream side: whom we believe to be a cluster, and as whom we come.
+//! TLS towards clusters: how an endpoint is authenticated, and the certificate that the proxy presents.
 
 use super::certificate;
 use super::listed::Listed;
@@ -9,40 +9,40 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::{Arc, OnceLock};
 
-/// What is to be spoken under TLS, and so what is offered by ALPN.
+/// The protocol to be spoken under TLS, and so the protocols offered by ALPN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Speaks {
-    /// What the cluster's terms offer.
+    /// The protocols of the cluster's configuration.
     Traffic,
-    /// HTTP/1 alone.
+    /// HTTP/1 only.
     Http1,
-    /// HTTP/2 alone.
+    /// HTTP/2 only.
     Http2,
-    /// Whatever the client speaks: nothing is offered.
+    /// The client's protocol: no ALPN is offered.
     Bytes,
 }
 
-/// A cluster's TLS, built.
+/// The TLS settings of a cluster, ready for handshakes.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// For rustls; each holds the sessions that may be resumed.
+    /// Configurations for rustls; each has its own session cache.
     traffic: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     bytes: Arc<ClientConfig>,
     name: Option<ServerName<'static>>,
-    /// Differs where connections must not be shared.
+    /// Distinguishes settings whose connections must not be shared.
     pub id: u64,
 }
 
 impl Upstream {
-    /// Whether HTTP/2 may come of it.
+    /// Whether ALPN may select HTTP/2.
     #[must_use]
     pub fn offers_http2(&self) -> bool {
         self.traffic.alpn_protocols.iter().any(|name| name == b"h2")
     }
 
-    /// For what is to be spoken.
+    /// The configuration for a protocol.
     #[must_use]
     pub fn config(&self, speaks: Speaks) -> &Arc<ClientConfig> {
         match speaks {
@@ -53,8 +53,8 @@ impl Upstream {
         }
     }
 
-    /// The name an endpoint must prove; its address where none is configured. `None` for a unix socket
-    /// without a name.
+    /// The name that the endpoint's certificate must have: the configured one, else its address. `None` for a unix socket
+    /// without a configured name.
     #[must_use]
     pub fn name_of(&self, endpoint: &Address) -> Option<ServerName<'static>> {
         match (&self.name, endpoint) {
@@ -65,7 +65,7 @@ impl Upstream {
     }
 }
 
-/// Builds what a cluster needs. `id` tells it from what was built before.
+/// Builds the TLS settings of a cluster. `id` identifies the settings and the contents of their files.
 ///
 /// # Errors
 /// The first problem with its files or name.
@@ -81,7 +81,7 @@ pub fn build(terms: &UpstreamTls, id: u64) -> Result<Upstream, String> {
     let mut config = match &terms.client {
         None => builder.with_no_client_auth(),
         Some(files) => {
-            // Both are checked against each other first: rustls would only find out in a handshake.
+            // Certificate and key are compared here: rustls would detect a mismatch only in a handshake.
             certificate::load(&files.cert, &files.key)?;
             let chain = certificate::chain(&files.cert)?;
             let key = certificate::private_key(&files.key)?;
@@ -109,12 +109,12 @@ pub fn build(terms: &UpstreamTls, id: u64) -> Result<Upstream, String> {
     })
 }
 
-/// The machine's own authorities, read once: they are hundreds.
+/// The system's certificate authorities, read once: there are hundreds.
 fn system() -> Result<Arc<RootCertStore>, String> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = SYSTEM.get_or_init(|| {
         let mut roots = RootCertStore::empty();
-        // Some of a system's certificates are too old to be parsed; the others still count.
+        // Certificates that are too old to be parsed are skipped.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         Arc::new(roots)
     });

@@ -1,4 +1,4 @@
-//! Handshakes over our streams, and why they fail.
+//! TLS handshakes over our streams, and why they fail.
 
 use super::client::{Speaks, Upstream};
 use super::prefers_chacha;
@@ -12,27 +12,27 @@ use std::io;
 use std::sync::Arc;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
-/// Why a handshake with a client failed, as metrics name it.
+/// Why a handshake with a client failed; metrics use these labels.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {
-    /// The client was too slow.
+    /// The client exceeded the handshake timeout.
     Timeout,
-    /// It closed or reset.
+    /// The client closed or reset the connection.
     Closed,
-    /// It did not speak TLS.
+    /// The client's bytes were not TLS.
     NotTls,
-    /// It offers no version, cipher or group of ours.
+    /// Client and listener have no version, cipher suite or group in common.
     NothingInCommon,
-    /// It showed no certificate, or one we do not believe.
+    /// The client presented no certificate, or an untrusted one.
     ClientCertificate,
-    /// It refused ours, or gave up.
+    /// The client rejected our certificate, or aborted with an alert.
     Alert,
-    /// Something else that no client should do.
+    /// Any other violation of the protocol.
     Protocol,
 }
 
 impl Failure {
-    /// All of them.
+    /// All causes.
     pub const ALL: [Failure; 7] = [
         Failure::Timeout,
         Failure::Closed,
@@ -43,7 +43,7 @@ impl Failure {
         Failure::Protocol,
     ];
 
-    /// Its word.
+    /// The label in metrics and logs.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -72,10 +72,10 @@ impl Failure {
     }
 }
 
-/// Shakes hands with a client.
+/// Performs the handshake with a client.
 ///
 /// # Errors
-/// [`Failure`]; the client has been told by an alert where it speaks TLS.
+/// [`Failure`]; a client that speaks TLS has received an alert.
 pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure> {
     let shaking = |socket| async move {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
@@ -88,10 +88,10 @@ pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure
     stream.secure(shaking).await.map_err(|error| Failure::of(&error))
 }
 
-/// Shakes hands with an endpoint.
+/// Performs the handshake with an endpoint.
 ///
 /// # Errors
-/// [`TlsFailure`]; what the library says of it goes to the log, at level debug.
+/// [`TlsFailure`]; the library's error is logged at level debug.
 pub async fn connect(
     stream: Stream,
     upstream: &Upstream,

@@ -1,9 +1,9 @@
-//! The name in a client's first words, for those who pass TLS on without ending it.
+//! The server name in a ClientHello, for listeners that pass TLS through.
 
 use rustls::server::Acceptor;
 use std::io;
 
-/// A hello that is being read.
+/// A ClientHello that is being read.
 #[derive(Default)]
 pub struct Hello(Acceptor);
 
@@ -14,10 +14,10 @@ impl std::fmt::Debug for Hello {
 }
 
 impl Hello {
-    /// Reads on; once the hello is whole, gives the name it asks for, if any.
+    /// Reads further bytes; once the ClientHello is complete, returns its server name, if any.
     ///
     /// # Errors
-    /// When this is no hello of TLS.
+    /// When the bytes are not a ClientHello.
     pub fn read(&mut self, mut bytes: &[u8]) -> io::Result<Option<Option<String>>> {
         while !bytes.is_empty() {
             self.0.read_tls(&mut bytes)?;

@@ -1,6 +1,6 @@
-//! What a client is told that speaks HTTP in clear where TLS is spoken.
+//! The response to a client that sends plain HTTP to a TLS listener.
 //!
-//! An alert of TLS would be noise to it, and a closed connection no hint. Any other bytes are left to the handshake.
+//! Such a client can read neither a TLS alert nor the reason of a closed connection. All other bytes go to the handshake.
 
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -12,18 +12,18 @@ const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     content-length: 53\r\n\
     connection: close\r\n\r\n\
     bad_request: this port speaks TLS, use https instead\n";
-/// Of such a request so much is read, and for so long: bytes left unread would reset what was answered.
+/// Limits on reading such a request, in bytes and time: closing with unread bytes would reset the response.
 const BYTES: u64 = 64 * 1024;
 const SPAN: Duration = Duration::from_secs(1);
 
-/// Whether a connection that begins with this byte speaks HTTP: methods are in upper case, a record of TLS begins
+/// Whether a connection that begins with this byte speaks HTTP: methods are in upper case, and a TLS record begins
 /// with 22.
 #[must_use]
 pub const fn is_http(first: u8) -> bool {
     first.is_ascii_uppercase()
 }
 
-/// Answers 400 in clear, and ends the connection.
+/// Responds with 400 in plain HTTP, and closes the connection.
 pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let answer = async {
         stream.write_all(ANSWER).await?;

@@ -1,9 +1,9 @@
-//! Certificates that are listed as authorities and shown by a peer itself.
+//! Peers whose own certificate is listed as an authority.
 //!
-//! A self-signed certificate is often made with `CA:TRUE` (it is what `openssl req -x509` does) and given as `ca`
-//! to who connects, or as `client_ca` to who listens. webpki refuses it as the certificate of a peer, curl, nginx and
-//! OpenSSL accept it: whoever proves to hold the key of a certificate that the operator listed is who the operator
-//! means. Its dates and usages still count, and a server's names.
+//! A self-signed certificate is often made with `CA:TRUE` (the default of `openssl req -x509`) and configured as `ca` of
+//! the connecting side or `client_ca` of the listening side. webpki rejects such a certificate of a peer; curl, nginx and
+//! OpenSSL accept it, because a peer that holds the key of a listed certificate is the peer that the operator meant.
+//! Validity, key usages and a server's names are still checked.
 
 use super::certificate;
 use super::provider;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use x509_parser::extensions::ExtendedKeyUsage;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Verifies servers by the authorities of a file, and by its certificates themselves.
+/// Verifies servers by the authorities of a file, and by the listed certificates themselves.
 #[derive(Debug)]
 pub(super) struct Listed {
     by_authority: Arc<WebPkiServerVerifier>,
@@ -29,10 +29,10 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Reads the file.
+    /// Reads the file of authorities.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the file is invalid.
     pub(super) fn read(path: &Path) -> Result<Listed, String> {
         let verifier = Listed::by(Arc::new(certificate::authorities(path)?));
         let verifier = verifier.map_err(|error| format!("`{}`: {error}", path.display()))?;
@@ -42,7 +42,7 @@ impl Listed {
     /// Verifies by authorities alone.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no authority.
     pub(super) fn by(roots: Arc<RootCertStore>) -> Result<Listed, String> {
         let by_authority = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
         let by_authority = by_authority.map_err(|error| error.to_string())?;
@@ -96,7 +96,7 @@ impl ServerCertVerifier for Listed {
     }
 }
 
-/// Verifies clients by the authorities of a file, and by its certificates themselves. A client must show one.
+/// Verifies clients by the authorities of a file, and by the listed certificates themselves. A certificate is required.
 #[derive(Debug)]
 pub(super) struct ListedClients {
     by_authority: Arc<dyn ClientCertVerifier>,
@@ -104,10 +104,10 @@ pub(super) struct ListedClients {
 }
 
 impl ListedClients {
-    /// Reads the file.
+    /// Reads the file of authorities.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the file is invalid.
     pub(super) fn read(path: &Path) -> Result<ListedClients, String> {
         let roots = Arc::new(certificate::authorities(path)?);
         let by_authority = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
@@ -158,8 +158,8 @@ impl ClientCertVerifier for ListedClients {
     }
 }
 
-/// Whether a certificate that no authority vouches for is itself listed, valid now and `meant` for this. `refused`
-/// is why the authorities do not vouch for it.
+/// Whether a certificate that no authority has signed is itself listed, valid now and `meant` for this use. `refused`
+/// is the error of the verification by authorities.
 fn by_itself(
     listed: &[CertificateDer<'static>],
     shown: &CertificateDer<'_>,
@@ -169,7 +169,7 @@ fn by_itself(
 ) -> Result<(), Error> {
     match listed.contains(shown) {
         true => is_valid_now(shown, now, meant),
-        // webpki says first that it is an authority; what matters is that nobody vouches for it.
+        // webpki reports first that the certificate is an authority; it may also have no trusted issuer.
         false if is_self_issued(shown) => Err(CertificateError::UnknownIssuer.into()),
         false => Err(refused),
     }
@@ -180,7 +180,7 @@ fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
         .is_ok_and(|(_, parsed)| parsed.issuer() == parsed.subject())
 }
 
-/// Whether a certificate is `meant` for this use, where it names its uses, and valid at this date.
+/// Whether a certificate permits the use `meant`, if it restricts its uses, and is valid at this time.
 fn is_valid_now(
     certificate: &CertificateDer<'_>,
     now: UnixTime,

@@ -1,10 +1,10 @@
-//! TLS: certificates become configurations of rustls, chosen by SNI, swapped when their files change.
+//! TLS: builds rustls configurations from certificates, selects them by SNI, and replaces them when files change.
 //!
-//! One provider, aws-lc-rs, with the hybrid key exchange of X25519 and ML-KEM preferred. Tickets outlive reloads,
-//! and never cross from one set of client authorities to another.
+//! The only provider is aws-lc-rs; the hybrid key exchange of X25519 and ML-KEM is preferred. Session tickets survive
+//! reloads, and are not valid under another set of client authorities.
 //!
 //! # Not here
-//! Sockets (`os`), and what a listener does with a client that is who it says (`proxy`).
+//! Sockets (`os`), and the treatment of an authenticated client (`proxy`).
 
 pub mod certificate;
 pub mod client;
@@ -20,7 +20,7 @@ use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
 
-/// The one provider of cryptography.
+/// The cryptography provider.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
@@ -29,8 +29,8 @@ pub fn provider() -> Arc<CryptoProvider> {
         .clone()
 }
 
-/// AES-128 before AES-256, which goes by SHA-384: processors have instructions for SHA-256 and none for that,
-/// and hashing was a sixth of a handshake. Go and BoringSSL prefer it likewise.
+/// AES-128 before AES-256, which uses SHA-384: processors have instructions for SHA-256 but not for SHA-384, and hashing
+/// was a sixth of a handshake. Go and BoringSSL have the same preference.
 fn ordered(mut provider: CryptoProvider) -> CryptoProvider {
     let is_costly =
         |suite: CipherSuite| suite.as_str().is_some_and(|name| name.contains("AES_256_GCM_SHA384"));
@@ -38,7 +38,7 @@ fn ordered(mut provider: CryptoProvider) -> CryptoProvider {
     provider
 }
 
-/// Whether a client that offers these, best first, has no instructions for AES: it then comes to choose.
+/// Whether a client with these suites, best first, has no AES instructions; then the client's order is used.
 #[must_use]
 pub fn prefers_chacha(offered: &[CipherSuite]) -> bool {
     let name = |suite: &CipherSuite| suite.as_str().unwrap_or_default();
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(suites.len(), rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES.len());
         let (aes, chacha) =
             (CipherSuite::TLS13_AES_256_GCM_SHA384, CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
-        // What nobody knows is there to be skipped (RFC 8701).
+        // Unknown suites (GREASE) are skipped (RFC 8701).
         let grease = CipherSuite::Unknown(0x1a1a);
         assert!(!prefers_chacha(&[grease, aes, chacha]));
         assert!(prefers_chacha(&[grease, chacha, aes]));

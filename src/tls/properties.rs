@@ -1,11 +1,11 @@
-//! What must hold for any bytes: see `http::properties`.
+//! Properties that hold for any bytes: see `http::properties`.
 //!
 //! # Panics
-//! When a property does not hold: that is what they are for.
+//! When a property does not hold: callers are tests and fuzz targets.
 
 use super::hello::Hello;
 
-/// A hello: the same name however its bytes are cut.
+/// A ClientHello has the same server name however its bytes are fragmented.
 pub fn hello(bytes: &[u8]) {
     let whole = Hello::default().read(bytes);
     for cut in (1..bytes.len()).step_by(bytes.len() / 16 + 1) {
@@ -18,7 +18,7 @@ pub fn hello(bytes: &[u8]) {
         if let (Ok(Some(whole)), Ok(Some(read))) = (&whole, &read) {
             assert_eq!(whole, read, "cut at {cut}");
         }
-        // What was a hello in one piece is one in two.
+        // A ClientHello in one record is also one in two records.
         assert!(whole.as_ref().is_ok_and(Option::is_some) <= read.is_ok_and(|name| name.is_some()));
     }
 }

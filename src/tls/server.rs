@@ -1,4 +1,4 @@
-//! The listener's side: which certificate a name gets, who may resume, what is offered.
+//! TLS of listeners: selection of certificates by name, session resumption, and ALPN.
 
 use super::certificate::{self, Certificate};
 use super::listed::ListedClients;
@@ -10,24 +10,23 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A listener's TLS, built.
+/// The TLS settings of a listener, ready for handshakes.
 #[derive(Clone, Debug)]
 pub struct Secured {
-    /// For rustls: what costs least is chosen.
+    /// Configuration in which the server's order of cipher suites, the cheapest first, is used.
     pub config: Arc<ServerConfig>,
-    /// The same for clients that choose themselves.
+    /// The same for clients whose own order is used.
     pub by_client: Arc<ServerConfig>,
-    /// For QUIC, where HTTP/3 is spoken.
+    /// Configuration for QUIC, if HTTP/3 is enabled.
     #[cfg(feature = "http3")]
     pub quic: Option<Quic>,
-    /// Its certificates.
+    /// The listener's certificates.
     pub names: Arc<ByName>,
-    /// Which clients are let in: differs with the authorities that must vouch for them, and is never 0,
-    /// which is no TLS.
+    /// Identifies the set of client authorities; never 0, which stands for no TLS.
     pub clients: u64,
 }
 
-/// A listener's TLS as QUIC has it.
+/// The TLS settings of a listener for QUIC.
 #[cfg(feature = "http3")]
 #[derive(Clone)]
 pub struct Quic(pub Arc<quinn::crypto::rustls::QuicServerConfig>);
@@ -39,18 +38,18 @@ impl std::fmt::Debug for Quic {
     }
 }
 
-/// Certificates by the names they are for.
+/// Certificates by name.
 #[derive(Debug, Default)]
 pub struct ByName {
-    /// As they are listed; the first is for who names nobody known.
+    /// In configured order; the first is used for unknown names.
     pub certificates: Vec<Certificate>,
     exact: BTreeMap<String, usize>,
-    /// By what follows the `*`.
+    /// Wildcards, by the labels after `*.`.
     wildcard: BTreeMap<String, usize>,
 }
 
 impl ByName {
-    /// Certificates in the order they are listed; the first that is for a name has it.
+    /// Indexes certificates in configured order; the first one with a name is used for that name.
     #[must_use]
     pub fn new(certificates: Vec<Certificate>) -> ByName {
         let (mut exact, mut wildcard) = (BTreeMap::new(), BTreeMap::new());
@@ -65,7 +64,7 @@ impl ByName {
         ByName { certificates, exact, wildcard }
     }
 
-    /// Which certificate is for a name: exactly, or by a wildcard of one label (RFC 6125 §6.4.3).
+    /// The certificate for a name: an exact match, else a wildcard of one label (RFC 6125 §6.4.3).
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -73,11 +72,11 @@ impl ByName {
         self.exact.get(&name).or_else(by_label).copied()
     }
 
-    /// Whether a request for `host` may come over a connection that named `sni`: both are for the same
-    /// certificate, or the host is nobody's (RFC 9110 §7.4, 421).
+    /// Whether a request for `host` is allowed on a connection whose server name was `sni`: both names have the same
+    /// certificate, or no certificate has the host (RFC 9110 §7.4, status 421).
     #[must_use]
     pub fn agree(&self, sni: &str, host: &str) -> bool {
-        // Whoever asked for a name that is nobody's was shown the first.
+        // An unknown server name was answered with the first certificate.
         let shown = self.find(sni).unwrap_or(0);
         self.find(host).is_none_or(|of_host| of_host == shown)
     }
@@ -90,7 +89,7 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// Builds what a listener needs.
+/// Builds the TLS settings of a listener.
 ///
 /// # Errors
 /// The first problem with its files.
@@ -112,9 +111,9 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     let mut config = builder.with_cert_resolver(names.clone());
     config.alpn_protocols = terms.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.ticketer = ticketer(&authorities)?;
-    // Sessions are in the tickets; a cache would be one more thing to lose at a reload.
+    // Sessions are stored in tickets; a session cache would be lost at a reload.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    // One, as Go's servers do: a client that resumes by it gets another, so each of its connections has one.
+    // One ticket, as Go's servers send: each resumption yields a new one, so that every connection has one.
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     let clients = crate::decision::units::hash(&authorities) | 1;
@@ -130,7 +129,7 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     })
 }
 
-/// The same for QUIC, which speaks HTTP/3 alone, and TLS 1.3.
+/// The same for QUIC, with HTTP/3 and TLS 1.3 only.
 #[cfg(feature = "http3")]
 fn quic(mut config: ServerConfig) -> Result<Quic, String> {
     config.alpn_protocols = vec![b"h3".to_vec()];
@@ -138,7 +137,7 @@ fn quic(mut config: ServerConfig) -> Result<Quic, String> {
     config.map(|config| Quic(Arc::new(config))).map_err(|error| error.to_string())
 }
 
-/// The versions that are spoken.
+/// The enabled TLS versions.
 #[must_use]
 pub fn versions(only_tls13: bool) -> &'static [&'static SupportedProtocolVersion] {
     static NEW: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
@@ -147,11 +146,11 @@ pub fn versions(only_tls13: bool) -> &'static [&'static SupportedProtocolVersion
     if only_tls13 { &NEW } else { &BOTH }
 }
 
-/// Sets of client authorities whose tickets are kept.
+/// Sets of client authorities whose ticket keys are kept.
 const TICKETERS_MAX: usize = 64;
 
-/// The ticketer of a set of client authorities: a session that was begun under one must not go on under
-/// another, and one that was begun before a reload may go on after it.
+/// The ticket keys of a set of client authorities. A session begun under one set must not be resumed under another;
+/// a session begun before a reload may be resumed after it.
 fn ticketer(authorities: &[u8]) -> Result<Arc<dyn ProducesTickets>, String> {
     type Known = BTreeMap<Vec<u8>, Arc<dyn ProducesTickets>>;
     static KNOWN: Mutex<Known> = Mutex::new(BTreeMap::new());

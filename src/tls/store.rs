@@ -1,4 +1,4 @@
-//! All TLS of a plan, built: parallel to its listeners and clusters, immutable, swapped as a whole.
+//! All TLS settings of a plan: parallel to its listeners and clusters, immutable, replaced as a whole.
 
 use super::client::{self, Upstream};
 use super::server::{self, Secured};
@@ -6,21 +6,21 @@ use crate::decision::plan::{Plan, UpstreamTls};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-/// What a plan's listeners and clusters need for TLS.
+/// The TLS settings of a plan's listeners and clusters.
 #[derive(Debug, Default)]
 pub struct Store {
     /// Parallel to the plan's listeners.
     pub listeners: Vec<Option<Secured>>,
     /// Parallel to the plan's clusters.
     pub clusters: Vec<Option<Upstream>>,
-    /// What the admin API shows.
+    /// TLS settings of the admin API.
     pub admin: Option<Secured>,
-    /// Of the files it was built from.
+    /// Fingerprint of the files.
     pub fingerprint: u64,
 }
 
 impl Store {
-    /// Builds all of it.
+    /// Builds the TLS settings of a plan.
     ///
     /// # Errors
     /// Every problem, with the path of its configuration.
@@ -54,27 +54,27 @@ impl Store {
         }
     }
 
-    /// What a listener shows; none where it speaks no TLS.
+    /// The TLS settings of a listener; `None` without TLS.
     #[must_use]
     pub fn listener(&self, index: usize) -> Option<&Secured> {
         self.listeners.get(index)?.as_ref()
     }
 
-    /// How a cluster is spoken to over TLS; none where it is not.
+    /// The TLS settings of a cluster; `None` without TLS.
     #[must_use]
     pub fn cluster(&self, index: usize) -> Option<&Upstream> {
         self.clusters.get(index)?.as_ref()
     }
 
-    /// Which clients a listener lets in; 0 where it speaks no TLS.
+    /// The set of client authorities of a listener; 0 without TLS.
     #[must_use]
     pub fn clients_of(&self, listener: usize) -> u64 {
         self.listener(listener).map_or(0, |secured| secured.clients)
     }
 }
 
-/// A number that changes when a file does that a plan's TLS or policies are built from: by what the file system says of
-/// it, symbolic links followed; 0 where there is none.
+/// A fingerprint that changes with the files of a plan's TLS and policies: a hash of their metadata, symbolic links
+/// followed; 0 without files.
 #[must_use]
 pub fn fingerprint(plan: &Plan) -> u64 {
     use std::os::unix::fs::MetadataExt;
@@ -91,7 +91,7 @@ pub fn fingerprint(plan: &Plan) -> u64 {
     hasher.finish()
 }
 
-/// A number of an upstream's terms and the contents of their files; never 0, which is no TLS.
+/// A hash of an upstream's settings and the contents of its files; never 0, which stands for no TLS.
 #[must_use]
 pub fn id(terms: &UpstreamTls) -> u64 {
     let mut hasher = DefaultHasher::new();
