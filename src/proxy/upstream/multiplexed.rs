@@ -207,7 +207,7 @@ pub async fn begin(
         of_task.alive.set(false);
         of_task.leaving.end();
     });
-    tracing::debug!("an HTTP/2 connection to a cluster begins");
+    tracing::debug!("HTTP/2 connection to an endpoint opened");
     pool.borrow_mut().add(key, H2Connection { send: send.clone(), state: state.clone() });
     Ok(Lease { send, reused: false, state })
 }

@@ -72,7 +72,7 @@ pub(super) async fn read_head<I: Incoming>(
             Err(NoHead::Malformed(why)) => {
                 let endpoint = &attempt.place.signals(attempt.view).address;
                 let field = response::offender(incoming.bytes());
-                tracing::warn!(%endpoint, why, field, "a cluster's answer is malformed");
+                tracing::warn!(%endpoint, why, field, "response of endpoint {endpoint} rejected: {why}");
                 return Err(NoResponse::Malformed);
             }
         }

@@ -231,7 +231,7 @@ async fn over_http2<C: Client>(
         Err(error) => Err(error),
     };
     let (future, stream) = begun.map_err(|error| {
-        tracing::debug!(%error, "a request could not be begun");
+        tracing::debug!(%error, "HTTP/2 stream to an endpoint not opened");
         lease.retire();
         Failure::retry(Kind::Unsent, Refusal::UpstreamReset)
     })?;

@@ -46,13 +46,13 @@ pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, inde
         let view = worker.view();
         if !keep_up(&worker, &view, &mut info) {
             // Its listener is gone: by whose routes it came, nobody may be asked any more.
-            let gone = "the listener is gone";
+            let gone = "the listener was removed by a reload";
             Box::pin(refuse_as(&worker, &mut client, &info, Refusal::Draining, gone)).await;
             break;
         }
         let scarcity = worker.shared.scarcity();
         if scarcity >= Scarcity::Refuse {
-            let why = "memory or descriptors are scarce";
+            let why = "the proxy is short of memory or descriptors";
             Box::pin(refuse_as(&worker, &mut client, &info, Refusal::Overloaded, why)).await;
             break;
         }
@@ -103,7 +103,7 @@ async fn refuse(worker: &Worker, client: &mut H1, info: &ConnectionInfo, no_requ
     client.keep = false;
     let (refusal, why) = match no_request {
         NoRequest::Over | NoRequest::Http2 => return,
-        NoRequest::Late => (Refusal::RequestTimeout, "the head took too long"),
+        NoRequest::Late => (Refusal::RequestTimeout, "the request head did not arrive in time"),
         NoRequest::Refused(violation) => (Refusal::from(violation), explain(violation)),
     };
     refuse_as(worker, client, info, refusal, why).await;
@@ -121,7 +121,7 @@ async fn refuse_as(
     let status = refusal.status();
     let answer = Local { status, lines: &lines, body: body.as_bytes(), keep: false };
     if let Err(error) = client.refuse(&answer, worker.date()).await {
-        tracing::debug!(%error, "a client left before its refusal");
+        tracing::debug!(%error, "refusal not sent: the client connection failed");
     }
 }
 
@@ -130,9 +130,9 @@ fn explain(violation: Violation) -> &'static str {
         Violation::Malformed(why) => why,
         Violation::TargetTooLong => "the target is too long",
         Violation::HeadTooLarge => "the head is too long, or has too many fields",
-        Violation::UnknownCoding => "an unknown transfer coding",
-        Violation::Expectation => "an unknown expectation",
-        Violation::Method => "CONNECT is not served",
+        Violation::UnknownCoding => "unsupported transfer coding",
+        Violation::Expectation => "unsupported expectation",
+        Violation::Method => "CONNECT is not supported",
     }
 }
 

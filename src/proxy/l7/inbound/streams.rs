@@ -229,7 +229,7 @@ pub fn asked(
         Ok(()) => head.read(&bytes, limits),
         Err(Wrong::Refused(violation)) => Err(violation),
         Err(Wrong::Malformed(why)) => {
-            tracing::debug!(why, "a malformed request");
+            tracing::debug!(why, "HTTP/2 or HTTP/3 request rejected: {why}");
             info.cells.refusals[Refusal::BadRequest.index()].add(1);
             account.broke_off();
             return None;

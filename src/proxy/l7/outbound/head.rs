@@ -13,7 +13,7 @@ pub(super) fn why(violation: Violation) -> Why {
         Violation::Malformed(why) => why,
         Violation::TargetTooLong => "the status line is too long",
         Violation::HeadTooLarge => "the head is too long, or has too many fields",
-        Violation::UnknownCoding => "an unknown transfer coding",
+        Violation::UnknownCoding => "unsupported transfer coding",
         Violation::Expectation | Violation::Method => "not a response",
     }
 }
