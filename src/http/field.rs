@@ -1,7 +1,7 @@
 //! Fields of a head or a trailer section: strict parsing of lines, and roles of the names a proxy must know.
 
 use super::chars::{self, NAME, UNDERSCORE};
-use super::{Limits, Underscores, Violation, words};
+use super::{Limits, Underscores, Violation, swar};
 
 /// A range of a head's bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -238,7 +238,7 @@ impl Fields {
             let (name_len, has_underscore) = name(rest)?;
             let value_start = at + name_len + 1;
             let value = &bytes[value_start..];
-            let value_len = words::value_len(value);
+            let value_len = swar::value_len(value);
             if !value[value_len..].starts_with(b"\r\n") {
                 return Err(Violation::Malformed("a control byte in a field value"));
             }
@@ -263,7 +263,7 @@ impl Fields {
 /// The length of the name at the start of a line, and whether it contains an underscore.
 fn name(line: &[u8]) -> Result<(usize, bool), Violation> {
     let mut seen = 0;
-    let letters = words::letters_len(line);
+    let letters = swar::letters_len(line);
     let end = line[letters..].iter().position(|byte| {
         let mark = NAME[usize::from(*byte)];
         seen |= mark;

@@ -21,10 +21,10 @@ pub mod properties;
 pub mod request;
 pub mod response;
 pub mod scan;
+pub mod swar;
 pub mod target;
 pub mod trailers;
 pub mod translate;
-pub mod words;
 
 /// Why bytes from a peer are refused: a fixed sentence for the log and the response body.
 pub type Why = &'static str;

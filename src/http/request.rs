@@ -2,7 +2,7 @@
 
 use super::field::{self, ConnectionOptions, Field, Fields, Role, Span};
 use super::target::{self, Target};
-use super::{Framing, Limits, Version, Violation, chars, words};
+use super::{Framing, Limits, Version, Violation, chars, swar};
 
 /// A request head. Reused between exchanges, so that parsing does not allocate.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl RequestHead {
 
     fn read_request_line(&mut self, limits: &Limits) -> Result<(Span, usize), Violation> {
         const BAD: Violation = Violation::Malformed("an invalid request line");
-        let line_end = words::find(&self.bytes, b'\n').ok_or(BAD)?;
+        let line_end = swar::find(&self.bytes, b'\n').ok_or(BAD)?;
         let line = self.bytes[..line_end].strip_suffix(b"\r").ok_or(BAD)?;
         let is_space = |byte: &u8| *byte == b' ';
         let method_end = line.iter().position(is_space).ok_or(BAD)?;

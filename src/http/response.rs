@@ -1,7 +1,7 @@
 //! A cluster's response head, parsed as strictly as a request's: a cluster may be hostile, too.
 
 use super::field::{self, Field, Fields, Role, Span};
-use super::{Framing, Limits, Underscores, Version, Violation, words};
+use super::{Framing, Limits, Underscores, Version, Violation, swar};
 
 /// A response head, as spans over its bytes. Reused between exchanges.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl ResponseHead {
 
     fn read_status_line(&mut self, bytes: &[u8]) -> Result<(Version, usize), Violation> {
         const BAD: Violation = Violation::Malformed("an invalid status line");
-        let line_end = words::value_len(bytes);
+        let line_end = swar::value_len(bytes);
         let (line, rest) = bytes.split_at(line_end);
         if !rest.starts_with(b"\r\n") {
             return Err(BAD);

@@ -3,7 +3,7 @@
 //! Two things are checked before the head is complete: a line feed without its carriage return, and the limits.
 //! Everything else is checked once, with the complete head.
 
-use super::{Limits, Violation, words};
+use super::{Limits, Violation, swar};
 
 /// The result so far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,7 +29,7 @@ impl Scanner {
     /// [`Violation`] when the head can no longer become valid.
     pub fn advance(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scan, Violation> {
         let seen = self.seen;
-        for found in words::each(&bytes[seen..], b'\n') {
+        for found in swar::each(&bytes[seen..], b'\n') {
             let end = seen + found;
             if self.first_line_exceeds(end, limits) {
                 return Err(Violation::TargetTooLong);
