@@ -87,7 +87,7 @@ refusals! {
     NoRoute 404 "no_route" UNIMPLEMENTED Keep Never None, "no route matches this host and path";
     /// A route matches host and path, but not the method.
     MethodNotAllowed 405 "method_not_allowed" UNIMPLEMENTED Keep Never None,
-        "no route takes this method here";
+        "no route for this path allows this method";
     /// The client sent its request too slowly.
     RequestTimeout 408 "request_timeout" DEADLINE_EXCEEDED Close Never None, "";
     /// The request body is longer than the limit.
@@ -102,34 +102,34 @@ refusals! {
     NotImplemented 501 "not_implemented" UNIMPLEMENTED Close Never None, "";
     /// No endpoint accepted a connection.
     UpstreamConnect 502 "upstream_connect" UNAVAILABLE Keep Elsewhere Some(Cause::GatewayStatus),
-        "no endpoint of `{service}` accepted a connection";
+        "no endpoint of service `{service}` accepted a connection";
     /// The upstream connection was closed or reset before a response head.
     UpstreamReset 502 "upstream_reset" UNAVAILABLE Keep Elsewhere Some(Cause::Reset),
-        "an endpoint of `{service}` closed or reset the connection before its response";
+        "an endpoint of service `{service}` closed or reset the connection before its response";
     /// The response violates HTTP or this proxy's stricter reading of it.
     UpstreamMalformed 502 "upstream_malformed" UNAVAILABLE Keep Never Some(Cause::Protocol),
-        "the response of `{service}` is malformed";
+        "the response of service `{service}` is malformed";
     /// No cluster is permitted to serve the exchange.
     NoPermittedCluster 503 "no_permitted_cluster" UNAVAILABLE Keep Never None,
-        "no cluster may serve `{service}`";
+        "no cluster of service `{service}` is permitted for this request";
     /// Every permitted cluster is down or drained.
     NoHealthyCluster 503 "no_healthy_cluster" UNAVAILABLE Keep Never None,
-        "every cluster that may serve `{service}` is down or drained";
+        "every cluster permitted for service `{service}` is down or draining";
     /// Every permitted cluster, or the proxy itself, is at its limit.
     Overloaded 503 "overloaded" RESOURCE_EXHAUSTED Keep Elsewhere None,
-        "every cluster that may serve `{service}` is full";
+        "every cluster permitted for service `{service}` is at capacity";
     /// The proxy is draining.
     Draining 503 "draining" UNAVAILABLE Close Never None, "";
     /// No response head came in time.
     UpstreamTimeout 504 "upstream_timeout" DEADLINE_EXCEEDED Keep Elsewhere
-        Some(Cause::ResponseTimeout), "no response from `{service}` in time";
+        Some(Cause::ResponseTimeout), "no response from service `{service}` in time";
     /// The request has already passed through this site.
     Loop 508 "loop" UNAVAILABLE Keep Never None, "the request has already passed through this site";
     /// Only clusters with a price are left, and the service's budget is spent.
-    Budget 503 "budget" UNAVAILABLE Keep Never None, "the budget of `{service}` is spent";
+    Budget 503 "budget" UNAVAILABLE Keep Never None, "only priced clusters are left, and the budget of service `{service}` is spent";
     /// The request's host has another certificate than its connection.
     Misdirected 421 "misdirected" UNAVAILABLE Close Never None,
-        "this connection was made for another host";
+        "this host has another certificate: open a new connection for it";
     /// The request carries no valid credentials.
     Unauthorized 401 "unauthorized" UNAUTHENTICATED Keep Never None, "";
     /// The client's address or its credentials are not allowed.
@@ -226,7 +226,10 @@ mod tests {
 
     #[test]
     fn a_text_names_the_service() {
-        assert_eq!(Refusal::Overloaded.text("shop"), "every cluster that may serve `shop` is full");
+        assert_eq!(
+            Refusal::Overloaded.text("shop"),
+            "every cluster permitted for service `shop` is at capacity"
+        );
         assert_eq!(Refusal::BadRequest.text("shop"), "");
     }
 }

@@ -131,7 +131,7 @@ fn route<'v>(
             Err(Failure::refuse(Refusal::MethodNotAllowed))
         }
         Err(Unrouted::Ambiguous) => {
-            record.refusal_why = "a parameter in the path leads to another policy";
+            record.refusal_why = "a parameter in the path would select another policy";
             Err(Failure::refuse(Refusal::BadRequest))
         }
     }
