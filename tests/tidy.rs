@@ -1,5 +1,5 @@
-//! The house's laws, as a test: who may know whom, which words are banned where, how long a file may be.
-//! Its messages say what to do instead.
+//! The rules of this code as tests: which room may import which, no circles of imports, banned words, lengths of files
+//! and functions, and that the documentation names every metric, refusal and key. Each message says what to do instead.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -7,6 +7,7 @@
     reason = "tests are named by their promises, and fail by panicking"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may name as `crate::room`. What is not listed is forbidden.
@@ -82,6 +83,51 @@ const UNSAFE_MAY: &[&str] = &["os/tcp_info.rs", "os/datagram.rs", "os/inherit.rs
 const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "types", "helpers", "misc", "manager"];
 /// Lines of a file before its tests.
 const LINES_MAX: usize = 660;
+
+/// Circles of imports that are allowed: the files, or the folder, and why.
+const CIRCLES: &[(&str, &str)] = &[
+    (
+        "proxy/upstream/",
+        "a lease of a shared connection reports to the list of those that leave, and back",
+    ),
+    (
+        "decision/plan.rs decision/listener.rs decision/permit.rs decision/route.rs decision/terms.rs",
+        "the plan names its parts, and they share its indices",
+    ),
+    (
+        "decision/endpoint/ decision/signal.rs",
+        "a signal holds the cost that the endpoint policy compares",
+    ),
+    (
+        "decision/assess/",
+        "a class asks its choice, a cluster its distance, and each writes the other's state",
+    ),
+];
+
+/// Functions that may be longer than [`FUNCTION_LINES_MAX`]: file, function, and why.
+const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
+    (
+        "decision/assess/class.rs",
+        "sweep",
+        "one pass over the clusters of a class, whose figures build on one another",
+    ),
+    ("sim/gate.rs", "judge", "a table: the gates of each scenario"),
+    ("sim/scenario.rs", "others", "a table: the worlds of the further scenarios"),
+    ("proxy/l4.rs", "serve", "a flow from accept to its log line, with each early end"),
+    (
+        "proxy/l7/inbound/h2_connection.rs",
+        "serve",
+        "one loop: every frame and every deadline of a connection",
+    ),
+    ("proxy/udp.rs", "begin", "a flow's first datagram, with each refusal"),
+    (
+        "proxy/upstream/connect.rs",
+        "connection",
+        "a dial with its second attempt and TLS, each with a deadline",
+    ),
+];
+/// Lines of a function, its signature included.
+const FUNCTION_LINES_MAX: usize = 70;
 
 struct Source {
     path: PathBuf,
@@ -220,5 +266,284 @@ fn every_file_says_what_it_is_and_stays_within_bounds() {
             broken.push(format!("{path}: a name that says what is inside"));
         }
     }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// The path of a source below `src`, as the lists above name it.
+fn name(source: &Source) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    source.path.strip_prefix(root).unwrap().to_string_lossy().into_owned()
+}
+
+/// `decision/plan.rs` as a module: `decision::plan`; a `mod.rs` is its folder.
+fn module(file: &str) -> String {
+    let stem = file.trim_end_matches(".rs");
+    stem.strip_suffix("/mod").unwrap_or(stem).replace('/', "::")
+}
+
+/// The paths that a source names: those of `use`, with their braces expanded, and those within its code.
+fn named_paths(code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut rest = String::new();
+    for (index, part) in format!("\n{code}").split("use ").enumerate() {
+        let (tree, after) = match part.split_once(';') {
+            Some((tree, after)) if index > 0 && !tree.contains('=') => (tree, after),
+            Some(_) | None => ("", part),
+        };
+        expand("", tree, &mut paths);
+        rest.push_str(after);
+        rest.push('\n');
+    }
+    let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let words = rest.split(|c: char| !is_path(c)).filter(|word| word.contains("::"));
+    paths.extend(words.map(str::to_owned));
+    paths
+}
+
+/// `a::{b, c::{d}}` as `a::b` and `a::c::d`.
+fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+    let tree = tree.trim();
+    if tree.is_empty() {
+        return;
+    }
+    let Some((before, inside)) = tree.split_once('{') else {
+        paths.push(format!("{prefix}{}", tree.split(" as ").next().unwrap_or_default()));
+        return;
+    };
+    let inside = inside.trim_end().strip_suffix('}').unwrap_or(inside);
+    let (mut depth, mut from) = (0_usize, 0);
+    for (at, c) in inside.char_indices().chain([(inside.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                expand(&format!("{prefix}{}", before.trim()), &inside[from..at], paths);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The module of this crate that a path of `from` leads to; `None` for other crates and for `from` itself.
+fn resolve(from: &str, path: &str, modules: &BTreeSet<String>) -> Option<String> {
+    let mut base: Vec<&str> = from.split("::").collect();
+    let mut parts: Vec<&str> = path.split("::").filter(|part| !part.is_empty()).collect();
+    match *parts.first()? {
+        "crate" => {
+            base.clear();
+            parts.remove(0);
+        }
+        "super" => {
+            while parts.first() == Some(&"super") {
+                base.pop();
+                parts.remove(0);
+            }
+        }
+        _ => return None,
+    }
+    base.extend(parts);
+    while !base.is_empty() && !modules.contains(&base.join("::")) {
+        base.pop();
+    }
+    (!base.is_empty()).then(|| base.join("::")).filter(|found| found != from)
+}
+
+/// Each module, and the modules of its own room that it names. A `mod.rs` may name the files of its folder, which
+/// may name what it declares: that is how a folder speaks for its files, and no circle.
+fn imports(all: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
+    let modules: BTreeSet<String> = all.iter().map(|source| module(&name(source))).collect();
+    let of = |source: &Source| {
+        let from = module(&name(source));
+        let room = |module: &str| module.split("::").next().map(str::to_owned);
+        let paths = named_paths(&source.code);
+        let found = paths.iter().filter_map(|path| resolve(&from, path, &modules));
+        let others = found.filter(|to| room(to) == room(&from));
+        let own = format!("{from}::");
+        let to = others.filter(|to| !to.starts_with(&own)).collect();
+        (from, to)
+    };
+    all.iter().map(of).collect()
+}
+
+/// All that can be reached from `start`.
+fn reached(imports: &BTreeMap<String, BTreeSet<String>>, start: &str) -> BTreeSet<String> {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![start.to_owned()];
+    while let Some(module) = open.pop() {
+        for next in imports.get(&module).into_iter().flatten() {
+            if reached.insert(next.clone()) {
+                open.push(next.clone());
+            }
+        }
+    }
+    reached
+}
+
+/// The circles: sets of modules each of which reaches all others of its set.
+fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<BTreeSet<String>> {
+    let reach: BTreeMap<&String, BTreeSet<String>> =
+        imports.keys().map(|module| (module, reached(imports, module))).collect();
+    let within = |module: &String| -> BTreeSet<String> {
+        let back = |other: &&String| reach.get(other).is_some_and(|of| of.contains(module));
+        reach[module].iter().filter(back).cloned().collect()
+    };
+    imports.keys().filter(|module| reach[module].contains(*module)).map(within).collect()
+}
+
+#[test]
+fn files_of_a_room_import_in_one_direction() {
+    let imports = imports(&sources());
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 200, "the imports were found");
+    let allowed = |circle: &BTreeSet<String>| {
+        CIRCLES.iter().any(|(files, _)| {
+            let of_list = |module: &String| {
+                files.split(' ').any(|file| {
+                    let listed = module == &self::module(file.trim_end_matches('/'));
+                    let below = file.strip_suffix('/').map(|folder| self::module(folder) + "::");
+                    listed || below.is_some_and(|folder| module.starts_with(&folder))
+                })
+            };
+            circle.iter().all(of_list)
+        })
+    };
+    let broken: Vec<String> = circles(&imports)
+        .iter()
+        .filter(|circle| !allowed(circle))
+        .map(|circle| {
+            let files: Vec<&str> = circle.iter().map(String::as_str).collect();
+            format!("{} import one another: move what they share below them", files.join(", "))
+        })
+        .collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn a_circle_is_found_and_a_folder_that_speaks_for_its_files_is_none() {
+    let graph = |edges: &[(&str, &str)]| {
+        let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, to) in edges {
+            all.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+            all.entry((*to).to_owned()).or_default();
+        }
+        circles(&all).len()
+    };
+    assert_eq!(graph(&[("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]), 1);
+    assert_eq!(graph(&[("a", "b"), ("b", "c"), ("a", "c")]), 0);
+    let code = "use super::error::{Position, Problems};\nuse crate::config::{\n    shape::{Decode, Named},\n};\nlet x = super::yaml::parse(text);\nuse std::path::Path;";
+    let modules = ["config", "config::error", "config::file", "config::shape", "config::yaml"];
+    let modules = modules.iter().map(|module| (*module).to_owned()).collect();
+    let found: BTreeSet<String> = named_paths(code)
+        .iter()
+        .filter_map(|path| resolve("config::file", path, &modules))
+        .collect();
+    assert_eq!(
+        found.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["config::error", "config::shape", "config::yaml"]
+    );
+}
+
+/// Names and lengths of the functions of `text`, which rustfmt has laid out.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut all = Vec::new();
+    for (from, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let Some((before, after)) = code.split_once("fn ") else { continue };
+        let words = ["pub", "pub(super)", "pub(crate)", "const", "async", "unsafe"];
+        if code.starts_with("//") || !before.split_whitespace().all(|word| words.contains(&word)) {
+            continue;
+        }
+        let indent = &line[..line.len() - code.len()];
+        let ends = |line: &&str| {
+            **line == format!("{indent}}}")
+                || line.ends_with(';') && line.starts_with(&format!("{indent})"))
+        };
+        let one_line = line.ends_with(['}', ';']);
+        let length = match lines[from..].iter().position(|line| ends(line)) {
+            Some(length) if !one_line => length + 1,
+            Some(_) | None => 1,
+        };
+        let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        all.push((name, length));
+    }
+    all
+}
+
+#[test]
+fn a_function_fits_on_a_screen() {
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for source in sources() {
+        let file = name(&source);
+        let production = source.text.split("#[cfg(test)]").next().unwrap();
+        for (function, lines) in functions(production) {
+            count += 1;
+            let known = LONG_FUNCTIONS.iter().any(|(f, n, _)| *f == file && *n == function);
+            if lines > FUNCTION_LINES_MAX && !known {
+                broken.push(format!(
+                    "{file}: `{function}` has {lines} lines: cut it by phase, at most {FUNCTION_LINES_MAX}"
+                ));
+            }
+        }
+    }
+    assert!(count > 1_000, "the functions were found: {count}");
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The pages of the documentation, as one text.
+fn documentation() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let pages = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|page| page.extension().is_some_and(|extension| extension == "md"));
+    pages.map(|page| std::fs::read_to_string(page).unwrap()).collect()
+}
+
+/// The words of a text between other characters than letters, digits and `_`.
+fn words(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect()
+}
+
+/// Quoted lower-case names in code.
+fn quoted(code: &str) -> Vec<&str> {
+    let is_name = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    code.split('"').skip(1).step_by(2).filter(is_name).collect()
+}
+
+#[test]
+fn every_metric_refusal_and_key_stands_in_the_documentation() {
+    let all = sources();
+    let docs = documentation();
+    let documented = words(&docs);
+    let mut broken = Vec::new();
+    let mut check =
+        |kind: &str, names: &[&str], least: usize, place: &str, known: &BTreeSet<&str>| {
+            assert!(names.len() >= least, "{} names of a {kind} were found", names.len());
+            let missing = names.iter().filter(|name| !known.contains(*name));
+            broken.extend(missing.map(|name| format!("{kind} `{name}` is not in {place}")));
+        };
+    let metrics = all.iter().find(|source| name(source) == "telemetry/metrics.rs").unwrap();
+    let metrics: Vec<&str> =
+        quoted(&metrics.code).into_iter().filter(|n| n.starts_with("tidegate_")).collect();
+    check("metric", &metrics, 40, "docs/", &documented);
+    let refusals = all.iter().find(|source| source.code.contains("enum Refusal {")).unwrap();
+    check("refusal", &quoted(&refusals.code), 23, "docs/", &documented);
+    let reference = read("config/reference.yaml");
+    let shapes = all.iter().filter(|source| name(source).starts_with("config/file/"));
+    let lines = shapes.flat_map(|source| source.code.lines());
+    let is_key = |line: &&str| {
+        line.starts_with("        ")
+            && [" = required,", " = optional,", "\","].iter().any(|end| line.ends_with(end))
+            && line.contains(": ")
+    };
+    let keys: Vec<&str> =
+        lines.filter(is_key).filter_map(|line| Some(line.trim().split_once(": ")?.0)).collect();
+    check("configuration key", &keys, 150, "config/reference.yaml", &words(&reference));
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }

@@ -13,7 +13,7 @@ use crate::admin;
 use crate::config::endpoints::endpoints_file;
 use crate::config::{Config, Problem, Settings, load};
 use crate::decision::assess::Event;
-use crate::decision::plan::{Address, Spot, Transport};
+use crate::decision::plan::{Address, EndpointSpec, Plan, Spot, Transport};
 use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::{self, Inherited};
 use crate::os::notify;
@@ -143,37 +143,26 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 async fn start_with(options: Options, mut inherited: Inherited) -> Result<Running, StartError> {
     let settings = first_settings(&options.origin)?;
     let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
-    let config = match &options.origin {
-        Origin::File(path) => path.display().to_string(),
-        Origin::Text(_) => "-".to_owned(),
-    };
+    let config = name_of(&options.origin);
     let registry = Arc::new(Registry::default());
     let (shared, channels) = shared(workers, registry.clone());
-    let (events, decisions_in) = (shared.events.clone(), channels.decisions);
-    let events_in = channels.events;
+    let events = shared.events.clone();
     count_panics(registry.clone());
     let signals = Signals::new(options.signals);
     let (logs, log_writer) = Logs::start(&settings, options.log.clone(), registry);
-    let kept = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
-    let left = settings.state_dir.as_deref().map(files::load_budgets).unwrap_or_default();
     let figures = Arc::new(Mutex::new(Figures::default()));
     let (control, control_in) = mpsc::channel(64);
     let control_thread = control::Given {
         shared: shared.clone(),
-        events: events_in,
+        events: channels.events,
         commands: control_in,
         figures: figures.clone(),
-        first: kept.events().into_iter().chain(left).collect(),
+        first: kept_events(&settings),
     };
     let mut threads = vec![thread("control", move || control::run(control_thread))?];
     let worker_senders = start_workers(&shared, logs.access(), options.pin, &mut threads)?;
-    let parse = |text: &str, folder: &Path| {
-        endpoints_file(text, folder).map_err(|problems| {
-            problems.iter().map(|problem| problem.render("")).collect::<Vec<_>>().join("; ")
-        })
-    };
-    let discovery =
-        Discovery::new(events, shared.view.clone(), Resolver::new(name_server()), parse);
+    let resolver = Resolver::new(name_server());
+    let discovery = Discovery::new(events, shared.view.clone(), resolver, parse_endpoints);
     let ages = discovery.ages();
     let admin_listener = bind_admin(&settings, &mut inherited).map_err(StartError::Io)?;
     let mut reloader = Reloader::new(
@@ -188,19 +177,11 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     reloader.inherit(inherited);
     let status = reloader.status();
     reloader.reload(false).await.map_err(StartError::Config)?;
-    let (version, view) = (env!("CARGO_PKG_VERSION"), shared.view.load_full());
-    let plan = &view.plan;
-    tracing::info!(
-        version,
-        site = plan.site,
-        environment = plan.environment,
-        config,
-        "tidegate {version} started"
-    );
+    log_start(&shared.view.load().plan, &config);
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
     let memory = Arc::new(Mutex::new(VecDeque::new()));
-    tokio::spawn(remember(decisions_in, memory.clone()));
+    tokio::spawn(remember(channels.decisions, memory.clone()));
     let mut upgrade = Upgrade::new(options.signals);
     let admin = admin_listener.map(|(listener, address, copy)| {
         tracing::info!(%address, "admin API listening on {address}");
@@ -230,6 +211,34 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     Ok(Running { shared, addresses, admin, stop, main })
 }
 
+/// The name of a configuration in messages: its path, or `-` where it came as text.
+fn name_of(origin: &Origin) -> String {
+    match origin {
+        Origin::File(path) => path.display().to_string(),
+        Origin::Text(_) => "-".to_owned(),
+    }
+}
+
+/// Dials and budgets that `state_dir` has kept over a restart.
+fn kept_events(settings: &Settings) -> Vec<Event> {
+    let dials = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
+    let budgets = settings.state_dir.as_deref().map(files::load_budgets).unwrap_or_default();
+    dials.events().into_iter().chain(budgets).collect()
+}
+
+/// Parses a file of endpoints; the error is one line with all problems.
+fn parse_endpoints(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, String> {
+    endpoints_file(text, folder).map_err(|problems| {
+        problems.iter().map(|problem| problem.render("")).collect::<Vec<_>>().join("; ")
+    })
+}
+
+fn log_start(plan: &Plan, config: &str) {
+    let version = env!("CARGO_PKG_VERSION");
+    let (site, environment) = (&plan.site, &plan.environment);
+    tracing::info!(version, site, environment, config, "tidegate {version} started");
+}
+
 /// The settings that the process starts with; all problems at once if there are some.
 fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     let (text, folder) = match origin {
@@ -256,10 +265,7 @@ fn dialled(percent: Option<u8>) -> String {
 /// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
 fn name_server() -> Option<std::net::SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
-    value
-        .parse()
-        .map_err(|error| tracing::error!(%error, value, "`{value}` ignored: not an address"))
-        .ok()
+    value.parse().map_err(|error| tracing::error!(%error, value, "`{value}` ignored: not an address")).ok()
 }
 
 type Thread = JoinHandle<io::Result<()>>;
@@ -381,14 +387,7 @@ impl Main {
                 how = stop.recv() => break how.unwrap_or(Stop::Now),
                 told = signals.next() => match told {
                     Told::Stop => break Stop::Drain,
-                    Told::Reload => {
-                        notify::tell(&format!(
-                            "RELOADING=1\nMONOTONIC_USEC={}",
-                            clock::monotonic_micros()
-                        ));
-                        self.reload(false).await;
-                        notify::tell("READY=1");
-                    }
+                    Told::Reload => self.reload_and_notify().await,
                     Told::Upgrade if successor.is_some() => tracing::warn!("SIGUSR2 ignored: an upgrade is in progress"),
                     Told::Upgrade => successor = self.upgrade.begin(&self.reloader),
                     Told::Reopen => self.reloader.logs().reopen(),
@@ -422,11 +421,7 @@ impl Main {
                     self.shared.view.load().policies.forget();
                     self.shared.offenders.forget(clock::now());
                 }
-                _ = weighings.tick() => {
-                    let percent = process::resident_bytes() * 100 / memory_max.max(1);
-                    let percent = u32::try_from(percent).unwrap_or(u32::MAX);
-                    self.shared.memory_percent.store(percent, Ordering::Relaxed);
-                }
+                _ = weighings.tick() => self.measure_memory(memory_max),
                 _ = looks.tick(), if matches!(self.options.origin, Origin::File(_)) => {
                     self.reload(true).await;
                 }
@@ -435,6 +430,13 @@ impl Main {
         // Whoever asks from now on is told that nobody answers.
         drop(requests);
         self.stop(how, &mut signals, &mut stop).await;
+    }
+
+    /// Publishes the share of the memory limit that is resident, in percent.
+    fn measure_memory(&self, max_bytes: u64) {
+        let percent = process::resident_bytes() * 100 / max_bytes.max(1);
+        let percent = u32::try_from(percent).unwrap_or(u32::MAX);
+        self.shared.memory_percent.store(percent, Ordering::Relaxed);
     }
 
     /// Tells the service manager that all is well: only while the control thread publishes.
@@ -456,6 +458,14 @@ impl Main {
         {
             tracing::warn!(%error, "budgets not stored: a restart begins with the last stored ones");
         }
+    }
+
+    /// Reloads, and tells the service manager when it begins and ends.
+    async fn reload_and_notify(&mut self) {
+        let micros = clock::monotonic_micros();
+        notify::tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        self.reload(false).await;
+        notify::tell("READY=1");
     }
 
     async fn reload(&mut self, only_if_changed: bool) {
@@ -491,10 +501,7 @@ impl Main {
         match request {
             admin::Request::Reload(done) => {
                 let result = self.reloader.reload(false).await;
-                let name = match &self.options.origin {
-                    Origin::File(path) => path.display().to_string(),
-                    Origin::Text(_) => "-".to_owned(),
-                };
+                let name = name_of(&self.options.origin);
                 let told = result
                     .map_err(|all| all.iter().map(|problem| problem.to_json(&name)).collect());
                 if done.send(told).is_err() {
@@ -513,18 +520,10 @@ impl Main {
     async fn dial(&self, event: Event) -> Result<(), String> {
         match &event {
             Event::DialCluster { cluster, percent } => {
-                tracing::info!(
-                    cluster,
-                    percent = dialled(*percent),
-                    "dial of cluster {cluster} set by an operator"
-                );
+                tracing::info!(cluster, percent = dialled(*percent), "dial of cluster {cluster} set by an operator");
             }
             Event::DialSite { site, percent } => {
-                tracing::info!(
-                    site,
-                    percent = dialled(*percent),
-                    "dial of site {site} set by an operator"
-                );
+                tracing::info!(site, percent = dialled(*percent), "dial of site {site} set by an operator");
             }
             _ => {}
         }
@@ -551,35 +550,60 @@ impl Main {
             notify::tell("STOPPING=1");
         }
         if how == Stop::Drain {
-            tracing::info!("proxy draining");
-            let shared = self.shared.clone();
-            let settings = self.reloader.settings();
-            let (delay, deadline) = (settings.drain_delay, settings.drain_deadline);
-            let (reloader, workers) = (&mut self.reloader, &self.workers);
-            let drain = async {
-                tokio::time::sleep(delay).await;
-                reloader.stop_listening().await;
-                let empty = async {
-                    while shared.connections.get() > 0 {
-                        for worker in workers {
-                            told(worker.send(worker::Command::Drain).await);
-                        }
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+            self.drain(signals, stop).await;
+        }
+        self.end_threads().await;
+        // Its hold on the access log, the last one: then the writer ends.
+        drop(self.reloader);
+        if let Some(writer) = self.log_writer.take()
+            && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
+        {
+            tracing::warn!("access log: last lines not written in time");
+        }
+        if let Some(Address::Unix(path)) = &self.settings.admin
+            && !self.upgrade.is_done()
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(%error, path = %path.display(), "unix socket file not removed");
+        }
+        tracing::info!("proxy stopped");
+    }
+
+    /// Closes the listeners after `drain.delay` and waits for the last connection, at most `drain.deadline`. A further
+    /// signal ends the wait.
+    async fn drain(&mut self, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
+        tracing::info!("proxy draining");
+        let shared = self.shared.clone();
+        let settings = self.reloader.settings();
+        let (delay, deadline) = (settings.drain_delay, settings.drain_deadline);
+        let (reloader, workers) = (&mut self.reloader, &self.workers);
+        let drain = async {
+            tokio::time::sleep(delay).await;
+            reloader.stop_listening().await;
+            let empty = async {
+                while shared.connections.get() > 0 {
+                    for worker in workers {
+                        told(worker.send(worker::Command::Drain).await);
                     }
-                };
-                if tokio::time::timeout(deadline, empty).await.is_err() {
-                    let left = shared.connections.get();
-                    tracing::warn!(left, "{left} connections cut: drain_deadline is over");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
-            tokio::select! {
-                // An impatient operator first.
-                biased;
-                () = signals.stop() => tracing::warn!("drain cut short: stop requested again"),
-                _ = stop.recv() => tracing::warn!("drain cut short: stop requested again"),
-                () = drain => {}
+            if tokio::time::timeout(deadline, empty).await.is_err() {
+                let left = shared.connections.get();
+                tracing::warn!(left, "{left} connections cut: drain_deadline is over");
             }
+        };
+        tokio::select! {
+            // An impatient operator first.
+            biased;
+            () = signals.stop() => tracing::warn!("drain cut short: stop requested again"),
+            _ = stop.recv() => tracing::warn!("drain cut short: stop requested again"),
+            () = drain => {}
         }
+    }
+
+    /// Ends the workers and the control thread, and joins them.
+    async fn end_threads(&mut self) {
         for worker in &self.workers {
             let (done, ended) = oneshot::channel();
             let told = worker.send(worker::Command::End(done)).await.is_ok();
@@ -605,20 +629,6 @@ impl Main {
         if joined.await.is_err() {
             tracing::error!("threads not joined");
         }
-        // Its hold on the access log, the last one: then the writer ends.
-        drop(self.reloader);
-        if let Some(writer) = self.log_writer.take()
-            && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
-        {
-            tracing::warn!("access log: last lines not written in time");
-        }
-        if let Some(Address::Unix(path)) = &self.settings.admin
-            && !self.upgrade.is_done()
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            tracing::debug!(%error, path = %path.display(), "unix socket file not removed");
-        }
-        tracing::info!("proxy stopped");
     }
 }
 

@@ -259,15 +259,11 @@ fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
     add("tidegate_head_bytes_total", help, MetricType::COUNTER, &|name| {
         both(name, (all[name].head_bytes_in, all[name].head_bytes_out))
     });
-    add(
-        "tidegate_datagrams_dropped_total",
-        "Datagrams that had nowhere to go, or no room to.",
-        MetricType::COUNTER,
-        &|name| match all[name].dropped {
-            0 => Vec::new(),
-            dropped => vec![counter(&[("listener", name)], dropped as f64)],
-        },
-    );
+    let help = "Datagrams that had nowhere to go, or no room to.";
+    add("tidegate_datagrams_dropped_total", help, MetricType::COUNTER, &|name| {
+        let dropped = Some(all[name].dropped).filter(|dropped| *dropped > 0);
+        dropped.map(|count| counter(&[("listener", name)], count as f64)).into_iter().collect()
+    });
     add(
         "tidegate_refusals_total",
         "Exchanges not served, by reason.",
@@ -301,6 +297,10 @@ fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
             counts.filter(|(_, count)| *count > 0).map(metric).collect()
         },
     );
+    certificates(families, scrape);
+}
+
+fn certificates(families: &mut Families, scrape: &Scrape<'_>) {
     let help = "When a certificate expires, in seconds since 1970.";
     let name = "tidegate_certificate_expiry_timestamp_seconds";
     let expiries = families.family(name, help, MetricType::GAUGE);
