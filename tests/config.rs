@@ -232,14 +232,37 @@ fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
         )
     };
     for (accepts, needs, environment, why) in [
-        ("general", "", "production", "a: data_class, b: data_class"),
-        ("general, sensitive", "tpu", "production", "a: needs, b: data_class"),
-        ("general, sensitive", "", "staging", "a: environment, b: environment"),
+        (
+            "general",
+            "",
+            "production",
+            "cluster a does not accept data class sensitive (it accepts general); cluster b does not accept",
+        ),
+        (
+            "general, sensitive",
+            "tpu",
+            "production",
+            "cluster a does not offer tpu (it offers gpu); cluster b does not accept data class sensitive",
+        ),
+        (
+            "general, sensitive",
+            "",
+            "staging",
+            "cluster a is of environment production, the service of staging; cluster b is of",
+        ),
     ] {
         let outcome = check(&text(accepts, needs, environment));
         let told: Vec<String> = outcome.problems.iter().map(|p| p.message.clone()).collect();
         assert!(outcome.config.is_none() && told.iter().any(|m| m.contains(why)), "{told:?}");
     }
+    let of_site = "sites: { cloud-near: { kind: cloud, accepts: [general] } }\n\
+        listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }\n\
+        services: { s: { clusters: [cloud], data: sensitive } }\n\
+        clusters: { cloud: { site: cloud-near, endpoints: [127.0.0.1:1] } }\n";
+    let told = &check(of_site).problems[0].message;
+    let expected =
+        "cluster cloud does not accept data class sensitive (site cloud-near accepts general)";
+    assert!(told.ends_with(expected), "{told}");
     let outcome = check(&text("general, sensitive", "gpu", "production"));
     assert!(outcome.config.is_some());
     assert_eq!(outcome.problems.len(), 1);
@@ -272,8 +295,8 @@ fn a_message_names_what_is_wrong_and_what_to_write_instead() {
             small("address: 127.0.0.1:80, service: s", "", ""),
             "`protocol` is missing (one of: http, tcp, ",
         ),
-        (trusted("10.0.0.0/33"), "the length of its prefix is not from 0 to 32"),
-        (trusted("\"2001:db8::/129\""), "the length of its prefix is not from 0 to 128"),
+        (trusted("10.0.0.0/33"), "the prefix length must be from 0 to 32"),
+        (trusted("\"2001:db8::/129\""), "the prefix length must be from 0 to 128"),
         (trusted("10.0.0.5/8"), "write 10.0.0.0/8 for the network, or 10.0.0.5 for the address"),
         (trusted("somewhere"), "must be a network"),
         (
@@ -378,12 +401,14 @@ fn what_leads_nowhere_is_warned_of_unless_something_else_is_wrong() {
     let text = small(bare, "", "");
     let all = told(&text);
     assert_eq!(all.len(), 2, "{all:?}");
-    assert!(all[0].contains("warning: listeners.web: it has neither a service nor routes"));
-    assert!(all[1].contains("warning: services.s: no listener and no route leads to it"));
+    assert!(
+        all[0].contains("warning: listeners.web: the listener has neither `service` nor routes")
+    );
+    assert!(all[1].contains("warning: services.s: no listener and no route uses this service"));
     let unused = text.replace("clusters: { c:", "clusters: { d: { endpoints: [127.0.0.1:8] }, c:");
     let all = told(&(unused.clone() + "routes: [{ service: s }]\n"));
     assert_eq!(all.len(), 1, "{all:?}");
-    assert!(all[0].contains("warning: clusters.d: no service names it"));
+    assert!(all[0].contains("warning: clusters.d: no service lists this cluster"));
     let mirrored = text.replace("services: {", "services: { m: { clusters: [c] },")
         + "routes: [{ service: s, mirror: { service: m } }]\n";
     assert_eq!(told(&mirrored), Vec::<String>::new());
@@ -459,7 +484,11 @@ routes: [{route}]
     let rest = "{ path_prefix: /admin, service: shop, deny: [10.0.0.0/8] }";
     for (limits, route, expected) in [
         ("", guarded.to_owned(), None),
-        ("", some.to_owned(), Some("other methods are 405, and not for `listeners.web`")),
+        (
+            "",
+            some.to_owned(),
+            Some("other methods are answered 405 and do not reach `listeners.web`"),
+        ),
         ("", format!("{some}, {rest}"), None),
         ("", some.replace("allow: [10.0.0.0/8]", "priority: 3"), None),
         (", limits: { slashes: keep }", guarded.to_owned(), Some("`web` keeps `//` or `%2F`")),
@@ -566,7 +595,7 @@ fn what_would_never_work_is_refused_and_what_works_is_not_warned_of() {
         check(&text).problems.iter().map(|problem| problem.render("f")).collect::<Vec<_>>()
     };
     for (service, route, part) in [
-        (", data: []", "", "names no data class"),
+        (", data: []", "", "lists no data class"),
         (", per_try_timeout: 0s", "", "must be more than 0"),
         (", hash: { client_ip: false }", "", "needs one of `header`"),
         ("", "{ path_prefix: /%7e, service: s }", "write `/~`"),

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Question {
-    /// The configuration file; `-` reads standard input. With --admin the running proxy's is asked.
+    /// The configuration file; `-` reads standard input. With --admin, the configuration of the running proxy is used.
     #[arg(long, short, env = "TIDEGATE_CONFIG", required_unless_present = "admin")]
     config: Option<PathBuf>,
     /// Host of the request.
@@ -26,7 +26,7 @@ pub(super) struct Question {
     /// Method of the request.
     #[arg(long, default_value = "GET")]
     method: String,
-    /// Listener it comes in by; the first http listener by default.
+    /// Listener that receives the request; the first http listener by default.
     #[arg(long)]
     listener: Option<String>,
     #[command(flatten)]
@@ -41,7 +41,9 @@ pub(super) fn explain(question: &Question) -> ExitCode {
     match (question.admin.remote(), &question.config) {
         (Ok(Some(remote)), _) => live(&remote, question),
         (Ok(None), Some(config)) => by_file(config, question),
-        (Ok(None), None) => fail("neither a configuration file nor `--admin` is named"),
+        (Ok(None), None) => {
+            fail("name a configuration file with `--config`, or a running proxy with `--admin`")
+        }
         (Err(message), _) => fail(&message),
     }
 }
@@ -71,7 +73,7 @@ fn live(remote: &Remote, question: &Question) -> ExitCode {
             match serde_json::from_str::<Explanation>(&answer.body) {
                 Ok(explanation) => tell(&explanation, question.json),
                 Err(_) => fail(&format!(
-                    "{} is of another version: it explains in other words",
+                    "the proxy at {} is of another version: its answer cannot be read",
                     remote.url
                 )),
             }
@@ -109,7 +111,12 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
         Some(name) => plan.listeners.iter().position(|listener| listener.name == *name),
         None => plan.listeners.iter().position(|listener| is_http(&listener)),
     };
-    let Some(listener) = found else { return fail("there is no such listener") };
+    let Some(listener) = found else {
+        return fail(&match wanted {
+            Some(name) => format!("the configuration has no listener `{name}`"),
+            None => "the configuration has no http listener".to_owned(),
+        });
+    };
     let mut target = Target::default();
     if target.read(question.path.as_bytes(), EncodedSlash::Refuse, Slashes::Merge).is_err() {
         return fail("the path would be refused with 400 bad_request");
@@ -132,7 +139,7 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
             fail(&format!("{NO_METHOD} (allow: {})", methods.join(", ")))
         }
         Err(Unrouted::Ambiguous) => {
-            fail("a parameter in the path leads to another policy: 400 bad_request")
+            fail("a parameter in the path would reach a route with another policy: 400 bad_request")
         }
     }
 }

@@ -26,7 +26,7 @@ struct Arguments {
 enum Verb {
     /// Run the proxy; the configuration file is watched.
     Run(ConfigArgument),
-    /// Parse and check everything; print all problems.
+    /// Check a configuration; print all problems.
     Check {
         /// The configuration file, instead of by `--config`; `-` reads standard input.
         #[arg(value_name = "FILE")]
@@ -37,19 +37,19 @@ enum Verb {
         /// How problems are printed.
         #[arg(long, value_enum, default_value = "text")]
         format: check::Format,
-        /// Warnings fail, too.
+        /// Fail on warnings, too.
         #[arg(long)]
         strict: bool,
     },
     /// Write a commented first configuration to standard output.
     Init {
-        /// For a proxy beside one application, instead of at a site's edge.
+        /// Write one for a sidecar beside one application, instead of a proxy at a site's edge.
         #[arg(long)]
         sidecar: bool,
     },
-    /// Which route, which clusters may serve, and why others may not.
+    /// Explain a request: its route, the clusters that may serve it, and why the others may not.
     Explain(explain::Question),
-    /// What an outage, a flash crowd or a slow path would do to these clusters: in virtual time.
+    /// Simulate an outage, a flash crowd or a slow path for these clusters, in virtual time.
     Simulate(simulate::Question),
     /// Print the JSON Schema of the configuration.
     Schema,
@@ -57,12 +57,12 @@ enum Verb {
     Healthcheck {
         #[command(flatten)]
         admin: remote::AdminArguments,
-        /// The proxy's configuration file, whose `admin.address` is asked, instead of --admin; without both,
+        /// The proxy's configuration file, whose `admin.address` is used instead of --admin; without both,
         /// http://127.0.0.1:9901.
         #[arg(long, short, env = "TIDEGATE_CONFIG")]
         config: Option<PathBuf>,
     },
-    /// Show it all on this machine: an IDC, two clouds, a tide, an outage.
+    /// Run a demonstration on this machine: a data centre (IDC), two clouds, demand beyond capacity, an outage.
     Demo(demo::Options),
     /// Print a shell's completions.
     Completions {
@@ -91,7 +91,7 @@ pub fn main() -> ExitCode {
         Verb::Run(ConfigArgument { config }) => run::run(&config),
         Verb::Check { file, config, format, strict } => match file.or(config) {
             Some(path) => check::check(&path, format, strict),
-            None => fail("no configuration file is named"),
+            None => fail("name a configuration file: tidegate check FILE"),
         },
         Verb::Init { sidecar } => print(init::text(sidecar)),
         Verb::Explain(question) => explain::explain(&question),

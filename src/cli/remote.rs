@@ -9,11 +9,11 @@ pub(super) struct AdminArguments {
     /// A running proxy's admin API: http://HOST:PORT, https://HOST:PORT or unix:/PATH.
     #[arg(long, value_name = "URL")]
     pub(super) admin: Option<String>,
-    /// With https: the authorities that vouch for its certificate, or the certificate itself, in PEM; the system's by
+    /// With https: the authorities that sign the proxy's certificate, or the certificate itself, in PEM; the system's by
     /// default.
     #[arg(long, value_name = "FILE", requires = "admin")]
     ca: Option<PathBuf>,
-    /// A file with its token, which it asks for off loopback; $TIDEGATE_TOKEN by default.
+    /// A file with the proxy's admin token, needed for a non-loopback address; $TIDEGATE_TOKEN by default.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -24,7 +24,7 @@ impl AdminArguments {
         let Some(url) = self.admin.clone() else { return Ok(None) };
         let remote = Remote { url, ca: self.ca.clone(), server_name: None, token: self.token()? };
         match remote.ca.is_some() && !remote.is_secure() {
-            true => Err("`--ca` proves nothing where `--admin` is not https".to_owned()),
+            true => Err("`--ca` needs an https URL in `--admin`".to_owned()),
             false => Ok(Some(remote)),
         }
     }

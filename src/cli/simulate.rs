@@ -27,16 +27,16 @@ pub(super) struct Question {
     /// outage:CLUSTER, flash:10x, overload:1.3, slow:CLUSTER:3x, wan:CLUSTER:+80ms, or a YAML file.
     #[arg(long)]
     scenario: String,
-    /// Which service; the first by default.
+    /// Service to simulate; the first by default.
     #[arg(long)]
     service: Option<String>,
-    /// Chance begins here: the same seed gives the same figures.
+    /// Seed of all random draws: the same seed gives the same figures.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Requests a second before anything happens.
     #[arg(long)]
     rate: Option<f64>,
-    /// A running proxy's distances, service times and rates are taken instead of assumed ones.
+    /// Takes distances, service times and rates from a running proxy instead of assumed ones.
     #[command(flatten)]
     admin: AdminArguments,
     /// A folder for the CSV and the page with plots.
@@ -82,10 +82,13 @@ fn prepare(question: &Question) -> Result<Prepared, String> {
         return Err(format!("the configuration has errors\n{}", lines.join("\n")));
     };
     let service = match &question.service {
-        Some(name) => config.plan.services.iter().position(|service| service.name == *name),
-        None => Some(0),
+        Some(name) => {
+            let mut services = config.plan.services.iter();
+            let found = services.position(|service| service.name == *name);
+            found.ok_or(format!("the configuration has no service `{name}`"))?
+        }
+        None => 0,
     };
-    let service = service.ok_or("there is no such service")?;
     let class = config.plan.classes.iter().find(|class| class.service == service && !class.l4);
     let class = class.ok_or("no http route or listener leads to this service")?;
     let (measured, rate) = match &question.admin.remote()? {

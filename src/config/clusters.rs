@@ -74,20 +74,20 @@ impl Compiler<'_> {
         if let (Some(written), Source::Static(specs)) = (&cluster.tls, source)
             && specs.iter().any(is_unix)
         {
-            let message = "a unix socket does without TLS";
+            let message = "a unix socket cannot have TLS: remove `tls`";
             self.problems.error(written.at, format!("{path}.tls"), message);
         }
         let is_http2 = cluster.protocol == Some(file::ClusterProtocol::Http2);
         if let (ProbeKind::Http { .. }, true, None, Some(written)) =
             (&probe.kind, is_http2, &cluster.tls, &cluster.probe)
         {
-            let message = "an http probe speaks HTTP/1, which this cluster does not";
-            let hint = "kind: grpc, or tcp";
+            let message = "an http probe speaks HTTP/1.1, and this cluster speaks only HTTP/2";
+            let hint = "use `kind: grpc` or `kind: tcp`";
             let path = format!("{path}.probe.kind");
             self.problems.error_with_hint(written.at, path, message, hint);
         }
         if cluster.tls.is_none() && probe.kind == ProbeKind::Tls {
-            let message = "a tls probe needs `tls` of the cluster";
+            let message = "a tls probe needs the cluster's `tls` section";
             self.problems.error(cluster.at, format!("{path}.probe"), message);
         }
     }
@@ -112,7 +112,10 @@ impl Compiler<'_> {
         if let (Some(own), Some(_)) = (&cluster.kind, site) {
             let theirs = site_kind.unwrap_or(file::SiteKind::Cloud);
             if own.value != theirs {
-                let message = "differs from its site's";
+                let message = match theirs {
+                    file::SiteKind::Idc => "differs from the kind of its site, `idc`",
+                    file::SiteKind::Cloud => "differs from the kind of its site, `cloud`",
+                };
                 self.problems.error(own.at, format!("{path}.kind"), message);
             }
         }
@@ -125,7 +128,7 @@ impl Compiler<'_> {
         if let (Some(own), Some(theirs)) = (&cluster.environment, &environment)
             && own.value != *theirs
         {
-            let message = format!("differs from its site's, `{theirs}`");
+            let message = format!("differs from the environment of its site, `{theirs}`");
             self.problems.error(own.at, format!("{path}.environment"), message);
         }
         let own_environment = cluster.environment.as_ref().map(|own| own.value.clone());
@@ -145,7 +148,12 @@ impl Compiler<'_> {
         let Some(own) = &cluster.accepts else { return from.accepts.clone() };
         if cluster.site.is_some() {
             for class in own.iter().filter(|class| !from.accepts.contains(&class.value)) {
-                let message = format!("`{}` is not accepted by its site", class.value);
+                let message = format!(
+                    "`{}` is not accepted by its site `{}`, which accepts {}",
+                    class.value,
+                    from.site,
+                    from.accepts.join(", ")
+                );
                 let hint = "a cluster may narrow what its site accepts, never widen it";
                 self.problems.error_with_hint(class.at, format!("{path}.accepts"), message, hint);
             }
@@ -159,11 +167,11 @@ impl Compiler<'_> {
         let (success, latency) =
             (written.success.map(|part| part.0), written.latency.map(|times| times.0));
         if success.is_some_and(|part| !(0.0..=1.0).contains(&part)) {
-            let message = "must be a part of what the siblings succeed with, 0 to 1";
+            let message = "must be from 0 to 1: a share of the median success ratio of the cluster's endpoints";
             self.problems.error(written.at, format!("{path}.outlier.success"), message);
         }
         if latency.is_some_and(|times| times <= 1.0) {
-            let message = "must be more than 1 time what the siblings take";
+            let message = "must be greater than 1: a multiple of the median latency of the cluster's endpoints";
             self.problems.error(written.at, format!("{path}.outlier.latency"), message);
         }
         let percent = |percent: Option<scalar::Within<0, 100>>, default| {

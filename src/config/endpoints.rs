@@ -48,7 +48,8 @@ impl Compiler<'_> {
         for (index, endpoint) in listed.iter().enumerate() {
             let path = format!("{path}.endpoints[{index}]");
             if specs.iter().any(|spec| spec.target == endpoint.target) {
-                self.problems.error(endpoint.at, &path, "is listed twice");
+                let message = "this endpoint is listed twice";
+                self.problems.error(endpoint.at, &path, message);
             }
             if let Target::Address(address) = &endpoint.target
                 && cluster.allow_link_local != Some(true)

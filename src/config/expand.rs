@@ -202,7 +202,11 @@ fn substitute(
     };
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || !name.chars().all(valid) {
-        problems.error(at, "", format!("`{name}` is not a variable's name"));
+        problems.error(
+            at,
+            "",
+            format!("`{name}` is not a variable name: use letters, digits and `_`"),
+        );
         return None;
     }
     let value = variable(name).filter(|value| !(value.is_empty() && default.is_some()));

@@ -56,13 +56,17 @@ pub(super) fn check_field(
 ) {
     let lower = name.value.to_ascii_lowercase();
     if !is_field_name(&name.value) {
-        compiler.problems.error(name.at, path, format!("`{}` is not a field name", name.value));
+        compiler.problems.error(
+            name.at,
+            path,
+            format!("`{}` is not a valid header name", name.value),
+        );
     }
     if NOT_EDITABLE.contains(&lower.as_str()) || lower.starts_with("tidegate-") {
         let message = format!("`{}` frames or routes the message and cannot be edited", name.value);
         compiler.problems.error(name.at, path, message);
     }
     if value.is_some_and(|value| value.chars().any(char::is_control)) {
-        compiler.problems.error(name.at, path, "the value has a control character");
+        compiler.problems.error(name.at, path, "the header's value has a control character");
     }
 }

@@ -105,7 +105,7 @@ impl Compiler<'_> {
     ) -> Option<(ListenerTls, Option<Secured>)> {
         let written = listener.tls.as_ref()?;
         if matches!(address, Address::Unix(_)) {
-            let message = "a unix socket does without TLS";
+            let message = "a unix socket cannot have TLS: remove `tls`";
             self.problems.error(written.at, format!("{path}.tls"), message);
             return None;
         }
@@ -120,9 +120,9 @@ impl Compiler<'_> {
         let mut upgrades = Vec::new();
         for (index, token) in listener.upgrades.iter().flatten().enumerate() {
             if !token.value.split('/').all(is_field_name) {
-                let message = format!("`{}` is not a protocol's name", token.value.escape_debug());
+                let message = format!("`{}` is not a protocol name", token.value.escape_debug());
                 let path = format!("{path}.upgrades[{index}]");
-                self.problems.error_with_hint(token.at, path, message, "as in `SPDY/3.1`");
+                self.problems.error_with_hint(token.at, path, message, "for example `SPDY/3.1`");
             }
             upgrades.push(token.value.clone());
         }
@@ -144,7 +144,7 @@ impl Compiler<'_> {
         };
         let is_tcp = protocol.transport() == Transport::Stream && matches!(address, Address::Ip(_));
         if transparent != Transparent::None && !is_tcp {
-            let message = "only TCP connections are brought here by the packet filter";
+            let message = "needs a TCP listener with an IP address: the packet filter redirects only TCP connections";
             self.problems.error(written.at, format!("{path}.transparent"), message);
         }
         transparent
@@ -154,7 +154,7 @@ impl Compiler<'_> {
         let is_passthrough = listener.protocol == file::Protocol::TlsPassthrough;
         if let Some(sni) = listener.sni.as_ref().filter(|_| !is_passthrough) {
             let at = sni.0.first().map_or(listener.at, |(name, _)| name.at);
-            let message = "only a tls-passthrough listener has `sni`";
+            let message = "only a tls-passthrough listener may have `sni`";
             self.problems.error(at, format!("{path}.sni"), message);
         }
         let service =
@@ -178,7 +178,7 @@ impl Compiler<'_> {
             }
             file::Protocol::TlsPassthrough => {
                 if let Some(tls) = &listener.tls {
-                    let message = "a tls-passthrough listener ends no TLS";
+                    let message = "a tls-passthrough listener does not terminate TLS: remove `tls`";
                     self.problems.error(tls.at, format!("{path}.tls"), message);
                 }
                 if listener.service.is_none()
@@ -201,15 +201,16 @@ impl Compiler<'_> {
             self.problems.lacking(path, &["service"], problem);
         }
         if matches!(listener.address.value.0, Address::Unix(_)) {
-            let message = "a udp listener has an IP and a port";
+            let message = "a udp listener needs IP:PORT, not a unix socket";
             self.problems.error(listener.address.at, format!("{path}.address"), message);
         }
         if let Some(tls) = &listener.tls {
-            let message = "datagrams are passed on as they are, without TLS";
+            let message = "a udp listener forwards datagrams unchanged and cannot have TLS";
             self.problems.error(tls.at, format!("{path}.tls"), message);
         }
         if let Some(proxy) = &listener.proxy_protocol {
-            let message = "datagrams have no PROXY header";
+            let message =
+                "a udp listener cannot have `proxy_protocol`: datagrams carry no PROXY header";
             self.problems.error(proxy.at, format!("{path}.proxy_protocol"), message);
         }
     }
@@ -224,14 +225,15 @@ impl Compiler<'_> {
             let name = &cluster.name;
             let unheard = cluster.tls.is_some() || cluster.send_proxy != SendProxy::None;
             if unheard {
-                let message =
-                    format!("`{name}` has `tls` or `send_proxy_protocol`, which udp goes without");
+                let message = format!(
+                    "cluster `{name}` has `tls` or `send_proxy_protocol`, which a udp listener does not support"
+                );
                 self.problems.error(at, &path, message);
             }
             let written = &self.file.clusters.0[index].1;
             if written.probe.as_ref().is_none_or(|probe| probe.kind.is_none()) {
-                let message = format!("`{name}` serves udp, and is probed by tcp");
-                let hint = "say `probe: { kind: tcp }` if it listens there, else `kind: none`";
+                let message = format!("cluster `{name}` serves udp and is probed by tcp");
+                let hint = "write `probe: { kind: tcp }` if its endpoints listen on TCP too, else `probe: { kind: none }`";
                 self.problems.warning(at, path.as_str(), message, hint);
             }
         }

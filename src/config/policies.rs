@@ -74,8 +74,8 @@ impl Compiler<'_> {
             (_, Some(name)) if is_field_name(name) => RateKey::Header(name.to_ascii_lowercase()),
             _ => {
                 let at = written.key.as_ref().map_or(written.at, |key| key.at);
-                let message = format!("`{key}` is not a key");
-                let hint = "client_ip, all, or header:NAME";
+                let message = format!("`{key}` is not a rate-limit key");
+                let hint = "use client_ip, all, or header:NAME";
                 self.problems.error_with_hint(at, format!("{path}.key"), message, hint);
                 RateKey::ClientIp
             }
@@ -111,12 +111,14 @@ impl Compiler<'_> {
                 let path = format!("{path}.forward");
                 let Some(mut terms) = forwarded(&forward.url.value) else {
                     let url = &forward.url.value;
-                    let message = format!("`{url}` is not http://HOST:PORT/PATH, or https://");
+                    let message = format!(
+                        "`{url}` is not a URL such as http://HOST:PORT/PATH or https://HOST:PORT/PATH"
+                    );
                     self.problems.error(at, format!("{path}.url"), message);
                     return None;
                 };
                 if let Some(ca) = forward.ca.as_ref().filter(|_| !terms.secure) {
-                    let message = "proves nothing where the URL is not https";
+                    let message = "is used only with an https URL: remove it, or write https://";
                     self.problems.error(ca.at, format!("{path}.ca"), message);
                 }
                 terms.ca = forward.ca.as_ref().map(|ca| self.folder.join(&ca.value));
@@ -128,7 +130,7 @@ impl Compiler<'_> {
                 (at, Auth::Forward(terms))
             }
             _ => {
-                let message = "needs one of `basic_file`, `jwt` and `forward`";
+                let message = "needs exactly one of `basic_file`, `jwt` and `forward`";
                 let problem = Problem::error(written.at, &path, message);
                 match (&written.basic_file, &written.jwt, &written.forward) {
                     (None, None, None) => {

@@ -24,7 +24,8 @@ impl Compiler<'_> {
             probe.timeout.as_ref().map_or(default.timeout.min(interval), |timeout| timeout.value);
         if timeout > interval {
             let at = probe.timeout.as_ref().map_or(probe.at, |timeout| timeout.at);
-            let message = "the timeout is longer than the interval";
+            let message =
+                format!("the timeout is longer than the interval: {timeout:?} > {interval:?}");
             self.problems.error(at, format!("{path}.probe.timeout"), message);
         }
         if interval < Duration::from_millis(10) || timeout.is_zero() {
@@ -38,7 +39,7 @@ impl Compiler<'_> {
             file::ProbeKind::Grpc => {
                 let service = probe.service.clone().unwrap_or_default();
                 if service.len() > 127 {
-                    let message = "at most 127 bytes";
+                    let message = "a service name has at most 127 bytes";
                     self.problems.error(probe.at, format!("{path}.probe.service"), message);
                 }
                 ProbeKind::Grpc { service }
@@ -71,8 +72,7 @@ impl Compiler<'_> {
             headers.0.iter().any(|(name, value)| control(value) || !is_field_name(&name.value));
         if unclean || probe.host.as_deref().is_some_and(|host| host.contains(' ') || control(host))
         {
-            let message =
-                "host and headers must be field names and values without control characters";
+            let message = "`host` and `headers` must be valid header names and values, without control characters";
             self.problems.error(probe.at, format!("{path}.probe"), message);
         }
         let status = probe

@@ -16,7 +16,7 @@ pub(super) fn warn(compiler: &mut Compiler<'_>, places: &[(Position, String)]) {
         }
         if let Some(listener) = ambiguous_listener(compiler, route) {
             let message = format!(
-                "its policy depends on how the cluster reads slashes: `{}` keeps `//` or `%2F` in paths",
+                "the route's policy depends on how the cluster reads slashes: listener `{}` keeps `//` or `%2F` in paths",
                 listener.name
             );
             let hint =
@@ -26,7 +26,7 @@ pub(super) fn warn(compiler: &mut Compiler<'_>, places: &[(Position, String)]) {
         if let Some(other) = cut_off(compiler, route) {
             let methods = route.methods.join(", ");
             let message = format!(
-                "has a policy and takes {methods} alone: other methods are 405, and not for `{other}`"
+                "has a policy and matches only {methods}: other methods are answered 405 and do not reach `{other}`"
             );
             let hint =
                 "add a route for the same path and the other methods, or leave `methods` out";

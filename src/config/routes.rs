@@ -79,8 +79,10 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
     let headers = written.headers.clone().unwrap_or_default().0;
     for (name, value) in &headers {
         if !is_field_name(&name.value) || value.chars().any(char::is_control) {
-            let message =
-                format!("`{}` is not a field's name and value", name.value.escape_debug());
+            let message = format!(
+                "header `{}` has an invalid name, or a control character in its value",
+                name.value.escape_debug()
+            );
             compiler.problems.error(name.at, format!("{path}.headers"), message);
         }
     }
@@ -275,7 +277,11 @@ fn action(
             parts.push((u32::try_from(weight.0).unwrap_or(u32::MAX), to));
         }
         if parts.iter().all(|(weight, _)| *weight == 0) {
-            let problem = Problem::error(written.at, format!("{path}.split"), "all shares are 0");
+            let problem = Problem::error(
+                written.at,
+                format!("{path}.split"),
+                "all weights are 0: at least one must be greater",
+            );
             compiler.problems.lacking(path, &["split"], problem);
             return None;
         }
@@ -286,7 +292,7 @@ fn action(
         if !matches!(status, 301 | 302 | 303 | 307 | 308)
             || redirect.to.chars().any(char::is_control)
         {
-            let message = "status must be 301, 302, 303, 307 or 308, and `to` a location";
+            let message = "`status` must be 301, 302, 303, 307 or 308, and `to` must have no control characters";
             compiler.problems.error(redirect.at, format!("{path}.redirect"), message);
             return None;
         }
@@ -314,7 +320,7 @@ fn mirror(
         Action::Forward(to) => vec![to.class],
         Action::Split(parts) => parts.iter().map(|(_, to)| to.class).collect(),
         Action::Redirect { .. } | Action::Respond { .. } => {
-            let message = "there is nothing to copy: the route forwards nothing";
+            let message = "a route with `redirect` or `respond` forwards nothing, so there is nothing to mirror";
             compiler.problems.error(mirror.at, path, message);
             return None;
         }
@@ -392,8 +398,8 @@ fn warn_of_blind_probes(compiler: &mut Compiler<'_>) {
             .iter()
             .any(|class| !class.l4 && class.permitted.clusters.contains(&index));
         if behind_balancer && serves_http && cluster.probe.kind == ProbeKind::Tcp {
-            let message = "a tcp probe of a cloud balancer says little of what is behind it";
-            let hint = "write probe: { kind: http, path: /healthz }";
+            let message = "a tcp probe of a cloud load balancer does not tell whether the servers behind the balancer are up";
+            let hint = "write `probe: { kind: http, path: /healthz }`";
             let path = format!("clusters.{}.probe", name.value);
             compiler.problems.warning(name.at, path, message, hint);
         }

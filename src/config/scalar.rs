@@ -159,7 +159,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     let seconds = number * seconds;
     if seconds > 366.0 * 86_400.0 {
-        return Err("is longer than a year".to_owned());
+        return Err("must be at most 366 days".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
 }
@@ -365,7 +365,7 @@ pub fn target(text: &str) -> Result<Target, String> {
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {
-            0 => Err("port 0 is no endpoint's".to_owned()),
+            0 => Err("an endpoint cannot have port 0".to_owned()),
             _ => Ok(Target::Address(Address::Ip(address))),
         };
     }
@@ -378,7 +378,7 @@ pub fn host_and_port(text: &str) -> Result<(String, u16), String> {
     const WRONG: &str = "must be ADDRESS:PORT, such as 10.0.0.11:8080 or app.example.com:443";
     let (host, port) = text.rsplit_once(':').ok_or(WRONG)?;
     let port: u16 =
-        port.parse().ok().filter(|port| *port > 0).ok_or("has no port from 1 to 65535")?;
+        port.parse().ok().filter(|port| *port > 0).ok_or("must have a port from 1 to 65535")?;
     if !is_host_name(host) {
         return Err(WRONG.to_owned());
     }
@@ -405,8 +405,8 @@ fn not_a_network(text: &str) -> String {
     let parts = text.split_once('/');
     let address = parts.and_then(|(address, _)| address.parse::<std::net::IpAddr>().ok());
     match address {
-        Some(std::net::IpAddr::V4(_)) => "the length of its prefix is not from 0 to 32".to_owned(),
-        Some(std::net::IpAddr::V6(_)) => "the length of its prefix is not from 0 to 128".to_owned(),
+        Some(std::net::IpAddr::V4(_)) => "the prefix length must be from 0 to 32".to_owned(),
+        Some(std::net::IpAddr::V6(_)) => "the prefix length must be from 0 to 128".to_owned(),
         None => "must be a network such as 10.0.0.0/8".to_owned(),
     }
 }

@@ -103,7 +103,7 @@ fn event(kind: &str, rest: &str) -> Result<Event, String> {
             let ms = ms.ok_or(format!("`{by}` is not a delay up to 10000, such as +80ms"))?;
             Ok(Event::Wan(name.to_owned(), ms))
         }),
-        _ => Err(format!("not a scenario; there are {WORDS}")),
+        _ => Err(format!("not a scenario; the scenarios are {WORDS}")),
     }
 }
 

@@ -15,7 +15,10 @@ pub(super) fn warn_if_public(
 ) {
     let Ok(data) = std::fs::metadata(path) else { return };
     if data.permissions().mode() & 0o004 != 0 {
-        let message = format!("`{}` holds a secret, and everybody may read it", written.value);
-        problems.warning(written.at, key, message, "chmod o-r");
+        let message = format!(
+            "file `{}` holds a secret and every user of this machine may read it",
+            written.value
+        );
+        problems.warning(written.at, key, message, "run `chmod o-r` on the file");
     }
 }

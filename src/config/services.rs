@@ -10,7 +10,7 @@ use super::scalar;
 use super::secrets;
 use super::shape::Spanned;
 use crate::decision::budget::Terms;
-use crate::decision::permit::{Demands, permit};
+use crate::decision::permit::{Demands, Reason, permit};
 use crate::decision::plan::{
     Affinity, Class, ClassIndex, EndpointPolicy, HashKey, Plan, Retry, Secret, Service, Strategy,
 };
@@ -41,14 +41,16 @@ impl Compiler<'_> {
     fn clusters_of(&mut self, written: &file::Service, path: &str) -> Vec<usize> {
         let mut clusters = Vec::new();
         if written.clusters.is_empty() {
-            let problem = Problem::error(written.at, format!("{path}.clusters"), "is empty");
+            let message = "the list of clusters is empty: name at least one";
+            let problem = Problem::error(written.at, format!("{path}.clusters"), message);
             self.problems.lacking(path, &["clusters"], problem);
         }
         for (index, wanted) in written.clusters.iter().enumerate() {
             let path = format!("{path}.clusters[{index}]");
             match self.file.clusters.position(&wanted.value) {
                 Some(cluster) if clusters.contains(&cluster) => {
-                    self.problems.error(wanted.at, path, "is listed twice");
+                    let message = format!("cluster `{}` is listed twice", wanted.value);
+                    self.problems.error(wanted.at, path, message);
                 }
                 Some(cluster) => clusters.push(cluster),
                 None if self.file.clusters.is_empty() => {}
@@ -84,9 +86,9 @@ impl Compiler<'_> {
             self.problems.error(budget.at, path, "must be from 0 to 1");
         }
         if written.data.as_ref().is_some_and(|data| data.0.iter().all(|c| c.trim().is_empty())) {
-            let hint = "leave it out for `general`";
+            let hint = "name at least one, or remove the key: the default is `general`";
             let path = format!("{path}.data");
-            self.problems.error_with_hint(written.at, path, "names no data class", hint);
+            self.problems.error_with_hint(written.at, path, "lists no data class", hint);
         }
     }
 
@@ -144,8 +146,9 @@ impl Compiler<'_> {
         }
         let path = format!("{path}.affinity");
         if written.secret_file.is_none() && self.file.state_dir.is_none() {
-            let message = "its cookies hold until the next restart, and for no other proxy";
-            let hint = "set `secret_file`, the same for all proxies, or `state_dir`";
+            let message = "cookies are encrypted with a random key: after a restart, and at other proxies, they are invalid";
+            let hint =
+                "set `secret_file` to the same file content at all proxies, or set `state_dir`";
             self.problems.warning(cookie.at, &path, message, hint);
         }
         Affinity {
@@ -163,7 +166,7 @@ impl Compiler<'_> {
             .map_err(|error| format!("cannot read `{}`: {error}", file.value))
             .and_then(|bytes| match bytes.trim_ascii() {
                 secret if secret.len() < SECRET_BYTES_MIN => {
-                    Err(format!("`{}` has less than {SECRET_BYTES_MIN} bytes", file.value))
+                    Err(format!("file `{}` has fewer than {SECRET_BYTES_MIN} bytes", file.value))
                 }
                 secret => Ok(crate::policy::secret(secret)),
             });
@@ -183,6 +186,40 @@ impl Compiler<'_> {
             self.problems.lacking(&path, &["header", "cookie", "client_ip"], problem);
             HashKey::ClientIp
         })
+    }
+
+    /// Why a cluster may not serve, with what the exchange asks for and what the cluster has.
+    fn objection(&self, index: usize, reason: Reason, demands: Demands<'_>) -> String {
+        let cluster = &self.plan.clusters[index];
+        let name = &cluster.name;
+        let missing = |wanted: &[String], had: &[String]| {
+            let lacking = wanted.iter().filter(|one| !had.contains(one)).cloned();
+            lacking.collect::<Vec<_>>().join(", ")
+        };
+        match reason {
+            Reason::Environment => format!(
+                "cluster {name} is of environment {}, the service of {}",
+                cluster.environment, demands.environment
+            ),
+            Reason::DataClass => {
+                let written = self.file.clusters.0.get(index).map(|(_, written)| written);
+                let by_site = written.is_some_and(|w| w.accepts.is_none() && w.site.is_some());
+                let accepts = match by_site {
+                    true => format!("site {} accepts", cluster.site),
+                    false => "it accepts".to_owned(),
+                };
+                format!(
+                    "cluster {name} does not accept data class {} ({accepts} {})",
+                    missing(demands.data, &cluster.accepts),
+                    list_or_nothing(&cluster.accepts)
+                )
+            }
+            Reason::Needs => format!(
+                "cluster {name} does not offer {} (it offers {})",
+                missing(demands.needs, &cluster.offers),
+                list_or_nothing(&cluster.offers)
+            ),
+        }
     }
 
     /// The class of a service for exchanges with further data classes and needs; made when new.
@@ -207,7 +244,8 @@ impl Compiler<'_> {
         let of_service = self.plan.services.get(index)?;
         let proof = of_service.policy.is_some_and(|at| self.plan.policies[at].auth.is_some());
         if l4 && proof {
-            let message = format!("`{}` has `auth`, which only http can ask for", service.value);
+            let message =
+                format!("service `{}` has `auth`, which needs an http listener", service.value);
             self.problems.error(service.at, path, message);
         }
         let (mut all_data, mut all_needs) = (of_service.data.clone(), of_service.needs.clone());
@@ -219,20 +257,21 @@ impl Compiler<'_> {
         let (name, candidates) = (of_service.name.clone(), of_service.clusters.len());
         let key = (name.clone(), all_data.clone(), all_needs.clone());
         if permitted.clusters.is_empty() && candidates > 0 && self.unserved.insert(key) {
-            let why: Vec<String> = permitted
+            let why = permitted
                 .rejected
                 .iter()
-                .map(|(c, reason)| format!("{}: {}", self.plan.clusters[*c].name, reason.label()))
-                .collect();
-            let message = format!("no cluster may serve `{name}` here: {}", why.join(", "));
+                .map(|(cluster, reason)| self.objection(*cluster, *reason, demands));
+            let why = why.collect::<Vec<_>>().join("; ");
+            let message = format!("no cluster may serve service `{name}`: {why}");
             self.problems.error(service.at, path, message);
         }
         let sensitive = all_data.iter().any(|class| class == "sensitive");
         let key = (name.clone(), all_data.clone());
         if permitted.clusters.len() == 1 && sensitive && self.warned.insert(key) {
             let only = self.plan.clusters[permitted.clusters[0]].name.clone();
-            let message = format!("sensitive `{name}` has one permitted cluster, `{only}`");
-            let hint = "no disaster recovery: its outage is the service's";
+            let message =
+                format!("sensitive service `{name}` has only one permitted cluster, `{only}`");
+            let hint = "no disaster recovery: while this cluster is down, the service is down";
             self.problems.warning(service.at, path, message, hint);
         }
         let names: Vec<&str> =
@@ -245,6 +284,10 @@ impl Compiler<'_> {
         self.plan.classes.push(Class { service: index, data: all_data, permitted, l4, id });
         Some(self.plan.classes.len() - 1)
     }
+}
+
+fn list_or_nothing(items: &[String]) -> String {
+    if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
 }
 
 fn strategy(written: Option<file::Strategy>) -> Strategy {

@@ -52,7 +52,7 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
         admin.filter(|admin| off_loopback && admin.insecure != Some(true) && admin.tls.is_none())
     {
         let hint = "listen on 127.0.0.1, set `admin.tls`, or `admin.insecure: true`";
-        let message = "off loopback the admin API would speak without TLS";
+        let message = "the admin API would listen on a non-loopback address without TLS";
         problems.error_with_hint(admin.at, "admin.address", message, hint);
     }
     let token_file = admin.and_then(|admin| admin.token_file.as_ref());
@@ -64,7 +64,11 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
                 problems.error(token.at, "admin.token_file", message);
             }
             Ok(text) if text.trim().is_empty() => {
-                problems.error(token.at, "admin.token_file", format!("`{}` is empty", token.value));
+                problems.error(
+                    token.at,
+                    "admin.token_file",
+                    format!("token file `{}` is empty", token.value),
+                );
             }
             Ok(_) => secrets::warn_if_public(problems, &path, token, "admin.token_file"),
         }

@@ -25,7 +25,8 @@ impl Compiler<'_> {
     ) -> (ListenerTls, Option<Secured>) {
         let path = format!("{path}.tls");
         if written.certificates.is_empty() {
-            let problem = Problem::error(written.at, format!("{path}.certificates"), "is empty");
+            let message = "the list of certificates is empty: name at least one";
+            let problem = Problem::error(written.at, format!("{path}.certificates"), message);
             self.problems.lacking(&path, &["certificates"], problem);
         }
         let pair = |files: &file::CertificateFiles| KeyPair {
@@ -83,9 +84,9 @@ impl Compiler<'_> {
             true if !cfg!(feature = "http3") => {
                 "this build has no HTTP/3: it needs the cargo feature `http3`"
             }
-            true if !is_http => "only an http listener has HTTP/3",
+            true if !is_http => "only an http listener can have HTTP/3",
             true if terms.alpn.is_empty() => {
-                "h3 needs another protocol beside it, by which clients learn of it"
+                "h3 needs h2 or http/1.1 beside it: clients learn of HTTP/3 from a response over TCP"
             }
             true => return,
         };
@@ -110,7 +111,12 @@ impl Compiler<'_> {
             }
             _ => return,
         };
-        self.problems.warning(files.at, path, message, "renew it: its file is watched");
+        self.problems.warning(
+            files.at,
+            path,
+            message,
+            "replace the file: it is watched and loaded without a restart",
+        );
     }
 
     /// What the admin API shows.
@@ -156,7 +162,7 @@ impl Compiler<'_> {
             }
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
-                let message = "client_cert and client_key belong together";
+                let message = "`client_cert` and `client_key` must both be set";
                 self.problems.error(written.at, &path, message);
                 None
             }

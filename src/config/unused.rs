@@ -17,7 +17,8 @@ pub(super) fn warn(file: &File, problems: &mut Problems) {
             && listener.service.is_none()
             && !routes(file).any(|route| is_on(route, &name.value))
         {
-            let message = "it has neither a service nor routes: every request is answered 404";
+            let message =
+                "the listener has neither `service` nor routes: every request is answered 404";
             let hint = "set `service`, or write `routes`";
             problems.warning(name.at, format!("listeners.{}", name.value), message, hint);
         }
@@ -29,11 +30,11 @@ pub(super) fn warn(file: &File, problems: &mut Problems) {
         .flat_map(|(_, one)| of_listener(one))
         .chain(routes(file).flat_map(of_route))
         .collect();
-    let hint = "name it, or leave it out";
+    let hint = "use it, or remove it";
     for (name, _) in
         file.services.0.iter().filter(|(name, _)| !services.contains(name.value.as_str()))
     {
-        let message = "no listener and no route leads to it";
+        let message = "no listener and no route uses this service";
         problems.warning(name.at, format!("services.{}", name.value), message, hint);
     }
     let of_service = file.services.0.iter().flat_map(|(_, service)| &service.clusters);
@@ -41,7 +42,7 @@ pub(super) fn warn(file: &File, problems: &mut Problems) {
     for (name, _) in
         file.clusters.0.iter().filter(|(name, _)| !clusters.contains(name.value.as_str()))
     {
-        let message = "no service names it: it is probed and gets nothing";
+        let message = "no service lists this cluster: it is probed and gets no traffic";
         problems.warning(name.at, format!("clusters.{}", name.value), message, hint);
     }
 }

@@ -178,16 +178,21 @@ impl Builder {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return fail(at, "a second document; a configuration is one");
+                    return fail(
+                        at,
+                        "the file has a second YAML document; a configuration is one document",
+                    );
                 }
                 Ok(())
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => Err(SyntaxError {
                 at: position(at),
-                message: "an alias, which a configuration may not have".to_owned(),
+                message: "aliases (`*name`) are not supported".to_owned(),
                 hint: Some("quote a value that begins with `*`: \"*.example.com\"".to_owned()),
             }),
-            Event::Anchor(..) => fail(at, "an anchor; quote a value that begins with `&`"),
+            Event::Anchor(..) => {
+                fail(at, "anchors (`&name`) are not supported; quote a value that begins with `&`")
+            }
             Event::Scalar(text, style, _, tag) => {
                 no_tag(tag.is_some(), at)?;
                 let plain = style == ScalarStyle::Plain;
@@ -259,17 +264,23 @@ fn check_key(node: &Node) -> Result<(), SyntaxError> {
         Err(SyntaxError { at: node.at, message, hint: hint.map(str::to_owned) })
     };
     match &node.kind {
-        Kind::Scalar { text, plain: true } if text == "<<" => wrong("a merge key".to_owned(), None),
+        Kind::Scalar { text, plain: true } if text == "<<" => {
+            wrong("merge keys (`<<`) are not supported".to_owned(), None)
+        }
         Kind::Scalar { .. } => Ok(()),
         Kind::Null | Kind::List(_) | Kind::Map(_) => wrong(
-            "a key must be a word".to_owned(),
+            "a key must be a scalar, not a list or a map".to_owned(),
             Some("quote a value that begins with `{` or `[`"),
         ),
     }
 }
 
 fn no_tag(tagged: bool, at: Marker) -> Result<(), SyntaxError> {
-    if tagged { fail(at, "a tag; quote a value that begins with `!`") } else { Ok(()) }
+    if tagged {
+        fail(at, "tags (`!name`) are not supported; quote a value that begins with `!`")
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

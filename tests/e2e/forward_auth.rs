@@ -170,7 +170,7 @@ fn what_cannot_be_is_told() {
     for (terms, part) in [
         (
             "url: \"http://a:1/\", ca: ca.pem",
-            "forward.ca: proves nothing where the URL is not https",
+            "forward.ca: is used only with an https URL: remove it, or write https://",
         ),
         ("url: \"https://a:1/\", ca: missing.pem", "missing.pem"),
         ("url: \"http://a:1/\", response_headers: [\"a b\"]", "`a b` is not a field name"),

@@ -134,7 +134,12 @@ fn a_copy_is_kept_from_what_its_original_is_kept_from() {
         let (code, told) = check(&folder, &text.replace(from, to));
         assert_eq!(code, 1, "{told}");
         assert!(told.contains("routes[0].mirror.service"), "{told}");
-        assert!(told.contains("no cluster may serve `next` here: b: data_class"), "{told}");
+        assert!(
+            told.contains(
+                "no cluster may serve service `next`: cluster b does not accept data class"
+            ),
+            "{told}"
+        );
     }
 }
 
