@@ -460,7 +460,7 @@ fn functions(text: &str) -> Vec<(String, usize)> {
                 || line.ends_with(';') && line.starts_with(&format!("{indent})"))
         };
         let one_line = line.ends_with(['}', ';']);
-        let length = match lines[from..].iter().position(|line| ends(line)) {
+        let length = match lines[from..].iter().position(ends) {
             Some(length) if !one_line => length + 1,
             Some(_) | None => 1,
         };

@@ -265,7 +265,10 @@ fn dialled(percent: Option<u8>) -> String {
 /// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
 fn name_server() -> Option<std::net::SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
-    value.parse().map_err(|error| tracing::error!(%error, value, "`{value}` ignored: not an address")).ok()
+    value
+        .parse()
+        .map_err(|error| tracing::error!(%error, value, "`{value}` ignored: not an address"))
+        .ok()
 }
 
 type Thread = JoinHandle<io::Result<()>>;
@@ -520,10 +523,18 @@ impl Main {
     async fn dial(&self, event: Event) -> Result<(), String> {
         match &event {
             Event::DialCluster { cluster, percent } => {
-                tracing::info!(cluster, percent = dialled(*percent), "dial of cluster {cluster} set by an operator");
+                tracing::info!(
+                    cluster,
+                    percent = dialled(*percent),
+                    "dial of cluster {cluster} set by an operator"
+                );
             }
             Event::DialSite { site, percent } => {
-                tracing::info!(site, percent = dialled(*percent), "dial of site {site} set by an operator");
+                tracing::info!(
+                    site,
+                    percent = dialled(*percent),
+                    "dial of site {site} set by an operator"
+                );
             }
             _ => {}
         }
