@@ -616,6 +616,23 @@ fn what_would_never_work_is_refused_and_what_works_is_not_warned_of() {
 }
 
 #[test]
+fn no_time_to_connect_is_an_error_and_no_time_to_wait_is_not() {
+    let with = |timeouts: &str| {
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:1, protocol: http, service: s }} }}\n\
+             services: {{ s: {{ clusters: [a] }} }}\n\
+             clusters: {{ a: {{ endpoints: [127.0.0.1:1], timeouts: {{ {timeouts} }} }} }}\n"
+        );
+        check(&text).problems.iter().map(|problem| problem.render("f")).collect::<Vec<_>>()
+    };
+    for key in ["connect", "connect_total"] {
+        let found = with(&format!("{key}: 0s"));
+        assert!(found.len() == 1 && found[0].contains("must be more than 0"), "{key}: {found:#?}");
+    }
+    assert_eq!(with("queue: 0s, pool_idle: 0s"), Vec::<String>::new());
+}
+
+#[test]
 fn a_quoted_backslash_ends_no_comment_and_a_bare_ipv6_address_is_told_how() {
     let outcome = check("site: { name: 'a\\' } # ${NOPE}\n");
     assert!(!outcome.problems.iter().any(|problem| problem.message.contains("NOPE")));

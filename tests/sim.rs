@@ -197,7 +197,7 @@ fn a_scenario_that_is_none_fails_and_says_why() {
     std::fs::write(&scenario, "steps:\n- { event: flash:2x }\n- { event: flash:never }\n").unwrap();
     for (word, part) in [
         ("outage:nobody", "not a cluster of this service: idc, cloud"),
-        ("tsunami", "there are outage:CLUSTER"),
+        ("tsunami", "the scenarios are outage:CLUSTER"),
         ("overload:-1", "not a factor"),
         (scenario.to_str().unwrap(), ":3:12: error: steps[1].event"),
     ] {

@@ -50,6 +50,7 @@ impl Compiler<'_> {
             self.check_transport(cluster, &source, &probe, &path);
             self.tls.clusters.push(upstream.flatten());
             let outlier = self.outlier(cluster.outlier.as_ref(), &path);
+            self.check_timeouts(cluster, &path);
             if let Some(host) = cluster.host.as_deref()
                 && is_invalid_host(host)
             {
@@ -59,6 +60,13 @@ impl Compiler<'_> {
             let own = Own { accepts, source, probe, tls, outlier };
             self.plan.clusters.push(compiled(&name.value, cluster, inherited, own));
         }
+    }
+
+    /// Reports timeouts within which no connection could be made. A queue or a pool of no time is a way to have none.
+    fn check_timeouts(&mut self, cluster: &file::Cluster, path: &str) {
+        let Some(written) = &cluster.timeouts else { return };
+        let spans = [("connect", fixed(written.connect)), ("connect_total", written.connect_total)];
+        self.not_zero(written.at, &format!("{path}.timeouts"), &spans);
     }
 
     /// Reports contradictions between a cluster's TLS, protocol, endpoints and probe.

@@ -173,7 +173,7 @@ fn what_cannot_be_is_told() {
             "forward.ca: is used only with an https URL: remove it, or write https://",
         ),
         ("url: \"https://a:1/\", ca: missing.pem", "missing.pem"),
-        ("url: \"http://a:1/\", response_headers: [\"a b\"]", "`a b` is not a field name"),
+        ("url: \"http://a:1/\", response_headers: [\"a b\"]", "`a b` is not a valid header name"),
         ("url: \"http://a:1/\", response_headers: [Host]", "`Host` frames or routes"),
     ] {
         let (code, said) = forward(terms);

@@ -150,7 +150,7 @@ fn mirrors_that_make_no_sense_are_told() {
     let text = mirrored(&original, &mirror, "");
     let respond = text.replace("service: shop, mirror", "respond: { status: 204 }, mirror");
     for (text, said) in [
-        (respond, "there is nothing to copy"),
+        (respond, "there is nothing to mirror"),
         (text.replace("service: next", "service: next, percent: 101"), "must be from 0 to 100"),
         (
             text.replace("mirror: { service: next", "mirror: { service: nexx"),

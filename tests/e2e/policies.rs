@@ -356,7 +356,7 @@ fn flows_are_held_to_it_too() {
             "clusters: [a], auth: { forward: { url: \"http://a:1/\" } } }",
         ),
     );
-    assert!(code == 1 && said.contains("only http can ask"), "{said}");
+    assert!(code == 1 && said.contains("has `auth`, which needs an http listener"), "{said}");
 }
 
 #[test]
@@ -380,10 +380,10 @@ fn what_is_wrong_with_a_policy_is_told_with_its_line() {
         "users` line 1: hash is neither bcrypt nor argon2",
         "services.b.auth: `",
         "none of the 0 keys can verify tokens",
-        "services.c.auth: needs one of",
-        "services.d.auth.forward.url: `ftp://x` is not http://",
+        "services.c.auth: needs exactly one of",
+        "services.d.auth.forward.url: `ftp://x` is not a URL such as http://",
         "services.e.rate_limit.per: must be more than 0",
-        "services.e.rate_limit.key: `cookie` is not a key",
+        "services.e.rate_limit.key: `cookie` is not a rate-limit key",
         "services.f.allow",
         "missing`: No such file",
     ] {

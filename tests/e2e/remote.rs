@@ -64,7 +64,7 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
         (vec!["--admin", &elsewhere, "--token-file", &token, "--ca", &ca], "not valid for name"),
         (vec!["--admin", &url, "--ca", &ca], "bearer token is missing"),
         (vec!["--admin", &clear, "--token-file", &token], "this port speaks TLS"),
-        (vec!["--admin", &clear, "--ca", &ca], "proves nothing"),
+        (vec!["--admin", &clear, "--ca", &ca], "`--ca` needs an https URL"),
     ] {
         let (code, told) = tidegate(&[&EXPLAIN[..], &more].concat());
         assert!(code == 1 && told.contains(expected), "{more:?}: {told}");

@@ -245,7 +245,7 @@ fn what_udp_cannot_have_is_told() {
          clusters: { c: { kind: idc, endpoints: [127.0.0.1:1] } }\n",
     );
     assert_ne!(code, 0);
-    for wrong in ["needs `service`", "an IP and a port", "no PROXY header"] {
+    for wrong in ["needs `service`", "needs IP:PORT, not a unix socket", "carry no PROXY header"] {
         assert!(said.contains(wrong), "{wrong}: {said}");
     }
     let (code, said) = check(
@@ -255,7 +255,10 @@ fn what_udp_cannot_have_is_told() {
          clusters: { c: { kind: idc, endpoints: [127.0.0.1:1], tls: {} } }\n",
     );
     assert_ne!(code, 0);
-    assert!(said.contains("udp goes without") && said.contains("kind: none"), "{said}");
+    assert!(
+        said.contains("which a udp listener does not support") && said.contains("kind: none"),
+        "{said}"
+    );
 }
 
 #[test]
