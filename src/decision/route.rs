@@ -335,7 +335,7 @@ impl RouteTable {
         &self.routes[index]
     }
 
-    /// All routes: the file's, then the catch-alls of the listeners.
+    /// All routes: those of the configuration file, then one catch-all route for each listener with a default service.
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes

@@ -47,8 +47,8 @@ const GAIN: f64 = 1.0;
 /// The served rate may be measured short by a tenth before a higher priority is refused.
 const NOISE: f64 = 1.1;
 
-/// The longest acceptable queue, when `tolerable` is the queue that is tolerated at the nearest cluster. Without
-/// another cluster no queue is tolerated for its sake: there `tolerable` is 0.
+/// The queue above which exchanges are refused, in seconds: 250 ms, or five times the tolerable queue of the nearest
+/// cluster if that is longer. `tolerable` is 0 where the class has a single live cluster.
 #[must_use]
 pub fn bound(tolerable: f64) -> f64 {
     QUEUE_MIN.max(QUEUE_TOLERABLE * tolerable)

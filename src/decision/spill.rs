@@ -65,7 +65,7 @@ pub fn tolerable_queue(candidates: &[Candidate], at: usize) -> f64 {
     (KAPPA * (alternative - here.base)).clamp((0.05 * here.service).clamp(Q_MIN, 1.0), 1.0)
 }
 
-/// The share that candidate `at` accepts of the exchanges that reach it.
+/// The share of the exchanges offered to candidate `at` that it accepts, from `P_MIN` to 1; the rest goes to the next candidate.
 #[must_use]
 pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
     if candidates.len() == 1 {

@@ -1,8 +1,8 @@
 //! Whether longer response times are a queue or slower work.
 //!
 //! A queue depends on load: when less is sent, a queue drains, but slower work stays slow. A queue is where the load is:
-//! exchanges sent to other clusters meanwhile, the control group, are as quick as before; a slower release is slow at
-//! every cluster. Where the evidence says *slower work*, the baselines are raised by the certain part of the excess, at most
+//! the exchanges sent to other clusters at the same time (the control group) are as quick as before. A slower release is
+//! slow at every cluster. Where the evidence says *slower work*, the baselines are raised by the certain part of the excess, at most
 //! twofold at a time, and the excess no longer counts as a queue. If the excess grows again soon after, the step was wrong:
 //! the baselines are restored, and the next such step waits twice as long.
 //!

@@ -1,4 +1,4 @@
-//! The canonical request target: one interpretation, used for routing *and* for forwarding.
+//! The canonical form of the request target. Routing and forwarding use the same form, so they cannot disagree.
 //!
 //! In the path, unreserved characters are decoded, escapes are in upper case, consecutive slashes are merged, and dot
 //! segments are resolved (RFC 3986 §6.2.2, §5.2.4). Forms that servers interpret differently are refused in the path: an

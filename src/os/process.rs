@@ -64,8 +64,8 @@ pub fn memory_limit() -> u64 {
     limits.fold(total, u64::min)
 }
 
-/// Files with memory limits, derived from `/proc/self/cgroup`: of the process's cgroup and of each parent (systemd sets
-/// `MemoryMax=` on the unit's cgroup), for cgroup versions 1 and 2.
+/// The memory limit files of the process's cgroup and of each parent cgroup, for cgroup versions 1 and 2. `own` is the
+/// content of `/proc/self/cgroup`. A parent counts because systemd sets `MemoryMax=` on the cgroup of the unit.
 fn cgroup_files(own: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in own.lines() {

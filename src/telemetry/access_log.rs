@@ -40,7 +40,7 @@ pub struct Line<'a> {
     pub status: u16,
     /// The refusal, when the exchange was not served.
     pub refusal: Option<&'a str>,
-    /// Which side aborted the exchange, so that the client has no complete response.
+    /// Which side aborted the exchange before the client had the complete response.
     pub aborted: Option<&'a str>,
     /// Bytes of the request body, tunnel or flow from the client.
     pub bytes_in: u64,

@@ -17,7 +17,7 @@ pub const BOUNDS: [f64; 14] =
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds to the counter. Only one thread may write.
+    /// Adds `more` to the counter. Each counter has a single writer thread: the addition is not atomic.
     pub fn add(&self, more: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
@@ -124,7 +124,7 @@ pub struct ListenerCells {
     pub handshakes: [Count; 8],
 }
 
-/// Which side aborted an exchange, so that the client has no complete response.
+/// Which side aborted an exchange before the client had the complete response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Aborted {
     /// The client disconnected, or read nothing within the write timeout.

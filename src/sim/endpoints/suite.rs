@@ -145,7 +145,8 @@ pub fn cases(quick: bool) -> Vec<Case> {
     cases
 }
 
-/// Windows between two moments in which an endpoint had enough exchanges due, and those of them that were unfair.
+/// Two counts over the time windows from `from` to `to`: windows in which each endpoint was due enough exchanges to be
+/// judged, and those of them in which an endpoint's share was unfair.
 fn windows(setup: &Setup, outcome: &Outcome, from: f64, to: f64) -> (usize, usize) {
     let weight: f64 = setup.endpoints.iter().map(|one| f64::from(one.weight)).sum();
     let (mut all, mut unfair) = (0, 0);

@@ -207,7 +207,7 @@ fn may_have_underscores(view: &View, info: &ConnectionInfo, class: Option<usize>
         || class.is_some_and(|class| view.plan.serves_grpc_alone(class))
 }
 
-/// The sites a request has been through, as far as its peer's word is believed; empty for none.
+/// The value of `tidegate-via`: the sites that have forwarded this request, separated by commas. Empty for untrusted peers.
 ///
 /// # Errors
 /// [`Refusal::Loop`] when this site is among them.
