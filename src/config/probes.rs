@@ -10,14 +10,7 @@ use std::time::Duration;
 impl Compiler<'_> {
     /// The probe of a cluster, with the documented defaults.
     pub(super) fn probe(&mut self, probe: Option<&file::Probe>, path: &str) -> Probe {
-        let default = Probe {
-            kind: ProbeKind::Tcp,
-            interval: Duration::from_millis(500),
-            timeout: Duration::from_millis(400),
-            fall: 2,
-            rise: 3,
-            port: None,
-        };
+        let default = Probe::default();
         let Some(probe) = probe else { return default };
         let interval = probe.interval.unwrap_or(default.interval);
         let timeout =

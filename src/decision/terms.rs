@@ -81,7 +81,6 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::plan::{Retry, Strategy};
 
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
@@ -89,23 +88,9 @@ mod tests {
 
     fn service() -> Service {
         Service {
-            name: "shop".to_owned(),
-            clusters: Vec::new(),
-            data: Vec::new(),
-            needs: Vec::new(),
-            environment: String::new(),
-            strategy: Strategy::Nearest,
-            endpoint_policy: EndpointPolicy::LeastWait,
-            hash_key: HashKey::ClientIp,
-            timeout: seconds(15),
             total_timeout: Some(seconds(60)),
-            per_try_timeout: None,
             hedge: Some(seconds(1)),
-            priority: 5,
-            policy: None,
-            affinity: None,
-            retry: Retry { budget: 0.2, retries: 1 },
-            budget: None,
+            ..Service::named("shop", Vec::new())
         }
     }
 

@@ -27,14 +27,7 @@ impl Cluster {
             accepts: Vec::new(),
             offers: Vec::new(),
             source: Source::Static(Vec::new()),
-            probe: Probe {
-                kind: ProbeKind::Tcp,
-                interval: Duration::from_millis(500),
-                timeout: Duration::from_millis(400),
-                fall: 2,
-                rise: 3,
-                port: None,
-            },
+            probe: Probe::default(),
             ceiling: None,
             capacity: None,
             connections_max: CONNECTIONS_MAX,
@@ -54,6 +47,20 @@ impl Cluster {
             prices: Prices::default(),
             reports: Reports::None,
             allow_link_local: false,
+        }
+    }
+}
+
+impl Default for Probe {
+    /// A connection each half second: down after two failures, up after three successes.
+    fn default() -> Probe {
+        Probe {
+            kind: ProbeKind::Tcp,
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_millis(400),
+            fall: 2,
+            rise: 3,
+            port: None,
         }
     }
 }
