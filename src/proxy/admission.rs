@@ -37,28 +37,50 @@ pub fn must_wait(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -
     waits
 }
 
+/// The limit that leaves no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// Of the process or of the listener.
+    Total,
+    /// Of the client's address.
+    Client,
+}
+
 /// Counts a connection in; `client` is whose it is, where its address is somebody's. `None`: there is no room,
 /// and that was counted.
 #[must_use]
 pub fn admit(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> Option<Admitted> {
     let most = worker.shared.connections_max.load(Ordering::Relaxed);
     let of_all = (&worker.shared.connections, u32::try_from(most).unwrap_or(u32::MAX));
-    enter(worker, listener, client, of_all)
+    enter(worker, listener, client, of_all).map_err(|_| count_refusal(worker, listener)).ok()
 }
 
-/// Counts a flow of datagrams in, likewise: flows have a share of their own.
+/// Counts a flow of datagrams in, likewise: flows have a share of their own. While the process or the listener has
+/// no room, `evict` ends a flow of this worker; it says whether there was one. More than one may be needed, because
+/// another worker may take the place first.
 #[must_use]
-pub fn admit_flow(worker: &Worker, listener: &Listener, client: IpAddr) -> Option<Admitted> {
-    let of_all = (&worker.shared.flows, worker.shared.flows_max());
-    enter(worker, listener, Some(client), of_all)
+pub fn admit_flow(
+    worker: &Worker,
+    listener: &Listener,
+    client: IpAddr,
+    evict: impl Fn() -> bool,
+) -> Option<Admitted> {
+    loop {
+        let of_all = (&worker.shared.flows, worker.shared.flows_max());
+        match enter(worker, listener, Some(client), of_all) {
+            Ok(admitted) => return Some(admitted),
+            Err(Limit::Total) if evict() => {}
+            Err(Limit::Total | Limit::Client) => {
+                count_refusal(worker, listener);
+                return None;
+            }
+        }
+    }
 }
 
-/// Whether as many flows have begun as may, so that another needs the place of one.
-#[must_use]
-pub fn flows_are_full(worker: &Worker, listener: &Listener) -> bool {
-    let of_listener = u32::try_from(listener.limits.connections).unwrap_or(u32::MAX);
-    worker.shared.flows.get() >= worker.shared.flows_max()
-        || worker.listener_gauge(&listener.name).get() >= of_listener
+fn count_refusal(worker: &Worker, listener: &Listener) {
+    let cells = worker.listener_cells(&listener.name);
+    cells.refusals[Refusal::Overloaded.index()].add(1);
 }
 
 fn enter(
@@ -66,21 +88,19 @@ fn enter(
     listener: &Listener,
     client: Option<IpAddr>,
     (all, most): (&Arc<Gauge>, u32),
-) -> Option<Admitted> {
-    let cells = worker.listener_cells(&listener.name);
+) -> Result<Admitted, Limit> {
     let of_listener = u32::try_from(listener.limits.connections).unwrap_or(u32::MAX);
-    let of_listener = Held::enter_below(&worker.listener_gauge(&listener.name), of_listener);
-    let held = Held::enter_below(all, most).zip(of_listener);
+    let gauge = worker.listener_gauge(&listener.name);
+    let held = Held::enter_below(all, most).ok_or(Limit::Total)?;
+    let of_listener = Held::enter_below(&gauge, of_listener).ok_or(Limit::Total)?;
     let of_client = match (listener.limits.connections_per_client, client) {
         (Some(most), Some(client)) => {
-            Some(worker.shared.by_client.enter(client.to_canonical(), most))
+            let entered = worker.shared.by_client.enter(client.to_canonical(), most);
+            Some(entered.ok_or(Limit::Client)?)
         }
         (None, _) | (_, None) => None,
     };
-    let (Some((held, of_listener)), false) = (held, matches!(of_client, Some(None))) else {
-        cells.refusals[Refusal::Overloaded.index()].add(1);
-        return None;
-    };
+    let cells = worker.listener_cells(&listener.name);
     cells.connections.add(1);
-    Some(Admitted { cells, _held: (held, of_listener, of_client.flatten()) })
+    Ok(Admitted { cells, _held: (held, of_listener, of_client) })
 }

@@ -10,7 +10,7 @@
 //! Queues: what cannot be sent now is dropped and counted, as any router would. Load: answers are not matched
 //! to questions, so only health, dials and ceilings decide.
 
-use super::admission::{Admitted, admit_flow, flows_are_full};
+use super::admission::{Admitted, admit_flow};
 use super::place::{Reach, Tried, place};
 use super::refusal::Refusal;
 use super::worker::{Cells, NOBODY, Stopped, Worker};
@@ -240,8 +240,8 @@ impl Arrival<'_> {
             return Err(Some(Refusal::Overloaded));
         }
         let client = key.0.ip().to_canonical();
-        while flows_are_full(worker, listener) && self.listening.evict() {}
-        let admitted = admit_flow(worker, listener, client).ok_or(None)?;
+        let evict = || self.listening.evict();
+        let admitted = admit_flow(worker, listener, client, evict).ok_or(None)?;
         let seat = match view.plan.service_of(self.class).policy {
             Some(policy) => view.policies.admit(policy, &Asked::flow(client)),
             None => Ok(None),
