@@ -62,14 +62,6 @@ impl Default for Excess {
     }
 }
 
-impl Excess {
-    /// Whether there are enough exchanges to compare this excess with another cluster's.
-    #[must_use]
-    pub fn is_telling(&self) -> bool {
-        self.count >= FEW_LOW
-    }
-}
-
 /// One exchange within a window: its difference from its kind's quantile.
 #[derive(Clone, Copy, Debug)]
 struct Life {

@@ -69,6 +69,9 @@ const REMEMBERS_RATE: f64 = 300.0;
 const ERRORS_MOST: f64 = 3.0;
 /// Standard errors subtracted from a control group's mean.
 const ERRORS: f64 = 2.5;
+/// Exchanges below which another cluster is no control group: the bounds of a handful are passed by chance, and by a
+/// cluster that is farther than its probes show.
+const COMPARED: f64 = 20.0;
 /// A lower bound of every moment: nothing was sent before the process began.
 const EVER: f64 = f64::NEG_INFINITY;
 
@@ -189,7 +192,7 @@ impl Inference {
                     let seen = seen(&tracks[slot], distances[slot]);
                     let one = excess(&[seen], &self.strata, since, now, &mut self.scratch);
                     let mean = tracks[slot].beyond_at_least(ERRORS);
-                    if one.is_telling() && best.is_none_or(|_| mean < control_mean) {
+                    if one.count >= COMPARED && best.is_none_or(|_| mean < control_mean) {
                         best = Some(one);
                         control_mean = mean;
                         control_keeps_up = tracks[slot].growth() <= 0.0;
@@ -338,6 +341,53 @@ mod tests {
         tally.accepted = dice.unit() * 40.0;
         tally.waiting = dice.unit() * 40.0;
         (exchanges, tally)
+    }
+
+    /// What 40 ms are believed to take while the nearest cluster has a queue of 15 ms, and another cluster, which is
+    /// 30 ms farther than its probes show, answers so many of 200 exchanges.
+    fn service_beside_a_queue(elsewhere: usize) -> f64 {
+        let mut inference = Inference::new(2);
+        let mut tracks = vec![Track::default(); 2];
+        let elapsed = 0.05;
+        for sweep in 0..160 {
+            let now = 1.0 + f64::from(sweep) * elapsed;
+            let queues = sweep >= 120;
+            let others =
+                elsewhere * (sweep as usize % 40 + 1) / 40 - elsewhere * (sweep as usize % 40) / 40;
+            let counts = if queues { [5, others] } else { [1, 0] };
+            let takes = if queues { [0.055, 0.070] } else { [0.040, 0.040] };
+            for (slot, track) in tracks.iter_mut().enumerate() {
+                let ended = |number: usize| {
+                    let at = now - 0.005 * number as f64;
+                    Ended { sent: at - takes[slot], ended: at, stratum: 0, end: End::Answered }
+                };
+                let ended: Vec<Ended> = (0..counts[slot]).rev().map(ended).collect();
+                let (count, took) = (counts[slot] as f64, takes[slot]);
+                let exchanges = Exchanges { ended, open: Vec::new() };
+                let tally = Tally {
+                    completed: count,
+                    accepted: count,
+                    latency_sum: count * took,
+                    latency_squares: count * took * took,
+                    waiting: 0.0,
+                    ..Tally::default()
+                };
+                let mix = Mix::of(&exchanges.ended, inference.strata(), 0.0, 0.04);
+                track.history.take(&exchanges, oldest(now));
+                track.fold(&tally, 0.0, 1.0, &mix, elapsed);
+                inference.new[slot] = exchanges;
+            }
+            let before = Before { worth: 0.015, gap: 0.1, spills: queues, overloaded: false };
+            let (tracks, distances) = (tracks.as_slice(), &[0.0, 0.0]);
+            inference.update(Sweep { tracks, distances, first: 0, before, now, elapsed });
+        }
+        inference.service().unwrap()
+    }
+
+    #[test]
+    fn a_handful_of_exchanges_elsewhere_is_no_control_group() {
+        assert!(service_beside_a_queue(10) < 0.042, "{}", service_beside_a_queue(10));
+        assert!(service_beside_a_queue(80) > 0.050, "{}", service_beside_a_queue(80));
     }
 
     #[test]
