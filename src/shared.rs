@@ -30,7 +30,8 @@ pub use sweep::Sweep;
 
 use crate::decision::assess::Event;
 use crate::decision::endpoint::speed;
-use crate::decision::plan::Plan;
+use crate::decision::index::Table;
+use crate::decision::plan::{ClusterIndex, Plan};
 use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
@@ -56,7 +57,7 @@ pub struct View {
     /// The current signals of clusters and classes.
     pub signals: Signals,
     /// Live counters, parallel to the plan's clusters.
-    pub clusters: Arc<Vec<LiveCluster>>,
+    pub clusters: LiveClusters,
     /// Slots for samples, one table for each worker.
     pub slots: Arc<Slots>,
     /// Increases with every plan.
@@ -321,6 +322,9 @@ impl Slots {
     }
 }
 
+/// The counters of all clusters of a plan.
+pub type LiveClusters = Arc<Table<ClusterIndex, LiveCluster>>;
+
 /// The counters of clusters and endpoints, interned so that they outlive views and reloads.
 #[derive(Debug, Default)]
 pub struct Interned {
@@ -328,7 +332,7 @@ pub struct Interned {
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
     workers: usize,
     /// The endpoint ids of the last call, and its result.
-    last: (Vec<Vec<u32>>, Arc<Vec<LiveCluster>>),
+    last: (Vec<Vec<u32>>, LiveClusters),
 }
 
 impl Interned {
@@ -340,7 +344,7 @@ impl Interned {
 
     /// The counters for a plan and its signals. Counters that neither names are dropped. The flag is whether the
     /// result differs from that of the last call.
-    pub fn live(&mut self, plan: &Plan, signals: &Signals) -> (Arc<Vec<LiveCluster>>, bool) {
+    pub fn live(&mut self, plan: &Plan, signals: &Signals) -> (LiveClusters, bool) {
         let ids = |beliefs: &Arc<crate::decision::signal::ClusterSignals>| {
             beliefs.endpoints.iter().map(|endpoint| endpoint.id).collect::<Vec<u32>>()
         };
@@ -353,7 +357,7 @@ impl Interned {
         }
         let mut kept = BTreeMap::new();
         let mut endpoints = BTreeMap::new();
-        let mut live = Vec::with_capacity(plan.clusters.len());
+        let mut live = Table::with_capacity(plan.clusters.len());
         for (name, ids) in names.zip(&all_ids) {
             let mut counters = self.clusters.remove(name).unwrap_or_default();
             for id in ids {

@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tidegate::decision::endpoint::{Chance, Cost, Turns, pick as pick_endpoint, prepare};
-use tidegate::decision::plan::{Address, EndpointPolicy};
+use tidegate::decision::plan::{Address, ClusterIndex, EndpointPolicy};
 use tidegate::decision::signal::{Choice, ClusterSignals, EndpointSignals, Why};
 use tidegate::decision::spill::{Credits, pick};
 use tidegate::decision::units::{Dice, Timestamp};
@@ -106,7 +106,7 @@ impl Desk {
         // All hot, so that the loop goes to its end: the dearest case.
         let choice = |slot: usize| {
             let share = if slot + 1 == clusters { 1.0 } else { 0.3 };
-            Choice { cluster: slot, slot, share, why: Why::Spill, warm: false }
+            Choice { cluster: ClusterIndex(slot), slot, share, why: Why::Spill, warm: false }
         };
         Desk {
             signals: (0..clusters).map(|_| cluster(endpoints, Weights::Equal)).collect(),
@@ -125,7 +125,7 @@ impl Desk {
         let offered = &mut self.offered;
         let choices = black_box(&self.choices);
         let picked = pick(choices, &mut self.credits, |_| true, |slot| offered[slot] += 1)?;
-        self.decide_in(picked.cluster)
+        self.decide_in(picked.cluster.0)
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use super::{Backend, Request};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
-use crate::decision::plan::{Kind, Listener};
+use crate::decision::plan::{ClusterIndex, Kind, Listener};
 use crate::decision::route::{Asked, Unrouted};
 use crate::decision::why::why;
 use crate::http::target::{Target, host as authority_of};
@@ -150,11 +150,11 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 fn clusters_view(view: &View) -> Value {
-    Value::Array((0..view.plan.clusters.len()).filter_map(|at| cluster_view(view, at)).collect())
+    Value::Array(view.plan.clusters.indices().filter_map(|at| cluster_view(view, at)).collect())
 }
 
 /// What is known of the cluster with this index; what nobody has measured is null.
-fn cluster_view(view: &View, index: usize) -> Option<Value> {
+fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
     let cluster = view.plan.clusters.get(index)?;
     let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;
     let endpoints = signals.endpoints.iter().zip(&live.endpoints).map(|(endpoint, live)| {
@@ -192,7 +192,7 @@ fn cluster_view(view: &View, index: usize) -> Option<Value> {
 
 pub(super) async fn cluster(State(backend): Shared, Path(name): Path<String>) -> Response {
     let view = backend.shared.view.load();
-    let index = view.plan.clusters.iter().position(|cluster| cluster.name == name);
+    let index = view.plan.clusters.find(|cluster| cluster.name == name);
     match index.and_then(|index| cluster_view(&view, index)) {
         Some(cluster) => Json(cluster).into_response(),
         None => (StatusCode::NOT_FOUND, format!("no cluster `{name}`\n")).into_response(),

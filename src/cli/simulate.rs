@@ -6,7 +6,7 @@ use crate::admin::client::Remote;
 use crate::config::load;
 use crate::config::scenario::{Event, Scenario};
 use crate::decision::permit::Permitted;
-use crate::decision::plan::{Class, Cluster, Kind, Plan, Source, Strategy};
+use crate::decision::plan::{Class, Cluster, ClusterIndex, Kind, Plan, Source, Strategy};
 use crate::sim::engine::Engine;
 use crate::sim::outcome::Outcome;
 use crate::sim::plot::{Chart, Line, page};
@@ -228,7 +228,7 @@ fn place(cluster: &Cluster, rate: f64, service: f64, assumed: &mut Vec<String>) 
 
 /// The operator's clusters and service alone, with all their settings.
 fn own_plan(plan: &Plan, class: &Class, clusters: &[&Cluster]) -> Plan {
-    let all: Vec<usize> = (0..clusters.len()).collect();
+    let all: Vec<ClusterIndex> = (0..clusters.len()).map(ClusterIndex).collect();
     let mut service = plan.services[class.service].clone();
     service.clusters.clone_from(&all);
     let class = |id| Class {

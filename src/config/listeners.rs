@@ -230,7 +230,7 @@ impl Compiler<'_> {
                 );
                 self.problems.error(at, &path, message);
             }
-            let written = &self.file.clusters.0[index].1;
+            let written = &self.file.clusters.0[index.0].1;
             if written.probe.as_ref().is_none_or(|probe| probe.kind.is_none()) {
                 let message = format!("cluster `{name}` serves udp and is probed by tcp");
                 let hint = "write `probe: { kind: tcp }` if its endpoints listen on TCP too, else `probe: { kind: none }`";

@@ -388,8 +388,9 @@ fn covers<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
 /// A balancer in front of a cloud's servers accepts connections for all of them, dead or alive.
 fn warn_of_blind_probes(compiler: &mut Compiler<'_>) {
     let file = compiler.file;
-    for (index, (name, _)) in file.clusters.0.iter().enumerate() {
-        let Some(cluster) = compiler.plan.clusters.get(index) else { continue };
+    for ((name, _), (index, cluster)) in
+        file.clusters.0.iter().zip(compiler.plan.clusters.enumerated())
+    {
         let behind_balancer =
             cluster.kind == Kind::Cloud && matches!(cluster.source, Source::Dns { .. });
         let serves_http = compiler

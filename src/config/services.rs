@@ -12,7 +12,8 @@ use super::shape::Spanned;
 use crate::decision::budget::Terms;
 use crate::decision::permit::{Demands, Reason, permit};
 use crate::decision::plan::{
-    Affinity, Class, ClassIndex, EndpointPolicy, HashKey, Plan, Retry, Secret, Service, Strategy,
+    Affinity, Class, ClassIndex, ClusterIndex, EndpointPolicy, HashKey, Plan, Retry, Secret,
+    Service, Strategy,
 };
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ impl Compiler<'_> {
     }
 
     /// The clusters that a service lists, by their index.
-    fn clusters_of(&mut self, written: &file::Service, path: &str) -> Vec<usize> {
+    fn clusters_of(&mut self, written: &file::Service, path: &str) -> Vec<ClusterIndex> {
         let mut clusters = Vec::new();
         if written.clusters.is_empty() {
             let message = "the list of clusters is empty: name at least one";
@@ -47,7 +48,7 @@ impl Compiler<'_> {
         }
         for (index, wanted) in written.clusters.iter().enumerate() {
             let path = format!("{path}.clusters[{index}]");
-            match self.file.clusters.position(&wanted.value) {
+            match self.file.clusters.position(&wanted.value).map(ClusterIndex) {
                 Some(cluster) if clusters.contains(&cluster) => {
                     let message = format!("cluster `{}` is listed twice", wanted.value);
                     self.problems.error(wanted.at, path, message);
@@ -95,7 +96,7 @@ impl Compiler<'_> {
     fn service(
         &mut self,
         name: &str,
-        clusters: Vec<usize>,
+        clusters: Vec<ClusterIndex>,
         written: &file::Service,
         path: &str,
     ) -> Service {
@@ -189,7 +190,7 @@ impl Compiler<'_> {
     }
 
     /// Why a cluster may not serve, with what the exchange asks for and what the cluster has.
-    fn objection(&self, index: usize, reason: Reason, demands: Demands<'_>) -> String {
+    fn objection(&self, index: ClusterIndex, reason: Reason, demands: Demands<'_>) -> String {
         let cluster = &self.plan.clusters[index];
         let name = &cluster.name;
         let missing = |wanted: &[String], had: &[String]| {
@@ -202,7 +203,7 @@ impl Compiler<'_> {
                 cluster.environment, demands.environment
             ),
             Reason::DataClass => {
-                let written = self.file.clusters.0.get(index).map(|(_, written)| written);
+                let written = self.file.clusters.0.get(index.0).map(|(_, written)| written);
                 let by_site = written.is_some_and(|w| w.accepts.is_none() && w.site.is_some());
                 let accepts = match by_site {
                     true => format!("site {} accepts", cluster.site),

@@ -1,7 +1,7 @@
 //! A decision as data: the route, the clusters that may serve, the clusters that may not and why, and the scores.
 
 use super::permit::Reason;
-use super::plan::{ClassIndex, Plan, Protocol};
+use super::plan::{ClassIndex, ClusterIndex, Plan, Protocol};
 use super::route::{Action, Asked, RouteIndex, Unrouted};
 use super::signal::Signals;
 use super::why::why_in;
@@ -133,11 +133,11 @@ fn explain_class(
 ) -> Explanation {
     let class = &plan.classes[class_index];
     let service = plan.service_of(class_index);
-    let name = |cluster: usize| plan.clusters[cluster].name.clone();
+    let name = |cluster: ClusterIndex| plan.clusters[cluster].name.clone();
     explanation.service = Some(service.name.clone());
     explanation.data.clone_from(&class.data);
     explanation.environment.clone_from(&service.environment);
-    let reject = |(cluster, reason): &(usize, Reason)| Rejection {
+    let reject = |(cluster, reason): &(ClusterIndex, Reason)| Rejection {
         cluster: name(*cluster),
         reason: reason.label().to_owned(),
     };

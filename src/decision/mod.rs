@@ -21,6 +21,7 @@ pub mod exchange;
 pub mod explain;
 pub mod growth;
 pub mod health;
+pub mod index;
 pub mod latency;
 pub mod ledger;
 pub mod listener;

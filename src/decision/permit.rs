@@ -3,6 +3,7 @@
 //! No outage, no retry and no operator's dial relaxes the constraints. A cluster that is not listed
 //! as permitted is not permitted.
 
+use super::index::Table;
 use super::plan::{Cluster, ClusterIndex};
 
 /// Why a cluster may not serve.
@@ -53,7 +54,7 @@ pub struct Demands<'a> {
 pub fn permit(
     demands: Demands<'_>,
     candidates: &[ClusterIndex],
-    clusters: &[Cluster],
+    clusters: &Table<ClusterIndex, Cluster>,
 ) -> Permitted {
     let mut permitted = Permitted::default();
     for &index in candidates {

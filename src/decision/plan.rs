@@ -6,9 +6,11 @@
 
 mod defaults;
 
+pub use super::index::ClusterIndex;
 pub use super::listener::*;
 
 use super::budget::Terms;
+use super::index::Table;
 use super::outlier::Outlier;
 use super::permit::Permitted;
 use super::policy::{Policy, PolicyIndex};
@@ -20,8 +22,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Index of a cluster in [`Plan::clusters`].
-pub type ClusterIndex = usize;
 /// Index of a listener in [`Plan::listeners`].
 pub type ListenerIndex = usize;
 /// Index of a class in [`Plan::classes`].
@@ -37,7 +37,7 @@ pub struct Plan {
     /// Addresses on which the proxy accepts.
     pub listeners: Vec<Listener>,
     /// Clusters.
-    pub clusters: Vec<Cluster>,
+    pub clusters: Table<ClusterIndex, Cluster>,
     /// Services.
     pub services: Vec<Service>,
     /// Services configured as gRPC, by index.

@@ -229,7 +229,10 @@ mod tests {
 
     fn claim(clusters: &[usize], queue: f64, rates: &[(usize, f64)], served: f64) -> Claim {
         Claim {
-            places: clusters.iter().map(|cluster| (*cluster, Some(queue), 100.0)).collect(),
+            places: clusters
+                .iter()
+                .map(|cluster| (ClusterIndex(*cluster), Some(queue), 100.0))
+                .collect(),
             asked: asked(rates),
             served,
             work: Some(0.020),

@@ -1,6 +1,7 @@
 //! The estimates of each cluster, endpoint and class at one moment. Immutable once published.
 
 use super::endpoint::{Cost, Wheel};
+use super::index::Table;
 use super::plan::{Address, ClassIndex, ClusterIndex};
 use super::report::Report;
 use super::shed::Shed;
@@ -13,7 +14,7 @@ pub struct Signals {
     /// The moment of the estimates.
     pub at: Timestamp,
     /// One entry for each cluster of the plan.
-    pub clusters: Vec<Arc<ClusterSignals>>,
+    pub clusters: Table<ClusterIndex, Arc<ClusterSignals>>,
     /// One entry for each class of the plan.
     pub classes: Vec<Arc<ClassSignals>>,
     /// Dollars left by service of the plan, where the service has a budget.

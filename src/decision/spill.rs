@@ -214,8 +214,13 @@ mod tests {
 
     #[test]
     fn a_share_of_a_tenth_is_every_tenth() {
-        let choice =
-            |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest, warm: false };
+        let choice = |slot, share| Choice {
+            cluster: ClusterIndex(slot),
+            slot,
+            share,
+            why: Why::Nearest,
+            warm: false,
+        };
         let choices = [choice(0, 0.1), choice(1, 1.0)];
         let mut credits = Credits::seeded(2, 9);
         let picks: Vec<usize> = (0..1_000)
@@ -230,8 +235,13 @@ mod tests {
 
     #[test]
     fn when_all_are_hot_the_exchange_still_goes_somewhere_and_nobody_starves() {
-        let choice =
-            |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest, warm: false };
+        let choice = |slot, share| Choice {
+            cluster: ClusterIndex(slot),
+            slot,
+            share,
+            why: Why::Nearest,
+            warm: false,
+        };
         let choices = [choice(0, 0.02), choice(1, 0.04)];
         let mut credits = Credits::seeded(2, 1);
         let mut counts = [0; 2];

@@ -85,8 +85,8 @@ mod tests {
     use super::*;
 
     const CHOICES: [Choice; 2] = [
-        Choice { cluster: 4, slot: 0, share: 1.0, why: Why::Nearest, warm: false },
-        Choice { cluster: 7, slot: 1, share: 1.0, why: Why::Spill, warm: false },
+        Choice { cluster: ClusterIndex(4), slot: 0, share: 1.0, why: Why::Nearest, warm: false },
+        Choice { cluster: ClusterIndex(7), slot: 1, share: 1.0, why: Why::Spill, warm: false },
     ];
 
     #[test]
@@ -95,15 +95,15 @@ mod tests {
             .filter_map(|turn| round_robin(&CHOICES, turn, |_| true))
             .map(|p| p.cluster)
             .collect();
-        assert_eq!(turns, [4, 7, 4, 7]);
-        let busy = |cluster| if cluster == 4 { 9 } else { 3 };
-        assert_eq!(least_request(&CHOICES, busy, |_| true).map(|p| p.cluster), Some(7));
-        let healthy = |cluster| if cluster == 4 { 0.5 } else { 1.0 };
-        assert_eq!(priority(&CHOICES, healthy, 0.69, |_| true).map(|p| p.cluster), Some(4));
-        assert_eq!(priority(&CHOICES, healthy, 0.71, |_| true).map(|p| p.cluster), Some(7));
+        assert_eq!(turns, [4, 7, 4, 7].map(ClusterIndex));
+        let busy = |cluster| if cluster == ClusterIndex(4) { 9 } else { 3 };
+        assert_eq!(least_request(&CHOICES, busy, |_| true).map(|p| p.cluster.0), Some(7));
+        let healthy = |cluster| if cluster == ClusterIndex(4) { 0.5 } else { 1.0 };
+        assert_eq!(priority(&CHOICES, healthy, 0.69, |_| true).map(|p| p.cluster.0), Some(4));
+        assert_eq!(priority(&CHOICES, healthy, 0.71, |_| true).map(|p| p.cluster.0), Some(7));
         let capacity = |_| Some(10);
-        assert_eq!(waterfall(&CHOICES, busy, capacity, |_| true).map(|p| p.cluster), Some(7));
-        assert_eq!(waterfall(&CHOICES, |_| 8, capacity, |_| true).map(|p| p.cluster), Some(4));
+        assert_eq!(waterfall(&CHOICES, busy, capacity, |_| true).map(|p| p.cluster.0), Some(7));
+        assert_eq!(waterfall(&CHOICES, |_| 8, capacity, |_| true).map(|p| p.cluster.0), Some(4));
         assert_eq!(round_robin(&CHOICES, 0, |_| false), None);
     }
 }

@@ -360,8 +360,13 @@ mod tests {
 
     #[test]
     fn what_no_nearer_one_accepts_is_what_a_farther_one_gets() {
-        let choice =
-            |slot, share| Choice { cluster: slot, slot, share, why: Why::Spill, warm: false };
+        let choice = |slot, share| Choice {
+            cluster: ClusterIndex(slot),
+            slot,
+            share,
+            why: Why::Spill,
+            warm: false,
+        };
         let choices = [choice(0, 0.8), choice(1, 0.5), choice(2, 0.1)];
         let all: Vec<f64> = (0..3).map(|at| gets(&choices, at)).collect();
         assert!((all[1] - 0.1).abs() < 1e-9 && (all[2] - 0.1).abs() < 1e-9, "{all:?}");

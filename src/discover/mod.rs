@@ -174,7 +174,7 @@ impl Teller {
     /// Whether an endpoint of the cluster is known to be down, or is ignored as link-local.
     fn is_down(&self, address: &Address) -> bool {
         let view = self.view.load();
-        let index = view.plan.clusters.iter().position(|cluster| cluster.name == self.cluster);
+        let index = view.plan.clusters.find(|cluster| cluster.name == self.cluster);
         let cluster = index.and_then(|index| view.signals.clusters.get(index));
         let mut endpoints = cluster.into_iter().flat_map(|cluster| &cluster.endpoints);
         let known = endpoints.find(|endpoint| endpoint.address == *address);

@@ -5,10 +5,10 @@ use super::place::{Place, Reach, Tried, place};
 use super::refusal::Refusal;
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, Wanted, open};
-use super::worker::{NOBODY, Viewed, Worker};
+use super::worker::{Viewed, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
-use crate::decision::plan::{ClassIndex, HashKey};
+use crate::decision::plan::{ClassIndex, ClusterIndex, HashKey};
 use crate::decision::units::hash;
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
@@ -25,7 +25,7 @@ struct Placed {
     stream: Stream,
     held: Counted,
     counts: (Held, Held),
-    cluster: usize,
+    cluster: ClusterIndex,
     endpoint: String,
     why: &'static str,
     connected: Duration,
@@ -60,7 +60,7 @@ pub async fn serve(
         Ok(placed) => placed,
         Err(refusal) => {
             cells.refusals[refusal.index()].add(1);
-            worker.exchange_cells(&view, index, service, NOBODY).by_class[5].add(1);
+            worker.exchange_cells(&view, index, Some(service), None).by_class[5].add(1);
             // A reset before any byte: the client can tell it from an answer.
             stream.reset_on_close();
             if worker.log.is_on() {
@@ -80,7 +80,7 @@ pub async fn serve(
             return;
         }
     };
-    let exchange = worker.exchange_cells(&view, index, service, placed.cluster);
+    let exchange = worker.exchange_cells(&view, index, Some(service), Some(placed.cluster));
     let service_name = view.plan.services[service].name.clone();
     let data = view.plan.classes[class].data.join(",");
     let cluster_name = view.plan.clusters[placed.cluster].name.clone();

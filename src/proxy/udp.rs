@@ -13,10 +13,12 @@
 use super::admission::{Admitted, admit_flow};
 use super::place::{Reach, Tried, place};
 use super::refusal::Refusal;
-use super::worker::{Cells, NOBODY, Stopped, Worker};
+use super::worker::{Cells, Stopped, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
-use crate::decision::plan::{Address, ClassIndex, ListenerIndex, Protocol, Transport};
+use crate::decision::plan::{
+    Address, ClassIndex, ClusterIndex, ListenerIndex, Protocol, Transport,
+};
 use crate::decision::units::{Timestamp, hash};
 use crate::os::datagram::{Datagrams, Run};
 use crate::os::{clock, process};
@@ -219,8 +221,8 @@ impl Arrival<'_> {
         }
     }
 
-    fn cluster_of(&self, flow: &Flow) -> Option<usize> {
-        self.view.plan.clusters.iter().position(|cluster| cluster.name == flow.names.cluster)
+    fn cluster_of(&self, flow: &Flow) -> Option<ClusterIndex> {
+        self.view.plan.clusters.find(|cluster| cluster.name == flow.names.cluster)
     }
 
     fn refuse(&self, run: &Run<'_>, refusal: Option<Refusal>) {
@@ -228,7 +230,7 @@ impl Arrival<'_> {
         let Some(refusal) = refusal else { return };
         self.cells.refusals[refusal.index()].add(1);
         let service = self.view.plan.classes[self.class].service;
-        let exchange = self.worker.exchange_cells(self.view, self.index, service, NOBODY);
+        let exchange = self.worker.exchange_cells(self.view, self.index, Some(service), None);
         exchange.by_class[5].add(1);
     }
 
@@ -294,7 +296,12 @@ impl Arrival<'_> {
                 over: Cell::new(false),
                 end: Notify::new(),
                 cells: self.cells.clone(),
-                exchange: worker.exchange_cells(view, self.index, class.service, place.cluster),
+                exchange: worker.exchange_cells(
+                    view,
+                    self.index,
+                    Some(class.service),
+                    Some(place.cluster),
+                ),
                 names: Names {
                     listener: listener.name.clone(),
                     service: view.plan.services[class.service].name.clone(),
@@ -355,7 +362,8 @@ impl Flow {
         let policy = view.plan.service_of(class).policy.map(|policy| &view.plan.policies[policy]);
         let admitted = policy.is_none_or(|policy| policy.admits(self.key.0.ip().to_canonical()));
         let class = &view.plan.classes[class];
-        let is_ours = |cluster: &&usize| view.plan.clusters[**cluster].name == self.names.cluster;
+        let is_ours =
+            |cluster: &&ClusterIndex| view.plan.clusters[**cluster].name == self.names.cluster;
         let stays = admitted
             && class.id == self.class
             && class.permitted.clusters.iter().find(is_ours).is_some_and(|cluster| {

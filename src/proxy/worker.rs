@@ -6,6 +6,7 @@ use super::leavers::Leavers;
 use super::upstream::multiplexed::H2Pool;
 use super::upstream::pool::{Pool, usable};
 use crate::decision::endpoint::Turns;
+use crate::decision::index::Table;
 use crate::decision::plan::ClusterIndex;
 use crate::decision::retry::Budget;
 use crate::decision::spill::Credits;
@@ -71,7 +72,7 @@ pub struct Worker {
     #[expect(clippy::vec_box, reason = "likewise")]
     responses: RefCell<Vec<Box<ResponseHead>>>,
     turn: Cell<u64>,
-    turns: RefCell<Vec<Turns>>,
+    turns: RefCell<Table<ClusterIndex, Turns>>,
     share: Cell<u64>,
     date: RefCell<(u64, Rc<str>)>,
 }
@@ -82,15 +83,13 @@ struct PlanState {
     generation: u64,
     credits: Vec<(u64, Credits)>,
     budgets: Vec<(String, Budget)>,
-    exchanges: FxHashMap<(u32, u32, u32), Cells<ExchangeCells>>,
+    exchanges: FxHashMap<(usize, Option<usize>, Option<ClusterIndex>), Cells<ExchangeCells>>,
     listeners: Vec<Cells<ListenerCells>>,
     by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
     by_listener: HashMap<String, Cells<ListenerCells>>,
     gauges: HashMap<String, Arc<Gauge>>,
 }
 
-/// No cluster, where a series needs one.
-pub const NOBODY: usize = u32::MAX as usize;
 /// Heads kept for later exchanges.
 const HEADS_KEPT: usize = 256;
 
@@ -233,9 +232,8 @@ impl Worker {
     /// turns see to it that they are about the endpoints they are asked for.
     pub fn with_turns<T>(&self, cluster: ClusterIndex, work: impl FnOnce(&mut Turns) -> T) -> T {
         let mut turns = self.turns.borrow_mut();
-        if turns.len() <= cluster {
-            let workers = self.shared.busy.len();
-            turns.resize_with(cluster + 1, || Turns::new(self.id, workers));
+        while turns.get(cluster).is_none() {
+            turns.push(Turns::new(self.id, self.shared.busy.len()));
         }
         work(&mut turns[cluster])
     }
@@ -278,16 +276,16 @@ impl Worker {
         at.and_then(|at| state.budgets.get_mut(at)).map(|(_, budget)| work(budget))
     }
 
-    /// The cells of a listener, service and cluster; `NOBODY` where there is none.
+    /// The cells of a listener, and of the service and the cluster that an exchange reached.
     #[must_use]
     pub fn exchange_cells(
         &self,
         view: &View,
         listener: usize,
-        service: usize,
-        cluster: usize,
+        service: Option<usize>,
+        cluster: Option<ClusterIndex>,
     ) -> Cells<ExchangeCells> {
-        let key = (listener as u32, service as u32, cluster as u32);
+        let key = (listener, service, cluster);
         let plan = &view.plan;
         let mut state = self.state.borrow_mut();
         // Indices of an older plan mean others in this one.
@@ -296,10 +294,12 @@ impl Worker {
             return cells.clone();
         }
         let name = |name: Option<&String>| name.cloned().unwrap_or_default();
+        let service = service.and_then(|index| plan.services.get(index));
+        let cluster = cluster.and_then(|index| plan.clusters.get(index));
         let labels = ExchangeLabels {
             listener: name(plan.listeners.get(listener).map(|listener| &listener.name)),
-            service: name(plan.services.get(service).map(|service| &service.name)),
-            cluster: name(plan.clusters.get(cluster).map(|cluster| &cluster.name)),
+            service: name(service.map(|service| &service.name)),
+            cluster: name(cluster.map(|cluster| &cluster.name)),
         };
         let names = (labels.listener.clone(), labels.service.clone(), labels.cluster.clone());
         let registry = &self.shared.registry;

@@ -9,11 +9,13 @@ use crate::decision::budget::Terms;
 use crate::decision::endpoint::{self, Chance, Turns};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
+use crate::decision::index::Table;
 use crate::decision::ledger::Ledger;
 use crate::decision::load::Tally;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
-    Address, Class, Cluster, EndpointPolicy, Kind, Plan, Probe, ProbeKind, Reports, Service,
+    Address, Class, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe, ProbeKind, Reports,
+    Service,
 };
 use crate::decision::price::Prices;
 use crate::decision::shed::PRIORITIES;
@@ -75,8 +77,8 @@ const CLASSES: [&[&str]; 2] = [&["general"], &["general", "sensitive"]];
 /// A plan for a world's places, as the configuration would compile it.
 #[must_use]
 pub fn plan(spec: &Spec) -> Plan {
-    let clusters: Vec<Cluster> = spec.places.iter().map(|place| cluster(spec, place)).collect();
-    let listed: Vec<usize> = (0..clusters.len()).collect();
+    let clusters: Table<_, _> = spec.places.iter().map(|place| cluster(spec, place)).collect();
+    let listed: Vec<ClusterIndex> = clusters.indices().collect();
     // First the general class of each service, then the sensitive ones.
     let pairs = CLASSES.iter().flat_map(|data| (0..spec.services).map(move |of| (*data, of)));
     let classes = pairs.enumerate().map(|(index, (data, service))| {
@@ -116,7 +118,7 @@ fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
     }
 }
 
-fn service(spec: &Spec, clusters: &[usize], index: usize) -> Service {
+fn service(spec: &Spec, clusters: &[ClusterIndex], index: usize) -> Service {
     Service {
         data: vec!["general".to_owned()],
         environment: "production".to_owned(),
@@ -184,7 +186,7 @@ impl Engine {
     }
 
     fn slot(&self, class: usize, place: usize) -> Option<usize> {
-        self.plan.classes[class].permitted.clusters.iter().position(|cluster| *cluster == place)
+        self.plan.classes[class].permitted.clusters.iter().position(|cluster| cluster.0 == place)
     }
 
     /// An attempt failed: the fold gets the event as from a worker.
@@ -215,25 +217,27 @@ impl Policy for Engine {
         let ledger = &mut self.slots.ledger;
         let choices = &self.signals.classes.get(class)?.choices;
         let clusters = &self.signals.clusters;
-        let untried = |place: usize| {
-            let ceiling = self.plan.clusters[place].ceiling.unwrap_or(u32::MAX);
+        let untried = |cluster: ClusterIndex| {
+            let (place, ceiling) =
+                (cluster.0, self.plan.clusters[cluster].ceiling.unwrap_or(u32::MAX));
             if ask.edge.at(place) >= ceiling {
                 return false;
             }
             let tried = ask.tried.iter().filter(|pick| pick.place == place).count();
             tried == 0
                 || tried < 3
-                    && clusters[place]
+                    && clusters[cluster]
                         .usable
                         .iter()
                         .any(|endpoint| !ask.tried.contains(&Pick { place, endpoint: *endpoint }))
         };
         let offered = |slot: usize| ledger.at(class, slot).tally.offered += 1.0;
         let picked = spill::pick(choices, credits, untried, offered)?;
+        let place = picked.cluster.0;
         let tried: Vec<u32> =
             ask.tried.iter().map(|pick| self.ids[pick.place][pick.endpoint]).collect();
-        let in_flight = |endpoint: usize| ask.edge.in_flight[picked.cluster][endpoint];
-        let turns = &mut self.turns[picked.cluster][ask.worker];
+        let in_flight = |endpoint: usize| ask.edge.in_flight[place][endpoint];
+        let turns = &mut self.turns[place][ask.worker];
         let mut chance = Chance { dice: &mut self.dice, turns, now: moment(ask.now), key: 0 };
         let policy = EndpointPolicy::LeastWait;
         let signals = &clusters[picked.cluster];
@@ -244,7 +248,7 @@ impl Policy for Engine {
             account.tally.retried += f64::from(u8::from(!ask.tried.is_empty()));
             account.sent(u64::from(ask.id), ask.now, strata::number(u64::from(ask.path)));
         }
-        Some(Pick { place: picked.cluster, endpoint })
+        Some(Pick { place, endpoint })
     }
 
     fn answered(&mut self, answer: &Answer) {
@@ -285,9 +289,10 @@ impl Policy for Engine {
     fn due_probes(&mut self, now: f64) -> Option<Vec<Pick>> {
         let orders = self.assessor.due_probes(moment(now));
         let pick = |order: &crate::decision::assess::ProbeOrder| {
-            let ids = &self.ids[order.cluster];
+            let place = order.cluster.0;
+            let ids = &self.ids[place];
             let endpoint = ids.iter().position(|id| *id == order.endpoint)?;
-            Some(Pick { place: order.cluster, endpoint })
+            Some(Pick { place, endpoint })
         };
         Some(orders.iter().filter_map(pick).collect())
     }
@@ -295,7 +300,7 @@ impl Policy for Engine {
     fn wanted(&self, place: usize) -> f64 {
         let classes = self.plan.classes.iter().zip(&self.signals.classes);
         let of = |(class, signals): (&Class, &Arc<ClassSignals>)| {
-            let slot = class.permitted.clusters.iter().position(|cluster| *cluster == place)?;
+            let slot = class.permitted.clusters.iter().position(|cluster| cluster.0 == place)?;
             signals.wanted_rps.get(slot).copied()
         };
         classes.filter_map(of).sum()
@@ -327,7 +332,7 @@ impl Policy for Engine {
         let next = self.slots.endpoints.len() as u32;
         self.ids[place] = (next..next + count as u32).collect();
         self.slots.endpoints.resize(next as usize + count, Answers::default());
-        let cluster = self.plan.clusters[place].name.clone();
+        let cluster = self.plan.clusters[ClusterIndex(place)].name.clone();
         self.assessor.fold(Event::Endpoints { cluster, found }, moment(now));
         self.sweep(now);
     }

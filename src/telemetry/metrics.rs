@@ -3,7 +3,8 @@
 //! A scrape reads the workers' cells and the view in force; nothing here is on the path of a request.
 
 use super::cells::{Aborted, BOUNDS, ExchangeTotals, Registry, SpanTotals};
-use crate::decision::plan::Plan;
+use crate::decision::index::Table;
+use crate::decision::plan::{ClusterIndex, Plan};
 use crate::decision::signal::{Signals, State, Why};
 use crate::os::process;
 use prometheus::core::{Collector, Desc};
@@ -24,9 +25,9 @@ pub struct Scrape<'a> {
     /// The signals in force.
     pub signals: &'a Signals,
     /// Exchanges in flight by cluster, parallel to the plan's.
-    pub in_flight: Vec<u32>,
+    pub in_flight: Table<ClusterIndex, u32>,
     /// Upstream connections by cluster: active, idle, and exchanges that wait for a connection or capacity.
-    pub connections: Vec<(u32, u32, u32)>,
+    pub connections: Table<ClusterIndex, (u32, u32, u32)>,
     /// Labels of the refusals, in the order of the cells.
     pub refusals: &'a [&'a str],
     /// Labels of handshake results, in the order of the cells.
@@ -409,12 +410,13 @@ fn merge_spans(into: &mut SpanTotals, more: &SpanTotals) {
 }
 
 fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
-    let beliefs = || scrape.plan.clusters.iter().zip(&scrape.signals.clusters).enumerate();
+    let beliefs = || scrape.plan.clusters.enumerated().zip(&scrape.signals.clusters);
     // NaN for an unmeasured value: 0 would be a measurement.
-    type Figure<'a> = &'a dyn Fn(usize, &crate::decision::signal::ClusterSignals) -> Option<f64>;
+    type Figure<'a> =
+        &'a dyn Fn(ClusterIndex, &crate::decision::signal::ClusterSignals) -> Option<f64>;
     let mut each = |name: &str, help: &str, figure: Figure<'_>| {
         let metrics = families.family(name, help, MetricType::GAUGE);
-        for (index, (cluster, signals)) in beliefs() {
+        for ((index, cluster), signals) in beliefs() {
             let figure = figure(index, signals).unwrap_or(f64::NAN);
             metrics.push(gauge(&[("cluster", &cluster.name)], figure));
         }
@@ -435,7 +437,7 @@ fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         "1 if the endpoint may be used.",
         MetricType::GAUGE,
     );
-    for (_, (cluster, signals)) in beliefs() {
+    for ((_, cluster), signals) in beliefs() {
         for endpoint in &signals.endpoints {
             let address = endpoint.address.to_string();
             let labels = [("cluster", cluster.name.as_str()), ("endpoint", address.as_str())];
@@ -447,7 +449,7 @@ fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         "Connections to the cluster.",
         MetricType::GAUGE,
     );
-    for (index, (cluster, _)) in beliefs() {
+    for ((index, cluster), _) in beliefs() {
         let (active, idle, _) = scrape.connections.get(index).copied().unwrap_or_default();
         for (state, count) in [("active", active), ("idle", idle)] {
             let labels = [("cluster", cluster.name.as_str()), ("state", state)];
@@ -459,7 +461,7 @@ fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         "Exchanges that wait for a connection to the cluster or for room in it.",
         MetricType::GAUGE,
     );
-    for (index, (cluster, _)) in beliefs() {
+    for ((index, cluster), _) in beliefs() {
         let (.., waiting) = scrape.connections.get(index).copied().unwrap_or_default();
         pending.push(gauge(&[("cluster", cluster.name.as_str())], f64::from(waiting)));
     }

@@ -2,7 +2,8 @@
 
 use super::client::{self, Upstream};
 use super::server::{self, Secured};
-use crate::decision::plan::{Plan, UpstreamTls};
+use crate::decision::index::Table;
+use crate::decision::plan::{ClusterIndex, Plan, UpstreamTls};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ pub struct Store {
     /// Parallel to the plan's listeners.
     pub listeners: Vec<Option<Secured>>,
     /// Parallel to the plan's clusters.
-    pub clusters: Vec<Option<Upstream>>,
+    pub clusters: Table<ClusterIndex, Option<Upstream>>,
     /// TLS settings of the admin API.
     pub admin: Option<Secured>,
     /// Fingerprint of the files.
@@ -35,7 +36,7 @@ impl Store {
                 None
             }));
         }
-        let mut clusters = Vec::new();
+        let mut clusters = Table::default();
         for cluster in &plan.clusters {
             let built = cluster.tls.as_ref().map(|terms| client::build(terms, id(terms)));
             clusters.push(built.transpose().unwrap_or_else(|problem| {
@@ -62,7 +63,7 @@ impl Store {
 
     /// The TLS settings of a cluster; `None` without TLS.
     #[must_use]
-    pub fn cluster(&self, index: usize) -> Option<&Upstream> {
+    pub fn cluster(&self, index: ClusterIndex) -> Option<&Upstream> {
         self.clusters.get(index)?.as_ref()
     }
 

@@ -470,7 +470,7 @@ impl ClassState {
         };
         let slots: Vec<usize> = (0..places.len()).filter(local).collect();
         // Exchanges that other classes send there are not counted here; then the response times say nothing.
-        let alone = |cluster: &usize| {
+        let alone = |cluster: &ClusterIndex| {
             let serves = |class: &&Class| class.permitted.clusters.contains(cluster);
             plan.classes.iter().filter(serves).count() == 1
         };

@@ -13,6 +13,7 @@
 //! Seconds.
 
 use super::cluster::ClusterState;
+use crate::decision::index::Table;
 use crate::decision::plan::{ClusterIndex, Plan};
 use std::collections::BTreeMap;
 
@@ -27,14 +28,14 @@ pub(super) struct ProbeWork {
 const GROWS: f64 = 10.0;
 
 /// For each cluster of the plan, the clusters that run the same application, itself among them.
-pub(super) fn same_application(plan: &Plan) -> Vec<Vec<ClusterIndex>> {
-    let mut same: Vec<Vec<ClusterIndex>> = (0..plan.clusters.len()).map(|c| vec![c]).collect();
+pub(super) fn same_application(plan: &Plan) -> Table<ClusterIndex, Vec<ClusterIndex>> {
+    let mut same: Table<_, _> = plan.clusters.indices().map(|cluster| vec![cluster]).collect();
     for service in &plan.services {
         for &cluster in &service.clusters {
             same[cluster].extend(&service.clusters);
         }
     }
-    for clusters in &mut same {
+    for clusters in same.iter_mut() {
         clusters.sort_unstable();
         clusters.dedup();
     }
@@ -44,7 +45,7 @@ pub(super) fn same_application(plan: &Plan) -> Vec<Vec<ClusterIndex>> {
 /// Compares the probes' responses of clusters that run the same application.
 pub(super) fn compare(
     plan: &Plan,
-    same: &[Vec<ClusterIndex>],
+    same: &Table<ClusterIndex, Vec<ClusterIndex>>,
     clusters: &mut BTreeMap<String, ClusterState>,
     elapsed: f64,
 ) {
@@ -53,7 +54,7 @@ pub(super) fn compare(
         Some((name, clusters.get(name)?.fresh_excess()?))
     };
     let mut learned = Vec::new();
-    for (index, others) in same.iter().enumerate() {
+    for (index, others) in same.enumerated() {
         let Some(state) = clusters.get(&plan.clusters[index].name) else { continue };
         if state.excess.is_none() {
             continue;

@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::endpoint::speed::Logs;
 use super::exchange::Exchanges;
 use super::health::Cause;
+use super::index::Table;
 use super::load::Tally;
 use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
 use super::report::Report;
@@ -189,7 +190,7 @@ pub struct Assessor {
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
     /// By cluster of the plan: clusters that run the same application.
-    same_application: Vec<Vec<ClusterIndex>>,
+    same_application: Table<ClusterIndex, Vec<ClusterIndex>>,
     swept: Timestamp,
     /// Counts sweeps: classes without traffic take turns.
     turn: usize,
@@ -214,7 +215,7 @@ impl Assessor {
             budgets: BTreeMap::new(),
             ids: BTreeMap::new(),
             owners: BTreeMap::new(),
-            same_application: Vec::new(),
+            same_application: Table::default(),
             swept: now,
             turn: 0,
             usable: Vec::new(),
@@ -384,7 +385,7 @@ impl Assessor {
     /// Probes that are due; each counts as running until its result is folded in.
     pub fn due_probes(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
         let mut orders = Vec::new();
-        for (index, cluster) in self.plan.clusters.iter().enumerate() {
+        for (index, cluster) in self.plan.clusters.enumerated() {
             if cluster.probe.kind == ProbeKind::None {
                 continue;
             }

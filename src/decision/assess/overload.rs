@@ -6,7 +6,7 @@ use super::world::plan;
 use super::*;
 use crate::decision::ledger::Ledger;
 use crate::decision::permit::Permitted;
-use crate::decision::plan::{Class, Service};
+use crate::decision::plan::{Class, ClusterIndex, Service};
 use crate::decision::signal::Signals;
 use crate::decision::spill::{Credits, pick};
 use crate::decision::units::Dice;
@@ -94,7 +94,8 @@ impl World {
             cluster.kind = crate::decision::plan::Kind::Cloud;
         }
         let (service, class) = (plan.services[0].clone(), plan.classes[0].clone());
-        let clusters = |client: &Client| client.clusters.clone();
+        let clusters =
+            |client: &Client| client.clusters.iter().copied().map(ClusterIndex).collect();
         let named = clients.iter().enumerate();
         plan.services = named
             .map(|(index, client)| Service {
@@ -152,7 +153,7 @@ impl World {
     fn sweep(&mut self) {
         let now = Timestamp::from_nanos(self.now);
         for order in self.assessor.due_probes(now) {
-            let rtt = Duration::from_nanos(self.places[order.cluster].rtt);
+            let rtt = Duration::from_nanos(self.places[order.cluster.0].rtt);
             let (answer, report) = (None, None);
             let endpoint = order.endpoint;
             self.assessor.fold(Event::ProbeSucceeded { endpoint, rtt, answer, report }, now);
@@ -206,7 +207,7 @@ impl World {
         let (id, now) = (self.exchanges.len() as u64, self.now as f64 / 1e9);
         self.ledger.at(class, picked.slot).sent(id, now, 0);
         self.exchanges.push(Exchange { start: self.now, class, slot: picked.slot });
-        let half = self.places[picked.cluster].rtt / 2;
+        let half = self.places[picked.cluster.0].rtt / 2;
         self.at(half, Happening::Reach(self.exchanges.len() - 1));
     }
 

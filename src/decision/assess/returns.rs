@@ -4,7 +4,7 @@ use super::world::plan;
 use super::*;
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::endpoint::{Chance, Turns, pick};
-use crate::decision::plan::EndpointPolicy;
+use crate::decision::plan::{ClusterIndex, EndpointPolicy};
 use crate::decision::signal::Signals;
 use crate::decision::units::Dice;
 
@@ -47,7 +47,7 @@ struct Three {
 impl Three {
     fn new(kind: ProbeKind) -> Three {
         let mut plan = plan(&["a"]);
-        plan.clusters[0].probe.kind = kind;
+        plan.clusters[ClusterIndex(0)].probe.kind = kind;
         let now = Timestamp::START;
         let mut assessor = Assessor::new(Arc::new(plan), 1, now);
         let found = (0..3)
@@ -99,7 +99,7 @@ impl Three {
     }
 
     fn is_used(&self) -> bool {
-        self.signals.clusters[0].usable.contains(&0)
+        self.signals.clusters[ClusterIndex(0)].usable.contains(&0)
     }
 }
 
@@ -145,7 +145,7 @@ fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
     // Ended by probes, before its time.
     (0..3).for_each(|_| three.probe(0, true));
     three.sweep();
-    let signals = &three.signals.clusters[0];
+    let signals = &three.signals.clusters[ClusterIndex(0)];
     assert_eq!(signals.returned, [0]);
     assert!(signals.endpoints[0].weight < 0.11, "{}", signals.endpoints[0].weight);
     for worker in 0..4 {
@@ -163,9 +163,9 @@ fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
     }
     three.back.0[0] = answers(1, 0.01);
     three.sweep();
-    assert!(three.signals.clusters[0].returned.is_empty());
+    assert!(three.signals.clusters[ClusterIndex(0)].returned.is_empty());
     (0..300).for_each(|_| three.sweep());
-    let half = three.signals.clusters[0].endpoints[0].weight;
+    let half = three.signals.clusters[ClusterIndex(0)].endpoints[0].weight;
     assert!((0.5..0.6).contains(&half), "15 s later: {half}");
 }
 
@@ -176,12 +176,12 @@ fn what_was_learned_of_an_endpoint_is_forgotten_as_it_returns() {
         three.back = Back([answers(2, 0.2), answers(2, 0.01), answers(2, 0.01)]);
         three.sweep();
     }
-    assert!(three.signals.clusters[0].endpoints[0].slowness > 3.0);
+    assert!(three.signals.clusters[ClusterIndex(0)].endpoints[0].slowness > 3.0);
     (0..2).for_each(|_| three.probe(0, false));
     three.sweep();
     (0..3).for_each(|_| three.probe(0, true));
     three.sweep();
-    assert_eq!(three.signals.clusters[0].endpoints[0].slowness, 1.0);
+    assert_eq!(three.signals.clusters[ClusterIndex(0)].endpoints[0].slowness, 1.0);
 }
 
 #[test]

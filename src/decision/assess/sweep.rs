@@ -7,6 +7,7 @@ use super::class::{ClassState, Moment, Money};
 use super::cluster::{ClusterState, Traffic};
 use super::place::Place;
 use super::{Assessor, News, Samples, distance};
+use crate::decision::index::Table;
 use crate::decision::load::Tally;
 use crate::decision::plan::{Class, Cluster, ClusterIndex, Plan};
 use crate::decision::shed::{self, Claim};
@@ -31,7 +32,7 @@ impl Assessor {
         distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
         let mut classes = self.sweep_classes(&plan, samples, elapsed, now);
         self.shed(&plan, &mut classes);
-        let mut clusters = Vec::with_capacity(plan.clusters.len());
+        let mut clusters = Table::with_capacity(plan.clusters.len());
         for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan, &classes)) {
             let dial = self.dial(cluster);
             let state = self.clusters.entry(cluster.name.clone()).or_default();
@@ -101,13 +102,17 @@ impl Assessor {
     }
 
     /// The totals of each cluster over all classes at this sweep.
-    fn places<'a>(&'a self, plan: &Plan, nobody: &'a ClusterState) -> Vec<Place<'a>> {
+    fn places<'a>(
+        &'a self,
+        plan: &Plan,
+        nobody: &'a ClusterState,
+    ) -> Table<ClusterIndex, Place<'a>> {
         let place = |(cluster, of): (ClusterIndex, &Cluster)| Place {
             cluster,
             state: self.clusters.get(&of.name).unwrap_or(nobody),
             dial: self.dial(of),
         };
-        plan.clusters.iter().enumerate().map(place).collect()
+        plan.clusters.enumerated().map(place).collect()
     }
 
     /// Decides what is shed, for all classes together, since they share clusters.
@@ -172,10 +177,10 @@ impl Assessor {
     }
 
     /// The totals of each cluster's traffic.
-    fn traffic(&self, plan: &Plan, classes: &[Arc<ClassSignals>]) -> Vec<Traffic> {
-        let mut all = vec![Traffic::default(); plan.clusters.len()];
+    fn traffic(&self, plan: &Plan, classes: &[Arc<ClassSignals>]) -> Table<ClusterIndex, Traffic> {
+        let mut all: Table<_, _> = plan.clusters.iter().map(|_| Traffic::default()).collect();
         // The rate of the class that has sent most so far.
-        let mut most = vec![0.0; plan.clusters.len()];
+        let mut most: Table<_, _> = plan.clusters.iter().map(|_| 0.0).collect();
         for ((class_index, class), signals) in plan.classes.iter().enumerate().zip(classes) {
             let Some(state) = self.classes.get(&class.id) else { continue };
             for (&index, track) in class.permitted.clusters.iter().zip(&state.tracks) {
@@ -294,6 +299,7 @@ mod tests {
         world.assessor.fold(dial, world.now);
         let after = world.sweep();
         assert_eq!(formed(&before, &after), [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert!(after.iter().all(|class| class.choices.iter().all(|choice| choice.cluster == 1)));
+        let mut choices = after.iter().flat_map(|class| &class.choices);
+        assert!(choices.all(|choice| choice.cluster == ClusterIndex(1)));
     }
 }

@@ -4,6 +4,7 @@
 use super::*;
 use crate::decision::ledger::Ledger;
 use crate::decision::permit::Permitted;
+use crate::decision::plan::ClusterIndex;
 use crate::decision::plan::*;
 use crate::decision::signal::Signals;
 use crate::decision::signal::Why;
@@ -15,11 +16,14 @@ use std::collections::BinaryHeap;
 const MS: u64 = 1_000_000;
 
 pub(super) fn plan(names: &[&str]) -> Plan {
-    let service = Service::named("shop", (0..names.len()).collect());
+    let service = Service::named("shop", (0..names.len()).map(ClusterIndex).collect());
     let class = Class {
         service: 0,
         data: Vec::new(),
-        permitted: Permitted { clusters: (0..names.len()).collect(), rejected: Vec::new() },
+        permitted: Permitted {
+            clusters: (0..names.len()).map(ClusterIndex).collect(),
+            rejected: Vec::new(),
+        },
         l4: false,
         id: names.len() as u64,
     };
@@ -151,7 +155,7 @@ impl World {
     fn sweep(&mut self) {
         let now = Timestamp::from_nanos(self.now);
         for order in self.assessor.due_probes(now) {
-            let place = &self.places[order.cluster];
+            let place = &self.places[order.cluster.0];
             let event = match place.up {
                 true => Event::ProbeSucceeded {
                     endpoint: order.endpoint,
@@ -308,12 +312,12 @@ fn a_dead_cluster_loses_its_traffic_and_gets_it_back_within_five_seconds() {
         world.places[0].up = false;
         world.run(1);
         // Its rate of the last second decays; its part of what is sent is none, at once.
-        assert_eq!(world.signals.clusters[0].share, 0.0, "seed {seed}");
+        assert_eq!(world.signals.clusters[ClusterIndex(0)].share, 0.0, "seed {seed}");
         assert_eq!(world.signals.classes[0].shares, [0.0, 1.0], "seed {seed}");
         world.run(5);
         assert_eq!(world.served[0], 0, "seed {seed}");
         assert!(world.whys.keys().all(|why| *why == Why::Failover), "{:?}", world.whys);
-        assert_eq!(world.signals.clusters[0].share, 0.0);
+        assert_eq!(world.signals.clusters[ClusterIndex(0)].share, 0.0);
         assert!(world.signals.classes[0].spill < 0.001, "seed {seed}");
         world.places[0].up = true;
         world.run(5);
@@ -354,7 +358,7 @@ fn behind_middleboxes_a_dead_nearest_leaves_the_others_where_they_are() {
         for _ in 0..10 {
             world.run(1);
             assert_eq!(distances(&world), [0, 29, 69]);
-            assert_eq!(world.signals.classes[0].order, [0, 1, 2]);
+            assert_eq!(world.signals.classes[0].order, [0, 1, 2].map(ClusterIndex));
         }
     }
 }
@@ -472,11 +476,12 @@ fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake()
     world.places[1].rtt = 26 * MS;
     world.rate = 100.0;
     world.run(3);
-    assert_eq!(world.signals.classes[0].order, [0, 1]);
+    assert_eq!(world.signals.classes[0].order, [0, 1].map(ClusterIndex));
     world.dials = true;
     world.run(6);
     // 20 ms of way and 20 ms of handshake, against 26 ms where nobody had to dial.
-    assert_eq!(world.signals.classes[0].order, [1, 0], "{:?}", world.signals.classes[0].scores);
+    let first = &world.signals.classes[0];
+    assert_eq!(first.order, [1, 0].map(ClusterIndex), "{:?}", first.scores);
 }
 
 /// Answers of every endpoint since the last sweep.
@@ -522,7 +527,7 @@ fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
         }
     };
     let usable = |assessor: &mut Assessor, answered: f64, ms: u64| {
-        assessor.sweep(&mut Answered(answered), at(ms)).clusters[0].usable.len()
+        assessor.sweep(&mut Answered(answered), at(ms)).clusters[ClusterIndex(0)].usable.len()
     };
     // One in a hundred fails, of ten thousand a second: five and more between two sweeps.
     let mut assessor = fresh();

@@ -1,6 +1,6 @@
 //! Idle connections of one worker, keyed by endpoint, checked when taken and when returned.
 
-use crate::decision::plan::{Cluster, SendProxy};
+use crate::decision::plan::{Cluster, ClusterIndex, SendProxy};
 use crate::decision::signal::State;
 use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
@@ -115,7 +115,7 @@ impl Pool {
         &mut self,
         mut connection: Connection,
         key: Key,
-        cluster: usize,
+        cluster: ClusterIndex,
         view: &View,
         most: usize,
         now: Timestamp,
@@ -166,8 +166,8 @@ impl Pool {
         }
         self.swept = now;
         let mut usable: FxHashMap<Key, Option<Duration>> = FxHashMap::default();
-        for (index, (cluster, beliefs)) in
-            view.plan.clusters.iter().zip(&view.signals.clusters).enumerate()
+        for ((index, cluster), beliefs) in
+            view.plan.clusters.enumerated().zip(&view.signals.clusters)
         {
             let secured = secured(view, index);
             if beliefs.state != State::Draining {
@@ -230,20 +230,20 @@ impl Shelf {
 
 /// Which TLS a cluster wants; 0 is none.
 #[must_use]
-pub fn secured(view: &View, cluster: usize) -> u64 {
+pub fn secured(view: &View, cluster: ClusterIndex) -> u64 {
     view.tls.cluster(cluster).map_or(0, |upstream| upstream.id)
 }
 
 /// Whether an endpoint is up, and wants this TLS.
 #[must_use]
 pub fn usable(view: &View, (endpoint, tls): Key) -> bool {
-    let mut clusters = view.signals.clusters.iter().enumerate();
+    let mut clusters = view.signals.clusters.enumerated();
     clusters.any(|(index, beliefs)| {
         beliefs.state != State::Draining && secured(view, index) == tls && beliefs.uses(endpoint)
     })
 }
 
-fn may_keep(view: &View, cluster: usize, (endpoint, tls): Key) -> bool {
+fn may_keep(view: &View, cluster: ClusterIndex, (endpoint, tls): Key) -> bool {
     let shared = |plan: &Cluster| plan.send_proxy == SendProxy::None;
     view.plan.clusters.get(cluster).is_some_and(shared)
         && tls == secured(view, cluster)

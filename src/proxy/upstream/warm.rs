@@ -19,7 +19,7 @@ const ENOUGH: usize = 4;
 pub fn warm(worker: &Rc<Worker>) {
     let view = worker.view();
     let choices = view.signals.classes.iter().flat_map(|class| &class.choices);
-    let shared = |cluster: usize| view.plan.clusters[cluster].send_proxy == SendProxy::None;
+    let shared = |cluster: ClusterIndex| view.plan.clusters[cluster].send_proxy == SendProxy::None;
     let wanted = choices.into_iter().find(|choice| choice.warm && shared(choice.cluster));
     let Some(choice) = wanted else { return };
     let Some(endpoint) = coldest(worker, &view, choice.cluster) else { return };

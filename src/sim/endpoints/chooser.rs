@@ -6,7 +6,9 @@ use crate::decision::endpoint::{self, Chance, Turns, Wheel};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
 use crate::decision::load::Tally;
-use crate::decision::plan::{Address, Cluster, EndpointPolicy, Kind, Plan, Probe, ProbeKind};
+use crate::decision::plan::{
+    Address, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe, ProbeKind,
+};
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
 use crate::decision::units::{Dice, Timestamp, mix};
@@ -241,7 +243,7 @@ impl Samples for Answered {
 
 impl Engine {
     fn new(setup: &Setup, seed: u64) -> Engine {
-        let plan = Plan { clusters: vec![cluster()], ..Plan::default() };
+        let plan = Plan { clusters: vec![cluster()].into(), ..Plan::default() };
         let mut assessor = Assessor::new(Arc::new(plan), mix(seed), Timestamp::START);
         let found = setup.endpoints.iter().enumerate().map(|(index, endpoint)| Found {
             address: Address::Unix(format!("/{index}").into()),
@@ -274,7 +276,7 @@ impl Engine {
                 News::Returned { endpoint, .. } => (endpoint, true),
                 News::Cluster { .. } | News::Spilling { .. } => continue,
             };
-            let all = &self.signals.clusters[0].endpoints;
+            let all = &self.signals.clusters[ClusterIndex(0)].endpoints;
             if let Some(index) = all.iter().position(|known| known.address == endpoint) {
                 self.told.push((now, index, up));
             }
@@ -292,7 +294,7 @@ impl Chooser for Engine {
             key: 0,
         };
         let in_flight = |index: usize| ask.in_flight[index];
-        let signals = &self.signals.clusters[0];
+        let signals = &self.signals.clusters[ClusterIndex(0)];
         let policy = EndpointPolicy::LeastWait;
         endpoint::pick(policy, signals, &tried, in_flight, &mut chance).unwrap_or(0)
     }

@@ -9,7 +9,7 @@ use super::record::Record;
 use super::upload::LEAVING;
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
-use crate::decision::plan::{QUEUE_MAX, SendProxy};
+use crate::decision::plan::{ClusterIndex, QUEUE_MAX, SendProxy};
 use crate::decision::retry::Kind;
 use crate::os::proxy_header::Origin;
 use crate::proxy::l7::client::{Client, RequestBody};
@@ -56,7 +56,7 @@ impl Exchange<'_, '_> {
     }
 
     /// How much longer it may wait in a cluster's queue.
-    fn patience(&self, walk: &mut Walk, cluster: usize) -> Duration {
+    fn patience(&self, walk: &mut Walk, cluster: ClusterIndex) -> Duration {
         let now = self.worker.now();
         let by_itself = || self.bound.terms.timeout.min(QUEUE_MAX);
         let span = self.view.plan.clusters[cluster].queue.unwrap_or_else(by_itself);

@@ -1,5 +1,6 @@
 //! What an exchange came to: counters, samples and the access log, in one place.
 
+use crate::decision::plan::ClusterIndex;
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
@@ -9,7 +10,7 @@ use crate::proxy::l7::client::{Client, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::{NOBODY, Worker};
+use crate::proxy::worker::Worker;
 use crate::shared::{Decision, Ring, Slot, Ticket, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::Aborted;
@@ -49,7 +50,7 @@ pub struct Record {
     /// Its class.
     pub class: Option<usize>,
     /// The cluster of the last attempt, its endpoint by index, and why.
-    pub place: Option<(usize, usize, Why)>,
+    pub place: Option<(ClusterIndex, usize, Why)>,
     /// Attempts.
     pub attempts: u32,
     /// How long the last connection took.
@@ -148,8 +149,8 @@ impl Record {
     /// Counts the exchange for its service and cluster; gives how long it took, in seconds.
     pub fn count(&self, worker: &Worker, view: &View, listener: usize) -> f64 {
         let duration = worker.now().since(self.started).as_secs_f64();
-        let service = self.class.map_or(NOBODY, |class| view.plan.classes[class].service);
-        let cluster = self.place.map_or(NOBODY, |(cluster, ..)| cluster);
+        let service = self.class.map(|class| view.plan.classes[class].service);
+        let cluster = self.place.map(|(cluster, ..)| cluster);
         let cells = worker.exchange_cells(view, listener, service, cluster);
         let class = usize::from(self.status / 100);
         cells.by_class[if (1..=5).contains(&class) { class - 1 } else { 5 }].add(1);
@@ -181,7 +182,7 @@ impl Record {
         if worker.shared.decisions.capacity() == 0 {
             return;
         }
-        let name = |cluster: usize| view.plan.clusters[cluster].name.clone();
+        let name = |cluster: ClusterIndex| view.plan.clusters[cluster].name.clone();
         let decision = Decision {
             time: clock::rfc3339(clock::since_epoch()),
             request_id: self.request_id.clone(),
@@ -248,9 +249,9 @@ impl Record {
 
 /// Clusters that did not get an exchange, and why: `NAME:REASON`. `chosen` is the one that did.
 #[must_use]
-pub fn rejected(view: &View, class: usize, chosen: Option<(usize, Why)>) -> Vec<String> {
+pub fn rejected(view: &View, class: usize, chosen: Option<(ClusterIndex, Why)>) -> Vec<String> {
     let permitted = &view.plan.classes[class].permitted;
-    let name = |cluster: usize| &view.plan.clusters[cluster].name;
+    let name = |cluster: ClusterIndex| &view.plan.clusters[cluster].name;
     let mut rejected: Vec<String> = permitted
         .rejected
         .iter()
