@@ -31,7 +31,7 @@ pub use sweep::Sweep;
 use crate::decision::assess::Event;
 use crate::decision::endpoint::speed;
 use crate::decision::index::Table;
-use crate::decision::plan::{ClusterIndex, Plan};
+use crate::decision::plan::{ClassIndex, ClusterIndex, Plan};
 use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
@@ -211,7 +211,7 @@ pub struct Counted {
 /// Slots for samples: by worker, then class, then permitted cluster.
 #[derive(Debug, Default)]
 pub struct Slots {
-    workers: Vec<Vec<OfClass>>,
+    workers: Vec<Table<ClassIndex, OfClass>>,
 }
 
 /// Samples of one class from one worker.
@@ -311,13 +311,13 @@ impl Slots {
 
     /// The slot of a worker for a class at its permitted cluster number `place`.
     #[must_use]
-    pub fn slot(&self, worker: usize, class: usize, place: usize) -> Option<&Slot> {
+    pub fn slot(&self, worker: usize, class: ClassIndex, place: usize) -> Option<&Slot> {
         self.workers.get(worker)?.get(class)?.clusters.get(place)
     }
 
     /// The counter of requested exchanges of a class at this priority.
     #[must_use]
-    pub fn asked(&self, worker: usize, class: usize, priority: u8) -> Option<&Count> {
+    pub fn asked(&self, worker: usize, class: ClassIndex, priority: u8) -> Option<&Count> {
         self.workers.get(worker)?.get(class)?.asked.0.get(usize::from(priority))
     }
 }

@@ -7,7 +7,7 @@ use tidegate::decision::assess::{Answers, Assessor, Event, Found, Samples};
 use tidegate::decision::exchange::Exchanges;
 use tidegate::decision::ledger::Ledger;
 use tidegate::decision::load::Tally;
-use tidegate::decision::plan::Address;
+use tidegate::decision::plan::{Address, ClassIndex};
 use tidegate::decision::shed::PRIORITIES;
 use tidegate::decision::units::Timestamp;
 use tidegate::sim::{engine, scenario, world};
@@ -26,8 +26,8 @@ struct Traffic {
 }
 
 impl Samples for Traffic {
-    fn class(&mut self, class: usize, slot: usize) -> Tally {
-        let count = if class < self.active { EXCHANGES } else { 0 };
+    fn class(&mut self, class: ClassIndex, slot: usize) -> Tally {
+        let count = if class.0 < self.active { EXCHANGES } else { 0 };
         for _ in 0..count {
             self.exchanges += 1;
             let sent = self.now - 0.030;
@@ -38,7 +38,7 @@ impl Samples for Traffic {
         self.ledger.class(class, slot)
     }
 
-    fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges) {
+    fn exchanges(&mut self, class: ClassIndex, slot: usize, into: &mut Exchanges) {
         self.ledger.exchanges(class, slot, into);
     }
 
@@ -46,7 +46,7 @@ impl Samples for Traffic {
         Answers::default()
     }
 
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
         self.ledger.asked(class)
     }
 }
@@ -57,7 +57,7 @@ pub(crate) fn measure(active: usize) -> Option<f64> {
     spec.places.truncate(2);
     spec.services = CLASSES;
     let mut plan = engine::plan(&spec);
-    plan.classes.truncate(CLASSES);
+    plan.classes = plan.classes.into_iter().take(CLASSES).collect();
     let plan = Arc::new(plan);
     let mut assessor = Assessor::new(plan.clone(), 1, Timestamp::START);
     for (number, cluster) in plan.clusters.iter().enumerate() {

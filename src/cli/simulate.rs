@@ -242,7 +242,7 @@ fn own_plan(plan: &Plan, class: &Class, clusters: &[&Cluster]) -> Plan {
         environment: plan.environment.clone(),
         clusters: clusters.iter().map(|cluster| (*cluster).clone()).collect(),
         services: vec![service],
-        classes: vec![class(1), class(2)],
+        classes: vec![class(1), class(2)].into(),
         ..Plan::default()
     }
 }

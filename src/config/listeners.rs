@@ -14,6 +14,8 @@ use crate::tls::server::Secured;
 use std::path::Path;
 use std::time::Duration;
 
+/// The class of a listener whose service is wrong. Such a plan is rejected, so that no exchange sees this class.
+const NO_CLASS: ClassIndex = ClassIndex(0);
 /// Bytes of a head, at most.
 const HEAD_MAX: usize = 256 * 1024;
 
@@ -169,12 +171,12 @@ impl Compiler<'_> {
                     let problem = Problem::error(listener.at, path, message);
                     self.problems.lacking(path, &["service"], problem);
                 }
-                Protocol::Tcp { class: class.unwrap_or(0) }
+                Protocol::Tcp { class: class.unwrap_or(NO_CLASS) }
             }
             file::Protocol::Udp => {
                 self.refuse_of_udp(listener, path);
                 self.warn_of_udp(class, listener, path);
-                Protocol::Udp { class: class.unwrap_or(0) }
+                Protocol::Udp { class: class.unwrap_or(NO_CLASS) }
             }
             file::Protocol::TlsPassthrough => {
                 if let Some(tls) = &listener.tls {

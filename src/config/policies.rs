@@ -6,7 +6,7 @@ use super::file::{self, policy::AuthFile, policy::RateLimit};
 use super::headers::{check_field, is_field_name};
 use super::scalar::{Network, Within, host_and_port};
 use super::secrets;
-use crate::decision::plan::Plan;
+use crate::decision::plan::{ClassIndex, Plan};
 use crate::decision::policy::{Auth, Forward, Policy, PolicyIndex, Rate, RateKey};
 use crate::decision::route::Action;
 use std::time::Duration;
@@ -158,7 +158,7 @@ pub(super) fn asserted(plan: &Plan) -> Vec<Vec<String>> {
     let mut all: Vec<Vec<String>> =
         plan.services.iter().map(|service| named(service.policy)).collect();
     for route in plan.routes.routes() {
-        let classes: Vec<usize> = match &route.action {
+        let classes: Vec<ClassIndex> = match &route.action {
             Action::Forward(to) => vec![to.class],
             Action::Split(parts) => parts.iter().map(|(_, to)| to.class).collect(),
             Action::Redirect { .. } | Action::Respond { .. } => Vec::new(),

@@ -7,7 +7,7 @@ use super::headers::{edits, is_field_name};
 use super::listeners::listener_names;
 use super::policies::Written;
 use super::shape::Spanned;
-use crate::decision::plan::{Affinity, HashKey, Kind, ProbeKind, Source};
+use crate::decision::plan::{Affinity, ClassIndex, HashKey, Kind, ProbeKind, Source};
 use crate::decision::route::{Action, Edits, Mirror, PathMatch, Route, RouteTable};
 use crate::decision::terms::{Destination, Overrides, Terms};
 use crate::http::target::Target;
@@ -45,7 +45,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
 }
 
 /// A class as a route's destination.
-fn destination(compiler: &Compiler<'_>, class: usize, overrides: &Overrides) -> Destination {
+fn destination(compiler: &Compiler<'_>, class: ClassIndex, overrides: &Overrides) -> Destination {
     Destination { class, terms: Terms::resolve(compiler.plan.service_of(class), overrides) }
 }
 
@@ -316,7 +316,7 @@ fn mirror(
 ) -> Option<Mirror> {
     let mirror = written.mirror.as_ref()?;
     let path = format!("{path}.mirror");
-    let originals: Vec<usize> = match action? {
+    let originals: Vec<ClassIndex> = match action? {
         Action::Forward(to) => vec![to.class],
         Action::Split(parts) => parts.iter().map(|(_, to)| to.class).collect(),
         Action::Redirect { .. } | Action::Respond { .. } => {

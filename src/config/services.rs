@@ -279,11 +279,10 @@ impl Compiler<'_> {
             permitted.clusters.iter().map(|c| self.plan.clusters[*c].name.as_str()).collect();
         let id = Plan::class_id(&name, &all_data, &names, l4);
         let same = |class: &Class| class.id == id && class.data == all_data;
-        if let Some(known) = self.plan.classes.iter().position(same) {
+        if let Some(known) = self.plan.classes.find(same) {
             return Some(known);
         }
-        self.plan.classes.push(Class { service: index, data: all_data, permitted, l4, id });
-        Some(self.plan.classes.len() - 1)
+        Some(self.plan.classes.push(Class { service: index, data: all_data, permitted, l4, id }))
     }
 }
 

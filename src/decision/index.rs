@@ -41,6 +41,8 @@ macro_rules! indices {
 indices! {
     /// Index of a cluster in [`Plan::clusters`](super::plan::Plan::clusters).
     ClusterIndex,
+    /// Index of a class in [`Plan::classes`](super::plan::Plan::classes).
+    ClassIndex,
 }
 
 /// A `Vec` whose rows are selected by one kind of index.

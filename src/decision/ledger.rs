@@ -4,7 +4,9 @@
 //! [`Samples`](super::assess::Samples).
 
 use super::exchange::{End, Ended, Exchanges, Open};
+use super::index::Table;
 use super::load::Tally;
+use super::plan::ClassIndex;
 use super::shed::PRIORITIES;
 use std::collections::BTreeMap;
 
@@ -20,8 +22,8 @@ pub struct Account {
 /// The accounts of one proxy, by class and permitted cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    accounts: Vec<Vec<Account>>,
-    asked: Vec<[f64; PRIORITIES]>,
+    accounts: Table<ClassIndex, Vec<Account>>,
+    asked: Table<ClassIndex, [f64; PRIORITIES]>,
 }
 
 impl Account {
@@ -64,23 +66,23 @@ impl Account {
 impl Ledger {
     /// Empty accounts of classes with so many permitted clusters each.
     pub fn new(clusters: impl Iterator<Item = usize>) -> Ledger {
-        let accounts: Vec<Vec<Account>> =
+        let accounts: Table<_, Vec<Account>> =
             clusters.map(|count| vec![Account::default(); count]).collect();
-        Ledger { asked: vec![[0.0; PRIORITIES]; accounts.len()], accounts }
+        Ledger { asked: accounts.iter().map(|_| [0.0; PRIORITIES]).collect(), accounts }
     }
 
     /// The account of a class at its permitted cluster number `slot`.
-    pub fn at(&mut self, class: usize, slot: usize) -> &mut Account {
+    pub fn at(&mut self, class: ClassIndex, slot: usize) -> &mut Account {
         &mut self.accounts[class][slot]
     }
 
     /// Counts an exchange of this priority as demand.
-    pub fn ask(&mut self, class: usize, priority: u8) {
+    pub fn ask(&mut self, class: ClassIndex, priority: u8) {
         self.asked[class][usize::from(priority)] += 1.0;
     }
 
     /// As [`Samples::class`](super::assess::Samples::class).
-    pub fn class(&mut self, class: usize, slot: usize) -> Tally {
+    pub fn class(&mut self, class: ClassIndex, slot: usize) -> Tally {
         let account = self.at(class, slot);
         let tally = account.tally;
         account.tally = Tally { waiting: tally.waiting, ..Tally::default() };
@@ -88,14 +90,14 @@ impl Ledger {
     }
 
     /// As [`Samples::exchanges`](super::assess::Samples::exchanges).
-    pub fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges) {
+    pub fn exchanges(&mut self, class: ClassIndex, slot: usize, into: &mut Exchanges) {
         let account = self.at(class, slot);
         into.ended.append(&mut account.ended);
         into.open.extend(account.open.values());
     }
 
     /// As [`Samples::asked`](super::assess::Samples::asked).
-    pub fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+    pub fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
         self.asked.get_mut(class).map(std::mem::take).unwrap_or_default()
     }
 }

@@ -6,7 +6,7 @@
 
 mod defaults;
 
-pub use super::index::ClusterIndex;
+pub use super::index::{ClassIndex, ClusterIndex};
 pub use super::listener::*;
 
 use super::budget::Terms;
@@ -24,8 +24,6 @@ use std::time::Duration;
 
 /// Index of a listener in [`Plan::listeners`].
 pub type ListenerIndex = usize;
-/// Index of a class in [`Plan::classes`].
-pub type ClassIndex = usize;
 
 /// The compiled configuration as the data plane reads it.
 #[derive(Debug, Default)]
@@ -43,7 +41,7 @@ pub struct Plan {
     /// Services configured as gRPC, by index.
     pub grpc: BTreeSet<usize>,
     /// Classes: a service with its permitted clusters.
-    pub classes: Vec<Class>,
+    pub classes: Table<ClassIndex, Class>,
     /// Routes.
     pub routes: RouteTable,
     /// Policies of services and routes.

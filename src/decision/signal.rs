@@ -16,7 +16,7 @@ pub struct Signals {
     /// One entry for each cluster of the plan.
     pub clusters: Table<ClusterIndex, Arc<ClusterSignals>>,
     /// One entry for each class of the plan.
-    pub classes: Vec<Arc<ClassSignals>>,
+    pub classes: Table<ClassIndex, Arc<ClassSignals>>,
     /// Dollars left by service of the plan, where the service has a budget.
     pub budgets: Vec<Option<f64>>,
 }

@@ -7,7 +7,7 @@ use super::upstream::multiplexed::H2Pool;
 use super::upstream::pool::{Pool, usable};
 use crate::decision::endpoint::Turns;
 use crate::decision::index::Table;
-use crate::decision::plan::ClusterIndex;
+use crate::decision::plan::{ClassIndex, ClusterIndex};
 use crate::decision::retry::Budget;
 use crate::decision::spill::Credits;
 use crate::decision::units::{Dice, Timestamp, mix};
@@ -81,7 +81,7 @@ pub struct Worker {
 #[derive(Debug, Default)]
 struct PlanState {
     generation: u64,
-    credits: Vec<(u64, Credits)>,
+    credits: Table<ClassIndex, (u64, Credits)>,
     budgets: Vec<(String, Budget)>,
     exchanges: FxHashMap<(usize, Option<usize>, Option<ClusterIndex>), Cells<ExchangeCells>>,
     listeners: Vec<Cells<ListenerCells>>,
@@ -164,7 +164,7 @@ impl Worker {
         let workers = self.shared.busy.len();
         state.generation = view.generation;
         for class in &view.plan.classes {
-            let known = old.credits.iter().position(|(id, _)| *id == class.id);
+            let known = old.credits.find(|(id, _)| *id == class.id);
             let seed = mix(class.id ^ mix(self.id as u64));
             let credits = match known {
                 Some(at) => old.credits[at].1.clone(),
@@ -243,14 +243,14 @@ impl Worker {
     pub fn with_credits<T>(
         &self,
         view: &View,
-        class: usize,
+        class: ClassIndex,
         work: impl FnOnce(&mut Credits) -> T,
     ) -> Option<T> {
         let mut state = self.state.borrow_mut();
         let wanted = view.plan.classes.get(class)?;
         let at = match state.generation == view.generation {
             true => Some(class),
-            false => state.credits.iter().position(|(id, _)| *id == wanted.id),
+            false => state.credits.find(|(id, _)| *id == wanted.id),
         };
         match at.and_then(|at| state.credits.get_mut(at)) {
             Some((_, credits)) => Some(work(credits)),

@@ -4,7 +4,9 @@ use super::{LOG_UNIT, LiveEndpoint, OfClass, Slot, Slots, ring};
 use crate::decision::assess::{Answers, Samples};
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::exchange::Exchanges;
+use crate::decision::index::Table;
 use crate::decision::load::Tally;
+use crate::decision::plan::ClassIndex;
 use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::units::Timestamp;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 pub struct Sweep {
     slots: Arc<Slots>,
     /// By class.
-    classes: Vec<Known>,
+    classes: Table<ClassIndex, Known>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
     endpoints_before: BTreeMap<u32, [u64; 7]>,
 }
@@ -56,7 +58,7 @@ impl Sweep {
         self.slots = slots;
     }
 
-    fn place(&mut self, class: usize, place: usize) -> Option<&mut Place> {
+    fn place(&mut self, class: ClassIndex, place: usize) -> Option<&mut Place> {
         self.classes.get_mut(class)?.places.get_mut(place)
     }
 
@@ -118,7 +120,7 @@ fn tally(total: &[u64; COUNTS], before: &[u64; COUNTS], report: Option<Report>) 
 }
 
 impl Samples for Sweep {
-    fn class(&mut self, class: usize, place: usize) -> Tally {
+    fn class(&mut self, class: ClassIndex, place: usize) -> Tally {
         let mut total = [0_u64; COUNTS];
         let mut newest: Option<(Report, Timestamp)> = None;
         for worker in 0..self.slots.workers.len() {
@@ -141,7 +143,7 @@ impl Samples for Sweep {
         tally(&total, &before, news.map(|(report, _)| report))
     }
 
-    fn exchanges(&mut self, class: usize, place: usize, into: &mut Exchanges) {
+    fn exchanges(&mut self, class: ClassIndex, place: usize, into: &mut Exchanges) {
         let slots = self.slots.clone();
         let Some(known) = self.place(class, place) else { return };
         for (worker, cursor) in known.cursors.iter_mut().enumerate() {
@@ -169,7 +171,7 @@ impl Samples for Sweep {
         Answers { count, seconds: micros / 1e6, logs, rtt }
     }
 
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
         let workers = self.slots.workers.iter().filter_map(|classes| classes.get(class));
         let mut total = [0_u64; PRIORITIES];
         for of_class in workers {
@@ -190,19 +192,19 @@ mod tests {
     fn what_is_counted_outlives_a_counter_that_wraps() {
         // 50,000 exchanges of 20 s: 4e14 square microseconds each, and 1.8e19 is all a counter holds.
         let (mut sweep, slot) = (Sweep::default(), Slot::default());
-        let slots =
-            Slots { workers: vec![vec![OfClass { clusters: vec![slot], ..OfClass::default() }]] };
+        let of_class = OfClass { clusters: vec![slot], ..OfClass::default() };
+        let slots = Slots { workers: vec![vec![of_class].into()] };
         let slots = Arc::new(slots);
         sweep.adopt(slots.clone());
         let micros = 20_000_000;
         for exchange in 0..50_000_u32 {
-            let slot = slots.slot(0, 0, 0).unwrap();
+            let slot = slots.slot(0, ClassIndex(0), 0).unwrap();
             slot.accepted.add(2);
             slot.completed.add(1);
             slot.excused.add(1);
             slot.micros.add(micros);
             slot.micros_squared.add(micros * micros);
-            let tally = sweep.class(0, 0);
+            let tally = sweep.class(ClassIndex(0), 0);
             let counted =
                 (tally.completed, tally.latency_sum, tally.latency_squares, tally.waiting);
             assert_eq!(counted, (1.0, 20.0, 400.0, 0.0), "exchange {exchange}");

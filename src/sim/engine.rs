@@ -14,8 +14,8 @@ use crate::decision::ledger::Ledger;
 use crate::decision::load::Tally;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
-    Address, Class, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe, ProbeKind, Reports,
-    Service,
+    Address, Class, ClassIndex, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe,
+    ProbeKind, Reports, Service,
 };
 use crate::decision::price::Prices;
 use crate::decision::shed::PRIORITIES;
@@ -32,7 +32,7 @@ pub struct Engine {
     assessor: Assessor,
     signals: Signals,
     /// By class, then worker.
-    credits: Vec<Vec<Credits>>,
+    credits: Table<ClassIndex, Vec<Credits>>,
     slots: Slots,
     dice: Dice,
     /// By place, then worker.
@@ -51,11 +51,11 @@ struct Slots {
 }
 
 impl Samples for Slots {
-    fn class(&mut self, class: usize, slot: usize) -> Tally {
+    fn class(&mut self, class: ClassIndex, slot: usize) -> Tally {
         self.ledger.class(class, slot)
     }
 
-    fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges) {
+    fn exchanges(&mut self, class: ClassIndex, slot: usize, into: &mut Exchanges) {
         self.ledger.exchanges(class, slot, into);
     }
 
@@ -63,7 +63,7 @@ impl Samples for Slots {
         self.endpoints.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
         self.ledger.asked(class)
     }
 }
@@ -181,11 +181,11 @@ impl Engine {
     }
 
     /// The class of a request.
-    fn class(&self, service: usize, sensitive: bool) -> usize {
-        service + if sensitive { self.plan.classes.len() / 2 } else { 0 }
+    fn class(&self, service: usize, sensitive: bool) -> ClassIndex {
+        ClassIndex(service + if sensitive { self.plan.classes.len() / 2 } else { 0 })
     }
 
-    fn slot(&self, class: usize, place: usize) -> Option<usize> {
+    fn slot(&self, class: ClassIndex, place: usize) -> Option<usize> {
         self.plan.classes[class].permitted.clusters.iter().position(|cluster| cluster.0 == place)
     }
 

@@ -19,7 +19,7 @@ use super::exchange::Exchanges;
 use super::health::Cause;
 use super::index::Table;
 use super::load::Tally;
-use super::plan::{Address, Cluster, ClusterIndex, Plan, ProbeKind};
+use super::plan::{Address, ClassIndex, Cluster, ClusterIndex, Plan, ProbeKind};
 use super::report::Report;
 use super::shed::PRIORITIES;
 use super::signal::State;
@@ -121,13 +121,13 @@ pub struct Answers {
 /// The workers' counts since the last sweep.
 pub trait Samples {
     /// The tally of a class at its permitted cluster number `slot`.
-    fn class(&mut self, class: usize, slot: usize) -> Tally;
+    fn class(&mut self, class: ClassIndex, slot: usize) -> Tally;
     /// The answers of an endpoint.
     fn endpoint(&mut self, id: u32) -> Answers;
     /// Copies the exchanges of a class at its permitted cluster number `slot`, one by one.
-    fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges);
+    fn exchanges(&mut self, class: ClassIndex, slot: usize, into: &mut Exchanges);
     /// Demand of a class, by priority, accepted or shed.
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES];
+    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES];
 }
 
 /// A probe that is due now.

@@ -6,7 +6,7 @@ use super::world::plan;
 use super::*;
 use crate::decision::ledger::Ledger;
 use crate::decision::permit::Permitted;
-use crate::decision::plan::{Class, ClusterIndex, Service};
+use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Service};
 use crate::decision::signal::Signals;
 use crate::decision::spill::{Credits, pick};
 use crate::decision::units::Dice;
@@ -93,7 +93,7 @@ impl World {
         for cluster in plan.clusters.iter_mut().skip(1) {
             cluster.kind = crate::decision::plan::Kind::Cloud;
         }
-        let (service, class) = (plan.services[0].clone(), plan.classes[0].clone());
+        let (service, class) = (plan.services[0].clone(), plan.classes[ClassIndex(0)].clone());
         let clusters =
             |client: &Client| client.clusters.iter().copied().map(ClusterIndex).collect();
         let named = clients.iter().enumerate();
@@ -192,20 +192,20 @@ impl World {
         }
         let priority = self.clients[class].priority;
         self.fates[class].asked += 1;
-        self.ledger.ask(class, priority);
-        let beliefs = &self.signals.classes[class];
+        self.ledger.ask(ClassIndex(class), priority);
+        let beliefs = &self.signals.classes[ClassIndex(class)];
         if self.credits[class].sheds(beliefs.shed, priority) {
             self.fates[class].shed += 1;
             return;
         }
         let ledger = &mut self.ledger;
-        let offered = |slot: usize| ledger.at(class, slot).tally.offered += 1.0;
+        let offered = |slot: usize| ledger.at(ClassIndex(class), slot).tally.offered += 1.0;
         let Some(picked) = pick(&beliefs.choices, &mut self.credits[class], |_| true, offered)
         else {
             return;
         };
         let (id, now) = (self.exchanges.len() as u64, self.now as f64 / 1e9);
-        self.ledger.at(class, picked.slot).sent(id, now, 0);
+        self.ledger.at(ClassIndex(class), picked.slot).sent(id, now, 0);
         self.exchanges.push(Exchange { start: self.now, class, slot: picked.slot });
         let half = self.places[picked.cluster.0].rtt / 2;
         self.at(half, Happening::Reach(self.exchanges.len() - 1));
@@ -245,7 +245,7 @@ impl World {
     fn back(&mut self, id: usize) {
         let Exchange { start, class, slot } = self.exchanges[id];
         let latency = (self.now - start) as f64 / 1e9;
-        self.ledger.at(class, slot).answered(id as u64, self.now as f64 / 1e9);
+        self.ledger.at(ClassIndex(class), slot).answered(id as u64, self.now as f64 / 1e9);
         self.fates[class].latencies.push(latency);
     }
 
@@ -255,7 +255,7 @@ impl World {
     }
 
     fn service_ms(&self, class: usize) -> f64 {
-        self.signals.classes[class].scores[0].service.unwrap_or(0.0) * 1e3
+        self.signals.classes[ClassIndex(class)].scores[0].service.unwrap_or(0.0) * 1e3
     }
 }
 
@@ -326,7 +326,7 @@ fn who_is_overloaded_from_the_first_request_on_sheds_within_a_second() {
 
 /// The endpoints that all clusters together are asked to have for the first service; `None` before that is known.
 fn desired(world: &World) -> Option<f64> {
-    let wanted = &world.signals.classes[0].wanted_endpoints;
+    let wanted = &world.signals.classes[ClassIndex(0)].wanted_endpoints;
     wanted.iter().copied().sum::<Option<f64>>()
 }
 

@@ -4,7 +4,7 @@ use super::world::plan;
 use super::*;
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::endpoint::{Chance, Turns, pick};
-use crate::decision::plan::{ClusterIndex, EndpointPolicy};
+use crate::decision::plan::{ClassIndex, ClusterIndex, EndpointPolicy};
 use crate::decision::signal::Signals;
 use crate::decision::units::Dice;
 
@@ -13,17 +13,17 @@ use crate::decision::units::Dice;
 struct Back([Answers; 3]);
 
 impl Samples for Back {
-    fn class(&mut self, _: usize, _: usize) -> Tally {
+    fn class(&mut self, _: ClassIndex, _: usize) -> Tally {
         Tally::default()
     }
 
-    fn exchanges(&mut self, _: usize, _: usize, _: &mut Exchanges) {}
+    fn exchanges(&mut self, _: ClassIndex, _: usize, _: &mut Exchanges) {}
 
     fn endpoint(&mut self, id: u32) -> Answers {
         self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {
+    fn asked(&mut self, _: ClassIndex) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }

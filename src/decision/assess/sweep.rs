@@ -9,7 +9,7 @@ use super::place::Place;
 use super::{Assessor, News, Samples, distance};
 use crate::decision::index::Table;
 use crate::decision::load::Tally;
-use crate::decision::plan::{Class, Cluster, ClusterIndex, Plan};
+use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan};
 use crate::decision::shed::{self, Claim};
 use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::units::Timestamp;
@@ -52,7 +52,7 @@ impl Assessor {
         samples: &mut impl Samples,
         elapsed: f64,
         now: Timestamp,
-    ) -> Vec<Arc<ClassSignals>> {
+    ) -> Table<ClassIndex, Arc<ClassSignals>> {
         let mut classes = std::mem::take(&mut self.classes);
         let mut news = Vec::new();
         let nobody = ClusterState::default();
@@ -62,7 +62,7 @@ impl Assessor {
             places.iter().map(|place| (place.is_live(now), place.dial)).collect();
         let changed = usable != self.usable || places.iter().any(|place| place.state.replaced);
         let mut tallies = Vec::new();
-        let mut sweep_class = |(index, class): (usize, &Class)| {
+        let mut sweep_class = |(index, class): (ClassIndex, &Class)| {
             let Some(state) = classes.get_mut(&class.id) else { return Arc::default() };
             let permitted = &class.permitted.clusters;
             tallies.clear();
@@ -70,7 +70,7 @@ impl Assessor {
             let asked = samples.asked(index);
             let idle =
                 tallies.iter().all(Tally::is_idle) && asked.iter().all(|count| *count == 0.0);
-            let turn = (index + self.turn).is_multiple_of(IDLE_EVERY);
+            let turn = (index.0 + self.turn).is_multiple_of(IDLE_EVERY);
             if idle
                 && !changed
                 && !turn
@@ -93,7 +93,7 @@ impl Assessor {
             state.believes(&signals, now);
             signals
         };
-        let signals = plan.classes.iter().enumerate().map(&mut sweep_class).collect();
+        let signals = plan.classes.enumerated().map(&mut sweep_class).collect();
         self.classes = classes;
         self.news.extend(news);
         self.usable = usable;
@@ -181,7 +181,7 @@ impl Assessor {
         let mut all: Table<_, _> = plan.clusters.iter().map(|_| Traffic::default()).collect();
         // The rate of the class that has sent most so far.
         let mut most: Table<_, _> = plan.clusters.iter().map(|_| 0.0).collect();
-        for ((class_index, class), signals) in plan.classes.iter().enumerate().zip(classes) {
+        for ((class_index, class), signals) in plan.classes.enumerated().zip(classes) {
             let Some(state) = self.classes.get(&class.id) else { continue };
             for (&index, track) in class.permitted.clusters.iter().zip(&state.tracks) {
                 let traffic = &mut all[index];
@@ -235,7 +235,7 @@ mod tests {
     impl World {
         fn new() -> World {
             let (mut plan, now) = (plan(&["a", "b"]), Timestamp::START);
-            let class = plan.classes[0].clone();
+            let class = plan.classes[ClassIndex(0)].clone();
             plan.classes = (0..8).map(|id| Class { id, ..class.clone() }).collect();
             let ledger = Ledger::new(plan.classes.iter().map(|c| c.permitted.clusters.len()));
             let mut assessor = Assessor::new(Arc::new(plan), 1, now);
@@ -246,7 +246,7 @@ mod tests {
             World { assessor, ledger, now, sent: 0 }
         }
 
-        fn send(&mut self, class: usize) {
+        fn send(&mut self, class: ClassIndex) {
             self.sent += 1;
             let (id, now) = (self.sent, self.now.secs_since(Timestamp::START));
             let account = self.ledger.at(class, 0);
@@ -254,7 +254,7 @@ mod tests {
             account.answered(id, now + 0.020);
         }
 
-        fn sweep(&mut self) -> Vec<Arc<ClassSignals>> {
+        fn sweep(&mut self) -> Table<ClassIndex, Arc<ClassSignals>> {
             self.now = self.now.plus(Duration::from_millis(50));
             for order in self.assessor.due_probes(self.now) {
                 let (endpoint, rtt) = (order.endpoint, Duration::from_millis(1));
@@ -278,7 +278,7 @@ mod tests {
         (0..20).for_each(|_| before = world.sweep());
         let mut times = [0; 8];
         for _ in 0..16 {
-            world.send(3);
+            world.send(ClassIndex(3));
             let after = world.sweep();
             formed(&before, &after).into_iter().for_each(|class| times[class] += 1);
             before = after;

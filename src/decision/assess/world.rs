@@ -4,8 +4,8 @@
 use super::*;
 use crate::decision::ledger::Ledger;
 use crate::decision::permit::Permitted;
-use crate::decision::plan::ClusterIndex;
 use crate::decision::plan::*;
+use crate::decision::plan::{ClassIndex, ClusterIndex};
 use crate::decision::signal::Signals;
 use crate::decision::signal::Why;
 use crate::decision::spill::{Credits, pick};
@@ -30,7 +30,7 @@ pub(super) fn plan(names: &[&str]) -> Plan {
     Plan {
         clusters: names.iter().map(|name| Cluster::named(name)).collect(),
         services: vec![service],
-        classes: vec![class],
+        classes: vec![class].into(),
         ..Plan::default()
     }
 }
@@ -84,11 +84,11 @@ struct World {
 }
 
 impl Samples for &mut Ledger {
-    fn class(&mut self, class: usize, slot: usize) -> Tally {
+    fn class(&mut self, class: ClassIndex, slot: usize) -> Tally {
         (**self).class(class, slot)
     }
 
-    fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges) {
+    fn exchanges(&mut self, class: ClassIndex, slot: usize, into: &mut Exchanges) {
         (**self).exchanges(class, slot, into);
     }
 
@@ -96,7 +96,7 @@ impl Samples for &mut Ledger {
         Answers::default()
     }
 
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
         (**self).asked(class)
     }
 }
@@ -168,7 +168,7 @@ impl World {
             self.assessor.fold(event, now);
         }
         self.signals = self.assessor.sweep(&mut &mut self.ledger, now);
-        self.spill_max = self.spill_max.max(self.signals.classes[0].spill);
+        self.spill_max = self.spill_max.max(self.signals.classes[ClassIndex(0)].spill);
         self.at(50 * MS, Happening::Sweep);
     }
 
@@ -203,14 +203,14 @@ impl World {
         let gap = self.exponential(1.0 / self.rate);
         self.at(gap, Happening::Arrive);
         let ledger = &mut self.ledger;
-        let offered = |slot: usize| ledger.at(0, slot).tally.offered += 1.0;
-        let choices = &self.signals.classes[0].choices;
+        let offered = |slot: usize| ledger.at(ClassIndex(0), slot).tally.offered += 1.0;
+        let choices = &self.signals.classes[ClassIndex(0)].choices;
         let Some(picked) = pick(choices, &mut self.credits, |_| true, offered) else {
             self.lost += 1;
             return;
         };
         *self.whys.entry(picked.why).or_default() += 1;
-        let account = self.ledger.at(0, picked.slot);
+        let account = self.ledger.at(ClassIndex(0), picked.slot);
         account.sent(self.exchanges.len() as u64, self.now as f64 / 1e9, 0);
         // Place a, if it is one that closes each connection.
         account.tally.dialled += f64::from(u8::from(self.dials && picked.slot == 0));
@@ -251,7 +251,7 @@ impl World {
     fn come_back(&mut self, id: usize) {
         let Exchange { start, slot } = self.exchanges[id];
         let latency = (self.now - start) as f64 / 1e9;
-        self.ledger.at(0, slot).answered(id as u64, self.now as f64 / 1e9);
+        self.ledger.at(ClassIndex(0), slot).answered(id as u64, self.now as f64 / 1e9);
         self.served[slot] += 1;
         self.latencies.push(latency);
     }
@@ -313,12 +313,12 @@ fn a_dead_cluster_loses_its_traffic_and_gets_it_back_within_five_seconds() {
         world.run(1);
         // Its rate of the last second decays; its part of what is sent is none, at once.
         assert_eq!(world.signals.clusters[ClusterIndex(0)].share, 0.0, "seed {seed}");
-        assert_eq!(world.signals.classes[0].shares, [0.0, 1.0], "seed {seed}");
+        assert_eq!(world.signals.classes[ClassIndex(0)].shares, [0.0, 1.0], "seed {seed}");
         world.run(5);
         assert_eq!(world.served[0], 0, "seed {seed}");
         assert!(world.whys.keys().all(|why| *why == Why::Failover), "{:?}", world.whys);
         assert_eq!(world.signals.clusters[ClusterIndex(0)].share, 0.0);
-        assert!(world.signals.classes[0].spill < 0.001, "seed {seed}");
+        assert!(world.signals.classes[ClassIndex(0)].spill < 0.001, "seed {seed}");
         world.places[0].up = true;
         world.run(5);
         assert!(world.whys[&Why::Returning] > 50, "seed {seed}: {:?}", world.whys);
@@ -358,7 +358,7 @@ fn behind_middleboxes_a_dead_nearest_leaves_the_others_where_they_are() {
         for _ in 0..10 {
             world.run(1);
             assert_eq!(distances(&world), [0, 29, 69]);
-            assert_eq!(world.signals.classes[0].order, [0, 1, 2].map(ClusterIndex));
+            assert_eq!(world.signals.classes[ClassIndex(0)].order, [0, 1, 2].map(ClusterIndex));
         }
     }
 }
@@ -476,11 +476,11 @@ fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake()
     world.places[1].rtt = 26 * MS;
     world.rate = 100.0;
     world.run(3);
-    assert_eq!(world.signals.classes[0].order, [0, 1].map(ClusterIndex));
+    assert_eq!(world.signals.classes[ClassIndex(0)].order, [0, 1].map(ClusterIndex));
     world.dials = true;
     world.run(6);
     // 20 ms of way and 20 ms of handshake, against 26 ms where nobody had to dial.
-    let first = &world.signals.classes[0];
+    let first = &world.signals.classes[ClassIndex(0)];
     assert_eq!(first.order, [1, 0].map(ClusterIndex), "{:?}", first.scores);
 }
 
@@ -488,17 +488,17 @@ fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake()
 struct Answered(f64);
 
 impl Samples for Answered {
-    fn class(&mut self, _: usize, _: usize) -> Tally {
+    fn class(&mut self, _: ClassIndex, _: usize) -> Tally {
         Tally::default()
     }
 
-    fn exchanges(&mut self, _: usize, _: usize, _: &mut Exchanges) {}
+    fn exchanges(&mut self, _: ClassIndex, _: usize, _: &mut Exchanges) {}
 
     fn endpoint(&mut self, _: u32) -> Answers {
         Answers { count: self.0, seconds: self.0 * 0.01, ..Answers::default() }
     }
 
-    fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {
+    fn asked(&mut self, _: ClassIndex) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }

@@ -7,7 +7,7 @@ use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
 use crate::decision::load::Tally;
 use crate::decision::plan::{
-    Address, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe, ProbeKind,
+    Address, ClassIndex, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe, ProbeKind,
 };
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
@@ -226,17 +226,17 @@ struct Engine {
 struct Answered(Vec<Answers>);
 
 impl Samples for Answered {
-    fn class(&mut self, _class: usize, _slot: usize) -> Tally {
+    fn class(&mut self, _class: ClassIndex, _slot: usize) -> Tally {
         Tally::default()
     }
 
-    fn exchanges(&mut self, _: usize, _: usize, _: &mut Exchanges) {}
+    fn exchanges(&mut self, _: ClassIndex, _: usize, _: &mut Exchanges) {}
 
     fn endpoint(&mut self, id: u32) -> Answers {
         self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, _class: usize) -> [f64; PRIORITIES] {
+    fn asked(&mut self, _class: ClassIndex) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }

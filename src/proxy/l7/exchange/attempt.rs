@@ -8,6 +8,7 @@ use super::upload::{Progress, ReadWhole};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::outlier::Failures;
+use crate::decision::plan::ClassIndex;
 use crate::decision::retry::Kind;
 use crate::decision::route::Route;
 use crate::decision::units::Timestamp;
@@ -28,7 +29,7 @@ pub struct Attempt<'a, 'v> {
     /// Its route.
     pub route: &'a Route,
     /// Its class.
-    pub class: usize,
+    pub class: ClassIndex,
     /// Which kind of request it is, among those of its class.
     pub stratum: u8,
     /// Where it goes.

@@ -9,7 +9,7 @@ use super::record::Record;
 use super::upload::LEAVING;
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
-use crate::decision::plan::{ClusterIndex, QUEUE_MAX, SendProxy};
+use crate::decision::plan::{ClassIndex, ClusterIndex, QUEUE_MAX, SendProxy};
 use crate::decision::retry::Kind;
 use crate::os::proxy_header::Origin;
 use crate::proxy::l7::client::{Client, RequestBody};
@@ -141,13 +141,13 @@ async fn connect(
             record.connected = took;
             walk.shared = matches!(connection, UpstreamConnection::Http2(_));
             if took.is_some() {
-                note_dialled(worker, view, place, record.class.unwrap_or(0), &connection);
+                note_dialled(worker, view, place, record.class, &connection);
             }
             Ok(connection)
         }
         Err(NoConnection::Endpoint(cause)) => {
             walk.late = cause == Cause::ConnectTimeout;
-            let slot = view.slots.slot(worker.id, record.class.unwrap_or(0), place.slot);
+            let slot = record.class.and_then(|class| view.slots.slot(worker.id, class, place.slot));
             if cluster.outlier.failures.has(cause) {
                 if let Some(slot) = slot {
                     slot.accepted.add(1);
@@ -206,10 +206,11 @@ fn note_dialled(
     worker: &Worker,
     view: &View,
     place: &Place,
-    class: usize,
+    class: Option<ClassIndex>,
     carrier: &UpstreamConnection,
 ) {
-    if let Some(slot) = view.slots.slot(worker.id, class, place.slot) {
+    let slot = class.and_then(|class| view.slots.slot(worker.id, class, place.slot));
+    if let Some(slot) = slot {
         slot.dialled.add(1);
     }
     if let Some(rtt) = carrier.handshake_rtt() {

@@ -4,6 +4,7 @@ use super::affinity;
 use super::hedge::PrimarySlot;
 use super::request_head::{Identity, Ids};
 use super::upload::{ReadWhole, Replay};
+use crate::decision::plan::ClassIndex;
 use crate::decision::retry::{self, Kind};
 use crate::decision::route::Route;
 use crate::decision::terms::Terms;
@@ -22,7 +23,7 @@ use std::time::Duration;
 #[derive(Clone, Copy)]
 pub(super) struct Bound<'v> {
     pub(super) route: &'v Route,
-    pub(super) class: usize,
+    pub(super) class: ClassIndex,
     /// What holds for the route's requests of this class.
     pub(super) terms: &'v Terms,
     pub(super) reach: Reach,

@@ -15,6 +15,7 @@ use super::policy;
 use super::record::Record;
 use super::request_head::Ids;
 use super::upload::ReadWhole;
+use crate::decision::plan::ClassIndex;
 use crate::decision::route::{Action, Asked, Route, Unrouted};
 use crate::decision::terms::Destination;
 use crate::http::field::Role;
@@ -202,7 +203,7 @@ async fn serve_route<C: Client>(
 }
 
 /// Whether fields' names may have underscores: by the listener, or as metadata of a call of gRPC.
-fn may_have_underscores(view: &View, info: &ConnectionInfo, class: Option<usize>) -> bool {
+fn may_have_underscores(view: &View, info: &ConnectionInfo, class: Option<ClassIndex>) -> bool {
     info.limits().underscores != Underscores::Refuse
         || class.is_some_and(|class| view.plan.serves_grpc_alone(class))
 }

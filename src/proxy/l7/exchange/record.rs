@@ -1,6 +1,6 @@
 //! What an exchange came to: counters, samples and the access log, in one place.
 
-use crate::decision::plan::ClusterIndex;
+use crate::decision::plan::{ClassIndex, ClusterIndex};
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
@@ -48,7 +48,7 @@ pub struct Record {
     /// Its route.
     pub route: Option<RouteIndex>,
     /// Its class.
-    pub class: Option<usize>,
+    pub class: Option<ClassIndex>,
     /// The cluster of the last attempt, its endpoint by index, and why.
     pub place: Option<(ClusterIndex, usize, Why)>,
     /// Attempts.
@@ -249,7 +249,11 @@ impl Record {
 
 /// Clusters that did not get an exchange, and why: `NAME:REASON`. `chosen` is the one that did.
 #[must_use]
-pub fn rejected(view: &View, class: usize, chosen: Option<(ClusterIndex, Why)>) -> Vec<String> {
+pub fn rejected(
+    view: &View,
+    class: ClassIndex,
+    chosen: Option<(ClusterIndex, Why)>,
+) -> Vec<String> {
     let permitted = &view.plan.classes[class].permitted;
     let name = |cluster: ClusterIndex| &view.plan.clusters[cluster].name;
     let mut rejected: Vec<String> = permitted

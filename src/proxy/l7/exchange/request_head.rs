@@ -1,7 +1,7 @@
 //! The request's head as a cluster gets it: whose it is, what it is called, where it goes.
 
 use super::record::Record;
-use crate::decision::plan::{HostPolicy, Reports};
+use crate::decision::plan::{ClassIndex, HostPolicy, Reports};
 use crate::decision::route::{self, Route};
 use crate::http::field::Role;
 use crate::http::forward::{self, Edits, RequestContext};
@@ -136,7 +136,7 @@ pub(super) struct Granted<'a> {
 }
 
 impl<'a> Granted<'a> {
-    pub(super) fn of(view: &'a View, class: usize, record: &'a Record) -> Granted<'a> {
+    pub(super) fn of(view: &'a View, class: ClassIndex, record: &'a Record) -> Granted<'a> {
         let names = view.plan.asserted.get(view.plan.classes[class].service);
         Granted { names: names.map_or(&[], Vec::as_slice), fields: &record.granted }
     }
