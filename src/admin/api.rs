@@ -3,7 +3,7 @@
 use super::{Backend, Request};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
-use crate::decision::plan::{ClusterIndex, Kind, Listener};
+use crate::decision::plan::{ClusterIndex, Kind, Listener, ServiceIndex};
 use crate::decision::route::{Asked, Unrouted};
 use crate::decision::why::why;
 use crate::http::target::{Target, host as authority_of};
@@ -204,7 +204,7 @@ pub(super) async fn services(State(backend): Shared) -> Json<Value> {
 }
 
 fn services_view(view: &View) -> Value {
-    let one = |(index, service): (usize, &crate::decision::plan::Service)| {
+    let one = |(index, service): (ServiceIndex, &crate::decision::plan::Service)| {
         let classes = view.plan.classes.iter().zip(&view.signals.classes);
         let own: Vec<_> = classes.filter(|(class, _)| class.service == index).collect();
         let demand: f64 = own.iter().map(|(_, signals)| signals.demand_rps).sum();
@@ -234,7 +234,7 @@ fn services_view(view: &View) -> Value {
             "budget_left_usd": view.signals.budgets.get(index).copied().flatten().map(rounded),
         })
     };
-    Value::Array(view.plan.services.iter().enumerate().map(one).collect())
+    Value::Array(view.plan.services.enumerated().map(one).collect())
 }
 
 pub(super) async fn config(State(backend): Shared) -> Response {

@@ -6,7 +6,9 @@ use crate::admin::client::Remote;
 use crate::config::load;
 use crate::config::scenario::{Event, Scenario};
 use crate::decision::permit::Permitted;
-use crate::decision::plan::{Class, Cluster, ClusterIndex, Kind, Plan, Source, Strategy};
+use crate::decision::plan::{
+    Class, Cluster, ClusterIndex, Kind, Plan, ServiceIndex, Source, Strategy,
+};
 use crate::sim::engine::Engine;
 use crate::sim::outcome::Outcome;
 use crate::sim::plot::{Chart, Line, page};
@@ -83,11 +85,10 @@ fn prepare(question: &Question) -> Result<Prepared, String> {
     };
     let service = match &question.service {
         Some(name) => {
-            let mut services = config.plan.services.iter();
-            let found = services.position(|service| service.name == *name);
+            let found = config.plan.services.find(|service| service.name == *name);
             found.ok_or(format!("the configuration has no service `{name}`"))?
         }
-        None => 0,
+        None => ServiceIndex(0),
     };
     let class = config.plan.classes.iter().find(|class| class.service == service && !class.l4);
     let class = class.ok_or("no http route or listener leads to this service")?;
@@ -232,7 +233,7 @@ fn own_plan(plan: &Plan, class: &Class, clusters: &[&Cluster]) -> Plan {
     let mut service = plan.services[class.service].clone();
     service.clusters.clone_from(&all);
     let class = |id| Class {
-        service: 0,
+        service: ServiceIndex(0),
         permitted: Permitted { clusters: all.clone(), rejected: Vec::new() },
         id,
         ..class.clone()
@@ -241,7 +242,7 @@ fn own_plan(plan: &Plan, class: &Class, clusters: &[&Cluster]) -> Plan {
         site: plan.site.clone(),
         environment: plan.environment.clone(),
         clusters: clusters.iter().map(|cluster| (*cluster).clone()).collect(),
-        services: vec![service],
+        services: vec![service].into(),
         classes: vec![class(1), class(2)].into(),
         ..Plan::default()
     }

@@ -6,7 +6,8 @@ use super::file::{self, policy::AuthFile, policy::RateLimit};
 use super::headers::{check_field, is_field_name};
 use super::scalar::{Network, Within, host_and_port};
 use super::secrets;
-use crate::decision::plan::{ClassIndex, Plan};
+use crate::decision::index::Table;
+use crate::decision::plan::{ClassIndex, Plan, ServiceIndex};
 use crate::decision::policy::{Auth, Forward, Policy, PolicyIndex, Rate, RateKey};
 use crate::decision::route::Action;
 use std::time::Duration;
@@ -150,12 +151,12 @@ impl Compiler<'_> {
 }
 
 /// By service: the fields that only its policies, and those of its routes, may give its clusters.
-pub(super) fn asserted(plan: &Plan) -> Vec<Vec<String>> {
+pub(super) fn asserted(plan: &Plan) -> Table<ServiceIndex, Vec<String>> {
     let named = |policy: Option<PolicyIndex>| match policy.and_then(|at| plan.policies.get(at)) {
         Some(Policy { auth: Some(Auth::Forward(terms)), .. }) => terms.response_headers.clone(),
         Some(_) | None => Vec::new(),
     };
-    let mut all: Vec<Vec<String>> =
+    let mut all: Table<_, Vec<String>> =
         plan.services.iter().map(|service| named(service.policy)).collect();
     for route in plan.routes.routes() {
         let classes: Vec<ClassIndex> = match &route.action {
@@ -167,7 +168,7 @@ pub(super) fn asserted(plan: &Plan) -> Vec<Vec<String>> {
             all[plan.classes[class].service].extend(named(route.policy));
         }
     }
-    for names in &mut all {
+    for names in all.iter_mut() {
         names.sort_unstable();
         names.dedup();
     }

@@ -13,7 +13,7 @@ use crate::decision::budget::Terms;
 use crate::decision::permit::{Demands, Reason, permit};
 use crate::decision::plan::{
     Affinity, Class, ClassIndex, ClusterIndex, EndpointPolicy, HashKey, Plan, Retry, Secret,
-    Service, Strategy,
+    Service, ServiceIndex, Strategy,
 };
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ impl Compiler<'_> {
             let path = format!("services.{}", name.value);
             let clusters = self.clusters_of(written, &path);
             self.check_service(written, &path);
-            if written.protocol == Some(file::ServiceProtocol::Grpc) {
-                self.plan.grpc.insert(self.plan.services.len());
-            }
             let service = self.service(&name.value, clusters, written, &path);
-            self.plan.services.push(service);
+            let index = self.plan.services.push(service);
+            if written.protocol == Some(file::ServiceProtocol::Grpc) {
+                self.plan.grpc.insert(index);
+            }
         }
     }
 
@@ -232,7 +232,7 @@ impl Compiler<'_> {
         l4: bool,
         path: &str,
     ) -> Option<ClassIndex> {
-        let Some(index) = self.file.services.position(&service.value) else {
+        let Some(index) = self.file.services.position(&service.value).map(ServiceIndex) else {
             // Without any that was told already.
             if self.file.services.is_empty() || self.file.services.is_broken(&service.value) {
                 return None;

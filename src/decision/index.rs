@@ -43,6 +43,8 @@ indices! {
     ClusterIndex,
     /// Index of a class in [`Plan::classes`](super::plan::Plan::classes).
     ClassIndex,
+    /// Index of a service in [`Plan::services`](super::plan::Plan::services).
+    ServiceIndex,
 }
 
 /// A `Vec` whose rows are selected by one kind of index.

@@ -6,7 +6,7 @@
 
 mod defaults;
 
-pub use super::index::{ClassIndex, ClusterIndex};
+pub use super::index::{ClassIndex, ClusterIndex, ServiceIndex};
 pub use super::listener::*;
 
 use super::budget::Terms;
@@ -37,9 +37,9 @@ pub struct Plan {
     /// Clusters.
     pub clusters: Table<ClusterIndex, Cluster>,
     /// Services.
-    pub services: Vec<Service>,
+    pub services: Table<ServiceIndex, Service>,
     /// Services configured as gRPC, by index.
-    pub grpc: BTreeSet<usize>,
+    pub grpc: BTreeSet<ServiceIndex>,
     /// Classes: a service with its permitted clusters.
     pub classes: Table<ClassIndex, Class>,
     /// Routes.
@@ -47,7 +47,7 @@ pub struct Plan {
     /// Policies of services and routes.
     pub policies: Vec<Policy>,
     /// By service: fields, in lower case, that only a policy of the service or of its routes may set.
-    pub asserted: Vec<Vec<String>>,
+    pub asserted: Table<ServiceIndex, Vec<String>>,
     /// TLS of the admin API.
     pub admin_tls: Option<ListenerTls>,
     /// The key for affinity cookies without a secret of their own; the process sets it.
@@ -401,8 +401,8 @@ pub struct Retry {
 /// A service and the clusters that may serve it: the unit in which load is estimated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Class {
-    /// Index of its service.
-    pub service: usize,
+    /// Its service.
+    pub service: ServiceIndex,
     /// Data classes of its exchanges: the service's and the route's.
     pub data: Vec<String>,
     /// Who may serve it, and who may not and why.

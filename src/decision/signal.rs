@@ -2,7 +2,7 @@
 
 use super::endpoint::{Cost, Wheel};
 use super::index::Table;
-use super::plan::{Address, ClassIndex, ClusterIndex};
+use super::plan::{Address, ClassIndex, ClusterIndex, ServiceIndex};
 use super::report::Report;
 use super::shed::Shed;
 use super::units::Timestamp;
@@ -18,7 +18,7 @@ pub struct Signals {
     /// One entry for each class of the plan.
     pub classes: Table<ClassIndex, Arc<ClassSignals>>,
     /// Dollars left by service of the plan, where the service has a budget.
-    pub budgets: Vec<Option<f64>>,
+    pub budgets: Table<ServiceIndex, Option<f64>>,
 }
 
 /// The state of a cluster, as the API names it.

@@ -7,7 +7,7 @@ use super::upstream::multiplexed::H2Pool;
 use super::upstream::pool::{Pool, usable};
 use crate::decision::endpoint::Turns;
 use crate::decision::index::Table;
-use crate::decision::plan::{ClassIndex, ClusterIndex};
+use crate::decision::plan::{ClassIndex, ClusterIndex, ServiceIndex};
 use crate::decision::retry::Budget;
 use crate::decision::spill::Credits;
 use crate::decision::units::{Dice, Timestamp, mix};
@@ -82,8 +82,8 @@ pub struct Worker {
 struct PlanState {
     generation: u64,
     credits: Table<ClassIndex, (u64, Credits)>,
-    budgets: Vec<(String, Budget)>,
-    exchanges: FxHashMap<(usize, Option<usize>, Option<ClusterIndex>), Cells<ExchangeCells>>,
+    budgets: Table<ServiceIndex, (String, Budget)>,
+    exchanges: FxHashMap<(usize, Option<ServiceIndex>, Option<ClusterIndex>), Cells<ExchangeCells>>,
     listeners: Vec<Cells<ListenerCells>>,
     by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
     by_listener: HashMap<String, Cells<ListenerCells>>,
@@ -172,12 +172,13 @@ impl Worker {
             };
             state.credits.push((class.id, credits));
         }
+        let mut budgets: Vec<_> = std::mem::take(&mut old.budgets).into_iter().collect();
         for service in &view.plan.services {
-            let known = old.budgets.iter().position(|(name, budget)| {
+            let known = budgets.iter().position(|(name, budget)| {
                 *name == service.name && budget.share() == service.retry.budget
             });
             let budget = match known {
-                Some(at) => old.budgets.swap_remove(at).1,
+                Some(at) => budgets.swap_remove(at).1,
                 None => Budget::new(service.retry.budget, workers, now),
             };
             state.budgets.push((service.name.clone(), budget));
@@ -262,7 +263,7 @@ impl Worker {
     pub fn with_budget<T>(
         &self,
         view: &View,
-        service: usize,
+        service: ServiceIndex,
         work: impl FnOnce(&mut Budget) -> T,
     ) -> Option<T> {
         let mut state = self.state.borrow_mut();
@@ -270,7 +271,7 @@ impl Worker {
             true => Some(service),
             false => {
                 let wanted = &view.plan.services.get(service)?.name;
-                state.budgets.iter().position(|(name, _)| name == wanted)
+                state.budgets.find(|(name, _)| name == wanted)
             }
         };
         at.and_then(|at| state.budgets.get_mut(at)).map(|(_, budget)| work(budget))
@@ -282,7 +283,7 @@ impl Worker {
         &self,
         view: &View,
         listener: usize,
-        service: Option<usize>,
+        service: Option<ServiceIndex>,
         cluster: Option<ClusterIndex>,
     ) -> Cells<ExchangeCells> {
         let key = (listener, service, cluster);

@@ -15,7 +15,7 @@ use crate::decision::load::Tally;
 use crate::decision::permit::{Demands, permit};
 use crate::decision::plan::{
     Address, Class, ClassIndex, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe,
-    ProbeKind, Reports, Service,
+    ProbeKind, Reports, Service, ServiceIndex,
 };
 use crate::decision::price::Prices;
 use crate::decision::shed::PRIORITIES;
@@ -85,7 +85,7 @@ pub fn plan(spec: &Spec) -> Plan {
         let data: Vec<String> = data.iter().map(|&class| class.to_owned()).collect();
         let demands = Demands { environment: "production", data: &data, needs: &[] };
         let permitted = permit(demands, &listed, &clusters);
-        Class { service, data, permitted, l4: false, id: index as u64 + 1 }
+        Class { service: ServiceIndex(service), data, permitted, l4: false, id: index as u64 + 1 }
     });
     let classes = classes.collect();
     let services = (0..spec.services).map(|index| service(spec, &listed, index)).collect();

@@ -6,7 +6,7 @@ use super::world::plan;
 use super::*;
 use crate::decision::ledger::Ledger;
 use crate::decision::permit::Permitted;
-use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Service};
+use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Service, ServiceIndex};
 use crate::decision::signal::Signals;
 use crate::decision::spill::{Credits, pick};
 use crate::decision::units::Dice;
@@ -93,7 +93,8 @@ impl World {
         for cluster in plan.clusters.iter_mut().skip(1) {
             cluster.kind = crate::decision::plan::Kind::Cloud;
         }
-        let (service, class) = (plan.services[0].clone(), plan.classes[ClassIndex(0)].clone());
+        let (service, class) =
+            (plan.services[ServiceIndex(0)].clone(), plan.classes[ClassIndex(0)].clone());
         let clusters =
             |client: &Client| client.clusters.iter().copied().map(ClusterIndex).collect();
         let named = clients.iter().enumerate();
@@ -106,7 +107,7 @@ impl World {
             })
             .collect();
         let classes = clients.iter().enumerate().map(|(index, client)| Class {
-            service: index,
+            service: ServiceIndex(index),
             id: 100 + index as u64,
             permitted: Permitted { clusters: clusters(client), rejected: Vec::new() },
             ..class.clone()

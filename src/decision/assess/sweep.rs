@@ -9,7 +9,7 @@ use super::place::Place;
 use super::{Assessor, News, Samples, distance};
 use crate::decision::index::Table;
 use crate::decision::load::Tally;
-use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan};
+use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan, ServiceIndex};
 use crate::decision::shed::{self, Claim};
 use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::units::Timestamp;
@@ -57,7 +57,8 @@ impl Assessor {
         let mut news = Vec::new();
         let nobody = ClusterState::default();
         let places = self.places(plan, &nobody);
-        let money: Vec<Money> = plan.services.iter().map(|one| self.money(&one.name)).collect();
+        let money: Table<_, Money> =
+            plan.services.iter().map(|one| self.money(&one.name)).collect();
         let usable: Vec<(bool, u8)> =
             places.iter().map(|place| (place.is_live(now), place.dial)).collect();
         let changed = usable != self.usable || places.iter().any(|place| place.state.replaced);
@@ -136,8 +137,8 @@ impl Assessor {
     }
 
     /// Deducts what was spent from the services' budgets; returns the balance of each.
-    fn pay(&mut self, plan: &Plan, elapsed: f64) -> Vec<Option<f64>> {
-        let mut spent = vec![0.0; plan.services.len()];
+    fn pay(&mut self, plan: &Plan, elapsed: f64) -> Table<ServiceIndex, Option<f64>> {
+        let mut spent: Table<_, _> = plan.services.iter().map(|_| 0.0).collect();
         for class in &plan.classes {
             if let Some(state) = self.classes.get(&class.id) {
                 spent[class.service] += state.spent_now;

@@ -5,7 +5,7 @@ use super::*;
 use crate::decision::ledger::Ledger;
 use crate::decision::permit::Permitted;
 use crate::decision::plan::*;
-use crate::decision::plan::{ClassIndex, ClusterIndex};
+use crate::decision::plan::{ClassIndex, ClusterIndex, ServiceIndex};
 use crate::decision::signal::Signals;
 use crate::decision::signal::Why;
 use crate::decision::spill::{Credits, pick};
@@ -18,7 +18,7 @@ const MS: u64 = 1_000_000;
 pub(super) fn plan(names: &[&str]) -> Plan {
     let service = Service::named("shop", (0..names.len()).map(ClusterIndex).collect());
     let class = Class {
-        service: 0,
+        service: ServiceIndex(0),
         data: Vec::new(),
         permitted: Permitted {
             clusters: (0..names.len()).map(ClusterIndex).collect(),
@@ -29,7 +29,7 @@ pub(super) fn plan(names: &[&str]) -> Plan {
     };
     Plan {
         clusters: names.iter().map(|name| Cluster::named(name)).collect(),
-        services: vec![service],
+        services: vec![service].into(),
         classes: vec![class].into(),
         ..Plan::default()
     }

@@ -10,6 +10,7 @@ use super::request_head::{Granted, Identity, compose};
 use super::request_key::{hash_key, stratum};
 use super::send;
 use super::upload::ReadWhole;
+use crate::decision::plan::ServiceIndex;
 use crate::decision::retry::{self, Kind};
 use crate::http::field::Role;
 use crate::http::grpc;
@@ -331,7 +332,7 @@ impl<'v> Exchange<'_, 'v> {
 fn grant(
     worker: &Worker,
     view: &View,
-    service: usize,
+    service: ServiceIndex,
     kind: Kind,
     request: retry::Request,
 ) -> bool {
