@@ -456,7 +456,7 @@ fn ten_thousand_routes_load_and_each_is_found() {
     for number in [0, 1, 4_999, 9_999] {
         let (host, path) = (format!("h{number}.example"), format!("/p{number}/x"));
         let asked = tidegate::decision::route::Asked {
-            listener: 0,
+            listener: tidegate::decision::plan::ListenerIndex(0),
             host: &host,
             path: &path,
             method: "GET",

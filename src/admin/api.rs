@@ -3,7 +3,7 @@
 use super::{Backend, Request};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
-use crate::decision::plan::{ClusterIndex, Kind, Listener, ServiceIndex};
+use crate::decision::plan::{ClusterIndex, Kind, Listener, ListenerIndex, ServiceIndex};
 use crate::decision::route::{Asked, Unrouted};
 use crate::decision::why::why;
 use crate::http::target::{Target, host as authority_of};
@@ -253,7 +253,7 @@ pub(super) struct Question {
 pub(super) async fn explain(State(backend): Shared, Query(question): Query<Question>) -> Response {
     let view = backend.shared.view.load();
     let listener = match &question.listener {
-        Some(name) => match view.plan.listeners.iter().position(|known| known.name == *name) {
+        Some(name) => match view.plan.listeners.find(|known| known.name == *name) {
             Some(index) => index,
             None => {
                 return (StatusCode::NOT_FOUND, format!("no listener `{name}`\n")).into_response();
@@ -262,7 +262,7 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
         None => {
             let is_http =
                 |known: &Listener| known.protocol == crate::decision::plan::Protocol::Http;
-            view.plan.listeners.iter().position(is_http).unwrap_or(0)
+            view.plan.listeners.find(is_http).unwrap_or(ListenerIndex(0))
         }
     };
     let host = question.host.to_ascii_lowercase();

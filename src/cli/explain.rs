@@ -105,11 +105,11 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
     };
     let plan = config.plan;
     let is_http =
-        |l: &&crate::decision::plan::Listener| l.protocol == crate::decision::plan::Protocol::Http;
+        |l: &crate::decision::plan::Listener| l.protocol == crate::decision::plan::Protocol::Http;
     let wanted = question.listener.as_ref();
     let found = match wanted {
-        Some(name) => plan.listeners.iter().position(|listener| listener.name == *name),
-        None => plan.listeners.iter().position(|listener| is_http(&listener)),
+        Some(name) => plan.listeners.find(|listener| listener.name == *name),
+        None => plan.listeners.find(is_http),
     };
     let Some(listener) = found else {
         return fail(&match wanted {

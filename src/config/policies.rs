@@ -60,8 +60,7 @@ impl Compiler<'_> {
         if policy.is_empty() {
             return None;
         }
-        self.plan.policies.push(policy);
-        Some(self.plan.policies.len() - 1)
+        Some(self.plan.policies.push(policy))
     }
 
     fn rate(&mut self, written: &RateLimit, path: &str) -> Rate {

@@ -3,7 +3,7 @@
 
 use super::compiler::Compiler;
 use super::error::Position;
-use crate::decision::plan::{Listener, Protocol, Slashes};
+use crate::decision::plan::{Listener, ListenerIndex, Protocol, Slashes};
 use crate::decision::route::{Asked, PathMatch, Route, Unrouted};
 
 /// Warns of routes whose policy depends on how a cluster reads a path, or whose other methods go nowhere.
@@ -43,11 +43,12 @@ fn ambiguous_listener<'p>(compiler: &'p Compiler<'_>, route: &Route) -> Option<&
     if matches!(&route.path, PathMatch::Prefix(prefix) if prefix == "/") {
         return None;
     }
-    let mut listeners = compiler.plan.listeners.iter().enumerate();
+    let mut listeners = compiler.plan.listeners.enumerated();
     let keeps = |listener: &Listener| {
         listener.limits.keep_encoded_slash || listener.limits.slashes == Slashes::Keep
     };
-    let is_its = |index: usize| route.listeners.is_empty() || route.listeners.contains(&index);
+    let is_its =
+        |index: ListenerIndex| route.listeners.is_empty() || route.listeners.contains(&index);
     let found =
         listeners.find(|(index, l)| l.protocol == Protocol::Http && is_its(*index) && keeps(l));
     found.map(|(_, listener)| listener)
@@ -66,7 +67,7 @@ fn cut_off(compiler: &Compiler<'_>, route: &Route) -> Option<String> {
     let has = |name: &str, value: &str| {
         route.headers.iter().any(|(known, wanted)| known == name && wanted == value)
     };
-    let listeners = compiler.plan.listeners.iter().enumerate();
+    let listeners = compiler.plan.listeners.enumerated();
     let mut listeners = listeners.filter(|(_, l)| l.protocol == Protocol::Http);
     listeners.find_map(|(listener, _)| {
         let asked =

@@ -7,7 +7,9 @@ use super::headers::{edits, is_field_name};
 use super::listeners::listener_names;
 use super::policies::Written;
 use super::shape::Spanned;
-use crate::decision::plan::{Affinity, ClassIndex, HashKey, Kind, ProbeKind, Source};
+use crate::decision::plan::{
+    Affinity, ClassIndex, HashKey, Kind, ListenerIndex, ProbeKind, Source,
+};
 use crate::decision::route::{Action, Edits, Mirror, PathMatch, Route, RouteTable};
 use crate::decision::terms::{Destination, Overrides, Terms};
 use crate::http::target::Target;
@@ -36,7 +38,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
         let path = format!("listeners.{}.service", name.value);
         if let Some(class) = compiler.class_of(service, &[], &[], false, &path) {
             let to = destination(compiler, class, &Overrides::default());
-            catch_alls.push((index, last_route(&name.value, to)));
+            catch_alls.push((ListenerIndex(index), last_route(&name.value, to)));
         }
     }
     warn_of_blind_probes(compiler);
@@ -217,7 +219,7 @@ fn methods(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Ve
     methods
 }
 
-fn listeners(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Vec<usize> {
+fn listeners(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Vec<ListenerIndex> {
     let file = compiler.file;
     let mut indices = Vec::new();
     for (index, wanted) in written.listeners.iter().flatten().enumerate() {
@@ -227,7 +229,7 @@ fn listeners(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> 
                 let message = format!("`{}` is not an http listener", wanted.value);
                 compiler.problems.error(wanted.at, path, message);
             }
-            Some(at) => indices.push(at),
+            Some(at) => indices.push(ListenerIndex(at)),
             None if file.listeners.is_broken(&wanted.value) => {}
             None => {
                 let message = format!("there is no listener `{}`", wanted.value);

@@ -45,6 +45,12 @@ indices! {
     ClassIndex,
     /// Index of a service in [`Plan::services`](super::plan::Plan::services).
     ServiceIndex,
+    /// Index of a listener in [`Plan::listeners`](super::plan::Plan::listeners).
+    ListenerIndex,
+    /// Index of a route in [`RouteTable::routes`](super::route::RouteTable::routes).
+    RouteIndex,
+    /// Index of a policy in [`Plan::policies`](super::plan::Plan::policies).
+    PolicyIndex,
 }
 
 /// A `Vec` whose rows are selected by one kind of index.

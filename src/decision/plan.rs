@@ -6,7 +6,7 @@
 
 mod defaults;
 
-pub use super::index::{ClassIndex, ClusterIndex, ServiceIndex};
+pub use super::index::{ClassIndex, ClusterIndex, ListenerIndex, ServiceIndex};
 pub use super::listener::*;
 
 use super::budget::Terms;
@@ -22,9 +22,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Index of a listener in [`Plan::listeners`].
-pub type ListenerIndex = usize;
-
 /// The compiled configuration as the data plane reads it.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -33,7 +30,7 @@ pub struct Plan {
     /// Environment of this site.
     pub environment: String,
     /// Addresses on which the proxy accepts.
-    pub listeners: Vec<Listener>,
+    pub listeners: Table<ListenerIndex, Listener>,
     /// Clusters.
     pub clusters: Table<ClusterIndex, Cluster>,
     /// Services.
@@ -45,7 +42,7 @@ pub struct Plan {
     /// Routes.
     pub routes: RouteTable,
     /// Policies of services and routes.
-    pub policies: Vec<Policy>,
+    pub policies: Table<PolicyIndex, Policy>,
     /// By service: fields, in lower case, that only a policy of the service or of its routes may set.
     pub asserted: Table<ServiceIndex, Vec<String>>,
     /// TLS of the admin API.
@@ -420,7 +417,7 @@ impl Plan {
         let is_it = |known: &Listener| {
             known.address == *address && known.transports().any(|own| own == transport)
         };
-        self.listeners.iter().position(is_it)
+        self.listeners.find(is_it)
     }
 
     /// The identity of a class, for state that outlives a plan.

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Index of a policy in a plan.
-pub type PolicyIndex = usize;
+pub use super::index::PolicyIndex;
 
 /// The policy of a service or of a route. A request is subject to both.
 #[derive(Clone, Debug, Default, PartialEq)]

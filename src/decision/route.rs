@@ -9,13 +9,13 @@
 //! * A route with a policy cannot be bypassed with a path parameter (`/internal;x`), which servlet containers drop
 //!   before they match.
 
+pub use super::index::RouteIndex;
+
+use super::index::{ListenerIndex, Table};
 use super::terms::Destination;
 use regex::Regex;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// Index of a route in its table.
-pub type RouteIndex = usize;
 
 /// One rule from a request to a service.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ pub struct Route {
     pub methods: Vec<String>,
     /// Fields that must be present with this value; names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Indices of listeners; empty is every one.
-    pub listeners: Vec<usize>,
+    /// Listeners; empty is every one.
+    pub listeners: Vec<ListenerIndex>,
     /// The action.
     pub action: Action,
     /// Edits of the request's head.
@@ -116,8 +116,8 @@ pub struct Edits {
 /// The properties of a request that decide about its route.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// Index of the request's listener.
-    pub listener: usize,
+    /// The request's listener.
+    pub listener: ListenerIndex,
     /// The request's host, lower case, without port.
     pub host: &'a str,
     /// The request's canonical path.
@@ -153,11 +153,11 @@ struct Search {
 /// All routes, compiled.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    routes: Vec<Route>,
+    routes: Table<RouteIndex, Route>,
     hosts: BTreeMap<String, PathTable>,
     wildcards: BTreeMap<String, PathTable>,
     any_host: PathTable,
-    catch_alls: BTreeMap<usize, RouteIndex>,
+    catch_alls: BTreeMap<ListenerIndex, RouteIndex>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -171,9 +171,10 @@ struct PathTable {
 impl RouteTable {
     /// Compiles routes in file order. `catch_alls` are the last routes of the listeners that have one.
     #[must_use]
-    pub fn new(mut routes: Vec<Route>, catch_alls: Vec<(usize, Route)>) -> RouteTable {
+    pub fn new(routes: Vec<Route>, catch_alls: Vec<(ListenerIndex, Route)>) -> RouteTable {
         let mut table = RouteTable::default();
-        for (index, route) in routes.iter().enumerate() {
+        let mut routes = Table::from(routes);
+        for (index, route) in routes.enumerated() {
             if route.hosts.is_empty() {
                 table.any_host.insert(&route.path, index);
             }
@@ -186,8 +187,7 @@ impl RouteTable {
             }
         }
         for (listener, route) in catch_alls {
-            table.catch_alls.insert(listener, routes.len());
-            routes.push(route);
+            table.catch_alls.insert(listener, routes.push(route));
         }
         table.routes = routes;
         table
@@ -376,6 +376,7 @@ fn prefixes(path: &str, deepest: usize) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::index::PolicyIndex;
 
     fn route(name: &str, hosts: &[&str], path: PathMatch) -> Route {
         Route {
@@ -401,7 +402,8 @@ mod tests {
     fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> String {
         let has_header =
             |name: &str, value: &str| (name, value) == ("x-canary", "1") && path == "/h";
-        let asked = Asked { listener: 0, host, path, method, has_header: &has_header };
+        let asked =
+            Asked { listener: ListenerIndex(0), host, path, method, has_header: &has_header };
         match table.find(&asked) {
             Ok(index) => table.route(index).name.clone(),
             Err(unrouted) => format!("{unrouted:?}"),
@@ -460,7 +462,7 @@ mod tests {
         let pattern = PathMatch::Pattern(Regex::new("^/re$").unwrap());
         let table = RouteTable::new(
             vec![route("pattern", &[], pattern)],
-            vec![(0, route("last", &[], prefix("/")))],
+            vec![(ListenerIndex(0), route("last", &[], prefix("/")))],
         );
         assert_eq!(find(&table, "GET", "x", "/re"), "pattern");
         assert_eq!(find(&table, "GET", "x", "/other"), "last");
@@ -468,7 +470,11 @@ mod tests {
 
     /// A route with a policy, for GET alone.
     fn guarded(name: &str, path: PathMatch) -> Route {
-        Route { methods: vec!["GET".into()], policy: Some(0), ..route(name, &[], path) }
+        Route {
+            methods: vec!["GET".into()],
+            policy: Some(PolicyIndex(0)),
+            ..route(name, &[], path)
+        }
     }
 
     #[test]
@@ -487,7 +493,7 @@ mod tests {
                 post("pattern-post", pattern()),
                 post("open-post", prefix("/open")),
             ],
-            vec![(0, route("last", &[], prefix("/")))],
+            vec![(ListenerIndex(0), route("last", &[], prefix("/")))],
         );
         for (method, path, expected) in [
             ("GET", "/admin/x", "admin"),
@@ -510,14 +516,14 @@ mod tests {
 
     #[test]
     fn a_policy_is_not_passed_by_with_a_parameter() {
-        let other = Route { policy: Some(1), ..route("other", &[], prefix("/other")) };
+        let other = Route { policy: Some(PolicyIndex(1)), ..route("other", &[], prefix("/other")) };
         let table = RouteTable::new(
             vec![
                 guarded("internal", prefix("/internal")),
                 other,
                 route("open", &[], prefix("/open")),
             ],
-            vec![(0, route("last", &[], prefix("/")))],
+            vec![(ListenerIndex(0), route("last", &[], prefix("/")))],
         );
         for (method, path, expected) in [
             ("GET", "/internal;x", "internal"),
@@ -530,7 +536,7 @@ mod tests {
         ] {
             assert_eq!(find(&table, method, "x", path), expected, "{method} {path}");
         }
-        let root = Route { policy: Some(2), ..route("root", &[], prefix("/")) };
+        let root = Route { policy: Some(PolicyIndex(2)), ..route("root", &[], prefix("/")) };
         let table = RouteTable::new(vec![guarded("internal", prefix("/internal")), root], vec![]);
         assert_eq!(find(&table, "GET", "x", "/internal;x"), "Ambiguous");
         assert_eq!(find(&table, "GET", "x", "/else;x"), "root");

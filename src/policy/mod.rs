@@ -12,6 +12,7 @@ pub mod properties;
 pub mod rate;
 pub mod turns;
 
+use crate::decision::index::Table;
 use crate::decision::plan::{Plan, Secret};
 use crate::decision::policy::{Auth, Policy, PolicyIndex};
 use crate::os::clock;
@@ -88,7 +89,7 @@ pub type Seat = Option<OwnedSemaphorePermit>;
 /// The policies of a plan, with their state.
 #[derive(Debug, Default)]
 pub struct Store {
-    policies: Vec<Live>,
+    policies: Table<PolicyIndex, Live>,
 }
 
 #[derive(Debug)]
@@ -121,7 +122,8 @@ impl Store {
     /// # Errors
     /// Every problem, with the path of its configuration.
     pub fn build(plan: &Plan) -> Result<Store, Vec<(String, String)>> {
-        let (mut policies, mut problems) = (Vec::new(), Vec::new());
+        let mut policies: Table<PolicyIndex, Live> = Table::default();
+        let mut problems = Vec::new();
         for policy in &plan.policies {
             let verifier = policy.auth.as_ref().map(verifier).transpose();
             if let Ok(Some(Verifier::Jwt(keys))) = &verifier
@@ -135,12 +137,19 @@ impl Store {
                 );
             }
             match verifier {
-                Ok(verifier) => policies.push(Live {
-                    policy: policy.clone(),
-                    limiter: policy.rate.as_ref().map(|rate| Arc::new(rate::Limiter::new(rate))),
-                    seats: policy.concurrency.map(|most| Arc::new(Semaphore::new(most as usize))),
-                    verifier,
-                }),
+                Ok(verifier) => {
+                    policies.push(Live {
+                        policy: policy.clone(),
+                        limiter: policy
+                            .rate
+                            .as_ref()
+                            .map(|rate| Arc::new(rate::Limiter::new(rate))),
+                        seats: policy
+                            .concurrency
+                            .map(|most| Arc::new(Semaphore::new(most as usize))),
+                        verifier,
+                    });
+                }
                 Err(problem) => problems.push((format!("{}.auth", policy.name), problem)),
             }
         }
@@ -163,7 +172,7 @@ impl Store {
 
     /// Takes over the counters of another store where the terms are equal: counters survive a reload.
     pub fn inherit(&mut self, other: &Store) {
-        for live in &mut self.policies {
+        for live in self.policies.iter_mut() {
             let Some(known) = other.policies.iter().find(|k| k.policy.name == live.policy.name)
             else {
                 continue;
@@ -175,7 +184,7 @@ impl Store {
                 live.seats.clone_from(&known.seats);
             }
         }
-        for live in &mut self.policies {
+        for live in self.policies.iter_mut() {
             if let Some(Verifier::Forward(service)) = &mut live.verifier {
                 other.policies.iter().filter_map(Live::service).for_each(|o| service.share(o));
             }

@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::refusal::Refusal;
 use super::worker::{Viewed, Worker};
-use crate::decision::plan::{ClassIndex, Listener, Protocol, Transparent};
+use crate::decision::plan::{ClassIndex, Listener, ListenerIndex, Protocol, Transparent};
 use crate::os::clock;
 use crate::os::proxy_header::{self, Origin};
 use crate::os::stream::Stream;
@@ -46,7 +46,7 @@ pub async fn arrive(
     worker: &Worker,
     mut stream: Stream,
     view: &Viewed,
-    index: usize,
+    index: ListenerIndex,
 ) -> Option<Box<Arrived>> {
     let listener = &view.plan.listeners[index];
     let mut origin = origin_of(&stream);
@@ -120,7 +120,12 @@ fn tell_unrouted(worker: &Worker, listener: &Listener, origin: &Origin, name: Op
     }
 }
 
-async fn secured(worker: &Worker, stream: Stream, view: &Viewed, index: usize) -> Option<Stream> {
+async fn secured(
+    worker: &Worker,
+    stream: Stream,
+    view: &Viewed,
+    index: ListenerIndex,
+) -> Option<Stream> {
     let terms = view.tls.listener(index)?;
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
     let span = view.plan.listeners[index].timeouts.handshake;

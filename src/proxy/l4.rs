@@ -8,7 +8,7 @@ use super::upstream::connect::{NoConnection, Wanted, open};
 use super::worker::{Viewed, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
-use crate::decision::plan::{ClassIndex, ClusterIndex, HashKey};
+use crate::decision::plan::{ClassIndex, ClusterIndex, HashKey, ListenerIndex};
 use crate::decision::units::hash;
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
@@ -37,7 +37,7 @@ pub async fn serve(
     worker: Rc<Worker>,
     arrived: Box<Arrived>,
     view: Viewed,
-    index: usize,
+    index: ListenerIndex,
     class: ClassIndex,
 ) {
     let started = worker.now();

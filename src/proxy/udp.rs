@@ -145,8 +145,9 @@ async fn linger(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Addres
     let is_back = || {
         let view = worker.view();
         let index = view.plan.listener_at(Transport::Datagram, address);
-        let is_udp =
-            |index: usize| matches!(view.plan.listeners[index].protocol, Protocol::Udp { .. });
+        let is_udp = |index: ListenerIndex| {
+            matches!(view.plan.listeners[index].protocol, Protocol::Udp { .. })
+        };
         index.is_some_and(is_udp) && !worker.shared.is_draining()
     };
     while !listening.flows.borrow().is_empty() {

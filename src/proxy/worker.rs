@@ -7,7 +7,7 @@ use super::upstream::multiplexed::H2Pool;
 use super::upstream::pool::{Pool, usable};
 use crate::decision::endpoint::Turns;
 use crate::decision::index::Table;
-use crate::decision::plan::{ClassIndex, ClusterIndex, ServiceIndex};
+use crate::decision::plan::{ClassIndex, ClusterIndex, ListenerIndex, ServiceIndex};
 use crate::decision::retry::Budget;
 use crate::decision::spill::Credits;
 use crate::decision::units::{Dice, Timestamp, mix};
@@ -83,8 +83,11 @@ struct PlanState {
     generation: u64,
     credits: Table<ClassIndex, (u64, Credits)>,
     budgets: Table<ServiceIndex, (String, Budget)>,
-    exchanges: FxHashMap<(usize, Option<ServiceIndex>, Option<ClusterIndex>), Cells<ExchangeCells>>,
-    listeners: Vec<Cells<ListenerCells>>,
+    exchanges: FxHashMap<
+        (ListenerIndex, Option<ServiceIndex>, Option<ClusterIndex>),
+        Cells<ExchangeCells>,
+    >,
+    listeners: Table<ListenerIndex, Cells<ListenerCells>>,
     by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
     by_listener: HashMap<String, Cells<ListenerCells>>,
     gauges: HashMap<String, Arc<Gauge>>,
@@ -282,7 +285,7 @@ impl Worker {
     pub fn exchange_cells(
         &self,
         view: &View,
-        listener: usize,
+        listener: ListenerIndex,
         service: Option<ServiceIndex>,
         cluster: Option<ClusterIndex>,
     ) -> Cells<ExchangeCells> {

@@ -6,6 +6,7 @@
 
 use super::fresh::{Channels, count_panics, shared, view};
 use crate::config;
+use crate::decision::plan::ListenerIndex;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
 use crate::proxy::arrive::Arrived;
@@ -102,7 +103,10 @@ impl Rig {
             let worker = self.worker.clone();
             let view = worker.view();
             let served = tokio::task::spawn_local(l7::inbound::h1_connection::serve(
-                worker, arrived, view, 0,
+                worker,
+                arrived,
+                view,
+                ListenerIndex(0),
             ));
             let (first, second) = bytes.split_at(bytes.len() / 2);
             let talk = async {

@@ -1,6 +1,6 @@
 //! A worker's thread: its runtime, its listening sockets, its chores.
 
-use crate::decision::plan::{Address, Spot, Transport};
+use crate::decision::plan::{Address, ListenerIndex, Spot, Transport};
 use crate::os::stream::Stream;
 use crate::os::{clock, cores, process};
 use crate::proxy::admission::{admit, must_wait};
@@ -306,7 +306,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
 fn count_told(
     worker: &Worker,
     view: &View,
-    index: usize,
+    index: ListenerIndex,
     arrived: &Arrived,
 ) -> Option<Option<crate::shared::OfClient>> {
     let listener = &view.plan.listeners[index];

@@ -3,7 +3,7 @@
 use super::client::{self, Upstream};
 use super::server::{self, Secured};
 use crate::decision::index::Table;
-use crate::decision::plan::{ClusterIndex, Plan, UpstreamTls};
+use crate::decision::plan::{ClusterIndex, ListenerIndex, Plan, UpstreamTls};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default)]
 pub struct Store {
     /// Parallel to the plan's listeners.
-    pub listeners: Vec<Option<Secured>>,
+    pub listeners: Table<ListenerIndex, Option<Secured>>,
     /// Parallel to the plan's clusters.
     pub clusters: Table<ClusterIndex, Option<Upstream>>,
     /// TLS settings of the admin API.
@@ -28,7 +28,7 @@ impl Store {
     pub fn build(plan: &Plan) -> Result<Store, Vec<(String, String)>> {
         let mut problems = Vec::new();
         let fingerprint = fingerprint(plan);
-        let mut listeners = Vec::new();
+        let mut listeners = Table::default();
         for listener in &plan.listeners {
             let built = listener.tls.as_ref().map(server::build).transpose();
             listeners.push(built.unwrap_or_else(|problem| {
@@ -57,7 +57,7 @@ impl Store {
 
     /// The TLS settings of a listener; `None` without TLS.
     #[must_use]
-    pub fn listener(&self, index: usize) -> Option<&Secured> {
+    pub fn listener(&self, index: ListenerIndex) -> Option<&Secured> {
         self.listeners.get(index)?.as_ref()
     }
 
@@ -69,7 +69,7 @@ impl Store {
 
     /// The set of client authorities of a listener; 0 without TLS.
     #[must_use]
-    pub fn clients_of(&self, listener: usize) -> u64 {
+    pub fn clients_of(&self, listener: ListenerIndex) -> u64 {
         self.listener(listener).map_or(0, |secured| secured.clients)
     }
 }

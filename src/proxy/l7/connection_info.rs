@@ -2,7 +2,9 @@
 //!
 //! It stands below the protocols and the exchange: both read it, and it knows neither.
 
-use crate::decision::plan::{Address, Listener, ListenerTimeouts, Protocol, Transport};
+use crate::decision::plan::{
+    Address, Listener, ListenerIndex, ListenerTimeouts, Protocol, Transport,
+};
 use crate::http::hops;
 use crate::http::request::RequestHead;
 use crate::http::{EncodedSlash, Framing, Limits, Slashes, Underscores};
@@ -20,7 +22,7 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub struct ConnectionInfo {
     /// Index of the listener in the plan of the exchange.
-    pub listener: usize,
+    pub listener: ListenerIndex,
     /// The listener's name.
     pub name: String,
     address: Address,
@@ -59,7 +61,7 @@ impl ConnectionInfo {
     pub(super) fn of(
         worker: &Worker,
         view: &View,
-        index: usize,
+        index: ListenerIndex,
         origin: Origin,
         agreed: Option<Agreed>,
     ) -> ConnectionInfo {
@@ -111,7 +113,7 @@ impl ConnectionInfo {
     }
 
     fn new(
-        listener: usize,
+        listener: ListenerIndex,
         plan: &Listener,
         cells: Cells<ListenerCells>,
         peer: IpAddr,

@@ -1,6 +1,6 @@
 //! What an exchange came to: counters, samples and the access log, in one place.
 
-use crate::decision::plan::{ClassIndex, ClusterIndex};
+use crate::decision::plan::{ClassIndex, ClusterIndex, ListenerIndex};
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
@@ -147,7 +147,7 @@ impl Record {
     }
 
     /// Counts the exchange for its service and cluster; gives how long it took, in seconds.
-    pub fn count(&self, worker: &Worker, view: &View, listener: usize) -> f64 {
+    pub fn count(&self, worker: &Worker, view: &View, listener: ListenerIndex) -> f64 {
         let duration = worker.now().since(self.started).as_secs_f64();
         let service = self.class.map(|class| view.plan.classes[class].service);
         let cluster = self.place.map(|(cluster, ..)| cluster);

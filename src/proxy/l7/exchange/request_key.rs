@@ -17,7 +17,7 @@ pub(super) fn stratum(route: Option<RouteIndex>, head: &RequestHead) -> u8 {
     let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
     let end = ends.map(|(at, _)| at).nth(SEGMENTS - 1).unwrap_or(path.len());
     let mut hasher = rustc_hash::FxHasher::default();
-    hasher.write_usize(route.map_or(0, |route| route + 1));
+    hasher.write_usize(route.map_or(0, |route| route.0 + 1));
     hasher.write(head.method().as_bytes());
     hasher.write(&path[..end]);
     strata::number(mix(hasher.finish()))

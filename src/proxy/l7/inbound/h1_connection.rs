@@ -2,6 +2,7 @@
 
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
+use crate::decision::plan::ListenerIndex;
 use crate::http::Violation;
 use crate::proxy::arrive::Arrived;
 use crate::proxy::l7::client::{Client, Local};
@@ -17,7 +18,7 @@ use crate::shared::Scarcity;
 use std::rc::Rc;
 
 /// Serves one accepted connection of an http listener.
-pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, index: usize) {
+pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, index: ListenerIndex) {
     let agreed = arrived.stream.agreed();
     let mut info = ConnectionInfo::of(&worker, &view, index, arrived.origin, agreed);
     // Whom it let in when the connection came, which may be a while ago.

@@ -5,7 +5,7 @@
 
 use super::h3_connection;
 use super::streams::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
-use crate::decision::plan::{Address, Listener, Transport};
+use crate::decision::plan::{Address, Listener, ListenerIndex, Transport};
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
 use crate::proxy::admission::{Admitted, admit, must_wait};
@@ -74,7 +74,7 @@ fn endpoint(view: &View, socket: Socket, address: &Address) -> io::Result<Endpoi
 }
 
 /// What holds for a new connection by the latest view.
-fn config(view: &View, index: usize) -> Option<ServerConfig> {
+fn config(view: &View, index: ListenerIndex) -> Option<ServerConfig> {
     let Quic(quic) = view.tls.listener(index)?.quic.clone()?;
     let mut transport = TransportConfig::default();
     transport
@@ -193,7 +193,7 @@ fn why(error: &ConnectionError) -> Failure {
 async fn take(
     worker: Rc<Worker>,
     view: Viewed,
-    index: usize,
+    index: ListenerIndex,
     origin: Origin,
     (connection, _admitted): (quinn::Connection, Admitted),
 ) {
