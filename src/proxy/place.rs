@@ -239,13 +239,13 @@ pub fn place(
     let mut full: Vec<ClusterIndex> = Vec::new();
     loop {
         let has_room = |cluster: ClusterIndex| {
-            let ceiling = view.plan.clusters[cluster].ceiling.unwrap_or(u32::MAX);
+            let ceiling = view.plan.clusters[cluster].ceiling;
             reach.includes(view, cluster)
                 && tried.allows(cluster, view)
                 && !full.contains(&cluster)
                 // Who comes does not go before those who wait.
                 && (tried.turn == Some(cluster) || view.clusters[cluster].room.is_empty())
-                && view.clusters[cluster].in_flight.get() < ceiling
+                && ceiling.is_none_or(|ceiling| view.clusters[cluster].in_flight.get() < ceiling)
         };
         let stays = |choice: &&Choice| {
             let beliefs = &view.signals.clusters[choice.cluster];
@@ -323,7 +323,6 @@ fn enter(
     key: u64,
 ) -> Option<Place> {
     let live = &view.clusters[picked.cluster];
-    let ceiling = view.plan.clusters[picked.cluster].ceiling.unwrap_or(u32::MAX);
     let beliefs = &view.signals.clusters[picked.cluster];
     let in_flight = |index: usize| live.endpoints.get(index).map_or(0, |e| e.in_flight.get());
     let policy = view.plan.service_of(class).endpoint_policy;
@@ -338,9 +337,9 @@ fn enter(
     let index = tried.stays_at(beliefs).or_else(pick)?;
     let endpoint = live.endpoints.get(index)?;
     // Last: who is counted out again tells those who wait.
-    let in_cluster = match ceiling {
-        u32::MAX => Held::enter(&live.in_flight),
-        ceiling => Held::enter_told(&live.in_flight, ceiling, &live.room)?,
+    let in_cluster = match view.plan.clusters[picked.cluster].ceiling {
+        None => Held::enter(&live.in_flight),
+        Some(ceiling) => Held::enter_told(&live.in_flight, ceiling, &live.room)?,
     };
     Some(Place {
         cluster: picked.cluster,

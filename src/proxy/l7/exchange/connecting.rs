@@ -98,13 +98,12 @@ impl Exchange<'_, '_> {
         let pending = Held::enter_below(&live.pending, plan.pending_max);
         let Some(_pending) = pending else { return Err(refused(refusal)) };
         let turn = live.room.join(worker.id);
-        let ceiling = plan.ceiling.unwrap_or(u32::MAX);
         let last = walk.last;
         let span = self.patience(walk, cluster);
         walk.tried.turn = Some(cluster);
         let tried = &walk.tried;
         let look = || {
-            let room = live.in_flight.get() < ceiling;
+            let room = plan.ceiling.is_none_or(|ceiling| live.in_flight.get() < ceiling);
             room.then(|| place(worker, view, class, tried, self.key, reach).ok()).flatten()
         };
         let waiting = std::future::poll_fn(|context| turn.poll(context, look));
