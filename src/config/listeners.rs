@@ -5,6 +5,7 @@ use super::error::{Position, Problem};
 use super::file::{self, File};
 use super::headers::is_field_name;
 use super::scalar;
+use super::services::Layer;
 use super::shape::{Named, Spanned};
 use crate::decision::plan::{
     Address, ClassIndex, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Names, Protocol,
@@ -161,8 +162,9 @@ impl Compiler<'_> {
         }
         let service =
             listener.service.as_ref().filter(|_| listener.protocol != file::Protocol::Http);
-        let class = service
-            .and_then(|service| self.class_of(service, &[], &[], true, &format!("{path}.service")));
+        let class = service.and_then(|service| {
+            self.class_of(service, &[], &[], Layer::L4, &format!("{path}.service"))
+        });
         match listener.protocol {
             file::Protocol::Http => Protocol::Http,
             file::Protocol::Tcp => {
@@ -253,7 +255,7 @@ impl Compiler<'_> {
                 self.problems.error_with_hint(name.at, &path, message, hint);
             }
             let service = Spanned { value: service.clone(), at: name.at };
-            let class = self.class_of(&service, &[], &[], true, &path);
+            let class = self.class_of(&service, &[], &[], Layer::L4, &path);
             let Some(class) = class else { continue };
             match text.strip_prefix('*') {
                 Some(suffix) => names.wildcard.push((suffix.to_owned(), class)),

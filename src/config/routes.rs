@@ -6,6 +6,7 @@ use super::file;
 use super::headers::{edits, is_field_name};
 use super::listeners::listener_names;
 use super::policies::Written;
+use super::services::Layer;
 use super::shape::Spanned;
 use crate::decision::plan::{
     Affinity, ClassIndex, HashKey, Kind, ListenerIndex, ProbeKind, Source,
@@ -36,7 +37,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
             continue;
         };
         let path = format!("listeners.{}.service", name.value);
-        if let Some(class) = compiler.class_of(service, &[], &[], false, &path) {
+        if let Some(class) = compiler.class_of(service, &[], &[], Layer::L7, &path) {
             let to = destination(compiler, class, &Overrides::default());
             catch_alls.push((ListenerIndex(index), last_route(&name.value, to)));
         }
@@ -267,14 +268,14 @@ fn action(
     let needs = written.needs.clone().unwrap_or_default();
     if let Some(service) = &written.service {
         let path = format!("{path}.service");
-        let class = compiler.class_of(service, &data, &needs, false, &path)?;
+        let class = compiler.class_of(service, &data, &needs, Layer::L7, &path)?;
         return Some(Action::Forward(destination(compiler, class, overrides)));
     }
     if let Some(split) = &written.split {
         let mut parts = Vec::new();
         for (name, weight) in &split.0 {
             let path = format!("{path}.split.{}", name.value);
-            let class = compiler.class_of(name, &data, &needs, false, &path)?;
+            let class = compiler.class_of(name, &data, &needs, Layer::L7, &path)?;
             let to = destination(compiler, class, overrides);
             parts.push((u32::try_from(weight.0).unwrap_or(u32::MAX), to));
         }
@@ -336,7 +337,7 @@ fn mirror(
         originals.iter().flat_map(|class| classes[*class].data.iter().cloned()).collect();
     let needs = written.needs.clone().unwrap_or_default();
     let path = format!("{path}.service");
-    let class = compiler.class_of(&mirror.service, &data, &needs, false, &path)?;
+    let class = compiler.class_of(&mirror.service, &data, &needs, Layer::L7, &path)?;
     Some(Mirror { to: destination(compiler, class, overrides), share: percent / 100.0 })
 }
 

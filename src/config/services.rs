@@ -20,6 +20,15 @@ use std::time::Duration;
 /// Bytes of a secret, at least.
 const SECRET_BYTES_MIN: usize = 16;
 
+/// The layer at which a listener forwards to a service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Layer {
+    /// Connections and datagrams.
+    L4,
+    /// HTTP requests.
+    L7,
+}
+
 impl Compiler<'_> {
     /// Compiles all services into the plan.
     pub(super) fn services(&mut self) {
@@ -229,9 +238,10 @@ impl Compiler<'_> {
         service: &Spanned<String>,
         data: &[String],
         needs: &[String],
-        l4: bool,
+        layer: Layer,
         path: &str,
     ) -> Option<ClassIndex> {
+        let l4 = layer == Layer::L4;
         let Some(index) = self.file.services.position(&service.value).map(ServiceIndex) else {
             // Without any that was told already.
             if self.file.services.is_empty() || self.file.services.is_broken(&service.value) {

@@ -34,7 +34,7 @@ pub fn share_out(spot: &Spot, mut found: Vec<Socket>, workers: usize) -> io::Res
     }
     while found.len() < workers {
         let more = match (&spot.address, found.iter().all(shares)) {
-            (Address::Ip(ip), true) => bind_ip(*ip, spot, true)?,
+            (Address::Ip(ip), true) => bind_ip(*ip, spot, Port::Shared)?,
             // A socket that cannot be in a group is shared by all workers.
             _ => found[0].try_clone()?,
         };
@@ -57,11 +57,11 @@ pub fn bind(spot: &Spot, mode: u32, workers: usize, trial: Trial) -> io::Result<
             // Without SO_REUSEPORT first: a second proxy on the same address must be an error, not
             // a silent half of the traffic.
             if trial == Trial::First {
-                drop(bind_ip(ip, spot, false)?);
+                drop(bind_ip(ip, spot, Port::Exclusive)?);
             }
             let mut sockets = Vec::with_capacity(workers);
             for _ in 0..workers {
-                let socket = bind_ip(ip, spot, true)?;
+                let socket = bind_ip(ip, spot, Port::Shared)?;
                 if ip.port() == 0 {
                     ip = socket.local_addr()?.as_socket().unwrap_or(ip);
                 }
@@ -81,7 +81,14 @@ pub fn bind(spot: &Spot, mode: u32, workers: usize, trial: Trial) -> io::Result<
     }
 }
 
-fn bind_ip(address: std::net::SocketAddr, spot: &Spot, share: bool) -> io::Result<Socket> {
+/// Whether other sockets may listen on the same port (`SO_REUSEPORT`).
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Port {
+    Exclusive,
+    Shared,
+}
+
+fn bind_ip(address: std::net::SocketAddr, spot: &Spot, port: Port) -> io::Result<Socket> {
     let (kind, protocol) = match spot.transport {
         Transport::Stream => (Type::STREAM, Protocol::TCP),
         Transport::Datagram | Transport::Quic => (Type::DGRAM, Protocol::UDP),
@@ -103,7 +110,7 @@ fn bind_ip(address: std::net::SocketAddr, spot: &Spot, share: bool) -> io::Resul
             _ => error,
         })?;
     }
-    if share {
+    if port == Port::Shared {
         socket.set_reuse_port(true)?;
     }
     socket.bind(&SockAddr::from(address))?;

@@ -63,6 +63,15 @@ const STOPPED: Duration = Duration::from_secs(5);
 /// How long a changed file must read the same before it is believed.
 const HOLDS_STILL: Duration = Duration::from_millis(60);
 
+/// The condition of a reload.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReloadIf {
+    /// None: the operator asked for the reload.
+    Asked,
+    /// The text of the configuration has changed since it was last read.
+    Changed,
+}
+
 /// Puts configurations in force.
 #[derive(Debug)]
 pub struct Reloader {
@@ -182,7 +191,8 @@ impl Reloader {
     ///
     /// # Errors
     /// All problems; what was in force then still is.
-    pub async fn reload(&mut self, only_if_changed: bool) -> Result<u64, Vec<Problem>> {
+    pub async fn reload(&mut self, when: ReloadIf) -> Result<u64, Vec<Problem>> {
+        let only_if_changed = when == ReloadIf::Changed;
         self.looking = only_if_changed;
         let text = match self.read().await {
             Ok(text) => text,

@@ -5,7 +5,7 @@ use super::control::{self, Figures};
 use super::files::{self, Dials};
 use super::fresh::{count_panics, shared};
 use super::logs::Logs;
-use super::reload::{Origin, Reloader, folder_of};
+use super::reload::{Origin, ReloadIf, Reloader, folder_of};
 use super::signals::{Signals, Told};
 use super::upgrade::{self, Upgrade, Waiting, Watchdog};
 use super::worker;
@@ -176,7 +176,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     );
     reloader.inherit(inherited);
     let status = reloader.status();
-    reloader.reload(false).await.map_err(StartError::Config)?;
+    reloader.reload(ReloadIf::Asked).await.map_err(StartError::Config)?;
     log_start(&shared.view.load().plan, &config);
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
@@ -417,7 +417,7 @@ impl Main {
                     if settle.is_some() =>
                 {
                     settle = None;
-                    self.reload(true).await;
+                    self.reload(ReloadIf::Changed).await;
                 }
                 _ = counts.tick() => {
                     self.keep_budgets();
@@ -426,7 +426,7 @@ impl Main {
                 }
                 _ = weighings.tick() => self.measure_memory(memory_max),
                 _ = looks.tick(), if matches!(self.options.origin, Origin::File(_)) => {
-                    self.reload(true).await;
+                    self.reload(ReloadIf::Changed).await;
                 }
             }
         };
@@ -467,13 +467,13 @@ impl Main {
     async fn reload_and_notify(&mut self) {
         let micros = clock::monotonic_micros();
         notify::tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
-        self.reload(false).await;
+        self.reload(ReloadIf::Asked).await;
         notify::tell("READY=1");
     }
 
-    async fn reload(&mut self, only_if_changed: bool) {
+    async fn reload(&mut self, when: ReloadIf) {
         // What is wrong was told where it was found, and once.
-        if let Err(problems) = self.reloader.reload(only_if_changed).await {
+        if let Err(problems) = self.reloader.reload(when).await {
             tracing::debug!(problems = problems.len(), "reload failed");
         }
     }
@@ -503,7 +503,7 @@ impl Main {
     async fn serve(&mut self, request: admin::Request) {
         match request {
             admin::Request::Reload(done) => {
-                let result = self.reloader.reload(false).await;
+                let result = self.reloader.reload(ReloadIf::Asked).await;
                 let name = name_of(&self.options.origin);
                 let told = result
                     .map_err(|all| all.iter().map(|problem| problem.to_json(&name)).collect());

@@ -60,18 +60,26 @@ pub fn interval(values: &[f64]) -> (f64, f64) {
     (mean, t * (variance / count).sqrt())
 }
 
+/// On which side of its bound a figure must be.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Limit {
+    AtMost,
+    AtLeast,
+}
+
 struct Judge<'a> {
     runs: &'a Runs<'a>,
     verdicts: Vec<Verdict>,
 }
 
 impl Judge<'_> {
-    fn note(&mut self, gate: &str, values: &[f64], bound: f64, at_most: bool) {
+    fn note(&mut self, gate: &str, values: &[f64], bound: f64, limit: Limit) {
         if values.is_empty() {
             // There is no run to compare with.
             return;
         }
         let figure = interval(values);
+        let at_most = limit == Limit::AtMost;
         self.verdicts.push(Verdict { gate: gate.to_owned(), figure, bound, at_most });
     }
 
@@ -81,12 +89,12 @@ impl Judge<'_> {
 
     fn at_most(&mut self, gate: &str, bound: f64, figure: impl Fn(&Outcome) -> f64) {
         let values = self.each(figure);
-        self.note(gate, &values, bound, true);
+        self.note(gate, &values, bound, Limit::AtMost);
     }
 
     fn at_least(&mut self, gate: &str, bound: f64, figure: impl Fn(&Outcome) -> f64) {
         let values = self.each(figure);
-        self.note(gate, &values, bound, false);
+        self.note(gate, &values, bound, Limit::AtLeast);
     }
 
     /// The engine's figure over another policy's, seed by seed.
@@ -99,7 +107,12 @@ impl Judge<'_> {
     fn mean_over(&mut self, other: &str, from: f64, to: f64, bound: f64) {
         let values = self.ratio(other, |outcome| outcome.between(from, to).mean);
         if !values.is_empty() {
-            self.note(&format!("mean over {other}'s, {from}-{to} s"), &values, bound, true);
+            self.note(
+                &format!("mean over {other}'s, {from}-{to} s"),
+                &values,
+                bound,
+                Limit::AtMost,
+            );
         }
     }
 
@@ -178,7 +191,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
             let pairs = runs.engine.iter().zip(runs.compared);
             let values: Vec<f64> =
                 pairs.map(|(with, without)| lost(with) / lost(without).max(1e-9)).collect();
-            judge.note("shed over that of a reactive scaler", &values, one(0.5), true);
+            judge.note("shed over that of a reactive scaler", &values, one(0.5), Limit::AtMost);
         }
         "S9" => {
             judge.mean_over("O1", start, end, one(1.15));
@@ -188,7 +201,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
         }
         "S10" => {
             let values = judge.ratio("prequal", |outcome| outcome.between(start, end).p99);
-            judge.note("p99 over Prequal's", &values, 1.0, true);
+            judge.note("p99 over Prequal's", &values, 1.0, Limit::AtMost);
         }
         "S11" => {
             judge.at_least("good answers from 5 s after the trigger is gone", 0.99, |o| {
@@ -235,7 +248,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
         let truths = runs.compared.iter().map(|outcome| outcome.between(start, end).mean);
         let values: Vec<f64> =
             means.zip(truths).map(|(mean, truth)| (mean / truth - 1.0).abs()).collect();
-        judge.note("mean differs from that with the truth by", &values, 0.08, true);
+        judge.note("mean differs from that with the truth by", &values, 0.08, Limit::AtMost);
     }
     if matches!(
         scenario,
@@ -262,7 +275,7 @@ fn slate(scenario: &str, judge: &mut Judge<'_>, bound: f64) {
         .iter()
         .map(|ratio| 1.0 / ratio)
         .collect();
-    judge.note("waterfall's mean over ours", &values, better, false);
+    judge.note("waterfall's mean over ours", &values, better, Limit::AtLeast);
 }
 
 /// The most seconds in a row in which the load of a place was above `bound` times its servers.

@@ -1,6 +1,6 @@
 //! The gates of S18-S25: the effect of slow pages, releases and misbehaving clients on other exchanges.
 
-use super::Judge;
+use super::{Judge, Limit};
 use crate::sim::outcome::{NOWHERE, Outcome, Record};
 use crate::sim::scenario::OTHERS;
 
@@ -99,6 +99,6 @@ fn release(scenario: &str, judge: &mut Judge<'_>) {
     judge.mean_over("O1", 50.0, 65.0, 1.2);
     let ratios = judge.ratio("O1", |outcome| outcome.between(50.0, 65.0).mean);
     if !ratios.is_empty() {
-        judge.note("worst seed's mean over O1's, 50-65 s", &[worst(&ratios)], 1.5, true);
+        judge.note("worst seed's mean over O1's, 50-65 s", &[worst(&ratios)], 1.5, Limit::AtMost);
     }
 }
