@@ -11,7 +11,6 @@ use crate::http::{EncodedSlash, Slashes};
 use crate::shared::View;
 use crate::telemetry::metrics::{self, Scrape};
 use crate::tls::certificate::Certificate;
-use crate::tls::handshake::Failure;
 use crate::tls::server::Secured;
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -74,23 +73,10 @@ pub fn metrics_text(backend: &Backend) -> String {
         signals: &view.signals,
         in_flight: view.clusters.iter().map(|live| live.in_flight.get()).collect(),
         connections: view.clusters.iter().map(connections).collect(),
-        refusals: &backend.refusals,
-        handshakes: &HANDSHAKES,
         certificates: certificates(&view),
         server: (backend.figures)(),
     })
 }
-
-/// How handshakes end, in the order of their cells.
-const HANDSHAKES: [&str; 8] = {
-    let mut words = ["ok"; 8];
-    let mut at = 0;
-    while at < Failure::ALL.len() {
-        words[at + 1] = Failure::ALL[at].label();
-        at += 1;
-    }
-    words
-};
 
 /// When each certificate expires, by listener and its first name.
 fn certificates(view: &View) -> Vec<(String, String, i64)> {

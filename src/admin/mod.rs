@@ -54,8 +54,6 @@ pub struct Backend {
     pub figures: Box<dyn Fn() -> ServerFigures + Send + Sync>,
     /// The last decisions that were not simply the nearest.
     pub decisions: Arc<Mutex<VecDeque<Decision>>>,
-    /// Words of the refusals, in the order of their counters.
-    pub refusals: Vec<&'static str>,
     /// Seconds since the start.
     pub uptime: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Where the API listens.

@@ -63,7 +63,7 @@ macro_rules! refusals {
         }
 
         impl Refusal {
-            /// All refusals, in the order of their counters.
+            /// All refusals, in the order of the table.
             pub const ALL: &[Refusal] = &[$(Refusal::$name),*];
         }
 
@@ -161,12 +161,6 @@ impl Refusal {
         self.row().grpc_status
     }
 
-    /// The position among the counters.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
     /// Whether the client's connection stays open.
     #[must_use]
     pub fn keeps_connection(self) -> bool {
@@ -197,9 +191,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_has_its_own_counter_and_label() {
-        for (index, refusal) in Refusal::ALL.iter().enumerate() {
-            assert_eq!(refusal.index(), index, "{refusal:?}");
+    fn every_refusal_has_a_status_of_an_error_and_its_own_label() {
+        for refusal in Refusal::ALL {
             assert!((400..600).contains(&refusal.status()), "{refusal:?}");
             let same = Refusal::ALL.iter().filter(|other| other.label() == refusal.label());
             assert_eq!(same.count(), 1, "{refusal:?}");

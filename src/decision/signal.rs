@@ -237,7 +237,7 @@ pub enum Why {
 
 impl Why {
     /// All reasons, for metrics.
-    pub const ALL: [Why; 9] = [
+    pub const ALL: &[Why] = &[
         Why::Nearest,
         Why::Spill,
         Why::Failover,

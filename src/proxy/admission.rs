@@ -32,7 +32,7 @@ pub fn must_wait(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -
     let waits = is_http && client.is_some_and(|at| worker.shared.offenders.must_wait(at, now));
     if waits {
         let cells = worker.listener_cells(&listener.name);
-        cells.refusals[Refusal::RateLimited.index()].add(1);
+        cells.refusals[Refusal::RateLimited].add(1);
     }
     waits
 }
@@ -80,7 +80,7 @@ pub fn admit_flow(
 
 fn count_refusal(worker: &Worker, listener: &Listener) {
     let cells = worker.listener_cells(&listener.name);
-    cells.refusals[Refusal::Overloaded.index()].add(1);
+    cells.refusals[Refusal::Overloaded].add(1);
 }
 
 fn enter(

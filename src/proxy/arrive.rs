@@ -100,7 +100,7 @@ fn origin_of(stream: &Stream) -> Origin {
 
 /// A reset before any byte: the client can tell it from an answer.
 fn refuse<T>(worker: &Worker, stream: &Stream, listener: &Listener, refusal: Refusal) -> Option<T> {
-    worker.listener_cells(&listener.name).refusals[refusal.index()].add(1);
+    worker.listener_cells(&listener.name).refusals[refusal].add(1);
     stream.reset_on_close();
     None
 }
@@ -140,14 +140,13 @@ async fn secured(
     });
     let failure = match tokio::time::timeout(span, shaking).await {
         Ok(Ok(stream)) => {
-            cells.handshakes[0].add(1);
+            cells.handshakes_ok.add(1);
             return Some(stream);
         }
         Ok(Err(failure)) => failure,
         Err(_) => Failure::Timeout,
     };
-    let at = Failure::ALL.iter().position(|known| *known == failure).unwrap_or(0);
-    cells.handshakes[at + 1].add(1);
+    cells.handshakes_failed[failure].add(1);
     tracing::debug!(cause = failure.label(), "client connection closed: TLS handshake failed");
     None
 }

@@ -16,6 +16,7 @@ use crate::os::stream::Stream;
 use crate::policy::Asked;
 use crate::shared::{Counted, Held, View};
 use crate::telemetry::access_log::{Line, milliseconds};
+use crate::telemetry::results::StatusClass;
 use crate::tls::client::Speaks;
 use std::rc::Rc;
 use std::time::Duration;
@@ -59,8 +60,8 @@ pub async fn serve(
     let placed = match placed {
         Ok(placed) => placed,
         Err(refusal) => {
-            cells.refusals[refusal.index()].add(1);
-            worker.exchange_cells(&view, index, Some(service), None).by_class[5].add(1);
+            cells.refusals[refusal].add(1);
+            worker.exchange_cells(&view, index, Some(service), None).by_class[StatusClass::None].add(1);
             // A reset before any byte: the client can tell it from an answer.
             stream.reset_on_close();
             if worker.log.is_on() {
@@ -100,7 +101,7 @@ pub async fn serve(
     drop((placed.held, placed.counts, seat));
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
-    exchange.by_class[5].add(1);
+    exchange.by_class[StatusClass::None].add(1);
     let duration = worker.now().since(started);
     exchange.duration.observe(duration.as_secs_f64());
     if worker.log.is_on() {

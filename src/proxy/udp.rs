@@ -26,6 +26,7 @@ use crate::policy::{Asked, Seat};
 use crate::shared::{Counted, Held, Scarcity, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::{ExchangeCells, ListenerCells};
+use crate::telemetry::results::StatusClass;
 use socket2::Socket;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -229,10 +230,10 @@ impl Arrival<'_> {
     fn refuse(&self, run: &Run<'_>, refusal: Option<Refusal>) {
         self.cells.dropped.add(run.count());
         let Some(refusal) = refusal else { return };
-        self.cells.refusals[refusal.index()].add(1);
+        self.cells.refusals[refusal].add(1);
         let service = self.view.plan.classes[self.class].service;
         let exchange = self.worker.exchange_cells(self.view, self.index, Some(service), None);
-        exchange.by_class[5].add(1);
+        exchange.by_class[StatusClass::None].add(1);
     }
 
     /// Places a new flow. `tried` have said that nobody is there. No refusal: it was counted already.
@@ -475,7 +476,7 @@ fn take_answers(worker: &Worker, listening: &Listening, flow: &Flow) {
 
 fn log(worker: &Worker, flow: &Flow) {
     let duration = worker.now().since(flow.began);
-    flow.exchange.by_class[5].add(1);
+    flow.exchange.by_class[StatusClass::None].add(1);
     flow.exchange.duration.observe(duration.as_secs_f64());
     if worker.log.is_on() {
         worker.log.write(&Line {

@@ -6,7 +6,6 @@ use crate::admin;
 use crate::decision::plan::Address;
 use crate::discover::Ages;
 use crate::os::clock;
-use crate::proxy::refusal::Refusal;
 use crate::shared::{Decision, Shared};
 use crate::telemetry::metrics::ServerFigures;
 use arc_swap::ArcSwap;
@@ -45,7 +44,6 @@ pub(super) fn backend(
         }),
         figures: Box::new(move || figures(&sources, started_at)),
         decisions,
-        refusals: Refusal::ALL.iter().map(|refusal| refusal.label()).collect(),
         uptime: Box::new(move || clock::now().since(started).as_secs()),
         address,
         access,

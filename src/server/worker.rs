@@ -321,7 +321,7 @@ fn count_told(
     let counted = worker.shared.by_client.enter(arrived.peer(), most);
     if counted.is_none() {
         let cells = worker.listener_cells(&listener.name);
-        cells.refusals[Refusal::Overloaded.index()].add(1);
+        cells.refusals[Refusal::Overloaded].add(1);
         arrived.stream.reset_on_close();
     }
     counted.map(Some)

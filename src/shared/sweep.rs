@@ -10,7 +10,7 @@ use crate::decision::plan::ClassIndex;
 use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::units::Timestamp;
-use crate::telemetry::cells::Count;
+use crate::telemetry::counter::Count;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

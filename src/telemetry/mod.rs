@@ -2,5 +2,7 @@
 
 pub mod access_log;
 pub mod cells;
+pub mod counter;
 pub mod log;
 pub mod metrics;
+pub mod results;

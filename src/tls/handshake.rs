@@ -33,7 +33,7 @@ pub enum Failure {
 
 impl Failure {
     /// All causes.
-    pub const ALL: [Failure; 7] = [
+    pub const ALL: &[Failure] = &[
         Failure::Timeout,
         Failure::Closed,
         Failure::NotTls,

@@ -79,7 +79,7 @@ impl ConnectionInfo {
     /// Counts that this connection is ended for abuse; its client's address may have to wait before it may connect
     /// again, unless the peer speaks for others.
     pub(super) fn blame(&self, worker: &Worker) {
-        self.cells.refusals[Refusal::RateLimited.index()].add(1);
+        self.cells.refusals[Refusal::RateLimited].add(1);
         if self.trusted || matches!(self.address, Address::Unix(_)) {
             return;
         }

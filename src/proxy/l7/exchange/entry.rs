@@ -28,7 +28,7 @@ use crate::proxy::place::Reach;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
-use crate::telemetry::cells::Aborted;
+use crate::telemetry::results::Aborted;
 use std::time::Duration;
 
 /// Serves one exchange. Every early return is a [`Failure`].

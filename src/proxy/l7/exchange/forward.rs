@@ -25,6 +25,7 @@ use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
+use crate::telemetry::results::{HedgeResult, RetryResult};
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -140,7 +141,7 @@ impl<'v> Exchange<'_, 'v> {
         };
         // Counted once it is sure that a second goes out.
         let sent = matches!(start, Ok(Some(_))) && std::mem::take(&mut walk.hedging);
-        record.hedges[0] += u64::from(sent);
+        record.hedges[HedgeResult::Sent].add(u64::from(sent));
         Ok((place, start))
     }
 
@@ -229,7 +230,8 @@ impl<'v> Exchange<'_, 'v> {
         let granted =
             matches!(failure.retry, Retry::Granted(_)) || grant(worker, view, index, kind, asked);
         let counts = kind != Kind::Unsent && !is_copy;
-        record.retries[usize::from(!granted)] += u64::from(counts);
+        let result = if granted { RetryResult::Granted } else { RetryResult::Denied };
+        record.retries[result].add(u64::from(counts));
         if !granted {
             return Err(Failure::refuse(refusal));
         }
@@ -323,8 +325,8 @@ impl<'v> Exchange<'_, 'v> {
         let ended = send::run(&attempt, client, start, &mut request, replay, record).await;
         give_back_scratch(request);
         let [retry_denied, hedge_denied] = denied.get();
-        record.retries[1] += u64::from(retry_denied);
-        record.hedges[2] += u64::from(hedge_denied);
+        record.retries[RetryResult::Denied].add(u64::from(retry_denied));
+        record.hedges[HedgeResult::Denied].add(u64::from(hedge_denied));
         ended
     }
 }

@@ -13,7 +13,8 @@ use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
 use crate::shared::{Decision, Ring, Slot, Ticket, View};
 use crate::telemetry::access_log::{Line, milliseconds};
-use crate::telemetry::cells::Aborted;
+use crate::telemetry::counter::PerVariant;
+use crate::telemetry::results::{Aborted, HedgeResult, RetryResult, StatusClass};
 use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -61,10 +62,10 @@ pub struct Record {
     pub request_id: String,
     /// The trace's parent as the cluster saw it.
     pub trace_parent: String,
-    /// Retries that were granted, and denied.
-    pub retries: [u64; 2],
-    /// Hedges that were sent, that won, and that were denied.
-    pub hedges: [u64; 3],
+    /// Retries.
+    pub retries: PerVariant<RetryResult>,
+    /// Hedges.
+    pub hedges: PerVariant<HedgeResult>,
 }
 
 /// Bytes from the client, and to it.
@@ -99,8 +100,8 @@ impl Record {
             first_byte: None,
             request_id: String::new(),
             trace_parent: String::new(),
-            retries: [0; 2],
-            hedges: [0; 3],
+            retries: PerVariant::default(),
+            hedges: PerVariant::default(),
         }
     }
 
@@ -133,11 +134,10 @@ impl Record {
         info.cells.head_bytes_in.add(bytes.heads.0);
         info.cells.head_bytes_out.add(bytes.heads.1);
         if let Some(refusal) = self.refusal {
-            info.cells.refusals[refusal.index()].add(1);
+            info.cells.refusals[refusal].add(1);
         }
         if let Some(aborted) = self.aborted {
-            let at = Aborted::ALL.iter().position(|known| *known == aborted).unwrap_or(0);
-            info.cells.aborted[at].add(1);
+            info.cells.aborted[aborted].add(1);
         }
         let duration = self.count(worker, view, info.listener);
         self.tell_decision(worker, view);
@@ -152,21 +152,15 @@ impl Record {
         let service = self.class.map(|class| view.plan.classes[class].service);
         let cluster = self.place.map(|(cluster, ..)| cluster);
         let cells = worker.exchange_cells(view, listener, service, cluster);
-        let class = usize::from(self.status / 100);
-        cells.by_class[if (1..=5).contains(&class) { class - 1 } else { 5 }].add(1);
+        cells.by_class[StatusClass::of(self.status)].add(1);
         cells.duration.observe(duration);
         if let Some(first_byte) = self.first_byte {
             cells.upstream.observe(first_byte.as_secs_f64());
         }
-        for (count, more) in cells.retries.iter().zip(self.retries) {
-            count.add(more);
-        }
-        for (count, more) in cells.hedges.iter().zip(self.hedges) {
-            count.add(more);
-        }
+        cells.retries.fold(&self.retries);
+        cells.hedges.fold(&self.hedges);
         if let Some((.., why)) = self.place {
-            let at = Why::ALL.iter().position(|known| *known == why).unwrap_or(0);
-            cells.by_reason[at].add(1);
+            cells.by_reason[why].add(1);
         }
         duration
     }
@@ -428,7 +422,7 @@ mod tests {
 
     fn counts(slot: &Slot) -> [u64; 5] {
         [&slot.accepted, &slot.completed, &slot.failed, &slot.abandoned, &slot.excused]
-            .map(crate::telemetry::cells::Count::get)
+            .map(crate::telemetry::counter::Count::get)
     }
 
     #[test]

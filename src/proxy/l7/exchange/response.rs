@@ -18,7 +18,7 @@ use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::{Reply, Response};
 use crate::proxy::l7::outbound::{Incoming, RelayEnd};
 use crate::proxy::refusal::Refusal;
-use crate::telemetry::cells::Aborted;
+use crate::telemetry::results::{Aborted, HedgeResult};
 use std::cell::Cell;
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -73,7 +73,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         };
         self.judge(begun, &primary)?;
         let (worker, view) = (self.attempt.worker, self.attempt.view);
-        self.record.hedges[1] += u64::from(primary.give_up(worker, view));
+        self.record.hedges[HedgeResult::Won].add(u64::from(primary.give_up(worker, view)));
         let idle = self.send_head(end);
         pin!(self.relay(idle)).await
     }
@@ -105,7 +105,8 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
                 return Ok(ControlFlow::Continue(end));
             }
             self.interims += 1;
-            self.record.hedges[1] += u64::from(primary.give_up(attempt.worker, attempt.view));
+            let won = primary.give_up(attempt.worker, attempt.view);
+            self.record.hedges[HedgeResult::Won].add(u64::from(won));
             if self.interims > INTERIM_MAX {
                 return Err(Failure::refuse(Refusal::UpstreamReset));
             }

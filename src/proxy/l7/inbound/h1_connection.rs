@@ -117,7 +117,7 @@ async fn refuse_as(
     refusal: Refusal,
     why: &str,
 ) {
-    info.cells.refusals[refusal.index()].add(1);
+    info.cells.refusals[refusal].add(1);
     let (lines, body) = refusal_text(refusal, why, "");
     let status = refusal.status();
     let answer = Local { status, lines: &lines, body: body.as_bytes(), keep: false };

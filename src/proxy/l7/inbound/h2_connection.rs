@@ -72,7 +72,7 @@ pub async fn serve(
                 tracing::debug!(%error, "HTTP/2 client connection failed");
                 match blame(&error) {
                     Some(Refusal::RateLimited) => info.blame(worker),
-                    Some(refusal) => info.cells.refusals[refusal.index()].add(1),
+                    Some(refusal) => info.cells.refusals[refusal].add(1),
                     None => {}
                 }
                 return;

@@ -134,7 +134,7 @@ fn begin(
                 one(&worker, &view, &info, (client, refusal), (account, active)).await;
             }
             Err(Some(refusal)) => {
-                info.cells.refusals[refusal.index()].add(1);
+                info.cells.refusals[refusal].add(1);
                 account.broke_off();
             }
             Err(None) => {}

@@ -160,14 +160,13 @@ async fn shake(
     let shaking = async { incoming.accept_with(Arc::new(config))?.await };
     let failure = match tokio::time::timeout(listener.timeouts.handshake, shaking).await {
         Ok(Ok(connection)) => {
-            cells.handshakes[0].add(1);
+            cells.handshakes_ok.add(1);
             return Some(connection);
         }
         Ok(Err(error)) => why(&error),
         Err(_) => Failure::Timeout,
     };
-    let at = Failure::ALL.iter().position(|known| *known == failure).unwrap_or(0);
-    cells.handshakes[at + 1].add(1);
+    cells.handshakes_failed[failure].add(1);
     tracing::debug!(cause = failure.label(), "client connection closed: QUIC handshake failed");
     None
 }

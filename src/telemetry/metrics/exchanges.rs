@@ -1,0 +1,84 @@
+//! Metrics of exchanges: statuses, durations, decisions, retries, hedges.
+
+use super::families::{Families, counter, histogram};
+use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, Spans};
+use crate::telemetry::counter::{PerVariant, Variants};
+use prometheus::proto::{Metric, MetricType};
+use std::collections::BTreeMap;
+
+pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, ExchangeCells>) {
+    let requests = families.family(
+        "tidegate_requests_total",
+        "Exchanges by the status sent.",
+        MetricType::COUNTER,
+    );
+    for (labels, totals) in all {
+        for (class, count) in totals.by_class.iter().filter(|(_, count)| *count > 0) {
+            let labels = [
+                ("listener", labels.listener.as_str()),
+                ("service", labels.service.as_str()),
+                ("cluster", labels.cluster.as_str()),
+                ("code_class", class.label()),
+            ];
+            requests.push(counter(&labels, count as f64));
+        }
+    }
+    let mut by_pair: BTreeMap<(&str, &str), ExchangeCells> = BTreeMap::new();
+    let mut by_cluster: BTreeMap<&str, Spans> = BTreeMap::new();
+    for (labels, totals) in all.iter().filter(|(labels, _)| !labels.cluster.is_empty()) {
+        by_pair.entry((&labels.service, &labels.cluster)).or_default().fold(totals);
+        by_cluster.entry(&labels.cluster).or_default().fold(&totals.upstream);
+    }
+    let durations = families.family(
+        "tidegate_request_duration_seconds",
+        "From a request's head to the end of its response.",
+        MetricType::HISTOGRAM,
+    );
+    for ((service, cluster), totals) in &by_pair {
+        let labels = [("service", *service), ("cluster", *cluster)];
+        durations.push(histogram(&labels, &totals.duration.totals()));
+    }
+    let upstream = families.family(
+        "tidegate_upstream_duration_seconds",
+        "From sending a request to the head of its response.",
+        MetricType::HISTOGRAM,
+    );
+    for (cluster, totals) in &by_cluster {
+        upstream.push(histogram(&[("cluster", cluster)], &totals.totals()));
+    }
+    let decisions = families.family(
+        "tidegate_decisions_total",
+        "Exchanges by the reason for their cluster.",
+        MetricType::COUNTER,
+    );
+    for ((service, cluster), totals) in &by_pair {
+        for (why, count) in totals.by_reason.iter().filter(|(_, count)| *count > 0) {
+            let labels = [("service", *service), ("cluster", *cluster), ("reason", why.label())];
+            decisions.push(counter(&labels, count as f64));
+        }
+    }
+    let (name, about) = ("tidegate_retries_total", "Retries by result.");
+    let retries = families.family(name, about, MetricType::COUNTER);
+    by_service(retries, &by_pair, |totals| &totals.retries);
+    let (name, about) = ("tidegate_hedges_total", "Second attempts beside slow first ones.");
+    let hedges = families.family(name, about, MetricType::COUNTER);
+    by_service(hedges, &by_pair, |totals| &totals.hedges);
+}
+
+/// One series for each service and result.
+fn by_service<E: Variants>(
+    family: &mut Vec<Metric>,
+    by_pair: &BTreeMap<(&str, &str), ExchangeCells>,
+    counts: impl Fn(&ExchangeCells) -> &PerVariant<E>,
+) {
+    let mut sums: BTreeMap<&str, PerVariant<E>> = BTreeMap::new();
+    for ((service, _), totals) in by_pair {
+        sums.entry(service).or_default().fold(counts(totals));
+    }
+    for (service, counts) in &sums {
+        for (result, count) in counts.iter() {
+            let labels = [("service", *service), ("result", result.label())];
+            family.push(counter(&labels, count as f64));
+        }
+    }
+}

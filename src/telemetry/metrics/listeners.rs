@@ -1,0 +1,76 @@
+//! Metrics of listeners: connections, bytes, refusals, handshakes, certificates.
+
+use super::families::{Families, counter, gauge};
+use super::scrape::Scrape;
+use crate::telemetry::counter::{Count, PerVariant, Variants};
+use prometheus::proto::{Metric, MetricType};
+
+pub(super) fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
+    let all = scrape.registry.listeners();
+    let mut add = |name: &str, help: &str, kind: MetricType, of: &dyn Fn(&str) -> Vec<Metric>| {
+        let metrics = families.family(name, help, kind);
+        all.keys().for_each(|listener| metrics.extend(of(listener)));
+    };
+    add("tidegate_connections", "Open connections.", MetricType::GAUGE, &|name| {
+        let open = all[name].connections.get().saturating_sub(all[name].closed.get());
+        vec![gauge(&[("listener", name)], open as f64)]
+    });
+    add("tidegate_connections_total", "Connections accepted.", MetricType::COUNTER, &|name| {
+        vec![counter(&[("listener", name)], all[name].connections.get() as f64)]
+    });
+    let both = |name: &str, (from, to): (&Count, &Count)| {
+        vec![
+            counter(&[("listener", name), ("direction", "in")], from.get() as f64),
+            counter(&[("listener", name), ("direction", "out")], to.get() as f64),
+        ]
+    };
+    let help = "Bytes of bodies, tunnels and flows from and to clients.";
+    add("tidegate_bytes_total", help, MetricType::COUNTER, &|name| {
+        both(name, (&all[name].bytes_in, &all[name].bytes_out))
+    });
+    let help = "Bytes of heads from and to clients.";
+    add("tidegate_head_bytes_total", help, MetricType::COUNTER, &|name| {
+        both(name, (&all[name].head_bytes_in, &all[name].head_bytes_out))
+    });
+    let help = "Datagrams that had nowhere to go, or no room to.";
+    add("tidegate_datagrams_dropped_total", help, MetricType::COUNTER, &|name| {
+        let dropped = Some(all[name].dropped.get()).filter(|dropped| *dropped > 0);
+        dropped.map(|count| counter(&[("listener", name)], count as f64)).into_iter().collect()
+    });
+    add(
+        "tidegate_refusals_total",
+        "Exchanges not served, by reason.",
+        MetricType::COUNTER,
+        &|name| by_label(name, "reason", &all[name].refusals),
+    );
+    let help = "Exchanges broken off, so that no response came, or not the whole of one: by whom.";
+    add("tidegate_aborted_total", help, MetricType::COUNTER, &|name| {
+        by_label(name, "by", &all[name].aborted)
+    });
+    let help = "Handshakes, by how they ended.";
+    add("tidegate_tls_handshakes_total", help, MetricType::COUNTER, &|name| {
+        let succeeded = all[name].handshakes_ok.get();
+        let labels = [("listener", name), ("result", "ok")];
+        let ok = (succeeded > 0).then(|| counter(&labels, succeeded as f64));
+        ok.into_iter().chain(by_label(name, "result", &all[name].handshakes_failed)).collect()
+    });
+    certificates(families, scrape);
+}
+
+/// The counters of a listener that are not 0, by variant.
+fn by_label<E: Variants>(listener: &str, label: &str, counts: &PerVariant<E>) -> Vec<Metric> {
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    let metric = |(variant, count): (E, u64)| {
+        counter(&[("listener", listener), (label, variant.label())], count as f64)
+    };
+    counts.map(metric).collect()
+}
+
+fn certificates(families: &mut Families, scrape: &Scrape<'_>) {
+    let help = "When a certificate expires, in seconds since 1970.";
+    let name = "tidegate_certificate_expiry_timestamp_seconds";
+    let expiries = families.family(name, help, MetricType::GAUGE);
+    for (listener, name, expires) in &scrape.certificates {
+        expiries.push(gauge(&[("listener", listener), ("name", name)], *expires as f64));
+    }
+}

@@ -1,0 +1,28 @@
+//! The metrics as Prometheus text: a name, help and labels each, in one file for each subject.
+//!
+//! A scrape reads the workers' cells and the view in force; nothing here is on the path of a request.
+
+mod clusters;
+mod exchanges;
+mod families;
+mod listeners;
+mod process;
+mod scrape;
+mod services;
+
+use families::Families;
+
+pub use scrape::{Scrape, ServerFigures};
+
+/// The exposition as Prometheus text.
+#[must_use]
+pub fn text(scrape: &Scrape<'_>) -> String {
+    let mut families = Families::default();
+    process::server(&mut families, scrape);
+    listeners::listeners(&mut families, scrape);
+    exchanges::exchanges(&mut families, &scrape.registry.exchanges());
+    clusters::clusters(&mut families, scrape);
+    services::services(&mut families, scrape);
+    process::of_process(&mut families, scrape);
+    families.text()
+}

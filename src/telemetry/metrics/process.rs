@@ -1,0 +1,82 @@
+//! Metrics of the process: version, configuration, workers, resources.
+
+use super::families::{Families, counter, gauge};
+use super::scrape::Scrape;
+use crate::os::process;
+use prometheus::proto::MetricType;
+use std::sync::atomic::Ordering;
+
+pub(super) fn server(families: &mut Families, scrape: &Scrape<'_>) {
+    let server = &scrape.server;
+    families
+        .family("tidegate_build_info", "Version of this binary.", MetricType::GAUGE)
+        .push(gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0));
+    families.gauge(
+        "tidegate_config_generation",
+        "Generation of the configuration in force.",
+        server.generation as f64,
+    );
+    families.gauge(
+        "tidegate_config_last_reload_successful",
+        "1 if the last reload succeeded.",
+        f64::from(u8::from(server.reload_ok)),
+    );
+    families.gauge(
+        "tidegate_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was loaded.",
+        server.reload_success_at,
+    );
+    let reloads =
+        families.family("tidegate_config_reloads_total", "Reloads by result.", MetricType::COUNTER);
+    reloads.push(counter(&[("result", "success")], server.reloads_ok as f64));
+    reloads.push(counter(&[("result", "failure")], server.reloads_failed as f64));
+    let busy = families.family(
+        "tidegate_worker_busy_ratio",
+        "Share of the last second in which a worker was busy.",
+        MetricType::GAUGE,
+    );
+    for (worker, ratio) in server.busy.iter().enumerate() {
+        busy.push(gauge(&[("worker", &worker.to_string())], *ratio));
+    }
+    let help = "Connections, exchanges and flows that a worker has under way, each a task.";
+    let tasks = families.family("tidegate_worker_tasks", help, MetricType::GAUGE);
+    for (worker, count) in server.tasks.iter().enumerate() {
+        tasks.push(gauge(&[("worker", &worker.to_string())], f64::from(*count)));
+    }
+    let help = "Part of what this process may use that is used; from 0.85 on it is scarce.";
+    let used = families.family("tidegate_resource_used_ratio", help, MetricType::GAUGE);
+    let (descriptors, memory) = server.used;
+    used.push(gauge(&[("resource", "descriptors")], descriptors));
+    used.push(gauge(&[("resource", "memory")], memory));
+    families.gauge("tidegate_view_age_seconds", "Age of the beliefs in force.", server.view_age);
+    let panics = scrape.registry.panics.load(Ordering::Relaxed);
+    families.counter("tidegate_panics_total", "Panics; each ended one connection.", panics as f64);
+    let dropped = scrape.registry.log_dropped.load(Ordering::Relaxed);
+    families.counter(
+        "tidegate_access_log_dropped_total",
+        "Access log lines dropped because the writer was behind.",
+        dropped as f64,
+    );
+    let shed = scrape.registry.events_shed.load(Ordering::Relaxed);
+    let copies = scrape.registry.copies_shed.load(Ordering::Relaxed);
+    let (name, about) =
+        ("tidegate_events_shed_total", "What was dropped because there was no room.");
+    let family = families.family(name, about, MetricType::COUNTER);
+    family.push(counter(&[("kind", "exchange")], shed as f64));
+    family.push(counter(&[("kind", "mirror")], copies as f64));
+}
+
+pub(super) fn of_process(families: &mut Families, scrape: &Scrape<'_>) {
+    let figures = process::figures();
+    families.counter("process_cpu_seconds_total", "User and system time.", figures.cpu_seconds);
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory.", figures.resident_bytes),
+        ("process_virtual_memory_bytes", "Address space.", figures.virtual_bytes),
+        ("process_open_fds", "Open descriptors.", figures.open_fds),
+        ("process_max_fds", "Most descriptors it may open.", figures.max_fds),
+        ("process_threads", "Threads.", figures.threads),
+        ("process_start_time_seconds", "When it started.", scrape.server.started_at),
+    ] {
+        families.gauge(name, help, value);
+    }
+}

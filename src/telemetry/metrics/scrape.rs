@@ -1,0 +1,61 @@
+//! What a scrape reads: the workers' cells, the view in force, figures of the process.
+
+use crate::decision::index::Table;
+use crate::decision::plan::{ClusterIndex, Plan};
+use crate::decision::signal::Signals;
+use crate::telemetry::cells::{Registry, SpanTotals};
+use std::collections::BTreeMap;
+
+/// Input of a scrape.
+#[derive(Debug)]
+pub struct Scrape<'a> {
+    /// The workers' cells.
+    pub registry: &'a Registry,
+    /// The plan in force.
+    pub plan: &'a Plan,
+    /// The signals in force.
+    pub signals: &'a Signals,
+    /// Exchanges in flight by cluster, parallel to the plan's.
+    pub in_flight: Table<ClusterIndex, u32>,
+    /// Upstream connections by cluster: active, idle, and exchanges that wait for a connection or capacity.
+    pub connections: Table<ClusterIndex, (u32, u32, u32)>,
+    /// When certificates expire, in seconds since 1970, by listener and name.
+    pub certificates: Vec<(String, String, i64)>,
+    /// Figures of the process around the data plane.
+    pub server: ServerFigures,
+}
+
+/// Figures of the process around the data plane.
+#[derive(Clone, Debug, Default)]
+pub struct ServerFigures {
+    /// Generation of the configuration in force.
+    pub generation: u64,
+    /// Whether the last reload succeeded.
+    pub reload_ok: bool,
+    /// When the configuration in force was loaded, seconds since 1970.
+    pub reload_success_at: f64,
+    /// Reloads that succeeded.
+    pub reloads_ok: u64,
+    /// Reloads that failed.
+    pub reloads_failed: u64,
+    /// Used shares of descriptors and memory, 0 to 1.
+    pub used: (f64, f64),
+    /// Tasks of each worker.
+    pub tasks: Vec<u32>,
+    /// Busy share of each worker.
+    pub busy: Vec<f64>,
+    /// Age of each cluster's last good DNS answer in seconds.
+    pub dns_age: BTreeMap<String, f64>,
+    /// Probes by cluster: succeeded, failed.
+    pub probes: BTreeMap<String, (u64, u64)>,
+    /// Durations of probes by cluster.
+    pub probe_spans: BTreeMap<String, SpanTotals>,
+    /// Ejections by cluster and cause.
+    pub ejections: BTreeMap<(String, &'static str), u64>,
+    /// TLS handshakes with endpoints that failed, by cluster and cause.
+    pub tls_failures: BTreeMap<(String, &'static str), u64>,
+    /// Age of the view in force, in seconds.
+    pub view_age: f64,
+    /// When the process started, seconds since 1970.
+    pub started_at: f64,
+}

@@ -1,0 +1,71 @@
+//! Metrics of services: demand, spill, spend, desired replicas.
+
+use super::families::{Families, counter, gauge};
+use super::scrape::Scrape;
+use prometheus::proto::MetricType;
+use std::collections::BTreeMap;
+
+pub(super) fn services(families: &mut Families, scrape: &Scrape<'_>) {
+    let mut spill: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for (class, signals) in scrape.plan.classes.iter().zip(&scrape.signals.classes) {
+        let name = scrape.plan.services[class.service].name.as_str();
+        let (spilled, demand) = spill.entry(name).or_default();
+        *spilled += signals.spill * signals.demand_rps;
+        *demand += signals.demand_rps;
+    }
+    let ratios = families.family(
+        "tidegate_spill_ratio",
+        "Share of exchanges sent beyond the nearest cluster because of load.",
+        MetricType::GAUGE,
+    );
+    for (service, (spilled, demand)) in &spill {
+        let ratio = if *demand > 0.0 { spilled / demand } else { 0.0 };
+        ratios.push(gauge(&[("service", service)], ratio));
+    }
+    money(families, scrape);
+    let demands = families.family("tidegate_demand_rps", "Exchanges a second.", MetricType::GAUGE);
+    for (service, (_, demand)) in &spill {
+        demands.push(gauge(&[("service", service)], *demand));
+    }
+}
+
+/// Spend, desired replicas and forecast demand.
+fn money(families: &mut Families, scrape: &Scrape<'_>) {
+    let mut spent: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+    let mut expected: BTreeMap<&str, Option<f64>> = BTreeMap::new();
+    for (class, signals) in scrape.plan.classes.iter().zip(&scrape.signals.classes) {
+        let service = scrape.plan.services[class.service].name.as_str();
+        for (cluster, usd) in class.permitted.clusters.iter().zip(&signals.spent_usd) {
+            *spent.entry((service, &scrape.plan.clusters[*cluster].name)).or_default() += usd;
+        }
+        let sum = expected.entry(service).or_insert(Some(0.0));
+        *sum = sum.zip(signals.forecast_rps).map(|(sum, rps)| sum + rps);
+    }
+    let mut replicas: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+    for (class, signals) in scrape.plan.classes.iter().zip(&scrape.signals.classes) {
+        let service = scrape.plan.services[class.service].name.as_str();
+        for (cluster, needed) in class.permitted.clusters.iter().zip(&signals.wanted_endpoints) {
+            if let Some(needed) = needed {
+                let key = (service, scrape.plan.clusters[*cluster].name.as_str());
+                *replicas.entry(key).or_default() += needed;
+            }
+        }
+    }
+    let help = "Endpoints that this proxy's demand of a minute from now needs: round up the sum over proxies.";
+    let family = families.family("tidegate_desired_replicas", help, MetricType::GAUGE);
+    for ((service, cluster), needed) in replicas {
+        family.push(gauge(&[("service", service), ("cluster", cluster)], needed));
+    }
+    let help = "Dollars that traffic has cost since the start.";
+    let family = families.family("tidegate_spend_usd_total", help, MetricType::COUNTER);
+    for ((service, cluster), usd) in spent {
+        family.push(counter(&[("service", service), ("cluster", cluster)], usd));
+    }
+    let help = "Exchanges a second expected a minute from now.";
+    let family = families.family("tidegate_demand_forecast_rps", help, MetricType::GAUGE);
+    for (service, rps) in expected {
+        if let Some(rps) = rps {
+            family.push(gauge(&[("service", service)], rps));
+        }
+    }
+}

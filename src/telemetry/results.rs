@@ -1,0 +1,132 @@
+//! What is counted by variant: the enums whose variants are values of a label.
+
+use super::counter::variants;
+use crate::decision::refusal::Refusal;
+use crate::decision::signal::Why;
+use crate::tls::handshake::Failure;
+
+/// Declares enums whose variants are values of a label: variant and value.
+macro_rules! results {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident $label:literal,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+            pub enum $name {
+                $($(#[$about])* $variant,)*
+            }
+
+            impl $name {
+                /// All variants, in the order of their declaration.
+                pub const ALL: &[$name] = &[$($name::$variant),*];
+
+                /// The word in the log and in metrics.
+                #[must_use]
+                pub fn label(self) -> &'static str {
+                    match self {
+                        $($name::$variant => $label,)*
+                    }
+                }
+            }
+        )*
+        variants! { $($name),* }
+    };
+}
+
+variants! { Refusal, Why, Failure }
+
+results! {
+    /// Which side aborted an exchange before the client had the complete response.
+    Aborted {
+        /// The client disconnected, or read nothing within the write timeout.
+        Client "client",
+        /// The cluster disconnected, was silent beyond its timeout, or sent an invalid response.
+        Cluster "cluster",
+        /// The total timeout of the exchange passed.
+        Timeout "timeout",
+    }
+    /// Class of the status that the client got.
+    StatusClass {
+        /// An interim response.
+        Informational "1xx",
+        /// Success.
+        Success "2xx",
+        /// A redirect.
+        Redirect "3xx",
+        /// An error of the client.
+        ClientError "4xx",
+        /// An error of the proxy or of the cluster.
+        ServerError "5xx",
+        /// No status: an L4 flow, or an exchange aborted before its response.
+        None "none",
+    }
+    /// What the retry budget answered.
+    RetryResult {
+        /// The retry was made.
+        Granted "granted",
+        /// The budget was spent.
+        Denied "denied",
+    }
+    /// What became of a hedge.
+    HedgeResult {
+        /// A second attempt was sent beside the first.
+        Sent "sent",
+        /// The second attempt answered first.
+        Won "won",
+        /// The retry budget was spent.
+        Denied "denied",
+    }
+}
+
+impl StatusClass {
+    /// The class of an HTTP status; 0 is none.
+    #[must_use]
+    pub fn of(status: u16) -> StatusClass {
+        match status / 100 {
+            1 => StatusClass::Informational,
+            2 => StatusClass::Success,
+            3 => StatusClass::Redirect,
+            4 => StatusClass::ClientError,
+            5 => StatusClass::ServerError,
+            _ => StatusClass::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::counter::{PerVariant, Variants};
+
+    /// Each variant has its own counter, and its own label.
+    fn check<E: Variants + PartialEq>() {
+        let counts = PerVariant::<E>::default();
+        for (index, variant) in E::ALL.iter().enumerate() {
+            assert_eq!(variant.index(), index, "{variant:?}");
+            counts[*variant].add(1 + index as u64);
+        }
+        for (index, (variant, count)) in counts.iter().enumerate() {
+            assert_eq!(count, 1 + index as u64, "{variant:?}");
+            let same = E::ALL.iter().filter(|other| other.label() == variant.label());
+            assert_eq!(same.count(), 1, "{variant:?}");
+        }
+    }
+
+    #[test]
+    fn each_variant_has_a_counter_and_a_label_of_its_own() {
+        check::<Refusal>();
+        check::<Why>();
+        check::<Failure>();
+        check::<Aborted>();
+        check::<StatusClass>();
+        check::<RetryResult>();
+        check::<HedgeResult>();
+    }
+
+    #[test]
+    fn a_status_is_counted_in_its_class() {
+        let classes =
+            [0, 100, 204, 302, 404, 503, 600].map(|status| StatusClass::of(status).label());
+
+        assert_eq!(classes, ["none", "1xx", "2xx", "3xx", "4xx", "5xx", "none"]);
+    }
+}
