@@ -114,18 +114,6 @@ const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
     ),
     ("sim/gate.rs", "judge", "a table: the gates of each scenario"),
     ("sim/scenario.rs", "others", "a table: the worlds of the further scenarios"),
-    ("proxy/l4.rs", "serve", "a flow from accept to its log line, with each early end"),
-    (
-        "proxy/l7/inbound/h2_connection.rs",
-        "serve",
-        "one loop: every frame and every deadline of a connection",
-    ),
-    ("proxy/udp.rs", "begin", "a flow's first datagram, with each refusal"),
-    (
-        "proxy/upstream/connect.rs",
-        "connection",
-        "a dial with its second attempt and TLS, each with a deadline",
-    ),
 ];
 /// Lines of a function, its signature included.
 const FUNCTION_LINES_MAX: usize = 70;

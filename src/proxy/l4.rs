@@ -9,7 +9,7 @@ use super::worker::{Viewed, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::plan::{ClassIndex, ClusterIndex, HashKey, ListenerIndex};
-use crate::decision::units::hash;
+use crate::decision::units::{Timestamp, hash};
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
@@ -18,6 +18,7 @@ use crate::shared::{Counted, Held, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::results::StatusClass;
 use crate::tls::client::Speaks;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,6 +34,16 @@ struct Placed {
     attempts: u32,
 }
 
+/// An accepted connection, as its log line names it.
+struct Flow {
+    listener: String,
+    peer: IpAddr,
+    host: String,
+    service: String,
+    data: String,
+    started: Timestamp,
+}
+
 /// Serves one accepted connection of a tcp listener.
 pub async fn serve(
     worker: Rc<Worker>,
@@ -41,14 +52,19 @@ pub async fn serve(
     index: ListenerIndex,
     class: ClassIndex,
 ) {
-    let started = worker.now();
-    let listener = view.plan.listeners[index].name.clone();
-    let cells = worker.listener_cells(&listener);
     let (peer, origin) = (arrived.peer(), arrived.origin);
     let (stream, mut buffer) = (arrived.stream, arrived.buffer);
-    let name = arrived.sni.unwrap_or_default();
-    let timeouts = view.plan.listeners[index].timeouts.clone();
     let service = view.plan.classes[class].service;
+    let flow = Flow {
+        listener: view.plan.listeners[index].name.clone(),
+        peer,
+        host: arrived.sni.unwrap_or_default(),
+        service: view.plan.services[service].name.clone(),
+        data: view.plan.classes[class].data.join(","),
+        started: worker.now(),
+    };
+    let cells = worker.listener_cells(&flow.listener);
+    let timeouts = view.plan.listeners[index].timeouts.clone();
     let seat = match view.plan.services[service].policy {
         Some(policy) => view.policies.admit(policy, &Asked::flow(peer)),
         None => Ok(None),
@@ -61,29 +77,14 @@ pub async fn serve(
         Ok(placed) => placed,
         Err(refusal) => {
             cells.refusals[refusal].add(1);
-            worker.exchange_cells(&view, index, Some(service), None).by_class[StatusClass::None].add(1);
+            worker.exchange_cells(&view, index, Some(service), None).by_class[StatusClass::None]
+                .add(1);
             // A reset before any byte: the client can tell it from an answer.
             stream.reset_on_close();
-            if worker.log.is_on() {
-                worker.log.write(&Line {
-                    time: clock::rfc3339(clock::since_epoch()).into(),
-                    listener: &listener,
-                    client: peer.to_string().into(),
-                    host: name.into(),
-                    protocol: "tcp",
-                    refusal: Some(refusal.label()),
-                    duration_ms: milliseconds(worker.now().since(started)),
-                    service: &view.plan.services[service].name,
-                    data: view.plan.classes[class].data.join(",").into(),
-                    ..Line::default()
-                });
-            }
-            return;
+            return flow.log(&worker, Line { refusal: Some(refusal.label()), ..Line::default() });
         }
     };
     let exchange = worker.exchange_cells(&view, index, Some(service), Some(placed.cluster));
-    let service_name = view.plan.services[service].name.clone();
-    let data = view.plan.classes[class].data.join(",");
     let cluster_name = view.plan.clusters[placed.cluster].name.clone();
     // A flow may live for days; the view it was placed by must not.
     drop(view);
@@ -102,27 +103,36 @@ pub async fn serve(
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
     exchange.by_class[StatusClass::None].add(1);
-    let duration = worker.now().since(started);
-    exchange.duration.observe(duration.as_secs_f64());
-    if worker.log.is_on() {
-        worker.log.write(&Line {
-            time: clock::rfc3339(clock::since_epoch()).into(),
-            listener: &listener,
-            client: peer.to_string().into(),
-            host: name.into(),
-            protocol: "tcp",
-            bytes_in: carried.up,
-            bytes_out: carried.down,
-            duration_ms: milliseconds(duration),
-            service: &service_name,
-            data: data.into(),
-            cluster: &cluster_name,
-            endpoint: placed.endpoint.into(),
-            reason: placed.why,
-            attempts: placed.attempts,
-            upstream_connect_ms: Some(milliseconds(placed.connected)),
-            ..Line::default()
-        });
+    exchange.duration.observe(worker.now().since(flow.started).as_secs_f64());
+    let served = Line {
+        bytes_in: carried.up,
+        bytes_out: carried.down,
+        cluster: &cluster_name,
+        endpoint: placed.endpoint.into(),
+        reason: placed.why,
+        attempts: placed.attempts,
+        upstream_connect_ms: Some(milliseconds(placed.connected)),
+        ..Line::default()
+    };
+    flow.log(&worker, served);
+}
+
+impl Flow {
+    /// Writes the log line: `outcome`, and the fields that every flow has.
+    fn log<'a>(&'a self, worker: &Worker, outcome: Line<'a>) {
+        if worker.log.is_on() {
+            worker.log.write(&Line {
+                time: clock::rfc3339(clock::since_epoch()).into(),
+                listener: &self.listener,
+                client: self.peer.to_string().into(),
+                host: self.host.as_str().into(),
+                protocol: "tcp",
+                duration_ms: milliseconds(worker.now().since(self.started)),
+                service: &self.service,
+                data: self.data.as_str().into(),
+                ..outcome
+            });
+        }
     }
 }
 
@@ -131,7 +141,7 @@ async fn find(
     worker: &Worker,
     view: &View,
     class: ClassIndex,
-    peer: std::net::IpAddr,
+    peer: IpAddr,
     origin: Origin,
 ) -> Result<Placed, Refusal> {
     let mut tried = Tried::default();
@@ -198,7 +208,7 @@ async fn connect(
     class: ClassIndex,
     place: &Place,
     origin: Origin,
-    started: crate::decision::units::Timestamp,
+    started: Timestamp,
 ) -> Result<(Stream, Counted, Duration), Unconnected> {
     let cluster = &view.plan.clusters[place.cluster];
     let live = &view.clusters[place.cluster];

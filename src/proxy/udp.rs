@@ -10,8 +10,11 @@
 //! Queues: what cannot be sent now is dropped and counted, as any router would. Load: answers are not matched
 //! to questions, so only health, dials and ceilings decide.
 
+mod flow;
+
+use self::flow::{Flow, Key, Names, is_refusal, moment};
 use super::admission::{Admitted, admit_flow};
-use super::place::{Reach, Tried, place};
+use super::place::{Place, Reach, Tried, place};
 use super::refusal::Refusal;
 use super::worker::{Cells, Stopped, Worker};
 use crate::decision::assess::Event;
@@ -21,11 +24,10 @@ use crate::decision::plan::{
 };
 use crate::decision::units::{Timestamp, hash};
 use crate::os::datagram::{Datagrams, Run};
-use crate::os::{clock, process};
+use crate::os::process;
 use crate::policy::{Asked, Seat};
-use crate::shared::{Counted, Held, Scarcity, View};
-use crate::telemetry::access_log::{Line, milliseconds};
-use crate::telemetry::cells::{ExchangeCells, ListenerCells};
+use crate::shared::{Counted, Scarcity, View};
+use crate::telemetry::cells::ListenerCells;
 use crate::telemetry::results::StatusClass;
 use socket2::Socket;
 use std::cell::{Cell, RefCell};
@@ -36,17 +38,12 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a flow lasts that nobody has answered.
-const UNANSWERED: Duration = Duration::from_secs(10);
 /// Between two looks whether a flow may go on, where nothing moves.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long answers are waited for once the listener has stopped.
 const LINGER: Duration = Duration::from_secs(1);
 /// Batches received in one turn, at most, before others get theirs.
 const BATCHES_A_TURN: usize = 8;
-
-/// Whose a flow is, and the address of ours it speaks to.
-type Key = (SocketAddr, Option<IpAddr>);
 
 /// Batches taken once a listener is stopped: more than its queue can hold, and no more, whoever goes on sending.
 const LAST_BATCHES: usize = 64;
@@ -60,42 +57,6 @@ struct Listening {
     unanswered: RefCell<VecDeque<Weak<Flow>>>,
     stopped: Cell<Option<Timestamp>>,
     stop: Notify,
-}
-
-/// A client's datagrams and their answers.
-struct Flow {
-    key: Key,
-    upstream: Datagrams,
-    to: SocketAddr,
-    endpoint: u32,
-    class: u64,
-    idle: Duration,
-    /// The view by which it was last seen to be in order.
-    checked: Cell<(u64, Timestamp)>,
-    began: Timestamp,
-    moved: Cell<Timestamp>,
-    bytes_in: Cell<u64>,
-    bytes_out: Cell<u64>,
-    answered: Cell<bool>,
-    over: Cell<bool>,
-    end: Notify,
-    cells: Cells<ListenerCells>,
-    exchange: Cells<ExchangeCells>,
-    names: Names,
-    /// Until it is over.
-    held: RefCell<Option<Counts>>,
-}
-
-/// Where a flow is counted.
-type Counts = (Admitted, Seat, Counted, (Held, Held));
-
-/// What the log says of a flow.
-struct Names {
-    listener: String,
-    service: String,
-    data: String,
-    cluster: String,
-    reason: &'static str,
 }
 
 /// Serves the datagrams of one listening socket until told to stop.
@@ -239,11 +200,30 @@ impl Arrival<'_> {
     /// Places a new flow. `tried` have said that nobody is there. No refusal: it was counted already.
     fn begin(&self, key: Key, tried: &mut Tried) -> Result<Rc<Flow>, Option<Refusal>> {
         let (worker, view) = (self.worker, self.view);
-        let listener = &view.plan.listeners[self.index];
+        let client = key.0.ip().to_canonical();
+        let (admitted, seat) = self.admit(client)?;
+        let seed = hash(client.to_string().as_bytes());
+        loop {
+            let place =
+                place(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
+            let held = self.count(&place).ok_or(Some(Refusal::Overloaded))?;
+            match self.socket_towards(&place)? {
+                Some(upstream) => {
+                    let counts = (admitted, seat, held);
+                    return Ok(self.start(key, upstream, place, counts));
+                }
+                None => tried.add(place.cluster, place.signals(view).id),
+            }
+        }
+    }
+
+    /// Whether the listener and the service's policy take another flow of this client.
+    fn admit(&self, client: IpAddr) -> Result<(Admitted, Seat), Option<Refusal>> {
+        let (worker, view) = (self.worker, self.view);
         if worker.shared.scarcity() >= Scarcity::Refuse {
             return Err(Some(Refusal::Overloaded));
         }
-        let client = key.0.ip().to_canonical();
+        let listener = &view.plan.listeners[self.index];
         let evict = || self.listening.evict();
         let admitted = admit_flow(worker, listener, client, evict).ok_or(None)?;
         let seat = match view.plan.service_of(self.class).policy {
@@ -251,73 +231,93 @@ impl Arrival<'_> {
             None => Ok(None),
         };
         let seat = seat.map_err(|why| Some(Refusal::from(&why)))?;
-        let seed = hash(client.to_string().as_bytes());
-        loop {
-            let place =
-                place(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
-            let (cluster, endpoint) = (&view.plan.clusters[place.cluster], place.signals(view));
-            let live = &view.clusters[place.cluster];
-            let count = || worker.shared.count_upstream(live, cluster.connections_max);
-            let held = count().or_else(|| self.listening.evict().then(count).flatten());
-            let held = held.ok_or(Some(Refusal::Overloaded))?;
-            let towards = match &endpoint.address {
-                Address::Ip(address) => Datagrams::towards(*address).map(|made| (made, *address)),
-                Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
-            };
-            let (upstream, to) = match towards {
-                Ok(made) => made,
-                // EAGAIN: no port is left.
-                Err(error)
-                    if process::is_exhaustion(&error)
-                        || error.kind() == io::ErrorKind::WouldBlock =>
-                {
-                    return Err(Some(Refusal::Overloaded));
-                }
-                Err(_) => {
-                    let (endpoint, cause, client) = (endpoint.id, Cause::Refused, None);
-                    worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
-                    tried.add(place.cluster, endpoint);
-                    continue;
-                }
-            };
-            let class = &view.plan.classes[self.class];
-            let now = worker.now();
-            let flow = Rc::new(Flow {
-                key,
-                upstream,
-                to,
-                endpoint: endpoint.id,
-                class: class.id,
-                idle: listener.timeouts.idle_l4,
-                checked: Cell::new(moment(view)),
-                began: now,
-                moved: Cell::new(now),
-                bytes_in: Cell::new(0),
-                bytes_out: Cell::new(0),
-                answered: Cell::new(false),
-                over: Cell::new(false),
-                end: Notify::new(),
-                cells: self.cells.clone(),
-                exchange: worker.exchange_cells(
-                    view,
-                    self.index,
-                    Some(class.service),
-                    Some(place.cluster),
-                ),
-                names: Names {
-                    listener: listener.name.clone(),
-                    service: view.plan.services[class.service].name.clone(),
-                    data: class.data.join(","),
-                    cluster: cluster.name.clone(),
-                    reason: place.why.label(),
-                },
-                held: RefCell::new(Some((admitted, seat, held, place.into_counts()))),
-            });
-            self.listening.note(&flow);
-            let answers = answer(worker.clone(), self.listening.clone(), flow.clone());
-            tokio::task::spawn_local(answers);
-            return Ok(flow);
+        Ok((admitted, seat))
+    }
+
+    /// Counts a flow to the cluster, for which an unanswered one may be evicted; `None` if the cluster is full.
+    fn count(&self, place: &Place) -> Option<Counted> {
+        let most = self.view.plan.clusters[place.cluster].connections_max;
+        let live = &self.view.clusters[place.cluster];
+        let count = || self.worker.shared.count_upstream(live, most);
+        count().or_else(|| self.listening.evict().then(count).flatten())
+    }
+
+    /// A socket to the endpoint, and its address; `None` if nobody is there, which is told.
+    ///
+    /// # Errors
+    /// A refusal where the proxy itself has no port, descriptor or memory left.
+    fn socket_towards(
+        &self,
+        place: &Place,
+    ) -> Result<Option<(Datagrams, SocketAddr)>, Option<Refusal>> {
+        let endpoint = place.signals(self.view);
+        let towards = match &endpoint.address {
+            Address::Ip(address) => Datagrams::towards(*address).map(|made| (made, *address)),
+            Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        match towards {
+            Ok(made) => Ok(Some(made)),
+            // EAGAIN: no port is left.
+            Err(error)
+                if process::is_exhaustion(&error) || error.kind() == io::ErrorKind::WouldBlock =>
+            {
+                Err(Some(Refusal::Overloaded))
+            }
+            Err(_) => {
+                let (endpoint, cause, client) = (endpoint.id, Cause::Refused, None);
+                self.worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
+                Ok(None)
+            }
         }
+    }
+
+    /// Starts a flow that has its socket, with the task that returns its answers.
+    fn start(
+        &self,
+        key: Key,
+        (upstream, to): (Datagrams, SocketAddr),
+        place: Place,
+        (admitted, seat, held): (Admitted, Seat, Counted),
+    ) -> Rc<Flow> {
+        let (worker, view) = (self.worker, self.view);
+        let listener = &view.plan.listeners[self.index];
+        let class = &view.plan.classes[self.class];
+        let now = worker.now();
+        let flow = Rc::new(Flow {
+            key,
+            upstream,
+            to,
+            endpoint: place.signals(view).id,
+            class: class.id,
+            idle: listener.timeouts.idle_l4,
+            checked: Cell::new(moment(view)),
+            began: now,
+            moved: Cell::new(now),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            answered: Cell::new(false),
+            over: Cell::new(false),
+            end: Notify::new(),
+            cells: self.cells.clone(),
+            exchange: worker.exchange_cells(
+                view,
+                self.index,
+                Some(class.service),
+                Some(place.cluster),
+            ),
+            names: Names {
+                listener: listener.name.clone(),
+                service: view.plan.services[class.service].name.clone(),
+                data: class.data.join(","),
+                cluster: view.plan.clusters[place.cluster].name.clone(),
+                reason: place.why.label(),
+            },
+            held: RefCell::new(Some((admitted, seat, held, place.into_counts()))),
+        });
+        self.listening.note(&flow);
+        let answers = answer(worker.clone(), self.listening.clone(), flow.clone());
+        tokio::task::spawn_local(answers);
+        flow
     }
 }
 
@@ -333,6 +333,12 @@ impl Listening {
         unanswered.push_back(Rc::downgrade(flow));
     }
 
+    /// When a flow ends if nothing moves.
+    fn end_of(&self, flow: &Flow) -> Timestamp {
+        let silent = flow.expires();
+        self.stopped.get().map_or(silent, |since| silent.min(since.plus(LINGER)))
+    }
+
     /// Ends the oldest flow that nobody has answered; says whether there was one.
     fn evict(&self) -> bool {
         loop {
@@ -345,75 +351,10 @@ impl Listening {
     }
 }
 
-/// Which view it is: one for each plan and each assessment of the clusters.
-fn moment(view: &View) -> (u64, Timestamp) {
-    (view.generation, view.signals.at)
-}
-
-fn is_refusal(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
-}
-
-impl Flow {
-    /// Whether it may go on as it is: permitted, and its endpoint usable, by the latest view.
-    fn stays(&self, view: &View, class: ClassIndex) -> bool {
-        if self.checked.get() == moment(view) {
-            return true;
-        }
-        let policy = view.plan.service_of(class).policy.map(|policy| &view.plan.policies[policy]);
-        let admitted = policy.is_none_or(|policy| policy.admits(self.key.0.ip().to_canonical()));
-        let class = &view.plan.classes[class];
-        let is_ours =
-            |cluster: &&ClusterIndex| view.plan.clusters[**cluster].name == self.names.cluster;
-        let stays = admitted
-            && class.id == self.class
-            && class.permitted.clusters.iter().find(is_ours).is_some_and(|cluster| {
-                let beliefs = &view.signals.clusters[*cluster];
-                beliefs.usable.iter().any(|index| beliefs.endpoints[*index].id == self.endpoint)
-            });
-        self.checked.set(moment(view));
-        stays
-    }
-
-    fn moved_up(&self, run: &Run<'_>, now: Timestamp) {
-        let bytes = run.bytes.len() as u64;
-        self.bytes_in.set(self.bytes_in.get() + bytes);
-        self.cells.bytes_in.add(bytes);
-        self.moved.set(now);
-    }
-
-    fn refused(&self, worker: &Worker) {
-        if !self.over.get() {
-            let (endpoint, cause, client) = (self.endpoint, Cause::Refused, None);
-            worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
-        }
-        self.finish();
-    }
-
-    fn is_unanswered(&self) -> bool {
-        !self.answered.get() && !self.over.get()
-    }
-
-    /// Has its task end it; it counts no longer.
-    fn finish(&self) {
-        self.over.set(true);
-        self.held.take();
-        self.end.notify_one();
-    }
-
-    /// When it ends if nothing moves.
-    fn expires(&self, listening: &Listening) -> Timestamp {
-        let patience = if self.answered.get() { self.idle } else { self.idle.min(UNANSWERED) };
-        let silent = self.moved.get().plus(patience);
-        listening.stopped.get().map_or(silent, |since| silent.min(since.plus(LINGER)))
-    }
-}
-
 /// Sends answers back until the flow is over.
 async fn answer(worker: Rc<Worker>, listening: Rc<Listening>, flow: Rc<Flow>) {
     while !flow.over.get() {
-        let left = flow.expires(&listening).since(worker.now()).min(LOOK);
+        let left = listening.end_of(&flow).since(worker.now()).min(LOOK);
         if left.is_zero()
             || listening.stopped.get().is_none() && !may_go_on(&worker, &listening, &flow)
         {
@@ -440,7 +381,7 @@ async fn answer(worker: Rc<Worker>, listening: Rc<Listening>, flow: Rc<Flow>) {
             flows.remove(&flow.key);
         }
     }
-    log(&worker, &flow);
+    flow.log(&worker);
 }
 
 /// Whether a flow may go on by the latest view: one whose client is silent, too.
@@ -471,29 +412,5 @@ fn take_answers(worker: &Worker, listening: &Listening, flow: &Flow) {
         let bytes = run.bytes.len() as u64;
         flow.bytes_out.set(flow.bytes_out.get() + bytes);
         flow.cells.bytes_out.add(bytes);
-    }
-}
-
-fn log(worker: &Worker, flow: &Flow) {
-    let duration = worker.now().since(flow.began);
-    flow.exchange.by_class[StatusClass::None].add(1);
-    flow.exchange.duration.observe(duration.as_secs_f64());
-    if worker.log.is_on() {
-        worker.log.write(&Line {
-            time: clock::rfc3339(clock::since_epoch()).into(),
-            listener: &flow.names.listener,
-            client: flow.key.0.ip().to_canonical().to_string().into(),
-            protocol: "udp",
-            bytes_in: flow.bytes_in.get(),
-            bytes_out: flow.bytes_out.get(),
-            duration_ms: milliseconds(duration),
-            service: &flow.names.service,
-            data: flow.names.data.as_str().into(),
-            cluster: &flow.names.cluster,
-            endpoint: flow.to.to_string().into(),
-            reason: flow.names.reason,
-            attempts: 1,
-            ..Line::default()
-        });
     }
 }

@@ -167,16 +167,27 @@ pub async fn connection(
         }
         return Ok((UpstreamConnection::Http1(connection), Some(took)));
     }
+    let lease = share(worker, wanted, connection, left()).await?;
+    Ok((UpstreamConnection::Http2(Box::new(lease)), Some(took)))
+}
+
+/// Begins HTTP/2 on a new connection within `span`, and puts it where other exchanges find it.
+async fn share(
+    worker: &Worker,
+    wanted: &Wanted<'_>,
+    connection: Connection,
+    span: Duration,
+) -> Result<Lease, NoConnection> {
     let (stream, _, held) = connection.into_stream();
     stream.keep_alive();
-    let begun = multiplexed::begin(&worker.h2_pool, key, stream, held, worker.about_now());
-    match tokio::time::timeout(left(), Box::pin(begun)).await {
+    let begun = multiplexed::begin(&worker.h2_pool, wanted.key(), stream, held, worker.about_now());
+    match tokio::time::timeout(span, Box::pin(begun)).await {
         Ok(Ok(lease)) => {
-            if cluster.send_proxy != SendProxy::None {
+            if wanted.cluster.send_proxy != SendProxy::None {
                 // It is this client's alone.
                 lease.retire();
             }
-            Ok((UpstreamConnection::Http2(Box::new(lease)), Some(took)))
+            Ok(lease)
         }
         Ok(Err(_)) | Err(_) => Err(NoConnection::Endpoint(Cause::Protocol)),
     }

@@ -27,6 +27,7 @@ const SEND_BUFFER: usize = 8 * 1024;
 /// What the crate may count of streams that it has reset itself, over a connection's life and at once: the
 /// rate is judged here.
 const OWN_RESETS: usize = 1_000;
+
 /// Serves one connection until one side has had enough.
 pub async fn serve(
     worker: &Rc<Worker>,
@@ -43,42 +44,28 @@ pub async fn serve(
         return;
     };
     let account = Rc::new(Account::default());
-    let mut judged = worker.about_now();
-    let mut idle_since = worker.about_now();
-    let mut leaving: Option<Timestamp> = None;
+    let mut life = Life::begin(worker.about_now());
     watch.set_idle(true);
     let ping = connection.ping_pong();
     let mut silent = pin!(unanswered(ping, || account.active() > 0));
     loop {
-        let look = match leaving {
-            Some(_) => LAST_FRAMES,
-            None => LOOK.min(info.timeouts.idle),
-        };
         let next = tokio::select! {
             // What has come first: it may be the answer.
             biased;
-            next = watch.within(look, outbox.with(connection.accept())) => next,
+            next = watch.within(life.look(&info), outbox.with(connection.accept())) => next,
             () = &mut silent => {
                 tracing::debug!("HTTP/2 client connection closed: PING not acknowledged");
                 return;
             }
         };
         let now = worker.about_now();
-        account.forgive(now.since(judged));
-        judged = now;
+        account.forgive(now.since(life.judged));
+        life.judged = now;
         match next {
             Ok(None) => return,
-            Ok(Some(Err(error))) => {
-                tracing::debug!(%error, "HTTP/2 client connection failed");
-                match blame(&error) {
-                    Some(Refusal::RateLimited) => info.blame(worker),
-                    Some(refusal) => info.cells.refusals[refusal].add(1),
-                    None => {}
-                }
-                return;
-            }
+            Ok(Some(Err(error))) => return count_failure(worker, &info, &error),
             Ok(Some(Ok((request, respond)))) => {
-                idle_since = now;
+                life.idle_since = now;
                 let view = worker.view();
                 if !keep_up(worker, &view, &mut info) {
                     // Nothing was done with it: it may be asked again elsewhere.
@@ -87,15 +74,9 @@ pub async fn serve(
                 }
                 begin(worker, (&view, &info), &account, request, respond);
             }
-            Err(_) if account.active() > 0 => idle_since = now,
-            Err(_) => {
-                // What is left to be sent has had its time; a client that takes none of it has, too.
-                let stalled =
-                    |since: Timestamp| now.since(since.max(idle_since)) >= info.timeouts.write;
-                if leaving.is_some_and(|since| !connection.has_streams() || stalled(since)) {
-                    return;
-                }
-            }
+            Err(_) if account.active() > 0 => life.idle_since = now,
+            Err(_) if life.has_left(now, connection.has_streams(), &info) => return,
+            Err(_) => {}
         }
         if account.is_abused() {
             // What is begun and broken off at once costs us and not them.
@@ -106,13 +87,55 @@ pub async fn serve(
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
         account.note_scarce(scarce);
-        let idle = account.active() == 0 && now.since(idle_since) >= info.timeouts.idle;
-        if leaving.is_none() && (worker.shared.is_draining() || scarce || idle) {
+        let idle = account.active() == 0 && now.since(life.idle_since) >= info.timeouts.idle;
+        if life.leaving.is_none() && (worker.shared.is_draining() || scarce || idle) {
             // What comes before the client knows is still served.
             connection.graceful_shutdown();
             watch.set_idle(false);
-            leaving = Some(now);
+            life.leaving = Some(now);
         }
+    }
+}
+
+/// Moments of a connection that decide when it ends.
+struct Life {
+    /// The account was last judged.
+    judged: Timestamp,
+    /// A request came, or an exchange was under way.
+    idle_since: Timestamp,
+    /// GOAWAY was sent.
+    leaving: Option<Timestamp>,
+}
+
+impl Life {
+    fn begin(now: Timestamp) -> Life {
+        Life { judged: now, idle_since: now, leaving: None }
+    }
+
+    /// How long the next frame is waited for before the connection is looked at again.
+    fn look(&self, info: &ConnectionInfo) -> Duration {
+        match self.leaving {
+            Some(_) => LAST_FRAMES,
+            None => LOOK.min(info.timeouts.idle),
+        }
+    }
+
+    /// Whether a connection without exchanges is over after its GOAWAY: all is sent, or the client has taken nothing
+    /// within the write timeout.
+    fn has_left(&self, now: Timestamp, has_streams: bool, info: &ConnectionInfo) -> bool {
+        let stalled =
+            |since: Timestamp| now.since(since.max(self.idle_since)) >= info.timeouts.write;
+        self.leaving.is_some_and(|since| !has_streams || stalled(since))
+    }
+}
+
+/// Counts the failure of a connection where the client is to blame.
+fn count_failure(worker: &Worker, info: &ConnectionInfo, error: &h2::Error) {
+    tracing::debug!(%error, "HTTP/2 client connection failed");
+    match blame(error) {
+        Some(Refusal::RateLimited) => info.blame(worker),
+        Some(refusal) => info.cells.refusals[refusal].add(1),
+        None => {}
     }
 }
 
