@@ -1,4 +1,4 @@
-//! Everything that crosses a thread; the queue of exchanges that wait for capacity has a file of its own.
+//! Everything that crosses a thread.
 //!
 //! One pointer, one writer: the control thread publishes a [`View`], workers load it once per
 //! exchange. Samples go the other way through single-writer slots that control sweeps; only the
@@ -8,6 +8,14 @@ mod clients;
 
 pub use clients::{Clients, OfClient};
 
+mod endpoint;
+
+pub use endpoint::LiveEndpoint;
+
+mod gauge;
+
+pub use gauge::{Counted, Gauge, Held};
+
 mod offenders;
 
 pub use offenders::Offenders;
@@ -16,26 +24,25 @@ mod queue;
 
 pub use queue::{For, Queue, Turn};
 
+mod report;
+
+pub use report::ReportCell;
+
 mod ring;
 
 pub use ring::{Ring, Ticket};
 
 pub mod seqlock;
 
-use seqlock::SeqLock;
-
 mod sweep;
 
 pub use sweep::Sweep;
 
 use crate::decision::assess::Event;
-use crate::decision::endpoint::speed;
 use crate::decision::index::Table;
 use crate::decision::plan::{ClassIndex, ClusterIndex, Plan};
-use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
-use crate::decision::units::Timestamp;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::counter::Count;
 use crate::tls::store::Store;
@@ -43,7 +50,6 @@ use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{self, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
 /// A plan and the signals of one moment; both are of the same generation.
@@ -82,131 +88,6 @@ pub struct LiveCluster {
     pub room: Arc<Queue>,
     /// Parallel to the endpoints of the cluster's signals.
     pub endpoints: Vec<Arc<LiveEndpoint>>,
-}
-
-/// The counters of an endpoint; they outlive views.
-#[derive(Debug)]
-pub struct LiveEndpoint {
-    /// Exchanges in flight.
-    pub in_flight: Arc<Gauge>,
-    /// Completed exchanges and microseconds to their response heads, by worker.
-    samples: Vec<EndpointSlot>,
-}
-
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct EndpointSlot {
-    count: Count,
-    micros: Count,
-    /// Sums of latencies as logarithms, in units of 1 / [`LOG_UNIT`], and of their squares; of completed exchanges
-    /// and of those abandoned because a hedge answered first.
-    timed: Count,
-    logs: Count,
-    log_squares: Count,
-    handshakes: Count,
-    handshake_micros: Count,
-}
-
-/// Units per 1.0 of a logarithm.
-const LOG_UNIT: f64 = 65_536.0;
-
-impl LiveEndpoint {
-    fn new(workers: usize) -> LiveEndpoint {
-        let samples = (0..workers).map(|_| EndpointSlot::default()).collect();
-        LiveEndpoint { in_flight: Arc::default(), samples }
-    }
-
-    /// Counts one completed exchange, as worker number `worker`.
-    pub fn record(&self, worker: usize, seconds: f64) {
-        if let Some(slot) = self.samples.get(worker) {
-            slot.count.add(1);
-            slot.micros.add((seconds * 1e6) as u64);
-            slot.time(seconds);
-        }
-    }
-
-    /// Counts an exchange that was abandoned after `seconds` because a hedge had answered first.
-    pub fn record_overtaken(&self, worker: usize, seconds: f64) {
-        if let Some(slot) = self.samples.get(worker) {
-            slot.time(seconds);
-        }
-    }
-
-    /// Counts the round trip of a new connection's handshake, as worker number `worker`.
-    pub fn record_rtt(&self, worker: usize, rtt: Duration) {
-        if let Some(slot) = self.samples.get(worker) {
-            slot.handshakes.add(1);
-            slot.handshake_micros.add(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
-        }
-    }
-}
-
-impl EndpointSlot {
-    fn time(&self, seconds: f64) {
-        let log = speed::log(seconds);
-        self.timed.add(1);
-        self.logs.add((log * LOG_UNIT) as u64);
-        self.log_squares.add((log * log * LOG_UNIT) as u64);
-    }
-}
-
-/// A number of concurrent things, padded to a cache line of its own.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct Gauge(AtomicU32);
-
-impl Gauge {
-    /// The current number.
-    #[must_use]
-    pub fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// One unit of a gauge. Dropping it decrements the gauge and wakes the first waiter of its queue, if it has one.
-#[derive(Debug)]
-pub struct Held(Arc<Gauge>, Option<Arc<Queue>>);
-
-impl Held {
-    /// Increments the gauge without a limit.
-    #[must_use]
-    pub fn enter(gauge: &Arc<Gauge>) -> Held {
-        gauge.0.fetch_add(1, Ordering::Relaxed);
-        Held(gauge.clone(), None)
-    }
-
-    /// Increments the gauge, unless it has reached `ceiling`.
-    #[must_use]
-    pub fn enter_below(gauge: &Arc<Gauge>, ceiling: u32) -> Option<Held> {
-        let before = gauge.0.fetch_add(1, Ordering::Relaxed);
-        let held = Held(gauge.clone(), None);
-        (before < ceiling).then_some(held)
-    }
-
-    /// As [`Held::enter_below`]; dropping the unit wakes the first waiter of `queue`.
-    #[must_use]
-    pub fn enter_told(gauge: &Arc<Gauge>, ceiling: u32, queue: &Arc<Queue>) -> Option<Held> {
-        let mut held = Held::enter_below(gauge, ceiling)?;
-        held.1 = Some(queue.clone());
-        Some(held)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let before = self.0.0.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "a gauge fell below zero");
-        if let Some(queue) = &self.1 {
-            queue.wake_first();
-        }
-    }
-}
-
-/// A connection to an endpoint, counted for its cluster and for the process until dropped.
-#[derive(Debug)]
-pub struct Counted {
-    _of_all: Held,
-    _of_cluster: Held,
 }
 
 /// Slots for samples: by worker, then class, then permitted cluster.
@@ -261,41 +142,6 @@ pub struct Slot {
     pub report: ReportCell,
     /// Single exchanges; allocated at the first exchange.
     pub ring: OnceLock<Ring>,
-}
-
-/// The newest load report, with one writer. Readers get a whole report or none.
-#[derive(Debug, Default)]
-pub struct ReportCell(SeqLock<8>);
-
-impl ReportCell {
-    /// Replaces the report by one that arrived at `at`. Only one thread may write.
-    pub fn write(&self, report: &Report, at: Timestamp) {
-        let unknown = f64::NAN;
-        let bits = f64::to_bits;
-        self.0.write([
-            at.as_nanos(),
-            bits(report.queue),
-            bits(report.service),
-            bits(report.in_flight),
-            bits(report.capacity.unwrap_or(unknown)),
-            bits(report.utilisation.unwrap_or(unknown)),
-            bits(report.arrivals),
-            bits(report.good),
-        ]);
-    }
-
-    /// The newest report and its time of arrival; `None` before the first one and while one is being written.
-    #[must_use]
-    pub fn read(&self) -> Option<(Report, Timestamp)> {
-        let [at, fields @ ..] = self.0.read()?;
-        let [queue, service, in_flight, capacity, utilisation, arrivals, good] =
-            fields.map(f64::from_bits);
-        let known = |value: f64| Some(value).filter(|value| !value.is_nan());
-        let (capacity, utilisation) = (known(capacity), known(utilisation));
-        let report =
-            Report { queue, service, in_flight, capacity, utilisation, arrivals, good, age: 0.0 };
-        Some((report, Timestamp::from_nanos(at)))
-    }
 }
 
 impl Slots {
@@ -525,75 +371,5 @@ impl Shared {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_is_read_whole_or_not_at_all() {
-        let cell = Arc::new(ReportCell::default());
-        assert!(cell.read().is_none());
-        let (writer, stop) = (cell.clone(), Arc::new(AtomicBool::new(false)));
-        let stopped = stop.clone();
-        let thread = std::thread::spawn(move || {
-            for n in (1..u32::MAX).take_while(|_| !stopped.load(Ordering::Relaxed)) {
-                let value = f64::from(n);
-                let report = Report {
-                    queue: value,
-                    service: value,
-                    in_flight: value,
-                    capacity: Some(value),
-                    arrivals: value,
-                    good: value,
-                    ..Report::default()
-                };
-                writer.write(&report, Timestamp::from_nanos(u64::from(n)));
-                (0..200).for_each(|_| std::hint::spin_loop());
-            }
-        });
-        let mut read = 0;
-        while read < 5_000 {
-            let Some((report, at)) = cell.read() else { continue };
-            read += 1;
-            let value = at.as_nanos() as f64;
-            let all = [report.queue, report.service, report.arrivals, report.good];
-            assert!(all.iter().all(|field| *field == value), "{report:?} at {at:?}");
-            assert_eq!((report.capacity, report.utilisation), (Some(value), None));
-        }
-        stop.store(true, Ordering::Relaxed);
-        thread.join().unwrap();
-    }
-
-    #[test]
-    fn a_ceiling_holds_and_gauges_end_at_zero() {
-        const CEILING: u32 = 2;
-        let (gauge, inside) = (Arc::new(Gauge::default()), Arc::new(AtomicU32::new(0)));
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                let (gauge, inside) = (gauge.clone(), inside.clone());
-                std::thread::spawn(move || {
-                    for _ in 0..20_000 {
-                        if let Some(held) = Held::enter_below(&gauge, CEILING) {
-                            let before = inside.fetch_add(1, Ordering::SeqCst);
-                            assert!(before < CEILING, "{} hold it at once", before + 1);
-                            std::thread::yield_now();
-                            inside.fetch_sub(1, Ordering::SeqCst);
-                            drop(held);
-                        }
-                    }
-                })
-            })
-            .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(gauge.get(), 0);
-        let full: Vec<_> =
-            (0..CEILING).map(|_| Held::enter_below(&gauge, CEILING).unwrap()).collect();
-        assert!(Held::enter_below(&gauge, CEILING).is_none(), "the ceiling is reached");
-        assert_eq!(gauge.get(), CEILING, "a refused attempt is counted out again");
-        drop(full);
-        assert!(Held::enter_below(&gauge, CEILING).is_some(), "there is capacity again");
     }
 }

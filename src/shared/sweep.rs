@@ -1,6 +1,7 @@
 //! Reads the workers' slots periodically: the increase of each counter since the last sweep.
 
-use super::{LOG_UNIT, LiveEndpoint, OfClass, Slot, Slots, ring};
+use super::endpoint::{LOG_UNIT, LiveEndpoint};
+use super::{OfClass, Slot, Slots, ring};
 use crate::decision::assess::{Answers, Samples};
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::exchange::Exchanges;
