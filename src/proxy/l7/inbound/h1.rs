@@ -1,19 +1,18 @@
 //! An HTTP/1 client: one connection, one request at a time.
 
-use super::body_rate::{RATE_SLICE, Rate};
+use super::body_rate::Rate;
+use super::h1_body::{BodyState, H1Body};
+use super::h1_response::H1Response;
 use crate::decision::plan::ListenerTimeouts;
-use crate::http::forward::{self, ResponseContext};
 use crate::http::request::RequestHead;
-use crate::http::response::ResponseHead;
 use crate::http::scan::{Scan, Scanner};
-use crate::http::{Framing, Limits, Version, Violation, trailers};
+use crate::http::{Framing, Limits, Version, Violation};
 use crate::os::clock;
 use crate::os::stream::Stream;
-use crate::proxy::body::{self, Backpressure, Broken, Piece, Rest, Sink, Source};
+use crate::proxy::body::{self, Backpressure, Piece, Rest, Sink, Source};
 use crate::proxy::buffer::{Buffer, give_back_scratch, lend_scratch};
 use crate::proxy::deadline::Watch;
-use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
-use crate::proxy::refusal::phrase;
+use crate::proxy::l7::client::{Client, Local, Response};
 use crate::proxy::worker::Worker;
 use std::cell::Cell;
 use std::io;
@@ -43,16 +42,6 @@ pub struct H1 {
     write_watch: Watch,
     timeouts: Rc<ListenerTimeouts>,
     date: Rc<str>,
-}
-
-/// What is left of the request's body, and how it has come so far.
-#[derive(Debug)]
-struct BodyState {
-    rest: Rest,
-    received: u64,
-    limit: Option<u64>,
-    rate: Rate,
-    trailers: Vec<u8>,
 }
 
 /// How a client begins that knows of HTTP/2 beforehand (RFC 9113 §3.4): no method of HTTP/1.
@@ -86,13 +75,7 @@ impl H1 {
             sent: Cell::new(0),
             body_sent: Cell::new(0),
             head: None,
-            body: BodyState {
-                rest: Rest::Done,
-                received: 0,
-                limit: None,
-                rate: Rate::default(),
-                trailers: Vec::new(),
-            },
+            body: BodyState::none(),
             out: Vec::new(),
             framing: Framing::None,
             read_watch: watches.0,
@@ -329,201 +312,5 @@ impl Client for H1 {
 
     fn sent(&self) -> u64 {
         self.sent.get()
-    }
-}
-
-/// The request's direction of an HTTP/1 connection.
-#[derive(Debug)]
-pub struct H1Body<'a> {
-    source: Source<'a>,
-    state: &'a mut BodyState,
-    idle: Duration,
-}
-
-impl H1Body<'_> {
-    fn account(&mut self, piece: Piece) -> Result<Option<usize>, Broken> {
-        match piece {
-            Piece::End => {
-                if let Rest::Chunked(decoder) = &self.state.rest {
-                    let fields = decoder.trailer_fields();
-                    trailers::write(&mut self.state.trailers, decoder.trailer_bytes(), &fields);
-                }
-                self.state.rest = Rest::Done;
-                Ok(None)
-            }
-            Piece::Data(count) => {
-                self.state.received += count as u64;
-                self.state.rate.came(count as u64);
-                if self.state.limit.is_some_and(|limit| self.state.received > limit) {
-                    return Err(Broken::TooLarge);
-                }
-                Ok(Some(count))
-            }
-        }
-    }
-}
-
-impl RequestBody for H1Body<'_> {
-    async fn next(&mut self) -> Result<Option<usize>, Broken> {
-        if let Some(piece) = body::next_buffered(&mut self.source, &mut self.state.rest)? {
-            return self.account(piece);
-        }
-        let mut silent = Duration::ZERO;
-        loop {
-            // In slices, and judged between them: framing bytes alone are no progress.
-            self.state.rate.judge()?;
-            let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
-            let before = clock::now();
-            let read = self.source.more(slice).await;
-            self.state.rate.waited(clock::now().since(before));
-            match read {
-                Ok(0) => return Err(Broken::Gone),
-                Ok(_) => silent = Duration::ZERO,
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    silent += slice;
-                    if silent >= self.idle {
-                        return Err(Broken::Late);
-                    }
-                }
-                Err(_) => return Err(Broken::Gone),
-            }
-            if let Some(piece) = body::next_buffered(&mut self.source, &mut self.state.rest)? {
-                return self.account(piece);
-            }
-        }
-    }
-
-    fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
-        match body::next_buffered(&mut self.source, &mut self.state.rest)? {
-            Some(piece) => self.account(piece).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    fn data(&self) -> &[u8] {
-        self.source.data()
-    }
-
-    fn used(&mut self, count: usize) {
-        self.source.used(count);
-    }
-
-    fn read_at_most(&mut self, most: usize) {
-        self.source.most = most;
-    }
-
-    fn trailers(&self) -> Vec<u8> {
-        self.state.trailers.clone()
-    }
-
-    async fn gone(&mut self) {
-        self.source.gone().await;
-    }
-
-    async fn broken(&self) {
-        self.source.reader.broken().await;
-    }
-}
-
-/// The response's direction of an HTTP/1 connection.
-#[derive(Debug)]
-pub struct H1Response<'a> {
-    sink: Sink<'a>,
-    body_sent: &'a Cell<u64>,
-    framing: &'a mut Framing,
-    keep: &'a mut bool,
-    version: Version,
-    head_only: bool,
-    /// Whether a body may or may not follow, since it was expected to wait.
-    expectant: bool,
-    /// Whether the connection is ended after it.
-    is_last: bool,
-    date: &'a str,
-}
-
-impl Response for H1Response<'_> {
-    async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
-        // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
-        if self.version == Version::Http10 {
-            return Ok(());
-        }
-        forward::write_interim(self.sink.pending, head, bytes);
-        self.sink.flush().await
-    }
-
-    fn begin(&mut self, reply: &Reply<'_>) -> Framing {
-        let framing = forward::client_framing(reply.head.framing, self.version);
-        *self.keep = *self.keep && reply.complete && framing != Framing::Close;
-        *self.framing = framing;
-        self.is_last = !*self.keep && !reply.head.upgrades;
-        let context = ResponseContext {
-            version: self.version,
-            keep_alive: *self.keep,
-            framing,
-            date: self.date,
-            edits: reply.edits,
-            extra: reply.extra,
-        };
-        forward::write_response(self.sink.pending, reply.head, reply.bytes, &context);
-        framing
-    }
-
-    async fn piece(&mut self, data: &[u8]) -> io::Result<()> {
-        self.body_sent.set(self.body_sent.get() + data.len() as u64);
-        self.sink.piece(*self.framing, data).await
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush().await
-    }
-
-    fn room(&mut self) -> usize {
-        self.sink.room()
-    }
-
-    async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
-        if self.is_last {
-            self.sink.writer.ends();
-        }
-        self.sink.end(*self.framing, trailers).await
-    }
-
-    async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
-        // Whether the body still comes, only a client that waits for 100 knows.
-        *self.keep = *self.keep && answer.keep && !self.expectant;
-        let out = &mut *self.sink.pending;
-        out.extend_from_slice(b"HTTP/1.1 ");
-        forward::push_decimal(out, u64::from(answer.status));
-        out.push(b' ');
-        out.extend_from_slice(phrase(answer.status).as_bytes());
-        out.extend_from_slice(b"\r\n");
-        if answer.status != 204 {
-            out.extend_from_slice(b"content-length: ");
-            forward::push_decimal(out, answer.body.len() as u64);
-            out.extend_from_slice(b"\r\n");
-        }
-        forward::push_field(out, b"date", self.date.as_bytes());
-        match (*self.keep, self.version) {
-            (true, Version::Http11) => {}
-            (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
-            (false, _) => out.extend_from_slice(b"connection: close\r\n"),
-        }
-        out.extend_from_slice(answer.lines);
-        out.extend_from_slice(b"\r\n");
-        if !self.head_only && !matches!(answer.status, 204 | 304) {
-            out.extend_from_slice(answer.body);
-            self.body_sent.set(self.body_sent.get() + answer.body.len() as u64);
-        }
-        self.sink.flush().await
-    }
-
-    fn keep_alive(&mut self) {
-        self.sink.writer.keep_alive();
-    }
-
-    fn sent(&self) -> Sent {
-        // What a client that left did not take was not sent.
-        let body = self.body_sent.get().min(self.sink.sent.get());
-        Sent { heads: self.sink.sent.get() - body, body }
     }
 }

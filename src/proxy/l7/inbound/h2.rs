@@ -4,22 +4,21 @@
 //! share the sending half through a RefCell that is never held across a wait.
 
 use super::body_rate::Rate;
+use super::h2_response::{H2Response, Sender, gone};
+use super::intake::Intake;
 use super::message;
 use super::streams::{self, Account, Patience, Pieces};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
-use crate::http::response::ResponseHead;
-use crate::http::{Framing, translate};
 use crate::os::stream::{Stream, Writer};
 use crate::proxy::body::{Backpressure, Broken, Source};
-use crate::proxy::buffer::{self, Buffer};
+use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::{ENDLESS, Watch};
-use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
-use crate::proxy::l7::h2_room::{PIECE, poll_room, room};
+use crate::proxy::l7::client::{Client, RequestBody, Response, Sent};
 use crate::proxy::tunnel::both;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::pin;
@@ -48,29 +47,8 @@ pub struct H2 {
 #[derive(Debug)]
 struct Body {
     stream: RecvStream,
-    chunk: Bytes,
     ended: bool,
-    trailers: Vec<u8>,
-    received: u64,
-    limit: Option<u64>,
-    rate: Rate,
-}
-
-/// The sending half, by how far it is.
-#[derive(Debug)]
-enum Sender {
-    Head(SendResponse<Bytes>),
-    Body(SendStream<Bytes>),
-}
-
-impl Sender {
-    fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let polled = match self {
-            Sender::Head(sender) => sender.poll_reset(context),
-            Sender::Body(sender) => sender.poll_reset(context),
-        };
-        polled.map(drop)
-    }
+    intake: Intake,
 }
 
 /// What a stream comes with.
@@ -107,12 +85,9 @@ impl H2 {
             head: arrived.head,
             body: Body {
                 stream: arrived.stream,
-                chunk: Bytes::new(),
                 ended,
-                trailers: Vec::new(),
-                received: 0,
-                limit: arrived.limit,
-                rate: Rate::of(arrived.rate_min),
+                // The h2 crate compares a body with its `content-length`.
+                intake: Intake::new(Bytes::new(), None, arrived.limit, arrived.rate_min),
             },
             sender: RefCell::new(Sender::Head(arrived.respond)),
             begun: None,
@@ -220,7 +195,7 @@ impl Client for H2 {
     }
 
     fn endure(&mut self) {
-        self.body.rate = Rate::of(0);
+        self.body.intake.rate = Rate::of(0);
         Rc::make_mut(&mut self.timeouts).body_idle = ENDLESS;
     }
 
@@ -232,7 +207,7 @@ impl Client for H2 {
     }
 
     fn received(&self) -> u64 {
-        self.body.received
+        self.body.intake.received()
     }
 
     fn sent(&self) -> u64 {
@@ -281,17 +256,6 @@ impl H2Body<'_> {
         self.broken.set(true);
         Broken::Gone
     }
-
-    fn account(&mut self, chunk: Bytes) -> Result<usize, Broken> {
-        let count = chunk.len();
-        self.body.received += count as u64;
-        self.body.rate.came(count as u64);
-        self.body.chunk = chunk;
-        match self.body.limit.is_some_and(|limit| self.body.received > limit) {
-            true => Err(Broken::TooLarge),
-            false => Ok(count),
-        }
-    }
 }
 
 impl Pieces for H2Body<'_> {
@@ -303,17 +267,16 @@ impl Pieces for H2Body<'_> {
             match self.body.stream.poll_data(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
-                Poll::Ready(Some(Ok(chunk))) => return Poll::Ready(self.account(chunk).map(Some)),
+                Poll::Ready(Some(Ok(chunk))) => {
+                    return Poll::Ready(self.body.intake.take(chunk).map(Some));
+                }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(self.gone_now())),
                 Poll::Ready(None) => match self.body.stream.poll_trailers(context) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(self.gone_now())),
                     Poll::Ready(Ok(fields)) => {
                         self.body.ended = true;
-                        if let Err(broken) = streams::keep_trailers(
-                            &mut self.body.trailers,
-                            fields.unwrap_or_default(),
-                        ) {
+                        if let Err(broken) = self.body.intake.keep_trailers(fields) {
                             return Poll::Ready(Err(broken));
                         }
                     }
@@ -323,7 +286,7 @@ impl Pieces for H2Body<'_> {
     }
 
     fn rate(&mut self) -> &mut Rate {
-        &mut self.body.rate
+        &mut self.body.intake.rate
     }
 }
 
@@ -338,11 +301,11 @@ impl RequestBody for H2Body<'_> {
     }
 
     fn data(&self) -> &[u8] {
-        &self.body.chunk
+        self.body.intake.data()
     }
 
     fn used(&mut self, count: usize) {
-        self.body.chunk.advance(count.min(self.body.chunk.len()));
+        self.body.intake.used(count);
         // The window opens as bytes are passed on: that is all the backpressure there is to have. An
         // error says that the stream is over, which the next read says, too.
         if let Err(error) = self.body.stream.flow_control().release_capacity(count) {
@@ -351,7 +314,7 @@ impl RequestBody for H2Body<'_> {
     }
 
     fn trailers(&self) -> Vec<u8> {
-        self.body.trailers.clone()
+        self.body.intake.trailers()
     }
 
     async fn gone(&mut self) {
@@ -361,147 +324,5 @@ impl RequestBody for H2Body<'_> {
     async fn broken(&self) {
         std::future::poll_fn(|context| self.sender.borrow_mut().poll_reset(context)).await;
         self.broken.set(true);
-    }
-}
-
-/// The response's direction.
-#[derive(Debug)]
-pub struct H2Response<'a> {
-    sender: &'a RefCell<Sender>,
-    begun: &'a mut Option<message::Head>,
-    sent: &'a Cell<Sent>,
-    watch: &'a Watch,
-    patience: Patience<'a>,
-    head_only: bool,
-    /// Whether a 101 of the cluster is awaited.
-    tunnel: bool,
-    date: &'a str,
-    backpressure: Backpressure,
-}
-
-impl H2Response<'_> {
-    /// Sends the head, if it was not; `ends` is whether nothing follows.
-    fn send_head(&mut self, ends: bool) -> io::Result<()> {
-        let Some(response) = self.begun.take() else { return Ok(()) };
-        let mut sender = self.sender.borrow_mut();
-        if let Sender::Head(respond) = &mut *sender {
-            let bytes = message::size(&response);
-            let body = respond.send_response(response, ends).map_err(gone)?;
-            let sent = self.sent.get();
-            self.sent.set(Sent { heads: sent.heads + bytes, ..sent });
-            *sender = Sender::Body(body);
-        }
-        Ok(())
-    }
-
-    /// Room to send, up to what is wanted.
-    fn poll_room(&self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        let Sender::Body(body) = &mut *self.sender.borrow_mut() else {
-            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
-        };
-        poll_room(body, context, wanted, gone)
-    }
-
-    fn send(&self, data: Bytes, ends: bool) -> io::Result<()> {
-        let sent = self.sent.get();
-        self.sent.set(Sent { body: sent.body + data.len() as u64, ..sent });
-        match &mut *self.sender.borrow_mut() {
-            Sender::Body(body) => body.send_data(data, ends).map_err(gone),
-            Sender::Head(_) => Err(io::ErrorKind::InvalidInput.into()),
-        }
-    }
-}
-
-fn gone(error: h2::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, error)
-}
-
-impl Response for H2Response<'_> {
-    async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
-        let told = message::interim(head, bytes);
-        match (&mut *self.sender.borrow_mut(), told) {
-            (Sender::Head(respond), Some(told)) => respond.send_informational(told).map_err(gone),
-            (Sender::Body(_), _) | (_, None) => Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-
-    fn begin(&mut self, reply: &Reply<'_>) -> Framing {
-        // What HTTP/1 switches to, HTTP/2 simply is (RFC 8441 §5).
-        let upgraded = reply.head.upgrades && self.tunnel;
-        let status = match reply.head.status {
-            _ if upgraded => 200,
-            // A success would say that the tunnel is open.
-            200..300 if self.tunnel => 502,
-            status => status,
-        };
-        self.tunnel = upgraded;
-        *self.begun = message::reply(reply, status, self.date);
-        reply.head.framing
-    }
-
-    async fn piece(&mut self, data: &[u8]) -> io::Result<()> {
-        self.send_head(false)?;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let wanted = rest.len().min(PIECE);
-            let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
-            let begun = self.watch.now();
-            let room = self.patience.wait(self.watch, room).await??;
-            self.backpressure.note(self.watch.now() > begun);
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            self.send(Bytes::copy_from_slice(now), false)?;
-            rest = later;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        self.send_head(false)
-    }
-
-    fn room(&mut self) -> usize {
-        let most = if self.patience.is_crowded() { buffer::MODEST } else { buffer::SIZE };
-        match &mut *self.sender.borrow_mut() {
-            Sender::Body(body) => room(&self.backpressure, body, most),
-            Sender::Head(_) => buffer::MODEST,
-        }
-    }
-
-    async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
-        if self.tunnel && self.begun.is_some() {
-            return self.send_head(false);
-        }
-        let fields = translate::fields(trailers).unwrap_or_default();
-        if !fields.is_empty() && !self.head_only {
-            self.send_head(false)?;
-            return match &mut *self.sender.borrow_mut() {
-                Sender::Body(body) => body.send_trailers(fields).map_err(gone),
-                Sender::Head(_) => Err(io::ErrorKind::InvalidInput.into()),
-            };
-        }
-        if self.begun.is_some() {
-            return self.send_head(true);
-        }
-        self.send(Bytes::new(), true)
-    }
-
-    async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
-        *self.begun = message::local(answer, self.date);
-        let bare = self.head_only || answer.body.is_empty() || matches!(answer.status, 204 | 304);
-        self.send_head(bare)?;
-        if !bare {
-            // Our own answers are lines: they fit without waiting for room.
-            self.send(Bytes::copy_from_slice(answer.body), true)?;
-        }
-        Ok(())
-    }
-
-    /// Its connection is, since it began.
-    fn keep_alive(&mut self) {
-        self.patience.lengthen();
-    }
-
-    fn sent(&self) -> Sent {
-        self.sent.get()
     }
 }

@@ -5,12 +5,13 @@
 //! more is sent.
 
 use super::body_rate::Rate;
+use super::intake::Intake;
 use super::message;
 use super::streams::{self, Account, Patience, Pieces};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
-use crate::http::{Framing, Violation, translate};
+use crate::http::{Framing, translate};
 use crate::proxy::body::Broken;
 use crate::proxy::deadline::{ENDLESS, Watch};
 use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
@@ -121,17 +122,12 @@ pub struct H3 {
 
 struct Body {
     receiver: Receiver,
-    chunk: Bytes,
-    /// Whether `chunk` came with the head, and was not told of yet.
+    intake: Intake,
+    /// Whether the piece at hand came with the head, and was not told of yet.
     untold: bool,
     /// Whether all data has come.
     complete: bool,
     ended: bool,
-    trailers: Vec<u8>,
-    received: u64,
-    length: Option<u64>,
-    limit: Option<u64>,
-    rate: Rate,
     account: Rc<Account>,
 }
 
@@ -180,14 +176,9 @@ impl H3 {
             body: Body {
                 receiver: arrived.receiver,
                 untold: !chunk.is_empty(),
-                chunk,
+                intake: Intake::new(chunk, length, arrived.limit, arrived.rate_min),
                 complete,
                 ended: false,
-                trailers: Vec::new(),
-                received: 0,
-                length,
-                limit: arrived.limit,
-                rate: Rate::of(arrived.rate_min),
                 account: arrived.account.clone(),
             },
             sender: arrived.sender,
@@ -258,7 +249,7 @@ impl Client for H3 {
     }
 
     fn endure(&mut self) {
-        self.body.rate = Rate::of(0);
+        self.body.intake.rate = Rate::of(0);
         Rc::make_mut(&mut self.timeouts).body_idle = ENDLESS;
     }
 
@@ -268,7 +259,7 @@ impl Client for H3 {
     }
 
     fn received(&self) -> u64 {
-        self.body.received
+        self.body.intake.received()
     }
 
     fn sent(&self) -> u64 {
@@ -291,29 +282,10 @@ impl H3Body<'_> {
         Broken::Gone
     }
 
+    /// Counts the piece at hand.
     fn account(&mut self) -> Result<usize, Broken> {
-        let count = self.body.chunk.len();
-        self.body.received += count as u64;
-        self.body.rate.came(count as u64);
-        self.body.account.explain(count as u64);
-        let over = |bound: Option<u64>| bound.is_some_and(|bound| self.body.received > bound);
-        match (over(self.body.length), over(self.body.limit)) {
-            (true, _) => {
-                Err(Broken::Malformed(Violation::Malformed("the body is not as long as it says")))
-            }
-            (false, true) => Err(Broken::TooLarge),
-            (false, false) => Ok(count),
-        }
-    }
-
-    /// Whether what came is what was said.
-    fn whole(&self) -> Result<(), Broken> {
-        match self.body.length.is_none_or(|length| length == self.body.received) {
-            true => Ok(()),
-            false => {
-                Err(Broken::Malformed(Violation::Malformed("the body is not as long as it says")))
-            }
-        }
+        self.body.account.explain(self.body.intake.data().len() as u64);
+        self.body.intake.count()
     }
 }
 
@@ -331,8 +303,8 @@ impl Pieces for H3Body<'_> {
                 Poll::Ready(Err(())) => return Poll::Ready(Err(self.gone_now())),
                 Poll::Ready(Ok(None)) => self.body.complete = true,
                 Poll::Ready(Ok(Some(piece))) => {
-                    self.body.chunk = piece;
-                    return Poll::Ready(self.account().map(Some));
+                    self.body.account.explain(piece.len() as u64);
+                    return Poll::Ready(self.body.intake.take(piece).map(Some));
                 }
             }
         }
@@ -342,17 +314,18 @@ impl Pieces for H3Body<'_> {
                 Poll::Ready(Err(())) => return Poll::Ready(Err(self.gone_now())),
                 Poll::Ready(Ok(fields)) => {
                     self.body.ended = true;
-                    let read =
-                        streams::keep_trailers(&mut self.body.trailers, fields.unwrap_or_default());
-                    return Poll::Ready(read.and_then(|()| self.whole()).map(|()| None));
+                    let read = self.body.intake.keep_trailers(fields);
+                    return Poll::Ready(
+                        read.and_then(|()| self.body.intake.whole()).map(|()| None),
+                    );
                 }
             }
         }
-        Poll::Ready(self.whole().map(|()| None))
+        Poll::Ready(self.body.intake.whole().map(|()| None))
     }
 
     fn rate(&mut self) -> &mut Rate {
-        &mut self.body.rate
+        &mut self.body.intake.rate
     }
 }
 
@@ -367,16 +340,16 @@ impl RequestBody for H3Body<'_> {
     }
 
     fn data(&self) -> &[u8] {
-        &self.body.chunk
+        self.body.intake.data()
     }
 
     fn used(&mut self, count: usize) {
         // The window opens as pieces are read, which is when the last one was passed on.
-        self.body.chunk.advance(count.min(self.body.chunk.len()));
+        self.body.intake.used(count);
     }
 
     fn trailers(&self) -> Vec<u8> {
-        self.body.trailers.clone()
+        self.body.intake.trailers()
     }
 
     async fn gone(&mut self) {

@@ -4,7 +4,7 @@ use super::body_rate::{RATE_SLICE, Rate};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
-use crate::http::{Limits, Underscores, grpc, trailers};
+use crate::http::{Limits, Underscores, grpc};
 use crate::os::clock;
 use crate::proxy::body::Broken;
 use crate::proxy::deadline::Watch;
@@ -298,17 +298,6 @@ pub fn ready(body: &mut impl Pieces) -> Result<Option<Option<usize>>, Broken> {
         Poll::Ready(piece) => piece.map(Some),
         Poll::Pending => Ok(None),
     }
-}
-
-/// Keeps those trailers that may be forwarded, as complete lines.
-///
-/// # Errors
-/// [`Broken::Malformed`].
-pub fn keep_trailers(kept: &mut Vec<u8>, fields: ::http::HeaderMap) -> Result<(), Broken> {
-    let lines = translate::trailer_lines(&fields);
-    let found = trailers::read(&lines, Underscores::Refuse).map_err(Broken::Malformed)?;
-    trailers::write(kept, &lines, &found);
-    Ok(())
 }
 
 /// One exchange. `refused` is why its head will not do.
