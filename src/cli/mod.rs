@@ -142,7 +142,7 @@ fn read_config(path: &Path) -> Result<(String, PathBuf), String> {
     let read =
         std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let text = decoded(read).map_err(|why| format!("{} {why}", path.display()))?;
-    Ok((text, crate::server::reload::folder_of(path)))
+    Ok((text, crate::server::origin::folder_of(path)))
 }
 
 fn decoded(bytes: Vec<u8>) -> Result<String, String> {

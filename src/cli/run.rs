@@ -3,7 +3,7 @@
 use super::{fail, read_config};
 use crate::config::{Config, load};
 use crate::server::logs::own_log;
-use crate::server::reload::Origin;
+use crate::server::origin::Origin;
 use crate::server::{Options, StartError, run as run_server};
 use std::path::Path;
 use std::process::ExitCode;

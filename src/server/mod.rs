@@ -5,10 +5,13 @@ pub mod control;
 pub mod files;
 mod fresh;
 pub mod logs;
+mod main_task;
+pub mod origin;
 pub mod properties;
 pub mod reload;
 pub mod run;
 mod signals;
+mod sockets;
 mod upgrade;
 pub mod worker;
 

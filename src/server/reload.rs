@@ -6,11 +6,13 @@
 use super::control;
 use super::files;
 use super::logs::Logs;
+use super::origin::Origin;
+use super::sockets::{Built, Sockets, told, unbound};
 use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
 use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
-use crate::decision::plan::{Address, Plan, Secret, Spot, Transport};
+use crate::decision::plan::{Address, Plan, Secret};
 use crate::discover::Discovery;
 use crate::os::inherit::Inherited;
 use crate::os::{clock, listen};
@@ -21,7 +23,6 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use socket2::Socket;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -49,17 +50,6 @@ pub struct Status {
     pub effective: Arc<serde_json::Value>,
 }
 
-/// Where the configuration comes from.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// A file, which is watched.
-    File(PathBuf),
-    /// Text, read once.
-    Text(String),
-}
-
-/// To accept what is queued, and to say so.
-const STOPPED: Duration = Duration::from_secs(5);
 /// How long a changed file must read the same before it is believed.
 const HOLDS_STILL: Duration = Duration::from_millis(60);
 
@@ -78,9 +68,8 @@ pub struct Reloader {
     origin: Origin,
     shared: Arc<Shared>,
     control: mpsc::Sender<control::Command>,
-    workers: Vec<mpsc::Sender<worker::Command>>,
+    sockets: Sockets,
     discovery: Discovery,
-    listening: BTreeMap<Spot, Listening>,
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
@@ -92,11 +81,6 @@ pub struct Reloader {
     cookie_secret: Secret,
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
-    inherited: Inherited,
-    /// Places whose sockets flows and connections may hold for a while after they were stopped.
-    lingering: Vec<Spot>,
-    /// Whether a successor listens at the same places: their files are its own then.
-    handed_over: bool,
 }
 
 /// What the settings say of the admin API's use.
@@ -106,14 +90,6 @@ fn access(settings: &Settings) -> Access {
         .as_ref()
         .and_then(|path| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()));
     Access { token, allowed_hosts: settings.admin_hosts.clone() }
-}
-
-#[derive(Debug)]
-struct Listening {
-    name: String,
-    bound: Address,
-    /// Copies of the workers' sockets, for a successor.
-    sockets: Vec<Socket>,
 }
 
 impl Reloader {
@@ -128,7 +104,6 @@ impl Reloader {
         logs: Logs,
         settings: Settings,
     ) -> Reloader {
-        let (listening, status) = (BTreeMap::new(), Arc::default());
         let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
         let cookie_secret = files::cookie_secret(settings.state_dir.as_deref());
         Reloader {
@@ -137,35 +112,30 @@ impl Reloader {
             origin,
             shared,
             control,
-            workers,
+            sockets: Sockets::new(workers),
             discovery,
-            listening,
             settings,
-            status,
+            status: Arc::default(),
             seen: None,
             certificates: 0,
             looking: false,
-            inherited: Inherited::default(),
-            lingering: Vec::new(),
-            handed_over: false,
             logs,
         }
     }
 
     /// Takes sockets that this process was started with, before it binds its own.
     pub fn inherit(&mut self, inherited: Inherited) {
-        self.inherited = inherited;
+        self.sockets.inherit(inherited);
     }
 
     /// Leaves everything that can be seen from outside to a successor.
     pub fn hand_over(&mut self) {
-        self.handed_over = true;
+        self.sockets.hand_over();
     }
 
     /// The sockets that a successor gets.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        let passed = self.listening.iter().filter(|(spot, _)| spot.transport != Transport::Quic);
-        passed.flat_map(|(_, listening)| &listening.sockets)
+        self.sockets.to_pass()
     }
 
     /// The logs of the process.
@@ -183,8 +153,7 @@ impl Reloader {
     /// Where each listener is: with the port the kernel chose, where port 0 was asked.
     #[must_use]
     pub fn addresses(&self) -> BTreeMap<String, Address> {
-        let entry = |l: &Listening| (l.name.clone(), l.bound.clone());
-        self.listening.values().map(entry).collect()
+        self.sockets.addresses()
     }
 
     /// Reads the origin again and puts it in force, if it is new.
@@ -194,7 +163,7 @@ impl Reloader {
     pub async fn reload(&mut self, when: ReloadIf) -> Result<u64, Vec<Problem>> {
         let only_if_changed = when == ReloadIf::Changed;
         self.looking = only_if_changed;
-        let text = match self.read().await {
+        let text = match self.origin.read().await {
             Ok(text) => text,
             Err(message) => {
                 // A missing file is told once, not at every look.
@@ -213,7 +182,7 @@ impl Reloader {
             }
             // Half a file may be valid, and mean something else: it must hold still first.
             tokio::time::sleep(HOLDS_STILL).await;
-            if self.read().await.as_ref() != Ok(&text) {
+            if self.origin.read().await.as_ref() != Ok(&text) {
                 return Ok(self.generation());
             }
         }
@@ -252,24 +221,8 @@ impl Reloader {
         }
     }
 
-    async fn read(&self) -> Result<String, String> {
-        match &self.origin {
-            Origin::Text(text) => Ok(text.clone()),
-            Origin::File(path) => tokio::fs::read_to_string(path)
-                .await
-                .map_err(|error| format!("cannot read the file: {error}")),
-        }
-    }
-
-    fn folder(&self) -> PathBuf {
-        match &self.origin {
-            Origin::File(path) => folder_of(path),
-            Origin::Text(_) => PathBuf::from("."),
-        }
-    }
-
     async fn put_in_force(&mut self, text: &str) -> Result<u64, Vec<Problem>> {
-        let (folder, owned) = (self.folder(), text.to_owned());
+        let (folder, owned) = (self.origin.folder(), text.to_owned());
         // Parsing and checking a large file takes milliseconds that this thread's timers would feel.
         let parse = move || load(&owned, &folder, &|name| std::env::var(name).ok());
         let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
@@ -289,7 +242,7 @@ impl Reloader {
             tls.admin.clone_from(&self.shared.view.load().tls.admin);
         }
         let plan = Arc::new(plan);
-        let built = match self.build(&plan) {
+        let built = match self.sockets.bind(&plan) {
             Ok(built) => built,
             Err(problem) => {
                 self.seen = None;
@@ -297,7 +250,7 @@ impl Reloader {
             }
         };
         for problem in problems.iter().chain(&self.needs_restart(&settings)) {
-            tracing::warn!("{}", problem.render(&self.name()));
+            tracing::warn!("{}", problem.render(&self.origin.name()));
         }
         let generation = self.publish(plan, (Arc::new(tls), Arc::new(policies)), built, text).await;
         match &generation {
@@ -333,48 +286,6 @@ impl Reloader {
         self.access.clone()
     }
 
-    /// Binds what is new. Nothing listens yet.
-    fn build(&mut self, plan: &Plan) -> Result<Vec<Built>, Problem> {
-        let mut built: Vec<Built> = Vec::new();
-        for (listener, spot) in
-            plan.listeners.iter().flat_map(|listener| listener.spots().map(move |s| (listener, s)))
-        {
-            if self.listening.contains_key(&spot) {
-                continue;
-            }
-            // Where the kernel chose a port, it is the listener's for every transport.
-            let chosen = self.listening.iter().map(|(known, listening)| (known, &listening.bound));
-            let chosen = chosen.chain(built.iter().map(|built| (&built.spot, &built.bound)));
-            let mut beside = chosen.filter(|(known, _)| known.address == spot.address);
-            let address = beside.next().map_or(&spot.address, |(_, bound)| bound).clone();
-            let place = Spot { address, ..spot.clone() };
-            // Our own sockets there would make the trial bind fail; they are about to go.
-            let mut known = self.listening.keys().chain(&self.lingering);
-            let ours = known.any(|known| same_port(known, &place));
-            // QUIC's are a predecessor's own, until it has ended.
-            let theirs = spot.transport == Transport::Quic && Inherited::has_predecessor();
-            let trial = if ours || theirs { listen::Trial::None } else { listen::Trial::First };
-            // QUIC's connections are known to one process alone: they are not passed on.
-            let found = match spot.transport {
-                Transport::Quic => Vec::new(),
-                Transport::Stream | Transport::Datagram => self.inherited.for_spot(&place),
-            };
-            let count = self.workers.len();
-            let sockets = match found.is_empty() {
-                false => listen::share_out(&place, found, count),
-                true => listen::bind(&place, listener.mode, count, trial),
-            };
-            let sockets =
-                sockets.map_err(|error| unbound(&listener.name, &listener.address, &error))?;
-            let bound = sockets.first();
-            let bound = bound.map_or(place.address.clone(), |socket| {
-                listen::local_address(socket, &place.address)
-            });
-            built.push(Built { name: listener.name.clone(), spot, bound, sockets });
-        }
-        Ok(built)
-    }
-
     async fn publish(
         &mut self,
         plan: Arc<Plan>,
@@ -388,7 +299,7 @@ impl Reloader {
             }
         }
         let generation = self.generation() + 1;
-        self.stop_unwanted(&plan).await;
+        self.sockets.stop_unwanted(&plan).await;
         let (done, adopted) = oneshot::channel();
         // What changed while the files were read is seen at the next look.
         self.certificates = 0;
@@ -398,7 +309,7 @@ impl Reloader {
             return self.fail(vec![Problem::error(Position::START, "", message)]);
         }
         self.discovery.follow(&plan);
-        self.hand_out(&plan, built).await;
+        self.sockets.hand_out(&plan, built).await;
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::since_epoch();
         *status = Status {
@@ -421,72 +332,9 @@ impl Reloader {
         Ok(generation)
     }
 
-    /// Hands new sockets out.
-    async fn hand_out(&mut self, plan: &Plan, built: Vec<Built>) {
-        for Built { name, spot, bound, sockets } in built {
-            let by = spot.transport.label();
-            tracing::info!(listener = name, address = %bound, by, "listener {name} listening on {bound}");
-            let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
-            for (worker, socket) in self.workers.iter().zip(sockets) {
-                let spot = spot.clone();
-                told(worker.send(worker::Command::Listen { spot, socket }).await);
-            }
-            self.listening.insert(spot, Listening { name, bound, sockets: copies });
-        }
-        if !self.inherited.is_empty() {
-            let count = self.inherited.len();
-            tracing::warn!(
-                count,
-                "{count} inherited sockets closed: no listener has their addresses"
-            );
-            self.inherited = Inherited::default();
-        }
-        for listener in &plan.listeners {
-            for spot in listener.spots() {
-                if let Some(listening) = self.listening.get_mut(&spot) {
-                    listening.name.clone_from(&listener.name);
-                }
-            }
-            // The socket goes on; who may use it may have changed.
-            if let Address::Unix(path) = &listener.address
-                && let Err(error) = listen::set_mode(path, listener.mode)
-            {
-                tracing::warn!(%error, path = %path.display(), "mode of unix socket {} not changed", path.display());
-            }
-        }
-    }
-
-    /// Stops the listeners that a plan does not have, while the old view still knows them: what they
-    /// have queued is served first.
-    async fn stop_unwanted(&mut self, plan: &Plan) {
-        let wanted = |spot: &Spot| plan.listeners.iter().any(|l| l.spots().any(|s| s == *spot));
-        let gone: Vec<Spot> = self.listening.keys().filter(|spot| !wanted(spot)).cloned().collect();
-        for spot in gone {
-            self.listening.remove(&spot);
-            if spot.transport != Transport::Stream && !self.lingering.contains(&spot) {
-                self.lingering.push(spot.clone());
-            }
-            let address = &spot.address;
-            tracing::info!(%address, "listener on {address} stopped");
-            for worker in &self.workers {
-                let (done, stopped) = oneshot::channel();
-                told(worker.send(worker::Command::Stop { spot: spot.clone(), done }).await);
-                if !matches!(tokio::time::timeout(STOPPED, stopped).await, Ok(Ok(()))) {
-                    tracing::warn!(%address, "listener on {address} not stopped in time by a worker");
-                }
-            }
-            if let Address::Unix(path) = address
-                && !self.handed_over
-                && let Err(error) = std::fs::remove_file(path)
-            {
-                tracing::debug!(%error, path = %path.display(), "unix socket file not removed");
-            }
-        }
-    }
-
     /// Stops all listeners.
     pub async fn stop_listening(&mut self) {
-        self.stop_unwanted(&Plan::default()).await;
+        self.sockets.stop_unwanted(&Plan::default()).await;
     }
 
     fn needs_restart(&self, settings: &Settings) -> Vec<Problem> {
@@ -506,7 +354,7 @@ impl Reloader {
     }
 
     fn fail(&self, problems: Vec<Problem>) -> Result<u64, Vec<Problem>> {
-        let name = self.name();
+        let name = self.origin.name();
         let text: Vec<String> = problems.iter().map(|problem| problem.render(&name)).collect();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if self.looking && status.error.as_ref() == Some(&text.join("\n")) {
@@ -536,24 +384,8 @@ impl Reloader {
         Err(problems)
     }
 
-    fn name(&self) -> String {
-        match &self.origin {
-            Origin::File(path) => path.display().to_string(),
-            Origin::Text(_) => "-".to_owned(),
-        }
-    }
-
     fn generation(&self) -> u64 {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).generation
-    }
-}
-
-/// The folder of a file, for its relative paths.
-#[must_use]
-pub fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
-        Some(_) | None => PathBuf::from("."),
     }
 }
 
@@ -564,30 +396,6 @@ fn build_all(plan: &Plan) -> Result<(Store, policy::Store), Vec<(String, String)
         (tls, policies) => {
             Err([tls.err(), policies.err()].into_iter().flatten().flatten().collect())
         }
-    }
-}
-
-/// Sockets that are bound and wait for their configuration to be in force.
-struct Built {
-    name: String,
-    spot: Spot,
-    bound: Address,
-    sockets: Vec<Socket>,
-}
-
-fn same_port(a: &Spot, b: &Spot) -> bool {
-    a.transport.collides(b.transport)
-        && matches!((&a.address, &b.address), (Address::Ip(a), Address::Ip(b)) if a.port() == b.port() && a.port() != 0)
-}
-
-fn unbound(name: &str, address: &Address, error: &std::io::Error) -> Problem {
-    let message = format!("cannot listen on {address}: {error}");
-    Problem::error(Position::START, format!("listeners.{name}.address"), message)
-}
-
-fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
-    if result.is_err() {
-        tracing::error!("command to a worker dropped: the worker has ended");
     }
 }
 

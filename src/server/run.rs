@@ -1,13 +1,15 @@
-//! Start, run, drain, stop.
+//! Start: threads, sockets, the first configuration, and the main task.
 
 use super::backend::{Sources, backend};
 use super::control::{self, Figures};
 use super::files::{self, Dials};
 use super::fresh::{count_panics, shared};
 use super::logs::Logs;
-use super::reload::{Origin, ReloadIf, Reloader, folder_of};
-use super::signals::{Signals, Told};
-use super::upgrade::{self, Upgrade, Waiting, Watchdog};
+use super::main_task::{Main, Thread};
+use super::origin::{Origin, folder_of};
+use super::reload::{ReloadIf, Reloader};
+use super::signals::Signals;
+use super::upgrade::Upgrade;
 use super::worker;
 use crate::admin;
 use crate::config::endpoints::endpoints_file;
@@ -17,22 +19,20 @@ use crate::decision::plan::{Address, EndpointSpec, Plan, Spot, Transport};
 use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::{self, Inherited};
 use crate::os::notify;
-use crate::os::watch::FolderWatch;
-use crate::os::{clock, cores, listen, process};
+use crate::os::{cores, listen};
 use crate::shared::{Decision, Shared};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log::Log;
 use socket2::Socket;
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+
+pub use super::main_task::Stop;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -69,15 +69,6 @@ pub struct Running {
     main: tokio::task::JoinHandle<()>,
 }
 
-/// How to stop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Stop {
-    /// Let everything end that ends in time.
-    Drain,
-    /// At once.
-    Now,
-}
-
 impl Running {
     /// Stops it, and waits until it has stopped.
     pub async fn stop(self, how: Stop) {
@@ -97,21 +88,6 @@ impl Running {
 
 /// Decisions that are remembered.
 const DECISIONS: usize = 1_000;
-/// Between two looks at the configuration file, beside what the watch reports.
-const LOOK: Duration = Duration::from_millis(500);
-/// Between two times that what is left of budgets is written down.
-const COUNT: Duration = Duration::from_secs(5);
-/// Between two looks at the memory in use.
-const WEIGH: Duration = Duration::from_millis(250);
-/// After the first report of a change, before the file is read: editors write in several steps.
-const SETTLE: Duration = Duration::from_millis(100);
-/// For a worker to end.
-const ENDED: Duration = Duration::from_secs(5);
-/// A control thread that has published nothing for so long is stuck.
-const STALLED: Duration = Duration::from_secs(5);
-/// How long the end waits for the access log's last lines.
-const LOG_FLUSH: Duration = Duration::from_secs(1);
-
 /// Runs the proxy until it is told to stop.
 ///
 /// # Errors
@@ -143,7 +119,6 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 async fn start_with(options: Options, mut inherited: Inherited) -> Result<Running, StartError> {
     let settings = first_settings(&options.origin)?;
     let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
-    let config = name_of(&options.origin);
     let registry = Arc::new(Registry::default());
     let (shared, channels) = shared(workers, registry.clone());
     let events = shared.events.clone();
@@ -177,7 +152,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     reloader.inherit(inherited);
     let status = reloader.status();
     reloader.reload(ReloadIf::Asked).await.map_err(StartError::Config)?;
-    log_start(&shared.view.load().plan, &config);
+    log_start(&shared.view.load().plan, &options.origin.name());
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
     let memory = Arc::new(Mutex::new(VecDeque::new()));
@@ -192,7 +167,8 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     });
     let (stop, stopping) = mpsc::channel(4);
     let main = Main {
-        options,
+        origin: options.origin,
+        is_managed: options.signals,
         settings,
         shared: shared.clone(),
         reloader,
@@ -203,20 +179,12 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         log_writer: Some(log_writer),
         upgrade,
     };
-    if main.options.signals {
+    if main.is_managed {
         inherit::tell_predecessor();
         notify::tell("READY=1");
     }
     let main = tokio::spawn(main.run(requests_in, stopping));
     Ok(Running { shared, addresses, admin, stop, main })
-}
-
-/// The name of a configuration in messages: its path, or `-` where it came as text.
-fn name_of(origin: &Origin) -> String {
-    match origin {
-        Origin::File(path) => path.display().to_string(),
-        Origin::Text(_) => "-".to_owned(),
-    }
 }
 
 /// Dials and budgets that `state_dir` has kept over a restart.
@@ -257,11 +225,6 @@ fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     }
 }
 
-/// A dial in words; what is taken back is the file's again.
-fn dialled(percent: Option<u8>) -> String {
-    percent.map_or("reset".to_owned(), |percent| percent.to_string())
-}
-
 /// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
 fn name_server() -> Option<std::net::SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
@@ -270,8 +233,6 @@ fn name_server() -> Option<std::net::SocketAddr> {
         .map_err(|error| tracing::error!(%error, value, "`{value}` ignored: not an address"))
         .ok()
 }
-
-type Thread = JoinHandle<io::Result<()>>;
 
 fn thread(
     name: &str,
@@ -351,300 +312,5 @@ async fn remember(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<Vec
         }
         // A sample is enough: at most a hundred a second.
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// The main task: the file, signals, the API's requests, the end.
-struct Main {
-    options: Options,
-    settings: Settings,
-    shared: Arc<Shared>,
-    reloader: Reloader,
-    control: mpsc::Sender<control::Command>,
-    workers: Vec<mpsc::Sender<worker::Command>>,
-    threads: Vec<Thread>,
-    signals: Signals,
-    log_writer: Option<tokio::task::JoinHandle<()>>,
-    upgrade: Upgrade,
-}
-
-impl Main {
-    async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<admin::Request>,
-        mut stop: mpsc::Receiver<Stop>,
-    ) {
-        let mut watch = self.watch();
-        let mut looks = tokio::time::interval(LOOK);
-        let mut weighings = tokio::time::interval(WEIGH);
-        let mut counts = tokio::time::interval(COUNT);
-        let memory_max = process::memory_limit();
-        let mut successor: Waiting = None;
-        let mut alive = Watchdog::new(self.options.signals);
-        let mut signals = std::mem::replace(&mut self.signals, Signals::none());
-        let mut settle: Option<tokio::time::Instant> = None;
-        let how = loop {
-            tokio::select! {
-                // Stopping first: nothing else matters then.
-                biased;
-                how = stop.recv() => break how.unwrap_or(Stop::Now),
-                told = signals.next() => match told {
-                    Told::Stop => break Stop::Drain,
-                    Told::Reload => self.reload_and_notify().await,
-                    Told::Upgrade if successor.is_some() => tracing::warn!("SIGUSR2 ignored: an upgrade is in progress"),
-                    Told::Upgrade => successor = self.upgrade.begin(&self.reloader),
-                    Told::Reopen => self.reloader.logs().reopen(),
-                },
-                taken = upgrade::ready(&mut successor) => match taken {
-                    Some(process) => {
-                        self.upgrade.finish();
-                        notify::tell(&format!("MAINPID={process}"));
-                        self.reloader.hand_over();
-                        break Stop::Drain;
-                    }
-                    None => tracing::error!("upgrade failed: this process continues"),
-                },
-                () = alive.wait() => self.give_sign(),
-                Some(request) = requests.recv() => self.serve(request).await,
-                told = self.changed(watch.as_ref()), if settle.is_none() => match told {
-                    Ok(()) => settle = Some(tokio::time::Instant::now() + SETTLE),
-                    Err(error) => {
-                        tracing::warn!(%error, "watch of the configuration folder lost: the file is polled");
-                        watch = None;
-                    }
-                },
-                () = tokio::time::sleep_until(settle.unwrap_or_else(tokio::time::Instant::now)),
-                    if settle.is_some() =>
-                {
-                    settle = None;
-                    self.reload(ReloadIf::Changed).await;
-                }
-                _ = counts.tick() => {
-                    self.keep_budgets();
-                    self.shared.view.load().policies.forget();
-                    self.shared.offenders.forget(clock::now());
-                }
-                _ = weighings.tick() => self.measure_memory(memory_max),
-                _ = looks.tick(), if matches!(self.options.origin, Origin::File(_)) => {
-                    self.reload(ReloadIf::Changed).await;
-                }
-            }
-        };
-        // Whoever asks from now on is told that nobody answers.
-        drop(requests);
-        self.stop(how, &mut signals, &mut stop).await;
-    }
-
-    /// Publishes the share of the memory limit that is resident, in percent.
-    fn measure_memory(&self, max_bytes: u64) {
-        let percent = process::resident_bytes() * 100 / max_bytes.max(1);
-        let percent = u32::try_from(percent).unwrap_or(u32::MAX);
-        self.shared.memory_percent.store(percent, Ordering::Relaxed);
-    }
-
-    /// Tells the service manager that all is well: only while the control thread publishes.
-    fn give_sign(&self) {
-        if clock::now().since(self.shared.view.load().signals.at) < STALLED {
-            notify::tell("WATCHDOG=1");
-        }
-    }
-
-    /// Writes down what is left of budgets, where there are some and a place for it.
-    fn keep_budgets(&self) {
-        let Some(folder) = &self.settings.state_dir else { return };
-        let view = self.shared.view.load();
-        let services = view.plan.services.iter().zip(&view.signals.budgets);
-        let left: BTreeMap<String, f64> =
-            services.filter_map(|(service, left)| Some((service.name.clone(), (*left)?))).collect();
-        if !left.is_empty()
-            && let Err(error) = files::store_budgets(folder, &left)
-        {
-            tracing::warn!(%error, "budgets not stored: a restart begins with the last stored ones");
-        }
-    }
-
-    /// Reloads, and tells the service manager when it begins and ends.
-    async fn reload_and_notify(&mut self) {
-        let micros = clock::monotonic_micros();
-        notify::tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
-        self.reload(ReloadIf::Asked).await;
-        notify::tell("READY=1");
-    }
-
-    async fn reload(&mut self, when: ReloadIf) {
-        // What is wrong was told where it was found, and once.
-        if let Err(problems) = self.reloader.reload(when).await {
-            tracing::debug!(problems = problems.len(), "reload failed");
-        }
-    }
-
-    fn watch(&self) -> Option<FolderWatch> {
-        let Origin::File(path) = &self.options.origin else { return None };
-        let watch = FolderWatch::new(&folder_of(path));
-        watch
-            .map_err(
-                |error| tracing::warn!(%error, "configuration folder not watched: the file is polled"),
-            )
-            .ok()
-    }
-
-    /// Waits until the file may have changed.
-    async fn changed(&self, watch: Option<&FolderWatch>) -> io::Result<()> {
-        let (Some(watch), Origin::File(path)) = (watch, &self.options.origin) else {
-            return std::future::pending().await;
-        };
-        // The file itself, or the links that Kubernetes swaps (`..data`); a log beside it is not ours.
-        let is_ours = |found: &OsStr| {
-            Some(found) == path.file_name() || found.as_encoded_bytes().starts_with(b"..")
-        };
-        watch.changed(is_ours).await
-    }
-
-    async fn serve(&mut self, request: admin::Request) {
-        match request {
-            admin::Request::Reload(done) => {
-                let result = self.reloader.reload(ReloadIf::Asked).await;
-                let name = name_of(&self.options.origin);
-                let told = result
-                    .map_err(|all| all.iter().map(|problem| problem.to_json(&name)).collect());
-                if done.send(told).is_err() {
-                    tracing::debug!("result of a reload dropped: the admin client has gone");
-                }
-            }
-            admin::Request::Dial(event, done) => {
-                let result = self.dial(event).await;
-                if done.send(result).is_err() {
-                    tracing::debug!("result of a dial dropped: the admin client has gone");
-                }
-            }
-        }
-    }
-
-    async fn dial(&self, event: Event) -> Result<(), String> {
-        match &event {
-            Event::DialCluster { cluster, percent } => {
-                tracing::info!(
-                    cluster,
-                    percent = dialled(*percent),
-                    "dial of cluster {cluster} set by an operator"
-                );
-            }
-            Event::DialSite { site, percent } => {
-                tracing::info!(
-                    site,
-                    percent = dialled(*percent),
-                    "dial of site {site} set by an operator"
-                );
-            }
-            _ => {}
-        }
-        let (done, dials) = oneshot::channel();
-        let gone = || "the control thread is gone".to_owned();
-        let command = control::Command::Dial { event, done };
-        self.control.send(command).await.map_err(|_| gone())?;
-        let (clusters, sites) = dials.await.map_err(|_| gone())?;
-        match &self.settings.state_dir {
-            Some(folder) => Dials { clusters, sites }
-                .store(folder)
-                .map_err(|error| format!("in force, but not kept over a restart: {error}")),
-            None => Ok(()),
-        }
-    }
-
-    /// Readiness fails at once; listeners go after `drain.delay`; what is open then has until
-    /// `drain.deadline`. A second signal ends it at once.
-    async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
-        self.keep_budgets();
-        self.shared.draining.store(true, Ordering::Relaxed);
-        // After an upgrade the service goes on; only this process ends.
-        if !self.upgrade.is_done() {
-            notify::tell("STOPPING=1");
-        }
-        if how == Stop::Drain {
-            self.drain(signals, stop).await;
-        }
-        self.end_threads().await;
-        // Its hold on the access log, the last one: then the writer ends.
-        drop(self.reloader);
-        if let Some(writer) = self.log_writer.take()
-            && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
-        {
-            tracing::warn!("access log: last lines not written in time");
-        }
-        if let Some(Address::Unix(path)) = &self.settings.admin
-            && !self.upgrade.is_done()
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            tracing::debug!(%error, path = %path.display(), "unix socket file not removed");
-        }
-        tracing::info!("proxy stopped");
-    }
-
-    /// Closes the listeners after `drain.delay` and waits for the last connection, at most `drain.deadline`. A further
-    /// signal ends the wait.
-    async fn drain(&mut self, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
-        tracing::info!("proxy draining");
-        let shared = self.shared.clone();
-        let settings = self.reloader.settings();
-        let (delay, deadline) = (settings.drain_delay, settings.drain_deadline);
-        let (reloader, workers) = (&mut self.reloader, &self.workers);
-        let drain = async {
-            tokio::time::sleep(delay).await;
-            reloader.stop_listening().await;
-            let empty = async {
-                while shared.connections.get() > 0 {
-                    for worker in workers {
-                        told(worker.send(worker::Command::Drain).await);
-                    }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            };
-            if tokio::time::timeout(deadline, empty).await.is_err() {
-                let left = shared.connections.get();
-                tracing::warn!(left, "{left} connections cut: drain_deadline is over");
-            }
-        };
-        tokio::select! {
-            // An impatient operator first.
-            biased;
-            () = signals.stop() => tracing::warn!("drain cut short: stop requested again"),
-            _ = stop.recv() => tracing::warn!("drain cut short: stop requested again"),
-            () = drain => {}
-        }
-    }
-
-    /// Ends the workers and the control thread, and joins them.
-    async fn end_threads(&mut self) {
-        for worker in &self.workers {
-            let (done, ended) = oneshot::channel();
-            let told = worker.send(worker::Command::End(done)).await.is_ok();
-            if told && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
-                tracing::warn!("worker has not ended in time");
-            }
-        }
-        // What was spent while draining was spent.
-        self.keep_budgets();
-        if self.control.send(control::Command::End).await.is_err() {
-            tracing::debug!("control thread has ended already");
-        }
-        let threads = std::mem::take(&mut self.threads);
-        let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                match thread.join() {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!(%error, "thread failed"),
-                    Err(_) => tracing::error!("thread panicked"),
-                }
-            }
-        });
-        if joined.await.is_err() {
-            tracing::error!("threads not joined");
-        }
-    }
-}
-
-fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
-    if result.is_err() {
-        tracing::debug!("command to a worker dropped: the worker has ended");
     }
 }

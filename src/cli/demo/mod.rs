@@ -9,7 +9,7 @@ mod toy;
 
 use super::fail;
 use crate::decision::plan::Address;
-use crate::server::reload::Origin;
+use crate::server::origin::Origin;
 use crate::server::run::Stop;
 use crate::server::{Options as ServerOptions, StartError, start};
 use load::{Load, Window};

@@ -1,0 +1,355 @@
+//! The main task of a started proxy: the configuration file, signals, requests of the admin API, and the end.
+
+use super::control;
+use super::files::{self, Dials};
+use super::origin::{Origin, folder_of};
+use super::reload::{ReloadIf, Reloader};
+use super::signals::{Signals, Told};
+use super::upgrade::{self, Upgrade, Waiting, Watchdog};
+use super::worker;
+use crate::admin;
+use crate::config::Settings;
+use crate::decision::assess::Event;
+use crate::decision::plan::Address;
+use crate::os::notify;
+use crate::os::watch::FolderWatch;
+use crate::os::{clock, process};
+use crate::shared::Shared;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Between two looks at the configuration file, beside what the watch reports.
+const LOOK: Duration = Duration::from_millis(500);
+/// Between two times that what is left of budgets is written down.
+const COUNT: Duration = Duration::from_secs(5);
+/// Between two looks at the memory in use.
+const WEIGH: Duration = Duration::from_millis(250);
+/// After the first report of a change, before the file is read: editors write in several steps.
+const SETTLE: Duration = Duration::from_millis(100);
+/// For a worker to end.
+const ENDED: Duration = Duration::from_secs(5);
+/// A control thread that has published nothing for so long is stuck.
+const STALLED: Duration = Duration::from_secs(5);
+/// How long the end waits for the access log's last lines.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// Let everything end that ends in time.
+    Drain,
+    /// At once.
+    Now,
+}
+
+/// A thread of the proxy.
+pub(super) type Thread = JoinHandle<io::Result<()>>;
+
+/// The main task: the file, signals, the API's requests, the end.
+pub(super) struct Main {
+    pub(super) origin: Origin,
+    /// Whether signals are this process's to handle.
+    pub(super) is_managed: bool,
+    pub(super) settings: Settings,
+    pub(super) shared: Arc<Shared>,
+    pub(super) reloader: Reloader,
+    pub(super) control: mpsc::Sender<control::Command>,
+    pub(super) workers: Vec<mpsc::Sender<worker::Command>>,
+    pub(super) threads: Vec<Thread>,
+    pub(super) signals: Signals,
+    pub(super) log_writer: Option<tokio::task::JoinHandle<()>>,
+    pub(super) upgrade: Upgrade,
+}
+
+impl Main {
+    /// Runs until it is told to stop, and stops.
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<admin::Request>,
+        mut stop: mpsc::Receiver<Stop>,
+    ) {
+        let mut watch = self.watch();
+        let mut looks = tokio::time::interval(LOOK);
+        let mut weighings = tokio::time::interval(WEIGH);
+        let mut counts = tokio::time::interval(COUNT);
+        let memory_max = process::memory_limit();
+        let mut successor: Waiting = None;
+        let mut alive = Watchdog::new(self.is_managed);
+        let mut signals = std::mem::replace(&mut self.signals, Signals::none());
+        let mut settle: Option<tokio::time::Instant> = None;
+        let how = loop {
+            tokio::select! {
+                // Stopping first: nothing else matters then.
+                biased;
+                how = stop.recv() => break how.unwrap_or(Stop::Now),
+                told = signals.next() => match told {
+                    Told::Stop => break Stop::Drain,
+                    Told::Reload => self.reload_and_notify().await,
+                    Told::Upgrade if successor.is_some() => tracing::warn!("SIGUSR2 ignored: an upgrade is in progress"),
+                    Told::Upgrade => successor = self.upgrade.begin(&self.reloader),
+                    Told::Reopen => self.reloader.logs().reopen(),
+                },
+                taken = upgrade::ready(&mut successor) => match taken {
+                    Some(process) => {
+                        self.upgrade.finish();
+                        notify::tell(&format!("MAINPID={process}"));
+                        self.reloader.hand_over();
+                        break Stop::Drain;
+                    }
+                    None => tracing::error!("upgrade failed: this process continues"),
+                },
+                () = alive.wait() => self.give_sign(),
+                Some(request) = requests.recv() => self.serve(request).await,
+                told = self.changed(watch.as_ref()), if settle.is_none() => match told {
+                    Ok(()) => settle = Some(tokio::time::Instant::now() + SETTLE),
+                    Err(error) => {
+                        tracing::warn!(%error, "watch of the configuration folder lost: the file is polled");
+                        watch = None;
+                    }
+                },
+                () = tokio::time::sleep_until(settle.unwrap_or_else(tokio::time::Instant::now)),
+                    if settle.is_some() =>
+                {
+                    settle = None;
+                    self.reload(ReloadIf::Changed).await;
+                }
+                _ = counts.tick() => {
+                    self.keep_budgets();
+                    self.shared.view.load().policies.forget();
+                    self.shared.offenders.forget(clock::now());
+                }
+                _ = weighings.tick() => self.measure_memory(memory_max),
+                _ = looks.tick(), if matches!(self.origin, Origin::File(_)) => {
+                    self.reload(ReloadIf::Changed).await;
+                }
+            }
+        };
+        // Whoever asks from now on is told that nobody answers.
+        drop(requests);
+        self.stop(how, &mut signals, &mut stop).await;
+    }
+
+    /// Publishes the share of the memory limit that is resident, in percent.
+    fn measure_memory(&self, max_bytes: u64) {
+        let percent = process::resident_bytes() * 100 / max_bytes.max(1);
+        let percent = u32::try_from(percent).unwrap_or(u32::MAX);
+        self.shared.memory_percent.store(percent, Ordering::Relaxed);
+    }
+
+    /// Tells the service manager that all is well: only while the control thread publishes.
+    fn give_sign(&self) {
+        if clock::now().since(self.shared.view.load().signals.at) < STALLED {
+            notify::tell("WATCHDOG=1");
+        }
+    }
+
+    /// Writes down what is left of budgets, where there are some and a place for it.
+    fn keep_budgets(&self) {
+        let Some(folder) = &self.settings.state_dir else { return };
+        let view = self.shared.view.load();
+        let services = view.plan.services.iter().zip(&view.signals.budgets);
+        let left: BTreeMap<String, f64> =
+            services.filter_map(|(service, left)| Some((service.name.clone(), (*left)?))).collect();
+        if !left.is_empty()
+            && let Err(error) = files::store_budgets(folder, &left)
+        {
+            tracing::warn!(%error, "budgets not stored: a restart begins with the last stored ones");
+        }
+    }
+
+    /// Reloads, and tells the service manager when it begins and ends.
+    async fn reload_and_notify(&mut self) {
+        let micros = clock::monotonic_micros();
+        notify::tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        self.reload(ReloadIf::Asked).await;
+        notify::tell("READY=1");
+    }
+
+    async fn reload(&mut self, when: ReloadIf) {
+        // What is wrong was told where it was found, and once.
+        if let Err(problems) = self.reloader.reload(when).await {
+            tracing::debug!(problems = problems.len(), "reload failed");
+        }
+    }
+
+    fn watch(&self) -> Option<FolderWatch> {
+        let Origin::File(path) = &self.origin else { return None };
+        let watch = FolderWatch::new(&folder_of(path));
+        watch
+            .map_err(
+                |error| tracing::warn!(%error, "configuration folder not watched: the file is polled"),
+            )
+            .ok()
+    }
+
+    /// Waits until the file may have changed.
+    async fn changed(&self, watch: Option<&FolderWatch>) -> io::Result<()> {
+        let (Some(watch), Origin::File(path)) = (watch, &self.origin) else {
+            return std::future::pending().await;
+        };
+        // The file itself, or the links that Kubernetes swaps (`..data`); a log beside it is not ours.
+        let is_ours = |found: &OsStr| {
+            Some(found) == path.file_name() || found.as_encoded_bytes().starts_with(b"..")
+        };
+        watch.changed(is_ours).await
+    }
+
+    async fn serve(&mut self, request: admin::Request) {
+        match request {
+            admin::Request::Reload(done) => {
+                let result = self.reloader.reload(ReloadIf::Asked).await;
+                let name = self.origin.name();
+                let told = result
+                    .map_err(|all| all.iter().map(|problem| problem.to_json(&name)).collect());
+                if done.send(told).is_err() {
+                    tracing::debug!("result of a reload dropped: the admin client has gone");
+                }
+            }
+            admin::Request::Dial(event, done) => {
+                let result = self.dial(event).await;
+                if done.send(result).is_err() {
+                    tracing::debug!("result of a dial dropped: the admin client has gone");
+                }
+            }
+        }
+    }
+
+    async fn dial(&self, event: Event) -> Result<(), String> {
+        match &event {
+            Event::DialCluster { cluster, percent } => {
+                tracing::info!(
+                    cluster,
+                    percent = dialled(*percent),
+                    "dial of cluster {cluster} set by an operator"
+                );
+            }
+            Event::DialSite { site, percent } => {
+                tracing::info!(
+                    site,
+                    percent = dialled(*percent),
+                    "dial of site {site} set by an operator"
+                );
+            }
+            _ => {}
+        }
+        let (done, dials) = oneshot::channel();
+        let gone = || "the control thread is gone".to_owned();
+        let command = control::Command::Dial { event, done };
+        self.control.send(command).await.map_err(|_| gone())?;
+        let (clusters, sites) = dials.await.map_err(|_| gone())?;
+        match &self.settings.state_dir {
+            Some(folder) => Dials { clusters, sites }
+                .store(folder)
+                .map_err(|error| format!("in force, but not kept over a restart: {error}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Readiness fails at once; listeners go after `drain.delay`; what is open then has until
+    /// `drain.deadline`. A second signal ends it at once.
+    async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
+        self.keep_budgets();
+        self.shared.draining.store(true, Ordering::Relaxed);
+        // After an upgrade the service goes on; only this process ends.
+        if !self.upgrade.is_done() {
+            notify::tell("STOPPING=1");
+        }
+        if how == Stop::Drain {
+            self.drain(signals, stop).await;
+        }
+        self.end_threads().await;
+        // Its hold on the access log, the last one: then the writer ends.
+        drop(self.reloader);
+        if let Some(writer) = self.log_writer.take()
+            && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
+        {
+            tracing::warn!("access log: last lines not written in time");
+        }
+        if let Some(Address::Unix(path)) = &self.settings.admin
+            && !self.upgrade.is_done()
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(%error, path = %path.display(), "unix socket file not removed");
+        }
+        tracing::info!("proxy stopped");
+    }
+
+    /// Closes the listeners after `drain.delay` and waits for the last connection, at most `drain.deadline`. A further
+    /// signal ends the wait.
+    async fn drain(&mut self, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
+        tracing::info!("proxy draining");
+        let shared = self.shared.clone();
+        let settings = self.reloader.settings();
+        let (delay, deadline) = (settings.drain_delay, settings.drain_deadline);
+        let (reloader, workers) = (&mut self.reloader, &self.workers);
+        let drain = async {
+            tokio::time::sleep(delay).await;
+            reloader.stop_listening().await;
+            let empty = async {
+                while shared.connections.get() > 0 {
+                    for worker in workers {
+                        told(worker.send(worker::Command::Drain).await);
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            if tokio::time::timeout(deadline, empty).await.is_err() {
+                let left = shared.connections.get();
+                tracing::warn!(left, "{left} connections cut: drain_deadline is over");
+            }
+        };
+        tokio::select! {
+            // An impatient operator first.
+            biased;
+            () = signals.stop() => tracing::warn!("drain cut short: stop requested again"),
+            _ = stop.recv() => tracing::warn!("drain cut short: stop requested again"),
+            () = drain => {}
+        }
+    }
+
+    /// Ends the workers and the control thread, and joins them.
+    async fn end_threads(&mut self) {
+        for worker in &self.workers {
+            let (done, ended) = oneshot::channel();
+            let told = worker.send(worker::Command::End(done)).await.is_ok();
+            if told && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
+                tracing::warn!("worker has not ended in time");
+            }
+        }
+        // What was spent while draining was spent.
+        self.keep_budgets();
+        if self.control.send(control::Command::End).await.is_err() {
+            tracing::debug!("control thread has ended already");
+        }
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                match thread.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "thread failed"),
+                    Err(_) => tracing::error!("thread panicked"),
+                }
+            }
+        });
+        if joined.await.is_err() {
+            tracing::error!("threads not joined");
+        }
+    }
+}
+
+/// A dial in words; what is taken back is the file's again.
+fn dialled(percent: Option<u8>) -> String {
+    percent.map_or("reset".to_owned(), |percent| percent.to_string())
+}
+
+fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
+    if result.is_err() {
+        tracing::debug!("command to a worker dropped: the worker has ended");
+    }
+}
