@@ -83,25 +83,25 @@ const UNSAFE_MAY: &[&str] = &["os/tcp_info.rs", "os/datagram.rs", "os/inherit.rs
 /// Names that say nothing of what is inside.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "types", "helpers", "misc", "manager"];
 /// Lines of a file before its tests.
-const LINES_MAX: usize = 660;
+const LINES_MAX: usize = 500;
+
+/// Files that may be longer than [`LINES_MAX`], and why.
+const LONG_FILES: &[(&str, &str)] =
+    &[("decision/assess/class.rs", "the sweep of a class, whose figures build on one another")];
 
 /// Circles of imports that are allowed: the files, or the folder, and why.
 const CIRCLES: &[(&str, &str)] = &[
     (
-        "proxy/upstream/",
-        "a lease of a shared connection reports to the list of those that leave, and back",
+        "proxy/upstream/leaving.rs proxy/upstream/multiplexed.rs",
+        "a lease that is given up early joins the list of leaving streams, which keeps the lease until its stream ends",
     ),
     (
         "decision/plan.rs decision/listener.rs decision/permit.rs decision/route.rs decision/terms.rs",
-        "the plan names its parts, and they share its indices",
+        "the plan holds listeners, constraints and routes, which name clusters and services of the plan by index",
     ),
     (
         "decision/endpoint/ decision/signal.rs",
-        "a signal holds the cost that the endpoint policy compares",
-    ),
-    (
-        "decision/assess/",
-        "a class asks its choice, a cluster its distance, and each writes the other's state",
+        "the signals of an endpoint hold its `Cost`, and an endpoint policy chooses by the signals",
     ),
 ];
 
@@ -124,6 +124,8 @@ struct Source {
     /// Without its tests, comments and strings' worth of prose: what the laws are about.
     code: String,
     text: String,
+    /// Whether all of it is tests: its parent declares it under `#[cfg(test)]`.
+    is_test: bool,
 }
 
 fn sources() -> Vec<Source> {
@@ -141,7 +143,19 @@ fn sources() -> Vec<Source> {
         }
     }
     assert!(all.len() > 50, "the sources were found");
+    let tests: BTreeSet<String> = all.iter().flat_map(test_modules).collect();
+    for source in &mut all {
+        source.is_test = tests.contains(&module(&name(source)));
+    }
     all
+}
+
+/// The modules that a file declares for tests alone.
+fn test_modules(source: &Source) -> Vec<String> {
+    let parent = module(&name(source));
+    let declared = source.text.split("#[cfg(test)]\nmod ").skip(1);
+    let names = declared.filter_map(|after| after.lines().next()?.strip_suffix(';'));
+    names.map(|name| format!("{parent}::{name}")).collect()
 }
 
 fn source(root: &Path, path: PathBuf) -> Source {
@@ -152,7 +166,7 @@ fn source(root: &Path, path: PathBuf) -> Source {
     let production = text.split("#[cfg(test)]").next().unwrap();
     let is_code = |line: &&str| !line.trim_start().starts_with("//");
     let code = production.lines().filter(is_code).collect::<Vec<_>>().join("\n");
-    Source { path, room, code, text }
+    Source { path, room, code, text, is_test: false }
 }
 
 #[test]
@@ -224,12 +238,11 @@ fn banned_words_stay_out() {
     for source in sources() {
         for (room, word, instead) in BANNED {
             let concerns = room.is_empty() || source.room == *room;
-            let world = source.path.ends_with("assess/world.rs");
             let kernel = *word == "unsafe {"
                 && UNSAFE_MAY.iter().any(|file| source.path.ends_with(file))
                 && source.text.matches("unsafe {").count()
                     == source.text.matches("// SAFETY:").count();
-            if concerns && !world && !kernel && source.code.contains(word) {
+            if concerns && !source.is_test && !kernel && source.code.contains(word) {
                 broken.push(format!("{}: `{word}`: {instead}", source.path.display()));
             }
         }
@@ -246,7 +259,11 @@ fn every_file_says_what_it_is_and_stays_within_bounds() {
             broken.push(format!("{path}: begin with `//!`: what lives here, in a sentence"));
         }
         let lines = source.text.split("#[cfg(test)]").next().unwrap().lines().count();
-        if lines > LINES_MAX {
+        let listed = LONG_FILES.iter().any(|(file, _)| *file == name(&source));
+        if listed && lines <= LINES_MAX {
+            broken.push(format!("{path}: no longer long: take it off the list"));
+        }
+        if lines > LINES_MAX && !listed && !source.is_test {
             broken
                 .push(format!("{path}: {lines} lines: one idea a file, split it by what it knows"));
         }
@@ -314,8 +331,33 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// The module of this crate that a path of `from` leads to; `None` for other crates and for `from` itself.
-fn resolve(from: &str, path: &str, modules: &BTreeSet<String>) -> Option<String> {
+/// Names that a module re-exports from others, by module: where a path through it ends in truth.
+type Reexports = BTreeMap<String, BTreeMap<String, String>>;
+
+fn reexports(all: &[Source], modules: &BTreeSet<String>) -> Reexports {
+    let of = |source: &Source| {
+        let from = module(&name(source));
+        let mut paths = Vec::new();
+        for part in source.code.split("pub use ").skip(1) {
+            expand("", part.split(';').next().unwrap(), &mut paths);
+        }
+        let target = |path: &String| {
+            let last = path.rsplit("::").next()?.to_owned();
+            Some((last, resolve(&from, path, modules, &Reexports::new())?))
+        };
+        (from.clone(), paths.iter().filter_map(target).collect())
+    };
+    all.iter().map(of).collect()
+}
+
+/// The module of this crate that a path of `from` leads to; `None` for other crates and for `from` itself. A path to a
+/// name that a module merely re-exports leads to the module that declares the name.
+fn resolve(
+    from: &str,
+    path: &str,
+    modules: &BTreeSet<String>,
+    reexports: &Reexports,
+) -> Option<String> {
     let mut base: Vec<&str> = from.split("::").collect();
     let mut parts: Vec<&str> = path.split("::").filter(|part| !part.is_empty()).collect();
     match *parts.first()? {
@@ -329,24 +371,35 @@ fn resolve(from: &str, path: &str, modules: &BTreeSet<String>) -> Option<String>
                 parts.remove(0);
             }
         }
+        "self" => {
+            parts.remove(0);
+        }
+        child if modules.contains(&format!("{from}::{child}")) => {}
         _ => return None,
     }
     base.extend(parts);
+    let mut rest = None;
     while !base.is_empty() && !modules.contains(&base.join("::")) {
-        base.pop();
+        rest = base.pop();
     }
-    (!base.is_empty()).then(|| base.join("::")).filter(|found| found != from)
+    let mut found = base.join("::");
+    while let Some(to) = rest.and_then(|name| reexports.get(&found)?.get(name)) {
+        found.clone_from(to);
+    }
+    (!found.is_empty() && found != from).then_some(found)
 }
 
-/// Each module, and the modules of its own room that it names. A `mod.rs` may name the files of its folder, which
-/// may name what it declares: that is how a folder speaks for its files, and no circle.
+/// Each module, and the modules of its own room that it names. The root of a folder may name the files of the folder,
+/// which may name what the root declares: that is how a folder speaks for its files, and no circle. What the root
+/// re-exports is its file's: two files that name one another through the root are a circle.
 fn imports(all: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeSet<String> = all.iter().map(|source| module(&name(source))).collect();
+    let reexports = reexports(all, &modules);
     let of = |source: &Source| {
         let from = module(&name(source));
         let room = |module: &str| module.split("::").next().map(str::to_owned);
         let paths = named_paths(&source.code);
-        let found = paths.iter().filter_map(|path| resolve(&from, path, &modules));
+        let found = paths.iter().filter_map(|path| resolve(&from, path, &modules, &reexports));
         let others = found.filter(|to| room(to) == room(&from));
         let own = format!("{from}::");
         let to = others.filter(|to| !to.starts_with(&own)).collect();
@@ -396,7 +449,19 @@ fn files_of_a_room_import_in_one_direction() {
             circle.iter().all(of_list)
         })
     };
-    let broken: Vec<String> = circles(&imports)
+    let found = circles(&imports);
+    for (files, _) in CIRCLES {
+        let part = |circle: &BTreeSet<String>| {
+            let is_listed = |module: &String| {
+                files
+                    .split(' ')
+                    .any(|file| module.starts_with(&self::module(file.trim_end_matches('/'))))
+            };
+            circle.iter().all(is_listed)
+        };
+        assert!(found.iter().any(part), "{files}: no longer a circle: take it off the list");
+    }
+    let broken: Vec<String> = found
         .iter()
         .filter(|circle| !allowed(circle))
         .map(|circle| {
@@ -424,11 +489,20 @@ fn a_circle_is_found_and_a_folder_that_speaks_for_its_files_is_none() {
     let modules = modules.iter().map(|module| (*module).to_owned()).collect();
     let found: BTreeSet<String> = named_paths(code)
         .iter()
-        .filter_map(|path| resolve("config::file", path, &modules))
+        .filter_map(|path| resolve("config::file", path, &modules, &Reexports::new()))
         .collect();
     assert_eq!(
         found.iter().map(String::as_str).collect::<Vec<_>>(),
         ["config::error", "config::shape", "config::yaml"]
+    );
+    let names = [("Problem".to_owned(), "config::error".to_owned())].into();
+    let reexports = [("config".to_owned(), names)].into();
+    let through = |path: &str| resolve("config::file", path, &modules, &reexports);
+    assert_eq!(through("super::Problem").as_deref(), Some("config::error"));
+    assert_eq!(through("super::Settings").as_deref(), Some("config"));
+    assert_eq!(
+        resolve("config", "file::Text", &modules, &reexports).as_deref(),
+        Some("config::file")
     );
 }
 
@@ -466,14 +540,19 @@ fn a_function_fits_on_a_screen() {
     for source in sources() {
         let file = name(&source);
         let production = source.text.split("#[cfg(test)]").next().unwrap();
+        let mut is_long = false;
         for (function, lines) in functions(production) {
             count += 1;
             let known = LONG_FUNCTIONS.iter().any(|(f, n, _)| *f == file && *n == function);
+            is_long |= known && lines > FUNCTION_LINES_MAX;
             if lines > FUNCTION_LINES_MAX && !known {
                 broken.push(format!(
                     "{file}: `{function}` has {lines} lines: cut it by phase, at most {FUNCTION_LINES_MAX}"
                 ));
             }
+        }
+        if !is_long && LONG_FUNCTIONS.iter().any(|(listed, ..)| *listed == file) {
+            broken.push(format!("{file}: no longer has a long function: take it off the list"));
         }
     }
     assert!(count > 1_000, "the functions were found: {count}");

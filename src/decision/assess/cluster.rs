@@ -1,6 +1,6 @@
 //! The state of one cluster: its endpoints, its dial, its return after an outage.
 
-use super::distance::ProbeWork;
+use super::blamed::Blamed;
 use super::{Answers, Found, News, Samples};
 use crate::decision::endpoint::speed::{Siblings, Speed, Spread};
 use crate::decision::endpoint::{self, Cost, Wheel};
@@ -11,7 +11,6 @@ use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
 use crate::decision::units::{Timestamp, mix};
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// The state of one endpoint.
@@ -41,28 +40,11 @@ pub(super) struct EndpointState {
     rtt_heard: Timestamp,
 }
 
-/// Clients that blamed an endpoint since the last sweep: a client counts once, however often its exchanges fail.
-#[derive(Debug, Default)]
-pub(super) struct Blamed {
-    clients: Vec<IpAddr>,
-    others: f64,
-}
-
-/// The greatest number of clients that are distinguished between two sweeps.
-const CLIENTS_MAX: usize = 32;
-
-impl Blamed {
-    pub(super) fn add(&mut self, client: Option<IpAddr>) {
-        match client {
-            Some(client) if self.clients.contains(&client) => {}
-            Some(client) if self.clients.len() < CLIENTS_MAX => self.clients.push(client),
-            Some(_) | None => self.others += 1.0,
-        }
-    }
-
-    fn count(&self) -> f64 {
-        self.clients.len() as f64 + self.others
-    }
+/// The part of a probe's response time that is not the network, and the cluster where it was observed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ProbeWork {
+    pub(super) seconds: f64,
+    pub(super) learned_from: String,
 }
 
 /// The state of one cluster.

@@ -12,17 +12,10 @@
 //! # Units
 //! Seconds.
 
-use super::cluster::ClusterState;
+use super::cluster::{ClusterState, ProbeWork};
 use crate::decision::index::Table;
 use crate::decision::plan::{ClusterIndex, Plan};
 use std::collections::BTreeMap;
-
-/// The part of a probe's response time that is not the network, and the cluster where it was observed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct ProbeWork {
-    pub(super) seconds: f64,
-    learned_from: String,
-}
 
 /// How slowly the estimate of the work grows: after a release that makes every health check slower.
 const GROWS: f64 = 10.0;

@@ -4,6 +4,7 @@
 //! signals; it also says which probes are due. What was learned of an endpoint or class
 //! outlives a change of plan as long as its name does.
 
+mod blamed;
 mod choice;
 mod class;
 mod cluster;
