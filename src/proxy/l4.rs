@@ -92,11 +92,8 @@ pub async fn serve(
     placed.stream.keep_alive();
     let (mut client, mut cluster) = (stream, placed.stream);
     // A reader that pauses is as patient a client as a silent one: only HTTP knows better.
-    let patience = Patience {
-        idle: timeouts.idle_l4,
-        half_close: timeouts.half_close,
-        write: timeouts.idle_l4,
-    };
+    let (idle, half_close) = (timeouts.idle_l4, timeouts.half_close);
+    let patience = Patience { idle, half_close, write: idle };
     let carried =
         carry(&worker, (&mut client, &mut buffer), (&mut cluster, &mut None), patience).await;
     drop((placed.held, placed.counts, seat));
