@@ -102,10 +102,6 @@ pub struct Flow {
 impl Backlog {
     /// Folds a sweep in. A queue longer than `bound` seconds is recognised.
     pub fn fold(&mut self, flow: Flow, bound: f64, elapsed: f64) {
-        self.sent[self.at] += flow.sent as f32;
-        self.ended[self.at] += flow.ended as f32;
-        // An exchange whose client left early occupies nothing any more: it counts as served.
-        self.answered[self.at] += (flow.answered + flow.left_early) as f32;
         self.waiting = flow.waiting;
         let silent = flow.sent <= 0.0 && self.total(&self.sent, 0, BUCKETS) <= 0.0;
         self.age = if silent { 0.0 } else { self.age + elapsed };
@@ -114,14 +110,34 @@ impl Backlog {
         if let Some((_, since)) = &mut self.grown {
             *since += elapsed;
         }
-        self.span += elapsed;
-        if self.span < BUCKET {
-            return;
+        self.spread(&flow, bound, elapsed);
+    }
+
+    /// Adds what happened in `elapsed` seconds to the buckets of these seconds, evenly, since sweeps come early and late;
+    /// looks for a queue when the last of them that is complete is filled.
+    fn spread(&mut self, flow: &Flow, bound: f64, elapsed: f64) {
+        // An exchange whose client left early occupies nothing any more: it counts as served.
+        let answered = flow.answered + flow.left_early;
+        let (mut left, mut closed) = (elapsed, 0);
+        loop {
+            let span = left.min(BUCKET - self.span);
+            let part = if elapsed > 0.0 { span / elapsed } else { 1.0 };
+            self.sent[self.at] += (flow.sent * part) as f32;
+            self.ended[self.at] += (flow.ended * part) as f32;
+            self.answered[self.at] += (answered * part) as f32;
+            self.span += span;
+            left -= span;
+            if self.span < BUCKET - 1e-9 || closed == BUCKETS {
+                return;
+            }
+            closed += 1;
+            if left < BUCKET - 1e-9 {
+                self.judge(bound, closed);
+            }
+            self.span = 0.0;
+            self.at = (self.at + 1) % BUCKETS;
+            (self.sent[self.at], self.ended[self.at], self.answered[self.at]) = (0.0, 0.0, 0.0);
         }
-        self.judge(bound);
-        self.span = 0.0;
-        self.at = (self.at + 1) % BUCKETS;
-        (self.sent[self.at], self.ended[self.at], self.answered[self.at]) = (0.0, 0.0, 0.0);
     }
 
     /// The queue that has grown, in seconds; `None` while none is recognised.
@@ -181,7 +197,8 @@ impl Backlog {
         }
     }
 
-    fn judge(&mut self, bound: f64) {
+    /// Looks for a queue; `closed` buckets are new.
+    fn judge(&mut self, bound: f64, closed: usize) {
         let Some((response, least)) = self.response().zip(self.least) else {
             if self.waiting < 1.0 {
                 self.grown = None;
@@ -190,7 +207,7 @@ impl Backlog {
             return;
         };
         let queue = response - least;
-        self.risen = if queue < SMALL * bound { 0 } else { self.risen + 1 };
+        self.risen = if queue < SMALL * bound { 0 } else { self.risen + closed };
         match self.grown {
             None => {
                 // No exchange waits longer than there has been a queue.
@@ -381,6 +398,24 @@ mod tests {
             assert_eq!(backlog.queue(), None);
         }
         assert!((backlog.served() - 252.0).abs() < 2.0, "{}", backlog.served());
+    }
+
+    #[test]
+    fn rates_are_right_whether_sweeps_come_early_or_late() {
+        let rates = |elapsed: f64| {
+            let mut backlog = Backlog::default();
+            let count = 200.0 * elapsed;
+            let flow = Flow { sent: count, ended: count, answered: count, ..Flow::default() };
+            let sweep = |_| {
+                backlog.fold(flow, 0.25, elapsed);
+                backlog.served()
+            };
+            let served: Vec<f64> = (0..400).map(sweep).collect();
+            served[200..].iter().sum::<f64>() / 200.0
+        };
+        for elapsed in [0.050, 0.0499, 0.0501, 0.052, 0.060, 0.034] {
+            assert!((rates(elapsed) - 200.0).abs() < 8.0, "{elapsed}: {}", rates(elapsed));
+        }
     }
 
     #[test]

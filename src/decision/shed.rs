@@ -44,8 +44,10 @@ const AIM: f64 = 0.5;
 /// How much more than the served rate is accepted for each second by which the queue is shorter than the target.
 const GAIN: f64 = 1.0;
 
-/// The served rate may be measured short by a tenth before a higher priority is refused.
-const NOISE: f64 = 1.1;
+/// How much more than the measured served rate the capacity may be, before a higher priority is refused; as long as
+/// the queue is no longer than so many acceptable ones.
+const NOISE: f64 = 1.25;
+const NOISE_BOUNDS: f64 = 2.0;
 
 /// The queue above which exchanges are refused, in seconds: 250 ms, or five times the tolerable queue of the nearest
 /// cluster if that is longer. `tolerable` is 0 where the class has a single live cluster.
@@ -173,12 +175,13 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
     let (queue, bound) = (queue / weight, bound / weight);
     let admits = served * (1.0 + GAIN * (AIM * bound - queue)).clamp(0.5, 2.0);
     let all: f64 = asked.iter().sum();
-    let (unserved, shed) = (level(&asked, all - NOISE * served), level(&asked, all - admits));
-    // The priority that has no capacity anyway bears the cost of draining the queue; a priority with capacity is not refused.
-    match shed.below > unserved.below && unserved.share > 0.0 {
-        true => Shed { below: unserved.below, share: 1.0 },
-        false => shed,
-    }
+    let noise = if queue <= NOISE_BOUNDS * bound { NOISE } else { 1.0 };
+    let (unserved, shed) = (level(&asked, all - noise * served), level(&asked, all - admits));
+    // The priority that has no capacity anyway, or else the lowest, bears the cost of draining the queue; a priority with
+    // capacity is not refused.
+    let lowest = asked.iter().position(|rate| *rate > 0.0).unwrap_or_default() as u8;
+    let bears = unserved.below.max(lowest);
+    if shed.below > bears { Shed { below: bears, share: 1.0 } } else { shed }
 }
 
 /// The priorities that an excess covers, from the lowest up.
@@ -277,7 +280,15 @@ mod tests {
         let rates = [(2, 50.0), (5, 100.0), (9, 50.0)];
         // At 0.375 s, a quarter of a second too long: three quarters of what is served are let in.
         assert!(close(alone(&rates, 180.0, 0.375), 2, 1.0), "5 has room, and is not dropped");
-        assert!(close(alone(&rates, 133.0, 0.375), 5, 0.5));
+        assert!(
+            close(alone(&rates, 130.0, 0.375), 2, 1.0),
+            "nor where its capacity is measured short"
+        );
+        assert!(close(alone(&rates, 110.0, 0.375), 5, 0.675));
+        assert!(
+            close(alone(&rates, 130.0, 0.525), 5, 0.72),
+            "a long queue is no error of measurement"
+        );
         assert!(close(alone(&rates, 33.0, 0.375), 9, 0.5));
         let worst = alone(&rates, 0.0, 10.0);
         assert!(worst.below == 9 && worst.share <= 0.81, "some are let in to see: {worst:?}");

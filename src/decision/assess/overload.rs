@@ -277,7 +277,11 @@ fn of_two_services_in_full_clusters_the_lower_priority_is_shed_alone() {
         let first = world.run(3, |_| {});
         let then = world.run(20, |_| {});
         assert!((0.3..=0.85).contains(&first[0].shed_share()), "seed {seed}: {first:?}");
-        assert!((0.5..=0.8).contains(&then[0].shed_share()), "seed {seed}");
+        assert!(
+            (0.5..=0.85).contains(&then[0].shed_share()),
+            "seed {seed}: {}",
+            then[0].shed_share()
+        );
         assert!(
             first[1].shed_share() < 0.01 && then[1].shed == 0,
             "seed {seed}: the high is shed: {} {} of {}",
@@ -294,6 +298,27 @@ fn of_two_services_in_full_clusters_the_lower_priority_is_shed_alone() {
         let after = world.run(10, |_| {});
         assert!(after.iter().all(|fate| fate.shed == 0), "seed {seed}: shed after all is over");
         assert!(world.knows_service(), "seed {seed}: {}", world.service_ms(0));
+    }
+}
+
+#[test]
+fn a_high_priority_that_exceeds_the_capacity_alone_is_shed_as_well() {
+    for seed in 0..8 {
+        for high in [420.0, 440.0, 480.0] {
+            let both = vec![client(0, 60.0, &[0, 1]), client(9, 60.0, &[0, 1])];
+            let mut world = World::new(seed, &TWO, both);
+            world.run(10, |_| {});
+            world.clients[1].rate = high;
+            world.run(10, |_| {});
+            let then = world.run(20, |_| {});
+            assert!(then[0].shed_share() > 0.75, "seed {seed}: {}", then[0].shed_share());
+            assert!(
+                then[1].shed_share() < 1.2 - 400.0 / high,
+                "seed {seed}: {}",
+                then[1].shed_share()
+            );
+            assert!(then[1].median() < 0.6, "seed {seed}, {high}/s: p50 {}", then[1].median());
+        }
     }
 }
 
