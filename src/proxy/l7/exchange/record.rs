@@ -154,6 +154,7 @@ impl Record {
         let cells = worker.exchange_cells(view, listener, service, cluster);
         cells.by_class[StatusClass::of(self.status)].add(1);
         cells.duration.observe(duration);
+        cells.latencies.observe(duration);
         if let Some(first_byte) = self.first_byte {
             cells.upstream.observe(first_byte.as_secs_f64());
         }
