@@ -1,10 +1,11 @@
 //! `/api/v1/expect`: what a drain or a dial would change, simulated with the load of now.
 
 use super::Backend;
+use super::history::Second;
 use crate::decision::plan::{Class, ClusterIndex, Plan};
 use crate::decision::signal::{ClassSignals, State as ClusterState};
 use crate::shared::View;
-use crate::sim::expect::{Figures, Known, SECONDS, expect as simulate};
+use crate::sim::expect::{Demand, Figures, Known, SECONDS, expect as simulate};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -55,7 +56,9 @@ pub(super) async fn expect(
         let message = "another simulation runs; ask again\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], message).into_response();
     };
-    let told = tokio::task::spawn_blocking(move || told(&view, &asked, question.percent)).await;
+    let second = backend.memory.history.last();
+    let told = move || told(&view, &second, &asked, question.percent);
+    let told = tokio::task::spawn_blocking(told).await;
     match told {
         Ok(told) => Json(told).into_response(),
         Err(error) => {
@@ -65,7 +68,7 @@ pub(super) async fn expect(
     }
 }
 
-fn told(view: &View, asked: &[ClusterIndex], percent: Option<u8>) -> Value {
+fn told(view: &View, second: &Second, asked: &[ClusterIndex], percent: Option<u8>) -> Value {
     let (plan, signals) = (&view.plan, &view.signals);
     let mut classes: Vec<(&Class, &ClassSignals)> = plan
         .classes
@@ -101,7 +104,7 @@ fn told(view: &View, asked: &[ClusterIndex], percent: Option<u8>) -> Value {
         }
         let known: Vec<(ClusterIndex, Known)> =
             clusters.iter().map(|index| (*index, known(view, signals, *index, dial))).collect();
-        let told = simulate(plan, class, &known, signals.demand_rps, 1);
+        let told = simulate(plan, class, &known, demand(second, name, signals), 1);
         for line in told.assumed {
             if !assumed.contains(&line) {
                 assumed.push(line);
@@ -113,8 +116,17 @@ fn told(view: &View, asked: &[ClusterIndex], percent: Option<u8>) -> Value {
         let more = classes.len() - CLASSES_MAX;
         warnings.push(format!("{more} services with less traffic are not simulated."));
     }
-    assumed.push("exponential service times; load as measured now".to_owned());
     json!({"seconds": SECONDS, "services": services, "warnings": warnings, "assumed": assumed})
+}
+
+/// The demand of a class, and how its response times are spread: by the median and the 99th percentile of its service.
+fn demand(second: &Second, service: &str, class: &ClassSignals) -> Demand {
+    /// Deviations from the median to the 99th percentile of a normal distribution.
+    const TO_P99: f64 = 2.326;
+    let of = second.services.get(service);
+    let ends = of.and_then(|of| of.p50_ms.zip(of.p99_ms)).filter(|(p50, _)| *p50 > 0.0);
+    let spread = ends.map(|(p50, p99)| (p99 / p50).max(1.0).ln() / TO_P99);
+    Demand { rate: class.demand_rps, spread }
 }
 
 /// What is known of a cluster for a class.

@@ -65,13 +65,22 @@ pub struct Expectation {
     pub assumed: Vec<String>,
 }
 
-/// What the dials of `clusters` would change for a class that has `demand` exchanges a second.
+/// The demand of a class.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// Exchanges a second.
+    pub rate: f64,
+    /// Deviation of the logarithm of response times, where known; service times are exponential otherwise.
+    pub spread: Option<f64>,
+}
+
+/// What the dials of `clusters` would change for a class with this demand.
 #[must_use]
 pub fn expect(
     plan: &Plan,
     class: &Class,
     clusters: &[(ClusterIndex, Known)],
-    demand: f64,
+    Demand { rate: demand, spread }: Demand,
     seed: u64,
 ) -> Expectation {
     let mut expectation = Expectation::default();
@@ -79,7 +88,11 @@ pub fn expect(
     let known = clusters.iter().filter_map(|(_, known)| known.service);
     let service = known.fold(f64::INFINITY, f64::min);
     let service = if service.is_finite() { service } else { 0.020 };
-    let spec = spec(plan, clusters, (demand / scale, service), scale, &mut expectation.assumed);
+    let mut spec = spec(plan, clusters, (demand / scale, service), scale, &mut expectation.assumed);
+    match spread {
+        Some(spread) => spec.service = Service::Lognormal(service, spread.clamp(0.02, 1.5)),
+        None => expectation.assumed.push("exponential service times".to_owned()),
+    }
     let run = |dial: &dyn Fn(&Known) -> u8| {
         let all: Vec<Cluster> = clusters
             .iter()
@@ -221,7 +234,8 @@ mod tests {
         };
         let near = (ClusterIndex(0), known(0.001, 100.0, (100, dial)));
         let clusters = [near, (ClusterIndex(1), known(0.03, 0.0, (100, 100)))];
-        expect(&plan, &plan.classes[ClassIndex(0)], &clusters, 100.0, 1)
+        let demand = Demand { rate: 100.0, spread: Some(0.2) };
+        expect(&plan, &plan.classes[ClassIndex(0)], &clusters, demand, 1)
     }
 
     #[test]

@@ -4,16 +4,17 @@
 import http from 'node:http';
 import fs from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import * as rig from './rig.mjs';
 
 const args = process.argv.slice(2).filter(a => a !== '--world'), port = Number(args[0] || 9900);
-const assets = path.resolve(import.meta.dirname, '../../src/admin/dashboard/assets');
+const assets = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../src/admin/dashboard/assets');
 const KIND = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml', '.woff2': 'font/woff2' };
 let admin = Number(args[1] || 9901);
 if (process.argv.includes('--world')) {
-  const w = await rig.world(), proxy = await new rig.Proxy(w.config).start(), load = new rig.Load(proxy.web);
+  const w = await rig.world({ slots: 3 }), proxy = await new rig.Proxy(w.config).start(), load = new rig.Load(proxy.web);
   admin = proxy.admin;
-  load.set('shop.example.com/cart', 120); load.set('shop.example.com/checkout/pay', 20); load.set('render.example.com/v1/frames', 10);
+  load.set('shop.example.com/cart', 80); load.set('shop.example.com/checkout/pay', 14); load.set('render.example.com/v1/frames', 6);
   http.createServer(async (request, response) => {
     // GET /load/TARGET/RATE, /kill/NAME, /start/NAME
     const [, verb, ...rest] = decodeURIComponent(request.url).split('/');

@@ -4,10 +4,11 @@ import http from 'node:http';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { spawn } from 'node:child_process';
 
 export const TOKEN = 'correct horse battery staple';
-const root = path.resolve(import.meta.dirname, '../..');
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const binary = process.env.TIDEGATE || path.join(root, 'target/debug/tidegate');
 
 // A cluster of one endpoint: `slots` requests at once, each `service` ms, `way` ms there and back.
@@ -92,10 +93,10 @@ export class Proxy {
   async end() { await this.stop(); fs.rmSync(this.folder, { recursive: true, force: true }); }
 }
 
-// The world of the pictures: a data centre that can take about 400 requests/s, a near cloud and a far one.
-export async function world() {
+// The world of the pictures: a data centre that takes 50 requests/s for each of its slots, a near cloud and a far one.
+export async function world({ slots = 8 } = {}) {
   const toys = {
-    shop: await new Toy({ slots: 8, service: 20, way: 1 }).start(), render: await new Toy({ slots: 20, service: 60, way: 1 }).start(),
+    shop: await new Toy({ slots, service: 20, way: 1 }).start(), render: await new Toy({ slots: 20, service: 60, way: 1 }).start(),
     shopNear: await new Toy({ service: 20, way: 28 }).start(), renderNear: await new Toy({ service: 60, way: 29 }).start(), shopFar: await new Toy({ service: 22, way: 71 }).start(),
   };
   toys.shopNear.bytes = 20000; toys.shopFar.bytes = 20000; toys.shop.bytes = 2000;

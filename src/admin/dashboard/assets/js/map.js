@@ -17,7 +17,7 @@ function steady(key, d) {
 function angles(k, slim) {
   if (k === 1) return [slim ? -54 : -17];
   if (k === 2) return slim ? [-62, -20] : [-40, 2];
-  const from = slim ? -64 : -58, to = slim ? 8 : 30;
+  const from = slim ? -64 : k > 4 ? -68 : -58, to = slim ? 8 : k > 4 ? 58 : 30;
   return Array.from({ length: k }, (_, i) => from + (to - from) * i / (k - 1));
 }
 
@@ -112,6 +112,7 @@ export class SiteMap extends Component {
     let lx, ly, anchor;
     if (here && !slim && Math.abs(dx) > 40) { lx = x + (right ? 35 : -35); ly = y + 4; anchor = right ? 'start' : 'end'; }
     else if (here) { lx = x + (Math.abs(dx) > 40 ? (right ? 24 : -24) : 0); ly = y + 38; anchor = 'middle'; }
+    else if (slim && !right) { lx = Math.max(44, x - 4); ly = y + 28; anchor = 'middle'; }
     else if (slim && p.spots.length > 1) { lx = x + 20; ly = y + 3; anchor = 'start'; if (x + 92 > W) { lx = Math.min(x, W - 38); ly = y + 28; anchor = 'middle'; } }
     else if (slim) { lx = Math.max(40, Math.min(W - 40, x)); ly = y + 28; anchor = 'middle'; }
     else { lx = right ? Math.max(...xs) + 31 : Math.min(...xs) - 31; ly = y - 1; anchor = right ? 'start' : 'end'; if (lx > W - 84) { lx = x; ly = y + 34; anchor = 'middle'; } else if (lx < 84) { lx = x; ly = y + 34; anchor = 'middle'; } }

@@ -14,7 +14,7 @@ export const ms = x => none(x) ? DASH : x > 0 && x < 0.095 ? x.toFixed(2) : x < 
 export const msT = x => none(x) ? DASH : x > 0.004 && x < 0.095 ? x.toFixed(2) : x < 99.95 ? x.toFixed(1) : num(x);
 export const few = x => none(x) ? DASH : x > 0 && x < 9.95 ? x.toFixed(1) : num(x);
 export const pct = x => none(x) ? DASH : (x > 0 && x < 0.005 ? '<1' : x < 1 && x > 0.995 ? '>99' : Math.round(x * 100)) + NB + '%';
-export const usd = x => none(x) ? DASH : '$' + (x >= 1000 ? num(x) : x > 0 && x < 0.1 ? x.toFixed(3) : x.toFixed(2));
+export const usd = x => none(x) ? DASH : '$' + (x >= 1000 ? num(x) : x > 0.0005 && x < 0.0095 ? x.toFixed(3) : x.toFixed(2));
 export const rate = x => none(x) ? DASH : x > 0.05 && x < 9.95 ? x.toFixed(1) + '/s' : num(x) + '/s';
 export const ago = x => x < 60 ? `${Math.round(x)}${NB}s` : x < 3600 ? `${Math.floor(x / 60)}${NB}min ${Math.round(x % 60)}${NB}s` : x < 86400 ? `${Math.floor(x / 3600)}${NB}h ${Math.round(x % 3600 / 60)}${NB}min` : `${Math.round(x / 86400)}${NB}d`;
 const two = x => String(x).padStart(2, '0');

@@ -6,11 +6,13 @@ import { get } from './api.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS'];
 const REASON = { data_class: 'does not accept its data', environment: 'is of another environment', needs: 'does not offer what it needs', down: 'down', draining: 'draining', degraded: 'degraded' };
+// A path as a browser sends it; what is encoded already stays so.
+const sent = path => encodeURI(path).replace(/%25([0-9a-f]{2})/gi, '%$1');
 const plain = text => String(text || '').replaceAll('_', ' ');
 
 export class why extends Component {
   constructor() { super(); this.state = { key: '', told: null }; }
-  componentDidMount() { this.ask(); this.timer = setInterval(() => { if (!document.hidden && !world.cold) this.ask(); }, 1000); this.sizer = new ResizeObserver(() => this.fan()); }
+  componentDidMount() { this.ask(); this.timer = setInterval(() => { if (!document.hidden && !world.cold && this.state.told?.ok) this.ask(); }, 1000); this.sizer = new ResizeObserver(() => this.fan()); }
   componentDidUpdate() { if (this.key() !== this.state.key) this.ask(); this.fan(); if (this.flow && this.seen !== this.flow) { this.seen = this.flow; this.sizer.observe(this.flow); } }
   componentWillUnmount() { clearInterval(this.timer); this.sizer.disconnect(); }
   question() {
@@ -20,7 +22,7 @@ export class why extends Component {
   }
   key() { return JSON.stringify(this.question()); }
   async ask() {
-    const q = this.question(), key = this.key(), ask = new URLSearchParams({ host: q.host, path: q.path, method: q.method });
+    const q = this.question(), key = this.key(), ask = new URLSearchParams({ host: q.host, path: sent(q.path), method: q.method });
     if (q.listener) ask.set('listener', q.listener);
     const told = await get('api/v1/explain?' + ask);
     if (key === this.key()) this.setState({ key, told });
@@ -105,7 +107,7 @@ export class why extends Component {
         <div class="step who"><a class="nm" href=${'#/clusters/' + encodeURIComponent(l.name)}>${l.name}</a><small>${l.cluster?.site || ''}</small></div>
         <div class="step may"><span class="steplabel">May it?</span>${l.barred ? html`<p class="reason">${mark('maynot', 15)}<span><b>May not: </b>${this.bar(l, e, needs)}</span></p>` : html`<span class="checks">${[['data ' + (words(e.data) || 'any')], [e.environment], ['needs ' + (words(needs) || 'nothing')]].map(([t]) => html`<span class="check">${mark('may', 13, 'dim')}${t}</span>`)}</span>`}</div>
         <div class="step far"><span class="steplabel">How slow?</span>${l.barred ? html`<p class="skipped">not asked</p>` : l.off ? html`<p class=${'reason ' + (l.off === 'draining' ? 'hand' : 'lost')}>${mark(l.off === 'draining' ? 'draining' : 'down', 14)}<span>${l.s?.why || plain(l.off)}</span></p>`
-          : s ? html`<div class="score"><span class="scorebar"><i class="d" style=${w(s.distance_ms)}></i><i class="s" style=${w(s.service_ms)}></i><i class="q" style=${w(s.queue_ms)}></i><i class="p" style=${w(s.price_ms + s.penalty_ms)}></i></span><b class="num">${s.total_ms === null || s.total_ms === undefined ? '\u2013' : ms(s.total_ms) + ' ms'}</b>
+          : s ? html`<div class="score"><span class="scorebar">${[['d', s.distance_ms], ['s', s.service_ms], ['q', s.queue_ms], ['p', s.price_ms + s.penalty_ms]].map(([k, x]) => x > 0 ? html`<i key=${k} class=${k} style=${w(x)}></i>` : null)}</span><b class="num">${s.total_ms === null || s.total_ms === undefined ? '\u2013' : ms(s.total_ms) + ' ms'}</b>
             <small class="num">distance ${ms(s.distance_ms)}<i class="sep"></i>service ${ms(s.service_ms)}<i class="sep"></i><span class=${full ? 'tx-away strong' : ''}>queue ${ms(s.queue_ms)} of ${ms(s.tolerates_ms)}</span>${s.price_ms > 0 ? [html`<i class="sep"></i>`, `price ${ms(s.price_ms)}`] : null}${s.penalty_ms > 0.05 ? [html`<i class="sep"></i>`, `penalty ${ms(s.penalty_ms)}`] : null}</small><p class="saidwhy">${s.why}</p></div>` : html`<p class="skipped">no signal yet</p>`}</div>
         <div class="step much"><span class="steplabel">How much?</span>${alive ? [html`<b class=${'share num ' + (l.share > 0.005 ? 'tx-' + tone(l) : 'dim')}>${pct(l.share)}</b>`, html`<small>${l.share < 0.005 ? 'nothing left over' : l.accept < 0.995 ? `takes ${Math.round(l.accept * 100)} of 100` : 'takes all that comes'}</small>`] : html`<b class="share dim">\u2013</b>`}</div></li>`;
     };
