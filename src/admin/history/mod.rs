@@ -3,7 +3,7 @@
 //! Once a second [`record`] folds the workers' counters and the view in force into series; `/api/v1/history` reads them.
 //!
 //! # Invariants
-//! * Memory is bounded: 8,192 series of ten minutes (9.8 MB) and, for the first 1,024 of them, a day (17.7 MB). A service
+//! * Memory is bounded: 12,288 series of ten minutes (14.7 MB) and, for the first 1,024 of them, a day (17.7 MB). A service
 //!   takes 7 series and 1 for each of its clusters, a cluster 8. Further series are not kept, and counted.
 //! * A name that was not recorded for a day is forgotten.
 
@@ -28,7 +28,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// Series of ten minutes, and those of them that keep a day.
-const SERIES_MAX: usize = 8_192;
+const SERIES_MAX: usize = 12_288;
 const LONG_MAX: usize = 1_024;
 /// Events that are remembered.
 const EVENTS_MAX: usize = 500;

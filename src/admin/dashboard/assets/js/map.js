@@ -1,11 +1,11 @@
-// The chart of the waters: this proxy's gate in the middle, distance outward on a log scale, water by width.
-// No place is found by forces: a site keeps its angle, and its radius is the logarithm of its distance.
+// The sites map: this proxy in the middle, sites at fixed angles, radius by the logarithm of the distance, width of a flow
+// by requests/s. There is no force layout, so that a site stays where the reader has learned to look.
 
 import { html, Component, shape, rate, ms, num, stateTone, words } from './ui.js';
 import { world } from './world.js';
 
 const RINGS = [1, 3, 10, 30, 100], FAR = 100, LABELLED = 4;
-// A place moves only when its distance has changed for good: by more than a sixth.
+// The distance that is drawn changes only when the measured one differs by more than a sixth: jitter moves nothing.
 const settled = new Map();
 function steady(key, d) {
   if (d === null || d === undefined) return settled.get(key) ?? null;
@@ -26,7 +26,7 @@ export class SiteMap extends Component {
   componentDidMount() { this.sizer = new ResizeObserver(() => { const w = Math.round(this.box.clientWidth); if (w && w !== this.state.w) this.setState({ w }); }); this.sizer.observe(this.box); }
   componentWillUnmount() { this.sizer.disconnect(); }
 
-  // Where everything stands.
+  // The position of every site and cluster.
   plan(W, H, slim, sites) {
     const cx = W / 2, cy = slim ? 232 : H * 0.5 + 8, reach = slim ? W / 2 - 14 : W / 2 - 100, r1 = slim ? 92 : Math.min(168, reach * 0.43);
     const kx = (reach - r1) / 2, flat = slim ? 1.02 : 0.50;
@@ -37,7 +37,7 @@ export class SiteMap extends Component {
     const placed = sites.map(x => {
       let a0 = 90;
       if (!x.here) { const i = away.indexOf(x), side = i % 2; a0 = on[side][Math.floor(i / 2)]; if (side) a0 = -180 - a0; }
-      // Within this site all is near: there is room for names inside the first ring.
+      // Clusters of this site are less than a millisecond away; they are drawn at 0.6 ms at least, so that their names fit.
       const near = d => d !== null && x.here ? Math.max(0.6, d) : d;
       const ds = x.clusters.map(c => near(steady(c.name, c.distance_ms))).filter(d => d !== null), d0 = ds.length ? ds.reduce((a, b) => a + b, 0) / ds.length : null;
       // Never measured: at the outermost ring, dashed.
@@ -57,7 +57,7 @@ export class SiteMap extends Component {
     const w = value < 0.05 ? 0 : Math.max(2.2, value * width);
     const parts = [html`<path d=${d} class=${'bed ' + bed} />`];
     if (w) parts.push(html`<path d=${d} class=${`band st-${tone}`} stroke-width=${w.toFixed(1)} />`, html`<path d=${d} class=${'current' + (quick ? ' quick' : '')} stroke-width=${Math.max(1.4, Math.min(4, w * 0.34)).toFixed(1)} />`);
-    // Why does it flow so? One click from the flow itself.
+    // A click on a flow explains it.
     return html`<a key=${key} class="flowlink" href=${href} aria-label=${label} tabindex="-1"><path d=${d} class="grip" />${parts}<title>${label}</title></a>`;
   }
   away(name) { return world.services.some(s => world.home(s) !== name && (s.to[name] || 0) > 0.05 && (s.to[name] || 0) > 0.004 * (s.requests_per_s || 1)); }
@@ -80,7 +80,7 @@ export class SiteMap extends Component {
   }
   radius(x, many) { const n = x.clusters.length; return many ? 11 + Math.min(10, Math.sqrt(n) * 1.4) : Math.min(46, 17 + Math.sqrt(n) * 4); }
 
-  // Many clusters of one site: a field of marks without names, the worst first.
+  // A site with many clusters: a grid of marks without names, the worst state first.
   field(p, at) {
     const { x, far, a0 } = p, [px, py] = at.P(far, a0), r = this.radius(x, at.many), st = world.siteState(x), n = x.clusters.length;
     const rank = { down: 0, degraded: 1, full: 2, draining: 3, dialled: 3, stale: 4, up: 5 }, all = x.clusters.map(c => world.stateOf(c)).sort((a, b) => rank[a] - rank[b]);
@@ -126,7 +126,7 @@ export class SiteMap extends Component {
     const slim = W < 560, sites = world.sites(), many = sites.filter(x => !x.here).length > 6;
     const H = slim ? 436 : Math.round(many ? Math.max(440, Math.ceil(sites.length / 2) * 38 + 40) : Math.min(400, Math.max(372, W * 0.44)));
     const at = this.plan(W, H, slim, sites), { cx, cy, R, P, flat, placed } = at, t = world.totals();
-    // One scale for all: the busiest way is a river of 46 units, and small sites do not drown in it.
+    // One scale for all flows: the whole demand is 46 units wide.
     const most = Math.max(t.demand, 1), scale = (slim ? 30 : 46) / Math.max(most, 20);
     const labels = slim ? [10, 100] : RINGS;
     const flows = [], nodes = [], caps = [], isles = [];

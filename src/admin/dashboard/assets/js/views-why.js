@@ -1,4 +1,4 @@
-// Why a request goes where it goes: one stream from left to right, in the words of `tidegate explain`.
+// The view Why: the decision for one request from left to right, in the words of `tidegate explain`.
 
 import { html, Component, rules, mark, rich, ms, pct, words } from './ui.js';
 import { world } from './world.js';

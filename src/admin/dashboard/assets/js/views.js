@@ -10,7 +10,7 @@ import { get } from './api.js';
 const AHEAD = 60;
 const plain = cause => String(cause || '').replaceAll('_', ' ');
 
-// ---------------------------------------------------------------- the verdict: what, where to, since when
+// ---------------------------------------------------------------- verdict: what is wrong, where traffic goes, since when
 export function verdict() {
   if (world.phase === 'loading') return { tone: 'none', glyph: 'stale', head: ['Asking the proxy\u2026'], sub: [location.host] };
   if (world.phase === 'denied') return { tone: 'none', glyph: 'lock', head: ['This proxy asks for its token'], sub: [world.refusal === 403 ? 'The admin API refuses this page: no token is configured, or the name of this host is not allowed (admin.token_file, admin.allowed_hosts).' : 'Off loopback, reading needs the token of admin.token_file.'], ask: true };
@@ -103,7 +103,7 @@ export function services({ arg, query, setQuery }) {
   const s = world.services.find(x => x.name === arg[0]) || [...world.services].sort((a, b) => RANK.indexOf(world.serviceState(a)) - RANK.indexOf(world.serviceState(b)))[0];
   const f = world.figures(s), st = world.serviceState(s), range = ['1h', '24h'].includes(query.get('range')) ? query.get('range') : '10m';
   const { x, end, gap, span, own, ready } = course(s, range), of = k => own[k] || x.map(() => null), all = of('requests_per_s'), ahead = range === '10m' ? AHEAD : 0;
-  const share = c => all.map((v, i) => v === null || v === undefined ? null : v > 0 ? (own.to?.[c]?.[i] || 0) / v : null), refused = all.map((v, i) => v === null ? null : v > 0 ? (own.refused_per_s?.[i] || 0) / v : null);
+  const part = values => all.map((v, i) => portion(values, all, i)), share = c => part(own.to?.[c] || []), refused = part(own.refused_per_s || []);
   // What was forecast a minute ago for this second, and on for a minute ahead.
   const step = x.length > 1 ? x[1] - x[0] : 1, lag = Math.round(60 / step), fc = of('forecast_rps'), fx = ahead ? [...x, ...Array.from({ length: 60 }, (_, i) => end - gap + i)] : x;
   const forecast = fx.map((_, i) => fc[i - lag] ?? null), demand = ahead ? [...all, ...new Array(60).fill(null)] : all;
@@ -124,6 +124,13 @@ export function services({ arg, query, setQuery }) {
       <${Chart} key=${range + 'd'} ...${common} x=${x} title="Refused and errors" unit="per second" height=${66} fmt=${few} tick=${v => few(v)} series=${[{ name: 'refused', tone: 'lost', fill: true, values: of('refused_per_s') }, { name: 'errors', tone: 'info', values: of('errors_per_s') }]} />
       <${Chart} key=${range + 'e'} ...${common} x=${x} title="Spend" unit="$/h" height=${92} axis fmt=${v => v.toFixed(2)} tick=${v => '$' + (v >= 10 ? Math.round(v) : +v.toFixed(2))} series=${[{ name: 'spend', tone: 'away', fill: true, values: of('usd_per_hour') }]} limits=${budget ? [{ y: budget, text: `budget ${usd(budget)}/h` }] : []} />
     </section><div class="stack">${order(s, f)}${budgetPanel(s, budget)}${section('Rules', null, rules([['data', words(set.data || []) || 'any'], ['needs', words(set.needs || []) || 'nothing'], ['strategy', set.strategy || 'nearest'], ['endpoints', plain(set.endpoint_policy || 'least_wait')], set.retry ? ['retries', `${set.retry.retries ?? 1}, within ${pct(set.retry.budget ?? 0.2)} of requests`] : null, ['timeout', `${set.timeout || '15s'} to the response head`], ['priority', String(set.priority ?? 5)]]))}</div></div>`;
+}
+// The part that `values` has of `all` in the three seconds that end with i: a second with two requests says little.
+function portion(values, all, i) {
+  if (all[i] === null || all[i] === undefined) return null;
+  let some = 0, whole = 0;
+  for (let k = Math.max(0, i - 2); k <= i; k++) { some += values[k] || 0; whole += all[k] || 0; }
+  return whole > 0 ? Math.min(1, some / whole) : null;
 }
 const last = values => { for (let i = values.length - 1; i >= 0 && i > values.length - 5; i--) if (values[i] !== null && values[i] !== undefined) return values[i]; return null; };
 function order(s, f) {

@@ -1,5 +1,5 @@
-// What this page knows: the newest snapshot, ten minutes of history, and what follows from them in the page's words.
-// Nothing here computes a truth of its own beyond sums and shares; every figure has its source in the API.
+// The state of the page: the newest snapshot, ten minutes of history, and the states derived from them.
+// Every figure comes from the API; this file adds sums, shares and thresholds.
 
 import { get, stream, hasToken } from './api.js';
 
