@@ -240,6 +240,30 @@ test('an address that asks for the token gets a page that asks for it', { timeou
   await page.close();
 });
 
+test('before the first snapshot the page says that it asks, and before the first request how to call', { timeout: 30000 }, async () => {
+  const toy = await new Toy().start(), other = new Proxy(`clusters: { idc: { kind: idc, endpoints: ["127.0.0.1:${toy.port}"] }, cloud: { kind: cloud, endpoints: ["127.0.0.1:${toy.port}"] } }\nservices: { shop: { clusters: [idc, cloud] } }\nroutes: [{ hosts: [shop.example.com], service: shop }]\n`);
+  try {
+    await other.start();
+    const page = await browser.newPage({ viewport: { width: 1280, height: 1000 } });
+    let go; const held = new Promise(done => { go = done; });
+    await page.route('**/api/v1/events', async route => { await held; await route.continue(); });
+    await page.goto(other.url + '/');
+    await page.waitForSelector('.verdict h1:has-text("Asking the proxy")');
+    await page.screenshot({ path: path.join(screens, 'map-loading.png') });
+    go();
+    await page.waitForSelector('.verdict h1:has-text("No request yet")');
+    assert.match(await page.textContent('code.hint'), /^curl -H "host: shop\.example\.com" http:\/\/127\.0\.0\.1:\d+\/$/);
+    assert.doesNotMatch(await page.textContent('table.dense tbody'), /NaN|null|undefined/);
+    await page.screenshot({ path: path.join(screens, 'map-empty.png') });
+    for (const view of ['services/shop', 'clusters/idc', 'cost', 'decisions', 'why']) {
+      await page.goto(`${other.url}/#/${view}`);
+      await page.waitForFunction(v => document.querySelector('main')?.classList.contains('v-' + v) && !document.querySelector('.skel'), view.split('/')[0]);
+      assert.doesNotMatch(await page.textContent('main'), /NaN|null|undefined/, view);
+    }
+    await page.close();
+  } finally { await other.end(); await toy.kill(); }
+});
+
 test('peers have their sites, and one that is silent is grey with its age', { timeout: 30000 }, async () => {
   const page = await open();
   await page.evaluate(f => { const t = window.tidegate; t.alone = true; t.fleet = f; t.fleetHeard = performance.now(); t.wake(); }, fleet());
@@ -294,6 +318,13 @@ test('every view has its picture, without an error, within its width', { timeout
   const sizes = long ? [[1280, 'light'], [1280, 'dark'], [360, 'light'], [360, 'dark']] : [[1280, 'light'], [360, 'dark']];
   load.set('shop.example.com/cart', 480);
   await until('shop spills', async () => (await proxy.json('/api/v1/services'))[0].spilling, 20);
+  const listed = await open('#/decisions');
+  await listed.waitForSelector('.decisions tbody tr:has(.chip:text-is("spill")) .req a');
+  assert.ok(await listed.locator('.decisions tbody tr').count() < 40, 'the same decision many times is one line');
+  await listed.click('.decisions tbody tr:has(.chip:text-is("spill")) .req a');
+  await listed.waitForSelector('.lane.runs');
+  assert.equal(new URL(listed.url()).hash, '#/why/shop.example.com/cart');
+  await listed.ends();
   for (const [width, theme] of sizes) {
     const page = await open('#/map', { width, theme, height: width === 360 ? 780 : 1000 });
     for (const view of views) {

@@ -33,6 +33,12 @@ function setQuery(key, value) {
 
 class App extends Component {
   constructor() { super(); this.state = { dialog: null }; this.act = dialog => this.setState({ dialog }); this.ask = () => this.setState({ dialog: { token: true } }); this.done = () => this.setState({ dialog: null }); }
+  // On a narrow screen the navigation scrolls to the view that is open.
+  componentDidUpdate() {
+    const here = document.querySelector('.top nav [aria-current]'), nav = here?.parentElement;
+    if (here && here !== this.here) { this.here = here; if (here.offsetLeft + here.offsetWidth > nav.clientWidth) nav.scrollLeft = here.offsetLeft - 80; }
+  }
+  componentDidMount() { this.componentDidUpdate(); }
   top(page) {
     const p = world.status ? world.proxies(world.site) : null, off = world.phase !== 'live' || world.cold, t = world.totals(), bad = world.status && !world.status.config.last_reload.ok;
     return html`<header class="top"><a class="brand" href="#/map"><svg viewBox="0 0 24 24" width="22" height="22" aria-hidden="true" class="logo"><path class="posts" d="M5 3v18M19 3v18" /><path class="wave" d="M5 9.5c3.5-3.3 7-3.3 7 0s3.5 3.3 7 0M5 15.5c3.5-3.3 7-3.3 7 0s3.5 3.3 7 0" /></svg><span class="site">${world.site || 'tidegate'}</span></a>

@@ -66,10 +66,10 @@ export class Chart extends Component {
   draw() {
     const { w } = this.state, { height, axis, series, stacked, fmt, tick } = this.props;
     if (!w || !this.box) return;
-    const top = this.top() || 1, lane = this.lane, data = this.data();
+    const known = this.top(), top = known || 1, lane = this.lane, data = this.data();
     const shape = JSON.stringify([w, height, axis, stacked, lane, series.map(s => [s.name, s.tone, s.dash, s.fill])]);
-    if (this.plot && shape === this.shape) { this.max = top; this.plot.setData(data); return; }
-    this.plot?.destroy(); this.shape = shape; this.max = top;
+    if (this.plot && shape === this.shape) { this.max = top; this.known = known; this.plot.setData(data); return; }
+    this.plot?.destroy(); this.shape = shape; this.max = top; this.known = known;
     const font = '11px "Plex Sans", ui-sans-serif, system-ui, sans-serif', grid = { stroke: token('line'), width: 1 }, text = token('ink3');
     const colour = s => token(COLOUR[s.tone] || s.tone);
     this.plot = new uPlot({
@@ -78,7 +78,7 @@ export class Chart extends Component {
       scales: { x: { time: true, range: () => this.bounds() }, y: { range: () => [0, this.max] } },
       axes: [
         axis ? { size: 22, gap: 4, stroke: text, font, grid: { show: false }, ticks: { show: false }, border: { show: false }, splits: () => this.splits(), values: (u, all) => this.labels(all) } : { show: false },
-        { size: PAD_LEFT, gap: 6, stroke: text, font, grid, ticks: { show: false }, splits: () => top ? [0, this.max / 2, this.max] : [0], values: (u, all) => all.map(v => (tick || fmt)(v)) },
+        { size: PAD_LEFT, gap: 6, stroke: text, font, grid, ticks: { show: false }, splits: () => this.known ? [0, this.max / 2, this.max] : [0], values: (u, all) => all.map(v => (tick || fmt)(v)) },
       ],
       series: [{}, ...series.map(s => ({
         stroke: s.line === false ? 'transparent' : colour(s), width: 1.7, dash: s.dash ? [4, 3] : undefined, points: { show: false }, spanGaps: false,

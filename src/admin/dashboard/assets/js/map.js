@@ -105,6 +105,8 @@ export class SiteMap extends Component {
     else if (slim) { tx = right ? W - 10 : 10; ty = 22; }
     else ty = Math.max(20, Math.min(...spots.map(s => at.P(s.d, s.a)[1])) - 48);
     if (slim && at.many) return null;
+    // A cluster without a site is its own: its name stands once.
+    if (!dense && spots.length === 1 && spots[0].c.name === x.name && !age) return null;
     return html`<g key=${x.name} class="cap">${lead}<g text-anchor=${anchor} transform=${`translate(${tx.toFixed(1)} ${ty.toFixed(1)})`}><text class="name">${x.name}</text><text class=${'sub' + (age ? ' strong' : '')} y="15">${second}</text></g></g>`;
   }
   node(p, spot, at, W, slim) {
@@ -158,7 +160,7 @@ export class SiteMap extends Component {
       <rect class="water" width=${W} height=${H} />
       <g class="sea">${[100, 30, 10, 3, 1].map((d, i) => html`<ellipse cx=${cx} cy=${cy} rx=${R(d)} ry=${R(d) * flat} class=${'depth d' + i} />`)}
         ${RINGS.map(d => html`<ellipse cx=${cx} cy=${cy} rx=${R(d)} ry=${R(d) * flat} class=${'ringline' + ([1, 10, 100].includes(d) ? ' major' : '')} />`)}
-        ${labels.map(d => { const [x, y] = slim ? P(d, d === 10 ? 7 : -5) : P(d, many ? 58 : -50); return html`<text class="ringtext" x=${slim ? x - 4 : x} y=${y + 4} text-anchor=${slim ? 'end' : 'middle'}>${d}${d === 100 ? ' ms' : ''}</text>`; })}</g>
+        ${labels.map(d => { const [x, y] = slim ? P(d, d === 10 ? 7 : -5) : P(d, many ? 78 : -50); return html`<text class="ringtext" x=${slim ? x - 4 : x} y=${y + 4} text-anchor=${slim ? 'end' : 'middle'}>${d}${d === 100 ? ' ms' : ''}</text>`; })}</g>
       <g>${isles}</g>
       <g>${wIn ? [html`<path key="in" class="inflow" d=${`M${cx} ${gy}V${cy}`} stroke-width=${wIn.toFixed(1)} />`, html`<path key="incur" class="current slow" d=${`M${cx} ${gy}V${cy}`} stroke-width=${Math.min(4, wIn * 0.3).toFixed(1)} />`] : null}${flows}
         ${refused ? html`<g key="stop"><path class="band st-lost" d=${`M${cx} ${cy}L${sx} ${sy}`} stroke-width=${Math.max(3, t.refused * scale).toFixed(1)} /><path class="bars" d=${`M${sx} ${sy - 14}v28M${sx - 6} ${sy - 14}v28`} /></g>` : null}</g>

@@ -235,10 +235,10 @@ class World {
   priced(c) { const p = this.price(c); return p.gib > 0 || p.million > 0; }
   // A host and a path that lead to a service, for a first question.
   example(service) {
-    for (const r of this.config?.routes || []) if (r.service === service || r.split?.[service]) {
-      const host = (r.hosts?.[0] || 'any.example').replace(/^\*\./, 'www.');
-      return { host, path: r.path || r.path_prefix || '/' };
-    }
+    const at = r => r.path || r.path_prefix || '/', leads = (this.config?.routes || []).filter(r => r.service === service || r.split?.[service]);
+    // The shortest path: the route that takes most.
+    const r = leads.sort((a, b) => at(a).length - at(b).length)[0];
+    if (r) return { host: (r.hosts?.[0] || 'any.example').replace(/^\*\./, 'www.'), path: at(r) };
     for (const [name, l] of Object.entries(this.config?.listeners || {})) if (l.service === service) return { host: 'any.example', path: '/', listener: name, l4: l.protocol !== 'http' };
     return { host: 'any.example', path: '/' };
   }
