@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check bench build chaos soak field fuzz clean
+.PHONY: demo test check bench build chaos soak field fuzz dashboard-test clean
 
 demo:
 	$(CARGO) build --release --locked
@@ -13,7 +13,7 @@ build:
 	$(CARGO) build --release --locked
 
 # Unit tests, properties, the house rules, and end to end against curl and nginx.
-test: target/.tools-test
+test: target/.tools-test target/.tools-dashboard
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
@@ -21,6 +21,8 @@ test: target/.tools-test
 	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=1
 	$(CARGO) test --locked --all-features --test codec
+	$(CARGO) build --locked --all-features
+	cd tests/dashboard && node --test dashboard.test.mjs
 	$(CARGO) test --locked --all-features --test chaos
 	@# Processes in real time on shared processors: where a gate is missed they play again, three times at most.
 	for play in 1 2 3; do $(CARGO) test --locked --all-features --test field && exit 0; done; exit 1
@@ -35,6 +37,11 @@ check: target/.tools-check
 bench: target/.tools-bench
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --bench wire -- $(ARGS)
+
+# The dashboard in Debian's Chromium, with a picture of every view, wide and narrow, light and dark, in target/screens.
+dashboard-test: target/.tools-dashboard
+	$(CARGO) build --locked --all-features
+	cd tests/dashboard && DASHBOARD_LONG=1 node --test dashboard.test.mjs
 
 # What outages, reloads and upgrades cost under load: the long form, with its times gated.
 chaos: target/.tools-test
@@ -80,6 +87,12 @@ target/.tools-test:
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
 	@target/venv/bin/python -c 'import grpc, aioquic, websockets, jwt' 2>/dev/null || target/venv/bin/pip install -q grpcio aioquic websockets 'pyjwt[crypto]'
+	@touch $@
+
+target/.tools-dashboard: tests/dashboard/package-lock.json
+	@mkdir -p target
+	$(call debian,chromium:chromium node:nodejs npm:npm)
+	cd tests/dashboard && npm ci --no-audit --no-fund
 	@touch $@
 
 target/.tools-bench: target/.tools-test

@@ -236,6 +236,12 @@ pub struct Decision {
     pub time: String,
     /// The exchange's id, as in the access log and in the request to the cluster.
     pub request_id: String,
+    /// The request's method, host and path without its query.
+    pub method: String,
+    /// See `method`.
+    pub host: String,
+    /// See `method`.
+    pub path: String,
     /// The service's name.
     pub service: String,
     /// The cluster's name; empty when refused.

@@ -27,7 +27,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http", "tls"]),
     ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
-    ("admin", &["config", "decision", "http", "shared", "telemetry", "tls"]),
+    // What a dial would change is simulated on request.
+    ("admin", &["config", "decision", "http", "shared", "sim", "telemetry", "tls"]),
     (
         "server",
         &[

@@ -1,5 +1,7 @@
 //! The answers: plain views over what the workers read.
 
+use super::audit::{Done, Who, remember};
+use super::history::{Second, tolerates};
 use super::{Backend, Request};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
@@ -46,10 +48,12 @@ pub(super) async fn not_found() -> (StatusCode, &'static str) {
 pub(super) async fn index() -> &'static str {
     "Tidegate admin\n\n\
      GET  /livez /readyz /healthz /metrics\n\
-     GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/config\n\
+     GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/config /api/v1/config/diff\n\
      GET  /api/v1/explain?host=&path=&method=&listener=\n\
-     GET  /api/v1/decisions /api/v1/events\n\
-     POST /api/v1/reload\n\
+     GET  /api/v1/expect?kind=clusters|sites&name=&percent=\n\
+     GET  /api/v1/decisions /api/v1/events /api/v1/audit\n\
+     GET  /api/v1/history?range=10m|1h|24h&service=&cluster=&figures=&points=\n\
+     POST /api/v1/reload /api/v1/token\n\
      POST /api/v1/clusters/NAME/drain /api/v1/clusters/NAME/undrain (also sites)\n\
      PUT  /api/v1/clusters/NAME/dial {\"percent\": 50}, DELETE takes it back (also sites)\n"
 }
@@ -99,6 +103,8 @@ fn status_view(backend: &Backend) -> Value {
     let view = backend.shared.view.load();
     json!({
         "site": view.plan.site,
+        "environment": view.plan.environment,
+        "time": (backend.rfc3339)((backend.now)()),
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": (backend.uptime)(),
         "config": (backend.config)(),
@@ -112,7 +118,7 @@ pub(super) fn snapshot(backend: &Backend) -> Value {
     json!({
         "status": status_view(backend),
         "clusters": clusters_view(&view),
-        "services": services_view(&view),
+        "services": services_view(&view, &backend.memory.history.last()),
     })
 }
 
@@ -166,6 +172,7 @@ fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
         "distance_ms": signals.distance.map(milliseconds),
         "service_ms": signals.service.map(milliseconds),
         "queue_ms": signals.queue.map(milliseconds),
+        "tolerates_ms": tolerates(view, index).map(milliseconds),
         "total_ms": signals.total.map(milliseconds),
         "in_flight": live.in_flight.get(),
         "requests_per_s": rounded(signals.requests_per_s),
@@ -186,10 +193,10 @@ pub(super) async fn cluster(State(backend): Shared, Path(name): Path<String>) ->
 }
 
 pub(super) async fn services(State(backend): Shared) -> Json<Value> {
-    Json(services_view(&backend.shared.view.load()))
+    Json(services_view(&backend.shared.view.load(), &backend.memory.history.last()))
 }
 
-fn services_view(view: &View) -> Value {
+fn services_view(view: &View, second: &Second) -> Value {
     let one = |(index, service): (ServiceIndex, &crate::decision::plan::Service)| {
         let classes = view.plan.classes.iter().zip(&view.signals.classes);
         let own: Vec<_> = classes.filter(|(class, _)| class.service == index).collect();
@@ -206,6 +213,8 @@ fn services_view(view: &View) -> Value {
         let widest = own.iter().max_by_key(|(class, _)| class.permitted.clusters.len());
         let order = widest.map_or(service.clusters.clone(), |(_, signals)| signals.order.clone());
         let names: Vec<&str> = order.iter().map(|c| view.plan.clusters[*c].name.as_str()).collect();
+        let of = second.services.get(&service.name).cloned().unwrap_or_default();
+        let per_cluster = of.to.iter().map(|(name, rate)| (name.as_str(), rounded(*rate)));
         json!({
             "name": service.name,
             "order": names,
@@ -218,6 +227,13 @@ fn services_view(view: &View) -> Value {
                 .sum::<Option<f64>>()
                 .map(rounded),
             "budget_left_usd": view.signals.budgets.get(index).copied().flatten().map(rounded),
+            "requests_per_s": rounded(of.requests_per_s),
+            "refused_per_s": rounded(of.refused_per_s),
+            "errors_per_s": rounded(of.errors_per_s),
+            "p50_ms": of.p50_ms.map(rounded),
+            "p99_ms": of.p99_ms.map(rounded),
+            "cost_usd_per_h": rounded(of.usd_per_hour),
+            "to": per_cluster.collect::<BTreeMap<&str, f64>>(),
         })
     };
     Value::Array(view.plan.services.enumerated().map(one).collect())
@@ -225,6 +241,15 @@ fn services_view(view: &View) -> Value {
 
 pub(super) async fn config(State(backend): Shared) -> Response {
     Json(&*(backend.effective)()).into_response()
+}
+
+pub(super) async fn config_diff(State(backend): Shared) -> Response {
+    Json((backend.difference)()).into_response()
+}
+
+/// Whether the token is right: the guard has answered otherwise already.
+pub(super) async fn token() -> StatusCode {
+    StatusCode::NO_CONTENT
 }
 
 #[derive(Debug, Deserialize)]
@@ -287,14 +312,23 @@ pub(super) async fn decisions(State(backend): Shared) -> Json<Value> {
     Json(json!(decisions.iter().rev().collect::<Vec<_>>()))
 }
 
-pub(super) async fn reload(State(backend): Shared) -> Response {
+pub(super) async fn reload(State(backend): Shared, who: Who) -> Response {
     let (done, answer) = oneshot::channel();
+    let note = |ok, message| {
+        let kind = "configuration";
+        let done = Done { action: "reload", kind, name: "", percent: None, ok, message };
+        remember(&backend, who, done);
+    };
     if backend.requests.send(Request::Reload(done)).await.is_err() {
         return gone();
     }
     match answer.await {
-        Ok(Ok(generation)) => Json(json!({"ok": true, "generation": generation})).into_response(),
+        Ok(Ok(generation)) => {
+            note(true, format!("generation {generation}"));
+            Json(json!({"ok": true, "generation": generation})).into_response()
+        }
         Ok(Err(problems)) => {
+            note(false, format!("{} problems", problems.len()));
             let told = Json(json!({"ok": false, "problems": problems}));
             (StatusCode::UNPROCESSABLE_ENTITY, told).into_response()
         }
@@ -315,6 +349,7 @@ pub(super) struct Percent {
 pub(super) async fn set_dial(
     State(backend): Shared,
     Path((kind, name)): Path<(String, String)>,
+    who: Who,
     body: axum::body::Bytes,
 ) -> Response {
     let percent = match serde_json::from_slice::<Percent>(&body) {
@@ -327,24 +362,32 @@ pub(super) async fn set_dial(
             return (StatusCode::BAD_REQUEST, told).into_response();
         }
     };
-    dial(&backend, &kind, name, Some(percent)).await
+    dial(&backend, who, &kind, name, Some(percent)).await
 }
 
 pub(super) async fn drain(
     State(backend): Shared,
     Path((kind, name)): Path<(String, String)>,
+    who: Who,
 ) -> Response {
-    dial(&backend, &kind, name, Some(0)).await
+    dial(&backend, who, &kind, name, Some(0)).await
 }
 
 pub(super) async fn undrain(
     State(backend): Shared,
     Path((kind, name)): Path<(String, String)>,
+    who: Who,
 ) -> Response {
-    dial(&backend, &kind, name, None).await
+    dial(&backend, who, &kind, name, None).await
 }
 
-async fn dial(backend: &Backend, kind: &str, name: String, percent: Option<u8>) -> Response {
+async fn dial(
+    backend: &Backend,
+    who: Who,
+    kind: &str,
+    name: String,
+    percent: Option<u8>,
+) -> Response {
     let view = backend.shared.view.load_full();
     let known = |known: &str| known == name;
     let (found, event) = match kind {
@@ -366,9 +409,18 @@ async fn dial(backend: &Backend, kind: &str, name: String, percent: Option<u8>) 
     if backend.requests.send(Request::Dial(event, done)).await.is_err() {
         return gone();
     }
+    let note = |message| {
+        let done = Done { action: "dial", kind, name: &name, percent, ok: true, message };
+        remember(backend, who, done);
+        backend.tell(json!({"kind": "dial", "of": kind, "name": name, "percent": percent}));
+    };
     match answer.await {
-        Ok(Ok(())) => Json(json!({"ok": true, "percent": percent})).into_response(),
+        Ok(Ok(())) => {
+            note(String::new());
+            Json(json!({"ok": true, "percent": percent})).into_response()
+        }
         Ok(Err(message)) => {
+            note(message.clone());
             let told = Json(json!({"ok": true, "percent": percent, "warning": message}));
             told.into_response()
         }

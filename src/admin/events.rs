@@ -9,19 +9,43 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Frame};
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Events that may wait for a slow reader; then it is cut off. A snapshot does not wait: it is left out where an event
 /// waits already.
 const WAITING_MAX: usize = 256;
-/// Streams at once: a quarter of the connections.
-const STREAMS_MAX: usize = 64;
+/// Streams at once: an eighth of the connections.
+const STREAMS_MAX: usize = 32;
+/// A snapshot serves all streams for so long.
+const FRESH: Duration = Duration::from_millis(500);
 
 static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);
+
+/// The newest snapshot, made once for all streams.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot(Mutex<Option<(Instant, Bytes)>>);
+
+impl Snapshot {
+    fn of(backend: &Backend) -> Bytes {
+        let mut kept = backend.memory.snapshot.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((made, frame)) if made.elapsed() < FRESH => frame.clone(),
+            Some(_) | None => {
+                let frame = frame("snapshot", &api::snapshot(backend).to_string());
+                *kept = Some((Instant::now(), frame.clone()));
+                frame
+            }
+        }
+    }
+}
+
+fn frame(kind: &str, text: &str) -> Bytes {
+    Bytes::from(format!("event: {kind}\ndata: {text}\n\n"))
+}
 
 struct Events(mpsc::Receiver<Bytes>);
 
@@ -52,23 +76,22 @@ async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>, _open: Semapho
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let (kind, text) = tokio::select! {
+        let frame = tokio::select! {
             // News first: a snapshot can wait for what it would show.
             biased;
             told = news.recv() => match told {
-                Ok(text) => (kind_of(&text), text),
+                Ok(text) => frame(&kind_of(&text), &text),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    ("missed".to_owned(), missed.to_string())
+                    frame("missed", &missed.to_string())
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
             },
             () = sender.closed() => return,
             _ = seconds.tick() => match sender.capacity() {
-                WAITING_MAX => ("snapshot".to_owned(), api::snapshot(&backend).to_string()),
+                WAITING_MAX => Snapshot::of(&backend),
                 _ => continue,
             },
         };
-        let frame = Bytes::from(format!("event: {kind}\ndata: {text}\n\n"));
         if sender.try_send(frame).is_err() {
             return;
         }

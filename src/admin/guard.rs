@@ -58,7 +58,7 @@ pub(super) async fn only_ours(
 
 const FOREIGN_HOST: &str = "foreign Host; see admin.allowed_hosts";
 
-fn judge(
+pub(super) fn judge(
     backend: &Backend,
     method: &Method,
     headers: &HeaderMap,

@@ -6,10 +6,14 @@
 
 mod answers;
 mod api;
+mod audit;
 pub mod client;
 mod connection;
+mod dashboard;
 mod events;
+mod expect;
 mod guard;
+mod history;
 
 pub use api::metrics_text;
 
@@ -20,10 +24,12 @@ use crate::telemetry::metrics::ServerFigures;
 use crate::tls::in_clear;
 use answers::Bounds;
 use arc_swap::ArcSwap;
+use audit::Peer;
 use axum::Router;
+use axum::extract::Extension;
 use axum::routing::{get, post, put};
 use connection::{Connections, HEAD_TIMEOUT, Place};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -50,6 +56,8 @@ pub struct Backend {
     pub config: Box<dyn Fn() -> Value + Send + Sync>,
     /// The configuration in force, in the words of the file.
     pub effective: Box<dyn Fn() -> Arc<Value> + Send + Sync>,
+    /// How the file on disk differs from the configuration in force: `file`, `comparable`, `changes`, `problems`.
+    pub difference: Box<dyn Fn() -> Value + Send + Sync>,
     /// Figures for metrics.
     pub figures: Box<dyn Fn() -> ServerFigures + Send + Sync>,
     /// The last decisions that were not simply the nearest.
@@ -60,6 +68,32 @@ pub struct Backend {
     pub address: Address,
     /// Who may use it.
     pub access: Arc<ArcSwap<Access>>,
+    /// The time since 1970.
+    pub now: fn() -> Duration,
+    /// A time since 1970 in the form of RFC 3339.
+    pub rfc3339: fn(Duration) -> String,
+    /// What the API itself remembers.
+    pub memory: Memory,
+}
+
+/// What the API itself remembers.
+#[derive(Debug, Default)]
+pub struct Memory {
+    history: history::History,
+    audit: audit::Audit,
+    snapshot: events::Snapshot,
+}
+
+impl Backend {
+    /// Tells whoever listens to events.
+    fn tell(&self, mut event: Value) {
+        if let Some(object) = event.as_object_mut() {
+            object.insert("time".to_owned(), json!((self.rfc3339)((self.now)())));
+        }
+        if self.shared.news.send(event.to_string()).is_err() {
+            tracing::trace!("event dropped: nobody listens");
+        }
+    }
 }
 
 /// Who may use the API; a reload may change it.
@@ -89,15 +123,20 @@ const SEND_BUFFER: usize = 128 * 1024;
 fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
     let bounded = axum::middleware::from_fn_with_state(bounds.clone(), answers::bounded);
     let guarded = Router::new()
-        .route("/", get(api::index))
+        .route("/api", get(api::index))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/clusters", get(api::clusters))
         .route("/api/v1/clusters/{name}", get(api::cluster))
         .route("/api/v1/services", get(api::services))
         .route("/api/v1/config", get(api::config))
+        .route("/api/v1/config/diff", get(api::config_diff))
         .route("/api/v1/explain", get(api::explain))
+        .route("/api/v1/expect", get(expect::expect))
         .route("/api/v1/decisions", get(api::decisions))
         .route("/api/v1/events", get(events::events))
+        .route("/api/v1/history", get(history::history))
+        .route("/api/v1/audit", get(audit::audit))
+        .route("/api/v1/token", post(api::token))
         .route("/api/v1/reload", post(api::reload))
         .route("/api/v1/{kind}/{name}/drain", post(api::drain))
         .route("/api/v1/{kind}/{name}/undrain", post(api::undrain))
@@ -107,12 +146,17 @@ fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
     let metrics = Router::new()
         .route("/metrics", get(api::metrics))
         .route("/stats/prometheus", get(api::metrics))
+        .layer(bounded.clone());
+    let page = Router::new()
+        .route("/", get(dashboard::root))
+        .route("/dashboard/{*path}", get(dashboard::asset))
         .layer(bounded);
     let open = Router::new()
         .route("/livez", get(api::livez))
         .route("/readyz", get(api::readyz))
         .route("/healthz", get(api::readyz))
         .merge(metrics)
+        .merge(page)
         .layer(axum::middleware::from_fn_with_state(backend.clone(), guard::only_ours));
     Router::new().merge(open).merge(guarded).fallback(api::not_found).with_state(backend)
 }
@@ -130,19 +174,33 @@ pub enum Listener {
 pub async fn serve(listener: Listener, backend: Backend) {
     let shared = backend.shared.clone();
     let connections = Arc::new(Connections::default());
-    let router = router(Arc::new(backend), &Arc::new(Bounds::new(connections.clone())));
+    let backend = Arc::new(backend);
+    let router = router(backend.clone(), &Arc::new(Bounds::new(connections.clone())));
+    tokio::select! {
+        () = accept(listener, &shared, router, &connections) => {}
+        () = history::record(backend) => {}
+    }
+}
+
+async fn accept(
+    listener: Listener,
+    shared: &Shared,
+    router: Router,
+    connections: &Arc<Connections>,
+) {
     loop {
         match &listener {
             Listener::Tcp(listener) => match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
+                    let router = router.clone().layer(Extension(Peer(peer.to_string())));
                     give_up_on_silence(&stream);
                     let secured = shared.view.load().tls.admin.as_ref().map(|s| s.config.clone());
                     bound(&stream);
                     match secured {
                         Some(config) => {
-                            spawn_secure(stream, config, router.clone(), connections.enter());
+                            spawn_secure(stream, config, router, connections.enter());
                         }
-                        None => spawn(stream, router.clone(), connections.enter()),
+                        None => spawn(stream, router, connections.enter()),
                     }
                 }
                 Err(error) => pause(&error).await,
@@ -150,7 +208,8 @@ pub async fn serve(listener: Listener, backend: Backend) {
             Listener::Unix(listener) => match listener.accept().await {
                 Ok((stream, _)) => {
                     bound(&stream);
-                    spawn(stream, router.clone(), connections.enter());
+                    let router = router.clone().layer(Extension(Peer("unix".to_owned())));
+                    spawn(stream, router, connections.enter());
                 }
                 Err(error) => pause(&error).await,
             },

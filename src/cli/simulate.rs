@@ -5,11 +5,9 @@ use super::{FAILED, fail, print, read_config};
 use crate::admin::client::Remote;
 use crate::config::load;
 use crate::config::scenario::{Event, Scenario};
-use crate::decision::permit::Permitted;
-use crate::decision::plan::{
-    Class, Cluster, ClusterIndex, Kind, Plan, ServiceIndex, Source, Strategy,
-};
+use crate::decision::plan::{Class, Cluster, Kind, Plan, ServiceIndex, Source, Strategy};
 use crate::sim::engine::Engine;
+use crate::sim::expect::own_plan;
 use crate::sim::outcome::Outcome;
 use crate::sim::plot::{Chart, Line, page};
 use crate::sim::spec::{Change, EdgeSpec, PlaceSpec, Service, Spec};
@@ -199,7 +197,8 @@ fn build(
         assumed.push("the strategy `nearest`, though the service has another".to_owned());
     }
     assumed.push("load is inferred (no reports); one proxy with two workers".to_owned());
-    let plan = Arc::new(own_plan(plan, class, &clusters));
+    let clusters = clusters.into_iter().cloned().collect();
+    let plan = Arc::new(own_plan(plan, class, clusters));
     Ok(Prepared { spec, plan, assumed })
 }
 
@@ -224,27 +223,6 @@ fn place(cluster: &Cluster, rate: f64, service: f64, assumed: &mut Vec<String>) 
         endpoints: (0..endpoints).map(share).collect(),
         usd_per_request: cluster.prices.dollars(RESPONSE_BYTES),
         ..PlaceSpec::queue(&cluster.name, cluster.kind, servers as usize)
-    }
-}
-
-/// The operator's clusters and service alone, with all their settings.
-fn own_plan(plan: &Plan, class: &Class, clusters: &[&Cluster]) -> Plan {
-    let all: Vec<ClusterIndex> = (0..clusters.len()).map(ClusterIndex).collect();
-    let mut service = plan.services[class.service].clone();
-    service.clusters.clone_from(&all);
-    let class = |id| Class {
-        service: ServiceIndex(0),
-        permitted: Permitted { clusters: all.clone(), rejected: Vec::new() },
-        id,
-        ..class.clone()
-    };
-    Plan {
-        site: plan.site.clone(),
-        environment: plan.environment.clone(),
-        clusters: clusters.iter().map(|cluster| (*cluster).clone()).collect(),
-        services: vec![service].into(),
-        classes: vec![class(1), class(2)].into(),
-        ..Plan::default()
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod check;
 mod clusters;
 mod compiler;
+pub mod difference;
 mod effective;
 pub mod endpoints;
 pub mod error;

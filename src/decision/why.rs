@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub return_share: f64,
     /// The cluster's distance, when measured.
     pub distance: Option<f64>,
+    /// Whether some of its exchanges fail.
+    pub fails: bool,
     /// The cluster's queue, where known, and the queue that is tolerated.
     pub queue: Option<f64>,
     /// See `queue`.
@@ -73,6 +75,8 @@ pub struct Nearer<'a> {
     pub tolerates: f64,
 }
 
+/// The part of exchanges that succeed in a cluster without failures.
+const SOUND: f64 = 0.995;
 /// The share of exchanges below which it is not mentioned.
 const NOTHING: f64 = 0.005;
 
@@ -108,6 +112,7 @@ pub fn why_in(
         dial: of_cluster.dial,
         return_share: of_cluster.return_share,
         distance: of_cluster.distance,
+        fails: of_cluster.success.is_some_and(|success| success < SOUND),
         queue: score.queue,
         tolerates: score.tolerates,
         standing: of_class
@@ -225,7 +230,8 @@ impl Facts<'_> {
                 milliseconds(queue),
                 milliseconds(self.tolerates)
             ),
-            None => format!("takes {}: some of its exchanges fail", percent(share)),
+            None if self.fails => format!("takes {}: some of its exchanges fail", percent(share)),
+            None => format!("takes {}, rising while its queue is short", percent(share)),
         }
     }
 
@@ -308,6 +314,7 @@ mod tests {
         dial: 100,
         return_share: 1.0,
         distance: Some(0.0136),
+        fails: false,
         queue: Some(0.0),
         tolerates: 0.006,
         standing: Standing::First(1.0, true),
@@ -334,7 +341,8 @@ mod tests {
             (near, "nearest healthy: 1.2 ms away; takes all"),
             (Facts { standing: Standing::First(0.5, true), dial: 50, ..near }, "nearest healthy: 1.2 ms away; takes 50 %, as its dial says"),
             (Facts { standing: Standing::First(0.82, true), queue: Some(0.014), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is 14 ms (tolerates 6 ms)"),
-            (Facts { standing: Standing::First(0.82, true), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: some of its exchanges fail"),
+            (Facts { standing: Standing::First(0.82, true), fails: true, ..near }, "nearest healthy: 1.2 ms away; takes 82 %: some of its exchanges fail"),
+            (Facts { standing: Standing::First(0.82, true), ..near }, "nearest healthy: 1.2 ms away; takes 82 %, rising while its queue is short"),
             (Facts { standing: Standing::First(1.0, false), ..UP }, "nearest that is healthy: 13.6 ms away; takes all"),
             (Facts { standing: Standing::Only, distance: None, ..UP }, "the only permitted cluster: distance not measured yet; takes all"),
             (beyond(0.18, Why::Spill, IDC), "12.4 ms farther than idc; gets the 18 % that idc's queue of 14 ms (tolerates 6 ms) does not accept"),

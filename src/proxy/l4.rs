@@ -100,7 +100,9 @@ pub async fn serve(
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
     exchange.by_class[StatusClass::None].add(1);
-    exchange.duration.observe(worker.now().since(flow.started).as_secs_f64());
+    let seconds = worker.now().since(flow.started).as_secs_f64();
+    exchange.duration.observe(seconds);
+    exchange.latencies.observe(seconds);
     let served = Line {
         bytes_in: carried.up,
         bytes_out: carried.down,

@@ -1,8 +1,9 @@
 //! What the admin API draws on: the process's figures as it asks for them.
 
 use super::control::Figures;
-use super::reload::Status;
+use super::reload::{Status, Texts};
 use crate::admin;
+use crate::config::difference::{Change, difference};
 use crate::decision::plan::Address;
 use crate::discover::Ages;
 use crate::os::clock;
@@ -35,6 +36,7 @@ pub(super) fn backend(
     let started = clock::now();
     let started_at = clock::since_epoch();
     let (status, in_force) = (sources.status.clone(), sources.status.clone());
+    let texts = sources.status.clone();
     admin::Backend {
         shared: sources.shared.clone(),
         requests,
@@ -42,11 +44,20 @@ pub(super) fn backend(
         effective: Box::new(move || {
             in_force.lock().unwrap_or_else(PoisonError::into_inner).effective.clone()
         }),
+        difference: Box::new(move || {
+            let status = texts.lock().unwrap_or_else(PoisonError::into_inner);
+            let texts = status.texts.clone();
+            drop(status);
+            config_difference(&texts)
+        }),
         figures: Box::new(move || figures(&sources, started_at)),
         decisions,
         uptime: Box::new(move || clock::now().since(started).as_secs()),
         address,
         access,
+        now: clock::since_epoch,
+        rfc3339: clock::rfc3339,
+        memory: admin::Memory::default(),
     }
 }
 
@@ -61,6 +72,26 @@ fn config_status(status: &Mutex<Status>) -> serde_json::Value {
             "at": clock::rfc3339(status.at),
             "error": status.error,
         },
+    })
+}
+
+/// How the rejected text differs from the one in force.
+fn config_difference(texts: &Texts) -> serde_json::Value {
+    let disk = texts.rejected.as_ref().unwrap_or(&texts.in_force);
+    let changes = difference(&texts.in_force, disk);
+    let change = |change: &Change| {
+        json!({
+            "path": change.path,
+            "line": change.line,
+            "in_force": change.before,
+            "on_disk": change.after,
+        })
+    };
+    json!({
+        "file": texts.name,
+        "comparable": changes.is_some(),
+        "changes": changes.iter().flatten().map(change).collect::<Vec<_>>(),
+        "problems": texts.problems,
     })
 }
 

@@ -48,8 +48,25 @@ pub struct Status {
     pub failed: u64,
     /// The configuration in force, in the words of the file.
     pub effective: Arc<serde_json::Value>,
+    /// The texts that the API compares.
+    pub texts: Arc<Texts>,
 }
 
+/// The text in force, and one that was rejected since.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// The name of the file.
+    pub name: String,
+    /// The text in force.
+    pub in_force: String,
+    /// The text that was rejected; `None` where it could not be read, or where nothing was.
+    pub rejected: Option<String>,
+    /// The problems of the last reload.
+    pub problems: Vec<serde_json::Value>,
+}
+
+/// Problems of a rejected file that are kept for the API.
+const PROBLEMS_MAX: usize = 100;
 /// How long a changed file must read the same before it is believed.
 const HOLDS_STILL: Duration = Duration::from_millis(60);
 
@@ -187,7 +204,26 @@ impl Reloader {
             }
         }
         self.seen = Some(hash);
-        self.put_in_force(&text).await
+        let result = self.put_in_force(&text).await;
+        self.keep_texts(text, result.as_ref().err().map_or(&[], Vec::as_slice));
+        result
+    }
+
+    /// Keeps what the API compares: the text that is in force now, or the one that was rejected.
+    fn keep_texts(&self, text: String, problems: &[Problem]) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = self.origin.name();
+        let rejected = !problems.is_empty();
+        let problems = problems.iter().take(PROBLEMS_MAX);
+        let problems = problems.map(|problem| problem.to_json(&name)).collect();
+        let texts = match rejected {
+            true => {
+                let in_force = status.texts.in_force.clone();
+                Texts { name, in_force, rejected: Some(text), problems }
+            }
+            false => Texts { name, in_force: text, rejected: None, problems },
+        };
+        status.texts = Arc::new(texts);
     }
 
     /// Takes certificates whose files have changed; those in force stay when the new ones are no good.
@@ -322,6 +358,7 @@ impl Reloader {
             succeeded: status.succeeded + 1,
             failed: status.failed,
             effective: status.effective.clone(),
+            texts: status.texts.clone(),
         };
         drop(status);
         tracing::info!(generation, "configuration generation {generation} in force");

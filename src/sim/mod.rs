@@ -8,6 +8,7 @@
 //! * [`spec`] describes a world, [`world`] runs it, [`place`] is a place that serves requests.
 //! * [`policy`] is the interface of policies; [`engine`] is the production code, [`baseline`] has the alternatives.
 //! * [`endpoints`] is another, smaller world: the endpoints of one cluster.
+//! * [`expect`] simulates what a dial would change, from what a running proxy has measured.
 //! * [`outcome`] is the result; [`scenario`] lists the worlds of the suite, [`gate`] their requirements;
 //!   [`plot`] draws charts.
 //!
@@ -17,6 +18,7 @@
 pub mod baseline;
 pub mod endpoints;
 pub mod engine;
+pub mod expect;
 pub mod gate;
 pub mod outcome;
 pub mod place;

@@ -6,6 +6,7 @@
 //! A counter is declared once, as a field of [`cells!`]; the sum over workers follows from the declaration.
 
 use super::counter::{Count, PerVariant};
+use super::latencies::Latencies;
 use super::results::{Aborted, HedgeResult, RetryResult, StatusClass};
 use crate::decision::refusal::Refusal;
 use crate::decision::signal::Why;
@@ -106,6 +107,8 @@ cells! {
         by_reason: PerVariant<Why>,
         /// From the request head to the end of the response.
         duration: Spans,
+        /// The same durations by narrow buckets, for quantiles.
+        latencies: Latencies,
         /// From sending to the response head.
         upstream: Spans,
         /// Retries.

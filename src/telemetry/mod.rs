@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod cells;
 pub mod counter;
+pub mod latencies;
 pub mod log;
 pub mod metrics;
 pub mod results;

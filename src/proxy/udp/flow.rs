@@ -129,6 +129,7 @@ impl Flow {
         let duration = worker.now().since(self.began);
         self.exchange.by_class[StatusClass::None].add(1);
         self.exchange.duration.observe(duration.as_secs_f64());
+        self.exchange.latencies.observe(duration.as_secs_f64());
         if worker.log.is_on() {
             worker.log.write(&Line {
                 time: clock::rfc3339(clock::since_epoch()).into(),

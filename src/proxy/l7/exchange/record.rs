@@ -19,6 +19,9 @@ use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
+/// Characters of a path that a decision names.
+const PATH_MAX: usize = 200;
+
 /// What is noted while an exchange goes on.
 #[derive(Debug)]
 pub struct Record {
@@ -140,7 +143,7 @@ impl Record {
             info.cells.aborted[aborted].add(1);
         }
         let duration = self.count(worker, view, info.listener);
-        self.tell_decision(worker, view);
+        self.tell_decision(worker, view, client);
         if worker.log.is_on() {
             self.log(worker, view, client, info, bytes, duration);
         }
@@ -154,6 +157,7 @@ impl Record {
         let cells = worker.exchange_cells(view, listener, service, cluster);
         cells.by_class[StatusClass::of(self.status)].add(1);
         cells.duration.observe(duration);
+        cells.latencies.observe(duration);
         if let Some(first_byte) = self.first_byte {
             cells.upstream.observe(first_byte.as_secs_f64());
         }
@@ -166,7 +170,7 @@ impl Record {
     }
 
     /// Tells of a decision that was not simply the nearest; the queue is short on purpose.
-    fn tell_decision(&self, worker: &Worker, view: &View) {
+    fn tell_decision<C: Client>(&self, worker: &Worker, view: &View, client: &C) {
         let reason = match (self.refusal, self.place) {
             (Some(refusal), _) => refusal.label(),
             (None, Some((.., Why::Nearest | Why::Only | Why::Affinity)) | None) => return,
@@ -177,7 +181,13 @@ impl Record {
             return;
         }
         let name = |cluster: ClusterIndex| view.plan.clusters[cluster].name.clone();
+        let head = client.head();
+        // A query may hold what nobody should see.
+        let path = head.target().as_str().split('?').next().unwrap_or_default();
         let decision = Decision {
+            method: head.method().to_owned(),
+            host: head.authority().to_owned(),
+            path: path.chars().take(PATH_MAX).collect(),
             time: clock::rfc3339(clock::since_epoch()),
             request_id: self.request_id.clone(),
             service: view.plan.service_of(class).name.clone(),

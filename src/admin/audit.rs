@@ -1,0 +1,122 @@
+//! Who changed what by hand, and when: the last thousand actions, and one log line each.
+//!
+//! The token does not tell people apart, so an action also names the address it came from and the name that the client
+//! gives in `tidegate-operator`. That name is claimed, not proven.
+
+use super::Backend;
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::header::USER_AGENT;
+use axum::http::request::Parts;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Actions that are remembered.
+const ACTIONS_MAX: usize = 1_000;
+/// Characters of a name that a client gives.
+const NAME_MAX: usize = 64;
+/// The field with the name of the operator.
+const OPERATOR: &str = "tidegate-operator";
+
+/// The address of the client of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(pub(super) String);
+
+/// Who acts, as far as that is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Who {
+    by: String,
+    from: String,
+    agent: String,
+}
+
+impl<S: Sync> FromRequestParts<S> for Who {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Who, Infallible> {
+        let given = |name: &str| {
+            let text =
+                parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let text = text.unwrap_or_default();
+            text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect::<String>()
+        };
+        let from = parts.extensions.get::<Peer>().map_or(String::new(), |Peer(from)| from.clone());
+        Ok(Who { by: given(OPERATOR), from, agent: given(USER_AGENT.as_str()) })
+    }
+}
+
+/// Something that somebody did by hand.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Action {
+    /// When, RFC 3339.
+    time: String,
+    /// `dial` or `reload`.
+    action: &'static str,
+    /// `clusters`, `sites` or `configuration`.
+    kind: String,
+    /// Of the cluster or site.
+    name: String,
+    /// The dial; null where it was taken back.
+    percent: Option<u8>,
+    /// The name that the client gives; empty where it gives none.
+    by: String,
+    /// The client's address.
+    from: String,
+    /// The client's program.
+    agent: String,
+    /// Whether it is in force.
+    ok: bool,
+    /// What went wrong, or a warning.
+    message: String,
+}
+
+/// The last actions.
+#[derive(Debug, Default)]
+pub(super) struct Audit(Mutex<VecDeque<Action>>);
+
+/// What was done.
+#[derive(Debug)]
+pub(super) struct Done<'a> {
+    pub(super) action: &'static str,
+    pub(super) kind: &'a str,
+    pub(super) name: &'a str,
+    pub(super) percent: Option<u8>,
+    pub(super) ok: bool,
+    pub(super) message: String,
+}
+
+/// Remembers an action, and logs it.
+pub(super) fn remember(backend: &Backend, who: Who, done: Done<'_>) {
+    let Done { action, kind, name, percent, ok, message } = done;
+    let Who { by, from, agent } = who;
+    let dial = percent.map_or("reset".to_owned(), |percent| percent.to_string());
+    tracing::info!(
+        action,
+        kind,
+        name,
+        percent = dial,
+        by,
+        from,
+        agent,
+        ok,
+        message,
+        "admin action: {action} of {kind} {name} by {from}"
+    );
+    let time = (backend.rfc3339)((backend.now)());
+    let (kind, name) = (kind.to_owned(), name.to_owned());
+    let action = Action { time, action, kind, name, percent, by, from, agent, ok, message };
+    let mut all = backend.memory.audit.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() == ACTIONS_MAX {
+        all.pop_front();
+    }
+    all.push_back(action);
+}
+
+/// The last actions, the newest first.
+pub(super) async fn audit(State(backend): State<Arc<Backend>>) -> Json<Value> {
+    let all = backend.memory.audit.0.lock().unwrap_or_else(PoisonError::into_inner);
+    Json(json!(all.iter().rev().collect::<Vec<_>>()))
+}

@@ -1,0 +1,202 @@
+//! `/api/v1/expect`: what a drain or a dial would change, simulated with the load of now.
+
+use super::Backend;
+use super::history::Second;
+use crate::decision::plan::{Class, ClusterIndex, Plan};
+use crate::decision::signal::{ClassSignals, State as ClusterState};
+use crate::shared::View;
+use crate::sim::expect::{Demand, Figures, Known, SECONDS, expect as simulate};
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Simulations at once: they take a core while they run.
+static RUNNING: Semaphore = Semaphore::const_new(1);
+/// Classes that are simulated for one answer, those with the greatest demand.
+const CLASSES_MAX: usize = 4;
+/// Exchanges a second of a class below which nothing is simulated.
+const DEMAND_MIN: f64 = 0.5;
+/// The distance that is assumed of a cluster nobody measured, in seconds.
+const FAR: f64 = 0.050;
+/// Bytes of a response that are assumed where nothing was counted.
+const BYTES: f64 = 20_000.0;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Question {
+    kind: String,
+    name: String,
+    /// Absent is the dial of the file.
+    percent: Option<u8>,
+}
+
+pub(super) async fn expect(
+    State(backend): State<Arc<Backend>>,
+    Query(question): Query<Question>,
+) -> Response {
+    let view = backend.shared.view.load_full();
+    let is_asked = |index: &ClusterIndex| match question.kind.as_str() {
+        "clusters" => view.plan.clusters[*index].name == question.name,
+        "sites" => view.plan.clusters[*index].site == question.name,
+        _ => false,
+    };
+    let asked: Vec<ClusterIndex> = view.plan.clusters.indices().filter(is_asked).collect();
+    if asked.is_empty() {
+        let told = format!("no such name among {}: {}\n", question.kind, question.name);
+        return (StatusCode::NOT_FOUND, told).into_response();
+    }
+    if question.percent.is_some_and(|percent| percent > 100) {
+        return (StatusCode::BAD_REQUEST, "percent must be from 0 to 100\n").into_response();
+    }
+    let Ok(_running) = RUNNING.try_acquire() else {
+        let message = "another simulation runs; ask again\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], message).into_response();
+    };
+    let second = backend.memory.history.last();
+    let told = move || told(&view, &second, &asked, question.percent);
+    let told = tokio::task::spawn_blocking(told).await;
+    match told {
+        Ok(told) => Json(told).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "simulation failed");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the simulation failed\n").into_response()
+        }
+    }
+}
+
+fn told(view: &View, second: &Second, asked: &[ClusterIndex], percent: Option<u8>) -> Value {
+    let (plan, signals) = (&view.plan, &view.signals);
+    let mut classes: Vec<(&Class, &ClassSignals)> = plan
+        .classes
+        .iter()
+        .zip(signals.classes.iter().map(Arc::as_ref))
+        .filter(|(class, signals)| {
+            signals.demand_rps >= DEMAND_MIN
+                && class.permitted.clusters.iter().any(|cluster| asked.contains(cluster))
+        })
+        .collect();
+    classes.sort_by(|a, b| b.1.demand_rps.total_cmp(&a.1.demand_rps));
+    let (mut services, mut warnings, mut assumed) = (Vec::new(), Vec::new(), Vec::new());
+    for (class, signals) in classes.iter().take(CLASSES_MAX) {
+        let name = &plan.services[class.service].name;
+        let dial = |index: ClusterIndex| match asked.contains(&index) {
+            true => percent.unwrap_or(plan.clusters[index].dial),
+            false => view.signals.clusters[index].dial,
+        };
+        let live = |index: &ClusterIndex| view.signals.clusters[*index].state != ClusterState::Down;
+        let clusters: Vec<ClusterIndex> = signals.order.iter().copied().filter(live).collect();
+        if clusters.iter().all(|index| dial(*index) == 0) {
+            let data = class.data.join(", ");
+            warnings.push(format!(
+                "{name}: all {:.0} requests/s are refused. No other cluster may serve it (data: {data}) and is up.",
+                signals.demand_rps
+            ));
+            services.push(all_refused(plan, class, signals, &clusters));
+            continue;
+        }
+        if class.l4 {
+            warnings.push(format!("{name} carries flows, not requests: it is not simulated."));
+            continue;
+        }
+        let known: Vec<(ClusterIndex, Known)> =
+            clusters.iter().map(|index| (*index, known(view, signals, *index, dial))).collect();
+        let told = simulate(plan, class, &known, demand(second, name, signals), 1);
+        for line in told.assumed {
+            if !assumed.contains(&line) {
+                assumed.push(line);
+            }
+        }
+        services.push(one(plan, class, signals, &clusters, (&told.now, &told.after)));
+    }
+    if classes.len() > CLASSES_MAX {
+        let more = classes.len() - CLASSES_MAX;
+        warnings.push(format!("{more} services with less traffic are not simulated."));
+    }
+    json!({"seconds": SECONDS, "services": services, "warnings": warnings, "assumed": assumed})
+}
+
+/// The demand of a class, and how its response times are spread: by the median and the 99th percentile of its service.
+fn demand(second: &Second, service: &str, class: &ClassSignals) -> Demand {
+    /// Deviations from the median to the 99th percentile of a normal distribution.
+    const TO_P99: f64 = 2.326;
+    let of = second.services.get(service);
+    let ends = of.and_then(|of| of.p50_ms.zip(of.p99_ms)).filter(|(p50, _)| *p50 > 0.0);
+    let spread = ends.map(|(p50, p99)| (p99 / p50).max(1.0).ln() / TO_P99);
+    Demand { rate: class.demand_rps, spread }
+}
+
+/// What is known of a cluster for a class.
+fn known(
+    view: &View,
+    class: &ClassSignals,
+    index: ClusterIndex,
+    dial: impl Fn(ClusterIndex) -> u8,
+) -> Known {
+    let signals = &view.signals.clusters[index];
+    let at = class.order.iter().position(|known| *known == index);
+    let share = at.and_then(|at| class.shares.get(at)).copied().unwrap_or(0.0);
+    let accept = at.and_then(|at| class.scores.get(at)).map_or(1.0, |score| score.accept);
+    let is_last = at.is_some_and(|at| at + 1 == class.order.len());
+    Known {
+        distance: signals.distance.unwrap_or(FAR),
+        service: signals.service.filter(|seconds| *seconds > 0.0),
+        rate: share * class.demand_rps,
+        full: !is_last && signals.dial == 100 && accept < 0.97 && share > 0.05,
+        dials: (signals.dial, dial(index)),
+        bytes: BYTES,
+    }
+}
+
+fn one(
+    plan: &Plan,
+    class: &Class,
+    signals: &ClassSignals,
+    clusters: &[ClusterIndex],
+    (now, after): (&Figures, &Figures),
+) -> Value {
+    let rates = |(at, index): (usize, &ClusterIndex)| {
+        let rate = |figures: &Figures| tenth(figures.rates.get(at).copied().unwrap_or(0.0));
+        json!({"name": plan.clusters[*index].name, "now_rps": rate(now), "after_rps": rate(after)})
+    };
+    let figures = |figures: &Figures| {
+        json!({
+            "refused_rps": tenth(figures.refused),
+            "p99_ms": figures.p99_ms.map(tenth),
+            "usd_per_hour": (figures.usd_per_hour * 1e3).round() / 1e3,
+        })
+    };
+    json!({
+        "name": plan.services[class.service].name,
+        "data": class.data,
+        "demand_rps": tenth(signals.demand_rps),
+        "clusters": clusters.iter().enumerate().map(rates).collect::<Vec<_>>(),
+        "now": figures(now),
+        "after": figures(after),
+    })
+}
+
+/// A class that nobody may serve afterwards.
+fn all_refused(
+    plan: &Plan,
+    class: &Class,
+    signals: &ClassSignals,
+    clusters: &[ClusterIndex],
+) -> Value {
+    let share = |index: ClusterIndex| {
+        let at = signals.order.iter().position(|known| *known == index);
+        at.and_then(|at| signals.shares.get(at)).copied().unwrap_or(0.0)
+    };
+    let rates = clusters.iter().map(|index| share(*index) * signals.demand_rps).collect();
+    let now = Figures { rates, ..Figures::default() };
+    let none = vec![0.0; clusters.len()];
+    let after = Figures { rates: none, refused: signals.demand_rps, ..Figures::default() };
+    one(plan, class, signals, clusters, (&now, &after))
+}
+
+fn tenth(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}
