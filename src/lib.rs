@@ -20,6 +20,7 @@
 //!   on the path of a request takes a lock or crosses a core.
 //! * [`shared`] is everything that crosses a thread, in one file.
 //! * [`policy`] keeps who may come and how often: limits, passwords, tokens.
+//! * [`fleet`] tells other proxies what this one sees, and hears what they see.
 //! * [`config`], [`discover`], [`probe`], [`telemetry`], [`admin`], [`os`] do what their names say, and
 //!   [`server`] is the only room that knows them all. `tests/tidy.rs` holds the table of who may know whom.
 
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod config;
 pub mod decision;
 pub mod discover;
+pub mod fleet;
 pub mod http;
 pub mod os;
 pub mod policy;

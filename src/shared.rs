@@ -14,7 +14,7 @@ pub use endpoint::LiveEndpoint;
 
 mod gauge;
 
-pub use gauge::{Counted, Gauge, Held};
+pub use gauge::{Ceiling, Counted, Gauge, Held};
 
 mod offenders;
 
@@ -84,6 +84,8 @@ pub struct LiveCluster {
     pub pending: Arc<Gauge>,
     /// Exchanges that wait because the cluster has reached its limit of connections.
     pub wanted: Arc<Queue>,
+    /// Exchanges at once; it may change at any time where the site's proxies share it.
+    pub ceiling: Arc<Ceiling>,
     /// Exchanges that wait because the cluster has reached its limit of exchanges in flight.
     pub room: Arc<Queue>,
     /// Parallel to the endpoints of the cluster's signals.

@@ -172,6 +172,79 @@ fn every_example_in_the_documents_passes_check() {
 }
 
 #[test]
+fn what_is_wrong_with_a_peer_is_told_at_its_place() {
+    let text = "\
+listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }
+services: { s: { clusters: [a] } }
+clusters: { a: { endpoints: [127.0.0.1:1] } }
+fleet:
+  peers:
+  - { site: east, url: 'https://gw-1:9901', token_file: nowhere }
+  - { site: a b, url: 'https://gw-2:9901' }
+  - { site: east, url: gw-3:9901 }
+  - { site: east, url: 'http://gw-4:9901', ca: ca.pem }
+  - { site: east, url: 'https://gw-1:9901/' }
+  - { site: east, url: 'http://gw-5:9901', token_file: Cargo.toml }
+  - { site: east, url: 'https://gw-6:9901', ca: Cargo.toml }
+  - { url: 'https://gw-7:9901', token: x }
+";
+    let told: Vec<String> = check(text).problems.iter().map(|p| p.render("t")).collect();
+    let all = told.join("\n");
+    for part in [
+        "t:6:57: error: fleet.peers[0].token_file: cannot read `nowhere`",
+        "t:7:13: error: fleet.peers[1].site: `a b` is not a valid name of a site",
+        "t:8:24: error: fleet.peers[2].url: `gw-3:9901` is not a URL such as https://HOST:PORT",
+        "t:9:48: error: fleet.peers[3].ca: is used only with an https URL",
+        "t:10:24: error: fleet.peers[4].url: `https://gw-1:9901/` is listed twice",
+        "t:11:24: warning: fleet.peers[5].url: the token would cross the network in clear",
+        "t:12:49: error: fleet.peers[6].ca:",
+        "fleet.peers[7]: `site` is missing",
+        "fleet.peers[7].token: unknown key `token`",
+    ] {
+        assert!(all.contains(part), "{part}\n{all}");
+    }
+    let many: String = (1..=257).map(|n| format!("{{site: a, url: 'https://h:{n}'}}, ")).collect();
+    let text = format!("{}\nfleet: {{ peers: [{many}] }}\n", text.split("fleet:").next().unwrap());
+    let told = check(&text).problems;
+    assert!(told.iter().any(|p| p.message.contains("257 peers, and at most 256")), "{told:#?}");
+}
+
+#[test]
+fn a_shared_ceiling_that_nobody_shares_is_told() {
+    let told = |capacity: &str, peers: &str| {
+        let text = format!(
+            "site: {{ name: east }}\nlisteners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+             services: {{ s: {{ clusters: [a] }} }}\nfleet: {{ peers: [{peers}] }}\n\
+             clusters: {{ a: {{ endpoints: [127.0.0.1:1], capacity: {{ {capacity}, shared_by: fleet }} }} }}\n"
+        );
+        let outcome = check(&text);
+        outcome.problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+    };
+    let east = "{ site: east, url: 'https://gw-1:1' }, { site: east, url: 'https://gw-2:1' }";
+    assert_eq!(told("concurrent: 9", east), "");
+    for (capacity, peers, part) in [
+        (
+            "concurrent: 9",
+            "{ site: west, url: 'https://gw-1:1' }",
+            "t:5:54: warning: clusters.a.capacity.shared_by: `fleet.peers` lists no proxy",
+        ),
+        (
+            "concurrent: 2",
+            east,
+            "warning: clusters.a.capacity.shared_by: each of 3 proxies has a part of at least 1",
+        ),
+        (
+            "concurrent: 9, mode: hint",
+            east,
+            "error: clusters.a.capacity.shared_by: has no use with `mode: hint`",
+        ),
+    ] {
+        let told = told(capacity, peers);
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once_each_with_its_place() {
     let text = "\
 listeners:

@@ -26,9 +26,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shared", &["decision", "policy", "telemetry", "tls"]),
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http", "tls"]),
+    ("fleet", &["decision", "os", "shared", "tls"]),
     ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
     // What a dial would change is simulated on request.
-    ("admin", &["config", "decision", "http", "shared", "sim", "telemetry", "tls"]),
+    ("admin", &["config", "decision", "fleet", "http", "shared", "sim", "telemetry", "tls"]),
     (
         "server",
         &[
@@ -36,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "decision",
             "discover",
+            "fleet",
             "http",
             "os",
             "policy",

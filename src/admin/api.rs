@@ -51,7 +51,7 @@ pub(super) async fn index() -> &'static str {
      GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/config /api/v1/config/diff\n\
      GET  /api/v1/explain?host=&path=&method=&listener=\n\
      GET  /api/v1/expect?kind=clusters|sites&name=&percent=\n\
-     GET  /api/v1/decisions /api/v1/events /api/v1/audit\n\
+     GET  /api/v1/decisions /api/v1/events /api/v1/audit /api/v1/fleet\n\
      GET  /api/v1/history?range=10m|1h|24h&service=&cluster=&figures=&points=\n\
      POST /api/v1/reload /api/v1/token\n\
      POST /api/v1/clusters/NAME/drain /api/v1/clusters/NAME/undrain (also sites)\n\
@@ -168,6 +168,7 @@ fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
         "cause": signals.cause,
         "why": why(&view.plan, &view.signals, index),
         "dial_percent": signals.dial,
+        "ceiling": signals.ceiling,
         "rtt_ms": signals.rtt.map(milliseconds),
         "distance_ms": signals.distance.map(milliseconds),
         "service_ms": signals.service.map(milliseconds),

@@ -12,6 +12,7 @@ mod connection;
 mod dashboard;
 mod events;
 mod expect;
+mod fleet;
 mod guard;
 mod history;
 
@@ -19,6 +20,7 @@ pub use api::metrics_text;
 
 use crate::decision::assess::Event;
 use crate::decision::plan::Address;
+use crate::fleet::Fleet;
 use crate::shared::{Decision, Shared};
 use crate::telemetry::metrics::ServerFigures;
 use crate::tls::in_clear;
@@ -64,6 +66,8 @@ pub struct Backend {
     pub decisions: Arc<Mutex<VecDeque<Decision>>>,
     /// Seconds since the start.
     pub uptime: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// What is known of other proxies and sites.
+    pub fleet: Arc<Fleet>,
     /// Where the API listens.
     pub address: Address,
     /// Who may use it.
@@ -137,6 +141,8 @@ fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/audit", get(audit::audit))
         .route("/api/v1/token", post(api::token))
+        .route("/api/v1/fleet", get(fleet::fleet))
+        .route(crate::fleet::PATH, get(fleet::report))
         .route("/api/v1/reload", post(api::reload))
         .route("/api/v1/{kind}/{name}/drain", post(api::drain))
         .route("/api/v1/{kind}/{name}/undrain", post(api::undrain))

@@ -6,7 +6,7 @@ use super::compiler::Compiler;
 use super::error::Problems;
 use super::file::File;
 use super::settings::{Settings, settings};
-use super::{policies, routes};
+use super::{fleet, policies, routes};
 use crate::decision::plan::Plan;
 use crate::tls::store::{self, Store};
 use std::path::Path;
@@ -37,6 +37,9 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
             .unwrap_or_else(|| "production".to_owned()),
         ..Plan::default()
     };
+    let own = settings.peers.iter().filter(|peer| peer.site == plan.site).count();
+    let plan = Plan { members: u32::try_from(own + 1).unwrap_or(u32::MAX), ..plan };
+    fleet::check_shared(file, plan.members, problems);
     let mut compiler = Compiler::new(file, folder, plan, problems);
     compiler.clusters(folder);
     compiler.services();

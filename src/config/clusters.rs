@@ -225,6 +225,7 @@ fn compiled(name: &str, cluster: &file::Cluster, inherited: Inherited, own: Own)
         source: own.source,
         probe: own.probe,
         ceiling: capacity.filter(is_limit).map(concurrent),
+        shared: capacity.and_then(|capacity| capacity.shared_by) == Some(file::SharedBy::Fleet),
         capacity: capacity.map(concurrent),
         connections_max: bound(limits.and_then(|limits| limits.connections)),
         pending_max: bound(limits.and_then(|limits| limits.pending)),

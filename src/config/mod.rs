@@ -16,6 +16,7 @@ pub mod endpoints;
 pub mod error;
 pub mod expand;
 pub mod file;
+mod fleet;
 mod headers;
 mod listeners;
 mod policies;

@@ -142,6 +142,7 @@ impl Compiler<'_> {
             budget: written.budget.as_ref().map(|budget| Terms {
                 usd_per_hour: budget.usd_per_hour.0,
                 share: budget.share.map_or(1.0, |share| share.0),
+                shared: budget.shared_by == Some(file::BudgetSharedBy::Fleet),
                 binds_failover: budget.applies_to == Some(file::BudgetScope::All),
             }),
         }

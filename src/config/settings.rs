@@ -3,8 +3,10 @@
 use super::compiler::{MODE, rooted};
 use super::error::Problems;
 use super::file::{self, File};
+use super::fleet;
 use super::scalar::{AddressOrOff, Workers};
 use super::secrets;
+use crate::decision::fleet::Peer;
 use crate::decision::plan::Address;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub drain_deadline: Duration,
     /// Folder for what must survive a restart.
     pub state_dir: Option<PathBuf>,
+    /// Proxies that are asked for their state.
+    pub peers: Vec<Peer>,
 }
 
 /// Compiles the settings, with what is wrong about them.
@@ -92,6 +96,7 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
         drain_delay: drain.and_then(|drain| drain.delay).unwrap_or_default(),
         drain_deadline: drain.and_then(|drain| drain.deadline).unwrap_or(Duration::from_secs(30)),
         state_dir: file.state_dir.as_ref().map(|path| folder.join(path)),
+        peers: fleet::peers(file, folder, problems),
     }
 }
 

@@ -240,15 +240,7 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
 }
 
 /// Keys of the contract that this version does not act on, and so refuses by name.
-const LATER: &[&str] = &[
-    "fleet",
-    "scaling",
-    "tracing",
-    "capacity_groups",
-    "capacity_group",
-    "kubernetes",
-    "shared_by",
-];
+const LATER: &[&str] = &["scaling", "tracing", "capacity_groups", "capacity_group", "kubernetes"];
 
 /// Adds a description and the documented default to a key's schema.
 pub fn describe(schema: &mut Value, about: &str, default: Option<&str>) {

@@ -22,6 +22,8 @@ pub struct Terms {
     pub usd_per_hour: f64,
     /// This proxy's part of the budget.
     pub share: f64,
+    /// Whether the proxies of the site have this together.
+    pub shared: bool,
     /// Whether failing over is limited, too.
     pub binds_failover: bool,
 }
@@ -31,6 +33,8 @@ pub struct Terms {
 pub struct Budget {
     terms: Terms,
     left: f64,
+    /// The part of the terms that this proxy has now.
+    part: f64,
     /// The price of a dollar, relative to its floor.
     weight: f64,
 }
@@ -48,7 +52,7 @@ impl Budget {
         let full = terms.usd_per_second() * BURST_SECONDS;
         let left =
             left.filter(|left| left.is_finite()).map_or(full, |left| left.clamp(-full, full));
-        Budget { terms, left, weight: 1.0 }
+        Budget { terms, left, part: 1.0, weight: 1.0 }
     }
 
     /// The terms.
@@ -57,9 +61,21 @@ impl Budget {
         self.terms
     }
 
+    /// Sets the part of the terms that this proxy has from now on, 0 to 1. The bucket shrinks and grows with it.
+    pub fn set_part(&mut self, part: f64) {
+        self.part = part.clamp(0.0, 1.0);
+    }
+
+    /// How full the bucket is, 0 to 1.
+    #[must_use]
+    pub fn level(&self) -> f64 {
+        let full = self.terms.usd_per_second() * self.part * BURST_SECONDS;
+        if full > 0.0 { (self.left / full).clamp(0.0, 1.0) } else { 0.0 }
+    }
+
     /// Folds in what was spent within `elapsed` seconds.
     pub fn spend(&mut self, usd: f64, elapsed: f64) {
-        let rate = self.terms.usd_per_second();
+        let rate = self.terms.usd_per_second() * self.part;
         let full = rate * BURST_SECONDS;
         self.left = (self.left + rate * elapsed - usd.max(0.0)).clamp(-full.max(1e-9), full);
         // The price rises only once half of the burst is used: a saved balance is spent at the floor price.
@@ -94,7 +110,8 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const TERMS: Terms = Terms { usd_per_hour: 36.0, share: 0.5, binds_failover: false };
+    const TERMS: Terms =
+        Terms { usd_per_hour: 36.0, share: 0.5, shared: false, binds_failover: false };
 
     #[test]
     fn a_bucket_holds_five_minutes_and_refills_by_the_hour() {

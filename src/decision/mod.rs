@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod excess;
 pub mod exchange;
 pub mod explain;
+pub mod fleet;
 pub mod growth;
 pub mod health;
 pub mod index;

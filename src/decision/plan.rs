@@ -29,6 +29,8 @@ pub struct Plan {
     pub site: String,
     /// Environment of this site.
     pub environment: String,
+    /// Proxies of this site that are configured, this one included.
+    pub members: u32,
     /// Addresses on which the proxy accepts.
     pub listeners: Table<ListenerIndex, Listener>,
     /// Clusters.
@@ -99,6 +101,8 @@ pub struct Cluster {
     pub probe: Probe,
     /// Exchanges at once, over the whole process; a hard ceiling.
     pub ceiling: Option<u32>,
+    /// Whether the ceiling is that of all proxies of the site together.
+    pub shared: bool,
     /// Configured capacity in exchanges at once, for the waterfall.
     pub capacity: Option<u32>,
     /// Connections at once to this cluster, over the whole process.

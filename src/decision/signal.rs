@@ -19,6 +19,8 @@ pub struct Signals {
     pub classes: Table<ClassIndex, Arc<ClassSignals>>,
     /// Dollars left by service of the plan, where the service has a budget.
     pub budgets: Table<ServiceIndex, Option<f64>>,
+    /// How full the buckets of budgets are, 0 to 1, likewise.
+    pub budget_levels: Table<ServiceIndex, Option<f64>>,
 }
 
 /// The state of a cluster, as the API names it.
@@ -55,6 +57,8 @@ pub struct ClusterSignals {
     pub state: State,
     /// Why the cluster is not up: a cause's label, `no_endpoints`, `dial`, or empty.
     pub cause: &'static str,
+    /// Exchanges at once, over the whole process: the configured ceiling, or this proxy's share of it.
+    pub ceiling: Option<u32>,
     /// Effective dial in percent.
     pub dial: u8,
     /// Round trip in seconds, when measured.

@@ -150,7 +150,7 @@ impl Tried {
         self.choices(view, class, reach).find(|&cluster| {
             let live = &view.clusters[cluster];
             let is_full = |ceiling| live.in_flight.get() >= ceiling || !live.room.is_empty();
-            view.plan.clusters[cluster].ceiling.is_some_and(is_full)
+            live.ceiling.get().is_some_and(is_full)
         })
     }
 
@@ -239,7 +239,7 @@ pub fn place(
     let mut full: Vec<ClusterIndex> = Vec::new();
     loop {
         let has_room = |cluster: ClusterIndex| {
-            let ceiling = view.plan.clusters[cluster].ceiling;
+            let ceiling = view.clusters[cluster].ceiling.get();
             reach.includes(view, cluster)
                 && tried.allows(cluster, view)
                 && !full.contains(&cluster)
@@ -337,7 +337,7 @@ fn enter(
     let index = tried.stays_at(beliefs).or_else(pick)?;
     let endpoint = live.endpoints.get(index)?;
     // Last: who is counted out again tells those who wait.
-    let in_cluster = match view.plan.clusters[picked.cluster].ceiling {
+    let in_cluster = match live.ceiling.get() {
         None => Held::enter(&live.in_flight),
         Some(ceiling) => Held::enter_told(&live.in_flight, ceiling, &live.room)?,
     };

@@ -6,9 +6,10 @@ use crate::admin;
 use crate::config::difference::{Change, difference};
 use crate::decision::plan::Address;
 use crate::discover::Ages;
+use crate::fleet::{Fleet, SitePicture};
 use crate::os::clock;
 use crate::shared::{Decision, Shared};
-use crate::telemetry::metrics::ServerFigures;
+use crate::telemetry::metrics::{FleetFigures, ServerFigures};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 /// Where the admin API's figures come from.
 pub(super) struct Sources {
     pub(super) shared: Arc<Shared>,
+    pub(super) fleet: Arc<Fleet>,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) figures: Arc<Mutex<Figures>>,
     pub(super) ages: Ages,
@@ -39,6 +41,7 @@ pub(super) fn backend(
     let texts = sources.status.clone();
     admin::Backend {
         shared: sources.shared.clone(),
+        fleet: sources.fleet.clone(),
         requests,
         config: Box::new(move || config_status(&status)),
         effective: Box::new(move || {
@@ -117,5 +120,17 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         tls_failures: figures.tls_failures.clone(),
         view_age: now.secs_since(sources.shared.view.load().signals.at),
         started_at: started_at.as_secs_f64(),
+        fleet: fleet(&sources.fleet),
+    }
+}
+
+fn fleet(fleet: &Fleet) -> FleetFigures {
+    let site = |site: SitePicture| {
+        let members = site.report.filter(|_| site.live || site.is_own);
+        (site.name, members.map_or(0, |report| report.members), site.age)
+    };
+    FleetFigures {
+        sites: fleet.picture().sites.into_iter().map(site).collect(),
+        refused: fleet.refused(),
     }
 }

@@ -250,6 +250,9 @@ impl Control {
         if changed {
             self.sweep.watch(self.interned.endpoints());
         }
+        for (live, signals) in clusters.iter().zip(&signals.clusters) {
+            live.ceiling.set(signals.ceiling);
+        }
         let view = View {
             plan: self.plan.clone(),
             tls: self.tls.clone(),

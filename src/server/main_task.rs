@@ -263,6 +263,7 @@ impl Main {
         if how == Stop::Drain {
             self.drain(signals, stop).await;
         }
+        self.reloader.fleet().stop();
         self.end_threads().await;
         // Its hold on the access log, the last one: then the writer ends.
         drop(self.reloader);

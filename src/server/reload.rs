@@ -14,6 +14,7 @@ use crate::config::error::Position;
 use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
 use crate::decision::plan::{Address, Plan, Secret};
 use crate::discover::Discovery;
+use crate::fleet::Fleet;
 use crate::os::inherit::Inherited;
 use crate::os::{clock, listen};
 use crate::policy;
@@ -98,6 +99,7 @@ pub struct Reloader {
     cookie_secret: Secret,
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
+    fleet: Arc<Fleet>,
 }
 
 /// What the settings say of the admin API's use.
@@ -123,6 +125,7 @@ impl Reloader {
     ) -> Reloader {
         let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
         let cookie_secret = files::cookie_secret(settings.state_dir.as_deref());
+        let fleet = Arc::new(Fleet::new(shared.clone()));
         Reloader {
             cookie_secret,
             access,
@@ -136,6 +139,7 @@ impl Reloader {
             seen: None,
             certificates: 0,
             looking: false,
+            fleet,
             logs,
         }
     }
@@ -143,6 +147,12 @@ impl Reloader {
     /// Takes sockets that this process was started with, before it binds its own.
     pub fn inherit(&mut self, inherited: Inherited) {
         self.sockets.inherit(inherited);
+    }
+
+    /// The other proxies, as far as they are known.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
     }
 
     /// Leaves everything that can be seen from outside to a successor.
@@ -293,6 +303,7 @@ impl Reloader {
             Ok(_) => {
                 self.access.store(Arc::new(access(&settings)));
                 self.logs.apply(&settings);
+                self.fleet.adopt(&settings.peers);
                 let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
                 status.effective = Arc::new(effective);
                 drop(status);

@@ -121,7 +121,6 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
     let registry = Arc::new(Registry::default());
     let (shared, channels) = shared(workers, registry.clone());
-    let events = shared.events.clone();
     count_panics(registry.clone());
     let signals = Signals::new(options.signals);
     let (logs, log_writer) = Logs::start(&settings, options.log.clone(), registry);
@@ -137,7 +136,8 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let mut threads = vec![thread("control", move || control::run(control_thread))?];
     let worker_senders = start_workers(&shared, logs.access(), options.pin, &mut threads)?;
     let resolver = Resolver::new(name_server());
-    let discovery = Discovery::new(events, shared.view.clone(), resolver, parse_endpoints);
+    let discovery =
+        Discovery::new(shared.events.clone(), shared.view.clone(), resolver, parse_endpoints);
     let ages = discovery.ages();
     let admin_listener = bind_admin(&settings, &mut inherited).map_err(StartError::Io)?;
     let mut reloader = Reloader::new(
@@ -150,17 +150,17 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         settings.clone(),
     );
     reloader.inherit(inherited);
-    let status = reloader.status();
+    reloader.fleet().listens_at(admin_listener.as_ref().map(|(_, address, _)| address));
+    let (fleet, status) = (reloader.fleet().clone(), reloader.status());
     reloader.reload(ReloadIf::Asked).await.map_err(StartError::Config)?;
     log_start(&shared.view.load().plan, &options.origin.name());
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
-    let memory = Arc::new(Mutex::new(VecDeque::new()));
-    tokio::spawn(remember(channels.decisions, memory.clone()));
+    let memory = remember(channels.decisions);
     let mut upgrade = Upgrade::new(options.signals);
     let admin = admin_listener.map(|(listener, address, copy)| {
         tracing::info!(%address, "admin API listening on {address}");
-        let sources = Sources { shared: shared.clone(), status, figures, ages };
+        let sources = Sources { shared: shared.clone(), fleet, status, figures, ages };
         let backend = backend(sources, requests, memory, address.clone(), reloader.access());
         upgrade.keep_admin(copy, tokio::spawn(admin::serve(listener, backend)));
         address
@@ -301,7 +301,14 @@ fn bind_admin(
     Ok(Some((listener.map_err(failed)?, bound, copy)))
 }
 
-async fn remember(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<VecDeque<Decision>>>) {
+/// Remembers the last decisions.
+fn remember(decisions: mpsc::Receiver<Decision>) -> Arc<Mutex<VecDeque<Decision>>> {
+    let memory = Arc::default();
+    tokio::spawn(fill(decisions, Arc::clone(&memory)));
+    memory
+}
+
+async fn fill(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<VecDeque<Decision>>>) {
     while let Some(decision) = decisions.recv().await {
         {
             let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,6 +17,34 @@ impl Gauge {
     }
 }
 
+/// The limit of a gauge, padded to a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Ceiling(AtomicU32);
+
+/// No limit.
+const NO_CEILING: u32 = u32::MAX;
+
+impl Default for Ceiling {
+    /// No limit.
+    fn default() -> Ceiling {
+        Ceiling(AtomicU32::new(NO_CEILING))
+    }
+}
+
+impl Ceiling {
+    /// The limit now, if there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<u32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|most| *most != NO_CEILING)
+    }
+
+    /// Sets the limit; `None` is none.
+    pub fn set(&self, most: Option<u32>) {
+        self.0.store(most.unwrap_or(NO_CEILING), Ordering::Relaxed);
+    }
+}
+
 /// One unit of a gauge. Dropping it decrements the gauge and wakes the first waiter of its queue, if it has one.
 #[derive(Debug)]
 pub struct Held(Arc<Gauge>, Option<Arc<Queue>>);

@@ -126,6 +126,7 @@ fn service(spec: &Spec, clusters: &[ClusterIndex], index: usize) -> Service {
         budget: spec.usd_per_hour.map(|usd_per_hour| Terms {
             usd_per_hour,
             share: 1.0 / spec.edges.len() as f64,
+            shared: false,
             binds_failover: false,
         }),
         ..Service::named(&format!("service-{index}"), clusters.to_vec())
@@ -218,8 +219,7 @@ impl Policy for Engine {
         let choices = &self.signals.classes.get(class)?.choices;
         let clusters = &self.signals.clusters;
         let untried = |cluster: ClusterIndex| {
-            let (place, ceiling) =
-                (cluster.0, self.plan.clusters[cluster].ceiling.unwrap_or(u32::MAX));
+            let (place, ceiling) = (cluster.0, clusters[cluster].ceiling.unwrap_or(u32::MAX));
             if ask.edge.at(place) >= ceiling {
                 return false;
             }

@@ -22,6 +22,7 @@ mod failure;
 #[allow(dead_code, reason = "chaos has it, too; its own tests are run here")]
 #[path = "../chaos/fault.rs"]
 mod fault;
+mod fleet;
 mod foreign;
 mod forward_auth;
 mod hedge;

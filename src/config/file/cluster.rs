@@ -167,13 +167,25 @@ words! {
     }
 }
 
+words! {
+    /// Whose ceiling it is.
+    SharedBy {
+        /// Each process has all of it.
+        Process = "process",
+        /// The proxies of the site that `fleet.peers` lists have it together.
+        Fleet = "fleet",
+    }
+}
+
 shape! {
     /// What a cluster can take, where that is known.
     Capacity {
-        /// Exchanges at once, over the whole process.
+        /// Exchanges at once, over the whole process or site.
         concurrent: Within<1, 1000000> = required,
         /// limit or hint.
         mode: CapacityMode = "limit",
+        /// process or fleet.
+        shared_by: SharedBy = "process",
     }
 }
 

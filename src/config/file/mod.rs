@@ -5,11 +5,13 @@
 //! `config/reference.yaml` by a test.
 
 mod cluster;
+mod fleet;
 mod listener;
 pub mod policy;
 mod service;
 
 pub use cluster::*;
+pub use fleet::*;
 pub use listener::*;
 pub use service::*;
 
@@ -36,6 +38,8 @@ shape! {
         drain: Drain = optional,
         /// Folder for what must survive a restart; memory only without it.
         state_dir: String = optional,
+        /// Other proxies that tell this one what they see.
+        fleet: Fleet = optional,
         /// Where connections are accepted.
         listeners: Named<Listener> = required,
         /// Places: clusters inherit from them.

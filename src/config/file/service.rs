@@ -60,13 +60,25 @@ words! {
     }
 }
 
+words! {
+    /// Whose budget it is.
+    BudgetSharedBy {
+        /// Each process has all of it.
+        Process = "process",
+        /// The proxies of the site that `fleet.peers` lists have it together.
+        Fleet = "fleet",
+    }
+}
+
 shape! {
     /// What a service's traffic may cost.
     BudgetFile {
         /// Dollars an hour.
         usd_per_hour: Amount = required,
-        /// This proxy's part of them.
+        /// This proxy's part of them; of the site's proxies where they share it.
         share: Amount = "1",
+        /// process or fleet.
+        shared_by: BudgetSharedBy = "process",
         /// spill, or all: failing over, too.
         applies_to: BudgetScope = "spill",
     }

@@ -4,6 +4,7 @@ use super::blamed::Blamed;
 use super::{Answers, Found, News, Samples};
 use crate::decision::endpoint::speed::{Siblings, Speed, Spread};
 use crate::decision::endpoint::{self, Cost, Wheel};
+use crate::decision::fleet::lease::{self, Share};
 use crate::decision::health::{Cause, Health, Thresholds};
 use crate::decision::latency::Distance;
 use crate::decision::outlier::{self, Outlier, Standing};
@@ -53,6 +54,8 @@ pub(super) struct ClusterState {
     pub(super) endpoints: Vec<EndpointState>,
     pub(super) discovered: bool,
     pub(super) dial: Option<u8>,
+    /// This proxy's share of a ceiling that the site's proxies have together.
+    pub(super) share: Option<Share>,
     /// Whether the cluster was usable at the last sweep; `None` before all its endpoints were probed.
     was_up: Option<bool>,
     /// The moment since which no endpoint of the cluster has been usable.
@@ -349,6 +352,7 @@ impl ClusterState {
         let mut signals = ClusterSignals {
             state,
             cause,
+            ceiling: cluster.ceiling,
             dial,
             rtt: self.rtt(),
             distance: self.distance(),
@@ -371,6 +375,16 @@ impl ClusterState {
         };
         endpoint::prepare(&mut signals, |index| f64::from(self.endpoints[index].weight).max(0.1));
         signals
+    }
+
+    /// The ceiling of this process, where `members` proxies of the site may share it.
+    pub(super) fn ceiling(&self, cluster: &Cluster, members: u32, now: Timestamp) -> Option<u32> {
+        let total = cluster.ceiling?;
+        if !cluster.shared || members < 2 {
+            return Some(total);
+        }
+        let share = self.share.as_ref().map(|share| share.ceiling(now));
+        Some(share.unwrap_or_else(|| lease::sure(lease::part(total, members))))
     }
 
     /// Endpoints proven up; never-probed endpoints only where there are none of the former; all endpoints where too

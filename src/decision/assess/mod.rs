@@ -17,6 +17,7 @@ mod sweep;
 use super::budget::Budget;
 use super::endpoint::speed::Logs;
 use super::exchange::Exchanges;
+use super::fleet::lease::{self, Share};
 use super::health::Cause;
 use super::index::Table;
 use super::load::Tally;
@@ -97,6 +98,8 @@ pub enum Event {
         /// Dollars.
         usd: f64,
     },
+    /// This proxy's shares of ceilings and budgets that the site's proxies have together.
+    Shares(Vec<Share>),
     /// An operator's dial for a site; `None` removes it.
     DialSite {
         /// The site's name.
@@ -188,6 +191,8 @@ pub struct Assessor {
     site_dials: BTreeMap<String, u8>,
     /// By service.
     budgets: BTreeMap<String, Budget>,
+    /// By service.
+    budget_shares: BTreeMap<String, Share>,
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
     /// By cluster of the plan: clusters that run the same application.
@@ -214,6 +219,7 @@ impl Assessor {
             classes: BTreeMap::new(),
             site_dials: BTreeMap::new(),
             budgets: BTreeMap::new(),
+            budget_shares: BTreeMap::new(),
             ids: BTreeMap::new(),
             owners: BTreeMap::new(),
             same_application: Table::default(),
@@ -247,6 +253,7 @@ impl Assessor {
             let budget = kept.unwrap_or_else(|| Budget::new(terms, left));
             self.budgets.insert(service.name.clone(), budget);
         }
+        self.budget_shares.retain(|service, _| self.budgets.contains_key(service));
         self.same_application = distance::same_application(&plan);
         self.usable.clear();
         self.plan = plan;
@@ -285,6 +292,15 @@ impl Assessor {
             Event::BudgetLeft { service, usd } => {
                 if let Some(budget) = self.budgets.get_mut(&service) {
                     *budget = Budget::new(budget.terms(), Some(usd));
+                }
+            }
+            Event::Shares(shares) => {
+                for share in shares {
+                    if let Some(service) = share.name.strip_prefix(lease::BUDGET) {
+                        self.budget_shares.insert(service.to_owned(), share);
+                    } else if let Some(state) = self.clusters.get_mut(&share.name) {
+                        state.share = Some(share);
+                    }
                 }
             }
             Event::DialSite { site, percent: Some(percent) } => {

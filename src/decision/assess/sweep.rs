@@ -7,9 +7,13 @@ use super::class::{ClassState, Moment, Money};
 use super::cluster::{ClusterState, Traffic};
 use super::place::Place;
 use super::{Assessor, News, Samples, distance};
+use crate::decision::budget::Budget;
+use crate::decision::fleet::lease;
 use crate::decision::index::Table;
 use crate::decision::load::Tally;
-use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan, ServiceIndex};
+use crate::decision::plan::{
+    Class, ClassIndex, Cluster, ClusterIndex, Plan, Service, ServiceIndex,
+};
 use crate::decision::shed::{self, Claim};
 use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::units::Timestamp;
@@ -39,10 +43,14 @@ impl Assessor {
             state.replaced = false;
             // A cluster with a queue answers its probes late; that is not distance, so it is not learned.
             state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
-            clusters.push(Arc::new(state.believe(cluster, traffic, dial, &mut self.news, now)));
+            let mut signals = state.believe(cluster, traffic, dial, &mut self.news, now);
+            signals.ceiling = state.ceiling(cluster, plan.members, now);
+            clusters.push(Arc::new(signals));
         }
         let budgets = self.pay(&plan, elapsed);
-        Signals { at: now, clusters, classes, budgets }
+        let level = |service: &Service| self.budgets.get(&service.name).map(Budget::level);
+        let budget_levels = plan.services.iter().map(level).collect();
+        Signals { at: now, clusters, classes, budgets, budget_levels }
     }
 
     /// Makes the signals of all classes; classes without traffic take turns.
@@ -144,10 +152,15 @@ impl Assessor {
                 spent[class.service] += state.spent_now;
             }
         }
+        let (now, shares) = (self.swept, &self.budget_shares);
         let services = plan.services.iter().zip(spent);
         services
             .map(|(service, usd)| {
                 let budget = self.budgets.get_mut(&service.name)?;
+                if budget.terms().shared && plan.members > 1 {
+                    let share = shares.get(&service.name).map(|share| share.ceiling(now));
+                    budget.set_part(lease::budget_part(share, plan.members));
+                }
                 budget.spend(usd, elapsed);
                 Some(budget.left())
             })

@@ -29,6 +29,7 @@ impl Cluster {
             source: Source::Static(Vec::new()),
             probe: Probe::default(),
             ceiling: None,
+            shared: false,
             capacity: None,
             connections_max: CONNECTIONS_MAX,
             pending_max: CONNECTIONS_MAX,

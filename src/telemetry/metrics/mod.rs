@@ -5,6 +5,7 @@
 mod clusters;
 mod exchanges;
 mod families;
+mod fleet;
 mod listeners;
 mod process;
 mod scrape;
@@ -12,7 +13,7 @@ mod services;
 
 use families::Families;
 
-pub use scrape::{Scrape, ServerFigures};
+pub use scrape::{FleetFigures, Scrape, ServerFigures};
 
 /// The exposition as Prometheus text.
 #[must_use]
@@ -23,6 +24,7 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     exchanges::exchanges(&mut families, &scrape.registry.exchanges());
     clusters::clusters(&mut families, scrape);
     services::services(&mut families, scrape);
+    fleet::fleet(&mut families, &scrape.server.fleet);
     process::of_process(&mut families, scrape);
     families.text()
 }

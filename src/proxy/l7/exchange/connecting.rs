@@ -103,7 +103,7 @@ impl Exchange<'_, '_> {
         walk.tried.turn = Some(cluster);
         let tried = &walk.tried;
         let look = || {
-            let room = plan.ceiling.is_none_or(|ceiling| live.in_flight.get() < ceiling);
+            let room = live.ceiling.get().is_none_or(|ceiling| live.in_flight.get() < ceiling);
             room.then(|| place(worker, view, class, tried, self.key, reach).ok()).flatten()
         };
         let waiting = std::future::poll_fn(|context| turn.poll(context, look));

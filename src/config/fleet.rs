@@ -1,0 +1,155 @@
+//! The peers of a fleet: whom to ask, and with which token.
+
+use super::error::Problems;
+use super::file::{self, File};
+use super::scalar::host_and_port;
+use super::secrets;
+use crate::decision::fleet::report::is_name;
+use crate::decision::fleet::{PEERS_MAX, Peer};
+use crate::decision::plan::UpstreamTls;
+use crate::tls::client;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+/// Compiles the peers, with what is wrong about them.
+pub(super) fn peers(file: &File, folder: &Path, problems: &mut Problems) -> Vec<Peer> {
+    let Some(fleet) = &file.fleet else { return Vec::new() };
+    if fleet.peers.len() > PEERS_MAX {
+        let message =
+            format!("there are {} peers, and at most {PEERS_MAX} are allowed", fleet.peers.len());
+        let hint = "list all proxies of this site, and two of each other site";
+        problems.error_with_hint(fleet.at, "fleet.peers", message, hint);
+    }
+    let mut all: Vec<Peer> = Vec::with_capacity(fleet.peers.len());
+    for (index, written) in fleet.peers.iter().enumerate() {
+        let path = format!("fleet.peers[{index}]");
+        let Some(peer) = peer(written, folder, &path, problems) else { continue };
+        if all.iter().any(|known| (&known.host, known.port) == (&peer.host, peer.port)) {
+            let message = format!("`{}` is listed twice", peer.url);
+            problems.error(written.url.at, format!("{path}.url"), message);
+        }
+        all.push(peer);
+    }
+    all
+}
+
+/// Notes shared ceilings and budgets that nobody shares.
+pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
+    for (name, service) in &file.services.0 {
+        let Some(budget) = &service.budget else { continue };
+        if members < 2 && budget.shared_by == Some(file::BudgetSharedBy::Fleet) {
+            let path = format!("services.{}.budget.shared_by", name.value);
+            let message = "`fleet.peers` lists no proxy of this site: nobody shares the budget";
+            problems.warning(budget.at, path, message, "list all proxies of this site");
+        }
+    }
+    for (name, cluster) in &file.clusters.0 {
+        let Some(capacity) = &cluster.capacity else { continue };
+        if capacity.shared_by != Some(file::SharedBy::Fleet) {
+            continue;
+        }
+        let path = format!("clusters.{}.capacity.shared_by", name.value);
+        if capacity.mode == Some(file::CapacityMode::Hint) {
+            problems.error(capacity.at, path, "has no use with `mode: hint`: nothing is limited");
+        } else if members < 2 {
+            let message = "`fleet.peers` lists no proxy of this site: nobody shares the ceiling";
+            problems.warning(capacity.at, path, message, "list all proxies of this site");
+        } else if capacity.concurrent.0 < u64::from(members) {
+            let message = format!(
+                "each of {members} proxies has a part of at least 1, more than the ceiling in all"
+            );
+            problems.warning(capacity.at, path, message, "raise `concurrent`");
+        }
+    }
+}
+
+fn peer(written: &file::Peer, folder: &Path, path: &str, problems: &mut Problems) -> Option<Peer> {
+    if !is_name(&written.site.value) {
+        let hint = "letters, digits, `-`, `_` and `.`, at most 128";
+        let message = format!("`{}` is not a valid name of a site", written.site.value);
+        problems.error_with_hint(written.site.at, format!("{path}.site"), message, hint);
+    }
+    let url = &written.url.value;
+    let Some((secure, host, port)) = split(url) else {
+        let message = format!("`{url}` is not a URL such as https://HOST:PORT, without a path");
+        problems.error(written.url.at, format!("{path}.url"), message);
+        return None;
+    };
+    let token_file = written.token_file.as_ref().map(|token| {
+        let (key, file) = (format!("{path}.token_file"), folder.join(&token.value));
+        match std::fs::read_to_string(&file) {
+            Err(error) => {
+                problems.error(token.at, key, format!("cannot read `{}`: {error}", token.value));
+            }
+            Ok(text) if text.trim().is_empty() => {
+                problems.error(token.at, key, format!("token file `{}` is empty", token.value));
+            }
+            Ok(_) => secrets::warn_if_public(problems, &file, token, &key),
+        }
+        let is_local =
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !secure && !is_local {
+            let message = "the token would cross the network in clear";
+            let hint = "set `admin.tls` at the peer, and write https://";
+            problems.warning(written.url.at, format!("{path}.url"), message, hint);
+        }
+        file
+    });
+    let ca = written.ca.as_ref().map(|ca| {
+        let (key, file) = (format!("{path}.ca"), folder.join(&ca.value));
+        if !secure {
+            let message = "is used only with an https URL: remove it, or write https://";
+            problems.error(ca.at, key, message);
+            return file;
+        }
+        let (server_name, client, alpn) = (None, None, Vec::new());
+        let terms = UpstreamTls { server_name, ca: Some(file.clone()), client, alpn };
+        if let Err(error) = client::build(&terms, 0) {
+            problems.error(ca.at, key, error);
+        }
+        file
+    });
+    let (site, url) = (written.site.value.clone(), url.clone());
+    Some(Peer { site, url, secure, host, port, token_file, ca })
+}
+
+/// Scheme, host without brackets, and port of a URL.
+fn split(url: &str) -> Option<(bool, String, u16)> {
+    let (secure, rest) = match url.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, url.strip_prefix("http://")?),
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if let Ok(address) = authority.parse::<SocketAddr>() {
+        return Some((secure, address.ip().to_string(), address.port()))
+            .filter(|(.., port)| *port > 0);
+    }
+    let (host, port) = host_and_port(authority).ok()?;
+    Some((secure, host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn a_url_names_host_and_port() {
+        let named =
+            |url: &str| split(url).map(|(secure, host, port)| format!("{secure} {host} {port}"));
+        for (url, expected) in [
+            ("https://gw-1.idc:9901", Some("true gw-1.idc 9901")),
+            ("http://127.0.0.1:9901/", Some("false 127.0.0.1 9901")),
+            ("https://[::1]:9901", Some("true ::1 9901")),
+            ("https://gw-1.idc", None),
+            ("https://gw:0", None),
+            ("https://10.0.0.1:0", None),
+            ("https://a/b:1", None),
+            ("https://user@a:1", None),
+            ("ftp://a:1", None),
+            ("gw:9901", None),
+            ("", None),
+        ] {
+            assert_eq!(named(url).as_deref(), expected, "{url}");
+        }
+    }
+}

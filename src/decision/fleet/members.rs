@@ -1,0 +1,356 @@
+//! Who is in the fleet: the newest report of each source, merged so that order, duplicates and losses do not matter.
+//!
+//! A *source* is a configured peer: the link on which we ask and it answers. One source speaks for one proxy, so the
+//! memory is bounded by the configuration, whatever peers say.
+//!
+//! # Invariants
+//! * The state after some reports of a source is the greatest by (incarnation, instance, sequence), in whatever order
+//!   and however often they arrived.
+//! * A report that is not newer never makes a source younger: age counts from the moment at which we *asked* for the
+//!   last news, by our own clock. No clock of another machine is compared with ours.
+
+use super::report::{Identity, Report};
+use super::{Peer, Refused};
+use crate::decision::units::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A member whose last news is older than this is silent.
+pub const LIVE: Duration = Duration::from_secs(3);
+/// A site whose last news is older than this is shown as stale: sites are asked every two seconds.
+pub const SITE_LIVE: Duration = Duration::from_secs(6);
+/// After so long a silence another incarnation is accepted even if its number is smaller: the clock of a restarted
+/// proxy may have been set back.
+pub const FORGIVEN: Duration = Duration::from_secs(10);
+
+/// The last news of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heard {
+    /// The newest report.
+    pub report: Report,
+    /// When we asked for it.
+    pub at: Timestamp,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Merged {
+    /// The report was news.
+    News,
+    /// The report is the known one.
+    Known,
+    /// The peer is this proxy itself.
+    Own,
+}
+
+/// The newest report of each source.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    /// By source.
+    all: BTreeMap<String, Heard>,
+}
+
+impl Members {
+    /// Merges a report that `source` of `site` gave when we asked at `at`; `own` is this proxy's instance.
+    ///
+    /// # Errors
+    /// Why the report was refused; nothing changes then.
+    pub fn merge(
+        &mut self,
+        source: &str,
+        site: &str,
+        own: &str,
+        report: Report,
+        at: Timestamp,
+    ) -> Result<Merged, Refused> {
+        report.check()?;
+        if report.by.site != site {
+            return Err(Refused::Site);
+        }
+        if report.by.instance == own {
+            return Ok(Merged::Own);
+        }
+        let elsewhere = |(other, heard): (&String, &Heard)| {
+            other != source
+                && heard.report.by.instance == report.by.instance
+                && at.since(heard.at) <= LIVE
+        };
+        if self.all.iter().any(elsewhere) {
+            return Err(Refused::Instance);
+        }
+        if let Some(known) = self.all.get(source) {
+            let (old, new) = (&known.report.by, &report.by);
+            let forgiven = at.since(known.at) > FORGIVEN && old != new;
+            match (new, report.sequence).cmp(&(old, known.report.sequence)) {
+                std::cmp::Ordering::Equal => return Ok(Merged::Known),
+                std::cmp::Ordering::Less if !forgiven => return Err(Refused::Stale),
+                std::cmp::Ordering::Less | std::cmp::Ordering::Greater => {}
+            }
+        }
+        self.all.insert(source.to_owned(), Heard { report, at });
+        Ok(Merged::News)
+    }
+
+    /// Forgets sources that are no longer configured.
+    pub fn keep(&mut self, is_configured: impl Fn(&str) -> bool) {
+        self.all.retain(|source, _| is_configured(source));
+    }
+
+    /// The last news of a source.
+    #[must_use]
+    pub fn heard(&self, source: &str) -> Option<&Heard> {
+        self.all.get(source)
+    }
+
+    /// The sum over `own` and the live members of its site; idle clusters are left out.
+    #[must_use]
+    pub fn site(&self, own: &Report, now: Timestamp) -> Report {
+        let mut sum = own.clone();
+        sum.wants.clear();
+        sum.grants.clear();
+        for heard in self.all.values() {
+            let live = now.since(heard.at) <= LIVE && !heard.report.leaving;
+            let is_other = heard.report.by.instance != own.by.instance;
+            if live && is_other && heard.report.by.site == own.by.site {
+                sum.add(&heard.report);
+            }
+        }
+        sum.expected = sum.expected.max(sum.members);
+        sum.without_idle()
+    }
+
+    /// The reports of the other members of the site that are at most `age` old, and when they were asked for.
+    pub fn colleagues<'a>(
+        &'a self,
+        own: &'a Identity,
+        now: Timestamp,
+        age: Duration,
+    ) -> impl Iterator<Item = (&'a Report, Timestamp)> {
+        let recent = self.all.values().filter(move |heard| now.since(heard.at) <= age);
+        let theirs = recent.filter(move |heard| {
+            let by = &heard.report.by;
+            by.site == own.site && by.instance != own.instance
+        });
+        theirs.map(|heard| (&heard.report, heard.at))
+    }
+
+    /// The news of another site, of all sources the one that heard most members not long ago, then the newest one.
+    #[must_use]
+    pub fn other_site(&self, site: &str, now: Timestamp) -> Option<&Heard> {
+        let of_site = self.all.values().filter(|heard| heard.report.by.site == site);
+        of_site.max_by_key(|heard| {
+            let live = now.since(heard.at) <= SITE_LIVE;
+            (live, if live { heard.report.members } else { 0 }, heard.at)
+        })
+    }
+}
+
+/// One conversation: peers of a site that are asked in turn, the next one where one does not answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// Names the source of its reports.
+    pub source: String,
+    /// The site.
+    pub site: String,
+    /// Peers, the preferred one first; never empty.
+    pub peers: Vec<Peer>,
+    /// Between two questions.
+    pub every: Duration,
+    /// Whether the peer's own report is wanted, not the sum over its site.
+    pub member: bool,
+}
+
+/// Between two questions to a member of this site.
+const MEMBER_EVERY: Duration = Duration::from_secs(1);
+/// Between two questions on each of the links to another site: with two links, its news is a second old at most.
+const SITE_EVERY: Duration = Duration::from_secs(2);
+/// Links to another site.
+const LINKS_PER_SITE: usize = 2;
+
+/// The links of a proxy: one to each peer of its own site, and two to each other site, however many peers of that
+/// site there are. `scatter` differs between proxies, so that they do not all ask the same two.
+#[must_use]
+pub fn links(peers: &[Peer], own_site: &str, scatter: impl Fn(&Peer) -> u64) -> Vec<Link> {
+    let mut sites: BTreeMap<&str, Vec<&Peer>> = BTreeMap::new();
+    for peer in peers {
+        sites.entry(&peer.site).or_default().push(peer);
+    }
+    let mut all = Vec::new();
+    for (site, mut peers) in sites {
+        if site == own_site {
+            all.extend(peers.iter().map(|peer| Link {
+                source: peer.url.clone(),
+                site: site.to_owned(),
+                peers: vec![(*peer).clone()],
+                every: MEMBER_EVERY,
+                member: true,
+            }));
+            continue;
+        }
+        peers.sort_by_key(|peer| scatter(peer));
+        for number in 0..LINKS_PER_SITE.min(peers.len()) {
+            let own = peers.iter().skip(number).step_by(LINKS_PER_SITE);
+            all.push(Link {
+                source: format!("{site}#{number}"),
+                site: site.to_owned(),
+                peers: own.map(|peer| (*peer).clone()).collect(),
+                every: SITE_EVERY,
+                member: false,
+            });
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::units::Dice;
+
+    fn report(instance: &str, incarnation: u64, sequence: u64) -> Report {
+        Report {
+            by: Identity { site: "a".to_owned(), incarnation, instance: instance.to_owned() },
+            sequence,
+            members: 1,
+            expected: 1,
+            ..Report::default()
+        }
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::START.plus(Duration::from_secs(seconds))
+    }
+
+    fn peer(site: &str, number: usize) -> Peer {
+        Peer {
+            site: site.to_owned(),
+            url: format!("https://{site}-{number}:9901"),
+            ..Peer::default()
+        }
+    }
+
+    #[test]
+    fn order_duplicates_and_losses_lead_to_the_same_state() {
+        for seed in 0..500 {
+            let mut dice = Dice::seeded(seed);
+            // Restarts, and another proxy at the same address, each with reports of its own.
+            let mut sent: Vec<Report> = Vec::new();
+            for incarnation in 1..=3 {
+                let name = ["p", "p", "q"][dice.below(3)];
+                let count = 1 + dice.below(6) as u64;
+                sent.extend((1..=count).map(|sequence| report(name, incarnation, sequence)));
+            }
+            let newest = sent.last().unwrap().clone();
+            // Each arrives up to three times or not at all, in any order; only the newest is sure to arrive.
+            let mut arrived: Vec<Report> = vec![newest.clone()];
+            for report in &sent {
+                arrived.extend((0..dice.below(4)).map(|_| report.clone()));
+            }
+            for last in (1..arrived.len()).rev() {
+                arrived.swap(last, dice.below(last + 1));
+            }
+            let mut members = Members::default();
+            for report in arrived {
+                let merged = members.merge("x", "a", "own", report, at(1));
+                assert!(!matches!(merged, Err(reason) if reason != Refused::Stale), "{merged:?}");
+            }
+            assert_eq!(members.heard("x").unwrap().report, newest, "replay with seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_replay_makes_nobody_younger() {
+        let mut members = Members::default();
+        let mut merge = |sequence: u64, seconds: u64| {
+            let merged = members.merge("x", "a", "own", report("p", 5, sequence), at(seconds));
+            (merged, members.heard("x").unwrap().at)
+        };
+        assert_eq!(merge(7, 1), (Ok(Merged::News), at(1)));
+        assert_eq!(merge(7, 2), (Ok(Merged::Known), at(1)));
+        assert_eq!(merge(6, 3), (Err(Refused::Stale), at(1)));
+        assert_eq!(merge(6, 60), (Err(Refused::Stale), at(1)), "not even after a long silence");
+        assert_eq!(merge(8, 61), (Ok(Merged::News), at(61)));
+    }
+
+    #[test]
+    fn a_restart_with_a_clock_that_was_set_back_is_accepted_after_a_silence() {
+        let mut members = Members::default();
+        let mut merge = |incarnation: u64, seconds: u64| {
+            members.merge("x", "a", "own", report("p", incarnation, 1), at(seconds))
+        };
+        assert_eq!(merge(5, 1), Ok(Merged::News));
+        assert_eq!(merge(4, 2), Err(Refused::Stale));
+        assert_eq!(merge(4, 12), Ok(Merged::News));
+        assert_eq!(
+            merge(u64::MAX, 13),
+            Ok(Merged::News),
+            "a forged one does not lock it for ever:"
+        );
+        assert_eq!(merge(6, 24), Ok(Merged::News));
+    }
+
+    #[test]
+    fn nobody_speaks_for_another_site_another_member_or_us() {
+        let mut members = Members::default();
+        let mut merge = |source: &str, site: &str, name: &str, seconds: u64| {
+            members.merge(source, site, "own", report(name, 1, seconds), at(seconds))
+        };
+        assert_eq!(merge("x", "b", "p", 1), Err(Refused::Site));
+        assert_eq!(merge("x", "a", "p", 1), Ok(Merged::News));
+        assert_eq!(merge("y", "a", "p", 2), Err(Refused::Instance));
+        assert_eq!(merge("y", "a", "own", 2), Ok(Merged::Own));
+        assert_eq!(merge("y", "a", "p", 9), Ok(Merged::News), "it moved to another address");
+    }
+
+    #[test]
+    fn a_site_is_what_its_live_members_say() {
+        let mut members = Members::default();
+        let own = Report { expected: 4, ..report("own", 1, 1) };
+        let leaving = Report { leaving: true, ..report("r", 1, 1) };
+        for (source, said, seconds) in
+            [("x", report("p", 1, 1), 10), ("y", report("q", 1, 1), 5), ("z", leaving, 10)]
+        {
+            assert_eq!(members.merge(source, "a", "own", said, at(seconds)), Ok(Merged::News));
+        }
+
+        let site = members.site(&own, at(11));
+
+        assert_eq!((site.members, site.expected), (2, 4), "one is silent, one leaves");
+        assert_eq!(members.site(&own, at(60)).members, 1);
+    }
+
+    #[test]
+    fn of_another_site_the_fuller_news_counts_and_old_news_stays_visible() {
+        let mut members = Members::default();
+        let said = |name: &str, count: u32| Report {
+            members: count,
+            expected: 9,
+            ..report(name, 1, u64::from(count))
+        };
+        for (source, said, seconds) in [("a#0", said("p", 5), 10), ("a#1", said("q", 4), 11)] {
+            assert_eq!(members.merge(source, "a", "own", said, at(seconds)), Ok(Merged::News));
+        }
+        let told = |seconds: u64| members.other_site("a", at(seconds)).unwrap().report.members;
+        assert_eq!(told(12), 5);
+        assert_eq!(told(17), 4, "the fuller one is stale");
+        assert_eq!(told(1_000), 4, "cut off, and still shown with its age");
+    }
+
+    #[test]
+    fn every_member_is_asked_and_two_proxies_of_each_other_site() {
+        let mut peers: Vec<Peer> = (0..49).map(|number| peer("home", number)).collect();
+        for site in 0..19 {
+            peers.extend((0..3).map(|number| peer(&format!("s{site}"), number)));
+        }
+        let scatter = |peer: &Peer| crate::decision::units::hash(peer.url.as_bytes());
+
+        let links = links(&peers, "home", scatter);
+
+        assert_eq!(links.len(), 49 + 38);
+        assert_eq!(links.iter().filter(|link| link.member).count(), 49);
+        let mut far = links.iter().filter(|link| !link.member);
+        assert!(far.all(|link| (1..=2).contains(&link.peers.len())));
+        let sources: std::collections::BTreeSet<_> = links.iter().map(|l| &l.source).collect();
+        assert_eq!(sources.len(), links.len());
+    }
+}

@@ -1,0 +1,487 @@
+//! What a proxy tells the others: its report, the bounds of a report, and the sum of the reports of a site.
+//!
+//! A report is the whole state of one moment, never a change: a lost report costs nothing once the next one arrives.
+//! On the wire each key has one letter and each cluster or service is a row of numbers without its trailing zeros,
+//! since every proxy of a site receives the report of every other one once a second.
+//!
+//! # Units
+//! Seconds, exchanges a second and dollars inside; milliseconds in rows.
+//!
+//! # Invariants
+//! A report that [`Report::check`] accepts has only valid names, and finite numbers within their ranges.
+
+use super::Refused;
+use crate::decision::signal::State;
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Serialize, SerializeSeq, Serializer};
+use std::collections::BTreeMap;
+
+/// Clusters, or services, in one report.
+pub const ROWS_MAX: usize = 512;
+/// Bytes of a name.
+pub const NAME_MAX: usize = 128;
+/// The greatest number in a report.
+const NUMBER_MAX: f64 = 1e12;
+
+/// The report of one proxy, or of a site: then the sum over its members.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Report {
+    /// Who reports. Within a conversation this is said once, at its beginning.
+    #[serde(flatten)]
+    pub by: Identity,
+    /// Greater with each report of an incarnation.
+    #[serde(rename = "q")]
+    pub sequence: u64,
+    /// Live proxies whose reports are in the sum.
+    #[serde(rename = "m", default = "one", skip_serializing_if = "is_one")]
+    pub members: u32,
+    /// Proxies that the site should have.
+    #[serde(rename = "e", default = "one", skip_serializing_if = "is_one")]
+    pub expected: u32,
+    /// Whether the proxy is draining.
+    #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// Clusters, by name. A cluster that is up and has no traffic is left out.
+    #[serde(rename = "c", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clusters: BTreeMap<String, ClusterRow>,
+    /// Services with traffic, by name.
+    #[serde(rename = "d", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, ServiceRow>,
+    /// Exchanges beyond its part that the proxy would have in flight, by cluster whose ceiling is shared.
+    #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wants: BTreeMap<String, u32>,
+    /// What the proxy lends of its part, by cluster and instance.
+    #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grants: BTreeMap<String, BTreeMap<String, u32>>,
+}
+
+/// Who reports; of a site's report, the proxy that summed it up.
+#[derive(
+    Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize,
+)]
+pub struct Identity {
+    /// The site's name.
+    #[serde(rename = "s", default, skip_serializing_if = "String::is_empty")]
+    pub site: String,
+    /// Greater after each start of the proxy.
+    #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
+    pub incarnation: u64,
+    /// The proxy's name, unique in the fleet.
+    #[serde(rename = "i", default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
+}
+
+/// A cluster as a proxy or a site sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ClusterRow {
+    /// The cluster's state.
+    pub state: State,
+    /// Exchanges in flight.
+    pub in_flight: f64,
+    /// Exchanges a second.
+    pub requests_per_s: f64,
+    /// Queue delay in seconds.
+    pub queue: f64,
+    /// Distance in seconds; 0 when not measured.
+    pub distance: f64,
+    /// Service time in seconds; 0 when not learned.
+    pub service: f64,
+    /// Dollars an hour.
+    pub usd_per_hour: f64,
+}
+
+/// A service as a proxy or a site sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ServiceRow {
+    /// Exchanges a second.
+    pub demand: f64,
+    /// Share of exchanges that went beyond the nearest live cluster because of load.
+    pub spill: f64,
+    /// Dollars left of the budget; 0 without a budget, and when the budget is spent.
+    pub budget_left: f64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A row with a fixed meaning of each place. Places that are absent are 0; further places are ignored.
+trait Row: Sized {
+    fn write(&self) -> Vec<f64>;
+    fn read(at: impl Fn(usize) -> f64) -> Self;
+}
+
+impl Row for ClusterRow {
+    fn write(&self) -> Vec<f64> {
+        vec![
+            code(self.state),
+            self.in_flight,
+            self.requests_per_s,
+            self.queue * 1e3,
+            self.usd_per_hour,
+            self.distance * 1e3,
+            self.service * 1e3,
+        ]
+    }
+
+    fn read(at: impl Fn(usize) -> f64) -> ClusterRow {
+        ClusterRow {
+            // A state of a later version is one that is not plainly up.
+            state: STATES.iter().copied().find(|s| code(*s) == at(0)).unwrap_or(State::Degraded),
+            in_flight: at(1),
+            requests_per_s: at(2),
+            queue: at(3) / 1e3,
+            usd_per_hour: at(4),
+            distance: at(5) / 1e3,
+            service: at(6) / 1e3,
+        }
+    }
+}
+
+impl Row for ServiceRow {
+    fn write(&self) -> Vec<f64> {
+        vec![self.demand, self.spill, self.budget_left]
+    }
+
+    fn read(at: impl Fn(usize) -> f64) -> ServiceRow {
+        ServiceRow { demand: at(0), spill: at(1), budget_left: at(2) }
+    }
+}
+
+const STATES: [State; 4] = [State::Up, State::Degraded, State::Down, State::Draining];
+
+fn code(state: State) -> f64 {
+    match state {
+        State::Up => 0.0,
+        State::Degraded => 1.0,
+        State::Down => 2.0,
+        State::Draining => 3.0,
+    }
+}
+
+fn write_row<S: Serializer>(row: &impl Row, serializer: S) -> Result<S::Ok, S::Error> {
+    let numbers = row.write();
+    let used = numbers.iter().rposition(|number| *number != 0.0).map_or(0, |last| last + 1);
+    let mut sequence = serializer.serialize_seq(Some(used))?;
+    for number in numbers.iter().take(used).map(|number| short(*number)) {
+        // `12`, not `12.0`.
+        match number.fract() == 0.0 && number.abs() < 1e15 {
+            true => sequence.serialize_element(&(number as i64))?,
+            false => sequence.serialize_element(&number)?,
+        }
+    }
+    sequence.end()
+}
+
+fn read_row<'de, D: Deserializer<'de>, R: Row>(deserializer: D) -> Result<R, D::Error> {
+    let numbers = Vec::<f64>::deserialize(deserializer)?;
+    Ok(R::read(|place| numbers.get(place).copied().unwrap_or(0.0)))
+}
+
+impl Serialize for ClusterRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_row(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClusterRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ClusterRow, D::Error> {
+        read_row(deserializer)
+    }
+}
+
+impl Serialize for ServiceRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_row(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ServiceRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ServiceRow, D::Error> {
+        read_row(deserializer)
+    }
+}
+
+/// A number with three digits that count and at most two decimals: more would only be bytes.
+fn short(number: f64) -> f64 {
+    if !number.is_finite() || number.abs() < 0.005 {
+        return 0.0;
+    }
+    let places = (number.abs().log10().floor() as i32 - 2).max(-2);
+    let scale = 10_f64.powi(places.abs());
+    if places < 0 { (number * scale).round() / scale } else { (number / scale).round() * scale }
+}
+
+/// Whether this may be the name of a site, cluster or service: the rule of the configuration.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(valid)
+}
+
+/// Whether this may be the name of an instance: a host and a port.
+fn is_instance(name: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]/".contains(&byte);
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(valid)
+}
+
+impl Report {
+    /// Checks names, numbers and counts.
+    ///
+    /// # Errors
+    /// The first reason to refuse the report as a whole.
+    pub fn check(&self) -> Result<(), Refused> {
+        let grants: usize = self.grants.values().map(BTreeMap::len).sum();
+        let counts = [self.clusters.len(), self.services.len(), self.wants.len(), grants];
+        if counts.iter().any(|count| *count > ROWS_MAX) {
+            return Err(Refused::TooMany);
+        }
+        let names = self.clusters.keys().chain(self.services.keys());
+        if !is_instance(&self.by.instance)
+            || !names.chain([&self.by.site]).all(|name| is_name(name))
+        {
+            return Err(Refused::Name);
+        }
+        let rows = self.clusters.values().flat_map(Row::write);
+        let rows = rows.chain(self.services.values().flat_map(Row::write));
+        let valid = |number: f64| (0.0..=NUMBER_MAX).contains(&number);
+        let shares = self.services.values().all(|row| row.spill <= 1.0);
+        match rows.into_iter().all(valid)
+            && shares
+            && (1..=self.expected.max(1)).contains(&self.members)
+        {
+            true => Ok(()),
+            false => Err(Refused::Value),
+        }
+    }
+
+    /// What the other members of the site are told: clusters that are not idle. Distance and service time are left out,
+    /// since proxies of one site measure them for themselves.
+    #[must_use]
+    pub fn for_members(&self) -> Report {
+        let mut report = self.without_idle();
+        for row in report.clusters.values_mut() {
+            (row.distance, row.service) = (0.0, 0.0);
+        }
+        report
+    }
+
+    /// The report without clusters that are idle.
+    #[must_use]
+    pub fn without_idle(&self) -> Report {
+        let mut report = self.clone();
+        report.clusters.retain(|_, row| !row.is_idle());
+        report
+    }
+
+    /// The report as it is said within a conversation.
+    #[must_use]
+    pub fn unnamed(&self) -> Report {
+        Report { by: Identity::default(), ..self.clone() }
+    }
+
+    /// Adds what another member of the site reports. Counts and rates add up, a state is the worst one, and queue,
+    /// distance and service time are means by requests.
+    pub fn add(&mut self, other: &Report) {
+        self.members += 1;
+        for (name, row) in &other.clusters {
+            match self.clusters.get_mut(name) {
+                Some(known) => known.add(row),
+                None => {
+                    self.clusters.insert(name.clone(), *row);
+                }
+            }
+        }
+        for (name, row) in &other.services {
+            let known = self.services.entry(name.clone()).or_default();
+            let demand = known.demand + row.demand;
+            known.spill = mean(known.spill, known.demand, row.spill, row.demand);
+            known.demand = demand;
+            known.budget_left += row.budget_left;
+        }
+    }
+}
+
+impl ClusterRow {
+    /// Whether there is nothing to tell: up, and without traffic.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let traffic = self.in_flight + self.requests_per_s + self.queue + self.usd_per_hour;
+        self.state == State::Up && short(traffic) == 0.0
+    }
+
+    fn add(&mut self, other: &ClusterRow) {
+        let (own, theirs) = (self.requests_per_s, other.requests_per_s);
+        self.queue = mean(self.queue, own, other.queue, theirs);
+        self.distance = mean_known(self.distance, own, other.distance, theirs);
+        self.service = mean_known(self.service, own, other.service, theirs);
+        self.in_flight += other.in_flight;
+        self.requests_per_s += theirs;
+        self.usd_per_hour += other.usd_per_hour;
+        self.state = worse(self.state, other.state);
+    }
+}
+
+/// The worse of two states: a cluster that one member cannot use is shown as such.
+fn worse(a: State, b: State) -> State {
+    let rank = |state: State| match state {
+        State::Up => 0,
+        State::Degraded => 1,
+        State::Draining => 2,
+        State::Down => 3,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
+/// The mean of two figures by their weights; their plain mean when neither has any.
+fn mean(a: f64, weight_a: f64, b: f64, weight_b: f64) -> f64 {
+    let all = weight_a + weight_b;
+    if all > 0.0 { (a * weight_a + b * weight_b) / all } else { (a + b) / 2.0 }
+}
+
+/// As [`mean`], but 0 stands for unknown.
+fn mean_known(a: f64, weight_a: f64, b: f64, weight_b: f64) -> f64 {
+    match (a > 0.0, b > 0.0) {
+        (true, true) => mean(a, weight_a, b, weight_b),
+        (true, false) => a,
+        (false, _) => b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let row = ClusterRow { in_flight: 12.0, requests_per_s: 340.5, ..ClusterRow::default() };
+        let down = ClusterRow { state: State::Down, ..ClusterRow::default() };
+        let service = ServiceRow { demand: 340.5, spill: 0.12, budget_left: 0.0 };
+        Report {
+            by: Identity {
+                site: "idc-east".to_owned(),
+                instance: "gw-1:9901".to_owned(),
+                incarnation: 7,
+            },
+            sequence: 9,
+            members: 1,
+            expected: 1,
+            leaving: false,
+            clusters: [("idc".to_owned(), row), ("cloud".to_owned(), down)].into(),
+            services: [("shop".to_owned(), service)].into(),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn a_report_is_short_on_the_wire_and_comes_back_as_it_was() {
+        let text = serde_json::to_string(&report()).unwrap();
+
+        let expected = r#"{"s":"idc-east","n":7,"i":"gw-1:9901","q":9,"c":{"cloud":[2],"idc":[0,12,341]},"d":{"shop":[341,0.12]}}"#;
+        assert_eq!(text, expected);
+        let unnamed = serde_json::to_string(&report().unnamed()).unwrap();
+        assert!(unnamed.starts_with(r#"{"q":9,"c":{"#), "{unnamed}");
+        let back: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.clusters["idc"].requests_per_s, 341.0);
+        assert_eq!((back.members, back.clusters["cloud"].state), (1, State::Down));
+        assert_eq!(back.check(), Ok(()));
+    }
+
+    #[test]
+    fn three_digits_count() {
+        for (number, expected) in [
+            (0.0, 0.0),
+            (1e-9, 0.0),
+            (0.001_234_5, 0.0),
+            (0.123_4, 0.12),
+            (1.236, 1.24),
+            (1.0, 1.0),
+            (99.96, 100.0),
+            (123_456.0, 123_000.0),
+            (f64::NAN, 0.0),
+        ] {
+            assert_eq!(short(number), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused_whole() {
+        let change = |change: &dyn Fn(&mut Report)| {
+            let mut report = report();
+            change(&mut report);
+            report.check()
+        };
+        let row = |number: f64| ClusterRow { in_flight: number, ..ClusterRow::default() };
+        let cluster = |name: &str, number: f64| {
+            change(&|report| {
+                report.clusters.insert(name.to_owned(), row(number));
+            })
+        };
+        assert_eq!(cluster("b", 1.0), Ok(()));
+        for number in [f64::NAN, f64::INFINITY, -1.0, 1e13] {
+            assert_eq!(cluster("b", number), Err(Refused::Value), "{number}");
+        }
+        for name in ["", "<b>", "a\u{1}b", &"x".repeat(129)] {
+            assert_eq!(cluster(name, 1.0), Err(Refused::Name), "{name}");
+        }
+        assert_eq!(change(&|report| report.by.instance = "a b".to_owned()), Err(Refused::Name));
+        assert_eq!(change(&|report| report.by.site.clear()), Err(Refused::Name));
+        for (members, expected) in [(0, 1), (9, 3)] {
+            let refused = change(&|report| (report.members, report.expected) = (members, expected));
+            assert_eq!(refused, Err(Refused::Value));
+        }
+        let spill = ServiceRow { spill: 1.5, ..ServiceRow::default() };
+        let refused = change(&|report| {
+            report.services.insert("s".to_owned(), spill);
+        });
+        assert_eq!(refused, Err(Refused::Value));
+        let many = change(&|report| {
+            report.clusters = (0..=ROWS_MAX).map(|n| (format!("c{n}"), row(1.0))).collect();
+        });
+        assert_eq!(many, Err(Refused::TooMany));
+    }
+
+    #[test]
+    fn numbers_that_json_cannot_hold_are_no_report() {
+        for row in ["[0,1e999]", "[0,NaN]", "[0,\"1\"]", "{}", "[[]]"] {
+            let text = format!(r#"{{"s":"a","i":"b","n":1,"q":1,"c":{{"x":{row}}}}}"#);
+            assert!(serde_json::from_str::<Report>(&text).is_err(), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_site_is_the_sum_of_its_members() {
+        let (mut site, mut other) = (report(), report());
+        let row = ClusterRow {
+            state: State::Degraded,
+            in_flight: 3.0,
+            requests_per_s: 681.0,
+            queue: 0.003,
+            distance: 0.010,
+            ..ClusterRow::default()
+        };
+        other.clusters = [("idc".to_owned(), row), ("far".to_owned(), row)].into();
+        other
+            .services
+            .insert("shop".to_owned(), ServiceRow { demand: 681.0, spill: 0.0, budget_left: 2.0 });
+
+        site.add(&other);
+
+        let idc = site.clusters["idc"];
+        assert_eq!((idc.state, idc.in_flight, site.members), (State::Degraded, 15.0, 2));
+        assert_eq!((idc.requests_per_s, idc.distance), (1_021.5, 0.010));
+        assert!((idc.queue - 0.002).abs() < 1e-12, "two thirds of the requests wait 3 ms");
+        let shop = site.services["shop"];
+        assert!((shop.spill - 0.04).abs() < 1e-12 && shop.budget_left == 2.0, "{shop:?}");
+        assert_eq!(site.clusters.len(), 3);
+    }
+}

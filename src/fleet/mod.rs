@@ -1,0 +1,368 @@
+//! The fleet at work: asks peers for their state, answers theirs, and keeps the picture that the admin API shows.
+//!
+//! Each proxy *asks* its peers over their admin API; nobody can push news at it. So the admin's own TLS and token
+//! authenticate news, a slow receiver only delays itself, and the age of news is bounded by the receiver's own clock:
+//! an answer is never older than its question. The rules are in `crate::decision::fleet`; the request path reads
+//! nothing of this.
+//!
+//! # Bounds
+//! One conversation for each peer of the site and two for each other site; one answer of at most [`LINE_MAX`] bytes a
+//! second on each, with a deadline; [`ANSWERED_MAX`] conversations of others.
+
+mod answer;
+mod ask;
+mod own;
+mod tend;
+
+use crate::decision::fleet::lease::Shares;
+use crate::decision::fleet::{
+    FORGIVEN, Heard, Identity, LIVE, Link, Members, Merged, Peer, Refused, Report, SITE_LIVE, links,
+};
+use crate::decision::plan::Address;
+use crate::decision::units::{Timestamp, hash, mix};
+use crate::os::clock;
+use crate::shared::Shared;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use answer::Answering;
+
+/// The protocol in `Upgrade`.
+pub const PROTOCOL: &str = "tidegate-fleet";
+/// The field of the answer's head that says who answers.
+pub const IDENTITY: &str = "tidegate-fleet";
+/// The path that is asked.
+pub const PATH: &str = "/api/v1/fleet/report";
+/// Bytes of an answer, its end of line included.
+pub const LINE_MAX: usize = 64 * 1024;
+/// Conversations in which this proxy answers.
+pub const ANSWERED_MAX: usize = 256;
+/// How old a report may be before it is made anew, so that a burst of questions costs one.
+const REPORT_FRESH: Duration = Duration::from_millis(200);
+
+/// The question for a proxy's own report, and the one for the sum over its site.
+const MEMBER: u8 = b'm';
+const SITE: u8 = b's';
+
+/// What this proxy knows of the others, and tells them.
+#[derive(Debug)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+    incarnation: u64,
+    state: Mutex<State>,
+    refused: [AtomicU64; Refused::ALL.len()],
+    answering: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// This proxy's name.
+    instance: String,
+    peers: Vec<Peer>,
+    site: String,
+    members: Members,
+    /// Ceilings and budgets that the site's proxies share.
+    shares: Shares,
+    /// When the last decision about them was sent to the control thread; `None` where it could not be.
+    decided: Option<Timestamp>,
+    links: Vec<LinkState>,
+    /// Greater with each report that is made.
+    sequence: u64,
+    /// When the last report was made, and its two forms on the wire.
+    lines: Option<(Timestamp, Arc<str>, Arc<str>)>,
+    /// The conversations; they end when they are dropped.
+    tasks: JoinSet<()>,
+}
+
+/// How a conversation stands.
+#[derive(Clone, Debug)]
+struct LinkState {
+    link: Link,
+    since: Timestamp,
+    /// The peer that was asked last.
+    url: String,
+    is_own: bool,
+    error: Option<String>,
+}
+
+/// All that is known of the fleet at one moment.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// This proxy's own report.
+    pub own: Report,
+    /// The conversations with peers.
+    pub peers: Vec<PeerPicture>,
+    /// Sites, this proxy's own first.
+    pub sites: Vec<SitePicture>,
+}
+
+/// One conversation.
+#[derive(Clone, Debug)]
+pub struct PeerPicture {
+    /// The site.
+    pub site: String,
+    /// The peer that was asked last.
+    pub url: String,
+    /// The instance that answers there, once known.
+    pub instance: Option<String>,
+    /// Age of the last news in seconds; `None` before the first news.
+    pub age: Option<f64>,
+    /// Seconds since the peer is asked.
+    pub waited: f64,
+    /// Whether that news is recent.
+    pub live: bool,
+    /// Whether the peer is this proxy itself.
+    pub is_own: bool,
+    /// Whether the peer is draining.
+    pub leaving: bool,
+    /// Why there is no news now.
+    pub error: Option<String>,
+}
+
+/// A site.
+#[derive(Clone, Debug)]
+pub struct SitePicture {
+    /// Its name.
+    pub name: String,
+    /// Whether it is this proxy's own.
+    pub is_own: bool,
+    /// The sum over its members, once there was news.
+    pub report: Option<Report>,
+    /// Age of that news in seconds; since the start of asking where there was none. Of the own site: of the oldest
+    /// news of a peer.
+    pub age: f64,
+    /// Whether the news is recent.
+    pub live: bool,
+}
+
+impl Fleet {
+    /// A fleet of one.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Fleet {
+        let incarnation = u64::try_from(clock::since_epoch().as_millis()).unwrap_or(u64::MAX);
+        Fleet {
+            shared,
+            incarnation,
+            state: Mutex::default(),
+            refused: Default::default(),
+            answering: Arc::new(Semaphore::new(ANSWERED_MAX)),
+        }
+    }
+
+    /// Names this proxy: its host, and the port of its admin API, which tells the proxies of one host apart. Without a
+    /// port it is the process's number.
+    pub fn listens_at(&self, admin: Option<&Address>) {
+        let port = match admin {
+            Some(Address::Ip(address)) => u32::from(address.port()),
+            Some(Address::Unix(_)) | None => std::process::id(),
+        };
+        self.state().instance = format!("{}:{port}", own::host_name());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks these peers from now on; what is known of those that stay is kept.
+    pub fn adopt(self: &Arc<Fleet>, peers: &[Peer]) {
+        let site = self.shared.view.load().plan.site.clone();
+        let mut state = self.state();
+        if state.peers == peers && state.site == site {
+            return;
+        }
+        let scatter = hash(state.instance.as_bytes());
+        let all = links(peers, &site, |peer| mix(scatter ^ hash(peer.url.as_bytes())));
+        (state.peers, state.site) = (peers.to_vec(), site);
+        state.members.keep(|source| all.iter().any(|link| link.source == source));
+        state.tasks = JoinSet::new();
+        let since = clock::now();
+        state.tasks.spawn(tend::tend(self.clone()));
+        state.links.clear();
+        for link in all {
+            state.tasks.spawn(ask::follow(self.clone(), link.clone()));
+            let url = link.peers.first().map_or(String::new(), |peer| peer.url.clone());
+            state.links.push(LinkState { link, since, url, is_own: false, error: None });
+        }
+    }
+
+    /// Asks nobody from now on.
+    pub fn stop(&self) {
+        self.state().tasks = JoinSet::new();
+    }
+
+    /// Merges an answer that was asked for at `at`.
+    fn hear(
+        &self,
+        link: &Link,
+        url: &str,
+        report: Report,
+        at: Timestamp,
+    ) -> Result<Merged, Refused> {
+        let mut state = self.state();
+        let own = state.instance.clone();
+        let merged = state.members.merge(&link.source, &link.site, &own, report, at);
+        if let Some(known) = state.links.iter_mut().find(|known| known.link.source == link.source) {
+            url.clone_into(&mut known.url);
+            known.is_own = merged == Ok(Merged::Own);
+            known.error = merged.err().map(|reason| format!("refused: {}", reason.label()));
+        }
+        drop(state);
+        if let Err(reason) = merged {
+            self.refuse(reason);
+        }
+        merged
+    }
+
+    /// Counts refused news.
+    fn refuse(&self, reason: Refused) {
+        let counters = Refused::ALL.iter().zip(&self.refused);
+        for (_, count) in counters.filter(|(known, _)| **known == reason) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes why a conversation has ended; a new reason is logged.
+    fn lost(&self, link: &Link, url: &str, error: &str) {
+        let mut state = self.state();
+        let known = state.links.iter_mut().find(|known| known.link.source == link.source);
+        let Some(known) = known else { return };
+        url.clone_into(&mut known.url);
+        if known.error.as_deref() != Some(error) {
+            known.error = Some(error.to_owned());
+            tracing::warn!(site = link.site, peer = url, "no news from fleet peer {url}: {error}");
+        }
+    }
+
+    /// Refused news by reason.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        let counters = Refused::ALL.iter().zip(&self.refused);
+        counters.map(|(reason, count)| (reason.label(), count.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Who this proxy is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let state = self.state();
+        let site = self.shared.view.load().plan.site.clone();
+        Identity { site, incarnation: self.incarnation, instance: state.instance.clone() }
+    }
+
+    /// What this proxy tells in a conversation, of itself or of its site: JSON without an end of line.
+    #[must_use]
+    pub fn told(&self, of_site: bool) -> Arc<str> {
+        let now = clock::now();
+        let mut state = self.state();
+        if let Some((at, member, site)) = &state.lines
+            && now.since(*at) < REPORT_FRESH
+        {
+            return if of_site { site.clone() } else { member.clone() };
+        }
+        state.sequence += 1;
+        let mut own = self.own(&state);
+        let site = state.members.site(&own, now);
+        state.shares.tell(&mut own, now);
+        let text = |report: &Report| serde_json::to_string(&report.unnamed()).unwrap_or_default();
+        let member: Arc<str> = text(&own.for_members()).into();
+        let site: Arc<str> = text(&site).into();
+        state.lines = Some((now, member.clone(), site.clone()));
+        if of_site { site } else { member }
+    }
+
+    fn own(&self, state: &State) -> Report {
+        let expected = state.configured();
+        let view = self.shared.view.load();
+        Report {
+            by: Identity {
+                site: view.plan.site.clone(),
+                incarnation: self.incarnation,
+                instance: state.instance.clone(),
+            },
+            sequence: state.sequence,
+            members: 1,
+            expected,
+            leaving: self.shared.is_draining(),
+            ..own::report(&view)
+        }
+    }
+
+    /// All that is known now.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        let now = clock::now();
+        let state = self.state();
+        let own = self.own(&state);
+        let peers = state.links.iter().map(|known| state.peer(known, now)).collect();
+        let mut sites = vec![state.own_site(&own, now)];
+        let mut names: BTreeMap<&str, Timestamp> = BTreeMap::new();
+        for known in state.links.iter().filter(|known| !known.link.member) {
+            names.insert(&known.link.site, known.since);
+        }
+        sites.extend(names.iter().map(|(name, since)| {
+            let heard = state.members.other_site(name, now);
+            let age = now.since(heard.map_or(*since, |heard| heard.at));
+            SitePicture {
+                name: (*name).to_owned(),
+                is_own: false,
+                report: heard.map(|heard| heard.report.clone()),
+                age: age.as_secs_f64(),
+                live: heard.is_some() && age <= SITE_LIVE,
+            }
+        }));
+        Picture { own, peers, sites }
+    }
+}
+
+impl State {
+    /// Proxies of this site that are configured, this one included.
+    fn configured(&self) -> u32 {
+        let others = self.links.iter().filter(|known| known.link.member && !known.is_own);
+        u32::try_from(others.count() + 1).unwrap_or(u32::MAX)
+    }
+
+    fn peer(&self, known: &LinkState, now: Timestamp) -> PeerPicture {
+        let heard = self.members.heard(&known.link.source);
+        let fresh = if known.link.member { LIVE } else { SITE_LIVE };
+        let age = heard.map(|heard| now.since(heard.at));
+        let is_live = known.is_own || age.is_some_and(|age| age <= fresh);
+        PeerPicture {
+            site: known.link.site.clone(),
+            url: known.url.clone(),
+            instance: heard.map(|heard| heard.report.by.instance.clone()),
+            age: age.map(|age| age.as_secs_f64()),
+            waited: now.since(known.since).as_secs_f64(),
+            live: is_live,
+            is_own: known.is_own,
+            leaving: heard.is_some_and(|heard| heard.report.leaving),
+            error: known.error.clone(),
+        }
+    }
+
+    fn own_site(&self, own: &Report, now: Timestamp) -> SitePicture {
+        let members = self.links.iter().filter(|known| known.link.member && !known.is_own);
+        let heard = members.map(|known| {
+            let heard: Option<&Heard> = self.members.heard(&known.link.source);
+            now.since(heard.map_or(known.since, |heard| heard.at))
+        });
+        let age = heard.max().unwrap_or_default();
+        SitePicture {
+            name: own.by.site.clone(),
+            is_own: true,
+            report: Some(self.members.site(own, now)),
+            age: age.as_secs_f64(),
+            live: age <= LIVE,
+        }
+    }
+}
+
+/// The longest pause between two attempts to reach a peer: shorter than the silence after which it is forgiven a
+/// clock that was set back.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
+const _: () = assert!(PAUSE_MAX.as_secs() < FORGIVEN.as_secs());
+
+#[cfg(test)]
+mod traffic;

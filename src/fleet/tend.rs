@@ -1,0 +1,71 @@
+//! Keeps shared ceilings and budgets: four times a second it is decided what this proxy lends and borrows.
+//!
+//! A decision goes to the control thread at once, and to peers only with the next decision: when anybody hears of a
+//! loan, this proxy's own ceiling is lower already. Where it is not, because the control thread is late, nothing is lent.
+
+use super::Fleet;
+use crate::decision::assess::Event;
+use crate::decision::fleet::Identity;
+use crate::decision::fleet::lease::{Use, budget_use};
+use crate::decision::units::Timestamp;
+use crate::os::clock;
+use crate::shared::View;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Between two decisions.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Decides for ever.
+pub(super) async fn tend(fleet: Arc<Fleet>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        fleet.decide(clock::now());
+    }
+}
+
+impl Fleet {
+    fn decide(&self, now: Timestamp) {
+        let view = self.shared.view.load();
+        let mut state = self.state();
+        let state = &mut *state;
+        let count = state.configured();
+        let uses = uses(&view, count);
+        if uses.is_empty() {
+            return;
+        }
+        let own = Identity {
+            site: view.plan.site.clone(),
+            incarnation: self.incarnation,
+            instance: state.instance.clone(),
+        };
+        // The control thread folds what it was sent before it publishes.
+        let in_force = state.decided.is_some_and(|decided| decided < view.signals.at);
+        let shares = state.shares.decide(&uses, (&state.members, &own, count), now);
+        if !in_force {
+            state.shares.withhold();
+        }
+        let sent = self.shared.events.try_send(Event::Shares(shares));
+        state.decided = sent.is_ok().then_some(now);
+    }
+}
+
+fn uses(view: &View, members: u32) -> Vec<Use> {
+    if view.plan.members < 2 {
+        return Vec::new();
+    }
+    let clusters = view.plan.clusters.iter().zip(view.clusters.iter());
+    let shared = clusters.filter(|(cluster, _)| cluster.shared);
+    let one = shared.filter_map(|(cluster, live)| {
+        let now = live.in_flight.get().saturating_add(live.pending.get());
+        Some(Use { name: cluster.name.clone(), total: cluster.ceiling?, now })
+    });
+    let services = view.plan.services.iter().zip(&view.signals.budget_levels);
+    let budgets = services.filter(|(service, _)| service.budget.is_some_and(|terms| terms.shared));
+    let budgets =
+        budgets.filter_map(|(service, level)| Some(budget_use(&service.name, (*level)?, members)));
+    one.chain(budgets).collect()
+}

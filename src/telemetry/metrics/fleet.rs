@@ -1,0 +1,24 @@
+//! Metrics of the fleet.
+
+use super::families::{Families, counter, gauge};
+use super::scrape::FleetFigures;
+use prometheus::proto::MetricType;
+
+pub(super) fn fleet(families: &mut Families, fleet: &FleetFigures) {
+    let help = "Proxies of a site with recent news, this one included.";
+    let members = families.family("tidegate_fleet_members", help, MetricType::GAUGE);
+    for (site, count, _) in &fleet.sites {
+        members.push(gauge(&[("site", site)], f64::from(*count)));
+    }
+    let help =
+        "Age of the news of a site; of the own site, of the peer that has been silent for longest.";
+    let ages = families.family("tidegate_fleet_age_seconds", help, MetricType::GAUGE);
+    for (site, _, age) in &fleet.sites {
+        ages.push(gauge(&[("site", site)], *age));
+    }
+    let help = "Reports of fleet peers that were refused, by reason.";
+    let refused = families.family("tidegate_fleet_refused_total", help, MetricType::COUNTER);
+    for (reason, count) in &fleet.refused {
+        refused.push(counter(&[("reason", reason)], *count as f64));
+    }
+}
