@@ -1,6 +1,6 @@
 //! L4 flows: placed once by the same decisions as requests, then carried.
 
-use super::arrive::Arrived;
+use super::accept::Accepted;
 use super::place::{Place, Reach, Tried, place};
 use super::refusal::Refusal;
 use super::tunnel::{Patience, carry};
@@ -35,7 +35,7 @@ struct Placed {
 /// Serves one accepted connection of a tcp listener.
 pub async fn serve(
     worker: Rc<Worker>,
-    arrived: Box<Arrived>,
+    accepted: Box<Accepted>,
     view: Viewed,
     index: usize,
     class: ClassIndex,
@@ -43,9 +43,9 @@ pub async fn serve(
     let started = worker.now();
     let listener = view.plan.listeners[index].name.clone();
     let cells = worker.listener_cells(&listener);
-    let (peer, origin) = (arrived.peer(), arrived.origin);
-    let (stream, mut buffer) = (arrived.stream, arrived.buffer);
-    let name = arrived.sni.unwrap_or_default();
+    let (peer, origin) = (accepted.peer(), accepted.origin);
+    let (stream, mut buffer) = (accepted.stream, accepted.buffer);
+    let name = accepted.sni.unwrap_or_default();
     let timeouts = view.plan.listeners[index].timeouts.clone();
     let service = view.plan.classes[class].service;
     let seat = match view.plan.services[service].policy {

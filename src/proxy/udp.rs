@@ -166,11 +166,11 @@ fn take(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address, batch
     let Some(index) = view.plan.listener_at(Transport::Datagram, address) else { return };
     let Protocol::Udp { class } = view.plan.listeners[index].protocol else { return };
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
-    let arrival = Arrival { worker, view: &view, index, class, listening, cells: &cells };
+    let inbound = Inbound { worker, view: &view, index, class, listening, cells: &cells };
     for _ in 0..batches {
         let mut batch = worker.datagrams.borrow_mut();
         match listening.socket.receive(&mut batch) {
-            Ok(()) => batch.runs().for_each(|run| arrival.forward(&run)),
+            Ok(()) => batch.runs().for_each(|run| inbound.forward(&run)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // Of a client that is gone: its answer could not be delivered.
             Err(_) => {}
@@ -178,8 +178,8 @@ fn take(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address, batch
     }
 }
 
-/// Where datagrams have come in, and by which view they are placed.
-struct Arrival<'a> {
+/// The listener of received datagrams, and the view that their endpoints are selected by.
+struct Inbound<'a> {
     worker: &'a Rc<Worker>,
     view: &'a View,
     index: ListenerIndex,
@@ -188,7 +188,7 @@ struct Arrival<'a> {
     cells: &'a Cells<ListenerCells>,
 }
 
-impl Arrival<'_> {
+impl Inbound<'_> {
     fn forward(&self, run: &Run<'_>) {
         let key = (run.from, run.to);
         let known = self.listening.flows.borrow().get(&key).cloned();

@@ -8,7 +8,7 @@ use super::fresh::{Channels, count_panics, shared, view};
 use crate::config;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
-use crate::proxy::arrive::Arrived;
+use crate::proxy::accept::Accepted;
 use crate::proxy::l7;
 use crate::proxy::worker::Worker;
 use crate::shared::Shared;
@@ -91,7 +91,7 @@ impl Rig {
         self.runtime.block_on(async {
             let Ok((mut client, server)) = UnixStream::pair() else { return };
             let local = SocketAddr::from(([127, 0, 0, 1], 1));
-            let arrived = Box::new(Arrived {
+            let accepted = Box::new(Accepted {
                 stream: Stream::Unix(server),
                 origin: Origin { client: local, server: local },
                 buffer: None,
@@ -102,7 +102,7 @@ impl Rig {
             let worker = self.worker.clone();
             let view = worker.view();
             let served = tokio::task::spawn_local(l7::inbound::h1_connection::serve(
-                worker, arrived, view, 0,
+                worker, accepted, view, 0,
             ));
             let (first, second) = bytes.split_at(bytes.len() / 2);
             let talk = async {

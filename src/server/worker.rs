@@ -3,8 +3,8 @@
 use crate::decision::plan::{Address, Spot, Transport};
 use crate::os::stream::Stream;
 use crate::os::{clock, cores, process};
+use crate::proxy::accept::{Accepted, accept};
 use crate::proxy::admission::{admit, must_wait};
-use crate::proxy::arrive::{Arrived, arrive};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::warm::warm;
@@ -144,8 +144,8 @@ fn obey(
             let (worker, address) = (worker.clone(), spot.address.clone());
             match spot.transport {
                 Transport::Stream => {
-                    let accept = accept(worker, outboxes.clone(), socket, address, stopped);
-                    tokio::task::spawn_local(accept);
+                    let accepting = accept_loop(worker, outboxes.clone(), socket, address, stopped);
+                    tokio::task::spawn_local(accepting);
                 }
                 Transport::Datagram => {
                     tokio::task::spawn_local(udp::serve(worker, socket, address, stopped));
@@ -173,7 +173,7 @@ fn obey(
     }
 }
 
-async fn accept(
+async fn accept_loop(
     worker: Rc<Worker>,
     outboxes: Rc<Vec<mpsc::Sender<HandedOver>>>,
     socket: Socket,
@@ -290,13 +290,13 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     tokio::task::spawn_local(async move {
         // Counted out when the connection ends, and also when its task panics.
         let _admitted = admitted;
-        let arriving = Box::pin(arrive(&worker, stream, &view, index));
-        let Some(arrived) = arriving.await else { return };
-        let Some(_of_client) = count_told(&worker, &view, index, &arrived) else { return };
-        match arrived.class {
-            None => l7::inbound::h1_connection::serve(worker, arrived, view, index).await,
+        let accepting = Box::pin(accept(&worker, stream, &view, index));
+        let Some(accepted) = accepting.await else { return };
+        let Some(_of_client) = count_told(&worker, &view, index, &accepted) else { return };
+        match accepted.class {
+            None => l7::inbound::h1_connection::serve(worker, accepted, view, index).await,
             // Boxed: an idle HTTP connection should not have room for it.
-            Some(class) => Box::pin(l4::serve(worker, arrived, view, index, class)).await,
+            Some(class) => Box::pin(l4::serve(worker, accepted, view, index, class)).await,
         }
     });
 }
@@ -307,22 +307,22 @@ fn count_told(
     worker: &Worker,
     view: &View,
     index: usize,
-    arrived: &Arrived,
+    accepted: &Accepted,
 ) -> Option<Option<crate::shared::OfClient>> {
     let listener = &view.plan.listeners[index];
-    if !listener.is_proxied(arrived.stream.peer()) {
+    if !listener.is_proxied(accepted.stream.peer()) {
         return Some(None);
     }
-    if must_wait(worker, listener, Some(arrived.peer())) {
-        arrived.stream.reset_on_close();
+    if must_wait(worker, listener, Some(accepted.peer())) {
+        accepted.stream.reset_on_close();
         return None;
     }
     let Some(most) = listener.limits.connections_per_client else { return Some(None) };
-    let counted = worker.shared.by_client.enter(arrived.peer(), most);
+    let counted = worker.shared.by_client.enter(accepted.peer(), most);
     if counted.is_none() {
         let cells = worker.listener_cells(&listener.name);
         cells.refusals[Refusal::Overloaded.index()].add(1);
-        arrived.stream.reset_on_close();
+        accepted.stream.reset_on_close();
     }
     counted.map(Some)
 }

@@ -3,7 +3,7 @@
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
 use crate::http::Violation;
-use crate::proxy::arrive::Arrived;
+use crate::proxy::accept::Accepted;
 use crate::proxy::l7::client::{Client, Local};
 use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
 use crate::proxy::l7::exchange::answer::{self, refusal_text};
@@ -17,13 +17,13 @@ use crate::shared::Scarcity;
 use std::rc::Rc;
 
 /// Serves one accepted connection of an http listener.
-pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, index: usize) {
-    let agreed = arrived.stream.agreed();
-    let mut info = ConnectionInfo::of(&worker, &view, index, arrived.origin, agreed);
+pub async fn serve(worker: Rc<Worker>, accepted: Box<Accepted>, view: Viewed, index: usize) {
+    let agreed = accepted.stream.agreed();
+    let mut info = ConnectionInfo::of(&worker, &view, index, accepted.origin, agreed);
     // Whom it let in when the connection came, which may be a while ago.
-    info.clients = arrived.clients;
+    info.clients = accepted.clients;
     let mut info = Rc::new(info);
-    let stream = arrived.stream;
+    let stream = accepted.stream;
     drop(view);
     if info.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {
         return Box::pin(h2_connection::serve(&worker, stream, None, info)).await;

@@ -2,7 +2,7 @@
 //!
 //! Every limit is set, since the crate's own are generous: see the documentation of limits.
 
-use super::h2::{Arrived, H2};
+use super::h2::{H2, StreamParts};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::decision::units::Timestamp;
 use crate::http::translate::Tunnel;
@@ -177,7 +177,7 @@ fn begin(
         return;
     };
     // Boxed: what is spawned is moved about.
-    let client = Box::new(H2::new(Arrived {
+    let client = Box::new(H2::new(StreamParts {
         account: account.clone(),
         head: asked.head,
         stream,

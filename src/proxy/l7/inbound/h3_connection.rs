@@ -1,6 +1,6 @@
 //! A client's HTTP/3 connection: the h3 crate frames it, each request is an exchange of its own.
 
-use super::h3::{Arrived, First, H3, Receiver, first};
+use super::h3::{First, H3, Receiver, StreamParts, first};
 use super::streams::{self, Account, Active, Asked};
 use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
 use crate::proxy::refusal::Refusal;
@@ -188,7 +188,7 @@ async fn read(
         return Err(None);
     };
     account.explain(info.limits().head_bytes as u64);
-    let client = H3::new(Arrived {
+    let client = H3::new(StreamParts {
         account: account.clone(),
         head,
         receiver,
