@@ -24,7 +24,7 @@ pub struct Accepted {
     pub origin: Origin,
     /// Bytes that were read already and belong to the protocol.
     pub buffer: Option<Buffer>,
-    /// Identifies the client authorities by which the listener accepted the connection (a hash; 0 without).
+    /// Identifies the set of client authorities that verified the client; 0 without TLS.
     pub clients: u64,
     /// The class that serves the connection, where the listener is L4.
     pub class: Option<ClassIndex>,

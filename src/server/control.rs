@@ -73,16 +73,16 @@ pub struct Figures {
     pub tls_failures: BTreeMap<(String, &'static str), u64>,
 }
 
-/// What the control thread is given.
+/// The inputs of the control thread.
 #[derive(Debug)]
-pub struct Given {
-    /// What all threads share.
+pub struct ControlSetup {
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
-    /// Events from everywhere.
+    /// Events from all threads.
     pub events: mpsc::Receiver<Event>,
-    /// What it is told.
+    /// Commands from the main thread.
     pub commands: mpsc::Receiver<Command>,
-    /// What it counts.
+    /// The control thread's counters.
     pub figures: Arc<Mutex<Figures>>,
     /// Events to fold in before anything else: dials that survived a restart.
     pub first: Vec<Event>,
@@ -92,11 +92,11 @@ pub struct Given {
 ///
 /// # Errors
 /// When its runtime cannot be made.
-pub fn run(given: Given) -> io::Result<()> {
+pub fn run(setup: ControlSetup) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(serve(given));
+    runtime.block_on(serve(setup));
     Ok(())
 }
 
@@ -116,21 +116,21 @@ struct Control {
     adopted: bool,
 }
 
-async fn serve(mut given: Given) {
-    let view = given.shared.view.load_full();
+async fn serve(mut setup: ControlSetup) {
+    let view = setup.shared.view.load_full();
     let now = clock::now();
     let mut control = Control {
-        figures: given.figures,
+        figures: setup.figures,
         assessor: Assessor::new(view.plan.clone(), clock::entropy(), now),
         sweep: Sweep::default(),
-        interned: Interned::new(given.shared.busy.len()),
+        interned: Interned::new(setup.shared.busy.len()),
         plan: view.plan.clone(),
         tls: view.tls.clone(),
         policies: view.policies.clone(),
         slots: view.slots.clone(),
         generation: view.generation,
         graveyard: VecDeque::new(),
-        shared: given.shared,
+        shared: setup.shared,
         started: now,
         adopted: false,
     };
@@ -142,11 +142,11 @@ async fn serve(mut given: Given) {
         tokio::select! {
             // Commands first: an operator does not wait behind samples.
             biased;
-            command = given.commands.recv() => match command {
+            command = setup.commands.recv() => match command {
                 None | Some(Command::End) => return,
                 Some(Command::Adopt { plan, tls, policies, generation, done }) => {
                     (control.tls, control.policies) = (tls, policies);
-                    control.adopt(plan, generation, std::mem::take(&mut given.first));
+                    control.adopt(plan, generation, std::mem::take(&mut setup.first));
                     control.send_probes(&probed);
                     tell(done, ());
                 }
@@ -160,9 +160,9 @@ async fn serve(mut given: Given) {
                     tell(done, control.assessor.dials());
                 }
             },
-            Some(event) = given.events.recv() => {
+            Some(event) = setup.events.recv() => {
                 control.fold(event);
-                while let Ok(event) = given.events.try_recv() {
+                while let Ok(event) = setup.events.try_recv() {
                     control.fold(event);
                 }
                 control.publish_news();

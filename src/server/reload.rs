@@ -10,7 +10,7 @@ use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
 use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
-use crate::decision::plan::{Address, Plan, Secret, Spot, Transport};
+use crate::decision::plan::{Address, BindKey, Plan, Secret, Transport};
 use crate::discover::Discovery;
 use crate::os::inherit::Inherited;
 use crate::os::{clock, listen};
@@ -71,7 +71,7 @@ pub struct Reloader {
     control: mpsc::Sender<control::Command>,
     workers: Vec<mpsc::Sender<worker::Command>>,
     discovery: Discovery,
-    listening: BTreeMap<Spot, Listening>,
+    listening: BTreeMap<BindKey, Listening>,
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
@@ -85,7 +85,7 @@ pub struct Reloader {
     logs: Logs,
     inherited: Inherited,
     /// Places whose sockets flows and connections may hold for a while after they were stopped.
-    lingering: Vec<Spot>,
+    lingering: Vec<BindKey>,
     /// Whether a successor listens at the same places: their files are its own then.
     handed_over: bool,
 }
@@ -155,7 +155,7 @@ impl Reloader {
 
     /// The sockets that a successor gets.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        let passed = self.listening.iter().filter(|(spot, _)| spot.transport != Transport::Quic);
+        let passed = self.listening.iter().filter(|(key, _)| key.transport != Transport::Quic);
         passed.flat_map(|(_, listening)| &listening.sockets)
     }
 
@@ -326,41 +326,43 @@ impl Reloader {
     /// Binds what is new. Nothing listens yet.
     fn build(&mut self, plan: &Plan) -> Result<Vec<Built>, Problem> {
         let mut built: Vec<Built> = Vec::new();
-        for (listener, spot) in
-            plan.listeners.iter().flat_map(|listener| listener.spots().map(move |s| (listener, s)))
+        for (listener, key) in plan
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.bind_keys().map(move |s| (listener, s)))
         {
-            if self.listening.contains_key(&spot) {
+            if self.listening.contains_key(&key) {
                 continue;
             }
             // Where the kernel chose a port, it is the listener's for every transport.
             let chosen = self.listening.iter().map(|(known, listening)| (known, &listening.bound));
-            let chosen = chosen.chain(built.iter().map(|built| (&built.spot, &built.bound)));
-            let mut beside = chosen.filter(|(known, _)| known.address == spot.address);
-            let address = beside.next().map_or(&spot.address, |(_, bound)| bound).clone();
-            let place = Spot { address, ..spot.clone() };
+            let chosen = chosen.chain(built.iter().map(|built| (&built.key, &built.bound)));
+            let mut beside = chosen.filter(|(known, _)| known.address == key.address);
+            let address = beside.next().map_or(&key.address, |(_, bound)| bound).clone();
+            let wanted = BindKey { address, ..key.clone() };
             // Our own sockets there would make the trial bind fail; they are about to go.
             let mut known = self.listening.keys().chain(&self.lingering);
-            let ours = known.any(|known| same_port(known, &place));
+            let ours = known.any(|known| same_port(known, &wanted));
             // QUIC's are a predecessor's own, until it has ended.
-            let theirs = spot.transport == Transport::Quic && Inherited::has_predecessor();
+            let theirs = key.transport == Transport::Quic && Inherited::has_predecessor();
             let trial = if ours || theirs { listen::Trial::None } else { listen::Trial::First };
             // QUIC's connections are known to one process alone: they are not passed on.
-            let found = match spot.transport {
+            let found = match key.transport {
                 Transport::Quic => Vec::new(),
-                Transport::Stream | Transport::Datagram => self.inherited.for_spot(&place),
+                Transport::Stream | Transport::Datagram => self.inherited.for_key(&wanted),
             };
             let count = self.workers.len();
             let sockets = match found.is_empty() {
-                false => listen::share_out(&place, found, count),
-                true => listen::bind(&place, listener.mode, count, trial),
+                false => listen::share_out(&wanted, found, count),
+                true => listen::bind(&wanted, listener.mode, count, trial),
             };
             let sockets =
                 sockets.map_err(|error| unbound(&listener.name, &listener.address, &error))?;
             let bound = sockets.first();
-            let bound = bound.map_or(place.address.clone(), |socket| {
-                listen::local_address(socket, &place.address)
+            let bound = bound.map_or(wanted.address.clone(), |socket| {
+                listen::local_address(socket, &wanted.address)
             });
-            built.push(Built { name: listener.name.clone(), spot, bound, sockets });
+            built.push(Built { name: listener.name.clone(), key, bound, sockets });
         }
         Ok(built)
     }
@@ -413,15 +415,15 @@ impl Reloader {
 
     /// Hands new sockets out.
     async fn hand_out(&mut self, plan: &Plan, built: Vec<Built>) {
-        for Built { name, spot, bound, sockets } in built {
-            let by = spot.transport.label();
+        for Built { name, key, bound, sockets } in built {
+            let by = key.transport.label();
             tracing::info!(listener = name, address = %bound, by, "listener {name} listening on {bound}");
             let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let spot = spot.clone();
-                told(worker.send(worker::Command::Listen { spot, socket }).await);
+                let key = key.clone();
+                told(worker.send(worker::Command::Listen { key, socket }).await);
             }
-            self.listening.insert(spot, Listening { name, bound, sockets: copies });
+            self.listening.insert(key, Listening { name, bound, sockets: copies });
         }
         if !self.inherited.is_empty() {
             let count = self.inherited.len();
@@ -432,8 +434,8 @@ impl Reloader {
             self.inherited = Inherited::default();
         }
         for listener in &plan.listeners {
-            for spot in listener.spots() {
-                if let Some(listening) = self.listening.get_mut(&spot) {
+            for key in listener.bind_keys() {
+                if let Some(listening) = self.listening.get_mut(&key) {
                     listening.name.clone_from(&listener.name);
                 }
             }
@@ -449,18 +451,20 @@ impl Reloader {
     /// Stops the listeners that a plan does not have, while the old view still knows them: what they
     /// have queued is served first.
     async fn stop_unwanted(&mut self, plan: &Plan) {
-        let wanted = |spot: &Spot| plan.listeners.iter().any(|l| l.spots().any(|s| s == *spot));
-        let gone: Vec<Spot> = self.listening.keys().filter(|spot| !wanted(spot)).cloned().collect();
-        for spot in gone {
-            self.listening.remove(&spot);
-            if spot.transport != Transport::Stream && !self.lingering.contains(&spot) {
-                self.lingering.push(spot.clone());
+        let wanted =
+            |key: &BindKey| plan.listeners.iter().any(|l| l.bind_keys().any(|s| s == *key));
+        let gone: Vec<BindKey> =
+            self.listening.keys().filter(|key| !wanted(key)).cloned().collect();
+        for key in gone {
+            self.listening.remove(&key);
+            if key.transport != Transport::Stream && !self.lingering.contains(&key) {
+                self.lingering.push(key.clone());
             }
-            let address = &spot.address;
+            let address = &key.address;
             tracing::info!(%address, "listener on {address} stopped");
             for worker in &self.workers {
                 let (done, stopped) = oneshot::channel();
-                told(worker.send(worker::Command::Stop { spot: spot.clone(), done }).await);
+                told(worker.send(worker::Command::Stop { key: key.clone(), done }).await);
                 if !matches!(tokio::time::timeout(STOPPED, stopped).await, Ok(Ok(()))) {
                     tracing::warn!(%address, "listener on {address} not stopped in time by a worker");
                 }
@@ -560,12 +564,12 @@ fn build_all(plan: &Plan) -> Result<(Store, policy::Store), Vec<(String, String)
 /// Sockets that are bound and wait for their configuration to be in force.
 struct Built {
     name: String,
-    spot: Spot,
+    key: BindKey,
     bound: Address,
     sockets: Vec<Socket>,
 }
 
-fn same_port(a: &Spot, b: &Spot) -> bool {
+fn same_port(a: &BindKey, b: &BindKey) -> bool {
     a.transport.collides(b.transport)
         && matches!((&a.address, &b.address), (Address::Ip(a), Address::Ip(b)) if a.port() == b.port() && a.port() != 0)
 }

@@ -13,7 +13,7 @@ use crate::admin;
 use crate::config::endpoints::endpoints_file;
 use crate::config::{Config, Problem, Settings, load};
 use crate::decision::assess::Event;
-use crate::decision::plan::{Address, EndpointSpec, Plan, Spot, Transport};
+use crate::decision::plan::{Address, BindKey, EndpointSpec, Plan, Transport};
 use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::{self, Inherited};
 use crate::os::notify;
@@ -152,7 +152,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let (logs, log_writer) = Logs::start(&settings, options.log.clone(), registry);
     let figures = Arc::new(Mutex::new(Figures::default()));
     let (control, control_in) = mpsc::channel(64);
-    let control_thread = control::Given {
+    let control_thread = control::ControlSetup {
         shared: shared.clone(),
         events: channels.events,
         commands: control_in,
@@ -294,7 +294,7 @@ fn start_workers(
     for (id, inbox) in inboxes.into_iter().enumerate() {
         let (sender, commands) = mpsc::channel(256);
         senders.push(sender);
-        let given = worker::Given {
+        let setup = worker::WorkerSetup {
             id,
             // Only one worker a core: more workers than cores are left to the scheduler.
             core: (pin && count <= allowed.len()).then(|| allowed[id]),
@@ -304,7 +304,7 @@ fn start_workers(
             inbox,
             outboxes: outboxes.clone(),
         };
-        threads.push(thread(&format!("worker-{id}"), move || worker::run(given))?);
+        threads.push(thread(&format!("worker-{id}"), move || worker::run(setup))?);
     }
     Ok(senders)
 }
@@ -318,11 +318,11 @@ fn bind_admin(
 ) -> Result<Option<AdminListener>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
     let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
-    let spot = Spot { transport: Transport::Stream, address: address.clone(), takes_all: false };
-    let found = inherited.for_spot(&spot);
+    let key = BindKey { transport: Transport::Stream, address: address.clone(), takes_all: false };
+    let found = inherited.for_key(&key);
     let sockets = match found.is_empty() {
-        false => listen::share_out(&spot, found, 1),
-        true => listen::bind(&spot, settings.admin_mode, 1, listen::Trial::First),
+        false => listen::share_out(&key, found, 1),
+        true => listen::bind(&key, settings.admin_mode, 1, listen::Trial::First),
     };
     let mut sockets = sockets.map_err(failed)?;
     listen::listen(&sockets).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! A worker's thread: its runtime, its listening sockets, its chores.
 
-use crate::decision::plan::{Address, Spot, Transport};
+use crate::decision::plan::{Address, BindKey, Transport};
 use crate::os::stream::Stream;
 use crate::os::{clock, cores, process};
 use crate::proxy::accept::{Accepted, accept};
@@ -30,14 +30,14 @@ pub enum Command {
     /// Accept on this listening socket.
     Listen {
         /// Where it was configured to be.
-        spot: Spot,
+        key: BindKey,
         /// The socket.
         socket: Socket,
     },
     /// Accept what is queued, then stop, and say so.
     Stop {
         /// Where it is.
-        spot: Spot,
+        key: BindKey,
         /// Told when nothing is queued any more.
         done: oneshot::Sender<()>,
     },
@@ -54,22 +54,22 @@ pub struct HandedOver {
     address: Address,
 }
 
-/// What a worker's thread is given.
+/// The inputs of a worker's thread.
 #[derive(Debug)]
-pub struct Given {
-    /// Its number.
+pub struct WorkerSetup {
+    /// The worker's number.
     pub id: usize,
-    /// The core it stays on.
+    /// The core that the thread is pinned to.
     pub core: Option<usize>,
-    /// What all threads share.
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
-    /// Where it hands access log lines in.
+    /// The queue of the access log.
     pub log: AccessLog,
-    /// What it is told.
+    /// Commands from the main thread.
     pub commands: mpsc::Receiver<Command>,
-    /// Connections it is handed.
+    /// Connections that other workers hand over.
     pub inbox: mpsc::Receiver<HandedOver>,
-    /// Where it hands connections to: one queue a worker.
+    /// Queues to hand connections over: one for each worker.
     pub outboxes: Vec<mpsc::Sender<HandedOver>>,
 }
 
@@ -86,25 +86,25 @@ const BUSY_WINDOW: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// When its runtime cannot be made.
-pub fn run(given: Given) -> io::Result<()> {
-    if let Some(core) = given.core {
+pub fn run(setup: WorkerSetup) -> io::Result<()> {
+    if let Some(core) = setup.core {
         cores::stay_on(core);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(31)
         .build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(serve(given));
+    runtime.block_on(serve(setup));
     Ok(())
 }
 
 /// How an acceptor is told to stop, and with what it answers.
 type Stop = oneshot::Sender<oneshot::Sender<()>>;
 
-async fn serve(mut given: Given) {
-    let worker = Worker::new(given.id, given.shared.clone(), given.log.clone());
-    let outboxes = Rc::new(std::mem::take(&mut given.outboxes));
-    let mut acceptors: HashMap<Spot, Stop> = HashMap::new();
+async fn serve(mut setup: WorkerSetup) {
+    let worker = Worker::new(setup.id, setup.shared.clone(), setup.log.clone());
+    let outboxes = Rc::new(std::mem::take(&mut setup.outboxes));
+    let mut acceptors: HashMap<BindKey, Stop> = HashMap::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut busy = Busy::new();
@@ -112,7 +112,7 @@ async fn serve(mut given: Given) {
         tokio::select! {
             // Commands first: ending must not wait behind connections.
             biased;
-            command = given.commands.recv() => match command {
+            command = setup.commands.recv() => match command {
                 None => return,
                 Some(Command::End(done)) => {
                     if done.send(()).is_err() {
@@ -122,7 +122,7 @@ async fn serve(mut given: Given) {
                 }
                 Some(command) => obey(&worker, &outboxes, &mut acceptors, command),
             },
-            Some(handed) = given.inbox.recv() => begin(&worker, handed.socket, &handed.address),
+            Some(handed) = setup.inbox.recv() => begin(&worker, handed.socket, &handed.address),
             _ = ticks.tick() => {
                 worker.tick();
                 warm(&worker);
@@ -135,14 +135,14 @@ async fn serve(mut given: Given) {
 fn obey(
     worker: &Rc<Worker>,
     outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
-    acceptors: &mut HashMap<Spot, Stop>,
+    acceptors: &mut HashMap<BindKey, Stop>,
     command: Command,
 ) {
     match command {
-        Command::Listen { spot, socket } => {
+        Command::Listen { key, socket } => {
             let (stop, stopped) = oneshot::channel();
-            let (worker, address) = (worker.clone(), spot.address.clone());
-            match spot.transport {
+            let (worker, address) = (worker.clone(), key.address.clone());
+            match key.transport {
                 Transport::Stream => {
                     let accepting = accept_loop(worker, outboxes.clone(), socket, address, stopped);
                     tokio::task::spawn_local(accepting);
@@ -159,13 +159,13 @@ fn obey(
                 #[cfg(not(feature = "http3"))]
                 Transport::Quic => {}
             }
-            acceptors.insert(spot, stop);
+            acceptors.insert(key, stop);
         }
-        Command::Stop { spot, done } => {
-            if let Some(stop) = acceptors.remove(&spot)
+        Command::Stop { key, done } => {
+            if let Some(stop) = acceptors.remove(&key)
                 && stop.send(done).is_err()
             {
-                tracing::debug!(?spot, "acceptor not stopped: it has ended already");
+                tracing::debug!(?key, "acceptor not stopped: it has ended already");
             }
         }
         Command::Drain => worker.deadlines.end_idle(),

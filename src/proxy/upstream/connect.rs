@@ -28,7 +28,7 @@ pub enum NoConnection {
     /// The exchange's time for connecting is over, before the endpoint had all that is its due.
     Late,
     /// The cluster has its most connections, or others wait for one: it is to be waited for, by
-    /// [`given`].
+    /// [`granted`].
     Busy,
     /// There was none in time, or too many wait.
     Full,
@@ -100,9 +100,9 @@ impl UpstreamConnection {
     }
 }
 
-/// An idle connection to the endpoint, unless only a `fresh` one will do, or a new one within `span`; a place
-/// on a shared one where the cluster speaks HTTP/2. Says how long connecting took. Who has waited is `given` what
-/// it waited for.
+/// Returns an idle connection to the endpoint (unless `fresh` requires a new connection), a new connection within
+/// `span`, or a stream on a shared HTTP/2 connection; and the time that connecting took. `granted` is the result of an
+/// earlier [`wait_for_connection`].
 ///
 /// # Errors
 /// [`NoConnection`].
@@ -110,17 +110,17 @@ pub async fn connection(
     worker: &Worker,
     wanted: &Wanted<'_>,
     span: Duration,
-    given: Option<Given>,
+    granted: Option<Available>,
 ) -> Result<(UpstreamConnection, Option<Duration>), NoConnection> {
     let Wanted { cluster, live, upstream, fresh, .. } = *wanted;
     let key = wanted.key();
-    // Who comes does not go before those who wait.
-    let room = match given {
-        Some(Given::Idle(idle)) => return Ok((UpstreamConnection::Http1(*idle), None)),
-        Some(Given::Room(held)) => Some(held),
+    // New exchanges do not overtake those that wait.
+    let slot = match granted {
+        Some(Available::Idle(idle)) => return Ok((UpstreamConnection::Http1(*idle), None)),
+        Some(Available::Slot(held)) => Some(held),
         None => None,
     };
-    let first = || room.is_some() || live.wanted.is_empty();
+    let first = || slot.is_some() || live.wanted.is_empty();
     let idle = || worker.pool.borrow_mut().take(key, worker.about_now());
     if !fresh
         && first()
@@ -128,7 +128,7 @@ pub async fn connection(
     {
         return Ok((UpstreamConnection::Http1(idle), None));
     }
-    // One bound for all of it: a wait for a shared one, connecting, TLS.
+    // One deadline for the wait for a shared connection, for connecting and for TLS.
     let until = worker.now().plus(span);
     let left = || until.since(worker.now());
     let may =
@@ -136,11 +136,11 @@ pub async fn connection(
     let multiplexes = cluster.http2 || may && wanted.speaks == Speaks::Traffic;
     let _dialling = match multiplexes && cluster.send_proxy == SendProxy::None {
         false => None,
-        // Boxed: few clusters speak it.
-        true => match Box::pin(place_or_turn(worker, key, span, fresh)).await? {
-            Place::Lease(lease) => return Ok((UpstreamConnection::Http2(lease), None)),
-            Place::Dial(dialling) => Some(dialling),
-            Place::Http1 => match Some(()).filter(|()| !fresh && first()).and_then(|()| idle()) {
+        // Boxed: few clusters speak HTTP/2.
+        true => match Box::pin(lease_or_turn(worker, key, span, fresh)).await? {
+            Lookup::Lease(lease) => return Ok((UpstreamConnection::Http2(lease), None)),
+            Lookup::Dial(dialling) => Some(dialling),
+            Lookup::Http1 => match Some(()).filter(|()| !fresh && first()).and_then(|()| idle()) {
                 Some(idle) => return Ok((UpstreamConnection::Http1(idle), None)),
                 None => None,
             },
@@ -149,13 +149,13 @@ pub async fn connection(
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
     let most = cluster.connections_max;
-    let room = match first() {
-        true => room.or_else(|| worker.shared.count_upstream(live, most)),
+    let slot = match first() {
+        true => slot.or_else(|| worker.shared.count_upstream(live, most)),
         false => None,
     };
-    let held = room.ok_or(NoConnection::Busy)?;
+    let held = slot.ok_or(NoConnection::Busy)?;
     let started = worker.now();
-    // Boxed: exchanges seldom dial, and should not have room for it.
+    // Boxed: exchanges seldom dial, and their future should stay small.
     let connection = Box::pin(open(worker, wanted, left(), held)).await?;
     drop(pending);
     let took = worker.now().since(started);
@@ -194,32 +194,32 @@ impl Drop for Dialling<'_> {
     }
 }
 
-/// What a look for a shared connection comes to.
-enum Place<'a> {
+/// The result of a search for a shared connection.
+enum Lookup<'a> {
     Lease(Box<Lease>),
     Dial(Dialling<'a>),
-    /// The endpoint does not share after all.
+    /// The endpoint speaks HTTP/1.1 only: its connections are not shared.
     Http1,
 }
 
-/// A place on a shared connection, or the turn to make one.
-async fn place_or_turn(
+/// Returns a stream on a shared connection, or the turn to make such a connection.
+async fn lease_or_turn(
     worker: &Worker,
     key: Key,
     span: Duration,
     fresh: bool,
-) -> Result<Place<'_>, NoConnection> {
+) -> Result<Lookup<'_>, NoConnection> {
     let look = async {
         loop {
             let now = worker.about_now();
             if !fresh && let Some(lease) = worker.h2_pool.borrow_mut().lease(key, now) {
-                return Place::Lease(Box::new(lease));
+                return Lookup::Lease(Box::new(lease));
             }
             if worker.h2_pool.borrow().is_only_http1(key) {
-                return Place::Http1;
+                return Lookup::Http1;
             }
             let Some(other) = worker.h2_pool.borrow_mut().dialling(key) else {
-                return Place::Dial(Dialling { worker, key });
+                return Lookup::Dial(Dialling { worker, key });
             };
             other.notified().await;
         }
@@ -279,24 +279,24 @@ pub async fn open(
     Ok(connection)
 }
 
-/// What a wait for a connection came to.
+/// What became available after a wait for a connection.
 #[derive(Debug)]
-pub enum Given {
-    /// One that is idle.
+pub enum Available {
+    /// An idle connection.
     Idle(Box<Connection>),
-    /// Room to make one.
-    Room(Counted),
+    /// Permission to make a connection, already counted.
+    Slot(Counted),
 }
 
-/// Waits, behind those who came before, until the cluster takes another connection or one is idle again.
+/// Waits in the cluster's queue until another connection may be made, or a connection is idle again.
 ///
 /// # Errors
-/// [`NoConnection::Full`] after `span`, or when too many wait.
-pub async fn given(
+/// [`NoConnection::Full`] after `span`, or when the queue is full.
+pub async fn wait_for_connection(
     worker: &Worker,
     wanted: &Wanted<'_>,
     span: Duration,
-) -> Result<Given, NoConnection> {
+) -> Result<Available, NoConnection> {
     let Wanted { cluster, live, fresh, .. } = *wanted;
     let _pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
@@ -304,8 +304,8 @@ pub async fn given(
     let look = || {
         let idle = || worker.pool.borrow_mut().take(wanted.key(), worker.about_now());
         let idle = Some(()).filter(|()| !fresh).and_then(|()| idle());
-        let room = || worker.shared.count_upstream(live, cluster.connections_max);
-        idle.map(|idle| Given::Idle(Box::new(idle))).or_else(|| room().map(Given::Room))
+        let slot = || worker.shared.count_upstream(live, cluster.connections_max);
+        idle.map(|idle| Available::Idle(Box::new(idle))).or_else(|| slot().map(Available::Slot))
     };
     let waiting = std::future::poll_fn(|context| turn.poll(context, look));
     tokio::time::timeout(span, waiting).await.map_err(|_| NoConnection::Full)

@@ -16,7 +16,7 @@ use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::place::{Place, place};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::connect::{
-    Given, NoConnection, UpstreamConnection, Wanted, connection, given, patience,
+    Available, NoConnection, UpstreamConnection, Wanted, connection, patience, wait_for_connection,
 };
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
@@ -43,7 +43,7 @@ impl Exchange<'_, '_> {
                 && let Some(client) = client.as_deref_mut()
             {
                 // Boxed: seldom, and every exchange should not have room for it.
-                walk.given = Some(Box::pin(self.wait_for_turn(client, walk, place)).await?);
+                walk.granted = Some(Box::pin(self.wait_for_turn(client, walk, place)).await?);
                 continue;
             }
             let again = std::mem::take(&mut walk.late)
@@ -69,14 +69,14 @@ impl Exchange<'_, '_> {
         client: &mut C,
         walk: &mut Walk,
         place: &Place,
-    ) -> Result<Given, Failure> {
+    ) -> Result<Available, Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
         let wanted = wanted(view, place, walk, (self.info.origin, false));
         let others = walk.tried.leaves_other_clusters(view, class, place, reach);
         let brief = patience(wanted.cluster, wanted.endpoint.rtt);
         let most = if others { brief } else { Duration::MAX };
         let span = self.patience(walk, place.cluster).min(most);
-        let waiting = given(worker, &wanted, span);
+        let waiting = wait_for_connection(worker, &wanted, span);
         let full = |_| Failure::retry(Kind::Unsent, Refusal::Overloaded);
         unless_left(client, waiting).await?.map_err(full)
     }
@@ -134,7 +134,7 @@ async fn connect(
     }
     let begun = worker.about_now();
     let wanted = wanted(view, place, walk, (origin, upgrades));
-    let connected = connection(worker, &wanted, left, walk.given.take()).await;
+    let connected = connection(worker, &wanted, left, walk.granted.take()).await;
     walk.connecting += worker.about_now().since(begun);
     match connected {
         Ok((connection, took)) => {

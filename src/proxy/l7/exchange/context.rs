@@ -12,7 +12,7 @@ use crate::http::request::RequestHead;
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::{Place, Reach, Tried};
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::Given;
+use crate::proxy::upstream::connect::Available;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
 use std::net::IpAddr;
@@ -82,8 +82,8 @@ pub(super) struct Walk {
     /// Whether the last one did not come about in time, or could not be begun while others wait.
     pub(super) late: bool,
     pub(super) busy: bool,
-    /// What it has waited for, and until when it may.
-    pub(super) given: Option<Given>,
+    /// What became available to this exchange in the queue, and the deadline of its waits there.
+    pub(super) granted: Option<Available>,
     pub(super) queue_until: Option<Timestamp>,
     /// After how long a first attempt is given a second beside it.
     pub(super) hedge: Option<Duration>,
