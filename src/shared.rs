@@ -183,7 +183,7 @@ impl Held {
 
     /// As [`Held::enter_below`]; dropping the unit wakes the first waiter of `queue`.
     #[must_use]
-    pub fn enter_told(gauge: &Arc<Gauge>, ceiling: u32, queue: &Arc<Queue>) -> Option<Held> {
+    pub fn enter_queued(gauge: &Arc<Gauge>, ceiling: u32, queue: &Arc<Queue>) -> Option<Held> {
         let mut held = Held::enter_below(gauge, ceiling)?;
         held.1 = Some(queue.clone());
         Some(held)
@@ -463,7 +463,7 @@ impl Shared {
         let all = u32::try_from(all).unwrap_or(u32::MAX);
         // The process limit first: dropping a unit of the cluster's gauge wakes a waiter.
         let _of_all = Held::enter_below(&self.upstreams, all)?;
-        let _of_cluster = Held::enter_told(&cluster.connections, most, &cluster.wanted)?;
+        let _of_cluster = Held::enter_queued(&cluster.connections, most, &cluster.wanted)?;
         Some(Counted { _of_all, _of_cluster })
     }
 

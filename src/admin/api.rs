@@ -270,8 +270,8 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
     let mut target = Target::default();
     let read = target.read(path.as_bytes(), EncodedSlash::Refuse, Slashes::Merge);
     let Ok(host) = authority_of(&host).and_then(|host| read.map(|()| host)) else {
-        let told = Json(json!({"refusal": "bad_request"}));
-        return (StatusCode::BAD_REQUEST, told).into_response();
+        let body = Json(json!({"refusal": "bad_request"}));
+        return (StatusCode::BAD_REQUEST, body).into_response();
     };
     let asked = Asked {
         listener,
@@ -286,9 +286,9 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
             (StatusCode::NOT_FOUND, Json(json!({"refusal": "no_route"}))).into_response()
         }
         Err(Unrouted::Method(methods)) => {
-            let told = Json(json!({"refusal": "method_not_allowed"}));
+            let body = Json(json!({"refusal": "method_not_allowed"}));
             let allow = [("allow", methods.join(", "))];
-            (StatusCode::METHOD_NOT_ALLOWED, allow, told).into_response()
+            (StatusCode::METHOD_NOT_ALLOWED, allow, body).into_response()
         }
         Err(Unrouted::Ambiguous) => {
             (StatusCode::BAD_REQUEST, Json(json!({"refusal": "bad_request"}))).into_response()
@@ -309,8 +309,8 @@ pub(super) async fn reload(State(backend): Shared) -> Response {
     match answer.await {
         Ok(Ok(generation)) => Json(json!({"ok": true, "generation": generation})).into_response(),
         Ok(Err(problems)) => {
-            let told = Json(json!({"ok": false, "problems": problems}));
-            (StatusCode::UNPROCESSABLE_ENTITY, told).into_response()
+            let body = Json(json!({"ok": false, "problems": problems}));
+            (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
         }
         Err(_) => gone(),
     }
@@ -337,8 +337,8 @@ pub(super) async fn set_dial(
             return (StatusCode::BAD_REQUEST, "percent must be from 0 to 100\n").into_response();
         }
         Err(error) => {
-            let told = format!("the body must be {{\"percent\": 0-100}}: {error}\n");
-            return (StatusCode::BAD_REQUEST, told).into_response();
+            let body = format!("the body must be {{\"percent\": 0-100}}: {error}\n");
+            return (StatusCode::BAD_REQUEST, body).into_response();
         }
     };
     dial(&backend, &kind, name, Some(percent)).await
@@ -383,8 +383,8 @@ async fn dial(backend: &Backend, kind: &str, name: String, percent: Option<u8>) 
     match answer.await {
         Ok(Ok(())) => Json(json!({"ok": true, "percent": percent})).into_response(),
         Ok(Err(message)) => {
-            let told = Json(json!({"ok": true, "percent": percent, "warning": message}));
-            told.into_response()
+            let body = Json(json!({"ok": true, "percent": percent, "warning": message}));
+            body.into_response()
         }
         Err(_) => gone(),
     }

@@ -55,7 +55,7 @@ async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>, _open: Semapho
         let (kind, text) = tokio::select! {
             // News first: a snapshot can wait for what it would show.
             biased;
-            told = news.recv() => match told {
+            received = news.recv() => match received {
                 Ok(text) => (kind_of(&text), text),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     ("missed".to_owned(), missed.to_string())

@@ -31,7 +31,7 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     };
     let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
     let name = path.display().to_string();
-    let told = match format {
+    let output = match format {
         Format::Text => {
             let shown =
                 |problem: &Problem| problem.render(&name) + "\n" + &source(&text, problem.at);
@@ -51,7 +51,7 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
             serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"
         }
     };
-    let printed = print(&told);
+    let printed = print(&output);
     let warned = strict && !outcome.problems.is_empty();
     if outcome.config.is_none() || warned { FAILED } else { printed }
 }

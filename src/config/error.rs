@@ -195,10 +195,10 @@ impl Problems {
         let follow = self.lacking.iter().filter(|lacking| self.is_consequence(lacking));
         let follow: Vec<usize> = follow.map(|lacking| lacking.problem).collect();
         let all = self.all.into_iter().enumerate();
-        let mut told: Vec<Problem> =
+        let mut problems: Vec<Problem> =
             all.filter(|(index, _)| !follow.contains(index)).map(|(_, problem)| problem).collect();
-        told.sort_by_key(|problem| problem.at);
-        told
+        problems.sort_by_key(|problem| problem.at);
+        problems
     }
 }
 

@@ -42,13 +42,16 @@ pub struct Report {
 const FRESH_MAX: f64 = 0.25;
 
 impl Report {
-    /// The report of the configured kind, where `told` gives the value of a header field.
+    /// The report of the configured kind, where `field` gives the value of a header field.
     #[must_use]
-    pub fn heard<'a>(kind: Reports, told: impl Fn(&str) -> Option<&'a str>) -> Option<Report> {
+    pub fn from_headers<'a>(
+        kind: Reports,
+        field: impl Fn(&str) -> Option<&'a str>,
+    ) -> Option<Report> {
         match kind {
             Reports::None => None,
-            Reports::Orca => told("endpoint-load-metrics").and_then(Report::from_orca),
-            Reports::Tidegate => told("tidegate-load").and_then(Report::from_tidegate),
+            Reports::Orca => field("endpoint-load-metrics").and_then(Report::from_orca),
+            Reports::Tidegate => field("tidegate-load").and_then(Report::from_tidegate),
         }
     }
 

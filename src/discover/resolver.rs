@@ -144,11 +144,11 @@ impl Resolver {
         known.entry(key).or_default().fold(answer, log_as, now)
     }
 
-    /// Queries both families; `told` is called after each answer.
-    pub(super) async fn ask_both(&self, host: &str, told: impl Fn()) -> Asked {
+    /// Queries both families; `on_answer` is called after each answer.
+    pub(super) async fn ask_both(&self, host: &str, on_answer: impl Fn()) -> Asked {
         let one = async |family| {
             let asked = self.ask(host, family).await;
-            told();
+            on_answer();
             asked
         };
         let (four, six) = tokio::join!(one(Family::Four), one(Family::Six));

@@ -179,10 +179,10 @@ pub fn translated(bytes: &[u8]) {
         let mut head = RequestHead::default();
         if head.read(&out, &limits).is_ok() {
             assert_eq!(head.method(), parts.method.as_str());
-            let told = parts.uri.authority().map_or("", |authority| authority.host());
-            let told = told.trim_matches(['[', ']']).to_ascii_lowercase();
+            let host = parts.uri.authority().map_or("", |authority| authority.host());
+            let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
             // The final dot of a host has no meaning, and is removed.
-            let bare = told.strip_suffix('.').unwrap_or(&told);
+            let bare = host.strip_suffix('.').unwrap_or(&host);
             assert_eq!(head.host().trim_matches(['[', ']']), bare);
         }
     }

@@ -157,7 +157,7 @@ impl ResponseHead {
 
     /// The first value of a field between edges, as text.
     #[must_use]
-    pub fn told<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a str> {
+    pub fn tidegate_field<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a str> {
         let mut named = self
             .fields
             .of(Role::Tidegate)

@@ -111,9 +111,9 @@ pub fn tell_predecessor() {
     let Some(number) = std::env::var(READY).ok().and_then(|text| text.parse().ok()) else {
         return;
     };
-    let told =
+    let written =
         adopt(number, FileType::Fifo).and_then(|pipe| std::fs::File::from(pipe).write_all(b"1"));
-    if let Err(error) = told {
+    if let Err(error) = written {
         tracing::warn!(%error, "predecessor not notified that this process is ready");
     }
 }

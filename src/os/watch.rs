@@ -80,7 +80,7 @@ mod tests {
 
     async fn is_told(watch: &FolderWatch, within: Duration) -> bool {
         let ours = |name: &OsStr| name == "ours";
-        tokio::time::timeout(within, watch.changed(ours)).await.is_ok_and(|told| told.is_ok())
+        tokio::time::timeout(within, watch.changed(ours)).await.is_ok_and(|changed| changed.is_ok())
     }
 
     #[tokio::test]

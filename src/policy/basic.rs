@@ -70,12 +70,13 @@ impl Users {
     /// [`Refused`].
     pub async fn verify(&self, asked: &Asked<'_>) -> Result<(), Refused> {
         let challenge = || Refused::Unauthorized("Basic realm=\"tidegate\"".to_owned());
-        let told = (asked.field)("authorization").and_then(credentials).ok_or_else(challenge)?;
-        let digest = hmac::sign(&self.secret, told.as_bytes());
+        let supplied =
+            (asked.field)("authorization").and_then(credentials).ok_or_else(challenge)?;
+        let digest = hmac::sign(&self.secret, supplied.as_bytes());
         if self.believes(digest.as_ref()) {
             return Ok(());
         }
-        let (user, password) = told.split_once(':').ok_or_else(challenge)?;
+        let (user, password) = supplied.split_once(':').ok_or_else(challenge)?;
         let known = self.hashes.get(user);
         let (hash, password) = (known.unwrap_or(&self.decoy).clone(), password.to_owned());
         if self.hashed(asked.client, hash, password).await? && known.is_some() {

@@ -4,7 +4,7 @@
 //! When the service is unavailable, requests are refused. Connections to the service are kept and bounded: a slow
 //! service must not use up the process's descriptors.
 
-use super::{Asked, Passed, Refused, Told};
+use super::{Asked, DenialResponse, Passed, Refused};
 use crate::decision::plan::{Address, UpstreamTls};
 use crate::decision::policy::Forward;
 use crate::tls::client::{self, Speaks};
@@ -121,12 +121,17 @@ impl Service {
             200..=299 => self.passed(fields),
             301..=303 | 307 | 308 | 400..=499 if self.terms.pass_response => {
                 let lines = lines(fields, |name| !is_own(fields, name));
-                Err(Refused::Told(Box::new(Told { status, lines, body: body.to_vec() })))
+                Err(Refused::Response(Box::new(DenialResponse {
+                    status,
+                    lines,
+                    body: body.to_vec(),
+                })))
             }
             401 => {
-                let told = fields.get("www-authenticate");
-                let told = told.and_then(|told| told.to_str().ok()).unwrap_or("Bearer");
-                Err(Refused::Unauthorized(told.to_owned()))
+                let challenge = fields.get("www-authenticate");
+                let challenge =
+                    challenge.and_then(|challenge| challenge.to_str().ok()).unwrap_or("Bearer");
+                Err(Refused::Unauthorized(challenge.to_owned()))
             }
             500.. => Err(Refused::Unavailable),
             _ => Err(Refused::Forbidden),

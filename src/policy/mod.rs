@@ -59,12 +59,12 @@ pub enum Refused {
     /// The authorization service is unavailable.
     Unavailable,
     /// The authorization service refused the request with a response of its own.
-    Told(Box<Told>),
+    Response(Box<DenialResponse>),
 }
 
 /// The authorization service's response to the client.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Told {
+pub struct DenialResponse {
     /// Status: a redirect or 4xx.
     pub status: u16,
     /// Fields, as complete lines.

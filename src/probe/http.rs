@@ -55,7 +55,8 @@ pub(super) async fn get(
                 let mut head = ResponseHead::default();
                 let asked = Asked { head: false, upgrade: None };
                 head.read(&bytes[..end], asked, &limits).map_err(|_| Cause::Protocol)?;
-                let report = Report::heard(reports, |name| head.told(&bytes, name));
+                let report =
+                    Report::from_headers(reports, |name| head.tidegate_field(&bytes, name));
                 return Ok((head.status, report));
             }
             Err(_) => return Err(Cause::Protocol),

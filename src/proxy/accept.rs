@@ -57,7 +57,7 @@ pub async fn accept(
         let span = listener.timeouts.proxy_header;
         let read = Box::pin(proxy_header::read(&mut stream));
         match tokio::time::timeout(span, read).await {
-            Ok(Ok(told)) => origin = told.unwrap_or(origin),
+            Ok(Ok(header)) => origin = header.unwrap_or(origin),
             Ok(Err(_)) => return refuse(worker, &stream, listener, Refusal::BadRequest),
             Err(_) => return refuse(worker, &stream, listener, Refusal::RequestTimeout),
         }

@@ -30,11 +30,11 @@ impl Leavers {
             IpAddr::V6(client) => hash(&client.octets()),
         };
         let (known, at) = &mut self.0[key as usize % PLACES];
-        let heard = *known == key && now.since(*at) < REMEMBERED;
-        if !heard {
+        let seen = *known == key && now.since(*at) < REMEMBERED;
+        if !seen {
             (*known, *at) = (key, now);
         }
-        heard
+        seen
     }
 }
 
@@ -47,11 +47,11 @@ mod tests {
         let mut leavers = Leavers::default();
         let client = |number: u8| IpAddr::from([10, 0, 0, number]);
         let at = |ms: u64| Timestamp::START.plus(Duration::from_millis(ms));
-        let mut heard = 0;
+        let mut seen = 0;
         for ms in (0..5_000).step_by(4) {
-            heard += u32::from(!leavers.has_just_left(client(1), at(10_000 + ms)));
+            seen += u32::from(!leavers.has_just_left(client(1), at(10_000 + ms)));
         }
-        assert_eq!(heard, 5);
+        assert_eq!(seen, 5);
         let others = (2..=100).filter(|n| !leavers.has_just_left(client(*n), at(15_000))).count();
         assert_eq!(others, 99);
     }

@@ -340,7 +340,7 @@ fn enter(
     // Last: who is counted out again tells those who wait.
     let in_cluster = match ceiling {
         u32::MAX => Held::enter(&live.in_flight),
-        ceiling => Held::enter_told(&live.in_flight, ceiling, &live.room)?,
+        ceiling => Held::enter_queued(&live.in_flight, ceiling, &live.room)?,
     };
     Some(Place {
         cluster: picked.cluster,

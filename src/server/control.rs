@@ -301,7 +301,7 @@ impl Control {
     }
 
     fn report(&self, news: &News) {
-        let told = match news {
+        let event = match news {
             News::Cluster { cluster, state, cause } => {
                 let state = state.label();
                 let why = if cause.is_empty() { String::new() } else { format!(": {cause}") };
@@ -326,7 +326,7 @@ impl Control {
                 json!({"kind": "spill", "service": service, "spilling": spilling})
             }
         };
-        broadcast(&self.shared, told);
+        broadcast(&self.shared, event);
     }
 }
 

@@ -229,7 +229,9 @@ impl Reloader {
                 tracing::info!("certificates, keys and passwords reloaded");
                 control::broadcast(&self.shared, json!({"kind": "certificates", "ok": true}));
                 let (tls, policies) = (Arc::new(tls), Arc::new(policies));
-                told(self.control.send(control::Command::Certify { tls, policies }).await);
+                log_undelivered(
+                    self.control.send(control::Command::Certify { tls, policies }).await,
+                );
             }
             Err(problems) => {
                 for (path, problem) in problems {
@@ -421,7 +423,7 @@ impl Reloader {
             let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 let key = key.clone();
-                told(worker.send(worker::Command::Listen { key, socket }).await);
+                log_undelivered(worker.send(worker::Command::Listen { key, socket }).await);
             }
             self.listening.insert(key, Listening { name, bound, sockets: copies });
         }
@@ -464,7 +466,9 @@ impl Reloader {
             tracing::info!(%address, "listener on {address} stopped");
             for worker in &self.workers {
                 let (done, stopped) = oneshot::channel();
-                told(worker.send(worker::Command::Stop { key: key.clone(), done }).await);
+                log_undelivered(
+                    worker.send(worker::Command::Stop { key: key.clone(), done }).await,
+                );
                 if !matches!(tokio::time::timeout(STOPPED, stopped).await, Ok(Ok(()))) {
                     tracing::warn!(%address, "listener on {address} not stopped in time by a worker");
                 }
@@ -525,8 +529,8 @@ impl Reloader {
         status.failed += 1;
         status.error = Some(text.join("\n"));
         drop(status);
-        let told = json!({"kind": "reload", "ok": false, "error": text.join("\n")});
-        control::broadcast(&self.shared, told);
+        let event = json!({"kind": "reload", "ok": false, "error": text.join("\n")});
+        control::broadcast(&self.shared, event);
         Err(problems)
     }
 
@@ -579,7 +583,7 @@ fn unbound(name: &str, address: &Address, error: &std::io::Error) -> Problem {
     Problem::error(Position::START, format!("listeners.{name}.address"), message)
 }
 
-fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
+fn log_undelivered<T>(result: Result<(), mpsc::error::SendError<T>>) {
     if result.is_err() {
         tracing::error!("command to a worker dropped: the worker has ended");
     }

@@ -6,7 +6,7 @@ use super::files::{self, Dials};
 use super::fresh::{count_panics, shared};
 use super::logs::Logs;
 use super::reload::{Origin, Reloader, folder_of};
-use super::signals::{Signals, Told};
+use super::signals::{Signal, Signals};
 use super::upgrade::{self, Upgrade, Waiting, Watchdog};
 use super::worker;
 use crate::admin;
@@ -388,12 +388,12 @@ impl Main {
                 // Stopping first: nothing else matters then.
                 biased;
                 how = stop.recv() => break how.unwrap_or(Stop::Now),
-                told = signals.next() => match told {
-                    Told::Stop => break Stop::Drain,
-                    Told::Reload => self.reload_and_notify().await,
-                    Told::Upgrade if successor.is_some() => tracing::warn!("SIGUSR2 ignored: an upgrade is in progress"),
-                    Told::Upgrade => successor = self.upgrade.begin(&self.reloader),
-                    Told::Reopen => self.reloader.logs().reopen(),
+                signal = signals.next() => match signal {
+                    Signal::Stop => break Stop::Drain,
+                    Signal::Reload => self.reload_and_notify().await,
+                    Signal::Upgrade if successor.is_some() => tracing::warn!("SIGUSR2 ignored: an upgrade is in progress"),
+                    Signal::Upgrade => successor = self.upgrade.begin(&self.reloader),
+                    Signal::Reopen => self.reloader.logs().reopen(),
                 },
                 taken = upgrade::ready(&mut successor) => match taken {
                     Some(process) => {
@@ -406,7 +406,7 @@ impl Main {
                 },
                 () = alive.wait() => self.give_sign(),
                 Some(request) = requests.recv() => self.serve(request).await,
-                told = self.changed(watch.as_ref()), if settle.is_none() => match told {
+                changed = self.changed(watch.as_ref()), if settle.is_none() => match changed {
                     Ok(()) => settle = Some(tokio::time::Instant::now() + SETTLE),
                     Err(error) => {
                         tracing::warn!(%error, "watch of the configuration folder lost: the file is polled");
@@ -505,9 +505,9 @@ impl Main {
             admin::Request::Reload(done) => {
                 let result = self.reloader.reload(false).await;
                 let name = name_of(&self.options.origin);
-                let told = result
+                let answer = result
                     .map_err(|all| all.iter().map(|problem| problem.to_json(&name)).collect());
-                if done.send(told).is_err() {
+                if done.send(answer).is_err() {
                     tracing::debug!("result of a reload dropped: the admin client has gone");
                 }
             }
@@ -594,7 +594,7 @@ impl Main {
             let empty = async {
                 while shared.connections.get() > 0 {
                     for worker in workers {
-                        told(worker.send(worker::Command::Drain).await);
+                        log_undelivered(worker.send(worker::Command::Drain).await);
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -617,8 +617,8 @@ impl Main {
     async fn end_threads(&mut self) {
         for worker in &self.workers {
             let (done, ended) = oneshot::channel();
-            let told = worker.send(worker::Command::End(done)).await.is_ok();
-            if told && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
+            let sent = worker.send(worker::Command::End(done)).await.is_ok();
+            if sent && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
                 tracing::warn!("worker has not ended in time");
             }
         }
@@ -643,7 +643,7 @@ impl Main {
     }
 }
 
-fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
+fn log_undelivered<T>(result: Result<(), mpsc::error::SendError<T>>) {
     if result.is_err() {
         tracing::debug!("command to a worker dropped: the worker has ended");
     }

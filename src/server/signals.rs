@@ -4,7 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// What a signal says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Told {
+pub(super) enum Signal {
     /// Drain, then end.
     Stop,
     /// Read the configuration again.
@@ -27,7 +27,7 @@ impl Signals {
 
     /// Waits until it is told to stop.
     pub(super) async fn stop(&mut self) {
-        while self.next().await != Told::Stop {}
+        while self.next().await != Signal::Stop {}
     }
 
     /// This process's, if they are `ours` to handle.
@@ -57,18 +57,18 @@ impl Signals {
     }
 
     /// The next one; never, where they are somebody else's.
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> Signal {
         let Some([terminate, interrupt, hangup, user1, user2]) = &mut self.0 else {
             return std::future::pending().await;
         };
         tokio::select! {
             // Stopping first.
             biased;
-            _ = terminate.recv() => Told::Stop,
-            _ = interrupt.recv() => Told::Stop,
-            _ = hangup.recv() => Told::Reload,
-            _ = user1.recv() => Told::Reopen,
-            _ = user2.recv() => Told::Upgrade,
+            _ = terminate.recv() => Signal::Stop,
+            _ = interrupt.recv() => Signal::Stop,
+            _ = hangup.recv() => Signal::Reload,
+            _ = user1.recv() => Signal::Reopen,
+            _ = user2.recv() => Signal::Upgrade,
         }
     }
 }

@@ -54,7 +54,7 @@ impl Upgrade {
         };
         let process = successor.id();
         tracing::info!(process, "successor {process} starting");
-        let (told, waiting) = oneshot::channel();
+        let (done, waiting) = oneshot::channel();
         tokio::spawn(async move {
             let ready = tokio::task::spawn_blocking(move || successor.wait());
             let ready = match tokio::time::timeout(READY_MAX, ready).await {
@@ -70,7 +70,7 @@ impl Upgrade {
                     None
                 }
             };
-            if told.send(ready).is_err() {
+            if done.send(ready).is_err() {
                 tracing::debug!("end of a successor not reported: the main task has gone");
             }
         });

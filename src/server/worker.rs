@@ -292,7 +292,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
         let _admitted = admitted;
         let accepting = Box::pin(accept(&worker, stream, &view, index));
         let Some(accepted) = accepting.await else { return };
-        let Some(_of_client) = count_told(&worker, &view, index, &accepted) else { return };
+        let Some(_of_client) = count_proxied(&worker, &view, index, &accepted) else { return };
         match accepted.class {
             None => l7::inbound::h1_connection::serve(worker, accepted, view, index).await,
             // Boxed: an idle HTTP connection should not have room for it.
@@ -303,7 +303,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
 
 /// Counts a connection by the client that a PROXY header told of: its own peer was not counted. `None`: it
 /// has its most, or has to wait.
-fn count_told(
+fn count_proxied(
     worker: &Worker,
     view: &View,
     index: usize,

@@ -126,10 +126,10 @@ impl Samples for Sweep {
             for (sum, count) in total.iter_mut().zip(slot.counts()) {
                 *sum = sum.wrapping_add(count.get());
             }
-            if let Some(told) = slot.report.read()
-                && newest.is_none_or(|(_, at)| told.1 > at)
+            if let Some(received) = slot.report.read()
+                && newest.is_none_or(|(_, at)| received.1 > at)
             {
-                newest = Some(told);
+                newest = Some(received);
             }
         }
         let Some(known) = self.place(class, place) else { return Tally::default() };

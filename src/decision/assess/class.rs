@@ -51,7 +51,7 @@ pub(super) struct ClassState {
     /// The overload of this sweep; `None` where there is none.
     pub(super) claim: Option<Claim>,
     /// When the last report of a probe came, by slot.
-    heard: Vec<Timestamp>,
+    reported_at: Vec<Timestamp>,
     /// Exchanges a second, retries left out.
     demand: f64,
     /// Dollars since the start, by slot, and of the last sweep in all.
@@ -124,7 +124,7 @@ impl ClassState {
             shed: Shed::default(),
             queued: 0.0,
             claim: None,
-            heard: vec![Timestamp::START; clusters],
+            reported_at: vec![Timestamp::START; clusters],
             demand: 0.0,
             spent: vec![0.0; clusters],
             spent_now: 0.0,
@@ -176,9 +176,9 @@ impl ClassState {
                 track.forgive();
             }
             if let Some((report, at)) = &places[slot].state.report
-                && *at > self.heard[slot]
+                && *at > self.reported_at[slot]
             {
-                self.heard[slot] = *at;
+                self.reported_at[slot] = *at;
                 track.hear(*report, now.secs_since(*at));
             }
         }

@@ -50,7 +50,7 @@ pub(super) struct Inference {
     certain: Vec<f64>,
     calm: bool,
     /// Whether the nearest cluster reports its queue.
-    told: bool,
+    is_reported: bool,
     /// The highest rate that the nearest cluster was seen to answer without delay, in exchanges a second.
     proven: f64,
 }
@@ -85,14 +85,14 @@ impl Inference {
             excesses: vec![Excess::default(); clusters],
             certain: vec![EVER; clusters],
             calm: false,
-            told: false,
+            is_reported: false,
             proven: 0.0,
         }
     }
 
     /// Whether queues are known: by reports, or by baselines that were learned while nothing was suspected.
     pub(super) fn tells_queues(&self) -> bool {
-        self.calm || self.told
+        self.calm || self.is_reported
     }
 
     /// Response time of a request without a queue, in seconds, for the recent mix; `None` while unknown.
@@ -255,8 +255,8 @@ impl Inference {
             self.proven = self.proven.max(rate);
         }
         let unproven = rate > UNPROVEN * self.proven && !in_time;
-        self.told = home.report().is_some();
-        self.calm |= !overloaded && !self.told && self.suspicion.is_calm();
+        self.is_reported = home.report().is_some();
+        self.calm |= !overloaded && !self.is_reported && self.suspicion.is_calm();
         let may_learn = !overloaded && !unproven && (self.suspicion.may_learn() || !settled);
         // A class that was overloaded from the first exchange on learns from clusters that are not.
         let by_others = !self.calm && !overloaded;

@@ -331,7 +331,7 @@ fn desired(world: &World) -> Option<f64> {
 
 #[test]
 fn desired_replicas_follow_work_and_not_a_moment() {
-    let mut told = 0;
+    let mut known_runs = 0;
     // Endpoints of one server, of four; a home that is too small for the step, and one that is not.
     for (places, each) in [
         ([(1, 1, 1), (8, 8, 12)], 1.0),
@@ -371,10 +371,10 @@ fn desired_replicas_follow_work_and_not_a_moment() {
             // At a single server requests wait for each other at any load: that is learned as work.
             let later = if places[0].0 == 1 { 1.4 } else { 1.2 };
             assert!(worst[0] <= 1.5 && worst[1] <= later, "{places:?} {seed}: {worst:?}");
-            told += usize::from(known);
+            known_runs += usize::from(known);
         }
     }
-    assert!(told >= 12, "where clusters queue it is told: {told}");
+    assert!(known_runs >= 12, "desired replicas are published where clusters queue: {known_runs}");
 }
 
 #[test]
@@ -383,14 +383,14 @@ fn desired_replicas_follow_a_day_ahead_of_it() {
         let mut world = World::new(seed, &[(3, 3, 1), (8, 8, 12)], vec![client(5, 20.0, &[0, 1])]);
         let rate = |ten: i32| 60.0 - 40.0 * (f64::from(ten) * std::f64::consts::TAU / 60.0).cos();
         let need = |rate: f64| (rate * 0.020 / 0.7).max(1.0);
-        let (mut told, mut short, mut worst) = (false, 0.0, 0.0_f64);
+        let (mut known, mut short, mut worst) = (false, 0.0, 0.0_f64);
         for ten in 0..120 {
             world.clients[0].rate = rate(ten);
             // What it is, what it was within the last minute, and what it will be within the next.
             let most = (ten - 6..=ten + 6).map(rate).fold(0.0, f64::max);
             world.run(10, |world| {
                 let Some(desired) = desired(world) else { return };
-                told = true;
+                known = true;
                 worst = worst.max(desired / need(most));
                 short = if desired.ceil() < (0.95 * need(rate(ten))).ceil() {
                     short + 0.05
@@ -400,6 +400,6 @@ fn desired_replicas_follow_a_day_ahead_of_it() {
                 assert!(short < 60.0, "seed {seed}: {desired} at {ten}0 s");
             });
         }
-        assert!(told && worst <= 1.5, "seed {seed}: {worst}");
+        assert!(known && worst <= 1.5, "seed {seed}: {worst}");
     }
 }

@@ -41,7 +41,7 @@ struct Three {
     back: Back,
     signals: Signals,
     now: Timestamp,
-    told: Vec<News>,
+    news: Vec<News>,
 }
 
 impl Three {
@@ -55,10 +55,10 @@ impl Three {
         let found = found.collect();
         assessor.fold(Event::Endpoints { cluster: "a".to_owned(), found }, now);
         let (back, signals) = (Back::default(), Signals::default());
-        let mut three = Three { assessor, back, signals, now, told: Vec::new() };
+        let mut three = Three { assessor, back, signals, now, news: Vec::new() };
         (0..3).for_each(|endpoint| three.probe(endpoint, true));
         three.sweep();
-        three.told.clear();
+        three.news.clear();
         three
     }
 
@@ -73,7 +73,7 @@ impl Three {
             false => Event::ProbeFailed { endpoint, cause: Cause::ProbeTimeout },
         };
         self.assessor.fold(event, self.now);
-        self.told.extend(self.assessor.take_news());
+        self.news.extend(self.assessor.take_news());
     }
 
     fn fail(&mut self, cause: Cause, times: usize) {
@@ -81,20 +81,20 @@ impl Three {
             self.assessor
                 .fold(Event::ExchangeFailed { endpoint: 0, cause, client: None }, self.now);
         }
-        self.told.extend(self.assessor.take_news());
+        self.news.extend(self.assessor.take_news());
     }
 
     /// Fifty milliseconds later.
     fn sweep(&mut self) {
         self.now = self.now.plus(Duration::from_millis(50));
         self.signals = self.assessor.sweep(&mut self.back, self.now);
-        self.told.extend(self.assessor.take_news());
+        self.news.extend(self.assessor.take_news());
     }
 
     /// How often endpoint 0 was told to be out of use, and to be back.
-    fn told(&self) -> (usize, usize) {
-        let out = self.told.iter().filter(|news| matches!(news, News::Ejected { .. })).count();
-        let back = self.told.iter().filter(|news| matches!(news, News::Returned { .. })).count();
+    fn counts(&self) -> (usize, usize) {
+        let out = self.news.iter().filter(|news| matches!(news, News::Ejected { .. })).count();
+        let back = self.news.iter().filter(|news| matches!(news, News::Returned { .. })).count();
         (out, back)
     }
 
@@ -108,7 +108,7 @@ fn http() -> ProbeKind {
 }
 
 #[test]
-fn every_way_out_of_use_is_told_once_and_every_way_back_too() {
+fn each_ejection_and_each_return_is_reported_once() {
     // (probes, what happens, whether probes fail meanwhile)
     let ways: [(ProbeKind, Cause, usize, bool); 6] = [
         (http(), Cause::GatewayStatus, 5, false),
@@ -126,11 +126,11 @@ fn every_way_out_of_use_is_told_once_and_every_way_back_too() {
             three.fail(cause, times);
             (0..4).filter(|_| probes_fail).for_each(|_| three.probe(0, false));
             three.sweep();
-            assert_eq!((three.told(), three.is_used()), ((round, round - 1), false), "{way}");
+            assert_eq!((three.counts(), three.is_used()), ((round, round - 1), false), "{way}");
             (0..60).for_each(|_| three.sweep());
             (0..3).filter(|_| probed).for_each(|_| three.probe(0, true));
             (0..5).for_each(|_| three.sweep());
-            assert_eq!((three.told(), three.is_used()), ((round, round), true), "{way}");
+            assert_eq!((three.counts(), three.is_used()), ((round, round), true), "{way}");
         }
     }
 }
@@ -192,7 +192,7 @@ fn an_endpoint_that_answers_is_never_ejected_for_being_overtaken() {
         three.back.0[0] = answers(1, 0.5);
         three.sweep();
     }
-    assert_eq!(three.told(), (0, 0));
+    assert_eq!(three.counts(), (0, 0));
 }
 
 #[test]
@@ -207,6 +207,6 @@ fn an_endpoint_that_is_always_overtaken_does_not_flap() {
         }
         three.sweep();
     }
-    let (out, back) = three.told();
+    let (out, back) = three.counts();
     assert!((2..=8).contains(&out) && out - back <= 1, "{out} times out, {back} back in 120 s");
 }

@@ -57,7 +57,7 @@ pub trait Chooser {
         Vec::new()
     }
     /// When endpoints were ejected and returned, as reported by the policy.
-    fn told(&mut self) -> Vec<(f64, usize, bool)> {
+    fn take_changes(&mut self) -> Vec<(f64, usize, bool)> {
         Vec::new()
     }
 }
@@ -217,7 +217,7 @@ struct Engine {
     answers: Answered,
     turns: Vec<Turns>,
     dice: Dice,
-    told: Vec<(f64, usize, bool)>,
+    changes: Vec<(f64, usize, bool)>,
 }
 
 /// Answers of each endpoint since the last sweep.
@@ -255,7 +255,7 @@ impl Engine {
             answers: Answered(vec![Answers::default(); setup.endpoints.len()]),
             turns: (0..setup.workers).map(|worker| Turns::new(worker, setup.workers)).collect(),
             dice: Dice::seeded(mix(seed ^ 0xd1ce)),
-            told: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -276,7 +276,7 @@ impl Engine {
             };
             let all = &self.signals.clusters[0].endpoints;
             if let Some(index) = all.iter().position(|known| known.address == endpoint) {
-                self.told.push((now, index, up));
+                self.changes.push((now, index, up));
             }
         }
     }
@@ -332,8 +332,8 @@ impl Chooser for Engine {
         orders.iter().map(|order| order.endpoint as usize).collect()
     }
 
-    fn told(&mut self) -> Vec<(f64, usize, bool)> {
-        std::mem::take(&mut self.told)
+    fn take_changes(&mut self) -> Vec<(f64, usize, bool)> {
+        std::mem::take(&mut self.changes)
     }
 }
 

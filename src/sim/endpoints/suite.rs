@@ -255,7 +255,7 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
         About::Killed { back } => {
             let first = |outcome: &Outcome| {
                 let up =
-                    outcome.told.iter().find(|(at, index, up)| *up && *index == 0 && *at > back);
+                    outcome.changes.iter().find(|(at, index, up)| *up && *index == 0 && *at > back);
                 let up = up.map_or(f64::INFINITY, |(at, ..)| *at);
                 let mut after = outcome.between(up, f64::INFINITY).filter(|r| r.endpoint == 0);
                 after.next().map_or(f64::INFINITY, |record| record.sent - up)
@@ -266,8 +266,8 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
                 .map(|outcome| outcome.share(0, back + 2.0, back + 12.0) * count)
                 .collect();
             let pairs = |outcome: &Outcome| {
-                let gone = outcome.told.iter().filter(|(.., up)| !*up).count() as f64;
-                gone - outcome.told.iter().filter(|(.., up)| *up).count() as f64
+                let gone = outcome.changes.iter().filter(|(.., up)| !*up).count() as f64;
+                gone - outcome.changes.iter().filter(|(.., up)| *up).count() as f64
             };
             let silent: Vec<f64> = engine.iter().map(pairs).collect();
             vec![

@@ -28,19 +28,19 @@ pub async fn refuse<C: Client>(
     let status = match is_call {
         // Its client looks for a status of its own, and takes any other answer for a broken proxy.
         true => {
-            let told = grpc::status_lines(refusal.grpc_status(), &body);
-            lines = format!("tidegate-refusal: {word}\r\n{NO_STORE}{told}").into_bytes();
+            let status_lines = grpc::status_lines(refusal.grpc_status(), &body);
+            lines = format!("tidegate-refusal: {word}\r\n{NO_STORE}{status_lines}").into_bytes();
             body.clear();
             200
         }
         false => status,
     };
     let mut body = body.into_bytes();
-    let told = record.refusal_told.take().filter(|_| !is_call);
-    let status = told.map_or(status, |told| {
-        lines = [format!("tidegate-refusal: {word}\r\n").as_bytes(), &told.lines].concat();
-        body = told.body;
-        told.status
+    let denial = record.denial.take().filter(|_| !is_call);
+    let status = denial.map_or(status, |denial| {
+        lines = [format!("tidegate-refusal: {word}\r\n").as_bytes(), &denial.lines].concat();
+        body = denial.body;
+        denial.status
     });
     let (_, _, mut response) = client.split();
     let keep = refusal.keeps_connection();
@@ -120,13 +120,13 @@ pub async fn last_hop<C: Client>(client: &mut C, route: &Route, record: &mut Rec
     if head.method() != "TRACE" {
         return local(client, (route, 200), ALLOW.as_bytes(), b"", record).await;
     }
-    let mut told = format!("TRACE {} HTTP/1.1\r\n", head.target().as_str()).into_bytes();
+    let mut echo = format!("TRACE {} HTTP/1.1\r\n", head.target().as_str()).into_bytes();
     let is_way = |role| matches!(role, Role::Host | Role::Via | Role::MaxForwards);
     for field in head.fields().iter().filter(|field| is_way(field.role)) {
-        forward::push_field(&mut told, field.name.of(head.bytes()), field.value.of(head.bytes()));
+        forward::push_field(&mut echo, field.name.of(head.bytes()), field.value.of(head.bytes()));
     }
-    told.extend_from_slice(b"\r\n");
-    local(client, (route, 200), b"content-type: message/http\r\n", &told, record).await;
+    echo.extend_from_slice(b"\r\n");
+    local(client, (route, 200), b"content-type: message/http\r\n", &echo, record).await;
 }
 
 /// `Location` with the request's host, path and query in place of their names. All three are in

@@ -215,8 +215,8 @@ fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String,
     if !(info.trusted || info.is_verified()) {
         return Ok(String::new());
     }
-    let told = head.field("tidegate-via").unwrap_or_default();
-    let sites = String::from_utf8_lossy(told);
+    let visited = head.field("tidegate-via").unwrap_or_default();
+    let sites = String::from_utf8_lossy(visited);
     match sites.split(',').any(|site| site.trim() == view.plan.site) {
         true => Err(Failure::refuse(Refusal::Loop)),
         false => Ok(sites.into_owned()),

@@ -25,11 +25,11 @@ pub(super) async fn settle<U: Future<Output = ()>, I: Incoming, R: Response>(
     incoming: &mut I,
     response: &mut R,
 ) -> Result<(), Failure> {
-    let Ok(heard) = both.and(incoming.more(SILENCE), Phase::Waiting).await else {
+    let Ok(event) = both.and(incoming.more(SILENCE), Phase::Waiting).await else {
         return Err(both.client_failure());
     };
     // Any other end is met again by whoever reads the head.
-    let is_silent = heard.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
+    let is_silent = event.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
     if !is_silent || both.progress.open.get() {
         return Ok(());
     }

@@ -22,8 +22,8 @@ pub(super) async fn pass(
     let target = format!("{}{}", target.path(), target.query());
     let field = |name: &str| sole(head, name);
     let believed = |role| {
-        let told = info.trusted.then(|| head.value(role)).flatten();
-        told.and_then(|told| std::str::from_utf8(told).ok())
+        let forwarded = info.trusted.then(|| head.value(role)).flatten();
+        forwarded.and_then(|value| std::str::from_utf8(value).ok())
     };
     let asked = Asked {
         client: info.client(head),
@@ -58,12 +58,12 @@ fn refuse(why: &Refused, record: &mut Record) -> Failure {
             format!("retry-after: {}\r\n", wait.as_secs_f64().ceil().max(1.0))
         }
         Refused::Unauthorized(challenge) => format!("www-authenticate: {challenge}\r\n"),
-        Refused::Forbidden | Refused::Full | Refused::Unavailable | Refused::Told(_) => {
+        Refused::Forbidden | Refused::Full | Refused::Unavailable | Refused::Response(_) => {
             String::new()
         }
     };
-    if let Refused::Told(told) = why {
-        record.refusal_told = Some(told.clone());
+    if let Refused::Response(response) = why {
+        record.denial = Some(response.clone());
     }
     record.refusal_why = match why {
         Refused::Rate(_) => "the rate limit is exceeded",
@@ -71,7 +71,7 @@ fn refuse(why: &Refused, record: &mut Record) -> Failure {
         Refused::Forbidden => "access is denied by policy",
         Refused::Full => "the concurrency limit is reached",
         Refused::Unavailable => "the authorization service is unavailable",
-        Refused::Told(_) => "the authorization service denied the request",
+        Refused::Response(_) => "the authorization service denied the request",
     };
     Failure::refuse(Refusal::from(why))
 }

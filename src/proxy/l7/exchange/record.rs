@@ -4,7 +4,7 @@ use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
 use crate::os::clock;
-use crate::policy::Told;
+use crate::policy::DenialResponse;
 use crate::proxy::l7::client::{Client, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::place::Place;
@@ -33,7 +33,7 @@ pub struct Record {
     /// Whether a head that could not be read said that it is a call of gRPC.
     pub says_grpc: bool,
     /// What the service that was asked says instead.
-    pub refusal_told: Option<Box<Told>>,
+    pub denial: Option<Box<DenialResponse>>,
     /// Fields that it gives the cluster.
     pub granted: Vec<(String, String)>,
     /// Complete lines that it gives the client with its response.
@@ -84,7 +84,7 @@ impl Record {
             refusal_why: "",
             refusal_lines: String::new(),
             says_grpc: false,
-            refusal_told: None,
+            denial: None,
             granted: Vec::new(),
             answer_lines: Vec::new(),
             seats: Vec::new(),

@@ -113,10 +113,10 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
                 progress.open_gate();
             }
             let bytes = self.incoming.bytes().get(..end).unwrap_or_default();
-            let told = self.response.interim(self.head, bytes).await;
+            let sent = self.response.interim(self.head, bytes).await;
             self.incoming.used(end);
             self.record.sent = self.response.sent();
-            if told.is_err() {
+            if sent.is_err() {
                 return Err(Failure::OVER);
             }
         }
@@ -267,7 +267,7 @@ fn learn(
 /// Takes what a cluster says of its load to its slot, where its word was asked for.
 fn hear(attempt: &Attempt<'_, '_>, head: &ResponseHead, bytes: &[u8]) {
     let reports = attempt.view.plan.clusters[attempt.place.cluster].reports;
-    let report = Report::heard(reports, |name| head.told(bytes, name));
+    let report = Report::from_headers(reports, |name| head.tidegate_field(bytes, name));
     let Some(report) = report else { return };
     let slot = attempt.view.slots.slot(attempt.worker.id, attempt.class, attempt.place.slot);
     if let Some(slot) = slot {

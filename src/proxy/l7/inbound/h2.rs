@@ -418,9 +418,11 @@ fn gone(error: h2::Error) -> io::Error {
 
 impl Response for H2Response<'_> {
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
-        let told = message::interim(head, bytes);
-        match (&mut *self.sender.borrow_mut(), told) {
-            (Sender::Head(respond), Some(told)) => respond.send_informational(told).map_err(gone),
+        let interim = message::interim(head, bytes);
+        match (&mut *self.sender.borrow_mut(), interim) {
+            (Sender::Head(respond), Some(interim)) => {
+                respond.send_informational(interim).map_err(gone)
+            }
             (Sender::Body(_), _) | (_, None) => Err(io::ErrorKind::InvalidData.into()),
         }
     }

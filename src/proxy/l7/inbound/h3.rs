@@ -433,8 +433,8 @@ impl H3Response<'_> {
 
 impl Response for H3Response<'_> {
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
-        let told = message::interim(head, bytes).ok_or(io::ErrorKind::InvalidData)?;
-        Self::in_time(self.watch, self.patience, self.sender.send_response(told)).await
+        let interim = message::interim(head, bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Self::in_time(self.watch, self.patience, self.sender.send_response(interim)).await
     }
 
     fn begin(&mut self, reply: &Reply<'_>) -> Framing {

@@ -95,8 +95,8 @@ const EXCESSIVE_LOAD: quinn::VarInt = quinn::VarInt::from_u32(0x107);
 
 /// What comes before the client knows is refused as not begun.
 async fn say_goodbye(connection: &mut H3Connection) {
-    let told = tokio::time::timeout(LAST_FRAMES, connection.shutdown(1)).await;
-    if !matches!(told, Ok(Ok(()))) {
+    let sent = tokio::time::timeout(LAST_FRAMES, connection.shutdown(1)).await;
+    if !matches!(sent, Ok(Ok(()))) {
         tracing::debug!("HTTP/3 GOAWAY not sent");
     }
 }

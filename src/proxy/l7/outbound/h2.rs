@@ -317,12 +317,12 @@ impl Incoming for Http2In {
             Ok(Ok(fields)) => fields.unwrap_or_default(),
             Ok(Err(_)) | Err(Late) => return Err(RelayEnd::Cluster),
         };
-        let told = translate::trailer_lines(&fields);
+        let received = translate::trailer_lines(&fields);
         let mut lines = Vec::new();
         if framing != Framing::None {
             // The call is over: what of its metadata is not understood is no reason to break it off.
-            let kept = trailers::read_call(&told, reading.is_call).unwrap_or_default();
-            trailers::write(&mut lines, &told, &kept);
+            let kept = trailers::read_call(&received, reading.is_call).unwrap_or_default();
+            trailers::write(&mut lines, &received, &kept);
         }
         response.end(&edits.keep(&lines)).await.map_err(|_| RelayEnd::Client)
     }
