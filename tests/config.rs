@@ -193,8 +193,8 @@ routes:
 - { methods: [get], path_regex: \"(\", service: shop }
 ";
     let problems = check(text).problems;
-    let told: Vec<String> = problems.iter().map(|p| p.render("t")).collect();
-    let all = told.join("\n");
+    let messages: Vec<String> = problems.iter().map(|p| p.render("t")).collect();
+    let all = messages.join("\n");
     for part in [
         "t:2:19: error: listeners.web.address: `127.0.0.1:80x`",
         "t:3:8: error: listeners.raw: a tcp listener needs `service`",
@@ -252,17 +252,20 @@ fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
         ),
     ] {
         let outcome = check(&text(accepts, needs, environment));
-        let told: Vec<String> = outcome.problems.iter().map(|p| p.message.clone()).collect();
-        assert!(outcome.config.is_none() && told.iter().any(|m| m.contains(why)), "{told:?}");
+        let messages: Vec<String> = outcome.problems.iter().map(|p| p.message.clone()).collect();
+        assert!(
+            outcome.config.is_none() && messages.iter().any(|m| m.contains(why)),
+            "{messages:?}"
+        );
     }
     let of_site = "sites: { cloud-near: { kind: cloud, accepts: [general] } }\n\
         listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }\n\
         services: { s: { clusters: [cloud], data: sensitive } }\n\
         clusters: { cloud: { site: cloud-near, endpoints: [127.0.0.1:1] } }\n";
-    let told = &check(of_site).problems[0].message;
+    let message = &check(of_site).problems[0].message;
     let expected =
         "cluster cloud does not accept data class sensitive (site cloud-near accepts general)";
-    assert!(told.ends_with(expected), "{told}");
+    assert!(message.ends_with(expected), "{message}");
     let outcome = check(&text("general, sensitive", "gpu", "production"));
     assert!(outcome.config.is_some());
     assert_eq!(outcome.problems.len(), 1);
@@ -395,24 +398,24 @@ fn each_mistake_is_told_once() {
 #[test]
 fn what_leads_nowhere_is_warned_of_unless_something_else_is_wrong() {
     let bare = "address: 127.0.0.1:80, protocol: http";
-    let told = |text: &str| -> Vec<String> {
+    let messages = |text: &str| -> Vec<String> {
         check(text).problems.iter().map(|problem| problem.render("t")).collect()
     };
     let text = small(bare, "", "");
-    let all = told(&text);
+    let all = messages(&text);
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(
         all[0].contains("warning: listeners.web: the listener has neither `service` nor routes")
     );
     assert!(all[1].contains("warning: services.s: no listener and no route uses this service"));
     let unused = text.replace("clusters: { c:", "clusters: { d: { endpoints: [127.0.0.1:8] }, c:");
-    let all = told(&(unused.clone() + "routes: [{ service: s }]\n"));
+    let all = messages(&(unused.clone() + "routes: [{ service: s }]\n"));
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].contains("warning: clusters.d: no service lists this cluster"));
     let mirrored = text.replace("services: {", "services: { m: { clusters: [c] },")
         + "routes: [{ service: s, mirror: { service: m } }]\n";
-    assert_eq!(told(&mirrored), Vec::<String>::new());
-    let wrong = told(&(unused + "routes: [{ service: t }]\n"));
+    assert_eq!(messages(&mirrored), Vec::<String>::new());
+    let wrong = messages(&(unused + "routes: [{ service: t }]\n"));
     assert_eq!(wrong.len(), 1, "one mistake is told once: {wrong:?}");
 }
 
@@ -501,10 +504,12 @@ routes: [{route}]
         (", limits: { slashes: keep }", guarded.replace("/admin", "/"), None),
     ] {
         let problems = check(&text(limits, &route)).problems;
-        let told: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
         match expected {
-            Some(part) => assert!(told.len() == 1 && told[0].contains(part), "{route}: {told:?}"),
-            None => assert!(told.is_empty(), "{limits} {route}: {told:?}"),
+            Some(part) => {
+                assert!(messages.len() == 1 && messages[0].contains(part), "{route}: {messages:?}")
+            }
+            None => assert!(messages.is_empty(), "{limits} {route}: {messages:?}"),
         }
         assert!(problems.iter().all(|problem| problem.path == "routes[0]"));
     }
@@ -512,7 +517,7 @@ routes: [{route}]
 
 #[test]
 fn a_route_that_never_matches_is_a_warning() {
-    let told = |routes: &str| {
+    let messages = |routes: &str| {
         let text = format!(
             "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
              services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\nroutes:\n{routes}"
@@ -520,13 +525,17 @@ fn a_route_that_never_matches_is_a_warning() {
         check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
     };
     let shadowed = "- { path_prefix: /a, methods: [GET, PUT], service: s }\n- { path_prefix: /a/, methods: [GET], service: s }\n";
-    assert!(told(shadowed).contains("routes[1]: never matches: `routes[0]`"), "{}", told(shadowed));
+    assert!(
+        messages(shadowed).contains("routes[1]: never matches: `routes[0]`"),
+        "{}",
+        messages(shadowed)
+    );
     for fine in [
         "- { path_prefix: /a, methods: [GET], service: s }\n- { path_prefix: /a, service: s }\n",
         "- { path_prefix: /a, hosts: [x.y], service: s }\n- { path_prefix: /a, hosts: [x.y, z.y], service: s }\n",
         "- { path: /a, service: s }\n- { path_prefix: /a, service: s }\n",
     ] {
-        assert_eq!(told(fine), "");
+        assert_eq!(messages(fine), "");
     }
 }
 
@@ -546,7 +555,7 @@ fn duplicates_and_unset_variables_hide_no_other_problem() {
         (5, "duplicate key `dial`"),
         (6, "the variable `NEITHER` is not set"),
     ] {
-        let here = |told: &&String| told.starts_with(&format!("f:{line}:")) && told.contains(part);
+        let here = |line: &&String| line.starts_with(&format!("f:{line}:")) && line.contains(part);
         assert_eq!(found.iter().filter(here).count(), 1, "{line} {part}: {found:#?}");
     }
     assert_eq!(found.len(), 6, "consequences are not told: {found:#?}");
@@ -638,5 +647,5 @@ fn a_quoted_backslash_ends_no_comment_and_a_bare_ipv6_address_is_told_how() {
     assert!(!outcome.problems.iter().any(|problem| problem.message.contains("NOPE")));
     let text = "listeners:\n  web:\n    address: ::1:80\n    protocol: http\n";
     let found: Vec<String> = check(text).problems.iter().map(|p| p.render("f")).collect();
-    assert!(found.iter().any(|told| told.contains("\"[::1]:80\"")), "{found:#?}");
+    assert!(found.iter().any(|line| line.contains("\"[::1]:80\"")), "{found:#?}");
 }

@@ -202,12 +202,12 @@ fn a_scenario_that_is_none_fails_and_says_why() {
         (scenario.to_str().unwrap(), ":3:12: error: steps[1].event"),
     ] {
         let output = simulate(&["--scenario", word]);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{word}: {told}");
-        assert!(told.contains(part), "{word}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{word}: {printed}");
+        assert!(printed.contains(part), "{word}: {printed}");
     }
     std::fs::remove_file(scenario).unwrap();
     let output = simulate(&["--scenario", "flash:1000x", "--rate", "1000000"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && told.contains("lower --rate"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && printed.contains("lower --rate"), "{printed}");
 }

@@ -209,8 +209,10 @@ fn main() -> ExitCode {
     for (clusters, endpoints) in SIZES {
         let (ns, allocations) = measure(clusters, endpoints);
         let count = instructions(clusters, endpoints);
-        let told = count.map_or("no valgrind".to_owned(), |count| format!("{count:.0}"));
-        println!("{clusters:>8}  {endpoints:>14}   {ns:>13.1}   {told:>12}   {allocations:>11.4}");
+        let instructions = count.map_or("no valgrind".to_owned(), |count| format!("{count:.0}"));
+        println!(
+            "{clusters:>8}  {endpoints:>14}   {ns:>13.1}   {instructions:>12}   {allocations:>11.4}"
+        );
         figures.push((ns, count, allocations));
     }
     println!("endpoints  weights      ns a pick   allocations");

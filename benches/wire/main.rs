@@ -60,9 +60,9 @@ fn main() {
     ];
     for (name, scenario) in all {
         if options.only.is_empty() || options.only.iter().any(|wanted| wanted == name) {
-            let told = scenario(&rig, &options);
-            print!("{told}");
-            report.push_str(&told);
+            let printed = scenario(&rig, &options);
+            print!("{printed}");
+            report.push_str(&printed);
         }
     }
     std::fs::create_dir_all("target/bench").unwrap();

@@ -147,12 +147,12 @@ impl Shared {
 
     /// Listens as this fault has it. On Linux a listener can be told so again, and shutting it down keeps its port.
     fn listen(&self, fault: Fault) {
-        let told = match fault {
+        let result = match fault {
             Fault::Refuse => rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both),
             Fault::NoAccept => rustix::net::listen(&self.listener, 1),
             _ => rustix::net::listen(&self.listener, BACKLOG),
         };
-        told.unwrap();
+        result.unwrap();
         // The kernel queues one more than it is told, and keeps those who hang up.
         let at = self.listener.local_addr().unwrap();
         for _ in 0..if fault == Fault::NoAccept { 2 } else { 0 } {
@@ -393,20 +393,20 @@ mod tests {
     /// What comes back for "hello": five bytes, fewer before a FIN, or an error.
     fn ask(mut client: &TcpStream) -> Result<String, ErrorKind> {
         client.write_all(b"hello").map_err(|error| error.kind())?;
-        hear(client)
+        receive(client)
     }
 
-    fn hear(client: &TcpStream) -> Result<String, ErrorKind> {
-        let mut heard = Vec::new();
-        client.take(5).read_to_end(&mut heard).map_err(|error| error.kind())?;
-        Ok(String::from_utf8_lossy(&heard).into_owned())
+    fn receive(client: &TcpStream) -> Result<String, ErrorKind> {
+        let mut received = Vec::new();
+        client.take(5).read_to_end(&mut received).map_err(|error| error.kind())?;
+        Ok(String::from_utf8_lossy(&received).into_owned())
     }
 
     fn silent(client: &TcpStream) -> bool {
         client.set_read_timeout(Some(Duration::from_millis(60))).unwrap();
-        let heard = hear(client);
+        let received = receive(client);
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        heard == Err(ErrorKind::WouldBlock)
+        received == Err(ErrorKind::WouldBlock)
     }
 
     fn eventually(mut done: impl FnMut() -> bool) {
@@ -424,12 +424,12 @@ mod tests {
     /// Sends this and hears it again, whole and in order; how long that took.
     fn echoed(client: &TcpStream, count: usize) -> Duration {
         let sent: Vec<u8> = (0..count).map(|n| (n / 7) as u8).collect();
-        let (begun, mut heard) = (Instant::now(), vec![0; count]);
+        let (begun, mut received) = (Instant::now(), vec![0; count]);
         std::thread::scope(|scope| {
             scope.spawn(|| (&mut &*client).write_all(&sent).unwrap());
-            (&mut &*client).read_exact(&mut heard).unwrap();
+            (&mut &*client).read_exact(&mut received).unwrap();
         });
-        assert!(sent == heard);
+        assert!(sent == received);
         begun.elapsed()
     }
 
@@ -441,7 +441,7 @@ mod tests {
         // A FIN of one direction leaves the other one be.
         (&mut &client).write_all(b"last").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(hear(&client), Ok("last".to_owned()));
+        assert_eq!(receive(&client), Ok("last".to_owned()));
         eventually(|| relay.open() == 0);
         let (shared, _idle) = (Arc::downgrade(&relay.shared), connect(&relay));
         eventually(|| relay.open() == 1);
@@ -450,7 +450,7 @@ mod tests {
         // Nobody is behind this one: it is reset.
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let relay = Relay::before(nobody);
-        assert_eq!(hear(&connect(&relay)), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&connect(&relay)), Err(ErrorKind::ConnectionReset));
     }
 
     #[test]
@@ -466,7 +466,7 @@ mod tests {
         (&mut &client).write_all(b"hello").unwrap();
         assert!(silent(&client));
         relay.set(Fault::None);
-        assert_eq!(hear(&client), hello());
+        assert_eq!(receive(&client), hello());
     }
 
     #[test]
@@ -474,9 +474,9 @@ mod tests {
         let (relay, client) = rig();
         relay.set(Fault::Reset);
         let begun = Instant::now();
-        assert_eq!(hear(&client), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&client), Err(ErrorKind::ConnectionReset));
         assert!(begun.elapsed() < Duration::from_millis(50));
-        assert_eq!(hear(&connect(&relay)), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&connect(&relay)), Err(ErrorKind::ConnectionReset));
         eventually(|| (relay.accepted(), relay.open()) == (2, 0));
         relay.set(Fault::None);
         assert_eq!(ask(&connect(&relay)), hello());
@@ -499,8 +499,8 @@ mod tests {
         assert!(silent(&client) && silent(&new));
         assert_eq!((relay.accepted(), relay.open()), (2, 2));
         relay.set(Fault::None);
-        assert_eq!(hear(&client), Err(ErrorKind::ConnectionReset));
-        assert_eq!(hear(&new), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&client), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&new), Err(ErrorKind::ConnectionReset));
         assert_eq!(ask(&idle), hello());
         assert_eq!(ask(&connect(&relay)), hello());
     }
@@ -537,9 +537,9 @@ mod tests {
         let mut client = connect(&relay);
         relay.set(Fault::TruncateReset { after: 3 });
         client.write_all(b"hello").unwrap();
-        let mut heard = [0; 3];
-        client.read_exact(&mut heard).unwrap();
-        assert_eq!((&heard, hear(&client)), (b"hel", Err(ErrorKind::ConnectionReset)));
+        let mut received = [0; 3];
+        client.read_exact(&mut received).unwrap();
+        assert_eq!((&received, receive(&client)), (b"hel", Err(ErrorKind::ConnectionReset)));
         eventually(|| relay.open() == 0);
     }
 
@@ -551,7 +551,7 @@ mod tests {
             relay.set(Fault::Refuse);
             let tried = TcpStream::connect(relay.at);
             assert_eq!(tried.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-            assert_eq!(hear(&client), Ok(String::new()));
+            assert_eq!(receive(&client), Ok(String::new()));
             relay.set(Fault::None);
             client = connect(&relay);
             assert_eq!(ask(&client), hello());

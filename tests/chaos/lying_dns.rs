@@ -48,11 +48,11 @@ impl LyingDns {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = socket.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State { lie, asked: 0, over: false }));
-        let told = state.clone();
+        let shared = state.clone();
         let thread = std::thread::spawn(move || {
             let mut space = [0; 4096];
             while let Ok((count, peer)) = socket.recv_from(&mut space) {
-                let mut state = told.lock().unwrap();
+                let mut state = shared.lock().unwrap();
                 if state.over {
                     return;
                 }
@@ -180,18 +180,18 @@ mod tests {
         ];
         for (lie, flags, count, first) in table {
             server.set(lie.clone());
-            let heard = asked(&server, 1).unwrap();
-            let word = |at: usize| u16::from_be_bytes([heard[at], heard[at + 1]]);
+            let answer = asked(&server, 1).unwrap();
+            let word = |at: usize| u16::from_be_bytes([answer[at], answer[at + 1]]);
             let id = if lie == Lie::WrongId { 0xedcb } else { 0x1234 };
             assert_eq!((word(0), word(2), word(6)), (id, flags, count), "{lie:?}");
             let record = |(ttl, ip): (u32, Ipv4Addr)| {
                 [&[0xc0, 12, 0, 1, 0, 1], &ttl.to_be_bytes()[..], &[0, 4], &ip.octets()].concat()
             };
             let start = first.map_or(vec![0xc0, 27], record);
-            assert!(count == 0 || heard[27..].starts_with(&start), "{lie:?}");
+            assert!(count == 0 || answer[27..].starts_with(&start), "{lie:?}");
         }
         server.set(Lie::Truth(both()));
-        assert_eq!(asked(&server, 28).map(|heard| heard.len()), Some(27), "no AAAA");
+        assert_eq!(asked(&server, 28).map(|answer| answer.len()), Some(27), "no AAAA");
         assert_eq!(server.asked(), 11);
         let state = Arc::downgrade(&server.state);
         drop(server);

@@ -291,15 +291,15 @@ fn upgrades(form: Form) -> Vec<Line> {
     let proxy = Proxy::start(&config(&idc, &cloud));
     let load = Load::connecting(proxy.at("web"), form.rate.min(400));
     load.warm_up();
-    let told = |text: &str| proxy.log().iter().filter(|line| line.contains(text)).count();
+    let logged = |text: &str| proxy.log().iter().filter(|line| line.contains(text)).count();
     let mut ids: Vec<String> = Vec::new();
     for number in 1..=form.upgrades {
         match ids.last() {
             None => proxy.signal(libc::SIGUSR2),
             Some(id) => cluster::kill(id, "USR2"),
         }
-        eventually("a successor is ready", || told("successor ready") == number);
-        eventually("its predecessor ends", || told("INFO proxy stopped") == number);
+        eventually("a successor is ready", || logged("successor ready") == number);
+        eventually("its predecessor ends", || logged("INFO proxy stopped") == number);
         std::thread::sleep(Duration::from_millis(300));
         let line = proxy.said(" starting process=").unwrap();
         ids.push(line.rsplit("process=").next().unwrap().trim().to_owned());

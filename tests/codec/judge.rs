@@ -499,10 +499,10 @@ mod tests {
         for (closed, last) in [(Closed::Clean, true), (Closed::Reset, false), (Closed::Open, false)]
         {
             let all = responses(stream.as_bytes(), &methods, closed).unwrap();
-            let told: Vec<_> = all.iter().map(|r| (r.status, r.body.len(), r.complete)).collect();
+            let seen: Vec<_> = all.iter().map(|r| (r.status, r.body.len(), r.complete)).collect();
             let [fine, bare] = [(200, 5, true), (200, 0, true)];
             let expected = [fine, bare, (103, 0, true), fine, (304, 0, true), (200, 5, last)];
-            assert_eq!(told, expected, "{closed:?}");
+            assert_eq!(seen, expected, "{closed:?}");
         }
         for cut in 0..length.len() {
             let all = responses(&length.as_bytes()[..cut], &["GET"], Closed::Clean).unwrap();

@@ -94,12 +94,12 @@ impl Table {
 
     /// Adds a request without a body that has this request line.
     fn line(&mut self, line: &str, verdict: Verdict) {
-        self.add(told(line), format!("{line}\r\nHost: a\r\n\r\n"), verdict);
+        self.add(excerpt(line), format!("{line}\r\nHost: a\r\n\r\n"), verdict);
     }
 
     /// Adds a request without a body that has this line, or these, beside `Host`.
     fn field(&mut self, lines: &str, verdict: Verdict) {
-        self.add(told(lines), format!("GET /p HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"), verdict);
+        self.add(excerpt(lines), format!("GET /p HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"), verdict);
     }
 
     /// Adds the template once for each of `bytes`, in the place of its `<>`.
@@ -118,7 +118,7 @@ impl Table {
 }
 
 /// A short, printable form of a text, for names.
-pub fn told(text: &str) -> String {
+pub fn excerpt(text: &str) -> String {
     let short: String = text.chars().take(60).collect();
     let more = text.len() - short.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

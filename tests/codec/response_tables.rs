@@ -3,7 +3,7 @@
 //! The cluster sends the bytes at once to each request it gets, and then ends its connection; only
 //! where a response is whole and says its own end may it stay open, to tell whether it is used again.
 
-use super::request_tables::{each, told};
+use super::request_tables::{each, excerpt};
 use std::collections::HashSet;
 use std::fmt::Display;
 
@@ -122,7 +122,7 @@ fn valid(table: &mut Table) {
         "HTTP/1.1 200 ¦HTTP/1.1 200¦HTTP/1.1 200 OK then¦HTTP/1.1 200  OK¦HTTP/1.1 200 O\tK¦\
          HTTP/1.1 200 \u{e9}¦HTTP/1.0 200 OK¦HTTP/1.1 200 200 OK¦HTTP/1.1 200 HTTP/1.1 500 No",
     ) {
-        table.add(told(line), LENGTH.replacen("HTTP/1.1 200 OK", line, 1), hello());
+        table.add(excerpt(line), LENGTH.replacen("HTTP/1.1 200 OK", line, 1), hello());
     }
     for status in [200, 201, 203, 206, 226, 299, 301, 400, 404, 418, 500, 599] {
         let text = LENGTH.replacen("200 OK", &format!("{status} X"), 1);
@@ -137,7 +137,7 @@ fn valid(table: &mut Table) {
     ) {
         for (base, text) in BASES {
             let text = text.replacen("X-A: bc", lines, 1);
-            table.add(format!("{} of {base}", told(lines)), text, hello());
+            table.add(format!("{} of {base}", excerpt(lines)), text, hello());
         }
     }
     for size in [1, 8_192, 32_769, 100_000] {
@@ -172,7 +172,7 @@ fn status_lines(table: &mut Table) {
     ) {
         for (base, text) in &BASES[..2] {
             let text = text.replacen("HTTP/1.1 200 OK", line, 1);
-            table.add(format!("line {} of {base}", told(line)), text, Want::BadGateway);
+            table.add(format!("line {} of {base}", excerpt(line)), text, Want::BadGateway);
         }
     }
     for status in (0..100).step_by(9) {
@@ -196,7 +196,7 @@ fn field_lines(table: &mut Table) {
     ) {
         for (base, text) in BASES {
             let text = text.replacen("X-A: bc", lines, 1);
-            table.add(format!("field {} of {base}", told(lines)), text, Want::BadGateway);
+            table.add(format!("field {} of {base}", excerpt(lines)), text, Want::BadGateway);
         }
     }
 }
@@ -261,21 +261,21 @@ fn lengths(table: &mut Table) {
          5/1¦5-5¦%35",
     ) {
         let lines = format!("Content-Length: {value}");
-        table.add(told(&lines), with(&lines), Want::BadGateway);
-        table.head(told(&lines), with(&lines), Want::BadGateway);
+        table.add(excerpt(&lines), with(&lines), Want::BadGateway);
+        table.head(excerpt(&lines), with(&lines), Want::BadGateway);
     }
     for lines in each(
         "Content-Length: 5\r\nContent-Length: 6¦Content-Length: 6\r\nContent-Length: 5¦\
          Content-Length: 0\r\nContent-Length: 5¦Content-Length: 5\r\nX: y\r\ncontent-length: 4¦\
          Content-Length: 5\r\nContent-Length:¦Content-Length: 5\r\nContent-Length: +5",
     ) {
-        table.add(told(lines), with(lines), Want::BadGateway);
+        table.add(excerpt(lines), with(lines), Want::BadGateway);
     }
     for lines in each(
         "content-length: 5¦CONTENT-LENGTH:5¦Content-Length: 5\r\nContent-Length: 5¦\
          Content-Length:\t5 ¦X-Content-Length: 9\r\nContent-Length: 5",
     ) {
-        table.add(told(lines), with(lines), hello());
+        table.add(excerpt(lines), with(lines), hello());
     }
     table.add("the largest length", with("Content-Length: 18446744073709551615"), Want::Cut);
 }
@@ -288,8 +288,8 @@ fn codings(table: &mut Table) {
          \u{e9}chunked¦chun\u{212a}ed¦cow¦none¦'chunked'¦chunked\u{a0}¦\x0bchunked",
     ) {
         let lines = format!("Transfer-Encoding: {value}");
-        table.add(told(&lines), with(&lines), Want::BadGateway);
-        table.head(told(&lines), with(&lines), Want::BadGateway);
+        table.add(excerpt(&lines), with(&lines), Want::BadGateway);
+        table.head(excerpt(&lines), with(&lines), Want::BadGateway);
     }
     for lines in each(
         "Transfer-Encoding: chunked\r\nContent-Length: 5¦\
@@ -301,14 +301,14 @@ fn codings(table: &mut Table) {
          Transfer-Encoding: chunked\r\nTransfer-Encoding: identity¦Transfer-Encoding:\r\n chunked¦\
          Transfer-Encoding\r\n: chunked",
     ) {
-        table.add(told(lines), with(lines), Want::BadGateway);
+        table.add(excerpt(lines), with(lines), Want::BadGateway);
     }
     for lines in each(
         "transfer-encoding: CHUNKED¦Transfer-Encoding:chunked¦Transfer-Encoding:\tchunked ¦\
          Transfer-Encoding: chunked\r\nX-Transfer-Encoding: gzip¦\
          Transfer-Encoding: chunked\r\nTransfer_Encoding: gzip",
     ) {
-        table.add(told(lines), with(lines), hello());
+        table.add(excerpt(lines), with(lines), hello());
     }
     let old = CHUNKED.replacen("HTTP/1.1", "HTTP/1.0", 1);
     table.add("chunks in HTTP/1.0", old, Want::BadGateway);
@@ -328,26 +328,26 @@ fn chunks(table: &mut Table) {
          5\r¦\r\n5¦5;a=b=c¦5;;",
     ) {
         let body = format!("{size}\r\nhello\r\n0\r\n\r\n");
-        table.add(format!("a chunk size {}", told(size)), chunked(&body), Want::Cut);
+        table.add(format!("a chunk size {}", excerpt(size)), chunked(&body), Want::Cut);
         let body = format!("1\r\nb\r\n{body}");
-        table.add(format!("a second chunk size {}", told(size)), chunked(&body), Want::Cut);
+        table.add(format!("a second chunk size {}", excerpt(size)), chunked(&body), Want::Cut);
     }
     for end in each("¦\n¦\r¦\n\r¦ \r\n¦X\r\n¦XX¦\r\n\r\n¦\r\r\n¦\0\r\n¦;a\r\n") {
         let body = format!("5\r\nhello{end}0\r\n\r\n");
-        table.add(format!("a chunk's end {}", told(end)), chunked(&body), Want::Cut);
+        table.add(format!("a chunk's end {}", excerpt(end)), chunked(&body), Want::Cut);
     }
     for last in each(
         "0\n\n¦0\r\n\n¦0 \r\n\r\n¦-0\r\n\r\n¦0;\r\n\r\n¦0\r\r\n\r\n¦0\r\n\r\r\n\r\n¦o\r\n\r\n¦\
          0x0\r\n\r\n",
     ) {
         let body = format!("5\r\nhello\r\n{last}");
-        table.add(format!("a last chunk {}", told(last)), chunked(&body), Want::Cut);
+        table.add(format!("a last chunk {}", excerpt(last)), chunked(&body), Want::Cut);
     }
     for body in each(
         "5;a\r\nhello\r\n0\r\n\r\n¦5;a=b\r\nhello\r\n0;c=\"d\"\r\n\r\n¦05\r\nhello\r\n0\r\n\r\n¦\
          1\r\nh\r\n4\r\nello\r\n000\r\n\r\n¦5 ;a\r\nhello\r\n0\r\n\r\n",
     ) {
-        table.add(told(body), chunked(body), hello());
+        table.add(excerpt(body), chunked(body), hello());
     }
     for extension in ["a".repeat(300), "a".repeat(20_000), "a;".repeat(200)] {
         let body = format!("5;{extension}\r\nhello\r\n0\r\n\r\n");
@@ -362,13 +362,13 @@ fn trailers(table: &mut Table) {
         "X-T: u¦Content-Length: 9¦Transfer-Encoding: gzip¦Set-Cookie: a=b¦Connection: close¦\
          Host: b¦Authorization: c¦Trailer: X¦Location: /¦Keep-Alive: 5¦Content-Type: x¦X-T: \u{e9}",
     ) {
-        table.add(format!("a trailer {}", told(line)), with(line), hello());
+        table.add(format!("a trailer {}", excerpt(line)), with(line), hello());
     }
     for line in each(
         "X-T¦: u¦X-T : u¦ X-T: u¦X T: u¦X-T: u\r\n v¦X-T: \x01¦X-T: \0¦X-T: u\nX-U: v¦X-T: u\r¦\
          HTTP/1.1 200 OK¦\"X\": u",
     ) {
-        table.add(format!("a trailer {}", told(line)), with(line), Want::Cut);
+        table.add(format!("a trailer {}", excerpt(line)), with(line), Want::Cut);
     }
     table.add("33 trailers", with(&["X-T: u"; 33].join("\r\n")), Want::Cut);
     table.add("32 trailers", with(&["X-T: u"; 32].join("\r\n")), hello());
@@ -407,11 +407,11 @@ fn truncated(table: &mut Table) {
     {
         for rest in each("¦H¦HTTP/1.1 200 OK\r\n¦HTTP/1.1 200 OK\r\nContent-Length: 5\r\n") {
             let text = format!("{interim}{rest}");
-            table.add(format!("{}, then death", told(&text)), text.clone(), Want::BadGateway);
-            table.reset(format!("{}, then death", told(&text)), text, Want::BadGateway);
+            table.add(format!("{}, then death", excerpt(&text)), text.clone(), Want::BadGateway);
+            table.reset(format!("{}, then death", excerpt(&text)), text, Want::BadGateway);
         }
         let text = format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel");
-        table.add(format!("{}, then a cut", told(interim)), text, Want::Cut);
+        table.add(format!("{}, then a cut", excerpt(interim)), text, Want::Cut);
     }
 }
 
@@ -426,7 +426,7 @@ fn closing(table: &mut Table) {
         ("keep-alive", "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n"),
     ] {
         for body in ["", "hello", "\r\n\r\n", "0\r\n\r\n", EVIL, &large] {
-            let (name, text) = (format!("{name} and {}", told(body)), format!("{head}{body}"));
+            let (name, text) = (format!("{name} and {}", excerpt(body)), format!("{head}{body}"));
             table.add(&name, text.clone(), Want::Whole(200, body.as_bytes().to_vec()));
             table.reset(&name, text, Want::Cut);
         }
@@ -448,24 +448,28 @@ fn surplus(table: &mut Table) {
     ] {
         let whole = Want::WholeNotReused(200, b"hello".to_vec());
         for (base, text) in &BASES[..2] {
-            let name = format!("{} after {base}", told(extra));
+            let name = format!("{} after {base}", excerpt(extra));
             table.add(name, format!("{text}{extra}"), whole.clone());
             let interim = format!("HTTP/1.1 103 Early Hints\r\n\r\n{text}{extra}");
             table.add(
-                format!("{} after {base} and an interim", told(extra)),
+                format!("{} after {base} and an interim", excerpt(extra)),
                 interim,
                 whole.clone(),
             );
         }
         let none = Want::WholeNotReused(200, Vec::new());
         let empty = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n{extra}");
-        table.add(format!("{} after no bytes", told(extra)), empty, none.clone());
+        table.add(format!("{} after no bytes", excerpt(extra)), empty, none.clone());
         let empty = chunked(&format!("0\r\n\r\n{extra}"));
-        table.add(format!("{} after no chunks", told(extra)), empty, none);
+        table.add(format!("{} after no chunks", excerpt(extra)), empty, none);
         for status in [404, 500] {
             let text = LENGTH.replacen("200", &status.to_string(), 1);
             let whole = Want::WholeNotReused(status, b"hello".to_vec());
-            table.add(format!("{} after a {status}", told(extra)), format!("{text}{extra}"), whole);
+            table.add(
+                format!("{} after a {status}", excerpt(extra)),
+                format!("{text}{extra}"),
+                whole,
+            );
         }
     }
     let long = format!("{LENGTH}{}", "X".repeat(100_000));
@@ -478,9 +482,9 @@ fn bodiless(table: &mut Table) {
         "Content-Length: 5\r\n¦Content-Length: 0\r\n¦Transfer-Encoding: chunked\r\n¦X-A: b\r\n¦",
     ) {
         let text = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
-        table.head(told(lines), text.clone(), Want::Whole(200, Vec::new()));
+        table.head(excerpt(lines), text.clone(), Want::Whole(200, Vec::new()));
         for body in ["hello", "5\r\nhello\r\n0\r\n\r\n", EVIL] {
-            let name = format!("{} and {}", told(lines), told(body));
+            let name = format!("{} and {}", excerpt(lines), excerpt(body));
             table.head(name, format!("{text}{body}"), Want::WholeNotReused(200, Vec::new()));
         }
     }
@@ -496,12 +500,12 @@ fn bodiless(table: &mut Table) {
         (304, "Transfer-Encoding: chunked\r\n"),
     ] {
         let text = format!("HTTP/1.1 {status} None\r\n{lines}\r\n");
-        let name = format!("{status} with {}", told(lines));
+        let name = format!("{status} with {}", excerpt(lines));
         table.add(&name, text.clone(), Want::Whole(status, Vec::new()));
         table.head(&name, text.clone(), Want::Whole(status, Vec::new()));
         for body in ["h", "hello", "5\r\nhello\r\n0\r\n\r\n", EVIL] {
             let whole = Want::WholeNotReused(status, Vec::new());
-            table.add(format!("{name} and {}", told(body)), format!("{text}{body}"), whole);
+            table.add(format!("{name} and {}", excerpt(body)), format!("{text}{body}"), whole);
         }
     }
 }
@@ -521,7 +525,7 @@ fn interims(table: &mut Table) {
              Connection: a b¦ X: y",
         ) {
             let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n\r\n{LENGTH}");
-            table.add(format!("{status} with {}", told(lines)), text, Want::BadGateway);
+            table.add(format!("{status} with {}", excerpt(lines)), text, Want::BadGateway);
         }
         // An interim response ends at its head, whatever it claims.
         for lines in each("Content-Length: 5¦Transfer-Encoding: chunked") {
@@ -537,8 +541,8 @@ fn interims(table: &mut Table) {
          Connection: upgrade\r\nUpgrade: \r\n",
     ) {
         let text = format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n");
-        table.add(format!("101 with {}", told(lines)), text.clone(), Want::BadGateway);
-        table.add(format!("101 with {} and more", told(lines)), text + LENGTH, Want::BadGateway);
+        table.add(format!("101 with {}", excerpt(lines)), text.clone(), Want::BadGateway);
+        table.add(format!("101 with {} and more", excerpt(lines)), text + LENGTH, Want::BadGateway);
     }
 }
 

@@ -126,22 +126,22 @@ fn a_cookie_is_good_for_its_own_service_alone() {
 #[test]
 fn check_tells_of_cookies_that_do_not_last_and_of_secrets_that_are_none() {
     let (cluster, folder) = (Cluster::named("0"), Folder::new());
-    let told = |affinity: &str| check(&folder, &one(&[&cluster], affinity));
-    let (code, said) = told("{ cookie: stay }");
+    let checked = |affinity: &str| check(&folder, &one(&[&cluster], affinity));
+    let (code, said) = checked("{ cookie: stay }");
     assert!(
         code == 0 && said.contains("cookies are encrypted with a random key: after a restart"),
         "{said}"
     );
     folder.write("short", "short\n");
-    let (code, said) = told("{ cookie: stay, secret_file: short }");
+    let (code, said) = checked("{ cookie: stay, secret_file: short }");
     assert!(code == 1 && said.contains("has fewer than 16 bytes"), "{said}");
-    let (code, said) = told("{ cookie: stay, secret_file: missing }");
+    let (code, said) = checked("{ cookie: stay, secret_file: missing }");
     assert!(code == 1 && said.contains("missing"), "{said}");
     use std::os::unix::fs::PermissionsExt;
     let secret = folder.write("secret", "sixteen bytes at least\n");
     for (mode, warnings) in [(0o644, 1), (0o640, 0)] {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
-        let (code, said) = told("{ cookie: stay, secret_file: secret }");
+        let (code, said) = checked("{ cookie: stay, secret_file: secret }");
         assert_eq!(
             (code, said.matches("every user of this machine may read it").count()),
             (0, warnings),

@@ -159,10 +159,13 @@ fn statuses_count_as_failures_as_the_operator_says() {
     let (folder, cluster) = (Folder::new(), Cluster::named("a"));
     let text = config(&[("a", "idc", cluster.address)]);
     let text = text.replace("kind: idc,", "kind: idc, outlier: { failures: [502, rest, 99] },");
-    let (code, told) = check(&folder, &text);
+    let (code, printed) = check(&folder, &text);
     assert_eq!(code, 1);
-    assert!(told.contains("failures[1]") && told.contains("did you mean `reset`?"), "{told}");
-    assert!(told.contains("failures[2]"), "{told}");
+    assert!(
+        printed.contains("failures[1]") && printed.contains("did you mean `reset`?"),
+        "{printed}"
+    );
+    assert!(printed.contains("failures[2]"), "{printed}");
 }
 
 #[test]

@@ -91,17 +91,17 @@ fn hops_are_counted_from_the_right() {
     let text = config(&[("a", "idc", cluster.address)])
         .replace("protocol: http,", "protocol: http, trusted_proxies: [127.0.0.0/8, 10.0.0.0/8],");
     let proxy = Proxy::start(&text);
-    for (told, client) in [
+    for (forwarded, client) in [
         ("1.1.1.1, 9.9.9.9, 10.0.0.5", "9.9.9.9"),
         ("1.1.1.1, 10.0.0.4, 10.0.0.5", "1.1.1.1"),
         ("10.0.0.9", "10.0.0.9"),
     ] {
         let ask = format!(
-            "GET /{client} HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {told}\r\nconnection: close\r\n\r\n"
+            "GET /{client} HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {forwarded}\r\nconnection: close\r\n\r\n"
         );
         assert_eq!(ask_raw(proxy.at("web"), ask.as_bytes()).status, 200);
         let line = proxy.says(&format!("\"path\":\"/{client}\""));
-        assert!(line.contains(&format!("\"client\":\"{client}\"")), "{told}: {line}");
+        assert!(line.contains(&format!("\"client\":\"{client}\"")), "{forwarded}: {line}");
     }
 }
 

@@ -43,7 +43,7 @@ fn a_head_that_drips_has_one_deadline_for_all_of_it() {
     let mut client = connect(proxy.at("web"));
     let since = Instant::now();
     client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let mut space = [0; 1024];
     for byte in b"GET /a-long-way HTTP/1.1\r\nhost: a\r\nx-slow: yes\r\n".iter().cycle() {
         if client.write_all(&[*byte]).is_err() || since.elapsed() > PATIENCE {
@@ -51,11 +51,11 @@ fn a_head_that_drips_has_one_deadline_for_all_of_it() {
         }
         match client.read(&mut space) {
             Ok(0) => break,
-            Ok(count) => told.extend_from_slice(&space[..count]),
+            Ok(count) => received.extend_from_slice(&space[..count]),
             Err(_) => {}
         }
     }
-    let answer = parse(&told);
+    let answer = parse(&received);
     assert_eq!((answer.status, answer.refusal().as_str()), (408, "request_timeout"));
     assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
 }
@@ -87,16 +87,16 @@ fn a_body_that_drips_is_cut_by_its_rate() {
     let since = Instant::now();
     client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n").unwrap();
     client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let mut space = [0; 1024];
     // Never silent for long, and never fast enough.
-    while told.is_empty() && since.elapsed() < Duration::from_secs(16) {
+    while received.is_empty() && since.elapsed() < Duration::from_secs(16) {
         drop(client.write_all(b"drip"));
         if let Ok(count) = client.read(&mut space) {
-            told.extend_from_slice(&space[..count]);
+            received.extend_from_slice(&space[..count]);
         }
     }
-    let answer = parse(&told);
+    let answer = parse(&received);
     assert_eq!((answer.status, answer.refusal().as_str()), (408, "request_timeout"));
     let took = since.elapsed();
     assert!((Duration::from_secs(9)..Duration::from_secs(14)).contains(&took), "{took:?}");
@@ -282,8 +282,9 @@ fn a_drain_ends_at_its_deadline_and_says_so() {
 fn no_span_may_be_none_at_all() {
     let (folder, cluster) = (Folder::new(), Cluster::named("a"));
     for key in ["body_idle", "stream_idle", "idle_l4", "half_close", "write", "head"] {
-        let (code, told) = check(&folder, &with(&cluster, &format!("timeouts: {{ {key}: 0s }}")));
+        let (code, printed) =
+            check(&folder, &with(&cluster, &format!("timeouts: {{ {key}: 0s }}")));
         let path = format!("listeners.web.timeouts.{key}: must be more than 0");
-        assert!(code == 1 && told.contains(&path), "{told}");
+        assert!(code == 1 && printed.contains(&path), "{printed}");
     }
 }

@@ -148,9 +148,9 @@ fn dns_is_followed_and_a_silent_server_changes_nothing() {
     dns.set("shop.test.", vec![a(3)]);
     eventually("it answers again", || endpoints(&proxy) == [at(3)]);
     proxy.says("DNS name shop.test. resolved again");
-    for told in ["DNS name shop.test. not resolved", "DNS name shop.test. resolved again"] {
-        let count = proxy.log().iter().filter(|line| line.contains(told)).count();
-        assert_eq!(count, 1, "{told}: once, and not by family: {:?}", proxy.log());
+    for printed in ["DNS name shop.test. not resolved", "DNS name shop.test. resolved again"] {
+        let count = proxy.log().iter().filter(|line| line.contains(printed)).count();
+        assert_eq!(count, 1, "{printed}: once, and not by family: {:?}", proxy.log());
     }
     assert_eq!(get(proxy.at("web"), "/").body, "three");
 }
@@ -361,9 +361,9 @@ fn link_local_addresses_are_endpoints_only_where_that_is_meant() {
     proxy.rewrite(&text);
     eventually("the reload", || proxy.generation() == 2);
     eventually("it is meant no more", || endpoints(&proxy).is_empty());
-    let (code, told) = check(
+    let (code, printed) = check(
         &Folder::new(),
         &discovered("endpoints: [\"169.254.169.254:80\", \"168.63.129.16:80\"]"),
     );
-    assert_eq!((code, told.matches("link-local or metadata").count()), (1, 2), "{told}");
+    assert_eq!((code, printed.matches("link-local or metadata").count()), (1, 2), "{printed}");
 }

@@ -100,9 +100,9 @@ fn an_edge_tells_another_what_it_has_to_do_and_nobody_else() {
     let app = Cluster::named("east");
     let proxy = Proxy::start(&edge("east", "west", &app, 5, 0, free_port()));
     let web = proxy.at("web");
-    let told = with_via(web, "west");
-    assert_eq!((told.status, told.body.as_str()), (200, "east"));
-    let load = told.header("tidegate-load").unwrap();
+    let answer = with_via(web, "west");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "east"));
+    let load = answer.header("tidegate-load").unwrap();
     for field in ["q=", "s=", "n=", "c=5", "l=", "g="] {
         assert!(load.contains(field), "{field} in {load}");
     }

@@ -253,9 +253,9 @@ fn a_second_start_on_the_same_address_fails_and_says_where() {
         .arg(path)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("listeners.web.address: cannot listen on"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("listeners.web.address: cannot listen on"), "{printed}");
 }
 
 #[test]
@@ -290,10 +290,13 @@ fn a_body_too_long_to_keep_is_not_sent_again() {
     let cluster = |status: &'static str| {
         Cluster::scripted(move |mut connection| {
             while let Some((_, body)) = connection.request() {
-                let told = body.len().to_string();
+                let length = body.len().to_string();
                 connection.send(
-                    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{told}", told.len())
-                        .as_bytes(),
+                    format!(
+                        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{length}",
+                        length.len()
+                    )
+                    .as_bytes(),
                 );
             }
         })

@@ -95,7 +95,7 @@ fn websockets_of_python_talk_through_the_proxy() {
         Command::new(&python).arg(script("websocket.py")).args(["client", &url]).output().unwrap();
     drop(server.stdin.take());
     server.wait().unwrap();
-    let told = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert_eq!(told, "compressed 4001\n", "{}", String::from_utf8_lossy(&said.stderr));
+    let printed = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(printed, "compressed 4001\n", "{}", String::from_utf8_lossy(&said.stderr));
     eventually("it is logged", || proxy.said("\"status\":101").is_some());
 }

@@ -70,13 +70,13 @@ fn who_has_no_session_is_sent_to_the_login_and_who_has_one_is_named_to_the_clust
 
     assert_eq!((served.status, served.body.as_str()), (200, "a"));
     assert_eq!(served.header("set-cookie").as_deref(), Some("session=renewed"));
-    let told = cluster.seen().to_ascii_lowercase();
-    assert!(told.contains("remote-user: alice\r\nremote-groups: staff,dev\r\n"), "{told}");
-    assert!(!told.contains("x-other"), "only what is asked for: {told}");
+    let request = cluster.seen().to_ascii_lowercase();
+    assert!(request.contains("remote-user: alice\r\nremote-groups: staff,dev\r\n"), "{request}");
+    assert!(!request.contains("x-other"), "only what is asked for: {request}");
     // Where nobody is asked, nobody may name himself either.
     assert_eq!(ask(&proxy, "/open", forged).status, 200);
-    let told = cluster.seen().to_ascii_lowercase();
-    assert!(!told.contains("root") && !told.contains("admin"), "{told}");
+    let request = cluster.seen().to_ascii_lowercase();
+    assert!(!request.contains("root") && !request.contains("admin"), "{request}");
 }
 
 #[test]

@@ -183,13 +183,13 @@ fn malformed_requests_are_refused_and_nothing_is_forwarded() {
     let all = malformed();
     assert!(all.len() > 230, "{}", all.len());
     for (request, status) in &all {
-        let told = String::from_utf8_lossy(request);
+        let excerpt = String::from_utf8_lossy(request);
         let mut client = Keeping::new(proxy.at("web"));
         drop(client.stream.write_all(request));
         let answer = client.answer();
-        assert_eq!(answer.status, *status, "{told:?}");
-        assert_eq!(answer.header("connection").as_deref(), Some("close"), "{told:?}");
-        assert!(!answer.refusal().is_empty(), "{told:?}");
+        assert_eq!(answer.status, *status, "{excerpt:?}");
+        assert_eq!(answer.header("connection").as_deref(), Some("close"), "{excerpt:?}");
+        assert!(!answer.refusal().is_empty(), "{excerpt:?}");
     }
     nothing_forwarded(&cluster, b"something");
     let counted = proxy.metric("tidegate_refusals_total");
@@ -208,8 +208,8 @@ fn the_verdict_does_not_depend_on_segments() {
             // A flush of the socket's own: with no delay each write is a segment.
             drop(stream.write_all(&request[cut..]));
             let answer = parse(&read_all(&mut stream));
-            let told = String::from_utf8_lossy(request);
-            assert_eq!(answer.status, *status, "{told:?} cut at {cut}");
+            let excerpt = String::from_utf8_lossy(request);
+            assert_eq!(answer.status, *status, "{excerpt:?} cut at {cut}");
         }
     }
     nothing_forwarded(&cluster, b"something");
@@ -225,9 +225,9 @@ fn the_verdict_does_not_depend_on_the_place_in_a_connection() {
             assert_eq!(client.get("/fine").status, 200);
         }
         drop(client.stream.write_all(request));
-        let told = String::from_utf8_lossy(request);
-        assert_eq!(client.answer().status, *status, "{told:?}");
-        assert!(client.try_answer().is_none(), "{told:?} must close");
+        let excerpt = String::from_utf8_lossy(request);
+        assert_eq!(client.answer().status, *status, "{excerpt:?}");
+        assert!(client.try_answer().is_none(), "{excerpt:?} must close");
     }
     assert!(!cluster.seen().contains("~"));
     assert_eq!(
@@ -238,14 +238,14 @@ fn the_verdict_does_not_depend_on_the_place_in_a_connection() {
 
 #[test]
 fn a_bad_chunk_in_a_streamed_body_never_becomes_a_whole_one() {
-    let (told, hear) = std::sync::mpsc::channel::<bool>();
+    let (sender, receiver) = std::sync::mpsc::channel::<bool>();
     let cluster = Cluster::scripted(move |mut connection| {
         connection.head();
         let mut wire = Vec::new();
         while let Some(byte) = connection.take(1) {
             wire.extend(byte);
         }
-        told.send(wire.ends_with(b"0\r\n\r\n")).unwrap();
+        sender.send(wire.ends_with(b"0\r\n\r\n")).unwrap();
     });
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     for bad in
@@ -259,8 +259,9 @@ fn a_bad_chunk_in_a_streamed_body_never_becomes_a_whole_one() {
         drop(stream.write_all(bad.as_bytes()));
         let answer = parse(&read_all(&mut stream));
         assert_eq!(answer.status, 400, "{bad:?}");
-        let ended =
-            hear.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{bad:?}: {:?}", cluster.seen()));
+        let ended = receiver
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("{bad:?}: {:?}", cluster.seen()));
         assert!(!ended, "{bad:?} was ended as if it were whole");
     }
 }
@@ -325,7 +326,7 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
         .replace("{ clusters: [a] }", "{ clusters: [a], timeout: 2s, retry: { retries: 0 } }");
     let proxy = Proxy::start(&text);
     for (number, response) in all.iter().enumerate() {
-        let told = String::from_utf8_lossy(&response[..response.len().min(120)]).into_owned();
+        let excerpt = String::from_utf8_lossy(&response[..response.len().min(120)]).into_owned();
         // POST, so that nothing is tried again.
         let request = format!(
             "POST /n{number} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -335,8 +336,8 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
         let text = String::from_utf8_lossy(&read_all(&mut stream)).into_owned();
         let last = text.rfind("HTTP/1.1 ").map_or("", |at| &text[at..]);
         let complete_or_late = last.starts_with("HTTP/1.1 502") || last.starts_with("HTTP/1.1 504");
-        assert!(complete_or_late, "{number} {told:?}: {text:?}");
-        assert!(!text.contains("REUSED"), "{told:?}");
+        assert!(complete_or_late, "{number} {excerpt:?}: {text:?}");
+        assert!(!text.contains("REUSED"), "{excerpt:?}");
     }
 }
 

@@ -252,19 +252,19 @@ fn a_response_streams_before_it_is_complete() {
 
 #[test]
 fn a_request_streams_before_it_is_complete() {
-    let (heard, hear) = std::sync::mpsc::channel::<Vec<u8>>();
+    let (sender, receiver) = std::sync::mpsc::channel::<Vec<u8>>();
     let cluster = Cluster::scripted(move |mut connection| {
         connection.head();
-        heard.send(connection.take(5).unwrap()).unwrap();
-        heard.send(connection.take(5).unwrap()).unwrap();
+        sender.send(connection.take(5).unwrap()).unwrap();
+        sender.send(connection.take(5).unwrap()).unwrap();
         connection.reply("ok");
     });
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     let mut client = Keeping::new(proxy.at("web"));
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst");
-    assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"first");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), b"first");
     client.send(b"later");
-    assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"later");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), b"later");
     assert_eq!(client.answer().body, "ok");
 }
 
@@ -397,9 +397,9 @@ fn a_trusted_client_may_ask_why() {
         &clusters.replace("service: shop }", "service: shop, trusted_proxies: [127.0.0.1] }"),
     );
     let request = b"GET / HTTP/1.1\r\nHost: a\r\nTidegate-Explain: 1\r\nConnection: close\r\n\r\n";
-    let told = ask_raw(proxy.at("web"), request).header("tidegate-decision").unwrap();
-    assert!(told.starts_with("cluster=idc; endpoint=127.0.0.1:"), "{told}");
-    assert!(told.contains("reason=nearest; rejected=\"\""), "{told}");
+    let decision = ask_raw(proxy.at("web"), request).header("tidegate-decision").unwrap();
+    assert!(decision.starts_with("cluster=idc; endpoint=127.0.0.1:"), "{decision}");
+    assert!(decision.contains("reason=nearest; rejected=\"\""), "{decision}");
 }
 
 #[test]
@@ -511,9 +511,12 @@ fn hops_are_told_and_the_last_one_answers() {
     assert_eq!((options.status, options.header("allow").is_some()), (200, true));
     let trace = ask(&proxy, "TRACE", "0");
     assert_eq!(trace.header("content-type").as_deref(), Some("message/http"));
-    let told = trace.body;
-    assert!(told.starts_with("TRACE /p HTTP/1.1\r\n") && told.contains("Via: 1.0 front"), "{told}");
-    assert!(!told.contains("secret"), "{told}");
+    let received = trace.body;
+    assert!(
+        received.starts_with("TRACE /p HTTP/1.1\r\n") && received.contains("Via: 1.0 front"),
+        "{received}"
+    );
+    assert!(!received.contains("secret"), "{received}");
     assert!(!cluster.seen().contains("/p"), "the last hop forwards nothing");
     assert_eq!(ask(&proxy, "OPTIONS", "5").status, 200);
     assert_eq!(ask(&proxy, "GET", "0").status, 200);
@@ -545,9 +548,9 @@ fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so
         let mut client = connect(proxy.at("web"));
         client.write_all(head.as_bytes()).unwrap();
         if !body_at_once {
-            let mut told = [0; 25];
-            client.read_exact(&mut told).unwrap();
-            assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+            let mut received = [0; 25];
+            client.read_exact(&mut received).unwrap();
+            assert_eq!(&received, b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         client.write_all(b"hello").unwrap();
         let answer = String::from_utf8_lossy(&read_all(&mut client)).into_owned();

@@ -244,9 +244,9 @@ fn malformed_requests_are_reset_or_refused_before_any_cluster() {
         let before = refused();
         let mut raw = Raw::new(web);
         raw.headers(1, END_STREAM, &fields);
-        let told = raw.next(&[HEADERS, RST_STREAM, GOAWAY]);
+        let answer = raw.next(&[HEADERS, RST_STREAM, GOAWAY]);
         // Reset, or answered by a refusal that was counted.
-        if matches!(told, Some((HEADERS, ..))) {
+        if matches!(answer, Some((HEADERS, ..))) {
             eventually(&format!("it is refused: {what}"), || refused() > before);
         }
     }
@@ -300,13 +300,13 @@ fn a_body_of_another_length_than_told_never_passes_for_whole() {
         while matches!(connection.stream.read(&mut byte), Ok(1..)) {}
     });
     let proxy = Proxy::start(&plain(app.address));
-    for (told, sent) in [("3", 5), ("5", 3)] {
+    for (stated, sent) in [("3", 5), ("5", 3)] {
         let mut raw = Raw::new(proxy.at("web"));
         let post = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
-        raw.headers(1, 0, &[&post[..], &[("content-length", told)]].concat());
+        raw.headers(1, 0, &[&post[..], &[("content-length", stated)]].concat());
         raw.frame(0, END_STREAM, 1, &vec![b'x'; sent]);
         let ended = raw.next(&[RST_STREAM, GOAWAY]);
-        assert!(ended.is_some(), "{told} told, {sent} sent");
+        assert!(ended.is_some(), "{stated} stated, {sent} sent");
     }
 }
 
@@ -344,8 +344,8 @@ fn a_content_type_alone_makes_no_grpc() {
         let mut raw = Raw::new(proxy.at("web"));
         let refused = [("te", "trailers"), ("grpc-timeout", "300m")];
         raw.headers(1, END_STREAM, &[&LABEL[..], &refused].concat());
-        let told = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
-        assert!(is_ok(&told.3), "{told:?}");
+        let answer = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
+        assert!(is_ok(&answer.3), "{answer:?}");
         // A silent upload: late after 300 ms, unless it is a call; that is as long as its own deadline lets it.
         let mut raw = Raw::new(proxy.at("web"));
         let since = Instant::now();
@@ -384,13 +384,13 @@ fn rapid_resets_end_the_connection_and_others_go_on() {
 
 #[test]
 fn a_client_that_resets_cancels_the_work_for_it() {
-    let (told, heard) = std::sync::mpsc::channel();
-    let told = std::sync::Mutex::new(told);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     let app = Cluster::scripted(move |mut connection| {
         if connection.request().is_some() {
             let mut byte = [0; 1];
             let read = connection.stream.read(&mut byte);
-            told.lock().unwrap().send(matches!(read, Ok(0) | Err(_))).unwrap();
+            sender.lock().unwrap().send(matches!(read, Ok(0) | Err(_))).unwrap();
         }
     });
     let proxy = Proxy::start(&plain(app.address));
@@ -398,7 +398,7 @@ fn a_client_that_resets_cancels_the_work_for_it() {
     raw.headers(1, END_STREAM, &GET);
     eventually("the cluster has it", || app.seen().contains("GET"));
     raw.frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
-    assert!(heard.recv_timeout(Duration::from_secs(2)).unwrap(), "its connection is broken off");
+    assert!(receiver.recv_timeout(Duration::from_secs(2)).unwrap(), "its connection is broken off");
 }
 
 #[test]

@@ -140,8 +140,8 @@ fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let (text, web) = fixed(&cluster, &folder);
     let file = folder.write("tidegate.yaml", &format!("admin: {{ address: \"off\" }}\n{text}"));
-    let told = UnixDatagram::bind(folder.0.join("notify")).unwrap();
-    told.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let notifications = UnixDatagram::bind(folder.0.join("notify")).unwrap();
+    notifications.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // As systemd does it: the socket is the third descriptor, and the number is of the process itself.
     let program = "import os, socket, sys\n\
         s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
@@ -161,7 +161,7 @@ fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
         .unwrap();
     let next = || {
         let mut bytes = [0; 256];
-        let count = told.recv(&mut bytes).expect("it is told in time");
+        let count = notifications.recv(&mut bytes).expect("it is told in time");
         String::from_utf8_lossy(&bytes[..count]).into_owned()
     };
     assert_eq!(next(), "READY=1");
@@ -187,7 +187,7 @@ fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
     assert_eq!(ready, "READY=1");
     let id = id.strip_prefix("MAINPID=").expect("the successor's number");
     assert!(child.wait().unwrap().success());
-    while let Ok(count) = told.recv(&mut [0; 256]) {
+    while let Ok(count) = notifications.recv(&mut [0; 256]) {
         // What was under way is over: a sign of life that comes now is the successor's.
         if count == "WATCHDOG=1".len() {
             break;

@@ -131,14 +131,14 @@ fn a_copy_is_kept_from_what_its_original_is_kept_from() {
         ("shop: { clusters: [a] }", "shop: { clusters: [a], data: sensitive }"),
         ("{ service: shop,", "{ service: shop, data: sensitive,"),
     ] {
-        let (code, told) = check(&folder, &text.replace(from, to));
-        assert_eq!(code, 1, "{told}");
-        assert!(told.contains("routes[0].mirror.service"), "{told}");
+        let (code, printed) = check(&folder, &text.replace(from, to));
+        assert_eq!(code, 1, "{printed}");
+        assert!(printed.contains("routes[0].mirror.service"), "{printed}");
         assert!(
-            told.contains(
+            printed.contains(
                 "no cluster may serve service `next`: cluster b does not accept data class"
             ),
-            "{told}"
+            "{printed}"
         );
     }
 }
@@ -157,7 +157,10 @@ fn mirrors_that_make_no_sense_are_told() {
             "did you mean `next`?",
         ),
     ] {
-        let (code, told) = check(&folder, &text);
-        assert!(code == 1 && told.contains(said) && told.contains("routes[0].mirror"), "{told}");
+        let (code, printed) = check(&folder, &text);
+        assert!(
+            code == 1 && printed.contains(said) && printed.contains("routes[0].mirror"),
+            "{printed}"
+        );
     }
 }

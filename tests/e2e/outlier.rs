@@ -176,9 +176,9 @@ fn a_cluster_in_panic_is_no_reason_to_leave_a_healthy_one() {
 fn outlier_knobs_out_of_bounds_are_told() {
     let (folder, cluster) = (Folder::new(), Cluster::named("a"));
     let text = alike(&[&cluster], "success: 1.5, latency: 0.5, max_percent: 101, consecutive: 0");
-    let (code, told) = check(&folder, &text);
+    let (code, printed) = check(&folder, &text);
     assert_eq!(code, 1);
     for key in ["success", "latency", "max_percent", "consecutive"] {
-        assert!(told.contains(&format!("clusters.a.outlier.{key}")), "{key}: {told}");
+        assert!(printed.contains(&format!("clusters.a.outlier.{key}")), "{key}: {printed}");
     }
 }

@@ -131,16 +131,16 @@ fn a_cluster_that_wants_a_proxy_header_gets_its_own_client_each_time() {
             .replace("kind: idc,", &format!("kind: idc, send_proxy_protocol: {version},"));
         let proxy = Proxy::start(&text);
         let web = proxy.at("web");
-        let told = |client: &mut Keeping| {
+        let identity = |client: &mut Keeping| {
             let answer = client.get("/");
             assert_eq!(answer.status, 200, "{version}: {answer:?}");
             answer.body
         };
         let (mut first, mut second) = (Keeping::new(web), Keeping::new(web));
-        let (one, two) = (told(&mut first), told(&mut second));
+        let (one, two) = (identity(&mut first), identity(&mut second));
         assert!(one.starts_with("127.0.0.1 ") && two.starts_with("127.0.0.1 "), "{one} {two}");
         assert_ne!(one, two, "each client has its own port");
-        assert_eq!(told(&mut first), one, "and keeps it");
+        assert_eq!(identity(&mut first), one, "and keeps it");
     }
 }
 
@@ -205,14 +205,14 @@ fn tls_is_passed_on_by_its_name_and_ended_by_the_cluster() {
 
 #[test]
 fn a_hello_of_post_quantum_size_may_come_byte_by_byte() {
-    let (told, heard) = std::sync::mpsc::channel();
-    let told = std::sync::Mutex::new(told);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     let app = Cluster::scripted(move |mut connection| {
         let mut bytes = vec![0; 4096];
         let mut all = Vec::new();
         while let Ok(count @ 1..) = connection.stream.read(&mut bytes) {
             all.extend_from_slice(&bytes[..count]);
-            told.lock().unwrap().send(all.clone()).unwrap();
+            sender.lock().unwrap().send(all.clone()).unwrap();
         }
     });
     let proxy = Proxy::start(&passthrough(app.address, app.address, ""));
@@ -233,7 +233,7 @@ fn a_hello_of_post_quantum_size_may_come_byte_by_byte() {
     }
     let mut seen = Vec::new();
     while seen.len() < hello.len() {
-        seen = heard.recv_timeout(PATIENCE).unwrap();
+        seen = receiver.recv_timeout(PATIENCE).unwrap();
     }
     assert_eq!(seen, hello, "all of it is passed on, as it came");
 }

@@ -17,7 +17,7 @@ fn ask(proxy: &Proxy, path: &str, fields: &str) -> Answer {
     ask_raw(proxy.at("web"), head.as_bytes())
 }
 
-fn told(answer: &Answer) -> (u16, String) {
+fn status_and_refusal(answer: &Answer) -> (u16, String) {
     (answer.status, answer.refusal())
 }
 
@@ -35,7 +35,7 @@ fn clients_of_denied_networks_are_refused_and_only_allowed_ones_come() {
     let mapped = ask(&proxy, "/", "X-Forwarded-For: ::ffff:10.1.2.3\r\n");
     assert_eq!(mapped.status, 403, "however it is written");
     let refused = ask(&proxy, "/", "X-Forwarded-For: 10.1.2.3\r\n");
-    assert_eq!(told(&refused), (403, "forbidden".to_owned()));
+    assert_eq!(status_and_refusal(&refused), (403, "forbidden".to_owned()));
     assert_eq!(cluster.seen().matches("GET /").count(), 2, "the refused reached nobody");
 }
 
@@ -132,7 +132,7 @@ fn a_client_that_comes_too_often_is_told_when_to_come_again() {
         assert_eq!(as_client("192.0.2.1").status, 200);
     }
     let refused = as_client("192.0.2.1");
-    assert_eq!(told(&refused), (429, "rate_limited".to_owned()));
+    assert_eq!(status_and_refusal(&refused), (429, "rate_limited".to_owned()));
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((3_500..=3_600).contains(&wait), "{wait}");
     assert_eq!(as_client("192.0.2.2").status, 200, "another client is another");
@@ -189,7 +189,7 @@ fn only_so_many_are_served_at_once() {
         client.send(b"GET /slow HTTP/1.1\r\nHost: shop\r\n\r\n");
     }
     eventually("both are under way", || proxy.cluster("a")["in_flight"] == 2);
-    assert_eq!(told(&ask(&proxy, "/", "")), (503, "overloaded".to_owned()));
+    assert_eq!(status_and_refusal(&ask(&proxy, "/", "")), (503, "overloaded".to_owned()));
     sender.send(()).unwrap();
     sender.send(()).unwrap();
     assert!(slow.iter_mut().all(|client| client.answer().body == "done"));
@@ -216,7 +216,7 @@ fn passwords_are_asked_for_and_their_file_is_watched() {
     let policy = format!("auth: {{ basic_file: {} }}", file.display());
     let proxy = Proxy::start(&with_policy(&cluster, &policy));
     let refused = ask(&proxy, "/", "");
-    assert_eq!(told(&refused), (401, "unauthorized".to_owned()));
+    assert_eq!(status_and_refusal(&refused), (401, "unauthorized".to_owned()));
     assert_eq!(refused.header("www-authenticate").as_deref(), Some("Basic realm=\"tidegate\""));
     let right = basic("rasmus", "rasmuslerdorf");
     for _ in 0..3 {
@@ -320,7 +320,10 @@ fn a_service_that_is_asked_decides_and_nobody_passes_without_its_word() {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     decider.kill();
-    assert_eq!(told(&ask(&proxy, "/yes?x=1", "")), (502, "upstream_connect".to_owned()));
+    assert_eq!(
+        status_and_refusal(&ask(&proxy, "/yes?x=1", "")),
+        (502, "upstream_connect".to_owned())
+    );
     assert_eq!(cluster.seen().matches("GET /").count(), 1);
 }
 

@@ -48,13 +48,13 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
         tidegate(&[&EXPLAIN[..], &["--admin", &url, "--token-file", &token, "--ca", ca]].concat())
     };
     for ca in [&ca, &own] {
-        let (code, told) = by(ca);
-        assert!(code == 0 && told.contains("chosen       idc"), "{told}");
+        let (code, printed) = by(ca);
+        assert!(code == 0 && printed.contains("chosen       idc"), "{printed}");
     }
     let simulate = ["simulate", "--config", file, "--scenario", "flash:2x", "--rate", "5"];
     let more = ["--admin", &url, "--token-file", &token, "--ca", &ca];
-    let (code, told) = tidegate(&[&simulate[..], &more].concat());
-    assert_eq!(code, 0, "{told}");
+    let (code, printed) = tidegate(&[&simulate[..], &more].concat());
+    assert_eq!(code, 0, "{printed}");
     assert_eq!(tidegate(&["healthcheck", "--admin", &url, "--ca", &ca]).0, 0);
     // Neither its authority, nor its name, nor the token, nor the scheme can be left out.
     let (elsewhere, clear) =
@@ -66,11 +66,11 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
         (vec!["--admin", &clear, "--token-file", &token], "this port speaks TLS"),
         (vec!["--admin", &clear, "--ca", &ca], "`--ca` needs an https URL"),
     ] {
-        let (code, told) = tidegate(&[&EXPLAIN[..], &more].concat());
-        assert!(code == 1 && told.contains(expected), "{more:?}: {told}");
+        let (code, printed) = tidegate(&[&EXPLAIN[..], &more].concat());
+        assert!(code == 1 && printed.contains(expected), "{more:?}: {printed}");
     }
-    let (code, told) = tidegate(&[&simulate[..], &["--admin", &url, "--ca", &ca]].concat());
-    assert!(code == 1 && told.contains("answers 401"), "{told}");
+    let (code, printed) = tidegate(&[&simulate[..], &["--admin", &url, "--ca", &ca]].concat());
+    assert!(code == 1 && printed.contains("answers 401"), "{printed}");
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn verbs_ask_an_admin_api_by_a_unix_socket() {
     let socket = folder.0.join("admin.sock");
     for url in [format!("unix:{}", socket.display()), format!("unix://{}", socket.display())] {
         eventually("it is ready", || tidegate(&["healthcheck", "--admin", &url]).0 == 0);
-        let (code, told) = tidegate(&[&EXPLAIN[..], &["--admin", &url]].concat());
-        assert!(code == 0 && told.contains("chosen       idc"), "{told}");
+        let (code, printed) = tidegate(&[&EXPLAIN[..], &["--admin", &url]].concat());
+        assert!(code == 0 && printed.contains("chosen       idc"), "{printed}");
         let simulate = ["simulate", "--config", file, "--scenario", "flash:2x", "--rate", "5"];
-        let (code, told) = tidegate(&[&simulate[..], &["--admin", &url]].concat());
-        assert_eq!(code, 0, "{told}");
+        let (code, printed) = tidegate(&[&simulate[..], &["--admin", &url]].concat());
+        assert_eq!(code, 0, "{printed}");
     }
     assert_eq!(tidegate(&["healthcheck", "--config", file]).0, 0);
     let both = ["healthcheck", "--config", file, "--admin", "127.0.0.1:1"];

@@ -99,7 +99,7 @@ fn half_load_stays_home_and_the_excess_of_130_percent_spills_without_errors() {
     // What ten slots serve here: their waits end late on a busy machine, and that is no fault of ours.
     let capacity = capacity(idc.address);
     // A neighbour may take the machine away for a while; a gate that can be met is met in one of three.
-    let mut told = Vec::new();
+    let mut shares = Vec::new();
     for _ in 0..3 {
         let settling = load(web, capacity / 2, 2);
         let half = load(web, capacity / 2, 4);
@@ -108,7 +108,7 @@ fn half_load_stays_home_and_the_excess_of_130_percent_spills_without_errors() {
             assert!(seen.errors.is_empty(), "{:?}", seen.errors.first());
         }
         let (home, cloud, p99) = (half.share("idc"), high.share("cloud"), high.p99());
-        told.push(format!("home {home:.3} at half load; cloud {cloud:.3}, p99 {p99:?} at 130 %"));
+        shares.push(format!("home {home:.3} at half load; cloud {cloud:.3}, p99 {p99:?} at 130 %"));
         if home >= 0.98 && (0.15..=0.45).contains(&cloud) && p99 < Duration::from_millis(200) {
             eventually("the spill shows", || {
                 proxy.get("/api/v1/decisions").body.contains("\"spill\"")
@@ -116,7 +116,7 @@ fn half_load_stays_home_and_the_excess_of_130_percent_spills_without_errors() {
             return;
         }
     }
-    panic!("capacity {capacity}/s: {told:#?}");
+    panic!("capacity {capacity}/s: {shares:#?}");
 }
 
 /// Requests a second that ten clients get through who ask for nothing but the next answer.

@@ -644,8 +644,8 @@ pub fn check(folder: &Folder, text: &str) -> (i32, String) {
         .arg(folder.write("checked.yaml", text))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    (output.status.code().unwrap(), told)
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code().unwrap(), printed)
 }
 
 /// The Python that has this module; made by `make test`. See [`is_installed`] for where there is none.

@@ -450,9 +450,9 @@ fn a_request_in_clear_is_told_that_tls_is_spoken_here() {
     use std::io::{Read, Write};
     let mut stream = connect(proxy.at("web"));
     stream.write_all(b"\0\0\0\0\0\0").unwrap();
-    let mut told = Vec::new();
-    drop(stream.read_to_end(&mut told));
-    assert!(!told.starts_with(b"HTTP"), "{told:?}");
+    let mut received = Vec::new();
+    drop(stream.read_to_end(&mut received));
+    assert!(!received.starts_with(b"HTTP"), "{received:?}");
 }
 
 #[test]
@@ -479,11 +479,11 @@ fn check_names_what_is_wrong_with_a_certificate_or_a_key() {
         ("chain.pem", "a.key", ""),
     ] {
         let tls = format!("{{ certificates: [{{ cert: AT/{cert}, key: AT/{key} }}] }}");
-        let (code, told) = check(&folder, &config(&folder, &tls, app.address));
-        let errors = told.matches("error:").count();
+        let (code, printed) = check(&folder, &config(&folder, &tls, app.address));
+        let errors = printed.matches("error:").count();
         let count = usize::from(!expected.is_empty());
-        assert!(told.contains(expected) && errors == count, "{cert}, {key}: {told}");
-        assert_eq!(code, i32::from(!expected.is_empty()), "{cert}, {key}: {told}");
+        assert!(printed.contains(expected) && errors == count, "{cert}, {key}: {printed}");
+        assert_eq!(code, i32::from(!expected.is_empty()), "{cert}, {key}: {printed}");
     }
 }
 
@@ -561,8 +561,8 @@ fn check_tells_what_is_wrong_with_certificates_with_its_line() {
         \x20     client_ca: junk.pem\n\
         services: { shop: { clusters: [idc] } }\n\
         clusters: { idc: { kind: idc, endpoints: [\"127.0.0.1:1\"], tls: { ca: none.pem } } }\n";
-    let (code, told) = check(&folder, text);
-    assert_eq!(code, 1, "{told}");
+    let (code, printed) = check(&folder, text);
+    assert_eq!(code, 1, "{printed}");
     for part in [
         ":8:9: error: listeners.web.tls.certificates[0]: the key in",
         "does not match the certificate",
@@ -572,7 +572,7 @@ fn check_tells_what_is_wrong_with_certificates_with_its_line() {
         ":12:18: error: listeners.web.tls.client_ca:",
         "error: clusters.idc.tls: cannot read",
     ] {
-        assert!(told.contains(part), "{part} in\n{told}");
+        assert!(printed.contains(part), "{part} in\n{printed}");
     }
 }
 

@@ -99,8 +99,8 @@ fn many_exchanges_share_few_connections() {
         .arg(format!("http://{}/", proxy.at("web")))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(told.contains("2000 succeeded, 0 failed, 0 errored"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("2000 succeeded, 0 failed, 0 errored"), "{printed}");
     let open = proxy.metric("tidegate_upstream_connections{cluster=\"idc\"");
     assert!(open <= 8.0, "{open} connections");
 }
@@ -124,8 +124,8 @@ fn client(python: &Path, to: SocketAddr, what: &str) -> String {
         .args([to.to_string().as_str(), what])
         .output()
         .unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&told).trim().to_owned()
+    let printed = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&printed).trim().to_owned()
 }
 
 fn grpc(address: SocketAddr, probe: &str) -> String {
@@ -160,8 +160,8 @@ fn a_refusal_is_a_status_of_grpc_and_a_probe_is_its_health_check() {
     eventually("it says that it is not serving", || {
         proxy.cluster("idc")["cause"] == "probe_status"
     });
-    let told = client(&python, web, "one");
-    assert!(told.starts_with("UNAVAILABLE | no_healthy_cluster:"), "{told}");
+    let printed = client(&python, web, "one");
+    assert!(printed.starts_with("UNAVAILABLE | no_healthy_cluster:"), "{printed}");
     proxy.rewrite(&grpc(address, ", service: \"fine\""));
     eventually("it is serving", || proxy.cluster("idc")["state"] == "up");
     assert_eq!(client(&python, web, "one"), "unary:a:");
@@ -282,14 +282,17 @@ fn what_a_hostile_cluster_says_over_http2_never_becomes_the_next_answer() {
         );
         let mut all = Vec::new();
         drop(std::io::Read::read_to_end(&mut client.stream, &mut all));
-        let told = String::from_utf8_lossy(&all).into_owned();
-        assert!(!told.contains("stray"), "{path}: {told}");
+        let printed = String::from_utf8_lossy(&all).into_owned();
+        assert!(!printed.contains("stray"), "{path}: {printed}");
     }
     assert_eq!(get(web, "/none").status, 204);
     let url = format!("http://{web}/call");
-    let (told, ok) =
+    let (printed, ok) =
         curl(&folder, web, "a", &["--http2-prior-knowledge", "-i", "-X", "POST", "-o", "-", &url]);
-    assert!(ok && told.contains("my_key: kept") && !told.contains("authorization"), "{told}");
+    assert!(
+        ok && printed.contains("my_key: kept") && !printed.contains("authorization"),
+        "{printed}"
+    );
     // An endpoint that resets every stream is found out like one that cuts every connection.
     eventually("it is ejected", || {
         assert_ne!(get(web, "/reset").status, 200);

@@ -193,8 +193,8 @@ impl<'a> Answers<'a> {
                 *counts.entry(why).or_default() += 1;
             }
         }
-        let told: Vec<String> = counts.iter().map(|(why, n)| format!("{n}x {why}")).collect();
-        told.join(", ")
+        let causes: Vec<String> = counts.iter().map(|(why, n)| format!("{n}x {why}")).collect();
+        causes.join(", ")
     }
 }
 
