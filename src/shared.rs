@@ -75,9 +75,9 @@ pub struct LiveCluster {
     /// Exchanges waiting for a connection.
     pub pending: Arc<Gauge>,
     /// Exchanges that wait because the cluster has reached its limit of connections.
-    pub wanted: Arc<Queue>,
+    pub connection_queue: Arc<Queue>,
     /// Exchanges that wait because the cluster has reached its limit of exchanges in flight.
-    pub room: Arc<Queue>,
+    pub queue: Arc<Queue>,
     /// Parallel to the endpoints of the cluster's signals.
     pub endpoints: Vec<Arc<LiveEndpoint>>,
 }
@@ -463,7 +463,8 @@ impl Shared {
         let all = u32::try_from(all).unwrap_or(u32::MAX);
         // The process limit first: dropping a unit of the cluster's gauge wakes a waiter.
         let _of_all = Held::enter_below(&self.upstreams, all)?;
-        let _of_cluster = Held::enter_queued(&cluster.connections, most, &cluster.wanted)?;
+        let _of_cluster =
+            Held::enter_queued(&cluster.connections, most, &cluster.connection_queue)?;
         Some(Counted { _of_all, _of_cluster })
     }
 

@@ -51,7 +51,7 @@ impl Bounds {
     }
 
     /// Waits for room; meanwhile those who have waited for longest to take theirs are ended.
-    async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    async fn memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).clamp(1, UNITS)).unwrap_or(u32::MAX);
         for _ in 0..TRIES {
             let acquired = self.untaken.clone().acquire_many_owned(units);
@@ -81,7 +81,7 @@ pub(super) async fn bounded(
     let (parts, body) = next.run(request).await.into_parts();
     // Events come as they happen, and are bounded where they wait.
     let Some(bytes) = body.size_hint().exact() else { return Response::from_parts(parts, body) };
-    let Some(untaken) = bounds.room(usize::try_from(bytes).unwrap_or(usize::MAX)).await else {
+    let Some(untaken) = bounds.memory(usize::try_from(bytes).unwrap_or(usize::MAX)).await else {
         return busy();
     };
     let Ok(bytes) = to_bytes(body, usize::MAX).await else { return busy() };

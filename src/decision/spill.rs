@@ -126,17 +126,17 @@ pub struct Picked {
     pub why: Why,
 }
 
-/// Picks a cluster for one exchange. `choices` are live and in order; `has_room` says whether a cluster is
+/// Picks a cluster for one exchange. `choices` are live and in order; `has_capacity` says whether a cluster is
 /// below its ceiling and not excluded by earlier attempts. `None`: all are full.
 pub fn pick(
     choices: &[Choice],
     credits: &mut Credits,
-    has_room: impl Fn(ClusterIndex) -> bool,
+    has_capacity: impl Fn(ClusterIndex) -> bool,
     mut offered: impl FnMut(usize),
 ) -> Option<Picked> {
     let mut fallback: Option<(&Choice, f64)> = None;
     for choice in choices {
-        if !has_room(choice.cluster) {
+        if !has_capacity(choice.cluster) {
             continue;
         }
         offered(choice.slot);

@@ -298,7 +298,7 @@ impl Sink<'_> {
 
     /// How many bytes to read for the peer at once: few, where it takes less than it is given.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         if self.backpressure.is_behind() { buffer::MODEST } else { buffer::SIZE }
     }
 
@@ -396,7 +396,7 @@ mod tests {
         let (pending, watch, sent) = (&mut pending, &watch, &sent);
         let mut sink =
             Sink { writer, pending, watch, stall, sent, backpressure: Backpressure::default() };
-        assert_eq!(sink.room(), buffer::SIZE);
+        assert_eq!(sink.capacity(), buffer::SIZE);
         // More than the socket takes at once.
         let much = vec![7; 4_000_000];
         let mut space = vec![0; much.len()];
@@ -404,11 +404,11 @@ mod tests {
             tokio::join!(sink.piece(Framing::Length(1), &much), peer.read_exact(&mut space));
         assert!(written.is_ok() && read.is_ok() && space == much);
         for _ in 0..BEHIND {
-            assert_eq!(sink.room(), buffer::MODEST);
+            assert_eq!(sink.capacity(), buffer::MODEST);
             sink.piece(Framing::Length(1), &much[..COPIED + 1]).await.unwrap();
             peer.read_exact(&mut space[..COPIED + 1]).await.unwrap();
         }
-        assert_eq!(sink.room(), buffer::SIZE);
+        assert_eq!(sink.capacity(), buffer::SIZE);
     }
 
     #[tokio::test]

@@ -178,9 +178,9 @@ mod tests {
         buffer.filled(SIZE);
         buffer.used(SIZE - 3);
 
-        let room = buffer.space().len();
+        let space = buffer.space().len();
 
-        assert_eq!((buffer.data(), room), (&b"abc"[..], SIZE - 3));
+        assert_eq!((buffer.data(), space), (&b"abc"[..], SIZE - 3));
     }
 
     #[test]

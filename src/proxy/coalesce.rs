@@ -93,9 +93,9 @@ impl Inner {
         let out = self.out.get_or_insert_with(Buffer::lend);
         let mut gathered = 0;
         for piece in pieces {
-            let room = GATHERED_MAX.saturating_sub(out.data().len());
+            let space_left = GATHERED_MAX.saturating_sub(out.data().len());
             let space = out.space();
-            let count = piece.len().min(room).min(space.len());
+            let count = piece.len().min(space_left).min(space.len());
             space[..count].copy_from_slice(&piece[..count]);
             out.filled(count);
             gathered += count;

@@ -55,7 +55,7 @@ pub struct Tried {
     pub stay: Option<Stay>,
     /// Whether the last of them still waits for its answer: the next is a hedge.
     pub waits: bool,
-    /// The cluster for whose room it has waited, now that it is its turn.
+    /// The cluster in whose queue the exchange has waited and whose next turn it has.
     pub turn: Option<ClusterIndex>,
     /// The cluster that is left for another: who has waited at an endpoint that was found dead does not try whether
     /// its siblings are dead, too, and not found out yet.
@@ -144,12 +144,12 @@ impl Tried {
         choices.filter(move |cluster| reach.includes(view, *cluster) && self.allows(*cluster, view))
     }
 
-    /// The first cluster that may be tried and has its most exchanges: where to wait for room.
+    /// The first cluster that may be tried and is at its ceiling: the exchange waits in that cluster's queue.
     #[must_use]
     pub fn first_full(&self, view: &View, class: ClassIndex, reach: Reach) -> Option<ClusterIndex> {
         self.choices(view, class, reach).find(|&cluster| {
             let live = &view.clusters[cluster];
-            let is_full = |ceiling| live.in_flight.get() >= ceiling || !live.room.is_empty();
+            let is_full = |ceiling| live.in_flight.get() >= ceiling || !live.queue.is_empty();
             view.plan.clusters[cluster].ceiling.is_some_and(is_full)
         })
     }
@@ -238,18 +238,18 @@ pub fn place(
     }
     let mut full: Vec<ClusterIndex> = Vec::new();
     loop {
-        let has_room = |cluster: ClusterIndex| {
+        let has_capacity = |cluster: ClusterIndex| {
             let ceiling = view.plan.clusters[cluster].ceiling.unwrap_or(u32::MAX);
             reach.includes(view, cluster)
                 && tried.allows(cluster, view)
                 && !full.contains(&cluster)
                 // Who comes does not go before those who wait.
-                && (tried.turn == Some(cluster) || view.clusters[cluster].room.is_empty())
+                && (tried.turn == Some(cluster) || view.clusters[cluster].queue.is_empty())
                 && view.clusters[cluster].in_flight.get() < ceiling
         };
         let stays = |choice: &&Choice| {
             let beliefs = &view.signals.clusters[choice.cluster];
-            has_room(choice.cluster) && tried.stays_at(beliefs).is_some()
+            has_capacity(choice.cluster) && tried.stays_at(beliefs).is_some()
         };
         let across = tried.stay.is_some_and(|stay| stay.across_clusters);
         let stays = choices.iter().find(|choice| across && stays(choice)).map(|choice| Picked {
@@ -257,7 +257,7 @@ pub fn place(
             slot: choice.slot,
             why: Why::Affinity,
         });
-        let Some(picked) = stays.or_else(|| choose(worker, view, class, has_room)) else {
+        let Some(picked) = stays.or_else(|| choose(worker, view, class, has_capacity)) else {
             let any_untried = choices.iter().any(|choice| {
                 reach.includes(view, choice.cluster) && tried.allows(choice.cluster, view)
             });
@@ -281,7 +281,7 @@ fn choose(
     worker: &Worker,
     view: &View,
     class: ClassIndex,
-    has_room: impl Fn(ClusterIndex) -> bool,
+    has_capacity: impl Fn(ClusterIndex) -> bool,
 ) -> Option<Picked> {
     let choices = &view.signals.classes[class].choices;
     let in_flight = |cluster: ClusterIndex| view.clusters[cluster].in_flight.get();
@@ -293,22 +293,22 @@ fn choose(
                 }
             };
             worker.with_credits(view, class, |credits| {
-                spill::pick(choices, credits, has_room, offered)
+                spill::pick(choices, credits, has_capacity, offered)
             })?
         }
-        Strategy::RoundRobin => strategy::round_robin(choices, worker.next_turn(), has_room),
-        Strategy::LeastRequest => strategy::least_request(choices, in_flight, has_room),
+        Strategy::RoundRobin => strategy::round_robin(choices, worker.next_turn(), has_capacity),
+        Strategy::LeastRequest => strategy::least_request(choices, in_flight, has_capacity),
         Strategy::Priority => {
             let healthy = |cluster: ClusterIndex| {
                 let beliefs = &view.signals.clusters[cluster];
                 beliefs.usable.len() as f64 / beliefs.endpoints.len().max(1) as f64
             };
             let roll = worker.dice.borrow_mut().unit();
-            strategy::priority(choices, healthy, roll, has_room)
+            strategy::priority(choices, healthy, roll, has_capacity)
         }
         Strategy::Waterfall => {
             let capacity = |cluster: ClusterIndex| view.plan.clusters[cluster].capacity;
-            strategy::waterfall(choices, in_flight, capacity, has_room)
+            strategy::waterfall(choices, in_flight, capacity, has_capacity)
         }
     }
 }
@@ -340,7 +340,7 @@ fn enter(
     // Last: who is counted out again tells those who wait.
     let in_cluster = match ceiling {
         u32::MAX => Held::enter(&live.in_flight),
-        ceiling => Held::enter_queued(&live.in_flight, ceiling, &live.room)?,
+        ceiling => Held::enter_queued(&live.in_flight, ceiling, &live.queue)?,
     };
     Some(Place {
         cluster: picked.cluster,

@@ -388,8 +388,8 @@ impl Worker {
         pool.sweep(&view, now);
         drop(pool);
         for live in view.clusters.iter() {
-            live.wanted.wake_first();
-            live.room.wake_first();
+            live.connection_queue.wake_first();
+            live.queue.wake_first();
         }
         let usable = |key| usable(&view, key);
         self.h2_pool.borrow_mut().sweep(usable, now);

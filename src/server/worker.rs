@@ -295,7 +295,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
         let Some(_of_client) = count_proxied(&worker, &view, index, &accepted) else { return };
         match accepted.class {
             None => l7::inbound::h1_connection::serve(worker, accepted, view, index).await,
-            // Boxed: an idle HTTP connection should not have room for it.
+            // Boxed: the future of an idle HTTP connection should stay small.
             Some(class) => Box::pin(l4::serve(worker, accepted, view, index, class)).await,
         }
     });

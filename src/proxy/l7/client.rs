@@ -103,8 +103,8 @@ pub trait Response {
     /// # Errors
     /// When the client is gone.
     async fn flush(&mut self) -> io::Result<()>;
-    /// How many bytes to read for it at once: few, where it takes less than it is given.
-    fn room(&mut self) -> usize {
+    /// Bytes to read for the client at once: few, where the client reads more slowly than the cluster sends.
+    fn capacity(&mut self) -> usize {
         buffer::SIZE
     }
     /// Ends the response; `trailers` are complete lines.

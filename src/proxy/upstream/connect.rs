@@ -120,7 +120,7 @@ pub async fn connection(
         Some(Available::Slot(held)) => Some(held),
         None => None,
     };
-    let first = || slot.is_some() || live.wanted.is_empty();
+    let first = || slot.is_some() || live.connection_queue.is_empty();
     let idle = || worker.pool.borrow_mut().take(key, worker.about_now());
     if !fresh
         && first()
@@ -300,7 +300,7 @@ pub async fn wait_for_connection(
     let Wanted { cluster, live, fresh, .. } = *wanted;
     let _pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
-    let turn = live.wanted.join(worker.id);
+    let turn = live.connection_queue.join(worker.id);
     let look = || {
         let idle = || worker.pool.borrow_mut().take(wanted.key(), worker.about_now());
         let idle = Some(()).filter(|()| !fresh).and_then(|()| idle());

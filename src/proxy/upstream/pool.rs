@@ -129,7 +129,7 @@ impl Pool {
             return;
         }
         let (Some(live), worker) = (view.clusters.get(cluster), self.worker) else { return };
-        if live.wanted.claims(worker) == For::Elsewhere {
+        if live.connection_queue.claims(worker) == For::Elsewhere {
             // Closed, it makes room there.
             return;
         }
@@ -144,7 +144,7 @@ impl Pool {
     /// may be of use to another worker.
     pub fn yield_to_waiting(&mut self, view: &View) {
         for (live, beliefs) in view.clusters.iter().zip(&view.signals.clusters) {
-            if !live.wanted.is_empty() {
+            if !live.connection_queue.is_empty() {
                 for ((id, _), shelf) in &mut self.shelves {
                     if beliefs.endpoints.iter().any(|endpoint| endpoint.id == *id) {
                         shelf.idle.clear();

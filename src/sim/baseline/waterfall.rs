@@ -46,8 +46,8 @@ impl Waterfall {
         let mut left = self.demand - bound;
         self.weights.fill(0.0);
         for place in places {
-            let room = self.fill * self.capacity[*place] - std::mem::take(&mut bound);
-            let take = left.min(room).max(0.0);
+            let headroom = self.fill * self.capacity[*place] - std::mem::take(&mut bound);
+            let take = left.min(headroom).max(0.0);
             self.weights[*place] = take;
             left -= take;
         }

@@ -42,7 +42,7 @@ impl Exchange<'_, '_> {
             if std::mem::take(&mut walk.busy)
                 && let Some(client) = client.as_deref_mut()
             {
-                // Boxed: seldom, and every exchange should not have room for it.
+                // Boxed: seldom used, and the future of every exchange should stay small.
                 walk.granted = Some(Box::pin(self.wait_for_turn(client, walk, place)).await?);
                 continue;
             }
@@ -63,7 +63,7 @@ impl Exchange<'_, '_> {
         walk.queue_until.get_or_insert(now.plus(span)).since(now)
     }
 
-    /// Waits for a connection, or for room to make one; where another cluster can be asked, not long.
+    /// Waits for an idle connection or for permission to make one; only briefly where another cluster can be tried.
     async fn wait_for_turn<C: Client>(
         &self,
         client: &mut C,
@@ -81,8 +81,8 @@ impl Exchange<'_, '_> {
         unless_left(client, waiting).await?.map_err(full)
     }
 
-    /// Finds a place once there is room in a cluster that has its most exchanges, if that is why there is none.
-    pub(super) async fn wait_for_room<C: Client>(
+    /// Where every cluster is at its ceiling: waits in the queue of the first, then selects an endpoint there.
+    pub(super) async fn wait_for_capacity<C: Client>(
         &self,
         client: &mut C,
         walk: &mut Walk,
@@ -97,15 +97,15 @@ impl Exchange<'_, '_> {
         let (plan, live) = (&view.plan.clusters[cluster], &view.clusters[cluster]);
         let pending = Held::enter_below(&live.pending, plan.pending_max);
         let Some(_pending) = pending else { return Err(refused(refusal)) };
-        let turn = live.room.join(worker.id);
+        let turn = live.queue.join(worker.id);
         let ceiling = plan.ceiling.unwrap_or(u32::MAX);
         let last = walk.last;
         let span = self.patience(walk, cluster);
         walk.tried.turn = Some(cluster);
         let tried = &walk.tried;
         let look = || {
-            let room = live.in_flight.get() < ceiling;
-            room.then(|| place(worker, view, class, tried, self.key, reach).ok()).flatten()
+            let has_capacity = live.in_flight.get() < ceiling;
+            has_capacity.then(|| place(worker, view, class, tried, self.key, reach).ok()).flatten()
         };
         let waiting = std::future::poll_fn(|context| turn.poll(context, look));
         let found = unless_left(client, tokio::time::timeout(span, waiting)).await;

@@ -123,14 +123,14 @@ impl<'v> Exchange<'_, 'v> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
         let place = match place(worker, view, class, &walk.tried, self.key, reach) {
             Ok(place) => place,
-            // Boxed: seldom, and every exchange should not have room for it.
-            Err(refusal) => Box::pin(self.wait_for_room(client, walk, refusal)).await?,
+            // Boxed: seldom used, and the future of every exchange should stay small.
+            Err(refusal) => Box::pin(self.wait_for_capacity(client, walk, refusal)).await?,
         };
         record.attempt(&place);
         let way = (self.info.origin, client.head().upgrade().is_some());
         let primary = PrimaryGuard::of(&self.primary_slot);
         let start = match primary.waits() {
-            // Boxed: seldom, and every exchange should not have room for it.
+            // Boxed: seldom used, and the future of every exchange should stay small.
             true => Box::pin(self.connect_beside(client, walk, record, &place, primary)).await,
             false => {
                 let connected = self.connect(Some(client), way, walk, record, &place).await;

@@ -171,7 +171,7 @@ impl<'a, 'v> PrimaryGuard<'a, 'v> {
                 // What is there already is taken: it is the later one's, which others are less likely to have.
                 biased;
                 output = &mut other => return Some(output),
-                // Boxed: seldom, and every exchange should not have room for it.
+                // Boxed: seldom used, and the future of every exchange should stay small.
                 stirred = Box::pin(pending.stirs()) => stirred,
             };
             let Err(error) = stirred else { return None };

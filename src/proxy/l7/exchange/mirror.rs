@@ -67,19 +67,19 @@ impl<'a> Copier<'a> {
             return self.done.set(true);
         }
         let latest = worker.view();
-        let room = worker.copies.get() < COPIES_MAX
+        let may_copy = worker.copies.get() < COPIES_MAX
             && latest.generation == self.view.generation
             && worker.shared.scarcity() == Scarcity::None
             && !worker.shared.is_draining();
-        let (true, Some(me)) = (room, worker.me()) else { return };
+        let (true, Some(me)) = (may_copy, worker.me()) else { return };
         self.done.set(true);
         let (body, trailers) = replay.whole();
         let copy = Copied { head: head.clone(), body, trailers, read: false };
         let info = self.info.again(worker, &latest);
         let (ids, reach) = (*self.ids, self.reach);
         // Counted from here on: many may be copied before the first of them begins.
-        let room = Room::enter(me);
-        tokio::task::spawn_local(send(room, latest, info, copy, (self.route, ids, reach)));
+        let permit = CopyPermit::enter(me);
+        tokio::task::spawn_local(send(permit, latest, info, copy, (self.route, ids, reach)));
     }
 }
 
@@ -98,29 +98,29 @@ fn is_its_turn(share: f64, turn: u64) -> bool {
 }
 
 /// Counted among the copies under way until dropped.
-struct Room(Rc<Worker>);
+struct CopyPermit(Rc<Worker>);
 
-impl Room {
-    fn enter(worker: Rc<Worker>) -> Room {
+impl CopyPermit {
+    fn enter(worker: Rc<Worker>) -> CopyPermit {
         worker.copies.set(worker.copies.get() + 1);
-        Room(worker)
+        CopyPermit(worker)
     }
 }
 
-impl Drop for Room {
+impl Drop for CopyPermit {
     fn drop(&mut self) {
         self.0.copies.set(self.0.copies.get() - 1);
     }
 }
 
 async fn send(
-    room: Room,
+    permit: CopyPermit,
     view: Viewed,
     info: ConnectionInfo,
     mut copy: Copied,
     (route, ids, reach): (RouteIndex, Ids, Reach),
 ) {
-    let worker = &room.0;
+    let worker = &permit.0;
     let route = view.plan.routes.route(route);
     let Some(Mirror { to: Destination { class, terms }, .. }) = &route.mirror else { return };
     let bound = Bound { route, class: *class, terms, reach, ids: &ids, is_copy: true };

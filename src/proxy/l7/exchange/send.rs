@@ -54,7 +54,7 @@ pub(super) async fn run<'v, C: Client>(
                 UpstreamConnection::Http1(connection) => {
                     over_http1(attempt, client, connection, &mut parts, record, &slot).await
                 }
-                // Boxed: seldom, and an exchange over HTTP/1 should not have room for it.
+                // Boxed: seldom used, and the future of an HTTP/1.1 exchange should stay small.
                 UpstreamConnection::Http2(lease) => {
                     Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &slot)).await
                 }

@@ -300,7 +300,7 @@ async fn send<B: RequestBody, S: Outgoing>(
             Some(next) => next,
             None => {
                 unless_broken(body, sink.flush()).await?;
-                body.read_at_most(sink.room());
+                body.read_at_most(sink.capacity());
                 match progress.owing(worker, body.next()).await {
                     // Once it is answered a client may take its time: two sides may be talking.
                     Err(Broken::Late) if progress.committed.get() => continue,

@@ -90,17 +90,17 @@ impl<'a> Patience<'a> {
         Patience { account: None, idle, long: idle, burdened: idle }
     }
 
-    /// Waits for room to send, or for what was sent.
+    /// Waits for capacity to send, or for bytes from the client.
     ///
     /// # Errors
     /// `TimedOut`.
-    pub async fn wait<F: Future>(&self, watch: &Watch, room: F) -> io::Result<F::Output> {
+    pub async fn wait<F: Future>(&self, watch: &Watch, ready: F) -> io::Result<F::Output> {
         let _stalled = self.account.map(Stalled::enter);
-        let mut room = pin!(room);
+        let mut ready = pin!(ready);
         let mut waited = Duration::ZERO;
         while waited < self.idle {
             let slice = self.burdened.min(self.idle.saturating_sub(waited));
-            if let Ok(output) = watch.within(slice, room.as_mut()).await {
+            if let Ok(output) = watch.within(slice, ready.as_mut()).await {
                 return Ok(output);
             }
             waited += slice;

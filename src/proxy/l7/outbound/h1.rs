@@ -21,8 +21,8 @@ impl Outgoing for Sink<'_> {
         Sink::piece(self, framing, data).await
     }
 
-    fn room(&mut self) -> usize {
-        Sink::room(self)
+    fn capacity(&mut self) -> usize {
+        Sink::capacity(self)
     }
 
     async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()> {
@@ -91,7 +91,7 @@ impl Incoming for Http1<'_> {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
                     held_up.give(source.watch, response.flush()).await?;
-                    source.most = response.room();
+                    source.most = response.capacity();
                     body::next(source, &mut rest, idle).await.map_err(|_| held_up.end())?
                 }
                 Err(_) => return Err(RelayEnd::Cluster),

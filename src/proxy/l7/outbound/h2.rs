@@ -11,7 +11,7 @@ use crate::proxy::body::Backpressure;
 use crate::proxy::buffer;
 use crate::proxy::deadline::{Late, Watch};
 use crate::proxy::l7::client::Response;
-use crate::proxy::l7::h2_room::{PIECE, poll_room, room};
+use crate::proxy::l7::h2_capacity::{PIECE, capacity, poll_capacity};
 use crate::proxy::upstream::multiplexed::Lease;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -60,13 +60,14 @@ impl Outgoing for Http2Out<'_> {
             let (watch, stall, wanted) = (self.watch, self.stall, rest.len().min(PIECE));
             let stream = &mut self.stream;
             let explain = |error| broken(&error);
-            let room = std::future::poll_fn(|context| poll_room(stream, context, wanted, explain));
+            let capacity =
+                std::future::poll_fn(|context| poll_capacity(stream, context, wanted, explain));
             let late = |_| io::Error::from(io::ErrorKind::TimedOut);
             let begun = watch.now();
-            let room = watch.within(stall, room).await.map_err(late)??;
+            let capacity = watch.within(stall, capacity).await.map_err(late)??;
             // A moment counts only if it lasts a tick: its own buffer is full for less.
             self.backpressure.note(watch.now() > begun);
-            let (now, later) = rest.split_at(room.min(rest.len()));
+            let (now, later) = rest.split_at(capacity.min(rest.len()));
             let sent = self.stream.send_data(Bytes::copy_from_slice(now), false);
             sent.map_err(|error| broken(&error))?;
             self.sent.set(self.sent.get() + now.len() as u64);
@@ -75,8 +76,8 @@ impl Outgoing for Http2Out<'_> {
         Ok(())
     }
 
-    fn room(&mut self) -> usize {
-        room(&self.backpressure, &mut self.stream, buffer::SIZE)
+    fn capacity(&mut self) -> usize {
+        capacity(&self.backpressure, &mut self.stream, buffer::SIZE)
     }
 
     async fn end(&mut self, _: Framing, lines: &[u8]) -> io::Result<()> {

@@ -34,7 +34,7 @@ pub trait Outgoing {
     /// Likewise.
     async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()>;
     /// How many bytes to read for it at once: few, where it takes less than it is given.
-    fn room(&mut self) -> usize {
+    fn capacity(&mut self) -> usize {
         buffer::SIZE
     }
     /// Ends the request; `trailers` are complete lines.
