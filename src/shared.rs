@@ -217,13 +217,13 @@ pub struct Slots {
 #[derive(Debug, Default)]
 struct OfClass {
     /// Requested exchanges, by priority.
-    asked: Asked,
+    requested: DemandCounts,
     clusters: Vec<Slot>,
 }
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Asked([Count; PRIORITIES]);
+struct DemandCounts([Count; PRIORITIES]);
 
 /// Samples of one class at one cluster from one worker.
 #[derive(Debug, Default)]
@@ -301,7 +301,7 @@ impl Slots {
     #[must_use]
     pub fn new(plan: &Plan, workers: usize) -> Slots {
         let class = |class: &crate::decision::plan::Class| OfClass {
-            asked: Asked::default(),
+            requested: DemandCounts::default(),
             clusters: class.permitted.clusters.iter().map(|_| Slot::default()).collect(),
         };
         let table = || plan.classes.iter().map(class).collect();
@@ -316,8 +316,8 @@ impl Slots {
 
     /// The counter of requested exchanges of a class at this priority.
     #[must_use]
-    pub fn asked(&self, worker: usize, class: usize, priority: u8) -> Option<&Count> {
-        self.workers.get(worker)?.get(class)?.asked.0.get(usize::from(priority))
+    pub fn requested(&self, worker: usize, class: usize, priority: u8) -> Option<&Count> {
+        self.workers.get(worker)?.get(class)?.requested.0.get(usize::from(priority))
     }
 }
 

@@ -458,14 +458,14 @@ fn ten_thousand_routes_load_and_each_is_found() {
     let config = check(&text).config.unwrap();
     for number in [0, 1, 4_999, 9_999] {
         let (host, path) = (format!("h{number}.example"), format!("/p{number}/x"));
-        let asked = tidegate::decision::route::Asked {
+        let query = tidegate::decision::route::RouteQuery {
             listener: 0,
             host: &host,
             path: &path,
             method: "GET",
             has_header: &|_, _| false,
         };
-        let found = config.plan.routes.find(&asked).unwrap();
+        let found = config.plan.routes.find(&query).unwrap();
         assert_eq!(config.plan.routes.route(found).name, format!("routes[{number}]"));
     }
     assert_eq!(config.plan.routes.routes().len(), 10_001);

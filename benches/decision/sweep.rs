@@ -46,8 +46,8 @@ impl Samples for Traffic {
         Answers::default()
     }
 
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
-        self.ledger.asked(class)
+    fn requested(&mut self, class: usize) -> [f64; PRIORITIES] {
+        self.ledger.requested(class)
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Backend, Request};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
 use crate::decision::plan::{Kind, Listener};
-use crate::decision::route::{Asked, Unrouted};
+use crate::decision::route::{RouteQuery, Unrouted};
 use crate::decision::why::why;
 use crate::http::target::{Target, host as authority_of};
 use crate::http::{EncodedSlash, Slashes};
@@ -273,14 +273,14 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
         let body = Json(json!({"refusal": "bad_request"}));
         return (StatusCode::BAD_REQUEST, body).into_response();
     };
-    let asked = Asked {
+    let query = RouteQuery {
         listener,
         host,
         path: target.path(),
         method: question.method.as_deref().unwrap_or("GET"),
         has_header: &|_, _| false,
     };
-    match explain_route(&view.plan, Some(&view.signals), &asked) {
+    match explain_route(&view.plan, Some(&view.signals), &query) {
         Ok(explanation) => Json(json!(explanation)).into_response(),
         Err(Unrouted::NoRoute) => {
             (StatusCode::NOT_FOUND, Json(json!({"refusal": "no_route"}))).into_response()

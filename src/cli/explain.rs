@@ -5,7 +5,7 @@ use super::{FAILED, fail, print, read_config};
 use crate::admin::client::Remote;
 use crate::config::load;
 use crate::decision::explain::{Explanation, explain as explain_route};
-use crate::decision::route::{Asked, Unrouted};
+use crate::decision::route::{RouteQuery, Unrouted};
 use crate::http::target::{Target, host as authority_of};
 use crate::http::{EncodedSlash, Slashes};
 use std::path::{Path, PathBuf};
@@ -125,14 +125,14 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
     let Ok(host) = authority_of(&host) else {
         return fail("the host would be refused with 400 bad_request");
     };
-    let asked = Asked {
+    let query = RouteQuery {
         listener,
         host,
         path: target.path(),
         method: &question.method,
         has_header: &|_, _| false,
     };
-    match explain_route(&plan, None, &asked) {
+    match explain_route(&plan, None, &query) {
         Ok(explanation) => tell(&explanation, question.json),
         Err(Unrouted::NoRoute) => fail(NO_ROUTE),
         Err(Unrouted::Method(methods)) => {

@@ -4,7 +4,7 @@
 use super::compiler::Compiler;
 use super::error::Position;
 use crate::decision::plan::{Listener, Protocol, Slashes};
-use crate::decision::route::{Asked, PathMatch, Route, Unrouted};
+use crate::decision::route::{PathMatch, Route, RouteQuery, Unrouted};
 
 /// Warns of routes whose policy depends on how a cluster reads a path, or whose other methods go nowhere.
 /// `places` are those of the compiled routes in their file.
@@ -69,11 +69,11 @@ fn cut_off(compiler: &Compiler<'_>, route: &Route) -> Option<String> {
     let listeners = compiler.plan.listeners.iter().enumerate();
     let mut listeners = listeners.filter(|(_, l)| l.protocol == Protocol::Http);
     listeners.find_map(|(listener, _)| {
-        let asked =
-            Asked { listener, host: &host, path, method: "ANOTHER-METHOD", has_header: &has };
-        match compiler.plan.routes.find(&asked) {
+        let query =
+            RouteQuery { listener, host: &host, path, method: "ANOTHER-METHOD", has_header: &has };
+        match compiler.plan.routes.find(&query) {
             Err(Unrouted::Method(_)) => {
-                let behind = compiler.plan.routes.find_behind(&asked)?;
+                let behind = compiler.plan.routes.find_behind(&query)?;
                 Some(compiler.plan.routes.route(behind).name.clone())
             }
             Ok(_) | Err(Unrouted::NoRoute | Unrouted::Ambiguous) => None,

@@ -21,7 +21,7 @@ pub struct Account {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     accounts: Vec<Vec<Account>>,
-    asked: Vec<[f64; PRIORITIES]>,
+    requested: Vec<[f64; PRIORITIES]>,
 }
 
 impl Account {
@@ -66,7 +66,7 @@ impl Ledger {
     pub fn new(clusters: impl Iterator<Item = usize>) -> Ledger {
         let accounts: Vec<Vec<Account>> =
             clusters.map(|count| vec![Account::default(); count]).collect();
-        Ledger { asked: vec![[0.0; PRIORITIES]; accounts.len()], accounts }
+        Ledger { requested: vec![[0.0; PRIORITIES]; accounts.len()], accounts }
     }
 
     /// The account of a class at its permitted cluster number `slot`.
@@ -76,7 +76,7 @@ impl Ledger {
 
     /// Counts an exchange of this priority as demand.
     pub fn ask(&mut self, class: usize, priority: u8) {
-        self.asked[class][usize::from(priority)] += 1.0;
+        self.requested[class][usize::from(priority)] += 1.0;
     }
 
     /// As [`Samples::class`](super::assess::Samples::class).
@@ -94,8 +94,8 @@ impl Ledger {
         into.open.extend(account.open.values());
     }
 
-    /// As [`Samples::asked`](super::assess::Samples::asked).
-    pub fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
-        self.asked.get_mut(class).map(std::mem::take).unwrap_or_default()
+    /// As [`Samples::requested`](super::assess::Samples::asked).
+    pub fn requested(&mut self, class: usize) -> [f64; PRIORITIES] {
+        self.requested.get_mut(class).map(std::mem::take).unwrap_or_default()
     }
 }

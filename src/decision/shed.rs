@@ -56,9 +56,9 @@ pub fn bound(tolerable: f64) -> f64 {
 
 /// Demand by priority.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked([f64; PRIORITIES]);
+pub struct PriorityDemand([f64; PRIORITIES]);
 
-impl Asked {
+impl PriorityDemand {
     /// Folds in the demand since the last sweep, refused or not.
     pub fn fold(&mut self, counts: &[f64; PRIORITIES], elapsed: f64) {
         let keep = (-elapsed / WINDOW).exp();
@@ -74,7 +74,7 @@ pub struct Claim {
     /// The class's live clusters; for each the queue observed there, if it is known, and the exchanges sent there a second.
     pub places: Vec<(ClusterIndex, Option<f64>, f64)>,
     /// The demand.
-    pub asked: Asked,
+    pub by_priority: PriorityDemand,
     /// Good answers a second.
     pub served: f64,
     /// The service time of an exchange, where it is known.
@@ -157,23 +157,24 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
     // Counted as work where that is known of all classes: refusing cheap exchanges frees little.
     let known = pool.iter().all(|index| claims[*index].work.is_some());
     let work = |claim: &Claim| claim.work.filter(|_| known).unwrap_or(1.0).max(1e-6);
-    let mut asked = [0.0; PRIORITIES];
+    let mut by_priority = [0.0; PRIORITIES];
     let (mut served, mut queue, mut bound, mut weight) = (0.0, 0.0, 0.0, 0.0);
     for &index in pool {
         let claim = &claims[index];
-        for (sum, rate) in asked.iter_mut().zip(claim.asked.0) {
+        for (sum, rate) in by_priority.iter_mut().zip(claim.by_priority.0) {
             *sum += rate * work(claim);
         }
         served += claim.served * work(claim);
-        let part = claim.asked.0.iter().sum::<f64>() * work(claim) + 1e-9;
+        let part = claim.by_priority.0.iter().sum::<f64>() * work(claim) + 1e-9;
         queue += shortest[index] * part;
         bound += claim.bound * part;
         weight += part;
     }
     let (queue, bound) = (queue / weight, bound / weight);
     let admits = served * (1.0 + GAIN * (AIM * bound - queue)).clamp(0.5, 2.0);
-    let all: f64 = asked.iter().sum();
-    let (unserved, shed) = (level(&asked, all - NOISE * served), level(&asked, all - admits));
+    let all: f64 = by_priority.iter().sum();
+    let (unserved, shed) =
+        (level(&by_priority, all - NOISE * served), level(&by_priority, all - admits));
     // The priority that has no capacity anyway bears the cost of draining the queue; a priority with capacity is not refused.
     match shed.below > unserved.below && unserved.share > 0.0 {
         true => Shed { below: unserved.below, share: 1.0 },
@@ -182,13 +183,13 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
 }
 
 /// The priorities that an excess covers, from the lowest up.
-fn level(asked: &[f64; PRIORITIES], excess: f64) -> Shed {
-    let all: f64 = asked.iter().sum();
+fn level(by_priority: &[f64; PRIORITIES], excess: f64) -> Shed {
+    let all: f64 = by_priority.iter().sum();
     if !excess.is_finite() || excess <= 0.0 || all <= 0.0 {
         return Shed::default();
     }
     let mut excess = excess.min(SHED_MAX * all);
-    for (priority, rate) in asked.iter().enumerate() {
+    for (priority, rate) in by_priority.iter().enumerate() {
         if *rate > 0.0 && excess <= *rate {
             return Shed { below: priority as u8, share: excess / rate };
         }
@@ -219,18 +220,18 @@ impl Shed {
 mod tests {
     use super::*;
 
-    fn asked(rates: &[(usize, f64)]) -> Asked {
+    fn by_priority(rates: &[(usize, f64)]) -> PriorityDemand {
         let mut counts = [0.0; PRIORITIES];
         rates.iter().for_each(|(priority, rate)| counts[*priority] = rate * 10.0);
-        let mut asked = Asked::default();
-        asked.fold(&counts, 10.0);
-        asked
+        let mut by_priority = PriorityDemand::default();
+        by_priority.fold(&counts, 10.0);
+        by_priority
     }
 
     fn claim(clusters: &[usize], queue: f64, rates: &[(usize, f64)], served: f64) -> Claim {
         Claim {
             places: clusters.iter().map(|cluster| (*cluster, Some(queue), 100.0)).collect(),
-            asked: asked(rates),
+            by_priority: by_priority(rates),
             served,
             work: Some(0.020),
             bound: 0.25,

@@ -88,13 +88,13 @@ impl Nothing {
 async fn follow_name(resolver: Arc<Resolver>, name: String, answered: Arc<Notify>, teller: Teller) {
     let mut nothing = Nothing::default();
     loop {
-        let asked = resolver.ask_both(&name, || answered.notify_one()).await;
-        if asked.answered && !asked.stale {
+        let result = resolver.ask_both(&name, || answered.notify_one()).await;
+        if result.answered && !result.stale {
             teller.answered(clock::now());
         }
         let known = resolver.known(&name);
         nothing.note(known.is_some_and(|known| known.is_empty()), &name, &teller);
-        tokio::time::sleep(asked.wait.unwrap_or(ASK_AGAIN)).await;
+        tokio::time::sleep(result.wait.unwrap_or(ASK_AGAIN)).await;
     }
 }
 
@@ -105,13 +105,13 @@ pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Te
     let (mut published, mut nothing) = (None, Nothing::default());
     loop {
         let answer = resolver.services(&name).await;
-        let asked = memory.fold(answer, Some(&name), clock::now());
-        if asked.answered {
+        let result = memory.fold(answer, Some(&name), clock::now());
+        if result.answered {
             teller.answered(clock::now());
         }
         nothing.note(memory.last.as_ref().is_some_and(Vec::is_empty), &name, &teller);
         let records = memory.last.clone().unwrap_or_default();
-        let mut wait = asked.wait.unwrap_or(ASK_AGAIN);
+        let mut wait = result.wait.unwrap_or(ASK_AGAIN);
         let mut targets = ask_targets(&resolver, &records);
         while let Some(target_wait) = targets.join_next().await {
             wait = wait.min(target_wait.unwrap_or(ASK_AGAIN));

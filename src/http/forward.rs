@@ -408,7 +408,7 @@ pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
 #[cfg(test)]
 mod tests {
     use super::super::Limits;
-    use super::super::response::Asked;
+    use super::super::response::RequestKind;
     use super::*;
     use std::net::IpAddr;
 
@@ -524,8 +524,8 @@ mod tests {
                 "HTTP/1.1 {status}\r\nConnection: Upgrade\r\nUpgrade: websocket, x/1\r\nContent-Length: 0\r\n\r\n"
             );
             let mut head = ResponseHead::default();
-            let asked = Asked { head: false, upgrade: None };
-            head.read(text.as_bytes(), asked, &Limits::default()).unwrap();
+            let request_kind = RequestKind { head: false, upgrade: None };
+            head.read(text.as_bytes(), request_kind, &Limits::default()).unwrap();
             let context = ResponseContext {
                 version: Version::Http11,
                 keep_alive: true,
@@ -551,7 +551,7 @@ mod tests {
         let bytes =
             b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nDate: d\r\nKeep-Alive: 1\r\n\r\n";
         let mut head = ResponseHead::default();
-        head.read(bytes, Asked { head: false, upgrade: None }, &Limits::default()).unwrap();
+        head.read(bytes, RequestKind { head: false, upgrade: None }, &Limits::default()).unwrap();
         for (version, keep_alive, expected) in [
             (Version::Http11, true, "transfer-encoding: chunked\r\n"),
             (Version::Http11, false, "transfer-encoding: chunked\r\nconnection: close\r\n"),

@@ -7,7 +7,7 @@
 use super::chunked::{self, Decoder, Step};
 use super::forward::{Edits, RequestContext, write_request};
 use super::request::RequestHead;
-use super::response::{Asked, ResponseHead};
+use super::response::{RequestKind, ResponseHead};
 use super::scan::{Scan, Scanner};
 use super::target::{Target, authority};
 use super::{EncodedSlash, Limits, Slashes, Violation};
@@ -66,8 +66,8 @@ pub fn request(bytes: &[u8]) {
 pub fn response(bytes: &[u8]) {
     let Ok(Some(end)) = head_in_two(bytes, 0) else { return };
     let mut head = ResponseHead::default();
-    let asked = Asked { head: false, upgrade: Some(b"websocket") };
-    if head.read(&bytes[..end], asked, &Limits::default()).is_ok() {
+    let request_kind = RequestKind { head: false, upgrade: Some(b"websocket") };
+    if head.read(&bytes[..end], request_kind, &Limits::default()).is_ok() {
         assert!((100..1000).contains(&head.status));
         if matches!(head.status, 100..=199 | 204 | 304) {
             assert_eq!(head.framing, super::Framing::None);

@@ -4,7 +4,7 @@
 //! A key verifies only with its own algorithms, whatever the token claims: otherwise a public RSA key could be
 //! used as a shared secret.
 
-use super::{Asked, Refused, read};
+use super::{PolicyRequest, Refused, read};
 use jsonwebtoken::jwk::{
     AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
 };
@@ -76,10 +76,10 @@ impl Keys {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn verify(&self, asked: &Asked<'_>) -> Result<(), Refused> {
+    pub fn verify(&self, request: &PolicyRequest<'_>) -> Result<(), Refused> {
         let challenge =
             |why: &str| Refused::Unauthorized(format!("Bearer realm=\"tidegate\"{why}"));
-        let token = (asked.field)("authorization").and_then(bearer);
+        let token = (request.field)("authorization").and_then(bearer);
         let token = token.ok_or_else(|| challenge(""))?;
         if self.holds(token) { Ok(()) } else { Err(challenge(", error=\"invalid_token\"")) }
     }

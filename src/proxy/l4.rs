@@ -13,7 +13,7 @@ use crate::decision::units::hash;
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
-use crate::policy::Asked;
+use crate::policy::PolicyRequest;
 use crate::shared::{Counted, Held, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::tls::client::Speaks;
@@ -49,7 +49,7 @@ pub async fn serve(
     let timeouts = view.plan.listeners[index].timeouts.clone();
     let service = view.plan.classes[class].service;
     let seat = match view.plan.services[service].policy {
-        Some(policy) => view.policies.admit(policy, &Asked::flow(peer)),
+        Some(policy) => view.policies.admit(policy, &PolicyRequest::flow(peer)),
         None => Ok(None),
     };
     let placed = match &seat {

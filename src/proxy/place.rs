@@ -204,7 +204,7 @@ impl Reach {
 /// Notes that an exchange of this priority was asked for; says whether it is dropped on purpose.
 #[must_use]
 pub fn is_shed(worker: &Worker, view: &View, class: ClassIndex, priority: u8) -> bool {
-    if let Some(count) = view.slots.asked(worker.id, class, priority) {
+    if let Some(count) = view.slots.requested(worker.id, class, priority) {
         count.add(1);
     }
     let shed = view.signals.classes.get(class).map(|beliefs| beliefs.shed).unwrap_or_default();

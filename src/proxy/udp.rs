@@ -20,7 +20,7 @@ use crate::decision::plan::{Address, ClassIndex, ListenerIndex, Protocol, Transp
 use crate::decision::units::{Timestamp, hash};
 use crate::os::datagram::{Datagrams, Run};
 use crate::os::{clock, process};
-use crate::policy::{Asked, Seat};
+use crate::policy::{PolicyRequest, Seat};
 use crate::shared::{Counted, Held, Scarcity, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::{ExchangeCells, ListenerCells};
@@ -243,7 +243,7 @@ impl Inbound<'_> {
         let evict = || self.listening.evict();
         let admitted = admit_flow(worker, listener, client, evict).ok_or(None)?;
         let seat = match view.plan.service_of(self.class).policy {
-            Some(policy) => view.policies.admit(policy, &Asked::flow(client)),
+            Some(policy) => view.policies.admit(policy, &PolicyRequest::flow(client)),
             None => Ok(None),
         };
         let seat = seat.map_err(|why| Some(Refusal::from(&why)))?;

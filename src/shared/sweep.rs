@@ -25,7 +25,7 @@ pub struct Sweep {
 /// Counters of one class at the last sweep.
 #[derive(Debug, Default)]
 struct Known {
-    asked: [u64; PRIORITIES],
+    requested: [u64; PRIORITIES],
     /// By permitted cluster.
     places: Vec<Place>,
 }
@@ -169,15 +169,15 @@ impl Samples for Sweep {
         Answers { count, seconds: micros / 1e6, logs, rtt }
     }
 
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
+    fn requested(&mut self, class: usize) -> [f64; PRIORITIES] {
         let workers = self.slots.workers.iter().filter_map(|classes| classes.get(class));
         let mut total = [0_u64; PRIORITIES];
         for of_class in workers {
-            let counts = of_class.asked.0.iter();
+            let counts = of_class.requested.0.iter();
             total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
         }
         let Some(known) = self.classes.get_mut(class) else { return Default::default() };
-        let before = std::mem::replace(&mut known.asked, total);
+        let before = std::mem::replace(&mut known.requested, total);
         std::array::from_fn(|at| total[at].wrapping_sub(before[at]) as f64)
     }
 }

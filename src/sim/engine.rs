@@ -61,8 +61,8 @@ impl Samples for Slots {
         self.endpoints.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
-        self.ledger.asked(class)
+    fn requested(&mut self, class: usize) -> [f64; PRIORITIES] {
+        self.ledger.requested(class)
     }
 }
 

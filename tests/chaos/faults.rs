@@ -268,7 +268,8 @@ pub(super) fn slow_clients(form: Form) -> Vec<Line> {
     load.warm_up();
     // As many as leave the descriptors of this machine unscarce; 10,000 where the limit is 28,000 or more.
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let descriptors = usize::try_from(descriptors.unwrap_or(u64::MAX)).unwrap_or(usize::MAX) / 100 * 36;
+    let descriptors =
+        usize::try_from(descriptors.unwrap_or(u64::MAX)).unwrap_or(usize::MAX) / 100 * 36;
     let count = if form.times { descriptors.min(10_000) } else { 500 };
     let (span, rounds) = (Duration::from_secs(2), if form.times { 5 } else { 1 });
     let beside = |to: SocketAddr| {

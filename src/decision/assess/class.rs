@@ -15,7 +15,7 @@ use crate::decision::plan::{Class, ClusterIndex, Kind, Plan};
 use crate::decision::price::Prices;
 use crate::decision::report::Report;
 use crate::decision::service_time::{ReportedService, SERVICE_UNKNOWN};
-use crate::decision::shed::{self, Asked, Claim, PRIORITIES, Shed};
+use crate::decision::shed::{self, Claim, PRIORITIES, PriorityDemand, Shed};
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
@@ -42,7 +42,7 @@ pub(super) struct ClassState {
     forecast: Forecast,
     growth: Vec<Growth>,
     capacity: Vec<Capacity>,
-    asked: Asked,
+    by_priority: PriorityDemand,
     backlog: Backlog,
     /// What the class sheds since the last sweep.
     shed: Shed,
@@ -119,7 +119,7 @@ impl ClassState {
             forecast: Forecast::default(),
             growth: vec![Growth::default(); clusters],
             capacity: vec![Capacity::default(); clusters],
-            asked: Asked::default(),
+            by_priority: PriorityDemand::default(),
             backlog: Backlog::default(),
             shed: Shed::default(),
             queued: 0.0,
@@ -159,11 +159,11 @@ impl ClassState {
         class: &Class,
         places: &[Place<'_>],
         tallies: &[Tally],
-        asked: &[f64; PRIORITIES],
+        by_priority: &[f64; PRIORITIES],
         moment: Moment,
     ) -> ClassSignals {
         let Moment { now, elapsed, money } = moment;
-        self.count(plan, places, tallies, asked, elapsed);
+        self.count(plan, places, tallies, by_priority, elapsed);
         let distances = distances(places);
         let seconds = now.secs_since(Timestamp::START);
         let usual = self.service().unwrap_or(SERVICE_UNKNOWN);
@@ -335,7 +335,7 @@ impl ClassState {
         };
         Claim {
             places: choices.iter().map(place).collect(),
-            asked: self.asked,
+            by_priority: self.by_priority,
             served: self.backlog.served(),
             work: self.service(),
             bound,
@@ -419,16 +419,16 @@ impl ClassState {
         plan: &Plan,
         places: &[Place<'_>],
         tallies: &[Tally],
-        asked: &[f64; PRIORITIES],
+        by_priority: &[f64; PRIORITIES],
         elapsed: f64,
     ) {
-        self.asked.fold(asked, elapsed);
+        self.by_priority.fold(by_priority, elapsed);
         // Shed exchanges are demand, too.
         let sent: f64 = tallies.iter().map(|tally| tally.accepted - tally.retried).sum();
-        let asked = asked.iter().sum::<f64>().max(sent);
-        self.forecast.observe(asked, elapsed);
+        let requested = by_priority.iter().sum::<f64>().max(sent);
+        self.forecast.observe(requested, elapsed);
         let keep = (-elapsed).exp();
-        self.demand = self.demand * keep + asked / elapsed * (1.0 - keep);
+        self.demand = self.demand * keep + requested / elapsed * (1.0 - keep);
         self.count_spilled(tallies, elapsed);
         self.spent_now = 0.0;
         for ((tally, place), spent) in tallies.iter().zip(places).zip(&mut self.spent) {

@@ -126,7 +126,7 @@ pub trait Samples {
     /// Copies the exchanges of a class at its permitted cluster number `slot`, one by one.
     fn exchanges(&mut self, class: usize, slot: usize, into: &mut Exchanges);
     /// Demand of a class, by priority, accepted or shed.
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES];
+    fn requested(&mut self, class: usize) -> [f64; PRIORITIES];
 }
 
 /// A probe that is due now.

@@ -50,7 +50,7 @@ enum Happening {
 /// What became of one service's requests since the last look.
 #[derive(Clone, Debug, Default)]
 struct Fate {
-    asked: usize,
+    requested: usize,
     shed: usize,
     /// Seconds.
     latencies: Vec<f64>,
@@ -58,7 +58,7 @@ struct Fate {
 
 impl Fate {
     fn shed_share(&self) -> f64 {
-        self.shed as f64 / self.asked.max(1) as f64
+        self.shed as f64 / self.requested.max(1) as f64
     }
 
     fn median(&self) -> f64 {
@@ -190,7 +190,7 @@ impl World {
             return;
         }
         let priority = self.clients[class].priority;
-        self.fates[class].asked += 1;
+        self.fates[class].requested += 1;
         self.ledger.ask(class, priority);
         let beliefs = &self.signals.classes[class];
         if self.credits[class].sheds(beliefs.shed, priority) {
@@ -281,7 +281,7 @@ fn of_two_services_in_full_clusters_the_lower_priority_is_shed_alone() {
             "seed {seed}: the high is shed: {} {} of {}",
             first[1].shed,
             then[1].shed,
-            then[1].asked
+            then[1].requested
         );
         for fate in [&first[1], &then[0], &then[1]] {
             assert!(fate.median() < 0.320, "seed {seed}: p50 {}", fate.median());

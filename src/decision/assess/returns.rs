@@ -23,7 +23,7 @@ impl Samples for Back {
         self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {
+    fn requested(&mut self, _: usize) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }

@@ -66,9 +66,9 @@ impl Assessor {
             let permitted = &class.permitted.clusters;
             tallies.clear();
             tallies.extend((0..permitted.len()).map(|slot| samples.class(index, slot)));
-            let asked = samples.asked(index);
+            let requested = samples.requested(index);
             let idle =
-                tallies.iter().all(Tally::is_idle) && asked.iter().all(|count| *count == 0.0);
+                tallies.iter().all(Tally::is_idle) && requested.iter().all(|count| *count == 0.0);
             let turn = (index + self.turn).is_multiple_of(IDLE_EVERY);
             if idle
                 && !changed
@@ -84,7 +84,7 @@ impl Assessor {
             let places: Vec<Place<'_>> = permitted.iter().map(|cluster| places[*cluster]).collect();
             let elapsed = state.elapsed(now).unwrap_or(elapsed);
             let moment = Moment { now, elapsed, money: money[class.service] };
-            let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &asked, moment));
+            let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &requested, moment));
             if let Some(spilling) = state.spilling_changed(signals.spill) {
                 let service = plan.services[class.service].name.clone();
                 news.push(News::Spilling { service, spilling });

@@ -92,8 +92,8 @@ impl Samples for &mut Ledger {
         Answers::default()
     }
 
-    fn asked(&mut self, class: usize) -> [f64; PRIORITIES] {
-        (**self).asked(class)
+    fn requested(&mut self, class: usize) -> [f64; PRIORITIES] {
+        (**self).requested(class)
     }
 }
 
@@ -493,7 +493,7 @@ impl Samples for Answered {
         Answers { count: self.0, seconds: self.0 * 0.01, ..Answers::default() }
     }
 
-    fn asked(&mut self, _: usize) -> [f64; PRIORITIES] {
+    fn requested(&mut self, _: usize) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }

@@ -158,12 +158,12 @@ impl Chooser for PeakEwma {
 /// quantile of the load; picks the fastest of the cold endpoints.
 struct Prequal {
     dice: Dice,
-    pool: Vec<Asked>,
+    pool: Vec<PooledProbe>,
     history: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct PooledProbe {
     endpoint: usize,
     load: f64,
     latency: f64,
@@ -180,13 +180,18 @@ impl Chooser for Prequal {
             let (busy, waiting) = (there.busy.len() as f64, there.queue.len() as f64);
             let latency = ask.service * there.slow / there.spec.speed * (1.0 + waiting / servers);
             let back = ask.now + 2.0 * super::HALF;
-            self.pool.push(Asked { endpoint, load: (busy + waiting) / servers, latency, back });
+            self.pool.push(PooledProbe {
+                endpoint,
+                load: (busy + waiting) / servers,
+                latency,
+                back,
+            });
         }
         self.pool.retain(|one| ask.now - one.back < 1.0 && open.contains(&one.endpoint));
         let excess = self.pool.len().saturating_sub(16 + 3);
         self.pool.drain(..excess);
-        let here = |one: &&Asked| one.back <= ask.now;
-        let here: Vec<Asked> = self.pool.iter().filter(here).copied().collect();
+        let here = |one: &&PooledProbe| one.back <= ask.now;
+        let here: Vec<PooledProbe> = self.pool.iter().filter(here).copied().collect();
         if here.len() < 2 {
             return open[self.dice.below(open.len())];
         }
@@ -202,7 +207,7 @@ impl Chooser for Prequal {
             .or_else(|| here.iter().min_by(|a, b| a.load.total_cmp(&b.load)));
         let Some(best) = best.copied() else { return open[0] };
         let servers = ask.truth[best.endpoint].spec.servers as f64;
-        let used = |one: &&mut Asked| one.endpoint == best.endpoint && one.back == best.back;
+        let used = |one: &&mut PooledProbe| one.endpoint == best.endpoint && one.back == best.back;
         if let Some(used) = self.pool.iter_mut().find(used) {
             used.load += 1.0 / servers;
         }
@@ -234,7 +239,7 @@ impl Samples for Answered {
         self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, _class: usize) -> [f64; PRIORITIES] {
+    fn requested(&mut self, _class: usize) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }

@@ -15,7 +15,7 @@ use super::policy;
 use super::record::Record;
 use super::request_head::Ids;
 use super::upload::ReadWhole;
-use crate::decision::route::{Action, Asked, Route, Unrouted};
+use crate::decision::route::{Action, Route, RouteQuery, Unrouted};
 use crate::decision::terms::Destination;
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
@@ -112,14 +112,14 @@ fn route<'v>(
                 && field.value.of(head.bytes()) == value.as_bytes()
         })
     };
-    let asked = Asked {
+    let query = RouteQuery {
         listener: info.listener,
         host: head.host(),
         path: head.target().path(),
         method: head.method(),
         has_header: &has_header,
     };
-    match view.plan.routes.find(&asked) {
+    match view.plan.routes.find(&query) {
         Ok(index) => {
             record.route = Some(index);
             let route = view.plan.routes.route(index);
@@ -150,10 +150,10 @@ fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> boo
 fn deadline(head: &RequestHead, route: &Route) -> Option<Duration> {
     let is_call = grpc::is_grpc(head.value(Role::ContentType));
     // Looked for only there: a look at every field costs each exchange.
-    let asked = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
-    match (route.action.total_timeout(), asked.map(|asked| asked.min(ENDLESS))) {
-        (Some(configured), Some(asked)) => Some(configured.min(asked)),
-        (configured, asked) => configured.or(asked),
+    let of_client = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
+    match (route.action.total_timeout(), of_client.map(|timeout| timeout.min(ENDLESS))) {
+        (Some(configured), Some(of_client)) => Some(configured.min(of_client)),
+        (configured, of_client) => configured.or(of_client),
     }
 }
 

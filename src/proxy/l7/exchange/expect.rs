@@ -7,7 +7,7 @@
 use super::failure::Failure;
 use super::upload::{Both, Phase};
 use crate::http::Limits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::proxy::l7::client::Response;
 use crate::proxy::l7::outbound::Incoming;
 use std::future::Future;
@@ -34,8 +34,8 @@ pub(super) async fn settle<U: Future<Output = ()>, I: Incoming, R: Response>(
         return Ok(());
     }
     let mut head = ResponseHead::default();
-    let asked = Asked { head: false, upgrade: None };
-    if head.read(CONTINUE, asked, &Limits::default()).is_ok() {
+    let request_kind = RequestKind { head: false, upgrade: None };
+    if head.read(CONTINUE, request_kind, &Limits::default()).is_ok() {
         response.interim(&head, CONTINUE).await.map_err(|_| Failure::OVER)?;
     }
     both.progress.open_gate();

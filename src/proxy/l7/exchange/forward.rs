@@ -223,10 +223,10 @@ impl<'v> Exchange<'_, 'v> {
         let (Some(kind), Some(refusal)) = (failure.kind(), failure.refusal()) else {
             return Err(failure);
         };
-        let asked = walk.request(head, self.bound.terms);
+        let retryable = walk.request(head, self.bound.terms);
         let index = view.plan.classes[class].service;
-        let granted =
-            matches!(failure.retry, Retry::Granted(_)) || grant(worker, view, index, kind, asked);
+        let granted = matches!(failure.retry, Retry::Granted(_))
+            || grant(worker, view, index, kind, retryable);
         let counts = kind != Kind::Unsent && !is_copy;
         record.retries[usize::from(!granted)] += u64::from(counts);
         if !granted {
@@ -271,13 +271,13 @@ impl<'v> Exchange<'_, 'v> {
             Some(_) => lend_scratch(),
             None => self.request_head(client.head(), record, place),
         };
-        let asked = walk.request(client.head(), self.bound.terms);
+        let retryable = walk.request(client.head(), self.bound.terms);
         let (tried, denied) = (&walk.tried, Cell::new([false; 2]));
         let may_retry = |kind| {
-            let asked = retry::Request { replayable: true, ..asked };
+            let retryable = retry::Request { replayable: true, ..retryable };
             let elsewhere = tried.leaves_others(view, class, place, reach);
             let index = view.plan.classes[class].service;
-            let granted = elsewhere && grant(worker, view, index, kind, asked);
+            let granted = elsewhere && grant(worker, view, index, kind, retryable);
             let mut known = denied.get();
             known[usize::from(kind == Kind::Slow)] |= elsewhere && !granted;
             denied.set(known);
@@ -303,7 +303,7 @@ impl<'v> Exchange<'_, 'v> {
             stream_idle: self.info.timeouts.stream_idle,
             is_call,
             stall: if is_call { ENDLESS } else { self.info.timeouts.write },
-            idempotent: asked.idempotent,
+            idempotent: retryable.idempotent,
             explain: self.identity.explain,
             http3: self.info.http3(),
             set_cookie: self.cookie().and_then(|cookie| {
@@ -312,7 +312,7 @@ impl<'v> Exchange<'_, 'v> {
             }),
             edge: reach == Reach::ThisSite,
             // Who stays at an endpoint has something there that others have not.
-            hedge: walk.hedge.filter(|_| asked.idempotent && walk.tried.stay.is_none()),
+            hedge: walk.hedge.filter(|_| retryable.idempotent && walk.tried.stay.is_none()),
             resumed,
             primary_slot: &self.primary_slot,
             read_whole: self.read_whole,

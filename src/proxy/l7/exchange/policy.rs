@@ -5,7 +5,7 @@ use super::record::Record;
 use crate::decision::policy::PolicyIndex;
 use crate::http::field::{Field, Role};
 use crate::http::request::RequestHead;
-use crate::policy::{Asked, Refused};
+use crate::policy::{PolicyRequest, Refused};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
@@ -25,7 +25,7 @@ pub(super) async fn pass(
         let forwarded = info.trusted.then(|| head.value(role)).flatten();
         forwarded.and_then(|value| std::str::from_utf8(value).ok())
     };
-    let asked = Asked {
+    let request = PolicyRequest {
         client: info.client(head),
         method: head.method(),
         scheme: believed(Role::ForwardedProto).unwrap_or_else(|| info.scheme()),
@@ -34,9 +34,9 @@ pub(super) async fn pass(
         field: &field,
     };
     for policy in policies {
-        let seat = view.policies.admit(policy, &asked).map_err(|why| refuse(&why, record))?;
+        let seat = view.policies.admit(policy, &request).map_err(|why| refuse(&why, record))?;
         record.seats.extend(seat);
-        let passed = view.policies.verify(policy, &asked).await;
+        let passed = view.policies.verify(policy, &request).await;
         let passed = passed.map_err(|why| refuse(&why, record))?;
         record.granted.extend(passed.granted);
         record.answer_lines.extend(passed.lines);

@@ -13,7 +13,7 @@ use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::forward::Edits;
 use crate::http::grpc;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::{Reply, Response};
 use crate::proxy::l7::outbound::{Incoming, RelayEnd};
@@ -46,7 +46,7 @@ pub(super) struct Answering<'a, 'v, U, I, R> {
     pub(super) both: Both<'a, U>,
     pub(super) incoming: &'a mut I,
     pub(super) head: &'a mut ResponseHead,
-    pub(super) asked: Asked<'a>,
+    pub(super) request_kind: RequestKind<'a>,
     pub(super) response: &'a mut R,
     /// What is kept of the request for another attempt.
     pub(super) kept: &'a Cell<Replay>,
@@ -90,7 +90,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
                 // Pinned here: each that waits for it would otherwise be moved with it.
                 let is_first = self.interims == 0;
                 let reading =
-                    pin!(read_head(attempt, progress, incoming, head, self.asked, is_first));
+                    pin!(read_head(attempt, progress, incoming, head, self.request_kind, is_first));
                 let either = primary.beside(attempt.worker, attempt.view, reading);
                 self.both.and(either, Phase::Waiting).await
             };
@@ -258,7 +258,7 @@ fn learn(
             _ => Cause::Status,
         });
     } else {
-        let took = now.since(progress.asked.get().map_or(begun, |asked| asked.max(begun)));
+        let took = now.since(progress.sent_at.get().map_or(begun, |sent| sent.max(begun)));
         slot.completed(took);
         attempt.place.live.record(worker.id, took.as_secs_f64());
     }

@@ -6,7 +6,7 @@ use super::upload::Progress;
 use crate::decision::retry::Kind;
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::Timestamp;
-use crate::http::response::{self, Asked, ResponseHead};
+use crate::http::response::{self, RequestKind, ResponseHead};
 use crate::proxy::l7::outbound::{Incoming, NoHead};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
@@ -61,12 +61,12 @@ pub(super) async fn read_head<I: Incoming>(
     progress: &Progress,
     incoming: &mut I,
     head: &mut ResponseHead,
-    asked: Asked<'_>,
+    request_kind: RequestKind<'_>,
     untold: bool,
 ) -> Result<Awaited, NoResponse> {
     let mut hedge = attempt.hedge.filter(|_| untold).map(|after| attempt.worker.now().plus(after));
     loop {
-        match incoming.head(head, asked) {
+        match incoming.head(head, request_kind) {
             Ok(end) => return Ok(Awaited::Head(end)),
             Err(NoHead::Partial) => {}
             Err(NoHead::Malformed(why)) => {

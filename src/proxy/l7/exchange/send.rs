@@ -13,7 +13,7 @@ use crate::decision::retry::Kind;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::forward::Edits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, translate};
 use crate::proxy::body::{Backpressure, Sink, Source};
 use crate::proxy::l7::client::Client;
@@ -293,7 +293,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     let (head, mut request_body, mut response) = client.split();
     progress.open.set(!head.expects_continue);
     progress.lost.set(!replay.is_whole());
-    let asked = Asked { head: head.is_head(), upgrade: head.upgrade() };
+    let request_kind = RequestKind { head: head.is_head(), upgrade: head.upgrade() };
     let kept = Cell::new(std::mem::take(replay));
     let framing = head.framing;
     let result = {
@@ -313,7 +313,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
             both: Both { upload, progress, gone: false },
             incoming,
             head: answer,
-            asked,
+            request_kind,
             response: &mut response,
             kept: &kept,
             record,

@@ -101,7 +101,7 @@ pub(super) struct Progress {
     owed_since: Cell<Option<Timestamp>>,
     owed: Cell<Duration>,
     /// When the whole request was sent, exactly, where the client had to be waited for.
-    pub(super) asked: Cell<Option<Timestamp>>,
+    pub(super) sent_at: Cell<Option<Timestamp>>,
 }
 
 #[derive(Debug)]
@@ -231,7 +231,7 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
         Ok(()) => {
             progress.complete.set(now);
             if !progress.resumed && !progress.owed.get().is_zero() {
-                progress.asked.set(Some(worker.now()));
+                progress.sent_at.set(Some(worker.now()));
             }
             slot.sent(worker.now());
             body.gone().await;

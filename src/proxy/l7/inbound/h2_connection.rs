@@ -172,24 +172,24 @@ fn begin(
         key: websocket_key(worker, &mut key),
     });
     let ends = stream.is_end_stream();
-    let Some(asked) = streams::asked(worker, info, account, &parts, ends, tunnel) else {
+    let Some(parsed) = streams::request(worker, info, account, &parts, ends, tunnel) else {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     };
     // Boxed: what is spawned is moved about.
     let client = Box::new(H2::new(StreamParts {
         account: account.clone(),
-        head: asked.head,
+        head: parsed.head,
         stream,
         respond,
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
         timeouts: info.timeouts.clone(),
-        limit: asked.limit,
-        rate_min: asked.rate_min,
+        limit: parsed.limit,
+        rate_min: parsed.rate_min,
         date: worker.date(),
         tunnel: tunnel.is_some(),
     }));
-    let refusal = asked.refusal;
+    let refusal = parsed.refusal;
     // The view by which its listener is known: another may have it in another place.
     let (worker, view, info) = (worker.clone(), view.clone(), info.clone());
     let (account, active) = (account.clone(), account.enter());

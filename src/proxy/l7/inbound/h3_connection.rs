@@ -1,7 +1,7 @@
 //! A client's HTTP/3 connection: the h3 crate frames it, each request is an exchange of its own.
 
 use super::h3::{First, H3, Receiver, StreamParts, first};
-use super::streams::{self, Account, Active, Asked};
+use super::streams::{self, Account, Active, StreamRequest};
 use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
@@ -181,8 +181,8 @@ async fn read(
     let span = if waits.contains(&parts.method) { info.timeouts.head } else { Duration::ZERO };
     let first = first(&mut receiver, span).await;
     let ends = matches!(first, First::End);
-    let asked = streams::asked(worker, info, account, &parts, ends, None);
-    let Some(Asked { head, refusal, limit, rate_min }) = asked else {
+    let parsed = streams::request(worker, info, account, &parts, ends, None);
+    let Some(StreamRequest { head, refusal, limit, rate_min }) = parsed else {
         sender.stop_stream(Code::H3_MESSAGE_ERROR);
         // Dropping the other half asks the client to stop: asking by the crate panics while a read is under way.
         return Err(None);

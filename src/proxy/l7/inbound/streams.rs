@@ -192,12 +192,12 @@ impl Drop for Active {
     }
 }
 
-/// What a stream asks for, as far as its head tells.
+/// The request of a stream, as its head describes it.
 #[derive(Debug)]
-pub struct Asked {
+pub struct StreamRequest {
     /// The head.
     pub head: Box<RequestHead>,
-    /// Why it will not do.
+    /// Why the head is refused, if it is.
     pub refusal: Option<Refused>,
     /// Bytes of a body, at most.
     pub limit: Option<u64>,
@@ -207,14 +207,14 @@ pub struct Asked {
 
 /// Reads a head, which `ends` if no body follows. `None`: it is malformed, and that was counted.
 #[must_use]
-pub fn asked(
+pub fn request(
     worker: &Worker,
     info: &ConnectionInfo,
     account: &Account,
     parts: &::http::request::Parts,
     ends: bool,
     tunnel: Option<Tunnel<'_>>,
-) -> Option<Asked> {
+) -> Option<StreamRequest> {
     let limits = info.limits();
     let kind = parts.headers.get(::http::header::CONTENT_TYPE);
     let says_grpc = grpc::is_grpc(kind.map(::http::HeaderValue::as_bytes));
@@ -243,7 +243,7 @@ pub fn asked(
     let takes_trailers = parts.headers.get(::http::header::TE).is_some_and(|te| te == "trailers");
     let says_grpc = says_grpc && takes_trailers;
     let refusal = read.err().map(|violation| Refused { why: Refusal::from(violation), says_grpc });
-    Some(Asked { head, refusal, limit, rate_min })
+    Some(StreamRequest { head, refusal, limit, rate_min })
 }
 
 /// Why a head will not do.

@@ -3,7 +3,7 @@
 use super::head::{limits, read_whole, why};
 use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
 use crate::http::forward::Edits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, trailers};
 use crate::proxy::body::{self, Piece, Rest, Sink, Source};
@@ -50,12 +50,16 @@ impl<'a> Http1<'a> {
 }
 
 impl Incoming for Http1<'_> {
-    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
+    fn head(
+        &mut self,
+        answer: &mut ResponseHead,
+        request_kind: RequestKind<'_>,
+    ) -> Result<usize, NoHead> {
         match self.scanner.advance(self.source.data(), &self.limits) {
             Ok(Scan::Complete(end)) => {
                 self.scanner = Scanner::default();
                 let bytes = self.source.data().get(..end).unwrap_or_default();
-                read_whole(answer, bytes, asked, &self.limits)
+                read_whole(answer, bytes, request_kind, &self.limits)
             }
             Ok(Scan::Partial) => {
                 self.source.widen(self.limits.head_bytes);

@@ -5,7 +5,7 @@
 use super::head::{limits, read_whole};
 use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
 use crate::http::forward::Edits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, Limits, grpc, trailers, translate};
 use crate::proxy::body::Backpressure;
 use crate::proxy::buffer;
@@ -240,13 +240,17 @@ impl Reading {
 }
 
 impl Incoming for Http2In {
-    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
+    fn head(
+        &mut self,
+        answer: &mut ResponseHead,
+        request_kind: RequestKind<'_>,
+    ) -> Result<usize, NoHead> {
         match self.bytes() {
             [] => Err(NoHead::Partial),
             // As long as its list was allowed to be.
             bytes => {
                 let limits = Limits { head_bytes: usize::MAX, ..limits() };
-                read_whole(answer, bytes, asked, &limits)
+                read_whole(answer, bytes, request_kind, &limits)
             }
         }
     }

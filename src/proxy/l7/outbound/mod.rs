@@ -11,7 +11,7 @@ pub use h1::Http1;
 pub use h2::{Http2In, Http2Out};
 
 use crate::http::forward::Edits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, Why};
 use crate::proxy::buffer;
 use crate::proxy::deadline::Watch;
@@ -97,7 +97,11 @@ pub trait Incoming {
     ///
     /// # Errors
     /// [`NoHead`].
-    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead>;
+    fn head(
+        &mut self,
+        answer: &mut ResponseHead,
+        request_kind: RequestKind<'_>,
+    ) -> Result<usize, NoHead>;
     /// What has come of a head.
     fn bytes(&self) -> &[u8];
     /// Notes that a head was used.
