@@ -42,9 +42,9 @@ struct Open {
     end: Notify,
 }
 
-/// One connection's place, until dropped.
+/// Counts one open connection until dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionGuard {
     all: Arc<Connections>,
     id: u64,
     own: Arc<Open>,
@@ -59,7 +59,7 @@ impl Default for Connections {
 impl Connections {
     /// A place for one more; where there are too many, the one that was silent for longest is ended.
     #[must_use]
-    pub(super) fn enter(self: &Arc<Connections>) -> Place {
+    pub(super) fn enter(self: &Arc<Connections>) -> ConnectionGuard {
         let own = Arc::new(Open {
             moved_ms: AtomicU64::new(self.now_ms()),
             stalled_ms: AtomicU64::new(u64::MAX),
@@ -71,7 +71,7 @@ impl Connections {
             end_least(&mut open, |open| Some(open.moved_ms.load(Ordering::Relaxed)));
         }
         open.insert(id, own.clone());
-        Place { all: self.clone(), id, own }
+        ConnectionGuard { all: self.clone(), id, own }
     }
 
     /// Ends the connection whose response has waited for longest to be taken, if one waits.
@@ -94,7 +94,7 @@ fn end_least(all: &mut BTreeMap<u64, Arc<Open>>, rank: impl Fn(&Open) -> Option<
     }
 }
 
-impl Place {
+impl ConnectionGuard {
     /// Has `work` go on until this connection is to end.
     pub(super) async fn hold<F: Future>(&self, work: F) -> Option<F::Output> {
         tokio::select! {
@@ -106,7 +106,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut open = self.all.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(&self.id);
@@ -114,11 +114,11 @@ impl Drop for Place {
 }
 
 /// Serves a connection until one side has had enough.
-pub(super) async fn serve<S>(stream: S, router: Router, place: &Place)
+pub(super) async fn serve<S>(stream: S, router: Router, guard: &ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (all, own) = (place.all.clone(), place.own.clone());
+    let (all, own) = (guard.all.clone(), guard.own.clone());
     let stream = Timed { stream, all, own, since: None, late: None };
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -267,9 +267,9 @@ mod tests {
 
     async fn ask(all: &Arc<Connections>, path: &str) -> (DuplexStream, JoinHandle<()>) {
         let (mut client, stream) = tokio::io::duplex(4_096);
-        let place = all.enter();
+        let guard = all.enter();
         let task = tokio::spawn(async move {
-            place.hold(serve(stream, router(), &place)).await;
+            guard.hold(serve(stream, router(), &guard)).await;
         });
         client.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
         (client, task)
@@ -311,8 +311,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_does_not_come_ends_its_connection() {
         let (mut client, stream) = tokio::io::duplex(4_096);
-        let place = Arc::new(Connections::default()).enter();
-        let task = tokio::spawn(async move { serve(stream, router(), &place).await });
+        let guard = Arc::new(Connections::default()).enter();
+        let task = tokio::spawn(async move { serve(stream, router(), &guard).await });
         client.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
         ends_within(task, 11).await;
     }

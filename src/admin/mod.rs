@@ -22,7 +22,7 @@ use answers::Bounds;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::routing::{get, post, put};
-use connection::{Connections, HEAD_TIMEOUT, Place};
+use connection::{ConnectionGuard, Connections, HEAD_TIMEOUT};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io;
@@ -183,7 +183,7 @@ fn spawn_secure(
     stream: tokio::net::TcpStream,
     config: Arc<rustls::ServerConfig>,
     router: Router,
-    place: Place,
+    guard: ConnectionGuard,
 ) {
     tokio::spawn(async move {
         let shaking = async {
@@ -194,8 +194,8 @@ fn spawn_secure(
             }
             tokio_rustls::TlsAcceptor::from(config).accept(stream).await
         };
-        match place.hold(tokio::time::timeout(HEAD_TIMEOUT, shaking)).await {
-            Some(Ok(Ok(stream))) => spawn(stream, router, place),
+        match guard.hold(tokio::time::timeout(HEAD_TIMEOUT, shaking)).await {
+            Some(Ok(Ok(stream))) => spawn(stream, router, guard),
             Some(Ok(Err(error))) => {
                 tracing::debug!(%error, "admin connection closed: TLS handshake failed");
             }
@@ -207,12 +207,12 @@ fn spawn_secure(
     });
 }
 
-fn spawn<S>(stream: S, router: Router, place: Place)
+fn spawn<S>(stream: S, router: Router, guard: ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
-        if place.hold(connection::serve(stream, router, &place)).await.is_none() {
+        if guard.hold(connection::serve(stream, router, &guard)).await.is_none() {
             tracing::debug!("admin connection closed: a newer one took its place");
         }
     });

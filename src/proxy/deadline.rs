@@ -103,8 +103,8 @@ impl Deadlines {
     }
 
     fn set(&self, index: usize, due: u64) {
-        if let Some(place) = self.due.borrow_mut().get_mut(index) {
-            *place = due;
+        if let Some(known) = self.due.borrow_mut().get_mut(index) {
+            *known = due;
         }
     }
 

@@ -1,8 +1,8 @@
-//! L4 flows: placed once by the same decisions as requests, then carried.
+//! L4 flows: an endpoint is selected once, by the same rules as for requests; then bytes are relayed.
 
 use super::accept::Accepted;
-use super::place::{Place, Reach, Tried, place};
 use super::refusal::Refusal;
+use super::selection::{Reach, Selection, Tried, select};
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, Wanted, open};
 use super::worker::{NOBODY, Viewed, Worker};
@@ -20,8 +20,8 @@ use crate::tls::client::Speaks;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A flow that has its endpoint.
-struct Placed {
+/// A flow with its upstream connection.
+struct ConnectedFlow {
     stream: Stream,
     held: Counted,
     counts: (Held, Held),
@@ -52,12 +52,12 @@ pub async fn serve(
         Some(policy) => view.policies.admit(policy, &PolicyRequest::flow(peer)),
         None => Ok(None),
     };
-    let placed = match &seat {
+    let flow = match &seat {
         Ok(_) => find(&worker, &view, class, peer, origin).await,
         Err(why) => Err(Refusal::from(why)),
     };
-    let placed = match placed {
-        Ok(placed) => placed,
+    let flow = match flow {
+        Ok(flow) => flow,
         Err(refusal) => {
             cells.refusals[refusal.index()].add(1);
             worker.exchange_cells(&view, index, service, NOBODY).by_class[5].add(1);
@@ -80,15 +80,15 @@ pub async fn serve(
             return;
         }
     };
-    let exchange = worker.exchange_cells(&view, index, service, placed.cluster);
+    let exchange = worker.exchange_cells(&view, index, service, flow.cluster);
     let service_name = view.plan.services[service].name.clone();
     let data = view.plan.classes[class].data.join(",");
-    let cluster_name = view.plan.clusters[placed.cluster].name.clone();
-    // A flow may live for days; the view it was placed by must not.
+    let cluster_name = view.plan.clusters[flow.cluster].name.clone();
+    // A flow may live for days; the view of its selection must not.
     drop(view);
     stream.keep_alive();
-    placed.stream.keep_alive();
-    let (mut client, mut cluster) = (stream, placed.stream);
+    flow.stream.keep_alive();
+    let (mut client, mut cluster) = (stream, flow.stream);
     // A reader that pauses is as patient a client as a silent one: only HTTP knows better.
     let patience = Patience {
         idle: timeouts.idle_l4,
@@ -97,7 +97,7 @@ pub async fn serve(
     };
     let carried =
         carry(&worker, (&mut client, &mut buffer), (&mut cluster, &mut None), patience).await;
-    drop((placed.held, placed.counts, seat));
+    drop((flow.held, flow.counts, seat));
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
     exchange.by_class[5].add(1);
@@ -116,10 +116,10 @@ pub async fn serve(
             service: &service_name,
             data: data.into(),
             cluster: &cluster_name,
-            endpoint: placed.endpoint.into(),
-            reason: placed.why,
-            attempts: placed.attempts,
-            upstream_connect_ms: Some(milliseconds(placed.connected)),
+            endpoint: flow.endpoint.into(),
+            reason: flow.why,
+            attempts: flow.attempts,
+            upstream_connect_ms: Some(milliseconds(flow.connected)),
             ..Line::default()
         });
     }
@@ -132,7 +132,7 @@ async fn find(
     class: ClassIndex,
     peer: std::net::IpAddr,
     origin: Origin,
-) -> Result<Placed, Refusal> {
+) -> Result<ConnectedFlow, Refusal> {
     let mut tried = Tried::default();
     let started = worker.now();
     let mut last = None;
@@ -142,17 +142,17 @@ async fn find(
         }
     };
     for attempts in 1.. {
-        let place = match place(worker, view, class, &tried, key, Reach::Anywhere) {
-            Ok(place) => place,
+        let selection = match select(worker, view, class, &tried, key, Reach::Anywhere) {
+            Ok(selection) => selection,
             Err(refusal) => return Err(last.unwrap_or(refusal)),
         };
-        match connect(worker, view, class, &place, origin, started).await {
+        match connect(worker, view, class, &selection, origin, started).await {
             Ok((stream, held, connected)) => {
-                let signals = place.signals(view);
-                let (endpoint, cluster) = (signals.address.to_string(), place.cluster);
-                let why = place.why.label();
-                let counts = place.into_counts();
-                return Ok(Placed {
+                let signals = selection.signals(view);
+                let (endpoint, cluster) = (signals.address.to_string(), selection.cluster);
+                let why = selection.why.label();
+                let counts = selection.into_counts();
+                return Ok(ConnectedFlow {
                     stream,
                     held,
                     counts,
@@ -165,13 +165,13 @@ async fn find(
             }
             Err(Unconnected { refusal, late }) => {
                 last = Some(refusal);
-                let endpoint = place.signals(view).id;
+                let endpoint = selection.signals(view).id;
                 // A full listen backlog drops what comes: where nobody else can be asked, it is asked again.
-                let alone = || !tried.leaves_others(view, class, &place, Reach::Anywhere);
+                let alone = || !tried.leaves_others(view, class, &selection, Reach::Anywhere);
                 if late && alone() && worker.uses(endpoint) {
                     continue;
                 }
-                tried.add(place.cluster, endpoint);
+                tried.add(selection.cluster, endpoint);
             }
         }
     }
@@ -195,22 +195,22 @@ async fn connect(
     worker: &Worker,
     view: &View,
     class: ClassIndex,
-    place: &Place,
+    selection: &Selection,
     origin: Origin,
     started: crate::decision::units::Timestamp,
 ) -> Result<(Stream, Counted, Duration), Unconnected> {
-    let cluster = &view.plan.clusters[place.cluster];
-    let live = &view.clusters[place.cluster];
-    let endpoint = place.signals(view);
+    let cluster = &view.plan.clusters[selection.cluster];
+    let live = &view.clusters[selection.cluster];
+    let endpoint = selection.signals(view);
     let left = cluster.connect_total.saturating_sub(worker.now().since(started));
     if left.is_zero() {
         return Err(Refusal::UpstreamConnect.into());
     }
     let held = worker.shared.count_upstream(live, cluster.connections_max);
     let held = held.ok_or(Refusal::Overloaded)?;
-    let slot = view.slots.slot(worker.id, class, place.slot);
+    let slot = view.slots.slot(worker.id, class, selection.slot);
     let begun = worker.now();
-    let upstream = view.tls.cluster(place.cluster);
+    let upstream = view.tls.cluster(selection.cluster);
     let origin = Some(origin);
     let wanted =
         Wanted { cluster, live, endpoint, upstream, fresh: true, origin, speaks: Speaks::Bytes };
@@ -226,9 +226,9 @@ async fn connect(
                 slot.micros.add(micros);
                 slot.micros_squared.add(micros * micros);
             }
-            place.live.record(worker.id, took.as_secs_f64());
+            selection.live.record(worker.id, took.as_secs_f64());
             if let Some(rtt) = stream.handshake_rtt() {
-                place.live.record_rtt(worker.id, rtt);
+                selection.live.record_rtt(worker.id, rtt);
             }
             Ok((stream, held, took))
         }

@@ -1,18 +1,18 @@
-//! UDP: a client's datagrams go where its first one was placed, and the answers go back from the address
-//! it had sent them to.
+//! UDP: all datagrams of a flow go to the endpoint selected for the first; answers leave from the address that the
+//! client sent to.
 //!
-//! A flow is a client, the address of ours it speaks to, and a socket towards one endpoint. It ends after
-//! silence, sooner when nobody ever answered: whoever forges senders must not hold sockets for long. Should its
-//! endpoint go down, or be permitted no more, its next datagram begins a new one elsewhere. Where as many have begun as
-//! may, a new one has the place of the oldest that nobody has answered.
+//! A flow is a client address, a listener address, and a socket to one endpoint. A flow ends after an idle time, and
+//! sooner if the endpoint never answered: clients with forged addresses must not hold sockets for long. If the endpoint
+//! goes down or is no longer permitted, the next datagram starts a new flow to another endpoint. At the limit of flows a
+//! new flow replaces the oldest unanswered flow.
 //!
 //! # Not here
-//! Queues: what cannot be sent now is dropped and counted, as any router would. Load: answers are not matched
-//! to questions, so only health, dials and ceilings decide.
+//! Queues: a datagram that cannot be sent at once is dropped and counted, as in a router. Load: answers are not matched
+//! to requests, so only health, dials and ceilings decide.
 
 use super::admission::{Admitted, admit_flow};
-use super::place::{Reach, Tried, place};
 use super::refusal::Refusal;
+use super::selection::{Reach, Tried, select};
 use super::worker::{Cells, NOBODY, Stopped, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -249,10 +249,11 @@ impl Inbound<'_> {
         let seat = seat.map_err(|why| Some(Refusal::from(&why)))?;
         let seed = hash(client.to_string().as_bytes());
         loop {
-            let place =
-                place(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
-            let (cluster, endpoint) = (&view.plan.clusters[place.cluster], place.signals(view));
-            let live = &view.clusters[place.cluster];
+            let selection =
+                select(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
+            let (cluster, endpoint) =
+                (&view.plan.clusters[selection.cluster], selection.signals(view));
+            let live = &view.clusters[selection.cluster];
             let count = || worker.shared.count_upstream(live, cluster.connections_max);
             let held = count().or_else(|| self.listening.evict().then(count).flatten());
             let held = held.ok_or(Some(Refusal::Overloaded))?;
@@ -272,7 +273,7 @@ impl Inbound<'_> {
                 Err(_) => {
                     let (endpoint, cause, client) = (endpoint.id, Cause::Refused, None);
                     worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
-                    tried.add(place.cluster, endpoint);
+                    tried.add(selection.cluster, endpoint);
                     continue;
                 }
             };
@@ -294,15 +295,15 @@ impl Inbound<'_> {
                 over: Cell::new(false),
                 end: Notify::new(),
                 cells: self.cells.clone(),
-                exchange: worker.exchange_cells(view, self.index, class.service, place.cluster),
+                exchange: worker.exchange_cells(view, self.index, class.service, selection.cluster),
                 names: Names {
                     listener: listener.name.clone(),
                     service: view.plan.services[class.service].name.clone(),
                     data: class.data.join(","),
                     cluster: cluster.name.clone(),
-                    reason: place.why.label(),
+                    reason: selection.why.label(),
                 },
-                held: RefCell::new(Some((admitted, seat, held, place.into_counts()))),
+                held: RefCell::new(Some((admitted, seat, held, selection.into_counts()))),
             });
             self.listening.note(&flow);
             let answers = answer(worker.clone(), self.listening.clone(), flow.clone());

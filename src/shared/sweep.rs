@@ -27,12 +27,12 @@ pub struct Sweep {
 struct Known {
     requested: [u64; PRIORITIES],
     /// By permitted cluster.
-    places: Vec<Place>,
+    places: Vec<ClusterCounts>,
 }
 
 /// Counters of one class at one of its clusters at the last sweep.
 #[derive(Debug, Default)]
-struct Place {
+struct ClusterCounts {
     counts: [u64; COUNTS],
     /// When the newest report arrived.
     reported: Timestamp,
@@ -44,9 +44,9 @@ impl Sweep {
     /// Switches to other slots; samples not yet swept from the old ones are dropped.
     pub fn adopt(&mut self, slots: Arc<Slots>) {
         let workers = slots.workers.len();
-        let place = |_: &Slot| Place {
+        let place = |_: &Slot| ClusterCounts {
             cursors: std::iter::repeat_with(ring::Cursor::default).take(workers).collect(),
-            ..Place::default()
+            ..ClusterCounts::default()
         };
         let known = |class: &OfClass| Known {
             places: class.clusters.iter().map(place).collect(),
@@ -56,7 +56,7 @@ impl Sweep {
         self.slots = slots;
     }
 
-    fn place(&mut self, class: usize, place: usize) -> Option<&mut Place> {
+    fn place(&mut self, class: usize, place: usize) -> Option<&mut ClusterCounts> {
         self.classes.get_mut(class)?.places.get_mut(place)
     }
 

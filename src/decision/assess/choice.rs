@@ -1,6 +1,6 @@
 //! The live clusters of a class, nearest first: the share that each accepts of the exchanges that reach it, and why.
 
-use super::place::Place;
+use super::place::PermittedCluster;
 use crate::decision::growth::Growth;
 use crate::decision::signal::{Choice, Why};
 use crate::decision::spill::{self, Candidate};
@@ -24,7 +24,7 @@ struct Keeps {
 
 /// The choices among `live` slots. `may_take` holds, for each slot, the factors of success and of growth.
 pub(super) fn choices(
-    places: &[Place<'_>],
+    places: &[PermittedCluster<'_>],
     candidates: &[Candidate],
     order: &[usize],
     live: &[usize],
@@ -86,7 +86,7 @@ impl Keeps {
 }
 
 /// Why an exchange goes to the nearest live cluster.
-fn why_first(places: &[Place<'_>], order: &[usize], slot: usize, now: Timestamp) -> Why {
+fn why_first(places: &[PermittedCluster<'_>], order: &[usize], slot: usize, now: Timestamp) -> Why {
     if places.len() == 1 {
         return Why::Only;
     }

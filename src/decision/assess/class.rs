@@ -2,7 +2,7 @@
 
 use super::choice::choices;
 use super::inference::{Before, Inference, Sweep, oldest};
-use super::place::{Place, distances};
+use super::place::{PermittedCluster, distances};
 use super::success::{relative_success, working};
 use crate::decision::backlog::{Backlog, Flow};
 use crate::decision::capacity::{self, Capacity, Seen, Supply};
@@ -157,7 +157,7 @@ impl ClassState {
         &mut self,
         plan: &Plan,
         class: &Class,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         tallies: &[Tally],
         by_priority: &[f64; PRIORITIES],
         moment: Moment,
@@ -203,7 +203,7 @@ impl ClassState {
         let panics = live.is_empty();
         if panics {
             let last_resort = |slot: &usize| {
-                let Place { cluster, state, dial } = places[*slot];
+                let PermittedCluster { cluster, state, dial } = places[*slot];
                 state.is_last_resort(&plan.clusters[cluster], dial)
             };
             live = order.iter().copied().filter(last_resort).collect();
@@ -373,7 +373,7 @@ impl ClassState {
     fn wanted(
         &mut self,
         plan: &Plan,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         candidates: &[Candidate],
         elapsed: f64,
     ) -> (Vec<f64>, Vec<Option<f64>>) {
@@ -417,7 +417,7 @@ impl ClassState {
     fn count(
         &mut self,
         plan: &Plan,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         tallies: &[Tally],
         by_priority: &[f64; PRIORITIES],
         elapsed: f64,
@@ -461,7 +461,7 @@ impl ClassState {
     fn report(
         &self,
         plan: &Plan,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         candidates: &[Candidate],
         now: Timestamp,
     ) -> Option<Report> {
@@ -529,7 +529,7 @@ impl ClassState {
         &mut self,
         plan: &Plan,
         class: &Class,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         distances: &[f64],
         moment: Moment,
     ) -> Vec<Candidate> {

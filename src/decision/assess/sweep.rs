@@ -5,7 +5,7 @@
 
 use super::class::{ClassState, Moment, Money};
 use super::cluster::{ClusterState, Traffic};
-use super::place::Place;
+use super::place::PermittedCluster;
 use super::{Assessor, News, Samples, distance};
 use crate::decision::load::Tally;
 use crate::decision::plan::{Class, Cluster, ClusterIndex, Plan};
@@ -81,7 +81,8 @@ impl Assessor {
                 into.clear();
                 samples.exchanges(index, slot, into);
             }
-            let places: Vec<Place<'_>> = permitted.iter().map(|cluster| places[*cluster]).collect();
+            let places: Vec<PermittedCluster<'_>> =
+                permitted.iter().map(|cluster| places[*cluster]).collect();
             let elapsed = state.elapsed(now).unwrap_or(elapsed);
             let moment = Moment { now, elapsed, money: money[class.service] };
             let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &requested, moment));
@@ -101,8 +102,8 @@ impl Assessor {
     }
 
     /// The totals of each cluster over all classes at this sweep.
-    fn places<'a>(&'a self, plan: &Plan, nobody: &'a ClusterState) -> Vec<Place<'a>> {
-        let place = |(cluster, of): (ClusterIndex, &Cluster)| Place {
+    fn places<'a>(&'a self, plan: &Plan, nobody: &'a ClusterState) -> Vec<PermittedCluster<'a>> {
+        let place = |(cluster, of): (ClusterIndex, &Cluster)| PermittedCluster {
             cluster,
             state: self.clusters.get(&of.name).unwrap_or(nobody),
             dial: self.dial(of),

@@ -11,7 +11,7 @@ use crate::decision::outlier::Failures;
 use crate::decision::retry::Kind;
 use crate::decision::route::Route;
 use crate::decision::units::Timestamp;
-use crate::proxy::place::Place;
+use crate::proxy::selection::Selection;
 use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
@@ -32,7 +32,7 @@ pub struct Attempt<'a, 'v> {
     /// Which kind of request it is, among those of its class.
     pub stratum: u8,
     /// Where it goes.
-    pub place: &'a Place,
+    pub selection: &'a Selection,
     /// Who asks.
     pub client: IpAddr,
     /// Bytes of its head, at most.
@@ -75,13 +75,13 @@ impl Attempt<'_, '_> {
 
     /// What the cluster counts as a failure.
     pub(super) fn failures(&self) -> &Failures {
-        &self.view.plan.clusters[self.place.cluster].outlier.failures
+        &self.view.plan.clusters[self.selection.cluster].outlier.failures
     }
 
     /// Tells of a failure that its endpoint is blamed for, if it is one that counts.
     pub(super) fn blame(&self, cause: Cause) {
         if self.failures().has(cause) {
-            let (endpoint, client) = (self.place.signals(self.view).id, Some(self.client));
+            let (endpoint, client) = (self.selection.signals(self.view).id, Some(self.client));
             self.worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
         }
     }

@@ -1,7 +1,7 @@
-//! A place and a connection for an exchange: at once where they can be had, in the queue where they cannot.
+//! An endpoint and a connection for an exchange: at once where both are available, else after a wait in a queue.
 //!
-//! Who waits is watched: a client that leaves must not keep a place in line. Waiting for one's turn does not count
-//! as connecting, which has a time of its own.
+//! The client is watched during the wait: a client that leaves gives up its turn. The wait does not count towards the
+//! connect timeout.
 
 use super::context::{Bound, Exchange, Walk};
 use super::failure::Failure;
@@ -13,8 +13,8 @@ use crate::decision::plan::{QUEUE_MAX, SendProxy};
 use crate::decision::retry::Kind;
 use crate::os::proxy_header::Origin;
 use crate::proxy::l7::client::{Client, RequestBody};
-use crate::proxy::place::{Place, place};
 use crate::proxy::refusal::Refusal;
+use crate::proxy::selection::{Selection, select};
 use crate::proxy::upstream::connect::{
     Available, NoConnection, UpstreamConnection, Wanted, connection, patience, wait_for_connection,
 };
@@ -34,21 +34,21 @@ impl Exchange<'_, '_> {
         way: (Option<Origin>, bool),
         walk: &mut Walk,
         record: &mut Record,
-        place: &Place,
+        selection: &Selection,
     ) -> Result<UpstreamConnection, Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
         loop {
-            let connected = connect(worker, view, place, way, walk, record).await;
+            let connected = connect(worker, view, selection, way, walk, record).await;
             if std::mem::take(&mut walk.busy)
                 && let Some(client) = client.as_deref_mut()
             {
                 // Boxed: seldom used, and the future of every exchange should stay small.
-                walk.granted = Some(Box::pin(self.wait_for_turn(client, walk, place)).await?);
+                walk.granted = Some(Box::pin(self.wait_for_turn(client, walk, selection)).await?);
                 continue;
             }
             let again = std::mem::take(&mut walk.late)
-                && !walk.tried.leaves_others(view, class, place, reach)
-                && worker.uses(place.signals(view).id);
+                && !walk.tried.leaves_others(view, class, selection, reach)
+                && worker.uses(selection.signals(view).id);
             if !again {
                 return connected;
             }
@@ -68,14 +68,14 @@ impl Exchange<'_, '_> {
         &self,
         client: &mut C,
         walk: &mut Walk,
-        place: &Place,
+        selection: &Selection,
     ) -> Result<Available, Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
-        let wanted = wanted(view, place, walk, (self.info.origin, false));
-        let others = walk.tried.leaves_other_clusters(view, class, place, reach);
+        let wanted = wanted(view, selection, walk, (self.info.origin, false));
+        let others = walk.tried.leaves_other_clusters(view, class, selection, reach);
         let brief = patience(wanted.cluster, wanted.endpoint.rtt);
         let most = if others { brief } else { Duration::MAX };
-        let span = self.patience(walk, place.cluster).min(most);
+        let span = self.patience(walk, selection.cluster).min(most);
         let waiting = wait_for_connection(worker, &wanted, span);
         let full = |_| Failure::retry(Kind::Unsent, Refusal::Overloaded);
         unless_left(client, waiting).await?.map_err(full)
@@ -87,7 +87,7 @@ impl Exchange<'_, '_> {
         client: &mut C,
         walk: &mut Walk,
         refusal: Refusal,
-    ) -> Result<Place, Failure> {
+    ) -> Result<Selection, Failure> {
         let (worker, view, Bound { class, reach, is_copy, .. }) =
             (self.worker, self.view, *self.bound);
         let refused = |refusal| Failure::refuse(walk.last.unwrap_or(refusal));
@@ -105,7 +105,7 @@ impl Exchange<'_, '_> {
         let tried = &walk.tried;
         let look = || {
             let has_capacity = live.in_flight.get() < ceiling;
-            has_capacity.then(|| place(worker, view, class, tried, self.key, reach).ok()).flatten()
+            has_capacity.then(|| select(worker, view, class, tried, self.key, reach).ok()).flatten()
         };
         let waiting = std::future::poll_fn(|context| turn.poll(context, look));
         let found = unless_left(client, tokio::time::timeout(span, waiting)).await;
@@ -117,23 +117,23 @@ impl Exchange<'_, '_> {
 async fn connect(
     worker: &Worker,
     view: &View,
-    place: &Place,
+    selection: &Selection,
     (origin, upgrades): (Option<Origin>, bool),
     walk: &mut Walk,
     record: &mut Record,
 ) -> Result<UpstreamConnection, Failure> {
-    let cluster = &view.plan.clusters[place.cluster];
+    let cluster = &view.plan.clusters[selection.cluster];
     if upgrades && cluster.http2 {
         // HTTP/2 has no upgrades, and of tunnels we know the client's side alone.
         return Err(Failure::refuse(Refusal::NotImplemented));
     }
-    let endpoint = place.signals(view);
+    let endpoint = selection.signals(view);
     let left = cluster.connect_total.saturating_sub(walk.connecting);
     if left.is_zero() {
         return Err(Failure::refuse(walk.last.unwrap_or(Refusal::UpstreamConnect)));
     }
     let begun = worker.about_now();
-    let wanted = wanted(view, place, walk, (origin, upgrades));
+    let wanted = wanted(view, selection, walk, (origin, upgrades));
     let connected = connection(worker, &wanted, left, walk.granted.take()).await;
     walk.connecting += worker.about_now().since(begun);
     match connected {
@@ -141,13 +141,13 @@ async fn connect(
             record.connected = took;
             walk.shared = matches!(connection, UpstreamConnection::Http2(_));
             if took.is_some() {
-                note_dialled(worker, view, place, record.class.unwrap_or(0), &connection);
+                note_dialled(worker, view, selection, record.class.unwrap_or(0), &connection);
             }
             Ok(connection)
         }
         Err(NoConnection::Endpoint(cause)) => {
             walk.late = cause == Cause::ConnectTimeout;
-            let slot = view.slots.slot(worker.id, record.class.unwrap_or(0), place.slot);
+            let slot = view.slots.slot(worker.id, record.class.unwrap_or(0), selection.slot);
             if cluster.outlier.failures.has(cause) {
                 if let Some(slot) = slot {
                     slot.accepted.add(1);
@@ -170,16 +170,17 @@ async fn connect(
 /// What connection an exchange wants.
 fn wanted<'a>(
     view: &'a View,
-    place: &'a Place,
+    selection: &'a Selection,
     walk: &Walk,
     (origin, upgrades): (Option<Origin>, bool),
 ) -> Wanted<'a> {
-    let (cluster, live) = (&view.plan.clusters[place.cluster], &view.clusters[place.cluster]);
-    let upstream = view.tls.cluster(place.cluster);
+    let (cluster, live) =
+        (&view.plan.clusters[selection.cluster], &view.clusters[selection.cluster]);
+    let upstream = view.tls.cluster(selection.cluster);
     // Whoever is told the client must not get another one's connection.
     let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
     let speaks = if upgrades { Speaks::Http1 } else { Speaks::Traffic };
-    let endpoint = place.signals(view);
+    let endpoint = selection.signals(view);
     Wanted { cluster, live, endpoint, upstream, fresh, origin, speaks }
 }
 
@@ -205,14 +206,14 @@ async fn unless_left<C: Client, F: Future>(
 fn note_dialled(
     worker: &Worker,
     view: &View,
-    place: &Place,
+    selection: &Selection,
     class: usize,
     carrier: &UpstreamConnection,
 ) {
-    if let Some(slot) = view.slots.slot(worker.id, class, place.slot) {
+    if let Some(slot) = view.slots.slot(worker.id, class, selection.slot) {
         slot.dialled.add(1);
     }
     if let Some(rtt) = carrier.handshake_rtt() {
-        place.live.record_rtt(worker.id, rtt);
+        selection.live.record_rtt(worker.id, rtt);
     }
 }

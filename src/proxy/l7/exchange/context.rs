@@ -10,8 +10,8 @@ use crate::decision::terms::Terms;
 use crate::decision::units::Timestamp;
 use crate::http::request::RequestHead;
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::{Place, Reach, Tried};
 use crate::proxy::refusal::Refusal;
+use crate::proxy::selection::{Reach, Selection, Tried};
 use crate::proxy::upstream::connect::Available;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
@@ -100,11 +100,11 @@ impl Walk {
         }
     }
 
-    /// The attempt at `place` waits for its answer: the next one is its hedge.
-    pub(super) fn waits(&mut self, place: &Place, view: &View) {
+    /// Notes that the attempt at `selection` still waits for its response: the next attempt is its hedge.
+    pub(super) fn waits(&mut self, selection: &Selection, view: &View) {
         self.hedge = None;
         self.hedging = true;
-        self.tried.add(place.cluster, place.signals(view).id);
+        self.tried.add(selection.cluster, selection.signals(view).id);
         self.tried.waits = true;
     }
 

@@ -1,4 +1,4 @@
-//! Forwards a request: a place, a connection, an attempt, and again if allowed.
+//! Forwards a request: selection, connection, attempt, and a retry if allowed.
 
 use super::affinity;
 use super::attempt::{Attempt, Ended, Start};
@@ -18,8 +18,8 @@ use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::{Place, Reach, is_shed, place};
 use crate::proxy::refusal::Refusal;
+use crate::proxy::selection::{Reach, Selection, is_shed, select};
 use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
@@ -44,7 +44,7 @@ pub struct Upgraded {
     pub counts: (Held, Held),
 }
 
-/// The walk from a class on: place, attempt, and again if allowed.
+/// Forwards a request of a class: selection, attempt, and a retry if allowed.
 pub(super) async fn forward<C: Client>(
     worker: &Worker,
     view: &View,
@@ -85,10 +85,10 @@ pub(super) async fn forward<C: Client>(
     walk.tried.stay = exchange.cookie().and_then(|cookie| affinity::stay(&cookie, client.head()));
     let mut pending: Option<Box<PendingPrimary<'_>>> = None;
     loop {
-        let (place, start) = match pending.take() {
+        let (selection, start) = match pending.take() {
             Some(pending) => {
-                record.goes_on(&pending.place);
-                (pending.place, Ok(Some(Start::Resumed(pending.waiting))))
+                record.goes_on(&pending.selection);
+                (pending.selection, Ok(Some(Start::Resumed(pending.waiting))))
             }
             None => match exchange.begin(client, &mut walk, record).await {
                 Ok(begun) => begun,
@@ -99,12 +99,12 @@ pub(super) async fn forward<C: Client>(
             },
         };
         let ended = match start {
-            Ok(Some(start)) => exchange.attempt(client, &mut walk, record, &place, start).await,
+            Ok(Some(start)) => exchange.attempt(client, &mut walk, record, &selection, start).await,
             Ok(None) => Ok(Ended::Overtaken),
             Err(failure) => Err(failure),
         };
         let head = client.head();
-        pending = match exchange.follow(ended, place, &mut walk, record, head)? {
+        pending = match exchange.follow(ended, selection, &mut walk, record, head)? {
             ControlFlow::Break(after) => return Ok(after),
             ControlFlow::Continue(pending) => pending,
         };
@@ -112,35 +112,35 @@ pub(super) async fn forward<C: Client>(
 }
 
 impl<'v> Exchange<'_, 'v> {
-    /// Finds a place and connects to it, unless the pending primary is answered meanwhile (`None`). The inner error
-    /// is the attempt's, the outer one that of finding none.
+    /// Selects an endpoint and connects to it, unless the pending primary is answered meanwhile (`None`). The inner
+    /// error is the attempt's; the outer error means that no endpoint was selected.
     async fn begin<C: Client>(
         &self,
         client: &mut C,
         walk: &mut Walk,
         record: &mut Record,
-    ) -> Result<(Place, Result<Option<Start<'v>>, Failure>), Failure> {
+    ) -> Result<(Selection, Result<Option<Start<'v>>, Failure>), Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
-        let place = match place(worker, view, class, &walk.tried, self.key, reach) {
-            Ok(place) => place,
+        let selection = match select(worker, view, class, &walk.tried, self.key, reach) {
+            Ok(selection) => selection,
             // Boxed: seldom used, and the future of every exchange should stay small.
             Err(refusal) => Box::pin(self.wait_for_capacity(client, walk, refusal)).await?,
         };
-        record.attempt(&place);
+        record.attempt(&selection);
         let way = (self.info.origin, client.head().upgrade().is_some());
         let primary = PrimaryGuard::of(&self.primary_slot);
         let start = match primary.waits() {
             // Boxed: seldom used, and the future of every exchange should stay small.
-            true => Box::pin(self.connect_beside(client, walk, record, &place, primary)).await,
+            true => Box::pin(self.connect_beside(client, walk, record, &selection, primary)).await,
             false => {
-                let connected = self.connect(Some(client), way, walk, record, &place).await;
+                let connected = self.connect(Some(client), way, walk, record, &selection).await;
                 connected.map(|carrier| Some(Start::Fresh(carrier)))
             }
         };
         // Counted once it is sure that a second goes out.
         let sent = matches!(start, Ok(Some(_))) && std::mem::take(&mut walk.hedging);
         record.hedges[0] += u64::from(sent);
-        Ok((place, start))
+        Ok((selection, start))
     }
 
     /// Connects while another attempt waits: that works on it already, and should know when nobody waits any more.
@@ -149,11 +149,11 @@ impl<'v> Exchange<'_, 'v> {
         client: &mut C,
         walk: &mut Walk,
         record: &mut Record,
-        place: &Place,
+        selection: &Selection,
         mut primary: PrimaryGuard<'_, 'v>,
     ) -> Result<Option<Start<'v>>, Failure> {
         let way = (self.info.origin, client.head().upgrade().is_some());
-        let connected = self.connect(None::<&mut C>, way, walk, record, place);
+        let connected = self.connect(None::<&mut C>, way, walk, record, selection);
         let (_, body, _) = client.split();
         tokio::select! {
             // What is there is taken first.
@@ -170,7 +170,7 @@ impl<'v> Exchange<'_, 'v> {
     fn follow(
         &self,
         ended: Result<Ended<'v>, Failure>,
-        place: Place,
+        selection: Selection,
         walk: &mut Walk,
         record: &mut Record,
         head: &RequestHead,
@@ -178,20 +178,20 @@ impl<'v> Exchange<'_, 'v> {
         let pending = match ended {
             Ok(Ended::Done) => return Ok(ControlFlow::Break(After::Next)),
             Ok(Ended::Tunnel(connection)) => {
-                let counts = place.into_counts();
+                let counts = selection.into_counts();
                 let upgraded = Box::new(Upgraded { connection, counts });
                 return Ok(ControlFlow::Break(After::Tunnel(upgraded)));
             }
             Ok(Ended::Pending(waiting)) => {
-                walk.waits(&place, self.view);
-                self.primary_slot.set(Some(Box::new(PendingPrimary { place, waiting })));
+                walk.waits(&selection, self.view);
+                self.primary_slot.set(Some(Box::new(PendingPrimary { selection, waiting })));
                 None
             }
             Ok(Ended::Overtaken) => {
-                walk.tried.add(place.cluster, place.signals(self.view).id);
+                walk.tried.add(selection.cluster, selection.signals(self.view).id);
                 Some(self.primary_slot.take().ok_or(Failure::OVER)?)
             }
-            Err(failure) => self.after(failure, walk, record, &place, head)?,
+            Err(failure) => self.after(failure, walk, record, &selection, head)?,
         };
         Ok(ControlFlow::Continue(pending))
     }
@@ -205,7 +205,7 @@ impl<'v> Exchange<'_, 'v> {
         failure: Failure,
         walk: &mut Walk,
         record: &mut Record,
-        place: &Place,
+        selection: &Selection,
         head: &RequestHead,
     ) -> Result<Option<Box<PendingPrimary<'v>>>, Failure> {
         let (worker, view, Bound { class, reach, is_copy, .. }) =
@@ -216,7 +216,7 @@ impl<'v> Exchange<'_, 'v> {
         if !is_aged && failure.what != What::Over && record.status == 0 {
             // Whatever became of the second, the first may still be answered.
             if let Some(pending) = self.primary_slot.take() {
-                walk.tried.add(place.cluster, place.signals(view).id);
+                walk.tried.add(selection.cluster, selection.signals(view).id);
                 return Ok(Some(pending));
             }
         }
@@ -238,21 +238,21 @@ impl<'v> Exchange<'_, 'v> {
             // Idle ones age together; shared ones go one by one, and are not leased once they say so.
             walk.fresh = !walk.shared || walk.stale == STALE_MAX;
         } else {
-            walk.tried.add(place.cluster, place.signals(view).id);
+            walk.tried.add(selection.cluster, selection.signals(view).id);
             walk.tried.pass_over_dead(worker, view, class);
-            let elsewhere = || walk.tried.leaves_other_clusters(view, class, place, reach);
+            let elsewhere = || walk.tried.leaves_other_clusters(view, class, selection, reach);
             if kind == Kind::Ejected && elsewhere() {
-                walk.tried.left = Some(place.cluster);
+                walk.tried.left = Some(selection.cluster);
             }
         }
         Ok(None)
     }
 
-    /// The request's head as the cluster at `place` gets it.
-    fn request_head(&self, head: &RequestHead, record: &Record, place: &Place) -> Vec<u8> {
+    /// The request head for the selected cluster.
+    fn request_head(&self, head: &RequestHead, record: &Record, selection: &Selection) -> Vec<u8> {
         let Bound { route, class, .. } = *self.bound;
         let granted = Granted::of(self.view, class, record);
-        compose(self.view, route, place, head, &self.identity, granted)
+        compose(self.view, route, selection, head, &self.identity, granted)
     }
 
     /// Makes one attempt.
@@ -261,7 +261,7 @@ impl<'v> Exchange<'_, 'v> {
         client: &mut C,
         walk: &mut Walk,
         record: &mut Record,
-        place: &Place,
+        selection: &Selection,
         start: Start<'v>,
     ) -> Result<Ended<'v>, Failure> {
         let (worker, view, Bound { route, class, reach, .. }) =
@@ -269,13 +269,13 @@ impl<'v> Exchange<'_, 'v> {
         let resumed = start.resumed();
         let mut request = match resumed {
             Some(_) => lend_scratch(),
-            None => self.request_head(client.head(), record, place),
+            None => self.request_head(client.head(), record, selection),
         };
         let retryable = walk.request(client.head(), self.bound.terms);
         let (tried, denied) = (&walk.tried, Cell::new([false; 2]));
         let may_retry = |kind| {
             let retryable = retry::Request { replayable: true, ..retryable };
-            let elsewhere = tried.leaves_others(view, class, place, reach);
+            let elsewhere = tried.leaves_others(view, class, selection, reach);
             let index = view.plan.classes[class].service;
             let granted = elsewhere && grant(worker, view, index, kind, retryable);
             let mut known = denied.get();
@@ -296,7 +296,7 @@ impl<'v> Exchange<'_, 'v> {
             route,
             class,
             stratum: stratum(record.route, client.head()),
-            place,
+            selection,
             client: self.client,
             head_bytes: self.info.response_head,
             timeout: timeout.saturating_sub(waited),
@@ -307,7 +307,7 @@ impl<'v> Exchange<'_, 'v> {
             explain: self.identity.explain,
             http3: self.info.http3(),
             set_cookie: self.cookie().and_then(|cookie| {
-                let endpoint = place.signals(view);
+                let endpoint = selection.signals(view);
                 affinity::set_cookie(&cookie, endpoint, walk.tried.stay, self.info)
             }),
             edge: reach == Reach::ThisSite,

@@ -15,7 +15,7 @@ use crate::decision::units::Timestamp;
 use crate::proxy::body::Source;
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::outbound::{Http2In, Incoming};
-use crate::proxy::place::Place;
+use crate::proxy::selection::Selection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
@@ -87,7 +87,7 @@ impl Drop for PendingConnection {
 #[derive(Debug)]
 pub struct PendingPrimary<'v> {
     /// Where it went.
-    pub place: Place,
+    pub selection: Selection,
     /// What it waits for.
     pub waiting: PendingAttempt<'v>,
 }
@@ -110,15 +110,15 @@ impl PendingPrimary<'_> {
     /// Another has answered first. Once is nothing, but an endpoint that is overtaken every time is hung.
     fn give_up(self, worker: &Worker, view: &View) {
         let waited = worker.now().since(self.waiting.since).as_secs_f64();
-        self.place.live.record_overtaken(worker.id, waited);
+        self.selection.live.record_overtaken(worker.id, waited);
         self.blame(worker, view, Cause::Overtaken);
     }
 
     /// Tells of a failure, if it is one that counts; says whether it is.
     fn blame(&self, worker: &Worker, view: &View, cause: Cause) -> bool {
-        let counts = view.plan.clusters[self.place.cluster].outlier.failures.has(cause);
+        let counts = view.plan.clusters[self.selection.cluster].outlier.failures.has(cause);
         if counts {
-            let (endpoint, client) = (self.place.signals(view).id, Some(self.waiting.client));
+            let (endpoint, client) = (self.selection.signals(view).id, Some(self.waiting.client));
             worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
         }
         counts

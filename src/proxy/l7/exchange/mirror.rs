@@ -17,7 +17,7 @@ use crate::http::response::ResponseHead;
 use crate::proxy::body::Broken;
 use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::Reach;
+use crate::proxy::selection::Reach;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::{Scarcity, View};
 use std::cell::Cell;

@@ -7,8 +7,8 @@ use crate::os::clock;
 use crate::policy::DenialResponse;
 use crate::proxy::l7::client::{Client, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::selection::Selection;
 use crate::proxy::worker::{NOBODY, Worker};
 use crate::shared::{Decision, Ring, Slot, Ticket, View};
 use crate::telemetry::access_log::{Line, milliseconds};
@@ -38,7 +38,7 @@ pub struct Record {
     pub granted: Vec<(String, String)>,
     /// Complete lines that it gives the client with its response.
     pub answer_lines: Vec<u8>,
-    /// Its places among those that may be served at once.
+    /// Its permits of the concurrency limits.
     pub seats: Vec<OwnedSemaphorePermit>,
     /// Who broke it off after its response had begun, or before there was any.
     pub aborted: Option<Aborted>,
@@ -49,7 +49,7 @@ pub struct Record {
     /// Its class.
     pub class: Option<usize>,
     /// The cluster of the last attempt, its endpoint by index, and why.
-    pub place: Option<(usize, usize, Why)>,
+    pub selection: Option<(usize, usize, Why)>,
     /// Attempts.
     pub attempts: u32,
     /// How long the last connection took.
@@ -92,7 +92,7 @@ impl Record {
             sent: Sent::default(),
             route: None,
             class: None,
-            place: None,
+            selection: None,
             attempts: 0,
             connected: None,
             first_byte: None,
@@ -104,14 +104,14 @@ impl Record {
     }
 
     /// Notes where an attempt goes.
-    pub fn attempt(&mut self, place: &Place) {
+    pub fn attempt(&mut self, selection: &Selection) {
         self.attempts += 1;
-        self.goes_on(place);
+        self.goes_on(selection);
     }
 
     /// Notes where one goes on that was made before.
-    pub fn goes_on(&mut self, place: &Place) {
-        self.place = Some((place.cluster, place.endpoint, place.why));
+    pub fn goes_on(&mut self, selection: &Selection) {
+        self.selection = Some((selection.cluster, selection.endpoint, selection.why));
     }
 
     /// Counts and logs the exchange.
@@ -149,7 +149,7 @@ impl Record {
     pub fn count(&self, worker: &Worker, view: &View, listener: usize) -> f64 {
         let duration = worker.now().since(self.started).as_secs_f64();
         let service = self.class.map_or(NOBODY, |class| view.plan.classes[class].service);
-        let cluster = self.place.map_or(NOBODY, |(cluster, ..)| cluster);
+        let cluster = self.selection.map_or(NOBODY, |(cluster, ..)| cluster);
         let cells = worker.exchange_cells(view, listener, service, cluster);
         let class = usize::from(self.status / 100);
         cells.by_class[if (1..=5).contains(&class) { class - 1 } else { 5 }].add(1);
@@ -163,7 +163,7 @@ impl Record {
         for (count, more) in cells.hedges.iter().zip(self.hedges) {
             count.add(more);
         }
-        if let Some((.., why)) = self.place {
+        if let Some((.., why)) = self.selection {
             let at = Why::ALL.iter().position(|known| *known == why).unwrap_or(0);
             cells.by_reason[at].add(1);
         }
@@ -172,7 +172,7 @@ impl Record {
 
     /// Tells of a decision that was not simply the nearest; the queue is short on purpose.
     fn tell_decision(&self, worker: &Worker, view: &View) {
-        let reason = match (self.refusal, self.place) {
+        let reason = match (self.refusal, self.selection) {
             (Some(refusal), _) => refusal.label(),
             (None, Some((.., Why::Nearest | Why::Only | Why::Affinity)) | None) => return,
             (None, Some((.., why))) => why.label(),
@@ -186,9 +186,9 @@ impl Record {
             time: clock::rfc3339(clock::since_epoch()),
             request_id: self.request_id.clone(),
             service: view.plan.service_of(class).name.clone(),
-            cluster: self.place.map_or(String::new(), |(cluster, ..)| name(cluster)),
+            cluster: self.selection.map_or(String::new(), |(cluster, ..)| name(cluster)),
             reason,
-            rejected: rejected(view, class, self.place.map(|(cluster, _, why)| (cluster, why))),
+            rejected: rejected(view, class, self.selection.map(|(cluster, _, why)| (cluster, why))),
         };
         // A full queue means that enough of them were told.
         drop(worker.shared.decisions.try_send(decision));
@@ -209,7 +209,7 @@ impl Record {
             (101, protocol) if !protocol.starts_with("HTTP/1.") => 200,
             (status, _) => status,
         };
-        let endpoint = self.place.and_then(|(cluster, endpoint, _)| {
+        let endpoint = self.selection.and_then(|(cluster, endpoint, _)| {
             view.signals.clusters[cluster].endpoints.get(endpoint)
         });
         let agent = head.value(crate::http::field::Role::UserAgent).unwrap_or_default();
@@ -232,9 +232,9 @@ impl Record {
             route: self.route.map_or("", |route| &view.plan.routes.route(route).name),
             service: self.class.map_or("", |class| &view.plan.service_of(class).name),
             data: self.class.map_or(String::new(), |c| view.plan.classes[c].data.join(",")).into(),
-            cluster: self.place.map_or("", |(cluster, ..)| &view.plan.clusters[cluster].name),
+            cluster: self.selection.map_or("", |(cluster, ..)| &view.plan.clusters[cluster].name),
             endpoint: endpoint.map_or(String::new(), |e| e.address.to_string()).into(),
-            reason: self.place.map_or("", |(.., why)| why.label()),
+            reason: self.selection.map_or("", |(.., why)| why.label()),
             attempts: self.attempts,
             upstream_connect_ms: self.connected.map(milliseconds),
             upstream_first_byte_ms: self.first_byte.map(milliseconds),

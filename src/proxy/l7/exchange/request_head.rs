@@ -8,7 +8,7 @@ use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::lend_scratch;
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::Place;
+use crate::proxy::selection::Selection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
 
@@ -156,17 +156,17 @@ impl<'a> Granted<'a> {
     }
 }
 
-/// The request's head for this place.
+/// Writes the request head for the selected cluster.
 pub(super) fn compose(
     view: &View,
     route: &Route,
-    place: &Place,
+    selection: &Selection,
     head: &RequestHead,
     identity: &Identity<'_>,
     granted: Granted<'_>,
 ) -> Vec<u8> {
-    let endpoint = || place.signals(view).address.to_string();
-    let authority = match &view.plan.clusters[place.cluster].host {
+    let endpoint = || selection.signals(view).address.to_string();
+    let authority = match &view.plan.clusters[selection.cluster].host {
         HostPolicy::Preserve if head.authority().is_empty() => endpoint(),
         HostPolicy::Preserve => String::new(),
         HostPolicy::Endpoint => endpoint(),
@@ -194,7 +194,7 @@ pub(super) fn compose(
     let mut out = lend_scratch();
     let mut context = identity.context(authority, target, edits);
     // Requests that came over an edge stay in this site: the chain has one link at most.
-    if view.plan.clusters[place.cluster].reports == Reports::Tidegate {
+    if view.plan.clusters[selection.cluster].reports == Reports::Tidegate {
         context.via = &view.plan.site;
     }
     forward::write_request(&mut out, head, &context);

@@ -260,16 +260,16 @@ fn learn(
     } else {
         let took = now.since(progress.sent_at.get().map_or(begun, |sent| sent.max(begun)));
         slot.completed(took);
-        attempt.place.live.record(worker.id, took.as_secs_f64());
+        attempt.selection.live.record(worker.id, took.as_secs_f64());
     }
 }
 
 /// Takes what a cluster says of its load to its slot, where its word was asked for.
 fn hear(attempt: &Attempt<'_, '_>, head: &ResponseHead, bytes: &[u8]) {
-    let reports = attempt.view.plan.clusters[attempt.place.cluster].reports;
+    let reports = attempt.view.plan.clusters[attempt.selection.cluster].reports;
     let report = Report::from_headers(reports, |name| head.tidegate_field(bytes, name));
     let Some(report) = report else { return };
-    let slot = attempt.view.slots.slot(attempt.worker.id, attempt.class, attempt.place.slot);
+    let slot = attempt.view.slots.slot(attempt.worker.id, attempt.class, attempt.selection.slot);
     if let Some(slot) = slot {
         slot.report.write(&report, attempt.worker.now());
     }
@@ -293,11 +293,12 @@ fn is_event_stream(content_type: &[u8]) -> bool {
 
 /// `tidegate-decision` for a trusted client that asked.
 fn explanation(attempt: &Attempt<'_, '_>) -> Vec<u8> {
-    let (view, place) = (attempt.view, attempt.place);
-    let cluster = &view.plan.clusters[place.cluster].name;
-    let rejected = rejected(view, attempt.class, Some((place.cluster, place.why))).join(",");
-    let endpoint = &place.signals(view).address;
-    let reason = place.why.label();
+    let (view, selection) = (attempt.view, attempt.selection);
+    let cluster = &view.plan.clusters[selection.cluster].name;
+    let rejected =
+        rejected(view, attempt.class, Some((selection.cluster, selection.why))).join(",");
+    let endpoint = &selection.signals(view).address;
+    let reason = selection.why.label();
     let line = format!(
         "tidegate-decision: cluster={cluster}; endpoint={endpoint}; reason={reason}; rejected=\"{rejected}\"\r\n"
     );

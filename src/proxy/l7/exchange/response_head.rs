@@ -70,7 +70,7 @@ pub(super) async fn read_head<I: Incoming>(
             Ok(end) => return Ok(Awaited::Head(end)),
             Err(NoHead::Partial) => {}
             Err(NoHead::Malformed(why)) => {
-                let endpoint = &attempt.place.signals(attempt.view).address;
+                let endpoint = &attempt.selection.signals(attempt.view).address;
                 let field = response::offender(incoming.bytes());
                 tracing::warn!(%endpoint, why, field, "response of endpoint {endpoint} rejected: {why}");
                 return Err(NoResponse::Malformed);
@@ -148,11 +148,11 @@ async fn by<F: Future>(worker: &Worker, due: Timestamp, future: F) -> Option<F::
     tokio::time::timeout(due.since(worker.now()), future).await.ok()
 }
 
-/// Whether the endpoint was found dead since the exchange was placed; one that was removed or drained
-/// goes on with what it has.
+/// Whether the endpoint was ejected after it was selected. An endpoint that was removed or drained finishes its
+/// exchanges.
 fn is_ejected(attempt: &Attempt<'_, '_>) -> bool {
     let latest: Rc<_> = attempt.worker.view();
-    let id = attempt.place.signals(attempt.view).id;
+    let id = attempt.selection.signals(attempt.view).id;
     let knows = |endpoint: &EndpointSignals| endpoint.id == id;
     let mut clusters = latest.signals.clusters.iter();
     clusters.any(|cluster| cluster.endpoints.iter().any(knows) && !cluster.uses(id))

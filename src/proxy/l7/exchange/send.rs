@@ -37,7 +37,7 @@ pub(super) async fn run<'v, C: Client>(
     replay: &mut Replay,
     record: &mut Record,
 ) -> Result<Ended<'v>, Failure> {
-    let Attempt { worker, view, place, .. } = *attempt;
+    let Attempt { worker, view, selection, .. } = *attempt;
     let mut head = worker.lend_response();
     let mut parts = Parts { request, replay, head: &mut head };
     let (reused, shared) = match &start {
@@ -48,7 +48,7 @@ pub(super) async fn run<'v, C: Client>(
     };
     let (slot, result) = match start {
         Start::Fresh(carrier) => {
-            let slot = view.slots.slot(worker.id, attempt.class, place.slot);
+            let slot = view.slots.slot(worker.id, attempt.class, selection.slot);
             let slot = InSlot::enter(slot, record.attempts, attempt.stratum, worker.about_now());
             let result = match carrier {
                 UpstreamConnection::Http1(connection) => {
@@ -163,7 +163,7 @@ async fn over_http1<C: Client>(
     record: &mut Record,
     slot: &InSlot<'_>,
 ) -> Result<Over, Failure> {
-    let Attempt { worker, view, place, .. } = *attempt;
+    let Attempt { worker, view, selection, .. } = *attempt;
     let progress = match attempt.resumed {
         Some(_) => Progress::resumed(),
         None => Progress::default(),
@@ -195,13 +195,13 @@ async fn over_http1<C: Client>(
     }
     match result? {
         Next::Keep => {
-            let cluster = &view.plan.clusters[place.cluster];
+            let cluster = &view.plan.clusters[selection.cluster];
             let most = (cluster.connections_max as usize / worker.shared.busy.len().max(1)).max(1);
-            let (key, latest) = ((place.signals(view).id, connection.secured), worker.view());
+            let (key, latest) = ((selection.signals(view).id, connection.secured), worker.view());
             // The latest view may know other clusters by this number; then the endpoint is not among
             // its endpoints and the connection is closed.
             let now = worker.about_now();
-            worker.pool.borrow_mut().put(connection, key, place.cluster, &latest, most, now);
+            worker.pool.borrow_mut().put(connection, key, selection.cluster, &latest, most, now);
             Ok(Over::Done)
         }
         Next::Close | Next::Slow => Ok(Over::Done),
@@ -219,7 +219,7 @@ async fn over_http2<C: Client>(
     slot: &InSlot<'_>,
 ) -> Result<Over, Failure> {
     let (worker, head) = (attempt.worker, client.head());
-    let secure = attempt.view.tls.cluster(attempt.place.cluster).is_some();
+    let secure = attempt.view.tls.cluster(attempt.selection.cluster).is_some();
     let scheme = if secure { "https" } else { "http" };
     let trailers = head.value(Role::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
     let is_head = head.is_head();

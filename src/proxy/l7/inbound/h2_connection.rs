@@ -234,8 +234,8 @@ fn websocket_key<'a>(worker: &Worker, out: &'a mut [u8; 24]) -> &'a str {
     let mut dice = worker.dice.borrow_mut();
     let (high, low) = (dice.bits(), dice.bits());
     let bits = u128::from(high) << 64 | u128::from(low);
-    for (place, digit) in out[..21].iter_mut().enumerate() {
-        *digit = DIGITS[(bits >> (122 - 6 * place) & 63) as usize];
+    for (position, digit) in out[..21].iter_mut().enumerate() {
+        *digit = DIGITS[(bits >> (122 - 6 * position) & 63) as usize];
     }
     out[21] = DIGITS[((bits & 3) << 4) as usize];
     out[22..].copy_from_slice(b"==");

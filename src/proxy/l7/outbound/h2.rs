@@ -157,7 +157,7 @@ impl Http2In {
         self.stream.as_ref().is_some_and(|(lease, _)| lease.reused)
     }
 
-    /// Leases no further place on its connection.
+    /// Opens no further streams on its connection.
     pub fn retire(&self) {
         if let Some((lease, _)) = &self.stream {
             lease.retire();
