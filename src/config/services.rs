@@ -9,7 +9,7 @@ use super::policies::Written;
 use super::scalar;
 use super::secrets;
 use super::shape::Spanned;
-use crate::decision::budget::Terms;
+use crate::decision::budget::SpendingLimit;
 use crate::decision::permit::{Demands, Reason, permit};
 use crate::decision::plan::{
     Affinity, Class, ClassIndex, EndpointPolicy, HashKey, Plan, Retry, Secret, Service, Strategy,
@@ -129,7 +129,7 @@ impl Compiler<'_> {
             },
             hedge: written.hedge.as_ref().and_then(|hedge| hedge.after.0),
             priority: written.priority.map_or(5, priority),
-            budget: written.budget.as_ref().map(|budget| Terms {
+            budget: written.budget.as_ref().map(|budget| SpendingLimit {
                 usd_per_hour: budget.usd_per_hour.0,
                 share: budget.share.map_or(1.0, |share| share.0),
                 binds_failover: budget.applies_to == Some(file::BudgetScope::All),

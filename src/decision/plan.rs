@@ -8,7 +8,7 @@ mod defaults;
 
 pub use super::listener::*;
 
-use super::budget::Terms;
+use super::budget::SpendingLimit;
 use super::outlier::Outlier;
 use super::permit::Permitted;
 use super::policy::{Policy, PolicyIndex};
@@ -304,7 +304,7 @@ pub struct Service {
     /// Retries.
     pub retry: Retry,
     /// What its spilling may cost; `None` is whatever it costs.
-    pub budget: Option<Terms>,
+    pub budget: Option<SpendingLimit>,
     /// After how long without an answer another endpoint is asked as well.
     pub hedge: Option<Duration>,
     /// Which requests are dropped first when every cluster is overloaded: 0 to 9, the lowest first.

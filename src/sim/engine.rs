@@ -5,7 +5,7 @@ use super::policy::{Answer, Ask, Edge, End, Pick, Policy, Probed};
 use super::spec::Spec;
 use super::world::{moment, part};
 use crate::decision::assess::{Answers, Assessor, Event, Found, Samples};
-use crate::decision::budget::Terms;
+use crate::decision::budget::SpendingLimit;
 use crate::decision::endpoint::{self, Chance, Turns};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
@@ -121,7 +121,7 @@ fn service(spec: &Spec, clusters: &[usize], index: usize) -> Service {
         data: vec!["general".to_owned()],
         environment: "production".to_owned(),
         priority: PRIORITY,
-        budget: spec.usd_per_hour.map(|usd_per_hour| Terms {
+        budget: spec.usd_per_hour.map(|usd_per_hour| SpendingLimit {
             usd_per_hour,
             share: 1.0 / spec.edges.len() as f64,
             binds_failover: false,

@@ -241,7 +241,7 @@ impl Assessor {
             let Some(terms) = service.budget else { continue };
             let known = budgets.remove(&service.name);
             let left = known.as_ref().map(Budget::left);
-            let kept = known.filter(|budget| budget.terms() == terms);
+            let kept = known.filter(|budget| budget.limit() == terms);
             let budget = kept.unwrap_or_else(|| Budget::new(terms, left));
             self.budgets.insert(service.name.clone(), budget);
         }
@@ -282,7 +282,7 @@ impl Assessor {
             }
             Event::BudgetLeft { service, usd } => {
                 if let Some(budget) = self.budgets.get_mut(&service) {
-                    *budget = Budget::new(budget.terms(), Some(usd));
+                    *budget = Budget::new(budget.limit(), Some(usd));
                 }
             }
             Event::DialSite { site, percent: Some(percent) } => {

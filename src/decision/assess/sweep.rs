@@ -156,7 +156,7 @@ impl Assessor {
             Some(budget) => Money {
                 weight: budget.weight(),
                 spill: budget.has_money(),
-                failover: budget.has_money() || !budget.terms().binds_failover,
+                failover: budget.has_money() || !budget.limit().binds_failover,
             },
         }
     }
