@@ -1,7 +1,10 @@
 //! Chaos: what outages, reloads and upgrades cost under load, with processes that really die.
 //!
-//! `make chaos` runs the long form against a release build and gates times, too; `make test` runs the short form, which gates
-//! only what no slow machine can change: errors.
+//! `make chaos` runs the long form against a release build and also gates times; `make test` runs the short form, which
+//! gates errors alone, because a slow machine does not change them.
+//!
+//! Each `sleep` here is a window of observation: load runs for that time, and its results are judged afterwards. No
+//! test waits for a state by sleeping.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a test, and it shares its support")]
 #![allow(
     clippy::unwrap_used,

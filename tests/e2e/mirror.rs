@@ -94,7 +94,8 @@ fn a_mirror_that_hangs_or_is_dead_costs_the_original_nothing() {
     }
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     assert!(proxy.cluster("b")["in_flight"].as_u64() <= Some(128));
-    assert!(shed(&proxy) >= 300.0 - 128.0, "{}", shed(&proxy));
+    // The last copy is counted when its task ends, which may be after the last response.
+    eventually("copies beyond the limit are shed", || shed(&proxy) >= 300.0 - 128.0);
     mirror.kill();
     eventually("it is down", || proxy.cluster("b")["state"] == "down");
     for _ in 0..50 {
