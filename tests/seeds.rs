@@ -55,6 +55,17 @@ fn canonical_targets_stay_canonical() {
 }
 
 #[test]
+fn the_seed_of_the_reference_is_the_reference() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let (seed, reference) = (read("fuzz/seeds/config/reference"), read("config/reference.yaml"));
+    assert!(
+        seed == reference,
+        "fuzz/seeds/config/reference must be a link to config/reference.yaml"
+    );
+}
+
+#[test]
 fn any_text_is_a_configuration_or_has_problems() {
     replay("config", 150, |bytes| {
         let text = String::from_utf8_lossy(bytes);
