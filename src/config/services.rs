@@ -1,5 +1,5 @@
-//! Services: their clusters, deadlines, retries and budget, and the classes of exchanges that routes and
-//! listeners send to them.
+//! Services: their clusters, timeouts, retries and budget, and the classes of exchanges that routes and listeners
+//! send to them.
 
 use super::compiler::{Compiler, owned};
 use super::error::Problem;
@@ -65,7 +65,7 @@ impl Compiler<'_> {
         clusters
     }
 
-    /// Reports values out of bounds.
+    /// Reports invalid values.
     fn check_service(&mut self, written: &file::Service, path: &str) {
         let retry = written.retry.as_ref();
         let spans = [
@@ -137,7 +137,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Where clients stay.
+    /// The session affinity of a service or route.
     pub(super) fn affinity(&mut self, written: &file::AffinityFile, path: &str) -> Affinity {
         let cookie = &written.cookie;
         if !is_field_name(&cookie.value) {
@@ -174,7 +174,7 @@ impl Compiler<'_> {
         read.map_err(|problem| self.problems.error(file.at, path, problem)).ok()
     }
 
-    /// What a hash policy hashes.
+    /// The key of a hash policy.
     pub(super) fn hash_key(&mut self, written: &file::Hash, path: &str) -> HashKey {
         let header = written.header.as_ref().map(|n| HashKey::Header(n.to_ascii_lowercase()));
         let cookie = written.cookie.as_ref().map(|name| HashKey::Cookie(name.clone()));
@@ -188,7 +188,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// Why a cluster may not serve, with what the exchange asks for and what the cluster has.
+    /// The reason why a cluster may not serve a class, with the requirement and the cluster's value.
     fn objection(&self, index: usize, reason: Reason, demands: Demands<'_>) -> String {
         let cluster = &self.plan.clusters[index];
         let name = &cluster.name;
@@ -222,7 +222,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The class of a service for exchanges with further data classes and needs; made when new.
+    /// The class of a service for exchanges with further data classes and needs; created on first use.
     pub(super) fn class_of(
         &mut self,
         service: &Spanned<String>,
@@ -232,7 +232,7 @@ impl Compiler<'_> {
         path: &str,
     ) -> Option<ClassIndex> {
         let Some(index) = self.file.services.position(&service.value) else {
-            // Without any that was told already.
+            // Without a cluster the error was reported already.
             if self.file.services.is_empty() || self.file.services.is_broken(&service.value) {
                 return None;
             }
@@ -300,7 +300,7 @@ fn strategy(written: Option<file::Strategy>) -> Strategy {
     }
 }
 
-/// A priority as the plan has it; its shape keeps the bounds.
+/// A priority of the plan; its shape guarantees the bounds.
 pub(super) fn priority(written: scalar::Within<0, 9>) -> u8 {
     u8::try_from(written.0).unwrap_or(9)
 }
