@@ -555,7 +555,7 @@ fn duplicates_and_unset_variables_hide_no_other_problem() {
         (5, "duplicate key `dial`"),
         (6, "the variable `NEITHER` is not set"),
     ] {
-        let here = |line: &&String| line.starts_with(&format!("f:{line}:")) && line.contains(part);
+        let here = |text: &&String| text.starts_with(&format!("f:{line}:")) && text.contains(part);
         assert_eq!(found.iter().filter(here).count(), 1, "{line} {part}: {found:#?}");
     }
     assert_eq!(found.len(), 6, "consequences are not told: {found:#?}");

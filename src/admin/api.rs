@@ -1,4 +1,4 @@
-//! The answers: plain views over what the workers read.
+//! The answers of the admin API, derived from the view that the workers read.
 
 use super::{Backend, Request};
 use crate::decision::assess::Event;
@@ -60,7 +60,7 @@ pub(super) async fn metrics(State(backend): Shared) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// The metrics of this moment.
+/// The current metrics.
 #[must_use]
 pub fn metrics_text(backend: &Backend) -> String {
     let view = backend.shared.view.load_full();
@@ -81,7 +81,7 @@ pub fn metrics_text(backend: &Backend) -> String {
     })
 }
 
-/// How handshakes end, in the order of their cells.
+/// The results of handshakes, in the order of their counters.
 const HANDSHAKES: [&str; 8] = {
     let mut words = ["ok"; 8];
     let mut at = 0;
@@ -92,7 +92,7 @@ const HANDSHAKES: [&str; 8] = {
     words
 };
 
-/// When each certificate expires, by listener and its first name.
+/// The expiry of each certificate, by listener and first name.
 fn certificates(view: &View) -> Vec<(String, String, i64)> {
     let of = |(listener, secured): (&Listener, &Option<Secured>)| {
         let certificates = secured.iter().flat_map(|secured| &secured.names.certificates);
@@ -120,7 +120,7 @@ fn status_view(backend: &Backend) -> Value {
     })
 }
 
-/// What `/api/v1/events` shows each second.
+/// The snapshot that `/api/v1/events` sends each second.
 pub(super) fn snapshot(backend: &Backend) -> Value {
     let view = backend.shared.view.load();
     json!({
@@ -153,7 +153,7 @@ fn clusters_view(view: &View) -> Value {
     Value::Array((0..view.plan.clusters.len()).filter_map(|at| cluster_view(view, at)).collect())
 }
 
-/// What is known of the cluster with this index; what nobody has measured is null.
+/// The state of a cluster; an unmeasured value is null.
 fn cluster_view(view: &View, index: usize) -> Option<Value> {
     let cluster = view.plan.clusters.get(index)?;
     let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;
@@ -216,7 +216,7 @@ fn services_view(view: &View) -> Value {
                 *share.entry(&view.plan.clusters[*cluster].name).or_default() += rounded(part);
             }
         }
-        // The widest class speaks for the service: narrower ones have a part of its order.
+        // The class with the most clusters represents the service: other classes have a part of its order.
         let widest = own.iter().max_by_key(|(class, _)| class.permitted.clusters.len());
         let order = widest.map_or(service.clusters.clone(), |(_, signals)| signals.order.clone());
         let names: Vec<&str> = order.iter().map(|c| view.plan.clusters[*c].name.as_str()).collect();

@@ -1,7 +1,8 @@
-//! Connections to the admin API: how many there are, and how long each may keep us waiting.
+//! Connections to the admin API: their number, and the time that each may block.
 //!
-//! Nobody can hold the API: a new connection always begins, if need be in the place of the one that has been silent for
-//! longest, so a liveness probe is answered whatever slow clients do. A response that is not taken ends its connection.
+//! No client can block the API. A new connection is always accepted; at the limit, the connection that was idle for
+//! longest is closed. So a liveness probe is answered whatever slow clients do. A connection whose client does not
+//! read its response is closed.
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,15 +18,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-/// Connections at once, at most.
+/// Concurrent connections, at most.
 pub(super) const CONNECTIONS_MAX: usize = 256;
-/// To the end of a request's head, and of a handshake.
+/// The timeout of a request head, and of a handshake.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take nothing, and the least it has to take beyond that, in bytes a second.
+/// The time for which a client may read nothing, and beyond that the minimum rate in bytes a second.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_RATE_MIN: f64 = 4_096.0;
 
-/// The connections that are open.
+/// The open connections.
 #[derive(Debug)]
 pub(super) struct Connections {
     open: Mutex<BTreeMap<u64, Arc<Open>>>,
@@ -35,9 +36,9 @@ pub(super) struct Connections {
 
 #[derive(Debug)]
 struct Open {
-    /// When a byte was last read or written, in milliseconds since the start.
+    /// The time of the last byte read or written, in milliseconds since the start.
     moved_ms: AtomicU64,
-    /// Since when a response is not taken, likewise; `u64::MAX` where none waits.
+    /// The time since which a response waits to be read, in milliseconds since the start; `u64::MAX` if none waits.
     stalled_ms: AtomicU64,
     end: Notify,
 }
@@ -57,7 +58,7 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// A place for one more; where there are too many, the one that was silent for longest is ended.
+    /// Adds a connection; at the limit, closes the connection that was idle for longest.
     #[must_use]
     pub(super) fn enter(self: &Arc<Connections>) -> ConnectionGuard {
         let own = Arc::new(Open {
@@ -74,7 +75,7 @@ impl Connections {
         ConnectionGuard { all: self.clone(), id, own }
     }
 
-    /// Ends the connection whose response has waited for longest to be taken, if one waits.
+    /// Closes the connection whose response has waited for longest to be read, if a response waits.
     pub(super) fn end_most_stalled(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         end_least(&mut open, |open| {
@@ -95,10 +96,10 @@ fn end_least(all: &mut BTreeMap<u64, Arc<Open>>, rank: impl Fn(&Open) -> Option<
 }
 
 impl ConnectionGuard {
-    /// Has `work` go on until this connection is to end.
+    /// Runs `work` until this connection is to be closed.
     pub(super) async fn hold<F: Future>(&self, work: F) -> Option<F::Output> {
         tokio::select! {
-            // The end first: it makes room for another.
+            // The close request first: it frees a connection for another client.
             biased;
             () = self.own.end.notified() => None,
             done = work => Some(done),
@@ -113,7 +114,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Serves a connection until one side has had enough.
+/// Serves a connection until one side closes it.
 pub(super) async fn serve<S>(stream: S, router: Router, guard: &ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -131,12 +132,12 @@ where
     }
 }
 
-/// A stream whose writes fail when the other end takes too little.
+/// A stream whose writes fail when the peer reads too slowly.
 struct Timed<S> {
     stream: S,
     all: Arc<Connections>,
     own: Arc<Open>,
-    /// Since when a write waits, moved on by what is taken meanwhile.
+    /// The time since which a write waits; it advances with each byte that the peer reads.
     since: Option<Instant>,
     late: Option<Pin<Box<Sleep>>>,
 }
@@ -160,7 +161,7 @@ impl<S> Timed<S> {
         self.own.stalled_ms.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Waits for as long as the other end may take.
+    /// Waits as long as the peer's rate permits.
     fn poll_late<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if self.since.is_none() {
             self.since = Some(Instant::now());
@@ -220,7 +221,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         let Poll::Ready(flushed) = Pin::new(&mut self.stream).poll_flush(context) else {
             return self.poll_late(context);
         };
-        // All of it is the kernel's now.
+        // The kernel has accepted all bytes.
         self.caught_up();
         Poll::Ready(flushed)
     }
@@ -243,7 +244,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::task::JoinHandle;
 
-    /// Events without end.
+    /// A body that never ends.
     struct Endless;
 
     impl hyper::body::Body for Endless {

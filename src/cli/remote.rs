@@ -41,7 +41,7 @@ impl AdminArguments {
     }
 }
 
-/// Removes line ends: a token must not end a line of a request.
+/// Refuses an empty token, and control characters: a line end in the token would end a line of the request.
 fn clean(token: String) -> Result<String, String> {
     match token.is_empty() || token.chars().any(char::is_control) {
         true => Err("the token is empty, or has control characters".to_owned()),

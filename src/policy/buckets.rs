@@ -27,7 +27,7 @@ const LOOKED_AT: usize = 16;
 pub struct Quota {
     /// Interval between two tokens, above zero.
     pub each: Duration,
-    /// Tokens of a full bucket, at least one.
+    /// The index of a full bucket, or of the examined bucket that is full soonest.
     pub burst: u32,
 }
 

@@ -1,8 +1,8 @@
-//! What must hold for any bytes that a client sends, from its connection to its answers, with the data plane's own
-//! code: the body of a fuzz target, and of the test that replays its seeds.
+//! Properties that hold for all bytes of a client, from the connection to the answers, tested with the data plane's
+//! own code. Fuzz targets and the test that replays their seeds call these functions.
 //!
 //! # Panics
-//! When a property does not hold: that is what they are for.
+//! When a property does not hold.
 
 use super::fresh::{Channels, count_panics, shared, view};
 use crate::config;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// A route that answers by itself, short and long, and one whose only cluster is down.
+/// Routes with fixed answers, short and long, and a route whose only cluster is down.
 const CONFIGURATION: &str = "
 listeners:
   web:
@@ -38,16 +38,16 @@ routes:
   - { path_prefix: /gone, redirect: { to: \"http://a/\" } }
 ";
 
-/// How long a connection whose client has ended may last.
+/// The longest time that a connection may stay open after the client has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection with these bytes, in two pieces, whatever protocol they are of: it ends, nobody panics, and
-/// nothing stays counted.
+/// Sends these bytes over a connection in two pieces: the connection ends, nothing panics, and no counter stays
+/// raised.
 pub fn connection(bytes: &[u8]) {
     drop(answers(bytes));
 }
 
-/// What the client gets.
+/// Returns the bytes that the client receives.
 fn answers(bytes: &[u8]) -> Vec<u8> {
     thread_local! {
         static RIG: Rig = Rig::new();
@@ -55,7 +55,7 @@ fn answers(bytes: &[u8]) -> Vec<u8> {
     RIG.with(|rig| rig.run(bytes))
 }
 
-/// HTTP/2's preface (RFC 9113 §3.4) and these bytes behind it.
+/// Sends the preface of HTTP/2 (RFC 9113 §3.4) followed by these bytes.
 pub fn http2(bytes: &[u8]) {
     connection(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes].concat());
 }
@@ -112,7 +112,7 @@ impl Rig {
                     }
                     tokio::task::yield_now().await;
                 }
-                // A client that has gone away already is no matter.
+                // The client may have disconnected already.
                 drop(client.shutdown().await);
                 drop(client.read_to_end(&mut answers).await);
             };

@@ -1,7 +1,7 @@
-//! Configuration becomes behaviour: parse, check, build, publish. The same four steps at start, at a
-//! change of the file, at SIGHUP and by the API.
+//! Puts a configuration in force in four steps: parse, check, build, publish. A start, a changed file, SIGHUP and the
+//! API all take these steps.
 //!
-//! Until publish nothing has changed, so a failure has nothing to undo.
+//! Nothing changes before the last step, so a failure leaves nothing to undo.
 
 use super::control;
 use super::files;
@@ -26,30 +26,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// How the last reloads went, for the API and metrics.
+/// The results of the last reloads, for the API and metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// Generation in force.
+    /// The generation in force.
     pub generation: u64,
-    /// Hash of the text in force.
+    /// The hash of the text in force.
     pub hash: String,
-    /// When it came in force, since 1970.
+    /// When the configuration was put in force, since 1970.
     pub loaded_at: Duration,
     /// Whether the last reload succeeded.
     pub ok: bool,
-    /// When the last reload was, since 1970.
+    /// The time of the last reload, since 1970.
     pub at: Duration,
-    /// What was wrong with it.
+    /// The error of the last reload, if it failed.
     pub error: Option<String>,
-    /// Reloads that succeeded.
+    /// Successful reloads.
     pub succeeded: u64,
-    /// Reloads that failed.
+    /// Failed reloads.
     pub failed: u64,
-    /// The configuration in force, in the words of the file.
+    /// The configuration in force, in the format of the file.
     pub effective: Arc<serde_json::Value>,
 }
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// A file, which is watched.
@@ -58,12 +58,12 @@ pub enum Origin {
     Text(String),
 }
 
-/// To accept what is queued, and to say so.
+/// The time for a stopped listener to accept its queued connections.
 const STOPPED: Duration = Duration::from_secs(5);
-/// How long a changed file must read the same before it is believed.
+/// The time for which a changed file must stay unchanged before it is loaded.
 const HOLDS_STILL: Duration = Duration::from_millis(60);
 
-/// Puts configurations in force.
+/// Loads configurations and puts them in force.
 #[derive(Debug)]
 pub struct Reloader {
     origin: Origin,
@@ -75,22 +75,22 @@ pub struct Reloader {
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
-    /// Of the files the TLS in force was built from, or that could not be used instead.
+    /// The fingerprint of the TLS files in force, or of those that were rejected last.
     certificates: u64,
-    /// Whether this reload is a look at the file, not somebody's wish.
+    /// Whether this reload was started by a check of the file and not by an operator.
     looking: bool,
-    /// What affinity cookies are encrypted by that have no secret of their own.
+    /// The key of affinity cookies without a configured secret.
     cookie_secret: Secret,
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
     inherited: Inherited,
-    /// Places whose sockets flows and connections may hold for a while after they were stopped.
+    /// The keys of stopped sockets that flows or connections may still use.
     lingering: Vec<BindKey>,
-    /// Whether a successor listens at the same places: their files are its own then.
+    /// Whether a successor listens on the same addresses: the socket files belong to it then.
     handed_over: bool,
 }
 
-/// What the settings say of the admin API's use.
+/// The access rules of the admin API in the settings.
 fn access(settings: &Settings) -> Access {
     let token = settings
         .admin_token_file
@@ -108,7 +108,7 @@ struct Listening {
 }
 
 impl Reloader {
-    /// A reloader with nothing in force yet.
+    /// A reloader without a configuration in force.
     #[must_use]
     pub fn new(
         origin: Origin,
@@ -143,17 +143,17 @@ impl Reloader {
         }
     }
 
-    /// Takes sockets that this process was started with, before it binds its own.
+    /// Adds the sockets that this process inherited, before it binds its own.
     pub fn inherit(&mut self, inherited: Inherited) {
         self.inherited = inherited;
     }
 
-    /// Leaves everything that can be seen from outside to a successor.
+    /// Hands the socket files over to a successor.
     pub fn hand_over(&mut self) {
         self.handed_over = true;
     }
 
-    /// The sockets that a successor gets.
+    /// The sockets to pass to a successor.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
         let passed = self.listening.iter().filter(|(key, _)| key.transport != Transport::Quic);
         passed.flat_map(|(_, listening)| &listening.sockets)
@@ -165,29 +165,30 @@ impl Reloader {
         &self.logs
     }
 
-    /// How the last reloads went.
+    /// The results of the last reloads.
     #[must_use]
     pub fn status(&self) -> Arc<Mutex<Status>> {
         self.status.clone()
     }
 
-    /// Where each listener is: with the port the kernel chose, where port 0 was asked.
+    /// The address of each listener, with the port that the kernel chose for port 0.
     #[must_use]
     pub fn addresses(&self) -> BTreeMap<String, Address> {
         let entry = |l: &Listening| (l.name.clone(), l.bound.clone());
         self.listening.values().map(entry).collect()
     }
 
-    /// Reads the origin again and puts it in force, if it is new.
+    /// Reads the source again and puts its configuration in force, if the text has changed or `only_if_changed` is
+    /// not set.
     ///
     /// # Errors
-    /// All problems; what was in force then still is.
+    /// All problems; the previous configuration stays in force.
     pub async fn reload(&mut self, only_if_changed: bool) -> Result<u64, Vec<Problem>> {
         self.looking = only_if_changed;
         let text = match self.read().await {
             Ok(text) => text,
             Err(message) => {
-                // A missing file is told once, not at every look.
+                // A missing file is reported once, not at every check.
                 let hash = fingerprint(&message);
                 if only_if_changed && self.seen.replace(hash) == Some(hash) {
                     return Ok(self.generation());
@@ -201,7 +202,7 @@ impl Reloader {
                 self.recertify().await;
                 return Ok(self.generation());
             }
-            // Half a file may be valid, and mean something else: it must hold still first.
+            // A half-written file may be valid and have another meaning: the file must stay unchanged first.
             tokio::time::sleep(HOLDS_STILL).await;
             if self.read().await.as_ref() != Ok(&text) {
                 return Ok(self.generation());
@@ -211,7 +212,7 @@ impl Reloader {
         self.put_in_force(&text).await
     }
 
-    /// Takes certificates whose files have changed; those in force stay when the new ones are no good.
+    /// Loads certificates whose files have changed; the ones in force stay if the new ones are invalid.
     async fn recertify(&mut self) {
         let plan = self.shared.view.load().plan.clone();
         let known = self.certificates;
@@ -262,14 +263,14 @@ impl Reloader {
 
     async fn put_in_force(&mut self, text: &str) -> Result<u64, Vec<Problem>> {
         let (folder, owned) = (self.folder(), text.to_owned());
-        // Parsing and checking a large file takes milliseconds that this thread's timers would feel.
+        // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
         let parse = move || load(&owned, &folder, &|name| std::env::var(name).ok());
         let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
             let problem = Problem::error(Position::START, "", "the check did not finish");
             return self.fail(vec![problem]);
         };
         let Outcome { config: Some(config), problems } = outcome else {
-            // A file it refers to may yet come.
+            // A file that the configuration refers to may be created later: load it again at the next check.
             self.seen = None;
             return self.fail(outcome.problems);
         };
@@ -277,7 +278,7 @@ impl Reloader {
         plan.cookie_secret = Some(self.cookie_secret);
         policies.inherit(&self.shared.view.load().policies);
         if settings.admin != self.settings.admin && tls.admin.is_none() {
-            // It still listens where it did, and must not do so in the clear from now on.
+            // The admin API keeps its address until a restart, and must not continue there without TLS.
             tls.admin.clone_from(&self.shared.view.load().tls.admin);
         }
         let plan = Arc::new(plan);
@@ -307,7 +308,7 @@ impl Reloader {
                     ..settings
                 };
             }
-            // A taken address may be free at the next look.
+            // An address in use may be free at the next check.
             Err(_) => self.seen = None,
         }
         generation
@@ -319,13 +320,13 @@ impl Reloader {
         &self.settings
     }
 
-    /// Who may use the admin API, kept current.
+    /// The access rules of the admin API, updated at each reload.
     #[must_use]
     pub fn access(&self) -> Arc<ArcSwap<Access>> {
         self.access.clone()
     }
 
-    /// Binds what is new. Nothing listens yet.
+    /// Binds sockets for new listeners. They do not listen yet.
     fn build(&mut self, plan: &Plan) -> Result<Vec<Built>, Problem> {
         let mut built: Vec<Built> = Vec::new();
         for (listener, key) in plan
@@ -336,19 +337,19 @@ impl Reloader {
             if self.listening.contains_key(&key) {
                 continue;
             }
-            // Where the kernel chose a port, it is the listener's for every transport.
+            // Where the kernel chose a port, all transports of the listener use that port.
             let chosen = self.listening.iter().map(|(known, listening)| (known, &listening.bound));
             let chosen = chosen.chain(built.iter().map(|built| (&built.key, &built.bound)));
             let mut beside = chosen.filter(|(known, _)| known.address == key.address);
             let address = beside.next().map_or(&key.address, |(_, bound)| bound).clone();
             let wanted = BindKey { address, ..key.clone() };
-            // Our own sockets there would make the trial bind fail; they are about to go.
+            // The trial bind would fail because of our own sockets there, which are about to be closed.
             let mut known = self.listening.keys().chain(&self.lingering);
             let ours = known.any(|known| same_port(known, &wanted));
-            // QUIC's are a predecessor's own, until it has ended.
+            // A predecessor keeps its QUIC sockets until it ends.
             let theirs = key.transport == Transport::Quic && Inherited::has_predecessor();
             let trial = if ours || theirs { listen::Trial::None } else { listen::Trial::First };
-            // QUIC's connections are known to one process alone: they are not passed on.
+            // Only the process that accepted them knows its QUIC connections: QUIC sockets are not passed on.
             let found = match key.transport {
                 Transport::Quic => Vec::new(),
                 Transport::Stream | Transport::Datagram => self.inherited.for_key(&wanted),
@@ -384,7 +385,7 @@ impl Reloader {
         let generation = self.generation() + 1;
         self.stop_unwanted(&plan).await;
         let (done, adopted) = oneshot::channel();
-        // What changed while the files were read is seen at the next look.
+        // A change during the read of the files is noticed at the next check.
         self.certificates = 0;
         let adopt = control::Command::Adopt { plan: plan.clone(), tls, policies, generation, done };
         if self.control.send(adopt).await.is_err() || adopted.await.is_err() {
@@ -415,7 +416,7 @@ impl Reloader {
         Ok(generation)
     }
 
-    /// Hands new sockets out.
+    /// Sends the new sockets to the workers.
     async fn hand_out(&mut self, plan: &Plan, built: Vec<Built>) {
         for Built { name, key, bound, sockets } in built {
             let by = key.transport.label();
@@ -441,7 +442,7 @@ impl Reloader {
                     listening.name.clone_from(&listener.name);
                 }
             }
-            // The socket goes on; who may use it may have changed.
+            // The socket stays; the permissions of its file may have changed.
             if let Address::Unix(path) = &listener.address
                 && let Err(error) = listen::set_mode(path, listener.mode)
             {
@@ -450,8 +451,8 @@ impl Reloader {
         }
     }
 
-    /// Stops the listeners that a plan does not have, while the old view still knows them: what they
-    /// have queued is served first.
+    /// Stops the listeners that the plan does not have, while the old view still contains them: their queued
+    /// connections are served first.
     async fn stop_unwanted(&mut self, plan: &Plan) {
         let wanted =
             |key: &BindKey| plan.listeners.iter().any(|l| l.bind_keys().any(|s| s == *key));
@@ -508,7 +509,7 @@ impl Reloader {
         let text: Vec<String> = problems.iter().map(|problem| problem.render(&name)).collect();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if self.looking && status.error.as_ref() == Some(&text.join("\n")) {
-            // The same again, at the next look: it was told, and counted.
+            // The next check skips this text: its error was logged and counted.
             return Err(problems);
         }
         for (problem, line) in problems.iter().zip(&text) {
@@ -555,7 +556,7 @@ pub fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// What a plan's files are read into.
+/// Reads the files of a plan: TLS and policies.
 fn build_all(plan: &Plan) -> Result<(Store, policy::Store), Vec<(String, String)>> {
     match (Store::build(plan), policy::Store::build(plan)) {
         (Ok(tls), Ok(policies)) => Ok((tls, policies)),
@@ -565,7 +566,7 @@ fn build_all(plan: &Plan) -> Result<(Store, policy::Store), Vec<(String, String)
     }
 }
 
-/// Sockets that are bound and wait for their configuration to be in force.
+/// Bound sockets of a listener whose configuration is not in force yet.
 struct Built {
     name: String,
     key: BindKey,

@@ -1,4 +1,4 @@
-//! Start, run, drain, stop.
+//! The process: start, run, drain, stop.
 
 use super::backend::{Sources, backend};
 use super::control::{self, Figures};
@@ -34,52 +34,52 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// What to run.
+/// The options of a proxy.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the configuration comes from.
+    /// The source of the configuration.
     pub origin: Origin,
-    /// Whether signals are this process's to handle; a demo or a test has several proxies.
+    /// Whether this process handles signals; a demo or a test runs several proxies in one process.
     pub signals: bool,
-    /// Whether workers stay on cores of their own.
+    /// Whether workers are pinned to cores.
     pub pin: bool,
-    /// The process's log, where it is the proxy's to change.
+    /// The process's log, if the proxy may change it.
     pub log: Option<Arc<Log>>,
 }
 
-/// Why the proxy could not start.
+/// The reason why the proxy could not start.
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration has problems.
     Config(Vec<Problem>),
-    /// The machine would not.
+    /// The operating system reported an error.
     Io(String),
 }
 
 /// A started proxy.
 #[derive(Debug)]
 pub struct Running {
-    /// What all threads share.
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
-    /// Where each listener is.
+    /// The address of each listener.
     pub addresses: BTreeMap<String, Address>,
-    /// Where the admin API is.
+    /// The address of the admin API.
     pub admin: Option<Address>,
     stop: mpsc::Sender<Stop>,
     main: tokio::task::JoinHandle<()>,
 }
 
-/// How to stop.
+/// The ways to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {
-    /// Let everything end that ends in time.
+    /// Drain: exchanges may finish until the drain deadline.
     Drain,
-    /// At once.
+    /// Stop at once.
     Now,
 }
 
 impl Running {
-    /// Stops it, and waits until it has stopped.
+    /// Stops the proxy, and waits until it has stopped.
     pub async fn stop(self, how: Stop) {
         if self.stop.send(how).await.is_err() {
             tracing::debug!("stop request ignored: the proxy has stopped already");
@@ -87,7 +87,7 @@ impl Running {
         self.wait().await;
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the proxy has stopped.
     pub async fn wait(self) {
         if let Err(error) = self.main.await {
             tracing::error!(%error, "main task failed");
@@ -95,29 +95,29 @@ impl Running {
     }
 }
 
-/// Decisions that are remembered.
+/// Decisions that are kept for the admin API.
 const DECISIONS: usize = 1_000;
-/// Between two looks at the configuration file, beside what the watch reports.
+/// The interval between two checks of the configuration file, in addition to the watch.
 const LOOK: Duration = Duration::from_millis(500);
-/// Between two times that what is left of budgets is written down.
+/// The interval between two writes of the budgets' balances.
 const COUNT: Duration = Duration::from_secs(5);
-/// Between two looks at the memory in use.
+/// The interval between two measurements of the memory in use.
 const WEIGH: Duration = Duration::from_millis(250);
-/// After the first report of a change, before the file is read: editors write in several steps.
+/// The delay between the first report of a change and the read of the file: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
-/// For a worker to end.
+/// The time for a worker to end.
 const ENDED: Duration = Duration::from_secs(5);
-/// A control thread that has published nothing for so long is stuck.
+/// The time without a published view after which the control thread counts as stalled.
 const STALLED: Duration = Duration::from_secs(5);
-/// How long the end waits for the access log's last lines.
+/// The time for the last lines of the access log at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 
-/// Runs the proxy until it is told to stop.
+/// Runs the proxy until a signal or command stops it.
 ///
 /// # Errors
 /// [`StartError`].
 pub fn run(options: Options) -> Result<(), StartError> {
-    // Before there are sockets of our own.
+    // Before this process opens sockets of its own.
     let inherited = if options.signals { Inherited::take() } else { Inherited::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -132,7 +132,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
     })
 }
 
-/// Starts the proxy on the calling runtime, which becomes its background.
+/// Starts the proxy; the calling runtime runs its background tasks.
 ///
 /// # Errors
 /// [`StartError`].
@@ -211,7 +211,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     Ok(Running { shared, addresses, admin, stop, main })
 }
 
-/// The name of a configuration in messages: its path, or `-` where it came as text.
+/// The name of a configuration in messages: its path, or `-` for text.
 fn name_of(origin: &Origin) -> String {
     match origin {
         Origin::File(path) => path.display().to_string(),
@@ -219,14 +219,14 @@ fn name_of(origin: &Origin) -> String {
     }
 }
 
-/// Dials and budgets that `state_dir` has kept over a restart.
+/// The events for dials and budgets stored in `state_dir`.
 fn kept_events(settings: &Settings) -> Vec<Event> {
     let dials = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
     let budgets = settings.state_dir.as_deref().map(files::load_budgets).unwrap_or_default();
     dials.events().into_iter().chain(budgets).collect()
 }
 
-/// Parses a file of endpoints; the error is one line with all problems.
+/// Parses an endpoints file; the error is one line with all problems.
 fn parse_endpoints(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, String> {
     endpoints_file(text, folder).map_err(|problems| {
         problems.iter().map(|problem| problem.render("")).collect::<Vec<_>>().join("; ")
@@ -239,7 +239,7 @@ fn log_start(plan: &Plan, config: &str) {
     tracing::info!(version, site, environment, config, "tidegate {version} started");
 }
 
-/// The settings that the process starts with; all problems at once if there are some.
+/// The settings at the start, or all problems.
 fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     let (text, folder) = match origin {
         Origin::Text(text) => (text.clone(), PathBuf::from(".")),
@@ -257,12 +257,12 @@ fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     }
 }
 
-/// A dial in words; what is taken back is the file's again.
+/// A dial in words; without a percentage, the configured dial is in force again.
 fn dialled(percent: Option<u8>) -> String {
     percent.map_or("reset".to_owned(), |percent| percent.to_string())
 }
 
-/// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
+/// A name server to use instead of the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
 fn name_server() -> Option<std::net::SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
     value
@@ -296,7 +296,7 @@ fn start_workers(
         senders.push(sender);
         let setup = worker::WorkerSetup {
             id,
-            // Only one worker a core: more workers than cores are left to the scheduler.
+            // Workers are pinned only if there is a core for each.
             core: (pin && count <= allowed.len()).then(|| allowed[id]),
             shared: shared.clone(),
             log: log.clone(),
@@ -309,7 +309,7 @@ fn start_workers(
     Ok(senders)
 }
 
-/// Where the admin API listens, and a copy of its socket.
+/// The admin API's listener, its address, and a copy of its socket.
 type AdminListener = (admin::Listener, Address, Option<Socket>);
 
 fn bind_admin(
@@ -349,12 +349,12 @@ async fn remember(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<Vec
             }
             memory.push_back(decision);
         }
-        // A sample is enough: at most a hundred a second.
+        // A sample is sufficient: at most a hundred decisions a second.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// The main task: the file, signals, the API's requests, the end.
+/// The main task: the configuration file, signals, requests of the API, and the end.
 struct Main {
     options: Options,
     settings: Settings,
@@ -385,7 +385,7 @@ impl Main {
         let mut settle: Option<tokio::time::Instant> = None;
         let how = loop {
             tokio::select! {
-                // Stopping first: nothing else matters then.
+                // Stop first: it makes all other events irrelevant.
                 biased;
                 how = stop.recv() => break how.unwrap_or(Stop::Now),
                 signal = signals.next() => match signal {
@@ -430,7 +430,7 @@ impl Main {
                 }
             }
         };
-        // Whoever asks from now on is told that nobody answers.
+        // Later requests of the admin API fail at once.
         drop(requests);
         self.stop(how, &mut signals, &mut stop).await;
     }
@@ -442,14 +442,14 @@ impl Main {
         self.shared.memory_percent.store(percent, Ordering::Relaxed);
     }
 
-    /// Tells the service manager that all is well: only while the control thread publishes.
+    /// Sends the watchdog notification to the service manager, but only while the control thread publishes views.
     fn give_sign(&self) {
         if clock::now().since(self.shared.view.load().signals.at) < STALLED {
             notify::tell("WATCHDOG=1");
         }
     }
 
-    /// Writes down what is left of budgets, where there are some and a place for it.
+    /// Stores the balances of budgets, if there are budgets and a `state_dir`.
     fn keep_budgets(&self) {
         let Some(folder) = &self.settings.state_dir else { return };
         let view = self.shared.view.load();
@@ -463,7 +463,7 @@ impl Main {
         }
     }
 
-    /// Reloads, and tells the service manager when it begins and ends.
+    /// Reloads, and notifies the service manager of the begin and the end.
     async fn reload_and_notify(&mut self) {
         let micros = clock::monotonic_micros();
         notify::tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
@@ -472,7 +472,7 @@ impl Main {
     }
 
     async fn reload(&mut self, only_if_changed: bool) {
-        // What is wrong was told where it was found, and once.
+        // The error was logged where it occurred.
         if let Err(problems) = self.reloader.reload(only_if_changed).await {
             tracing::debug!(problems = problems.len(), "reload failed");
         }
@@ -488,12 +488,13 @@ impl Main {
             .ok()
     }
 
-    /// Waits until the file may have changed.
+    /// Waits until the configuration file may have changed.
     async fn changed(&self, watch: Option<&FolderWatch>) -> io::Result<()> {
         let (Some(watch), Origin::File(path)) = (watch, &self.options.origin) else {
             return std::future::pending().await;
         };
-        // The file itself, or the links that Kubernetes swaps (`..data`); a log beside it is not ours.
+        // The file itself, or the links that Kubernetes swaps (`..data`); other files of the folder, such as logs,
+        // are ignored.
         let is_ours = |found: &OsStr| {
             Some(found) == path.file_name() || found.as_encoded_bytes().starts_with(b"..")
         };
@@ -551,12 +552,12 @@ impl Main {
         }
     }
 
-    /// Readiness fails at once; listeners go after `drain.delay`; what is open then has until
-    /// `drain.deadline`. A second signal ends it at once.
+    /// Stops the proxy: readiness fails at once; listeners close after `drain.delay`; remaining connections have
+    /// until `drain.deadline`. A second signal ends the wait.
     async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
         self.keep_budgets();
         self.shared.draining.store(true, Ordering::Relaxed);
-        // After an upgrade the service goes on; only this process ends.
+        // After an upgrade only this process ends; the service continues.
         if !self.upgrade.is_done() {
             notify::tell("STOPPING=1");
         }
@@ -564,7 +565,7 @@ impl Main {
             self.drain(signals, stop).await;
         }
         self.end_threads().await;
-        // Its hold on the access log, the last one: then the writer ends.
+        // The last sender of the access log; without it the writer ends.
         drop(self.reloader);
         if let Some(writer) = self.log_writer.take()
             && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
@@ -605,7 +606,7 @@ impl Main {
             }
         };
         tokio::select! {
-            // An impatient operator first.
+            // A second signal first.
             biased;
             () = signals.stop() => tracing::warn!("drain cut short: stop requested again"),
             _ = stop.recv() => tracing::warn!("drain cut short: stop requested again"),
@@ -622,7 +623,7 @@ impl Main {
                 tracing::warn!("worker has not ended in time");
             }
         }
-        // What was spent while draining was spent.
+        // Includes what was spent during the drain.
         self.keep_budgets();
         if self.control.send(control::Command::End).await.is_err() {
             tracing::debug!("control thread has ended already");

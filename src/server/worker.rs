@@ -1,4 +1,4 @@
-//! A worker's thread: its runtime, its listening sockets, its chores.
+//! A worker thread: its runtime, its listening sockets, and its periodic tasks.
 
 use crate::decision::plan::{Address, BindKey, Transport};
 use crate::os::stream::Stream;
@@ -24,26 +24,26 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-/// What a worker is told.
+/// Commands to a worker.
 #[derive(Debug)]
 pub enum Command {
     /// Accept on this listening socket.
     Listen {
-        /// Where it was configured to be.
+        /// The key of the socket.
         key: BindKey,
         /// The socket.
         socket: Socket,
     },
-    /// Accept what is queued, then stop, and say so.
+    /// Accept the queued connections, then stop listening, and answer.
     Stop {
-        /// Where it is.
+        /// The key of the socket.
         key: BindKey,
-        /// Told when nothing is queued any more.
+        /// Answered when no connection is queued any more.
         done: oneshot::Sender<()>,
     },
-    /// Close idle connections, and let others end.
+    /// Close idle connections, and let others finish.
     Drain,
-    /// End, and say so.
+    /// End the thread, and answer.
     End(oneshot::Sender<()>),
 }
 
@@ -73,19 +73,19 @@ pub struct WorkerSetup {
     pub outboxes: Vec<mpsc::Sender<HandedOver>>,
 }
 
-/// Connections accepted in one turn, at most, before others get theirs.
+/// Connections accepted in one turn, at most, before other tasks run.
 const ACCEPTS_A_TURN: usize = 16;
-/// Connections that a stopped listener still takes, at most: more than its queue can hold.
+/// Connections that a stopped listener still accepts, at most: more than the backlog can hold.
 const QUEUE_MAX: usize = 65_536;
-/// How much busier than another a worker must be to hand a connection over, in per mille.
+/// How much busier than the other worker a worker must be to hand a connection over, in per mille.
 const HANDOVER_MARGIN: u32 = 200;
-/// Between two measurements of how busy a worker is.
+/// The interval between two measurements of a worker's utilisation.
 const BUSY_WINDOW: Duration = Duration::from_millis(250);
 
-/// Runs a worker until it is told to end.
+/// Runs a worker until a command ends it.
 ///
 /// # Errors
-/// When its runtime cannot be made.
+/// When the runtime cannot be created.
 pub fn run(setup: WorkerSetup) -> io::Result<()> {
     if let Some(core) = setup.core {
         cores::stay_on(core);
@@ -98,7 +98,7 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
     Ok(())
 }
 
-/// How an acceptor is told to stop, and with what it answers.
+/// The command to stop an acceptor; the inner sender is answered when the acceptor has stopped.
 type Stop = oneshot::Sender<oneshot::Sender<()>>;
 
 async fn serve(mut setup: WorkerSetup) {
@@ -110,7 +110,7 @@ async fn serve(mut setup: WorkerSetup) {
     let mut busy = Busy::new();
     loop {
         tokio::select! {
-            // Commands first: ending must not wait behind connections.
+            // Commands first: they must not wait behind connections.
             biased;
             command = setup.commands.recv() => match command {
                 None => return,
@@ -155,7 +155,7 @@ fn obey(
                     let serve = l7::inbound::h3_listener::serve(worker, socket, address, stopped);
                     tokio::task::spawn_local(serve);
                 }
-                // `check` has refused it.
+                // `check` has refused this combination.
                 #[cfg(not(feature = "http3"))]
                 Transport::Quic => {}
             }
@@ -192,10 +192,10 @@ async fn accept_loop(
     let mut backoff = Duration::from_millis(10);
     loop {
         tokio::select! {
-            // Stopping first, but only after the queue is empty: see below.
+            // Stop first, but only after the backlog is empty: see below.
             biased;
             done = &mut stopped => {
-                // What the kernel has queued was promised service.
+                // Connections in the kernel's backlog are served before the listener stops.
                 for _ in 0..QUEUE_MAX {
                     let Ok(accepted) = accept_one(socket.get_ref()) else { break };
                     begin(&worker, accepted, &address);
@@ -208,7 +208,7 @@ async fn accept_loop(
             ready = socket.readable() => {
                 let Ok(mut ready) = ready else { return };
                 if worker.shared.scarcity() == Scarcity::NoAccept {
-                    // Whoever waits in the kernel's queue costs us nothing.
+                    // Connections in the kernel's backlog use no memory of the process.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
@@ -231,7 +231,7 @@ async fn accept_loop(
                 }
             }
         }
-        // Let the connections of this turn begin before the next ones are taken.
+        // The accepted connections start before the next ones are accepted.
         tokio::task::yield_now().await;
     }
 }
@@ -241,7 +241,7 @@ fn accept_one(socket: &Socket) -> io::Result<Socket> {
     Ok(Socket::from(accept_with(socket, flags)?))
 }
 
-/// Begins a connection here, or hands it to a worker that is much less busy, before a byte is read.
+/// Serves a connection here, or hands it to a worker that is much less busy, before any byte is read.
 fn take(
     worker: &Rc<Worker>,
     outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
@@ -254,7 +254,7 @@ fn take(
         return begin(worker, socket, address);
     }
     let handed = HandedOver { socket, address: address.clone() };
-    // A full queue means that the other one is not so idle after all.
+    // A full queue means that the other worker is busy, too.
     if let Err(mpsc::error::TrySendError::Full(kept) | mpsc::error::TrySendError::Closed(kept)) =
         outboxes[least].try_send(handed)
     {
@@ -262,17 +262,17 @@ fn take(
     }
 }
 
-/// Begins to serve a connection, if there is room for it.
+/// Starts to serve a connection, if the limits permit.
 fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     let view = worker.view();
-    // By address: a listener may have another name since it was told to listen.
+    // By address: the listener may have been renamed since the socket was bound.
     let Some(index) = view.plan.listener_at(Transport::Stream, address) else { return };
     let listener = &view.plan.listeners[index];
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-    // Behind a balancer that names its clients, its own address is nobody's.
+    // Behind a balancer that sends PROXY headers, the peer's address is the balancer's and is not counted.
     let client = peer.map(|peer| peer.ip()).filter(|peer| !listener.is_proxied(*peer));
     if must_wait(worker, listener, client) {
-        // A reset: whoever connects in a loop should leave nothing behind in the kernel either.
+        // Closes with a reset: a client that connects in a loop should leave no state in the kernel either.
         if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
             tracing::trace!(%error, "refused connection closed without RST: cannot set SO_LINGER");
         }
@@ -288,7 +288,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     };
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
-        // Counted out when the connection ends, and also when its task panics.
+        // Released when the connection ends, and also when its task panics.
         let _admitted = admitted;
         let accepting = Box::pin(accept(&worker, stream, &view, index));
         let Some(accepted) = accepting.await else { return };
@@ -301,8 +301,8 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     });
 }
 
-/// Counts a connection by the client that a PROXY header told of: its own peer was not counted. `None`: it
-/// has its most, or has to wait.
+/// Counts a connection by the client address in its PROXY header. `None`: the client has reached its limit, or has to
+/// wait.
 fn count_proxied(
     worker: &Worker,
     view: &View,
@@ -327,7 +327,7 @@ fn count_proxied(
     counted.map(Some)
 }
 
-/// How busy a worker is, from the runtime's own account.
+/// A worker's utilisation, from the runtime's metrics.
 struct Busy {
     since: crate::decision::units::Timestamp,
     before: Duration,
