@@ -6,19 +6,19 @@ use crate::decision::signal::{Choice, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
 
-/// The part of a tolerable queue from which on connections to the next cluster are made ahead.
+/// The fraction of a tolerable queue from which connections to the next cluster are opened in advance.
 const DIALS_AHEAD: f64 = 0.1;
 
-/// The share that a cluster accepts of the exchanges that reach it, factor by factor, each from 0 to 1.
+/// The factors of the share that a cluster accepts of the exchanges that reach it, each from 0 to 1.
 #[derive(Clone, Copy, Debug)]
 struct Keeps {
     dial: f64,
     returning: f64,
-    /// By its queue.
+    /// The factor for its queue.
     load: f64,
-    /// By its success ratio.
+    /// The factor for its success ratio.
     working: f64,
-    /// By how fast its traffic may grow.
+    /// The factor for the permitted growth of its traffic.
     growing: f64,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn choices(
         let place = &places[slot];
         let why = if position == 0 { why_first(places, order, slot, now) } else { why_beyond };
         let (working, growing) = may_take[slot];
-        // The nearest cluster has accepted all of it, or would have.
+        // Whether the nearest cluster has accepted all exchanges, or would have.
         let at_home = position == 0 && matches!(why, Why::Nearest | Why::Returning);
         let keeps = Keeps {
             dial: f64::from(place.dial) / 100.0,

@@ -44,9 +44,9 @@ pub(super) struct ClassState {
     capacity: Vec<Capacity>,
     by_priority: PriorityDemand,
     backlog: Backlog,
-    /// What the class sheds since the last sweep.
+    /// The shed share since the last sweep.
     shed: Shed,
-    /// For how many seconds every live cluster has had a queue.
+    /// The time for which every live cluster has had a queue, in seconds.
     queued: f64,
     /// The overload of this sweep; `None` where there is none.
     pub(super) claim: Option<Claim>,
@@ -54,7 +54,7 @@ pub(super) struct ClassState {
     reported_at: Vec<Timestamp>,
     /// Exchanges a second, retries left out.
     demand: f64,
-    /// Dollars since the start, by slot, and of the last sweep in all.
+    /// Dollars since the start, by slot, and the total of the last sweep.
     spent: Vec<f64>,
     pub(super) spent_now: f64,
     /// The signals of the last sweep, and its moment.
@@ -83,20 +83,20 @@ pub(super) struct Moment {
 
 /// Exchanges a second below which a class counts as idle.
 const AT_REST: f64 = 1e-3;
-/// The largest service time during an overload, as a multiple of the least mean of a few responses.
+/// The upper bound of a service time learned during overload, as a multiple of the least mean of a few responses.
 const LEAST_TIMES: f64 = 3.0;
 const MS: f64 = 0.001;
 
-/// For how many times the longest acceptable queue a queue must have lasted.
+/// The minimum duration of a queue, as a multiple of the longest acceptable queue.
 const QUEUED_BOUNDS: f64 = 2.0;
-/// The part of the longest acceptable queue that counts as none.
+/// The fraction of the longest acceptable queue that counts as no queue.
 const QUEUED_PART: f64 = 0.2;
-/// The part of the longest acceptable queue that every cluster must have before growth counts as a queue.
+/// The fraction of the longest acceptable queue that every cluster must have before growth counts as a queue.
 const QUEUES_PART: f64 = 0.25;
-/// The part of a tolerable queue from which on a cluster is full: where the spill keeps it.
+/// The fraction of a tolerable queue at which a cluster counts as full: the level at which spilling keeps it.
 const FULL: f64 = 0.4;
 
-/// The part of a mean wait that is used while exchanges are shed: the mean lags behind a queue that shrinks.
+/// The fraction of a mean wait that is used while exchanges are shed: the mean lags behind a queue that shrinks.
 const MEAN_PART: f64 = 0.9;
 
 /// How far ahead demand is forecast, in seconds: the time in which a cloud gets ready.
@@ -309,15 +309,15 @@ impl ClassState {
         });
         let usual = self.backlog.least().unwrap_or_default();
         self.backlog.fold(flow(tallies, usual), bound, elapsed);
-        // Growth shows that there is a queue at some cluster; a class that was once without a queue knows at which.
+        // Growth shows that some cluster has a queue; a class that was once without a queue knows which one.
         let shortest = open.iter().map(|place| place.queue).fold(f64::INFINITY, f64::min);
         self.queued = if shortest > QUEUED_PART * bound { self.queued + elapsed } else { 0.0 };
         let everywhere = !self.inference.tells_queues() || shortest > QUEUES_PART * bound;
         let grown = self.backlog.queue().filter(|_| everywhere);
         let place = |choice: &Choice| {
             let known = self.knows_service(class, choice.slot);
-            // While the class sheds, the mean response time shows the wait: the bounds that keep a slow page from being taken for
-            // a queue apply before.
+            // While the class sheds, the mean response time shows the wait. The bounds that prevent a slow page from
+            // being taken for a queue apply earlier.
             let waits = match self.shed == Shed::default() {
                 true => 0.0,
                 false => MEAN_PART * self.tracks[choice.slot].beyond(),
@@ -344,8 +344,7 @@ impl ClassState {
         }
     }
 
-    /// Infers service times and queues; from a queue that causes shedding, no longer
-    /// service time is learned.
+    /// Infers service times and queues. During a queue that causes shedding no higher service time is learned.
     fn infer(&mut self, distances: &[f64], (now, elapsed): (f64, f64)) {
         let overloaded = self.shed != Shed::default() || self.backlog.queue().is_some();
         let before = Before { overloaded, ..self.before };
@@ -592,7 +591,7 @@ fn idle(candidates: &[Candidate]) -> Vec<Candidate> {
     candidates.iter().map(|candidate| Candidate { queue: 0.0, ..*candidate }).collect()
 }
 
-/// What the next sweep is judged by.
+/// The comparison values for the next sweep.
 fn before(candidates: &[Candidate], live: &[usize], choices: &[Choice]) -> Before {
     let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
     let Some(first) = listed.first() else { return Before::default() };

@@ -67,10 +67,10 @@ const UNPROVEN: f64 = 1.1;
 const REMEMBERS_RATE: f64 = 300.0;
 /// Standard errors by which another cluster's mean must be lower to be quicker.
 const ERRORS_MOST: f64 = 3.0;
-/// Standard errors subtracted from a control group's mean.
+/// Standard errors that are subtracted from a control group's mean.
 const ERRORS: f64 = 2.5;
-/// Exchanges below which another cluster is no control group: the bounds of a handful are passed by chance, and by a
-/// cluster that is farther than its probes show.
+/// The number of exchanges below which another cluster is no control group: a few exchanges exceed a bound by chance,
+/// and so does a cluster that is farther than its probes show.
 const COMPARED: f64 = 20.0;
 /// A lower bound of every moment: nothing was sent before the process began.
 const EVER: f64 = f64::NEG_INFINITY;
@@ -215,7 +215,8 @@ impl Inference {
             home: self.excesses[first],
             control,
             control_mean,
-            // A class that was once without a queue knows its response times at the nearest cluster better than others show them.
+            // A class that was once without a queue knows its response times at the nearest cluster better than other
+            // clusters show them.
             elsewhere: if self.calm { 1.0 } else { self.elsewhere(tracks, first) },
             control_keeps_up,
             since_drained,
@@ -245,7 +246,7 @@ impl Inference {
         // A rate above every rate that was answered in time may cause a queue: its response times are not learned.
         let home = &tracks[first];
         let rate = home.accepted_rate();
-        // The first answers are the quickest ones: all others are late by them. Where nothing else is wrong for long, they are
+        // The first answers are the quickest, so all others seem late. If nothing else is wrong for long, they are
         // not late.
         let settled = self.strata.weight() >= SETTLED;
         let untroubled = self.suspicion.is_calm() && !overloaded && home.growth() <= 0.0;
@@ -315,7 +316,7 @@ mod tests {
         }
     }
 
-    /// Anything that a clock that jumps, a cache or a stranger can make of an exchange.
+    /// Random exchanges, such as clock jumps, caches or misbehaving clients can produce.
     fn anything(dice: &mut Dice, now: f64) -> (Exchanges, Tally) {
         let (mut exchanges, mut tally) = (Exchanges::default(), Tally::default());
         for _ in 0..dice.below(40) {
@@ -343,8 +344,8 @@ mod tests {
         (exchanges, tally)
     }
 
-    /// What 40 ms are believed to take while the nearest cluster has a queue of 15 ms, and another cluster, which is
-    /// 30 ms farther than its probes show, answers so many of 200 exchanges.
+    /// The inferred service time of 40 ms work while the nearest cluster has a queue of 15 ms, and another cluster,
+    /// which is 30 ms farther than its probes show, answers `elsewhere` of 200 exchanges.
     fn service_beside_a_queue(elsewhere: usize) -> f64 {
         let mut inference = Inference::new(2);
         let mut tracks = vec![Track::default(); 2];

@@ -188,7 +188,7 @@ pub struct Assessor {
     budgets: BTreeMap<String, Budget>,
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
-    /// By cluster of the plan: clusters that run the same application.
+    /// By cluster of the plan: the clusters that run the same application.
     same_application: Vec<Vec<ClusterIndex>>,
     swept: Timestamp,
     /// Counts sweeps: classes without traffic take turns.
@@ -339,10 +339,10 @@ impl Assessor {
             endpoint.speed.probed(answer.as_secs_f64());
         }
         if !endpoint.rtt.is_settled() {
-            // First impressions need several probes, at once.
+            // A new endpoint needs several probes at once for its first state.
             endpoint.probe_due = now;
         } else if endpoint.rtt.is_doubtful() {
-            // The path may have changed: the next probes show it.
+            // The path may have changed: the next probes measure it.
             endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         }
         endpoint.health.probe_succeeded(thresholds(cluster), now);
@@ -369,7 +369,8 @@ impl Assessor {
         let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
             return;
         };
-        // A hedge that was quicker is no failed answer: an endpoint that answers anything meanwhile is slow, not dead.
+        // A hedge that was quicker is no failed answer: an endpoint that answers anything meanwhile is slow, not
+        // down.
         let failures = if cause == Cause::Overtaken { 0.0 } else { 1.0 };
         endpoint.failures += failures;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));

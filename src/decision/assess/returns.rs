@@ -1,4 +1,4 @@
-//! Endpoints that go out of use and come back: what is told, and what they get at first.
+//! Endpoints that are ejected and return: the reported events, and the traffic at first.
 
 use super::world::plan;
 use super::*;
@@ -8,7 +8,7 @@ use crate::decision::plan::EndpointPolicy;
 use crate::decision::signal::Signals;
 use crate::decision::units::Dice;
 
-/// What came back since the last sweep, by endpoint id.
+/// Successes since the last sweep, by endpoint id.
 #[derive(Default)]
 struct Back([Answers; 3]);
 
@@ -84,14 +84,14 @@ impl Three {
         self.news.extend(self.assessor.take_news());
     }
 
-    /// Fifty milliseconds later.
+    /// Advances by fifty milliseconds.
     fn sweep(&mut self) {
         self.now = self.now.plus(Duration::from_millis(50));
         self.signals = self.assessor.sweep(&mut self.back, self.now);
         self.news.extend(self.assessor.take_news());
     }
 
-    /// How often endpoint 0 was told to be out of use, and to be back.
+    /// The number of times that endpoint 0 was reported as ejected, and as returned.
     fn counts(&self) -> (usize, usize) {
         let out = self.news.iter().filter(|news| matches!(news, News::Ejected { .. })).count();
         let back = self.news.iter().filter(|news| matches!(news, News::Returned { .. })).count();
@@ -109,7 +109,7 @@ fn http() -> ProbeKind {
 
 #[test]
 fn each_ejection_and_each_return_is_reported_once() {
-    // (probes, what happens, whether probes fail meanwhile)
+    // (probes, cause, number of failures, whether probes fail meanwhile)
     let ways: [(ProbeKind, Cause, usize, bool); 6] = [
         (http(), Cause::GatewayStatus, 5, false),
         (http(), Cause::GatewayStatus, 5, true),
@@ -138,11 +138,11 @@ fn each_ejection_and_each_return_is_reported_once() {
 #[test]
 fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
     let mut three = Three::new(http());
-    // Up for longer than a slow start lasts.
+    // Up for longer than a slow start takes.
     (0..800).for_each(|_| three.sweep());
     three.fail(Cause::GatewayStatus, 5);
     three.sweep();
-    // Ended by probes, before its time.
+    // Probes end the ejection early.
     (0..3).for_each(|_| three.probe(0, true));
     three.sweep();
     let signals = &three.signals.clusters[0];
@@ -158,7 +158,7 @@ fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
             assert!(turn > 0 || picked == 0, "its first exchange at once");
             counts[picked] += 1;
         }
-        // A tenth of a share is 4.8 of 100.
+        // A tenth of a share is 4.8 of 100 exchanges.
         assert!((3..=8).contains(&counts[0]), "{counts:?}");
     }
     three.back.0[0] = answers(1, 0.01);

@@ -1,7 +1,7 @@
-//! How often the clusters of a class succeed, compared with each other: a failing cluster gets less traffic.
+//! The success ratios of the clusters of a class, compared with each other: a failing cluster receives less traffic.
 //!
-//! Clusters are compared with the best of them, never with a fixed ratio: what fails at all clusters is the fault of the
-//! requests.
+//! Clusters are compared with the best of them, never with a fixed ratio: a request that fails at all clusters is at
+//! fault itself.
 
 use super::place::PermittedCluster;
 use crate::decision::load::Track;

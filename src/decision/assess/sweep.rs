@@ -1,7 +1,7 @@
-//! One sweep: the samples of all clusters and classes are folded in, and the signals are made from them.
+//! One sweep: folds in the samples of all clusters and classes, and creates the signals.
 //!
-//! A class without traffic changes little: its signals are made anew at every fourth sweep, each time for a quarter
-//! of all such classes. A change that concerns all of them (a cluster that goes down, a dial) takes effect at once.
+//! A class without traffic changes little: its signals are updated at every fourth sweep, at each sweep for a quarter
+//! of all such classes. A change that affects all classes (a cluster that goes down, a dial) takes effect at once.
 
 use super::class::{ClassState, Moment, Money};
 use super::cluster::{ClusterState, Traffic};
@@ -14,11 +14,11 @@ use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::units::Timestamp;
 use std::sync::Arc;
 
-/// At one sweep in so many the signals of a class without traffic are made anew.
+/// The signals of a class without traffic are updated at one of this many sweeps.
 const IDLE_EVERY: usize = 4;
 
 impl Assessor {
-    /// Folds the samples of a sweep in and makes the signals of this moment.
+    /// Folds in the samples of a sweep and creates the current signals.
     pub fn sweep(&mut self, samples: &mut impl Samples, now: Timestamp) -> Signals {
         let elapsed = now.secs_since(self.swept).clamp(0.001, 5.0);
         self.swept = now;
@@ -44,7 +44,7 @@ impl Assessor {
         Signals { at: now, clusters, classes, budgets }
     }
 
-    /// Makes the signals of all classes; classes without traffic take turns.
+    /// Creates the signals of all classes; classes without traffic take turns.
     fn sweep_classes(
         &mut self,
         plan: &Plan,
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// Which classes were formed anew.
+    /// Which classes have new signals.
     fn formed(before: &[Arc<ClassSignals>], after: &[Arc<ClassSignals>]) -> Vec<usize> {
         let pairs = before.iter().zip(after).enumerate();
         pairs.filter(|(_, (a, b))| !Arc::ptr_eq(a, b)).map(|(class, _)| class).collect()
@@ -280,7 +280,7 @@ mod tests {
             before = after;
         }
         assert_eq!(times, [4, 4, 4, 16, 4, 4, 4, 4]);
-        // Its rates fade before it rests: a second of silence is not yet rest.
+        // The rates decay before the class counts as idle: one second without traffic is not sufficient.
         (0..20).for_each(|_| before = world.sweep());
         let after = world.sweep();
         assert!(formed(&before, &after).contains(&3));

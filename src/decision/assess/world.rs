@@ -38,7 +38,7 @@ struct Place {
     queue: std::collections::VecDeque<usize>,
     rtt: u64,
     up: bool,
-    /// Whether a middlebox at the proxy's door accepts connections for it.
+    /// Whether a middlebox near the proxy accepts connections for the place.
     hidden: bool,
 }
 
@@ -208,7 +208,7 @@ impl World {
         *self.whys.entry(picked.why).or_default() += 1;
         let account = self.ledger.at(0, picked.slot);
         account.sent(self.exchanges.len() as u64, self.now as f64 / 1e9, 0);
-        // Place a, if it is one that closes each connection.
+        // Place a, if its server closes each connection.
         account.tally.dialled += f64::from(u8::from(self.dials && picked.slot == 0));
         self.exchanges.push(Exchange { start: self.now, slot: picked.slot });
         let half = self.places[picked.slot].rtt / 2;
@@ -262,7 +262,7 @@ impl World {
     }
 }
 
-/// Ten servers of 20 ms at 1 ms; a cloud with room 30 ms away.
+/// Ten servers of 20 ms at 1 ms; a cloud with spare capacity at 30 ms.
 fn home_and_cloud(seed: u64) -> World {
     World::new(seed, &[(10, 1), (100, 30)])
 }
@@ -307,7 +307,7 @@ fn a_dead_cluster_loses_its_traffic_and_gets_it_back_within_five_seconds() {
         world.run(5);
         world.places[0].up = false;
         world.run(1);
-        // Its rate of the last second decays; its part of what is sent is none, at once.
+        // The rate of the last second decays; the share of sent exchanges drops to zero at once.
         assert_eq!(world.signals.clusters[0].share, 0.0, "seed {seed}");
         assert_eq!(world.signals.classes[0].shares, [0.0, 1.0], "seed {seed}");
         world.run(5);
@@ -318,7 +318,7 @@ fn a_dead_cluster_loses_its_traffic_and_gets_it_back_within_five_seconds() {
         world.places[0].up = true;
         world.run(5);
         assert!(world.whys[&Why::Returning] > 50, "seed {seed}: {:?}", world.whys);
-        // A queue may be inferred for a moment, wrongly; what the ramp keeps from it is no spill.
+        // A wrong inference of a queue may last for a moment; traffic that the ramp holds back is no spill.
         let spilled = *world.whys.get(&Why::Spill).unwrap_or(&0);
         assert!(spilled <= 100 && world.spill_max < 0.3, "seed {seed}: {spilled}");
         world.run(5);
@@ -475,7 +475,7 @@ fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake()
     assert_eq!(world.signals.classes[0].order, [0, 1]);
     world.dials = true;
     world.run(6);
-    // 20 ms of way and 20 ms of handshake, against 26 ms where nobody had to dial.
+    // 20 ms of round trip and 20 ms of handshake, against 26 ms for a connection that exists.
     assert_eq!(world.signals.classes[0].order, [1, 0], "{:?}", world.signals.classes[0].scores);
 }
 
@@ -524,13 +524,13 @@ fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
     let usable = |assessor: &mut Assessor, answered: f64, ms: u64| {
         assessor.sweep(&mut Answered(answered), at(ms)).clusters[0].usable.len()
     };
-    // One in a hundred fails, of ten thousand a second: five and more between two sweeps.
+    // One percent of ten thousand exchanges a second fail: at least five between two sweeps.
     let mut assessor = fresh();
     for sweep in 1..40 {
         fail(&mut assessor, 6, sweep * 50);
         assert_eq!(usable(&mut assessor, 594.0, sweep * 50), 2, "sweep {sweep}");
     }
-    // All of one client, which counts once: what succeeds breaks its row.
+    // All failures are of one client, which counts once: successes end the series.
     let mut assessor = fresh();
     for sweep in 1..80 {
         for _ in 0..20 {
@@ -540,7 +540,7 @@ fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
         }
         assert_eq!(usable(&mut assessor, 1.0, sweep * 50), 2, "sweep {sweep}");
     }
-    // Nothing succeeds: four are not enough, a fifth is, whichever sweep it comes in.
+    // Nothing succeeds: four failures are not sufficient, the fifth is, in any sweep.
     let mut assessor = fresh();
     fail(&mut assessor, 4, 10);
     assert_eq!(usable(&mut assessor, 0.0, 50), 2);

@@ -41,7 +41,7 @@ impl Waterfall {
     }
 
     fn decide(&mut self, places: &[usize], sensitive: f64) {
-        // The demand that only the nearest may serve is there already.
+        // The demand that only the nearest place may serve is placed there first.
         let mut bound = self.demand * sensitive;
         let mut left = self.demand - bound;
         self.weights.fill(0.0);

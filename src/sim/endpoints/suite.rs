@@ -19,7 +19,8 @@ pub struct Case {
 /// The subject of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum About {
-    /// Endpoints as fast as their weights say: shares are fair, latencies as good as of simple policies.
+    /// Endpoints whose speeds match their weights: shares must be fair, and latencies as good as with simple
+    /// policies.
     Fair,
     /// The first endpoint is slow for a time.
     Slow {
@@ -93,7 +94,8 @@ pub fn cases(quick: bool) -> Vec<Case> {
         for &load in loads {
             let equal = setup(&vec![1; count], load);
             add(format!("equal {count} at {load}"), equal.clone(), About::Fair);
-            // Without the dead endpoint, the others must have the capacity: else the outcome does not depend on the choice.
+            // Without the dead endpoint the others must have sufficient capacity; otherwise the choice does not
+            // matter.
             if count == 50 || load * count as f64 / (count as f64 - 1.0) > 1.0 {
                 continue;
             }
