@@ -1,4 +1,4 @@
-//! The configuration as users meet it: the files we ship, the messages, the schema, the examples.
+//! The configuration as users see it: the shipped files, the messages, the schema, the examples.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ fn check(text: &str) -> Outcome {
     load(text, Path::new("."), &|_| None)
 }
 
-/// Values of a key anywhere below a pattern like `listeners.*.limits.head`.
+/// The values of a key below a pattern like `listeners.*.limits.head`.
 fn values<'a>(node: &'a Node, path: &[&str]) -> Vec<&'a Node> {
     let Some((first, rest)) = path.split_first() else { return vec![node] };
     match &node.kind {
@@ -273,7 +273,7 @@ fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
     assert!(outcome.problems[0].hint.as_ref().unwrap().contains("no disaster recovery"));
 }
 
-/// A small configuration: what its listener, service and clusters have, and what follows.
+/// A small configuration with these additions to its listener, service and clusters, and this rest.
 fn small(listener: &str, service: &str, rest: &str) -> String {
     format!(
         "listeners: {{ web: {{ {listener} }} }}\nservices: {{ s: {{ clusters: [c]{service} }} }}\n\
@@ -316,7 +316,7 @@ fn a_message_names_what_is_wrong_and_what_to_write_instead() {
     }
 }
 
-/// What a section lacks is not told where an unknown key, or one that cannot be read, is the reason.
+/// A missing key is not reported where an unknown or unreadable key is the reason.
 #[test]
 fn each_mistake_is_told_once() {
     let (l, s) = ("address: \"127.0.0.1:0\", protocol: http, service: s", "clusters: [c]");
@@ -367,12 +367,12 @@ fn each_mistake_is_told_once() {
         (route("split: { s: x }"), "routes[0].split.s"),
         (good.replace("services: { s: { clusters: [c] } }", "services: {}"), "services"),
         (good.replace(&format!("{{ c: {{ kind: idc, {c} }} }}"), "{}"), "clusters"),
-        // The same of the listener is no other mistake.
+        // The same mistake in the listener's section counts once.
         (
             route("service: s").replace("kind: idc,", "kind: idc, accepts: [pii],"),
             "routes[0].service",
         ),
-        // Of TLS where there is none no file is looked for.
+        // Without TLS no certificate file is read.
         (
             listener(&format!(
                 "{}, tls: {{ certificates: [{{ cert: a, key: b }}] }}",
@@ -380,7 +380,7 @@ fn each_mistake_is_told_once() {
             )),
             "listeners.w.tls",
         ),
-        // What has not the shape that is asked for.
+        // Values of the wrong shape.
         (format!("site: here\n{good}"), "site"),
     ] {
         let outcome = check(&text);
@@ -388,7 +388,7 @@ fn each_mistake_is_told_once() {
         assert_eq!(paths, [path], "{text}\n{:?}", outcome.problems);
         assert!(outcome.config.is_none(), "{text}");
     }
-    // Two mistakes are two.
+    // Two mistakes are reported as two.
     for text in [whole(l, s, "colour: red", ""), service(&format!("{s}, rate_limit: {{ per: x }}"))]
     {
         assert_eq!(check(&text).problems.len(), 2, "{text}\n{:?}", check(&text).problems);

@@ -1,4 +1,4 @@
-//! The choice among a cluster's endpoints, in virtual time: the small worlds of `sim::endpoints`.
+//! Endpoint selection in virtual time: the worlds of `sim::endpoints`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are named by their promises")]
 
 use tidegate::sim::endpoints::suite::{self, About, Case};
@@ -11,7 +11,7 @@ fn the_choice_of_endpoints_keeps_the_gates_of_the_small_worlds() {
         let outcomes = suite::outcomes(&case, "tidegate", 1);
         rows.push(suite::row(&case, "tidegate", &outcomes));
         for verdict in suite::judge(&case, &outcomes) {
-            // One seed is noise: a tenth is allowed here.
+            // A single seed has noise: a tenth is allowed here.
             let slack = if verdict.at_most { 1.1 } else { 0.9 };
             let relaxed = suite::Verdict { bound: verdict.bound * slack, ..verdict };
             if !relaxed.is_met() {

@@ -1,5 +1,5 @@
-//! The world in virtual time: what is always true in it, what the engine must reach in CI's small one, and
-//! `tidegate simulate` as an operator uses it.
+//! The simulated world: its invariants, the requirements on the engine in CI's small suite, and `tidegate simulate`
+//! as an operator uses it.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ fn run(spec: &Spec, policy: &str, seed: u64) -> Outcome {
     world::run(spec, &|spec, edge| (entry.make)(spec, edge, seed), seed)
 }
 
-/// Worlds of a few seconds in which every kind of thing happens soon.
+/// Short worlds in which every kind of event happens early.
 fn all_short() -> Vec<(&'static str, Spec)> {
     let hurry = |mut spec: Spec| {
         let first = spec.changes.first().map_or(0.0, |(at, _)| (at - 1.0).max(0.0));
@@ -63,7 +63,7 @@ fn the_same_seed_gives_the_same_trace_and_another_another() {
     }
 }
 
-/// A number that machines share whose mathematics is the same to the last bit: processors differ there.
+/// A number that is equal on machines with bit-identical floating-point functions; processors differ there.
 fn mathematics() -> u64 {
     let mut sum = 0xCBF2_9CE4_8422_2325_u64;
     for step in 1..2_000 {
@@ -75,8 +75,8 @@ fn mathematics() -> u64 {
     sum
 }
 
-/// The traces of every scenario, as they were when they were last meant to change. After a change that is
-/// meant: `TIDEGATE_GOLDEN=write cargo test --test sim golden`.
+/// The expected traces of every scenario. After an intended change: `TIDEGATE_GOLDEN=write cargo test --test sim
+/// golden`.
 #[test]
 fn every_scenario_has_its_golden_trace() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sim.golden");
@@ -111,7 +111,7 @@ fn every_policy_serves_a_quiet_world_and_keeps_constraints() {
     }
 }
 
-/// The gates of a scenario, with one seed: what a change breaks badly shows here; the benchmark has the rest.
+/// The gates of a scenario, with one seed: severe regressions show here; the benchmark has the rest.
 fn judge(name: &str, reports: bool, others: &[&str]) -> Vec<gate::Verdict> {
     let scenario = scenario::named(name).unwrap();
     let spec = short(&scenario, f64::INFINITY, reports);
@@ -133,7 +133,7 @@ fn the_engine_keeps_the_gates_of_the_small_world() {
     {
         for reports in [true, false] {
             for verdict in judge(name, reports, others) {
-                // One seed is noise: a tenth is allowed here, where the bound is not exact.
+                // A single seed has noise: a tenth is allowed here, where the bound is not exact.
                 let (figure, bound) = (verdict.figure.0, verdict.bound);
                 let near = match verdict.at_most {
                     true => figure <= bound * 1.1 + 0.02 * f64::from(u8::from(bound > 0.0)),
@@ -150,7 +150,7 @@ fn the_engine_keeps_the_gates_of_the_small_world() {
 
 #[test]
 fn the_oracle_and_waterfall_do_what_their_names_say() {
-    // 30 % over what the IDC takes: O1 sends about the excess on, a waterfall at 1.0 exactly it.
+    // 30 % above the IDC's capacity: O1 sends about the excess to the cloud, a waterfall at 1.0 exactly the excess.
     let mut spec = short(&scenario::named("S13").unwrap(), 12.0, true);
     spec.measured_from = 4.0;
     let away = |policy: &str| 1.0 - run(&spec, policy, 1).between(4.0, 12.0).home;

@@ -1,11 +1,11 @@
-//! Requests whose framing or body tells two parsers apart: a part of `request_tables`.
+//! Requests whose framing or body two parsers may interpret differently: a part of `request_tables`.
 
 use super::{BAD, BASES, Table, UNKNOWN_CODING, Verdict, each, excerpt};
 
-/// What an attacker wants a cluster to take for a request of its own.
+/// The request that an attacker wants to smuggle into a cluster.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 const CHUNKS: &str = "5\r\nhello\r\n0\r\n\r\n";
-/// The cluster may have had a head and a part, never a complete message.
+/// The cluster may receive a head and a part of the body, but never a complete message.
 const BROKEN: Verdict = Verdict::RefusedOrAborted;
 
 pub(super) fn fill(table: &mut Table) {
@@ -83,7 +83,7 @@ fn content_length(table: &mut Table) {
     }
 }
 
-/// Codings that are tokens, so that the refusal is of the coding, and those that are not even that.
+/// Codings that are tokens, for which the coding itself is refused, and codings that are no tokens.
 const UNKNOWN: &str = "identity¦gzip¦deflate¦compress¦br¦zstd¦xchunked¦x-chunked¦chunkedx¦\
     chunked-¦-chunked¦'chunked'¦chunked.¦chunke¦hunked¦c¦cow¦none¦null¦0¦chunked1¦gzip, chunked¦\
     chunked, gzip¦identity, chunked¦chunked, identity¦gzip,chunked¦gzip\t,\tchunked¦cow, chunked¦\
@@ -97,7 +97,7 @@ const OBFUSCATED: &str = "¦ ¦,¦, ¦chunked,¦,chunked¦chunked, ¦chunked, ch
     chun\u{212a}ed¦\u{e9}chunked¦chunked\u{a0}¦\u{a0}chunked¦chunked\u{2028}¦\u{feff}chunked¦\
     gzip chunked¦gzip;q=1, chunked¦chunked\u{85}";
 
-/// An unknown coding below `chunked` is not implemented; one that ends the list leaves no length to know.
+/// An unknown coding before `chunked` is not implemented; an unknown last coding leaves the length undefined.
 fn unknown(value: &str) -> Verdict {
     let last = value.rsplit(',').next().unwrap_or_default().trim();
     if last == "chunked" { UNKNOWN_CODING } else { BAD }
@@ -134,7 +134,7 @@ fn transfer_encoding(table: &mut Table) {
     }
 }
 
-/// What one parser takes for `Transfer-Encoding`, and another does not.
+/// Fields that one parser takes for `Transfer-Encoding` and another does not.
 const NEARLY: &str = "Transfer-Encoding : chunked¦\
     Transfer-Encoding\t: chunked¦ Transfer-Encoding: chunked¦\tTransfer-Encoding: chunked¦\
     Transfer_Encoding: chunked¦Transfer Encoding: chunked¦Transfer-Encoding chunked¦\
@@ -232,7 +232,7 @@ fn chunk_extension(table: &mut Table) {
     ) {
         with(extension, Forwarded);
     }
-    // "Bad white space", which a recipient must parse and no sender may send (RFC 9112 §7.1.1).
+    // "Bad white space", which a recipient must parse and a sender must not send (RFC 9112 §7.1.1).
     for extension in each(" ;a¦\t;a¦; a¦;a =b¦;a= b¦;a = \"b\"¦;a ;b¦;a=b ;c¦;a; b") {
         with(extension, Either);
     }
@@ -255,7 +255,7 @@ fn chunk_extension(table: &mut Table) {
         let body = format!("{}0\r\n\r\n", chunk.repeat(count));
         table.add(format!("{count} times 200 bytes"), chunked(&body), verdict);
     }
-    // Where one takes LF for the end of a line, and another reads on (`TERM.EXT`, `EXT.TERM`).
+    // Lines where one parser takes LF for the end of the line and another continues (`TERM.EXT`, `EXT.TERM`).
     for line in each("5;\nxx¦5;a\nxx¦5\n;a¦2;\nhello¦0;\n\r\n") {
         let body = format!("{line}\r\nhello\r\n0\r\n\r\n{SMUGGLED}");
         table.add(format!("{} before a smuggled one", excerpt(line)), chunked(&body), BROKEN);
@@ -293,7 +293,7 @@ fn trailers(table: &mut Table) {
     use Verdict::Forwarded;
     table.class = "trailers";
     let with = |lines: &str| chunked(&format!("5\r\nhello\r\n0\r\n{lines}\r\n\r\n"));
-    // What frames, routes or authenticates is dropped there; the judge sees to it.
+    // Trailers that frame, route or authenticate are dropped; the judge checks this.
     for name in each(
         "X-T¦ETag¦Digest¦Server-Timing¦grpc-status¦Content-Length¦Transfer-Encoding¦Host¦\
          Authorization¦Cookie¦Set-Cookie¦Connection¦TE¦Trailer¦Expect¦Upgrade¦Keep-Alive¦Via¦\
@@ -335,7 +335,7 @@ fn trailers(table: &mut Table) {
     table.add("announced, without a body", named, Forwarded);
 }
 
-/// A fault after more than any buffer holds: the head and a part must have gone on before it.
+/// A violation after more bytes than any buffer holds: the head and a part of the body were forwarded before.
 fn late_chunk(table: &mut Table) {
     table.class = "late_chunk";
     let large = format!("{:x}\r\n{}\r\n", 100_000, "b".repeat(100_000));
@@ -349,7 +349,7 @@ fn late_chunk(table: &mut Table) {
     }
 }
 
-/// A second request in what one parser takes for the body, and another for the next message.
+/// A second request in bytes that one parser takes for the body and another for the next message.
 fn smuggling(table: &mut Table) {
     table.class = "smuggling";
     let hidden = format!("0\r\n\r\n{SMUGGLED}");
@@ -381,13 +381,13 @@ fn smuggling(table: &mut Table) {
         }
     }
     for (base, text) in BASES {
-        // The whole of another message where a blank line would have ended this one.
+        // A complete other message in place of a blank line that would have ended this one.
         let text = text.replacen("X-A: bc", "X-A: b\n\nGET /smuggled HTTP/1.1\nX-B: c", 1);
         table.add(format!("a message behind bare LF in {base}"), text, BAD);
     }
 }
 
-/// The same payloads in a body that nobody can mistake: a cluster sees one message.
+/// The same payloads in a body with unambiguous framing: a cluster receives one message.
 fn well_framed(table: &mut Table) {
     use Verdict::Forwarded;
     table.class = "smuggling";

@@ -1,4 +1,4 @@
-//! Requests whose lines say what tells two parsers apart: a part of `request_tables`.
+//! Requests whose lines two parsers may interpret differently: a part of `request_tables`.
 
 use super::{
     BAD, BASES, FAILED_EXPECTATION, HIGH, NO_METHOD, TOO_LARGE, TOO_LONG, Table, VISIBLE, Verdict,
@@ -140,7 +140,7 @@ fn target(table: &mut Table) {
                     BAD
                 }
             }
-            // In a path a backslash is a slash to some; in a query nothing depends on it.
+            // In a path some servers take a backslash for a slash; in a query nothing depends on it.
             b'\\' if !query => BAD,
             b'\\' | b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => Either,
             _ => Forwarded,
@@ -256,7 +256,7 @@ fn field_name(table: &mut Table) {
     table.class = "field_name";
     let verdict = |byte| match byte {
         b'_' => BAD,
-        // Then the name ends there.
+        // The name ends at this byte.
         b':' => Forwarded,
         _ if is_token(byte) => Forwarded,
         _ => BAD,

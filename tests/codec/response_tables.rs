@@ -1,7 +1,7 @@
-//! What a hostile or broken cluster may answer, and what the client must be shown of it.
+//! Responses of a hostile or broken cluster, and what the client must receive.
 //!
-//! The cluster sends the bytes at once to each request it gets, and then ends its connection; only
-//! where a response is whole and says its own end may it stay open, to tell whether it is used again.
+//! The cluster sends the bytes at once for each request, and then closes its connection. Only where a response is
+//! complete and self-delimited does the connection stay open, to detect reuse.
 
 use super::request_tables::{each, excerpt};
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use std::fmt::Display;
 pub struct Hostile {
     /// Unique.
     pub name: String,
-    /// What was asked.
+    /// The method of the request.
     pub method: &'static str,
     pub bytes: Vec<u8>,
     /// Whether the connection ends by RST instead of FIN.
@@ -20,18 +20,18 @@ pub struct Hostile {
     pub want: Want,
 }
 
-/// What must come of it.
+/// The required result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Want {
-    /// 502, and nothing of it shown, but for interim responses that were valid by themselves.
+    /// 502 and none of the response's bytes, except valid interim responses.
     BadGateway,
-    /// Valid: this status and body, whole. The cluster's connection may be used again.
+    /// Valid: this status and body, complete. The cluster's connection may be reused.
     Whole(u16, Vec<u8>),
-    /// The head was valid, then the body died or broke its framing: what the client has is visibly
-    /// incomplete (perhaps nothing, and a reset), or a 502.
+    /// The head was valid, then the body ended early or broke its framing: the client receives a visibly incomplete
+    /// response (perhaps only a reset), or a 502.
     Cut,
-    /// Valid, and then surplus bytes: as `Whole`, but the cluster's connection is never used again,
-    /// and nobody is ever shown the surplus.
+    /// Valid, followed by surplus bytes: like `Whole`, but the cluster's connection is never reused, and no client
+    /// ever receives the surplus.
     WholeNotReused(u16, Vec<u8>),
 }
 
@@ -68,17 +68,17 @@ struct Table {
 }
 
 impl Table {
-    /// Adds an answer to a GET that ends by FIN, unless it is there: two mutations may meet.
+    /// Adds a response to a GET that ends by FIN, unless it exists: two mutations may coincide.
     fn add(&mut self, name: impl Display, bytes: impl Into<Vec<u8>>, want: Want) {
         self.push(name.to_string(), "GET", bytes.into(), false, want);
     }
 
-    /// Likewise one to HEAD.
+    /// Adds a response to a HEAD.
     fn head(&mut self, name: impl Display, bytes: impl Into<Vec<u8>>, want: Want) {
         self.push(format!("HEAD: {name}"), "HEAD", bytes.into(), false, want);
     }
 
-    /// Likewise one that ends by RST.
+    /// Adds a response that ends by RST.
     fn reset(&mut self, name: impl Display, bytes: impl Into<Vec<u8>>, want: Want) {
         self.push(format!("reset: {name}"), "GET", bytes.into(), true, want);
     }
@@ -103,7 +103,7 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\nX-A: bc\r\nTransfer-Encoding: chunked\
 const CLOSING: &str = "HTTP/1.1 200 OK\r\nX-A: bc\r\n\r\nhello";
 const BASES: [(&str, &str); 3] = [("length", LENGTH), ("chunked", CHUNKED), ("closing", CLOSING)];
 
-/// What must never be shown as the answer to another request.
+/// Bytes that must never become the response to another request.
 const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
 
 fn hello() -> Want {
@@ -201,7 +201,7 @@ fn field_lines(table: &mut Table) {
     }
 }
 
-/// Each control byte in each place of a head; a tab is white space in a reason and in a value.
+/// Each control byte at each position of a head; a tab is valid white space in a reason and in a value.
 fn control_bytes(table: &mut Table) {
     for (place, from, to, tab_may) in [
         ("before the version", "HTTP/1.1", "<>HTTP/1.1", false),
@@ -234,7 +234,7 @@ fn line_ends(table: &mut Table) {
         for (number, (at, _)) in text.match_indices("\r\n").enumerate() {
             let want = if at < head { Want::BadGateway } else { Want::Cut };
             for wrong in ["\n", "\r", "\r\r\n", "\n\r", "\r \n", "\r\n\n", "\0\r\n"] {
-                // Behind the last line the head, or the body, is over.
+                // After the last line the head, or the body, is complete.
                 if wrong == "\r\n\n" && text[..at].ends_with("\r\n") {
                     continue;
                 }
@@ -312,7 +312,7 @@ fn codings(table: &mut Table) {
     }
     let old = CHUNKED.replacen("HTTP/1.1", "HTTP/1.0", 1);
     table.add("chunks in HTTP/1.0", old, Want::BadGateway);
-    // They end at the head: what follows an interim one is no response, and what follows a 204 is nobody's.
+    // These end at the head: bytes after an interim response are no part of it, and bytes after a 204 are surplus.
     for status in ["100", "103"] {
         let text = CHUNKED.replacen("200", status, 1);
         table.add(format!("chunks of a {status}"), text, Want::BadGateway);
@@ -375,7 +375,7 @@ fn trailers(table: &mut Table) {
     table.add("9 KB of trailers", with(&format!("X-T: {}", "u".repeat(9_000))), Want::Cut);
 }
 
-/// Each base and one with trailers, cut at every byte, by FIN and by RST.
+/// Each base, and one with trailers, truncated at every byte, by FIN and by RST.
 fn truncated(table: &mut Table) {
     let trailers = CHUNKED.replacen("\r\n0\r\n\r\n", "\r\n0\r\nX-T: u\r\n\r\n", 1);
     for (base, text) in [("length", LENGTH), ("chunked", CHUNKED), ("trailers", &trailers)] {
@@ -415,7 +415,7 @@ fn truncated(table: &mut Table) {
     }
 }
 
-/// Where the end of the connection is the end of the body, only FIN is one.
+/// Where the connection's end delimits the body, only FIN is a valid end.
 fn closing(table: &mut Table) {
     let large = "b".repeat(100_000);
     for (name, head) in [
@@ -476,7 +476,7 @@ fn surplus(table: &mut Table) {
     table.add("100 KB after length", long, Want::WholeNotReused(200, b"hello".to_vec()));
 }
 
-/// Answers that have no body whatever they say.
+/// Responses that have no body, whatever their fields say.
 fn bodiless(table: &mut Table) {
     for lines in each(
         "Content-Length: 5\r\n¦Content-Length: 0\r\n¦Transfer-Encoding: chunked\r\n¦X-A: b\r\n¦",
@@ -527,7 +527,7 @@ fn interims(table: &mut Table) {
             let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n\r\n{LENGTH}");
             table.add(format!("{status} with {}", excerpt(lines)), text, Want::BadGateway);
         }
-        // An interim response ends at its head, whatever it claims.
+        // An interim response ends at its head, whatever its fields say.
         for lines in each("Content-Length: 5¦Transfer-Encoding: chunked") {
             let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n\r\n{LENGTH}");
             table.add(format!("{status} that claims {lines}"), text, hello());
@@ -565,7 +565,7 @@ fn limits(table: &mut Table) {
     table.add("99 fields and a length", with(&["A: b"; 99].join("\r\n")), hello());
 }
 
-/// What other protocols say, or nothing at all.
+/// Bytes of other protocols, or none.
 fn foreign(table: &mut Table) {
     for (name, bytes) in [
         ("nothing", &b""[..]),

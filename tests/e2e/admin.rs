@@ -1,4 +1,4 @@
-//! The admin API: its shapes, its rules, its controls.
+//! The admin API: its answers, its access rules, its actions.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -326,7 +326,7 @@ fn explain_is_text_or_json_with_and_without_a_running_proxy() {
     assert!(code == Some(1) && text.contains("no listener `none`"), "{text}");
 }
 
-/// Runs a verb; its exit code, and what it printed.
+/// Runs a verb; returns its exit code and its output.
 pub fn tidegate(arguments: &[&str]) -> (i32, String) {
     let command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(arguments)
@@ -415,7 +415,7 @@ fn however_many_connections_are_silent_or_take_nothing_a_probe_is_answered() {
     let (_idc, _cloud, proxy) = rig();
     let begun = |head: &[u8]| {
         let mut stream = connect(proxy.admin);
-        // It may have given way to another already.
+        // The proxy may have closed this connection in favour of another.
         drop(stream.write_all(head));
         stream
     };
@@ -428,7 +428,7 @@ fn however_many_connections_are_silent_or_take_nothing_a_probe_is_answered() {
         assert_eq!(proxy.get(path).status, 200, "{path}");
         assert!(since.elapsed() < std::time::Duration::from_secs(2), "{path} waits");
     }
-    // The most silent have given way: what is left of them is an end.
+    // The connections that were idle for longest were closed.
     let first = held.swap_remove(0).read(&mut [0; 64]);
     assert!(
         matches!(first, Ok(0)) || first.is_err_and(|e| e.kind() != std::io::ErrorKind::WouldBlock)

@@ -1,4 +1,4 @@
-//! Clients that stay where they were served.
+//! Session affinity.
 
 use super::support::*;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ fn ask(proxy: &Proxy, cookie: Option<&str>) -> Answer {
     ask_raw(proxy.at("web"), head.as_bytes())
 }
 
-/// One cluster of these endpoints, and its cookie.
+/// One cluster of these endpoints, with this affinity.
 fn one(endpoints: &[&Cluster], affinity: &str) -> String {
     let listed: Vec<String> = endpoints.iter().map(|c| format!("\"{}\"", c.address)).collect();
     config(&[("idc", "idc", endpoints[0].address)])
@@ -39,13 +39,13 @@ fn a_client_stays_at_its_endpoint_while_it_is_there() {
         assert_eq!(answer.body, first.body);
         assert_eq!(answer.header("set-cookie"), None, "it has it already");
     }
-    // Others are spread as ever.
+    // Clients without a cookie are balanced as usual.
     let mut others = BTreeSet::new();
     eventually("each gets some", || {
         others.insert(ask(&proxy, None).body);
         others.len() == 3
     });
-    // What nobody knows is no cookie.
+    // An unknown cookie is ignored.
     for strange in ["stay=", "stay=0000000000000000", "stay=xyz", "stay=ffffffffffffffffffff"] {
         assert!(ask(&proxy, Some(strange)).header("set-cookie").is_some(), "{strange}");
     }
@@ -54,7 +54,7 @@ fn a_client_stays_at_its_endpoint_while_it_is_there() {
     assert_ne!((moved.status, &moved.body), (200, &first.body));
     assert_eq!(moved.status, 200, "its endpoint's end costs it nothing");
     assert_eq!(ask(&proxy, Some(&pair(&moved))).body, moved.body, "and there it stays");
-    // Another proxy with the same secret reads it alike, and one with another does not.
+    // Another proxy with the same secret accepts the cookie; one with another secret does not.
     let other = Proxy::start(&text);
     assert_eq!(ask(&other, Some(&pair(&moved))).header("set-cookie"), None);
     folder.write("secret", "sixteen other bytes\n");
@@ -72,7 +72,7 @@ fn it_stays_in_its_cluster_only_if_it_is_to() {
         let text =
             base.replace("clusters: [idc, cloud] }", &format!("clusters: [idc, cloud], {stay}"));
         let proxy = Proxy::start(&text);
-        // Served by the cloud while the idc was drained.
+        // The cloud served the client while the idc was drained.
         assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/drain", "").status, 200);
         eventually("the idc is drained", || ask(&proxy, None).body == "cloud");
         let cookie = pair(&ask(&proxy, None));

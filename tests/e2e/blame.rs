@@ -1,10 +1,10 @@
-//! What clients do to themselves: it is no endpoint's fault, takes none out of use, and sends nobody elsewhere.
+//! Failures caused by clients: they eject no endpoint and divert no other client.
 
 use super::fault::{Fault, Relay};
 use super::support::*;
 use std::time::{Duration, Instant};
 
-/// Two clusters, the first of two endpoints in turn.
+/// Two clusters; the first has two endpoints in round robin.
 fn before(endpoints: [&Cluster; 2], cloud: &Cluster, outlier: &str) -> Proxy {
     Proxy::start(&format!(
         "runtime: {{ workers: 1 }}\n\
@@ -16,7 +16,7 @@ fn before(endpoints: [&Cluster; 2], cloud: &Cluster, outlier: &str) -> Proxy {
     ))
 }
 
-/// Answers GET, and resets whatever else was asked for, 100 ms later, whether or not it came whole.
+/// Answers GET; resets any other request after 100 ms, whether or not it is complete.
 fn impatient() -> Cluster {
     Cluster::scripted(|mut connection| {
         while let Some(head) = connection.head() {
@@ -36,7 +36,7 @@ fn ejections(proxy: &Proxy, cause: &str) -> f64 {
     proxy.metric(&format!("tidegate_ejections_total{{cluster=\"a\",cause=\"{cause}\"}}"))
 }
 
-/// Waits until the beliefs are of later than all that was told so far.
+/// Waits for a sweep that includes all events so far.
 fn swept(proxy: &Proxy) {
     let count = || proxy.metric("tidegate_probes_total");
     let before = count();
@@ -50,7 +50,7 @@ fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
     let (one, two, cloud) = (impatient(), impatient(), Cluster::named("cloud"));
     let proxy = before([&one, &two], &cloud, "");
     let web = proxy.at("web");
-    // Of as many clients as there are uploads: it is not that they are one.
+    // As many clients as uploads, so that the rule for a single client does not apply.
     let uploads = |body: &[u8]| {
         let mut clients: Vec<Keeping> = (2..42).map(|last| Keeping::from(last, web)).collect();
         for client in &mut clients {
@@ -66,7 +66,7 @@ fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
     assert_eq!(ejections(&proxy, "reset"), 0.0);
     let beliefs = proxy.cluster("a");
     assert_eq!(beliefs["state"], "up");
-    // Unmeasured: none of them counts.
+    // Unmeasured: none of these exchanges counts.
     assert!(beliefs["success_ratio"].as_f64().is_none_or(|ratio| ratio == 1.0), "{beliefs}");
     assert!((0..40).all(|_| get(web, "/").body == "fine"), "nobody is sent elsewhere");
 
@@ -184,7 +184,7 @@ fn a_burst_that_overflows_the_listen_backlog_takes_the_only_endpoint_out_of_use_
     let mut served = Keeping::new(web);
     assert_eq!(served.get("/").body, "fine");
     relay.set(Fault::NoAccept);
-    // Each of them needs a connection of its own; one has the only one there is.
+    // Each request needs a connection of its own, and only one is permitted.
     let burst: Vec<_> = (0..8).map(|_| std::thread::spawn(move || get(web, "/").status)).collect();
     let since = Instant::now();
     eventually("connections come to nothing, many times", || {

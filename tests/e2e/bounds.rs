@@ -1,4 +1,4 @@
-//! Bounds and semantics of failure that nothing else looks at.
+//! Limits and failure semantics that no other file covers.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// One cluster of these endpoints, never probed, each in turn.
+/// One cluster of these endpoints, without probes, in round robin.
 fn in_turn(endpoints: &[&Cluster], more: &str) -> String {
     let all: Vec<String> = endpoints.iter().map(|e| format!("\"{}\"", e.address)).collect();
     format!(
@@ -31,13 +31,13 @@ fn a_dead_endpoint_costs_no_request_that_was_not_under_way_idempotent_or_not() {
         let answer = post(proxy.at("web"));
         assert_eq!((answer.status, answer.body.as_str()), (200, "good"), "request {number}");
     }
-    // Nothing was sent twice: what could not be sent has cost no retry.
+    // No request was repeated: a request that could not be sent costs no retry.
     assert_eq!(proxy.metric("tidegate_retries_total"), 0.0);
 }
 
 #[test]
 fn an_endpoint_that_takes_no_connection_is_left_within_the_time_to_connect() {
-    // Its queue is full: connections come to nothing, without a word.
+    // The listen backlog is full: connections get no answer.
     let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&full).listen(0).unwrap();
     let address = full.local_addr().unwrap();
@@ -58,7 +58,7 @@ fn an_endpoint_that_takes_no_connection_is_left_within_the_time_to_connect() {
     for _ in 0..4 {
         assert_eq!(post(proxy.at("web")).body, "good");
     }
-    // A second each where nothing is known of the way, three of them until it is out of use.
+    // One second each without a known round trip, three attempts until the ejection.
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }
 
@@ -128,7 +128,7 @@ fn a_client_that_leaves_cancels_its_work_at_once() {
         })
         .collect();
     spans.sort();
-    // A hundred milliseconds are meant; a busy machine may take longer now and then.
+    // The target is 100 ms; a busy machine may take longer.
     assert!(spans[4] < Duration::from_millis(300), "{spans:?}");
 }
 
@@ -143,7 +143,7 @@ fn a_disk_that_is_full_costs_lines_of_the_log_and_no_request() {
     }
     eventually("it shows", || proxy.metric("tidegate_access_log_dropped_total") > 0.0);
     proxy.says("access log");
-    // State that cannot be kept is said, too, and everything goes on.
+    // State that cannot be stored is logged, and the proxy continues.
     let proxy = Proxy::start(&format!("state_dir: /proc/self\n{text}"));
     assert_eq!(proxy.tell("PUT", "/api/v1/clusters/a/dial", "{\"percent\": 50}").status, 200);
     assert_eq!(get(proxy.at("web"), "/").body, "a");
@@ -156,7 +156,7 @@ fn a_proxy_that_was_stopped_for_a_while_takes_nobody_for_dead() {
         Proxy::start(&config(&[("one", "idc", one.address), ("two", "cloud", two.address)]));
     let mut client = Keeping::new(proxy.at("web"));
     assert_eq!(client.get("/").body, "one");
-    // As a suspended machine, or one whose clock has jumped.
+    // Like a suspended machine, or a jump of the clock.
     proxy.signal(libc::SIGSTOP);
     let until = Instant::now() + Duration::from_secs(2);
     while let Some(left) = until.checked_duration_since(Instant::now()) {

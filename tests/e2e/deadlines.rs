@@ -1,4 +1,5 @@
-//! Deadlines: who is cut, when, and who must not be. Each is short here, and waited for.
+//! Timeouts: which connections are closed, when, and which must stay open. The tests use short timeouts and wait for
+//! them.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// One listener with these timeouts, limits or more, before one cluster.
+/// One listener with these timeouts, limits or other keys, in front of one cluster.
 fn with(cluster: &Cluster, more: &str) -> String {
     config(&[("a", "idc", cluster.address)])
         .replace("protocol: http,", &format!("protocol: http, {more},"))
@@ -24,7 +25,7 @@ fn pause(span: Duration) {
     }
 }
 
-/// Whether the connection ends, by whatever way, within the patience of a test.
+/// Whether the connection ends, in any way, within the test's patience.
 fn ends(stream: &mut std::net::TcpStream) -> bool {
     let mut space = [0; 65_536];
     loop {
@@ -89,7 +90,7 @@ fn a_body_that_drips_is_cut_by_its_rate() {
     client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut received = Vec::new();
     let mut space = [0; 1024];
-    // Never silent for long, and never fast enough.
+    // Never silent for long, and always below the minimum rate.
     while received.is_empty() && since.elapsed() < Duration::from_secs(16) {
         drop(client.write_all(b"drip"));
         if let Ok(count) = client.read(&mut space) {
@@ -102,7 +103,7 @@ fn a_body_that_drips_is_cut_by_its_rate() {
     assert!((Duration::from_secs(9)..Duration::from_secs(14)).contains(&took), "{took:?}");
 }
 
-/// Answers at once, and says everything it hears again, as the two sides of a conversation.
+/// Answers at once, and echoes all bytes, as in a tunnel.
 fn parrot(head: &'static str) -> Cluster {
     Cluster::scripted(move |mut connection| {
         if connection.head().is_none() {
@@ -172,7 +173,7 @@ fn a_response_that_falls_silent_is_cut_unless_it_is_a_stream_of_events() {
         matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock),
         "{read:?}"
     );
-    // Its connections find out otherwise whether the other end lives.
+    // Connections to clusters use other means to detect a dead peer.
     let timers = std::process::Command::new("ss").args(["-Htno"]).output().unwrap();
     let timers = String::from_utf8_lossy(&timers.stdout).into_owned();
     let kept = |port: u16| {
@@ -202,7 +203,7 @@ fn total_and_per_try_timeouts_hold() {
         let answer = get(proxy.at("web"), "/");
         assert_eq!((answer.status, answer.refusal().as_str()), (504, "upstream_timeout"), "{key}");
     }
-    // After bytes were sent nothing can be said any more.
+    // Once bytes of the response were sent, the proxy cannot send a refusal.
     let text = with(&cluster, "limits: { fields: 100 }")
         .replace("clusters: [a] }", "clusters: [a], total_timeout: 300ms }");
     let proxy = Proxy::start(&text);
@@ -242,7 +243,7 @@ fn flows_end_by_silence_and_after_half_of_them_has_ended() {
     drop(proxy);
 
     let deaf = Cluster::scripted(|mut connection| {
-        // Reads to the end, and never ends itself.
+        // Reads to the end, and never closes.
         while connection.take(1).is_some() {}
         let stream = socket2::SockRef::from(&connection.stream);
         eventually("it is let go", || stream.take_error().unwrap().is_some());

@@ -1,4 +1,4 @@
-//! Discovery: DNS with a server of our own, SRV, and a watched file.
+//! Discovery: DNS with a test server, SRV, and a watched file.
 
 use super::support::*;
 use hickory_resolver::proto::op::{Message, MessageType, Metadata, ResponseCode};
@@ -8,15 +8,15 @@ use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
-/// A small authoritative server; a name that is not there is NXDOMAIN.
+/// A small authoritative server; unknown names are NXDOMAIN.
 struct Dns {
     address: SocketAddr,
     zone: Arc<Mutex<HashMap<String, Vec<RData>>>>,
     silent: Arc<Mutex<bool>>,
-    /// Questions answered SERVFAIL, and how many of them there were.
+    /// Queries answered with SERVFAIL, and their number.
     failing: Arc<Mutex<HashSet<(String, RecordType)>>>,
     failed: Arc<Mutex<usize>>,
-    /// Names about which nothing is said.
+    /// Names whose queries are not answered.
     unanswered: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -101,7 +101,7 @@ fn with_dns(dns: &Dns, text: &str) -> Proxy {
     Proxy::start_with(text, &[("TIDEGATE_NAME_SERVER", &server)])
 }
 
-/// Clusters on one port and several loopback addresses.
+/// Clusters with one port and several loopback addresses.
 fn on_port(last: u8, port: u16, name: &'static str) -> Cluster {
     Cluster::at(SocketAddr::from(([127, 0, 0, last], port)), move |mut connection| {
         while connection.request().is_some() {
@@ -227,7 +227,7 @@ fn a_family_that_fails_keeps_its_last_good_answer() {
     dns.failing.lock().unwrap().insert(("shop.test.".to_owned(), RecordType::A));
     eventually("A fails", || *dns.failed.lock().unwrap() > 0);
     proxy.says("DNS name shop.test. not resolved");
-    // The next answer for AAAA shows that the failure was folded in.
+    // The next AAAA answer shows that the failure was processed.
     dns.set("shop.test.", vec![RData::AAAA(AAAA("fd00::1".parse().unwrap()))]);
     eventually("AAAA is answered anew", || !endpoints(&proxy).contains(&both[1]));
     assert!(endpoints(&proxy).contains(&both[0]), "{:?}", endpoints(&proxy));
@@ -249,7 +249,7 @@ fn a_name_that_nobody_answers_holds_up_no_other() {
     let both = [format!("127.0.0.2:{port}"), format!("127.0.0.3:{port}")];
     eventually("the address and the live name", || endpoints(&proxy) == both);
     eventually("it serves", || get(proxy.at("web"), "/").body == "two");
-    // Five names given up one after the other take ten seconds.
+    // Five names with timeouts one after the other would take ten seconds.
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
@@ -315,7 +315,7 @@ fn a_file_of_endpoints_is_watched_and_a_bad_one_changes_nothing() {
     eventually("an empty list empties at once", || proxy.cluster("one")["cause"] == "no_endpoints");
 }
 
-/// Waits until more was asked; a name that was answered badly is asked for again after several seconds.
+/// Waits for further queries; a name is queried again several seconds after a bad answer.
 fn asked_beyond(dns: &super::lying_dns::LyingDns, count: usize) {
     let deadline = std::time::Instant::now() + 4 * PATIENCE;
     while dns.asked() <= count {

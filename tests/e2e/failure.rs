@@ -1,4 +1,4 @@
-//! What an outage costs: idempotent requests nothing, others at most those in flight.
+//! The cost of an outage: idempotent requests are retried, others fail only if in flight.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -67,7 +67,7 @@ fn sensitive_requests_are_refused_rather_than_sent_to_a_cloud() {
 #[test]
 fn a_dead_pooled_connection_is_replaced_without_anyone_noticing() {
     let cluster = Cluster::scripted(|mut connection| {
-        // Two requests a connection, then it closes without saying so.
+        // Two requests for each connection; then it closes without `Connection: close`.
         for _ in 0..2 {
             if connection.request().is_none() {
                 return;
@@ -85,7 +85,7 @@ fn a_dead_pooled_connection_is_replaced_without_anyone_noticing() {
 #[test]
 fn what_may_have_acted_is_not_sent_again() {
     let cluster = Cluster::scripted(|mut connection| {
-        // Reads the whole request, then dies without a word.
+        // Reads the complete request, then closes without an answer.
         connection.request();
     });
     let text = config(&[("a", "idc", cluster.address)]).replace("interval: 100ms", "interval: 60s");
@@ -261,7 +261,7 @@ fn a_second_start_on_the_same_address_fails_and_says_where() {
 #[test]
 fn a_body_whose_cluster_died_is_never_read_as_the_next_request() {
     let cluster = Cluster::scripted(|mut connection| {
-        // Takes the head, and dies before the body.
+        // Reads the head, and closes before the body.
         connection.head();
     });
     let text = config(&[("a", "idc", cluster.address)]).replace("interval: 100ms", "interval: 60s");
@@ -367,7 +367,7 @@ fn as_descriptors_run_out_comfort_goes_first_then_answers_and_all_come_back() {
 
 #[test]
 fn what_waits_at_an_endpoint_that_was_found_dead_goes_to_another_cluster_and_not_to_a_sibling() {
-    // Both hang; the probes of one show it.
+    // Both endpoints hang; the probes of one fail.
     let hanging = |shows: Arc<AtomicBool>| {
         Cluster::scripted(move |mut connection| {
             while let Some((head, _)) = connection.request() {

@@ -1,10 +1,10 @@
-//! Against implementations nobody here wrote: nginx as a cluster, curl as a client.
+//! Interoperation with other implementations: nginx as a cluster, curl as a client.
 
 use super::support::*;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// An nginx of this test's own.
+/// An nginx process of this test.
 struct Nginx {
     process: Process,
     address: std::net::SocketAddr,
@@ -67,7 +67,7 @@ fn a_killed_nginx_is_failed_over_and_its_end_is_seen() {
     let proxy = Proxy::start(&text);
     let url = format!("http://{}/hello", proxy.at("web"));
     assert_eq!(curl(&[&url]), "hello from nginx\n");
-    // Killed: nobody is left to say goodbye.
+    // Killed without a graceful close.
     let killed = Command::new("kill").args(["-KILL", &nginx.process.0.id().to_string()]).status();
     assert!(killed.unwrap().success());
     eventually("nginx is gone", || std::net::TcpStream::connect(nginx.address).is_err());

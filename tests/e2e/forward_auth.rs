@@ -1,10 +1,11 @@
-//! Forward authentication, as oauth2-proxy and its like do it: redirects, cookies, and names that clusters may believe.
+//! Forward authentication as with oauth2-proxy: redirects, cookies, and names that clusters may trust.
 
 use super::support::*;
 use super::tls::{folder_with, free};
 use std::sync::atomic::Ordering;
 
-/// It lets in who has its session, renews that, and sends others to its login. Like Authelia it wants to know the scheme.
+/// An authorization service that accepts a session, renews it, and redirects other clients to its login. Like
+/// Authelia it requires the scheme.
 fn decider() -> Cluster {
     Cluster::scripted(|mut connection| {
         while let Some((head, _)) = connection.request() {
@@ -27,7 +28,7 @@ fn decider() -> Cluster {
     })
 }
 
-/// `/open` needs nothing, everything else a session.
+/// `/open` is public, all other paths need a session.
 fn guarded(cluster: &Cluster, decider: &Cluster, more: &str) -> Proxy {
     let url = format!("http://{}/auth", decider.address);
     let headers = "response_headers: [Remote-User, Remote-Groups, Remote-Name]";
@@ -73,7 +74,7 @@ fn who_has_no_session_is_sent_to_the_login_and_who_has_one_is_named_to_the_clust
     let request = cluster.seen().to_ascii_lowercase();
     assert!(request.contains("remote-user: alice\r\nremote-groups: staff,dev\r\n"), "{request}");
     assert!(!request.contains("x-other"), "only what is asked for: {request}");
-    // Where nobody is asked, nobody may name himself either.
+    // On a public path the client's own identity fields are removed as well.
     assert_eq!(ask(&proxy, "/open", forged).status, 200);
     let request = cluster.seen().to_ascii_lowercase();
     assert!(!request.contains("root") && !request.contains("admin"), "{request}");
@@ -100,7 +101,7 @@ fn few_connections_carry_all_questions() {
     }
     let made = decider.connections.load(Ordering::SeqCst);
     assert!(made <= 5, "{made} connections for 50 questions");
-    // Those that were kept are closed: nobody notices.
+    // Closes the kept connections: clients must not notice.
     decider.kill_open();
     client.send(asked);
     assert_eq!(client.answer().status, 200);

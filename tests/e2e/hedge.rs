@@ -1,4 +1,5 @@
-//! A second attempt beside a slow first one: whichever answers first serves, and the other costs nothing.
+//! Hedging: a second attempt while a slow first one continues. The first answer is used, and the other attempt does
+//! no harm.
 
 use super::support::*;
 use std::io::Read;
@@ -6,20 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a scripted endpoint does with a request.
+/// The behaviour of a scripted endpoint.
 #[derive(Clone, Copy, PartialEq)]
 enum Does {
-    /// Answers after so long.
+    /// Answers after this time.
     Answer(Duration),
     /// Never answers.
     Nothing,
     /// Answers 503.
     Fails,
-    /// Breaks off after so long.
+    /// Closes the connection after this time.
     Breaks(Duration),
 }
 
-/// An endpoint, how many requests it got, and how many of its connections were broken off unanswered.
+/// An endpoint, the number of its requests, and the number of its connections that were closed unanswered.
 struct Endpoint {
     cluster: Cluster,
     asked: Arc<AtomicUsize>,
@@ -61,7 +62,7 @@ fn endpoint(name: &'static str, does: Does) -> Endpoint {
     Endpoint { cluster, asked, left }
 }
 
-/// Two clusters of one endpoint, the first of which is always tried first.
+/// Two clusters of one endpoint; the first is always tried first.
 fn hedged(first: &Endpoint, second: &Endpoint, more: &str) -> Proxy {
     let text =
         config(&[("one", "idc", first.cluster.address), ("two", "cloud", second.cluster.address)])
@@ -131,7 +132,7 @@ fn a_second_that_fails_leaves_the_first_to_answer() {
         assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
         assert_eq!(two.asked.load(Ordering::SeqCst), 1, "it was asked");
     }
-    // One that cannot be connected to, either.
+    // Also where the first endpoint accepts no connection.
     let (one, two) = (endpoint("one", slow), endpoint("two", SOON));
     let text =
         config(&[("one", "idc", one.cluster.address), ("two", "cloud", two.cluster.address)])
@@ -169,7 +170,7 @@ fn what_may_have_acted_is_never_asked_of_two() {
     let post = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
     assert_eq!(ask_raw(proxy.at("web"), post).body, "one");
     assert_eq!(two.asked.load(Ordering::SeqCst), 0);
-    // An idempotent one with a body is, with the body.
+    // An idempotent request with a body is hedged with its body.
     let put = b"PUT / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nho";
     assert_eq!(ask_raw(proxy.at("web"), put).body, "two");
     assert!(two.cluster.seen().ends_with("\r\n\r\nho"), "{}", two.cluster.seen());
@@ -239,7 +240,7 @@ fn over_http2_it_is_the_same() {
     let proxy = Proxy::start(&text);
     assert_eq!(get(proxy.at("web"), "/").body, "quick");
     eventually("the stream is reset", || left.load(Ordering::SeqCst) == 1);
-    // And the first goes on when it is the quicker one.
+    // If the first attempt is quicker, its answer is used.
     hung.store(false, Ordering::SeqCst);
     quick.kill();
     let answer = get(proxy.at("web"), "/");
@@ -248,7 +249,7 @@ fn over_http2_it_is_the_same() {
     proxy.rewrite(&text.replace(&quick.address.to_string(), &silent.cluster.address.to_string()));
     eventually("the reload", || proxy.generation() == 2);
     eventually("it is up", || proxy.cluster("two")["state"] == "up");
-    // The budget has to fill again.
+    // The retry budget has to refill.
     eventually("it is asked as well", || {
         let answer = get(proxy.at("web"), "/");
         assert_eq!((answer.status, answer.body.as_str()), (200, "slow"));
@@ -256,7 +257,7 @@ fn over_http2_it_is_the_same() {
     });
 }
 
-/// Two endpoints of one cluster, in turn.
+/// Two endpoints of one cluster, in round robin.
 fn siblings(first: &Endpoint, second: &Endpoint, service: &str, cluster: &str) -> Proxy {
     Proxy::start(&format!(
         "runtime: {{ workers: 1 }}\n\

@@ -1,10 +1,10 @@
-//! Malformed requests and hostile clusters, judged on both sides: the client gets a refusal, and
-//! nothing reaches a cluster.
+//! Malformed requests and hostile clusters, judged on both sides: the client gets a refusal, and no byte reaches a
+//! cluster.
 
 use super::support::*;
 use std::io::Write;
 
-/// Whole requests that must be refused, with their status.
+/// Complete requests that must be refused, with their status.
 fn malformed() -> Vec<(Vec<u8>, u16)> {
     let mut all: Vec<(String, u16)> = Vec::new();
     let mut add = |text: &str, status: u16| all.push((text.to_owned(), status));
@@ -148,7 +148,7 @@ fn malformed() -> Vec<(Vec<u8>, u16)> {
     add(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(101)), 431);
     let mut bytes: Vec<(Vec<u8>, u16)> =
         all.into_iter().map(|(text, status)| (text.into_bytes(), status)).collect();
-    // Every control byte in every place of a head that tells two parsers apart.
+    // Every control byte at every position of a head where parsers may differ.
     for control in (0_u8..0x20).chain([0x7f]).filter(|byte| !b"\t\r\n".contains(byte)) {
         for place in [
             "GET /~ HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -170,7 +170,7 @@ fn rig() -> (Cluster, Proxy) {
     (cluster, proxy)
 }
 
-/// Nothing was forwarded: a cluster saw only what the rig itself asks.
+/// Nothing was forwarded: the cluster received only the rig's own requests.
 #[track_caller]
 fn nothing_forwarded(cluster: &Cluster, about: &[u8]) {
     let seen = cluster.seen();
@@ -205,7 +205,7 @@ fn the_verdict_does_not_depend_on_segments() {
         for cut in 1..request.len() {
             let mut stream = connect(proxy.at("web"));
             drop(stream.write_all(&request[..cut]));
-            // A flush of the socket's own: with no delay each write is a segment.
+            // With no delay each write is a segment of its own.
             drop(stream.write_all(&request[cut..]));
             let answer = parse(&read_all(&mut stream));
             let excerpt = String::from_utf8_lossy(request);
@@ -266,7 +266,7 @@ fn a_bad_chunk_in_a_streamed_body_never_becomes_a_whole_one() {
     }
 }
 
-/// What a hostile cluster sends, and what the client must get.
+/// The bytes that a hostile cluster sends, and the result that the client must get.
 #[test]
 fn hostile_responses_become_502_and_their_connections_are_not_reused() {
     let responses: Vec<Vec<u8>> = [
@@ -317,7 +317,7 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
         let number: usize =
             head.split("/n").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap();
         connection.send(&script[number]);
-        // Then it would answer once more, if anyone asked on this connection.
+        // A second answer would follow if the proxy reused this connection.
         if connection.head().is_some() {
             connection.reply("REUSED");
         }
@@ -327,7 +327,7 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
     let proxy = Proxy::start(&text);
     for (number, response) in all.iter().enumerate() {
         let excerpt = String::from_utf8_lossy(&response[..response.len().min(120)]).into_owned();
-        // POST, so that nothing is tried again.
+        // POST, so that there is no retry.
         let request = format!(
             "POST /n{number} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         );
@@ -374,7 +374,7 @@ fn a_response_cut_short_is_seen_to_be_cut() {
                     .send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npartXX"),
                 _ => {
                     connection.send(b"HTTP/1.1 200 OK\r\n\r\npart");
-                    // A reset where only the end of the connection would say that all has come.
+                    // A reset, where only an orderly end would complete the body.
                     let socket = socket2::SockRef::from(&connection.stream);
                     socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
                     connection.reset = true;

@@ -1,4 +1,4 @@
-//! What HTTP/1 clients and clusters may expect of a proxy between them.
+//! HTTP/1.1 semantics that clients and clusters expect of a proxy.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -318,7 +318,7 @@ fn a_client_that_leaves_cancels_its_upstream_work() {
     let cluster = Cluster::scripted(move |mut connection| {
         connection.request();
         let asked = std::time::Instant::now();
-        // Ends when the proxy closes.
+        // Returns when the proxy closes the connection.
         assert!(connection.take(1).is_none());
         left.send(asked.elapsed()).unwrap();
     });
@@ -541,7 +541,7 @@ fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so
     });
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: 5\r\n\r\n";
-    // Half a second: more than we wait, less than a client does.
+    // Half a second: more than the proxy waits, less than a client does.
     let soon = Duration::from_millis(500);
     for body_at_once in [false, true] {
         let since = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! HTTP/2 from clients: curl and h2load, and raw frames that no validating client would send.
+//! HTTP/2 from clients: curl, h2load, and raw frames that no validating client sends.
 
 use super::support::*;
 use super::tls::{curl, folder_with, pair};
@@ -16,7 +16,7 @@ fn secure(folder: &Folder, cluster: SocketAddr) -> String {
     super::tls::config(folder, &tls, cluster)
 }
 
-/// A cluster that answers with what it was sent, and tells the request's head.
+/// A cluster that echoes the body, and returns the request's head.
 fn echo() -> Cluster {
     Cluster::scripted(|mut connection| {
         while let Some((head, body)) = connection.request() {
@@ -83,7 +83,7 @@ fn bodies_trailers_heads_and_refusals_are_exact_over_http2() {
     assert!(!text.contains("set-cookie"), "{text}");
     let (text, ok) = ask(&["https://a.example/", "-I"]);
     assert!(ok && text.contains("content-length: 5"), "{text}");
-    // A body that is cut must not pass for whole.
+    // A truncated body must not appear complete.
     let (text, ok) = ask(&["https://a.example/short"]);
     assert!(!ok, "{text}");
     let (text, _) = ask(&["https://a.example/%2f", "-i"]);
@@ -135,7 +135,7 @@ impl Raw {
         bytes.extend([kind, flags]);
         bytes.extend(stream.to_be_bytes());
         bytes.extend(payload);
-        // A peer that has had enough may have closed.
+        // The peer may have closed the connection.
         drop(self.0.write_all(&bytes));
     }
 
@@ -162,7 +162,7 @@ impl Raw {
         self.frame(HEADERS, END_HEADERS | flags, stream, &block);
     }
 
-    /// The next frame of this kind, its flags, stream and payload; `None` at the end.
+    /// The next frame of these kinds: its kind, flags, stream and payload; `None` at the end.
     pub fn next(&mut self, kinds: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
         self.0.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         loop {
@@ -245,7 +245,7 @@ fn malformed_requests_are_reset_or_refused_before_any_cluster() {
         let mut raw = Raw::new(web);
         raw.headers(1, END_STREAM, &fields);
         let answer = raw.next(&[HEADERS, RST_STREAM, GOAWAY]);
-        // Reset, or answered by a refusal that was counted.
+        // Reset, or answered with a counted refusal.
         if matches!(answer, Some((HEADERS, ..))) {
             eventually(&format!("it is refused: {what}"), || refused() > before);
         }
@@ -256,12 +256,12 @@ fn malformed_requests_are_reset_or_refused_before_any_cluster() {
     assert!(matches!(raw.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "a good one is served");
 }
 
-/// The h2 crate keeps neither: no code of ours sees them. What it leaves is what is routed and forwarded.
+/// The h2 crate removes both before the proxy sees them. The remaining fields are routed and forwarded.
 #[test]
 fn a_fragment_and_pseudo_fields_in_trailers_reach_no_cluster_and_no_decision() {
     let app = Cluster::scripted(|mut connection| {
         while let Some(head) = connection.head() {
-            // What follows the head of a POST is chunks, and trailers up to an empty line.
+            // A POST has chunks after its head, and trailers up to an empty line.
             let whole = !head.starts_with("POST") || connection.head().is_some();
             assert!(whole);
             connection.reply("app");
@@ -310,7 +310,7 @@ fn a_body_of_another_length_than_told_never_passes_for_whole() {
     }
 }
 
-/// What a client says of itself, and a name with an underscore.
+/// Identity fields that a client may forge, one of them with an underscore.
 const LABEL: [(&str, &str); 6] = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -335,18 +335,18 @@ fn a_content_type_alone_makes_no_grpc() {
         let text =
             text.replace("clusters: [idc]", &format!("clusters: [idc]{protocol}, timeout: 1s"));
         let proxy = Proxy::start(&text);
-        // With an underscore: metadata to gRPC, refused by everybody else.
+        // A field name with an underscore: valid metadata for gRPC, refused for other requests.
         let mut raw = Raw::new(proxy.at("web"));
         raw.headers(1, END_STREAM, &[&LABEL[..], &[("grpc-timeout", "300m")]].concat());
         let metadata = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
         assert_eq!(metadata.0 == HEADERS && is_ok(&metadata.3), is_grpc, "{metadata:?}");
-        // How a refusal is told is for the client to say, where its protocol agrees.
+        // The client determines the form of a refusal, where the service's protocol permits gRPC.
         let mut raw = Raw::new(proxy.at("web"));
         let refused = [("te", "trailers"), ("grpc-timeout", "300m")];
         raw.headers(1, END_STREAM, &[&LABEL[..], &refused].concat());
         let answer = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
         assert!(is_ok(&answer.3), "{answer:?}");
-        // A silent upload: late after 300 ms, unless it is a call; that is as long as its own deadline lets it.
+        // A silent upload: late after 300 ms, unless it is a gRPC call, which may be silent until its own deadline.
         let mut raw = Raw::new(proxy.at("web"));
         let since = Instant::now();
         raw.headers(1, 0, &[&LABEL[..5], &[("grpc-timeout", "1500m")]].concat());
@@ -375,7 +375,7 @@ fn rapid_resets_end_the_connection_and_others_go_on() {
     }
     let ended = raw.next(&[GOAWAY]);
     let reason = ended.as_ref().map(|(_, _, _, payload)| payload[7]);
-    // ENHANCE_YOUR_CALM; or it was closed on us while we still wrote.
+    // ENHANCE_YOUR_CALM; or the connection was closed while the client wrote.
     assert!(matches!(reason, Some(11) | None), "{ended:?}");
     let mut raw = Raw::new(web);
     raw.headers(1, END_STREAM, &GET);
@@ -474,7 +474,7 @@ fn a_websocket_over_http2_is_a_tunnel_both_ways() {
             break;
         }
     }
-    // Another protocol is none of ours.
+    // Another protocol is not supported.
     raw.headers(3, 0, &ask("telnet"));
     assert!(matches!(raw.next(&[HEADERS, RST_STREAM]), Some((_, _, 3, _))));
     eventually("it is over", || proxy.cluster("idc")["in_flight"].as_u64() == Some(0));

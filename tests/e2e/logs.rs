@@ -1,5 +1,4 @@
-//! Logs as operators handle them: rotated, moved and turned off while the proxy runs; unix sockets with
-//! the permissions they were given.
+//! Logs: rotated, moved and turned off while the proxy runs; and the permissions of unix sockets.
 
 use super::support::*;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Copies of requests: they carry what the original carries, and cost it nothing.
+//! Mirroring: copies carry the original's data, and do not delay the original.
 
 use super::support::*;
 use std::io::Read;
@@ -82,7 +82,7 @@ fn a_twentieth_is_every_twentieth() {
 fn a_mirror_that_hangs_or_is_dead_costs_the_original_nothing() {
     let original = Cluster::named("original");
     let mirror = Cluster::scripted(|mut connection| {
-        // Takes a request, and never answers.
+        // Reads a request, and never answers.
         drop(connection.request());
         drop(connection.stream.read(&mut [0; 1]));
     });

@@ -1,11 +1,11 @@
-//! Which endpoints traffic takes out of use, and when all of them are used whatever is known of them.
+//! Outlier detection: which endpoints are ejected, and when all endpoints are used regardless of their health.
 
 use super::support::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// One cluster of these endpoints, each in turn, with an `outlier` block.
+/// One cluster of these endpoints, in round robin, with an `outlier` section.
 fn alike(endpoints: &[&Cluster], outlier: &str) -> String {
     let addresses: Vec<String> =
         endpoints.iter().map(|endpoint| format!("\"{}\"", endpoint.address)).collect();
@@ -17,7 +17,7 @@ fn alike(endpoints: &[&Cluster], outlier: &str) -> String {
     )
 }
 
-/// An endpoint that fails every third request, so never twice in a row.
+/// An endpoint that fails every third request, never twice in a row.
 fn flaky() -> Cluster {
     let count = Arc::new(AtomicUsize::new(0));
     Cluster::scripted(move |mut connection| {
@@ -60,7 +60,7 @@ fn without_the_key_it_stays_and_so_it_does_under_the_cap() {
         let (one, two, flaky) = (Cluster::named("one"), Cluster::named("two"), flaky());
         let proxy = Proxy::start(&alike(&[&one, &two, &flaky], outlier));
         let mut client = Keeping::new(proxy.at("web"));
-        // Far more than it took the first time.
+        // Far more failures than the first ejection needed.
         eventually("it has failed often", || {
             client.get("/");
             proxy.metric(FAILED) >= 60.0
@@ -113,7 +113,7 @@ fn so_many_failures_in_a_row_as_configured_eject() {
     }
 }
 
-/// An endpoint whose probes fail while it answers everything else.
+/// An endpoint whose probes fail while it answers all other requests.
 fn slandered(name: &'static str) -> Cluster {
     Cluster::scripted(move |mut connection| {
         while let Some((head, _)) = connection.request() {

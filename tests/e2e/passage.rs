@@ -1,4 +1,4 @@
-//! What passes through: PROXY headers in and out, TLS by its name, against curl, haproxy and nginx.
+//! PROXY headers in both directions, and TLS passthrough, with curl, haproxy and nginx.
 
 use super::support::*;
 use super::tls::{curl, folder_with, free, openssl, secure_nginx};
@@ -28,8 +28,8 @@ fn a_proxy_header_names_the_client_and_must_come_from_who_should_send_it() {
     let web = proxy.at("web");
     let say = |header: &[u8]| {
         let mut stream = connect(web);
-        // In pieces, so that it is read to its end and no further.
-        // What is refused is reset, perhaps while we still write.
+        // In fragments, so that the header is read exactly to its end. A refused connection is reset, perhaps while
+        // the client writes.
         for part in header.chunks(5) {
             drop(stream.write_all(part));
         }
@@ -66,7 +66,7 @@ fn a_proxy_header_names_the_client_and_must_come_from_who_should_send_it() {
         proxy.metric("tidegate_refusals_total{listener=\"web\",reason=\"request_timeout\"}") >= 1.0
     });
     drop(silent);
-    // From anybody else it is no header but a bad request.
+    // From any other peer the header is a bad request.
     let proxy = Proxy::start(&with_proxy(app.address, "192.0.2.0/24"));
     let mut stream = connect(proxy.at("web"));
     stream

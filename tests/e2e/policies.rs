@@ -1,4 +1,4 @@
-//! Who may come, how often, and what clients must prove.
+//! Access control, rate limits and authentication.
 
 use super::support::*;
 use serde_json::Value;
@@ -50,7 +50,7 @@ fn a_client_is_known_however_its_address_is_written() {
         ("Forwarded: for=\"198.51.100.5:4444\";proto=https", 403),
         ("X-Forwarded-For: 192.0.2.1:80", 200),
         ("Forwarded: for=\"[2001:db9::1]:80\"", 200),
-        // Somebody, and nobody knows who: never the trusted proxy.
+        // An unknown client is not the trusted proxy.
         ("X-Forwarded-For: unknown", 403),
         ("Forwarded: for=_hidden", 403),
         ("X-Forwarded-For: 192.0.2.1, 127.0.0.1:x", 403),
@@ -136,7 +136,7 @@ fn a_client_that_comes_too_often_is_told_when_to_come_again() {
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((3_500..=3_600).contains(&wait), "{wait}");
     assert_eq!(as_client("192.0.2.2").status, 200, "another client is another");
-    // A reload forgives nobody; another limit is another.
+    // Counters survive a reload; a changed limit starts anew.
     proxy.rewrite(&format!("{text}# again\n"));
     eventually("the reload", || proxy.generation() == 2);
     assert_eq!(as_client("192.0.2.1").status, 429);
@@ -196,7 +196,7 @@ fn only_so_many_are_served_at_once() {
     assert_eq!(ask(&proxy, "/", "").status, 200, "there is room again");
 }
 
-/// By PHP's manual for `crypt`: the password is "rasmuslerdorf".
+/// From PHP's manual for `crypt`: the password is "rasmuslerdorf".
 const BCRYPT: &str = "$2a$07$usesomesillystringfore2uDLvp1Ii2e./U9C8sBjqp8I90dH6hi";
 
 fn basic(user: &str, password: &str) -> String {
@@ -237,7 +237,7 @@ fn passwords_are_asked_for_and_their_file_is_watched() {
     folder.write("users", &format!("another:{BCRYPT}\n"));
     eventually("the file was read anew", || ask(&proxy, "/", &right).status == 401);
     assert_eq!(ask(&proxy, "/", &basic("another", "rasmuslerdorf")).status, 200);
-    // One that will not do leaves the last one in force.
+    // An invalid file leaves the last valid one in force.
     folder.write("users", "another:plain\n");
     proxy.says("neither bcrypt nor argon2");
     assert_eq!(ask(&proxy, "/", &basic("another", "rasmuslerdorf")).status, 200);

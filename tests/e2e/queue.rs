@@ -1,11 +1,11 @@
-//! Who comes to a full cluster waits, in order and not for ever, for its connections and for room below its capacity.
+//! Exchanges for a full cluster wait in order, for a bounded time, for a connection or for capacity.
 
 use super::support::*;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A cluster that answers each request when it is told to, and the order of their paths.
+/// A cluster that answers a request when the test permits it, and the order of the requests' paths.
 fn gated() -> (Cluster, Sender<()>, Arc<Mutex<Vec<String>>>) {
     let (go, wait): (Sender<()>, Receiver<()>) = channel();
     let (wait, paths) = (Mutex::new(wait), Arc::new(Mutex::new(Vec::new())));
@@ -34,7 +34,7 @@ fn waiting(proxy: &Proxy) -> f64 {
     proxy.metric("tidegate_cluster_pending{cluster=\"a\"}")
 }
 
-/// Clients that ask for `/0`, `/1` and so on, the first of which is served and the others of which wait, in order.
+/// Clients that request `/0`, `/1` and so on; the first is served and the others wait in order.
 fn in_line(proxy: &Proxy, paths: &Mutex<Vec<String>>, count: usize) -> Vec<Keeping> {
     let mut clients = Vec::new();
     for number in 0..count {

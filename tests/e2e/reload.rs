@@ -1,4 +1,4 @@
-//! Reload: whatever changes the file, within a second, without a failed request.
+//! Reload: every way to change the file takes effect within a second and fails no request.
 
 use super::support::*;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ fn what_is_wrong_is_told_once_however_often_the_file_is_looked_at() {
     let errors = |proxy: &Proxy| proxy.log().iter().filter(|l| l.contains(" ERROR ")).count();
     proxy.rewrite(&text.replace("protocol: http", "protocol: htp"));
     eventually("it is told", || errors(&proxy) >= 2);
-    // Two looks later; nothing else is an event that could be waited for.
+    // Two checks later; there is no event to wait for.
     std::thread::park_timeout(Duration::from_millis(1_200));
     assert_eq!(errors(&proxy), 2, "{:?}", proxy.log());
 }
@@ -36,7 +36,7 @@ fn twelve_reloads_under_load_fail_no_request_and_each_is_in_force_within_a_secon
                 let mut client = Keeping::new(web);
                 let mut next = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
-                    // Four clients at a hundred requests a second each.
+                    // Four clients, each at a hundred requests a second.
                     next += Duration::from_millis(10);
                     std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
                     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -102,11 +102,11 @@ fn renamed_swapped_deleted_and_made_again() {
     let text = |cluster: &Cluster| whole(&config(&[("one", "idc", cluster.address)]));
     let proxy = Proxy::start(&config(&[("one", "idc", a.address)]));
     let (web, folder) = (proxy.at("web"), &proxy.folder);
-    // Renamed over.
+    // By rename.
     let beside = folder.write("beside", &text(&b));
     std::fs::rename(beside, proxy.config_path()).unwrap();
     eventually("a rename", || get(web, "/").body == "b");
-    // Deleted: the old one stays; made again: the new one comes.
+    // After deletion the old configuration stays; a new file is loaded.
     std::fs::remove_file(proxy.config_path()).unwrap();
     eventually("the deletion shows", || {
         proxy.metric("tidegate_config_last_reload_successful") == 0.0
@@ -114,7 +114,7 @@ fn renamed_swapped_deleted_and_made_again() {
     assert_eq!(get(web, "/").body, "b");
     folder.write("tidegate.yaml", &text(&a));
     eventually("made again", || get(web, "/").body == "a");
-    // As a ConfigMap: a link to a link to a folder that is swapped.
+    // Like a ConfigMap: a link to a link to a folder that is replaced.
     for (name, cluster) in [("..1", &a), ("..2", &b)] {
         std::fs::create_dir(folder.0.join(name)).unwrap();
         std::fs::write(folder.0.join(name).join("tidegate.yaml"), text(cluster)).unwrap();

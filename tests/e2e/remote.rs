@@ -1,4 +1,4 @@
-//! Verbs that ask a running proxy: over TLS, by a unix socket, with a token.
+//! Verbs that query a running proxy: over TLS, over a unix socket, with a token.
 
 use super::admin::tidegate;
 use super::support::*;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// A proxy with this admin block, and its configuration file.
+/// A proxy with this admin section, and its configuration file.
 fn start(folder: &Folder, admin: &str, cluster: SocketAddr) -> (Process, PathBuf) {
     let text = format!("admin: {admin}\n{}", config(&[("idc", "idc", cluster)]));
     let file = folder.write("tidegate.yaml", &text);
@@ -40,7 +40,7 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
     let (_proxy, file, address) = secure(&folder, idc.address);
     let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
     let file = file.to_str().unwrap();
-    // It must show the very certificate that is configured, whatever name is asked for.
+    // The proxy must present exactly the configured certificate, whatever name the URL has.
     eventually("it is ready", || tidegate(&["healthcheck", "--config", file]).0 == 0);
     let url = format!("https://{address}");
     let (ca, own, token) = (path("ca.pem"), path("a.pem"), path("token"));
@@ -56,7 +56,7 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
     let (code, printed) = tidegate(&[&simulate[..], &more].concat());
     assert_eq!(code, 0, "{printed}");
     assert_eq!(tidegate(&["healthcheck", "--admin", &url, "--ca", &ca]).0, 0);
-    // Neither its authority, nor its name, nor the token, nor the scheme can be left out.
+    // The authority, the name, the token and the scheme are all necessary.
     let (elsewhere, clear) =
         (format!("https://localhost:{}", address.port()), format!("http://{address}"));
     for (more, expected) in [

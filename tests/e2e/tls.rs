@@ -1,4 +1,4 @@
-//! TLS against implementations nobody here wrote: curl and openssl as clients, nginx as a cluster.
+//! TLS with other implementations: curl and openssl as clients, nginx as a cluster.
 
 use super::support::*;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub fn openssl(folder: &Path, arguments: &str) -> Output {
     output
 }
 
-/// An authority `ca.pem`, and a certificate and key for these names, signed by it.
+/// Creates the authority `ca.pem`, and a certificate and key for these names, signed by it.
 fn issue(folder: &Folder, name: &str, names: &[&str], days: i32) {
     let at = &folder.0;
     if !at.join("ca.pem").exists() {
@@ -56,7 +56,7 @@ pub fn folder_with(certificates: &[(&str, &[&str])]) -> Folder {
     folder
 }
 
-/// Asks by curl; what it printed, and whether it succeeded.
+/// Sends a request by curl; returns its output, and whether it succeeded.
 pub fn curl(folder: &Folder, to: SocketAddr, host: &str, arguments: &[&str]) -> (String, bool) {
     let output = Command::new("curl")
         .current_dir(&folder.0)
@@ -96,7 +96,7 @@ fn certificates_are_chosen_by_name_and_a_request_for_another_host_is_misdirected
         assert!(ok && text == "app", "{host}: {text}");
     }
     assert!(app.seen().contains("x-forwarded-proto: https"), "{}", app.seen());
-    // No name of ours: the first certificate, which is for another host.
+    // An unknown name gets the first certificate, which is for another host.
     let (text, ok) = curl(&folder, web, "c.example", &["https://c.example/"]);
     assert!(!ok && text.contains("c.example"), "{text}");
     let (text, _) = curl(
@@ -151,7 +151,7 @@ fn a_client_certificate_that_is_listed_itself_is_let_in_and_a_strangers_is_not()
         ("client", " -addext extendedKeyUsage=clientAuth"),
         ("server", " -addext extendedKeyUsage=serverAuth"),
     ] {
-        // As `openssl req -x509` makes it: an authority of its own.
+        // Like `openssl req -x509`: the certificate is its own authority.
         let to = format!("-keyout {name}.key -out {name}.pem -subj /CN=me");
         openssl(&folder.0, &format!("{new} {to} -addext basicConstraints=critical,CA:TRUE{usage}"));
     }
@@ -238,7 +238,7 @@ fn changed_certificates_are_used_without_a_reload_and_no_connection_notices() {
         text.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap_or_default()[..200].to_owned()
     };
     let before = shown();
-    // Half of a new one: the old stays.
+    // Half of a new certificate: the old one stays in force.
     std::fs::write(folder.0.join("a.pem"), "-----BEGIN CERTIFICATE-----\nMII").unwrap();
     proxy.says("the previous ones stay in force");
     assert_eq!(shown(), before);
@@ -269,7 +269,7 @@ fn a_session_is_resumed_after_a_reload() {
             .unwrap();
         let request = b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), request).unwrap();
-        // Its input stays open until it has ended: it would leave before the answer otherwise.
+        // openssl would end before the answer if its input were closed.
         let stdin = child.stdin.take();
         let output = child.wait_with_output().unwrap();
         drop(stdin);
@@ -282,7 +282,7 @@ fn a_session_is_resumed_after_a_reload() {
     assert!(ask("-sess_in").contains("Reused, TLSv1.3"));
 }
 
-/// An nginx that speaks TLS; it `demands` a certificate where it is to.
+/// An nginx that speaks TLS and, if `demands` is set, requires a certificate.
 pub fn secure_nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Process {
     let at = folder.0.display();
     let verify = match demands {
@@ -327,7 +327,7 @@ fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
     assert!(answer.body.starts_with("TLSv1.3") && answer.body.ends_with("CN=me"), "{answer:?}");
     let mut kept = Keeping::new(proxy.at("web"));
     assert_eq!((kept.get("/").status, kept.get("/").status), (200, 200));
-    // Another name, or another authority, and it is nobody's cluster.
+    // With another name or another authority the handshake must fail.
     let wrong = format!("{{ server_name: other.example, ca: AT/ca.pem, {own} }}");
     proxy.rewrite(&upstream(&folder, address, &wrong));
     eventually("it is down", || proxy.cluster("idc")["state"] == "down");
@@ -344,7 +344,7 @@ fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
     });
 }
 
-/// A server of openssl, stopped when dropped; it shows `NAME.pem` and answers by a page of its own.
+/// A server of openssl, stopped when dropped; it presents `NAME.pem` and answers with a page of its own.
 struct SServer(std::process::Child);
 
 impl SServer {
@@ -417,7 +417,7 @@ fn what_is_wrong_with_an_endpoint_under_tls_is_told_by_its_own_word() {
         [(address, "tls_certificate_expired"), (plain.address, "tls_not_spoken")]
     {
         let text = upstream(&folder, address, "{ server_name: own.example, ca: AT/ca.pem }")
-            // Exchanges tell it as probes do.
+            // Exchanges detect the failure as probes do.
             .replace("kind: tls", "kind: none");
         let proxy = Proxy::start(&text);
         let refused = get(proxy.at("web"), "/");
@@ -446,7 +446,7 @@ fn a_request_in_clear_is_told_that_tls_is_spoken_here() {
     });
     let (text, ok) = curl(&folder, proxy.at("web"), "a.example", &["https://a.example/"]);
     assert!(ok && text == "app", "{text}");
-    // Whoever would speak something else is no HTTP client.
+    // Bytes that are neither TLS nor HTTP get no HTTP answer.
     use std::io::{Read, Write};
     let mut stream = connect(proxy.at("web"));
     stream.write_all(b"\0\0\0\0\0\0").unwrap();
