@@ -142,7 +142,7 @@ fn documented_defaults_are_the_programs() {
 }
 
 #[test]
-fn what_we_ship_is_valid_without_a_warning() {
+fn shipped_files_are_valid_without_a_warning() {
     for path in ["config/minimal.yaml", "config/reference.yaml", "docker/tidegate.yaml"] {
         let outcome = check(&read(path));
         assert!(outcome.problems.is_empty(), "{path}: {:#?}", outcome.problems);
@@ -172,7 +172,7 @@ fn every_example_in_the_documents_passes_check() {
 }
 
 #[test]
-fn all_problems_are_told_at_once_each_with_its_place() {
+fn all_problems_are_reported_at_once_with_their_positions() {
     let text = "\
 listeners:
   web: { address: 127.0.0.1:80x, protocol: http, service: shopp }
@@ -223,7 +223,7 @@ routes:
 }
 
 #[test]
-fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
+fn no_permitted_cluster_is_an_error_and_only_one_is_a_warning() {
     let text = |accepts: &str, needs: &str, environment: &str| {
         format!(
             "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
@@ -282,7 +282,7 @@ fn small(listener: &str, service: &str, rest: &str) -> String {
 }
 
 #[test]
-fn a_message_names_what_is_wrong_and_what_to_write_instead() {
+fn a_message_names_the_error_and_the_correction() {
     let web = "address: 127.0.0.1:80, protocol: http, service: s";
     let trusted = |network: &str| small(&format!("{web}, trusted_proxies: [{network}]"), "", "");
     for (text, expected) in [
@@ -318,7 +318,7 @@ fn a_message_names_what_is_wrong_and_what_to_write_instead() {
 
 /// A missing key is not reported where an unknown or unreadable key is the reason.
 #[test]
-fn each_mistake_is_told_once() {
+fn each_mistake_is_reported_once() {
     let (l, s) = ("address: \"127.0.0.1:0\", protocol: http, service: s", "clusters: [c]");
     let whole = |listener: &str, service: &str, cluster: &str, rest: &str| {
         format!(
@@ -396,7 +396,7 @@ fn each_mistake_is_told_once() {
 }
 
 #[test]
-fn what_leads_nowhere_is_warned_of_unless_something_else_is_wrong() {
+fn unused_parts_are_warned_of_unless_there_are_errors() {
     let bare = "address: 127.0.0.1:80, protocol: http";
     let messages = |text: &str| -> Vec<String> {
         check(text).problems.iter().map(|problem| problem.render("t")).collect()
@@ -431,7 +431,7 @@ fn json_is_yaml_and_unquoted_addresses_explain_themselves() {
 }
 
 #[test]
-fn listeners_that_overlap_anything_are_refused() {
+fn overlapping_listeners_are_refused() {
     let with = |first: &str, second: &str| {
         let text = format!(
             "listeners:\n  a: {{ address: \"{first}\", protocol: http, service: s }}\n  b: {{ address: \"{second}\", protocol: http, service: s }}\n\
@@ -472,7 +472,7 @@ fn ten_thousand_routes_load_and_each_is_found() {
 }
 
 #[test]
-fn a_policy_that_may_not_reach_what_it_is_meant_for_is_a_warning() {
+fn a_policy_that_may_be_bypassed_is_a_warning() {
     let text = |limits: &str, route: &str| {
         format!(
             "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop{limits} }} }}
@@ -594,7 +594,7 @@ fn the_effective_configuration_has_every_key_defaults_inheritance_and_no_secret(
 }
 
 #[test]
-fn what_would_never_work_is_refused_and_what_works_is_not_warned_of() {
+fn impossible_settings_are_errors_and_working_ones_give_no_warning() {
     let with = |service: &str, routes: &str| {
         let text = format!(
             "listeners: {{ web: {{ address: 127.0.0.1:1, protocol: http, service: s }} }}\n\
@@ -625,7 +625,7 @@ fn what_would_never_work_is_refused_and_what_works_is_not_warned_of() {
 }
 
 #[test]
-fn no_time_to_connect_is_an_error_and_no_time_to_wait_is_not() {
+fn a_zero_connect_timeout_is_an_error_and_a_zero_queue_timeout_is_not() {
     let with = |timeouts: &str| {
         let text = format!(
             "listeners: {{ web: {{ address: 127.0.0.1:1, protocol: http, service: s }} }}\n\
@@ -642,7 +642,7 @@ fn no_time_to_connect_is_an_error_and_no_time_to_wait_is_not() {
 }
 
 #[test]
-fn a_quoted_backslash_ends_no_comment_and_a_bare_ipv6_address_is_told_how() {
+fn a_quoted_backslash_starts_no_comment_and_a_bare_ipv6_address_gets_a_hint() {
     let outcome = check("site: { name: 'a\\' } # ${NOPE}\n");
     assert!(!outcome.problems.iter().any(|problem| problem.message.contains("NOPE")));
     let text = "listeners:\n  web:\n    address: ::1:80\n    protocol: http\n";

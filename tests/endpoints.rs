@@ -5,7 +5,7 @@ use tidegate::sim::endpoints::suite::{self, About, Case};
 use tidegate::sim::endpoints::{Outcome, run};
 
 #[test]
-fn the_choice_of_endpoints_keeps_the_gates_of_the_small_worlds() {
+fn endpoint_selection_meets_the_gates_of_the_small_worlds() {
     let (mut rows, mut missed) = (Vec::new(), Vec::new());
     for case in suite::cases(true) {
         let outcomes = suite::outcomes(&case, "tidegate", 1);
@@ -42,7 +42,7 @@ fn three_equal_endpoints_have_a_third_each_at_sixty_requests_a_second() {
 }
 
 #[test]
-fn a_slow_endpoint_of_two_costs_little_and_an_average_of_peaks_would_never_forgive_it() {
+fn a_slow_endpoint_of_two_has_little_effect_unlike_with_peak_ewma() {
     let case = low_rate("slow 30 s, 60/s, 2, 2 workers");
     let About::Slow { from, until } = case.about else {
         unreachable!("it is one of a slow endpoint")

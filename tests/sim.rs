@@ -41,7 +41,7 @@ fn all_short() -> Vec<(&'static str, Spec)> {
 }
 
 #[test]
-fn nothing_is_lost_no_constraint_is_broken_and_no_figure_is_nonsense() {
+fn no_exchange_is_lost_and_no_constraint_is_broken() {
     for (name, spec) in all_short() {
         let outcome = run(&spec, "tidegate", 3);
         assert!(!outcome.records.is_empty(), "{name}");
@@ -54,7 +54,7 @@ fn nothing_is_lost_no_constraint_is_broken_and_no_figure_is_nonsense() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_trace_and_another_another() {
+fn equal_seeds_give_equal_traces_and_others_differ() {
     for (name, spec) in all_short().into_iter().step_by(3) {
         let prints: Vec<u64> =
             [7, 7, 8].map(|seed| run(&spec, "tidegate", seed).fingerprint()).to_vec();
@@ -126,7 +126,7 @@ fn judge(name: &str, reports: bool, others: &[&str]) -> Vec<gate::Verdict> {
 }
 
 #[test]
-fn the_engine_keeps_the_gates_of_the_small_world() {
+fn the_engine_meets_the_gates_of_the_small_world() {
     let mut missed = Vec::new();
     for (name, others) in
         [("S1", &["O2"][..]), ("S4", &[][..]), ("S6", &[][..]), ("S7", &[][..]), ("S12", &[][..])]
@@ -149,7 +149,7 @@ fn the_engine_keeps_the_gates_of_the_small_world() {
 }
 
 #[test]
-fn the_oracle_and_waterfall_do_what_their_names_say() {
+fn oracle_and_waterfall_split_as_expected() {
     // 30 % above the IDC's capacity: O1 sends about the excess to the cloud, a waterfall at 1.0 exactly the excess.
     let mut spec = short(&scenario::named("S13").unwrap(), 12.0, true);
     spec.measured_from = 4.0;
@@ -173,7 +173,7 @@ fn simulate(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn simulate_tells_what_it_assumed_what_moved_and_writes_it_down() {
+fn simulate_prints_assumptions_and_results_and_writes_files() {
     let folder = std::env::temp_dir().join(format!("tidegate-simulate-{}", std::process::id()));
     let out = folder.to_str().unwrap();
     let first = simulate(&["--scenario", "outage:idc", "--rate", "50", "--out", out]);
@@ -192,7 +192,7 @@ fn simulate_tells_what_it_assumed_what_moved_and_writes_it_down() {
 }
 
 #[test]
-fn a_scenario_that_is_none_fails_and_says_why() {
+fn an_invalid_scenario_fails_with_a_message() {
     let scenario = std::env::temp_dir().join(format!("tidegate-sc-{}.yaml", std::process::id()));
     std::fs::write(&scenario, "steps:\n- { event: flash:2x }\n- { event: flash:never }\n").unwrap();
     for (word, part) in [

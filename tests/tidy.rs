@@ -168,7 +168,7 @@ fn source(root: &Path, path: PathBuf) -> Source {
 }
 
 #[test]
-fn rooms_know_only_whom_they_may() {
+fn modules_import_only_permitted_modules() {
     let mut broken = Vec::new();
     for source in sources().iter().filter(|source| !["main", "lib"].contains(&source.room.as_str()))
     {
@@ -193,7 +193,7 @@ fn rooms_know_only_whom_they_may() {
 }
 
 #[test]
-fn an_exchange_goes_one_way_through_the_rooms_of_l7() {
+fn the_modules_of_l7_import_in_one_direction() {
     let is_room = |name: &str| L7_MAY_USE.iter().any(|(room, _)| !name.is_empty() && *room == name);
     let l7 = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proxy/l7");
     let (mut broken, mut seen) = (Vec::new(), 0);
@@ -231,7 +231,7 @@ fn an_exchange_goes_one_way_through_the_rooms_of_l7() {
 }
 
 #[test]
-fn banned_words_stay_out() {
+fn banned_words_do_not_occur() {
     let mut broken = Vec::new();
     for source in sources() {
         for (room, word, instead) in BANNED {
@@ -250,7 +250,7 @@ fn banned_words_stay_out() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_stays_within_bounds() {
+fn every_file_has_a_header_and_a_bounded_length() {
     let mut broken = Vec::new();
     for source in sources() {
         let path = source.path.display();
@@ -393,7 +393,7 @@ fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<BTreeSet<St
 }
 
 #[test]
-fn files_of_a_room_import_in_one_direction() {
+fn imports_within_a_module_have_no_circles() {
     let imports = imports(&sources());
     assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 200, "the imports were found");
     let allowed = |circle: &BTreeSet<String>| {
@@ -420,7 +420,7 @@ fn files_of_a_room_import_in_one_direction() {
 }
 
 #[test]
-fn a_circle_is_found_and_a_folder_that_speaks_for_its_files_is_none() {
+fn a_circle_is_detected_and_a_folder_with_its_files_is_none() {
     let graph = |edges: &[(&str, &str)]| {
         let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (from, to) in edges {

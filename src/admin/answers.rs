@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_that_are_not_taken_are_bounded_in_bytes_and_give_way_to_others() {
+    async fn unread_answers_are_bounded_in_bytes_and_the_oldest_are_dropped() {
         let bounds = Arc::new(Bounds::new(Arc::default()));
         let mut held = Vec::new();
         for _ in 0..4 {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_or_does_not_end_is_refused() {
+    async fn a_late_or_endless_body_is_refused() {
         let bounds = Arc::new(Bounds::new(Arc::default()));
         for (length, sent, expected) in [(5, 5, "200"), (5, 4, "408"), (70_000, 70_000, "413")] {
             let mut client = begin(&bounds);

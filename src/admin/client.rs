@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_how_to_connect() {
+    fn urls_of_each_kind_are_parsed() {
         for (url, way) in [
             ("unix:/run/a.sock", Way::Unix("/run/a.sock")),
             ("unix:///run/a.sock", Way::Unix("/run/a.sock")),

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_or_a_stream_that_is_not_taken_ends_its_connection() {
+    async fn an_unread_response_or_stream_closes_its_connection() {
         for path in ["/long", "/events"] {
             let (_client, task) = ask(&Arc::default(), path).await;
             ends_within(task, 11).await;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_that_is_taken_in_drips_ends_its_connection_and_a_slow_reader_is_served() {
+    async fn a_response_read_below_the_minimum_rate_is_closed_and_a_slow_reader_is_served() {
         let (mut client, task) = ask(&Arc::default(), "/long").await;
         tokio::spawn(async move {
             while client.read_u8().await.is_ok() {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_does_not_come_ends_its_connection() {
+    async fn a_late_request_closes_its_connection() {
         let (mut client, stream) = tokio::io::duplex(4_096);
         let guard = Arc::new(Connections::default()).enter();
         let task = tokio::spawn(async move { serve(stream, router(), &guard).await });
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn however_many_are_silent_or_take_nothing_a_probe_is_answered() {
+    async fn a_probe_is_answered_beside_any_number_of_idle_or_stalled_connections() {
         let all = Arc::new(Connections::default());
         let mut held = Vec::new();
         for number in 0..2 * CONNECTIONS_MAX {

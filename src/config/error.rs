@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_are_named() {
+    fn similar_names_are_suggested() {
         let known = ["listeners", "clusters", "services"];
         assert_eq!(nearest("lisetners", known), Some("listeners"));
         assert_eq!(nearest("cluster", known), Some("clusters"));

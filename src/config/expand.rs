@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_expanded_is_an_error_with_its_place() {
+    fn an_expansion_failure_is_an_error_with_its_position() {
         for (text, column) in [("a: ${NONE}", 4), ("a: ${EVIL}", 4), ("a: b${", 5), ("${a b}", 1)] {
             let problems = run(text).unwrap_err();
             assert_eq!((problems[0].at.line, problems[0].at.column), (1, column), "{text}");

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_and_nonsense_says_what_there_is() {
+    fn words_are_parsed_and_unknown_words_list_the_choices() {
         let one = |word: &str| Scenario::from_word(word).map(|s| s.steps[0].event.clone());
         assert_eq!(one("outage:idc"), Ok(Event::Outage("idc".to_owned())));
         assert_eq!(one("flash:10x"), Ok(Event::Demand(10.0)));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_tells_all_its_problems_with_their_lines() {
+    fn all_problems_of_a_file_are_reported_with_their_lines() {
         let text = "duration: 60s\nsteps:\n- { from: 50s, until: 20s, event: outage:idc }\n- { event: flash:never }\n- { evnt: outage:idc }\n";
         let problems = Scenario::from_text(text).unwrap_err();
         let lines: Vec<usize> = problems.iter().map(|problem| problem.at.line).collect();

@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_know_their_place() {
+    fn values_have_their_positions() {
         let node = parse("a:\n  b: [x, \"y\"]\n").0.unwrap();
         let Kind::Map(top) = node.kind else { panic!("a map") };
         let Kind::Map(inner) = &top[0].1.kind else { panic!("a map") };
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_says_where_and_what_to_do() {
+    fn refusals_have_a_position_and_a_hint() {
         for (text, line, column, hint) in [
             ("a: 1\na: 2", 2, 1, ""),
             ("key: *.example.com", 1, 6, "quote"),
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn every_duplicate_is_told_and_the_first_is_read() {
+    fn every_duplicate_key_is_reported_and_the_first_is_used() {
         let (node, wrong) = parse("a: 1\nb: {c: 1, c: 2}\na: [x]\n");
         let places: Vec<_> = wrong.iter().map(|wrong| (wrong.at.line, wrong.at.column)).collect();
         assert_eq!(places, [(2, 11), (3, 1)]);

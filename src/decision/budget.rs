@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dollar_counts_for_more_while_too_many_are_spent_and_for_its_floor_again_later() {
+    fn the_price_of_a_dollar_rises_with_overspending_and_falls_to_its_floor() {
         let mut budget = Budget::new(LIMIT, Some(0.5));
         for _ in 0..10 {
             budget.spend(0.05, 1.0);

@@ -485,7 +485,7 @@ mod tests {
     use super::is_link_local;
 
     #[test]
-    fn metadata_services_are_known_and_neighbours_are_not_taken_for_them() {
+    fn metadata_addresses_are_detected_and_neighbouring_ones_are_not() {
         for text in [
             "169.254.169.254",
             "::ffff:169.254.169.254",

@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_for_some_methods_is_not_passed_by_with_others() {
+    fn a_policy_for_some_methods_cannot_be_bypassed_with_other_methods() {
         let pattern = || PathMatch::Pattern(Regex::new("^/re.*$").unwrap());
         let post =
             |name: &str, path| Route { methods: vec!["POST".into()], ..route(name, &[], path) };
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_not_passed_by_with_a_parameter() {
+    fn a_policy_cannot_be_bypassed_with_a_path_parameter() {
         let other = Route { policy: Some(1), ..route("other", &[], prefix("/other")) };
         let table = RouteTable::new(
             vec![

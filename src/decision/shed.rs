@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_shed_while_nobody_waits_long() {
+    fn nothing_is_shed_while_queues_are_short() {
         assert_eq!(alone(&[(5, 100.0)], 10.0, 0.25), Shed::default());
         assert_eq!(alone(&[], 0.0, 5.0), Shed::default());
         assert_eq!(alone(&[(5, 100.0)], f64::NAN, 5.0), Shed::default());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn across_services_the_lower_priority_goes_first() {
+    fn across_services_the_lower_priority_is_shed_first() {
         let low = claim(&[0, 1], 0.5, &[(0, 100.0)], 60.0);
         let high = claim(&[1, 0], 0.5, &[(9, 100.0)], 60.0);
         let sheds = decide(&[high.clone(), low.clone()]);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_somewhere_else_to_go_is_left_to_go_there() {
+    fn a_service_with_a_free_cluster_is_not_shed() {
         let mut roams = claim(&[0, 2], 0.5, &[(0, 100.0)], 60.0);
         roams.places[1].1 = Some(0.0);
         let stays = claim(&[0], 0.5, &[(9, 100.0)], 60.0);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_is_counted_as_work() {
+    fn shed_exchanges_count_as_work() {
         let cheap = Claim { work: Some(0.001), ..claim(&[0], 0.5, &[(0, 500.0)], 250.0) };
         let costly = Claim { work: Some(0.020), ..claim(&[0], 0.5, &[(9, 75.0)], 37.0) };
         let sheds = decide(&[cheap, costly]);

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_within_noise_does_not_keep_the_nearest_at_the_share_it_had() {
+    fn a_queue_within_noise_does_not_limit_the_nearest_cluster() {
         let here = Candidate { supply: Some(0.8), ..candidate(0.021, 0.00005) };
         assert!(accept(&[here, candidate(0.021, 0.0)], 0) > 0.98);
         let queues = Candidate { queue: 0.003, ..here };
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_noise_of_quick_clusters_that_are_as_near_is_no_reason_to_spill() {
+    fn noise_between_equally_near_clusters_causes_no_spill() {
         let quick = |queue| Candidate { service: 0.0002, ..candidate(0.0003, queue) };
         assert_eq!(accept(&[quick(0.0002), quick(0.0)], 0), 1.0);
         assert!(accept(&[quick(0.002), quick(0.0)], 0) < 0.9);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_hot_the_exchange_still_goes_somewhere_and_nobody_starves() {
+    fn when_all_clusters_are_hot_exchanges_are_still_shared_among_them() {
         let choice =
             |slot, share| Choice { cluster: slot, slot, share, why: Why::Nearest, warm: false };
         let choices = [choice(0, 0.02), choice(1, 0.04)];

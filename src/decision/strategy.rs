@@ -90,7 +90,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_does_what_its_name_says() {
+    fn each_strategy_picks_as_documented() {
         let turns: Vec<_> = (0..4)
             .filter_map(|turn| round_robin(&CHOICES, turn, |_| true))
             .map(|p| p.cluster)

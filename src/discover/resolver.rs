@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn only_two_negative_answers_five_seconds_apart_empty_a_memory() {
+    fn only_two_negative_answers_five_seconds_apart_empty_a_cache_entry() {
         let at = |secs| Timestamp::START.plus(Duration::from_secs(secs));
         let ttl = Duration::from_secs(9);
         let mut memory = Memory::<Vec<u8>>::default();

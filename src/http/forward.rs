@@ -444,7 +444,7 @@ mod tests {
         Keep-Alive: 1\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n";
 
     #[test]
-    fn a_stranger_is_not_believed() {
+    fn fields_of_an_untrusted_client_are_replaced() {
         let (text, _) = forward(SPOOFED, &context(false));
 
         assert_eq!(
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_peer_is_appended_to() {
+    fn fields_of_a_trusted_peer_are_extended() {
         let (text, head) = forward(SPOOFED, &context(true));
 
         assert!(text.contains("x-forwarded-for: 1.1.1.1, 10.0.0.9\r\n"), "{text}");
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn hops_are_told_and_counted() {
+    fn hops_are_added_and_counted() {
         let get = "GET /t HTTP/1.1\r\nHost: a\r\nVia: 1.0 x\r\nMax-Forwards: 3\r\n\r\n";
         let (text, _) = forward(get, &context(false));
         assert!(
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_426_says_what_to_upgrade_to_and_no_other_answer_does() {
+    fn only_a_426_has_an_upgrade_field() {
         for (status, expected) in [
             ("426 Upgrade Required", "connection: upgrade\r\nUpgrade: websocket, x/1\r\n"),
             ("200 OK", ""),

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_that_cannot_be_read_is_named() {
+    fn the_invalid_line_is_named() {
         for (lines, expected) in [
             ("A: b\r\nX-Bad : c\r\nD: e\r\n", "X-Bad "),
             ("A: b\r\nX\u{1b}[31m: c\r\n", "X\\x1b[31m"),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_101_must_answer_what_was_asked() {
+    fn a_101_must_match_the_requested_upgrade() {
         let request_kind = RequestKind { head: false, upgrade: Some(b"websocket") };
         let text = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n";
         assert!(read(text, request_kind).unwrap().upgrades);

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_protocol_forbids_is_malformed() {
+    fn forbidden_fields_are_malformed() {
         for (name, value) in [
             ("connection", "close"),
             ("transfer-encoding", "chunked"),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_loses_what_belongs_to_a_connection() {
+    fn connection_fields_of_a_response_are_removed() {
         let lines = b"content-type: text/plain\r\ntransfer-encoding: chunked\r\nconnection: close\r\nx-a: 1\r\n\r\n";
         let response = response_head(200, lines).unwrap();
         assert_eq!(response.headers().len(), 2);

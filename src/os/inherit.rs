@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_known_by_where_they_are_bound() {
+    fn inherited_sockets_are_found_by_their_address() {
         let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
         let bound = |kind| {
             let socket = Socket::new(socket2::Domain::IPV4, kind, None).unwrap();

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_verifies_nothing_spoils_no_other() {
+    fn an_unusable_key_does_not_affect_the_others() {
         for other in [
             r#"{"kty":"RSA","kid":"e","use":"enc","alg":"RSA-OAEP","n":"AQAB","e":"AQAB"}"#,
             r#"{"kty":"OKP","crv":"X25519","kid":"x","x":"hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo"}"#,

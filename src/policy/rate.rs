@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_tells_clients_apart_and_all_are_one() {
+    fn header_values_are_separate_clients_and_all_is_one() {
         let limiter = Limiter::new(&rate(RateKey::Header("x-key".to_owned())));
         let count = |key: &'static [u8]| {
             let field = move |name: &str| (name == "x-key").then_some(key);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn who_invents_header_values_is_slowed_down_and_others_are_not() {
+    fn a_client_that_invents_header_values_is_limited_alone() {
         let limiter = Limiter::new(&rate(RateKey::Header("x-key".to_owned())));
         let send = |client: &str, key: &str, now| {
             let field = |name: &str| (name == "x-key").then_some(key.as_bytes());

@@ -387,7 +387,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
-    async fn little_is_read_for_a_peer_that_is_behind_until_it_has_caught_up() {
+    async fn reads_are_small_while_the_receiver_is_slow() {
         let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
         let (mut stream, watch) = (Stream::Unix(ours), Rc::new(Deadlines::default()).watch());
         let (mut pending, sent) = (Vec::new(), Cell::new(0));
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_reads_no_more_than_it_may_and_holds_no_more_than_that_takes() {
+    async fn a_source_reads_and_buffers_at_most_the_permitted_bytes() {
         let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
         let (mut stream, watch) = (Stream::Unix(ours), Rc::new(Deadlines::default()).watch());
         let (reader, _) = stream.split();

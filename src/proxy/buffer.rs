@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_survives_the_need_for_room() {
+    fn unread_bytes_survive_a_compaction() {
         let mut buffer = Buffer::lend();
         let space = buffer.space();
         space[SIZE - 3..].copy_from_slice(b"abc");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_of_little_is_lent_little() {
+    fn a_small_read_borrows_a_small_buffer() {
         for (most, size) in [(1, SMALL), (SMALL, SMALL), (SMALL + 1, MODEST), (MODEST, MODEST)] {
             assert_eq!(Buffer::lend_for(most).bytes.len(), size, "{most}");
         }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_is_held_in_little_and_grows_again() {
+    fn the_start_of_a_head_is_held_in_a_small_buffer_that_grows() {
         let mut buffer = Buffer::lend();
         buffer.space()[..3].copy_from_slice(b"abc");
         buffer.filled(3);

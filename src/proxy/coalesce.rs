@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_turn_writes_goes_out_at_its_end_and_at_once() {
+    async fn writes_of_a_turn_are_sent_together_at_its_end() {
         let (mut stream, outbox, mut peer) = pair();
         let mut space = [0; 64];
         let work = async {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_gathers_little_and_loses_nothing_before_a_peer_that_is_slow() {
+    async fn few_bytes_are_gathered_for_a_slow_peer_and_none_is_lost() {
         let (mut stream, outbox, mut peer) = pair();
         let sent: Vec<u8> = (0..4_000_000_u32).map(|number| (number % 251) as u8).collect();
         let write = async {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_is_told_that_nothing_can_be_sent() {
+    async fn a_reader_gets_the_write_error() {
         let (mut stream, outbox, peer) = pair();
         stream.write_all(b"for nobody").await.unwrap();
         socket2::SockRef::from(&peer).shutdown(std::net::Shutdown::Read).unwrap();

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_heard_once_a_second_and_others_beside_it() {
+    fn a_leaving_client_counts_once_a_second() {
         let mut leavers = Leavers::default();
         let client = |number: u8| IpAddr::from([10, 0, 0, number]);
         let at = |ms: u64| Timestamp::START.plus(Duration::from_millis(ms));

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_answers_goes_on_and_whoever_hangs_is_found_out() {
+    async fn an_answered_ping_continues_and_an_unanswered_one_ends() {
         assert_eq!(lasts(false, true).await, None);
         let found = lasts(true, true).await.expect("it is found out");
         let most = Duration::from_secs(100) + EVERY + WITHIN + Duration::from_secs(1);

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_of_cookies_survives_and_is_nobody_elses() {
+    fn the_cookie_key_survives_and_is_readable_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let folder = std::env::temp_dir().join(format!("tidegate-cookies-{}", std::process::id()));
         let made = cookie_secret(Some(&folder));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn dials_survive_and_nonsense_is_no_dial() {
+    fn dials_are_restored_and_invalid_ones_ignored() {
         let folder = std::env::temp_dir().join(format!("tidegate-dials-{}", std::process::id()));
         assert_eq!(Dials::load(&folder), Dials::default());
         let dials = Dials { clusters: [("a".to_owned(), 50)].into(), sites: BTreeMap::new() };

@@ -79,7 +79,7 @@ mod tests {
     use crate::shared::{Held, LiveCluster, Scarcity};
 
     #[test]
-    fn scarcity_comes_by_degrees_of_descriptors_on_either_side_and_of_memory() {
+    fn scarcity_has_levels_for_descriptors_and_memory() {
         let (shared, _channels) = shared(1, Arc::default());
         shared.connections_max.store(100, Ordering::Relaxed);
         let degrees = [

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_harness_serves() {
+    fn the_test_harness_serves_requests() {
         let answered = answers(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(answered.starts_with(b"HTTP/1.1 200 ") && answered.ends_with(b"ok"));
         let get =

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_offences_are_free_and_each_further_one_has_the_address_wait_longer() {
+    fn penalties_start_after_the_first_offences_and_grow() {
         let offenders = Offenders::default();
         (0..FREE).for_each(|_| assert_eq!(offenders.offend(address(1), at(0)), None));
         assert!(!offenders.must_wait(address(1), at(0)));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn calm_is_rewarded_and_then_forgotten() {
+    fn penalties_shrink_and_expire_without_offences() {
         let offenders = Offenders::default();
         offend_often(&offenders, address(1));
         assert!(offenders.must_wait(address(1), at(999)));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_addresses_is_bounded_and_a_subnet_is_one() {
+    fn addresses_are_bounded_and_counted_by_subnet() {
         let offenders = Offenders::default();
         for number in 0..10_000 {
             offend_often(&offenders, address(number));

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_exchange_is_read_once_when_it_is_over_and_whenever_it_waits() {
+    fn an_exchange_is_read_once_when_complete_and_at_each_sweep_while_waiting() {
         let (ring, mut cursor) = (Ring::default(), Cursor::default());
         let first = ring.sent(at(0), 3).unwrap();
         let second = ring.sent(at(500_000), 31).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_overflows_loses_the_oldest_and_then_notes_fewer() {
+    fn an_overflowing_ring_drops_the_oldest_and_then_samples() {
         let (ring, mut cursor) = (Ring::default(), Cursor::default());
         let lost = ring.sent(at(1), 0).unwrap();
         assert!((0..300).all(|n| ring.sent(at(10 + n), 1).is_some()));

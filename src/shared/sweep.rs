@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_outlives_a_counter_that_wraps() {
+    fn totals_survive_a_wrapping_counter() {
         // 50,000 exchanges of 20 s: 4e14 square microseconds each, and 1.8e19 is all a counter holds.
         let (mut sweep, slot) = (Sweep::default(), Slot::default());
         let slots =

@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_fault_all_passes_ends_are_passed_on_and_threads_end() {
+    fn without_a_fault_bytes_and_ends_are_relayed_and_threads_end() {
         let (relay, client) = rig();
         assert_eq!((relay.accepted(), relay.open()), (1, 1));
         echoed(&client, 8 << 20);
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn reset_is_met_by_old_and_new() {
+    fn open_and_new_connections_are_reset() {
         let (relay, client) = rig();
         relay.set(Fault::Reset);
         let begun = Instant::now();
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_swallows_and_what_lost_nothing_survives_it() {
+    fn a_blackhole_drops_bytes_and_idle_connections_survive() {
         let (relay, client) = rig();
         let idle = connect(&relay);
         assert_eq!(ask(&idle), hello());
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_leaves_a_syn_unanswered_and_the_established_alone() {
+    fn a_full_backlog_drops_new_connections_and_keeps_open_ones() {
         let (relay, client) = rig();
         relay.set(Fault::NoAccept);
         for _ in 0..3 {
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_drip_are_cut_and_are_garbage() {
+    fn responses_are_slowed_truncated_and_corrupted() {
         let (relay, client) = rig();
         relay.set(Fault::Drip { bytes: 2, every: Duration::from_millis(30) });
         let begun = Instant::now();
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_closes_all_and_the_port_comes_back() {
+    fn refusing_closes_all_connections_and_the_port_returns() {
         let (relay, mut client) = rig();
         for _ in 0..3 {
             relay.set(Fault::Refuse);

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_it_was_told() {
+    fn each_fault_gives_its_answer() {
         let (two, three) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
         let (both, server) = (|| vec![two, three], LyingDns::start(Lie::Silence));
         assert_eq!(asked(&server, 1), None);

@@ -428,7 +428,7 @@ mod tests {
         CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\nexpect: 100-continue\r\nx:\t\u{e9} \r\n\r\n";
 
     #[test]
-    fn a_good_stream_is_read_and_at_every_cut_is_but_unfinished() {
+    fn a_valid_stream_is_accepted_and_incomplete_at_every_cut() {
         let stream = [PLAIN, LENGTH, CHUNKS, OTHERS].concat().into_bytes();
         let (whole, left) = requests(&stream).unwrap();
         assert_eq!((whole.len(), left), (6, 0));

@@ -137,7 +137,7 @@ fn judge_once(
 }
 
 #[test]
-fn every_request_meets_its_verdict() {
+fn every_request_gets_its_verdict() {
     let cases = request_tables::requests();
     assert!(cases.len() >= 1_000, "{}", cases.len());
     let clusters = recorders();
@@ -175,7 +175,7 @@ fn the_hundredth_request_of_a_connection_is_judged_like_the_first() {
 }
 
 #[test]
-fn over_tls_it_is_the_same() {
+fn the_verdict_is_the_same_over_tls() {
     let cases: Vec<Case> = request_tables::requests().into_iter().skip(1).step_by(5).collect();
     // One process and one listener have one set of ticket keys: most handshakes are resumptions.
     let folder = certificates();
@@ -334,7 +334,7 @@ fn judge_answer(case: &Hostile, to: SocketAddr, liar: &Liar) -> Result<(), Strin
 }
 
 #[test]
-fn every_hostile_response_is_kept_from_the_client() {
+fn no_hostile_response_reaches_the_client() {
     let cases = Arc::new(response_tables::responses());
     assert!(cases.len() >= 80, "{}", cases.len());
     let liars: Vec<Liar> = (0..LANES).map(|_| Liar::start(cases.clone())).collect();
@@ -352,7 +352,7 @@ fn every_hostile_response_is_kept_from_the_client() {
 }
 
 #[test]
-fn the_judge_would_notice() {
+fn the_judge_detects_violations() {
     // The recorder receives bytes that the proxy must never send and has to detect them; otherwise the tests above
     // would prove nothing.
     let cluster = Recorder::start();
@@ -367,7 +367,7 @@ fn the_judge_would_notice() {
 }
 
 #[test]
-fn httparse_reads_what_is_accepted_alike_and_hyper_what_is_sent_on() {
+fn httparse_and_hyper_agree_with_the_codec() {
     let cases = request_tables::requests();
     let accepted = cases.iter().filter(|case| differential::compare(&case.bytes)).count();
     assert!(accepted > 1_500, "{accepted}");

@@ -129,7 +129,7 @@ fn metrics_are_what_prometheus_reads() {
 }
 
 #[test]
-fn writes_need_the_token_and_nothing_foreign_is_answered() {
+fn writes_need_the_token_and_foreign_hosts_are_refused() {
     let (_idc, _cloud, proxy) = rig();
     let ask = |method: &str, fields: &str| {
         let request = format!(
@@ -265,7 +265,7 @@ fn explain_reads_requests_as_the_proxy_does() {
 }
 
 #[test]
-fn what_was_never_measured_is_null_and_each_cluster_says_why() {
+fn unmeasured_values_are_null_and_each_cluster_has_a_reason() {
     let idc = Cluster::named("idc");
     let cloud = Cluster::named("cloud");
     let nobody = cloud.address;
@@ -366,7 +366,7 @@ fn check_takes_a_file_and_shows_the_line_with_a_caret() {
 }
 
 #[test]
-fn a_method_that_a_path_does_not_take_is_told_those_it_takes() {
+fn an_unsupported_method_gets_the_supported_ones() {
     let (_idc, _cloud, proxy) = rig();
     for (method, path, allow) in [
         ("GET", "/api/v1/clusters/idc/drain", "POST"),
@@ -395,7 +395,7 @@ fn a_method_that_a_path_does_not_take_is_told_those_it_takes() {
 }
 
 #[test]
-fn a_health_check_asks_where_the_configuration_says() {
+fn a_health_check_uses_the_configured_admin_address() {
     let (_idc, _cloud, proxy) = rig();
     let folder = Folder::new();
     let cluster = Cluster::named("0");
@@ -411,7 +411,7 @@ fn a_health_check_asks_where_the_configuration_says() {
 }
 
 #[test]
-fn however_many_connections_are_silent_or_take_nothing_a_probe_is_answered() {
+fn a_probe_is_answered_beside_any_number_of_stalled_connections() {
     let (_idc, _cloud, proxy) = rig();
     let begun = |head: &[u8]| {
         let mut stream = connect(proxy.admin);

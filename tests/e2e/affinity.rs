@@ -22,7 +22,7 @@ fn pair(answer: &Answer) -> String {
 }
 
 #[test]
-fn a_client_stays_at_its_endpoint_while_it_is_there() {
+fn a_client_stays_at_its_endpoint_while_that_is_usable() {
     let clusters: Vec<Cluster> = ["0", "1", "2"].map(Cluster::named).into();
     let all: Vec<&Cluster> = clusters.iter().collect();
     let folder = Folder::new();
@@ -63,7 +63,7 @@ fn a_client_stays_at_its_endpoint_while_it_is_there() {
 }
 
 #[test]
-fn it_stays_in_its_cluster_only_if_it_is_to() {
+fn a_client_stays_in_its_cluster_only_with_across_clusters() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let base = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)])
         .replace("cloud: { kind: cloud,", "cloud: { kind: cloud, dial: 100,");
@@ -89,7 +89,7 @@ fn it_stays_in_its_cluster_only_if_it_is_to() {
 }
 
 #[test]
-fn it_never_stays_where_its_data_may_not_go() {
+fn affinity_never_overrides_data_classes() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let text = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]).replace(
         "clusters: [idc, cloud] }",
@@ -107,7 +107,7 @@ fn it_never_stays_where_its_data_may_not_go() {
 }
 
 #[test]
-fn a_cookie_is_good_for_its_own_service_alone() {
+fn a_cookie_is_valid_for_its_own_service_only() {
     let (first, second) = (Cluster::named("0"), Cluster::named("1"));
     let text = one(&[&first, &second], "{ cookie: stay }").replace(
         "services: { shop",
@@ -124,7 +124,7 @@ fn a_cookie_is_good_for_its_own_service_alone() {
 }
 
 #[test]
-fn check_tells_of_cookies_that_do_not_last_and_of_secrets_that_are_none() {
+fn check_reports_volatile_cookie_keys_and_invalid_secrets() {
     let (cluster, folder) = (Cluster::named("0"), Folder::new());
     let checked = |affinity: &str| check(&folder, &one(&[&cluster], affinity));
     let (code, said) = checked("{ cookie: stay }");

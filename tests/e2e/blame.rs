@@ -46,7 +46,7 @@ fn swept(proxy: &Proxy) {
 const UPLOAD: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n";
 
 #[test]
-fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
+fn an_unfinished_upload_is_not_blamed_on_the_endpoint() {
     let (one, two, cloud) = (impatient(), impatient(), Cluster::named("cloud"));
     let proxy = before([&one, &two], &cloud, "");
     let web = proxy.at("web");
@@ -75,7 +75,7 @@ fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
 }
 
 #[test]
-fn how_long_a_client_takes_to_send_is_not_how_long_its_endpoint_takes() {
+fn the_upload_time_is_not_counted_as_service_time() {
     let (one, two, cloud) = (Cluster::named("one"), Cluster::named("two"), Cluster::named("cloud"));
     let proxy = before([&one, &two], &cloud, "");
     let mut client = Keeping::new(proxy.at("web"));
@@ -95,7 +95,7 @@ fn how_long_a_client_takes_to_send_is_not_how_long_its_endpoint_takes() {
 }
 
 #[test]
-fn what_fails_for_one_client_alone_takes_nobody_out_of_use() {
+fn failures_of_a_single_client_eject_no_endpoint() {
     let bad = || {
         Cluster::scripted(|mut connection| {
             while let Some((head, _)) = connection.request() {
@@ -128,7 +128,7 @@ fn what_fails_for_one_client_alone_takes_nobody_out_of_use() {
 }
 
 #[test]
-fn statuses_count_as_failures_as_the_operator_says() {
+fn configured_statuses_count_as_failures() {
     let broken = || {
         Cluster::scripted(|mut connection| {
             while connection.request().is_some() {
@@ -169,7 +169,7 @@ fn statuses_count_as_failures_as_the_operator_says() {
 }
 
 #[test]
-fn a_burst_that_overflows_the_listen_backlog_takes_the_only_endpoint_out_of_use_no_more() {
+fn an_overflow_of_the_listen_backlog_does_not_eject_the_only_endpoint() {
     let cluster = Cluster::scripted(|mut connection| {
         while connection.request().is_some() {
             std::thread::park_timeout(Duration::from_millis(20));

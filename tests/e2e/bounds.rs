@@ -23,7 +23,7 @@ fn post(to: std::net::SocketAddr) -> Answer {
 }
 
 #[test]
-fn a_dead_endpoint_costs_no_request_that_was_not_under_way_idempotent_or_not() {
+fn a_dead_endpoint_fails_only_requests_in_flight() {
     let (dead, good, other) = (Cluster::named("x"), Cluster::named("good"), Cluster::named("good"));
     let proxy = Proxy::start(&in_turn(&[&dead, &good, &other], ""));
     dead.kill();
@@ -36,7 +36,7 @@ fn a_dead_endpoint_costs_no_request_that_was_not_under_way_idempotent_or_not() {
 }
 
 #[test]
-fn an_endpoint_that_takes_no_connection_is_left_within_the_time_to_connect() {
+fn an_endpoint_that_accepts_no_connection_is_left_within_the_connect_timeout() {
     // The listen backlog is full: connections get no answer.
     let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&full).listen(0).unwrap();
@@ -133,7 +133,7 @@ fn a_client_that_leaves_cancels_its_work_at_once() {
 }
 
 #[test]
-fn a_disk_that_is_full_costs_lines_of_the_log_and_no_request() {
+fn a_full_disk_drops_log_lines_and_no_request() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&format!("access_log: {{ path: /dev/full }}\n{text}"));
@@ -150,7 +150,7 @@ fn a_disk_that_is_full_costs_lines_of_the_log_and_no_request() {
 }
 
 #[test]
-fn a_proxy_that_was_stopped_for_a_while_takes_nobody_for_dead() {
+fn a_suspended_proxy_ejects_no_endpoint() {
     let (one, two) = (Cluster::named("one"), Cluster::named("two"));
     let proxy =
         Proxy::start(&config(&[("one", "idc", one.address), ("two", "cloud", two.address)]));
@@ -171,7 +171,7 @@ fn a_proxy_that_was_stopped_for_a_while_takes_nobody_for_dead() {
 }
 
 #[test]
-fn ten_thousand_routes_cost_a_request_what_ten_do() {
+fn route_lookup_time_does_not_grow_with_the_number_of_routes() {
     const REQUESTS: usize = 6_000;
     let cluster = Cluster::named("a");
     let cost = |routes: usize| {

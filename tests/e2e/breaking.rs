@@ -17,7 +17,7 @@ fn reset(stream: std::net::TcpStream) {
 }
 
 #[test]
-fn what_a_cluster_sends_too_much_answers_nobody_else() {
+fn surplus_bytes_of_a_cluster_reach_no_other_client() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
     let cluster = Cluster::scripted(move |mut connection| {
@@ -38,7 +38,7 @@ fn what_a_cluster_sends_too_much_answers_nobody_else() {
 }
 
 #[test]
-fn a_slow_answer_of_an_endpoint_that_stops_listening_is_waited_for() {
+fn a_slow_answer_of_an_endpoint_that_stopped_listening_arrives() {
     let slow = Arc::new(AtomicBool::new(false));
     let under_way = slow.clone();
     let cluster = Cluster::scripted(move |mut connection| {
@@ -60,7 +60,7 @@ fn a_slow_answer_of_an_endpoint_that_stops_listening_is_waited_for() {
 }
 
 #[test]
-fn nothing_is_tried_again_once_the_client_was_told_something() {
+fn there_is_no_retry_after_response_bytes_were_sent() {
     let hints = Cluster::scripted(|mut connection| {
         if connection.request().is_some() {
             connection.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
@@ -83,7 +83,7 @@ fn nothing_is_tried_again_once_the_client_was_told_something() {
 }
 
 #[test]
-fn a_client_that_breaks_off_frees_a_cluster_that_takes_nothing() {
+fn a_client_reset_frees_a_stalled_cluster_connection() {
     let (released, took) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (freed, begun) = (released.clone(), took.clone());
     let cluster = Cluster::scripted(move |mut connection| {
@@ -123,7 +123,7 @@ fn hung_up(stream: &std::net::TcpStream) -> bool {
 }
 
 #[test]
-fn a_cluster_with_its_most_connections_makes_the_next_wait_not_fail() {
+fn at_the_connection_limit_requests_wait() {
     let cluster = Cluster::named("a");
     let text = one(&cluster).replace("probe:", "limits: { connections: 1 }, probe:");
     let proxy = Proxy::start(&format!("runtime: {{ workers: 2 }}\n{text}"));
@@ -133,7 +133,7 @@ fn a_cluster_with_its_most_connections_makes_the_next_wait_not_fail() {
 }
 
 #[test]
-fn an_own_answer_to_a_client_that_waits_for_100_ends_the_connection() {
+fn a_local_answer_to_expect_100_closes_the_connection() {
     let cluster = Cluster::named("a");
     let text = one(&cluster) + "routes: [{ path: /no, respond: { status: 403, body: no } }]\n";
     let proxy = Proxy::start(&text);

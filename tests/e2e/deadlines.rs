@@ -38,7 +38,7 @@ fn ends(stream: &mut std::net::TcpStream) -> bool {
 }
 
 #[test]
-fn a_head_that_drips_has_one_deadline_for_all_of_it() {
+fn a_slow_head_has_one_deadline() {
     let cluster = Cluster::named("a");
     let proxy = Proxy::start(&with(&cluster, "timeouts: { head: 400ms }"));
     let mut client = connect(proxy.at("web"));
@@ -62,7 +62,7 @@ fn a_head_that_drips_has_one_deadline_for_all_of_it() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_of_a_response_is_cut_and_its_cluster_freed() {
+fn a_client_that_reads_nothing_is_closed_and_its_cluster_freed() {
     let cluster = Cluster::scripted(|mut connection| {
         if connection.request().is_some() {
             connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 400000000\r\n\r\n");
@@ -80,7 +80,7 @@ fn a_client_that_takes_nothing_of_a_response_is_cut_and_its_cluster_freed() {
 }
 
 #[test]
-fn a_body_that_drips_is_cut_by_its_rate() {
+fn a_body_below_the_minimum_rate_is_closed() {
     let cluster = Cluster::named("a");
     let more = "timeouts: { body_idle: 5s }, limits: { body_rate: 1MiB }";
     let proxy = Proxy::start(&with(&cluster, more));
@@ -117,7 +117,7 @@ fn parrot(head: &'static str) -> Cluster {
 }
 
 #[test]
-fn once_it_is_answered_a_client_may_take_its_time() {
+fn after_the_answer_a_slow_upload_is_permitted() {
     let cluster = parrot("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
     let proxy = Proxy::start(&with(&cluster, "timeouts: { body_idle: 200ms }"));
     let mut client = Keeping::new(proxy.at("web"));
@@ -138,7 +138,7 @@ fn once_it_is_answered_a_client_may_take_its_time() {
 }
 
 #[test]
-fn a_response_that_falls_silent_is_cut_unless_it_is_a_stream_of_events() {
+fn a_silent_response_is_closed_unless_it_is_an_event_stream() {
     let silent = |head: &'static str| {
         Cluster::scripted(move |mut connection| {
             if connection.request().is_some() {
@@ -224,7 +224,7 @@ fn total_and_per_try_timeouts_hold() {
 }
 
 #[test]
-fn flows_end_by_silence_and_after_half_of_them_has_ended() {
+fn flows_end_by_idle_and_half_close_timeouts() {
     let cluster = Cluster::scripted(|mut connection| while connection.take(1).is_some() {});
     let text = |timeouts: &str| {
         format!(
@@ -280,7 +280,7 @@ fn a_drain_ends_at_its_deadline_and_says_so() {
 }
 
 #[test]
-fn no_span_may_be_none_at_all() {
+fn a_zero_timeout_is_an_error() {
     let (folder, cluster) = (Folder::new(), Cluster::named("a"));
     for key in ["body_idle", "stream_idle", "idle_l4", "half_close", "write", "head"] {
         let (code, printed) =

@@ -156,7 +156,7 @@ fn dns_is_followed_and_a_silent_server_changes_nothing() {
 }
 
 #[test]
-fn names_in_a_list_resolve_and_nobody_there_is_down_not_a_failure_to_start() {
+fn listed_names_resolve_and_an_unknown_name_is_down_not_a_start_failure() {
     let cluster = on_port(2, 0, "two");
     let port = cluster.address.port();
     let dns = Dns::start();
@@ -172,7 +172,7 @@ fn names_in_a_list_resolve_and_nobody_there_is_down_not_a_failure_to_start() {
 }
 
 #[test]
-fn a_name_without_records_is_logged_once_when_that_begins_and_when_it_ends() {
+fn a_name_without_records_is_logged_at_the_beginning_and_end() {
     let dns = Dns::start();
     let other =
         "two: { kind: idc, discover: { srv: \"_http._tcp.shop.test.\" }, probe: { kind: none } }";
@@ -235,7 +235,7 @@ fn a_family_that_fails_keeps_its_last_good_answer() {
 }
 
 #[test]
-fn a_name_that_nobody_answers_holds_up_no_other() {
+fn an_unanswered_name_delays_no_other() {
     let cluster = on_port(2, 0, "two");
     let port = cluster.address.port();
     let dns = Dns::start();
@@ -254,7 +254,7 @@ fn a_name_that_nobody_answers_holds_up_no_other() {
 }
 
 #[test]
-fn srv_priorities_are_a_fall_back_and_one_dead_target_fails_no_other() {
+fn srv_priorities_are_a_fallback_and_a_dead_target_affects_no_other() {
     let last = on_port(4, 0, "last");
     let port = last.address.port();
     let dns = Dns::start();
@@ -325,7 +325,7 @@ fn asked_beyond(dns: &super::lying_dns::LyingDns, count: usize) {
 }
 
 #[test]
-fn whatever_dns_says_a_cluster_keeps_its_last_good_endpoints() {
+fn bad_dns_answers_keep_the_last_good_endpoints() {
     use super::lying_dns::{Lie, LyingDns};
     let good = Ipv4Addr::new(127, 0, 0, 2);
     let cluster = on_port(2, 0, "two");
@@ -350,7 +350,7 @@ fn whatever_dns_says_a_cluster_keeps_its_last_good_endpoints() {
 }
 
 #[test]
-fn link_local_addresses_are_endpoints_only_where_that_is_meant() {
+fn link_local_endpoints_need_allow_link_local() {
     use super::lying_dns::{Lie, LyingDns};
     let dns = LyingDns::start(Lie::LinkLocal);
     let text = discovered("discover: { dns: \"shop.test.:80\" }");

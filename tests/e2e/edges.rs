@@ -96,7 +96,7 @@ fn a_request_crosses_once_at_most_however_full_both_sides_are() {
 }
 
 #[test]
-fn an_edge_tells_another_what_it_has_to_do_and_nobody_else() {
+fn load_reports_are_sent_to_edges_only() {
     let app = Cluster::named("east");
     let proxy = Proxy::start(&edge("east", "west", &app, 5, 0, free_port()));
     let web = proxy.at("web");
@@ -117,7 +117,7 @@ fn an_edge_tells_another_what_it_has_to_do_and_nobody_else() {
 }
 
 #[test]
-fn a_stranger_is_not_believed_to_be_an_edge() {
+fn an_untrusted_client_is_not_treated_as_an_edge() {
     let app = Cluster::named("east");
     let text = edge("east", "west", &app, 5, 0, free_port())
         .replace("trusted_proxies: [127.0.0.0/8]", "trusted_proxies: []");
@@ -127,7 +127,7 @@ fn a_stranger_is_not_believed_to_be_an_edge() {
 }
 
 #[test]
-fn orca_is_heard_where_it_is_configured_and_nonsense_moves_nobody() {
+fn orca_reports_need_configuration_and_invalid_ones_are_ignored() {
     let reporting = |load: &'static str| {
         Cluster::scripted(move |mut connection| {
             while connection.request().is_some() {

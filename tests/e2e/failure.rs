@@ -11,7 +11,7 @@ fn two(idc: &Cluster, cloud: &Cluster) -> String {
 }
 
 #[test]
-fn a_killed_cluster_costs_idempotent_requests_nothing_and_gets_its_traffic_back() {
+fn a_killed_cluster_fails_no_idempotent_request_and_gets_its_traffic_back() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let address = idc.address;
     let proxy = Proxy::start(&two(&idc, &cloud));
@@ -65,7 +65,7 @@ fn sensitive_requests_are_refused_rather_than_sent_to_a_cloud() {
 }
 
 #[test]
-fn a_dead_pooled_connection_is_replaced_without_anyone_noticing() {
+fn a_dead_pooled_connection_is_replaced_transparently() {
     let cluster = Cluster::scripted(|mut connection| {
         // Two requests for each connection; then it closes without `Connection: close`.
         for _ in 0..2 {
@@ -83,7 +83,7 @@ fn a_dead_pooled_connection_is_replaced_without_anyone_noticing() {
 }
 
 #[test]
-fn what_may_have_acted_is_not_sent_again() {
+fn a_request_that_may_have_been_processed_is_not_retried() {
     let cluster = Cluster::scripted(|mut connection| {
         // Reads the complete request, then closes without an answer.
         connection.request();
@@ -138,7 +138,7 @@ fn gateway_errors_are_amplified_by_a_fifth_at_most() {
 }
 
 #[test]
-fn a_cluster_that_says_nothing_is_504_in_time() {
+fn a_silent_cluster_is_answered_with_504() {
     let cluster = Cluster::scripted(|mut connection| {
         connection.request();
         connection.take(1);
@@ -154,7 +154,7 @@ fn a_cluster_that_says_nothing_is_504_in_time() {
 }
 
 #[test]
-fn a_ceiling_holds_over_all_workers_and_the_rest_is_told_to_come_back() {
+fn a_ceiling_holds_over_all_workers_and_the_rest_gets_503() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let cluster = Cluster::scripted(move |mut connection| {
@@ -331,7 +331,7 @@ fn a_single_endpoints_own_503_reaches_the_client_as_it_is() {
 }
 
 #[test]
-fn as_descriptors_run_out_comfort_goes_first_then_answers_and_all_come_back() {
+fn descriptor_exhaustion_degrades_in_steps_and_recovers() {
     let cluster = Cluster::named("a");
     // 45 % of 400 descriptors are for clients: 180 connections.
     let proxy =
@@ -366,7 +366,7 @@ fn as_descriptors_run_out_comfort_goes_first_then_answers_and_all_come_back() {
 }
 
 #[test]
-fn what_waits_at_an_endpoint_that_was_found_dead_goes_to_another_cluster_and_not_to_a_sibling() {
+fn requests_at_an_ejected_endpoint_move_to_another_cluster() {
     // Both endpoints hang; the probes of one fail.
     let hanging = |shows: Arc<AtomicBool>| {
         Cluster::scripted(move |mut connection| {

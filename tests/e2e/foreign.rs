@@ -59,7 +59,7 @@ fn curl_through_the_proxy_to_nginx() {
 }
 
 #[test]
-fn a_killed_nginx_is_failed_over_and_its_end_is_seen() {
+fn a_killed_nginx_is_detected_and_failed_over() {
     let Some(nginx) = Nginx::start() else { return };
     let cloud = Cluster::named("cloud");
     let text = config(&[("idc", "idc", nginx.address), ("cloud", "cloud", cloud.address)])

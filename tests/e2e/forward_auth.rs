@@ -44,7 +44,7 @@ fn ask(proxy: &Proxy, path: &str, fields: &str) -> Answer {
 }
 
 #[test]
-fn who_has_no_session_is_sent_to_the_login_and_who_has_one_is_named_to_the_cluster() {
+fn clients_without_a_session_are_redirected_and_others_named_to_the_cluster() {
     let (cluster, decider) = (Cluster::named("a"), decider());
     let proxy = guarded(&cluster, &decider, "");
     let login = ask(&proxy, "/in?x=1", "");
@@ -81,7 +81,7 @@ fn who_has_no_session_is_sent_to_the_login_and_who_has_one_is_named_to_the_clust
 }
 
 #[test]
-fn its_answers_stay_with_us_where_the_operator_says_so() {
+fn denials_of_the_service_are_not_passed_on_without_pass_response() {
     let (cluster, decider) = (Cluster::named("a"), decider());
     let proxy = guarded(&cluster, &decider, ", pass_response: false");
     let refused = ask(&proxy, "/in", "");
@@ -90,7 +90,7 @@ fn its_answers_stay_with_us_where_the_operator_says_so() {
 }
 
 #[test]
-fn few_connections_carry_all_questions() {
+fn authorization_requests_share_few_connections() {
     let (cluster, decider) = (Cluster::named("a"), decider());
     let proxy = guarded(&cluster, &decider, "");
     let asked = b"GET / HTTP/1.1\r\nhost: a\r\ncookie: session=good\r\n\r\n";
@@ -108,7 +108,7 @@ fn few_connections_carry_all_questions() {
 }
 
 #[test]
-fn a_slow_decider_holds_a_bounded_number_of_connections() {
+fn a_slow_authorization_service_holds_a_bounded_number_of_connections() {
     let cluster = Cluster::named("a");
     let (sender, release) = std::sync::mpsc::channel::<()>();
     let release = std::sync::Mutex::new(release);
@@ -134,7 +134,7 @@ fn a_slow_decider_holds_a_bounded_number_of_connections() {
 }
 
 #[test]
-fn it_is_asked_over_tls_and_must_prove_who_it_is() {
+fn the_authorization_service_is_verified_over_tls() {
     if !is_installed("nginx") {
         return;
     }
@@ -162,7 +162,7 @@ fn it_is_asked_over_tls_and_must_prove_who_it_is() {
 }
 
 #[test]
-fn what_cannot_be_is_told() {
+fn invalid_forward_settings_are_reported() {
     let forward = |terms: &str| {
         let text = config(&[("a", "idc", "127.0.0.1:1".parse().unwrap())]);
         let policy = format!("clusters: [a], auth: {{ forward: {{ {terms} }} }} }}");

@@ -80,7 +80,7 @@ fn hedges(proxy: &Proxy, result: &str) -> f64 {
 const SOON: Does = Does::Answer(Duration::ZERO);
 
 #[test]
-fn the_second_answers_for_a_first_that_does_not_and_the_first_is_broken_off() {
+fn a_hedge_answers_and_the_primary_is_cancelled() {
     let (one, two) = (endpoint("one", Does::Nothing), endpoint("two", SOON));
     let proxy = hedged(&one, &two, "");
     let mut client = Keeping::new(proxy.at("web"));
@@ -103,7 +103,7 @@ fn the_second_answers_for_a_first_that_does_not_and_the_first_is_broken_off() {
 }
 
 #[test]
-fn the_first_still_serves_when_it_is_quicker_and_keeps_its_connection() {
+fn a_quicker_primary_answers_and_keeps_its_connection() {
     let one = endpoint("one", Does::Answer(Duration::from_millis(200)));
     let two = endpoint("two", Does::Nothing);
     let proxy = hedged(&one, &two, "");
@@ -121,7 +121,7 @@ fn the_first_still_serves_when_it_is_quicker_and_keeps_its_connection() {
 }
 
 #[test]
-fn a_second_that_fails_leaves_the_first_to_answer() {
+fn a_failed_hedge_leaves_the_primary_to_answer() {
     let slow = Does::Answer(Duration::from_millis(250));
     for second in
         [Does::Fails, Does::Breaks(Duration::ZERO), Does::Breaks(Duration::from_millis(60))]
@@ -144,7 +144,7 @@ fn a_second_that_fails_leaves_the_first_to_answer() {
 }
 
 #[test]
-fn a_first_that_dies_beside_the_second_is_not_waited_for() {
+fn a_failed_primary_does_not_delay_the_hedge() {
     let one = endpoint("one", Does::Breaks(Duration::from_millis(100)));
     let two = endpoint("two", Does::Answer(Duration::from_millis(200)));
     let proxy = hedged(&one, &two, "");
@@ -154,7 +154,7 @@ fn a_first_that_dies_beside_the_second_is_not_waited_for() {
 }
 
 #[test]
-fn when_both_die_the_client_is_told() {
+fn when_both_attempts_fail_the_client_gets_502() {
     let one = endpoint("one", Does::Breaks(Duration::from_millis(100)));
     let two = endpoint("two", Does::Breaks(Duration::from_millis(100)));
     let proxy = hedged(&one, &two, ", retry: { retries: 0 }");
@@ -163,7 +163,7 @@ fn when_both_die_the_client_is_told() {
 }
 
 #[test]
-fn what_may_have_acted_is_never_asked_of_two() {
+fn non_idempotent_requests_are_not_hedged() {
     let one = endpoint("one", Does::Answer(Duration::from_millis(200)));
     let two = endpoint("two", SOON);
     let proxy = hedged(&one, &two, "");
@@ -177,7 +177,7 @@ fn what_may_have_acted_is_never_asked_of_two() {
 }
 
 #[test]
-fn hedges_are_paid_for_and_a_route_may_do_without() {
+fn hedges_use_the_retry_budget_and_a_route_may_disable_them() {
     let one = endpoint("one", Does::Answer(Duration::from_millis(120)));
     let two = endpoint("two", SOON);
     let proxy = hedged(&one, &two, ", retry: { budget: 0 }");
@@ -194,7 +194,7 @@ fn hedges_are_paid_for_and_a_route_may_do_without() {
 }
 
 #[test]
-fn a_client_that_leaves_ends_both() {
+fn a_leaving_client_cancels_both_attempts() {
     let (one, two) = (endpoint("one", Does::Nothing), endpoint("two", Does::Nothing));
     let proxy = hedged(&one, &two, "");
     let mut client = Keeping::new(proxy.at("web"));
@@ -207,7 +207,7 @@ fn a_client_that_leaves_ends_both() {
 }
 
 #[test]
-fn over_http2_it_is_the_same() {
+fn hedging_works_over_http2() {
     if !is_installed("nginx") {
         return;
     }
@@ -269,7 +269,7 @@ fn siblings(first: &Endpoint, second: &Endpoint, service: &str, cluster: &str) -
 }
 
 #[test]
-fn an_endpoint_that_is_always_overtaken_is_taken_out_of_use() {
+fn an_endpoint_whose_hedges_always_win_is_ejected() {
     let (hung, good) = (endpoint("hung", Does::Nothing), endpoint("good", SOON));
     let proxy = siblings(&hung, &good, ", retry: { budget: 1 }", "");
     let mut clients: Vec<Keeping> = (2..5).map(|n| Keeping::from(n, proxy.at("web"))).collect();
@@ -283,7 +283,7 @@ fn an_endpoint_that_is_always_overtaken_is_taken_out_of_use() {
 }
 
 #[test]
-fn who_stays_at_an_endpoint_is_not_sent_to_another() {
+fn requests_with_affinity_are_not_hedged() {
     let one = endpoint("one", Does::Answer(Duration::from_millis(120)));
     let two = endpoint("two", Does::Answer(Duration::from_millis(120)));
     let proxy = siblings(&one, &two, ", affinity: { cookie: at }, retry: { budget: 1 }", "");

@@ -237,7 +237,7 @@ fn the_verdict_does_not_depend_on_the_place_in_a_connection() {
 }
 
 #[test]
-fn a_bad_chunk_in_a_streamed_body_never_becomes_a_whole_one() {
+fn a_bad_chunk_never_completes_a_body() {
     let (sender, receiver) = std::sync::mpsc::channel::<bool>();
     let cluster = Cluster::scripted(move |mut connection| {
         connection.head();
@@ -342,7 +342,7 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
 }
 
 #[test]
-fn surplus_bytes_after_a_response_are_never_the_next_ones_answer() {
+fn surplus_bytes_never_become_the_next_response() {
     let cluster = Cluster::scripted(|mut connection| {
         while let Some((head, _)) = connection.request() {
             let path = head.split(' ').nth(1).unwrap().to_owned();
@@ -360,7 +360,7 @@ fn surplus_bytes_after_a_response_are_never_the_next_ones_answer() {
 }
 
 #[test]
-fn a_response_cut_short_is_seen_to_be_cut() {
+fn a_truncated_response_is_visibly_incomplete() {
     let cluster =
         Cluster::scripted(|mut connection| {
             let (head, _) = connection.request().unwrap();
@@ -395,7 +395,7 @@ fn a_response_cut_short_is_seen_to_be_cut() {
 }
 
 #[test]
-fn slow_clients_are_told_so_or_cut() {
+fn slow_clients_get_408_or_are_closed() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]).replace(
         "service: shop }",

@@ -376,7 +376,7 @@ fn routes_split_redirect_respond_rewrite_and_edit() {
 }
 
 #[test]
-fn the_access_log_tells_each_exchange_once_without_raw_bytes() {
+fn the_access_log_has_each_exchange_once_without_raw_bytes() {
     let cluster = Cluster::named("a");
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     let request = b"GET /%0d%0a%1b HTTP/1.1\r\nHost: a\r\nUser-Agent: x\x80\t\"y\r\nConnection: close\r\n\r\n";
@@ -390,7 +390,7 @@ fn the_access_log_tells_each_exchange_once_without_raw_bytes() {
 }
 
 #[test]
-fn a_trusted_client_may_ask_why() {
+fn a_trusted_client_gets_the_decision() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let clusters = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]);
     let proxy = Proxy::start(
@@ -497,7 +497,7 @@ fn edits_hold_for_trailers_and_for_our_own_answers() {
 }
 
 #[test]
-fn hops_are_told_and_the_last_one_answers() {
+fn max_forwards_is_decremented_and_the_last_hop_answers() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&text);
@@ -532,7 +532,7 @@ fn hops_are_told_and_the_last_one_answers() {
 }
 
 #[test]
-fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so() {
+fn a_client_that_expects_100_does_not_wait_for_a_silent_cluster() {
     // Reads head and body, and only then answers.
     let cluster = Cluster::scripted(|mut connection| {
         while connection.request().is_some() {
@@ -560,7 +560,7 @@ fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so
 }
 
 #[test]
-fn a_malformed_answer_is_told_as_such() {
+fn a_malformed_response_is_reported_as_such() {
     let cluster = Cluster::scripted(|mut connection| {
         while connection.head().is_some() {
             connection.send(b"HTTP/1.1 200 OK\r\nX-Bad : b\r\ncontent-length: 0\r\n\r\n");

@@ -294,7 +294,7 @@ fn a_fragment_and_pseudo_fields_in_trailers_reach_no_cluster_and_no_decision() {
 }
 
 #[test]
-fn a_body_of_another_length_than_told_never_passes_for_whole() {
+fn a_body_of_another_length_than_stated_is_never_complete() {
     let app = Cluster::scripted(|mut connection| {
         let mut byte = [0; 1024];
         while matches!(connection.stream.read(&mut byte), Ok(1..)) {}
@@ -402,7 +402,7 @@ fn a_client_that_resets_cancels_the_work_for_it() {
 }
 
 #[test]
-fn draining_says_goodbye_and_lets_streams_end() {
+fn draining_sends_goaway_and_lets_streams_end() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let app = Cluster::scripted(move |mut connection| {

@@ -50,7 +50,7 @@ fn no_window() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_allowed_is_said_and_a_stream_too_many_is_refused() {
+fn limits_are_announced_and_excess_streams_are_refused() {
     let (cluster, asked) = silent();
     let proxy = with(&cluster, "");
     let mut raw = Raw::new(proxy.at("web"));
@@ -146,7 +146,7 @@ fn flood(
 }
 
 #[test]
-fn work_that_is_begun_and_broken_off_is_paid_for_by_the_client() {
+fn cancelled_streams_are_charged_to_the_client() {
     let (cluster, asked) = silent();
     let proxy = with(&cluster, "");
     let post = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
@@ -175,7 +175,7 @@ fn work_that_is_begun_and_broken_off_is_paid_for_by_the_client() {
 }
 
 #[test]
-fn a_connection_that_breaks_the_protocol_is_told_and_counted() {
+fn a_protocol_error_is_answered_with_goaway_and_counted() {
     let (cluster, asked) = silent();
     let proxy = with(&cluster, "");
     let refused = "tidegate_refusals_total{listener=\"web\",reason=\"bad_request\"}";
@@ -205,7 +205,7 @@ fn a_connection_that_breaks_the_protocol_is_told_and_counted() {
 }
 
 #[test]
-fn responses_that_nobody_takes_end_and_give_their_cluster_back() {
+fn unread_responses_end_and_free_their_cluster() {
     let cluster = long("text/plain");
     let proxy = with(&cluster, "timeouts: { write: 300ms }, ");
     let in_flight = || proxy.cluster("idc")["in_flight"].as_u64().unwrap();
@@ -221,7 +221,7 @@ fn responses_that_nobody_takes_end_and_give_their_cluster_back() {
 }
 
 #[test]
-fn events_that_stand_still_are_borne_with_until_they_are_too_many() {
+fn stalled_event_streams_are_tolerated_up_to_a_number() {
     let cluster = long("text/event-stream");
     let proxy = with(&cluster, "timeouts: { write: 300ms }, ");
     let in_flight = || proxy.cluster("idc")["in_flight"].as_u64().unwrap();
@@ -244,7 +244,7 @@ fn events_that_stand_still_are_borne_with_until_they_are_too_many() {
 }
 
 #[test]
-fn streams_that_stand_still_hold_little() {
+fn stalled_streams_hold_little_memory() {
     const EACH: u32 = 50;
     let cluster = long("text/plain");
     let proxy = with(&cluster, "");
@@ -272,7 +272,7 @@ fn streams_that_stand_still_hold_little() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_does_not_hold_its_connection_for_ever() {
+fn a_client_that_reads_nothing_is_disconnected() {
     let cluster = Cluster::named("a");
     let more = "timeouts: { idle: 300ms, write: 300ms }, ";
     let text = config(&[("idc", "idc", cluster.address)])
@@ -291,7 +291,7 @@ fn a_client_that_takes_nothing_does_not_hold_its_connection_for_ever() {
 }
 
 #[test]
-fn who_reconnects_after_every_goaway_waits_longer_each_time_and_others_do_not() {
+fn reconnecting_after_each_goaway_is_delayed_more_each_time() {
     let (cluster, _) = silent();
     let text = config(&[("idc", "idc", cluster.address)])
         + "routes: [{ path: /ok, respond: { status: 200, body: ok } }]\n";

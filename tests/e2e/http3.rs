@@ -36,7 +36,7 @@ fn telling() -> Cluster {
 }
 
 #[test]
-fn requests_go_the_same_walk_and_other_protocols_tell_of_it() {
+fn http3_requests_are_served_alike_and_advertised() {
     let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), telling());
     let proxy = Proxy::start(&config(&folder, &terms(""), app.address));
@@ -64,7 +64,7 @@ fn requests_go_the_same_walk_and_other_protocols_tell_of_it() {
 }
 
 #[test]
-fn bodies_pass_and_must_be_as_long_as_they_say() {
+fn bodies_pass_and_must_have_their_stated_length() {
     let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), telling());
     let text = config(&folder, &terms(""), app.address)
@@ -126,7 +126,7 @@ fn malformed_and_oversized_heads_are_refused_before_a_cluster_is_asked() {
 }
 
 #[test]
-fn who_begins_and_breaks_off_without_end_is_sent_away() {
+fn endless_cancelled_requests_end_the_connection() {
     let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), Cluster::named("app"));
     let proxy = Proxy::start(&config(&folder, &terms(""), app.address));
@@ -137,7 +137,7 @@ fn who_begins_and_breaks_off_without_end_is_sent_away() {
 }
 
 #[test]
-fn a_response_that_is_cut_is_never_ended_as_if_it_was_whole() {
+fn a_truncated_response_is_reset() {
     let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::scripted(|mut connection| {
@@ -164,7 +164,7 @@ fn a_response_that_is_cut_is_never_ended_as_if_it_was_whole() {
 }
 
 #[test]
-fn clients_must_be_vouched_for_where_that_is_asked() {
+fn client_certificates_are_required_where_configured() {
     let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"]), ("me", &["me"])]);
     let app = Cluster::named("app");
@@ -199,7 +199,7 @@ fn an_idle_connection_is_closed_and_one_outlives_a_reload() {
 }
 
 #[test]
-fn a_client_that_goes_ends_its_exchange() {
+fn a_leaving_client_cancels_its_exchange() {
     let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::scripted(|mut connection| {

@@ -78,7 +78,7 @@ fn a_sensitive_flow_is_reset_rather_than_sent_to_a_cloud() {
 }
 
 #[test]
-fn flows_live_through_reloads() {
+fn flows_survive_reloads() {
     let cluster = Cluster::scripted(|mut connection| {
         while let Some(byte) = connection.take(1) {
             connection.send(&byte);

@@ -59,7 +59,7 @@ fn fixed(cluster: &Cluster, folder: &Folder) -> (String, std::net::SocketAddr) {
 }
 
 #[test]
-fn upgrades_refuse_nobody() {
+fn upgrades_refuse_no_connection() {
     const UPGRADES: usize = 5;
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let (text, web) = fixed(&cluster, &folder);
@@ -116,7 +116,7 @@ fn upgrades_refuse_nobody() {
 }
 
 #[test]
-fn a_successor_that_does_not_come_leaves_everything_as_it_was() {
+fn a_failed_successor_changes_nothing() {
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let (text, web) = fixed(&cluster, &folder);
     let proxy = Proxy::start(&text);
@@ -136,7 +136,7 @@ fn a_successor_that_does_not_come_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
+fn systemd_passes_sockets_and_receives_notifications() {
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let (text, web) = fixed(&cluster, &folder);
     let file = folder.write("tidegate.yaml", &format!("admin: {{ address: \"off\" }}\n{text}"));

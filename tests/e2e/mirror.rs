@@ -25,7 +25,7 @@ fn field(head: &str, name: &str) -> String {
 }
 
 #[test]
-fn a_copy_is_the_request_and_nobody_sees_its_answer() {
+fn a_copy_equals_the_request_and_its_response_is_discarded() {
     let original = Cluster::named("original");
     let mirror = Cluster::scripted(|mut connection| {
         while connection.request().is_some() {
@@ -79,7 +79,7 @@ fn a_twentieth_is_every_twentieth() {
 }
 
 #[test]
-fn a_mirror_that_hangs_or_is_dead_costs_the_original_nothing() {
+fn a_hanging_or_dead_mirror_does_not_delay_the_original() {
     let original = Cluster::named("original");
     let mirror = Cluster::scripted(|mut connection| {
         // Reads a request, and never answers.
@@ -105,7 +105,7 @@ fn a_mirror_that_hangs_or_is_dead_costs_the_original_nothing() {
 }
 
 #[test]
-fn what_is_not_kept_whole_is_not_copied_and_that_shows() {
+fn a_request_that_is_not_buffered_whole_is_not_copied_but_counted() {
     let (original, mirror) = (Cluster::named("original"), Cluster::named("mirror"));
     let proxy = Proxy::start(&mirrored(&original, &mirror, ""));
     let mut client = Keeping::new(proxy.at("web"));
@@ -124,7 +124,7 @@ fn what_is_not_kept_whole_is_not_copied_and_that_shows() {
 }
 
 #[test]
-fn a_copy_is_kept_from_what_its_original_is_kept_from() {
+fn a_copy_is_subject_to_the_constraints_of_its_original() {
     let folder = Folder::new();
     let (original, mirror) = (Cluster::named("original"), Cluster::named("mirror"));
     let text = mirrored(&original, &mirror, "");
@@ -145,7 +145,7 @@ fn a_copy_is_kept_from_what_its_original_is_kept_from() {
 }
 
 #[test]
-fn mirrors_that_make_no_sense_are_told() {
+fn invalid_mirrors_are_reported() {
     let folder = Folder::new();
     let (original, mirror) = (Cluster::named("original"), Cluster::named("mirror"));
     let text = mirrored(&original, &mirror, "");

@@ -38,7 +38,7 @@ fn ejections(proxy: &Proxy, cause: &str) -> f64 {
 }
 
 #[test]
-fn who_fails_more_often_than_its_siblings_is_taken_out_of_use() {
+fn an_endpoint_that_fails_more_than_its_siblings_is_ejected() {
     let (one, two, flaky) = (Cluster::named("one"), Cluster::named("two"), flaky());
     let proxy = Proxy::start(&alike(&[&one, &two, &flaky], "success: 0.9"));
     let mut client = Keeping::new(proxy.at("web"));
@@ -55,7 +55,7 @@ fn who_fails_more_often_than_its_siblings_is_taken_out_of_use() {
 }
 
 #[test]
-fn without_the_key_it_stays_and_so_it_does_under_the_cap() {
+fn without_the_key_or_beyond_the_cap_no_endpoint_is_ejected() {
     for outlier in ["", "success: 0.9, max_percent: 30"] {
         let (one, two, flaky) = (Cluster::named("one"), Cluster::named("two"), flaky());
         let proxy = Proxy::start(&alike(&[&one, &two, &flaky], outlier));
@@ -70,7 +70,7 @@ fn without_the_key_it_stays_and_so_it_does_under_the_cap() {
 }
 
 #[test]
-fn who_takes_many_times_as_long_as_its_siblings_is_taken_out_of_use() {
+fn an_endpoint_much_slower_than_its_siblings_is_ejected() {
     let (one, two) = (Cluster::named("one"), Cluster::named("two"));
     let slow = Cluster::scripted(|mut connection| {
         while connection.request().is_some() {
@@ -91,7 +91,7 @@ fn who_takes_many_times_as_long_as_its_siblings_is_taken_out_of_use() {
 }
 
 #[test]
-fn so_many_failures_in_a_row_as_configured_eject() {
+fn the_configured_number_of_consecutive_failures_ejects() {
     let bad = || {
         Cluster::scripted(|mut connection| {
             while connection.request().is_some() {
@@ -173,7 +173,7 @@ fn a_cluster_in_panic_is_no_reason_to_leave_a_healthy_one() {
 }
 
 #[test]
-fn outlier_knobs_out_of_bounds_are_told() {
+fn outlier_settings_out_of_bounds_are_reported() {
     let (folder, cluster) = (Folder::new(), Cluster::named("a"));
     let text = alike(&[&cluster], "success: 1.5, latency: 0.5, max_percent: 101, consecutive: 0");
     let (code, printed) = check(&folder, &text);

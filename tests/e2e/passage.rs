@@ -22,7 +22,7 @@ fn whose() -> Cluster {
 }
 
 #[test]
-fn a_proxy_header_names_the_client_and_must_come_from_who_should_send_it() {
+fn a_proxy_header_names_the_client_and_is_required_of_configured_peers() {
     let app = whose();
     let proxy = Proxy::start(&with_proxy(app.address, "127.0.0.0/8"));
     let web = proxy.at("web");
@@ -115,7 +115,7 @@ fn haproxy(folder: &Folder, text: &str, address: std::net::SocketAddr) -> Proces
 }
 
 #[test]
-fn a_cluster_that_wants_a_proxy_header_gets_its_own_client_each_time() {
+fn a_cluster_with_a_proxy_header_gets_the_right_client_on_each_connection() {
     if !is_installed("nginx") {
         return;
     }
@@ -154,7 +154,7 @@ fn passthrough(a: std::net::SocketAddr, b: std::net::SocketAddr, fallback: &str)
 }
 
 #[test]
-fn tls_is_passed_on_by_its_name_and_ended_by_the_cluster() {
+fn tls_passthrough_routes_by_sni() {
     if !is_installed("nginx") {
         return;
     }

@@ -83,7 +83,7 @@ fn a_path_means_the_same_to_a_policy_and_to_the_cluster() {
 }
 
 #[test]
-fn a_policy_for_some_methods_is_not_passed_by_with_others() {
+fn a_policy_for_some_methods_cannot_be_bypassed_with_other_methods() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)])
         + "routes:\n  - { path_prefix: /admin, methods: [GET, POST], service: shop, allow: [192.0.2.0/24] }\n  \
@@ -122,7 +122,7 @@ fn a_policy_for_some_methods_is_not_passed_by_with_others() {
 }
 
 #[test]
-fn a_client_that_comes_too_often_is_told_when_to_come_again() {
+fn a_rate_limited_client_gets_retry_after() {
     let cluster = Cluster::named("a");
     let policy = "rate_limit: { requests: 1, per: 1h, burst: 5 }";
     let text = with_policy(&cluster, policy);
@@ -150,7 +150,7 @@ fn a_client_that_comes_too_often_is_told_when_to_come_again() {
 }
 
 #[test]
-fn a_route_and_its_service_hold_both_and_fixed_answers_are_limited_too() {
+fn policies_of_a_route_and_its_service_both_apply_also_to_fixed_answers() {
     let cluster = Cluster::named("a");
     let text = with_policy(&cluster, "deny: [192.0.2.0/24, 10.9.0.0/16]")
         + "routes:\n  - { path_prefix: /narrow, service: shop, allow: [10.0.0.0/8] }\n  \
@@ -172,7 +172,7 @@ fn a_route_and_its_service_hold_both_and_fixed_answers_are_limited_too() {
 }
 
 #[test]
-fn only_so_many_are_served_at_once() {
+fn the_concurrency_limit_holds() {
     let (sender, release) = std::sync::mpsc::channel::<()>();
     let release = std::sync::Mutex::new(release);
     let cluster = Cluster::scripted(move |mut connection| {
@@ -210,7 +210,7 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 #[test]
-fn passwords_are_asked_for_and_their_file_is_watched() {
+fn passwords_are_required_and_their_file_is_watched() {
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let file = folder.write("users", &format!("# people\nrasmus:{BCRYPT}\n"));
     let policy = format!("auth: {{ basic_file: {} }}", file.display());
@@ -273,7 +273,7 @@ fn tokens_of_another_implementation_are_verified() {
 }
 
 #[test]
-fn a_service_that_is_asked_decides_and_nobody_passes_without_its_word() {
+fn no_request_passes_without_the_authorization_service() {
     let cluster = Cluster::named("a");
     let decider = Cluster::scripted(|mut connection| {
         while let Some((head, _)) = connection.request() {
@@ -328,7 +328,7 @@ fn a_service_that_is_asked_decides_and_nobody_passes_without_its_word() {
 }
 
 #[test]
-fn flows_are_held_to_it_too() {
+fn policies_apply_to_l4_flows() {
     let cluster = Cluster::scripted(|mut connection| {
         while let Some(byte) = connection.take(1) {
             connection.send(&byte);
@@ -363,7 +363,7 @@ fn flows_are_held_to_it_too() {
 }
 
 #[test]
-fn what_is_wrong_with_a_policy_is_told_with_its_line() {
+fn problems_of_a_policy_are_reported_with_their_line() {
     let folder = Folder::new();
     folder.write("users", "me:plain\n");
     folder.write("jwks.json", "{\"keys\": []}");

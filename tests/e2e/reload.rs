@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
-fn what_is_wrong_is_told_once_however_often_the_file_is_looked_at() {
+fn a_rejected_file_is_logged_once() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&text);
@@ -73,7 +73,7 @@ fn twelve_reloads_under_load_fail_no_request_and_each_is_in_force_within_a_secon
 }
 
 #[test]
-fn a_bad_file_keeps_the_old_configuration_and_shows() {
+fn a_bad_file_keeps_the_old_configuration_and_is_reported() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&text);
@@ -97,7 +97,7 @@ fn a_bad_file_keeps_the_old_configuration_and_shows() {
 }
 
 #[test]
-fn renamed_swapped_deleted_and_made_again() {
+fn renamed_swapped_and_recreated_files_are_loaded() {
     let (a, b) = (Cluster::named("a"), Cluster::named("b"));
     let text = |cluster: &Cluster| whole(&config(&[("one", "idc", cluster.address)]));
     let proxy = Proxy::start(&config(&[("one", "idc", a.address)]));
@@ -150,7 +150,7 @@ fn sighup_and_the_api_reload_too() {
 }
 
 #[test]
-fn listeners_come_and_go_and_a_taken_address_changes_nothing() {
+fn listeners_are_added_and_removed_and_a_used_address_changes_nothing() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&text);

@@ -94,7 +94,7 @@ fn verbs_ask_an_admin_api_by_a_unix_socket() {
 }
 
 #[test]
-fn a_request_in_clear_is_told_that_the_admin_api_speaks_tls() {
+fn a_plain_request_to_a_tls_admin_api_gets_an_explanation() {
     let folder = folder_with(&[("a", &["127.0.0.1"])]);
     let idc = Cluster::named("idc");
     let (_proxy, _, address) = secure(&folder, idc.address);

@@ -107,7 +107,7 @@ fn ask(to: &str) -> String {
 }
 
 #[test]
-fn what_an_applications_user_sends_is_redirected_and_its_destination_is_known() {
+fn redirected_connections_have_their_original_destination() {
     const APPLICATION: u32 = 65_534;
     let Some(network) = Network::new("redirect") else { return };
     network.run("ip", &["addr", "add", "10.8.0.1/32", "dev", "lo"]);
@@ -135,7 +135,7 @@ fn what_an_applications_user_sends_is_redirected_and_its_destination_is_known() 
 }
 
 #[test]
-fn what_is_routed_through_is_taken_as_it_is() {
+fn tproxy_connections_are_accepted() {
     let Some(network) = Network::new("tproxy") else { return };
     let Some(client) = Network::new("client") else { return };
     let (ours, theirs) = (format!("a{}", std::process::id()), format!("b{}", std::process::id()));
@@ -165,7 +165,7 @@ fn what_is_routed_through_is_taken_as_it_is() {
 }
 
 #[test]
-fn only_tcp_is_brought_by_the_packet_filter() {
+fn transparent_listeners_are_tcp_only() {
     let (code, said) = check(
         &Folder::new(),
         "listeners:\n  a: { address: \"127.0.0.1:5353\", protocol: udp, service: s, transparent: tproxy }\n  \
@@ -181,7 +181,7 @@ fn only_tcp_is_brought_by_the_packet_filter() {
 }
 
 #[test]
-fn when_no_port_is_left_towards_an_endpoint_another_one_is_asked() {
+fn without_local_ports_another_endpoint_is_tried() {
     let Some(network) = Network::new("ports") else { return };
     let narrow = "echo '40000 40007' > /proc/sys/net/ipv4/ip_local_port_range";
     let set = Command::new("ip").args(["netns", "exec", &network.0, "sh", "-c", narrow]).output();

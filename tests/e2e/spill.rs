@@ -139,7 +139,7 @@ fn capacity(idc: SocketAddr) -> usize {
 }
 
 #[test]
-fn without_money_spill_stops_and_an_outage_is_paid_for_unless_all_is_bound() {
+fn without_budget_spill_stops_and_failover_continues_unless_limited() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let text = |budget: &str| {
         config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)])
@@ -193,7 +193,7 @@ fn insist(
 }
 
 #[test]
-fn when_every_cluster_is_overloaded_the_lowest_priority_is_dropped_first() {
+fn when_every_cluster_is_overloaded_the_lowest_priority_is_shed_first() {
     let (idc, cloud) = (place("idc", 2, 1), place("cloud", 2, 10));
     let base = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]);
     let routes = "routes:\n- { service: shop }\n- { path_prefix: /low, service: shop, priority: 1 }\n\

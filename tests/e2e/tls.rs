@@ -119,7 +119,7 @@ fn certificates_are_chosen_by_name_and_a_request_for_another_host_is_misdirected
 }
 
 #[test]
-fn a_client_without_a_certificate_of_the_authority_is_turned_away_before_any_cluster() {
+fn a_client_without_a_valid_certificate_reaches_no_cluster() {
     let folder = folder_with(&[("a", &["a.example"]), ("me", &["me"])]);
     let strangers = folder_with(&[("other", &["other"])]);
     let app = Cluster::named("app");
@@ -142,7 +142,7 @@ fn a_client_without_a_certificate_of_the_authority_is_turned_away_before_any_clu
 }
 
 #[test]
-fn a_client_certificate_that_is_listed_itself_is_let_in_and_a_strangers_is_not() {
+fn a_listed_client_certificate_is_accepted_and_others_are_not() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30";
     for (name, usage) in [
@@ -190,7 +190,7 @@ fn a_client_certificate_that_is_listed_itself_is_let_in_and_a_strangers_is_not()
 }
 
 #[test]
-fn what_is_no_tls_or_too_old_or_too_slow_is_refused_and_counted_by_cause() {
+fn failed_handshakes_are_counted_by_cause() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let tls = format!("{{ certificates: [{}], min_version: \"1.3\" }}", pair("a"));
@@ -221,7 +221,7 @@ fn what_is_no_tls_or_too_old_or_too_slow_is_refused_and_counted_by_cause() {
 }
 
 #[test]
-fn changed_certificates_are_used_without_a_reload_and_no_connection_notices() {
+fn changed_certificates_are_used_without_a_reload() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let tls = format!("{{ certificates: [{}] }}", pair("a"));
@@ -312,7 +312,7 @@ fn upstream(folder: &Folder, address: SocketAddr, tls: &str) -> String {
 }
 
 #[test]
-fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
+fn tls_to_a_cluster_is_verified_in_both_directions() {
     if !is_installed("nginx") {
         return;
     }
@@ -382,7 +382,7 @@ fn self_signed(folder: &Folder, name: &str, names: &str) {
 }
 
 #[test]
-fn a_self_signed_authority_that_is_listed_is_believed_for_its_own_names() {
+fn a_listed_self_signed_certificate_is_valid_for_its_own_names() {
     let folder = Folder::new();
     self_signed(&folder, "own", "DNS:own.example");
     self_signed(&folder, "other", "DNS:own.example");
@@ -404,7 +404,7 @@ fn a_self_signed_authority_that_is_listed_is_believed_for_its_own_names() {
 }
 
 #[test]
-fn what_is_wrong_with_an_endpoint_under_tls_is_told_by_its_own_word() {
+fn tls_failures_of_endpoints_have_their_own_causes() {
     let folder = folder_with(&[]);
     issue(&folder, "old", &["own.example"], -1);
     let plain = Cluster::scripted(|mut connection| {
@@ -428,7 +428,7 @@ fn what_is_wrong_with_an_endpoint_under_tls_is_told_by_its_own_word() {
 }
 
 #[test]
-fn a_request_in_clear_is_told_that_tls_is_spoken_here() {
+fn a_plain_request_to_a_tls_listener_gets_an_explanation() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let tls = format!("{{ certificates: [{}] }}", pair("a"));
@@ -456,7 +456,7 @@ fn a_request_in_clear_is_told_that_tls_is_spoken_here() {
 }
 
 #[test]
-fn check_names_what_is_wrong_with_a_certificate_or_a_key() {
+fn check_reports_problems_of_certificates_and_keys() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let at = &folder.0;
     openssl(at, "pkcs8 -topk8 -in a.key -passout pass:x -out encrypted.key");
@@ -549,7 +549,7 @@ fn the_admin_api_off_loopback_speaks_tls() {
 }
 
 #[test]
-fn check_tells_what_is_wrong_with_certificates_with_its_line() {
+fn check_reports_certificate_problems_with_their_line() {
     let folder = folder_with(&[("a", &["a.example"]), ("b", &["b.example"])]);
     issue(&folder, "old", &["old.example"], -1);
     folder.write("junk.pem", "not a certificate\n");
@@ -577,7 +577,7 @@ fn check_tells_what_is_wrong_with_certificates_with_its_line() {
 }
 
 #[test]
-fn who_is_no_longer_vouched_for_loses_its_connection_at_the_next_request() {
+fn a_client_whose_authority_was_removed_is_closed_at_the_next_request() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let plain = config(&folder, &format!("{{ certificates: [{}] }}", pair("a")), app.address)
@@ -603,7 +603,7 @@ fn who_is_no_longer_vouched_for_loses_its_connection_at_the_next_request() {
 }
 
 #[test]
-fn the_suite_that_costs_least_is_chosen_unless_a_client_has_no_instructions_for_it() {
+fn the_cheapest_cipher_suite_is_chosen_unless_the_client_lacks_aes() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let tls = format!("{{ certificates: [{}] }}", pair("a"));

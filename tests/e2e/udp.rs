@@ -136,7 +136,7 @@ fn a_silent_flow_ends_and_is_logged() {
 }
 
 #[test]
-fn a_dead_cluster_loses_its_flows_to_the_next() {
+fn flows_of_a_dead_cluster_move_to_the_next() {
     let (mut idc, cloud) = (Echo::named("idc"), Echo::named("cloud"));
     let proxy =
         Proxy::start(&udp(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]));
@@ -185,7 +185,7 @@ fn flows_are_bounded_by_listener_client_and_cluster() {
 }
 
 #[test]
-fn flows_live_through_reloads_but_not_past_a_constraint() {
+fn flows_survive_reloads_but_not_new_constraints() {
     let (idc, cloud) = (Echo::named("idc"), Echo::named("cloud"));
     let clusters = [("cloud", "cloud", cloud.address), ("idc", "idc", idc.address)];
     let text =
@@ -237,7 +237,7 @@ fn tcp_and_udp_share_a_port() {
 }
 
 #[test]
-fn what_udp_cannot_have_is_told() {
+fn unsupported_udp_settings_are_reported() {
     let (code, said) = check(
         &Folder::new(),
         "listeners:\n  a: { address: \"unix:/tmp/x\", protocol: udp, proxy_protocol: { from: [10.0.0.0/8] } }\n\
@@ -272,7 +272,7 @@ fn answers_come_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn forged_senders_hold_a_share_and_lose_it_to_those_who_are_answered() {
+fn unanswered_flows_are_bounded_and_evicted_first() {
     // It answers only those that send their name.
     let names = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = names.local_addr().unwrap();

@@ -22,7 +22,7 @@ fn http2_nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &st
 }
 
 #[test]
-fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
+fn prior_knowledge_works_and_goaway_fails_no_request() {
     if !is_installed("nginx") {
         return;
     }
@@ -55,7 +55,7 @@ fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
 }
 
 #[test]
-fn alpn_decides_over_tls_and_the_operator_over_alpn() {
+fn the_configured_protocol_overrides_alpn() {
     if !is_installed("nginx") {
         return;
     }
@@ -138,7 +138,7 @@ fn grpc(address: SocketAddr, probe: &str) -> String {
 }
 
 #[test]
-fn every_kind_of_grpc_call_goes_through_as_it_is() {
+fn every_kind_of_grpc_call_passes() {
     let Some(python) = python("grpc") else { return };
     let (_server, address) = server(&python);
     let proxy = Proxy::start(&grpc(address, ""));
@@ -152,7 +152,7 @@ fn every_kind_of_grpc_call_goes_through_as_it_is() {
 }
 
 #[test]
-fn a_refusal_is_a_status_of_grpc_and_a_probe_is_its_health_check() {
+fn refusals_are_grpc_statuses_and_probes_are_grpc_health_checks() {
     let Some(python) = python("grpc") else { return };
     let (_server, address) = server(&python);
     let proxy = Proxy::start(&grpc(address, ", service: \"down\""));
@@ -266,7 +266,7 @@ fn misbehave(path: &str, mut respond: h2::server::SendResponse<bytes::Bytes>) {
 }
 
 #[test]
-fn what_a_hostile_cluster_says_over_http2_never_becomes_the_next_answer() {
+fn a_hostile_http2_cluster_never_corrupts_the_next_response() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let address = hostile();
     let text =
@@ -302,7 +302,7 @@ fn what_a_hostile_cluster_says_over_http2_never_becomes_the_next_answer() {
 }
 
 #[test]
-fn a_calls_own_deadline_ejects_nobody() {
+fn a_grpc_deadline_ejects_no_endpoint() {
     let address = hostile();
     let text =
         config(&[("idc", "idc", address)]).replace("kind: idc,", "kind: idc, protocol: http2,");
@@ -323,7 +323,7 @@ fn a_calls_own_deadline_ejects_nobody() {
 }
 
 #[test]
-fn a_stream_that_is_refused_is_asked_elsewhere_unless_the_client_was_told_something() {
+fn a_refused_stream_is_retried_elsewhere_before_response_bytes_are_sent() {
     let (address, other) = (hostile(), Cluster::named("other"));
     let text = config(&[("idc", "idc", address), ("cloud", "cloud", other.address)])
         .replace("idc: { kind: idc,", "idc: { kind: idc, protocol: http2,");

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exchanges_go_beyond_the_first_for_what_keeps_most_of_them_from_it() {
+    fn the_reason_beyond_the_first_cluster_is_the_strongest_factor() {
         let all = Keeps { dial: 1.0, returning: 1.0, load: 1.0, working: 1.0, growing: 1.0 };
         #[rustfmt::skip]
         let table = [

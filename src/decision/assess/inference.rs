@@ -303,7 +303,7 @@ mod tests {
     use crate::decision::units::Dice;
 
     #[test]
-    fn a_mean_moves_between_all_alike_and_all_by_the_same_time_in_either_direction() {
+    fn a_mean_grows_between_the_two_bounding_cases_in_either_direction() {
         assert!((of_mean(2.0, 1.3, 0.25) - 1.3).abs() < 1e-12);
         assert!((of_mean(2.0, 9.0, 0.25) - 2.0).abs() < 1e-12);
         assert!((of_mean(2.0, 1.0, 0.25) - 1.25).abs() < 1e-12);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_beliefs_stay_finite_and_in_range() {
+    fn inferred_values_stay_finite_and_in_range_for_any_input() {
         for seed in 0..60 {
             let mut dice = Dice::seeded(seed);
             let mut inference = Inference::new(2);

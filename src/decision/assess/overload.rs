@@ -296,7 +296,7 @@ fn of_two_services_in_full_clusters_the_lower_priority_is_shed_alone() {
 }
 
 #[test]
-fn who_is_overloaded_from_the_first_request_on_sheds_within_a_second() {
+fn a_service_overloaded_from_the_first_request_sheds_within_a_second() {
     for seed in 0..8 {
         for (places, clusters) in [(&TWO[..], &[0, 1][..]), (&TWO[..1], &[0][..])] {
             let rate = 150.0 * clusters.len() as f64;
@@ -331,7 +331,7 @@ fn desired(world: &World) -> Option<f64> {
 }
 
 #[test]
-fn desired_replicas_follow_work_and_not_a_moment() {
+fn desired_replicas_follow_the_load_and_not_short_peaks() {
     let mut known_runs = 0;
     // Endpoints of one server, and of four; a home cluster that is too small for the step, and one that is large
     // enough.
@@ -380,7 +380,7 @@ fn desired_replicas_follow_work_and_not_a_moment() {
 }
 
 #[test]
-fn desired_replicas_follow_a_day_ahead_of_it() {
+fn desired_replicas_precede_a_daily_curve() {
     for seed in 0..3 {
         let mut world = World::new(seed, &[(3, 3, 1), (8, 8, 12)], vec![client(5, 20.0, &[0, 1])]);
         let rate = |ten: i32| 60.0 - 40.0 * (f64::from(ten) * std::f64::consts::TAU / 60.0).cos();

@@ -136,7 +136,7 @@ fn each_ejection_and_each_return_is_reported_once() {
 }
 
 #[test]
-fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
+fn a_returned_endpoint_gets_one_exchange_at_once_and_then_a_slow_start() {
     let mut three = Three::new(http());
     // Up for longer than a slow start takes.
     (0..800).for_each(|_| three.sweep());
@@ -170,7 +170,7 @@ fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
 }
 
 #[test]
-fn what_was_learned_of_an_endpoint_is_forgotten_as_it_returns() {
+fn measurements_of_an_endpoint_are_reset_at_its_return() {
     let mut three = Three::new(http());
     for _ in 0..40 {
         three.back = Back([answers(2, 0.2), answers(2, 0.01), answers(2, 0.01)]);
@@ -185,7 +185,7 @@ fn what_was_learned_of_an_endpoint_is_forgotten_as_it_returns() {
 }
 
 #[test]
-fn an_endpoint_that_answers_is_never_ejected_for_being_overtaken() {
+fn an_endpoint_that_answers_is_not_ejected_because_of_quicker_hedges() {
     let mut three = Three::new(http());
     for _ in 0..1_200 {
         three.fail(Cause::Overtaken, 4);
@@ -196,7 +196,7 @@ fn an_endpoint_that_answers_is_never_ejected_for_being_overtaken() {
 }
 
 #[test]
-fn an_endpoint_that_is_always_overtaken_does_not_flap() {
+fn an_endpoint_whose_hedges_always_win_does_not_flap() {
     let mut three = Three::new(http());
     for sweep in 0..2_400 {
         if three.is_used() {

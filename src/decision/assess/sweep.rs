@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_nobody_uses_is_swept_every_fourth_time_and_one_in_use_each_time() {
+    fn idle_classes_are_updated_every_fourth_sweep_and_active_ones_at_each() {
         let mut world = World::new();
         let mut before = world.sweep();
         (0..20).for_each(|_| before = world.sweep());
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_for_all_is_believed_at_once() {
+    fn a_change_for_all_classes_takes_effect_at_once() {
         let mut world = World::new();
         let mut before = world.sweep();
         (0..20).for_each(|_| before = world.sweep());

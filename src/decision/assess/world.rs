@@ -338,7 +338,7 @@ fn the_order_follows_a_path_that_lengthens() {
 }
 
 #[test]
-fn behind_middleboxes_a_dead_nearest_leaves_the_others_where_they_are() {
+fn behind_middleboxes_the_loss_of_the_nearest_keeps_the_order_of_the_others() {
     let mut world = World::new(1, &[(10, 1), (100, 30), (100, 70)]);
     world.places.iter_mut().for_each(|place| place.hidden = true);
     let distances = |world: &World| -> Vec<u64> {
@@ -360,7 +360,7 @@ fn behind_middleboxes_a_dead_nearest_leaves_the_others_where_they_are() {
 }
 
 #[test]
-fn a_probe_that_works_for_long_is_no_distance() {
+fn the_work_of_a_slow_probe_is_not_counted_as_distance() {
     let mut world = World::new(1, &[(10, 1), (100, 30)]);
     let now = Timestamp::from_nanos(world.now);
     for (endpoint, rtt) in [(0, 1), (1, 30)] {
@@ -375,7 +375,7 @@ fn a_probe_that_works_for_long_is_no_distance() {
 }
 
 #[test]
-fn taking_a_cluster_away_never_changes_another_ones_distance() {
+fn removing_a_cluster_never_changes_the_distance_of_another() {
     for seed in 0..300 {
         let mut dice = Dice::seeded(seed);
         let millis: Vec<(u64, u64)> =
@@ -423,7 +423,7 @@ fn taking_a_cluster_away_never_changes_another_ones_distance() {
 }
 
 #[test]
-fn a_dial_takes_its_part_and_zero_takes_all() {
+fn a_dial_removes_its_share_and_zero_removes_all() {
     let mut world = home_and_cloud(1);
     world.rate = 200.0;
     let dial = |percent| Event::DialCluster { cluster: "a".to_owned(), percent };
@@ -455,7 +455,7 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 #[test]
-fn a_few_slow_requests_of_a_stranger_are_no_queue() {
+fn a_few_slow_requests_of_a_new_client_are_no_queue() {
     for seed in 0..16 {
         let mut world = home_and_cloud(seed);
         world.service = 0.200;
@@ -466,7 +466,7 @@ fn a_few_slow_requests_of_a_stranger_are_no_queue() {
 }
 
 #[test]
-fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake() {
+fn a_cluster_without_keep_alive_is_farther_by_its_handshake() {
     let mut world = home_and_cloud(1);
     world.places[0].rtt = 20 * MS;
     world.places[1].rtt = 26 * MS;
@@ -499,7 +499,7 @@ impl Samples for Answered {
 }
 
 #[test]
-fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
+fn a_success_ends_a_series_of_failures() {
     let start = Timestamp::START;
     let at = |ms: u64| Timestamp::START.plus(Duration::from_millis(ms));
     let fresh = || {

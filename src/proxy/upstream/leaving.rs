@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_are_cancelled_at_once_and_then_fifty_a_second() {
+    fn cancellations_have_a_small_burst_and_fifty_a_second() {
         let leaving = Leaving::default();
         let start = Timestamp::START.plus(Duration::from_secs(9));
         let cancelled = |millis: u64| {

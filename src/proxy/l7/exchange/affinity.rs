@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_has_the_secret_reads_or_makes_a_cookie() {
+    fn a_cookie_requires_the_secret() {
         let (secret, other) = (Secret([7; 16]), Secret([8; 16]));
         let sealed = seal(secret, "shop", 42).unwrap();
         assert_eq!(unseal(secret, "shop", sealed), Some(42));

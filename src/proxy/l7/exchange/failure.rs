@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happened_and_what_follows_are_apart() {
+    fn the_cause_and_the_retry_decision_are_separate() {
         #[rustfmt::skip]
         let table = [
             (Failure::OVER,                                                   None,                         None,                      None,               false),

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_kept_closely_and_apart_from_those_of_a_split() {
+    fn mirror_shares_are_exact_and_independent_of_a_split() {
         let mut both = 0;
         let mut counts = Vec::new();
         for start in (0..100_000).step_by(2_000) {

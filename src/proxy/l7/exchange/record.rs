@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cluster_never_had_whole_is_counted_only_if_it_answers_or_fails() {
+    fn an_incomplete_request_counts_only_if_answered_or_failed() {
         let now = clock::now();
         #[rustfmt::skip]
         let table = [

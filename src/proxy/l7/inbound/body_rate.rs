@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drip_is_late_after_ten_seconds_of_waiting_and_enough_is_not() {
+    fn a_body_below_the_minimum_rate_is_late_after_ten_seconds() {
         for (bytes_a_second, late) in [(500, true), (512, false), (0, true)] {
             let mut rate = Rate::of(512);
             let verdicts: Vec<bool> = (0..10)
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_bound_nobody_is_late() {
+    fn without_a_minimum_rate_no_body_is_late() {
         let mut rate = Rate::of(0);
         rate.waited(Duration::from_secs(3600));
         assert!(rate.judge().is_ok());

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_judgement_loses_no_piece() {
+    async fn a_rate_check_loses_no_data() {
         let watch = Rc::new(Deadlines::default()).watch();
         let mut body = Ready(vec![3, 2, 1], Rate::of(512));
         let idle = Duration::from_secs(1);
