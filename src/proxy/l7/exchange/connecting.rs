@@ -25,9 +25,9 @@ use std::future::Future;
 use std::time::Duration;
 
 impl Exchange<'_, '_> {
-    /// Connects, in as many turns as its time allows where nobody else can be asked: a full listen backlog drops
-    /// what comes, and a new beginning is heard sooner than the kernel's next. Waits for its turn, if there is a
-    /// `client` to watch meanwhile.
+    /// Connects, several times within the timeout if no other endpoint can be tried: a full listen backlog drops
+    /// connection attempts, and a new attempt succeeds sooner than the kernel's retransmission. Waits for a turn in
+    /// the queue if there is a `client` to watch meanwhile.
     pub(super) async fn connect<C: Client>(
         &self,
         mut client: Option<&mut C>,
@@ -55,7 +55,7 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// How much longer it may wait in a cluster's queue.
+    /// The remaining time that the exchange may wait in a cluster's queue.
     fn patience(&self, walk: &mut Walk, cluster: usize) -> Duration {
         let now = self.worker.now();
         let by_itself = || self.bound.terms.timeout.min(QUEUE_MAX);
@@ -124,7 +124,7 @@ async fn connect(
 ) -> Result<UpstreamConnection, Failure> {
     let cluster = &view.plan.clusters[selection.cluster];
     if upgrades && cluster.http2 {
-        // HTTP/2 has no upgrades, and of tunnels we know the client's side alone.
+        // HTTP/2 has no Upgrade, and the proxy supports tunnels over HTTP/2 on the client's side only.
         return Err(Failure::refuse(Refusal::NotImplemented));
     }
     let endpoint = selection.signals(view);
@@ -167,7 +167,7 @@ async fn connect(
     }
 }
 
-/// What connection an exchange wants.
+/// The connection that an exchange needs.
 fn wanted<'a>(
     view: &'a View,
     selection: &'a Selection,
@@ -177,7 +177,7 @@ fn wanted<'a>(
     let (cluster, live) =
         (&view.plan.clusters[selection.cluster], &view.clusters[selection.cluster]);
     let upstream = view.tls.cluster(selection.cluster);
-    // Whoever is told the client must not get another one's connection.
+    // A connection with a PROXY header belongs to one client.
     let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
     let speaks = if upgrades { Speaks::Http1 } else { Speaks::Traffic };
     let endpoint = selection.signals(view);
@@ -195,14 +195,14 @@ async fn unless_left<C: Client, F: Future>(
         tokio::time::sleep(LEAVING).await;
     };
     tokio::select! {
-        // What is there is taken first.
+        // An available result is used first.
         biased;
         output = waiting => Ok(output),
         () = left => Err(Failure::OVER),
     }
 }
 
-/// Notes what a new connection says of the way, and that one had to be made.
+/// Records that a new connection was made, and its round trip.
 fn note_dialled(
     worker: &Worker,
     view: &View,

@@ -1,10 +1,10 @@
-//! An exchange from its request's head to its end: route, policies, destination, then forwarded or answered here.
+//! An exchange from its request head to its end: route, policies, destination, then forwarded or answered locally.
 //!
-//! This is the table of a request's walk in code. What happens at each stop is written elsewhere: routes in
+//! This file is the table of a request's walk in code. The steps are implemented elsewhere: routes in
 //! `decision::route`, policies in `policy`, clusters, attempts and retries in `forward`.
 //!
 //! # Invariants
-//! The route is looked up once; the exchange's deadline comes with it.
+//! The route is looked up once; the exchange's deadline is part of the result.
 
 use super::answer;
 use super::context::Bound;
@@ -60,7 +60,7 @@ pub async fn serve<C: Client>(
 
 /// The exchange has passed its deadline.
 fn too_late<C: Client>(client: &C, record: &mut Record) -> Failure {
-    // An interim response may be half-way out: nothing can be said after it.
+    // An interim response may have been sent in part: no answer can follow it.
     if client.sent() > 0 {
         record.aborted = Some(Aborted::Timeout);
         return Failure::OVER;
@@ -69,10 +69,10 @@ fn too_late<C: Client>(client: &C, record: &mut Record) -> Failure {
     Failure::refuse(Refusal::UpstreamTimeout)
 }
 
-/// Tells the client of a failure, as far as it can still be told.
+/// Sends the failure to the client, if a response is still possible.
 async fn conclude<C: Client>(view: &View, client: &mut C, record: &mut Record, failure: Failure) {
     match failure.what {
-        // Whatever was begun cannot be taken back by a refusal.
+        // A response that has begun cannot be replaced by a refusal.
         What::Refused(_) if record.status != 0 => {
             record.aborted = record.aborted.or(Some(Aborted::Cluster));
             client.abort();
@@ -91,11 +91,11 @@ async fn conclude<C: Client>(view: &View, client: &mut C, record: &mut Record, f
 /// A request's route.
 struct Routed<'v> {
     route: &'v Route,
-    /// How long the exchange may take, to the end of its response.
+    /// The total timeout of the exchange.
     deadline: Option<Duration>,
 }
 
-/// Looks the request's route up.
+/// Looks up the request's route.
 fn route<'v>(
     view: &'v View,
     info: &ConnectionInfo,
@@ -137,7 +137,7 @@ fn route<'v>(
     }
 }
 
-/// Whether a request is for a host that has another certificate than its connection was made for.
+/// Whether the request's host has another certificate than the connection's server name.
 fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> bool {
     let Some(sni) = info.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
         return false;
@@ -146,10 +146,10 @@ fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> boo
     secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
 }
 
-/// How long the exchange may take: as its route or service has it, or the call itself.
+/// The total timeout: of the route or service, or of the gRPC call.
 fn deadline(head: &RequestHead, route: &Route) -> Option<Duration> {
     let is_call = grpc::is_grpc(head.value(Role::ContentType));
-    // Looked for only there: a look at every field costs each exchange.
+    // Only for gRPC: a search of all fields costs time.
     let of_client = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
     match (route.action.total_timeout(), of_client.map(|timeout| timeout.min(ENDLESS))) {
         (Some(configured), Some(of_client)) => Some(configured.min(of_client)),
@@ -157,7 +157,7 @@ fn deadline(head: &RequestHead, route: &Route) -> Option<Duration> {
     }
 }
 
-/// Serves a request that has a route: by its policies, to its destination.
+/// Serves a request with its route: policies, then the destination.
 async fn serve_route<C: Client>(
     worker: &Worker,
     view: &View,
@@ -180,7 +180,7 @@ async fn serve_route<C: Client>(
     if route.policy.is_some() || of_service.is_some() {
         record.class = class;
         let policies = route.policy.into_iter().chain(of_service);
-        // Boxed: most have none.
+        // Boxed: most routes have no policy.
         Box::pin(policy::pass(view, policies, info, client.head(), record)).await?;
     }
     let Some(Destination { class, terms }) = to else {
@@ -201,7 +201,7 @@ async fn serve_route<C: Client>(
     forward(worker, view, client, info, record, &bound, read_whole).await
 }
 
-/// Whether fields' names may have underscores: by the listener, or as metadata of a call of gRPC.
+/// Whether field names may have underscores: by the listener, or as metadata of a gRPC call.
 fn may_have_underscores(view: &View, info: &ConnectionInfo, class: Option<usize>) -> bool {
     info.limits().underscores != Underscores::Refuse
         || class.is_some_and(|class| view.plan.serves_grpc_alone(class))
@@ -223,7 +223,8 @@ fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String,
     }
 }
 
-/// A destination by its share: turns are spread by the golden ratio, so that a twentieth is every twentieth.
+/// A destination by its share: turns are spread by the golden ratio, so that a share of a twentieth takes exactly
+/// every twentieth turn.
 pub(super) fn split<T>(parts: &[(u32, T)], turn: u64) -> Option<&T> {
     let total: u64 = parts.iter().map(|(weight, _)| u64::from(*weight)).sum();
     let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -237,7 +238,7 @@ pub(super) fn split<T>(parts: &[(u32, T)], turn: u64) -> Option<&T> {
     parts.first().map(|(_, to)| to)
 }
 
-/// Answers by the route itself: a redirect, or a fixed response.
+/// Sends the route's own answer: a redirect, or a fixed response.
 async fn answer_here<C: Client>(
     client: &mut C,
     route: &Route,
@@ -259,7 +260,7 @@ async fn answer_here<C: Client>(
     Ok(After::Next)
 }
 
-/// One line for people, beside the refusal's word.
+/// The explanation of a refusal, one line.
 fn why(view: &View, refusal: Refusal, record: &Record) -> String {
     if !record.refusal_why.is_empty() {
         return record.refusal_why.to_owned();

@@ -28,11 +28,11 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-/// What is left to do after the walk.
+/// The work that is left after an exchange.
 pub enum After {
     /// The next request, if the client's connection is kept.
     Next,
-    /// Bytes both ways.
+    /// A tunnel: bytes in both directions.
     Tunnel(Box<Upgraded>),
 }
 
@@ -137,13 +137,13 @@ impl<'v> Exchange<'_, 'v> {
                 connected.map(|carrier| Some(Start::Fresh(carrier)))
             }
         };
-        // Counted once it is sure that a second goes out.
+        // Counted only once the hedge is really sent.
         let sent = matches!(start, Ok(Some(_))) && std::mem::take(&mut walk.hedging);
         record.hedges[0] += u64::from(sent);
         Ok((selection, start))
     }
 
-    /// Connects while another attempt waits: that works on it already, and should know when nobody waits any more.
+    /// Connects while the primary is pending. The primary's answer ends the attempt to connect.
     async fn connect_beside<C: Client>(
         &self,
         client: &mut C,
@@ -156,7 +156,7 @@ impl<'v> Exchange<'_, 'v> {
         let connected = self.connect(None::<&mut C>, way, walk, record, selection);
         let (_, body, _) = client.split();
         tokio::select! {
-            // What is there is taken first.
+            // An available result is used first.
             biased;
             connected = primary.beside(self.worker, self.view, connected) => match connected {
                 Some(connected) => connected.map(|carrier| Some(Start::Fresh(carrier))),
@@ -166,7 +166,7 @@ impl<'v> Exchange<'_, 'v> {
         }
     }
 
-    /// What follows an attempt: the end of the exchange, or another attempt: the pending primary, if there is one.
+    /// The next step after an attempt: the end of the exchange, or another attempt, which may be the pending primary.
     fn follow(
         &self,
         ended: Result<Ended<'v>, Failure>,
@@ -196,10 +196,10 @@ impl<'v> Exchange<'_, 'v> {
         Ok(ControlFlow::Continue(pending))
     }
 
-    /// What follows an attempt that failed: the pending primary goes on, or another is made (`None`).
+    /// The next step after a failed attempt: the pending primary continues, or a new attempt is made (`None`).
     ///
     /// # Errors
-    /// The exchange's failure, if nothing follows.
+    /// The exchange's failure, if there is no further attempt.
     fn after(
         &self,
         failure: Failure,
@@ -211,10 +211,10 @@ impl<'v> Exchange<'_, 'v> {
         let (worker, view, Bound { class, reach, is_copy, .. }) =
             (self.worker, self.view, *self.bound);
         let is_stale = failure.is_stale() && walk.stale < STALE_MAX;
-        // A second that met an aged connection is made once more.
+        // A hedge that met a stale connection is sent again.
         let is_aged = is_stale && failure.kind() == Some(Kind::Unsent);
         if !is_aged && failure.what != What::Over && record.status == 0 {
-            // Whatever became of the second, the first may still be answered.
+            // The primary may still answer, whatever happened to the hedge.
             if let Some(pending) = self.primary_slot.take() {
                 walk.tried.add(selection.cluster, selection.signals(view).id);
                 return Ok(Some(pending));
@@ -235,7 +235,8 @@ impl<'v> Exchange<'_, 'v> {
         walk.again(kind, refusal);
         if is_stale {
             walk.stale += 1;
-            // Idle ones age together; shared ones go one by one, and are not leased once they say so.
+            // Idle connections become stale together; shared ones separately, and a stale shared connection is not
+            // leased again.
             walk.fresh = !walk.shared || walk.stale == STALE_MAX;
         } else {
             walk.tried.add(selection.cluster, selection.signals(view).id);
@@ -311,7 +312,7 @@ impl<'v> Exchange<'_, 'v> {
                 affinity::set_cookie(&cookie, endpoint, walk.tried.stay, self.info)
             }),
             edge: reach == Reach::ThisSite,
-            // Who stays at an endpoint has something there that others have not.
+            // A client with affinity may have state at its endpoint that others do not have.
             hedge: walk.hedge.filter(|_| retryable.idempotent && walk.tried.stay.is_none()),
             resumed,
             primary_slot: &self.primary_slot,

@@ -1,4 +1,4 @@
-//! The gate: whether a request may pass by the policies of its route and its service.
+//! The policies of a request's route and service.
 
 use super::failure::Failure;
 use super::record::Record;
@@ -10,7 +10,7 @@ use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
 
-/// Lets a request pass by all of these policies; it has its seats until its record is dropped.
+/// Checks a request by all of these policies; the record holds the permits until it is dropped.
 pub(super) async fn pass(
     view: &View,
     policies: impl Iterator<Item = PolicyIndex>,
@@ -44,7 +44,7 @@ pub(super) async fn pass(
     Ok(())
 }
 
-/// A field's value where there is one: of two, a cluster may believe the other.
+/// The value of a field that occurs once: of two values a cluster might use the other.
 fn sole<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
     let is_it = |field: &&Field| field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes());
     let mut found = head.fields().iter().filter(is_it);

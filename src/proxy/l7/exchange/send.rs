@@ -1,7 +1,7 @@
-//! One attempt on its connection: request up, response down, both at once.
+//! One attempt on its connection: the request and the response at the same time.
 //!
-//! Until the first byte goes to the client everything can still be tried elsewhere; [`Failure`] says
-//! how. After it, the only honest end of a failure is to break the client's connection off.
+//! Until the first byte is sent to the client, a retry is possible; [`Failure`] defines how. After that, a failure
+//! can only be shown by closing the client's connection.
 
 use super::attempt::{Attempt, Ended, Start};
 use super::failure::{Failure, Retry, What};
@@ -25,7 +25,7 @@ use crate::proxy::upstream::pool::Connection;
 use std::cell::Cell;
 use std::pin::pin;
 
-/// Makes one attempt. A connection is given back to the pool when it can be.
+/// Makes one attempt. The connection returns to the pool if it can be reused.
 ///
 /// # Errors
 /// [`Failure`].
@@ -61,7 +61,7 @@ pub(super) async fn run<'v, C: Client>(
             };
             (slot, result)
         }
-        // Likewise.
+        // Boxed: hedges are rare.
         Start::Resumed(waiting) => {
             Box::pin(resume(attempt, client, waiting, &mut parts, record)).await
         }
@@ -83,8 +83,7 @@ pub(super) async fn run<'v, C: Client>(
         Err(failed) => Err(failed),
     };
     result.map_err(|failure| {
-        // A reused connection that dies without a word says nothing about the endpoint: it was idle
-        // for too long.
+        // A reused connection that ends without a byte was stale: the endpoint is not at fault.
         let failure =
             if reused && is_unheard(failure, shared) { failure.excused() } else { failure };
         if !slot.is_over() {
@@ -94,39 +93,39 @@ pub(super) async fn run<'v, C: Client>(
     })
 }
 
-/// Whether a connection died without a word.
+/// Whether a connection ended without a byte.
 fn is_unheard(failure: Failure, shared: bool) -> bool {
     failure.refusal() == Some(Refusal::UpstreamReset)
         && match failure.retry {
             Retry::IfGranted(Kind::Unsent) => true,
-            // A shared connection says so itself when it has aged.
+            // A stale shared connection is reported by the connection itself.
             Retry::IfGranted(Kind::Died) => !shared,
             Retry::IfGranted(_) | Retry::Granted(_) | Retry::No => false,
         }
 }
 
-/// Counts a failed attempt out of its slot, and blames its endpoint where the endpoint is to blame.
+/// Counts a failed attempt, and blames the endpoint if it is at fault.
 fn settle(attempt: &Attempt<'_, '_>, failure: Failure, slot: &InSlot<'_>) {
     if let Some(cause) = failure.cause().filter(|cause| attempt.failures().has(*cause)) {
         slot.failed();
         attempt.blame(cause);
     }
-    // That a client leaves says that it waited; that it leaves again and again, nothing more.
+    // A client that leaves shows how long it has waited; one that leaves repeatedly shows nothing.
     if failure.what == What::Over && attempt.worker.has_just_left(attempt.client) {
         slot.end(End::ClientsFault);
     }
 }
 
-/// How an attempt ended on its connection.
+/// The end of an attempt on its connection.
 enum Over {
     Done,
     Tunnel(Connection),
-    /// All of the request was sent, and another is to be asked meanwhile.
+    /// The whole request was sent, and a hedge follows.
     Sent(SentOn, Timestamp),
     Overtaken,
 }
 
-/// Goes on with a request that was sent before.
+/// Continues with a request that was sent before.
 async fn resume<'v, C: Client>(
     attempt: &Attempt<'_, 'v>,
     client: &mut C,
@@ -182,7 +181,7 @@ async fn over_http1<C: Client>(
         };
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
         let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
-        // Boxed: each async function that holds it would be moved with it, which costs more than the box.
+        // Boxed: otherwise each outer future would be moved with it, which costs more than the box.
         Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await
     };
     if let Ok(Next::Slow) = result {
@@ -190,7 +189,7 @@ async fn over_http1<C: Client>(
         return Ok(Over::Sent(SentOn::Http1(connection), since));
     }
     if matches!(result, Err(_) | Ok(Next::Overtaken)) {
-        // An end would wait behind what the cluster has not taken; whoever still works should know now.
+        // A FIN would wait behind unsent bytes; a reset reaches the cluster now.
         connection.stream.reset_on_close();
     }
     match result? {
@@ -198,8 +197,8 @@ async fn over_http1<C: Client>(
             let cluster = &view.plan.clusters[selection.cluster];
             let most = (cluster.connections_max as usize / worker.shared.busy.len().max(1)).max(1);
             let (key, latest) = ((selection.signals(view).id, connection.secured), worker.view());
-            // The latest view may know other clusters by this number; then the endpoint is not among
-            // its endpoints and the connection is closed.
+            // In the latest view this index may be another cluster; then the endpoint is not found and the connection
+            // is closed.
             let now = worker.about_now();
             worker.pool.borrow_mut().put(connection, key, selection.cluster, &latest, most, now);
             Ok(Over::Done)
@@ -258,22 +257,22 @@ async fn over_http2<C: Client>(
     }
 }
 
-/// A shared connection on which no answer came is perhaps dead: others should not be sent there.
+/// Retires a shared connection without an answer: it may be dead, and other exchanges should avoid it.
 fn retire_if_silent(incoming: &Http2In, result: &Result<Next, Failure>) {
     if matches!(result, Err(failure) if *failure == Failure::refuse(Refusal::UpstreamTimeout)) {
         incoming.retire();
     }
 }
 
-/// What an attempt works on.
+/// The buffers of an attempt.
 struct Parts<'a> {
-    /// The request's head, as the cluster gets it.
+    /// The request head for the cluster.
     request: &'a mut Vec<u8>,
     replay: &'a mut Replay,
     head: &'a mut ResponseHead,
 }
 
-/// The way to a cluster and back.
+/// Both directions to a cluster.
 struct Way<'a, S, I> {
     outgoing: S,
     incoming: &'a mut I,
@@ -297,7 +296,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     let kept = Cell::new(std::mem::take(replay));
     let framing = head.framing;
     let result = {
-        // Dropped with this block, wherever it is: then what it was lent is back.
+        // Dropped at the end of the block, which returns the borrowed buffers.
         let edits = &attempt.route.request_edits;
         let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
         let whole = |replay: &mut Replay| {

@@ -1,4 +1,4 @@
-//! HTTP/1 to a cluster: a request and its response on a connection of their own.
+//! HTTP/1.1 to a cluster: one request and its response on a connection.
 
 use super::head::{limits, read_whole, why};
 use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
@@ -39,10 +39,10 @@ pub struct Http1<'a> {
 }
 
 impl<'a> Http1<'a> {
-    /// Reads from `source`, a head of at most so many bytes.
+    /// Reads from `source`, a head of at most `head_bytes` bytes.
     #[must_use]
     pub fn new(mut source: Source<'a>, head_bytes: usize) -> Http1<'a> {
-        // Until it is known how much of a body the client takes at once.
+        // Until it is known how quickly the client reads.
         source.most = buffer::MODEST;
         let limits = Limits { head_bytes, ..limits() };
         Http1 { source, scanner: Scanner::default(), limits }

@@ -1,4 +1,4 @@
-//! The reading of a response's head, whatever it came by: the limits that hold for it, and what is wrong with it.
+//! Parses a response head of any protocol: its limits, and its violations.
 
 use super::NoHead;
 use crate::http::response::{RequestKind, ResponseHead};
