@@ -1,18 +1,18 @@
-//! Clients that left before they were answered: each is heard once a second.
+//! Clients that leave before their answer: each counts once a second.
 //!
-//! That somebody stopped waiting says that a cluster is slow, if it is many who do. One client that asks and
-//! leaves, hundreds of times a second, says nothing more than the first time.
+//! Many clients that leave show that a cluster is slow. One client that sends a request and leaves, hundreds of times
+//! a second, shows no more than the first time.
 
 use crate::decision::units::{Timestamp, hash};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long a client that has left is remembered.
+/// How long a client is remembered after it left.
 const REMEMBERED: Duration = Duration::from_secs(1);
-/// Places to remember them in: two clients that share one forget each other, which only lets one be heard again.
+/// Entries of the table: if two clients share one, they replace each other, and one of them may count again.
 const PLACES: usize = 256;
 
-/// Who has left of late, as one worker saw it.
+/// Clients that left recently, as seen by one worker.
 #[derive(Debug)]
 pub struct Leavers(Box<[(u64, Timestamp); PLACES]>);
 
@@ -23,7 +23,7 @@ impl Default for Leavers {
 }
 
 impl Leavers {
-    /// Notes that a client left; says whether it did so within the last second.
+    /// Records that a client left; returns whether it did so within the last second.
     pub fn has_just_left(&mut self, client: IpAddr, now: Timestamp) -> bool {
         let key = match client {
             IpAddr::V4(client) => hash(&client.octets()),

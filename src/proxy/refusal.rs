@@ -1,4 +1,4 @@
-//! Refusals as the proxy meets them: from the codec's and the policies' verdicts, and with reason phrases.
+//! The proxy's refusals: conversion from the violations of the codec and the policies, and reason phrases.
 
 pub use crate::decision::refusal::Refusal;
 

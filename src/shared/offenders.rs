@@ -17,13 +17,13 @@ use std::time::Duration;
 
 /// Addresses stored at once.
 const KNOWN_MAX: usize = 4_096;
-/// Offences without a consequence.
+/// The number of offences without a penalty.
 const FREE: u32 = 3;
 /// The first wait; each further one is twice as long.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// One offence is forgotten after each such span without another.
+/// One offence expires after each such time without another.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Addresses with recent offences. Locked once per connection, and only while there is an offender.
@@ -69,7 +69,7 @@ impl Offenders {
         known.get(&client(address)).is_some_and(|offender| now < offender.until)
     }
 
-    /// Removes addresses whose offences are forgotten.
+    /// Removes addresses whose offences have expired.
     pub fn forget(&self, now: Timestamp) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, offender| offender.left(now) > 0);
@@ -78,7 +78,7 @@ impl Offenders {
 }
 
 impl Offender {
-    /// Offences that are not forgotten yet.
+    /// Offences that have not expired.
     fn left(self, now: Timestamp) -> u32 {
         let calm = now.since(self.until).as_secs() / FORGIVEN_AFTER.as_secs();
         self.offences.saturating_sub(u32::try_from(calm).unwrap_or(u32::MAX))

@@ -111,7 +111,7 @@ pub(super) struct Cursor {
     low: u64,
     /// Number of recorded exchanges at the last read.
     head: u64,
-    /// Ended exchanges that were read already, by entry; the value is their time of sending.
+    /// Ended exchanges that were already read, by entry, with their time of sending.
     read: Vec<u64>,
 }
 
@@ -228,7 +228,7 @@ mod tests {
         }
         let noted = (0..1_000).filter(|n| ring.sent(at(9_000 + n), 1).is_some()).count();
         assert!((100..=250).contains(&noted), "{noted}");
-        // Quiet again.
+        // The load is low again.
         let (ring, mut cursor) = (Ring::default(), Cursor::default());
         ring.every.store(8, Ordering::Relaxed);
         (0..5).for_each(|_| drop(read(&mut cursor, &ring)));
@@ -241,7 +241,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 0..200_000_u64 {
-                    // Sent at n microseconds, it takes n as well, and says so in its stratum.
+                    // Sent at microsecond n with a response time of n, and a stratum derived from n.
                     if let Some(ticket) = ring.sent(at(n), (n % 32) as u8) {
                         ring.answered(ticket, Duration::from_micros(n));
                     }

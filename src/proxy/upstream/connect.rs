@@ -1,7 +1,7 @@
-//! A connection for an exchange: an idle one, or a new one in time.
+//! The connection for an exchange: an idle one, or a new one within a timeout.
 //!
-//! Every address of a name is an endpoint of its own with its own probes, so a dead IPv6 address is
-//! known before anyone dials it: what happy eyeballs (RFC 8305) race for is decided by health.
+//! Every address of a name is an endpoint of its own with its own probes, so health checks exclude a dead IPv6
+//! address before it is dialled. This replaces happy eyeballs (RFC 8305).
 
 use super::multiplexed::{self, Lease};
 use super::pool::{Connection, Key};
@@ -23,21 +23,21 @@ use tokio::io::AsyncWriteExt;
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoConnection {
-    /// The endpoint would not, for this cause.
+    /// The endpoint refused the connection or failed, for this cause.
     Endpoint(Cause),
-    /// The exchange's time for connecting is over, before the endpoint had all that is its due.
+    /// The exchange's connect timeout passed before the endpoint's own timeout.
     Late,
-    /// The cluster has its most connections, or others wait for one: it is to be waited for, by
-    /// [`granted`].
+    /// The cluster has reached its connection limit, or others wait: the exchange has to wait, too, by
+    /// [`wait_for_connection`].
     Busy,
-    /// There was none in time, or too many wait.
+    /// No connection became available in time, or the queue is full.
     Full,
-    /// We have no port, descriptor or memory left.
+    /// The proxy has no port, descriptor or memory left.
     Exhausted,
 }
 
-/// How long connecting may take: four round trips and 200 ms, from 250 ms to 2 s; 1 s where none is known, which
-/// leaves as much for another endpoint.
+/// The connect timeout: four round trips plus 200 ms, from 250 ms to 2 s; 1 s if the round trip is unknown, which
+/// leaves time for another endpoint.
 #[must_use]
 pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
     cluster.connect.unwrap_or_else(|| {
@@ -45,43 +45,43 @@ pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
     })
 }
 
-/// What connection is wanted.
+/// The properties of the required connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// To which cluster.
+    /// The cluster.
     pub cluster: &'a Cluster,
     /// Its counters.
     pub live: &'a LiveCluster,
-    /// To which endpoint.
+    /// The endpoint.
     pub endpoint: &'a EndpointSignals,
-    /// Under which TLS.
+    /// The TLS settings.
     pub upstream: Option<&'a Upstream>,
-    /// Whether only a new one will do.
+    /// Whether the connection must be new.
     pub fresh: bool,
-    /// For whom, where the cluster wants to be told.
+    /// The client, if the cluster expects a PROXY header.
     pub origin: Option<Origin>,
-    /// What is to be spoken.
+    /// The protocol.
     pub speaks: Speaks,
 }
 
 impl Wanted<'_> {
-    /// Which connections will do.
+    /// The key of suitable connections.
     fn key(&self) -> Key {
         (self.endpoint.id, self.upstream.map_or(0, |upstream| upstream.id))
     }
 }
 
-/// What an exchange is carried by.
+/// The upstream connection of an exchange.
 #[derive(Debug)]
 pub enum UpstreamConnection {
-    /// A connection of its own.
+    /// An HTTP/1.1 connection.
     Http1(Connection),
-    /// A place on one that is shared.
+    /// A stream on a shared HTTP/2 connection.
     Http2(Box<Lease>),
 }
 
 impl UpstreamConnection {
-    /// Whether it has carried others before.
+    /// Whether the connection has served an exchange before.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         match self {
@@ -90,7 +90,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// The round trip of its handshake, where it was just made.
+    /// The round trip of the handshake, if the connection is new.
     #[must_use]
     pub fn handshake_rtt(&self) -> Option<Duration> {
         match self {
@@ -173,7 +173,7 @@ pub async fn connection(
     match tokio::time::timeout(left(), Box::pin(begun)).await {
         Ok(Ok(lease)) => {
             if cluster.send_proxy != SendProxy::None {
-                // It is this client's alone.
+                // The connection belongs to this client only.
                 lease.retire();
             }
             Ok((UpstreamConnection::Http2(Box::new(lease)), Some(took)))
@@ -182,7 +182,7 @@ pub async fn connection(
     }
 }
 
-/// Lets others look again when a connection was made, or was not.
+/// Wakes waiting exchanges when a connection was made, or failed.
 struct Dialling<'a> {
     worker: &'a Worker,
     key: Key,
@@ -224,18 +224,18 @@ async fn lease_or_turn(
             other.notified().await;
         }
     };
-    // Whoever dials is told of the endpoint; who only waits knows nothing of it.
+    // Only the exchange that dials learns the endpoint's failure.
     let late = |_| NoConnection::Full;
     tokio::time::timeout(span, look).await.map_err(late)
 }
 
-/// To hand a few bytes to a fresh socket.
+/// The timeout of writing a few bytes to a new socket.
 const WRITE_SPAN: Duration = Duration::from_secs(1);
-/// Beyond the connection, TLS takes so many round trips and so long.
+/// The additional round trips and time that TLS may take.
 const TLS_TRIPS: f64 = 5.0;
 const TLS_SPAN: f64 = 0.5;
 
-/// Makes a new connection within `span`, shakes hands where that is wanted, and counts it by `held`.
+/// Makes a new connection within `span`, with a TLS handshake if required; `held` counts it.
 ///
 /// # Errors
 /// [`NoConnection`].
@@ -254,7 +254,7 @@ pub async fn open(
     })?;
     if cluster.send_proxy != SendProxy::None {
         let header = proxy_header::write(cluster.send_proxy, wanted.origin);
-        // It fits into any fresh socket's buffer.
+        // The header fits into the buffer of any new socket.
         let written = tokio::time::timeout(WRITE_SPAN, stream.write_all(&header)).await;
         if !matches!(written, Ok(Ok(()))) {
             return Err(NoConnection::Endpoint(Cause::Reset));
@@ -325,10 +325,10 @@ pub async fn dial(address: &Address, span: Duration) -> Result<Stream, NoConnect
 
 fn classify(error: &io::Error) -> NoConnection {
     match error.kind() {
-        // No port is left towards this endpoint; towards others there may be.
+        // No local port is left for this endpoint; there may be ports for others.
         io::ErrorKind::AddrNotAvailable => NoConnection::Full,
         _ if process::is_ours(error) => NoConnection::Exhausted,
-        // A unix socket says so when its backlog is full.
+        // A unix socket returns this error when its backlog is full.
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             NoConnection::Endpoint(Cause::ConnectTimeout)
         }

@@ -1,4 +1,4 @@
-//! A client's connection: one request after the other, until one side has had enough.
+//! A client's HTTP/1.1 connection: one request after the other, until one side closes it.
 
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
@@ -20,7 +20,7 @@ use std::rc::Rc;
 pub async fn serve(worker: Rc<Worker>, accepted: Box<Accepted>, view: Viewed, index: usize) {
     let agreed = accepted.stream.agreed();
     let mut info = ConnectionInfo::of(&worker, &view, index, accepted.origin, agreed);
-    // Whom it let in when the connection came, which may be a while ago.
+    // The client authorities when the connection was accepted, which may be a while ago.
     info.clients = accepted.clients;
     let mut info = Rc::new(info);
     let stream = accepted.stream;
@@ -34,7 +34,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Box<Accepted>, view: Viewed, in
     while client.keep {
         let read = client.next_request(&worker, info.limits(), first).await;
         if let Err(NoRequest::Http2) = read {
-            // One that knows beforehand: over TLS that is what ALPN is for.
+            // A client with prior knowledge of HTTP/2; over TLS, ALPN decides.
             let (stream, buffer) = (client.stream, client.buffer);
             return Box::pin(h2_connection::serve(&worker, stream, buffer, info)).await;
         }
@@ -45,7 +45,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Box<Accepted>, view: Viewed, in
         first = false;
         let view = worker.view();
         if !keep_up(&worker, &view, &mut info) {
-            // Its listener is gone: by whose routes it came, nobody may be asked any more.
+            // The listener was removed: its routes no longer exist.
             let gone = "the listener was removed by a reload";
             Box::pin(refuse_as(&worker, &mut client, &info, Refusal::Draining, gone)).await;
             break;
@@ -61,7 +61,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Box<Accepted>, view: Viewed, in
         client.limit_upgrade(&info.upgrades);
         let (body_limit, body_rate) = info.body_bounds();
         client.begin(body_limit, body_rate, worker.date());
-        // Boxed: while a connection is idle, the walk of an exchange takes no memory.
+        // Boxed: an idle connection holds no memory for an exchange.
         let exchange = Box::pin(one_exchange(&worker, &view, &mut client, &info));
         if let Some((upgraded, record)) = exchange.await {
             return Box::pin(tunnel(&worker, &view, client, &info, *upgraded, record)).await;
@@ -98,7 +98,7 @@ async fn one_exchange(
     None
 }
 
-/// Answers what could not be read as a request, if it deserves an answer.
+/// Answers an invalid request, if an answer is possible.
 async fn refuse(worker: &Worker, client: &mut H1, info: &ConnectionInfo, no_request: NoRequest) {
     client.keep = false;
     let (refusal, why) = match no_request {
@@ -136,7 +136,7 @@ fn explain(violation: Violation) -> &'static str {
     }
 }
 
-/// Carries an upgraded connection to its end.
+/// Relays an upgraded connection to its end.
 async fn tunnel(
     worker: &Worker,
     view: &Viewed,
