@@ -283,7 +283,7 @@ pub struct Service {
     pub name: String,
     /// Its clusters, in the operator's order.
     pub clusters: Vec<ClusterIndex>,
-    /// Data classes of what it carries.
+    /// Data classes of the service's traffic.
     pub data: Vec<String>,
     /// Capabilities every serving cluster must offer.
     pub needs: Vec<String>,
@@ -320,7 +320,7 @@ pub struct Service {
 pub struct Affinity {
     /// The cookie's name.
     pub cookie: String,
-    /// How long it lasts; as long as the client's session where there is none.
+    /// The lifetime of the cookie; `None` is the browser session.
     pub ttl: Option<Duration>,
     /// Whether they stay in its cluster, too, where another would be chosen: load and distance do not count then.
     pub across_clusters: bool,

@@ -144,7 +144,7 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
     out.extend_from_slice(b"\r\n");
 }
 
-/// One hop less, for the two methods that count them (RFC 9110 §7.6.2).
+/// Writes `Max-Forwards`, decremented, for the two methods that use it (RFC 9110 §7.6.2).
 fn write_max_forwards(out: &mut Vec<u8>, head: &RequestHead, field: &Field, edits: &Edits<'_>) {
     match head.max_forwards() {
         Some(hops) if !edits.drops(b"max-forwards") => {

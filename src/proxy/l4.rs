@@ -181,7 +181,7 @@ async fn find(
 /// Why there is no connection.
 struct Unconnected {
     refusal: Refusal,
-    /// Whether it did not come about in time.
+    /// Whether the connection timed out.
     late: bool,
 }
 

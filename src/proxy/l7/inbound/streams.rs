@@ -182,7 +182,7 @@ impl Account {
     }
 }
 
-/// A stream under way: counted out when its exchange ends, and also when its task panics.
+/// Counts an open stream until its exchange ends, even if its task panics.
 #[derive(Debug)]
 pub struct Active(Rc<Account>);
 
@@ -250,7 +250,7 @@ pub fn request(
 #[derive(Clone, Copy, Debug)]
 pub struct Refused {
     why: Refusal,
-    /// Whether it said that it is a call of gRPC.
+    /// Whether its content type is gRPC.
     says_grpc: bool,
 }
 
