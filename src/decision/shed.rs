@@ -56,9 +56,9 @@ pub fn bound(tolerable: f64) -> f64 {
 
 /// Demand by priority.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked([f64; PRIORITIES]);
+pub struct PriorityDemand([f64; PRIORITIES]);
 
-impl Asked {
+impl PriorityDemand {
     /// Folds in the demand since the last sweep, refused or not.
     pub fn fold(&mut self, counts: &[f64; PRIORITIES], elapsed: f64) {
         let keep = (-elapsed / WINDOW).exp();
@@ -74,7 +74,7 @@ pub struct Claim {
     /// The class's live clusters; for each the queue observed there, if it is known, and the exchanges sent there a second.
     pub places: Vec<(ClusterIndex, Option<f64>, f64)>,
     /// The demand.
-    pub asked: Asked,
+    pub by_priority: PriorityDemand,
     /// Good answers a second.
     pub served: f64,
     /// The service time of an exchange, where it is known.
@@ -157,23 +157,24 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
     // Counted as work where that is known of all classes: refusing cheap exchanges frees little.
     let known = pool.iter().all(|index| claims[*index].work.is_some());
     let work = |claim: &Claim| claim.work.filter(|_| known).unwrap_or(1.0).max(1e-6);
-    let mut asked = [0.0; PRIORITIES];
+    let mut by_priority = [0.0; PRIORITIES];
     let (mut served, mut queue, mut bound, mut weight) = (0.0, 0.0, 0.0, 0.0);
     for &index in pool {
         let claim = &claims[index];
-        for (sum, rate) in asked.iter_mut().zip(claim.asked.0) {
+        for (sum, rate) in by_priority.iter_mut().zip(claim.by_priority.0) {
             *sum += rate * work(claim);
         }
         served += claim.served * work(claim);
-        let part = claim.asked.0.iter().sum::<f64>() * work(claim) + 1e-9;
+        let part = claim.by_priority.0.iter().sum::<f64>() * work(claim) + 1e-9;
         queue += shortest[index] * part;
         bound += claim.bound * part;
         weight += part;
     }
     let (queue, bound) = (queue / weight, bound / weight);
     let admits = served * (1.0 + GAIN * (AIM * bound - queue)).clamp(0.5, 2.0);
-    let all: f64 = asked.iter().sum();
-    let (unserved, shed) = (level(&asked, all - NOISE * served), level(&asked, all - admits));
+    let all: f64 = by_priority.iter().sum();
+    let (unserved, shed) =
+        (level(&by_priority, all - NOISE * served), level(&by_priority, all - admits));
     // The priority that has no capacity anyway bears the cost of draining the queue; a priority with capacity is not refused.
     match shed.below > unserved.below && unserved.share > 0.0 {
         true => Shed { below: unserved.below, share: 1.0 },
@@ -182,13 +183,13 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
 }
 
 /// The priorities that an excess covers, from the lowest up.
-fn level(asked: &[f64; PRIORITIES], excess: f64) -> Shed {
-    let all: f64 = asked.iter().sum();
+fn level(by_priority: &[f64; PRIORITIES], excess: f64) -> Shed {
+    let all: f64 = by_priority.iter().sum();
     if !excess.is_finite() || excess <= 0.0 || all <= 0.0 {
         return Shed::default();
     }
     let mut excess = excess.min(SHED_MAX * all);
-    for (priority, rate) in asked.iter().enumerate() {
+    for (priority, rate) in by_priority.iter().enumerate() {
         if *rate > 0.0 && excess <= *rate {
             return Shed { below: priority as u8, share: excess / rate };
         }
@@ -219,12 +220,12 @@ impl Shed {
 mod tests {
     use super::*;
 
-    fn asked(rates: &[(usize, f64)]) -> Asked {
+    fn by_priority(rates: &[(usize, f64)]) -> PriorityDemand {
         let mut counts = [0.0; PRIORITIES];
         rates.iter().for_each(|(priority, rate)| counts[*priority] = rate * 10.0);
-        let mut asked = Asked::default();
-        asked.fold(&counts, 10.0);
-        asked
+        let mut by_priority = PriorityDemand::default();
+        by_priority.fold(&counts, 10.0);
+        by_priority
     }
 
     fn claim(clusters: &[usize], queue: f64, rates: &[(usize, f64)], served: f64) -> Claim {
@@ -233,7 +234,7 @@ mod tests {
                 .iter()
                 .map(|cluster| (ClusterIndex(*cluster), Some(queue), 100.0))
                 .collect(),
-            asked: asked(rates),
+            by_priority: by_priority(rates),
             served,
             work: Some(0.020),
             bound: 0.25,
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_shed_while_nobody_waits_long() {
+    fn nothing_is_shed_while_queues_are_short() {
         assert_eq!(alone(&[(5, 100.0)], 10.0, 0.25), Shed::default());
         assert_eq!(alone(&[], 0.0, 5.0), Shed::default());
         assert_eq!(alone(&[(5, 100.0)], f64::NAN, 5.0), Shed::default());
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn across_services_the_lower_priority_goes_first() {
+    fn across_services_the_lower_priority_is_shed_first() {
         let low = claim(&[0, 1], 0.5, &[(0, 100.0)], 60.0);
         let high = claim(&[1, 0], 0.5, &[(9, 100.0)], 60.0);
         let sheds = decide(&[high.clone(), low.clone()]);
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_somewhere_else_to_go_is_left_to_go_there() {
+    fn a_service_with_a_free_cluster_is_not_shed() {
         let mut roams = claim(&[0, 2], 0.5, &[(0, 100.0)], 60.0);
         roams.places[1].1 = Some(0.0);
         let stays = claim(&[0], 0.5, &[(9, 100.0)], 60.0);
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_is_counted_as_work() {
+    fn shed_exchanges_count_as_work() {
         let cheap = Claim { work: Some(0.001), ..claim(&[0], 0.5, &[(0, 500.0)], 250.0) };
         let costly = Claim { work: Some(0.020), ..claim(&[0], 0.5, &[(9, 75.0)], 37.0) };
         let sheds = decide(&[cheap, costly]);
