@@ -83,11 +83,11 @@ pub struct LiveCluster {
     /// Exchanges waiting for a connection.
     pub pending: Arc<Gauge>,
     /// Exchanges that wait because the cluster has reached its limit of connections.
-    pub wanted: Arc<Queue>,
-    /// Exchanges at once; it may change at any time where the site's proxies share it.
+    pub connection_queue: Arc<Queue>,
+    /// Concurrent exchanges; the limit may change at any time where the site's proxies share it.
     pub ceiling: Arc<Ceiling>,
     /// Exchanges that wait because the cluster has reached its limit of exchanges in flight.
-    pub room: Arc<Queue>,
+    pub queue: Arc<Queue>,
     /// Parallel to the endpoints of the cluster's signals.
     pub endpoints: Vec<Arc<LiveEndpoint>>,
 }
@@ -102,13 +102,13 @@ pub struct Slots {
 #[derive(Debug, Default)]
 struct OfClass {
     /// Requested exchanges, by priority.
-    asked: Asked,
+    requested: DemandCounts,
     clusters: Vec<Slot>,
 }
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Asked([Count; PRIORITIES]);
+struct DemandCounts([Count; PRIORITIES]);
 
 /// Samples of one class at one cluster from one worker.
 #[derive(Debug, Default)]
@@ -151,7 +151,7 @@ impl Slots {
     #[must_use]
     pub fn new(plan: &Plan, workers: usize) -> Slots {
         let class = |class: &crate::decision::plan::Class| OfClass {
-            asked: Asked::default(),
+            requested: DemandCounts::default(),
             clusters: class.permitted.clusters.iter().map(|_| Slot::default()).collect(),
         };
         let table = || plan.classes.iter().map(class).collect();
@@ -166,8 +166,8 @@ impl Slots {
 
     /// The counter of requested exchanges of a class at this priority.
     #[must_use]
-    pub fn asked(&self, worker: usize, class: ClassIndex, priority: u8) -> Option<&Count> {
-        self.workers.get(worker)?.get(class)?.asked.0.get(usize::from(priority))
+    pub fn requested(&self, worker: usize, class: ClassIndex, priority: u8) -> Option<&Count> {
+        self.workers.get(worker)?.get(class)?.requested.0.get(usize::from(priority))
     }
 }
 
@@ -322,7 +322,8 @@ impl Shared {
         let all = u32::try_from(all).unwrap_or(u32::MAX);
         // The process limit first: dropping a unit of the cluster's gauge wakes a waiter.
         let _of_all = Held::enter_below(&self.upstreams, all)?;
-        let _of_cluster = Held::enter_told(&cluster.connections, most, &cluster.wanted)?;
+        let _of_cluster =
+            Held::enter_queued(&cluster.connections, most, &cluster.connection_queue)?;
         Some(Counted { _of_all, _of_cluster })
     }
 

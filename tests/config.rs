@@ -1,4 +1,4 @@
-//! The configuration as users meet it: the files we ship, the messages, the schema, the examples.
+//! The configuration as users see it: the shipped files, the messages, the schema, the examples.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ fn check(text: &str) -> Outcome {
     load(text, Path::new("."), &|_| None)
 }
 
-/// Values of a key anywhere below a pattern like `listeners.*.limits.head`.
+/// The values of a key below a pattern like `listeners.*.limits.head`.
 fn values<'a>(node: &'a Node, path: &[&str]) -> Vec<&'a Node> {
     let Some((first, rest)) = path.split_first() else { return vec![node] };
     match &node.kind {
@@ -142,7 +142,7 @@ fn documented_defaults_are_the_programs() {
 }
 
 #[test]
-fn what_we_ship_is_valid_without_a_warning() {
+fn shipped_files_are_valid_without_a_warning() {
     for path in ["config/minimal.yaml", "config/reference.yaml", "docker/tidegate.yaml"] {
         let outcome = check(&read(path));
         assert!(outcome.problems.is_empty(), "{path}: {:#?}", outcome.problems);
@@ -245,7 +245,7 @@ fn a_shared_ceiling_that_nobody_shares_is_told() {
 }
 
 #[test]
-fn all_problems_are_told_at_once_each_with_its_place() {
+fn all_problems_are_reported_at_once_with_their_positions() {
     let text = "\
 listeners:
   web: { address: 127.0.0.1:80x, protocol: http, service: shopp }
@@ -266,8 +266,8 @@ routes:
 - { methods: [get], path_regex: \"(\", service: shop }
 ";
     let problems = check(text).problems;
-    let told: Vec<String> = problems.iter().map(|p| p.render("t")).collect();
-    let all = told.join("\n");
+    let messages: Vec<String> = problems.iter().map(|p| p.render("t")).collect();
+    let all = messages.join("\n");
     for part in [
         "t:2:19: error: listeners.web.address: `127.0.0.1:80x`",
         "t:3:8: error: listeners.raw: a tcp listener needs `service`",
@@ -296,7 +296,7 @@ routes:
 }
 
 #[test]
-fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
+fn no_permitted_cluster_is_an_error_and_only_one_is_a_warning() {
     let text = |accepts: &str, needs: &str, environment: &str| {
         format!(
             "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
@@ -325,17 +325,20 @@ fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
         ),
     ] {
         let outcome = check(&text(accepts, needs, environment));
-        let told: Vec<String> = outcome.problems.iter().map(|p| p.message.clone()).collect();
-        assert!(outcome.config.is_none() && told.iter().any(|m| m.contains(why)), "{told:?}");
+        let messages: Vec<String> = outcome.problems.iter().map(|p| p.message.clone()).collect();
+        assert!(
+            outcome.config.is_none() && messages.iter().any(|m| m.contains(why)),
+            "{messages:?}"
+        );
     }
     let of_site = "sites: { cloud-near: { kind: cloud, accepts: [general] } }\n\
         listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }\n\
         services: { s: { clusters: [cloud], data: sensitive } }\n\
         clusters: { cloud: { site: cloud-near, endpoints: [127.0.0.1:1] } }\n";
-    let told = &check(of_site).problems[0].message;
+    let message = &check(of_site).problems[0].message;
     let expected =
         "cluster cloud does not accept data class sensitive (site cloud-near accepts general)";
-    assert!(told.ends_with(expected), "{told}");
+    assert!(message.ends_with(expected), "{message}");
     let outcome = check(&text("general, sensitive", "gpu", "production"));
     assert!(outcome.config.is_some());
     assert_eq!(outcome.problems.len(), 1);
@@ -343,7 +346,7 @@ fn what_no_cluster_may_serve_is_an_error_and_what_one_may_is_a_warning() {
     assert!(outcome.problems[0].hint.as_ref().unwrap().contains("no disaster recovery"));
 }
 
-/// A small configuration: what its listener, service and clusters have, and what follows.
+/// A small configuration with these additions to its listener, service and clusters, and this rest.
 fn small(listener: &str, service: &str, rest: &str) -> String {
     format!(
         "listeners: {{ web: {{ {listener} }} }}\nservices: {{ s: {{ clusters: [c]{service} }} }}\n\
@@ -352,7 +355,7 @@ fn small(listener: &str, service: &str, rest: &str) -> String {
 }
 
 #[test]
-fn a_message_names_what_is_wrong_and_what_to_write_instead() {
+fn a_message_names_the_error_and_the_correction() {
     let web = "address: 127.0.0.1:80, protocol: http, service: s";
     let trusted = |network: &str| small(&format!("{web}, trusted_proxies: [{network}]"), "", "");
     for (text, expected) in [
@@ -386,9 +389,9 @@ fn a_message_names_what_is_wrong_and_what_to_write_instead() {
     }
 }
 
-/// What a section lacks is not told where an unknown key, or one that cannot be read, is the reason.
+/// A missing key is not reported where an unknown or unreadable key is the reason.
 #[test]
-fn each_mistake_is_told_once() {
+fn each_mistake_is_reported_once() {
     let (l, s) = ("address: \"127.0.0.1:0\", protocol: http, service: s", "clusters: [c]");
     let whole = |listener: &str, service: &str, cluster: &str, rest: &str| {
         format!(
@@ -437,12 +440,12 @@ fn each_mistake_is_told_once() {
         (route("split: { s: x }"), "routes[0].split.s"),
         (good.replace("services: { s: { clusters: [c] } }", "services: {}"), "services"),
         (good.replace(&format!("{{ c: {{ kind: idc, {c} }} }}"), "{}"), "clusters"),
-        // The same of the listener is no other mistake.
+        // The same mistake in the listener's section counts once.
         (
             route("service: s").replace("kind: idc,", "kind: idc, accepts: [pii],"),
             "routes[0].service",
         ),
-        // Of TLS where there is none no file is looked for.
+        // Without TLS no certificate file is read.
         (
             listener(&format!(
                 "{}, tls: {{ certificates: [{{ cert: a, key: b }}] }}",
@@ -450,7 +453,7 @@ fn each_mistake_is_told_once() {
             )),
             "listeners.w.tls",
         ),
-        // What has not the shape that is asked for.
+        // Values of the wrong shape.
         (format!("site: here\n{good}"), "site"),
     ] {
         let outcome = check(&text);
@@ -458,7 +461,7 @@ fn each_mistake_is_told_once() {
         assert_eq!(paths, [path], "{text}\n{:?}", outcome.problems);
         assert!(outcome.config.is_none(), "{text}");
     }
-    // Two mistakes are two.
+    // Two mistakes are reported as two.
     for text in [whole(l, s, "colour: red", ""), service(&format!("{s}, rate_limit: {{ per: x }}"))]
     {
         assert_eq!(check(&text).problems.len(), 2, "{text}\n{:?}", check(&text).problems);
@@ -466,26 +469,26 @@ fn each_mistake_is_told_once() {
 }
 
 #[test]
-fn what_leads_nowhere_is_warned_of_unless_something_else_is_wrong() {
+fn unused_parts_are_warned_of_unless_there_are_errors() {
     let bare = "address: 127.0.0.1:80, protocol: http";
-    let told = |text: &str| -> Vec<String> {
+    let messages = |text: &str| -> Vec<String> {
         check(text).problems.iter().map(|problem| problem.render("t")).collect()
     };
     let text = small(bare, "", "");
-    let all = told(&text);
+    let all = messages(&text);
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(
         all[0].contains("warning: listeners.web: the listener has neither `service` nor routes")
     );
     assert!(all[1].contains("warning: services.s: no listener and no route uses this service"));
     let unused = text.replace("clusters: { c:", "clusters: { d: { endpoints: [127.0.0.1:8] }, c:");
-    let all = told(&(unused.clone() + "routes: [{ service: s }]\n"));
+    let all = messages(&(unused.clone() + "routes: [{ service: s }]\n"));
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].contains("warning: clusters.d: no service lists this cluster"));
     let mirrored = text.replace("services: {", "services: { m: { clusters: [c] },")
         + "routes: [{ service: s, mirror: { service: m } }]\n";
-    assert_eq!(told(&mirrored), Vec::<String>::new());
-    let wrong = told(&(unused + "routes: [{ service: t }]\n"));
+    assert_eq!(messages(&mirrored), Vec::<String>::new());
+    let wrong = messages(&(unused + "routes: [{ service: t }]\n"));
     assert_eq!(wrong.len(), 1, "one mistake is told once: {wrong:?}");
 }
 
@@ -501,7 +504,7 @@ fn json_is_yaml_and_unquoted_addresses_explain_themselves() {
 }
 
 #[test]
-fn listeners_that_overlap_anything_are_refused() {
+fn overlapping_listeners_are_refused() {
     let with = |first: &str, second: &str| {
         let text = format!(
             "listeners:\n  a: {{ address: \"{first}\", protocol: http, service: s }}\n  b: {{ address: \"{second}\", protocol: http, service: s }}\n\
@@ -528,21 +531,21 @@ fn ten_thousand_routes_load_and_each_is_found() {
     let config = check(&text).config.unwrap();
     for number in [0, 1, 4_999, 9_999] {
         let (host, path) = (format!("h{number}.example"), format!("/p{number}/x"));
-        let asked = tidegate::decision::route::Asked {
+        let query = tidegate::decision::route::RouteQuery {
             listener: tidegate::decision::plan::ListenerIndex(0),
             host: &host,
             path: &path,
             method: "GET",
             has_header: &|_, _| false,
         };
-        let found = config.plan.routes.find(&asked).unwrap();
+        let found = config.plan.routes.find(&query).unwrap();
         assert_eq!(config.plan.routes.route(found).name, format!("routes[{number}]"));
     }
     assert_eq!(config.plan.routes.routes().len(), 10_001);
 }
 
 #[test]
-fn a_policy_that_may_not_reach_what_it_is_meant_for_is_a_warning() {
+fn a_policy_that_may_be_bypassed_is_a_warning() {
     let text = |limits: &str, route: &str| {
         format!(
             "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop{limits} }} }}
@@ -574,10 +577,12 @@ routes: [{route}]
         (", limits: { slashes: keep }", guarded.replace("/admin", "/"), None),
     ] {
         let problems = check(&text(limits, &route)).problems;
-        let told: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
         match expected {
-            Some(part) => assert!(told.len() == 1 && told[0].contains(part), "{route}: {told:?}"),
-            None => assert!(told.is_empty(), "{limits} {route}: {told:?}"),
+            Some(part) => {
+                assert!(messages.len() == 1 && messages[0].contains(part), "{route}: {messages:?}")
+            }
+            None => assert!(messages.is_empty(), "{limits} {route}: {messages:?}"),
         }
         assert!(problems.iter().all(|problem| problem.path == "routes[0]"));
     }
@@ -585,7 +590,7 @@ routes: [{route}]
 
 #[test]
 fn a_route_that_never_matches_is_a_warning() {
-    let told = |routes: &str| {
+    let messages = |routes: &str| {
         let text = format!(
             "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
              services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\nroutes:\n{routes}"
@@ -593,13 +598,17 @@ fn a_route_that_never_matches_is_a_warning() {
         check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
     };
     let shadowed = "- { path_prefix: /a, methods: [GET, PUT], service: s }\n- { path_prefix: /a/, methods: [GET], service: s }\n";
-    assert!(told(shadowed).contains("routes[1]: never matches: `routes[0]`"), "{}", told(shadowed));
+    assert!(
+        messages(shadowed).contains("routes[1]: never matches: `routes[0]`"),
+        "{}",
+        messages(shadowed)
+    );
     for fine in [
         "- { path_prefix: /a, methods: [GET], service: s }\n- { path_prefix: /a, service: s }\n",
         "- { path_prefix: /a, hosts: [x.y], service: s }\n- { path_prefix: /a, hosts: [x.y, z.y], service: s }\n",
         "- { path: /a, service: s }\n- { path_prefix: /a, service: s }\n",
     ] {
-        assert_eq!(told(fine), "");
+        assert_eq!(messages(fine), "");
     }
 }
 
@@ -619,7 +628,7 @@ fn duplicates_and_unset_variables_hide_no_other_problem() {
         (5, "duplicate key `dial`"),
         (6, "the variable `NEITHER` is not set"),
     ] {
-        let here = |told: &&String| told.starts_with(&format!("f:{line}:")) && told.contains(part);
+        let here = |text: &&String| text.starts_with(&format!("f:{line}:")) && text.contains(part);
         assert_eq!(found.iter().filter(here).count(), 1, "{line} {part}: {found:#?}");
     }
     assert_eq!(found.len(), 6, "consequences are not told: {found:#?}");
@@ -658,7 +667,7 @@ fn the_effective_configuration_has_every_key_defaults_inheritance_and_no_secret(
 }
 
 #[test]
-fn what_would_never_work_is_refused_and_what_works_is_not_warned_of() {
+fn impossible_settings_are_errors_and_working_ones_give_no_warning() {
     let with = |service: &str, routes: &str| {
         let text = format!(
             "listeners: {{ web: {{ address: 127.0.0.1:1, protocol: http, service: s }} }}\n\
@@ -689,7 +698,7 @@ fn what_would_never_work_is_refused_and_what_works_is_not_warned_of() {
 }
 
 #[test]
-fn no_time_to_connect_is_an_error_and_no_time_to_wait_is_not() {
+fn a_zero_connect_timeout_is_an_error_and_a_zero_queue_timeout_is_not() {
     let with = |timeouts: &str| {
         let text = format!(
             "listeners: {{ web: {{ address: 127.0.0.1:1, protocol: http, service: s }} }}\n\
@@ -706,10 +715,10 @@ fn no_time_to_connect_is_an_error_and_no_time_to_wait_is_not() {
 }
 
 #[test]
-fn a_quoted_backslash_ends_no_comment_and_a_bare_ipv6_address_is_told_how() {
+fn a_quoted_backslash_starts_no_comment_and_a_bare_ipv6_address_gets_a_hint() {
     let outcome = check("site: { name: 'a\\' } # ${NOPE}\n");
     assert!(!outcome.problems.iter().any(|problem| problem.message.contains("NOPE")));
     let text = "listeners:\n  web:\n    address: ::1:80\n    protocol: http\n";
     let found: Vec<String> = check(text).problems.iter().map(|p| p.render("f")).collect();
-    assert!(found.iter().any(|told| told.contains("\"[::1]:80\"")), "{found:#?}");
+    assert!(found.iter().any(|line| line.contains("\"[::1]:80\"")), "{found:#?}");
 }

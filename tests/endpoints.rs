@@ -1,17 +1,17 @@
-//! The choice among a cluster's endpoints, in virtual time: the small worlds of `sim::endpoints`.
+//! Endpoint selection in virtual time: the worlds of `sim::endpoints`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are named by their promises")]
 
 use tidegate::sim::endpoints::suite::{self, About, Case};
 use tidegate::sim::endpoints::{Outcome, run};
 
 #[test]
-fn the_choice_of_endpoints_keeps_the_gates_of_the_small_worlds() {
+fn endpoint_selection_meets_the_gates_of_the_small_worlds() {
     let (mut rows, mut missed) = (Vec::new(), Vec::new());
     for case in suite::cases(true) {
         let outcomes = suite::outcomes(&case, "tidegate", 1);
         rows.push(suite::row(&case, "tidegate", &outcomes));
         for verdict in suite::judge(&case, &outcomes) {
-            // One seed is noise: a tenth is allowed here.
+            // A single seed has noise: a tenth is allowed here.
             let slack = if verdict.at_most { 1.1 } else { 0.9 };
             let relaxed = suite::Verdict { bound: verdict.bound * slack, ..verdict };
             if !relaxed.is_met() {
@@ -42,7 +42,7 @@ fn three_equal_endpoints_have_a_third_each_at_sixty_requests_a_second() {
 }
 
 #[test]
-fn a_slow_endpoint_of_two_costs_little_and_an_average_of_peaks_would_never_forgive_it() {
+fn a_slow_endpoint_of_two_has_little_effect_unlike_with_peak_ewma() {
     let case = low_rate("slow 30 s, 60/s, 2, 2 workers");
     let About::Slow { from, until } = case.about else {
         unreachable!("it is one of a slow endpoint")

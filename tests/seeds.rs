@@ -35,7 +35,7 @@ fn replay(target: &str, rounds: usize, property: impl Fn(&[u8])) {
 }
 
 #[test]
-fn requests_are_judged_alike_at_every_cut_and_forwarded_with_the_same_meaning() {
+fn requests_parse_alike_at_every_cut_and_keep_their_meaning() {
     replay("request", 3_000, properties::request);
 }
 
@@ -55,7 +55,18 @@ fn canonical_targets_stay_canonical() {
 }
 
 #[test]
-fn any_text_is_a_configuration_or_has_problems() {
+fn the_reference_seed_equals_the_reference() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let (seed, reference) = (read("fuzz/seeds/config/reference"), read("config/reference.yaml"));
+    assert!(
+        seed == reference,
+        "fuzz/seeds/config/reference must be a link to config/reference.yaml"
+    );
+}
+
+#[test]
+fn any_text_is_valid_or_has_problems() {
     replay("config", 150, |bytes| {
         let text = String::from_utf8_lossy(bytes);
         let folder = std::path::Path::new("/nonexistent");
@@ -65,7 +76,7 @@ fn any_text_is_a_configuration_or_has_problems() {
 }
 
 #[test]
-fn reports_are_in_range_or_not_believed() {
+fn accepted_reports_are_in_range() {
     use tidegate::decision::report::Report;
     replay("report", 20_000, |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -76,22 +87,22 @@ fn reports_are_in_range_or_not_believed() {
 }
 
 #[test]
-fn trailers_that_pass_are_those_that_may() {
+fn only_permitted_trailers_pass() {
     replay("trailers", 5_000, properties::trailers);
 }
 
 #[test]
-fn heads_of_http2_become_one_head_of_http1_each() {
+fn each_http2_head_becomes_one_http1_head() {
     replay("translated", 5_000, properties::translated);
 }
 
 #[test]
-fn calls_are_told_their_status_in_three_lines() {
+fn grpc_statuses_are_three_lines() {
     replay("grpc", 5_000, properties::grpc);
 }
 
 #[test]
-fn hellos_ask_for_the_same_name_at_every_cut() {
+fn a_hello_has_the_same_name_at_every_cut() {
     replay("hello", 1_000, tidegate::tls::properties::hello);
 }
 
@@ -101,7 +112,7 @@ fn credentials_are_of_one_scheme() {
 }
 
 #[test]
-fn a_proxy_header_is_no_more_than_it_says() {
+fn a_proxy_header_has_its_stated_length() {
     replay("proxy_header", 300, |bytes| {
         if let Ok((_, length)) = tidegate::os::proxy_header::read_from(bytes) {
             assert!((15..=16 + 2_048).contains(&length), "{length}");

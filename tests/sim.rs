@@ -1,5 +1,5 @@
-//! The world in virtual time: what is always true in it, what the engine must reach in CI's small one, and
-//! `tidegate simulate` as an operator uses it.
+//! The simulated world: its invariants, the requirements on the engine in CI's small suite, and `tidegate simulate`
+//! as an operator uses it.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ fn run(spec: &Spec, policy: &str, seed: u64) -> Outcome {
     world::run(spec, &|spec, edge| (entry.make)(spec, edge, seed), seed)
 }
 
-/// Worlds of a few seconds in which every kind of thing happens soon.
+/// Short worlds in which every kind of event happens early.
 fn all_short() -> Vec<(&'static str, Spec)> {
     let hurry = |mut spec: Spec| {
         let first = spec.changes.first().map_or(0.0, |(at, _)| (at - 1.0).max(0.0));
@@ -41,7 +41,7 @@ fn all_short() -> Vec<(&'static str, Spec)> {
 }
 
 #[test]
-fn nothing_is_lost_no_constraint_is_broken_and_no_figure_is_nonsense() {
+fn no_exchange_is_lost_and_no_constraint_is_broken() {
     for (name, spec) in all_short() {
         let outcome = run(&spec, "tidegate", 3);
         assert!(!outcome.records.is_empty(), "{name}");
@@ -54,7 +54,7 @@ fn nothing_is_lost_no_constraint_is_broken_and_no_figure_is_nonsense() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_trace_and_another_another() {
+fn equal_seeds_give_equal_traces_and_others_differ() {
     for (name, spec) in all_short().into_iter().step_by(3) {
         let prints: Vec<u64> =
             [7, 7, 8].map(|seed| run(&spec, "tidegate", seed).fingerprint()).to_vec();
@@ -63,7 +63,7 @@ fn the_same_seed_gives_the_same_trace_and_another_another() {
     }
 }
 
-/// A number that machines share whose mathematics is the same to the last bit: processors differ there.
+/// A number that is equal on machines with bit-identical floating-point functions; processors differ there.
 fn mathematics() -> u64 {
     let mut sum = 0xCBF2_9CE4_8422_2325_u64;
     for step in 1..2_000 {
@@ -75,8 +75,8 @@ fn mathematics() -> u64 {
     sum
 }
 
-/// The traces of every scenario, as they were when they were last meant to change. After a change that is
-/// meant: `TIDEGATE_GOLDEN=write cargo test --test sim golden`.
+/// The expected traces of every scenario. After an intended change: `TIDEGATE_GOLDEN=write cargo test --test sim
+/// golden`.
 #[test]
 fn every_scenario_has_its_golden_trace() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sim.golden");
@@ -111,7 +111,7 @@ fn every_policy_serves_a_quiet_world_and_keeps_constraints() {
     }
 }
 
-/// The gates of a scenario, with one seed: what a change breaks badly shows here; the benchmark has the rest.
+/// The gates of a scenario, with one seed: severe regressions show here; the benchmark has the rest.
 fn judge(name: &str, reports: bool, others: &[&str]) -> Vec<gate::Verdict> {
     let scenario = scenario::named(name).unwrap();
     let spec = short(&scenario, f64::INFINITY, reports);
@@ -126,14 +126,14 @@ fn judge(name: &str, reports: bool, others: &[&str]) -> Vec<gate::Verdict> {
 }
 
 #[test]
-fn the_engine_keeps_the_gates_of_the_small_world() {
+fn the_engine_meets_the_gates_of_the_small_world() {
     let mut missed = Vec::new();
     for (name, others) in
         [("S1", &["O2"][..]), ("S4", &[][..]), ("S6", &[][..]), ("S7", &[][..]), ("S12", &[][..])]
     {
         for reports in [true, false] {
             for verdict in judge(name, reports, others) {
-                // One seed is noise: a tenth is allowed here, where the bound is not exact.
+                // A single seed has noise: a tenth is allowed here, where the bound is not exact.
                 let (figure, bound) = (verdict.figure.0, verdict.bound);
                 let near = match verdict.at_most {
                     true => figure <= bound * 1.1 + 0.02 * f64::from(u8::from(bound > 0.0)),
@@ -149,8 +149,8 @@ fn the_engine_keeps_the_gates_of_the_small_world() {
 }
 
 #[test]
-fn the_oracle_and_waterfall_do_what_their_names_say() {
-    // 30 % over what the IDC takes: O1 sends about the excess on, a waterfall at 1.0 exactly it.
+fn oracle_and_waterfall_split_as_expected() {
+    // 30 % above the IDC's capacity: O1 sends about the excess to the cloud, a waterfall at 1.0 exactly the excess.
     let mut spec = short(&scenario::named("S13").unwrap(), 12.0, true);
     spec.measured_from = 4.0;
     let away = |policy: &str| 1.0 - run(&spec, policy, 1).between(4.0, 12.0).home;
@@ -173,7 +173,7 @@ fn simulate(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn simulate_tells_what_it_assumed_what_moved_and_writes_it_down() {
+fn simulate_prints_assumptions_and_results_and_writes_files() {
     let folder = std::env::temp_dir().join(format!("tidegate-simulate-{}", std::process::id()));
     let out = folder.to_str().unwrap();
     let first = simulate(&["--scenario", "outage:idc", "--rate", "50", "--out", out]);
@@ -192,7 +192,7 @@ fn simulate_tells_what_it_assumed_what_moved_and_writes_it_down() {
 }
 
 #[test]
-fn a_scenario_that_is_none_fails_and_says_why() {
+fn an_invalid_scenario_fails_with_a_message() {
     let scenario = std::env::temp_dir().join(format!("tidegate-sc-{}.yaml", std::process::id()));
     std::fs::write(&scenario, "steps:\n- { event: flash:2x }\n- { event: flash:never }\n").unwrap();
     for (word, part) in [
@@ -202,12 +202,12 @@ fn a_scenario_that_is_none_fails_and_says_why() {
         (scenario.to_str().unwrap(), ":3:12: error: steps[1].event"),
     ] {
         let output = simulate(&["--scenario", word]);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{word}: {told}");
-        assert!(told.contains(part), "{word}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{word}: {printed}");
+        assert!(printed.contains(part), "{word}: {printed}");
     }
     std::fs::remove_file(scenario).unwrap();
     let output = simulate(&["--scenario", "flash:1000x", "--rate", "1000000"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && told.contains("lower --rate"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && printed.contains("lower --rate"), "{printed}");
 }

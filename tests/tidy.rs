@@ -1,5 +1,6 @@
-//! The rules of this code as tests: which room may import which, no circles of imports, banned words, lengths of files
-//! and functions, and that the documentation names every metric, refusal and key. Each message says what to do instead.
+//! The rules of this code as tests: permitted imports between modules, no circles of imports, banned words, lengths
+//! of files and functions, and that the documentation names every metric, refusal and key. Each message says what to
+//! do instead.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -10,13 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Each room, and the rooms it may name as `crate::room`. What is not listed is forbidden.
+/// Each top-level module, and the modules it may name as `crate::module`. All other imports are forbidden.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("decision", &[]),
     ("http", &[]),
-    // Addresses and moments are decision's words; the kernel's rooms speak them.
+    // Addresses and timestamps are types of `decision`, which `os` uses.
     ("os", &["decision"]),
-    // The canonical target and host are the codec's words.
+    // The canonical target and host are types of the codec.
     ("tls", &["decision", "os"]),
     ("policy", &["decision", "os", "tls"]),
     // Certificates, keys and passwords are part of what is checked.
@@ -49,16 +50,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("sim", &["decision"]),
-    // The admin API's own client is how verbs ask a running proxy: who speaks TLS and HTTP to it knows both ends.
+    // Verbs query a running proxy with the admin API's own client.
     ("cli", &["admin", "server", "config", "sim", "decision", "http"]),
 ];
 
-/// The rooms within `proxy::l7`, from the client's side to the cluster's, and those that each may name. The files
-/// beside them are the ground floor, which names none.
+/// The modules within `proxy::l7`, from the client's side to the cluster's, and those that each may name. The files
+/// beside them are the lowest layer, which names none.
 const L7_MAY_USE: &[(&str, &[&str])] =
     &[("inbound", &["exchange"]), ("exchange", &["outbound"]), ("outbound", &[]), ("", &[])];
 
-/// A word, the room it is banned from ("" is every room), and what to do instead.
+/// A word, the module it is banned from ("" is every module), and what to use instead.
 const BANNED: &[(&str, &str, &str)] = &[
     ("decision", "::now()", "take `now: Timestamp` as an argument"),
     ("decision", "HashMap", "its order is random: use BTreeMap or Vec"),
@@ -83,7 +84,7 @@ const BANNED: &[(&str, &str, &str)] = &[
 
 /// Files that may be `unsafe`, each use with its `// SAFETY:`.
 const UNSAFE_MAY: &[&str] = &["os/tcp_info.rs", "os/datagram.rs", "os/inherit.rs"];
-/// Names that say nothing of what is inside.
+/// Names that describe nothing.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "types", "helpers", "misc", "manager"];
 /// Lines of a file before its tests.
 const LINES_MAX: usize = 500;
@@ -124,7 +125,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 struct Source {
     path: PathBuf,
     room: String,
-    /// Without its tests, comments and strings' worth of prose: what the laws are about.
+    /// The source without tests, comments and string contents: the text that the rules apply to.
     code: String,
     text: String,
     /// Whether all of it is tests: its parent declares it under `#[cfg(test)]`.
@@ -173,7 +174,7 @@ fn source(root: &Path, path: PathBuf) -> Source {
 }
 
 #[test]
-fn rooms_know_only_whom_they_may() {
+fn modules_import_only_permitted_modules() {
     let mut broken = Vec::new();
     for source in sources().iter().filter(|source| !["main", "lib"].contains(&source.room.as_str()))
     {
@@ -198,7 +199,7 @@ fn rooms_know_only_whom_they_may() {
 }
 
 #[test]
-fn an_exchange_goes_one_way_through_the_rooms_of_l7() {
+fn the_modules_of_l7_import_in_one_direction() {
     let is_room = |name: &str| L7_MAY_USE.iter().any(|(room, _)| !name.is_empty() && *room == name);
     let l7 = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proxy/l7");
     let (mut broken, mut seen) = (Vec::new(), 0);
@@ -219,7 +220,7 @@ fn an_exchange_goes_one_way_through_the_rooms_of_l7() {
         if !room.is_empty() && source.code.contains("super::super::") {
             broken.push(format!("{path}: name it from `crate::`, so that the edge can be seen"));
         }
-        // Beside the rooms, `super` is l7.
+        // For the top-level modules of l7, `super` is l7.
         let ways: &[&str] = if room.is_empty() { &["l7::", "super::"] } else { &["l7::"] };
         for named in ways.iter().flat_map(|way| source.code.split(way).skip(1)) {
             let named =
@@ -236,7 +237,7 @@ fn an_exchange_goes_one_way_through_the_rooms_of_l7() {
 }
 
 #[test]
-fn banned_words_stay_out() {
+fn banned_words_do_not_occur() {
     let mut broken = Vec::new();
     for source in sources() {
         for (room, word, instead) in BANNED {
@@ -254,7 +255,7 @@ fn banned_words_stay_out() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_stays_within_bounds() {
+fn every_file_has_a_header_and_a_bounded_length() {
     let mut broken = Vec::new();
     for source in sources() {
         let path = source.path.display();
@@ -284,7 +285,7 @@ fn name(source: &Source) -> String {
     source.path.strip_prefix(root).unwrap().to_string_lossy().into_owned()
 }
 
-/// `decision/plan.rs` as a module: `decision::plan`; a `mod.rs` is its folder.
+/// `decision/plan.rs` as a module is `decision::plan`; a `mod.rs` is its folder.
 fn module(file: &str) -> String {
     let stem = file.trim_end_matches(".rs");
     stem.strip_suffix("/mod").unwrap_or(stem).replace('/', "::")
@@ -392,9 +393,9 @@ fn resolve(
     (!found.is_empty() && found != from).then_some(found)
 }
 
-/// Each module, and the modules of its own room that it names. The root of a folder may name the files of the folder,
-/// which may name what the root declares: that is how a folder speaks for its files, and no circle. What the root
-/// re-exports is its file's: two files that name one another through the root are a circle.
+/// Each module, and the modules of its own top-level module that it names. The root of a folder may name the files of
+/// the folder, and these may name the items that the root declares: that is no circle. An item that the root re-exports
+/// belongs to its file: two files that name one another through the root are a circle.
 fn imports(all: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeSet<String> = all.iter().map(|source| module(&name(source))).collect();
     let reexports = reexports(all, &modules);
@@ -411,7 +412,7 @@ fn imports(all: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     all.iter().map(of).collect()
 }
 
-/// All that can be reached from `start`.
+/// All modules that can be reached from `start`.
 fn reached(imports: &BTreeMap<String, BTreeSet<String>>, start: &str) -> BTreeSet<String> {
     let mut reached = BTreeSet::new();
     let mut open = vec![start.to_owned()];
@@ -437,7 +438,7 @@ fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<BTreeSet<St
 }
 
 #[test]
-fn files_of_a_room_import_in_one_direction() {
+fn imports_within_a_module_have_no_circles() {
     let imports = imports(&sources());
     assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 200, "the imports were found");
     let allowed = |circle: &BTreeSet<String>| {
@@ -476,7 +477,7 @@ fn files_of_a_room_import_in_one_direction() {
 }
 
 #[test]
-fn a_circle_is_found_and_a_folder_that_speaks_for_its_files_is_none() {
+fn a_circle_is_detected_and_a_folder_with_its_files_is_none() {
     let graph = |edges: &[(&str, &str)]| {
         let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (from, to) in edges {

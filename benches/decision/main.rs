@@ -1,10 +1,10 @@
-//! What one decision costs: the pick of a cluster and of an endpoint, as a worker makes it; and one sweep, which
-//! forms what the workers decide by, 20 times a second.
+//! The cost of one decision: the selection of a cluster and of an endpoint by a worker; and the cost of one sweep,
+//! which creates the signals for the workers, 20 times a second.
 //!
-//! `cargo bench --bench decision`: time by criterion, instructions by callgrind where valgrind is installed (they
-//! repeat exactly, so they show what time hides), and allocations, which must be none. Fails when any size
-//! costs more than 100 ns or 1,000 instructions, when anything allocates, or when 4,096 endpoints a cluster
-//! cost 100 ns more than 16 do: what grows is only how far apart their figures lie in memory. The pick of an
+//! `cargo bench --bench decision`: time by criterion, instructions by callgrind where valgrind is installed
+//! (instruction counts repeat exactly and show small changes), and allocations, which must be none. Fails when any
+//! size costs more than 100 ns or 1,000 instructions, when anything allocates, or when 4,096 endpoints in a cluster
+//! cost 100 ns more than 16 do, where the only growth is the distance of the figures in memory. The pick of an
 //! endpoint alone may cost 60 ns, with equal weights and with others. A sweep of 1,000 classes of which 100 are in
 //! use may cost 1 ms.
 #![allow(missing_docs, reason = "a program of its own")]
@@ -149,7 +149,7 @@ fn measure(clusters: usize, endpoints: usize) -> (f64, f64) {
     time(|| desk.decide())
 }
 
-/// Likewise, of the pick of an endpoint alone.
+/// The cost of the pick of an endpoint alone.
 fn measure_pick(endpoints: usize, weights: Weights) -> (f64, f64) {
     let mut desk = Desk::new(1, endpoints);
     desk.signals = vec![cluster(endpoints, weights)];
@@ -170,7 +170,7 @@ fn time(mut decide: impl FnMut() -> Option<usize>) -> (f64, f64) {
     (least, allocations as f64 / (60 * BATCH) as f64)
 }
 
-/// Instructions of one decision, by running this very program under callgrind with twice as many.
+/// The instructions of one decision: this program runs under callgrind, once with twice as many decisions.
 fn instructions(clusters: usize, endpoints: usize) -> Option<f64> {
     let run = |count: u64| {
         let output = Command::new("valgrind")
@@ -209,8 +209,10 @@ fn main() -> ExitCode {
     for (clusters, endpoints) in SIZES {
         let (ns, allocations) = measure(clusters, endpoints);
         let count = instructions(clusters, endpoints);
-        let told = count.map_or("no valgrind".to_owned(), |count| format!("{count:.0}"));
-        println!("{clusters:>8}  {endpoints:>14}   {ns:>13.1}   {told:>12}   {allocations:>11.4}");
+        let instructions = count.map_or("no valgrind".to_owned(), |count| format!("{count:.0}"));
+        println!(
+            "{clusters:>8}  {endpoints:>14}   {ns:>13.1}   {instructions:>12}   {allocations:>11.4}"
+        );
         figures.push((ns, count, allocations));
     }
     println!("endpoints  weights      ns a pick   allocations");
@@ -231,7 +233,7 @@ fn main() -> ExitCode {
         sweeps.push(ms);
     }
     let swept = sweeps[..2].iter().all(|ms| *ms <= 1.0);
-    // The first pick of a desk makes room for its endpoints.
+    // The first pick allocates memory for its endpoints.
     let quick = picks.iter().all(|(ns, allocations)| *ns <= 60.0 && *allocations < 1e-4);
     let within = figures.iter().all(|(ns, ..)| *ns <= 100.0);
     let few = figures.iter().all(|(_, count, _)| count.is_none_or(|count| count <= 1_000.0));

@@ -1,4 +1,4 @@
-//! What one sweep costs: the fold of 1,000 classes at two clusters each, of which some are in use.
+//! The cost of one sweep: the fold of 1,000 classes at two clusters each, some of them in use.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) const CLASSES: usize = 1_000;
 /// Exchanges of an active class at each of its clusters between two sweeps: 100 a second.
 const EXCHANGES: u64 = 5;
 
-/// Classes of which the first so many send exchanges that take 20 ms.
+/// Samples of which the first `active` classes have exchanges of 20 ms.
 struct Traffic {
     ledger: Ledger,
     active: usize,
@@ -46,12 +46,12 @@ impl Samples for Traffic {
         Answers::default()
     }
 
-    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
-        self.ledger.asked(class)
+    fn requested(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
+        self.ledger.requested(class)
     }
 }
 
-/// Milliseconds of one sweep with so many active classes, on average over five seconds of virtual time.
+/// Milliseconds of one sweep with this many active classes, on average over five seconds of virtual time.
 pub(crate) fn measure(active: usize) -> Option<f64> {
     let mut spec = scenario::named("S1")?.spec;
     spec.places.truncate(2);

@@ -24,15 +24,15 @@ struct Options {
     quick: bool,
     seeds: Vec<u64>,
     scenarios: Vec<String>,
-    /// All of them, where it is empty.
+    /// The policies; all if empty.
     policies: Vec<String>,
 }
 
-/// Policies that a quick run compares with.
+/// Policies that are compared in a quick run.
 const QUICK: [&str; 5] = ["tidegate", "waterfall-1.0", "prequal", "O1", "O2"];
-/// Policies that the worlds of the field are run with.
+/// Policies that run in the field scenarios.
 const FIELD: [&str; 3] = ["tidegate", "least-request", "O1"];
-/// Scenarios that a quick run leaves out, for their length.
+/// Scenarios that a quick run skips because of their length.
 const LONG: [&str; 5] = ["S8", "S9", "S12b", "S14", "S16"];
 
 fn options() -> Options {
@@ -66,7 +66,7 @@ fn options() -> Options {
 fn scenarios(options: &Options) -> Vec<Scenario> {
     let wanted = |scenario: &Scenario| match options.scenarios.as_slice() {
         [] => !(options.quick && LONG.contains(&scenario.name)),
-        // `S19*` is all that begin so.
+        // `S19*` selects all names with that prefix.
         names => names.iter().any(|name| match name.strip_suffix('*') {
             Some(start) => scenario.name.starts_with(start),
             None => name == scenario.name,
@@ -75,7 +75,7 @@ fn scenarios(options: &Options) -> Vec<Scenario> {
     scenario::all(!options.quick).into_iter().filter(wanted).collect()
 }
 
-/// A world to run: which policy, with or without reports, which seed.
+/// A world to run: the policy, with or without reports, and the seed.
 #[derive(Clone, Copy)]
 struct Job {
     entry: &'static Entry,
@@ -88,7 +88,7 @@ fn with_reports(scenario: &Scenario, reports: bool) -> Spec {
     Spec { reports: reports.then_some(age), ..scenario.spec.clone() }
 }
 
-/// Whether a policy is run in a scenario: worlds of the field are about the engine.
+/// Whether a policy runs in a scenario: field scenarios examine the engine.
 fn wants(options: &Options, scenario: &str, policy: &str) -> bool {
     if !options.policies.is_empty() {
         return options.policies.iter().any(|name| name == policy);
@@ -97,7 +97,7 @@ fn wants(options: &Options, scenario: &str, policy: &str) -> bool {
     quick && (!scenario::is_field(scenario) || FIELD.contains(&policy))
 }
 
-/// Runs all jobs on all cores; the outcomes by policy, mode and seed.
+/// Runs all jobs on all cores; returns the outcomes by policy, mode and seed.
 fn run(scenario: &Scenario, options: &Options) -> BTreeMap<(&'static str, bool), Vec<Outcome>> {
     let mut jobs = Vec::new();
     for entry in baseline::ALL {
@@ -137,7 +137,7 @@ fn label(name: &str, reports: bool) -> String {
     if reports { name.to_owned() } else { format!("{name} (client-only)") }
 }
 
-/// A line of the table for each policy, and its CSV.
+/// Prints a line of the table for each policy, and writes its CSV.
 fn tell(
     scenario: &Scenario,
     outcomes: &BTreeMap<(&'static str, bool), Vec<Outcome>>,
@@ -176,7 +176,7 @@ fn tell(
     }
 }
 
-/// The home share and the mean over time, of the engine and the best known.
+/// Plots the home share and the mean over time, of the engine and the best other policies.
 fn plots(
     scenario: &Scenario,
     outcomes: &BTreeMap<(&'static str, bool), Vec<Outcome>>,
@@ -222,7 +222,7 @@ fn main() -> ExitCode {
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     let mut csv = "scenario,policy,mean_ms,mean_ci95,p50_ms,p99_ms,p999_ms,good_percent,home_percent,needless_percent,attempts\n".to_owned();
     let mut verdicts: Vec<(String, Verdict)> = Vec::new();
-    // What later scenarios are compared with, by name and mode.
+    // The outcomes that later scenarios are compared with, by name and mode.
     let mut kept: BTreeMap<(&str, bool), Vec<Outcome>> = BTreeMap::new();
     for scenario in scenarios(&options) {
         let outcomes = run(&scenario, &options);

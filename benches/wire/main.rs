@@ -1,8 +1,8 @@
-//! Side by side on this machine: what does a request cost each proxy, in its own CPU time?
+//! A comparison on this machine: the CPU time that each proxy spends on a request.
 //!
-//! Each proxy has one worker on core 0; load and cluster are on core 1. Rounds rotate, so that a noisy
-//! neighbour hits all alike; figures are medians, and ratios are of the same round. Throughput is not
-//! compared: on two cores it says more about the neighbour.
+//! Each proxy has one worker on core 0; load and cluster are on core 1. Rounds rotate, so that other load on the
+//! machine affects all proxies alike; figures are medians, and ratios are of the same round. Throughput is not
+//! compared: on two cores it depends mostly on the other load.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 
-/// What is asked on the command line, after `--`.
+/// The options on the command line, after `--`.
 struct Options {
     rounds: usize,
     seconds: u64,
@@ -60,9 +60,9 @@ fn main() {
     ];
     for (name, scenario) in all {
         if options.only.is_empty() || options.only.iter().any(|wanted| wanted == name) {
-            let told = scenario(&rig, &options);
-            print!("{told}");
-            report.push_str(&told);
+            let printed = scenario(&rig, &options);
+            print!("{printed}");
+            report.push_str(&printed);
         }
     }
     std::fs::create_dir_all("target/bench").unwrap();
@@ -96,7 +96,7 @@ impl Table {
         row.expect("a known peer").1.push(figure);
     }
 
-    /// Medians, and our ratio to each peer of the same round.
+    /// Medians, and Tidegate's ratio to each peer in the same round.
     fn render(&self) -> String {
         let mut text = format!(
             "## {}\n\n| proxy | median {} | min | max |\n|---|---|---|---|\n",
@@ -122,7 +122,7 @@ impl Table {
     }
 }
 
-/// Our ratios to a peer, as a line.
+/// Tidegate's ratios to a peer, as a line.
 fn paired(peer: &str, ratios: &[f64]) -> String {
     let ((mean, error), rounds) = (mean_and_error(ratios), ratios.len());
     let (low, high) = (mean - 2.0 * error, mean + 2.0 * error);
@@ -151,7 +151,7 @@ fn scenario_a(rig: &Rig, options: &Options) -> String {
     by_request(rig.http(), options, "A: HTTP/1.1, 1 KiB, 64 connections", &load)
 }
 
-/// C: TLS 1.3, HTTP/1.1, 1 KiB, 64 connections that are kept.
+/// C: TLS 1.3, HTTP/1.1, 1 KiB, 64 keep-alive connections.
 fn scenario_c(rig: &Rig, options: &Options) -> String {
     let load = |peer: &Peer| wrk("https", peer.address, options.seconds, &[]);
     by_request(rig.tls(), options, "C: TLS 1.3, HTTP/1.1, 1 KiB, 64 connections", &load)
@@ -163,14 +163,14 @@ fn scenario_d(rig: &Rig, options: &Options) -> String {
     by_request(rig.tls(), options, "D: HTTP/2 over TLS to HTTP/1, 1 KiB, 10 x 32", &load)
 }
 
-/// E: a full TLS 1.3 handshake and a request, each on a connection of its own.
+/// E: a full TLS 1.3 handshake and a request, each on a new connection.
 fn scenario_e(rig: &Rig, options: &Options) -> String {
     let close = ["-H", "connection: close"];
     let load = |peer: &Peer| wrk("https", peer.address, options.seconds, &close);
     by_request(rig.tls(), options, "E: TLS 1.3 handshake and a request", &load)
 }
 
-/// CPU a request of each peer under a load that says how many it got through.
+/// The CPU time a request of each peer; the load returns the number of requests.
 fn by_request(
     peers: Vec<Peer>,
     options: &Options,
@@ -189,7 +189,7 @@ fn by_request(
     table.render()
 }
 
-/// Requests that h2load got through in so many seconds.
+/// Runs h2load for this time; returns the number of requests.
 fn h2load(address: SocketAddr, seconds: u64) -> f64 {
     let output = Command::new("taskset")
         .args(["-c", "1", "h2load", "-t1", "-c10", "-m32", "--warm-up-time=0"])
@@ -201,7 +201,7 @@ fn h2load(address: SocketAddr, seconds: u64) -> f64 {
     line.split_whitespace().nth(2).unwrap().parse().unwrap_or_else(|_| panic!("{text}"))
 }
 
-/// Requests that wrk got through in so many seconds.
+/// Runs wrk for this time; returns the number of requests.
 fn wrk(scheme: &str, address: SocketAddr, seconds: u64, more: &[&str]) -> f64 {
     let output = Command::new("taskset")
         .args(["-c", "1", "wrk", "-t1", "-c64"])
@@ -230,7 +230,7 @@ fn scenario_f(rig: &Rig, options: &Options) -> String {
     table.render()
 }
 
-/// Bytes that came by so many downloads of the big file.
+/// Downloads the large file this often; returns the number of bytes.
 fn download(address: SocketAddr, times: usize) -> f64 {
     let mut total = 0.0;
     for _ in 0..times {
@@ -250,7 +250,7 @@ fn scenario_g(rig: &Rig, _: &Options) -> String {
     let peers = rig.http();
     let mut table = Table::new("G: idle keep-alive connection", "bytes", &peers);
     for peer in &peers {
-        // The first hundreds make the pools that later ones share.
+        // The first connections allocate what later ones share.
         let warm = open(peer.address, 500);
         let before = peer.resident_bytes();
         let idle = open(peer.address, CONNECTIONS);
@@ -260,7 +260,7 @@ fn scenario_g(rig: &Rig, _: &Options) -> String {
     table.render()
 }
 
-/// So many connections, each after one request.
+/// Opens connections, each with one request.
 fn open(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count)
         .map(|_| {

@@ -1,4 +1,4 @@
-//! The proxies under comparison, and the nginx that is their cluster: each at its best for the rig.
+//! The proxies under comparison, and the nginx that is their cluster: each in its best configuration for the rig.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 /// One proxy at one address.
 #[derive(Clone)]
 pub struct Peer {
-    /// What it is called in the tables.
+    /// The name in the tables.
     pub name: &'static str,
-    /// Where it listens.
+    /// The address.
     pub address: SocketAddr,
     pid: u32,
 }
 
 impl Peer {
-    /// User and system time of its process so far.
+    /// User and system time of the process so far.
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it runs");
         let after = stat.rsplit_once(')').unwrap().1;
@@ -26,7 +26,7 @@ impl Peer {
         (field(14) + field(15)) / 100.0
     }
 
-    /// Its resident memory.
+    /// The process's resident memory.
     pub fn resident_bytes(&self) -> f64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
@@ -35,7 +35,7 @@ impl Peer {
     }
 }
 
-/// Everything that runs while the bench does.
+/// All processes of the bench.
 pub struct Rig {
     folder: PathBuf,
     children: Vec<Child>,
@@ -45,7 +45,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Starts all; what is missing ends the bench with its name.
+    /// Starts all processes; a missing program ends the bench with its name.
     pub fn start() -> Rig {
         let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -81,7 +81,7 @@ impl Rig {
         self.tls.clone()
     }
 
-    /// Their certificate, to be believed.
+    /// The peers' certificate, to trust.
     pub fn certificate_file(&self) -> PathBuf {
         self.folder.join("cert.pem")
     }

@@ -1,4 +1,4 @@
-//! Any text is a configuration or a list of problems with places in it; never a panic.
+//! Any text is either a valid configuration or yields problems with positions; the parser never panics.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| {

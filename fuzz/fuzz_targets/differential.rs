@@ -1,4 +1,4 @@
-//! The codec against httparse and hyper: see `tests/codec/differential.rs`.
+//! The codec compared with httparse and hyper: see `tests/codec/differential.rs`.
 #![no_main]
 
 #[path = "../../tests/codec/differential.rs"]

@@ -1,4 +1,4 @@
-//! A PROXY header is no more of the stream than it says.
+//! A PROXY header is read exactly to its stated length.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

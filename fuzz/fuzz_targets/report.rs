@@ -1,4 +1,4 @@
-//! What a stranger says of its load: whatever it is, what is believed of it is in range.
+//! Load reports from untrusted peers: any accepted value is in range.
 #![no_main]
 
 use tidegate::decision::report::Report;

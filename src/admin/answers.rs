@@ -1,4 +1,4 @@
-//! Bounds of requests and answers: a body has to come in time, and answers that are not taken yet are bounded in bytes.
+//! Limits of admin requests and answers: a deadline for request bodies, and a limit on the bytes of unread answers.
 
 use super::connection::Connections;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
@@ -10,20 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A request's body at most, and how long it may take.
+/// The limit of a request body, and the deadline for reading it.
 const BODY_MAX: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of answers that are not taken yet, at most, in units of so many.
+/// The limit on the bytes of all unread answers, and the unit in which they are counted.
 const UNTAKEN_BYTES: usize = 16 * 1024 * 1024;
 const UNIT_BYTES: usize = 16 * 1024;
 const UNITS: usize = UNTAKEN_BYTES / UNIT_BYTES;
-/// Answers that are made at once.
+/// Answers that are computed at the same time.
 const MADE_AT_ONCE: usize = 8;
-/// How often an answer tries to find room, and how long each time.
+/// The attempts to reserve memory for an answer, and the duration of each.
 const TRIES: usize = 20;
 const EACH_TRY: Duration = Duration::from_millis(250);
 
-/// What answers may take.
+/// The limits of answers.
 #[derive(Debug)]
 pub(super) struct Bounds {
     made: Semaphore,
@@ -31,7 +31,7 @@ pub(super) struct Bounds {
     connections: Arc<Connections>,
 }
 
-/// An answer's bytes, counted until they are written or given up.
+/// The bytes of an answer, counted until they are written or dropped.
 struct Counted {
     bytes: Bytes,
     _untaken: OwnedSemaphorePermit,
@@ -44,14 +44,14 @@ impl AsRef<[u8]> for Counted {
 }
 
 impl Bounds {
-    /// Of the answers on these connections.
+    /// Limits for the answers on these connections.
     pub(super) fn new(connections: Arc<Connections>) -> Bounds {
         let (made, untaken) = (Semaphore::new(MADE_AT_ONCE), Semaphore::new(UNITS));
         Bounds { made, untaken: Arc::new(untaken), connections }
     }
 
-    /// Waits for room; meanwhile those who have waited for longest to take theirs are ended.
-    async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    /// Waits for memory; meanwhile ends the connections whose clients have read nothing for longest.
+    async fn memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).clamp(1, UNITS)).unwrap_or(u32::MAX);
         for _ in 0..TRIES {
             let acquired = self.untaken.clone().acquire_many_owned(units);
@@ -64,7 +64,7 @@ impl Bounds {
     }
 }
 
-/// Reads a request's body, has it answered, and counts the answer until it is taken.
+/// Reads a request's body, computes the answer, and counts its bytes until the client has read them.
 pub(super) async fn bounded(
     State(bounds): State<Arc<Bounds>>,
     request: Request,
@@ -79,9 +79,9 @@ pub(super) async fn bounded(
     let waited = tokio::time::timeout(TRIES as u32 * EACH_TRY, bounds.made.acquire()).await;
     let Ok(Ok(_made)) = waited else { return busy() };
     let (parts, body) = next.run(request).await.into_parts();
-    // Events come as they happen, and are bounded where they wait.
+    // An event stream has no fixed size; its queue is bounded instead.
     let Some(bytes) = body.size_hint().exact() else { return Response::from_parts(parts, body) };
-    let Some(untaken) = bounds.room(usize::try_from(bytes).unwrap_or(usize::MAX)).await else {
+    let Some(untaken) = bounds.memory(usize::try_from(bytes).unwrap_or(usize::MAX)).await else {
         return busy();
     };
     let Ok(bytes) = to_bytes(body, usize::MAX).await else { return busy() };
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_that_are_not_taken_are_bounded_in_bytes_and_give_way_to_others() {
+    async fn unread_answers_are_bounded_in_bytes_and_the_oldest_are_dropped() {
         let bounds = Arc::new(Bounds::new(Arc::default()));
         let mut held = Vec::new();
         for _ in 0..4 {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_or_does_not_end_is_refused() {
+    async fn a_late_or_endless_body_is_refused() {
         let bounds = Arc::new(Bounds::new(Arc::default()));
         for (length, sent, expected) in [(5, 5, "200"), (5, 4, "408"), (70_000, 70_000, "413")] {
             let mut client = begin(&bounds);

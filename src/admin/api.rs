@@ -1,4 +1,4 @@
-//! The answers: plain views over what the workers read.
+//! The answers of the admin API, derived from the view that the workers read.
 
 use super::audit::{Done, Who, remember};
 use super::history::{Second, tolerates};
@@ -6,7 +6,7 @@ use super::{Backend, Request};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
 use crate::decision::plan::{ClusterIndex, Kind, Listener, ListenerIndex, ServiceIndex};
-use crate::decision::route::{Asked, Unrouted};
+use crate::decision::route::{RouteQuery, Unrouted};
 use crate::decision::why::why;
 use crate::http::target::{Target, host as authority_of};
 use crate::http::{EncodedSlash, Slashes};
@@ -63,7 +63,7 @@ pub(super) async fn metrics(State(backend): Shared) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// The metrics of this moment.
+/// The current metrics.
 #[must_use]
 pub fn metrics_text(backend: &Backend) -> String {
     let view = backend.shared.view.load_full();
@@ -82,7 +82,7 @@ pub fn metrics_text(backend: &Backend) -> String {
     })
 }
 
-/// When each certificate expires, by listener and its first name.
+/// The expiry of each certificate, by listener and first name.
 fn certificates(view: &View) -> Vec<(String, String, i64)> {
     let of = |(listener, secured): (&Listener, &Option<Secured>)| {
         let certificates = secured.iter().flat_map(|secured| &secured.names.certificates);
@@ -112,7 +112,7 @@ fn status_view(backend: &Backend) -> Value {
     })
 }
 
-/// What `/api/v1/events` shows each second.
+/// The snapshot that `/api/v1/events` sends each second.
 pub(super) fn snapshot(backend: &Backend) -> Value {
     let view = backend.shared.view.load();
     json!({
@@ -145,7 +145,7 @@ fn clusters_view(view: &View) -> Value {
     Value::Array(view.plan.clusters.indices().filter_map(|at| cluster_view(view, at)).collect())
 }
 
-/// What is known of the cluster with this index; what nobody has measured is null.
+/// The state of a cluster; an unmeasured value is null.
 fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
     let cluster = view.plan.clusters.get(index)?;
     let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;
@@ -210,7 +210,7 @@ fn services_view(view: &View, second: &Second) -> Value {
                 *share.entry(&view.plan.clusters[*cluster].name).or_default() += rounded(part);
             }
         }
-        // The widest class speaks for the service: narrower ones have a part of its order.
+        // The class with the most clusters represents the service: other classes have a part of its order.
         let widest = own.iter().max_by_key(|(class, _)| class.permitted.clusters.len());
         let order = widest.map_or(service.clusters.clone(), |(_, signals)| signals.order.clone());
         let names: Vec<&str> = order.iter().map(|c| view.plan.clusters[*c].name.as_str()).collect();
@@ -282,25 +282,25 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
     let mut target = Target::default();
     let read = target.read(path.as_bytes(), EncodedSlash::Refuse, Slashes::Merge);
     let Ok(host) = authority_of(&host).and_then(|host| read.map(|()| host)) else {
-        let told = Json(json!({"refusal": "bad_request"}));
-        return (StatusCode::BAD_REQUEST, told).into_response();
+        let body = Json(json!({"refusal": "bad_request"}));
+        return (StatusCode::BAD_REQUEST, body).into_response();
     };
-    let asked = Asked {
+    let query = RouteQuery {
         listener,
         host,
         path: target.path(),
         method: question.method.as_deref().unwrap_or("GET"),
         has_header: &|_, _| false,
     };
-    match explain_route(&view.plan, Some(&view.signals), &asked) {
+    match explain_route(&view.plan, Some(&view.signals), &query) {
         Ok(explanation) => Json(json!(explanation)).into_response(),
         Err(Unrouted::NoRoute) => {
             (StatusCode::NOT_FOUND, Json(json!({"refusal": "no_route"}))).into_response()
         }
         Err(Unrouted::Method(methods)) => {
-            let told = Json(json!({"refusal": "method_not_allowed"}));
+            let body = Json(json!({"refusal": "method_not_allowed"}));
             let allow = [("allow", methods.join(", "))];
-            (StatusCode::METHOD_NOT_ALLOWED, allow, told).into_response()
+            (StatusCode::METHOD_NOT_ALLOWED, allow, body).into_response()
         }
         Err(Unrouted::Ambiguous) => {
             (StatusCode::BAD_REQUEST, Json(json!({"refusal": "bad_request"}))).into_response()
@@ -330,8 +330,8 @@ pub(super) async fn reload(State(backend): Shared, who: Who) -> Response {
         }
         Ok(Err(problems)) => {
             note(false, format!("{} problems", problems.len()));
-            let told = Json(json!({"ok": false, "problems": problems}));
-            (StatusCode::UNPROCESSABLE_ENTITY, told).into_response()
+            let body = Json(json!({"ok": false, "problems": problems}));
+            (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
         }
         Err(_) => gone(),
     }
@@ -359,8 +359,8 @@ pub(super) async fn set_dial(
             return (StatusCode::BAD_REQUEST, "percent must be from 0 to 100\n").into_response();
         }
         Err(error) => {
-            let told = format!("the body must be {{\"percent\": 0-100}}: {error}\n");
-            return (StatusCode::BAD_REQUEST, told).into_response();
+            let body = format!("the body must be {{\"percent\": 0-100}}: {error}\n");
+            return (StatusCode::BAD_REQUEST, body).into_response();
         }
     };
     dial(&backend, who, &kind, name, Some(percent)).await
@@ -422,8 +422,8 @@ async fn dial(
         }
         Ok(Err(message)) => {
             note(message.clone());
-            let told = Json(json!({"ok": true, "percent": percent, "warning": message}));
-            told.into_response()
+            let body = Json(json!({"ok": true, "percent": percent, "warning": message}));
+            body.into_response()
         }
         Err(_) => gone(),
     }

@@ -1,5 +1,4 @@
-//! A client of the admin API: one plain request over TCP, TLS or a unix socket. The verbs of the command line ask
-//! by it.
+//! A client of the admin API: one request over TCP, TLS or a unix socket. The verbs of the command line use it.
 
 use crate::decision::plan::UpstreamTls;
 use crate::tls::client::{Speaks, build};
@@ -11,15 +10,15 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A running proxy's admin API.
+/// The admin API of a running proxy.
 #[derive(Clone, Default)]
 pub struct Remote {
     /// `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT`, `unix:/PATH` or `unix:///PATH`.
     pub url: String,
-    /// Authorities that vouch for its certificate, or the certificate itself, in PEM; the system's where there
-    /// are none.
+    /// A file with the authorities for the API's certificate, or with the certificate itself, in PEM; by default the
+    /// system's.
     pub ca: Option<PathBuf>,
-    /// The name its certificate must be for; the URL's host where there is none.
+    /// The name that the certificate must prove; by default the URL's host.
     pub server_name: Option<String>,
     /// The bearer token.
     pub token: Option<String>,
@@ -40,12 +39,12 @@ pub struct Answer {
     pub body: String,
 }
 
-/// How long each step of asking may take: connecting, sending, and each wait for more of the answer.
+/// The timeout of each step: connecting, sending, and each read.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of an answer, at most.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// How a URL says to connect.
+/// The kind of a URL.
 #[derive(Debug, Eq, PartialEq)]
 enum Way<'a> {
     Unix(&'a str),
@@ -78,16 +77,16 @@ impl<'a> Way<'a> {
 }
 
 impl Remote {
-    /// Whether it is asked over TLS.
+    /// Whether the API is reached over TLS.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         matches!(Way::of(&self.url), Ok(Way::Secure(_)))
     }
 
-    /// Gets `path`.
+    /// Requests `path`.
     ///
     /// # Errors
-    /// Why there is no answer, as an operator would put it.
+    /// The reason why there is no answer, as text for an operator.
     pub fn get(&self, path: &str) -> Result<Answer, String> {
         let url = &self.url;
         let failed = |error: io::Error| format!("cannot ask {url}: {error}");
@@ -106,7 +105,7 @@ impl Remote {
         }
     }
 
-    /// Connects; each of the host's addresses is tried.
+    /// Connects; tries each of the host's addresses.
     fn connect(&self, authority: &str) -> Result<TcpStream, String> {
         let failed = |error: io::Error| format!("cannot ask {}: {error}", self.url);
         let mut last = Err(format!("cannot ask {}: the host has no address", self.url));
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_how_to_connect() {
+    fn urls_of_each_kind_are_parsed() {
         for (url, way) in [
             ("unix:/run/a.sock", Way::Unix("/run/a.sock")),
             ("unix:///run/a.sock", Way::Unix("/run/a.sock")),

@@ -1,7 +1,8 @@
-//! Connections to the admin API: how many there are, and how long each may keep us waiting.
+//! Connections to the admin API: their number, and the time that each may block.
 //!
-//! Nobody can hold the API: a new connection always begins, if need be in the place of the one that has been silent for
-//! longest, so a liveness probe is answered whatever slow clients do. A response that is not taken ends its connection.
+//! No client can block the API. A new connection is always accepted; at the limit, the connection that was idle for
+//! longest is closed. So a liveness probe is answered whatever slow clients do. A connection whose client does not
+//! read its response is closed.
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,15 +18,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-/// Connections at once, at most.
+/// Concurrent connections, at most.
 pub(super) const CONNECTIONS_MAX: usize = 256;
-/// To the end of a request's head, and of a handshake.
+/// The timeout of a request head, and of a handshake.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take nothing, and the least it has to take beyond that, in bytes a second.
+/// The time for which a client may read nothing, and beyond that the minimum rate in bytes a second.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_RATE_MIN: f64 = 4_096.0;
 
-/// The connections that are open.
+/// The open connections.
 #[derive(Debug)]
 pub(super) struct Connections {
     open: Mutex<BTreeMap<u64, Arc<Open>>>,
@@ -35,16 +36,16 @@ pub(super) struct Connections {
 
 #[derive(Debug)]
 struct Open {
-    /// When a byte was last read or written, in milliseconds since the start.
+    /// The time of the last byte read or written, in milliseconds since the start.
     moved_ms: AtomicU64,
-    /// Since when a response is not taken, likewise; `u64::MAX` where none waits.
+    /// The time since which a response waits to be read, in milliseconds since the start; `u64::MAX` if none waits.
     stalled_ms: AtomicU64,
     end: Notify,
 }
 
-/// One connection's place, until dropped.
+/// Counts one open connection until dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionGuard {
     all: Arc<Connections>,
     id: u64,
     own: Arc<Open>,
@@ -57,9 +58,9 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// A place for one more; where there are too many, the one that was silent for longest is ended.
+    /// Adds a connection; at the limit, closes the connection that was idle for longest.
     #[must_use]
-    pub(super) fn enter(self: &Arc<Connections>) -> Place {
+    pub(super) fn enter(self: &Arc<Connections>) -> ConnectionGuard {
         let own = Arc::new(Open {
             moved_ms: AtomicU64::new(self.now_ms()),
             stalled_ms: AtomicU64::new(u64::MAX),
@@ -71,10 +72,10 @@ impl Connections {
             end_least(&mut open, |open| Some(open.moved_ms.load(Ordering::Relaxed)));
         }
         open.insert(id, own.clone());
-        Place { all: self.clone(), id, own }
+        ConnectionGuard { all: self.clone(), id, own }
     }
 
-    /// Ends the connection whose response has waited for longest to be taken, if one waits.
+    /// Closes the connection whose response has waited for longest to be read, if a response waits.
     pub(super) fn end_most_stalled(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         end_least(&mut open, |open| {
@@ -94,11 +95,11 @@ fn end_least(all: &mut BTreeMap<u64, Arc<Open>>, rank: impl Fn(&Open) -> Option<
     }
 }
 
-impl Place {
-    /// Has `work` go on until this connection is to end.
+impl ConnectionGuard {
+    /// Runs `work` until this connection is to be closed.
     pub(super) async fn hold<F: Future>(&self, work: F) -> Option<F::Output> {
         tokio::select! {
-            // The end first: it makes room for another.
+            // The close request first: it frees a connection for another client.
             biased;
             () = self.own.end.notified() => None,
             done = work => Some(done),
@@ -106,19 +107,19 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut open = self.all.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(&self.id);
     }
 }
 
-/// Serves a connection until one side has had enough.
-pub(super) async fn serve<S>(stream: S, router: Router, place: &Place)
+/// Serves a connection until one side closes it.
+pub(super) async fn serve<S>(stream: S, router: Router, guard: &ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (all, own) = (place.all.clone(), place.own.clone());
+    let (all, own) = (guard.all.clone(), guard.own.clone());
     let stream = Timed { stream, all, own, since: None, late: None };
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -132,12 +133,12 @@ where
     }
 }
 
-/// A stream whose writes fail when the other end takes too little.
+/// A stream whose writes fail when the peer reads too slowly.
 struct Timed<S> {
     stream: S,
     all: Arc<Connections>,
     own: Arc<Open>,
-    /// Since when a write waits, moved on by what is taken meanwhile.
+    /// The time since which a write waits; it advances with each byte that the peer reads.
     since: Option<Instant>,
     late: Option<Pin<Box<Sleep>>>,
 }
@@ -161,7 +162,7 @@ impl<S> Timed<S> {
         self.own.stalled_ms.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Waits for as long as the other end may take.
+    /// Waits as long as the peer's rate permits.
     fn poll_late<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if self.since.is_none() {
             self.since = Some(Instant::now());
@@ -221,7 +222,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         let Poll::Ready(flushed) = Pin::new(&mut self.stream).poll_flush(context) else {
             return self.poll_late(context);
         };
-        // All of it is the kernel's now.
+        // The kernel has accepted all bytes.
         self.caught_up();
         Poll::Ready(flushed)
     }
@@ -244,7 +245,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::task::JoinHandle;
 
-    /// Events without end.
+    /// A body that never ends.
     struct Endless;
 
     impl hyper::body::Body for Endless {
@@ -268,9 +269,9 @@ mod tests {
 
     async fn ask(all: &Arc<Connections>, path: &str) -> (DuplexStream, JoinHandle<()>) {
         let (mut client, stream) = tokio::io::duplex(4_096);
-        let place = all.enter();
+        let guard = all.enter();
         let task = tokio::spawn(async move {
-            place.hold(serve(stream, router(), &place)).await;
+            guard.hold(serve(stream, router(), &guard)).await;
         });
         client.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
         (client, task)
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_or_a_stream_that_is_not_taken_ends_its_connection() {
+    async fn an_unread_response_or_stream_closes_its_connection() {
         for path in ["/long", "/events"] {
             let (_client, task) = ask(&Arc::default(), path).await;
             ends_within(task, 11).await;
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_that_is_taken_in_drips_ends_its_connection_and_a_slow_reader_is_served() {
+    async fn a_response_read_below_the_minimum_rate_is_closed_and_a_slow_reader_is_served() {
         let (mut client, task) = ask(&Arc::default(), "/long").await;
         tokio::spawn(async move {
             while client.read_u8().await.is_ok() {
@@ -310,16 +311,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_does_not_come_ends_its_connection() {
+    async fn a_late_request_closes_its_connection() {
         let (mut client, stream) = tokio::io::duplex(4_096);
-        let place = Arc::new(Connections::default()).enter();
-        let task = tokio::spawn(async move { serve(stream, router(), &place).await });
+        let guard = Arc::new(Connections::default()).enter();
+        let task = tokio::spawn(async move { serve(stream, router(), &guard).await });
         client.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
         ends_within(task, 11).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn however_many_are_silent_or_take_nothing_a_probe_is_answered() {
+    async fn a_probe_is_answered_beside_any_number_of_idle_or_stalled_connections() {
         let all = Arc::new(Connections::default());
         let mut held = Vec::new();
         for number in 0..2 * CONNECTIONS_MAX {

@@ -1,4 +1,4 @@
-//! Server-sent events: state changes as they happen, and a snapshot a second.
+//! Server-sent events: state changes as they happen, and a snapshot each second.
 
 use super::{Backend, api};
 use axum::body::{Body, Bytes};
@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
-/// Events that may wait for a slow reader; then it is cut off. A snapshot does not wait: it is left out where an event
-/// waits already.
+/// The queue of events for a slow reader; when the queue is full, the stream is closed. A snapshot is skipped while
+/// an event is queued.
 const WAITING_MAX: usize = 256;
-/// Streams at once: an eighth of the connections.
+/// Concurrent streams: an eighth of the connections.
 const STREAMS_MAX: usize = 32;
 /// A snapshot serves all streams for so long.
 const FRESH: Duration = Duration::from_millis(500);
@@ -77,9 +77,9 @@ async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>, _open: Semapho
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let frame = tokio::select! {
-            // News first: a snapshot can wait for what it would show.
+            // Events before snapshots: a snapshot already includes their effect.
             biased;
-            told = news.recv() => match told {
+            received = news.recv() => match received {
                 Ok(text) => frame(&kind_of(&text), &text),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     frame("missed", &missed.to_string())
@@ -98,7 +98,7 @@ async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>, _open: Semapho
     }
 }
 
-/// The name of an event: its `kind`, so that a page listens to what it wants.
+/// The name of an event: its `kind`, so that a page can subscribe to the kinds that it needs.
 fn kind_of(text: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Kind {

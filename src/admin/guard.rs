@@ -1,7 +1,7 @@
-//! Who may ask what: the token, `Host` and `Origin`.
+//! Access control of the admin API: the token, `Host` and `Origin`.
 //!
-//! A browser on an operator's machine can be made to send requests here by any page it shows; `Host`
-//! and `Origin` tell them apart from the operator's own (DNS rebinding, cross-site requests).
+//! Any web page can make an operator's browser send requests to this API. `Host` and `Origin` distinguish such
+//! requests (DNS rebinding, cross-site requests) from the operator's own.
 
 use super::{Access, Backend};
 use crate::decision::plan::Address;
@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-/// Lets a request through, or says why not.
+/// Permits a request, or answers with the reason for its refusal.
 pub(super) async fn guard(
     State(backend): State<Arc<Backend>>,
     request: Request<Body>,
@@ -42,8 +42,8 @@ pub(super) async fn guard(
     }
 }
 
-/// Lets requests through that need no token, unless they are for a foreign host: a page that a browser shows could read
-/// the names and loads of a site from its metrics.
+/// Permits requests that need no token, unless their `Host` is foreign: otherwise a web page could read the names and
+/// loads of a site from the metrics.
 pub(super) async fn only_ours(
     State(backend): State<Arc<Backend>>,
     request: Request<Body>,
@@ -63,7 +63,7 @@ pub(super) fn judge(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<(), (StatusCode, &'static str)> {
-    // What cannot be read as text is nobody we know.
+    // A value that is not valid text matches no permitted value.
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let access = backend.access.load();
     let host = text(HOST.as_str());
@@ -73,7 +73,7 @@ pub(super) fn judge(
     }
     if let Some(origin) = text(ORIGIN.as_str()) {
         let from = origin.split_once("://").map_or("", |(_, host)| host);
-        // On all addresses any IP is ours as a Host; as an Origin only the very same is.
+        // For an API on a wildcard address, any IP address is accepted as Host; Origin must equal Host.
         let same = host.is_some_and(|host| host.eq_ignore_ascii_case(from));
         if !(same || is_ours(backend, &access, from) && !is_ip(from)) {
             return Err((StatusCode::FORBIDDEN, "foreign Origin; see admin.allowed_hosts"));
@@ -95,7 +95,7 @@ pub(super) fn judge(
         return Err((StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"));
     }
     let kind = text(CONTENT_TYPE.as_str()).map(|kind| kind.split(';').next().unwrap_or("").trim());
-    // POST and DELETE come without a body, and so without its type.
+    // POST and DELETE may come without a body, and then without a content type.
     let is_json =
         kind.map_or(*method != Method::PUT, |kind| kind.eq_ignore_ascii_case("application/json"));
     if writes && !is_json {
@@ -107,7 +107,8 @@ pub(super) fn judge(
     Ok(())
 }
 
-/// Loopback, this socket's own address, or what the operator allowed; the port does not matter.
+/// Whether the host is loopback, this socket's own address, or a name that the operator allowed; the port does not
+/// matter.
 fn is_ours(backend: &Backend, access: &Access, host: &str) -> bool {
     let bare = without_port(host);
     if bare.eq_ignore_ascii_case("localhost")

@@ -1,8 +1,8 @@
-//! The admin API: what the proxy believes, as plain JSON, and the few things an operator may change.
+//! The admin API: the proxy's state as plain JSON, and the few actions that an operator may take.
 //!
-//! It serialises the same view that workers read and computes no truth of its own. It runs beside the
-//! background work, never on a worker, with its own bounds: of connections (`connection`) and of answers (`answers`).
-//! Probes of liveness and readiness are bound by neither.
+//! The API serialises the same view that the workers read and computes no state of its own. It runs on the background
+//! runtime, never on a worker, with limits of its own for connections (`connection`) and answers (`answers`).
+//! Liveness and readiness probes are subject to neither limit.
 
 mod answers;
 mod api;
@@ -30,7 +30,7 @@ use audit::Peer;
 use axum::Router;
 use axum::extract::Extension;
 use axum::routing::{get, post, put};
-use connection::{Connections, HEAD_TIMEOUT, Place};
+use connection::{ConnectionGuard, Connections, HEAD_TIMEOUT};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io;
@@ -39,38 +39,38 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
-/// What the API asks of the server.
+/// Requests of the API to the main task.
 #[derive(Debug)]
 pub enum Request {
-    /// Reload; answered with the generation, or with all problems.
+    /// Reload the configuration; answered with the generation, or with all problems.
     Reload(oneshot::Sender<Result<u64, Vec<Value>>>),
-    /// Fold a dial in; answered when it is in force, with an error if it could not be kept.
+    /// Apply a dial; answered when the dial is in force, with an error if it could not be stored.
     Dial(Event, oneshot::Sender<Result<(), String>>),
 }
 
-/// What the API needs of the server.
+/// The inputs of the API.
 pub struct Backend {
-    /// What all threads share.
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
-    /// Where requests go.
+    /// The queue of requests to the main task.
     pub requests: mpsc::Sender<Request>,
-    /// How the configuration stands: `hash`, `generation`, `loaded_at`, `last_reload`.
+    /// The state of the configuration: `hash`, `generation`, `loaded_at`, `last_reload`.
     pub config: Box<dyn Fn() -> Value + Send + Sync>,
-    /// The configuration in force, in the words of the file.
+    /// The configuration in force, in the format of the file.
     pub effective: Box<dyn Fn() -> Arc<Value> + Send + Sync>,
     /// How the file on disk differs from the configuration in force: `file`, `comparable`, `changes`, `problems`.
     pub difference: Box<dyn Fn() -> Value + Send + Sync>,
-    /// Figures for metrics.
+    /// Figures of the process, for metrics.
     pub figures: Box<dyn Fn() -> ServerFigures + Send + Sync>,
-    /// The last decisions that were not simply the nearest.
+    /// The last decisions whose reason was not `nearest`.
     pub decisions: Arc<Mutex<VecDeque<Decision>>>,
     /// Seconds since the start.
     pub uptime: Box<dyn Fn() -> u64 + Send + Sync>,
     /// What is known of other proxies and sites.
     pub fleet: Arc<Fleet>,
-    /// Where the API listens.
+    /// The address of the API.
     pub address: Address,
-    /// Who may use it.
+    /// The access rules.
     pub access: Arc<ArcSwap<Access>>,
     /// The time since 1970.
     pub now: fn() -> Duration,
@@ -100,12 +100,12 @@ impl Backend {
     }
 }
 
-/// Who may use the API; a reload may change it.
+/// The access rules of the API; a reload may change them.
 #[derive(Clone, Default)]
 pub struct Access {
-    /// The token that writes need.
+    /// The token that writes require.
     pub token: Option<String>,
-    /// Further values of `Host` under which it answers.
+    /// Further values of `Host` that the API accepts.
     pub allowed_hosts: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ impl std::fmt::Debug for Backend {
     }
 }
 
-/// What the kernel holds of an answer: a viewer that reads nothing should be noticed soon.
+/// The send buffer in the kernel: small, so that a client that reads nothing is detected soon.
 const SEND_BUFFER: usize = 128 * 1024;
 
 fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
@@ -228,7 +228,7 @@ async fn pause(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-/// What is in the kernel's hands has a deadline too: a window that stays closed ends the connection.
+/// Sets a deadline for bytes in the kernel's buffer: a window that stays closed ends the connection.
 fn give_up_on_silence(stream: &tokio::net::TcpStream) {
     let socket = socket2::SockRef::from(stream);
     if let Err(error) = socket.set_tcp_user_timeout(Some(connection::WRITE_TIMEOUT)) {
@@ -246,7 +246,7 @@ fn spawn_secure(
     stream: tokio::net::TcpStream,
     config: Arc<rustls::ServerConfig>,
     router: Router,
-    place: Place,
+    guard: ConnectionGuard,
 ) {
     tokio::spawn(async move {
         let shaking = async {
@@ -257,8 +257,8 @@ fn spawn_secure(
             }
             tokio_rustls::TlsAcceptor::from(config).accept(stream).await
         };
-        match place.hold(tokio::time::timeout(HEAD_TIMEOUT, shaking)).await {
-            Some(Ok(Ok(stream))) => spawn(stream, router, place),
+        match guard.hold(tokio::time::timeout(HEAD_TIMEOUT, shaking)).await {
+            Some(Ok(Ok(stream))) => spawn(stream, router, guard),
             Some(Ok(Err(error))) => {
                 tracing::debug!(%error, "admin connection closed: TLS handshake failed");
             }
@@ -270,12 +270,12 @@ fn spawn_secure(
     });
 }
 
-fn spawn<S>(stream: S, router: Router, place: Place)
+fn spawn<S>(stream: S, router: Router, guard: ConnectionGuard)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
-        if place.hold(connection::serve(stream, router, &place)).await.is_none() {
+        if guard.hold(connection::serve(stream, router, &guard)).await.is_none() {
             tracing::debug!("admin connection closed: a newer one took its place");
         }
     });

@@ -6,16 +6,16 @@ use crate::config::{Problem, Severity, load};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// How problems are printed.
+/// The output format for problems.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(super) enum Format {
-    /// A line each.
+    /// One line for each problem.
     Text,
     /// A JSON array.
     Json,
 }
 
-/// Prints all problems; fails when one is an error, or a warning under `strict`.
+/// Prints all problems; fails if there is an error, or a warning under `strict`.
 pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     let (text, folder) = match read_config(path) {
         Ok(read) => read,
@@ -31,7 +31,7 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     };
     let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
     let name = path.display().to_string();
-    let told = match format {
+    let output = match format {
         Format::Text => {
             let shown =
                 |problem: &Problem| problem.render(&name) + "\n" + &source(&text, problem.at);
@@ -51,16 +51,16 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
             serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"
         }
     };
-    let printed = print(&told);
+    let printed = print(&output);
     let warned = strict && !outcome.problems.is_empty();
     if outcome.config.is_none() || warned { FAILED } else { printed }
 }
 
-/// Characters of a source line that are shown before and after a problem's place.
+/// Characters of a source line that are shown before and after the position of a problem.
 const BEFORE: usize = 60;
 const AFTER: usize = 30;
 
-/// The line of a problem with a caret below its place; nothing where the file has no such line.
+/// The line of a problem with a caret below the position; empty if the file has no such line.
 fn source(text: &str, at: Position) -> String {
     let Some(line) = text.lines().nth(at.line.saturating_sub(1)) else { return String::new() };
     if line.trim().is_empty() {
@@ -68,7 +68,7 @@ fn source(text: &str, at: Position) -> String {
     }
     let caret = at.column.saturating_sub(1);
     let from = caret.saturating_sub(BEFORE);
-    // A tab is shown as one blank, so that the caret stands where it should.
+    // A tab is printed as one blank, so that the caret is aligned.
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let shown: String = line.chars().skip(from).take(BEFORE + AFTER).map(plain).collect();
     let (number, margin) = (at.line, " ".repeat(at.line.to_string().len()));

@@ -5,13 +5,13 @@ use super::{FAILED, fail, print, read_config};
 use crate::admin::client::Remote;
 use crate::config::load;
 use crate::decision::explain::{Explanation, explain as explain_route};
-use crate::decision::route::{Asked, Unrouted};
+use crate::decision::route::{RouteQuery, Unrouted};
 use crate::http::target::{Target, host as authority_of};
 use crate::http::{EncodedSlash, Slashes};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What is asked.
+/// The arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub(super) struct Question {
     /// The configuration file; `-` reads standard input. With --admin, the configuration of the running proxy is used.
@@ -36,7 +36,7 @@ pub(super) struct Question {
     json: bool,
 }
 
-/// Explains; fails when the request would be refused.
+/// Explains a request; fails if the request would be refused.
 pub(super) fn explain(question: &Question) -> ExitCode {
     match (question.admin.remote(), &question.config) {
         (Ok(Some(remote)), _) => live(&remote, question),
@@ -125,14 +125,14 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
     let Ok(host) = authority_of(&host) else {
         return fail("the host would be refused with 400 bad_request");
     };
-    let asked = Asked {
+    let query = RouteQuery {
         listener,
         host,
         path: target.path(),
         method: &question.method,
         has_header: &|_, _| false,
     };
-    match explain_route(&plan, None, &asked) {
+    match explain_route(&plan, None, &query) {
         Ok(explanation) => tell(&explanation, question.json),
         Err(Unrouted::NoRoute) => fail(NO_ROUTE),
         Err(Unrouted::Method(methods)) => {
@@ -147,7 +147,7 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
 const NO_ROUTE: &str = "no route: 404 no_route";
 const NO_METHOD: &str = "no route for this method: 405 method_not_allowed";
 
-/// Prints an explanation; fails when the request would be refused.
+/// Prints an explanation; fails if the request would be refused.
 fn tell(explanation: &Explanation, as_json: bool) -> ExitCode {
     let text = match as_json {
         true => serde_json::to_string_pretty(explanation).map(|text| text + "\n"),
@@ -182,7 +182,7 @@ fn render(explanation: &Explanation) -> String {
     text
 }
 
-/// One line of figures for each cluster, and one of words. Milliseconds; what nobody has measured is a dash.
+/// For each cluster one line of figures and one of text. Times are in milliseconds; an unmeasured value is a dash.
 fn scores(explanation: &Explanation) -> String {
     let Some(widest) = explanation.scores.iter().map(|score| score.cluster.len()).max() else {
         return String::new();

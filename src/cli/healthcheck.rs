@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Where a proxy is asked when nothing says otherwise.
+/// The proxy's address when no argument gives one.
 const DEFAULT: &str = "http://127.0.0.1:9901";
 
-/// Succeeds when the proxy is ready.
+/// Succeeds if the proxy is ready.
 pub(super) fn healthcheck(arguments: &AdminArguments, config: Option<&Path>) -> ExitCode {
     match remote(arguments, config).and_then(|remote| remote.get("/readyz")) {
         Ok(answer) if answer.status == 200 => ExitCode::SUCCESS,
@@ -31,7 +31,7 @@ fn remote(arguments: &AdminArguments, config: Option<&Path>) -> Result<Remote, S
     }
 }
 
-/// Where the proxy of a configuration file is asked. Under TLS it must show the very certificate that is configured.
+/// The admin API in a configuration file. With TLS the proxy must present exactly the configured certificate.
 fn configured(path: &Path) -> Result<Remote, String> {
     let (text, folder) = read_config(path)?;
     let outcome = crate::config::load(&text, &folder, &|name| std::env::var(name).ok());
@@ -52,7 +52,7 @@ fn configured(path: &Path) -> Result<Remote, String> {
     Ok(Remote { url, ca: secured.map(|files| files.cert.clone()), server_name, token: None })
 }
 
-/// An address to connect to: one that listens everywhere is reached by loopback.
+/// The address to connect to: a wildcard address is reached by loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,6 +1,6 @@
 //! `tidegate init`
 
-/// A commented first configuration.
+/// Returns a commented first configuration.
 pub(super) fn text(sidecar: bool) -> &'static str {
     if sidecar { SIDECAR } else { EDGE }
 }

@@ -1,4 +1,4 @@
-//! The command line: one file a verb.
+//! The command line: one file for each verb.
 
 mod check;
 mod demo;
@@ -34,7 +34,7 @@ enum Verb {
         /// The configuration file; `-` reads standard input.
         #[arg(long, short, env = "TIDEGATE_CONFIG", required_unless_present = "file")]
         config: Option<PathBuf>,
-        /// How problems are printed.
+        /// Output format of the problems.
         #[arg(long, value_enum, default_value = "text")]
         format: check::Format,
         /// Fail on warnings, too.
@@ -43,7 +43,7 @@ enum Verb {
     },
     /// Write a commented first configuration to standard output.
     Init {
-        /// Write one for a sidecar beside one application, instead of a proxy at a site's edge.
+        /// Write a configuration for a sidecar beside one application, instead of a proxy at a site's edge.
         #[arg(long)]
         sidecar: bool,
     },
@@ -64,7 +64,7 @@ enum Verb {
     },
     /// Run a demonstration on this machine: a data centre (IDC), two clouds, demand beyond capacity, an outage.
     Demo(demo::Options),
-    /// Print a shell's completions.
+    /// Print completions for a shell.
     Completions {
         /// The shell.
         #[arg(value_enum)]
@@ -81,10 +81,10 @@ struct ConfigArgument {
     config: PathBuf,
 }
 
-/// Failed, as against a usage error, which is 2.
+/// The exit code of a failure; a usage error is 2.
 const FAILED: ExitCode = ExitCode::FAILURE;
 
-/// Runs the verb that was asked for.
+/// Runs the verb of the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     match Arguments::parse().verb {
@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints to standard output; a closed pipe is its reader's choice, not a failure.
+/// Prints to standard output; a closed pipe is not a failure.
 fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -131,7 +131,7 @@ fn fail(message: &str) -> ExitCode {
     FAILED
 }
 
-/// The text of a configuration, and the folder its relative paths start at.
+/// The text of a configuration, and the folder that its relative paths start at.
 fn read_config(path: &Path) -> Result<(String, PathBuf), String> {
     if path == Path::new("-") {
         let mut read = Vec::new();

@@ -1,4 +1,4 @@
-//! Which running proxy a verb asks, and how: arguments that verbs share.
+//! The arguments that select and reach a running proxy; several verbs share them.
 
 use crate::admin::client::Remote;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub(super) struct AdminArguments {
 }
 
 impl AdminArguments {
-    /// Whom to ask, where anybody is named.
+    /// The proxy to ask, if the arguments name one.
     pub(super) fn remote(&self) -> Result<Option<Remote>, String> {
         let Some(url) = self.admin.clone() else { return Ok(None) };
         let remote = Remote { url, ca: self.ca.clone(), server_name: None, token: self.token()? };
@@ -29,7 +29,7 @@ impl AdminArguments {
         }
     }
 
-    /// The token: from a file or the environment, where `ps` does not show it.
+    /// The token, from a file or the environment, because `ps` shows arguments.
     pub(super) fn token(&self) -> Result<Option<String>, String> {
         let Some(path) = &self.token_file else {
             let token = std::env::var("TIDEGATE_TOKEN").ok();
@@ -41,7 +41,7 @@ impl AdminArguments {
     }
 }
 
-/// A token ends no line of a request.
+/// Refuses an empty token, and control characters: a line end in the token would end a line of the request.
 fn clean(token: String) -> Result<String, String> {
     match token.is_empty() || token.chars().any(char::is_control) {
         true => Err("the token is empty, or has control characters".to_owned()),

@@ -8,7 +8,7 @@ use crate::server::{Options, StartError, run as run_server};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Runs the proxy until it is told to stop.
+/// Runs the proxy until it stops.
 pub(super) fn run(path: &Path) -> ExitCode {
     let (text, folder) = match read_config(path) {
         Ok(read) => read,

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// What is simulated.
+/// The arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub(super) struct Question {
     /// The configuration file; `-` reads standard input.
@@ -33,7 +33,7 @@ pub(super) struct Question {
     /// Seed of all random draws: the same seed gives the same figures.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Requests a second before anything happens.
+    /// Requests a second before the first event.
     #[arg(long)]
     rate: Option<f64>,
     /// Takes distances, service times and rates from a running proxy instead of assumed ones.
@@ -44,17 +44,17 @@ pub(super) struct Question {
     out: Option<PathBuf>,
 }
 
-/// Bytes of a response, where money asks.
+/// The assumed size of a response in bytes, for prices.
 const RESPONSE_BYTES: f64 = 20_000.0;
-/// Requests a second, where nobody says.
+/// Requests a second, if no argument gives a rate.
 const RATE: f64 = 200.0;
 const SERVICE: f64 = 0.020;
-/// Requests of one simulation, at most: about a minute, and half a gigabyte.
+/// The maximum number of requests in a simulation: about one minute and half a gigabyte of memory.
 const REQUESTS_MAX: f64 = 2e7;
-/// Load of the nearest cluster at the usual rate, where its size is not stated.
+/// The assumed load of the nearest cluster at the usual rate, if its capacity is not stated.
 const USUAL_LOAD: f64 = 0.7;
 
-/// Simulates; fails on a scenario that is none.
+/// Runs a simulation; fails if the scenario is invalid.
 pub(super) fn simulate(question: &Question) -> ExitCode {
     match prepare(question).and_then(|prepared| tell(question, &prepared)) {
         Ok(code) => code,
@@ -62,14 +62,14 @@ pub(super) fn simulate(question: &Question) -> ExitCode {
     }
 }
 
-/// A world made of a configuration.
+/// A simulated world made from a configuration.
 struct Prepared {
     spec: Spec,
     plan: Arc<Plan>,
     assumed: Vec<String>,
 }
 
-/// What a running proxy has measured, by cluster: distance and service time in seconds.
+/// Measurements of a running proxy, by cluster: distance and service time in seconds.
 type Measured = BTreeMap<String, (Option<f64>, Option<f64>)>;
 
 fn prepare(question: &Question) -> Result<Prepared, String> {
@@ -306,7 +306,7 @@ fn tell(question: &Question, prepared: &Prepared) -> Result<ExitCode, String> {
     Ok(if printed == ExitCode::SUCCESS { printed } else { FAILED })
 }
 
-/// One stretch of time.
+/// One time window of the output.
 struct Row {
     from: f64,
     demand: f64,

@@ -1,6 +1,7 @@
 //! From shapes to a plan: runs the compilers of all sections in order.
 //!
-//! Names are resolved, inheritance is applied, constraints are folded into classes. All problems are reported, each once.
+//! Names are resolved, inheritance is applied, and constraints are compiled into classes. Each problem is reported
+//! once.
 
 use super::compiler::Compiler;
 use super::error::Problems;
@@ -14,19 +15,19 @@ use std::path::Path;
 /// A checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// What the data plane reads.
+    /// The plan that the data plane uses.
     pub plan: Plan,
-    /// What concerns the process around it.
+    /// Settings of the process.
     pub settings: Settings,
-    /// What the plan needs for TLS.
+    /// The TLS configurations of the plan's listeners and clusters.
     pub tls: Store,
-    /// What its policies take.
+    /// The state of the plan's policies.
     pub policies: crate::policy::Store,
-    /// All of it in the words of the file, defaults and inheritance applied, for the API.
+    /// The configuration in the format of the file, with defaults and inheritance applied, for the admin API.
     pub effective: serde_json::Value,
 }
 
-/// Compiles a file. What comes out is of use only when `problems` has no error.
+/// Compiles a file. The result may be used only when `problems` contains no error.
 pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     let settings = settings(file, folder, problems);
     let site = file.site.as_ref();
@@ -48,7 +49,7 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     routes::compile(&mut compiler);
     let Compiler { mut plan, mut tls, .. } = compiler;
     plan.asserted = policies::asserted(&plan);
-    // What is wrong with their files was told where it is written.
+    // Problems of the policies' files were reported when the policies were compiled.
     let policies = crate::policy::Store::build(&plan).unwrap_or_default();
     tls.fingerprint = store::fingerprint(&plan);
     Config { plan, settings, tls, policies, effective: serde_json::Value::Null }

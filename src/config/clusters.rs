@@ -1,4 +1,4 @@
-//! Clusters: what they inherit from their sites, where their endpoints come from, how they are probed.
+//! Clusters: values inherited from sites, sources of endpoints, and probes.
 
 use super::compiler::{Compiler, owned};
 use super::file;
@@ -12,7 +12,7 @@ use crate::decision::price::Prices;
 use std::path::Path;
 use std::time::Duration;
 
-/// What a cluster inherits.
+/// The values that a cluster inherits from its site.
 struct Inherited {
     site: String,
     kind: Kind,
@@ -62,7 +62,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Reports timeouts within which no connection could be made. A queue or a pool of no time is a way to have none.
+    /// Reports timeouts that no connection could meet. A timeout of 0 for the queue or the pool is valid: it turns
+    /// the feature off.
     fn check_timeouts(&mut self, cluster: &file::Cluster, path: &str) {
         let Some(written) = &cluster.timeouts else { return };
         let spans = [("connect", fixed(written.connect)), ("connect_total", written.connect_total)];
@@ -315,8 +316,8 @@ fn failures(written: &[file::Failure]) -> Failures {
     all
 }
 
-/// Connections, and exchanges that wait, where nothing is said: what really bounds them is the descriptors and the
-/// memory of the process.
+/// The default of the limits on connections and waiting exchanges. In practice the descriptors and the memory of the
+/// process set a lower limit.
 const BOUND: u32 = 65_536;
 
 fn is_invalid_host(host: &str) -> bool {

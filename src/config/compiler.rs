@@ -1,7 +1,7 @@
-//! What compiling shares: the plan as it grows, the problems found, and the helpers that every section uses.
+//! The shared state of the compilers: the growing plan, the problems, and helpers that every section uses.
 //!
 //! Each section of the file has its own `impl Compiler`: `clusters`, `services`, `listeners`, `tls`, `policies`.
-//! The order in which they run is in `check`.
+//! `check` defines their order.
 
 use super::error::{Position, Problems, suggestion};
 use super::file::File;
@@ -14,17 +14,17 @@ use std::time::Duration;
 /// Permissions of a unix socket's file: its user and group.
 pub(super) const MODE: u32 = 0o660;
 
-/// Collects what routes and listeners need while the plan grows.
+/// Collects the classes and settings that routes and listeners need while the plan grows.
 pub(super) struct Compiler<'a> {
     pub(super) file: &'a File,
     pub(super) plan: Plan,
     pub(super) problems: &'a mut Problems,
     pub(super) tls: Store,
-    /// Where relative paths begin.
+    /// The folder that relative paths start at.
     pub(super) folder: &'a Path,
-    /// Services and data classes whose lack of disaster recovery was reported.
+    /// Services and data classes for which a lack of disaster recovery was reported.
     pub(super) warned: BTreeSet<(String, Vec<String>)>,
-    /// Services that no cluster may serve, with their data and needs: each is reported once.
+    /// Services that no cluster may serve, with their data classes and needs: each is reported once.
     pub(super) unserved: BTreeSet<(String, Vec<String>, Vec<String>)>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Compiler<'a> {
         Compiler { file, plan, problems, tls, folder, warned, unserved }
     }
 
-    /// Notes each span of none: everything would be late at once.
+    /// Reports each duration of 0: every request would be late at once.
     pub(super) fn not_zero(
         &mut self,
         at: Position,
@@ -54,7 +54,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Notes a name that is not there, with the nearest that is.
+    /// Reports a name that does not exist, and suggests the nearest name.
     pub(super) fn unknown<'n>(
         &mut self,
         at: Position,
@@ -70,7 +70,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// A relative socket path starts at the file's folder, as every path does.
+/// Resolves a relative socket path against the file's folder, like every other path.
 pub(super) fn rooted(address: &Address, folder: &Path) -> Address {
     match address {
         Address::Unix(path) => Address::Unix(folder.join(path)),

@@ -1,5 +1,5 @@
-//! The configuration in force, in the words of the file: defaults filled in, inheritance applied,
-//! values of fields redacted.
+//! The configuration in force, in the format of the file: with defaults and inheritance applied and values of header
+//! fields redacted.
 
 use super::file::File;
 use super::shape::Decode;
@@ -7,7 +7,7 @@ use super::yaml::Node;
 use crate::decision::plan::{Kind, Plan};
 use serde_json::{Value, json};
 
-/// What `tree` means, now that it is compiled to `plan`.
+/// The configuration of `tree`, compiled to `plan`, in the format of the file.
 #[must_use]
 pub(super) fn effective(tree: &Node, plan: &Plan) -> Value {
     let mut all = File::effective(tree).unwrap_or(Value::Null);

@@ -1,4 +1,4 @@
-//! Where a cluster's endpoints come from: a list, DNS, or a file of their own.
+//! The source of a cluster's endpoints: a list, DNS, or a separate file.
 
 use super::compiler::{Compiler, rooted};
 use super::error::{Problem, Problems};
@@ -116,10 +116,10 @@ fn is_link_local(address: &Address) -> bool {
     }
 }
 
-/// A list of endpoints in a file of its own, for `discover.file`; its relative paths start at `folder`.
+/// Reads the list of endpoints in a separate file (`discover.file`). Relative paths in the file start at `folder`.
 ///
 /// # Errors
-/// All problems, when the list is not one.
+/// All problems of the file.
 pub fn endpoints_file(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, Vec<Problem>> {
     let mut problems = Problems::default();
     let (tree, wrongs) = yaml::parse(text);

@@ -1,8 +1,8 @@
-//! Problems of a configuration: where, what, and what to do about it.
+//! Problems of a configuration: the position, the message and a hint.
 
 use serde::Serialize;
 
-/// A place in the file as written: both from 1, columns in characters.
+/// A position in the file as written. Lines and columns start at 1; columns count characters.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Position {
     /// The line.
@@ -16,28 +16,28 @@ impl Position {
     pub const START: Position = Position { line: 1, column: 1 };
 }
 
-/// Whether a problem keeps the configuration from being used.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It does.
+    /// The configuration cannot be used.
     Error,
-    /// It does not, but an operator should know.
+    /// The configuration can be used, but an operator should know about the problem.
     Warning,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// Whether it keeps the configuration from being used.
+    /// The severity.
     pub severity: Severity,
-    /// Where.
+    /// The position.
     pub at: Position,
     /// The key, as `clusters.shop.probe.interval`.
     pub path: String,
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// What to do about it.
+    /// What the operator should do.
     pub hint: Option<String>,
 }
 
@@ -81,43 +81,43 @@ impl Problem {
     }
 }
 
-/// Collects problems, so that all are told at once, and each mistake once.
+/// Collects problems, so that all of them are reported at once and each mistake once.
 #[derive(Debug, Default)]
 pub struct Problems {
     all: Vec<Problem>,
-    /// Lines of which no further problem is taken, in order.
+    /// Lines whose further problems are ignored, in order.
     ignored_lines: Vec<usize>,
-    /// Unknown keys: their section and their name.
+    /// Unknown keys: the path of the section and the key.
     unknown: Vec<(String, String)>,
     lacking: Vec<Lacking>,
 }
 
-/// A problem that may follow from another one: a section lacks a key.
+/// A problem that may follow from another problem: a section lacks a key.
 #[derive(Debug)]
 struct Lacking {
-    /// Its index among all problems.
+    /// The index of the problem.
     problem: usize,
     section: String,
-    /// Any of these keys would do.
+    /// The keys, any of which is sufficient.
     keys: Vec<String>,
 }
 
 impl Problems {
-    /// Notes one.
+    /// Adds a problem.
     pub fn push(&mut self, problem: Problem) {
         if self.ignored_lines.binary_search(&problem.at.line).is_err() {
             self.all.push(problem);
         }
     }
 
-    /// Takes no more problems of the lines that have one now.
+    /// Ignores further problems of the lines that have a problem now.
     pub fn ignore_lines_with_problems(&mut self) {
         self.ignored_lines = self.all.iter().map(|problem| problem.at.line).collect();
         self.ignored_lines.sort_unstable();
     }
 
-    /// Notes that `section` lacks a key, any of `keys`. It is not told where one of them is there and cannot be
-    /// read, or where an unknown key of the section looks like one of them: those errors are told.
+    /// Reports that `section` lacks all of `keys`. The error is suppressed where one of the keys is present but
+    /// invalid, or where an unknown key of the section resembles one of them: that error is reported instead.
     pub fn lacking(&mut self, section: &str, keys: &[&str], problem: Problem) {
         let (before, keys) = (self.all.len(), keys.iter().map(|key| (*key).to_owned()).collect());
         self.push(problem);
@@ -126,13 +126,13 @@ impl Problems {
         }
     }
 
-    /// Notes that `section` has a key that nobody knows.
+    /// Reports an unknown key of `section`.
     pub fn unknown_key(&mut self, section: &str, name: &str, problem: Problem) {
         self.unknown.push((section.to_owned(), name.to_owned()));
         self.push(problem);
     }
 
-    /// Whether the error that a key is lacking follows from another one.
+    /// Whether the error about a missing key follows from another error.
     fn is_consequence(&self, lacking: &Lacking) -> bool {
         let misspelt = self.unknown.iter().filter(|(section, _)| *section == lacking.section);
         let is_meant = |name: &str| lacking.keys.iter().any(|key| looks_like(name, key));
@@ -149,18 +149,18 @@ impl Problems {
                 .any(|(_, other)| is_within(&other.path))
     }
 
-    /// Notes an error.
+    /// Adds an error.
     pub fn error(&mut self, at: Position, path: impl Into<String>, message: impl Into<String>) {
         self.push(Problem::error(at, path, message));
     }
 
-    /// How many errors were noted.
+    /// The number of errors.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.all.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
 
-    /// Notes an error that says what to do.
+    /// Adds an error with a hint.
     pub fn error_with_hint(
         &mut self,
         at: Position,
@@ -171,7 +171,7 @@ impl Problems {
         self.push(Problem { hint: Some(hint.into()), ..Problem::error(at, path, message) });
     }
 
-    /// Notes a warning.
+    /// Adds a warning.
     pub fn warning(
         &mut self,
         at: Position,
@@ -183,22 +183,22 @@ impl Problems {
         self.push(Problem { severity: Severity::Warning, hint: Some(hint.into()), ..problem });
     }
 
-    /// How many there are.
+    /// The number of problems.
     #[must_use]
     pub fn count(&self) -> usize {
         self.all.len()
     }
 
-    /// All that do not follow from others, in the order of the file.
+    /// All problems that do not follow from others, in the order of the file.
     #[must_use]
     pub fn into_sorted(self) -> Vec<Problem> {
         let follow = self.lacking.iter().filter(|lacking| self.is_consequence(lacking));
         let follow: Vec<usize> = follow.map(|lacking| lacking.problem).collect();
         let all = self.all.into_iter().enumerate();
-        let mut told: Vec<Problem> =
+        let mut problems: Vec<Problem> =
             all.filter(|(index, _)| !follow.contains(index)).map(|(_, problem)| problem).collect();
-        told.sort_by_key(|problem| problem.at);
-        told
+        problems.sort_by_key(|problem| problem.at);
+        problems
     }
 }
 
@@ -208,7 +208,7 @@ pub fn below(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// The known name nearest to a wrong one, if one is near: at most a third of its letters differ.
+/// The known name nearest to a wrong name, if at most a third of its letters differ.
 #[must_use]
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = (wrong.chars().count() / 3).max(1);
@@ -220,13 +220,13 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
-/// Whether `wrong` was probably meant as `key`: it is near to it, or one begins as the other does.
+/// Whether `wrong` was probably meant as `key`: the two are similar, or one is a prefix of the other.
 fn looks_like(wrong: &str, key: &str) -> bool {
     let begins = wrong.len() > 2 && (key.starts_with(wrong) || wrong.starts_with(key));
     begins || nearest(wrong, [key]).is_some()
 }
 
-/// Edit distance with swaps of neighbours (Damerau-Levenshtein, restricted).
+/// Edit distance with transpositions of neighbours (Damerau-Levenshtein, restricted).
 fn edits(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
@@ -245,7 +245,7 @@ fn edits(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// `did you mean …?` for a wrong name, when one is near; else the names there are, when few.
+/// `did you mean …?` for a wrong name that resembles a known one; otherwise the known names, if there are few.
 #[must_use]
 pub fn suggestion<'a>(
     wrong: &str,
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_are_named() {
+    fn similar_names_are_suggested() {
         let known = ["listeners", "clusters", "services"];
         assert_eq!(nearest("lisetners", known), Some("listeners"));
         assert_eq!(nearest("cluster", known), Some("clusters"));

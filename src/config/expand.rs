@@ -1,23 +1,24 @@
-//! `${VAR}` and `${VAR:-default}`, expanded in the text before parsing, positions kept.
+//! `${VAR}` and `${VAR:-default}`: expanded in the text before parsing, with positions preserved.
 //!
-//! A value is a scalar or part of one, and never adds structure: it is escaped inside quotes, quoted where it is a
-//! whole scalar that YAML would read otherwise, and an error where it is a part of one. A control character is an
-//! error: a line break would forge configuration. Defaults are the file's own text and stand as they are written.
-//! Comments are left alone. `$${` is a literal `${`.
+//! A variable's value is a scalar or part of one, and never adds structure: the value is escaped inside quotes,
+//! quoted where it is a whole scalar that YAML would read as something else, and refused where it is such a part of a
+//! scalar. Control characters are errors: a line break could inject configuration. Defaults are part of the file and
+//! are inserted as written. Comments are not expanded. `$${` stands for a literal `${`.
 
 use super::error::{Position, Problems};
 
-/// Expanded text, and how its positions map to the file as written.
+/// Expanded text, and the mapping from its positions to the file as written.
 #[derive(Debug)]
 pub struct Expanded {
     /// The text to parse.
     pub text: String,
-    /// Line, column after an expansion in the new text, and what to add to get the old column.
+    /// For each expansion: the line and column after the expansion in the new text, and the difference to the old
+    /// column.
     shifts: Vec<(usize, usize, isize)>,
 }
 
 impl Expanded {
-    /// A position of the expanded text, in the file as written.
+    /// Maps a position of the expanded text to the file as written.
     #[must_use]
     pub fn original(&self, at: Position) -> Position {
         let before =
@@ -27,11 +28,11 @@ impl Expanded {
     }
 }
 
-/// Stands for a value that is not known: a word, so that it does not change what the text is.
+/// Replaces the value of an unset variable. A word keeps the structure of the text.
 const UNKNOWN: &str = "unknown";
 
-/// Expands all variables. One that cannot be is noted and replaced by a word, so that the rest of the
-/// file can be judged, too.
+/// Expands all variables. A variable that cannot be expanded is reported and replaced by a word, so that the rest of
+/// the file can be checked.
 pub fn expand(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
@@ -52,7 +53,7 @@ pub fn expand(
     expanded
 }
 
-/// Whether the lines after this one that are indented further are literal text (`|`, `>`).
+/// Whether the following lines, if indented further, are literal text (`|`, `>`).
 fn begins_block(line: &str) -> bool {
     let code = line[..comment_start(line).unwrap_or(line.len())].trim_end();
     let bare = code.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+'));
@@ -111,24 +112,24 @@ fn expand_line(
     expanded.text.push_str(comment);
 }
 
-/// Where a value comes from.
+/// The origin of a value.
 enum Value {
-    /// From outside.
+    /// The environment.
     Variable(String),
-    /// From the file.
+    /// The file's own default.
     Default(String),
 }
 
-/// What a value becomes a part of.
+/// The kind of scalar that a value is inserted into.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Context {
     /// A scalar in double quotes.
     Double,
     /// A scalar in single quotes.
     Single,
-    /// A plain scalar, all of it.
+    /// A whole plain scalar.
     Whole,
-    /// A plain scalar that has other text, too.
+    /// A plain scalar that contains other text as well.
     Part,
     /// Literal text under `|` or `>`.
     Literal,
@@ -156,7 +157,7 @@ impl Context {
         }
     }
 
-    /// The value as it is written here; `None` when it cannot be.
+    /// The value as written in this context; `None` when the context cannot represent the value.
     fn fit(self, value: &str) -> Option<String> {
         let escaped = || value.replace('\\', "\\\\").replace('"', "\\\"");
         match self {
@@ -170,7 +171,7 @@ impl Context {
     }
 }
 
-/// Whether a value reads as a plain scalar, or a part of one, wherever it stands.
+/// Whether a value is valid as a plain scalar, or as part of one, at any position.
 fn is_plain(value: &str) -> bool {
     let leads = |c: char| "-?:,[]{}#&*!|>'\"%@`".contains(c);
     let signed =
@@ -184,7 +185,7 @@ fn is_plain(value: &str) -> bool {
         || value.ends_with(':'))
 }
 
-/// The value of the reference at the start of `text`, and the bytes the reference takes.
+/// The value of the reference at the start of `text`, and the length of the reference in bytes.
 fn substitute(
     text: &str,
     at: Position,
@@ -225,12 +226,12 @@ fn substitute(
     Some((value, end + 1))
 }
 
-/// Where a comment begins: a `#` at the start or after a blank, outside quotes.
+/// The start of a comment: a `#` at the start of the line or after a blank, outside quotes.
 fn comment_start(line: &str) -> Option<usize> {
     scan(line).0
 }
 
-/// Where a comment begins, and which quote is open at the end.
+/// The start of a comment, and the quote that is open at the end of the line.
 fn scan(line: &str) -> (Option<usize>, Option<char>) {
     let mut quote = None;
     let mut before = ' ';
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_expanded_is_an_error_with_its_place() {
+    fn an_expansion_failure_is_an_error_with_its_position() {
         for (text, column) in [("a: ${NONE}", 4), ("a: ${EVIL}", 4), ("a: b${", 5), ("${a b}", 1)] {
             let problems = run(text).unwrap_err();
             assert_eq!((problems[0].at.line, problems[0].at.column), (1, column), "{text}");

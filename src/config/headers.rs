@@ -1,11 +1,11 @@
-//! Edits of header fields: which names may be edited, and with which values.
+//! Edits of header fields: permitted names and values.
 
 use super::compiler::Compiler;
 use super::file::HeaderEdits;
 use super::shape::Spanned;
 use crate::decision::route::Edits;
 
-/// Fields that frame a message or route it are the proxy's own.
+/// Fields that frame or route a message are managed by the proxy.
 const NOT_EDITABLE: &[&str] = &[
     "connection",
     "content-length",
@@ -19,7 +19,7 @@ const NOT_EDITABLE: &[&str] = &[
     "expect",
 ];
 
-/// Compiles the edits of one head, with what is wrong about them.
+/// Compiles the edits of one head and reports problems.
 pub(super) fn edits(
     compiler: &mut Compiler<'_>,
     written: Option<&HeaderEdits>,
@@ -42,7 +42,7 @@ pub(super) fn edits(
     edits
 }
 
-/// Whether `text` can be a field's name.
+/// Whether `text` is a valid field name.
 pub(super) fn is_field_name(text: &str) -> bool {
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     !text.is_empty() && text.chars().all(token)

@@ -1,4 +1,4 @@
-//! Listeners: where they are, what is spoken there, who serves it.
+//! Listeners: address, protocol, TLS, and service.
 
 use super::compiler::{Compiler, MODE, rooted};
 use super::error::{Position, Problem};
@@ -17,11 +17,11 @@ use std::time::Duration;
 
 /// The class of a listener whose service is wrong. Such a plan is rejected, so that no exchange sees this class.
 const NO_CLASS: ClassIndex = ClassIndex(0);
-/// Bytes of a head, at most.
+/// The upper bound of `limits.head`, in bytes.
 const HEAD_MAX: usize = 256 * 1024;
 
 impl Compiler<'_> {
-    /// Compiles all listeners into the plan; `admin` is where the admin API listens.
+    /// Compiles all listeners into the plan; `admin` is the address of the admin API.
     pub(super) fn listeners(&mut self, folder: &Path, admin: Option<&Address>) {
         if self.file.listeners.is_empty() {
             self.problems.error(self.file.at, "listeners", "there must be at least one listener");
@@ -65,7 +65,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The deadlines of a listener, with the documented defaults.
+    /// The timeouts of a listener, with the documented defaults.
     fn timeouts(&mut self, listener: &file::Listener, path: &str) -> ListenerTimeouts {
         let timeouts = listener_timeouts(listener.protocol, listener.timeouts.as_ref());
         let at = listener.timeouts.as_ref().map_or(listener.at, |timeouts| timeouts.at);
@@ -85,7 +85,7 @@ impl Compiler<'_> {
         timeouts
     }
 
-    /// The bounds of a listener, with the documented defaults.
+    /// The limits of a listener, with the documented defaults.
     fn limits(&mut self, listener: &file::Listener, path: &str) -> ListenerLimits {
         let limits = listener_limits(listener.limits.as_ref());
         let fits = |bytes: usize| (256..=HEAD_MAX).contains(&bytes);
@@ -97,7 +97,7 @@ impl Compiler<'_> {
         limits
     }
 
-    /// TLS of a listener; `None` where it has none, or where its protocol or address forbids it.
+    /// The TLS configuration of a listener; `None` without TLS, or where the protocol or address excludes TLS.
     fn tls_of(
         &mut self,
         listener: &file::Listener,
@@ -112,7 +112,7 @@ impl Compiler<'_> {
             self.problems.error(written.at, format!("{path}.tls"), message);
             return None;
         }
-        // `protocol` has reported it already: the files do not matter.
+        // `protocol` has reported this error already, and the files are not read.
         if matches!(protocol, Protocol::Udp { .. } | Protocol::TlsPassthrough(_)) {
             return None;
         }
@@ -198,7 +198,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Notes what a udp listener cannot have.
+    /// Reports keys that a udp listener does not support.
     fn refuse_of_udp(&mut self, listener: &file::Listener, path: &str) {
         if listener.service.is_none() {
             let problem = Problem::error(listener.at, path, "a udp listener needs `service`");
@@ -219,7 +219,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Notes what is said of clusters that udp does not do.
+    /// Warns of cluster keys that have no effect for udp.
     fn warn_of_udp(&mut self, class: Option<ClassIndex>, listener: &file::Listener, path: &str) {
         let Some(class) = class else { return };
         let at = listener.service.as_ref().map_or(listener.at, |service| service.at);
@@ -285,7 +285,7 @@ impl Compiler<'_> {
         let admin = admin.filter(|_| transports.contains(&Transport::Stream));
         let admin = admin.filter(|address| overlaps(address, own));
         let admin = admin.map(|address| ("the admin API".to_owned(), address));
-        // Any port, asked for twice, would be the same one: places are told apart by what was asked.
+        // Two listeners may both have port 0: the kernel chooses different ports.
         let mut others = others.filter(|(_, address)| *address == own || overlaps(address, own));
         let taken = others.next().or(admin);
         if let Some((who, address)) = taken {
@@ -300,7 +300,7 @@ fn overlaps(a: &Address, b: &Address) -> bool {
         (Address::Unix(a), Address::Unix(b)) => a == b,
         (Address::Ip(a), Address::Ip(b)) => {
             let any = |ip: std::net::IpAddr| ip.is_unspecified();
-            // "[::]" takes IPv4 as well; 0.0.0.0 takes only its own family.
+            // "[::]" accepts IPv4 as well; 0.0.0.0 accepts IPv4 only.
             let covers =
                 |x: std::net::IpAddr, y: std::net::IpAddr| any(x) && (x.is_ipv6() || y.is_ipv4());
             let same = a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip());
@@ -318,7 +318,7 @@ fn listener_timeouts(
     let or = |pick: fn(&file::ListenerTimeouts) -> Option<Duration>, default: Duration| {
         written.and_then(pick).unwrap_or(default)
     };
-    // Nobody says goodbye by UDP.
+    // UDP has no end of connection.
     let idle_l4 = if protocol == file::Protocol::Udp { 60 } else { 3600 };
     ListenerTimeouts {
         first_byte: or(|t| t.first_byte, seconds(5)),
@@ -364,7 +364,7 @@ fn listener_limits(written: Option<&file::ListenerLimits>) -> ListenerLimits {
     }
 }
 
-/// Names of listeners, for routes.
+/// The names of the listeners, for routes.
 pub(super) fn listener_names(file: &File) -> impl Iterator<Item = &str> + Clone {
     let named: &Named<file::Listener> = &file.listeners;
     named.names()

@@ -1,11 +1,12 @@
-//! Text to [`Plan`](crate::decision::plan::Plan): parse, then check. Nothing here touches the world beyond the files it is given.
+//! From text to a [`Plan`](crate::decision::plan::Plan): parse, then check. This module reads the given files and
+//! does nothing else outside the process.
 //!
-//! [`yaml`] reads text into a tree with positions, [`shape`] turns the tree into the shapes of
-//! [`file`], and [`check`] compiles those. Each step reports *all* its problems, each with its line,
-//! column and path, because an operator who fixes one error at a time gives up at the fifth.
+//! [`yaml`] parses text into a tree with positions, [`shape`] converts the tree into the shapes of [`file`], and
+//! [`check`] compiles the shapes. Each step reports *all* its problems with line, column and path, so that an
+//! operator can fix them in one pass.
 //!
 //! # Not here
-//! Sockets and threads (`server`). The data plane never sees this room, only its plan.
+//! Sockets and threads (`server`). The data plane does not use this module, only the plan.
 
 pub mod check;
 mod clusters;
@@ -40,10 +41,10 @@ pub use settings::Settings;
 
 use std::path::Path;
 
-/// Bytes of a configuration, at most: ten thousand routes take about two MiB.
+/// Bytes of a configuration, at most: ten thousand routes are about two MiB.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// What a text came to.
+/// The result of loading a configuration.
 #[derive(Debug)]
 pub struct Outcome {
     /// The configuration, unless a problem is an error.
@@ -73,7 +74,7 @@ fn read(
         return None;
     }
     let expanded = expand::expand(text, variable, problems);
-    // What else is wrong on a line whose variables are not known is a consequence.
+    // Further problems of a line with an unset variable are consequences.
     problems.ignore_lines_with_problems();
     let (tree, wrongs) = yaml::parse(&expanded.text);
     for wrong in wrongs {
@@ -88,7 +89,7 @@ fn read(
     let file = shape::decode_root::<file::File>(&tree, problems)?;
     let mut config = check::check(&file, folder, problems);
     unused::warn(&file, problems);
-    // With an error nobody uses it, and what is written need not have its shape.
+    // With an error the effective configuration is not used, and the file may not have the expected shapes.
     if problems.errors() == 0 {
         config.effective = effective::effective(&tree, &config.plan);
     }

@@ -1,4 +1,4 @@
-//! Policies: of services and of routes, by the same keys.
+//! Policies of services and of routes: both have the same keys.
 
 use super::compiler::Compiler;
 use super::error::Problem;
@@ -12,7 +12,7 @@ use crate::decision::policy::{Auth, Forward, Policy, PolicyIndex, Rate, RateKey}
 use crate::decision::route::Action;
 use std::time::Duration;
 
-/// What a service or a route says of its clients.
+/// The policy keys of a service or a route.
 pub(super) struct Written<'a> {
     concurrency: Option<u64>,
     rate: Option<&'a RateLimit>,
@@ -44,7 +44,7 @@ impl<'a> Written<'a> {
 }
 
 impl Compiler<'_> {
-    /// Compiles what is written at `path`; `None` when that is nothing.
+    /// Compiles the policy written at `path`; `None` when no key is present.
     pub(super) fn policy(&mut self, path: &str, written: &Written<'_>) -> Option<PolicyIndex> {
         let networks = |list: &Option<Vec<Network>>| {
             list.iter().flatten().map(|network| network.0).collect::<Vec<_>>()
@@ -149,7 +149,7 @@ impl Compiler<'_> {
     }
 }
 
-/// By service: the fields that only its policies, and those of its routes, may give its clusters.
+/// By service: the fields that only the authorization of the service and of its routes may set for its clusters.
 pub(super) fn asserted(plan: &Plan) -> Table<ServiceIndex, Vec<String>> {
     let named = |policy: Option<PolicyIndex>| match policy.and_then(|at| plan.policies.get(at)) {
         Some(Policy { auth: Some(Auth::Forward(terms)), .. }) => terms.response_headers.clone(),
@@ -174,7 +174,7 @@ pub(super) fn asserted(plan: &Plan) -> Table<ServiceIndex, Vec<String>> {
     all
 }
 
-/// Whom an http or https URL names.
+/// Parses the http or https URL of an authorization service.
 fn forwarded(url: &str) -> Option<Forward> {
     let (secure, rest) = match url.strip_prefix("https://") {
         Some(rest) => (true, rest),

@@ -1,13 +1,13 @@
-//! Whether a route's policy reaches what it is meant for: what `check` tells of paths and methods that other
-//! routes, or the cluster behind, may read differently.
+//! Whether a route's policy can be bypassed: warnings about paths and methods that other routes, or the cluster, may
+//! interpret differently.
 
 use super::compiler::Compiler;
 use super::error::Position;
 use crate::decision::plan::{Listener, ListenerIndex, Protocol, Slashes};
-use crate::decision::route::{Asked, PathMatch, Route, Unrouted};
+use crate::decision::route::{PathMatch, Route, RouteQuery, Unrouted};
 
-/// Warns of routes whose policy depends on how a cluster reads a path, or whose other methods go nowhere.
-/// `places` are those of the compiled routes in their file.
+/// Warns of routes whose policy depends on how a cluster interprets a path, and of routes whose other methods are not
+/// served. `places` are the positions of the compiled routes in the file.
 pub(super) fn warn(compiler: &mut Compiler<'_>, places: &[(Position, String)]) {
     let mut warnings = Vec::new();
     for (route, place) in compiler.plan.routes.routes().iter().zip(places) {
@@ -38,7 +38,7 @@ pub(super) fn warn(compiler: &mut Compiler<'_>, places: &[(Position, String)]) {
     }
 }
 
-/// A listener of this route that forwards slashes some read as one and others as two.
+/// A listener of this route that forwards repeated slashes, which clusters may interpret differently.
 fn ambiguous_listener<'p>(compiler: &'p Compiler<'_>, route: &Route) -> Option<&'p Listener> {
     if matches!(&route.path, PathMatch::Prefix(prefix) if prefix == "/") {
         return None;
@@ -54,7 +54,7 @@ fn ambiguous_listener<'p>(compiler: &'p Compiler<'_>, route: &Route) -> Option<&
     found.map(|(_, listener)| listener)
 }
 
-/// The route that would take this one's other methods if its policy did not end the search.
+/// The route that would serve the other methods if this route's policy did not end the search.
 fn cut_off(compiler: &Compiler<'_>, route: &Route) -> Option<String> {
     if route.methods.is_empty() {
         return None;
@@ -70,11 +70,11 @@ fn cut_off(compiler: &Compiler<'_>, route: &Route) -> Option<String> {
     let listeners = compiler.plan.listeners.enumerated();
     let mut listeners = listeners.filter(|(_, l)| l.protocol == Protocol::Http);
     listeners.find_map(|(listener, _)| {
-        let asked =
-            Asked { listener, host: &host, path, method: "ANOTHER-METHOD", has_header: &has };
-        match compiler.plan.routes.find(&asked) {
+        let query =
+            RouteQuery { listener, host: &host, path, method: "ANOTHER-METHOD", has_header: &has };
+        match compiler.plan.routes.find(&query) {
             Err(Unrouted::Method(_)) => {
-                let behind = compiler.plan.routes.find_behind(&asked)?;
+                let behind = compiler.plan.routes.find_behind(&query)?;
                 Some(compiler.plan.routes.route(behind).name.clone())
             }
             Ok(_) | Err(Unrouted::NoRoute | Unrouted::Ambiguous) => None,

@@ -123,7 +123,7 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
     })
 }
 
-/// What a route says otherwise than its services do.
+/// The settings of a route that override those of its services.
 fn overrides(
     written: &file::Route,
     hash_key: Option<HashKey>,
@@ -198,7 +198,7 @@ fn path_match(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) ->
     }
 }
 
-/// The form in which requests are matched: a route written otherwise would never match.
+/// The canonical form of a path, in which requests are matched: a route in another form would never match.
 fn canonical_path(path: &str) -> Option<String> {
     let mut target = Target::default();
     target.read(path.as_bytes(), EncodedSlash::Keep, Slashes::Keep).ok()?;
@@ -309,7 +309,7 @@ fn action(
     })
 }
 
-/// The class of a route's copies: what the original must be kept from, they are kept from.
+/// The class of a route's copies. Copies are subject to the same constraints as the original.
 fn mirror(
     compiler: &mut Compiler<'_>,
     written: &file::Route,
@@ -341,12 +341,12 @@ fn mirror(
     Some(Mirror { to: destination(compiler, class, overrides), share: percent / 100.0 })
 }
 
-/// Earlier routes by host, path and headers: looked up, not searched, so that ten thousand routes are
-/// checked as quickly as ten.
+/// Earlier routes by host, path and headers. A map makes the check of ten thousand routes as quick, per route, as the
+/// check of ten.
 type Earlier = BTreeMap<(String, String, Vec<(String, String)>), Vec<usize>>;
 
-/// Notes a route, and warns when it never matches: for each of its hosts an earlier one has the same
-/// path and headers, and all its methods and listeners.
+/// Adds a route, and warns when it never matches: for each of its hosts, an earlier route has the same path and
+/// headers, and includes all its methods and listeners.
 fn warn_if_shadowed(
     compiler: &mut Compiler<'_>,
     written: &file::Route,
@@ -366,7 +366,7 @@ fn warn_if_shadowed(
     for host in hosts {
         let known = earlier.entry((host.clone(), path.clone(), route.headers.clone())).or_default();
         let found = known.iter().find(|index| {
-            // A route for some methods goes before one for all, wherever it is written.
+            // A route for some methods precedes a route for all methods, whatever their order in the file.
             before[**index].methods.is_empty() == route.methods.is_empty()
                 && covers(&before[**index].methods, &route.methods)
                 && covers(&before[**index].listeners, &route.listeners)
@@ -383,12 +383,13 @@ fn warn_if_shadowed(
     }
 }
 
-/// Whether a list of conditions, of which none is any, takes all that another takes.
+/// Whether one list of conditions, where an empty list means any, includes everything that another includes.
 fn covers<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
     wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|one| wide.contains(one)))
 }
 
-/// A balancer in front of a cloud's servers accepts connections for all of them, dead or alive.
+/// Warns of TCP probes of a cloud cluster: a load balancer in front of the endpoints accepts connections even if all
+/// endpoints are down.
 fn warn_of_blind_probes(compiler: &mut Compiler<'_>) {
     let file = compiler.file;
     for ((name, _), (index, cluster)) in

@@ -1,5 +1,4 @@
-//! Words of a configuration: text, numbers, durations, sizes, addresses. Leaf types whose values are
-//! valid ones.
+//! Scalars of a configuration: text, numbers, durations, sizes, addresses. Each type holds valid values only.
 
 use super::error::Problems;
 use super::shape::Decode;
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Reads a scalar by `parse`, whose error is the whole message.
+/// Reads a scalar by `parse`, whose error is the complete message.
 fn scalar<T>(
     node: &Node,
     path: &str,
@@ -80,12 +79,12 @@ impl<const LOW: u64, const HIGH: u64> Decode for Within<LOW, HIGH> {
     }
 }
 
-/// A number of workers, or as many as this process may use cores.
+/// A number of workers, or `auto`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Workers {
-    /// As many as there are.
+    /// One for each core that the process may use.
     Auto,
-    /// So many, 1-1024.
+    /// This number, 1-1024.
     Count(usize),
 }
 
@@ -103,7 +102,7 @@ impl Decode for Workers {
     }
 }
 
-/// Who may use a unix socket: the permissions of its file, in octal.
+/// Permissions of the file of a unix socket, in octal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FileMode(pub u32);
 
@@ -121,7 +120,7 @@ impl Decode for FileMode {
     }
 }
 
-/// A number of at least 0, of dollars or shares.
+/// A number of at least 0: dollars or a share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Amount(pub f64);
 
@@ -139,7 +138,7 @@ impl Decode for Amount {
     }
 }
 
-/// A span of time: `500ms`, `2s`, `1m`, `1h`; a bare 0 is none.
+/// A duration: `500ms`, `2s`, `1m`, `1h`; a bare 0 is zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
     const WRONG: &str = "must be a duration such as 500ms, 2s, 1m or 1h";
     if text == "0" {
@@ -174,10 +173,10 @@ impl Decode for Duration {
     }
 }
 
-/// A span of time, or `auto`.
+/// A duration, or `auto`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AutoDuration {
-    /// Derived from what is measured.
+    /// Derived from measurements.
     Auto,
     /// Fixed.
     Fixed(Duration),
@@ -196,7 +195,7 @@ impl Decode for AutoDuration {
     }
 }
 
-/// A span of time, or `none`.
+/// A duration, or `none`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OptionalDuration(pub Option<Duration>);
 
@@ -307,7 +306,7 @@ fn listen_address(text: &str) -> Result<Address, String> {
     })
 }
 
-/// The port of an address that has one beyond 65535.
+/// The port of an address whose port is above 65535.
 fn large_port(text: &str) -> Option<&str> {
     let (host, port) = text.rsplit_once(':')?;
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -315,7 +314,7 @@ fn large_port(text: &str) -> Option<&str> {
     (is_number && is_host && port.parse::<u16>().is_err()).then_some(port)
 }
 
-/// `::1:80` as it should have been written: the last part is the port.
+/// The corrected form of an address such as `::1:80`, whose last part is the port.
 fn bare_ipv6(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
     let valid = host.parse::<std::net::Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok();
@@ -358,7 +357,7 @@ impl Decode for AddressOrOff {
     }
 }
 
-/// Where an endpoint is: IP and port, host name and port, or `unix:/path`.
+/// The address of an endpoint: IP and port, host name and port, or `unix:/path`.
 pub fn target(text: &str) -> Result<Target, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix_path(path).map(Target::Address);
@@ -385,7 +384,7 @@ pub fn host_and_port(text: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), port))
 }
 
-/// Whether `text` can be a host's name (RFC 1123, with `_` for SRV).
+/// Whether `text` is a valid host name (RFC 1123, with `_` for SRV).
 #[must_use]
 pub fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
@@ -397,7 +396,7 @@ pub fn is_host_name(text: &str) -> bool {
     bare.len() <= 253 && bare.split('.').all(label) && !numeric
 }
 
-/// Networks in CIDR form; a bare address is itself.
+/// A network in CIDR form; a bare address is a network of one address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Network(pub ipnet::IpNet);
 
@@ -432,7 +431,7 @@ impl Decode for Network {
     }
 }
 
-/// Status codes: `200`, `200-399`.
+/// A range of status codes: `200`, `200-399`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StatusRange(pub std::ops::RangeInclusive<u16>);
 

@@ -1,4 +1,4 @@
-//! A scenario of `tidegate simulate`, as a word on the command line or as a YAML file.
+//! A scenario of `tidegate simulate`: a word on the command line, or a YAML file.
 
 use super::error::{Position, Problem, Problems, Severity};
 use super::scalar::Amount;
@@ -6,42 +6,42 @@ use super::shape::{Spanned, decode_root, shape};
 use super::yaml;
 use std::time::Duration;
 
-/// What happens to a world.
+/// A scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// How long it goes on, in seconds.
+    /// The duration, in seconds.
     pub seconds: f64,
-    /// Requests a second, where it says so.
+    /// Requests a second, if the scenario defines them.
     pub rate: Option<f64>,
-    /// Mean service time in seconds, where it says so.
+    /// The mean service time in seconds, if the scenario defines it.
     pub service_time: Option<f64>,
-    /// What happens.
+    /// The events.
     pub steps: Vec<Step>,
 }
 
-/// Something that happens for a while.
+/// An event with its time span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// From when on, in seconds.
+    /// The start, in seconds.
     pub at: f64,
-    /// Until when.
+    /// The end, in seconds.
     pub until: f64,
-    /// What.
+    /// The event.
     pub event: Event,
 }
 
-/// What happens.
+/// An event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A cluster is gone.
+    /// A cluster is down.
     Outage(String),
-    /// Demand is so many times the usual one.
+    /// Demand is this multiple of the usual demand.
     Demand(f64),
-    /// Demand is so many times what the nearest cluster takes.
+    /// Demand is this multiple of the nearest cluster's capacity.
     Overload(f64),
-    /// A cluster takes so many times as long.
+    /// A cluster's service time is this multiple of the usual one.
     Slow(String, f64),
-    /// The way to a cluster is longer by so many milliseconds.
+    /// The round trip to a cluster is longer by this many milliseconds.
     Wan(String, f64),
 }
 
@@ -53,7 +53,7 @@ impl Scenario {
     /// Reads a word such as `outage:idc`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A message about the word.
     pub fn from_word(word: &str) -> Result<Scenario, String> {
         let (kind, rest) = word.split_once(':').unwrap_or((word, ""));
         let event = event(kind, rest).map_err(|why| format!("`{word}`: {why}"))?;
@@ -65,10 +65,7 @@ impl Scenario {
         Ok(Scenario { seconds, rate: None, service_time: None, steps })
     }
 
-    /// Reads a file's text.
-    ///
-    /// # Errors
-    /// All problems, each with its line.
+    /// Reads the text of a file.
     pub fn from_text(text: &str) -> Result<Scenario, Vec<Problem>> {
         let mut problems = Problems::default();
         let (tree, wrongs) = yaml::parse(text);
@@ -110,25 +107,25 @@ fn event(kind: &str, rest: &str) -> Result<Event, String> {
 shape! {
     /// A scenario's file.
     ScenarioFile {
-        /// How long it goes on.
+        /// The duration.
         duration: Duration = "60s",
         /// Requests a second.
         rate: Amount = optional,
-        /// Mean service time.
+        /// The mean service time.
         service_time: Duration = optional,
-        /// What happens.
+        /// The events.
         steps: Vec<StepFile> = required,
     }
 }
 
 shape! {
-    /// Something that happens for a while.
+    /// An event with its time span.
     StepFile {
-        /// From when on.
+        /// The start.
         from: Duration = "15s",
-        /// Until when; to the end by default.
+        /// The end; by default that of the scenario.
         until: Duration = optional,
-        /// What: one of the words.
+        /// The event: one of the words.
         event: Spanned<String> = required,
     }
 }
@@ -176,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_and_nonsense_says_what_there_is() {
+    fn words_are_parsed_and_unknown_words_list_the_choices() {
         let one = |word: &str| Scenario::from_word(word).map(|s| s.steps[0].event.clone());
         assert_eq!(one("outage:idc"), Ok(Event::Outage("idc".to_owned())));
         assert_eq!(one("flash:10x"), Ok(Event::Demand(10.0)));
@@ -188,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_tells_all_its_problems_with_their_lines() {
+    fn all_problems_of_a_file_are_reported_with_their_lines() {
         let text = "duration: 60s\nsteps:\n- { from: 50s, until: 20s, event: outage:idc }\n- { event: flash:never }\n- { evnt: outage:idc }\n";
         let problems = Scenario::from_text(text).unwrap_err();
         let lines: Vec<usize> = problems.iter().map(|problem| problem.at.line).collect();

@@ -1,4 +1,4 @@
-//! The JSON Schema of the configuration, made from the shapes themselves.
+//! The JSON Schema of the configuration, generated from the shapes.
 
 use super::file::File;
 use super::shape::Decode;

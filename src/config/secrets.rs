@@ -1,12 +1,11 @@
-//! Files with secrets in them: who else may read them.
+//! Files with secrets: their permissions.
 
 use super::error::Problems;
 use super::shape::Spanned;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Warns when every account of the machine may read a file with a secret. A file that is not there is told
-/// elsewhere.
+/// Warns when every user of the machine may read a file with a secret. A missing file is reported by its reader.
 pub(super) fn warn_if_public(
     problems: &mut Problems,
     path: &Path,

@@ -1,5 +1,5 @@
-//! Services: their clusters, deadlines, retries and budget, and the classes of exchanges that routes and
-//! listeners send to them.
+//! Services: their clusters, timeouts, retries and budget, and the classes of exchanges that routes and listeners
+//! send to them.
 
 use super::compiler::{Compiler, owned};
 use super::error::Problem;
@@ -9,7 +9,7 @@ use super::policies::Written;
 use super::scalar;
 use super::secrets;
 use super::shape::Spanned;
-use crate::decision::budget::Terms;
+use crate::decision::budget::SpendingLimit;
 use crate::decision::permit::{Demands, Reason, permit};
 use crate::decision::plan::{
     Affinity, Class, ClassIndex, ClusterIndex, EndpointPolicy, HashKey, Plan, Retry, Secret,
@@ -75,7 +75,7 @@ impl Compiler<'_> {
         clusters
     }
 
-    /// Reports values out of bounds.
+    /// Reports invalid values.
     fn check_service(&mut self, written: &file::Service, path: &str) {
         let retry = written.retry.as_ref();
         let spans = [
@@ -139,7 +139,7 @@ impl Compiler<'_> {
             },
             hedge: written.hedge.as_ref().and_then(|hedge| hedge.after.0),
             priority: written.priority.map_or(5, priority),
-            budget: written.budget.as_ref().map(|budget| Terms {
+            budget: written.budget.as_ref().map(|budget| SpendingLimit {
                 usd_per_hour: budget.usd_per_hour.0,
                 share: budget.share.map_or(1.0, |share| share.0),
                 shared: budget.shared_by == Some(file::BudgetSharedBy::Fleet),
@@ -148,7 +148,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Where clients stay.
+    /// The session affinity of a service or route.
     pub(super) fn affinity(&mut self, written: &file::AffinityFile, path: &str) -> Affinity {
         let cookie = &written.cookie;
         if !is_field_name(&cookie.value) {
@@ -185,7 +185,7 @@ impl Compiler<'_> {
         read.map_err(|problem| self.problems.error(file.at, path, problem)).ok()
     }
 
-    /// What a hash policy hashes.
+    /// The key of a hash policy.
     pub(super) fn hash_key(&mut self, written: &file::Hash, path: &str) -> HashKey {
         let header = written.header.as_ref().map(|n| HashKey::Header(n.to_ascii_lowercase()));
         let cookie = written.cookie.as_ref().map(|name| HashKey::Cookie(name.clone()));
@@ -199,7 +199,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// Why a cluster may not serve, with what the exchange asks for and what the cluster has.
+    /// The reason why a cluster may not serve a class, with the requirement and the cluster's value.
     fn objection(&self, index: ClusterIndex, reason: Reason, demands: Demands<'_>) -> String {
         let cluster = &self.plan.clusters[index];
         let name = &cluster.name;
@@ -233,7 +233,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The class of a service for exchanges with further data classes and needs; made when new.
+    /// The class of a service for exchanges with further data classes and needs; created on first use.
     pub(super) fn class_of(
         &mut self,
         service: &Spanned<String>,
@@ -244,7 +244,7 @@ impl Compiler<'_> {
     ) -> Option<ClassIndex> {
         let l4 = layer == Layer::L4;
         let Some(index) = self.file.services.position(&service.value).map(ServiceIndex) else {
-            // Without any that was told already.
+            // Without a cluster the error was reported already.
             if self.file.services.is_empty() || self.file.services.is_broken(&service.value) {
                 return None;
             }
@@ -311,7 +311,7 @@ fn strategy(written: Option<file::Strategy>) -> Strategy {
     }
 }
 
-/// A priority as the plan has it; its shape keeps the bounds.
+/// A priority of the plan; its shape guarantees the bounds.
 pub(super) fn priority(written: scalar::Within<0, 9>) -> u8 {
     u8::try_from(written.0).unwrap_or(9)
 }

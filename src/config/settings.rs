@@ -1,4 +1,4 @@
-//! What concerns the process around the data plane: workers, admin API, logs, drain.
+//! Settings of the process: workers, admin API, logs, drain.
 
 use super::compiler::{MODE, rooted};
 use super::error::Problems;
@@ -11,40 +11,40 @@ use crate::decision::plan::Address;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What concerns the process around the data plane.
+/// Settings of the process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Worker threads; `None` is as many as cores may be used.
+    /// The number of worker threads; `None` is one for each usable core.
     pub workers: Option<usize>,
-    /// Where the admin API listens.
+    /// The address of the admin API.
     pub admin: Option<Address>,
-    /// Permissions of its unix socket.
+    /// Permissions of the admin API's unix socket.
     pub admin_mode: u32,
-    /// File with the admin token.
+    /// The file with the admin token.
     pub admin_token_file: Option<PathBuf>,
-    /// Further values of `Host` under which the admin API answers.
+    /// Further values of `Host` that the admin API accepts.
     pub admin_hosts: Vec<String>,
-    /// Form of the access log.
+    /// The format of the access log.
     pub access_log: file::AccessLogFormat,
     /// `stdout`, `stderr` or a path.
     pub access_log_path: String,
-    /// How much the proxy says.
+    /// The level of the log.
     pub log_level: file::LogLevel,
-    /// Form of the log.
+    /// The format of the log.
     pub log_format: file::LogFormat,
     /// `stdout`, `stderr` or a path.
     pub log_path: String,
-    /// From failing readiness to closing the listeners.
+    /// The time from failing readiness to closing the listeners.
     pub drain_delay: Duration,
-    /// From there to the end.
+    /// The time from closing the listeners to the end of the process.
     pub drain_deadline: Duration,
-    /// Folder for what must survive a restart.
+    /// The folder for state that survives a restart.
     pub state_dir: Option<PathBuf>,
     /// Proxies that are asked for their state.
     pub peers: Vec<Peer>,
 }
 
-/// Compiles the settings, with what is wrong about them.
+/// Compiles the settings and reports problems.
 pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> Settings {
     let admin = file.admin.as_ref();
     let address = match admin.and_then(|admin| admin.address.clone()) {

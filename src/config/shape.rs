@@ -1,34 +1,34 @@
-//! From a tree to shapes: each shape lists its keys once, and from that list come the reader, the
-//! errors, the JSON Schema and the reference.
+//! From a tree to shapes. Each shape lists its keys once; the reader, the errors, the JSON Schema and the reference
+//! are derived from that list.
 //!
-//! Serde stops at the first error and forgets where it was; this reads on and reports all.
+//! Serde stops at the first error and does not keep positions; this reader reports all errors with positions.
 
 use super::error::{Position, Problem, Problems, below, suggestion};
 use super::yaml::{Kind, Node};
 use serde_json::{Map, Value, json};
 
-/// A value that remembers its place.
+/// A value with its position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spanned<T> {
     /// The value.
     pub value: T,
-    /// Its place.
+    /// The position.
     pub at: Position,
 }
 
-/// Something that can be read from a tree.
+/// A type that can be read from a tree.
 pub trait Decode: Sized {
-    /// Reads `node`, found at `path`; problems are noted, and `None` says that there were some.
+    /// Reads `node`, which stands at `path`. Problems are reported; `None` means that there were some.
     fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self>;
-    /// Its JSON Schema.
+    /// The type's JSON Schema.
     fn schema() -> Value;
-    /// What `node` says with all documented defaults in place; `None` where nothing is said.
+    /// The value of `node` with all documented defaults; `None` where the node is empty.
     fn effective(node: &Node) -> Option<Value> {
         as_written(node)
     }
 }
 
-/// What a tree says, as JSON.
+/// A tree as JSON.
 #[must_use]
 pub fn as_written(node: &Node) -> Option<Value> {
     match &node.kind {
@@ -45,13 +45,13 @@ pub fn as_written(node: &Node) -> Option<Value> {
     }
 }
 
-/// A documented default as a value: it is written as in a file.
+/// A documented default as JSON; the text has the format of the file.
 #[must_use]
 pub fn default_value(text: &str) -> Option<Value> {
     super::yaml::parse(text).0.as_ref().and_then(as_written)
 }
 
-/// An unquoted word: a number or truth value where it is one.
+/// The value of an unquoted word: a number, a truth value or text.
 #[must_use]
 fn word(text: &str) -> Value {
     match text.parse::<u64>() {
@@ -94,7 +94,7 @@ impl<T: Decode> Decode for Vec<T> {
             problems.error_with_hint(node.at, path, "must be a list", hint);
             return None;
         };
-        // What cannot be read was noted, which spoils the file; the rest may have problems to tell, too.
+        // An unreadable item was reported, which makes the file invalid; the other items are still checked.
         let read = items
             .iter()
             .enumerate()
@@ -112,8 +112,8 @@ impl<T: Decode> Decode for Vec<T> {
     }
 }
 
-/// Entries with names of the operator's choosing, in the order of the file; and the names of those that
-/// could not be read, so that whoever refers to them is not told that they are missing.
+/// Entries with operator-chosen names, in the order of the file; and the names of unreadable entries, so that
+/// references to them are not reported as missing.
 #[derive(Clone, Debug)]
 pub struct Named<T>(pub Vec<(Spanned<String>, T)>, Vec<String>);
 
@@ -129,19 +129,19 @@ impl<T> Named<T> {
         self.0.iter().map(|(name, _)| name.value.as_str())
     }
 
-    /// Whether there is an entry called `name` that could not be read.
+    /// Whether the entry called `name` exists but could not be read.
     #[must_use]
     pub fn is_broken(&self, name: &str) -> bool {
         self.1.iter().any(|broken| broken == name)
     }
 
-    /// Whether there is no entry, not even one that could not be read.
+    /// Whether there is no entry, readable or not.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty() && self.1.is_empty()
     }
 
-    /// The place of the entry called `name`.
+    /// The index of the entry called `name`.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {
         self.names().position(|known| known == name)
@@ -181,7 +181,7 @@ impl<T: Decode> Decode for Named<T> {
     }
 }
 
-/// Fields of a head: names and values, in order.
+/// Header fields: names and values, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Pairs(pub Vec<(Spanned<String>, String)>);
 
@@ -201,7 +201,7 @@ impl Decode for Pairs {
         json!({"type": "object", "additionalProperties": String::schema()})
     }
 
-    /// Values of fields may be secrets: their names are shown.
+    /// Field values may be secrets: only the names are shown.
     fn effective(node: &Node) -> Option<Value> {
         let Kind::Map(entries) = &node.kind else { return None };
         let one = |(name, _): &(Node, Node)| Some((name.text()?.to_owned(), json!("redacted")));
@@ -209,7 +209,7 @@ impl Decode for Pairs {
     }
 }
 
-/// The entries of a map; an absent value is an empty one.
+/// The entries of a map; an absent value is an empty map.
 pub fn entries<'a>(
     node: &'a Node,
     path: &str,
@@ -226,7 +226,7 @@ pub fn entries<'a>(
     }
 }
 
-/// Notes a key that the shape does not have.
+/// Reports a key that the shape does not have.
 pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Problems) {
     let name = key.text().unwrap_or_default();
     let full = below(path, name);
@@ -239,7 +239,7 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
     problems.unknown_key(path, name, Problem { hint, ..problem });
 }
 
-/// Keys of the contract that this version does not act on, and so refuses by name.
+/// Documented keys that this version does not implement; the error says so.
 const LATER: &[&str] = &["scaling", "tracing", "capacity_groups", "capacity_group", "kubernetes"];
 
 /// Adds a description and the documented default to a key's schema.
@@ -263,7 +263,7 @@ pub fn object(properties: Map<String, Value>, required: Vec<&str>) -> Value {
     })
 }
 
-/// A shape: its keys, their types, whether they must be there, and their documented default.
+/// Declares a shape: its keys, their types, whether they are required, and their documented default.
 macro_rules! shape {
     ($(#[doc = $about:literal])* $name:ident {
         $($(#[doc = $doc:literal])* $key:ident: $type:ty = $presence:tt,)*
@@ -271,7 +271,7 @@ macro_rules! shape {
         $(#[doc = $about])*
         #[derive(Clone, Debug)]
         pub struct $name {
-            /// Where it is written.
+            /// The position in the file.
             pub at: $crate::config::error::Position,
             $($(#[doc = $doc])* pub $key: shape!(@type $presence $type),)*
         }
@@ -304,7 +304,7 @@ macro_rules! shape {
                     let key = stringify!($key);
                     $crate::config::shape::missing(key, &schema, node.at, path, problems);
                 })*
-                // A key that could not be read counts as absent: its problem is noted.
+                // A key that could not be read counts as absent: its problem was reported.
                 Some($name { at: node.at, $($key: shape!(@take $presence $key),)* })
             }
 
@@ -328,7 +328,7 @@ macro_rules! shape {
                 let absent = Node { at: node.at, kind: Kind::Null };
                 let entries: &[(Node, Node)] = match &node.kind {
                     Kind::Map(entries) => entries,
-                    // What must be written in full has no default.
+                    // A required value has no default.
                     Kind::Null if false $(|| shape!(@required $presence))* => return None,
                     Kind::Null => &[],
                     Kind::Scalar { .. } | Kind::List(_) => {
@@ -361,7 +361,7 @@ macro_rules! shape {
     (@default $default:literal) => { Some($default) };
 }
 
-/// A choice of words.
+/// Declares a choice of words.
 macro_rules! words {
     ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])* $variant:ident = $word:literal,)* }) => {
         $(#[doc = $about])*
@@ -394,7 +394,7 @@ macro_rules! words {
 }
 pub(super) use {shape, words};
 
-/// Notes a mandatory key that is not there, with its choices where there are some.
+/// Reports that a required key is missing, with its choices if it has any.
 pub fn missing(key: &str, schema: &Value, at: Position, path: &str, problems: &mut Problems) {
     let hint = schema["enum"].as_array().map(|words| {
         let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
@@ -404,14 +404,14 @@ pub fn missing(key: &str, schema: &Value, at: Position, path: &str, problems: &m
     problems.lacking(path, &[key], Problem { hint, ..problem });
 }
 
-/// Words of other proxies, and what they are here.
+/// Words of other proxies, and the corresponding words here.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("https", "http", "use `http` with `tls:`"),
     ("tls", "tls-passthrough", "use `tls-passthrough`, or `http` or `tcp` with `tls:`"),
     ("http2", "tls-passthrough", "use `http`, which speaks HTTP/2 too"),
 ];
 
-/// Notes a word that is not one of the choices.
+/// Reports a word that is not one of the choices.
 pub fn wrong_word(
     found: Option<&str>,
     words: &[&str],

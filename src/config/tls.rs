@@ -1,4 +1,4 @@
-//! TLS of listeners and clusters: from shapes to terms and what is built of them, with what is wrong where.
+//! TLS of listeners and clusters: from shapes to terms and TLS configurations, with problems and their positions.
 
 use super::compiler::Compiler;
 use super::error::Problem;
@@ -11,11 +11,11 @@ use crate::tls::server::{self, Secured};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// From how long before its end on a certificate is warned of.
+/// The time before a certificate's expiry from which the check warns.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 impl Compiler<'_> {
-    /// A listener's terms, and what is built of them.
+    /// A listener's terms and TLS configuration.
     pub(super) fn listener_tls(
         &mut self,
         written: &file::ListenerTls,
@@ -35,7 +35,7 @@ impl Compiler<'_> {
         };
         let default: &[file::Alpn] = match is_http {
             true => &[file::Alpn::Http2, file::Alpn::Http1],
-            // Bytes have no protocol to agree on.
+            // An L4 listener negotiates no protocol.
             false => &[],
         };
         let alpn = written.alpn.as_deref().unwrap_or(default);
@@ -119,7 +119,7 @@ impl Compiler<'_> {
         );
     }
 
-    /// What the admin API shows.
+    /// The TLS configuration of the admin API.
     pub(super) fn admin_tls(&mut self, folder: &Path) {
         let Some(written) = self.file.admin.as_ref().and_then(|admin| admin.tls.as_ref()) else {
             return;
@@ -143,7 +143,7 @@ impl Compiler<'_> {
         self.plan.admin_tls = Some(terms);
     }
 
-    /// A cluster's terms, and what is built of them.
+    /// A cluster's terms and TLS configuration.
     pub(super) fn upstream_tls(
         &mut self,
         written: &file::UpstreamTls,

@@ -1,13 +1,13 @@
-//! What is written and leads nowhere: listeners that answer nothing, services and clusters that nobody names.
+//! Unused parts of a configuration: listeners without routes, services and clusters that nothing refers to.
 //!
-//! Warnings, and only for a file without errors: what refers to a name by mistake has been told already.
+//! These are warnings, and only for a file without errors: a wrong reference is reported as an error already.
 
 use super::error::Problems;
 use super::file::{File, Listener, Protocol, Route};
 use super::shape::Spanned;
 use std::collections::BTreeSet;
 
-/// Warns of all of it.
+/// Warns of all unused parts.
 pub(super) fn warn(file: &File, problems: &mut Problems) {
     if problems.errors() > 0 {
         return;

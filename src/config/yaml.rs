@@ -1,8 +1,8 @@
-//! YAML text to a tree in which everything has its place.
+//! From YAML text to a tree with positions.
 //!
-//! granit-parser gives events with positions; this page builds the tree and refuses what a
-//! configuration should not have: anchors, aliases, tags, several documents, deep nesting. What
-//! cannot be written cannot explode.
+//! granit-parser gives events with positions; this module builds the tree and refuses YAML features that a
+//! configuration should not use: anchors, aliases, tags, several documents, deep nesting. Without aliases no
+//! expansion attack is possible.
 
 use super::error::Position;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, options};
@@ -10,21 +10,21 @@ use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, options};
 /// Levels of nesting, at most.
 const DEPTH_MAX: usize = 64;
 
-/// A value and its place.
+/// A value with its position.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Where it begins.
+    /// The start of the value.
     pub at: Position,
-    /// What it is.
+    /// The value.
     pub kind: Kind,
 }
 
-/// What a value is.
+/// The kind of a value.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Not written, `~` or `null`.
+    /// Empty, `~` or `null`.
     Null,
-    /// A word; `plain` when it was not quoted.
+    /// A scalar; `plain` when it was not quoted.
     Scalar {
         /// Its text.
         text: String,
@@ -33,23 +33,23 @@ pub enum Kind {
     },
     /// A list.
     List(Vec<Node>),
-    /// Keys and values, in order; keys are scalars, and each is there once.
+    /// Keys and values, in order; keys are scalars, and each key occurs once.
     Map(Vec<(Node, Node)>),
 }
 
-/// Text that is not YAML as we take it.
+/// An error in the YAML text.
 #[derive(Debug)]
 pub struct SyntaxError {
-    /// Where.
+    /// The position.
     pub at: Position,
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// What to do.
+    /// What the operator should do.
     pub hint: Option<String>,
 }
 
 impl Node {
-    /// Whether nothing was written.
+    /// Whether the value is empty.
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(self.kind, Kind::Null)
@@ -86,9 +86,8 @@ enum Open {
 /// Parses one document; empty text is `Null`.
 ///
 /// # Errors
-/// [`SyntaxError`] for each duplicate key, up to the first thing that is not YAML or that a
-/// configuration may not have. The tree is there unless there was such a thing; it holds the first of
-/// duplicates.
+/// A [`SyntaxError`] for each duplicate key, and for the first syntax error or forbidden feature. The tree is
+/// returned unless there was such an error; of duplicate keys it holds the first.
 pub fn parse(text: &str) -> (Option<Node>, Vec<SyntaxError>) {
     let mut builder = Builder::default();
     match build(text, &mut builder) {
@@ -130,7 +129,7 @@ fn build(text: &str, builder: &mut Builder) -> Result<(), SyntaxError> {
 
 const TOO_DEEP: &str = "nested more than 64 levels deep";
 
-/// A hint for the mistakes that YAML's own messages do not explain.
+/// A hint for mistakes that the parser's own messages do not explain.
 fn with_hint(at: Marker, message: &str, text: &str) -> SyntaxError {
     let at = position(at);
     let line = text.lines().nth(at.line - 1).unwrap_or_default();
@@ -238,7 +237,7 @@ impl Builder {
             Some((_, Open::List(items))) => items.push(node),
             Some((_, Open::Map { entries, key, seen })) => match key.take() {
                 Some(known) => {
-                    // The first of duplicates is read, so that its problems are told, too.
+                    // The first of duplicate keys is read, so that its problems are reported, too.
                     match known.text().is_some_and(|text| seen.insert(text.to_owned())) {
                         true => entries.push((known, node)),
                         false => self.duplicates.push(duplicate(&known)),
@@ -288,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_know_their_place() {
+    fn values_have_their_positions() {
         let node = parse("a:\n  b: [x, \"y\"]\n").0.unwrap();
         let Kind::Map(top) = node.kind else { panic!("a map") };
         let Kind::Map(inner) = &top[0].1.kind else { panic!("a map") };
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_says_where_and_what_to_do() {
+    fn refusals_have_a_position_and_a_hint() {
         for (text, line, column, hint) in [
             ("a: 1\na: 2", 2, 1, ""),
             ("key: *.example.com", 1, 6, "quote"),
@@ -318,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn every_duplicate_is_told_and_the_first_is_read() {
+    fn every_duplicate_key_is_reported_and_the_first_is_used() {
         let (node, wrong) = parse("a: 1\nb: {c: 1, c: 2}\na: [x]\n");
         let places: Vec<_> = wrong.iter().map(|wrong| (wrong.at.line, wrong.at.column)).collect();
         assert_eq!(places, [(2, 11), (3, 1)]);

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overload_from_the_first_request_on_is_seen_within_a_second() {
+    fn an_overload_from_the_first_request_is_detected_within_a_second() {
         let mut servers = Servers::new();
         let longest = servers.run(1, 150.0, 2, 20);
         assert!(longest > 0.25 && longest < 0.6, "{longest}");
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_wait_for_their_answers_make_a_steady_queue_and_others_one_that_grows() {
+    fn closed_loop_clients_make_a_steady_queue_and_open_loop_ones_a_growing_queue() {
         let flow = |sent, ended, waiting| Flow {
             sent,
             ended,
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_before_anybody_is_answered_makes_room() {
+    fn clients_that_leave_before_the_first_answer_shorten_the_backlog() {
         let mut backlog = Backlog::default();
         for _ in 0..200 {
             // 12 answers a second after 700 ms, and 240 who leave after 30 ms.
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_one_until_it_is_gone() {
+    fn a_detected_queue_counts_until_it_is_empty() {
         let mut servers = Servers::new();
         servers.run(3, 150.0, 2, 20);
         assert!(servers.backlog.queue().unwrap() > 1.0);
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_drain_was_slow_work() {
+    fn a_backlog_that_does_not_drain_was_slow_work() {
         let mut servers = Servers::new();
         servers.run(2, 150.0, 2, 20);
         assert!(servers.backlog.queue().is_some());

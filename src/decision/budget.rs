@@ -15,31 +15,31 @@ const GAIN: f64 = 0.1;
 /// The highest price of a dollar, relative to its floor.
 const WEIGHT_MAX: f64 = 1e6;
 
-/// A service's budget.
+/// The limit of a service's spending.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms {
+pub struct SpendingLimit {
     /// Dollars an hour, of all proxies together.
     pub usd_per_hour: f64,
     /// This proxy's part of the budget.
     pub share: f64,
-    /// Whether the proxies of the site have this together.
+    /// Whether the proxies of the site share the budget.
     pub shared: bool,
-    /// Whether failing over is limited, too.
+    /// Whether fail-over is limited as well.
     pub binds_failover: bool,
 }
 
 /// The bucket of one service.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    terms: Terms,
+    limit: SpendingLimit,
     left: f64,
-    /// The part of the terms that this proxy has now.
+    /// The part of the limit that this proxy has now.
     part: f64,
     /// The price of a dollar, relative to its floor.
     weight: f64,
 }
 
-impl Terms {
+impl SpendingLimit {
     fn usd_per_second(&self) -> f64 {
         self.usd_per_hour * self.share / 3600.0
     }
@@ -48,20 +48,20 @@ impl Terms {
 impl Budget {
     /// A full bucket, or a bucket with the balance from before a restart.
     #[must_use]
-    pub fn new(terms: Terms, left: Option<f64>) -> Budget {
-        let full = terms.usd_per_second() * BURST_SECONDS;
+    pub fn new(limit: SpendingLimit, left: Option<f64>) -> Budget {
+        let full = limit.usd_per_second() * BURST_SECONDS;
         let left =
             left.filter(|left| left.is_finite()).map_or(full, |left| left.clamp(-full, full));
-        Budget { terms, left, part: 1.0, weight: 1.0 }
+        Budget { limit, left, part: 1.0, weight: 1.0 }
     }
 
-    /// The terms.
+    /// The limit.
     #[must_use]
-    pub fn terms(&self) -> Terms {
-        self.terms
+    pub fn limit(&self) -> SpendingLimit {
+        self.limit
     }
 
-    /// Sets the part of the terms that this proxy has from now on, 0 to 1. The bucket shrinks and grows with it.
+    /// Sets the part of the limit that this proxy has from now on, 0 to 1. The bucket shrinks and grows with it.
     pub fn set_part(&mut self, part: f64) {
         self.part = part.clamp(0.0, 1.0);
     }
@@ -69,13 +69,13 @@ impl Budget {
     /// How full the bucket is, 0 to 1.
     #[must_use]
     pub fn level(&self) -> f64 {
-        let full = self.terms.usd_per_second() * self.part * BURST_SECONDS;
+        let full = self.limit.usd_per_second() * self.part * BURST_SECONDS;
         if full > 0.0 { (self.left / full).clamp(0.0, 1.0) } else { 0.0 }
     }
 
     /// Folds in what was spent within `elapsed` seconds.
     pub fn spend(&mut self, usd: f64, elapsed: f64) {
-        let rate = self.terms.usd_per_second() * self.part;
+        let rate = self.limit.usd_per_second() * self.part;
         let full = rate * BURST_SECONDS;
         self.left = (self.left + rate * elapsed - usd.max(0.0)).clamp(-full.max(1e-9), full);
         // The price rises only once half of the burst is used: a saved balance is spent at the floor price.
@@ -110,12 +110,12 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const TERMS: Terms =
-        Terms { usd_per_hour: 36.0, share: 0.5, shared: false, binds_failover: false };
+    const LIMIT: SpendingLimit =
+        SpendingLimit { usd_per_hour: 36.0, share: 0.5, shared: false, binds_failover: false };
 
     #[test]
     fn a_bucket_holds_five_minutes_and_refills_by_the_hour() {
-        let mut budget = Budget::new(TERMS, None);
+        let mut budget = Budget::new(LIMIT, None);
         assert!((budget.left() - 1.5).abs() < 1e-9);
         budget.spend(1.6, 1.0);
         assert!(!budget.has_money());
@@ -127,13 +127,13 @@ mod tests {
             budget.spend(0.0, 1.0);
         }
         assert!((budget.left() - 1.5).abs() < 1e-9, "it never overflows");
-        assert!((Budget::new(TERMS, Some(0.25)).left() - 0.25).abs() < 1e-9);
-        assert!((Budget::new(TERMS, Some(f64::NAN)).left() - 1.5).abs() < 1e-9);
+        assert!((Budget::new(LIMIT, Some(0.25)).left() - 0.25).abs() < 1e-9);
+        assert!((Budget::new(LIMIT, Some(f64::NAN)).left() - 1.5).abs() < 1e-9);
     }
 
     #[test]
-    fn a_dollar_counts_for_more_while_too_many_are_spent_and_for_its_floor_again_later() {
-        let mut budget = Budget::new(TERMS, Some(0.5));
+    fn the_price_of_a_dollar_rises_with_overspending_and_falls_to_its_floor() {
+        let mut budget = Budget::new(LIMIT, Some(0.5));
         for _ in 0..10 {
             budget.spend(0.05, 1.0);
         }

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_home_cannot_take_is_asked_of_the_first_cloud() {
+    fn demand_beyond_the_home_cluster_is_requested_of_the_first_cloud() {
         let supplies =
             [supply(Some(1_000.0), 10, false), supply(None, 2, true), supply(Some(500.0), 5, true)];
         let parts = pour(1_600.0, &supplies);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fallen_home_takes_nothing_and_of_the_unknown_nothing_is_said() {
+    fn a_cluster_that_is_down_gets_no_demand_and_unknown_needs_are_not_published() {
         let supplies = [supply(None, 0, false), supply(None, 2, true)];
         let parts = pour(100.0, &supplies);
         assert_eq!(parts, [0.0, 100.0]);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_servers_make_so_long_a_queue() {
+    fn the_queue_follows_from_the_number_of_servers() {
         // Erlang's formula, at 1, 4 and 20 servers.
         #[rustfmt::skip]
         let table = [(0.5, 1.0, 1.0), (0.9, 9.0, 1.0), (2.8, 0.357, 4.0), (3.6, 1.97, 4.0), (17.0, 0.137, 20.0), (19.0, 0.755, 20.0)];
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_teaches_how_much_an_endpoint_serves_at_once() {
+    fn a_queue_shows_the_concurrency_of_an_endpoint() {
         let mut capacity = Capacity::default();
         assert_eq!(
             fold(&mut capacity, Seen { rate: 700.0, ..SEEN }, 10),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn more_endpoints_serve_more_and_one_serves_at_least_one_at_once() {
+    fn capacity_grows_with_endpoints_and_is_at_least_one_each() {
         let mut capacity = Capacity::default();
         let quiet = Seen { rate: 10.0, queue: 0.1, endpoints: 2, ..SEEN };
         assert_eq!(fold(&mut capacity, quiet, 9), 1.0);

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_even_rate_goes_on_and_a_rising_one_rises() {
+    fn a_constant_rate_stays_and_a_trend_continues() {
         assert!(after(std::iter::repeat_n(100.0, 5)).ahead(60.0).is_none());
         let even = after(std::iter::repeat_n(100.0, 60)).ahead(60.0).unwrap();
         assert!((even - 100.0).abs() < 0.5, "{even}");
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_no_trend_wherever_it_falls() {
+    fn a_step_is_no_trend_at_any_offset() {
         for at in 10..60 {
             for seconds in at + 1..at + 50 {
                 let step = |n| if n < at { 20.0 } else { 100.0 };
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_is_neither_a_trend_nor_another_level() {
+    fn noise_is_neither_a_trend_nor_a_new_level() {
         for seed in 0..20 {
             let mut dice = Dice::seeded(seed);
             let mut forecast = Forecast::default();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn no_forecast_exceeds_half_as_much_again_as_was_seen_and_nonsense_is_dropped() {
+    fn a_forecast_is_at_most_1_5_times_the_observed_rate_and_invalid_input_is_dropped() {
         let mut forecast = after((0..30).map(|n| f64::from(n * n)));
         assert!(forecast.ahead(60.0).unwrap() <= 1.5 * 29.0 * 29.0);
         let before = forecast.ahead(60.0);

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_answers_nobody_is_seen_by_those_who_wait() {
+    fn a_cluster_without_answers_is_detected_by_its_waiting_exchanges() {
         let (strata, mut dice) = (learned(), Dice::seeded(4));
         let frozen =
             world(100.0, 5.0, |sent| (0, if sent > 4.7 { 9.0 } else { service(&mut dice) }));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn little_evidence_bounds_little() {
+    fn little_evidence_gives_a_weak_bound() {
         let strata = learned();
         let few = world(2.0, 2.0, |_| (0, 0.050));
         let found = measure(&few, &strata, 2.0);

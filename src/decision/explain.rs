@@ -2,7 +2,7 @@
 
 use super::permit::Reason;
 use super::plan::{ClassIndex, ClusterIndex, Plan, Protocol};
-use super::route::{Action, Asked, RouteIndex, Unrouted};
+use super::route::{Action, RouteIndex, RouteQuery, Unrouted};
 use super::signal::Signals;
 use super::why::why_in;
 use serde::{Deserialize, Serialize};
@@ -73,21 +73,21 @@ pub struct Score {
 pub fn explain(
     plan: &Plan,
     signals: Option<&Signals>,
-    asked: &Asked<'_>,
+    query: &RouteQuery<'_>,
 ) -> Result<Explanation, Unrouted> {
-    let listener = plan.listeners.get(asked.listener);
+    let listener = plan.listeners.get(query.listener);
     let placed = match listener.map(|listener| &listener.protocol) {
         Some(Protocol::Tcp { class } | Protocol::Udp { class }) => Some(*class),
         Some(Protocol::TlsPassthrough(names)) => {
-            Some(names.find(Some(asked.host)).ok_or(Unrouted::NoRoute)?)
+            Some(names.find(Some(query.host)).ok_or(Unrouted::NoRoute)?)
         }
         Some(Protocol::Http) | None => None,
     };
     if let Some(class) = placed {
-        let name = format!("listeners.{}", plan.listeners[asked.listener].name);
+        let name = format!("listeners.{}", plan.listeners[query.listener].name);
         return Ok(explain_class(plan, signals, class, empty(plan, name)));
     }
-    plan.routes.find(asked).map(|index| explain_route(plan, signals, index))
+    plan.routes.find(query).map(|index| explain_route(plan, signals, index))
 }
 
 fn empty(plan: &Plan, route: String) -> Explanation {

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_in_each_step_and_remembers_what_it_took() {
+    fn growth_doubles_in_each_step_and_keeps_the_reached_rate() {
         let mut growth = Growth::default();
         let mut sent = Vec::new();
         for _ in 0..40 {

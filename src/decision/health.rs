@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn gateway_errors_eject_only_under_the_cap_and_success_forgives() {
+    fn gateway_errors_eject_only_under_the_cap_and_a_success_resets_them() {
         let mut health = Health::new(1);
         health.probe_succeeded(HTTP, at(0));
         for _ in 0..4 {
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tcp_success_never_ends_an_ejection_but_its_time_does() {
+    fn only_time_ends_an_ejection_not_a_tcp_probe() {
         let mut health = Health::new(1);
         health.probe_succeeded(TCP, at(0));
         for _ in 0..5 {
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outlier_stays_out_for_its_time_though_its_probes_succeed() {
+    fn an_outlier_stays_ejected_for_its_time_despite_successful_probes() {
         let mut health = Health::new(1);
         health.probe_succeeded(HTTP, at(0));
         assert!(health.eject(Cause::Failing, at(1)) && !health.eject(Cause::Failing, at(2)));
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_one_client_ejects_only_beside_a_failed_probe_or_if_it_lasts() {
+    fn failures_of_one_client_eject_only_with_a_failed_probe_or_if_they_last() {
         let up = || {
             let mut health = Health::new(1);
             health.probe_succeeded(TCP, at(0));
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_are_late_prove_nothing_while_anything_is_answered() {
+    fn late_connections_do_not_eject_an_endpoint_that_answers() {
         let mut health = Health::new(1);
         health.probe_succeeded(TCP, at(0));
         for ms in (10..2_000).step_by(50) {
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_needs_a_second_one_whatever_exchanges_failed() {
+    fn a_refused_connection_ejects_only_with_a_second_one() {
         let mut health = Health::new(1);
         health.probe_succeeded(TCP, at(0));
         assert!(!fail(&mut health, Cause::Reset, true, at(1)));

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_dropped() {
+    fn invalid_samples_are_dropped() {
         let mut distance = Distance::default();
         for sample in [f64::NAN, f64::INFINITY, -1.0] {
             distance.observe(sample);

@@ -23,7 +23,7 @@ pub struct Account {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     accounts: Table<ClassIndex, Vec<Account>>,
-    asked: Table<ClassIndex, [f64; PRIORITIES]>,
+    requested: Table<ClassIndex, [f64; PRIORITIES]>,
 }
 
 impl Account {
@@ -68,7 +68,7 @@ impl Ledger {
     pub fn new(clusters: impl Iterator<Item = usize>) -> Ledger {
         let accounts: Table<_, Vec<Account>> =
             clusters.map(|count| vec![Account::default(); count]).collect();
-        Ledger { asked: accounts.iter().map(|_| [0.0; PRIORITIES]).collect(), accounts }
+        Ledger { requested: accounts.iter().map(|_| [0.0; PRIORITIES]).collect(), accounts }
     }
 
     /// The account of a class at its permitted cluster number `slot`.
@@ -78,7 +78,7 @@ impl Ledger {
 
     /// Counts an exchange of this priority as demand.
     pub fn ask(&mut self, class: ClassIndex, priority: u8) {
-        self.asked[class][usize::from(priority)] += 1.0;
+        self.requested[class][usize::from(priority)] += 1.0;
     }
 
     /// As [`Samples::class`](super::assess::Samples::class).
@@ -96,8 +96,8 @@ impl Ledger {
         into.open.extend(account.open.values());
     }
 
-    /// As [`Samples::asked`](super::assess::Samples::asked).
-    pub fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
-        self.asked.get_mut(class).map(std::mem::take).unwrap_or_default()
+    /// As [`Samples::requested`](super::assess::Samples::asked).
+    pub fn requested(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
+        self.requested.get_mut(class).map(std::mem::take).unwrap_or_default()
     }
 }

@@ -36,7 +36,7 @@ impl Transport {
 
 /// The identity of a listening socket, from one plan to the next.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Spot {
+pub struct BindKey {
     /// The transport.
     pub transport: Transport,
     /// The address.
@@ -94,8 +94,8 @@ impl Listener {
     }
 
     /// The identities of the listener's sockets.
-    pub fn spots(&self) -> impl Iterator<Item = Spot> {
-        self.transports().map(|transport| Spot {
+    pub fn bind_keys(&self) -> impl Iterator<Item = BindKey> {
+        self.transports().map(|transport| BindKey {
             transport,
             address: self.address.clone(),
             takes_all: self.transparent == Transparent::Tproxy && transport == Transport::Stream,

@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unloaded_place_shows_no_queue_and_a_queue_is_seen_within_half_a_second() {
+    fn an_unloaded_cluster_shows_no_queue_and_a_queue_is_detected_within_half_a_second() {
         let mut tracks = [Track::default()];
         for _ in 0..100 {
             tracks[0].fold(&steady(200.0, 0.022, 4.4), 0.002, 1.0, &usual(), 0.05);
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_before_anybody_is_answered_is_no_queue() {
+    fn clients_that_leave_before_the_first_answer_are_no_queue() {
         let mut track = Track::default();
         let few = Tally { latency_squares: 0.3, ..steady(12.0, 0.7, 8.4) };
         let service = Mix { expected: 0.7, count: 1.0, beyond: 0.0, beyond_squares: 1e-5 };
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_forgiven() {
+    fn measurements_expire_without_traffic() {
         let mut track = Track::default();
         track.queue.follow(0.1, 1e3);
         for _ in 0..100 {
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_reported_beliefs_stay_in_range_and_silence_ends_them() {
+    fn values_stay_in_range_for_any_report_and_expire_without_reports() {
         use crate::decision::spill::{Candidate, P_MIN, accept};
         use crate::decision::units::Dice;
         for seed in 0..200 {
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_seen_is_no_failure() {
+    fn without_exchanges_there_is_no_failure() {
         assert_eq!(Track::default().success(), 1.0);
         assert_eq!(Track::default().queue_sample(0.0, 0.02), 0.0);
     }

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_holds_until_measured_and_breaks_ties() {
+    fn the_configured_order_holds_until_measured_and_breaks_ties() {
         let mut order = Order::listed(3);
         order.update(&[0.3, 0.1, 0.2], &[false, false, false], at(0));
         assert_eq!(order.current(), [0, 1, 2]);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tie_goes_back_to_the_list_and_the_edge_of_a_tie_moves_nobody() {
+    fn a_tie_restores_the_configured_order_with_hysteresis() {
         let mut order = Order::listed(2);
         let known = [true, true];
         order.update(&[0.005, 0.002], &known, at(0));

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_where_siblings_do_not_is_the_odd_one_out() {
+    fn an_endpoint_that_fails_more_than_its_siblings_is_the_outlier() {
         let fine = standing(100.0, 0.0, 0.01);
         let all = [fine, standing(80.0, 20.0, 0.01), fine];
         let verdicts = [0, 1, 2].map(|index| verdict(&KNOBS, index, &all));
@@ -223,13 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn when_all_fail_alike_nobody_is() {
+    fn equal_failure_rates_have_no_outlier() {
         let all = [standing(50.0, 50.0, 0.01); 4];
         assert!((0..4).all(|index| verdict(&KNOBS, index, &all).is_none()));
     }
 
     #[test]
-    fn who_dawdles_is_the_odd_one_out_and_who_is_quick_is_not() {
+    fn a_slow_endpoint_is_the_outlier_and_a_quick_one_is_not() {
         let all =
             [standing(40.0, 0.0, 0.01), standing(40.0, 0.0, 0.05), standing(40.0, 0.0, 0.001)];
         let verdicts = [0, 1, 2].map(|index| verdict(&KNOBS, index, &all));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_exchanges_are_no_proof_and_old_ones_are_forgotten() {
+    fn a_few_exchanges_are_no_evidence_and_old_ones_expire() {
         let fine = standing(100.0, 0.0, 0.01);
         assert_eq!(verdict(&KNOBS, 1, &[fine, standing(5.0, 14.0, 0.01)]), None);
         assert_eq!(verdict(&KNOBS, 1, &[fine, standing(5.0, 15.0, 0.01)]), Some(Cause::Failing));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn without_siblings_that_are_known_nobody_is_judged() {
+    fn without_measured_siblings_there_is_no_outlier() {
         let bad = standing(0.0, 100.0, 0.01);
         assert_eq!(verdict(&KNOBS, 0, &[bad]), None);
         assert_eq!(verdict(&KNOBS, 0, &[bad, Standing::default()]), None);

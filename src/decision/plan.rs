@@ -9,7 +9,7 @@ mod defaults;
 pub use super::index::{ClassIndex, ClusterIndex, ListenerIndex, ServiceIndex};
 pub use super::listener::*;
 
-use super::budget::Terms;
+use super::budget::SpendingLimit;
 use super::index::Table;
 use super::outlier::Outlier;
 use super::permit::Permitted;
@@ -282,7 +282,7 @@ pub struct Service {
     pub name: String,
     /// Its clusters, in the operator's order.
     pub clusters: Vec<ClusterIndex>,
-    /// Data classes of what it carries.
+    /// Data classes of the service's traffic.
     pub data: Vec<String>,
     /// Capabilities every serving cluster must offer.
     pub needs: Vec<String>,
@@ -303,7 +303,7 @@ pub struct Service {
     /// Retries.
     pub retry: Retry,
     /// What its spilling may cost; `None` is whatever it costs.
-    pub budget: Option<Terms>,
+    pub budget: Option<SpendingLimit>,
     /// After how long without an answer another endpoint is asked as well.
     pub hedge: Option<Duration>,
     /// Which requests are dropped first when every cluster is overloaded: 0 to 9, the lowest first.
@@ -319,7 +319,7 @@ pub struct Service {
 pub struct Affinity {
     /// The cookie's name.
     pub cookie: String,
-    /// How long it lasts; as long as the client's session where there is none.
+    /// The lifetime of the cookie; `None` is the browser session.
     pub ttl: Option<Duration>,
     /// Whether they stay in its cluster, too, where another would be chosen: load and distance do not count then.
     pub across_clusters: bool,
@@ -484,7 +484,7 @@ mod tests {
     use super::is_link_local;
 
     #[test]
-    fn metadata_services_are_known_and_neighbours_are_not_taken_for_them() {
+    fn metadata_addresses_are_detected_and_neighbouring_ones_are_not() {
         for text in [
             "169.254.169.254",
             "::ffff:169.254.169.254",

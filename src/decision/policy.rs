@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_denied_network_stays_out_of_an_allowed_one() {
+    fn deny_takes_precedence_over_allow() {
         let networks = |list: &[&str]| list.iter().map(|n| n.parse().unwrap()).collect();
         let policy = Policy {
             allow: networks(&["10.0.0.0/8", "2001:db8::/32"]),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_nobody_knows_is_admitted_only_where_everybody_is() {
+    fn an_unknown_client_is_admitted_only_without_access_lists() {
         let networks = |text: &str| vec![text.parse().unwrap()];
         let unknown = "0.0.0.0".parse().unwrap();
         let open = Policy::default();

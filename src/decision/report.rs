@@ -42,13 +42,16 @@ pub struct Report {
 const FRESH_MAX: f64 = 0.25;
 
 impl Report {
-    /// The report of the configured kind, where `told` gives the value of a header field.
+    /// The report of the configured kind, where `field` gives the value of a header field.
     #[must_use]
-    pub fn heard<'a>(kind: Reports, told: impl Fn(&str) -> Option<&'a str>) -> Option<Report> {
+    pub fn from_headers<'a>(
+        kind: Reports,
+        field: impl Fn(&str) -> Option<&'a str>,
+    ) -> Option<Report> {
         match kind {
             Reports::None => None,
-            Reports::Orca => told("endpoint-load-metrics").and_then(Report::from_orca),
-            Reports::Tidegate => told("tidegate-load").and_then(Report::from_tidegate),
+            Reports::Orca => field("endpoint-load-metrics").and_then(Report::from_orca),
+            Reports::Tidegate => field("tidegate-load").and_then(Report::from_tidegate),
         }
     }
 
@@ -216,7 +219,7 @@ mod tests {
     use crate::decision::units::Dice;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn encoding_and_decoding_are_inverse() {
         let text = "q=1200;s=20000;n=14;c=200;u=0.61;l=500;g=480";
         let report = Report::from_tidegate(text).unwrap();
         assert_eq!((report.queue, report.service, report.capacity), (0.0012, 0.02, Some(200.0)));
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_left_out_and_what_is_left_is_in_range() {
+    fn invalid_parts_are_skipped_and_accepted_values_are_in_range() {
         assert_eq!(Report::from_tidegate("q=NaN;s=inf;n=-3;c=0;hello"), None);
         assert_eq!(Report::from_tidegate(""), None);
         let huge = Report::from_tidegate("q=9e99;s=1e300;c=1e12;u=7").unwrap();

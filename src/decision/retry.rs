@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_acted_is_not_sent_again() {
+    fn a_request_that_may_have_been_processed_is_not_retried() {
         let now = Timestamp::START;
         let mut budget = Budget::new(0.2, 1, now);
         for request in [
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn who_meets_one_dead_endpoint_after_the_other_goes_on_as_far_as_the_budget_does() {
+    fn attempts_at_dead_endpoints_continue_within_the_budget() {
         let now = Timestamp::START;
         let mut budget = Budget::new(0.2, 1, now);
         let met = Request { retried: 3, ..REQUEST };

@@ -115,7 +115,7 @@ pub struct Edits {
 
 /// The properties of a request that decide about its route.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RouteQuery<'a> {
     /// The request's listener.
     pub listener: ListenerIndex,
     /// The request's host, lower case, without port.
@@ -197,24 +197,24 @@ impl RouteTable {
     ///
     /// # Errors
     /// [`Unrouted`] when no route matches.
-    pub fn find(&self, asked: &Asked<'_>) -> Result<RouteIndex, Unrouted> {
-        match without_parameters(asked.path) {
-            None => self.search(asked, &mut Search::default()),
-            Some(bare) => self.find_both(asked, &bare),
+    pub fn find(&self, query: &RouteQuery<'_>) -> Result<RouteIndex, Unrouted> {
+        match without_parameters(query.path) {
+            None => self.search(query, &mut Search::default()),
+            Some(bare) => self.find_both(query, &bare),
         }
     }
 
     /// The route that would match if policies did not end the search for other methods.
     #[must_use]
-    pub fn find_behind(&self, asked: &Asked<'_>) -> Option<RouteIndex> {
-        self.search(asked, &mut Search { passes: true, ..Search::default() }).ok()
+    pub fn find_behind(&self, query: &RouteQuery<'_>) -> Option<RouteIndex> {
+        self.search(query, &mut Search { passes: true, ..Search::default() }).ok()
     }
 
     /// By the path as it is, unless a policy applies to the path without its parameters.
-    fn find_both(&self, asked: &Asked<'_>, bare: &str) -> Result<RouteIndex, Unrouted> {
-        let whole = self.search(asked, &mut Search::default())?;
+    fn find_both(&self, query: &RouteQuery<'_>, bare: &str) -> Result<RouteIndex, Unrouted> {
+        let whole = self.search(query, &mut Search::default())?;
         let mut search = Search::default();
-        match self.search(&Asked { path: bare, ..*asked }, &mut search) {
+        match self.search(&RouteQuery { path: bare, ..*query }, &mut search) {
             Err(unrouted) if search.held => Err(unrouted),
             Err(_) => Ok(whole),
             Ok(other) => match (self.routes[whole].policy, self.routes[other].policy) {
@@ -226,19 +226,19 @@ impl RouteTable {
         }
     }
 
-    fn search(&self, asked: &Asked<'_>, search: &mut Search) -> Result<RouteIndex, Unrouted> {
-        let exact = self.hosts.get(asked.host);
+    fn search(&self, query: &RouteQuery<'_>, search: &mut Search) -> Result<RouteIndex, Unrouted> {
+        let exact = self.hosts.get(query.host);
         let tables =
-            exact.into_iter().chain(self.wildcard_tables(asked.host)).chain([&self.any_host]);
+            exact.into_iter().chain(self.wildcard_tables(query.host)).chain([&self.any_host]);
         for table in tables {
-            if let Some(found) = self.find_by_path(table, asked, search) {
+            if let Some(found) = self.find_by_path(table, query, search) {
                 return Ok(found);
             }
             if search.held {
                 return Err(self.other_methods(search));
             }
         }
-        match self.catch_alls.get(&asked.listener) {
+        match self.catch_alls.get(&query.listener) {
             Some(index) => Ok(*index),
             None if search.differing.is_empty() => Err(Unrouted::NoRoute),
             None => Err(self.other_methods(search)),
@@ -264,34 +264,34 @@ impl RouteTable {
     fn find_by_path(
         &self,
         table: &PathTable,
-        asked: &Asked<'_>,
+        query: &RouteQuery<'_>,
         search: &mut Search,
     ) -> Option<RouteIndex> {
-        if let Some(found) = table.exact.get(asked.path) {
-            let best = self.best(found, asked, search);
+        if let Some(found) = table.exact.get(query.path) {
+            let best = self.best(found, query, search);
             if best.is_some() {
                 return best;
             }
         }
-        let own = asked.path.trim_end_matches('/');
-        for prefix in prefixes(asked.path, table.segments_max) {
+        let own = query.path.trim_end_matches('/');
+        for prefix in prefixes(query.path, table.segments_max) {
             // A policy must not be bypassed: only a route for the same path may take other methods.
             if search.held && prefix != own {
                 return None;
             }
             if let Some(found) = table.prefixes.get(prefix) {
-                let best = self.best(found, asked, search);
+                let best = self.best(found, query, search);
                 if best.is_some() || search.held {
                     return best;
                 }
             }
         }
         let mut held_by = if search.held { Some("") } else { None };
-        for (pattern, index) in table.patterns.iter().filter(|(p, _)| p.is_match(asked.path)) {
+        for (pattern, index) in table.patterns.iter().filter(|(p, _)| p.is_match(query.path)) {
             if held_by.is_some_and(|held| held != pattern.as_str()) {
                 return None;
             }
-            let best = self.best(&[*index], asked, search);
+            let best = self.best(&[*index], query, search);
             if best.is_some() {
                 return best;
             }
@@ -305,18 +305,18 @@ impl RouteTable {
     fn best(
         &self,
         candidates: &[RouteIndex],
-        asked: &Asked<'_>,
+        query: &RouteQuery<'_>,
         search: &mut Search,
     ) -> Option<RouteIndex> {
         let mut best: Option<(bool, usize, RouteIndex)> = None;
         for &index in candidates {
             let route = &self.routes[index];
-            let listens = route.listeners.is_empty() || route.listeners.contains(&asked.listener);
-            let has = |(name, value): &(String, String)| (asked.has_header)(name, value);
+            let listens = route.listeners.is_empty() || route.listeners.contains(&query.listener);
+            let has = |(name, value): &(String, String)| (query.has_header)(name, value);
             if !listens || !route.headers.iter().all(has) {
                 continue;
             }
-            if !route.methods.is_empty() && !route.methods.iter().any(|m| m == asked.method) {
+            if !route.methods.is_empty() && !route.methods.iter().any(|m| m == query.method) {
                 search.differing.push(index);
                 search.held |= route.policy.is_some() && !search.passes;
                 continue;
@@ -402,9 +402,9 @@ mod tests {
     fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> String {
         let has_header =
             |name: &str, value: &str| (name, value) == ("x-canary", "1") && path == "/h";
-        let asked =
-            Asked { listener: ListenerIndex(0), host, path, method, has_header: &has_header };
-        match table.find(&asked) {
+        let query =
+            RouteQuery { listener: ListenerIndex(0), host, path, method, has_header: &has_header };
+        match table.find(&query) {
             Ok(index) => table.route(index).name.clone(),
             Err(unrouted) => format!("{unrouted:?}"),
         }
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_for_some_methods_is_not_passed_by_with_others() {
+    fn a_policy_for_some_methods_cannot_be_bypassed_with_other_methods() {
         let pattern = || PathMatch::Pattern(Regex::new("^/re.*$").unwrap());
         let post =
             |name: &str, path| Route { methods: vec!["POST".into()], ..route(name, &[], path) };
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_not_passed_by_with_a_parameter() {
+    fn a_policy_cannot_be_bypassed_with_a_path_parameter() {
         let other = Route { policy: Some(PolicyIndex(1)), ..route("other", &[], prefix("/other")) };
         let table = RouteTable::new(
             vec![

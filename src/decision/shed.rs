@@ -58,9 +58,9 @@ pub fn bound(tolerable: f64) -> f64 {
 
 /// Demand by priority.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked([f64; PRIORITIES]);
+pub struct PriorityDemand([f64; PRIORITIES]);
 
-impl Asked {
+impl PriorityDemand {
     /// Folds in the demand since the last sweep, refused or not.
     pub fn fold(&mut self, counts: &[f64; PRIORITIES], elapsed: f64) {
         let keep = (-elapsed / WINDOW).exp();
@@ -76,7 +76,7 @@ pub struct Claim {
     /// The class's live clusters; for each the queue observed there, if it is known, and the exchanges sent there a second.
     pub places: Vec<(ClusterIndex, Option<f64>, f64)>,
     /// The demand.
-    pub asked: Asked,
+    pub by_priority: PriorityDemand,
     /// Good answers a second.
     pub served: f64,
     /// The service time of an exchange, where it is known.
@@ -159,39 +159,40 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
     // Counted as work where that is known of all classes: refusing cheap exchanges frees little.
     let known = pool.iter().all(|index| claims[*index].work.is_some());
     let work = |claim: &Claim| claim.work.filter(|_| known).unwrap_or(1.0).max(1e-6);
-    let mut asked = [0.0; PRIORITIES];
+    let mut by_priority = [0.0; PRIORITIES];
     let (mut served, mut queue, mut bound, mut weight) = (0.0, 0.0, 0.0, 0.0);
     for &index in pool {
         let claim = &claims[index];
-        for (sum, rate) in asked.iter_mut().zip(claim.asked.0) {
+        for (sum, rate) in by_priority.iter_mut().zip(claim.by_priority.0) {
             *sum += rate * work(claim);
         }
         served += claim.served * work(claim);
-        let part = claim.asked.0.iter().sum::<f64>() * work(claim) + 1e-9;
+        let part = claim.by_priority.0.iter().sum::<f64>() * work(claim) + 1e-9;
         queue += shortest[index] * part;
         bound += claim.bound * part;
         weight += part;
     }
     let (queue, bound) = (queue / weight, bound / weight);
     let admits = served * (1.0 + GAIN * (AIM * bound - queue)).clamp(0.5, 2.0);
-    let all: f64 = asked.iter().sum();
+    let all: f64 = by_priority.iter().sum();
     let noise = if queue <= NOISE_BOUNDS * bound { NOISE } else { 1.0 };
-    let (unserved, shed) = (level(&asked, all - noise * served), level(&asked, all - admits));
+    let (unserved, shed) =
+        (level(&by_priority, all - noise * served), level(&by_priority, all - admits));
     // The priority that has no capacity anyway, or else the lowest, bears the cost of draining the queue; a priority with
     // capacity is not refused.
-    let lowest = asked.iter().position(|rate| *rate > 0.0).unwrap_or_default() as u8;
+    let lowest = by_priority.iter().position(|rate| *rate > 0.0).unwrap_or_default() as u8;
     let bears = unserved.below.max(lowest);
     if shed.below > bears { Shed { below: bears, share: 1.0 } } else { shed }
 }
 
 /// The priorities that an excess covers, from the lowest up.
-fn level(asked: &[f64; PRIORITIES], excess: f64) -> Shed {
-    let all: f64 = asked.iter().sum();
+fn level(by_priority: &[f64; PRIORITIES], excess: f64) -> Shed {
+    let all: f64 = by_priority.iter().sum();
     if !excess.is_finite() || excess <= 0.0 || all <= 0.0 {
         return Shed::default();
     }
     let mut excess = excess.min(SHED_MAX * all);
-    for (priority, rate) in asked.iter().enumerate() {
+    for (priority, rate) in by_priority.iter().enumerate() {
         if *rate > 0.0 && excess <= *rate {
             return Shed { below: priority as u8, share: excess / rate };
         }
@@ -222,12 +223,12 @@ impl Shed {
 mod tests {
     use super::*;
 
-    fn asked(rates: &[(usize, f64)]) -> Asked {
+    fn by_priority(rates: &[(usize, f64)]) -> PriorityDemand {
         let mut counts = [0.0; PRIORITIES];
         rates.iter().for_each(|(priority, rate)| counts[*priority] = rate * 10.0);
-        let mut asked = Asked::default();
-        asked.fold(&counts, 10.0);
-        asked
+        let mut by_priority = PriorityDemand::default();
+        by_priority.fold(&counts, 10.0);
+        by_priority
     }
 
     fn claim(clusters: &[usize], queue: f64, rates: &[(usize, f64)], served: f64) -> Claim {
@@ -236,7 +237,7 @@ mod tests {
                 .iter()
                 .map(|cluster| (ClusterIndex(*cluster), Some(queue), 100.0))
                 .collect(),
-            asked: asked(rates),
+            by_priority: by_priority(rates),
             served,
             work: Some(0.020),
             bound: 0.25,
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_shed_while_nobody_waits_long() {
+    fn nothing_is_shed_while_queues_are_short() {
         assert_eq!(alone(&[(5, 100.0)], 10.0, 0.25), Shed::default());
         assert_eq!(alone(&[], 0.0, 5.0), Shed::default());
         assert_eq!(alone(&[(5, 100.0)], f64::NAN, 5.0), Shed::default());
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn across_services_the_lower_priority_goes_first() {
+    fn across_services_the_lower_priority_is_shed_first() {
         let low = claim(&[0, 1], 0.5, &[(0, 100.0)], 60.0);
         let high = claim(&[1, 0], 0.5, &[(9, 100.0)], 60.0);
         let sheds = decide(&[high.clone(), low.clone()]);
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_somewhere_else_to_go_is_left_to_go_there() {
+    fn a_service_with_a_free_cluster_is_not_shed() {
         let mut roams = claim(&[0, 2], 0.5, &[(0, 100.0)], 60.0);
         roams.places[1].1 = Some(0.0);
         let stays = claim(&[0], 0.5, &[(9, 100.0)], 60.0);
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_is_counted_as_work() {
+    fn shed_exchanges_count_as_work() {
         let cheap = Claim { work: Some(0.001), ..claim(&[0], 0.5, &[(0, 500.0)], 250.0) };
         let costly = Claim { work: Some(0.020), ..claim(&[0], 0.5, &[(9, 75.0)], 37.0) };
         let sheds = decide(&[cheap, costly]);

@@ -126,17 +126,17 @@ pub struct Picked {
     pub why: Why,
 }
 
-/// Picks a cluster for one exchange. `choices` are live and in order; `has_room` says whether a cluster is
+/// Picks a cluster for one exchange. `choices` are live and in order; `has_capacity` says whether a cluster is
 /// below its ceiling and not excluded by earlier attempts. `None`: all are full.
 pub fn pick(
     choices: &[Choice],
     credits: &mut Credits,
-    has_room: impl Fn(ClusterIndex) -> bool,
+    has_capacity: impl Fn(ClusterIndex) -> bool,
     mut offered: impl FnMut(usize),
 ) -> Option<Picked> {
     let mut fallback: Option<(&Choice, f64)> = None;
     for choice in choices {
-        if !has_room(choice.cluster) {
+        if !has_capacity(choice.cluster) {
             continue;
         }
         offered(choice.slot);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_within_noise_does_not_keep_the_nearest_at_the_share_it_had() {
+    fn a_queue_within_noise_does_not_limit_the_nearest_cluster() {
         let here = Candidate { supply: Some(0.8), ..candidate(0.021, 0.00005) };
         assert!(accept(&[here, candidate(0.021, 0.0)], 0) > 0.98);
         let queues = Candidate { queue: 0.003, ..here };
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_noise_of_quick_clusters_that_are_as_near_is_no_reason_to_spill() {
+    fn noise_between_equally_near_clusters_causes_no_spill() {
         let quick = |queue| Candidate { service: 0.0002, ..candidate(0.0003, queue) };
         assert_eq!(accept(&[quick(0.0002), quick(0.0)], 0), 1.0);
         assert!(accept(&[quick(0.002), quick(0.0)], 0) < 0.9);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_hot_the_exchange_still_goes_somewhere_and_nobody_starves() {
+    fn when_all_clusters_are_hot_exchanges_are_still_shared_among_them() {
         let choice = |slot, share| Choice {
             cluster: ClusterIndex(slot),
             slot,

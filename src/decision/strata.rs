@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_a_few_times_is_no_baseline_and_a_scaled_one_moves_with_all_else() {
+    fn a_few_samples_are_no_baseline_and_scaling_applies_to_all_baselines() {
         let mut strata = Strata::default();
         strata.see(5);
         for sample in 0..14 {

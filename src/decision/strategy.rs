@@ -22,11 +22,11 @@ fn picked(choice: &Choice, choices: &[Choice]) -> Picked {
 pub fn round_robin(
     choices: &[Choice],
     turn: u64,
-    has_room: impl Fn(ClusterIndex) -> bool,
+    has_capacity: impl Fn(ClusterIndex) -> bool,
 ) -> Option<Picked> {
     let start = (turn % choices.len().max(1) as u64) as usize;
     let (before, after) = choices.split_at(start.min(choices.len()));
-    let choice = after.iter().chain(before).find(|choice| has_room(choice.cluster))?;
+    let choice = after.iter().chain(before).find(|choice| has_capacity(choice.cluster))?;
     Some(picked(choice, choices))
 }
 
@@ -34,9 +34,9 @@ pub fn round_robin(
 pub fn least_request(
     choices: &[Choice],
     in_flight: impl Fn(ClusterIndex) -> u32,
-    has_room: impl Fn(ClusterIndex) -> bool,
+    has_capacity: impl Fn(ClusterIndex) -> bool,
 ) -> Option<Picked> {
-    let open = choices.iter().filter(|choice| has_room(choice.cluster));
+    let open = choices.iter().filter(|choice| has_capacity(choice.cluster));
     let choice = open.min_by_key(|choice| in_flight(choice.cluster))?;
     Some(picked(choice, choices))
 }
@@ -47,10 +47,10 @@ pub fn priority(
     choices: &[Choice],
     healthy_share: impl Fn(ClusterIndex) -> f64,
     mut roll: f64,
-    has_room: impl Fn(ClusterIndex) -> bool,
+    has_capacity: impl Fn(ClusterIndex) -> bool,
 ) -> Option<Picked> {
     let mut last = None;
-    for choice in choices.iter().filter(|choice| has_room(choice.cluster)) {
+    for choice in choices.iter().filter(|choice| has_capacity(choice.cluster)) {
         let takes = (OVERPROVISION * healthy_share(choice.cluster)).min(1.0);
         if roll < takes {
             return Some(picked(choice, choices));
@@ -67,13 +67,13 @@ pub fn waterfall(
     choices: &[Choice],
     in_flight: impl Fn(ClusterIndex) -> u32,
     capacity: impl Fn(ClusterIndex) -> Option<u32>,
-    has_room: impl Fn(ClusterIndex) -> bool,
+    has_capacity: impl Fn(ClusterIndex) -> bool,
 ) -> Option<Picked> {
     let fill = |choice: &&Choice| {
         let capacity = capacity(choice.cluster).map_or(f64::INFINITY, f64::from);
         f64::from(in_flight(choice.cluster)) / capacity
     };
-    let open = || choices.iter().filter(|choice| has_room(choice.cluster));
+    let open = || choices.iter().filter(|choice| has_capacity(choice.cluster));
     let choice = open()
         .find(|choice| fill(choice) < WATERFALL_FILL)
         .or_else(|| open().min_by(|a, b| fill(a).total_cmp(&fill(b))))?;
@@ -90,7 +90,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_does_what_its_name_says() {
+    fn each_strategy_picks_as_documented() {
         let turns: Vec<_> = (0..4)
             .filter_map(|turn| round_robin(&CHOICES, turn, |_| true))
             .map(|p| p.cluster)

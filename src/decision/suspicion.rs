@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_slower_everywhere_is_the_work_and_what_is_slower_here_alone_may_be_a_queue() {
+    fn slowness_everywhere_is_service_time_and_at_one_cluster_may_be_a_queue() {
         let slower = |_: &Suspicion, _| Evidence {
             control: excess(0.010),
             control_mean: 0.010,
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_more_to_do_than_all_can_nothing_is_taken_for_work() {
+    fn during_overload_no_delay_is_learned_as_service_time() {
         let all_queue = |overloaded, control_keeps_up| {
             move |_: &Suspicion, _: f64| Evidence {
                 control: excess(0.010),
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_when_less_is_sent_is_the_work_and_what_goes_was_a_queue() {
+    fn delay_that_remains_with_less_traffic_is_service_time() {
         let stays = first(&mut Suspicion::default(), 0.0, 10.0, less(0.010));
         assert!(matches!(stays, Some((at, Verdict::Scale(_))) if at < 4.0), "{stays:?}");
         assert_eq!(first(&mut Suspicion::default(), 0.0, 10.0, less(0.001)), None);
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_after_which_the_queue_grows_is_taken_back_and_the_next_one_waits() {
+    fn a_trial_step_is_reverted_if_the_queue_grows() {
         let mut suspicion = Suspicion::default();
         let (at, step) = first(&mut suspicion, 0.0, 10.0, less(0.010)).unwrap();
         let Verdict::Scale(up) = step else { panic!("{step:?}") };
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn what_drives_nobody_away_is_got_used_to_slowly_and_quicker_work_at_once() {
+    fn a_harmless_delay_is_learned_slowly_and_quicker_work_at_once() {
         let steady = |_: &Suspicion, _| Evidence { spills: false, ..evidence() };
         let (at, verdict) = first(&mut Suspicion::default(), 0.0, 10.0, steady).unwrap();
         assert!(
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn who_learned_from_a_queue_learns_better_elsewhere_unless_it_is_slower_by_itself() {
+    fn a_baseline_learned_from_a_queue_is_corrected_by_other_clusters() {
         let calm = |_: &Suspicion, _| Evidence {
             home: Excess::default(),
             spills: false,

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_route_leaves_open_is_as_its_service_has_it() {
+    fn a_route_inherits_the_settings_of_its_service() {
         let terms = Terms::resolve(&service(), &Overrides::default());
 
         assert_eq!((terms.timeout, terms.total_timeout), (seconds(15), Some(seconds(60))));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_route_says_otherwise_holds_and_may_lift_a_bound() {
+    fn a_route_overrides_settings_and_may_remove_a_bound() {
         let key = HashKey::Header("x-user".to_owned());
         let overrides = Overrides {
             timeout: Some(seconds(9)),

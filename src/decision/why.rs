@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn each_standing_has_its_sentence() {
+    fn each_reason_has_its_sentence() {
         let near = Facts { distance: Some(0.0012), ..UP };
         let down = Facts {
             state: State::Down,
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_nearer_one_accepts_is_what_a_farther_one_gets() {
+    fn a_cluster_gets_the_share_that_nearer_ones_do_not_accept() {
         let choice = |slot, share| Choice {
             cluster: ClusterIndex(slot),
             slot,

@@ -24,19 +24,19 @@ const WEIGHT_MAX: u16 = 1000;
 /// Follows a list that contains names.
 pub(super) async fn follow_list(resolver: Arc<Resolver>, specs: Vec<EndpointSpec>, teller: Teller) {
     let names: BTreeSet<&String> = specs.iter().filter_map(name_of).collect();
-    let heard = Arc::new(Notify::new());
+    let answered = Arc::new(Notify::new());
     // Dropped with this task: names are followed for as long as the list is.
-    let mut asking = JoinSet::new();
+    let mut followers = JoinSet::new();
     for name in &names {
         let (resolver, name) = (resolver.clone(), (*name).clone());
-        asking.spawn(follow_name(resolver, name, heard.clone(), teller.clone()));
+        followers.spawn(follow_name(resolver, name, answered.clone(), teller.clone()));
     }
-    let mut told = None;
+    let mut published = None;
     loop {
         let found = specs.iter().flat_map(|spec| endpoints_of(&resolver, spec)).collect();
-        let all_heard = names.iter().all(|name| resolver.known(name).is_some());
-        tell(found, all_heard, &mut told, &teller).await;
-        heard.notified().await;
+        let all_answered = names.iter().all(|name| resolver.known(name).is_some());
+        tell(found, all_answered, &mut published, &teller).await;
+        answered.notified().await;
     }
 }
 
@@ -85,16 +85,16 @@ impl Nothing {
     }
 }
 
-async fn follow_name(resolver: Arc<Resolver>, name: String, heard: Arc<Notify>, teller: Teller) {
+async fn follow_name(resolver: Arc<Resolver>, name: String, answered: Arc<Notify>, teller: Teller) {
     let mut nothing = Nothing::default();
     loop {
-        let asked = resolver.ask_both(&name, || heard.notify_one()).await;
-        if asked.answered && !asked.stale {
+        let result = resolver.ask_both(&name, || answered.notify_one()).await;
+        if result.answered && !result.stale {
             teller.answered(clock::now());
         }
         let known = resolver.known(&name);
         nothing.note(known.is_some_and(|known| known.is_empty()), &name, &teller);
-        tokio::time::sleep(asked.wait.unwrap_or(ASK_AGAIN)).await;
+        tokio::time::sleep(result.wait.unwrap_or(ASK_AGAIN)).await;
     }
 }
 
@@ -102,27 +102,27 @@ async fn follow_name(resolver: Arc<Resolver>, name: String, heard: Arc<Notify>, 
 /// target of the ones before it is down or has no address (RFC 2782).
 pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Teller) {
     let mut memory: Memory<Vec<SRV>> = Memory::default();
-    let (mut told, mut nothing) = (None, Nothing::default());
+    let (mut published, mut nothing) = (None, Nothing::default());
     loop {
         let answer = resolver.services(&name).await;
-        let asked = memory.fold(answer, Some(&name), clock::now());
-        if asked.answered {
+        let result = memory.fold(answer, Some(&name), clock::now());
+        if result.answered {
             teller.answered(clock::now());
         }
         nothing.note(memory.last.as_ref().is_some_and(Vec::is_empty), &name, &teller);
         let records = memory.last.clone().unwrap_or_default();
-        let mut wait = asked.wait.unwrap_or(ASK_AGAIN);
+        let mut wait = result.wait.unwrap_or(ASK_AGAIN);
         let mut targets = ask_targets(&resolver, &records);
         while let Some(target_wait) = targets.join_next().await {
             wait = wait.min(target_wait.unwrap_or(ASK_AGAIN));
             // At first, partial answers are used. Later, a partial answer would remove endpoints.
-            if told.is_none() && !targets.is_empty() {
-                publish(&resolver, &memory, Round::UnderWay, &mut told, &teller).await;
+            if published.is_none() && !targets.is_empty() {
+                publish(&resolver, &memory, Round::UnderWay, &mut published, &teller).await;
             }
         }
         let until = clock::now().plus(wait);
         loop {
-            publish(&resolver, &memory, Round::Over, &mut told, &teller).await;
+            publish(&resolver, &memory, Round::Over, &mut published, &teller).await;
             let left = until.since(clock::now());
             if left.is_zero() {
                 break;
@@ -135,14 +135,14 @@ pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Te
 /// Resolves the addresses of all targets concurrently; each task returns how long its answer is valid.
 fn ask_targets(resolver: &Arc<Resolver>, records: &[SRV]) -> JoinSet<Duration> {
     let targets: BTreeSet<String> = records.iter().map(|srv| srv.target.to_ascii()).collect();
-    let mut asking = JoinSet::new();
+    let mut followers = JoinSet::new();
     for target in targets {
         let resolver = resolver.clone();
-        asking.spawn(
-            async move { resolver.ask_both(&target, || ()).await.wait.unwrap_or(ASK_AGAIN) },
-        );
+        followers.spawn(async move {
+            resolver.ask_both(&target, || ()).await.wait.unwrap_or(ASK_AGAIN)
+        });
     }
-    asking
+    followers
 }
 
 /// Whether targets are still being resolved.
@@ -156,18 +156,18 @@ async fn publish(
     resolver: &Resolver,
     memory: &Memory<Vec<SRV>>,
     round: Round,
-    told: &mut Option<Vec<Found>>,
+    published: &mut Option<Vec<Found>>,
     teller: &Teller,
 ) {
     let records = memory.last.as_deref().unwrap_or_default();
     let known = |srv: &SRV| resolver.known(&srv.target.to_ascii()).is_some();
-    let all_heard = memory.last.is_some() && records.iter().all(known);
+    let all_answered = memory.last.is_some() && records.iter().all(known);
     // A target that may still resolve is not down: endpoints of later priorities are not used meanwhile.
     let awaited = records.iter().filter(|srv| round == Round::UnderWay && !known(srv));
     let last = awaited.map(|srv| srv.priority).min().unwrap_or(u16::MAX);
     let records: Vec<&SRV> = records.iter().filter(|srv| srv.priority <= last).collect();
     let found = in_use(&priorities(resolver, &records), |address| teller.is_down(address));
-    tell(found, all_heard, told, teller).await;
+    tell(found, all_answered, published, teller).await;
 }
 
 /// The endpoints of each priority, the preferred one first.
@@ -221,15 +221,15 @@ fn in_use(priorities: &[Vec<Found>], is_down: impl Fn(&Address) -> bool) -> Vec<
 /// earlier source.
 async fn tell(
     mut found: Vec<Found>,
-    all_heard: bool,
-    told: &mut Option<Vec<Found>>,
+    all_answered: bool,
+    published: &mut Option<Vec<Found>>,
     teller: &Teller,
 ) {
     found.sort();
-    let is_news = !found.is_empty() || all_heard || told.is_some();
-    if is_news && told.as_ref() != Some(&found) {
+    let is_news = !found.is_empty() || all_answered || published.is_some();
+    if is_news && published.as_ref() != Some(&found) {
         teller.tell(found.clone()).await;
-        *told = Some(found);
+        *published = Some(found);
     }
 }
 

@@ -89,7 +89,7 @@ impl Discovery {
             events: self.events.clone(),
             view: self.view.clone(),
             ages: self.ages.clone(),
-            told: Arc::default(),
+            sent_usable: Arc::default(),
         };
         let resolver = self.resolver.clone();
         match cluster.source.clone() {
@@ -132,7 +132,7 @@ struct Teller {
     view: Arc<ArcSwap<View>>,
     ages: Ages,
     /// Whether usable endpoints were sent before.
-    told: Arc<AtomicBool>,
+    sent_usable: Arc<AtomicBool>,
 }
 
 impl Teller {
@@ -147,7 +147,7 @@ impl Teller {
             allowed
         });
         let usable = !found.is_empty();
-        if count > 0 && !usable && self.told.load(Ordering::Relaxed) {
+        if count > 0 && !usable && self.sent_usable.load(Ordering::Relaxed) {
             // Otherwise whoever controls the name could empty the cluster.
             tracing::warn!(
                 cluster = self.cluster,
@@ -156,7 +156,7 @@ impl Teller {
             );
             return;
         }
-        self.told.fetch_or(usable, Ordering::Relaxed);
+        self.sent_usable.fetch_or(usable, Ordering::Relaxed);
         let event = Event::Endpoints { cluster: self.cluster.clone(), found };
         // Waits for space instead of shedding: the queue is bounded and the control thread drains it.
         if self.events.send(event).await.is_err() {

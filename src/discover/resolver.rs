@@ -87,7 +87,7 @@ pub(super) enum Failure {
 
 /// The result of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Asked {
+pub(super) struct QueryResult {
     /// When to query again; `None` when this answer does not determine it.
     pub(super) wait: Option<Duration>,
     /// Whether the name server answered.
@@ -123,16 +123,16 @@ impl Resolver {
     }
 
     /// Queries one family of a name's addresses and caches the answer.
-    pub(super) async fn ask(&self, host: &str, family: Family) -> Asked {
+    pub(super) async fn ask(&self, host: &str, family: Family) -> QueryResult {
         if host.parse::<IpAddr>().is_ok() {
-            return Asked { wait: Some(TTL_MAX), answered: true, stale: false };
+            return QueryResult { wait: Some(TTL_MAX), answered: true, stale: false };
         }
         let answer = self.look_up(host, family).await;
         let now = clock::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (host.to_owned(), family);
         if !known.contains_key(&key) && known.len() >= KNOWN_MAX {
-            let oldest = known.iter().min_by_key(|(_, memory)| memory.asked);
+            let oldest = known.iter().min_by_key(|(_, memory)| memory.queried);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 known.remove(&oldest);
             }
@@ -144,15 +144,15 @@ impl Resolver {
         known.entry(key).or_default().fold(answer, log_as, now)
     }
 
-    /// Queries both families; `told` is called after each answer.
-    pub(super) async fn ask_both(&self, host: &str, told: impl Fn()) -> Asked {
+    /// Queries both families; `on_answer` is called after each answer.
+    pub(super) async fn ask_both(&self, host: &str, on_answer: impl Fn()) -> QueryResult {
         let one = async |family| {
-            let asked = self.ask(host, family).await;
-            told();
-            asked
+            let queried = self.ask(host, family).await;
+            on_answer();
+            queried
         };
         let (four, six) = tokio::join!(one(Family::Four), one(Family::Six));
-        Asked {
+        QueryResult {
             wait: four.wait.into_iter().chain(six.wait).min(),
             answered: four.answered || six.answered,
             stale: four.stale || six.stale,
@@ -283,12 +283,12 @@ pub(super) struct Memory<T> {
     nobody_since: Option<Timestamp>,
     /// Whether the query fails now: a failure is logged when it begins and when it ends.
     failing: bool,
-    asked: Timestamp,
+    queried: Timestamp,
 }
 
 impl<T> Default for Memory<T> {
     fn default() -> Memory<T> {
-        Memory { last: None, nobody_since: None, failing: false, asked: Timestamp::START }
+        Memory { last: None, nobody_since: None, failing: false, queried: Timestamp::START }
     }
 }
 
@@ -299,8 +299,8 @@ impl<T: Default + PartialEq> Memory<T> {
         answer: Result<(T, Duration), Failure>,
         log_as: Option<&str>,
         now: Timestamp,
-    ) -> Asked {
-        self.asked = now;
+    ) -> QueryResult {
+        self.queried = now;
         let failing = matches!(answer, Err(Failure::Unknown(_)));
         let (wait, answered) = match answer {
             Ok((found, ttl)) => {
@@ -330,7 +330,7 @@ impl<T: Default + PartialEq> Memory<T> {
             tracing::info!(name, "DNS name {name} resolved again");
         }
         self.failing = failing;
-        Asked { wait, answered, stale: failing && self.is_something() }
+        QueryResult { wait, answered, stale: failing && self.is_something() }
     }
 
     fn is_something(&self) -> bool {
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn only_two_negative_answers_five_seconds_apart_empty_a_memory() {
+    fn only_two_negative_answers_five_seconds_apart_empty_a_cache_entry() {
         let at = |secs| Timestamp::START.plus(Duration::from_secs(secs));
         let ttl = Duration::from_secs(9);
         let mut memory = Memory::<Vec<u8>>::default();

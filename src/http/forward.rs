@@ -144,7 +144,7 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
     out.extend_from_slice(b"\r\n");
 }
 
-/// One hop less, for the two methods that count them (RFC 9110 §7.6.2).
+/// Writes `Max-Forwards`, decremented, for the two methods that use it (RFC 9110 §7.6.2).
 fn write_max_forwards(out: &mut Vec<u8>, head: &RequestHead, field: &Field, edits: &Edits<'_>) {
     match head.max_forwards() {
         Some(hops) if !edits.drops(b"max-forwards") => {
@@ -408,7 +408,7 @@ pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
 #[cfg(test)]
 mod tests {
     use super::super::Limits;
-    use super::super::response::Asked;
+    use super::super::response::RequestKind;
     use super::*;
     use std::net::IpAddr;
 
@@ -444,7 +444,7 @@ mod tests {
         Keep-Alive: 1\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n";
 
     #[test]
-    fn a_stranger_is_not_believed() {
+    fn fields_of_an_untrusted_client_are_replaced() {
         let (text, _) = forward(SPOOFED, &context(false));
 
         assert_eq!(
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_peer_is_appended_to() {
+    fn fields_of_a_trusted_peer_are_extended() {
         let (text, head) = forward(SPOOFED, &context(true));
 
         assert!(text.contains("x-forwarded-for: 1.1.1.1, 10.0.0.9\r\n"), "{text}");
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn hops_are_told_and_counted() {
+    fn hops_are_added_and_counted() {
         let get = "GET /t HTTP/1.1\r\nHost: a\r\nVia: 1.0 x\r\nMax-Forwards: 3\r\n\r\n";
         let (text, _) = forward(get, &context(false));
         assert!(
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_426_says_what_to_upgrade_to_and_no_other_answer_does() {
+    fn only_a_426_has_an_upgrade_field() {
         for (status, expected) in [
             ("426 Upgrade Required", "connection: upgrade\r\nUpgrade: websocket, x/1\r\n"),
             ("200 OK", ""),
@@ -524,8 +524,8 @@ mod tests {
                 "HTTP/1.1 {status}\r\nConnection: Upgrade\r\nUpgrade: websocket, x/1\r\nContent-Length: 0\r\n\r\n"
             );
             let mut head = ResponseHead::default();
-            let asked = Asked { head: false, upgrade: None };
-            head.read(text.as_bytes(), asked, &Limits::default()).unwrap();
+            let request_kind = RequestKind { head: false, upgrade: None };
+            head.read(text.as_bytes(), request_kind, &Limits::default()).unwrap();
             let context = ResponseContext {
                 version: Version::Http11,
                 keep_alive: true,
@@ -551,7 +551,7 @@ mod tests {
         let bytes =
             b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nDate: d\r\nKeep-Alive: 1\r\n\r\n";
         let mut head = ResponseHead::default();
-        head.read(bytes, Asked { head: false, upgrade: None }, &Limits::default()).unwrap();
+        head.read(bytes, RequestKind { head: false, upgrade: None }, &Limits::default()).unwrap();
         for (version, keep_alive, expected) in [
             (Version::Http11, true, "transfer-encoding: chunked\r\n"),
             (Version::Http11, false, "transfer-encoding: chunked\r\nconnection: close\r\n"),

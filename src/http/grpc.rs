@@ -36,14 +36,16 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
 /// The field lines of a call's status, with a message of printable ASCII.
 #[must_use]
 pub fn status_lines(status: u8, message: &str) -> String {
-    let mut told = String::with_capacity(message.len());
+    let mut encoded = String::with_capacity(message.len());
     for byte in message.trim_end().bytes() {
         match byte {
-            b'%' | ..0x20 | 0x7f.. => told.push_str(&format!("%{byte:02X}")),
-            _ => told.push(char::from(byte)),
+            b'%' | ..0x20 | 0x7f.. => encoded.push_str(&format!("%{byte:02X}")),
+            _ => encoded.push(char::from(byte)),
         }
     }
-    format!("content-type: application/grpc\r\ngrpc-status: {status}\r\ngrpc-message: {told}\r\n")
+    format!(
+        "content-type: application/grpc\r\ngrpc-status: {status}\r\ngrpc-message: {encoded}\r\n"
+    )
 }
 
 #[cfg(test)]

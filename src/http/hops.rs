@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_hop_is_nobody_and_never_the_proxy() {
+    fn an_unreadable_hop_is_an_unknown_client_and_never_the_proxy() {
         for written in [
             "unknown",
             "_hidden",
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_tells_where_there_is_no_list_of_addresses() {
+    fn forwarded_is_used_without_x_forwarded_for() {
         for (lines, expected) in [
             ("Forwarded: for=198.51.100.5", "198.51.100.5"),
             ("Forwarded: For=\"198.51.100.5:80\";proto=https;by=10.0.0.1", "198.51.100.5"),

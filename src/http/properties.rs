@@ -7,7 +7,7 @@
 use super::chunked::{self, Decoder, Step};
 use super::forward::{Edits, RequestContext, write_request};
 use super::request::RequestHead;
-use super::response::{Asked, ResponseHead};
+use super::response::{RequestKind, ResponseHead};
 use super::scan::{Scan, Scanner};
 use super::target::{Target, authority};
 use super::{EncodedSlash, Limits, Slashes, Violation};
@@ -66,8 +66,8 @@ pub fn request(bytes: &[u8]) {
 pub fn response(bytes: &[u8]) {
     let Ok(Some(end)) = head_in_two(bytes, 0) else { return };
     let mut head = ResponseHead::default();
-    let asked = Asked { head: false, upgrade: Some(b"websocket") };
-    if head.read(&bytes[..end], asked, &Limits::default()).is_ok() {
+    let request_kind = RequestKind { head: false, upgrade: Some(b"websocket") };
+    if head.read(&bytes[..end], request_kind, &Limits::default()).is_ok() {
         assert!((100..1000).contains(&head.status));
         if matches!(head.status, 100..=199 | 204 | 304) {
             assert_eq!(head.framing, super::Framing::None);
@@ -179,10 +179,10 @@ pub fn translated(bytes: &[u8]) {
         let mut head = RequestHead::default();
         if head.read(&out, &limits).is_ok() {
             assert_eq!(head.method(), parts.method.as_str());
-            let told = parts.uri.authority().map_or("", |authority| authority.host());
-            let told = told.trim_matches(['[', ']']).to_ascii_lowercase();
+            let host = parts.uri.authority().map_or("", |authority| authority.host());
+            let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
             // The final dot of a host has no meaning, and is removed.
-            let bare = told.strip_suffix('.').unwrap_or(&told);
+            let bare = host.strip_suffix('.').unwrap_or(&host);
             assert_eq!(head.host().trim_matches(['[', ']']), bare);
         }
     }

@@ -36,7 +36,7 @@ impl Default for ResponseHead {
 
 /// The properties of the request that the parsing of its response depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RequestKind<'a> {
     /// `HEAD`: the response has no body, whatever its fields say.
     pub head: bool,
     /// The token of the forwarded upgrade.
@@ -51,7 +51,7 @@ impl ResponseHead {
     pub fn read(
         &mut self,
         bytes: &[u8],
-        asked: Asked<'_>,
+        request_kind: RequestKind<'_>,
         limits: &Limits,
     ) -> Result<(), Violation> {
         let (version, fields_at) = self.read_status_line(bytes)?;
@@ -63,9 +63,9 @@ impl ResponseHead {
         };
         self.upgrades = self.status == 101;
         if self.upgrades {
-            self.check_upgrade(bytes, options.upgrade, asked)?;
+            self.check_upgrade(bytes, options.upgrade, request_kind)?;
         }
-        self.read_framing(bytes, version, asked)
+        self.read_framing(bytes, version, request_kind)
     }
 
     fn read_status_line(&mut self, bytes: &[u8]) -> Result<(Version, usize), Violation> {
@@ -94,10 +94,17 @@ impl ResponseHead {
         Ok((version, line_end + 2))
     }
 
-    fn check_upgrade(&self, bytes: &[u8], option: bool, asked: Asked<'_>) -> Result<(), Violation> {
+    fn check_upgrade(
+        &self,
+        bytes: &[u8],
+        option: bool,
+        request_kind: RequestKind<'_>,
+    ) -> Result<(), Violation> {
         let token = self.value(bytes, Role::Upgrade);
-        match (asked.upgrade, token) {
-            (Some(asked), Some(given)) if option && asked.eq_ignore_ascii_case(given) => Ok(()),
+        match (request_kind.upgrade, token) {
+            (Some(requested), Some(given)) if option && requested.eq_ignore_ascii_case(given) => {
+                Ok(())
+            }
             _ => Err(Violation::Malformed("101 for an upgrade that was not asked")),
         }
     }
@@ -106,7 +113,7 @@ impl ResponseHead {
         &mut self,
         bytes: &[u8],
         version: Version,
-        asked: Asked<'_>,
+        request_kind: RequestKind<'_>,
     ) -> Result<(), Violation> {
         let length = field::content_length(bytes, &self.fields)?;
         let has_coding = self.fields.of(Role::TransferEncoding).next().is_some();
@@ -125,7 +132,7 @@ impl ResponseHead {
             return Err(Violation::Malformed("Transfer-Encoding in HTTP/1.0"));
         }
         let chunked = field::is_chunked(bytes, &self.fields)?;
-        self.framing = match (asked.head, chunked, length) {
+        self.framing = match (request_kind.head, chunked, length) {
             (true, ..) | (false, false, Some(0)) => Framing::None,
             (false, true, _) => Framing::Chunked,
             (false, false, Some(length)) => Framing::Length(length),
@@ -157,7 +164,7 @@ impl ResponseHead {
 
     /// The first value of a field between edges, as text.
     #[must_use]
-    pub fn told<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a str> {
+    pub fn tidegate_field<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a str> {
         let mut named = self
             .fields
             .of(Role::Tidegate)
@@ -192,18 +199,18 @@ pub fn offender(head: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const PLAIN: Asked<'static> = Asked { head: false, upgrade: None };
+    const PLAIN: RequestKind<'static> = RequestKind { head: false, upgrade: None };
 
-    fn read(head: &str, asked: Asked<'_>) -> Result<ResponseHead, Violation> {
+    fn read(head: &str, request_kind: RequestKind<'_>) -> Result<ResponseHead, Violation> {
         let mut response = ResponseHead::default();
-        response.read(head.as_bytes(), asked, &Limits::default())?;
+        response.read(head.as_bytes(), request_kind, &Limits::default())?;
         Ok(response)
     }
 
     #[test]
     fn framing_follows_the_rfc() {
-        let head = Asked { head: true, upgrade: None };
-        for (text, asked, framing, keep_alive) in [
+        let head = RequestKind { head: true, upgrade: None };
+        for (text, kind, framing, keep_alive) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", PLAIN, Framing::Length(5), true),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", head, Framing::None, true),
             ("HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n", PLAIN, Framing::Chunked, true),
@@ -224,7 +231,7 @@ mod tests {
                 false,
             ),
         ] {
-            let response = read(text, asked).unwrap();
+            let response = read(text, kind).unwrap();
             assert_eq!((response.framing, response.keep_alive), (framing, keep_alive), "{text}");
         }
     }
@@ -257,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_that_cannot_be_read_is_named() {
+    fn the_invalid_line_is_named() {
         for (lines, expected) in [
             ("A: b\r\nX-Bad : c\r\nD: e\r\n", "X-Bad "),
             ("A: b\r\nX\u{1b}[31m: c\r\n", "X\\x1b[31m"),
@@ -272,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn a_101_must_answer_what_was_asked() {
-        let asked = Asked { head: false, upgrade: Some(b"websocket") };
+    fn a_101_must_match_the_requested_upgrade() {
+        let request_kind = RequestKind { head: false, upgrade: Some(b"websocket") };
         let text = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n";
-        assert!(read(text, asked).unwrap().upgrades);
+        assert!(read(text, request_kind).unwrap().upgrades);
         let framed = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let response = read(framed, asked).unwrap();
+        let response = read(framed, request_kind).unwrap();
         assert!(response.upgrades && response.framing == Framing::None);
         let other = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
-        assert!(read(other, asked).is_err());
+        assert!(read(other, request_kind).is_err());
     }
 }

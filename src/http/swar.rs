@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_say_what_bytes_say() {
+    fn word_and_byte_searches_agree() {
         // Each byte at each position of a word, and after it, with neighbours that a borrow could reach.
         for fill in [b' ', b'a', b'\t', 0x7e, 0x80, 0xff] {
             for at in 0..20 {

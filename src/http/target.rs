@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_becomes_one() {
+    fn every_spelling_has_one_canonical_form() {
         for (raw, expected) in [
             ("/", "/"),
             ("/a/b?c=d&e", "/a/b?c=d&e"),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_servers_read_differently_is_refused() {
+    fn ambiguous_targets_are_refused() {
         for raw in [
             "",
             "a",

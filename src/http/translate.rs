@@ -231,14 +231,14 @@ pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, 
     for (name, value) in fields {
         push(out, name.as_str(), value.as_bytes());
     }
-    let told = fields.contains_key(header::CONTENT_LENGTH);
+    let has_length = fields.contains_key(header::CONTENT_LENGTH);
     // These responses have no body, whatever their fields say.
     let none = matches!(status.as_u16(), 204 | 304);
     match bare.filter(|_| !none) {
-        Some(true) if !told => {
+        Some(true) if !has_length => {
             out.extend_from_slice(b"content-length: 0\r\n");
         }
-        Some(false) if !told => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Some(false) if !has_length => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Some(_) | None => {}
     }
     out.extend_from_slice(b"\r\n");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_protocol_forbids_is_malformed() {
+    fn forbidden_fields_are_malformed() {
         for (name, value) in [
             ("connection", "close"),
             ("transfer-encoding", "chunked"),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_loses_what_belongs_to_a_connection() {
+    fn connection_fields_of_a_response_are_removed() {
         let lines = b"content-type: text/plain\r\ntransfer-encoding: chunked\r\nconnection: close\r\nx-a: 1\r\n\r\n";
         let response = response_head(200, lines).unwrap();
         assert_eq!(response.headers().len(), 2);

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_day_are_written_as_their_readers_expect() {
+    fn times_are_formatted_as_documented() {
         let moment = Duration::from_millis(784_111_777_123);
         assert_eq!(http_date(moment), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(rfc3339(moment), "1994-11-06T08:49:37.123Z");

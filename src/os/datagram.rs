@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_travels_as_one_and_arrives_as_its_datagrams() {
+    async fn a_batch_is_sent_in_one_call_and_received_as_datagrams() {
         let (receiver, address) = bound();
         let sender = Datagrams::towards(address).unwrap();
         let bytes: Vec<u8> = (0..10_u8).flat_map(|number| vec![number; 1_200]).collect();

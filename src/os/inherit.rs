@@ -3,7 +3,7 @@
 //! An inherited descriptor is never closed in between: clients that connect meanwhile wait in its listen backlog, and
 //! none is refused.
 
-use crate::decision::plan::{Address, Spot, Transport};
+use crate::decision::plan::{Address, BindKey, Transport};
 use rustix::fs::FileType;
 use socket2::{Socket, Type};
 use std::io::{self, Read, Write};
@@ -49,9 +49,9 @@ impl Inherited {
         std::env::var_os(READY).is_some()
     }
 
-    /// Takes the sockets bound to the address of `spot`.
-    pub fn for_spot(&mut self, spot: &Spot) -> Vec<Socket> {
-        let (found, left) = std::mem::take(&mut self.0).into_iter().partition(|s| is_at(s, spot));
+    /// Takes the sockets bound to the address of `key`.
+    pub fn for_key(&mut self, key: &BindKey) -> Vec<Socket> {
+        let (found, left) = std::mem::take(&mut self.0).into_iter().partition(|s| is_at(s, key));
         self.0 = left;
         found
     }
@@ -76,13 +76,13 @@ fn by_systemd() -> Option<Vec<RawFd>> {
         .then(|| (SYSTEMD_FIRST..).take((count as usize).min(COUNT_MAX)).collect())
 }
 
-fn is_at(socket: &Socket, spot: &Spot) -> bool {
+fn is_at(socket: &Socket, key: &BindKey) -> bool {
     let stream = socket.r#type().is_ok_and(|kind| kind == Type::STREAM);
-    if stream != (spot.transport == Transport::Stream) {
+    if stream != (key.transport == Transport::Stream) {
         return false;
     }
     let Ok(local) = socket.local_addr() else { return false };
-    match &spot.address {
+    match &key.address {
         Address::Ip(address) => local.as_socket() == Some(*address),
         Address::Unix(path) => local.as_pathname() == Some(path.as_path()),
     }
@@ -111,9 +111,9 @@ pub fn tell_predecessor() {
     let Some(number) = std::env::var(READY).ok().and_then(|text| text.parse().ok()) else {
         return;
     };
-    let told =
+    let written =
         adopt(number, FileType::Fifo).and_then(|pipe| std::fs::File::from(pipe).write_all(b"1"));
-    if let Err(error) = told {
+    if let Err(error) = written {
         tracing::warn!(%error, "predecessor not notified that this process is ready");
     }
 }
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_known_by_where_they_are_bound() {
+    fn inherited_sockets_are_found_by_their_address() {
         let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
         let bound = |kind| {
             let socket = Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
@@ -222,14 +222,14 @@ mod tests {
         };
         let ((tcp, at_tcp), (udp, at_udp)) = (bound(Type::STREAM), bound(Type::DGRAM));
         let mut inherited = Inherited(vec![tcp, udp]);
-        let spot = |transport, address| Spot {
+        let key = |transport, address| BindKey {
             transport,
             address: Address::Ip(address),
             takes_all: false,
         };
-        assert!(inherited.for_spot(&spot(Transport::Datagram, at_tcp)).is_empty());
-        assert_eq!(inherited.for_spot(&spot(Transport::Stream, at_tcp)).len(), 1);
-        assert_eq!(inherited.for_spot(&spot(Transport::Datagram, at_udp)).len(), 1);
+        assert!(inherited.for_key(&key(Transport::Datagram, at_tcp)).is_empty());
+        assert_eq!(inherited.for_key(&key(Transport::Stream, at_tcp)).len(), 1);
+        assert_eq!(inherited.for_key(&key(Transport::Datagram, at_udp)).len(), 1);
         assert!(inherited.is_empty());
     }
 }

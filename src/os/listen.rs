@@ -4,7 +4,7 @@
 //! and listening are separate: `bind` may fail without any effect; `listen` is called for all sockets at once when
 //! the configuration is in force.
 
-use crate::decision::plan::{Address, Spot, Transport};
+use crate::decision::plan::{Address, BindKey, Transport};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::path::Path;
@@ -25,16 +25,16 @@ pub enum Trial {
 ///
 /// # Errors
 /// The bind's error.
-pub fn share_out(spot: &Spot, mut found: Vec<Socket>, workers: usize) -> io::Result<Vec<Socket>> {
+pub fn share_out(key: &BindKey, mut found: Vec<Socket>, workers: usize) -> io::Result<Vec<Socket>> {
     found.truncate(workers);
     let shares = |socket: &Socket| socket.reuse_port().unwrap_or(false);
-    if spot.transport == Transport::Datagram && workers > 1 && !found.iter().all(shares) {
+    if key.transport == Transport::Datagram && workers > 1 && !found.iter().all(shares) {
         // Datagrams of one client would be spread over all of them.
         return Err(io::Error::other("an inherited UDP socket needs ReusePort=yes"));
     }
     while found.len() < workers {
-        let more = match (&spot.address, found.iter().all(shares)) {
-            (Address::Ip(ip), true) => bind_ip(*ip, spot, Port::Shared)?,
+        let more = match (&key.address, found.iter().all(shares)) {
+            (Address::Ip(ip), true) => bind_ip(*ip, key, Port::Shared)?,
             // A socket that cannot be in a group is shared by all workers.
             _ => found[0].try_clone()?,
         };
@@ -50,18 +50,18 @@ pub fn share_out(spot: &Spot, mut found: Vec<Socket>, workers: usize) -> io::Res
 ///
 /// # Errors
 /// The bind's error, for example that the address is in use.
-pub fn bind(spot: &Spot, mode: u32, workers: usize, trial: Trial) -> io::Result<Vec<Socket>> {
-    match &spot.address {
+pub fn bind(key: &BindKey, mode: u32, workers: usize, trial: Trial) -> io::Result<Vec<Socket>> {
+    match &key.address {
         Address::Ip(ip) => {
             let mut ip = *ip;
             // Without SO_REUSEPORT first: a second proxy on the same address must be an error, not
             // a silent half of the traffic.
             if trial == Trial::First {
-                drop(bind_ip(ip, spot, Port::Exclusive)?);
+                drop(bind_ip(ip, key, Port::Exclusive)?);
             }
             let mut sockets = Vec::with_capacity(workers);
             for _ in 0..workers {
-                let socket = bind_ip(ip, spot, Port::Shared)?;
+                let socket = bind_ip(ip, key, Port::Shared)?;
                 if ip.port() == 0 {
                     ip = socket.local_addr()?.as_socket().unwrap_or(ip);
                 }
@@ -88,8 +88,8 @@ enum Port {
     Shared,
 }
 
-fn bind_ip(address: std::net::SocketAddr, spot: &Spot, port: Port) -> io::Result<Socket> {
-    let (kind, protocol) = match spot.transport {
+fn bind_ip(address: std::net::SocketAddr, key: &BindKey, port: Port) -> io::Result<Socket> {
+    let (kind, protocol) = match key.transport {
         Transport::Stream => (Type::STREAM, Protocol::TCP),
         Transport::Datagram | Transport::Quic => (Type::DGRAM, Protocol::UDP),
     };
@@ -97,12 +97,12 @@ fn bind_ip(address: std::net::SocketAddr, spot: &Spot, port: Port) -> io::Result
     socket.set_nonblocking(true)?;
     socket.set_cloexec(true)?;
     // For UDP it would let any process share the port.
-    socket.set_reuse_address(spot.transport == Transport::Stream)?;
+    socket.set_reuse_address(key.transport == Transport::Stream)?;
     if address.is_ipv6() {
         // "[::]" accepts both families; other IPv6 addresses accept IPv6 only.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    if spot.takes_all {
+    if key.takes_all {
         take_all(&socket, address).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 io::Error::new(error.kind(), "`transparent: tproxy` needs CAP_NET_ADMIN")
@@ -183,13 +183,14 @@ mod tests {
         for transport in [Transport::Stream, Transport::Datagram] {
             let any = Address::Ip(([127, 0, 0, 1], 0).into());
             let takes_all = false;
-            let spot = |address: &Address| Spot { transport, address: address.clone(), takes_all };
-            let group = bind(&spot(&any), 0o660, 3, Trial::First).unwrap();
+            let key =
+                |address: &Address| BindKey { transport, address: address.clone(), takes_all };
+            let group = bind(&key(&any), 0o660, 3, Trial::First).unwrap();
             listen(&group).unwrap();
             let taken = local_address(&group[0], &any);
             assert!(group.iter().all(|socket| local_address(socket, &any) == taken));
 
-            let second = bind(&spot(&taken), 0o660, 1, Trial::First).unwrap_err();
+            let second = bind(&key(&taken), 0o660, 1, Trial::First).unwrap_err();
 
             assert_eq!(second.kind(), io::ErrorKind::AddrInUse, "{transport:?}");
         }
@@ -199,7 +200,7 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_an_error() {
         let path = std::env::temp_dir().join(format!("tidegate-listen-{}", std::process::id()));
         let address = Address::Unix(path.clone());
-        let address = Spot { transport: Transport::Stream, address, takes_all: false };
+        let address = BindKey { transport: Transport::Stream, address, takes_all: false };
         drop(bind(&address, 0o660, 1, Trial::First).unwrap());
         let live = bind(&address, 0o660, 2, Trial::First).unwrap();
         listen(&live[..1]).unwrap();

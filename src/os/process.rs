@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_looked_for_in_the_own_group_and_all_around_it() {
+    fn memory_limits_are_read_from_the_cgroup_and_its_parents() {
         assert_eq!(
             cgroup_files("0::/system.slice/tidegate.service\n"),
             [

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn headers_are_written_and_parsed_alike() {
         for (client, server) in
             [("192.0.2.7:5000", "10.0.0.1:443"), ("[2001:db8::7]:5000", "[2001:db8::1]:443")]
         {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_malformed() {
+    fn invalid_headers_are_refused() {
         for bytes in
             ["PROXY TCP4 1 2 3 4\r\n", "PROXY TCP9 1.1.1.1 2.2.2.2 3 4\r\n", "GET / HTTP/1.1\r\n"]
         {

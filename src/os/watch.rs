@@ -80,11 +80,11 @@ mod tests {
 
     async fn is_told(watch: &FolderWatch, within: Duration) -> bool {
         let ours = |name: &OsStr| name == "ours";
-        tokio::time::timeout(within, watch.changed(ours)).await.is_ok_and(|told| told.is_ok())
+        tokio::time::timeout(within, watch.changed(ours)).await.is_ok_and(|changed| changed.is_ok())
     }
 
     #[tokio::test]
-    async fn what_changes_an_entry_is_told_and_reading_it_is_not() {
+    async fn a_change_is_reported_and_a_read_is_not() {
         let folder = std::env::temp_dir().join(format!("tidegate-watch-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (ours, other) = (folder.join("ours"), folder.join("other"));

@@ -4,7 +4,7 @@
 //! share of that ([`super::turns`]). A correct password is cached for a while under a keyed digest.
 
 use super::turns::Turns;
-use super::{Asked, Refused, read};
+use super::{PolicyRequest, Refused, read};
 use crate::decision::units::Timestamp;
 use crate::os::clock;
 use aws_lc_rs::hmac;
@@ -68,17 +68,18 @@ impl Users {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn verify(&self, asked: &Asked<'_>) -> Result<(), Refused> {
+    pub async fn verify(&self, request: &PolicyRequest<'_>) -> Result<(), Refused> {
         let challenge = || Refused::Unauthorized("Basic realm=\"tidegate\"".to_owned());
-        let told = (asked.field)("authorization").and_then(credentials).ok_or_else(challenge)?;
-        let digest = hmac::sign(&self.secret, told.as_bytes());
+        let supplied =
+            (request.field)("authorization").and_then(credentials).ok_or_else(challenge)?;
+        let digest = hmac::sign(&self.secret, supplied.as_bytes());
         if self.believes(digest.as_ref()) {
             return Ok(());
         }
-        let (user, password) = told.split_once(':').ok_or_else(challenge)?;
+        let (user, password) = supplied.split_once(':').ok_or_else(challenge)?;
         let known = self.hashes.get(user);
         let (hash, password) = (known.unwrap_or(&self.decoy).clone(), password.to_owned());
-        if self.hashed(asked.client, hash, password).await? && known.is_some() {
+        if self.hashed(request.client, hash, password).await? && known.is_some() {
             self.believe(digest.as_ref());
             return Ok(());
         }

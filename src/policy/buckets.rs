@@ -27,7 +27,7 @@ const LOOKED_AT: usize = 16;
 pub struct Quota {
     /// Interval between two tokens, above zero.
     pub each: Duration,
-    /// Tokens of a full bucket, at least one.
+    /// The index of a full bucket, or of the examined bucket that is full soonest.
     pub burst: u32,
 }
 
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_its_bound_a_table_neither_grows_nor_has_keys_share() {
+    fn a_full_table_neither_grows_nor_shares_buckets() {
         let table = Table::new(QUOTA, 640);
         for number in 0..20_000 {
             assert_eq!(passes(&table, number, at(0)), 3, "{number} shares a bucket");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_of_the_bucket_that_is_full_soonest() {
+    fn the_bucket_that_is_full_soonest_is_evicted() {
         // Keys of one shard, so that the search examines all of them.
         let table = Table::new(QUOTA, 8 * SHARDS);
         let take = |number: u64, now| table.take(number, now, || Ok(()));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_new_is_asked_for_once_and_turned_away_where_there_are_too_many() {
+    fn a_new_key_is_charged_once_and_refused_beyond_the_limit() {
         let table = Table::new(QUOTA, 640);
         let turned_away = Err(Duration::from_secs(1));
         assert_eq!(table.take(key(1), at(0), || turned_away), turned_away);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn full_buckets_are_forgotten_and_no_others() {
+    fn only_full_buckets_are_removed() {
         let table = Table::new(QUOTA, 6_400);
         (0..100).for_each(|number| assert_eq!(table.take(key(number), at(0), || Ok(())), Ok(())));
         assert_eq!(passes(&table, 7, at(0)), 2);

@@ -4,7 +4,7 @@
 //! When the service is unavailable, requests are refused. Connections to the service are kept and bounded: a slow
 //! service must not use up the process's descriptors.
 
-use super::{Asked, Passed, Refused, Told};
+use super::{DenialResponse, Passed, PolicyRequest, Refused};
 use crate::decision::plan::{Address, UpstreamTls};
 use crate::decision::policy::Forward;
 use crate::tls::client::{self, Speaks};
@@ -101,11 +101,11 @@ impl Service {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn ask(&self, asked: &Asked<'_>) -> Result<Passed, Refused> {
+    pub async fn ask(&self, request: &PolicyRequest<'_>) -> Result<Passed, Refused> {
         let until = tokio::time::Instant::now() + ANSWER_MAX;
         let seat = tokio::time::timeout_at(until, self.pool.seats.acquire()).await;
         let Ok(Ok(_seat)) = seat else { return Err(Refused::Full) };
-        match tokio::time::timeout_at(until, Box::pin(self.exchange(asked))).await {
+        match tokio::time::timeout_at(until, Box::pin(self.exchange(request))).await {
             Ok(Ok((parts, body))) => self.judge(&parts, body),
             Ok(Err(error)) => {
                 tracing::debug!(%error, service = self.terms.authority, "authorization service not reached");
@@ -121,12 +121,17 @@ impl Service {
             200..=299 => self.passed(fields),
             301..=303 | 307 | 308 | 400..=499 if self.terms.pass_response => {
                 let lines = lines(fields, |name| !is_own(fields, name));
-                Err(Refused::Told(Box::new(Told { status, lines, body: body.to_vec() })))
+                Err(Refused::Response(Box::new(DenialResponse {
+                    status,
+                    lines,
+                    body: body.to_vec(),
+                })))
             }
             401 => {
-                let told = fields.get("www-authenticate");
-                let told = told.and_then(|told| told.to_str().ok()).unwrap_or("Bearer");
-                Err(Refused::Unauthorized(told.to_owned()))
+                let challenge = fields.get("www-authenticate");
+                let challenge =
+                    challenge.and_then(|challenge| challenge.to_str().ok()).unwrap_or("Bearer");
+                Err(Refused::Unauthorized(challenge.to_owned()))
             }
             500.. => Err(Refused::Unavailable),
             _ => Err(Refused::Forbidden),
@@ -147,18 +152,21 @@ impl Service {
         Ok(Passed { granted, lines: lines(fields, |name| *name == SET_COOKIE) })
     }
 
-    async fn exchange(&self, asked: &Asked<'_>) -> io::Result<(http::response::Parts, Bytes)> {
+    async fn exchange(
+        &self,
+        request: &PolicyRequest<'_>,
+    ) -> io::Result<(http::response::Parts, Bytes)> {
         // A kept connection may have been closed meanwhile; an authorization request is safe to repeat.
         while let Some(mut sender) = self.pool.take() {
             if sender.ready().await.is_err() {
                 continue;
             }
-            if let Ok(answer) = sender.send_request(self.request(asked)?).await {
+            if let Ok(answer) = sender.send_request(self.check_request(request)?).await {
                 return self.read(sender, answer).await;
             }
         }
         let mut sender = self.connect().await?;
-        let answer = sender.send_request(self.request(asked)?).await;
+        let answer = sender.send_request(self.check_request(request)?).await;
         self.read(sender, answer.map_err(io::Error::other)?).await
     }
 
@@ -189,20 +197,23 @@ impl Service {
         }
     }
 
-    fn request(&self, asked: &Asked<'_>) -> io::Result<http::Request<Empty<Bytes>>> {
-        let mut request = http::Request::get(&self.terms.target)
+    fn check_request(
+        &self,
+        request: &PolicyRequest<'_>,
+    ) -> io::Result<http::Request<Empty<Bytes>>> {
+        let mut check = http::Request::get(&self.terms.target)
             .header("host", &self.terms.host)
-            .header("x-forwarded-for", asked.client.to_string())
-            .header("x-forwarded-method", asked.method)
-            .header("x-forwarded-proto", asked.scheme)
-            .header("x-forwarded-host", asked.host)
-            .header("x-forwarded-uri", asked.target);
+            .header("x-forwarded-for", request.client.to_string())
+            .header("x-forwarded-method", request.method)
+            .header("x-forwarded-proto", request.scheme)
+            .header("x-forwarded-host", request.host)
+            .header("x-forwarded-uri", request.target);
         for name in SHOWN {
-            if let Some(value) = (asked.field)(name) {
-                request = request.header(name, value);
+            if let Some(value) = (request.field)(name) {
+                check = check.header(name, value);
             }
         }
-        request.body(Empty::new()).map_err(io::Error::other)
+        check.body(Empty::new()).map_err(io::Error::other)
     }
 }
 

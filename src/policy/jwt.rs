@@ -4,7 +4,7 @@
 //! A key verifies only with its own algorithms, whatever the token claims: otherwise a public RSA key could be
 //! used as a shared secret.
 
-use super::{Asked, Refused, read};
+use super::{PolicyRequest, Refused, read};
 use jsonwebtoken::jwk::{
     AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
 };
@@ -76,10 +76,10 @@ impl Keys {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn verify(&self, asked: &Asked<'_>) -> Result<(), Refused> {
+    pub fn verify(&self, request: &PolicyRequest<'_>) -> Result<(), Refused> {
         let challenge =
             |why: &str| Refused::Unauthorized(format!("Bearer realm=\"tidegate\"{why}"));
-        let token = (asked.field)("authorization").and_then(bearer);
+        let token = (request.field)("authorization").and_then(bearer);
         let token = token.ok_or_else(|| challenge(""))?;
         if self.holds(token) { Ok(()) } else { Err(challenge(", error=\"invalid_token\"")) }
     }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_verifies_nothing_spoils_no_other() {
+    fn an_unusable_key_does_not_affect_the_others() {
         for other in [
             r#"{"kty":"RSA","kid":"e","use":"enc","alg":"RSA-OAEP","n":"AQAB","e":"AQAB"}"#,
             r#"{"kty":"OKP","crv":"X25519","kid":"x","x":"hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo"}"#,

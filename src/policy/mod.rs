@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The parts of a request that policies examine.
-pub struct Asked<'a> {
+pub struct PolicyRequest<'a> {
     /// The client's address.
     pub client: IpAddr,
     /// Its method.
@@ -38,11 +38,11 @@ pub struct Asked<'a> {
     pub field: &'a dyn Fn(&str) -> Option<&'a [u8]>,
 }
 
-impl Asked<'_> {
+impl PolicyRequest<'_> {
     /// The request of an L4 flow, of which only the client is known.
     #[must_use]
-    pub fn flow(client: IpAddr) -> Asked<'static> {
-        Asked { client, method: "", scheme: "", host: "", target: "", field: &|_| None }
+    pub fn flow(client: IpAddr) -> PolicyRequest<'static> {
+        PolicyRequest { client, method: "", scheme: "", host: "", target: "", field: &|_| None }
     }
 }
 
@@ -60,12 +60,12 @@ pub enum Refused {
     /// The authorization service is unavailable.
     Unavailable,
     /// The authorization service refused the request with a response of its own.
-    Told(Box<Told>),
+    Response(Box<DenialResponse>),
 }
 
 /// The authorization service's response to the client.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Told {
+pub struct DenialResponse {
     /// Status: a redirect or 4xx.
     pub status: u16,
     /// Fields, as complete lines.
@@ -195,14 +195,14 @@ impl Store {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn admit(&self, index: PolicyIndex, asked: &Asked<'_>) -> Result<Seat, Refused> {
+    pub fn admit(&self, index: PolicyIndex, request: &PolicyRequest<'_>) -> Result<Seat, Refused> {
         let Some(live) = self.policies.get(index) else { return Ok(None) };
-        if !live.policy.admits(asked.client) {
+        if !live.policy.admits(request.client) {
             return Err(Refused::Forbidden);
         }
         // Before anything expensive: password guessing is slowed down first.
         if let Some(limiter) = &live.limiter {
-            limiter.check(asked, clock::now()).map_err(Refused::Rate)?;
+            limiter.check(request, clock::now()).map_err(Refused::Rate)?;
         }
         let seat = live.seats.as_ref().map(|seats| seats.clone().try_acquire_owned());
         seat.transpose().map_err(|_| Refused::Full)
@@ -212,12 +212,16 @@ impl Store {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn verify(&self, index: PolicyIndex, asked: &Asked<'_>) -> Result<Passed, Refused> {
+    pub async fn verify(
+        &self,
+        index: PolicyIndex,
+        request: &PolicyRequest<'_>,
+    ) -> Result<Passed, Refused> {
         let verifier = self.policies.get(index).and_then(|live| live.verifier.as_ref());
         match verifier {
-            Some(Verifier::Basic(users)) => users.verify(asked).await.map(|()| Passed::default()),
-            Some(Verifier::Jwt(keys)) => keys.verify(asked).map(|()| Passed::default()),
-            Some(Verifier::Forward(service)) => service.ask(asked).await,
+            Some(Verifier::Basic(users)) => users.verify(request).await.map(|()| Passed::default()),
+            Some(Verifier::Jwt(keys)) => keys.verify(request).map(|()| Passed::default()),
+            Some(Verifier::Forward(service)) => service.ask(request).await,
             None => Ok(Passed::default()),
         }
     }

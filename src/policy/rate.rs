@@ -3,7 +3,7 @@
 //! A client can invent keys, since it sends them. So the number of new keys per address and second is bounded; beyond
 //! that the client is refused. [`super::buckets`] defines the behaviour of a full table.
 
-use super::Asked;
+use super::PolicyRequest;
 use super::buckets::{Quota, Table};
 use crate::decision::policy::{Rate, RateKey};
 use crate::decision::units::Timestamp;
@@ -46,9 +46,9 @@ impl Limiter {
     ///
     /// # Errors
     /// The time after which the request may be repeated.
-    pub fn check(&self, asked: &Asked<'_>, now: Timestamp) -> Result<(), Duration> {
-        let key = self.hasher.hash_one(client(&self.key, asked));
-        let newcomer = || match source(&self.key, asked) {
+    pub fn check(&self, request: &PolicyRequest<'_>, now: Timestamp) -> Result<(), Duration> {
+        let key = self.hasher.hash_one(client(&self.key, request));
+        let newcomer = || match source(&self.key, request) {
             Some(source) => self.newcomers.take(self.hasher.hash_one(source), now, || Ok(())),
             None => Ok(()),
         };
@@ -64,9 +64,9 @@ impl Limiter {
 
 /// The address that is charged for a new key: the sender's; of IPv6, where one client may have thousands of subnets,
 /// the first 48 bits. `None`: the key cannot be invented.
-fn source<'a>(key: &RateKey, asked: &Asked<'a>) -> Option<Client<'a>> {
-    match (key, asked.client.to_canonical()) {
-        (RateKey::Header(_), _) => Some(by_address(asked)),
+fn source<'a>(key: &RateKey, request: &PolicyRequest<'a>) -> Option<Client<'a>> {
+    match (key, request.client.to_canonical()) {
+        (RateKey::Header(_), _) => Some(by_address(request)),
         (RateKey::ClientIp, IpAddr::V6(address)) => {
             let [a, b, c, d, e, f, ..] = address.octets();
             Some(Client::Subnet([a, b, c, d, e, f, 0, 0]))
@@ -84,18 +84,18 @@ enum Client<'a> {
     Named(&'a [u8]),
 }
 
-fn client<'a>(key: &RateKey, asked: &Asked<'a>) -> Client<'a> {
+fn client<'a>(key: &RateKey, request: &PolicyRequest<'a>) -> Client<'a> {
     match key {
         RateKey::All => Client::All,
-        RateKey::ClientIp => by_address(asked),
+        RateKey::ClientIp => by_address(request),
         RateKey::Header(name) => {
-            (asked.field)(name).map_or_else(|| by_address(asked), Client::Named)
+            (request.field)(name).map_or_else(|| by_address(request), Client::Named)
         }
     }
 }
 
-fn by_address<'a>(asked: &Asked<'_>) -> Client<'a> {
-    match asked.client.to_canonical() {
+fn by_address<'a>(request: &PolicyRequest<'_>) -> Client<'a> {
+    match request.client.to_canonical() {
         IpAddr::V4(address) => Client::Address(address.octets()),
         IpAddr::V6(address) => {
             let [a, b, c, d, e, f, g, h, ..] = address.octets();
@@ -110,9 +110,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::START;
 
-    fn asked<'a>(client: &str, field: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> Asked<'a> {
+    fn request<'a>(client: &str, field: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> PolicyRequest<'a> {
         let client = client.parse().unwrap();
-        Asked { client, method: "GET", scheme: "http", host: "a", target: "/", field }
+        PolicyRequest { client, method: "GET", scheme: "http", host: "a", target: "/", field }
     }
 
     fn rate(key: RateKey) -> Rate {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn passes(limiter: &Limiter, client: &str) -> usize {
-        (0..10).filter(|_| limiter.check(&asked(client, &|_| None), NOW).is_ok()).count()
+        (0..10).filter(|_| limiter.check(&request(client, &|_| None), NOW).is_ok()).count()
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(passes(&limiter, "2001:db8::1"), 3);
         assert_eq!(passes(&limiter, "2001:db8::2"), 0);
         assert_eq!(passes(&limiter, "2001:db8:0:1::2"), 3);
-        let wait = limiter.check(&asked("192.0.2.1", &|_| None), NOW).unwrap_err();
+        let wait = limiter.check(&request("192.0.2.1", &|_| None), NOW).unwrap_err();
         assert!(
             wait > Duration::from_secs(3_500) && wait <= Duration::from_secs(3_600),
             "{wait:?}"
@@ -139,11 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn a_header_tells_clients_apart_and_all_are_one() {
+    fn header_values_are_separate_clients_and_all_is_one() {
         let limiter = Limiter::new(&rate(RateKey::Header("x-key".to_owned())));
         let count = |key: &'static [u8]| {
             let field = move |name: &str| (name == "x-key").then_some(key);
-            (0..10).filter(|_| limiter.check(&asked("192.0.2.1", &field), NOW).is_ok()).count()
+            (0..10).filter(|_| limiter.check(&request("192.0.2.1", &field), NOW).is_ok()).count()
         };
         assert_eq!((count(b"a"), count(b"b"), count(b"a")), (3, 3, 0));
         assert_eq!(count(&[192, 0, 2, 1]), 3);
@@ -153,11 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn who_invents_header_values_is_slowed_down_and_others_are_not() {
+    fn a_client_that_invents_header_values_is_limited_alone() {
         let limiter = Limiter::new(&rate(RateKey::Header("x-key".to_owned())));
         let send = |client: &str, key: &str, now| {
             let field = |name: &str| (name == "x-key").then_some(key.as_bytes());
-            limiter.check(&asked(client, &field), now)
+            limiter.check(&request(client, &field), now)
         };
         assert_eq!(send("192.0.2.1", "an old one", NOW), Ok(()));
         let invented = (0..20_000).filter(|n| send("192.0.2.1", &n.to_string(), NOW).is_ok());
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn subnets_of_one_network_are_bounded_as_well() {
         let limiter = Limiter::new(&rate(RateKey::ClientIp));
-        let send = |client: &str| limiter.check(&asked(client, &|_| None), NOW);
+        let send = |client: &str| limiter.check(&request(client, &|_| None), NOW);
         let subnets = (0..3_000).filter(|n| send(&format!("2001:db8:1:{n:x}::1")).is_ok());
         assert_eq!(subnets.count(), 1_000);
         assert_eq!(send("2001:db8:2::1"), Ok(()));

@@ -104,7 +104,7 @@ mod tests {
 
     // One test: the process-wide bound is shared by all tests of this process.
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_one_policy_or_of_one_client_holds_nobody_else_up() {
+    async fn a_flood_of_one_policy_or_client_delays_no_other() {
         let (attacked, quiet) = (Arc::new(Turns::default()), Turns::default());
         for number in 0..200 {
             flood(&attacked, client(number / 4));

@@ -3,7 +3,7 @@
 use crate::decision::health::Cause;
 use crate::decision::plan::Reports;
 use crate::decision::report::Report;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Limits, Underscores};
 use crate::os::stream::Stream;
@@ -53,9 +53,10 @@ pub(super) async fn get(
             Ok(Scan::Partial) => {}
             Ok(Scan::Complete(end)) => {
                 let mut head = ResponseHead::default();
-                let asked = Asked { head: false, upgrade: None };
-                head.read(&bytes[..end], asked, &limits).map_err(|_| Cause::Protocol)?;
-                let report = Report::heard(reports, |name| head.told(&bytes, name));
+                let request_kind = RequestKind { head: false, upgrade: None };
+                head.read(&bytes[..end], request_kind, &limits).map_err(|_| Cause::Protocol)?;
+                let report =
+                    Report::from_headers(reports, |name| head.tidegate_field(&bytes, name));
                 return Ok((head.status, report));
             }
             Err(_) => return Err(Cause::Protocol),

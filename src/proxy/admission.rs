@@ -1,4 +1,4 @@
-//! Whether a connection or a flow may begin: bounds of the process, of its listener, of its client.
+//! Admission of connections and flows: limits of the process, the listener, and the client.
 
 use super::refusal::Refusal;
 use super::worker::{Cells, Worker};
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Counted in; counted out when dropped, also when its task panics.
+/// Counts a connection or flow until dropped, even if its task panics.
 #[derive(Debug)]
 pub struct Admitted {
     cells: Cells<ListenerCells>,
@@ -23,10 +23,10 @@ impl Drop for Admitted {
     }
 }
 
-/// Whether a client's address has to wait since connections of it were ended for abuse; counted if so.
+/// Whether a client's address has to wait because its connections were closed for abuse; counted if so.
 #[must_use]
 pub fn must_wait(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> bool {
-    // Not the worker's coarse clock: another worker's, which noted the offence, may be ahead of it.
+    // An exact clock: the coarse clock of the worker that recorded the offence may be ahead.
     let now = clock::now();
     let is_http = matches!(listener.protocol, Protocol::Http);
     let waits = is_http && client.is_some_and(|at| worker.shared.offenders.must_wait(at, now));
@@ -37,17 +37,16 @@ pub fn must_wait(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -
     waits
 }
 
-/// The limit that leaves no room.
+/// The limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limit {
-    /// Of the process or of the listener.
+    /// The limit of the process or the listener.
     Total,
-    /// Of the client's address.
+    /// The limit of the client's address.
     Client,
 }
 
-/// Counts a connection in; `client` is whose it is, where its address is somebody's. `None`: there is no room,
-/// and that was counted.
+/// Counts a connection; `client` is the client's address, if known. `None`: a limit is reached, which was counted.
 #[must_use]
 pub fn admit(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> Option<Admitted> {
     let most = worker.shared.connections_max.load(Ordering::Relaxed);
@@ -55,9 +54,9 @@ pub fn admit(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> Op
     enter(worker, listener, client, of_all).map_err(|_| count_refusal(worker, listener)).ok()
 }
 
-/// Counts a flow of datagrams in, likewise: flows have a share of their own. While the process or the listener has
-/// no room, `evict` ends a flow of this worker; it says whether there was one. More than one may be needed, because
-/// another worker may take the place first.
+/// Counts a flow of datagrams; flows have a limit of their own. While the process or the listener is at its limit,
+/// `evict` ends a flow of this worker and returns whether there was one. Several evictions may be necessary, because
+/// another worker may use the freed place first.
 #[must_use]
 pub fn admit_flow(
     worker: &Worker,

@@ -1,7 +1,7 @@
-//! Bodies on the wire: read by their framing, written by ours, never held whole.
+//! Bodies: parsed by the peer's framing, written in the proxy's framing, and never buffered whole.
 //!
-//! A piece that was read is written before the next is read: that is all the backpressure there is
-//! to have, and it bounds an exchange to one buffer each way.
+//! Each piece is written before the next one is read. This is the backpressure, and it limits an exchange to one
+//! buffer in each direction.
 
 use super::buffer::{self, Buffer};
 use super::deadline::{Late, Watch};
@@ -16,11 +16,11 @@ use std::time::Duration;
 /// Why a body could not be read to its end.
 #[derive(Debug)]
 pub enum Broken {
-    /// The peer closed or reset before the end.
+    /// The peer closed or reset the connection before the end.
     Gone,
-    /// The peer was silent, or too slow.
+    /// The peer was silent for too long, or too slow.
     Late,
-    /// The peer's bytes are not the framing's grammar.
+    /// The peer's bytes violate the framing.
     Malformed(Violation),
     /// The body is longer than the limit.
     TooLarge,
@@ -32,21 +32,21 @@ impl From<Late> for Broken {
     }
 }
 
-/// How much of a body is still to come.
+/// The rest of a body.
 #[derive(Debug)]
 pub enum Rest {
     /// Nothing.
     Done,
-    /// So many bytes.
+    /// This number of bytes.
     Length(u64),
     /// Chunks.
     Chunked(Box<Decoder>),
-    /// Whatever comes before the end of the connection.
+    /// All bytes up to the end of the connection.
     Close,
 }
 
 impl Rest {
-    /// All of a body of this framing.
+    /// The whole body, for this framing.
     #[must_use]
     pub fn of(framing: Framing) -> Rest {
         match framing {
@@ -57,7 +57,7 @@ impl Rest {
         }
     }
 
-    /// All of a response's body of this framing.
+    /// The whole body of a response, for this framing.
     #[must_use]
     pub fn of_response(framing: Framing) -> Rest {
         match framing {
@@ -66,28 +66,28 @@ impl Rest {
         }
     }
 
-    /// Whether nothing is to come.
+    /// Whether the body is complete.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self, Rest::Done)
     }
 }
 
-/// Reads from one peer: its buffer, its deadlines.
+/// Reads from a peer, with its buffer and deadlines.
 #[derive(Debug)]
 pub struct Source<'a> {
     /// The socket's half.
     pub reader: Reader<'a>,
-    /// What was read and not yet used; absent while there is nothing.
+    /// The unread bytes; absent if there are none.
     pub buffer: &'a mut Option<Buffer>,
-    /// Where waits are bounded.
+    /// The deadline of waits.
     pub watch: &'a Watch,
-    /// Bytes to read at once, at most: whoever takes them may be slow.
+    /// The maximum size of a read: the receiver may be slow.
     pub most: usize,
 }
 
 impl<'a> Source<'a> {
-    /// Reads as much as there is.
+    /// A source without a limit on a read.
     #[must_use]
     pub fn new(reader: Reader<'a>, buffer: &'a mut Option<Buffer>, watch: &'a Watch) -> Source<'a> {
         Source { reader, buffer, watch, most: buffer::SIZE }
@@ -95,13 +95,13 @@ impl<'a> Source<'a> {
 }
 
 impl Source<'_> {
-    /// What was read and not yet used.
+    /// The unread bytes.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], Buffer::data)
     }
 
-    /// Notes that the first `count` bytes were used; gives an empty buffer back.
+    /// Marks the first `count` bytes as used; returns an empty buffer to the pool.
     pub fn used(&mut self, count: usize) {
         if let Some(buffer) = self.buffer {
             buffer.used(count);
@@ -111,24 +111,24 @@ impl Source<'_> {
         }
     }
 
-    /// Holds what was read in no more memory than it needs, before a wait for the rest.
+    /// Moves the unread bytes into a smaller buffer before a wait.
     pub fn fit(&mut self) {
         if let Some(buffer) = self.buffer {
             buffer.fit();
         }
     }
 
-    /// Makes room for the rest of a head of at most so many bytes.
+    /// Makes space for the rest of a head of at most `most` bytes.
     pub fn widen(&mut self, most: usize) {
         if let Some(buffer) = self.buffer {
             buffer.widen(most);
         }
     }
 
-    /// Reads more behind what is there; 0 is the end. Holds no buffer while waiting with nothing read.
+    /// Reads more bytes; 0 is the end. Holds no buffer while it waits without unread bytes.
     ///
     /// # Errors
-    /// The socket's error, or `TimedOut` when nothing came within `span`.
+    /// The socket's error, or `TimedOut` when no byte arrived within `span`.
     pub async fn more(&mut self, span: Duration) -> io::Result<usize> {
         let (reader, buffer) = (&mut self.reader, &mut *self.buffer);
         let most = self.most;
@@ -156,13 +156,13 @@ impl Source<'_> {
         }
     }
 
-    /// Waits until the peer is gone. Bytes that come instead are kept for later, and then this
-    /// waits on: a pipelining client is not a leaving one.
+    /// Waits until the peer has closed the connection. Bytes that arrive are kept, and the wait continues: a client
+    /// that pipelines has not left.
     pub async fn gone(&mut self) {
         loop {
             match self.more(Duration::from_secs(86_400)).await {
                 Ok(1..) => self.fit(),
-                // No room for more of what it pipelines: then its end cannot be seen, either.
+                // The buffer is full of pipelined bytes: the end cannot be detected.
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
                     std::future::pending::<()>().await;
                 }
@@ -175,13 +175,13 @@ impl Source<'_> {
 /// A piece of a body.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Piece {
-    /// So many bytes, at the start of the source's data.
+    /// This number of bytes, at the start of the source's data.
     Data(usize),
     /// The body is complete.
     End,
 }
 
-/// Finds the next piece in what was already read; `None` needs more.
+/// The next piece in the unread bytes; `None` if more bytes are needed.
 ///
 /// # Errors
 /// [`Broken::Malformed`] for bad chunks.
@@ -217,7 +217,7 @@ pub fn next_buffered(source: &mut Source<'_>, rest: &mut Rest) -> Result<Option<
     }
 }
 
-/// Reads until there is a piece. The caller uses its bytes and then says `source.used`.
+/// Reads until there is a piece. The caller uses the bytes and then calls `source.used`.
 ///
 /// # Errors
 /// [`Broken`] when the body cannot be completed.
@@ -243,52 +243,52 @@ pub async fn next(
     }
 }
 
-/// Writes to one peer: what is pending, its deadlines.
+/// Writes to a peer, with its pending bytes and deadlines.
 #[derive(Debug)]
 pub struct Sink<'a> {
     /// The socket's half.
     pub writer: Writer<'a>,
-    /// Bytes to go out before anything else: a head, or a chunk's frame.
+    /// Bytes to send first: a head, or a chunk's frame.
     pub pending: &'a mut Vec<u8>,
-    /// Where waits are bounded.
+    /// The deadline of waits.
     pub watch: &'a Watch,
-    /// Without progress for so long, the peer is gone.
+    /// The timeout without progress.
     pub stall: Duration,
-    /// Bytes that went out, counted as they go: whether any did decides what may be tried again.
+    /// The number of bytes sent, updated during a write: it decides whether a retry is possible.
     pub sent: &'a Cell<u64>,
-    /// Whether the peer takes what it is given.
+    /// The peer's backpressure.
     pub backpressure: Backpressure,
 }
 
-/// Whether a peer takes less than it is given.
+/// Whether a peer reads more slowly than the proxy sends.
 #[derive(Debug, Default)]
 pub struct Backpressure {
-    /// For how many pieces more it is held to be slow.
+    /// The number of further pieces for which the peer counts as slow.
     behind: u8,
 }
 
 impl Backpressure {
-    /// Notes whether a piece had to wait.
+    /// Records whether a piece had to wait.
     pub fn note(&mut self, waited: bool) {
         self.behind = if waited { BEHIND } else { self.behind.saturating_sub(1) };
     }
 
-    /// Whether it is held to be slow.
+    /// Whether the peer counts as slow.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.behind > 0
     }
 }
 
-/// Pieces up to this size are copied behind the head: one plain write beats a vectored one.
+/// Pieces up to this size are copied after the head: a plain write is cheaper than a vectored one.
 const COPIED: usize = 8 * 1024;
-/// Small pieces are gathered up to this size.
+/// Small pieces are collected up to this size.
 const PENDING_MAX: usize = 16 * 1024;
-/// Pieces that a peer has to take at once, until it is no longer held to be slow.
+/// Pieces that must be accepted without a wait until the peer no longer counts as slow.
 const BEHIND: u8 = 8;
 
 impl Sink<'_> {
-    /// Writes all that is pending.
+    /// Writes all pending bytes.
     ///
     /// # Errors
     /// The socket's error, or `TimedOut`.
@@ -296,9 +296,9 @@ impl Sink<'_> {
         self.write_both(&[]).await
     }
 
-    /// How many bytes to read for the peer at once: few, where it takes less than it is given.
+    /// Bytes to read for the peer at once: few, if it reads slowly.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         if self.backpressure.is_behind() { buffer::MODEST } else { buffer::SIZE }
     }
 
@@ -327,7 +327,7 @@ impl Sink<'_> {
         }
         self.pending.clear();
         if self.writer.is_secure() {
-            // TLS takes what the socket does not: how far behind the peer is shows here.
+            // TLS buffers what the socket does not accept: the flush shows how slow the peer is.
             let flush = std::future::poll_fn(|context| {
                 let polled = self.writer.poll_flush(context);
                 waited |= polled.is_pending();
@@ -342,8 +342,8 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Writes a piece of a body, framed. A small piece waits behind what is pending: whoever then has
-    /// to wait for more says [`flush`](Sink::flush) first.
+    /// Writes a piece of a body, framed. A small piece is only added to the pending bytes: before a wait for more,
+    /// the caller calls [`flush`](Sink::flush).
     ///
     /// # Errors
     /// The socket's error, or `TimedOut`.
@@ -387,7 +387,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
-    async fn little_is_read_for_a_peer_that_is_behind_until_it_has_caught_up() {
+    async fn reads_are_small_while_the_receiver_is_slow() {
         let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
         let (mut stream, watch) = (Stream::Unix(ours), Rc::new(Deadlines::default()).watch());
         let (mut pending, sent) = (Vec::new(), Cell::new(0));
@@ -396,23 +396,23 @@ mod tests {
         let (pending, watch, sent) = (&mut pending, &watch, &sent);
         let mut sink =
             Sink { writer, pending, watch, stall, sent, backpressure: Backpressure::default() };
-        assert_eq!(sink.room(), buffer::SIZE);
-        // More than the socket takes at once.
+        assert_eq!(sink.capacity(), buffer::SIZE);
+        // More than the socket accepts at once.
         let much = vec![7; 4_000_000];
         let mut space = vec![0; much.len()];
         let (written, read) =
             tokio::join!(sink.piece(Framing::Length(1), &much), peer.read_exact(&mut space));
         assert!(written.is_ok() && read.is_ok() && space == much);
         for _ in 0..BEHIND {
-            assert_eq!(sink.room(), buffer::MODEST);
+            assert_eq!(sink.capacity(), buffer::MODEST);
             sink.piece(Framing::Length(1), &much[..COPIED + 1]).await.unwrap();
             peer.read_exact(&mut space[..COPIED + 1]).await.unwrap();
         }
-        assert_eq!(sink.room(), buffer::SIZE);
+        assert_eq!(sink.capacity(), buffer::SIZE);
     }
 
     #[tokio::test]
-    async fn a_source_reads_no_more_than_it_may_and_holds_no_more_than_that_takes() {
+    async fn a_source_reads_and_buffers_at_most_the_permitted_bytes() {
         let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
         let (mut stream, watch) = (Stream::Unix(ours), Rc::new(Deadlines::default()).watch());
         let (reader, _) = stream.split();

@@ -1,18 +1,18 @@
-//! Read buffers, lent by the thread and given back: an idle connection holds none.
+//! Read buffers, pooled by thread: an idle connection holds none.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
-/// Bytes of a buffer.
+/// The size of a buffer, in bytes.
 pub const SIZE: usize = 32 * 1024;
-/// Bytes of a modest one, for what another may be slow to take.
+/// The size of a medium buffer, for slow receivers.
 pub const MODEST: usize = 8 * 1024;
-/// Bytes of a small one, for a beginning whose rest is awaited.
+/// The size of a small buffer, for the start of a message whose rest is awaited.
 const SMALL: usize = 2 * 1024;
-/// Buffers of a size that a thread keeps for later; what is beyond is freed.
+/// Free buffers of each size that a thread keeps.
 const KEPT: usize = 256;
 
-/// Buffers that are free.
+/// Free buffers.
 type Shelf = RefCell<Vec<Box<[u8]>>>;
 
 thread_local! {
@@ -20,7 +20,7 @@ thread_local! {
     static MODEST_FREE: Shelf = const { RefCell::new(Vec::new()) };
 }
 
-/// Where a thread keeps buffers of this size; `None`: it does not.
+/// The pool for buffers of this size; `None` if they are not pooled.
 fn shelf(size: usize) -> Option<&'static LocalKey<Shelf>> {
     match size {
         SIZE => Some(&LARGE_FREE),
@@ -29,7 +29,7 @@ fn shelf(size: usize) -> Option<&'static LocalKey<Shelf>> {
     }
 }
 
-/// A lent buffer: bytes that were read and not yet used, and the space behind them.
+/// A borrowed buffer: unread bytes, and free space after them.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8]>,
@@ -38,13 +38,13 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Lends an empty one.
+    /// Borrows an empty buffer.
     #[must_use]
     pub fn lend() -> Buffer {
         Buffer { bytes: lend_bytes(SIZE), start: 0, end: 0 }
     }
 
-    /// Lends an empty one for a read of so many bytes at most; it is no larger than it need be.
+    /// Borrows an empty buffer for a read of at most `most` bytes, of the smallest sufficient size.
     #[must_use]
     pub fn lend_for(most: usize) -> Buffer {
         let sizes = [SMALL, MODEST];
@@ -52,19 +52,19 @@ impl Buffer {
         Buffer { bytes: lend_bytes(size), start: 0, end: 0 }
     }
 
-    /// What was read and not yet used.
+    /// The unread bytes.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    /// Whether all was used.
+    /// Whether there are no unread bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Moves what little there is into a small buffer of its own, and gives the large one back.
+    /// Moves a few bytes into a small buffer, and returns the large one to the pool.
     pub fn fit(&mut self) {
         if self.bytes.len() > SMALL && self.data().len() <= SMALL / 2 {
             self.move_to(vec![0; SMALL].into_boxed_slice());
@@ -78,7 +78,7 @@ impl Buffer {
         (self.start, self.end) = (0, count);
     }
 
-    /// Space to read into; moves what is left to the front when there is no room behind it.
+    /// The free space; moves the unread bytes to the front if there is none after them.
     pub fn space(&mut self) -> &mut [u8] {
         if self.bytes.len() < SIZE && self.end == self.bytes.len() {
             self.move_to(lend_bytes(SIZE));
@@ -92,7 +92,7 @@ impl Buffer {
         &mut self.bytes[self.end..]
     }
 
-    /// Makes room behind a head that fills it, up to `most` bytes in all: twice as much as there was.
+    /// Doubles a full buffer, up to `most` bytes.
     pub fn widen(&mut self, most: usize) {
         if self.space().is_empty() && self.bytes.len() < most {
             let wider = (self.bytes.len() * 2).min(most);
@@ -100,12 +100,12 @@ impl Buffer {
         }
     }
 
-    /// Notes that `count` bytes of the space were filled.
+    /// Marks `count` bytes of the space as filled.
     pub fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
     }
 
-    /// Notes that the first `count` bytes were used.
+    /// Marks the first `count` bytes as used.
     pub fn used(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
     }
@@ -124,7 +124,7 @@ fn lend_bytes(size: usize) -> Box<[u8]> {
 
 fn give_back(bytes: Box<[u8]>) {
     let Some(shelf) = shelf(bytes.len()) else { return };
-    // The thread may be ending, and its pool gone; then the buffer simply is, too.
+    // If the thread is ending, its pool is gone and the buffer is freed.
     let keep = |free: &Shelf| {
         let mut free = free.borrow_mut();
         if free.len() < KEPT {
@@ -136,7 +136,7 @@ fn give_back(bytes: Box<[u8]>) {
     }
 }
 
-/// Heads and frames on their way out: lent as vectors, so that whoever writes can append.
+/// Buffers for heads and frames to send: vectors, so that writers can append.
 const SCRATCH: usize = 2 * 1024;
 /// A vector that has grown beyond this is not kept.
 const SCRATCH_MAX: usize = 32 * 1024;
@@ -145,14 +145,14 @@ thread_local! {
     static SCRATCHES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends an empty vector with room for a head.
+/// Borrows an empty vector with capacity for a head.
 #[must_use]
 pub fn lend_scratch() -> Vec<u8> {
     let kept = SCRATCHES.with(|kept| kept.borrow_mut().pop());
     kept.unwrap_or_else(|| Vec::with_capacity(SCRATCH))
 }
 
-/// Takes a vector back.
+/// Returns a vector to the pool.
 pub fn give_back_scratch(mut scratch: Vec<u8>) {
     if !(SCRATCH..=SCRATCH_MAX).contains(&scratch.capacity()) {
         return;
@@ -171,20 +171,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_survives_the_need_for_room() {
+    fn unread_bytes_survive_a_compaction() {
         let mut buffer = Buffer::lend();
         let space = buffer.space();
         space[SIZE - 3..].copy_from_slice(b"abc");
         buffer.filled(SIZE);
         buffer.used(SIZE - 3);
 
-        let room = buffer.space().len();
+        let space = buffer.space().len();
 
-        assert_eq!((buffer.data(), room), (&b"abc"[..], SIZE - 3));
+        assert_eq!((buffer.data(), space), (&b"abc"[..], SIZE - 3));
     }
 
     #[test]
-    fn a_read_of_little_is_lent_little() {
+    fn a_small_read_borrows_a_small_buffer() {
         for (most, size) in [(1, SMALL), (SMALL, SMALL), (SMALL + 1, MODEST), (MODEST, MODEST)] {
             assert_eq!(Buffer::lend_for(most).bytes.len(), size, "{most}");
         }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_is_held_in_little_and_grows_again() {
+    fn the_start_of_a_head_is_held_in_a_small_buffer_that_grows() {
         let mut buffer = Buffer::lend();
         buffer.space()[..3].copy_from_slice(b"abc");
         buffer.filled(3);

@@ -1,5 +1,5 @@
-//! Write coalescing under the h2 crate, which writes and flushes frame by frame: what a connection's task
-//! writes in one turn goes out in one call, and under TLS in one record.
+//! Write coalescing for the h2 crate, which writes and flushes each frame: all writes of a connection's task in one
+//! turn are sent in one call, and under TLS in one record.
 
 use super::buffer::Buffer;
 use crate::os::stream::Stream;
@@ -11,29 +11,29 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that are gathered, at most: what a TLS record takes (RFC 8446 §5.1).
+/// Bytes that are collected, at most: the size of a TLS record (RFC 8446 §5.1).
 const GATHERED_MAX: usize = 16 * 1024;
 
-/// A stream for the h2 crate. What is written to it waits for its [`Outbox`].
+/// A stream for the h2 crate. Written bytes wait for its [`Outbox`].
 #[derive(Debug)]
 pub struct Coalesced(Rc<RefCell<Inner>>);
 
-/// What was written to a [`Coalesced`] stream and is still to be sent.
+/// The unsent bytes of a [`Coalesced`] stream.
 #[derive(Debug)]
 pub struct Outbox(Rc<RefCell<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     stream: Stream,
-    /// What was read before the crate had the stream.
+    /// Bytes that were read before the crate got the stream.
     begun: Option<Buffer>,
-    /// Bytes that were written and not yet sent; absent while there are none.
+    /// Unsent bytes; absent if there are none.
     out: Option<Buffer>,
-    /// How sending has failed: whoever reads or writes next is told.
+    /// The write error, which the next read or write returns.
     broken: Option<io::ErrorKind>,
 }
 
-/// `stream`, from which `begun` was read already.
+/// Wraps `stream`; `begun` has bytes that were already read.
 #[must_use]
 pub fn coalesced(stream: Stream, begun: Option<Buffer>) -> (Coalesced, Outbox) {
     let inner = Inner { stream, begun, out: None, broken: None };
@@ -42,7 +42,7 @@ pub fn coalesced(stream: Stream, begun: Option<Buffer>) -> (Coalesced, Outbox) {
 }
 
 impl Outbox {
-    /// Waits for `work`, which writes to the stream; sends at the end of each turn that does not end it.
+    /// Waits for `work`, which writes to the stream; sends at the end of each turn in which `work` does not end.
     pub async fn with<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
@@ -51,13 +51,13 @@ impl Outbox {
                 if polled.is_ready() || !self.breaks(context) {
                     return polled;
                 }
-                // It is told by its next call.
+                // The next call returns the error.
             }
         })
         .await
     }
 
-    /// Sends what can be sent; says whether that has failed just now.
+    /// Sends as many bytes as possible; returns whether sending has failed just now.
     fn breaks(&self, context: &mut Context<'_>) -> bool {
         let mut inner = self.0.borrow_mut();
         match inner.poll_all(context) {
@@ -71,7 +71,7 @@ impl Outbox {
 }
 
 impl Inner {
-    /// Sends all that was gathered.
+    /// Sends all collected bytes.
     fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(out) = self.out.as_mut().filter(|out| !out.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(context, out.data()))? {
@@ -83,7 +83,7 @@ impl Inner {
         Poll::Ready(Ok(()))
     }
 
-    /// Likewise, and what TLS holds of it.
+    /// Sends all collected bytes, and those that TLS buffers.
     fn poll_all(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_gathered(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
@@ -93,9 +93,9 @@ impl Inner {
         let out = self.out.get_or_insert_with(Buffer::lend);
         let mut gathered = 0;
         for piece in pieces {
-            let room = GATHERED_MAX.saturating_sub(out.data().len());
+            let space_left = GATHERED_MAX.saturating_sub(out.data().len());
             let space = out.space();
-            let count = piece.len().min(room).min(space.len());
+            let count = piece.len().min(space_left).min(space.len());
             space[..count].copy_from_slice(&piece[..count]);
             out.filled(count);
             gathered += count;
@@ -152,7 +152,7 @@ impl AsyncWrite for Coalesced {
         }
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         if inner.gathered() == 0 && total >= GATHERED_MAX {
-            // Enough for a call of its own: not copied.
+            // Large enough for a call of its own: not copied.
             return Pin::new(&mut inner.stream).poll_write_vectored(context, pieces);
         }
         Poll::Ready(Ok(inner.gather(pieces)))
@@ -162,7 +162,7 @@ impl AsyncWrite for Coalesced {
         true
     }
 
-    /// The outbox does it, once a turn.
+    /// The outbox sends, once a turn.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.0.borrow().check())
     }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_turn_writes_goes_out_at_its_end_and_at_once() {
+    async fn writes_of_a_turn_are_sent_together_at_its_end() {
         let (mut stream, outbox, mut peer) = pair();
         let mut space = [0; 64];
         let work = async {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_gathers_little_and_loses_nothing_before_a_peer_that_is_slow() {
+    async fn few_bytes_are_gathered_for_a_slow_peer_and_none_is_lost() {
         let (mut stream, outbox, mut peer) = pair();
         let sent: Vec<u8> = (0..4_000_000_u32).map(|number| (number % 251) as u8).collect();
         let write = async {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_is_told_that_nothing_can_be_sent() {
+    async fn a_reader_gets_the_write_error() {
         let (mut stream, outbox, peer) = pair();
         stream.write_all(b"for nobody").await.unwrap();
         socket2::SockRef::from(&peer).shutdown(std::net::Shutdown::Read).unwrap();

@@ -1,9 +1,8 @@
-//! Deadlines that cost nothing until they pass.
+//! Deadlines that are cheap to set.
 //!
-//! Registering a timer for every wait of every request costs more than parsing the request. Here a
-//! wait writes its deadline into a cell, and one tick per worker looks at all cells: late by at most
-//! a tick, which is small beside any deadline here (the shortest is 80 ms; connecting, which needs
-//! more, uses the runtime's timers).
+//! A timer for every wait of every request would cost more than parsing the request. Here a wait writes its deadline
+//! into a cell, and one tick per worker checks all cells. A deadline is late by at most one tick, which is small
+//! compared with the shortest deadline (80 ms); connecting needs more precision and uses the runtime's timers.
 
 use crate::decision::units::Timestamp;
 use std::cell::{Cell, RefCell};
@@ -13,10 +12,10 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-/// Between two looks at the deadlines.
+/// The interval between two checks of the deadlines.
 pub const TICK: Duration = Duration::from_millis(20);
 
-/// The deadline of what may be silent for as long as it likes: that, too, is bounded.
+/// The deadline of exchanges that may be silent without limit: even these are bounded.
 pub const ENDLESS: Duration = Duration::from_secs(86_400);
 
 /// A deadline has passed.
@@ -34,14 +33,14 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct Deadlines {
     now: Cell<u64>,
-    /// When each wait is over, side by side: thousands of them are looked at each tick, and each in a place of
-    /// its own would cost a miss.
+    /// The deadline of each wait, in one array: each tick checks thousands of them, and scattered cells would cause
+    /// cache misses.
     due: RefCell<Vec<u64>>,
     cells: RefCell<Vec<Option<Rc<Waiting>>>>,
     free: RefCell<Vec<usize>>,
 }
 
-/// One place to wait with a deadline. Only one wait at a time uses it.
+/// A cell for waits with a deadline. Only one wait at a time uses it.
 #[derive(Debug)]
 pub struct Watch {
     cell: Rc<Waiting>,
@@ -52,7 +51,7 @@ pub struct Watch {
 const NEVER: u64 = u64::MAX;
 
 impl Deadlines {
-    /// A new place to wait.
+    /// A new cell.
     #[must_use]
     pub fn watch(self: &Rc<Deadlines>) -> Watch {
         let cell = Rc::new(Waiting {
@@ -75,21 +74,21 @@ impl Deadlines {
         Watch { cell, index, all: self.clone() }
     }
 
-    /// Moves the clock, and wakes whoever is late.
+    /// Advances the clock, and wakes the waits that are late.
     pub fn tick(&self, now: Timestamp) {
         let now = now.as_nanos();
         self.now.set(now);
         self.end(|index, due| due[index] <= now);
     }
 
-    /// Ends all waits that are marked as idle: nobody is owed anything there.
+    /// Ends all waits that are marked as idle: no exchange depends on them.
     pub fn end_idle(&self) {
         let cells = self.cells.borrow();
         let idle = |index: usize| cells[index].as_ref().is_some_and(|cell| cell.idle.get());
         self.end(|index, due| due[index] != NEVER && idle(index));
     }
 
-    /// Ends those waits that `is_over` names.
+    /// Ends the waits that `is_over` selects.
     fn end(&self, is_over: impl Fn(usize, &[u64]) -> bool) {
         let (mut due, cells) = (self.due.borrow_mut(), self.cells.borrow());
         for index in 0..due.len() {
@@ -103,12 +102,12 @@ impl Deadlines {
     }
 
     fn set(&self, index: usize, due: u64) {
-        if let Some(place) = self.due.borrow_mut().get_mut(index) {
-            *place = due;
+        if let Some(known) = self.due.borrow_mut().get_mut(index) {
+            *known = due;
         }
     }
 
-    /// The moment of the last tick.
+    /// The time of the last tick.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.now.get())
@@ -125,13 +124,13 @@ impl Waiting {
 }
 
 impl Watch {
-    /// The moment of the last tick.
+    /// The time of the last tick.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.all.now()
     }
 
-    /// Marks the waits that follow as idle, or not.
+    /// Marks later waits as idle, or not.
     pub fn set_idle(&self, idle: bool) {
         self.cell.idle.set(idle);
     }

@@ -1,8 +1,8 @@
-//! L4 flows: placed once by the same decisions as requests, then carried.
+//! L4 flows: an endpoint is selected once, by the same rules as for requests; then bytes are relayed.
 
-use super::arrive::Arrived;
-use super::place::{Place, Reach, Tried, place};
+use super::accept::Accepted;
 use super::refusal::Refusal;
+use super::selection::{Reach, Selection, Tried, select};
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, Wanted, open};
 use super::worker::{Viewed, Worker};
@@ -13,7 +13,7 @@ use crate::decision::units::{Timestamp, hash};
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
-use crate::policy::Asked;
+use crate::policy::PolicyRequest;
 use crate::shared::{Counted, Held, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::results::StatusClass;
@@ -22,8 +22,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A flow that has its endpoint.
-struct Placed {
+/// A flow with its upstream connection.
+struct ConnectedFlow {
     stream: Stream,
     held: Counted,
     counts: (Held, Held),
@@ -47,18 +47,18 @@ struct Flow {
 /// Serves one accepted connection of a tcp listener.
 pub async fn serve(
     worker: Rc<Worker>,
-    arrived: Box<Arrived>,
+    accepted: Box<Accepted>,
     view: Viewed,
     index: ListenerIndex,
     class: ClassIndex,
 ) {
-    let (peer, origin) = (arrived.peer(), arrived.origin);
-    let (stream, mut buffer) = (arrived.stream, arrived.buffer);
+    let (peer, origin) = (accepted.peer(), accepted.origin);
+    let (stream, mut buffer) = (accepted.stream, accepted.buffer);
     let service = view.plan.classes[class].service;
     let flow = Flow {
         listener: view.plan.listeners[index].name.clone(),
         peer,
-        host: arrived.sni.unwrap_or_default(),
+        host: accepted.sni.unwrap_or_default(),
         service: view.plan.services[service].name.clone(),
         data: view.plan.classes[class].data.join(","),
         started: worker.now(),
@@ -66,15 +66,15 @@ pub async fn serve(
     let cells = worker.listener_cells(&flow.listener);
     let timeouts = view.plan.listeners[index].timeouts.clone();
     let seat = match view.plan.services[service].policy {
-        Some(policy) => view.policies.admit(policy, &Asked::flow(peer)),
+        Some(policy) => view.policies.admit(policy, &PolicyRequest::flow(peer)),
         None => Ok(None),
     };
-    let placed = match &seat {
+    let upstream = match &seat {
         Ok(_) => find(&worker, &view, class, peer, origin).await,
         Err(why) => Err(Refusal::from(why)),
     };
-    let placed = match placed {
-        Ok(placed) => placed,
+    let upstream = match upstream {
+        Ok(upstream) => upstream,
         Err(refusal) => {
             cells.refusals[refusal].add(1);
             worker.exchange_cells(&view, index, Some(service), None).by_class[StatusClass::None]
@@ -84,19 +84,19 @@ pub async fn serve(
             return flow.log(&worker, Line { refusal: Some(refusal.label()), ..Line::default() });
         }
     };
-    let exchange = worker.exchange_cells(&view, index, Some(service), Some(placed.cluster));
-    let cluster_name = view.plan.clusters[placed.cluster].name.clone();
-    // A flow may live for days; the view it was placed by must not.
+    let exchange = worker.exchange_cells(&view, index, Some(service), Some(upstream.cluster));
+    let cluster_name = view.plan.clusters[upstream.cluster].name.clone();
+    // A flow may live for days; the view of its selection must not.
     drop(view);
     stream.keep_alive();
-    placed.stream.keep_alive();
-    let (mut client, mut cluster) = (stream, placed.stream);
+    upstream.stream.keep_alive();
+    let (mut client, mut cluster) = (stream, upstream.stream);
     // A reader that pauses is as patient a client as a silent one: only HTTP knows better.
     let (idle, half_close) = (timeouts.idle_l4, timeouts.half_close);
     let patience = Patience { idle, half_close, write: idle };
     let carried =
         carry(&worker, (&mut client, &mut buffer), (&mut cluster, &mut None), patience).await;
-    drop((placed.held, placed.counts, seat));
+    drop((upstream.held, upstream.counts, seat));
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
     exchange.by_class[StatusClass::None].add(1);
@@ -107,10 +107,10 @@ pub async fn serve(
         bytes_in: carried.up,
         bytes_out: carried.down,
         cluster: &cluster_name,
-        endpoint: placed.endpoint.into(),
-        reason: placed.why,
-        attempts: placed.attempts,
-        upstream_connect_ms: Some(milliseconds(placed.connected)),
+        endpoint: upstream.endpoint.into(),
+        reason: upstream.why,
+        attempts: upstream.attempts,
+        upstream_connect_ms: Some(milliseconds(upstream.connected)),
         ..Line::default()
     };
     flow.log(&worker, served);
@@ -142,7 +142,7 @@ async fn find(
     class: ClassIndex,
     peer: IpAddr,
     origin: Origin,
-) -> Result<Placed, Refusal> {
+) -> Result<ConnectedFlow, Refusal> {
     let mut tried = Tried::default();
     let started = worker.now();
     let mut last = None;
@@ -152,17 +152,17 @@ async fn find(
         }
     };
     for attempts in 1.. {
-        let place = match place(worker, view, class, &tried, key, Reach::Anywhere) {
-            Ok(place) => place,
+        let selection = match select(worker, view, class, &tried, key, Reach::Anywhere) {
+            Ok(selection) => selection,
             Err(refusal) => return Err(last.unwrap_or(refusal)),
         };
-        match connect(worker, view, class, &place, origin, started).await {
+        match connect(worker, view, class, &selection, origin, started).await {
             Ok((stream, held, connected)) => {
-                let signals = place.signals(view);
-                let (endpoint, cluster) = (signals.address.to_string(), place.cluster);
-                let why = place.why.label();
-                let counts = place.into_counts();
-                return Ok(Placed {
+                let signals = selection.signals(view);
+                let (endpoint, cluster) = (signals.address.to_string(), selection.cluster);
+                let why = selection.why.label();
+                let counts = selection.into_counts();
+                return Ok(ConnectedFlow {
                     stream,
                     held,
                     counts,
@@ -175,13 +175,13 @@ async fn find(
             }
             Err(Unconnected { refusal, late }) => {
                 last = Some(refusal);
-                let endpoint = place.signals(view).id;
+                let endpoint = selection.signals(view).id;
                 // A full listen backlog drops what comes: where nobody else can be asked, it is asked again.
-                let alone = || !tried.leaves_others(view, class, &place, Reach::Anywhere);
+                let alone = || !tried.leaves_others(view, class, &selection, Reach::Anywhere);
                 if late && alone() && worker.uses(endpoint) {
                     continue;
                 }
-                tried.add(place.cluster, endpoint);
+                tried.add(selection.cluster, endpoint);
             }
         }
     }
@@ -191,7 +191,7 @@ async fn find(
 /// Why there is no connection.
 struct Unconnected {
     refusal: Refusal,
-    /// Whether it did not come about in time.
+    /// Whether the connection timed out.
     late: bool,
 }
 
@@ -205,22 +205,22 @@ async fn connect(
     worker: &Worker,
     view: &View,
     class: ClassIndex,
-    place: &Place,
+    selection: &Selection,
     origin: Origin,
     started: Timestamp,
 ) -> Result<(Stream, Counted, Duration), Unconnected> {
-    let cluster = &view.plan.clusters[place.cluster];
-    let live = &view.clusters[place.cluster];
-    let endpoint = place.signals(view);
+    let cluster = &view.plan.clusters[selection.cluster];
+    let live = &view.clusters[selection.cluster];
+    let endpoint = selection.signals(view);
     let left = cluster.connect_total.saturating_sub(worker.now().since(started));
     if left.is_zero() {
         return Err(Refusal::UpstreamConnect.into());
     }
     let held = worker.shared.count_upstream(live, cluster.connections_max);
     let held = held.ok_or(Refusal::Overloaded)?;
-    let slot = view.slots.slot(worker.id, class, place.slot);
+    let slot = view.slots.slot(worker.id, class, selection.slot);
     let begun = worker.now();
-    let upstream = view.tls.cluster(place.cluster);
+    let upstream = view.tls.cluster(selection.cluster);
     let origin = Some(origin);
     let wanted =
         Wanted { cluster, live, endpoint, upstream, fresh: true, origin, speaks: Speaks::Bytes };
@@ -236,9 +236,9 @@ async fn connect(
                 slot.micros.add(micros);
                 slot.micros_squared.add(micros * micros);
             }
-            place.live.record(worker.id, took.as_secs_f64());
+            selection.live.record(worker.id, took.as_secs_f64());
             if let Some(rtt) = stream.handshake_rtt() {
-                place.live.record_rtt(worker.id, rtt);
+                selection.live.record_rtt(worker.id, rtt);
             }
             Ok((stream, held, took))
         }

@@ -3,8 +3,8 @@
 //! Everything here runs on one worker's thread and is shared by `Rc`; nothing locks. `l7` serves
 //! HTTP, `l4` carries bytes, `upstream` has the connections towards clusters.
 
+pub mod accept;
 pub mod admission;
-pub mod arrive;
 pub mod body;
 pub mod buffer;
 pub mod coalesce;
@@ -13,8 +13,8 @@ pub mod l4;
 pub mod l7;
 pub mod leavers;
 pub mod ping;
-pub mod place;
 pub mod refusal;
+pub mod selection;
 pub mod tunnel;
 pub mod udp;
 pub mod upstream;

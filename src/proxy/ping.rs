@@ -1,17 +1,17 @@
-//! Whether the other end of an HTTP/2 connection still answers (PING, RFC 9113 §6.7).
+//! Keep-alive of HTTP/2 connections (PING, RFC 9113 §6.7).
 //!
-//! Calls and streams of events may be silent for as long as they like, and TCP's keep-alive finds only a dead host: a
-//! process that hangs acknowledges bytes for ever.
+//! gRPC calls and event streams may be silent without limit, and TCP keep-alive detects only a dead host: a process
+//! that hangs still acknowledges bytes.
 
 use h2::{Ping, PingPong};
 use std::time::Duration;
 
-/// Between two questions, while something is under way.
+/// The interval between two pings while exchanges are in flight.
 const EVERY: Duration = Duration::from_secs(30);
-/// How long an answer may take.
+/// The timeout of a ping.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// Ends when a question is not answered in time, or cannot be asked. Asks only while `is_needed`.
+/// Returns when a ping is not answered in time or cannot be sent. Pings are sent only while `is_needed`.
 pub async fn unanswered(ping: Option<PingPong>, is_needed: impl Fn() -> bool) {
     let Some(mut ping) = ping else { return std::future::pending().await };
     loop {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// A connection whose other end goes on, and one whose other end has stopped.
+    /// Whether a connection stays open, with a peer that answers or one that hangs.
     async fn lasts(hangs: bool, needed: bool) -> Option<Duration> {
         let (near, far) = tokio::io::duplex(4_096);
         let stopped = std::rc::Rc::new(Cell::new(false));
@@ -66,12 +66,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_answers_goes_on_and_whoever_hangs_is_found_out() {
+    async fn an_answered_ping_continues_and_an_unanswered_one_ends() {
         assert_eq!(lasts(false, true).await, None);
         let found = lasts(true, true).await.expect("it is found out");
         let most = Duration::from_secs(100) + EVERY + WITHIN + Duration::from_secs(1);
         assert!(found > Duration::from_secs(100) && found <= most, "{found:?}");
-        // Nobody waits for anything: nobody is asked.
+        // No exchange is in flight: no ping is sent.
         assert_eq!(lasts(true, false).await, None);
     }
 }

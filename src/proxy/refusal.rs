@@ -1,4 +1,4 @@
-//! Refusals as the proxy meets them: from the codec's and the policies' verdicts, and with reason phrases.
+//! The proxy's refusals: conversion from the violations of the codec and the policies, and reason phrases.
 
 pub use crate::decision::refusal::Refusal;
 
@@ -25,8 +25,10 @@ impl From<&crate::policy::Refused> for Refusal {
             Refused::Unauthorized(_) => Refusal::Unauthorized,
             Refused::Full => Refusal::Overloaded,
             Refused::Unavailable => Refusal::UpstreamConnect,
-            Refused::Told(told) if told.status == 401 || told.status < 400 => Refusal::Unauthorized,
-            Refused::Told(_) => Refusal::Forbidden,
+            Refused::Response(denial) if denial.status == 401 || denial.status < 400 => {
+                Refusal::Unauthorized
+            }
+            Refused::Response(_) => Refusal::Forbidden,
         }
     }
 }

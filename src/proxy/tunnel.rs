@@ -1,7 +1,7 @@
-//! Bytes both ways until both ends have had enough: L4 flows and upgraded connections.
+//! Relays bytes in both directions until both have ended: L4 flows and upgraded connections.
 //!
-//! An end is passed on per direction, so that a half-closed flow goes on the other way; a reset is
-//! passed on as a reset. Each direction holds a buffer only while it has bytes in hand.
+//! The end of each direction is passed on, so that a half-closed flow continues in the other direction; a reset is
+//! passed on as a reset. Each direction holds a buffer only while it has bytes.
 
 use super::body::Source;
 use super::buffer::Buffer;
@@ -15,21 +15,21 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// One end of a tunnel: its stream, and what was already read from it.
+/// One end of a tunnel: its stream, and bytes that were already read.
 type End<'a> = (&'a mut Stream, &'a mut Option<Buffer>);
 
-/// How long silence may last.
+/// The timeouts of a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Both ways.
+    /// Without a byte in either direction.
     pub idle: Duration,
-    /// Once one side has closed.
+    /// Without a byte after one side has closed.
     pub half_close: Duration,
-    /// While the other side takes nothing.
+    /// While the receiver reads nothing.
     pub write: Duration,
 }
 
-/// What went through.
+/// The bytes that were relayed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Carried {
     /// From client to cluster.
@@ -38,14 +38,14 @@ pub struct Carried {
     pub down: u64,
 }
 
-/// What the two directions tell each other.
+/// The state that both directions share.
 #[derive(Debug, Default)]
 struct Flow {
     moved: Cell<u64>,
     closed: Cell<u8>,
 }
 
-/// Carries bytes until both directions have ended, one has failed, or nothing has moved for too long.
+/// Relays bytes until both directions have ended, one has failed, or a timeout has passed.
 pub async fn carry(
     worker: &Worker,
     client: End<'_>,
@@ -71,10 +71,10 @@ pub async fn carry(
     Carried { up: up.get(), down: down.get() }
 }
 
-/// Runs two directions; the first failure ends both.
+/// Runs both directions; the first failure ends both.
 ///
 /// # Errors
-/// That failure.
+/// The failure.
 pub async fn both(
     first: impl Future<Output = io::Result<()>>,
     second: impl Future<Output = io::Result<()>>,
@@ -89,7 +89,7 @@ pub async fn both(
         if !second_done && let Poll::Ready(result) = second.as_mut().poll(context) {
             result?;
             second_done = true;
-            // It may have been what the first was waiting for.
+            // The first direction may have waited for this result.
             if !first_done && let Poll::Ready(result) = first.as_mut().poll(context) {
                 result?;
                 first_done = true;
@@ -135,11 +135,11 @@ async fn direction(
     }
 }
 
-/// A side that has ended in order may still break off: then the other has nobody to send to.
+/// Waits for a reset by a side that has already closed: the other side then has no receiver.
 async fn until_both_closed(source: &Source<'_>, flow: &Flow) -> io::Result<()> {
     let mut broken = pin!(source.reader.broken());
     std::future::poll_fn(|context| {
-        // The other direction wakes this one: they are one task.
+        // The other direction wakes this one: both are in one task.
         if flow.closed.get() > 1 {
             return Poll::Ready(Ok(()));
         }
@@ -148,14 +148,14 @@ async fn until_both_closed(source: &Source<'_>, flow: &Flow) -> io::Result<()> {
     .await
 }
 
-/// Reads, and lets a silent direction live as long as the other one moves.
+/// Reads; a silent direction stays open as long as the other one has traffic.
 async fn read_some(source: &mut Source<'_>, flow: &Flow, patience: Patience) -> io::Result<usize> {
     let mut silent = Duration::ZERO;
     let mut moved = flow.moved.get();
     loop {
         let half_closed = flow.closed.get() > 0;
         let span = if half_closed { patience.half_close } else { patience.idle };
-        // In slices, so that what happens on the other side is noticed.
+        // In slices, to notice traffic of the other direction.
         let slice = span.saturating_sub(silent).min(SLICE);
         match source.more(slice).await {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -172,5 +172,5 @@ async fn read_some(source: &mut Source<'_>, flow: &Flow, patience: Patience) -> 
     }
 }
 
-/// The longest a direction waits without looking at the other one.
+/// The longest wait of a direction until it checks the other one.
 const SLICE: Duration = Duration::from_secs(1);

@@ -1,21 +1,21 @@
-//! UDP: a client's datagrams go where its first one was placed, and the answers go back from the address
-//! it had sent them to.
+//! UDP: all datagrams of a flow go to the endpoint selected for the first; answers leave from the address that the
+//! client sent to.
 //!
-//! A flow is a client, the address of ours it speaks to, and a socket towards one endpoint. It ends after
-//! silence, sooner when nobody ever answered: whoever forges senders must not hold sockets for long. Should its
-//! endpoint go down, or be permitted no more, its next datagram begins a new one elsewhere. Where as many have begun as
-//! may, a new one has the place of the oldest that nobody has answered.
+//! A flow is a client address, a listener address, and a socket to one endpoint. A flow ends after an idle time, and
+//! sooner if the endpoint never answered: clients with forged addresses must not hold sockets for long. If the endpoint
+//! goes down or is no longer permitted, the next datagram starts a new flow to another endpoint. At the limit of flows a
+//! new flow replaces the oldest unanswered flow.
 //!
 //! # Not here
-//! Queues: what cannot be sent now is dropped and counted, as any router would. Load: answers are not matched
-//! to questions, so only health, dials and ceilings decide.
+//! Queues: a datagram that cannot be sent at once is dropped and counted, as in a router. Load: answers are not matched
+//! to requests, so only health, dials and ceilings decide.
 
 mod flow;
 
 use self::flow::{Flow, Key, Names, is_refusal, moment};
 use super::admission::{Admitted, admit_flow};
-use super::place::{Place, Reach, Tried, place};
 use super::refusal::Refusal;
+use super::selection::{Reach, Selection, Tried, select};
 use super::worker::{Cells, Stopped, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -25,7 +25,7 @@ use crate::decision::plan::{
 use crate::decision::units::{Timestamp, hash};
 use crate::os::datagram::{Datagrams, Run};
 use crate::os::process;
-use crate::policy::{Asked, Seat};
+use crate::policy::{PolicyRequest, Seat};
 use crate::shared::{Counted, Scarcity, View};
 use crate::telemetry::cells::ListenerCells;
 use crate::telemetry::results::StatusClass;
@@ -131,11 +131,11 @@ fn take(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address, batch
     let Some(index) = view.plan.listener_at(Transport::Datagram, address) else { return };
     let Protocol::Udp { class } = view.plan.listeners[index].protocol else { return };
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
-    let arrival = Arrival { worker, view: &view, index, class, listening, cells: &cells };
+    let inbound = Inbound { worker, view: &view, index, class, listening, cells: &cells };
     for _ in 0..batches {
         let mut batch = worker.datagrams.borrow_mut();
         match listening.socket.receive(&mut batch) {
-            Ok(()) => batch.runs().for_each(|run| arrival.forward(&run)),
+            Ok(()) => batch.runs().for_each(|run| inbound.forward(&run)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // Of a client that is gone: its answer could not be delivered.
             Err(_) => {}
@@ -143,8 +143,8 @@ fn take(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address, batch
     }
 }
 
-/// Where datagrams have come in, and by which view they are placed.
-struct Arrival<'a> {
+/// The listener of received datagrams, and the view that their endpoints are selected by.
+struct Inbound<'a> {
     worker: &'a Rc<Worker>,
     view: &'a View,
     index: ListenerIndex,
@@ -153,7 +153,7 @@ struct Arrival<'a> {
     cells: &'a Cells<ListenerCells>,
 }
 
-impl Arrival<'_> {
+impl Inbound<'_> {
     fn forward(&self, run: &Run<'_>) {
         let key = (run.from, run.to);
         let known = self.listening.flows.borrow().get(&key).cloned();
@@ -204,15 +204,15 @@ impl Arrival<'_> {
         let (admitted, seat) = self.admit(client)?;
         let seed = hash(client.to_string().as_bytes());
         loop {
-            let place =
-                place(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
-            let held = self.count(&place).ok_or(Some(Refusal::Overloaded))?;
-            match self.socket_towards(&place)? {
+            let selection =
+                select(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
+            let held = self.count(&selection).ok_or(Some(Refusal::Overloaded))?;
+            match self.socket_towards(&selection)? {
                 Some(upstream) => {
                     let counts = (admitted, seat, held);
-                    return Ok(self.start(key, upstream, place, counts));
+                    return Ok(self.start(key, upstream, selection, counts));
                 }
-                None => tried.add(place.cluster, place.signals(view).id),
+                None => tried.add(selection.cluster, selection.signals(view).id),
             }
         }
     }
@@ -227,7 +227,7 @@ impl Arrival<'_> {
         let evict = || self.listening.evict();
         let admitted = admit_flow(worker, listener, client, evict).ok_or(None)?;
         let seat = match view.plan.service_of(self.class).policy {
-            Some(policy) => view.policies.admit(policy, &Asked::flow(client)),
+            Some(policy) => view.policies.admit(policy, &PolicyRequest::flow(client)),
             None => Ok(None),
         };
         let seat = seat.map_err(|why| Some(Refusal::from(&why)))?;
@@ -235,22 +235,22 @@ impl Arrival<'_> {
     }
 
     /// Counts a flow to the cluster, for which an unanswered one may be evicted; `None` if the cluster is full.
-    fn count(&self, place: &Place) -> Option<Counted> {
-        let most = self.view.plan.clusters[place.cluster].connections_max;
-        let live = &self.view.clusters[place.cluster];
+    fn count(&self, selection: &Selection) -> Option<Counted> {
+        let most = self.view.plan.clusters[selection.cluster].connections_max;
+        let live = &self.view.clusters[selection.cluster];
         let count = || self.worker.shared.count_upstream(live, most);
         count().or_else(|| self.listening.evict().then(count).flatten())
     }
 
-    /// A socket to the endpoint, and its address; `None` if nobody is there, which is told.
+    /// A socket to the endpoint, and its address; `None` if the endpoint failed, which is reported.
     ///
     /// # Errors
     /// A refusal where the proxy itself has no port, descriptor or memory left.
     fn socket_towards(
         &self,
-        place: &Place,
+        selection: &Selection,
     ) -> Result<Option<(Datagrams, SocketAddr)>, Option<Refusal>> {
-        let endpoint = place.signals(self.view);
+        let endpoint = selection.signals(self.view);
         let towards = match &endpoint.address {
             Address::Ip(address) => Datagrams::towards(*address).map(|made| (made, *address)),
             Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -276,7 +276,7 @@ impl Arrival<'_> {
         &self,
         key: Key,
         (upstream, to): (Datagrams, SocketAddr),
-        place: Place,
+        selection: Selection,
         (admitted, seat, held): (Admitted, Seat, Counted),
     ) -> Rc<Flow> {
         let (worker, view) = (self.worker, self.view);
@@ -287,7 +287,7 @@ impl Arrival<'_> {
             key,
             upstream,
             to,
-            endpoint: place.signals(view).id,
+            endpoint: selection.signals(view).id,
             class: class.id,
             idle: listener.timeouts.idle_l4,
             checked: Cell::new(moment(view)),
@@ -303,16 +303,16 @@ impl Arrival<'_> {
                 view,
                 self.index,
                 Some(class.service),
-                Some(place.cluster),
+                Some(selection.cluster),
             ),
             names: Names {
                 listener: listener.name.clone(),
                 service: view.plan.services[class.service].name.clone(),
                 data: class.data.join(","),
-                cluster: view.plan.clusters[place.cluster].name.clone(),
-                reason: place.why.label(),
+                cluster: view.plan.clusters[selection.cluster].name.clone(),
+                reason: selection.why.label(),
             },
-            held: RefCell::new(Some((admitted, seat, held, place.into_counts()))),
+            held: RefCell::new(Some((admitted, seat, held, selection.into_counts()))),
         });
         self.listening.note(&flow);
         let answers = answer(worker.clone(), self.listening.clone(), flow.clone());

@@ -1,5 +1,4 @@
-//! What one worker owns: its view, its pools, its accumulators, its cells. Shared by `Rc` on one
-//! thread, so nothing here locks.
+//! The state of one worker: view, pools, accumulators, counters. Shared by `Rc` on one thread, without locks.
 
 use super::deadline::Deadlines;
 use super::leavers::Leavers;
@@ -27,40 +26,40 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// A view as a worker holds it: cloned without touching a cache line that other workers use.
+/// A view as held by a worker: cloning it touches no cache line of other workers.
 pub type Viewed = Rc<Arc<View>>;
 
 /// The latest view, looked up without a shared counter.
 type Latest = Cache<Arc<ArcSwapAny<Arc<View>>>, Arc<View>>;
 
-/// Cells as a worker holds them, likewise.
+/// Counters as held by a worker; cloning touches no shared cache line.
 pub type Cells<T> = Rc<Arc<T>>;
 
-/// How an acceptor is told to stop, and whom it then tells that it has.
+/// The command that stops an acceptor; the inner sender is answered once it has stopped.
 pub type Stopped = oneshot::Receiver<oneshot::Sender<()>>;
 
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
-    /// Its number.
+    /// The worker's number.
     pub id: usize,
-    /// What all threads share.
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
-    /// Its deadlines.
+    /// The worker's deadlines.
     pub deadlines: Rc<Deadlines>,
-    /// Its idle upstream connections.
+    /// Idle upstream connections.
     pub pool: RefCell<Pool>,
-    /// Its HTTP/2 connections towards clusters.
+    /// HTTP/2 connections to clusters.
     pub h2_pool: RefCell<H2Pool>,
-    /// Where it receives datagrams.
+    /// The receive buffers for datagrams.
     pub datagrams: RefCell<Batch>,
-    /// Its dice, for endpoints and identifiers.
+    /// The random generator for endpoint selection and identifiers.
     pub dice: RefCell<Dice>,
-    /// Where it hands access log lines in.
+    /// The queue of the access log.
     pub log: AccessLog,
-    /// Whether a connection is being made ahead of its need.
+    /// Whether a connection is being made in advance.
     pub warming: Cell<bool>,
-    /// Copies for mirrors that are under way.
+    /// Running copies for mirrors.
     pub copies: Cell<usize>,
     leavers: RefCell<Leavers>,
     me: Weak<Worker>,
@@ -77,7 +76,7 @@ pub struct Worker {
     date: RefCell<(u64, Rc<str>)>,
 }
 
-/// What belongs to a plan and is carried to the next one by name.
+/// State that belongs to a plan and is carried over to the next one by name.
 #[derive(Debug, Default)]
 struct PlanState {
     generation: u64,
@@ -97,7 +96,7 @@ struct PlanState {
 const HEADS_KEPT: usize = 256;
 
 impl Worker {
-    /// A worker that has served nobody yet.
+    /// A new worker.
     #[must_use]
     pub fn new(id: usize, shared: Arc<Shared>, log: AccessLog) -> Rc<Worker> {
         let mut cache = Cache::new(shared.view.clone());
@@ -132,13 +131,13 @@ impl Worker {
         worker
     }
 
-    /// Itself, for a task of its own.
+    /// A handle to this worker, for a new task.
     #[must_use]
     pub fn me(&self) -> Option<Rc<Worker>> {
         self.me.upgrade()
     }
 
-    /// The view in force, for one exchange: plan and signals agree.
+    /// The current view, for one exchange: plan and signals are consistent.
     #[must_use]
     pub fn view(&self) -> Viewed {
         let mut cache = self.cache.borrow_mut();
@@ -153,13 +152,13 @@ impl Worker {
         current.clone()
     }
 
-    /// Whether an endpoint is in use as of now, which may be later than an exchange's view.
+    /// Whether an endpoint is usable in the latest view, which may be newer than an exchange's view.
     #[must_use]
     pub fn uses(&self, endpoint: u32) -> bool {
         self.view().signals.clusters.iter().any(|cluster| cluster.uses(endpoint))
     }
 
-    /// Takes a new plan: credits and budgets go on by name, cells are looked up anew.
+    /// Adopts a new plan: credits and budgets are kept by name, counters are looked up anew.
     fn carry(&self, view: &View) {
         let now = clock::now();
         let mut state = self.state.borrow_mut();
@@ -199,20 +198,19 @@ impl Worker {
         }
     }
 
-    /// This moment.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         clock::now()
     }
 
-    /// This moment, up to a tick ago: for bounds of seconds, where reading the clock would cost more than
-    /// what it is read for.
+    /// The current time, at most one tick old: for timeouts of seconds, where a clock read would cost too much.
     #[must_use]
     pub fn about_now(&self) -> Timestamp {
         self.deadlines.now()
     }
 
-    /// Notes that a client left before it was answered; says whether it has just done so before.
+    /// Records that a client left before its answer; returns whether it did so just before.
     pub fn has_just_left(&self, client: IpAddr) -> bool {
         self.leavers.borrow_mut().has_just_left(client, self.about_now())
     }
@@ -224,16 +222,16 @@ impl Worker {
         turn
     }
 
-    /// Likewise, for shares of all exchanges: nothing that becomes of an exchange moves it, or shares would
-    /// depend on what they lead to.
+    /// A counter for shares of all exchanges. The result of an exchange does not advance it, so that shares do not
+    /// depend on results.
     pub fn next_share(&self) -> u64 {
         let turn = self.share.get().wrapping_add(1);
         self.share.set(turn);
         turn
     }
 
-    /// Works with the turns of a cluster's endpoints. An exchange of an older plan may mean another cluster:
-    /// turns see to it that they are about the endpoints they are asked for.
+    /// Calls `work` with the turns of a cluster's endpoints. The cluster index of an older plan may mean another
+    /// cluster: turns check their endpoints.
     pub fn with_turns<T>(&self, cluster: ClusterIndex, work: impl FnOnce(&mut Turns) -> T) -> T {
         let mut turns = self.turns.borrow_mut();
         while turns.get(cluster).is_none() {
@@ -242,8 +240,8 @@ impl Worker {
         work(&mut turns[cluster])
     }
 
-    /// Works with the credits of a class. An exchange that began before a reload goes by the class's
-    /// identity, since its index means another one now.
+    /// Calls `work` with the credits of a class. An exchange that began before a reload is found by the class's id,
+    /// because indices change.
     pub fn with_credits<T>(
         &self,
         view: &View,
@@ -262,7 +260,7 @@ impl Worker {
         }
     }
 
-    /// Works with the retry budget of a service, likewise; `None` when the service is gone.
+    /// Calls `work` with the retry budget of a service; `None` if the service was removed.
     pub fn with_budget<T>(
         &self,
         view: &View,
@@ -292,7 +290,7 @@ impl Worker {
         let key = (listener, service, cluster);
         let plan = &view.plan;
         let mut state = self.state.borrow_mut();
-        // Indices of an older plan mean others in this one.
+        // Indices of an older plan mean other items in this one.
         let current = state.generation == view.generation;
         if let Some(cells) = state.exchanges.get(&key).filter(|_| current) {
             return cells.clone();
@@ -327,7 +325,7 @@ impl Worker {
         state.by_listener.entry(name.to_owned()).or_insert_with(make).clone()
     }
 
-    /// How many connections a listener has in the whole process.
+    /// The number of a listener's connections in the whole process.
     #[must_use]
     pub fn listener_gauge(&self, name: &str) -> Arc<Gauge> {
         let mut state = self.state.borrow_mut();
@@ -392,8 +390,8 @@ impl Worker {
         pool.sweep(&view, now);
         drop(pool);
         for live in view.clusters.iter() {
-            live.wanted.wake_first();
-            live.room.wake_first();
+            live.connection_queue.wake_first();
+            live.queue.wake_first();
         }
         let usable = |key| usable(&view, key);
         self.h2_pool.borrow_mut().sweep(usable, now);

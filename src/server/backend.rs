@@ -1,4 +1,4 @@
-//! What the admin API draws on: the process's figures as it asks for them.
+//! The data sources of the admin API.
 
 use super::control::Figures;
 use super::reload::{Status, Texts};
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Where the admin API's figures come from.
+/// The sources of the admin API's figures.
 pub(super) struct Sources {
     pub(super) shared: Arc<Shared>,
     pub(super) fleet: Arc<Fleet>,
@@ -27,7 +27,7 @@ pub(super) struct Sources {
     pub(super) ages: Ages,
 }
 
-/// What the admin API draws on.
+/// The admin API's backend over these sources.
 pub(super) fn backend(
     sources: Sources,
     requests: mpsc::Sender<admin::Request>,

@@ -1,7 +1,7 @@
-//! The control thread: sweeps slots, folds events, publishes views, sends probes out.
+//! The control thread: sweeps slots, applies events, publishes views, and starts probes.
 //!
-//! The only writer of the view. No step here is long: a stalled control thread would make false
-//! failovers, so files, DNS and HTTP are elsewhere.
+//! The control thread is the only writer of the view. No step may take long: a stalled control thread would cause
+//! wrong failovers. So files, DNS and HTTP are handled elsewhere.
 
 use crate::decision::assess::{Assessor, Event, News};
 use crate::decision::health::Cause;
@@ -21,82 +21,82 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Between two sweeps.
+/// The interval between two sweeps.
 const SWEEP: Duration = Duration::from_millis(50);
-/// Readiness does not wait longer than this for the first probes.
+/// The longest time that readiness waits for the first probes.
 const FIRST_ROUND: Duration = Duration::from_secs(2);
 
-/// What the control thread is told.
+/// Commands to the control thread.
 #[derive(Debug)]
 pub enum Command {
-    /// Put this plan in force; answered when it is.
+    /// Put this plan in force.
     Adopt {
         /// The plan.
         plan: Arc<Plan>,
-        /// What it needs for TLS.
+        /// The plan's TLS settings.
         tls: Arc<Store>,
-        /// Its policies at work.
+        /// The state of the plan's policies.
         policies: Arc<policy::Store>,
-        /// Its generation.
+        /// The plan's generation.
         generation: u64,
         /// Answered when the plan is in force.
         done: oneshot::Sender<()>,
     },
-    /// Use these certificates for the plan in force.
+    /// Use these certificates and policies with the plan in force.
     Certify {
-        /// What it needs for TLS.
+        /// The plan's TLS settings.
         tls: Arc<Store>,
-        /// Its policies at work.
+        /// The state of the plan's policies.
         policies: Arc<policy::Store>,
     },
-    /// Fold this event in; answered with the dials in force.
+    /// Apply this event; answered with the dials in force.
     Dial {
         /// A dial.
         event: Event,
         /// Answered with the dials of clusters and of sites.
         done: oneshot::Sender<(BTreeMap<String, u8>, BTreeMap<String, u8>)>,
     },
-    /// End.
+    /// End the thread.
     End,
 }
 
-/// What the control thread counts, for metrics.
+/// The control thread's counters, for metrics.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// Probes by cluster: succeeded, failed.
+    /// Probes by cluster: successes and failures.
     pub probes: BTreeMap<String, (u64, u64)>,
-    /// Spans of probes by cluster.
+    /// Durations of probes by cluster.
     pub spans: BTreeMap<String, SpanTotals>,
     /// Ejections by cluster and cause.
     pub ejections: BTreeMap<(String, &'static str), u64>,
-    /// TLS handshakes with endpoints that failed, by cluster and cause.
+    /// Failed TLS handshakes with endpoints, by cluster and cause.
     pub tls_failures: BTreeMap<(String, &'static str), u64>,
 }
 
-/// What the control thread is given.
+/// The inputs of the control thread.
 #[derive(Debug)]
-pub struct Given {
-    /// What all threads share.
+pub struct ControlSetup {
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
-    /// Events from everywhere.
+    /// Events from all threads.
     pub events: mpsc::Receiver<Event>,
-    /// What it is told.
+    /// Commands from the main thread.
     pub commands: mpsc::Receiver<Command>,
-    /// What it counts.
+    /// The control thread's counters.
     pub figures: Arc<Mutex<Figures>>,
-    /// Events to fold in before anything else: dials that survived a restart.
+    /// Events to apply first: dials and budgets stored before a restart.
     pub first: Vec<Event>,
 }
 
-/// Runs the control thread until it is told to end.
+/// Runs the control thread until a command ends it.
 ///
 /// # Errors
-/// When its runtime cannot be made.
-pub fn run(given: Given) -> io::Result<()> {
+/// When the runtime cannot be created.
+pub fn run(setup: ControlSetup) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(serve(given));
+    runtime.block_on(serve(setup));
     Ok(())
 }
 
@@ -116,21 +116,21 @@ struct Control {
     adopted: bool,
 }
 
-async fn serve(mut given: Given) {
-    let view = given.shared.view.load_full();
+async fn serve(mut setup: ControlSetup) {
+    let view = setup.shared.view.load_full();
     let now = clock::now();
     let mut control = Control {
-        figures: given.figures,
+        figures: setup.figures,
         assessor: Assessor::new(view.plan.clone(), clock::entropy(), now),
         sweep: Sweep::default(),
-        interned: Interned::new(given.shared.busy.len()),
+        interned: Interned::new(setup.shared.busy.len()),
         plan: view.plan.clone(),
         tls: view.tls.clone(),
         policies: view.policies.clone(),
         slots: view.slots.clone(),
         generation: view.generation,
         graveyard: VecDeque::new(),
-        shared: given.shared,
+        shared: setup.shared,
         started: now,
         adopted: false,
     };
@@ -140,13 +140,13 @@ async fn serve(mut given: Given) {
     sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            // Commands first: an operator does not wait behind samples.
+            // Commands first: an operator's command does not wait behind samples.
             biased;
-            command = given.commands.recv() => match command {
+            command = setup.commands.recv() => match command {
                 None | Some(Command::End) => return,
                 Some(Command::Adopt { plan, tls, policies, generation, done }) => {
                     (control.tls, control.policies) = (tls, policies);
-                    control.adopt(plan, generation, std::mem::take(&mut given.first));
+                    control.adopt(plan, generation, std::mem::take(&mut setup.first));
                     control.send_probes(&probed);
                     tell(done, ());
                 }
@@ -160,9 +160,9 @@ async fn serve(mut given: Given) {
                     tell(done, control.assessor.dials());
                 }
             },
-            Some(event) = given.events.recv() => {
+            Some(event) = setup.events.recv() => {
                 control.fold(event);
-                while let Ok(event) = given.events.try_recv() {
+                while let Ok(event) = setup.events.try_recv() {
                     control.fold(event);
                 }
                 control.publish_news();
@@ -191,7 +191,7 @@ impl Control {
         let now = clock::now();
         self.assessor.adopt(plan.clone());
         for cluster in &plan.clusters {
-            // Addresses that are simply listed need nobody to look for them.
+            // A plain list of addresses needs no discovery.
             if let Some(found) = discover::listed(cluster) {
                 let cluster = cluster.name.clone();
                 self.assessor.fold(Event::Endpoints { cluster, found }, now);
@@ -207,7 +207,7 @@ impl Control {
     }
 
     fn fold(&mut self, event: Event) {
-        // What was still on its way from an older source must not overrule a list of addresses.
+        // Events of an earlier discovery source must not replace a list of addresses.
         if let Event::Endpoints { cluster, .. } = &event
             && self
                 .plan
@@ -263,7 +263,7 @@ impl Control {
             generation: self.generation,
         };
         let old = self.shared.view.swap(Arc::new(view));
-        // Workers still hold the old view; whoever lets go last would have to free it. That is us.
+        // Workers still hold the old view. The control thread keeps it and frees it later, so that no worker has to.
         self.graveyard.push_back(old);
         self.graveyard.retain(|view| Arc::strong_count(view) > 1);
         let waited = clock::now().since(self.started) > FIRST_ROUND;
@@ -304,7 +304,7 @@ impl Control {
     }
 
     fn report(&self, news: &News) {
-        let told = match news {
+        let event = match news {
             News::Cluster { cluster, state, cause } => {
                 let state = state.label();
                 let why = if cause.is_empty() { String::new() } else { format!(": {cause}") };
@@ -329,11 +329,11 @@ impl Control {
                 json!({"kind": "spill", "service": service, "spilling": spilling})
             }
         };
-        broadcast(&self.shared, told);
+        broadcast(&self.shared, event);
     }
 }
 
-/// Tells whoever listens to events.
+/// Sends an event to all event streams.
 pub fn broadcast(shared: &Shared, mut event: Value) {
     if shared.news.receiver_count() == 0 {
         return;

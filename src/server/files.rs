@@ -1,4 +1,4 @@
-//! Files of the process: log writers, and what must survive a restart.
+//! Files of the process: logs, and state that survives a restart.
 
 use crate::decision::assess::Event;
 use crate::decision::plan::Secret;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, watch};
 
-/// Writes lines to `stdout`, `stderr` or a file until the senders are gone; opens it anew whenever
-/// `path` is sent again. What cannot be written is counted as dropped.
+/// Writes lines to `stdout`, `stderr` or a file until the senders are gone; reopens it whenever `path` is sent again.
+/// Lines that cannot be written are counted as dropped.
 pub async fn write_lines(
     mut lines: mpsc::Receiver<String>,
     mut path: watch::Receiver<String>,
@@ -29,9 +29,9 @@ pub async fn write_lines(
         tokio::select! {
             biased;
             changed = path.changed(), if !last => {
-                // Nobody will ask again; lines may still be waiting.
+                // No further path will come; queued lines may remain.
                 last = changed.is_err();
-                // What cannot be opened is not written to; what was, still is.
+                // If the new file cannot be opened, the old one is still written to.
                 if !last && let Some(opened) = open(&path.borrow_and_update()) { out = opened }
             }
             count = lines.recv_many(&mut batch, 256) => {
@@ -66,7 +66,7 @@ fn open(path: &str) -> Option<Box<dyn Write + Send>> {
     log::open(path).map_err(failed).ok()
 }
 
-/// Dials that operators set, as they are kept in `state_dir`.
+/// The operators' dials, as stored in `state_dir`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Dials {
     /// Percent by cluster.
@@ -78,7 +78,7 @@ pub struct Dials {
 }
 
 impl Dials {
-    /// Reads what was kept; nothing when there is nothing, or nothing readable.
+    /// Reads the stored dials; empty if there are none or the file is unreadable.
     #[must_use]
     pub fn load(folder: &Path) -> Dials {
         let path = file(folder);
@@ -96,7 +96,7 @@ impl Dials {
         })
     }
 
-    /// Keeps them: written beside, then renamed over, so that a crash leaves the old or the new.
+    /// Stores the dials: writes a new file and renames it over the old one, so that a crash leaves a complete file.
     ///
     /// # Errors
     /// The file's error.
@@ -107,7 +107,7 @@ impl Dials {
         std::fs::rename(beside, file(folder))
     }
 
-    /// The events that put them in force.
+    /// The events that put the dials in force.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         let cluster = |(cluster, percent): (&String, &u8)| Event::DialCluster {
@@ -122,8 +122,8 @@ impl Dials {
     }
 }
 
-/// What affinity cookies are encrypted by that have no secret of their own: kept in a file of the folder, made when
-/// it is not there; only for this process without a folder.
+/// The key of affinity cookies without a configured secret: stored in the folder and created if missing; without a
+/// folder, random for each process.
 #[must_use]
 pub fn cookie_secret(folder: Option<&Path>) -> Secret {
     let Some(folder) = folder else { return random_secret() };
@@ -148,7 +148,7 @@ pub fn cookie_secret(folder: Option<&Path>) -> Secret {
     }
 }
 
-/// Bytes of a kept secret.
+/// Bytes of the stored key.
 const SECRET_BYTES: usize = 16;
 
 fn keep_secret(path: &Path, secret: Secret) -> std::io::Result<()> {
@@ -168,7 +168,7 @@ fn random_secret() -> Secret {
     Secret(key)
 }
 
-/// Reads what was left of budgets, by service; nothing where there is nothing readable.
+/// Reads the stored balances of budgets, by service; empty if the file is missing or unreadable.
 #[must_use]
 pub fn load_budgets(folder: &Path) -> Vec<Event> {
     let path = folder.join(BUDGETS);
@@ -187,7 +187,7 @@ pub fn load_budgets(folder: &Path) -> Vec<Event> {
     kept.into_iter().map(|(service, usd)| Event::BudgetLeft { service, usd }).collect()
 }
 
-/// Keeps what is left of budgets over a restart: a restart is no pay day.
+/// Stores the balances of budgets: a restart does not refill a budget.
 ///
 /// # Errors
 /// The file's error.
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_of_cookies_survives_and_is_nobody_elses() {
+    fn the_cookie_key_survives_and_is_readable_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let folder = std::env::temp_dir().join(format!("tidegate-cookies-{}", std::process::id()));
         let made = cookie_secret(Some(&folder));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn dials_survive_and_nonsense_is_no_dial() {
+    fn dials_are_restored_and_invalid_ones_ignored() {
         let folder = std::env::temp_dir().join(format!("tidegate-dials-{}", std::process::id()));
         assert_eq!(Dials::load(&folder), Dials::default());
         let dials = Dials { clusters: [("a".to_owned(), 50)].into(), sites: BTreeMap::new() };

@@ -1,4 +1,4 @@
-//! What all threads share, before there is a configuration.
+//! The shared state of all threads before the first configuration.
 
 use crate::decision::assess::Event;
 use crate::decision::plan::Plan;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::{broadcast, mpsc};
 
-/// Decisions that may wait to be remembered.
+/// The queue of decisions for the admin API.
 const DECISIONS_WAITING: usize = 64;
-/// Events that may wait for the control thread.
+/// The queue of events for the control thread.
 const EVENTS_WAITING: usize = 16_384;
 
 /// What comes in from the workers.
@@ -64,7 +64,7 @@ pub(super) fn view(plan: Plan, workers: usize, generation: u64) -> View {
     }
 }
 
-/// A panic is our bug: it ends one connection's task, and it shows.
+/// Counts panics. A panic is a defect of the proxy; it ends only the task of one connection.
 pub(super) fn count_panics(registry: Arc<Registry>) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -79,7 +79,7 @@ mod tests {
     use crate::shared::{Held, LiveCluster, Scarcity};
 
     #[test]
-    fn scarcity_comes_by_degrees_of_descriptors_on_either_side_and_of_memory() {
+    fn scarcity_has_levels_for_descriptors_and_memory() {
         let (shared, _channels) = shared(1, Arc::default());
         shared.connections_max.store(100, Ordering::Relaxed);
         let degrees = [

@@ -1,4 +1,4 @@
-//! The logs of the process as settings and signals change them.
+//! The logs of the process, which settings and signals change.
 
 use super::files;
 use crate::config::{Settings, file::AccessLogFormat, file::LogFormat, file::LogLevel};
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Lines of the access log that may wait.
+/// The queue of access log lines.
 const WAITING: usize = 65_536;
 
-/// Both logs.
+/// The access log and the process's own log.
 #[derive(Debug)]
 pub struct Logs {
     access: AccessLog,
@@ -22,7 +22,7 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// The access log as `settings` have it, beside `own`, and the task that writes it.
+    /// Starts the access log by `settings`, beside the process's log `own`, and the task that writes it.
     #[must_use]
     pub fn start(
         settings: &Settings,
@@ -35,13 +35,13 @@ impl Logs {
         (Logs { access, access_path, own, own_path: settings.log_path.clone() }, writer)
     }
 
-    /// Where workers hand their lines in.
+    /// The access log that workers write to.
     #[must_use]
     pub fn access(&self) -> &AccessLog {
         &self.access
     }
 
-    /// Goes by these settings from now on. The log's format stays: it is chosen once.
+    /// Applies new settings. The format of the process's own log is fixed at the start.
     pub fn apply(&mut self, settings: &Settings) {
         self.access.set_format(format(settings));
         let path = &settings.access_log_path;
@@ -58,7 +58,7 @@ impl Logs {
         }
     }
 
-    /// Opens the files anew, after somebody has moved them away.
+    /// Reopens the files, for example after log rotation.
     pub fn reopen(&self) {
         self.access_path.send_modify(|_| {});
         if let Some(own) = &self.own {
@@ -67,16 +67,16 @@ impl Logs {
     }
 }
 
-/// Begins what the process says of itself.
+/// Starts the process's own log.
 ///
 /// # Errors
-/// When its file cannot be opened.
+/// When the file cannot be opened.
 pub fn own_log(settings: &Settings) -> Result<Arc<Log>, String> {
     let json = settings.log_format == LogFormat::Json;
     Log::start(&settings.log_path, level(settings.log_level), json).map(Arc::new)
 }
 
-/// A level as the log knows it.
+/// The level in the form that the log expects.
 fn level(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Error => "error",

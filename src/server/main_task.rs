@@ -4,7 +4,7 @@ use super::control;
 use super::files::{self, Dials};
 use super::origin::{Origin, folder_of};
 use super::reload::{ReloadIf, Reloader};
-use super::signals::{Signals, Told};
+use super::signals::{Signal, Signals};
 use super::upgrade::{self, Upgrade, Waiting, Watchdog};
 use super::worker;
 use crate::admin;
@@ -24,34 +24,34 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Between two looks at the configuration file, beside what the watch reports.
+/// The interval between two checks of the configuration file, in addition to the watch.
 const LOOK: Duration = Duration::from_millis(500);
-/// Between two times that what is left of budgets is written down.
+/// The interval between two writes of the budgets' balances.
 const COUNT: Duration = Duration::from_secs(5);
-/// Between two looks at the memory in use.
+/// The interval between two measurements of the memory in use.
 const WEIGH: Duration = Duration::from_millis(250);
-/// After the first report of a change, before the file is read: editors write in several steps.
+/// The delay between the first report of a change and the read of the file: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
-/// For a worker to end.
+/// The time for a worker to end.
 const ENDED: Duration = Duration::from_secs(5);
-/// A control thread that has published nothing for so long is stuck.
+/// The time without a published view after which the control thread counts as stalled.
 const STALLED: Duration = Duration::from_secs(5);
-/// How long the end waits for the access log's last lines.
+/// The time for the last lines of the access log at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 
-/// How to stop.
+/// The ways to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {
-    /// Let everything end that ends in time.
+    /// Drain: exchanges may finish until the drain deadline.
     Drain,
-    /// At once.
+    /// Stop at once.
     Now,
 }
 
 /// A thread of the proxy.
 pub(super) type Thread = JoinHandle<io::Result<()>>;
 
-/// The main task: the file, signals, the API's requests, the end.
+/// The main task: the configuration file, signals, requests of the API, and the end.
 pub(super) struct Main {
     pub(super) origin: Origin,
     /// Whether signals are this process's to handle.
@@ -85,15 +85,15 @@ impl Main {
         let mut settle: Option<tokio::time::Instant> = None;
         let how = loop {
             tokio::select! {
-                // Stopping first: nothing else matters then.
+                // Stop first: it makes all other events irrelevant.
                 biased;
                 how = stop.recv() => break how.unwrap_or(Stop::Now),
-                told = signals.next() => match told {
-                    Told::Stop => break Stop::Drain,
-                    Told::Reload => self.reload_and_notify().await,
-                    Told::Upgrade if successor.is_some() => tracing::warn!("SIGUSR2 ignored: an upgrade is in progress"),
-                    Told::Upgrade => successor = self.upgrade.begin(&self.reloader),
-                    Told::Reopen => self.reloader.logs().reopen(),
+                signal = signals.next() => match signal {
+                    Signal::Stop => break Stop::Drain,
+                    Signal::Reload => self.reload_and_notify().await,
+                    Signal::Upgrade if successor.is_some() => tracing::warn!("SIGUSR2 ignored: an upgrade is in progress"),
+                    Signal::Upgrade => successor = self.upgrade.begin(&self.reloader),
+                    Signal::Reopen => self.reloader.logs().reopen(),
                 },
                 taken = upgrade::ready(&mut successor) => match taken {
                     Some(process) => {
@@ -106,7 +106,7 @@ impl Main {
                 },
                 () = alive.wait() => self.give_sign(),
                 Some(request) = requests.recv() => self.serve(request).await,
-                told = self.changed(watch.as_ref()), if settle.is_none() => match told {
+                changed = self.changed(watch.as_ref()), if settle.is_none() => match changed {
                     Ok(()) => settle = Some(tokio::time::Instant::now() + SETTLE),
                     Err(error) => {
                         tracing::warn!(%error, "watch of the configuration folder lost: the file is polled");
@@ -130,7 +130,7 @@ impl Main {
                 }
             }
         };
-        // Whoever asks from now on is told that nobody answers.
+        // Later requests of the admin API fail at once.
         drop(requests);
         self.stop(how, &mut signals, &mut stop).await;
     }
@@ -142,14 +142,14 @@ impl Main {
         self.shared.memory_percent.store(percent, Ordering::Relaxed);
     }
 
-    /// Tells the service manager that all is well: only while the control thread publishes.
+    /// Sends the watchdog notification to the service manager, but only while the control thread publishes views.
     fn give_sign(&self) {
         if clock::now().since(self.shared.view.load().signals.at) < STALLED {
             notify::tell("WATCHDOG=1");
         }
     }
 
-    /// Writes down what is left of budgets, where there are some and a place for it.
+    /// Stores the balances of budgets, if there are budgets and a `state_dir`.
     fn keep_budgets(&self) {
         let Some(folder) = &self.settings.state_dir else { return };
         let view = self.shared.view.load();
@@ -163,16 +163,16 @@ impl Main {
         }
     }
 
-    /// Reloads, and tells the service manager when it begins and ends.
+    /// Reloads, and notifies the service manager of the begin and the end.
     async fn reload_and_notify(&mut self) {
         let micros = clock::monotonic_micros();
         notify::tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
-        self.reload(ReloadIf::Asked).await;
+        self.reload(ReloadIf::Requested).await;
         notify::tell("READY=1");
     }
 
     async fn reload(&mut self, when: ReloadIf) {
-        // What is wrong was told where it was found, and once.
+        // The error was logged where it occurred.
         if let Err(problems) = self.reloader.reload(when).await {
             tracing::debug!(problems = problems.len(), "reload failed");
         }
@@ -188,12 +188,13 @@ impl Main {
             .ok()
     }
 
-    /// Waits until the file may have changed.
+    /// Waits until the configuration file may have changed.
     async fn changed(&self, watch: Option<&FolderWatch>) -> io::Result<()> {
         let (Some(watch), Origin::File(path)) = (watch, &self.origin) else {
             return std::future::pending().await;
         };
-        // The file itself, or the links that Kubernetes swaps (`..data`); a log beside it is not ours.
+        // The file itself, or the links that Kubernetes swaps (`..data`); other files of the folder, such as logs,
+        // are ignored.
         let is_ours = |found: &OsStr| {
             Some(found) == path.file_name() || found.as_encoded_bytes().starts_with(b"..")
         };
@@ -203,11 +204,11 @@ impl Main {
     async fn serve(&mut self, request: admin::Request) {
         match request {
             admin::Request::Reload(done) => {
-                let result = self.reloader.reload(ReloadIf::Asked).await;
+                let result = self.reloader.reload(ReloadIf::Requested).await;
                 let name = self.origin.name();
-                let told = result
+                let answer = result
                     .map_err(|all| all.iter().map(|problem| problem.to_json(&name)).collect());
-                if done.send(told).is_err() {
+                if done.send(answer).is_err() {
                     tracing::debug!("result of a reload dropped: the admin client has gone");
                 }
             }
@@ -251,12 +252,12 @@ impl Main {
         }
     }
 
-    /// Readiness fails at once; listeners go after `drain.delay`; what is open then has until
-    /// `drain.deadline`. A second signal ends it at once.
+    /// Stops the proxy: readiness fails at once; listeners close after `drain.delay`; remaining connections have
+    /// until `drain.deadline`. A second signal ends the wait.
     async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
         self.keep_budgets();
         self.shared.draining.store(true, Ordering::Relaxed);
-        // After an upgrade the service goes on; only this process ends.
+        // After an upgrade only this process ends; the service continues.
         if !self.upgrade.is_done() {
             notify::tell("STOPPING=1");
         }
@@ -265,7 +266,7 @@ impl Main {
         }
         self.reloader.fleet().stop();
         self.end_threads().await;
-        // Its hold on the access log, the last one: then the writer ends.
+        // The last sender of the access log; without it the writer ends.
         drop(self.reloader);
         if let Some(writer) = self.log_writer.take()
             && tokio::time::timeout(LOG_FLUSH, writer).await.is_err()
@@ -295,7 +296,7 @@ impl Main {
             let empty = async {
                 while shared.connections.get() > 0 {
                     for worker in workers {
-                        told(worker.send(worker::Command::Drain).await);
+                        log_undelivered(worker.send(worker::Command::Drain).await);
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -306,7 +307,7 @@ impl Main {
             }
         };
         tokio::select! {
-            // An impatient operator first.
+            // A second signal first.
             biased;
             () = signals.stop() => tracing::warn!("drain cut short: stop requested again"),
             _ = stop.recv() => tracing::warn!("drain cut short: stop requested again"),
@@ -318,12 +319,12 @@ impl Main {
     async fn end_threads(&mut self) {
         for worker in &self.workers {
             let (done, ended) = oneshot::channel();
-            let told = worker.send(worker::Command::End(done)).await.is_ok();
-            if told && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
+            let sent = worker.send(worker::Command::End(done)).await.is_ok();
+            if sent && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
                 tracing::warn!("worker has not ended in time");
             }
         }
-        // What was spent while draining was spent.
+        // Includes what was spent during the drain.
         self.keep_budgets();
         if self.control.send(control::Command::End).await.is_err() {
             tracing::debug!("control thread has ended already");
@@ -344,12 +345,12 @@ impl Main {
     }
 }
 
-/// A dial in words; what is taken back is the file's again.
+/// A dial in words; without a percentage, the configured dial is in force again.
 fn dialled(percent: Option<u8>) -> String {
     percent.map_or("reset".to_owned(), |percent| percent.to_string())
 }
 
-fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
+fn log_undelivered<T>(result: Result<(), mpsc::error::SendError<T>>) {
     if result.is_err() {
         tracing::debug!("command to a worker dropped: the worker has ended");
     }

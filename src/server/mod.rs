@@ -1,4 +1,4 @@
-//! The only room that knows all others: threads, start, reload, drain, stop.
+//! The top module, which uses all others: threads, start, reload, drain, stop.
 
 mod backend;
 pub mod control;

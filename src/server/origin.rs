@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// A file, which is watched.

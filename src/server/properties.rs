@@ -1,15 +1,15 @@
-//! What must hold for any bytes that a client sends, from its connection to its answers, with the data plane's own
-//! code: the body of a fuzz target, and of the test that replays its seeds.
+//! Properties that hold for all bytes of a client, from the connection to the answers, tested with the data plane's
+//! own code. Fuzz targets and the test that replays their seeds call these functions.
 //!
 //! # Panics
-//! When a property does not hold: that is what they are for.
+//! When a property does not hold.
 
 use super::fresh::{Channels, count_panics, shared, view};
 use crate::config;
 use crate::decision::plan::ListenerIndex;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
-use crate::proxy::arrive::Arrived;
+use crate::proxy::accept::Accepted;
 use crate::proxy::l7;
 use crate::proxy::worker::Worker;
 use crate::shared::Shared;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// A route that answers by itself, short and long, and one whose only cluster is down.
+/// Routes with fixed answers, short and long, and a route whose only cluster is down.
 const CONFIGURATION: &str = "
 listeners:
   web:
@@ -39,16 +39,16 @@ routes:
   - { path_prefix: /gone, redirect: { to: \"http://a/\" } }
 ";
 
-/// How long a connection whose client has ended may last.
+/// The longest time that a connection may stay open after the client has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection with these bytes, in two pieces, whatever protocol they are of: it ends, nobody panics, and
-/// nothing stays counted.
+/// Sends these bytes over a connection in two pieces: the connection ends, nothing panics, and no counter stays
+/// raised.
 pub fn connection(bytes: &[u8]) {
     drop(answers(bytes));
 }
 
-/// What the client gets.
+/// Returns the bytes that the client receives.
 fn answers(bytes: &[u8]) -> Vec<u8> {
     thread_local! {
         static RIG: Rig = Rig::new();
@@ -56,7 +56,7 @@ fn answers(bytes: &[u8]) -> Vec<u8> {
     RIG.with(|rig| rig.run(bytes))
 }
 
-/// HTTP/2's preface (RFC 9113 §3.4) and these bytes behind it.
+/// Sends the preface of HTTP/2 (RFC 9113 §3.4) followed by these bytes.
 pub fn http2(bytes: &[u8]) {
     connection(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes].concat());
 }
@@ -92,7 +92,7 @@ impl Rig {
         self.runtime.block_on(async {
             let Ok((mut client, server)) = UnixStream::pair() else { return };
             let local = SocketAddr::from(([127, 0, 0, 1], 1));
-            let arrived = Box::new(Arrived {
+            let accepted = Box::new(Accepted {
                 stream: Stream::Unix(server),
                 origin: Origin { client: local, server: local },
                 buffer: None,
@@ -104,7 +104,7 @@ impl Rig {
             let view = worker.view();
             let served = tokio::task::spawn_local(l7::inbound::h1_connection::serve(
                 worker,
-                arrived,
+                accepted,
                 view,
                 ListenerIndex(0),
             ));
@@ -116,7 +116,7 @@ impl Rig {
                     }
                     tokio::task::yield_now().await;
                 }
-                // A client that has gone away already is no matter.
+                // The client may have disconnected already.
                 drop(client.shutdown().await);
                 drop(client.read_to_end(&mut answers).await);
             };
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_harness_serves() {
+    fn the_test_harness_serves_requests() {
         let answered = answers(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(answered.starts_with(b"HTTP/1.1 200 ") && answered.ends_with(b"ok"));
         let get =

@@ -1,13 +1,13 @@
-//! Configuration becomes behaviour: parse, check, build, publish. The same four steps at start, at a
-//! change of the file, at SIGHUP and by the API.
+//! Puts a configuration in force in four steps: parse, check, build, publish. A start, a changed file, SIGHUP and the
+//! API all take these steps.
 //!
-//! Until publish nothing has changed, so a failure has nothing to undo.
+//! Nothing changes before the last step, so a failure leaves nothing to undo.
 
 use super::control;
 use super::files;
 use super::logs::Logs;
 use super::origin::Origin;
-use super::sockets::{Built, Sockets, told, unbound};
+use super::sockets::{Built, Sockets, log_undelivered, unbound};
 use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
@@ -28,26 +28,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// How the last reloads went, for the API and metrics.
+/// The results of the last reloads, for the API and metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// Generation in force.
+    /// The generation in force.
     pub generation: u64,
-    /// Hash of the text in force.
+    /// The hash of the text in force.
     pub hash: String,
-    /// When it came in force, since 1970.
+    /// When the configuration was put in force, since 1970.
     pub loaded_at: Duration,
     /// Whether the last reload succeeded.
     pub ok: bool,
-    /// When the last reload was, since 1970.
+    /// The time of the last reload, since 1970.
     pub at: Duration,
-    /// What was wrong with it.
+    /// The error of the last reload, if it failed.
     pub error: Option<String>,
-    /// Reloads that succeeded.
+    /// Successful reloads.
     pub succeeded: u64,
-    /// Reloads that failed.
+    /// Failed reloads.
     pub failed: u64,
-    /// The configuration in force, in the words of the file.
+    /// The configuration in force, in the format of the file.
     pub effective: Arc<serde_json::Value>,
     /// The texts that the API compares.
     pub texts: Arc<Texts>,
@@ -68,19 +68,19 @@ pub struct Texts {
 
 /// Problems of a rejected file that are kept for the API.
 const PROBLEMS_MAX: usize = 100;
-/// How long a changed file must read the same before it is believed.
+/// The time for which a changed file must stay unchanged before it is loaded.
 const HOLDS_STILL: Duration = Duration::from_millis(60);
 
 /// The condition of a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReloadIf {
     /// None: the operator asked for the reload.
-    Asked,
+    Requested,
     /// The text of the configuration has changed since it was last read.
     Changed,
 }
 
-/// Puts configurations in force.
+/// Loads configurations and puts them in force.
 #[derive(Debug)]
 pub struct Reloader {
     origin: Origin,
@@ -91,18 +91,18 @@ pub struct Reloader {
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
-    /// Of the files the TLS in force was built from, or that could not be used instead.
+    /// The fingerprint of the TLS files in force, or of those that were rejected last.
     certificates: u64,
-    /// Whether this reload is a look at the file, not somebody's wish.
+    /// Whether this reload was started by a check of the file and not by an operator.
     looking: bool,
-    /// What affinity cookies are encrypted by that have no secret of their own.
+    /// The key of affinity cookies without a configured secret.
     cookie_secret: Secret,
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
     fleet: Arc<Fleet>,
 }
 
-/// What the settings say of the admin API's use.
+/// The access rules of the admin API in the settings.
 fn access(settings: &Settings) -> Access {
     let token = settings
         .admin_token_file
@@ -112,7 +112,7 @@ fn access(settings: &Settings) -> Access {
 }
 
 impl Reloader {
-    /// A reloader with nothing in force yet.
+    /// A reloader without a configuration in force.
     #[must_use]
     pub fn new(
         origin: Origin,
@@ -144,7 +144,7 @@ impl Reloader {
         }
     }
 
-    /// Takes sockets that this process was started with, before it binds its own.
+    /// Adds the sockets that this process inherited, before it binds its own.
     pub fn inherit(&mut self, inherited: Inherited) {
         self.sockets.inherit(inherited);
     }
@@ -155,12 +155,12 @@ impl Reloader {
         &self.fleet
     }
 
-    /// Leaves everything that can be seen from outside to a successor.
+    /// Hands the socket files over to a successor.
     pub fn hand_over(&mut self) {
         self.sockets.hand_over();
     }
 
-    /// The sockets that a successor gets.
+    /// The sockets to pass to a successor.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
         self.sockets.to_pass()
     }
@@ -171,29 +171,30 @@ impl Reloader {
         &self.logs
     }
 
-    /// How the last reloads went.
+    /// The results of the last reloads.
     #[must_use]
     pub fn status(&self) -> Arc<Mutex<Status>> {
         self.status.clone()
     }
 
-    /// Where each listener is: with the port the kernel chose, where port 0 was asked.
+    /// The address of each listener, with the port that the kernel chose for port 0.
     #[must_use]
     pub fn addresses(&self) -> BTreeMap<String, Address> {
         self.sockets.addresses()
     }
 
-    /// Reads the origin again and puts it in force, if it is new.
+    /// Reads the source again and puts its configuration in force, if the text has changed or `only_if_changed` is
+    /// not set.
     ///
     /// # Errors
-    /// All problems; what was in force then still is.
+    /// All problems; the previous configuration stays in force.
     pub async fn reload(&mut self, when: ReloadIf) -> Result<u64, Vec<Problem>> {
         let only_if_changed = when == ReloadIf::Changed;
         self.looking = only_if_changed;
         let text = match self.origin.read().await {
             Ok(text) => text,
             Err(message) => {
-                // A missing file is told once, not at every look.
+                // A missing file is reported once, not at every check.
                 let hash = fingerprint(&message);
                 if only_if_changed && self.seen.replace(hash) == Some(hash) {
                     return Ok(self.generation());
@@ -207,7 +208,7 @@ impl Reloader {
                 self.recertify().await;
                 return Ok(self.generation());
             }
-            // Half a file may be valid, and mean something else: it must hold still first.
+            // A half-written file may be valid and have another meaning: the file must stay unchanged first.
             tokio::time::sleep(HOLDS_STILL).await;
             if self.origin.read().await.as_ref() != Ok(&text) {
                 return Ok(self.generation());
@@ -236,7 +237,7 @@ impl Reloader {
         status.texts = Arc::new(texts);
     }
 
-    /// Takes certificates whose files have changed; those in force stay when the new ones are no good.
+    /// Loads certificates whose files have changed; the ones in force stay if the new ones are invalid.
     async fn recertify(&mut self) {
         let plan = self.shared.view.load().plan.clone();
         let known = self.certificates;
@@ -254,7 +255,9 @@ impl Reloader {
                 tracing::info!("certificates, keys and passwords reloaded");
                 control::broadcast(&self.shared, json!({"kind": "certificates", "ok": true}));
                 let (tls, policies) = (Arc::new(tls), Arc::new(policies));
-                told(self.control.send(control::Command::Certify { tls, policies }).await);
+                log_undelivered(
+                    self.control.send(control::Command::Certify { tls, policies }).await,
+                );
             }
             Err(problems) => {
                 for (path, problem) in problems {
@@ -269,14 +272,14 @@ impl Reloader {
 
     async fn put_in_force(&mut self, text: &str) -> Result<u64, Vec<Problem>> {
         let (folder, owned) = (self.origin.folder(), text.to_owned());
-        // Parsing and checking a large file takes milliseconds that this thread's timers would feel.
+        // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
         let parse = move || load(&owned, &folder, &|name| std::env::var(name).ok());
         let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
             let problem = Problem::error(Position::START, "", "the check did not finish");
             return self.fail(vec![problem]);
         };
         let Outcome { config: Some(config), problems } = outcome else {
-            // A file it refers to may yet come.
+            // A file that the configuration refers to may be created later: load it again at the next check.
             self.seen = None;
             return self.fail(outcome.problems);
         };
@@ -284,7 +287,7 @@ impl Reloader {
         plan.cookie_secret = Some(self.cookie_secret);
         policies.inherit(&self.shared.view.load().policies);
         if settings.admin != self.settings.admin && tls.admin.is_none() {
-            // It still listens where it did, and must not do so in the clear from now on.
+            // The admin API keeps its address until a restart, and must not continue there without TLS.
             tls.admin.clone_from(&self.shared.view.load().tls.admin);
         }
         let plan = Arc::new(plan);
@@ -315,7 +318,7 @@ impl Reloader {
                     ..settings
                 };
             }
-            // A taken address may be free at the next look.
+            // An address in use may be free at the next check.
             Err(_) => self.seen = None,
         }
         generation
@@ -327,7 +330,7 @@ impl Reloader {
         &self.settings
     }
 
-    /// Who may use the admin API, kept current.
+    /// The access rules of the admin API, updated at each reload.
     #[must_use]
     pub fn access(&self) -> Arc<ArcSwap<Access>> {
         self.access.clone()
@@ -348,7 +351,7 @@ impl Reloader {
         let generation = self.generation() + 1;
         self.sockets.stop_unwanted(&plan).await;
         let (done, adopted) = oneshot::channel();
-        // What changed while the files were read is seen at the next look.
+        // A change during the read of the files is noticed at the next check.
         self.certificates = 0;
         let adopt = control::Command::Adopt { plan: plan.clone(), tls, policies, generation, done };
         if self.control.send(adopt).await.is_err() || adopted.await.is_err() {
@@ -406,7 +409,7 @@ impl Reloader {
         let text: Vec<String> = problems.iter().map(|problem| problem.render(&name)).collect();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if self.looking && status.error.as_ref() == Some(&text.join("\n")) {
-            // The same again, at the next look: it was told, and counted.
+            // The next check skips this text: its error was logged and counted.
             return Err(problems);
         }
         for (problem, line) in problems.iter().zip(&text) {
@@ -427,8 +430,8 @@ impl Reloader {
         status.failed += 1;
         status.error = Some(text.join("\n"));
         drop(status);
-        let told = json!({"kind": "reload", "ok": false, "error": text.join("\n")});
-        control::broadcast(&self.shared, told);
+        let event = json!({"kind": "reload", "ok": false, "error": text.join("\n")});
+        control::broadcast(&self.shared, event);
         Err(problems)
     }
 
@@ -437,7 +440,7 @@ impl Reloader {
     }
 }
 
-/// What a plan's files are read into.
+/// Reads the files of a plan: TLS and policies.
 fn build_all(plan: &Plan) -> Result<(Store, policy::Store), Vec<(String, String)>> {
     match (Store::build(plan), policy::Store::build(plan)) {
         (Ok(tls), Ok(policies)) => Ok((tls, policies)),

@@ -15,7 +15,7 @@ use crate::admin;
 use crate::config::endpoints::endpoints_file;
 use crate::config::{Config, Problem, Settings, load};
 use crate::decision::assess::Event;
-use crate::decision::plan::{Address, EndpointSpec, Plan, Spot, Transport};
+use crate::decision::plan::{Address, BindKey, EndpointSpec, Plan, Transport};
 use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::{self, Inherited};
 use crate::os::notify;
@@ -34,43 +34,43 @@ use tokio::sync::mpsc;
 
 pub use super::main_task::Stop;
 
-/// What to run.
+/// The options of a proxy.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the configuration comes from.
+    /// The source of the configuration.
     pub origin: Origin,
-    /// Whether signals are this process's to handle; a demo or a test has several proxies.
+    /// Whether this process handles signals; a demo or a test runs several proxies in one process.
     pub signals: bool,
-    /// Whether workers stay on cores of their own.
+    /// Whether workers are pinned to cores.
     pub pin: bool,
-    /// The process's log, where it is the proxy's to change.
+    /// The process's log, if the proxy may change it.
     pub log: Option<Arc<Log>>,
 }
 
-/// Why the proxy could not start.
+/// The reason why the proxy could not start.
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration has problems.
     Config(Vec<Problem>),
-    /// The machine would not.
+    /// The operating system reported an error.
     Io(String),
 }
 
 /// A started proxy.
 #[derive(Debug)]
 pub struct Running {
-    /// What all threads share.
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
-    /// Where each listener is.
+    /// The address of each listener.
     pub addresses: BTreeMap<String, Address>,
-    /// Where the admin API is.
+    /// The address of the admin API.
     pub admin: Option<Address>,
     stop: mpsc::Sender<Stop>,
     main: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
-    /// Stops it, and waits until it has stopped.
+    /// Stops the proxy, and waits until it has stopped.
     pub async fn stop(self, how: Stop) {
         if self.stop.send(how).await.is_err() {
             tracing::debug!("stop request ignored: the proxy has stopped already");
@@ -78,7 +78,7 @@ impl Running {
         self.wait().await;
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the proxy has stopped.
     pub async fn wait(self) {
         if let Err(error) = self.main.await {
             tracing::error!(%error, "main task failed");
@@ -86,14 +86,14 @@ impl Running {
     }
 }
 
-/// Decisions that are remembered.
+/// Decisions that are kept for the admin API.
 const DECISIONS: usize = 1_000;
-/// Runs the proxy until it is told to stop.
+/// Runs the proxy until a signal or command stops it.
 ///
 /// # Errors
 /// [`StartError`].
 pub fn run(options: Options) -> Result<(), StartError> {
-    // Before there are sockets of our own.
+    // Before this process opens sockets of its own.
     let inherited = if options.signals { Inherited::take() } else { Inherited::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -108,7 +108,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
     })
 }
 
-/// Starts the proxy on the calling runtime, which becomes its background.
+/// Starts the proxy; the calling runtime runs its background tasks.
 ///
 /// # Errors
 /// [`StartError`].
@@ -126,7 +126,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let (logs, log_writer) = Logs::start(&settings, options.log.clone(), registry);
     let figures = Arc::new(Mutex::new(Figures::default()));
     let (control, control_in) = mpsc::channel(64);
-    let control_thread = control::Given {
+    let control_thread = control::ControlSetup {
         shared: shared.clone(),
         events: channels.events,
         commands: control_in,
@@ -152,7 +152,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     reloader.inherit(inherited);
     reloader.fleet().listens_at(admin_listener.as_ref().map(|(_, address, _)| address));
     let (fleet, status) = (reloader.fleet().clone(), reloader.status());
-    reloader.reload(ReloadIf::Asked).await.map_err(StartError::Config)?;
+    reloader.reload(ReloadIf::Requested).await.map_err(StartError::Config)?;
     log_start(&shared.view.load().plan, &options.origin.name());
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
@@ -187,14 +187,14 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     Ok(Running { shared, addresses, admin, stop, main })
 }
 
-/// Dials and budgets that `state_dir` has kept over a restart.
+/// The events for dials and budgets stored in `state_dir`.
 fn kept_events(settings: &Settings) -> Vec<Event> {
     let dials = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
     let budgets = settings.state_dir.as_deref().map(files::load_budgets).unwrap_or_default();
     dials.events().into_iter().chain(budgets).collect()
 }
 
-/// Parses a file of endpoints; the error is one line with all problems.
+/// Parses an endpoints file; the error is one line with all problems.
 fn parse_endpoints(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, String> {
     endpoints_file(text, folder).map_err(|problems| {
         problems.iter().map(|problem| problem.render("")).collect::<Vec<_>>().join("; ")
@@ -207,7 +207,7 @@ fn log_start(plan: &Plan, config: &str) {
     tracing::info!(version, site, environment, config, "tidegate {version} started");
 }
 
-/// The settings that the process starts with; all problems at once if there are some.
+/// The settings at the start, or all problems.
 fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     let (text, folder) = match origin {
         Origin::Text(text) => (text.clone(), PathBuf::from(".")),
@@ -225,7 +225,7 @@ fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     }
 }
 
-/// Another name server than the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
+/// A name server to use instead of the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
 fn name_server() -> Option<std::net::SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
     value
@@ -255,9 +255,9 @@ fn start_workers(
     for (id, inbox) in inboxes.into_iter().enumerate() {
         let (sender, commands) = mpsc::channel(256);
         senders.push(sender);
-        let given = worker::Given {
+        let setup = worker::WorkerSetup {
             id,
-            // Only one worker a core: more workers than cores are left to the scheduler.
+            // Workers are pinned only if there is a core for each.
             core: (pin && count <= allowed.len()).then(|| allowed[id]),
             shared: shared.clone(),
             log: log.clone(),
@@ -265,12 +265,12 @@ fn start_workers(
             inbox,
             outboxes: outboxes.clone(),
         };
-        threads.push(thread(&format!("worker-{id}"), move || worker::run(given))?);
+        threads.push(thread(&format!("worker-{id}"), move || worker::run(setup))?);
     }
     Ok(senders)
 }
 
-/// Where the admin API listens, and a copy of its socket.
+/// The admin API's listener, its address, and a copy of its socket.
 type AdminListener = (admin::Listener, Address, Option<Socket>);
 
 fn bind_admin(
@@ -279,11 +279,11 @@ fn bind_admin(
 ) -> Result<Option<AdminListener>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
     let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
-    let spot = Spot { transport: Transport::Stream, address: address.clone(), takes_all: false };
-    let found = inherited.for_spot(&spot);
+    let key = BindKey { transport: Transport::Stream, address: address.clone(), takes_all: false };
+    let found = inherited.for_key(&key);
     let sockets = match found.is_empty() {
-        false => listen::share_out(&spot, found, 1),
-        true => listen::bind(&spot, settings.admin_mode, 1, listen::Trial::First),
+        false => listen::share_out(&key, found, 1),
+        true => listen::bind(&key, settings.admin_mode, 1, listen::Trial::First),
     };
     let mut sockets = sockets.map_err(failed)?;
     listen::listen(&sockets).map_err(failed)?;
@@ -317,7 +317,7 @@ async fn fill(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<VecDequ
             }
             memory.push_back(decision);
         }
-        // A sample is enough: at most a hundred a second.
+        // A sample is sufficient: at most a hundred decisions a second.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,36 +1,36 @@
-//! The process's signals, as what they tell.
+//! The process's signals and their meanings.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a signal says.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Told {
+pub(super) enum Signal {
     /// Drain, then end.
     Stop,
-    /// Read the configuration again.
+    /// Reload the configuration.
     Reload,
-    /// Open log files anew.
+    /// Reopen the log files.
     Reopen,
-    /// Let another process take over.
+    /// Start a successor.
     Upgrade,
 }
 
-/// The process's signals; none of them, where they are somebody else's.
+/// The process's signals; `None` if this proxy does not handle them.
 #[derive(Debug)]
 pub(super) struct Signals(Option<[tokio::signal::unix::Signal; 5]>);
 
 impl Signals {
-    /// Signals that never come.
+    /// Signals that never arrive.
     pub(super) fn none() -> Signals {
         Signals(None)
     }
 
-    /// Waits until it is told to stop.
+    /// Waits for a stop signal.
     pub(super) async fn stop(&mut self) {
-        while self.next().await != Told::Stop {}
+        while self.next().await != Signal::Stop {}
     }
 
-    /// This process's, if they are `ours` to handle.
+    /// Registers for the signals if they are `ours` to handle.
     pub(super) fn new(ours: bool) -> Signals {
         if !ours {
             return Signals(None);
@@ -56,19 +56,19 @@ impl Signals {
         }
     }
 
-    /// The next one; never, where they are somebody else's.
-    pub(super) async fn next(&mut self) -> Told {
+    /// The next signal; never returns if this proxy handles none.
+    pub(super) async fn next(&mut self) -> Signal {
         let Some([terminate, interrupt, hangup, user1, user2]) = &mut self.0 else {
             return std::future::pending().await;
         };
         tokio::select! {
-            // Stopping first.
+            // Stop first.
             biased;
-            _ = terminate.recv() => Told::Stop,
-            _ = interrupt.recv() => Told::Stop,
-            _ = hangup.recv() => Told::Reload,
-            _ = user1.recv() => Told::Reopen,
-            _ = user2.recv() => Told::Upgrade,
+            _ = terminate.recv() => Signal::Stop,
+            _ = interrupt.recv() => Signal::Stop,
+            _ = hangup.recv() => Signal::Reload,
+            _ = user1.recv() => Signal::Reopen,
+            _ = user2.recv() => Signal::Upgrade,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::worker;
 use crate::config::Problem;
 use crate::config::error::Position;
-use crate::decision::plan::{Address, Plan, Spot, Transport};
+use crate::decision::plan::{Address, BindKey, Plan, Transport};
 use crate::os::inherit::Inherited;
 use crate::os::listen;
 use socket2::Socket;
@@ -11,18 +11,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// To accept what is queued, and to say so.
+/// The time for a stopped listener to accept its queued connections.
 const STOPPED: Duration = Duration::from_secs(5);
 
 /// The sockets of the plan in force.
 #[derive(Debug)]
 pub(super) struct Sockets {
     workers: Vec<mpsc::Sender<worker::Command>>,
-    listening: BTreeMap<Spot, Listening>,
+    listening: BTreeMap<BindKey, Listening>,
     inherited: Inherited,
-    /// Places whose sockets flows and connections may hold for a while after they were stopped.
-    lingering: Vec<Spot>,
-    /// Whether a successor listens at the same places: their files are its own then.
+    /// The keys of stopped sockets that flows or connections may still use.
+    lingering: Vec<BindKey>,
+    /// Whether a successor listens on the same addresses: the socket files belong to it then.
     handed_over: bool,
 }
 
@@ -34,11 +34,11 @@ struct Listening {
     sockets: Vec<Socket>,
 }
 
-/// Sockets that are bound and wait for their configuration to be in force.
+/// Bound sockets of a listener whose configuration is not in force yet.
 #[derive(Debug)]
 pub(super) struct Built {
     pub(super) name: String,
-    spot: Spot,
+    key: BindKey,
     pub(super) bound: Address,
     pub(super) sockets: Vec<Socket>,
 }
@@ -55,81 +55,83 @@ impl Sockets {
         }
     }
 
-    /// Takes sockets that this process was started with, before it binds its own.
+    /// Adds the sockets that this process inherited, before it binds its own.
     pub(super) fn inherit(&mut self, inherited: Inherited) {
         self.inherited = inherited;
     }
 
-    /// Leaves everything that can be seen from outside to a successor.
+    /// Hands the socket files over to a successor.
     pub(super) fn hand_over(&mut self) {
         self.handed_over = true;
     }
 
-    /// The sockets that a successor gets.
+    /// The sockets to pass to a successor.
     pub(super) fn to_pass(&self) -> impl Iterator<Item = &Socket> {
-        let passed = self.listening.iter().filter(|(spot, _)| spot.transport != Transport::Quic);
+        let passed = self.listening.iter().filter(|(key, _)| key.transport != Transport::Quic);
         passed.flat_map(|(_, listening)| &listening.sockets)
     }
 
-    /// Where each listener is: with the port the kernel chose, where port 0 was asked.
+    /// The address of each listener, with the port that the kernel chose for port 0.
     pub(super) fn addresses(&self) -> BTreeMap<String, Address> {
         let entry = |l: &Listening| (l.name.clone(), l.bound.clone());
         self.listening.values().map(entry).collect()
     }
 
-    /// Binds what is new. Nothing listens yet.
+    /// Binds sockets for new listeners. They do not listen yet.
     pub(super) fn bind(&mut self, plan: &Plan) -> Result<Vec<Built>, Problem> {
         let mut built: Vec<Built> = Vec::new();
-        for (listener, spot) in
-            plan.listeners.iter().flat_map(|listener| listener.spots().map(move |s| (listener, s)))
+        for (listener, key) in plan
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.bind_keys().map(move |s| (listener, s)))
         {
-            if self.listening.contains_key(&spot) {
+            if self.listening.contains_key(&key) {
                 continue;
             }
-            // Where the kernel chose a port, it is the listener's for every transport.
+            // Where the kernel chose a port, all transports of the listener use that port.
             let chosen = self.listening.iter().map(|(known, listening)| (known, &listening.bound));
-            let chosen = chosen.chain(built.iter().map(|built| (&built.spot, &built.bound)));
-            let mut beside = chosen.filter(|(known, _)| known.address == spot.address);
-            let address = beside.next().map_or(&spot.address, |(_, bound)| bound).clone();
-            let place = Spot { address, ..spot.clone() };
-            // Our own sockets there would make the trial bind fail; they are about to go.
+            let chosen = chosen.chain(built.iter().map(|built| (&built.key, &built.bound)));
+            let mut beside = chosen.filter(|(known, _)| known.address == key.address);
+            let address = beside.next().map_or(&key.address, |(_, bound)| bound).clone();
+            let wanted = BindKey { address, ..key.clone() };
+            // The trial bind would fail because of our own sockets there, which are about to be closed.
             let mut known = self.listening.keys().chain(&self.lingering);
-            let ours = known.any(|known| same_port(known, &place));
-            // QUIC's are a predecessor's own, until it has ended.
-            let theirs = spot.transport == Transport::Quic && Inherited::has_predecessor();
+            let ours = known.any(|known| same_port(known, &wanted));
+            // A predecessor keeps its QUIC sockets until it ends.
+            let theirs = key.transport == Transport::Quic && Inherited::has_predecessor();
             let trial = if ours || theirs { listen::Trial::None } else { listen::Trial::First };
-            // QUIC's connections are known to one process alone: they are not passed on.
-            let found = match spot.transport {
+            // Only the process that accepted them knows its QUIC connections: QUIC sockets are not passed on.
+            let found = match key.transport {
                 Transport::Quic => Vec::new(),
-                Transport::Stream | Transport::Datagram => self.inherited.for_spot(&place),
+                Transport::Stream | Transport::Datagram => self.inherited.for_key(&wanted),
             };
             let count = self.workers.len();
             let sockets = match found.is_empty() {
-                false => listen::share_out(&place, found, count),
-                true => listen::bind(&place, listener.mode, count, trial),
+                false => listen::share_out(&wanted, found, count),
+                true => listen::bind(&wanted, listener.mode, count, trial),
             };
             let sockets =
                 sockets.map_err(|error| unbound(&listener.name, &listener.address, &error))?;
             let bound = sockets.first();
-            let bound = bound.map_or(place.address.clone(), |socket| {
-                listen::local_address(socket, &place.address)
+            let bound = bound.map_or(wanted.address.clone(), |socket| {
+                listen::local_address(socket, &wanted.address)
             });
-            built.push(Built { name: listener.name.clone(), spot, bound, sockets });
+            built.push(Built { name: listener.name.clone(), key, bound, sockets });
         }
         Ok(built)
     }
 
-    /// Hands new sockets out.
+    /// Sends the new sockets to the workers.
     pub(super) async fn hand_out(&mut self, plan: &Plan, built: Vec<Built>) {
-        for Built { name, spot, bound, sockets } in built {
-            let by = spot.transport.label();
+        for Built { name, key, bound, sockets } in built {
+            let by = key.transport.label();
             tracing::info!(listener = name, address = %bound, by, "listener {name} listening on {bound}");
             let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let spot = spot.clone();
-                told(worker.send(worker::Command::Listen { spot, socket }).await);
+                let key = key.clone();
+                log_undelivered(worker.send(worker::Command::Listen { key, socket }).await);
             }
-            self.listening.insert(spot, Listening { name, bound, sockets: copies });
+            self.listening.insert(key, Listening { name, bound, sockets: copies });
         }
         if !self.inherited.is_empty() {
             let count = self.inherited.len();
@@ -140,12 +142,12 @@ impl Sockets {
             self.inherited = Inherited::default();
         }
         for listener in &plan.listeners {
-            for spot in listener.spots() {
-                if let Some(listening) = self.listening.get_mut(&spot) {
+            for key in listener.bind_keys() {
+                if let Some(listening) = self.listening.get_mut(&key) {
                     listening.name.clone_from(&listener.name);
                 }
             }
-            // The socket goes on; who may use it may have changed.
+            // The socket stays; the permissions of its file may have changed.
             if let Address::Unix(path) = &listener.address
                 && let Err(error) = listen::set_mode(path, listener.mode)
             {
@@ -154,21 +156,25 @@ impl Sockets {
         }
     }
 
-    /// Stops the listeners that a plan does not have, while the old view still knows them: what they
-    /// have queued is served first.
+    /// Stops the listeners that the plan does not have, while the old view still contains them: their queued
+    /// connections are served first.
     pub(super) async fn stop_unwanted(&mut self, plan: &Plan) {
-        let wanted = |spot: &Spot| plan.listeners.iter().any(|l| l.spots().any(|s| s == *spot));
-        let gone: Vec<Spot> = self.listening.keys().filter(|spot| !wanted(spot)).cloned().collect();
-        for spot in gone {
-            self.listening.remove(&spot);
-            if spot.transport != Transport::Stream && !self.lingering.contains(&spot) {
-                self.lingering.push(spot.clone());
+        let wanted =
+            |key: &BindKey| plan.listeners.iter().any(|l| l.bind_keys().any(|s| s == *key));
+        let gone: Vec<BindKey> =
+            self.listening.keys().filter(|key| !wanted(key)).cloned().collect();
+        for key in gone {
+            self.listening.remove(&key);
+            if key.transport != Transport::Stream && !self.lingering.contains(&key) {
+                self.lingering.push(key.clone());
             }
-            let address = &spot.address;
+            let address = &key.address;
             tracing::info!(%address, "listener on {address} stopped");
             for worker in &self.workers {
                 let (done, stopped) = oneshot::channel();
-                told(worker.send(worker::Command::Stop { spot: spot.clone(), done }).await);
+                log_undelivered(
+                    worker.send(worker::Command::Stop { key: key.clone(), done }).await,
+                );
                 if !matches!(tokio::time::timeout(STOPPED, stopped).await, Ok(Ok(()))) {
                     tracing::warn!(%address, "listener on {address} not stopped in time by a worker");
                 }
@@ -183,7 +189,7 @@ impl Sockets {
     }
 }
 
-fn same_port(a: &Spot, b: &Spot) -> bool {
+fn same_port(a: &BindKey, b: &BindKey) -> bool {
     a.transport.collides(b.transport)
         && matches!((&a.address, &b.address), (Address::Ip(a), Address::Ip(b)) if a.port() == b.port() && a.port() != 0)
 }
@@ -194,8 +200,8 @@ pub(super) fn unbound(name: &str, address: &Address, error: &std::io::Error) -> 
     Problem::error(Position::START, format!("listeners.{name}.address"), message)
 }
 
-/// Logs that a command found nobody.
-pub(super) fn told<T>(result: Result<(), mpsc::error::SendError<T>>) {
+/// Logs that a command was not delivered because its receiver has ended.
+pub(super) fn log_undelivered<T>(result: Result<(), mpsc::error::SendError<T>>) {
     if result.is_err() {
         tracing::error!("command to a worker dropped: the worker has ended");
     }

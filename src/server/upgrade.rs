@@ -1,7 +1,7 @@
-//! A successor takes over: the same program, perhaps a newer one, started with the listening sockets.
+//! Upgrades: a successor process, perhaps of a newer version, is started with the listening sockets.
 //!
-//! Both accept for a moment; then this process drains. Nobody who connects meanwhile is refused, since no
-//! socket is ever closed.
+//! Both processes accept connections for a moment; then this process drains. No socket is ever closed, so no client
+//! is refused.
 
 use super::reload::Reloader;
 use crate::os::inherit::{self, Program};
@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// How long a successor may take to be ready.
+/// The deadline for a successor to be ready.
 const READY_MAX: Duration = Duration::from_secs(60);
 
-/// What it takes to hand over.
+/// The state of an upgrade.
 #[derive(Debug)]
 pub(super) struct Upgrade {
     program: Option<Program>,
@@ -25,7 +25,7 @@ pub(super) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Of this program, if it has a process of its own.
+    /// An upgrade of this program, if the proxy is the only one in its process.
     pub(super) fn new(ours: bool) -> Upgrade {
         let program = ours.then(Program::this).transpose();
         let program = program.unwrap_or_else(|error| {
@@ -35,7 +35,7 @@ impl Upgrade {
         Upgrade { program, admin: None, admin_task: None, done: false }
     }
 
-    /// Notes the admin API's socket and task.
+    /// Stores the admin API's socket and task.
     pub(super) fn keep_admin(&mut self, socket: Option<Socket>, task: JoinHandle<()>) {
         (self.admin, self.admin_task) = (socket, Some(task));
     }
@@ -54,7 +54,7 @@ impl Upgrade {
         };
         let process = successor.id();
         tracing::info!(process, "successor {process} starting");
-        let (told, waiting) = oneshot::channel();
+        let (done, waiting) = oneshot::channel();
         tokio::spawn(async move {
             let ready = tokio::task::spawn_blocking(move || successor.wait());
             let ready = match tokio::time::timeout(READY_MAX, ready).await {
@@ -65,19 +65,19 @@ impl Upgrade {
                 }
                 Ok(Err(_)) | Err(_) => {
                     tracing::error!(process, "successor {process} killed: not ready in time");
-                    // Whoever waits for its word learns of its end, and reaps it.
+                    // The task that waits for the successor also reaps it.
                     inherit::end(process);
                     None
                 }
             };
-            if told.send(ready).is_err() {
+            if done.send(ready).is_err() {
                 tracing::debug!("end of a successor not reported: the main task has gone");
             }
         });
         Some(waiting)
     }
 
-    /// Leaves the admin API to the successor.
+    /// Ends the admin API in this process: the successor serves it.
     pub(super) fn finish(&mut self) {
         tracing::info!("successor ready: this process drains");
         self.done = true;
@@ -93,10 +93,10 @@ impl Upgrade {
     }
 }
 
-/// A successor that is waited for: its number once it is ready.
+/// A successor that is starting; yields its process id once it is ready.
 pub(super) type Waiting = Option<oneshot::Receiver<Option<u32>>>;
 
-/// Waits until a successor is ready, or is not to be; never, where there is none.
+/// Waits until a successor is ready or has failed; never returns without a successor.
 pub(super) async fn ready(waiting: &mut Waiting) -> Option<u32> {
     let Some(receiver) = waiting else { return std::future::pending().await };
     let ready = receiver.await.unwrap_or(None);
@@ -104,11 +104,11 @@ pub(super) async fn ready(waiting: &mut Waiting) -> Option<u32> {
     ready
 }
 
-/// When the service manager wants a sign of life.
+/// The timer of the service manager's watchdog.
 pub(super) struct Watchdog(Option<Interval>);
 
 impl Watchdog {
-    /// As it says, if this process is its own.
+    /// The watchdog of the service manager, if the process is `ours`.
     pub(super) fn new(ours: bool) -> Watchdog {
         let every = notify::watchdog().filter(|every| ours && !every.is_zero());
         Watchdog(every.map(|every| {
@@ -118,7 +118,7 @@ impl Watchdog {
         }))
     }
 
-    /// Waits until it wants one; never, where it wants none.
+    /// Waits until a notification is due; never returns without a watchdog.
     pub(super) async fn wait(&mut self) {
         match &mut self.0 {
             Some(interval) => drop(interval.tick().await),

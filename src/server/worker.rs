@@ -1,10 +1,10 @@
-//! A worker's thread: its runtime, its listening sockets, its chores.
+//! A worker thread: its runtime, its listening sockets, and its periodic tasks.
 
-use crate::decision::plan::{Address, ListenerIndex, Spot, Transport};
+use crate::decision::plan::{Address, BindKey, ListenerIndex, Transport};
 use crate::os::stream::Stream;
 use crate::os::{clock, cores, process};
+use crate::proxy::accept::{Accepted, accept};
 use crate::proxy::admission::{admit, must_wait};
-use crate::proxy::arrive::{Arrived, arrive};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::warm::warm;
@@ -24,26 +24,26 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-/// What a worker is told.
+/// Commands to a worker.
 #[derive(Debug)]
 pub enum Command {
     /// Accept on this listening socket.
     Listen {
-        /// Where it was configured to be.
-        spot: Spot,
+        /// The key of the socket.
+        key: BindKey,
         /// The socket.
         socket: Socket,
     },
-    /// Accept what is queued, then stop, and say so.
+    /// Accept the queued connections, then stop listening, and answer.
     Stop {
-        /// Where it is.
-        spot: Spot,
-        /// Told when nothing is queued any more.
+        /// The key of the socket.
+        key: BindKey,
+        /// Answered when no connection is queued any more.
         done: oneshot::Sender<()>,
     },
-    /// Close idle connections, and let others end.
+    /// Close idle connections, and let others finish.
     Drain,
-    /// End, and say so.
+    /// End the thread, and answer.
     End(oneshot::Sender<()>),
 }
 
@@ -54,65 +54,65 @@ pub struct HandedOver {
     address: Address,
 }
 
-/// What a worker's thread is given.
+/// The inputs of a worker's thread.
 #[derive(Debug)]
-pub struct Given {
-    /// Its number.
+pub struct WorkerSetup {
+    /// The worker's number.
     pub id: usize,
-    /// The core it stays on.
+    /// The core that the thread is pinned to.
     pub core: Option<usize>,
-    /// What all threads share.
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
-    /// Where it hands access log lines in.
+    /// The queue of the access log.
     pub log: AccessLog,
-    /// What it is told.
+    /// Commands from the main thread.
     pub commands: mpsc::Receiver<Command>,
-    /// Connections it is handed.
+    /// Connections that other workers hand over.
     pub inbox: mpsc::Receiver<HandedOver>,
-    /// Where it hands connections to: one queue a worker.
+    /// Queues to hand connections over: one for each worker.
     pub outboxes: Vec<mpsc::Sender<HandedOver>>,
 }
 
-/// Connections accepted in one turn, at most, before others get theirs.
+/// Connections accepted in one turn, at most, before other tasks run.
 const ACCEPTS_A_TURN: usize = 16;
-/// Connections that a stopped listener still takes, at most: more than its queue can hold.
+/// Connections that a stopped listener still accepts, at most: more than the backlog can hold.
 const QUEUE_MAX: usize = 65_536;
-/// How much busier than another a worker must be to hand a connection over, in per mille.
+/// How much busier than the other worker a worker must be to hand a connection over, in per mille.
 const HANDOVER_MARGIN: u32 = 200;
-/// Between two measurements of how busy a worker is.
+/// The interval between two measurements of a worker's utilisation.
 const BUSY_WINDOW: Duration = Duration::from_millis(250);
 
-/// Runs a worker until it is told to end.
+/// Runs a worker until a command ends it.
 ///
 /// # Errors
-/// When its runtime cannot be made.
-pub fn run(given: Given) -> io::Result<()> {
-    if let Some(core) = given.core {
+/// When the runtime cannot be created.
+pub fn run(setup: WorkerSetup) -> io::Result<()> {
+    if let Some(core) = setup.core {
         cores::stay_on(core);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(31)
         .build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(serve(given));
+    runtime.block_on(serve(setup));
     Ok(())
 }
 
-/// How an acceptor is told to stop, and with what it answers.
+/// The command to stop an acceptor; the inner sender is answered when the acceptor has stopped.
 type Stop = oneshot::Sender<oneshot::Sender<()>>;
 
-async fn serve(mut given: Given) {
-    let worker = Worker::new(given.id, given.shared.clone(), given.log.clone());
-    let outboxes = Rc::new(std::mem::take(&mut given.outboxes));
-    let mut acceptors: HashMap<Spot, Stop> = HashMap::new();
+async fn serve(mut setup: WorkerSetup) {
+    let worker = Worker::new(setup.id, setup.shared.clone(), setup.log.clone());
+    let outboxes = Rc::new(std::mem::take(&mut setup.outboxes));
+    let mut acceptors: HashMap<BindKey, Stop> = HashMap::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut busy = Busy::new();
     loop {
         tokio::select! {
-            // Commands first: ending must not wait behind connections.
+            // Commands first: they must not wait behind connections.
             biased;
-            command = given.commands.recv() => match command {
+            command = setup.commands.recv() => match command {
                 None => return,
                 Some(Command::End(done)) => {
                     if done.send(()).is_err() {
@@ -122,7 +122,7 @@ async fn serve(mut given: Given) {
                 }
                 Some(command) => obey(&worker, &outboxes, &mut acceptors, command),
             },
-            Some(handed) = given.inbox.recv() => begin(&worker, handed.socket, &handed.address),
+            Some(handed) = setup.inbox.recv() => begin(&worker, handed.socket, &handed.address),
             _ = ticks.tick() => {
                 worker.tick();
                 warm(&worker);
@@ -135,17 +135,17 @@ async fn serve(mut given: Given) {
 fn obey(
     worker: &Rc<Worker>,
     outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
-    acceptors: &mut HashMap<Spot, Stop>,
+    acceptors: &mut HashMap<BindKey, Stop>,
     command: Command,
 ) {
     match command {
-        Command::Listen { spot, socket } => {
+        Command::Listen { key, socket } => {
             let (stop, stopped) = oneshot::channel();
-            let (worker, address) = (worker.clone(), spot.address.clone());
-            match spot.transport {
+            let (worker, address) = (worker.clone(), key.address.clone());
+            match key.transport {
                 Transport::Stream => {
-                    let accept = accept(worker, outboxes.clone(), socket, address, stopped);
-                    tokio::task::spawn_local(accept);
+                    let accepting = accept_loop(worker, outboxes.clone(), socket, address, stopped);
+                    tokio::task::spawn_local(accepting);
                 }
                 Transport::Datagram => {
                     tokio::task::spawn_local(udp::serve(worker, socket, address, stopped));
@@ -155,17 +155,17 @@ fn obey(
                     let serve = l7::inbound::h3_listener::serve(worker, socket, address, stopped);
                     tokio::task::spawn_local(serve);
                 }
-                // `check` has refused it.
+                // `check` has refused this combination.
                 #[cfg(not(feature = "http3"))]
                 Transport::Quic => {}
             }
-            acceptors.insert(spot, stop);
+            acceptors.insert(key, stop);
         }
-        Command::Stop { spot, done } => {
-            if let Some(stop) = acceptors.remove(&spot)
+        Command::Stop { key, done } => {
+            if let Some(stop) = acceptors.remove(&key)
                 && stop.send(done).is_err()
             {
-                tracing::debug!(?spot, "acceptor not stopped: it has ended already");
+                tracing::debug!(?key, "acceptor not stopped: it has ended already");
             }
         }
         Command::Drain => worker.deadlines.end_idle(),
@@ -173,7 +173,7 @@ fn obey(
     }
 }
 
-async fn accept(
+async fn accept_loop(
     worker: Rc<Worker>,
     outboxes: Rc<Vec<mpsc::Sender<HandedOver>>>,
     socket: Socket,
@@ -192,10 +192,10 @@ async fn accept(
     let mut backoff = Duration::from_millis(10);
     loop {
         tokio::select! {
-            // Stopping first, but only after the queue is empty: see below.
+            // Stop first, but only after the backlog is empty: see below.
             biased;
             done = &mut stopped => {
-                // What the kernel has queued was promised service.
+                // Connections in the kernel's backlog are served before the listener stops.
                 for _ in 0..QUEUE_MAX {
                     let Ok(accepted) = accept_one(socket.get_ref()) else { break };
                     begin(&worker, accepted, &address);
@@ -208,7 +208,7 @@ async fn accept(
             ready = socket.readable() => {
                 let Ok(mut ready) = ready else { return };
                 if worker.shared.scarcity() == Scarcity::NoAccept {
-                    // Whoever waits in the kernel's queue costs us nothing.
+                    // Connections in the kernel's backlog use no memory of the process.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
@@ -231,7 +231,7 @@ async fn accept(
                 }
             }
         }
-        // Let the connections of this turn begin before the next ones are taken.
+        // The accepted connections start before the next ones are accepted.
         tokio::task::yield_now().await;
     }
 }
@@ -241,7 +241,7 @@ fn accept_one(socket: &Socket) -> io::Result<Socket> {
     Ok(Socket::from(accept_with(socket, flags)?))
 }
 
-/// Begins a connection here, or hands it to a worker that is much less busy, before a byte is read.
+/// Serves a connection here, or hands it to a worker that is much less busy, before any byte is read.
 fn take(
     worker: &Rc<Worker>,
     outboxes: &Rc<Vec<mpsc::Sender<HandedOver>>>,
@@ -254,7 +254,7 @@ fn take(
         return begin(worker, socket, address);
     }
     let handed = HandedOver { socket, address: address.clone() };
-    // A full queue means that the other one is not so idle after all.
+    // A full queue means that the other worker is busy, too.
     if let Err(mpsc::error::TrySendError::Full(kept) | mpsc::error::TrySendError::Closed(kept)) =
         outboxes[least].try_send(handed)
     {
@@ -262,17 +262,17 @@ fn take(
     }
 }
 
-/// Begins to serve a connection, if there is room for it.
+/// Starts to serve a connection, if the limits permit.
 fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     let view = worker.view();
-    // By address: a listener may have another name since it was told to listen.
+    // By address: the listener may have been renamed since the socket was bound.
     let Some(index) = view.plan.listener_at(Transport::Stream, address) else { return };
     let listener = &view.plan.listeners[index];
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-    // Behind a balancer that names its clients, its own address is nobody's.
+    // Behind a balancer that sends PROXY headers, the peer's address is the balancer's and is not counted.
     let client = peer.map(|peer| peer.ip()).filter(|peer| !listener.is_proxied(*peer));
     if must_wait(worker, listener, client) {
-        // A reset: whoever connects in a loop should leave nothing behind in the kernel either.
+        // Closes with a reset: a client that connects in a loop should leave no state in the kernel either.
         if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
             tracing::trace!(%error, "refused connection closed without RST: cannot set SO_LINGER");
         }
@@ -288,46 +288,46 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     };
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
-        // Counted out when the connection ends, and also when its task panics.
+        // Released when the connection ends, and also when its task panics.
         let _admitted = admitted;
-        let arriving = Box::pin(arrive(&worker, stream, &view, index));
-        let Some(arrived) = arriving.await else { return };
-        let Some(_of_client) = count_told(&worker, &view, index, &arrived) else { return };
-        match arrived.class {
-            None => l7::inbound::h1_connection::serve(worker, arrived, view, index).await,
-            // Boxed: an idle HTTP connection should not have room for it.
-            Some(class) => Box::pin(l4::serve(worker, arrived, view, index, class)).await,
+        let accepting = Box::pin(accept(&worker, stream, &view, index));
+        let Some(accepted) = accepting.await else { return };
+        let Some(_of_client) = count_proxied(&worker, &view, index, &accepted) else { return };
+        match accepted.class {
+            None => l7::inbound::h1_connection::serve(worker, accepted, view, index).await,
+            // Boxed: the future of an idle HTTP connection should stay small.
+            Some(class) => Box::pin(l4::serve(worker, accepted, view, index, class)).await,
         }
     });
 }
 
-/// Counts a connection by the client that a PROXY header told of: its own peer was not counted. `None`: it
-/// has its most, or has to wait.
-fn count_told(
+/// Counts a connection by the client address in its PROXY header. `None`: the client has reached its limit, or has to
+/// wait.
+fn count_proxied(
     worker: &Worker,
     view: &View,
     index: ListenerIndex,
-    arrived: &Arrived,
+    accepted: &Accepted,
 ) -> Option<Option<crate::shared::OfClient>> {
     let listener = &view.plan.listeners[index];
-    if !listener.is_proxied(arrived.stream.peer()) {
+    if !listener.is_proxied(accepted.stream.peer()) {
         return Some(None);
     }
-    if must_wait(worker, listener, Some(arrived.peer())) {
-        arrived.stream.reset_on_close();
+    if must_wait(worker, listener, Some(accepted.peer())) {
+        accepted.stream.reset_on_close();
         return None;
     }
     let Some(most) = listener.limits.connections_per_client else { return Some(None) };
-    let counted = worker.shared.by_client.enter(arrived.peer(), most);
+    let counted = worker.shared.by_client.enter(accepted.peer(), most);
     if counted.is_none() {
         let cells = worker.listener_cells(&listener.name);
         cells.refusals[Refusal::Overloaded].add(1);
-        arrived.stream.reset_on_close();
+        accepted.stream.reset_on_close();
     }
     counted.map(Some)
 }
 
-/// How busy a worker is, from the runtime's own account.
+/// A worker's utilisation, from the runtime's metrics.
 struct Busy {
     since: crate::decision::units::Timestamp,
     before: Duration,

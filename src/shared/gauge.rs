@@ -67,7 +67,7 @@ impl Held {
 
     /// As [`Held::enter_below`]; dropping the unit wakes the first waiter of `queue`.
     #[must_use]
-    pub fn enter_told(gauge: &Arc<Gauge>, ceiling: u32, queue: &Arc<Queue>) -> Option<Held> {
+    pub fn enter_queued(gauge: &Arc<Gauge>, ceiling: u32, queue: &Arc<Queue>) -> Option<Held> {
         let mut held = Held::enter_below(gauge, ceiling)?;
         held.1 = Some(queue.clone());
         Some(held)

@@ -17,13 +17,13 @@ use std::time::Duration;
 
 /// Addresses stored at once.
 const KNOWN_MAX: usize = 4_096;
-/// Offences without a consequence.
+/// The number of offences without a penalty.
 const FREE: u32 = 3;
 /// The first wait; each further one is twice as long.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// One offence is forgotten after each such span without another.
+/// One offence expires after each such time without another.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Addresses with recent offences. Locked once per connection, and only while there is an offender.
@@ -69,7 +69,7 @@ impl Offenders {
         known.get(&client(address)).is_some_and(|offender| now < offender.until)
     }
 
-    /// Removes addresses whose offences are forgotten.
+    /// Removes addresses whose offences have expired.
     pub fn forget(&self, now: Timestamp) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, offender| offender.left(now) > 0);
@@ -78,7 +78,7 @@ impl Offenders {
 }
 
 impl Offender {
-    /// Offences that are not forgotten yet.
+    /// Offences that have not expired.
     fn left(self, now: Timestamp) -> u32 {
         let calm = now.since(self.until).as_secs() / FORGIVEN_AFTER.as_secs();
         self.offences.saturating_sub(u32::try_from(calm).unwrap_or(u32::MAX))
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_offences_are_free_and_each_further_one_has_the_address_wait_longer() {
+    fn penalties_start_after_the_first_offences_and_grow() {
         let offenders = Offenders::default();
         (0..FREE).for_each(|_| assert_eq!(offenders.offend(address(1), at(0)), None));
         assert!(!offenders.must_wait(address(1), at(0)));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn calm_is_rewarded_and_then_forgotten() {
+    fn penalties_shrink_and_expire_without_offences() {
         let offenders = Offenders::default();
         offend_often(&offenders, address(1));
         assert!(offenders.must_wait(address(1), at(999)));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_addresses_is_bounded_and_a_subnet_is_one() {
+    fn addresses_are_bounded_and_counted_by_subnet() {
         let offenders = Offenders::default();
         for number in 0..10_000 {
             offend_often(&offenders, address(number));

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_woken_and_whoever_leaves_wakes_the_next() {
+    fn the_first_waiter_is_woken_and_a_leaving_one_wakes_the_next() {
         let queue = Queue::default();
         queue.wake_first();
         let (one, first) = waiter(&queue, 0);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_idle_in_a_worker_is_for_the_first_of_all() {
+    fn an_idle_connection_of_a_worker_serves_the_first_waiter() {
         let queue = Queue::default();
         assert_eq!(queue.claims(0), For::Nobody);
         let (_one, first) = waiter(&queue, 0);

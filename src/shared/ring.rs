@@ -111,7 +111,7 @@ pub(super) struct Cursor {
     low: u64,
     /// Number of recorded exchanges at the last read.
     head: u64,
-    /// Ended exchanges that were read already, by entry; the value is their time of sending.
+    /// Ended exchanges that were already read, by entry, with their time of sending.
     read: Vec<u64>,
 }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_exchange_is_read_once_when_it_is_over_and_whenever_it_waits() {
+    fn an_exchange_is_read_once_when_complete_and_at_each_sweep_while_waiting() {
         let (ring, mut cursor) = (Ring::default(), Cursor::default());
         let first = ring.sent(at(0), 3).unwrap();
         let second = ring.sent(at(500_000), 31).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_overflows_loses_the_oldest_and_then_notes_fewer() {
+    fn an_overflowing_ring_drops_the_oldest_and_then_samples() {
         let (ring, mut cursor) = (Ring::default(), Cursor::default());
         let lost = ring.sent(at(1), 0).unwrap();
         assert!((0..300).all(|n| ring.sent(at(10 + n), 1).is_some()));
@@ -228,7 +228,7 @@ mod tests {
         }
         let noted = (0..1_000).filter(|n| ring.sent(at(9_000 + n), 1).is_some()).count();
         assert!((100..=250).contains(&noted), "{noted}");
-        // Quiet again.
+        // The load is low again.
         let (ring, mut cursor) = (Ring::default(), Cursor::default());
         ring.every.store(8, Ordering::Relaxed);
         (0..5).for_each(|_| drop(read(&mut cursor, &ring)));
@@ -241,7 +241,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 0..200_000_u64 {
-                    // Sent at n microseconds, it takes n as well, and says so in its stratum.
+                    // Sent at microsecond n with a response time of n, and a stratum derived from n.
                     if let Some(ticket) = ring.sent(at(n), (n % 32) as u8) {
                         ring.answered(ticket, Duration::from_micros(n));
                     }

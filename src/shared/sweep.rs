@@ -28,14 +28,14 @@ pub struct Sweep {
 /// Counters of one class at the last sweep.
 #[derive(Debug, Default)]
 struct Known {
-    asked: [u64; PRIORITIES],
+    requested: [u64; PRIORITIES],
     /// By permitted cluster.
-    places: Vec<Place>,
+    places: Vec<ClusterCounts>,
 }
 
 /// Counters of one class at one of its clusters at the last sweep.
 #[derive(Debug, Default)]
-struct Place {
+struct ClusterCounts {
     counts: [u64; COUNTS],
     /// When the newest report arrived.
     reported: Timestamp,
@@ -47,9 +47,9 @@ impl Sweep {
     /// Switches to other slots; samples not yet swept from the old ones are dropped.
     pub fn adopt(&mut self, slots: Arc<Slots>) {
         let workers = slots.workers.len();
-        let place = |_: &Slot| Place {
+        let place = |_: &Slot| ClusterCounts {
             cursors: std::iter::repeat_with(ring::Cursor::default).take(workers).collect(),
-            ..Place::default()
+            ..ClusterCounts::default()
         };
         let known = |class: &OfClass| Known {
             places: class.clusters.iter().map(place).collect(),
@@ -59,7 +59,7 @@ impl Sweep {
         self.slots = slots;
     }
 
-    fn place(&mut self, class: ClassIndex, place: usize) -> Option<&mut Place> {
+    fn place(&mut self, class: ClassIndex, place: usize) -> Option<&mut ClusterCounts> {
         self.classes.get_mut(class)?.places.get_mut(place)
     }
 
@@ -129,10 +129,10 @@ impl Samples for Sweep {
             for (sum, count) in total.iter_mut().zip(slot.counts()) {
                 *sum = sum.wrapping_add(count.get());
             }
-            if let Some(told) = slot.report.read()
-                && newest.is_none_or(|(_, at)| told.1 > at)
+            if let Some(received) = slot.report.read()
+                && newest.is_none_or(|(_, at)| received.1 > at)
             {
-                newest = Some(told);
+                newest = Some(received);
             }
         }
         let Some(known) = self.place(class, place) else { return Tally::default() };
@@ -172,15 +172,15 @@ impl Samples for Sweep {
         Answers { count, seconds: micros / 1e6, logs, rtt }
     }
 
-    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
+    fn requested(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
         let workers = self.slots.workers.iter().filter_map(|classes| classes.get(class));
         let mut total = [0_u64; PRIORITIES];
         for of_class in workers {
-            let counts = of_class.asked.0.iter();
+            let counts = of_class.requested.0.iter();
             total.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count.get());
         }
         let Some(known) = self.classes.get_mut(class) else { return Default::default() };
-        let before = std::mem::replace(&mut known.asked, total);
+        let before = std::mem::replace(&mut known.requested, total);
         std::array::from_fn(|at| total[at].wrapping_sub(before[at]) as f64)
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_outlives_a_counter_that_wraps() {
+    fn totals_survive_a_wrapping_counter() {
         // 50,000 exchanges of 20 s: 4e14 square microseconds each, and 1.8e19 is all a counter holds.
         let (mut sweep, slot) = (Sweep::default(), Slot::default());
         let of_class = OfClass { clusters: vec![slot], ..OfClass::default() };

@@ -5,7 +5,7 @@ use super::policy::{Answer, Ask, Edge, End, Pick, Policy, Probed};
 use super::spec::Spec;
 use super::world::{moment, part};
 use crate::decision::assess::{Answers, Assessor, Event, Found, Samples};
-use crate::decision::budget::Terms;
+use crate::decision::budget::SpendingLimit;
 use crate::decision::endpoint::{self, Chance, Turns};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
@@ -63,8 +63,8 @@ impl Samples for Slots {
         self.endpoints.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
-        self.ledger.asked(class)
+    fn requested(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
+        self.ledger.requested(class)
     }
 }
 
@@ -123,7 +123,7 @@ fn service(spec: &Spec, clusters: &[ClusterIndex], index: usize) -> Service {
         data: vec!["general".to_owned()],
         environment: "production".to_owned(),
         priority: PRIORITY,
-        budget: spec.usd_per_hour.map(|usd_per_hour| Terms {
+        budget: spec.usd_per_hour.map(|usd_per_hour| SpendingLimit {
             usd_per_hour,
             share: 1.0 / spec.edges.len() as f64,
             shared: false,

@@ -254,7 +254,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
         scenario,
         "S1" | "S2" | "S3" | "S5a" | "S5b" | "S7" | "S8" | "S9" | "S10" | "S14" | "S17"
     ) {
-        // A mean is over good answers: a policy that sheds would look quick.
+        // The mean covers good answers only: a policy that sheds would look quick.
         judge.at_least("good answers", 0.999, |o| o.between(start, end).good);
     }
     judge.verdicts

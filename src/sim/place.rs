@@ -36,7 +36,7 @@ pub struct Endpoint {
 /// A place.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The place's endpoints.
+    /// The endpoints of the place.
     pub endpoints: Vec<Endpoint>,
     /// Factor of the service time.
     pub slow: f64,

@@ -1,5 +1,5 @@
-//! Health as every baseline has it: probes, refused connections, and outlier detection by consecutive
-//! errors with a cap of half a cluster (Envoy's defaults). The engine has its own.
+//! The health checks of every baseline: probes, refused connections, and outlier detection by consecutive errors with
+//! a cap of half a cluster (Envoy's defaults). The engine has its own.
 
 use super::policy::{End, Pick};
 
@@ -21,7 +21,7 @@ struct Watch {
 pub struct Health(Vec<Vec<Watch>>);
 
 impl Health {
-    /// All endpoints usable, of places with so many endpoints each.
+    /// All endpoints usable, for places with this many endpoints each.
     pub fn new(endpoints: impl Iterator<Item = usize>) -> Health {
         Health(endpoints.map(|count| vec![Watch::default(); count]).collect())
     }

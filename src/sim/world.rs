@@ -389,7 +389,7 @@ impl<'a> World<'a> {
         self.tell_probe(edge, Pick { place, endpoint }, rtt);
     }
 
-    /// Reports a probe's result to a proxy: the round trip, and the response time.
+    /// Sends a probe's result to a proxy: the round trip, and the response time.
     fn tell_probe(&mut self, edge: usize, pick: Pick, came: Option<(f64, Option<f64>)>) {
         let now = self.seconds();
         let report = self.report(pick.place).filter(|_| came.is_some());

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_line_steers_a_terminal_or_reorders_text() {
+    fn control_and_bidirectional_characters_are_escaped() {
         let agent = "a\u{9b}31m \u{202e}gpj.exe\u{2066}\u{200f}\u{7f}\u{2028} \u{e4}\u{4e2d}";
         let line = Line { user_agent: agent.into(), host: "h\u{85}".into(), ..Line::default() };
         let registry = Arc::new(super::super::cells::Registry::default());

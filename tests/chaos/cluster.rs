@@ -1,4 +1,4 @@
-//! A cluster's endpoint in a process of its own, so that it can die as processes do.
+//! A cluster's endpoint in its own process, so that a test can kill it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one that answers with this name.
+    /// Starts a process that answers with this name.
     pub fn start(name: &str) -> Process {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["cluster", name])
@@ -27,7 +27,7 @@ impl Process {
         kill(&self.child.id().to_string(), signal);
     }
 
-    /// Kills it; it has no chance to say goodbye.
+    /// Kills the process without warning.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -51,7 +51,7 @@ pub fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// What such a process does until it ends.
+/// The work of such a process until it ends.
 pub fn serve(name: &str) -> ! {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("{}", listener.local_addr().unwrap());
@@ -64,7 +64,7 @@ pub fn serve(name: &str) -> ! {
 
 fn answer(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    // Its probes are for another path, so that they do not give it away.
+    // Probes use another path, and succeed.
     let status = if name == "503" { "503 No" } else { "200 OK" };
     let reply =
         |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{name}", name.len());

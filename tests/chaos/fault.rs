@@ -1,8 +1,9 @@
-//! Faults of a network, in user space: a TCP relay between the proxy and a cluster's endpoint that misbehaves as it is
-//! told, at any moment, towards the connections it has as towards new ones.
+//! Network faults in user space: a TCP relay between the proxy and an endpoint that produces the selected fault, for
+//! open connections and for new ones.
 //!
-//! It ends TCP on both sides: handshakes are never late, no segment is lost, and a connection that the endpoint refuses
-//! is accepted first and then reset. It knows no HTTP: a response is what comes back until something is asked again.
+//! The relay terminates TCP on both sides: handshakes are never late, no segment is lost, and a connection that the
+//! endpoint refuses is first accepted and then reset. The relay does not parse HTTP: a response is everything that
+//! comes back until the next request.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
@@ -14,44 +15,45 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How the relay misbehaves.
+/// The fault that the relay produces.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Fault {
     #[default]
     None,
-    /// Each direction's bytes come later by this, in order; at most 4 MiB are under way in each.
+    /// The bytes of each direction are delayed by this time, in order; at most 4 MiB are in transit for each
+    /// direction.
     Latency(Duration),
-    /// Connections are reset: those there are at once, new ones when they are accepted.
+    /// Connections are reset: open ones at once, new ones when they are accepted.
     Reset,
-    /// What comes is swallowed; new connections are the kernel's alone. A stream with a gap is no network's fault, so
-    /// whatever lost a byte or was new is reset when the hole ends; idle connections survive it.
+    /// Bytes are dropped; new connections stay in the kernel's backlog. When the fault ends, new connections and
+    /// those that lost a byte are reset, because no network creates a gap in a stream; idle connections survive.
     Blackhole,
-    /// The listener's queue is full: a SYN gets no answer. Established connections pass.
+    /// The listen backlog is full: a SYN gets no answer. Open connections continue.
     NoAccept,
-    /// Responses trickle: so many bytes at a time.
+    /// Responses are slow: `bytes` at a time.
     Drip { bytes: usize, every: Duration },
-    /// A response longer than this is cut there, by FIN.
+    /// A longer response is truncated after this number of bytes, by FIN.
     Truncate { after: usize },
-    /// Likewise, by RST.
+    /// A longer response is truncated after this number of bytes, by RST.
     TruncateReset { after: usize },
-    /// Responses are replaced, byte for byte, by what is not HTTP.
+    /// Responses are replaced by bytes that are not HTTP.
     Garbage,
-    /// Nobody listens, and connections are closed, as when a process is killed.
+    /// Connections are refused, and open ones are closed, as after a kill.
     Refuse,
 }
 
-/// How long a sleeper may not know that the fault has changed.
+/// The longest time until a sleeping thread notices a change of the fault.
 const TICK: Duration = Duration::from_millis(1);
-/// What waits for bytes alone is woken by them.
+/// The timeout of a thread that waits for bytes only.
 const LONG: Duration = Duration::from_secs(3600);
-/// Bytes that are read at once, and how many reads one direction may be ahead: 4 MiB.
+/// Bytes that are read at once, and the number of reads that may be queued: 4 MiB.
 const PIECE: usize = 4096;
 const PIECES: usize = 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 const GARBAGE: &[u8] = b"\x16\x03\x00garbage\n\xff";
 
-/// The relay; dropping it closes its connections and ends its threads.
+/// The relay. Dropping it closes its connections and ends its threads.
 pub struct Relay {
     pub at: SocketAddr,
     shared: Arc<Shared>,
@@ -59,9 +61,9 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay to this endpoint, without a fault so far.
+    /// Starts a relay to this endpoint, without a fault.
     pub fn before(endpoint: SocketAddr) -> Relay {
-        // Only a port that was asked for by number stays ours while nobody listens.
+        // The kernel reserves only a port that was bound by number while no socket listens.
         let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
         let again = || TcpListener::bind(free()?);
         let listener = std::iter::repeat_with(again).take(9).find_map(Result::ok).unwrap();
@@ -73,11 +75,11 @@ impl Relay {
         Relay { at, shared, acceptor }
     }
 
-    /// Misbehaves like this from now on: towards new connections when this returns, towards those there are in 2 ms.
+    /// Sets the fault: for new connections when this returns, for open ones within 2 ms.
     pub fn set(&self, fault: Fault) {
         let mut state = self.shared.lock();
         if fault != state.fault {
-            // Who waits in the queue of a listener that does not accept belongs to that fault.
+            // Connections in the backlog of a listener that does not accept are part of that fault.
             while state.shut()
                 && let Ok((client, _)) = self.shared.listener.accept()
             {
@@ -96,12 +98,12 @@ impl Relay {
         }
     }
 
-    /// Connections accepted so far, those that were reset at once among them.
+    /// Connections accepted so far, including those that were reset at once.
     pub fn accepted(&self) -> usize {
         self.shared.lock().accepted
     }
 
-    /// Connections that are relayed now.
+    /// Connections that are open now.
     pub fn open(&self) -> usize {
         self.shared.lock().live.iter().filter(|(link, _)| link.strong_count() > 0).count()
     }
@@ -115,7 +117,7 @@ impl Drop for Relay {
         let live = std::mem::take(&mut state.live);
         drop(state);
         let threads = live.into_iter().map(|(_, thread)| thread).chain(self.acceptor.take());
-        // Who panicked has said so; a second panic here would only hide it.
+        // The panicked thread has printed its message; a second panic would hide it.
         threads.for_each(|thread| drop(thread.join()));
     }
 }
@@ -145,15 +147,15 @@ impl Shared {
         self.state.lock().unwrap()
     }
 
-    /// Listens as this fault has it. On Linux a listener can be told so again, and shutting it down keeps its port.
+    /// Sets the listening state for this fault. On Linux a shut-down listener keeps its port and can listen again.
     fn listen(&self, fault: Fault) {
-        let told = match fault {
+        let result = match fault {
             Fault::Refuse => rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both),
             Fault::NoAccept => rustix::net::listen(&self.listener, 1),
             _ => rustix::net::listen(&self.listener, BACKLOG),
         };
-        told.unwrap();
-        // The kernel queues one more than it is told, and keeps those who hang up.
+        result.unwrap();
+        // The kernel's backlog holds one connection more than requested, and keeps closed ones.
         let at = self.listener.local_addr().unwrap();
         for _ in 0..if fault == Fault::NoAccept { 2 } else { 0 } {
             drop(TcpStream::connect_timeout(&at, 5 * TICK));
@@ -170,7 +172,7 @@ impl Shared {
             let client = if shut { None } else { self.listener.accept().ok() };
             let Some((client, _)) = client else {
                 drop(state);
-                // Shutting a listener down wakes who polls it.
+                // Shutting down a listener wakes the threads that poll it.
                 let listener = PollFd::new(&self.listener, PollFlags::IN);
                 wait((!shut).then_some(listener), if shut { TICK } else { LONG });
                 continue;
@@ -188,18 +190,18 @@ impl Shared {
     }
 }
 
-/// A connection of the proxy's, and ours to the endpoint.
+/// A connection of the proxy, and the relay's connection to the endpoint.
 struct Link {
     client: TcpStream,
     server: OnceLock<TcpStream>,
     ended: AtomicBool,
-    /// Something was swallowed.
+    /// Whether bytes were dropped.
     holed: AtomicBool,
-    /// Something was asked, and nothing has come back since.
+    /// Whether a request was sent and nothing has come back since.
     asked: AtomicBool,
 }
 
-/// How to end a connection: what closing does, and what wakes the pumps so that they let go of it.
+/// How to end a connection: the linger option for its close, and the shutdown that wakes the pumps.
 type End = (Option<Duration>, Shutdown);
 const RST: End = (Some(Duration::ZERO), Shutdown::Read);
 const FIN: End = (None, Shutdown::Both);
@@ -215,7 +217,7 @@ impl Link {
     fn end(&self, (linger, how): End) {
         self.ended.store(true, SeqCst);
         for socket in [Some(&self.client), self.server.get()].into_iter().flatten() {
-            // Either fails on a connection that is gone already, which is as well.
+            // Both calls fail on a connection that is closed already, which is harmless.
             let _ = (set_socket_linger(socket, linger), socket.shutdown(how));
         }
     }
@@ -226,7 +228,7 @@ impl Link {
             return self.end(RST);
         };
         prepare(&server);
-        // Under the lock, so that `set` finds it, or the pumps find that it is over.
+        // Under the lock, so that either `set` sees the connection or the pumps see that it has ended.
         let state = shared.lock();
         let server = self.server.get_or_init(|| server);
         drop(state);
@@ -246,13 +248,13 @@ struct Pump<'a> {
     link: &'a Link,
     from: &'a TcpStream,
     to: &'a TcpStream,
-    /// These are responses.
+    /// Whether these are responses.
     down: bool,
-    /// What was read, and when; no bytes are a FIN, an error is an RST.
+    /// The bytes read, with their times; an empty item is a FIN, an error is an RST.
     line: VecDeque<(Instant, io::Result<Vec<u8>>)>,
-    /// When the next drop may fall.
+    /// When the next bytes of a slow response may be sent.
     drip: Instant,
-    /// Bytes that have passed since something was asked.
+    /// Bytes relayed since the last request.
     answered: usize,
 }
 
@@ -267,7 +269,7 @@ impl Pump<'_> {
                     self.line.push_back((Instant::now(), read));
                 }
             }
-            // Under the lock, so that `set` knows of every gap when it ends a hole.
+            // Under the lock, so that `set` knows of every gap when the fault ends.
             let state = shared.lock();
             let fault = state.fault;
             if fault == Fault::Blackhole && !self.line.is_empty() {
@@ -275,7 +277,7 @@ impl Pump<'_> {
                 self.line.clear();
             }
             drop(state);
-            // Asked after reading, as our own ending looks like the peer's.
+            // Checked after the read, because the relay's own close looks like the peer's.
             if self.link.ended.load(SeqCst) || (over && self.line.is_empty()) {
                 return;
             }
@@ -286,7 +288,7 @@ impl Pump<'_> {
         }
     }
 
-    /// Passes what may pass; how long until more may, or none if that was the end.
+    /// Relays the permitted bytes; returns the time until more are permitted, or `None` at the end.
     fn pass(&mut self, fault: Fault) -> Option<Duration> {
         while let Some((read, piece)) = self.line.front_mut() {
             let now = Instant::now();
@@ -311,7 +313,7 @@ impl Pump<'_> {
             let most = shape(fault, self.answered, bytes);
             match (most, fault) {
                 (0, Fault::Truncate { .. }) => {
-                    // First, so that what is asked after the cut meets an RST, as where a process has closed.
+                    // First, so that a request after the cut meets an RST, as with a closed process.
                     drop(self.from.shutdown(Shutdown::Both));
                     drop(self.to.shutdown(Shutdown::Write));
                     return None;
@@ -340,7 +342,7 @@ impl Pump<'_> {
     }
 }
 
-/// Makes of the bytes of a response what the fault does; how many of them pass now.
+/// Changes the bytes of a response as the fault requires; returns how many of them may pass now.
 fn shape(fault: Fault, answered: usize, bytes: &mut [u8]) -> usize {
     match fault {
         Fault::Truncate { after } | Fault::TruncateReset { after } => {
@@ -361,7 +363,8 @@ fn prepare(socket: &TcpStream) {
     socket.set_nodelay(true).unwrap();
 }
 
-/// Sleeps until this can be read, for no longer than that; a signal wakes it early, which every caller bears.
+/// Sleeps until the descriptor is readable, at most `most`; a signal may end the sleep early, which every caller
+/// tolerates.
 fn wait(mut what: Option<PollFd<'_>>, most: Duration) {
     let _ = poll(what.as_mut_slice(), Some(&Timespec::try_from(most).unwrap()));
 }
@@ -370,7 +373,7 @@ fn wait(mut what: Option<PollFd<'_>>, most: Duration) {
 mod tests {
     use super::*;
 
-    /// A relay before an endpoint that says again what it hears, and a connection through it.
+    /// A relay before an endpoint that echoes, and a connection through it.
     fn rig() -> (Relay, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let relay = Relay::before(listener.local_addr().unwrap());
@@ -390,23 +393,23 @@ mod tests {
         client
     }
 
-    /// What comes back for "hello": five bytes, fewer before a FIN, or an error.
+    /// The answer to "hello": five bytes, fewer before a FIN, or an error.
     fn ask(mut client: &TcpStream) -> Result<String, ErrorKind> {
         client.write_all(b"hello").map_err(|error| error.kind())?;
-        hear(client)
+        receive(client)
     }
 
-    fn hear(client: &TcpStream) -> Result<String, ErrorKind> {
-        let mut heard = Vec::new();
-        client.take(5).read_to_end(&mut heard).map_err(|error| error.kind())?;
-        Ok(String::from_utf8_lossy(&heard).into_owned())
+    fn receive(client: &TcpStream) -> Result<String, ErrorKind> {
+        let mut received = Vec::new();
+        client.take(5).read_to_end(&mut received).map_err(|error| error.kind())?;
+        Ok(String::from_utf8_lossy(&received).into_owned())
     }
 
     fn silent(client: &TcpStream) -> bool {
         client.set_read_timeout(Some(Duration::from_millis(60))).unwrap();
-        let heard = hear(client);
+        let received = receive(client);
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        heard == Err(ErrorKind::WouldBlock)
+        received == Err(ErrorKind::WouldBlock)
     }
 
     fn eventually(mut done: impl FnMut() -> bool) {
@@ -421,36 +424,36 @@ mod tests {
         Ok("hello".to_owned())
     }
 
-    /// Sends this and hears it again, whole and in order; how long that took.
+    /// Sends bytes and reads their echo, complete and in order; returns the duration.
     fn echoed(client: &TcpStream, count: usize) -> Duration {
         let sent: Vec<u8> = (0..count).map(|n| (n / 7) as u8).collect();
-        let (begun, mut heard) = (Instant::now(), vec![0; count]);
+        let (begun, mut received) = (Instant::now(), vec![0; count]);
         std::thread::scope(|scope| {
             scope.spawn(|| (&mut &*client).write_all(&sent).unwrap());
-            (&mut &*client).read_exact(&mut heard).unwrap();
+            (&mut &*client).read_exact(&mut received).unwrap();
         });
-        assert!(sent == heard);
+        assert!(sent == received);
         begun.elapsed()
     }
 
     #[test]
-    fn without_a_fault_all_passes_ends_are_passed_on_and_threads_end() {
+    fn without_a_fault_bytes_and_ends_are_relayed_and_threads_end() {
         let (relay, client) = rig();
         assert_eq!((relay.accepted(), relay.open()), (1, 1));
         echoed(&client, 8 << 20);
-        // A FIN of one direction leaves the other one be.
+        // A FIN of one direction does not end the other.
         (&mut &client).write_all(b"last").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(hear(&client), Ok("last".to_owned()));
+        assert_eq!(receive(&client), Ok("last".to_owned()));
         eventually(|| relay.open() == 0);
         let (shared, _idle) = (Arc::downgrade(&relay.shared), connect(&relay));
         eventually(|| relay.open() == 1);
         drop(relay);
         assert_eq!(shared.strong_count(), 0);
-        // Nobody is behind this one: it is reset.
+        // No endpoint listens there: the connection is reset.
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let relay = Relay::before(nobody);
-        assert_eq!(hear(&connect(&relay)), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&connect(&relay)), Err(ErrorKind::ConnectionReset));
     }
 
     #[test]
@@ -459,31 +462,31 @@ mod tests {
         relay.set(Fault::Latency(Duration::from_millis(40)));
         let small = echoed(&client, 5);
         assert!((80..200).contains(&small.as_millis()), "{small:?}");
-        // More than 200 reads each way: one after another they would take eight seconds.
+        // More than 200 reads for each direction: with a delay for each read this would take eight seconds.
         let large = echoed(&client, 1 << 20);
         assert!((80..800).contains(&large.as_millis()), "{large:?}");
         relay.set(Fault::Latency(Duration::from_secs(3600)));
         (&mut &client).write_all(b"hello").unwrap();
         assert!(silent(&client));
         relay.set(Fault::None);
-        assert_eq!(hear(&client), hello());
+        assert_eq!(receive(&client), hello());
     }
 
     #[test]
-    fn reset_is_met_by_old_and_new() {
+    fn open_and_new_connections_are_reset() {
         let (relay, client) = rig();
         relay.set(Fault::Reset);
         let begun = Instant::now();
-        assert_eq!(hear(&client), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&client), Err(ErrorKind::ConnectionReset));
         assert!(begun.elapsed() < Duration::from_millis(50));
-        assert_eq!(hear(&connect(&relay)), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&connect(&relay)), Err(ErrorKind::ConnectionReset));
         eventually(|| (relay.accepted(), relay.open()) == (2, 0));
         relay.set(Fault::None);
         assert_eq!(ask(&connect(&relay)), hello());
     }
 
     #[test]
-    fn a_hole_swallows_and_what_lost_nothing_survives_it() {
+    fn a_blackhole_drops_bytes_and_idle_connections_survive() {
         let (relay, client) = rig();
         let idle = connect(&relay);
         assert_eq!(ask(&idle), hello());
@@ -493,20 +496,20 @@ mod tests {
             (&mut &*stream).write_all(b"hello").unwrap();
             assert!(silent(stream));
         }
-        // An end is swallowed, too.
+        // A FIN is dropped, too.
         new.shutdown(Shutdown::Write).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert!(silent(&client) && silent(&new));
         assert_eq!((relay.accepted(), relay.open()), (2, 2));
         relay.set(Fault::None);
-        assert_eq!(hear(&client), Err(ErrorKind::ConnectionReset));
-        assert_eq!(hear(&new), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&client), Err(ErrorKind::ConnectionReset));
+        assert_eq!(receive(&new), Err(ErrorKind::ConnectionReset));
         assert_eq!(ask(&idle), hello());
         assert_eq!(ask(&connect(&relay)), hello());
     }
 
     #[test]
-    fn a_full_queue_leaves_a_syn_unanswered_and_the_established_alone() {
+    fn a_full_backlog_drops_new_connections_and_keeps_open_ones() {
         let (relay, client) = rig();
         relay.set(Fault::NoAccept);
         for _ in 0..3 {
@@ -519,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_drip_are_cut_and_are_garbage() {
+    fn responses_are_slowed_truncated_and_corrupted() {
         let (relay, client) = rig();
         relay.set(Fault::Drip { bytes: 2, every: Duration::from_millis(30) });
         let begun = Instant::now();
@@ -527,7 +530,7 @@ mod tests {
         assert!((60..200).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
         relay.set(Fault::Garbage);
         assert_eq!(ask(&client).unwrap().as_bytes(), &GARBAGE[..5]);
-        // Each response is counted for itself.
+        // The limit applies to each response separately.
         relay.set(Fault::Truncate { after: 5 });
         assert_eq!((ask(&client), ask(&client)), (hello(), hello()));
         relay.set(Fault::Truncate { after: 3 });
@@ -537,21 +540,21 @@ mod tests {
         let mut client = connect(&relay);
         relay.set(Fault::TruncateReset { after: 3 });
         client.write_all(b"hello").unwrap();
-        let mut heard = [0; 3];
-        client.read_exact(&mut heard).unwrap();
-        assert_eq!((&heard, hear(&client)), (b"hel", Err(ErrorKind::ConnectionReset)));
+        let mut received = [0; 3];
+        client.read_exact(&mut received).unwrap();
+        assert_eq!((&received, receive(&client)), (b"hel", Err(ErrorKind::ConnectionReset)));
         eventually(|| relay.open() == 0);
     }
 
     #[test]
-    fn refusal_closes_all_and_the_port_comes_back() {
+    fn refusing_closes_all_connections_and_the_port_returns() {
         let (relay, mut client) = rig();
         for _ in 0..3 {
             relay.set(Fault::Refuse);
             relay.set(Fault::Refuse);
             let tried = TcpStream::connect(relay.at);
             assert_eq!(tried.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-            assert_eq!(hear(&client), Ok(String::new()));
+            assert_eq!(receive(&client), Ok(String::new()));
             relay.set(Fault::None);
             client = connect(&relay);
             assert_eq!(ask(&client), hello());

@@ -1,4 +1,4 @@
-//! What a network does to an endpoint: it swallows, resets, delays, drips, cuts, garbles.
+//! Network faults of an endpoint: dropped bytes, resets, delays, slow, truncated and corrupted responses.
 
 use super::fault::{Fault, Relay};
 use super::load::{Answers, Load};
@@ -21,14 +21,14 @@ impl Rig {
         Rig::with("")
     }
 
-    /// With more of its own in every cluster.
+    /// With additional configuration in each cluster.
     fn with(more: &str) -> Rig {
         let (idc, cloud) = (endpoints("idc", 3), endpoints("cloud", 1));
         let relay = Relay::before(idc[0].address);
         let mut near: Vec<SocketAddr> = idc.iter().map(|process| process.address).collect();
         near[0] = relay.at;
         let far: Vec<SocketAddr> = cloud.iter().map(|process| process.address).collect();
-        // In turn: a relay takes longer than its siblings, and would be passed over.
+        // Round robin: with least wait the relayed endpoint would be avoided, because the relay adds latency.
         let in_turn = "clusters: [idc, cloud], endpoint_policy: round_robin";
         let text = config_at(&near, &far).replace("clusters: [idc, cloud]", in_turn);
         let text = text.replace("probe: {", &format!("{more}probe: {{"));
@@ -50,7 +50,7 @@ impl Rig {
     }
 }
 
-/// An endpoint that swallows everything, under traffic and found by probes alone.
+/// An endpoint that drops all bytes, detected by traffic and by probes.
 pub(super) fn blackholed(form: Form) -> Vec<Line> {
     let rig = Rig::start();
     let load = Load::start(rig.proxy.at("web"), form.rate);
@@ -85,7 +85,7 @@ pub(super) fn blackholed(form: Form) -> Vec<Line> {
     lines
 }
 
-/// An endpoint whose queue is full: new connections come to nothing, old ones go on.
+/// An endpoint whose listen backlog is full: new connections fail, open ones continue.
 pub(super) fn unaccepting(form: Form) -> Vec<Line> {
     // With a PROXY header each exchange has a connection of its own.
     let rig = Rig::with("send_proxy_protocol: v1, ");
@@ -107,7 +107,7 @@ pub(super) fn unaccepting(form: Form) -> Vec<Line> {
     ]
 }
 
-/// Endpoints that reset, refuse, delay and drip: nothing of it may reach a client as an error.
+/// Endpoints that reset, refuse, delay and drip: clients must not see an error.
 pub(super) fn unwell(form: Form) -> Vec<Line> {
     let rig = Rig::start();
     let mut lines = Vec::new();
@@ -132,7 +132,8 @@ pub(super) fn unwell(form: Form) -> Vec<Line> {
     lines
 }
 
-/// Endpoints that cut or garble: what was begun cannot be taken back, but it shows, and it ends.
+/// Endpoints that truncate or corrupt responses: a response that has begun cannot be retried; it must be visibly
+/// incomplete, and it must end.
 pub(super) fn lying(form: Form) -> Vec<Line> {
     let rig = Rig::start();
     let mut lines = Vec::new();
@@ -146,7 +147,7 @@ pub(super) fn lying(form: Form) -> Vec<Line> {
         load.warm_up();
         rig.relay.set(fault);
         rig.out_after();
-        // What is under way when it is found out.
+        // Requests in flight when the fault is detected.
         std::thread::sleep(Duration::from_millis(300));
         let found_out = load.take();
         std::thread::sleep(Duration::from_millis(500));
@@ -177,7 +178,7 @@ pub(super) fn overloaded(form: Form) -> Vec<Line> {
         what: "attempts a request when all answer 503".to_owned(),
         figure: format!("{factor:.3} of {}", answers.count),
         gate: "<= 1.2",
-        // Three a second are granted beside the fifth, and the first ones.
+        // The retry budget grants three a second, a fifth of the requests, and the initial ones.
         kept: answers.count > 100 && factor <= 1.2 + 20.0 / answers.count as f64,
     }]
 }
@@ -224,14 +225,14 @@ pub(super) fn exhausted(form: Form) -> Vec<Line> {
     ]
 }
 
-/// So many clients that send a byte now and then.
+/// Clients that send one byte from time to time.
 struct Slow(Vec<TcpStream>);
 
 impl Slow {
     fn connect(to: SocketAddr, count: usize) -> Slow {
         let client = |number: usize| {
             let mut client = TcpStream::connect(to).unwrap();
-            // A third each: part of a head, a request and then part of another head, nothing at all.
+            // A third each: part of a head; a request and then part of another head; nothing.
             let begin: &[u8] = match number % 3 {
                 0 => b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
                 1 => b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nX-Slow: ",
@@ -243,7 +244,8 @@ impl Slow {
         Slow((0..count).map(client).collect())
     }
 
-    /// A byte each every 300 ms, not all at once: this program's own turns would be what is measured.
+    /// Sends one byte for each client every 300 ms, spread over time: otherwise this program's own load would be
+    /// measured.
     fn drip(&mut self, span: Duration) {
         let (since, mut round) = (Instant::now(), 0);
         while since.elapsed() < span {
@@ -256,8 +258,8 @@ impl Slow {
     }
 }
 
-/// Slow clients, while others want to be served; and the same ones at another proxy, whose part in what others
-/// get is the machine's.
+/// Slow clients beside ordinary ones; and the same slow clients at another proxy, which shows how much of the effect
+/// is the machine's.
 pub(super) fn slow_clients(form: Form) -> Vec<Line> {
     let (idc, cloud) = (endpoints("idc", 2), endpoints("cloud", 1));
     let addresses = |all: &[cluster::Process]| all.iter().map(|p| p.address).collect::<Vec<_>>();
@@ -266,10 +268,11 @@ pub(super) fn slow_clients(form: Form) -> Vec<Line> {
     let (proxy, other) = (Proxy::start(&text()), Proxy::start(&text()));
     let load = Load::start(proxy.at("web"), form.rate.min(500));
     load.warm_up();
-    // As many as leave the descriptors of this machine unscarce; 10,000 where the limit is 28,000 or more.
-    let room = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let room = usize::try_from(room.unwrap_or(u64::MAX)).unwrap_or(usize::MAX) / 100 * 36;
-    let count = if form.times { room.min(10_000) } else { 500 };
+    // As many as this machine's descriptors allow; 10,000 where the limit is 28,000 or more.
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let descriptors =
+        usize::try_from(descriptors.unwrap_or(u64::MAX)).unwrap_or(usize::MAX) / 100 * 36;
+    let count = if form.times { descriptors.min(10_000) } else { 500 };
     let (span, rounds) = (Duration::from_secs(2), if form.times { 5 } else { 1 });
     let beside = |to: SocketAddr| {
         let mut slow = Slow::connect(to, count);
@@ -279,7 +282,7 @@ pub(super) fn slow_clients(form: Form) -> Vec<Line> {
             (proxy.resident_mib(), proxy.metric("tidegate_connections{listener=\"web\"}"));
         (load.take(), figures)
     };
-    // In turn: on few cores neighbours come and go.
+    // Alternating: on few cores the load of other processes varies.
     let mut pairs = Vec::new();
     for _ in 0..rounds {
         pairs.push((beside(other.at("web")).0, beside(proxy.at("web"))));

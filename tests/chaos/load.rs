@@ -1,4 +1,4 @@
-//! Clients at a steady rate, whatever comes back.
+//! Clients at a fixed rate, independent of the responses.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Clients at once: enough that one that waits does not hold the others up.
+/// Concurrent clients: enough that a waiting client does not delay the others.
 const CLIENTS: u32 = 16;
 
-/// What came back.
+/// The results.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
     pub count: usize,
@@ -20,7 +20,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// What ninety-nine of a hundred took at most.
+    /// The 99th percentile of response times.
     pub fn p99(&self) -> Duration {
         let mut spans = self.spans.clone();
         spans.sort();
@@ -28,7 +28,7 @@ impl Answers {
     }
 }
 
-/// Clients under way.
+/// Running clients.
 pub struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -37,12 +37,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many requests a second on connections that are kept.
+    /// Starts a rate of requests on keep-alive connections.
     pub fn start(to: SocketAddr, rate: u32) -> Load {
         Load::by(to, rate, true)
     }
 
-    /// Likewise, each on a connection of its own.
+    /// Starts a rate of requests, each on a new connection.
     pub fn connecting(to: SocketAddr, rate: u32) -> Load {
         Load::by(to, rate, false)
     }
@@ -71,7 +71,7 @@ impl Load {
                     }
                     drop(answers);
                     done.fetch_add(1, Ordering::Relaxed);
-                    // Who was late does not make up for it: that would be another load.
+                    // A late request is not made up for: that would change the load.
                     next = (next + every).max(Instant::now());
                 }
             })
@@ -80,7 +80,7 @@ impl Load {
         Load { stop, done, answers, threads }
     }
 
-    /// Waits until every client has been served for a while; what it took does not count.
+    /// Waits until every client was served for a while, and discards those results.
     pub fn warm_up(&self) {
         let before = self.done.load(Ordering::Relaxed);
         super::eventually("requests are served", || {
@@ -91,12 +91,12 @@ impl Load {
         *answers = Answers::default();
     }
 
-    /// What came back since it was warm, or since this was asked last.
+    /// The results since the warm-up or the last call.
     pub fn take(&self) -> Answers {
         std::mem::take(&mut *self.answers.lock().unwrap())
     }
 
-    /// Ends it; what came back since it was warm.
+    /// Stops the load; returns the results since the warm-up.
     pub fn stop(self) -> Answers {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -104,7 +104,7 @@ impl Load {
     }
 }
 
-/// One request; the connection is kept for the next one where both sides keep it.
+/// Sends one request; the connection is kept if both sides keep it.
 fn exchange(connection: &mut Option<TcpStream>, to: SocketAddr, keeps: bool) -> io::Result<()> {
     let mut stream = match connection.take() {
         Some(stream) => stream,

@@ -1,11 +1,11 @@
-//! A name server that lies as it is told: what resolvers meet when DNS is what fails. It answers every name alike,
-//! over UDP alone; whoever comes again over TCP is refused.
+//! A name server with selectable faults, for tests of DNS failures. It answers every name alike, over UDP only; TCP
+//! is refused.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// What is said. Whatever is no lie about it holds for one second, and no name has an AAAA record.
+/// The answer. A correct answer has a time to live of one second, and no name has an AAAA record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lie {
     Truth(Vec<Ipv4Addr>),
@@ -13,20 +13,20 @@ pub enum Lie {
     ServFail,
     NxDomain,
     Empty,
-    /// A header that fits, then a name that points to itself.
+    /// A valid header, then a name that points to itself.
     Garbage,
-    /// `POISON`, under an id that nobody asked with.
+    /// `POISON`, with an id that no query has.
     WrongId,
-    /// Nothing but the wish to be asked over TCP.
+    /// A truncated answer, which asks for TCP.
     Truncated,
     LinkLocal,
-    /// The truth, for no time at all.
+    /// A correct answer with a time to live of 0.
     ShortTtl(Vec<Ipv4Addr>),
-    /// The truth, for 68 years: the longest there is (RFC 2181 §8).
+    /// A correct answer with a time to live of 68 years, the longest possible (RFC 2181 §8).
     LongTtl(Vec<Ipv4Addr>),
 }
 
-/// Whoever believes an answer that is not its own goes here.
+/// The address in forged answers: a resolver that accepts one sends traffic here.
 pub const POISON: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
@@ -48,17 +48,17 @@ impl LyingDns {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = socket.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State { lie, asked: 0, over: false }));
-        let told = state.clone();
+        let shared = state.clone();
         let thread = std::thread::spawn(move || {
             let mut space = [0; 4096];
             while let Ok((count, peer)) = socket.recv_from(&mut space) {
-                let mut state = told.lock().unwrap();
+                let mut state = shared.lock().unwrap();
                 if state.over {
                     return;
                 }
                 let Some(question) = Question::of(&space[..count]) else { continue };
                 state.asked += usize::from(question.kind == A);
-                // Who has gone meanwhile needs no answer.
+                // The resolver may have closed its socket.
                 drop(answer(&question, &state.lie).map(|answer| socket.send_to(&answer, peer)));
             }
         });
@@ -69,7 +69,7 @@ impl LyingDns {
         self.state.lock().unwrap().lie = lie;
     }
 
-    /// How often it was asked for addresses.
+    /// The number of address queries.
     pub fn asked(&self) -> usize {
         self.state.lock().unwrap().asked
     }
@@ -78,20 +78,20 @@ impl LyingDns {
 impl Drop for LyingDns {
     fn drop(&mut self) {
         self.state.lock().unwrap().over = true;
-        // An empty datagram wakes it.
+        // An empty datagram wakes the thread.
         UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.send_to(&[], self.at)).unwrap();
         self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// The type A, and flags of a response: it is one, authoritative, and recursion is to be had.
+/// The type A, and the flags of a response: authoritative, recursion available.
 const A: u16 = 1;
 const RESPONSE: u16 = 0x8480;
 const TRUNCATED: u16 = 0x0200;
 
 struct Question<'a> {
     id: u16,
-    /// Name, type and class as they came; letters keep their case, which some resolvers check.
+    /// Name, type and class as received; letters keep their case, which some resolvers check.
     bytes: &'a [u8],
     kind: u16,
 }
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// `Shop.test`, by an id, and of a type.
+    /// Queries `Shop.test` with an id and a type.
     fn asked(server: &LyingDns, kind: u8) -> Option<Vec<u8>> {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let patience = if server.state.lock().unwrap().lie == Lie::Silence { 50 } else { 5_000 };
@@ -161,11 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_it_was_told() {
+    fn each_fault_gives_its_answer() {
         let (two, three) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
         let (both, server) = (|| vec![two, three], LyingDns::start(Lie::Silence));
         assert_eq!(asked(&server, 1), None);
-        // By lie: flags, answers, and the first one's time to live and address.
+        // By fault: flags, answers, and the time to live and address of the first answer.
         let table = [
             (Lie::Truth(both()), RESPONSE, 2, Some((1, two))),
             (Lie::ShortTtl(both()), RESPONSE, 2, Some((0, two))),
@@ -180,18 +180,18 @@ mod tests {
         ];
         for (lie, flags, count, first) in table {
             server.set(lie.clone());
-            let heard = asked(&server, 1).unwrap();
-            let word = |at: usize| u16::from_be_bytes([heard[at], heard[at + 1]]);
+            let answer = asked(&server, 1).unwrap();
+            let word = |at: usize| u16::from_be_bytes([answer[at], answer[at + 1]]);
             let id = if lie == Lie::WrongId { 0xedcb } else { 0x1234 };
             assert_eq!((word(0), word(2), word(6)), (id, flags, count), "{lie:?}");
             let record = |(ttl, ip): (u32, Ipv4Addr)| {
                 [&[0xc0, 12, 0, 1, 0, 1], &ttl.to_be_bytes()[..], &[0, 4], &ip.octets()].concat()
             };
             let start = first.map_or(vec![0xc0, 27], record);
-            assert!(count == 0 || heard[27..].starts_with(&start), "{lie:?}");
+            assert!(count == 0 || answer[27..].starts_with(&start), "{lie:?}");
         }
         server.set(Lie::Truth(both()));
-        assert_eq!(asked(&server, 28).map(|heard| heard.len()), Some(27), "no AAAA");
+        assert_eq!(asked(&server, 28).map(|answer| answer.len()), Some(27), "no AAAA");
         assert_eq!(server.asked(), 11);
         let state = Arc::downgrade(&server.state);
         drop(server);

@@ -1,7 +1,10 @@
 //! Chaos: what outages, reloads and upgrades cost under load, with processes that really die.
 //!
-//! `make chaos` runs the long form against a release build and gates times, too; `make test` runs the short form, which gates
-//! only what no slow machine can change: errors.
+//! `make chaos` runs the long form against a release build and also gates times; `make test` runs the short form, which
+//! gates errors alone, because a slow machine does not change them.
+//!
+//! Each `sleep` here is a window of observation: load runs for that time, and its results are judged afterwards. No
+//! test waits for a state by sleeping.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a test, and it shares its support")]
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +31,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use support::{Proxy, eventually, whole};
 
-/// A figure, and whether it keeps its gate.
+/// A figure, and whether it meets its gate.
 struct Line {
     what: String,
     figure: String,
@@ -36,10 +39,10 @@ struct Line {
     kept: bool,
 }
 
-/// What happens, and the figures of it.
+/// Runs a scenario; returns its figures.
 type Scenario = fn(Form) -> Vec<Line>;
 
-/// How much is done, and whether times are gated.
+/// The length of the scenarios, and whether times are gated.
 #[derive(Clone, Copy)]
 struct Form {
     rate: u32,
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
     {
         cluster::serve(name);
     }
-    // Whoever lists tests is told that there is one thing here.
+    // A test runner that lists tests gets a single entry.
     if arguments.iter().any(|argument| argument == "--list") {
         println!("chaos: test");
         return ExitCode::SUCCESS;
@@ -96,7 +99,7 @@ fn main() -> ExitCode {
     if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Endpoints of a cluster, by processes of this program.
+/// Endpoints of a cluster, as processes of this program.
 fn endpoints(name: &str, count: usize) -> Vec<Process> {
     (0..count).map(|_| Process::start(name)).collect()
 }
@@ -123,7 +126,7 @@ fn config_at(idc: &[SocketAddr], cloud: &[SocketAddr]) -> String {
     )
 }
 
-/// When an endpoint is out of use, from now.
+/// The time from now until an endpoint is ejected.
 fn ejected(proxy: &Proxy, address: &str) -> Duration {
     let since = Instant::now();
     eventually("it is out of use", || {
@@ -172,7 +175,7 @@ fn killed(form: Form) -> Vec<Line> {
     ]
 }
 
-/// One of three endpoints stops without a word: its connections stay open, and nothing comes.
+/// One of three endpoints is stopped (SIGSTOP): its connections stay open and silent.
 fn stopped(form: Form) -> Vec<Line> {
     let (idc, cloud) = (endpoints("idc", 3), endpoints("cloud", 1));
     let proxy = Proxy::start(&config(&idc, &cloud));
@@ -196,10 +199,10 @@ fn stopped(form: Form) -> Vec<Line> {
     ]
 }
 
-/// Every endpoint of the nearest cluster stops without a word: what is in flight is served by the other.
+/// Every endpoint of the nearest cluster is stopped: requests in flight are served by the other cluster.
 fn frozen(form: Form) -> Vec<Line> {
     let (idc, cloud) = (endpoints("idc", 5), endpoints("cloud", 1));
-    // As seldom as by default: so they are found out one after the other.
+    // At the default probe interval, so that the endpoints are detected one after the other.
     let text = config(&idc, &cloud).replace(", interval: 200ms, timeout: 150ms", "");
     let proxy = Proxy::start(&text);
     let load = Load::start(proxy.at("web"), form.rate);
@@ -208,7 +211,7 @@ fn frozen(form: Form) -> Vec<Line> {
     std::thread::sleep(Duration::from_secs(4));
     let answers = load.take();
     idc.iter().for_each(|endpoint| endpoint.signal("CONT"));
-    // Who was stuck is counted now, after four seconds and more.
+    // Stalled requests complete and are counted now, after more than four seconds.
     std::thread::sleep(Duration::from_millis(500));
     let woken = load.stop();
     let slowest = answers.slowest.max(woken.slowest);
@@ -233,7 +236,7 @@ fn cloud_lost(form: Form) -> Vec<Line> {
     idc.into_iter().for_each(Process::kill);
     std::thread::sleep(Duration::from_secs(if form.times { 10 } else { 3 }));
     let answers = load.stop();
-    // A request is replayed once: one that meets two deaths is lost. Of few requests that may be two.
+    // A request is retried once: one that meets two kills is lost. With few requests that may be two.
     let few = 2.0 / answers.count.max(1) as f64;
     vec![errors("loss of a whole cluster", &answers, few.max(0.000_5), "<= 0.05 %, or 2")]
 }
@@ -250,7 +253,7 @@ fn reloads(form: Form) -> Vec<Line> {
     for number in 0..form.reloads {
         let fresh = whole(&format!("{text}# {number}\n"));
         match number % 20 {
-            // A tenth each, as the hardening notes count them; the rest are plain edits.
+            // A tenth each; the rest are plain edits.
             0 | 1 => std::fs::write(&path, "listeners: [what]\n").unwrap(),
             2 | 3 => std::fs::write(&path, &fresh[..fresh.len() / 2]).unwrap(),
             4 => drop(std::fs::remove_file(&path)),
@@ -267,7 +270,7 @@ fn reloads(form: Form) -> Vec<Line> {
                 std::fs::rename(&new, &path).unwrap();
             }
         }
-        // It must hold still for a moment to be believed.
+        // A file must stay unchanged for a moment before it is loaded.
         std::thread::sleep(Duration::from_millis(220));
     }
     let last = folder.join("..last");
@@ -285,21 +288,21 @@ fn reloads(form: Form) -> Vec<Line> {
     lines
 }
 
-/// Successors one after another, while clients connect anew for each request.
+/// Successive upgrades, while clients use a new connection for each request.
 fn upgrades(form: Form) -> Vec<Line> {
     let (idc, cloud) = (endpoints("idc", 2), endpoints("cloud", 1));
     let proxy = Proxy::start(&config(&idc, &cloud));
     let load = Load::connecting(proxy.at("web"), form.rate.min(400));
     load.warm_up();
-    let told = |text: &str| proxy.log().iter().filter(|line| line.contains(text)).count();
+    let logged = |text: &str| proxy.log().iter().filter(|line| line.contains(text)).count();
     let mut ids: Vec<String> = Vec::new();
     for number in 1..=form.upgrades {
         match ids.last() {
             None => proxy.signal(libc::SIGUSR2),
             Some(id) => cluster::kill(id, "USR2"),
         }
-        eventually("a successor is ready", || told("successor ready") == number);
-        eventually("its predecessor ends", || told("INFO proxy stopped") == number);
+        eventually("a successor is ready", || logged("successor ready") == number);
+        eventually("its predecessor ends", || logged("INFO proxy stopped") == number);
         std::thread::sleep(Duration::from_millis(300));
         let line = proxy.said(" starting process=").unwrap();
         ids.push(line.rsplit("process=").next().unwrap().trim().to_owned());

@@ -1,7 +1,7 @@
-//! Hours in minutes: every kind of traffic and trouble at once, and what grows by it.
+//! A soak test of a few minutes: all kinds of traffic and faults at once, and the growth of resources.
 //!
-//! Memory, descriptors and tasks are looked at each second; of the second half of the time the slope counts, by least
-//! squares, since pools and buffers fill at first.
+//! Memory, descriptors and tasks are measured each second. The slope (least squares) of the second half of the time
+//! counts, because pools and buffers fill at first.
 
 use super::load::Load;
 use super::support::{Proxy, whole};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What is looked at.
+/// One measurement.
 #[derive(Clone, Copy)]
 struct Moment {
     seconds: f64,
@@ -21,7 +21,7 @@ struct Moment {
     tasks: f64,
 }
 
-/// So much an hour, by least squares.
+/// The growth an hour, by least squares.
 fn slope(moments: &[Moment], of: impl Fn(&Moment) -> f64) -> f64 {
     let count = moments.len() as f64;
     let mean = |value: &dyn Fn(&Moment) -> f64| moments.iter().map(value).sum::<f64>() / count;
@@ -31,7 +31,7 @@ fn slope(moments: &[Moment], of: impl Fn(&Moment) -> f64) -> f64 {
     3600.0 * covariance / variance
 }
 
-/// Clients that misbehave: half a request, a body that stops, a connection that is cut in the answer.
+/// Clients that misbehave: half a request, a body that stops, a connection closed during the response.
 fn rude(to: SocketAddr, stop: &AtomicBool) {
     let requests: [&[u8]; 5] = [
         b"GET / HTTP/1.1\r\nHost: a\r\nX-Half: ",
@@ -58,7 +58,7 @@ fn rude(to: SocketAddr, stop: &AtomicBool) {
     }
 }
 
-/// Runs for so long.
+/// Runs for this time.
 pub(super) fn soak(span: Duration) -> Vec<Line> {
     let (mut idc, cloud) = (endpoints("idc", 3), endpoints("cloud", 2));
     let text = config(&idc, &cloud);
@@ -78,7 +78,7 @@ pub(super) fn soak(span: Duration) -> Vec<Line> {
         number += 1;
         std::thread::sleep(Duration::from_secs(1));
         match number % 15 {
-            // An endpoint stops for two seconds, and a configuration comes.
+            // An endpoint is stopped for two seconds, and a configuration is loaded.
             5 => idc[number % 3].signal("STOP"),
             7 => idc[(number - 2) % 3].signal("CONT"),
             10 => {

@@ -1,8 +1,8 @@
-//! The codec against two others: whatever it accepts, httparse reads alike; whatever it sends on, hyper reads as one
-//! request and the same.
+//! The codec compared with two other parsers: httparse must read each accepted request in the same way, and hyper
+//! must read each forwarded request as one equal request.
 //!
-//! The other way about nothing is asked: the codec may refuse what they let pass, and does (bare line feeds,
-//! a length beside a coding, white space before a colon).
+//! The opposite is not required: the codec refuses some requests that the others accept (bare line feeds, a length
+//! beside a coding, white space before a colon).
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,7 +16,7 @@ use tidegate::http::scan::{Scan, Scanner};
 use tidegate::http::{Framing, Limits};
 use tokio::io::AsyncWriteExt;
 
-/// What a message comes to.
+/// The meaning of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Message {
     method: String,
@@ -24,10 +24,10 @@ struct Message {
     body: Vec<u8>,
 }
 
-/// Compares on any bytes; says whether the codec has accepted them.
+/// Compares the parsers on any bytes; returns whether the codec has accepted them.
 ///
 /// # Panics
-/// When they differ.
+/// When the results differ.
 pub fn compare(bytes: &[u8]) -> bool {
     let limits = Limits::default();
     let Ok(Scan::Complete(end)) = Scanner::default().advance(bytes, &limits) else { return false };
@@ -47,7 +47,7 @@ pub fn compare(bytes: &[u8]) -> bool {
 fn alike(head: &RequestHead, bytes: &[u8]) {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     if !(line.ends_with(b"HTTP/1.1") || line.ends_with(b"HTTP/1.0")) {
-        // Of later minor versions httparse knows nothing; RFC 9110 §2.5 has them read as 1.1.
+        // httparse does not read later minor versions, which RFC 9110 §2.5 treats as 1.1.
         return;
     }
     let mut space = [httparse::EMPTY_HEADER; 128];
@@ -72,7 +72,7 @@ fn alike(head: &RequestHead, bytes: &[u8]) {
     assert_eq!(ours, theirs, "{shown:?}");
 }
 
-/// The body, if it is all there and well-formed.
+/// The body, if it is complete and well-formed.
 fn body(framing: Framing, rest: &[u8]) -> Option<Vec<u8>> {
     match framing {
         Framing::None | Framing::Close => Some(Vec::new()),
@@ -93,7 +93,7 @@ fn body(framing: Framing, rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The message as a cluster gets it.
+/// The message as forwarded to a cluster.
 fn forwarded(head: &RequestHead, body: &[u8]) -> Vec<u8> {
     let context = RequestContext {
         peer: "192.0.2.1",
@@ -124,7 +124,7 @@ fn forwarded(head: &RequestHead, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The requests that hyper sees in these bytes.
+/// The requests that hyper reads from these bytes.
 fn by_hyper(bytes: &[u8]) -> Vec<Message> {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =

@@ -1,33 +1,32 @@
-//! A strict reader of everything that one HTTP/1.1 connection carried: what a cluster was sent, and
-//! what a client was answered.
+//! A strict parser of all bytes of an HTTP/1.1 connection: of requests to a cluster, and of responses to a client.
 //!
-//! Written from RFC 9110 and RFC 9112 alone, and stricter than they are where leniency is what an
-//! attack lives on: no chunk extensions, no leading empty line, no field that was for a former hop.
-//! It shares no code with the proxy, so that a misreading of the proxy's is not repeated here.
+//! Written from RFC 9110 and RFC 9112 alone, and stricter where leniency enables attacks: no chunk extensions, no
+//! leading empty line, no hop-by-hop field of the former hop. It shares no code with the proxy, so that it does not
+//! repeat the proxy's errors.
 
-/// A request as a cluster has it. Bytes above ASCII in values stand as Latin-1.
+/// A request as received by a cluster. Bytes above ASCII in values are Latin-1.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
     pub method: String,
     pub target: String,
-    /// In order, without the trailers.
+    /// In order, without trailers.
     pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub chunked: bool,
 }
 
-/// A response as a client has it. Interim ones stand in the list before their final one.
+/// A response as received by a client. Interim responses precede their final one in the list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Response {
-    /// 0 when not even the head came to its end.
+    /// 0 when the head is incomplete.
     pub status: u16,
     pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Whether a client that watches the framing takes it for whole.
+    /// Whether a client that checks the framing takes the response for complete.
     pub complete: bool,
 }
 
-/// How a connection ended, as its reader saw it.
+/// How a connection ended, as observed by its reader.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Closed {
     Clean,
@@ -35,11 +34,11 @@ pub enum Closed {
     Open,
 }
 
-/// Reads all that a connection carried to a cluster: the whole requests, and how many bytes an
-/// unfinished last one has.
+/// Parses all bytes of a connection to a cluster: returns the complete requests, and the number of bytes of an
+/// incomplete last one.
 ///
 /// # Errors
-/// Why a strict parser refuses, with the offset. An unfinished message is judged as far as it goes.
+/// The violation with its offset. An incomplete message is checked as far as it goes.
 pub fn requests(bytes: &[u8]) -> Result<(Vec<Request>, usize), String> {
     let mut wire = Wire { bytes, at: 0 };
     let mut whole = Vec::new();
@@ -54,10 +53,10 @@ pub fn requests(bytes: &[u8]) -> Result<(Vec<Request>, usize), String> {
     Ok((whole, 0))
 }
 
-/// Reads all that a client was answered to requests of these `methods`, in their order.
+/// Parses all bytes of a connection to a client whose requests had these `methods`, in order.
 ///
 /// # Errors
-/// Why a strict parser refuses, with the offset; more answers than requests are among the reasons.
+/// The violation with its offset; more responses than requests are a violation, too.
 pub fn responses(bytes: &[u8], methods: &[&str], closed: Closed) -> Result<Vec<Response>, String> {
     let mut wire = Wire { bytes, at: 0 };
     let mut all = Vec::new();
@@ -94,12 +93,12 @@ pub fn responses(bytes: &[u8], methods: &[&str], closed: Closed) -> Result<Vec<R
     Ok(all)
 }
 
-/// Interim responses that one exchange may have.
+/// Interim responses of one exchange, at most.
 const INTERIM_MAX: usize = 16;
 
 type Fields = Vec<(String, String)>;
 
-/// Why reading stopped: the bytes ended, or they are wrong at an offset.
+/// Why parsing stopped: the bytes ended, or there is a violation at an offset.
 #[derive(Debug)]
 enum Stop {
     Short,
@@ -116,7 +115,7 @@ fn must(holds: bool, at: usize, why: &str) -> Read<()> {
     if holds { Ok(()) } else { bad(at, why) }
 }
 
-/// How the end of a body is found (RFC 9112 §6.3).
+/// The framing of a body (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Framing {
     Unstated,
@@ -134,8 +133,8 @@ impl<'a> Wire<'a> {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
-    /// The next line without its end, and its offset. A line that is not finished is judged, too:
-    /// what comes cannot mend a control byte.
+    /// The next line without its end, and its offset. An incomplete line is checked, too: later bytes cannot repair a
+    /// control byte.
     fn line(&mut self) -> Read<(usize, &'a [u8])> {
         let (begun, rest) = (self.at, self.rest());
         let end = rest.iter().position(|byte| *byte == b'\n');
@@ -164,13 +163,13 @@ impl<'a> Wire<'a> {
             let colon = line.iter().position(|byte| *byte == b':');
             let Some(colon) = colon else { return bad(at, "a field line without colon") };
             must(is_token(&line[..colon]), at, "a field name that is no token")?;
-            // Control bytes were refused with the line; the rest is VCHAR, SP, HTAB and obs-text.
+            // Control bytes were refused with the line; the other bytes are VCHAR, SP, HTAB and obs-text.
             let value = trimmed(&line[colon + 1..]);
             fields.push((latin(&line[..colon]), latin(value)));
         }
     }
 
-    /// Moves so many bytes into `into`, or as many as there are.
+    /// Moves this number of bytes into `into`, or as many as there are.
     fn take(&mut self, count: u64, into: &mut Vec<u8>) -> Read<()> {
         let there = self.rest();
         let taken = usize::try_from(count).map_or(there.len(), |count| count.min(there.len()));
@@ -190,7 +189,7 @@ impl<'a> Wire<'a> {
         Ok(())
     }
 
-    /// Chunks and trailers (RFC 9112 §7.1), without extensions: whoever frames anew sends none.
+    /// Chunks and trailers (RFC 9112 §7.1), without extensions: a proxy that frames the body anew sends none.
     fn chunks(&mut self, into: &mut Vec<u8>) -> Read<()> {
         loop {
             let (at, line) = self.line()?;
@@ -248,7 +247,7 @@ fn request(wire: &mut Wire<'_>) -> Read<Request> {
 /// Origin form, or authority form for CONNECT, or `*` for OPTIONS (RFC 9112 §3.2).
 fn check_target(method: &[u8], target: &[u8], at: usize) -> Read<()> {
     let uri = |byte: &u8| byte.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(byte);
-    // A query is passed on as browsers send it, a stray percent sign too.
+    // A query is forwarded as browsers send it, including a stray percent sign.
     let question = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let (path, query) = target.split_at(question);
     must(path.iter().all(uri), at, "a byte in the path that no URI has")?;
@@ -289,7 +288,7 @@ fn is_authority(text: &[u8], needs_port: bool) -> bool {
     !host.is_empty() && host.bytes().all(named) && (ported || port.is_empty() && !needs_port)
 }
 
-/// What a former hop said to us alone must not go on (RFC 9110 §7.6.1), nor may what it nominated.
+/// Hop-by-hop fields of the former hop must not be forwarded (RFC 9110 §7.6.1), nor fields that it nominated.
 fn check_hop(fields: &Fields, at: usize) -> Read<()> {
     for (name, _) in fields {
         let hop = HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop));
@@ -310,8 +309,8 @@ const HOP: [&str; 5] = [
     "http2-settings",
 ];
 
-/// How the body is framed: at most one Content-Length of digits, or one Transfer-Encoding that is
-/// `chunked`, never both (RFC 9112 §6).
+/// The framing: at most one Content-Length of digits, or one Transfer-Encoding that is `chunked`, never both (RFC
+/// 9112 §6).
 fn framing(fields: &Fields, at: usize) -> Read<Framing> {
     let lengths: Vec<&str> = values(fields, "content-length").collect();
     let codings: Vec<&str> = values(fields, "transfer-encoding").collect();
@@ -355,7 +354,7 @@ fn response(wire: &mut Wire<'_>, method: &str, closed: Closed) -> Read<Response>
         _ if bodiless => Ok(()),
         Framing::Length(length) => wire.take(length, &mut body),
         Framing::Chunked => wire.chunks(&mut body),
-        // To the end of the connection, and that end is all that says so.
+        // The body ends with the connection.
         Framing::Unstated => {
             let whole = wire.take(wire.rest().len() as u64, &mut body);
             if closed == Closed::Clean { whole } else { Err(Stop::Short) }
@@ -372,7 +371,7 @@ fn response(wire: &mut Wire<'_>, method: &str, closed: Closed) -> Read<Response>
     Ok(Response { status, fields, body, complete })
 }
 
-/// Fields that frame, route, authenticate or trace, which a trailer must not (RFC 9110 §6.5.1).
+/// Fields that frame, route, authenticate or trace must not be trailers (RFC 9110 §6.5.1).
 fn is_never_trailer(name: &str) -> bool {
     const NEVER: &str = "host content-length transfer-encoding connection te trailer upgrade \
         expect authorization cookie set-cookie via forwarded traceparent tracestate x-real-ip \
@@ -411,7 +410,7 @@ fn trimmed(text: &[u8]) -> &[u8] {
     &text[start..end]
 }
 
-/// One character for each byte, so that nothing is lost or joined.
+/// One character for each byte, so that no byte is lost or merged.
 fn latin(text: &[u8]) -> String {
     text.iter().map(|byte| char::from(*byte)).collect()
 }
@@ -429,7 +428,7 @@ mod tests {
         CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\nexpect: 100-continue\r\nx:\t\u{e9} \r\n\r\n";
 
     #[test]
-    fn a_good_stream_is_read_and_at_every_cut_is_but_unfinished() {
+    fn a_valid_stream_is_accepted_and_incomplete_at_every_cut() {
         let stream = [PLAIN, LENGTH, CHUNKS, OTHERS].concat().into_bytes();
         let (whole, left) = requests(&stream).unwrap();
         assert_eq!((whole.len(), left), (6, 0));
@@ -499,10 +498,10 @@ mod tests {
         for (closed, last) in [(Closed::Clean, true), (Closed::Reset, false), (Closed::Open, false)]
         {
             let all = responses(stream.as_bytes(), &methods, closed).unwrap();
-            let told: Vec<_> = all.iter().map(|r| (r.status, r.body.len(), r.complete)).collect();
+            let seen: Vec<_> = all.iter().map(|r| (r.status, r.body.len(), r.complete)).collect();
             let [fine, bare] = [(200, 5, true), (200, 0, true)];
             let expected = [fine, bare, (103, 0, true), fine, (304, 0, true), (200, 5, last)];
-            assert_eq!(told, expected, "{closed:?}");
+            assert_eq!(seen, expected, "{closed:?}");
         }
         for cut in 0..length.len() {
             let all = responses(&length.as_bytes()[..cut], &["GET"], Closed::Clean).unwrap();

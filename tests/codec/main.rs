@@ -1,8 +1,9 @@
-//! The codec under attack: thousands of messages made by mutation, judged on both sides by a parser of RFC 9112 that
-//! shares no line with the proxy's.
+//! Attacks on the codec: thousands of messages made by mutation, judged on both sides by a parser of RFC 9112 that
+//! shares no code with the proxy.
 //!
-//! Nothing a strict parser refuses reaches a cluster, no cluster answers more than was asked, every death of a
-//! response shows; and the verdict depends neither on how bytes are cut, nor on the place in a connection, nor on TLS.
+//! A request that a strict parser refuses never reaches a cluster, no cluster answers more requests than were sent,
+//! and a truncated response is always visible as such. The verdict depends neither on fragmentation, nor on the
+//! position in a connection, nor on TLS.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a test, and it shares its support")]
 #![allow(
     clippy::unwrap_used,
@@ -44,21 +45,21 @@ fn at(proxy: &Proxy) -> Vec<SocketAddr> {
     (0..LANES).map(|lane| proxy.at(&format!("l{lane}"))).collect()
 }
 
-/// The method of a case, for whoever judges its answer.
+/// The method of a case, for the judge of its response.
 fn method(case: &Case) -> &str {
     let word = case.bytes.split(|byte| *byte == b' ').next().unwrap_or_default();
     std::str::from_utf8(word).unwrap_or("GET")
 }
 
-/// Fails with all that was found wrong, or as much as can be read.
+/// Fails with all violations found, or with as many as are readable.
 #[track_caller]
 fn expect_none(faults: &[String], of: usize) {
     let shown = faults.iter().take(25).cloned().collect::<Vec<_>>().join("\n");
     assert!(faults.is_empty(), "{} of {of} cases:\n{shown}", faults.len());
 }
 
-/// Holds both sides against a case's verdict. What the case before has sent to a cluster may be read late and
-/// be taken for this one's: a refused one that seems to have sent something is asked once more.
+/// Compares both sides with the case's verdict. Bytes of the previous case may be read late and attributed to this
+/// one: a refused case that seems to have sent bytes is repeated once.
 fn judge_case(
     case: &Case,
     pieces: &[&[u8]],
@@ -83,7 +84,7 @@ fn judge_once(
     let before = cluster.seen();
     for (number, piece) in pieces.iter().enumerate() {
         if number > 0 {
-            // So that the proxy has read what came before.
+            // The proxy must have read the earlier bytes.
             std::thread::park_timeout(Duration::from_micros(300));
         }
         if wire.write_all(piece).and_then(|()| wire.flush()).is_err() {
@@ -109,7 +110,7 @@ fn judge_once(
         });
         status.is_some_and(|status| statuses.contains(&status)) && closes
     };
-    // Of a request that is refused while much of it is under way, the answer may be lost to a reset.
+    // If a request is refused while much of it is in transit, a reset may discard the answer.
     let lost = got.responses.is_empty() && got.over;
     let kept = match case.verdict {
         Verdict::Refused(statuses) => {
@@ -136,7 +137,7 @@ fn judge_once(
 }
 
 #[test]
-fn every_request_meets_its_verdict() {
+fn every_request_gets_its_verdict() {
     let cases = request_tables::requests();
     assert!(cases.len() >= 1_000, "{}", cases.len());
     let clusters = recorders();
@@ -174,16 +175,16 @@ fn the_hundredth_request_of_a_connection_is_judged_like_the_first() {
 }
 
 #[test]
-fn over_tls_it_is_the_same() {
+fn the_verdict_is_the_same_over_tls() {
     let cases: Vec<Case> = request_tables::requests().into_iter().skip(1).step_by(5).collect();
-    // Of one process and one listener the ticket keys are one: most handshakes are resumptions.
+    // One process and one listener have one set of ticket keys: most handshakes are resumptions.
     let folder = certificates();
     let pair = format!("cert: {0}/a.pem, key: {0}/a.key", folder.0.display());
     let clusters = recorders();
     let tls = format!(", tls: {{ certificates: [{{ {pair} }}] }}");
     let proxy = proxy(&addresses(&clusters), &tls, "");
     let (to, tls) = (at(&proxy), Tls::new(&folder));
-    // Another host than the certificate's is another matter: 421.
+    // A host that the certificate does not contain is answered with 421, and not covered here.
     let same_host = |case: &&Case| {
         !matches!(case.verdict, Verdict::Forwarded | Verdict::Either) || is_for_a(case)
     };
@@ -217,7 +218,7 @@ fn the_verdict_does_not_depend_on_how_bytes_are_cut() {
             .map_err(|fault| format!("cut at {at}: {fault}"))
     });
     expect_none(&faults, cuts.len());
-    // And byte by byte.
+    // Also byte by byte.
     let faults = in_lanes(&cases, |lane, case| {
         let pieces: Vec<&[u8]> = case.bytes.chunks(1).collect();
         judge_case(case, &pieces, || Ok(plain(to[lane])), &clusters[lane])
@@ -226,13 +227,13 @@ fn the_verdict_does_not_depend_on_how_bytes_are_cut() {
     expect_none(&faults, cases.len());
 }
 
-/// A cluster that answers each request by the case of the moment.
+/// A cluster that answers each request with the current case's bytes.
 struct Liar {
     address: SocketAddr,
     current: Arc<AtomicUsize>,
     /// Requests that were answered.
     answered: Arc<AtomicUsize>,
-    /// Requests on a connection that must not be used again.
+    /// Requests on a connection that the proxy must not reuse.
     reused: Arc<AtomicUsize>,
 }
 
@@ -266,7 +267,7 @@ fn lie(mut stream: TcpStream, case: &Hostile, answered: &AtomicUsize, reused: &A
     answered.fetch_add(1, Ordering::SeqCst);
     drop(stream.write_all(&case.bytes));
     if case.reset {
-        // What was sent is there first: a reset may overtake it, and then nothing was said.
+        // The client must have read the bytes before the reset, which may overtake them.
         std::thread::park_timeout(Duration::from_millis(5));
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         return;
@@ -278,8 +279,8 @@ fn lie(mut stream: TcpStream, case: &Hostile, answered: &AtomicUsize, reused: &A
     }
 }
 
-/// What a client gets once the cluster was asked. The connection of the case before may be met in the moment
-/// of its end, and a 502 that tells of that says nothing of this case.
+/// The client's response to a request that reached the cluster. The previous case's connection may close at this
+/// moment; a 502 with that cause is no result of this case.
 fn ask(
     wire: &mut Box<dyn Wire>,
     case: &Hostile,
@@ -305,7 +306,7 @@ fn ask(
 
 fn judge_answer(case: &Hostile, to: SocketAddr, liar: &Liar) -> Result<(), String> {
     let mut wire = plain(to);
-    // Twice, where the connection goes on: what one answer had too much must not be the next one.
+    // Twice, where the connection stays open: surplus bytes of one answer must not become the next answer.
     let rounds = if matches!(case.want, Want::WholeNotReused(..)) { 2 } else { 1 };
     for round in 0..rounds {
         let got = ask(&mut wire, case, round, to, liar)?;
@@ -333,7 +334,7 @@ fn judge_answer(case: &Hostile, to: SocketAddr, liar: &Liar) -> Result<(), Strin
 }
 
 #[test]
-fn every_hostile_response_is_kept_from_the_client() {
+fn no_hostile_response_reaches_the_client() {
     let cases = Arc::new(response_tables::responses());
     assert!(cases.len() >= 80, "{}", cases.len());
     let liars: Vec<Liar> = (0..LANES).map(|_| Liar::start(cases.clone())).collect();
@@ -351,8 +352,9 @@ fn every_hostile_response_is_kept_from_the_client() {
 }
 
 #[test]
-fn the_judge_would_notice() {
-    // A recorder that is sent what the proxy must never send on: else all of the above proves nothing.
+fn the_judge_detects_violations() {
+    // The recorder receives bytes that the proxy must never send and has to detect them; otherwise the tests above
+    // would prove nothing.
     let cluster = Recorder::start();
     let mut direct = support::connect(cluster.address);
     direct
@@ -365,7 +367,7 @@ fn the_judge_would_notice() {
 }
 
 #[test]
-fn httparse_reads_what_is_accepted_alike_and_hyper_what_is_sent_on() {
+fn httparse_and_hyper_agree_with_the_codec() {
     let cases = request_tables::requests();
     let accepted = cases.iter().filter(|case| differential::compare(&case.bytes)).count();
     assert!(accepted > 1_500, "{accepted}");

@@ -1,11 +1,11 @@
-//! Requests whose framing or body tells two parsers apart: a part of `request_tables`.
+//! Requests whose framing or body two parsers may interpret differently: a part of `request_tables`.
 
-use super::{BAD, BASES, Table, UNKNOWN_CODING, Verdict, each, told};
+use super::{BAD, BASES, Table, UNKNOWN_CODING, Verdict, each, excerpt};
 
-/// What an attacker wants a cluster to take for a request of its own.
+/// The request that an attacker wants to smuggle into a cluster.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 const CHUNKS: &str = "5\r\nhello\r\n0\r\n\r\n";
-/// The cluster may have had a head and a part, never a complete message.
+/// The cluster may receive a head and a part of the body, but never a complete message.
 const BROKEN: Verdict = Verdict::RefusedOrAborted;
 
 pub(super) fn fill(table: &mut Table) {
@@ -45,7 +45,7 @@ fn content_length(table: &mut Table) {
         for (method, body) in [("POST", "hello"), ("GET", "hello"), ("POST", SMUGGLED), ("PUT", "")]
         {
             let fields = format!("Host: a\r\nContent-Length: {value}\r\n\r\n{body}");
-            let name = format!("{method} {} before {}", told(value), told(body));
+            let name = format!("{method} {} before {}", excerpt(value), excerpt(body));
             table.add(name, format!("{method} /p HTTP/1.1\r\n{fields}"), BAD);
         }
     }
@@ -60,14 +60,14 @@ fn content_length(table: &mut Table) {
          X: y\nContent-Length: 5¦X: y\rContent-Length: 5¦Content-Length;: 5¦\
          Content-Length: 5\r\nContent_Length: 6¦\"Content-Length\": 5¦Content\u{2010}Length: 5",
     ) {
-        table.add(told(fields), post(&format!("{fields}\r\n"), "hello"), BAD);
+        table.add(excerpt(fields), post(&format!("{fields}\r\n"), "hello"), BAD);
     }
     for fields in each(
         "Content-Length: 5\r\nContent-Length: 5¦Content-Length: 5\r\nX: y\r\nCONTENT-LENGTH: 5¦\
          Content-Length: 5\r\nContent-Length: 05¦Content-Length: 05¦Content-Length: 005¦\
          Content-Length: 00000000000000000000000000000005",
     ) {
-        table.add(told(fields), post(&format!("{fields}\r\n"), "hello"), Verdict::Either);
+        table.add(excerpt(fields), post(&format!("{fields}\r\n"), "hello"), Verdict::Either);
     }
     for fields in each(
         "content-length: 5¦CONTENT-LENGTH: 5¦Content-Length:5¦Content-Length:   5  ¦\
@@ -75,7 +75,7 @@ fn content_length(table: &mut Table) {
          Content-Length: 5\r\nContent-Length-X: 6¦Content-Length: 5\r\nContent-Lengt: 6¦\
          Content-Length: 5\r\nContent.Length: 6",
     ) {
-        table.add(told(fields), post(&format!("{fields}\r\n"), "hello"), Verdict::Forwarded);
+        table.add(excerpt(fields), post(&format!("{fields}\r\n"), "hello"), Verdict::Forwarded);
     }
     for method in each("GET¦POST¦DELETE¦OPTIONS¦TRACE¦X") {
         let text = format!("{method} /p HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
@@ -83,7 +83,7 @@ fn content_length(table: &mut Table) {
     }
 }
 
-/// Codings that are tokens, so that the refusal is of the coding, and those that are not even that.
+/// Codings that are tokens, for which the coding itself is refused, and codings that are no tokens.
 const UNKNOWN: &str = "identity¦gzip¦deflate¦compress¦br¦zstd¦xchunked¦x-chunked¦chunkedx¦\
     chunked-¦-chunked¦'chunked'¦chunked.¦chunke¦hunked¦c¦cow¦none¦null¦0¦chunked1¦gzip, chunked¦\
     chunked, gzip¦identity, chunked¦chunked, identity¦gzip,chunked¦gzip\t,\tchunked¦cow, chunked¦\
@@ -97,7 +97,7 @@ const OBFUSCATED: &str = "¦ ¦,¦, ¦chunked,¦,chunked¦chunked, ¦chunked, ch
     chun\u{212a}ed¦\u{e9}chunked¦chunked\u{a0}¦\u{a0}chunked¦chunked\u{2028}¦\u{feff}chunked¦\
     gzip chunked¦gzip;q=1, chunked¦chunked\u{85}";
 
-/// An unknown coding below `chunked` is not implemented; one that ends the list leaves no length to know.
+/// An unknown coding before `chunked` is not implemented; an unknown last coding leaves the length undefined.
 fn unknown(value: &str) -> Verdict {
     let last = value.rsplit(',').next().unwrap_or_default().trim();
     if last == "chunked" { UNKNOWN_CODING } else { BAD }
@@ -111,7 +111,7 @@ fn transfer_encoding(table: &mut Table) {
         .chain(each(OBFUSCATED).map(|value| (value, BAD)));
     for (value, verdict) in all {
         let (coding, length) = (format!("Transfer-Encoding: {value}\r\n"), "Content-Length: 5\r\n");
-        let value = told(value);
+        let value = excerpt(value);
         table.add(&value, post(&coding, CHUNKS), verdict);
         table.add(
             format!("{value}, then a length"),
@@ -134,7 +134,7 @@ fn transfer_encoding(table: &mut Table) {
     }
 }
 
-/// What one parser takes for `Transfer-Encoding`, and another does not.
+/// Fields that one parser takes for `Transfer-Encoding` and another does not.
 const NEARLY: &str = "Transfer-Encoding : chunked¦\
     Transfer-Encoding\t: chunked¦ Transfer-Encoding: chunked¦\tTransfer-Encoding: chunked¦\
     Transfer_Encoding: chunked¦Transfer Encoding: chunked¦Transfer-Encoding chunked¦\
@@ -154,11 +154,11 @@ const NEARLY: &str = "Transfer-Encoding : chunked¦\
 fn coding_fields(table: &mut Table) {
     table.class = "transfer_encoding";
     for line in each(NEARLY) {
-        table.add(told(line), post(&format!("{line}\r\n"), CHUNKS), BAD);
+        table.add(excerpt(line), post(&format!("{line}\r\n"), CHUNKS), BAD);
         let with = post(&format!("Content-Length: 5\r\n{line}\r\n"), CHUNKS);
-        table.add(format!("{} with a length", told(line)), with, BAD);
+        table.add(format!("{} with a length", excerpt(line)), with, BAD);
         let twice = post(&format!("Transfer-Encoding: chunked\r\n{line}\r\n"), CHUNKS);
-        table.add(format!("{} after a proper one", told(line)), twice, BAD);
+        table.add(format!("{} after a proper one", excerpt(line)), twice, BAD);
     }
     for line in each(
         "transfer-encoding: chunked¦TRANSFER-ENCODING: CHUNKED¦Transfer-Encoding:chunked¦\
@@ -167,7 +167,7 @@ fn coding_fields(table: &mut Table) {
          Transfer-Encoding: chunked\r\nTransfer.Encoding: gzip¦\
          Content-Encoding: gzip\r\nTransfer-Encoding: chunked",
     ) {
-        table.add(told(line), post(&format!("{line}\r\n"), CHUNKS), Verdict::Forwarded);
+        table.add(excerpt(line), post(&format!("{line}\r\n"), CHUNKS), Verdict::Forwarded);
     }
     for method in each("GET¦DELETE¦PATCH¦OPTIONS¦TRACE¦X") {
         let text = chunked(CHUNKS).replacen("POST", method, 1);
@@ -189,27 +189,27 @@ fn chunk_size(table: &mut Table) {
             ("second", format!("1\r\nb\r\n{size}\r\nhello\r\n0\r\n\r\n")),
             ("before a smuggled one", format!("{size}\r\nhello\r\n0\r\n\r\n{SMUGGLED}")),
         ] {
-            table.add(format!("{} {place}", told(size)), chunked(&body), BROKEN);
+            table.add(format!("{} {place}", excerpt(size)), chunked(&body), BROKEN);
         }
     }
     for size in each("05¦005¦0005¦0000000000000005") {
         let body = format!("{size}\r\nhello\r\n0\r\n\r\n");
-        table.add(told(size), chunked(&body), Verdict::Either);
+        table.add(excerpt(size), chunked(&body), Verdict::Either);
     }
     for last in each("00¦000¦0000000000000000") {
         let body = format!("5\r\nhello\r\n{last}\r\n\r\n");
-        table.add(format!("{} last", told(last)), chunked(&body), Verdict::Either);
+        table.add(format!("{} last", excerpt(last)), chunked(&body), Verdict::Either);
     }
     for last in
         each("0 ¦ 0¦0\t¦-0¦+0¦0x0¦0x¦0.0¦0,0¦o¦O¦00000000000000000¦0h¦(0)¦\"0\"¦\u{660}¦0:¦0=")
     {
         let body = format!("5\r\nhello\r\n{last}\r\n\r\n");
-        table.add(format!("{} last", told(last)), chunked(&body), BROKEN);
+        table.add(format!("{} last", excerpt(last)), chunked(&body), BROKEN);
     }
     for size in each("1¦9¦a¦A¦f¦F¦10¦1f¦1F¦ff¦Ff¦fff¦1000¦FFFF") {
         let count = usize::from_str_radix(size, 16).unwrap_or_default();
         let body = format!("{size}\r\n{}\r\n0\r\n\r\n", "b".repeat(count));
-        table.add(told(size), chunked(&body), Verdict::Forwarded);
+        table.add(excerpt(size), chunked(&body), Verdict::Forwarded);
     }
     for count in [2, 10, 100, 2_000] {
         let body = format!("{}0\r\n\r\n", "1\r\nb\r\n".repeat(count));
@@ -223,8 +223,8 @@ fn chunk_extension(table: &mut Table) {
     let mut with = |extension: &str, verdict| {
         let first = format!("5{extension}\r\nhello\r\n0\r\n\r\n");
         let last = format!("5\r\nhello\r\n0{extension}\r\n\r\n");
-        table.add(told(extension), chunked(&first), verdict);
-        table.add(format!("{} last", told(extension)), chunked(&last), verdict);
+        table.add(excerpt(extension), chunked(&first), verdict);
+        table.add(format!("{} last", excerpt(extension)), chunked(&last), verdict);
     };
     for extension in each(
         ";a¦;a=b¦;a=\"b\"¦;a=\"\"¦;a;b¦;a=b;c=d¦;a=\"b;c\"¦;a=\"b c\"¦;a=\"\\\"\"¦;a=\"\\\\\"¦\
@@ -232,7 +232,7 @@ fn chunk_extension(table: &mut Table) {
     ) {
         with(extension, Forwarded);
     }
-    // "Bad white space", which a recipient must parse and no sender may send (RFC 9112 §7.1.1).
+    // "Bad white space", which a recipient must parse and a sender must not send (RFC 9112 §7.1.1).
     for extension in each(" ;a¦\t;a¦; a¦;a =b¦;a= b¦;a = \"b\"¦;a ;b¦;a=b ;c¦;a; b") {
         with(extension, Either);
     }
@@ -255,10 +255,10 @@ fn chunk_extension(table: &mut Table) {
         let body = format!("{}0\r\n\r\n", chunk.repeat(count));
         table.add(format!("{count} times 200 bytes"), chunked(&body), verdict);
     }
-    // Where one takes LF for the end of a line, and another reads on (`TERM.EXT`, `EXT.TERM`).
+    // Lines where one parser takes LF for the end of the line and another continues (`TERM.EXT`, `EXT.TERM`).
     for line in each("5;\nxx¦5;a\nxx¦5\n;a¦2;\nhello¦0;\n\r\n") {
         let body = format!("{line}\r\nhello\r\n0\r\n\r\n{SMUGGLED}");
-        table.add(format!("{} before a smuggled one", told(line)), chunked(&body), BROKEN);
+        table.add(format!("{} before a smuggled one", excerpt(line)), chunked(&body), BROKEN);
     }
 }
 
@@ -273,7 +273,7 @@ fn chunk_end(table: &mut Table) {
             ("the second chunk", format!("1\r\nb\r\n5\r\nhello{end}0\r\n\r\n")),
             ("a chunk before more", format!("5\r\nhello{end}5\r\nhello\r\n0\r\n\r\n")),
         ] {
-            table.add(format!("{} after {place}", told(end)), chunked(&body), BROKEN);
+            table.add(format!("{} after {place}", excerpt(end)), chunked(&body), BROKEN);
         }
     }
     for end in each(
@@ -281,11 +281,11 @@ fn chunk_end(table: &mut Table) {
          \n\r\n¦\r\n\t\r\n¦\r\n0\r\n",
     ) {
         let body = format!("5\r\nhello\r\n0{end}\r\n\r\n");
-        table.add(format!("{} after the last size", told(end)), chunked(&body), BROKEN);
+        table.add(format!("{} after the last size", excerpt(end)), chunked(&body), BROKEN);
     }
     for data in each("\r\n¦0\r\n\r\n¦\r\n0\r\n\r\n¦\n¦\0¦5\r\nhello\r\n¦\r\n\r\n") {
         let body = format!("{:x}\r\n{data}\r\n0\r\n\r\n", data.len());
-        table.add(format!("{} as data", told(data)), chunked(&body), Verdict::Forwarded);
+        table.add(format!("{} as data", excerpt(data)), chunked(&body), Verdict::Forwarded);
     }
 }
 
@@ -293,7 +293,7 @@ fn trailers(table: &mut Table) {
     use Verdict::Forwarded;
     table.class = "trailers";
     let with = |lines: &str| chunked(&format!("5\r\nhello\r\n0\r\n{lines}\r\n\r\n"));
-    // What frames, routes or authenticates is dropped there; the judge sees to it.
+    // Trailers that frame, route or authenticate are dropped; the judge checks this.
     for name in each(
         "X-T¦ETag¦Digest¦Server-Timing¦grpc-status¦Content-Length¦Transfer-Encoding¦Host¦\
          Authorization¦Cookie¦Set-Cookie¦Connection¦TE¦Trailer¦Expect¦Upgrade¦Keep-Alive¦Via¦\
@@ -310,7 +310,7 @@ fn trailers(table: &mut Table) {
     for line in
         each("X-T:¦X-T:u¦X-T: \tu \t¦X-T: \u{e9}¦X-T: u\r\nX-T: v¦x: :¦X-T: GET /smuggled HTTP/1.1")
     {
-        table.add(told(line), with(line), Forwarded);
+        table.add(excerpt(line), with(line), Forwarded);
     }
     for line in each(
         "X-T¦X-T u¦: u¦:¦X-T : u¦X-T\t: u¦ X-T: u¦\tX-T: u¦X T: u¦X_T: u¦X(T): u¦\"X-T\": u¦\
@@ -319,9 +319,9 @@ fn trailers(table: &mut Table) {
          GET /smuggled HTTP/1.1\r\nHost: a¦Content-Length : 5¦Transfer-Encoding\x0b: chunked¦\
          X-T: u\r\n \r\nX-U: v¦5¦0",
     ) {
-        table.add(told(line), with(line), BROKEN);
+        table.add(excerpt(line), with(line), BROKEN);
         let among = with(&format!("X-S: t\r\n{line}\r\nX-U: v"));
-        table.add(format!("{} among others", told(line)), among, BROKEN);
+        table.add(format!("{} among others", excerpt(line)), among, BROKEN);
     }
     for (count, verdict) in [(2, Forwarded), (32, Forwarded), (33, BROKEN), (100, BROKEN)] {
         let lines = vec!["X-T: u"; count].join("\r\n");
@@ -335,7 +335,7 @@ fn trailers(table: &mut Table) {
     table.add("announced, without a body", named, Forwarded);
 }
 
-/// A fault after more than any buffer holds: the head and a part must have gone on before it.
+/// A violation after more bytes than any buffer holds: the head and a part of the body were forwarded before.
 fn late_chunk(table: &mut Table) {
     table.class = "late_chunk";
     let large = format!("{:x}\r\n{}\r\n", 100_000, "b".repeat(100_000));
@@ -345,11 +345,11 @@ fn late_chunk(table: &mut Table) {
          0\r\n X-T: u\r\n\r\n¦0\r\nX-T: \x01\r\n\r\n¦0\n\n¦0\r\n\n¦0 \r\n\r\n¦\
          GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
     ) {
-        table.add(told(fault), chunked(&format!("{large}{fault}")), Verdict::Aborted);
+        table.add(excerpt(fault), chunked(&format!("{large}{fault}")), Verdict::Aborted);
     }
 }
 
-/// A second request in what one parser takes for the body, and another for the next message.
+/// A second request in bytes that one parser takes for the body and another for the next message.
 fn smuggling(table: &mut Table) {
     table.class = "smuggling";
     let hidden = format!("0\r\n\r\n{SMUGGLED}");
@@ -376,18 +376,18 @@ fn smuggling(table: &mut Table) {
         with("a head that ends with LF", "X: y\r\n\n", SMUGGLED, BAD);
         with("a head in a field", "X: y\r\r\n", SMUGGLED, BAD);
         for line in each(NEARLY) {
-            let name = format!("{} and a length", told(line));
+            let name = format!("{} and a length", excerpt(line));
             with(&name, &format!("{length}{line}\r\n"), &hidden, BAD);
         }
     }
     for (base, text) in BASES {
-        // The whole of another message where a blank line would have ended this one.
+        // A complete other message in place of a blank line that would have ended this one.
         let text = text.replacen("X-A: bc", "X-A: b\n\nGET /smuggled HTTP/1.1\nX-B: c", 1);
         table.add(format!("a message behind bare LF in {base}"), text, BAD);
     }
 }
 
-/// The same payloads in a body that nobody can mistake: a cluster sees one message.
+/// The same payloads in a body with unambiguous framing: a cluster receives one message.
 fn well_framed(table: &mut Table) {
     use Verdict::Forwarded;
     table.class = "smuggling";

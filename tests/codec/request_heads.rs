@@ -1,8 +1,8 @@
-//! Requests whose lines say what tells two parsers apart: a part of `request_tables`.
+//! Requests whose lines two parsers may interpret differently: a part of `request_tables`.
 
 use super::{
     BAD, BASES, FAILED_EXPECTATION, HIGH, NO_METHOD, TOO_LARGE, TOO_LONG, Table, VISIBLE, Verdict,
-    each, is_token, told,
+    each, excerpt, is_token,
 };
 
 pub(super) fn fill(table: &mut Table) {
@@ -77,7 +77,7 @@ fn request_line(table: &mut Table) {
     ) {
         for (base, text) in BASES {
             let text = text.replacen("HTTP/1.1", version, 1);
-            table.add(format!("version {} of {base}", told(version)), text, BAD);
+            table.add(format!("version {} of {base}", excerpt(version)), text, BAD);
         }
     }
     for place in 0.."HTTP/1.1".len() {
@@ -140,7 +140,7 @@ fn target(table: &mut Table) {
                     BAD
                 }
             }
-            // In a path a backslash is a slash to some; in a query nothing depends on it.
+            // In a path some servers take a backslash for a slash; in a query nothing depends on it.
             b'\\' if !query => BAD,
             b'\\' | b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => Either,
             _ => Forwarded,
@@ -206,7 +206,7 @@ fn target(table: &mut Table) {
 fn host(table: &mut Table) {
     table.class = "host";
     let mut with = |lines: &str, verdict| {
-        table.add(told(lines), format!("GET /p HTTP/1.1\r\n{lines}X-A: b\r\n\r\n"), verdict);
+        table.add(excerpt(lines), format!("GET /p HTTP/1.1\r\n{lines}X-A: b\r\n\r\n"), verdict);
     };
     for lines in each(
         "¦Host: a\r\nHost: a\r\n¦Host: a\r\nHost: b\r\n¦Host: a\r\nhost: a\r\n¦\
@@ -247,7 +247,7 @@ fn host(table: &mut Table) {
     table.sweep("within", template, VISIBLE.chain(HIGH).chain([b' ']), verdict);
     for lines in each("¦Host:\r\n¦Host: a b\r\n¦Host: a\r\nHost: a\r\n¦Host: u@a\r\n") {
         let text = format!("GET http://a/p HTTP/1.1\r\n{lines}\r\n");
-        table.add(format!("an absolute form and {}", told(lines)), text, BAD);
+        table.add(format!("an absolute form and {}", excerpt(lines)), text, BAD);
     }
 }
 
@@ -256,7 +256,7 @@ fn field_name(table: &mut Table) {
     table.class = "field_name";
     let verdict = |byte| match byte {
         b'_' => BAD,
-        // Then the name ends there.
+        // The name ends at this byte.
         b':' => Forwarded,
         _ if is_token(byte) => Forwarded,
         _ => BAD,
@@ -318,7 +318,7 @@ fn connection(table: &mut Table) {
         table.field(&format!("Connection: {options}\r\n{fields}"), Verdict::Forwarded);
         for (base, text) in &BASES[1..4] {
             let text = text.replacen("X-A", &format!("Connection: {options}\r\nX-A"), 1);
-            table.add(format!("{} of {base}", told(options)), text, Verdict::Forwarded);
+            table.add(format!("{} of {base}", excerpt(options)), text, Verdict::Forwarded);
         }
     }
     table.field("Connection: close\r\nConnection: X-A\r\nX-A: b", Verdict::Forwarded);
@@ -338,7 +338,7 @@ fn expect(table: &mut Table) {
     ) {
         for (base, text) in BASES {
             let text = text.replacen("X-A", &format!("Expect: {value}\r\nX-A"), 1);
-            table.add(format!("{} of {base}", told(value)), text, FAILED_EXPECTATION);
+            table.add(format!("{} of {base}", excerpt(value)), text, FAILED_EXPECTATION);
         }
     }
     for (base, text) in BASES {
@@ -434,13 +434,13 @@ fn http10(table: &mut Table) {
              Expect: 100-continue\r\n",
         ) {
             let text = old.replacen("X-A", &format!("{lines}X-A"), 1);
-            table.add(format!("{base} with {}", told(lines)), text, verdict);
+            table.add(format!("{base} with {}", excerpt(lines)), text, verdict);
         }
         let bare = old.replacen("Host: a\r\n", "", 1);
         table.add(format!("{base} without Host"), bare, verdict);
         for lines in each("Host: a\r\nHost: a\r\n¦Host:\r\n¦Host: a b\r\n¦Host : a\r\n") {
             let text = old.replacen("Host: a\r\n", lines, 1);
-            table.add(format!("{base} with {}", told(lines)), text, BAD);
+            table.add(format!("{base} with {}", excerpt(lines)), text, BAD);
         }
     }
 }

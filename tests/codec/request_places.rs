@@ -1,4 +1,4 @@
-//! Requests with a control byte, a line end or a fold out of place: a part of `request_tables`.
+//! Requests with a misplaced control byte, line end or line fold: a part of `request_tables`.
 
 use super::{BAD, BASES, Table, Verdict};
 
@@ -12,7 +12,7 @@ fn control_set() -> impl Iterator<Item = u8> + Clone {
     (0..0x20).chain([0x7f])
 }
 
-/// Where a control byte is put: a name, what of a base gives way, and what takes its place.
+/// A position for a control byte: a name, the text of a base request to replace, and the replacement.
 type Place = (&'static str, &'static str, &'static str);
 
 const IN_HEAD: [Place; 20] = [
@@ -37,7 +37,7 @@ const IN_HEAD: [Place; 20] = [
     ("within Transfer-Encoding", "r-E", "r<>-E"),
     ("within the coding", "chunked", "chun<>ked"),
 ];
-/// Where a tab is white space that may be.
+/// Positions where a tab is valid white space.
 const IN_VALUES: [Place; 8] = [
     ("before a value", "X-A: ", "X-A: <>"),
     ("within a value", "bc", "b<>c"),
@@ -65,7 +65,7 @@ const IN_BODY: [Place; 12] = [
 const IN_TRAILERS: [Place; 2] =
     [("before a trailer's value", ": u", ": <>u"), ("after a trailer's value", "u\r", "u<>\r")];
 
-/// Each control byte in each place; what an earlier base has had fully, the others get in part.
+/// Each control byte at each position; after the first base request, the others get a sample of the bytes.
 fn control_bytes(table: &mut Table) {
     table.class = "control_bytes";
     let broken = Verdict::RefusedOrAborted;
@@ -95,7 +95,7 @@ fn control_bytes(table: &mut Table) {
 const WRONG_ENDS: [&str; 9] =
     ["\n", "\r", "\r\r\n", "\n\r", "\r \n", "\0\r\n", "\r\n\n", "\x0b\n", "\u{85}\n"];
 
-/// Each line end of a head in each wrong form, with an empty line behind all of it.
+/// Each line end of a head in each invalid form, with an empty line after all of it.
 fn line_ends(table: &mut Table) {
     table.class = "line_ends";
     for (base, text) in BASES {
@@ -103,7 +103,7 @@ fn line_ends(table: &mut Table) {
         for (number, (at, _)) in text.match_indices("\r\n").enumerate() {
             let verdict = if at < head { BAD } else { Verdict::RefusedOrAborted };
             for wrong in WRONG_ENDS {
-                // Behind the last line the head is over.
+                // After the last line the head is complete.
                 if wrong == "\r\n\n" && text[..at].ends_with("\r\n") {
                     continue;
                 }
@@ -142,7 +142,7 @@ fn fold(table: &mut Table) {
         let head = text.find("\r\n\r\n").unwrap_or_default();
         for (number, (at, _)) in text.match_indices("\r\n").enumerate() {
             let (before, after) = (&text[..at], &text[at..]);
-            // Within the body of a chunked one a line that begins with a blank is no fold.
+            // In the body of a chunked request a line that begins with a blank is no fold.
             if at > head && !before.ends_with("X-T: u") {
                 continue;
             }

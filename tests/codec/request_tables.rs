@@ -1,10 +1,9 @@
-//! Requests that tell two parsers apart, by class, and what the proxy must do with each.
+//! Requests that two parsers may interpret differently, by class, and the required treatment.
 //!
-//! Made by mutation of a few valid ones, so that each place of the grammar meets each way to break
-//! it. Every head that is refused ends with an empty line all the same: a proxy that waits for more
-//! would otherwise be taken for one that refuses. `request_heads` has what
-//! a line says, `request_places` what stands in or between lines where nothing may, and
-//! `request_bodies` what frames a body.
+//! Made by mutation of a few valid requests, so that each position of the grammar is broken in each way. Every
+//! refused head ends with an empty line: otherwise a proxy that waits for more bytes would seem to refuse it.
+//! `request_heads` mutates the lines, `request_places` the positions in and between lines, and `request_bodies` the
+//! framing.
 
 #[path = "request_bodies.rs"]
 mod request_bodies;
@@ -16,7 +15,7 @@ mod request_places;
 use std::collections::HashSet;
 use std::fmt::Display;
 
-/// One connection's bytes: a single request, or what passes for one.
+/// The bytes of one connection: a single request, or bytes that resemble one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Case {
     pub class: &'static str,
@@ -26,19 +25,19 @@ pub struct Case {
     pub verdict: Verdict,
 }
 
-/// What must come of a case.
+/// The required result of a case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// The client gets one of these, a cluster gets no byte of it.
+    /// The client gets one of these statuses, and a cluster gets no byte.
     Refused(&'static [u16]),
-    /// Accepted: a cluster sees exactly one message of this.
+    /// Accepted: a cluster receives exactly one message.
     Forwarded,
-    /// RFC 9112 leaves it open, but what reaches a cluster must be strict.
+    /// RFC 9112 permits both; bytes that reach a cluster must be strict.
     Either,
-    /// The head and part of the body were sent on before the fault came: a cluster never sees a
-    /// complete message, and the client's connection is closed.
+    /// The head and part of the body were forwarded before the violation: a cluster never receives a complete
+    /// message, and the client's connection is closed.
     Aborted,
-    /// As `Refused(&[400])` or as `Aborted`, by how much has come when the fault is seen.
+    /// Like `Refused(&[400])` or `Aborted`, depending on how much was forwarded before the violation was read.
     RefusedOrAborted,
 }
 
@@ -58,7 +57,7 @@ const TOO_LARGE: Verdict = Verdict::Refused(&[431]);
 const FAILED_EXPECTATION: Verdict = Verdict::Refused(&[417]);
 const NO_METHOD: Verdict = Verdict::Refused(&[405]);
 
-/// What is mutated: a name, and a valid request.
+/// The base requests: a name, and a valid request.
 const BASES: [(&str, &str); 5] = [
     ("get", "GET /p HTTP/1.1\r\nHost: a\r\nX-A: bc\r\n\r\n"),
     ("length", "POST /p HTTP/1.1\r\nHost: a\r\nX-A: bc\r\nContent-Length: 5\r\n\r\nhello"),
@@ -83,7 +82,7 @@ struct Table {
 }
 
 impl Table {
-    /// Adds a case, unless the very bytes are there already: two mutations may meet.
+    /// Adds a case, unless a case with the same bytes exists: two mutations may coincide.
     fn add(&mut self, name: impl Display, bytes: impl Into<Vec<u8>>, verdict: Verdict) {
         let bytes = bytes.into();
         if self.seen.insert(bytes.clone()) {
@@ -92,17 +91,17 @@ impl Table {
         }
     }
 
-    /// Adds a request without a body that has this request line.
+    /// Adds a request without a body, with this request line.
     fn line(&mut self, line: &str, verdict: Verdict) {
-        self.add(told(line), format!("{line}\r\nHost: a\r\n\r\n"), verdict);
+        self.add(excerpt(line), format!("{line}\r\nHost: a\r\n\r\n"), verdict);
     }
 
-    /// Adds a request without a body that has this line, or these, beside `Host`.
+    /// Adds a request without a body, with this line or these lines in addition to `Host`.
     fn field(&mut self, lines: &str, verdict: Verdict) {
-        self.add(told(lines), format!("GET /p HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"), verdict);
+        self.add(excerpt(lines), format!("GET /p HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"), verdict);
     }
 
-    /// Adds the template once for each of `bytes`, in the place of its `<>`.
+    /// Adds the template once for each of `bytes`, in place of `<>`.
     fn sweep(
         &mut self,
         name: &str,
@@ -118,14 +117,14 @@ impl Table {
 }
 
 /// A short, printable form of a text, for names.
-pub fn told(text: &str) -> String {
+pub fn excerpt(text: &str) -> String {
     let short: String = text.chars().take(60).collect();
     let more = text.len() - short.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("\"{}\"{more}", short.escape_debug())
 }
 
-/// The items of a list. Few texts have a broken bar in them.
+/// The items of a list, separated by a broken bar, which these texts do not contain.
 pub fn each(list: &str) -> std::str::Split<'_, char> {
     list.split('¦')
 }
@@ -141,7 +140,7 @@ fn is_token(byte: u8) -> bool {
 
 const VISIBLE: std::ops::RangeInclusive<u8> = 0x21..=0x7e;
 
-/// A few bytes above ASCII: the ends of the range, and what means a space or a line end somewhere.
+/// Some bytes above ASCII: the ends of the range, and bytes that are a space or a line end in some encoding.
 const HIGH: [u8; 8] = [0x80, 0x85, 0xa0, 0xad, 0xc2, 0xe2, 0xe9, 0xff];
 
 #[cfg(test)]

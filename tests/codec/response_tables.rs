@@ -1,9 +1,9 @@
-//! What a hostile or broken cluster may answer, and what the client must be shown of it.
+//! Responses of a hostile or broken cluster, and what the client must receive.
 //!
-//! The cluster sends the bytes at once to each request it gets, and then ends its connection; only
-//! where a response is whole and says its own end may it stay open, to tell whether it is used again.
+//! The cluster sends the bytes at once for each request, and then closes its connection. Only where a response is
+//! complete and self-delimited does the connection stay open, to detect reuse.
 
-use super::request_tables::{each, told};
+use super::request_tables::{each, excerpt};
 use std::collections::HashSet;
 use std::fmt::Display;
 
@@ -12,7 +12,7 @@ use std::fmt::Display;
 pub struct Hostile {
     /// Unique.
     pub name: String,
-    /// What was asked.
+    /// The method of the request.
     pub method: &'static str,
     pub bytes: Vec<u8>,
     /// Whether the connection ends by RST instead of FIN.
@@ -20,18 +20,18 @@ pub struct Hostile {
     pub want: Want,
 }
 
-/// What must come of it.
+/// The required result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Want {
-    /// 502, and nothing of it shown, but for interim responses that were valid by themselves.
+    /// 502 and none of the response's bytes, except valid interim responses.
     BadGateway,
-    /// Valid: this status and body, whole. The cluster's connection may be used again.
+    /// Valid: this status and body, complete. The cluster's connection may be reused.
     Whole(u16, Vec<u8>),
-    /// The head was valid, then the body died or broke its framing: what the client has is visibly
-    /// incomplete (perhaps nothing, and a reset), or a 502.
+    /// The head was valid, then the body ended early or broke its framing: the client receives a visibly incomplete
+    /// response (perhaps only a reset), or a 502.
     Cut,
-    /// Valid, and then surplus bytes: as `Whole`, but the cluster's connection is never used again,
-    /// and nobody is ever shown the surplus.
+    /// Valid, followed by surplus bytes: like `Whole`, but the cluster's connection is never reused, and no client
+    /// ever receives the surplus.
     WholeNotReused(u16, Vec<u8>),
 }
 
@@ -68,17 +68,17 @@ struct Table {
 }
 
 impl Table {
-    /// Adds an answer to a GET that ends by FIN, unless it is there: two mutations may meet.
+    /// Adds a response to a GET that ends by FIN, unless it exists: two mutations may coincide.
     fn add(&mut self, name: impl Display, bytes: impl Into<Vec<u8>>, want: Want) {
         self.push(name.to_string(), "GET", bytes.into(), false, want);
     }
 
-    /// Likewise one to HEAD.
+    /// Adds a response to a HEAD.
     fn head(&mut self, name: impl Display, bytes: impl Into<Vec<u8>>, want: Want) {
         self.push(format!("HEAD: {name}"), "HEAD", bytes.into(), false, want);
     }
 
-    /// Likewise one that ends by RST.
+    /// Adds a response that ends by RST.
     fn reset(&mut self, name: impl Display, bytes: impl Into<Vec<u8>>, want: Want) {
         self.push(format!("reset: {name}"), "GET", bytes.into(), true, want);
     }
@@ -103,7 +103,7 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\nX-A: bc\r\nTransfer-Encoding: chunked\
 const CLOSING: &str = "HTTP/1.1 200 OK\r\nX-A: bc\r\n\r\nhello";
 const BASES: [(&str, &str); 3] = [("length", LENGTH), ("chunked", CHUNKED), ("closing", CLOSING)];
 
-/// What must never be shown as the answer to another request.
+/// Bytes that must never become the response to another request.
 const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
 
 fn hello() -> Want {
@@ -122,7 +122,7 @@ fn valid(table: &mut Table) {
         "HTTP/1.1 200 ¦HTTP/1.1 200¦HTTP/1.1 200 OK then¦HTTP/1.1 200  OK¦HTTP/1.1 200 O\tK¦\
          HTTP/1.1 200 \u{e9}¦HTTP/1.0 200 OK¦HTTP/1.1 200 200 OK¦HTTP/1.1 200 HTTP/1.1 500 No",
     ) {
-        table.add(told(line), LENGTH.replacen("HTTP/1.1 200 OK", line, 1), hello());
+        table.add(excerpt(line), LENGTH.replacen("HTTP/1.1 200 OK", line, 1), hello());
     }
     for status in [200, 201, 203, 206, 226, 299, 301, 400, 404, 418, 500, 599] {
         let text = LENGTH.replacen("200 OK", &format!("{status} X"), 1);
@@ -137,7 +137,7 @@ fn valid(table: &mut Table) {
     ) {
         for (base, text) in BASES {
             let text = text.replacen("X-A: bc", lines, 1);
-            table.add(format!("{} of {base}", told(lines)), text, hello());
+            table.add(format!("{} of {base}", excerpt(lines)), text, hello());
         }
     }
     for size in [1, 8_192, 32_769, 100_000] {
@@ -172,7 +172,7 @@ fn status_lines(table: &mut Table) {
     ) {
         for (base, text) in &BASES[..2] {
             let text = text.replacen("HTTP/1.1 200 OK", line, 1);
-            table.add(format!("line {} of {base}", told(line)), text, Want::BadGateway);
+            table.add(format!("line {} of {base}", excerpt(line)), text, Want::BadGateway);
         }
     }
     for status in (0..100).step_by(9) {
@@ -196,12 +196,12 @@ fn field_lines(table: &mut Table) {
     ) {
         for (base, text) in BASES {
             let text = text.replacen("X-A: bc", lines, 1);
-            table.add(format!("field {} of {base}", told(lines)), text, Want::BadGateway);
+            table.add(format!("field {} of {base}", excerpt(lines)), text, Want::BadGateway);
         }
     }
 }
 
-/// Each control byte in each place of a head; a tab is white space in a reason and in a value.
+/// Each control byte at each position of a head; a tab is valid white space in a reason and in a value.
 fn control_bytes(table: &mut Table) {
     for (place, from, to, tab_may) in [
         ("before the version", "HTTP/1.1", "<>HTTP/1.1", false),
@@ -234,7 +234,7 @@ fn line_ends(table: &mut Table) {
         for (number, (at, _)) in text.match_indices("\r\n").enumerate() {
             let want = if at < head { Want::BadGateway } else { Want::Cut };
             for wrong in ["\n", "\r", "\r\r\n", "\n\r", "\r \n", "\r\n\n", "\0\r\n"] {
-                // Behind the last line the head, or the body, is over.
+                // After the last line the head, or the body, is complete.
                 if wrong == "\r\n\n" && text[..at].ends_with("\r\n") {
                     continue;
                 }
@@ -261,21 +261,21 @@ fn lengths(table: &mut Table) {
          5/1¦5-5¦%35",
     ) {
         let lines = format!("Content-Length: {value}");
-        table.add(told(&lines), with(&lines), Want::BadGateway);
-        table.head(told(&lines), with(&lines), Want::BadGateway);
+        table.add(excerpt(&lines), with(&lines), Want::BadGateway);
+        table.head(excerpt(&lines), with(&lines), Want::BadGateway);
     }
     for lines in each(
         "Content-Length: 5\r\nContent-Length: 6¦Content-Length: 6\r\nContent-Length: 5¦\
          Content-Length: 0\r\nContent-Length: 5¦Content-Length: 5\r\nX: y\r\ncontent-length: 4¦\
          Content-Length: 5\r\nContent-Length:¦Content-Length: 5\r\nContent-Length: +5",
     ) {
-        table.add(told(lines), with(lines), Want::BadGateway);
+        table.add(excerpt(lines), with(lines), Want::BadGateway);
     }
     for lines in each(
         "content-length: 5¦CONTENT-LENGTH:5¦Content-Length: 5\r\nContent-Length: 5¦\
          Content-Length:\t5 ¦X-Content-Length: 9\r\nContent-Length: 5",
     ) {
-        table.add(told(lines), with(lines), hello());
+        table.add(excerpt(lines), with(lines), hello());
     }
     table.add("the largest length", with("Content-Length: 18446744073709551615"), Want::Cut);
 }
@@ -288,8 +288,8 @@ fn codings(table: &mut Table) {
          \u{e9}chunked¦chun\u{212a}ed¦cow¦none¦'chunked'¦chunked\u{a0}¦\x0bchunked",
     ) {
         let lines = format!("Transfer-Encoding: {value}");
-        table.add(told(&lines), with(&lines), Want::BadGateway);
-        table.head(told(&lines), with(&lines), Want::BadGateway);
+        table.add(excerpt(&lines), with(&lines), Want::BadGateway);
+        table.head(excerpt(&lines), with(&lines), Want::BadGateway);
     }
     for lines in each(
         "Transfer-Encoding: chunked\r\nContent-Length: 5¦\
@@ -301,18 +301,18 @@ fn codings(table: &mut Table) {
          Transfer-Encoding: chunked\r\nTransfer-Encoding: identity¦Transfer-Encoding:\r\n chunked¦\
          Transfer-Encoding\r\n: chunked",
     ) {
-        table.add(told(lines), with(lines), Want::BadGateway);
+        table.add(excerpt(lines), with(lines), Want::BadGateway);
     }
     for lines in each(
         "transfer-encoding: CHUNKED¦Transfer-Encoding:chunked¦Transfer-Encoding:\tchunked ¦\
          Transfer-Encoding: chunked\r\nX-Transfer-Encoding: gzip¦\
          Transfer-Encoding: chunked\r\nTransfer_Encoding: gzip",
     ) {
-        table.add(told(lines), with(lines), hello());
+        table.add(excerpt(lines), with(lines), hello());
     }
     let old = CHUNKED.replacen("HTTP/1.1", "HTTP/1.0", 1);
     table.add("chunks in HTTP/1.0", old, Want::BadGateway);
-    // They end at the head: what follows an interim one is no response, and what follows a 204 is nobody's.
+    // These end at the head: bytes after an interim response are no part of it, and bytes after a 204 are surplus.
     for status in ["100", "103"] {
         let text = CHUNKED.replacen("200", status, 1);
         table.add(format!("chunks of a {status}"), text, Want::BadGateway);
@@ -328,26 +328,26 @@ fn chunks(table: &mut Table) {
          5\r¦\r\n5¦5;a=b=c¦5;;",
     ) {
         let body = format!("{size}\r\nhello\r\n0\r\n\r\n");
-        table.add(format!("a chunk size {}", told(size)), chunked(&body), Want::Cut);
+        table.add(format!("a chunk size {}", excerpt(size)), chunked(&body), Want::Cut);
         let body = format!("1\r\nb\r\n{body}");
-        table.add(format!("a second chunk size {}", told(size)), chunked(&body), Want::Cut);
+        table.add(format!("a second chunk size {}", excerpt(size)), chunked(&body), Want::Cut);
     }
     for end in each("¦\n¦\r¦\n\r¦ \r\n¦X\r\n¦XX¦\r\n\r\n¦\r\r\n¦\0\r\n¦;a\r\n") {
         let body = format!("5\r\nhello{end}0\r\n\r\n");
-        table.add(format!("a chunk's end {}", told(end)), chunked(&body), Want::Cut);
+        table.add(format!("a chunk's end {}", excerpt(end)), chunked(&body), Want::Cut);
     }
     for last in each(
         "0\n\n¦0\r\n\n¦0 \r\n\r\n¦-0\r\n\r\n¦0;\r\n\r\n¦0\r\r\n\r\n¦0\r\n\r\r\n\r\n¦o\r\n\r\n¦\
          0x0\r\n\r\n",
     ) {
         let body = format!("5\r\nhello\r\n{last}");
-        table.add(format!("a last chunk {}", told(last)), chunked(&body), Want::Cut);
+        table.add(format!("a last chunk {}", excerpt(last)), chunked(&body), Want::Cut);
     }
     for body in each(
         "5;a\r\nhello\r\n0\r\n\r\n¦5;a=b\r\nhello\r\n0;c=\"d\"\r\n\r\n¦05\r\nhello\r\n0\r\n\r\n¦\
          1\r\nh\r\n4\r\nello\r\n000\r\n\r\n¦5 ;a\r\nhello\r\n0\r\n\r\n",
     ) {
-        table.add(told(body), chunked(body), hello());
+        table.add(excerpt(body), chunked(body), hello());
     }
     for extension in ["a".repeat(300), "a".repeat(20_000), "a;".repeat(200)] {
         let body = format!("5;{extension}\r\nhello\r\n0\r\n\r\n");
@@ -362,20 +362,20 @@ fn trailers(table: &mut Table) {
         "X-T: u¦Content-Length: 9¦Transfer-Encoding: gzip¦Set-Cookie: a=b¦Connection: close¦\
          Host: b¦Authorization: c¦Trailer: X¦Location: /¦Keep-Alive: 5¦Content-Type: x¦X-T: \u{e9}",
     ) {
-        table.add(format!("a trailer {}", told(line)), with(line), hello());
+        table.add(format!("a trailer {}", excerpt(line)), with(line), hello());
     }
     for line in each(
         "X-T¦: u¦X-T : u¦ X-T: u¦X T: u¦X-T: u\r\n v¦X-T: \x01¦X-T: \0¦X-T: u\nX-U: v¦X-T: u\r¦\
          HTTP/1.1 200 OK¦\"X\": u",
     ) {
-        table.add(format!("a trailer {}", told(line)), with(line), Want::Cut);
+        table.add(format!("a trailer {}", excerpt(line)), with(line), Want::Cut);
     }
     table.add("33 trailers", with(&["X-T: u"; 33].join("\r\n")), Want::Cut);
     table.add("32 trailers", with(&["X-T: u"; 32].join("\r\n")), hello());
     table.add("9 KB of trailers", with(&format!("X-T: {}", "u".repeat(9_000))), Want::Cut);
 }
 
-/// Each base and one with trailers, cut at every byte, by FIN and by RST.
+/// Each base, and one with trailers, truncated at every byte, by FIN and by RST.
 fn truncated(table: &mut Table) {
     let trailers = CHUNKED.replacen("\r\n0\r\n\r\n", "\r\n0\r\nX-T: u\r\n\r\n", 1);
     for (base, text) in [("length", LENGTH), ("chunked", CHUNKED), ("trailers", &trailers)] {
@@ -407,15 +407,15 @@ fn truncated(table: &mut Table) {
     {
         for rest in each("¦H¦HTTP/1.1 200 OK\r\n¦HTTP/1.1 200 OK\r\nContent-Length: 5\r\n") {
             let text = format!("{interim}{rest}");
-            table.add(format!("{}, then death", told(&text)), text.clone(), Want::BadGateway);
-            table.reset(format!("{}, then death", told(&text)), text, Want::BadGateway);
+            table.add(format!("{}, then death", excerpt(&text)), text.clone(), Want::BadGateway);
+            table.reset(format!("{}, then death", excerpt(&text)), text, Want::BadGateway);
         }
         let text = format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel");
-        table.add(format!("{}, then a cut", told(interim)), text, Want::Cut);
+        table.add(format!("{}, then a cut", excerpt(interim)), text, Want::Cut);
     }
 }
 
-/// Where the end of the connection is the end of the body, only FIN is one.
+/// Where the connection's end delimits the body, only FIN is a valid end.
 fn closing(table: &mut Table) {
     let large = "b".repeat(100_000);
     for (name, head) in [
@@ -426,7 +426,7 @@ fn closing(table: &mut Table) {
         ("keep-alive", "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n"),
     ] {
         for body in ["", "hello", "\r\n\r\n", "0\r\n\r\n", EVIL, &large] {
-            let (name, text) = (format!("{name} and {}", told(body)), format!("{head}{body}"));
+            let (name, text) = (format!("{name} and {}", excerpt(body)), format!("{head}{body}"));
             table.add(&name, text.clone(), Want::Whole(200, body.as_bytes().to_vec()));
             table.reset(&name, text, Want::Cut);
         }
@@ -448,39 +448,43 @@ fn surplus(table: &mut Table) {
     ] {
         let whole = Want::WholeNotReused(200, b"hello".to_vec());
         for (base, text) in &BASES[..2] {
-            let name = format!("{} after {base}", told(extra));
+            let name = format!("{} after {base}", excerpt(extra));
             table.add(name, format!("{text}{extra}"), whole.clone());
             let interim = format!("HTTP/1.1 103 Early Hints\r\n\r\n{text}{extra}");
             table.add(
-                format!("{} after {base} and an interim", told(extra)),
+                format!("{} after {base} and an interim", excerpt(extra)),
                 interim,
                 whole.clone(),
             );
         }
         let none = Want::WholeNotReused(200, Vec::new());
         let empty = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n{extra}");
-        table.add(format!("{} after no bytes", told(extra)), empty, none.clone());
+        table.add(format!("{} after no bytes", excerpt(extra)), empty, none.clone());
         let empty = chunked(&format!("0\r\n\r\n{extra}"));
-        table.add(format!("{} after no chunks", told(extra)), empty, none);
+        table.add(format!("{} after no chunks", excerpt(extra)), empty, none);
         for status in [404, 500] {
             let text = LENGTH.replacen("200", &status.to_string(), 1);
             let whole = Want::WholeNotReused(status, b"hello".to_vec());
-            table.add(format!("{} after a {status}", told(extra)), format!("{text}{extra}"), whole);
+            table.add(
+                format!("{} after a {status}", excerpt(extra)),
+                format!("{text}{extra}"),
+                whole,
+            );
         }
     }
     let long = format!("{LENGTH}{}", "X".repeat(100_000));
     table.add("100 KB after length", long, Want::WholeNotReused(200, b"hello".to_vec()));
 }
 
-/// Answers that have no body whatever they say.
+/// Responses that have no body, whatever their fields say.
 fn bodiless(table: &mut Table) {
     for lines in each(
         "Content-Length: 5\r\n¦Content-Length: 0\r\n¦Transfer-Encoding: chunked\r\n¦X-A: b\r\n¦",
     ) {
         let text = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
-        table.head(told(lines), text.clone(), Want::Whole(200, Vec::new()));
+        table.head(excerpt(lines), text.clone(), Want::Whole(200, Vec::new()));
         for body in ["hello", "5\r\nhello\r\n0\r\n\r\n", EVIL] {
-            let name = format!("{} and {}", told(lines), told(body));
+            let name = format!("{} and {}", excerpt(lines), excerpt(body));
             table.head(name, format!("{text}{body}"), Want::WholeNotReused(200, Vec::new()));
         }
     }
@@ -496,12 +500,12 @@ fn bodiless(table: &mut Table) {
         (304, "Transfer-Encoding: chunked\r\n"),
     ] {
         let text = format!("HTTP/1.1 {status} None\r\n{lines}\r\n");
-        let name = format!("{status} with {}", told(lines));
+        let name = format!("{status} with {}", excerpt(lines));
         table.add(&name, text.clone(), Want::Whole(status, Vec::new()));
         table.head(&name, text.clone(), Want::Whole(status, Vec::new()));
         for body in ["h", "hello", "5\r\nhello\r\n0\r\n\r\n", EVIL] {
             let whole = Want::WholeNotReused(status, Vec::new());
-            table.add(format!("{name} and {}", told(body)), format!("{text}{body}"), whole);
+            table.add(format!("{name} and {}", excerpt(body)), format!("{text}{body}"), whole);
         }
     }
 }
@@ -521,9 +525,9 @@ fn interims(table: &mut Table) {
              Connection: a b¦ X: y",
         ) {
             let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n\r\n{LENGTH}");
-            table.add(format!("{status} with {}", told(lines)), text, Want::BadGateway);
+            table.add(format!("{status} with {}", excerpt(lines)), text, Want::BadGateway);
         }
-        // An interim response ends at its head, whatever it claims.
+        // An interim response ends at its head, whatever its fields say.
         for lines in each("Content-Length: 5¦Transfer-Encoding: chunked") {
             let text = format!("HTTP/1.1 {status}\r\n{lines}\r\n\r\n{LENGTH}");
             table.add(format!("{status} that claims {lines}"), text, hello());
@@ -537,8 +541,8 @@ fn interims(table: &mut Table) {
          Connection: upgrade\r\nUpgrade: \r\n",
     ) {
         let text = format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n");
-        table.add(format!("101 with {}", told(lines)), text.clone(), Want::BadGateway);
-        table.add(format!("101 with {} and more", told(lines)), text + LENGTH, Want::BadGateway);
+        table.add(format!("101 with {}", excerpt(lines)), text.clone(), Want::BadGateway);
+        table.add(format!("101 with {} and more", excerpt(lines)), text + LENGTH, Want::BadGateway);
     }
 }
 
@@ -561,7 +565,7 @@ fn limits(table: &mut Table) {
     table.add("99 fields and a length", with(&["A: b"; 99].join("\r\n")), hello());
 }
 
-/// What other protocols say, or nothing at all.
+/// Bytes of other protocols, or none.
 fn foreign(table: &mut Table) {
     for (name, bytes) in [
         ("nothing", &b""[..]),

@@ -1,4 +1,4 @@
-//! The rig: clusters that record and judge every byte they get, and raw clients that do likewise.
+//! The rig: clusters that record and judge all bytes they receive, and raw clients that do the same.
 
 use super::judge::{self, Closed, Response};
 use super::support::{Folder, PATIENCE, Proxy, connect};
@@ -9,21 +9,21 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Cases are run side by side in so many lanes, each with a listener and a cluster of its own.
+/// The number of parallel lanes, each with its own listener and cluster.
 pub const LANES: usize = 4;
 
-/// What a cluster has seen.
+/// What a cluster has received.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
-    /// Whole messages.
+    /// Complete messages.
     pub whole: usize,
     /// Bytes.
     pub bytes: usize,
-    /// What no strict parser would take.
+    /// Violations that a strict parser reports.
     pub violations: Vec<String>,
 }
 
-/// A cluster that answers every whole message, and judges all it gets.
+/// A cluster that answers every complete message, and judges all bytes it receives.
 pub struct Recorder {
     pub address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
@@ -81,7 +81,7 @@ fn record(mut stream: TcpStream, seen: &Mutex<Seen>) {
     }
 }
 
-/// One proxy before these clusters, a listener for each; `more` goes into every cluster and listener.
+/// A proxy in front of these clusters, with a listener for each; `more` is added to every cluster and listener.
 pub fn proxy(clusters: &[SocketAddr], listener: &str, cluster: &str) -> Proxy {
     let each = |line: &dyn Fn(usize) -> String| -> String {
         (0..clusters.len()).map(line).collect::<Vec<_>>().concat()
@@ -106,9 +106,9 @@ pub fn proxy(clusters: &[SocketAddr], listener: &str, cluster: &str) -> Proxy {
     ))
 }
 
-/// Bytes both ways.
+/// A connection for bytes in both directions.
 pub trait Wire: Read + Write {
-    /// Closes without leaving the port in use.
+    /// Closes the connection without leaving the port in use.
     fn finish(self: Box<Self>);
 }
 
@@ -126,7 +126,7 @@ pub fn plain(to: SocketAddr) -> Box<dyn Wire> {
 pub struct Tls(Arc<rustls::ClientConfig>);
 
 impl Tls {
-    /// A client that knows the folder's authority.
+    /// A client that trusts the folder's authority.
     pub fn new(folder: &Folder) -> Tls {
         use rustls::pki_types::pem::PemObject;
         let mut roots = rustls::RootCertStore::empty();
@@ -174,23 +174,23 @@ fn run(folder: &Path, arguments: &str) {
     assert!(command.output().unwrap().status.success(), "openssl {arguments}");
 }
 
-/// What a client got: judged strictly.
+/// The bytes that a client received, strictly parsed.
 #[derive(Debug)]
 pub struct Got {
-    /// Responses, interim ones before their final one.
+    /// Responses; interim ones precede their final one.
     pub responses: Vec<Response>,
     /// Whether the connection has ended.
     pub over: bool,
 }
 
 impl Got {
-    /// The final response, if it is whole.
+    /// The final response, if it is complete.
     pub fn whole(&self) -> Option<&Response> {
         self.responses.last().filter(|last| last.status >= 200 && last.complete)
     }
 }
 
-/// Reads until the answer to `method` is whole, or the connection ends.
+/// Reads until the response to `method` is complete, or the connection ends.
 pub fn read(wire: &mut dyn Wire, method: &str) -> Result<Got, String> {
     let mut bytes = Vec::new();
     let mut space = [0; 65_536];
@@ -216,7 +216,7 @@ pub fn read(wire: &mut dyn Wire, method: &str) -> Result<Got, String> {
     }
 }
 
-/// Runs `work` on each item, in lanes; gives what it found wrong, sorted.
+/// Runs `work` on each item, in lanes; returns all violations, sorted.
 pub fn in_lanes<T: Sync>(
     items: &[T],
     work: impl Fn(usize, &T) -> Result<(), String> + Sync,

@@ -1,4 +1,4 @@
-//! The admin API: its shapes, its rules, its controls.
+//! The admin API: its answers, its access rules, its actions.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -129,7 +129,7 @@ fn metrics_are_what_prometheus_reads() {
 }
 
 #[test]
-fn writes_need_the_token_and_nothing_foreign_is_answered() {
+fn writes_need_the_token_and_foreign_hosts_are_refused() {
     let (_idc, _cloud, proxy) = rig();
     let ask = |method: &str, fields: &str| {
         let request = format!(
@@ -265,7 +265,7 @@ fn explain_reads_requests_as_the_proxy_does() {
 }
 
 #[test]
-fn what_was_never_measured_is_null_and_each_cluster_says_why() {
+fn unmeasured_values_are_null_and_each_cluster_has_a_reason() {
     let idc = Cluster::named("idc");
     let cloud = Cluster::named("cloud");
     let nobody = cloud.address;
@@ -307,8 +307,9 @@ fn explain_is_text_or_json_with_and_without_a_running_proxy() {
             .args(more)
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code(), told)
+        let printed =
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), printed)
     };
     let admin = proxy.admin.to_string();
     let (code, text) = explain(&[]);
@@ -318,22 +319,22 @@ fn explain_is_text_or_json_with_and_without_a_running_proxy() {
     assert!(live.contains("nearest healthy: "), "{live}");
     for more in [&["--json"][..], &["--json", "--admin", &admin]] {
         let (code, text) = explain(more);
-        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((code, &told["service"]), (Some(0), &"shop".into()), "{text}");
+        let explained: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, &explained["service"]), (Some(0), &"shop".into()), "{text}");
     }
     let (code, text) = explain(&["--admin", &admin, "--listener", "none"]);
     assert!(code == Some(1) && text.contains("no listener `none`"), "{text}");
 }
 
-/// Runs a verb; its exit code, and what it printed.
+/// Runs a verb; returns its exit code and its output.
 pub fn tidegate(arguments: &[&str]) -> (i32, String) {
     let command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(arguments)
         .env_remove("TIDEGATE_CONFIG")
         .output()
         .unwrap();
-    let told = [command.stdout, command.stderr].concat();
-    (command.status.code().unwrap(), String::from_utf8_lossy(&told).into_owned())
+    let printed = [command.stdout, command.stderr].concat();
+    (command.status.code().unwrap(), String::from_utf8_lossy(&printed).into_owned())
 }
 
 #[test]
@@ -346,26 +347,26 @@ fn check_takes_a_file_and_shows_the_line_with_a_caret() {
     assert_eq!(tidegate(&["check", path]).0, 0);
     assert_eq!(tidegate(&["check"]).0, 2, "no file is a usage error");
     folder.write("a.yaml", &good.replace("protocol: http", "protocol: htp"));
-    let (code, told) = tidegate(&["check", path]);
-    let lines: Vec<&str> = told.lines().collect();
-    assert!(code == 1 && lines[0].contains("`htp` is not one of the choices"), "{told}");
-    assert_eq!(lines[2].find('^'), lines[1].find("htp"), "{told}");
+    let (code, printed) = tidegate(&["check", path]);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(code == 1 && lines[0].contains("`htp` is not one of the choices"), "{printed}");
+    assert_eq!(lines[2].find('^'), lines[1].find("htp"), "{printed}");
     let wide: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
     std::fs::write(path, [&[0xff, 0xfe], wide.as_slice()].concat()).unwrap();
-    let (code, told) = tidegate(&["check", path]);
-    assert!(code == 1 && told.contains("is UTF-16 text"), "{told}");
+    let (code, printed) = tidegate(&["check", path]);
+    assert!(code == 1 && printed.contains("is UTF-16 text"), "{printed}");
     let input = std::fs::File::open(path).unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(["check", "-"])
         .stdin(input)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(told.contains("standard input is UTF-16 text"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("standard input is UTF-16 text"), "{printed}");
 }
 
 #[test]
-fn a_method_that_a_path_does_not_take_is_told_those_it_takes() {
+fn an_unsupported_method_gets_the_supported_ones() {
     let (_idc, _cloud, proxy) = rig();
     for (method, path, allow) in [
         ("GET", "/api/v1/clusters/idc/drain", "POST"),
@@ -376,21 +377,25 @@ fn a_method_that_a_path_does_not_take_is_told_those_it_takes() {
         ("PUT", "/livez", "GET, HEAD"),
     ] {
         let answer = proxy.tell(method, path, "");
-        let mut told: Vec<String> = answer
+        let mut allowed: Vec<String> = answer
             .header("allow")
             .unwrap_or_default()
             .split(',')
             .map(|m| m.trim().to_owned())
             .collect();
-        told.sort();
+        allowed.sort();
         let mut expected: Vec<&str> = allow.split(", ").collect();
         expected.sort_unstable();
-        assert_eq!((answer.status, told.join(" ")), (405, expected.join(" ")), "{method} {path}");
+        assert_eq!(
+            (answer.status, allowed.join(" ")),
+            (405, expected.join(" ")),
+            "{method} {path}"
+        );
     }
 }
 
 #[test]
-fn a_health_check_asks_where_the_configuration_says() {
+fn a_health_check_uses_the_configured_admin_address() {
     let (_idc, _cloud, proxy) = rig();
     let folder = Folder::new();
     let cluster = Cluster::named("0");
@@ -401,16 +406,16 @@ fn a_health_check_asks_where_the_configuration_says() {
         tidegate(&["healthcheck", "--config", path.to_str().unwrap()])
     };
     eventually("it is ready", || at(&proxy.admin.to_string()).0 == 0);
-    let (code, told) = at("off");
-    assert!(code == 1 && told.contains("has no admin API"), "{told}");
+    let (code, printed) = at("off");
+    assert!(code == 1 && printed.contains("has no admin API"), "{printed}");
 }
 
 #[test]
-fn however_many_connections_are_silent_or_take_nothing_a_probe_is_answered() {
+fn a_probe_is_answered_beside_any_number_of_stalled_connections() {
     let (_idc, _cloud, proxy) = rig();
     let begun = |head: &[u8]| {
         let mut stream = connect(proxy.admin);
-        // It may have given way to another already.
+        // The proxy may have closed this connection in favour of another.
         drop(stream.write_all(head));
         stream
     };
@@ -423,7 +428,7 @@ fn however_many_connections_are_silent_or_take_nothing_a_probe_is_answered() {
         assert_eq!(proxy.get(path).status, 200, "{path}");
         assert!(since.elapsed() < std::time::Duration::from_secs(2), "{path} waits");
     }
-    // The most silent have given way: what is left of them is an end.
+    // The connections that were idle for longest were closed.
     let first = held.swap_remove(0).read(&mut [0; 64]);
     assert!(
         matches!(first, Ok(0)) || first.is_err_and(|e| e.kind() != std::io::ErrorKind::WouldBlock)

@@ -1,4 +1,4 @@
-//! Clients that stay where they were served.
+//! Session affinity.
 
 use super::support::*;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ fn ask(proxy: &Proxy, cookie: Option<&str>) -> Answer {
     ask_raw(proxy.at("web"), head.as_bytes())
 }
 
-/// One cluster of these endpoints, and its cookie.
+/// One cluster of these endpoints, with this affinity.
 fn one(endpoints: &[&Cluster], affinity: &str) -> String {
     let listed: Vec<String> = endpoints.iter().map(|c| format!("\"{}\"", c.address)).collect();
     config(&[("idc", "idc", endpoints[0].address)])
@@ -22,7 +22,7 @@ fn pair(answer: &Answer) -> String {
 }
 
 #[test]
-fn a_client_stays_at_its_endpoint_while_it_is_there() {
+fn a_client_stays_at_its_endpoint_while_that_is_usable() {
     let clusters: Vec<Cluster> = ["0", "1", "2"].map(Cluster::named).into();
     let all: Vec<&Cluster> = clusters.iter().collect();
     let folder = Folder::new();
@@ -39,13 +39,13 @@ fn a_client_stays_at_its_endpoint_while_it_is_there() {
         assert_eq!(answer.body, first.body);
         assert_eq!(answer.header("set-cookie"), None, "it has it already");
     }
-    // Others are spread as ever.
+    // Clients without a cookie are balanced as usual.
     let mut others = BTreeSet::new();
     eventually("each gets some", || {
         others.insert(ask(&proxy, None).body);
         others.len() == 3
     });
-    // What nobody knows is no cookie.
+    // An unknown cookie is ignored.
     for strange in ["stay=", "stay=0000000000000000", "stay=xyz", "stay=ffffffffffffffffffff"] {
         assert!(ask(&proxy, Some(strange)).header("set-cookie").is_some(), "{strange}");
     }
@@ -54,7 +54,7 @@ fn a_client_stays_at_its_endpoint_while_it_is_there() {
     assert_ne!((moved.status, &moved.body), (200, &first.body));
     assert_eq!(moved.status, 200, "its endpoint's end costs it nothing");
     assert_eq!(ask(&proxy, Some(&pair(&moved))).body, moved.body, "and there it stays");
-    // Another proxy with the same secret reads it alike, and one with another does not.
+    // Another proxy with the same secret accepts the cookie; one with another secret does not.
     let other = Proxy::start(&text);
     assert_eq!(ask(&other, Some(&pair(&moved))).header("set-cookie"), None);
     folder.write("secret", "sixteen other bytes\n");
@@ -63,7 +63,7 @@ fn a_client_stays_at_its_endpoint_while_it_is_there() {
 }
 
 #[test]
-fn it_stays_in_its_cluster_only_if_it_is_to() {
+fn a_client_stays_in_its_cluster_only_with_across_clusters() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let base = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)])
         .replace("cloud: { kind: cloud,", "cloud: { kind: cloud, dial: 100,");
@@ -72,7 +72,7 @@ fn it_stays_in_its_cluster_only_if_it_is_to() {
         let text =
             base.replace("clusters: [idc, cloud] }", &format!("clusters: [idc, cloud], {stay}"));
         let proxy = Proxy::start(&text);
-        // Served by the cloud while the idc was drained.
+        // The cloud served the client while the idc was drained.
         assert_eq!(proxy.tell("POST", "/api/v1/clusters/idc/drain", "").status, 200);
         eventually("the idc is drained", || ask(&proxy, None).body == "cloud");
         let cookie = pair(&ask(&proxy, None));
@@ -89,7 +89,7 @@ fn it_stays_in_its_cluster_only_if_it_is_to() {
 }
 
 #[test]
-fn it_never_stays_where_its_data_may_not_go() {
+fn affinity_never_overrides_data_classes() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let text = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]).replace(
         "clusters: [idc, cloud] }",
@@ -107,7 +107,7 @@ fn it_never_stays_where_its_data_may_not_go() {
 }
 
 #[test]
-fn a_cookie_is_good_for_its_own_service_alone() {
+fn a_cookie_is_valid_for_its_own_service_only() {
     let (first, second) = (Cluster::named("0"), Cluster::named("1"));
     let text = one(&[&first, &second], "{ cookie: stay }").replace(
         "services: { shop",
@@ -124,24 +124,24 @@ fn a_cookie_is_good_for_its_own_service_alone() {
 }
 
 #[test]
-fn check_tells_of_cookies_that_do_not_last_and_of_secrets_that_are_none() {
+fn check_reports_volatile_cookie_keys_and_invalid_secrets() {
     let (cluster, folder) = (Cluster::named("0"), Folder::new());
-    let told = |affinity: &str| check(&folder, &one(&[&cluster], affinity));
-    let (code, said) = told("{ cookie: stay }");
+    let checked = |affinity: &str| check(&folder, &one(&[&cluster], affinity));
+    let (code, said) = checked("{ cookie: stay }");
     assert!(
         code == 0 && said.contains("cookies are encrypted with a random key: after a restart"),
         "{said}"
     );
     folder.write("short", "short\n");
-    let (code, said) = told("{ cookie: stay, secret_file: short }");
+    let (code, said) = checked("{ cookie: stay, secret_file: short }");
     assert!(code == 1 && said.contains("has fewer than 16 bytes"), "{said}");
-    let (code, said) = told("{ cookie: stay, secret_file: missing }");
+    let (code, said) = checked("{ cookie: stay, secret_file: missing }");
     assert!(code == 1 && said.contains("missing"), "{said}");
     use std::os::unix::fs::PermissionsExt;
     let secret = folder.write("secret", "sixteen bytes at least\n");
     for (mode, warnings) in [(0o644, 1), (0o640, 0)] {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
-        let (code, said) = told("{ cookie: stay, secret_file: secret }");
+        let (code, said) = checked("{ cookie: stay, secret_file: secret }");
         assert_eq!(
             (code, said.matches("every user of this machine may read it").count()),
             (0, warnings),

@@ -1,10 +1,10 @@
-//! What clients do to themselves: it is no endpoint's fault, takes none out of use, and sends nobody elsewhere.
+//! Failures caused by clients: they eject no endpoint and divert no other client.
 
 use super::fault::{Fault, Relay};
 use super::support::*;
 use std::time::{Duration, Instant};
 
-/// Two clusters, the first of two endpoints in turn.
+/// Two clusters; the first has two endpoints in round robin.
 fn before(endpoints: [&Cluster; 2], cloud: &Cluster, outlier: &str) -> Proxy {
     Proxy::start(&format!(
         "runtime: {{ workers: 1 }}\n\
@@ -16,7 +16,7 @@ fn before(endpoints: [&Cluster; 2], cloud: &Cluster, outlier: &str) -> Proxy {
     ))
 }
 
-/// Answers GET, and resets whatever else was asked for, 100 ms later, whether or not it came whole.
+/// Answers GET; resets any other request after 100 ms, whether or not it is complete.
 fn impatient() -> Cluster {
     Cluster::scripted(|mut connection| {
         while let Some(head) = connection.head() {
@@ -36,7 +36,7 @@ fn ejections(proxy: &Proxy, cause: &str) -> f64 {
     proxy.metric(&format!("tidegate_ejections_total{{cluster=\"a\",cause=\"{cause}\"}}"))
 }
 
-/// Waits until the beliefs are of later than all that was told so far.
+/// Waits for a sweep that includes all events so far.
 fn swept(proxy: &Proxy) {
     let count = || proxy.metric("tidegate_probes_total");
     let before = count();
@@ -46,11 +46,11 @@ fn swept(proxy: &Proxy) {
 const UPLOAD: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n";
 
 #[test]
-fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
+fn an_unfinished_upload_is_not_blamed_on_the_endpoint() {
     let (one, two, cloud) = (impatient(), impatient(), Cluster::named("cloud"));
     let proxy = before([&one, &two], &cloud, "");
     let web = proxy.at("web");
-    // Of as many clients as there are uploads: it is not that they are one.
+    // As many clients as uploads, so that the rule for a single client does not apply.
     let uploads = |body: &[u8]| {
         let mut clients: Vec<Keeping> = (2..42).map(|last| Keeping::from(last, web)).collect();
         for client in &mut clients {
@@ -66,7 +66,7 @@ fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
     assert_eq!(ejections(&proxy, "reset"), 0.0);
     let beliefs = proxy.cluster("a");
     assert_eq!(beliefs["state"], "up");
-    // Unmeasured: none of them counts.
+    // Unmeasured: none of these exchanges counts.
     assert!(beliefs["success_ratio"].as_f64().is_none_or(|ratio| ratio == 1.0), "{beliefs}");
     assert!((0..40).all(|_| get(web, "/").body == "fine"), "nobody is sent elsewhere");
 
@@ -75,7 +75,7 @@ fn an_upload_that_its_client_leaves_unfinished_is_not_the_endpoints_fault() {
 }
 
 #[test]
-fn how_long_a_client_takes_to_send_is_not_how_long_its_endpoint_takes() {
+fn the_upload_time_is_not_counted_as_service_time() {
     let (one, two, cloud) = (Cluster::named("one"), Cluster::named("two"), Cluster::named("cloud"));
     let proxy = before([&one, &two], &cloud, "");
     let mut client = Keeping::new(proxy.at("web"));
@@ -95,7 +95,7 @@ fn how_long_a_client_takes_to_send_is_not_how_long_its_endpoint_takes() {
 }
 
 #[test]
-fn what_fails_for_one_client_alone_takes_nobody_out_of_use() {
+fn failures_of_a_single_client_eject_no_endpoint() {
     let bad = || {
         Cluster::scripted(|mut connection| {
             while let Some((head, _)) = connection.request() {
@@ -128,7 +128,7 @@ fn what_fails_for_one_client_alone_takes_nobody_out_of_use() {
 }
 
 #[test]
-fn statuses_count_as_failures_as_the_operator_says() {
+fn configured_statuses_count_as_failures() {
     let broken = || {
         Cluster::scripted(|mut connection| {
             while connection.request().is_some() {
@@ -159,14 +159,17 @@ fn statuses_count_as_failures_as_the_operator_says() {
     let (folder, cluster) = (Folder::new(), Cluster::named("a"));
     let text = config(&[("a", "idc", cluster.address)]);
     let text = text.replace("kind: idc,", "kind: idc, outlier: { failures: [502, rest, 99] },");
-    let (code, told) = check(&folder, &text);
+    let (code, printed) = check(&folder, &text);
     assert_eq!(code, 1);
-    assert!(told.contains("failures[1]") && told.contains("did you mean `reset`?"), "{told}");
-    assert!(told.contains("failures[2]"), "{told}");
+    assert!(
+        printed.contains("failures[1]") && printed.contains("did you mean `reset`?"),
+        "{printed}"
+    );
+    assert!(printed.contains("failures[2]"), "{printed}");
 }
 
 #[test]
-fn a_burst_that_overflows_the_listen_backlog_takes_the_only_endpoint_out_of_use_no_more() {
+fn an_overflow_of_the_listen_backlog_does_not_eject_the_only_endpoint() {
     let cluster = Cluster::scripted(|mut connection| {
         while connection.request().is_some() {
             std::thread::park_timeout(Duration::from_millis(20));
@@ -181,7 +184,7 @@ fn a_burst_that_overflows_the_listen_backlog_takes_the_only_endpoint_out_of_use_
     let mut served = Keeping::new(web);
     assert_eq!(served.get("/").body, "fine");
     relay.set(Fault::NoAccept);
-    // Each of them needs a connection of its own; one has the only one there is.
+    // Each request needs a connection of its own, and only one is permitted.
     let burst: Vec<_> = (0..8).map(|_| std::thread::spawn(move || get(web, "/").status)).collect();
     let since = Instant::now();
     eventually("connections come to nothing, many times", || {

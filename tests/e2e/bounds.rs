@@ -1,4 +1,4 @@
-//! Bounds and semantics of failure that nothing else looks at.
+//! Limits and failure semantics that no other file covers.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// One cluster of these endpoints, never probed, each in turn.
+/// One cluster of these endpoints, without probes, in round robin.
 fn in_turn(endpoints: &[&Cluster], more: &str) -> String {
     let all: Vec<String> = endpoints.iter().map(|e| format!("\"{}\"", e.address)).collect();
     format!(
@@ -23,7 +23,7 @@ fn post(to: std::net::SocketAddr) -> Answer {
 }
 
 #[test]
-fn a_dead_endpoint_costs_no_request_that_was_not_under_way_idempotent_or_not() {
+fn a_dead_endpoint_fails_only_requests_in_flight() {
     let (dead, good, other) = (Cluster::named("x"), Cluster::named("good"), Cluster::named("good"));
     let proxy = Proxy::start(&in_turn(&[&dead, &good, &other], ""));
     dead.kill();
@@ -31,13 +31,13 @@ fn a_dead_endpoint_costs_no_request_that_was_not_under_way_idempotent_or_not() {
         let answer = post(proxy.at("web"));
         assert_eq!((answer.status, answer.body.as_str()), (200, "good"), "request {number}");
     }
-    // Nothing was sent twice: what could not be sent has cost no retry.
+    // No request was repeated: a request that could not be sent costs no retry.
     assert_eq!(proxy.metric("tidegate_retries_total"), 0.0);
 }
 
 #[test]
-fn an_endpoint_that_takes_no_connection_is_left_within_the_time_to_connect() {
-    // Its queue is full: connections come to nothing, without a word.
+fn an_endpoint_that_accepts_no_connection_is_left_within_the_connect_timeout() {
+    // The listen backlog is full: connections get no answer.
     let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&full).listen(0).unwrap();
     let address = full.local_addr().unwrap();
@@ -58,7 +58,7 @@ fn an_endpoint_that_takes_no_connection_is_left_within_the_time_to_connect() {
     for _ in 0..4 {
         assert_eq!(post(proxy.at("web")).body, "good");
     }
-    // A second each where nothing is known of the way, three of them until it is out of use.
+    // One second each without a known round trip, three attempts until the ejection.
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }
 
@@ -91,17 +91,17 @@ fn hops_are_counted_from_the_right() {
     let text = config(&[("a", "idc", cluster.address)])
         .replace("protocol: http,", "protocol: http, trusted_proxies: [127.0.0.0/8, 10.0.0.0/8],");
     let proxy = Proxy::start(&text);
-    for (told, client) in [
+    for (forwarded, client) in [
         ("1.1.1.1, 9.9.9.9, 10.0.0.5", "9.9.9.9"),
         ("1.1.1.1, 10.0.0.4, 10.0.0.5", "1.1.1.1"),
         ("10.0.0.9", "10.0.0.9"),
     ] {
         let ask = format!(
-            "GET /{client} HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {told}\r\nconnection: close\r\n\r\n"
+            "GET /{client} HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {forwarded}\r\nconnection: close\r\n\r\n"
         );
         assert_eq!(ask_raw(proxy.at("web"), ask.as_bytes()).status, 200);
         let line = proxy.says(&format!("\"path\":\"/{client}\""));
-        assert!(line.contains(&format!("\"client\":\"{client}\"")), "{told}: {line}");
+        assert!(line.contains(&format!("\"client\":\"{client}\"")), "{forwarded}: {line}");
     }
 }
 
@@ -128,12 +128,12 @@ fn a_client_that_leaves_cancels_its_work_at_once() {
         })
         .collect();
     spans.sort();
-    // A hundred milliseconds are meant; a busy machine may take longer now and then.
+    // The target is 100 ms; a busy machine may take longer.
     assert!(spans[4] < Duration::from_millis(300), "{spans:?}");
 }
 
 #[test]
-fn a_disk_that_is_full_costs_lines_of_the_log_and_no_request() {
+fn a_full_disk_drops_log_lines_and_no_request() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&format!("access_log: {{ path: /dev/full }}\n{text}"));
@@ -143,20 +143,20 @@ fn a_disk_that_is_full_costs_lines_of_the_log_and_no_request() {
     }
     eventually("it shows", || proxy.metric("tidegate_access_log_dropped_total") > 0.0);
     proxy.says("access log");
-    // State that cannot be kept is said, too, and everything goes on.
+    // State that cannot be stored is logged, and the proxy continues.
     let proxy = Proxy::start(&format!("state_dir: /proc/self\n{text}"));
     assert_eq!(proxy.tell("PUT", "/api/v1/clusters/a/dial", "{\"percent\": 50}").status, 200);
     assert_eq!(get(proxy.at("web"), "/").body, "a");
 }
 
 #[test]
-fn a_proxy_that_was_stopped_for_a_while_takes_nobody_for_dead() {
+fn a_suspended_proxy_ejects_no_endpoint() {
     let (one, two) = (Cluster::named("one"), Cluster::named("two"));
     let proxy =
         Proxy::start(&config(&[("one", "idc", one.address), ("two", "cloud", two.address)]));
     let mut client = Keeping::new(proxy.at("web"));
     assert_eq!(client.get("/").body, "one");
-    // As a suspended machine, or one whose clock has jumped.
+    // Like a suspended machine, or a jump of the clock.
     proxy.signal(libc::SIGSTOP);
     let until = Instant::now() + Duration::from_secs(2);
     while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -171,7 +171,7 @@ fn a_proxy_that_was_stopped_for_a_while_takes_nobody_for_dead() {
 }
 
 #[test]
-fn ten_thousand_routes_cost_a_request_what_ten_do() {
+fn route_lookup_time_does_not_grow_with_the_number_of_routes() {
     const REQUESTS: usize = 6_000;
     let cluster = Cluster::named("a");
     let cost = |routes: usize| {

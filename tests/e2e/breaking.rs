@@ -1,4 +1,4 @@
-//! Whoever breaks off, on whichever side, costs nobody else anything, and nobody for long.
+//! Broken connections, on either side: they do not affect other exchanges, and do not hold resources for long.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -11,13 +11,13 @@ fn one(cluster: &Cluster) -> String {
     config(&[("a", "idc", cluster.address)])
 }
 
-/// Closes with a reset.
+/// Closes the connection with a reset.
 fn reset(stream: std::net::TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 #[test]
-fn what_a_cluster_sends_too_much_answers_nobody_else() {
+fn surplus_bytes_of_a_cluster_reach_no_other_client() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
     let cluster = Cluster::scripted(move |mut connection| {
@@ -32,13 +32,13 @@ fn what_a_cluster_sends_too_much_answers_nobody_else() {
     for number in 1..=200 {
         let answer = client.get("/");
         assert_eq!(answer.body, "good", "request {number}");
-        // What arrives while the next request is on its way cannot be told from its answer.
+        // Surplus bytes that arrive while the next request is in transit cannot be distinguished from its response.
         eventually("the surplus is sent", || sent.load(Ordering::SeqCst) == number);
     }
 }
 
 #[test]
-fn a_slow_answer_of_an_endpoint_that_stops_listening_is_waited_for() {
+fn a_slow_answer_of_an_endpoint_that_stopped_listening_arrives() {
     let slow = Arc::new(AtomicBool::new(false));
     let under_way = slow.clone();
     let cluster = Cluster::scripted(move |mut connection| {
@@ -60,7 +60,7 @@ fn a_slow_answer_of_an_endpoint_that_stops_listening_is_waited_for() {
 }
 
 #[test]
-fn nothing_is_tried_again_once_the_client_was_told_something() {
+fn there_is_no_retry_after_response_bytes_were_sent() {
     let hints = Cluster::scripted(|mut connection| {
         if connection.request().is_some() {
             connection.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
@@ -83,13 +83,13 @@ fn nothing_is_tried_again_once_the_client_was_told_something() {
 }
 
 #[test]
-fn a_client_that_breaks_off_frees_a_cluster_that_takes_nothing() {
+fn a_client_reset_frees_a_stalled_cluster_connection() {
     let (released, took) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (freed, begun) = (released.clone(), took.clone());
     let cluster = Cluster::scripted(move |mut connection| {
         if connection.head().is_some() {
             begun.store(true, Ordering::SeqCst);
-            // Reads nothing until told by the end of the test, then drains to the end.
+            // Reads nothing until the end of the test, then to the end.
             let stream = &connection.stream;
             eventually("the proxy lets go", || {
                 let info = socket2::SockRef::from(stream).take_error().unwrap();
@@ -112,7 +112,7 @@ fn a_client_that_breaks_off_frees_a_cluster_that_takes_nothing() {
     eventually("the cluster knows", || released.load(Ordering::SeqCst));
 }
 
-/// Whether the other end has reset or closed, with data still unread before it.
+/// Whether the peer has reset or closed the connection, even with unread data.
 fn hung_up(stream: &std::net::TcpStream) -> bool {
     use std::os::fd::AsRawFd;
     let mut poll = [libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 }];
@@ -123,7 +123,7 @@ fn hung_up(stream: &std::net::TcpStream) -> bool {
 }
 
 #[test]
-fn a_cluster_with_its_most_connections_makes_the_next_wait_not_fail() {
+fn at_the_connection_limit_requests_wait() {
     let cluster = Cluster::named("a");
     let text = one(&cluster).replace("probe:", "limits: { connections: 1 }, probe:");
     let proxy = Proxy::start(&format!("runtime: {{ workers: 2 }}\n{text}"));
@@ -133,7 +133,7 @@ fn a_cluster_with_its_most_connections_makes_the_next_wait_not_fail() {
 }
 
 #[test]
-fn an_own_answer_to_a_client_that_waits_for_100_ends_the_connection() {
+fn a_local_answer_to_expect_100_closes_the_connection() {
     let cluster = Cluster::named("a");
     let text = one(&cluster) + "routes: [{ path: /no, respond: { status: 403, body: no } }]\n";
     let proxy = Proxy::start(&text);
@@ -147,7 +147,7 @@ fn a_flow_whose_half_closed_side_is_reset_ends_at_once() {
     let ended = Arc::new(AtomicUsize::new(0));
     let count = ended.clone();
     let cluster = Cluster::scripted(move |mut connection| {
-        // Takes all there is, and says nothing.
+        // Reads all bytes, and sends none.
         while connection.take(1).is_some() {}
         let stream = &connection.stream;
         eventually("the reset comes through", || {
@@ -195,7 +195,7 @@ fn a_panic_ends_one_connection_or_stream_and_nothing_else() {
     eventually("it is counted out", || {
         proxy.metric("tidegate_connections{listener=\"web\"}") == 1.0
     });
-    // A stream of HTTP/2 does not take its neighbours with it.
+    // A reset of one HTTP/2 stream does not affect the other streams.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let statuses = runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(web).await.unwrap();

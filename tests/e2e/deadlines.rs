@@ -1,4 +1,5 @@
-//! Deadlines: who is cut, when, and who must not be. Each is short here, and waited for.
+//! Timeouts: which connections are closed, when, and which must stay open. The tests use short timeouts and wait for
+//! them.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// One listener with these timeouts, limits or more, before one cluster.
+/// One listener with these timeouts, limits or other keys, in front of one cluster.
 fn with(cluster: &Cluster, more: &str) -> String {
     config(&[("a", "idc", cluster.address)])
         .replace("protocol: http,", &format!("protocol: http, {more},"))
@@ -24,7 +25,7 @@ fn pause(span: Duration) {
     }
 }
 
-/// Whether the connection ends, by whatever way, within the patience of a test.
+/// Whether the connection ends, in any way, within the test's patience.
 fn ends(stream: &mut std::net::TcpStream) -> bool {
     let mut space = [0; 65_536];
     loop {
@@ -37,13 +38,13 @@ fn ends(stream: &mut std::net::TcpStream) -> bool {
 }
 
 #[test]
-fn a_head_that_drips_has_one_deadline_for_all_of_it() {
+fn a_slow_head_has_one_deadline() {
     let cluster = Cluster::named("a");
     let proxy = Proxy::start(&with(&cluster, "timeouts: { head: 400ms }"));
     let mut client = connect(proxy.at("web"));
     let since = Instant::now();
     client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let mut space = [0; 1024];
     for byte in b"GET /a-long-way HTTP/1.1\r\nhost: a\r\nx-slow: yes\r\n".iter().cycle() {
         if client.write_all(&[*byte]).is_err() || since.elapsed() > PATIENCE {
@@ -51,17 +52,17 @@ fn a_head_that_drips_has_one_deadline_for_all_of_it() {
         }
         match client.read(&mut space) {
             Ok(0) => break,
-            Ok(count) => told.extend_from_slice(&space[..count]),
+            Ok(count) => received.extend_from_slice(&space[..count]),
             Err(_) => {}
         }
     }
-    let answer = parse(&told);
+    let answer = parse(&received);
     assert_eq!((answer.status, answer.refusal().as_str()), (408, "request_timeout"));
     assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
 }
 
 #[test]
-fn a_client_that_takes_nothing_of_a_response_is_cut_and_its_cluster_freed() {
+fn a_client_that_reads_nothing_is_closed_and_its_cluster_freed() {
     let cluster = Cluster::scripted(|mut connection| {
         if connection.request().is_some() {
             connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 400000000\r\n\r\n");
@@ -79,7 +80,7 @@ fn a_client_that_takes_nothing_of_a_response_is_cut_and_its_cluster_freed() {
 }
 
 #[test]
-fn a_body_that_drips_is_cut_by_its_rate() {
+fn a_body_below_the_minimum_rate_is_closed() {
     let cluster = Cluster::named("a");
     let more = "timeouts: { body_idle: 5s }, limits: { body_rate: 1MiB }";
     let proxy = Proxy::start(&with(&cluster, more));
@@ -87,22 +88,22 @@ fn a_body_that_drips_is_cut_by_its_rate() {
     let since = Instant::now();
     client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n").unwrap();
     client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let mut space = [0; 1024];
-    // Never silent for long, and never fast enough.
-    while told.is_empty() && since.elapsed() < Duration::from_secs(16) {
+    // Never silent for long, and always below the minimum rate.
+    while received.is_empty() && since.elapsed() < Duration::from_secs(16) {
         drop(client.write_all(b"drip"));
         if let Ok(count) = client.read(&mut space) {
-            told.extend_from_slice(&space[..count]);
+            received.extend_from_slice(&space[..count]);
         }
     }
-    let answer = parse(&told);
+    let answer = parse(&received);
     assert_eq!((answer.status, answer.refusal().as_str()), (408, "request_timeout"));
     let took = since.elapsed();
     assert!((Duration::from_secs(9)..Duration::from_secs(14)).contains(&took), "{took:?}");
 }
 
-/// Answers at once, and says everything it hears again, as the two sides of a conversation.
+/// Answers at once, and echoes all bytes, as in a tunnel.
 fn parrot(head: &'static str) -> Cluster {
     Cluster::scripted(move |mut connection| {
         if connection.head().is_none() {
@@ -116,7 +117,7 @@ fn parrot(head: &'static str) -> Cluster {
 }
 
 #[test]
-fn once_it_is_answered_a_client_may_take_its_time() {
+fn after_the_answer_a_slow_upload_is_permitted() {
     let cluster = parrot("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
     let proxy = Proxy::start(&with(&cluster, "timeouts: { body_idle: 200ms }"));
     let mut client = Keeping::new(proxy.at("web"));
@@ -137,7 +138,7 @@ fn once_it_is_answered_a_client_may_take_its_time() {
 }
 
 #[test]
-fn a_response_that_falls_silent_is_cut_unless_it_is_a_stream_of_events() {
+fn a_silent_response_is_closed_unless_it_is_an_event_stream() {
     let silent = |head: &'static str| {
         Cluster::scripted(move |mut connection| {
             if connection.request().is_some() {
@@ -172,7 +173,7 @@ fn a_response_that_falls_silent_is_cut_unless_it_is_a_stream_of_events() {
         matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock),
         "{read:?}"
     );
-    // Its connections find out otherwise whether the other end lives.
+    // Connections to clusters use other means to detect a dead peer.
     let timers = std::process::Command::new("ss").args(["-Htno"]).output().unwrap();
     let timers = String::from_utf8_lossy(&timers.stdout).into_owned();
     let kept = |port: u16| {
@@ -202,7 +203,7 @@ fn total_and_per_try_timeouts_hold() {
         let answer = get(proxy.at("web"), "/");
         assert_eq!((answer.status, answer.refusal().as_str()), (504, "upstream_timeout"), "{key}");
     }
-    // After bytes were sent nothing can be said any more.
+    // Once bytes of the response were sent, the proxy cannot send a refusal.
     let text = with(&cluster, "limits: { fields: 100 }")
         .replace("clusters: [a] }", "clusters: [a], total_timeout: 300ms }");
     let proxy = Proxy::start(&text);
@@ -223,7 +224,7 @@ fn total_and_per_try_timeouts_hold() {
 }
 
 #[test]
-fn flows_end_by_silence_and_after_half_of_them_has_ended() {
+fn flows_end_by_idle_and_half_close_timeouts() {
     let cluster = Cluster::scripted(|mut connection| while connection.take(1).is_some() {});
     let text = |timeouts: &str| {
         format!(
@@ -242,7 +243,7 @@ fn flows_end_by_silence_and_after_half_of_them_has_ended() {
     drop(proxy);
 
     let deaf = Cluster::scripted(|mut connection| {
-        // Reads to the end, and never ends itself.
+        // Reads to the end, and never closes.
         while connection.take(1).is_some() {}
         let stream = socket2::SockRef::from(&connection.stream);
         eventually("it is let go", || stream.take_error().unwrap().is_some());
@@ -279,11 +280,12 @@ fn a_drain_ends_at_its_deadline_and_says_so() {
 }
 
 #[test]
-fn no_span_may_be_none_at_all() {
+fn a_zero_timeout_is_an_error() {
     let (folder, cluster) = (Folder::new(), Cluster::named("a"));
     for key in ["body_idle", "stream_idle", "idle_l4", "half_close", "write", "head"] {
-        let (code, told) = check(&folder, &with(&cluster, &format!("timeouts: {{ {key}: 0s }}")));
+        let (code, printed) =
+            check(&folder, &with(&cluster, &format!("timeouts: {{ {key}: 0s }}")));
         let path = format!("listeners.web.timeouts.{key}: must be more than 0");
-        assert!(code == 1 && told.contains(&path), "{told}");
+        assert!(code == 1 && printed.contains(&path), "{printed}");
     }
 }

@@ -1,8 +1,8 @@
-//! What `dial` promises where several clusters are dialled.
+//! The behaviour of `dial` with several dialled clusters.
 
 use super::support::*;
 
-/// How many of `count` exchanges each cluster gets, dialled so, nearest first.
+/// The number of exchanges that each cluster gets of `count`, with these dials, nearest first.
 fn shares(dials: &[&str], count: usize) -> Vec<usize> {
     const NAMES: [&str; 3] = ["a", "b", "c"];
     let clusters: Vec<Cluster> = NAMES[..dials.len()].iter().copied().map(Cluster::named).collect();

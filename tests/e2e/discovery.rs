@@ -1,4 +1,4 @@
-//! Discovery: DNS with a server of our own, SRV, and a watched file.
+//! Discovery: DNS with a test server, SRV, and a watched file.
 
 use super::support::*;
 use hickory_resolver::proto::op::{Message, MessageType, Metadata, ResponseCode};
@@ -8,15 +8,15 @@ use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
-/// A small authoritative server; a name that is not there is NXDOMAIN.
+/// A small authoritative server; unknown names are NXDOMAIN.
 struct Dns {
     address: SocketAddr,
     zone: Arc<Mutex<HashMap<String, Vec<RData>>>>,
     silent: Arc<Mutex<bool>>,
-    /// Questions answered SERVFAIL, and how many of them there were.
+    /// Queries answered with SERVFAIL, and their number.
     failing: Arc<Mutex<HashSet<(String, RecordType)>>>,
     failed: Arc<Mutex<usize>>,
-    /// Names about which nothing is said.
+    /// Names whose queries are not answered.
     unanswered: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -101,7 +101,7 @@ fn with_dns(dns: &Dns, text: &str) -> Proxy {
     Proxy::start_with(text, &[("TIDEGATE_NAME_SERVER", &server)])
 }
 
-/// Clusters on one port and several loopback addresses.
+/// Clusters with one port and several loopback addresses.
 fn on_port(last: u8, port: u16, name: &'static str) -> Cluster {
     Cluster::at(SocketAddr::from(([127, 0, 0, last], port)), move |mut connection| {
         while connection.request().is_some() {
@@ -148,15 +148,15 @@ fn dns_is_followed_and_a_silent_server_changes_nothing() {
     dns.set("shop.test.", vec![a(3)]);
     eventually("it answers again", || endpoints(&proxy) == [at(3)]);
     proxy.says("DNS name shop.test. resolved again");
-    for told in ["DNS name shop.test. not resolved", "DNS name shop.test. resolved again"] {
-        let count = proxy.log().iter().filter(|line| line.contains(told)).count();
-        assert_eq!(count, 1, "{told}: once, and not by family: {:?}", proxy.log());
+    for printed in ["DNS name shop.test. not resolved", "DNS name shop.test. resolved again"] {
+        let count = proxy.log().iter().filter(|line| line.contains(printed)).count();
+        assert_eq!(count, 1, "{printed}: once, and not by family: {:?}", proxy.log());
     }
     assert_eq!(get(proxy.at("web"), "/").body, "three");
 }
 
 #[test]
-fn names_in_a_list_resolve_and_nobody_there_is_down_not_a_failure_to_start() {
+fn listed_names_resolve_and_an_unknown_name_is_down_not_a_start_failure() {
     let cluster = on_port(2, 0, "two");
     let port = cluster.address.port();
     let dns = Dns::start();
@@ -172,7 +172,7 @@ fn names_in_a_list_resolve_and_nobody_there_is_down_not_a_failure_to_start() {
 }
 
 #[test]
-fn a_name_without_records_is_logged_once_when_that_begins_and_when_it_ends() {
+fn a_name_without_records_is_logged_at_the_beginning_and_end() {
     let dns = Dns::start();
     let other =
         "two: { kind: idc, discover: { srv: \"_http._tcp.shop.test.\" }, probe: { kind: none } }";
@@ -227,7 +227,7 @@ fn a_family_that_fails_keeps_its_last_good_answer() {
     dns.failing.lock().unwrap().insert(("shop.test.".to_owned(), RecordType::A));
     eventually("A fails", || *dns.failed.lock().unwrap() > 0);
     proxy.says("DNS name shop.test. not resolved");
-    // The next answer for AAAA shows that the failure was folded in.
+    // The next AAAA answer shows that the failure was processed.
     dns.set("shop.test.", vec![RData::AAAA(AAAA("fd00::1".parse().unwrap()))]);
     eventually("AAAA is answered anew", || !endpoints(&proxy).contains(&both[1]));
     assert!(endpoints(&proxy).contains(&both[0]), "{:?}", endpoints(&proxy));
@@ -235,7 +235,7 @@ fn a_family_that_fails_keeps_its_last_good_answer() {
 }
 
 #[test]
-fn a_name_that_nobody_answers_holds_up_no_other() {
+fn an_unanswered_name_delays_no_other() {
     let cluster = on_port(2, 0, "two");
     let port = cluster.address.port();
     let dns = Dns::start();
@@ -249,12 +249,12 @@ fn a_name_that_nobody_answers_holds_up_no_other() {
     let both = [format!("127.0.0.2:{port}"), format!("127.0.0.3:{port}")];
     eventually("the address and the live name", || endpoints(&proxy) == both);
     eventually("it serves", || get(proxy.at("web"), "/").body == "two");
-    // Five names given up one after the other take ten seconds.
+    // Five names with timeouts one after the other would take ten seconds.
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]
-fn srv_priorities_are_a_fall_back_and_one_dead_target_fails_no_other() {
+fn srv_priorities_are_a_fallback_and_a_dead_target_affects_no_other() {
     let last = on_port(4, 0, "last");
     let port = last.address.port();
     let dns = Dns::start();
@@ -315,7 +315,7 @@ fn a_file_of_endpoints_is_watched_and_a_bad_one_changes_nothing() {
     eventually("an empty list empties at once", || proxy.cluster("one")["cause"] == "no_endpoints");
 }
 
-/// Waits until more was asked; a name that was answered badly is asked for again after several seconds.
+/// Waits for further queries; a name is queried again several seconds after a bad answer.
 fn asked_beyond(dns: &super::lying_dns::LyingDns, count: usize) {
     let deadline = std::time::Instant::now() + 4 * PATIENCE;
     while dns.asked() <= count {
@@ -325,7 +325,7 @@ fn asked_beyond(dns: &super::lying_dns::LyingDns, count: usize) {
 }
 
 #[test]
-fn whatever_dns_says_a_cluster_keeps_its_last_good_endpoints() {
+fn bad_dns_answers_keep_the_last_good_endpoints() {
     use super::lying_dns::{Lie, LyingDns};
     let good = Ipv4Addr::new(127, 0, 0, 2);
     let cluster = on_port(2, 0, "two");
@@ -350,7 +350,7 @@ fn whatever_dns_says_a_cluster_keeps_its_last_good_endpoints() {
 }
 
 #[test]
-fn link_local_addresses_are_endpoints_only_where_that_is_meant() {
+fn link_local_endpoints_need_allow_link_local() {
     use super::lying_dns::{Lie, LyingDns};
     let dns = LyingDns::start(Lie::LinkLocal);
     let text = discovered("discover: { dns: \"shop.test.:80\" }");
@@ -361,9 +361,9 @@ fn link_local_addresses_are_endpoints_only_where_that_is_meant() {
     proxy.rewrite(&text);
     eventually("the reload", || proxy.generation() == 2);
     eventually("it is meant no more", || endpoints(&proxy).is_empty());
-    let (code, told) = check(
+    let (code, printed) = check(
         &Folder::new(),
         &discovered("endpoints: [\"169.254.169.254:80\", \"168.63.129.16:80\"]"),
     );
-    assert_eq!((code, told.matches("link-local or metadata").count()), (1, 2), "{told}");
+    assert_eq!((code, printed.matches("link-local or metadata").count()), (1, 2), "{printed}");
 }

@@ -1,11 +1,11 @@
-//! Two proxies behind each other's backs: what they tell each other, and that nothing goes round.
+//! Two proxies that are clusters of each other: load reports, and no forwarding loops.
 
 use super::support::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// An application that takes one request at a time from each connection, for this long.
+/// An application that serves one request at a time on each connection, with this service time.
 fn slow(name: &'static str, span: Duration, served: Arc<AtomicUsize>) -> Cluster {
     Cluster::scripted(move |mut connection| {
         while connection.request().is_some() {
@@ -67,7 +67,7 @@ fn a_request_crosses_once_at_most_however_full_both_sides_are() {
                 let ask = |_| {
                     let status = client.get("/").status;
                     if status == 503 {
-                        // A refusal is quick; the answers should not run out before the work does.
+                        // A refusal is quick; the clients should not finish before the test does.
                         std::thread::park_timeout(Duration::from_millis(10));
                     }
                     status
@@ -83,7 +83,7 @@ fn a_request_crosses_once_at_most_however_full_both_sides_are() {
     let other = statuses.iter().find(|status| ![200, 503].contains(status));
     assert_eq!(other, None, "full is 503, and never a loop");
     assert_eq!(count(508), 0);
-    // Each answer was served by one application, on one side: nothing was on three legs.
+    // Each request was served by one application: no request crossed three times.
     let served = east_served.load(Ordering::SeqCst) + west_served.load(Ordering::SeqCst);
     let answered: f64 = [&east, &west]
         .map(|proxy| proxy.metric("tidegate_requests_total{listener=\"web\",service=\"shop\",cluster=\"app\",code_class=\"2xx\"}"))
@@ -96,13 +96,13 @@ fn a_request_crosses_once_at_most_however_full_both_sides_are() {
 }
 
 #[test]
-fn an_edge_tells_another_what_it_has_to_do_and_nobody_else() {
+fn load_reports_are_sent_to_edges_only() {
     let app = Cluster::named("east");
     let proxy = Proxy::start(&edge("east", "west", &app, 5, 0, free_port()));
     let web = proxy.at("web");
-    let told = with_via(web, "west");
-    assert_eq!((told.status, told.body.as_str()), (200, "east"));
-    let load = told.header("tidegate-load").unwrap();
+    let answer = with_via(web, "west");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "east"));
+    let load = answer.header("tidegate-load").unwrap();
     for field in ["q=", "s=", "n=", "c=5", "l=", "g="] {
         assert!(load.contains(field), "{field} in {load}");
     }
@@ -110,14 +110,14 @@ fn an_edge_tells_another_what_it_has_to_do_and_nobody_else() {
     let looped = with_via(web, "north, east");
     assert_eq!((looped.status, looped.refusal().as_str()), (508, "loop"));
     assert!(!app.seen().to_ascii_lowercase().contains("tidegate-via"), "no application sees it");
-    // With its own cluster gone, a request of another edge goes nowhere else.
+    // Without its own cluster, a request from another edge goes nowhere else.
     assert_eq!(proxy.tell("POST", "/api/v1/clusters/app/drain", "").status, 200);
     let refused = with_via(web, "west");
     assert_eq!((refused.status, refused.refusal().as_str()), (503, "no_healthy_cluster"));
 }
 
 #[test]
-fn a_stranger_is_not_believed_to_be_an_edge() {
+fn an_untrusted_client_is_not_treated_as_an_edge() {
     let app = Cluster::named("east");
     let text = edge("east", "west", &app, 5, 0, free_port())
         .replace("trusted_proxies: [127.0.0.0/8]", "trusted_proxies: []");
@@ -127,7 +127,7 @@ fn a_stranger_is_not_believed_to_be_an_edge() {
 }
 
 #[test]
-fn orca_is_heard_where_it_is_configured_and_nonsense_moves_nobody() {
+fn orca_reports_need_configuration_and_invalid_ones_are_ignored() {
     let reporting = |load: &'static str| {
         Cluster::scripted(move |mut connection| {
             while connection.request().is_some() {

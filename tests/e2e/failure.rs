@@ -1,4 +1,4 @@
-//! What an outage costs: idempotent requests nothing, others at most those in flight.
+//! The cost of an outage: idempotent requests are retried, others fail only if in flight.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ fn two(idc: &Cluster, cloud: &Cluster) -> String {
 }
 
 #[test]
-fn a_killed_cluster_costs_idempotent_requests_nothing_and_gets_its_traffic_back() {
+fn a_killed_cluster_fails_no_idempotent_request_and_gets_its_traffic_back() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let address = idc.address;
     let proxy = Proxy::start(&two(&idc, &cloud));
@@ -65,9 +65,9 @@ fn sensitive_requests_are_refused_rather_than_sent_to_a_cloud() {
 }
 
 #[test]
-fn a_dead_pooled_connection_is_replaced_without_anyone_noticing() {
+fn a_dead_pooled_connection_is_replaced_transparently() {
     let cluster = Cluster::scripted(|mut connection| {
-        // Two requests a connection, then it closes without saying so.
+        // Two requests for each connection; then it closes without `Connection: close`.
         for _ in 0..2 {
             if connection.request().is_none() {
                 return;
@@ -83,9 +83,9 @@ fn a_dead_pooled_connection_is_replaced_without_anyone_noticing() {
 }
 
 #[test]
-fn what_may_have_acted_is_not_sent_again() {
+fn a_request_that_may_have_been_processed_is_not_retried() {
     let cluster = Cluster::scripted(|mut connection| {
-        // Reads the whole request, then dies without a word.
+        // Reads the complete request, then closes without an answer.
         connection.request();
     });
     let text = config(&[("a", "idc", cluster.address)]).replace("interval: 100ms", "interval: 60s");
@@ -138,7 +138,7 @@ fn gateway_errors_are_amplified_by_a_fifth_at_most() {
 }
 
 #[test]
-fn a_cluster_that_says_nothing_is_504_in_time() {
+fn a_silent_cluster_is_answered_with_504() {
     let cluster = Cluster::scripted(|mut connection| {
         connection.request();
         connection.take(1);
@@ -154,7 +154,7 @@ fn a_cluster_that_says_nothing_is_504_in_time() {
 }
 
 #[test]
-fn a_ceiling_holds_over_all_workers_and_the_rest_is_told_to_come_back() {
+fn a_ceiling_holds_over_all_workers_and_the_rest_gets_503() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let cluster = Cluster::scripted(move |mut connection| {
@@ -253,15 +253,15 @@ fn a_second_start_on_the_same_address_fails_and_says_where() {
         .arg(path)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("listeners.web.address: cannot listen on"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("listeners.web.address: cannot listen on"), "{printed}");
 }
 
 #[test]
 fn a_body_whose_cluster_died_is_never_read_as_the_next_request() {
     let cluster = Cluster::scripted(|mut connection| {
-        // Takes the head, and dies before the body.
+        // Reads the head, and closes before the body.
         connection.head();
     });
     let text = config(&[("a", "idc", cluster.address)]).replace("interval: 100ms", "interval: 60s");
@@ -290,10 +290,13 @@ fn a_body_too_long_to_keep_is_not_sent_again() {
     let cluster = |status: &'static str| {
         Cluster::scripted(move |mut connection| {
             while let Some((_, body)) = connection.request() {
-                let told = body.len().to_string();
+                let length = body.len().to_string();
                 connection.send(
-                    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{told}", told.len())
-                        .as_bytes(),
+                    format!(
+                        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{length}",
+                        length.len()
+                    )
+                    .as_bytes(),
                 );
             }
         })
@@ -328,7 +331,7 @@ fn a_single_endpoints_own_503_reaches_the_client_as_it_is() {
 }
 
 #[test]
-fn as_descriptors_run_out_comfort_goes_first_then_answers_and_all_come_back() {
+fn descriptor_exhaustion_degrades_in_steps_and_recovers() {
     let cluster = Cluster::named("a");
     // 45 % of 400 descriptors are for clients: 180 connections.
     let proxy =
@@ -363,8 +366,8 @@ fn as_descriptors_run_out_comfort_goes_first_then_answers_and_all_come_back() {
 }
 
 #[test]
-fn what_waits_at_an_endpoint_that_was_found_dead_goes_to_another_cluster_and_not_to_a_sibling() {
-    // Both hang; the probes of one show it.
+fn requests_at_an_ejected_endpoint_move_to_another_cluster() {
+    // Both endpoints hang; the probes of one fail.
     let hanging = |shows: Arc<AtomicBool>| {
         Cluster::scripted(move |mut connection| {
             while let Some((head, _)) = connection.request() {

@@ -1,10 +1,10 @@
-//! Against implementations nobody here wrote: nginx as a cluster, curl as a client.
+//! Interoperation with other implementations: nginx as a cluster, curl as a client.
 
 use super::support::*;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// An nginx of this test's own.
+/// An nginx process of this test.
 struct Nginx {
     process: Process,
     address: std::net::SocketAddr,
@@ -59,7 +59,7 @@ fn curl_through_the_proxy_to_nginx() {
 }
 
 #[test]
-fn a_killed_nginx_is_failed_over_and_its_end_is_seen() {
+fn a_killed_nginx_is_detected_and_failed_over() {
     let Some(nginx) = Nginx::start() else { return };
     let cloud = Cluster::named("cloud");
     let text = config(&[("idc", "idc", nginx.address), ("cloud", "cloud", cloud.address)])
@@ -67,7 +67,7 @@ fn a_killed_nginx_is_failed_over_and_its_end_is_seen() {
     let proxy = Proxy::start(&text);
     let url = format!("http://{}/hello", proxy.at("web"));
     assert_eq!(curl(&[&url]), "hello from nginx\n");
-    // Killed: nobody is left to say goodbye.
+    // Killed without a graceful close.
     let killed = Command::new("kill").args(["-KILL", &nginx.process.0.id().to_string()]).status();
     assert!(killed.unwrap().success());
     eventually("nginx is gone", || std::net::TcpStream::connect(nginx.address).is_err());
@@ -95,7 +95,7 @@ fn websockets_of_python_talk_through_the_proxy() {
         Command::new(&python).arg(script("websocket.py")).args(["client", &url]).output().unwrap();
     drop(server.stdin.take());
     server.wait().unwrap();
-    let told = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert_eq!(told, "compressed 4001\n", "{}", String::from_utf8_lossy(&said.stderr));
+    let printed = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(printed, "compressed 4001\n", "{}", String::from_utf8_lossy(&said.stderr));
     eventually("it is logged", || proxy.said("\"status\":101").is_some());
 }

@@ -1,10 +1,11 @@
-//! Forward authentication, as oauth2-proxy and its like do it: redirects, cookies, and names that clusters may believe.
+//! Forward authentication as with oauth2-proxy: redirects, cookies, and names that clusters may trust.
 
 use super::support::*;
 use super::tls::{folder_with, free};
 use std::sync::atomic::Ordering;
 
-/// It lets in who has its session, renews that, and sends others to its login. Like Authelia it wants to know the scheme.
+/// An authorization service that accepts a session, renews it, and redirects other clients to its login. Like
+/// Authelia it requires the scheme.
 fn decider() -> Cluster {
     Cluster::scripted(|mut connection| {
         while let Some((head, _)) = connection.request() {
@@ -27,7 +28,7 @@ fn decider() -> Cluster {
     })
 }
 
-/// `/open` needs nothing, everything else a session.
+/// `/open` is public, all other paths need a session.
 fn guarded(cluster: &Cluster, decider: &Cluster, more: &str) -> Proxy {
     let url = format!("http://{}/auth", decider.address);
     let headers = "response_headers: [Remote-User, Remote-Groups, Remote-Name]";
@@ -43,7 +44,7 @@ fn ask(proxy: &Proxy, path: &str, fields: &str) -> Answer {
 }
 
 #[test]
-fn who_has_no_session_is_sent_to_the_login_and_who_has_one_is_named_to_the_cluster() {
+fn clients_without_a_session_are_redirected_and_others_named_to_the_cluster() {
     let (cluster, decider) = (Cluster::named("a"), decider());
     let proxy = guarded(&cluster, &decider, "");
     let login = ask(&proxy, "/in?x=1", "");
@@ -70,17 +71,17 @@ fn who_has_no_session_is_sent_to_the_login_and_who_has_one_is_named_to_the_clust
 
     assert_eq!((served.status, served.body.as_str()), (200, "a"));
     assert_eq!(served.header("set-cookie").as_deref(), Some("session=renewed"));
-    let told = cluster.seen().to_ascii_lowercase();
-    assert!(told.contains("remote-user: alice\r\nremote-groups: staff,dev\r\n"), "{told}");
-    assert!(!told.contains("x-other"), "only what is asked for: {told}");
-    // Where nobody is asked, nobody may name himself either.
+    let request = cluster.seen().to_ascii_lowercase();
+    assert!(request.contains("remote-user: alice\r\nremote-groups: staff,dev\r\n"), "{request}");
+    assert!(!request.contains("x-other"), "only what is asked for: {request}");
+    // On a public path the client's own identity fields are removed as well.
     assert_eq!(ask(&proxy, "/open", forged).status, 200);
-    let told = cluster.seen().to_ascii_lowercase();
-    assert!(!told.contains("root") && !told.contains("admin"), "{told}");
+    let request = cluster.seen().to_ascii_lowercase();
+    assert!(!request.contains("root") && !request.contains("admin"), "{request}");
 }
 
 #[test]
-fn its_answers_stay_with_us_where_the_operator_says_so() {
+fn denials_of_the_service_are_not_passed_on_without_pass_response() {
     let (cluster, decider) = (Cluster::named("a"), decider());
     let proxy = guarded(&cluster, &decider, ", pass_response: false");
     let refused = ask(&proxy, "/in", "");
@@ -89,7 +90,7 @@ fn its_answers_stay_with_us_where_the_operator_says_so() {
 }
 
 #[test]
-fn few_connections_carry_all_questions() {
+fn authorization_requests_share_few_connections() {
     let (cluster, decider) = (Cluster::named("a"), decider());
     let proxy = guarded(&cluster, &decider, "");
     let asked = b"GET / HTTP/1.1\r\nhost: a\r\ncookie: session=good\r\n\r\n";
@@ -100,14 +101,14 @@ fn few_connections_carry_all_questions() {
     }
     let made = decider.connections.load(Ordering::SeqCst);
     assert!(made <= 5, "{made} connections for 50 questions");
-    // Those that were kept are closed: nobody notices.
+    // Closes the kept connections: clients must not notice.
     decider.kill_open();
     client.send(asked);
     assert_eq!(client.answer().status, 200);
 }
 
 #[test]
-fn a_slow_decider_holds_a_bounded_number_of_connections() {
+fn a_slow_authorization_service_holds_a_bounded_number_of_connections() {
     let cluster = Cluster::named("a");
     let (sender, release) = std::sync::mpsc::channel::<()>();
     let release = std::sync::Mutex::new(release);
@@ -133,7 +134,7 @@ fn a_slow_decider_holds_a_bounded_number_of_connections() {
 }
 
 #[test]
-fn it_is_asked_over_tls_and_must_prove_who_it_is() {
+fn the_authorization_service_is_verified_over_tls() {
     if !is_installed("nginx") {
         return;
     }
@@ -161,7 +162,7 @@ fn it_is_asked_over_tls_and_must_prove_who_it_is() {
 }
 
 #[test]
-fn what_cannot_be_is_told() {
+fn invalid_forward_settings_are_reported() {
     let forward = |terms: &str| {
         let text = config(&[("a", "idc", "127.0.0.1:1".parse().unwrap())]);
         let policy = format!("clusters: [a], auth: {{ forward: {{ {terms} }} }} }}");

@@ -1,4 +1,5 @@
-//! A second attempt beside a slow first one: whichever answers first serves, and the other costs nothing.
+//! Hedging: a second attempt while a slow first one continues. The first answer is used, and the other attempt does
+//! no harm.
 
 use super::support::*;
 use std::io::Read;
@@ -6,20 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a scripted endpoint does with a request.
+/// The behaviour of a scripted endpoint.
 #[derive(Clone, Copy, PartialEq)]
 enum Does {
-    /// Answers after so long.
+    /// Answers after this time.
     Answer(Duration),
     /// Never answers.
     Nothing,
     /// Answers 503.
     Fails,
-    /// Breaks off after so long.
+    /// Closes the connection after this time.
     Breaks(Duration),
 }
 
-/// An endpoint, how many requests it got, and how many of its connections were broken off unanswered.
+/// An endpoint, the number of its requests, and the number of its connections that were closed unanswered.
 struct Endpoint {
     cluster: Cluster,
     asked: Arc<AtomicUsize>,
@@ -61,7 +62,7 @@ fn endpoint(name: &'static str, does: Does) -> Endpoint {
     Endpoint { cluster, asked, left }
 }
 
-/// Two clusters of one endpoint, the first of which is always tried first.
+/// Two clusters of one endpoint; the first is always tried first.
 fn hedged(first: &Endpoint, second: &Endpoint, more: &str) -> Proxy {
     let text =
         config(&[("one", "idc", first.cluster.address), ("two", "cloud", second.cluster.address)])
@@ -79,7 +80,7 @@ fn hedges(proxy: &Proxy, result: &str) -> f64 {
 const SOON: Does = Does::Answer(Duration::ZERO);
 
 #[test]
-fn the_second_answers_for_a_first_that_does_not_and_the_first_is_broken_off() {
+fn a_hedge_answers_and_the_primary_is_cancelled() {
     let (one, two) = (endpoint("one", Does::Nothing), endpoint("two", SOON));
     let proxy = hedged(&one, &two, "");
     let mut client = Keeping::new(proxy.at("web"));
@@ -102,7 +103,7 @@ fn the_second_answers_for_a_first_that_does_not_and_the_first_is_broken_off() {
 }
 
 #[test]
-fn the_first_still_serves_when_it_is_quicker_and_keeps_its_connection() {
+fn a_quicker_primary_answers_and_keeps_its_connection() {
     let one = endpoint("one", Does::Answer(Duration::from_millis(200)));
     let two = endpoint("two", Does::Nothing);
     let proxy = hedged(&one, &two, "");
@@ -120,7 +121,7 @@ fn the_first_still_serves_when_it_is_quicker_and_keeps_its_connection() {
 }
 
 #[test]
-fn a_second_that_fails_leaves_the_first_to_answer() {
+fn a_failed_hedge_leaves_the_primary_to_answer() {
     let slow = Does::Answer(Duration::from_millis(250));
     for second in
         [Does::Fails, Does::Breaks(Duration::ZERO), Does::Breaks(Duration::from_millis(60))]
@@ -131,7 +132,7 @@ fn a_second_that_fails_leaves_the_first_to_answer() {
         assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
         assert_eq!(two.asked.load(Ordering::SeqCst), 1, "it was asked");
     }
-    // One that cannot be connected to, either.
+    // Also where the first endpoint accepts no connection.
     let (one, two) = (endpoint("one", slow), endpoint("two", SOON));
     let text =
         config(&[("one", "idc", one.cluster.address), ("two", "cloud", two.cluster.address)])
@@ -143,7 +144,7 @@ fn a_second_that_fails_leaves_the_first_to_answer() {
 }
 
 #[test]
-fn a_first_that_dies_beside_the_second_is_not_waited_for() {
+fn a_failed_primary_does_not_delay_the_hedge() {
     let one = endpoint("one", Does::Breaks(Duration::from_millis(100)));
     let two = endpoint("two", Does::Answer(Duration::from_millis(200)));
     let proxy = hedged(&one, &two, "");
@@ -153,7 +154,7 @@ fn a_first_that_dies_beside_the_second_is_not_waited_for() {
 }
 
 #[test]
-fn when_both_die_the_client_is_told() {
+fn when_both_attempts_fail_the_client_gets_502() {
     let one = endpoint("one", Does::Breaks(Duration::from_millis(100)));
     let two = endpoint("two", Does::Breaks(Duration::from_millis(100)));
     let proxy = hedged(&one, &two, ", retry: { retries: 0 }");
@@ -162,21 +163,21 @@ fn when_both_die_the_client_is_told() {
 }
 
 #[test]
-fn what_may_have_acted_is_never_asked_of_two() {
+fn non_idempotent_requests_are_not_hedged() {
     let one = endpoint("one", Does::Answer(Duration::from_millis(200)));
     let two = endpoint("two", SOON);
     let proxy = hedged(&one, &two, "");
     let post = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";
     assert_eq!(ask_raw(proxy.at("web"), post).body, "one");
     assert_eq!(two.asked.load(Ordering::SeqCst), 0);
-    // An idempotent one with a body is, with the body.
+    // An idempotent request with a body is hedged with its body.
     let put = b"PUT / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nho";
     assert_eq!(ask_raw(proxy.at("web"), put).body, "two");
     assert!(two.cluster.seen().ends_with("\r\n\r\nho"), "{}", two.cluster.seen());
 }
 
 #[test]
-fn hedges_are_paid_for_and_a_route_may_do_without() {
+fn hedges_use_the_retry_budget_and_a_route_may_disable_them() {
     let one = endpoint("one", Does::Answer(Duration::from_millis(120)));
     let two = endpoint("two", SOON);
     let proxy = hedged(&one, &two, ", retry: { budget: 0 }");
@@ -193,7 +194,7 @@ fn hedges_are_paid_for_and_a_route_may_do_without() {
 }
 
 #[test]
-fn a_client_that_leaves_ends_both() {
+fn a_leaving_client_cancels_both_attempts() {
     let (one, two) = (endpoint("one", Does::Nothing), endpoint("two", Does::Nothing));
     let proxy = hedged(&one, &two, "");
     let mut client = Keeping::new(proxy.at("web"));
@@ -206,7 +207,7 @@ fn a_client_that_leaves_ends_both() {
 }
 
 #[test]
-fn over_http2_it_is_the_same() {
+fn hedging_works_over_http2() {
     if !is_installed("nginx") {
         return;
     }
@@ -239,7 +240,7 @@ fn over_http2_it_is_the_same() {
     let proxy = Proxy::start(&text);
     assert_eq!(get(proxy.at("web"), "/").body, "quick");
     eventually("the stream is reset", || left.load(Ordering::SeqCst) == 1);
-    // And the first goes on when it is the quicker one.
+    // If the first attempt is quicker, its answer is used.
     hung.store(false, Ordering::SeqCst);
     quick.kill();
     let answer = get(proxy.at("web"), "/");
@@ -248,7 +249,7 @@ fn over_http2_it_is_the_same() {
     proxy.rewrite(&text.replace(&quick.address.to_string(), &silent.cluster.address.to_string()));
     eventually("the reload", || proxy.generation() == 2);
     eventually("it is up", || proxy.cluster("two")["state"] == "up");
-    // The budget has to fill again.
+    // The retry budget has to refill.
     eventually("it is asked as well", || {
         let answer = get(proxy.at("web"), "/");
         assert_eq!((answer.status, answer.body.as_str()), (200, "slow"));
@@ -256,7 +257,7 @@ fn over_http2_it_is_the_same() {
     });
 }
 
-/// Two endpoints of one cluster, in turn.
+/// Two endpoints of one cluster, in round robin.
 fn siblings(first: &Endpoint, second: &Endpoint, service: &str, cluster: &str) -> Proxy {
     Proxy::start(&format!(
         "runtime: {{ workers: 1 }}\n\
@@ -268,7 +269,7 @@ fn siblings(first: &Endpoint, second: &Endpoint, service: &str, cluster: &str) -
 }
 
 #[test]
-fn an_endpoint_that_is_always_overtaken_is_taken_out_of_use() {
+fn an_endpoint_whose_hedges_always_win_is_ejected() {
     let (hung, good) = (endpoint("hung", Does::Nothing), endpoint("good", SOON));
     let proxy = siblings(&hung, &good, ", retry: { budget: 1 }", "");
     let mut clients: Vec<Keeping> = (2..5).map(|n| Keeping::from(n, proxy.at("web"))).collect();
@@ -282,7 +283,7 @@ fn an_endpoint_that_is_always_overtaken_is_taken_out_of_use() {
 }
 
 #[test]
-fn who_stays_at_an_endpoint_is_not_sent_to_another() {
+fn requests_with_affinity_are_not_hedged() {
     let one = endpoint("one", Does::Answer(Duration::from_millis(120)));
     let two = endpoint("two", Does::Answer(Duration::from_millis(120)));
     let proxy = siblings(&one, &two, ", affinity: { cookie: at }, retry: { budget: 1 }", "");

@@ -1,10 +1,10 @@
-//! Malformed requests and hostile clusters, judged on both sides: the client gets a refusal, and
-//! nothing reaches a cluster.
+//! Malformed requests and hostile clusters, judged on both sides: the client gets a refusal, and no byte reaches a
+//! cluster.
 
 use super::support::*;
 use std::io::Write;
 
-/// Whole requests that must be refused, with their status.
+/// Complete requests that must be refused, with their status.
 fn malformed() -> Vec<(Vec<u8>, u16)> {
     let mut all: Vec<(String, u16)> = Vec::new();
     let mut add = |text: &str, status: u16| all.push((text.to_owned(), status));
@@ -148,7 +148,7 @@ fn malformed() -> Vec<(Vec<u8>, u16)> {
     add(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(101)), 431);
     let mut bytes: Vec<(Vec<u8>, u16)> =
         all.into_iter().map(|(text, status)| (text.into_bytes(), status)).collect();
-    // Every control byte in every place of a head that tells two parsers apart.
+    // Every control byte at every position of a head where parsers may differ.
     for control in (0_u8..0x20).chain([0x7f]).filter(|byte| !b"\t\r\n".contains(byte)) {
         for place in [
             "GET /~ HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -170,7 +170,7 @@ fn rig() -> (Cluster, Proxy) {
     (cluster, proxy)
 }
 
-/// Nothing was forwarded: a cluster saw only what the rig itself asks.
+/// Nothing was forwarded: the cluster received only the rig's own requests.
 #[track_caller]
 fn nothing_forwarded(cluster: &Cluster, about: &[u8]) {
     let seen = cluster.seen();
@@ -183,13 +183,13 @@ fn malformed_requests_are_refused_and_nothing_is_forwarded() {
     let all = malformed();
     assert!(all.len() > 230, "{}", all.len());
     for (request, status) in &all {
-        let told = String::from_utf8_lossy(request);
+        let excerpt = String::from_utf8_lossy(request);
         let mut client = Keeping::new(proxy.at("web"));
         drop(client.stream.write_all(request));
         let answer = client.answer();
-        assert_eq!(answer.status, *status, "{told:?}");
-        assert_eq!(answer.header("connection").as_deref(), Some("close"), "{told:?}");
-        assert!(!answer.refusal().is_empty(), "{told:?}");
+        assert_eq!(answer.status, *status, "{excerpt:?}");
+        assert_eq!(answer.header("connection").as_deref(), Some("close"), "{excerpt:?}");
+        assert!(!answer.refusal().is_empty(), "{excerpt:?}");
     }
     nothing_forwarded(&cluster, b"something");
     let counted = proxy.metric("tidegate_refusals_total");
@@ -205,11 +205,11 @@ fn the_verdict_does_not_depend_on_segments() {
         for cut in 1..request.len() {
             let mut stream = connect(proxy.at("web"));
             drop(stream.write_all(&request[..cut]));
-            // A flush of the socket's own: with no delay each write is a segment.
+            // With no delay each write is a segment of its own.
             drop(stream.write_all(&request[cut..]));
             let answer = parse(&read_all(&mut stream));
-            let told = String::from_utf8_lossy(request);
-            assert_eq!(answer.status, *status, "{told:?} cut at {cut}");
+            let excerpt = String::from_utf8_lossy(request);
+            assert_eq!(answer.status, *status, "{excerpt:?} cut at {cut}");
         }
     }
     nothing_forwarded(&cluster, b"something");
@@ -225,9 +225,9 @@ fn the_verdict_does_not_depend_on_the_place_in_a_connection() {
             assert_eq!(client.get("/fine").status, 200);
         }
         drop(client.stream.write_all(request));
-        let told = String::from_utf8_lossy(request);
-        assert_eq!(client.answer().status, *status, "{told:?}");
-        assert!(client.try_answer().is_none(), "{told:?} must close");
+        let excerpt = String::from_utf8_lossy(request);
+        assert_eq!(client.answer().status, *status, "{excerpt:?}");
+        assert!(client.try_answer().is_none(), "{excerpt:?} must close");
     }
     assert!(!cluster.seen().contains("~"));
     assert_eq!(
@@ -237,15 +237,15 @@ fn the_verdict_does_not_depend_on_the_place_in_a_connection() {
 }
 
 #[test]
-fn a_bad_chunk_in_a_streamed_body_never_becomes_a_whole_one() {
-    let (told, hear) = std::sync::mpsc::channel::<bool>();
+fn a_bad_chunk_never_completes_a_body() {
+    let (sender, receiver) = std::sync::mpsc::channel::<bool>();
     let cluster = Cluster::scripted(move |mut connection| {
         connection.head();
         let mut wire = Vec::new();
         while let Some(byte) = connection.take(1) {
             wire.extend(byte);
         }
-        told.send(wire.ends_with(b"0\r\n\r\n")).unwrap();
+        sender.send(wire.ends_with(b"0\r\n\r\n")).unwrap();
     });
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     for bad in
@@ -259,13 +259,14 @@ fn a_bad_chunk_in_a_streamed_body_never_becomes_a_whole_one() {
         drop(stream.write_all(bad.as_bytes()));
         let answer = parse(&read_all(&mut stream));
         assert_eq!(answer.status, 400, "{bad:?}");
-        let ended =
-            hear.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{bad:?}: {:?}", cluster.seen()));
+        let ended = receiver
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("{bad:?}: {:?}", cluster.seen()));
         assert!(!ended, "{bad:?} was ended as if it were whole");
     }
 }
 
-/// What a hostile cluster sends, and what the client must get.
+/// The bytes that a hostile cluster sends, and the result that the client must get.
 #[test]
 fn hostile_responses_become_502_and_their_connections_are_not_reused() {
     let responses: Vec<Vec<u8>> = [
@@ -316,7 +317,7 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
         let number: usize =
             head.split("/n").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap();
         connection.send(&script[number]);
-        // Then it would answer once more, if anyone asked on this connection.
+        // A second answer would follow if the proxy reused this connection.
         if connection.head().is_some() {
             connection.reply("REUSED");
         }
@@ -325,8 +326,8 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
         .replace("{ clusters: [a] }", "{ clusters: [a], timeout: 2s, retry: { retries: 0 } }");
     let proxy = Proxy::start(&text);
     for (number, response) in all.iter().enumerate() {
-        let told = String::from_utf8_lossy(&response[..response.len().min(120)]).into_owned();
-        // POST, so that nothing is tried again.
+        let excerpt = String::from_utf8_lossy(&response[..response.len().min(120)]).into_owned();
+        // POST, so that there is no retry.
         let request = format!(
             "POST /n{number} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         );
@@ -335,13 +336,13 @@ fn hostile_responses_become_502_and_their_connections_are_not_reused() {
         let text = String::from_utf8_lossy(&read_all(&mut stream)).into_owned();
         let last = text.rfind("HTTP/1.1 ").map_or("", |at| &text[at..]);
         let complete_or_late = last.starts_with("HTTP/1.1 502") || last.starts_with("HTTP/1.1 504");
-        assert!(complete_or_late, "{number} {told:?}: {text:?}");
-        assert!(!text.contains("REUSED"), "{told:?}");
+        assert!(complete_or_late, "{number} {excerpt:?}: {text:?}");
+        assert!(!text.contains("REUSED"), "{excerpt:?}");
     }
 }
 
 #[test]
-fn surplus_bytes_after_a_response_are_never_the_next_ones_answer() {
+fn surplus_bytes_never_become_the_next_response() {
     let cluster = Cluster::scripted(|mut connection| {
         while let Some((head, _)) = connection.request() {
             let path = head.split(' ').nth(1).unwrap().to_owned();
@@ -359,7 +360,7 @@ fn surplus_bytes_after_a_response_are_never_the_next_ones_answer() {
 }
 
 #[test]
-fn a_response_cut_short_is_seen_to_be_cut() {
+fn a_truncated_response_is_visibly_incomplete() {
     let cluster =
         Cluster::scripted(|mut connection| {
             let (head, _) = connection.request().unwrap();
@@ -373,7 +374,7 @@ fn a_response_cut_short_is_seen_to_be_cut() {
                     .send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npartXX"),
                 _ => {
                     connection.send(b"HTTP/1.1 200 OK\r\n\r\npart");
-                    // A reset where only the end of the connection would say that all has come.
+                    // A reset, where only an orderly end would complete the body.
                     let socket = socket2::SockRef::from(&connection.stream);
                     socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
                     connection.reset = true;
@@ -394,7 +395,7 @@ fn a_response_cut_short_is_seen_to_be_cut() {
 }
 
 #[test]
-fn slow_clients_are_told_so_or_cut() {
+fn slow_clients_get_408_or_are_closed() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]).replace(
         "service: shop }",

@@ -1,4 +1,4 @@
-//! What HTTP/1 clients and clusters may expect of a proxy between them.
+//! HTTP/1.1 semantics that clients and clusters expect of a proxy.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -252,19 +252,19 @@ fn a_response_streams_before_it_is_complete() {
 
 #[test]
 fn a_request_streams_before_it_is_complete() {
-    let (heard, hear) = std::sync::mpsc::channel::<Vec<u8>>();
+    let (sender, receiver) = std::sync::mpsc::channel::<Vec<u8>>();
     let cluster = Cluster::scripted(move |mut connection| {
         connection.head();
-        heard.send(connection.take(5).unwrap()).unwrap();
-        heard.send(connection.take(5).unwrap()).unwrap();
+        sender.send(connection.take(5).unwrap()).unwrap();
+        sender.send(connection.take(5).unwrap()).unwrap();
         connection.reply("ok");
     });
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     let mut client = Keeping::new(proxy.at("web"));
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst");
-    assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"first");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), b"first");
     client.send(b"later");
-    assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), b"later");
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), b"later");
     assert_eq!(client.answer().body, "ok");
 }
 
@@ -318,7 +318,7 @@ fn a_client_that_leaves_cancels_its_upstream_work() {
     let cluster = Cluster::scripted(move |mut connection| {
         connection.request();
         let asked = std::time::Instant::now();
-        // Ends when the proxy closes.
+        // Returns when the proxy closes the connection.
         assert!(connection.take(1).is_none());
         left.send(asked.elapsed()).unwrap();
     });
@@ -376,7 +376,7 @@ fn routes_split_redirect_respond_rewrite_and_edit() {
 }
 
 #[test]
-fn the_access_log_tells_each_exchange_once_without_raw_bytes() {
+fn the_access_log_has_each_exchange_once_without_raw_bytes() {
     let cluster = Cluster::named("a");
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     let request = b"GET /%0d%0a%1b HTTP/1.1\r\nHost: a\r\nUser-Agent: x\x80\t\"y\r\nConnection: close\r\n\r\n";
@@ -390,16 +390,16 @@ fn the_access_log_tells_each_exchange_once_without_raw_bytes() {
 }
 
 #[test]
-fn a_trusted_client_may_ask_why() {
+fn a_trusted_client_gets_the_decision() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let clusters = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]);
     let proxy = Proxy::start(
         &clusters.replace("service: shop }", "service: shop, trusted_proxies: [127.0.0.1] }"),
     );
     let request = b"GET / HTTP/1.1\r\nHost: a\r\nTidegate-Explain: 1\r\nConnection: close\r\n\r\n";
-    let told = ask_raw(proxy.at("web"), request).header("tidegate-decision").unwrap();
-    assert!(told.starts_with("cluster=idc; endpoint=127.0.0.1:"), "{told}");
-    assert!(told.contains("reason=nearest; rejected=\"\""), "{told}");
+    let decision = ask_raw(proxy.at("web"), request).header("tidegate-decision").unwrap();
+    assert!(decision.starts_with("cluster=idc; endpoint=127.0.0.1:"), "{decision}");
+    assert!(decision.contains("reason=nearest; rejected=\"\""), "{decision}");
 }
 
 #[test]
@@ -497,7 +497,7 @@ fn edits_hold_for_trailers_and_for_our_own_answers() {
 }
 
 #[test]
-fn hops_are_told_and_the_last_one_answers() {
+fn max_forwards_is_decremented_and_the_last_hop_answers() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&text);
@@ -511,9 +511,12 @@ fn hops_are_told_and_the_last_one_answers() {
     assert_eq!((options.status, options.header("allow").is_some()), (200, true));
     let trace = ask(&proxy, "TRACE", "0");
     assert_eq!(trace.header("content-type").as_deref(), Some("message/http"));
-    let told = trace.body;
-    assert!(told.starts_with("TRACE /p HTTP/1.1\r\n") && told.contains("Via: 1.0 front"), "{told}");
-    assert!(!told.contains("secret"), "{told}");
+    let received = trace.body;
+    assert!(
+        received.starts_with("TRACE /p HTTP/1.1\r\n") && received.contains("Via: 1.0 front"),
+        "{received}"
+    );
+    assert!(!received.contains("secret"), "{received}");
     assert!(!cluster.seen().contains("/p"), "the last hop forwards nothing");
     assert_eq!(ask(&proxy, "OPTIONS", "5").status, 200);
     assert_eq!(ask(&proxy, "GET", "0").status, 200);
@@ -529,7 +532,7 @@ fn hops_are_told_and_the_last_one_answers() {
 }
 
 #[test]
-fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so() {
+fn a_client_that_expects_100_does_not_wait_for_a_silent_cluster() {
     // Reads head and body, and only then answers.
     let cluster = Cluster::scripted(|mut connection| {
         while connection.request().is_some() {
@@ -538,16 +541,16 @@ fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so
     });
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: 5\r\n\r\n";
-    // Half a second: more than we wait, less than a client does.
+    // Half a second: more than the proxy waits, less than a client does.
     let soon = Duration::from_millis(500);
     for body_at_once in [false, true] {
         let since = std::time::Instant::now();
         let mut client = connect(proxy.at("web"));
         client.write_all(head.as_bytes()).unwrap();
         if !body_at_once {
-            let mut told = [0; 25];
-            client.read_exact(&mut told).unwrap();
-            assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+            let mut received = [0; 25];
+            client.read_exact(&mut received).unwrap();
+            assert_eq!(&received, b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         client.write_all(b"hello").unwrap();
         let answer = String::from_utf8_lossy(&read_all(&mut client)).into_owned();
@@ -557,7 +560,7 @@ fn a_client_that_expects_100_is_not_kept_waiting_by_a_cluster_that_never_says_so
 }
 
 #[test]
-fn a_malformed_answer_is_told_as_such() {
+fn a_malformed_response_is_reported_as_such() {
     let cluster = Cluster::scripted(|mut connection| {
         while connection.head().is_some() {
             connection.send(b"HTTP/1.1 200 OK\r\nX-Bad : b\r\ncontent-length: 0\r\n\r\n");

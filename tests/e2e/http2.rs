@@ -1,4 +1,4 @@
-//! HTTP/2 from clients: curl and h2load, and raw frames that no validating client would send.
+//! HTTP/2 from clients: curl, h2load, and raw frames that no validating client sends.
 
 use super::support::*;
 use super::tls::{curl, folder_with, pair};
@@ -16,7 +16,7 @@ fn secure(folder: &Folder, cluster: SocketAddr) -> String {
     super::tls::config(folder, &tls, cluster)
 }
 
-/// A cluster that answers with what it was sent, and tells the request's head.
+/// A cluster that echoes the body, and returns the request's head.
 fn echo() -> Cluster {
     Cluster::scripted(|mut connection| {
         while let Some((head, body)) = connection.request() {
@@ -83,7 +83,7 @@ fn bodies_trailers_heads_and_refusals_are_exact_over_http2() {
     assert!(!text.contains("set-cookie"), "{text}");
     let (text, ok) = ask(&["https://a.example/", "-I"]);
     assert!(ok && text.contains("content-length: 5"), "{text}");
-    // A body that is cut must not pass for whole.
+    // A truncated body must not appear complete.
     let (text, ok) = ask(&["https://a.example/short"]);
     assert!(!ok, "{text}");
     let (text, _) = ask(&["https://a.example/%2f", "-i"]);
@@ -135,7 +135,7 @@ impl Raw {
         bytes.extend([kind, flags]);
         bytes.extend(stream.to_be_bytes());
         bytes.extend(payload);
-        // A peer that has had enough may have closed.
+        // The peer may have closed the connection.
         drop(self.0.write_all(&bytes));
     }
 
@@ -162,7 +162,7 @@ impl Raw {
         self.frame(HEADERS, END_HEADERS | flags, stream, &block);
     }
 
-    /// The next frame of this kind, its flags, stream and payload; `None` at the end.
+    /// The next frame of these kinds: its kind, flags, stream and payload; `None` at the end.
     pub fn next(&mut self, kinds: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
         self.0.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         loop {
@@ -244,9 +244,9 @@ fn malformed_requests_are_reset_or_refused_before_any_cluster() {
         let before = refused();
         let mut raw = Raw::new(web);
         raw.headers(1, END_STREAM, &fields);
-        let told = raw.next(&[HEADERS, RST_STREAM, GOAWAY]);
-        // Reset, or answered by a refusal that was counted.
-        if matches!(told, Some((HEADERS, ..))) {
+        let answer = raw.next(&[HEADERS, RST_STREAM, GOAWAY]);
+        // Reset, or answered with a counted refusal.
+        if matches!(answer, Some((HEADERS, ..))) {
             eventually(&format!("it is refused: {what}"), || refused() > before);
         }
     }
@@ -256,12 +256,12 @@ fn malformed_requests_are_reset_or_refused_before_any_cluster() {
     assert!(matches!(raw.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "a good one is served");
 }
 
-/// The h2 crate keeps neither: no code of ours sees them. What it leaves is what is routed and forwarded.
+/// The h2 crate removes both before the proxy sees them. The remaining fields are routed and forwarded.
 #[test]
 fn a_fragment_and_pseudo_fields_in_trailers_reach_no_cluster_and_no_decision() {
     let app = Cluster::scripted(|mut connection| {
         while let Some(head) = connection.head() {
-            // What follows the head of a POST is chunks, and trailers up to an empty line.
+            // A POST has chunks after its head, and trailers up to an empty line.
             let whole = !head.starts_with("POST") || connection.head().is_some();
             assert!(whole);
             connection.reply("app");
@@ -294,23 +294,23 @@ fn a_fragment_and_pseudo_fields_in_trailers_reach_no_cluster_and_no_decision() {
 }
 
 #[test]
-fn a_body_of_another_length_than_told_never_passes_for_whole() {
+fn a_body_of_another_length_than_stated_is_never_complete() {
     let app = Cluster::scripted(|mut connection| {
         let mut byte = [0; 1024];
         while matches!(connection.stream.read(&mut byte), Ok(1..)) {}
     });
     let proxy = Proxy::start(&plain(app.address));
-    for (told, sent) in [("3", 5), ("5", 3)] {
+    for (stated, sent) in [("3", 5), ("5", 3)] {
         let mut raw = Raw::new(proxy.at("web"));
         let post = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
-        raw.headers(1, 0, &[&post[..], &[("content-length", told)]].concat());
+        raw.headers(1, 0, &[&post[..], &[("content-length", stated)]].concat());
         raw.frame(0, END_STREAM, 1, &vec![b'x'; sent]);
         let ended = raw.next(&[RST_STREAM, GOAWAY]);
-        assert!(ended.is_some(), "{told} told, {sent} sent");
+        assert!(ended.is_some(), "{stated} stated, {sent} sent");
     }
 }
 
-/// What a client says of itself, and a name with an underscore.
+/// Identity fields that a client may forge, one of them with an underscore.
 const LABEL: [(&str, &str); 6] = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -335,18 +335,18 @@ fn a_content_type_alone_makes_no_grpc() {
         let text =
             text.replace("clusters: [idc]", &format!("clusters: [idc]{protocol}, timeout: 1s"));
         let proxy = Proxy::start(&text);
-        // With an underscore: metadata to gRPC, refused by everybody else.
+        // A field name with an underscore: valid metadata for gRPC, refused for other requests.
         let mut raw = Raw::new(proxy.at("web"));
         raw.headers(1, END_STREAM, &[&LABEL[..], &[("grpc-timeout", "300m")]].concat());
         let metadata = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
         assert_eq!(metadata.0 == HEADERS && is_ok(&metadata.3), is_grpc, "{metadata:?}");
-        // How a refusal is told is for the client to say, where its protocol agrees.
+        // The client determines the form of a refusal, where the service's protocol permits gRPC.
         let mut raw = Raw::new(proxy.at("web"));
         let refused = [("te", "trailers"), ("grpc-timeout", "300m")];
         raw.headers(1, END_STREAM, &[&LABEL[..], &refused].concat());
-        let told = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
-        assert!(is_ok(&told.3), "{told:?}");
-        // A silent upload: late after 300 ms, unless it is a call; that is as long as its own deadline lets it.
+        let answer = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
+        assert!(is_ok(&answer.3), "{answer:?}");
+        // A silent upload: late after 300 ms, unless it is a gRPC call, which may be silent until its own deadline.
         let mut raw = Raw::new(proxy.at("web"));
         let since = Instant::now();
         raw.headers(1, 0, &[&LABEL[..5], &[("grpc-timeout", "1500m")]].concat());
@@ -375,7 +375,7 @@ fn rapid_resets_end_the_connection_and_others_go_on() {
     }
     let ended = raw.next(&[GOAWAY]);
     let reason = ended.as_ref().map(|(_, _, _, payload)| payload[7]);
-    // ENHANCE_YOUR_CALM; or it was closed on us while we still wrote.
+    // ENHANCE_YOUR_CALM; or the connection was closed while the client wrote.
     assert!(matches!(reason, Some(11) | None), "{ended:?}");
     let mut raw = Raw::new(web);
     raw.headers(1, END_STREAM, &GET);
@@ -384,13 +384,13 @@ fn rapid_resets_end_the_connection_and_others_go_on() {
 
 #[test]
 fn a_client_that_resets_cancels_the_work_for_it() {
-    let (told, heard) = std::sync::mpsc::channel();
-    let told = std::sync::Mutex::new(told);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     let app = Cluster::scripted(move |mut connection| {
         if connection.request().is_some() {
             let mut byte = [0; 1];
             let read = connection.stream.read(&mut byte);
-            told.lock().unwrap().send(matches!(read, Ok(0) | Err(_))).unwrap();
+            sender.lock().unwrap().send(matches!(read, Ok(0) | Err(_))).unwrap();
         }
     });
     let proxy = Proxy::start(&plain(app.address));
@@ -398,11 +398,11 @@ fn a_client_that_resets_cancels_the_work_for_it() {
     raw.headers(1, END_STREAM, &GET);
     eventually("the cluster has it", || app.seen().contains("GET"));
     raw.frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
-    assert!(heard.recv_timeout(Duration::from_secs(2)).unwrap(), "its connection is broken off");
+    assert!(receiver.recv_timeout(Duration::from_secs(2)).unwrap(), "its connection is broken off");
 }
 
 #[test]
-fn draining_says_goodbye_and_lets_streams_end() {
+fn draining_sends_goaway_and_lets_streams_end() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let app = Cluster::scripted(move |mut connection| {
@@ -474,7 +474,7 @@ fn a_websocket_over_http2_is_a_tunnel_both_ways() {
             break;
         }
     }
-    // Another protocol is none of ours.
+    // Another protocol is not supported.
     raw.headers(3, 0, &ask("telnet"));
     assert!(matches!(raw.next(&[HEADERS, RST_STREAM]), Some((_, _, 3, _))));
     eventually("it is over", || proxy.cluster("idc")["in_flight"].as_u64() == Some(0));

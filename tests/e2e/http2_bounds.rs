@@ -1,4 +1,4 @@
-//! HTTP/2's bounds, by raw frames: what is allowed is said, and whoever wants more is cut, not served by others' time.
+//! Limits of HTTP/2, by raw frames: limits are announced, and a client that exceeds them is disconnected.
 
 use super::http2::{END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, RST_STREAM, Raw};
 use super::support::*;
@@ -12,7 +12,7 @@ const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-/// A cluster that never answers, and how many requests it got.
+/// A cluster that never answers, and the number of its requests.
 fn silent() -> (Cluster, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
@@ -25,7 +25,7 @@ fn silent() -> (Cluster, Arc<AtomicUsize>) {
     (cluster, asked)
 }
 
-/// A cluster whose answers are long, and of this kind.
+/// A cluster with long responses of this kind.
 fn long(kind: &'static str) -> Cluster {
     Cluster::scripted(move |mut connection| {
         while connection.request().is_some() {
@@ -44,13 +44,13 @@ fn with(cluster: &Cluster, more: &str) -> Proxy {
     Proxy::start(&format!("runtime: {{ workers: 1 }}\n{text}"))
 }
 
-/// Settings that leave no room for answers.
+/// Settings with a window of 0 for responses.
 fn no_window() -> Vec<u8> {
     vec![0, 4, 0, 0, 0, 0]
 }
 
 #[test]
-fn what_is_allowed_is_said_and_a_stream_too_many_is_refused() {
+fn limits_are_announced_and_excess_streams_are_refused() {
     let (cluster, asked) = silent();
     let proxy = with(&cluster, "");
     let mut raw = Raw::new(proxy.at("web"));
@@ -102,7 +102,7 @@ fn a_list_of_fields_over_its_limit_reaches_no_cluster_however_it_is_framed() {
     assert!(matches!(other.next(&[HEADERS]), Some((HEADERS, _, 1, _))), "others are served");
 }
 
-/// Begins work and has it broken off by `cut`, twenty at a time, until the connection is ended; how many it took.
+/// Starts requests and cancels them by `cut`, twenty at a time, until the connection is ended; returns their number.
 fn flood(
     proxy: &Proxy,
     asked: &AtomicUsize,
@@ -130,7 +130,7 @@ fn flood(
         match raw.0.peek(&mut space) {
             Ok(0) => return (count, 0),
             Ok(seen) => {
-                // GOAWAY is the last frame that comes.
+                // GOAWAY is the last frame.
                 let goaway = (0..seen.saturating_sub(16)).rev().find(|at| {
                     space[*at..at + 3] == [0, 0, 8] && space[at + 3] == GOAWAY && space[at + 4] == 0
                 });
@@ -146,12 +146,12 @@ fn flood(
 }
 
 #[test]
-fn work_that_is_begun_and_broken_off_is_paid_for_by_the_client() {
+fn cancelled_streams_are_charged_to_the_client() {
     let (cluster, asked) = silent();
     let proxy = with(&cluster, "");
     let post = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
     let post = [&post[..], &[("content-length", "1")]].concat();
-    // The client resets, or has us reset: its body is longer than it says (MadeYouReset).
+    // The client resets streams, or makes the proxy reset them: the body is longer than stated (MadeYouReset).
     let rapid = flood(
         &proxy,
         &asked,
@@ -165,9 +165,9 @@ fn work_that_is_begun_and_broken_off_is_paid_for_by_the_client() {
         |raw, stream| raw.frame(0, END_STREAM, stream, b"long"),
     );
     for (how, (count, reason)) in [("rapid reset", rapid), ("MadeYouReset", made)] {
-        // ENHANCE_YOUR_CALM, unless the end came before it was read.
+        // ENHANCE_YOUR_CALM, unless the end came before the frame was read.
         assert!(matches!(reason, 11 | 0), "{how}: {reason}");
-        // A hundred at once, and a hundred for each second it took: ten at most.
+        // A hundred at once, and a hundred for each second: ten seconds at most.
         assert!((100..=1_500).contains(&count), "{how}: after {count}");
     }
     eventually("nothing is left of it", || proxy.cluster("idc")["in_flight"] == 0);
@@ -175,7 +175,7 @@ fn work_that_is_begun_and_broken_off_is_paid_for_by_the_client() {
 }
 
 #[test]
-fn a_connection_that_breaks_the_protocol_is_told_and_counted() {
+fn a_protocol_error_is_answered_with_goaway_and_counted() {
     let (cluster, asked) = silent();
     let proxy = with(&cluster, "");
     let refused = "tidegate_refusals_total{listener=\"web\",reason=\"bad_request\"}";
@@ -194,7 +194,7 @@ fn a_connection_that_breaks_the_protocol_is_told_and_counted() {
         assert!(matches!(raw.next(&[GOAWAY]), Some((GOAWAY, ..))), "{what}");
         proxy.counts(refused, (number + 1) as f64);
     }
-    // Who leaves as one should is none of these.
+    // An orderly end of a connection counts as none of these.
     drop(Raw::new(proxy.at("web")));
     let mut raw = Raw::new(proxy.at("web"));
     raw.frame(GOAWAY, 0, 0, &[0; 8]);
@@ -205,7 +205,7 @@ fn a_connection_that_breaks_the_protocol_is_told_and_counted() {
 }
 
 #[test]
-fn responses_that_nobody_takes_end_and_give_their_cluster_back() {
+fn unread_responses_end_and_free_their_cluster() {
     let cluster = long("text/plain");
     let proxy = with(&cluster, "timeouts: { write: 300ms }, ");
     let in_flight = || proxy.cluster("idc")["in_flight"].as_u64().unwrap();
@@ -221,7 +221,7 @@ fn responses_that_nobody_takes_end_and_give_their_cluster_back() {
 }
 
 #[test]
-fn events_that_stand_still_are_borne_with_until_they_are_too_many() {
+fn stalled_event_streams_are_tolerated_up_to_a_number() {
     let cluster = long("text/event-stream");
     let proxy = with(&cluster, "timeouts: { write: 300ms }, ");
     let in_flight = || proxy.cluster("idc")["in_flight"].as_u64().unwrap();
@@ -244,7 +244,7 @@ fn events_that_stand_still_are_borne_with_until_they_are_too_many() {
 }
 
 #[test]
-fn streams_that_stand_still_hold_little() {
+fn stalled_streams_hold_little_memory() {
     const EACH: u32 = 50;
     let cluster = long("text/plain");
     let proxy = with(&cluster, "");
@@ -260,19 +260,19 @@ fn streams_that_stand_still_hold_little() {
         };
         (0..connections).map(one).collect()
     };
-    // The first make what later ones share.
+    // The first streams allocate what later ones share.
     let first = stand_still(1);
     let before = proxy.status("VmRSS:");
     let others = stand_still(8);
     let each = proxy.status("VmRSS:").saturating_sub(before) / (8 * u64::from(EACH));
-    // What has come of its answer with the head, 8 KiB at most, and what an exchange is.
+    // The part of its response that was read with the head, 8 KiB at most, and the exchange itself.
     eprintln!("EACH {each}");
     assert!(each <= 32, "{each} KiB");
     drop((first, others));
 }
 
 #[test]
-fn a_client_that_takes_nothing_does_not_hold_its_connection_for_ever() {
+fn a_client_that_reads_nothing_is_disconnected() {
     let cluster = Cluster::named("a");
     let more = "timeouts: { idle: 300ms, write: 300ms }, ";
     let text = config(&[("idc", "idc", cluster.address)])
@@ -291,7 +291,7 @@ fn a_client_that_takes_nothing_does_not_hold_its_connection_for_ever() {
 }
 
 #[test]
-fn who_reconnects_after_every_goaway_waits_longer_each_time_and_others_do_not() {
+fn reconnecting_after_each_goaway_is_delayed_more_each_time() {
     let (cluster, _) = silent();
     let text = config(&[("idc", "idc", cluster.address)])
         + "routes: [{ path: /ok, respond: { status: 200, body: ok } }]\n";
@@ -303,7 +303,7 @@ fn who_reconnects_after_every_goaway_waits_longer_each_time_and_others_do_not() 
         matches!(client.stream.read(&mut [0; 12]), Ok(1..))
     };
     let abuse = || {
-        // Who is refused at once cannot even write.
+        // A refused client may be unable to write.
         let Ok(mut stream) = TcpStream::connect(web) else { return };
         drop(stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"));
         let mut raw = Raw(stream);

@@ -1,4 +1,4 @@
-//! HTTP/3 from clients, by aioquic: only where the feature is built.
+//! HTTP/3 from clients, by aioquic: only with the feature `http3`.
 
 use super::support::*;
 use super::tls::{config, curl, folder_with, free, pair};
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-/// What the client tells of its exchanges.
+/// The client's report of its exchanges.
 fn asked(python: &Path, folder: &Folder, to: SocketAddr, words: &[&str]) -> Vec<Value> {
     let output = Command::new(python)
         .current_dir(&folder.0)
@@ -25,7 +25,7 @@ fn terms(more: &str) -> String {
     format!("{{ certificates: [{}], alpn: [h3, h2, http/1.1]{more} }}", pair("a"))
 }
 
-/// A cluster that says what it was sent.
+/// A cluster that returns the request that it received.
 fn telling() -> Cluster {
     Cluster::scripted(|mut connection| {
         while let Some((head, body)) = connection.request() {
@@ -36,7 +36,7 @@ fn telling() -> Cluster {
 }
 
 #[test]
-fn requests_go_the_same_walk_and_other_protocols_tell_of_it() {
+fn http3_requests_are_served_alike_and_advertised() {
     let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), telling());
     let proxy = Proxy::start(&config(&folder, &terms(""), app.address));
@@ -54,7 +54,7 @@ fn requests_go_the_same_walk_and_other_protocols_tell_of_it() {
         (line["tls"].as_str(), line["client"].as_str()),
         (Some("TLSv1.3"), Some("127.0.0.1"))
     );
-    // By HTTP/2 and HTTP/1.1 clients learn of it.
+    // HTTP/2 and HTTP/1.1 responses advertise HTTP/3.
     for version in ["--http2", "--http1.1"] {
         let url = "https://a.example/";
         let (text, ok) = curl(&folder, web, "a.example", &["-D-", version, url]);
@@ -64,7 +64,7 @@ fn requests_go_the_same_walk_and_other_protocols_tell_of_it() {
 }
 
 #[test]
-fn bodies_pass_and_must_be_as_long_as_they_say() {
+fn bodies_pass_and_must_have_their_stated_length() {
     let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), telling());
     let text = config(&folder, &terms(""), app.address)
@@ -84,7 +84,7 @@ fn bodies_pass_and_must_be_as_long_as_they_say() {
         assert_eq!(answer["status"], 413, "{length}: {answer}");
     }
     let before = app.seen().len();
-    // Neither too few nor too many are taken for a whole.
+    // A body with too few or too many bytes is not accepted.
     for (size, length) in [("3", "5"), ("9", "5")] {
         let answer = post(size, length);
         assert_eq!(answer["status"], 400, "{size} of {length}: {answer}");
@@ -126,7 +126,7 @@ fn malformed_and_oversized_heads_are_refused_before_a_cluster_is_asked() {
 }
 
 #[test]
-fn who_begins_and_breaks_off_without_end_is_sent_away() {
+fn endless_cancelled_requests_end_the_connection() {
     let Some(python) = python("aioquic") else { return };
     let (folder, app) = (folder_with(&[("a", &["a.example"])]), Cluster::named("app"));
     let proxy = Proxy::start(&config(&folder, &terms(""), app.address));
@@ -137,7 +137,7 @@ fn who_begins_and_breaks_off_without_end_is_sent_away() {
 }
 
 #[test]
-fn a_response_that_is_cut_is_never_ended_as_if_it_was_whole() {
+fn a_truncated_response_is_reset() {
     let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::scripted(|mut connection| {
@@ -164,7 +164,7 @@ fn a_response_that_is_cut_is_never_ended_as_if_it_was_whole() {
 }
 
 #[test]
-fn clients_must_be_vouched_for_where_that_is_asked() {
+fn client_certificates_are_required_where_configured() {
     let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"]), ("me", &["me"])]);
     let app = Cluster::named("app");
@@ -191,7 +191,7 @@ fn an_idle_connection_is_closed_and_one_outlives_a_reload() {
     proxy.rewrite(&format!("{text}# 2\n"));
     eventually("the reload", || proxy.generation() == 2);
     assert_eq!(asked(&python, &folder, web, &["get", "/", "2"])[1]["status"], 200);
-    // HTTP/3 goes by a reload, the listener stays.
+    // A reload turns HTTP/3 off; the listener stays.
     proxy.rewrite(&text.replace("h3, h2", "h2"));
     eventually("the reload", || proxy.generation() == 3);
     assert!(asked(&python, &folder, web, &["get", "/", "1"])[0].get("status").is_none());
@@ -199,7 +199,7 @@ fn an_idle_connection_is_closed_and_one_outlives_a_reload() {
 }
 
 #[test]
-fn a_client_that_goes_ends_its_exchange() {
+fn a_leaving_client_cancels_its_exchange() {
     let Some(python) = python("aioquic") else { return };
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::scripted(|mut connection| {

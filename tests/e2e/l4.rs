@@ -1,4 +1,4 @@
-//! L4 flows: both ways, half-closed, reset, failed over.
+//! L4 flows: both directions, half-close, reset, fail-over.
 
 use super::support::*;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ fn tcp(clusters: &[(&str, &str, std::net::SocketAddr)]) -> String {
     config(clusters).replace("protocol: http", "protocol: tcp")
 }
 
-/// One request over a flow of its own; the flow ends when we have our answer.
+/// One request on a flow of its own; the flow ends after the answer.
 fn first_answer(proxy: &Proxy) -> String {
     let mut client = Keeping::new(proxy.at("web"));
     client.get("/").body
@@ -21,7 +21,7 @@ fn bytes_pass_both_ways_and_a_half_close_is_passed_on() {
         while let Some(byte) = connection.take(1) {
             all.extend(byte);
         }
-        // Only after the client's end: an answer to all of it.
+        // Answers only after the client's FIN.
         connection.send(format!("{} bytes", all.len()).as_bytes());
     });
     let proxy = Proxy::start(&tcp(&[("a", "idc", cluster.address)]));
@@ -78,7 +78,7 @@ fn a_sensitive_flow_is_reset_rather_than_sent_to_a_cloud() {
 }
 
 #[test]
-fn flows_live_through_reloads() {
+fn flows_survive_reloads() {
     let cluster = Cluster::scripted(|mut connection| {
         while let Some(byte) = connection.take(1) {
             connection.send(&byte);

@@ -1,4 +1,4 @@
-//! Successors: the same program takes the listening sockets over, and nobody who connects is refused.
+//! Upgrades: a successor takes over the listening sockets, and no connection is refused.
 
 use super::support::*;
 use super::tls::free;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// The last process that a proxy has handed over to; ended with the test.
+/// The last process that took over; ended with the test.
 struct Successor<'a>(&'a Proxy);
 
 impl Successor<'_> {
@@ -38,12 +38,12 @@ fn count(proxy: &Proxy, text: &str) -> usize {
 }
 
 fn is_alive(id: &str) -> bool {
-    // A zombie has ended.
+    // A zombie counts as ended.
     let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")
 }
 
-/// A proxy at fixed places: a successor looks for its sockets where the file says they are.
+/// A proxy at fixed addresses: a successor finds its sockets by the addresses in the file.
 fn fixed(cluster: &Cluster, folder: &Folder) -> (String, std::net::SocketAddr) {
     let web = free();
     let text = format!(
@@ -59,7 +59,7 @@ fn fixed(cluster: &Cluster, folder: &Folder) -> (String, std::net::SocketAddr) {
 }
 
 #[test]
-fn upgrades_refuse_nobody() {
+fn upgrades_refuse_no_connection() {
     const UPGRADES: usize = 5;
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let (text, web) = fixed(&cluster, &folder);
@@ -74,7 +74,7 @@ fn upgrades_refuse_nobody() {
                 let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
                 while !stop.load(Ordering::Relaxed) {
                     let mut answer = String::new();
-                    // Each on a connection of its own; one of them by the unix socket.
+                    // Each request on a new connection; one of them over the unix socket.
                     if number == 0 {
                         let mut stream = UnixStream::connect(&path).expect("nobody is refused");
                         stream.write_all(request).unwrap();
@@ -90,7 +90,7 @@ fn upgrades_refuse_nobody() {
             })
         })
         .collect();
-    // One that is kept meanwhile: it is told to come anew, and is not cut.
+    // A kept connection is closed gracefully, not cut.
     let mut kept = Keeping::new(web);
     assert_eq!(kept.get("/").body, "a");
     for number in 1..=UPGRADES {
@@ -116,7 +116,7 @@ fn upgrades_refuse_nobody() {
 }
 
 #[test]
-fn a_successor_that_does_not_come_leaves_everything_as_it_was() {
+fn a_failed_successor_changes_nothing() {
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let (text, web) = fixed(&cluster, &folder);
     let proxy = Proxy::start(&text);
@@ -127,7 +127,7 @@ fn a_successor_that_does_not_come_leaves_everything_as_it_was() {
     proxy.says("failed before it was ready");
     assert_eq!(get(web, "/").body, "a");
     assert_eq!(proxy.get("/readyz").status, 200);
-    // And the next one may.
+    // The next attempt may succeed.
     proxy.rewrite(&text);
     eventually("the configuration is whole", || proxy.generation() >= 1);
     proxy.signal(libc::SIGUSR2);
@@ -136,13 +136,13 @@ fn a_successor_that_does_not_come_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
+fn systemd_passes_sockets_and_receives_notifications() {
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let (text, web) = fixed(&cluster, &folder);
     let file = folder.write("tidegate.yaml", &format!("admin: {{ address: \"off\" }}\n{text}"));
-    let told = UnixDatagram::bind(folder.0.join("notify")).unwrap();
-    told.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // As systemd does it: the socket is the third descriptor, and the number is of the process itself.
+    let notifications = UnixDatagram::bind(folder.0.join("notify")).unwrap();
+    notifications.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // Like systemd: the socket is the descriptor 3, and the pid is that of the process itself.
     let program = "import os, socket, sys\n\
         s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
         s.bind((sys.argv[1], int(sys.argv[2]))); s.listen(64)\n\
@@ -161,7 +161,7 @@ fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
         .unwrap();
     let next = || {
         let mut bytes = [0; 256];
-        let count = told.recv(&mut bytes).expect("it is told in time");
+        let count = notifications.recv(&mut bytes).expect("it is told in time");
         String::from_utf8_lossy(&bytes[..count]).into_owned()
     };
     assert_eq!(next(), "READY=1");
@@ -169,7 +169,7 @@ fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
     for _ in 0..3 {
         assert_eq!(next(), "WATCHDOG=1");
     }
-    // What it says beside its signs of life.
+    // Notifications other than watchdog ones.
     let other = || std::iter::repeat_with(next).find(|said| said != "WATCHDOG=1").unwrap();
     let after = |first: &str| {
         let said = other();
@@ -178,17 +178,17 @@ fn a_service_manager_hands_sockets_over_and_is_told_how_it_goes() {
     signal(&child.id().to_string(), "-HUP");
     after("RELOADING=1\nMONOTONIC_USEC=");
     after("READY=1");
-    // A successor is the service now: it says that it lives, and its predecessor says nothing of an end.
+    // After the upgrade the successor notifies the service manager; its predecessor does not announce a stop.
     signal(&child.id().to_string(), "-USR2");
-    // Two processes say this, in either order.
+    // Two processes send these notifications, in any order.
     let mut said = [other(), other()];
     said.sort();
     let [id, ready] = said;
     assert_eq!(ready, "READY=1");
     let id = id.strip_prefix("MAINPID=").expect("the successor's number");
     assert!(child.wait().unwrap().success());
-    while let Ok(count) = told.recv(&mut [0; 256]) {
-        // What was under way is over: a sign of life that comes now is the successor's.
+    while let Ok(count) = notifications.recv(&mut [0; 256]) {
+        // The predecessor has ended: later watchdog notifications are the successor's.
         if count == "WATCHDOG=1".len() {
             break;
         }

@@ -1,5 +1,4 @@
-//! Logs as operators handle them: rotated, moved and turned off while the proxy runs; unix sockets with
-//! the permissions they were given.
+//! Logs: rotated, moved and turned off while the proxy runs; and the permissions of unix sockets.
 
 use super::support::*;
 use std::os::unix::fs::PermissionsExt;
@@ -52,7 +51,7 @@ fn logs_follow_the_configuration_and_a_rotation() {
 }
 
 #[test]
-fn bytes_of_bodies_are_told_apart_from_those_of_heads() {
+fn body_bytes_are_counted_without_heads() {
     let idc = Cluster::scripted(|mut connection| {
         while let Some((head, _)) = connection.request() {
             match head.starts_with("HEAD") {
@@ -112,7 +111,7 @@ fn bytes_of_bodies_are_told_apart_from_those_of_heads() {
 }
 
 #[test]
-fn a_refusals_body_is_of_the_bytes_that_went_out() {
+fn bytes_of_a_refusal_are_counted() {
     let idc = Cluster::named("idc");
     let text =
         with_logs(&idc, "").replace("service: shop }", "service: shop, limits: { body: 3 } }");
@@ -130,7 +129,7 @@ fn a_refusals_body_is_of_the_bytes_that_went_out() {
 }
 
 #[test]
-fn a_unix_socket_has_the_mode_it_was_given_and_takes_a_new_one() {
+fn a_unix_socket_has_its_configured_mode_and_a_reload_changes_it() {
     let idc = Cluster::named("idc");
     let text = |mode: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! End to end: the real binary between scripted clusters and raw clients.
+//! End-to-end tests: the real binary between scripted clusters and raw clients.
 #![allow(missing_docs, unreachable_pub, reason = "tests are named by their promises")]
 #![allow(
     clippy::unwrap_used,

@@ -1,11 +1,11 @@
-//! Which endpoints traffic takes out of use, and when all of them are used whatever is known of them.
+//! Outlier detection: which endpoints are ejected, and when all endpoints are used regardless of their health.
 
 use super::support::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// One cluster of these endpoints, each in turn, with an `outlier` block.
+/// One cluster of these endpoints, in round robin, with an `outlier` section.
 fn alike(endpoints: &[&Cluster], outlier: &str) -> String {
     let addresses: Vec<String> =
         endpoints.iter().map(|endpoint| format!("\"{}\"", endpoint.address)).collect();
@@ -17,7 +17,7 @@ fn alike(endpoints: &[&Cluster], outlier: &str) -> String {
     )
 }
 
-/// An endpoint that fails every third request, so never twice in a row.
+/// An endpoint that fails every third request, never twice in a row.
 fn flaky() -> Cluster {
     let count = Arc::new(AtomicUsize::new(0));
     Cluster::scripted(move |mut connection| {
@@ -38,7 +38,7 @@ fn ejections(proxy: &Proxy, cause: &str) -> f64 {
 }
 
 #[test]
-fn who_fails_more_often_than_its_siblings_is_taken_out_of_use() {
+fn an_endpoint_that_fails_more_than_its_siblings_is_ejected() {
     let (one, two, flaky) = (Cluster::named("one"), Cluster::named("two"), flaky());
     let proxy = Proxy::start(&alike(&[&one, &two, &flaky], "success: 0.9"));
     let mut client = Keeping::new(proxy.at("web"));
@@ -55,12 +55,12 @@ fn who_fails_more_often_than_its_siblings_is_taken_out_of_use() {
 }
 
 #[test]
-fn without_the_key_it_stays_and_so_it_does_under_the_cap() {
+fn without_the_key_or_beyond_the_cap_no_endpoint_is_ejected() {
     for outlier in ["", "success: 0.9, max_percent: 30"] {
         let (one, two, flaky) = (Cluster::named("one"), Cluster::named("two"), flaky());
         let proxy = Proxy::start(&alike(&[&one, &two, &flaky], outlier));
         let mut client = Keeping::new(proxy.at("web"));
-        // Far more than it took the first time.
+        // Far more failures than the first ejection needed.
         eventually("it has failed often", || {
             client.get("/");
             proxy.metric(FAILED) >= 60.0
@@ -70,7 +70,7 @@ fn without_the_key_it_stays_and_so_it_does_under_the_cap() {
 }
 
 #[test]
-fn who_takes_many_times_as_long_as_its_siblings_is_taken_out_of_use() {
+fn an_endpoint_much_slower_than_its_siblings_is_ejected() {
     let (one, two) = (Cluster::named("one"), Cluster::named("two"));
     let slow = Cluster::scripted(|mut connection| {
         while connection.request().is_some() {
@@ -91,7 +91,7 @@ fn who_takes_many_times_as_long_as_its_siblings_is_taken_out_of_use() {
 }
 
 #[test]
-fn so_many_failures_in_a_row_as_configured_eject() {
+fn the_configured_number_of_consecutive_failures_ejects() {
     let bad = || {
         Cluster::scripted(|mut connection| {
             while connection.request().is_some() {
@@ -113,7 +113,7 @@ fn so_many_failures_in_a_row_as_configured_eject() {
     }
 }
 
-/// An endpoint whose probes fail while it answers everything else.
+/// An endpoint whose probes fail while it answers all other requests.
 fn slandered(name: &'static str) -> Cluster {
     Cluster::scripted(move |mut connection| {
         while let Some((head, _)) = connection.request() {
@@ -173,12 +173,12 @@ fn a_cluster_in_panic_is_no_reason_to_leave_a_healthy_one() {
 }
 
 #[test]
-fn outlier_knobs_out_of_bounds_are_told() {
+fn outlier_settings_out_of_bounds_are_reported() {
     let (folder, cluster) = (Folder::new(), Cluster::named("a"));
     let text = alike(&[&cluster], "success: 1.5, latency: 0.5, max_percent: 101, consecutive: 0");
-    let (code, told) = check(&folder, &text);
+    let (code, printed) = check(&folder, &text);
     assert_eq!(code, 1);
     for key in ["success", "latency", "max_percent", "consecutive"] {
-        assert!(told.contains(&format!("clusters.a.outlier.{key}")), "{key}: {told}");
+        assert!(printed.contains(&format!("clusters.a.outlier.{key}")), "{key}: {printed}");
     }
 }

@@ -1,4 +1,4 @@
-//! What passes through: PROXY headers in and out, TLS by its name, against curl, haproxy and nginx.
+//! PROXY headers in both directions, and TLS passthrough, with curl, haproxy and nginx.
 
 use super::support::*;
 use super::tls::{curl, folder_with, free, openssl, secure_nginx};
@@ -22,14 +22,14 @@ fn whose() -> Cluster {
 }
 
 #[test]
-fn a_proxy_header_names_the_client_and_must_come_from_who_should_send_it() {
+fn a_proxy_header_names_the_client_and_is_required_of_configured_peers() {
     let app = whose();
     let proxy = Proxy::start(&with_proxy(app.address, "127.0.0.0/8"));
     let web = proxy.at("web");
     let say = |header: &[u8]| {
         let mut stream = connect(web);
-        // In pieces, so that it is read to its end and no further.
-        // What is refused is reset, perhaps while we still write.
+        // In fragments, so that the header is read exactly to its end. A refused connection is reset, perhaps while
+        // the client writes.
         for part in header.chunks(5) {
             drop(stream.write_all(part));
         }
@@ -66,7 +66,7 @@ fn a_proxy_header_names_the_client_and_must_come_from_who_should_send_it() {
         proxy.metric("tidegate_refusals_total{listener=\"web\",reason=\"request_timeout\"}") >= 1.0
     });
     drop(silent);
-    // From anybody else it is no header but a bad request.
+    // From any other peer the header is a bad request.
     let proxy = Proxy::start(&with_proxy(app.address, "192.0.2.0/24"));
     let mut stream = connect(proxy.at("web"));
     stream
@@ -115,7 +115,7 @@ fn haproxy(folder: &Folder, text: &str, address: std::net::SocketAddr) -> Proces
 }
 
 #[test]
-fn a_cluster_that_wants_a_proxy_header_gets_its_own_client_each_time() {
+fn a_cluster_with_a_proxy_header_gets_the_right_client_on_each_connection() {
     if !is_installed("nginx") {
         return;
     }
@@ -131,16 +131,16 @@ fn a_cluster_that_wants_a_proxy_header_gets_its_own_client_each_time() {
             .replace("kind: idc,", &format!("kind: idc, send_proxy_protocol: {version},"));
         let proxy = Proxy::start(&text);
         let web = proxy.at("web");
-        let told = |client: &mut Keeping| {
+        let identity = |client: &mut Keeping| {
             let answer = client.get("/");
             assert_eq!(answer.status, 200, "{version}: {answer:?}");
             answer.body
         };
         let (mut first, mut second) = (Keeping::new(web), Keeping::new(web));
-        let (one, two) = (told(&mut first), told(&mut second));
+        let (one, two) = (identity(&mut first), identity(&mut second));
         assert!(one.starts_with("127.0.0.1 ") && two.starts_with("127.0.0.1 "), "{one} {two}");
         assert_ne!(one, two, "each client has its own port");
-        assert_eq!(told(&mut first), one, "and keeps it");
+        assert_eq!(identity(&mut first), one, "and keeps it");
     }
 }
 
@@ -154,7 +154,7 @@ fn passthrough(a: std::net::SocketAddr, b: std::net::SocketAddr, fallback: &str)
 }
 
 #[test]
-fn tls_is_passed_on_by_its_name_and_ended_by_the_cluster() {
+fn tls_passthrough_routes_by_sni() {
     if !is_installed("nginx") {
         return;
     }
@@ -205,14 +205,14 @@ fn tls_is_passed_on_by_its_name_and_ended_by_the_cluster() {
 
 #[test]
 fn a_hello_of_post_quantum_size_may_come_byte_by_byte() {
-    let (told, heard) = std::sync::mpsc::channel();
-    let told = std::sync::Mutex::new(told);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     let app = Cluster::scripted(move |mut connection| {
         let mut bytes = vec![0; 4096];
         let mut all = Vec::new();
         while let Ok(count @ 1..) = connection.stream.read(&mut bytes) {
             all.extend_from_slice(&bytes[..count]);
-            told.lock().unwrap().send(all.clone()).unwrap();
+            sender.lock().unwrap().send(all.clone()).unwrap();
         }
     });
     let proxy = Proxy::start(&passthrough(app.address, app.address, ""));
@@ -233,7 +233,7 @@ fn a_hello_of_post_quantum_size_may_come_byte_by_byte() {
     }
     let mut seen = Vec::new();
     while seen.len() < hello.len() {
-        seen = heard.recv_timeout(PATIENCE).unwrap();
+        seen = receiver.recv_timeout(PATIENCE).unwrap();
     }
     assert_eq!(seen, hello, "all of it is passed on, as it came");
 }

@@ -1,4 +1,4 @@
-//! Who may come, how often, and what clients must prove.
+//! Access control, rate limits and authentication.
 
 use super::support::*;
 use serde_json::Value;
@@ -17,7 +17,7 @@ fn ask(proxy: &Proxy, path: &str, fields: &str) -> Answer {
     ask_raw(proxy.at("web"), head.as_bytes())
 }
 
-fn told(answer: &Answer) -> (u16, String) {
+fn status_and_refusal(answer: &Answer) -> (u16, String) {
     (answer.status, answer.refusal())
 }
 
@@ -35,7 +35,7 @@ fn clients_of_denied_networks_are_refused_and_only_allowed_ones_come() {
     let mapped = ask(&proxy, "/", "X-Forwarded-For: ::ffff:10.1.2.3\r\n");
     assert_eq!(mapped.status, 403, "however it is written");
     let refused = ask(&proxy, "/", "X-Forwarded-For: 10.1.2.3\r\n");
-    assert_eq!(told(&refused), (403, "forbidden".to_owned()));
+    assert_eq!(status_and_refusal(&refused), (403, "forbidden".to_owned()));
     assert_eq!(cluster.seen().matches("GET /").count(), 2, "the refused reached nobody");
 }
 
@@ -50,7 +50,7 @@ fn a_client_is_known_however_its_address_is_written() {
         ("Forwarded: for=\"198.51.100.5:4444\";proto=https", 403),
         ("X-Forwarded-For: 192.0.2.1:80", 200),
         ("Forwarded: for=\"[2001:db9::1]:80\"", 200),
-        // Somebody, and nobody knows who: never the trusted proxy.
+        // An unknown client is not the trusted proxy.
         ("X-Forwarded-For: unknown", 403),
         ("Forwarded: for=_hidden", 403),
         ("X-Forwarded-For: 192.0.2.1, 127.0.0.1:x", 403),
@@ -83,7 +83,7 @@ fn a_path_means_the_same_to_a_policy_and_to_the_cluster() {
 }
 
 #[test]
-fn a_policy_for_some_methods_is_not_passed_by_with_others() {
+fn a_policy_for_some_methods_cannot_be_bypassed_with_other_methods() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)])
         + "routes:\n  - { path_prefix: /admin, methods: [GET, POST], service: shop, allow: [192.0.2.0/24] }\n  \
@@ -122,7 +122,7 @@ fn a_policy_for_some_methods_is_not_passed_by_with_others() {
 }
 
 #[test]
-fn a_client_that_comes_too_often_is_told_when_to_come_again() {
+fn a_rate_limited_client_gets_retry_after() {
     let cluster = Cluster::named("a");
     let policy = "rate_limit: { requests: 1, per: 1h, burst: 5 }";
     let text = with_policy(&cluster, policy);
@@ -132,11 +132,11 @@ fn a_client_that_comes_too_often_is_told_when_to_come_again() {
         assert_eq!(as_client("192.0.2.1").status, 200);
     }
     let refused = as_client("192.0.2.1");
-    assert_eq!(told(&refused), (429, "rate_limited".to_owned()));
+    assert_eq!(status_and_refusal(&refused), (429, "rate_limited".to_owned()));
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((3_500..=3_600).contains(&wait), "{wait}");
     assert_eq!(as_client("192.0.2.2").status, 200, "another client is another");
-    // A reload forgives nobody; another limit is another.
+    // Counters survive a reload; a changed limit starts anew.
     proxy.rewrite(&format!("{text}# again\n"));
     eventually("the reload", || proxy.generation() == 2);
     assert_eq!(as_client("192.0.2.1").status, 429);
@@ -150,7 +150,7 @@ fn a_client_that_comes_too_often_is_told_when_to_come_again() {
 }
 
 #[test]
-fn a_route_and_its_service_hold_both_and_fixed_answers_are_limited_too() {
+fn policies_of_a_route_and_its_service_both_apply_also_to_fixed_answers() {
     let cluster = Cluster::named("a");
     let text = with_policy(&cluster, "deny: [192.0.2.0/24, 10.9.0.0/16]")
         + "routes:\n  - { path_prefix: /narrow, service: shop, allow: [10.0.0.0/8] }\n  \
@@ -172,7 +172,7 @@ fn a_route_and_its_service_hold_both_and_fixed_answers_are_limited_too() {
 }
 
 #[test]
-fn only_so_many_are_served_at_once() {
+fn the_concurrency_limit_holds() {
     let (sender, release) = std::sync::mpsc::channel::<()>();
     let release = std::sync::Mutex::new(release);
     let cluster = Cluster::scripted(move |mut connection| {
@@ -189,14 +189,14 @@ fn only_so_many_are_served_at_once() {
         client.send(b"GET /slow HTTP/1.1\r\nHost: shop\r\n\r\n");
     }
     eventually("both are under way", || proxy.cluster("a")["in_flight"] == 2);
-    assert_eq!(told(&ask(&proxy, "/", "")), (503, "overloaded".to_owned()));
+    assert_eq!(status_and_refusal(&ask(&proxy, "/", "")), (503, "overloaded".to_owned()));
     sender.send(()).unwrap();
     sender.send(()).unwrap();
     assert!(slow.iter_mut().all(|client| client.answer().body == "done"));
     assert_eq!(ask(&proxy, "/", "").status, 200, "there is room again");
 }
 
-/// By PHP's manual for `crypt`: the password is "rasmuslerdorf".
+/// From PHP's manual for `crypt`: the password is "rasmuslerdorf".
 const BCRYPT: &str = "$2a$07$usesomesillystringfore2uDLvp1Ii2e./U9C8sBjqp8I90dH6hi";
 
 fn basic(user: &str, password: &str) -> String {
@@ -210,13 +210,13 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 #[test]
-fn passwords_are_asked_for_and_their_file_is_watched() {
+fn passwords_are_required_and_their_file_is_watched() {
     let (cluster, folder) = (Cluster::named("a"), Folder::new());
     let file = folder.write("users", &format!("# people\nrasmus:{BCRYPT}\n"));
     let policy = format!("auth: {{ basic_file: {} }}", file.display());
     let proxy = Proxy::start(&with_policy(&cluster, &policy));
     let refused = ask(&proxy, "/", "");
-    assert_eq!(told(&refused), (401, "unauthorized".to_owned()));
+    assert_eq!(status_and_refusal(&refused), (401, "unauthorized".to_owned()));
     assert_eq!(refused.header("www-authenticate").as_deref(), Some("Basic realm=\"tidegate\""));
     let right = basic("rasmus", "rasmuslerdorf");
     for _ in 0..3 {
@@ -237,7 +237,7 @@ fn passwords_are_asked_for_and_their_file_is_watched() {
     folder.write("users", &format!("another:{BCRYPT}\n"));
     eventually("the file was read anew", || ask(&proxy, "/", &right).status == 401);
     assert_eq!(ask(&proxy, "/", &basic("another", "rasmuslerdorf")).status, 200);
-    // One that will not do leaves the last one in force.
+    // An invalid file leaves the last valid one in force.
     folder.write("users", "another:plain\n");
     proxy.says("neither bcrypt nor argon2");
     assert_eq!(ask(&proxy, "/", &basic("another", "rasmuslerdorf")).status, 200);
@@ -273,7 +273,7 @@ fn tokens_of_another_implementation_are_verified() {
 }
 
 #[test]
-fn a_service_that_is_asked_decides_and_nobody_passes_without_its_word() {
+fn no_request_passes_without_the_authorization_service() {
     let cluster = Cluster::named("a");
     let decider = Cluster::scripted(|mut connection| {
         while let Some((head, _)) = connection.request() {
@@ -320,12 +320,15 @@ fn a_service_that_is_asked_decides_and_nobody_passes_without_its_word() {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     decider.kill();
-    assert_eq!(told(&ask(&proxy, "/yes?x=1", "")), (502, "upstream_connect".to_owned()));
+    assert_eq!(
+        status_and_refusal(&ask(&proxy, "/yes?x=1", "")),
+        (502, "upstream_connect".to_owned())
+    );
     assert_eq!(cluster.seen().matches("GET /").count(), 1);
 }
 
 #[test]
-fn flows_are_held_to_it_too() {
+fn policies_apply_to_l4_flows() {
     let cluster = Cluster::scripted(|mut connection| {
         while let Some(byte) = connection.take(1) {
             connection.send(&byte);
@@ -360,7 +363,7 @@ fn flows_are_held_to_it_too() {
 }
 
 #[test]
-fn what_is_wrong_with_a_policy_is_told_with_its_line() {
+fn problems_of_a_policy_are_reported_with_their_line() {
     let folder = Folder::new();
     folder.write("users", "me:plain\n");
     folder.write("jwks.json", "{\"keys\": []}");

@@ -1,11 +1,11 @@
-//! Who comes to a full cluster waits, in order and not for ever, for its connections and for room below its capacity.
+//! Exchanges for a full cluster wait in order, for a bounded time, for a connection or for capacity.
 
 use super::support::*;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A cluster that answers each request when it is told to, and the order of their paths.
+/// A cluster that answers a request when the test permits it, and the order of the requests' paths.
 fn gated() -> (Cluster, Sender<()>, Arc<Mutex<Vec<String>>>) {
     let (go, wait): (Sender<()>, Receiver<()>) = channel();
     let (wait, paths) = (Mutex::new(wait), Arc::new(Mutex::new(Vec::new())));
@@ -34,7 +34,7 @@ fn waiting(proxy: &Proxy) -> f64 {
     proxy.metric("tidegate_cluster_pending{cluster=\"a\"}")
 }
 
-/// Clients that ask for `/0`, `/1` and so on, the first of which is served and the others of which wait, in order.
+/// Clients that request `/0`, `/1` and so on; the first is served and the others wait in order.
 fn in_line(proxy: &Proxy, paths: &Mutex<Vec<String>>, count: usize) -> Vec<Keeping> {
     let mut clients = Vec::new();
     for number in 0..count {
@@ -50,7 +50,7 @@ fn in_line(proxy: &Proxy, paths: &Mutex<Vec<String>>, count: usize) -> Vec<Keepi
 }
 
 #[test]
-fn a_full_cluster_is_waited_for_in_order_over_all_workers() {
+fn requests_queue_for_a_full_cluster_in_order_over_all_workers() {
     for bound in [ONE_CONNECTION, ONE_EXCHANGE] {
         let (cluster, go, paths) = gated();
         let proxy = proxy(&cluster, 3, bound);
@@ -67,7 +67,7 @@ fn a_full_cluster_is_waited_for_in_order_over_all_workers() {
 }
 
 #[test]
-fn who_leaves_leaves_the_line() {
+fn a_leaving_client_gives_up_its_turn() {
     for bound in [ONE_CONNECTION, ONE_EXCHANGE] {
         let (cluster, go, paths) = gated();
         let proxy = proxy(&cluster, 1, bound);
@@ -83,7 +83,7 @@ fn who_leaves_leaves_the_line() {
 }
 
 #[test]
-fn nobody_waits_longer_than_is_said_nor_in_a_longer_line() {
+fn the_queue_is_bounded_in_time_and_length() {
     for bound in [
         "limits: { connections: 1, pending: 2 }",
         "capacity: { concurrent: 1 }, limits: { pending: 2 }",
@@ -109,7 +109,7 @@ fn nobody_waits_longer_than_is_said_nor_in_a_longer_line() {
 }
 
 #[test]
-fn with_another_cluster_nobody_waits_for_room() {
+fn with_another_cluster_requests_do_not_queue() {
     let ((cluster, go, paths), cloud) = (gated(), Cluster::named("cloud"));
     let text = config(&[("a", "idc", cluster.address), ("cloud", "cloud", cloud.address)]);
     let bound = format!("kind: idc, {ONE_EXCHANGE}, timeouts: {{ queue: 9s }},");

@@ -1,4 +1,4 @@
-//! Reload: whatever changes the file, within a second, without a failed request.
+//! Reload: every way to change the file takes effect within a second and fails no request.
 
 use super::support::*;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
-fn what_is_wrong_is_told_once_however_often_the_file_is_looked_at() {
+fn a_rejected_file_is_logged_once() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&text);
     let errors = |proxy: &Proxy| proxy.log().iter().filter(|l| l.contains(" ERROR ")).count();
     proxy.rewrite(&text.replace("protocol: http", "protocol: htp"));
     eventually("it is told", || errors(&proxy) >= 2);
-    // Two looks later; nothing else is an event that could be waited for.
+    // Two checks later; there is no event to wait for.
     std::thread::park_timeout(Duration::from_millis(1_200));
     assert_eq!(errors(&proxy), 2, "{:?}", proxy.log());
 }
@@ -36,7 +36,7 @@ fn twelve_reloads_under_load_fail_no_request_and_each_is_in_force_within_a_secon
                 let mut client = Keeping::new(web);
                 let mut next = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
-                    // Four clients at a hundred requests a second each.
+                    // Four clients, each at a hundred requests a second.
                     next += Duration::from_millis(10);
                     std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
                     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -73,7 +73,7 @@ fn twelve_reloads_under_load_fail_no_request_and_each_is_in_force_within_a_secon
 }
 
 #[test]
-fn a_bad_file_keeps_the_old_configuration_and_shows() {
+fn a_bad_file_keeps_the_old_configuration_and_is_reported() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&text);
@@ -97,16 +97,16 @@ fn a_bad_file_keeps_the_old_configuration_and_shows() {
 }
 
 #[test]
-fn renamed_swapped_deleted_and_made_again() {
+fn renamed_swapped_and_recreated_files_are_loaded() {
     let (a, b) = (Cluster::named("a"), Cluster::named("b"));
     let text = |cluster: &Cluster| whole(&config(&[("one", "idc", cluster.address)]));
     let proxy = Proxy::start(&config(&[("one", "idc", a.address)]));
     let (web, folder) = (proxy.at("web"), &proxy.folder);
-    // Renamed over.
+    // By rename.
     let beside = folder.write("beside", &text(&b));
     std::fs::rename(beside, proxy.config_path()).unwrap();
     eventually("a rename", || get(web, "/").body == "b");
-    // Deleted: the old one stays; made again: the new one comes.
+    // After deletion the old configuration stays; a new file is loaded.
     std::fs::remove_file(proxy.config_path()).unwrap();
     eventually("the deletion shows", || {
         proxy.metric("tidegate_config_last_reload_successful") == 0.0
@@ -114,7 +114,7 @@ fn renamed_swapped_deleted_and_made_again() {
     assert_eq!(get(web, "/").body, "b");
     folder.write("tidegate.yaml", &text(&a));
     eventually("made again", || get(web, "/").body == "a");
-    // As a ConfigMap: a link to a link to a folder that is swapped.
+    // Like a ConfigMap: a link to a link to a folder that is replaced.
     for (name, cluster) in [("..1", &a), ("..2", &b)] {
         std::fs::create_dir(folder.0.join(name)).unwrap();
         std::fs::write(folder.0.join(name).join("tidegate.yaml"), text(cluster)).unwrap();
@@ -150,7 +150,7 @@ fn sighup_and_the_api_reload_too() {
 }
 
 #[test]
-fn listeners_come_and_go_and_a_taken_address_changes_nothing() {
+fn listeners_are_added_and_removed_and_a_used_address_changes_nothing() {
     let cluster = Cluster::named("a");
     let text = config(&[("a", "idc", cluster.address)]);
     let proxy = Proxy::start(&text);

@@ -1,4 +1,4 @@
-//! Verbs that ask a running proxy: over TLS, by a unix socket, with a token.
+//! Verbs that query a running proxy: over TLS, over a unix socket, with a token.
 
 use super::admin::tidegate;
 use super::support::*;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// A proxy with this admin block, and its configuration file.
+/// A proxy with this admin section, and its configuration file.
 fn start(folder: &Folder, admin: &str, cluster: SocketAddr) -> (Process, PathBuf) {
     let text = format!("admin: {admin}\n{}", config(&[("idc", "idc", cluster)]));
     let file = folder.write("tidegate.yaml", &text);
@@ -40,7 +40,7 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
     let (_proxy, file, address) = secure(&folder, idc.address);
     let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
     let file = file.to_str().unwrap();
-    // It must show the very certificate that is configured, whatever name is asked for.
+    // The proxy must present exactly the configured certificate, whatever name the URL has.
     eventually("it is ready", || tidegate(&["healthcheck", "--config", file]).0 == 0);
     let url = format!("https://{address}");
     let (ca, own, token) = (path("ca.pem"), path("a.pem"), path("token"));
@@ -48,15 +48,15 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
         tidegate(&[&EXPLAIN[..], &["--admin", &url, "--token-file", &token, "--ca", ca]].concat())
     };
     for ca in [&ca, &own] {
-        let (code, told) = by(ca);
-        assert!(code == 0 && told.contains("chosen       idc"), "{told}");
+        let (code, printed) = by(ca);
+        assert!(code == 0 && printed.contains("chosen       idc"), "{printed}");
     }
     let simulate = ["simulate", "--config", file, "--scenario", "flash:2x", "--rate", "5"];
     let more = ["--admin", &url, "--token-file", &token, "--ca", &ca];
-    let (code, told) = tidegate(&[&simulate[..], &more].concat());
-    assert_eq!(code, 0, "{told}");
+    let (code, printed) = tidegate(&[&simulate[..], &more].concat());
+    assert_eq!(code, 0, "{printed}");
     assert_eq!(tidegate(&["healthcheck", "--admin", &url, "--ca", &ca]).0, 0);
-    // Neither its authority, nor its name, nor the token, nor the scheme can be left out.
+    // The authority, the name, the token and the scheme are all necessary.
     let (elsewhere, clear) =
         (format!("https://localhost:{}", address.port()), format!("http://{address}"));
     for (more, expected) in [
@@ -66,11 +66,11 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
         (vec!["--admin", &clear, "--token-file", &token], "this port speaks TLS"),
         (vec!["--admin", &clear, "--ca", &ca], "`--ca` needs an https URL"),
     ] {
-        let (code, told) = tidegate(&[&EXPLAIN[..], &more].concat());
-        assert!(code == 1 && told.contains(expected), "{more:?}: {told}");
+        let (code, printed) = tidegate(&[&EXPLAIN[..], &more].concat());
+        assert!(code == 1 && printed.contains(expected), "{more:?}: {printed}");
     }
-    let (code, told) = tidegate(&[&simulate[..], &["--admin", &url, "--ca", &ca]].concat());
-    assert!(code == 1 && told.contains("answers 401"), "{told}");
+    let (code, printed) = tidegate(&[&simulate[..], &["--admin", &url, "--ca", &ca]].concat());
+    assert!(code == 1 && printed.contains("answers 401"), "{printed}");
 }
 
 #[test]
@@ -82,11 +82,11 @@ fn verbs_ask_an_admin_api_by_a_unix_socket() {
     let socket = folder.0.join("admin.sock");
     for url in [format!("unix:{}", socket.display()), format!("unix://{}", socket.display())] {
         eventually("it is ready", || tidegate(&["healthcheck", "--admin", &url]).0 == 0);
-        let (code, told) = tidegate(&[&EXPLAIN[..], &["--admin", &url]].concat());
-        assert!(code == 0 && told.contains("chosen       idc"), "{told}");
+        let (code, printed) = tidegate(&[&EXPLAIN[..], &["--admin", &url]].concat());
+        assert!(code == 0 && printed.contains("chosen       idc"), "{printed}");
         let simulate = ["simulate", "--config", file, "--scenario", "flash:2x", "--rate", "5"];
-        let (code, told) = tidegate(&[&simulate[..], &["--admin", &url]].concat());
-        assert_eq!(code, 0, "{told}");
+        let (code, printed) = tidegate(&[&simulate[..], &["--admin", &url]].concat());
+        assert_eq!(code, 0, "{printed}");
     }
     assert_eq!(tidegate(&["healthcheck", "--config", file]).0, 0);
     let both = ["healthcheck", "--config", file, "--admin", "127.0.0.1:1"];
@@ -94,7 +94,7 @@ fn verbs_ask_an_admin_api_by_a_unix_socket() {
 }
 
 #[test]
-fn a_request_in_clear_is_told_that_the_admin_api_speaks_tls() {
+fn a_plain_request_to_a_tls_admin_api_gets_an_explanation() {
     let folder = folder_with(&[("a", &["127.0.0.1"])]);
     let idc = Cluster::named("idc");
     let (_proxy, _, address) = secure(&folder, idc.address);

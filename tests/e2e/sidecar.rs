@@ -1,5 +1,5 @@
-//! Connections that were made to others and are brought here by the packet filter, in network namespaces
-//! of the test's own; `docs/sidecar.md` has the same rules.
+//! Transparent listeners: connections to other addresses that the packet filter redirects, in network namespaces of
+//! the test; `docs/sidecar.md` has the same rules.
 
 use super::support::*;
 use socket2::{Domain, Socket, Type};
@@ -10,11 +10,11 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// A network namespace, gone with its test.
+/// A network namespace, removed with its test.
 struct Network(String);
 
 impl Network {
-    /// `None` where they cannot be made, and then it is said why.
+    /// `None` if namespaces cannot be created; the reason is printed.
     fn new(name: &str) -> Option<Network> {
         if !["ip", "nft"].iter().all(|program| is_installed(program)) {
             return None;
@@ -49,7 +49,7 @@ impl Network {
         assert!(nft.wait().unwrap().success(), "{text}");
     }
 
-    /// Does this in there, on a thread that never comes back.
+    /// Runs `work` in the namespace, on a thread of its own.
     fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let space = File::open(format!("/run/netns/{}", self.0)).unwrap();
         std::thread::scope(|scope| {
@@ -72,7 +72,7 @@ impl Drop for Network {
     }
 }
 
-/// A cluster that answers with the PROXY header it was sent.
+/// A cluster that answers with the PROXY header that it received.
 fn telling() -> Cluster {
     Cluster::scripted(|mut connection| {
         let mut line = Vec::new();
@@ -107,7 +107,7 @@ fn ask(to: &str) -> String {
 }
 
 #[test]
-fn what_an_applications_user_sends_is_redirected_and_its_destination_is_known() {
+fn redirected_connections_have_their_original_destination() {
     const APPLICATION: u32 = 65_534;
     let Some(network) = Network::new("redirect") else { return };
     network.run("ip", &["addr", "add", "10.8.0.1/32", "dev", "lo"]);
@@ -119,7 +119,7 @@ fn what_an_applications_user_sends_is_redirected_and_its_destination_is_known() 
     network.within(|| {
         let cluster = telling();
         let _proxy = Proxy::start(&sidecar(&cluster, "original_dst"));
-        // The application knows only the name and address it always called.
+        // The application uses the name and address that it has always used.
         let output = Command::new("curl")
             .args(["-sS", "--max-time", "5", "http://10.9.9.9/"])
             .uid(APPLICATION)
@@ -129,13 +129,13 @@ fn what_an_applications_user_sends_is_redirected_and_its_destination_is_known() 
         let words: Vec<&str> = said.split(' ').collect();
         assert_eq!((words[0], words[1]), ("PROXY", "TCP4"), "{said} {output:?}");
         assert_eq!((words[3], words[5]), ("10.9.9.9", "80"), "{said}");
-        // Who comes by itself is served, too.
+        // Direct connections are served, too.
         assert!(ask("127.0.0.1:15001").contains("127.0.0.1 "), "{said}");
     });
 }
 
 #[test]
-fn what_is_routed_through_is_taken_as_it_is() {
+fn tproxy_connections_are_accepted() {
     let Some(network) = Network::new("tproxy") else { return };
     let Some(client) = Network::new("client") else { return };
     let (ours, theirs) = (format!("a{}", std::process::id()), format!("b{}", std::process::id()));
@@ -157,7 +157,7 @@ fn what_is_routed_through_is_taken_as_it_is() {
         let answer = client.within(|| ask("10.9.9.9:80"));
         assert!(answer.contains("PROXY TCP4 10.7.0.2 10.9.9.9 "), "{answer}");
         assert!(answer.trim().ends_with(" 80"), "{answer}");
-        // A listener that takes all is another socket: changing it is a matter of a reload.
+        // A transparent listener has a socket of another kind: a reload replaces it.
         proxy.rewrite(&sidecar(&cluster, "none"));
         eventually("the reload", || proxy.generation() == 2);
         assert!(ask("127.0.0.1:15001").contains("PROXY TCP4"));
@@ -165,7 +165,7 @@ fn what_is_routed_through_is_taken_as_it_is() {
 }
 
 #[test]
-fn only_tcp_is_brought_by_the_packet_filter() {
+fn transparent_listeners_are_tcp_only() {
     let (code, said) = check(
         &Folder::new(),
         "listeners:\n  a: { address: \"127.0.0.1:5353\", protocol: udp, service: s, transparent: tproxy }\n  \
@@ -181,7 +181,7 @@ fn only_tcp_is_brought_by_the_packet_filter() {
 }
 
 #[test]
-fn when_no_port_is_left_towards_an_endpoint_another_one_is_asked() {
+fn without_local_ports_another_endpoint_is_tried() {
     let Some(network) = Network::new("ports") else { return };
     let narrow = "echo '40000 40007' > /proc/sys/net/ipv4/ip_local_port_range";
     let set = Command::new("ip").args(["netns", "exec", &network.0, "sh", "-c", narrow]).output();
@@ -208,7 +208,7 @@ fn when_no_port_is_left_towards_an_endpoint_another_one_is_asked() {
         let proxy = Proxy::start(text);
         let mut kept = Vec::new();
         for number in 0..12_u8 {
-            // From several addresses: their ports are as few.
+            // From several addresses, because each has a limited number of ports.
             let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             let from = std::net::SocketAddr::from(([127, 0, 0, 2 + number / 4], 0));
             client.bind(&from.into()).unwrap();

@@ -1,4 +1,4 @@
-//! The main job on real input: a ten-slot 20 ms IDC, a cloud 30 ms away.
+//! Spilling with real processes: an IDC of ten slots of 20 ms, and a cloud 30 ms away.
 
 use super::support::*;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Slots of 20 ms, so many ms away. Waits are timed by the condition variable's own deadline.
+/// A cluster of `slots` slots of 20 ms, at this distance in ms. Waits use the deadline of a condition variable.
 fn place(name: &'static str, slots: usize, away: u64) -> Cluster {
     let free = Arc::new((Mutex::new(slots), Condvar::new()));
     Cluster::scripted(move |mut connection| {
@@ -37,7 +37,7 @@ struct Seen {
     latencies: Vec<Duration>,
 }
 
-/// So many requests a second for so long, each at its time, however long answers take.
+/// A fixed rate of requests for a time, independent of the responses.
 fn load(web: SocketAddr, rate: usize, seconds: u64) -> Seen {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let clients = 96;
@@ -96,10 +96,10 @@ fn half_load_stays_home_and_the_excess_of_130_percent_spills_without_errors() {
         idc.address, cloud.address
     ));
     let web = proxy.at("web");
-    // What ten slots serve here: their waits end late on a busy machine, and that is no fault of ours.
+    // The real capacity of ten slots: on a busy machine their waits end late.
     let capacity = capacity(idc.address);
-    // A neighbour may take the machine away for a while; a gate that can be met is met in one of three.
-    let mut told = Vec::new();
+    // Other processes may take the processor for a while: one of three attempts must meet the gate.
+    let mut shares = Vec::new();
     for _ in 0..3 {
         let settling = load(web, capacity / 2, 2);
         let half = load(web, capacity / 2, 4);
@@ -108,7 +108,7 @@ fn half_load_stays_home_and_the_excess_of_130_percent_spills_without_errors() {
             assert!(seen.errors.is_empty(), "{:?}", seen.errors.first());
         }
         let (home, cloud, p99) = (half.share("idc"), high.share("cloud"), high.p99());
-        told.push(format!("home {home:.3} at half load; cloud {cloud:.3}, p99 {p99:?} at 130 %"));
+        shares.push(format!("home {home:.3} at half load; cloud {cloud:.3}, p99 {p99:?} at 130 %"));
         if home >= 0.98 && (0.15..=0.45).contains(&cloud) && p99 < Duration::from_millis(200) {
             eventually("the spill shows", || {
                 proxy.get("/api/v1/decisions").body.contains("\"spill\"")
@@ -116,10 +116,10 @@ fn half_load_stays_home_and_the_excess_of_130_percent_spills_without_errors() {
             return;
         }
     }
-    panic!("capacity {capacity}/s: {told:#?}");
+    panic!("capacity {capacity}/s: {shares:#?}");
 }
 
-/// Requests a second that ten clients get through who ask for nothing but the next answer.
+/// Requests a second of ten closed-loop clients.
 fn capacity(idc: SocketAddr) -> usize {
     let until = Instant::now() + Duration::from_secs(2);
     let threads: Vec<_> = (0..10)
@@ -139,14 +139,14 @@ fn capacity(idc: SocketAddr) -> usize {
 }
 
 #[test]
-fn without_money_spill_stops_and_an_outage_is_paid_for_unless_all_is_bound() {
+fn without_budget_spill_stops_and_failover_continues_unless_limited() {
     let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
     let text = |budget: &str| {
         config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)])
             .replace("clusters: [idc, cloud]", &format!("clusters: [idc, cloud], budget: {budget}"))
             .replace("kind: cloud,", "kind: cloud, cost: { per_million_requests: 100 },")
     };
-    // Five minutes of a hundredth of a cent: the first request to the cloud overdraws it.
+    // Five minutes of budget are a hundredth of a cent: the first request to the cloud overdraws it.
     let proxy = Proxy::start(&text("{ usd_per_hour: 0.0001 }"));
     let left = || proxy.json("/api/v1/services")[0]["budget_left_usd"].as_f64().unwrap();
     assert!(left() >= 0.0);
@@ -166,7 +166,7 @@ fn without_money_spill_stops_and_an_outage_is_paid_for_unless_all_is_bound() {
     });
 }
 
-/// Clients that ask for a path over and over, one at a time each, until told to stop: answers by status.
+/// Closed-loop clients that request a path until stopped; returns answers by status.
 fn insist(
     web: SocketAddr,
     path: &'static str,
@@ -182,7 +182,7 @@ fn insist(
                 let answer = client.get(path);
                 *seen.entry((answer.status, answer.refusal())).or_default() += 1;
                 if answer.status != 200 {
-                    // A refused client comes back at once, and would do nothing else.
+                    // A refused client would otherwise retry at once and do nothing else.
                     std::thread::park_timeout(Duration::from_millis(50));
                 }
             }
@@ -193,7 +193,7 @@ fn insist(
 }
 
 #[test]
-fn when_every_cluster_is_overloaded_the_lowest_priority_is_dropped_first() {
+fn when_every_cluster_is_overloaded_the_lowest_priority_is_shed_first() {
     let (idc, cloud) = (place("idc", 2, 1), place("cloud", 2, 10));
     let base = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]);
     let routes = "routes:\n- { service: shop }\n- { path_prefix: /low, service: shop, priority: 1 }\n\
@@ -201,7 +201,7 @@ fn when_every_cluster_is_overloaded_the_lowest_priority_is_dropped_first() {
     let proxy = Proxy::start(&format!("{base}\n{routes}"));
     let web = proxy.at("web");
     eventually("the proxy is ready", || proxy.get("/readyz").status == 200);
-    // Who is overloaded from its first request on cannot know what a service takes without a queue.
+    // A service that is overloaded from its first request on cannot learn its service time without a queue.
     let calm = load(web, 70, 5);
     assert!(calm.errors.is_empty(), "{:?}", calm.errors.first());
     let stop = Arc::new(AtomicBool::new(false));
@@ -210,8 +210,8 @@ fn when_every_cluster_is_overloaded_the_lowest_priority_is_dropped_first() {
     eventually("something is shed", || {
         proxy.metric("tidegate_refusals_total{listener=\"web\",reason=\"overloaded\"}") > 2_000.0
     });
-    // 200 answers a second for 300 clients: each would wait for a second and a half. Below a second a queue of
-    // clients that wait for their answers is left alone.
+    // 200 answers a second for 300 clients: each would wait for 1.5 s. A queue below one second, of clients that wait
+    // for their answers, is left alone.
     eventually("the queue is bounded", || {
         let queue = |name| proxy.cluster(name)["queue_ms"].as_f64().unwrap_or(1e9);
         queue("idc").min(queue("cloud")) < 400.0
@@ -232,11 +232,11 @@ fn when_every_cluster_is_overloaded_the_lowest_priority_is_dropped_first() {
         let dropped = seen.get(&overloaded).copied().unwrap_or(0);
         dropped as f64 / seen.values().sum::<usize>() as f64
     };
-    // A few, before it is known how many of each there are.
+    // A few are shed before the rates by priority are known.
     assert!(part(&high) < 0.2 && part(&low) > 0.7, "high {high:?}, low {low:?}");
     let known = |(status, refusal): &(u16, String)| *status == 200 || *refusal == overloaded.1;
     assert!(high.keys().chain(low.keys()).all(known), "high {high:?}, low {low:?}");
-    // A full cluster has taught what an endpoint serves, so it is known how many are wanted.
+    // The full cluster has shown the capacity of an endpoint, so the desired number is known.
     let wanted = proxy.metric("tidegate_desired_replicas{service=\"shop\",cluster=\"cloud\"}");
     assert!(wanted > 1.0, "{wanted}");
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// The longest anything may take here.
+/// The timeout of all waits in tests.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits until `done`, at most ten seconds.
@@ -21,7 +21,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A folder of its own for one test.
+/// A temporary folder of a test.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -53,12 +53,12 @@ pub struct Proxy {
     pub folder: Folder,
     pub admin: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
-    /// Whether it is made to panic.
+    /// Whether the test provokes a panic.
     panics: bool,
 }
 
 impl Proxy {
-    /// Starts it with this configuration; `admin` is added, with a token.
+    /// Starts a proxy with this configuration; the admin section is added, with a token.
     pub fn start(config: &str) -> Proxy {
         Proxy::start_with(config, &[])
     }
@@ -67,7 +67,7 @@ impl Proxy {
         let folder = Folder::new();
         folder.write("token", "secret\n");
         let path = folder.write("tidegate.yaml", &whole(config));
-        // By a shell, so that a test may bound what the process may use.
+        // By a shell, so that a test can limit the process's resources.
         let bound = environment.iter().find(|(name, _)| *name == "DESCRIPTORS");
         let limit = bound.map_or(String::new(), |(_, count)| format!("ulimit -n {count} && "));
         let mut child = Command::new("sh")
@@ -99,30 +99,30 @@ impl Proxy {
         self.lines.lock().unwrap().clone()
     }
 
-    /// The last line that holds `text`.
+    /// The last log line that contains `text`.
     pub fn said(&self, text: &str) -> Option<String> {
         self.lines.lock().unwrap().iter().rev().find(|line| line.contains(text)).cloned()
     }
 
-    /// Waits for a line that holds `text`.
+    /// Waits for a log line that contains `text`.
     pub fn says(&self, text: &str) -> String {
         eventually(text, || self.said(text).is_some());
         self.said(text).expect("it was said")
     }
 
-    /// Where a listener is.
+    /// The address of a listener.
     pub fn at(&self, listener: &str) -> SocketAddr {
         address(&self.says(&format!("listener {listener} listening")))
     }
 
-    /// Asks the admin API.
+    /// Sends a GET to the admin API.
     pub fn get(&self, path: &str) -> Answer {
         let request =
             format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         ask_raw(self.admin, request.as_bytes())
     }
 
-    /// Tells the admin API, with the token.
+    /// Sends a request with the token to the admin API.
     pub fn tell(&self, method: &str, path: &str, body: &str) -> Answer {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer secret\r\n\
@@ -136,14 +136,14 @@ impl Proxy {
         serde_json::from_str(&self.get(path).body).unwrap()
     }
 
-    /// A cluster's view.
+    /// A cluster's state in the admin API.
     pub fn cluster(&self, name: &str) -> serde_json::Value {
         let all = self.json("/api/v1/clusters");
         all.as_array().unwrap().iter().find(|cluster| cluster["name"] == name).unwrap().clone()
     }
 
-    /// The sum of the series whose lines begin so; 0 where there is none yet. Fails for a metric or a label that the
-    /// proxy does not have.
+    /// The sum of the series whose lines start with `line`; 0 if there is none yet. Fails for an unknown metric or
+    /// label.
     pub fn metric(&self, line: &str) -> f64 {
         assert_is_metric(line);
         let text = self.get("/metrics").body;
@@ -151,8 +151,7 @@ impl Proxy {
         found.filter_map(|known| known.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Waits until metrics whose lines begin so come to this figure: what an exchange came to is counted
-    /// after its answer.
+    /// Waits until the sum of these series is `figure`: an exchange is counted after its response.
     pub fn counts(&self, line: &str, figure: f64) {
         eventually(&format!("{line} is {figure}"), || self.metric(line) == figure);
     }
@@ -170,7 +169,7 @@ impl Proxy {
     }
 
     pub fn signal(&self, signal: i32) {
-        // The shell's kill, on a process this test started.
+        // The shell's kill, for a process that this test started.
         let status = Command::new("kill")
             .args([format!("-{signal}"), self.child.id().to_string()])
             .status()
@@ -178,7 +177,7 @@ impl Proxy {
         assert!(status.success());
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits for the process to end; returns its exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let mut code = None;
         eventually("the proxy ends", || match self.child.try_wait().unwrap() {
@@ -194,24 +193,24 @@ impl Proxy {
 
 #[allow(dead_code, reason = "only some of the tests look at the process")]
 impl Proxy {
-    /// A figure of its process: a field of `/proc/PID/status`, in KiB or as a count.
+    /// A field of `/proc/PID/status`, in KiB or as a count.
     pub fn status(&self, field: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = text.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Memory it holds.
+    /// The process's resident memory.
     pub fn resident_mib(&self) -> u64 {
         self.status("VmRSS:") / 1024
     }
 
-    /// Descriptors it has open.
+    /// The process's open descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// Time on the processor since its start, to a hundredth of a second.
+    /// The process's CPU time, to a hundredth of a second.
     pub fn cpu(&self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -224,7 +223,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        // One connection dies with a panic, and a test may not notice.
+        // A panic ends only one connection, and a test might not notice it.
         let panic = self.log().into_iter().find(|line| line.contains("panicked at"));
         if let Some(line) = panic.filter(|_| !(self.panics || std::thread::panicking())) {
             panic!("the proxy panicked: {line}");
@@ -237,7 +236,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A configuration with the admin block every test needs.
+/// A configuration with the admin section that every test needs.
 pub fn whole(config: &str) -> String {
     format!("admin: {{ address: 127.0.0.1:0, token_file: token }}\n{config}")
 }
@@ -250,7 +249,7 @@ fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<Vec<String>>>) {
     });
 }
 
-/// Fails for a name that no metric has: its sum would be 0 for ever.
+/// Fails for a name that no metric has: its sum would always be 0.
 fn assert_is_metric(line: &str) {
     const DECLARED: &str = concat!(
         include_str!("../../src/telemetry/metrics/clusters.rs"),
@@ -317,7 +316,7 @@ pub fn connect(to: SocketAddr) -> TcpStream {
 /// Sends bytes and reads to the end of the connection.
 pub fn ask_raw(to: SocketAddr, bytes: &[u8]) -> Answer {
     let mut stream = connect(to);
-    // The other side may answer and close before all was sent.
+    // The peer may answer and close before all bytes were sent.
     drop(stream.write_all(bytes));
     let text = read_all(&mut stream);
     parse(&text)
@@ -364,7 +363,7 @@ pub fn get(to: SocketAddr, path: &str) -> Answer {
     ask_raw(to, request.as_bytes())
 }
 
-/// A client that keeps its connection.
+/// A client with a keep-alive connection.
 pub struct Keeping {
     pub stream: TcpStream,
     rest: Vec<u8>,
@@ -375,7 +374,7 @@ impl Keeping {
         Keeping { stream: connect(to), rest: Vec::new() }
     }
 
-    /// One whose address is 127.0.0.`last`: another client than those of the other addresses.
+    /// A client with the address 127.0.0.`last`.
     pub fn from(last: u8, to: SocketAddr) -> Keeping {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -419,7 +418,7 @@ impl Keeping {
         }
     }
 
-    /// The next bytes, so many at least.
+    /// Reads at least this number of bytes.
     pub fn rest_of(&mut self, count: usize) -> Vec<u8> {
         let mut space = [0; 4096];
         while self.rest.len() < count {
@@ -437,7 +436,7 @@ impl Keeping {
     }
 }
 
-/// A cluster that does what its script says with each connection, and records what it got.
+/// A cluster that runs its script on each connection, and records the bytes it received.
 pub struct Cluster {
     pub address: SocketAddr,
     listening: socket2::Socket,
@@ -447,14 +446,14 @@ pub struct Cluster {
     open: Open,
 }
 
-/// Open connections, to be cut when their cluster is killed.
+/// Open connections, which are cut when the cluster is killed.
 type Open = Arc<Mutex<std::collections::HashMap<usize, TcpStream>>>;
 
 /// One connection of a cluster's script.
 pub struct Connection {
     pub stream: TcpStream,
     open: (Open, usize),
-    /// Leave the end of the connection to the script's linger.
+    /// Leaves the end of the connection to the script's linger option.
     pub reset: bool,
     received: Arc<Mutex<Vec<u8>>>,
     rest: Vec<u8>,
@@ -491,7 +490,7 @@ impl Connection {
         }
     }
 
-    /// So many bytes.
+    /// Reads this number of bytes.
     pub fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.rest.len() < count {
             self.more()?;
@@ -515,7 +514,7 @@ impl Connection {
         drop(self.stream.write_all(bytes));
     }
 
-    /// Answers with a body of this text.
+    /// Answers with this text as body.
     pub fn reply(&mut self, text: &str) {
         self.send(
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).as_bytes(),
@@ -573,7 +572,7 @@ impl Cluster {
                     return;
                 }
                 let Ok(mut stream) = stream else { return };
-                // A tcp probe connects and resets; it is not a connection of the script.
+                // A tcp probe connects and resets; it does not run the script.
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 stream.set_nodelay(true).unwrap();
                 let key = connections.load(Ordering::SeqCst) + 1_000 * accepted;
@@ -597,20 +596,20 @@ impl Cluster {
         cluster
     }
 
-    /// Accepts no connection any more; open ones go on.
+    /// Accepts no further connections; open ones continue.
     pub fn stop_listening(&self) {
         self.stop.store(true, Ordering::SeqCst);
-        // At once, not when the thread that accepts has woken up: from now on connections are refused.
+        // At once: from now on connections are refused, even before the accepting thread wakes.
         drop(self.listening.shutdown(std::net::Shutdown::Both));
     }
 
-    /// Ends it: no connection is accepted any more, and open ones are cut.
+    /// Stops the cluster: new connections are refused, and open ones are cut.
     pub fn kill(&self) {
         self.stop_listening();
         self.kill_open();
     }
 
-    /// Cuts its open connections; others are accepted.
+    /// Cuts the open connections; new ones are accepted.
     pub fn kill_open(&self) {
         for (_, stream) in self.open.lock().unwrap().drain() {
             drop(stream.shutdown(std::net::Shutdown::Both));
@@ -644,18 +643,18 @@ pub fn config(clusters: &[(&str, &str, SocketAddr)]) -> String {
     text
 }
 
-/// What `tidegate check` says of a configuration in a folder, and its exit code.
+/// The output of `tidegate check` for a configuration in a folder, and its exit code.
 pub fn check(folder: &Folder, text: &str) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(["check", "--config"])
         .arg(folder.write("checked.yaml", text))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    (output.status.code().unwrap(), told)
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code().unwrap(), printed)
 }
 
-/// The Python that has this module; made by `make test`. See [`is_installed`] for where there is none.
+/// The Python that has this module; `make test` installs it. [`is_installed`] describes the case without it.
 pub fn python(module: &str) -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     let found = Command::new(&python).args(["-c", &format!("import {module}")]).status();
@@ -668,8 +667,8 @@ pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name)
 }
 
-/// Whether a program is installed. A test without its program fails, unless TIDEGATE_SKIP_MISSING_TOOLS is set: then it is
-/// skipped.
+/// Whether a program is installed. A test without its program fails, unless TIDEGATE_SKIP_MISSING_TOOLS is set: then
+/// the test is skipped.
 pub fn is_installed(program: &str) -> bool {
     let folders = ["/usr/bin", "/usr/sbin", "/bin"];
     let found = folders.iter().any(|folder| Path::new(folder).join(program).exists());
@@ -688,7 +687,7 @@ fn may_go_on(found: bool, tool: &str) -> bool {
     found
 }
 
-/// Says that a test is skipped, past the capture of its output.
+/// Prints that a test is skipped, although its output is captured.
 pub fn skipped(why: &str) {
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     drop(writeln!(std::io::stderr(), "skipped: {name}: {why}"));
@@ -703,7 +702,7 @@ fn a_missing_tool_fails_its_test() {
     is_installed("no-such-tool");
 }
 
-/// A process of a test's own; it is ended with it.
+/// A process of a test, ended with the test.
 pub struct Process(pub Child);
 
 impl Drop for Process {

@@ -1,4 +1,4 @@
-//! TLS against implementations nobody here wrote: curl and openssl as clients, nginx as a cluster.
+//! TLS with other implementations: curl and openssl as clients, nginx as a cluster.
 
 use super::support::*;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub fn openssl(folder: &Path, arguments: &str) -> Output {
     output
 }
 
-/// An authority `ca.pem`, and a certificate and key for these names, signed by it.
+/// Creates the authority `ca.pem`, and a certificate and key for these names, signed by it.
 fn issue(folder: &Folder, name: &str, names: &[&str], days: i32) {
     let at = &folder.0;
     if !at.join("ca.pem").exists() {
@@ -56,7 +56,7 @@ pub fn folder_with(certificates: &[(&str, &[&str])]) -> Folder {
     folder
 }
 
-/// Asks by curl; what it printed, and whether it succeeded.
+/// Sends a request by curl; returns its output, and whether it succeeded.
 pub fn curl(folder: &Folder, to: SocketAddr, host: &str, arguments: &[&str]) -> (String, bool) {
     let output = Command::new("curl")
         .current_dir(&folder.0)
@@ -96,7 +96,7 @@ fn certificates_are_chosen_by_name_and_a_request_for_another_host_is_misdirected
         assert!(ok && text == "app", "{host}: {text}");
     }
     assert!(app.seen().contains("x-forwarded-proto: https"), "{}", app.seen());
-    // No name of ours: the first certificate, which is for another host.
+    // An unknown name gets the first certificate, which is for another host.
     let (text, ok) = curl(&folder, web, "c.example", &["https://c.example/"]);
     assert!(!ok && text.contains("c.example"), "{text}");
     let (text, _) = curl(
@@ -119,7 +119,7 @@ fn certificates_are_chosen_by_name_and_a_request_for_another_host_is_misdirected
 }
 
 #[test]
-fn a_client_without_a_certificate_of_the_authority_is_turned_away_before_any_cluster() {
+fn a_client_without_a_valid_certificate_reaches_no_cluster() {
     let folder = folder_with(&[("a", &["a.example"]), ("me", &["me"])]);
     let strangers = folder_with(&[("other", &["other"])]);
     let app = Cluster::named("app");
@@ -142,7 +142,7 @@ fn a_client_without_a_certificate_of_the_authority_is_turned_away_before_any_clu
 }
 
 #[test]
-fn a_client_certificate_that_is_listed_itself_is_let_in_and_a_strangers_is_not() {
+fn a_listed_client_certificate_is_accepted_and_others_are_not() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30";
     for (name, usage) in [
@@ -151,7 +151,7 @@ fn a_client_certificate_that_is_listed_itself_is_let_in_and_a_strangers_is_not()
         ("client", " -addext extendedKeyUsage=clientAuth"),
         ("server", " -addext extendedKeyUsage=serverAuth"),
     ] {
-        // As `openssl req -x509` makes it: an authority of its own.
+        // Like `openssl req -x509`: the certificate is its own authority.
         let to = format!("-keyout {name}.key -out {name}.pem -subj /CN=me");
         openssl(&folder.0, &format!("{new} {to} -addext basicConstraints=critical,CA:TRUE{usage}"));
     }
@@ -190,7 +190,7 @@ fn a_client_certificate_that_is_listed_itself_is_let_in_and_a_strangers_is_not()
 }
 
 #[test]
-fn what_is_no_tls_or_too_old_or_too_slow_is_refused_and_counted_by_cause() {
+fn failed_handshakes_are_counted_by_cause() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let tls = format!("{{ certificates: [{}], min_version: \"1.3\" }}", pair("a"));
@@ -221,7 +221,7 @@ fn what_is_no_tls_or_too_old_or_too_slow_is_refused_and_counted_by_cause() {
 }
 
 #[test]
-fn changed_certificates_are_used_without_a_reload_and_no_connection_notices() {
+fn changed_certificates_are_used_without_a_reload() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let tls = format!("{{ certificates: [{}] }}", pair("a"));
@@ -238,7 +238,7 @@ fn changed_certificates_are_used_without_a_reload_and_no_connection_notices() {
         text.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap_or_default()[..200].to_owned()
     };
     let before = shown();
-    // Half of a new one: the old stays.
+    // Half of a new certificate: the old one stays in force.
     std::fs::write(folder.0.join("a.pem"), "-----BEGIN CERTIFICATE-----\nMII").unwrap();
     proxy.says("the previous ones stay in force");
     assert_eq!(shown(), before);
@@ -269,7 +269,7 @@ fn a_session_is_resumed_after_a_reload() {
             .unwrap();
         let request = b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), request).unwrap();
-        // Its input stays open until it has ended: it would leave before the answer otherwise.
+        // openssl would end before the answer if its input were closed.
         let stdin = child.stdin.take();
         let output = child.wait_with_output().unwrap();
         drop(stdin);
@@ -282,7 +282,7 @@ fn a_session_is_resumed_after_a_reload() {
     assert!(ask("-sess_in").contains("Reused, TLSv1.3"));
 }
 
-/// An nginx that speaks TLS; it `demands` a certificate where it is to.
+/// An nginx that speaks TLS and, if `demands` is set, requires a certificate.
 pub fn secure_nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Process {
     let at = folder.0.display();
     let verify = match demands {
@@ -312,7 +312,7 @@ fn upstream(folder: &Folder, address: SocketAddr, tls: &str) -> String {
 }
 
 #[test]
-fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
+fn tls_to_a_cluster_is_verified_in_both_directions() {
     if !is_installed("nginx") {
         return;
     }
@@ -327,7 +327,7 @@ fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
     assert!(answer.body.starts_with("TLSv1.3") && answer.body.ends_with("CN=me"), "{answer:?}");
     let mut kept = Keeping::new(proxy.at("web"));
     assert_eq!((kept.get("/").status, kept.get("/").status), (200, 200));
-    // Another name, or another authority, and it is nobody's cluster.
+    // With another name or another authority the handshake must fail.
     let wrong = format!("{{ server_name: other.example, ca: AT/ca.pem, {own} }}");
     proxy.rewrite(&upstream(&folder, address, &wrong));
     eventually("it is down", || proxy.cluster("idc")["state"] == "down");
@@ -344,7 +344,7 @@ fn a_cluster_over_tls_must_be_who_it_says_and_learns_who_we_are() {
     });
 }
 
-/// A server of openssl, stopped when dropped; it shows `NAME.pem` and answers by a page of its own.
+/// A server of openssl, stopped when dropped; it presents `NAME.pem` and answers with a page of its own.
 struct SServer(std::process::Child);
 
 impl SServer {
@@ -382,7 +382,7 @@ fn self_signed(folder: &Folder, name: &str, names: &str) {
 }
 
 #[test]
-fn a_self_signed_authority_that_is_listed_is_believed_for_its_own_names() {
+fn a_listed_self_signed_certificate_is_valid_for_its_own_names() {
     let folder = Folder::new();
     self_signed(&folder, "own", "DNS:own.example");
     self_signed(&folder, "other", "DNS:own.example");
@@ -404,7 +404,7 @@ fn a_self_signed_authority_that_is_listed_is_believed_for_its_own_names() {
 }
 
 #[test]
-fn what_is_wrong_with_an_endpoint_under_tls_is_told_by_its_own_word() {
+fn tls_failures_of_endpoints_have_their_own_causes() {
     let folder = folder_with(&[]);
     issue(&folder, "old", &["own.example"], -1);
     let plain = Cluster::scripted(|mut connection| {
@@ -417,7 +417,7 @@ fn what_is_wrong_with_an_endpoint_under_tls_is_told_by_its_own_word() {
         [(address, "tls_certificate_expired"), (plain.address, "tls_not_spoken")]
     {
         let text = upstream(&folder, address, "{ server_name: own.example, ca: AT/ca.pem }")
-            // Exchanges tell it as probes do.
+            // Exchanges detect the failure as probes do.
             .replace("kind: tls", "kind: none");
         let proxy = Proxy::start(&text);
         let refused = get(proxy.at("web"), "/");
@@ -428,7 +428,7 @@ fn what_is_wrong_with_an_endpoint_under_tls_is_told_by_its_own_word() {
 }
 
 #[test]
-fn a_request_in_clear_is_told_that_tls_is_spoken_here() {
+fn a_plain_request_to_a_tls_listener_gets_an_explanation() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let tls = format!("{{ certificates: [{}] }}", pair("a"));
@@ -446,17 +446,17 @@ fn a_request_in_clear_is_told_that_tls_is_spoken_here() {
     });
     let (text, ok) = curl(&folder, proxy.at("web"), "a.example", &["https://a.example/"]);
     assert!(ok && text == "app", "{text}");
-    // Whoever would speak something else is no HTTP client.
+    // Bytes that are neither TLS nor HTTP get no HTTP answer.
     use std::io::{Read, Write};
     let mut stream = connect(proxy.at("web"));
     stream.write_all(b"\0\0\0\0\0\0").unwrap();
-    let mut told = Vec::new();
-    drop(stream.read_to_end(&mut told));
-    assert!(!told.starts_with(b"HTTP"), "{told:?}");
+    let mut received = Vec::new();
+    drop(stream.read_to_end(&mut received));
+    assert!(!received.starts_with(b"HTTP"), "{received:?}");
 }
 
 #[test]
-fn check_names_what_is_wrong_with_a_certificate_or_a_key() {
+fn check_reports_problems_of_certificates_and_keys() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let at = &folder.0;
     openssl(at, "pkcs8 -topk8 -in a.key -passout pass:x -out encrypted.key");
@@ -479,11 +479,11 @@ fn check_names_what_is_wrong_with_a_certificate_or_a_key() {
         ("chain.pem", "a.key", ""),
     ] {
         let tls = format!("{{ certificates: [{{ cert: AT/{cert}, key: AT/{key} }}] }}");
-        let (code, told) = check(&folder, &config(&folder, &tls, app.address));
-        let errors = told.matches("error:").count();
+        let (code, printed) = check(&folder, &config(&folder, &tls, app.address));
+        let errors = printed.matches("error:").count();
         let count = usize::from(!expected.is_empty());
-        assert!(told.contains(expected) && errors == count, "{cert}, {key}: {told}");
-        assert_eq!(code, i32::from(!expected.is_empty()), "{cert}, {key}: {told}");
+        assert!(printed.contains(expected) && errors == count, "{cert}, {key}: {printed}");
+        assert_eq!(code, i32::from(!expected.is_empty()), "{cert}, {key}: {printed}");
     }
 }
 
@@ -549,7 +549,7 @@ fn the_admin_api_off_loopback_speaks_tls() {
 }
 
 #[test]
-fn check_tells_what_is_wrong_with_certificates_with_its_line() {
+fn check_reports_certificate_problems_with_their_line() {
     let folder = folder_with(&[("a", &["a.example"]), ("b", &["b.example"])]);
     issue(&folder, "old", &["old.example"], -1);
     folder.write("junk.pem", "not a certificate\n");
@@ -561,8 +561,8 @@ fn check_tells_what_is_wrong_with_certificates_with_its_line() {
         \x20     client_ca: junk.pem\n\
         services: { shop: { clusters: [idc] } }\n\
         clusters: { idc: { kind: idc, endpoints: [\"127.0.0.1:1\"], tls: { ca: none.pem } } }\n";
-    let (code, told) = check(&folder, text);
-    assert_eq!(code, 1, "{told}");
+    let (code, printed) = check(&folder, text);
+    assert_eq!(code, 1, "{printed}");
     for part in [
         ":8:9: error: listeners.web.tls.certificates[0]: the key in",
         "does not match the certificate",
@@ -572,12 +572,12 @@ fn check_tells_what_is_wrong_with_certificates_with_its_line() {
         ":12:18: error: listeners.web.tls.client_ca:",
         "error: clusters.idc.tls: cannot read",
     ] {
-        assert!(told.contains(part), "{part} in\n{told}");
+        assert!(printed.contains(part), "{part} in\n{printed}");
     }
 }
 
 #[test]
-fn who_is_no_longer_vouched_for_loses_its_connection_at_the_next_request() {
+fn a_client_whose_authority_was_removed_is_closed_at_the_next_request() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let plain = config(&folder, &format!("{{ certificates: [{}] }}", pair("a")), app.address)
@@ -603,7 +603,7 @@ fn who_is_no_longer_vouched_for_loses_its_connection_at_the_next_request() {
 }
 
 #[test]
-fn the_suite_that_costs_least_is_chosen_unless_a_client_has_no_instructions_for_it() {
+fn the_cheapest_cipher_suite_is_chosen_unless_the_client_lacks_aes() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let app = Cluster::named("app");
     let tls = format!("{{ certificates: [{}] }}", pair("a"));

@@ -1,4 +1,4 @@
-//! UDP: flows stay where they were placed, end in silence, and leave what is down.
+//! UDP: flows stay at their endpoint, end after an idle time, and leave endpoints that are down.
 
 use super::support::*;
 use super::tls::free;
@@ -55,7 +55,7 @@ fn udp(clusters: &[(&str, &str, SocketAddr)]) -> String {
         .replace("probe: { interval: 100ms, timeout: 100ms }", "probe: { kind: none }")
 }
 
-/// Asks until `name` answers; how many questions nobody answered.
+/// Sends queries until `name` answers; returns the number of unanswered ones.
 fn until(client: &UdpSocket, name: &str) -> u32 {
     let mut lost = 0;
     client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -76,7 +76,7 @@ fn client(to: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// Who answered, from which of the proxy's ports it was asked, and what was sent.
+/// The endpoint that answered, the proxy's port, and the text.
 fn ask(client: &UdpSocket, text: &str) -> Option<(String, u16, String)> {
     client.send(text.as_bytes()).unwrap();
     let mut bytes = vec![0; 65_535];
@@ -116,7 +116,7 @@ fn datagrams_larger_than_a_packet_pass_and_so_does_a_burst() {
         let count = client.recv(&mut bytes).unwrap();
         seen.push(String::from_utf8(bytes[count - 4..count].to_vec()).unwrap());
     }
-    // Datagrams stay apart and in order, however they are gathered on the way.
+    // Datagrams stay separate and in order, although they are batched.
     assert_eq!(seen, (0..40).map(|number| format!("{number:04}")).collect::<Vec<_>>());
 }
 
@@ -136,7 +136,7 @@ fn a_silent_flow_ends_and_is_logged() {
 }
 
 #[test]
-fn a_dead_cluster_loses_its_flows_to_the_next() {
+fn flows_of_a_dead_cluster_move_to_the_next() {
     let (mut idc, cloud) = (Echo::named("idc"), Echo::named("cloud"));
     let proxy =
         Proxy::start(&udp(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]));
@@ -185,7 +185,7 @@ fn flows_are_bounded_by_listener_client_and_cluster() {
 }
 
 #[test]
-fn flows_live_through_reloads_but_not_past_a_constraint() {
+fn flows_survive_reloads_but_not_new_constraints() {
     let (idc, cloud) = (Echo::named("idc"), Echo::named("cloud"));
     let clusters = [("cloud", "cloud", cloud.address), ("idc", "idc", idc.address)];
     let text =
@@ -207,7 +207,7 @@ fn flows_live_through_reloads_but_not_past_a_constraint() {
     eventually("the reload", || proxy.generation() == 4);
     client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     assert_eq!(ask(&client, "4"), None, "a flow does not outlive what its client may");
-    // Gone and back again at once: its old socket may still have flows.
+    // Removed and added again at once: the old socket may still have flows.
     let other = free();
     proxy.rewrite(&text.replace("127.0.0.1:0", &other.to_string()));
     eventually("the reload", || proxy.generation() == 5);
@@ -237,7 +237,7 @@ fn tcp_and_udp_share_a_port() {
 }
 
 #[test]
-fn what_udp_cannot_have_is_told() {
+fn unsupported_udp_settings_are_reported() {
     let (code, said) = check(
         &Folder::new(),
         "listeners:\n  a: { address: \"unix:/tmp/x\", protocol: udp, proxy_protocol: { from: [10.0.0.0/8] } }\n\
@@ -266,14 +266,14 @@ fn answers_come_from_the_address_that_was_asked() {
     let echo = Echo::named("idc");
     let text = udp(&[("idc", "idc", echo.address)]);
     let proxy = Proxy::start(&text.replace("127.0.0.1:0", "0.0.0.0:0"));
-    // Connected, so an answer from any other address is not heard.
+    // The socket is connected: it does not receive answers from any other address.
     let other = client(SocketAddr::from(([127, 0, 0, 2], proxy.at("web").port())));
     assert_eq!(ask(&other, "hello").unwrap().0, "idc");
 }
 
 #[test]
-fn forged_senders_hold_a_share_and_lose_it_to_those_who_are_answered() {
-    // It answers nobody but those who say so.
+fn unanswered_flows_are_bounded_and_evicted_first() {
+    // It answers only those that send their name.
     let names = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = names.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -307,6 +307,6 @@ fn forged_senders_hold_a_share_and_lose_it_to_those_who_are_answered() {
     }
     assert_eq!(get(proxy.at("page"), "/").body, "web");
     assert!(ask(&honest, "honest").is_some(), "what was answered goes on");
-    // Of 1,024 descriptors 460 are for connections to clusters, and of those a quarter for flows.
+    // Of 1,024 descriptors 460 are for connections to clusters, and a quarter of those for flows.
     assert!(proxy.descriptors() < 300, "{}", proxy.descriptors());
 }

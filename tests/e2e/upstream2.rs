@@ -1,4 +1,4 @@
-//! HTTP/2 towards clusters: nginx by prior knowledge and by ALPN, and gRPC by grpcio on both sides.
+//! HTTP/2 to clusters: nginx with prior knowledge and with ALPN, and gRPC by grpcio on both sides.
 
 use super::support::*;
 use super::tls::{curl, folder_with, free};
@@ -22,7 +22,7 @@ fn http2_nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &st
 }
 
 #[test]
-fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
+fn prior_knowledge_works_and_goaway_fails_no_request() {
     if !is_installed("nginx") {
         return;
     }
@@ -41,7 +41,7 @@ fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
     assert!(ok && text.len() == 1_600_000, "{}", text.len());
     let (text, ok) = curl(&folder, web, "a.example", &["-I", &url]);
     assert!(ok && text.to_lowercase().contains("content-length: 1600000"), "{text}");
-    // Twenty requests and it says GOAWAY; nobody may notice.
+    // nginx sends GOAWAY after twenty requests; clients must not notice.
     let clients: Vec<_> = (0..8)
         .map(|_| {
             std::thread::spawn(move || {
@@ -55,7 +55,7 @@ fn nginx_is_spoken_to_by_prior_knowledge_and_goes_away_without_a_failure() {
 }
 
 #[test]
-fn alpn_decides_over_tls_and_the_operator_over_alpn() {
+fn the_configured_protocol_overrides_alpn() {
     if !is_installed("nginx") {
         return;
     }
@@ -72,7 +72,7 @@ fn alpn_decides_over_tls_and_the_operator_over_alpn() {
     };
     let proxy = Proxy::start(&with("auto").replace("probe: {", "probe: { kind: http,"));
     let web = proxy.at("web");
-    // Its http probe speaks HTTP/1, its traffic what was agreed on.
+    // The http probe speaks HTTP/1.1, the traffic speaks the negotiated protocol.
     eventually("it is up", || proxy.cluster("idc")["state"] == "up");
     assert_eq!(get(web, "/").body, "HTTP/2.0 GET shop.example https");
     for protocol in ["http1", "http2"] {
@@ -99,8 +99,8 @@ fn many_exchanges_share_few_connections() {
         .arg(format!("http://{}/", proxy.at("web")))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(told.contains("2000 succeeded, 0 failed, 0 errored"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("2000 succeeded, 0 failed, 0 errored"), "{printed}");
     let open = proxy.metric("tidegate_upstream_connections{cluster=\"idc\"");
     assert!(open <= 8.0, "{open} connections");
 }
@@ -124,8 +124,8 @@ fn client(python: &Path, to: SocketAddr, what: &str) -> String {
         .args([to.to_string().as_str(), what])
         .output()
         .unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&told).trim().to_owned()
+    let printed = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&printed).trim().to_owned()
 }
 
 fn grpc(address: SocketAddr, probe: &str) -> String {
@@ -138,7 +138,7 @@ fn grpc(address: SocketAddr, probe: &str) -> String {
 }
 
 #[test]
-fn every_kind_of_grpc_call_goes_through_as_it_is() {
+fn every_kind_of_grpc_call_passes() {
     let Some(python) = python("grpc") else { return };
     let (_server, address) = server(&python);
     let proxy = Proxy::start(&grpc(address, ""));
@@ -152,7 +152,7 @@ fn every_kind_of_grpc_call_goes_through_as_it_is() {
 }
 
 #[test]
-fn a_refusal_is_a_status_of_grpc_and_a_probe_is_its_health_check() {
+fn refusals_are_grpc_statuses_and_probes_are_grpc_health_checks() {
     let Some(python) = python("grpc") else { return };
     let (_server, address) = server(&python);
     let proxy = Proxy::start(&grpc(address, ", service: \"down\""));
@@ -160,8 +160,8 @@ fn a_refusal_is_a_status_of_grpc_and_a_probe_is_its_health_check() {
     eventually("it says that it is not serving", || {
         proxy.cluster("idc")["cause"] == "probe_status"
     });
-    let told = client(&python, web, "one");
-    assert!(told.starts_with("UNAVAILABLE | no_healthy_cluster:"), "{told}");
+    let printed = client(&python, web, "one");
+    assert!(printed.starts_with("UNAVAILABLE | no_healthy_cluster:"), "{printed}");
     proxy.rewrite(&grpc(address, ", service: \"fine\""));
     eventually("it is serving", || proxy.cluster("idc")["state"] == "up");
     assert_eq!(client(&python, web, "one"), "unary:a:");
@@ -199,7 +199,7 @@ fn bytes_over_tls_offer_nothing_and_a_burst_to_http1_dials_at_once() {
     assert_eq!(proxy.cluster("idc")["state"], "up");
 }
 
-/// A cluster over HTTP/2 that does what no good one would, by path.
+/// A cluster over HTTP/2 that violates the protocol, by path.
 fn hostile() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -239,13 +239,13 @@ fn misbehave(path: &str, mut respond: h2::server::SendResponse<bytes::Bytes>) {
         "/hint-and-refuse" => {
             let hint = head(103).header("link", "</a>").body(()).unwrap();
             respond.send_informational(hint).unwrap();
-            // A reset would overtake it.
+            // A reset would overtake the response.
             tokio::spawn(async move {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 respond.send_reset(h2::Reason::REFUSED_STREAM);
             });
         }
-        // It never answers: dropping it would.
+        // The cluster never answers; dropping the responder would reset the stream.
         "/silent" => std::mem::forget(respond),
         "/call" => {
             let response = head(200).header("content-type", "application/grpc").body(()).unwrap();
@@ -266,7 +266,7 @@ fn misbehave(path: &str, mut respond: h2::server::SendResponse<bytes::Bytes>) {
 }
 
 #[test]
-fn what_a_hostile_cluster_says_over_http2_never_becomes_the_next_answer() {
+fn a_hostile_http2_cluster_never_corrupts_the_next_response() {
     let folder = folder_with(&[("a", &["a.example"])]);
     let address = hostile();
     let text =
@@ -282,15 +282,18 @@ fn what_a_hostile_cluster_says_over_http2_never_becomes_the_next_answer() {
         );
         let mut all = Vec::new();
         drop(std::io::Read::read_to_end(&mut client.stream, &mut all));
-        let told = String::from_utf8_lossy(&all).into_owned();
-        assert!(!told.contains("stray"), "{path}: {told}");
+        let printed = String::from_utf8_lossy(&all).into_owned();
+        assert!(!printed.contains("stray"), "{path}: {printed}");
     }
     assert_eq!(get(web, "/none").status, 204);
     let url = format!("http://{web}/call");
-    let (told, ok) =
+    let (printed, ok) =
         curl(&folder, web, "a", &["--http2-prior-knowledge", "-i", "-X", "POST", "-o", "-", &url]);
-    assert!(ok && told.contains("my_key: kept") && !told.contains("authorization"), "{told}");
-    // An endpoint that resets every stream is found out like one that cuts every connection.
+    assert!(
+        ok && printed.contains("my_key: kept") && !printed.contains("authorization"),
+        "{printed}"
+    );
+    // An endpoint that resets every stream is ejected like one that cuts every connection.
     eventually("it is ejected", || {
         assert_ne!(get(web, "/reset").status, 200);
         proxy.cluster("idc")["endpoints"][0]["state"] == "down"
@@ -299,7 +302,7 @@ fn what_a_hostile_cluster_says_over_http2_never_becomes_the_next_answer() {
 }
 
 #[test]
-fn a_calls_own_deadline_ejects_nobody() {
+fn a_grpc_deadline_ejects_no_endpoint() {
     let address = hostile();
     let text =
         config(&[("idc", "idc", address)]).replace("kind: idc,", "kind: idc, protocol: http2,");
@@ -314,17 +317,17 @@ fn a_calls_own_deadline_ejects_nobody() {
     }
     let cluster = proxy.cluster("idc");
     assert_eq!(cluster["state"], "up", "{cluster}");
-    // Nothing was measured, or nothing but success.
+    // Either nothing was measured, or only successes.
     let ratio = &cluster["success_ratio"];
     assert!(ratio.is_null() || *ratio == 1.0, "{cluster}");
 }
 
 #[test]
-fn a_stream_that_is_refused_is_asked_elsewhere_unless_the_client_was_told_something() {
+fn a_refused_stream_is_retried_elsewhere_before_response_bytes_are_sent() {
     let (address, other) = (hostile(), Cluster::named("other"));
     let text = config(&[("idc", "idc", address), ("cloud", "cloud", other.address)])
         .replace("idc: { kind: idc,", "idc: { kind: idc, protocol: http2,");
-    // A proxy each: what one refusal says of the cluster may move what comes after it.
+    // A new proxy for each case: one refusal influences the next decision.
     let post = |path: &str| {
         let proxy = Proxy::start(&text);
         let ask = format!(
@@ -343,7 +346,7 @@ fn a_stream_that_is_refused_is_asked_elsewhere_unless_the_client_was_told_someth
     assert_eq!(other.seen().matches("POST").count(), before, "it is not asked");
 }
 
-/// Requests of clients that leave, and how many of them the application was told of.
+/// Requests of clients that leave, and the number of cancellations that the application received.
 #[derive(Clone, Default)]
 struct Left {
     asked: Arc<AtomicUsize>,

@@ -25,7 +25,7 @@ pub fn slow_second(stage: Stage) -> Played {
     let shares = idc.iter().map(|endpoint| equal.share(&endpoint.name));
     let (least, most) =
         shares.fold((1.0_f64, 0.0_f64), |(a, b), share| (a.min(share), b.max(share)));
-    // Its fair share is a third; the last two of the five seconds that it has to recover count.
+    // The fair share is a third; the last two of the five seconds for recovery count.
     let after = all.between(14.0, 16.0).share(&idc[0].name) * 3.0;
     let gates = vec![
         Figure::share("least of three shares in 10 s", least).at_least(0.27),
@@ -48,7 +48,7 @@ pub fn killed(stage: Stage) -> Played {
     load.run_until(secs(6.0));
     let restarted = load.age();
     idc[0].restart();
-    // An endpoint that is never reported up misses its gate by that.
+    // An endpoint that is never reported as up misses its gate by this duration.
     while !proxy.reports_up(idc[0].address) && load.age() < restarted + secs(10.0) {
         sleep(Duration::from_millis(10));
     }
@@ -78,7 +78,7 @@ pub fn distance(stage: Stage) -> Played {
         Cluster { name: "far", endpoints: &far, priced: false },
     ];
     if stage.kind == Kind::Tidegate {
-        // The others are told the order; Tidegate has to measure it against its list.
+        // The other proxies have the order in their configuration; Tidegate has to measure it against its list.
         clusters.swap(1, 2);
     }
     let setup = Setup { clusters, probe: Probe::Http, services: Vec::new() };

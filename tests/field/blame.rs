@@ -96,7 +96,7 @@ fn beside(stage: Stage, way: Way, begin: impl FnOnce(SocketAddr) -> Stop) -> Pla
         Figure::count("ejections", ejections.unwrap_or(0.0))
             .at_most(0.0)
             .only_of(stage.kind, Kind::Tidegate),
-        // Without them the other figures would prove nothing.
+        // Without those requests the other figures would prove nothing.
         Figure::count("requests of that client", done as f64).at_least(20.0),
     ];
     Played::of((stage.name, stage.kind), others, &names(&[&idc, &cloud]), gates)

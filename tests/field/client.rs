@@ -1,23 +1,23 @@
-//! One client: a connection that it keeps, and what became of each of its requests.
+//! One client: its keep-alive connection, and the outcome of each of its requests.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A client gives up after this long without a byte.
+/// The client's timeout without a byte.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whose requests these are, by their addresses.
+/// The sender of requests, by address.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Who {
-    /// Many clients: each connection has its own address, 127.0.1.1 and on, up to 250.
+    /// Many clients: each connection has its own address, from 127.0.1.1 on, up to 250.
     Others,
     /// One client, 127.0.0.2, with all its connections.
     One,
 }
 
 impl Who {
-    /// The address of the connection of this number.
+    /// The address of the connection with this number.
     pub fn address(self, number: usize) -> Ipv4Addr {
         match self {
             Who::Others => Ipv4Addr::new(127, 0, 1, 1 + (number % 250) as u8),
@@ -26,24 +26,24 @@ impl Who {
     }
 }
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// An endpoint of this name answered it, with any status.
+    /// An endpoint with this name answered, with any status.
     Served(String),
-    /// The proxy answered it itself: the status, and Tidegate's reason.
+    /// The proxy answered with this status, and Tidegate's reason.
     Refused(String),
-    /// No whole answer came.
+    /// No complete answer came.
     Failed(String),
 }
 
-/// An error, and whether the request may have been acted on, so that a client does not send it again.
+/// An error, and whether the request may have been processed, so that a client does not repeat it.
 struct Lost {
     error: io::Error,
     acted_on: bool,
 }
 
-/// A client that asks for one path.
+/// A client that requests one path.
 pub struct Client {
     from: Ipv4Addr,
     to: SocketAddr,
@@ -56,7 +56,7 @@ impl Client {
         Client { from, to, path: path.to_owned(), kept: None }
     }
 
-    /// One GET. A kept connection that turns out to be closed is replaced once, as browsers do.
+    /// Sends a GET. A kept connection that turns out to be closed is replaced once, as browsers do.
     pub fn get(&mut self) -> Outcome {
         let kept = self.kept.is_some();
         let mut result = self.attempt();
@@ -92,7 +92,7 @@ impl Client {
             more(&mut stream, &mut answer)?;
         }
         let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        // Without a length it ends with its connection.
+        // Without a length the body ends with the connection.
         if !closes && length.is_some() {
             self.kept = Some(stream);
         }

@@ -1,4 +1,4 @@
-//! S23 and S24: how many replicas a step in demand asks for, and who is refused when everything is full.
+//! S23 and S24: the desired replicas after a step in demand, and shedding when all clusters are full.
 
 use super::client::Who;
 use super::load::{Load, Sample};
@@ -31,8 +31,8 @@ pub fn steps(stage: Stage) -> Played {
         Figure::replicas("greatest desired replicas", greatest)
             .at_most(1.5 * needed)
             .only_of(stage.kind, Kind::Tidegate),
-        // Half of what is needed: there is a minute to find out how many, and this is a matter of seconds.
-        // In short it is over before a queue was believed, and nothing is told before that.
+        // Half of what is needed: after a minute the exact number is required, and this gate concerns the first
+        // seconds. The short form ends before the queue is detected; before that, no number is published.
         Figure::replicas("desired replicas at 100/s, at the end", last)
             .at_least(if stage.long { needed / 2.0 } else { 0.0 })
             .only_of(stage.kind, Kind::Tidegate),
@@ -41,7 +41,7 @@ pub fn steps(stage: Stage) -> Played {
     Played::of((stage.name, stage.kind), Answers(&samples), &names(&[&idc, &cloud]), gates)
 }
 
-/// What the proxy says of desired replicas, ten times a second, until then.
+/// Samples Tidegate's desired replicas, ten times a second, until then.
 fn watch(proxy: &Running, load: &Load, until: f64) -> Vec<f64> {
     let mut seen = Vec::new();
     while load.age() < secs(until) {
@@ -85,9 +85,9 @@ pub fn priorities(stage: Stage) -> Played {
         Figure::count("priority 9 refused or failed", high.lost()).at_most(0.0),
         // The cloud's 30 ms are part of its service.
         Figure::seconds("p50 of admitted requests", both.quantile(0.5))
-            // In short, a development build shares two cores with seven other scenarios.
+            // In the short form a development build shares two cores with seven other scenarios.
             .at_most(0.040 + 0.030 + if stage.long { 0.300 } else { 0.400 }),
-        // Within twice the truth, which is 40 ms.
+        // Within a factor of two of the true 40 ms.
         Figure::seconds("learned service time of the IDC", learned)
             .within(0.020, 0.080)
             .only_of(stage.kind, Kind::Tidegate),

@@ -1,7 +1,7 @@
-//! A toy HTTP/1.1 endpoint: a few server slots, a first-in-first-out queue before them, and faults to switch on.
+//! A simulated HTTP/1.1 endpoint: a few slots, a first-in-first-out queue, and selectable faults.
 //!
-//! The queue is arithmetic: each request takes the slot that is free first, and its thread sleeps until that slot
-//! would have finished. An aborted request therefore keeps its slot, as it does in most applications.
+//! The queue is computed: each request takes the slot that is free first, and its thread sleeps until that slot would
+//! have finished. An aborted request therefore keeps its slot, as in most applications.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,23 +9,23 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long the application waits for the rest of an upload before it resets the connection.
+/// The time for which the application waits for the rest of an upload before it resets the connection.
 const UPLOAD_PATIENCE: Duration = Duration::from_millis(300);
-/// The body of `/large`: more than all buffers on the way hold.
+/// The body of `/large`: larger than all buffers on the path together.
 static LARGE: LazyLock<Vec<u8>> = LazyLock::new(|| vec![b'x'; 32 * 1024 * 1024]);
 
-/// What an endpoint is like.
+/// The properties of an endpoint.
 #[derive(Clone, Debug)]
 pub struct Traits {
     /// Requests served at once.
     pub slots: usize,
     /// Service time by the path's last segment; the first entry is for every other path.
     pub times: Vec<(&'static str, Duration)>,
-    /// The way there and back, which answers of probes show and TCP handshakes do not.
+    /// The round trip, which answers of probes show and TCP handshakes do not.
     pub distance: Duration,
 }
 
-/// One running endpoint; it stops with its last handle.
+/// A running endpoint; it stops when the last handle is dropped.
 pub struct Endpoint {
     pub name: String,
     pub address: SocketAddr,
@@ -38,7 +38,7 @@ struct Shared {
     traits: Traits,
     /// When each slot is free.
     slots: Mutex<Vec<Instant>>,
-    /// Service times are multiplied by so many thousandths.
+    /// The factor of service times, in thousandths.
     factor: AtomicU32,
     frozen: Mutex<bool>,
     thawed: Condvar,
@@ -50,7 +50,7 @@ struct Shared {
 }
 
 impl Endpoint {
-    /// Starts one on a free port.
+    /// Starts an endpoint on a free port.
     pub fn start(name: &str, traits: &Traits) -> Endpoint {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -71,7 +71,7 @@ impl Endpoint {
         Endpoint { name: name.to_owned(), address, shared, listener: Mutex::new(Some(socket)) }
     }
 
-    /// From now on service times are `factor` times those of its traits.
+    /// Sets the factor of service times.
     pub fn slow_down(&self, factor: f64) {
         self.shared.factor.store((factor * 1_000.0) as u32, Ordering::SeqCst);
     }
@@ -115,7 +115,7 @@ impl Drop for Endpoint {
     }
 }
 
-/// A listening socket; an address that its predecessor still holds is waited for.
+/// A listening socket; waits if the address is still in use by its predecessor.
 fn listen(address: SocketAddr) -> socket2::Socket {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
@@ -146,11 +146,11 @@ impl Shared {
         if let Ok(handle) = stream.try_clone() {
             self.open.lock().unwrap().push((id, handle));
         }
-        // An error here is the end of a connection, however it ended.
+        // An error here is the end of a connection.
         drop(self.serve(&stream));
         self.open.lock().unwrap().retain(|(known, _)| *known != id);
         if !self.stopped.load(Ordering::SeqCst) {
-            // Dropped rather than shut down where `serve` asked for a reset.
+            // Dropped rather than shut down if `serve` requested a reset.
             drop(stream);
         }
     }
@@ -195,7 +195,7 @@ impl Shared {
         drop(self.thawed.wait_while(frozen, |frozen| *frozen).unwrap());
     }
 
-    /// Service time of one request, varied by a fifth either way, by 5 ms at most.
+    /// The service time of one request, varied by a fifth in each direction, at most 5 ms.
     fn service_time(&self, last: &str) -> Duration {
         if last == "healthz" {
             return Duration::from_millis(1);
@@ -242,7 +242,7 @@ fn length(head: &str) -> usize {
     line.and_then(|line| line.split(':').nth(1)?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Reads a request body away; `false` when the rest did not come within [`UPLOAD_PATIENCE`].
+/// Reads and discards a request body; `false` when the rest did not arrive within [`UPLOAD_PATIENCE`].
 fn read_body(
     mut stream: &TcpStream,
     received: &mut Vec<u8>,

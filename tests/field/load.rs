@@ -1,4 +1,4 @@
-//! Loads: at a stated rate whatever comes back (open loop), or one request after another (closed loop).
+//! Loads: at a fixed rate independent of the responses (open loop), or one request after another (closed loop).
 
 use super::client::{Client, Outcome, PATIENCE, Who};
 use std::net::SocketAddr;
@@ -8,21 +8,21 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Connections of one open loop at most; a request that finds none free waits, and its wait counts.
+/// Connections of one open loop, at most; a request that finds none free waits, and the wait counts.
 const CLIENTS_MAX: usize = 400;
 
 /// One request of a load.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// When it was due, since the load began.
+    /// When the request was due, since the start of the load.
     pub due: Duration,
-    /// From when it was due to the end of its answer.
+    /// From the due time to the end of the answer.
     pub took: Duration,
     pub outcome: Outcome,
 }
 
 impl Sample {
-    /// Whether an endpoint whose name begins so answered it.
+    /// Whether an endpoint whose name starts with `name` answered.
     pub fn is_served_by(&self, name: &str) -> bool {
         matches!(&self.outcome, Outcome::Served(by) if by.starts_with(name))
     }
@@ -46,7 +46,7 @@ impl Record {
     }
 }
 
-/// Clients under way.
+/// Running clients.
 pub struct Load {
     stop: Arc<AtomicBool>,
     rate_millis: Arc<AtomicUsize>,
@@ -55,7 +55,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many requests a second for `path`, each at its moment, whatever comes back.
+    /// Starts a fixed rate of requests for `path`, each at its due time, independent of the responses.
     pub fn open(to: SocketAddr, who: Who, rate: f64, path: &str) -> Load {
         let (stop, record) = (Arc::new(AtomicBool::new(false)), Record::new());
         let rate_millis = Arc::new(AtomicUsize::new((rate * 1_000.0) as usize));
@@ -67,7 +67,7 @@ impl Load {
         Load { stop, rate_millis, record, threads: vec![thread] }
     }
 
-    /// `clients` that each send their next request `pause` after the last one's answer.
+    /// Starts `clients` that each send their next request `pause` after the last answer.
     pub fn closed(to: SocketAddr, who: Who, clients: usize, path: &str, pause: Duration) -> Load {
         let (stop, record) = (Arc::new(AtomicBool::new(false)), Record::new());
         let client = |number| {
@@ -86,22 +86,22 @@ impl Load {
         Load { stop, rate_millis: Arc::default(), record, threads }
     }
 
-    /// From now on so many a second; for open loops.
+    /// Sets the rate; for open loops.
     pub fn set_rate(&self, rate: f64) {
         self.rate_millis.store((rate * 1_000.0) as usize, Ordering::SeqCst);
     }
 
-    /// Waits until `at` after its beginning.
+    /// Waits until `at` after the start.
     pub fn run_until(&self, at: Duration) {
         super::sleep_until(self.record.begun + at);
     }
 
-    /// How long it has been running.
+    /// The time since the start.
     pub fn age(&self) -> Duration {
         self.record.begun.elapsed()
     }
 
-    /// Ends it, and gives what became of its requests, in the order in which they were due.
+    /// Stops the load; returns the outcomes of its requests, in the order of their due times.
     pub fn stop(self) -> Vec<Sample> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -111,8 +111,8 @@ impl Load {
     }
 }
 
-/// Hands out due moments at the rate of the moment, each shifted at random within its interval, so that no rhythm
-/// of the load meets one of the proxy.
+/// Issues due times at the current rate, each shifted at random within its interval, so that the load does not
+/// resonate with a period of the proxy.
 fn pace(mut crowd: Crowd, stop: &AtomicBool, rate_millis: &AtomicUsize) {
     let (mut next, mut dice) = (Instant::now(), 1_u64);
     while !stop.load(Ordering::Relaxed) {
@@ -126,7 +126,7 @@ fn pace(mut crowd: Crowd, stop: &AtomicBool, rate_millis: &AtomicUsize) {
     crowd.finish();
 }
 
-/// The clients of an open loop; one more comes whenever none is idle.
+/// The clients of an open loop; one is added whenever none is idle.
 struct Crowd {
     client: Box<dyn Fn(usize) -> Client + Send>,
     record: Record,
@@ -169,7 +169,7 @@ impl Crowd {
         })
     }
 
-    /// Waits for what is under way.
+    /// Waits for the requests in flight.
     fn finish(self) {
         drop(self.due);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());

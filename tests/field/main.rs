@@ -1,9 +1,11 @@
-//! The field: scenarios S18 to S24 as processes. Toy clusters with few server slots, one proxy before them at a time
-//! (Tidegate, nginx, HAProxy), ordinary clients at a steady rate, and the fault or the client that the scenario is about.
+//! Field scenarios S18 to S24 with real processes: simulated clusters with few slots, one proxy in front of them at a
+//! time (Tidegate, nginx, HAProxy), ordinary clients at a fixed rate, and the fault or client that the scenario
+//! examines.
 //!
-//! `FIELD_LONG=1` plays everything with every proxy (`make field`); without it Tidegate plays everything in short.
-//! Options: `--only S18c,S22` by beginnings of names, `--proxy tidegate,nginx`. Tables go to the terminal and to
-//! `target/field/table.md`. The exit code is 1 when Tidegate misses a gate; the others' figures are shown, not judged.
+//! `FIELD_LONG=1` runs all scenarios with every proxy (`make field`); without it Tidegate runs the short form.
+//! Options: `--only S18c,S22` by prefixes of names, `--proxy tidegate,nginx`. Tables are printed and written to
+//! `target/field/table.md`. The exit code is 1 when Tidegate misses a gate; the figures of the other proxies are
+//! shown only.
 //!
 //! # Relaxations
 //! The gates are those of the simulated scenarios. A run of seconds counts tens of requests where a simulation counts
@@ -42,7 +44,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use support::eventually;
 
-/// Scenarios played at once: they sleep most of the time, and share nothing but the processors.
+/// Scenarios run at the same time: they sleep most of the time, and share only the processors.
 const LANES: usize = 8;
 
 /// One scenario with one proxy.
@@ -126,7 +128,7 @@ fn words(arguments: &[String], option: &str) -> Vec<String> {
     value.map(|value| value.split(',').map(str::to_owned).collect()).unwrap_or_default()
 }
 
-/// Plays every scenario with every proxy, one proxy after another, a few scenarios at once.
+/// Runs every scenario with every proxy, one proxy after another, a few scenarios at once.
 fn play(scenarios: &[&(&'static str, Scenario)], kinds: &[Kind], long: bool) -> Vec<Played> {
     let (next, all) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -154,19 +156,19 @@ pub fn endpoints(name: &str, count: usize, traits: &Traits) -> Vec<Endpoint> {
     (0..count).map(|number| Endpoint::start(&format!("{name}-{number}"), traits)).collect()
 }
 
-/// Endpoints with so many slots each and this service time, `report` taking a second.
+/// Endpoints with this number of slots and this service time; `report` takes a second.
 pub fn traits(slots: usize, service_ms: f64, distance_ms: u64) -> Traits {
     let service = Duration::from_secs_f64(service_ms / 1_000.0);
     let times = vec![("", service), ("report", Duration::from_secs(1))];
     Traits { slots, times, distance: Duration::from_millis(distance_ms) }
 }
 
-/// What makes the cloud the second choice.
+/// The reason why the cloud is the second choice.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Farther {
-    /// Its price; endpoints are probed by TCP handshakes, which take no time to either.
+    /// Its price; TCP probes take no time to either cluster.
     Priced,
-    /// Its distance, which HTTP probes show and handshakes do not; the proxy is not told the price.
+    /// Its distance, which HTTP probes show and handshakes do not; the proxy has no price configured.
     Distant,
 }
 
@@ -179,7 +181,7 @@ pub fn before(kind: Kind, idc: &[Endpoint], cloud: &[Endpoint], farther: Farther
     ];
     let probe = if priced { Probe::Tcp } else { Probe::Http };
     let running = Running::start(kind, &Setup { clusters, probe, services: Vec::new() });
-    // Checks have been made a few times before the first client comes, for every proxy.
+    // Every proxy has probed a few times before the first client comes.
     sleep(Duration::from_millis(2_000));
     running
 }

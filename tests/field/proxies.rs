@@ -1,4 +1,4 @@
-//! The proxies under comparison, with equal endpoints, each configured as its own documentation suggests.
+//! The proxies under comparison, with equal endpoints, each configured as its documentation suggests.
 
 use super::endpoint::Endpoint;
 use super::support::{self, Folder};
@@ -44,7 +44,7 @@ pub struct Cluster<'a> {
     pub priced: bool,
 }
 
-/// What a proxy's configuration says.
+/// The contents of a proxy's configuration.
 pub struct Setup<'a> {
     pub clusters: Vec<Cluster<'a>>,
     pub probe: Probe,
@@ -52,7 +52,7 @@ pub struct Setup<'a> {
     pub services: Vec<(&'static str, u8)>,
 }
 
-/// A proxy that runs; it ends with this value.
+/// A running proxy; it ends with this value.
 pub struct Running {
     /// Where clients connect.
     pub address: SocketAddr,

@@ -17,7 +17,7 @@ enum Unit {
 
 impl Unit {
     fn show(self, figure: f64) -> String {
-        // A sum of nothing is -0.
+        // An empty sum is -0.
         let figure = figure + 0.0;
         match self {
             Unit::Share => format!("{:.1} %", figure * 100.0),
@@ -29,7 +29,7 @@ impl Unit {
     }
 }
 
-/// A figure that is to get a bound.
+/// A figure without its bound.
 pub struct Figure {
     what: &'static str,
     value: f64,
@@ -37,7 +37,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// A part of 1.
+    /// A fraction of 1.
     pub fn share(what: &'static str, value: f64) -> Figure {
         Figure { what, value, unit: Unit::Share }
     }
@@ -102,7 +102,7 @@ impl Gate {
 pub struct Answers<'a>(pub &'a [Sample]);
 
 impl<'a> Answers<'a> {
-    /// Those due from one moment to another, in seconds since the load began.
+    /// The requests due between two moments, in seconds since the start of the load.
     pub fn between(self, from: f64, until: f64) -> Answers<'a> {
         let at = |seconds: f64| {
             self.0.partition_point(|sample| sample.due < Duration::from_secs_f64(seconds))
@@ -114,7 +114,7 @@ impl<'a> Answers<'a> {
         self.0.iter().filter(|sample| wanted(&sample.outcome)).count()
     }
 
-    /// Requests that no endpoint answered, for whatever reason.
+    /// Requests that no endpoint answered, for any reason.
     pub fn lost(self) -> f64 {
         self.count(|outcome| !matches!(outcome, Outcome::Served(_))) as f64
     }
@@ -127,14 +127,14 @@ impl<'a> Answers<'a> {
         self.count(|outcome| matches!(outcome, Outcome::Failed(_)))
     }
 
-    /// The part of what was served that endpoints served whose names begin so; 0 of nothing.
+    /// The fraction of served requests that endpoints whose names start with `name` served; 0 without any.
     pub fn share(self, name: &str) -> f64 {
         let served = self.count(|outcome| matches!(outcome, Outcome::Served(_)));
         let by = self.0.iter().filter(|sample| sample.is_served_by(name)).count();
         by as f64 / served.max(1) as f64
     }
 
-    /// The part that was not served by the IDC, of what was served.
+    /// The fraction of served requests that the IDC did not serve.
     pub fn cloud(self) -> f64 {
         let served = self.count(|outcome| matches!(outcome, Outcome::Served(_)));
         match served {
@@ -185,7 +185,7 @@ impl<'a> Answers<'a> {
         cloud as f64 * USD_PER_MILLION / 1e6 / hours
     }
 
-    /// How often each refusal and failure came, the frequent ones first.
+    /// The count of each refusal and failure, the frequent ones first.
     fn reasons(self) -> String {
         let mut counts = std::collections::BTreeMap::<&str, usize>::new();
         for sample in self.0 {
@@ -193,8 +193,8 @@ impl<'a> Answers<'a> {
                 *counts.entry(why).or_default() += 1;
             }
         }
-        let told: Vec<String> = counts.iter().map(|(why, n)| format!("{n}x {why}")).collect();
-        told.join(", ")
+        let causes: Vec<String> = counts.iter().map(|(why, n)| format!("{n}x {why}")).collect();
+        causes.join(", ")
     }
 }
 
@@ -210,7 +210,7 @@ pub struct Played {
 }
 
 impl Played {
-    /// Of the others' requests in the measured span; `endpoints` in the order of the row's shares.
+    /// The results of the other clients' requests in the measured span; `endpoints` in the order of the row's shares.
     pub fn of(
         (scenario, kind): (&'static str, Kind),
         answers: Answers<'_>,

@@ -6,7 +6,7 @@ use super::report::{Answers, Figure, Gate, Played};
 use super::{Farther, Stage, before, endpoints, names, secs, traits};
 use std::time::Duration;
 
-/// 5 % of requests take a second by nature; the others' path shares a prefix with theirs.
+/// 5 % of requests take a second by nature; the path of the others has the same prefix.
 pub fn same_prefix(stage: Stage) -> Played {
     slow_page(stage, "/shop/report")
 }
@@ -52,12 +52,12 @@ pub fn closed_loop(stage: Stage) -> Played {
     let (samples, slow) = (others.stop(), slow.stop());
     let during = Answers(&samples).between(begin, 1e6);
     let mut gates = calm(during);
-    // Without them the other figures would prove nothing.
+    // Without those requests the other figures would prove nothing.
     gates.push(Figure::count("slow pages requested", slow.len() as f64).at_least(50.0));
     Played::of((stage.name, stage.kind), during, &names(&[&idc, &cloud]), gates)
 }
 
-/// The slow page, and then more ordinary requests than the IDC can serve: now the proxy has to spill, and soon.
+/// The slow page, followed by more ordinary requests than the IDC can serve: the proxy has to spill soon.
 pub fn overload(stage: Stage) -> Played {
     let (idc, cloud) =
         (endpoints("idc", 2, &traits(4, 40.0, 0)), endpoints("cloud", 1, &traits(64, 40.0, 30)));
@@ -94,8 +94,8 @@ pub fn release_overload(stage: Stage) -> Played {
     Played::of((stage.name, stage.kind), during, &names(&[&idc, &cloud]), spills(during, step, 6))
 }
 
-/// Gates of an IDC that gets about 1.5 times what it can serve from `step` on. The spill has begun with the request of
-/// this number that goes to the cloud; it is about an eighth of a second's part that must.
+/// Gates of an IDC whose demand is about 1.5 times its capacity from `step` on. Spilling counts as begun at request
+/// number `number` that goes to the cloud: about an eighth of the requests that must spill in one second.
 fn spills(during: Answers<'_>, step: f64, number: usize) -> Vec<Gate> {
     let mut spilled = during.0.iter().filter(|sample| sample.is_served_by("cloud"));
     let begun = spilled.nth(number - 1);
@@ -103,7 +103,7 @@ fn spills(during: Answers<'_>, step: f64, number: usize) -> Vec<Gate> {
     let later = during.between(step + 1.0, 1e6);
     vec![
         Figure::seconds("until the spill has begun", reaction).at_most(0.5),
-        // A third of them exceed the capacity of the IDC; the bounds leave room for a short run.
+        // A third of them exceed the capacity of the IDC; the bounds allow for a short run.
         Figure::share("others to the cloud from 1 s on", later.cloud()).within(0.25, 0.60),
         // Half a second at 1.5 leaves 0.25 s of queue; service, distance and slots held by slow pages come on top.
         Figure::seconds("p99 from 1 s on", later.quantile(0.99)).at_most(0.5),
@@ -111,7 +111,7 @@ fn spills(during: Answers<'_>, step: f64, number: usize) -> Vec<Gate> {
     ]
 }
 
-/// A release that is ten times slower, with capacity to spare, and a second one that is as quick as before.
+/// A release that is ten times slower, with spare capacity, and a second one that is as quick as before.
 pub fn release(stage: Stage) -> Played {
     let (idc, cloud) =
         (endpoints("idc", 2, &traits(4, 2.0, 0)), endpoints("cloud", 1, &traits(64, 2.0, 30)));
@@ -155,7 +155,7 @@ pub fn idle_release(stage: Stage) -> Played {
     clients.run_until(secs(end));
     let samples = clients.stop();
     let all = Answers(&samples);
-    // The bounds of 50x.
+    // The same bounds as at 50x.
     let gates = vec![
         Figure::share("to the cloud, first 3 s", all.between(slower, slower + 3.0).cloud())
             .at_most(0.45),

@@ -1,4 +1,4 @@
-//! Clients that behave badly: uploads left unfinished, requests given up on, responses not taken.
+//! Misbehaving clients: unfinished uploads, aborted requests, unread responses.
 
 use super::client::{Who, connect, send};
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// One kind of bad behaviour under way, on a few threads: one client, by its address.
+/// A running kind of misbehaviour, on a few threads: one client, by its address.
 pub struct Unkind {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -39,7 +39,7 @@ impl Unkind {
         })
     }
 
-    /// Asks for a large response, takes none of it, and goes away after three seconds.
+    /// Requests a large response, reads none of it, and closes after three seconds.
     pub fn untaken(to: SocketAddr, clients: usize) -> Unkind {
         Unkind::repeat(clients, Duration::from_millis(100), move || {
             let Ok(mut stream) = connect(Who::One.address(0), to) else { return };
@@ -65,7 +65,7 @@ impl Unkind {
         Unkind { stop, done, threads }
     }
 
-    /// Stops the client; how many requests it made.
+    /// Stops the client; returns the number of its requests.
     pub fn stop(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());

@@ -1,8 +1,8 @@
-//! Bytes that are nearly what they were.
+//! Mutations of byte strings.
 
 use tidegate::decision::units::Dice;
 
-/// A seed with a few bytes changed, removed, doubled, or taken from another.
+/// A seed with a few bytes changed, removed, doubled, or replaced by bytes of another seed.
 #[allow(unreachable_pub, reason = "two tests have it")]
 pub fn mutated(seed: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
     const INTERESTING: &[u8] = b"\r\n\0 \t:;,=\"\\%/.?#0afFX\x7f\x80_-+";

@@ -1,4 +1,4 @@
-//! Clients: so many requests a second, whatever the answers do, and what came back.
+//! Clients: a fixed rate of requests, independent of the responses, and their results.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// What came back in a while.
+/// The results of a time window.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     /// Answers by cluster.
@@ -21,12 +21,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Answers.
+    /// The number of answers.
     pub(super) fn count(&self) -> usize {
         self.latencies.len()
     }
 
-    /// The part of good answers that came from a cluster.
+    /// The fraction of good answers that came from a cluster.
     pub(super) fn share(&self, cluster: &str) -> f64 {
         let all: usize = self.by_cluster.values().sum();
         self.by_cluster.get(cluster).map_or(0.0, |count| *count as f64 / all.max(1) as f64)
@@ -40,7 +40,7 @@ impl Window {
         sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
     }
 
-    /// Takes another window in.
+    /// Adds another window.
     pub(super) fn merge(&mut self, other: Window) {
         for (cluster, count) in other.by_cluster {
             *self.by_cluster.entry(cluster).or_default() += count;
@@ -58,14 +58,14 @@ struct Shared {
     rate_milli: AtomicU64,
 }
 
-/// Clients that go on until they are stopped.
+/// Clients that send until they are stopped.
 #[derive(Debug)]
 pub(super) struct Load {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
-/// The longest a client waits.
+/// The timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Load {
@@ -81,17 +81,17 @@ impl Load {
         Load { shared, task }
     }
 
-    /// From now on so many requests a second.
+    /// Sets the rate of requests from now on.
     pub(super) fn set_rate(&self, per_second: f64) {
         self.shared.rate_milli.store((per_second * 1e3) as u64, Ordering::Relaxed);
     }
 
-    /// What came back since the last call.
+    /// Takes the results since the last call.
     pub(super) fn take(&self) -> Window {
         std::mem::take(&mut *self.shared.window.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// One more request: its status and refusal.
+    /// Sends one more request; returns its status and refusal.
     pub(super) async fn ask(&self, path: &str) -> String {
         match exchange(&self.shared, path).await {
             Ok(answer) => format!("{} {}", answer.status, answer.refusal).trim_end().to_owned(),
@@ -99,13 +99,13 @@ impl Load {
         }
     }
 
-    /// Ends the clients.
+    /// Stops the clients.
     pub(super) fn stop(self) {
         self.task.abort();
     }
 }
 
-/// Requests arrive at their times, in small batches, however long the answers take.
+/// Sends requests at their due times, in small batches, independently of the responses.
 async fn arrive(shared: Arc<Shared>) {
     let mut owed = 0.0;
     let mut before = Instant::now();

@@ -1,7 +1,7 @@
-//! `tidegate demo`: an IDC with ten slots, two clouds, a tide past its capacity, an outage.
+//! `tidegate demo`: a data centre (IDC) with ten slots, two clouds, demand above capacity, and an outage.
 //!
-//! Everything is real but the clusters: the proxy is the one that `run` starts, the clients speak
-//! HTTP over loopback, and what is shown is what the clients saw.
+//! Only the clusters are simulated: the proxy is the same as in `run`, the clients send HTTP over loopback, and the
+//! figures are those that the clients saw.
 
 mod load;
 mod show;
@@ -18,13 +18,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 use toy::Toy;
 
-/// What the demo is asked.
+/// The options of the demo.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Begin again after the end.
+    /// Start again after the end.
     #[arg(long)]
     forever: bool,
-    /// Where the admin API listens.
+    /// Address of the admin API.
     #[arg(long, default_value = "127.0.0.1:0")]
     admin: String,
 }
@@ -36,7 +36,7 @@ const CAPACITY: f64 = 500.0;
 const NEAR: Duration = Duration::from_millis(30);
 const FAR: Duration = Duration::from_millis(70);
 
-/// Runs the demo; succeeds when all that it shows came true.
+/// Runs the demo; succeeds if all promises hold.
 pub(super) fn demo(options: &Options) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
@@ -100,7 +100,7 @@ fn config(admin: &str, idc: &Toy, near: &Toy, far: &Toy) -> String {
     )
 }
 
-/// The play: ebb, flood, ebb, outage, return.
+/// Runs the acts: low demand, demand above capacity, low demand, outage, return.
 async fn acts(load: &mut Load, idc: &mut Toy) -> Result<Verdict, String> {
     let mut verdict = Verdict::default();
     let ebb = CAPACITY * 0.5;

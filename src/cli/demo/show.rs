@@ -1,11 +1,11 @@
-//! What the demo shows on a terminal.
+//! The demo's output on a terminal.
 
 use super::load::Window;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Prints; a closed terminal does not end the play.
+/// Prints; a closed terminal does not end the demo.
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
@@ -13,7 +13,7 @@ fn say(text: &str) {
     }
 }
 
-/// Says who is on stage.
+/// Prints the proxy and the clusters.
 pub(super) fn introduce(proxy: &SocketAddr, admin: &str) {
     say("Tidegate demo: everything on this machine, nothing to set up\n");
     say("  clients -> tidegate -> idc         10 slots of 20 ms, here: 500 requests/s");
@@ -24,15 +24,15 @@ pub(super) fn introduce(proxy: &SocketAddr, admin: &str) {
     say("  requests/s   idc | near | far                                     p50     p99   errors");
 }
 
-/// Says what happens next.
+/// Prints the title of an act.
 pub(super) fn title(title: &str, rate: f64) {
     say(&format!("\n--- {title} ({rate:.0}/s)"));
 }
 
-/// Columns of the picture of shares.
+/// Columns of the bar of shares.
 const WIDTH: usize = 40;
 
-/// Shows a while.
+/// Prints the results of a window.
 pub(super) fn window(window: &Window, span: Duration) {
     let rate = window.count() as f64 / span.as_secs_f64();
     let (idc, near, far) =
@@ -51,17 +51,17 @@ pub(super) fn window(window: &Window, span: Duration) {
     ));
 }
 
-/// What was promised, and what came of it.
+/// The promises and their results.
 #[derive(Debug, Default)]
 pub(super) struct Verdict(Vec<(&'static str, String, bool)>);
 
 impl Verdict {
-    /// Notes one.
+    /// Adds a result.
     pub(super) fn check(&mut self, promise: &'static str, seen: String, kept: bool) {
         self.0.push((promise, seen, kept));
     }
 
-    /// Prints all; says whether all were kept.
+    /// Prints all results; returns whether all promises hold.
     pub(super) fn print(&self) -> bool {
         say("\nWhat you saw:");
         for (promise, seen, kept) in &self.0 {

@@ -1,4 +1,4 @@
-//! A toy cluster: some slots, a service time, a distance, on loopback.
+//! A simulated cluster on loopback: a number of slots, a service time, and a distance.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A cluster that can be killed and revived.
+/// A simulated cluster that can be killed and revived.
 #[derive(Debug)]
 pub(super) struct Toy {
-    /// Where it is.
+    /// The address.
     pub(super) address: SocketAddr,
     nature: Nature,
     task: Option<JoinHandle<()>>,
@@ -26,7 +26,7 @@ struct Nature {
 }
 
 impl Toy {
-    /// Starts one.
+    /// Starts a cluster.
     pub(super) async fn start(
         name: &'static str,
         slots: usize,
@@ -40,7 +40,7 @@ impl Toy {
         Ok(Toy { address, nature, task })
     }
 
-    /// Ends it at once, all its connections with it.
+    /// Stops the cluster and closes all its connections.
     pub(super) async fn kill(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
@@ -50,7 +50,7 @@ impl Toy {
         }
     }
 
-    /// Starts it again where it was.
+    /// Starts the cluster again at its address.
     pub(super) async fn revive(&mut self) -> std::io::Result<()> {
         let socket = tokio::net::TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -64,7 +64,7 @@ impl Toy {
 }
 
 async fn serve(listener: TcpListener, nature: Nature) {
-    // Dropped with the task: then all connections end, too.
+    // Dropped with the task, which closes all connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -97,7 +97,7 @@ async fn converse(mut stream: TcpStream, nature: Nature) {
     }
 }
 
-/// The path of the next request; requests have no bodies here.
+/// The path of the next request; requests in the demo have no bodies.
 async fn next_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<String> {
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

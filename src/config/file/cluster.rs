@@ -1,4 +1,4 @@
-//! Sites and clusters as they are written.
+//! The shapes of sites and clusters.
 
 use crate::config::error::{Problem, Problems, below};
 use crate::config::scalar::{Amount, AutoDuration, StatusRange, Within, target};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 words! {
-    /// Where a cluster stands.
+    /// The kind of a site.
     SiteKind {
         /// The operator's own data centre.
         Idc = "idc",
@@ -19,27 +19,27 @@ words! {
 }
 
 shape! {
-    /// What traffic costs.
+    /// The price of traffic.
     Cost {
-        /// Dollars for a GiB from the cluster to us.
+        /// Dollars for each GiB from the cluster to the proxy.
         per_gib: Amount = "0",
-        /// Dollars for a million requests.
+        /// Dollars for each million requests.
         per_million_requests: Amount = "0",
     }
 }
 
 shape! {
-    /// A place; clusters inherit from it.
+    /// A site, whose values its clusters inherit.
     Site {
         /// idc or cloud.
         kind: SiteKind = "cloud",
-        /// Its environment; this proxy's by default.
+        /// The site's environment; by default that of this proxy.
         environment: String = optional,
-        /// Data classes it may see; general, and sensitive for an idc, by default.
+        /// Data classes that the site may process; by default general, and sensitive for an idc.
         accepts: Vec<String> = optional,
-        /// Capabilities its clusters offer.
+        /// Capabilities that the site's clusters offer.
         offers: Vec<String> = optional,
-        /// What its traffic costs.
+        /// The price of the site's traffic.
         cost: Cost = optional,
     }
 }
@@ -47,11 +47,11 @@ shape! {
 /// An endpoint: an address, or an address with a weight.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Where it is written.
+    /// The position in the file.
     pub at: crate::config::error::Position,
-    /// Where it is.
+    /// The address.
     pub target: Target,
-    /// Its share relative to its siblings.
+    /// The endpoint's share of traffic, relative to the other endpoints.
     pub weight: u16,
 }
 
@@ -102,35 +102,35 @@ impl Decode for Endpoint {
 }
 
 shape! {
-    /// Where endpoints come from, if they are not listed.
+    /// The discovery of endpoints that are not listed.
     Discover {
         /// HOST:PORT whose A and AAAA records are the endpoints.
         dns: Spanned<String> = optional,
         /// Name whose SRV records are the endpoints.
         srv: Spanned<String> = optional,
-        /// File with a list of endpoints; watched.
+        /// A file with a list of endpoints; the file is watched.
         file: Spanned<String> = optional,
     }
 }
 
 words! {
-    /// What a probe does.
+    /// The kind of a probe.
     ProbeKind {
-        /// Asks for a path.
+        /// An HTTP request.
         Http = "http",
-        /// Connects.
+        /// A TCP connection.
         Tcp = "tcp",
-        /// Connects, and shakes hands by TLS.
+        /// A TCP connection and a TLS handshake.
         Tls = "tls",
-        /// Asks by grpc.health.v1.
+        /// A health check by grpc.health.v1.
         Grpc = "grpc",
-        /// Nothing: traffic alone decides.
+        /// No probes: traffic alone decides.
         None = "none",
     }
 }
 
 shape! {
-    /// How endpoints are probed.
+    /// The probes of endpoints.
     Probe {
         /// http, tcp, tls, grpc or none.
         kind: ProbeKind = "tcp",
@@ -140,29 +140,29 @@ shape! {
         host: String = optional,
         /// Further fields of an http probe.
         headers: Pairs = optional,
-        /// Healthy statuses of an http probe.
+        /// Statuses that an http probe accepts.
         status: Vec<StatusRange> = "[200-399]",
-        /// Service a grpc probe asks for; all of the server by default.
+        /// The service name in a grpc probe; by default the empty name, which means the whole server.
         service: String = optional,
-        /// Another port than the endpoint's.
+        /// The port of probes, if it differs from the endpoint's.
         port: Within<1, 65535> = optional,
-        /// Between two probes of an endpoint.
+        /// The time between two probes of an endpoint.
         interval: Duration = "500ms",
-        /// Longest a probe may take, at most the interval.
+        /// The timeout of a probe, at most the interval.
         timeout: Spanned<Duration> = "400ms",
-        /// Failures in a row that take an endpoint down.
+        /// Consecutive failures that take an endpoint down.
         fall: Within<1, 100> = "2",
-        /// Successes in a row that bring it up.
+        /// Consecutive successes that bring an endpoint up again.
         rise: Within<1, 100> = "3",
     }
 }
 
 words! {
-    /// What capacity means.
+    /// The meaning of a capacity.
     CapacityMode {
-        /// A ceiling: never more.
+        /// A limit: more exchanges are refused or sent elsewhere.
         Limit = "limit",
-        /// A figure for the waterfall strategy: nothing is refused.
+        /// A hint for the waterfall strategy: nothing is refused.
         Hint = "hint",
     }
 }
@@ -178,9 +178,9 @@ words! {
 }
 
 shape! {
-    /// What a cluster can take, where that is known.
+    /// The capacity of a cluster, where it is known.
     Capacity {
-        /// Exchanges at once, over the whole process or site.
+        /// Concurrent exchanges, for the whole process or site.
         concurrent: Within<1, 1000000> = required,
         /// limit or hint.
         mode: CapacityMode = "limit",
@@ -190,59 +190,60 @@ shape! {
 }
 
 shape! {
-    /// Bounds towards a cluster.
+    /// Limits for a cluster.
     ClusterLimits {
-        /// Connections at once.
+        /// Concurrent connections.
         connections: Within<1, 1000000> = "65536",
-        /// Exchanges at once that wait for a connection, or for room below the capacity.
+        /// Exchanges that wait for a connection, or for capacity.
         pending: Within<1, 1000000> = "65536",
     }
 }
 
 shape! {
-    /// Deadlines towards a cluster.
+    /// Timeouts for a cluster.
     ClusterTimeouts {
-        /// To connect; auto is four round trips and 200 ms, from 250 ms to 2 s.
+        /// The connect timeout; auto is four round trips plus 200 ms, between 250 ms and 2 s.
         connect: AutoDuration = "auto",
-        /// For all attempts of an exchange to connect.
+        /// The connect timeout for all attempts of an exchange together.
         connect_total: Duration = "2s",
-        /// How long an idle connection is kept; auto learns when the cluster closes them.
+        /// The keep-alive time of an idle connection; auto learns when the cluster closes its connections.
         pool_idle: AutoDuration = "auto",
-        /// How long an exchange may wait for a connection or for room; auto is the service's timeout, at most 5 s.
+        /// How long an exchange may wait for a connection or for capacity; auto is the service's timeout, at most 5
+        /// s.
         queue: AutoDuration = "auto",
     }
 }
 
 words! {
-    /// How a cluster gets its traffic back.
+    /// The failback mode.
     FailbackMode {
-        /// By itself.
+        /// The proxy returns traffic automatically.
         Auto = "auto",
-        /// When an operator undrains it.
+        /// Traffic returns when an operator undrains the cluster.
         Manual = "manual",
     }
 }
 
 shape! {
-    /// How a cluster gets its traffic back after an outage.
+    /// How traffic returns to a cluster after an outage.
     Failback {
         /// auto or manual.
         mode: FailbackMode = "auto",
-        /// How long it must be healthy first.
+        /// How long the cluster must be healthy before traffic returns.
         hold: Duration = "0s",
     }
 }
 
-/// What counts as a failure: statuses, and what may happen instead of an answer.
+/// A kind of failure: a status, or a missing response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Failure {
-    /// These statuses.
+    /// Statuses in this range.
     Status(StatusRange),
-    /// The connection died before the response.
+    /// The connection was reset before the response.
     Reset,
-    /// No connection.
+    /// The connection could not be made.
     Connect,
-    /// No response in time.
+    /// The response did not arrive in time.
     Timeout,
 }
 
@@ -267,55 +268,57 @@ impl Decode for Failure {
 }
 
 shape! {
-    /// Which endpoints traffic takes out of use.
+    /// Outlier detection: which endpoints are ejected because of their traffic.
     Outlier {
-        /// Failures in a row that eject an endpoint; refused connections and handshakes need fewer.
+        /// Consecutive failures that eject an endpoint; refused connections and failed handshakes need fewer.
         consecutive: Within<1, 1000> = "5",
-        /// Ejects who succeeds less often than this part of its siblings' median, 0 to 1.
+        /// Ejects an endpoint whose success rate is below this fraction of the other endpoints' median, 0 to 1.
         success: Amount = optional,
-        /// Ejects who takes longer than this many times its siblings' median.
+        /// Ejects an endpoint whose latency is above this multiple of the other endpoints' median.
         latency: Amount = optional,
-        /// Percent of the endpoints that traffic may have out of use at once.
+        /// The percentage of endpoints that outlier detection may eject at the same time.
         max_percent: Within<0, 100> = "50",
-        /// With fewer percent of them in use all are used, even when no cluster has any left; 0 is never.
+        /// If fewer percent of the endpoints are healthy, all are used, even when no cluster has a healthy endpoint;
+        /// 0 disables this.
         panic_percent: Within<0, 100> = "0",
-        /// Statuses and causes that count as failures, for ejection and success: 500, 500-504, reset, connect, timeout.
+        /// Statuses and causes that count as failures, for ejection and for the success rate: 500, 500-504, reset,
+        /// connect, timeout.
         failures: Vec<Failure> = "[502, 503, 504, reset, connect, timeout]",
     }
 }
 
 words! {
-    /// A PROXY header.
+    /// The version of the PROXY header.
     SendProxy {
-        /// None.
+        /// No header.
         None = "none",
-        /// A line of text.
+        /// The text format.
         V1 = "v1",
-        /// Binary.
+        /// The binary format.
         V2 = "v2",
     }
 }
 
 words! {
-    /// What an upstream connection speaks.
+    /// The protocol of upstream connections.
     ClusterProtocol {
         /// HTTP/1.1.
         Http1 = "http1",
-        /// HTTP/2, without being asked.
+        /// HTTP/2 with prior knowledge.
         Http2 = "http2",
-        /// By ALPN with TLS, else HTTP/1.1.
+        /// Negotiated by ALPN with TLS; HTTP/1.1 without TLS.
         Auto = "auto",
     }
 }
 
 words! {
-    /// How a cluster says what its load is.
+    /// How a cluster reports its load.
     ReportsWord {
-        /// Not at all: load is inferred.
+        /// Not at all: the proxy infers the load.
         None = "none",
-        /// By ORCA's endpoint-load-metrics.
+        /// By ORCA's endpoint-load-metrics field.
         Orca = "orca",
-        /// A Tidegate stands at its edge.
+        /// By another Tidegate in front of the cluster.
         Tidegate = "tidegate",
     }
 }
@@ -323,61 +326,63 @@ words! {
 shape! {
     /// TLS towards a cluster.
     UpstreamTls {
-        /// Name its endpoints must prove; that of discover.dns, else each one's address.
+        /// The name that the endpoints' certificates must prove; by default that of discover.dns, else each
+        /// endpoint's address.
         server_name: String = optional,
-        /// `system`, or a file with authorities.
+        /// `system`, or a file with certificate authorities.
         ca: Spanned<String> = "system",
-        /// File with the certificate we show.
+        /// A file with the proxy's client certificate.
         client_cert: Spanned<String> = optional,
-        /// File with its key.
+        /// A file with the certificate's key.
         client_key: Spanned<String> = optional,
     }
 }
 
 shape! {
-    /// One place that serves: endpoints in one site.
+    /// A cluster: endpoints in one site that serve a service.
     Cluster {
-        /// Its site; without one it is its own.
+        /// The cluster's site; without one, the cluster is a site of its own.
         site: Spanned<String> = optional,
-        /// idc or cloud, when it has no site.
+        /// idc or cloud, for a cluster without a site.
         kind: Spanned<SiteKind> = "cloud",
-        /// Its environment; the site's by default.
+        /// The cluster's environment; by default the site's.
         environment: Spanned<String> = optional,
-        /// Data classes it may see; may narrow the site's, never widen them.
+        /// Data classes that the cluster may process; the list may narrow the site's, never widen it.
         accepts: Vec<Spanned<String>> = optional,
-        /// Capabilities, beside the site's.
+        /// Capabilities, in addition to the site's.
         offers: Vec<String> = optional,
-        /// What its traffic costs; the site's by default.
+        /// The price of the cluster's traffic; by default the site's.
         cost: Cost = optional,
-        /// Its endpoints, if they are not discovered.
+        /// The endpoints, if they are not discovered.
         endpoints: Vec<Endpoint> = optional,
-        /// Where its endpoints come from.
+        /// The discovery of endpoints.
         discover: Discover = optional,
         /// http1, http2 or auto.
         protocol: ClusterProtocol = "auto",
-        /// TLS, where it speaks that.
+        /// TLS, if the cluster speaks it.
         tls: UpstreamTls = optional,
-        /// Which PROXY header its connections begin with: none, v1 or v2.
+        /// The PROXY header that connections to the cluster begin with: none, v1 or v2.
         send_proxy_protocol: SendProxy = "none",
-        /// How its endpoints are probed.
+        /// The probes of the endpoints.
         probe: Probe = optional,
-        /// What it can take; learned without it.
+        /// The capacity; learned if it is absent.
         capacity: Capacity = optional,
-        /// Bounds.
+        /// Limits.
         limits: ClusterLimits = optional,
-        /// Deadlines.
+        /// Timeouts.
         timeouts: ClusterTimeouts = optional,
-        /// Host it sees: preserve, endpoint or a name.
+        /// The Host field that the cluster receives: preserve, endpoint or a name.
         host: String = "preserve",
-        /// Percent it gets of what would choose it: of what nearer clusters leave; 0 drains.
+        /// The percentage of its traffic that the cluster receives: of the exchanges that nearer clusters leave; 0
+        /// drains the cluster.
         dial: Within<0, 100> = "100",
-        /// A returning endpoint's share grows over this span.
+        /// The time over which a returning endpoint's share grows.
         slow_start: Duration = "30s",
-        /// Which endpoints traffic takes out of use.
+        /// Outlier detection: which endpoints are ejected because of their traffic.
         outlier: Outlier = optional,
-        /// How it gets its traffic back after an outage.
+        /// How traffic returns to the cluster after an outage.
         failback: Failback = optional,
-        /// How it says what its load is: none, orca or tidegate.
+        /// How the cluster reports its load: none, orca or tidegate.
         reports: ReportsWord = "none",
         /// Allows link-local and metadata addresses as endpoints.
         allow_link_local: bool = "false",

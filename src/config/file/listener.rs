@@ -1,4 +1,4 @@
-//! Listeners as they are written.
+//! The shapes of listeners.
 
 use crate::config::scalar::{
     FileMode, ListenAddress, Network, OptionalCount, OptionalSize, Size, Within,
@@ -7,15 +7,15 @@ use crate::config::shape::{Pairs, Spanned, shape, words};
 use std::time::Duration;
 
 words! {
-    /// What a listener speaks.
+    /// The protocol of a listener.
     Protocol {
-        /// HTTP/1.
+        /// HTTP.
         Http = "http",
-        /// Bytes.
+        /// TCP.
         Tcp = "tcp",
-        /// TLS that is ended elsewhere.
+        /// TLS that the cluster terminates.
         TlsPassthrough = "tls-passthrough",
-        /// Datagrams.
+        /// UDP.
         Udp = "udp",
     }
 }
@@ -31,19 +31,19 @@ shape! {
 }
 
 words! {
-    /// The least version of TLS.
+    /// The minimum version of TLS.
     TlsVersion {
-        /// TLS 1.2, and 1.3.
+        /// TLS 1.2 and 1.3.
         Tls12 = "1.2",
-        /// TLS 1.3 alone.
+        /// TLS 1.3 only.
         Tls13 = "1.3",
     }
 }
 
 words! {
-    /// A protocol over TLS.
+    /// An application protocol over TLS.
     Alpn {
-        /// HTTP/3, by QUIC.
+        /// HTTP/3, over QUIC.
         Http3 = "h3",
         /// HTTP/2.
         Http2 = "h2",
@@ -53,7 +53,7 @@ words! {
 }
 
 impl Alpn {
-    /// Its name on the wire.
+    /// The protocol's ALPN name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -67,13 +67,14 @@ impl Alpn {
 shape! {
     /// TLS of a listener.
     ListenerTls {
-        /// Chosen by SNI; the first is for clients that name nobody known.
+        /// The certificates, chosen by SNI; the first one serves clients that send no known name.
         certificates: Vec<CertificateFiles> = required,
-        /// File with authorities one of which must vouch for a client, or with clients' certificates themselves.
+        /// A file with the authorities that client certificates must be signed by, or with client certificates
+        /// themselves.
         client_ca: Spanned<String> = optional,
         /// 1.2 or 1.3.
         min_version: TlsVersion = "1.2",
-        /// What is offered, best first: h2, http/1.1; h3 beside them (cargo feature http3).
+        /// The offered protocols, preferred first: h2, http/1.1; and h3 in addition (cargo feature http3).
         alpn: Vec<Alpn> = optional,
     }
 }
@@ -81,57 +82,59 @@ shape! {
 shape! {
     /// The PROXY protocol.
     ProxyProtocol {
-        /// Peers that speak it, and must.
+        /// Peers that must send a PROXY header.
         from: Vec<Network> = required,
     }
 }
 
 words! {
-    /// How connections that were not made to a listener come to it.
+    /// How connections to other addresses reach a listener.
     Transparent {
         /// They do not.
         None = "none",
-        /// Redirected by the packet filter.
+        /// The packet filter redirects them (REDIRECT).
         OriginalDst = "original_dst",
-        /// Taken by the packet filter as they are.
+        /// The packet filter delivers them unchanged (TPROXY).
         Tproxy = "tproxy",
     }
 }
 
 shape! {
-    /// Where connections are accepted.
+    /// A listener.
     Listener {
-        /// IP:PORT or unix:/path; "[::]:80" takes IPv4 too.
+        /// IP:PORT or unix:/path; "[::]:80" accepts IPv4 too.
         address: Spanned<ListenAddress> = required,
-        /// Permissions of a unix socket's file, in octal.
+        /// Permissions of the socket file, in octal.
         mode: FileMode = "0660",
         /// http, tcp, tls-passthrough or udp.
         protocol: Protocol = required,
-        /// http: the last route; tcp, udp: who serves; tls-passthrough: for names that are not in `sni`.
+        /// http: the service of requests that match no route; tcp, udp: the service; tls-passthrough: the service of
+        /// names that are not in `sni`.
         service: Spanned<String> = optional,
-        /// TLS, where it is spoken.
+        /// TLS, if the listener speaks it.
         tls: ListenerTls = optional,
-        /// Who serves whom, by the name that is asked for: exact, or with a leading "*.".
+        /// Services by server name (SNI): exact, or with a leading "*.".
         sni: Pairs = optional,
-        /// Peers whose connections begin with a PROXY header, of version 1 or 2.
+        /// Peers whose connections begin with a PROXY header, version 1 or 2.
         proxy_protocol: ProxyProtocol = optional,
-        /// Connections to other addresses that the packet filter brings here: none, original_dst or tproxy.
+        /// Connections to other addresses that the packet filter sends to this listener: none, original_dst or
+        /// tproxy.
         transparent: Spanned<Transparent> = "none",
-        /// Peers whose X-Forwarded-*, X-Request-Id and traceparent are believed.
+        /// Peers whose X-Forwarded-*, X-Request-Id and traceparent fields are trusted.
         trusted_proxies: Vec<Network> = optional,
-        /// Whether clusters are told of this hop: on or off.
+        /// Whether requests to clusters carry a Via field: on or off.
         via: Via = "on",
-        /// Tokens of Upgrade that become tunnels beside websocket; other offers are ignored.
+        /// Upgrade tokens that open a tunnel, in addition to websocket; other tokens are ignored.
         upgrades: Vec<Spanned<String>> = optional,
-        /// Deadlines.
+        /// Timeouts.
         timeouts: ListenerTimeouts = optional,
-        /// Bounds.
+        /// Limits.
         limits: ListenerLimits = optional,
     }
 }
 
 shape! {
-    /// Deadlines of a listener.
+    /// Timeouts of a listener.
     ListenerTimeouts {
         /// From accept to the first byte.
         first_byte: Duration = "5s",
@@ -139,91 +142,91 @@ shape! {
         head: Duration = "10s",
         /// From accept to the end of a TLS handshake.
         handshake: Duration = "5s",
-        /// To the end of a PROXY header.
+        /// From accept to the end of a PROXY header.
         proxy_header: Duration = "3s",
-        /// Between exchanges on a kept connection.
+        /// Between two exchanges on a keep-alive connection.
         idle: Duration = "60s",
-        /// Without progress while writing.
+        /// Without progress while a response is sent.
         write: Duration = "30s",
-        /// Without a byte of a request body, while one is wanted.
+        /// Without a byte of a request body that the proxy waits for.
         body_idle: Duration = "30s",
         /// Without a byte of a response.
         stream_idle: Duration = "5m",
-        /// Without a byte either way of a tcp flow; of a udp flow the default is 60s.
+        /// Without a byte in either direction of a tcp flow; the default for udp flows is 60s.
         idle_l4: Duration = "1h",
-        /// Likewise once one side has closed.
+        /// Without a byte of a tcp flow after one side has closed.
         half_close: Duration = "60s",
     }
 }
 
 words! {
-    /// Whether `Via` is sent to clusters.
+    /// Whether requests to clusters carry `Via`.
     Via {
-        /// It is.
+        /// They do.
         On = "on",
-        /// It is not.
+        /// They do not.
         Off = "off",
     }
 }
 
 words! {
-    /// What becomes of a field whose name has an underscore.
+    /// The treatment of field names with an underscore.
     Underscores {
-        /// Answer 400.
+        /// The request is answered with 400.
         Refuse = "refuse",
-        /// Leave it out.
+        /// The field is removed.
         Drop = "drop",
-        /// Forward it.
+        /// The field is forwarded.
         Allow = "allow",
     }
 }
 
 words! {
-    /// What becomes of %2F in a path.
+    /// The treatment of %2F in a path.
     EncodedSlash {
-        /// Answer 400.
+        /// The request is answered with 400.
         Refuse = "refuse",
-        /// Forward it.
+        /// The path is forwarded unchanged.
         Keep = "keep",
     }
 }
 
 words! {
-    /// What becomes of several slashes in a row in a path.
+    /// The treatment of consecutive slashes in a path.
     Slashes {
-        /// They are one.
+        /// They are merged into one.
         Merge = "merge",
-        /// Answer 400.
+        /// The request is answered with 400.
         Refuse = "refuse",
-        /// Route by them and forward them.
+        /// The path is routed and forwarded unchanged.
         Keep = "keep",
     }
 }
 
 shape! {
-    /// Bounds of a listener.
+    /// Limits of a listener.
     ListenerLimits {
-        /// Connections at once.
+        /// Concurrent connections.
         connections: Within<1, 10000000> = "100000",
-        /// Connections at once from one address.
+        /// Concurrent connections from one client address.
         connections_per_client: OptionalCount = "none",
-        /// Bytes of a request's head.
+        /// Bytes of a request head.
         head: Size = "16KiB",
-        /// Bytes of a response's head.
+        /// Bytes of a response head.
         response_head: Size = "64KiB",
-        /// Bytes of a request's target.
+        /// Bytes of a request target.
         uri: Size = "8KiB",
-        /// Fields of a request.
+        /// Header fields of a request.
         fields: Within<1, 1000> = "100",
-        /// Bytes of a request's body.
+        /// Bytes of a request body.
         body: OptionalSize = "none",
-        /// Least bytes a second of a request's body, over 10 s; 0 is no bound.
+        /// The minimum rate of a request body in bytes a second, over 10 s; 0 disables it.
         body_rate: Size = "512",
         /// Field names with `_`: refuse, drop or allow.
         underscores: Underscores = "refuse",
         /// %2F in a path: refuse or keep.
         encoded_slash: EncodedSlash = "refuse",
-        /// Several slashes in a row in a path: merge, refuse or keep.
+        /// Consecutive slashes in a path: merge, refuse or keep.
         slashes: Slashes = "merge",
     }
 }

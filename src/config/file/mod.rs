@@ -1,8 +1,7 @@
-//! The configuration as it is written: one shape a block, each key with its default.
+//! The shapes of the configuration: one for each section, each key with its documented default.
 //!
-//! An absent key is `None`; what it then means is decided in `check`, which knows where it is
-//! inherited from. The defaults written here are those of the documentation and are compared with
-//! `config/reference.yaml` by a test.
+//! An absent key is `None`; `check` decides its value, because `check` knows what the key inherits from. The defaults
+//! written here are those of the documentation; a test compares them with `config/reference.yaml`.
 
 mod cluster;
 mod fleet;
@@ -22,49 +21,49 @@ use std::time::Duration;
 shape! {
     /// The whole file.
     File {
-        /// Version of the format.
+        /// The version of the format.
         version: Within<1, 1> = "1",
-        /// Where this proxy runs.
+        /// The site of this proxy.
         site: SiteHere = optional,
-        /// What it may use of the machine.
+        /// The machine resources that the proxy may use.
         runtime: Runtime = optional,
         /// The admin API, metrics and dashboard.
         admin: Admin = optional,
-        /// One line for each exchange.
+        /// The access log: one line for each exchange.
         access_log: AccessLog = optional,
-        /// What the proxy says of itself.
+        /// The log of the proxy's own events.
         log: Log = optional,
-        /// How it stops.
+        /// The graceful stop.
         drain: Drain = optional,
-        /// Folder for what must survive a restart; memory only without it.
+        /// The folder for state that survives a restart; without it, state is kept in memory only.
         state_dir: String = optional,
-        /// Other proxies that tell this one what they see.
+        /// The other proxies that this proxy asks for their reports.
         fleet: Fleet = optional,
-        /// Where connections are accepted.
+        /// The listeners.
         listeners: Named<Listener> = required,
-        /// Places: clusters inherit from them.
+        /// The sites, whose values clusters inherit.
         sites: Named<Site> = optional,
-        /// The places that serve.
+        /// The clusters.
         clusters: Named<Cluster> = required,
-        /// What clients ask for.
+        /// The services.
         services: Named<Service> = required,
-        /// From requests to services, for http listeners.
+        /// The routes from requests to services, for http listeners.
         routes: Vec<Route> = optional,
     }
 }
 
 shape! {
-    /// Where this proxy runs.
+    /// The site of this proxy.
     SiteHere {
-        /// Name of the site; the host's name by default.
+        /// The name of the site; by default the host's name.
         name: String = optional,
-        /// Environment of the site: services are served only by clusters of their own.
+        /// The environment of the site: a service is served only by clusters of its own environment.
         environment: String = "production",
     }
 }
 
 shape! {
-    /// What the proxy may use of the machine.
+    /// The machine resources that the proxy may use.
     Runtime {
         /// Worker threads, one core each; `auto` is the cores this process may use.
         workers: Workers = "auto",
@@ -74,35 +73,35 @@ shape! {
 shape! {
     /// The admin API.
     Admin {
-        /// Where it listens: IP:PORT, unix:/path or off.
+        /// The address of the API: IP:PORT, unix:/path or off.
         address: AddressOrOff = "127.0.0.1:9901",
-        /// Permissions of a unix socket's file, in octal.
+        /// Permissions of the socket file, in octal.
         mode: FileMode = "0660",
-        /// File with the token that writes need; without it they answer 403.
+        /// A file with the token that writes require; without it, writes are answered with 403.
         token_file: Spanned<String> = optional,
-        /// Further values of Host under which it answers.
+        /// Further values of Host that the API accepts.
         allowed_hosts: Vec<String> = optional,
         /// TLS of the admin API.
         tls: CertificateFiles = optional,
-        /// Allows an address off loopback without TLS.
+        /// Allows an address other than loopback without TLS.
         insecure: bool = "false",
     }
 }
 
 words! {
-    /// Form of the access log.
+    /// The format of the access log.
     AccessLogFormat {
-        /// One JSON object a line.
+        /// One JSON object for each line.
         Json = "json",
         /// The common log format.
         Common = "common",
-        /// None.
+        /// No access log.
         Off = "off",
     }
 }
 
 shape! {
-    /// One line for each exchange.
+    /// The access log: one line for each exchange.
     AccessLog {
         /// `stdout`, `stderr` or a file.
         path: String = "stdout",
@@ -112,33 +111,33 @@ shape! {
 }
 
 words! {
-    /// How much the proxy says.
+    /// The level of the log.
     LogLevel {
         /// Failures of the proxy.
         Error = "error",
-        /// And what an operator should look into.
+        /// Also problems that an operator should look into.
         Warn = "warn",
-        /// And what changes.
+        /// Also changes of state.
         Info = "info",
-        /// And why.
+        /// Also their causes.
         Debug = "debug",
-        /// And everything.
+        /// Everything.
         Trace = "trace",
     }
 }
 
 words! {
-    /// Form of the log.
+    /// The format of the log.
     LogFormat {
-        /// For people.
+        /// Text for people.
         Text = "text",
-        /// For machines.
+        /// JSON for machines.
         Json = "json",
     }
 }
 
 shape! {
-    /// What the proxy says of itself.
+    /// The log of the proxy's own events.
     Log {
         /// error, warn, info, debug or trace.
         level: LogLevel = "info",
@@ -150,11 +149,11 @@ shape! {
 }
 
 shape! {
-    /// How the proxy stops.
+    /// The graceful stop.
     Drain {
-        /// From failing readiness to closing the listeners.
+        /// The time from failing readiness to closing the listeners.
         delay: Duration = "0s",
-        /// From there to the end of whatever is still open.
+        /// The time from closing the listeners to closing all remaining connections.
         deadline: Duration = "30s",
     }
 }

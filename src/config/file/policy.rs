@@ -1,57 +1,58 @@
-//! Policies of services and routes as they are written.
+//! The shapes of the policies of services and routes.
 
 use crate::config::scalar::Within;
 use crate::config::shape::{Spanned, shape};
 use std::time::Duration;
 
 shape! {
-    /// How often a client may come.
+    /// The rate limit of a client.
     RateLimit {
-        /// So many requests ...
+        /// The number of requests ...
         requests: Within<1, 1000000000> = required,
-        /// ... in so long.
+        /// ... in this time.
         per: Duration = "1s",
-        /// How many may come at once; as many as `requests` without it.
+        /// Requests that may come at once; by default as many as `requests`.
         burst: Within<1, 1000000000> = optional,
-        /// Who is a client: client_ip, all, or header:NAME.
+        /// The key that identifies a client: client_ip, all, or header:NAME.
         key: Spanned<String> = "client_ip",
     }
 }
 
 shape! {
-    /// Signed tokens.
+    /// JSON Web Tokens.
     JwtFile {
-        /// File with the keys, in JSON (RFC 7517); it is watched.
+        /// A file with the keys, in JSON (RFC 7517); the file is watched.
         jwks_file: Spanned<String> = required,
-        /// Who must have issued them.
+        /// The required issuer.
         issuer: String = optional,
-        /// For whom they must be.
+        /// The required audience.
         audience: String = optional,
     }
 }
 
 shape! {
-    /// A service that is asked.
+    /// An external authorization service.
     ForwardFile {
-        /// http://HOST:PORT/PATH or https://; 2xx lets in.
+        /// http://HOST:PORT/PATH or https://; an answer 2xx permits the request.
         url: Spanned<String> = required,
-        /// File with the authorities that prove who it is (https); the system's without it.
+        /// A file with the authorities for the service's certificate (https); by default the system's.
         ca: Spanned<String> = optional,
-        /// Fields of its answer that clusters are given; a client's own are removed.
+        /// Fields of its answer that are added to the request for the cluster; the client's own fields of these names
+        /// are removed.
         response_headers: Vec<Spanned<String>> = optional,
-        /// Whether its redirects and 4xx go to the client as they are.
+        /// Whether its redirects and 4xx answers are sent to the client unchanged.
         pass_response: bool = "true",
     }
 }
 
 shape! {
-    /// What a client must prove: one of these.
+    /// Authentication of clients: exactly one of these.
     AuthFile {
-        /// File with users and hashes of passwords, as `htpasswd -B` writes it; it is watched.
+        /// A file with users and password hashes, as `htpasswd -B` writes it; the file is watched.
         basic_file: Spanned<String> = optional,
-        /// Signed tokens.
+        /// JSON Web Tokens.
         jwt: JwtFile = optional,
-        /// A service that is asked.
+        /// An external authorization service.
         forward: ForwardFile = optional,
     }
 }

@@ -1,4 +1,4 @@
-//! Services and routes as they are written.
+//! The shapes of services and routes.
 
 use super::policy::{AuthFile, RateLimit};
 use crate::config::error::Problems;
@@ -9,29 +9,29 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 words! {
-    /// How a cluster is chosen.
+    /// The strategy that chooses the cluster.
     Strategy {
-        /// Nearest first, spill by load.
+        /// The nearest cluster first; spill by load.
         Nearest = "nearest",
-        /// Each in turn.
+        /// Each cluster in turn.
         RoundRobin = "round_robin",
-        /// The fewest in flight.
+        /// The cluster with the fewest exchanges in flight.
         LeastRequest = "least_request",
-        /// By health alone.
+        /// By order and health alone.
         Priority = "priority",
-        /// Fill each to 0.9 of its stated capacity.
+        /// In order, each cluster up to 0.9 of its stated capacity.
         Waterfall = "waterfall",
     }
 }
 
 words! {
-    /// How an endpoint is chosen.
+    /// The policy that chooses the endpoint.
     EndpointPolicy {
-        /// The shorter expected wait of two.
+        /// Of two random endpoints, the one with the shorter expected wait.
         LeastWait = "least_wait",
-        /// Each in turn.
+        /// Each endpoint in turn.
         RoundRobin = "round_robin",
-        /// The less busy of two.
+        /// Of two random endpoints, the one with fewer exchanges in flight.
         RandomTwo = "random_two",
         /// The same key to the same endpoint.
         Hash = "hash",
@@ -39,7 +39,7 @@ words! {
 }
 
 shape! {
-    /// What the hash policy hashes: one of these.
+    /// The key of the hash policy: one of these.
     Hash {
         /// A header's value.
         header: String = optional,
@@ -51,11 +51,11 @@ shape! {
 }
 
 words! {
-    /// What a budget binds.
+    /// The traffic that a budget limits.
     BudgetScope {
-        /// Spilling.
+        /// Spilled traffic.
         Spill = "spill",
-        /// Failing over, too.
+        /// Traffic that fails over, too.
         All = "all",
     }
 }
@@ -71,30 +71,30 @@ words! {
 }
 
 shape! {
-    /// What a service's traffic may cost.
+    /// The budget of a service's traffic.
     BudgetFile {
         /// Dollars an hour.
         usd_per_hour: Amount = required,
-        /// This proxy's part of them; of the site's proxies where they share it.
+        /// This proxy's part of the budget; the site's part where its proxies share the budget.
         share: Amount = "1",
         /// process or fleet.
         shared_by: BudgetSharedBy = "process",
-        /// spill, or all: failing over, too.
+        /// spill, or all: traffic that fails over, too.
         applies_to: BudgetScope = "spill",
     }
 }
 
 shape! {
-    /// Clients stay where they were served.
+    /// Session affinity: a client stays at its endpoint.
     AffinityFile {
-        /// The cookie that says where.
+        /// The name of the cookie that identifies the endpoint.
         cookie: Spanned<String> = required,
-        /// How long it lasts; as long as the client's session without it.
+        /// The lifetime of the cookie; by default the browser session.
         ttl: OptionalDuration = "none",
-        /// Whether they stay in the cluster, too, whatever speaks for another.
+        /// Whether clients also stay in their cluster, before distance and load.
         across_clusters: bool = "false",
-        /// File whose content encrypts the cookie, the same for all proxies of the service; without it a
-        /// random key, kept in state_dir.
+        /// A file whose content encrypts the cookie, the same for all proxies of the service; by default a random
+        /// key, kept in state_dir.
         secret_file: Spanned<String> = optional,
     }
 }
@@ -110,25 +110,25 @@ shape! {
 }
 
 shape! {
-    /// A second attempt beside a slow first one.
+    /// Hedging: a second attempt while a slow first one continues.
     Hedge {
-        /// After so long without an answer, or none.
+        /// The time without a response after which a hedge is sent, or none.
         after: OptionalDuration = required,
     }
 }
 
 shape! {
-    /// Copies of requests, whose answers nobody sees.
+    /// Copies of requests whose responses are discarded.
     MirrorFile {
-        /// Who gets them.
+        /// The service that receives the copies.
         service: Spanned<String> = required,
-        /// Percent of the requests.
+        /// The percentage of requests that are copied.
         percent: Amount = "100",
     }
 }
 
 words! {
-    /// What a service speaks.
+    /// The protocol of a service.
     ServiceProtocol {
         /// HTTP.
         Http = "http",
@@ -140,47 +140,48 @@ words! {
 shape! {
     /// What clients ask for.
     Service {
-        /// Its clusters; the order breaks ties and holds before anything is measured.
+        /// The clusters; their order breaks ties, and applies before anything is measured.
         clusters: Vec<Spanned<String>> = required,
-        /// http, or grpc: calls may be silent, and refusals are its statuses. What an http2 cluster serves may be both.
+        /// http, or grpc: calls may be silent for long, and refusals are gRPC statuses. A service on an http2 cluster
+        /// may carry both.
         protocol: ServiceProtocol = "http",
-        /// Data class of what it carries, or several.
+        /// The data class of the service's traffic, or several.
         data: DataClasses = "general",
-        /// Capabilities every serving cluster must offer.
+        /// Capabilities that every cluster of the service must offer.
         needs: Vec<String> = optional,
-        /// Its environment; this site's by default.
+        /// The service's environment; by default this site's.
         environment: String = optional,
         /// nearest, round_robin, least_request, priority or waterfall.
         strategy: Strategy = "nearest",
         /// least_wait, round_robin, random_two or hash.
         endpoint_policy: EndpointPolicy = "least_wait",
-        /// What the hash policy hashes.
+        /// The key of the hash policy.
         hash: Hash = optional,
-        /// To the response head.
+        /// From the request to the response head.
         timeout: Duration = "15s",
-        /// To the end of the response.
+        /// From the request to the end of the response.
         total_timeout: OptionalDuration = "none",
-        /// To the response head, for one attempt.
+        /// From the request to the response head, for each attempt.
         per_try_timeout: OptionalDuration = "none",
         /// Retries.
         retry: Retry = optional,
-        /// A second attempt beside a slow first one, for idempotent requests.
+        /// Hedging, for idempotent requests.
         hedge: Hedge = optional,
-        /// What its traffic may cost.
+        /// The budget of the service's traffic.
         budget: BudgetFile = optional,
-        /// Which requests are dropped first when every cluster is overloaded: the lowest.
+        /// The priority under overload of all clusters: requests of the lowest priority are shed first.
         priority: Within<0, 9> = "5",
-        /// Clients stay where they were served, by a cookie.
+        /// Session affinity by a cookie.
         affinity: AffinityFile = optional,
-        /// Exchanges at once; more are refused.
+        /// Concurrent exchanges; more are refused.
         concurrency: Within<1, 1000000> = optional,
-        /// How often a client may come.
+        /// The rate limit of a client.
         rate_limit: RateLimit = optional,
-        /// Networks whose clients may come; all without it.
+        /// Networks whose clients are allowed; all by default.
         allow: Vec<Network> = optional,
-        /// Networks whose clients may not.
+        /// Networks whose clients are denied.
         deny: Vec<Network> = optional,
-        /// What a client must prove.
+        /// Authentication of clients.
         auth: AuthFile = optional,
     }
 }
@@ -205,9 +206,9 @@ impl Decode for DataClasses {
 }
 
 shape! {
-    /// Sends the client elsewhere.
+    /// A redirect.
     Redirect {
-        /// Location; {host}, {path} and {query} stand for the request's.
+        /// The Location; {host}, {path} and {query} stand for the request's.
         to: String = required,
         /// 301, 302, 303, 307 or 308.
         status: Within<301, 308> = "302",
@@ -225,9 +226,9 @@ shape! {
 }
 
 shape! {
-    /// Edits of a head.
+    /// Edits of the header fields.
     HeaderEdits {
-        /// Fields that replace all of their name.
+        /// Fields that replace all fields of the same name.
         set: Pairs = optional,
         /// Fields to append.
         add: Pairs = optional,
@@ -237,9 +238,9 @@ shape! {
 }
 
 shape! {
-    /// Changes of the path.
+    /// Rewrites of the path.
     Rewrite {
-        /// A prefix, whole segments, to strip.
+        /// A prefix of whole segments to remove.
         strip_prefix: Spanned<String> = optional,
     }
 }
@@ -253,67 +254,67 @@ shape! {
 }
 
 shape! {
-    /// From requests to a service.
+    /// A route from requests to a service.
     Route {
-        /// Hosts, exact or with a leading "*."; any without it.
+        /// Hosts, exact or with a leading "*."; any by default.
         hosts: Vec<Spanned<String>> = optional,
         /// An exact path.
         path: Spanned<String> = optional,
         /// A prefix of whole segments.
         path_prefix: Spanned<String> = optional,
-        /// A regular expression, matched from beginning to end.
+        /// A regular expression that must match the whole path.
         path_regex: Spanned<String> = optional,
-        /// Methods; any without it.
+        /// Methods; any by default.
         methods: Vec<Spanned<String>> = optional,
-        /// Fields that must be there with this value.
+        /// Header fields that must be present with these values.
         headers: Pairs = optional,
-        /// Listeners; every http listener without it.
+        /// Listeners; by default every http listener.
         listeners: Vec<Spanned<String>> = optional,
-        /// Who serves.
+        /// The service.
         service: Spanned<String> = optional,
-        /// Services and their shares.
+        /// Services and their shares of the requests.
         split: Named<Within<0, 1000000>> = optional,
-        /// Sends the client elsewhere.
+        /// A redirect.
         redirect: Redirect = optional,
         /// A fixed answer.
         respond: Respond = optional,
-        /// Data classes beside the service's.
+        /// Data classes, in addition to the service's.
         data: DataClasses = optional,
-        /// What the hash policy hashes; the service's by default.
+        /// The key of the hash policy; by default the service's.
         hash: Hash = optional,
-        /// Capabilities beside the service's.
+        /// Capabilities, in addition to the service's needs.
         needs: Vec<String> = optional,
-        /// Edits of the request's head.
+        /// Edits of the request's header fields.
         request_headers: HeaderEdits = optional,
-        /// Edits of the response's head.
+        /// Edits of the response's header fields.
         response_headers: HeaderEdits = optional,
-        /// Changes of the path.
+        /// Rewrites of the path.
         rewrite: Rewrite = optional,
-        /// To the response head; the service's by default.
+        /// From the request to the response head; by default the service's.
         timeout: Duration = optional,
-        /// To the end of the response; the service's by default.
+        /// From the request to the end of the response; by default the service's.
         total_timeout: OptionalDuration = optional,
-        /// To the response head, for one attempt; the service's by default.
+        /// From the request to the response head, for each attempt; by default the service's.
         per_try_timeout: OptionalDuration = optional,
-        /// Retries of one request; the budget is the service's.
+        /// Retries of one request; the retry budget is the service's.
         retry: RouteRetry = optional,
-        /// A second attempt beside a slow first one; the service's by default.
+        /// Hedging; by default the service's.
         hedge: Hedge = optional,
-        /// Copies of the requests, whose answers nobody sees.
+        /// Copies of the requests whose responses are discarded.
         mirror: MirrorFile = optional,
-        /// Which requests are dropped first; the service's by default.
+        /// The priority under overload; by default the service's.
         priority: Within<0, 9> = optional,
-        /// Clients stay where they were served, by a cookie.
+        /// Session affinity by a cookie.
         affinity: AffinityFile = optional,
-        /// Exchanges at once; more are refused.
+        /// Concurrent exchanges; more are refused.
         concurrency: Within<1, 1000000> = optional,
-        /// How often a client may come.
+        /// The rate limit of a client.
         rate_limit: RateLimit = optional,
-        /// Networks whose clients may come; all without it.
+        /// Networks whose clients are allowed; all by default.
         allow: Vec<Network> = optional,
-        /// Networks whose clients may not.
+        /// Networks whose clients are denied.
         deny: Vec<Network> = optional,
-        /// What a client must prove.
+        /// Authentication of clients.
         auth: AuthFile = optional,
     }
 }

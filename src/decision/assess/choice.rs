@@ -1,30 +1,30 @@
 //! The live clusters of a class, nearest first: the share that each accepts of the exchanges that reach it, and why.
 
-use super::place::Place;
+use super::place::PermittedCluster;
 use crate::decision::growth::Growth;
 use crate::decision::signal::{Choice, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
 
-/// The part of a tolerable queue from which on connections to the next cluster are made ahead.
+/// The fraction of a tolerable queue from which connections to the next cluster are opened in advance.
 const DIALS_AHEAD: f64 = 0.1;
 
-/// The share that a cluster accepts of the exchanges that reach it, factor by factor, each from 0 to 1.
+/// The factors of the share that a cluster accepts of the exchanges that reach it, each from 0 to 1.
 #[derive(Clone, Copy, Debug)]
 struct Keeps {
     dial: f64,
     returning: f64,
-    /// By its queue.
+    /// The factor for its queue.
     load: f64,
-    /// By its success ratio.
+    /// The factor for its success ratio.
     working: f64,
-    /// By how fast its traffic may grow.
+    /// The factor for the permitted growth of its traffic.
     growing: f64,
 }
 
 /// The choices among `live` slots. `may_take` holds, for each slot, the factors of success and of growth.
 pub(super) fn choices(
-    places: &[Place<'_>],
+    places: &[PermittedCluster<'_>],
     candidates: &[Candidate],
     order: &[usize],
     live: &[usize],
@@ -43,7 +43,7 @@ pub(super) fn choices(
         let place = &places[slot];
         let why = if position == 0 { why_first(places, order, slot, now) } else { why_beyond };
         let (working, growing) = may_take[slot];
-        // The nearest cluster has accepted all of it, or would have.
+        // Whether the nearest cluster has accepted all exchanges, or would have.
         let at_home = position == 0 && matches!(why, Why::Nearest | Why::Returning);
         let keeps = Keeps {
             dial: f64::from(place.dial) / 100.0,
@@ -86,7 +86,7 @@ impl Keeps {
 }
 
 /// Why an exchange goes to the nearest live cluster.
-fn why_first(places: &[Place<'_>], order: &[usize], slot: usize, now: Timestamp) -> Why {
+fn why_first(places: &[PermittedCluster<'_>], order: &[usize], slot: usize, now: Timestamp) -> Why {
     if places.len() == 1 {
         return Why::Only;
     }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exchanges_go_beyond_the_first_for_what_keeps_most_of_them_from_it() {
+    fn the_reason_beyond_the_first_cluster_is_the_strongest_factor() {
         let all = Keeps { dial: 1.0, returning: 1.0, load: 1.0, working: 1.0, growing: 1.0 };
         #[rustfmt::skip]
         let table = [

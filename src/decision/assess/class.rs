@@ -2,7 +2,7 @@
 
 use super::choice::choices;
 use super::inference::{Before, Inference, Sweep, oldest};
-use super::place::{Place, distances};
+use super::place::{PermittedCluster, distances};
 use super::success::{relative_success, working};
 use crate::decision::backlog::{Backlog, Flow};
 use crate::decision::capacity::{self, Capacity, Seen, Supply};
@@ -15,7 +15,7 @@ use crate::decision::plan::{Class, ClusterIndex, Kind, Plan};
 use crate::decision::price::Prices;
 use crate::decision::report::Report;
 use crate::decision::service_time::{ReportedService, SERVICE_UNKNOWN};
-use crate::decision::shed::{self, Asked, Claim, PRIORITIES, Shed};
+use crate::decision::shed::{self, Claim, PRIORITIES, PriorityDemand, Shed};
 use crate::decision::signal::{Choice, ClassSignals, Score, Why};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
@@ -42,19 +42,19 @@ pub(super) struct ClassState {
     forecast: Forecast,
     growth: Vec<Growth>,
     capacity: Vec<Capacity>,
-    asked: Asked,
+    by_priority: PriorityDemand,
     backlog: Backlog,
-    /// What the class sheds since the last sweep.
+    /// The shed share since the last sweep.
     shed: Shed,
-    /// For how many seconds every live cluster has had a queue.
+    /// The time for which every live cluster has had a queue, in seconds.
     queued: f64,
     /// The overload of this sweep; `None` where there is none.
     pub(super) claim: Option<Claim>,
     /// When the last report of a probe came, by slot.
-    heard: Vec<Timestamp>,
+    reported_at: Vec<Timestamp>,
     /// Exchanges a second, retries left out.
     demand: f64,
-    /// Dollars since the start, by slot, and of the last sweep in all.
+    /// Dollars since the start, by slot, and the total of the last sweep.
     spent: Vec<f64>,
     pub(super) spent_now: f64,
     /// The signals of the last sweep, and its moment.
@@ -83,20 +83,20 @@ pub(super) struct Moment {
 
 /// Exchanges a second below which a class counts as idle.
 const AT_REST: f64 = 1e-3;
-/// The largest service time during an overload, as a multiple of the least mean of a few responses.
+/// The upper bound of a service time learned during overload, as a multiple of the least mean of a few responses.
 const LEAST_TIMES: f64 = 3.0;
 const MS: f64 = 0.001;
 
-/// For how many times the longest acceptable queue a queue must have lasted.
+/// The minimum duration of a queue, as a multiple of the longest acceptable queue.
 const QUEUED_BOUNDS: f64 = 2.0;
-/// The part of the longest acceptable queue that counts as none.
+/// The fraction of the longest acceptable queue that counts as no queue.
 const QUEUED_PART: f64 = 0.2;
-/// The part of the longest acceptable queue that every cluster must have before growth counts as a queue.
+/// The fraction of the longest acceptable queue that every cluster must have before growth counts as a queue.
 const QUEUES_PART: f64 = 0.25;
-/// The part of a tolerable queue from which on a cluster is full: where the spill keeps it.
+/// The fraction of a tolerable queue at which a cluster counts as full: the level at which spilling keeps it.
 const FULL: f64 = 0.4;
 
-/// The part of a mean wait that is used while exchanges are shed: the mean lags behind a queue that shrinks.
+/// The fraction of a mean wait that is used while exchanges are shed: the mean lags behind a queue that shrinks.
 const MEAN_PART: f64 = 0.9;
 
 /// How far ahead demand is forecast, in seconds: the time in which a cloud gets ready.
@@ -119,12 +119,12 @@ impl ClassState {
             forecast: Forecast::default(),
             growth: vec![Growth::default(); clusters],
             capacity: vec![Capacity::default(); clusters],
-            asked: Asked::default(),
+            by_priority: PriorityDemand::default(),
             backlog: Backlog::default(),
             shed: Shed::default(),
             queued: 0.0,
             claim: None,
-            heard: vec![Timestamp::START; clusters],
+            reported_at: vec![Timestamp::START; clusters],
             demand: 0.0,
             spent: vec![0.0; clusters],
             spent_now: 0.0,
@@ -157,13 +157,13 @@ impl ClassState {
         &mut self,
         plan: &Plan,
         class: &Class,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         tallies: &[Tally],
-        asked: &[f64; PRIORITIES],
+        by_priority: &[f64; PRIORITIES],
         moment: Moment,
     ) -> ClassSignals {
         let Moment { now, elapsed, money } = moment;
-        self.count(plan, places, tallies, asked, elapsed);
+        self.count(plan, places, tallies, by_priority, elapsed);
         let distances = distances(places);
         let seconds = now.secs_since(Timestamp::START);
         let usual = self.service().unwrap_or(SERVICE_UNKNOWN);
@@ -176,9 +176,9 @@ impl ClassState {
                 track.forgive();
             }
             if let Some((report, at)) = &places[slot].state.report
-                && *at > self.heard[slot]
+                && *at > self.reported_at[slot]
             {
-                self.heard[slot] = *at;
+                self.reported_at[slot] = *at;
                 track.hear(*report, now.secs_since(*at));
             }
         }
@@ -203,7 +203,7 @@ impl ClassState {
         let panics = live.is_empty();
         if panics {
             let last_resort = |slot: &usize| {
-                let Place { cluster, state, dial } = places[*slot];
+                let PermittedCluster { cluster, state, dial } = places[*slot];
                 state.is_last_resort(&plan.clusters[cluster], dial)
             };
             live = order.iter().copied().filter(last_resort).collect();
@@ -309,15 +309,15 @@ impl ClassState {
         });
         let usual = self.backlog.least().unwrap_or_default();
         self.backlog.fold(flow(tallies, usual), bound, elapsed);
-        // Growth shows that there is a queue at some cluster; a class that was once without a queue knows at which.
+        // Growth shows that some cluster has a queue; a class that was once without a queue knows which one.
         let shortest = open.iter().map(|place| place.queue).fold(f64::INFINITY, f64::min);
         self.queued = if shortest > QUEUED_PART * bound { self.queued + elapsed } else { 0.0 };
         let everywhere = !self.inference.tells_queues() || shortest > QUEUES_PART * bound;
         let grown = self.backlog.queue().filter(|_| everywhere);
         let place = |choice: &Choice| {
             let known = self.knows_service(class, choice.slot);
-            // While the class sheds, the mean response time shows the wait: the bounds that keep a slow page from being taken for
-            // a queue apply before.
+            // While the class sheds, the mean response time shows the wait. The bounds that prevent a slow page from
+            // being taken for a queue apply earlier.
             let waits = match self.shed == Shed::default() {
                 true => 0.0,
                 false => MEAN_PART * self.tracks[choice.slot].beyond(),
@@ -335,7 +335,7 @@ impl ClassState {
         };
         Claim {
             places: choices.iter().map(place).collect(),
-            asked: self.asked,
+            by_priority: self.by_priority,
             served: self.backlog.served(),
             work: self.service(),
             bound,
@@ -344,8 +344,7 @@ impl ClassState {
         }
     }
 
-    /// Infers service times and queues; from a queue that causes shedding, no longer
-    /// service time is learned.
+    /// Infers service times and queues. During a queue that causes shedding no higher service time is learned.
     fn infer(&mut self, distances: &[f64], (now, elapsed): (f64, f64)) {
         let overloaded = self.shed != Shed::default() || self.backlog.queue().is_some();
         let before = Before { overloaded, ..self.before };
@@ -373,7 +372,7 @@ impl ClassState {
     fn wanted(
         &mut self,
         plan: &Plan,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         candidates: &[Candidate],
         elapsed: f64,
     ) -> (Vec<f64>, Vec<Option<f64>>) {
@@ -417,18 +416,18 @@ impl ClassState {
     fn count(
         &mut self,
         plan: &Plan,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         tallies: &[Tally],
-        asked: &[f64; PRIORITIES],
+        by_priority: &[f64; PRIORITIES],
         elapsed: f64,
     ) {
-        self.asked.fold(asked, elapsed);
+        self.by_priority.fold(by_priority, elapsed);
         // Shed exchanges are demand, too.
         let sent: f64 = tallies.iter().map(|tally| tally.accepted - tally.retried).sum();
-        let asked = asked.iter().sum::<f64>().max(sent);
-        self.forecast.observe(asked, elapsed);
+        let requested = by_priority.iter().sum::<f64>().max(sent);
+        self.forecast.observe(requested, elapsed);
         let keep = (-elapsed).exp();
-        self.demand = self.demand * keep + asked / elapsed * (1.0 - keep);
+        self.demand = self.demand * keep + requested / elapsed * (1.0 - keep);
         self.count_spilled(tallies, elapsed);
         self.spent_now = 0.0;
         for ((tally, place), spent) in tallies.iter().zip(places).zip(&mut self.spent) {
@@ -461,7 +460,7 @@ impl ClassState {
     fn report(
         &self,
         plan: &Plan,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         candidates: &[Candidate],
         now: Timestamp,
     ) -> Option<Report> {
@@ -529,7 +528,7 @@ impl ClassState {
         &mut self,
         plan: &Plan,
         class: &Class,
-        places: &[Place<'_>],
+        places: &[PermittedCluster<'_>],
         distances: &[f64],
         moment: Moment,
     ) -> Vec<Candidate> {
@@ -592,7 +591,7 @@ fn idle(candidates: &[Candidate]) -> Vec<Candidate> {
     candidates.iter().map(|candidate| Candidate { queue: 0.0, ..*candidate }).collect()
 }
 
-/// What the next sweep is judged by.
+/// The comparison values for the next sweep.
 fn before(candidates: &[Candidate], live: &[usize], choices: &[Choice]) -> Before {
     let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
     let Some(first) = listed.first() else { return Before::default() };

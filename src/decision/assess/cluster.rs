@@ -26,18 +26,18 @@ pub(super) struct EndpointState {
     pub(super) speed: Speed,
     /// Failures since the last sweep.
     pub(super) failures: f64,
-    /// Failures since the last sweep, each client once, for the comparison with its answers: where most fail, a few
-    /// answers break no series.
+    /// Failures since the last sweep, each client counted once, for the comparison with the answers: where most
+    /// exchanges fail, a few answers do not end a series.
     pub(super) blamed: Blamed,
     standing: Standing,
-    /// Whether the endpoint was reported as ejected; how often it returned since; whether it answered nothing
-    /// since the last time.
+    /// Whether the endpoint was reported as ejected, the number of returns since, and whether it has answered nothing
+    /// since the last one.
     out: bool,
     returns: u32,
     unused: bool,
     pub(super) probe_due: Timestamp,
     pub(super) probing: bool,
-    /// When the last round trip of an exchange's own handshake came.
+    /// The time of the last round-trip sample from an exchange's handshake.
     rtt_heard: Timestamp,
 }
 
@@ -182,7 +182,7 @@ impl ClusterState {
             endpoint.speed.fold(logs, count, failures, &mut self.spread, elapsed);
             endpoint.unused &= count + failures <= 0.0;
             answered += count;
-            // Where most exchanges fail, a few that succeed break no series.
+            // Where most exchanges fail, a few successes do not end a series of failures.
             let blamed = std::mem::take(&mut endpoint.blamed).count();
             if count > 0.0 {
                 endpoint.health.exchanges_answered(now);
@@ -247,7 +247,7 @@ impl ClusterState {
             let may_eject = self.may_eject(knobs, now);
             let endpoint = &mut self.endpoints[index];
             if may_eject && endpoint.health.eject(cause, now) {
-                // Judged anew after its return.
+                // The endpoint is judged anew after its return.
                 endpoint.standing = Standing::default();
                 news.extend(endpoint.ejected(&cluster.name, cause));
             }
@@ -293,7 +293,7 @@ impl ClusterState {
         Some(self.rtt()? + behind)
     }
 
-    /// Response times of probes beyond the round trip, where measured just now.
+    /// Response times of probes beyond the round trip, where just measured.
     pub(super) fn fresh_excess(&self) -> Option<f64> {
         self.excess.filter(|_| self.in_use > 0)
     }
@@ -387,8 +387,8 @@ impl ClusterState {
         Some(share.unwrap_or_else(|| lease::sure(lease::part(total, members))))
     }
 
-    /// Endpoints proven up; never-probed endpoints only where there are none of the former; all endpoints where too
-    /// few are up.
+    /// The endpoints that probes have shown to be up; never-probed endpoints only where there are none of those; all
+    /// endpoints where too few are up.
     fn usable(&self, knobs: &Outlier, endpoints: &[EndpointSignals]) -> Vec<usize> {
         let proven =
             |index: &usize| endpoints[*index].up && self.endpoints[*index].health.is_probed();

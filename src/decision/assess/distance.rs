@@ -1,13 +1,13 @@
-//! The distance of a cluster, from its own measurements, whichever other clusters are alive.
+//! The distance of a cluster, from its own measurements, independent of which other clusters are alive.
 //!
-//! The kernel's round trip is the distance, unless a middlebox accepts connections for the cluster: then an
-//! http or gRPC probe's response takes longer than the round trip and the probe's own work explain, and the
-//! rest is distance behind the middlebox. What a probe's work takes is learned as the least excess over the
-//! round trip among the clusters of a service, which run the same application.
+//! The distance is the kernel's round trip, unless a middlebox accepts connections for the cluster. In that case the
+//! response of an http or gRPC probe takes longer than the round trip and the probe's own work together, and the
+//! difference is the distance behind the middlebox. The probe's work is learned as the least excess over the round
+//! trip among the clusters of a service, because they run the same application.
 //!
 //! # Invariants
-//! * A cluster that goes down, or leaves the plan, never changes another's distance: each cluster keeps the
-//!   work it was last compared with, and that rises only while the cluster it was learned from is alive.
+//! * A cluster that goes down, or leaves the plan, never changes another cluster's distance. Each cluster keeps the
+//!   work that it was last compared with; that work rises only while the cluster where it was observed is alive.
 //!
 //! # Units
 //! Seconds.

@@ -50,7 +50,7 @@ pub(super) struct Inference {
     certain: Vec<f64>,
     calm: bool,
     /// Whether the nearest cluster reports its queue.
-    told: bool,
+    is_reported: bool,
     /// The highest rate that the nearest cluster was seen to answer without delay, in exchanges a second.
     proven: f64,
 }
@@ -67,10 +67,10 @@ const UNPROVEN: f64 = 1.1;
 const REMEMBERS_RATE: f64 = 300.0;
 /// Standard errors by which another cluster's mean must be lower to be quicker.
 const ERRORS_MOST: f64 = 3.0;
-/// Standard errors subtracted from a control group's mean.
+/// Standard errors that are subtracted from a control group's mean.
 const ERRORS: f64 = 2.5;
-/// Exchanges below which another cluster is no control group: the bounds of a handful are passed by chance, and by a
-/// cluster that is farther than its probes show.
+/// The number of exchanges below which another cluster is no control group: a few exchanges exceed a bound by chance,
+/// and so does a cluster that is farther than its probes show.
 const COMPARED: f64 = 20.0;
 /// A lower bound of every moment: nothing was sent before the process began.
 const EVER: f64 = f64::NEG_INFINITY;
@@ -85,14 +85,14 @@ impl Inference {
             excesses: vec![Excess::default(); clusters],
             certain: vec![EVER; clusters],
             calm: false,
-            told: false,
+            is_reported: false,
             proven: 0.0,
         }
     }
 
     /// Whether queues are known: by reports, or by baselines that were learned while nothing was suspected.
     pub(super) fn tells_queues(&self) -> bool {
-        self.calm || self.told
+        self.calm || self.is_reported
     }
 
     /// Response time of a request without a queue, in seconds, for the recent mix; `None` while unknown.
@@ -215,7 +215,8 @@ impl Inference {
             home: self.excesses[first],
             control,
             control_mean,
-            // A class that was once without a queue knows its response times at the nearest cluster better than others show them.
+            // A class that was once without a queue knows its response times at the nearest cluster better than other
+            // clusters show them.
             elsewhere: if self.calm { 1.0 } else { self.elsewhere(tracks, first) },
             control_keeps_up,
             since_drained,
@@ -245,7 +246,7 @@ impl Inference {
         // A rate above every rate that was answered in time may cause a queue: its response times are not learned.
         let home = &tracks[first];
         let rate = home.accepted_rate();
-        // The first answers are the quickest ones: all others are late by them. Where nothing else is wrong for long, they are
+        // The first answers are the quickest, so all others seem late. If nothing else is wrong for long, they are
         // not late.
         let settled = self.strata.weight() >= SETTLED;
         let untroubled = self.suspicion.is_calm() && !overloaded && home.growth() <= 0.0;
@@ -255,8 +256,8 @@ impl Inference {
             self.proven = self.proven.max(rate);
         }
         let unproven = rate > UNPROVEN * self.proven && !in_time;
-        self.told = home.report().is_some();
-        self.calm |= !overloaded && !self.told && self.suspicion.is_calm();
+        self.is_reported = home.report().is_some();
+        self.calm |= !overloaded && !self.is_reported && self.suspicion.is_calm();
         let may_learn = !overloaded && !unproven && (self.suspicion.may_learn() || !settled);
         // A class that was overloaded from the first exchange on learns from clusters that are not.
         let by_others = !self.calm && !overloaded;
@@ -302,7 +303,7 @@ mod tests {
     use crate::decision::units::Dice;
 
     #[test]
-    fn a_mean_moves_between_all_alike_and_all_by_the_same_time_in_either_direction() {
+    fn a_mean_grows_between_the_two_bounding_cases_in_either_direction() {
         assert!((of_mean(2.0, 1.3, 0.25) - 1.3).abs() < 1e-12);
         assert!((of_mean(2.0, 9.0, 0.25) - 2.0).abs() < 1e-12);
         assert!((of_mean(2.0, 1.0, 0.25) - 1.25).abs() < 1e-12);
@@ -315,7 +316,7 @@ mod tests {
         }
     }
 
-    /// Anything that a clock that jumps, a cache or a stranger can make of an exchange.
+    /// Random exchanges, such as clock jumps, caches or misbehaving clients can produce.
     fn anything(dice: &mut Dice, now: f64) -> (Exchanges, Tally) {
         let (mut exchanges, mut tally) = (Exchanges::default(), Tally::default());
         for _ in 0..dice.below(40) {
@@ -343,8 +344,8 @@ mod tests {
         (exchanges, tally)
     }
 
-    /// What 40 ms are believed to take while the nearest cluster has a queue of 15 ms, and another cluster, which is
-    /// 30 ms farther than its probes show, answers so many of 200 exchanges.
+    /// The inferred service time of 40 ms work while the nearest cluster has a queue of 15 ms, and another cluster,
+    /// which is 30 ms farther than its probes show, answers `elsewhere` of 200 exchanges.
     fn service_beside_a_queue(elsewhere: usize) -> f64 {
         let mut inference = Inference::new(2);
         let mut tracks = vec![Track::default(); 2];
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_beliefs_stay_finite_and_in_range() {
+    fn inferred_values_stay_finite_and_in_range_for_any_input() {
         for seed in 0..60 {
             let mut dice = Dice::seeded(seed);
             let mut inference = Inference::new(2);

@@ -131,7 +131,7 @@ pub trait Samples {
     /// Copies the exchanges of a class at its permitted cluster number `slot`, one by one.
     fn exchanges(&mut self, class: ClassIndex, slot: usize, into: &mut Exchanges);
     /// Demand of a class, by priority, accepted or shed.
-    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES];
+    fn requested(&mut self, class: ClassIndex) -> [f64; PRIORITIES];
 }
 
 /// A probe that is due now.
@@ -195,7 +195,7 @@ pub struct Assessor {
     budget_shares: BTreeMap<String, Share>,
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
-    /// By cluster of the plan: clusters that run the same application.
+    /// By cluster of the plan: the clusters that run the same application.
     same_application: Table<ClusterIndex, Vec<ClusterIndex>>,
     swept: Timestamp,
     /// Counts sweeps: classes without traffic take turns.
@@ -249,7 +249,7 @@ impl Assessor {
             let Some(terms) = service.budget else { continue };
             let known = budgets.remove(&service.name);
             let left = known.as_ref().map(Budget::left);
-            let kept = known.filter(|budget| budget.terms() == terms);
+            let kept = known.filter(|budget| budget.limit() == terms);
             let budget = kept.unwrap_or_else(|| Budget::new(terms, left));
             self.budgets.insert(service.name.clone(), budget);
         }
@@ -291,7 +291,7 @@ impl Assessor {
             }
             Event::BudgetLeft { service, usd } => {
                 if let Some(budget) = self.budgets.get_mut(&service) {
-                    *budget = Budget::new(budget.terms(), Some(usd));
+                    *budget = Budget::new(budget.limit(), Some(usd));
                 }
             }
             Event::Shares(shares) => {
@@ -357,10 +357,10 @@ impl Assessor {
             endpoint.speed.probed(answer.as_secs_f64());
         }
         if !endpoint.rtt.is_settled() {
-            // First impressions need several probes, at once.
+            // A new endpoint needs several probes at once for its first state.
             endpoint.probe_due = now;
         } else if endpoint.rtt.is_doubtful() {
-            // The path may have changed: the next probes show it.
+            // The path may have changed: the next probes measure it.
             endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         }
         endpoint.health.probe_succeeded(thresholds(cluster), now);
@@ -387,7 +387,8 @@ impl Assessor {
         let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
             return;
         };
-        // A hedge that was quicker is no failed answer: an endpoint that answers anything meanwhile is slow, not dead.
+        // A hedge that was quicker is no failed answer: an endpoint that answers anything meanwhile is slow, not
+        // down.
         let failures = if cause == Cause::Overtaken { 0.0 } else { 1.0 };
         endpoint.failures += failures;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));

@@ -15,7 +15,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 const MS: u64 = 1_000_000;
 
-/// A service: what it asks for, and at which clusters.
+/// A service: its demand and its clusters.
 struct Client {
     priority: u8,
     /// Requests a second.
@@ -47,10 +47,10 @@ enum Happening {
     Sweep,
 }
 
-/// What became of one service's requests since the last look.
+/// The results of one service's requests since the last check.
 #[derive(Clone, Debug, Default)]
 struct Fate {
-    asked: usize,
+    requested: usize,
     shed: usize,
     /// Seconds.
     latencies: Vec<f64>,
@@ -58,7 +58,7 @@ struct Fate {
 
 impl Fate {
     fn shed_share(&self) -> f64 {
-        self.shed as f64 / self.asked.max(1) as f64
+        self.shed as f64 / self.requested.max(1) as f64
     }
 
     fn median(&self) -> f64 {
@@ -86,7 +86,7 @@ struct World {
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 impl World {
-    /// Places are servers, endpoints and milliseconds of distance.
+    /// Each place has a number of servers, a number of endpoints, and a distance in milliseconds.
     fn new(seed: u64, places: &[(usize, u32, u64)], clients: Vec<Client>) -> World {
         let now = Timestamp::START;
         let mut plan = plan(&NAMES[..places.len()]);
@@ -163,7 +163,7 @@ impl World {
         self.at(50 * MS, Happening::Sweep);
     }
 
-    /// Runs on; `look` is called after each sweep.
+    /// Continues the run; `look` is called after each sweep.
     fn run(&mut self, seconds: u64, mut look: impl FnMut(&World)) -> Vec<Fate> {
         let end = self.now + seconds * 1_000 * MS;
         while self.events.peek().is_some_and(|Reverse((at, ..))| *at <= end) {
@@ -192,7 +192,7 @@ impl World {
             return;
         }
         let priority = self.clients[class].priority;
-        self.fates[class].asked += 1;
+        self.fates[class].requested += 1;
         self.ledger.ask(ClassIndex(class), priority);
         let beliefs = &self.signals.classes[ClassIndex(class)];
         if self.credits[class].sheds(beliefs.shed, priority) {
@@ -250,7 +250,7 @@ impl World {
         self.fates[class].latencies.push(latency);
     }
 
-    /// Whether each service time is known within twice, or half, of the truth.
+    /// Whether each inferred service time is between half and twice the true one.
     fn knows_service(&self) -> bool {
         (0..self.clients.len()).all(|class| (10.0..=40.0).contains(&self.service_ms(class)))
     }
@@ -287,7 +287,7 @@ fn of_two_services_in_full_clusters_the_lower_priority_is_shed_alone() {
             "seed {seed}: the high is shed: {} {} of {}",
             first[1].shed,
             then[1].shed,
-            then[1].asked
+            then[1].requested
         );
         for fate in [&first[1], &then[0], &then[1]] {
             assert!(fate.median() < 0.320, "seed {seed}: p50 {}", fate.median());
@@ -323,7 +323,7 @@ fn a_high_priority_that_exceeds_the_capacity_alone_is_shed_as_well() {
 }
 
 #[test]
-fn who_is_overloaded_from_the_first_request_on_sheds_within_a_second() {
+fn a_service_overloaded_from_the_first_request_sheds_within_a_second() {
     for seed in 0..8 {
         for (places, clusters) in [(&TWO[..], &[0, 1][..]), (&TWO[..1], &[0][..])] {
             let rate = 150.0 * clusters.len() as f64;
@@ -344,22 +344,24 @@ fn who_is_overloaded_from_the_first_request_on_sheds_within_a_second() {
             for fate in [&first[1], &then[0], &then[1]] {
                 assert!(fate.median() < 0.340, "seed {seed}: p50 {}", fate.median());
             }
-            // Whoever never saw it without a queue is off by more than who did, and by no queue's length.
+            // A class that was never without a queue has a larger error than other classes, but not by the length of
+            // the queue.
             assert!(world.service_ms(1) < 130.0, "seed {seed}: {}", world.service_ms(1));
         }
     }
 }
 
-/// The endpoints that all clusters together are asked to have for the first service; `None` before that is known.
+/// The desired number of endpoints of all clusters for the first service; `None` until that is known.
 fn desired(world: &World) -> Option<f64> {
     let wanted = &world.signals.classes[ClassIndex(0)].wanted_endpoints;
     wanted.iter().copied().sum::<Option<f64>>()
 }
 
 #[test]
-fn desired_replicas_follow_work_and_not_a_moment() {
-    let mut told = 0;
-    // Endpoints of one server, of four; a home that is too small for the step, and one that is not.
+fn desired_replicas_follow_the_load_and_not_short_peaks() {
+    let mut known_runs = 0;
+    // Endpoints of one server, and of four; a home cluster that is too small for the step, and one that is large
+    // enough.
     for (places, each) in [
         ([(1, 1, 1), (8, 8, 12)], 1.0),
         ([(3, 3, 1), (8, 8, 12)], 1.0),
@@ -395,29 +397,29 @@ fn desired_replicas_follow_work_and_not_a_moment() {
                 });
                 before = rate;
             }
-            // At a single server requests wait for each other at any load: that is learned as work.
+            // At a single server requests wait for each other at any load: this wait is learned as service time.
             let later = if places[0].0 == 1 { 1.4 } else { 1.2 };
             assert!(worst[0] <= 1.5 && worst[1] <= later, "{places:?} {seed}: {worst:?}");
-            told += usize::from(known);
+            known_runs += usize::from(known);
         }
     }
-    assert!(told >= 12, "where clusters queue it is told: {told}");
+    assert!(known_runs >= 12, "desired replicas are published where clusters queue: {known_runs}");
 }
 
 #[test]
-fn desired_replicas_follow_a_day_ahead_of_it() {
+fn desired_replicas_precede_a_daily_curve() {
     for seed in 0..3 {
         let mut world = World::new(seed, &[(3, 3, 1), (8, 8, 12)], vec![client(5, 20.0, &[0, 1])]);
         let rate = |ten: i32| 60.0 - 40.0 * (f64::from(ten) * std::f64::consts::TAU / 60.0).cos();
         let need = |rate: f64| (rate * 0.020 / 0.7).max(1.0);
-        let (mut told, mut short, mut worst) = (false, 0.0, 0.0_f64);
+        let (mut known, mut short, mut worst) = (false, 0.0, 0.0_f64);
         for ten in 0..120 {
             world.clients[0].rate = rate(ten);
-            // What it is, what it was within the last minute, and what it will be within the next.
+            // The largest rate within the last and the next minute.
             let most = (ten - 6..=ten + 6).map(rate).fold(0.0, f64::max);
             world.run(10, |world| {
                 let Some(desired) = desired(world) else { return };
-                told = true;
+                known = true;
                 worst = worst.max(desired / need(most));
                 short = if desired.ceil() < (0.95 * need(rate(ten))).ceil() {
                     short + 0.05
@@ -427,6 +429,6 @@ fn desired_replicas_follow_a_day_ahead_of_it() {
                 assert!(short < 60.0, "seed {seed}: {desired} at {ten}0 s");
             });
         }
-        assert!(told && worst <= 1.5, "seed {seed}: {worst}");
+        assert!(known && worst <= 1.5, "seed {seed}: {worst}");
     }
 }

@@ -6,7 +6,7 @@ use crate::decision::units::Timestamp;
 
 /// One permitted cluster at this sweep.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct PermittedCluster<'a> {
     pub(super) cluster: ClusterIndex,
     pub(super) state: &'a ClusterState,
     pub(super) dial: u8,
@@ -15,7 +15,7 @@ pub(super) struct Place<'a> {
 /// Distance of an unmeasured cluster, beyond the farthest measured one, in seconds.
 const UNMEASURED: f64 = 0.050;
 
-impl Place<'_> {
+impl PermittedCluster<'_> {
     pub(super) fn is_live(&self, now: Timestamp) -> bool {
         self.state.is_live(self.dial, now)
     }
@@ -27,7 +27,7 @@ impl Place<'_> {
 }
 
 /// The distance of each cluster, in seconds; an unmeasured cluster counts as the farthest.
-pub(super) fn distances(places: &[Place<'_>]) -> Vec<f64> {
+pub(super) fn distances(places: &[PermittedCluster<'_>]) -> Vec<f64> {
     let measured = || places.iter().map(|place| place.state.distance());
     let farthest = measured().flatten().fold(0.0, f64::max);
     measured().map(|distance| distance.unwrap_or(farthest + UNMEASURED)).collect()

@@ -1,4 +1,4 @@
-//! Endpoints that go out of use and come back: what is told, and what they get at first.
+//! Endpoints that are ejected and return: the reported events, and the traffic at first.
 
 use super::world::plan;
 use super::*;
@@ -8,7 +8,7 @@ use crate::decision::plan::{ClassIndex, ClusterIndex, EndpointPolicy};
 use crate::decision::signal::Signals;
 use crate::decision::units::Dice;
 
-/// What came back since the last sweep, by endpoint id.
+/// Successes since the last sweep, by endpoint id.
 #[derive(Default)]
 struct Back([Answers; 3]);
 
@@ -23,7 +23,7 @@ impl Samples for Back {
         self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, _: ClassIndex) -> [f64; PRIORITIES] {
+    fn requested(&mut self, _: ClassIndex) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }
@@ -41,7 +41,7 @@ struct Three {
     back: Back,
     signals: Signals,
     now: Timestamp,
-    told: Vec<News>,
+    news: Vec<News>,
 }
 
 impl Three {
@@ -55,10 +55,10 @@ impl Three {
         let found = found.collect();
         assessor.fold(Event::Endpoints { cluster: "a".to_owned(), found }, now);
         let (back, signals) = (Back::default(), Signals::default());
-        let mut three = Three { assessor, back, signals, now, told: Vec::new() };
+        let mut three = Three { assessor, back, signals, now, news: Vec::new() };
         (0..3).for_each(|endpoint| three.probe(endpoint, true));
         three.sweep();
-        three.told.clear();
+        three.news.clear();
         three
     }
 
@@ -73,7 +73,7 @@ impl Three {
             false => Event::ProbeFailed { endpoint, cause: Cause::ProbeTimeout },
         };
         self.assessor.fold(event, self.now);
-        self.told.extend(self.assessor.take_news());
+        self.news.extend(self.assessor.take_news());
     }
 
     fn fail(&mut self, cause: Cause, times: usize) {
@@ -81,20 +81,20 @@ impl Three {
             self.assessor
                 .fold(Event::ExchangeFailed { endpoint: 0, cause, client: None }, self.now);
         }
-        self.told.extend(self.assessor.take_news());
+        self.news.extend(self.assessor.take_news());
     }
 
-    /// Fifty milliseconds later.
+    /// Advances by fifty milliseconds.
     fn sweep(&mut self) {
         self.now = self.now.plus(Duration::from_millis(50));
         self.signals = self.assessor.sweep(&mut self.back, self.now);
-        self.told.extend(self.assessor.take_news());
+        self.news.extend(self.assessor.take_news());
     }
 
-    /// How often endpoint 0 was told to be out of use, and to be back.
-    fn told(&self) -> (usize, usize) {
-        let out = self.told.iter().filter(|news| matches!(news, News::Ejected { .. })).count();
-        let back = self.told.iter().filter(|news| matches!(news, News::Returned { .. })).count();
+    /// The number of times that endpoint 0 was reported as ejected, and as returned.
+    fn counts(&self) -> (usize, usize) {
+        let out = self.news.iter().filter(|news| matches!(news, News::Ejected { .. })).count();
+        let back = self.news.iter().filter(|news| matches!(news, News::Returned { .. })).count();
         (out, back)
     }
 
@@ -108,8 +108,8 @@ fn http() -> ProbeKind {
 }
 
 #[test]
-fn every_way_out_of_use_is_told_once_and_every_way_back_too() {
-    // (probes, what happens, whether probes fail meanwhile)
+fn each_ejection_and_each_return_is_reported_once() {
+    // (probes, cause, number of failures, whether probes fail meanwhile)
     let ways: [(ProbeKind, Cause, usize, bool); 6] = [
         (http(), Cause::GatewayStatus, 5, false),
         (http(), Cause::GatewayStatus, 5, true),
@@ -126,23 +126,23 @@ fn every_way_out_of_use_is_told_once_and_every_way_back_too() {
             three.fail(cause, times);
             (0..4).filter(|_| probes_fail).for_each(|_| three.probe(0, false));
             three.sweep();
-            assert_eq!((three.told(), three.is_used()), ((round, round - 1), false), "{way}");
+            assert_eq!((three.counts(), three.is_used()), ((round, round - 1), false), "{way}");
             (0..60).for_each(|_| three.sweep());
             (0..3).filter(|_| probed).for_each(|_| three.probe(0, true));
             (0..5).for_each(|_| three.sweep());
-            assert_eq!((three.told(), three.is_used()), ((round, round), true), "{way}");
+            assert_eq!((three.counts(), three.is_used()), ((round, round), true), "{way}");
         }
     }
 }
 
 #[test]
-fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
+fn a_returned_endpoint_gets_one_exchange_at_once_and_then_a_slow_start() {
     let mut three = Three::new(http());
-    // Up for longer than a slow start lasts.
+    // Up for longer than a slow start takes.
     (0..800).for_each(|_| three.sweep());
     three.fail(Cause::GatewayStatus, 5);
     three.sweep();
-    // Ended by probes, before its time.
+    // Probes end the ejection early.
     (0..3).for_each(|_| three.probe(0, true));
     three.sweep();
     let signals = &three.signals.clusters[ClusterIndex(0)];
@@ -158,7 +158,7 @@ fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
             assert!(turn > 0 || picked == 0, "its first exchange at once");
             counts[picked] += 1;
         }
-        // A tenth of a share is 4.8 of 100.
+        // A tenth of a share is 4.8 of 100 exchanges.
         assert!((3..=8).contains(&counts[0]), "{counts:?}");
     }
     three.back.0[0] = answers(1, 0.01);
@@ -170,7 +170,7 @@ fn a_returned_endpoint_has_the_next_exchange_once_and_starts_slowly() {
 }
 
 #[test]
-fn what_was_learned_of_an_endpoint_is_forgotten_as_it_returns() {
+fn measurements_of_an_endpoint_are_reset_at_its_return() {
     let mut three = Three::new(http());
     for _ in 0..40 {
         three.back = Back([answers(2, 0.2), answers(2, 0.01), answers(2, 0.01)]);
@@ -185,18 +185,18 @@ fn what_was_learned_of_an_endpoint_is_forgotten_as_it_returns() {
 }
 
 #[test]
-fn an_endpoint_that_answers_is_never_ejected_for_being_overtaken() {
+fn an_endpoint_that_answers_is_not_ejected_because_of_quicker_hedges() {
     let mut three = Three::new(http());
     for _ in 0..1_200 {
         three.fail(Cause::Overtaken, 4);
         three.back.0[0] = answers(1, 0.5);
         three.sweep();
     }
-    assert_eq!(three.told(), (0, 0));
+    assert_eq!(three.counts(), (0, 0));
 }
 
 #[test]
-fn an_endpoint_that_is_always_overtaken_does_not_flap() {
+fn an_endpoint_whose_hedges_always_win_does_not_flap() {
     let mut three = Three::new(http());
     for sweep in 0..2_400 {
         if three.is_used() {
@@ -207,6 +207,6 @@ fn an_endpoint_that_is_always_overtaken_does_not_flap() {
         }
         three.sweep();
     }
-    let (out, back) = three.told();
+    let (out, back) = three.counts();
     assert!((2..=8).contains(&out) && out - back <= 1, "{out} times out, {back} back in 120 s");
 }

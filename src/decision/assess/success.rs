@@ -1,9 +1,9 @@
-//! How often the clusters of a class succeed, compared with each other: a failing cluster gets less traffic.
+//! The success ratios of the clusters of a class, compared with each other: a failing cluster receives less traffic.
 //!
-//! Clusters are compared with the best of them, never with a fixed ratio: what fails at all clusters is the fault of the
-//! requests.
+//! Clusters are compared with the best of them, never with a fixed ratio: a request that fails at all clusters is at
+//! fault itself.
 
-use super::place::Place;
+use super::place::PermittedCluster;
 use crate::decision::load::Track;
 use crate::decision::units::Timestamp;
 
@@ -28,7 +28,11 @@ pub(super) fn working(tracks: &[Track], live: &[usize]) -> Vec<f64> {
 }
 
 /// The success ratio of each cluster, by slot, relative to the best live cluster whose ratio is known; at most 1.
-pub(super) fn relative_success(tracks: &[Track], places: &[Place<'_>], now: Timestamp) -> Vec<f64> {
+pub(super) fn relative_success(
+    tracks: &[Track],
+    places: &[PermittedCluster<'_>],
+    now: Timestamp,
+) -> Vec<f64> {
     let known = |slot: &usize| places[*slot].is_live(now) && tracks[*slot].is_judged();
     let all = (0..tracks.len()).filter(known).map(|slot| tracks[slot].success_at_least());
     let best = all.reduce(f64::max).unwrap_or(1.0);

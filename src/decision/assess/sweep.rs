@@ -1,11 +1,11 @@
-//! One sweep: the samples of all clusters and classes are folded in, and the signals are made from them.
+//! One sweep: folds in the samples of all clusters and classes, and creates the signals.
 //!
-//! A class without traffic changes little: its signals are made anew at every fourth sweep, each time for a quarter
-//! of all such classes. A change that concerns all of them (a cluster that goes down, a dial) takes effect at once.
+//! A class without traffic changes little: its signals are updated at every fourth sweep, at each sweep for a quarter
+//! of all such classes. A change that affects all classes (a cluster that goes down, a dial) takes effect at once.
 
 use super::class::{ClassState, Moment, Money};
 use super::cluster::{ClusterState, Traffic};
-use super::place::Place;
+use super::place::PermittedCluster;
 use super::{Assessor, News, Samples, distance};
 use crate::decision::budget::Budget;
 use crate::decision::fleet::lease;
@@ -19,11 +19,11 @@ use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::units::Timestamp;
 use std::sync::Arc;
 
-/// At one sweep in so many the signals of a class without traffic are made anew.
+/// The signals of a class without traffic are updated at one of this many sweeps.
 const IDLE_EVERY: usize = 4;
 
 impl Assessor {
-    /// Folds the samples of a sweep in and makes the signals of this moment.
+    /// Folds in the samples of a sweep and creates the current signals.
     pub fn sweep(&mut self, samples: &mut impl Samples, now: Timestamp) -> Signals {
         let elapsed = now.secs_since(self.swept).clamp(0.001, 5.0);
         self.swept = now;
@@ -53,7 +53,7 @@ impl Assessor {
         Signals { at: now, clusters, classes, budgets, budget_levels }
     }
 
-    /// Makes the signals of all classes; classes without traffic take turns.
+    /// Creates the signals of all classes; classes without traffic take turns.
     fn sweep_classes(
         &mut self,
         plan: &Plan,
@@ -76,9 +76,9 @@ impl Assessor {
             let permitted = &class.permitted.clusters;
             tallies.clear();
             tallies.extend((0..permitted.len()).map(|slot| samples.class(index, slot)));
-            let asked = samples.asked(index);
+            let requested = samples.requested(index);
             let idle =
-                tallies.iter().all(Tally::is_idle) && asked.iter().all(|count| *count == 0.0);
+                tallies.iter().all(Tally::is_idle) && requested.iter().all(|count| *count == 0.0);
             let turn = (index.0 + self.turn).is_multiple_of(IDLE_EVERY);
             if idle
                 && !changed
@@ -91,10 +91,11 @@ impl Assessor {
                 into.clear();
                 samples.exchanges(index, slot, into);
             }
-            let places: Vec<Place<'_>> = permitted.iter().map(|cluster| places[*cluster]).collect();
+            let places: Vec<PermittedCluster<'_>> =
+                permitted.iter().map(|cluster| places[*cluster]).collect();
             let elapsed = state.elapsed(now).unwrap_or(elapsed);
             let moment = Moment { now, elapsed, money: money[class.service] };
-            let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &asked, moment));
+            let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &requested, moment));
             if let Some(spilling) = state.spilling_changed(signals.spill) {
                 let service = plan.services[class.service].name.clone();
                 news.push(News::Spilling { service, spilling });
@@ -115,8 +116,8 @@ impl Assessor {
         &'a self,
         plan: &Plan,
         nobody: &'a ClusterState,
-    ) -> Table<ClusterIndex, Place<'a>> {
-        let place = |(cluster, of): (ClusterIndex, &Cluster)| Place {
+    ) -> Table<ClusterIndex, PermittedCluster<'a>> {
+        let place = |(cluster, of): (ClusterIndex, &Cluster)| PermittedCluster {
             cluster,
             state: self.clusters.get(&of.name).unwrap_or(nobody),
             dial: self.dial(of),
@@ -157,7 +158,7 @@ impl Assessor {
         services
             .map(|(service, usd)| {
                 let budget = self.budgets.get_mut(&service.name)?;
-                if budget.terms().shared && plan.members > 1 {
+                if budget.limit().shared && plan.members > 1 {
                     let share = shares.get(&service.name).map(|share| share.ceiling(now));
                     budget.set_part(lease::budget_part(share, plan.members));
                 }
@@ -174,7 +175,7 @@ impl Assessor {
             Some(budget) => Money {
                 weight: budget.weight(),
                 spill: budget.has_money(),
-                failover: budget.has_money() || !budget.terms().binds_failover,
+                failover: budget.has_money() || !budget.limit().binds_failover,
             },
         }
     }
@@ -279,14 +280,14 @@ mod tests {
         }
     }
 
-    /// Which classes were formed anew.
+    /// Which classes have new signals.
     fn formed(before: &[Arc<ClassSignals>], after: &[Arc<ClassSignals>]) -> Vec<usize> {
         let pairs = before.iter().zip(after).enumerate();
         pairs.filter(|(_, (a, b))| !Arc::ptr_eq(a, b)).map(|(class, _)| class).collect()
     }
 
     #[test]
-    fn a_class_that_nobody_uses_is_swept_every_fourth_time_and_one_in_use_each_time() {
+    fn idle_classes_are_updated_every_fourth_sweep_and_active_ones_at_each() {
         let mut world = World::new();
         let mut before = world.sweep();
         (0..20).for_each(|_| before = world.sweep());
@@ -298,14 +299,14 @@ mod tests {
             before = after;
         }
         assert_eq!(times, [4, 4, 4, 16, 4, 4, 4, 4]);
-        // Its rates fade before it rests: a second of silence is not yet rest.
+        // The rates decay before the class counts as idle: one second without traffic is not sufficient.
         (0..20).for_each(|_| before = world.sweep());
         let after = world.sweep();
         assert!(formed(&before, &after).contains(&3));
     }
 
     #[test]
-    fn what_changes_for_all_is_believed_at_once() {
+    fn a_change_for_all_classes_takes_effect_at_once() {
         let mut world = World::new();
         let mut before = world.sweep();
         (0..20).for_each(|_| before = world.sweep());

@@ -42,7 +42,7 @@ struct Place {
     queue: std::collections::VecDeque<usize>,
     rtt: u64,
     up: bool,
-    /// Whether a middlebox at the proxy's door accepts connections for it.
+    /// Whether a middlebox near the proxy accepts connections for the place.
     hidden: bool,
 }
 
@@ -96,8 +96,8 @@ impl Samples for &mut Ledger {
         Answers::default()
     }
 
-    fn asked(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
-        (**self).asked(class)
+    fn requested(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
+        (**self).requested(class)
     }
 }
 
@@ -212,7 +212,7 @@ impl World {
         *self.whys.entry(picked.why).or_default() += 1;
         let account = self.ledger.at(ClassIndex(0), picked.slot);
         account.sent(self.exchanges.len() as u64, self.now as f64 / 1e9, 0);
-        // Place a, if it is one that closes each connection.
+        // Place a, if its server closes each connection.
         account.tally.dialled += f64::from(u8::from(self.dials && picked.slot == 0));
         self.exchanges.push(Exchange { start: self.now, slot: picked.slot });
         let half = self.places[picked.slot].rtt / 2;
@@ -266,7 +266,7 @@ impl World {
     }
 }
 
-/// Ten servers of 20 ms at 1 ms; a cloud with room 30 ms away.
+/// Ten servers of 20 ms at 1 ms; a cloud with spare capacity at 30 ms.
 fn home_and_cloud(seed: u64) -> World {
     World::new(seed, &[(10, 1), (100, 30)])
 }
@@ -311,7 +311,7 @@ fn a_dead_cluster_loses_its_traffic_and_gets_it_back_within_five_seconds() {
         world.run(5);
         world.places[0].up = false;
         world.run(1);
-        // Its rate of the last second decays; its part of what is sent is none, at once.
+        // The rate of the last second decays; the share of sent exchanges drops to zero at once.
         assert_eq!(world.signals.clusters[ClusterIndex(0)].share, 0.0, "seed {seed}");
         assert_eq!(world.signals.classes[ClassIndex(0)].shares, [0.0, 1.0], "seed {seed}");
         world.run(5);
@@ -322,7 +322,7 @@ fn a_dead_cluster_loses_its_traffic_and_gets_it_back_within_five_seconds() {
         world.places[0].up = true;
         world.run(5);
         assert!(world.whys[&Why::Returning] > 50, "seed {seed}: {:?}", world.whys);
-        // A queue may be inferred for a moment, wrongly; what the ramp keeps from it is no spill.
+        // A wrong inference of a queue may last for a moment; traffic that the ramp holds back is no spill.
         let spilled = *world.whys.get(&Why::Spill).unwrap_or(&0);
         assert!(spilled <= 100 && world.spill_max < 0.3, "seed {seed}: {spilled}");
         world.run(5);
@@ -342,7 +342,7 @@ fn the_order_follows_a_path_that_lengthens() {
 }
 
 #[test]
-fn behind_middleboxes_a_dead_nearest_leaves_the_others_where_they_are() {
+fn behind_middleboxes_the_loss_of_the_nearest_keeps_the_order_of_the_others() {
     let mut world = World::new(1, &[(10, 1), (100, 30), (100, 70)]);
     world.places.iter_mut().for_each(|place| place.hidden = true);
     let distances = |world: &World| -> Vec<u64> {
@@ -364,7 +364,7 @@ fn behind_middleboxes_a_dead_nearest_leaves_the_others_where_they_are() {
 }
 
 #[test]
-fn a_probe_that_works_for_long_is_no_distance() {
+fn the_work_of_a_slow_probe_is_not_counted_as_distance() {
     let mut world = World::new(1, &[(10, 1), (100, 30)]);
     let now = Timestamp::from_nanos(world.now);
     for (endpoint, rtt) in [(0, 1), (1, 30)] {
@@ -379,7 +379,7 @@ fn a_probe_that_works_for_long_is_no_distance() {
 }
 
 #[test]
-fn taking_a_cluster_away_never_changes_another_ones_distance() {
+fn removing_a_cluster_never_changes_the_distance_of_another() {
     for seed in 0..300 {
         let mut dice = Dice::seeded(seed);
         let millis: Vec<(u64, u64)> =
@@ -427,7 +427,7 @@ fn taking_a_cluster_away_never_changes_another_ones_distance() {
 }
 
 #[test]
-fn a_dial_takes_its_part_and_zero_takes_all() {
+fn a_dial_removes_its_share_and_zero_removes_all() {
     let mut world = home_and_cloud(1);
     world.rate = 200.0;
     let dial = |percent| Event::DialCluster { cluster: "a".to_owned(), percent };
@@ -459,7 +459,7 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 #[test]
-fn a_few_slow_requests_of_a_stranger_are_no_queue() {
+fn a_few_slow_requests_of_a_new_client_are_no_queue() {
     for seed in 0..16 {
         let mut world = home_and_cloud(seed);
         world.service = 0.200;
@@ -470,7 +470,7 @@ fn a_few_slow_requests_of_a_stranger_are_no_queue() {
 }
 
 #[test]
-fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake() {
+fn a_cluster_without_keep_alive_is_farther_by_its_handshake() {
     let mut world = home_and_cloud(1);
     world.places[0].rtt = 20 * MS;
     world.places[1].rtt = 26 * MS;
@@ -479,7 +479,7 @@ fn a_cluster_that_takes_a_new_connection_each_time_is_farther_by_its_handshake()
     assert_eq!(world.signals.classes[ClassIndex(0)].order, [0, 1].map(ClusterIndex));
     world.dials = true;
     world.run(6);
-    // 20 ms of way and 20 ms of handshake, against 26 ms where nobody had to dial.
+    // 20 ms of round trip and 20 ms of handshake, against 26 ms for a connection that exists.
     let first = &world.signals.classes[ClassIndex(0)];
     assert_eq!(first.order, [1, 0].map(ClusterIndex), "{:?}", first.scores);
 }
@@ -498,13 +498,13 @@ impl Samples for Answered {
         Answers { count: self.0, seconds: self.0 * 0.01, ..Answers::default() }
     }
 
-    fn asked(&mut self, _: ClassIndex) -> [f64; PRIORITIES] {
+    fn requested(&mut self, _: ClassIndex) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }
 
 #[test]
-fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
+fn a_success_ends_a_series_of_failures() {
     let start = Timestamp::START;
     let at = |ms: u64| Timestamp::START.plus(Duration::from_millis(ms));
     let fresh = || {
@@ -529,13 +529,13 @@ fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
     let usable = |assessor: &mut Assessor, answered: f64, ms: u64| {
         assessor.sweep(&mut Answered(answered), at(ms)).clusters[ClusterIndex(0)].usable.len()
     };
-    // One in a hundred fails, of ten thousand a second: five and more between two sweeps.
+    // One percent of ten thousand exchanges a second fail: at least five between two sweeps.
     let mut assessor = fresh();
     for sweep in 1..40 {
         fail(&mut assessor, 6, sweep * 50);
         assert_eq!(usable(&mut assessor, 594.0, sweep * 50), 2, "sweep {sweep}");
     }
-    // All of one client, which counts once: what succeeds breaks its row.
+    // All failures are of one client, which counts once: successes end the series.
     let mut assessor = fresh();
     for sweep in 1..80 {
         for _ in 0..20 {
@@ -545,7 +545,7 @@ fn failures_are_in_a_row_only_where_nothing_succeeds_between_them() {
         }
         assert_eq!(usable(&mut assessor, 1.0, sweep * 50), 2, "sweep {sweep}");
     }
-    // Nothing succeeds: four are not enough, a fifth is, whichever sweep it comes in.
+    // Nothing succeeds: four failures are not sufficient, the fifth is, in any sweep.
     let mut assessor = fresh();
     fail(&mut assessor, 4, 10);
     assert_eq!(usable(&mut assessor, 0.0, 50), 2);

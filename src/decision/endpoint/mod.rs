@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_endpoint_keeps_a_trickle_and_is_never_forgotten() {
+    fn a_slow_endpoint_keeps_a_small_share() {
         let mut cluster = cluster(&[1.0; 2]);
         cluster.endpoints[0].slowness = 10.0;
         prepare(&mut cluster, |_| 1.0);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tried_endpoint_is_left_out_while_there_is_another() {
+    fn a_tried_endpoint_is_skipped_while_another_is_available() {
         let cluster = cluster(&[1.0; 3]);
         for policy in [
             EndpointPolicy::LeastWait,

@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_are_alike_are_exactly_alike_nearly_always() {
+    fn equal_endpoints_are_nearly_always_rated_equal() {
         let mut different = 0;
         for seed in 0..8 {
             let mut bench = Bench::new(3, seed);
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_endpoint_is_known_in_a_second_and_forgiven_in_two() {
+    fn a_slow_endpoint_is_detected_in_a_second_and_restored_in_two() {
         for seed in 0..16 {
             let mut bench = Bench::new(3, seed);
             bench.run(10.0, &[20.0; 3], &[0.020; 3]);
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_nobody_uses_relaxes_to_its_siblings() {
+    fn the_rating_of_an_unused_endpoint_decays_to_that_of_its_siblings() {
         for seed in 0..16 {
             let mut bench = Bench::new(2, seed);
             bench.run(10.0, &[30.0; 2], &[0.020; 2]);
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_slow_needs_less_proof_and_gets_less_trickle() {
+    fn an_endpoint_that_stays_slow_needs_less_evidence_and_gets_a_smaller_share() {
         let mut bench = Bench::new(2, 1);
         bench.run(10.0, &[30.0; 2], &[0.020; 2]);
         let (share, pause) = bench.speeds[0].trickle(30.0);
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_decide_where_requests_say_nothing_and_matter_as_much_as_they_delay() {
+    fn probes_decide_without_requests_and_count_in_proportion_to_their_delay() {
         let run = |probes: [f64; 3], rates: [f64; 3]| {
             let mut bench = Bench::new(3, 1);
             for sweep in 0..200 {
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_that_were_slow_too_tell_of_the_recovery() {
+    fn slow_probes_show_the_recovery() {
         let mut bench = Bench::new(2, 3);
         bench.run(10.0, &[30.0; 2], &[0.020; 2]);
         for sweep in 0..400 {
@@ -599,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_observed_a_slowness_is_a_finite_number_within_bounds() {
+    fn slowness_is_finite_and_bounded_for_any_input() {
         let values = [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-9, 1e9, 0.01];
         let mut dice = Dice::seeded(9);
         let mut bench = Bench::new(3, 9);

@@ -1,7 +1,7 @@
 //! Shared ceilings in a world of proxies whose questions and answers are late, lost, or cut off.
 
 use super::*;
-use crate::decision::budget::{Budget, Terms};
+use crate::decision::budget::{Budget, SpendingLimit};
 use crate::decision::fleet::Refused;
 use crate::decision::units::Dice;
 
@@ -245,8 +245,8 @@ fn a_forged_loan_is_bounded_by_what_a_proxy_could_lend() {
 /// other but for ten minutes in the middle.
 #[test]
 fn a_shared_budget_goes_to_who_needs_it_and_is_never_exceeded() {
-    const TERMS: Terms =
-        Terms { usd_per_hour: 36.0, share: 1.0, shared: true, binds_failover: false };
+    const TERMS: SpendingLimit =
+        SpendingLimit { usd_per_hour: 36.0, share: 1.0, shared: true, binds_failover: false };
     let by = |index: u64| Identity {
         site: "a".to_owned(),
         incarnation: 1,

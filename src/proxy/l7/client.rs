@@ -1,7 +1,7 @@
-//! The client's side of an exchange, whatever protocol it speaks.
+//! The client's side of an exchange, for every protocol.
 //!
-//! Reading the request and writing the response go on at the same time, so a client can be split into
-//! its two directions; both borrow it, and neither needs to know the wire.
+//! The request is read and the response is written at the same time, so a client can be split into its two
+//! directions, which are independent of the protocol.
 
 use crate::http::Framing;
 use crate::http::forward::Edits;
@@ -11,22 +11,22 @@ use crate::proxy::body::Broken;
 use crate::proxy::buffer;
 use std::io;
 
-/// What a client is told of a response's head.
+/// A response head for a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
     /// The cluster's head.
     pub head: &'a ResponseHead,
-    /// The bytes it refers to.
+    /// The bytes that the head refers to.
     pub bytes: &'a [u8],
     /// The operator's edits.
     pub edits: Edits<'a>,
-    /// Whether the request was read to its end, so that the connection may go on.
+    /// Whether the request was read to its end, so that the connection may be kept.
     pub complete: bool,
     /// Complete lines to add.
     pub extra: &'a [u8],
 }
 
-/// An answer of our own.
+/// A local answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Local<'a> {
     /// Its status.
@@ -35,16 +35,16 @@ pub struct Local<'a> {
     pub lines: &'a [u8],
     /// Its body, as text.
     pub body: &'a [u8],
-    /// Whether the connection may go on.
+    /// Whether the connection may be kept.
     pub keep: bool,
 }
 
 /// Bytes that were sent to a client for an exchange.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sent {
-    /// Of heads, and of what frames a body.
+    /// Bytes of heads, and of chunked framing.
     pub heads: u64,
-    /// Of the body.
+    /// Bytes of the body.
     pub body: u64,
 }
 
@@ -59,27 +59,27 @@ impl Sent {
 /// The request's direction.
 #[expect(async_fn_in_trait, reason = "workers are single-threaded: no bound on Send is wanted")]
 pub trait RequestBody {
-    /// Makes the next piece the start of [`data`](RequestBody::data); `None` is the end.
+    /// Reads the next piece, which is then at the start of [`data`](RequestBody::data); `None` is the end.
     ///
     /// # Errors
     /// [`Broken`] when the body cannot be completed.
     async fn next(&mut self) -> Result<Option<usize>, Broken>;
-    /// The next piece when it was read already: `Ok(None)` says that waiting would be needed.
+    /// The next piece if it is buffered: `Ok(None)` means that a wait is necessary.
     ///
     /// # Errors
     /// [`Broken`] for a malformed body.
     fn ready(&mut self) -> Result<Option<Option<usize>>, Broken>;
-    /// What was read; a piece is at its start.
+    /// The buffered bytes; a piece is at their start.
     fn data(&self) -> &[u8];
-    /// Notes that so many bytes were used.
+    /// Marks this number of bytes as used.
     fn used(&mut self, count: usize);
-    /// How many bytes to read at once, where nothing else bounds it: whoever takes them may be slow.
+    /// Limits the bytes of one read: the receiver may be slow.
     fn read_at_most(&mut self, _most: usize) {}
     /// Trailers that may be forwarded, as complete lines; only after the end.
     fn trailers(&self) -> Vec<u8>;
     /// Waits until the client is gone.
     async fn gone(&mut self);
-    /// Waits until the client has broken off, reading nothing.
+    /// Waits until the client has reset the connection, without reading.
     async fn broken(&self);
 }
 
@@ -91,20 +91,20 @@ pub trait Response {
     /// # Errors
     /// When the client is gone.
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()>;
-    /// Begins the final response. Nothing need be sent before the first piece.
+    /// Begins the final response. Its head may be sent with the first piece.
     fn begin(&mut self, reply: &Reply<'_>) -> Framing;
     /// Sends a piece of the body.
     ///
     /// # Errors
     /// When the client is gone.
     async fn piece(&mut self, data: &[u8]) -> io::Result<()>;
-    /// Sends what is begun, before more is there.
+    /// Sends buffered bytes.
     ///
     /// # Errors
     /// When the client is gone.
     async fn flush(&mut self) -> io::Result<()>;
-    /// How many bytes to read for it at once: few, where it takes less than it is given.
-    fn room(&mut self) -> usize {
+    /// Bytes to read for the client at once: few, where the client reads more slowly than the cluster sends.
+    fn capacity(&mut self) -> usize {
         buffer::SIZE
     }
     /// Ends the response; `trailers` are complete lines.
@@ -112,14 +112,14 @@ pub trait Response {
     /// # Errors
     /// When the client is gone.
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()>;
-    /// Answers by ourselves.
+    /// Sends a local answer.
     ///
     /// # Errors
     /// When the client is gone.
     async fn local(&mut self, answer: &Local<'_>) -> io::Result<()>;
     /// Bytes that were sent for this exchange.
     fn sent(&self) -> Sent;
-    /// From now on it may be silent for long: whether the client is alive is found out otherwise.
+    /// Enables keep-alive probes: the exchange may now be silent for long.
     fn keep_alive(&mut self);
 }
 
@@ -139,10 +139,10 @@ pub trait Client {
     fn protocol(&self) -> &'static str;
     /// The head and both directions.
     fn split(&mut self) -> (&RequestHead, Self::Body<'_>, Self::Response<'_>);
-    /// Has no more deadlines for its body: a call of gRPC may be silent for as long as it likes, where the
-    /// protocol finds the dead.
+    /// Removes the deadlines of the body: a gRPC call may be silent without limit, where the protocol detects dead
+    /// clients.
     fn endure(&mut self) {}
-    /// Breaks the connection off, so that what was sent cannot pass for whole.
+    /// Aborts the connection, so that a partial response does not appear complete.
     fn abort(&mut self);
     /// Bytes of the request's body so far.
     fn received(&self) -> u64;

@@ -1,6 +1,6 @@
-//! A client's connection as its exchanges see it: who the client is, by which listener it came, and what that allows.
+//! A client's connection as its exchanges see it: the client, the listener, and what the listener permits.
 //!
-//! It stands below the protocols and the exchange: both read it, and it knows neither.
+//! This module is below the protocols and the exchange: both use it, and it uses neither.
 
 use crate::decision::plan::{
     Address, Listener, ListenerIndex, ListenerTimeouts, Protocol, Transport,
@@ -18,7 +18,7 @@ use crate::telemetry::cells::ListenerCells;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// How a client's requests arrive: what holds for all of its connection.
+/// The properties of a client's connection.
 #[derive(Debug)]
 pub struct ConnectionInfo {
     /// Index of the listener in the plan of the exchange.
@@ -28,17 +28,17 @@ pub struct ConnectionInfo {
     address: Address,
     /// The listener's counters.
     pub cells: Cells<ListenerCells>,
-    /// The other end.
+    /// The peer's address.
     pub peer: IpAddr,
-    /// The other end as text.
+    /// The peer's address as text.
     pub peer_text: String,
-    /// Both ends, for clusters that want to be told.
+    /// Both addresses, for clusters that expect a PROXY header.
     pub origin: Option<Origin>,
-    /// Which clients its listener let in when it came.
+    /// The set of client authorities that verified the client; 0 without TLS.
     pub(super) clients: u64,
-    /// What the TLS handshake has agreed on, where there was one.
+    /// The result of the TLS handshake, if there was one.
     pub agreed: Option<Agreed>,
-    /// Whether the peer's word about its client is believed.
+    /// Whether the peer's forwarding fields are trusted.
     pub trusted: bool,
     /// The listener's deadlines.
     pub timeouts: Rc<ListenerTimeouts>,
@@ -48,7 +48,7 @@ pub struct ConnectionInfo {
     pub(super) upgrades: Vec<String>,
     /// Bytes of a response's head, at most.
     pub response_head: usize,
-    /// Whether clusters are told of this hop by `Via`.
+    /// Whether requests to clusters carry `Via`.
     pub via: bool,
     body_limit: Option<u64>,
     body_rate: u64,
@@ -57,7 +57,7 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
-    /// Of a connection from `origin` to the listener at `index`, whose handshake has agreed on this.
+    /// The connection from `origin` to the listener at `index`, with this result of the handshake.
     pub(super) fn of(
         worker: &Worker,
         view: &View,
@@ -76,8 +76,8 @@ impl ConnectionInfo {
         }
     }
 
-    /// Counts that this connection is ended for abuse; its client's address may have to wait before it may connect
-    /// again, unless the peer speaks for others.
+    /// Counts that this connection is closed for abuse. The client's address may have to wait before it may connect
+    /// again, unless the peer is a trusted proxy.
     pub(super) fn blame(&self, worker: &Worker) {
         self.cells.refusals[Refusal::RateLimited].add(1);
         if self.trusted || matches!(self.address, Address::Unix(_)) {
@@ -95,7 +95,7 @@ impl ConnectionInfo {
         }
     }
 
-    /// The same once more, for an exchange that outlives its connection.
+    /// A copy for an exchange that outlives its connection.
     pub(super) fn again(&self, worker: &Worker, view: &View) -> ConnectionInfo {
         let plan = &view.plan.listeners[self.listener];
         ConnectionInfo {
@@ -143,13 +143,13 @@ impl ConnectionInfo {
         }
     }
 
-    /// The generation of the plan it goes by.
+    /// The generation of the connection's plan.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether its listener would let it in as it came: a client nobody vouches for any more is gone.
+    /// Whether the listener would still accept the client's certificate.
     #[must_use]
     pub fn is_welcome(&self, view: &View) -> bool {
         view.tls.clients_of(self.listener) == self.clients
@@ -167,19 +167,19 @@ impl ConnectionInfo {
         &self.limits
     }
 
-    /// The most bytes of a request's body, and the least of them a second.
+    /// The maximum size of a request body, and its minimum rate a second.
     #[must_use]
     pub fn body_bounds(&self) -> (Option<u64>, u64) {
         (self.body_limit, self.body_rate)
     }
 
-    /// On which port HTTP/3 is spoken, as the client sees it; `None` where it is not.
+    /// The port of HTTP/3 as the client sees it; `None` without HTTP/3.
     #[must_use]
     pub fn http3(&self) -> Option<u16> {
         self.origin.filter(|_| self.has_http3).map(|origin| origin.server.port())
     }
 
-    /// Whether a request says that its body is longer than may be.
+    /// Whether the stated length of a request's body exceeds the limit.
     #[must_use]
     pub fn is_too_large(&self, head: &RequestHead) -> bool {
         match head.framing {
@@ -194,7 +194,7 @@ impl ConnectionInfo {
         if self.agreed.is_some() { "https" } else { "http" }
     }
 
-    /// Who the request is from: the peer, or whom a trusted peer names.
+    /// The client's address: the peer's, or the one that a trusted peer names.
     #[must_use]
     pub fn client(&self, head: &RequestHead) -> IpAddr {
         if !self.trusted {
@@ -228,7 +228,7 @@ fn limits(listener: &Listener) -> Limits {
     }
 }
 
-/// Takes over what a new plan says of the listener; whether the connection may go on by it.
+/// Applies a new plan's listener settings; returns whether the connection may be kept.
 pub(super) fn keep_up(worker: &Worker, view: &View, info: &mut Rc<ConnectionInfo>) -> bool {
     if view.generation != info.generation {
         match refresh(worker, view, info) {
@@ -239,7 +239,7 @@ pub(super) fn keep_up(worker: &Worker, view: &View, info: &mut Rc<ConnectionInfo
     info.is_welcome(view)
 }
 
-/// What a new plan says of the listener; `None` when it is gone.
+/// Applies a new plan's listener settings; `None` if the listener was removed.
 fn refresh(worker: &Worker, view: &View, info: &ConnectionInfo) -> Option<ConnectionInfo> {
     let index = view.plan.listener_at(Transport::Stream, &info.address)?;
     let plan = &view.plan.listeners[index];

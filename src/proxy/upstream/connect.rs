@@ -1,7 +1,7 @@
-//! A connection for an exchange: an idle one, or a new one in time.
+//! The connection for an exchange: an idle one, or a new one within a timeout.
 //!
-//! Every address of a name is an endpoint of its own with its own probes, so a dead IPv6 address is
-//! known before anyone dials it: what happy eyeballs (RFC 8305) race for is decided by health.
+//! Every address of a name is an endpoint of its own with its own probes, so health checks exclude a dead IPv6
+//! address before it is dialled. This replaces happy eyeballs (RFC 8305).
 
 use super::multiplexed::{self, Lease};
 use super::pool::{Connection, Key};
@@ -23,21 +23,21 @@ use tokio::io::AsyncWriteExt;
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoConnection {
-    /// The endpoint would not, for this cause.
+    /// The endpoint refused the connection or failed, for this cause.
     Endpoint(Cause),
-    /// The exchange's time for connecting is over, before the endpoint had all that is its due.
+    /// The exchange's connect timeout passed before the endpoint's own timeout.
     Late,
-    /// The cluster has its most connections, or others wait for one: it is to be waited for, by
-    /// [`given`].
+    /// The cluster has reached its connection limit, or others wait: the exchange has to wait, too, by
+    /// [`wait_for_connection`].
     Busy,
-    /// There was none in time, or too many wait.
+    /// No connection became available in time, or the queue is full.
     Full,
-    /// We have no port, descriptor or memory left.
+    /// The proxy has no port, descriptor or memory left.
     Exhausted,
 }
 
-/// How long connecting may take: four round trips and 200 ms, from 250 ms to 2 s; 1 s where none is known, which
-/// leaves as much for another endpoint.
+/// The connect timeout: four round trips plus 200 ms, from 250 ms to 2 s; 1 s if the round trip is unknown, which
+/// leaves time for another endpoint.
 #[must_use]
 pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
     cluster.connect.unwrap_or_else(|| {
@@ -45,43 +45,43 @@ pub fn patience(cluster: &Cluster, rtt: Option<f64>) -> Duration {
     })
 }
 
-/// What connection is wanted.
+/// The properties of the required connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// To which cluster.
+    /// The cluster.
     pub cluster: &'a Cluster,
     /// Its counters.
     pub live: &'a LiveCluster,
-    /// To which endpoint.
+    /// The endpoint.
     pub endpoint: &'a EndpointSignals,
-    /// Under which TLS.
+    /// The TLS settings.
     pub upstream: Option<&'a Upstream>,
-    /// Whether only a new one will do.
+    /// Whether the connection must be new.
     pub fresh: bool,
-    /// For whom, where the cluster wants to be told.
+    /// The client, if the cluster expects a PROXY header.
     pub origin: Option<Origin>,
-    /// What is to be spoken.
+    /// The protocol.
     pub speaks: Speaks,
 }
 
 impl Wanted<'_> {
-    /// Which connections will do.
+    /// The key of suitable connections.
     fn key(&self) -> Key {
         (self.endpoint.id, self.upstream.map_or(0, |upstream| upstream.id))
     }
 }
 
-/// What an exchange is carried by.
+/// The upstream connection of an exchange.
 #[derive(Debug)]
 pub enum UpstreamConnection {
-    /// A connection of its own.
+    /// An HTTP/1.1 connection.
     Http1(Connection),
-    /// A place on one that is shared.
+    /// A stream on a shared HTTP/2 connection.
     Http2(Box<Lease>),
 }
 
 impl UpstreamConnection {
-    /// Whether it has carried others before.
+    /// Whether the connection has served an exchange before.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         match self {
@@ -90,7 +90,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// The round trip of its handshake, where it was just made.
+    /// The round trip of the handshake, if the connection is new.
     #[must_use]
     pub fn handshake_rtt(&self) -> Option<Duration> {
         match self {
@@ -100,9 +100,9 @@ impl UpstreamConnection {
     }
 }
 
-/// An idle connection to the endpoint, unless only a `fresh` one will do, or a new one within `span`; a place
-/// on a shared one where the cluster speaks HTTP/2. Says how long connecting took. Who has waited is `given` what
-/// it waited for.
+/// Returns an idle connection to the endpoint (unless `fresh` requires a new connection), a new connection within
+/// `span`, or a stream on a shared HTTP/2 connection; and the time that connecting took. `granted` is the result of an
+/// earlier [`wait_for_connection`].
 ///
 /// # Errors
 /// [`NoConnection`].
@@ -110,17 +110,17 @@ pub async fn connection(
     worker: &Worker,
     wanted: &Wanted<'_>,
     span: Duration,
-    given: Option<Given>,
+    granted: Option<Available>,
 ) -> Result<(UpstreamConnection, Option<Duration>), NoConnection> {
     let Wanted { cluster, live, upstream, fresh, .. } = *wanted;
     let key = wanted.key();
-    // Who comes does not go before those who wait.
-    let room = match given {
-        Some(Given::Idle(idle)) => return Ok((UpstreamConnection::Http1(*idle), None)),
-        Some(Given::Room(held)) => Some(held),
+    // New exchanges do not overtake those that wait.
+    let slot = match granted {
+        Some(Available::Idle(idle)) => return Ok((UpstreamConnection::Http1(*idle), None)),
+        Some(Available::Slot(held)) => Some(held),
         None => None,
     };
-    let first = || room.is_some() || live.wanted.is_empty();
+    let first = || slot.is_some() || live.connection_queue.is_empty();
     let idle = || worker.pool.borrow_mut().take(key, worker.about_now());
     if !fresh
         && first()
@@ -128,7 +128,7 @@ pub async fn connection(
     {
         return Ok((UpstreamConnection::Http1(idle), None));
     }
-    // One bound for all of it: a wait for a shared one, connecting, TLS.
+    // One deadline for the wait for a shared connection, for connecting and for TLS.
     let until = worker.now().plus(span);
     let left = || until.since(worker.now());
     let may =
@@ -136,11 +136,11 @@ pub async fn connection(
     let multiplexes = cluster.http2 || may && wanted.speaks == Speaks::Traffic;
     let _dialling = match multiplexes && cluster.send_proxy == SendProxy::None {
         false => None,
-        // Boxed: few clusters speak it.
-        true => match Box::pin(place_or_turn(worker, key, span, fresh)).await? {
-            Place::Lease(lease) => return Ok((UpstreamConnection::Http2(lease), None)),
-            Place::Dial(dialling) => Some(dialling),
-            Place::Http1 => match Some(()).filter(|()| !fresh && first()).and_then(|()| idle()) {
+        // Boxed: few clusters speak HTTP/2.
+        true => match Box::pin(lease_or_turn(worker, key, span, fresh)).await? {
+            Lookup::Lease(lease) => return Ok((UpstreamConnection::Http2(lease), None)),
+            Lookup::Dial(dialling) => Some(dialling),
+            Lookup::Http1 => match Some(()).filter(|()| !fresh && first()).and_then(|()| idle()) {
                 Some(idle) => return Ok((UpstreamConnection::Http1(idle), None)),
                 None => None,
             },
@@ -149,13 +149,13 @@ pub async fn connection(
     let pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
     let most = cluster.connections_max;
-    let room = match first() {
-        true => room.or_else(|| worker.shared.count_upstream(live, most)),
+    let slot = match first() {
+        true => slot.or_else(|| worker.shared.count_upstream(live, most)),
         false => None,
     };
-    let held = room.ok_or(NoConnection::Busy)?;
+    let held = slot.ok_or(NoConnection::Busy)?;
     let started = worker.now();
-    // Boxed: exchanges seldom dial, and should not have room for it.
+    // Boxed: exchanges seldom dial, and their future should stay small.
     let connection = Box::pin(open(worker, wanted, left(), held)).await?;
     drop(pending);
     let took = worker.now().since(started);
@@ -184,7 +184,7 @@ async fn share(
     match tokio::time::timeout(span, Box::pin(begun)).await {
         Ok(Ok(lease)) => {
             if wanted.cluster.send_proxy != SendProxy::None {
-                // It is this client's alone.
+                // The connection belongs to this client only.
                 lease.retire();
             }
             Ok(lease)
@@ -193,7 +193,7 @@ async fn share(
     }
 }
 
-/// Lets others look again when a connection was made, or was not.
+/// Wakes waiting exchanges when a connection was made, or failed.
 struct Dialling<'a> {
     worker: &'a Worker,
     key: Key,
@@ -205,48 +205,48 @@ impl Drop for Dialling<'_> {
     }
 }
 
-/// What a look for a shared connection comes to.
-enum Place<'a> {
+/// The result of a search for a shared connection.
+enum Lookup<'a> {
     Lease(Box<Lease>),
     Dial(Dialling<'a>),
-    /// The endpoint does not share after all.
+    /// The endpoint speaks HTTP/1.1 only: its connections are not shared.
     Http1,
 }
 
-/// A place on a shared connection, or the turn to make one.
-async fn place_or_turn(
+/// Returns a stream on a shared connection, or the turn to make such a connection.
+async fn lease_or_turn(
     worker: &Worker,
     key: Key,
     span: Duration,
     fresh: bool,
-) -> Result<Place<'_>, NoConnection> {
+) -> Result<Lookup<'_>, NoConnection> {
     let look = async {
         loop {
             let now = worker.about_now();
             if !fresh && let Some(lease) = worker.h2_pool.borrow_mut().lease(key, now) {
-                return Place::Lease(Box::new(lease));
+                return Lookup::Lease(Box::new(lease));
             }
             if worker.h2_pool.borrow().is_only_http1(key) {
-                return Place::Http1;
+                return Lookup::Http1;
             }
             let Some(other) = worker.h2_pool.borrow_mut().dialling(key) else {
-                return Place::Dial(Dialling { worker, key });
+                return Lookup::Dial(Dialling { worker, key });
             };
             other.notified().await;
         }
     };
-    // Whoever dials is told of the endpoint; who only waits knows nothing of it.
+    // Only the exchange that dials learns the endpoint's failure.
     let late = |_| NoConnection::Full;
     tokio::time::timeout(span, look).await.map_err(late)
 }
 
-/// To hand a few bytes to a fresh socket.
+/// The timeout of writing a few bytes to a new socket.
 const WRITE_SPAN: Duration = Duration::from_secs(1);
-/// Beyond the connection, TLS takes so many round trips and so long.
+/// The additional round trips and time that TLS may take.
 const TLS_TRIPS: f64 = 5.0;
 const TLS_SPAN: f64 = 0.5;
 
-/// Makes a new connection within `span`, shakes hands where that is wanted, and counts it by `held`.
+/// Makes a new connection within `span`, with a TLS handshake if required; `held` counts it.
 ///
 /// # Errors
 /// [`NoConnection`].
@@ -265,7 +265,7 @@ pub async fn open(
     })?;
     if cluster.send_proxy != SendProxy::None {
         let header = proxy_header::write(cluster.send_proxy, wanted.origin);
-        // It fits into any fresh socket's buffer.
+        // The header fits into the buffer of any new socket.
         let written = tokio::time::timeout(WRITE_SPAN, stream.write_all(&header)).await;
         if !matches!(written, Ok(Ok(()))) {
             return Err(NoConnection::Endpoint(Cause::Reset));
@@ -290,33 +290,33 @@ pub async fn open(
     Ok(connection)
 }
 
-/// What a wait for a connection came to.
+/// What became available after a wait for a connection.
 #[derive(Debug)]
-pub enum Given {
-    /// One that is idle.
+pub enum Available {
+    /// An idle connection.
     Idle(Box<Connection>),
-    /// Room to make one.
-    Room(Counted),
+    /// Permission to make a connection, already counted.
+    Slot(Counted),
 }
 
-/// Waits, behind those who came before, until the cluster takes another connection or one is idle again.
+/// Waits in the cluster's queue until another connection may be made, or a connection is idle again.
 ///
 /// # Errors
-/// [`NoConnection::Full`] after `span`, or when too many wait.
-pub async fn given(
+/// [`NoConnection::Full`] after `span`, or when the queue is full.
+pub async fn wait_for_connection(
     worker: &Worker,
     wanted: &Wanted<'_>,
     span: Duration,
-) -> Result<Given, NoConnection> {
+) -> Result<Available, NoConnection> {
     let Wanted { cluster, live, fresh, .. } = *wanted;
     let _pending =
         Held::enter_below(&live.pending, cluster.pending_max).ok_or(NoConnection::Full)?;
-    let turn = live.wanted.join(worker.id);
+    let turn = live.connection_queue.join(worker.id);
     let look = || {
         let idle = || worker.pool.borrow_mut().take(wanted.key(), worker.about_now());
         let idle = Some(()).filter(|()| !fresh).and_then(|()| idle());
-        let room = || worker.shared.count_upstream(live, cluster.connections_max);
-        idle.map(|idle| Given::Idle(Box::new(idle))).or_else(|| room().map(Given::Room))
+        let slot = || worker.shared.count_upstream(live, cluster.connections_max);
+        idle.map(|idle| Available::Idle(Box::new(idle))).or_else(|| slot().map(Available::Slot))
     };
     let waiting = std::future::poll_fn(|context| turn.poll(context, look));
     tokio::time::timeout(span, waiting).await.map_err(|_| NoConnection::Full)
@@ -336,10 +336,10 @@ pub async fn dial(address: &Address, span: Duration) -> Result<Stream, NoConnect
 
 fn classify(error: &io::Error) -> NoConnection {
     match error.kind() {
-        // No port is left towards this endpoint; towards others there may be.
+        // No local port is left for this endpoint; there may be ports for others.
         io::ErrorKind::AddrNotAvailable => NoConnection::Full,
         _ if process::is_ours(error) => NoConnection::Exhausted,
-        // A unix socket says so when its backlog is full.
+        // A unix socket returns this error when its backlog is full.
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             NoConnection::Endpoint(Cause::ConnectTimeout)
         }

@@ -1,13 +1,14 @@
-//! Streams that are given up on a connection that others share.
+//! Abandoned streams on a shared HTTP/2 connection.
 //!
-//! Giving one up is a RST_STREAM, and a cluster counts those: beyond a bound of its own it takes the connection for an
-//! attack and ends it, with everybody's exchanges on it. HTTP/1 clients that leave know of no such bound. So a few are
-//! cancelled at once; of the others what comes is let run out, and they are cancelled one by one.
+//! A stream is cancelled with RST_STREAM, and a cluster counts resets: beyond its limit it takes the connection for
+//! an attack and closes it, with all exchanges on it. The proxy's clients are not limited in that way. So only a few
+//! streams are cancelled at once; the rest of the responses is read and discarded meanwhile, and these streams are
+//! cancelled one by one.
 //!
 //! # Invariants
-//! * At most [`AT_ONCE`] and one each [`EACH`] are cancelled, in the order in which they were given up.
-//! * One that is let run out keeps its place on the connection: there are never more than it has places, so that each is
-//!   over within two seconds.
+//! * At most [`AT_ONCE`] streams, and one more each [`EACH`], are cancelled, in the order in which they were
+//!   abandoned.
+//! * An abandoned stream counts towards the connection's limit of streams, so each one ends within two seconds.
 
 use super::multiplexed::Lease;
 use crate::decision::units::Timestamp;
@@ -20,22 +21,22 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Between two that are cancelled, in the long run: 50 a second, half of what this proxy itself bears with.
+/// The interval between two cancellations in the long run: 50 a second, half of what this proxy tolerates itself.
 const EACH: Duration = Duration::from_millis(20);
 /// How many may be cancelled at once.
 const AT_ONCE: u32 = 25;
 
-/// What is left of a stream; it ends once nothing need be cancelled, and to drop it is to cancel it.
+/// The rest of a stream. The future ends when no cancellation is necessary; dropping it cancels the stream.
 pub type Rest = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The streams of a connection that are given up.
+/// The abandoned streams of a connection.
 #[derive(Default)]
 pub struct Leaving {
     rests: RefCell<VecDeque<(Rest, Lease)>>,
-    /// When as many have been cancelled as may be until then.
+    /// The time until which the permitted cancellations are used.
     due: Cell<Timestamp>,
     more: Notify,
-    /// Whether the connection has ended: there is nothing to cancel.
+    /// Whether the connection has ended: nothing is left to cancel.
     over: Cell<bool>,
 }
 
@@ -46,7 +47,7 @@ impl fmt::Debug for Leaving {
 }
 
 impl Leaving {
-    /// Gives a stream up.
+    /// Adds an abandoned stream.
     pub fn add(&self, rest: Rest, lease: Lease, now: Timestamp) {
         let waits = !self.rests.borrow().is_empty();
         if self.over.get() || !waits && self.may_cancel(now) {
@@ -65,7 +66,7 @@ impl Leaving {
         may
     }
 
-    /// Lets them run out, and cancels one after the other; never ends. `now` is the clock.
+    /// Reads the rest of abandoned streams, and cancels them one after the other; never ends. `now` is the clock.
     pub async fn run(&self, now: impl Fn() -> Timestamp) {
         loop {
             if self.rests.borrow().is_empty() {
@@ -73,7 +74,7 @@ impl Leaving {
             }
             let turn = tokio::time::sleep(EACH);
             tokio::select! {
-                // What has run out need not be cancelled.
+                // A stream that has ended needs no cancellation.
                 biased;
                 () = self.run_out() => {}
                 () = turn => {
@@ -86,7 +87,7 @@ impl Leaving {
         }
     }
 
-    /// Ends when none is left.
+    /// Ends when no stream is left.
     async fn run_out(&self) {
         loop {
             let news = self.more.notified();
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_are_cancelled_at_once_and_then_fifty_a_second() {
+    fn cancellations_have_a_small_burst_and_fifty_a_second() {
         let leaving = Leaving::default();
         let start = Timestamp::START.plus(Duration::from_secs(9));
         let cancelled = |millis: u64| {

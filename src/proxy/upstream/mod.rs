@@ -1,4 +1,4 @@
-//! Connections towards clusters.
+//! Upstream connections.
 
 pub mod connect;
 pub mod leaving;

@@ -1,7 +1,7 @@
-//! HTTP/2 connections towards clusters: one carries many exchanges at once.
+//! HTTP/2 connections to clusters, each shared by many exchanges.
 //!
-//! The h2 crate has the connection, in a task of its own; an exchange leases a place on it. While a first
-//! one is being made, others wait for it instead of each making its own.
+//! The h2 crate runs each connection in its own task; an exchange leases a stream. While the first connection is
+//! being made, other exchanges wait for it.
 
 use super::leaving::{Leaving, Rest};
 use super::pool::Key;
@@ -20,15 +20,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Exchanges on one connection, at most; fewer where the cluster says so.
+/// Concurrent streams of a connection, at most; fewer if the cluster's limit is lower.
 const STREAMS_MAX: u32 = 100;
-/// How long a connection that nobody uses is kept.
+/// The keep-alive time of an unused connection.
 const KEPT: Duration = Duration::from_secs(60);
-/// Bytes that may be under way to us: of a stream, and of the connection. Streams whose clients take nothing must
-/// not use up what all of them share.
+/// The receive windows, in bytes, of a stream and of the connection: streams with slow clients must not use up the
+/// connection's window.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
-/// Bytes of a response's fields.
+/// The limit of a response's field list, in bytes.
 const HEAD_MAX: u32 = 64 * 1024;
 
 /// What a connection and its leases share.
@@ -47,7 +47,7 @@ struct H2Connection {
 }
 
 impl H2Connection {
-    /// Whether another request may be begun: the cluster has neither ended it nor said that it will.
+    /// Whether another stream may be opened: the cluster has neither closed the connection nor sent GOAWAY.
     fn takes_more(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         let going = matches!(self.send.poll_ready(&mut nobody), Poll::Ready(Err(_)));
@@ -55,10 +55,10 @@ impl H2Connection {
     }
 }
 
-/// A place on a connection; dropping it gives it back.
+/// A stream of a connection; dropping it releases the stream.
 #[derive(Debug)]
 pub struct Lease {
-    /// To send one request by.
+    /// The sender for one request.
     pub send: SendRequest<Bytes>,
     /// Whether the connection has served an exchange before.
     pub reused: bool,
@@ -72,13 +72,13 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    /// Gives its stream up, of which `rest` is left: cancelled at once, or soon.
+    /// Abandons the stream, whose rest is `rest`: cancelled at once, or soon.
     pub fn give_up(self, rest: Rest, now: Timestamp) {
         let state = self.state.clone();
         state.leaving.add(rest, self, now);
     }
 
-    /// Leases no further place on this connection: the cluster is going away.
+    /// Opens no further streams on this connection: the cluster is shutting it down.
     pub fn retire(&self) {
         self.state.alive.set(false);
     }
@@ -89,12 +89,12 @@ impl Lease {
 pub struct H2Pool {
     by_key: HashMap<Key, Vec<H2Connection>>,
     dialling: HashMap<Key, Rc<Notify>>,
-    /// Who was offered HTTP/2 and would not.
+    /// Endpoints that declined HTTP/2.
     only_http1: std::collections::HashSet<Key>,
 }
 
 impl H2Pool {
-    /// A place on the connection that has the most of them taken and some left: others may then end.
+    /// A stream on the connection that has the most streams and is not full, so that others can become idle.
     pub fn lease(&mut self, key: Key, now: Timestamp) -> Option<Lease> {
         let connections = self.by_key.get_mut(&key)?;
         connections.retain_mut(H2Connection::takes_more);
@@ -118,18 +118,18 @@ impl H2Pool {
         self.by_key.contains_key(&key)
     }
 
-    /// Whether an endpoint was offered HTTP/2 and would not.
+    /// Whether an endpoint declined HTTP/2.
     #[must_use]
     pub fn is_only_http1(&self, key: Key) -> bool {
         self.only_http1.contains(&key)
     }
 
-    /// Notes that it would not; forgotten when it is no longer usable.
+    /// Records that an endpoint declined HTTP/2, until the endpoint is no longer usable.
     pub fn note_only_http1(&mut self, key: Key) {
         self.only_http1.insert(key);
     }
 
-    /// Who is making a connection already, to wait for; `None`: the caller is, until it says
+    /// The notification to wait for if a connection is being made; `None`: the caller makes it, until it calls
     /// [`dialled`](H2Pool::dialled).
     pub fn dialling(&mut self, key: Key) -> Option<Rc<Notify>> {
         let known = self.dialling.get(&key).cloned();
@@ -139,14 +139,14 @@ impl H2Pool {
         known
     }
 
-    /// Lets those who waited look again.
+    /// Wakes the waiting exchanges.
     pub fn dialled(&mut self, key: Key) {
         if let Some(notify) = self.dialling.remove(&key) {
             notify.notify_waiters();
         }
     }
 
-    /// Closes what nobody has used for long, what has ended, and what `usable` does not know.
+    /// Closes connections that are unused for long, have ended, or whose endpoint is not `usable`.
     pub fn sweep(&mut self, usable: impl Fn(Key) -> bool, now: Timestamp) {
         self.only_http1.retain(|key| usable(*key));
         self.by_key.retain(|key, connections| {
@@ -164,10 +164,10 @@ impl H2Pool {
     }
 }
 
-/// Begins HTTP/2 on a fresh stream, keeps the connection for others, and gives a first place on it.
+/// Begins HTTP/2 on a new connection, adds it to the pool, and returns the first stream.
 ///
 /// # Errors
-/// When the cluster does not take the beginning.
+/// When the cluster does not accept the preface.
 pub async fn begin(
     pool: &std::cell::RefCell<H2Pool>,
     key: Key,
@@ -192,14 +192,14 @@ pub async fn begin(
     tokio::task::spawn_local(async move {
         let _held = held;
         tokio::select! {
-            // Its end first: who has ended answers nothing.
+            // The connection's end first: it answers no more pings.
             biased;
             ended = outbox.with(connection) => match ended {
                 Ok(()) => tracing::debug!("HTTP/2 connection to an endpoint closed"),
                 Err(error) => tracing::debug!(%error, "HTTP/2 connection to an endpoint failed"),
             },
             () = of_task.leaving.run(clock::now) => {}
-            // Dropped, it fails what is under way on it.
+            // Dropping the connection fails its streams.
             () = unanswered(ping, || of_task.active.get() > 0) => {
                 tracing::debug!("HTTP/2 connection to an endpoint closed: PING not acknowledged");
             }

@@ -15,23 +15,23 @@ use std::time::Duration;
 pub struct Connection {
     /// The socket.
     pub stream: Stream,
-    /// What was read and not yet used.
+    /// Bytes that were read and not yet used.
     pub buffer: Option<Buffer>,
-    /// Where waits for the endpoint's bytes are bounded.
+    /// The deadline of reads.
     pub read_watch: Watch,
-    /// Where waits to send to it are bounded.
+    /// The deadline of writes.
     pub write_watch: Watch,
     /// Whether it has served an exchange before.
     pub reused: bool,
-    /// Which TLS is on it; 0 is none.
+    /// The id of its TLS settings; 0 without TLS.
     pub secured: u64,
-    /// Whether the cluster was told whose it is: then it is never another's.
+    /// Whether a PROXY header named the client: then the connection is never used for another client.
     pub personal: bool,
     held: Counted,
 }
 
 impl Connection {
-    /// A fresh connection, counted by `held`.
+    /// A new connection, counted by `held`.
     #[must_use]
     pub fn new(stream: Stream, read_watch: Watch, write_watch: Watch, held: Counted) -> Connection {
         Connection {
@@ -46,7 +46,7 @@ impl Connection {
         }
     }
 
-    /// The stream alone, for a tunnel; it stays counted.
+    /// The stream alone, for a tunnel; it still counts.
     #[must_use]
     pub fn into_stream(self) -> (Stream, Option<Buffer>, Counted) {
         (self.stream, self.buffer, self.held)
@@ -65,11 +65,11 @@ struct Idle {
 #[derive(Debug, Default)]
 struct Shelf {
     idle: Vec<Idle>,
-    /// The shortest time after which the endpoint has closed an idle connection.
+    /// The shortest idle time after which the endpoint has closed a connection.
     closes_after: Option<Duration>,
 }
 
-/// An endpoint, by its id, and the TLS towards it: connections under other terms are others.
+/// An endpoint's id and the id of its TLS settings.
 pub type Key = (u32, u64);
 
 /// All idle connections of one worker.
@@ -77,26 +77,26 @@ pub type Key = (u32, u64);
 pub struct Pool {
     shelves: FxHashMap<Key, Shelf>,
     swept: Timestamp,
-    /// Whose it is.
+    /// The worker.
     worker: usize,
 }
 
-/// How long a connection is kept before the endpoint's habit is known, and at most.
+/// The keep-alive time before the endpoint's own is known, and the maximum.
 const KEPT_AT_FIRST: Duration = Duration::from_secs(4);
 const KEPT_MAX: Duration = Duration::from_secs(60);
-/// And at least: a cluster that restarts closes young connections, too, and means nothing by it.
+/// The minimum: a cluster that restarts also closes recent connections, which says nothing about its keep-alive time.
 const KEPT_MIN: Duration = Duration::from_secs(1);
-/// Between two looks at idle connections.
+/// The interval between two checks of idle connections.
 const SWEEP: Duration = Duration::from_millis(200);
 
 impl Pool {
-    /// That of a worker, empty.
+    /// An empty pool of a worker.
     #[must_use]
     pub fn of(worker: usize) -> Pool {
         Pool { worker, ..Pool::default() }
     }
 
-    /// The most recently used connection to an endpoint that is still quiet.
+    /// The most recently used idle connection to an endpoint, if the kernel has no bytes for it.
     pub fn take(&mut self, key: Key, now: Timestamp) -> Option<Connection> {
         let shelf = self.shelves.get_mut(&key)?;
         while let Some(idle) = shelf.idle.pop() {
@@ -110,7 +110,7 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for later, unless its endpoint is gone, drained, down, or has `most` already.
+    /// Keeps a connection, unless its endpoint was removed, is drained or down, or has `most` connections already.
     pub fn put(
         &mut self,
         mut connection: Connection,
@@ -129,8 +129,8 @@ impl Pool {
             return;
         }
         let (Some(live), worker) = (view.clusters.get(cluster), self.worker) else { return };
-        if live.wanted.claims(worker) == For::Elsewhere {
-            // Closed, it makes room there.
+        if live.connection_queue.claims(worker) == For::Elsewhere {
+            // Dropped: it makes a connection possible there.
             return;
         }
         let counted = Held::enter(&live.idle);
@@ -140,11 +140,10 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections of clusters that have their most, where somebody waits for one: they
-    /// may be of use to another worker.
+    /// Closes the idle connections of clusters at their limit if an exchange waits: another worker may use the limit.
     pub fn yield_to_waiting(&mut self, view: &View) {
         for (live, beliefs) in view.clusters.iter().zip(&view.signals.clusters) {
-            if !live.wanted.is_empty() {
+            if !live.connection_queue.is_empty() {
                 for ((id, _), shelf) in &mut self.shelves {
                     if beliefs.endpoints.iter().any(|endpoint| endpoint.id == *id) {
                         shelf.idle.clear();
@@ -154,12 +153,12 @@ impl Pool {
         }
     }
 
-    /// Closes all of it: descriptors are wanted elsewhere.
+    /// Closes all idle connections, because descriptors are scarce.
     pub fn clear(&mut self) {
         self.shelves.values_mut().for_each(|shelf| shelf.idle.clear());
     }
 
-    /// Closes what is dead, old, or belongs to an endpoint that may not be used.
+    /// Closes connections that are dead, too old, or whose endpoint is not usable.
     pub fn sweep(&mut self, view: &View, now: Timestamp) {
         if now.since(self.swept) < SWEEP {
             return;
@@ -183,19 +182,19 @@ impl Pool {
         });
     }
 
-    /// How many connections to an endpoint are idle.
+    /// The number of idle connections to an endpoint.
     #[must_use]
     pub fn idle_at(&self, key: Key) -> usize {
         self.shelves.get(&key).map_or(0, |shelf| shelf.idle.len())
     }
 
-    /// How many connections are idle.
+    /// The number of idle connections.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shelves.values().map(|shelf| shelf.idle.len()).sum()
     }
 
-    /// Whether none is idle.
+    /// Whether there are no idle connections.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -228,13 +227,13 @@ impl Shelf {
     }
 }
 
-/// Which TLS a cluster wants; 0 is none.
+/// The id of a cluster's TLS settings; 0 without TLS.
 #[must_use]
 pub fn secured(view: &View, cluster: ClusterIndex) -> u64 {
     view.tls.cluster(cluster).map_or(0, |upstream| upstream.id)
 }
 
-/// Whether an endpoint is up, and wants this TLS.
+/// Whether an endpoint is up, and has these TLS settings.
 #[must_use]
 pub fn usable(view: &View, (endpoint, tls): Key) -> bool {
     let mut clusters = view.signals.clusters.enumerated();

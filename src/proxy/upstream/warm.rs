@@ -1,5 +1,5 @@
-//! Connections made before they are needed: while the nearest cluster begins to queue, the next one's are
-//! dialled, so that the first that spill do not pay for the handshake.
+//! Connections opened in advance: while the nearest cluster begins to queue, connections to the next cluster are
+//! opened, so that the first spilled exchanges need no handshake.
 
 use super::connect::{Wanted, open};
 use super::multiplexed;
@@ -10,12 +10,12 @@ use crate::tls::client::Speaks;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// To begin HTTP/2 on a fresh connection.
+/// The timeout of beginning HTTP/2 on a new connection.
 const BEGINNING: Duration = Duration::from_secs(1);
-/// Idle connections of one worker that are enough to begin with; then each spilled exchange leaves its own.
+/// Idle connections of one worker that suffice at first; later each spilled exchange leaves its connection.
 const ENOUGH: usize = 4;
 
-/// Dials one connection to a cluster that will soon be spilled to, unless one is being dialled.
+/// Opens a connection to a cluster that will receive spilled exchanges soon, unless one is being opened.
 pub fn warm(worker: &Rc<Worker>) {
     let view = worker.view();
     let choices = view.signals.classes.iter().flat_map(|class| &class.choices);
@@ -33,7 +33,7 @@ pub fn warm(worker: &Rc<Worker>) {
     });
 }
 
-/// The usable endpoint with the fewest idle connections; `None` when there are enough in all.
+/// The usable endpoint with the fewest idle connections; `None` when there are enough.
 fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usize> {
     let beliefs = &view.signals.clusters[cluster];
     let pool = worker.pool.borrow();
@@ -41,14 +41,14 @@ fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usiz
     let h2_pool = worker.h2_pool.borrow();
     let idle = |index: &usize| {
         let key = (beliefs.endpoints[*index].id, tls);
-        // One shared connection is room for many.
+        // One shared connection serves many exchanges.
         pool.idle_at(key) + if h2_pool.has(key) { ENOUGH } else { 0 }
     };
     let all: usize = beliefs.usable.iter().map(idle).sum();
     (all < ENOUGH).then(|| beliefs.usable.iter().copied().min_by_key(idle)).flatten()
 }
 
-/// For connecting where nobody waits for it.
+/// The connect timeout if no exchange waits.
 const AHEAD: Duration = Duration::from_secs(10);
 
 async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoint: usize) {
@@ -66,7 +66,7 @@ async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoin
     };
     let most = cluster.connections_max;
     let Some(held) = worker.shared.count_upstream(live, most) else { return };
-    // One that fails is told of by the exchange or probe that needs it.
+    // A failure is reported by the exchange or probe that needs the endpoint.
     let Ok(connection) = open(worker, &wanted, AHEAD, held).await else { return };
     let (latest, now) = (worker.view(), worker.about_now());
     if cluster.http2 || connection.stream.agreed().is_some_and(|agreed| agreed.is_http2) {

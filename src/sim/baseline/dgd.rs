@@ -15,7 +15,7 @@ const TICK: f64 = 0.05;
 #[derive(Debug)]
 pub struct Dgd {
     split: Vec<f64>,
-    told: Vec<f64>,
+    reported: Vec<f64>,
     stated: Vec<f64>,
     service: f64,
     edges: f64,
@@ -33,7 +33,7 @@ impl Dgd {
         }
         Dgd {
             split,
-            told: vec![0.0; count],
+            reported: vec![0.0; count],
             stated: (0..count).map(|place| stated(spec, place)).collect(),
             service: spec.mean_service(),
             edges: spec.edges.len() as f64,
@@ -50,14 +50,14 @@ impl Policy for Dgd {
 
     fn answered(&mut self, answer: &Answer) {
         if let Some(report) = answer.report {
-            self.told[answer.pick.place] = report.in_flight;
+            self.reported[answer.pick.place] = report.in_flight;
         }
     }
 
     fn tick(&mut self, _now: f64, edge: &Edge) {
         let live: Vec<usize> = (0..self.split.len()).filter(|place| edge.is_live(*place)).collect();
         let cost = |place: &usize| {
-            let seen = self.told[*place].max(f64::from(edge.at(*place)) * self.edges);
+            let seen = self.reported[*place].max(f64::from(edge.at(*place)) * self.edges);
             let load = (seen / self.stated[*place]).min(8.0);
             edge.rtt[*place] + self.service * load.exp()
         };

@@ -11,21 +11,21 @@ use crate::sim::policy::{Answer, Ask, Edge, Pick, Policy};
 /// In flight by place: as last reported, and this proxy's part at that time.
 #[derive(Debug, Default)]
 pub struct Gmsr {
-    told: Vec<(f64, f64)>,
+    reported: Vec<(f64, f64)>,
     ours: Vec<f64>,
 }
 
 impl Policy for Gmsr {
     fn pick(&mut self, ask: &Ask<'_>, dice: &mut Dice) -> Option<Pick> {
         let count = ask.truth.len();
-        self.told.resize(count, (0.0, 0.0));
+        self.reported.resize(count, (0.0, 0.0));
         self.ours.resize(count, 0.0);
         for place in 0..count {
             self.ours[place] = f64::from(ask.edge.at(place));
         }
         let marginal = |place: &usize| {
-            let (told, then) = self.told[*place];
-            let now = (told + self.ours[*place] - then).max(0.0);
+            let (reported, then) = self.reported[*place];
+            let now = (reported + self.ours[*place] - then).max(0.0);
             let load = (now / stated(ask.spec, *place)).min(50.0);
             ask.edge.rtt[*place] + ask.spec.mean_service() * load.exp()
         };
@@ -35,10 +35,10 @@ impl Policy for Gmsr {
 
     fn answered(&mut self, answer: &Answer) {
         let place = answer.pick.place;
-        if let (Some(report), Some(told)) = (answer.report, self.told.get_mut(place)) {
-            *told = (report.in_flight, self.ours[place]);
-        } else if let Some(told) = self.told.get_mut(place) {
-            *told = (self.ours[place], self.ours[place]);
+        if let (Some(report), Some(reported)) = (answer.report, self.reported.get_mut(place)) {
+            *reported = (report.in_flight, self.ours[place]);
+        } else if let Some(reported) = self.reported.get_mut(place) {
+            *reported = (self.ours[place], self.ours[place]);
         }
     }
 

@@ -83,7 +83,7 @@ impl Policy for Split {
         if ask.now - self.decided >= 0.25 {
             self.decided = ask.now;
             let all = ask.spec.demand_at(ask.now);
-            // The demand that only an IDC may serve is there already.
+            // The demand that only an IDC may serve is placed there first.
             let bound = all * self.group.share * ask.spec.sensitive;
             let home = |place: usize| {
                 let nearest = ask.permitted.iter().find(|p| ask.spec.places[**p].kind == Kind::Idc);

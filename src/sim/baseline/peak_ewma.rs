@@ -33,18 +33,18 @@ impl Policy for PeakEwma {
         }
         let (a, b) = (draw_endpoint(ask, &places, dice), draw_endpoint(ask, &places, dice));
         let cost = |pick: Pick| {
-            let (latency, told) = self.0[pick.place][pick.endpoint];
-            latency * (-(ask.now - told) / DECAY).exp() * (load(ask, pick) + 1.0)
+            let (latency, updated) = self.0[pick.place][pick.endpoint];
+            latency * (-(ask.now - updated) / DECAY).exp() * (load(ask, pick) + 1.0)
         };
         Some(if cost(a) <= cost(b) { a } else { b })
     }
 
     fn answered(&mut self, answer: &Answer) {
         let sample = if answer.end == End::Good { answer.latency } else { FAILURE };
-        let (latency, told) = &mut self.0[answer.pick.place][answer.pick.endpoint];
-        let weight = (-(answer.now - *told) / DECAY).exp();
+        let (latency, updated) = &mut self.0[answer.pick.place][answer.pick.endpoint];
+        let weight = (-(answer.now - *updated) / DECAY).exp();
         *latency =
             if sample > *latency { sample } else { *latency * weight + sample * (1.0 - weight) };
-        *told = answer.now;
+        *updated = answer.now;
     }
 }

@@ -41,13 +41,13 @@ impl Waterfall {
     }
 
     fn decide(&mut self, places: &[usize], sensitive: f64) {
-        // The demand that only the nearest may serve is there already.
+        // The demand that only the nearest place may serve is placed there first.
         let mut bound = self.demand * sensitive;
         let mut left = self.demand - bound;
         self.weights.fill(0.0);
         for place in places {
-            let room = self.fill * self.capacity[*place] - std::mem::take(&mut bound);
-            let take = left.min(room).max(0.0);
+            let headroom = self.fill * self.capacity[*place] - std::mem::take(&mut bound);
+            let take = left.min(headroom).max(0.0);
             self.weights[*place] = take;
             left -= take;
         }

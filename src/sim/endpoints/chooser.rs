@@ -59,7 +59,7 @@ pub trait Chooser {
         Vec::new()
     }
     /// When endpoints were ejected and returned, as reported by the policy.
-    fn told(&mut self) -> Vec<(f64, usize, bool)> {
+    fn take_changes(&mut self) -> Vec<(f64, usize, bool)> {
         Vec::new()
     }
 }
@@ -160,12 +160,12 @@ impl Chooser for PeakEwma {
 /// quantile of the load; picks the fastest of the cold endpoints.
 struct Prequal {
     dice: Dice,
-    pool: Vec<Asked>,
+    pool: Vec<PooledProbe>,
     history: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct PooledProbe {
     endpoint: usize,
     load: f64,
     latency: f64,
@@ -182,13 +182,18 @@ impl Chooser for Prequal {
             let (busy, waiting) = (there.busy.len() as f64, there.queue.len() as f64);
             let latency = ask.service * there.slow / there.spec.speed * (1.0 + waiting / servers);
             let back = ask.now + 2.0 * super::HALF;
-            self.pool.push(Asked { endpoint, load: (busy + waiting) / servers, latency, back });
+            self.pool.push(PooledProbe {
+                endpoint,
+                load: (busy + waiting) / servers,
+                latency,
+                back,
+            });
         }
         self.pool.retain(|one| ask.now - one.back < 1.0 && open.contains(&one.endpoint));
         let excess = self.pool.len().saturating_sub(16 + 3);
         self.pool.drain(..excess);
-        let here = |one: &&Asked| one.back <= ask.now;
-        let here: Vec<Asked> = self.pool.iter().filter(here).copied().collect();
+        let here = |one: &&PooledProbe| one.back <= ask.now;
+        let here: Vec<PooledProbe> = self.pool.iter().filter(here).copied().collect();
         if here.len() < 2 {
             return open[self.dice.below(open.len())];
         }
@@ -204,7 +209,7 @@ impl Chooser for Prequal {
             .or_else(|| here.iter().min_by(|a, b| a.load.total_cmp(&b.load)));
         let Some(best) = best.copied() else { return open[0] };
         let servers = ask.truth[best.endpoint].spec.servers as f64;
-        let used = |one: &&mut Asked| one.endpoint == best.endpoint && one.back == best.back;
+        let used = |one: &&mut PooledProbe| one.endpoint == best.endpoint && one.back == best.back;
         if let Some(used) = self.pool.iter_mut().find(used) {
             used.load += 1.0 / servers;
         }
@@ -219,7 +224,7 @@ struct Engine {
     answers: Answered,
     turns: Vec<Turns>,
     dice: Dice,
-    told: Vec<(f64, usize, bool)>,
+    changes: Vec<(f64, usize, bool)>,
 }
 
 /// Answers of each endpoint since the last sweep.
@@ -236,7 +241,7 @@ impl Samples for Answered {
         self.0.get_mut(id as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    fn asked(&mut self, _class: ClassIndex) -> [f64; PRIORITIES] {
+    fn requested(&mut self, _class: ClassIndex) -> [f64; PRIORITIES] {
         [0.0; PRIORITIES]
     }
 }
@@ -257,7 +262,7 @@ impl Engine {
             answers: Answered(vec![Answers::default(); setup.endpoints.len()]),
             turns: (0..setup.workers).map(|worker| Turns::new(worker, setup.workers)).collect(),
             dice: Dice::seeded(mix(seed ^ 0xd1ce)),
-            told: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -278,7 +283,7 @@ impl Engine {
             };
             let all = &self.signals.clusters[ClusterIndex(0)].endpoints;
             if let Some(index) = all.iter().position(|known| known.address == endpoint) {
-                self.told.push((now, index, up));
+                self.changes.push((now, index, up));
             }
         }
     }
@@ -334,8 +339,8 @@ impl Chooser for Engine {
         orders.iter().map(|order| order.endpoint as usize).collect()
     }
 
-    fn told(&mut self) -> Vec<(f64, usize, bool)> {
-        std::mem::take(&mut self.told)
+    fn take_changes(&mut self) -> Vec<(f64, usize, bool)> {
+        std::mem::take(&mut self.changes)
     }
 }
 

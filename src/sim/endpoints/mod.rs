@@ -108,7 +108,7 @@ pub struct Outcome {
     /// All exchanges that ended.
     pub records: Vec<Record>,
     /// When each endpoint was ejected and returned, as reported by the proxy; only with the production policy.
-    pub told: Vec<(f64, usize, bool)>,
+    pub changes: Vec<(f64, usize, bool)>,
 }
 
 impl Outcome {
@@ -239,7 +239,7 @@ pub fn run(setup: &Setup, policy: &str, seed: u64) -> Outcome {
         }
         world.happen(event);
     }
-    world.outcome.told = world.chooser.told();
+    world.outcome.changes = world.chooser.take_changes();
     world.outcome
 }
 

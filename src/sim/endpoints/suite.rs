@@ -19,7 +19,8 @@ pub struct Case {
 /// The subject of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum About {
-    /// Endpoints as fast as their weights say: shares are fair, latencies as good as of simple policies.
+    /// Endpoints whose speeds match their weights: shares must be fair, and latencies as good as with simple
+    /// policies.
     Fair,
     /// The first endpoint is slow for a time.
     Slow {
@@ -93,7 +94,8 @@ pub fn cases(quick: bool) -> Vec<Case> {
         for &load in loads {
             let equal = setup(&vec![1; count], load);
             add(format!("equal {count} at {load}"), equal.clone(), About::Fair);
-            // Without the dead endpoint, the others must have the capacity: else the outcome does not depend on the choice.
+            // Without the dead endpoint the others must have sufficient capacity; otherwise the choice does not
+            // matter.
             if count == 50 || load * count as f64 / (count as f64 - 1.0) > 1.0 {
                 continue;
             }
@@ -255,7 +257,7 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
         About::Killed { back } => {
             let first = |outcome: &Outcome| {
                 let up =
-                    outcome.told.iter().find(|(at, index, up)| *up && *index == 0 && *at > back);
+                    outcome.changes.iter().find(|(at, index, up)| *up && *index == 0 && *at > back);
                 let up = up.map_or(f64::INFINITY, |(at, ..)| *at);
                 let mut after = outcome.between(up, f64::INFINITY).filter(|r| r.endpoint == 0);
                 after.next().map_or(f64::INFINITY, |record| record.sent - up)
@@ -266,8 +268,8 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
                 .map(|outcome| outcome.share(0, back + 2.0, back + 12.0) * count)
                 .collect();
             let pairs = |outcome: &Outcome| {
-                let gone = outcome.told.iter().filter(|(.., up)| !*up).count() as f64;
-                gone - outcome.told.iter().filter(|(.., up)| *up).count() as f64
+                let gone = outcome.changes.iter().filter(|(.., up)| !*up).count() as f64;
+                gone - outcome.changes.iter().filter(|(.., up)| *up).count() as f64
             };
             let silent: Vec<f64> = engine.iter().map(pairs).collect();
             vec![

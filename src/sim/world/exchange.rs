@@ -168,13 +168,13 @@ impl World<'_> {
             End::Reset => Failure::Died,
             End::Status => Failure::GatewayStatus,
         };
-        let asked = retry::Request {
+        let request = retry::Request {
             idempotent: true,
             replayable: true,
             retried: request.retried,
             retries_max: 1,
         };
-        let granted = proxy.budget.grant(kind, asked, Timestamp::from_nanos(self.now));
+        let granted = proxy.budget.grant(kind, request, Timestamp::from_nanos(self.now));
         let request = &mut self.requests[id as usize];
         request.tried.push(request.pick);
         request.retried += u32::from(kind != Failure::Unsent);

@@ -13,7 +13,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::{Arc, Mutex};
 
-    /// Values that a write stores together: reading parts of two writes shows as a pair that does not match.
+    /// Values that a write stores together: a mixture of two writes shows as a pair that does not match.
     fn pair(number: u64) -> [u64; 2] {
         [number, number + 100]
     }

@@ -1,9 +1,9 @@
 //! Session affinity: a cookie names the endpoint that served a client.
 //!
-//! The cookie is one block of AES: the endpoint's identity and a hash of the service's name. Without the secret nobody
-//! reads an address from it, makes one for another endpoint, or takes one of another service: 64 bits of
-//! the block must come out right. Proxies with the same secret read it alike. A cookie that is not ours, or whose
-//! endpoint is down or may not serve the exchange, is ignored.
+//! The cookie is one AES block with the endpoint's identity and a hash of the service's name. Without the secret
+//! nobody can read an address from the cookie, forge a cookie for another endpoint, or use the cookie of another
+//! service, because 64 bits of the block must decrypt correctly. Proxies with the same secret accept each other's
+//! cookies. An invalid cookie, and a cookie whose endpoint is down or may not serve the exchange, are ignored.
 
 use super::request_key::cookie;
 use crate::decision::endpoint::identity;
@@ -12,7 +12,7 @@ use crate::decision::signal::EndpointSignals;
 use crate::decision::units::{hash, mix};
 use crate::http::request::RequestHead;
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::Stay;
+use crate::proxy::selection::Stay;
 use aws_lc_rs::cipher::{
     AES_128, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey,
 };
@@ -20,14 +20,14 @@ use aws_lc_rs::cipher::{
 /// Bytes of a cookie: one block.
 const BLOCK: usize = 16;
 
-/// What it takes to read and write a service's cookies.
+/// The name and key of a service's cookies.
 pub(super) struct Cookie<'a> {
     pub(super) affinity: &'a Affinity,
     pub(super) service: &'a str,
     pub(super) secret: Secret,
 }
 
-/// Where a request's client was served before.
+/// The endpoint that the request's cookie names.
 pub(super) fn stay(cookies: &Cookie<'_>, head: &RequestHead) -> Option<Stay> {
     let affinity = cookies.affinity;
     let value = cookie(head, &affinity.cookie)?;
@@ -37,12 +37,12 @@ pub(super) fn stay(cookies: &Cookie<'_>, head: &RequestHead) -> Option<Stay> {
     Some(Stay { identity: token, across_clusters: affinity.across_clusters })
 }
 
-/// What an endpoint is called within cookies.
+/// The identity of an endpoint in cookies.
 fn token(endpoint: &EndpointSignals) -> u64 {
     mix(identity(endpoint))
 }
 
-/// The field that has a client stay at an endpoint; `None` when it does already.
+/// The `Set-Cookie` line that names this endpoint; `None` if the client's cookie names it already.
 pub(super) fn set_cookie(
     cookies: &Cookie<'_>,
     endpoint: &EndpointSignals,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_has_the_secret_reads_or_makes_a_cookie() {
+    fn a_cookie_requires_the_secret() {
         let (secret, other) = (Secret([7; 16]), Secret([8; 16]));
         let sealed = seal(secret, "shop", 42).unwrap();
         assert_eq!(unseal(secret, "shop", sealed), Some(42));

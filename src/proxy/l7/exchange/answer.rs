@@ -1,4 +1,4 @@
-//! Answers of our own: refusals, redirects, fixed responses.
+//! Local answers: refusals, redirects, fixed responses.
 
 use super::record::Record;
 use crate::decision::route::{self, Route};
@@ -10,7 +10,7 @@ use crate::proxy::l7::client::{Client, Local, Response};
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
 
-/// Answers with a refusal. `keep` is whether the request was read so far that the connection may go on.
+/// Answers with a refusal. The connection is kept if the request was read to its end.
 pub async fn refuse<C: Client>(
     view: &View,
     client: &mut C,
@@ -26,21 +26,21 @@ pub async fn refuse<C: Client>(
     }
     let is_call = is_call(view, client, record);
     let status = match is_call {
-        // Its client looks for a status of its own, and takes any other answer for a broken proxy.
+        // A gRPC client expects a gRPC status and takes any other answer for a protocol error.
         true => {
-            let told = grpc::status_lines(refusal.grpc_status(), &body);
-            lines = format!("tidegate-refusal: {word}\r\n{NO_STORE}{told}").into_bytes();
+            let status_lines = grpc::status_lines(refusal.grpc_status(), &body);
+            lines = format!("tidegate-refusal: {word}\r\n{NO_STORE}{status_lines}").into_bytes();
             body.clear();
             200
         }
         false => status,
     };
     let mut body = body.into_bytes();
-    let told = record.refusal_told.take().filter(|_| !is_call);
-    let status = told.map_or(status, |told| {
-        lines = [format!("tidegate-refusal: {word}\r\n").as_bytes(), &told.lines].concat();
-        body = told.body;
-        told.status
+    let denial = record.denial.take().filter(|_| !is_call);
+    let status = denial.map_or(status, |denial| {
+        lines = [format!("tidegate-refusal: {word}\r\n").as_bytes(), &denial.lines].concat();
+        body = denial.body;
+        denial.status
     });
     let (_, _, mut response) = client.split();
     let keep = refusal.keeps_connection();
@@ -53,9 +53,9 @@ pub async fn refuse<C: Client>(
     record.sent = response.sent();
 }
 
-/// Whether a refusal is told as gRPC tells it: the client says that it calls, and so do the service or a
-/// cluster's protocol, or the client's own protocol and `TE: trailers`, as calls have them. The latter is enough
-/// for this alone: who is told so has asked for it, and no cache keeps it.
+/// Whether a refusal is sent as a gRPC status: the client sends a gRPC request, and the service or a cluster's
+/// protocol is gRPC, or the request itself has HTTP/2 and `TE: trailers`. The latter suffices only here: such a
+/// client expects the gRPC form, and no cache stores the answer.
 fn is_call<C: Client>(view: &View, client: &C, record: &Record) -> bool {
     let head = client.head();
     if !grpc::is_grpc(head.value(Role::ContentType)) {
@@ -67,13 +67,13 @@ fn is_call<C: Client>(view: &View, client: &C, record: &Record) -> bool {
         || takes_trailers && !client.protocol().starts_with("HTTP/1")
 }
 
-/// What we say ourselves holds for this moment: no cache may keep it.
+/// A local answer is valid only now: no cache may store it.
 const NO_STORE: &str = "cache-control: no-store\r\n";
 
-/// `Allow` where no route was looked for (RFC 9110 §15.5.6): what a reverse proxy takes.
+/// `Allow` without a route (RFC 9110 §15.5.6): the methods that a reverse proxy supports.
 const ALLOW: &str = "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n";
 
-/// The lines and the body of a refusal; `further` are complete lines that only this one has.
+/// The lines and the body of a refusal; `further` are additional complete lines.
 #[must_use]
 pub fn refusal_text(refusal: Refusal, why: &str, further: &str) -> (Vec<u8>, String) {
     let word = refusal.label();
@@ -91,7 +91,7 @@ pub fn refusal_text(refusal: Refusal, why: &str, further: &str) -> (Vec<u8>, Str
     (lines.into_bytes(), body)
 }
 
-/// Lines of ours as a route edits them: its edits hold for every answer, whoever gives it.
+/// The lines of a local answer after the route's edits, which apply to all responses.
 fn edited(edits: &route::Edits, lines: &[u8]) -> Vec<u8> {
     Edits { remove: &edits.remove, set: &edits.set, add: &edits.add }.apply(lines)
 }
@@ -113,28 +113,28 @@ pub async fn local<C: Client>(
     record.sent = response.sent();
 }
 
-/// Answers as the last of the hops that OPTIONS and TRACE count (RFC 9110 §7.6.2, §9.3.7, §9.3.8). Of a TRACE
-/// comes back what tells of the way, and nothing that is secret.
+/// Answers as the last hop of OPTIONS and TRACE (RFC 9110 §7.6.2, §9.3.7, §9.3.8). The answer to TRACE contains the
+/// fields that describe the path, and no secrets.
 pub async fn last_hop<C: Client>(client: &mut C, route: &Route, record: &mut Record) {
     let head = client.head();
     if head.method() != "TRACE" {
         return local(client, (route, 200), ALLOW.as_bytes(), b"", record).await;
     }
-    let mut told = format!("TRACE {} HTTP/1.1\r\n", head.target().as_str()).into_bytes();
+    let mut echo = format!("TRACE {} HTTP/1.1\r\n", head.target().as_str()).into_bytes();
     let is_way = |role| matches!(role, Role::Host | Role::Via | Role::MaxForwards);
     for field in head.fields().iter().filter(|field| is_way(field.role)) {
-        forward::push_field(&mut told, field.name.of(head.bytes()), field.value.of(head.bytes()));
+        forward::push_field(&mut echo, field.name.of(head.bytes()), field.value.of(head.bytes()));
     }
-    told.extend_from_slice(b"\r\n");
-    local(client, (route, 200), b"content-type: message/http\r\n", &told, record).await;
+    echo.extend_from_slice(b"\r\n");
+    local(client, (route, 200), b"content-type: message/http\r\n", &echo, record).await;
 }
 
-/// `Location` with the request's host, path and query in place of their names. All three are in
-/// canonical form, so none can end the line.
+/// `Location` with the request's host, path and query in place of their names. All three are canonical, so none can
+/// end the line.
 #[must_use]
 pub fn location(template: &str, head: &RequestHead) -> String {
     let query = head.target().query().trim_start_matches('?');
-    // Nothing to ask for leaves no mark of a question behind.
+    // An empty query leaves no question mark.
     let bare = template.replace("?{query}", "").replace("&{query}", "");
     let template = if query.is_empty() { bare.as_str() } else { template };
     template

@@ -1,7 +1,7 @@
-//! What one attempt at one endpoint goes by, what it begins with, and how it ends.
+//! The inputs of one attempt at one endpoint, its start, and its result.
 //!
 //! # Not here
-//! What an attempt does: `send` has the request's way on its connection, `response` what comes back.
+//! The work of an attempt: `send` sends the request, `response` handles the response.
 
 use super::hedge::{PendingAttempt, PrimarySlot};
 use super::upload::{Progress, ReadWhole};
@@ -12,7 +12,7 @@ use crate::decision::plan::ClassIndex;
 use crate::decision::retry::Kind;
 use crate::decision::route::Route;
 use crate::decision::units::Timestamp;
-use crate::proxy::place::Place;
+use crate::proxy::selection::Selection;
 use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
@@ -20,96 +20,96 @@ use crate::shared::View;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What an attempt needs.
+/// The inputs of an attempt.
 pub struct Attempt<'a, 'v> {
-    /// Whose it is.
+    /// The worker.
     pub worker: &'a Worker,
-    /// What its exchange goes by.
+    /// The view of the exchange.
     pub view: &'v View,
-    /// Its route.
+    /// The route.
     pub route: &'a Route,
-    /// Its class.
+    /// The class.
     pub class: ClassIndex,
-    /// Which kind of request it is, among those of its class.
+    /// The kind of the request among those of its class.
     pub stratum: u8,
-    /// Where it goes.
-    pub place: &'a Place,
-    /// Who asks.
+    /// The selected cluster and endpoint.
+    pub selection: &'a Selection,
+    /// The client's address.
     pub client: IpAddr,
-    /// Bytes of its head, at most.
+    /// The limit of a response head, in bytes.
     pub head_bytes: usize,
-    /// To the response head.
+    /// The timeout to the response head.
     pub timeout: Duration,
-    /// Without a byte of the response.
+    /// The timeout between two bytes of the response.
     pub stream_idle: Duration,
-    /// Without progress while sending.
+    /// The timeout without progress while sending.
     pub stall: Duration,
-    /// Whether it is a call of gRPC, by more than its client's word.
+    /// Whether the request is a gRPC call; the client's content type alone is not sufficient.
     pub is_call: bool,
-    /// Whether the request may be sent twice, as far as its method goes.
+    /// Whether the method is idempotent.
     pub idempotent: bool,
-    /// Whether the client is told the decision.
+    /// Whether the response carries `tidegate-decision`.
     pub explain: bool,
-    /// Whether the client is another edge, which is told what this site has to do.
+    /// Whether the client is another edge, which receives this site's load.
     pub edge: bool,
-    /// On which port the listener speaks HTTP/3, where it does: the client is told.
+    /// The listener's HTTP/3 port, if it has one, which the response advertises.
     pub http3: Option<u16>,
-    /// A line that has the client stay at this endpoint, where it is to.
+    /// The `Set-Cookie` line for session affinity, if there is one.
     pub set_cookie: Option<String>,
-    /// After how long without an answer it is hedged, where it may be.
+    /// The time without an answer after which a hedge is sent, if hedging is allowed.
     pub hedge: Option<Duration>,
-    /// Since when its answer is waited for, where it has been sent before.
+    /// The time when the request was sent, if this attempt resumes a pending one.
     pub resumed: Option<Timestamp>,
-    /// The pending primary, where this attempt is a hedge.
+    /// The slot of the pending primary, if this attempt is a hedge.
     pub primary_slot: &'a PrimarySlot<'v>,
-    /// Called once the request was read whole.
+    /// Called once the whole request was read.
     pub(super) read_whole: Option<ReadWhole<'a>>,
-    /// Whether a failure of this kind may be tried elsewhere; if so, the retry is paid for.
+    /// Whether a failure of this kind may be retried; a granted retry is charged to the budget.
     pub may_retry: &'a dyn Fn(Kind) -> bool,
 }
 
 impl Attempt<'_, '_> {
-    /// Whether the request may be sent again, method and body considered.
+    /// Whether the request may be sent again: method and body permit it.
     pub(super) fn replaceable(&self, progress: &Progress) -> bool {
         self.idempotent && !progress.lost.get()
     }
 
-    /// What the cluster counts as a failure.
+    /// The causes that the cluster counts as failures.
     pub(super) fn failures(&self) -> &Failures {
-        &self.view.plan.clusters[self.place.cluster].outlier.failures
+        &self.view.plan.clusters[self.selection.cluster].outlier.failures
     }
 
-    /// Tells of a failure that its endpoint is blamed for, if it is one that counts.
+    /// Reports a failure of the endpoint to the control thread, if the cluster counts the cause.
     pub(super) fn blame(&self, cause: Cause) {
         if self.failures().has(cause) {
-            let (endpoint, client) = (self.place.signals(self.view).id, Some(self.client));
+            let (endpoint, client) = (self.selection.signals(self.view).id, Some(self.client));
             self.worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
         }
     }
 }
 
-/// How an attempt ended, if it did not fail.
+/// The result of an attempt that did not fail.
 pub enum Ended<'v> {
     /// The response was sent.
     Done,
-    /// It was sent, and its answer is pending: a hedge is to be made.
+    /// The request was sent, and the response is pending: a hedge follows.
     Pending(PendingAttempt<'v>),
-    /// The attempt that waited beside it was quicker: it is broken off.
+    /// The pending primary answered first: this attempt was cancelled.
     Overtaken,
     /// The connection became a tunnel.
     Tunnel(Connection),
 }
 
-/// What an attempt begins with.
+/// The start of an attempt.
 pub enum Start<'v> {
     /// A connection.
     Fresh(UpstreamConnection),
-    /// A request that was sent.
+    /// A request that was already sent.
     Resumed(PendingAttempt<'v>),
 }
 
 impl Start<'_> {
-    /// Since when the answer is waited for, if the request was sent before.
+    /// When the request was sent, if it was sent before.
     pub(super) fn resumed(&self) -> Option<Timestamp> {
         match self {
             Start::Resumed(waiting) => Some(waiting.since),

@@ -1,7 +1,7 @@
-//! A place and a connection for an exchange: at once where they can be had, in the queue where they cannot.
+//! An endpoint and a connection for an exchange: at once where both are available, else after a wait in a queue.
 //!
-//! Who waits is watched: a client that leaves must not keep a place in line. Waiting for one's turn does not count
-//! as connecting, which has a time of its own.
+//! The client is watched during the wait: a client that leaves gives up its turn. The wait does not count towards the
+//! connect timeout.
 
 use super::context::{Bound, Exchange, Walk};
 use super::failure::Failure;
@@ -13,10 +13,10 @@ use crate::decision::plan::{ClassIndex, ClusterIndex, QUEUE_MAX, SendProxy};
 use crate::decision::retry::Kind;
 use crate::os::proxy_header::Origin;
 use crate::proxy::l7::client::{Client, RequestBody};
-use crate::proxy::place::{Place, place};
 use crate::proxy::refusal::Refusal;
+use crate::proxy::selection::{Selection, select};
 use crate::proxy::upstream::connect::{
-    Given, NoConnection, UpstreamConnection, Wanted, connection, given, patience,
+    Available, NoConnection, UpstreamConnection, Wanted, connection, patience, wait_for_connection,
 };
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
@@ -25,37 +25,37 @@ use std::future::Future;
 use std::time::Duration;
 
 impl Exchange<'_, '_> {
-    /// Connects, in as many turns as its time allows where nobody else can be asked: a full listen backlog drops
-    /// what comes, and a new beginning is heard sooner than the kernel's next. Waits for its turn, if there is a
-    /// `client` to watch meanwhile.
+    /// Connects, several times within the timeout if no other endpoint can be tried: a full listen backlog drops
+    /// connection attempts, and a new attempt succeeds sooner than the kernel's retransmission. Waits for a turn in
+    /// the queue if there is a `client` to watch meanwhile.
     pub(super) async fn connect<C: Client>(
         &self,
         mut client: Option<&mut C>,
         way: (Option<Origin>, bool),
         walk: &mut Walk,
         record: &mut Record,
-        place: &Place,
+        selection: &Selection,
     ) -> Result<UpstreamConnection, Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
         loop {
-            let connected = connect(worker, view, place, way, walk, record).await;
+            let connected = connect(worker, view, selection, way, walk, record).await;
             if std::mem::take(&mut walk.busy)
                 && let Some(client) = client.as_deref_mut()
             {
-                // Boxed: seldom, and every exchange should not have room for it.
-                walk.given = Some(Box::pin(self.wait_for_turn(client, walk, place)).await?);
+                // Boxed: seldom used, and the future of every exchange should stay small.
+                walk.granted = Some(Box::pin(self.wait_for_turn(client, walk, selection)).await?);
                 continue;
             }
             let again = std::mem::take(&mut walk.late)
-                && !walk.tried.leaves_others(view, class, place, reach)
-                && worker.uses(place.signals(view).id);
+                && !walk.tried.leaves_others(view, class, selection, reach)
+                && worker.uses(selection.signals(view).id);
             if !again {
                 return connected;
             }
         }
     }
 
-    /// How much longer it may wait in a cluster's queue.
+    /// The remaining time that the exchange may wait in a cluster's queue.
     fn patience(&self, walk: &mut Walk, cluster: ClusterIndex) -> Duration {
         let now = self.worker.now();
         let by_itself = || self.bound.terms.timeout.min(QUEUE_MAX);
@@ -63,31 +63,31 @@ impl Exchange<'_, '_> {
         walk.queue_until.get_or_insert(now.plus(span)).since(now)
     }
 
-    /// Waits for a connection, or for room to make one; where another cluster can be asked, not long.
+    /// Waits for an idle connection or for permission to make one; only briefly where another cluster can be tried.
     async fn wait_for_turn<C: Client>(
         &self,
         client: &mut C,
         walk: &mut Walk,
-        place: &Place,
-    ) -> Result<Given, Failure> {
+        selection: &Selection,
+    ) -> Result<Available, Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
-        let wanted = wanted(view, place, walk, (self.info.origin, false));
-        let others = walk.tried.leaves_other_clusters(view, class, place, reach);
+        let wanted = wanted(view, selection, walk, (self.info.origin, false));
+        let others = walk.tried.leaves_other_clusters(view, class, selection, reach);
         let brief = patience(wanted.cluster, wanted.endpoint.rtt);
         let most = if others { brief } else { Duration::MAX };
-        let span = self.patience(walk, place.cluster).min(most);
-        let waiting = given(worker, &wanted, span);
+        let span = self.patience(walk, selection.cluster).min(most);
+        let waiting = wait_for_connection(worker, &wanted, span);
         let full = |_| Failure::retry(Kind::Unsent, Refusal::Overloaded);
         unless_left(client, waiting).await?.map_err(full)
     }
 
-    /// Finds a place once there is room in a cluster that has its most exchanges, if that is why there is none.
-    pub(super) async fn wait_for_room<C: Client>(
+    /// Where every cluster is at its ceiling: waits in the queue of the first, then selects an endpoint there.
+    pub(super) async fn wait_for_capacity<C: Client>(
         &self,
         client: &mut C,
         walk: &mut Walk,
         refusal: Refusal,
-    ) -> Result<Place, Failure> {
+    ) -> Result<Selection, Failure> {
         let (worker, view, Bound { class, reach, is_copy, .. }) =
             (self.worker, self.view, *self.bound);
         let refused = |refusal| Failure::refuse(walk.last.unwrap_or(refusal));
@@ -97,14 +97,15 @@ impl Exchange<'_, '_> {
         let (plan, live) = (&view.plan.clusters[cluster], &view.clusters[cluster]);
         let pending = Held::enter_below(&live.pending, plan.pending_max);
         let Some(_pending) = pending else { return Err(refused(refusal)) };
-        let turn = live.room.join(worker.id);
+        let turn = live.queue.join(worker.id);
         let last = walk.last;
         let span = self.patience(walk, cluster);
         walk.tried.turn = Some(cluster);
         let tried = &walk.tried;
         let look = || {
-            let room = live.ceiling.get().is_none_or(|ceiling| live.in_flight.get() < ceiling);
-            room.then(|| place(worker, view, class, tried, self.key, reach).ok()).flatten()
+            let has_capacity =
+                live.ceiling.get().is_none_or(|ceiling| live.in_flight.get() < ceiling);
+            has_capacity.then(|| select(worker, view, class, tried, self.key, reach).ok()).flatten()
         };
         let waiting = std::future::poll_fn(|context| turn.poll(context, look));
         let found = unless_left(client, tokio::time::timeout(span, waiting)).await;
@@ -116,37 +117,38 @@ impl Exchange<'_, '_> {
 async fn connect(
     worker: &Worker,
     view: &View,
-    place: &Place,
+    selection: &Selection,
     (origin, upgrades): (Option<Origin>, bool),
     walk: &mut Walk,
     record: &mut Record,
 ) -> Result<UpstreamConnection, Failure> {
-    let cluster = &view.plan.clusters[place.cluster];
+    let cluster = &view.plan.clusters[selection.cluster];
     if upgrades && cluster.http2 {
-        // HTTP/2 has no upgrades, and of tunnels we know the client's side alone.
+        // HTTP/2 has no Upgrade, and the proxy supports tunnels over HTTP/2 on the client's side only.
         return Err(Failure::refuse(Refusal::NotImplemented));
     }
-    let endpoint = place.signals(view);
+    let endpoint = selection.signals(view);
     let left = cluster.connect_total.saturating_sub(walk.connecting);
     if left.is_zero() {
         return Err(Failure::refuse(walk.last.unwrap_or(Refusal::UpstreamConnect)));
     }
     let begun = worker.about_now();
-    let wanted = wanted(view, place, walk, (origin, upgrades));
-    let connected = connection(worker, &wanted, left, walk.given.take()).await;
+    let wanted = wanted(view, selection, walk, (origin, upgrades));
+    let connected = connection(worker, &wanted, left, walk.granted.take()).await;
     walk.connecting += worker.about_now().since(begun);
     match connected {
         Ok((connection, took)) => {
             record.connected = took;
             walk.shared = matches!(connection, UpstreamConnection::Http2(_));
             if took.is_some() {
-                note_dialled(worker, view, place, record.class, &connection);
+                note_dialled(worker, view, selection, record.class, &connection);
             }
             Ok(connection)
         }
         Err(NoConnection::Endpoint(cause)) => {
             walk.late = cause == Cause::ConnectTimeout;
-            let slot = record.class.and_then(|class| view.slots.slot(worker.id, class, place.slot));
+            let slot =
+                record.class.and_then(|class| view.slots.slot(worker.id, class, selection.slot));
             if cluster.outlier.failures.has(cause) {
                 if let Some(slot) = slot {
                     slot.accepted.add(1);
@@ -166,19 +168,20 @@ async fn connect(
     }
 }
 
-/// What connection an exchange wants.
+/// The connection that an exchange needs.
 fn wanted<'a>(
     view: &'a View,
-    place: &'a Place,
+    selection: &'a Selection,
     walk: &Walk,
     (origin, upgrades): (Option<Origin>, bool),
 ) -> Wanted<'a> {
-    let (cluster, live) = (&view.plan.clusters[place.cluster], &view.clusters[place.cluster]);
-    let upstream = view.tls.cluster(place.cluster);
-    // Whoever is told the client must not get another one's connection.
+    let (cluster, live) =
+        (&view.plan.clusters[selection.cluster], &view.clusters[selection.cluster]);
+    let upstream = view.tls.cluster(selection.cluster);
+    // A connection with a PROXY header belongs to one client.
     let fresh = walk.fresh || cluster.send_proxy != SendProxy::None;
     let speaks = if upgrades { Speaks::Http1 } else { Speaks::Traffic };
-    let endpoint = place.signals(view);
+    let endpoint = selection.signals(view);
     Wanted { cluster, live, endpoint, upstream, fresh, origin, speaks }
 }
 
@@ -193,26 +196,26 @@ async fn unless_left<C: Client, F: Future>(
         tokio::time::sleep(LEAVING).await;
     };
     tokio::select! {
-        // What is there is taken first.
+        // An available result is used first.
         biased;
         output = waiting => Ok(output),
         () = left => Err(Failure::OVER),
     }
 }
 
-/// Notes what a new connection says of the way, and that one had to be made.
+/// Records that a new connection was made, and its round trip.
 fn note_dialled(
     worker: &Worker,
     view: &View,
-    place: &Place,
+    selection: &Selection,
     class: Option<ClassIndex>,
     carrier: &UpstreamConnection,
 ) {
-    let slot = class.and_then(|class| view.slots.slot(worker.id, class, place.slot));
+    let slot = class.and_then(|class| view.slots.slot(worker.id, class, selection.slot));
     if let Some(slot) = slot {
         slot.dialled.add(1);
     }
     if let Some(rtt) = carrier.handshake_rtt() {
-        place.live.record_rtt(worker.id, rtt);
+        selection.live.record_rtt(worker.id, rtt);
     }
 }

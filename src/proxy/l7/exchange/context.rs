@@ -1,4 +1,4 @@
-//! What an exchange goes by that is forwarded, and what it carries from attempt to attempt.
+//! The inputs of a forwarded exchange, and its state between attempts.
 
 use super::affinity;
 use super::hedge::PrimarySlot;
@@ -11,50 +11,50 @@ use crate::decision::terms::Terms;
 use crate::decision::units::Timestamp;
 use crate::http::request::RequestHead;
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::{Place, Reach, Tried};
 use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::connect::Given;
+use crate::proxy::selection::{Reach, Selection, Tried};
+use crate::proxy::upstream::connect::Available;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Where a request is bound for.
+/// The destination of a request.
 #[derive(Clone, Copy)]
 pub(super) struct Bound<'v> {
     pub(super) route: &'v Route,
     pub(super) class: ClassIndex,
-    /// What holds for the route's requests of this class.
+    /// The settings for the route's requests of this class.
     pub(super) terms: &'v Terms,
     pub(super) reach: Reach,
-    /// What the request is called, unless its client has a name for it that is believed.
+    /// The request's ids, used unless a trusted client sent its own.
     pub(super) ids: &'v Ids,
-    /// Whether it is a copy for a mirror.
+    /// Whether the request is a copy for a mirror.
     pub(super) is_copy: bool,
 }
 
-/// What holds for all attempts of an exchange.
+/// The inputs that are the same for all attempts of an exchange.
 pub(super) struct Exchange<'a, 'v> {
     pub(super) worker: &'a Worker,
     pub(super) view: &'v View,
     pub(super) info: &'a ConnectionInfo,
     pub(super) bound: &'a Bound<'v>,
     pub(super) identity: Identity<'a>,
-    /// Who asks.
+    /// The client's address.
     pub(super) client: IpAddr,
     pub(super) key: u64,
-    /// Whether its client says that it is a call of gRPC. It is one where the service or the cluster's
-    /// protocol says so, too: then it may be silent for as long as it likes, has a deadline of its own, for
-    /// all of it, and an endpoint is not to blame for one that was short.
+    /// Whether the client says that the request is a gRPC call. The request is one if the service or the cluster's
+    /// protocol is gRPC as well: then it may be silent without limit, has its own deadline for the whole call, and an
+    /// endpoint is not blamed for a short one.
     pub(super) says_grpc: bool,
-    /// Where the primary attempt is pending while its hedge is made.
+    /// The slot of the pending primary while its hedge runs.
     pub(super) primary_slot: PrimarySlot<'v>,
-    /// Called once the request was read whole.
+    /// Called once the whole request was read.
     pub(super) read_whole: Option<ReadWhole<'a>>,
 }
 
 impl<'v> Exchange<'_, 'v> {
-    /// How clients stay, where they do.
+    /// The affinity cookie of the service, if there is one.
     pub(super) fn cookie(&self) -> Option<affinity::Cookie<'v>> {
         let affinity = self.bound.terms.affinity.as_ref()?;
         let secret = affinity.secret.or(self.view.plan.cookie_secret)?;
@@ -63,37 +63,37 @@ impl<'v> Exchange<'_, 'v> {
     }
 }
 
-/// Aged connections an exchange may meet before an endpoint is blamed for them.
+/// Stale connections that an exchange may meet before the endpoint is blamed.
 pub(super) const STALE_MAX: u32 = 4;
 
-/// What an exchange carries from attempt to attempt.
+/// The state of an exchange between attempts.
 #[derive(Default)]
 pub(super) struct Walk {
     pub(super) tried: Tried,
     pub(super) replay: Replay,
     pub(super) retried: u32,
     pub(super) last: Option<Refusal>,
-    /// Only a new connection will do: an idle one had aged.
+    /// Whether the next attempt needs a new connection because an idle one was stale.
     pub(super) fresh: bool,
-    /// How often a connection had aged, and whether the last one was shared.
+    /// The number of stale connections, and whether the last one was shared.
     pub(super) stale: u32,
     pub(super) shared: bool,
-    /// What all attempts to connect have taken so far.
+    /// The time that all connection attempts have taken.
     pub(super) connecting: Duration,
-    /// Whether the last one did not come about in time, or could not be begun while others wait.
+    /// Whether the last connection attempt timed out, or could not start because others wait.
     pub(super) late: bool,
     pub(super) busy: bool,
-    /// What it has waited for, and until when it may.
-    pub(super) given: Option<Given>,
+    /// What became available to this exchange in the queue, and the deadline of its waits there.
+    pub(super) granted: Option<Available>,
     pub(super) queue_until: Option<Timestamp>,
-    /// After how long a first attempt is given a second beside it.
+    /// The time after which the first attempt gets a hedge.
     pub(super) hedge: Option<Duration>,
-    /// Whether the next attempt is that second.
+    /// Whether the next attempt is the hedge.
     pub(super) hedging: bool,
 }
 
 impl Walk {
-    /// At the beginning. A copy is neither retried nor hedged.
+    /// The initial state. A copy is neither retried nor hedged.
     pub(super) fn of(bound: &Bound<'_>) -> Walk {
         match bound.is_copy {
             true => Walk { retried: u32::MAX, ..Walk::default() },
@@ -101,15 +101,15 @@ impl Walk {
         }
     }
 
-    /// The attempt at `place` waits for its answer: the next one is its hedge.
-    pub(super) fn waits(&mut self, place: &Place, view: &View) {
+    /// Notes that the attempt at `selection` still waits for its response: the next attempt is its hedge.
+    pub(super) fn waits(&mut self, selection: &Selection, view: &View) {
         self.hedge = None;
         self.hedging = true;
-        self.tried.add(place.cluster, place.signals(view).id);
+        self.tried.add(selection.cluster, selection.signals(view).id);
         self.tried.waits = true;
     }
 
-    /// Another attempt was granted after one that failed in this way.
+    /// Prepares another attempt after a failure of this kind.
     pub(super) fn again(&mut self, kind: Kind, refusal: Refusal) {
         self.tried.waits = false;
         let counts = !matches!(kind, Kind::Unsent | Kind::Ejected);

@@ -1,10 +1,10 @@
-//! An exchange from its request's head to its end: route, policies, destination, then forwarded or answered here.
+//! An exchange from its request head to its end: route, policies, destination, then forwarded or answered locally.
 //!
-//! This is the table of a request's walk in code. What happens at each stop is written elsewhere: routes in
+//! This file is the table of a request's walk in code. The steps are implemented elsewhere: routes in
 //! `decision::route`, policies in `policy`, clusters, attempts and retries in `forward`.
 //!
 //! # Invariants
-//! The route is looked up once; the exchange's deadline comes with it.
+//! The route is looked up once; the exchange's deadline is part of the result.
 
 use super::answer;
 use super::context::Bound;
@@ -16,7 +16,7 @@ use super::record::Record;
 use super::request_head::Ids;
 use super::upload::ReadWhole;
 use crate::decision::plan::ClassIndex;
-use crate::decision::route::{Action, Asked, Route, Unrouted};
+use crate::decision::route::{Action, Route, RouteQuery, Unrouted};
 use crate::decision::terms::Destination;
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
@@ -24,8 +24,8 @@ use crate::http::{Underscores, grpc};
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::Client;
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::Reach;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::selection::Reach;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
 use crate::telemetry::results::Aborted;
@@ -61,7 +61,7 @@ pub async fn serve<C: Client>(
 
 /// The exchange has passed its deadline.
 fn too_late<C: Client>(client: &C, record: &mut Record) -> Failure {
-    // An interim response may be half-way out: nothing can be said after it.
+    // An interim response may have been sent in part: no answer can follow it.
     if client.sent() > 0 {
         record.aborted = Some(Aborted::Timeout);
         return Failure::OVER;
@@ -70,10 +70,10 @@ fn too_late<C: Client>(client: &C, record: &mut Record) -> Failure {
     Failure::refuse(Refusal::UpstreamTimeout)
 }
 
-/// Tells the client of a failure, as far as it can still be told.
+/// Sends the failure to the client, if a response is still possible.
 async fn conclude<C: Client>(view: &View, client: &mut C, record: &mut Record, failure: Failure) {
     match failure.what {
-        // Whatever was begun cannot be taken back by a refusal.
+        // A response that has begun cannot be replaced by a refusal.
         What::Refused(_) if record.status != 0 => {
             record.aborted = record.aborted.or(Some(Aborted::Cluster));
             client.abort();
@@ -92,11 +92,11 @@ async fn conclude<C: Client>(view: &View, client: &mut C, record: &mut Record, f
 /// A request's route.
 struct Routed<'v> {
     route: &'v Route,
-    /// How long the exchange may take, to the end of its response.
+    /// The total timeout of the exchange.
     deadline: Option<Duration>,
 }
 
-/// Looks the request's route up.
+/// Looks up the request's route.
 fn route<'v>(
     view: &'v View,
     info: &ConnectionInfo,
@@ -113,14 +113,14 @@ fn route<'v>(
                 && field.value.of(head.bytes()) == value.as_bytes()
         })
     };
-    let asked = Asked {
+    let query = RouteQuery {
         listener: info.listener,
         host: head.host(),
         path: head.target().path(),
         method: head.method(),
         has_header: &has_header,
     };
-    match view.plan.routes.find(&asked) {
+    match view.plan.routes.find(&query) {
         Ok(index) => {
             record.route = Some(index);
             let route = view.plan.routes.route(index);
@@ -138,7 +138,7 @@ fn route<'v>(
     }
 }
 
-/// Whether a request is for a host that has another certificate than its connection was made for.
+/// Whether the request's host has another certificate than the connection's server name.
 fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> bool {
     let Some(sni) = info.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
         return false;
@@ -147,18 +147,18 @@ fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> boo
     secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
 }
 
-/// How long the exchange may take: as its route or service has it, or the call itself.
+/// The total timeout: of the route or service, or of the gRPC call.
 fn deadline(head: &RequestHead, route: &Route) -> Option<Duration> {
     let is_call = grpc::is_grpc(head.value(Role::ContentType));
-    // Looked for only there: a look at every field costs each exchange.
-    let asked = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
-    match (route.action.total_timeout(), asked.map(|asked| asked.min(ENDLESS))) {
-        (Some(configured), Some(asked)) => Some(configured.min(asked)),
-        (configured, asked) => configured.or(asked),
+    // Only for gRPC: a search of all fields costs time.
+    let of_client = is_call.then(|| head.field("grpc-timeout").and_then(grpc::timeout)).flatten();
+    match (route.action.total_timeout(), of_client.map(|timeout| timeout.min(ENDLESS))) {
+        (Some(configured), Some(of_client)) => Some(configured.min(of_client)),
+        (configured, of_client) => configured.or(of_client),
     }
 }
 
-/// Serves a request that has a route: by its policies, to its destination.
+/// Serves a request with its route: policies, then the destination.
 async fn serve_route<C: Client>(
     worker: &Worker,
     view: &View,
@@ -181,7 +181,7 @@ async fn serve_route<C: Client>(
     if route.policy.is_some() || of_service.is_some() {
         record.class = class;
         let policies = route.policy.into_iter().chain(of_service);
-        // Boxed: most have none.
+        // Boxed: most routes have no policy.
         Box::pin(policy::pass(view, policies, info, client.head(), record)).await?;
     }
     let Some(Destination { class, terms }) = to else {
@@ -202,7 +202,7 @@ async fn serve_route<C: Client>(
     forward(worker, view, client, info, record, &bound, read_whole).await
 }
 
-/// Whether fields' names may have underscores: by the listener, or as metadata of a call of gRPC.
+/// Whether field names may have underscores: by the listener, or as metadata of a gRPC call.
 fn may_have_underscores(view: &View, info: &ConnectionInfo, class: Option<ClassIndex>) -> bool {
     info.limits().underscores != Underscores::Refuse
         || class.is_some_and(|class| view.plan.serves_grpc_alone(class))
@@ -216,15 +216,16 @@ fn via(view: &View, info: &ConnectionInfo, head: &RequestHead) -> Result<String,
     if !(info.trusted || info.is_verified()) {
         return Ok(String::new());
     }
-    let told = head.field("tidegate-via").unwrap_or_default();
-    let sites = String::from_utf8_lossy(told);
+    let visited = head.field("tidegate-via").unwrap_or_default();
+    let sites = String::from_utf8_lossy(visited);
     match sites.split(',').any(|site| site.trim() == view.plan.site) {
         true => Err(Failure::refuse(Refusal::Loop)),
         false => Ok(sites.into_owned()),
     }
 }
 
-/// A destination by its share: turns are spread by the golden ratio, so that a twentieth is every twentieth.
+/// A destination by its share: turns are spread by the golden ratio, so that a share of a twentieth takes exactly
+/// every twentieth turn.
 pub(super) fn split<T>(parts: &[(u32, T)], turn: u64) -> Option<&T> {
     let total: u64 = parts.iter().map(|(weight, _)| u64::from(*weight)).sum();
     let spread = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -238,7 +239,7 @@ pub(super) fn split<T>(parts: &[(u32, T)], turn: u64) -> Option<&T> {
     parts.first().map(|(_, to)| to)
 }
 
-/// Answers by the route itself: a redirect, or a fixed response.
+/// Sends the route's own answer: a redirect, or a fixed response.
 async fn answer_here<C: Client>(
     client: &mut C,
     route: &Route,
@@ -260,7 +261,7 @@ async fn answer_here<C: Client>(
     Ok(After::Next)
 }
 
-/// One line for people, beside the refusal's word.
+/// The explanation of a refusal, one line.
 fn why(view: &View, refusal: Refusal, record: &Record) -> String {
     if !record.refusal_why.is_empty() {
         return record.refusal_why.to_owned();

@@ -1,11 +1,11 @@
-//! Why an exchange, or one attempt of it, failed: what happened, and what follows from that.
+//! The failure of an exchange, or of one attempt: the cause, and the consequences.
 //!
-//! The two are independent. [`What`] decides what the client is told; [`Blame`] and [`Retry`] decide what happens to
-//! the endpoint and to the request. An attempt that ends for another reason than a failure (its answer is slow, or
-//! another attempt was quicker) is no failure: `attempt` has those outcomes.
+//! The two are independent. [`What`] decides the client's answer; [`Blame`] and [`Retry`] decide the consequences for
+//! the endpoint and the request. An attempt that ends because its answer is slow, or because another attempt was
+//! quicker, has not failed: `attempt` has those results.
 //!
 //! # Invariants
-//! Nothing is tried again once a byte of the final response went to the client.
+//! There is no retry once a byte of the final response was sent to the client.
 
 use crate::decision::health::Cause;
 use crate::decision::refusal;
@@ -17,7 +17,7 @@ use crate::proxy::refusal::Refusal;
 pub struct Failure {
     /// What happened.
     pub what: What,
-    /// Who is to blame.
+    /// Whether the endpoint is blamed.
     pub blame: Blame,
     /// Whether another attempt may follow.
     pub retry: Retry,
@@ -26,18 +26,18 @@ pub struct Failure {
 /// What happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum What {
-    /// The client gets this refusal, unless another attempt is made.
+    /// The client gets this refusal, unless there is a retry.
     Refused(Refusal),
-    /// The client is gone, or was told all that it can be told.
+    /// The client is gone, or its response has begun.
     Over,
 }
 
-/// Who is to blame.
+/// Whether the endpoint is blamed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Blame {
-    /// The endpoint, where the refusal names a fault of an endpoint.
+    /// The endpoint is blamed, if the refusal is a fault of endpoints.
     Endpoint,
-    /// Nobody: the endpoint was blamed already, or has no part in it.
+    /// Nothing is blamed: the endpoint was blamed before, or is not involved.
     Nobody,
 }
 
@@ -46,14 +46,14 @@ pub enum Blame {
 pub enum Retry {
     /// No.
     No,
-    /// If the retry budget grants this kind.
+    /// If the retry budget grants a retry of this kind.
     IfGranted(Kind),
-    /// Yes: the retry budget has granted this kind already.
+    /// Yes: the retry budget has granted a retry of this kind.
     Granted(Kind),
 }
 
 impl Failure {
-    /// The client is gone, or was told all that it can be told.
+    /// The client is gone, or its response has begun.
     pub const OVER: Failure = Failure { what: What::Over, blame: Blame::Nobody, retry: Retry::No };
 
     /// The client gets this refusal.
@@ -62,27 +62,27 @@ impl Failure {
         Failure { what: What::Refused(refusal), blame: Blame::Endpoint, retry: Retry::No }
     }
 
-    /// Another attempt may follow if the retry budget grants it; else the client gets this refusal.
+    /// A retry if the retry budget grants it; else the client gets this refusal.
     #[must_use]
     pub fn retry(kind: Kind, refusal: Refusal) -> Failure {
         debug_assert_eq!(refusal.retry(), refusal::Retry::Elsewhere, "{refusal:?}");
         Failure { retry: Retry::IfGranted(kind), ..Failure::refuse(refusal) }
     }
 
-    /// Another attempt is to follow. Whoever asked the retry budget for it has dealt with the blame.
+    /// A retry that was granted. The caller that asked the budget has handled the blame.
     #[must_use]
     pub fn granted(kind: Kind, refusal: Refusal) -> Failure {
         let (blame, retry) = (Blame::Nobody, Retry::Granted(kind));
         Failure { blame, retry, ..Failure::refuse(refusal) }
     }
 
-    /// The same failure, for which nobody is to blame.
+    /// The same failure without blame.
     #[must_use]
     pub fn excused(self) -> Failure {
         Failure { blame: Blame::Nobody, ..self }
     }
 
-    /// What the client is told, if it can be told anything.
+    /// The client's refusal, if an answer is still possible.
     #[must_use]
     pub fn refusal(self) -> Option<Refusal> {
         match self.what {
@@ -91,7 +91,7 @@ impl Failure {
         }
     }
 
-    /// The kind of the attempt that may follow, if one may.
+    /// The kind of the possible retry.
     #[must_use]
     pub fn kind(self) -> Option<Kind> {
         match self.retry {
@@ -100,13 +100,13 @@ impl Failure {
         }
     }
 
-    /// Whether a connection had aged: the endpoint is excused, and a new connection to it may do.
+    /// Whether the connection was stale: the endpoint is not blamed, and a new connection may succeed.
     #[must_use]
     pub fn is_stale(self) -> bool {
         self.blame == Blame::Nobody && matches!(self.retry, Retry::IfGranted(_))
     }
 
-    /// What the endpoint is to be blamed for, if it is to blame.
+    /// The cause that the endpoint is blamed for, if it is.
     #[must_use]
     pub fn cause(self) -> Option<Cause> {
         match (self.blame, self.what) {
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happened_and_what_follows_are_apart() {
+    fn the_cause_and_the_retry_decision_are_separate() {
         #[rustfmt::skip]
         let table = [
             (Failure::OVER,                                                   None,                         None,                      None,               false),

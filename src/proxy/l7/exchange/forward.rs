@@ -1,4 +1,4 @@
-//! Forwards a request: a place, a connection, an attempt, and again if allowed.
+//! Forwards a request: selection, connection, attempt, and a retry if allowed.
 
 use super::affinity;
 use super::attempt::{Attempt, Ended, Start};
@@ -19,8 +19,8 @@ use crate::proxy::buffer::{give_back_scratch, lend_scratch};
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::{Place, Reach, is_shed, place};
 use crate::proxy::refusal::Refusal;
+use crate::proxy::selection::{Reach, Selection, is_shed, select};
 use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
@@ -30,11 +30,11 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-/// What is left to do after the walk.
+/// The work that is left after an exchange.
 pub enum After {
     /// The next request, if the client's connection is kept.
     Next,
-    /// Bytes both ways.
+    /// A tunnel: bytes in both directions.
     Tunnel(Box<Upgraded>),
 }
 
@@ -46,7 +46,7 @@ pub struct Upgraded {
     pub counts: (Held, Held),
 }
 
-/// The walk from a class on: place, attempt, and again if allowed.
+/// Forwards a request of a class: selection, attempt, and a retry if allowed.
 pub(super) async fn forward<C: Client>(
     worker: &Worker,
     view: &View,
@@ -87,10 +87,10 @@ pub(super) async fn forward<C: Client>(
     walk.tried.stay = exchange.cookie().and_then(|cookie| affinity::stay(&cookie, client.head()));
     let mut pending: Option<Box<PendingPrimary<'_>>> = None;
     loop {
-        let (place, start) = match pending.take() {
+        let (selection, start) = match pending.take() {
             Some(pending) => {
-                record.goes_on(&pending.place);
-                (pending.place, Ok(Some(Start::Resumed(pending.waiting))))
+                record.goes_on(&pending.selection);
+                (pending.selection, Ok(Some(Start::Resumed(pending.waiting))))
             }
             None => match exchange.begin(client, &mut walk, record).await {
                 Ok(begun) => begun,
@@ -101,12 +101,12 @@ pub(super) async fn forward<C: Client>(
             },
         };
         let ended = match start {
-            Ok(Some(start)) => exchange.attempt(client, &mut walk, record, &place, start).await,
+            Ok(Some(start)) => exchange.attempt(client, &mut walk, record, &selection, start).await,
             Ok(None) => Ok(Ended::Overtaken),
             Err(failure) => Err(failure),
         };
         let head = client.head();
-        pending = match exchange.follow(ended, place, &mut walk, record, head)? {
+        pending = match exchange.follow(ended, selection, &mut walk, record, head)? {
             ControlFlow::Break(after) => return Ok(after),
             ControlFlow::Continue(pending) => pending,
         };
@@ -114,51 +114,51 @@ pub(super) async fn forward<C: Client>(
 }
 
 impl<'v> Exchange<'_, 'v> {
-    /// Finds a place and connects to it, unless the pending primary is answered meanwhile (`None`). The inner error
-    /// is the attempt's, the outer one that of finding none.
+    /// Selects an endpoint and connects to it, unless the pending primary is answered meanwhile (`None`). The inner
+    /// error is the attempt's; the outer error means that no endpoint was selected.
     async fn begin<C: Client>(
         &self,
         client: &mut C,
         walk: &mut Walk,
         record: &mut Record,
-    ) -> Result<(Place, Result<Option<Start<'v>>, Failure>), Failure> {
+    ) -> Result<(Selection, Result<Option<Start<'v>>, Failure>), Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
-        let place = match place(worker, view, class, &walk.tried, self.key, reach) {
-            Ok(place) => place,
-            // Boxed: seldom, and every exchange should not have room for it.
-            Err(refusal) => Box::pin(self.wait_for_room(client, walk, refusal)).await?,
+        let selection = match select(worker, view, class, &walk.tried, self.key, reach) {
+            Ok(selection) => selection,
+            // Boxed: seldom used, and the future of every exchange should stay small.
+            Err(refusal) => Box::pin(self.wait_for_capacity(client, walk, refusal)).await?,
         };
-        record.attempt(&place);
+        record.attempt(&selection);
         let way = (self.info.origin, client.head().upgrade().is_some());
         let primary = PrimaryGuard::of(&self.primary_slot);
         let start = match primary.waits() {
-            // Boxed: seldom, and every exchange should not have room for it.
-            true => Box::pin(self.connect_beside(client, walk, record, &place, primary)).await,
+            // Boxed: seldom used, and the future of every exchange should stay small.
+            true => Box::pin(self.connect_beside(client, walk, record, &selection, primary)).await,
             false => {
-                let connected = self.connect(Some(client), way, walk, record, &place).await;
+                let connected = self.connect(Some(client), way, walk, record, &selection).await;
                 connected.map(|carrier| Some(Start::Fresh(carrier)))
             }
         };
-        // Counted once it is sure that a second goes out.
+        // Counted only once the hedge is really sent.
         let sent = matches!(start, Ok(Some(_))) && std::mem::take(&mut walk.hedging);
         record.hedges[HedgeResult::Sent].add(u64::from(sent));
-        Ok((place, start))
+        Ok((selection, start))
     }
 
-    /// Connects while another attempt waits: that works on it already, and should know when nobody waits any more.
+    /// Connects while the primary is pending. The primary's answer ends the attempt to connect.
     async fn connect_beside<C: Client>(
         &self,
         client: &mut C,
         walk: &mut Walk,
         record: &mut Record,
-        place: &Place,
+        selection: &Selection,
         mut primary: PrimaryGuard<'_, 'v>,
     ) -> Result<Option<Start<'v>>, Failure> {
         let way = (self.info.origin, client.head().upgrade().is_some());
-        let connected = self.connect(None::<&mut C>, way, walk, record, place);
+        let connected = self.connect(None::<&mut C>, way, walk, record, selection);
         let (_, body, _) = client.split();
         tokio::select! {
-            // What is there is taken first.
+            // An available result is used first.
             biased;
             connected = primary.beside(self.worker, self.view, connected) => match connected {
                 Some(connected) => connected.map(|carrier| Some(Start::Fresh(carrier))),
@@ -168,11 +168,11 @@ impl<'v> Exchange<'_, 'v> {
         }
     }
 
-    /// What follows an attempt: the end of the exchange, or another attempt: the pending primary, if there is one.
+    /// The next step after an attempt: the end of the exchange, or another attempt, which may be the pending primary.
     fn follow(
         &self,
         ended: Result<Ended<'v>, Failure>,
-        place: Place,
+        selection: Selection,
         walk: &mut Walk,
         record: &mut Record,
         head: &RequestHead,
@@ -180,55 +180,55 @@ impl<'v> Exchange<'_, 'v> {
         let pending = match ended {
             Ok(Ended::Done) => return Ok(ControlFlow::Break(After::Next)),
             Ok(Ended::Tunnel(connection)) => {
-                let counts = place.into_counts();
+                let counts = selection.into_counts();
                 let upgraded = Box::new(Upgraded { connection, counts });
                 return Ok(ControlFlow::Break(After::Tunnel(upgraded)));
             }
             Ok(Ended::Pending(waiting)) => {
-                walk.waits(&place, self.view);
-                self.primary_slot.set(Some(Box::new(PendingPrimary { place, waiting })));
+                walk.waits(&selection, self.view);
+                self.primary_slot.set(Some(Box::new(PendingPrimary { selection, waiting })));
                 None
             }
             Ok(Ended::Overtaken) => {
-                walk.tried.add(place.cluster, place.signals(self.view).id);
+                walk.tried.add(selection.cluster, selection.signals(self.view).id);
                 Some(self.primary_slot.take().ok_or(Failure::OVER)?)
             }
-            Err(failure) => self.after(failure, walk, record, &place, head)?,
+            Err(failure) => self.after(failure, walk, record, &selection, head)?,
         };
         Ok(ControlFlow::Continue(pending))
     }
 
-    /// What follows an attempt that failed: the pending primary goes on, or another is made (`None`).
+    /// The next step after a failed attempt: the pending primary continues, or a new attempt is made (`None`).
     ///
     /// # Errors
-    /// The exchange's failure, if nothing follows.
+    /// The exchange's failure, if there is no further attempt.
     fn after(
         &self,
         failure: Failure,
         walk: &mut Walk,
         record: &mut Record,
-        place: &Place,
+        selection: &Selection,
         head: &RequestHead,
     ) -> Result<Option<Box<PendingPrimary<'v>>>, Failure> {
         let (worker, view, Bound { class, reach, is_copy, .. }) =
             (self.worker, self.view, *self.bound);
         let is_stale = failure.is_stale() && walk.stale < STALE_MAX;
-        // A second that met an aged connection is made once more.
+        // A hedge that met a stale connection is sent again.
         let is_aged = is_stale && failure.kind() == Some(Kind::Unsent);
         if !is_aged && failure.what != What::Over && record.status == 0 {
-            // Whatever became of the second, the first may still be answered.
+            // The primary may still answer, whatever happened to the hedge.
             if let Some(pending) = self.primary_slot.take() {
-                walk.tried.add(place.cluster, place.signals(view).id);
+                walk.tried.add(selection.cluster, selection.signals(view).id);
                 return Ok(Some(pending));
             }
         }
         let (Some(kind), Some(refusal)) = (failure.kind(), failure.refusal()) else {
             return Err(failure);
         };
-        let asked = walk.request(head, self.bound.terms);
+        let retryable = walk.request(head, self.bound.terms);
         let index = view.plan.classes[class].service;
-        let granted =
-            matches!(failure.retry, Retry::Granted(_)) || grant(worker, view, index, kind, asked);
+        let granted = matches!(failure.retry, Retry::Granted(_))
+            || grant(worker, view, index, kind, retryable);
         let counts = kind != Kind::Unsent && !is_copy;
         let result = if granted { RetryResult::Granted } else { RetryResult::Denied };
         record.retries[result].add(u64::from(counts));
@@ -238,24 +238,25 @@ impl<'v> Exchange<'_, 'v> {
         walk.again(kind, refusal);
         if is_stale {
             walk.stale += 1;
-            // Idle ones age together; shared ones go one by one, and are not leased once they say so.
+            // Idle connections become stale together; shared ones separately, and a stale shared connection is not
+            // leased again.
             walk.fresh = !walk.shared || walk.stale == STALE_MAX;
         } else {
-            walk.tried.add(place.cluster, place.signals(view).id);
+            walk.tried.add(selection.cluster, selection.signals(view).id);
             walk.tried.pass_over_dead(worker, view, class);
-            let elsewhere = || walk.tried.leaves_other_clusters(view, class, place, reach);
+            let elsewhere = || walk.tried.leaves_other_clusters(view, class, selection, reach);
             if kind == Kind::Ejected && elsewhere() {
-                walk.tried.left = Some(place.cluster);
+                walk.tried.left = Some(selection.cluster);
             }
         }
         Ok(None)
     }
 
-    /// The request's head as the cluster at `place` gets it.
-    fn request_head(&self, head: &RequestHead, record: &Record, place: &Place) -> Vec<u8> {
+    /// The request head for the selected cluster.
+    fn request_head(&self, head: &RequestHead, record: &Record, selection: &Selection) -> Vec<u8> {
         let Bound { route, class, .. } = *self.bound;
         let granted = Granted::of(self.view, class, record);
-        compose(self.view, route, place, head, &self.identity, granted)
+        compose(self.view, route, selection, head, &self.identity, granted)
     }
 
     /// Makes one attempt.
@@ -264,7 +265,7 @@ impl<'v> Exchange<'_, 'v> {
         client: &mut C,
         walk: &mut Walk,
         record: &mut Record,
-        place: &Place,
+        selection: &Selection,
         start: Start<'v>,
     ) -> Result<Ended<'v>, Failure> {
         let (worker, view, Bound { route, class, reach, .. }) =
@@ -272,15 +273,15 @@ impl<'v> Exchange<'_, 'v> {
         let resumed = start.resumed();
         let mut request = match resumed {
             Some(_) => lend_scratch(),
-            None => self.request_head(client.head(), record, place),
+            None => self.request_head(client.head(), record, selection),
         };
-        let asked = walk.request(client.head(), self.bound.terms);
+        let retryable = walk.request(client.head(), self.bound.terms);
         let (tried, denied) = (&walk.tried, Cell::new([false; 2]));
         let may_retry = |kind| {
-            let asked = retry::Request { replayable: true, ..asked };
-            let elsewhere = tried.leaves_others(view, class, place, reach);
+            let retryable = retry::Request { replayable: true, ..retryable };
+            let elsewhere = tried.leaves_others(view, class, selection, reach);
             let index = view.plan.classes[class].service;
-            let granted = elsewhere && grant(worker, view, index, kind, asked);
+            let granted = elsewhere && grant(worker, view, index, kind, retryable);
             let mut known = denied.get();
             known[usize::from(kind == Kind::Slow)] |= elsewhere && !granted;
             denied.set(known);
@@ -299,23 +300,23 @@ impl<'v> Exchange<'_, 'v> {
             route,
             class,
             stratum: stratum(record.route, client.head()),
-            place,
+            selection,
             client: self.client,
             head_bytes: self.info.response_head,
             timeout: timeout.saturating_sub(waited),
             stream_idle: self.info.timeouts.stream_idle,
             is_call,
             stall: if is_call { ENDLESS } else { self.info.timeouts.write },
-            idempotent: asked.idempotent,
+            idempotent: retryable.idempotent,
             explain: self.identity.explain,
             http3: self.info.http3(),
             set_cookie: self.cookie().and_then(|cookie| {
-                let endpoint = place.signals(view);
+                let endpoint = selection.signals(view);
                 affinity::set_cookie(&cookie, endpoint, walk.tried.stay, self.info)
             }),
             edge: reach == Reach::ThisSite,
-            // Who stays at an endpoint has something there that others have not.
-            hedge: walk.hedge.filter(|_| asked.idempotent && walk.tried.stay.is_none()),
+            // A client with affinity may have state at its endpoint that others do not have.
+            hedge: walk.hedge.filter(|_| retryable.idempotent && walk.tried.stay.is_none()),
             resumed,
             primary_slot: &self.primary_slot,
             read_whole: self.read_whole,

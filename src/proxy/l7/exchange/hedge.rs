@@ -1,12 +1,11 @@
-//! Hedging: a second attempt, the hedge, beside a slow first one, the primary. Whichever answers first serves.
+//! Hedging: a second attempt, the hedge, while a slow first one, the primary, continues. The first answer is used.
 //!
-//! Only one attempt at a time has the client. The pending primary is nothing but a connection on which all of the
-//! request was sent. If its answer begins first, the hedge is given up and the primary goes on; if the hedge answers
-//! first, the primary is broken off, so that its cluster can stop working. A hedge that fails costs nothing: the
-//! primary goes on.
+//! Only one attempt at a time uses the client. The pending primary is only a connection on which the whole request
+//! was sent. If its answer begins first, the hedge is cancelled and the primary continues; if the hedge answers
+//! first, the primary is cancelled, so that its cluster can stop working. If a hedge fails, the primary continues.
 //!
 //! # Not here
-//! Whether there is a hedge at all: `decision::retry` has the budget, `forward` the endpoints.
+//! Whether a hedge is sent: `decision::retry` has the budget, `forward` selects the endpoints.
 
 use super::record::InSlot;
 use crate::decision::assess::Event;
@@ -15,7 +14,7 @@ use crate::decision::units::Timestamp;
 use crate::proxy::body::Source;
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::outbound::{Http2In, Incoming};
-use crate::proxy::place::Place;
+use crate::proxy::selection::Selection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
@@ -25,46 +24,46 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 
-/// Where a request was sent, and is waited for.
+/// The connection on which a request was sent.
 #[derive(Debug)]
 pub enum SentOn {
     /// A connection of its own.
     Http1(Connection),
-    /// A stream of a shared one.
+    /// A stream of a shared connection.
     Http2(Http2In),
 }
 
-/// An attempt whose request was sent whole, and that has no answer yet.
+/// An attempt whose whole request was sent, and that has no answer yet.
 #[derive(Debug)]
 pub struct PendingAttempt<'v> {
-    /// Its count.
+    /// Its entry in the slot's counters.
     pub slot: InSlot<'v>,
-    /// When its answer began to be waited for.
+    /// When the wait for the answer began.
     pub since: Timestamp,
-    /// Who asks.
+    /// The client's address.
     pub client: IpAddr,
-    /// On which connection.
+    /// The connection.
     pub connection: PendingConnection,
 }
 
-/// Its connection; dropped, it is broken off, so that the cluster can stop.
+/// The connection of a pending attempt. Dropping it cancels the request, so that the cluster can stop.
 #[derive(Debug)]
 pub struct PendingConnection(Option<SentOn>);
 
 impl PendingConnection {
-    /// Holds it.
+    /// Wraps a connection.
     #[must_use]
     pub fn new(on: SentOn) -> PendingConnection {
         PendingConnection(Some(on))
     }
 
-    /// Takes it out, to go on with it; `None` never is.
+    /// Takes the connection out, to continue with it; it is always present.
     #[must_use]
     pub fn take(mut self) -> Option<SentOn> {
         self.0.take()
     }
 
-    /// Whether it has served an exchange before, and whether others use it, too.
+    /// Whether the connection has served an exchange before, and whether it is shared.
     #[must_use]
     pub fn is_reused(&self) -> (bool, bool) {
         match &self.0 {
@@ -83,17 +82,17 @@ impl Drop for PendingConnection {
     }
 }
 
-/// The primary attempt while its hedge is made.
+/// The primary attempt while its hedge runs.
 #[derive(Debug)]
 pub struct PendingPrimary<'v> {
-    /// Where it went.
-    pub place: Place,
-    /// What it waits for.
+    /// The selected cluster and endpoint.
+    pub selection: Selection,
+    /// The pending attempt.
     pub waiting: PendingAttempt<'v>,
 }
 
 impl PendingPrimary<'_> {
-    /// Waits for the beginning of its answer; an error is its end without one.
+    /// Waits for the beginning of the answer; an error is an end without an answer.
     async fn stirs(&mut self) -> io::Result<()> {
         let more = match &mut self.waiting.connection.0 {
             Some(SentOn::Http1(connection)) => {
@@ -107,25 +106,26 @@ impl PendingPrimary<'_> {
         if more > 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Another has answered first. Once is nothing, but an endpoint that is overtaken every time is hung.
+    /// Cancels the attempt because the other one has answered. One slow answer means nothing, but an endpoint whose
+    /// hedges always win is ejected.
     fn give_up(self, worker: &Worker, view: &View) {
         let waited = worker.now().since(self.waiting.since).as_secs_f64();
-        self.place.live.record_overtaken(worker.id, waited);
+        self.selection.live.record_overtaken(worker.id, waited);
         self.blame(worker, view, Cause::Overtaken);
     }
 
-    /// Tells of a failure, if it is one that counts; says whether it is.
+    /// Reports a failure if the cluster counts its cause; returns whether it does.
     fn blame(&self, worker: &Worker, view: &View, cause: Cause) -> bool {
-        let counts = view.plan.clusters[self.place.cluster].outlier.failures.has(cause);
+        let counts = view.plan.clusters[self.selection.cluster].outlier.failures.has(cause);
         if counts {
-            let (endpoint, client) = (self.place.signals(view).id, Some(self.waiting.client));
+            let (endpoint, client) = (self.selection.signals(view).id, Some(self.waiting.client));
             worker.shared.tell(Event::ExchangeFailed { endpoint, cause, client });
         }
         counts
     }
 
-    /// It has ended. A connection that had been idle may have aged, and a cluster may refuse a stream: neither
-    /// says anything against the endpoint.
+    /// Handles an end without an answer. A reused connection may have been stale, and a cluster may refuse a stream:
+    /// the endpoint is not blamed for either.
     fn died(self, worker: &Worker, view: &View, error: &io::Error) {
         let refused = error.kind() == io::ErrorKind::ConnectionRefused;
         if refused || self.waiting.connection.is_reused().0 {
@@ -137,28 +137,28 @@ impl PendingPrimary<'_> {
     }
 }
 
-/// Where an exchange keeps the pending primary.
+/// The slot of the pending primary in an exchange.
 pub type PrimarySlot<'v> = Cell<Option<Box<PendingPrimary<'v>>>>;
 
-/// The pending primary, taken out to be watched; it goes back however that ends.
+/// Takes the pending primary out of its slot for a wait, and puts it back at the end.
 pub struct PrimaryGuard<'a, 'v> {
     primary_slot: &'a PrimarySlot<'v>,
     pending: Option<Box<PendingPrimary<'v>>>,
 }
 
 impl<'a, 'v> PrimaryGuard<'a, 'v> {
-    /// Takes it out, if there is one.
+    /// Takes the pending primary, if there is one.
     pub fn of(primary_slot: &'a PrimarySlot<'v>) -> PrimaryGuard<'a, 'v> {
         PrimaryGuard { primary_slot, pending: primary_slot.take() }
     }
 
-    /// Whether there is one.
+    /// Whether there is a pending primary.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Waits for `other` while the pending primary is watched; `None` says that its answer has begun.
+    /// Waits for `other` and watches the pending primary; `None` means that the primary's answer has begun.
     pub async fn beside<F: Future>(
         &mut self,
         worker: &Worker,
@@ -168,10 +168,10 @@ impl<'a, 'v> PrimaryGuard<'a, 'v> {
         let mut other = pin!(other);
         while let Some(pending) = &mut self.pending {
             let stirred = tokio::select! {
-                // What is there already is taken: it is the later one's, which others are less likely to have.
+                // An available result of `other` is used first.
                 biased;
                 output = &mut other => return Some(output),
-                // Boxed: seldom, and every exchange should not have room for it.
+                // Boxed: seldom used, and the future of every exchange should stay small.
                 stirred = Box::pin(pending.stirs()) => stirred,
             };
             let Err(error) = stirred else { return None };
@@ -182,7 +182,7 @@ impl<'a, 'v> PrimaryGuard<'a, 'v> {
         Some(other.await)
     }
 
-    /// Breaks it off, since another has answered; says whether there was one.
+    /// Cancels the primary because the hedge has answered; returns whether there was one.
     pub fn give_up(&mut self, worker: &Worker, view: &View) -> bool {
         self.pending.take().map(|pending| pending.give_up(worker, view)).is_some()
     }

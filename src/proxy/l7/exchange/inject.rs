@@ -1,4 +1,4 @@
-//! A panic on demand, in debug builds alone: what one does to its neighbours has to be seen.
+//! A panic on demand, in debug builds only, for tests of its effect on other exchanges.
 
 /// Panics on the path that `TIDEGATE_INJECT_PANIC` names.
 #[cfg(debug_assertions)]
@@ -9,6 +9,6 @@ pub fn panic_on(path: &str) {
     }
 }
 
-/// Nothing, in a release.
+/// Does nothing in release builds.
 #[cfg(not(debug_assertions))]
 pub fn panic_on(_: &str) {}

@@ -1,8 +1,8 @@
-//! Copies of requests, whose answers nobody sees.
+//! Mirroring: copies of requests whose responses are discarded.
 //!
-//! A copy is made when the original was read whole, from what is kept of it anyway, and goes its way in a task of
-//! its own: it cannot slow the original, or fail it. It carries the original's data classes, is dropped first
-//! when there is too much to do, is neither retried nor hedged, and is never copied itself.
+//! A copy is made when the whole original was read, from the bytes buffered for a retry, and runs in its own task: it
+//! can neither delay nor fail the original. A copy has the original's data classes, is shed first under load, is
+//! neither retried nor hedged, and is never copied itself.
 
 use super::context::Bound;
 use super::forward::forward;
@@ -17,7 +17,7 @@ use crate::http::response::ResponseHead;
 use crate::proxy::body::Broken;
 use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::Reach;
+use crate::proxy::selection::Reach;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::{Scarcity, View};
 use std::cell::Cell;
@@ -26,12 +26,12 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Copies under way at once in one worker; more are shed.
+/// Concurrent copies in one worker, at most; more are shed.
 const COPIES_MAX: usize = 128;
-/// The longest a copy may take to the end of its answer.
+/// The total timeout of a copy.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Makes one copy of an exchange at most; sheds it, and counts that, where the exchange ends without one.
+/// Makes at most one copy of an exchange. If the exchange ends without a copy, the copy counts as shed.
 pub struct Copier<'a> {
     worker: &'a Worker,
     view: &'a View,
@@ -43,7 +43,7 @@ pub struct Copier<'a> {
 }
 
 impl<'a> Copier<'a> {
-    /// For an exchange that is to be copied: its route has a mirror, and it is its turn.
+    /// For an exchange that is to be copied: its route has a mirror, and the share selects this turn.
     pub(super) fn of(
         worker: &'a Worker,
         view: &'a View,
@@ -59,27 +59,27 @@ impl<'a> Copier<'a> {
         Some(Copier { worker, view, info, route: route?, reach, ids, done })
     }
 
-    /// Copies a request that was read whole.
+    /// Copies a request that was read to its end.
     pub(super) fn copy(&self, head: &RequestHead, replay: &Replay) {
         let worker = self.worker;
         if head.upgrade().is_some() {
-            // Its answer would be a tunnel.
+            // The response to an upgrade would be a tunnel.
             return self.done.set(true);
         }
         let latest = worker.view();
-        let room = worker.copies.get() < COPIES_MAX
+        let may_copy = worker.copies.get() < COPIES_MAX
             && latest.generation == self.view.generation
             && worker.shared.scarcity() == Scarcity::None
             && !worker.shared.is_draining();
-        let (true, Some(me)) = (room, worker.me()) else { return };
+        let (true, Some(me)) = (may_copy, worker.me()) else { return };
         self.done.set(true);
         let (body, trailers) = replay.whole();
         let copy = Copied { head: head.clone(), body, trailers, read: false };
         let info = self.info.again(worker, &latest);
         let (ids, reach) = (*self.ids, self.reach);
-        // Counted from here on: many may be copied before the first of them begins.
-        let room = Room::enter(me);
-        tokio::task::spawn_local(send(room, latest, info, copy, (self.route, ids, reach)));
+        // Counted now: many copies may be made before the first task runs.
+        let permit = CopyPermit::enter(me);
+        tokio::task::spawn_local(send(permit, latest, info, copy, (self.route, ids, reach)));
     }
 }
 
@@ -91,36 +91,36 @@ impl Drop for Copier<'_> {
     }
 }
 
-/// Whether this turn is one of a share's. Turns are spread by the root of two, so that a twentieth is every
-/// twentieth; those of a split are by the golden ratio, so that one says nothing of the other.
+/// Whether the share selects this turn. Turns are spread by the square root of two, so that a share of a twentieth
+/// takes every twentieth; a split uses the golden ratio, so that the two are independent.
 fn is_its_turn(share: f64, turn: u64) -> bool {
     (turn.wrapping_mul(0x6A09_E667_F3BC_C909) as f64) < share * 2f64.powi(64)
 }
 
-/// Counted among the copies under way until dropped.
-struct Room(Rc<Worker>);
+/// Counts a running copy until dropped.
+struct CopyPermit(Rc<Worker>);
 
-impl Room {
-    fn enter(worker: Rc<Worker>) -> Room {
+impl CopyPermit {
+    fn enter(worker: Rc<Worker>) -> CopyPermit {
         worker.copies.set(worker.copies.get() + 1);
-        Room(worker)
+        CopyPermit(worker)
     }
 }
 
-impl Drop for Room {
+impl Drop for CopyPermit {
     fn drop(&mut self) {
         self.0.copies.set(self.0.copies.get() - 1);
     }
 }
 
 async fn send(
-    room: Room,
+    permit: CopyPermit,
     view: Viewed,
     info: ConnectionInfo,
     mut copy: Copied,
     (route, ids, reach): (RouteIndex, Ids, Reach),
 ) {
-    let worker = &room.0;
+    let worker = &permit.0;
     let route = view.plan.routes.route(route);
     let Some(Mirror { to: Destination { class, terms }, .. }) = &route.mirror else { return };
     let bound = Bound { route, class: *class, terms, reach, ids: &ids, is_copy: true };
@@ -135,7 +135,7 @@ async fn send(
     record.count(worker, &view, info.listener);
 }
 
-/// A client that has asked already, and does not listen.
+/// The client of a copy: the request is complete, and the response is discarded.
 struct Copied {
     head: RequestHead,
     body: Vec<u8>,
@@ -171,7 +171,7 @@ impl Client for Copied {
     }
 }
 
-/// A body that is all there.
+/// A body that was read to its end.
 struct Kept<'a> {
     body: &'a [u8],
     trailers: &'a [u8],
@@ -208,7 +208,7 @@ impl RequestBody for Kept<'_> {
     }
 }
 
-/// What is sent there is gone.
+/// Discards the response.
 struct Unheard;
 
 impl Response for Unheard {
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_kept_closely_and_apart_from_those_of_a_split() {
+    fn mirror_shares_are_exact_and_independent_of_a_split() {
         let mut both = 0;
         let mut counts = Vec::new();
         for start in (0..100_000).step_by(2_000) {

@@ -1,7 +1,7 @@
-//! One exchange: a request's head to its response's end, whatever protocol the client and the cluster speak.
+//! One exchange: from a request head to the end of the response, for every protocol of the client and the cluster.
 //!
-//! Read [`entry`] first: it is the walk. [`forward`] is the part of it that retries, `send` one attempt, `response` what
-//! comes back.
+//! Start with [`entry`], which has the walk. [`forward`] is the part that retries, `send` is one attempt, `response`
+//! handles the response.
 
 mod affinity;
 pub mod answer;

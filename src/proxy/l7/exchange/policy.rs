@@ -1,16 +1,16 @@
-//! The gate: whether a request may pass by the policies of its route and its service.
+//! The policies of a request's route and service.
 
 use super::failure::Failure;
 use super::record::Record;
 use crate::decision::policy::PolicyIndex;
 use crate::http::field::{Field, Role};
 use crate::http::request::RequestHead;
-use crate::policy::{Asked, Refused};
+use crate::policy::{PolicyRequest, Refused};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
 
-/// Lets a request pass by all of these policies; it has its seats until its record is dropped.
+/// Checks a request by all of these policies; the record holds the permits until it is dropped.
 pub(super) async fn pass(
     view: &View,
     policies: impl Iterator<Item = PolicyIndex>,
@@ -22,10 +22,10 @@ pub(super) async fn pass(
     let target = format!("{}{}", target.path(), target.query());
     let field = |name: &str| sole(head, name);
     let believed = |role| {
-        let told = info.trusted.then(|| head.value(role)).flatten();
-        told.and_then(|told| std::str::from_utf8(told).ok())
+        let forwarded = info.trusted.then(|| head.value(role)).flatten();
+        forwarded.and_then(|value| std::str::from_utf8(value).ok())
     };
-    let asked = Asked {
+    let request = PolicyRequest {
         client: info.client(head),
         method: head.method(),
         scheme: believed(Role::ForwardedProto).unwrap_or_else(|| info.scheme()),
@@ -34,9 +34,9 @@ pub(super) async fn pass(
         field: &field,
     };
     for policy in policies {
-        let seat = view.policies.admit(policy, &asked).map_err(|why| refuse(&why, record))?;
+        let seat = view.policies.admit(policy, &request).map_err(|why| refuse(&why, record))?;
         record.seats.extend(seat);
-        let passed = view.policies.verify(policy, &asked).await;
+        let passed = view.policies.verify(policy, &request).await;
         let passed = passed.map_err(|why| refuse(&why, record))?;
         record.granted.extend(passed.granted);
         record.answer_lines.extend(passed.lines);
@@ -44,7 +44,7 @@ pub(super) async fn pass(
     Ok(())
 }
 
-/// A field's value where there is one: of two, a cluster may believe the other.
+/// The value of a field that occurs once: of two values a cluster might use the other.
 fn sole<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
     let is_it = |field: &&Field| field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes());
     let mut found = head.fields().iter().filter(is_it);
@@ -58,12 +58,12 @@ fn refuse(why: &Refused, record: &mut Record) -> Failure {
             format!("retry-after: {}\r\n", wait.as_secs_f64().ceil().max(1.0))
         }
         Refused::Unauthorized(challenge) => format!("www-authenticate: {challenge}\r\n"),
-        Refused::Forbidden | Refused::Full | Refused::Unavailable | Refused::Told(_) => {
+        Refused::Forbidden | Refused::Full | Refused::Unavailable | Refused::Response(_) => {
             String::new()
         }
     };
-    if let Refused::Told(told) = why {
-        record.refusal_told = Some(told.clone());
+    if let Refused::Response(response) = why {
+        record.denial = Some(response.clone());
     }
     record.refusal_why = match why {
         Refused::Rate(_) => "the rate limit is exceeded",
@@ -71,7 +71,7 @@ fn refuse(why: &Refused, record: &mut Record) -> Failure {
         Refused::Forbidden => "access is denied by policy",
         Refused::Full => "the concurrency limit is reached",
         Refused::Unavailable => "the authorization service is unavailable",
-        Refused::Told(_) => "the authorization service denied the request",
+        Refused::Response(_) => "the authorization service denied the request",
     };
     Failure::refuse(Refusal::from(why))
 }

@@ -1,15 +1,15 @@
-//! What an exchange came to: counters, samples and the access log, in one place.
+//! The record of an exchange: counters, samples and the access log.
 
 use crate::decision::plan::{ClassIndex, ClusterIndex, ListenerIndex};
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
 use crate::os::clock;
-use crate::policy::Told;
+use crate::policy::DenialResponse;
 use crate::proxy::l7::client::{Client, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::Place;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::selection::Selection;
 use crate::proxy::worker::Worker;
 use crate::shared::{Decision, Ring, Slot, Ticket, View};
 use crate::telemetry::access_log::{Line, milliseconds};
@@ -22,42 +22,42 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Characters of a path that a decision names.
 const PATH_MAX: usize = 200;
 
-/// What is noted while an exchange goes on.
+/// The record of a running exchange.
 #[derive(Debug)]
 pub struct Record {
     /// When its head was read.
     pub started: Timestamp,
-    /// The status that was begun to be sent; 0 is none.
+    /// The status that was sent; 0 if none.
     pub status: u16,
-    /// Why it was not served.
+    /// The refusal, if the exchange was not served.
     pub refusal: Option<Refusal>,
-    /// Likewise, for people, where that is known better than by the word.
+    /// The explanation of the refusal, if it is more precise than the default.
     pub refusal_why: &'static str,
-    /// Complete lines that a refusal adds to its head.
+    /// Complete lines that the refusal adds to its head.
     pub refusal_lines: String,
-    /// Whether a head that could not be read said that it is a call of gRPC.
+    /// Whether an invalid head had a gRPC content type.
     pub says_grpc: bool,
-    /// What the service that was asked says instead.
-    pub refusal_told: Option<Box<Told>>,
-    /// Fields that it gives the cluster.
+    /// The response of the authorization service that replaces the refusal.
+    pub denial: Option<Box<DenialResponse>>,
+    /// Fields of the authorization service for the cluster.
     pub granted: Vec<(String, String)>,
-    /// Complete lines that it gives the client with its response.
+    /// Complete lines of the authorization service for the client's response.
     pub answer_lines: Vec<u8>,
-    /// Its places among those that may be served at once.
+    /// Its permits of the concurrency limits.
     pub seats: Vec<OwnedSemaphorePermit>,
-    /// Who broke it off after its response had begun, or before there was any.
+    /// The side that aborted the exchange.
     pub aborted: Option<Aborted>,
     /// Bytes sent to the client.
     pub sent: Sent,
-    /// Its route.
+    /// The route.
     pub route: Option<RouteIndex>,
-    /// Its class.
+    /// The class.
     pub class: Option<ClassIndex>,
-    /// The cluster of the last attempt, its endpoint by index, and why.
-    pub place: Option<(ClusterIndex, usize, Why)>,
+    /// The cluster of the last attempt, the endpoint's index, and the reason.
+    pub selection: Option<(ClusterIndex, usize, Why)>,
     /// Attempts.
     pub attempts: u32,
-    /// How long the last connection took.
+    /// The time that the last connection took.
     pub connected: Option<Duration>,
     /// From sending to the response head.
     pub first_byte: Option<Duration>,
@@ -79,7 +79,7 @@ struct Bytes {
 }
 
 impl Record {
-    /// A new one.
+    /// A new record.
     #[must_use]
     pub fn begin(now: Timestamp) -> Record {
         Record {
@@ -89,7 +89,7 @@ impl Record {
             refusal_why: "",
             refusal_lines: String::new(),
             says_grpc: false,
-            refusal_told: None,
+            denial: None,
             granted: Vec::new(),
             answer_lines: Vec::new(),
             seats: Vec::new(),
@@ -97,7 +97,7 @@ impl Record {
             sent: Sent::default(),
             route: None,
             class: None,
-            place: None,
+            selection: None,
             attempts: 0,
             connected: None,
             first_byte: None,
@@ -108,15 +108,15 @@ impl Record {
         }
     }
 
-    /// Notes where an attempt goes.
-    pub fn attempt(&mut self, place: &Place) {
+    /// Records an attempt.
+    pub fn attempt(&mut self, selection: &Selection) {
         self.attempts += 1;
-        self.goes_on(place);
+        self.goes_on(selection);
     }
 
-    /// Notes where one goes on that was made before.
-    pub fn goes_on(&mut self, place: &Place) {
-        self.place = Some((place.cluster, place.endpoint, place.why));
+    /// Records that an earlier attempt continues.
+    pub fn goes_on(&mut self, selection: &Selection) {
+        self.selection = Some((selection.cluster, selection.endpoint, selection.why));
     }
 
     /// Counts and logs the exchange.
@@ -149,11 +149,11 @@ impl Record {
         }
     }
 
-    /// Counts the exchange for its service and cluster; gives how long it took, in seconds.
+    /// Counts the exchange for its service and cluster; returns its duration in seconds.
     pub fn count(&self, worker: &Worker, view: &View, listener: ListenerIndex) -> f64 {
         let duration = worker.now().since(self.started).as_secs_f64();
         let service = self.class.map(|class| view.plan.classes[class].service);
-        let cluster = self.place.map(|(cluster, ..)| cluster);
+        let cluster = self.selection.map(|(cluster, ..)| cluster);
         let cells = worker.exchange_cells(view, listener, service, cluster);
         cells.by_class[StatusClass::of(self.status)].add(1);
         cells.duration.observe(duration);
@@ -163,15 +163,15 @@ impl Record {
         }
         cells.retries.fold(&self.retries);
         cells.hedges.fold(&self.hedges);
-        if let Some((.., why)) = self.place {
+        if let Some((.., why)) = self.selection {
             cells.by_reason[why].add(1);
         }
         duration
     }
 
-    /// Tells of a decision that was not simply the nearest; the queue is short on purpose.
+    /// Publishes a decision whose reason is not `nearest`; the queue is short on purpose.
     fn tell_decision<C: Client>(&self, worker: &Worker, view: &View, client: &C) {
-        let reason = match (self.refusal, self.place) {
+        let reason = match (self.refusal, self.selection) {
             (Some(refusal), _) => refusal.label(),
             (None, Some((.., Why::Nearest | Why::Only | Why::Affinity)) | None) => return,
             (None, Some((.., why))) => why.label(),
@@ -191,11 +191,11 @@ impl Record {
             time: clock::rfc3339(clock::since_epoch()),
             request_id: self.request_id.clone(),
             service: view.plan.service_of(class).name.clone(),
-            cluster: self.place.map_or(String::new(), |(cluster, ..)| name(cluster)),
+            cluster: self.selection.map_or(String::new(), |(cluster, ..)| name(cluster)),
             reason,
-            rejected: rejected(view, class, self.place.map(|(cluster, _, why)| (cluster, why))),
+            rejected: rejected(view, class, self.selection.map(|(cluster, _, why)| (cluster, why))),
         };
-        // A full queue means that enough of them were told.
+        // If the queue is full, enough decisions were published.
         drop(worker.shared.decisions.try_send(decision));
     }
 
@@ -214,7 +214,7 @@ impl Record {
             (101, protocol) if !protocol.starts_with("HTTP/1.") => 200,
             (status, _) => status,
         };
-        let endpoint = self.place.and_then(|(cluster, endpoint, _)| {
+        let endpoint = self.selection.and_then(|(cluster, endpoint, _)| {
             view.signals.clusters[cluster].endpoints.get(endpoint)
         });
         let agent = head.value(crate::http::field::Role::UserAgent).unwrap_or_default();
@@ -237,9 +237,9 @@ impl Record {
             route: self.route.map_or("", |route| &view.plan.routes.route(route).name),
             service: self.class.map_or("", |class| &view.plan.service_of(class).name),
             data: self.class.map_or(String::new(), |c| view.plan.classes[c].data.join(",")).into(),
-            cluster: self.place.map_or("", |(cluster, ..)| &view.plan.clusters[cluster].name),
+            cluster: self.selection.map_or("", |(cluster, ..)| &view.plan.clusters[cluster].name),
             endpoint: endpoint.map_or(String::new(), |e| e.address.to_string()).into(),
-            reason: self.place.map_or("", |(.., why)| why.label()),
+            reason: self.selection.map_or("", |(.., why)| why.label()),
             attempts: self.attempts,
             upstream_connect_ms: self.connected.map(milliseconds),
             upstream_first_byte_ms: self.first_byte.map(milliseconds),
@@ -281,32 +281,32 @@ pub fn rejected(
     rejected
 }
 
-/// How an attempt ended, as far as that says anything of its cluster.
+/// The result of an attempt, as far as it concerns the cluster.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
-    /// Its response head came, so long after the cluster had all of the request.
+    /// The response head arrived this long after the cluster had the whole request.
     Answered(Duration),
-    /// It failed, by what the cluster counts as a failure.
+    /// The attempt failed by a cause that the cluster counts.
     Failed,
-    /// The client kept it from an answer, or has left too often: nothing is learned of it.
+    /// The client prevented an answer, or has left too often: nothing is learned.
     ClientsFault,
-    /// Nobody waits for it any more: its answer would have taken longer than it was waited for.
+    /// The client left: the answer would have taken longer than the wait.
     Left,
 }
 
-/// How far an attempt has come.
+/// The stage of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// The cluster has not all of the request: the client may still owe it.
+    /// The cluster does not have the whole request; the client may still be sending.
     Unsent,
-    /// It has, and is waited for.
+    /// The cluster has the whole request.
     Sent,
-    /// It is counted out.
+    /// The attempt was counted.
     Over,
 }
 
-/// One attempt in its slot: whatever becomes of it, it is counted out. It is counted in once the cluster has
-/// all of the request, or has answered without: what a client leaves unfinished was never asked.
+/// One attempt in its slot's counters. It is counted as sent once the cluster has the whole request or has answered,
+/// and its end is always counted: an unfinished upload does not count.
 #[derive(Debug)]
 pub struct InSlot<'a> {
     slot: Option<&'a Slot>,
@@ -318,7 +318,7 @@ pub struct InSlot<'a> {
 }
 
 impl<'a> InSlot<'a> {
-    /// An attempt that begins; `number` is 1 for an exchange's first, `stratum` the kind of its request.
+    /// Starts an attempt; `number` is 1 for an exchange's first, `stratum` the kind of its request.
     #[must_use]
     pub fn enter(slot: Option<&'a Slot>, number: u32, stratum: u8, now: Timestamp) -> InSlot<'a> {
         InSlot {
@@ -331,7 +331,7 @@ impl<'a> InSlot<'a> {
         }
     }
 
-    /// All of the request was sent.
+    /// The whole request was sent.
     pub fn sent(&self, now: Timestamp) {
         if self.stage.get() == Stage::Unsent {
             self.stage.set(Stage::Sent);
@@ -349,23 +349,23 @@ impl<'a> InSlot<'a> {
         }
     }
 
-    /// Its response head came, so long after the cluster had all of the request.
+    /// The response head arrived this long after the cluster had the whole request.
     pub fn completed(&self, took: Duration) {
         self.end(End::Answered(took));
     }
 
-    /// It failed.
+    /// The attempt failed.
     pub fn failed(&self) {
         self.end(End::Failed);
     }
 
-    /// Whether it was counted out.
+    /// Whether the end was counted.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.stage.get() == Stage::Over
     }
 
-    /// Counts it out, once.
+    /// Counts the end, once.
     pub fn end(&self, end: End) {
         let stage = self.stage.replace(Stage::Over);
         let tells = matches!(end, End::Answered(_) | End::Failed);
@@ -397,13 +397,13 @@ impl<'a> InSlot<'a> {
         }
     }
 
-    /// Microseconds since all of the request was sent.
+    /// Microseconds since the whole request was sent.
     fn waited_micros(&self) -> u64 {
         let waited = clock::now().since(self.since.get());
         u64::try_from(waited.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Notes the end of one that was noted.
+    /// Records the end in the ring of exchanges.
     fn note(&self, slot: &Slot, end: End) {
         let Some((ring, ticket)) = slot.ring.get().zip(self.noted.take()) else { return };
         match end {
@@ -412,7 +412,7 @@ impl<'a> InSlot<'a> {
         }
     }
 
-    /// Bytes of its response.
+    /// Counts bytes of the response.
     pub fn bytes(&self, count: u64) {
         if let Some(slot) = self.slot {
             slot.bytes.add(count);
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cluster_never_had_whole_is_counted_only_if_it_answers_or_fails() {
+    fn an_incomplete_request_counts_only_if_answered_or_failed() {
         let now = clock::now();
         #[rustfmt::skip]
         let table = [

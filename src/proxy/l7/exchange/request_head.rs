@@ -1,4 +1,4 @@
-//! The request's head as a cluster gets it: whose it is, what it is called, where it goes.
+//! The request head for a cluster: client identity, request ids, target.
 
 use super::record::Record;
 use crate::decision::plan::{ClassIndex, HostPolicy, Reports};
@@ -8,11 +8,11 @@ use crate::http::forward::{self, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::lend_scratch;
 use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::place::Place;
+use crate::proxy::selection::Selection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
 
-/// What a request is called where its client has given no name that is believed.
+/// The ids of a request whose client sent no trusted ones.
 #[derive(Clone, Copy)]
 pub(super) struct Ids {
     request: [u8; 32],
@@ -20,7 +20,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// Names that nobody else has.
+    /// New unique ids.
     pub(super) fn new(worker: &Worker) -> Ids {
         let mut dice = worker.dice.borrow_mut();
         let mut request = [0; 32];
@@ -35,17 +35,17 @@ impl Ids {
     }
 }
 
-/// Who the client is and what its request is called, for the cluster and the log.
+/// The client's identity and the request's ids, for the cluster and the log.
 pub(super) struct Identity<'a> {
     peer: &'a str,
     scheme: &'static str,
     trusted: bool,
-    /// The version the request came by, or nothing where the listener leaves `Via` out.
+    /// The version of the client's protocol; empty if the listener has `via: off`.
     received: &'static str,
     ids: &'a Ids,
-    /// Whether it is a copy for a mirror.
+    /// Whether the request is a copy for a mirror.
     is_copy: bool,
-    /// Whether the client wants to know the decision.
+    /// Whether a trusted client requested the decision.
     pub(super) explain: bool,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// A protocol's version as `Via` has it.
+/// A protocol's version in the format of `Via`.
 fn received(protocol: &str) -> &'static str {
     match protocol {
         "HTTP/1.0" => "1.0",
@@ -110,7 +110,7 @@ fn received(protocol: &str) -> &'static str {
     }
 }
 
-/// Both digits of each byte: five numbers a request are worth a table.
+/// Both digits of each byte: five numbers a request justify a table.
 static HEX: [[u8; 2]; 256] = {
     let mut pairs = [[0; 2]; 256];
     let mut byte = 0;
@@ -128,7 +128,7 @@ fn hex(digits: &mut [u8], bits: u64) {
     }
 }
 
-/// What only policies may say of a request, and what they say of this one.
+/// The fields that only policies may set, and their values for this request.
 #[derive(Clone, Copy)]
 pub(super) struct Granted<'a> {
     names: &'a [String],
@@ -141,7 +141,8 @@ impl<'a> Granted<'a> {
         Granted { names: names.map_or(&[], Vec::as_slice), fields: &record.granted }
     }
 
-    /// Edits that take the client's own fields of these names away, and give what was granted; the operator's hold.
+    /// Edits that remove the client's own fields of these names and add the granted ones; the operator's edits take
+    /// precedence.
     fn beside(&self, edits: &route::Edits) -> route::Edits {
         let mut all = edits.clone();
         all.remove.extend_from_slice(self.names);
@@ -156,17 +157,17 @@ impl<'a> Granted<'a> {
     }
 }
 
-/// The request's head for this place.
+/// Writes the request head for the selected cluster.
 pub(super) fn compose(
     view: &View,
     route: &Route,
-    place: &Place,
+    selection: &Selection,
     head: &RequestHead,
     identity: &Identity<'_>,
     granted: Granted<'_>,
 ) -> Vec<u8> {
-    let endpoint = || place.signals(view).address.to_string();
-    let authority = match &view.plan.clusters[place.cluster].host {
+    let endpoint = || selection.signals(view).address.to_string();
+    let authority = match &view.plan.clusters[selection.cluster].host {
         HostPolicy::Preserve if head.authority().is_empty() => endpoint(),
         HostPolicy::Preserve => String::new(),
         HostPolicy::Endpoint => endpoint(),
@@ -193,8 +194,8 @@ pub(super) fn compose(
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
     let mut out = lend_scratch();
     let mut context = identity.context(authority, target, edits);
-    // Requests that came over an edge stay in this site: the chain has one link at most.
-    if view.plan.clusters[place.cluster].reports == Reports::Tidegate {
+    // A request from another edge stays in this site: it crosses at most once.
+    if view.plan.clusters[selection.cluster].reports == Reports::Tidegate {
         context.via = &view.plan.site;
     }
     forward::write_request(&mut out, head, &context);

@@ -1,4 +1,4 @@
-//! What tells requests apart: their kind, the key of the `hash` policy, a cookie.
+//! Properties of requests: the kind, the key of the `hash` policy, cookies.
 
 use crate::decision::plan::HashKey;
 use crate::decision::route::RouteIndex;
@@ -8,10 +8,10 @@ use crate::http::request::RequestHead;
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use std::hash::Hasher;
 
-/// Segments of a path that tell kinds of requests apart: what follows is mostly a name or a number.
+/// Path segments that distinguish kinds of requests: later segments are mostly names or numbers.
 const SEGMENTS: usize = 2;
 
-/// Which kind of request it is: those of a kind are expected to take about as long as each other.
+/// The kind of a request: requests of one kind are expected to take about the same time.
 pub(super) fn stratum(route: Option<RouteIndex>, head: &RequestHead) -> u8 {
     let path = head.target().path().as_bytes();
     let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
@@ -23,7 +23,7 @@ pub(super) fn stratum(route: Option<RouteIndex>, head: &RequestHead) -> u8 {
     strata::number(mix(hasher.finish()))
 }
 
-/// What the `hash` policy chooses an endpoint by; 0 where it is not the service's.
+/// The key of the `hash` policy; 0 if the service has another policy.
 pub(super) fn hash_key(key: Option<&HashKey>, head: &RequestHead, info: &ConnectionInfo) -> u64 {
     let Some(key) = key else { return 0 };
     let client = || hash(info.client(head).to_string().as_bytes());
@@ -34,7 +34,7 @@ pub(super) fn hash_key(key: Option<&HashKey>, head: &RequestHead, info: &Connect
     }
 }
 
-/// A cookie of a request.
+/// The value of a request's cookie.
 pub(super) fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
     let pairs = head.field("cookie")?.split(|byte| *byte == b';');
     pairs.map(crate::http::chars::trim).find_map(|pair| {

@@ -1,4 +1,4 @@
-//! The response's way back: its head is awaited and judged, then it is sent on to the client, head and body.
+//! The response: its head is received and judged, then head and body are sent to the client.
 
 use super::attempt::Attempt;
 use super::failure::Failure;
@@ -13,7 +13,7 @@ use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::forward::Edits;
 use crate::http::grpc;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::{Reply, Response};
 use crate::proxy::l7::outbound::{Incoming, RelayEnd};
@@ -25,30 +25,30 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::time::Duration;
 
-/// Interim responses of one exchange.
+/// Interim responses of one exchange, at most.
 const INTERIM_MAX: usize = 16;
 
-/// What becomes of the cluster's connection.
+/// The next step for the cluster's connection.
 #[derive(Clone, Copy)]
 pub(super) enum Next {
     Keep,
     Close,
     Tunnel,
-    /// Its answer is slow to come: another endpoint is to be asked as well. That was granted already.
+    /// The response is slow: a hedge was granted and follows.
     Slow,
-    /// The attempt that waited beside it was quicker.
+    /// The pending primary answered first.
     Overtaken,
 }
 
-/// What the way back works with, beside the upload of the request.
+/// The state of the response, beside the upload of the request.
 pub(super) struct Answering<'a, 'v, U, I, R> {
     pub(super) attempt: &'a Attempt<'a, 'v>,
     pub(super) both: Both<'a, U>,
     pub(super) incoming: &'a mut I,
     pub(super) head: &'a mut ResponseHead,
-    pub(super) asked: Asked<'a>,
+    pub(super) request_kind: RequestKind<'a>,
     pub(super) response: &'a mut R,
-    /// What is kept of the request for another attempt.
+    /// The bytes of the request that are kept for a retry.
     pub(super) kept: &'a Cell<Replay>,
     pub(super) record: &'a mut Record,
     pub(super) slot: &'a InSlot<'a>,
@@ -57,16 +57,16 @@ pub(super) struct Answering<'a, 'v, U, I, R> {
 }
 
 impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, I, R> {
-    /// Takes what comes back: interim responses, the head, the body.
+    /// Handles the response: interim responses, head, and body.
     pub(super) async fn respond(&mut self) -> Result<Next, Failure> {
         let begun = self.attempt.resumed.unwrap_or_else(|| self.attempt.worker.now());
         let mut primary = PrimaryGuard::of(self.attempt.primary_slot);
         if !self.both.progress.open.get() {
-            // Boxed: most requests expect nothing.
+            // Boxed: most requests have no Expect field.
             let (incoming, response) = (&mut *self.incoming, &mut *self.response);
             Box::pin(super::expect::settle(&mut self.both, incoming, response)).await?;
         }
-        // Pinned here, and below: awaited by value it would be moved.
+        // Pinned here and below: a future awaited by value would be moved.
         let end = match pin!(self.await_head(&mut primary)).await? {
             ControlFlow::Continue(end) => end,
             ControlFlow::Break(next) => return Ok(next),
@@ -78,7 +78,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         pin!(self.relay(idle)).await
     }
 
-    /// Waits for the final head, and passes interim ones on; gives where it ends in what has come.
+    /// Waits for the final head and forwards interim responses; returns the end of the head in the received bytes.
     async fn await_head(
         &mut self,
         primary: &mut PrimaryGuard<'_, 'v>,
@@ -87,10 +87,10 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         loop {
             let waited = {
                 let (incoming, head) = (&mut *self.incoming, &mut *self.head);
-                // Pinned here: each that waits for it would otherwise be moved with it.
+                // Pinned here: otherwise each outer future would be moved with it.
                 let is_first = self.interims == 0;
                 let reading =
-                    pin!(read_head(attempt, progress, incoming, head, self.asked, is_first));
+                    pin!(read_head(attempt, progress, incoming, head, self.request_kind, is_first));
                 let either = primary.beside(attempt.worker, attempt.view, reading);
                 self.both.and(either, Phase::Waiting).await
             };
@@ -114,19 +114,19 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
                 progress.open_gate();
             }
             let bytes = self.incoming.bytes().get(..end).unwrap_or_default();
-            let told = self.response.interim(self.head, bytes).await;
+            let sent = self.response.interim(self.head, bytes).await;
             self.incoming.used(end);
             self.record.sent = self.response.sent();
-            if told.is_err() {
+            if sent.is_err() {
                 return Err(Failure::OVER);
             }
         }
     }
 
-    /// No head comes.
+    /// The failure when no head arrives.
     fn no_head(&self, error: NoResponse) -> Failure {
         let progress = self.both.progress;
-        // Once the client was told anything, nothing may be tried again.
+        // There is no retry once the client has received an interim response.
         let is_untold = self.interims == 0;
         let again = self.attempt.replaceable(progress) && is_untold;
         let error = match error {
@@ -136,7 +136,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         head_failure(error, progress.sent.get() == 0 && is_untold, again)
     }
 
-    /// Learns from the head. A gateway status that may be tried elsewhere is a failure.
+    /// Learns from the head. A gateway status that may be retried is a failure.
     fn judge(&mut self, begun: Timestamp, primary: &PrimaryGuard<'_, 'v>) -> Result<(), Failure> {
         let (attempt, progress, status) = (self.attempt, self.both.progress, self.head.status);
         self.record.first_byte = Some(attempt.worker.now().since(begun));
@@ -146,7 +146,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
             && attempt.replaceable(progress)
             && (primary.waits() || (attempt.may_retry)(Kind::GatewayStatus))
         {
-            // What it is told if nobody else can be found, near to what the cluster said.
+            // The client's refusal if no other endpoint can be tried, similar to the cluster's status.
             let refusal = match status {
                 503 => Refusal::Overloaded,
                 504 => Refusal::UpstreamTimeout,
@@ -157,7 +157,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         Ok(())
     }
 
-    /// Sends the head on; gives how long the body may be silent.
+    /// Sends the head; returns how long the body may be silent.
     fn send_head(&mut self, end: usize) -> Duration {
         let (attempt, progress) = (self.attempt, self.both.progress);
         let is_complete = progress.complete.get().is_some();
@@ -165,7 +165,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         let bytes = self.incoming.bytes().get(..end).unwrap_or_default();
         hear(attempt, self.head, bytes);
         self.record.status = self.head.status;
-        // A drain may have begun since the request came: this is the last chance to say so.
+        // A drain may have begun meanwhile: the head is the last chance to announce it.
         let keeps = is_complete && !attempt.worker.shared.is_draining();
         let reply = Reply {
             head: self.head,
@@ -188,7 +188,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         if is_endless { ENDLESS } else { attempt.stream_idle }
     }
 
-    /// Sends the body on, to its end.
+    /// Sends the body to its end.
     async fn relay(&mut self, idle: Duration) -> Result<Next, Failure> {
         let edits = response_edits(self.attempt);
         let relayed = {
@@ -204,7 +204,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
                 let is_clean = self.head.keep_alive && is_complete && self.incoming.is_clean();
                 Ok(if is_clean { Next::Keep } else { Next::Close })
             }
-            // Part of a response is on its way: it must not pass for whole.
+            // A partial response must not appear complete.
             Ok(Err(end @ (RelayEnd::Cluster | RelayEnd::Untaken))) => {
                 if end == RelayEnd::Cluster {
                     self.attempt.blame(Cause::Reset);
@@ -223,7 +223,7 @@ fn response_edits<'a>(attempt: &Attempt<'a, '_>) -> Edits<'a> {
     Edits { remove: &edits.remove, set: &edits.set, add: &edits.add }
 }
 
-/// Lines of ours that the response's head gets, complete.
+/// Complete lines that the proxy adds to the response head.
 fn extra_lines(attempt: &Attempt<'_, '_>, of_policies: &[u8]) -> Vec<u8> {
     let mut extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
     if attempt.edge {
@@ -234,14 +234,14 @@ fn extra_lines(attempt: &Attempt<'_, '_>, of_policies: &[u8]) -> Vec<u8> {
         extra.extend_from_slice(line.as_bytes());
     }
     if let Some(port) = attempt.http3 {
-        // RFC 7838, for a day.
+        // RFC 7838, valid for a day.
         extra.extend_from_slice(format!("alt-svc: h3=\":{port}\"; ma=86400\r\n").as_bytes());
     }
     extra
 }
 
-/// Learns from an answer: a failure, or how long it took from when the cluster had all of the request. One that
-/// came while the client kept the cluster waiting says neither.
+/// Learns from an answer: a failure, or the time since the cluster had the whole request. An answer during a slow
+/// upload shows neither.
 fn learn(
     attempt: &Attempt<'_, '_>,
     progress: &Progress,
@@ -259,24 +259,24 @@ fn learn(
             _ => Cause::Status,
         });
     } else {
-        let took = now.since(progress.asked.get().map_or(begun, |asked| asked.max(begun)));
+        let took = now.since(progress.sent_at.get().map_or(begun, |sent| sent.max(begun)));
         slot.completed(took);
-        attempt.place.live.record(worker.id, took.as_secs_f64());
+        attempt.selection.live.record(worker.id, took.as_secs_f64());
     }
 }
 
-/// Takes what a cluster says of its load to its slot, where its word was asked for.
+/// Stores the cluster's load report in its slot, if reports are configured.
 fn hear(attempt: &Attempt<'_, '_>, head: &ResponseHead, bytes: &[u8]) {
-    let reports = attempt.view.plan.clusters[attempt.place.cluster].reports;
-    let report = Report::heard(reports, |name| head.told(bytes, name));
+    let reports = attempt.view.plan.clusters[attempt.selection.cluster].reports;
+    let report = Report::from_headers(reports, |name| head.tidegate_field(bytes, name));
     let Some(report) = report else { return };
-    let slot = attempt.view.slots.slot(attempt.worker.id, attempt.class, attempt.place.slot);
+    let slot = attempt.view.slots.slot(attempt.worker.id, attempt.class, attempt.selection.slot);
     if let Some(slot) = slot {
         slot.report.write(&report, attempt.worker.now());
     }
 }
 
-/// Adds `tidegate-load`: what the clusters of this site have to do for this class.
+/// Adds `tidegate-load`: the load of this site's clusters for this class.
 fn push_load(lines: &mut Vec<u8>, attempt: &Attempt<'_, '_>) {
     let Some(beliefs) = attempt.view.signals.classes.get(attempt.class) else { return };
     let Some(report) = &beliefs.report else { return };
@@ -292,13 +292,14 @@ fn is_event_stream(content_type: &[u8]) -> bool {
     crate::http::chars::trim(kind).eq_ignore_ascii_case(b"text/event-stream")
 }
 
-/// `tidegate-decision` for a trusted client that asked.
+/// `tidegate-decision` for a trusted client that requested it.
 fn explanation(attempt: &Attempt<'_, '_>) -> Vec<u8> {
-    let (view, place) = (attempt.view, attempt.place);
-    let cluster = &view.plan.clusters[place.cluster].name;
-    let rejected = rejected(view, attempt.class, Some((place.cluster, place.why))).join(",");
-    let endpoint = &place.signals(view).address;
-    let reason = place.why.label();
+    let (view, selection) = (attempt.view, attempt.selection);
+    let cluster = &view.plan.clusters[selection.cluster].name;
+    let rejected =
+        rejected(view, attempt.class, Some((selection.cluster, selection.why))).join(",");
+    let endpoint = &selection.signals(view).address;
+    let reason = selection.why.label();
     let line = format!(
         "tidegate-decision: cluster={cluster}; endpoint={endpoint}; reason={reason}; rejected=\"{rejected}\"\r\n"
     );

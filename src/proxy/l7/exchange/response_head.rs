@@ -1,4 +1,4 @@
-//! The wait for a response's head: how long, and what ends it.
+//! The wait for a response head: its timeout, and other ends.
 
 use super::attempt::Attempt;
 use super::failure::Failure;
@@ -6,7 +6,7 @@ use super::upload::Progress;
 use crate::decision::retry::Kind;
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::Timestamp;
-use crate::http::response::{self, Asked, ResponseHead};
+use crate::http::response::{self, RequestKind, ResponseHead};
 use crate::proxy::l7::outbound::{Incoming, NoHead};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Worker;
@@ -15,27 +15,27 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How often a wait for a response looks whether its endpoint was ejected.
+/// The interval at which the wait checks whether its endpoint was ejected.
 const EJECTION_CHECK: Duration = Duration::from_millis(100);
 
-/// Why no response head comes.
+/// Why no response head arrives.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NoResponse {
     Closed {
         begun: bool,
     },
-    /// The cluster says that it has not begun with it.
+    /// The cluster reports that it has not processed the request.
     Refused,
     Late,
     Malformed,
     Ejected,
 }
 
-/// What ends a wait for a response's head, if nothing fails.
+/// The end of a wait for a response head without a failure.
 pub(super) enum Awaited {
-    /// A head, which ends here in what has come.
+    /// A head that ends here in the received bytes.
     Head(usize),
-    /// It takes so long that another endpoint is to be asked as well. That was granted already.
+    /// The response is slow: a hedge was granted and follows.
     Slow,
 }
 
@@ -55,22 +55,22 @@ pub(super) fn head_failure(error: NoResponse, unsent: bool, replaceable: bool) -
     }
 }
 
-/// Reads a response's head.
+/// Receives a response head.
 pub(super) async fn read_head<I: Incoming>(
     attempt: &Attempt<'_, '_>,
     progress: &Progress,
     incoming: &mut I,
     head: &mut ResponseHead,
-    asked: Asked<'_>,
+    request_kind: RequestKind<'_>,
     untold: bool,
 ) -> Result<Awaited, NoResponse> {
     let mut hedge = attempt.hedge.filter(|_| untold).map(|after| attempt.worker.now().plus(after));
     loop {
-        match incoming.head(head, asked) {
+        match incoming.head(head, request_kind) {
             Ok(end) => return Ok(Awaited::Head(end)),
             Err(NoHead::Partial) => {}
             Err(NoHead::Malformed(why)) => {
-                let endpoint = &attempt.place.signals(attempt.view).address;
+                let endpoint = &attempt.selection.signals(attempt.view).address;
                 let field = response::offender(incoming.bytes());
                 tracing::warn!(%endpoint, why, field, "response of endpoint {endpoint} rejected: {why}");
                 return Err(NoResponse::Malformed);
@@ -84,7 +84,7 @@ pub(super) async fn read_head<I: Incoming>(
         let more = incoming.more(left.min(EJECTION_CHECK));
         let more = match hedge.filter(|_| !begun) {
             None => more.await,
-            // Boxed: most have none.
+            // Boxed: most exchanges have no hedge.
             Some(due) => match Box::pin(by(attempt.worker, due, more)).await {
                 Some(more) => more,
                 None => {
@@ -99,7 +99,7 @@ pub(super) async fn read_head<I: Incoming>(
             Ok(0) => return Err(NoResponse::Closed { begun }),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                // Its answer may yet come: it is given up only for another endpoint's.
+                // The answer may still come: the attempt is abandoned only if another endpoint can be tried.
                 if untold
                     && attempt.replaceable(progress)
                     && !begun
@@ -111,7 +111,7 @@ pub(super) async fn read_head<I: Incoming>(
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !begun => {
                 return Err(match progress.lost.get() {
-                    // What it has had of the body cannot be sent again.
+                    // The bytes of the body that were sent cannot be sent again.
                     true => NoResponse::Closed { begun },
                     false => NoResponse::Refused,
                 });
@@ -121,8 +121,7 @@ pub(super) async fn read_head<I: Incoming>(
     }
 }
 
-/// How long the head may yet take: the cluster's time begins when it has all of the request it will get, and then is
-/// absolute.
+/// The remaining time for the head. The timeout starts when the cluster has the whole request, and is then absolute.
 fn time_left(attempt: &Attempt<'_, '_>, progress: &Progress) -> Duration {
     match progress.ended.get() {
         Some(since) => attempt.timeout.saturating_sub(attempt.worker.about_now().since(since)),
@@ -130,8 +129,8 @@ fn time_left(attempt: &Attempt<'_, '_>, progress: &Progress) -> Duration {
     }
 }
 
-/// Whether another endpoint is to be asked as well, now that `hedge` has passed. The span counts from when all of the
-/// request was sent; where that was later, `hedge` is moved.
+/// Whether a hedge is due because `hedge` has passed since the whole request was sent; if the request was sent later,
+/// `hedge` is moved.
 fn is_due(attempt: &Attempt<'_, '_>, progress: &Progress, hedge: &mut Option<Timestamp>) -> bool {
     let now = attempt.worker.now();
     let since = progress.complete.get();
@@ -143,16 +142,16 @@ fn is_due(attempt: &Attempt<'_, '_>, progress: &Progress, hedge: &mut Option<Tim
     attempt.replaceable(progress) && (attempt.may_retry)(Kind::Slow)
 }
 
-/// Waits until `due`, by the runtime's timers: hedges are due sooner than a tick is exact.
+/// Waits until `due` with the runtime's timers: hedges need a finer resolution than a tick.
 async fn by<F: Future>(worker: &Worker, due: Timestamp, future: F) -> Option<F::Output> {
     tokio::time::timeout(due.since(worker.now()), future).await.ok()
 }
 
-/// Whether the endpoint was found dead since the exchange was placed; one that was removed or drained
-/// goes on with what it has.
+/// Whether the endpoint was ejected after it was selected. An endpoint that was removed or drained finishes its
+/// exchanges.
 fn is_ejected(attempt: &Attempt<'_, '_>) -> bool {
     let latest: Rc<_> = attempt.worker.view();
-    let id = attempt.place.signals(attempt.view).id;
+    let id = attempt.selection.signals(attempt.view).id;
     let knows = |endpoint: &EndpointSignals| endpoint.id == id;
     let mut clusters = latest.signals.clusters.iter();
     clusters.any(|cluster| cluster.endpoints.iter().any(knows) && !cluster.uses(id))

@@ -1,7 +1,7 @@
-//! One attempt on its connection: request up, response down, both at once.
+//! One attempt on its connection: the request and the response at the same time.
 //!
-//! Until the first byte goes to the client everything can still be tried elsewhere; [`Failure`] says
-//! how. After it, the only honest end of a failure is to break the client's connection off.
+//! Until the first byte is sent to the client, a retry is possible; [`Failure`] defines how. After that, a failure
+//! can only be shown by closing the client's connection.
 
 use super::attempt::{Attempt, Ended, Start};
 use super::failure::{Failure, Retry, What};
@@ -13,7 +13,7 @@ use crate::decision::retry::Kind;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
 use crate::http::forward::Edits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, translate};
 use crate::proxy::body::{Backpressure, Sink, Source};
 use crate::proxy::l7::client::Client;
@@ -25,7 +25,7 @@ use crate::proxy::upstream::pool::Connection;
 use std::cell::Cell;
 use std::pin::pin;
 
-/// Makes one attempt. A connection is given back to the pool when it can be.
+/// Makes one attempt. The connection returns to the pool if it can be reused.
 ///
 /// # Errors
 /// [`Failure`].
@@ -37,7 +37,7 @@ pub(super) async fn run<'v, C: Client>(
     replay: &mut Replay,
     record: &mut Record,
 ) -> Result<Ended<'v>, Failure> {
-    let Attempt { worker, view, place, .. } = *attempt;
+    let Attempt { worker, view, selection, .. } = *attempt;
     let mut head = worker.lend_response();
     let mut parts = Parts { request, replay, head: &mut head };
     let (reused, shared) = match &start {
@@ -48,20 +48,20 @@ pub(super) async fn run<'v, C: Client>(
     };
     let (slot, result) = match start {
         Start::Fresh(carrier) => {
-            let slot = view.slots.slot(worker.id, attempt.class, place.slot);
+            let slot = view.slots.slot(worker.id, attempt.class, selection.slot);
             let slot = InSlot::enter(slot, record.attempts, attempt.stratum, worker.about_now());
             let result = match carrier {
                 UpstreamConnection::Http1(connection) => {
                     over_http1(attempt, client, connection, &mut parts, record, &slot).await
                 }
-                // Boxed: seldom, and an exchange over HTTP/1 should not have room for it.
+                // Boxed: seldom used, and the future of an HTTP/1.1 exchange should stay small.
                 UpstreamConnection::Http2(lease) => {
                     Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &slot)).await
                 }
             };
             (slot, result)
         }
-        // Likewise.
+        // Boxed: hedges are rare.
         Start::Resumed(waiting) => {
             Box::pin(resume(attempt, client, waiting, &mut parts, record)).await
         }
@@ -83,8 +83,7 @@ pub(super) async fn run<'v, C: Client>(
         Err(failed) => Err(failed),
     };
     result.map_err(|failure| {
-        // A reused connection that dies without a word says nothing about the endpoint: it was idle
-        // for too long.
+        // A reused connection that ends without a byte was stale: the endpoint is not at fault.
         let failure =
             if reused && is_unheard(failure, shared) { failure.excused() } else { failure };
         if !slot.is_over() {
@@ -94,39 +93,39 @@ pub(super) async fn run<'v, C: Client>(
     })
 }
 
-/// Whether a connection died without a word.
+/// Whether a connection ended without a byte.
 fn is_unheard(failure: Failure, shared: bool) -> bool {
     failure.refusal() == Some(Refusal::UpstreamReset)
         && match failure.retry {
             Retry::IfGranted(Kind::Unsent) => true,
-            // A shared connection says so itself when it has aged.
+            // A stale shared connection is reported by the connection itself.
             Retry::IfGranted(Kind::Died) => !shared,
             Retry::IfGranted(_) | Retry::Granted(_) | Retry::No => false,
         }
 }
 
-/// Counts a failed attempt out of its slot, and blames its endpoint where the endpoint is to blame.
+/// Counts a failed attempt, and blames the endpoint if it is at fault.
 fn settle(attempt: &Attempt<'_, '_>, failure: Failure, slot: &InSlot<'_>) {
     if let Some(cause) = failure.cause().filter(|cause| attempt.failures().has(*cause)) {
         slot.failed();
         attempt.blame(cause);
     }
-    // That a client leaves says that it waited; that it leaves again and again, nothing more.
+    // A client that leaves shows how long it has waited; one that leaves repeatedly shows nothing.
     if failure.what == What::Over && attempt.worker.has_just_left(attempt.client) {
         slot.end(End::ClientsFault);
     }
 }
 
-/// How an attempt ended on its connection.
+/// The end of an attempt on its connection.
 enum Over {
     Done,
     Tunnel(Connection),
-    /// All of the request was sent, and another is to be asked meanwhile.
+    /// The whole request was sent, and a hedge follows.
     Sent(SentOn, Timestamp),
     Overtaken,
 }
 
-/// Goes on with a request that was sent before.
+/// Continues with a request that was sent before.
 async fn resume<'v, C: Client>(
     attempt: &Attempt<'_, 'v>,
     client: &mut C,
@@ -163,7 +162,7 @@ async fn over_http1<C: Client>(
     record: &mut Record,
     slot: &InSlot<'_>,
 ) -> Result<Over, Failure> {
-    let Attempt { worker, view, place, .. } = *attempt;
+    let Attempt { worker, view, selection, .. } = *attempt;
     let progress = match attempt.resumed {
         Some(_) => Progress::resumed(),
         None => Progress::default(),
@@ -182,7 +181,7 @@ async fn over_http1<C: Client>(
         };
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
         let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
-        // Boxed: each async function that holds it would be moved with it, which costs more than the box.
+        // Boxed: otherwise each outer future would be moved with it, which costs more than the box.
         Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await
     };
     if let Ok(Next::Slow) = result {
@@ -190,18 +189,18 @@ async fn over_http1<C: Client>(
         return Ok(Over::Sent(SentOn::Http1(connection), since));
     }
     if matches!(result, Err(_) | Ok(Next::Overtaken)) {
-        // An end would wait behind what the cluster has not taken; whoever still works should know now.
+        // A FIN would wait behind unsent bytes; a reset reaches the cluster now.
         connection.stream.reset_on_close();
     }
     match result? {
         Next::Keep => {
-            let cluster = &view.plan.clusters[place.cluster];
+            let cluster = &view.plan.clusters[selection.cluster];
             let most = (cluster.connections_max as usize / worker.shared.busy.len().max(1)).max(1);
-            let (key, latest) = ((place.signals(view).id, connection.secured), worker.view());
-            // The latest view may know other clusters by this number; then the endpoint is not among
-            // its endpoints and the connection is closed.
+            let (key, latest) = ((selection.signals(view).id, connection.secured), worker.view());
+            // In the latest view this index may be another cluster; then the endpoint is not found and the connection
+            // is closed.
             let now = worker.about_now();
-            worker.pool.borrow_mut().put(connection, key, place.cluster, &latest, most, now);
+            worker.pool.borrow_mut().put(connection, key, selection.cluster, &latest, most, now);
             Ok(Over::Done)
         }
         Next::Close | Next::Slow => Ok(Over::Done),
@@ -219,7 +218,7 @@ async fn over_http2<C: Client>(
     slot: &InSlot<'_>,
 ) -> Result<Over, Failure> {
     let (worker, head) = (attempt.worker, client.head());
-    let secure = attempt.view.tls.cluster(attempt.place.cluster).is_some();
+    let secure = attempt.view.tls.cluster(attempt.selection.cluster).is_some();
     let scheme = if secure { "https" } else { "http" };
     let trailers = head.value(Role::Te).is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
     let is_head = head.is_head();
@@ -258,22 +257,22 @@ async fn over_http2<C: Client>(
     }
 }
 
-/// A shared connection on which no answer came is perhaps dead: others should not be sent there.
+/// Retires a shared connection without an answer: it may be dead, and other exchanges should avoid it.
 fn retire_if_silent(incoming: &Http2In, result: &Result<Next, Failure>) {
     if matches!(result, Err(failure) if *failure == Failure::refuse(Refusal::UpstreamTimeout)) {
         incoming.retire();
     }
 }
 
-/// What an attempt works on.
+/// The buffers of an attempt.
 struct Parts<'a> {
-    /// The request's head, as the cluster gets it.
+    /// The request head for the cluster.
     request: &'a mut Vec<u8>,
     replay: &'a mut Replay,
     head: &'a mut ResponseHead,
 }
 
-/// The way to a cluster and back.
+/// Both directions to a cluster.
 struct Way<'a, S, I> {
     outgoing: S,
     incoming: &'a mut I,
@@ -293,11 +292,11 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     let (head, mut request_body, mut response) = client.split();
     progress.open.set(!head.expects_continue);
     progress.lost.set(!replay.is_whole());
-    let asked = Asked { head: head.is_head(), upgrade: head.upgrade() };
+    let request_kind = RequestKind { head: head.is_head(), upgrade: head.upgrade() };
     let kept = Cell::new(std::mem::take(replay));
     let framing = head.framing;
     let result = {
-        // Dropped with this block, wherever it is: then what it was lent is back.
+        // Dropped at the end of the block, which returns the borrowed buffers.
         let edits = &attempt.route.request_edits;
         let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
         let whole = |replay: &mut Replay| {
@@ -313,7 +312,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
             both: Both { upload, progress, gone: false },
             incoming,
             head: answer,
-            asked,
+            request_kind,
             response: &mut response,
             kept: &kept,
             record,

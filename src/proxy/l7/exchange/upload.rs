@@ -1,6 +1,6 @@
-//! The request's way to a cluster, and what is seen of the client meanwhile.
+//! The request to a cluster, and the client's state meanwhile.
 //!
-//! Goes on beside whatever comes back; ends only when the client has left.
+//! Runs beside the response; ends only when the client has left.
 
 use super::failure::Failure;
 use super::record::InSlot;
@@ -22,16 +22,15 @@ use std::time::Duration;
 
 /// How long a body waits for `100 Continue`.
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
-/// Bytes of a body that are kept.
+/// Bytes of a body that are kept for a retry.
 const REPLAY_MAX: usize = 64 * 1024;
-/// How long a client that has ended its direction may still wait for a response: a client that is gone
-/// must not keep its cluster busy, and one that only half-closed usually has its answer by then.
+/// How long a client that has closed its direction may wait for a response: a client that is gone must not keep its
+/// cluster busy, and a half-closed one usually has its answer by then.
 pub(super) const LEAVING: Duration = Duration::from_millis(80);
-/// A client that has kept its cluster waiting for so long, and still owes it a part of its request, is the reason
-/// for whatever the cluster then does with it.
+/// After this time of waiting for the client's bytes, a failure of the cluster is attributed to the client.
 const OWED: Duration = Duration::from_millis(50);
 
-/// What was read of a request's body, for another attempt.
+/// The bytes of a request body that were read, for a retry.
 #[derive(Debug, Default)]
 pub struct Replay {
     bytes: Vec<u8>,
@@ -41,7 +40,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Whether all that was read can be sent again.
+    /// Whether all bytes that were read can be sent again.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.lost
@@ -53,7 +52,7 @@ impl Replay {
         (self.bytes.clone(), self.trailers.clone())
     }
 
-    /// Leaves out of the trailers what the route's edits remove or set.
+    /// Removes from the trailers the fields that the route's edits remove or set.
     pub fn edit_trailers(&mut self, edits: &Edits<'_>) {
         if !self.trailers.is_empty() {
             self.trailers = edits.keep(&self.trailers);
@@ -74,34 +73,34 @@ impl Replay {
     }
 }
 
-/// Called when a request was read whole, with its head and what is kept of it, where that is all of it.
+/// Called when a request was read to its end, with its head and its buffered body, if that is complete.
 pub(super) type ReadWhole<'a> = &'a dyn Fn(&RequestHead, &Replay);
 
-/// What the two directions of an attempt tell each other.
+/// The state that both directions of an attempt share.
 #[derive(Default)]
 pub(super) struct Progress {
     /// When the whole request was sent.
     pub(super) complete: Cell<Option<Timestamp>>,
-    /// When its sending ended, well or not: from then on the cluster has its time to answer.
+    /// When the upload ended, successfully or not: the cluster's response timeout starts.
     pub(super) ended: Cell<Option<Timestamp>>,
-    /// How it ended, if not well.
+    /// The error of the upload, if it failed.
     pub(super) end: RefCell<Option<UploadEnd>>,
-    /// Whether the client was told the response's head: nothing is kept for another attempt then.
+    /// Whether the response head was sent to the client: nothing is kept for a retry then.
     pub(super) committed: Cell<bool>,
-    /// Whether what was read of the body is no longer there to be sent again.
+    /// Whether body bytes were read that are no longer available for a retry.
     pub(super) lost: Cell<bool>,
-    /// Bytes that went to the cluster.
+    /// Bytes sent to the cluster.
     pub(super) sent: Cell<u64>,
-    /// Whether the body may be sent: after a 100, when one is awaited.
+    /// Whether the body may be sent: if a 100 is expected, after it.
     pub(super) open: Cell<bool>,
     waiting: Cell<Option<Waker>>,
     /// Whether the request was sent before.
     resumed: bool,
-    /// Since when the client is waited for, and for how long it was before that.
+    /// Since when the proxy waits for the client, and the earlier waits together.
     owed_since: Cell<Option<Timestamp>>,
     owed: Cell<Duration>,
-    /// When the whole request was sent, exactly, where the client had to be waited for.
-    pub(super) asked: Cell<Option<Timestamp>>,
+    /// The exact time when the whole request was sent, if the proxy had to wait for the client.
+    pub(super) sent_at: Cell<Option<Timestamp>>,
 }
 
 #[derive(Debug)]
@@ -110,16 +109,16 @@ pub(super) enum UploadEnd {
     Cluster(io::Error),
 }
 
-/// What goes on beside the upload.
+/// The other activity during the upload.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Phase {
-    /// The response head is awaited.
+    /// The response head has not arrived.
     Waiting,
-    /// The response is under way: a request that stops short is then no reason to break it off.
+    /// The response is being sent: an incomplete request does not end it.
     Answering,
 }
 
-/// The upload, and whatever goes on beside it.
+/// The upload, and the other activity.
 pub(super) struct Both<'a, U> {
     pub(super) upload: Pin<&'a mut U>,
     pub(super) progress: &'a Progress,
@@ -127,8 +126,8 @@ pub(super) struct Both<'a, U> {
 }
 
 impl<U: Future<Output = ()>> Both<'_, U> {
-    /// Waits for `other` while the upload goes on. `Err`: the client has ended the matter. That the
-    /// cluster takes no more of the request does not: its response may be on its way.
+    /// Waits for `other` while the upload continues. `Err`: the client has ended the exchange. An upload error at the
+    /// cluster does not end it: the response may be in transit.
     pub(super) async fn and<F: Future>(&mut self, other: F, phase: Phase) -> Result<F::Output, ()> {
         let mut other = pin!(other);
         std::future::poll_fn(|context| {
@@ -164,14 +163,14 @@ impl<U: Future<Output = ()>> Both<'_, U> {
 }
 
 impl Progress {
-    /// Of a request that was sent before.
+    /// For a request that was sent before.
     pub(super) fn resumed() -> Progress {
         let progress = Progress { resumed: true, ..Progress::default() };
         progress.sent.set(1);
         progress
     }
 
-    /// Whether the client keeps the cluster waiting: then it is not the cluster that is slow, nor to blame.
+    /// Whether the proxy waits for the client: the cluster is then neither slow nor to blame.
     pub(super) fn is_owed(&self, now: Timestamp) -> bool {
         let since = self.owed_since.get();
         since.is_some_and(|since| self.owed.get() + now.since(since) >= OWED)
@@ -206,8 +205,8 @@ impl Progress {
     }
 }
 
-/// Sends the request, then watches for the client to leave: ends when it has. `whole` is told once the
-/// request was read to its end, `slot` once it was sent.
+/// Sends the request, then watches for the client to leave. `whole` is called once the request was read to its end,
+/// `slot` is updated once it was sent.
 #[expect(clippy::too_many_arguments, reason = "one half of an attempt, cut out for its length")]
 pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     worker: &Worker,
@@ -231,7 +230,7 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
         Ok(()) => {
             progress.complete.set(now);
             if !progress.resumed && !progress.owed.get().is_zero() {
-                progress.asked.set(Some(worker.now()));
+                progress.sent_at.set(Some(worker.now()));
             }
             slot.sent(worker.now());
             body.gone().await;
@@ -244,7 +243,7 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     }
 }
 
-/// What is kept for another attempt, while this one works with it; it goes back however that ends.
+/// The bytes kept for a retry, borrowed by this attempt; they are returned in any case.
 struct Lent<'a> {
     from: &'a Cell<Replay>,
     replay: Replay,
@@ -256,8 +255,8 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// Writes to the cluster, unless the client breaks off first: whoever takes nothing must not hold an
-/// exchange that nobody waits for.
+/// Writes to the cluster, unless the client leaves first: a stalled cluster must not hold an exchange without a
+/// client.
 async fn unless_broken<B: RequestBody>(
     body: &B,
     write: impl Future<Output = io::Result<()>>,
@@ -283,8 +282,8 @@ async fn send<B: RequestBody, S: Outgoing>(
 ) -> Result<(), UploadEnd> {
     let mut first = match progress.open.get() {
         true => None,
-        // Boxed: most requests expect nothing. From here to its use nothing is awaited: what is dropped in
-        // between would be read as the next request.
+        // Boxed: most requests have no Expect field. Nothing is awaited until its use: a dropped piece would be read
+        // as the next request.
         false => Box::pin(when_open(body, sink, replay, progress)).await?,
     };
     if first.is_none() {
@@ -300,9 +299,9 @@ async fn send<B: RequestBody, S: Outgoing>(
             Some(next) => next,
             None => {
                 unless_broken(body, sink.flush()).await?;
-                body.read_at_most(sink.room());
+                body.read_at_most(sink.capacity());
                 match progress.owing(worker, body.next()).await {
-                    // Once it is answered a client may take its time: two sides may be talking.
+                    // After the answer a slow upload is permitted: the two sides may be in a conversation.
                     Err(Broken::Late) if progress.committed.get() => continue,
                     next => next.map_err(UploadEnd::Client)?,
                 }
@@ -310,7 +309,7 @@ async fn send<B: RequestBody, S: Outgoing>(
         };
         match next {
             Some(count) => {
-                // Used even if the write fails or is dropped half-way: it is kept for a replay, and must
+                // Marked as used even if the write fails or is dropped: the bytes are kept for a retry, and must
                 // never be read as the next request.
                 let taken = Taken { body: &mut *body, count };
                 let data = taken.body.data().get(..count).unwrap_or_default();
@@ -330,20 +329,20 @@ async fn send<B: RequestBody, S: Outgoing>(
         }
     }
     if matches!(framing, Framing::Length(length) if length != sent) {
-        // Never: but what is missing would be taken from the next request.
+        // Cannot happen; if it did, missing bytes would be taken from the next request.
         return Err(UploadEnd::Client(Broken::Gone));
     }
     unless_broken(body, sink.end(framing, &replay.trailers)).await
 }
 
-/// Waits until the body may be sent; gives a piece of it that was there already, for which nothing was awaited.
+/// Waits until the body may be sent; returns a piece that was available without a wait.
 async fn when_open<B: RequestBody, S: Outgoing>(
     body: &mut B,
     sink: &mut S,
     replay: &Replay,
     progress: &Progress,
 ) -> Result<Option<Option<usize>>, UploadEnd> {
-    // What has come need not be waited for.
+    // Bytes that were read already need no wait.
     if !replay.bytes.is_empty() || replay.complete {
         progress.open.set(true);
         return Ok(None);
@@ -361,15 +360,15 @@ async fn when_open<B: RequestBody, S: Outgoing>(
     Ok(None)
 }
 
-/// Waits until the body may be sent. A cluster that ignores the expectation never says so; then it goes on by
-/// itself (RFC 9110 §10.1.1), at the latest after a while.
+/// Waits until the body may be sent: until a 100, or a timeout, because some clusters ignore the expectation (RFC
+/// 9110 §10.1.1).
 async fn opened(progress: &Progress) {
     if tokio::time::timeout(CONTINUE_WAIT, progress.opened()).await.is_err() {
         tracing::trace!("request body sent to an endpoint that has not sent 100 Continue in time");
     }
 }
 
-/// A piece that counts as used however its use ends.
+/// A piece that counts as used at the end of its use, even on an error.
 struct Taken<'a, B: RequestBody> {
     body: &'a mut B,
     count: usize,

@@ -1,45 +1,45 @@
-//! How fast a request's body has to come: so that a client that drips cannot hold an exchange for ever.
+//! The minimum rate of a request body, so that a slow client cannot hold an exchange for ever.
 
 use crate::proxy::body::Broken;
 use std::time::Duration;
 
-/// Over so long a window a body's rate is judged.
+/// The window over which a body's rate is measured.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// After waits of this length at most a body's rate is judged.
+/// The longest wait between two checks of a body's rate.
 pub const RATE_SLICE: Duration = Duration::from_secs(2);
 
-/// The rate of one body. Only waiting counts: while we do not read, nobody is slow.
+/// The rate of one body. Only time spent waiting counts: while the proxy does not read, the client is not slow.
 #[derive(Debug, Default)]
 pub struct Rate {
-    /// Bytes a second, at least; 0 is no bound.
+    /// The minimum in bytes a second; 0 disables the check.
     pub least: u64,
     waited: Duration,
     bytes: u64,
 }
 
 impl Rate {
-    /// A fresh judgement by this bound.
+    /// A new measurement with this minimum.
     #[must_use]
     pub fn of(least: u64) -> Rate {
         Rate { least, ..Rate::default() }
     }
 
-    /// Notes what came.
+    /// Counts received bytes.
     pub fn came(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
 
-    /// Notes how long a piece was waited for, or in vain.
+    /// Counts the time of a wait, successful or not.
     pub fn waited(&mut self, span: Duration) {
         self.waited += span;
     }
 
-    /// Judges the rate of what came over the last ten seconds of waiting: before more is waited for, since a
-    /// piece that has come must not be lost by it.
+    /// Checks the rate over the last ten seconds of waiting. Called before a wait, because a received piece must not
+    /// be lost.
     ///
     /// # Errors
-    /// [`Broken::Late`] when that was too little.
+    /// [`Broken::Late`] when the rate is too low.
     pub fn judge(&mut self) -> Result<(), Broken> {
         if self.waited < WINDOW || self.least == 0 {
             return Ok(());
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drip_is_late_after_ten_seconds_of_waiting_and_enough_is_not() {
+    fn a_body_below_the_minimum_rate_is_late_after_ten_seconds() {
         for (bytes_a_second, late) in [(500, true), (512, false), (0, true)] {
             let mut rate = Rate::of(512);
             let verdicts: Vec<bool> = (0..10)
@@ -67,14 +67,14 @@ mod tests {
                 .collect();
             assert!(verdicts[..9].iter().all(|verdict| !verdict), "not before its time");
             assert_eq!(verdicts[9], late, "{bytes_a_second}");
-            // Judged anew from there.
+            // A new window begins there.
             rate.waited(Duration::from_secs(9));
             assert!(rate.judge().is_ok());
         }
     }
 
     #[test]
-    fn without_a_bound_nobody_is_late() {
+    fn without_a_minimum_rate_no_body_is_late() {
         let mut rate = Rate::of(0);
         rate.waited(Duration::from_secs(3600));
         assert!(rate.judge().is_ok());

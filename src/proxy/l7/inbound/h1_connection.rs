@@ -1,10 +1,10 @@
-//! A client's connection: one request after the other, until one side has had enough.
+//! A client's HTTP/1.1 connection: one request after the other, until one side closes it.
 
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
 use crate::decision::plan::ListenerIndex;
 use crate::http::Violation;
-use crate::proxy::arrive::Arrived;
+use crate::proxy::accept::Accepted;
 use crate::proxy::l7::client::{Client, Local};
 use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
 use crate::proxy::l7::exchange::answer::{self, refusal_text};
@@ -18,13 +18,18 @@ use crate::shared::Scarcity;
 use std::rc::Rc;
 
 /// Serves one accepted connection of an http listener.
-pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, index: ListenerIndex) {
-    let agreed = arrived.stream.agreed();
-    let mut info = ConnectionInfo::of(&worker, &view, index, arrived.origin, agreed);
-    // Whom it let in when the connection came, which may be a while ago.
-    info.clients = arrived.clients;
+pub async fn serve(
+    worker: Rc<Worker>,
+    accepted: Box<Accepted>,
+    view: Viewed,
+    index: ListenerIndex,
+) {
+    let agreed = accepted.stream.agreed();
+    let mut info = ConnectionInfo::of(&worker, &view, index, accepted.origin, agreed);
+    // The client authorities when the connection was accepted, which may be a while ago.
+    info.clients = accepted.clients;
     let mut info = Rc::new(info);
-    let stream = arrived.stream;
+    let stream = accepted.stream;
     drop(view);
     if info.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {
         return Box::pin(h2_connection::serve(&worker, stream, None, info)).await;
@@ -35,7 +40,7 @@ pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, inde
     while client.keep {
         let read = client.next_request(&worker, info.limits(), first).await;
         if let Err(NoRequest::Http2) = read {
-            // One that knows beforehand: over TLS that is what ALPN is for.
+            // A client with prior knowledge of HTTP/2; over TLS, ALPN decides.
             let (stream, buffer) = (client.stream, client.buffer);
             return Box::pin(h2_connection::serve(&worker, stream, buffer, info)).await;
         }
@@ -46,7 +51,7 @@ pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, inde
         first = false;
         let view = worker.view();
         if !keep_up(&worker, &view, &mut info) {
-            // Its listener is gone: by whose routes it came, nobody may be asked any more.
+            // The listener was removed: its routes no longer exist.
             let gone = "the listener was removed by a reload";
             Box::pin(refuse_as(&worker, &mut client, &info, Refusal::Draining, gone)).await;
             break;
@@ -62,7 +67,7 @@ pub async fn serve(worker: Rc<Worker>, arrived: Box<Arrived>, view: Viewed, inde
         client.limit_upgrade(&info.upgrades);
         let (body_limit, body_rate) = info.body_bounds();
         client.begin(body_limit, body_rate, worker.date());
-        // Boxed: while a connection is idle, the walk of an exchange takes no memory.
+        // Boxed: an idle connection holds no memory for an exchange.
         let exchange = Box::pin(one_exchange(&worker, &view, &mut client, &info));
         if let Some((upgraded, record)) = exchange.await {
             return Box::pin(tunnel(&worker, &view, client, &info, *upgraded, record)).await;
@@ -99,7 +104,7 @@ async fn one_exchange(
     None
 }
 
-/// Answers what could not be read as a request, if it deserves an answer.
+/// Answers an invalid request, if an answer is possible.
 async fn refuse(worker: &Worker, client: &mut H1, info: &ConnectionInfo, no_request: NoRequest) {
     client.keep = false;
     let (refusal, why) = match no_request {
@@ -137,7 +142,7 @@ fn explain(violation: Violation) -> &'static str {
     }
 }
 
-/// Carries an upgraded connection to its end.
+/// Relays an upgraded connection to its end.
 async fn tunnel(
     worker: &Worker,
     view: &Viewed,

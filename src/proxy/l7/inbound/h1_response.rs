@@ -61,8 +61,8 @@ impl Response for H1Response<'_> {
         self.sink.flush().await
     }
 
-    fn room(&mut self) -> usize {
-        self.sink.room()
+    fn capacity(&mut self) -> usize {
+        self.sink.capacity()
     }
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {

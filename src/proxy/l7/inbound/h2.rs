@@ -51,16 +51,16 @@ struct Body {
     intake: Intake,
 }
 
-/// What a stream comes with.
+/// The parts of a new stream.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct StreamParts {
     /// The connection's account.
     pub account: Rc<Account>,
     /// The request's head, translated and read.
     pub head: Box<RequestHead>,
     /// Its body.
     pub stream: RecvStream,
-    /// Where the response goes.
+    /// The sender of the response.
     pub respond: SendResponse<Bytes>,
     /// Where waits are bounded: for the client's bytes, and for room to send.
     pub watches: (Watch, Watch),
@@ -79,23 +79,23 @@ pub struct Arrived {
 impl H2 {
     /// A client of one request.
     #[must_use]
-    pub fn new(arrived: Arrived) -> H2 {
-        let ended = arrived.tunnel || arrived.stream.is_end_stream();
+    pub fn new(parts: StreamParts) -> H2 {
+        let ended = parts.tunnel || parts.stream.is_end_stream();
         H2 {
-            head: arrived.head,
+            head: parts.head,
             body: Body {
-                stream: arrived.stream,
+                stream: parts.stream,
                 ended,
                 // The h2 crate compares a body with its `content-length`.
-                intake: Intake::new(Bytes::new(), None, arrived.limit, arrived.rate_min),
+                intake: Intake::new(Bytes::new(), None, parts.limit, parts.rate_min),
             },
-            sender: RefCell::new(Sender::Head(arrived.respond)),
+            sender: RefCell::new(Sender::Head(parts.respond)),
             begun: None,
             sent: Cell::default(),
-            timeouts: arrived.timeouts,
-            account: arrived.account,
-            date: arrived.date,
-            watches: arrived.watches,
+            timeouts: parts.timeouts,
+            account: parts.account,
+            date: parts.date,
+            watches: parts.watches,
             broken: Cell::new(false),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Every limit is set, since the crate's own are generous: see the documentation of limits.
 
-use super::h2::{Arrived, H2};
+use super::h2::{H2, StreamParts};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
 use crate::decision::units::Timestamp;
 use crate::http::translate::Tunnel;
@@ -195,24 +195,24 @@ fn begin(
         key: websocket_key(worker, &mut key),
     });
     let ends = stream.is_end_stream();
-    let Some(asked) = streams::asked(worker, info, account, &parts, ends, tunnel) else {
+    let Some(parsed) = streams::request(worker, info, account, &parts, ends, tunnel) else {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     };
     // Boxed: what is spawned is moved about.
-    let client = Box::new(H2::new(Arrived {
+    let client = Box::new(H2::new(StreamParts {
         account: account.clone(),
-        head: asked.head,
+        head: parsed.head,
         stream,
         respond,
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
         timeouts: info.timeouts.clone(),
-        limit: asked.limit,
-        rate_min: asked.rate_min,
+        limit: parsed.limit,
+        rate_min: parsed.rate_min,
         date: worker.date(),
         tunnel: tunnel.is_some(),
     }));
-    let refusal = asked.refusal;
+    let refusal = parsed.refusal;
     // The view by which its listener is known: another may have it in another place.
     let (worker, view, info) = (worker.clone(), view.clone(), info.clone());
     let (account, active) = (account.clone(), account.enter());
@@ -257,8 +257,8 @@ fn websocket_key<'a>(worker: &Worker, out: &'a mut [u8; 24]) -> &'a str {
     let mut dice = worker.dice.borrow_mut();
     let (high, low) = (dice.bits(), dice.bits());
     let bits = u128::from(high) << 64 | u128::from(low);
-    for (place, digit) in out[..21].iter_mut().enumerate() {
-        *digit = DIGITS[(bits >> (122 - 6 * place) & 63) as usize];
+    for (position, digit) in out[..21].iter_mut().enumerate() {
+        *digit = DIGITS[(bits >> (122 - 6 * position) & 63) as usize];
     }
     out[21] = DIGITS[((bits & 3) << 4) as usize];
     out[22..].copy_from_slice(b"==");

@@ -8,7 +8,7 @@ use crate::proxy::body::Backpressure;
 use crate::proxy::buffer;
 use crate::proxy::deadline::Watch;
 use crate::proxy::l7::client::{Local, Reply, Response, Sent};
-use crate::proxy::l7::h2_room::{PIECE, poll_room, room};
+use crate::proxy::l7::h2_capacity::{PIECE, capacity, poll_capacity};
 use bytes::Bytes;
 use h2::SendStream;
 use h2::server::SendResponse;
@@ -64,11 +64,11 @@ impl H2Response<'_> {
     }
 
     /// Room to send, up to what is wanted.
-    fn poll_room(&self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+    fn poll_capacity(&self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         let Sender::Body(body) = &mut *self.sender.borrow_mut() else {
             return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
         };
-        poll_room(body, context, wanted, gone)
+        poll_capacity(body, context, wanted, gone)
     }
 
     fn send(&self, data: Bytes, ends: bool) -> io::Result<()> {
@@ -87,9 +87,11 @@ pub(super) fn gone(error: h2::Error) -> io::Error {
 
 impl Response for H2Response<'_> {
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
-        let told = message::interim(head, bytes);
-        match (&mut *self.sender.borrow_mut(), told) {
-            (Sender::Head(respond), Some(told)) => respond.send_informational(told).map_err(gone),
+        let interim = message::interim(head, bytes);
+        match (&mut *self.sender.borrow_mut(), interim) {
+            (Sender::Head(respond), Some(interim)) => {
+                respond.send_informational(interim).map_err(gone)
+            }
             (Sender::Body(_), _) | (_, None) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -113,11 +115,11 @@ impl Response for H2Response<'_> {
         let mut rest = data;
         while !rest.is_empty() {
             let wanted = rest.len().min(PIECE);
-            let room = std::future::poll_fn(|context| self.poll_room(context, wanted));
+            let capacity = std::future::poll_fn(|context| self.poll_capacity(context, wanted));
             let begun = self.watch.now();
-            let room = self.patience.wait(self.watch, room).await??;
+            let capacity = self.patience.wait(self.watch, capacity).await??;
             self.backpressure.note(self.watch.now() > begun);
-            let (now, later) = rest.split_at(room.min(rest.len()));
+            let (now, later) = rest.split_at(capacity.min(rest.len()));
             self.send(Bytes::copy_from_slice(now), false)?;
             rest = later;
         }
@@ -128,10 +130,10 @@ impl Response for H2Response<'_> {
         self.send_head(false)
     }
 
-    fn room(&mut self) -> usize {
+    fn capacity(&mut self) -> usize {
         let most = if self.patience.is_crowded() { buffer::MODEST } else { buffer::SIZE };
         match &mut *self.sender.borrow_mut() {
-            Sender::Body(body) => room(&self.backpressure, body, most),
+            Sender::Body(body) => capacity(&self.backpressure, body, most),
             Sender::Head(_) => buffer::MODEST,
         }
     }

@@ -132,7 +132,7 @@ struct Body {
 }
 
 /// What a request comes with.
-pub struct Arrived {
+pub struct StreamParts {
     /// The connection's account.
     pub account: Rc<Account>,
     /// The request's head, translated and read.
@@ -160,36 +160,36 @@ pub struct Arrived {
 impl H3 {
     /// A client of one request.
     #[must_use]
-    pub fn new(arrived: Arrived) -> H3 {
-        let length = match arrived.head.framing {
+    pub fn new(parts: StreamParts) -> H3 {
+        let length = match parts.head.framing {
             Framing::Length(length) => Some(length),
             Framing::None | Framing::Chunked | Framing::Close => None,
         };
         let (complete, broken) =
-            (matches!(arrived.first, First::End), matches!(arrived.first, First::Broken));
-        let chunk = match arrived.first {
+            (matches!(parts.first, First::End), matches!(parts.first, First::Broken));
+        let chunk = match parts.first {
             First::Piece(piece) => piece,
             First::Unknown | First::End | First::Broken => Bytes::new(),
         };
         H3 {
-            head: arrived.head,
+            head: parts.head,
             body: Body {
-                receiver: arrived.receiver,
+                receiver: parts.receiver,
                 untold: !chunk.is_empty(),
-                intake: Intake::new(chunk, length, arrived.limit, arrived.rate_min),
+                intake: Intake::new(chunk, length, parts.limit, parts.rate_min),
                 complete,
                 ended: false,
-                account: arrived.account.clone(),
+                account: parts.account.clone(),
             },
-            sender: arrived.sender,
-            quic: arrived.quic,
+            sender: parts.sender,
+            quic: parts.quic,
             begun: None,
             sent: Sent::default(),
             ended: false,
-            timeouts: arrived.timeouts,
-            account: arrived.account,
-            date: arrived.date,
-            watches: arrived.watches,
+            timeouts: parts.timeouts,
+            account: parts.account,
+            date: parts.date,
+            watches: parts.watches,
             broken: Cell::new(broken),
         }
     }
@@ -406,8 +406,8 @@ impl H3Response<'_> {
 
 impl Response for H3Response<'_> {
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
-        let told = message::interim(head, bytes).ok_or(io::ErrorKind::InvalidData)?;
-        Self::in_time(self.watch, self.patience, self.sender.send_response(told)).await
+        let interim = message::interim(head, bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Self::in_time(self.watch, self.patience, self.sender.send_response(interim)).await
     }
 
     fn begin(&mut self, reply: &Reply<'_>) -> Framing {

@@ -1,7 +1,7 @@
-//! A client's HTTP/3 connection: the h3 crate frames it, each request is an exchange of its own.
+//! A client's HTTP/3 connection: the h3 crate frames it, and each request is an exchange of its own.
 
-use super::h3::{Arrived, First, H3, Receiver, first};
-use super::streams::{self, Account, Active, Asked};
+use super::h3::{First, H3, Receiver, StreamParts, first};
+use super::streams::{self, Account, Active, StreamRequest};
 use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
@@ -15,17 +15,17 @@ use std::time::Duration;
 type H3Connection = Connection<h3_quinn::Connection, Bytes>;
 type Resolver = RequestResolver<h3_quinn::Connection, Bytes>;
 
-/// Between two looks at what has changed, where nothing comes.
+/// The interval between two checks for changes on a silent connection.
 const LOOK: Duration = Duration::from_millis(500);
-/// Bytes that a client may have sent beyond what became of them. The h3 crate keeps any frame but DATA until it is
-/// whole, however long it says it is.
+/// The limit on bytes that a client may send without effect. The h3 crate buffers every frame except DATA until it is
+/// complete, whatever its length.
 const HOARD_MAX: u64 = 8 * 1024 * 1024;
-/// For what is sent to arrive, before a connection is closed.
+/// The time for sent bytes to arrive before the connection is closed.
 const DELIVERY: Duration = Duration::from_secs(3);
-/// To get the last frames out.
+/// The time to send the last frames.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
-/// Serves one connection until one side has had enough.
+/// Serves a connection until one side closes it.
 pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<ConnectionInfo>) {
     let watch = worker.deadlines.watch();
     let limit = info.limits().head_bytes as u64;
@@ -46,13 +46,13 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
         account.forgive(now.since(judged));
         judged = now;
         match next {
-            // It was told that this one was not begun, and may ask elsewhere.
+            // GOAWAY excluded this request: the client may send it elsewhere.
             Ok(Ok(Some(resolver))) if leaving => drop(resolver),
             Ok(Ok(Some(resolver))) => {
                 idle_since = now;
                 let view = worker.view();
                 if !keep_up(worker, &view, &mut info) {
-                    // Nothing was done with it: it may be asked again elsewhere.
+                    // The request was not processed: the client may send it elsewhere.
                     drop(resolver);
                     return end(connection, &account, quic).await;
                 }
@@ -74,7 +74,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
         }
         let hoarded = quic.stats().udp_rx.bytes.saturating_sub(account.explained());
         if account.is_abused() || hoarded > HOARD_MAX {
-            // What is begun and broken off at once costs us and not them.
+            // Requests that are cancelled at once cost the proxy more than the client.
             info.blame(worker);
             quic.close(EXCESSIVE_LOAD, b"");
             return;
@@ -93,15 +93,15 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
 /// H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
 const EXCESSIVE_LOAD: quinn::VarInt = quinn::VarInt::from_u32(0x107);
 
-/// What comes before the client knows is refused as not begun.
+/// Sends GOAWAY. Requests that arrive before the client has it are refused as not processed.
 async fn say_goodbye(connection: &mut H3Connection) {
-    let told = tokio::time::timeout(LAST_FRAMES, connection.shutdown(1)).await;
-    if !matches!(told, Ok(Ok(()))) {
+    let sent = tokio::time::timeout(LAST_FRAMES, connection.shutdown(1)).await;
+    if !matches!(sent, Ok(Ok(()))) {
         tracing::debug!("HTTP/3 GOAWAY not sent");
     }
 }
 
-/// Lets what is under way end: dropping the connection would close it.
+/// Waits for the exchanges in flight: dropping the connection would close it.
 async fn end(mut connection: H3Connection, account: &Account, quic: &quinn::Connection) {
     say_goodbye(&mut connection).await;
     while account.active() > 0 && quic.close_reason().is_none() {
@@ -110,14 +110,14 @@ async fn end(mut connection: H3Connection, account: &Account, quic: &quinn::Conn
     delivered(quic).await;
 }
 
-/// Gives what is sent the time to arrive, since closing throws it away; a client that has all closes first.
+/// Gives sent bytes time to arrive, because closing discards them; a client that has received all closes first.
 async fn delivered(quic: &quinn::Connection) {
     if tokio::time::timeout(DELIVERY, quic.closed()).await.is_err() {
         tracing::trace!("HTTP/3 connection closed: the client did not close in time");
     }
 }
 
-/// Begins one request's exchange in a task of its own.
+/// Starts the exchange of a request in its own task.
 fn begin(
     worker: &Rc<Worker>,
     (view, info): (&Viewed, &Rc<ConnectionInfo>),
@@ -157,7 +157,7 @@ async fn one(
     worker.give_back(client.into_head());
 }
 
-/// Reads a request's head in time. No refusal: it was counted already.
+/// Reads a request head within its timeout. `Err(None)`: the refusal was counted already.
 async fn read(
     worker: &Worker,
     info: &ConnectionInfo,
@@ -168,27 +168,27 @@ async fn read(
     let resolving = tokio::time::timeout(info.timeouts.head, resolver.resolve_request());
     let (request, stream) = match resolving.await {
         Ok(Ok(resolved)) => resolved,
-        // It was answered by the crate, which knows no more of it.
+        // The crate has answered it, and has no details.
         Ok(Err(StreamError::HeaderTooBig { .. })) => return Err(Some(Refusal::HeadersTooLarge)),
         Ok(Err(_)) => return Err(Some(Refusal::BadRequest)),
         Err(_) => return Err(Some(Refusal::RequestTimeout)),
     };
     let (parts, ()) = request.into_parts();
     let (mut sender, mut receiver): (_, Receiver) = stream.split();
-    // Whether a body follows is known by its first piece, or by the end.
+    // The first piece, or the end, shows whether a body follows.
     let waits =
         [http::Method::GET, http::Method::HEAD, http::Method::DELETE, http::Method::OPTIONS];
     let span = if waits.contains(&parts.method) { info.timeouts.head } else { Duration::ZERO };
     let first = first(&mut receiver, span).await;
     let ends = matches!(first, First::End);
-    let asked = streams::asked(worker, info, account, &parts, ends, None);
-    let Some(Asked { head, refusal, limit, rate_min }) = asked else {
+    let parsed = streams::request(worker, info, account, &parts, ends, None);
+    let Some(StreamRequest { head, refusal, limit, rate_min }) = parsed else {
         sender.stop_stream(Code::H3_MESSAGE_ERROR);
-        // Dropping the other half asks the client to stop: asking by the crate panics while a read is under way.
+        // Dropping the receiver asks the client to stop; the crate's own method panics during a read.
         return Err(None);
     };
     account.explain(info.limits().head_bytes as u64);
-    let client = H3::new(Arrived {
+    let client = H3::new(StreamParts {
         account: account.clone(),
         head,
         receiver,

@@ -1,7 +1,7 @@
-//! QUIC connections of one listening socket: the quinn crate has the transport, each worker a socket.
+//! The QUIC connections of one listening socket: the quinn crate is the transport, and each worker has a socket.
 //!
-//! The kernel gives a client's packets to the worker that has its address. A client whose address changes
-//! comes to another one, which knows nothing of it and says so by a reset: it then connects anew.
+//! The kernel assigns a client's packets to a worker by its address. A client whose address changes reaches another
+//! worker, which does not know the connection and answers with a reset; the client then connects anew.
 
 use super::h3_connection;
 use super::streams::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
@@ -26,17 +26,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of a connection that wait to be sent or acknowledged, at most.
+/// Unacknowledged bytes of a connection, at most.
 const SEND_WINDOW: u64 = 512 * 1024;
-/// Streams of the protocol's own: control, and two of QPACK, and what else may be tried.
+/// The client's protocol streams: control, two of QPACK, and some spare.
 const OWN_STREAMS: u32 = 8;
-/// After so long without a packet a client is gone; it is asked more often.
+/// The idle time after which a client counts as gone; keep-alives are sent more often.
 const GONE: Duration = Duration::from_secs(30);
 const ASKED: Duration = Duration::from_secs(10);
-/// Handshakes under way, beyond which a client must prove its address first.
+/// The number of handshakes in progress above which a client must prove its address first.
 const UNPROVEN_MAX: usize = 64;
 
-/// Serves the connections of one listening socket until told to stop.
+/// Serves the connections of one listening socket until it is stopped.
 pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut stopped: Stopped) {
     let endpoint = match endpoint(&worker.view(), socket, &address) {
         Ok(endpoint) => endpoint,
@@ -50,7 +50,7 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
         tokio::select! {
             biased;
             done = &mut stopped => {
-                // Connections go on; whoever comes now is refused.
+                // Open connections continue; new ones are refused.
                 endpoint.set_server_config(None);
                 if done.is_ok_and(|done| done.send(()).is_err()) {
                     tracing::debug!("end of a listener not reported: the main task has gone");
@@ -73,7 +73,7 @@ fn endpoint(view: &View, socket: Socket, address: &Address) -> io::Result<Endpoi
     Endpoint::new(EndpointConfig::default(), Some(config), socket.into(), runtime)
 }
 
-/// What holds for a new connection by the latest view.
+/// The configuration of a new connection in the latest view.
 fn config(view: &View, index: ListenerIndex) -> Option<ServerConfig> {
     let Quic(quic) = view.tls.listener(index)?.quic.clone()?;
     let mut transport = TransportConfig::default();
@@ -91,7 +91,7 @@ fn config(view: &View, index: ListenerIndex) -> Option<ServerConfig> {
     Some(config)
 }
 
-/// Begins a handshake, if there is room for a connection.
+/// Begins a handshake, if the limits permit.
 fn begin(worker: &Rc<Worker>, incoming: Incoming, address: &Address, shaking: &Rc<Cell<usize>>) {
     let view = worker.view();
     let found = view.plan.listener_at(Transport::Quic, address);
@@ -125,7 +125,7 @@ fn begin(worker: &Rc<Worker>, incoming: Incoming, address: &Address, shaking: &R
     });
 }
 
-/// A handshake under way.
+/// Counts a handshake in progress.
 struct Shaking(Rc<Cell<usize>>);
 
 impl Shaking {
@@ -171,7 +171,7 @@ async fn shake(
     None
 }
 
-/// By the alert that TLS would have sent (RFC 9001 §4.8, RFC 8446 §6).
+/// The failure for the alert that TLS would have sent (RFC 9001 §4.8, RFC 8446 §6).
 fn why(error: &ConnectionError) -> Failure {
     match error {
         ConnectionError::TimedOut => Failure::Timeout,
@@ -206,7 +206,7 @@ async fn take(
     let info = ConnectionInfo::of(&worker, &view, index, origin, Some(agreed));
     drop(view);
     h3_connection::serve(&worker, &connection, Rc::new(info)).await;
-    // What is on its way still arrives: closing is a frame like any other.
+    // Bytes in transit still arrive: the close is a frame like any other.
     connection.close(NO_ERROR, b"");
 }
 

@@ -1,4 +1,4 @@
-//! Responses as the `http` crate has them, for protocols that frame them by streams: HTTP/2 and HTTP/3.
+//! Responses in the types of the `http` crate, for HTTP/2 and HTTP/3.
 
 use crate::http::forward::{self, ResponseContext};
 use crate::http::response::ResponseHead;
@@ -6,13 +6,13 @@ use crate::http::translate::FieldMap;
 use crate::http::{Framing, Version, translate};
 use crate::proxy::l7::client::{Local, Reply};
 
-/// A head of this protocol, without a body yet.
+/// A response head without its body.
 pub type Head = ::http::Response<()>;
 
-/// A cluster's response, under this status.
+/// A cluster's response, with this status.
 #[must_use]
 pub fn reply(reply: &Reply<'_>, status: u16, date: &str) -> Option<Head> {
-    // Streams have a framing of their own; a length is still told.
+    // Streams have their own framing; a known length is still sent.
     let framing = match reply.head.framing {
         Framing::Chunked | Framing::Close => Framing::None,
         known @ (Framing::None | Framing::Length(_)) => known,
@@ -38,7 +38,7 @@ pub fn interim(head: &ResponseHead, bytes: &[u8]) -> Option<Head> {
     translate::response_head(head.status, after_first(&lines))
 }
 
-/// An answer of our own.
+/// A local answer.
 #[must_use]
 pub fn local(answer: &Local<'_>, date: &str) -> Option<Head> {
     let mut lines = Vec::with_capacity(256);
@@ -51,13 +51,13 @@ pub fn local(answer: &Local<'_>, date: &str) -> Option<Head> {
     translate::response_head(answer.status, &lines)
 }
 
-/// Bytes of its fields.
+/// The size of its fields, in bytes.
 #[must_use]
 pub fn size(head: &Head) -> u64 {
     head.headers().iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
 }
 
-/// What follows the status line.
+/// The lines after the status line.
 fn after_first(lines: &[u8]) -> &[u8] {
     let at = memchr::memmem::find(lines, b"\r\n").map_or(lines.len(), |at| at + 2);
     &lines[at..]

@@ -90,17 +90,17 @@ impl<'a> Patience<'a> {
         Patience { account: None, idle, long: idle, burdened: idle }
     }
 
-    /// Waits for room to send, or for what was sent.
+    /// Waits for capacity to send, or for bytes from the client.
     ///
     /// # Errors
     /// `TimedOut`.
-    pub async fn wait<F: Future>(&self, watch: &Watch, room: F) -> io::Result<F::Output> {
+    pub async fn wait<F: Future>(&self, watch: &Watch, ready: F) -> io::Result<F::Output> {
         let _stalled = self.account.map(Stalled::enter);
-        let mut room = pin!(room);
+        let mut ready = pin!(ready);
         let mut waited = Duration::ZERO;
         while waited < self.idle {
             let slice = self.burdened.min(self.idle.saturating_sub(waited));
-            if let Ok(output) = watch.within(slice, room.as_mut()).await {
+            if let Ok(output) = watch.within(slice, ready.as_mut()).await {
                 return Ok(output);
             }
             waited += slice;
@@ -182,7 +182,7 @@ impl Account {
     }
 }
 
-/// A stream under way: counted out when its exchange ends, and also when its task panics.
+/// Counts an open stream until its exchange ends, even if its task panics.
 #[derive(Debug)]
 pub struct Active(Rc<Account>);
 
@@ -192,12 +192,12 @@ impl Drop for Active {
     }
 }
 
-/// What a stream asks for, as far as its head tells.
+/// The request of a stream, as its head describes it.
 #[derive(Debug)]
-pub struct Asked {
+pub struct StreamRequest {
     /// The head.
     pub head: Box<RequestHead>,
-    /// Why it will not do.
+    /// Why the head is refused, if it is.
     pub refusal: Option<Refused>,
     /// Bytes of a body, at most.
     pub limit: Option<u64>,
@@ -207,14 +207,14 @@ pub struct Asked {
 
 /// Reads a head, which `ends` if no body follows. `None`: it is malformed, and that was counted.
 #[must_use]
-pub fn asked(
+pub fn request(
     worker: &Worker,
     info: &ConnectionInfo,
     account: &Account,
     parts: &::http::request::Parts,
     ends: bool,
     tunnel: Option<Tunnel<'_>>,
-) -> Option<Asked> {
+) -> Option<StreamRequest> {
     let limits = info.limits();
     let kind = parts.headers.get(::http::header::CONTENT_TYPE);
     let says_grpc = grpc::is_grpc(kind.map(::http::HeaderValue::as_bytes));
@@ -243,14 +243,14 @@ pub fn asked(
     let takes_trailers = parts.headers.get(::http::header::TE).is_some_and(|te| te == "trailers");
     let says_grpc = says_grpc && takes_trailers;
     let refusal = read.err().map(|violation| Refused { why: Refusal::from(violation), says_grpc });
-    Some(Asked { head, refusal, limit, rate_min })
+    Some(StreamRequest { head, refusal, limit, rate_min })
 }
 
 /// Why a head will not do.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused {
     why: Refusal,
-    /// Whether it said that it is a call of gRPC.
+    /// Whether its content type is gRPC.
     says_grpc: bool,
 }
 
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_judgement_loses_no_piece() {
+    async fn a_rate_check_loses_no_data() {
         let watch = Rc::new(Deadlines::default()).watch();
         let mut body = Ready(vec![3, 2, 1], Rate::of(512));
         let idle = Duration::from_secs(1);

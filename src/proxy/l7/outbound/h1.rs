@@ -1,9 +1,9 @@
-//! HTTP/1 to a cluster: a request and its response on a connection of their own.
+//! HTTP/1.1 to a cluster: one request and its response on a connection.
 
 use super::head::{limits, read_whole, why};
 use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
 use crate::http::forward::Edits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, trailers};
 use crate::proxy::body::{self, Piece, Rest, Sink, Source};
@@ -21,8 +21,8 @@ impl Outgoing for Sink<'_> {
         Sink::piece(self, framing, data).await
     }
 
-    fn room(&mut self) -> usize {
-        Sink::room(self)
+    fn capacity(&mut self) -> usize {
+        Sink::capacity(self)
     }
 
     async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()> {
@@ -39,10 +39,10 @@ pub struct Http1<'a> {
 }
 
 impl<'a> Http1<'a> {
-    /// Reads from `source`, a head of at most so many bytes.
+    /// Reads from `source`, a head of at most `head_bytes` bytes.
     #[must_use]
     pub fn new(mut source: Source<'a>, head_bytes: usize) -> Http1<'a> {
-        // Until it is known how much of a body the client takes at once.
+        // Until it is known how quickly the client reads.
         source.most = buffer::MODEST;
         let limits = Limits { head_bytes, ..limits() };
         Http1 { source, scanner: Scanner::default(), limits }
@@ -50,12 +50,16 @@ impl<'a> Http1<'a> {
 }
 
 impl Incoming for Http1<'_> {
-    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
+    fn head(
+        &mut self,
+        answer: &mut ResponseHead,
+        request_kind: RequestKind<'_>,
+    ) -> Result<usize, NoHead> {
         match self.scanner.advance(self.source.data(), &self.limits) {
             Ok(Scan::Complete(end)) => {
                 self.scanner = Scanner::default();
                 let bytes = self.source.data().get(..end).unwrap_or_default();
-                read_whole(answer, bytes, asked, &self.limits)
+                read_whole(answer, bytes, request_kind, &self.limits)
             }
             Ok(Scan::Partial) => {
                 self.source.widen(self.limits.head_bytes);
@@ -91,7 +95,7 @@ impl Incoming for Http1<'_> {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
                     held_up.give(source.watch, response.flush()).await?;
-                    source.most = response.room();
+                    source.most = response.capacity();
                     body::next(source, &mut rest, idle).await.map_err(|_| held_up.end())?
                 }
                 Err(_) => return Err(RelayEnd::Cluster),

@@ -1,17 +1,17 @@
-//! HTTP/2 to a cluster: a request and its response on a stream of a shared connection.
+//! HTTP/2 to a cluster: one request and its response on a stream of a shared connection.
 //!
-//! What HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
+//! HTTP/2 fields are converted to an HTTP/1.1 head and parsed by the same strict parser.
 
 use super::head::{limits, read_whole};
 use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
 use crate::http::forward::Edits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, Limits, grpc, trailers, translate};
 use crate::proxy::body::Backpressure;
 use crate::proxy::buffer;
 use crate::proxy::deadline::{Late, Watch};
 use crate::proxy::l7::client::Response;
-use crate::proxy::l7::h2_room::{PIECE, poll_room, room};
+use crate::proxy::l7::h2_capacity::{PIECE, capacity, poll_capacity};
 use crate::proxy::upstream::multiplexed::Lease;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -23,11 +23,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// A request over HTTP/2, whose head is under way.
+/// A request over HTTP/2 whose head is being sent.
 #[derive(Debug)]
 pub struct Http2Out<'a> {
     stream: SendStream<Bytes>,
-    /// Whether the head was all there is.
+    /// Whether the request has no body.
     ended: bool,
     watch: &'a Watch,
     stall: Duration,
@@ -36,7 +36,7 @@ pub struct Http2Out<'a> {
 }
 
 impl<'a> Http2Out<'a> {
-    /// Sends on `stream`, which waits for room at most `stall`; counts in `sent`.
+    /// Sends on `stream`, which waits for flow-control capacity at most `stall`; counts in `sent`.
     #[must_use]
     pub fn new(
         stream: SendStream<Bytes>,
@@ -60,13 +60,14 @@ impl Outgoing for Http2Out<'_> {
             let (watch, stall, wanted) = (self.watch, self.stall, rest.len().min(PIECE));
             let stream = &mut self.stream;
             let explain = |error| broken(&error);
-            let room = std::future::poll_fn(|context| poll_room(stream, context, wanted, explain));
+            let capacity =
+                std::future::poll_fn(|context| poll_capacity(stream, context, wanted, explain));
             let late = |_| io::Error::from(io::ErrorKind::TimedOut);
             let begun = watch.now();
-            let room = watch.within(stall, room).await.map_err(late)??;
-            // A moment counts only if it lasts a tick: its own buffer is full for less.
+            let capacity = watch.within(stall, capacity).await.map_err(late)??;
+            // Only a wait longer than a tick counts as backpressure: the stream's own buffer is often full for less.
             self.backpressure.note(watch.now() > begun);
-            let (now, later) = rest.split_at(room.min(rest.len()));
+            let (now, later) = rest.split_at(capacity.min(rest.len()));
             let sent = self.stream.send_data(Bytes::copy_from_slice(now), false);
             sent.map_err(|error| broken(&error))?;
             self.sent.set(self.sent.get() + now.len() as u64);
@@ -75,8 +76,8 @@ impl Outgoing for Http2Out<'_> {
         Ok(())
     }
 
-    fn room(&mut self) -> usize {
-        room(&self.backpressure, &mut self.stream, buffer::SIZE)
+    fn capacity(&mut self) -> usize {
+        capacity(&self.backpressure, &mut self.stream, buffer::SIZE)
     }
 
     async fn end(&mut self, _: Framing, lines: &[u8]) -> io::Result<()> {
@@ -92,9 +93,9 @@ impl Outgoing for Http2Out<'_> {
     }
 }
 
-/// A stream's error as a socket's: `ConnectionRefused` where the cluster has not begun with the request.
+/// A stream's error as an I/O error: `ConnectionRefused` if the cluster has not processed the request.
 fn broken(error: &h2::Error) -> io::Error {
-    // Streams that are told of a GOAWAY at all are those above its last one, whatever its reason.
+    // A stream that fails by GOAWAY is above its last stream id, whatever the reason.
     let refused =
         error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && error.is_remote();
     let kind =
@@ -102,34 +103,34 @@ fn broken(error: &h2::Error) -> io::Error {
     io::Error::new(kind, error.to_string())
 }
 
-/// A response over HTTP/2. Dropped before its stream is over, that is given up.
+/// A response over HTTP/2. Dropping it before the end of its stream cancels the stream.
 #[derive(Debug)]
 pub struct Http2In {
     watch: Watch,
-    /// There until it is dropped.
+    /// Present until dropped.
     stream: Option<(Lease, Reading)>,
 }
 
-/// What has come of it.
+/// The received part of a response.
 #[derive(Debug)]
 struct Reading {
     future: ResponseFuture,
-    /// A head as HTTP/1 has it, once it has come.
+    /// The head in HTTP/1.1 form, once received.
     bytes: Vec<u8>,
     body: Option<RecvStream>,
-    /// Whether the head was the last of it.
+    /// Whether the response ended with its head.
     bare: bool,
-    /// Whether HEAD was asked, and whether gRPC answers.
+    /// Whether the method is HEAD, and whether the request is a gRPC call.
     is_head: bool,
     is_call: bool,
-    /// Whether all of the request was sent.
+    /// Whether the whole request was sent.
     is_sent: bool,
-    /// Whether the cluster has ended the stream, well or not.
+    /// Whether the cluster has ended the stream, successfully or not.
     is_over: bool,
 }
 
 impl Http2In {
-    /// Waits by `watch` for what comes on a stream of `lease`; `is_head` is whether HEAD was asked.
+    /// Waits by `watch` for the response on a stream of `lease`; `is_head` is whether the method is HEAD.
     #[must_use]
     pub fn new(future: ResponseFuture, lease: Lease, watch: Watch, is_head: bool) -> Http2In {
         let (bytes, body) = (Vec::new(), None);
@@ -143,20 +144,20 @@ impl Http2In {
         Ok(&mut stream.1)
     }
 
-    /// Notes that all of the request was sent.
+    /// Records that the whole request was sent.
     pub fn note_sent(&mut self) {
         if let Some((_, reading)) = &mut self.stream {
             reading.is_sent = true;
         }
     }
 
-    /// Whether its connection has served an exchange before.
+    /// Whether the connection has served an exchange before.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         self.stream.as_ref().is_some_and(|(lease, _)| lease.reused)
     }
 
-    /// Leases no further place on its connection.
+    /// Opens no further streams on its connection.
     pub fn retire(&self) {
         if let Some((lease, _)) = &self.stream {
             lease.retire();
@@ -173,7 +174,7 @@ impl Drop for Http2In {
     }
 }
 
-/// Bytes of a response that nobody waits for any more, at most.
+/// Bytes of an abandoned response that are read, at most.
 const RUN_OUT_MAX: usize = 64 * 1024;
 
 impl Reading {
@@ -183,7 +184,7 @@ impl Reading {
         self.is_over || self.is_sent && is_whole
     }
 
-    /// Takes what still comes, and forgets it. Ends with the stream; never, where that takes a reset.
+    /// Reads and discards the rest of a response. Ends with the stream; never returns if the stream needs a reset.
     async fn run_out(mut self) {
         let mut taken = 0;
         while !self.is_closed() {
@@ -239,13 +240,17 @@ impl Reading {
 }
 
 impl Incoming for Http2In {
-    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead> {
+    fn head(
+        &mut self,
+        answer: &mut ResponseHead,
+        request_kind: RequestKind<'_>,
+    ) -> Result<usize, NoHead> {
         match self.bytes() {
             [] => Err(NoHead::Partial),
-            // As long as its list was allowed to be.
+            // Up to the limit of its field list.
             bytes => {
                 let limits = Limits { head_bytes: usize::MAX, ..limits() };
-                read_whole(answer, bytes, asked, &limits)
+                read_whole(answer, bytes, request_kind, &limits)
             }
         }
     }
@@ -279,7 +284,7 @@ impl Incoming for Http2In {
         let Some((_, reading)) = &mut self.stream else { return Err(RelayEnd::Cluster) };
         let Some(body) = reading.body.as_mut().filter(|_| !reading.bare) else {
             return match framing {
-                // A length was told, and nothing of it came.
+                // The response stated a length but has no body.
                 Framing::Length(1..) => Err(RelayEnd::Cluster),
                 _ => response.end(&[]).await.map_err(|_| RelayEnd::Client),
             };
@@ -296,7 +301,7 @@ impl Incoming for Http2In {
                 }
             };
             match data {
-                // What a 204, a 304 or an answer to HEAD has no room for would be the next answer's beginning.
+                // Body bytes of a 204, a 304 or an answer to HEAD would become the start of the next answer.
                 Some(Ok(data)) if framing == Framing::None && !data.is_empty() => {
                     return Err(RelayEnd::Cluster);
                 }
@@ -317,12 +322,12 @@ impl Incoming for Http2In {
             Ok(Ok(fields)) => fields.unwrap_or_default(),
             Ok(Err(_)) | Err(Late) => return Err(RelayEnd::Cluster),
         };
-        let told = translate::trailer_lines(&fields);
+        let received = translate::trailer_lines(&fields);
         let mut lines = Vec::new();
         if framing != Framing::None {
-            // The call is over: what of its metadata is not understood is no reason to break it off.
-            let kept = trailers::read_call(&told, reading.is_call).unwrap_or_default();
-            trailers::write(&mut lines, &told, &kept);
+            // The call has ended: invalid metadata is dropped and does not cancel it.
+            let kept = trailers::read_call(&received, reading.is_call).unwrap_or_default();
+            trailers::write(&mut lines, &received, &kept);
         }
         response.end(&edits.keep(&lines)).await.map_err(|_| RelayEnd::Client)
     }
@@ -331,6 +336,6 @@ impl Incoming for Http2In {
         true
     }
 
-    /// Its connection is, since it began.
+    /// The connection has had its own keep-alive since it was made.
     fn keep_alive(&self) {}
 }

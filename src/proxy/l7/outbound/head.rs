@@ -1,7 +1,7 @@
-//! The reading of a response's head, whatever it came by: the limits that hold for it, and what is wrong with it.
+//! Parses a response head of any protocol: its limits, and its violations.
 
 use super::NoHead;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Limits, Underscores, Violation, Why};
 
 pub(super) fn limits() -> Limits {
@@ -21,10 +21,10 @@ pub(super) fn why(violation: Violation) -> Why {
 pub(super) fn read_whole(
     answer: &mut ResponseHead,
     bytes: &[u8],
-    asked: Asked<'_>,
+    request_kind: RequestKind<'_>,
     limits: &Limits,
 ) -> Result<usize, NoHead> {
-    match answer.read(bytes, asked, limits) {
+    match answer.read(bytes, request_kind, limits) {
         Ok(()) => Ok(bytes.len()),
         Err(violation) => Err(NoHead::Malformed(why(violation))),
     }

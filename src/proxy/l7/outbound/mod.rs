@@ -1,7 +1,7 @@
-//! The cluster's side: how an attempt speaks to its cluster, HTTP/1 on a connection of its own, or a stream of an HTTP/2 one.
+//! The cluster's side: an attempt uses HTTP/1.1 on its own connection, or a stream of an HTTP/2 connection.
 //!
-//! Both look the same to the attempt: an [`Outgoing`] for the request, an [`Incoming`] for the response. What
-//! HTTP/2 says is written down as HTTP/1 has it and read by the one strict reader.
+//! Both have the same interface: an [`Outgoing`] for the request, an [`Incoming`] for the response. HTTP/2 fields are
+//! converted to an HTTP/1.1 head and parsed by the same strict parser.
 
 mod h1;
 mod h2;
@@ -11,7 +11,7 @@ pub use h1::Http1;
 pub use h2::{Http2In, Http2Out};
 
 use crate::http::forward::Edits;
-use crate::http::response::{Asked, ResponseHead};
+use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, Why};
 use crate::proxy::buffer;
 use crate::proxy::deadline::Watch;
@@ -23,56 +23,57 @@ use std::time::Duration;
 /// The request's direction.
 #[expect(async_fn_in_trait, reason = "workers are single-threaded: no bound on Send is wanted")]
 pub trait Outgoing {
-    /// Sends what is begun, before more is there.
+    /// Sends buffered bytes.
     ///
     /// # Errors
-    /// When the cluster takes no more.
+    /// When the cluster accepts no more bytes.
     async fn flush(&mut self) -> io::Result<()>;
     /// Sends a piece of the body.
     ///
     /// # Errors
-    /// Likewise.
+    /// When the cluster accepts no more bytes.
     async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()>;
-    /// How many bytes to read for it at once: few, where it takes less than it is given.
-    fn room(&mut self) -> usize {
+    /// Bytes to read for the cluster at once: few, where the cluster reads slowly.
+    fn capacity(&mut self) -> usize {
         buffer::SIZE
     }
     /// Ends the request; `trailers` are complete lines.
     ///
     /// # Errors
-    /// Likewise.
+    /// When the cluster accepts no more bytes.
     async fn end(&mut self, framing: Framing, trailers: &[u8]) -> io::Result<()>;
 }
 
 /// Why there is no head yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoHead {
-    /// More is to come.
+    /// The head is incomplete.
     Partial,
-    /// It is not what a response looks like, for this reason.
+    /// The head is invalid, for this reason.
     Malformed(Why),
 }
 
-/// Why a body did not come to its end.
+/// Why a body was not sent to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RelayEnd {
-    /// The client takes no more.
+    /// The client accepts no more bytes.
     Client,
-    /// The cluster broke off.
+    /// The cluster closed or reset the connection.
     Cluster,
-    /// The cluster broke off, after the client had not taken what came for long.
+    /// The cluster closed or reset the connection after the client had read nothing for long.
     Untaken,
 }
 
-/// For how long the client has kept a response waiting.
+/// For how long the client has delayed the response.
 #[derive(Debug, Default)]
 struct HeldUp(Duration);
 
-/// From when on a cluster that breaks off has waited long enough: applications are seldom less patient.
+/// The delay by the client after which a reset of the cluster is not the cluster's fault: most applications wait at
+/// least this long.
 const HELD_UP: Duration = Duration::from_secs(1);
 
 impl HeldUp {
-    /// Gives the client something, by `watch`'s clock.
+    /// Sends to the client, and measures the time by `watch`'s clock.
     async fn give(
         &mut self,
         watch: &Watch,
@@ -84,7 +85,7 @@ impl HeldUp {
         given.map_err(|_| RelayEnd::Client)
     }
 
-    /// How the cluster's end is to be taken.
+    /// The kind of the cluster's end.
     fn end(&self) -> RelayEnd {
         if self.0 >= HELD_UP { RelayEnd::Untaken } else { RelayEnd::Cluster }
     }
@@ -93,21 +94,25 @@ impl HeldUp {
 /// The response's direction.
 #[expect(async_fn_in_trait, reason = "workers are single-threaded: no bound on Send is wanted")]
 pub trait Incoming {
-    /// Reads a head from what has come; gives where it ends in [`bytes`](Incoming::bytes).
+    /// Parses a head in the received bytes; returns its end in [`bytes`](Incoming::bytes).
     ///
     /// # Errors
     /// [`NoHead`].
-    fn head(&mut self, answer: &mut ResponseHead, asked: Asked<'_>) -> Result<usize, NoHead>;
-    /// What has come of a head.
+    fn head(
+        &mut self,
+        answer: &mut ResponseHead,
+        request_kind: RequestKind<'_>,
+    ) -> Result<usize, NoHead>;
+    /// The received bytes.
     fn bytes(&self) -> &[u8];
-    /// Notes that a head was used.
+    /// Marks a head as used.
     fn used(&mut self, end: usize);
-    /// Waits for more; 0 is the end. A `ConnectionRefused` says that the cluster has not begun with it.
+    /// Waits for more bytes; 0 is the end. `ConnectionRefused` means that the cluster has not processed the request.
     ///
     /// # Errors
     /// The socket's error, or `TimedOut`.
     async fn more(&mut self, span: Duration) -> io::Result<usize>;
-    /// Sends the body on, piece by piece, and of the trailers what `edits` leave.
+    /// Relays the body piece by piece, and the trailers that `edits` permit.
     ///
     /// # Errors
     /// [`RelayEnd`].
@@ -118,13 +123,13 @@ pub trait Incoming {
         idle: Duration,
         edits: Edits<'_>,
     ) -> Result<(), RelayEnd>;
-    /// Whether nothing has come beyond the response.
+    /// Whether no surplus bytes follow the response.
     fn is_clean(&self) -> bool;
-    /// From now on it may be silent for long: whether the cluster is alive is found out otherwise.
+    /// Enables keep-alive probes: the response may now be silent for long.
     fn keep_alive(&self);
 }
 
-/// Of a request that was sent before: there is nothing more to send.
+/// The upload of a request that was sent before: nothing is left to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent;
 

@@ -1,4 +1,4 @@
-//! What comes before any protocol: who a connection is from, TLS, or the name it asks for.
+//! The steps before a connection's protocol: the PROXY header, the TLS handshake, and the server name (SNI).
 
 use super::buffer::Buffer;
 use super::refusal::Refusal;
@@ -15,24 +15,24 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::io::AsyncReadExt;
 
-/// A connection that may now speak its listener's protocol.
+/// An accepted connection after its PROXY header and TLS handshake: its listener's protocol comes next.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct Accepted {
     /// The stream.
     pub stream: Stream,
-    /// Where it is from.
+    /// The addresses of the client and of the proxy.
     pub origin: Origin,
-    /// What was read already.
+    /// Bytes that were read already and belong to the protocol.
     pub buffer: Option<Buffer>,
-    /// Which clients its listener let in when it came.
+    /// Identifies the set of client authorities that verified the client; 0 without TLS.
     pub clients: u64,
-    /// Who serves it, where it is bytes.
+    /// The class that serves the connection, where the listener is L4.
     pub class: Option<ClassIndex>,
-    /// The name it asked for by TLS, where it is bytes.
+    /// The server name (SNI) of the connection, where the listener is L4.
     pub sni: Option<String>,
 }
 
-impl Arrived {
+impl Accepted {
     /// The client's address.
     #[must_use]
     pub fn peer(&self) -> IpAddr {
@@ -40,14 +40,14 @@ impl Arrived {
     }
 }
 
-/// Reads a PROXY header where one must come, shakes hands where TLS is spoken, looks for a name where that
-/// decides. `None`: it was refused, and that was counted.
-pub async fn arrive(
+/// Reads the PROXY header where the listener requires one, performs the TLS handshake where the listener speaks TLS,
+/// and reads the server name where routing depends on the name. `None`: the connection was refused and counted.
+pub async fn accept(
     worker: &Worker,
     mut stream: Stream,
     view: &Viewed,
     index: ListenerIndex,
-) -> Option<Box<Arrived>> {
+) -> Option<Box<Accepted>> {
     let listener = &view.plan.listeners[index];
     let mut origin = origin_of(&stream);
     if listener.transparent == Transparent::OriginalDst {
@@ -57,7 +57,7 @@ pub async fn arrive(
         let span = listener.timeouts.proxy_header;
         let read = Box::pin(proxy_header::read(&mut stream));
         match tokio::time::timeout(span, read).await {
-            Ok(Ok(told)) => origin = told.unwrap_or(origin),
+            Ok(Ok(header)) => origin = header.unwrap_or(origin),
             Ok(Err(_)) => return refuse(worker, &stream, listener, Refusal::BadRequest),
             Err(_) => return refuse(worker, &stream, listener, Refusal::RequestTimeout),
         }
@@ -89,7 +89,7 @@ pub async fn arrive(
     }
     // Boxed: a connection's task keeps room for what it is given, long after it was taken apart.
     let clients = view.tls.clients_of(index);
-    Some(Box::new(Arrived { stream, origin, buffer, clients, class, sni }))
+    Some(Box::new(Accepted { stream, origin, buffer, clients, class, sni }))
 }
 
 fn origin_of(stream: &Stream) -> Origin {

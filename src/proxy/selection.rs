@@ -1,4 +1,4 @@
-//! Where an exchange goes: the decisions of `decision`, applied to live counters.
+//! The selection of a cluster and an endpoint for each attempt: the rules of `decision`, applied to live counters.
 
 use super::refusal::Refusal;
 use super::worker::Worker;
@@ -13,16 +13,16 @@ use crate::decision::units::mix;
 use crate::shared::{Held, LiveEndpoint, View};
 use std::sync::Arc;
 
-/// Where an exchange goes, counted in there until this is dropped.
+/// The cluster and endpoint of one attempt. The exchange counts as in flight there until this value is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Selection {
     /// The cluster.
     pub cluster: ClusterIndex,
-    /// Its number among the permitted ones of the class.
+    /// The cluster's position among the class's permitted clusters.
     pub slot: usize,
     /// The endpoint, by index in the cluster's signals.
     pub endpoint: usize,
-    /// Why there.
+    /// The reason for the cluster.
     pub why: Why,
     in_cluster: Held,
     in_endpoint: Held,
@@ -30,49 +30,48 @@ pub struct Place {
     pub live: Arc<LiveEndpoint>,
 }
 
-impl Place {
-    /// What is believed of the endpoint.
+impl Selection {
+    /// The endpoint's signals.
     #[must_use]
     pub fn signals<'a>(&self, view: &'a View) -> &'a EndpointSignals {
         &view.signals.clusters[self.cluster].endpoints[self.endpoint]
     }
 
-    /// The counts alone, for a flow that outlives its view.
+    /// The in-flight counts alone, for a flow that outlives its view.
     #[must_use]
     pub fn into_counts(self) -> (Held, Held) {
         (self.in_cluster, self.in_endpoint)
     }
 }
 
-/// What was tried already for this exchange.
+/// The earlier attempts of an exchange, and what restricts the next one.
 #[derive(Debug, Default)]
 pub struct Tried {
     /// Endpoints by id.
     pub endpoints: Vec<u32>,
     /// Attempts by cluster.
     clusters: Vec<(ClusterIndex, usize)>,
-    /// Where the client was served before.
+    /// The endpoint that session affinity names.
     pub stay: Option<Stay>,
-    /// Whether the last of them still waits for its answer: the next is a hedge.
+    /// Whether the last attempt still waits for its response: the next attempt is a hedge.
     pub waits: bool,
-    /// The cluster for whose room it has waited, now that it is its turn.
+    /// The cluster in whose queue the exchange has waited and whose next turn it has.
     pub turn: Option<ClusterIndex>,
-    /// The cluster that is left for another: who has waited at an endpoint that was found dead does not try whether
-    /// its siblings are dead, too, and not found out yet.
+    /// The cluster that the next attempt avoids: one of its endpoints did not answer, and others may be down as well.
     pub left: Option<ClusterIndex>,
 }
 
-/// Where a client was served before.
+/// The endpoint of earlier requests of the client (session affinity).
 #[derive(Clone, Copy, Debug)]
 pub struct Stay {
-    /// What the endpoint is called in cookies.
+    /// The endpoint's identity in cookies.
     pub identity: u64,
-    /// Whether it stays in the endpoint's cluster whatever else speaks for another.
+    /// Whether affinity also decides the cluster, before distance and load.
     pub across_clusters: bool,
 }
 
 impl Tried {
-    /// Notes an attempt that failed.
+    /// Adds a failed attempt.
     pub fn add(&mut self, cluster: ClusterIndex, endpoint: u32) {
         if self.endpoints.contains(&endpoint) {
             return;
@@ -84,7 +83,7 @@ impl Tried {
         }
     }
 
-    /// Passes over those that were found dead since the exchange began: its view does not know.
+    /// Excludes endpoints that were ejected after the exchange loaded its view.
     pub fn pass_over_dead(&mut self, worker: &Worker, view: &View, class: ClassIndex) {
         let latest = worker.view();
         let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
@@ -99,36 +98,36 @@ impl Tried {
         }
     }
 
-    /// Whether somebody could still be tried, were `place` to fail as well.
+    /// Whether another endpoint could be tried if `selection` failed as well.
     #[must_use]
     pub fn leaves_others(
         &self,
         view: &View,
         class: ClassIndex,
-        place: &Place,
+        selection: &Selection,
         reach: Reach,
     ) -> bool {
-        self.after(view, place).choices(view, class, reach).next().is_some()
+        self.after(view, selection).choices(view, class, reach).next().is_some()
     }
 
-    /// Likewise, in another cluster.
+    /// Whether an endpoint of another cluster could be tried if `selection` failed as well.
     #[must_use]
     pub fn leaves_other_clusters(
         &self,
         view: &View,
         class: ClassIndex,
-        place: &Place,
+        selection: &Selection,
         reach: Reach,
     ) -> bool {
-        let after = self.after(view, place);
-        after.choices(view, class, reach).any(|cluster| cluster != place.cluster)
+        let after = self.after(view, selection);
+        after.choices(view, class, reach).any(|cluster| cluster != selection.cluster)
     }
 
-    /// What will have been tried if `place` fails as well.
-    fn after(&self, view: &View, place: &Place) -> Tried {
+    /// The attempts, `selection` included.
+    fn after(&self, view: &View, selection: &Selection) -> Tried {
         let (endpoints, clusters) = (self.endpoints.clone(), self.clusters.clone());
         let mut after = Tried { endpoints, clusters, left: self.left, ..Tried::default() };
-        after.add(place.cluster, place.signals(view).id);
+        after.add(selection.cluster, selection.signals(view).id);
         after
     }
 
@@ -144,17 +143,17 @@ impl Tried {
         choices.filter(move |cluster| reach.includes(view, *cluster) && self.allows(*cluster, view))
     }
 
-    /// The first cluster that may be tried and has its most exchanges: where to wait for room.
+    /// The first cluster that may be tried and is at its ceiling: the exchange waits in that cluster's queue.
     #[must_use]
     pub fn first_full(&self, view: &View, class: ClassIndex, reach: Reach) -> Option<ClusterIndex> {
         self.choices(view, class, reach).find(|&cluster| {
             let live = &view.clusters[cluster];
-            let is_full = |ceiling| live.in_flight.get() >= ceiling || !live.room.is_empty();
+            let is_full = |ceiling| live.in_flight.get() >= ceiling || !live.queue.is_empty();
             live.ceiling.get().is_some_and(is_full)
         })
     }
 
-    /// The endpoint of a cluster where the client was served before, by index: usable, and not tried yet.
+    /// The index of the affinity endpoint in a cluster, if the endpoint is usable and not tried yet.
     fn stays_at(&self, beliefs: &ClusterSignals) -> Option<usize> {
         let wanted = self.stay?.identity;
         beliefs.usable.iter().copied().find(|index| {
@@ -170,7 +169,7 @@ impl Tried {
         let known = self.clusters.iter().find(|(known, _)| *known == cluster);
         let may_be_more = match known {
             Some((_, count)) => *count < ENDPOINTS_MAX,
-            // One other cluster, not all of them: an outage must not cost every timeout there is.
+            // At most two clusters: an outage must not cost the client one timeout for each cluster.
             None => self.clusters.len() < 2,
         };
         may_be_more
@@ -179,12 +178,12 @@ impl Tried {
     }
 }
 
-/// How far an exchange may go.
+/// The clusters that an exchange may use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reach {
-    /// Wherever it is permitted.
+    /// All permitted clusters.
     Anywhere,
-    /// To clusters of this site: it comes over another edge, and two crossings could be endless.
+    /// The clusters of this site: the exchange comes from another site's proxy, and forwarding it again could loop.
     ThisSite,
 }
 
@@ -194,17 +193,17 @@ impl Reach {
             Reach::Anywhere => true,
             Reach::ThisSite => {
                 let cluster = &view.plan.clusters[cluster];
-                // Another edge is another site, whatever it is said to be.
+                // A cluster behind another Tidegate counts as another site, whatever its `site` says.
                 cluster.site == view.plan.site && cluster.reports != Reports::Tidegate
             }
         }
     }
 }
 
-/// Notes that an exchange of this priority was asked for; says whether it is dropped on purpose.
+/// Counts a requested exchange of this priority; returns whether it is shed.
 #[must_use]
 pub fn is_shed(worker: &Worker, view: &View, class: ClassIndex, priority: u8) -> bool {
-    if let Some(count) = view.slots.asked(worker.id, class, priority) {
+    if let Some(count) = view.slots.requested(worker.id, class, priority) {
         count.add(1);
     }
     let shed = view.signals.classes.get(class).map(|beliefs| beliefs.shed).unwrap_or_default();
@@ -214,18 +213,18 @@ pub fn is_shed(worker: &Worker, view: &View, class: ClassIndex, priority: u8) ->
             .unwrap_or(false)
 }
 
-/// Chooses cluster and endpoint for an exchange of `class`, and counts it in.
+/// Selects the cluster and the endpoint for an exchange of `class`, and counts the exchange there.
 ///
 /// # Errors
-/// The refusal, when nobody can take it.
-pub fn place(
+/// The refusal, when no endpoint can take the exchange.
+pub fn select(
     worker: &Worker,
     view: &View,
     class: ClassIndex,
     tried: &Tried,
     key: u64,
     reach: Reach,
-) -> Result<Place, Refusal> {
+) -> Result<Selection, Refusal> {
     let permitted = &view.plan.classes[class].permitted.clusters;
     if permitted.is_empty() {
         return Err(Refusal::NoPermittedCluster);
@@ -238,18 +237,18 @@ pub fn place(
     }
     let mut full: Vec<ClusterIndex> = Vec::new();
     loop {
-        let has_room = |cluster: ClusterIndex| {
+        let has_capacity = |cluster: ClusterIndex| {
             let ceiling = view.clusters[cluster].ceiling.get();
             reach.includes(view, cluster)
                 && tried.allows(cluster, view)
                 && !full.contains(&cluster)
-                // Who comes does not go before those who wait.
-                && (tried.turn == Some(cluster) || view.clusters[cluster].room.is_empty())
+                // New exchanges do not overtake those in the queue.
+                && (tried.turn == Some(cluster) || view.clusters[cluster].queue.is_empty())
                 && ceiling.is_none_or(|ceiling| view.clusters[cluster].in_flight.get() < ceiling)
         };
         let stays = |choice: &&Choice| {
             let beliefs = &view.signals.clusters[choice.cluster];
-            has_room(choice.cluster) && tried.stays_at(beliefs).is_some()
+            has_capacity(choice.cluster) && tried.stays_at(beliefs).is_some()
         };
         let across = tried.stay.is_some_and(|stay| stay.across_clusters);
         let stays = choices.iter().find(|choice| across && stays(choice)).map(|choice| Picked {
@@ -257,63 +256,63 @@ pub fn place(
             slot: choice.slot,
             why: Why::Affinity,
         });
-        let Some(picked) = stays.or_else(|| choose(worker, view, class, has_room)) else {
+        let Some(picked) = stays.or_else(|| choose(worker, view, class, has_capacity)) else {
             let any_untried = choices.iter().any(|choice| {
                 reach.includes(view, choice.cluster) && tried.allows(choice.cluster, view)
             });
             return Err(if any_untried { Refusal::Overloaded } else { Refusal::NoHealthyCluster });
         };
         match enter(worker, view, class, &picked, tried, key) {
-            Some(mut place) => {
-                // A second choice of cluster is a fail-over, or a hedge, whatever else spoke for it.
-                if tried.clusters.iter().any(|(cluster, _)| *cluster != place.cluster) {
-                    place.why = if tried.waits { Why::Hedge } else { Why::Failover };
+            Some(mut selection) => {
+                // In a second cluster the reason is fail-over or hedge, whatever the strategy's reason was.
+                if tried.clusters.iter().any(|(cluster, _)| *cluster != selection.cluster) {
+                    selection.why = if tried.waits { Why::Hedge } else { Why::Failover };
                 }
-                return Ok(place);
+                return Ok(selection);
             }
             None => full.push(picked.cluster),
         }
     }
 }
 
-/// The cluster, by the service's strategy.
+/// Picks the cluster by the service's strategy.
 fn choose(
     worker: &Worker,
     view: &View,
     class: ClassIndex,
-    has_room: impl Fn(ClusterIndex) -> bool,
+    has_capacity: impl Fn(ClusterIndex) -> bool,
 ) -> Option<Picked> {
     let choices = &view.signals.classes[class].choices;
     let in_flight = |cluster: ClusterIndex| view.clusters[cluster].in_flight.get();
     match view.plan.service_of(class).strategy {
         Strategy::Nearest => {
-            let offered = |place: usize| {
-                if let Some(slot) = view.slots.slot(worker.id, class, place) {
+            let offered = |position: usize| {
+                if let Some(slot) = view.slots.slot(worker.id, class, position) {
                     slot.offered.add(1);
                 }
             };
             worker.with_credits(view, class, |credits| {
-                spill::pick(choices, credits, has_room, offered)
+                spill::pick(choices, credits, has_capacity, offered)
             })?
         }
-        Strategy::RoundRobin => strategy::round_robin(choices, worker.next_turn(), has_room),
-        Strategy::LeastRequest => strategy::least_request(choices, in_flight, has_room),
+        Strategy::RoundRobin => strategy::round_robin(choices, worker.next_turn(), has_capacity),
+        Strategy::LeastRequest => strategy::least_request(choices, in_flight, has_capacity),
         Strategy::Priority => {
             let healthy = |cluster: ClusterIndex| {
                 let beliefs = &view.signals.clusters[cluster];
                 beliefs.usable.len() as f64 / beliefs.endpoints.len().max(1) as f64
             };
             let roll = worker.dice.borrow_mut().unit();
-            strategy::priority(choices, healthy, roll, has_room)
+            strategy::priority(choices, healthy, roll, has_capacity)
         }
         Strategy::Waterfall => {
             let capacity = |cluster: ClusterIndex| view.plan.clusters[cluster].capacity;
-            strategy::waterfall(choices, in_flight, capacity, has_room)
+            strategy::waterfall(choices, in_flight, capacity, has_capacity)
         }
     }
 }
 
-/// The endpoint inside the picked cluster; `None` when the cluster is at its ceiling after all.
+/// Picks the endpoint in the cluster; `None` when the cluster has reached its ceiling meanwhile.
 fn enter(
     worker: &Worker,
     view: &View,
@@ -321,7 +320,7 @@ fn enter(
     picked: &Picked,
     tried: &Tried,
     key: u64,
-) -> Option<Place> {
+) -> Option<Selection> {
     let live = &view.clusters[picked.cluster];
     let beliefs = &view.signals.clusters[picked.cluster];
     let in_flight = |index: usize| live.endpoints.get(index).map_or(0, |e| e.in_flight.get());
@@ -336,12 +335,12 @@ fn enter(
     };
     let index = tried.stays_at(beliefs).or_else(pick)?;
     let endpoint = live.endpoints.get(index)?;
-    // Last: who is counted out again tells those who wait.
+    // Counted last: dropping the count wakes the first exchange in the queue.
     let in_cluster = match live.ceiling.get() {
         None => Held::enter(&live.in_flight),
-        Some(ceiling) => Held::enter_told(&live.in_flight, ceiling, &live.room)?,
+        Some(ceiling) => Held::enter_queued(&live.in_flight, ceiling, &live.queue)?,
     };
-    Some(Place {
+    Some(Selection {
         cluster: picked.cluster,
         slot: picked.slot,
         endpoint: index,
