@@ -10,6 +10,19 @@ const REASON = { data_class: 'does not accept its data', environment: 'is of ano
 const sent = path => encodeURI(path).replace(/%25([0-9a-f]{2})/gi, '%$1');
 const plain = text => String(text || '').replaceAll('_', ' ');
 
+// What is typed in stays until it is sent: an answer that comes meanwhile does not draw the form again.
+class Form extends Component {
+  shouldComponentUpdate(next) { return next.listeners.length !== this.props.listeners.length; }
+  render() {
+    const { q, listeners, submit } = this.props;
+    return html`<form class="whyform" onSubmit=${submit}>
+      <label class="short"><span>Method</span><select name="method">${METHODS.map(m => html`<option selected=${m === q.method}>${m}</option>`)}</select></label>
+      <label class="grow"><span>Host</span><input name="host" value=${q.host} spellcheck="false" autocomplete="off" /></label><label class="grow"><span>Path</span><input name="path" value=${q.path} spellcheck="false" autocomplete="off" /></label>
+      ${listeners.length > 1 ? html`<label class="short"><span>Listener</span><select name="listener"><option value="">first http</option>${listeners.map(([name]) => html`<option value=${name} selected=${name === q.listener}>${name}</option>`)}</select></label>` : html`<input type="hidden" name="listener" value=${q.listener} />`}
+      <button class="btn primary" type="submit">Explain</button></form>`;
+  }
+}
+
 export class why extends Component {
   constructor() { super(); this.state = { key: '', told: null }; }
   componentDidMount() { this.ask(); this.timer = setInterval(() => { if (!document.hidden && !world.cold && this.state.told?.ok) this.ask(); }, 1000); this.sizer = new ResizeObserver(() => this.fan()); }
@@ -50,11 +63,7 @@ export class why extends Component {
   render() {
     const q = this.question(), { told, key } = this.state, listeners = Object.entries(world.config?.listeners || {}), ready = told && key;
     const quick = world.services.slice(0, 5).map(s => ({ s, e: world.example(s.name) }));
-    const form = html`<form class="whyform" key=${this.key()} onSubmit=${ev => this.submit(ev)}>
-      <label class="short"><span>Method</span><select name="method">${METHODS.map(m => html`<option selected=${m === q.method}>${m}</option>`)}</select></label>
-      <label class="grow"><span>Host</span><input name="host" value=${q.host} spellcheck="false" autocomplete="off" /></label><label class="grow"><span>Path</span><input name="path" value=${q.path} spellcheck="false" autocomplete="off" /></label>
-      ${listeners.length > 1 ? html`<label class="short"><span>Listener</span><select name="listener"><option value="">first http</option>${listeners.map(([name]) => html`<option value=${name} selected=${name === q.listener}>${name}</option>`)}</select></label>` : html`<input type="hidden" name="listener" value=${q.listener} />`}
-      <button class="btn primary" type="submit">Explain</button></form>`;
+    const form = html`<${Form} key=${this.props.arg.length ? this.key() : `first ${world.services.length > 0}`} q=${q} listeners=${listeners} submit=${ev => this.submit(ev)} />`;
     return html`<section class="pagehead tight"><div><h1>Why?</h1></div></section>${form}
       <div class="quick">Try ${quick.map(({ s, e }) => html`<a key=${s.name} href=${world.whyHref(s.name)} aria-current=${e.host === q.host && e.path === q.path ? 'true' : null}>${s.name}: ${e.l4 ? `listener ${e.listener}` : e.host + e.path}</a>`)}</div>
       ${ready ? this.answer(told, q) : html`<div class="skel s2 gapped"></div>`}`;

@@ -149,8 +149,10 @@ class World {
   // Exchanges a second of a cluster over all sites, where the fleet tells.
   everywhere(name) {
     if (!Array.isArray(this.fleet?.sites) || !this.fleet.sites.length) return null;
-    let sum = this.rate(name);
-    for (const x of this.fleet.sites) if (x.site !== this.site) for (const c of x.clusters || []) if (c.name === name) sum += c.requests_per_s || 0;
+    // The own site's report is the sum over its proxies, this one among them; without it, this proxy's rate is all that is known.
+    const own = this.fleet.sites.some(x => x.site === this.site && x.clusters);
+    let sum = own ? 0 : this.rate(name);
+    for (const x of this.fleet.sites) for (const c of x.clusters || []) if (c.name === name) sum += c.requests_per_s || 0;
     return sum;
   }
 
