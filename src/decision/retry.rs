@@ -92,7 +92,7 @@ impl Budget {
     }
 
     fn clamp(&mut self) {
-        // Each worker may have a full bucket, since an endpoint's death may affect one worker alone; together they refill as one.
+        // Each worker may hold a full bucket, because a dead endpoint may affect one worker alone. The refill rate is shared by all.
         self.died = self.died.min((10.0 * self.share * self.rate).max(DIED_FLOOR));
         self.status = self.status.min((self.share * self.rate).max(1.0));
     }

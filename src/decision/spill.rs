@@ -212,15 +212,12 @@ mod tests {
         assert!(accept(&[quick(0.002), quick(0.0)], 0) < 0.9);
     }
 
+    fn choice(slot: usize, share: f64) -> Choice {
+        Choice { cluster: ClusterIndex(slot), slot, share, why: Why::Nearest, warm: false }
+    }
+
     #[test]
     fn a_share_of_a_tenth_is_every_tenth() {
-        let choice = |slot, share| Choice {
-            cluster: ClusterIndex(slot),
-            slot,
-            share,
-            why: Why::Nearest,
-            warm: false,
-        };
         let choices = [choice(0, 0.1), choice(1, 1.0)];
         let mut credits = Credits::seeded(2, 9);
         let picks: Vec<usize> = (0..1_000)
@@ -235,13 +232,6 @@ mod tests {
 
     #[test]
     fn when_all_clusters_are_hot_exchanges_are_still_shared_among_them() {
-        let choice = |slot, share| Choice {
-            cluster: ClusterIndex(slot),
-            slot,
-            share,
-            why: Why::Nearest,
-            warm: false,
-        };
         let choices = [choice(0, 0.02), choice(1, 0.04)];
         let mut credits = Credits::seeded(2, 1);
         let mut counts = [0; 2];

@@ -71,7 +71,7 @@ impl Load {
                     }
                     drop(answers);
                     done.fetch_add(1, Ordering::Relaxed);
-                    // A late request is not made up for: that would change the load.
+                    // After a delay, no requests are sent to catch up: they would raise the load above its rate.
                     next = (next + every).max(Instant::now());
                 }
             })

@@ -6,7 +6,6 @@ use super::tls::{curl, folder_with, free};
 use serde_json::Value;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A proxy at a fixed admin address, so that it can be killed and started again.
@@ -16,14 +15,7 @@ fn start(folder: &Folder, site: &str, admin: &str, fleet: &str, cluster: SocketA
         config(&[(&format!("at-{site}"), "idc", cluster)])
     );
     let file = folder.write(&format!("{site}.yaml"), &text);
-    let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-        .args(["run", "--config"])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    Process(child)
+    Process::proxy(&file)
 }
 
 fn site<'a>(fleet: &'a Value, name: &str) -> &'a Value {
@@ -174,14 +166,7 @@ fn a_shared_ceiling_is_divided_lent_and_held_by_whoever_is_left_alone() {
             admins[own], admins[0], admins[1], web[own], cluster.address
         );
         let file = folder.write(&format!("{own}.yaml"), &text);
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Process(child)
+        Process::proxy(&file)
     };
     let view = |own: usize| -> Option<Value> {
         std::net::TcpStream::connect(admins[own]).ok()?;

@@ -5,20 +5,12 @@ use super::support::*;
 use super::tls::{curl, folder_with, free};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 /// A proxy with this admin section, and its configuration file.
 fn start(folder: &Folder, admin: &str, cluster: SocketAddr) -> (Process, PathBuf) {
     let text = format!("admin: {admin}\n{}", config(&[("idc", "idc", cluster)]));
     let file = folder.write("tidegate.yaml", &text);
-    let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-        .args(["run", "--config"])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    (Process(child), file)
+    (Process::proxy(&file), file)
 }
 
 /// A proxy whose admin API speaks TLS on all addresses, so that reads need the token.

@@ -169,7 +169,7 @@ impl Proxy {
     }
 
     pub fn signal(&self, signal: i32) {
-        // The shell's kill, for a process that this test started.
+        // `kill` sends the signal to a process that this test started.
         let status = Command::new("kill")
             .args([format!("-{signal}"), self.child.id().to_string()])
             .status()
@@ -704,6 +704,15 @@ fn a_missing_tool_fails_its_test() {
 
 /// A process of a test, ended with the test.
 pub struct Process(pub Child);
+
+impl Process {
+    /// A proxy that runs with this configuration file; its output is discarded.
+    pub fn proxy(file: &Path) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(["run", "--config"]).arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+        Process(command.spawn().unwrap())
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {

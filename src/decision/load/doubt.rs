@@ -25,7 +25,7 @@ pub(super) struct Doubt {
     observed: f64,
     /// Mean queue that there should be at the reported load, in seconds.
     due: f64,
-    /// Seconds, on balance, for which the observed queue was next to nothing of the due one.
+    /// Seconds for which the observed queue was far shorter than the expected one; other times are subtracted.
     idle: f64,
     /// Seconds without a break for which the difference was too large.
     wrong: f64,
