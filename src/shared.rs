@@ -39,7 +39,7 @@ mod sweep;
 pub use sweep::Sweep;
 
 use crate::decision::assess::Event;
-use crate::decision::index::Table;
+use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::plan::{ClassIndex, ClusterIndex, Plan};
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
@@ -89,7 +89,7 @@ pub struct LiveCluster {
     /// Exchanges that wait because the cluster has reached its limit of exchanges in flight.
     pub queue: Arc<Queue>,
     /// Parallel to the endpoints of the cluster's signals.
-    pub endpoints: Vec<Arc<LiveEndpoint>>,
+    pub endpoints: Table<EndpointIndex, Arc<LiveEndpoint>>,
 }
 
 /// Slots for samples: by worker, then class, then permitted cluster.

@@ -20,6 +20,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tidegate::decision::endpoint::{Chance, Cost, Turns, pick as pick_endpoint, prepare};
+use tidegate::decision::index::EndpointIndex;
 use tidegate::decision::plan::{Address, ClusterIndex, EndpointPolicy};
 use tidegate::decision::signal::{Choice, ClusterSignals, EndpointSignals, Why};
 use tidegate::decision::spill::{Credits, pick};
@@ -65,11 +66,11 @@ fn cluster(endpoints: usize, weights: Weights) -> ClusterSignals {
         rtt: Some(0.001),
         distance: Some(0.001),
         endpoints: (0..endpoints).map(endpoint).collect(),
-        usable: (0..endpoints).collect(),
+        usable: (0..endpoints).map(EndpointIndex).collect(),
         members: 1,
         ..ClusterSignals::default()
     };
-    prepare(&mut cluster, |index| weights.of(index));
+    prepare(&mut cluster, |index| weights.of(index.0));
     cluster
 }
 
@@ -121,7 +122,7 @@ impl Desk {
     }
 
     #[inline(never)]
-    fn decide(&mut self) -> Option<usize> {
+    fn decide(&mut self) -> Option<EndpointIndex> {
         let offered = &mut self.offered;
         let choices = black_box(&self.choices);
         let picked = pick(choices, &mut self.credits, |_| true, |slot| offered[slot] += 1)?;
@@ -129,14 +130,14 @@ impl Desk {
     }
 
     #[inline(always)]
-    fn decide_in(&mut self, cluster: usize) -> Option<usize> {
+    fn decide_in(&mut self, cluster: usize) -> Option<EndpointIndex> {
         self.key += 1;
         let now = Timestamp::from_nanos(self.key * 1_000);
         let turns = &mut self.turns[cluster];
         let mut chance = Chance { dice: &mut self.dice, turns, now, key: self.key };
         let in_flight = &self.in_flight;
         let signals = &self.signals[cluster];
-        pick_endpoint(EndpointPolicy::LeastWait, signals, &[], |at| in_flight[at], &mut chance)
+        pick_endpoint(EndpointPolicy::LeastWait, signals, &[], |at| in_flight[at.0], &mut chance)
     }
 }
 
@@ -156,7 +157,7 @@ fn measure_pick(endpoints: usize, weights: Weights) -> (f64, f64) {
     time(|| desk.decide_in(black_box(0)))
 }
 
-fn time(mut decide: impl FnMut() -> Option<usize>) -> (f64, f64) {
+fn time(mut decide: impl FnMut() -> Option<EndpointIndex>) -> (f64, f64) {
     let mut least = f64::INFINITY;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for _ in 0..60 {

@@ -41,6 +41,8 @@ macro_rules! indices {
 indices! {
     /// Index of a cluster in [`Plan::clusters`](super::plan::Plan::clusters).
     ClusterIndex,
+    /// Index of an endpoint in [`ClusterSignals::endpoints`](super::signal::ClusterSignals::endpoints).
+    EndpointIndex,
     /// Index of a class in [`Plan::classes`](super::plan::Plan::classes).
     ClassIndex,
     /// Index of a service in [`Plan::services`](super::plan::Plan::services).
@@ -160,6 +162,15 @@ impl<'a, I, T> IntoIterator for &'a Table<I, T> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.rows.iter()
+    }
+}
+
+impl<'a, I, T> IntoIterator for &'a mut Table<I, T> {
+    type Item = &'a mut T;
+    type IntoIter = std::slice::IterMut<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.rows.iter_mut()
     }
 }
 

@@ -10,6 +10,7 @@
 //! Failures in a row and how long an ejection lasts (`health`); clusters as a whole (`assess`).
 
 use super::health::Cause;
+use super::index::{EndpointIndex, Table};
 
 /// A cluster's outlier settings, within bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,9 +156,13 @@ impl Standing {
 
 /// Why the endpoint at `index` is an outlier; `None` when it is not, or too little is known.
 #[must_use]
-pub fn verdict(knobs: &Outlier, index: usize, all: &[Standing]) -> Option<Cause> {
+pub fn verdict(
+    knobs: &Outlier,
+    index: EndpointIndex,
+    all: &Table<EndpointIndex, Standing>,
+) -> Option<Cause> {
     let own = all.get(index).filter(|own| own.is_judged())?;
-    let siblings = || all.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, one)| one);
+    let siblings = || all.enumerated().filter(|(at, _)| *at != index).map(|(_, one)| one);
     if let Some(part) = knobs.success {
         let others = sorted(siblings().filter(|one| one.is_judged()).map(Standing::success));
         // Of two endpoints the one that fails more, so that doubt favours the endpoint.
@@ -214,45 +219,50 @@ mod tests {
         standing
     }
 
+    /// The verdict on one of several endpoints.
+    fn blame(knobs: &Outlier, index: usize, all: &[Standing]) -> Option<Cause> {
+        verdict(knobs, EndpointIndex(index), &all.iter().copied().collect())
+    }
+
     #[test]
     fn an_endpoint_that_fails_more_than_its_siblings_is_the_outlier() {
         let fine = standing(100.0, 0.0, 0.01);
         let all = [fine, standing(80.0, 20.0, 0.01), fine];
-        let verdicts = [0, 1, 2].map(|index| verdict(&KNOBS, index, &all));
+        let verdicts = [0, 1, 2].map(|index| blame(&KNOBS, index, &all));
         assert_eq!(verdicts, [None, Some(Cause::Failing), None]);
     }
 
     #[test]
     fn equal_failure_rates_have_no_outlier() {
         let all = [standing(50.0, 50.0, 0.01); 4];
-        assert!((0..4).all(|index| verdict(&KNOBS, index, &all).is_none()));
+        assert!((0..4).all(|index| blame(&KNOBS, index, &all).is_none()));
     }
 
     #[test]
     fn a_slow_endpoint_is_the_outlier_and_a_quick_one_is_not() {
         let all =
             [standing(40.0, 0.0, 0.01), standing(40.0, 0.0, 0.05), standing(40.0, 0.0, 0.001)];
-        let verdicts = [0, 1, 2].map(|index| verdict(&KNOBS, index, &all));
+        let verdicts = [0, 1, 2].map(|index| blame(&KNOBS, index, &all));
         assert_eq!(verdicts[1..], [Some(Cause::Slow), None]);
     }
 
     #[test]
     fn a_few_exchanges_are_no_evidence_and_old_ones_expire() {
         let fine = standing(100.0, 0.0, 0.01);
-        assert_eq!(verdict(&KNOBS, 1, &[fine, standing(5.0, 14.0, 0.01)]), None);
-        assert_eq!(verdict(&KNOBS, 1, &[fine, standing(5.0, 15.0, 0.01)]), Some(Cause::Failing));
+        assert_eq!(blame(&KNOBS, 1, &[fine, standing(5.0, 14.0, 0.01)]), None);
+        assert_eq!(blame(&KNOBS, 1, &[fine, standing(5.0, 15.0, 0.01)]), Some(Cause::Failing));
         let mut old = standing(50.0, 50.0, 0.01);
         old.fold(0.0, 0.0, 0.0, 20.0);
-        assert_eq!(verdict(&KNOBS, 1, &[fine, old]), None);
+        assert_eq!(blame(&KNOBS, 1, &[fine, old]), None);
     }
 
     #[test]
     fn without_measured_siblings_there_is_no_outlier() {
         let bad = standing(0.0, 100.0, 0.01);
-        assert_eq!(verdict(&KNOBS, 0, &[bad]), None);
-        assert_eq!(verdict(&KNOBS, 0, &[bad, Standing::default()]), None);
+        assert_eq!(blame(&KNOBS, 0, &[bad]), None);
+        assert_eq!(blame(&KNOBS, 0, &[bad, Standing::default()]), None);
         let off = Outlier { success: None, latency: None, ..KNOBS };
-        assert_eq!(verdict(&off, 0, &[bad, standing(100.0, 0.0, 0.01)]), None);
+        assert_eq!(blame(&off, 0, &[bad, standing(100.0, 0.0, 0.01)]), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The estimates of each cluster, endpoint and class at one moment. Immutable once published.
 
 use super::endpoint::{Cost, Wheel};
-use super::index::Table;
+use super::index::{EndpointIndex, Table};
 use super::plan::{Address, ClassIndex, ClusterIndex, ServiceIndex};
 use super::report::Report;
 use super::shed::Shed;
@@ -88,11 +88,11 @@ pub struct ClusterSignals {
     /// Dollars an hour.
     pub usd_per_hour: f64,
     /// The cluster's endpoints.
-    pub endpoints: Vec<EndpointSignals>,
+    pub endpoints: Table<EndpointIndex, EndpointSignals>,
     /// Indices of the usable endpoints; all endpoints if none was ever probed, or too few are up.
-    pub usable: Vec<usize>,
+    pub usable: Vec<EndpointIndex>,
     /// Indices of endpoints that came back and had no exchange since.
-    pub returned: Vec<usize>,
+    pub returned: Vec<EndpointIndex>,
     /// Identifies the set of endpoints: another set has another number.
     pub members: u64,
     /// Turns of the usable endpoints.
@@ -103,7 +103,7 @@ impl ClusterSignals {
     /// Whether exchanges may be sent to the endpoint with this id: the endpoint is up, or used although it is not.
     #[must_use]
     pub fn uses(&self, id: u32) -> bool {
-        let known = self.endpoints.iter().position(|endpoint| endpoint.id == id);
+        let known = self.endpoints.find(|endpoint| endpoint.id == id);
         known.is_some_and(|index| self.endpoints[index].up || self.usable.contains(&index))
     }
 }

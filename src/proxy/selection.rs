@@ -3,6 +3,7 @@
 use super::refusal::Refusal;
 use super::worker::Worker;
 use crate::decision::endpoint::{self, Chance};
+use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{ClassIndex, ClusterIndex, Reports, Strategy};
 use crate::decision::retry::ENDPOINTS_MAX;
 use crate::decision::shed::Shed;
@@ -21,7 +22,7 @@ pub struct Selection {
     /// The cluster's position among the class's permitted clusters.
     pub slot: usize,
     /// The endpoint, by index in the cluster's signals.
-    pub endpoint: usize,
+    pub endpoint: EndpointIndex,
     /// The reason for the cluster.
     pub why: Why,
     in_cluster: Held,
@@ -154,7 +155,7 @@ impl Tried {
     }
 
     /// The index of the affinity endpoint in a cluster, if the endpoint is usable and not tried yet.
-    fn stays_at(&self, beliefs: &ClusterSignals) -> Option<usize> {
+    fn stays_at(&self, beliefs: &ClusterSignals) -> Option<EndpointIndex> {
         let wanted = self.stay?.identity;
         beliefs.usable.iter().copied().find(|index| {
             let known = &beliefs.endpoints[*index];
@@ -165,7 +166,7 @@ impl Tried {
     /// Whether another endpoint of the cluster is worth trying.
     fn allows(&self, cluster: ClusterIndex, view: &View) -> bool {
         let beliefs = &view.signals.clusters[cluster];
-        let fresh = |index: &usize| !self.endpoints.contains(&beliefs.endpoints[*index].id);
+        let fresh = |index: &EndpointIndex| !self.endpoints.contains(&beliefs.endpoints[*index].id);
         let known = self.clusters.iter().find(|(known, _)| *known == cluster);
         let may_be_more = match known {
             Some((_, count)) => *count < ENDPOINTS_MAX,
@@ -323,7 +324,8 @@ fn enter(
 ) -> Option<Selection> {
     let live = &view.clusters[picked.cluster];
     let beliefs = &view.signals.clusters[picked.cluster];
-    let in_flight = |index: usize| live.endpoints.get(index).map_or(0, |e| e.in_flight.get());
+    let in_flight =
+        |index: EndpointIndex| live.endpoints.get(index).map_or(0, |e| e.in_flight.get());
     let policy = view.plan.service_of(class).endpoint_policy;
     let pick = || {
         let mut dice = worker.dice.borrow_mut();

@@ -9,7 +9,7 @@ use crate::decision::budget::SpendingLimit;
 use crate::decision::endpoint::{self, Chance, Turns};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
-use crate::decision::index::Table;
+use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::ledger::Ledger;
 use crate::decision::load::Tally;
 use crate::decision::permit::{Demands, permit};
@@ -229,14 +229,14 @@ impl Policy for Engine {
                     && clusters[cluster]
                         .usable
                         .iter()
-                        .any(|endpoint| !ask.tried.contains(&Pick { place, endpoint: *endpoint }))
+                        .any(|endpoint| !ask.tried.contains(&Pick { place, endpoint: endpoint.0 }))
         };
         let offered = |slot: usize| ledger.at(class, slot).tally.offered += 1.0;
         let picked = spill::pick(choices, credits, untried, offered)?;
         let place = picked.cluster.0;
         let tried: Vec<u32> =
             ask.tried.iter().map(|pick| self.ids[pick.place][pick.endpoint]).collect();
-        let in_flight = |endpoint: usize| ask.edge.in_flight[place][endpoint];
+        let in_flight = |endpoint: EndpointIndex| ask.edge.in_flight[place][endpoint.0];
         let turns = &mut self.turns[place][ask.worker];
         let mut chance = Chance { dice: &mut self.dice, turns, now: moment(ask.now), key: 0 };
         let policy = EndpointPolicy::LeastWait;
@@ -248,7 +248,7 @@ impl Policy for Engine {
             account.tally.retried += f64::from(u8::from(!ask.tried.is_empty()));
             account.sent(u64::from(ask.id), ask.now, strata::number(u64::from(ask.path)));
         }
-        Some(Pick { place, endpoint })
+        Some(Pick { place, endpoint: endpoint.0 })
     }
 
     fn answered(&mut self, answer: &Answer) {

@@ -6,6 +6,7 @@ use crate::decision::endpoint::speed::{Siblings, Speed, Spread};
 use crate::decision::endpoint::{self, Cost, Wheel};
 use crate::decision::fleet::lease::{self, Share};
 use crate::decision::health::{Cause, Health, Thresholds};
+use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::latency::Distance;
 use crate::decision::outlier::{self, Outlier, Standing};
 use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
@@ -51,7 +52,7 @@ pub(super) struct ProbeWork {
 /// The state of one cluster.
 #[derive(Debug, Default)]
 pub(super) struct ClusterState {
-    pub(super) endpoints: Vec<EndpointState>,
+    pub(super) endpoints: Table<EndpointIndex, EndpointState>,
     pub(super) discovered: bool,
     pub(super) dial: Option<u8>,
     /// This proxy's share of a ceiling that the site's proxies have together.
@@ -122,7 +123,7 @@ impl ClusterState {
         let kept = found.iter().filter(|one| known(one)).count();
         self.replaced = !self.endpoints.is_empty() && 2 * kept < found.len();
         self.rtt_before = self.rtt();
-        let mut before = std::mem::take(&mut self.endpoints);
+        let mut before = Vec::from_iter(std::mem::take(&mut self.endpoints));
         for endpoint in found {
             if self.endpoints.iter().any(|known| known.address == endpoint.address) {
                 continue;
@@ -226,7 +227,7 @@ impl ClusterState {
     /// Ejects endpoints whose exchanges failed in a row.
     fn eject_rows(&mut self, cluster: &Cluster, news: &mut Vec<News>, now: Timestamp) {
         let knobs = &cluster.outlier;
-        for index in 0..self.endpoints.len() {
+        for index in self.endpoints.indices() {
             let may_eject = self.may_eject(knobs, now);
             let endpoint = &mut self.endpoints[index];
             if let Some(cause) = endpoint.health.judge_row(knobs.consecutive, may_eject, now) {
@@ -241,8 +242,9 @@ impl ClusterState {
         if knobs.success.is_none() && knobs.latency.is_none() {
             return;
         }
-        let standings: Vec<Standing> = self.endpoints.iter().map(|e| e.standing).collect();
-        for index in 0..self.endpoints.len() {
+        let standings: Table<EndpointIndex, Standing> =
+            self.endpoints.iter().map(|e| e.standing).collect();
+        for index in self.endpoints.indices() {
             let Some(cause) = outlier::verdict(knobs, index, &standings) else { continue };
             let may_eject = self.may_eject(knobs, now);
             let endpoint = &mut self.endpoints[index];
@@ -336,7 +338,8 @@ impl ClusterState {
     ) -> ClusterSignals {
         let turns_per_s = self.answered_per_s / self.in_use.max(1) as f64;
         let believe = |endpoint: &EndpointState| endpoint.believe(cluster, turns_per_s, now);
-        let endpoints: Vec<EndpointSignals> = self.endpoints.iter().map(believe).collect();
+        let endpoints: Table<EndpointIndex, EndpointSignals> =
+            self.endpoints.iter().map(believe).collect();
         let success =
             (traffic.rate > 0.1).then(|| (1.0 - traffic.failed_rate / traffic.rate).max(0.0));
         let (state, cause) = self.judge(&endpoints, dial, success.unwrap_or(1.0), now);
@@ -348,7 +351,7 @@ impl ClusterState {
             }
         }
         let usable = self.usable(&cluster.outlier, &endpoints);
-        let unused = |index: &usize| self.endpoints[*index].unused;
+        let unused = |index: &EndpointIndex| self.endpoints[*index].unused;
         let mut signals = ClusterSignals {
             state,
             cause,
@@ -389,15 +392,20 @@ impl ClusterState {
 
     /// The endpoints that probes have shown to be up; never-probed endpoints only where there are none of those; all
     /// endpoints where too few are up.
-    fn usable(&self, knobs: &Outlier, endpoints: &[EndpointSignals]) -> Vec<usize> {
-        let proven =
-            |index: &usize| endpoints[*index].up && self.endpoints[*index].health.is_probed();
-        let all = 0..endpoints.len();
+    fn usable(
+        &self,
+        knobs: &Outlier,
+        endpoints: &Table<EndpointIndex, EndpointSignals>,
+    ) -> Vec<EndpointIndex> {
+        let proven = |index: &EndpointIndex| {
+            endpoints[*index].up && self.endpoints[*index].health.is_probed()
+        };
+        let all = || endpoints.indices();
         if knobs.panics(endpoints.iter().filter(|endpoint| endpoint.up).count(), endpoints.len()) {
-            return all.collect();
+            return all().collect();
         }
-        let known: Vec<usize> = all.clone().filter(proven).collect();
-        if known.is_empty() { all.filter(|index| endpoints[*index].up).collect() } else { known }
+        let known: Vec<EndpointIndex> = all().filter(proven).collect();
+        if known.is_empty() { all().filter(|index| endpoints[*index].up).collect() } else { known }
     }
 
     fn judge(

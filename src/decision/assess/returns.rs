@@ -4,6 +4,7 @@ use super::world::plan;
 use super::*;
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::endpoint::{Chance, Turns, pick};
+use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{ClassIndex, ClusterIndex, EndpointPolicy};
 use crate::decision::signal::Signals;
 use crate::decision::units::Dice;
@@ -99,7 +100,7 @@ impl Three {
     }
 
     fn is_used(&self) -> bool {
-        self.signals.clusters[ClusterIndex(0)].usable.contains(&0)
+        self.signals.clusters[ClusterIndex(0)].usable.contains(&EndpointIndex(0))
     }
 }
 
@@ -146,8 +147,12 @@ fn a_returned_endpoint_gets_one_exchange_at_once_and_then_a_slow_start() {
     (0..3).for_each(|_| three.probe(0, true));
     three.sweep();
     let signals = &three.signals.clusters[ClusterIndex(0)];
-    assert_eq!(signals.returned, [0]);
-    assert!(signals.endpoints[0].weight < 0.11, "{}", signals.endpoints[0].weight);
+    assert_eq!(signals.returned, [EndpointIndex(0)]);
+    assert!(
+        signals.endpoints[EndpointIndex(0)].weight < 0.11,
+        "{}",
+        signals.endpoints[EndpointIndex(0)].weight
+    );
     for worker in 0..4 {
         let (mut turns, mut dice) = (Turns::new(worker, 4), Dice::seeded(worker as u64));
         let mut counts = [0; 3];
@@ -155,8 +160,8 @@ fn a_returned_endpoint_gets_one_exchange_at_once_and_then_a_slow_start() {
             let now = three.now;
             let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key: 0 };
             let picked = pick(EndpointPolicy::LeastWait, signals, &[], |_| 0, &mut chance).unwrap();
-            assert!(turn > 0 || picked == 0, "its first exchange at once");
-            counts[picked] += 1;
+            assert!(turn > 0 || picked == EndpointIndex(0), "its first exchange at once");
+            counts[picked.0] += 1;
         }
         // A tenth of a share is 4.8 of 100 exchanges.
         assert!((3..=8).contains(&counts[0]), "{counts:?}");
@@ -165,7 +170,7 @@ fn a_returned_endpoint_gets_one_exchange_at_once_and_then_a_slow_start() {
     three.sweep();
     assert!(three.signals.clusters[ClusterIndex(0)].returned.is_empty());
     (0..300).for_each(|_| three.sweep());
-    let half = three.signals.clusters[ClusterIndex(0)].endpoints[0].weight;
+    let half = three.signals.clusters[ClusterIndex(0)].endpoints[EndpointIndex(0)].weight;
     assert!((0.5..0.6).contains(&half), "15 s later: {half}");
 }
 
@@ -176,12 +181,12 @@ fn measurements_of_an_endpoint_are_reset_at_its_return() {
         three.back = Back([answers(2, 0.2), answers(2, 0.01), answers(2, 0.01)]);
         three.sweep();
     }
-    assert!(three.signals.clusters[ClusterIndex(0)].endpoints[0].slowness > 3.0);
+    assert!(three.signals.clusters[ClusterIndex(0)].endpoints[EndpointIndex(0)].slowness > 3.0);
     (0..2).for_each(|_| three.probe(0, false));
     three.sweep();
     (0..3).for_each(|_| three.probe(0, true));
     three.sweep();
-    assert_eq!(three.signals.clusters[ClusterIndex(0)].endpoints[0].slowness, 1.0);
+    assert_eq!(three.signals.clusters[ClusterIndex(0)].endpoints[EndpointIndex(0)].slowness, 1.0);
 }
 
 #[test]

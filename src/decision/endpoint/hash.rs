@@ -3,12 +3,17 @@
 //! The loss of an endpoint moves only its own keys. The cost grows with the cluster's size; in return
 //! there is no table that a change of weight would have to rebuild.
 
+use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::{hash, mix};
 
 /// Picks one of `usable`, which is not empty.
-pub(super) fn pick(endpoints: &[EndpointSignals], usable: &[usize], key: u64) -> usize {
-    let score = |index: &usize| {
+pub(super) fn pick(
+    endpoints: &Table<EndpointIndex, EndpointSignals>,
+    usable: &[EndpointIndex],
+    key: u64,
+) -> EndpointIndex {
+    let score = |index: &EndpointIndex| {
         let endpoint = &endpoints[*index];
         let bits = mix(key ^ identity(endpoint));
         let unit = ((bits >> 11) as f64 + 1.0) / ((1_u64 << 53) as f64 + 1.0);

@@ -6,6 +6,7 @@
 //! best (Mitzenmacher 2001).
 
 use super::Chance;
+use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::signal::{ClusterSignals, EndpointSignals};
 
 /// The number of endpoints up to which all are considered.
@@ -65,10 +66,10 @@ impl Cost {
 /// Picks one of `usable`, which holds at least two.
 pub(super) fn pick(
     cluster: &ClusterSignals,
-    usable: &[usize],
-    in_flight: impl Fn(usize) -> u32,
+    usable: &[EndpointIndex],
+    in_flight: impl Fn(EndpointIndex) -> u32,
     chance: &mut Chance<'_>,
-) -> usize {
+) -> EndpointIndex {
     let endpoints = &cluster.endpoints;
     let (now, turns) = (chance.now, &mut *chance.turns);
     turns.fit(cluster);
@@ -104,14 +105,14 @@ pub(super) fn pick(
 
 /// The cheapest of the endpoints considered, if it costs less than `bound`, else `own`.
 fn cheaper(
-    endpoints: &[EndpointSignals],
-    usable: &[usize],
-    (own, bound, weighed): (usize, f32, bool),
-    in_flight: impl Fn(usize) -> u32,
+    endpoints: &Table<EndpointIndex, EndpointSignals>,
+    usable: &[EndpointIndex],
+    (own, bound, weighed): (EndpointIndex, f32, bool),
+    in_flight: impl Fn(EndpointIndex) -> u32,
     chance: &mut Chance<'_>,
-) -> usize {
+) -> EndpointIndex {
     let (turns, mut best, mut least) = (&*chance.turns, own, bound);
-    let mut consider = |index: usize| {
+    let mut consider = |index: EndpointIndex| {
         let cost = endpoints[index].cost;
         // Even idle the endpoint would not be cheaper.
         if cost.other < least && index != own {

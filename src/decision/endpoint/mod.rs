@@ -15,6 +15,7 @@ pub use least_wait::Cost;
 pub use turns::Turns;
 pub use wheel::Wheel;
 
+use super::index::EndpointIndex;
 use super::plan::EndpointPolicy;
 use super::signal::{ClusterSignals, EndpointSignals};
 use super::units::{Dice, Timestamp};
@@ -34,12 +35,12 @@ pub struct Chance<'a> {
 
 /// Fills in the tables of a pick: the costs of a cluster's endpoints, and the wheel of turns.
 /// `listed` gives the configured weight of an endpoint, by index.
-pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(usize) -> f64) {
+pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(EndpointIndex) -> f64) {
     let ClusterSignals { endpoints, usable, wheel, .. } = cluster;
     let count = usable.len().max(1) as f64;
     let mean = usable.iter().map(|index| listed(*index)).sum::<f64>() / count;
     let least = usable.iter().map(|index| listed(*index)).fold(f64::INFINITY, f64::min);
-    let ramp = |index: usize| endpoints[index].weight / listed(index);
+    let ramp = |index: EndpointIndex| endpoints[index].weight / listed(index);
     // Where all endpoints are in slow start, none is slower than its siblings.
     let fullest = usable.iter().map(|index| ramp(*index)).fold(0.0, f64::max);
     let costs: Vec<Cost> = usable
@@ -62,15 +63,15 @@ pub fn pick(
     policy: EndpointPolicy,
     cluster: &ClusterSignals,
     tried: &[u32],
-    in_flight: impl Fn(usize) -> u32,
+    in_flight: impl Fn(EndpointIndex) -> u32,
     chance: &mut Chance<'_>,
-) -> Option<usize> {
+) -> Option<EndpointIndex> {
     let usable = &cluster.usable;
     if tried.is_empty() || usable.iter().all(|index| tried.contains(&cluster.endpoints[*index].id))
     {
         return pick_among(policy, cluster, usable, in_flight, chance);
     }
-    let fresh: Vec<usize> = usable
+    let fresh: Vec<EndpointIndex> = usable
         .iter()
         .copied()
         .filter(|index| !tried.contains(&cluster.endpoints[*index].id))
@@ -81,10 +82,10 @@ pub fn pick(
 fn pick_among(
     policy: EndpointPolicy,
     cluster: &ClusterSignals,
-    usable: &[usize],
-    in_flight: impl Fn(usize) -> u32,
+    usable: &[EndpointIndex],
+    in_flight: impl Fn(EndpointIndex) -> u32,
     chance: &mut Chance<'_>,
-) -> Option<usize> {
+) -> Option<EndpointIndex> {
     match usable {
         [] => None,
         [only] => Some(*only),
@@ -119,11 +120,11 @@ mod tests {
         let mut cluster = ClusterSignals {
             dial: 100,
             endpoints: endpoints.collect(),
-            usable: (0..weights.len()).collect(),
+            usable: (0..weights.len()).map(EndpointIndex).collect(),
             members: 1,
             ..ClusterSignals::default()
         };
-        prepare(&mut cluster, |index| weights[index]);
+        prepare(&mut cluster, |index| weights[index.0]);
         cluster
     }
 
@@ -139,8 +140,8 @@ mod tests {
         for turn in 0..4_000 {
             let (key, now) = (crate::decision::units::mix(turn), Timestamp::from_nanos(turn));
             let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key };
-            let in_flight = |index| if index == busy { 50 } else { 1 };
-            counts[pick(policy, cluster, tried, in_flight, &mut chance).unwrap()] += 1;
+            let in_flight = |index| if index == EndpointIndex(busy) { 50 } else { 1 };
+            counts[pick(policy, cluster, tried, in_flight, &mut chance).unwrap().0] += 1;
         }
         counts
     }
@@ -185,7 +186,7 @@ mod tests {
                 let mut chance = Chance { dice: &mut dice, turns, now: Timestamp::START, key: 0 };
                 let policy = EndpointPolicy::RoundRobin;
                 let picked = pick(policy, cluster, &[], |_| 0, &mut chance).unwrap();
-                counts[picked] += usize::from(std::ptr::eq(cluster, &first));
+                counts[picked.0] += usize::from(std::ptr::eq(cluster, &first));
             }
         }
         assert_eq!(counts, [50, 50]);
@@ -194,13 +195,13 @@ mod tests {
     #[test]
     fn a_slow_endpoint_keeps_a_small_share() {
         let mut cluster = cluster(&[1.0; 2]);
-        cluster.endpoints[0].slowness = 10.0;
+        cluster.endpoints[EndpointIndex(0)].slowness = 10.0;
         prepare(&mut cluster, |_| 1.0);
         let slow = counts(EndpointPolicy::LeastWait, &cluster, &[], 99)[0];
         // None in flight anywhere would be 0: each has one, so an idle moment never comes.
         assert_eq!(slow, 0);
         let mut used = |trickle: (f64, f64), gap_ms: u64| {
-            cluster.endpoints[0].trickle = trickle;
+            cluster.endpoints[EndpointIndex(0)].trickle = trickle;
             prepare(&mut cluster, |_| 1.0);
             let (mut turns, mut dice) = (Turns::new(0, 1), Dice::seeded(1));
             let pick = |turn: u64| {
@@ -208,7 +209,7 @@ mod tests {
                 let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key: 0 };
                 pick(EndpointPolicy::LeastWait, &cluster, &[], |_| 0, &mut chance).unwrap()
             };
-            (1..=4_000).map(pick).filter(|picked| *picked == 0).count()
+            (1..=4_000).map(pick).filter(|picked| *picked == EndpointIndex(0)).count()
         };
         // A part of its 2,000 turns; or one each two seconds.
         assert!((55..=65).contains(&used((0.03, 1e9), 1)));
@@ -220,17 +221,17 @@ mod tests {
         // As many in flight as each has servers busy: one at the light endpoint weighs as three at the heavy.
         let cluster = cluster(&[1.0, 3.0]);
         let (mut turns, mut dice) = (Turns::new(0, 1), Dice::seeded(1));
-        let mut busy: Vec<(u64, usize)> = Vec::new();
+        let mut busy: Vec<(u64, EndpointIndex)> = Vec::new();
         let mut counts = [0; 2];
         for turn in 0..8_000 {
             busy.retain(|(until, _)| *until > turn);
             let in_flight =
-                |index: usize| busy.iter().filter(|(_, at)| *at == index).count() as u32;
+                |index: EndpointIndex| busy.iter().filter(|(_, at)| *at == index).count() as u32;
             let now = Timestamp::from_nanos(turn * 1_000_000);
             let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key: 0 };
             let policy = EndpointPolicy::LeastWait;
             let picked = pick(policy, &cluster, &[], in_flight, &mut chance).unwrap();
-            counts[picked] += 1;
+            counts[picked.0] += 1;
             busy.push((turn + 1 + dice.below(3) as u64, picked));
         }
         assert!((1_700..=2_300).contains(&counts[0]), "{counts:?}");
@@ -262,7 +263,7 @@ mod tests {
             let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key };
             let before = pick(EndpointPolicy::Hash, &full, &[], |_| 0, &mut chance);
             let after = pick(EndpointPolicy::Hash, &less, &[], |_| 0, &mut chance);
-            assert!(before == Some(2) || before == after);
+            assert!(before == Some(EndpointIndex(2)) || before == after);
         }
     }
 }

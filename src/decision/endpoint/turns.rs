@@ -1,6 +1,7 @@
 //! A worker's memory of the endpoints of one cluster: whose turn it is, and which endpoints were passed over.
 
 use super::wheel::Wheel;
+use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::signal::ClusterSignals;
 use crate::decision::units::{Timestamp, mix};
 
@@ -13,7 +14,7 @@ pub struct Turns {
     /// The set of endpoints that this state belongs to.
     members: u64,
     /// By index in the cluster's signals.
-    endpoints: Vec<Passed>,
+    endpoints: Table<EndpointIndex, Passed>,
 }
 
 /// The state of one endpoint.
@@ -52,22 +53,22 @@ impl Turns {
             return;
         }
         self.members = cluster.members;
-        self.endpoints.clear();
         // Scattered, so that workers and endpoints do not act all at once.
-        let owed =
-            |index: usize| (mix(self.turn ^ (index as u64) << 32) >> 40) as f32 / 16_777_216.0;
-        self.endpoints
-            .extend((0..count).map(|index| Passed { owed: owed(index), ..Passed::default() }));
+        let owed = |index: EndpointIndex| {
+            (mix(self.turn ^ (index.0 as u64) << 32) >> 40) as f32 / 16_777_216.0
+        };
+        let passed = |index| Passed { owed: owed(index), ..Passed::default() };
+        self.endpoints = cluster.endpoints.indices().map(passed).collect();
     }
 
     /// The endpoint whose turn it is, by index in the cluster's signals. `usable` is not empty.
-    pub(super) fn next(&mut self, wheel: &Wheel, usable: &[usize]) -> usize {
+    pub(super) fn next(&mut self, wheel: &Wheel, usable: &[EndpointIndex]) -> EndpointIndex {
         self.turn = self.turn.wrapping_add(1);
         usable[wheel.at(self.turn, usable.len())]
     }
 
     /// Whether the endpoint's `returns`-th return had no exchange yet; marks it as served.
-    pub(super) fn greets(&mut self, index: usize, returns: u32) -> bool {
+    pub(super) fn greets(&mut self, index: EndpointIndex, returns: u32) -> bool {
         self.endpoints.get_mut(index).is_some_and(|passed| {
             let first = passed.greeted != returns;
             passed.greeted = returns;
@@ -76,24 +77,24 @@ impl Turns {
     }
 
     /// Notes this endpoint's turn: turns won or lost before decay.
-    pub(super) fn has_turn(&mut self, index: usize) {
+    pub(super) fn has_turn(&mut self, index: EndpointIndex) {
         if let Some(passed) = self.endpoints.get_mut(index) {
             passed.won *= 1.0 - 1.0 / TURNS;
         }
     }
 
     /// Whether the endpoint may lose one more turn to siblings for being busy, and still keep its share.
-    pub(super) fn may_lose(&self, index: usize) -> bool {
+    pub(super) fn may_lose(&self, index: EndpointIndex) -> bool {
         self.endpoints.get(index).is_some_and(|passed| passed.won > -WON_MAX)
     }
 
     /// Whether the endpoint may win one more turn from siblings that are busy, and still keep its share.
-    pub(super) fn may_gain(&self, index: usize) -> bool {
+    pub(super) fn may_gain(&self, index: EndpointIndex) -> bool {
         self.endpoints.get(index).is_some_and(|passed| passed.won < WON_MAX)
     }
 
     /// Notes that a turn goes from an endpoint to another.
-    pub(super) fn moved(&mut self, from: usize, to: usize) {
+    pub(super) fn moved(&mut self, from: EndpointIndex, to: EndpointIndex) {
         if let Some(passed) = self.endpoints.get_mut(from) {
             passed.won = (passed.won - 1.0).max(-TURNS);
         }
@@ -106,7 +107,7 @@ impl Turns {
     /// seen: it keeps the part `trickle` of its turns, and is tried after `pause` seconds.
     pub(super) fn insists(
         &mut self,
-        index: usize,
+        index: EndpointIndex,
         trickle: f32,
         pause: f32,
         now: Timestamp,
@@ -126,7 +127,7 @@ impl Turns {
     }
 
     /// Notes that an exchange goes to this endpoint.
-    pub(super) fn used(&mut self, index: usize, now: Timestamp) {
+    pub(super) fn used(&mut self, index: EndpointIndex, now: Timestamp) {
         if let Some(passed) = self.endpoints.get_mut(index) {
             passed.over = 0;
             passed.used = now;

@@ -4,6 +4,7 @@
 use super::connect::{Wanted, open};
 use super::multiplexed;
 use super::pool::secured;
+use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{ClusterIndex, SendProxy};
 use crate::proxy::worker::{Viewed, Worker};
 use crate::tls::client::Speaks;
@@ -34,12 +35,12 @@ pub fn warm(worker: &Rc<Worker>) {
 }
 
 /// The usable endpoint with the fewest idle connections; `None` when there are enough.
-fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usize> {
+fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<EndpointIndex> {
     let beliefs = &view.signals.clusters[cluster];
     let pool = worker.pool.borrow();
     let tls = secured(view, cluster);
     let h2_pool = worker.h2_pool.borrow();
-    let idle = |index: &usize| {
+    let idle = |index: &EndpointIndex| {
         let key = (beliefs.endpoints[*index].id, tls);
         // One shared connection serves many exchanges.
         pool.idle_at(key) + if h2_pool.has(key) { ENOUGH } else { 0 }
@@ -51,7 +52,7 @@ fn coldest(worker: &Worker, view: &Viewed, cluster: ClusterIndex) -> Option<usiz
 /// The connect timeout if no exchange waits.
 const AHEAD: Duration = Duration::from_secs(10);
 
-async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoint: usize) {
+async fn dial_ahead(worker: &Worker, view: &Viewed, index: ClusterIndex, endpoint: EndpointIndex) {
     let (cluster, live) = (&view.plan.clusters[index], &view.clusters[index]);
     let endpoint = &view.signals.clusters[index].endpoints[endpoint];
     let upstream = view.tls.cluster(index);

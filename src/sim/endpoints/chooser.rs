@@ -5,6 +5,7 @@ use crate::decision::assess::{Answers, Assessor, Event, Found, News, Samples};
 use crate::decision::endpoint::{self, Chance, Turns, Wheel};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
+use crate::decision::index::EndpointIndex;
 use crate::decision::load::Tally;
 use crate::decision::plan::{
     Address, ClassIndex, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe, ProbeKind,
@@ -298,10 +299,10 @@ impl Chooser for Engine {
             now: moment(ask.now),
             key: 0,
         };
-        let in_flight = |index: usize| ask.in_flight[index];
+        let in_flight = |index: EndpointIndex| ask.in_flight[index.0];
         let signals = &self.signals.clusters[ClusterIndex(0)];
         let policy = EndpointPolicy::LeastWait;
-        endpoint::pick(policy, signals, &tried, in_flight, &mut chance).unwrap_or(0)
+        endpoint::pick(policy, signals, &tried, in_flight, &mut chance).map_or(0, |picked| picked.0)
     }
 
     fn ended(&mut self, endpoint: usize, end: End, took: f64, now: f64) {

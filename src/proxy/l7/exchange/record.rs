@@ -1,5 +1,6 @@
 //! The record of an exchange: counters, samples and the access log.
 
+use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{ClassIndex, ClusterIndex, ListenerIndex};
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
@@ -54,7 +55,7 @@ pub struct Record {
     /// The class.
     pub class: Option<ClassIndex>,
     /// The cluster of the last attempt, the endpoint's index, and the reason.
-    pub selection: Option<(ClusterIndex, usize, Why)>,
+    pub selection: Option<(ClusterIndex, EndpointIndex, Why)>,
     /// Attempts.
     pub attempts: u32,
     /// The time that the last connection took.
