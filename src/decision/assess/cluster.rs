@@ -1,46 +1,18 @@
 //! The state of one cluster: its endpoints, its dial, its return after an outage.
 
-use super::blamed::Blamed;
+use super::endpoint::EndpointState;
 use super::{Answers, Found, News, Samples};
-use crate::decision::endpoint::speed::{Siblings, Speed, Spread};
-use crate::decision::endpoint::{self, Cost, Wheel};
+use crate::decision::endpoint::speed::{Siblings, Spread};
+use crate::decision::endpoint::{self, Wheel};
 use crate::decision::fleet::lease::{self, Share};
-use crate::decision::health::{Cause, Health, Thresholds};
+use crate::decision::health::Thresholds;
 use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::latency::Distance;
 use crate::decision::outlier::{self, Outlier, Standing};
 use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
 use crate::decision::units::{Timestamp, mix};
 use std::time::Duration;
-
-/// The state of one endpoint.
-#[derive(Debug)]
-pub(super) struct EndpointState {
-    pub(super) id: u32,
-    pub(super) address: Address,
-    pub(super) weight: u16,
-    pub(super) health: Health,
-    pub(super) rtt: Distance,
-    pub(super) answer: Distance,
-    pub(super) speed: Speed,
-    /// Failures since the last sweep.
-    pub(super) failures: f64,
-    /// Failures since the last sweep, each client counted once, for the comparison with the answers: where most
-    /// exchanges fail, a few answers do not end a series.
-    pub(super) blamed: Blamed,
-    standing: Standing,
-    /// Whether the endpoint was reported as ejected, the number of returns since, and whether it has answered nothing
-    /// since the last one.
-    out: bool,
-    returns: u32,
-    unused: bool,
-    pub(super) probe_due: Timestamp,
-    pub(super) probing: bool,
-    /// The time of the last round-trip sample from an exchange's handshake.
-    rtt_heard: Timestamp,
-}
 
 /// The part of a probe's response time that is not the network, and the cluster where it was observed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,8 +73,6 @@ pub(super) struct Traffic {
     pub(super) share: f64,
 }
 
-/// Interval between two samples of distance from exchanges.
-const RTT_INTERVAL: Duration = Duration::from_millis(250);
 /// The share of a returning cluster at first, and the time in which the share doubles, in seconds.
 const RETURN_SHARE: f64 = 0.02;
 const RETURN_DOUBLES: f64 = 0.250;
@@ -138,24 +108,8 @@ impl ClusterState {
             let seed = mix(seed ^ u64::from(id));
             let spread = cluster.probe.interval.min(Duration::from_millis(200));
             let offset = spread.mul_f64((seed % 1024) as f64 / 1024.0);
-            self.endpoints.push(EndpointState {
-                id,
-                address: endpoint.address.clone(),
-                weight: endpoint.weight,
-                health: Health::new(seed),
-                rtt: Distance::default(),
-                answer: Distance::default(),
-                speed: Speed::default(),
-                failures: 0.0,
-                blamed: Blamed::default(),
-                standing: Standing::default(),
-                out: false,
-                returns: 0,
-                unused: false,
-                probe_due: if self.was_up.is_none() { now } else { now.plus(offset) },
-                probing: false,
-                rtt_heard: Timestamp::START,
-            });
+            let due = if self.was_up.is_none() { now } else { now.plus(offset) };
+            self.endpoints.push(EndpointState::new(id, endpoint, seed, due));
         }
         self.members = self.endpoints.iter().fold(1, |sum, one| mix(sum ^ u64::from(one.id)));
         before.iter().map(|gone| gone.id).collect()
@@ -428,61 +382,6 @@ impl ClusterState {
             () if up < endpoints.len() => (State::Degraded, last_error),
             () if success < 0.98 => (State::Degraded, "success"),
             () => (State::Up, ""),
-        }
-    }
-}
-
-impl EndpointState {
-    /// The news that the endpoint was ejected, unless that was reported already.
-    pub(super) fn ejected(&mut self, cluster: &str, cause: Cause) -> Option<News> {
-        let news =
-            News::Ejected { cluster: cluster.to_owned(), endpoint: self.address.clone(), cause };
-        (!std::mem::replace(&mut self.out, true)).then_some(news)
-    }
-
-    /// The news that the endpoint returned, if it did and was reported as ejected. Its speed and
-    /// its failures are forgotten: it may be another process.
-    pub(super) fn returned(&mut self, cluster: &str, now: Timestamp) -> Option<News> {
-        if !self.out || !self.health.is_usable(now) {
-            return None;
-        }
-        self.out = false;
-        self.unused = true;
-        self.returns = self.returns.wrapping_add(1);
-        self.speed = Speed::default();
-        self.standing = Standing::default();
-        Some(News::Returned { cluster: cluster.to_owned(), endpoint: self.address.clone() })
-    }
-
-    /// Whether its first probes have been decided.
-    pub(super) fn is_judged(&self, now: Timestamp) -> bool {
-        let usable = self.health.is_usable(now);
-        self.health.is_probed() && (!usable || self.rtt.is_settled())
-    }
-
-    /// Folds in the round trip of exchanges' own handshakes, seldom enough not to outweigh the probes.
-    fn hear_rtt(&mut self, rtt: Option<f64>, now: Timestamp) {
-        if let Some(rtt) = rtt.filter(|_| now.since(self.rtt_heard) >= RTT_INTERVAL) {
-            self.rtt_heard = now;
-            self.rtt.observe(rtt);
-        }
-    }
-
-    fn believe(&self, cluster: &Cluster, turns_per_s: f64, now: Timestamp) -> EndpointSignals {
-        let ramp = self.health.slow_start(cluster.slow_start, now);
-        let rtt = self.rtt.median();
-        EndpointSignals {
-            id: self.id,
-            address: self.address.clone(),
-            weight: (f64::from(self.weight) * ramp).max(0.1),
-            up: self.health.is_usable(now),
-            rtt,
-            latency: self.speed.typical().or(rtt).unwrap_or(0.001),
-            slowness: self.speed.slowness(),
-            trickle: self.speed.trickle(turns_per_s),
-            returns: self.returns,
-            cost: Cost::default(),
-            last_error: self.health.last_error().map(Cause::label),
         }
     }
 }
