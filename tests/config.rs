@@ -210,6 +210,30 @@ fleet:
 }
 
 #[test]
+fn a_fleet_token_differs_from_the_admin_token() {
+    let folder = std::env::temp_dir().join(format!("tidegate-fleet-token-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, text) in [("admin", "a\n"), ("same", " a"), ("other", "b"), ("empty", "\n")] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let told = |name: &str| {
+        let text = format!(
+            "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+             services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\n\
+             admin: {{ token_file: admin }}\nfleet: {{ token_file: {name} }}\n"
+        );
+        let outcome = load(&text, &folder, &|_| None);
+        let about = outcome.problems.iter().filter(|p| p.path == "fleet.token_file");
+        about.map(|p| p.message.clone()).collect::<Vec<_>>().join("\n")
+    };
+    assert!(!told("other").contains("admin.token_file"));
+    assert!(told("same").contains("is the token of `admin.token_file`"));
+    assert_eq!(told("empty"), "token file `empty` is empty");
+    assert!(told("nowhere").contains("cannot read `nowhere`"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn a_shared_ceiling_that_nobody_shares_is_told() {
     let told = |capacity: &str, peers: &str| {
         let text = format!(

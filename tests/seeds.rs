@@ -87,6 +87,11 @@ fn accepted_reports_are_in_range() {
 }
 
 #[test]
+fn accepted_fleet_reports_add_up_and_read_back() {
+    replay("fleet", 3_000, tidegate::fleet::properties::report);
+}
+
+#[test]
 fn only_permitted_trailers_pass() {
     replay("trailers", 5_000, properties::trailers);
 }

@@ -21,7 +21,7 @@ pub(super) async fn guard(
     request: Request<Body>,
     next: Next,
 ) -> Response {
-    match judge(&backend, request.method(), request.headers()) {
+    match judge(&backend, request.method(), request.uri().path(), request.headers()) {
         Ok(()) => {
             let mut response = next.run(request).await;
             let headers = response.headers_mut();
@@ -61,6 +61,7 @@ const FOREIGN_HOST: &str = "foreign Host; see admin.allowed_hosts";
 pub(super) fn judge(
     backend: &Backend,
     method: &Method,
+    path: &str,
     headers: &HeaderMap,
 ) -> Result<(), (StatusCode, &'static str)> {
     // A value that is not valid text matches no permitted value.
@@ -84,14 +85,21 @@ pub(super) fn judge(
     if !writes && !off_loopback {
         return Ok(());
     }
-    let Some(token) = &access.token else {
+    // Peers of the fleet read the report, and need not be able to do anything else.
+    let report = access.fleet_token.as_ref();
+    let report = report.filter(|_| *method == Method::GET && path == crate::fleet::PATH);
+    let permitted: Vec<&String> = access.token.iter().chain(report).collect();
+    if permitted.is_empty() {
         return Err((StatusCode::FORBIDDEN, "no token is configured; see admin.token_file"));
-    };
+    }
     let given = text(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
     let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let same =
-        given.is_some_and(|(_, given)| given.trim().as_bytes().ct_eq(token.as_bytes()).into());
-    if !same {
+    let is_permitted = given.is_some_and(|(_, given)| {
+        let equal = |token: &&String| bool::from(given.trim().as_bytes().ct_eq(token.as_bytes()));
+        // All are compared, so that the time tells nothing.
+        permitted.iter().fold(false, |found, token| found | equal(token))
+    });
+    if !is_permitted {
         return Err((StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"));
     }
     let kind = text(CONTENT_TYPE.as_str()).map(|kind| kind.split(';').next().unwrap_or("").trim());

@@ -105,6 +105,8 @@ impl Backend {
 pub struct Access {
     /// The token that writes require.
     pub token: Option<String>,
+    /// The token that permits only the report for fleet peers.
+    pub fleet_token: Option<String>,
     /// Further values of `Host` that the API accepts.
     pub allowed_hosts: Vec<String>,
 }

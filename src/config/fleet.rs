@@ -9,19 +9,20 @@ use crate::decision::fleet::{PEERS_MAX, Peer};
 use crate::decision::plan::UpstreamTls;
 use crate::tls::client;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Compiles the peers, with what is wrong about them.
 pub(super) fn peers(file: &File, folder: &Path, problems: &mut Problems) -> Vec<Peer> {
     let Some(fleet) = &file.fleet else { return Vec::new() };
-    if fleet.peers.len() > PEERS_MAX {
+    let peers = fleet.peers.as_deref().unwrap_or_default();
+    if peers.len() > PEERS_MAX {
         let message =
-            format!("there are {} peers, and at most {PEERS_MAX} are allowed", fleet.peers.len());
+            format!("there are {} peers, and at most {PEERS_MAX} are allowed", peers.len());
         let hint = "list all proxies of this site, and two of each other site";
         problems.error_with_hint(fleet.at, "fleet.peers", message, hint);
     }
-    let mut all: Vec<Peer> = Vec::with_capacity(fleet.peers.len());
-    for (index, written) in fleet.peers.iter().enumerate() {
+    let mut all: Vec<Peer> = Vec::with_capacity(peers.len());
+    for (index, written) in peers.iter().enumerate() {
         let path = format!("fleet.peers[{index}]");
         let Some(peer) = peer(written, folder, &path, problems) else { continue };
         if all.iter().any(|known| (&known.host, known.port) == (&peer.host, peer.port)) {
@@ -31,6 +32,24 @@ pub(super) fn peers(file: &File, folder: &Path, problems: &mut Problems) -> Vec<
         all.push(peer);
     }
     all
+}
+
+/// The file with the token that permits fleet reports alone. `admin` is the file with the token for everything.
+pub(super) fn token_file(
+    file: &File,
+    folder: &Path,
+    admin: Option<&Path>,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    let written = file.fleet.as_ref()?.token_file.as_ref()?;
+    let path = secrets::token_file(problems, folder, written, "fleet.token_file");
+    let token = |path: &Path| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let same = token(&path).filter(|text| !text.is_empty());
+    if same.is_some() && same == admin.and_then(token) {
+        let message = "is the token of `admin.token_file`, which permits changes";
+        problems.warning(written.at, "fleet.token_file", message, "write another token");
+    }
+    Some(path)
 }
 
 /// Notes shared ceilings and budgets that nobody shares.
@@ -76,16 +95,7 @@ fn peer(written: &file::Peer, folder: &Path, path: &str, problems: &mut Problems
         return None;
     };
     let token_file = written.token_file.as_ref().map(|token| {
-        let (key, file) = (format!("{path}.token_file"), folder.join(&token.value));
-        match std::fs::read_to_string(&file) {
-            Err(error) => {
-                problems.error(token.at, key, format!("cannot read `{}`: {error}", token.value));
-            }
-            Ok(text) if text.trim().is_empty() => {
-                problems.error(token.at, key, format!("token file `{}` is empty", token.value));
-            }
-            Ok(_) => secrets::warn_if_public(problems, &file, token, &key),
-        }
+        let file = secrets::token_file(problems, folder, token, &format!("{path}.token_file"));
         let is_local =
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if !secure && !is_local {

@@ -22,6 +22,8 @@ pub struct Settings {
     pub admin_mode: u32,
     /// The file with the admin token.
     pub admin_token_file: Option<PathBuf>,
+    /// The file with the token that permits fleet reports alone.
+    pub fleet_token_file: Option<PathBuf>,
     /// Further values of `Host` that the admin API accepts.
     pub admin_hosts: Vec<String>,
     /// The format of the access log.
@@ -60,23 +62,8 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
         problems.error_with_hint(admin.at, "admin.address", message, hint);
     }
     let token_file = admin.and_then(|admin| admin.token_file.as_ref());
-    if let Some(token) = token_file {
-        let path = folder.join(&token.value);
-        match std::fs::read_to_string(&path) {
-            Err(error) => {
-                let message = format!("cannot read `{}`: {error}", token.value);
-                problems.error(token.at, "admin.token_file", message);
-            }
-            Ok(text) if text.trim().is_empty() => {
-                problems.error(
-                    token.at,
-                    "admin.token_file",
-                    format!("token file `{}` is empty", token.value),
-                );
-            }
-            Ok(_) => secrets::warn_if_public(problems, &path, token, "admin.token_file"),
-        }
-    }
+    let admin_token_file =
+        token_file.map(|token| secrets::token_file(problems, folder, token, "admin.token_file"));
     let (log, access_log, drain) =
         (file.log.as_ref(), file.access_log.as_ref(), file.drain.as_ref());
     Settings {
@@ -86,7 +73,8 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
         },
         admin: address,
         admin_mode: admin.and_then(|admin| admin.mode).map_or(MODE, |mode| mode.0),
-        admin_token_file: token_file.map(|token| folder.join(&token.value)),
+        fleet_token_file: fleet::token_file(file, folder, admin_token_file.as_deref(), problems),
+        admin_token_file,
         admin_hosts: admin.and_then(|admin| admin.allowed_hosts.clone()).unwrap_or_default(),
         access_log: access_log.and_then(|log| log.format).unwrap_or(file::AccessLogFormat::Json),
         access_log_path: log_path(access_log.and_then(|log| log.path.clone()), "stdout", folder),

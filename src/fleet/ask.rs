@@ -1,6 +1,6 @@
 //! The asking side: one task for each link connects, asks once a second or two, and hands answers on.
 
-use super::{Fleet, IDENTITY, LINE_MAX, MEMBER, PATH, PAUSE_MAX, PROTOCOL, SITE};
+use super::{Fleet, IDENTITY, LINE_MAX, MEMBER, PATH, PAUSE_MAX, PROTOCOL, SITE, read};
 use crate::decision::fleet::{Identity, Link, Merged, Peer, Refused, Report};
 use crate::decision::plan::UpstreamTls;
 use crate::os::clock;
@@ -63,12 +63,11 @@ async fn talk(fleet: &Fleet, link: &Link, peer: &Peer) -> (bool, String) {
         let reason = match answer {
             Err(_) => Refused::Timeout,
             Ok(Err(error)) => return (answered, error.to_string()),
-            Ok(Ok(())) if line.len() > LINE_MAX => Refused::Oversize,
-            Ok(Ok(())) if !line.ends_with(b"\n") => {
+            Ok(Ok(())) if line.len() <= LINE_MAX && !line.ends_with(b"\n") => {
                 return (answered, "connection closed".to_owned());
             }
-            Ok(Ok(())) if !stream.buffer().is_empty() => Refused::Unasked,
-            Ok(Ok(())) => match serde_json::from_slice::<Report>(&line) {
+            Ok(Ok(())) if line.len() <= LINE_MAX && !stream.buffer().is_empty() => Refused::Unasked,
+            Ok(Ok(())) => match read(&line) {
                 Ok(report) => {
                     let report = Report { by: by.clone(), ..report };
                     let heard = fleet.hear(link, &peer.url, report, at);
@@ -78,7 +77,7 @@ async fn talk(fleet: &Fleet, link: &Link, peer: &Peer) -> (bool, String) {
                     }
                     continue;
                 }
-                Err(_) => Refused::Malformed,
+                Err(reason) => reason,
             },
         };
         fleet.refuse(reason);

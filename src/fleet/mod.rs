@@ -12,6 +12,7 @@
 mod answer;
 mod ask;
 mod own;
+pub mod properties;
 mod tend;
 
 use crate::decision::fleet::lease::Shares;
@@ -137,6 +138,17 @@ pub struct SitePicture {
     pub age: f64,
     /// Whether the news is recent.
     pub live: bool,
+}
+
+/// Reads a report from a line of JSON. Names and numbers are checked when the report is merged.
+///
+/// # Errors
+/// [`Refused::Oversize`] or [`Refused::Malformed`].
+fn read(line: &[u8]) -> Result<Report, Refused> {
+    if line.len() > LINE_MAX {
+        return Err(Refused::Oversize);
+    }
+    serde_json::from_slice(line).map_err(|_| Refused::Malformed)
 }
 
 impl Fleet {

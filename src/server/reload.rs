@@ -24,6 +24,7 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use socket2::Socket;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -104,11 +105,15 @@ pub struct Reloader {
 
 /// The access rules of the admin API in the settings.
 fn access(settings: &Settings) -> Access {
-    let token = settings
-        .admin_token_file
-        .as_ref()
-        .and_then(|path| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()));
-    Access { token, allowed_hosts: settings.admin_hosts.clone() }
+    let read = |path: &Option<PathBuf>| {
+        let text = std::fs::read_to_string(path.as_ref()?).ok()?;
+        Some(text.trim().to_owned())
+    };
+    Access {
+        token: read(&settings.admin_token_file),
+        fleet_token: read(&settings.fleet_token_file),
+        allowed_hosts: settings.admin_hosts.clone(),
+    }
 }
 
 impl Reloader {

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A proxy at a fixed admin address, so that it can be killed and started again.
 fn start(folder: &Folder, site: &str, admin: &str, fleet: &str, cluster: SocketAddr) -> Process {
     let text = format!(
-        "site: {{ name: {site} }}\nadmin: {admin}\nfleet: {{ peers: [{fleet}] }}\n{}",
+        "site: {{ name: {site} }}\nadmin: {admin}\nfleet: {{ {fleet} }}\n{}",
         config(&[(&format!("at-{site}"), "idc", cluster)])
     );
     let file = folder.write(&format!("{site}.yaml"), &text);
@@ -58,7 +58,8 @@ fn three_sites_show_each_other_by_tls_and_one_that_is_killed_goes_stale_and_retu
             "{{ address: \"0.0.0.0:{}\", token_file: token, tls: {{ cert: a.pem, key: a.key }} }}",
             at.port()
         );
-        start(&folder, site, &admin, &peers.join(", "), cluster.address)
+        let fleet = format!("peers: [{}]", peers.join(", "));
+        start(&folder, site, &admin, &fleet, cluster.address)
     };
     let show = |own: usize| -> Option<Value> {
         let url = "https://a.example/api/v1/fleet";
@@ -90,6 +91,61 @@ fn three_sites_show_each_other_by_tls_and_one_that_is_killed_goes_stale_and_retu
     drop(proxies);
 }
 
+#[test]
+fn a_fleet_token_permits_the_report_and_nothing_else() {
+    let folder = Folder::new();
+    folder.write("token", "secret\n");
+    folder.write("fleet-token", "only reports\n");
+    let cluster = Cluster::named("idc");
+    let places = [("east", free()), ("west", free())];
+    let begin = |own: usize| {
+        // Off loopback, so that reads need a token, too. The other proxy is asked with the fleet token.
+        let admin = format!(
+            "{{ address: \"0.0.0.0:{}\", token_file: token, insecure: true }}",
+            places[own].1.port()
+        );
+        let (site, at) = places[1 - own];
+        let peer = format!("{{ site: {site}, url: \"http://{at}\", token_file: fleet-token }}");
+        let fleet = format!("peers: [{peer}], token_file: fleet-token");
+        start(&folder, places[own].0, &admin, &fleet, cluster.address)
+    };
+    let proxies = [begin(0), begin(1)];
+    let admin = places[0].1;
+    let ask = |request: &str, token: &str| {
+        let fields = format!("host: localhost\r\nauthorization: Bearer {token}\r\n");
+        let end = "connection: close\r\ncontent-length: 0\r\n\r\n";
+        ask_raw(admin, format!("{request} HTTP/1.1\r\n{fields}{end}").as_bytes())
+    };
+    let sees = || -> Option<Value> {
+        std::net::TcpStream::connect(admin).ok()?;
+        serde_json::from_str(&ask("GET /api/v1/fleet", "secret").body).ok()
+    };
+    eventually("the conversation is permitted", || live(sees()) == ["west"]);
+    let report = "GET /api/v1/fleet/report";
+    for (request, token, status) in [
+        (report, "only reports", 200),
+        (report, "secret", 200),
+        (report, "wrong", 401),
+        (report, "", 401),
+        ("HEAD /api/v1/fleet/report", "only reports", 401),
+        ("POST /api/v1/fleet/report", "only reports", 401),
+        ("GET /api/v1/fleet/report/", "only reports", 404),
+        ("GET /api/v1/fleet", "only reports", 401),
+        ("GET /api/v1/config", "only reports", 401),
+        ("GET /api/v1/status", "only reports", 401),
+        ("GET /api", "only reports", 401),
+        ("GET /", "only reports", 401),
+        ("POST /api/v1/token", "only reports", 401),
+        ("POST /api/v1/reload", "only reports", 401),
+        ("POST /api/v1/clusters/at-east/drain", "only reports", 401),
+        ("PUT /api/v1/clusters/at-east/dial", "only reports", 401),
+        ("POST /api/v1/token", "secret", 204),
+    ] {
+        assert_eq!(ask(request, token).status, status, "{request} with `{token}`");
+    }
+    drop(proxies);
+}
+
 /// Two proxies of one site and one of another, each seeing the others through relays of its own.
 #[test]
 fn a_cut_is_seen_by_those_who_hear_nothing_and_heals_by_itself() {
@@ -100,7 +156,7 @@ fn a_cut_is_seen_by_those_who_hear_nothing_and_heals_by_itself() {
     let proxies: Vec<Process> = (0..2)
         .map(|own| {
             let (admin, peer) = (places[own].1, places[1 - own].0);
-            let peers = format!("{{ site: {peer}, url: \"http://{}\" }}", relays[own].at);
+            let peers = format!("peers: [{{ site: {peer}, url: \"http://{}\" }}]", relays[own].at);
             start(
                 &folder,
                 places[own].0,

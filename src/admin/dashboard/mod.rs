@@ -70,7 +70,7 @@ pub(super) async fn root(
     if prefers_html(headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("")) {
         return file("index.html", &headers);
     }
-    match guard::judge(&backend, &method, &headers) {
+    match guard::judge(&backend, &method, "/", &headers) {
         Ok(()) => api::index().await.into_response(),
         Err((status, message)) => (status, format!("{message}\n")).into_response(),
     }

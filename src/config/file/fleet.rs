@@ -6,7 +6,9 @@ shape! {
     /// Other proxies that tell this one what they see.
     Fleet {
         /// Proxies that are asked for their state: all of this site, and some of each other site.
-        peers: Vec<Peer> = required,
+        peers: Vec<Peer> = optional,
+        /// A file with the token that permits only the report that peers ask for; the admin token permits it too.
+        token_file: Spanned<String> = optional,
     }
 }
 
