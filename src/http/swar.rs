@@ -43,8 +43,8 @@ pub fn each(bytes: &[u8], byte: u8) -> impl Iterator<Item = usize> {
     in_words.chain(in_tail.map(move |(place, _)| after + place))
 }
 
-/// The number of letters and hyphens at the start, since most names have no other bytes; counted only in whole words
-/// of eight bytes.
+/// The number of letters and hyphens at the start, counted in whole words of eight bytes only. Most field names have
+/// no other bytes.
 #[must_use]
 pub fn letters_len(bytes: &[u8]) -> usize {
     let (words, _) = bytes.as_chunks::<8>();
