@@ -1,7 +1,7 @@
-//! Who changed what by hand, and when: the last thousand actions, and one log line each.
+//! The audit log of manual changes: the last thousand actions, each also written as one log line.
 //!
-//! The token does not tell people apart, so an action also names the address it came from and the name that the client
-//! gives in `tidegate-operator`. That name is claimed, not proven.
+//! The token does not identify a person, so an action also records the client's address and the name that the client
+//! gives in `tidegate-operator`. This name is not verified.
 
 use super::Backend;
 use axum::Json;
@@ -25,7 +25,7 @@ const OPERATOR: &str = "tidegate-operator";
 #[derive(Clone, Debug)]
 pub(super) struct Peer(pub(super) String);
 
-/// Who acts, as far as that is known.
+/// The operator behind an action, as far as known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Who {
     by: String,
@@ -48,7 +48,7 @@ impl<S: Sync> FromRequestParts<S> for Who {
     }
 }
 
-/// Something that somebody did by hand.
+/// One manual action.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Action {
     /// When, RFC 3339.
@@ -59,9 +59,9 @@ pub(super) struct Action {
     kind: String,
     /// Of the cluster or site.
     name: String,
-    /// The dial; null where it was taken back.
+    /// The dial; null if the manual dial was removed.
     percent: Option<u8>,
-    /// The name that the client gives; empty where it gives none.
+    /// The name that the client gives; empty if it gives none.
     by: String,
     /// The client's address.
     from: String,

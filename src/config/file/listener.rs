@@ -69,8 +69,8 @@ shape! {
     ListenerTls {
         /// The certificates, chosen by SNI; the first one serves clients that send no known name.
         certificates: Vec<CertificateFiles> = required,
-        /// A file with the authorities that client certificates must be signed by, or with client certificates
-        /// themselves.
+        /// A file with the certificate authorities that must have signed client certificates, or with client
+        /// certificates themselves.
         client_ca: Spanned<String> = optional,
         /// 1.2 or 1.3.
         min_version: TlsVersion = "1.2",
@@ -115,14 +115,14 @@ shape! {
         tls: ListenerTls = optional,
         /// Services by server name (SNI): exact, or with a leading "*.".
         sni: Pairs = optional,
-        /// Peers whose connections begin with a PROXY header, version 1 or 2.
+        /// Peers whose connections must begin with a PROXY header, version 1 or 2.
         proxy_protocol: ProxyProtocol = optional,
         /// Connections to other addresses that the packet filter sends to this listener: none, original_dst or
         /// tproxy.
         transparent: Spanned<Transparent> = "none",
         /// Peers whose X-Forwarded-*, X-Request-Id and traceparent fields are trusted.
         trusted_proxies: Vec<Network> = optional,
-        /// Whether requests to clusters carry a Via field: on or off.
+        /// Whether requests to clusters list this proxy in the Via field: on or off.
         via: Via = "on",
         /// Upgrade tokens that open a tunnel, in addition to websocket; other tokens are ignored.
         upgrades: Vec<Spanned<String>> = optional,
@@ -160,7 +160,7 @@ shape! {
 }
 
 words! {
-    /// Whether requests to clusters carry `Via`.
+    /// Whether requests to clusters list this proxy in `Via`.
     Via {
         /// They do.
         On = "on",
