@@ -1,8 +1,8 @@
-//! A request over HTTP/3 as the walk sees it: a client like any other.
+//! A request over HTTP/3, as a [`Client`] for the exchange.
 //!
-//! The h3 crate has the frames. It does not compare a body with its `content-length`, so that is done here
-//! (RFC 9114 §4.1.2); nor does it tell of a client that wants no more of a response, which is found when
-//! more is sent.
+//! The h3 crate handles the frames. It does not check a body against its `content-length`, so this file
+//! does (RFC 9114 §4.1.2). Nor does the crate report a client that has cancelled the response: the next
+//! send fails instead.
 
 use super::body_rate::Rate;
 use super::intake::Intake;
@@ -43,7 +43,7 @@ pub enum First {
     Broken,
 }
 
-/// What a body begins with, as far as `span` tells.
+/// The first piece of a body, if it arrives within `span`.
 pub async fn first(receiver: &mut Receiver, span: Duration) -> First {
     let piece = std::future::poll_fn(|context| poll_piece(receiver, context));
     let read = match span.is_zero() {
@@ -69,8 +69,8 @@ async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// The h3 crate takes the end of a stream within a DATA frame for the end of the body, and panics when it is
-/// asked for what follows: then the body was cut.
+/// The h3 crate treats the end of a stream within a DATA frame as the end of the body, and panics when the
+/// trailers are read: the body was then truncated.
 fn poll_trailers(
     receiver: &mut Receiver,
     context: &mut Context<'_>,
@@ -108,10 +108,11 @@ pub struct H3 {
     body: Body,
     sender: Sender,
     quic: quinn::Connection,
-    /// The response's head until it is known whether a body follows.
+    /// The response head, held back until it is known whether a body follows.
     begun: Option<message::Head>,
     sent: Sent,
-    /// Whether the response was sent to its end: a stream that is merely dropped would end as if it was.
+    /// Whether the response was sent to its end. A stream that is only dropped would look complete to
+    /// the client.
     ended: bool,
     timeouts: Rc<ListenerTimeouts>,
     account: Rc<Account>,
@@ -123,7 +124,7 @@ pub struct H3 {
 struct Body {
     receiver: Receiver,
     intake: Intake,
-    /// Whether the piece at hand came with the head, and was not told of yet.
+    /// Whether the current piece arrived with the head and was not returned yet.
     untold: bool,
     /// Whether all data has come.
     complete: bool,
@@ -145,15 +146,15 @@ pub struct StreamParts {
     pub sender: Sender,
     /// The connection.
     pub quic: quinn::Connection,
-    /// Where waits are bounded: for the client's bytes, and for room to send.
+    /// The deadlines of the waits: for the client's bytes, and for capacity to send.
     pub watches: (Watch, Watch),
     /// The listener's deadlines.
     pub timeouts: Rc<ListenerTimeouts>,
     /// Bytes of a body, at most.
     pub limit: Option<u64>,
-    /// Bytes a second of a body, at least.
+    /// The minimum rate of a body, in bytes a second.
     pub rate_min: u64,
-    /// `Date` of a response that has none.
+    /// The `Date` for a response without one.
     pub date: Rc<str>,
 }
 
@@ -194,7 +195,7 @@ impl H3 {
         }
     }
 
-    /// Whether the client or we have broken it off.
+    /// Whether the client or the proxy has reset the stream.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.broken.get()
@@ -344,7 +345,7 @@ impl RequestBody for H3Body<'_> {
     }
 
     fn used(&mut self, count: usize) {
-        // The window opens as pieces are read, which is when the last one was passed on.
+        // The window opens as pieces are read: a piece is read only after the previous one was forwarded.
         self.body.intake.used(count);
     }
 
@@ -442,7 +443,7 @@ impl Response for H3Response<'_> {
         self.finish().await
     }
 
-    /// Its connection is, since it began.
+    /// Keep-alive of the connection has been enabled since its start.
     fn keep_alive(&mut self) {
         self.patience.lengthen();
     }
