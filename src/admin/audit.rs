@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Actions that are remembered.
+/// The number of actions that are kept.
 const ACTIONS_MAX: usize = 1_000;
 /// Characters of a name that a client gives.
 const NAME_MAX: usize = 64;
@@ -51,13 +51,13 @@ impl<S: Sync> FromRequestParts<S> for Who {
 /// One manual action.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Action {
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     time: String,
     /// `dial` or `reload`.
     action: &'static str,
     /// `clusters`, `sites` or `configuration`.
     kind: String,
-    /// Of the cluster or site.
+    /// The name of the cluster or site.
     name: String,
     /// The dial; null if the manual dial was removed.
     percent: Option<u8>,
@@ -67,9 +67,9 @@ pub(super) struct Action {
     from: String,
     /// The client's program.
     agent: String,
-    /// Whether it is in force.
+    /// Whether the action took effect.
     ok: bool,
-    /// What went wrong, or a warning.
+    /// The error, or a warning.
     message: String,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Action {
 #[derive(Debug, Default)]
 pub(super) struct Audit(Mutex<VecDeque<Action>>);
 
-/// What was done.
+/// The data of an action.
 #[derive(Debug)]
 pub(super) struct Done<'a> {
     pub(super) action: &'static str,
@@ -88,7 +88,7 @@ pub(super) struct Done<'a> {
     pub(super) message: String,
 }
 
-/// Remembers an action, and logs it.
+/// Stores an action, and logs it.
 pub(super) fn remember(backend: &Backend, who: Who, done: Done<'_>) {
     let Done { action, kind, name, percent, ok, message } = done;
     let Who { by, from, agent } = who;

@@ -30,7 +30,7 @@ const BYTES: f64 = 20_000.0;
 pub(super) struct Question {
     kind: String,
     name: String,
-    /// Absent is the dial of the file.
+    /// The dial; the one of the file if absent.
     percent: Option<u8>,
 }
 

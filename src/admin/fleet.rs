@@ -26,7 +26,7 @@ fn milliseconds(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e3
 }
 
-/// What is not known is null.
+/// An unknown value is null.
 fn measured(seconds: f64) -> Option<f64> {
     Some(seconds).filter(|seconds| *seconds > 0.0).map(milliseconds)
 }

@@ -76,11 +76,11 @@ pub struct Backend {
     pub now: fn() -> Duration,
     /// Formats a time since 1970 as in RFC 3339.
     pub rfc3339: fn(Duration) -> String,
-    /// What the API itself remembers.
+    /// The state of the API itself.
     pub memory: Memory,
 }
 
-/// What the API itself remembers.
+/// The state of the API itself.
 #[derive(Debug, Default)]
 pub struct Memory {
     history: history::History,
@@ -89,7 +89,7 @@ pub struct Memory {
 }
 
 impl Backend {
-    /// Tells whoever listens to events.
+    /// Sends an event to all subscribers.
     fn tell(&self, mut event: Value) {
         if let Some(object) = event.as_object_mut() {
             object.insert("time".to_owned(), json!((self.rfc3339)((self.now)())));

@@ -119,7 +119,7 @@ fn written(node: &Node) -> String {
     }
 }
 
-/// A value as it may be shown.
+/// A value with secrets removed.
 fn shown(path: &str, value: &str) -> String {
     let mut keys = path.split('.').map(|key| key.split('[').next().unwrap_or_default());
     let below = keys.clone().any(|key| HIDDEN_BELOW.contains(&key));

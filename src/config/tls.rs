@@ -192,7 +192,7 @@ impl Compiler<'_> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "whether a certificate has expired is a matter of the date"
+    reason = "the check of the expiry needs the date"
 )]
 fn seconds_now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

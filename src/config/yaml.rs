@@ -24,7 +24,7 @@ pub struct Node {
 pub enum Kind {
     /// Empty, `~` or `null`.
     Null,
-    /// A scalar; `plain` when it was not quoted.
+    /// A scalar; `plain` if it was not quoted.
     Scalar {
         /// Its text.
         text: String,

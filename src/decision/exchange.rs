@@ -7,7 +7,7 @@
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// Its response head came.
+    /// The response head arrived.
     Answered,
     /// The exchange ended without a response: its client left, or the exchange failed. The duration is a
     /// lower bound of the response time.

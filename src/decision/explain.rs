@@ -7,7 +7,7 @@ use super::signal::Signals;
 use super::why::why_in;
 use serde::{Deserialize, Serialize};
 
-/// Why a request goes where it goes.
+/// The explanation of a decision.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Explanation {
     /// The route's name.

@@ -32,9 +32,9 @@ pub enum Cause {
     GatewayStatus,
     /// Another status that the operator counts as a failure.
     Status,
-    /// A probe got an unhealthy status.
+    /// A probe received an unhealthy status.
     ProbeStatus,
-    /// A probe got no answer in time.
+    /// A probe received no response in time.
     ProbeTimeout,
     /// The response was not HTTP.
     Protocol,
@@ -49,7 +49,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The word the API and metrics use.
+    /// The word in the API and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -142,7 +142,7 @@ enum State {
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     count: u32,
-    /// What the last of them was.
+    /// The cause of the last failure.
     cause: Option<Cause>,
     /// When the first of these failures was reported.
     since: Timestamp,
@@ -420,7 +420,7 @@ mod tests {
             || health.judge_row(5, may_eject, now).is_some()
     }
 
-    /// Likewise, of one client.
+    /// The same for one client.
     fn fail_for(health: &mut Health, client: u8, now: Timestamp) -> bool {
         let client = Some(IpAddr::from([10, 0, 0, client]));
         health.exchange_failed(Cause::Reset, client, true, now)

@@ -9,7 +9,7 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Index, IndexMut};
 
-/// An index of one kind of thing.
+/// An index type.
 pub trait Key: Copy {
     /// The index of the row at this position.
     fn at(position: usize) -> Self;
@@ -17,7 +17,7 @@ pub trait Key: Copy {
     fn position(self) -> usize;
 }
 
-/// Declares index types: a documented name each.
+/// Declares index types, each with its documentation.
 macro_rules! indices {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*

@@ -48,7 +48,7 @@ pub struct BindKey {
 /// How rules of the packet filter direct connections for other addresses to a listener.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Transparent {
-    /// They do not.
+    /// Not at all.
     #[default]
     None,
     /// By REDIRECT; the kernel keeps the original destination.
@@ -137,7 +137,7 @@ pub struct ListenerTls {
     pub only_tls13: bool,
     /// ALPN protocols offered, best first.
     pub alpn: Vec<String>,
-    /// Whether HTTP/3 is offered, too.
+    /// Whether HTTP/3 is offered too.
     pub http3: bool,
 }
 
@@ -193,7 +193,7 @@ pub struct Names {
     pub exact: Vec<(String, ClassIndex)>,
     /// The part after the `*`, longest first.
     pub wildcard: Vec<(String, ClassIndex)>,
-    /// For names that match neither.
+    /// The class for all other names.
     pub fallback: Option<ClassIndex>,
 }
 

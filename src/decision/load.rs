@@ -55,7 +55,7 @@ pub struct Track {
     means: Means,
     /// Differences between response times and the predictions by the baselines of their kinds.
     beyond: Moments,
-    /// Response times as they are.
+    /// Response times without a prediction.
     took: Moments,
     outcomes: Outcomes,
     rates: Rates,
@@ -84,7 +84,7 @@ struct Received {
     report: Report,
     /// Exchanges of this proxy in flight at that moment.
     waiting: f64,
-    /// Seconds since.
+    /// Seconds since the report.
     age: f64,
 }
 

@@ -149,7 +149,7 @@ pub const QUEUE_MAX: Duration = Duration::from_secs(5);
 /// The PROXY header at the start of a cluster's connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SendProxy {
-    /// None.
+    /// No header.
     #[default]
     None,
     /// Version 1, a line of text.
@@ -249,7 +249,7 @@ pub struct Probe {
     pub port: Option<u16>,
 }
 
-/// What a probe does.
+/// The kind of a probe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProbeKind {
     /// No probe: endpoints count as up until exchanges fail.
@@ -276,7 +276,7 @@ pub enum ProbeKind {
     },
 }
 
-/// What clients ask for.
+/// A service that clients request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Its name.
@@ -293,7 +293,7 @@ pub struct Service {
     pub strategy: Strategy,
     /// How an endpoint is chosen.
     pub endpoint_policy: EndpointPolicy,
-    /// What the `hash` policy hashes.
+    /// The key of the `hash` policy.
     pub hash_key: HashKey,
     /// To the response head.
     pub timeout: Duration,
@@ -309,7 +309,7 @@ pub struct Service {
     pub hedge: Option<Duration>,
     /// The priority when every cluster is overloaded: 0 to 9; the lowest is shed first.
     pub priority: u8,
-    /// Who may come.
+    /// The access policy.
     pub policy: Option<PolicyIndex>,
     /// Whether a client stays at the endpoint that served it first.
     pub affinity: Option<Affinity>,
@@ -374,13 +374,13 @@ pub enum EndpointPolicy {
     LeastWait,
     /// Each in turn, by weight.
     RoundRobin,
-    /// The less busy of two.
+    /// Of two random endpoints, the one with fewer exchanges in flight.
     RandomTwo,
     /// Consistent hashing: the same key goes to the same endpoint.
     Hash,
 }
 
-/// What the `hash` policy hashes.
+/// The key of the `hash` policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HashKey {
     /// The client's address.

@@ -45,9 +45,9 @@ impl Policy {
 /// Rate limit of a client (GCRA: ITU-T I.371).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
-    /// So many requests ...
+    /// The number of requests ...
     pub requests: u32,
-    /// ... in so long.
+    /// ... in this time.
     pub per: Duration,
     /// The largest burst; at least one request.
     pub burst: u32,

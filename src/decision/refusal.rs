@@ -121,7 +121,7 @@ refusals! {
         "every cluster permitted for service `{service}` is at capacity";
     /// The proxy is draining.
     Draining 503 "draining" UNAVAILABLE Close Never None, "";
-    /// No response head came in time.
+    /// No response head arrived in time.
     UpstreamTimeout 504 "upstream_timeout" DEADLINE_EXCEEDED Keep Elsewhere
         Some(Cause::ResponseTimeout), "no response from service `{service}` in time";
     /// The request has already passed through this site.

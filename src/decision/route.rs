@@ -138,7 +138,7 @@ pub enum Unrouted {
     Ambiguous,
 }
 
-/// What a search has found so far.
+/// The state of a search.
 #[derive(Default)]
 struct Search {
     /// Routes that match except for the method.

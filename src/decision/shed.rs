@@ -31,7 +31,7 @@ const SHED_MAX: f64 = 0.95;
 /// The window in which demand is counted, in seconds.
 const WINDOW: f64 = 0.5;
 
-/// What is refused now.
+/// The exchanges that are shed now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shed {
     /// Priorities below this are refused.
@@ -251,7 +251,7 @@ mod tests {
         }
     }
 
-    /// What one class drops by itself.
+    /// The shed decision of a single class.
     fn alone(rates: &[(usize, f64)], served: f64, queue: f64) -> Shed {
         decide(&[claim(&[0], queue, rates, served)])[0]
     }

@@ -38,7 +38,7 @@ pub enum State {
 }
 
 impl State {
-    /// The word the API uses.
+    /// The word in the API.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ pub struct Tally {
     pub accepted: f64,
     /// Exchanges in `accepted` that are retries: they are not demand.
     pub retried: f64,
-    /// Responses whose head came.
+    /// Exchanges whose response head arrived.
     pub completed: f64,
     /// Exchanges that failed: 502, 503, 504, resets, connect failures, head timeouts.
     pub failed: f64,

@@ -10,9 +10,9 @@ use std::time::Duration;
 /// One of the destinations of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
-    /// What serves it.
+    /// The class of the destination.
     pub class: ClassIndex,
-    /// What holds for its requests.
+    /// The settings of its requests.
     pub terms: Terms,
 }
 
@@ -48,7 +48,7 @@ pub struct Overrides {
     pub retries: Option<u32>,
     /// The priority, 0 to 9.
     pub priority: Option<u8>,
-    /// What the `hash` policy hashes.
+    /// The key of the `hash` policy.
     pub hash_key: Option<HashKey>,
     /// Whether a client stays at the endpoint that served it first.
     pub affinity: Option<Affinity>,

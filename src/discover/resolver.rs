@@ -77,7 +77,7 @@ impl Family {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Failure {
     /// The name server answered that there is no such name or record.

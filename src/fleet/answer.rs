@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How long a peer may ask nothing.
+/// How long a peer may send no request.
 const IDLE: Duration = Duration::from_secs(60);
 /// The deadline for sending one report to a peer.
 const TAKEN: Duration = Duration::from_secs(5);
 /// The least time between two reports on one connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The right to one conversation.
+/// The permit for one connection of a peer.
 #[derive(Debug)]
 pub struct Answering(Arc<Fleet>, #[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 

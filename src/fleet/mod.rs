@@ -35,7 +35,7 @@ pub use answer::Answering;
 pub const PROTOCOL: &str = "tidegate-fleet";
 /// The response field with the identity of the responding proxy.
 pub const IDENTITY: &str = "tidegate-fleet";
-/// The path that is asked.
+/// The path of the report.
 pub const PATH: &str = "/api/v1/fleet/report";
 /// The longest report in bytes, its end of line included.
 pub const LINE_MAX: usize = 64 * 1024;
@@ -78,12 +78,12 @@ struct State {
     tasks: JoinSet<()>,
 }
 
-/// How a conversation stands.
+/// The state of a link.
 #[derive(Clone, Debug)]
 struct LinkState {
     link: Link,
     since: Timestamp,
-    /// The peer that was asked last.
+    /// The last requested peer.
     url: String,
     is_own: bool,
     error: Option<String>,
@@ -94,32 +94,32 @@ struct LinkState {
 pub struct Picture {
     /// This proxy's own report.
     pub own: Report,
-    /// The conversations with peers.
+    /// The links to peers.
     pub peers: Vec<PeerPicture>,
     /// Sites, this proxy's own first.
     pub sites: Vec<SitePicture>,
 }
 
-/// One conversation.
+/// The state of one link.
 #[derive(Clone, Debug)]
 pub struct PeerPicture {
     /// The site.
     pub site: String,
-    /// The peer that was asked last.
+    /// The last requested peer.
     pub url: String,
     /// The instance at this address, once known.
     pub instance: Option<String>,
     /// Age of the last report in seconds; `None` before the first report.
     pub age: Option<f64>,
-    /// Seconds since the peer is asked.
+    /// Seconds since the first request.
     pub waited: f64,
-    /// Whether that news is recent.
+    /// Whether the last report is recent.
     pub live: bool,
     /// Whether the peer is this proxy itself.
     pub is_own: bool,
     /// Whether the peer is draining.
     pub leaving: bool,
-    /// Why there is no news now.
+    /// The reason why there is no recent report.
     pub error: Option<String>,
 }
 
@@ -128,14 +128,14 @@ pub struct PeerPicture {
 pub struct SitePicture {
     /// Its name.
     pub name: String,
-    /// Whether it is this proxy's own.
+    /// Whether it is this proxy's own site.
     pub is_own: bool,
     /// The sum over its members, once there was a report.
     pub report: Option<Report>,
     /// Age of that report in seconds; without a report, the seconds since the first request. For this proxy's own
     /// site: the age of the oldest report of a peer.
     pub age: f64,
-    /// Whether the news is recent.
+    /// Whether the report is recent.
     pub live: bool,
 }
 
@@ -189,7 +189,7 @@ impl Fleet {
         }
     }
 
-    /// Asks nobody from now on.
+    /// Stops all requests to peers.
     pub fn stop(&self) {
         self.state().tasks = JoinSet::new();
     }
@@ -217,7 +217,7 @@ impl Fleet {
         merged
     }
 
-    /// Counts refused news.
+    /// Counts a refused report.
     fn refuse(&self, reason: Refused) {
         let counters = Refused::ALL.iter().zip(&self.refused);
         for (_, count) in counters.filter(|(known, _)| **known == reason) {
@@ -237,14 +237,14 @@ impl Fleet {
         }
     }
 
-    /// Refused news by reason.
+    /// Refused reports by reason.
     #[must_use]
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
         let counters = Refused::ALL.iter().zip(&self.refused);
         counters.map(|(reason, count)| (reason.label(), count.load(Ordering::Relaxed))).collect()
     }
 
-    /// Who this proxy is.
+    /// The identity of this proxy.
     #[must_use]
     pub fn identity(&self) -> Identity {
         let state = self.state();
@@ -290,7 +290,7 @@ impl Fleet {
         }
     }
 
-    /// All that is known now.
+    /// The known state of the fleet.
     #[must_use]
     pub fn picture(&self) -> Picture {
         let now = clock::now();

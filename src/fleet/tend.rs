@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Between two decisions.
+/// The interval between two decisions.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Decides for ever.
+/// Decides forever.
 pub(super) async fn tend(fleet: Arc<Fleet>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn word_and_byte_searches_agree() {
-        // Each byte at each position of a word, and after it, with neighbours that a borrow could reach.
+        // Each byte at each position of a word and after it. The neighbouring bytes are those that a
+        // borrow of the subtraction could affect.
         for fill in [b' ', b'a', b'\t', 0x7e, 0x80, 0xff] {
             for at in 0..20 {
                 for byte in 0..=255 {

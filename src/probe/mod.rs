@@ -30,7 +30,7 @@ pub struct Probed {
     pub event: Event,
     /// The cluster's name.
     pub cluster: String,
-    /// How long it took.
+    /// The duration of the probe.
     pub took: Duration,
 }
 
@@ -82,11 +82,11 @@ struct Target<'a> {
     connected: Cell<bool>,
 }
 
-/// Why a probe did not succeed.
+/// The reason why a probe failed.
 enum Unproven {
     /// The proxy had no port, descriptor or memory for the probe.
     Ours,
-    /// The endpoint failed the probe.
+    /// The endpoint is at fault.
     Theirs(Cause),
 }
 

@@ -154,7 +154,7 @@ async fn secured(
 /// Reads a ClientHello, fragmented or not, until its server name is known; returns the bytes read.
 async fn hello(stream: &mut Stream) -> io::Result<(Option<String>, Buffer)> {
     let mut hello = Hello::default();
-    // Who is silent holds nothing.
+    // A silent client holds no buffer.
     stream.split().0.readable().await?;
     let mut buffer = Buffer::lend();
     loop {

@@ -15,7 +15,7 @@ const DECISIONS_WAITING: usize = 64;
 /// The queue of events for the control thread.
 const EVENTS_WAITING: usize = 16_384;
 
-/// What comes in from the workers.
+/// The receivers of the workers' queues.
 pub(super) struct Channels {
     /// For the control thread.
     pub(super) events: mpsc::Receiver<Event>,

@@ -30,7 +30,7 @@ pub struct Line<'a> {
     pub client: Cow<'a, str>,
     /// The method.
     pub method: Cow<'a, str>,
-    /// The host asked for.
+    /// The requested host.
     pub host: Cow<'a, str>,
     /// The canonical path and query.
     pub path: Cow<'a, str>,

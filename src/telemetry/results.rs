@@ -59,14 +59,14 @@ results! {
         /// No status: an L4 flow, or an exchange aborted before its response.
         None "none",
     }
-    /// What the retry budget answered.
+    /// The result of a request to the retry budget.
     RetryResult {
         /// The retry was made.
         Granted "granted",
         /// The budget was spent.
         Denied "denied",
     }
-    /// What became of a hedge.
+    /// The result of a hedge.
     HedgeResult {
         /// A hedge was sent in addition to the first attempt.
         Sent "sent",

@@ -54,7 +54,7 @@ pub fn untaken(stage: Stage) -> Played {
 /// Stops that client; how many requests it made.
 type Stop = Box<dyn FnOnce() -> usize>;
 
-/// How clients come to the proxy.
+/// The way of clients to the proxy.
 enum Way {
     Direct,
     /// Through another Tidegate, whose only cluster is the proxy.

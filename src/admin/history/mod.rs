@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 /// The limit of series of ten minutes, and of series of a day.
 const SERIES_MAX: usize = 12_288;
 const LONG_MAX: usize = 1_024;
-/// Events that are remembered.
+/// The number of events that are kept.
 const EVENTS_MAX: usize = 500;
 /// The limit of values in one response; above it, the response has fewer points.
 const VALUES_MAX: usize = 400_000;
@@ -47,7 +47,7 @@ struct Figures {
     next: u64,
 }
 
-/// What the admin API remembers.
+/// The history kept by the admin API.
 #[derive(Debug, Default)]
 pub(super) struct History {
     figures: Mutex<Figures>,
@@ -61,7 +61,7 @@ impl History {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers an event.
+    /// Stores an event.
     pub(super) fn event(&self, event: Value) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() == EVENTS_MAX {
@@ -181,7 +181,7 @@ pub(super) async fn record(backend: Arc<Backend>) {
     }
 }
 
-/// What `/api/v1/history` is asked.
+/// The query of `/api/v1/history`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Question {
     /// `10m`, `1h` or `24h`.
@@ -191,11 +191,11 @@ pub(super) struct Question {
     cluster: Option<String>,
     /// Names of figures, separated by commas; all figures if absent.
     figures: Option<String>,
-    /// Points at most.
+    /// The most points in the response.
     points: Option<usize>,
 }
 
-/// How an answer is cut.
+/// The time span and the points of a response.
 struct Cut {
     end: u64,
     count: usize,

@@ -181,7 +181,7 @@ impl OfCluster {
     }
 }
 
-/// What the view says of a cluster.
+/// The figures of a cluster in the view.
 fn cluster(view: &View, index: ClusterIndex) -> Option<(String, OfCluster)> {
     let cluster = view.plan.clusters.get(index)?;
     let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;

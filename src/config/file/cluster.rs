@@ -168,9 +168,9 @@ words! {
 }
 
 words! {
-    /// Whose ceiling it is.
+    /// The scope of the ceiling.
     SharedBy {
-        /// Each process has all of it.
+        /// The ceiling applies to each process.
         Process = "process",
         /// The proxies of the site that `fleet.peers` lists share one capacity.
         Fleet = "fleet",
@@ -359,7 +359,7 @@ shape! {
         discover: Discover = optional,
         /// http1, http2 or auto.
         protocol: ClusterProtocol = "auto",
-        /// TLS, if the cluster speaks it.
+        /// TLS, if the cluster uses it.
         tls: UpstreamTls = optional,
         /// The PROXY header that connections to the cluster begin with: none, v1 or v2.
         send_proxy_protocol: SendProxy = "none",

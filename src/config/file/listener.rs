@@ -90,7 +90,7 @@ shape! {
 words! {
     /// How connections to other addresses reach a listener.
     Transparent {
-        /// They do not.
+        /// Not at all.
         None = "none",
         /// The packet filter redirects them (REDIRECT).
         OriginalDst = "original_dst",
@@ -111,7 +111,7 @@ shape! {
         /// http: the service of requests that match no route; tcp, udp: the service; tls-passthrough: the service of
         /// names that are not in `sni`.
         service: Spanned<String> = optional,
-        /// TLS, if the listener speaks it.
+        /// TLS, if the listener uses it.
         tls: ListenerTls = optional,
         /// Services by server name (SNI): exact, or with a leading "*.".
         sni: Pairs = optional,
@@ -162,9 +162,9 @@ shape! {
 words! {
     /// Whether requests to clusters list this proxy in `Via`.
     Via {
-        /// They do.
+        /// With `Via`.
         On = "on",
-        /// They do not.
+        /// Without `Via`.
         Off = "off",
     }
 }
@@ -194,7 +194,7 @@ words! {
 words! {
     /// The treatment of consecutive slashes in a path.
     Slashes {
-        /// They are merged into one.
+        /// Consecutive slashes are merged.
         Merge = "merge",
         /// The request is answered with 400.
         Refuse = "refuse",

@@ -55,15 +55,15 @@ words! {
     BudgetScope {
         /// Spilled traffic.
         Spill = "spill",
-        /// Traffic that fails over, too.
+        /// Spill and fail-over.
         All = "all",
     }
 }
 
 words! {
-    /// Whose budget it is.
+    /// The scope of the budget.
     BudgetSharedBy {
-        /// Each process has all of it.
+        /// The budget applies to each process.
         Process = "process",
         /// The proxies of the site that `fleet.peers` lists share one budget.
         Fleet = "fleet",
@@ -138,7 +138,7 @@ words! {
 }
 
 shape! {
-    /// What clients ask for.
+    /// A service that clients request.
     Service {
         /// The clusters; their order breaks ties, and applies before the first measurement.
         clusters: Vec<Spanned<String>> = required,

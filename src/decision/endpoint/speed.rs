@@ -61,7 +61,7 @@ const STILL_DIFFERS: (f64, f64) = (1.5, 0.3);
 /// recovery.
 const PROBES_SLOW: f64 = 2.0;
 const RECOVERED: f64 = 0.35;
-/// Samples that are the last few.
+/// The weight of the last few samples.
 const RECENT: f64 = 10.0;
 /// Detection of a shift, in standard deviations: the excess over the siblings from which a sample counts, the most
 /// that one sample may add, and the sum that proves a shift.
@@ -136,7 +136,7 @@ impl Shift {
 #[derive(Clone, Debug)]
 pub struct Speed {
     requests: Estimate,
-    /// The mean of the last few.
+    /// The mean of the last few samples.
     recent: Estimate,
     probes: Estimate,
     probed: Logs,

@@ -56,11 +56,11 @@ pub struct Use {
 pub struct Share {
     /// The cluster's name; for a budget, [`BUDGET`] and the service's name.
     pub name: String,
-    /// Its part, less what is lent.
+    /// This proxy's part, less its loans.
     pub own: u32,
-    /// What is borrowed.
+    /// The capacity borrowed from other proxies.
     pub borrowed: u32,
-    /// Until when that counts.
+    /// The end of the borrowed capacity.
     pub until: Timestamp,
 }
 
@@ -131,7 +131,7 @@ struct Lender {
     loans: BTreeMap<String, Loan>,
 }
 
-/// What somebody may rely on.
+/// A loan to another proxy.
 #[derive(Clone, Copy, Debug)]
 struct Loan {
     units: u32,

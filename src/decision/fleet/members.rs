@@ -25,21 +25,21 @@ pub const SITE_LIVE: Duration = Duration::from_secs(6);
 /// restarted proxy may have been set back.
 pub const FORGIVEN: Duration = Duration::from_secs(10);
 
-/// The last news of a source.
+/// The last report of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heard {
     /// The newest report.
     pub report: Report,
-    /// When we asked for it.
+    /// The time of its request.
     pub at: Timestamp,
 }
 
-/// What became of a report.
+/// The result of merging a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Merged {
-    /// The report was news.
+    /// The report was newer.
     News,
-    /// The report is the known one.
+    /// The report was already known.
     Known,
     /// The peer is this proxy itself.
     Own,
@@ -98,7 +98,7 @@ impl Members {
         self.all.retain(|source, _| is_configured(source));
     }
 
-    /// The last news of a source.
+    /// The last report of a source.
     #[must_use]
     pub fn heard(&self, source: &str) -> Option<&Heard> {
         self.all.get(source)
@@ -157,7 +157,7 @@ pub struct Link {
     pub site: String,
     /// Peers, the preferred one first; never empty.
     pub peers: Vec<Peer>,
-    /// Between two questions.
+    /// The interval between two requests.
     pub every: Duration,
     /// Whether the link requests the peer's own report instead of the sum over its site.
     pub member: bool,

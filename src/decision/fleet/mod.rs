@@ -22,7 +22,7 @@ pub struct Peer {
     pub site: String,
     /// The URL of its admin API as configured; it identifies the peer.
     pub url: String,
-    /// Whether it is asked by TLS.
+    /// Whether its admin API uses TLS.
     pub secure: bool,
     /// Host name or IP address, without brackets.
     pub host: String,
@@ -37,7 +37,7 @@ pub struct Peer {
 /// Peers in a configuration.
 pub const PEERS_MAX: usize = 256;
 
-/// Why news was refused.
+/// The reason for which a report was refused.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Refused {
     /// Not a report.
@@ -54,11 +54,11 @@ pub enum Refused {
     Site,
     /// Another peer already reports this instance.
     Instance,
-    /// Older than what is known.
+    /// Not newer than the last report.
     Stale,
-    /// Bytes that nobody asked for.
+    /// Bytes beyond the requested report.
     Unasked,
-    /// No whole answer in time.
+    /// No complete report in time.
     Timeout,
 }
 

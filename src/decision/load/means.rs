@@ -39,7 +39,7 @@ pub(super) struct Sample<'a> {
     pub(super) left: LeftEarly,
     /// Exchanges in flight whose client will not leave early.
     pub(super) in_flight: f64,
-    /// What the baselines predict.
+    /// The predictions of the baselines.
     pub(super) mix: &'a Mix,
 }
 

@@ -52,7 +52,7 @@ pub(super) struct Flow {
 /// Where a flow is counted.
 pub(super) type Counts = (Admitted, Seat, Counted, (Held, Held));
 
-/// What the log says of a flow.
+/// The names in the log line of a flow.
 pub(super) struct Names {
     pub(super) listener: String,
     pub(super) service: String,

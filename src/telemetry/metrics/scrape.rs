@@ -59,15 +59,15 @@ pub struct ServerFigures {
     pub view_age: f64,
     /// When the process started, seconds since 1970.
     pub started_at: f64,
-    /// What is known of other proxies.
+    /// The figures of the fleet.
     pub fleet: FleetFigures,
 }
 
-/// What is known of other proxies.
+/// The figures of the fleet.
 #[derive(Clone, Debug, Default)]
 pub struct FleetFigures {
     /// Sites: name, live proxies, and age of the report in seconds.
     pub sites: Vec<(String, u32, f64)>,
-    /// Refused news by reason.
+    /// Refused reports by reason.
     pub refused: Vec<(&'static str, u64)>,
 }

@@ -15,7 +15,7 @@ use crate::proxy::refusal::Refusal;
 /// A failure of an exchange, or of one attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Failure {
-    /// What happened.
+    /// The failure for the client.
     pub what: What,
     /// Whether the endpoint is blamed.
     pub blame: Blame,
@@ -23,7 +23,7 @@ pub struct Failure {
     pub retry: Retry,
 }
 
-/// What happened.
+/// The failure for the client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum What {
     /// The client gets this refusal, unless there is a retry.

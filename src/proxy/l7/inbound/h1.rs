@@ -24,11 +24,11 @@ use std::time::Duration;
 pub struct H1 {
     /// The socket.
     pub stream: Stream,
-    /// What was read and not yet used.
+    /// Bytes that were read and not yet used.
     pub buffer: Option<Buffer>,
     /// Whether the connection is kept after this exchange.
     pub keep: bool,
-    /// Whether it must be broken off.
+    /// Whether the connection must be reset.
     pub aborted: bool,
     sent: Cell<u64>,
     /// The body bytes among the bytes sent.
@@ -59,7 +59,7 @@ pub enum NoRequest {
     Late,
     /// The head is refused.
     Refused(Violation),
-    /// It begins to speak HTTP/2.
+    /// The client uses HTTP/2.
     Http2,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct BodyState {
 }
 
 impl BodyState {
-    /// The body of no request.
+    /// The state without a request.
     pub(super) fn none() -> BodyState {
         BodyState {
             rest: Rest::Done,

@@ -157,7 +157,7 @@ impl H2 {
         (up.get(), self.sent.get().body - before)
     }
 
-    /// The head, to be used again.
+    /// The head, for reuse.
     #[must_use]
     pub fn into_head(self) -> Box<RequestHead> {
         self.head

@@ -100,7 +100,7 @@ pub async fn serve(
 
 /// The times that decide when a connection ends.
 struct Life {
-    /// The account was last judged.
+    /// The last check of the account.
     judged: Timestamp,
     /// The last time at which a request arrived or an exchange was in flight.
     idle_since: Timestamp,
@@ -155,7 +155,7 @@ fn turn_away(mut respond: SendResponse<Bytes>, connection: &mut Connection<Coale
 
 /// The interval between two checks for changes on a silent connection.
 const LOOK: Duration = Duration::from_secs(5);
-/// To get the last frames out.
+/// The time to send the last frames.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 async fn drain(mut connection: Connection<Coalesced, Bytes>, outbox: &Outbox) {

@@ -30,16 +30,16 @@ pub type Sender = RequestStream<h3_quinn::SendStream<Bytes>, Bytes>;
 /// The request's half.
 pub type Receiver = RequestStream<h3_quinn::RecvStream, Bytes>;
 
-/// What a body begins with.
+/// The beginning of a body.
 #[derive(Debug)]
 pub enum First {
-    /// Nothing has come yet.
+    /// Nothing has arrived yet.
     Unknown,
     /// Bytes.
     Piece(Bytes),
-    /// There is none.
+    /// There is no body.
     End,
-    /// The client broke it off.
+    /// The client reset the stream.
     Broken,
 }
 
@@ -47,7 +47,7 @@ pub enum First {
 pub async fn first(receiver: &mut Receiver, span: Duration) -> First {
     let piece = std::future::poll_fn(|context| poll_piece(receiver, context));
     let read = match span.is_zero() {
-        // It may be here already.
+        // The piece may have arrived already.
         true => futures_now(piece).await,
         false => tokio::time::timeout(span, piece).await.ok(),
     };
@@ -59,7 +59,7 @@ pub async fn first(receiver: &mut Receiver, span: Duration) -> First {
     }
 }
 
-/// What a future comes to at once.
+/// The result of a future, if it is ready.
 async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|context| match future.as_mut().poll(context) {
@@ -126,13 +126,13 @@ struct Body {
     intake: Intake,
     /// Whether the current piece arrived with the head and was not returned yet.
     untold: bool,
-    /// Whether all data has come.
+    /// Whether the whole body was received.
     complete: bool,
     ended: bool,
     account: Rc<Account>,
 }
 
-/// What a request comes with.
+/// The parts of a new request.
 pub struct StreamParts {
     /// The connection's account.
     pub account: Rc<Account>,
@@ -140,9 +140,9 @@ pub struct StreamParts {
     pub head: Box<RequestHead>,
     /// Its body.
     pub receiver: Receiver,
-    /// What came of it with the head.
+    /// The beginning of the body.
     pub first: First,
-    /// Where the response goes.
+    /// The sender of the response.
     pub sender: Sender,
     /// The connection.
     pub quic: quinn::Connection,
@@ -201,7 +201,7 @@ impl H3 {
         self.broken.get()
     }
 
-    /// The head, to be used again.
+    /// The head, for reuse.
     #[must_use]
     pub fn into_head(mut self) -> Box<RequestHead> {
         std::mem::take(&mut self.head)
@@ -283,7 +283,7 @@ impl H3Body<'_> {
         Broken::Gone
     }
 
-    /// Counts the piece at hand.
+    /// Counts the current piece.
     fn account(&mut self) -> Result<usize, Broken> {
         self.body.account.explain(self.body.intake.data().len() as u64);
         self.body.intake.count()
@@ -385,7 +385,7 @@ impl H3Response<'_> {
         patience.wait(watch, sending).await?.map_err(gone)
     }
 
-    /// Sends the head, if it was not.
+    /// Sends the head, if it was not sent yet.
     async fn send_head(&mut self) -> io::Result<()> {
         let Some(head) = self.begun.take() else { return Ok(()) };
         self.sent.heads += message::size(&head);

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 /// The received part of a body, and its limits.
 #[derive(Debug)]
 pub struct Intake {
-    /// The piece at hand.
+    /// The current piece.
     chunk: Bytes,
     trailers: Vec<u8>,
     received: u64,

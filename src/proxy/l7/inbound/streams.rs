@@ -25,11 +25,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// Streams at once.
+/// The most concurrent streams.
 pub const STREAMS_MAX: u32 = 100;
 /// The receive windows of a stream and of the connection, in bytes.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
-/// Of the connection.
+/// The receive window of the connection.
 pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// The number of streams in work that may be reset per second, by either side.
 pub const RESETS_A_SECOND: f64 = 100.0;
@@ -84,7 +84,7 @@ impl<'a> Patience<'a> {
         self.account.is_some_and(|account| account.active() > FEW)
     }
 
-    /// So long, whatever else there is.
+    /// A fixed timeout.
     #[must_use]
     pub fn fixed(idle: Duration) -> Patience<'static> {
         Patience { account: None, idle, long: idle, burdened: idle }
@@ -129,7 +129,7 @@ impl Drop for Stalled<'_> {
 }
 
 impl Account {
-    /// Streams under way.
+    /// The number of open streams.
     #[must_use]
     pub fn active(&self) -> usize {
         self.active.get()
@@ -247,7 +247,7 @@ pub fn request(
     Some(StreamRequest { head, refusal, limit, rate_min })
 }
 
-/// Why a head will not do.
+/// The reason why a head is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused {
     why: Refusal,
@@ -259,7 +259,7 @@ pub struct Refused {
 pub trait Pieces {
     /// The next piece, or the end.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>>;
-    /// How fast it has to come.
+    /// The rate of the body.
     fn rate(&mut self) -> &mut Rate;
 }
 
@@ -333,7 +333,7 @@ mod tests {
     use super::*;
     use crate::proxy::deadline::Deadlines;
 
-    /// Pieces that are all there.
+    /// A body whose pieces have all arrived.
     struct Ready(Vec<usize>, Rate);
 
     impl Pieces for Ready {
