@@ -1,7 +1,7 @@
 //! Tidegate: a latency-aware layer-4/7 proxy for hybrid clouds.
 //!
-//! **Decide in pure functions, act in thin shells, publish one immutable view, and let a test enforce
-//! it.**
+//! **Decisions are pure functions, I/O is a thin layer around them, one immutable view is published, and a
+//! test enforces these rules.**
 //!
 //! ```text
 //!  config file / API        DNS, SRV, files        probes            finished exchanges
@@ -16,13 +16,14 @@
 //!
 //! * [`decision`] decides: routes, constraints, clusters, endpoints, retries. Pure; no clock, no socket.
 //! * [`http`] reads and writes HTTP/1: strict, no I/O.
-//! * [`proxy`] is the data plane: each worker owns its listening sockets, pools and accumulators; nothing
-//!   on the path of a request takes a lock or crosses a core.
-//! * [`shared`] is everything that crosses a thread, in one file.
-//! * [`policy`] keeps who may come and how often: limits, passwords, tokens.
-//! * [`fleet`] tells other proxies what this one sees, and hears what they see.
+//! * [`proxy`] is the data plane: each worker owns its listening sockets, pools and accumulators; no
+//!   request takes a lock that another core holds.
+//! * [`shared`] has all state that threads share.
+//! * [`policy`] has access control and rate limits: networks, limits, passwords, tokens.
+//! * [`fleet`] exchanges reports with other proxies.
 //! * [`config`], [`discover`], [`probe`], [`telemetry`], [`admin`], [`os`] do what their names say, and
-//!   [`server`] is the only room that knows them all. `tests/tidy.rs` holds the table of who may know whom.
+//!   [`server`] is the only module that uses all of them. `tests/tidy.rs` has the table of permitted
+//!   imports.
 
 pub mod admin;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Arguments to verb to exit code. The only place that may exit.
+//! Runs the verb of the command line and returns its exit code. Only this file may end the process.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,8 +1,8 @@
-//! Everything that crosses a thread.
+//! All state that threads share.
 //!
 //! One pointer, one writer: the control thread publishes a [`View`], workers load it once per
-//! exchange. Samples go the other way through single-writer slots that control sweeps; only the
-//! in-flight gauges have several writers, because a ceiling must hold for the whole process.
+//! exchange. Samples flow back through single-writer slots, which the control thread sweeps; only
+//! the in-flight gauges have several writers, because a ceiling must hold for the whole process.
 
 mod clients;
 
@@ -84,7 +84,7 @@ pub struct LiveCluster {
     pub pending: Arc<Gauge>,
     /// Exchanges that wait because the cluster has reached its limit of connections.
     pub connection_queue: Arc<Queue>,
-    /// Concurrent exchanges; the limit may change at any time where the site's proxies share it.
+    /// Concurrent exchanges; the limit may change at any time if the site's proxies share it.
     pub ceiling: Arc<Ceiling>,
     /// Exchanges that wait because the cluster has reached its limit of exchanges in flight.
     pub queue: Arc<Queue>,
@@ -248,13 +248,14 @@ pub struct Decision {
     pub service: String,
     /// The cluster's name; empty when refused.
     pub cluster: String,
-    /// The reason for the cluster, or the refusal.
+    /// The reason for the choice of the cluster, or the refusal.
     pub reason: &'static str,
     /// Nearer clusters and why each was not selected.
     pub rejected: Vec<String>,
 }
 
-/// What the proxy gives up as memory or descriptors run out, in order: keep-alive, requests, connections.
+/// The measures of the proxy when memory or descriptors run out: it stops keep-alive, then refuses
+/// requests, then connections.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Scarcity {
     /// Nothing is given up.
@@ -352,7 +353,7 @@ impl Shared {
         }
     }
 
-    /// Used shares of the connection limit and of memory; 1.0 is all.
+    /// Used shares of the connection limit and of memory; 1.0 is the whole limit.
     #[must_use]
     pub fn used(&self) -> (f64, f64) {
         let most = self.connections_max.load(Ordering::Relaxed).max(1);

@@ -20,9 +20,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The canonical target and host are types of the codec.
     ("tls", &["decision", "os"]),
     ("policy", &["decision", "os", "tls"]),
-    // Certificates, keys and passwords are part of what is checked.
+    // `check` reads certificates, keys and passwords too.
     ("config", &["decision", "http", "policy", "tls"]),
-    // Results that are counted are words of the rooms that produce them.
+    // Counted results are enums of the modules that produce them.
     ("telemetry", &["decision", "os", "tls"]),
     ("shared", &["decision", "policy", "telemetry", "tls"]),
     ("discover", &["decision", "os", "shared"]),
@@ -322,7 +322,8 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// Names that a module re-exports from others, by module: where a path through it ends in truth.
+/// Names that a module re-exports from others, by module: the module that a path through the re-export really leads
+/// to.
 type Reexports = BTreeMap<String, BTreeMap<String, String>>;
 
 fn reexports(all: &[Source], modules: &BTreeSet<String>) -> Reexports {
@@ -381,8 +382,8 @@ fn resolve(
 }
 
 /// Each module, and the modules of its own top-level module that it names. The root of a folder may name the files of
-/// the folder, and these may name the items that the root declares: that is no circle. An item that the root re-exports
-/// belongs to its file: two files that name one another through the root are a circle.
+/// the folder, and the files may name the items that the root declares: this is not a circle. An item that the root
+/// re-exports belongs to its file: two files that name each other through the root are a circle.
 fn imports(all: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeSet<String> = all.iter().map(|source| module(&name(source))).collect();
     let reexports = reexports(all, &modules);

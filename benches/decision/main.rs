@@ -1,12 +1,12 @@
 //! The cost of one decision: the selection of a cluster and of an endpoint by a worker; and the cost of one sweep,
 //! which creates the signals for the workers, 20 times a second.
 //!
-//! `cargo bench --bench decision`: time by criterion, instructions by callgrind where valgrind is installed
-//! (instruction counts repeat exactly and show small changes), and allocations, which must be none. Fails when any
-//! size costs more than 100 ns or 1,000 instructions, when anything allocates, or when 4,096 endpoints in a cluster
-//! cost 100 ns more than 16 do, where the only growth is the distance of the figures in memory. The pick of an
-//! endpoint alone may cost 60 ns, with equal weights and with others. A sweep of 1,000 classes of which 100 are in
-//! use may cost 1 ms.
+//! `cargo bench --bench decision`: time by criterion, instructions by callgrind if valgrind is installed
+//! (instruction counts are exactly repeatable and show small changes), and allocations, of which there must be
+//! none. The benchmark fails if a decision of any size costs more than 100 ns or 1,000 instructions, if a decision
+//! allocates, or if a cluster of 4,096 endpoints costs 100 ns more than one of 16 (only cache misses grow with the
+//! size). The pick of an endpoint alone may cost 60 ns, with equal or unequal weights. A sweep of 1,000 classes of
+//! which 100 are in use may cost 1 ms.
 #![allow(missing_docs, reason = "a program of its own")]
 #![allow(clippy::print_stdout, reason = "it prints its figures")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -90,7 +90,7 @@ impl Weights {
     }
 }
 
-/// What a worker has at hand when it decides.
+/// The state of a worker for a decision.
 struct Desk {
     signals: Vec<ClusterSignals>,
     in_flight: Vec<u32>,
@@ -104,7 +104,7 @@ struct Desk {
 
 impl Desk {
     fn new(clusters: usize, endpoints: usize) -> Desk {
-        // All hot, so that the loop goes to its end: the dearest case.
+        // All clusters have a queue, so that the loop visits all of them: the most expensive case.
         let choice = |slot: usize| {
             let share = if slot + 1 == clusters { 1.0 } else { 0.3 };
             Choice { cluster: ClusterIndex(slot), slot, share, why: Why::Spill, warm: false }
@@ -171,7 +171,8 @@ fn time(mut decide: impl FnMut() -> Option<EndpointIndex>) -> (f64, f64) {
     (least, allocations as f64 / (60 * BATCH) as f64)
 }
 
-/// The instructions of one decision: this program runs under callgrind, once with twice as many decisions.
+/// The instructions of one decision: the difference between two runs of this program under callgrind, the
+/// second with twice as many decisions.
 fn instructions(clusters: usize, endpoints: usize) -> Option<f64> {
     let run = |count: u64| {
         let output = Command::new("valgrind")

@@ -17,7 +17,7 @@ pub(crate) const CLASSES: usize = 1_000;
 /// Exchanges of an active class at each of its clusters between two sweeps: 100 a second.
 const EXCHANGES: u64 = 5;
 
-/// Samples of which the first `active` classes have exchanges of 20 ms.
+/// Samples in which only the first `active` classes have exchanges, of 20 ms each.
 struct Traffic {
     ledger: Ledger,
     active: usize,

@@ -157,7 +157,7 @@ fn scenario_c(rig: &Rig, options: &Options) -> String {
     by_request(rig.tls(), options, "C: TLS 1.3, HTTP/1.1, 1 KiB, 64 connections", &load)
 }
 
-/// D: HTTP/2 over TLS to HTTP/1, 10 connections of 32 streams.
+/// D: HTTP/2 over TLS to HTTP/1, 10 connections with 32 streams each.
 fn scenario_d(rig: &Rig, options: &Options) -> String {
     let load = |peer: &Peer| h2load(peer.address, options.seconds);
     by_request(rig.tls(), options, "D: HTTP/2 over TLS to HTTP/1, 1 KiB, 10 x 32", &load)
@@ -170,7 +170,7 @@ fn scenario_e(rig: &Rig, options: &Options) -> String {
     by_request(rig.tls(), options, "E: TLS 1.3 handshake and a request", &load)
 }
 
-/// The CPU time a request of each peer; the load returns the number of requests.
+/// The CPU time per request of each peer; the load returns the number of requests.
 fn by_request(
     peers: Vec<Peer>,
     options: &Options,
@@ -250,7 +250,7 @@ fn scenario_g(rig: &Rig, _: &Options) -> String {
     let peers = rig.http();
     let mut table = Table::new("G: idle keep-alive connection", "bytes", &peers);
     for peer in &peers {
-        // The first connections allocate what later ones share.
+        // The first connections allocate memory that later ones share.
         let warm = open(peer.address, 500);
         let before = peer.resident_bytes();
         let idle = open(peer.address, CONNECTIONS);

@@ -82,7 +82,7 @@ pub fn metrics_text(backend: &Backend) -> String {
     })
 }
 
-/// The expiry of each certificate, by listener and first name.
+/// The expiry time of each certificate, by listener and first name.
 fn certificates(view: &View) -> Vec<(String, String, i64)> {
     let of = |(listener, secured): (&Listener, &Option<Secured>)| {
         let certificates = secured.iter().flat_map(|secured| &secured.names.certificates);
@@ -248,7 +248,7 @@ pub(super) async fn config_diff(State(backend): Shared) -> Response {
     Json((backend.difference)()).into_response()
 }
 
-/// Whether the token is right: the guard has answered otherwise already.
+/// Answers 204 for a correct token: the guard has already rejected any other.
 pub(super) async fn token() -> StatusCode {
     StatusCode::NO_CONTENT
 }

@@ -1,7 +1,7 @@
-//! Who changed what by hand, and when: the last thousand actions, and one log line each.
+//! The audit log of manual changes: the last thousand actions, each also written as one log line.
 //!
-//! The token does not tell people apart, so an action also names the address it came from and the name that the client
-//! gives in `tidegate-operator`. That name is claimed, not proven.
+//! The token does not identify a person, so an action also records the client's address and the name that the client
+//! gives in `tidegate-operator`. This name is not verified.
 
 use super::Backend;
 use axum::Json;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Actions that are remembered.
+/// The number of actions that are kept.
 const ACTIONS_MAX: usize = 1_000;
 /// Characters of a name that a client gives.
 const NAME_MAX: usize = 64;
@@ -25,7 +25,7 @@ const OPERATOR: &str = "tidegate-operator";
 #[derive(Clone, Debug)]
 pub(super) struct Peer(pub(super) String);
 
-/// Who acts, as far as that is known.
+/// The operator behind an action, as far as known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Who {
     by: String,
@@ -48,28 +48,28 @@ impl<S: Sync> FromRequestParts<S> for Who {
     }
 }
 
-/// Something that somebody did by hand.
+/// One manual action.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Action {
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     time: String,
     /// `dial` or `reload`.
     action: &'static str,
     /// `clusters`, `sites` or `configuration`.
     kind: String,
-    /// Of the cluster or site.
+    /// The name of the cluster or site.
     name: String,
-    /// The dial; null where it was taken back.
+    /// The dial; null if the manual dial was removed.
     percent: Option<u8>,
-    /// The name that the client gives; empty where it gives none.
+    /// The name that the client gives; empty if it gives none.
     by: String,
     /// The client's address.
     from: String,
     /// The client's program.
     agent: String,
-    /// Whether it is in force.
+    /// Whether the action took effect.
     ok: bool,
-    /// What went wrong, or a warning.
+    /// The error, or a warning.
     message: String,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Action {
 #[derive(Debug, Default)]
 pub(super) struct Audit(Mutex<VecDeque<Action>>);
 
-/// What was done.
+/// The data of an action.
 #[derive(Debug)]
 pub(super) struct Done<'a> {
     pub(super) action: &'static str,
@@ -88,7 +88,7 @@ pub(super) struct Done<'a> {
     pub(super) message: String,
 }
 
-/// Remembers an action, and logs it.
+/// Stores an action, and logs it.
 pub(super) fn remember(backend: &Backend, who: Who, done: Done<'_>) {
     let Done { action, kind, name, percent, ok, message } = done;
     let Who { by, from, agent } = who;

@@ -15,10 +15,10 @@ use std::time::Duration;
 pub struct Remote {
     /// `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT`, `unix:/PATH` or `unix:///PATH`.
     pub url: String,
-    /// A file with the authorities for the API's certificate, or with the certificate itself, in PEM; by default the
-    /// system's.
+    /// A PEM file with the certificate authorities for the API's certificate, or with the certificate itself; by
+    /// default the authorities of the system.
     pub ca: Option<PathBuf>,
-    /// The name that the certificate must prove; by default the URL's host.
+    /// The name that the certificate must have; by default the URL's host.
     pub server_name: Option<String>,
     /// The bearer token.
     pub token: Option<String>,

@@ -1,8 +1,8 @@
-//! Connections to the admin API: their number, and the time that each may block.
+//! Connections to the admin API: their number, and how long each may block.
 //!
-//! No client can block the API. A new connection is always accepted; at the limit, the connection that was idle for
-//! longest is closed. So a liveness probe is answered whatever slow clients do. A connection whose client does not
-//! read its response is closed.
+//! A new connection is always accepted; at the limit, the connection that was idle for longest is closed. Therefore
+//! a liveness probe is answered even while slow clients hold connections. A connection whose client does not read
+//! its response is closed.
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 pub(super) const CONNECTIONS_MAX: usize = 256;
 /// The timeout of a request head, and of a handshake.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for which a client may read nothing, and beyond that the minimum rate in bytes a second.
+/// How long a client may read nothing; after that, the minimum rate in bytes a second.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_RATE_MIN: f64 = 4_096.0;
 
@@ -162,7 +162,7 @@ impl<S> Timed<S> {
         self.own.stalled_ms.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Waits as long as the peer's rate permits.
+    /// Waits until the peer's rate falls below the minimum.
     fn poll_late<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if self.since.is_none() {
             self.since = Some(Instant::now());

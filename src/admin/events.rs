@@ -1,4 +1,4 @@
-//! Server-sent events: state changes as they happen, and a snapshot each second.
+//! Server-sent events: state changes when they happen, and a snapshot every second.
 
 use super::{Backend, api};
 use axum::body::{Body, Bytes};
@@ -16,11 +16,11 @@ use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// The queue of events for a slow reader; when the queue is full, the stream is closed. A snapshot is skipped while
-/// an event is queued.
+/// events are queued.
 const WAITING_MAX: usize = 256;
 /// Concurrent streams: an eighth of the connections.
 const STREAMS_MAX: usize = 32;
-/// A snapshot serves all streams for so long.
+/// How long one snapshot serves all streams.
 const FRESH: Duration = Duration::from_millis(500);
 
 static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);

@@ -1,4 +1,4 @@
-//! `/api/v1/expect`: what a drain or a dial would change, simulated with the load of now.
+//! `/api/v1/expect`: the expected effect of a drain or a dial, simulated with the current load.
 
 use super::Backend;
 use super::history::Second;
@@ -15,22 +15,22 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Simulations at once: they take a core while they run.
+/// The limit of concurrent simulations: each uses one core while it runs.
 static RUNNING: Semaphore = Semaphore::const_new(1);
-/// Classes that are simulated for one answer, those with the greatest demand.
+/// The number of classes that are simulated for one response: those with the greatest demand.
 const CLASSES_MAX: usize = 4;
-/// Exchanges a second of a class below which nothing is simulated.
+/// A class with fewer exchanges a second is not simulated.
 const DEMAND_MIN: f64 = 0.5;
-/// The distance that is assumed of a cluster nobody measured, in seconds.
+/// The distance that is assumed for an unmeasured cluster, in seconds.
 const FAR: f64 = 0.050;
-/// Bytes of a response that are assumed where nothing was counted.
+/// The response size that is assumed before any response was counted, in bytes.
 const BYTES: f64 = 20_000.0;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Question {
     kind: String,
     name: String,
-    /// Absent is the dial of the file.
+    /// The dial; the one of the file if absent.
     percent: Option<u8>,
 }
 
@@ -119,9 +119,10 @@ fn told(view: &View, second: &Second, asked: &[ClusterIndex], percent: Option<u8
     json!({"seconds": SECONDS, "services": services, "warnings": warnings, "assumed": assumed})
 }
 
-/// The demand of a class, and how its response times are spread: by the median and the 99th percentile of its service.
+/// The demand of a class, and the spread of its response times, derived from the median and the 99th percentile of
+/// its service.
 fn demand(second: &Second, service: &str, class: &ClassSignals) -> Demand {
-    /// Deviations from the median to the 99th percentile of a normal distribution.
+    /// The 99th percentile of a normal distribution, in standard deviations above the median.
     const TO_P99: f64 = 2.326;
     let of = second.services.get(service);
     let ends = of.and_then(|of| of.p50_ms.zip(of.p99_ms)).filter(|(p50, _)| *p50 > 0.0);
@@ -129,7 +130,7 @@ fn demand(second: &Second, service: &str, class: &ClassSignals) -> Demand {
     Demand { rate: class.demand_rps, spread }
 }
 
-/// What is known of a cluster for a class.
+/// The input of the simulation for one cluster of a class.
 fn known(
     view: &View,
     class: &ClassSignals,
@@ -179,7 +180,7 @@ fn one(
     })
 }
 
-/// A class that nobody may serve afterwards.
+/// The result for a class that no cluster may serve after the change.
 fn all_refused(
     plan: &Plan,
     class: &Class,

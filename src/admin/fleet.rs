@@ -1,4 +1,4 @@
-//! The fleet in the API: what is known of all sites, and the report that peers ask for.
+//! The fleet in the API: the known state of all sites, and the report for peers.
 
 use super::Backend;
 use crate::decision::fleet::{ClusterRow, Report, ServiceRow};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 type Shared = State<Arc<Backend>>;
 
-/// To the end of the switch of protocols.
+/// The deadline for the end of the protocol upgrade.
 const SWITCHED: Duration = Duration::from_secs(5);
 
 fn rounded(number: f64) -> f64 {
@@ -26,7 +26,7 @@ fn milliseconds(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e3
 }
 
-/// What is not known is null.
+/// An unknown value is null.
 fn measured(seconds: f64) -> Option<f64> {
     Some(seconds).filter(|seconds| *seconds > 0.0).map(milliseconds)
 }
@@ -111,7 +111,7 @@ fn service((name, row): (&String, &ServiceRow)) -> Value {
     })
 }
 
-/// `GET /api/v1/fleet/report`: the report as JSON, or a conversation for a peer that asks for one.
+/// `GET /api/v1/fleet/report`: the report as JSON, or an upgraded connection if the peer requests an upgrade.
 pub(super) async fn report(State(backend): Shared, mut request: Request) -> Response {
     let wanted = request.headers().get(header::UPGRADE);
     if wanted.is_none_or(|protocol| protocol != PROTOCOL) {

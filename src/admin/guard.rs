@@ -43,7 +43,7 @@ pub(super) async fn guard(
 }
 
 /// Permits requests that need no token, unless their `Host` is foreign: otherwise a web page could read the names and
-/// loads of a site from the metrics.
+/// loads of a site's clusters from the metrics.
 pub(super) async fn only_ours(
     State(backend): State<Arc<Backend>>,
     request: Request<Body>,
@@ -115,8 +115,7 @@ pub(super) fn judge(
     Ok(())
 }
 
-/// Whether the host is loopback, this socket's own address, or a name that the operator allowed; the port does not
-/// matter.
+/// Whether the host is loopback, this socket's own address, or a name in `allowed_hosts`; the port is ignored.
 fn is_ours(backend: &Backend, access: &Access, host: &str) -> bool {
     let bare = without_port(host);
     if bare.eq_ignore_ascii_case("localhost")

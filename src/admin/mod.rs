@@ -66,7 +66,7 @@ pub struct Backend {
     pub decisions: Arc<Mutex<VecDeque<Decision>>>,
     /// Seconds since the start.
     pub uptime: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// What is known of other proxies and sites.
+    /// The known state of other proxies and sites.
     pub fleet: Arc<Fleet>,
     /// The address of the API.
     pub address: Address,
@@ -74,13 +74,13 @@ pub struct Backend {
     pub access: Arc<ArcSwap<Access>>,
     /// The time since 1970.
     pub now: fn() -> Duration,
-    /// A time since 1970 in the form of RFC 3339.
+    /// Formats a time since 1970 as in RFC 3339.
     pub rfc3339: fn(Duration) -> String,
-    /// What the API itself remembers.
+    /// The state of the API itself.
     pub memory: Memory,
 }
 
-/// What the API itself remembers.
+/// The state of the API itself.
 #[derive(Debug, Default)]
 pub struct Memory {
     history: history::History,
@@ -89,7 +89,7 @@ pub struct Memory {
 }
 
 impl Backend {
-    /// Tells whoever listens to events.
+    /// Sends an event to all subscribers.
     fn tell(&self, mut event: Value) {
         if let Some(object) = event.as_object_mut() {
             object.insert("time".to_owned(), json!((self.rfc3339)((self.now)())));
@@ -230,7 +230,8 @@ async fn pause(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-/// Sets a deadline for bytes in the kernel's buffer: a window that stays closed ends the connection.
+/// Sets a deadline for bytes in the kernel's buffer: if the client's receive window stays closed, the connection
+/// ends.
 fn give_up_on_silence(stream: &tokio::net::TcpStream) {
     let socket = socket2::SockRef::from(stream);
     if let Err(error) = socket.set_tcp_user_timeout(Some(connection::WRITE_TIMEOUT)) {

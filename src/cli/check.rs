@@ -60,7 +60,7 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
 const BEFORE: usize = 60;
 const AFTER: usize = 30;
 
-/// The line of a problem with a caret below the position; empty if the file has no such line.
+/// The line of a problem with a caret below the position; empty if the text has no such line.
 fn source(text: &str, at: Position) -> String {
     let Some(line) = text.lines().nth(at.line.saturating_sub(1)) else { return String::new() };
     if line.trim().is_empty() {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The proxy's address when no argument gives one.
+/// The address of the admin API if no argument gives one.
 const DEFAULT: &str = "http://127.0.0.1:9901";
 
 /// Succeeds if the proxy is ready.

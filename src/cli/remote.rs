@@ -19,7 +19,7 @@ pub(super) struct AdminArguments {
 }
 
 impl AdminArguments {
-    /// The proxy to ask, if the arguments name one.
+    /// The admin API of the proxy, if the arguments name one.
     pub(super) fn remote(&self) -> Result<Option<Remote>, String> {
         let Some(url) = self.admin.clone() else { return Ok(None) };
         let remote = Remote { url, ca: self.ca.clone(), server_name: None, token: self.token()? };

@@ -49,7 +49,7 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     routes::compile(&mut compiler);
     let Compiler { mut plan, mut tls, .. } = compiler;
     plan.asserted = policies::asserted(&plan);
-    // Problems of the policies' files were reported when the policies were compiled.
+    // The problems of policy files were already reported when the policies were compiled.
     let policies = crate::policy::Store::build(&plan).unwrap_or_default();
     tls.fingerprint = store::fingerprint(&plan);
     Config { plan, settings, tls, policies, effective: serde_json::Value::Null }

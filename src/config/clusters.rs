@@ -62,8 +62,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Reports timeouts that no connection could meet. A timeout of 0 for the queue or the pool is valid: it turns
-    /// the feature off.
+    /// Reports timeouts of 0 that no connection could meet. For `queue` and `pool_idle` 0 is valid and turns the
+    /// feature off.
     fn check_timeouts(&mut self, cluster: &file::Cluster, path: &str) {
         let Some(written) = &cluster.timeouts else { return };
         let spans = [("connect", fixed(written.connect)), ("connect_total", written.connect_total)];

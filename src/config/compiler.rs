@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Permissions of a unix socket's file: its user and group.
 pub(super) const MODE: u32 = 0o660;
 
-/// Collects the classes and settings that routes and listeners need while the plan grows.
+/// The compiler: collects the classes and settings that routes and listeners need while the plan grows.
 pub(super) struct Compiler<'a> {
     pub(super) file: &'a File,
     pub(super) plan: Plan,
@@ -78,7 +78,7 @@ pub(super) fn rooted(address: &Address, folder: &Path) -> Address {
     }
 }
 
-/// The items of an optional list; none where the key is absent.
+/// The items of an optional list; none if the key is absent.
 pub(super) fn owned(list: &Option<Vec<String>>) -> Vec<String> {
     list.clone().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
-//! How two texts of a configuration differ, key by key, without values that may be secret.
+//! The differences between two texts of a configuration, key by key, without values that may be secret.
 //!
-//! Texts are compared as they are written: defaults are not filled in, and `${VAR}` is not expanded. So a text with
-//! unknown keys or bad values can be compared, too; only one that is not YAML cannot.
+//! The texts are compared as written: defaults are not filled in, and `${VAR}` is not expanded. Therefore a text
+//! with unknown keys or invalid values can be compared too; a text that is not YAML cannot.
 
 use super::yaml::{Kind, Node, parse};
 use std::collections::BTreeMap;
@@ -13,20 +13,21 @@ pub struct Change {
     pub path: String,
     /// The line of the new text, where the key is there.
     pub line: Option<usize>,
-    /// The old value, where the key was there.
+    /// The old value; `None` if the key is new.
     pub before: Option<String>,
-    /// The new value, where the key is there.
+    /// The new value; `None` if the key was removed.
     pub after: Option<String>,
 }
 
-/// Keys whose values are never shown: names of header fields below them stay.
+/// Sections whose values are never shown; the names of their header fields are shown.
 const HIDDEN_BELOW: [&str; 3] = ["request_headers", "response_headers", "headers"];
-/// Parts of a key's name that say the same.
+/// Parts of a key's name that mark its value as secret.
 const HIDDEN: [&str; 6] = ["secret", "password", "token", "authorization", "cookie", "credential"];
 /// Characters of a value that are shown.
 const SHOWN_MAX: usize = 200;
 
-/// The keys of `after` that differ from `before`, in the order of their paths; `None` where one of the texts is not YAML.
+/// The keys of `after` that differ from `before`, in the order of their paths; `None` if one of the texts is not
+/// YAML.
 #[must_use]
 pub fn difference(before: &str, after: &str) -> Option<Vec<Change>> {
     let (before, after) = (leaves(before)?, leaves(after)?);
@@ -63,7 +64,7 @@ fn leaves(text: &str) -> Option<Leaves> {
     Some(all)
 }
 
-/// `${VAR}` as `$(VAR)`, of the same length: braces would begin a map.
+/// `${VAR}` as `$(VAR)`, of the same length: in YAML, braces would begin a map.
 fn without_braces(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -118,7 +119,7 @@ fn written(node: &Node) -> String {
     }
 }
 
-/// A value as it may be shown.
+/// A value with secrets removed.
 fn shown(path: &str, value: &str) -> String {
     let mut keys = path.split('.').map(|key| key.split('[').next().unwrap_or_default());
     let below = keys.clone().any(|key| HIDDEN_BELOW.contains(&key));
@@ -128,7 +129,7 @@ fn shown(path: &str, value: &str) -> String {
         return "redacted".to_owned();
     }
     let text = match value.split_once("://") {
-        // A URL may hold a name and a password.
+        // A URL may contain a name and a password.
         Some((scheme, rest)) => match rest.split('/').next().and_then(|host| host.rfind('@')) {
             Some(at) => format!("{scheme}://redacted{}", &rest[at..]),
             None => value.to_owned(),

@@ -1,8 +1,8 @@
 //! `${VAR}` and `${VAR:-default}`: expanded in the text before parsing, with positions preserved.
 //!
-//! A variable's value is a scalar or part of one, and never adds structure: the value is escaped inside quotes,
-//! quoted where it is a whole scalar that YAML would read as something else, and refused where it is such a part of a
-//! scalar. Control characters are errors: a line break could inject configuration. Defaults are part of the file and
+//! A variable's value is a scalar or part of a scalar, and never adds structure. Inside quotes the value is escaped.
+//! A whole scalar that YAML would read differently is quoted. A part of a scalar that YAML would read differently is
+//! refused. Control characters are errors: a line break could inject configuration. Defaults are part of the file and
 //! are inserted as written. Comments are not expanded. `$${` stands for a literal `${`.
 
 use super::error::{Position, Problems};

@@ -1,4 +1,4 @@
-//! The peers of a fleet: whom to ask, and with which token.
+//! The peers of a fleet: their addresses, tokens and certificate authorities.
 
 use super::error::Problems;
 use super::file::{self, File};
@@ -11,7 +11,7 @@ use crate::tls::client;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// Compiles the peers, with what is wrong about them.
+/// Compiles the peers and reports problems.
 pub(super) fn peers(file: &File, folder: &Path, problems: &mut Problems) -> Vec<Peer> {
     let Some(fleet) = &file.fleet else { return Vec::new() };
     let peers = fleet.peers.as_deref().unwrap_or_default();
@@ -52,7 +52,7 @@ pub(super) fn token_file(
     Some(path)
 }
 
-/// Notes shared ceilings and budgets that nobody shares.
+/// Warns of shared ceilings and budgets without a second proxy of the site.
 pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
     for (name, service) in &file.services.0 {
         let Some(budget) = &service.budget else { continue };

@@ -15,7 +15,8 @@ use crate::tls::server::Secured;
 use std::path::Path;
 use std::time::Duration;
 
-/// The class of a listener whose service is wrong. Such a plan is rejected, so that no exchange sees this class.
+/// A placeholder for the class of a listener whose service is invalid. Such a plan is rejected, so no exchange
+/// uses this class.
 const NO_CLASS: ClassIndex = ClassIndex(0);
 /// The upper bound of `limits.head`, in bytes.
 const HEAD_MAX: usize = 256 * 1024;
@@ -97,7 +98,7 @@ impl Compiler<'_> {
         limits
     }
 
-    /// The TLS configuration of a listener; `None` without TLS, or where the protocol or address excludes TLS.
+    /// The TLS configuration of a listener; `None` without TLS, or if the protocol or address excludes TLS.
     fn tls_of(
         &mut self,
         listener: &file::Listener,
@@ -112,7 +113,7 @@ impl Compiler<'_> {
             self.problems.error(written.at, format!("{path}.tls"), message);
             return None;
         }
-        // `protocol` has reported this error already, and the files are not read.
+        // `protocol` has already reported this error; the files are not read.
         if matches!(protocol, Protocol::Udp { .. } | Protocol::TlsPassthrough(_)) {
             return None;
         }

@@ -1,5 +1,5 @@
-//! From text to a [`Plan`](crate::decision::plan::Plan): parse, then check. This module reads the given files and
-//! does nothing else outside the process.
+//! From text to a [`Plan`](crate::decision::plan::Plan): parse, then check. This module reads the files that the
+//! configuration names; it has no other side effects.
 //!
 //! [`yaml`] parses text into a tree with positions, [`shape`] converts the tree into the shapes of [`file`], and
 //! [`check`] compiles the shapes. Each step reports *all* its problems with line, column and path, so that an

@@ -42,7 +42,7 @@ pub struct Settings {
     pub drain_deadline: Duration,
     /// The folder for state that survives a restart.
     pub state_dir: Option<PathBuf>,
-    /// Proxies that are asked for their state.
+    /// The proxies whose reports are requested.
     pub peers: Vec<Peer>,
 }
 

@@ -18,11 +18,11 @@ pub struct Spanned<T> {
 
 /// A type that can be read from a tree.
 pub trait Decode: Sized {
-    /// Reads `node`, which stands at `path`. Problems are reported; `None` means that there were some.
+    /// Reads `node` at `path`. Reports problems; `None` if there were any.
     fn decode(node: &Node, path: &str, problems: &mut Problems) -> Option<Self>;
     /// The type's JSON Schema.
     fn schema() -> Value;
-    /// The value of `node` with all documented defaults; `None` where the node is empty.
+    /// The value of `node` with all documented defaults; `None` if the node is empty.
     fn effective(node: &Node) -> Option<Value> {
         as_written(node)
     }
@@ -94,7 +94,8 @@ impl<T: Decode> Decode for Vec<T> {
             problems.error_with_hint(node.at, path, "must be a list", hint);
             return None;
         };
-        // An unreadable item was reported, which makes the file invalid; the other items are still checked.
+        // An unreadable item was already reported and makes the file invalid; the other items are still
+        // checked.
         let read = items
             .iter()
             .enumerate()
@@ -239,7 +240,7 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
     problems.unknown_key(path, name, Problem { hint, ..problem });
 }
 
-/// Documented keys that this version does not implement; the error says so.
+/// Documented keys that this version does not implement; using one is an error with this reason.
 const LATER: &[&str] = &["scaling", "tracing", "capacity_groups", "capacity_group", "kubernetes"];
 
 /// Adds a description and the documented default to a key's schema.
@@ -404,7 +405,7 @@ pub fn missing(key: &str, schema: &Value, at: Position, path: &str, problems: &m
     problems.lacking(path, &[key], Problem { hint, ..problem });
 }
 
-/// Words of other proxies, and the corresponding words here.
+/// Words of other proxies, and the corresponding words of this configuration.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("https", "http", "use `http` with `tls:`"),
     ("tls", "tls-passthrough", "use `tls-passthrough`, or `http` or `tcp` with `tls:`"),

@@ -190,10 +190,7 @@ impl Compiler<'_> {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "whether a certificate has expired is a matter of the date"
-)]
+#[expect(clippy::disallowed_methods, reason = "the check of the expiry needs the date")]
 fn seconds_now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)

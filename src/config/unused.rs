@@ -1,6 +1,6 @@
 //! Unused parts of a configuration: listeners without routes, services and clusters that nothing refers to.
 //!
-//! These are warnings, and only for a file without errors: a wrong reference is reported as an error already.
+//! These are warnings, and only for a file without errors: a wrong reference is already an error.
 
 use super::error::Problems;
 use super::file::{File, Listener, Protocol, Route};

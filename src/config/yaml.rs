@@ -24,7 +24,7 @@ pub struct Node {
 pub enum Kind {
     /// Empty, `~` or `null`.
     Null,
-    /// A scalar; `plain` when it was not quoted.
+    /// A scalar; `plain` if it was not quoted.
     Scalar {
         /// Its text.
         text: String,
@@ -87,7 +87,7 @@ enum Open {
 ///
 /// # Errors
 /// A [`SyntaxError`] for each duplicate key, and for the first syntax error or forbidden feature. The tree is
-/// returned unless there was such an error; of duplicate keys it holds the first.
+/// returned unless there was a syntax error or forbidden feature; of duplicate keys it contains the first.
 pub fn parse(text: &str) -> (Option<Node>, Vec<SyntaxError>) {
     let mut builder = Builder::default();
     match build(text, &mut builder) {
@@ -237,7 +237,7 @@ impl Builder {
             Some((_, Open::List(items))) => items.push(node),
             Some((_, Open::Map { entries, key, seen })) => match key.take() {
                 Some(known) => {
-                    // The first of duplicate keys is read, so that its problems are reported, too.
+                    // The first of duplicate keys is read, so that its problems are reported too.
                     match known.text().is_some_and(|text| seen.insert(text.to_owned())) {
                         true => entries.push((known, node)),
                         false => self.duplicates.push(duplicate(&known)),

@@ -1,17 +1,18 @@
 //! A queue detected by its growth, without knowledge of the service time.
 //!
-//! A class that is overloaded from its first request on has never seen a response without a queue. But a growing queue
-//! can be recognised: fewer exchanges end than were sent one response time ago, while the completion rate is at its
-//! maximum. With slower work fewer exchanges end at first, and later as many as are sent. So the growth of the number in
-//! flight is compared with the completion rate; the number in flight beyond the least response time is the queue (Little's law).
+//! A class that is overloaded from its first request on has never had a response without a queue. A growing queue can
+//! still be recognised: fewer exchanges end than were sent one response time ago, while the completion rate is at its
+//! maximum. When the work becomes slower, fewer exchanges end at first, but later as many end as are sent. The growth
+//! of the number in flight is therefore compared with the completion rate. The exchanges in flight beyond those that
+//! the least response time explains are the queue (Little's law).
 //!
 //! # Units
 //! Seconds; exchanges, and exchanges a second.
 //!
 //! # Invariants
 //! * Without growth there is no queue, however slow the work is.
-//! * A queue that does not shrink while fewer exchanges are sent than end was slow work: the detection is ignored,
-//!   and the next detection counts only after twice the time.
+//! * If the assumed queue does not shrink while fewer exchanges are sent than end, it was slow work: the detection is
+//!   ignored, and the next detection must last twice as long before it counts.
 
 /// The span of a bucket in seconds, and the number of buckets.
 const BUCKET: f64 = 0.1;
@@ -20,21 +21,21 @@ const BUCKETS: usize = 64;
 const RATE: usize = 5;
 /// Spans over which growth is searched, in buckets.
 const SPANS: [usize; 4] = [5, 10, 20, 40];
-/// Standard deviations by which more exchanges must have been sent than ended.
+/// The growth that proves a queue, in standard deviations.
 const CERTAIN: f64 = 2.0;
-/// Least number of exchanges that ended within a rate's span.
+/// The least number of exchanges that must end within a span for its rate to be used.
 const ENOUGH: f64 = 5.0;
-/// The part of the highest completion rate so far that must still complete while a queue grows.
+/// While a queue grows, the completion rate must be at least this part of the highest rate so far.
 const AT_WORK: f64 = 0.8;
-/// The part of a recognisable queue that counts as none.
+/// A queue below this part of a recognisable queue counts as no queue.
 const SMALL: f64 = 0.2;
-/// The buckets, with the current one, in which a growing queue shows.
+/// The number of the newest buckets, the current one included, in which a growing queue is searched.
 const MOMENTS: usize = 3;
-/// Time constant with which the least response time is forgotten, in seconds.
+/// Time constant for forgetting the least response time, in seconds.
 const FORGETS: f64 = 60.0;
 /// The least time in which a queue must shrink while fewer exchanges are sent than end, in seconds.
 const DRAINS: f64 = 2.0;
-/// The longest time for which growth is ignored after a mistake, in seconds.
+/// The longest time for which growth is ignored after a wrong detection, in seconds.
 const DOUBTS_MAX: f64 = 60.0;
 
 /// Exchanges that one class sent and that ended recently, at all its clusters together.
@@ -46,17 +47,17 @@ pub struct Backlog {
     at: usize,
     span: f64,
     waiting: f64,
-    /// Seconds since the first exchange that was sent after a silence.
+    /// Seconds since the first exchange after a silence was sent.
     age: f64,
     /// The least mean response time recently, over a few responses.
     least: Option<f64>,
     count: f64,
     seconds: f64,
-    /// For how many buckets the queue has been more than a small part of a recognisable one.
+    /// The number of buckets since the queue became more than a small part of a recognisable queue.
     risen: usize,
-    /// The queue when it was recognised, and the moment since which there is one.
+    /// The length of the queue when it was recognised, and when it began.
     grown: Option<(f64, f64)>,
-    /// For how long growth is still ignored, and for how long after the next mistake.
+    /// For how long growth is still ignored, and for how long it will be ignored after the next wrong detection.
     doubts: f64,
     next_doubts: f64,
 }
@@ -113,10 +114,10 @@ impl Backlog {
         self.spread(&flow, bound, elapsed);
     }
 
-    /// Adds what happened in `elapsed` seconds to the buckets of these seconds, evenly, since sweeps come early and late;
-    /// looks for a queue when the last of them that is complete is filled.
+    /// Spreads the counts of `elapsed` seconds evenly over the buckets of these seconds, since sweeps are not
+    /// punctual. Looks for a queue whenever a bucket is complete.
     fn spread(&mut self, flow: &Flow, bound: f64, elapsed: f64) {
-        // An exchange whose client left early occupies nothing any more: it counts as served.
+        // An exchange whose client left early occupies no server any more: the exchange counts as served.
         let answered = flow.answered + flow.left_early;
         let (mut left, mut closed) = (elapsed, 0);
         loop {
@@ -140,14 +141,14 @@ impl Backlog {
         }
     }
 
-    /// The queue that has grown, in seconds; `None` while none is recognised.
+    /// The queue that has grown, in seconds; `None` while no queue is recognised.
     #[must_use]
     pub fn queue(&self) -> Option<f64> {
         self.grown?;
         Some((self.response()? - self.least?).max(0.0))
     }
 
-    /// The least mean response time recently, in seconds: an upper bound of the time without a queue.
+    /// The least mean response time recently, in seconds: an upper bound of the response time without a queue.
     #[must_use]
     pub fn least(&self) -> Option<f64> {
         self.least
@@ -159,8 +160,8 @@ impl Backlog {
         self.rate(&self.answered)
     }
 
-    /// Whether no more exchanges are sent than end, in the last moments: clients that wait for a response before they send
-    /// again make a queue that does not grow.
+    /// Whether at most as many exchanges were sent as ended in the newest buckets. Clients that wait for a response
+    /// before they send again cause a queue that does not grow.
     #[must_use]
     pub fn is_steady(&self) -> bool {
         let sent = self.total(&self.sent, 0, MOMENTS);
@@ -173,14 +174,15 @@ impl Backlog {
         self.total(buckets, 0, RATE + 1) / span.max(BUCKET)
     }
 
-    /// The time that an exchange sent now will take, at the completion rate.
+    /// The time that an exchange sent now will take at the current completion rate.
     fn response(&self) -> Option<f64> {
         let rate = self.rate(&self.ended);
         (rate * RATE as f64 * BUCKET >= ENOUGH).then(|| self.waiting / rate)
     }
 
-    /// The same at the rate of the last tenth of a second, or since the queue began, whichever is higher: for a burst,
-    /// connections are made first, and the completion rate before that does not predict the rate after it.
+    /// As [`response`](Backlog::response), at the rate of the last tenth of a second or at the rate since the queue
+    /// began, whichever is higher. A burst first makes connections, and the completion rate during that time does not
+    /// predict the later rate.
     fn response_at_best(&self) -> f64 {
         let rate = |span: usize| self.total(&self.ended, 0, span) / (span as f64 * BUCKET);
         self.waiting / rate(self.risen.clamp(1, RATE)).max(rate(1)).max(1e-3)
@@ -197,7 +199,7 @@ impl Backlog {
         }
     }
 
-    /// Looks for a queue; `closed` buckets are new.
+    /// Looks for a queue; `closed` is the number of buckets completed since the last call.
     fn judge(&mut self, bound: f64, closed: usize) {
         let Some((response, least)) = self.response().zip(self.least) else {
             if self.waiting < 1.0 {
@@ -210,7 +212,7 @@ impl Backlog {
         self.risen = if queue < SMALL * bound { 0 } else { self.risen + closed };
         match self.grown {
             None => {
-                // No exchange waits longer than there has been a queue.
+                // No exchange has waited longer than the queue exists.
                 let waits = self.risen as f64 * BUCKET > bound;
                 let queue = queue.min(self.response_at_best() - least);
                 if queue > bound && waits && self.doubts <= 0.0 && self.grows(least) {
@@ -241,7 +243,7 @@ impl Backlog {
         let lag = (least / BUCKET) as usize;
         let ends = |ago: usize| self.total(&self.ended, ago, RATE);
         let most = (0..BUCKETS - RATE).map(ends).fold(0.0, f64::max);
-        // Where fewer ended for a while, the exchanges sent meanwhile are in flight because the work is slow.
+        // If fewer exchanges ended for a while, the exchanges in flight may be due to slow work.
         let at_work = |span: usize| (0..=span - RATE).all(|ago| ends(ago) >= AT_WORK * most);
         let certain = |span: &usize| {
             if span + lag >= BUCKETS || !at_work(*span) {
@@ -260,7 +262,7 @@ impl Backlog {
         self.total(&self.sent, 0, span) <= self.total(&self.ended, 0, span)
     }
 
-    /// The sum of `span` buckets, the newest of which is `ago` before the current one.
+    /// The sum of `span` buckets; the newest of them is `ago` buckets before the current one.
     fn total(&self, buckets: &[f32; BUCKETS], ago: usize, span: usize) -> f64 {
         let bucket = |back: usize| f64::from(buckets[(self.at + BUCKETS - back) % BUCKETS]);
         (ago..(ago + span).min(BUCKETS)).map(bucket).sum()
@@ -288,7 +290,8 @@ mod tests {
             Servers { backlog, busy: Vec::new(), queue: VecDeque::new(), now: 0, owed: 0.0 }
         }
 
-        /// Runs for `seconds`, at `rate` a second, with `servers` that take `service_ms`; the longest queue told.
+        /// Runs for `seconds`, at `rate` exchanges a second, with `servers` servers that take `service_ms` each;
+        /// returns the longest queue that was reported.
         fn run(&mut self, seconds: u64, rate: f64, servers: usize, service_ms: u64) -> f64 {
             let mut longest = 0.0_f64;
             for _ in 0..seconds * 20 {
@@ -330,7 +333,7 @@ mod tests {
         assert!((queue - truth).abs() < 0.1, "{queue}, truly {truth}");
     }
 
-    /// A burst of 2,500 that keeps as many in flight, before servers that need 200 ms to get going.
+    /// A burst that keeps 2,500 exchanges in flight, before servers that need 200 ms before they serve at full rate.
     fn burst(backlog: &mut Backlog) -> f64 {
         let (mut owed, mut longest) = (2_500.0, 0.0_f64);
         for sweep in 0..40 {
@@ -385,7 +388,7 @@ mod tests {
     fn clients_that_leave_before_the_first_answer_shorten_the_backlog() {
         let mut backlog = Backlog::default();
         for _ in 0..200 {
-            // 12 answers a second after 700 ms, and 240 who leave after 30 ms.
+            // 12 responses a second after 700 ms, and 240 clients a second that leave after 30 ms.
             let flow = Flow {
                 sent: 12.6,
                 ended: 12.6,
@@ -420,7 +423,7 @@ mod tests {
 
     #[test]
     fn slow_work_is_no_queue() {
-        // Slow from the first on; with a step in demand; quick work that becomes slow.
+        // Slow from the first exchange on; slow with a step in demand; fast work that becomes slow.
         let mut servers = Servers::new();
         assert_eq!(servers.run(10, 100.0, 500, 1_000), 0.0);
         assert_eq!(servers.run(5, 400.0, 500, 1_000), 0.0);
@@ -435,7 +438,7 @@ mod tests {
         let mut servers = Servers::new();
         servers.run(3, 150.0, 2, 20);
         assert!(servers.backlog.queue().unwrap() > 1.0);
-        // Less is sent than ends: it drains.
+        // Fewer exchanges are sent than end: the queue drains.
         servers.run(10, 70.0, 2, 20);
         assert_eq!(servers.backlog.queue(), None);
         assert!(servers.run(2, 150.0, 2, 20) > 0.25, "and is seen again");
@@ -446,7 +449,7 @@ mod tests {
         let mut servers = Servers::new();
         servers.run(2, 150.0, 2, 20);
         assert!(servers.backlog.queue().is_some());
-        // At the same moment there are plenty of servers, and the work takes 700 ms.
+        // From now on there are enough servers, and the work takes 700 ms.
         servers.run(15, 100.0, 500, 700);
         assert_eq!(servers.backlog.queue(), None);
     }

@@ -1,16 +1,16 @@
 //! The budget for spilling as a token bucket of dollars.
 //!
-//! While there is a balance, a queue at home may be avoided by spilling; when the balance is spent, spill to clusters
-//! with a price stops and the traffic queues at home. Failing over is not spilling: it is not limited, unless the
-//! operator sets `applies_to: all`. As the balance falls, a dollar counts for more milliseconds, so
-//! that spending slows down before it has to stop (dual ascent).
+//! While the bucket has a balance, exchanges may spill to clusters with a price. When the balance is spent, this
+//! spill stops and the exchanges queue at the own data centre. Fail-over is not spill: the budget does not limit
+//! fail-over, unless the operator sets `applies_to: all`. As the balance falls, a dollar counts for more
+//! milliseconds, so that spending slows down before it has to stop (dual ascent).
 //!
 //! # Units
 //! Dollars; seconds.
 
 /// How long a full bucket lasts at its refill rate.
 const BURST_SECONDS: f64 = 300.0;
-/// How quickly the price of a dollar follows spending, a second.
+/// How much the price of a dollar changes with spending, per second.
 const GAIN: f64 = 0.1;
 /// The highest price of a dollar, relative to its floor.
 const WEIGHT_MAX: f64 = 1e6;
@@ -18,7 +18,7 @@ const WEIGHT_MAX: f64 = 1e6;
 /// The limit of a service's spending.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpendingLimit {
-    /// Dollars an hour, of all proxies together.
+    /// Dollars an hour, for all proxies together.
     pub usd_per_hour: f64,
     /// This proxy's part of the budget.
     pub share: f64,
@@ -33,7 +33,7 @@ pub struct SpendingLimit {
 pub struct Budget {
     limit: SpendingLimit,
     left: f64,
-    /// The part of the limit that this proxy has now.
+    /// The part of the limit that this proxy has at present.
     part: f64,
     /// The price of a dollar, relative to its floor.
     weight: f64,
@@ -78,7 +78,8 @@ impl Budget {
         let rate = self.limit.usd_per_second() * self.part;
         let full = rate * BURST_SECONDS;
         self.left = (self.left + rate * elapsed - usd.max(0.0)).clamp(-full.max(1e-9), full);
-        // The price rises only once half of the burst is used: a saved balance is spent at the floor price.
+        // The price rises only after half of the burst is used: the first half of the bucket is spent at
+        // the floor price.
         let pressure = match self.left < full / 2.0 && rate > 0.0 {
             true => usd / elapsed.max(1e-9) / rate - 1.0,
             false => -1.0,
@@ -93,7 +94,7 @@ impl Budget {
         self.left > 0.0
     }
 
-    /// The balance in dollars; below zero by the cost of exchanges in flight when the budget ran out.
+    /// The balance in dollars; negative where exchanges were in flight when the budget ran out.
     #[must_use]
     pub fn left(&self) -> f64 {
         self.left

@@ -1,12 +1,11 @@
-//! How many exchanges an endpoint serves at once, as far as that was observed, and how many endpoints the forecast
+//! How many exchanges an endpoint can serve at once, learned from its queue, and how many endpoints the forecast
 //! demand needs.
 //!
-//! A cluster in a cloud is ready a minute after it was requested, so the request must come before the spill.
-//! Demand is work: exchanges a second times the service time. How much work a cluster can do
-//! at once follows from its queue: so many servers, of which so many are busy, have a queue of so many seconds
-//! (Sakasegawa 1977). The completion rate of a moment says less: of a rate that has just risen little has completed,
-//! and a cluster that spills is kept below its limit. The completion rate does limit what this proxy may send before
-//! the next cluster is needed, since it includes the share of other proxies.
+//! A cluster in a cloud is ready a minute after it was requested, so the request must come before the spill. Demand
+//! is work: exchanges a second times the service time. The number of servers of a cluster follows from the number of
+//! busy servers and the length of the queue (Sakasegawa 1977). The current completion rate is a worse estimate: it
+//! lags behind a rising rate, and a cluster that spills is kept below its limit. But the completion rate of a full
+//! cluster, which other proxies share, does limit how much this proxy can send before the next cluster is needed.
 //!
 //! The forecast is assigned to the clusters in their order: to the own data centre up to nine tenths of its
 //! capacity, the rest to the first cloud.
@@ -14,14 +13,15 @@
 //! # Units
 //! Exchanges a second; endpoints; exchanges in service at once.
 
-/// The part of an endpoint's capacity that is used: the rest is for the randomness of arrivals.
+/// The part of an endpoint's capacity that is planned for use; the rest is reserve, because arrivals are random.
 const UTILISATION: f64 = 0.7;
-/// The utilisation of the own data centre above which a cloud is made ready.
+/// The utilisation of the own data centre above which cloud endpoints are requested.
 const HOME_FULL: f64 = 0.9;
 /// The window in which exchanges in service and the queue are averaged, in seconds.
 const WINDOW: f64 = 5.0;
-/// For how long, on balance, a cluster has to queue before the queue counts, in seconds: at first, later, and where
-/// far fewer exchanges are in service than before: the cluster may have lost servers.
+/// For how long a cluster must queue before the queue counts, in seconds (time with a queue less time without): at
+/// first, later, and where far fewer exchanges are in service than before. In the last case the cluster may have
+/// lost servers.
 const FIRST: f64 = 5.0;
 const BELIEVED: f64 = 1.0;
 const SHRUNK: f64 = 10.0;
@@ -29,18 +29,19 @@ const MUCH_LESS: f64 = 0.7;
 /// The window in which the concurrency is learned, in seconds: downwards, and upwards.
 const LEARNED: f64 = 3.0;
 const RISES: f64 = 3.0;
-/// A queue in service times that cannot be told from none.
+/// A queue in service times that cannot be distinguished from no queue.
 const QUEUE_MIN: f64 = 0.05;
 
 /// The concurrency of one cluster's endpoints.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Capacity {
     concurrency: Option<f64>,
-    /// Recent exchanges in service in an endpoint, and the recent queue in service times.
+    /// Recent exchanges in service per endpoint, and the recent queue in service times.
     at_work: f64,
     queue: f64,
     queues_for: f64,
-    /// Good answers a second of an endpoint while the cluster was full, and for how long it has been full, on balance.
+    /// Good responses a second of an endpoint while the cluster was full; and for how long the cluster has been full,
+    /// less the time it was not.
     rate: Option<f64>,
     full_for: f64,
 }
@@ -73,7 +74,7 @@ impl Capacity {
         self.at_work += (at_work - self.at_work) * news;
         self.queue += (queue - self.queue) * news;
         let queues = self.queue > QUEUE_MIN;
-        // A queue of many service times is not chance, and counts sooner.
+        // A queue of many service times is not due to chance, so it counts sooner.
         let sure = self.queue.clamp(1.0, 5.0);
         let step = if queues { sure * elapsed } else { -elapsed };
         self.queues_for = (self.queues_for + step).clamp(0.0, 1.2 * SHRUNK);
@@ -84,7 +85,8 @@ impl Capacity {
             None => (self.queues_for >= FIRST).then(found),
             Some(known) => {
                 let needed = if self.at_work < MUCH_LESS * known { SHRUNK } else { BELIEVED };
-                // A cluster without a queue at so many exchanges in service has a greater capacity than estimated.
+                // If the cluster has no queue with this many exchanges in service, its capacity is greater than
+                // estimated.
                 let more = queue_of(at_work, known * endpoints) > queue;
                 if !(more || queues && self.queues_for >= needed) {
                     return;
@@ -96,7 +98,8 @@ impl Capacity {
         };
     }
 
-    /// The completion rate while the cluster is full is its capacity for this proxy's traffic, without that of others.
+    /// The completion rate of a full cluster is its capacity for this proxy's traffic; the traffic of other proxies
+    /// is not included.
     fn learn_rate(&mut self, rate: f64, full: bool, elapsed: f64) {
         let step = if full { elapsed } else { -elapsed };
         self.full_for = (self.full_for + step).clamp(0.0, 2.0 * BELIEVED);
@@ -122,13 +125,13 @@ impl Capacity {
     }
 }
 
-/// The queue of so many servers, in service times, while `at_work` of them are busy.
+/// The queue of `servers` servers, in service times, while `at_work` of them are busy.
 fn queue_of(at_work: f64, servers: f64) -> f64 {
     let waits = (at_work / servers).powf((2.0 * (servers + 1.0)).sqrt() - 1.0);
     if servers > at_work { waits / (servers - at_work) } else { f64::INFINITY }
 }
 
-/// The number of servers that have such a queue, in service times, while `at_work` of them are busy.
+/// The number of servers that have this queue, in service times, while `at_work` of them are busy.
 fn servers(at_work: f64, queue: f64) -> f64 {
     let (mut low, mut high) = (at_work, 10.0 * at_work + 10.0);
     for _ in 0..24 {
@@ -143,11 +146,11 @@ fn servers(at_work: f64, queue: f64) -> f64 {
 pub struct Supply {
     /// The capacity of one endpoint.
     pub each: Option<f64>,
-    /// The capacity for this traffic with the current endpoints.
+    /// The cluster's capacity for this traffic with the current endpoints.
     pub rate: Option<f64>,
     /// Endpoints in use; 0 while the cluster is down.
     pub endpoints: usize,
-    /// Whether more endpoints can be had in a minute.
+    /// Whether more endpoints can be added within a minute.
     pub is_cloud: bool,
 }
 
@@ -159,7 +162,7 @@ pub fn pour(demand: f64, supplies: &[Supply]) -> Vec<f64> {
         let takes = match (supply.is_cloud, supply.endpoints) {
             (true, _) => left,
             (false, 0) => 0.0,
-            // The capacity of a cluster that was never full is not known: the cluster has served everything so far.
+            // A cluster that was never full has served all its traffic so far; its capacity is not known.
             (false, _) => supply.rate.map_or(left, |rate| left.min(HOME_FULL * rate)),
         };
         left -= takes;
@@ -168,11 +171,11 @@ pub fn pour(demand: f64, supplies: &[Supply]) -> Vec<f64> {
     supplies.iter().map(&mut pour).collect()
 }
 
-/// The endpoints that each cluster needs for its part, not rounded: the numbers of several proxies are
-/// added up first. `None` where the capacity of an endpoint is not known.
+/// The number of endpoints that each cluster needs for its part. Not rounded, because the numbers of
+/// several proxies are added up first. `None` where the capacity of an endpoint is not known.
 #[must_use]
 pub fn replicas(parts: &[f64], supplies: &[Supply]) -> Vec<Option<f64>> {
-    // The same application elsewhere is the best estimate for a cluster that was never full.
+    // For a cluster that was never full, the capacity of the same application elsewhere is the best estimate.
     let anywhere = supplies.iter().find_map(|supply| supply.each);
     let needed = |(part, supply): (&f64, &Supply)| {
         let each = supply.each.or(anywhere).filter(|each| *each > 0.0)?;
@@ -224,7 +227,7 @@ mod tests {
         for (at_work, queue, truth) in table {
             let found = servers(at_work, queue);
             assert!((found / truth - 1.0).abs() < 0.06, "{found} of {truth}");
-            // Half the queue, or twice as long a one, is no great error.
+            // An error of half or twice the queue is small here.
             assert!(servers(at_work, 0.5 * queue) < 1.35 * truth);
             assert!(servers(at_work, 2.0 * queue) > 0.75 * truth);
         }

@@ -1,13 +1,13 @@
-//! Forecast of demand: the current level, and a trend where there is one.
+//! Forecast of demand: the current level, and a trend if the demand has one.
 //!
-//! A cluster in a cloud is ready a minute after it was requested, so the request must come a minute before
-//! the need. A step is not a trend: demand that doubles in a second does not go on doubling. So a trend is assumed only
-//! where a line fits the last seconds better than one step, or a constant, does; while demand reaches a new maximum
-//! every second, a slightly better fit is enough. The trend is damped, and no forecast exceeds 1.5 times the highest
-//! demand of the last minute.
+//! A cluster in a cloud is ready a minute after it was requested, so the request must come a minute before the need.
+//! A step is not a trend: demand that doubles in a second does not go on doubling. A trend is assumed only if a line
+//! fits the last seconds better than one step and better than a constant. While demand reaches a new maximum every
+//! second, a slightly better fit is enough. The trend is damped, and no forecast exceeds 1.5 times the highest demand
+//! of the last minute.
 //!
-//! The level is a mean over as many seconds as demand has not changed: arrivals are random, and an
-//! autoscaler must not follow their randomness.
+//! The level is the mean demand since the last change: arrivals are random, and an autoscaler must not follow their
+//! randomness.
 //!
 //! # Units
 //! Exchanges a second; seconds.
@@ -20,16 +20,16 @@ const DAMPING: f64 = 0.98;
 const GROWTH_MAX: f64 = 1.5;
 /// Seconds of demand that are kept: the usual lead time.
 const REMEMBERED: usize = 60;
-/// The seconds whose mean is compared with the level, and whose mean makes up the highest demand.
+/// The seconds whose mean is compared with the level. The highest demand is a mean of as many seconds.
 const BRIEF: usize = 5;
 /// Windows in which a trend is searched, in seconds, the longest first.
 const WINDOWS: [usize; 4] = [60, 40, 25, 15];
-/// By how many variances of a second's count a line must be better than a step, and than a constant; and how
-/// large the residual may be, by second.
+/// By how many variances of a second's count a line must be better than a step and than a constant; and how
+/// large the residual may be, per second.
 const BETTER: f64 = 3.0;
 const CERTAIN: f64 = 10.0;
 const STRAIGHT: f64 = 1.8;
-/// The part of both thresholds that is enough while demand reaches new maxima.
+/// The part of both thresholds that is sufficient while demand reaches new maxima.
 const CLIMBING: f64 = 0.3;
 /// The usual deviation of demand from a line, as a part of the demand.
 const UNEVEN: f64 = 0.05;
@@ -43,19 +43,19 @@ pub struct Forecast {
     rates: VecDeque<f64>,
     /// For how many seconds the level has not changed.
     settled: usize,
-    /// Results of the seconds so far: the level, its change a second, and the highest demand.
+    /// Results up to the last complete second: the level, its change a second, and the highest demand.
     level: f64,
     trend: f64,
     highest: f64,
-    /// For how many seconds in a row demand has been higher than ever within the last minute.
+    /// The number of consecutive seconds in which demand exceeded every earlier second of the last minute.
     climbs: usize,
-    /// Exchanges within the current second, and the part of the second that is over.
+    /// Exchanges within the current second, and the part of the second that has passed.
     count: f64,
     span: f64,
 }
 
 impl Forecast {
-    /// Folds in the number of exchanges that came within `elapsed` seconds.
+    /// Folds in the number of exchanges that arrived within `elapsed` seconds.
     pub fn observe(&mut self, count: f64, elapsed: f64) {
         if !(count.is_finite() && count >= 0.0 && elapsed.is_finite()) {
             return;
@@ -84,7 +84,7 @@ impl Forecast {
         self.highest = highest.max(self.level);
     }
 
-    /// Starts the level anew where the last seconds differ from the level by more than chance.
+    /// Starts the level anew if the last seconds differ from the level by more than chance.
     fn notice_change(&mut self) {
         for (brief, deviations) in [(2, 5.0), (BRIEF, 4.0)] {
             if self.settled <= brief {
@@ -111,19 +111,19 @@ impl Forecast {
         self.level
     }
 
-    /// The line through the recent seconds, in the longest window that has one: the current value, and the change
-    /// a second. A window that a step or a constant fits as well has no trend.
+    /// The trend of the recent seconds, in the longest window that has a trend: the current value, and the change
+    /// a second. A window in which a step or a constant fits as well as a line has no trend.
     fn find_trend(&self) -> Option<(f64, f64)> {
         let newest: Vec<f64> = self.rates.iter().rev().copied().collect();
         let windows = WINDOWS.iter().filter(|window| **window <= newest.len());
         let sure = windows.clone().filter_map(|window| trend(&newest[..*window], 1.0)).next();
-        // Demand that reaches a new maximum each second is on a slope; a step would be over.
+        // Demand that reaches a new maximum each second has a trend; a step would have ended.
         let climbs = newest.len() > YOUNG && self.climbs > BRIEF;
         let young = newest.get(..YOUNG).filter(|_| climbs);
         sure.or_else(|| trend(young?, CLIMBING))
     }
 
-    /// The rate `lead` seconds from now; `None` before ten seconds were seen.
+    /// The rate `lead` seconds from now; `None` in the first ten seconds.
     #[must_use]
     pub fn ahead(&self, lead: f64) -> Option<f64> {
         if self.rates.len() < YOUNG {
@@ -136,7 +136,8 @@ impl Forecast {
 }
 
 /// The line through `rates`, newest first: the current value and the change a second, if a line fits the rates better
-/// than one step does, and as well as chance allows. `doubt` is how much better, as a part of the usual threshold.
+/// than one step, with a residual that chance explains. `doubt` is the part of the usual threshold by which the line
+/// must be better.
 fn trend(rates: &[f64], doubt: f64) -> Option<(f64, f64)> {
     let count = rates.len() as f64;
     let mean = rates.iter().sum::<f64>() / count;

@@ -1,10 +1,11 @@
-//! By how much longer than usual exchanges take now, whatever their kind: the delay that a queue adds to all of them.
+//! How much longer exchanges take now than usual, over all kinds of requests: the delay that a queue adds to every
+//! exchange.
 //!
-//! A queue delays quick and slow exchanges alike, so the low quantiles move with it; a page that is slow by
-//! nature moves only its own kind. The estimate is the lower quartile of the differences between response times and
-//! the quartiles of their kinds, over windows that double, of all exchanges in flight within the window. An exchange
-//! that has not ended, or whose client left, has waited at least so long (Kaplan and Meier 1958, with late entry
-//! and censoring). The estimate has bounds, so that a few samples do not decide.
+//! A queue delays fast and slow exchanges by the same amount, so the low quantiles rise too; a slow page raises only
+//! its own kind. The estimate is the lower quartile of the differences between response times and the quartiles of
+//! their kinds, over windows of doubling length, of all exchanges in flight within the window. An exchange that has
+//! not ended, or whose client left, gives a lower bound of its response time (Kaplan and Meier 1958, with late entry
+//! and censoring). The estimate comes with confidence bounds, so that a few samples do not decide.
 //!
 //! # Units
 //! Seconds.
@@ -17,16 +18,16 @@ use super::strata::{QUANTILES, Strata};
 
 /// The windows, in seconds: each is twice as long as the one before.
 const WINDOW_FIRST: f64 = 0.1;
-/// The longest window, and for how long exchanges are kept, in seconds.
+/// The longest window in seconds; exchanges are kept for as long.
 pub const WINDOW_MAX: f64 = 3.2;
-/// Exchanges from which on no longer window is used.
+/// With so many exchanges in a window, no longer window is used.
 const ENOUGH: f64 = 60.0;
-/// Below so many exchanges a window gives no lower bound, or no upper bound.
+/// The least number of exchanges in a window for a lower bound, and for an upper bound.
 const FEW_LOW: f64 = 6.0;
 const FEW_HIGH: f64 = 12.0;
-/// Exchanges below which the median is used instead of the quartile.
+/// Below so many exchanges the median is used instead of the quartile.
 const FEW_QUARTILE: f64 = 16.0;
-/// Standard errors of the bounds: lower, upper, and of the excess that is beyond doubt.
+/// Standard errors of the bounds: lower, upper, and of the bound beyond doubt.
 const ERRORS_LOW: f64 = 2.0;
 const ERRORS_HIGH: f64 = 0.5;
 const ERRORS_SURE: f64 = 3.0;
@@ -37,15 +38,15 @@ const ERRORS_MOST: f64 = 3.0;
 pub struct Excess {
     /// Lower bound; 0 where the excess is not known to be above 0.
     pub low: f64,
-    /// Upper bound; infinite where there is none.
+    /// Upper bound; infinite if unknown.
     pub high: f64,
-    /// The estimate of the shortest window that has one.
+    /// The estimate from the shortest window with enough exchanges.
     pub point: Option<f64>,
     /// Lower bound beyond doubt.
     pub sure: f64,
-    /// Upper bound beyond doubt; infinite with few exchanges, and where an excess above 0 is possible.
+    /// Upper bound beyond doubt; infinite with few exchanges, and if an excess above 0 is possible.
     pub most: f64,
-    /// Exchanges of the longest window used.
+    /// The number of exchanges in the longest window used.
     pub count: f64,
 }
 
@@ -106,14 +107,14 @@ pub fn excess(
         }
         found.count = count;
         let level = QUANTILES[which];
-        // The baseline is an estimate, too.
+        // The baseline is an estimate too.
         let error = (level * (1.0 - level) * (1.0 / count.max(1.0) + 1.0 / strata.weight())).sqrt();
         if count >= FEW_LOW {
             let at_least = |errors: f64| {
                 let level = level - errors * error;
                 if level > 0.0 { quantile(scratch, level).0 } else { f64::NEG_INFINITY }
             };
-            // A longer window describes the past: the newest upper bound holds.
+            // A longer window describes the past: its lower bound may not exceed an upper bound found so far.
             found.low = found.low.max(at_least(ERRORS_LOW).min(found.high));
             found.sure = found.sure.max(at_least(ERRORS_SURE).min(found.high));
         }
@@ -173,7 +174,8 @@ fn fill(
     scratch.entries.partition_point(|enters| *enters < 0.0) as f64
 }
 
-/// The difference at which the share of ended exchanges exceeds `level`; or the bound up to which it does not, and `false`.
+/// The difference at which the share of ended exchanges exceeds `level`, and `true`; or the greatest observed
+/// difference and `false` if the share never exceeds `level`.
 fn quantile(scratch: &Scratch, level: f64) -> (f64, bool) {
     let mut waiting = 1.0;
     let mut entered = 0;
@@ -209,7 +211,7 @@ mod tests {
         strata
     }
 
-    /// Exchanges at `rate`, each with what it takes; those that are over by `now`, and the others.
+    /// Exchanges at `rate` with the given response times: those that have ended by `now`, and the others.
     fn world(
         rate: f64,
         now: f64,
@@ -273,7 +275,7 @@ mod tests {
             calm.0.push(Ended { sent, ended: sent + 0.030, stratum, end });
         }
         calm.0.sort_by(|a, b| a.ended.total_cmp(&b.ended));
-        // Half of those would have been answered by then; these were asked of nobody.
+        // Half of these exchanges would have been answered by then; these clients left earlier.
         let found = measure(&calm, &strata, 5.0);
         assert!(found.sure < 0.012, "{found:?}");
     }

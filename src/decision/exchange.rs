@@ -1,4 +1,5 @@
-//! Single exchanges, as the workers record them: a mean over all of them hides what they show.
+//! Single exchanges as the workers record them. The assessor needs single exchanges, because a mean
+//! hides the kinds of requests and the exchanges that have not ended.
 //!
 //! # Units
 //! Seconds since the process began.
@@ -6,9 +7,10 @@
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// Its response head came.
+    /// The response head arrived.
     Answered,
-    /// The exchange ended without one: its client left, or it failed. The exchange waited at least so long.
+    /// The exchange ended without a response: its client left, or the exchange failed. The duration is a
+    /// lower bound of the response time.
     Unanswered,
 }
 
@@ -34,8 +36,7 @@ pub struct Open {
     pub stratum: u8,
 }
 
-/// The exchanges of one class at one cluster since the last sweep: a sample where
-/// there are many.
+/// The exchanges of one class at one cluster since the last sweep; a sample of them if there are many.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exchanges {
     /// Exchanges that ended since.
@@ -66,17 +67,17 @@ pub struct History {
 
 /// The most exchanges that are kept.
 const KEPT: usize = 512;
-/// Old exchanges are removed by so many at once: each removal moves all others.
+/// Old exchanges are removed in batches of this size, because each removal moves all others.
 const LET_GO: usize = 128;
 
 impl History {
-    /// Takes the exchanges of a sweep; exchanges that ended before `oldest` are forgotten in time.
+    /// Takes the exchanges of a sweep; exchanges that ended before `oldest` are removed in batches.
     pub fn take(&mut self, new: &Exchanges, oldest: f64) {
         self.open.clear();
         self.open.extend_from_slice(&new.open);
         let before = self.ended.len();
         self.ended.extend_from_slice(&new.ended);
-        // Several workers add theirs one after the other.
+        // Several workers add their exchanges one after the other.
         if let Some(first) = new.ended.iter().map(|one| one.ended).min_by(f64::total_cmp) {
             let earlier = self.ended[..before].iter().rev().take_while(|one| one.ended > first);
             let from = before - earlier.count();

@@ -7,26 +7,26 @@ use super::signal::Signals;
 use super::why::why_in;
 use serde::{Deserialize, Serialize};
 
-/// Why a request goes where it goes.
+/// The explanation of a decision.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Explanation {
     /// The route's name.
     pub route: String,
-    /// The service's, if the route forwards.
+    /// The name of the service, if the route forwards.
     pub service: Option<String>,
     /// All data classes of the exchange.
     pub data: Vec<String>,
     /// The service's environment.
     pub environment: String,
-    /// Clusters that may serve, nearest first where that is known.
+    /// Clusters that may serve, nearest first if distances are known.
     pub permitted: Vec<String>,
     /// Clusters that may not serve.
     pub rejected: Vec<Rejection>,
-    /// The scores of the clusters, when signals are known.
+    /// The scores of the clusters, if signals are known.
     pub scores: Vec<Score>,
-    /// The cluster the next such request would most likely go to.
+    /// The most likely cluster for the next such request.
     pub chosen: Option<String>,
-    /// The refusal that the request would get instead, or the fixed response of the route.
+    /// The refusal or the fixed response of the route that the request would get instead.
     pub answer: Option<String>,
 }
 
@@ -52,21 +52,21 @@ pub struct Score {
     pub service_ms: Option<f64>,
     /// Price, as a distance.
     pub price_ms: f64,
-    /// Penalties for failures and for connections that have to be made.
+    /// Penalties for failures and for new connections.
     pub penalty_ms: f64,
     /// Queue delay.
     pub queue_ms: Option<f64>,
-    /// The queue that is acceptable here before exchanges spill.
+    /// The queue that this cluster may have before exchanges spill.
     pub tolerates_ms: f64,
-    /// Expected time of one more exchange, in all.
+    /// The expected time of one more exchange in total.
     pub total_ms: Option<f64>,
-    /// Share that the cluster accepts of the exchanges that reach it.
+    /// The share of the exchanges offered to the cluster that the cluster accepts.
     pub accept_ratio: f64,
     /// The scores as a sentence.
     pub why: String,
 }
 
-/// Explains a request under a plan, and under signals where these are given.
+/// Explains a request under a plan, and under signals if they are given.
 ///
 /// # Errors
 /// [`Unrouted`] when no route matches the request.

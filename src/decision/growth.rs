@@ -1,19 +1,20 @@
 //! How fast a cluster's traffic may grow beyond the highest rate seen there, so that the failure of one cluster does
 //! not overload the next.
 //!
-//! A rate that was never seen at a cluster may at most double in each step of 100 ms or of the cluster's own latency,
-//! whichever is longer: a queue is then seen before the next doubling. Other clusters take the rest meanwhile; where
-//! no other has capacity the bound gives way (`spill::pick` sends to the cluster with the highest credit).
+//! Above the highest rate seen at the cluster, the rate may at most double in each step. A step lasts 100 ms or the
+//! cluster's own latency, whichever is longer, so that a queue is noticed before the next doubling. Meanwhile other
+//! clusters take the rest; if no other cluster has capacity, the bound does not apply (`spill::pick` sends to the
+//! cluster with the highest credit).
 //!
 //! # Units
 //! Exchanges a second; seconds.
 
 /// The shortest step.
 const STEP_MIN: f64 = 0.100;
-/// The rate that every cluster may get at once, in exchanges a second, and as a part of the demand.
+/// The rate that every cluster may get without a ramp, in exchanges a second, and as a part of the demand.
 const FLOOR: f64 = 100.0;
 const FLOOR_PART: f64 = 0.05;
-/// Time constant with which the highest rate is forgotten, in seconds.
+/// Time constant for forgetting the highest rate, in seconds.
 const REMEMBERED: f64 = 60.0;
 
 /// The rate that one cluster may get.
@@ -29,13 +30,13 @@ impl Default for Growth {
 }
 
 impl Growth {
-    /// Folds in the rate at which exchanges were sent lately, the whole demand, and the latency of an exchange
-    /// there.
+    /// Folds in the recent rate of exchanges sent to the cluster, the whole demand, and the latency of an
+    /// exchange at the cluster.
     pub fn fold(&mut self, sent: f64, demand: f64, latency: f64, elapsed: f64) {
         let floor = FLOOR.max(FLOOR_PART * demand);
         if sent > 0.5 * self.allowed {
             let steps = elapsed / latency.max(STEP_MIN);
-            // A low rate within the window must not allow a leap.
+            // A low rate within the window must not allow a jump.
             self.allowed = (self.allowed * steps.exp2()).min(4.0 * sent);
         } else {
             self.allowed *= (-elapsed / REMEMBERED).exp();

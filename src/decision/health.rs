@@ -1,17 +1,16 @@
-//! Whether an endpoint may be used: all hysteresis of up and down lives here.
+//! Whether an endpoint may be used. This file has all hysteresis between up and down.
 //!
-//! Probes take it down after `fall` failures in a row and bring it up after `rise` successes.
-//! Exchanges count too: refused connections eject at once, because waiting for a probe would fail
-//! users. An ejection lasts 1 s·2^k up to 30 s, and a mere TCP success never ends one, since an
-//! application that resets every request still accepts connections.
+//! Probes take an endpoint down after `fall` consecutive failures and bring it up after `rise` successes. Exchanges
+//! count too: refused connections eject the endpoint at once, because exchanges would fail until the next probe. An
+//! ejection lasts 1 s·2^k up to 30 s, and a successful TCP connection never ends an ejection, since an application
+//! that resets every request still accepts connections.
 //!
-//! Failed exchanges are weighed with care, because strangers can cause them. A series of failed exchanges counts only
-//! with two client addresses, with a failed probe, or after [`ALONE`]: a client's own faults must not eject an endpoint. A
-//! connection that is not established in time may have met a full listen backlog: a series of those counts only
-//! while no exchange is answered.
+//! Clients can cause failed exchanges, and one faulty client must not eject an endpoint. A series of failed exchanges
+//! counts only if it comes from two client addresses, or with a failed probe, or after [`ALONE`]. A connect timeout
+//! may be due to a full listen backlog: a series of connect timeouts counts only while no exchange is answered.
 //!
 //! # Not here
-//! Slowness (`load`), and how traffic comes back to a whole cluster (`assess`).
+//! Slowness (`load`), and the return of traffic to a whole cluster (`assess`).
 
 use super::tls_failure::TlsFailure;
 use super::units::{Timestamp, mix};
@@ -25,7 +24,7 @@ pub enum Cause {
     Refused,
     /// The connection was not established in time.
     ConnectTimeout,
-    /// The connection died before the response.
+    /// The connection was closed or reset before the response.
     Reset,
     /// No response head in time.
     ResponseTimeout,
@@ -33,9 +32,9 @@ pub enum Cause {
     GatewayStatus,
     /// Another status that the operator counts as a failure.
     Status,
-    /// A probe got an unhealthy status.
+    /// A probe received an unhealthy status.
     ProbeStatus,
-    /// A probe got no answer in time.
+    /// A probe received no response in time.
     ProbeTimeout,
     /// The response was not HTTP.
     Protocol,
@@ -45,12 +44,12 @@ pub enum Cause {
     Failing,
     /// The endpoint takes longer than its siblings.
     Slow,
-    /// Another endpoint, tried later, answered first.
+    /// A hedge to another endpoint, sent later, was answered first.
     Overtaken,
 }
 
 impl Cause {
-    /// The word the API and metrics use.
+    /// The word in the API and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -90,8 +89,8 @@ impl Cause {
         }
     }
 
-    /// How many connect failures in a row prove that the endpoint is gone; `None` for failures of exchanges,
-    /// of which only a series counts.
+    /// The number of consecutive connect failures after which the endpoint is ejected at once; `None` for
+    /// failures of exchanges, of which only a series counts.
     fn proof(self) -> Option<u32> {
         match self {
             Cause::Refused | Cause::Tls(_) => Some(2),
@@ -109,12 +108,12 @@ impl Cause {
         }
     }
 
-    /// Whether a successful probe does not disprove this cause.
+    /// Whether the fault can persist although probes succeed.
     fn escapes_probes(self) -> bool {
         matches!(self, Cause::Failing | Cause::Slow | Cause::Overtaken)
     }
 
-    /// Whether the endpoint is certainly gone: then no cap on ejections applies.
+    /// Whether the endpoint is certainly dead: the limit on ejections does not apply to it.
     #[must_use]
     pub fn is_dead(self) -> bool {
         matches!(self, Cause::Refused | Cause::ConnectTimeout)
@@ -143,11 +142,12 @@ enum State {
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     count: u32,
-    /// What the last of them was.
+    /// The cause of the last failure.
     cause: Option<Cause>,
-    /// When the first of them was reported.
+    /// When the first of these failures was reported.
     since: Timestamp,
-    /// The client of all of them; `None` for several clients, or for failures of no particular client.
+    /// The client, if all failures have the same client; `None` for several clients, or for failures
+    /// without a client.
     client: Option<IpAddr>,
 }
 
@@ -170,12 +170,12 @@ pub struct Health {
     bad_probes: u32,
     /// Exchanges that failed.
     exchanges: Row,
-    /// Connections that did not come about.
+    /// Failed connection attempts.
     dials: Row,
     /// When the endpoint last answered an exchange.
     answered: Option<Timestamp>,
     ejected_until: Option<Timestamp>,
-    /// Whether only the passing of time ends the ejection.
+    /// Whether only time ends the ejection.
     sentenced: bool,
     ejections: u32,
     up_since: Option<Timestamp>,
@@ -185,7 +185,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// An endpoint that was never probed. `seed` scatters the ends of its ejections.
+    /// An endpoint that was never probed. `seed` sets the jitter of its ejections.
     #[must_use]
     pub fn new(seed: u64) -> Health {
         Health {
@@ -205,7 +205,7 @@ impl Health {
         }
     }
 
-    /// Counts an endpoint that is never probed as up, unless traffic has ejected it just now.
+    /// Counts an endpoint without probes as up, unless failed exchanges have just ejected it.
     pub fn assume_up(&mut self, now: Timestamp) {
         let ejected = self.ejected_until.is_some_and(|until| now < until);
         if self.state != State::Up && !ejected {
@@ -239,8 +239,8 @@ impl Health {
         }
     }
 
-    /// Folds a failed probe in. Returns whether the endpoint went down. A probe that was not connected
-    /// in time does not count while exchanges are answered: other connections were before it in the listen backlog.
+    /// Folds a failed probe in. Returns whether the endpoint went down. A connect timeout of a probe does not count
+    /// while exchanges are answered: the listen backlog was full.
     pub fn probe_failed(&mut self, cause: Cause, thresholds: Thresholds, now: Timestamp) -> bool {
         if cause == Cause::ConnectTimeout && self.has_answered_since(now, BACKLOG) {
             return false;
@@ -256,8 +256,8 @@ impl Health {
         true
     }
 
-    /// Folds a failed exchange of `client` in; `None` is no particular client. Returns whether the endpoint is
-    /// ejected at once; failures that have to be compared with answers are judged by
+    /// Folds a failed exchange of `client` in; `None` if the failure has no client. Returns whether the
+    /// endpoint is ejected at once; failures that must be compared with responses are judged by
     /// [`judge_row`](Health::judge_row). `may_eject` is false when too many siblings are ejected already.
     pub fn exchange_failed(
         &mut self,
@@ -279,8 +279,8 @@ impl Health {
         proven && (may_eject || cause.is_dead()) && self.eject(cause, now)
     }
 
-    /// Judges failures in a row, once it is known whether any exchange succeeded among them; returns
-    /// the cause if the endpoint is ejected now.
+    /// Judges a series of failures, after it is known whether any exchange succeeded in between. Returns the cause if
+    /// the endpoint is ejected now.
     pub fn judge_row(
         &mut self,
         consecutive: u32,
@@ -307,7 +307,7 @@ impl Health {
         self.dials = Row::default();
     }
 
-    /// Ejects the endpoint for a while, unless it is ejected already; returns whether it was not.
+    /// Ejects the endpoint for a while unless it is already ejected; returns whether it was ejected now.
     pub fn eject(&mut self, cause: Cause, now: Timestamp) -> bool {
         if !self.is_usable(now) {
             return false;
@@ -328,7 +328,7 @@ impl Health {
         true
     }
 
-    /// Notes that exchanges were answered since the last call, perhaps fewer than failed.
+    /// Notes that some exchanges were answered since the last call; more may have failed.
     pub fn exchanges_answered(&mut self, now: Timestamp) {
         self.answered = Some(now);
         if self.dials.cause == Some(Cause::ConnectTimeout) {
@@ -336,7 +336,7 @@ impl Health {
         }
     }
 
-    /// Notes that exchanges succeeded since the last call, and hardly any failed.
+    /// Notes that exchanges succeeded since the last call and hardly any failed.
     pub fn exchanges_succeeded(&mut self, now: Timestamp) {
         self.forgive();
         let calm = self.up_since.is_some_and(|since| now.since(since) > EJECTION_MAX);
@@ -345,7 +345,7 @@ impl Health {
         }
     }
 
-    /// Notes the end of an ejection; returns whether one ended just now.
+    /// Notes the end of an ejection; returns whether an ejection has just ended.
     pub fn ejection_ended(&mut self, now: Timestamp) -> bool {
         let ended = self.ejected_until.is_some_and(|until| now >= until);
         if ended {
@@ -367,7 +367,7 @@ impl Health {
         self.state != State::Unprobed
     }
 
-    /// Whether the endpoint should be probed faster: its state is in doubt.
+    /// Whether the endpoint should be probed more often because its state is in doubt.
     #[must_use]
     pub fn is_suspicious(&self) -> bool {
         match self.state {
@@ -380,7 +380,7 @@ impl Health {
         }
     }
 
-    /// The part of its weight a returning endpoint gets: a tenth at first, all after `span`.
+    /// The part of its weight that a returning endpoint gets: a tenth at first, the whole weight after `span`.
     #[must_use]
     pub fn slow_start(&self, span: Duration, now: Timestamp) -> f64 {
         match self.up_since {
@@ -400,10 +400,11 @@ impl Health {
 
 /// The longest ejection, without jitter.
 const EJECTION_MAX: Duration = Duration::from_secs(30);
-/// How long failures last in a row, with no answer among them, before one client is enough: there
-/// may be no other client, as behind a load balancer whose forwarding headers are not trusted.
+/// How long a series of failures without a success must last before a single client address is enough. There may be
+/// only one address, for example behind a load balancer whose forwarding headers are not trusted.
 pub const ALONE: Duration = Duration::from_secs(2);
-/// For how long after an answer a late connection does not count: it was begun before.
+/// For how long after a response a connect timeout does not count, since the connection attempt began before the
+/// response.
 const BACKLOG: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
@@ -413,13 +414,13 @@ mod tests {
     const HTTP: Thresholds = Thresholds { fall: 2, rise: 3, proves_requests: true };
     const TCP: Thresholds = Thresholds { fall: 2, rise: 3, proves_requests: false };
 
-    /// One failure, and the sweep after it.
+    /// One failure and the sweep after it.
     fn fail(health: &mut Health, cause: Cause, may_eject: bool, now: Timestamp) -> bool {
         health.exchange_failed(cause, None, may_eject, now)
             || health.judge_row(5, may_eject, now).is_some()
     }
 
-    /// Likewise, of one client.
+    /// The same for one client.
     fn fail_for(health: &mut Health, client: u8, now: Timestamp) -> bool {
         let client = Some(IpAddr::from([10, 0, 0, client]));
         health.exchange_failed(Cause::Reset, client, true, now)
@@ -548,7 +549,7 @@ mod tests {
             assert!(!health.probe_failed(Cause::ConnectTimeout, TCP, at(ms)) || ms < 50);
             health.exchanges_answered(at(ms));
         }
-        // The last were begun before the last answer.
+        // The last attempts began before the last response.
         let last = 1_960;
         assert!((0..10).all(|_| !fail(&mut health, Cause::ConnectTimeout, true, at(last + 240))));
         for count in 1..=3 {

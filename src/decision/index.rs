@@ -1,7 +1,7 @@
 //! Indices that cannot be confused: each kind is a type of its own, and a [`Table`] accepts only its own kind.
 //!
-//! An index is valid only with the plan it came from. A plain `usize` would let the index of a class select a cluster,
-//! and the mistake would send traffic to the wrong place instead of failing to compile.
+//! An index is valid only with the plan it came from. With plain `usize`, the index of a class could select a
+//! cluster: the mistake would compile and send traffic to the wrong cluster.
 //!
 //! # Cost
 //! None: an index is a `usize`, and a table is a `Vec`.
@@ -9,7 +9,7 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Index, IndexMut};
 
-/// An index of one kind of thing.
+/// An index type.
 pub trait Key: Copy {
     /// The index of the row at this position.
     fn at(position: usize) -> Self;
@@ -17,7 +17,7 @@ pub trait Key: Copy {
     fn position(self) -> usize;
 }
 
-/// Declares index types: a documented name each.
+/// Declares index types, each with its documentation.
 macro_rules! indices {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
@@ -62,7 +62,7 @@ pub struct Table<I, T> {
 }
 
 impl<I: Key, T> Table<I, T> {
-    /// An empty table with room for so many rows.
+    /// An empty table with capacity for so many rows.
     #[must_use]
     pub fn with_capacity(rows: usize) -> Table<I, T> {
         Vec::with_capacity(rows).into()
@@ -74,14 +74,14 @@ impl<I: Key, T> Table<I, T> {
         I::at(self.rows.len() - 1)
     }
 
-    /// The row, where the index is within the table.
+    /// The row, if the index is within the table.
     #[must_use]
     #[inline]
     pub fn get(&self, index: I) -> Option<&T> {
         self.rows.get(index.position())
     }
 
-    /// The row, where the index is within the table.
+    /// The row, if the index is within the table.
     #[inline]
     pub fn get_mut(&mut self, index: I) -> Option<&mut T> {
         self.rows.get_mut(index.position())
@@ -97,7 +97,7 @@ impl<I: Key, T> Table<I, T> {
         self.rows.iter().enumerate().map(|(position, row)| (I::at(position), row))
     }
 
-    /// The index of the first row that is wanted.
+    /// The index of the first row for which `wanted` is true.
     pub fn find(&self, wanted: impl FnMut(&T) -> bool) -> Option<I> {
         self.rows.iter().position(wanted).map(I::at)
     }

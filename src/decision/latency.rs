@@ -1,18 +1,19 @@
 //! The distance of a cluster: the median of recent probes, quick to follow a change of the path.
 //!
-//! Not the minimum, which would hide jitter that then counts as service time; not a mean, which one
-//! lost packet distorts. A median alone follows a rerouted path only after half its window, so
-//! three samples in a row far from the median restart the window.
+//! The minimum would hide jitter, which would then count as service time; one lost packet distorts
+//! a mean. A median alone follows a rerouted path only after half of its window, so three
+//! consecutive samples far from the median restart the window.
 //!
 //! # Units
-//! Seconds as `f64`. Nothing reads a clock: the window is a number of samples, since probes are even.
+//! Seconds as `f64`. Nothing reads a clock: the window is a number of samples, since probes come at
+//! even intervals.
 
 /// Samples kept: 10 s at the default interval of 500 ms.
 const WINDOW: usize = 21;
-/// So many samples in a row, off the median by a quarter (and 1 ms), are a new path.
+/// So many consecutive samples that differ from the median by a quarter (and by 1 ms) indicate a new path.
 const SHIFT: usize = 3;
 
-/// So many samples outweigh one disturbed sample.
+/// With so many samples, one disturbed sample does not decide.
 const SETTLED: usize = 3;
 
 /// A window of recent samples.
@@ -55,7 +56,7 @@ impl Distance {
         }
     }
 
-    /// Whether there are enough samples that one bad sample does not decide.
+    /// Whether there are so many samples that one bad sample does not decide.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.samples.len() >= SETTLED

@@ -1,6 +1,7 @@
-//! Counts of the workers in plain memory: for worlds in virtual time, which have no other threads.
+//! The counts of workers in plain memory, for simulations in virtual time, which have only one
+//! thread.
 //!
-//! The proxy counts in the slots of `shared` instead. The assessor reads either through
+//! The proxy counts in the slots of `shared` instead. The assessor reads both through
 //! [`Samples`](super::assess::Samples).
 
 use super::exchange::{End, Ended, Exchanges, Open};

@@ -1,4 +1,4 @@
-//! Listeners: addresses, protocols, deadlines and bounds.
+//! Listeners: addresses, protocols, deadlines and limits.
 
 use super::plan::{Address, ClassIndex};
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ pub enum Transport {
     Stream,
     /// UDP.
     Datagram,
-    /// QUIC, which has a UDP port to itself.
+    /// QUIC, which cannot share a UDP port.
     Quic,
 }
 
@@ -34,21 +34,21 @@ impl Transport {
     }
 }
 
-/// The identity of a listening socket, from one plan to the next.
+/// The identity of a listening socket across plans.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct BindKey {
     /// The transport.
     pub transport: Transport,
     /// The address.
     pub address: Address,
-    /// Whether the socket takes connections to other addresses, which needs a privilege.
+    /// Whether the socket accepts connections to other addresses, which needs a privilege.
     pub takes_all: bool,
 }
 
-/// How connections to other addresses reach a listener: by rules of the packet filter.
+/// How rules of the packet filter direct connections for other addresses to a listener.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Transparent {
-    /// They do not.
+    /// Not at all.
     #[default]
     None,
     /// By REDIRECT; the kernel keeps the original destination.
@@ -64,21 +64,21 @@ pub struct Listener {
     pub name: String,
     /// The listener's address.
     pub address: Address,
-    /// Permissions of the socket file, where the address is a path.
+    /// Permissions of the socket file, if the address is a path.
     pub mode: u32,
     /// The listener's protocol.
     pub protocol: Protocol,
     /// Peers whose forwarding headers are trusted.
     pub trusted: Vec<ipnet::IpNet>,
-    /// Whether connections to other addresses come here.
+    /// Whether connections to other addresses reach the listener.
     pub transparent: Transparent,
-    /// TLS, where the listener speaks TLS.
+    /// TLS, if the listener uses TLS.
     pub tls: Option<ListenerTls>,
-    /// Peers whose connections begin with a PROXY header.
+    /// Peers whose connections must begin with a PROXY header.
     pub proxied: Vec<ipnet::IpNet>,
     /// Tokens of `Upgrade` that become tunnels in addition to `websocket`.
     pub upgrades: Vec<String>,
-    /// Whether requests to clusters carry this hop in `Via`.
+    /// Whether requests to clusters list this proxy in `Via`.
     pub via: bool,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
@@ -129,24 +129,24 @@ pub struct KeyPair {
 /// TLS of a listener.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ListenerTls {
-    /// Certificates, selected by SNI; the first is for unknown names.
+    /// Certificates, selected by SNI; the first one serves unknown names.
     pub certificates: Vec<KeyPair>,
-    /// Authorities that must have signed the client's certificate.
+    /// The certificate authorities, one of which must have signed the client's certificate.
     pub client_ca: Option<PathBuf>,
     /// Whether TLS 1.2 is disabled.
     pub only_tls13: bool,
     /// ALPN protocols offered, best first.
     pub alpn: Vec<String>,
-    /// Whether HTTP/3 is offered, too.
+    /// Whether HTTP/3 is offered too.
     pub http3: bool,
 }
 
 /// TLS towards a cluster.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct UpstreamTls {
-    /// The name in the endpoint's certificate; the endpoint's address where there is none.
+    /// The name in the endpoint's certificate; the endpoint's address if `None`.
     pub server_name: Option<String>,
-    /// Authorities; the system's where there are none.
+    /// The certificate authorities; those of the system if `None`.
     pub ca: Option<PathBuf>,
     /// The client certificate.
     pub client: Option<KeyPair>,
@@ -157,14 +157,14 @@ pub struct UpstreamTls {
 /// The protocol of a listener.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Protocol {
-    /// HTTP, routed by request; unmatched requests go to the class, if there is one.
+    /// HTTP, routed per request; requests that match no route go to this class, if there is one.
     Http,
-    /// Bytes, placed once per connection.
+    /// TCP, one cluster for each connection.
     Tcp {
         /// The class that serves it.
         class: ClassIndex,
     },
-    /// TLS passthrough: bytes, placed by SNI.
+    /// TLS passthrough: one cluster for each connection, selected by SNI.
     TlsPassthrough(Names),
     /// Datagrams, placed once per flow.
     Udp {
@@ -191,9 +191,9 @@ impl Protocol {
 pub struct Names {
     /// Exact names, in lower case.
     pub exact: Vec<(String, ClassIndex)>,
-    /// What follows the `*`, longest first.
+    /// The part after the `*`, longest first.
     pub wildcard: Vec<(String, ClassIndex)>,
-    /// For names that match neither.
+    /// The class for all other names.
     pub fallback: Option<ClassIndex>,
 }
 
@@ -218,21 +218,21 @@ impl Names {
 pub struct ListenerTimeouts {
     /// From accept to the first byte.
     pub first_byte: Duration,
-    /// From the first byte of a head to its end.
+    /// From the first byte of a request head to its end.
     pub head: Duration,
     /// From accept to the end of a TLS handshake.
     pub handshake: Duration,
     /// To the end of a PROXY header.
     pub proxy_header: Duration,
-    /// Between exchanges on a kept connection.
+    /// Between exchanges on a keep-alive connection.
     pub idle: Duration,
     /// Without progress while writing.
     pub write: Duration,
-    /// Without a byte of a request body, while the proxy reads it.
+    /// Without a byte of a request body while the proxy reads the body.
     pub body_idle: Duration,
-    /// Without a byte of a response, or of a tunnel's.
+    /// Without a byte of a response body, or in a tunnel.
     pub stream_idle: Duration,
-    /// Without a byte either way of an L4 flow.
+    /// Without a byte in either direction of an L4 connection.
     pub idle_l4: Duration,
     /// As `idle_l4`, once one side has closed.
     pub half_close: Duration,
@@ -243,7 +243,7 @@ pub struct ListenerTimeouts {
 pub struct ListenerLimits {
     /// Connections at once, over all workers.
     pub connections: usize,
-    /// Connections at once from one address; `None` is no such bound.
+    /// Connections at once from one address; `None`: no limit.
     pub connections_per_client: Option<usize>,
     /// Bytes of a request's head.
     pub head: usize,
@@ -255,7 +255,7 @@ pub struct ListenerLimits {
     pub fields: usize,
     /// Bytes of a request's body.
     pub body: Option<u64>,
-    /// Least bytes a second of a request body over 10 s; 0 turns the bound off.
+    /// The least rate of a request body over 10 s, in bytes a second; 0 turns the limit off.
     pub body_rate: u64,
     /// Fields whose names have `_`.
     pub underscores: Underscores,
@@ -265,18 +265,18 @@ pub struct ListenerLimits {
     pub slashes: Slashes,
 }
 
-/// How several slashes in a row in a path are treated.
+/// The treatment of consecutive slashes in a path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Slashes {
-    /// They are merged to one, for routes and for clusters.
+    /// Merged to one slash, for routes and for clusters.
     Merge,
     /// The request is refused.
     Refuse,
-    /// Routes and clusters get them as they are.
+    /// Kept, for routes and for clusters.
     Keep,
 }
 
-/// How a field whose name has an underscore is treated.
+/// The treatment of a field whose name has an underscore.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Underscores {
     /// The request is refused.

@@ -1,17 +1,17 @@
 //! The load of one class at one cluster, inferred by the proxy that sends to it: without a report, and without a
 //! configured capacity.
 //!
-//! A response takes distance + service + queue. Distance is probed; service time is learned while there is
-//! no queue; the remainder is the queue, less two standard errors, so that noise is not taken for a queue.
-//! Three estimates of the queue are combined by their maximum: the mean of recent responses; Little's law over
-//! the same window, which includes exchanges that have not ended; and the number in flight now, compared with
-//! the number that the completion rate explains.
+//! A response takes distance + service + queue. Distance is probed; service time is learned while there is no
+//! queue; the remainder is the queue, less two standard errors, so that noise does not count as a queue. Three
+//! estimates of the queue are combined by their maximum: the mean of recent responses; Little's law over the
+//! same window, which includes exchanges that have not ended; and the exchanges now in flight beyond those that
+//! the completion rate explains.
 //!
 //! # Units
 //! Seconds as `f64`. Windows are exponential; `elapsed` is the time since the last fold.
 //!
 //! # Not here
-//! What to do about a queue (`spill`), and whether an endpoint is up (`health`).
+//! How a queue changes the decision (`spill`), and whether an endpoint is up (`health`).
 
 mod admission;
 mod doubt;
@@ -40,22 +40,22 @@ pub use super::tally::Tally;
 const ENOUGH: f64 = 15.0;
 /// Samples below which the spread of response times is uncertain, and margins are wider.
 const FRESH: f64 = 300.0;
-/// Samples from which on a mean is compared with another cluster's.
+/// The least number of samples for comparing a mean with another cluster's mean.
 const TELLING: f64 = 45.0;
-/// The window of what is recent, in seconds.
+/// The window for recent values, in seconds.
 const RECENT: f64 = 0.3;
 /// The window of the spread of response times, in seconds.
 const SPREAD: f64 = 10.0;
-/// A report older than this, in seconds, is not used; load is inferred again.
+/// A report older than this, in seconds, is not used; load is then inferred.
 const REPORT_MAX_AGE: f64 = 3.0;
 
 /// Recent load of one class at one cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Track {
     means: Means,
-    /// Differences between response times and what their kinds' baselines predict.
+    /// Differences between response times and the predictions by the baselines of their kinds.
     beyond: Moments,
-    /// Response times as they are.
+    /// Response times without a prediction.
     took: Moments,
     outcomes: Outcomes,
     rates: Rates,
@@ -78,25 +78,25 @@ pub struct Track {
     age: f64,
 }
 
-/// The newest report, and the state of this proxy when the report came.
+/// The newest report, and the state of this proxy when the report arrived.
 #[derive(Clone, Copy, Debug)]
 struct Received {
     report: Report,
-    /// Exchanges of this proxy in flight then.
+    /// Exchanges of this proxy in flight at that moment.
     waiting: f64,
-    /// Seconds since.
+    /// Seconds since the report.
     age: f64,
 }
 
-/// What is left after `elapsed` seconds of something that decays with the time constant `tau`.
+/// The part that remains after `elapsed` seconds of decay with the time constant `tau`.
 pub(super) fn decay(elapsed: f64, tau: f64) -> f64 {
     (-elapsed / tau).exp()
 }
 
 impl Track {
-    /// Folds one sweep in. `distance` is the cluster's, in seconds; `open` is the share of what was
-    /// offered that dial and slow start let through, so that the rest is not taken for a lack of capacity;
-    /// `mix` is what the baselines predict for the exchanges that ended.
+    /// Folds one sweep in. `distance` is the cluster's, in seconds; `open` is the share of the offered
+    /// exchanges that dial and slow start admit, so that the rest does not count as lack of capacity.
+    /// `mix` is the prediction of the baselines for the exchanges that ended.
     pub fn fold(&mut self, tally: &Tally, distance: f64, open: f64, mix: &Mix, elapsed: f64) {
         let (count, seconds) = tally.left_early(self.expected(0.0) + distance);
         let left = LeftEarly { count, seconds };
@@ -136,7 +136,7 @@ impl Track {
             let news = 1.0 - decay(elapsed, 5.0);
             self.bytes += (tally.bytes / tally.completed - self.bytes) * news;
         }
-        // Without exchanges for a while a cluster is assumed to have idle connections again.
+        // After a time without exchanges, the cluster is assumed to have idle connections again.
         let news = 1.0 - decay(tally.accepted, 50.0);
         self.dialled *= decay(elapsed, 30.0);
         if tally.accepted > 0.0 {
@@ -161,13 +161,13 @@ impl Track {
         }
     }
 
-    /// The newest report, if it is recent, states a queue and is not distrusted.
+    /// The newest report, if it is recent, states a queue, and is not distrusted.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
         self.believed().map(|received| &received.report)
     }
 
-    /// The newest report, if it is recent, distrusted or not.
+    /// The newest report, if it is recent, even if it is distrusted.
     #[must_use]
     pub fn newest_report(&self) -> Option<&Report> {
         self.recent().map(|received| &received.report)
@@ -182,8 +182,8 @@ impl Track {
         believed.filter(|_| !self.doubt.is_distrusted())
     }
 
-    /// Compares the reported queue with the observed one; reports that prove wrong are ignored for a minute. Only
-    /// reports with a capacity are compared. `service` is the shortest service time that any cluster reports.
+    /// Compares the reported queue with the observed one; wrong reports are ignored for a minute. Only reports
+    /// with a capacity are compared. `service` is the shortest service time that any cluster reports.
     pub fn doubt(&mut self, service: f64, elapsed: f64) {
         let (Some(received), Some(response)) = (self.recent(), self.response()) else { return };
         let report = received.report;
@@ -201,7 +201,7 @@ impl Track {
         self.doubt.fold(comparison, elapsed);
     }
 
-    /// Follows the reported queue; the result is the delay that follows from what was sent since the report.
+    /// Follows the reported queue; returns the delay caused by the exchanges sent since the report.
     fn reported_queue(&mut self, service: f64, elapsed: f64) -> Option<f64> {
         let received = *self.believed()?;
         let report = received.report;
@@ -218,8 +218,8 @@ impl Track {
         Some(by_count.clamp(0.0, 10.0))
     }
 
-    /// The share of the offered exchanges that the cluster can serve by its report: its capacity over the arrivals that
-    /// there would be if all were accepted. `None` below 90 % utilisation.
+    /// The share of the offered exchanges that the cluster can serve according to its report: its capacity divided by
+    /// the arrivals if all offered exchanges were accepted. `None` below 90 % utilisation.
     #[must_use]
     pub fn reported_supply(&self) -> Option<f64> {
         let report = self.report()?;
@@ -238,7 +238,7 @@ impl Track {
         Some(part * capacity / report.service).filter(|rate| *rate > 0.0)
     }
 
-    /// Forgets rates after a silence, so that an idle cluster is not taken for a slow one.
+    /// Forgets rates after a silence, so that an idle cluster does not look slow.
     fn start_anew(&mut self) {
         self.age = 0.0;
         self.rates.completed = 0.0;
@@ -256,13 +256,14 @@ impl Track {
         self.means.response()
     }
 
-    /// Standard error of the mean response time, given the mix of kinds; `service` is used while no spread is known.
+    /// Standard error of the mean response time, given the mix of request kinds; `service` is used until a spread is
+    /// known.
     #[must_use]
     pub fn error(&self, service: f64) -> f64 {
         self.standard_error(&self.beyond, service)
     }
 
-    /// Standard error of the mean response time where nothing is known of the mix.
+    /// Standard error of the mean response time if the mix of request kinds is unknown.
     fn error_in_all(&self, service: f64) -> f64 {
         self.standard_error(&self.took, service)
     }
@@ -271,14 +272,14 @@ impl Track {
         spread.deviation().unwrap_or(service) / (2.0 * self.means.count().max(1.0)).sqrt()
     }
 
-    /// Mean response time without distance that the baselines predict for recent exchanges, in seconds; `service`
-    /// before the first answer.
+    /// The prediction of the baselines for the mean response time of recent exchanges, without distance, in
+    /// seconds; `service` before the first answer.
     #[must_use]
     pub fn expected(&self, service: f64) -> f64 {
         self.means.expected(service)
     }
 
-    /// Whether recent exchanges took no longer than predicted, within one standard error.
+    /// Whether recent exchanges took at most the predicted time, within one standard error.
     #[must_use]
     pub fn answers_in_time(&self) -> bool {
         self.beyond() <= self.error(0.0)
@@ -296,7 +297,7 @@ impl Track {
         self.means.beyond()
     }
 
-    /// Upper bound of the ratio of response time to prediction, so many standard `errors` above the mean; `None` below
+    /// Upper bound of the ratio of response time to prediction: the mean plus `errors` standard errors; `None` below
     /// 45 samples.
     #[must_use]
     pub fn ratio_at_most(&self, errors: f64) -> Option<f64> {
@@ -305,7 +306,7 @@ impl Track {
         (self.means.count() >= TELLING && expected > 0.0).then(|| (1.0 + most / expected).max(0.0))
     }
 
-    /// Lower bound of [`beyond`](Track::beyond), so many standard `errors` below the mean; 0 below 15 samples.
+    /// Lower bound of [`beyond`](Track::beyond), the mean minus `errors` standard errors; 0 below 15 samples.
     #[must_use]
     pub fn beyond_at_least(&self, errors: f64) -> f64 {
         if self.means.count() < ENOUGH {
@@ -336,7 +337,7 @@ impl Track {
         self.rates.leaving()
     }
 
-    /// The queue's delay by the last sweep, unfiltered; 0 to 10 seconds.
+    /// The queue's delay at the last sweep, unfiltered; 0 to 10 seconds.
     #[must_use]
     pub fn queue_sample(&self, distance: f64, service: f64) -> f64 {
         let service = self.expected(service);
@@ -348,9 +349,9 @@ impl Track {
         let margin = if count < 10.0 || self.beyond.count < FRESH { 3.0 } else { 2.0 } * error;
         let by_responses = self.means.mean() - service - margin;
         let unloaded = distance + service;
-        // Over the exchanges sent where these are more than the answers: else a rising rate, whose
-        // first exchanges are still in flight, would be taken for a queue.
-        // Arrivals are random: their number has an error of its own.
+        // Divided by the exchanges sent if these are more than the answers. Otherwise a rising
+        // rate, whose first exchanges are still in flight, would look like a queue. Arrivals are
+        // random, so their number has an error too.
         let uneven = 2.0 * unloaded / (2.0 * self.means.sent()).sqrt();
         let by_little = self.means.by_little() - unloaded - margin - uneven;
         let by_number = self.queue_by_number(unloaded);
@@ -358,9 +359,10 @@ impl Track {
         queue.min(self.queue_bound(unloaded)).clamp(0.0, 10.0)
     }
 
-    /// The queue's delay by the number in flight, beyond what the completion rate explains.
+    /// The queue's delay according to the exchanges in flight beyond those that the completion rate explains.
     fn queue_by_number(&self, unloaded: f64) -> f64 {
-        // The window of a young rate is not full yet: the rate is what the window holds, over the time it spans.
+        // The window of a new rate is not full: the rate is the content of the window divided by the time since
+        // its start.
         let rate = self.rates.completed / (1.0 - decay(self.age, 1.0)).max(0.05);
         let staying = (self.waiting - self.flow.leaving_early()).max(0.0);
         if staying > 4.0 && rate > 1.0 {
@@ -371,15 +373,15 @@ impl Track {
         }
     }
 
-    /// The longest queue that the exchanges in flight can make at the recent rate: means of a window still
-    /// contain a queue that has drained meanwhile.
+    /// The longest queue that the exchanges in flight can form at the recent rate. This bound is needed
+    /// because the means of a window still contain a queue that has meanwhile drained.
     fn queue_bound(&self, unloaded: f64) -> f64 {
         let rate = self.flow.completed_rate();
         (self.waiting + 2.0 * self.waiting.sqrt() + 1.0) / rate.max(1e-3) - unloaded
     }
 
-    /// Folds the queue of this sweep in, with a filter of 50 ms; the queue fades slowly in silence.
-    /// `within` bounds an inferred queue by the delay that all kinds of requests share.
+    /// Folds the queue of this sweep in, with a filter of 50 ms. Without exchanges the queue decays slowly. `within`
+    /// bounds an inferred queue by the delay that all kinds of requests share.
     pub fn update_queue(
         &mut self,
         distance: f64,
@@ -411,12 +413,13 @@ impl Track {
         self.outcomes.is_judged()
     }
 
-    /// Forgets failures: after a return from `down` the success ratio starts anew.
+    /// Forgets failures: after a return from `down` the success ratio starts again at 1.
     pub fn forgive(&mut self) {
         self.outcomes.clear();
     }
 
-    /// Success ratio that few failures do not lower much: one failure of two requests is not a ratio of a half.
+    /// Success ratio that a few failures hardly lower: one failure among two requests does not give a ratio of
+    /// 0.5.
     #[must_use]
     pub fn success_at_least(&self) -> f64 {
         self.outcomes.success_at_least()
@@ -434,13 +437,14 @@ impl Track {
         self.outcomes.success()
     }
 
-    /// The share of recently offered exchanges that ended; `None` while few are offered or answers are young.
+    /// The share of recently offered exchanges that ended; `None` while few are offered or since the first
+    /// answer too little time has passed.
     #[must_use]
     pub fn completed_share(&self) -> Option<f64> {
         self.flow.completed_share().filter(|_| self.age > RECENT)
     }
 
-    /// Whether many exchanges are offered, and none could have been answered yet.
+    /// Whether many exchanges are offered before any response can have arrived.
     #[must_use]
     pub fn is_flooded(&self) -> bool {
         self.flow.is_flood() && self.age <= RECENT
@@ -501,7 +505,7 @@ mod tests {
         }
     }
 
-    /// What requests take by their kinds: 20 ms.
+    /// The usual response time of all kinds: 20 ms.
     fn usual() -> Mix {
         Mix { expected: 0.020, count: 10.0, beyond: 0.0, beyond_squares: 1e-5 }
     }
@@ -527,7 +531,7 @@ mod tests {
         let few = Tally { latency_squares: 0.3, ..steady(12.0, 0.7, 8.4) };
         let service = Mix { expected: 0.7, count: 1.0, beyond: 0.0, beyond_squares: 1e-5 };
         for sweep in 0..400 {
-            // After ten seconds 250 a second beside them leave after 100 ms: most of them heard once alone.
+            // After ten seconds, 250 additional clients a second leave after 100 ms.
             let left = if sweep < 200 { 0.0 } else { 12.5 };
             let tally = Tally {
                 accepted: few.accepted + left,
@@ -540,7 +544,7 @@ mod tests {
             };
             track.fold(&tally, 0.0, 1.0, &service, 0.05);
             track.update_queue(0.0, 0.7, |queue| queue, 0.05);
-            // The first ones are not known to leave before they have left.
+            // The first clients are recognised only after they have left.
             if !(200..240).contains(&sweep) {
                 assert_eq!((track.queue(), track.growth()), (0.0, 0.0), "{sweep}");
             }
@@ -608,7 +612,7 @@ mod tests {
                     assert!((P_MIN..=1.0).contains(&share), "{said}: {share}");
                 }
             }
-            // Without news of them, load is inferred again: nothing of theirs is left.
+            // Without new reports, load is inferred again: the old report has no effect.
             for _ in 0..200 {
                 tracks[0].fold(&steady(200.0, 0.022, 4.4), 0.002, 1.0, &usual(), 0.05);
                 tracks[0].update_queue(0.002, 0.02, |queue| queue, 0.05);

@@ -1,14 +1,15 @@
-//! The decisions: which route, which clusters may serve, which one does, which endpoint, and again.
+//! The decisions for each exchange: the route, the permitted clusters, the cluster, the endpoint,
+//! and retries.
 //!
-//! # The law
-//! Nothing in this room reads a clock, opens a socket or file, starts a task, logs, locks, or rolls
-//! dice that were not handed in. Moments, samples and chance are arguments; what comes out is a
-//! value. So the same code runs in the proxy, in the simulator and in a test, and the same input
-//! gives the same answer. `tests/tidy.rs` enforces it.
+//! # The rule
+//! No code in this module reads a clock, opens a socket or file, starts a task, logs, locks, or
+//! creates random numbers. Time, samples and dice are arguments; the result is a value. Therefore
+//! the same code runs in the proxy, in the simulator and in tests, and the same input gives the
+//! same result. `tests/tidy.rs` enforces it.
 //!
 //! # Vocabulary
-//! A [`plan::Plan`] is what the operator wants, [`signal::Signals`] what we believe now; a *class* is
-//! a service together with the set of clusters permitted to serve it.
+//! A [`plan::Plan`] is the compiled configuration, [`signal::Signals`] are the current estimates; a
+//! *class* is a service together with the set of clusters permitted to serve it.
 
 pub mod assess;
 pub mod backlog;

@@ -1,8 +1,8 @@
 //! The order of clusters, nearest first, without flapping.
 //!
-//! A tie, within max(2 ms, 10 %), belongs to the cluster that is first already, and in the end to the cluster that is
-//! listed first: a listed cluster that has become as near again, within half a tie, gets its position back.
-//! A cluster moves up only after it was nearer for a second, except when nothing was measured before.
+//! Two distances within max(2 ms, 10 %) are a tie. In a tie the current order is kept; when the two are within half
+//! of that, the order of the configuration applies again. A cluster moves up only after it was nearer for a second;
+//! the first measurement takes effect at once.
 
 use super::units::Timestamp;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use std::time::Duration;
 /// How long a nearer cluster must stay nearer.
 const DWELL: Duration = Duration::from_secs(1);
 
-/// An order of candidates that changes only for a lasting reason.
+/// An order of candidates that changes only for a lasting difference.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// Candidates by index, nearest first.
     current: Vec<usize>,
-    /// The moment since which the candidate at `i + 1` has been better than the candidate at `i`.
+    /// Since when the candidate at `i + 1` has been better than the candidate at `i`.
     better_since: Vec<Option<Timestamp>>,
     known: Vec<bool>,
 }
@@ -30,7 +30,7 @@ fn clearly_nearer(challenger: f64, holder: f64) -> bool {
     challenger + tie(holder) < holder
 }
 
-/// Whether `challenger` is as near as `holder`, by a margin that keeps the two from alternating.
+/// Whether `challenger` is as near as `holder`. The margin is narrower than a tie, so that the two do not alternate.
 fn as_near(challenger: f64, holder: f64) -> bool {
     challenger < holder + tie(holder) / 2.0
 }
@@ -46,7 +46,7 @@ impl Order {
         }
     }
 
-    /// Folds the current distances in, in seconds; `known` says which are measured.
+    /// Folds the current distances in, in seconds; `known` tells which distances are measured.
     pub fn update(&mut self, base: &[f64], known: &[bool], now: Timestamp) {
         let news = known.iter().zip(&self.known).any(|(now, before)| *now && !before);
         self.known.copy_from_slice(known);

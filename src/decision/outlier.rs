@@ -1,13 +1,13 @@
 //! Outlier detection: whether an endpoint fails, or is slow, while its siblings are not.
 //!
-//! Endpoints are compared with their siblings, never with a fixed figure: when all fail alike, the requests
-//! or the cluster are at fault, and ejecting endpoints would only overload the remaining ones.
+//! Endpoints are compared with their siblings, never with a fixed figure: when all endpoints fail alike,
+//! the requests or the cluster are at fault, and ejections would only overload the remaining endpoints.
 //!
 //! # Units
-//! Counts fade with a time constant of [`WINDOW`] seconds; latencies are seconds.
+//! Counts decay with a time constant of [`WINDOW`] seconds; latencies are seconds.
 //!
 //! # Not here
-//! Failures in a row and how long an ejection lasts (`health`); clusters as a whole (`assess`).
+//! Consecutive failures and the duration of an ejection (`health`); clusters as a whole (`assess`).
 
 use super::health::Cause;
 use super::index::{EndpointIndex, Table};
@@ -21,25 +21,25 @@ pub struct Outlier {
     pub success: Option<f64>,
     /// Ejects an endpoint whose response time is above this multiple of its siblings' median, above 1.
     pub latency: Option<f64>,
-    /// Percent of a cluster's endpoints that failed exchanges may eject at once. Endpoints that cannot be
-    /// connected to are ejected in any case.
+    /// Percent of a cluster's endpoints that failed exchanges may eject at once. Endpoints that refuse
+    /// connections are ejected regardless of this limit.
     pub max_percent: u8,
-    /// Below this percentage of usable endpoints a cluster uses all of them. 0: never.
+    /// Below this percentage of usable endpoints a cluster uses all of them. 0 turns this off.
     pub panic_percent: u8,
-    /// What counts as a failure, of an endpoint and of its cluster.
+    /// Which results count as failures of an endpoint and of its cluster.
     pub failures: Failures,
 }
 
-/// Which statuses and causes count as failures. Other results are no reason to eject or to retry.
+/// Which statuses and causes count as failures. Other results cause neither ejection nor retry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Failures {
     /// A bit for each status from 100 to 611.
     statuses: [u64; 8],
-    /// The connection died before the response, or the response was not HTTP.
+    /// The connection was closed or reset before the response, or the response was not HTTP.
     pub reset: bool,
     /// No connection, or no TLS on it.
     pub connect: bool,
-    /// No response head in time, or a hedge was quicker each time.
+    /// No response head in time, or a hedge was answered first each time.
     pub timeout: bool,
 }
 
@@ -66,7 +66,8 @@ impl Failures {
         Failures::place(status).is_some_and(|(word, bit)| self.statuses[word] & bit != 0)
     }
 
-    /// Whether this cause counts. Failures by status were counted by the status.
+    /// Whether this cause counts. True for failures by status, which [`has_status`](Failures::has_status)
+    /// has already selected.
     #[must_use]
     pub fn has(&self, cause: Cause) -> bool {
         match cause {
@@ -120,7 +121,7 @@ impl Outlier {
 
 /// Time constant of the counts, in seconds.
 const WINDOW: f64 = 10.0;
-/// Exchanges in the window below which an endpoint is neither judged nor a reference for others.
+/// With fewer exchanges in the window, an endpoint is neither judged nor used as a reference.
 const JUDGED_FROM: f64 = 20.0;
 
 /// Recent results of one endpoint.
@@ -154,7 +155,7 @@ impl Standing {
     }
 }
 
-/// Why the endpoint at `index` is an outlier; `None` when it is not, or too little is known.
+/// The cause if the endpoint at `index` is an outlier; `None` if it is not, or if there are too few exchanges.
 #[must_use]
 pub fn verdict(
     knobs: &Outlier,
@@ -165,7 +166,7 @@ pub fn verdict(
     let siblings = || all.enumerated().filter(|(at, _)| *at != index).map(|(_, one)| one);
     if let Some(part) = knobs.success {
         let others = sorted(siblings().filter(|one| one.is_judged()).map(Standing::success));
-        // Of two endpoints the one that fails more, so that doubt favours the endpoint.
+        // With an even number of siblings, the worse of the two middle ones: in doubt the endpoint is not ejected.
         let typical = others.get(others.len().saturating_sub(1) / 2);
         if typical.is_some_and(|typical| own.success() < part * typical) {
             return Some(Cause::Failing);

@@ -1,4 +1,4 @@
-//! The hard constraints: which clusters may serve an exchange at all. Checked before any score.
+//! The hard constraints: which clusters may serve an exchange. They are checked before any score.
 //!
 //! No outage, no retry and no operator's dial relaxes the constraints. A cluster that is not listed
 //! as permitted is not permitted.
@@ -18,7 +18,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word the API and the explain header use.
+    /// The word in the API and in the explain header.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

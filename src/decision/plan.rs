@@ -1,8 +1,8 @@
 //! The compiled configuration, immutable.
 //!
-//! Every name is resolved to an index, every inheritance rule is applied, every constraint is
-//! already part of a class. Indices are valid only with the plan they came from; state that
-//! outlives a plan is keyed by name.
+//! Every name is resolved to an index, every inheritance rule is applied, every constraint is part
+//! of a class. Indices are valid only with the plan they came from; state that outlives a plan is
+//! keyed by name.
 
 mod defaults;
 
@@ -31,7 +31,7 @@ pub struct Plan {
     pub environment: String,
     /// Proxies of this site that are configured, this one included.
     pub members: u32,
-    /// Addresses on which the proxy accepts.
+    /// The addresses on which the proxy accepts connections.
     pub listeners: Table<ListenerIndex, Listener>,
     /// Clusters.
     pub clusters: Table<ClusterIndex, Cluster>,
@@ -45,11 +45,12 @@ pub struct Plan {
     pub routes: RouteTable,
     /// Policies of services and routes.
     pub policies: Table<PolicyIndex, Policy>,
-    /// By service: fields, in lower case, that only a policy of the service or of its routes may set.
+    /// By service: names of request fields, in lower case, that only a policy of the service or of its routes may
+    /// set.
     pub asserted: Table<ServiceIndex, Vec<String>>,
     /// TLS of the admin API.
     pub admin_tls: Option<ListenerTls>,
-    /// The key for affinity cookies without a secret of their own; the process sets it.
+    /// The key for affinity cookies of services without `secret`; the process sets this key.
     pub cookie_secret: Option<Secret>,
 }
 
@@ -85,7 +86,7 @@ pub enum Kind {
 pub struct Cluster {
     /// The cluster's name.
     pub name: String,
-    /// The site's name; the cluster's own name where it has no site.
+    /// The site's name; the cluster's own name if no site is configured.
     pub site: String,
     /// IDC or cloud.
     pub kind: Kind,
@@ -101,7 +102,7 @@ pub struct Cluster {
     pub probe: Probe,
     /// Exchanges at once, over the whole process; a hard ceiling.
     pub ceiling: Option<u32>,
-    /// Whether the ceiling is that of all proxies of the site together.
+    /// Whether the ceiling applies to all proxies of the site together.
     pub shared: bool,
     /// Configured capacity in exchanges at once, for the waterfall.
     pub capacity: Option<u32>,
@@ -109,11 +110,11 @@ pub struct Cluster {
     pub connections_max: u32,
     /// Exchanges that may wait for a connection at once, over the whole process.
     pub pending_max: u32,
-    /// TLS, where the cluster speaks TLS.
+    /// TLS, if the cluster uses TLS.
     pub tls: Option<UpstreamTls>,
     /// Whether the cluster speaks HTTP/2 without negotiation.
     pub http2: bool,
-    /// The PROXY header that its connections begin with.
+    /// The PROXY header at the start of its connections.
     pub send_proxy: SendProxy,
     /// The `Host` that the cluster gets.
     pub host: HostPolicy,
@@ -123,16 +124,16 @@ pub struct Cluster {
     pub connect: Option<Duration>,
     /// Timeout of all connection attempts of one exchange.
     pub connect_total: Duration,
-    /// How long an idle connection is kept; `None` learns it.
+    /// How long an idle connection is kept; `None`: learned.
     pub pool_idle: Option<Duration>,
-    /// How long an exchange may wait for a connection or for capacity; `None` is its own timeout, at most
-    /// [`QUEUE_MAX`].
+    /// How long an exchange may wait for a connection or for capacity; `None`: the timeout of the
+    /// exchange, at most [`QUEUE_MAX`].
     pub queue: Option<Duration>,
     /// A returning endpoint's share grows over this span.
     pub slow_start: Duration,
     /// Outlier detection.
     pub outlier: Outlier,
-    /// How the cluster gets its traffic back.
+    /// How the cluster gets its traffic back after a failure.
     pub failback: Failback,
     /// The price of its traffic.
     pub prices: Prices,
@@ -142,13 +143,13 @@ pub struct Cluster {
     pub allow_link_local: bool,
 }
 
-/// The longest wait for a connection or for capacity where nothing is configured.
+/// The longest wait for a connection or for capacity if no value is configured.
 pub const QUEUE_MAX: Duration = Duration::from_secs(5);
 
-/// Which PROXY header a cluster's connections begin with.
+/// The PROXY header at the start of a cluster's connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SendProxy {
-    /// None.
+    /// No header.
     #[default]
     None,
     /// Version 1, a line of text.
@@ -157,10 +158,10 @@ pub enum SendProxy {
     V2,
 }
 
-/// How a cluster's edge reports its load.
+/// How a cluster's edge proxy reports its load.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Reports {
-    /// Not at all: load is inferred from responses.
+    /// No reports: load is inferred from responses.
     #[default]
     None,
     /// By ORCA's `endpoint-load-metrics`.
@@ -172,7 +173,7 @@ pub enum Reports {
 /// How a cluster gets its traffic back after it was down.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Failback {
-    /// Whether an operator must return it (`undrain`).
+    /// Whether an operator must put it back into service (`undrain`).
     pub manual: bool,
     /// How long the cluster must be healthy first.
     pub hold: Duration,
@@ -240,18 +241,18 @@ pub struct Probe {
     pub interval: Duration,
     /// Timeout of a probe.
     pub timeout: Duration,
-    /// Failures in a row that take an endpoint down.
+    /// Consecutive failures that take an endpoint down.
     pub fall: u32,
-    /// Successes in a row that bring it up again.
+    /// Consecutive successes that bring it up again.
     pub rise: u32,
-    /// The probe's port, where it differs from the endpoint's.
+    /// The probe's port, if it differs from the endpoint's.
     pub port: Option<u16>,
 }
 
-/// What a probe does.
+/// The kind of a probe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProbeKind {
-    /// No probe: endpoints are up until exchanges fail.
+    /// No probe: endpoints count as up until exchanges fail.
     None,
     /// Connects by TCP.
     Tcp,
@@ -259,7 +260,7 @@ pub enum ProbeKind {
     Tls,
     /// Calls `grpc.health.v1`.
     Grpc {
-        /// The service; empty is the whole server.
+        /// The service; empty stands for the whole server.
         service: String,
     },
     /// Sends an HTTP request.
@@ -275,7 +276,7 @@ pub enum ProbeKind {
     },
 }
 
-/// What clients ask for.
+/// A service that clients request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Its name.
@@ -284,7 +285,7 @@ pub struct Service {
     pub clusters: Vec<ClusterIndex>,
     /// Data classes of the service's traffic.
     pub data: Vec<String>,
-    /// Capabilities every serving cluster must offer.
+    /// Capabilities that every serving cluster must offer.
     pub needs: Vec<String>,
     /// Its environment.
     pub environment: String,
@@ -292,7 +293,7 @@ pub struct Service {
     pub strategy: Strategy,
     /// How an endpoint is chosen.
     pub endpoint_policy: EndpointPolicy,
-    /// What the `hash` policy hashes.
+    /// The key of the `hash` policy.
     pub hash_key: HashKey,
     /// To the response head.
     pub timeout: Duration,
@@ -302,32 +303,32 @@ pub struct Service {
     pub per_try_timeout: Option<Duration>,
     /// Retries.
     pub retry: Retry,
-    /// What its spilling may cost; `None` is whatever it costs.
+    /// The budget for spill; `None`: no limit.
     pub budget: Option<SpendingLimit>,
-    /// After how long without an answer another endpoint is asked as well.
+    /// How long to wait for a response before a hedge is sent to another endpoint.
     pub hedge: Option<Duration>,
-    /// Which requests are dropped first when every cluster is overloaded: 0 to 9, the lowest first.
+    /// The priority when every cluster is overloaded: 0 to 9; the lowest is shed first.
     pub priority: u8,
-    /// Who may come.
+    /// The access policy.
     pub policy: Option<PolicyIndex>,
-    /// Whether clients stay where they were served.
+    /// Whether a client stays at the endpoint that served it first.
     pub affinity: Option<Affinity>,
 }
 
-/// Clients stay at the endpoint that served them first, by a cookie.
+/// Session affinity by cookie: a client stays at the endpoint that served it first.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Affinity {
     /// The cookie's name.
     pub cookie: String,
-    /// The lifetime of the cookie; `None` is the browser session.
+    /// The lifetime of the cookie; `None`: the browser session.
     pub ttl: Option<Duration>,
-    /// Whether they stay in its cluster, too, where another would be chosen: load and distance do not count then.
+    /// Whether a client also stays in its cluster when load or distance would choose another cluster.
     pub across_clusters: bool,
-    /// What the cookie is encrypted by; without it [`Plan::cookie_secret`].
+    /// The key that encrypts the cookie; `None`: [`Plan::cookie_secret`].
     pub secret: Option<Secret>,
 }
 
-/// A key of 128 bits, which is never shown.
+/// A key of 128 bits, which is never printed.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Secret(pub [u8; 16]);
 
@@ -344,11 +345,11 @@ pub enum Strategy {
     Nearest,
     /// Each in turn.
     RoundRobin,
-    /// The one with the fewest exchanges in flight.
+    /// The cluster with the fewest exchanges in flight.
     LeastRequest,
     /// Spill by health only, as Envoy's priorities do.
     Priority,
-    /// Fill each to 0.9 of its stated capacity, nearest first.
+    /// Fill each cluster to 0.9 of its configured capacity, nearest first.
     Waterfall,
 }
 
@@ -373,13 +374,13 @@ pub enum EndpointPolicy {
     LeastWait,
     /// Each in turn, by weight.
     RoundRobin,
-    /// The less busy of two.
+    /// Of two random endpoints, the one with fewer exchanges in flight.
     RandomTwo,
-    /// The same key to the same endpoint.
+    /// Consistent hashing: the same key goes to the same endpoint.
     Hash,
 }
 
-/// What the `hash` policy hashes.
+/// The key of the `hash` policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HashKey {
     /// The client's address.
@@ -406,7 +407,7 @@ pub struct Class {
     pub service: ServiceIndex,
     /// Data classes of its exchanges: the service's and the route's.
     pub data: Vec<String>,
-    /// Who may serve it, and who may not and why.
+    /// The clusters that may serve it, and the others with the reason.
     pub permitted: Permitted,
     /// Whether samples are connection times rather than response times.
     pub l4: bool,
@@ -431,13 +432,13 @@ impl Plan {
         hash(text.as_bytes())
     }
 
-    /// Whether the service of a class is said to speak gRPC.
+    /// Whether the service of a class is configured as gRPC.
     #[must_use]
     pub fn says_grpc(&self, class: ClassIndex) -> bool {
         self.grpc.contains(&self.classes[class].service)
     }
 
-    /// Whether a class serves gRPC, as its service says or as the protocol of all its clusters does.
+    /// Whether a class serves gRPC: its service is configured as gRPC, or all its clusters speak it.
     #[must_use]
     pub fn serves_grpc_alone(&self, class: ClassIndex) -> bool {
         let clusters = &self.classes[class].permitted.clusters;
@@ -445,7 +446,7 @@ impl Plan {
             || !clusters.is_empty() && clusters.iter().all(|index| self.clusters[*index].http2)
     }
 
-    /// Whether a class may serve gRPC: one of its clusters speaks HTTP/2, or may agree on it.
+    /// Whether a class may serve gRPC: one of its clusters speaks HTTP/2, or may negotiate HTTP/2.
     #[must_use]
     pub fn may_serve_grpc(&self, class: ClassIndex) -> bool {
         let offers = |tls: &UpstreamTls| tls.alpn.iter().any(|name| name == "h2");
@@ -463,8 +464,8 @@ impl Plan {
     }
 }
 
-/// Whether an address is link-local, or one of those outside that range where clouds keep their metadata and
-/// host services: Alibaba's, Oracle's, Azure's, AWS's and Google's over IPv6.
+/// Whether an address is link-local, or is an address outside that range at which a cloud serves metadata or
+/// host services: those of Alibaba, Oracle and Azure, and those of AWS and Google over IPv6.
 #[must_use]
 pub fn is_link_local(address: IpAddr) -> bool {
     const SERVICES: [[u8; 4]; 3] = [[100, 100, 100, 200], [192, 0, 0, 192], [168, 63, 129, 16]];

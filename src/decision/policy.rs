@@ -9,7 +9,7 @@ pub use super::index::PolicyIndex;
 /// The policy of a service or of a route. A request is subject to both.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// Where the policy is configured; its state is kept under this name from one plan to the next.
+    /// Where the policy is configured; its state is kept under this name across plans.
     pub name: String,
     /// Networks whose clients are admitted; empty admits all.
     pub allow: Vec<ipnet::IpNet>,
@@ -24,8 +24,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether a client with this address is admitted. The unspecified address stands for an unknown
-    /// client, which may be one that must be refused.
+    /// Whether a client with this address is admitted. The unspecified address stands for an unknown client, which
+    /// might be on the `deny` list.
     #[must_use]
     pub fn admits(&self, client: IpAddr) -> bool {
         if client.is_unspecified() {
@@ -45,9 +45,9 @@ impl Policy {
 /// Rate limit of a client (GCRA: ITU-T I.371).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
-    /// So many requests ...
+    /// The number of requests ...
     pub requests: u32,
-    /// ... in so long.
+    /// ... in this time.
     pub per: Duration,
     /// The largest burst; at least one request.
     pub burst: u32,
@@ -60,16 +60,16 @@ pub struct Rate {
 pub enum RateKey {
     /// One key for all clients.
     All,
-    /// An IPv4 address, or a /64 of IPv6: that is what one subscriber has.
+    /// An IPv4 address, or a /64 of IPv6, the usual prefix of one subscriber.
     ClientIp,
     /// A header's value; the name in lower case. Requests without the header are counted by address.
     Header(String),
 }
 
-/// Credentials that a client must present.
+/// The credentials that a client must present.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Auth {
-    /// A user's password (RFC 7617), by a file of their hashes.
+    /// A user name and password (RFC 7617), checked against a file of hashes.
     Basic {
         /// As `htpasswd -B` writes it.
         file: PathBuf,
@@ -90,9 +90,9 @@ pub enum Auth {
 /// An authorisation service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Forward {
-    /// Whether the service is reached over TLS.
+    /// Whether the authentication service is reached over TLS.
     pub secure: bool,
-    /// Authorities for its certificate; the system's where there are none.
+    /// The certificate authorities for its certificate; those of the system if `None`.
     pub ca: Option<PathBuf>,
     /// Host and port, to connect to.
     pub authority: String,
@@ -100,14 +100,15 @@ pub struct Forward {
     pub host: String,
     /// Path and query.
     pub target: String,
-    /// Response fields that are passed to clusters, in lower case; clients cannot set them.
+    /// Response fields that are copied to the request for the cluster, in lower case. Clients cannot set these
+    /// fields.
     pub response_headers: Vec<String>,
     /// Whether its redirects and 4xx responses go to the client unchanged.
     pub pass_response: bool,
 }
 
 impl Forward {
-    /// Whether both mean the same service, reached the same way.
+    /// Whether both use the same authentication service over the same transport.
     #[must_use]
     pub fn asks_the_same(&self, other: &Forward) -> bool {
         (self.secure, &self.ca, &self.authority, &self.host)

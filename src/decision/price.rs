@@ -1,7 +1,7 @@
 //! Price as distance: the cost of an exchange, in milliseconds.
 //!
-//! Clusters are compared in one unit. `MS_PER_DOLLAR` says how much nearer a cluster must
-//! be to justify a dollar a request; the operator states prices, never weights.
+//! Clusters are compared in one unit. `MS_PER_DOLLAR` is how much nearer a cluster must be to
+//! justify one dollar a request. The operator configures prices, never weights.
 
 /// The price of a cluster's traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

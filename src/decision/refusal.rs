@@ -1,20 +1,21 @@
-//! Why an exchange is not served, and everything that follows from the reason: one row per refusal.
+//! Why an exchange is not served, and all consequences of the reason: one row per refusal.
 //!
 //! The row holds the status and text for the client, the word for headers, metrics and logs, the gRPC status,
-//! whether the client's connection stays open, whether a retry is possible, and the cause its endpoint is blamed
-//! for. A new refusal is one row of the table below and one row of `docs/operations.md`.
+//! whether the client's connection stays open, whether a retry is possible, and the cause of failure that counts
+//! against the endpoint. A new refusal is one row of the table below and one row of `docs/operations.md`.
 //!
 //! # Not here
 //! How a refusal is sent (`proxy`), and whether the retry budget grants a retry ([`retry`](super::retry)).
 
 use super::health::Cause;
 
-/// What becomes of the client's connection after a refusal.
+/// Whether the client's connection stays open after a refusal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Connection {
     /// The connection stays open: the request was read to its end, or can be.
     Keep,
-    /// The connection is closed: where the next request begins is not known, or no next request is wanted.
+    /// The connection is closed, because the start of the next request is unknown or no further request
+    /// should come.
     Close,
 }
 
@@ -27,7 +28,7 @@ pub enum Retry {
     Elsewhere,
 }
 
-/// All that depends on a refusal alone.
+/// All properties of a refusal.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     status: u16,
@@ -51,7 +52,7 @@ mod grpc {
 }
 
 /// Declares [`Refusal`] and its table. Columns: variant, status, label, gRPC status, connection, retry, blame, text.
-/// `{service}` in a text stands for the service's name; an empty text leaves the label alone.
+/// `{service}` in a text stands for the service's name; if the text is empty, the response body is the label alone.
 macro_rules! refusals {
     ($($(#[$doc:meta])*
         $name:ident $status:literal $label:literal $grpc:ident $connection:ident $retry:ident
@@ -120,7 +121,7 @@ refusals! {
         "every cluster permitted for service `{service}` is at capacity";
     /// The proxy is draining.
     Draining 503 "draining" UNAVAILABLE Close Never None, "";
-    /// No response head came in time.
+    /// No response head arrived in time.
     UpstreamTimeout 504 "upstream_timeout" DEADLINE_EXCEEDED Keep Elsewhere
         Some(Cause::ResponseTimeout), "no response from service `{service}` in time";
     /// The request has already passed through this site.
@@ -149,7 +150,7 @@ impl Refusal {
         self.row().status
     }
 
-    /// The word in the header `tidegate-refusal`, in metrics and logs.
+    /// The word in the field `tidegate-refusal`, in metrics and in logs.
     #[must_use]
     pub fn label(self) -> &'static str {
         self.row().label
@@ -173,13 +174,15 @@ impl Refusal {
         self.row().retry
     }
 
-    /// The cause the endpoint of the attempt is blamed for; `None` where the endpoint is not to blame.
+    /// The cause of failure that counts against the endpoint of the attempt; `None` if the endpoint is
+    /// not at fault.
     #[must_use]
     pub fn blame(self) -> Option<Cause> {
         self.row().blame
     }
 
-    /// One line for people; empty where the label says enough. `service` is the name of the request's service.
+    /// One line of text for people; empty if the label is enough. `service` is the name of the request's
+    /// service.
     #[must_use]
     pub fn text(self, service: &str) -> String {
         self.row().text.replace("{service}", service)

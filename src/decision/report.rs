@@ -1,4 +1,4 @@
-//! A cluster's report of its own load, and which values are accepted.
+//! A cluster's report of its own load, and the bounds of accepted values.
 //!
 //! Two forms: `tidegate-load` of another Tidegate, and `endpoint-load-metrics` of ORCA (the Open
 //! Request Cost Aggregation of the xDS ecosystem: named metrics as text or JSON). A report is
@@ -38,7 +38,7 @@ pub struct Report {
     pub age: f64,
 }
 
-/// The age above which a report is not used, in seconds: acting on old reports makes proxies herd.
+/// The age above which a report is not used, in seconds: proxies that act on old reports herd.
 const FRESH_MAX: f64 = 0.25;
 
 impl Report {
@@ -55,9 +55,9 @@ impl Report {
         }
     }
 
-    /// Reads `q=1200;s=20000;n=14;c=200;u=0.61;l=500;g=480`: microseconds, counts, a share, rates; and
-    /// `a`, the age in milliseconds of a report that is not current. Unknown names and invalid values
-    /// are left out; `None` when nothing is left.
+    /// Reads `q=1200;s=20000;n=14;c=200;u=0.61;l=500;g=480`: microseconds, counts, a share, and rates;
+    /// `a` is the age of a cached report in milliseconds. Unknown names and invalid values are left
+    /// out; `None` when nothing is left.
     #[must_use]
     pub fn from_tidegate(text: &str) -> Option<Report> {
         let mut report = Report::default();
@@ -163,15 +163,16 @@ impl Report {
         assert!(!written.contains("NaN") && !written.contains("inf"), "{written}");
     }
 
-    /// Whether the report states a queue; without such a value the queue is unknown, not 0.
+    /// Whether the report states a queue; without a value for the queue, the queue is unknown, not 0.
     #[must_use]
     pub fn tells_queue(&self) -> bool {
         let tells = self.queue > 0.0 || self.capacity.is_some() || self.utilisation.is_some();
         tells && self.age <= FRESH_MAX
     }
 
-    /// Queue delay by the value that the report has: the delay itself, the utilisation, or the number in
-    /// flight. `service` is the proxy's estimate, used where none is reported.
+    /// The queue delay, from the first value that the report has: the delay itself, the utilisation, or
+    /// the number in flight. `service` is the proxy's estimate of the service time, used if none is
+    /// reported.
     #[must_use]
     pub fn queue_delay(&self, service: f64) -> f64 {
         let service = if self.service > 0.0 { self.service } else { service };
@@ -183,17 +184,18 @@ impl Report {
         said.clamp(0.0, QUEUE_MAX)
     }
 
-    /// The mean queue delay that follows from the reported arrivals, capacity and service time, in seconds.
+    /// The mean queue delay implied by the reported arrivals, capacity and service time, in seconds.
     #[must_use]
     pub fn queue_due(&self) -> f64 {
         let Some(capacity) = self.capacity.filter(|capacity| *capacity > 0.0) else { return 0.0 };
-        // Near the limit the formula diverges, and a cluster that spills stays below the limit.
+        // Near full utilisation the formula diverges; a cluster that spills stays below it.
         let utilisation = (self.arrivals * self.service / capacity).min(0.95);
         waiting(utilisation, Some(capacity), self.service).clamp(0.0, QUEUE_MAX)
     }
 }
 
-/// Servers assumed behind a reported utilisation: a single server would queue at a third of its capacity.
+/// Servers assumed behind a reported utilisation: a single server would already queue at a third of its
+/// capacity.
 const SERVERS_UNKNOWN: f64 = 32.0;
 
 /// Mean wait at `utilisation` of so many servers (Sakasegawa 1977), in seconds.

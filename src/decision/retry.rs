@@ -1,41 +1,41 @@
 //! Whether a request may be retried: a budget, not a count, so that retries do not multiply a failure.
 //!
 //! There are three kinds (see the documentation of failures): (A) no byte was sent, so the request had no effect:
-//! bounded by endpoints and time alone; (B) the connection died before any byte of the
-//! response: for idempotent requests that are still buffered; (C) a gateway status: the same. B and C draw on
-//! buckets that refill with the traffic they belong to. A hedge, sent while the first attempt is still
-//! in flight, draws on the bucket of C.
+//! bounded by endpoints and time alone; (B) the connection was closed or reset before any byte of the response:
+//! retried for idempotent requests that are still buffered; (C) a gateway status: as B. B and C use token buckets
+//! that refill in proportion to the requests of the service. A hedge, sent while the first attempt is still in
+//! flight, uses the bucket of C.
 
 use super::units::Timestamp;
 
 /// Endpoints of one cluster that kind A may try.
 pub const ENDPOINTS_MAX: usize = 3;
 
-/// How an attempt failed, as far as a retry is concerned.
+/// How an attempt failed, as far as a retry depends on it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// Nothing was sent.
     Unsent,
-    /// Sent, and the connection died before any byte of a response.
+    /// The request was sent, and the connection was closed or reset before any byte of a response.
     Died,
-    /// Sent, and the endpoint was ejected while its response was awaited.
+    /// The request was sent, and the endpoint was ejected before its response.
     Ejected,
     /// The cluster answered 502, 503 or 504.
     GatewayStatus,
-    /// No response yet: another endpoint is tried as well (hedge).
+    /// No response yet: a hedge is sent to another endpoint.
     Slow,
 }
 
-/// Properties of the request that decide about another attempt.
+/// The properties of a request that decide whether another attempt is possible.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// RFC 9110 §9.2.2.
     pub idempotent: bool,
-    /// Whether everything that was sent can be sent again.
+    /// Whether all bytes that were sent can be sent again.
     pub replayable: bool,
     /// Retries of kinds B and C so far.
     pub retried: u32,
-    /// Retries that a request of its service may have.
+    /// The number of retries that a request of the service may have.
     pub retries_max: u32,
 }
 
@@ -50,14 +50,15 @@ pub struct Budget {
     updated: Timestamp,
 }
 
-/// Least retries of kind B in 10 s, so that a service with little traffic survives the death of an endpoint.
+/// The least number of retries of kind B in 10 s, so that a service with little traffic survives the failure
+/// of an endpoint.
 const DIED_FLOOR: f64 = 100.0;
 /// Retries of kind C a second in addition to the share.
 const STATUS_PER_SECOND: f64 = 3.0;
 
 impl Budget {
-    /// A full budget: retries are at most `share` of requests. `workers` is the number of workers that share what is granted
-    /// whatever the rate.
+    /// A full budget: retries are at most `share` of requests. `workers` is the number of workers, which share the
+    /// part of the budget that does not depend on the rate.
     #[must_use]
     pub fn new(share: f64, workers: usize, now: Timestamp) -> Budget {
         let workers = workers.max(1) as f64;
@@ -92,7 +93,8 @@ impl Budget {
     }
 
     fn clamp(&mut self) {
-        // Each worker may hold a full bucket, because a dead endpoint may affect one worker alone. The refill rate is shared by all.
+        // Each worker may hold a full bucket, because a dead endpoint may affect a single worker. The workers share
+        // the refill rate.
         self.died = self.died.min((10.0 * self.share * self.rate).max(DIED_FLOOR));
         self.status = self.status.min((self.share * self.rate).max(1.0));
     }
@@ -104,7 +106,8 @@ impl Budget {
         }
         let may_be_more = match kind {
             Kind::Slow => true,
-            // Endpoints that die together, as when a cluster freezes, are ejected one after the other.
+            // Endpoints that fail together, for example when a cluster freezes, are ejected one after
+            // the other.
             Kind::Ejected => request.retries_max > 0,
             Kind::Unsent | Kind::Died | Kind::GatewayStatus => {
                 request.retried < request.retries_max

@@ -4,10 +4,10 @@
 //! segment up to the deepest configured one, so the cost does not depend on the number of routes.
 //!
 //! # Invariants
-//! * A route with a policy cannot be bypassed with another method: unless another route has the same path, the
-//!   response is 405, and no less specific route is tried.
-//! * A route with a policy cannot be bypassed with a path parameter (`/internal;x`), which servlet containers drop
-//!   before they match.
+//! * A request with another method cannot bypass a route with a policy: unless another route has the same path,
+//!   the response is 405 and no less specific route is tried.
+//! * A request with a path parameter cannot bypass a route with a policy (`/internal;x`), which servlet containers
+//!   drop before they match.
 
 pub use super::index::RouteIndex;
 
@@ -38,7 +38,7 @@ pub struct Route {
     pub request_edits: Edits,
     /// Edits of the response's head.
     pub response_edits: Edits,
-    /// A prefix to strip from the path, and what replaces it.
+    /// A prefix to strip from the path, and its replacement.
     pub strip_prefix: Option<String>,
     /// Mirroring.
     pub mirror: Option<Mirror>,
@@ -49,7 +49,7 @@ pub struct Route {
 /// Mirroring of a route's requests; the responses are discarded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mirror {
-    /// The mirror's service, with the original's data classes.
+    /// The service that receives the mirrored requests, with the data classes of the original.
     pub to: Destination,
     /// The mirrored share of the requests, 0 to 1.
     pub share: f64,
@@ -69,13 +69,13 @@ pub enum PathMatch {
 /// The action for a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// The cluster is chosen for this destination.
+    /// Forwards to this destination.
     Forward(Destination),
-    /// One of these destinations, in proportion to its weight.
+    /// Forwards to one of these destinations, in proportion to the weights.
     Split(Vec<(u32, Destination)>),
     /// The client is redirected.
     Redirect {
-        /// `Location`; `{path}` and `{host}` stand for the request's.
+        /// `Location`; `{path}` and `{host}` stand for path and host of the request.
         to: String,
         /// 301, 302, 303, 307 or 308.
         status: u16,
@@ -90,8 +90,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// How long a request may take to the end of its response, where that is bounded: at the destination that takes
-    /// the longest.
+    /// The longest total timeout of the route's destinations; `None` if no destination has one.
     #[must_use]
     pub fn total_timeout(&self) -> Option<Duration> {
         match self {
@@ -107,18 +106,18 @@ impl Action {
 pub struct Edits {
     /// Names to remove, in lower case.
     pub remove: Vec<String>,
-    /// Fields that replace all of their name.
+    /// Fields that replace all fields of the same name.
     pub set: Vec<(String, String)>,
     /// Fields to append.
     pub add: Vec<(String, String)>,
 }
 
-/// The properties of a request that decide about its route.
+/// The properties of a request that determine its route.
 #[derive(Clone, Copy)]
 pub struct RouteQuery<'a> {
     /// The request's listener.
     pub listener: ListenerIndex,
-    /// The request's host, lower case, without port.
+    /// The request's host, in lower case, without port.
     pub host: &'a str,
     /// The request's canonical path.
     pub path: &'a str,
@@ -133,20 +132,20 @@ pub struct RouteQuery<'a> {
 pub enum Unrouted {
     /// No route matches host and path.
     NoRoute,
-    /// Routes match host and path, but only for these methods.
+    /// Routes match host and path, but for these methods only.
     Method(Vec<String>),
-    /// With and without its path parameters the request matches routes of different policies.
+    /// The request matches routes of different policies with and without its path parameters.
     Ambiguous,
 }
 
-/// What a search has found so far.
+/// The state of a search.
 #[derive(Default)]
 struct Search {
     /// Routes that match except for the method.
     differing: Vec<RouteIndex>,
     /// Whether such a route has a policy, which ends the search.
     held: bool,
-    /// Whether policies do not end the search.
+    /// Whether the search ignores policies.
     passes: bool,
 }
 
@@ -204,13 +203,13 @@ impl RouteTable {
         }
     }
 
-    /// The route that would match if policies did not end the search for other methods.
+    /// The route that would match if a policy did not end the search for requests with other methods.
     #[must_use]
     pub fn find_behind(&self, query: &RouteQuery<'_>) -> Option<RouteIndex> {
         self.search(query, &mut Search { passes: true, ..Search::default() }).ok()
     }
 
-    /// By the path as it is, unless a policy applies to the path without its parameters.
+    /// Searches by the received path, and by the path without its parameters in case a policy applies to that path.
     fn find_both(&self, query: &RouteQuery<'_>, bare: &str) -> Result<RouteIndex, Unrouted> {
         let whole = self.search(query, &mut Search::default())?;
         let mut search = Search::default();
@@ -300,8 +299,8 @@ impl RouteTable {
         None
     }
 
-    /// The most specific of routes that share host and path: a method before none, then more
-    /// headers, then the earlier in the file.
+    /// The most specific of routes that share host and path: a route with methods first, then the route with more
+    /// headers, then the first in the file.
     fn best(
         &self,
         candidates: &[RouteIndex],
@@ -356,7 +355,7 @@ impl PathTable {
     }
 }
 
-/// The path without the parameters of its segments: `/a;x/b` is `/a/b`; `None` where it has none.
+/// The path without the parameters of its segments: `/a;x/b` is `/a/b`; `None` if the path has no parameters.
 fn without_parameters(path: &str) -> Option<String> {
     path.contains(';').then(|| {
         let segments = path.split('/').map(|segment| segment.split(';').next());
@@ -364,7 +363,7 @@ fn without_parameters(path: &str) -> Option<String> {
     })
 }
 
-/// `/a/b/c` → `/a/b/c`, `/a/b`, `/a`, and the root as the empty text; none deeper than `deepest`.
+/// `/a/b/c` → `/a/b/c`, `/a/b`, `/a`, and the root as an empty string; at most `deepest` segments.
 fn prefixes(path: &str, deepest: usize) -> impl Iterator<Item = &str> {
     let cut = path.match_indices('/').nth(deepest).map_or(path.len(), |(at, _)| at);
     let first = path[..cut].trim_end_matches('/');
@@ -500,7 +499,7 @@ mod tests {
             ("HEAD", "/admin/x", "Method([\"GET\"])"),
             ("get", "/admin", "Method([\"GET\"])"),
             ("POST", "/admin/post", "admin-post"),
-            // No policy is passed by: the exact route has none.
+            // No policy is bypassed: the exact route has no policy.
             ("PUT", "/admin/post", "Method([\"POST\", \"GET\"])"),
             ("PUT", "/admin/deep", "Method([\"GET\"])"),
             ("POST", "/exact", "exact-post"),

@@ -1,4 +1,4 @@
-//! Service time, without distance and queue, where clusters report it; otherwise see `strata`.
+//! Service time, without distance and queue, for clusters that report it; otherwise see `strata`.
 //!
 //! # Units
 //! Seconds; `elapsed` is the span since the last sweep.
@@ -6,10 +6,11 @@
 use super::load::{Track, decay};
 use super::report::Report;
 
-/// The service time that is assumed before anything was measured, in seconds.
+/// The service time that is assumed before the first measurement, in seconds.
 pub const SERVICE_UNKNOWN: f64 = 0.020;
-/// The service time of a class where clusters report theirs: one mean, and each cluster's ratio to it. A
-/// change of the mix moves all of them together, including clusters with too little traffic to report.
+/// The service time of a class whose clusters report it: one mean, and the ratio of each cluster to the
+/// mean. A change of the mix of requests then moves all clusters together, including clusters with too
+/// little traffic to report.
 #[derive(Clone, Debug, Default)]
 pub struct ReportedService {
     mean: Option<f64>,
@@ -21,7 +22,7 @@ pub struct ReportedService {
 const TELLING: f64 = 8.0;
 
 impl ReportedService {
-    /// The state before any report, for so many clusters.
+    /// The state before the first report, for `clusters` clusters.
     #[must_use]
     pub fn new(clusters: usize) -> ReportedService {
         ReportedService { mean: None, ratios: vec![1.0; clusters], known: vec![false; clusters] }
@@ -70,7 +71,7 @@ impl ReportedService {
         tracks.iter().filter_map(telling).reduce(f64::min)
     }
 
-    /// The service time of a cluster that reports; `None` where the cluster does not report.
+    /// The service time of a cluster that reports; `None` if the cluster does not report.
     #[must_use]
     pub fn seconds(&self, slot: usize) -> Option<f64> {
         let known = self.known.get(slot).copied().unwrap_or(false);

@@ -1,12 +1,13 @@
 //! Load shedding while clusters are overloaded: the excess is refused, from the lowest priority up.
 //!
 //! While the shortest queue is longer than the acceptable bound, demand exceeds capacity; an exchange that is
-//! accepted then waits for a response that comes too late, and delays other exchanges. So the part of the
-//! demand that does not complete is refused, and no priority is refused before all lower ones are.
+//! accepted then gets its response too late and delays other exchanges. Therefore the part of the demand that cannot
+//! complete is refused, and a priority is refused only after all lower priorities are refused completely.
 //!
-//! Services share clusters, and a queue delays every service that uses the cluster. So [`decide`] looks at all classes
-//! together: classes whose live clusters are all overloaded, and that share some cluster, refuse their lowest
-//! priority first, whichever service it belongs to. A class that has another cluster is left to spill.
+//! Services share clusters, and a queue delays every service that uses the cluster. Therefore [`decide`] handles all
+//! classes together: classes that share a cluster, and whose live clusters are all overloaded, refuse their lowest
+//! priority first, whichever service it belongs to. A class with a live cluster that is not overloaded spills
+//! instead.
 //!
 //! # Units
 //! Exchanges a second; seconds.
@@ -22,15 +23,15 @@ pub const PRIORITIES: usize = 10;
 const QUEUE_MIN: f64 = 0.250;
 /// The acceptable queue as a multiple of the queue that is tolerated at the nearest cluster.
 const QUEUE_TOLERABLE: f64 = 5.0;
-/// A queue that is acceptable while it does not grow, in seconds: its clients wait for responses before they send
-/// again, and would send sooner if they were refused.
+/// A queue that is acceptable while it does not grow, in seconds: its clients wait for a response before they
+/// send again, and a refusal would only make them send sooner.
 const STEADY: f64 = 1.0;
-/// The largest share that is refused: without some traffic the end of the overload would not be seen.
+/// The largest share that is refused: without some traffic the end of the overload would not be noticed.
 const SHED_MAX: f64 = 0.95;
 /// The window in which demand is counted, in seconds.
 const WINDOW: f64 = 0.5;
 
-/// What is refused now.
+/// The exchanges that are shed now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shed {
     /// Priorities below this are refused.
@@ -39,18 +40,19 @@ pub struct Shed {
     pub share: f64,
 }
 
-/// The part of the longest acceptable queue that is the target while something is refused.
+/// The target of the queue while exchanges are refused, as a part of the longest acceptable queue.
 const AIM: f64 = 0.5;
-/// How much more than the served rate is accepted for each second by which the queue is shorter than the target.
+/// The gain of the controller: the accepted rate rises by this part of the served rate for each second that the
+/// queue is shorter than the target.
 const GAIN: f64 = 1.0;
 
-/// How much more than the measured served rate the capacity may be, before a higher priority is refused; as long as
-/// the queue is no longer than so many acceptable ones.
+/// The noise of the measured served rate: the capacity may be higher by this factor. A higher priority is refused
+/// only beyond it, or if the queue is longer than the acceptable queue by this factor.
 const NOISE: f64 = 1.25;
 const NOISE_BOUNDS: f64 = 2.0;
 
 /// The queue above which exchanges are refused, in seconds: 250 ms, or five times the tolerable queue of the nearest
-/// cluster if that is longer. `tolerable` is 0 where the class has a single live cluster.
+/// cluster if that is longer. `tolerable` is 0 if the class has a single live cluster.
 #[must_use]
 pub fn bound(tolerable: f64) -> f64 {
     QUEUE_MIN.max(QUEUE_TOLERABLE * tolerable)
@@ -70,26 +72,27 @@ impl PriorityDemand {
     }
 }
 
-/// One class, as far as its overload goes.
+/// The load of one class, as input of [`decide`].
 #[derive(Clone, Debug, Default)]
 pub struct Claim {
-    /// The class's live clusters; for each the queue observed there, if it is known, and the exchanges sent there a second.
+    /// The class's live clusters; for each cluster its observed queue, if known, and the exchanges sent to it per
+    /// second.
     pub places: Vec<(ClusterIndex, Option<f64>, f64)>,
     /// The demand.
     pub by_priority: PriorityDemand,
     /// Good answers a second.
     pub served: f64,
-    /// The service time of an exchange, where it is known.
+    /// The service time of an exchange, if known.
     pub work: Option<f64>,
     /// The longest acceptable queue.
     pub bound: f64,
     /// Whether the class's queue does not grow: as many exchanges end as are sent.
     pub steady: bool,
-    /// Whether the class refuses something already.
+    /// Whether the class already refuses exchanges.
     pub sheds: bool,
 }
 
-/// What each class refuses now, parallel to `claims`.
+/// The shed decision for each class, parallel to `claims`.
 #[must_use]
 pub fn decide(claims: &[Claim]) -> Vec<Shed> {
     let shortest: Vec<f64> = claims.iter().map(|claim| shortest(claims, claim)).collect();
@@ -114,7 +117,8 @@ pub fn decide(claims: &[Claim]) -> Vec<Shed> {
     sheds
 }
 
-/// The queue at the claim's cluster where it is shortest: the queues that all classes observe there, weighted by their rates.
+/// The shortest queue among the clusters of the claim. The queue of a cluster is the mean of the queues that all
+/// classes observe, weighted by their rates.
 fn shortest(claims: &[Claim], claim: &Claim) -> f64 {
     let seen = |cluster: ClusterIndex| {
         let places = claims.iter().flat_map(|claim| &claim.places);
@@ -131,8 +135,8 @@ fn shortest(claims: &[Claim], claim: &Claim) -> f64 {
     queues.reduce(f64::min).unwrap_or(0.0)
 }
 
-/// The classes that share overloaded clusters with class `first`: classes that are overloaded and share a cluster with
-/// `first` or with another such class, and classes that have no cluster besides these.
+/// The classes that share overloaded clusters with class `first`: overloaded classes that share a cluster with
+/// `first` or with another class of the result, and classes that have no other clusters.
 fn pool(claims: &[Claim], first: usize, pressed: &impl Fn(usize) -> bool) -> Vec<usize> {
     let mut full: Vec<ClusterIndex> = claims[first].places.iter().map(|place| place.0).collect();
     let mut pool = vec![first];
@@ -154,9 +158,10 @@ fn pool(claims: &[Claim], first: usize, pressed: &impl Fn(usize) -> bool) -> Vec
     }
 }
 
-/// What a pool of classes refuses: the same in all its classes.
+/// The shed decision of a pool of classes, which is the same for all its classes.
 fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
-    // Counted as work where that is known of all classes: refusing cheap exchanges frees little.
+    // Demand counts as work if the service times of all classes are known: the refusal of cheap exchanges frees
+    // little capacity.
     let known = pool.iter().all(|index| claims[*index].work.is_some());
     let work = |claim: &Claim| claim.work.filter(|_| known).unwrap_or(1.0).max(1e-6);
     let mut by_priority = [0.0; PRIORITIES];
@@ -178,8 +183,8 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
     let noise = if queue <= NOISE_BOUNDS * bound { NOISE } else { 1.0 };
     let (unserved, shed) =
         (level(&by_priority, all - noise * served), level(&by_priority, all - admits));
-    // The priority that has no capacity anyway, or else the lowest, bears the cost of draining the queue; a priority with
-    // capacity is not refused.
+    // To drain the queue, refusals reach at most the priority at which the capacity ends, or else the lowest
+    // priority; a priority with capacity is not refused.
     let lowest = by_priority.iter().position(|rate| *rate > 0.0).unwrap_or_default() as u8;
     let bears = unserved.below.max(lowest);
     if shed.below > bears { Shed { below: bears, share: 1.0 } } else { shed }
@@ -246,7 +251,7 @@ mod tests {
         }
     }
 
-    /// What one class drops by itself.
+    /// The shed decision of a single class.
     fn alone(rates: &[(usize, f64)], served: f64, queue: f64) -> Shed {
         decide(&[claim(&[0], queue, rates, served)])[0]
     }
@@ -279,7 +284,7 @@ mod tests {
     #[test]
     fn the_excess_goes_from_the_lowest_priority_up() {
         let rates = [(2, 50.0), (5, 100.0), (9, 50.0)];
-        // At 0.375 s, a quarter of a second too long: three quarters of what is served are let in.
+        // At 0.375 s the queue is a quarter of a second too long: three quarters of the served rate are accepted.
         assert!(close(alone(&rates, 180.0, 0.375), 2, 1.0), "5 has room, and is not dropped");
         assert!(
             close(alone(&rates, 130.0, 0.375), 2, 1.0),
@@ -310,7 +315,7 @@ mod tests {
         let high = claim(&[1, 0], 0.5, &[(9, 100.0)], 60.0);
         let sheds = decide(&[high.clone(), low.clone()]);
         assert!(sheds[0] == sheds[1] && close(sheds[0], 0, 1.0), "drained by 0 alone: {sheds:?}");
-        // One of them cannot tell that there is a queue; or does not see it at this sweep.
+        // One class has no estimate of the queue, or does not notice the queue at this sweep.
         for queue in [None, Some(0.3), Some(0.2)] {
             let mut blind = low.clone();
             blind.places.iter_mut().for_each(|place| place.1 = queue);

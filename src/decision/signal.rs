@@ -17,9 +17,9 @@ pub struct Signals {
     pub clusters: Table<ClusterIndex, Arc<ClusterSignals>>,
     /// One entry for each class of the plan.
     pub classes: Table<ClassIndex, Arc<ClassSignals>>,
-    /// Dollars left by service of the plan, where the service has a budget.
+    /// The balance in dollars by service of the plan, if the service has a budget.
     pub budgets: Table<ServiceIndex, Option<f64>>,
-    /// How full the buckets of budgets are, 0 to 1, likewise.
+    /// The level of the budget's bucket by service of the plan, 0 to 1, if the service has a budget.
     pub budget_levels: Table<ServiceIndex, Option<f64>>,
 }
 
@@ -38,7 +38,7 @@ pub enum State {
 }
 
 impl State {
-    /// The word the API uses.
+    /// The word in the API.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -67,21 +67,22 @@ pub struct ClusterSignals {
     pub distance: Option<f64>,
     /// Service time in seconds, once learned or reported.
     pub service: Option<f64>,
-    /// Queue delay in seconds, where known.
+    /// Queue delay in seconds, if known.
     pub queue: Option<f64>,
-    /// Expected time of one more exchange in seconds: the score that the decision compares, and the queue.
+    /// Expected time of one more exchange in seconds: the score that the decision compares, plus the
+    /// queue.
     pub total: Option<f64>,
     /// The class that sends most to this cluster; `service`, `total` and the reasons belong to it.
     pub class: Option<ClassIndex>,
     /// Exchanges a second.
     pub requests_per_s: f64,
-    /// Share of exchanges that did not fail, where there were some.
+    /// Share of exchanges that did not fail; `None` without exchanges.
     pub success: Option<f64>,
     /// The moment since which no endpoint of the cluster has been usable.
     pub down_since: Option<Timestamp>,
     /// The end of the hold after a return, by `failback.hold`.
     pub held_until: Option<Timestamp>,
-    /// The part of its share that the return ramp lets through; 1 when the cluster is not returning.
+    /// The part of its share that the return ramp admits; 1 if the cluster is not returning.
     pub return_share: f64,
     /// Share of all exchanges of this proxy.
     pub share: f64,
@@ -91,7 +92,7 @@ pub struct ClusterSignals {
     pub endpoints: Table<EndpointIndex, EndpointSignals>,
     /// Indices of the usable endpoints; all endpoints if none was ever probed, or too few are up.
     pub usable: Vec<EndpointIndex>,
-    /// Indices of endpoints that came back and had no exchange since.
+    /// Indices of endpoints that returned and have had no exchange since.
     pub returned: Vec<EndpointIndex>,
     /// Identifies the set of endpoints: another set has another number.
     pub members: u64,
@@ -100,7 +101,8 @@ pub struct ClusterSignals {
 }
 
 impl ClusterSignals {
-    /// Whether exchanges may be sent to the endpoint with this id: the endpoint is up, or used although it is not.
+    /// Whether exchanges may be sent to the endpoint with this id: the endpoint is up, or all endpoints are used
+    /// because too few are up.
     #[must_use]
     pub fn uses(&self, id: u32) -> bool {
         let known = self.endpoints.find(|endpoint| endpoint.id == id);
@@ -125,8 +127,8 @@ pub struct EndpointSignals {
     pub latency: f64,
     /// Response time relative to the siblings, failures included; 1 where no difference is significant.
     pub slowness: f64,
-    /// The share of its turns that the endpoint takes although a sibling would be quicker, and the seconds after which
-    /// the endpoint takes a turn in any case.
+    /// The share of its turns that the endpoint keeps although a sibling is faster, and the seconds after which it
+    /// gets an exchange in any case.
     pub trickle: (f64, f64),
     /// How many times the endpoint was ejected and returned.
     pub returns: u32,
@@ -147,7 +149,7 @@ pub struct ClassSignals {
     pub scores: Vec<Score>,
     /// Exchanges a second.
     pub demand_rps: f64,
-    /// Share of exchanges that went beyond the nearest live cluster because of load.
+    /// The share of exchanges that spilled: load kept them from the nearest live cluster.
     pub spill: f64,
     /// Share of this class's exchanges by cluster, parallel to `order`.
     pub shares: Vec<f64>,
@@ -159,16 +161,16 @@ pub struct ClassSignals {
     pub spent_usd: Vec<f64>,
     /// Whether a live cluster was left out because the budget is spent.
     pub unfunded: bool,
-    /// The share that is shed, while all clusters are overloaded.
+    /// The exchanges that are shed while all clusters are overloaded.
     pub shed: Shed,
     /// The rate that each cluster should be able to serve in a minute, in exchanges a second, parallel to the
     /// class's permitted clusters.
     pub wanted_rps: Vec<f64>,
-    /// The number of endpoints for that rate, not rounded, where the capacity of one endpoint is known.
+    /// The number of endpoints for that rate, not rounded, if the capacity of one endpoint is known.
     pub wanted_endpoints: Vec<Option<f64>>,
 }
 
-/// The score of a cluster: all that the decision used. Seconds, except shares.
+/// The score of a cluster: all inputs of the decision. Seconds, except shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     /// Round trip, when measured.
@@ -179,21 +181,21 @@ pub struct Score {
     pub service: Option<f64>,
     /// Price, as a distance.
     pub price: f64,
-    /// Penalties for failures and for connections that have to be made.
+    /// Penalties for failures and for new connections.
     pub penalty: f64,
     /// Queue delay, where known.
     pub queue: Option<f64>,
-    /// The queue that is acceptable here before exchanges spill.
+    /// The queue that this cluster may have before exchanges spill.
     pub tolerates: f64,
-    /// Share that the cluster accepts of the exchanges that reach it.
+    /// The share of the exchanges offered to the cluster that the cluster accepts.
     pub accept: f64,
     /// Whether the cluster is live.
     pub live: bool,
 }
 
 impl Score {
-    /// Expected time of one more exchange here, price and failures included; `None` before distance
-    /// and service time are known.
+    /// The expected time of one more exchange at the cluster, price and failures included; `None` before distance and
+    /// service time are known.
     #[must_use]
     pub fn total(&self) -> Option<f64> {
         let queue = self.queue.unwrap_or(0.0);
@@ -208,11 +210,11 @@ pub struct Choice {
     pub cluster: ClusterIndex,
     /// The cluster's position in the class's permitted list.
     pub slot: usize,
-    /// Share that the cluster accepts of the exchanges that reach it.
+    /// The share of the exchanges offered to the cluster that the cluster accepts.
     pub share: f64,
-    /// Why an exchange that is sent here is sent here.
+    /// The reason for which an exchange is sent to this cluster.
     pub why: Why,
-    /// Whether a connection should be ready there: a nearer cluster begins to queue.
+    /// Whether a connection to this cluster should be made ahead of need, because a nearer cluster begins to queue.
     pub warm: bool,
 }
 
@@ -225,13 +227,14 @@ pub enum Why {
     Spill,
     /// Nearer clusters are down, fail, or failed this exchange.
     Failover,
-    /// The nearest cluster is returning: this is its growing share, or the rest for the next cluster.
+    /// The nearest cluster is returning: the exchange belongs to its growing share, or to the rest for the next
+    /// cluster.
     Returning,
     /// Nearer clusters are dialled down.
     Dial,
     /// The cluster is the only permitted one.
     Only,
-    /// The client was served there before (affinity).
+    /// Affinity: the cluster served this client before.
     Affinity,
     /// All permitted clusters are down; this cluster's endpoints are tried anyway.
     Panic,
@@ -253,7 +256,7 @@ impl Why {
         Why::Hedge,
     ];
 
-    /// The word the API, log, metrics and headers use.
+    /// The word in the API, logs, metrics and headers.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -269,7 +272,7 @@ impl Why {
         }
     }
 
-    /// Why a live cluster was passed over by an exchange with this reason.
+    /// Why an exchange with this reason passed over a nearer live cluster.
     #[must_use]
     pub fn objection(self) -> &'static str {
         match self {

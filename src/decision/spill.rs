@@ -1,10 +1,10 @@
-//! The choice of a cluster: nearest first, and beyond the nearest only as much as its queue demands.
+//! The choice of a cluster: the nearest first; only as many exchanges as its queue requires go farther.
 //!
-//! Priced proportional spill: each cluster may hold a queue `q*`, derived from how much farther the
-//! next cluster is; as the queue grows past a part of `q*`, the share that the cluster accepts falls along a ramp. The
-//! share is applied by error diffusion instead of dice, so that a tenth means every tenth exchange.
-//! A fixed threshold would be right only at the load it was tuned for, and an argmin over stale signals
-//! herds (Mitzenmacher, TPDS 2000).
+//! Priced proportional spill: each cluster may hold a queue `q*`, derived from how much farther the next cluster is;
+//! as the queue grows past a part of `q*`, the share that the cluster accepts falls along a ramp. The share is
+//! applied by error diffusion instead of dice, so that a share of a tenth is every tenth exchange. A fixed threshold
+//! is right only for the load that it was tuned for, and choosing the minimum of stale signals causes herding
+//! (Mitzenmacher, TPDS 2000).
 //!
 //! [`accept`] runs at each sweep; [`pick`] runs for each exchange and only adds and compares.
 //!
@@ -16,20 +16,20 @@ use super::plan::ClusterIndex;
 use super::shed::Shed;
 use super::signal::{Choice, Why};
 
-/// The part of a cluster's advantage that may be spent on waiting there.
+/// The part of a cluster's advantage in distance that its queue may use up.
 pub const KAPPA: f64 = 0.15;
-/// A queue this short, in seconds, never causes a spill: it is within the noise of machines, which
-/// for near clusters with sub-millisecond distances would be taken for load.
+/// A queue this short, in seconds, never causes a spill: it is within the timing noise of machines, which would count
+/// as load where distances are below a millisecond.
 const Q_MIN: f64 = 0.001;
-/// The ramp begins at this part of `q*` ...
+/// The ramp begins at this part of `q*`.
 const RAMP_START: f64 = 0.3;
-/// ... and ends this many `q*` later.
+/// The length of the ramp in multiples of `q*`.
 const RAMP_SPAN: f64 = 1.7;
-/// The least share of a live cluster: without traffic its recovery would not be seen.
+/// The least share of a live cluster: without traffic its recovery would not be noticed.
 pub const P_MIN: f64 = 0.02;
-/// How far below the share that can be served the ramp may reduce at once, where load is inferred ...
+/// The lower bound of the ramp as a part of the share that the cluster can serve, if load is inferred.
 const FEED_FORWARD_FLOOR: f64 = 0.8;
-/// ... and where load is reported, as the ramp's span there.
+/// The same, and the length of the ramp, if load is reported.
 const FEED_FORWARD_FLOOR_REPORTED: f64 = 0.7;
 const RAMP_SPAN_REPORTED: f64 = 1.5;
 
@@ -44,7 +44,8 @@ pub struct Candidate {
     pub service: f64,
     /// Distance.
     pub distance: f64,
-    /// The share of offered exchanges that the cluster can serve: as completed recently, or as reported.
+    /// The share of offered exchanges that the cluster can serve: from the recent completion rate, or as
+    /// reported.
     pub supply: Option<f64>,
     /// Whether its load is reported rather than inferred.
     pub reported: bool,
@@ -65,7 +66,8 @@ pub fn tolerable_queue(candidates: &[Candidate], at: usize) -> f64 {
     (KAPPA * (alternative - here.base)).clamp((0.05 * here.service).clamp(Q_MIN, 1.0), 1.0)
 }
 
-/// The share of the exchanges offered to candidate `at` that it accepts, from `P_MIN` to 1; the rest goes to the next candidate.
+/// The share of the offered exchanges that candidate `at` accepts, from `P_MIN` to 1. The rest goes to the next
+/// candidate.
 #[must_use]
 pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
     if candidates.len() == 1 {
@@ -82,7 +84,7 @@ pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
         Some(share) => {
             let urgency = 1.0 + (tolerable - here.queue) / (0.1 + here.distance);
             let unserved = (1.0 - share * urgency).clamp(0.0, 1.0);
-            // Within noise, the completion rate shows the load that was sent, not the capacity.
+            // If the queue is within noise, the completion rate shows the load sent, not the capacity.
             1.0 - unserved * (here.queue / Q_MIN).min(1.0)
         }
         None => 1.0,
@@ -102,7 +104,7 @@ pub struct Credits {
 }
 
 impl Credits {
-    /// Credits for `count` candidates, scattered by `seed` so that workers do not act in step.
+    /// Credits for `count` candidates, scattered by `seed` so that workers do not act in lockstep.
     #[must_use]
     pub fn seeded(count: usize, seed: u64) -> Credits {
         let scatter = |slot| (super::units::mix(seed ^ slot) >> 11) as f64 / (1_u64 << 53) as f64;
@@ -126,8 +128,8 @@ pub struct Picked {
     pub why: Why,
 }
 
-/// Picks a cluster for one exchange. `choices` are live and in order; `has_capacity` says whether a cluster is
-/// below its ceiling and not excluded by earlier attempts. `None`: all are full.
+/// Picks a cluster for one exchange. `choices` are live and in order; `has_capacity` tells whether a cluster
+/// is below its ceiling and not excluded by earlier attempts. Returns `None` if all clusters are full.
 pub fn pick(
     choices: &[Choice],
     credits: &mut Credits,
@@ -150,7 +152,8 @@ pub fn pick(
             fallback = Some((choice, *credit));
         }
     }
-    // All are overloaded: the cluster with the highest credit, not the least loaded, which would herd.
+    // All clusters are overloaded: the cluster with the highest credit is used. Using the least loaded
+    // one would cause herding.
     let (choice, _) = fallback?;
     if let Some(credit) = credits.of.get_mut(choice.slot) {
         *credit = (*credit - 1.0).max(-2.0);

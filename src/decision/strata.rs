@@ -1,8 +1,8 @@
 //! Response times without a queue: a baseline for each kind of request.
 //!
-//! A class serves quick pages and slow pages. With one mean for all of them, more requests for a slow page would be
-//! taken for a queue; so each kind, a *stratum*, has its own baseline, and only a delay of all kinds
-//! alike is taken for a queue (`excess`).
+//! A class serves fast and slow pages. With one mean for all of them, more requests for a slow page would look like
+//! a queue. Therefore each kind of request, a *stratum*, has its own baseline, and only a delay common to all kinds
+//! counts as a queue (`excess`).
 //!
 //! A baseline is learned while no queue is suspected; quantiles move by a step that shrinks (Robbins and Monro
 //! 1951), in proportion to the spread of the times.
@@ -10,22 +10,23 @@
 //! # Units
 //! Seconds to the response head, less the distance.
 
-/// Strata of a class; further kinds of request share one stratum.
+/// Strata of a class; all other kinds of request share one stratum.
 pub const STRATA: usize = 32;
-/// Samples from which on a baseline is used.
+/// The least number of samples for a baseline to be used.
 const KNOWN: f64 = 15.0;
 /// Samples that are kept until then.
 const FIRST: usize = KNOWN as usize;
-/// The time constant with which a baseline follows, in seconds; and its range in samples, from and to.
+/// The time constant of a baseline in seconds, and the bounds of the time constant in samples.
 const FORGETS: f64 = 10.0;
 const STEPS: (f64, f64) = (100.0, 2_000.0);
-/// A stratum is slow if its requests take so many times as long as the usual time.
+/// A stratum is slow if its requests take this many times the usual time.
 const SLOW: f64 = 4.0;
-/// The inverse of the density at a low quantile, in mean deviations: between a normal and an exponential distribution.
+/// The inverse of the density at a low quantile, in mean deviations: a value between those of a normal and an
+/// exponential distribution.
 const SPREADS: f64 = 2.5;
 /// The window of a stratum's share of the traffic, in exchanges of its class.
 const RECENT: f64 = 400.0;
-/// The weight of a baseline after it was scaled, in samples.
+/// The weight of a baseline after scaling, in samples.
 const SCALED: f64 = 60.0;
 /// The shortest baseline.
 const LEAST: f64 = 1e-6;
@@ -57,7 +58,7 @@ struct Stratum {
 pub struct Strata {
     /// By number; allocated at first use.
     of: Vec<Stratum>,
-    /// Samples in all, and the number of known kinds.
+    /// The number of samples in total, and the number of known strata.
     count: f64,
 }
 
@@ -105,7 +106,7 @@ impl Strata {
     pub fn usual(&self) -> f64 {
         let known = self.of.iter().filter(|one| one.count >= KNOWN);
         let (sum, weight) = known.fold((0.0, 0.0), |(sum, weight), one| {
-            // Quick requests show a delay more clearly than slow ones.
+            // Fast requests show a delay more clearly than slow ones.
             let weighs = one.recent / one.quantiles[0].max(LEAST);
             (sum + weighs * one.quantiles[0], weight + weighs)
         });
@@ -137,8 +138,8 @@ impl Strata {
         self.of[usize::from(stratum)].learn(seconds, step_min);
     }
 
-    /// From now on all requests take `factor` times as long, and `of_mean` times on average. A slow stratum
-    /// is only known to take as much longer as the usual time does.
+    /// Adapts the baselines to requests that take `factor` times as long, and `of_mean` times on average.
+    /// For a slow stratum, only the increase of the usual time in seconds is known.
     pub fn scale(&mut self, factor: f64, of_mean: f64) {
         let usual = self.usual();
         let (more, more_of_mean) = (usual * (factor - 1.0), usual * (of_mean - 1.0));
@@ -157,7 +158,7 @@ impl Strata {
         }
     }
 
-    /// From now on all requests take `more` seconds longer.
+    /// Adapts the baselines to requests that take `more` seconds longer.
     pub fn shift(&mut self, more: f64) {
         for one in &mut self.of {
             one.mean = (one.mean + more).max(LEAST);
@@ -201,7 +202,7 @@ impl Stratum {
         }
     }
 
-    /// The quantiles of the first samples.
+    /// Sets the quantiles from the first samples.
     fn settle(&mut self) {
         let mut sorted = self.first;
         sorted.sort_unstable_by(f32::total_cmp);

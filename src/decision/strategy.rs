@@ -1,4 +1,4 @@
-//! The alternatives to `nearest` for the choice of a cluster.
+//! The alternatives to `nearest` for choosing a cluster.
 //!
 //! All strategies choose among the same live, permitted clusters as [`spill`](super::spill): no strategy can
 //! add a cluster.
@@ -7,7 +7,7 @@ use super::plan::ClusterIndex;
 use super::signal::{Choice, Why};
 use super::spill::Picked;
 
-/// A cluster's capacity as `waterfall` fills it.
+/// The part of a cluster's capacity that `waterfall` fills.
 const WATERFALL_FILL: f64 = 0.9;
 /// Envoy's overprovisioning factor: a priority keeps all traffic while 72 % of it is healthy.
 const OVERPROVISION: f64 = 1.4;
@@ -30,7 +30,7 @@ pub fn round_robin(
     Some(picked(choice, choices))
 }
 
-/// The cluster with the fewest exchanges in flight; the nearer of equals.
+/// The cluster with the fewest exchanges in flight; among equals the nearest.
 pub fn least_request(
     choices: &[Choice],
     in_flight: impl Fn(ClusterIndex) -> u32,
@@ -41,8 +41,8 @@ pub fn least_request(
     Some(picked(choice, choices))
 }
 
-/// By health alone: each level takes `min(1, 1.4 x healthy share)` of what is left (Envoy's
-/// priority levels). `roll` is in `0.0..1.0`.
+/// By health alone: each level takes `min(1, 1.4 x healthy share)` of the rest (Envoy's priority levels). `roll` is
+/// in `0.0..1.0`.
 pub fn priority(
     choices: &[Choice],
     healthy_share: impl Fn(ClusterIndex) -> f64,

@@ -1,10 +1,11 @@
 //! Whether longer response times are a queue or slower work.
 //!
-//! A queue depends on load: when less is sent, a queue drains, but slower work stays slow. A queue is where the load is:
-//! the exchanges sent to other clusters at the same time (the control group) are as quick as before. A slower release is
-//! slow at every cluster. Where the evidence says *slower work*, the baselines are raised by the certain part of the excess, at most
-//! twofold at a time, and the excess no longer counts as a queue. If the excess grows again soon after, the step was wrong:
-//! the baselines are restored, and the next such step waits twice as long.
+//! A queue depends on load: when fewer exchanges are sent, a queue drains, but slower work stays slow. A queue delays
+//! only the loaded cluster: exchanges sent to other clusters at the same time (the control group) are as fast as
+//! before. A slower release is slow at every cluster. If the evidence indicates *slower work*, the baselines are
+//! raised by the certain part of the excess, at most by a factor of two at a time, and the excess no longer counts as
+//! a queue. If the excess grows again soon after, the step was wrong: the baselines are restored, and the next such
+//! step waits twice as long.
 //!
 //! # Units
 //! Seconds; rates in exchanges a second.
@@ -16,41 +17,41 @@ use super::excess::Excess;
 
 /// For how long the control group must agree.
 const CONTROL_FOR: f64 = 0.2;
-/// The part of the nearest cluster's excess that the control group must show.
+/// The control group must have at least this part of the nearest cluster's excess.
 const ALIKE: f64 = 0.5;
-/// The least excess of the control group, in queues that are tolerated at the nearest cluster.
+/// The least excess of the control group, as a multiple of the queue tolerated at the nearest cluster.
 const CONTROL_PART: f64 = 0.3;
-/// The part of a queue that must have been drained before its absence is tested.
+/// The drain test begins after this part of a queue must have drained.
 const DRAINED_PART: f64 = 0.6;
 /// Exchanges over which rates are averaged.
 const SPAN: f64 = 60.0;
 /// The difference between sent and completed exchanges up to which both count as equal.
 const EVEN: f64 = 0.15;
-/// How much less than the capacity must be sent, beyond the noise of arrivals, for a queue to drain.
+/// By how much the sent rate must be below the capacity, beyond the noise of arrivals, for a queue to drain.
 const NOISE: f64 = 0.03;
 /// Over how many seconds the excess that has to drain is averaged.
 const AVERAGED: f64 = 0.5;
-/// The part of the excess that must remain after draining to be slower work.
+/// If at least this part of the excess remains after draining, the work is slower.
 const LEFT_PART: f64 = 0.5;
-/// Exchanges sent since, from which on they are tested.
+/// The least number of exchanges sent since the drain for the test.
 const LOOKED_AT: f64 = 8.0;
 /// The largest factor by which baselines rise at once.
 const STEP_MAX: f64 = 2.0;
-/// The excess, relative to the baseline, that is ignored.
+/// An excess below this part of the baseline is ignored.
 const MATERIAL: f64 = 0.05;
-/// How long a step is watched at least, in seconds and in excesses.
+/// The least time for which a step is watched, in seconds and in multiples of the excess.
 const WATCHED: f64 = 1.5;
 const WATCHED_EXCESSES: f64 = 5.0;
-/// The wait after a wrong step, at first and at most.
+/// The wait after a wrong step in seconds: first and longest.
 const HOLD: f64 = 2.0;
 const HOLD_MAX: f64 = 60.0;
-/// For how long nothing may have been suspicious before baselines are learned again.
+/// How long there must be no suspicion before baselines are learned again, in seconds.
 const CLEAN: f64 = 1.0;
-/// For how long nothing may have been suspicious before baselines are known to contain no queue.
+/// How long there must be no suspicion before baselines are known to contain no queue, in seconds.
 const CALM: f64 = 3.0;
-/// How many fewer exchanges may complete than are sent while completion still keeps up.
+/// Completion keeps up with sending if at least this part of the sent exchanges completes.
 const KEEPS_UP: f64 = 0.95;
-/// The time constant with which an excess that causes no spill is taken for work.
+/// The time constant, in seconds, with which an excess without spill becomes part of the baselines.
 const SETTLES: f64 = 10.0;
 
 /// The evidence of one sweep: the nearest cluster and the others.
@@ -64,23 +65,23 @@ pub struct Evidence {
     pub home: Excess,
     /// The excess of exchanges sent to other clusters since the suspicion began.
     pub control: Excess,
-    /// Lower bound of the difference between their response times and their kinds' means.
+    /// Lower bound of the difference between the response times of the control group and the means of their kinds.
     pub control_mean: f64,
     /// Upper bound of response times at other clusters, relative to the prediction; 1 where not known.
     pub elsewhere: f64,
     /// Whether the control group completes as many exchanges as are sent to it.
     pub control_keeps_up: bool,
-    /// The excess of exchanges sent to the nearest cluster since its queue must have drained.
+    /// The excess of exchanges sent to the nearest cluster after its queue must have drained.
     pub since_drained: Excess,
-    /// Whether the baselines are more than preliminary.
+    /// Whether the baselines are final rather than preliminary.
     pub settled: bool,
-    /// A low quantile of the response times at the nearest cluster, by the baselines.
+    /// A low quantile of the response times at the nearest cluster, according to the baselines.
     pub usual: f64,
-    /// The queue that is tolerated at the nearest cluster while there is none elsewhere.
+    /// The queue tolerated at the nearest cluster while other clusters have no queue.
     pub worth: f64,
     /// How much farther the next cluster is.
     pub gap: f64,
-    /// The mean difference between response times at the nearest cluster and their kinds' means.
+    /// The mean difference between response times at the nearest cluster and the means of their kinds.
     pub mean: f64,
     /// Whether more exchanges are sent to the nearest cluster than complete, beyond doubt.
     pub grows: bool,
@@ -88,7 +89,7 @@ pub struct Evidence {
     pub sent_rate: f64,
     /// Exchanges a second completed by the nearest cluster.
     pub answered_rate: f64,
-    /// Whether load keeps exchanges away from the nearest cluster.
+    /// Whether exchanges spill from the nearest cluster.
     pub spills: bool,
     /// Whether demand exceeds the capacity of all clusters: exchanges are shed, or many clients leave.
     pub overloaded: bool,
@@ -99,9 +100,9 @@ pub struct Evidence {
 pub enum Verdict {
     /// No change.
     Wait,
-    /// All requests take so many times as long, without a queue.
+    /// All requests take longer by this factor, without a queue.
     Scale(f64),
-    /// All requests take so many seconds longer, without a queue.
+    /// All requests take this many seconds longer, without a queue.
     Shift(f64),
 }
 
@@ -109,7 +110,7 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 struct Step {
     until: f64,
-    /// Whether the step was made because an excess remained after it must have drained.
+    /// Whether the step was made because the excess remained after a queue must have drained.
     drained: bool,
     factor: f64,
     /// The whole excess before the step, and the part that the step explained.
@@ -122,12 +123,12 @@ struct Step {
 pub struct Suspicion {
     /// The moment since which the nearest cluster takes longer than usual.
     since: Option<f64>,
-    /// The moment when that was last certain.
+    /// The last moment at which the longer time was certain.
     certain: Option<f64>,
     clean: f64,
     agreed: f64,
     drained: f64,
-    /// Rates at the nearest cluster since the suspicion began, and the highest completion rate seen.
+    /// Rates at the nearest cluster since the suspicion began, and the highest completion rate.
     sent: f64,
     answered: f64,
     peak: f64,
@@ -137,7 +138,7 @@ pub struct Suspicion {
     step: Option<Step>,
     hold: f64,
     held_until: f64,
-    /// How long the drain test is ignored after it raised the baselines, and until when.
+    /// How long the drain test is paused after it raised the baselines, and until when.
     pause: f64,
     drains_until: f64,
     unspilled: f64,
@@ -152,25 +153,25 @@ impl Suspicion {
         self.since
     }
 
-    /// The moment since which any queue must have drained.
+    /// The moment at which any queue must have drained.
     #[must_use]
     pub fn drained_at(&self) -> Option<f64> {
         self.drained_at
     }
 
-    /// Whether the exchanges that complete now may be learned from.
+    /// Whether the baselines may learn from the exchanges that complete now.
     #[must_use]
     pub fn may_learn(&self) -> bool {
         self.clean >= CLEAN
     }
 
-    /// Whether nothing has been suspicious for so long that the baselines contain no queue.
+    /// Whether there has been no suspicion for so long that the baselines contain no queue.
     #[must_use]
     pub fn is_calm(&self) -> bool {
         self.clean >= CALM
     }
 
-    /// Forgets everything: the endpoints are others.
+    /// Forgets everything, because the endpoints have changed.
     pub fn reset(&mut self) {
         *self = Suspicion::default();
     }
@@ -210,7 +211,7 @@ impl Suspicion {
         }
     }
 
-    /// Work that became quicker: no queue is shorter than 0.
+    /// Lowers the baselines when the work has become faster: a queue cannot be negative.
     fn down(&mut self, seen: &Evidence) -> Verdict {
         if self.step.is_some() {
             return Verdict::Wait;
@@ -222,7 +223,7 @@ impl Suspicion {
         if factor < 1.0 - MATERIAL { Verdict::Scale(factor) } else { Verdict::Wait }
     }
 
-    /// Watches the last step: an excess that goes on growing was a queue.
+    /// Watches the last step: if the excess continues to grow, it was a queue.
     fn watch(&mut self, seen: &Evidence) -> Option<Verdict> {
         let step = self.step?;
         let over = seen.now > step.until;
@@ -258,8 +259,8 @@ impl Suspicion {
         (self.agreed >= CONTROL_FOR).then_some(excess * part)
     }
 
-    /// Counts how much of a queue must have drained: as long as clearly less is sent than the cluster was seen
-    /// to complete while it was suspected.
+    /// Computes how much of a queue must have drained. A queue drains while clearly fewer exchanges are sent
+    /// than the cluster completed during the suspicion.
     fn drain(&mut self, seen: &Evidence) {
         let began = self.since.unwrap_or(seen.now);
         let span = (SPAN / seen.answered_rate.max(1.0)).clamp(1.0, 3.0);
@@ -267,7 +268,7 @@ impl Suspicion {
         self.sent += (seen.sent_rate - self.sent) * news;
         self.answered += (seen.answered_rate - self.answered) * news;
         if self.peak <= 0.0 {
-            // The first completion rate is the capacity, unless the queue is growing just then.
+            // The first completion rate is the capacity, unless the queue is growing at that moment.
             (self.sent, self.answered) = (seen.sent_rate, seen.answered_rate);
             self.peak = if seen.grows { 1e-9 } else { seen.answered_rate };
         }
@@ -289,14 +290,15 @@ impl Suspicion {
         }
     }
 
-    /// The excess that remains after it must have drained.
+    /// The verdict on the excess that remains after a queue must have drained.
     fn after_drain(&mut self, seen: &Evidence) -> Option<f64> {
         self.drained_at?;
         let left = seen.since_drained;
         if left.count < LOOKED_AT {
             return None;
         }
-        // The excess is larger than the extra distance of the next cluster: that cluster is the quicker, and rightly used.
+        // The excess is larger than the extra distance of the next cluster: the next cluster is faster, and its use
+        // is right.
         let elsewhere_quicker = seen.control.count >= LOOKED_AT
             && seen.control.high < LEFT_PART * self.reference
             && seen.mean > seen.gap;
@@ -308,7 +310,7 @@ impl Suspicion {
         certain.then_some(left.point.unwrap_or(left.low).max(left.low))
     }
 
-    /// An excess that causes no spill and does not grow is the usual response time.
+    /// An excess that causes no spill and does not grow becomes the usual response time.
     fn settled(&self, seen: &Evidence) -> Option<f64> {
         let steady = self.unspilled > 2.0 && seen.answered_rate >= KEEPS_UP * seen.sent_rate;
         steady.then_some(seen.home.low * seen.elapsed / SETTLES)
@@ -320,7 +322,7 @@ impl Suspicion {
         let whole = seen.home.point.unwrap_or(seen.home.low).max(excess);
         self.agreed = 0.0;
         if drained {
-            // While a spill goes on, the same test is passed by chance sooner or later.
+            // During a long spill the test would pass by chance sooner or later.
             self.own = true;
             self.pause = (2.0 * self.pause).clamp(HOLD, HOLD_MAX);
             self.drains_until = seen.now + self.pause;
@@ -363,7 +365,7 @@ mod tests {
         }
     }
 
-    /// The nearest takes 10 ms more than its 10 ms, others do not, nothing has been sent less.
+    /// The nearest cluster takes 20 ms instead of 10 ms, the other clusters do not, and the sent rate is unchanged.
     fn evidence() -> Evidence {
         Evidence {
             now: 0.0,
@@ -387,7 +389,7 @@ mod tests {
         }
     }
 
-    /// Goes on for so many seconds; the first verdict that is one, and when it came.
+    /// Runs for so many seconds; returns the first verdict and its time.
     fn first(
         suspicion: &mut Suspicion,
         from: f64,
@@ -433,7 +435,7 @@ mod tests {
         assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, all_queue(false, false)), None);
     }
 
-    /// Half as much is sent from one second on; `left` is what exchanges sent since take too long.
+    /// The sent rate is halved after one second; `left` is the excess of exchanges sent since.
     fn less(left: f64) -> impl Fn(&Suspicion, f64) -> Evidence {
         move |suspicion, now| {
             let rate = if now > 1.2 { 100.0 } else { 200.0 };
@@ -448,7 +450,7 @@ mod tests {
         let stays = first(&mut Suspicion::default(), 0.0, 10.0, less(0.010));
         assert!(matches!(stays, Some((at, Verdict::Scale(_))) if at < 4.0), "{stays:?}");
         assert_eq!(first(&mut Suspicion::default(), 0.0, 10.0, less(0.001)), None);
-        // Where the next cluster is nearer than that, it is the quicker one.
+        // If the next cluster is nearer than the excess, the next cluster is faster.
         let quicker =
             |suspicion: &Suspicion, now| Evidence { gap: 0.005, ..less(0.010)(suspicion, now) };
         assert_eq!(first(&mut Suspicion::default(), 0.0, 10.0, quicker), None);

@@ -12,9 +12,9 @@ pub struct Tally {
     pub offered: f64,
     /// Exchanges sent to it.
     pub accepted: f64,
-    /// Exchanges of `accepted` that had been sent before: they are not demand.
+    /// Exchanges in `accepted` that are retries: they are not demand.
     pub retried: f64,
-    /// Responses whose head came.
+    /// Exchanges whose response head arrived.
     pub completed: f64,
     /// Exchanges that failed: 502, 503, 504, resets, connect failures, head timeouts.
     pub failed: f64,
@@ -22,7 +22,7 @@ pub struct Tally {
     pub abandoned: f64,
     /// Sum of the times that the exchanges in `abandoned` had waited.
     pub abandoned_seconds: f64,
-    /// Exchanges that the client kept from being answered, or whose client leaves again and again.
+    /// Exchanges that failed through the client's own fault, or whose client leaves repeatedly.
     pub excused: f64,
     /// Sum of the times that the exchanges in `excused` had waited.
     pub excused_seconds: f64,
@@ -30,18 +30,18 @@ pub struct Tally {
     pub latency_sum: f64,
     /// Sum of the squares of these times.
     pub latency_squares: f64,
-    /// Exchanges for which a connection had to be made.
+    /// Exchanges that needed a new connection.
     pub dialled: f64,
     /// Bytes of responses.
     pub bytes: f64,
     /// Exchanges in flight, without a response head, now.
     pub waiting: f64,
-    /// The newest report that came with a response.
+    /// The newest report received with a response.
     pub report: Option<Report>,
 }
 
 impl Tally {
-    /// Whether nothing was sent, nothing came back and nothing waits.
+    /// Whether no exchange was sent, ended or is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let ended = [self.completed, self.failed, self.abandoned, self.excused];
@@ -49,8 +49,9 @@ impl Tally {
         counts.all(|count| count == 0.0) && self.report.is_none()
     }
 
-    /// Exchanges whose clients left within `usual` seconds, when no cluster could have answered yet, and the
-    /// sum of the seconds they were in flight. Such exchanges are no longer queued and delayed no other.
+    /// Exchanges whose clients left within `usual` seconds, before any cluster could have answered, and the
+    /// sum of their seconds in flight. Such exchanges are no longer in the queue and delay no other
+    /// exchange.
     #[must_use]
     pub fn left_early(&self, usual: f64) -> (f64, f64) {
         let left = [(self.abandoned, self.abandoned_seconds), (self.excused, self.excused_seconds)];

@@ -1,8 +1,8 @@
-//! What holds for a route's requests at one of its destinations: the service's settings, with what the route says
-//! otherwise.
+//! The settings of a route's requests at one of its destinations: the settings of the service, overridden by
+//! those of the route.
 //!
-//! Both are known when the plan is built, so they are put together there: a request reads [`Terms`] and looks for
-//! nothing.
+//! Both are known when the plan is built, so they are merged at that time: a request reads [`Terms`] without any
+//! lookup.
 
 use super::plan::{Affinity, ClassIndex, EndpointPolicy, HashKey, Service};
 use std::time::Duration;
@@ -10,54 +10,54 @@ use std::time::Duration;
 /// One of the destinations of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
-    /// What serves it.
+    /// The class of the destination.
     pub class: ClassIndex,
-    /// What holds for its requests.
+    /// The settings of its requests.
     pub terms: Terms,
 }
 
-/// What holds for the requests of a route at one of its destinations.
+/// The merged settings for the requests of a route at one of its destinations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
     /// To the response head, for one attempt.
     pub timeout: Duration,
-    /// To the end of the response, all attempts together.
+    /// To the end of the response, over all attempts.
     pub total_timeout: Option<Duration>,
     /// Retries of one request, at most.
     pub retries_max: u32,
-    /// Which requests are dropped first when every cluster is overloaded: 0 to 9, the lowest first.
+    /// The priority when every cluster is overloaded: 0 to 9; the lowest is shed first.
     pub priority: u8,
-    /// What is hashed, where the service's endpoints are chosen by a hash.
+    /// The hash key, if the service chooses endpoints by a hash.
     pub hash_key: Option<HashKey>,
-    /// Whether clients stay where they were served.
+    /// Whether a client stays at the endpoint that served it first.
     pub affinity: Option<Affinity>,
-    /// After how long without an answer another endpoint is asked as well.
+    /// How long to wait for a response before a hedge is sent to another endpoint.
     pub hedge: Option<Duration>,
 }
 
-/// What a route says otherwise than its services do; `None` is what the service says.
+/// The settings of a route that override those of its services; `None` keeps the service's value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
     /// To the response head.
     pub timeout: Option<Duration>,
-    /// To the end of the response; `Some(None)` lifts the service's.
+    /// To the end of the response; `Some(None)` removes the service's limit.
     pub total_timeout: Option<Option<Duration>>,
-    /// To the response head of one attempt; likewise.
+    /// To the response head of one attempt; `Some(None)` removes the service's limit.
     pub per_try_timeout: Option<Option<Duration>>,
     /// Retries of one request.
     pub retries: Option<u32>,
     /// The priority, 0 to 9.
     pub priority: Option<u8>,
-    /// What the `hash` policy hashes.
+    /// The key of the `hash` policy.
     pub hash_key: Option<HashKey>,
-    /// Whether clients stay where they were served.
+    /// Whether a client stays at the endpoint that served it first.
     pub affinity: Option<Affinity>,
-    /// After how long another endpoint is asked as well; `Some(None)` lifts the service's.
+    /// How long to wait before a hedge is sent; `Some(None)` turns the service's hedge off.
     pub hedge: Option<Option<Duration>>,
 }
 
 impl Terms {
-    /// The terms of `service`, with what a route says otherwise.
+    /// The settings of `service`, with the overrides of a route.
     #[must_use]
     pub fn resolve(service: &Service, overrides: &Overrides) -> Terms {
         let per_try = overrides.per_try_timeout.unwrap_or(service.per_try_timeout);

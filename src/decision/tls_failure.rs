@@ -1,13 +1,13 @@
-//! How a TLS handshake with an endpoint failed: one variant for each repair by an operator.
+//! How a TLS handshake with an endpoint failed: one variant for each different action of an operator.
 
-/// Why an endpoint is not reached over TLS.
+/// Why a TLS handshake with an endpoint failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TlsFailure {
     /// The endpoint's certificate has expired.
     Expired,
     /// The certificate is not valid yet, or this machine's clock is behind.
     NotYetValid,
-    /// No authority of `tls.ca` signed the certificate.
+    /// No certificate authority of `tls.ca` signed the certificate.
     UnknownIssuer,
     /// The certificate is for other names than `tls.server_name`.
     WrongName,
@@ -30,7 +30,7 @@ pub enum TlsFailure {
 }
 
 impl TlsFailure {
-    /// The word the API, the log and metrics use.
+    /// The word in the API, the log and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {

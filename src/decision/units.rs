@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A moment, in nanoseconds since an arbitrary start. Only `os::clock` makes moments of the real clock.
+/// A moment, in nanoseconds since an arbitrary start. Only `os::clock` reads the real clock.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(u64);
 

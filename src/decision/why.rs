@@ -1,8 +1,8 @@
 //! Why a cluster gets its share of the traffic, as a sentence for people.
 //!
-//! [`why`] gathers the facts of one cluster from a plan and the signals of one moment; [`Facts::sentence`] makes
-//! the sentence. The sentence follows the decision: a cluster that is not live is described by its state, the first live
-//! cluster by its own share, the others by the reason that keeps exchanges from the first.
+//! [`why`] gathers the facts of one cluster from a plan and the signals of one moment; [`Facts::sentence`] makes the
+//! sentence. The sentence follows the decision: it describes a cluster that is not live by its state, the first live
+//! cluster by its own share, and other clusters by the reason for which exchanges pass over the first.
 
 use super::plan::{ClassIndex, ClusterIndex, Plan, ProbeKind, Strategy};
 use super::signal::{Choice, ClassSignals, Score, Signals, State, Why};
@@ -16,19 +16,19 @@ pub struct Facts<'a> {
     pub cause: &'a str,
     /// For how long no endpoint of the cluster has been usable.
     pub down_for: Option<f64>,
-    /// For how long the cluster is still held back after its return.
+    /// The remaining hold after the cluster's return.
     pub held_for: Option<f64>,
     /// The interval between two probes of an endpoint; `None` without probes.
     pub probe_every: Option<f64>,
     /// The dial, in percent.
     pub dial: u8,
-    /// The part of its share that its return ramp lets through.
+    /// The part of its share that its return ramp admits.
     pub return_share: f64,
     /// The cluster's distance, when measured.
     pub distance: Option<f64>,
     /// Whether some of its exchanges fail.
     pub fails: bool,
-    /// The cluster's queue, where known, and the queue that is tolerated.
+    /// The cluster's queue, if known, and the tolerated queue.
     pub queue: Option<f64>,
     /// See `queue`.
     pub tolerates: f64,
@@ -36,7 +36,7 @@ pub struct Facts<'a> {
     pub standing: Standing<'a>,
 }
 
-/// How a cluster stands among those that may serve a class.
+/// The position of a cluster among the clusters that may serve a class.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Standing<'a> {
     /// No service uses the cluster.
@@ -45,39 +45,39 @@ pub enum Standing<'a> {
     Strategy(&'a str),
     /// Healthy, but the budget is spent.
     Unfunded,
-    /// Down, like all others, and used anyway.
+    /// All clusters are down, and this one is used anyway.
     Panic,
     /// The only permitted cluster.
     Only,
-    /// The first live cluster: the share it accepts, and whether it is the first in the order by distance.
+    /// The first live cluster: the share it accepts, and whether it is the nearest.
     First(f64, bool),
     /// Not the first live cluster.
     Beyond {
         /// The share of all exchanges that this cluster gets.
         gets: f64,
-        /// The reason that keeps exchanges from the first.
+        /// The reason for which exchanges pass over the first.
         why: Why,
         /// The first live cluster.
         first: Nearer<'a>,
     },
 }
 
-/// The nearest live cluster, as seen by the others.
+/// The nearest live cluster, for the sentences of the other clusters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Nearer<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its distance in seconds, when measured.
     pub distance: Option<f64>,
-    /// Its queue in seconds, where it can be told.
+    /// Its queue in seconds, if known.
     pub queue: Option<f64>,
-    /// The queue that is tolerated there, in seconds.
+    /// Its tolerated queue in seconds.
     pub tolerates: f64,
 }
 
-/// The part of exchanges that succeed in a cluster without failures.
+/// The success ratio from which on a cluster counts as free of failures.
 const SOUND: f64 = 0.995;
-/// The share of exchanges below which it is not mentioned.
+/// A share of exchanges below this is not mentioned.
 const NOTHING: f64 = 0.005;
 
 /// Why a cluster of the plan gets its share, for the class that sends most to it.
@@ -152,7 +152,7 @@ fn standing<'a>(
     }
 }
 
-/// The share of all exchanges of the choice number `at`.
+/// The share of all exchanges that choice number `at` gets.
 fn gets(choices: &[Choice], at: usize) -> f64 {
     let reaches: f64 = choices[..at].iter().map(|choice| 1.0 - choice.share.min(1.0)).product();
     let is_last = at + 1 == choices.len();

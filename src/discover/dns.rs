@@ -1,7 +1,7 @@
 //! Endpoints from DNS: names in lists, and SRV records.
 //!
-//! Listed addresses and names already resolved never wait for a name without an answer: names are resolved
-//! concurrently, and each answer is published when it arrives.
+//! Names are resolved concurrently, and each answer is published when it arrives. Therefore listed
+//! addresses and resolved names do not wait for a name without an answer.
 
 use super::Teller;
 use super::resolver::{ASK_AGAIN, Memory, Resolver};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// Interval at which SRV priorities check the health of their endpoints.
+/// The interval at which the health of the endpoints of SRV priorities is checked.
 const LOOK: Duration = Duration::from_millis(250);
 /// The greatest weight of an endpoint; greater SRV weights are scaled to it.
 const WEIGHT_MAX: u16 = 1000;
@@ -25,7 +25,7 @@ const WEIGHT_MAX: u16 = 1000;
 pub(super) async fn follow_list(resolver: Arc<Resolver>, specs: Vec<EndpointSpec>, teller: Teller) {
     let names: BTreeSet<&String> = specs.iter().filter_map(name_of).collect();
     let answered = Arc::new(Notify::new());
-    // Dropped with this task: names are followed for as long as the list is.
+    // Dropped with this task: names are resolved only while the list is followed.
     let mut followers = JoinSet::new();
     for name in &names {
         let (resolver, name) = (resolver.clone(), (*name).clone());
@@ -98,8 +98,8 @@ async fn follow_name(resolver: Arc<Resolver>, name: String, answered: Arc<Notify
     }
 }
 
-/// Follows an SRV name. Priorities are a fall-back: the targets of a priority are used while every
-/// target of the ones before it is down or has no address (RFC 2782).
+/// Follows an SRV name. Priorities are fall-backs: the targets of a priority are used only while every target of all
+/// preceding priorities is down or has no address (RFC 2782).
 pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Teller) {
     let mut memory: Memory<Vec<SRV>> = Memory::default();
     let (mut published, mut nothing) = (None, Nothing::default());
@@ -132,7 +132,8 @@ pub(super) async fn follow_srv(resolver: Arc<Resolver>, name: String, teller: Te
     }
 }
 
-/// Resolves the addresses of all targets concurrently; each task returns how long its answer is valid.
+/// Resolves the addresses of all targets concurrently; each task returns the validity time of its
+/// answer.
 fn ask_targets(resolver: &Arc<Resolver>, records: &[SRV]) -> JoinSet<Duration> {
     let targets: BTreeSet<String> = records.iter().map(|srv| srv.target.to_ascii()).collect();
     let mut followers = JoinSet::new();
@@ -162,7 +163,8 @@ async fn publish(
     let records = memory.last.as_deref().unwrap_or_default();
     let known = |srv: &SRV| resolver.known(&srv.target.to_ascii()).is_some();
     let all_answered = memory.last.is_some() && records.iter().all(known);
-    // A target that may still resolve is not down: endpoints of later priorities are not used meanwhile.
+    // A target that is still being resolved does not count as down: endpoints of later priorities are
+    // not used meanwhile.
     let awaited = records.iter().filter(|srv| round == Round::UnderWay && !known(srv));
     let last = awaited.map(|srv| srv.priority).min().unwrap_or(u16::MAX);
     let records: Vec<&SRV> = records.iter().filter(|srv| srv.priority <= last).collect();
@@ -203,7 +205,7 @@ fn scaled(weights: &[u16]) -> Vec<u16> {
     weights.iter().map(|&weight| if fit { weight } else { scale(weight) }).collect()
 }
 
-/// The endpoints of the first priority, and of each next one while all before it are down.
+/// The endpoints of the first priority, and of each next priority if all endpoints before it are down.
 fn in_use(priorities: &[Vec<Found>], is_down: impl Fn(&Address) -> bool) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for endpoints in priorities {

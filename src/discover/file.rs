@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Limit of an endpoints file, in bytes.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Follows a file. When the file cannot be read or parsed, the last endpoints stay; an empty list removes all
+/// Follows a file. If the file cannot be read or parsed, the last endpoints stay; an empty list removes all
 /// endpoints at once.
 pub(super) async fn follow(path: PathBuf, parse: Parse, resolver: Arc<Resolver>, teller: Teller) {
     let folder = path.parent().unwrap_or(Path::new("."));

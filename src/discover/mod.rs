@@ -1,7 +1,7 @@
 //! Discovery: endpoints of clusters, from lists, DNS and files, as events.
 //!
-//! One task for each cluster that is not a plain list of addresses. After a failure the last endpoints stay; only an
-//! answer that confirms an empty set empties a cluster.
+//! There is one task for each cluster that is not a plain list of addresses. After a failure the last endpoints
+//! stay; only a confirmed empty answer, or an empty file, empties a cluster.
 
 mod dns;
 mod file;
@@ -36,7 +36,8 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// A discovery without endpoints yet. `view` says which endpoints are down; `parse` parses an endpoints file.
+    /// Creates a discovery without endpoints. `view` tells which endpoints are down; `parse` parses an endpoints
+    /// file.
     #[must_use]
     pub fn new(
         events: mpsc::Sender<Event>,
@@ -148,7 +149,7 @@ impl Teller {
         });
         let usable = !found.is_empty();
         if count > 0 && !usable && self.sent_usable.load(Ordering::Relaxed) {
-            // Otherwise whoever controls the name could empty the cluster.
+            // Otherwise anyone who controls the name could empty the cluster.
             tracing::warn!(
                 cluster = self.cluster,
                 "discovery of cluster {} found only link-local addresses: the last endpoints stay",

@@ -4,8 +4,8 @@
 //! addresses of the other. The cache outlives a reload and is shared by clusters.
 //!
 //! # Invariants
-//! * "No such name" and "no such record" empty a cache entry when they are repeated, 5 s apart.
-//! * After every other failure the last good answer stays without a limit in time.
+//! * "No such name" and "no such record" empty a cache entry only when repeated after 5 s.
+//! * After any other failure the last good answer stays, without a time limit.
 //!
 //! # Not here
 //! Which names are resolved, and when (`dns`).
@@ -30,14 +30,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
-/// Bounds of a time to live: 0 s would overload the name server, a week would miss every change.
+/// Bounds of a time to live: 0 s would overload the name server, and a week would hide every change.
 const TTL_MIN: Duration = Duration::from_secs(1);
 pub(super) const TTL_MAX: Duration = Duration::from_secs(300);
-/// Interval between the two negative answers that empty a cache entry, and after a failure.
+/// The interval between the two negative answers that empty a cache entry, and the interval before the next query
+/// after a failure.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Concurrent queries, at most.
 const ASKING_MAX: usize = 64;
-/// Cached answers, at most; the oldest is removed first.
+/// The most cached answers; the oldest is removed first.
 const KNOWN_MAX: usize = 16_384;
 /// Files with the name servers and local names; both are read again when they change.
 const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
@@ -76,10 +77,10 @@ impl Family {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Failure {
-    /// The name server says that there is no such name or record.
+    /// The name server answered that there is no such name or record.
     Nobody,
     /// Any other failure, in words.
     Unknown(String),
@@ -92,7 +93,7 @@ pub(super) struct QueryResult {
     pub(super) wait: Option<Duration>,
     /// Whether the name server answered.
     pub(super) answered: bool,
-    /// Whether cached addresses are used that the name server did not confirm this time.
+    /// Whether the result contains cached addresses that the name server did not confirm this time.
     pub(super) stale: bool,
 }
 
@@ -138,7 +139,8 @@ impl Resolver {
             }
         }
         let sibling = known.get(&(host.to_owned(), family.other()));
-        // A failure is logged once for a name, not per family: when the first family fails, and when none fails any more.
+        // A failure is logged once per name, not per family: when the first family fails, and when no family fails
+        // any more.
         let sibling_fails = sibling.is_some_and(|sibling| sibling.failing);
         let log_as = (!sibling_fails).then_some(host);
         known.entry(key).or_default().fold(answer, log_as, now)
@@ -279,9 +281,9 @@ fn classify(error: &NetError) -> Failure {
 pub(super) struct Memory<T> {
     /// `None` before the first answer.
     pub(super) last: Option<T>,
-    /// When the name server began to answer that there is no such name or record.
+    /// Since when the name server has answered that there is no such name or record.
     nobody_since: Option<Timestamp>,
-    /// Whether the query fails now: a failure is logged when it begins and when it ends.
+    /// Whether the query currently fails: a failure is logged when it begins and when it ends.
     failing: bool,
     queried: Timestamp,
 }
@@ -358,7 +360,7 @@ mod tests {
             memory.fold(Err(Failure::Nobody), Some("a"), at(secs));
             assert_eq!(memory.last.as_ref().map(Vec::len), Some(left), "after {secs} s");
         }
-        // A good answer in between restarts the count.
+        // A good answer in between restarts the 5 s.
         memory.fold(Ok((vec![7], ttl)), Some("a"), at(8));
         memory.fold(Err(Failure::Nobody), Some("a"), at(9));
         memory.fold(Ok((vec![7], ttl)), Some("a"), at(13));

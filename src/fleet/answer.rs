@@ -1,4 +1,4 @@
-//! The answering side of a conversation: one byte asks, one line answers.
+//! The server side of a fleet connection: the peer sends one byte as a request, and gets a report as one line.
 
 use super::{Fleet, MEMBER, SITE};
 use std::sync::Arc;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How long a peer may ask nothing.
+/// How long a peer may send no request.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long a peer may take for an answer.
+/// The deadline for sending one report to a peer.
 const TAKEN: Duration = Duration::from_secs(5);
-/// Between two answers in one conversation.
+/// The least time between two reports on one connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The right to one conversation.
+/// The permit for one connection of a peer.
 #[derive(Debug)]
 pub struct Answering(Arc<Fleet>, #[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Fleet {
-    /// The right to one more conversation, if there is room.
+    /// The permit for one more connection, below the limit.
     #[must_use]
     pub fn enter(self: &Arc<Fleet>) -> Option<Answering> {
         let permit = self.answering.clone().try_acquire_owned().ok()?;
@@ -27,7 +27,7 @@ impl Fleet {
 }
 
 impl Answering {
-    /// Answers until the peer leaves, asks what is no question, is idle, or does not take its answer.
+    /// Sends reports until the peer closes the connection, sends an unknown request, is idle, or does not read.
     pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(self, mut stream: S) {
         let site = self.0.identity().site;
         let mut question = [0; 1];
@@ -38,7 +38,7 @@ impl Answering {
                 _ => return,
             };
             if self.0.identity().site != site {
-                // A reload has renamed the site: a new conversation begins with the new name.
+                // A reload has renamed the site: the next connection begins with the new name.
                 return;
             }
             let line = format!("{}\n", self.0.told(of_site));
@@ -49,7 +49,7 @@ impl Answering {
             if !matches!(tokio::time::timeout(TAKEN, written).await, Ok(Ok(()))) {
                 return;
             }
-            // A flood of questions waits in the peer's own send buffer.
+            // A flood of requests waits in the peer's own send buffer.
             tokio::time::sleep(PAUSE).await;
         }
     }

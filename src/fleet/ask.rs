@@ -1,4 +1,5 @@
-//! The asking side: one task for each link connects, asks once a second or two, and hands answers on.
+//! The client side of a fleet connection: one task for each link connects, requests a report every second or two, and
+//! passes reports on.
 
 use super::{Fleet, IDENTITY, LINE_MAX, MEMBER, PATH, PAUSE_MAX, PROTOCOL, SITE, read};
 use crate::decision::fleet::{Identity, Link, Merged, Peer, Refused, Report};
@@ -20,16 +21,16 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-/// To connect, shake hands and be let in.
+/// The deadline for the connection, the TLS handshake and the upgrade.
 const CONNECTED: Duration = Duration::from_secs(4);
-/// From a question to the whole answer.
+/// The deadline from a request to the end of the report.
 const ANSWERED: Duration = Duration::from_secs(2);
-/// After the first failure; each further one doubles it.
+/// The pause after the first failure; each further failure doubles the pause.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often we look whether an address is still our own.
+/// The interval for checking whether a peer's address is this proxy's own.
 const OWN_PAUSE: Duration = Duration::from_secs(30);
 
-/// Asks the peers of a link for ever: one at a time, the next one when a conversation ends.
+/// Connects to the peers of a link forever, one at a time: to the next peer when a connection ends.
 pub(super) async fn follow(fleet: Arc<Fleet>, link: Link) {
     let mut failures = 0;
     for peer in link.peers.iter().cycle() {
@@ -37,13 +38,13 @@ pub(super) async fn follow(fleet: Arc<Fleet>, link: Link) {
         failures = if answered { 0 } else { failures + 1 };
         fleet.lost(&link, &peer.url, &error);
         let pause = PAUSE.saturating_mul(1 << failures.min(3)).min(PAUSE_MAX);
-        // Between a half and the whole of it, so that peers do not return in step.
+        // Between half of the pause and the whole pause, so that proxies do not reconnect in lockstep.
         let part = (clock::entropy() % 512) as f64 / 1024.0;
         sleep(pause.mul_f64(0.5 + part)).await;
     }
 }
 
-/// One conversation. Whether there was an answer, and why it has ended.
+/// Runs one connection. Returns whether a report was received, and why the connection ended.
 async fn talk(fleet: &Fleet, link: &Link, peer: &Peer) -> (bool, String) {
     let (stream, by) = match timeout(CONNECTED, connect(peer)).await {
         Ok(Ok(entered)) => entered,
@@ -57,7 +58,8 @@ async fn talk(fleet: &Fleet, link: &Link, peer: &Peer) -> (bool, String) {
     let (mut line, mut answered) = (Vec::new(), false);
     loop {
         questions.tick().await;
-        // From here on: the answer is younger than this, whatever the peer's clock and the way back say.
+        // The age of the report counts from this moment, before the request is sent: the report cannot
+        // be older, whatever the peer's clock and the network delay.
         let at = clock::now();
         let answer = timeout(ANSWERED, ask(&mut stream, question, &mut line)).await;
         let reason = match answer {
@@ -85,7 +87,7 @@ async fn talk(fleet: &Fleet, link: &Link, peer: &Peer) -> (bool, String) {
     }
 }
 
-/// Asks, and reads a line of at most [`LINE_MAX`] bytes and one more.
+/// Sends a request, and reads a line of at most one byte more than [`LINE_MAX`].
 async fn ask(
     stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin),
     question: u8,
@@ -98,15 +100,15 @@ async fn ask(
     Ok(())
 }
 
-/// A conversation, and who is at its other end.
+/// A connection, and the identity of the peer.
 type Entered = (TokioIo<hyper::upgrade::Upgraded>, Identity);
 
-/// Connects to a peer's admin API and has the connection handed over.
+/// Connects to a peer's admin API and upgrades the connection.
 async fn connect(peer: &Peer) -> Result<Entered, String> {
     let failed = |error: io::Error| error.to_string();
     let stream = TcpStream::connect((peer.host.as_str(), peer.port)).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
-    // Files are read at each attempt: a token or authority that was replaced needs no reload.
+    // The files are read at each attempt, so a replaced token or certificate authority needs no reload.
     let files = peer.clone();
     let read = tokio::task::spawn_blocking(move || files_of(&files)).await;
     let (token, tls) = read.map_err(|error| error.to_string())??;
@@ -148,7 +150,7 @@ where
     let mut builder = hyper::client::conn::http1::Builder::new();
     let handshake = builder.max_buf_size(16 * 1024).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(failed)?;
-    // It ends with this function, or hands the stream over before.
+    // The driver ends with this function, or earlier by giving up the stream.
     let mut driver = JoinSet::new();
     driver.spawn(async move {
         if let Err(error) = connection.with_upgrades().await {

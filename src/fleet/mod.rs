@@ -1,13 +1,13 @@
-//! The fleet at work: asks peers for their state, answers theirs, and keeps the picture that the admin API shows.
+//! The fleet: requests reports from peers, sends reports to them, and keeps the state that the admin API shows.
 //!
-//! Each proxy *asks* its peers over their admin API; nobody can push news at it. So the admin's own TLS and token
-//! authenticate news, a slow receiver only delays itself, and the age of news is bounded by the receiver's own clock:
-//! an answer is never older than its question. The rules are in `crate::decision::fleet`; the request path reads
-//! nothing of this.
+//! Each proxy *pulls* reports from its peers over their admin API; no peer can push a report. Therefore the TLS and
+//! the token of the admin API authenticate reports, a slow receiver delays only itself, and the receiver's own clock
+//! bounds the age of a report: a report is never older than its request. The rules are in `crate::decision::fleet`;
+//! the request path does not use the fleet.
 //!
 //! # Bounds
-//! One conversation for each peer of the site and two for each other site; one answer of at most [`LINE_MAX`] bytes a
-//! second on each, with a deadline; [`ANSWERED_MAX`] conversations of others.
+//! Outgoing: one connection to each peer of the site and two to each other site; on each, one report a second of at
+//! most [`LINE_MAX`] bytes, with a deadline. Incoming: [`ANSWERED_MAX`] connections.
 
 mod answer;
 mod ask;
@@ -34,22 +34,22 @@ pub use answer::Answering;
 
 /// The protocol in `Upgrade`.
 pub const PROTOCOL: &str = "tidegate-fleet";
-/// The field of the answer's head that says who answers.
+/// The response field with the identity of the responding proxy.
 pub const IDENTITY: &str = "tidegate-fleet";
-/// The path that is asked.
+/// The path of the report.
 pub const PATH: &str = "/api/v1/fleet/report";
-/// Bytes of an answer, its end of line included.
+/// The longest report in bytes, its end of line included.
 pub const LINE_MAX: usize = 64 * 1024;
-/// Conversations in which this proxy answers.
+/// The limit of incoming connections from peers.
 pub const ANSWERED_MAX: usize = 256;
-/// How old a report may be before it is made anew, so that a burst of questions costs one.
+/// How long a report is cached, so that a burst of requests costs one computation.
 const REPORT_FRESH: Duration = Duration::from_millis(200);
 
-/// The question for a proxy's own report, and the one for the sum over its site.
+/// The request for a proxy's own report, and the request for the sum over its site.
 const MEMBER: u8 = b'm';
 const SITE: u8 = b's';
 
-/// What this proxy knows of the others, and tells them.
+/// The state of the other proxies, and the reports for them.
 #[derive(Debug)]
 pub struct Fleet {
     shared: Arc<Shared>,
@@ -68,59 +68,59 @@ struct State {
     members: Members,
     /// Ceilings and budgets that the site's proxies share.
     shares: Shares,
-    /// When the last decision about them was sent to the control thread; `None` where it could not be.
+    /// When the last decision on the shares was sent to the control thread; `None` if sending failed.
     decided: Option<Timestamp>,
     links: Vec<LinkState>,
-    /// Greater with each report that is made.
+    /// Incremented with each report.
     sequence: u64,
     /// When the last report was made, and its two forms on the wire.
     lines: Option<(Timestamp, Arc<str>, Arc<str>)>,
-    /// The conversations; they end when they are dropped.
+    /// The connections; they end when they are dropped.
     tasks: JoinSet<()>,
 }
 
-/// How a conversation stands.
+/// The state of a link.
 #[derive(Clone, Debug)]
 struct LinkState {
     link: Link,
     since: Timestamp,
-    /// The peer that was asked last.
+    /// The last requested peer.
     url: String,
     is_own: bool,
     error: Option<String>,
 }
 
-/// All that is known of the fleet at one moment.
+/// The known state of the fleet at one moment.
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// This proxy's own report.
     pub own: Report,
-    /// The conversations with peers.
+    /// The links to peers.
     pub peers: Vec<PeerPicture>,
     /// Sites, this proxy's own first.
     pub sites: Vec<SitePicture>,
 }
 
-/// One conversation.
+/// The state of one link.
 #[derive(Clone, Debug)]
 pub struct PeerPicture {
     /// The site.
     pub site: String,
-    /// The peer that was asked last.
+    /// The last requested peer.
     pub url: String,
-    /// The instance that answers there, once known.
+    /// The instance at this address, once known.
     pub instance: Option<String>,
-    /// Age of the last news in seconds; `None` before the first news.
+    /// Age of the last report in seconds; `None` before the first report.
     pub age: Option<f64>,
-    /// Seconds since the peer is asked.
+    /// Seconds since the first request.
     pub waited: f64,
-    /// Whether that news is recent.
+    /// Whether the last report is recent.
     pub live: bool,
     /// Whether the peer is this proxy itself.
     pub is_own: bool,
     /// Whether the peer is draining.
     pub leaving: bool,
-    /// Why there is no news now.
+    /// The reason why there is no recent report.
     pub error: Option<String>,
 }
 
@@ -129,14 +129,14 @@ pub struct PeerPicture {
 pub struct SitePicture {
     /// Its name.
     pub name: String,
-    /// Whether it is this proxy's own.
+    /// Whether it is this proxy's own site.
     pub is_own: bool,
-    /// The sum over its members, once there was news.
+    /// The sum over its members, once there was a report.
     pub report: Option<Report>,
-    /// Age of that news in seconds; since the start of asking where there was none. Of the own site: of the oldest
-    /// news of a peer.
+    /// Age of that report in seconds; without a report, the seconds since the first request. For this proxy's own
+    /// site: the age of the oldest report of a peer.
     pub age: f64,
-    /// Whether the news is recent.
+    /// Whether the report is recent.
     pub live: bool,
 }
 
@@ -165,8 +165,8 @@ impl Fleet {
         }
     }
 
-    /// Names this proxy: its host, and the port of its admin API, which tells the proxies of one host apart. Without a
-    /// port it is the process's number.
+    /// Sets the name of this proxy: its host, and the port of its admin API, which distinguishes the proxies of one
+    /// host. Without a port, the process id is used.
     pub fn listens_at(&self, admin: Option<&Address>) {
         let port = match admin {
             Some(Address::Ip(address)) => u32::from(address.port()),
@@ -179,7 +179,7 @@ impl Fleet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks these peers from now on; what is known of those that stay is kept.
+    /// Replaces the list of peers; the state of peers that stay is kept.
     pub fn adopt(self: &Arc<Fleet>, peers: &[Peer]) {
         let site = self.shared.view.load().plan.site.clone();
         let mut state = self.state();
@@ -201,12 +201,12 @@ impl Fleet {
         }
     }
 
-    /// Asks nobody from now on.
+    /// Stops all requests to peers.
     pub fn stop(&self) {
         self.state().tasks = JoinSet::new();
     }
 
-    /// Merges an answer that was asked for at `at`.
+    /// Merges a report that was requested at `at`.
     fn hear(
         &self,
         link: &Link,
@@ -229,7 +229,7 @@ impl Fleet {
         merged
     }
 
-    /// Counts refused news.
+    /// Counts a refused report.
     fn refuse(&self, reason: Refused) {
         let counters = Refused::ALL.iter().zip(&self.refused);
         for (_, count) in counters.filter(|(known, _)| **known == reason) {
@@ -237,7 +237,7 @@ impl Fleet {
         }
     }
 
-    /// Notes why a conversation has ended; a new reason is logged.
+    /// Notes why a connection ended; a new reason is logged.
     fn lost(&self, link: &Link, url: &str, error: &str) {
         let mut state = self.state();
         let known = state.links.iter_mut().find(|known| known.link.source == link.source);
@@ -249,14 +249,14 @@ impl Fleet {
         }
     }
 
-    /// Refused news by reason.
+    /// Refused reports by reason.
     #[must_use]
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
         let counters = Refused::ALL.iter().zip(&self.refused);
         counters.map(|(reason, count)| (reason.label(), count.load(Ordering::Relaxed))).collect()
     }
 
-    /// Who this proxy is.
+    /// The identity of this proxy.
     #[must_use]
     pub fn identity(&self) -> Identity {
         let state = self.state();
@@ -264,7 +264,7 @@ impl Fleet {
         Identity { site, incarnation: self.incarnation, instance: state.instance.clone() }
     }
 
-    /// What this proxy tells in a conversation, of itself or of its site: JSON without an end of line.
+    /// The report that this proxy sends, of itself or of its site: JSON without an end of line.
     #[must_use]
     pub fn told(&self, of_site: bool) -> Arc<str> {
         let now = clock::now();
@@ -302,7 +302,7 @@ impl Fleet {
         }
     }
 
-    /// All that is known now.
+    /// The known state of the fleet.
     #[must_use]
     pub fn picture(&self) -> Picture {
         let now = clock::now();
@@ -371,8 +371,8 @@ impl State {
     }
 }
 
-/// The longest pause between two attempts to reach a peer: shorter than the silence after which it is forgiven a
-/// clock that was set back.
+/// The longest pause between two attempts to reach a peer: shorter than the silence after which a peer's clock
+/// may have been set back.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 const _: () = assert!(PAUSE_MAX.as_secs() < FORGIVEN.as_secs());
 

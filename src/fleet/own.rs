@@ -6,7 +6,7 @@ use crate::decision::plan::ServiceIndex;
 use crate::shared::View;
 use std::collections::BTreeMap;
 
-/// What the view says of all clusters and of the services in use, without who reports.
+/// The report of all clusters and of the services in use, without the identity.
 pub(super) fn report(view: &View) -> Report {
     Report { clusters: clusters(view), services: services(view), ..Report::default() }
 }
@@ -33,7 +33,7 @@ fn services(view: &View) -> BTreeMap<String, ServiceRow> {
         vec![ServiceRow::default(); view.plan.services.len()].into();
     for (class, signals) in view.plan.classes.iter().zip(&view.signals.classes) {
         if let Some(row) = rows.get_mut(class.service) {
-            // The spilled rate for now; a share once all classes are in.
+            // First the spilled rate; converted to a share after all classes are added.
             row.spill += signals.spill * signals.demand_rps;
             row.demand += signals.demand_rps;
         }
@@ -47,7 +47,7 @@ fn services(view: &View) -> BTreeMap<String, ServiceRow> {
     told.map(|(service, row)| (service.name.clone(), row)).collect()
 }
 
-/// The host's name, in the characters that an instance may have.
+/// The host's name, reduced to the characters that are valid in an instance.
 pub(super) fn host_name() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let valid = |c: &char| c.is_ascii_alphanumeric() || *c == '-' || *c == '.';

@@ -1,7 +1,7 @@
-//! Keeps shared ceilings and budgets: four times a second it is decided what this proxy lends and borrows.
+//! Maintains shared ceilings and budgets: decides four times a second what this proxy lends and borrows.
 //!
-//! A decision goes to the control thread at once, and to peers only with the next decision: when anybody hears of a
-//! loan, this proxy's own ceiling is lower already. Where it is not, because the control thread is late, nothing is lent.
+//! A decision goes to the control thread at once, and to peers only with the next decision: this proxy lowers its own
+//! ceiling before a peer learns of a loan. If the control thread is late, nothing is lent.
 
 use super::Fleet;
 use crate::decision::assess::Event;
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Between two decisions.
+/// The interval between two decisions.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Decides for ever.
+/// Decides forever.
 pub(super) async fn tend(fleet: Arc<Fleet>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -42,7 +42,7 @@ impl Fleet {
             incarnation: self.incarnation,
             instance: state.instance.clone(),
         };
-        // The control thread folds what it was sent before it publishes.
+        // The control thread folds in received events before it publishes.
         let in_force = state.decided.is_some_and(|decided| decided < view.signals.at);
         let shares = state.shares.decide(&uses, (&state.members, &own, count), now);
         if !in_force {

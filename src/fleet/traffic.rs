@@ -1,4 +1,4 @@
-//! What the fleet costs on the wire: the bytes that a proxy receives and sends, from real reports.
+//! The network traffic of the fleet: the bytes that a proxy receives and sends, measured with real reports.
 
 use crate::decision::fleet::{ClusterRow, Identity, Members, Peer, Report, ServiceRow, links};
 use crate::decision::units::{Dice, Timestamp, hash};
@@ -7,8 +7,8 @@ use std::time::Duration;
 /// Bytes that TLS 1.3 adds to a record: header, content type and tag.
 const RECORD: usize = 5 + 1 + 16;
 
-/// A proxy of a busy site: its own cluster has a queue, and two clouds with a price take what two of five services
-/// spill; one service has a budget. Clusters without traffic are left out, however many there are.
+/// A proxy of a busy site: its own cluster has a queue, and two clouds with a price receive the spill of two of
+/// five services; one service has a budget. Clusters without traffic are left out, however many there are.
 fn report(site: usize, proxy: usize, dice: &mut Dice) -> Report {
     let row = |name: &str, dice: &mut Dice| ClusterRow {
         in_flight: 10.0 + dice.below(200) as f64,
@@ -74,7 +74,7 @@ fn a_proxy_of_a_thousand_receives_and_sends_at_most_20_kb_a_second() {
         questions += rate * question as f64;
         answers += rate * if link.member { member } else { site } as f64;
     }
-    // Every proxy asks as many as ask it, so what it sends is what it receives.
+    // Every proxy requests as many reports as it sends, so it sends as many bytes as it receives.
     let each_way = answers + questions;
     println!(
         "{} links; a proxy's report {member} B, a site's {site} B, a question {question} B; \

@@ -41,8 +41,8 @@ pub static VALUE: [bool; 256] = table(b" \t", true, true);
 pub static PATH: [bool; 256] = table(b"-._~!$&'()*+,;=:@/", false, false);
 /// Bytes allowed in a query without an escape: those of a path, and `?`.
 pub static QUERY: [bool; 256] = table(b"-._~!$&'()*+,;=:@/?", false, false);
-/// A registered name or an address outside brackets. RFC 3986 allows more; a comma would read as two hosts where
-/// duplicate fields are joined, and names in use have none of the other bytes.
+/// A registered name or an address outside brackets. RFC 3986 allows more bytes. A comma is refused because
+/// duplicate fields joined by a comma would read as two hosts; the other bytes do not occur in real names.
 pub static HOST: [bool; 256] = table(b"-._~", false, false);
 
 /// Whether every byte of `text` is in `set`.

@@ -1,7 +1,8 @@
 //! The chunked coding (RFC 9112 §7.1), decoded strictly and encoded anew.
 //!
-//! Extensions are checked and dropped, never forwarded: what one parser reads as an extension another has read as
-//! data. The decoder handles lines byte by byte and data in whole runs, so its result does not depend on segmentation.
+//! Extensions are checked and dropped, never forwarded: some parsers have read an extension as data, which allows
+//! request smuggling. The decoder handles lines byte by byte and data in whole runs, so its result does not depend on
+//! segmentation.
 
 use super::chars::{self, TOKEN};
 use super::field::Field;

@@ -93,15 +93,15 @@ pub enum Role {
     TraceParent,
     /// `tracestate`
     TraceState,
-    /// `Via`: the hops so far.
+    /// `Via`: the proxies that the message has passed.
     Via,
-    /// `Max-Forwards`: the hops to come, of OPTIONS and TRACE.
+    /// `Max-Forwards`: how many more times an OPTIONS or TRACE request may be forwarded.
     MaxForwards,
     /// `Authorization`, `Cookie`: `Connection` cannot list them.
     Protected,
     /// `User-Agent`, for the access log.
     UserAgent,
-    /// `tidegate-*` and `endpoint-load-metrics`: between edges only.
+    /// `tidegate-*` and `endpoint-load-metrics`: exchanged between the edge proxies of two sites only.
     Tidegate,
     /// `Content-Type`, which identifies gRPC.
     ContentType,

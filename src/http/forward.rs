@@ -68,7 +68,8 @@ pub struct RequestContext<'a> {
     pub request_id: &'a [u8],
     /// Used if the client sent no trusted `traceparent`.
     pub trace_parent: &'a [u8],
-    /// The sites the request has passed, this one last, for a cluster behind another edge; empty for other clusters.
+    /// The sites that the request has passed, ending with this site, for a cluster behind another edge proxy. Empty
+    /// for other clusters.
     pub via: &'a str,
     /// The protocol version of the request, in the form of `Via`; empty to leave `Via` out.
     pub received: &'a str,
@@ -223,7 +224,7 @@ pub struct ResponseContext<'a> {
     pub extra: &'a [u8],
 }
 
-/// The framing towards a client of a body with this framing from the cluster.
+/// The framing of a body towards the client, given its framing on the upstream side.
 #[must_use]
 pub fn client_framing(upstream: Framing, client: Version) -> Framing {
     match (upstream, client) {

@@ -108,7 +108,7 @@ mod tests {
 
     const PROXY: &str = "10.0.0.9";
 
-    /// The client by these lines, where 10.0.0.0/24 is trusted.
+    /// The client's address according to these lines; 10.0.0.0/24 is trusted.
     fn client(lines: &str) -> String {
         let mut head = RequestHead::default();
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n");

@@ -1,8 +1,8 @@
 //! The HTTP/1 codec: bytes in, results out. No I/O, no clock, no task.
 //!
-//! Attacks on proxies exploit differences between parsers. So this codec has one strict interpretation (RFC 9112,
-//! RFC 9110, RFC 3986), and everything forwarded is *encoded anew*: request line, framing and chunks are never copied as
-//! received.
+//! Attacks on proxies exploit differences between parsers. Therefore this codec has one strict interpretation (RFC
+//! 9112, RFC 9110, RFC 3986), and everything forwarded is *encoded anew*: request line, framing and chunks are never
+//! copied as received.
 //!
 //! # Invariants
 //! * A result depends on the bytes alone, never on their segmentation.
@@ -107,7 +107,7 @@ pub enum Slashes {
     Keep,
 }
 
-/// The two versions written; a higher minor version is treated as 1.1.
+/// The two versions that the codec writes; a higher minor version is treated as 1.1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Version {
     /// HTTP/1.0

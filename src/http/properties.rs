@@ -117,7 +117,7 @@ pub fn chunks(bytes: &[u8]) {
     }
 }
 
-/// Canonicalising a target twice equals once, and no dot segment is left.
+/// Canonicalising a target twice gives the same result as once, and no dot segment is left.
 pub fn target(bytes: &[u8]) {
     let mut target = Target::default();
     let (encoded, slashes) = (EncodedSlash::Refuse, Slashes::Merge);
@@ -135,7 +135,7 @@ pub fn target(bytes: &[u8]) {
     }
 }
 
-/// Trailers that may be forwarded are, and no others; reading them again gives the same.
+/// Only trailers that may be forwarded are kept; parsing the kept trailers again gives the same fields.
 pub fn trailers(bytes: &[u8]) {
     let Ok(kept) = super::trailers::read(bytes, super::Underscores::Refuse) else { return };
     let mut lines = Vec::new();

@@ -43,8 +43,8 @@ pub fn each(bytes: &[u8], byte: u8) -> impl Iterator<Item = usize> {
     in_words.chain(in_tail.map(move |(place, _)| after + place))
 }
 
-/// The number of letters and hyphens at the start, since most names have no other bytes; counted only in whole words
-/// of eight bytes.
+/// The number of letters and hyphens at the start, counted in whole words of eight bytes only. Most field names have
+/// no other bytes.
 #[must_use]
 pub fn letters_len(bytes: &[u8]) -> usize {
     let (words, _) = bytes.as_chunks::<8>();
@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn word_and_byte_searches_agree() {
-        // Each byte at each position of a word, and after it, with neighbours that a borrow could reach.
+        // Each byte at each position of a word and after it. The neighbouring bytes are those that a
+        // borrow of the subtraction could affect.
         for fill in [b' ', b'a', b'\t', 0x7e, 0x80, 0xff] {
             for at in 0..20 {
                 for byte in 0..=255 {

@@ -1,7 +1,7 @@
 //! Trailers: an allow-list, because a field that arrives after a decision must not change it.
 //!
-//! Fields that frame, route, authenticate or trace are dropped (RFC 9110 §6.5.1). Forwarded are those in practical use:
-//! gRPC status, digests, timings, and an application's own `x-` fields.
+//! Fields that frame, route, authenticate or trace are dropped (RFC 9110 §6.5.1). The fields in practical use are
+//! forwarded: gRPC status, digests, timings, and an application's own `x-` fields.
 
 use super::field::{Field, Fields, Role};
 use super::{Limits, Underscores, Violation};
@@ -27,8 +27,8 @@ pub fn read(bytes: &[u8], underscores: Underscores) -> Result<Vec<Field>, Violat
     Ok(fields)
 }
 
-/// As [`read`], for a response over HTTP/2, where names may contain underscores. Of a gRPC call all metadata is forwarded
-/// that neither frames, routes nor authenticates.
+/// As [`read`], for a response over HTTP/2, where names may contain underscores. Of a gRPC call, all metadata is
+/// forwarded except fields that frame, route or authenticate.
 ///
 /// # Errors
 /// As [`read`].
@@ -48,7 +48,7 @@ fn trailer_limits() -> Limits {
     Limits { fields: FIELDS_MAX, ..Limits::default() }
 }
 
-/// Names that would change what was decided.
+/// Whether a field of this name would change a decision that was already made.
 fn is_never(name: &[u8]) -> bool {
     const NEVER: [&str; 5] = ["x-http-method", "x-original-", "x-auth", "authorization", "cookie"];
     NEVER.iter().any(|prefix| begins(name, prefix))

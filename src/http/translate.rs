@@ -32,7 +32,7 @@ pub struct Tunnel<'a> {
 const CONNECTION_BOUND: [HeaderName; 4] =
     [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::PROXY_AUTHENTICATE];
 
-/// Encodes a request head as HTTP/1. `ends` tells whether no body follows.
+/// Encodes a request head as HTTP/1. `ends` is true if no body follows.
 ///
 /// # Errors
 /// [`Wrong`].
@@ -89,7 +89,7 @@ pub fn request_head(
     }
 }
 
-/// `:authority`, or `host` without one; if both exist they must be equal (RFC 9113 §8.3.1).
+/// `:authority`, or `host` if `:authority` is absent. If both exist they must be equal (RFC 9113 §8.3.1).
 fn authority(parts: &request::Parts) -> Result<&[u8], Wrong> {
     let pseudo = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let mut hosts = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
@@ -222,7 +222,7 @@ impl FieldSink for FieldMap {
     }
 }
 
-/// Encodes a response head as HTTP/1. `bare` tells whether no body follows; `None` for an interim response, and for a
+/// Encodes a response head as HTTP/1. `bare` is true if no body follows; `None` for an interim response, and for a
 /// response to HEAD.
 pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -245,7 +245,7 @@ pub fn status_lines(status: StatusCode, fields: &HeaderMap, bare: Option<bool>, 
 }
 
 /// An HTTP/2 request from the head we write for HTTP/1. `None` if that is invalid, which would be our bug. `trailers`
-/// tells whether the client accepts trailers.
+/// is true if the client accepts trailers.
 #[must_use]
 pub fn request(head: &[u8], scheme: &str, trailers: bool) -> Option<::http::Request<()>> {
     let line_end = memchr::memmem::find(head, b"\r\n")?;

@@ -13,7 +13,7 @@ pub fn allowed() -> Vec<usize> {
     if kept.is_empty() { fallback() } else { kept }
 }
 
-/// Pins the calling thread to `core`. A failure is harmless: the kernel then schedules the thread.
+/// Pins the calling thread to `core`. A failure is harmless: the kernel then chooses the core.
 pub fn stay_on(core: usize) {
     let mut set = CpuSet::new();
     if core < CpuSet::MAX_CPU {

@@ -1,8 +1,8 @@
 //! UDP sockets: many datagrams per system call, if the kernel supports that.
 //!
 //! The kernel delivers datagrams of one sender as a batch of equal sizes (GRO) and accepts such batches (GSO);
-//! `quinn-udp` detects the support. Unlike in QUIC, datagrams may be larger than a packet here; the kernel
-//! must then fragment them, as for any other program.
+//! `quinn-udp` detects the support. Unlike QUIC datagrams, these datagrams may be larger than a packet; the
+//! kernel must then fragment them, as for any other program.
 
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use rustix::net::sockopt;
@@ -13,14 +13,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Batches received by one system call, at most.
+/// The most batches that one system call receives.
 const RUNS: usize = 8;
 /// Bytes of the longest batch.
 const RUN_MAX: usize = 65_535;
-/// Requested size of the kernel's socket buffers, in bytes: bursts arrive faster than the worker's turns.
+/// Requested size of the kernel's socket buffers, in bytes: a burst can arrive between two turns of the
+/// worker.
 const KEPT: usize = 1 << 20;
 
-/// Receive buffers: one set for all sockets of a worker, as they are empty between two calls.
+/// Receive buffers: one set for all sockets of a worker, since the buffers are empty between two calls.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -37,7 +38,7 @@ pub struct Run<'a> {
     pub each: usize,
     /// The sender.
     pub from: SocketAddr,
-    /// The local address they were sent to.
+    /// The local address that the datagrams were sent to.
     pub to: Option<IpAddr>,
     ecn: Option<EcnCodepoint>,
 }
@@ -91,7 +92,7 @@ impl Datagrams {
         Ok(Datagrams { socket: UdpSocket::from_std(socket.into())?, state })
     }
 
-    /// A socket connected to one address; it receives only from there.
+    /// A socket connected to one address; it receives only from this address.
     ///
     /// # Errors
     /// The socket's error; descriptors or ports may have run out.
@@ -127,7 +128,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Sends datagrams on; `from` is the local address to send from, if not the default.
+    /// Forwards datagrams; `from` is the local address to send from, if not the default.
     ///
     /// # Errors
     /// `WouldBlock` when the send buffer is full; an ICMP error that an earlier datagram caused.
@@ -141,7 +142,7 @@ impl Datagrams {
                 segment_size: (part.len() > run.each).then_some(run.each),
                 src_ip: from,
             };
-            // Without the runtime's readiness: it does not know yet that a new socket is writable.
+            // Sent without waiting for readiness: the runtime does not know yet that a new socket is writable.
             self.state.try_send((&self.socket).into(), &transmit)?;
         }
         Ok(())
@@ -153,7 +154,7 @@ fn no_bytes<'a>(run: &Run<'a>) -> Option<&'a [u8]> {
     run.bytes.is_empty().then_some(run.bytes)
 }
 
-/// Lets the kernel fragment datagrams larger than a packet, as is its default.
+/// Lets the kernel fragment datagrams larger than a packet, which is the kernel's default.
 fn allow_fragments(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
     sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::WANT)?;
     if is_ipv6 {
@@ -166,7 +167,8 @@ fn allow_fragments(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
 #[expect(unsafe_code, reason = "no crate of ours wraps this option")]
 fn set_ipv6_dontfrag(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     let value = libc::c_int::from(on);
-    // SAFETY: the descriptor is borrowed and so open; the kernel reads one integer, whose size is given.
+    // SAFETY: the descriptor is borrowed and therefore open; the kernel reads one integer, whose size is
+    // given.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

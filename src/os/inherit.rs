@@ -14,7 +14,8 @@ use std::process::{Child, Command};
 /// Variables with the descriptors of a predecessor's sockets, and of the pipe on which it waits for readiness.
 const SOCKETS: &str = "TIDEGATE_LISTEN_FDS";
 const READY: &str = "TIDEGATE_READY_FD";
-/// Variables of systemd: number of descriptors from 3 on, and the process they are for (sd_listen_fds(3)).
+/// Variables of systemd: number of descriptors from 3 on, and the process id that they are for
+/// (sd_listen_fds(3)).
 const SYSTEMD: (&str, &str) = ("LISTEN_FDS", "LISTEN_PID");
 const SYSTEMD_FIRST: RawFd = 3;
 /// Limit of inherited descriptors.
@@ -88,7 +89,7 @@ fn is_at(socket: &Socket, key: &BindKey) -> bool {
     }
 }
 
-/// Adopts a descriptor of that number, if it is of this type, and sets close-on-exec.
+/// Adopts the descriptor with this number, if it has this type, and sets close-on-exec.
 #[expect(unsafe_code, reason = "a descriptor that comes from outside is a bare number")]
 fn adopt(number: RawFd, kind: FileType) -> io::Result<OwnedFd> {
     if number <= 2 {
@@ -118,7 +119,7 @@ pub fn tell_predecessor() {
     }
 }
 
-/// The running program and its arguments: recorded at the start, since the file may be replaced.
+/// The running program and its arguments: recorded at the start, since the file may be replaced later.
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
@@ -168,7 +169,7 @@ impl Program {
     }
 }
 
-/// Kills a child process that was not waited for.
+/// Kills a child process that was not reaped.
 pub fn end(process: u32) {
     let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
     let ended = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL));
@@ -177,7 +178,7 @@ pub fn end(process: u32) {
     }
 }
 
-/// A child process that is to take over.
+/// A child process that will take over.
 #[derive(Debug)]
 pub struct Successor {
     child: Child,

@@ -1,8 +1,8 @@
-//! Listening sockets: bound long before they listen, one per worker.
+//! Listening sockets: bound before they listen, one per worker.
 //!
-//! A socket of a `SO_REUSEPORT` group that listens and then closes resets the connections in its backlog. So binding
-//! and listening are separate: `bind` may fail without any effect; `listen` is called for all sockets at once when
-//! the configuration is in force.
+//! A socket of a `SO_REUSEPORT` group that listens and then closes resets the connections in its backlog. Therefore
+//! binding and listening are separate steps: `bind` may fail without any effect; `listen` is called for all sockets
+//! at once when the configuration is in force.
 
 use crate::decision::plan::{Address, BindKey, Transport};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -17,7 +17,7 @@ const BACKLOG: i32 = 4096;
 pub enum Trial {
     /// Yes.
     First,
-    /// No: the existing socket is our own, and will be closed.
+    /// No: the existing socket belongs to this process, and will be closed.
     None,
 }
 
@@ -29,7 +29,7 @@ pub fn share_out(key: &BindKey, mut found: Vec<Socket>, workers: usize) -> io::R
     found.truncate(workers);
     let shares = |socket: &Socket| socket.reuse_port().unwrap_or(false);
     if key.transport == Transport::Datagram && workers > 1 && !found.iter().all(shares) {
-        // Datagrams of one client would be spread over all of them.
+        // The datagrams of one client would be spread over all sockets.
         return Err(io::Error::other("an inherited UDP socket needs ReusePort=yes"));
     }
     while found.len() < workers {
@@ -54,8 +54,8 @@ pub fn bind(key: &BindKey, mode: u32, workers: usize, trial: Trial) -> io::Resul
     match &key.address {
         Address::Ip(ip) => {
             let mut ip = *ip;
-            // Without SO_REUSEPORT first: a second proxy on the same address must be an error, not
-            // a silent half of the traffic.
+            // Without SO_REUSEPORT first: a second proxy on the same address must be an error; otherwise it would
+            // silently receive half of the traffic.
             if trial == Trial::First {
                 drop(bind_ip(ip, key, Port::Exclusive)?);
             }
@@ -96,7 +96,7 @@ fn bind_ip(address: std::net::SocketAddr, key: &BindKey, port: Port) -> io::Resu
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     socket.set_cloexec(true)?;
-    // For UDP it would let any process share the port.
+    // For UDP, `SO_REUSEADDR` would let any process share the port.
     socket.set_reuse_address(key.transport == Transport::Stream)?;
     if address.is_ipv6() {
         // "[::]" accepts both families; other IPv6 addresses accept IPv6 only.
@@ -137,7 +137,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
         }
         let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         match probe.connect(&address) {
-            // No process listens: the file is left over from one that ended.
+            // No process listens: the file is left over from a process that has ended.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path)?;
             }
@@ -161,7 +161,7 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 /// Starts listening on bound sockets; UDP sockets receive since they were bound.
 ///
 /// # Errors
-/// The first socket's error; EADDRINUSE when another socket listens there.
+/// The first socket's error; EADDRINUSE if another socket listens on the address.
 pub fn listen(sockets: &[Socket]) -> io::Result<()> {
     let is_stream = |socket: &&Socket| !socket.r#type().is_ok_and(|kind| kind == Type::DGRAM);
     sockets.iter().filter(is_stream).try_for_each(|socket| socket.listen(BACKLOG))

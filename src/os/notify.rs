@@ -23,7 +23,8 @@ pub fn tell(state: &str) {
     }
 }
 
-/// The interval of watchdog notifications; `None` if the service manager expects none of this process.
+/// The interval of watchdog notifications; `None` if the service manager expects no notifications from
+/// this process.
 #[must_use]
 pub fn watchdog() -> Option<Duration> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();

@@ -24,7 +24,7 @@ pub struct Figures {
 #[must_use]
 pub fn figures() -> Figures {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Fields after the command, which is in parentheses and may hold anything (proc(5)).
+    // Fields after the command, which is in parentheses and may contain any characters (proc(5)).
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     let fields: Vec<f64> =
         after.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect();
@@ -49,7 +49,7 @@ pub fn resident_bytes() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-/// Memory this process may use, in bytes: its cgroup's limit, or all of the machine's.
+/// Memory this process may use, in bytes: the limit of its cgroup, or the memory of the machine.
 #[must_use]
 pub fn memory_limit() -> u64 {
     let number =
@@ -83,13 +83,13 @@ fn cgroup_files(own: &str) -> Vec<String> {
             files.push(format!("{root}{path}/{file}"));
             path = path.rfind('/').map_or("", |at| &path[..at]);
         }
-        // Inside a container the process's cgroup is the root of the visible tree.
+        // Inside a container, the process's cgroup is the root of the visible tree.
         files.push(format!("{root}/{file}"));
     }
     files
 }
 
-/// Whether descriptors or memory have run out, in this process or the machine.
+/// Whether descriptors or memory are exhausted, in this process or on the machine.
 #[must_use]
 pub fn is_exhaustion(error: &io::Error) -> bool {
     let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];

@@ -22,9 +22,9 @@ pub struct Origin {
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2, command LOCAL.
 const LOCAL: u8 = 0x20;
-/// Bytes of a version 1 header, at most.
+/// The longest version 1 header, in bytes.
 const LINE_MAX: usize = 107;
-/// Bytes after the first 16 of a version 2 header, at most: addresses and TLVs.
+/// The most bytes after the first 16 of a version 2 header: addresses and TLVs.
 const REST_MAX: usize = 2048;
 
 /// Reads a header; `None` if it names no client (`LOCAL`, `UNKNOWN`).
@@ -82,7 +82,7 @@ pub fn read_from(bytes: &[u8]) -> io::Result<(Option<Origin>, usize)> {
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Option<Origin>> {
-    // LOCAL: the connection is the proxy's own; the rest is skipped, whatever its family.
+    // LOCAL: the connection is the proxy's own; the rest is skipped, whatever the address family.
     if bytes.starts_with(SIGNATURE) && bytes.get(12) == Some(&LOCAL) {
         return Ok(None);
     }
@@ -124,7 +124,7 @@ fn malformed() -> io::Error {
 /// The header sent to a cluster, if it expects one.
 #[must_use]
 pub fn write(version: SendProxy, origin: Option<Origin>) -> Vec<u8> {
-    // Both addresses must be of one family.
+    // Both addresses must have the same family.
     let families = origin.map(|origin| match (origin.client, origin.server) {
         (client @ SocketAddr::V4(_), server @ SocketAddr::V4(_)) => (client, server),
         (client, server) => (mapped(client), mapped(server)),
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_local_headers_block_is_skipped_whatever_its_family() {
-        // Unspecified, IPv4 and IPv6 too short, unix, and a family that does not exist.
+        // An unspecified family, IPv4 and IPv6 that are too short, unix, and a family that does not exist.
         for (family, rest) in
             [(0x00, 0), (0x00, 7), (0x11, 3), (0x21, 12), (0x31, 0), (0x31, 5), (0xff, 9)]
         {

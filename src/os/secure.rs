@@ -32,7 +32,7 @@ pub struct Agreed {
     pub is_http2: bool,
     /// The server name in the ClientHello.
     pub sni: Option<String>,
-    /// Whether the peer has presented a certificate that was verified.
+    /// Whether the peer has presented a verified certificate.
     pub is_verified: bool,
 }
 
@@ -40,8 +40,7 @@ pub struct Agreed {
 #[derive(Debug)]
 pub struct Socket {
     stream: Rc<TcpStream>,
-    /// Whether the kernel should delay written bytes because the end follows (`MSG_MORE`, send(2)): a packet costs more
-    /// than its content.
+    /// Whether the kernel should delay written bytes because the end follows (`MSG_MORE`, send(2)), to save a packet.
     ends: Rc<Cell<bool>>,
 }
 
@@ -112,7 +111,7 @@ impl Secure {
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
-        // Without a waker: the next reader registers anew.
+        // No waker is registered: the next reader registers one.
         let nobody = &mut Context::from_waker(Waker::noop());
         if !self.poll_read(nobody, &mut buffer).is_pending() {
             return false;
@@ -157,8 +156,8 @@ impl Socket {
         self.stream.try_io(Interest::WRITABLE, send)
     }
 
-    /// Records that a read emptied the socket. rustls reads until there is nothing, and this saves the system call that
-    /// says so. Bytes that arrive later are a new event (epoll(7), edge-triggered).
+    /// Records that a read emptied the socket. rustls reads until the socket is empty; this record saves the system
+    /// call that would return nothing. Bytes that arrive later are a new event (epoll(7), edge-triggered).
     fn note_drained(&self) {
         let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         drop(self.stream.try_io(Interest::READABLE, nothing));

@@ -168,8 +168,8 @@ impl Stream {
         tcp_info::handshake_rtt(self.tcp()?.as_fd())
     }
 
-    /// Whether nothing has arrived, not even an end, so that an idle connection may be reused. Asks the kernel: surplus
-    /// bytes from a cluster must not become the response to another request.
+    /// Whether nothing has arrived, not even an end, so that an idle connection may be reused. This asks the kernel,
+    /// because surplus bytes from a cluster must not become the response to another request.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
@@ -181,7 +181,7 @@ impl Stream {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// As [`Stream::is_quiet`], by the runtime's readiness: cheap, but delayed.
+    /// As [`Stream::is_quiet`], from the runtime's readiness: cheap, but delayed.
     pub fn seems_quiet(&self) -> bool {
         let mut byte = [0_u8; 1];
         let read = match self {
@@ -192,7 +192,7 @@ impl Stream {
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Makes closing send a reset instead of a FIN, so that a truncated body cannot pass for a whole one.
+    /// Makes closing send a reset instead of a FIN, so that a truncated body does not look complete.
     pub fn reset_on_close(&self) {
         let linger = |stream| SockRef::from(stream).set_linger(Some(Duration::ZERO));
         if let Some(Err(error)) = self.tcp().map(linger) {

@@ -1,8 +1,8 @@
 //! The kernel's measurements of a TCP connection (`TCP_INFO`).
 //!
-//! Right after a handshake the smoothed round trip is that of the handshake alone, measured in the kernel and so
-//! independent of when a thread wakes up. Later it is less useful: an acknowledgement that is delayed to travel with the
-//! response makes service time look like distance.
+//! Immediately after a handshake, the smoothed round trip time is that of the handshake alone. The kernel measures
+//! it, so it does not depend on when a thread wakes up. Later the value is less useful: a delayed acknowledgement
+//! that is sent with the response makes service time look like distance.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -22,8 +22,8 @@ pub fn handshake_rtt(socket: BorrowedFd<'_>) -> Option<Duration> {
 fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the descriptor is borrowed and so open; the kernel writes at most `length` bytes, which is
-    // the size of what it is given, and leaves `info` zeroed where it knows less.
+    // SAFETY: the descriptor is borrowed and therefore open; the kernel writes at most `length` bytes,
+    // the size of `info`, and leaves the rest of `info` zeroed.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -36,7 +36,7 @@ fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was zeroed, and every bit pattern is valid for its integers.
+    // SAFETY: `info` was zeroed, and every bit pattern is valid for its integers.
     Ok(unsafe { info.assume_init() })
 }
 

@@ -1,8 +1,8 @@
 //! Changes of a folder's entries, by inotify.
 //!
 //! The watch covers only events that may mean new content: create, rename, close after write, delete. A watch that
-//! includes `open` wakes a thread for each file that is read in the folder: next to a busy web root that cost as much
-//! processor time as proxying.
+//! includes `open` wakes a thread for each file that is read in the folder: in the folder of a busy web root this
+//! costs as much processor time as proxying.
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -14,8 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tokio::io::unix::AsyncFd;
 
-/// A watch of a folder, not of a file: after a rename over a file or a swapped link, a watch of the file itself
-/// follows the old file.
+/// A watch of a folder, not of a file: after a rename over the file, or a swapped link, a watch of the file
+/// itself would still follow the old file.
 #[derive(Debug)]
 pub struct FolderWatch(AsyncFd<OwnedFd>);
 
@@ -38,7 +38,7 @@ impl FolderWatch {
         Ok(FolderWatch(registered))
     }
 
-    /// Waits until an entry changes whose name `matters`, or until events were lost.
+    /// Waits until an entry with a name that `matters` changes, or until events were lost.
     ///
     /// # Errors
     /// When the folder can no longer be watched.
@@ -61,7 +61,7 @@ fn drain(descriptor: &OwnedFd, matters: &impl Fn(&OsStr) -> bool) -> io::Result<
     let mut found = false;
     loop {
         match events.next() {
-            // Without a name: the queue overflowed, or the folder itself was removed.
+            // An event without a name: the queue overflowed, or the folder itself was removed.
             Ok(event) => {
                 let name = event.file_name();
                 found |= name.is_none_or(|name| matters(OsStr::from_bytes(name.to_bytes())));
@@ -95,7 +95,7 @@ mod tests {
         std::fs::write(&other, "2").unwrap();
         std::fs::rename(&other, &ours).unwrap();
         assert!(is_told(&watch, soon).await, "renamed over");
-        // All events are queued before the call returns: the test need not wait.
+        // All events are queued before the call returns: so the test need not wait.
         std::fs::read(&ours).unwrap();
         std::fs::write(&other, "3").unwrap();
         assert!(!is_told(&watch, Duration::ZERO).await, "read, and another one written");

@@ -1,7 +1,7 @@
 //! Passwords by the `Basic` scheme (RFC 7617): a file of bcrypt or argon2 hashes, as `htpasswd -B` writes it.
 //!
 //! Hashing is slow by design. It runs outside the workers, a few hashes at a time; each policy and each client has a
-//! share of that ([`super::turns`]). A correct password is cached for a while under a keyed digest.
+//! share of them ([`super::turns`]). A correct password is cached for a while under a keyed digest.
 
 use super::turns::Turns;
 use super::{PolicyRequest, Refused, read};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a correct password is cached, and how many are.
+/// How long a correct password is cached, and how many passwords are cached.
 const BELIEVED: Duration = Duration::from_secs(300);
 const BELIEVED_MAX: usize = 4_096;
 /// The greatest bcrypt cost accepted: each step doubles the time, and this cost takes about a second.
@@ -95,7 +95,7 @@ impl Users {
     ) -> Result<bool, Refused> {
         let turn = self.turns.wait(client).await?;
         let compare = move || {
-            // The turn belongs to the hashing: when a client disconnects, its hash is still computed.
+            // The hash computation holds the turn: it continues after the client has disconnected.
             let _turn = turn;
             compare(&hash, &password)
         };

@@ -1,8 +1,8 @@
 //! A bounded table of token buckets by key (GCRA: one point in time per bucket).
 //!
-//! A bucket is stored as the time at which it is full again. A full bucket equals an absent one, so space is regained
-//! from full buckets first; only when none is found is the bucket removed that is full soonest: its key gets its
-//! burst again a little early. Two keys never share a bucket, however many keys there are.
+//! A bucket is stored as the time at which it is full again. A full bucket is equivalent to an absent one, so full
+//! buckets are evicted first. If none is found, the bucket that will be full soonest is evicted: its key gets its
+//! full burst a little early. Two keys never share a bucket, however many keys there are.
 //!
 //! # Units
 //! Times are [`Timestamp`]s passed by the caller. Keys are 64 bits of a keyed hash: among a million keys the
@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //! * A table holds at most `keys_max` buckets.
-//! * Within any span a key that is never evicted passes at most `burst + span / each` times.
+//! * Within any time `span`, a key that is never evicted passes at most `burst + span / each` times.
 
 use crate::decision::units::Timestamp;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Parts of a table, each with a lock of its own.
 const SHARDS: usize = 64;
-/// Buckets examined, at most, to make space for one.
+/// The most buckets that are examined to make space for one.
 const LOOKED_AT: usize = 16;
 
 /// How fast buckets fill.
@@ -27,7 +27,7 @@ const LOOKED_AT: usize = 16;
 pub struct Quota {
     /// Interval between two tokens, above zero.
     pub each: Duration,
-    /// The index of a full bucket, or of the examined bucket that is full soonest.
+    /// The most tokens in a bucket.
     pub burst: u32,
 }
 
@@ -142,7 +142,7 @@ impl Shard {
         }
     }
 
-    /// The index of a full bucket, or of the one among those examined that is full soonest.
+    /// The index of a full bucket, or else of the examined bucket that will be full soonest.
     fn idlest(&mut self, now: Timestamp) -> usize {
         let count = self.buckets.len().max(1);
         let mut best = (self.hand % count, Timestamp::from_nanos(u64::MAX));

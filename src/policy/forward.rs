@@ -1,5 +1,6 @@
-//! The authorization service (`auth.forward`): a 2xx response lets the request pass and its listed fields go to the
-//! cluster; redirects and 4xx go to the client; any other result refuses the request.
+//! The authorization service (`auth.forward`): after a 2xx response the request passes, and the listed response
+//! fields are added to the request for the cluster; redirects and 4xx go to the client; any other result refuses
+//! the request.
 //!
 //! When the service is unavailable, requests are refused. Connections to the service are kept and bounded: a slow
 //! service must not use up the process's descriptors.
@@ -25,7 +26,7 @@ use tokio_rustls::TlsConnector;
 
 /// Deadline of one authorization: waiting for a permit, connecting, request and response.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// Concurrent requests to one service, and so connections to it.
+/// Concurrent requests to one service, and therefore the most connections to it.
 const QUESTIONS_MAX: usize = 128;
 /// Idle connections kept.
 const IDLE_MAX: usize = 32;
@@ -45,7 +46,7 @@ const SHOWN: [&str; 11] = [
     "x-request-id",
     "x-requested-with",
 ];
-/// Response fields that concern only its own connection and time; they are not passed on.
+/// Response fields that concern only the service's own connection and response; they are not copied.
 const OWN: [HeaderName; 9] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -143,7 +144,7 @@ impl Service {
         let mut granted = Vec::new();
         for name in &self.terms.response_headers {
             for value in fields.get_all(name.as_str()) {
-                // A truncated value could be the name of another user.
+                // A truncated value could be another user's name.
                 let value = std::str::from_utf8(value.as_bytes());
                 let value = value.map_err(|_| Refused::Unavailable)?;
                 granted.push((name.clone(), value.to_owned()));
@@ -156,7 +157,8 @@ impl Service {
         &self,
         request: &PolicyRequest<'_>,
     ) -> io::Result<(http::response::Parts, Bytes)> {
-        // A kept connection may have been closed meanwhile; an authorization request is safe to repeat.
+        // A keep-alive connection may have been closed meanwhile; an authorization request is safe to
+        // repeat.
         while let Some(mut sender) = self.pool.take() {
             if sender.ready().await.is_err() {
                 continue;
@@ -170,7 +172,7 @@ impl Service {
         self.read(sender, answer.map_err(io::Error::other)?).await
     }
 
-    /// Reads a whole response, and keeps the connection.
+    /// Reads a whole response, and keeps the connection open.
     async fn read(
         &self,
         sender: Sender,

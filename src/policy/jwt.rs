@@ -13,9 +13,9 @@ use std::path::Path;
 
 /// Tolerated difference between clocks, in seconds.
 const LEEWAY: u64 = 30;
-/// Keys of a file that are used, at most.
+/// The most keys of a file that are used.
 const KEYS_MAX: usize = 1_000;
-/// Keys tried for one token, at most: a token need not name its key.
+/// The most keys that are tried for one token: a token need not name its key.
 const TRIED_MAX: usize = 32;
 
 /// The keys of a file, and the claims that tokens must have.
@@ -41,7 +41,7 @@ impl Keys {
     /// (RFC 7517 §5).
     ///
     /// # Errors
-    /// When the file is no key set, or none of its keys can verify tokens.
+    /// When the file is not a key set, or none of its keys can verify tokens.
     pub fn read(path: &Path, issuer: Option<&str>, audience: Option<&str>) -> Result<Keys, String> {
         let keys = Keys::parse(&read(path)?, issuer, audience);
         keys.map_err(|why| format!("`{}`: {why}", path.display()))
@@ -86,7 +86,7 @@ impl Keys {
 
     fn holds(&self, token: &str) -> bool {
         let Ok(header) = decode_header(token) else { return false };
-        // Critical extensions must be understood, and none is (RFC 7515 §4.1.11).
+        // Critical extensions must be implemented, and this proxy implements none (RFC 7515 §4.1.11).
         if header.crit.is_some() {
             return false;
         }
@@ -145,7 +145,7 @@ pub(super) fn bearer(field: &[u8]) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// The algorithms of a key: the one it names, or those of its type.
+/// The algorithms of a key: the algorithm that the key names, or the algorithms of its type.
 fn algorithms(jwk: &Jwk) -> Result<Vec<Algorithm>, String> {
     use Algorithm as A;
     let of_kind = match &jwk.algorithm {

@@ -1,6 +1,6 @@
 //! Policies with their state: access lists, rate limits, concurrency limits and authentication.
 //!
-//! `decision::policy` has the operator's settings; this module has what they need at run time: counters that outlive a
+//! `decision::policy` has the operator's settings; this module has their state at run time: counters that outlive a
 //! plan, password files, key sets, authorization services. All of it is built when a configuration is checked,
 //! replaced as a whole, and built again when one of its files changes.
 
@@ -39,7 +39,7 @@ pub struct PolicyRequest<'a> {
 }
 
 impl PolicyRequest<'_> {
-    /// The request of an L4 flow, of which only the client is known.
+    /// The request of an L4 connection, for which only the client is known.
     #[must_use]
     pub fn flow(client: IpAddr) -> PolicyRequest<'static> {
         PolicyRequest { client, method: "", scheme: "", host: "", target: "", field: &|_| None }
@@ -74,7 +74,7 @@ pub struct DenialResponse {
     pub body: Vec<u8>,
 }
 
-/// Results of a successful authentication.
+/// The results of a successful authentication.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Passed {
     /// Fields for the cluster: names in lower case, and values.
@@ -170,7 +170,7 @@ impl Store {
         }
     }
 
-    /// Takes over the counters of another store where the terms are equal: counters survive a reload.
+    /// Takes over the counters of another store if the settings are equal: counters survive a reload.
     pub fn inherit(&mut self, other: &Store) {
         for live in self.policies.iter_mut() {
             let Some(known) = other.policies.iter().find(|k| k.policy.name == live.policy.name)
@@ -200,7 +200,7 @@ impl Store {
         if !live.policy.admits(request.client) {
             return Err(Refused::Forbidden);
         }
-        // Before anything expensive: password guessing is slowed down first.
+        // The rate limit comes before any expensive check, so that it slows down password guessing.
         if let Some(limiter) = &live.limiter {
             limiter.check(request, clock::now()).map_err(Refused::Rate)?;
         }

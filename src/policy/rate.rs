@@ -1,7 +1,7 @@
 //! Rate limits: a token bucket for each client, shared by all workers.
 //!
-//! A client can invent keys, since it sends them. So the number of new keys per address and second is bounded; beyond
-//! that the client is refused. [`super::buckets`] defines the behaviour of a full table.
+//! A client sends the keys and can invent new ones. Therefore the number of new keys per address and second is
+//! limited; beyond the limit the client is refused. [`super::buckets`] defines the behaviour of a full table.
 
 use super::PolicyRequest;
 use super::buckets::{Quota, Table};
@@ -24,7 +24,7 @@ pub struct Limiter {
     buckets: Table,
     newcomers: Table,
     key: RateKey,
-    /// A random key for each limiter: no client can find a name that shares another's bucket.
+    /// A random key for each limiter: no client can find a key that collides with the key of another client.
     hasher: RandomState,
 }
 
@@ -62,8 +62,8 @@ impl Limiter {
     }
 }
 
-/// The address that is charged for a new key: the sender's; of IPv6, where one client may have thousands of subnets,
-/// the first 48 bits. `None`: the key cannot be invented.
+/// The address that is charged for a new key: the client's IPv4 address, or the first 48 bits of its IPv6 address,
+/// since one client may have thousands of subnets. `None` if the client cannot invent the key.
 fn source<'a>(key: &RateKey, request: &PolicyRequest<'a>) -> Option<Client<'a>> {
     match (key, request.client.to_canonical()) {
         (RateKey::Header(_), _) => Some(by_address(request)),
@@ -75,7 +75,7 @@ fn source<'a>(key: &RateKey, request: &PolicyRequest<'a>) -> Option<Client<'a>> 
     }
 }
 
-/// The key of a bucket. Each kind has a space of its own, so that no header value equals an address.
+/// The key of a bucket. Each kind of key is separate, so that a header value never equals an address.
 #[derive(Hash)]
 enum Client<'a> {
     All,

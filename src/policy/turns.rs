@@ -1,7 +1,8 @@
-//! Scheduling of work that is slow by design: shares of the process, of a policy, and of a client.
+//! Scheduling of password hashes, which are slow by design: limits for the process, for a policy, and for a client.
 //!
-//! A policy has at most as many jobs running or next in the queue as the process runs at once. So a flood of requests
-//! for one policy delays another policy by at most one job, however long the first one's queue is.
+//! The number of jobs of one policy that run or are next in the queue is at most the number of jobs that the process
+//! runs at once. Therefore a flood of requests for one policy delays another policy by at most one job, whatever the
+//! length of the first policy's queue.
 
 use super::Refused;
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Concurrent jobs of the process.
 const AT_ONCE: usize = 2;
-/// Queued and running requests of a policy, those of one client among them, and the longest wait.
+/// The most queued and running requests of a policy, the most of one client, and the longest wait.
 const WAITING_MAX: usize = 64;
 const OF_CLIENT_MAX: usize = 4;
 const WAIT_MAX: Duration = Duration::from_secs(3);
@@ -50,7 +51,8 @@ impl Turns {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// [`Refused::Full`] when too many requests of this client or of all clients wait, or the wait was too long.
+    /// [`Refused::Full`] when too many requests of this client or of all clients wait, or when the wait was too
+    /// long.
     pub async fn wait(&self, client: IpAddr) -> Result<Turn, Refused> {
         let waiting = self.enter(client.to_canonical()).ok_or(Refused::Full)?;
         let turn = async {
@@ -89,7 +91,7 @@ mod tests {
         IpAddr::from([192, 0, 2, number])
     }
 
-    /// Starts requests without end, each of which waits for a turn and keeps it for a second.
+    /// Starts requests forever, each of which waits for a turn and keeps the turn for a second.
     fn flood(turns: &Arc<Turns>, client: IpAddr) {
         let turns = turns.clone();
         tokio::spawn(async move {

@@ -1,11 +1,11 @@
-//! The gRPC probe: one `grpc.health.v1.Health/Check`; its messages are encoded by hand.
+//! The gRPC probe: one `grpc.health.v1.Health/Check`; the messages are encoded without a protobuf library.
 
 use crate::decision::health::Cause;
 use crate::os::stream::Stream;
 use bytes::Bytes;
 use http::{Method, Request, header};
 
-/// Checks whether `service` (empty: the server as a whole) is serving.
+/// Checks whether `service` (empty: the whole server) is serving.
 pub(super) async fn check(
     stream: Stream,
     service: &str,
@@ -15,11 +15,11 @@ pub(super) async fn check(
     let mut builder = h2::client::Builder::new();
     builder.enable_push(false).max_header_list_size(16 * 1024);
     let (send, connection) = builder.handshake(stream).await.map_err(|_| Cause::Protocol)?;
-    // Dropped, and so closed, with the call.
+    // The connection is dropped, and thereby closed, with the call.
     let mut connection = std::pin::pin!(connection);
     let call = call(send, service, authority, secure);
     tokio::select! {
-        // The call first: its response may arrive together with the end of the connection.
+        // Poll the call first: its response may arrive together with the end of the connection.
         biased;
         result = call => result,
         _ = &mut connection => Err(Cause::Reset),

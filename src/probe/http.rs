@@ -8,8 +8,8 @@ use crate::http::scan::{Scan, Scanner};
 use crate::http::{Limits, Underscores};
 use crate::os::stream::Stream;
 
-/// Requests `path`; returns the status and the load report of the response. The request names our site, so that
-/// another edge answers with its own clusters and reports their load.
+/// Requests `path`; returns the status and the load report of the response. The request names this proxy's
+/// site, so that another edge proxy answers for its own clusters and reports their load.
 pub(super) async fn get(
     stream: &mut Stream,
     path: &str,

@@ -1,7 +1,7 @@
 //! Probes one endpoint once, for health and distance; the result is an event.
 //!
-//! A probe opens a new connection, as a new exchange would. Its round trip is that of the TCP handshake and excludes
-//! the application; an HTTP probe times its response separately.
+//! A probe opens a new connection. The round trip is measured by the TCP handshake and excludes the application; an
+//! HTTP probe times its response separately.
 
 mod grpc;
 mod http;
@@ -30,7 +30,7 @@ pub struct Probed {
     pub event: Event,
     /// The cluster's name.
     pub cluster: String,
-    /// How long it took.
+    /// The duration of the probe.
     pub took: Duration,
 }
 
@@ -45,7 +45,7 @@ pub async fn probe(plan: &Plan, tls: &Store, order: ProbeOrder) -> Option<Probed
     let address = with_port(&order.address, settings.port);
     let started = clock::now();
     let upstream = tls.cluster(order.cluster);
-    // The PROXY header is for the traffic port: a separate probe port may not expect one.
+    // The PROXY header is sent on the traffic port only: a separate probe port may not expect a header.
     let header = settings.port.map_or(cluster.send_proxy, |_| SendProxy::None);
     let edge = (cluster.reports, plan.site.as_str());
     let connected = Cell::new(false);
@@ -78,15 +78,15 @@ struct Target<'a> {
     edge: (Reports, &'a str),
     upstream: Option<&'a Upstream>,
     header: SendProxy,
-    /// Whether a connection was established: an endpoint with a full listen backlog is treated differently.
+    /// Whether the connection was established: a failure before that may be due to a full listen backlog.
     connected: Cell<bool>,
 }
 
-/// Why a probe did not succeed.
+/// The reason why a probe failed.
 enum Unproven {
     /// The proxy had no port, descriptor or memory for the probe.
     Ours,
-    /// The endpoint failed the probe.
+    /// The endpoint is at fault.
     Theirs(Cause),
 }
 
@@ -111,7 +111,7 @@ impl Target<'_> {
     /// Starts TLS on a connection, if the cluster uses it.
     async fn secure(&self, mut stream: Stream, speaks: Speaks) -> Result<Stream, Cause> {
         if self.header != SendProxy::None {
-            // Without a client's address: the probe speaks for the proxy itself.
+            // The header has no client address, because the probe comes from the proxy itself.
             let header = proxy_header::write(self.header, None);
             stream.write_all(&header).await.map_err(|_| Cause::Reset)?;
         }
@@ -130,7 +130,7 @@ async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Unproven> {
     to.connected.set(true);
     let connected = clock::now();
     let took = connected.since(started);
-    // The timer is late by the time for which this thread was busy.
+    // The user-space time includes the time for which this thread was busy.
     let rtt = stream.handshake_rtt().map_or(took, |rtt| rtt.min(took));
     match kind {
         ProbeKind::None | ProbeKind::Tcp => {
@@ -140,7 +140,7 @@ async fn once(kind: &ProbeKind, to: &Target<'_>) -> Result<Answered, Unproven> {
         }
         ProbeKind::Tls => {
             let mut stream = to.secure(stream, Speaks::Traffic).await?;
-            // The probe has succeeded by now: whether the endpoint accepts the close is irrelevant.
+            // The probe has already succeeded; an error on close is irrelevant.
             drop(stream.shutdown().await);
             Ok((rtt, None))
         }

@@ -26,9 +26,9 @@ pub struct Accepted {
     pub buffer: Option<Buffer>,
     /// Identifies the set of client authorities that verified the client; 0 without TLS.
     pub clients: u64,
-    /// The class that serves the connection, where the listener is L4.
+    /// The class that serves the connection, if the listener is L4.
     pub class: Option<ClassIndex>,
-    /// The server name (SNI) of the connection, where the listener is L4.
+    /// The server name (SNI) of the connection, if the listener is L4.
     pub sni: Option<String>,
 }
 
@@ -40,8 +40,8 @@ impl Accepted {
     }
 }
 
-/// Reads the PROXY header where the listener requires one, performs the TLS handshake where the listener speaks TLS,
-/// and reads the server name where routing depends on the name. `None`: the connection was refused and counted.
+/// Reads the PROXY header if the listener requires one, performs the TLS handshake if the listener uses TLS, and
+/// reads the server name if routing depends on it. `None`: the connection was refused and counted.
 pub async fn accept(
     worker: &Worker,
     mut stream: Stream,
@@ -87,7 +87,7 @@ pub async fn accept(
             (buffer, sni) = (Some(read), name);
         }
     }
-    // Boxed: a connection's task keeps room for what it is given, long after it was taken apart.
+    // Boxed: otherwise the task of the connection would reserve memory for these values as long as it lives.
     let clients = view.tls.clients_of(index);
     Some(Box::new(Accepted { stream, origin, buffer, clients, class, sni }))
 }
@@ -98,14 +98,14 @@ fn origin_of(stream: &Stream) -> Origin {
     Origin { client, server }
 }
 
-/// A reset before any byte: the client can tell it from an answer.
+/// Closes with a reset before any byte, so that the client can distinguish a refusal from a response.
 fn refuse<T>(worker: &Worker, stream: &Stream, listener: &Listener, refusal: Refusal) -> Option<T> {
     worker.listener_cells(&listener.name).refusals[refusal].add(1);
     stream.reset_on_close();
     None
 }
 
-/// Logs a connection that asked by TLS for a name which nobody serves.
+/// Logs a connection whose TLS server name matches no service.
 fn tell_unrouted(worker: &Worker, listener: &Listener, origin: &Origin, name: Option<&str>) {
     if worker.log.is_on() {
         worker.log.write(&Line {
@@ -130,7 +130,7 @@ async fn secured(
     let cells = worker.listener_cells(&view.plan.listeners[index].name);
     let span = view.plan.listeners[index].timeouts.handshake;
     let is_http = matches!(view.plan.listeners[index].protocol, Protocol::Http);
-    // Boxed: an idle connection should not have room for it.
+    // Boxed: an idle connection should not reserve memory for it.
     let shaking = Box::pin(async move {
         if is_http && stream.first_byte().await.is_ok_and(in_clear::is_http) {
             in_clear::answer(stream).await;
@@ -151,11 +151,10 @@ async fn secured(
     None
 }
 
-/// Reads until the name a client asks for is known, however its hello is cut into records and segments;
-/// gives back what was read.
+/// Reads a ClientHello, fragmented or not, until its server name is known; returns the bytes read.
 async fn hello(stream: &mut Stream) -> io::Result<(Option<String>, Buffer)> {
     let mut hello = Hello::default();
-    // Who is silent holds nothing.
+    // A silent client holds no buffer.
     stream.split().0.readable().await?;
     let mut buffer = Buffer::lend();
     loop {

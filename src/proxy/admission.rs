@@ -23,7 +23,8 @@ impl Drop for Admitted {
     }
 }
 
-/// Whether a client's address has to wait because its connections were closed for abuse; counted if so.
+/// Whether connections of a client's address are refused for a while because earlier connections were
+/// closed for abuse; a refusal is counted.
 #[must_use]
 pub fn must_wait(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> bool {
     // An exact clock: the coarse clock of the worker that recorded the offence may be ahead.
@@ -46,7 +47,8 @@ enum Limit {
     Client,
 }
 
-/// Counts a connection; `client` is the client's address, if known. `None`: a limit is reached, which was counted.
+/// Counts a connection; `client` is the client's address, if known. `None`: a limit is reached; the refusal was
+/// counted.
 #[must_use]
 pub fn admit(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> Option<Admitted> {
     let most = worker.shared.connections_max.load(Ordering::Relaxed);
@@ -55,8 +57,8 @@ pub fn admit(worker: &Worker, listener: &Listener, client: Option<IpAddr>) -> Op
 }
 
 /// Counts a flow of datagrams; flows have a limit of their own. While the process or the listener is at its limit,
-/// `evict` ends a flow of this worker and returns whether there was one. Several evictions may be necessary, because
-/// another worker may use the freed place first.
+/// `evict` ends a flow of this worker and returns whether a flow was ended. Several evictions may be necessary,
+/// because another worker may use the freed place first.
 #[must_use]
 pub fn admit_flow(
     worker: &Worker,

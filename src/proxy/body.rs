@@ -1,6 +1,6 @@
 //! Bodies: parsed by the peer's framing, written in the proxy's framing, and never buffered whole.
 //!
-//! Each piece is written before the next one is read. This is the backpressure, and it limits an exchange to one
+//! Each piece is written before the next one is read. This provides backpressure, and limits an exchange to one
 //! buffer in each direction.
 
 use super::buffer::{self, Buffer};
@@ -82,7 +82,7 @@ pub struct Source<'a> {
     pub buffer: &'a mut Option<Buffer>,
     /// The deadline of waits.
     pub watch: &'a Watch,
-    /// The maximum size of a read: the receiver may be slow.
+    /// The maximum size of a read, which is small for a slow receiver.
     pub most: usize,
 }
 
@@ -263,7 +263,7 @@ pub struct Sink<'a> {
 /// Whether a peer reads more slowly than the proxy sends.
 #[derive(Debug, Default)]
 pub struct Backpressure {
-    /// The number of further pieces for which the peer counts as slow.
+    /// For how many further pieces the peer counts as slow.
     behind: u8,
 }
 
@@ -284,7 +284,7 @@ impl Backpressure {
 const COPIED: usize = 8 * 1024;
 /// Small pieces are collected up to this size.
 const PENDING_MAX: usize = 16 * 1024;
-/// Pieces that must be accepted without a wait until the peer no longer counts as slow.
+/// The number of pieces that must be written without a wait before the peer no longer counts as slow.
 const BEHIND: u8 = 8;
 
 impl Sink<'_> {
@@ -296,7 +296,7 @@ impl Sink<'_> {
         self.write_both(&[]).await
     }
 
-    /// Bytes to read for the peer at once: few, if it reads slowly.
+    /// How many bytes to read for the peer at once: few if the peer reads slowly.
     #[must_use]
     pub fn capacity(&self) -> usize {
         if self.backpressure.is_behind() { buffer::MODEST } else { buffer::SIZE }

@@ -1,4 +1,4 @@
-//! Read buffers, pooled by thread: an idle connection holds none.
+//! Read buffers, pooled per thread: an idle connection holds no buffer.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;

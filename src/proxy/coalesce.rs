@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that are collected, at most: the size of a TLS record (RFC 8446 §5.1).
+/// The most bytes that are collected: the size of a TLS record (RFC 8446 §5.1).
 const GATHERED_MAX: usize = 16 * 1024;
 
 /// A stream for the h2 crate. Written bytes wait for its [`Outbox`].
@@ -152,7 +152,7 @@ impl AsyncWrite for Coalesced {
         }
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         if inner.gathered() == 0 && total >= GATHERED_MAX {
-            // Large enough for a call of its own: not copied.
+            // Large enough for a separate call, so it is not copied.
             return Pin::new(&mut inner.stream).poll_write_vectored(context, pieces);
         }
         Poll::Ready(Ok(inner.gather(pieces)))

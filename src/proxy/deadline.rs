@@ -1,8 +1,8 @@
 //! Deadlines that are cheap to set.
 //!
-//! A timer for every wait of every request would cost more than parsing the request. Here a wait writes its deadline
-//! into a cell, and one tick per worker checks all cells. A deadline is late by at most one tick, which is small
-//! compared with the shortest deadline (80 ms); connecting needs more precision and uses the runtime's timers.
+//! A timer for every wait of every request would cost more than parsing the request. Instead, each wait writes its
+//! deadline into a cell, and one tick per worker checks all cells. A deadline is late by at most one tick, which is
+//! small compared with the shortest deadline (80 ms); connecting needs more precision and uses the runtime's timers.
 
 use crate::decision::units::Timestamp;
 use std::cell::{Cell, RefCell};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The interval between two checks of the deadlines.
 pub const TICK: Duration = Duration::from_millis(20);
 
-/// The deadline of exchanges that may be silent without limit: even these are bounded.
+/// The deadline of exchanges without a configured limit, so that every exchange is bounded.
 pub const ENDLESS: Duration = Duration::from_secs(86_400);
 
 /// A deadline has passed.
@@ -138,7 +138,7 @@ impl Watch {
     /// Waits for `future`, at most `span`.
     ///
     /// # Errors
-    /// [`Late`] when the span has passed first; the future is then dropped.
+    /// [`Late`] when the span passes first; the future is then dropped.
     pub async fn within<F: Future>(&self, span: Duration, future: F) -> Result<F::Output, Late> {
         let mut future = pin!(future);
         self.cell.late.set(false);

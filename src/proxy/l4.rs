@@ -1,4 +1,4 @@
-//! L4 flows: an endpoint is selected once, by the same rules as for requests; then bytes are relayed.
+//! L4 connections: the endpoint is selected once, by the same rules as for requests; then bytes are relayed.
 
 use super::accept::Accepted;
 use super::refusal::Refusal;
@@ -34,7 +34,7 @@ struct ConnectedFlow {
     attempts: u32,
 }
 
-/// An accepted connection, as its log line names it.
+/// An accepted connection, with the fields of its log line.
 struct Flow {
     listener: String,
     peer: IpAddr,
@@ -79,19 +79,19 @@ pub async fn serve(
             cells.refusals[refusal].add(1);
             worker.exchange_cells(&view, index, Some(service), None).by_class[StatusClass::None]
                 .add(1);
-            // A reset before any byte: the client can tell it from an answer.
+            // A reset before any byte: the client can distinguish it from a response.
             stream.reset_on_close();
             return flow.log(&worker, Line { refusal: Some(refusal.label()), ..Line::default() });
         }
     };
     let exchange = worker.exchange_cells(&view, index, Some(service), Some(upstream.cluster));
     let cluster_name = view.plan.clusters[upstream.cluster].name.clone();
-    // A flow may live for days; the view of its selection must not.
+    // A flow may last for days; the view that selected its endpoint must be freed earlier.
     drop(view);
     stream.keep_alive();
     upstream.stream.keep_alive();
     let (mut client, mut cluster) = (stream, upstream.stream);
-    // A reader that pauses is as patient a client as a silent one: only HTTP knows better.
+    // At L4 a client that reads slowly cannot be distinguished from a silent client, so both have the same timeouts.
     let (idle, half_close) = (timeouts.idle_l4, timeouts.half_close);
     let patience = Patience { idle, half_close, write: idle };
     let carried =
@@ -117,7 +117,7 @@ pub async fn serve(
 }
 
 impl Flow {
-    /// Writes the log line: `outcome`, and the fields that every flow has.
+    /// Writes the log line: `outcome`, and the common fields of all flows.
     fn log<'a>(&'a self, worker: &Worker, outcome: Line<'a>) {
         if worker.log.is_on() {
             worker.log.write(&Line {
@@ -135,7 +135,7 @@ impl Flow {
     }
 }
 
-/// Finds an endpoint that accepts: nothing was sent yet, so others may be tried.
+/// Connects to an endpoint. Nothing was sent yet, so other endpoints may be tried after a failure.
 async fn find(
     worker: &Worker,
     view: &View,
@@ -176,7 +176,8 @@ async fn find(
             Err(Unconnected { refusal, late }) => {
                 last = Some(refusal);
                 let endpoint = selection.signals(view).id;
-                // A full listen backlog drops what comes: where nobody else can be asked, it is asked again.
+                // A full listen backlog drops connection attempts: if there is no other endpoint, the same
+                // endpoint is tried again.
                 let alone = || !tried.leaves_others(view, class, &selection, Reach::Anywhere);
                 if late && alone() && worker.uses(endpoint) {
                     continue;
@@ -255,7 +256,7 @@ async fn connect(
             Err(Unconnected { refusal: Refusal::UpstreamConnect, late })
         }
         Err(NoConnection::Late) => Err(Refusal::UpstreamConnect.into()),
-        // Ours to answer for: nothing is counted against the cluster.
+        // The fault is the proxy's own: the cluster is not blamed.
         Err(NoConnection::Busy | NoConnection::Full | NoConnection::Exhausted) => {
             Err(Refusal::Overloaded.into())
         }

@@ -1,7 +1,7 @@
-//! Clients that leave before their answer: each counts once a second.
+//! Clients that leave before their response: each counts once a second.
 //!
-//! Many clients that leave show that a cluster is slow. One client that sends a request and leaves, hundreds of times
-//! a second, shows no more than the first time.
+//! Many clients that leave show that a cluster is slow. A single client that sends a request and leaves, hundreds of
+//! times a second, gives no more evidence than the first time.
 
 use crate::decision::units::{Timestamp, hash};
 use std::net::IpAddr;
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 /// How long a client is remembered after it left.
 const REMEMBERED: Duration = Duration::from_secs(1);
-/// Entries of the table: if two clients share one, they replace each other, and one of them may count again.
+/// Entries of the table: if two clients share an entry, they replace each other, and one of them may count
+/// twice.
 const PLACES: usize = 256;
 
 /// Clients that left recently, as seen by one worker.

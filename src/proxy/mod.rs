@@ -1,6 +1,7 @@
-//! The data plane: connections in, exchanges out. It knows a plan and a view, never a file format.
+//! The data plane: client connections in, exchanges out. It depends on the plan and the view, never
+//! on a file format.
 //!
-//! Everything here runs on one worker's thread and is shared by `Rc`; nothing locks. `l7` serves
+//! All state of a worker belongs to one thread and is shared by `Rc`, without locks. `l7` serves
 //! HTTP, `l4` carries bytes, `upstream` has the connections towards clusters.
 
 pub mod accept;

@@ -1,7 +1,7 @@
 //! Keep-alive of HTTP/2 connections (PING, RFC 9113 §6.7).
 //!
-//! gRPC calls and event streams may be silent without limit, and TCP keep-alive detects only a dead host: a process
-//! that hangs still acknowledges bytes.
+//! gRPC calls and event streams may be silent without limit, and TCP keep-alive detects only a dead host: the
+//! kernel of a hung process still acknowledges bytes.
 
 use h2::{Ping, PingPong};
 use std::time::Duration;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// Whether a connection stays open, with a peer that answers or one that hangs.
+    /// Whether a connection stays open with a peer that answers pings, or with one that hangs.
     async fn lasts(hangs: bool, needed: bool) -> Option<Duration> {
         let (near, far) = tokio::io::duplex(4_096);
         let stopped = std::rc::Rc::new(Cell::new(false));

@@ -14,7 +14,8 @@ use crate::decision::units::mix;
 use crate::shared::{Held, LiveEndpoint, View};
 use std::sync::Arc;
 
-/// The cluster and endpoint of one attempt. The exchange counts as in flight there until this value is dropped.
+/// The cluster and endpoint of one attempt. The exchange counts as in flight at the endpoint until this value
+/// is dropped.
 #[derive(Debug)]
 pub struct Selection {
     /// The cluster.
@@ -38,7 +39,7 @@ impl Selection {
         &view.signals.clusters[self.cluster].endpoints[self.endpoint]
     }
 
-    /// The in-flight counts alone, for a flow that outlives its view.
+    /// The in-flight counts alone, for a flow that outlives the view of its selection.
     #[must_use]
     pub fn into_counts(self) -> (Held, Held) {
         (self.in_cluster, self.in_endpoint)
@@ -52,11 +53,11 @@ pub struct Tried {
     pub endpoints: Vec<u32>,
     /// Attempts by cluster.
     clusters: Vec<(ClusterIndex, usize)>,
-    /// The endpoint that session affinity names.
+    /// The endpoint selected by session affinity.
     pub stay: Option<Stay>,
     /// Whether the last attempt still waits for its response: the next attempt is a hedge.
     pub waits: bool,
-    /// The cluster in whose queue the exchange has waited and whose next turn it has.
+    /// The cluster in whose queue the exchange has waited, and whose next free capacity it gets.
     pub turn: Option<ClusterIndex>,
     /// The cluster that the next attempt avoids: one of its endpoints did not answer, and others may be down as well.
     pub left: Option<ClusterIndex>,

@@ -1,5 +1,5 @@
-//! UDP: all datagrams of a flow go to the endpoint selected for the first; answers leave from the address that the
-//! client sent to.
+//! UDP: all datagrams of a flow go to the endpoint selected for the first; the source address of answers is the
+//! address that the client sent to.
 //!
 //! A flow is a client address, a listener address, and a socket to one endpoint. A flow ends after an idle time, and
 //! sooner if the endpoint never answered: clients with forged addresses must not hold sockets for long. If the endpoint
@@ -38,14 +38,15 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Between two looks whether a flow may go on, where nothing moves.
+/// The interval between two checks whether a silent flow may continue.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long answers are waited for once the listener has stopped.
+/// How long the proxy waits for answers after the listener has stopped.
 const LINGER: Duration = Duration::from_secs(1);
-/// Batches received in one turn, at most, before others get theirs.
+/// The most batches received in one turn before other tasks run.
 const BATCHES_A_TURN: usize = 8;
 
-/// Batches taken once a listener is stopped: more than its queue can hold, and no more, whoever goes on sending.
+/// The most batches received after a listener is stopped: more than its queue can hold, but bounded even if
+/// clients continue to send.
 const LAST_BATCHES: usize = 64;
 
 /// A listening socket and its flows.
@@ -53,13 +54,14 @@ struct Listening {
     address: Address,
     socket: Datagrams,
     flows: RefCell<HashMap<Key, Rc<Flow>>>,
-    /// The oldest first; those that were answered meanwhile, or are over, among them.
+    /// Unanswered flows, the oldest first. Flows that were answered meanwhile, or have ended, may still be in the
+    /// list.
     unanswered: RefCell<VecDeque<Weak<Flow>>>,
     stopped: Cell<Option<Timestamp>>,
     stop: Notify,
 }
 
-/// Serves the datagrams of one listening socket until told to stop.
+/// Serves the datagrams of one listening socket until it is stopped.
 pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut stopped: Stopped) {
     let socket = match Datagrams::adopt(socket) {
         Ok(socket) => socket,
@@ -78,7 +80,7 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
     });
     loop {
         tokio::select! {
-            // Stopping first, but what has come was promised service.
+            // The stop command first; datagrams that have already arrived are still served.
             biased;
             done = &mut stopped => {
                 take(&worker, &listening, &address, LAST_BATCHES);
@@ -101,8 +103,8 @@ pub async fn serve(worker: Rc<Worker>, socket: Socket, address: Address, mut sto
     }
 }
 
-/// Goes on receiving while flows wait for their last answers: their socket is still bound, and should a reload
-/// have brought the listener back, the kernel gives this one its part of the datagrams.
+/// Continues to receive while flows wait for their last answers: the socket is still bound. If a reload has
+/// added the listener again, the kernel still assigns a part of the datagrams to this socket.
 async fn linger(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address) {
     let is_back = || {
         let view = worker.view();
@@ -125,7 +127,7 @@ async fn linger(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Addres
     }
 }
 
-/// Receives what is there, and sends it on.
+/// Receives the available datagrams and forwards them.
 fn take(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address, batches: usize) {
     let view = worker.view();
     let Some(index) = view.plan.listener_at(Transport::Datagram, address) else { return };
@@ -137,13 +139,13 @@ fn take(worker: &Rc<Worker>, listening: &Rc<Listening>, address: &Address, batch
         match listening.socket.receive(&mut batch) {
             Ok(()) => batch.runs().for_each(|run| inbound.forward(&run)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // Of a client that is gone: its answer could not be delivered.
+            // An ICMP error from a client that is gone: an answer could not be delivered.
             Err(_) => {}
         }
     }
 }
 
-/// The listener of received datagrams, and the view that their endpoints are selected by.
+/// The listener of received datagrams, and the view for the selection of endpoints.
 struct Inbound<'a> {
     worker: &'a Rc<Worker>,
     view: &'a View,
@@ -197,7 +199,8 @@ impl Inbound<'_> {
         exchange.by_class[StatusClass::None].add(1);
     }
 
-    /// Places a new flow. `tried` have said that nobody is there. No refusal: it was counted already.
+    /// Selects an endpoint for a new flow. The endpoints in `tried` have refused datagrams. If the error has no
+    /// refusal, it was already counted.
     fn begin(&self, key: Key, tried: &mut Tried) -> Result<Rc<Flow>, Option<Refusal>> {
         let (worker, view) = (self.worker, self.view);
         let client = key.0.ip().to_canonical();
@@ -217,7 +220,7 @@ impl Inbound<'_> {
         }
     }
 
-    /// Whether the listener and the service's policy take another flow of this client.
+    /// Whether the listener and the service's policy permit another flow of this client.
     fn admit(&self, client: IpAddr) -> Result<(Admitted, Seat), Option<Refusal>> {
         let (worker, view) = (self.worker, self.view);
         if worker.shared.scarcity() >= Scarcity::Refuse {
@@ -234,7 +237,7 @@ impl Inbound<'_> {
         Ok((admitted, seat))
     }
 
-    /// Counts a flow to the cluster, for which an unanswered one may be evicted; `None` if the cluster is full.
+    /// Counts a flow to the cluster, and evicts an unanswered flow if necessary; `None` if the cluster is full.
     fn count(&self, selection: &Selection) -> Option<Counted> {
         let most = self.view.plan.clusters[selection.cluster].connections_max;
         let live = &self.view.clusters[selection.cluster];
@@ -245,7 +248,7 @@ impl Inbound<'_> {
     /// A socket to the endpoint, and its address; `None` if the endpoint failed, which is reported.
     ///
     /// # Errors
-    /// A refusal where the proxy itself has no port, descriptor or memory left.
+    /// A refusal if the proxy has no port, descriptor or memory left.
     fn socket_towards(
         &self,
         selection: &Selection,
@@ -271,7 +274,7 @@ impl Inbound<'_> {
         }
     }
 
-    /// Starts a flow that has its socket, with the task that returns its answers.
+    /// Starts a flow on its socket, with the task that returns answers to the client.
     fn start(
         &self,
         key: Key,
@@ -333,13 +336,13 @@ impl Listening {
         unanswered.push_back(Rc::downgrade(flow));
     }
 
-    /// When a flow ends if nothing moves.
+    /// When a flow ends if no further datagram arrives.
     fn end_of(&self, flow: &Flow) -> Timestamp {
         let silent = flow.expires();
         self.stopped.get().map_or(silent, |since| silent.min(since.plus(LINGER)))
     }
 
-    /// Ends the oldest flow that nobody has answered; says whether there was one.
+    /// Ends the oldest unanswered flow; returns whether there was one.
     fn evict(&self) -> bool {
         loop {
             let Some(oldest) = self.unanswered.borrow_mut().pop_front() else { return false };
@@ -351,7 +354,7 @@ impl Listening {
     }
 }
 
-/// Sends answers back until the flow is over.
+/// Returns answers to the client until the flow ends.
 async fn answer(worker: Rc<Worker>, listening: Rc<Listening>, flow: Rc<Flow>) {
     while !flow.over.get() {
         let left = listening.end_of(&flow).since(worker.now()).min(LOOK);
@@ -376,7 +379,7 @@ async fn answer(worker: Rc<Worker>, listening: Rc<Listening>, flow: Rc<Flow>) {
     flow.over.set(true);
     {
         let mut flows = listening.flows.borrow_mut();
-        // Its client may have another one by now.
+        // The client may have a newer flow.
         if flows.get(&flow.key).is_some_and(|known| Rc::ptr_eq(known, &flow)) {
             flows.remove(&flow.key);
         }
@@ -384,7 +387,7 @@ async fn answer(worker: Rc<Worker>, listening: Rc<Listening>, flow: Rc<Flow>) {
     flow.log(&worker);
 }
 
-/// Whether a flow may go on by the latest view: one whose client is silent, too.
+/// Whether a flow may continue according to the latest view, even if its client is silent.
 fn may_go_on(worker: &Worker, listening: &Listening, flow: &Flow) -> bool {
     let view = worker.view();
     let index = view.plan.listener_at(Transport::Datagram, &listening.address);

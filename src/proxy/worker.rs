@@ -377,7 +377,7 @@ impl Worker {
         date.1.clone()
     }
 
-    /// The worker's regular chores: deadlines, and idle connections that have died or aged.
+    /// The periodic tasks of a worker: deadlines, and idle connections that have died or aged.
     pub fn tick(&self) {
         let now = clock::now();
         self.deadlines.tick(now);

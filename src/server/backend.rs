@@ -78,7 +78,7 @@ fn config_status(status: &Mutex<Status>) -> serde_json::Value {
     })
 }
 
-/// How the rejected text differs from the one in force.
+/// The differences between the rejected text and the text in force.
 fn config_difference(texts: &Texts) -> serde_json::Value {
     let disk = texts.rejected.as_ref().unwrap_or(&texts.in_force);
     let changes = difference(&texts.in_force, disk);

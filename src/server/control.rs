@@ -1,7 +1,7 @@
 //! The control thread: sweeps slots, applies events, publishes views, and starts probes.
 //!
 //! The control thread is the only writer of the view. No step may take long: a stalled control thread would cause
-//! wrong failovers. So files, DNS and HTTP are handled elsewhere.
+//! wrong fail-overs. Therefore other threads handle files, DNS and HTTP.
 
 use crate::decision::assess::{Assessor, Event, News};
 use crate::decision::health::Cause;
@@ -84,7 +84,7 @@ pub struct ControlSetup {
     pub commands: mpsc::Receiver<Command>,
     /// The control thread's counters.
     pub figures: Arc<Mutex<Figures>>,
-    /// Events to apply first: dials and budgets stored before a restart.
+    /// Events to apply first: the stored dials and budgets from before a restart.
     pub first: Vec<Event>,
 }
 

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, watch};
 
-/// Writes lines to `stdout`, `stderr` or a file until the senders are gone; reopens it whenever `path` is sent again.
-/// Lines that cannot be written are counted as dropped.
+/// Writes lines to `stdout`, `stderr` or a file until all senders are dropped; reopens the file whenever `path` is
+/// sent again. Lines that cannot be written are counted as dropped.
 pub async fn write_lines(
     mut lines: mpsc::Receiver<String>,
     mut path: watch::Receiver<String>,
@@ -29,9 +29,9 @@ pub async fn write_lines(
         tokio::select! {
             biased;
             changed = path.changed(), if !last => {
-                // No further path will come; queued lines may remain.
+                // No further path will be sent; queued lines may remain.
                 last = changed.is_err();
-                // If the new file cannot be opened, the old one is still written to.
+                // If the new file cannot be opened, lines still go to the old file.
                 if !last && let Some(opened) = open(&path.borrow_and_update()) { out = opened }
             }
             count = lines.recv_many(&mut batch, 256) => {

@@ -15,7 +15,7 @@ const DECISIONS_WAITING: usize = 64;
 /// The queue of events for the control thread.
 const EVENTS_WAITING: usize = 16_384;
 
-/// What comes in from the workers.
+/// The receivers of the workers' queues.
 pub(super) struct Channels {
     /// For the control thread.
     pub(super) events: mpsc::Receiver<Event>,
@@ -23,7 +23,7 @@ pub(super) struct Channels {
     pub(super) decisions: mpsc::Receiver<Decision>,
 }
 
-/// What all threads share, before there is a configuration.
+/// The shared state of all threads before the first configuration.
 pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, Channels) {
     let (events, events_in) = mpsc::channel(EVENTS_WAITING);
     let (decisions, decisions_in) = mpsc::channel(DECISIONS_WAITING);
@@ -50,7 +50,7 @@ pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, C
     (shared, Channels { events: events_in, decisions: decisions_in })
 }
 
-/// A plan of which nothing is known yet.
+/// A view of a plan without any measurement.
 pub(super) fn view(plan: Plan, workers: usize, generation: u64) -> View {
     let clusters = plan.clusters.iter().map(|_| Default::default()).collect();
     View {

@@ -22,7 +22,8 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Starts the access log by `settings`, beside the process's log `own`, and the task that writes it.
+    /// Starts the access log according to `settings`, and the task that writes it; `own` is the process
+    /// log.
     #[must_use]
     pub fn start(
         settings: &Settings,

@@ -1,4 +1,5 @@
-//! The main task of a started proxy: the configuration file, signals, requests of the admin API, and the end.
+//! The main task of a started proxy: the configuration file, signals, requests of the admin API, and
+//! shutdown.
 
 use super::control;
 use super::files::{self, Dials};
@@ -30,13 +31,14 @@ const LOOK: Duration = Duration::from_millis(500);
 const COUNT: Duration = Duration::from_secs(5);
 /// The interval between two measurements of the memory in use.
 const WEIGH: Duration = Duration::from_millis(250);
-/// The delay between the first report of a change and the read of the file: editors write in several steps.
+/// The delay between the notification of a change and reading the file, because editors write in several
+/// steps.
 const SETTLE: Duration = Duration::from_millis(100);
 /// The time for a worker to end.
 const ENDED: Duration = Duration::from_secs(5);
 /// The time without a published view after which the control thread counts as stalled.
 const STALLED: Duration = Duration::from_secs(5);
-/// The time for the last lines of the access log at the end.
+/// The time for the last lines of the access log at shutdown.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 
 /// The ways to stop.
@@ -51,10 +53,10 @@ pub enum Stop {
 /// A thread of the proxy.
 pub(super) type Thread = JoinHandle<io::Result<()>>;
 
-/// The main task: the configuration file, signals, requests of the API, and the end.
+/// The main task: the configuration file, signals, requests of the API, and shutdown.
 pub(super) struct Main {
     pub(super) origin: Origin,
-    /// Whether signals are this process's to handle.
+    /// Whether this process handles signals.
     pub(super) is_managed: bool,
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
@@ -68,7 +70,7 @@ pub(super) struct Main {
 }
 
 impl Main {
-    /// Runs until it is told to stop, and stops.
+    /// Runs until a request or a signal to stop, then shuts down.
     pub(super) async fn run(
         mut self,
         mut requests: mpsc::Receiver<admin::Request>,
@@ -142,7 +144,7 @@ impl Main {
         self.shared.memory_percent.store(percent, Ordering::Relaxed);
     }
 
-    /// Sends the watchdog notification to the service manager, but only while the control thread publishes views.
+    /// Notifies the service manager's watchdog, but only while the control thread publishes views.
     fn give_sign(&self) {
         if clock::now().since(self.shared.view.load().signals.at) < STALLED {
             notify::tell("WATCHDOG=1");
@@ -163,7 +165,7 @@ impl Main {
         }
     }
 
-    /// Reloads, and notifies the service manager of the begin and the end.
+    /// Reloads, and notifies the service manager of the beginning and the end.
     async fn reload_and_notify(&mut self) {
         let micros = clock::monotonic_micros();
         notify::tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
@@ -324,7 +326,7 @@ impl Main {
                 tracing::warn!("worker has not ended in time");
             }
         }
-        // Includes what was spent during the drain.
+        // Includes the spend during the drain.
         self.keep_budgets();
         if self.control.send(control::Command::End).await.is_err() {
             tracing::debug!("control thread has ended already");
@@ -345,7 +347,7 @@ impl Main {
     }
 }
 
-/// A dial in words; without a percentage, the configured dial is in force again.
+/// A dial in words; without a percentage, the configured dial applies again.
 fn dialled(percent: Option<u8>) -> String {
     percent.map_or("reset".to_owned(), |percent| percent.to_string())
 }

@@ -1,4 +1,5 @@
-//! Where the configuration comes from: a file or a text, its name in messages, and the folder of its relative paths.
+//! The origin of the configuration: a file or a text, with its name for messages and the folder for its relative
+//! paths.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ impl Origin {
     /// The text.
     ///
     /// # Errors
-    /// Why the file cannot be read.
+    /// The reason why the file cannot be read.
     pub async fn read(&self) -> Result<String, String> {
         match self {
             Origin::Text(text) => Ok(text.clone()),

@@ -1,5 +1,5 @@
-//! Properties that hold for all bytes of a client, from the connection to the answers, tested with the data plane's
-//! own code. Fuzz targets and the test that replays their seeds call these functions.
+//! Properties that hold for any bytes from a client, from the connection to the responses, tested with the code of
+//! the data plane. Fuzz targets and the test that replays their seeds call these functions.
 //!
 //! # Panics
 //! When a property does not hold.
@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// Routes with fixed answers, short and long, and a route whose only cluster is down.
+/// Routes with fixed responses, short and long, and a route whose only cluster is down.
 const CONFIGURATION: &str = "
 listeners:
   web:
@@ -42,8 +42,8 @@ routes:
 /// The longest time that a connection may stay open after the client has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sends these bytes over a connection in two pieces: the connection ends, nothing panics, and no counter stays
-/// raised.
+/// Sends these bytes over a connection in two pieces; asserts that the connection ends, nothing panics, and all
+/// gauges return to 0.
 pub fn connection(bytes: &[u8]) {
     drop(answers(bytes));
 }

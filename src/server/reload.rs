@@ -1,5 +1,5 @@
-//! Puts a configuration in force in four steps: parse, check, build, publish. A start, a changed file, SIGHUP and the
-//! API all take these steps.
+//! Puts a configuration in force in four steps: parse, check, build, publish. The start, a changed file, SIGHUP and
+//! the API use the same steps.
 //!
 //! Nothing changes before the last step, so a failure leaves nothing to undo.
 
@@ -54,14 +54,14 @@ pub struct Status {
     pub texts: Arc<Texts>,
 }
 
-/// The text in force, and one that was rejected since.
+/// The text in force, and the last rejected text.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
     /// The name of the file.
     pub name: String,
     /// The text in force.
     pub in_force: String,
-    /// The text that was rejected; `None` where it could not be read, or where nothing was.
+    /// The text that was rejected; `None` if no text was rejected since, or if the file could not be read.
     pub rejected: Option<String>,
     /// The problems of the last reload.
     pub problems: Vec<serde_json::Value>,
@@ -75,7 +75,7 @@ const HOLDS_STILL: Duration = Duration::from_millis(60);
 /// The condition of a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReloadIf {
-    /// None: the operator asked for the reload.
+    /// No condition: the operator requested the reload.
     Requested,
     /// The text of the configuration has changed since it was last read.
     Changed,
@@ -94,7 +94,7 @@ pub struct Reloader {
     seen: Option<u64>,
     /// The fingerprint of the TLS files in force, or of those that were rejected last.
     certificates: u64,
-    /// Whether this reload was started by a check of the file and not by an operator.
+    /// Whether a check of the file started this reload, not an operator.
     looking: bool,
     /// The key of affinity cookies without a configured secret.
     cookie_secret: Secret,
@@ -225,7 +225,7 @@ impl Reloader {
         result
     }
 
-    /// Keeps what the API compares: the text that is in force now, or the one that was rejected.
+    /// Keeps the texts that the API compares: the text in force, or the rejected text.
     fn keep_texts(&self, text: String, problems: &[Problem]) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let name = self.origin.name();
@@ -242,7 +242,8 @@ impl Reloader {
         status.texts = Arc::new(texts);
     }
 
-    /// Loads certificates whose files have changed; the ones in force stay if the new ones are invalid.
+    /// Loads certificates whose files have changed; if the new certificates are invalid, the old ones
+    /// stay in force.
     async fn recertify(&mut self) {
         let plan = self.shared.view.load().plan.clone();
         let known = self.certificates;
@@ -292,7 +293,7 @@ impl Reloader {
         plan.cookie_secret = Some(self.cookie_secret);
         policies.inherit(&self.shared.view.load().policies);
         if settings.admin != self.settings.admin && tls.admin.is_none() {
-            // The admin API keeps its address until a restart, and must not continue there without TLS.
+            // The admin API keeps its address until a restart, and must not lose TLS there.
             tls.admin.clone_from(&self.shared.view.load().tls.admin);
         }
         let plan = Arc::new(plan);

@@ -41,7 +41,7 @@ pub struct Options {
     pub origin: Origin,
     /// Whether this process handles signals; a demo or a test runs several proxies in one process.
     pub signals: bool,
-    /// Whether workers are pinned to cores.
+    /// Whether worker threads are pinned to cores.
     pub pin: bool,
     /// The process's log, if the proxy may change it.
     pub log: Option<Arc<Log>>,
@@ -93,7 +93,7 @@ const DECISIONS: usize = 1_000;
 /// # Errors
 /// [`StartError`].
 pub fn run(options: Options) -> Result<(), StartError> {
-    // Before this process opens sockets of its own.
+    // This must happen before the process opens other sockets.
     let inherited = if options.signals { Inherited::take() } else { Inherited::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -225,7 +225,8 @@ fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     }
 }
 
-/// A name server to use instead of the system's, for split horizons and tests: `TIDEGATE_NAME_SERVER`.
+/// A name server to use instead of the system's, for split-horizon DNS and tests:
+/// `TIDEGATE_NAME_SERVER`.
 fn name_server() -> Option<std::net::SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
     value
@@ -317,7 +318,7 @@ async fn fill(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<VecDequ
             }
             memory.push_back(decision);
         }
-        // A sample is sufficient: at most a hundred decisions a second.
+        // A sample of at most a hundred decisions a second is sufficient.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -15,7 +15,7 @@ pub(super) enum Signal {
     Upgrade,
 }
 
-/// The process's signals; `None` if this proxy does not handle them.
+/// The signals of the process; `None` if this proxy does not handle signals.
 #[derive(Debug)]
 pub(super) struct Signals(Option<[tokio::signal::unix::Signal; 5]>);
 
@@ -30,7 +30,7 @@ impl Signals {
         while self.next().await != Signal::Stop {}
     }
 
-    /// Registers for the signals if they are `ours` to handle.
+    /// Registers for the signals; `ours` is true if this proxy handles them.
     pub(super) fn new(ours: bool) -> Signals {
         if !ours {
             return Signals(None);
@@ -56,7 +56,7 @@ impl Signals {
         }
     }
 
-    /// The next signal; never returns if this proxy handles none.
+    /// The next signal; never returns if this proxy does not handle signals.
     pub(super) async fn next(&mut self) -> Signal {
         let Some([terminate, interrupt, hangup, user1, user2]) = &mut self.0 else {
             return std::future::pending().await;

@@ -1,4 +1,4 @@
-//! Listening sockets: bound for a plan, handed to the workers, and stopped when no plan has them.
+//! Listening sockets: bound for a plan, passed to the workers, and stopped when the plan no longer contains them.
 
 use super::worker;
 use crate::config::Problem;
@@ -20,9 +20,9 @@ pub(super) struct Sockets {
     workers: Vec<mpsc::Sender<worker::Command>>,
     listening: BTreeMap<BindKey, Listening>,
     inherited: Inherited,
-    /// The keys of stopped sockets that flows or connections may still use.
+    /// The keys of stopped sockets that UDP flows or QUIC connections may still use.
     lingering: Vec<BindKey>,
-    /// Whether a successor listens on the same addresses: the socket files belong to it then.
+    /// Whether a successor listens on the same addresses: the successor then owns the socket files.
     handed_over: bool,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Built {
 }
 
 impl Sockets {
-    /// No sockets yet, for these workers.
+    /// Creates the state without sockets, for these workers.
     pub(super) fn new(workers: Vec<mpsc::Sender<worker::Command>>) -> Sockets {
         Sockets {
             workers,
@@ -94,13 +94,14 @@ impl Sockets {
             let mut beside = chosen.filter(|(known, _)| known.address == key.address);
             let address = beside.next().map_or(&key.address, |(_, bound)| bound).clone();
             let wanted = BindKey { address, ..key.clone() };
-            // The trial bind would fail because of our own sockets there, which are about to be closed.
+            // The trial bind would fail because of this process's own sockets, which are about to be
+            // closed.
             let mut known = self.listening.keys().chain(&self.lingering);
             let ours = known.any(|known| same_port(known, &wanted));
             // A predecessor keeps its QUIC sockets until it ends.
             let theirs = key.transport == Transport::Quic && Inherited::has_predecessor();
             let trial = if ours || theirs { listen::Trial::None } else { listen::Trial::First };
-            // Only the process that accepted them knows its QUIC connections: QUIC sockets are not passed on.
+            // QUIC sockets are not passed on: only the process that accepted a QUIC connection has its state.
             let found = match key.transport {
                 Transport::Quic => Vec::new(),
                 Transport::Stream | Transport::Datagram => self.inherited.for_key(&wanted),
@@ -156,8 +157,8 @@ impl Sockets {
         }
     }
 
-    /// Stops the listeners that the plan does not have, while the old view still contains them: their queued
-    /// connections are served first.
+    /// Stops the listeners that the new plan does not contain. The old view still contains them, so their
+    /// queued connections are served first.
     pub(super) async fn stop_unwanted(&mut self, plan: &Plan) {
         let wanted =
             |key: &BindKey| plan.listeners.iter().any(|l| l.bind_keys().any(|s| s == *key));
@@ -194,7 +195,7 @@ fn same_port(a: &BindKey, b: &BindKey) -> bool {
         && matches!((&a.address, &b.address), (Address::Ip(a), Address::Ip(b)) if a.port() == b.port() && a.port() != 0)
 }
 
-/// The problem of a listener that cannot listen.
+/// The problem report for a listener that cannot listen.
 pub(super) fn unbound(name: &str, address: &Address, error: &std::io::Error) -> Problem {
     let message = format!("cannot listen on {address}: {error}");
     Problem::error(Position::START, format!("listeners.{name}.address"), message)

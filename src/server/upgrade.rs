@@ -93,7 +93,7 @@ impl Upgrade {
     }
 }
 
-/// A successor that is starting; yields its process id once it is ready.
+/// A successor that is starting; resolves to its process id once it is ready.
 pub(super) type Waiting = Option<oneshot::Receiver<Option<u32>>>;
 
 /// Waits until a successor is ready or has failed; never returns without a successor.
@@ -108,7 +108,7 @@ pub(super) async fn ready(waiting: &mut Waiting) -> Option<u32> {
 pub(super) struct Watchdog(Option<Interval>);
 
 impl Watchdog {
-    /// The watchdog of the service manager, if the process is `ours`.
+    /// The watchdog timer; `ours` is true if the proxy is the only one in its process.
     pub(super) fn new(ours: bool) -> Watchdog {
         let every = notify::watchdog().filter(|every| ours && !every.is_zero());
         Watchdog(every.map(|every| {

@@ -34,14 +34,14 @@ pub enum Command {
         /// The socket.
         socket: Socket,
     },
-    /// Accept the queued connections, then stop listening, and answer.
+    /// Accept the queued connections, then stop listening, then answer.
     Stop {
         /// The key of the socket.
         key: BindKey,
         /// Answered when no connection is queued any more.
         done: oneshot::Sender<()>,
     },
-    /// Close idle connections, and let others finish.
+    /// Close idle connections, and let active connections finish.
     Drain,
     /// End the thread, and answer.
     End(oneshot::Sender<()>),
@@ -73,11 +73,11 @@ pub struct WorkerSetup {
     pub outboxes: Vec<mpsc::Sender<HandedOver>>,
 }
 
-/// Connections accepted in one turn, at most, before other tasks run.
+/// The most connections accepted in one turn before other tasks run.
 const ACCEPTS_A_TURN: usize = 16;
-/// Connections that a stopped listener still accepts, at most: more than the backlog can hold.
+/// The most connections that a stopped listener still accepts: more than the listen backlog can hold.
 const QUEUE_MAX: usize = 65_536;
-/// How much busier than the other worker a worker must be to hand a connection over, in per mille.
+/// The least difference in utilisation for handing a connection over to a less busy worker, in per mille.
 const HANDOVER_MARGIN: u32 = 200;
 /// The interval between two measurements of a worker's utilisation.
 const BUSY_WINDOW: Duration = Duration::from_millis(250);
@@ -192,7 +192,7 @@ async fn accept_loop(
     let mut backoff = Duration::from_millis(10);
     loop {
         tokio::select! {
-            // Stop first, but only after the backlog is empty: see below.
+            // Stop first, but only after the listen backlog is empty: see below.
             biased;
             done = &mut stopped => {
                 // Connections in the kernel's backlog are served before the listener stops.
@@ -254,7 +254,7 @@ fn take(
         return begin(worker, socket, address);
     }
     let handed = HandedOver { socket, address: address.clone() };
-    // A full queue means that the other worker is busy, too.
+    // A full queue means that the other worker is busy too.
     if let Err(mpsc::error::TrySendError::Full(kept) | mpsc::error::TrySendError::Closed(kept)) =
         outboxes[least].try_send(handed)
     {
@@ -262,14 +262,15 @@ fn take(
     }
 }
 
-/// Starts to serve a connection, if the limits permit.
+/// Starts serving a connection, if the limits permit.
 fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     let view = worker.view();
     // By address: the listener may have been renamed since the socket was bound.
     let Some(index) = view.plan.listener_at(Transport::Stream, address) else { return };
     let listener = &view.plan.listeners[index];
     let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-    // Behind a balancer that sends PROXY headers, the peer's address is the balancer's and is not counted.
+    // Behind a load balancer that sends PROXY headers, the peer's address is that of the load balancer and
+    // is not counted.
     let client = peer.map(|peer| peer.ip()).filter(|peer| !listener.is_proxied(*peer));
     if must_wait(worker, listener, client) {
         // Closes with a reset: a client that connects in a loop should leave no state in the kernel either.
@@ -301,7 +302,7 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
     });
 }
 
-/// Counts a connection by the client address in its PROXY header. `None`: the client has reached its limit, or has to
+/// Counts a connection by the client address in its PROXY header. `None`: the client has reached its limit, or must
 /// wait.
 fn count_proxied(
     worker: &Worker,

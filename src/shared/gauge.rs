@@ -1,10 +1,11 @@
-//! Numbers of concurrent things, which have several writers because a ceiling must hold for the whole process.
+//! Gauges: numbers of concurrent exchanges, connections or flows. A gauge has several writers, because a
+//! ceiling applies to the whole process.
 
 use super::queue::Queue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A number of concurrent things, padded to a cache line of its own.
+/// A number of concurrent exchanges, connections or flows, padded to a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Gauge(AtomicU32);

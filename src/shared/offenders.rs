@@ -1,8 +1,9 @@
-//! Client addresses whose connections were ended for abuse, and for how long each is refused new connections.
+//! Client addresses whose connections were closed for abuse, and how long new connections of each address are
+//! refused.
 //!
-//! Ending an abusive connection costs its client nothing when it reconnects at once. The first offences have no
-//! consequence, since one address may stand for many clients. After each further offence new connections are refused
-//! for a time that doubles, up to 30 s. Open connections continue.
+//! Closing an abusive connection has no effect on a client that reconnects at once, so new connections are refused
+//! too. The first offences have no consequence, since many clients may share one address. After each further offence
+//! new connections are refused for a time that doubles, up to 30 s. Open connections continue.
 //!
 //! # Invariants
 //! * At most 4,096 addresses are stored; when the table is full, the address whose wait ends first is removed.

@@ -32,7 +32,7 @@ struct Waiter {
     waker: Waker,
 }
 
-/// Which waiter gets an idle connection of a worker.
+/// The waiter that gets an idle connection of a worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum For {
     /// The queue is empty.

@@ -1,4 +1,4 @@
-//! The newest load report of a cluster, as one thread hands it to another.
+//! The newest load report of a cluster, passed from one thread to another.
 
 use super::seqlock::SeqLock;
 use crate::decision::report::Report;

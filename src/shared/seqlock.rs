@@ -1,10 +1,10 @@
 //! A sequence lock over atomics: one writer replaces a group of numbers, readers see a whole group or none.
 //!
 //! The writer makes the version odd, stores the numbers, and makes the version even. A reader that finds an odd
-//! version, or another version after its loads than before, has no result. Neither side ever waits.
+//! version, or a version that changed during its loads, has no result. Neither side ever waits.
 //!
-//! The atomics come from `super`, so that `tests/model` can check this file in every interleaving, with
-//! every value that the memory model lets a load see.
+//! The atomics come from `super`, so that `tests/model` can check this file with every interleaving and every
+//! value that the memory model permits for a load.
 //!
 //! # Invariants
 //! * Every group that is read is one that was written as a whole.
@@ -30,7 +30,7 @@ impl<const N: usize> SeqLock<N> {
     pub fn write(&self, numbers: [u64; N]) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);
-        // Pairs with the reader's fence: a reader that sees a new number sees the odd version, too.
+        // Pairs with the reader's fence: a reader that sees a new number also sees the odd version.
         fence(Ordering::SeqCst);
         for (cell, number) in self.numbers.iter().zip(numbers) {
             cell.store(number, Ordering::Relaxed);

@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn totals_survive_a_wrapping_counter() {
-        // 50,000 exchanges of 20 s: 4e14 square microseconds each, and 1.8e19 is all a counter holds.
+        // 50,000 exchanges of 20 s: 4e14 square microseconds each, and a counter wraps at 1.8e19.
         let (mut sweep, slot) = (Sweep::default(), Slot::default());
         let of_class = OfClass { clusters: vec![slot], ..OfClass::default() };
         let slots = Slots { workers: vec![vec![of_class].into()] };

@@ -1,5 +1,5 @@
-//! The access log, one line for each exchange: formatted by the worker, written by another thread, dropped when the
-//! writer is behind.
+//! The access log, one line for each exchange: formatted by the worker, written by another thread, dropped while
+//! the queue is full.
 
 use crate::os::clock;
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub struct Line<'a> {
     pub client: Cow<'a, str>,
     /// The method.
     pub method: Cow<'a, str>,
-    /// The host asked for.
+    /// The requested host.
     pub host: Cow<'a, str>,
     /// The canonical path and query.
     pub path: Cow<'a, str>,
@@ -38,7 +38,7 @@ pub struct Line<'a> {
     pub protocol: &'a str,
     /// The status sent, 0 for none.
     pub status: u16,
-    /// The refusal, when the exchange was not served.
+    /// The refusal, if the exchange was not served.
     pub refusal: Option<&'a str>,
     /// Which side aborted the exchange before the client had the complete response.
     pub aborted: Option<&'a str>,
@@ -46,9 +46,9 @@ pub struct Line<'a> {
     pub bytes_in: u64,
     /// Bytes of the response body, tunnel or flow to the client.
     pub bytes_out: u64,
-    /// Bytes of the request head; under HTTP/2 and HTTP/3 of its uncompressed HTTP/1 form. 0 at L4.
+    /// Bytes of the request head; with HTTP/2 and HTTP/3, of its HTTP/1 form without compression. 0 at L4.
     pub head_bytes_in: u64,
-    /// Bytes of the response heads, and over HTTP/1 of the chunk framing of the body.
+    /// Bytes of the response heads, and with HTTP/1, of the chunk framing of the body.
     pub head_bytes_out: u64,
     /// From the request head to the end of the response.
     pub duration_ms: f64,
@@ -66,7 +66,7 @@ pub struct Line<'a> {
     pub reason: &'a str,
     /// Number of attempts.
     pub attempts: u32,
-    /// Time to connect, if a connection was made.
+    /// The connect time, if a connection was made.
     pub upstream_connect_ms: Option<f64>,
     /// From sending to the response head.
     pub upstream_first_byte_ms: Option<f64>,
@@ -74,7 +74,7 @@ pub struct Line<'a> {
     pub request_id: Cow<'a, str>,
     /// The trace's id.
     pub trace_id: Cow<'a, str>,
-    /// The TLS version, when there was TLS.
+    /// The TLS version, if TLS was used.
     pub tls: Option<&'a str>,
     /// The client's `User-Agent`.
     pub user_agent: Cow<'a, str>,
@@ -82,7 +82,7 @@ pub struct Line<'a> {
 
 const FORMATS: [Format; 3] = [Format::Json, Format::Common, Format::Off];
 
-/// A span in milliseconds, to a microsecond.
+/// A duration in milliseconds, rounded to microseconds.
 #[must_use]
 pub fn milliseconds(span: std::time::Duration) -> f64 {
     (span.as_secs_f64() * 1e6).round() / 1e3

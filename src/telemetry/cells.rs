@@ -73,9 +73,9 @@ impl SpanTotals {
 pub struct ExchangeLabels {
     /// The listener's name.
     pub listener: String,
-    /// The service's name; empty when there was none.
+    /// The service's name; empty if there was none.
     pub service: String,
-    /// The cluster's name; empty when there was none.
+    /// The cluster's name; empty if there was none.
     pub cluster: String,
 }
 
@@ -101,7 +101,7 @@ macro_rules! cells {
 cells! {
     /// Counters of one worker for one listener, service and cluster; in a scrape, their sum over workers.
     ExchangeCells {
-        /// Exchanges by the status that the client got.
+        /// Exchanges by the status that the client received.
         by_class: PerVariant<StatusClass>,
         /// Decisions by reason.
         by_reason: PerVariant<Why>,
@@ -130,7 +130,7 @@ cells! {
         head_bytes_in: Count,
         /// Bytes of heads to clients.
         head_bytes_out: Count,
-        /// Datagrams dropped: no endpoint for them, or no buffer space.
+        /// Datagrams dropped: no endpoint, or no buffer space.
         dropped: Count,
         /// Exchanges that were not served.
         refusals: PerVariant<Refusal>,
@@ -152,7 +152,7 @@ pub struct Registry {
     pub panics: AtomicU64,
     /// Access log lines that were dropped.
     pub log_dropped: AtomicU64,
-    /// Copies for mirrors that were shed.
+    /// Mirrored requests that were shed.
     pub copies_shed: AtomicU64,
     /// Events that were shed.
     pub events_shed: AtomicU64,

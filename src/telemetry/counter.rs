@@ -1,7 +1,7 @@
 //! Counters with one writer: [`Count`], and [`PerVariant`] with one for each variant of an enum.
 //!
 //! A counter is named by its variant, never by a position: `retries[RetryResult::Denied].add(1)`. A new variant of
-//! the enum has its counter and its label in the metrics without a further edit.
+//! the enum gets its counter and its metrics label automatically.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -48,7 +48,7 @@ pub trait Variants: Copy + Debug + 'static {
     fn label(self) -> &'static str;
 }
 
-/// One counter for each variant of `E`, which has a single writer.
+/// One counter for each variant of `E`, all with a single writer.
 #[derive(Debug)]
 pub struct PerVariant<E: Variants>(E::Counts, PhantomData<E>);
 

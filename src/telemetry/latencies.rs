@@ -1,10 +1,10 @@
-//! Counts of durations by logarithmic bucket: quantiles of any span of time, to within 5 %.
+//! Counts of durations by logarithmic bucket: quantiles of any duration, with an error of at most 5 %.
 //!
-//! Prometheus' buckets are too wide for a quantile that people read. Eight buckets an octave are narrow enough, and
-//! counting stays a load and a store by one writer.
+//! The buckets of the Prometheus histograms are too wide for accurate quantiles. Eight buckets per octave are
+//! narrow enough, and counting is still one load and one store by a single writer.
 //!
 //! # Units
-//! Seconds outside, microseconds inside.
+//! Seconds in the interface, microseconds internally.
 
 use super::counter::Count;
 
@@ -90,7 +90,7 @@ impl LatencyTotals {
         LatencyTotals(counts)
     }
 
-    /// The duration in seconds that a part `share` of all durations does not exceed; `None` without any.
+    /// The quantile `share` of all durations, in seconds; `None` without durations.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let all: u64 = self.0.iter().sum();

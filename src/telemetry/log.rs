@@ -44,7 +44,7 @@ pub fn open(path: &str) -> io::Result<Box<dyn Write + Send>> {
     })
 }
 
-/// Permissions of a new log file: client addresses and paths are not for every account.
+/// Permissions of a new log file: not every account may read client addresses and paths.
 const MODE: u32 = 0o640;
 
 /// Libraries log from level `warn`, whatever `level` is.

@@ -1,4 +1,4 @@
-//! What is counted by variant: the enums whose variants are values of a label.
+//! Results that are counted by variant: enums whose variants are values of a label.
 
 use super::counter::variants;
 use crate::decision::refusal::Refusal;
@@ -44,7 +44,7 @@ results! {
         /// The total timeout of the exchange passed.
         Timeout "timeout",
     }
-    /// Class of the status that the client got.
+    /// Class of the status that the client received.
     StatusClass {
         /// An interim response.
         Informational "1xx",
@@ -59,18 +59,18 @@ results! {
         /// No status: an L4 flow, or an exchange aborted before its response.
         None "none",
     }
-    /// What the retry budget answered.
+    /// The result of a request to the retry budget.
     RetryResult {
         /// The retry was made.
         Granted "granted",
         /// The budget was spent.
         Denied "denied",
     }
-    /// What became of a hedge.
+    /// The result of a hedge.
     HedgeResult {
-        /// A second attempt was sent beside the first.
+        /// A hedge was sent in addition to the first attempt.
         Sent "sent",
-        /// The second attempt answered first.
+        /// The hedge was answered first.
         Won "won",
         /// The retry budget was spent.
         Denied "denied",
@@ -78,7 +78,7 @@ results! {
 }
 
 impl StatusClass {
-    /// The class of an HTTP status; 0 is none.
+    /// The class of an HTTP status; 0 stands for no status.
     #[must_use]
     pub fn of(status: u16) -> StatusClass {
         match status / 100 {

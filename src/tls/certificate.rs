@@ -15,7 +15,7 @@ pub struct Certificate {
     pub key: Arc<CertifiedKey>,
     /// Names in the certificate, in lower case; a wildcard has `*` as its first label.
     pub names: Vec<String>,
-    /// When it expires, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     pub expires: i64,
     /// When its validity begins, in seconds since 1970.
     pub begins: i64,

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::{Arc, OnceLock};
 
-/// The protocol to be spoken under TLS, and so the protocols offered by ALPN.
+/// The protocol inside TLS, which determines the protocols offered by ALPN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Speaks {
     /// The protocols of the cluster's configuration.
@@ -31,7 +31,7 @@ pub struct Upstream {
     http2: Arc<ClientConfig>,
     bytes: Arc<ClientConfig>,
     name: Option<ServerName<'static>>,
-    /// Distinguishes settings whose connections must not be shared.
+    /// Identifies the settings: connections with different settings must not be shared.
     pub id: u64,
 }
 
@@ -109,7 +109,7 @@ pub fn build(terms: &UpstreamTls, id: u64) -> Result<Upstream, String> {
     })
 }
 
-/// The system's certificate authorities, read once: there are hundreds.
+/// The system's certificate authorities, read once, because there are hundreds.
 fn system() -> Result<Arc<RootCertStore>, String> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = SYSTEM.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! TLS handshakes over our streams, and why they fail.
+//! TLS handshakes over a [`Stream`], and the reasons for which they fail.
 
 use super::client::{Speaks, Upstream};
 use super::prefers_chacha;

@@ -16,8 +16,8 @@ const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
 const BYTES: u64 = 64 * 1024;
 const SPAN: Duration = Duration::from_secs(1);
 
-/// Whether a connection that begins with this byte speaks HTTP: methods are in upper case, and a TLS record begins
-/// with 22.
+/// Whether a connection that begins with this byte is plain HTTP: methods are in upper case, and a TLS record
+/// begins with 22.
 #[must_use]
 pub const fn is_http(first: u8) -> bool {
     first.is_ascii_uppercase()

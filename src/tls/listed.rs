@@ -1,9 +1,9 @@
-//! Peers whose own certificate is listed as an authority.
+//! Verification of peers whose own certificate is listed as an authority.
 //!
-//! A self-signed certificate is often made with `CA:TRUE` (the default of `openssl req -x509`) and configured as `ca` of
-//! the connecting side or `client_ca` of the listening side. webpki rejects such a certificate of a peer; curl, nginx and
-//! OpenSSL accept it, because a peer that holds the key of a listed certificate is the peer that the operator meant.
-//! Validity, key usages and a server's names are still checked.
+//! A self-signed certificate is often made with `CA:TRUE` (the default of `openssl req -x509`) and configured as `ca`
+//! of the connecting side or `client_ca` of the listening side. webpki rejects such a certificate of a peer; curl,
+//! nginx and OpenSSL accept it, because only the intended peer has the key of a listed certificate. Validity, key
+//! usages and a server's names are still checked.
 
 use super::certificate;
 use super::provider;

@@ -29,8 +29,8 @@ pub fn provider() -> Arc<CryptoProvider> {
         .clone()
 }
 
-/// AES-128 before AES-256, which uses SHA-384: processors have instructions for SHA-256 but not for SHA-384, and hashing
-/// was a sixth of a handshake. Go and BoringSSL have the same preference.
+/// Prefers AES-128 to AES-256, whose suite uses SHA-384: processors have instructions for SHA-256 but not for
+/// SHA-384, and hashing was a sixth of a handshake. Go and BoringSSL have the same preference.
 fn ordered(mut provider: CryptoProvider) -> CryptoProvider {
     let is_costly =
         |suite: CipherSuite| suite.as_str().is_some_and(|name| name.contains("AES_256_GCM_SHA384"));
@@ -38,7 +38,7 @@ fn ordered(mut provider: CryptoProvider) -> CryptoProvider {
     provider
 }
 
-/// Whether a client with these suites, best first, has no AES instructions; then the client's order is used.
+/// Whether a client with these suites, best first, has no AES instructions; its own order is then used.
 #[must_use]
 pub fn prefers_chacha(offered: &[CipherSuite]) -> bool {
     let name = |suite: &CipherSuite| suite.as_str().unwrap_or_default();

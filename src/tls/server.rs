@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Secured {
     /// Configuration in which the server's order of cipher suites, the cheapest first, is used.
     pub config: Arc<ServerConfig>,
-    /// The same for clients whose own order is used.
+    /// The same, but with the client's order of cipher suites.
     pub by_client: Arc<ServerConfig>,
     /// Configuration for QUIC, if HTTP/3 is enabled.
     #[cfg(feature = "http3")]
@@ -113,7 +113,8 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     config.ticketer = ticketer(&authorities)?;
     // Sessions are stored in tickets; a session cache would be lost at a reload.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    // One ticket, as Go's servers send: each resumption yields a new one, so that every connection has one.
+    // One ticket per handshake, like Go's servers: each resumption issues a new ticket, so that every
+    // connection has one.
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     let clients = crate::decision::units::hash(&authorities) | 1;
@@ -146,7 +147,7 @@ pub fn versions(only_tls13: bool) -> &'static [&'static SupportedProtocolVersion
     if only_tls13 { &NEW } else { &BOTH }
 }
 
-/// Sets of client authorities whose ticket keys are kept.
+/// The number of sets of client authorities whose ticket keys are kept.
 const TICKETERS_MAX: usize = 64;
 
 /// The ticket keys of a set of client authorities. A session begun under one set must not be resumed under another;

@@ -26,7 +26,8 @@ pub enum Fault {
     /// Connections are reset: open ones at once, new ones when they are accepted.
     Reset,
     /// Bytes are dropped; new connections stay in the kernel's backlog. When the fault ends, new connections and
-    /// those that lost a byte are reset, because no network creates a gap in a stream; idle connections survive.
+    /// those that lost a byte are reset, because TCP never delivers a stream with a gap; idle connections
+    /// survive.
     Blackhole,
     /// The listen backlog is full: a SYN gets no answer. Open connections continue.
     NoAccept,
@@ -363,8 +364,8 @@ fn prepare(socket: &TcpStream) {
     socket.set_nodelay(true).unwrap();
 }
 
-/// Sleeps until the descriptor is readable, at most `most`; a signal may end the sleep early, which every caller
-/// tolerates.
+/// Sleeps until the descriptor is readable, at most `most`; a signal may end the sleep early, which all callers
+/// tolerate.
 fn wait(mut what: Option<PollFd<'_>>, most: Duration) {
     let _ = poll(what.as_mut_slice(), Some(&Timespec::try_from(most).unwrap()));
 }

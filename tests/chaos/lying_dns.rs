@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// The answer. A correct answer has a time to live of one second, and no name has an AAAA record.
+/// The kind of answer. A correct answer has a time to live of one second, and no name has an AAAA record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lie {
     Truth(Vec<Ipv4Addr>),

@@ -1,4 +1,4 @@
-//! Chaos: what outages, reloads and upgrades cost under load, with processes that really die.
+//! Chaos tests: the errors caused by outages, reloads and upgrades under load, with real processes that are killed.
 //!
 //! `make chaos` runs the long form against a release build and also gates times; `make test` runs the short form, which
 //! gates errors alone, because a slow machine does not change them.
@@ -236,7 +236,7 @@ fn cloud_lost(form: Form) -> Vec<Line> {
     idc.into_iter().for_each(Process::kill);
     std::thread::sleep(Duration::from_secs(if form.times { 10 } else { 3 }));
     let answers = load.stop();
-    // A request is retried once: one that meets two kills is lost. With few requests that may be two.
+    // A request is retried once: a request that meets two kills is lost. With few requests, up to two may be lost.
     let few = 2.0 / answers.count.max(1) as f64;
     vec![errors("loss of a whole cluster", &answers, few.max(0.000_5), "<= 0.05 %, or 2")]
 }

@@ -22,7 +22,7 @@ pub struct Response {
     pub status: u16,
     pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Whether a client that checks the framing takes the response for complete.
+    /// Whether a client that checks the framing regards the response as complete.
     pub complete: bool,
 }
 

@@ -306,7 +306,7 @@ fn ask(
 
 fn judge_answer(case: &Hostile, to: SocketAddr, liar: &Liar) -> Result<(), String> {
     let mut wire = plain(to);
-    // Twice, where the connection stays open: surplus bytes of one answer must not become the next answer.
+    // Twice if the connection stays open: surplus bytes of one answer must not become the next answer.
     let rounds = if matches!(case.want, Want::WholeNotReused(..)) { 2 } else { 1 };
     for round in 0..rounds {
         let got = ask(&mut wire, case, round, to, liar)?;

@@ -134,7 +134,7 @@ fn transfer_encoding(table: &mut Table) {
     }
 }
 
-/// Fields that one parser takes for `Transfer-Encoding` and another does not.
+/// Fields that one parser treats as `Transfer-Encoding` and another does not.
 const NEARLY: &str = "Transfer-Encoding : chunked¦\
     Transfer-Encoding\t: chunked¦ Transfer-Encoding: chunked¦\tTransfer-Encoding: chunked¦\
     Transfer_Encoding: chunked¦Transfer Encoding: chunked¦Transfer-Encoding chunked¦\
@@ -255,7 +255,7 @@ fn chunk_extension(table: &mut Table) {
         let body = format!("{}0\r\n\r\n", chunk.repeat(count));
         table.add(format!("{count} times 200 bytes"), chunked(&body), verdict);
     }
-    // Lines where one parser takes LF for the end of the line and another continues (`TERM.EXT`, `EXT.TERM`).
+    // Lines where one parser treats LF as the end of the line and another continues (`TERM.EXT`, `EXT.TERM`).
     for line in each("5;\nxx¦5;a\nxx¦5\n;a¦2;\nhello¦0;\n\r\n") {
         let body = format!("{line}\r\nhello\r\n0\r\n\r\n{SMUGGLED}");
         table.add(format!("{} before a smuggled one", excerpt(line)), chunked(&body), BROKEN);
@@ -349,7 +349,7 @@ fn late_chunk(table: &mut Table) {
     }
 }
 
-/// A second request in bytes that one parser takes for the body and another for the next message.
+/// A second request in bytes that one parser reads as the body and another as the next message.
 fn smuggling(table: &mut Table) {
     table.class = "smuggling";
     let hidden = format!("0\r\n\r\n{SMUGGLED}");
@@ -381,7 +381,7 @@ fn smuggling(table: &mut Table) {
         }
     }
     for (base, text) in BASES {
-        // A complete other message in place of a blank line that would have ended this one.
+        // Another complete message in place of the blank line that would have ended this one.
         let text = text.replacen("X-A: bc", "X-A: b\n\nGET /smuggled HTTP/1.1\nX-B: c", 1);
         table.add(format!("a message behind bare LF in {base}"), text, BAD);
     }

@@ -140,7 +140,7 @@ fn target(table: &mut Table) {
                     BAD
                 }
             }
-            // In a path some servers take a backslash for a slash; in a query nothing depends on it.
+            // In a path some servers treat a backslash as a slash; in a query it has no meaning.
             b'\\' if !query => BAD,
             b'\\' | b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}' => Either,
             _ => Forwarded,

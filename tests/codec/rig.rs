@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The number of parallel lanes, each with its own listener and cluster.
 pub const LANES: usize = 4;
 
-/// What a cluster has received.
+/// The bytes that a cluster has received.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
     /// Complete messages.

@@ -1,4 +1,4 @@
-//! Failures caused by clients: they eject no endpoint and divert no other client.
+//! Failures caused by clients do not eject endpoints or divert other clients.
 
 use super::fault::{Fault, Relay};
 use super::support::*;

@@ -1,5 +1,5 @@
-//! The dashboard's files and what they ask of the API: history, the audit trail, expectations, the difference of files.
-//! `tests/dashboard` has the page itself, in a browser.
+//! The dashboard's files and the API endpoints that they use: history, audit log, expectations, the difference of
+//! files. `tests/dashboard` tests the page itself in a browser.
 
 use super::support::*;
 use serde_json::Value;

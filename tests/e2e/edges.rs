@@ -110,7 +110,7 @@ fn load_reports_are_sent_to_edges_only() {
     let looped = with_via(web, "north, east");
     assert_eq!((looped.status, looped.refusal().as_str()), (508, "loop"));
     assert!(!app.seen().to_ascii_lowercase().contains("tidegate-via"), "no application sees it");
-    // Without its own cluster, a request from another edge goes nowhere else.
+    // If this site's cluster is drained, a request from another edge is refused and not forwarded.
     assert_eq!(proxy.tell("POST", "/api/v1/clusters/app/drain", "").status, 200);
     let refused = with_via(web, "west");
     assert_eq!((refused.status, refused.refusal().as_str()), (503, "no_healthy_cluster"));

@@ -1,4 +1,5 @@
-//! The fleet: proxies of three sites that ask each other, partitions between them, and peers that lie.
+//! The fleet: proxies of three sites that exchange reports, partitions between them, and peers with
+//! false reports.
 
 use super::fault::{Fault, Relay};
 use super::support::*;
@@ -22,7 +23,7 @@ fn site<'a>(fleet: &'a Value, name: &str) -> &'a Value {
     fleet["sites"].as_array().unwrap().iter().find(|site| site["site"] == name).unwrap()
 }
 
-/// The other sites that a proxy with this address has recent news of; empty while it does not answer.
+/// The other sites of which the proxy at this address has a recent report; empty while the proxy does not answer.
 fn live(fleet: Option<Value>) -> Vec<String> {
     let Some(fleet) = fleet else { return Vec::new() };
     let others = fleet["sites"].as_array().unwrap().iter();
@@ -146,7 +147,7 @@ fn a_fleet_token_permits_the_report_and_nothing_else() {
     drop(proxies);
 }
 
-/// Two proxies of one site and one of another, each seeing the others through relays of its own.
+/// Two proxies of one site and one of another, each connected to the others through its own relays.
 #[test]
 fn a_cut_is_seen_by_those_who_hear_nothing_and_heals_by_itself() {
     let folder = Folder::new();
@@ -171,7 +172,7 @@ fn a_cut_is_seen_by_those_who_hear_nothing_and_heals_by_itself() {
         eventually(what, || [sees(0), sees(1)] == expected);
     };
     both("they meet", [true, true]);
-    // One direction of questions and answers.
+    // One direction of requests and reports.
     relays[0].set(Fault::Blackhole);
     both("one hears nothing", [false, true]);
     relays[1].set(Fault::Blackhole);
@@ -182,7 +183,7 @@ fn a_cut_is_seen_by_those_who_hear_nothing_and_heals_by_itself() {
     relays[0].set(Fault::None);
     relays[1].set(Fault::None);
     both("they meet again", [true, true]);
-    // Slow, but within the time that an answer may take: the age tells the delay.
+    // Slow, but within the deadline of a report: the age shows the delay.
     relays[0].set(Fault::Latency(Duration::from_millis(300)));
     eventually("the age is that of the question", || {
         let fleet = ask(places[0].1).unwrap();
@@ -230,8 +231,8 @@ fn a_shared_ceiling_is_divided_lent_and_held_by_whoever_is_left_alone() {
     };
     let ceiling = |own: usize| view(own).and_then(|view| view["ceiling"].as_u64());
     let mut proxies = [Some(start(0)), Some(start(1))];
-    // The own address is listed, too, and not counted twice. A part is eight; half of it may have been lent before
-    // the start.
+    // The proxy's own address is listed too, and not counted twice. A part is eight; half of it may have been lent
+    // before the start.
     eventually("half a part", || [ceiling(0), ceiling(1)] == [Some(4), Some(4)]);
     eventually("a part", || [ceiling(0), ceiling(1)] == [Some(8), Some(8)]);
     let held = hold(web[0], 16);
@@ -247,7 +248,7 @@ fn get_local(at: SocketAddr, path: &str) -> Answer {
     ask_raw(at, request.as_bytes())
 }
 
-/// A peer that switches protocols and then does what its script says.
+/// A peer that upgrades the connection and then runs its script.
 fn forged(
     name: &'static str,
     site: &'static str,
@@ -263,7 +264,7 @@ fn forged(
     })
 }
 
-/// A peer that answers each question with the next of these lines, and the last one for ever.
+/// A peer that answers each request with the next of these lines, and then always with the last.
 fn saying(name: &'static str, site: &'static str, lines: Vec<String>) -> Cluster {
     forged(name, site, move |connection| {
         for line in lines.iter().chain(std::iter::repeat(&lines[lines.len() - 1])) {
@@ -280,7 +281,7 @@ fn line(sequence: u64, cluster: &str, row: &str) -> String {
     format!(r#"{{"q":{sequence},"c":{{"{cluster}":{row}}}}}"#)
 }
 
-/// Peers that each do one thing that is refused, by its reason.
+/// Peers that each violate one rule, by the reason of the refusal.
 fn liars() -> Vec<(&'static str, Cluster)> {
     let rows: Vec<String> = (0..600).map(|number| format!("\"c{number}\":[0,1]")).collect();
     let many = format!(r#"{{"q":1,"c":{{{}}}}}"#, rows.join(","));
@@ -312,7 +313,7 @@ fn peers_that_lie_flood_or_fall_silent_are_refused_counted_and_change_nothing() 
     let honest = (1..60).map(|sequence| line(sequence, "a", "[0,5,50]")).collect();
     let honest = saying("honest", "there", honest);
     let all = peers.iter().map(|(_, peer)| peer).chain([&honest]);
-    // As members of the proxy's own site each of them is asked.
+    // As members of the proxy's own site, all of them are requested.
     let listed: Vec<String> =
         all.map(|peer| format!("{{ site: there, url: \"http://{}\" }}", peer.address)).collect();
     let idc = Cluster::named("idc");
@@ -362,7 +363,7 @@ fn questions_are_answered_within_bounds_and_the_admin_api_stays_free() {
         }
         (parse(&head).status, stream)
     };
-    // A flood of questions is answered at a walk.
+    // A flood of requests is answered at a limited rate.
     let (status, mut stream) = enter();
     assert_eq!(status, 101);
     std::io::Write::write_all(&mut stream, &[b'm'; 1_000]).unwrap();
@@ -377,14 +378,14 @@ fn questions_are_answered_within_bounds_and_the_admin_api_stays_free() {
     }
     let answers = heard.iter().filter(|byte| **byte == b'\n').count();
     assert!((5..=8).contains(&answers), "{answers} answers at once");
-    // More conversations than there may be: the last ones are refused, and everybody else is served.
+    // More connections than the limit: the last ones are refused, and all others are served.
     let open: Vec<_> = (0..260).map(|_| enter()).collect();
     let refused = open.iter().filter(|(status, _)| *status == 503).count();
     assert_eq!(refused, 260 - 255);
     assert_eq!(proxy.get("/livez").status, 200);
     drop(open);
     eventually("there is room again", || enter().0 == 101);
-    // What is no question ends the conversation.
+    // An unknown request ends the connection.
     let (_, mut stream) = enter();
     std::io::Write::write_all(&mut stream, b"?").unwrap();
     assert_eq!(stream.read(&mut space).unwrap(), 0);

@@ -1,4 +1,5 @@
-//! Forward authentication as with oauth2-proxy: redirects, cookies, and names that clusters may trust.
+//! Forward authentication as with oauth2-proxy: redirects, cookies, and identity fields that clusters
+//! may trust.
 
 use super::support::*;
 use super::tls::{folder_with, free};
@@ -101,7 +102,7 @@ fn authorization_requests_share_few_connections() {
     }
     let made = decider.connections.load(Ordering::SeqCst);
     assert!(made <= 5, "{made} connections for 50 questions");
-    // Closes the kept connections: clients must not notice.
+    // Closes the keep-alive connections: clients must not notice.
     decider.kill_open();
     client.send(asked);
     assert_eq!(client.answer().status, 200);

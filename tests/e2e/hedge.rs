@@ -1,5 +1,5 @@
-//! Hedging: a second attempt while a slow first one continues. The first answer is used, and the other attempt does
-//! no harm.
+//! Hedging: a second attempt while a slow first one continues. The first response is used, and the other attempt
+//! has no effect.
 
 use super::support::*;
 use std::io::Read;
@@ -132,7 +132,7 @@ fn a_failed_hedge_leaves_the_primary_to_answer() {
         assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
         assert_eq!(two.asked.load(Ordering::SeqCst), 1, "it was asked");
     }
-    // Also where the first endpoint accepts no connection.
+    // Also if the first endpoint accepts no connection.
     let (one, two) = (endpoint("one", slow), endpoint("two", SOON));
     let text =
         config(&[("one", "idc", one.cluster.address), ("two", "cloud", two.cluster.address)])

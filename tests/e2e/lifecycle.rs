@@ -90,7 +90,7 @@ fn upgrades_refuse_no_connection() {
             })
         })
         .collect();
-    // A kept connection is closed gracefully, not cut.
+    // A keep-alive connection is closed gracefully, not reset.
     let mut kept = Keeping::new(web);
     assert_eq!(kept.get("/").body, "a");
     for number in 1..=UPGRADES {

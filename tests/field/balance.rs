@@ -78,7 +78,8 @@ pub fn distance(stage: Stage) -> Played {
         Cluster { name: "far", endpoints: &far, priced: false },
     ];
     if stage.kind == Kind::Tidegate {
-        // The other proxies have the order in their configuration; Tidegate has to measure it against its list.
+        // The other proxies have the order in their configuration; Tidegate has to find it by measurement,
+        // against the order of its list.
         clusters.swap(1, 2);
     }
     let setup = Setup { clusters, probe: Probe::Http, services: Vec::new() };

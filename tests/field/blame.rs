@@ -18,7 +18,7 @@ pub fn uploads(stage: Stage) -> Played {
     })
 }
 
-/// Requests for a page of 0.1 s that one client gives up on after 30 ms, 100 a second: 10 of 32 slots.
+/// Requests for a page of 0.1 s that one client aborts after 30 ms, 100 a second: 10 of 32 slots.
 pub fn aborts(stage: Stage) -> Played {
     beside(stage, Way::Direct, |proxy| {
         let client = Unkind::aborts(proxy, 100, "/shop/page");
@@ -43,7 +43,7 @@ pub fn rejected(stage: Stage) -> Played {
     })
 }
 
-/// Large responses that one client does not take.
+/// Large responses that one client does not read.
 pub fn untaken(stage: Stage) -> Played {
     beside(stage, Way::Direct, |proxy| {
         let client = Unkind::untaken(proxy, 8);
@@ -54,10 +54,10 @@ pub fn untaken(stage: Stage) -> Played {
 /// Stops that client; how many requests it made.
 type Stop = Box<dyn FnOnce() -> usize>;
 
-/// How clients come to the proxy.
+/// The way of clients to the proxy.
 enum Way {
     Direct,
-    /// Through a Tidegate that knows no other cluster than the proxy.
+    /// Through another Tidegate, whose only cluster is the proxy.
     Chained,
 }
 
@@ -66,7 +66,7 @@ fn edge(next: SocketAddr) -> support::Proxy {
     support::Proxy::start(&support::config(&[("next", "idc", next)]))
 }
 
-/// 40 requests/s of others for a while alone, then beside one such client, which is told where to connect.
+/// 40 requests/s of other clients, first alone, then together with one such client.
 fn beside(stage: Stage, way: Way, begin: impl FnOnce(SocketAddr) -> Stop) -> Played {
     let mut kinds = traits(16, 20.0, 0);
     kinds.times.push(("page", Duration::from_millis(100)));
@@ -96,7 +96,7 @@ fn beside(stage: Stage, way: Way, begin: impl FnOnce(SocketAddr) -> Stop) -> Pla
         Figure::count("ejections", ejections.unwrap_or(0.0))
             .at_most(0.0)
             .only_of(stage.kind, Kind::Tidegate),
-        // Without those requests the other figures would prove nothing.
+        // Without that client's requests the other figures would prove nothing.
         Figure::count("requests of that client", done as f64).at_least(20.0),
     ];
     Played::of((stage.name, stage.kind), others, &names(&[&idc, &cloud]), gates)

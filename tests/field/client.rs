@@ -33,7 +33,7 @@ pub enum Outcome {
     Served(String),
     /// The proxy answered with this status, and Tidegate's reason.
     Refused(String),
-    /// No complete answer came.
+    /// No complete response arrived.
     Failed(String),
 }
 

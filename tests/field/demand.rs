@@ -31,8 +31,9 @@ pub fn steps(stage: Stage) -> Played {
         Figure::replicas("greatest desired replicas", greatest)
             .at_most(1.5 * needed)
             .only_of(stage.kind, Kind::Tidegate),
-        // Half of what is needed: after a minute the exact number is required, and this gate concerns the first
-        // seconds. The short form ends before the queue is detected; before that, no number is published.
+        // Half of the needed number: this gate concerns the first seconds; the exact number is required only
+        // after a minute. The short form ends before the queue is detected; before that, no number is
+        // published.
         Figure::replicas("desired replicas at 100/s, at the end", last)
             .at_least(if stage.long { needed / 2.0 } else { 0.0 })
             .only_of(stage.kind, Kind::Tidegate),

@@ -17,7 +17,7 @@ enum Unit {
 
 impl Unit {
     fn show(self, figure: f64) -> String {
-        // An empty sum is -0.
+        // The sum of no values is -0; this makes it 0.
         let figure = figure + 0.0;
         match self {
             Unit::Share => format!("{:.1} %", figure * 100.0),

@@ -1,4 +1,5 @@
-//! S18 and S19: slow pages and slower releases must not be taken for a queue; a real queue beside them must.
+//! S18 and S19: slow pages and slower releases must not count as a queue; a real queue at the same time
+//! must.
 
 use super::client::Who;
 use super::load::Load;
@@ -6,7 +7,7 @@ use super::report::{Answers, Figure, Gate, Played};
 use super::{Farther, Stage, before, endpoints, names, secs, traits};
 use std::time::Duration;
 
-/// 5 % of requests take a second by nature; the path of the others has the same prefix.
+/// 5 % of requests are for a page that takes a second; the other requests have a path with the same prefix.
 pub fn same_prefix(stage: Stage) -> Played {
     slow_page(stage, "/shop/report")
 }
@@ -52,7 +53,7 @@ pub fn closed_loop(stage: Stage) -> Played {
     let (samples, slow) = (others.stop(), slow.stop());
     let during = Answers(&samples).between(begin, 1e6);
     let mut gates = calm(during);
-    // Without those requests the other figures would prove nothing.
+    // Without these requests the other figures would prove nothing.
     gates.push(Figure::count("slow pages requested", slow.len() as f64).at_least(50.0));
     Played::of((stage.name, stage.kind), during, &names(&[&idc, &cloud]), gates)
 }

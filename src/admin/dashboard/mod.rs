@@ -1,7 +1,7 @@
-//! The dashboard's files, as they are in the binary.
+//! The files of the dashboard, embedded in the binary.
 //!
-//! The page holds no figure of this proxy: all its figures come from the API, which asks for the token where one is
-//! needed. So the page itself needs none, and a browser can open it.
+//! The page contains no data of this proxy: all data come from the API, which requires the token. Therefore the
+//! page itself needs no token, and a browser can open it.
 
 use super::Backend;
 use super::{api, guard};
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// What the page may do: nothing from elsewhere, no script or style within the page, in no frame.
+/// The content security policy of the page: no external resources, no inline scripts or styles, no frames.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A file: its path below `/dashboard/`, its content type and its content.
@@ -102,7 +102,7 @@ fn file(path: &str, headers: &HeaderMap) -> Response {
     }
 }
 
-/// Whether a client names HTML, and prefers it to plain text.
+/// Whether `Accept` lists HTML and prefers it to plain text.
 fn prefers_html(accept: &str) -> bool {
     let quality = |wanted: &str| {
         let entries = accept.split(',').filter_map(|entry| {

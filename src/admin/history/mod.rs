@@ -1,11 +1,4 @@
-//! What services and clusters did: a second a point for ten minutes, ten seconds a point for a day.
-//!
-//! Once a second [`record`] folds the workers' counters and the view in force into series; `/api/v1/history` reads them.
-//!
-//! # Invariants
-//! * Memory is bounded: 12,288 series of ten minutes (14.7 MB) and, for the first 1,024 of them, a day (17.7 MB). A service
-//!   takes 7 series and 1 for each of its clusters, a cluster 8. Further series are not kept, and counted.
-//! * A name that was not recorded for a day is forgotten.
+//! The history of services and clusters: one point per second for ten minutes, one point per ten seconds for a day.
 
 mod ring;
 mod second;
@@ -27,15 +20,15 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior};
 
-/// Series of ten minutes, and those of them that keep a day.
+/// The limit of series of ten minutes, and of series of a day.
 const SERIES_MAX: usize = 12_288;
 const LONG_MAX: usize = 1_024;
-/// Events that are remembered.
+/// The number of events that are kept.
 const EVENTS_MAX: usize = 500;
-/// Values of one answer; beyond, it has fewer points.
+/// The limit of values in one response; above it, the response has fewer points.
 const VALUES_MAX: usize = 400_000;
 
-/// Whose figure a series is: of a service, of a service at a cluster, or of a cluster.
+/// The subject of a series: a service, a service at a cluster, or a cluster.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Owner {
     Service(String),
@@ -48,13 +41,13 @@ enum Owner {
 struct Figures {
     series: BTreeMap<(Owner, &'static str), Series>,
     long: usize,
-    /// Series that were not kept, because there are too many.
+    /// The number of series that were dropped because the limit was reached.
     refused: u64,
     /// The second after the newest.
     next: u64,
 }
 
-/// What the admin API remembers.
+/// The history kept by the admin API.
 #[derive(Debug, Default)]
 pub(super) struct History {
     figures: Mutex<Figures>,
@@ -68,7 +61,7 @@ impl History {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers an event.
+    /// Stores an event.
     pub(super) fn event(&self, event: Value) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() == EVENTS_MAX {
@@ -152,12 +145,12 @@ impl Figures {
     }
 }
 
-/// Records a second after another, and the events between, without end.
+/// Records every second, and the events in between, until the process ends.
 pub(super) async fn record(backend: Arc<Backend>) {
     let mut news = backend.shared.news.subscribe();
     let mut recorder = Recorder::default();
     let mut before = Instant::now();
-    // In the middle of each second, so that no second is left out by a late timer.
+    // The timer fires in the middle of each second, so that a late timer does not skip a second.
     let into = (backend.now)().subsec_nanos();
     let wait = Duration::from_nanos(u64::from((1_500_000_000 - into) % 1_000_000_000));
     let mut ticks = tokio::time::interval_at(before + wait, Duration::from_secs(1));
@@ -188,21 +181,21 @@ pub(super) async fn record(backend: Arc<Backend>) {
     }
 }
 
-/// What `/api/v1/history` is asked.
+/// The query of `/api/v1/history`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Question {
     /// `10m`, `1h` or `24h`.
     range: Option<String>,
-    /// A name, or `*`; where neither is given, all of both.
+    /// A name, or `*`; without service and cluster, all services and clusters.
     service: Option<String>,
     cluster: Option<String>,
-    /// Names of figures between commas; absent is all.
+    /// Names of figures, separated by commas; all figures if absent.
     figures: Option<String>,
-    /// Points at most.
+    /// The most points in the response.
     points: Option<usize>,
 }
 
-/// How an answer is cut.
+/// The time span and the points of a response.
 struct Cut {
     end: u64,
     count: usize,
@@ -223,7 +216,7 @@ impl Cut {
         self.each as u64 * if self.long { STRETCH } else { 1 }
     }
 
-    /// The second after the newest point.
+    /// The end of the newest second: the second after the newest point.
     fn end_s(&self) -> u64 {
         if self.long { self.end / STRETCH * STRETCH } else { self.end }
     }
@@ -301,7 +294,7 @@ fn answer(
     )
 }
 
-/// Objects of objects, written already.
+/// A JSON object of objects, already serialised.
 #[derive(Default)]
 struct Nested<'a>(BTreeMap<&'a str, BTreeMap<&'a str, String>>);
 

@@ -1,25 +1,15 @@
-//! One figure over time: a second a point for ten minutes, ten seconds a point for a day.
-//!
-//! A point takes two bytes: the logarithm of its value, to within 0.03 %. Floating-point points would take twice the
-//! memory, and no chart shows the difference.
-//!
-//! # Units
-//! Moments are whole seconds since 1970, as the caller counts them. Values are zero or positive.
-//!
-//! # Invariants
-//! * A second that was not recorded is unknown, never zero.
-//! * A series of ten minutes takes 1.2 kB, a series of a day 17.3 kB more.
+//! One figure over time: one point per second for ten minutes, one point per ten seconds for a day.
 
 use std::collections::VecDeque;
 
-/// Points of the short ring: seconds of ten minutes.
+/// The number of points of the short ring: the seconds of ten minutes.
 pub(super) const SECONDS: usize = 600;
-/// Points of the long ring: stretches of ten seconds of a day.
+/// The number of points of the long ring: the stretches of ten seconds in a day.
 pub(super) const STRETCHES: usize = 8_640;
 /// Seconds of a stretch.
 pub(super) const STRETCH: u64 = 10;
 
-/// The least value that is told from zero, and the steps of a factor of e.
+/// The least value that is distinguished from zero, and the number of steps per factor of e.
 const LEAST: f64 = 1e-5;
 const STEPS: f64 = 2_000.0;
 const ZERO: u16 = 0;
@@ -45,7 +35,7 @@ fn decode(code: u16) -> Option<f64> {
     }
 }
 
-/// What a stretch keeps of its seconds.
+/// The aggregate of a stretch over its seconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Keep {
     /// Their mean.
@@ -54,7 +44,7 @@ pub(super) enum Keep {
     Greatest,
 }
 
-/// Points of one length, the newest last.
+/// A ring of points of equal length, the newest last.
 #[derive(Debug)]
 struct Ring {
     points: VecDeque<u16>,
@@ -86,9 +76,9 @@ impl Ring {
 pub(super) struct Series {
     keep: Keep,
     seconds: Ring,
-    /// Absent where the memory for days is used up.
+    /// `None` if the limit of series of a day was reached.
     stretches: Option<Ring>,
-    /// The second after the newest; 0 before the first.
+    /// The second after the newest point; 0 before the first point.
     next: u64,
     sum: f64,
     greatest: f64,
@@ -96,7 +86,7 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// An empty series; `long` is whether it keeps a day.
+    /// An empty series; `long` is true if it keeps a day.
     pub(super) fn new(keep: Keep, long: bool) -> Series {
         let stretches = long.then(|| Ring::new(STRETCHES));
         let seconds = Ring::new(SECONDS);
@@ -109,7 +99,7 @@ impl Series {
     }
 
     /// Adds the value of the second `at`. Seconds that were left out are unknown; a second that is not newer than the
-    /// newest is dropped.
+    /// newest point is dropped.
     pub(super) fn push(&mut self, at: u64, value: Option<f64>) {
         if self.next == 0 {
             self.next = at;
@@ -117,7 +107,7 @@ impl Series {
         if at < self.next {
             return;
         }
-        // A day without a point is a new beginning.
+        // After a day without a point the series begins anew.
         let missed = (at - self.next).min(STRETCHES as u64 * STRETCH);
         for second in at - missed..at {
             self.second(second, None);
@@ -147,7 +137,7 @@ impl Series {
         }
     }
 
-    /// The second after the newest; 0 before the first.
+    /// The second after the newest point; 0 before the first point.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -175,7 +165,7 @@ fn aligned(ring: &Ring, late: u64, count: usize) -> Vec<Option<f64>> {
     points
 }
 
-/// Fewer points: each is the mean of as many known ones in a row.
+/// Reduces the number of points: each result is the mean of the known points of one part.
 pub(super) fn thin(points: &[Option<f64>], each: usize) -> Vec<Option<f64>> {
     let mean = |part: &[Option<f64>]| {
         let known: Vec<f64> = part.iter().copied().flatten().collect();

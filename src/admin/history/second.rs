@@ -1,4 +1,4 @@
-//! The figures of one second: what the counters and the view say of services and clusters.
+//! The figures of one second for services and clusters, from the counters and the view.
 //!
 //! Rates are differences of the workers' counters; everything else is read from the view in force.
 
@@ -119,7 +119,7 @@ impl Recorder {
             let Some(of) = second.services.get_mut(&labels.service) else { continue };
             of.requests_per_s += all;
             if labels.cluster.is_empty() {
-                // A flow without a cluster has no status, and was reset.
+                // An L4 connection without a cluster has no status and was reset.
                 let refused = errors + rate(StatusClass::ClientError);
                 of.refused_per_s += refused + rate(StatusClass::None);
                 continue;
@@ -130,7 +130,7 @@ impl Recorder {
             latencies.entry(&labels.service).or_default().merge(&since);
         }
         for (service, latencies) in latencies {
-            // A flow lasts as long as its client wants.
+            // The duration of an L4 connection depends on its client alone.
             let name = |class: &crate::decision::plan::Class| &plan.services[class.service].name;
             let mut own = plan.classes.iter().filter(|class| name(class) == service);
             if let Some(of) = second.services.get_mut(service)
@@ -142,7 +142,7 @@ impl Recorder {
         }
     }
 
-    /// Spend per hour, smoothed over a few seconds, and what became of budgets.
+    /// Spend per hour, smoothed over a few seconds, and the changes of budgets.
     fn money(&mut self, view: &View, elapsed: f64, second: &mut Second) {
         let mut spent: BTreeMap<String, f64> = BTreeMap::new();
         for (index, signals) in view.signals.classes.enumerated() {
@@ -151,7 +151,7 @@ impl Recorder {
         }
         for (name, usd) in &spent {
             let before = self.spent.get(name).copied().unwrap_or(*usd);
-            // A reload may begin the count anew.
+            // A reload may reset the count.
             let rate = (usd - before).max(0.0) / elapsed * 3600.0;
             let smooth = self.usd_per_hour.entry(name.clone()).or_insert(rate);
             *smooth += (rate - *smooth) * SMOOTHING;
@@ -175,13 +175,13 @@ impl Recorder {
 }
 
 impl OfCluster {
-    /// Takes all but the rate from another.
+    /// Copies all figures but the rate from `other`.
     fn take(&mut self, other: OfCluster) {
         *self = OfCluster { requests_per_s: self.requests_per_s, ..other };
     }
 }
 
-/// What the view says of a cluster.
+/// The figures of a cluster in the view.
 fn cluster(view: &View, index: ClusterIndex) -> Option<(String, OfCluster)> {
     let cluster = view.plan.clusters.get(index)?;
     let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;
@@ -204,8 +204,8 @@ fn cluster(view: &View, index: ClusterIndex) -> Option<(String, OfCluster)> {
     Some((cluster.name.clone(), of))
 }
 
-/// The queue in seconds up to which a cluster takes all, for the class that sends most to it; `None` for the last of
-/// its clusters, beyond which nothing can spill.
+/// The queue in seconds up to which a cluster accepts all exchanges, for the class that sends most to it; `None` for
+/// the last cluster of the class, from which no exchange can spill.
 pub(crate) fn tolerates(view: &View, index: ClusterIndex) -> Option<f64> {
     let class = view.signals.classes.get(view.signals.clusters.get(index)?.class?)?;
     let at = class.order.iter().position(|known| *known == index)?;

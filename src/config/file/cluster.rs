@@ -168,17 +168,17 @@ words! {
 }
 
 words! {
-    /// Whose ceiling it is.
+    /// The scope of the ceiling.
     SharedBy {
-        /// Each process has all of it.
+        /// The ceiling applies to each process.
         Process = "process",
-        /// The proxies of the site that `fleet.peers` lists have it together.
+        /// The proxies of the site that `fleet.peers` lists share one capacity.
         Fleet = "fleet",
     }
 }
 
 shape! {
-    /// The capacity of a cluster, where it is known.
+    /// The capacity of a cluster, if known.
     Capacity {
         /// Concurrent exchanges, for the whole process or site.
         concurrent: Within<1, 1000000> = required,
@@ -326,7 +326,7 @@ words! {
 shape! {
     /// TLS towards a cluster.
     UpstreamTls {
-        /// The name that the endpoints' certificates must prove; by default that of discover.dns, else each
+        /// The name that the endpoints' certificates must have; by default that of discover.dns, else each
         /// endpoint's address.
         server_name: String = optional,
         /// `system`, or a file with certificate authorities.
@@ -359,7 +359,7 @@ shape! {
         discover: Discover = optional,
         /// http1, http2 or auto.
         protocol: ClusterProtocol = "auto",
-        /// TLS, if the cluster speaks it.
+        /// TLS, if the cluster uses it.
         tls: UpstreamTls = optional,
         /// The PROXY header that connections to the cluster begin with: none, v1 or v2.
         send_proxy_protocol: SendProxy = "none",
@@ -373,7 +373,7 @@ shape! {
         timeouts: ClusterTimeouts = optional,
         /// The Host field that the cluster receives: preserve, endpoint or a name.
         host: String = "preserve",
-        /// The percentage of its traffic that the cluster receives: of the exchanges that nearer clusters leave; 0
+        /// The percentage of its usual exchanges that the cluster receives; the rest goes to the next clusters; 0
         /// drains the cluster.
         dial: Within<0, 100> = "100",
         /// The time over which a returning endpoint's share grows.

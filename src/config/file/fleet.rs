@@ -3,9 +3,9 @@
 use crate::config::shape::{Spanned, shape};
 
 shape! {
-    /// Other proxies that tell this one what they see.
+    /// The other proxies, from which this proxy requests reports.
     Fleet {
-        /// Proxies that are asked for their state: all of this site, and some of each other site.
+        /// The proxies whose reports are requested: all proxies of this site, and some of each other site.
         peers: Vec<Peer> = optional,
         /// A file with the token that permits only the report that peers ask for; the admin token permits it too.
         token_file: Spanned<String> = optional,
@@ -13,15 +13,15 @@ shape! {
 }
 
 shape! {
-    /// A proxy that is asked for its state.
+    /// A proxy whose reports are requested.
     Peer {
         /// Its site.
         site: Spanned<String> = required,
-        /// Its admin API: https://HOST:PORT, or http://HOST:PORT.
+        /// The URL of its admin API: https://HOST:PORT, or http://HOST:PORT.
         url: Spanned<String> = required,
-        /// File with the token of its admin API.
+        /// A file with the token for its admin API.
         token_file: Spanned<String> = optional,
-        /// Authorities of its certificate; the system's by default.
+        /// The certificate authorities for its certificate; by default those of the system.
         ca: Spanned<String> = optional,
     }
 }

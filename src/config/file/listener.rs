@@ -69,8 +69,8 @@ shape! {
     ListenerTls {
         /// The certificates, chosen by SNI; the first one serves clients that send no known name.
         certificates: Vec<CertificateFiles> = required,
-        /// A file with the authorities that client certificates must be signed by, or with client certificates
-        /// themselves.
+        /// A file with the certificate authorities that must have signed client certificates, or with client
+        /// certificates themselves.
         client_ca: Spanned<String> = optional,
         /// 1.2 or 1.3.
         min_version: TlsVersion = "1.2",
@@ -90,7 +90,7 @@ shape! {
 words! {
     /// How connections to other addresses reach a listener.
     Transparent {
-        /// They do not.
+        /// Not at all.
         None = "none",
         /// The packet filter redirects them (REDIRECT).
         OriginalDst = "original_dst",
@@ -111,18 +111,18 @@ shape! {
         /// http: the service of requests that match no route; tcp, udp: the service; tls-passthrough: the service of
         /// names that are not in `sni`.
         service: Spanned<String> = optional,
-        /// TLS, if the listener speaks it.
+        /// TLS, if the listener uses it.
         tls: ListenerTls = optional,
         /// Services by server name (SNI): exact, or with a leading "*.".
         sni: Pairs = optional,
-        /// Peers whose connections begin with a PROXY header, version 1 or 2.
+        /// Peers whose connections must begin with a PROXY header, version 1 or 2.
         proxy_protocol: ProxyProtocol = optional,
         /// Connections to other addresses that the packet filter sends to this listener: none, original_dst or
         /// tproxy.
         transparent: Spanned<Transparent> = "none",
         /// Peers whose X-Forwarded-*, X-Request-Id and traceparent fields are trusted.
         trusted_proxies: Vec<Network> = optional,
-        /// Whether requests to clusters carry a Via field: on or off.
+        /// Whether requests to clusters list this proxy in the Via field: on or off.
         via: Via = "on",
         /// Upgrade tokens that open a tunnel, in addition to websocket; other tokens are ignored.
         upgrades: Vec<Spanned<String>> = optional,
@@ -160,11 +160,11 @@ shape! {
 }
 
 words! {
-    /// Whether requests to clusters carry `Via`.
+    /// Whether requests to clusters list this proxy in `Via`.
     Via {
-        /// They do.
+        /// With `Via`.
         On = "on",
-        /// They do not.
+        /// Without `Via`.
         Off = "off",
     }
 }
@@ -194,7 +194,7 @@ words! {
 words! {
     /// The treatment of consecutive slashes in a path.
     Slashes {
-        /// They are merged into one.
+        /// Consecutive slashes are merged.
         Merge = "merge",
         /// The request is answered with 400.
         Refuse = "refuse",

@@ -11,7 +11,7 @@ shape! {
         requests: Within<1, 1000000000> = required,
         /// ... in this time.
         per: Duration = "1s",
-        /// Requests that may come at once; by default as many as `requests`.
+        /// The requests that may arrive at once; by default as many as `requests`.
         burst: Within<1, 1000000000> = optional,
         /// The key that identifies a client: client_ip, all, or header:NAME.
         key: Spanned<String> = "client_ip",

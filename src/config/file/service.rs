@@ -55,17 +55,17 @@ words! {
     BudgetScope {
         /// Spilled traffic.
         Spill = "spill",
-        /// Traffic that fails over, too.
+        /// Spill and fail-over.
         All = "all",
     }
 }
 
 words! {
-    /// Whose budget it is.
+    /// The scope of the budget.
     BudgetSharedBy {
-        /// Each process has all of it.
+        /// The budget applies to each process.
         Process = "process",
-        /// The proxies of the site that `fleet.peers` lists have it together.
+        /// The proxies of the site that `fleet.peers` lists share one budget.
         Fleet = "fleet",
     }
 }
@@ -75,11 +75,11 @@ shape! {
     BudgetFile {
         /// Dollars an hour.
         usd_per_hour: Amount = required,
-        /// This proxy's part of the budget; the site's part where its proxies share the budget.
+        /// This proxy's part of the budget; the site's part if its proxies share the budget.
         share: Amount = "1",
         /// process or fleet.
         shared_by: BudgetSharedBy = "process",
-        /// spill, or all: traffic that fails over, too.
+        /// spill, or all: fail-over too.
         applies_to: BudgetScope = "spill",
     }
 }
@@ -138,9 +138,9 @@ words! {
 }
 
 shape! {
-    /// What clients ask for.
+    /// A service that clients request.
     Service {
-        /// The clusters; their order breaks ties, and applies before anything is measured.
+        /// The clusters; their order breaks ties, and applies before the first measurement.
         clusters: Vec<Spanned<String>> = required,
         /// http, or grpc: calls may be silent for long, and refusals are gRPC statuses. A service on an http2 cluster
         /// may carry both.

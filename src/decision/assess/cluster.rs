@@ -27,7 +27,7 @@ pub(super) struct ClusterState {
     pub(super) endpoints: Table<EndpointIndex, EndpointState>,
     pub(super) discovered: bool,
     pub(super) dial: Option<u8>,
-    /// This proxy's share of a ceiling that the site's proxies have together.
+    /// This proxy's share of a ceiling that the site's proxies share.
     pub(super) share: Option<Share>,
     /// Whether the cluster was usable at the last sweep; `None` before all its endpoints were probed.
     was_up: Option<bool>,

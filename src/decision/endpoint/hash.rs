@@ -1,7 +1,7 @@
 //! Consistent hashing: weighted rendezvous hashing (Thaler & Ravishankar 1998).
 //!
-//! The loss of an endpoint moves only its own keys. The cost grows with the cluster's size; in return
-//! there is no table that a change of weight would have to rebuild.
+//! The loss of an endpoint moves only its own keys. The cost grows with the cluster's size; in
+//! return no table has to be rebuilt when a weight changes.
 
 use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::signal::EndpointSignals;
@@ -22,8 +22,8 @@ pub(super) fn pick(
     usable.iter().max_by(|a, b| score(a).total_cmp(&score(b))).copied().unwrap_or(usable[0])
 }
 
-/// The identity of an endpoint for hashing: its address, not its id, so that every proxy and every
-/// restart agrees.
+/// The identity of an endpoint for hashing: its address, not its id, so that it is the same in every proxy and after
+/// every restart.
 #[must_use]
 pub fn identity(endpoint: &EndpointSignals) -> u64 {
     use crate::decision::plan::Address;

@@ -1,9 +1,9 @@
-//! Turns, unless another endpoint has a shorter expected wait.
+//! Endpoints take turns, unless another endpoint has a shorter expected wait.
 //!
-//! Turns are fair and spread arrivals more evenly than chance; an exchange leaves the endpoint whose turn it
-//! is only for an endpoint that costs less by a margin. All endpoints of a small cluster are considered, some of a large
-//! cluster: the cost stays constant, and workers that share stale signals do not all choose the same momentary
-//! best (Mitzenmacher 2001).
+//! Turns are fair and spread arrivals more evenly than random choice. An exchange goes to another endpoint than the
+//! one whose turn it is only if the other endpoint is cheaper by a margin. In a small cluster all endpoints are
+//! considered, in a large cluster a random few: the cost of a pick stays constant, and workers that share stale
+//! signals do not all choose the same momentary best (Mitzenmacher 2001).
 
 use super::Chance;
 use crate::decision::index::{EndpointIndex, Table};
@@ -13,33 +13,35 @@ use crate::decision::signal::{ClusterSignals, EndpointSignals};
 const ALL_MAX: usize = 8;
 /// The number of endpoints that are drawn from a larger cluster.
 const DRAWN: u32 = 6;
-/// The margin by which another endpoint must be better.
+/// The factor by which another endpoint must be cheaper.
 const MARGIN: f32 = 1.1;
 /// Exchanges in flight that double the wait: an endpoint serves some of them in parallel.
 const ALONGSIDE: f64 = 2.0;
-/// Up to so many exchanges in flight at the least weight, unequal weights keep their turns.
+/// Endpoints of unequal weight take turns by weight alone while the endpoint of the least weight has at most so many
+/// exchanges in flight.
 const FEW: f64 = 2.0;
 
-/// The expected wait of one more exchange at an endpoint, relative to its siblings'.
+/// The expected wait of one more exchange at an endpoint, relative to its siblings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     /// When idle, with the turn.
     own: f32,
-    /// When idle, without the turn: more during its slow start.
+    /// The cost when idle and not its turn: higher during slow start.
     other: f32,
     /// For each exchange in flight.
     each: f32,
-    /// The share of its turns that the endpoint takes in any case.
+    /// The share of its turns that the endpoint keeps even when a sibling is cheaper.
     trickle: f32,
-    /// Seconds after which the endpoint is tried in any case.
+    /// Seconds after which the endpoint gets an exchange even when a sibling is cheaper.
     pause: f32,
     /// Exchanges in flight that are few for its weight.
     few: f32,
 }
 
 impl Cost {
-    /// The cost of an endpoint `slowness` times as slow as its siblings, with the part `ramp` of its weight by slow
-    /// start. The weight is given relative to the mean and to the least of its siblings. All are above 0.
+    /// The cost of an endpoint that is `slowness` times as slow as its siblings and whose slow start has reached
+    /// the part `ramp` of its weight. The weight is given relative to the mean weight and to the least weight of
+    /// the siblings. All arguments are above 0.
     #[must_use]
     pub fn new(
         slowness: f64,
@@ -82,7 +84,8 @@ pub(super) fn pick(
     }
     let own = turns.next(&cluster.wheel, usable);
     let (cost, busy) = (endpoints[own].cost, in_flight(own));
-    // Where weights differ, a few exchanges in flight say little: one exchange is much for a light endpoint.
+    // With unequal weights, a few exchanges in flight say little: one exchange is a high load for an
+    // endpoint of small weight.
     let weighed = !cluster.wheel.is_even() && cost.is_plain() && busy as f32 <= cost.few;
     turns.has_turn(own);
     let best = match weighed && !turns.may_lose(own) {
@@ -114,7 +117,7 @@ fn cheaper(
     let (turns, mut best, mut least) = (&*chance.turns, own, bound);
     let mut consider = |index: EndpointIndex| {
         let cost = endpoints[index].cost;
-        // Even idle the endpoint would not be cheaper.
+        // The endpoint would not be cheaper even if it were idle.
         if cost.other < least && index != own {
             let wait = cost.other + cost.each * in_flight(index) as f32;
             let may_gain = || !(weighed && cost.is_plain()) || turns.may_gain(index);
@@ -126,7 +129,7 @@ fn cheaper(
     let count = usable.len();
     let bits = chance.dice.bits();
     if count <= ALL_MAX {
-        // From a random start, or the first of equals would be preferred.
+        // The scan starts at random; otherwise the first of equal endpoints would be preferred.
         let start = (((bits >> 32) * count as u64) >> 32) as usize;
         usable[start..].iter().chain(&usable[..start]).for_each(|index| consider(*index));
     } else {

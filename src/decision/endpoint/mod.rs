@@ -20,7 +20,7 @@ use super::plan::EndpointPolicy;
 use super::signal::{ClusterSignals, EndpointSignals};
 use super::units::{Dice, Timestamp};
 
-/// Inputs of a pick besides the signals: owned by one worker.
+/// Inputs of a pick besides the signals; one worker owns them.
 #[derive(Debug)]
 pub struct Chance<'a> {
     /// Seeded dice.
@@ -41,7 +41,7 @@ pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(EndpointIndex) -> f
     let mean = usable.iter().map(|index| listed(*index)).sum::<f64>() / count;
     let least = usable.iter().map(|index| listed(*index)).fold(f64::INFINITY, f64::min);
     let ramp = |index: EndpointIndex| endpoints[index].weight / listed(index);
-    // Where all endpoints are in slow start, none is slower than its siblings.
+    // If all endpoints are in slow start, none of them is slower than its siblings.
     let fullest = usable.iter().map(|index| ramp(*index)).fold(0.0, f64::max);
     let costs: Vec<Cost> = usable
         .iter()
@@ -57,8 +57,8 @@ pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(EndpointIndex) -> f
     *wheel = Wheel::new(usable.iter().map(|index| endpoints[*index].weight));
 }
 
-/// Picks an endpoint by index in `cluster.endpoints`. `in_flight` takes that index too; endpoints in
-/// `tried` are used only when there is no other. `None`: the cluster has no usable endpoint.
+/// Picks an endpoint by index in `cluster.endpoints`. `in_flight` takes the same index. Endpoints in `tried` are used
+/// only if no other endpoint is usable. Returns `None` if the cluster has no usable endpoint.
 pub fn pick(
     policy: EndpointPolicy,
     cluster: &ClusterSignals,
@@ -198,7 +198,7 @@ mod tests {
         cluster.endpoints[EndpointIndex(0)].slowness = 10.0;
         prepare(&mut cluster, |_| 1.0);
         let slow = counts(EndpointPolicy::LeastWait, &cluster, &[], 99)[0];
-        // None in flight anywhere would be 0: each has one, so an idle moment never comes.
+        // Each endpoint has one exchange in flight, so that no endpoint is ever idle.
         assert_eq!(slow, 0);
         let mut used = |trickle: (f64, f64), gap_ms: u64| {
             cluster.endpoints[EndpointIndex(0)].trickle = trickle;
@@ -211,14 +211,15 @@ mod tests {
             };
             (1..=4_000).map(pick).filter(|picked| *picked == EndpointIndex(0)).count()
         };
-        // A part of its 2,000 turns; or one each two seconds.
+        // A part of its 2,000 turns, or one exchange every two seconds.
         assert!((55..=65).contains(&used((0.03, 1e9), 1)));
         assert!((15..=25).contains(&used((0.0, 2.0), 10)));
     }
 
     #[test]
     fn weights_are_kept_where_a_few_exchanges_in_flight_look_different() {
-        // As many in flight as each has servers busy: one at the light endpoint weighs as three at the heavy.
+        // Each endpoint has as many exchanges in flight as busy servers: one exchange at the light endpoint
+        // counts as much as three at the heavy one.
         let cluster = cluster(&[1.0, 3.0]);
         let (mut turns, mut dice) = (Turns::new(0, 1), Dice::seeded(1));
         let mut busy: Vec<(u64, EndpointIndex)> = Vec::new();

@@ -1,19 +1,19 @@
 //! The speed of each endpoint of a cluster relative to its siblings, used only where the difference is significant.
 //!
-//! An endpoint's latency is noise unless it differs from its siblings' by more than chance explains; until
-//! then all endpoints count as equally fast, exactly, and take turns. Logarithms are used, because latencies are
-//! skewed: one response of a second among twenty of a millisecond is an outlier, not a new mean.
+//! The latency of an endpoint is treated as noise unless it differs from its siblings' latency by more than chance
+//! explains. Until then all endpoints count as exactly equally fast and take turns. Logarithms are used, because
+//! latencies are skewed: one response of a second among twenty of a millisecond is an outlier, not a new mean.
 //!
 //! # Units
 //! Logarithms are natural, of microseconds. A slowness is a ratio to the siblings' typical latency.
 //!
 //! # Invariants
 //! * Endpoints whose samples are alike have a slowness of exactly 1.
-//! * An endpoint that is not used relaxes to its siblings' latency: its samples lose their weight.
+//! * The estimate of an unused endpoint returns to its siblings' latency, because its samples lose their weight.
 //! * A slowness is finite and within [`SLOWNESS_MIN`]..=[`SLOWNESS_MAX`], whatever was observed.
 //!
 //! # Not here
-//! Exchanges in flight, which are counted live (`least_wait`); ejection (`health`, `outlier`).
+//! Exchanges in flight, which each pick reads directly (`least_wait`); ejection (`health`, `outlier`).
 
 /// The least and the greatest slowness.
 pub const SLOWNESS_MIN: f64 = 0.02;
@@ -48,39 +48,38 @@ pub fn log(seconds: f64) -> f64 {
     if micros.is_nan() { 0.0 } else { micros.clamp(1.0, 1.2e9).ln() }
 }
 
-/// Time constant of the weight of samples, in seconds, and how much longer it is for an endpoint
-/// that has been slow for long.
+/// Time constant of the weight of samples, in seconds, and the factor for an endpoint that has been slow for long.
 const MEMORY: f64 = 4.0;
 const MEMORY_SLOW: f64 = 16.0;
-/// The greatest weight of samples that is kept.
+/// The greatest total weight of samples.
 const SAMPLES_MAX: f64 = 100.0;
-/// Standard errors, and logarithm, by which an endpoint must differ to count as different, and by which
-/// it must go on to differ.
+/// By how many standard errors, and by what logarithm, an endpoint must differ to count as different;
+/// and the same for an endpoint that already counts as different.
 const DIFFERS: (f64, f64) = (3.0, 0.4);
 const STILL_DIFFERS: (f64, f64) = (1.5, 0.3);
-/// The greatest number of probes of a slow endpoint that is kept, and the logarithm below which they show its
+/// The number of probes kept of a slow endpoint, and the logarithm below which these probes prove its
 /// recovery.
 const PROBES_SLOW: f64 = 2.0;
 const RECOVERED: f64 = 0.35;
-/// Samples that are the last few.
+/// The weight of the last few samples.
 const RECENT: f64 = 10.0;
-/// Standard deviations by which samples must exceed the siblings' to indicate a shift, the most that one sample counts,
-/// and the sum above which there is a shift.
+/// Detection of a shift, in standard deviations: the excess over the siblings from which a sample counts, the most
+/// that one sample may add, and the sum that proves a shift.
 const SHIFT_LEAST: f64 = 0.5;
 const SHIFT_MOST: f64 = 1.5;
 const SHIFT_PROOF: f64 = 8.0;
-/// Seconds after which a difference is permanent, which needs less proof.
+/// Seconds after which a difference counts as permanent; a permanent difference needs less proof.
 const HABIT: f64 = 20.0;
-/// The part by which a permanent difference needs less proof.
+/// The factor by which the proof of a permanent difference may be weaker.
 const HABIT_TRUST: f64 = 0.67;
 /// Time constant of the outcomes of exchanges, in seconds.
 const OUTCOMES: f64 = 5.0;
-/// Seconds of latency a failed exchange counts for.
+/// The latency that a failed exchange counts for, in seconds.
 const FAILURE_COST: f64 = 0.6;
-/// The share of its turns that a slow endpoint keeps, and the most exchanges a second.
+/// The share of its turns that a slow endpoint keeps, and the upper bound in exchanges a second.
 const TRICKLE: f64 = 0.03;
 const TRICKLE_PER_S: f64 = 4.0;
-/// Seconds after which a slow endpoint is tried in any case.
+/// Seconds after which a slow endpoint gets an exchange again.
 const PAUSE: f64 = 2.0;
 
 /// The mean of logarithms and its weight.
@@ -100,8 +99,8 @@ impl Estimate {
     }
 }
 
-/// Detects when an endpoint became slow: a cumulative sum (Page 1954) of how far its samples exceed its
-/// siblings', which grows only while they do.
+/// Detects when an endpoint became slow: a cumulative sum (Page 1954) of the amount by which its
+/// samples exceed those of its siblings. The sum grows only while the samples exceed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shift {
     fresh: Logs,
@@ -118,7 +117,7 @@ impl Shift {
         }
         self.since.count += fresh.count;
         self.since.sum += fresh.sum;
-        // A sample far off proves no more than one that is off: it may be a request of another kind.
+        // An extreme sample proves no more than a high sample: it may be a request of another kind.
         let excess = ((fresh.sum / fresh.count - usual) / sd).min(SHIFT_MOST);
         self.sum += (excess - SHIFT_LEAST) * fresh.count;
         let since = Estimate {
@@ -137,20 +136,20 @@ impl Shift {
 #[derive(Clone, Debug)]
 pub struct Speed {
     requests: Estimate,
-    /// The mean of the last few.
+    /// The mean of the last few samples.
     recent: Estimate,
     probes: Estimate,
     probed: Logs,
     shift: Shift,
     good: f64,
     failed: f64,
-    /// Whether its requests differ from its siblings'.
+    /// Whether the latency of its requests differs from its siblings'.
     differs: bool,
-    /// Whether its probes were slow as well while it was slow: then probes will show its recovery.
+    /// Whether its probes were slow too while its requests were slow. If so, fast probes prove its recovery.
     confirmed: bool,
-    /// How long it has been slow: 1 is long.
+    /// For how long the endpoint has been slow, 0 to 1: 1 is [`HABIT`] or longer.
     habit: f64,
-    /// The most samples that are kept: few while it is slow, so that its recovery shows soon.
+    /// The greatest weight of samples: small while the endpoint is slow, so that its recovery is noticed soon.
     most: f64,
     slowness: f64,
 }
@@ -225,8 +224,8 @@ impl Speed {
         self.notice_shift(all, spread.requests.sd());
     }
 
-    /// Samples that are all slow in a row outweigh many before: from there on the endpoint counts as another.
-    /// A shift of all endpoints is no endpoint's shift.
+    /// A series of slow samples outweighs many earlier samples: from the start of the series on, only new
+    /// samples count. A shift that all endpoints have is ignored.
     fn notice_shift(&mut self, all: &Siblings, sd: f64) {
         let usual = all.requests.mean_without(self.requests);
         let lately = all.recent.mean_without(self.recent);
@@ -236,8 +235,8 @@ impl Speed {
         }
     }
 
-    /// The share of its turns that the endpoint takes although a sibling would be quicker, and the seconds after which it
-    /// takes one in any case: so that its recovery is seen. `turns_per_s` is its rate of turns.
+    /// The share of its turns that the endpoint keeps although a sibling is faster, and the seconds after which it
+    /// gets an exchange in any case, so that its recovery is noticed. `turns_per_s` is its rate of turns.
     #[must_use]
     pub fn trickle(&self, turns_per_s: f64) -> (f64, f64) {
         let watched = if self.confirmed { 0.5 } else { 1.0 };
@@ -255,7 +254,7 @@ impl Speed {
         let proof = errors * (1.0 - HABIT_TRUST * self.habit) * error;
         self.differs = difference.abs() >= proof.max(least);
         self.most = match self.differs && difference > 0.0 {
-            // As few samples as prove the difference, so that as few disprove it.
+            // The few samples that prove the difference can be disproved by as few samples.
             true => {
                 let proving = (2.0 * sd / difference).powi(2);
                 (proving * (1.0 + 9.0 * self.habit)).clamp(1.0, SAMPLES_MAX)
@@ -266,7 +265,7 @@ impl Speed {
         if self.differs { (self.requests.mean - all.requests.mean()).exp() } else { 1.0 }
     }
 
-    /// Probes that were as slow as the requests, and no longer are, show the endpoint's recovery: the samples of
+    /// If the probes were as slow as the requests and are fast again, the endpoint has recovered: the samples of
     /// its requests are forgotten.
     fn hear_probes(&mut self, all: &Siblings, spread: &Spread) {
         let slow = self.differs && self.requests.mean > all.requests.mean();
@@ -283,8 +282,8 @@ impl Speed {
         }
     }
 
-    /// Probes are a stratum of their own: when they take longer, so do requests. Probes decide only where
-    /// requests agree, or where there are none.
+    /// Probes are requests of one kind: when probes take longer, requests do too. Probes decide only if
+    /// requests agree with them, or if there are no requests.
     fn by_probes(&self, all: &Siblings, spread: &Spread) -> f64 {
         let Some((difference, error)) = all.probes.without(self.probes, spread.probes.sd()) else {
             return 1.0;
@@ -303,8 +302,8 @@ impl Speed {
         (1.0 + excess / typical.mean().exp()).clamp(0.25, 4.0)
     }
 
-    /// Errors are quick, and must not attract traffic: an endpoint that fails more often than its siblings, by more
-    /// than chance explains, counts as slow as its failures cost.
+    /// Failed exchanges are often fast and must not attract traffic. An endpoint that fails more often than its
+    /// siblings, by more than chance explains, counts as slower by the cost of its failures.
     fn by_failures(&self, all: &Siblings) -> f64 {
         let own = self.good + self.failed;
         let others = all.good + all.failed - own;
@@ -383,14 +382,14 @@ pub struct Spread {
     probes: Pooled,
 }
 
-/// Squares of deviations from each endpoint's own mean.
+/// The sum of squared deviations from each endpoint's own mean.
 #[derive(Clone, Copy, Debug)]
 struct Pooled {
     count: f64,
     squares: f64,
 }
 
-/// Time constant of the deviations, in seconds, and the spread that is assumed before there are any.
+/// Time constant of the deviations, in seconds, and the spread that is assumed before the first deviations.
 const SPREAD_MEMORY: f64 = 10.0;
 const SD_AT_FIRST: f64 = 1.0;
 const FIRST_COUNT: f64 = 4.0;
@@ -408,7 +407,7 @@ impl Pooled {
         }
         let deviations =
             logs.squares - 2.0 * around.mean * logs.sum + logs.count * around.mean * around.mean;
-        // The mean is itself an estimate; and a change of speed is not spread.
+        // The mean is itself an estimate, and a change of speed is not spread.
         let own = deviations.max(0.0) * around.weight / (around.weight + 1.0);
         let bound = 9.0 * self.sd() * self.sd() * logs.count;
         self.count += logs.count;
@@ -416,7 +415,7 @@ impl Pooled {
     }
 
     fn fade(&mut self, elapsed: f64) {
-        // The assumed spread keeps the weight of a few samples.
+        // The assumed spread always has the weight of a few samples.
         let keep = (-elapsed / SPREAD_MEMORY).exp();
         let sd = self.sd();
         self.count = (self.count * keep).max(FIRST_COUNT);
@@ -443,7 +442,7 @@ mod tests {
 
     const SWEEP: f64 = 0.05;
 
-    /// A few endpoints, swept as the assessor does.
+    /// A few endpoints, swept in the same way as by the assessor.
     struct Bench {
         speeds: Vec<Speed>,
         spread: Spread,
@@ -519,7 +518,7 @@ mod tests {
             });
             let known = known.count();
             assert!(known >= 4, "seed {seed}: {known} of 20 sweeps");
-            // As one that is hardly used any more.
+            // Like an endpoint that is hardly used any more.
             bench.run(2.0, &[5.0, 30.0, 30.0], &[0.020; 3]);
             assert!(bench.slowness()[0] <= 1.0, "seed {seed}: {:?}", bench.slowness());
         }
@@ -555,7 +554,7 @@ mod tests {
             bench.sweep(&[20.0; 3], &[0.001, 0.020, 0.020], &[0.5, 0.0, 0.0], None);
         }
         assert!(bench.slowness()[0] > 2.0, "{:?}", bench.slowness());
-        // What fails everywhere is no endpoint's fault.
+        // A failure at all endpoints is not the fault of one endpoint.
         let mut bench = Bench::new(3, 1);
         for _ in 0..100 {
             bench.sweep(&[20.0; 3], &[0.020; 3], &[0.5; 3], None);
@@ -575,10 +574,10 @@ mod tests {
         };
         let slowness = run([0.100, 0.001, 0.001], [0.0, 5.0, 5.0]);
         assert!(slowness[0] >= 3.0 && slowness[1] == 1.0, "{slowness:?}");
-        // 100 us more are nothing where requests take 20 ms.
+        // A difference of 100 us is insignificant where requests take 20 ms.
         let slowness = run([0.0004, 0.0001, 0.0001], [0.0, 5.0, 5.0]);
         assert!(slowness[0] < 1.05, "{slowness:?}");
-        // Requests that are alike overrule a probe.
+        // Equal latencies of requests overrule a slow probe.
         assert_eq!(run([0.100, 0.001, 0.001], [20.0; 3])[1..], [1.0, 1.0]);
     }
 

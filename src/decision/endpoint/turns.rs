@@ -1,4 +1,5 @@
-//! A worker's memory of the endpoints of one cluster: whose turn it is, and which endpoints were passed over.
+//! One worker's state for the endpoints of one cluster: which endpoint has the next turn, and which endpoints
+//! were passed over.
 
 use super::wheel::Wheel;
 use crate::decision::index::{EndpointIndex, Table};
@@ -20,21 +21,22 @@ pub struct Turns {
 /// The state of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
-    /// The accumulated part of a turn: at 1 the endpoint gets an exchange although a sibling is quicker.
+    /// The accumulated fraction of an exchange: at 1 the endpoint gets an exchange although a sibling is
+    /// faster.
     owed: f32,
-    /// Turns in a row that went to others.
+    /// The number of consecutive turns of this endpoint that went to siblings.
     over: u32,
-    /// Recent turns of others that went to this endpoint, less its own turns that went to others.
+    /// Recent turns of siblings that this endpoint took, less its own turns that siblings took.
     won: f32,
-    /// The return after which the endpoint had its first exchange.
+    /// The number of the return after which the endpoint has already had its first exchange.
     greeted: u32,
     used: Timestamp,
 }
 
-/// An endpoint that was passed over so often in a row may be tried after a pause.
+/// After so many consecutive lost turns an endpoint may get an exchange once its pause is over.
 const OVER_MAX: u32 = 8;
-/// Time constant, in own turns, of the turns won from siblings, and the most turns that may be won or
-/// lost within it where weights are to be kept.
+/// The time constant, counted in own turns, of the turns won from siblings; and how many turns may be won or lost
+/// within it if the weights are to be kept.
 const TURNS: f32 = 64.0;
 const WON_MAX: f32 = 7.0;
 
@@ -53,7 +55,7 @@ impl Turns {
             return;
         }
         self.members = cluster.members;
-        // Scattered, so that workers and endpoints do not act all at once.
+        // Scattered, so that workers and endpoints do not act at the same moment.
         let owed = |index: EndpointIndex| {
             (mix(self.turn ^ (index.0 as u64) << 32) >> 40) as f32 / 16_777_216.0
         };
@@ -67,7 +69,7 @@ impl Turns {
         usable[wheel.at(self.turn, usable.len())]
     }
 
-    /// Whether the endpoint's `returns`-th return had no exchange yet; marks it as served.
+    /// Whether the endpoint had no exchange yet since its return number `returns`; marks the return as served.
     pub(super) fn greets(&mut self, index: EndpointIndex, returns: u32) -> bool {
         self.endpoints.get_mut(index).is_some_and(|passed| {
             let first = passed.greeted != returns;
@@ -76,24 +78,25 @@ impl Turns {
         })
     }
 
-    /// Notes this endpoint's turn: turns won or lost before decay.
+    /// Notes this endpoint's turn: the count of turns won or lost decays.
     pub(super) fn has_turn(&mut self, index: EndpointIndex) {
         if let Some(passed) = self.endpoints.get_mut(index) {
             passed.won *= 1.0 - 1.0 / TURNS;
         }
     }
 
-    /// Whether the endpoint may lose one more turn to siblings for being busy, and still keep its share.
+    /// Whether the busy endpoint may lose one more turn to a sibling and still get its share by weight.
     pub(super) fn may_lose(&self, index: EndpointIndex) -> bool {
         self.endpoints.get(index).is_some_and(|passed| passed.won > -WON_MAX)
     }
 
-    /// Whether the endpoint may win one more turn from siblings that are busy, and still keep its share.
+    /// Whether the endpoint may take one more turn from a busy sibling and still keep to its share by
+    /// weight.
     pub(super) fn may_gain(&self, index: EndpointIndex) -> bool {
         self.endpoints.get(index).is_some_and(|passed| passed.won < WON_MAX)
     }
 
-    /// Notes that a turn goes from an endpoint to another.
+    /// Notes that the turn of one endpoint goes to another endpoint.
     pub(super) fn moved(&mut self, from: EndpointIndex, to: EndpointIndex) {
         if let Some(passed) = self.endpoints.get_mut(from) {
             passed.won = (passed.won - 1.0).max(-TURNS);
@@ -103,8 +106,9 @@ impl Turns {
         }
     }
 
-    /// Whether an endpoint takes its turn although a sibling would be quicker, so that its recovery is
-    /// seen: it keeps the part `trickle` of its turns, and is tried after `pause` seconds.
+    /// Whether an endpoint takes its turn although a sibling would be faster, so that its recovery is
+    /// noticed. The endpoint keeps the part `trickle` of its turns, and gets an exchange after `pause`
+    /// seconds.
     pub(super) fn insists(
         &mut self,
         index: EndpointIndex,

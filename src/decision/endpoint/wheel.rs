@@ -1,20 +1,22 @@
-//! Weighted turns: whose turn it is, in constant time.
+//! Weighted turns: selects the endpoint of the next turn in constant time.
 //!
 //! Endpoints of equal weight take turns one after the other. Other weights divide a wheel in proportion; turns
 //! move by the golden ratio, which spreads the turns of a heavy endpoint evenly.
 
-/// The golden ratio's fraction: it spreads successive turns most evenly.
+/// The golden ratio's fraction: multiples of it spread successive turns most evenly.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
-/// Parts of the lookup table for each endpoint: most parts belong to one endpoint alone.
+/// Entries of the lookup table per endpoint. With several entries per endpoint, most entries lie within the range of
+/// one endpoint.
 const FINER: usize = 4;
 
 /// The shares of a cluster's usable endpoints, by position among them. Empty while all weights are equal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wheel {
-    /// Where each endpoint's part ends, from 0 to 1.
+    /// The end of each endpoint's part of the wheel, from 0 to 1.
     ends: Vec<f32>,
-    /// For each of [`FINER`] times as many equal parts of the wheel, the endpoint at its beginning.
+    /// The lookup table: [`FINER`] equal parts of the wheel for each endpoint; each entry is the endpoint at the
+    /// beginning of the part.
     guide: Vec<u32>,
 }
 
@@ -54,13 +56,13 @@ impl Wheel {
         self.ends.is_empty()
     }
 
-    /// The endpoint of turn number `turn`, among `count` usable endpoints, which are at least one.
+    /// The endpoint of turn number `turn`, among `count` usable endpoints. `count` is at least 1.
     #[must_use]
     pub fn at(&self, turn: u64, count: usize) -> usize {
         if self.ends.len() != count {
             return (turn % count as u64) as usize;
         }
-        // The fraction of a product of integers: exact for every turn, unlike that of floats.
+        // An integer product keeps the fraction exact for every turn; a product of floats does not.
         let angle = turn.wrapping_mul((GOLDEN * 18_446_744_073_709_551_616.0) as u64);
         let angle = (angle >> 40) as f32 / (1_u32 << 24) as f32;
         let part = (angle * self.guide.len() as f32) as usize;

@@ -1,17 +1,19 @@
-//! Ceilings and budgets that the proxies of a site share: each has its part, and lends what it does not need.
+//! Ceilings and budgets that the proxies of a site share: each proxy has a part, and lends the unused part to the
+//! others.
 //!
-//! A part is the ceiling divided by the proxies that are *configured*, live or not: a proxy that is cut off cannot tell
-//! a dead proxy from one that still sends. So a lone proxy has its part and nothing else, and the parts never exceed
-//! the ceiling. News makes it better: a proxy that needs less than its part lends up to half of it to those that ask.
+//! A part is the ceiling divided by the number of *configured* proxies, live or not: a proxy that is partitioned
+//! cannot distinguish a dead proxy from one that still sends. A partitioned proxy therefore has only its part, and
+//! the sum of the parts never exceeds the ceiling. While the proxies reach each other, a proxy that needs less than
+//! its part lends up to half of it to those that need more.
 //!
 //! # Invariants
-//! * A lender counts a loan as gone from the moment of the decision, before anybody is told, until [`HELD`] after it
-//!   was last renewed.
-//! * A borrower uses a loan until [`LEASE`] after the *question* to which the loan was the answer, by its own clock. The
-//!   question precedes the answer, so the borrower stops before the lender starts, however long messages are under way
-//!   and whichever of them are lost. Clocks need not agree; they must run equally fast within 5 %.
-//! * So the ceilings of all proxies of a site never add up to more than the configured one (a ceiling below one exchange
-//!   for each proxy excepted). An exchange that was begun under a loan runs to its end.
+//! * A lender does not use a loan from the moment of its decision, before the borrower learns of it, until [`HELD`]
+//!   after the last renewal.
+//! * A borrower uses a loan until [`LEASE`] after it sent the *request* whose response granted the loan, by its own
+//!   clock. The request precedes the response, so the borrower stops before the lender starts again, whatever the
+//!   delay or loss of messages. Clocks need not agree; they must run equally fast within 5 %.
+//! * Therefore the sum of the ceilings of all proxies of a site never exceeds the configured ceiling, unless that is
+//!   below one exchange for each proxy. An exchange that began under a loan runs to its end.
 
 use super::members::Members;
 use super::report::{Identity, Report};
@@ -19,46 +21,46 @@ use crate::decision::units::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long a borrower relies on a loan after its question.
+/// How long a borrower uses a loan after the request that obtained it.
 pub const LEASE: Duration = Duration::from_secs(3);
-/// How long a lender counts a loan as gone after it was last renewed: the lease, the time for which a decision is
-/// told, and a margin for clocks that run differently.
+/// How long a lender does not use a loan after the last renewal: the lease, the time for which a decision is
+/// reported, and a margin for clocks that run at different rates.
 const HELD: Duration = Duration::from_millis(4_500);
-/// For how long a decision is told: without a new one the loans are kept silent.
+/// For how long a decision is reported. Without a newer decision the loans are left out of the reports.
 const TOLD: Duration = Duration::from_millis(700);
-/// Beyond the recent use, what a proxy keeps for itself.
+/// What a proxy keeps for itself, as a multiple of its recent use.
 const HEADROOM: f64 = 1.25;
 /// How quickly a peak of use is forgotten.
 const PEAK_SECONDS: f64 = 2.0;
 
-/// Begins the name of a service's budget; no cluster can have it.
+/// The prefix of the name of a service's budget; no cluster name can begin with it.
 pub const BUDGET: &str = "$";
-/// The units in which a budget's dollars an hour are divided.
+/// The number of units into which a budget is divided.
 const BUDGET_UNITS: u32 = 10_000;
-/// From this level of its bucket on a proxy lends; below the second one it asks.
+/// A proxy lends while its bucket is above the first level, and asks for a loan below the second.
 const LEVELS: (f64, f64) = (0.9, 0.5);
 
-/// The use of a shared ceiling, or of a budget in parts of it.
+/// The use of a shared ceiling, or of a budget (in units).
 #[derive(Clone, Debug)]
 pub struct Use {
-    /// The cluster's name; of a budget, [`BUDGET`] and the service's name.
+    /// The cluster's name; for a budget, [`BUDGET`] and the service's name.
     pub name: String,
     /// The configured ceiling.
     pub total: u32,
-    /// Exchanges in flight, and those that wait.
+    /// Exchanges in flight and in the queue.
     pub now: u32,
 }
 
 /// This proxy's ceiling of a cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Share {
-    /// The cluster's name; of a budget, [`BUDGET`] and the service's name.
+    /// The cluster's name; for a budget, [`BUDGET`] and the service's name.
     pub name: String,
-    /// Its part, less what is lent.
+    /// This proxy's part, less its loans.
     pub own: u32,
-    /// What is borrowed.
+    /// The capacity borrowed from other proxies.
     pub borrowed: u32,
-    /// Until when that counts.
+    /// The end of the borrowed capacity.
     pub until: Timestamp,
 }
 
@@ -70,8 +72,8 @@ impl Share {
     }
 }
 
-/// The use of a service's budget whose bucket is at `level` (0 to 1): a proxy that does not even spend what comes in
-/// needs nothing of it, and one whose bucket falls needs all.
+/// The use of a service's budget whose bucket is at `level` (0 to 1): a proxy that spends less than its refill needs
+/// no loan, and a proxy whose bucket falls asks for the whole budget.
 #[must_use]
 pub fn budget_use(service: &str, level: f64, members: u32) -> Use {
     let calm = f64::from(part(BUDGET_UNITS, members).saturating_sub(1)) / HEADROOM;
@@ -83,32 +85,33 @@ pub fn budget_use(service: &str, level: f64, members: u32) -> Use {
     Use { name: format!("{BUDGET}{service}"), total: BUDGET_UNITS, now }
 }
 
-/// The part of a budget that a share of it is, 0 to 1; what is sure where no share is known.
+/// Converts a share in units to a part of the budget, 0 to 1. Without a share, the part that no other proxy can have
+/// borrowed.
 #[must_use]
 pub fn budget_part(share: Option<u32>, members: u32) -> f64 {
     let units = share.unwrap_or_else(|| sure(part(BUDGET_UNITS, members)));
     f64::from(units) / f64::from(BUDGET_UNITS)
 }
 
-/// A proxy's part of a ceiling among so many.
+/// One proxy's part of the ceiling `total` among `members` proxies.
 #[must_use]
 pub fn part(total: u32, members: u32) -> u32 {
     (total / members.max(1)).max(1)
 }
 
-/// What nobody else can rely on of a part: half of it may be lent.
+/// The portion of a part that no other proxy can have borrowed: half of it, since the other half may be lent.
 #[must_use]
 pub fn sure(part: u32) -> u32 {
     part - part / 2
 }
 
-/// What this proxy needs, lends and borrows.
+/// The needs, loans and borrowings of this proxy.
 #[derive(Clone, Debug, Default)]
 pub struct Shares {
     clusters: BTreeMap<String, Lender>,
-    /// When the first decision was: what was lent before a restart is not known, and may still be relied upon.
+    /// The moment of the first decision. Loans from before a restart are not known and may still be in use.
     since: Option<Timestamp>,
-    /// What is told from now on, and what was decided after it.
+    /// The decision that is reported now, and the decision made after it.
     told: Decided,
     next: Decided,
 }
@@ -128,17 +131,17 @@ struct Lender {
     loans: BTreeMap<String, Loan>,
 }
 
-/// What somebody may rely on.
+/// A loan to another proxy.
 #[derive(Clone, Copy, Debug)]
 struct Loan {
     units: u32,
     until: Timestamp,
-    /// The greatest smaller promise since: it counts when the greater one has run out.
+    /// The greatest smaller loan that was promised since; it applies when the greater one has expired.
     smaller: u32,
 }
 
 impl Shares {
-    /// Decides anew: this proxy's ceilings from now on. `members` is the number of configured proxies of the site.
+    /// Decides this proxy's ceilings from now on. `members` is the number of configured proxies of the site.
     pub fn decide(
         &mut self,
         uses: &[Use],
@@ -164,7 +167,7 @@ impl Shares {
                 let grants = report.grants.get(&one.name);
                 let grant = grants.and_then(|grants| grants.get(&own.instance)).copied();
                 if let Some(units) = grant.filter(|units| *units > 0) {
-                    // Nobody has more than half a part to lend.
+                    // No proxy can lend more than half of its part.
                     borrowed = borrowed.saturating_add(units.min(part / 2));
                     until = until.min(at.plus(LEASE));
                 }
@@ -185,7 +188,8 @@ impl Shares {
         shares
     }
 
-    /// Adds to a report what is told at `now`: the decision before the last one, which is in force by now.
+    /// Adds the loans to a report made at `now`. They are those of the decision before the last, which is
+    /// already in force.
     pub fn tell(&self, report: &mut Report, now: Timestamp) {
         if now.since(self.told.at) <= TOLD {
             report.wants.clone_from(&self.told.wants);
@@ -193,28 +197,29 @@ impl Shares {
         }
     }
 
-    /// Tells no loan until the next decision: the last one is not in force.
+    /// Reports no loan until the next decision, because the last decision is not yet in force.
     pub fn withhold(&mut self) {
         self.told.grants.clear();
     }
 }
 
 impl Lender {
-    /// What this proxy needs for itself: its recent peak, and some room to grow.
+    /// The need of this proxy: its recent peak, and headroom for growth.
     fn need(&mut self, used: u32, now: Timestamp) -> u32 {
         let faded = self.peak * (-now.secs_since(self.at) / PEAK_SECONDS).exp();
         (self.peak, self.at) = (faded.max(f64::from(used)), now);
         (self.peak * HEADROOM).ceil() as u32 + 1
     }
 
-    /// Divides what is to spare evenly among those who ask, nobody getting more than asked; the units by instance.
+    /// Divides the spare units evenly among the proxies that ask; no proxy gets more than it asked for. Returns
+    /// the units by instance.
     fn lend(
         &mut self,
         spare: u32,
         askers: &mut [(&str, u32)],
         now: Timestamp,
     ) -> BTreeMap<String, u32> {
-        // A promise that was not renewed is over.
+        // A loan that was not renewed has expired.
         self.loans.retain(|_, loan| {
             if now > loan.until {
                 *loan = Loan { units: loan.smaller, until: now.plus(HELD), smaller: 0 };
@@ -228,7 +233,7 @@ impl Lender {
             let fair = (*want).min(left / count.max(1));
             (left, count) = (left - fair, count.saturating_sub(1));
             let held = self.loans.get(*name).map_or(0, |loan| loan.units);
-            // What others may still rely on is not lent again.
+            // Units that other proxies may still use are not lent again.
             let room = spare.saturating_sub(self.held());
             let units = if fair > held { held + (fair - held).min(room) } else { fair };
             if units == 0 {

@@ -1,4 +1,5 @@
-//! Shared ceilings in a world of proxies whose questions and answers are late, lost, or cut off.
+//! Shared ceilings in a simulated network of proxies whose requests and responses are delayed, lost, or blocked by
+//! partitions.
 
 use super::*;
 use crate::decision::budget::{Budget, SpendingLimit};
@@ -6,10 +7,10 @@ use crate::decision::fleet::Refused;
 use crate::decision::units::Dice;
 
 const STEP: Duration = Duration::from_millis(50);
-/// Steps between two decisions, and between two questions.
+/// Steps between two decisions, and between two requests.
 const DECIDE: u64 = 5;
 const ASK: u64 = 20;
-/// An answer that takes longer is refused.
+/// A response that takes longer is refused.
 const ANSWERED: Duration = Duration::from_secs(2);
 
 struct Proxy {
@@ -21,7 +22,7 @@ struct Proxy {
     demand: u32,
 }
 
-/// A question under way to a proxy, or an answer under way back.
+/// A request on its way to a proxy, or a response on its way back.
 struct Message {
     arrives: Timestamp,
     asked: Timestamp,
@@ -135,7 +136,7 @@ impl World {
             }
             Some(report) if now.since(asked) <= ANSWERED => {
                 let source = report.by.instance.clone();
-                // Late answers may be stale: that is what merging is for.
+                // Late responses may be stale: the merge must ignore them.
                 let proxy = &mut self.proxies[to];
                 let own = proxy.by.instance.clone();
                 if let Err(reason) = proxy.members.merge(&source, "a", &own, report, asked) {
@@ -146,7 +147,7 @@ impl World {
         }
     }
 
-    /// A new process at the same place: it knows nothing of its loans, and its sequence begins anew.
+    /// A new process at the same address: it has forgotten its loans, and its sequence numbers begin anew.
     fn restart(&mut self, index: usize) {
         let own = sure(part(self.total, self.proxies.len() as u32));
         let proxy = &mut self.proxies[index];
@@ -174,7 +175,7 @@ fn a_hot_proxy_borrows_and_what_is_lent_returns() {
     assert!(world.ceiling(0) >= 105, "half of what nine do not need: {}", world.ceiling(0));
     assert_eq!(world.ceiling(1), 10, "a lender keeps half");
 
-    // All are hot: everybody has its part again, soon after the loans have run out.
+    // All proxies have high demand: each has its part again soon after the loans have expired.
     world.proxies.iter_mut().for_each(|proxy| proxy.demand = 150);
     world.run(9);
     assert!((0..10).all(|index| world.ceiling(index) == 20));
@@ -212,7 +213,7 @@ fn ceilings_never_add_up_to_more_than_the_configured_one() {
         let total = (count + dice.below(300)) as u32;
         let mut world = World::new(count, total, seed);
         for _ in 0..30 {
-            // A new weather: demand, cuts in any direction, delays, losses.
+            // New random conditions: demand, partitions in either direction, delays, losses.
             world.delay_max = Duration::from_millis([20, 200, 900, 3_000][dice.below(4)]);
             world.loss = [0.0, 0.0, 0.3, 0.8][dice.below(4)];
             for index in 0..count {
@@ -241,8 +242,8 @@ fn a_forged_loan_is_bounded_by_what_a_proxy_could_lend() {
     assert_eq!(world.ceiling(0), 13 + 12);
 }
 
-/// Two proxies share a budget of $36 an hour. One spends whatever it may, the other a cent in a while. They hear each
-/// other but for ten minutes in the middle.
+/// Two proxies share a budget of $36 an hour. One spends as much as it may, the other a cent now and then. They are
+/// partitioned for ten minutes in the middle.
 #[test]
 fn a_shared_budget_goes_to_who_needs_it_and_is_never_exceeded() {
     const TERMS: SpendingLimit =

@@ -1,13 +1,14 @@
-//! Who is in the fleet: the newest report of each source, merged so that order, duplicates and losses do not matter.
+//! The members of the fleet: the newest report of each source, merged so that order, duplicates and losses of reports
+//! do not matter.
 //!
-//! A *source* is a configured peer: the link on which we ask and it answers. One source speaks for one proxy, so the
-//! memory is bounded by the configuration, whatever peers say.
+//! A *source* is a configured peer from which this proxy requests reports. One source stands for one proxy, so the
+//! configuration bounds the memory, whatever peers report.
 //!
 //! # Invariants
-//! * The state after some reports of a source is the greatest by (incarnation, instance, sequence), in whatever order
-//!   and however often they arrived.
-//! * A report that is not newer never makes a source younger: age counts from the moment at which we *asked* for the
-//!   last news, by our own clock. No clock of another machine is compared with ours.
+//! * The state after some reports of a source is the report with the greatest (incarnation, instance, sequence),
+//!   independent of the order and the number of arrivals.
+//! * A report that is not newer does not reduce the age of its source. The age counts from the moment at which this
+//!   proxy *requested* the last new report, by its own clock. Clocks of different machines are never compared.
 
 use super::report::{Identity, Report};
 use super::{Peer, Refused};
@@ -15,29 +16,30 @@ use crate::decision::units::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A member whose last news is older than this is silent.
+/// A member whose last new report is older than this is not live.
 pub const LIVE: Duration = Duration::from_secs(3);
-/// A site whose last news is older than this is shown as stale: sites are asked every two seconds.
+/// A site whose last new report is older than this is shown as stale. Reports of sites are requested every two
+/// seconds.
 pub const SITE_LIVE: Duration = Duration::from_secs(6);
-/// After so long a silence another incarnation is accepted even if its number is smaller: the clock of a restarted
-/// proxy may have been set back.
+/// After this time without a report, an incarnation with a smaller number is accepted too: the clock of a
+/// restarted proxy may have been set back.
 pub const FORGIVEN: Duration = Duration::from_secs(10);
 
-/// The last news of a source.
+/// The last report of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heard {
     /// The newest report.
     pub report: Report,
-    /// When we asked for it.
+    /// The time of its request.
     pub at: Timestamp,
 }
 
-/// What became of a report.
+/// The result of merging a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Merged {
-    /// The report was news.
+    /// The report was newer.
     News,
-    /// The report is the known one.
+    /// The report was already known.
     Known,
     /// The peer is this proxy itself.
     Own,
@@ -51,10 +53,10 @@ pub struct Members {
 }
 
 impl Members {
-    /// Merges a report that `source` of `site` gave when we asked at `at`; `own` is this proxy's instance.
+    /// Merges the report of `source` in `site` that was requested at `at`; `own` is this proxy's instance.
     ///
     /// # Errors
-    /// Why the report was refused; nothing changes then.
+    /// The reason why the report was refused; the state is then unchanged.
     pub fn merge(
         &mut self,
         source: &str,
@@ -96,13 +98,13 @@ impl Members {
         self.all.retain(|source, _| is_configured(source));
     }
 
-    /// The last news of a source.
+    /// The last report of a source.
     #[must_use]
     pub fn heard(&self, source: &str) -> Option<&Heard> {
         self.all.get(source)
     }
 
-    /// The sum over `own` and the live members of its site; idle clusters are left out.
+    /// The sum of `own` and the reports of the live members of its site; idle clusters are left out.
     #[must_use]
     pub fn site(&self, own: &Report, now: Timestamp) -> Report {
         let mut sum = own.clone();
@@ -119,7 +121,7 @@ impl Members {
         sum.without_idle()
     }
 
-    /// The reports of the other members of the site that are at most `age` old, and when they were asked for.
+    /// The reports of the other members of the site that are at most `age` old, and when each was requested.
     pub fn colleagues<'a>(
         &'a self,
         own: &'a Identity,
@@ -134,7 +136,8 @@ impl Members {
         theirs.map(|heard| (&heard.report, heard.at))
     }
 
-    /// The news of another site, of all sources the one that heard most members not long ago, then the newest one.
+    /// The report of another site. Among the recent reports of its sources, the report with the most members wins,
+    /// then the newest.
     #[must_use]
     pub fn other_site(&self, site: &str, now: Timestamp) -> Option<&Heard> {
         let of_site = self.all.values().filter(|heard| heard.report.by.site == site);
@@ -145,7 +148,7 @@ impl Members {
     }
 }
 
-/// One conversation: peers of a site that are asked in turn, the next one where one does not answer.
+/// One link to a site: a list of peers. If a peer does not answer, the next one is requested.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
     /// Names the source of its reports.
@@ -154,21 +157,22 @@ pub struct Link {
     pub site: String,
     /// Peers, the preferred one first; never empty.
     pub peers: Vec<Peer>,
-    /// Between two questions.
+    /// The interval between two requests.
     pub every: Duration,
-    /// Whether the peer's own report is wanted, not the sum over its site.
+    /// Whether the link requests the peer's own report instead of the sum over its site.
     pub member: bool,
 }
 
-/// Between two questions to a member of this site.
+/// The interval between two requests to a member of this site.
 const MEMBER_EVERY: Duration = Duration::from_secs(1);
-/// Between two questions on each of the links to another site: with two links, its news is a second old at most.
+/// The interval between two requests on each link to another site. With two links, the newest report is at most
+/// a second old.
 const SITE_EVERY: Duration = Duration::from_secs(2);
 /// Links to another site.
 const LINKS_PER_SITE: usize = 2;
 
 /// The links of a proxy: one to each peer of its own site, and two to each other site, however many peers of that
-/// site there are. `scatter` differs between proxies, so that they do not all ask the same two.
+/// site there are. `scatter` differs between proxies, so that they do not all send to the same two peers.
 #[must_use]
 pub fn links(peers: &[Peer], own_site: &str, scatter: impl Fn(&Peer) -> u64) -> Vec<Link> {
     let mut sites: BTreeMap<&str, Vec<&Peer>> = BTreeMap::new();
@@ -241,7 +245,8 @@ mod tests {
                 sent.extend((1..=count).map(|sequence| report(name, incarnation, sequence)));
             }
             let newest = sent.last().unwrap().clone();
-            // Each arrives up to three times or not at all, in any order; only the newest is sure to arrive.
+            // Each report arrives up to three times or not at all, in any order; only the newest is certain
+            // to arrive.
             let mut arrived: Vec<Report> = vec![newest.clone()];
             for report in &sent {
                 arrived.extend((0..dice.below(4)).map(|_| report.clone()));

@@ -1,7 +1,7 @@
-//! What proxies and sites tell each other, as pure rules: reports, their bounds, and how they are merged.
+//! The exchange of reports between proxies and sites, as pure functions: reports, their bounds, and their merge.
 //!
-//! The law of this module: news from the fleet can make a choice better, and its loss never makes one wrong. Nothing
-//! here is needed to serve a request.
+//! The rule of this module: reports of the fleet can improve a decision, and the loss of reports never makes a
+//! decision wrong. No request depends on a report.
 //!
 //! # Not here
 //! Sockets and JSON (`crate::fleet`).
@@ -15,50 +15,50 @@ pub use report::{ClusterRow, Identity, Report, ServiceRow};
 
 use std::path::PathBuf;
 
-/// A proxy that is asked for its state.
+/// Another proxy whose reports this proxy requests.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Peer {
     /// The peer's site.
     pub site: String,
-    /// Its admin API as configured, which names the peer.
+    /// The URL of its admin API as configured; it identifies the peer.
     pub url: String,
-    /// Whether it is asked by TLS.
+    /// Whether its admin API uses TLS.
     pub secure: bool,
     /// Host name or IP address, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// File with the token of its admin API.
+    /// The file with the token for its admin API.
     pub token_file: Option<PathBuf>,
-    /// Authorities of its certificate; the system's where there are none.
+    /// The certificate authorities for its certificate; those of the system if `None`.
     pub ca: Option<PathBuf>,
 }
 
 /// Peers in a configuration.
 pub const PEERS_MAX: usize = 256;
 
-/// Why news was refused.
+/// The reason for which a report was refused.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Refused {
     /// Not a report.
     Malformed,
     /// Longer than a report may be.
     Oversize,
-    /// More clusters or services than a report may have.
+    /// The report has more clusters or services than allowed.
     TooMany,
-    /// A name that no configuration could have.
+    /// A name that is not valid in a configuration.
     Name,
-    /// A number that is negative, not finite, or out of its range.
+    /// A number that is negative, not finite, or out of range.
     Value,
-    /// Another site than the configured one.
+    /// The site differs from the configured site of the peer.
     Site,
-    /// An instance that another peer speaks for.
+    /// Another peer already reports this instance.
     Instance,
-    /// Older than what is known.
+    /// Not newer than the last report.
     Stale,
-    /// Bytes that nobody asked for.
+    /// Bytes beyond the requested report.
     Unasked,
-    /// No whole answer in time.
+    /// No complete report in time.
     Timeout,
 }
 

@@ -1,8 +1,8 @@
-//! What a proxy tells the others: its report, the bounds of a report, and the sum of the reports of a site.
+//! The report that a proxy gives to other proxies, the bounds of a report, and the sum of the reports of a site.
 //!
-//! A report is the whole state of one moment, never a change: a lost report costs nothing once the next one arrives.
-//! On the wire each key has one letter and each cluster or service is a row of numbers without its trailing zeros,
-//! since every proxy of a site receives the report of every other one once a second.
+//! A report is the whole state at one moment, never a change: the next report makes up for a lost one. Reports are
+//! small, since every proxy of a site receives the report of every other proxy once a second: each JSON key has one
+//! letter, and each cluster or service is a row of numbers without trailing zeros.
 //!
 //! # Units
 //! Seconds, exchanges a second and dollars inside; milliseconds in rows.
@@ -26,16 +26,16 @@ const NUMBER_MAX: f64 = 1e12;
 /// The report of one proxy, or of a site: then the sum over its members.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Report {
-    /// Who reports. Within a conversation this is said once, at its beginning.
+    /// The reporting proxy. On a connection it is sent once, in the response head.
     #[serde(flatten)]
     pub by: Identity,
     /// Greater with each report of an incarnation.
     #[serde(rename = "q")]
     pub sequence: u64,
-    /// Live proxies whose reports are in the sum.
+    /// The number of live proxies whose reports are in the sum.
     #[serde(rename = "m", default = "one", skip_serializing_if = "is_one")]
     pub members: u32,
-    /// Proxies that the site should have.
+    /// The number of proxies configured for the site.
     #[serde(rename = "e", default = "one", skip_serializing_if = "is_one")]
     pub expected: u32,
     /// Whether the proxy is draining.
@@ -47,15 +47,15 @@ pub struct Report {
     /// Services with traffic, by name.
     #[serde(rename = "d", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, ServiceRow>,
-    /// Exchanges beyond its part that the proxy would have in flight, by cluster whose ceiling is shared.
+    /// Exchanges that the proxy would have in flight beyond its part, by cluster with a shared ceiling.
     #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wants: BTreeMap<String, u32>,
-    /// What the proxy lends of its part, by cluster and instance.
+    /// The loans of the proxy from its part, by cluster and borrowing instance.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
-/// Who reports; of a site's report, the proxy that summed it up.
+/// The identity of the reporting proxy; in a site's report, of the proxy that made the sum.
 #[derive(
     Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize,
 )]
@@ -95,7 +95,7 @@ pub struct ClusterRow {
 pub struct ServiceRow {
     /// Exchanges a second.
     pub demand: f64,
-    /// Share of exchanges that went beyond the nearest live cluster because of load.
+    /// The share of exchanges that spilled.
     pub spill: f64,
     /// Dollars left of the budget; 0 without a budget, and when the budget is spent.
     pub budget_left: f64,
@@ -115,7 +115,8 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A row with a fixed meaning of each place. Places that are absent are 0; further places are ignored.
+/// A row in which each position has a fixed meaning. Absent positions are 0; additional positions are
+/// ignored.
 trait Row: Sized {
     fn write(&self) -> Vec<f64>;
     fn read(at: impl Fn(usize) -> f64) -> Self;
@@ -136,7 +137,7 @@ impl Row for ClusterRow {
 
     fn read(at: impl Fn(usize) -> f64) -> ClusterRow {
         ClusterRow {
-            // A state of a later version is one that is not plainly up.
+            // A state that only a later version knows counts as degraded.
             state: STATES.iter().copied().find(|s| code(*s) == at(0)).unwrap_or(State::Degraded),
             in_flight: at(1),
             requests_per_s: at(2),
@@ -212,7 +213,7 @@ impl<'de> Deserialize<'de> for ServiceRow {
     }
 }
 
-/// A number with three digits that count and at most two decimals: more would only be bytes.
+/// Rounds a number to three significant digits and at most two decimals, to keep reports small.
 fn short(number: f64) -> f64 {
     if !number.is_finite() || number.abs() < 0.005 {
         return 0.0;
@@ -222,7 +223,7 @@ fn short(number: f64) -> f64 {
     if places < 0 { (number * scale).round() / scale } else { (number / scale).round() * scale }
 }
 
-/// Whether this may be the name of a site, cluster or service: the rule of the configuration.
+/// Whether this may be the name of a site, cluster or service: the same rule as in the configuration.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -239,7 +240,7 @@ impl Report {
     /// Checks names, numbers and counts.
     ///
     /// # Errors
-    /// The first reason to refuse the report as a whole.
+    /// The first reason for which the whole report is refused.
     pub fn check(&self) -> Result<(), Refused> {
         let grants: usize = self.grants.values().map(BTreeMap::len).sum();
         let counts = [self.clusters.len(), self.services.len(), self.wants.len(), grants];
@@ -265,8 +266,8 @@ impl Report {
         }
     }
 
-    /// What the other members of the site are told: clusters that are not idle. Distance and service time are left out,
-    /// since proxies of one site measure them for themselves.
+    /// The report for the other members of the site: clusters that are not idle. Distance and service time are left
+    /// out, since proxies of one site measure them for themselves.
     #[must_use]
     pub fn for_members(&self) -> Report {
         let mut report = self.without_idle();
@@ -284,14 +285,14 @@ impl Report {
         report
     }
 
-    /// The report as it is said within a conversation.
+    /// The report without identity, as sent on an open connection.
     #[must_use]
     pub fn unnamed(&self) -> Report {
         Report { by: Identity::default(), ..self.clone() }
     }
 
-    /// Adds what another member of the site reports. Counts and rates add up, a state is the worst one, and queue,
-    /// distance and service time are means by requests.
+    /// Adds the report of another member of the site. Counts and rates are summed, the state is the worse one, and
+    /// queue, distance and service time are means weighted by requests.
     pub fn add(&mut self, other: &Report) {
         self.members += 1;
         for (name, row) in &other.clusters {
@@ -313,7 +314,7 @@ impl Report {
 }
 
 impl ClusterRow {
-    /// Whether there is nothing to tell: up, and without traffic.
+    /// Whether the cluster is up and has no traffic, so that it can be left out.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let traffic = self.in_flight + self.requests_per_s + self.queue + self.usd_per_hour;
@@ -332,7 +333,7 @@ impl ClusterRow {
     }
 }
 
-/// The worse of two states: a cluster that one member cannot use is shown as such.
+/// The worse of two states: a cluster that one member cannot use is shown as unusable.
 fn worse(a: State, b: State) -> State {
     let rank = |state: State| match state {
         State::Up => 0,
@@ -343,7 +344,7 @@ fn worse(a: State, b: State) -> State {
     if rank(b) > rank(a) { b } else { a }
 }
 
-/// The mean of two figures by their weights; their plain mean when neither has any.
+/// The weighted mean of two numbers; the plain mean if both weights are 0.
 fn mean(a: f64, weight_a: f64, b: f64, weight_b: f64) -> f64 {
     let all = weight_a + weight_b;
     if all > 0.0 { (a * weight_a + b * weight_b) / all } else { (a + b) / 2.0 }

@@ -1,4 +1,4 @@
-//! Which share of the exchanges offered to a cluster was sent there, over 0.2 s.
+//! The share of the exchanges offered to a cluster that was sent to the cluster, over 0.2 s.
 
 use super::decay;
 use crate::decision::tally::Tally;
@@ -14,14 +14,14 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Folds one sweep in; `open` is the share of what was offered that dial and slow start let through.
+    /// Folds one sweep in; `open` is the share of the offered exchanges that dial and slow start admit.
     pub(super) fn fold(&mut self, tally: &Tally, open: f64, elapsed: f64) {
         let keep = decay(elapsed, WINDOW);
         self.offered = self.offered * keep + tally.offered * open;
         self.accepted = self.accepted * keep + tally.accepted;
     }
 
-    /// The share that was sent, at least 0.02; 1 while next to nothing is offered.
+    /// The share that was sent, at least 0.02; 1 while hardly any exchanges are offered.
     pub(super) fn share(&self) -> f64 {
         match self.offered > 1.0 {
             true => (self.accepted / self.offered).clamp(0.02, 1.0),

@@ -1,15 +1,17 @@
-//! Whether a cluster's reports are wrong: the queue it reports against the queue that this proxy observes.
+//! Whether a cluster's reports are wrong: compares the reported queue with the queue that this proxy
+//! observes.
 //!
-//! A wrong capacity shows as a reported queue where responses are quick, or as no reported queue where they
-//! are slow. A report that is a second old makes all proxies act alike: right on average, and never now.
+//! A wrong capacity shows as a reported queue while responses are fast, or as no reported queue while
+//! responses are slow. Reports that are a second old make all proxies act alike: such reports are right on
+//! average but wrong at each moment, so they scatter.
 
 use super::decay;
 
 /// The window of the comparison, in seconds.
 const WINDOW: f64 = 5.0;
-/// For how long reports are ignored after they proved wrong, in seconds.
+/// For how long reports are ignored after they were found wrong, in seconds.
 const DISTRUST: f64 = 60.0;
-/// For how long reports may be wrong, or due queues may be missing, in seconds.
+/// For how long reports may be wrong, or may lack the queue that their load implies, in seconds.
 const WRONG_MAX: f64 = 10.0;
 /// For how long reports may scatter, in seconds.
 const STALE_MAX: f64 = 3.0;
@@ -23,13 +25,14 @@ pub(super) struct Doubt {
     scatter: f64,
     /// Mean observed queue, in seconds.
     observed: f64,
-    /// Mean queue that there should be at the reported load, in seconds.
+    /// Mean queue that the reported load implies, in seconds.
     due: f64,
-    /// Seconds for which the observed queue was far shorter than the expected one; other times are subtracted.
+    /// Seconds for which the observed queue was far shorter than the expected queue, less the seconds for
+    /// which it was not.
     idle: f64,
-    /// Seconds without a break for which the difference was too large.
+    /// Consecutive seconds for which the difference was too large.
     wrong: f64,
-    /// Seconds without a break for which the scatter was too large.
+    /// Consecutive seconds for which the scatter was too large.
     stale: f64,
     /// Seconds for which reports are still ignored.
     distrusted: f64,
@@ -42,7 +45,7 @@ pub(super) struct Comparison {
     pub(super) reported: f64,
     /// The queue by the response times.
     pub(super) observed: f64,
-    /// The queue that there should be at the reported load.
+    /// The queue that the reported load implies.
     pub(super) due: f64,
     /// Standard error of the mean response time.
     pub(super) error: f64,
@@ -53,7 +56,7 @@ pub(super) struct Comparison {
 }
 
 impl Doubt {
-    /// Lets `elapsed` seconds of distrust pass.
+    /// Reduces the remaining time of distrust by `elapsed` seconds.
     pub(super) fn pass(&mut self, elapsed: f64) {
         self.distrusted = (self.distrusted - elapsed).max(0.0);
     }
@@ -69,10 +72,10 @@ impl Doubt {
         let difference = now.reported - now.observed;
         self.difference += (difference - self.difference) * news;
         self.scatter += (difference.powi(2) - self.scatter) * news;
-        // The noise of one window, averaged over as many windows as the comparison spans.
+        // The noise of one window, averaged over the number of windows in the comparison.
         let noise = now.error * (now.window / WINDOW).sqrt();
         let tolerance = (0.1 * now.service).max(0.001) + 2.0 * noise;
-        // A cluster that reports next to full utilisation must have a queue, since arrivals are random.
+        // A cluster that reports almost full utilisation must have a queue, since arrivals are random.
         self.observed += (now.observed - self.observed) * news;
         self.due += (now.due - self.due) * news;
         let idle = self.observed + noise < 0.1 * self.due;
@@ -86,7 +89,7 @@ impl Doubt {
     }
 }
 
-/// For how long a condition has held without a break, in seconds.
+/// For how long a condition has held continuously, in seconds.
 fn lasting(holds: bool, seconds: f64, elapsed: f64) -> f64 {
     if holds { seconds + elapsed } else { 0.0 }
 }

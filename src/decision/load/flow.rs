@@ -1,9 +1,9 @@
-//! Exchanges in and out over the last 0.3 s: from their difference follows whether the queue grows.
+//! Exchanges sent and ended over the last 0.3 s: their difference shows whether the queue grows.
 
 use super::{RECENT, decay};
 use crate::decision::tally::Tally;
 
-/// Exchanges within the window from which on a cluster is flooded.
+/// A cluster with more exchanges than this within the window is flooded.
 const FLOOD: f64 = 50.0;
 
 /// Decaying counts of exchanges.
@@ -30,7 +30,7 @@ pub(super) struct LeftEarly {
 }
 
 impl Flow {
-    /// Folds one sweep in; `open` is the share of what was offered that dial and slow start let through.
+    /// Folds one sweep in; `open` is the share of the offered exchanges that dial and slow start admit.
     pub(super) fn fold(&mut self, tally: &Tally, open: f64, left: LeftEarly, elapsed: f64) {
         let keep = decay(elapsed, RECENT);
         self.offered = self.offered * keep + tally.offered * open;

@@ -5,11 +5,11 @@ use super::mix::Mix;
 use super::{ENOUGH, decay};
 use crate::decision::tally::Tally;
 
-/// Weight that the mean of the newest answers keeps after each answer.
+/// The weight that the mean of the newest answers keeps at each further answer.
 const NEWEST_KEEP: f64 = 0.75;
 /// Number of answers that the mean of the newest answers covers.
 const NEWEST_COUNT: f64 = 7.0;
-/// Answers a second below which the window has its greatest length.
+/// Answers a second at which the window reaches its greatest length.
 const SELDOM: f64 = 20.0;
 
 /// Decaying sums over the window.
@@ -24,7 +24,7 @@ pub(super) struct Means {
     accepted: f64,
     /// Mean response time, without distance, of the newest answers.
     newest: f64,
-    /// How many answers `newest` covers, at most seven.
+    /// The number of answers in `newest`, at most seven.
     newest_count: f64,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct Sample<'a> {
     pub(super) distance: f64,
     /// Exchanges whose clients left early.
     pub(super) left: LeftEarly,
-    /// Exchanges in flight whose client will stay.
+    /// Exchanges in flight whose client will not leave early.
     pub(super) in_flight: f64,
-    /// What the baselines predict.
+    /// The predictions of the baselines.
     pub(super) mix: &'a Mix,
 }
 
-/// The length of the window, in seconds: 60 answers, within half a second and three seconds.
+/// The length of the window, in seconds: the time of 60 answers, between half a second and three seconds.
 pub(super) fn window(completion_rate: f64) -> f64 {
     (60.0 / completion_rate.max(1.0)).clamp(0.5, 3.0)
 }
@@ -61,9 +61,9 @@ impl Means {
         self.accepted = accepted.max(0.0);
     }
 
-    /// Answers of a sweep, and the sum of their times without distance. An exchange whose client left would have
-    /// waited longer still. Such exchanges count where they waited longer than others: else a
-    /// cluster that answers no request in time would seem idle.
+    /// The number of answers in a sweep, and the sum of their times without distance. An exchange whose client
+    /// left would have taken even longer. Such exchanges count if they waited longer than the answered ones;
+    /// otherwise a cluster that answers no request in time would look idle.
     fn answered(&self, tally: &Tally, distance: f64) -> (f64, f64) {
         let seconds = tally.latency_sum - tally.completed * distance;
         let left = tally.abandoned_seconds - tally.abandoned * distance;
@@ -74,9 +74,9 @@ impl Means {
         }
     }
 
-    /// Restarts the window when the newest seven answers are far below its mean; the result is the number of
-    /// answers that are left, or `None`. A queue that has drained is then gone at once, also where so few
-    /// exchanges are sent that the window would contain it for seconds.
+    /// Restarts the window when the newest seven answers are far below its mean; returns the number of
+    /// answers that remain, or `None`. A drained queue then leaves the mean at once, even if the rate is so
+    /// low that the window would contain the queue for seconds.
     pub(super) fn restart_on_relief(
         &mut self,
         tally: &Tally,
@@ -108,7 +108,7 @@ impl Means {
         Some(NEWEST_COUNT as usize)
     }
 
-    /// Forgets what was sent and what was in flight.
+    /// Forgets the exchanges sent and in flight.
     pub(super) fn forget_in_flight(&mut self) {
         self.in_flight_area = 0.0;
         self.accepted = 0.0;
@@ -129,7 +129,7 @@ impl Means {
         (self.count >= ENOUGH).then(|| (self.response_sum / self.count).max(0.0))
     }
 
-    /// Mean response time that the baselines predict; `service` before the first answer.
+    /// The baselines' prediction of the mean response time; `service` before the first answer.
     pub(super) fn expected(&self, service: f64) -> f64 {
         if self.count > 0.5 { self.expected_sum / self.count } else { service }
     }

@@ -1,13 +1,14 @@
-//! The mix of request kinds in one sweep, and the bounds of a queue that is inferred from all kinds together.
+//! The mix of request kinds in one sweep, and the bounds of the queue inferred from all kinds together.
 
 use crate::decision::excess::Excess;
 use crate::decision::exchange::{End, Ended};
 use crate::decision::strata::Strata;
 
-/// What the baselines of the request kinds predict for the exchanges that ended since the last sweep. Seconds.
+/// The predictions of the baselines of request kinds for the exchanges that ended since the last sweep.
+/// Seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mix {
-    /// Mean response time without distance that the baselines predict.
+    /// The baselines' prediction of the mean response time without distance.
     pub expected: f64,
     /// Number of exchanges, of a sample.
     pub count: f64,
@@ -36,8 +37,8 @@ impl Mix {
 }
 
 /// Bounds an inferred queue, `middle`, by `excess`. If a shift was `significant` lately, the result lies between the
-/// lower and the upper bound; if not, the result is the lesser of `middle` and the lower bound. Exchanges
-/// that ended describe the queue that they met; since then the queue may have grown, by `growth` seconds a second.
+/// lower and the upper bound; if not, the result is the lesser of `middle` and the lower bound. The exchanges that
+/// ended show the queue at their arrival; since then the queue may have grown by `growth` seconds a second.
 #[must_use]
 pub fn bounded(middle: f64, excess: &Excess, significant: bool, growth: f64, service: f64) -> f64 {
     let low = excess.low.max(0.0);

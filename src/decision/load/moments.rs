@@ -14,7 +14,7 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// Keeps the share `keep` of what is there, and adds `new`.
+    /// Keeps the share `keep` of the old values and adds `new`.
     pub(super) fn fold(&mut self, keep: f64, new: Moments) {
         self.count = self.count * keep + new.count;
         self.sum = self.sum * keep + new.sum;

@@ -1,11 +1,11 @@
-//! How many exchanges succeed: counts of good and of all answers, over one second and over 0.3 s.
+//! The success of exchanges: counts of good answers and of all answers, over one second and over 0.3 s.
 
 use super::{RECENT, decay};
 use crate::decision::tally::Tally;
 
-/// Answers assumed good in [`Outcomes::success_at_least`], so that few failures do not decide.
+/// Good answers that [`Outcomes::success_at_least`] adds to the counts, so that a few failures do not decide.
 const CERTAIN: f64 = 10.0;
-/// Answers assumed good in [`Outcomes::success_now`].
+/// Good answers that [`Outcomes::success_now`] adds to the counts.
 const CERTAIN_NOW: f64 = 3.0;
 
 /// Decaying counts of answers.
@@ -43,7 +43,8 @@ impl Outcomes {
         if self.judged < 1.0 { 1.0 } else { (self.good / self.judged).clamp(0.0, 1.0) }
     }
 
-    /// The success ratio with ten good answers added: one failure of two requests does not halve the ratio.
+    /// The success ratio with ten good answers added: one failure among two requests does not halve the
+    /// ratio.
     pub(super) fn success_at_least(&self) -> f64 {
         (self.good + CERTAIN) / (self.judged + CERTAIN)
     }

@@ -1,17 +1,17 @@
-//! The queue's delay, filtered over 50 ms; the delay fades when nothing is known any more.
+//! The queue's delay, filtered over 50 ms; without new samples the delay decays.
 
 use super::decay;
 
 /// Time constant of the filter, in seconds.
 const FILTER: f64 = 0.05;
-/// Delays below this are none, in seconds.
+/// Delays below this count as 0, in seconds.
 const NEGLIGIBLE: f64 = 1e-6;
 
 /// The delay, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Queue {
     filtered: f64,
-    /// The delay that follows from what was sent since the newest report.
+    /// The delay caused by the exchanges sent since the newest report.
     since_report: f64,
 }
 
@@ -21,12 +21,12 @@ impl Queue {
         self.filtered += (sample - self.filtered) * (1.0 - decay(elapsed, FILTER));
     }
 
-    /// Lets the filtered delay fade, within three times its own length and at least half a second.
+    /// Lets the filtered delay decay to 0 within three times its own length, but at least half a second.
     pub(super) fn fade(&mut self, elapsed: f64) {
         self.filtered *= decay(elapsed, (3.0 * self.filtered).max(0.5));
     }
 
-    /// Sets the delay that follows from what was sent since the newest report; 0 without a report.
+    /// Sets the delay caused by the exchanges sent since the newest report; 0 without a report.
     pub(super) fn set_since_report(&mut self, seconds: f64) {
         self.since_report = seconds;
     }
@@ -36,7 +36,7 @@ impl Queue {
         self.filtered
     }
 
-    /// The delay now: the greater of the two.
+    /// The delay now: the greater of the filtered delay and the delay since the report.
     pub(super) fn seconds(&self) -> f64 {
         let queue = self.filtered.max(self.since_report);
         if queue < NEGLIGIBLE { 0.0 } else { queue }

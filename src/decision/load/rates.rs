@@ -10,7 +10,7 @@ pub(super) struct Rates {
     pub(super) accepted: f64,
     /// Exchanges whose client left before the response head.
     pub(super) abandoned: f64,
-    /// Exchanges whose response head came.
+    /// Exchanges whose response head arrived.
     pub(super) completed: f64,
 }
 

@@ -1,7 +1,7 @@
-//! A cluster and a service as the configuration's defaults make them: what simulated worlds and tests start from.
+//! A cluster and a service with the defaults of the configuration, as a start for simulations and tests.
 //!
 //! # Not here
-//! The configuration's own defaults (`config`), which know of listeners, sites and inheritance.
+//! The defaults of the configuration itself (`config`), which include listeners, sites and inheritance.
 
 use super::{
     Cluster, ClusterIndex, EndpointPolicy, Failback, HashKey, HostPolicy, Kind, Probe, ProbeKind,
@@ -15,8 +15,8 @@ use std::time::Duration;
 const CONNECTIONS_MAX: u32 = 1 << 20;
 
 impl Cluster {
-    /// A cloud cluster in a site of its own name: no endpoints, a TCP probe each 500 ms, every field else at its
-    /// default. Other values are set by struct update: `Cluster { dial: 0, ..Cluster::named("far") }`.
+    /// A cloud cluster in a site of its own name: no endpoints, a TCP probe every 500 ms, all other fields at
+    /// their defaults. Other values are set by struct update: `Cluster { dial: 0, ..Cluster::named("far") }`.
     #[must_use]
     pub fn named(name: &str) -> Cluster {
         Cluster {
@@ -67,7 +67,8 @@ impl Default for Probe {
 }
 
 impl Service {
-    /// A service of `clusters`, in the operator's order: strategy `nearest`, no policy, every field else at its default.
+    /// A service of `clusters`, in the operator's order: strategy `nearest`, no policy, all other fields at their
+    /// defaults.
     #[must_use]
     pub fn named(name: &str, clusters: Vec<ClusterIndex>) -> Service {
         Service {

@@ -103,7 +103,7 @@ pub trait Response {
     /// # Errors
     /// When the client is gone.
     async fn flush(&mut self) -> io::Result<()>;
-    /// Bytes to read for the client at once: few, where the client reads more slowly than the cluster sends.
+    /// Bytes to read for the client at once: few if the client reads more slowly than the cluster sends.
     fn capacity(&mut self) -> usize {
         buffer::SIZE
     }
@@ -139,7 +139,7 @@ pub trait Client {
     fn protocol(&self) -> &'static str;
     /// The head and both directions.
     fn split(&mut self) -> (&RequestHead, Self::Body<'_>, Self::Response<'_>);
-    /// Removes the deadlines of the body: a gRPC call may be silent without limit, where the protocol detects dead
+    /// Removes the deadlines of the body: a gRPC call may be silent without limit, if the protocol detects dead
     /// clients.
     fn endure(&mut self) {}
     /// Aborts the connection, so that a partial response does not appear complete.

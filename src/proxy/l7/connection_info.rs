@@ -1,4 +1,5 @@
-//! A client's connection as its exchanges see it: the client, the listener, and what the listener permits.
+//! The properties of a client's connection that its exchanges use: the client, the listener, and the
+//! listener's limits.
 //!
 //! This module is below the protocols and the exchange: both use it, and it uses neither.
 
@@ -48,7 +49,7 @@ pub struct ConnectionInfo {
     pub(super) upgrades: Vec<String>,
     /// Bytes of a response's head, at most.
     pub response_head: usize,
-    /// Whether requests to clusters carry `Via`.
+    /// Whether requests to clusters list this proxy in `Via`.
     pub via: bool,
     body_limit: Option<u64>,
     body_rate: u64,
@@ -194,7 +195,7 @@ impl ConnectionInfo {
         if self.agreed.is_some() { "https" } else { "http" }
     }
 
-    /// The client's address: the peer's, or the one that a trusted peer names.
+    /// The client's address: the peer's, or the address that a trusted peer reports.
     #[must_use]
     pub fn client(&self, head: &RequestHead) -> IpAddr {
         if !self.trusted {

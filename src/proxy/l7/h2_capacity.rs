@@ -6,14 +6,15 @@ use h2::SendStream;
 use std::io;
 use std::task::{Context, Poll};
 
-/// Bytes that are handed to a stream at once, at most.
+/// The most bytes that are passed to a stream at once.
 pub const PIECE: usize = 16 * 1024;
 
-/// Bytes that are read for a stream whose window is closed: the end of the body needs no window.
+/// The bytes that are read for a stream with a closed window: the end of the body needs no window.
 const LITTLE: usize = 1024;
 
-/// Bytes to read for a stream at once: `most`, or the current capacity of its windows and buffer where the stream is
-/// slow. The capacity is released again: a stream that waits for bytes must not hold a window that others could use.
+/// Bytes to read for a stream at once: `most`, or, if the stream is slow, the current capacity of its windows and
+/// buffer. The capacity is released again: a stream that waits for bytes must not hold window that other streams
+/// could use.
 pub fn capacity(backpressure: &Backpressure, stream: &mut SendStream<Bytes>, most: usize) -> usize {
     if !backpressure.is_behind() {
         return most;
@@ -27,7 +28,7 @@ pub fn capacity(backpressure: &Backpressure, stream: &mut SendStream<Bytes>, mos
 /// Waits for capacity to send on `stream`, in bytes: from 1 to `wanted` (RFC 9113, section 5.2).
 ///
 /// # Errors
-/// The stream's error, converted by `explain`, or a broken pipe where the stream is closed for sending.
+/// The stream's error, converted by `explain`, or a broken pipe if the stream is closed for sending.
 pub fn poll_capacity(
     stream: &mut SendStream<Bytes>,
     context: &mut Context<'_>,

@@ -1,7 +1,7 @@
-//! HTTP: the client's connections ([`inbound`]), the walk of one exchange ([`exchange`]) and the cluster's connections
-//! ([`outbound`]), each knowing only those after it.
+//! HTTP: the client's connections ([`inbound`]), the steps of one exchange ([`exchange`]) and the cluster's
+//! connections ([`outbound`]). Each module uses only the modules after it.
 //!
-//! On the ground floor, known by all three: what a [`client`] is to an exchange, what is known of its connection
+//! All three use the lowest layer: the interface of a [`client`] to the exchange, the properties of its connection
 //! ([`connection_info`]), and the flow-control capacity of HTTP/2 streams ([`h2_capacity`]).
 
 pub mod client;

@@ -19,10 +19,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long a flow lasts that nobody has answered.
+/// The idle time of an unanswered flow.
 const UNANSWERED: Duration = Duration::from_secs(10);
 
-/// Whose a flow is, and the address of ours it speaks to.
+/// The client's address, and the proxy's address that it sends to.
 pub(super) type Key = (SocketAddr, Option<IpAddr>);
 
 /// A client's datagrams and their answers.
@@ -33,7 +33,7 @@ pub(super) struct Flow {
     pub(super) endpoint: u32,
     pub(super) class: u64,
     pub(super) idle: Duration,
-    /// The view by which it was last seen to be in order.
+    /// The moment of the view in which the flow was last checked.
     pub(super) checked: Cell<(u64, Timestamp)>,
     pub(super) began: Timestamp,
     pub(super) moved: Cell<Timestamp>,
@@ -52,7 +52,7 @@ pub(super) struct Flow {
 /// Where a flow is counted.
 pub(super) type Counts = (Admitted, Seat, Counted, (Held, Held));
 
-/// What the log says of a flow.
+/// The names in the log line of a flow.
 pub(super) struct Names {
     pub(super) listener: String,
     pub(super) service: String,
@@ -61,7 +61,7 @@ pub(super) struct Names {
     pub(super) reason: &'static str,
 }
 
-/// Which view it is: one for each plan and each assessment of the clusters.
+/// Identifies a view: its plan, and its assessment of the clusters.
 pub(super) fn moment(view: &View) -> (u64, Timestamp) {
     (view.generation, view.signals.at)
 }
@@ -72,7 +72,7 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
 }
 
 impl Flow {
-    /// Whether it may go on as it is: permitted, and its endpoint usable, by the latest view.
+    /// Whether the flow may continue: permitted, and with a usable endpoint, according to the latest view.
     pub(super) fn stays(&self, view: &View, class: ClassIndex) -> bool {
         if self.checked.get() == moment(view) {
             return true;
@@ -111,7 +111,7 @@ impl Flow {
         !self.answered.get() && !self.over.get()
     }
 
-    /// Has its task end it; it counts no longer.
+    /// Makes the flow's task end it; the flow no longer counts.
     pub(super) fn finish(&self) {
         self.over.set(true);
         self.held.take();

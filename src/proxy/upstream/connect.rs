@@ -27,8 +27,8 @@ pub enum NoConnection {
     Endpoint(Cause),
     /// The exchange's connect timeout passed before the endpoint's own timeout.
     Late,
-    /// The cluster has reached its connection limit, or others wait: the exchange has to wait, too, by
-    /// [`wait_for_connection`].
+    /// The cluster has reached its connection limit, or other exchanges wait: the exchange must wait
+    /// with [`wait_for_connection`].
     Busy,
     /// No connection became available in time, or the queue is full.
     Full,
@@ -171,7 +171,7 @@ pub async fn connection(
     Ok((UpstreamConnection::Http2(Box::new(lease)), Some(took)))
 }
 
-/// Begins HTTP/2 on a new connection within `span`, and puts it where other exchanges find it.
+/// Begins HTTP/2 on a new connection within `span`, and adds it to the pool for other exchanges.
 async fn share(
     worker: &Worker,
     wanted: &Wanted<'_>,

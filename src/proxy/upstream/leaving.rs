@@ -1,9 +1,9 @@
 //! Abandoned streams on a shared HTTP/2 connection.
 //!
-//! A stream is cancelled with RST_STREAM, and a cluster counts resets: beyond its limit it takes the connection for
-//! an attack and closes it, with all exchanges on it. The proxy's clients are not limited in that way. So only a few
-//! streams are cancelled at once; the rest of the responses is read and discarded meanwhile, and these streams are
-//! cancelled one by one.
+//! A stream is cancelled with RST_STREAM, and a cluster counts resets: beyond its limit the cluster treats the
+//! connection as an attack and closes it, with all exchanges on it. The number of clients that leave is not limited.
+//! Therefore only a few streams are cancelled at once; the rest of the responses is read and discarded meanwhile,
+//! and these streams are cancelled one by one.
 //!
 //! # Invariants
 //! * At most [`AT_ONCE`] streams, and one more each [`EACH`], are cancelled, in the order in which they were
@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 /// The interval between two cancellations in the long run: 50 a second, half of what this proxy tolerates itself.
 const EACH: Duration = Duration::from_millis(20);
-/// How many may be cancelled at once.
+/// The number of streams that may be cancelled at once.
 const AT_ONCE: u32 = 25;
 
 /// The rest of a stream. The future ends when no cancellation is necessary; dropping it cancels the stream.

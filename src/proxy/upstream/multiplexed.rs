@@ -31,7 +31,7 @@ const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 /// The limit of a response's field list, in bytes.
 const HEAD_MAX: u32 = 64 * 1024;
 
-/// What a connection and its leases share.
+/// The state that a connection and its leases share.
 #[derive(Debug)]
 struct State {
     active: Cell<u32>,
@@ -94,7 +94,8 @@ pub struct H2Pool {
 }
 
 impl H2Pool {
-    /// A stream on the connection that has the most streams and is not full, so that others can become idle.
+    /// A stream on the connection that has the most streams and is not full, so that other connections can
+    /// become idle.
     pub fn lease(&mut self, key: Key, now: Timestamp) -> Option<Lease> {
         let connections = self.by_key.get_mut(&key)?;
         connections.retain_mut(H2Connection::takes_more);
@@ -192,7 +193,7 @@ pub async fn begin(
     tokio::task::spawn_local(async move {
         let _held = held;
         tokio::select! {
-            // The connection's end first: it answers no more pings.
+            // Check the end of the connection first: an ended connection does not answer pings.
             biased;
             ended = outbox.with(connection) => match ended {
                 Ok(()) => tracing::debug!("HTTP/2 connection to an endpoint closed"),

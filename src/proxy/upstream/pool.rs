@@ -84,7 +84,7 @@ pub struct Pool {
 /// The keep-alive time before the endpoint's own is known, and the maximum.
 const KEPT_AT_FIRST: Duration = Duration::from_secs(4);
 const KEPT_MAX: Duration = Duration::from_secs(60);
-/// The minimum: a cluster that restarts also closes recent connections, which says nothing about its keep-alive time.
+/// The minimum: a cluster that restarts also closes recent connections, which is no evidence of its keep-alive time.
 const KEPT_MIN: Duration = Duration::from_secs(1);
 /// The interval between two checks of idle connections.
 const SWEEP: Duration = Duration::from_millis(200);
@@ -96,7 +96,7 @@ impl Pool {
         Pool { worker, ..Pool::default() }
     }
 
-    /// The most recently used idle connection to an endpoint, if the kernel has no bytes for it.
+    /// The most recently used idle connection to an endpoint, if no bytes wait in the kernel.
     pub fn take(&mut self, key: Key, now: Timestamp) -> Option<Connection> {
         let shelf = self.shelves.get_mut(&key)?;
         while let Some(idle) = shelf.idle.pop() {
@@ -130,7 +130,7 @@ impl Pool {
         }
         let (Some(live), worker) = (view.clusters.get(cluster), self.worker) else { return };
         if live.connection_queue.claims(worker) == For::Elsewhere {
-            // Dropped: it makes a connection possible there.
+            // Dropped, so that the waiting exchange may make a connection.
             return;
         }
         let counted = Held::enter(&live.idle);
@@ -140,7 +140,8 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections of clusters at their limit if an exchange waits: another worker may use the limit.
+    /// Closes the idle connections of clusters at their limit if an exchange waits, so that another worker may make a
+    /// connection.
     pub fn yield_to_waiting(&mut self, view: &View) {
         for (live, beliefs) in view.clusters.iter().zip(&view.signals.clusters) {
             if !live.connection_queue.is_empty() {

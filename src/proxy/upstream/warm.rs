@@ -13,7 +13,8 @@ use std::time::Duration;
 
 /// The timeout of beginning HTTP/2 on a new connection.
 const BEGINNING: Duration = Duration::from_secs(1);
-/// Idle connections of one worker that suffice at first; later each spilled exchange leaves its connection.
+/// The number of idle connections per worker that suffice at first; later, spilled exchanges leave their
+/// connections idle.
 const ENOUGH: usize = 4;
 
 /// Opens a connection to a cluster that will receive spilled exchanges soon, unless one is being opened.

@@ -8,7 +8,7 @@ use prometheus::proto::MetricType;
 
 pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     let beliefs = || scrape.plan.clusters.enumerated().zip(&scrape.signals.clusters);
-    // NaN for an unmeasured value: 0 would be a measurement.
+    // NaN for an unmeasured value: 0 would look like a measurement.
     type Figure<'a> = &'a dyn Fn(ClusterIndex, &ClusterSignals) -> Option<f64>;
     let mut each = |name: &str, help: &str, figure: Figure<'_>| {
         let metrics = families.family(name, help, MetricType::GAUGE);

@@ -57,7 +57,7 @@ pub(super) fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
     certificates(families, scrape);
 }
 
-/// The counters of a listener that are not 0, by variant.
+/// The non-zero counters of a listener, by variant.
 fn by_label<E: Variants>(listener: &str, label: &str, counts: &PerVariant<E>) -> Vec<Metric> {
     let counts = counts.iter().filter(|(_, count)| *count > 0);
     let metric = |(variant, count): (E, u64)| {

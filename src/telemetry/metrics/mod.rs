@@ -1,6 +1,7 @@
-//! The metrics as Prometheus text: a name, help and labels each, in one file for each subject.
+//! The metrics as Prometheus text: name, help and labels of each metric, with one file for each
+//! subject.
 //!
-//! A scrape reads the workers' cells and the view in force; nothing here is on the path of a request.
+//! A scrape reads the workers' cells and the view in force; no request waits for a scrape.
 
 mod clusters;
 mod exchanges;

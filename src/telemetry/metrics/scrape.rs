@@ -1,4 +1,4 @@
-//! What a scrape reads: the workers' cells, the view in force, figures of the process.
+//! The input of a scrape: the workers' cells, the view in force, figures of the process.
 
 use crate::decision::index::Table;
 use crate::decision::plan::{ClusterIndex, Plan};
@@ -17,7 +17,8 @@ pub struct Scrape<'a> {
     pub signals: &'a Signals,
     /// Exchanges in flight by cluster, parallel to the plan's.
     pub in_flight: Table<ClusterIndex, u32>,
-    /// Upstream connections by cluster: active, idle, and exchanges that wait for a connection or capacity.
+    /// Upstream connections by cluster: active, idle, and exchanges that wait for a connection or for
+    /// capacity.
     pub connections: Table<ClusterIndex, (u32, u32, u32)>,
     /// When certificates expire, in seconds since 1970, by listener and name.
     pub certificates: Vec<(String, String, i64)>,
@@ -58,15 +59,15 @@ pub struct ServerFigures {
     pub view_age: f64,
     /// When the process started, seconds since 1970.
     pub started_at: f64,
-    /// What is known of other proxies.
+    /// The figures of the fleet.
     pub fleet: FleetFigures,
 }
 
-/// What is known of other proxies.
+/// The figures of the fleet.
 #[derive(Clone, Debug, Default)]
 pub struct FleetFigures {
-    /// Sites: name, live proxies, and age of the news in seconds.
+    /// Sites: name, live proxies, and age of the report in seconds.
     pub sites: Vec<(String, u32, f64)>,
-    /// Refused news by reason.
+    /// Refused reports by reason.
     pub refused: Vec<(&'static str, u64)>,
 }

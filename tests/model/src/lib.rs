@@ -1,5 +1,5 @@
-//! Model checks of the lock-free cells: loom runs every interleaving, and every value that the memory model lets a
-//! load see. Run by `make test`, or `cargo test --manifest-path tests/model/Cargo.toml`.
+//! Model checks of the lock-free cells: loom runs every interleaving, and every value that the memory model
+//! permits for a load. Run by `make test`, or `cargo test --manifest-path tests/model/Cargo.toml`.
 
 use loom::sync::atomic;
 
@@ -13,7 +13,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::{Arc, Mutex};
 
-    /// Values that a write stores together: a mixture of two writes shows as a pair that does not match.
+    /// Values that a write stores together: a mixture of two writes appears as a pair that does not
+    /// match.
     fn pair(number: u64) -> [u64; 2] {
         [number, number + 100]
     }

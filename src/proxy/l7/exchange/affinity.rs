@@ -2,7 +2,7 @@
 //!
 //! The cookie is one AES block with the endpoint's identity and a hash of the service's name. Without the secret
 //! nobody can read an address from the cookie, forge a cookie for another endpoint, or use the cookie of another
-//! service, because 64 bits of the block must decrypt correctly. Proxies with the same secret accept each other's
+//! service, because 64 bits of the decrypted block must match. Proxies with the same secret accept each other's
 //! cookies. An invalid cookie, and a cookie whose endpoint is down or may not serve the exchange, are ignored.
 
 use super::request_key::cookie;
@@ -27,7 +27,7 @@ pub(super) struct Cookie<'a> {
     pub(super) secret: Secret,
 }
 
-/// The endpoint that the request's cookie names.
+/// The endpoint in the request's affinity cookie.
 pub(super) fn stay(cookies: &Cookie<'_>, head: &RequestHead) -> Option<Stay> {
     let affinity = cookies.affinity;
     let value = cookie(head, &affinity.cookie)?;

@@ -26,7 +26,7 @@ pub async fn refuse<C: Client>(
     }
     let is_call = is_call(view, client, record);
     let status = match is_call {
-        // A gRPC client expects a gRPC status and takes any other answer for a protocol error.
+        // A gRPC client expects a gRPC status and treats any other response as a protocol error.
         true => {
             let status_lines = grpc::status_lines(refusal.grpc_status(), &body);
             lines = format!("tidegate-refusal: {word}\r\n{NO_STORE}{status_lines}").into_bytes();
@@ -129,12 +129,12 @@ pub async fn last_hop<C: Client>(client: &mut C, route: &Route, record: &mut Rec
     local(client, (route, 200), b"content-type: message/http\r\n", &echo, record).await;
 }
 
-/// `Location` with the request's host, path and query in place of their names. All three are canonical, so none can
-/// end the line.
+/// `Location` with the request's host, path and query in place of the placeholders. All three are canonical, so
+/// none can contain a line end.
 #[must_use]
 pub fn location(template: &str, head: &RequestHead) -> String {
     let query = head.target().query().trim_start_matches('?');
-    // An empty query leaves no question mark.
+    // With an empty query the question mark is removed.
     let bare = template.replace("?{query}", "").replace("&{query}", "");
     let template = if query.is_empty() { bare.as_str() } else { template };
     template

@@ -1,4 +1,4 @@
-//! An endpoint and a connection for an exchange: at once where both are available, else after a wait in a queue.
+//! Obtains an endpoint and a connection for an exchange: at once if both are available, else after a wait in a queue.
 //!
 //! The client is watched during the wait: a client that leaves gives up its turn. The wait does not count towards the
 //! connect timeout.
@@ -63,7 +63,7 @@ impl Exchange<'_, '_> {
         walk.queue_until.get_or_insert(now.plus(span)).since(now)
     }
 
-    /// Waits for an idle connection or for permission to make one; only briefly where another cluster can be tried.
+    /// Waits for an idle connection or for permission to make one; only briefly if another cluster can be tried.
     async fn wait_for_turn<C: Client>(
         &self,
         client: &mut C,
@@ -81,7 +81,8 @@ impl Exchange<'_, '_> {
         unless_left(client, waiting).await?.map_err(full)
     }
 
-    /// Where every cluster is at its ceiling: waits in the queue of the first, then selects an endpoint there.
+    /// If every cluster is at its ceiling: waits in the queue of the first cluster, then selects an endpoint
+    /// there.
     pub(super) async fn wait_for_capacity<C: Client>(
         &self,
         client: &mut C,

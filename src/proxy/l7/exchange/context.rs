@@ -43,9 +43,9 @@ pub(super) struct Exchange<'a, 'v> {
     /// The client's address.
     pub(super) client: IpAddr,
     pub(super) key: u64,
-    /// Whether the client says that the request is a gRPC call. The request is one if the service or the cluster's
-    /// protocol is gRPC as well: then it may be silent without limit, has its own deadline for the whole call, and an
-    /// endpoint is not blamed for a short one.
+    /// Whether the client declares the request as a gRPC call. The request counts as a gRPC call if the service or
+    /// the cluster's protocol is gRPC too: the call may then be silent without limit, the client sets the deadline of
+    /// the whole call, and the endpoint is not blamed if this deadline is too short.
     pub(super) says_grpc: bool,
     /// The slot of the pending primary while its hedge runs.
     pub(super) primary_slot: PrimarySlot<'v>,
@@ -80,10 +80,11 @@ pub(super) struct Walk {
     pub(super) shared: bool,
     /// The time that all connection attempts have taken.
     pub(super) connecting: Duration,
-    /// Whether the last connection attempt timed out, or could not start because others wait.
+    /// Whether the last connection attempt timed out, or could not start because other exchanges were waiting.
     pub(super) late: bool,
     pub(super) busy: bool,
-    /// What became available to this exchange in the queue, and the deadline of its waits there.
+    /// The capacity or connection that the queue granted to this exchange, and the deadline of its waits in the
+    /// queue.
     pub(super) granted: Option<Available>,
     pub(super) queue_until: Option<Timestamp>,
     /// The time after which the first attempt gets a hedge.

@@ -1,6 +1,6 @@
 //! An exchange from its request head to its end: route, policies, destination, then forwarded or answered locally.
 //!
-//! This file is the table of a request's walk in code. The steps are implemented elsewhere: routes in
+//! This file contains the sequence of steps of a request. The steps are implemented elsewhere: routes in
 //! `decision::route`, policies in `policy`, clusters, attempts and retries in `forward`.
 //!
 //! # Invariants
@@ -59,9 +59,9 @@ pub async fn serve<C: Client>(
     After::Next
 }
 
-/// The exchange has passed its deadline.
+/// Ends an exchange that has passed its deadline.
 fn too_late<C: Client>(client: &C, record: &mut Record) -> Failure {
-    // An interim response may have been sent in part: no answer can follow it.
+    // An interim response may have been sent in part: no response can follow it.
     if client.sent() > 0 {
         record.aborted = Some(Aborted::Timeout);
         return Failure::OVER;
@@ -138,7 +138,7 @@ fn route<'v>(
     }
 }
 
-/// Whether the request's host has another certificate than the connection's server name.
+/// Whether the certificate for the request's host differs from that of the connection's server name.
 fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> bool {
     let Some(sni) = info.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
         return false;

@@ -1,7 +1,7 @@
-//! A request with `Expect: 100-continue` (RFC 9110 §10.1.1), and a silent cluster.
+//! Handles `Expect: 100-continue` (RFC 9110 §10.1.1) when the cluster is silent.
 //!
 //! Many clusters never send 100, and clients wait a second or more for it. If a cluster is silent for [`SILENCE`],
-//! the proxy sends 100 itself and forwards the body. A body that has arrived already is sent without this wait
+//! the proxy sends 100 itself and forwards the body. If the body has already arrived, it is sent without this wait
 //! (`upload`).
 
 use super::failure::Failure;
@@ -28,7 +28,7 @@ pub(super) async fn settle<U: Future<Output = ()>, I: Incoming, R: Response>(
     let Ok(event) = both.and(incoming.more(SILENCE), Phase::Waiting).await else {
         return Err(both.client_failure());
     };
-    // Other errors occur again when the head is read.
+    // Any other error will occur again when the head is read.
     let is_silent = event.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
     if !is_silent || both.progress.open.get() {
         return Ok(());

@@ -15,7 +15,7 @@ use crate::proxy::refusal::Refusal;
 /// A failure of an exchange, or of one attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Failure {
-    /// What happened.
+    /// The failure for the client.
     pub what: What,
     /// Whether the endpoint is blamed.
     pub blame: Blame,
@@ -23,7 +23,7 @@ pub struct Failure {
     pub retry: Retry,
 }
 
-/// What happened.
+/// The failure for the client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum What {
     /// The client gets this refusal, unless there is a retry.
@@ -37,7 +37,7 @@ pub enum What {
 pub enum Blame {
     /// The endpoint is blamed, if the refusal is a fault of endpoints.
     Endpoint,
-    /// Nothing is blamed: the endpoint was blamed before, or is not involved.
+    /// Nothing is blamed: the endpoint was already blamed, or is not involved.
     Nobody,
 }
 
@@ -106,7 +106,7 @@ impl Failure {
         self.blame == Blame::Nobody && matches!(self.retry, Retry::IfGranted(_))
     }
 
-    /// The cause that the endpoint is blamed for, if it is.
+    /// The cause for which the endpoint is blamed, if any.
     #[must_use]
     pub fn cause(self) -> Option<Cause> {
         match (self.blame, self.what) {

@@ -1,4 +1,4 @@
-//! Forwards a request: selection, connection, attempt, and a retry if allowed.
+//! Forwards a request: selection, connection, attempt, and retries if allowed.
 
 use super::affinity;
 use super::attempt::{Attempt, Ended, Start};
@@ -46,7 +46,7 @@ pub struct Upgraded {
     pub counts: (Held, Held),
 }
 
-/// Forwards a request of a class: selection, attempt, and a retry if allowed.
+/// Forwards a request of a class: selection, attempt, and retries if allowed.
 pub(super) async fn forward<C: Client>(
     worker: &Worker,
     view: &View,
@@ -139,7 +139,7 @@ impl<'v> Exchange<'_, 'v> {
                 connected.map(|carrier| Some(Start::Fresh(carrier)))
             }
         };
-        // Counted only once the hedge is really sent.
+        // The hedge is counted only when it is actually sent.
         let sent = matches!(start, Ok(Some(_))) && std::mem::take(&mut walk.hedging);
         record.hedges[HedgeResult::Sent].add(u64::from(sent));
         Ok((selection, start))
@@ -315,7 +315,7 @@ impl<'v> Exchange<'_, 'v> {
                 affinity::set_cookie(&cookie, endpoint, walk.tried.stay, self.info)
             }),
             edge: reach == Reach::ThisSite,
-            // A client with affinity may have state at its endpoint that others do not have.
+            // A client with affinity may have state at its endpoint that other endpoints lack.
             hedge: walk.hedge.filter(|_| retryable.idempotent && walk.tried.stay.is_none()),
             resumed,
             primary_slot: &self.primary_slot,

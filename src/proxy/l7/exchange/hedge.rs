@@ -57,7 +57,7 @@ impl PendingConnection {
         PendingConnection(Some(on))
     }
 
-    /// Takes the connection out, to continue with it; it is always present.
+    /// Takes the connection out in order to continue with it; the connection is always present.
     #[must_use]
     pub fn take(mut self) -> Option<SentOn> {
         self.0.take()
@@ -92,7 +92,7 @@ pub struct PendingPrimary<'v> {
 }
 
 impl PendingPrimary<'_> {
-    /// Waits for the beginning of the answer; an error is an end without an answer.
+    /// Waits for the beginning of the response; an error means that the connection ended without a response.
     async fn stirs(&mut self) -> io::Result<()> {
         let more = match &mut self.waiting.connection.0 {
             Some(SentOn::Http1(connection)) => {
@@ -106,8 +106,8 @@ impl PendingPrimary<'_> {
         if more > 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Cancels the attempt because the other one has answered. One slow answer means nothing, but an endpoint whose
-    /// hedges always win is ejected.
+    /// Cancels the attempt because the other one has answered. A single slow response has no consequence, but an
+    /// endpoint whose hedges always win is ejected.
     fn give_up(self, worker: &Worker, view: &View) {
         let waited = worker.now().since(self.waiting.since).as_secs_f64();
         self.selection.live.record_overtaken(worker.id, waited);
@@ -124,8 +124,8 @@ impl PendingPrimary<'_> {
         counts
     }
 
-    /// Handles an end without an answer. A reused connection may have been stale, and a cluster may refuse a stream:
-    /// the endpoint is not blamed for either.
+    /// Handles the end of a connection without a response. A reused connection may have been stale, and a cluster
+    /// may refuse a stream: the endpoint is not blamed for either.
     fn died(self, worker: &Worker, view: &View, error: &io::Error) {
         let refused = error.kind() == io::ErrorKind::ConnectionRefused;
         if refused || self.waiting.connection.is_reused().0 {

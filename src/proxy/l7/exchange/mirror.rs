@@ -26,7 +26,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Concurrent copies in one worker, at most; more are shed.
+/// The most concurrent copies in one worker; more are shed.
 const COPIES_MAX: usize = 128;
 /// The total timeout of a copy.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ impl<'a> Copier<'a> {
         let copy = Copied { head: head.clone(), body, trailers, read: false };
         let info = self.info.again(worker, &latest);
         let (ids, reach) = (*self.ids, self.reach);
-        // Counted now: many copies may be made before the first task runs.
+        // Counted now: many copies may be created before the first task runs.
         let permit = CopyPermit::enter(me);
         tokio::task::spawn_local(send(permit, latest, info, copy, (self.route, ids, reach)));
     }

@@ -10,7 +10,7 @@ use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
 use crate::shared::View;
 
-/// Checks a request by all of these policies; the record holds the permits until it is dropped.
+/// Checks a request against all of these policies; the record holds the permits until the record is dropped.
 pub(super) async fn pass(
     view: &View,
     policies: impl Iterator<Item = PolicyIndex>,
@@ -44,7 +44,7 @@ pub(super) async fn pass(
     Ok(())
 }
 
-/// The value of a field that occurs once: of two values a cluster might use the other.
+/// The value of a field that must occur exactly once: with two values, the cluster might use the other value.
 fn sole<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
     let is_it = |field: &&Field| field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes());
     let mut found = head.fields().iter().filter(is_it);

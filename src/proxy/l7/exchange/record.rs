@@ -20,7 +20,7 @@ use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Characters of a path that a decision names.
+/// The longest path in a published decision, in characters.
 const PATH_MAX: usize = 200;
 
 /// The record of a running exchange.
@@ -62,9 +62,9 @@ pub struct Record {
     pub connected: Option<Duration>,
     /// From sending to the response head.
     pub first_byte: Option<Duration>,
-    /// The request's id as the cluster saw it.
+    /// The request id that was sent to the cluster.
     pub request_id: String,
-    /// The trace's parent as the cluster saw it.
+    /// The `traceparent` that was sent to the cluster.
     pub trace_parent: String,
     /// Retries.
     pub retries: PerVariant<RetryResult>,
@@ -115,7 +115,7 @@ impl Record {
         self.goes_on(selection);
     }
 
-    /// Records that an earlier attempt continues.
+    /// Records that an earlier attempt (the primary) continues.
     pub fn goes_on(&mut self, selection: &Selection) {
         self.selection = Some((selection.cluster, selection.endpoint, selection.why));
     }
@@ -170,7 +170,7 @@ impl Record {
         duration
     }
 
-    /// Publishes a decision whose reason is not `nearest`; the queue is short on purpose.
+    /// Publishes a decision whose reason is not `nearest`; the queue is short by design.
     fn tell_decision<C: Client>(&self, worker: &Worker, view: &View, client: &C) {
         let reason = match (self.refusal, self.selection) {
             (Some(refusal), _) => refusal.label(),
@@ -183,7 +183,7 @@ impl Record {
         }
         let name = |cluster: ClusterIndex| view.plan.clusters[cluster].name.clone();
         let head = client.head();
-        // A query may hold what nobody should see.
+        // A query may contain secrets.
         let path = head.target().as_str().split('?').next().unwrap_or_default();
         let decision = Decision {
             method: head.method().to_owned(),
@@ -252,7 +252,7 @@ impl Record {
     }
 }
 
-/// Clusters that did not get an exchange, and why: `NAME:REASON`. `chosen` is the one that did.
+/// The clusters that did not get an exchange, with the reasons: `NAME:REASON`. `chosen` is the cluster that did.
 #[must_use]
 pub fn rejected(
     view: &View,
@@ -282,25 +282,25 @@ pub fn rejected(
     rejected
 }
 
-/// The result of an attempt, as far as it concerns the cluster.
+/// The result of an attempt, for the counters of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
     /// The response head arrived this long after the cluster had the whole request.
     Answered(Duration),
-    /// The attempt failed by a cause that the cluster counts.
+    /// The attempt failed by a cause that the cluster counts as a failure.
     Failed,
-    /// The client prevented an answer, or has left too often: nothing is learned.
+    /// The client prevented a response, or has left too often: the attempt is not used for learning.
     ClientsFault,
-    /// The client left: the answer would have taken longer than the wait.
+    /// The client left: the wait is a lower bound of the response time.
     Left,
 }
 
 /// The stage of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// The cluster does not have the whole request; the client may still be sending.
+    /// The cluster has not received the whole request; the client may still be sending.
     Unsent,
-    /// The cluster has the whole request.
+    /// The cluster has received the whole request.
     Sent,
     /// The attempt was counted.
     Over,

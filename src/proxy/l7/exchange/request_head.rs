@@ -110,7 +110,7 @@ fn received(protocol: &str) -> &'static str {
     }
 }
 
-/// Both digits of each byte: five numbers a request justify a table.
+/// Both digits of each byte. Five numbers per request justify a table.
 static HEX: [[u8; 2]; 256] = {
     let mut pairs = [[0; 2]; 256];
     let mut byte = 0;
@@ -194,7 +194,7 @@ pub(super) fn compose(
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
     let mut out = lend_scratch();
     let mut context = identity.context(authority, target, edits);
-    // A request from another edge stays in this site: it crosses at most once.
+    // A request from another edge proxy stays in this site: a request crosses between sites at most once.
     if view.plan.clusters[selection.cluster].reports == Reports::Tidegate {
         context.via = &view.plan.site;
     }

@@ -1,4 +1,4 @@
-//! The response: its head is received and judged, then head and body are sent to the client.
+//! The response: receives and evaluates its head, then sends head and body to the client.
 
 use super::attempt::Attempt;
 use super::failure::Failure;
@@ -25,7 +25,7 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::time::Duration;
 
-/// Interim responses of one exchange, at most.
+/// The most interim responses in one exchange.
 const INTERIM_MAX: usize = 16;
 
 /// The next step for the cluster's connection.
@@ -157,7 +157,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         Ok(())
     }
 
-    /// Sends the head; returns how long the body may be silent.
+    /// Sends the head; returns the timeout between two bytes of the body.
     fn send_head(&mut self, end: usize) -> Duration {
         let (attempt, progress) = (self.attempt, self.both.progress);
         let is_complete = progress.complete.get().is_some();
@@ -165,7 +165,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         let bytes = self.incoming.bytes().get(..end).unwrap_or_default();
         hear(attempt, self.head, bytes);
         self.record.status = self.head.status;
-        // A drain may have begun meanwhile: the head is the last chance to announce it.
+        // A drain may have begun meanwhile: only the head can still announce it.
         let keeps = is_complete && !attempt.worker.shared.is_draining();
         let reply = Reply {
             head: self.head,
@@ -240,8 +240,8 @@ fn extra_lines(attempt: &Attempt<'_, '_>, of_policies: &[u8]) -> Vec<u8> {
     extra
 }
 
-/// Learns from an answer: a failure, or the time since the cluster had the whole request. An answer during a slow
-/// upload shows neither.
+/// Learns from a response: a failure, or the time since the cluster received the whole request. A response during
+/// a slow upload shows neither.
 fn learn(
     attempt: &Attempt<'_, '_>,
     progress: &Progress,

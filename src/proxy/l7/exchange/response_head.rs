@@ -1,4 +1,4 @@
-//! The wait for a response head: its timeout, and other ends.
+//! The wait for a response head: its timeout, and its other outcomes.
 
 use super::attempt::Attempt;
 use super::failure::Failure;
@@ -99,7 +99,8 @@ pub(super) async fn read_head<I: Incoming>(
             Ok(0) => return Err(NoResponse::Closed { begun }),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                // The answer may still come: the attempt is abandoned only if another endpoint can be tried.
+                // The response may still arrive: the attempt is abandoned only if another endpoint can be
+                // tried.
                 if untold
                     && attempt.replaceable(progress)
                     && !begun
@@ -111,7 +112,7 @@ pub(super) async fn read_head<I: Incoming>(
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !begun => {
                 return Err(match progress.lost.get() {
-                    // The bytes of the body that were sent cannot be sent again.
+                    // The body bytes that were sent cannot be sent again.
                     true => NoResponse::Closed { begun },
                     false => NoResponse::Refused,
                 });
@@ -121,7 +122,7 @@ pub(super) async fn read_head<I: Incoming>(
     }
 }
 
-/// The remaining time for the head. The timeout starts when the cluster has the whole request, and is then absolute.
+/// The remaining time for the head. The timeout starts when the cluster has the whole request, and does not restart.
 fn time_left(attempt: &Attempt<'_, '_>, progress: &Progress) -> Duration {
     match progress.ended.get() {
         Some(since) => attempt.timeout.saturating_sub(attempt.worker.about_now().since(since)),

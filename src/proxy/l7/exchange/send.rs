@@ -93,7 +93,7 @@ pub(super) async fn run<'v, C: Client>(
     })
 }
 
-/// Whether a connection ended without a byte.
+/// Whether a connection ended without a byte of a response.
 fn is_unheard(failure: Failure, shared: bool) -> bool {
     failure.refusal() == Some(Refusal::UpstreamReset)
         && match failure.retry {
@@ -110,7 +110,7 @@ fn settle(attempt: &Attempt<'_, '_>, failure: Failure, slot: &InSlot<'_>) {
         slot.failed();
         attempt.blame(cause);
     }
-    // A client that leaves shows how long it has waited; one that leaves repeatedly shows nothing.
+    // The wait of a client that leaves is a sample; that of a client that leaves repeatedly is not.
     if failure.what == What::Over && attempt.worker.has_just_left(attempt.client) {
         slot.end(End::ClientsFault);
     }
@@ -181,7 +181,7 @@ async fn over_http1<C: Client>(
         };
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
         let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
-        // Boxed: otherwise each outer future would be moved with it, which costs more than the box.
+        // Boxed: moving the future with each outer future would cost more than the allocation.
         Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await
     };
     if let Ok(Next::Slow) = result {
@@ -197,8 +197,8 @@ async fn over_http1<C: Client>(
             let cluster = &view.plan.clusters[selection.cluster];
             let most = (cluster.connections_max as usize / worker.shared.busy.len().max(1)).max(1);
             let (key, latest) = ((selection.signals(view).id, connection.secured), worker.view());
-            // In the latest view this index may be another cluster; then the endpoint is not found and the connection
-            // is closed.
+            // In the latest view this index may belong to another cluster; the endpoint is then not found, and the
+            // connection is closed.
             let now = worker.about_now();
             worker.pool.borrow_mut().put(connection, key, selection.cluster, &latest, most, now);
             Ok(Over::Done)

@@ -1,6 +1,6 @@
-//! The request to a cluster, and the client's state meanwhile.
+//! The upload of the request to a cluster, and the state of the client meanwhile.
 //!
-//! Runs beside the response; ends only when the client has left.
+//! The upload runs concurrently with the response, and ends only when the client has left.
 
 use super::failure::Failure;
 use super::record::InSlot;
@@ -24,10 +24,11 @@ use std::time::Duration;
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of a body that are kept for a retry.
 const REPLAY_MAX: usize = 64 * 1024;
-/// How long a client that has closed its direction may wait for a response: a client that is gone must not keep its
-/// cluster busy, and a half-closed one usually has its answer by then.
+/// How long a client that has closed its direction may wait for a response. A client that is gone must not keep its
+/// cluster busy; a half-closed client usually has its response by then.
 pub(super) const LEAVING: Duration = Duration::from_millis(80);
-/// After this time of waiting for the client's bytes, a failure of the cluster is attributed to the client.
+/// If the proxy has waited this long for the client's bytes, a failure of the cluster is attributed to the
+/// client.
 const OWED: Duration = Duration::from_millis(50);
 
 /// The bytes of a request body that were read, for a retry.
@@ -73,7 +74,8 @@ impl Replay {
     }
 }
 
-/// Called when a request was read to its end, with its head and its buffered body, if that is complete.
+/// Called when a request was read to its end, with its head and its buffered body, if the buffered body
+/// is complete.
 pub(super) type ReadWhole<'a> = &'a dyn Fn(&RequestHead, &Replay);
 
 /// The state that both directions of an attempt share.
@@ -85,18 +87,18 @@ pub(super) struct Progress {
     pub(super) ended: Cell<Option<Timestamp>>,
     /// The error of the upload, if it failed.
     pub(super) end: RefCell<Option<UploadEnd>>,
-    /// Whether the response head was sent to the client: nothing is kept for a retry then.
+    /// Whether the response head was sent to the client: no bytes are then kept for a retry.
     pub(super) committed: Cell<bool>,
-    /// Whether body bytes were read that are no longer available for a retry.
+    /// Whether some of the body bytes read are no longer available for a retry.
     pub(super) lost: Cell<bool>,
     /// Bytes sent to the cluster.
     pub(super) sent: Cell<u64>,
-    /// Whether the body may be sent: if a 100 is expected, after it.
+    /// Whether the body may be sent: if the client expects a 100, only after the 100.
     pub(super) open: Cell<bool>,
     waiting: Cell<Option<Waker>>,
     /// Whether the request was sent before.
     resumed: bool,
-    /// Since when the proxy waits for the client, and the earlier waits together.
+    /// Since when the proxy has been waiting for the client, and the sum of the earlier waits.
     owed_since: Cell<Option<Timestamp>>,
     owed: Cell<Duration>,
     /// The exact time when the whole request was sent, if the proxy had to wait for the client.
@@ -109,7 +111,7 @@ pub(super) enum UploadEnd {
     Cluster(io::Error),
 }
 
-/// The other activity during the upload.
+/// The phase of the response during the upload.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Phase {
     /// The response head has not arrived.
@@ -118,7 +120,7 @@ pub(super) enum Phase {
     Answering,
 }
 
-/// The upload, and the other activity.
+/// The upload together with the response.
 pub(super) struct Both<'a, U> {
     pub(super) upload: Pin<&'a mut U>,
     pub(super) progress: &'a Progress,
@@ -127,7 +129,7 @@ pub(super) struct Both<'a, U> {
 
 impl<U: Future<Output = ()>> Both<'_, U> {
     /// Waits for `other` while the upload continues. `Err`: the client has ended the exchange. An upload error at the
-    /// cluster does not end it: the response may be in transit.
+    /// cluster does not end the exchange: the response may be in transit.
     pub(super) async fn and<F: Future>(&mut self, other: F, phase: Phase) -> Result<F::Output, ()> {
         let mut other = pin!(other);
         std::future::poll_fn(|context| {
@@ -163,7 +165,7 @@ impl<U: Future<Output = ()>> Both<'_, U> {
 }
 
 impl Progress {
-    /// For a request that was sent before.
+    /// The state for a request that was already sent.
     pub(super) fn resumed() -> Progress {
         let progress = Progress { resumed: true, ..Progress::default() };
         progress.sent.set(1);
@@ -205,8 +207,8 @@ impl Progress {
     }
 }
 
-/// Sends the request, then watches for the client to leave. `whole` is called once the request was read to its end,
-/// `slot` is updated once it was sent.
+/// Sends the request, then watches for the client to leave. `whole` is called when the request has been read to its
+/// end, `slot` is updated when it has been sent.
 #[expect(clippy::too_many_arguments, reason = "one half of an attempt, cut out for its length")]
 pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     worker: &Worker,
@@ -243,7 +245,7 @@ pub(super) async fn upload<B: RequestBody, S: Outgoing>(
     }
 }
 
-/// The bytes kept for a retry, borrowed by this attempt; they are returned in any case.
+/// The bytes kept for a retry, borrowed by this attempt; they are always returned.
 struct Lent<'a> {
     from: &'a Cell<Replay>,
     replay: Replay,
@@ -282,8 +284,8 @@ async fn send<B: RequestBody, S: Outgoing>(
 ) -> Result<(), UploadEnd> {
     let mut first = match progress.open.get() {
         true => None,
-        // Boxed: most requests have no Expect field. Nothing is awaited until its use: a dropped piece would be read
-        // as the next request.
+        // Boxed: most requests have no Expect field. There is no await before a piece is used: a dropped piece would
+        // be read as the next request.
         false => Box::pin(when_open(body, sink, replay, progress)).await?,
     };
     if first.is_none() {
@@ -301,7 +303,8 @@ async fn send<B: RequestBody, S: Outgoing>(
                 unless_broken(body, sink.flush()).await?;
                 body.read_at_most(sink.capacity());
                 match progress.owing(worker, body.next()).await {
-                    // After the answer a slow upload is permitted: the two sides may be in a conversation.
+                    // After the response head a slow upload is permitted: request and response may depend
+                    // on each other.
                     Err(Broken::Late) if progress.committed.get() => continue,
                     next => next.map_err(UploadEnd::Client)?,
                 }

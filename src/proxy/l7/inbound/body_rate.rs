@@ -1,4 +1,4 @@
-//! The minimum rate of a request body, so that a slow client cannot hold an exchange for ever.
+//! The minimum rate of a request body, so that a slow client cannot hold an exchange forever.
 
 use crate::proxy::body::Broken;
 use std::time::Duration;
@@ -9,7 +9,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// The longest wait between two checks of a body's rate.
 pub const RATE_SLICE: Duration = Duration::from_secs(2);
 
-/// The rate of one body. Only time spent waiting counts: while the proxy does not read, the client is not slow.
+/// The rate of one body. Only time spent waiting counts: while the proxy does not read, the client does not
+/// count as slow.
 #[derive(Debug, Default)]
 pub struct Rate {
     /// The minimum in bytes a second; 0 disables the check.
@@ -19,7 +20,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A new measurement with this minimum.
+    /// Starts a new measurement with this minimum.
     #[must_use]
     pub fn of(least: u64) -> Rate {
         Rate { least, ..Rate::default() }

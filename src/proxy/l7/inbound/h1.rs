@@ -24,16 +24,16 @@ use std::time::Duration;
 pub struct H1 {
     /// The socket.
     pub stream: Stream,
-    /// What was read and not yet used.
+    /// Bytes that were read and not yet used.
     pub buffer: Option<Buffer>,
-    /// Whether the connection goes on after this exchange.
+    /// Whether the connection is kept after this exchange.
     pub keep: bool,
-    /// Whether it must be broken off.
+    /// Whether the connection must be reset.
     pub aborted: bool,
     sent: Cell<u64>,
-    /// Of which so many are of bodies, as far as they were sent.
+    /// The body bytes among the bytes sent.
     body_sent: Cell<u64>,
-    /// Absent while the connection is idle.
+    /// `None` while the connection is idle.
     head: Option<Box<RequestHead>>,
     body: BodyState,
     out: Vec<u8>,
@@ -44,27 +44,27 @@ pub struct H1 {
     date: Rc<str>,
 }
 
-/// How a client begins that knows of HTTP/2 beforehand (RFC 9113 §3.4): no method of HTTP/1.
+/// The start of the connection preface of HTTP/2 with prior knowledge (RFC 9113 §3.4); it is not an HTTP/1 method.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What an idle connection has for a head.
+/// The empty head of an idle connection.
 static NOTHING: RequestHead = RequestHead::EMPTY;
 
 /// Why no request was read.
 #[derive(Debug)]
 pub enum NoRequest {
-    /// The client closed, or was silent where it may be.
+    /// The client closed the connection, or the idle timeout passed.
     Over,
-    /// The client was too slow within a head.
+    /// The client was too slow within a request head.
     Late,
     /// The head is refused.
     Refused(Violation),
-    /// It begins to speak HTTP/2.
+    /// The client uses HTTP/2.
     Http2,
 }
 
 impl H1 {
-    /// A connection that was just accepted.
+    /// A client on a newly accepted connection.
     #[must_use]
     pub fn new(stream: Stream, watches: (Watch, Watch), timeouts: Rc<ListenerTimeouts>) -> H1 {
         H1 {
@@ -85,7 +85,8 @@ impl H1 {
         }
     }
 
-    /// Waits for a request and reads its head. `first` is whether it is the connection's first.
+    /// Waits for a request and reads its head. `first` is true for the first request of the
+    /// connection.
     ///
     /// # Errors
     /// [`NoRequest`].
@@ -100,7 +101,7 @@ impl H1 {
         let (reader, _) = self.stream.split();
         let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
         if source.data().is_empty() {
-            // The first request of a connection may be in the kernel already: that wait is not idle.
+            // The first request of a connection may already be in the kernel: this wait does not count as idle.
             self.read_watch.set_idle(!first);
             let read = source.more(patience).await;
             self.read_watch.set_idle(false);
@@ -135,7 +136,7 @@ impl H1 {
             }
             source.fit();
             source.widen(limits.head_bytes);
-            // Absolute, from the first byte: a byte now and then does not buy more time.
+            // The deadline counts from the first byte and is absolute: further bytes do not extend it.
             let left = head_patience.saturating_sub(worker.about_now().since(begun));
             match source.more(left).await {
                 Ok(0) => return Err(NoRequest::Over),
@@ -150,7 +151,7 @@ impl H1 {
         Ok(())
     }
 
-    /// Ignores an upgrade that the listener lets nobody have.
+    /// Ignores an upgrade that the listener does not permit.
     pub fn limit_upgrade(&mut self, allowed: &[String]) {
         if let Some(head) = &mut self.head {
             head.limit_upgrade(allowed);
@@ -170,7 +171,7 @@ impl H1 {
         self.date = date;
     }
 
-    /// Ends the exchange: what it borrowed goes back.
+    /// Ends the exchange and returns its borrowed buffers.
     pub fn finish(&mut self, worker: &Worker) {
         if let Some(head) = self.head.take() {
             worker.give_back(head);
@@ -184,7 +185,7 @@ impl H1 {
         self.body.rest.is_done()
     }
 
-    /// Reads what is left of a request's body, as long as it is little: at most 64 KiB and 1 s.
+    /// Reads and discards the rest of a request body: at most 64 KiB, for at most 1 s.
     pub async fn drain(&mut self) -> bool {
         let begun = clock::now();
         let mut left = 64 * 1024;
@@ -211,11 +212,11 @@ impl H1 {
         }
     }
 
-    /// Ends our direction, and reads on for a while: closing on unread bytes would reset the
-    /// connection and take the answer with it.
+    /// Closes the sending direction, and reads on for a while: closing with unread bytes would reset the connection,
+    /// and the client might lose the response.
     pub async fn linger(&mut self) {
         let (reader, mut writer) = self.stream.split();
-        // Under TLS the end is a record, which a client that takes nothing would hold back for ever.
+        // Under TLS the end is a record, which a client that does not read could delay forever.
         let end = std::future::poll_fn(|context| writer.poll_shutdown(context));
         if !matches!(self.write_watch.within(Duration::from_secs(1), end).await, Ok(Ok(()))) {
             return;
@@ -234,7 +235,7 @@ impl H1 {
         }
     }
 
-    /// Answers a request that could not be read.
+    /// Sends the refusal of a request that could not be read.
     ///
     /// # Errors
     /// When the client is gone.

@@ -1,4 +1,4 @@
-//! The request's body of an HTTP/1 client, as it comes.
+//! The request body of an HTTP/1 client.
 
 use super::body_rate::{RATE_SLICE, Rate};
 use crate::http::trailers;
@@ -8,7 +8,7 @@ use crate::proxy::l7::client::RequestBody;
 use std::io;
 use std::time::Duration;
 
-/// What is left of the request's body, and how it has come so far.
+/// The remaining part of the request body, and its rate so far.
 #[derive(Debug)]
 pub(super) struct BodyState {
     pub(super) rest: Rest,
@@ -19,7 +19,7 @@ pub(super) struct BodyState {
 }
 
 impl BodyState {
-    /// The body of no request.
+    /// The state without a request.
     pub(super) fn none() -> BodyState {
         BodyState {
             rest: Rest::Done,
@@ -69,7 +69,8 @@ impl RequestBody for H1Body<'_> {
         }
         let mut silent = Duration::ZERO;
         loop {
-            // In slices, and judged between them: framing bytes alone are no progress.
+            // The wait is divided into slices, and the rate is checked in between: framing bytes alone are not
+            // progress.
             self.state.rate.judge()?;
             let slice = self.idle.saturating_sub(silent).min(RATE_SLICE);
             let before = clock::now();

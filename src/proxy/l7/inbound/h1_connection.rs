@@ -26,7 +26,7 @@ pub async fn serve(
 ) {
     let agreed = accepted.stream.agreed();
     let mut info = ConnectionInfo::of(&worker, &view, index, accepted.origin, agreed);
-    // The client authorities when the connection was accepted, which may be a while ago.
+    // The client authorities at the time when the connection was accepted.
     info.clients = accepted.clients;
     let mut info = Rc::new(info);
     let stream = accepted.stream;
@@ -40,7 +40,7 @@ pub async fn serve(
     while client.keep {
         let read = client.next_request(&worker, info.limits(), first).await;
         if let Err(NoRequest::Http2) = read {
-            // A client with prior knowledge of HTTP/2; over TLS, ALPN decides.
+            // The client uses HTTP/2 with prior knowledge; over TLS, ALPN decides.
             let (stream, buffer) = (client.stream, client.buffer);
             return Box::pin(h2_connection::serve(&worker, stream, buffer, info)).await;
         }
@@ -104,7 +104,7 @@ async fn one_exchange(
     None
 }
 
-/// Answers an invalid request, if an answer is possible.
+/// Sends the refusal of an invalid request, if a response is possible.
 async fn refuse(worker: &Worker, client: &mut H1, info: &ConnectionInfo, no_request: NoRequest) {
     client.keep = false;
     let (refusal, why) = match no_request {
@@ -142,7 +142,7 @@ fn explain(violation: Violation) -> &'static str {
     }
 }
 
-/// Relays an upgraded connection to its end.
+/// Relays an upgraded connection until it ends.
 async fn tunnel(
     worker: &Worker,
     view: &Viewed,

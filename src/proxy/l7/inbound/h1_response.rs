@@ -1,4 +1,4 @@
-//! The response to an HTTP/1 client, as it is sent.
+//! The response to an HTTP/1 client.
 
 use crate::http::forward::{self, ResponseContext};
 use crate::http::response::ResponseHead;
@@ -18,16 +18,16 @@ pub struct H1Response<'a> {
     pub(super) keep: &'a mut bool,
     pub(super) version: Version,
     pub(super) head_only: bool,
-    /// Whether a body may or may not follow, since it was expected to wait.
+    /// Whether the client waits for 100 before its body, so that the body may or may not follow.
     pub(super) expectant: bool,
-    /// Whether the connection is ended after it.
+    /// Whether the connection is closed after this response.
     pub(super) is_last: bool,
     pub(super) date: &'a str,
 }
 
 impl Response for H1Response<'_> {
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> io::Result<()> {
-        // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+        // HTTP/1.0 has no interim responses (RFC 9110 §15.2).
         if self.version == Version::Http10 {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl Response for H1Response<'_> {
     }
 
     async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
-        // Whether the body still comes, only a client that waits for 100 knows.
+        // A client that waits for 100 may or may not send its body: the connection cannot be kept.
         *self.keep = *self.keep && answer.keep && !self.expectant;
         let out = &mut *self.sink.pending;
         out.extend_from_slice(b"HTTP/1.1 ");
@@ -106,7 +106,7 @@ impl Response for H1Response<'_> {
     }
 
     fn sent(&self) -> Sent {
-        // What a client that left did not take was not sent.
+        // Bytes that the client did not read before it left do not count as sent.
         let body = self.body_sent.get().min(self.sink.sent.get());
         Sent { heads: self.sink.sent.get() - body, body }
     }

@@ -1,7 +1,7 @@
-//! A request over HTTP/2 as the walk sees it: a client like any other.
+//! A request over HTTP/2, as a [`Client`] for the exchange.
 //!
-//! The h2 crate has the connection; here is one stream of it. Both directions are used from one task, so they
-//! share the sending half through a RefCell that is never held across a wait.
+//! The h2 crate handles the connection; this file handles one of its streams. Both directions run in one task
+//! and share the sending half through a RefCell that is never borrowed across an await.
 
 use super::body_rate::Rate;
 use super::h2_response::{H2Response, Sender, gone};
@@ -33,14 +33,14 @@ pub struct H2 {
     head: Box<RequestHead>,
     body: Body,
     sender: RefCell<Sender>,
-    /// The response's head until it is known whether a body follows.
+    /// The response head, held back until it is known whether a body follows.
     begun: Option<message::Head>,
     sent: Cell<Sent>,
     timeouts: Rc<ListenerTimeouts>,
     account: Rc<Account>,
     date: Rc<str>,
     watches: (Watch, Watch),
-    /// Whether the client or we have broken it off.
+    /// Whether the client or the proxy has reset the stream.
     pub broken: Cell<bool>,
 }
 
@@ -62,17 +62,17 @@ pub struct StreamParts {
     pub stream: RecvStream,
     /// The sender of the response.
     pub respond: SendResponse<Bytes>,
-    /// Where waits are bounded: for the client's bytes, and for room to send.
+    /// The deadlines of the waits: for the client's bytes, and for capacity to send.
     pub watches: (Watch, Watch),
     /// The listener's deadlines.
     pub timeouts: Rc<ListenerTimeouts>,
     /// Bytes of a body, at most.
     pub limit: Option<u64>,
-    /// Bytes a second of a body, at least.
+    /// The minimum rate of a body, in bytes a second.
     pub rate_min: u64,
-    /// `Date` of a response that has none.
+    /// The `Date` for a response without one.
     pub date: Rc<str>,
-    /// Whether what follows the head is a tunnel's and no body.
+    /// Whether a tunnel follows the head instead of a body.
     pub tunnel: bool,
 }
 
@@ -86,7 +86,7 @@ impl H2 {
             body: Body {
                 stream: parts.stream,
                 ended,
-                // The h2 crate compares a body with its `content-length`.
+                // The h2 crate checks a body against its `content-length`.
                 intake: Intake::new(Bytes::new(), None, parts.limit, parts.rate_min),
             },
             sender: RefCell::new(Sender::Head(parts.respond)),
@@ -100,8 +100,8 @@ impl H2 {
         }
     }
 
-    /// Carries a tunnel between the client and a cluster's stream, until both directions have ended or one
-    /// has failed; gives the bytes up and down.
+    /// Relays a tunnel between the client and a cluster's stream, until both directions have ended or one
+    /// has failed; returns the bytes in each direction.
     pub async fn carry(
         &mut self,
         cluster: &mut Stream,
@@ -133,7 +133,7 @@ impl H2 {
                     result = &mut upward => return result,
                     () = closed.notified() => {}
                 }
-                // The cluster has ended: the client has its time to do so, too.
+                // The cluster has ended: the client has the half-close timeout to end too.
                 let late = |_| io::Error::from(io::ErrorKind::TimedOut);
                 tokio::time::timeout(half_close, upward).await.map_err(late)?
             };
@@ -157,7 +157,7 @@ impl H2 {
         (up.get(), self.sent.get().body - before)
     }
 
-    /// The head, to be used again.
+    /// The head, for reuse.
     #[must_use]
     pub fn into_head(self) -> Box<RequestHead> {
         self.head
@@ -215,10 +215,10 @@ impl Client for H2 {
     }
 }
 
-/// A tunnel may be silent for as long as it likes.
+/// A tunnel may be silent without limit.
 const TUNNEL: Duration = Duration::from_secs(86_400 * 30);
 
-/// A client's bytes to its cluster; its end is passed on.
+/// Relays a client's bytes to the cluster, and then the end.
 async fn upward(
     body: &mut RecvStream,
     mut writer: Writer<'_>,
@@ -306,8 +306,8 @@ impl RequestBody for H2Body<'_> {
 
     fn used(&mut self, count: usize) {
         self.body.intake.used(count);
-        // The window opens as bytes are passed on: that is all the backpressure there is to have. An
-        // error says that the stream is over, which the next read says, too.
+        // The window opens as bytes are forwarded, which provides the backpressure. An error means that the stream
+        // has ended; the next read reports the same.
         if let Err(error) = self.body.stream.flow_control().release_capacity(count) {
             tracing::trace!(%error, "HTTP/2 window not enlarged: the stream has ended");
         }

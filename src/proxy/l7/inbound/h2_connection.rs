@@ -1,6 +1,7 @@
-//! A client's HTTP/2 connection: the h2 crate frames it, each stream is an exchange of its own.
+//! A client's HTTP/2 connection: the h2 crate handles the frames, and each stream is an exchange.
 //!
-//! Every limit is set, since the crate's own are generous: see the documentation of limits.
+//! Every limit is set, since the defaults of the crate are generous: see the documentation of
+//! limits.
 
 use super::h2::{H2, StreamParts};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
@@ -22,20 +23,20 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Bytes of a stream that wait to be sent, at most.
+/// The most unsent bytes of a stream.
 const SEND_BUFFER: usize = 8 * 1024;
-/// What the crate may count of streams that it has reset itself, over a connection's life and at once: the
-/// rate is judged here.
+/// The limits of the crate for streams that it has reset itself, in total and at the same time; this file
+/// limits their rate.
 const OWN_RESETS: usize = 1_000;
 
-/// Serves one connection until one side has had enough.
+/// Serves one connection until one side closes it.
 pub async fn serve(
     worker: &Rc<Worker>,
     stream: Stream,
     buffer: Option<Buffer>,
     mut info: Rc<ConnectionInfo>,
 ) {
-    // Calls may be silent for hours: TCP finds the dead.
+    // Calls may be silent for hours: TCP keep-alive detects dead clients.
     stream.keep_alive();
     let watch = worker.deadlines.watch();
     let (stream, outbox) = coalesced(stream, buffer);
@@ -50,7 +51,7 @@ pub async fn serve(
     let mut silent = pin!(unanswered(ping, || account.active() > 0));
     loop {
         let next = tokio::select! {
-            // What has come first: it may be the answer.
+            // Received frames first: they may contain the response to a ping.
             biased;
             next = watch.within(life.look(&info), outbox.with(connection.accept())) => next,
             () = &mut silent => {
@@ -68,7 +69,7 @@ pub async fn serve(
                 life.idle_since = now;
                 let view = worker.view();
                 if !keep_up(worker, &view, &mut info) {
-                    // Nothing was done with it: it may be asked again elsewhere.
+                    // The request was not processed, so the client may send it elsewhere.
                     turn_away(respond, &mut connection);
                     continue;
                 }
@@ -79,7 +80,7 @@ pub async fn serve(
             Err(_) => {}
         }
         if account.is_abused() {
-            // What is begun and broken off at once costs us and not them.
+            // Requests that are cancelled at once cost the proxy more than the client.
             info.blame(worker);
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             drain(connection, &outbox).await;
@@ -89,7 +90,7 @@ pub async fn serve(
         account.note_scarce(scarce);
         let idle = account.active() == 0 && now.since(life.idle_since) >= info.timeouts.idle;
         if life.leaving.is_none() && (worker.shared.is_draining() || scarce || idle) {
-            // What comes before the client knows is still served.
+            // Requests that arrive before the client has received GOAWAY are still served.
             connection.graceful_shutdown();
             watch.set_idle(false);
             life.leaving = Some(now);
@@ -97,11 +98,11 @@ pub async fn serve(
     }
 }
 
-/// Moments of a connection that decide when it ends.
+/// The times that decide when a connection ends.
 struct Life {
-    /// The account was last judged.
+    /// The last check of the account.
     judged: Timestamp,
-    /// A request came, or an exchange was under way.
+    /// The last time at which a request arrived or an exchange was in flight.
     idle_since: Timestamp,
     /// GOAWAY was sent.
     leaving: Option<Timestamp>,
@@ -112,7 +113,7 @@ impl Life {
         Life { judged: now, idle_since: now, leaving: None }
     }
 
-    /// How long the next frame is waited for before the connection is looked at again.
+    /// The longest wait for the next frame before the state of the connection is checked again.
     fn look(&self, info: &ConnectionInfo) -> Duration {
         match self.leaving {
             Some(_) => LAST_FRAMES,
@@ -120,8 +121,8 @@ impl Life {
         }
     }
 
-    /// Whether a connection without exchanges is over after its GOAWAY: all is sent, or the client has taken nothing
-    /// within the write timeout.
+    /// Whether a connection without exchanges may close after its GOAWAY: all bytes are sent, or the client has read
+    /// nothing within the write timeout.
     fn has_left(&self, now: Timestamp, has_streams: bool, info: &ConnectionInfo) -> bool {
         let stalled =
             |since: Timestamp| now.since(since.max(self.idle_since)) >= info.timeouts.write;
@@ -129,7 +130,7 @@ impl Life {
     }
 }
 
-/// Counts the failure of a connection where the client is to blame.
+/// Counts the failure of a connection if the client caused it.
 fn count_failure(worker: &Worker, info: &ConnectionInfo, error: &h2::Error) {
     tracing::debug!(%error, "HTTP/2 client connection failed");
     match blame(error) {
@@ -139,7 +140,7 @@ fn count_failure(worker: &Worker, info: &ConnectionInfo, error: &h2::Error) {
     }
 }
 
-/// What a client is refused for whose connection ended so; `None` where it was not us who ended it.
+/// The refusal for a connection that ended with this error; `None` if the proxy did not end the connection.
 fn blame(error: &h2::Error) -> Option<Refusal> {
     match error.reason().filter(|_| error.is_library())? {
         Reason::ENHANCE_YOUR_CALM => Some(Refusal::RateLimited),
@@ -152,9 +153,9 @@ fn turn_away(mut respond: SendResponse<Bytes>, connection: &mut Connection<Coale
     connection.graceful_shutdown();
 }
 
-/// Between two looks at what has changed, where nothing comes.
+/// The interval between two checks for changes on a silent connection.
 const LOOK: Duration = Duration::from_secs(5);
-/// To get the last frames out.
+/// The time to send the last frames.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 async fn drain(mut connection: Connection<Coalesced, Bytes>, outbox: &Outbox) {
@@ -180,7 +181,7 @@ fn builder(info: &ConnectionInfo) -> Builder {
     builder
 }
 
-/// Begins one stream's exchange in a task of its own.
+/// Starts the exchange of a stream in its own task.
 fn begin(
     worker: &Rc<Worker>,
     (view, info): (&Viewed, &Rc<ConnectionInfo>),
@@ -199,7 +200,7 @@ fn begin(
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     };
-    // Boxed: what is spawned is moved about.
+    // Boxed, because spawning moves the future.
     let client = Box::new(H2::new(StreamParts {
         account: account.clone(),
         head: parsed.head,
@@ -213,7 +214,7 @@ fn begin(
         tunnel: tunnel.is_some(),
     }));
     let refusal = parsed.refusal;
-    // The view by which its listener is known: another may have it in another place.
+    // The view in which this index is the listener: another view may have the listener at another index.
     let (worker, view, info) = (worker.clone(), view.clone(), info.clone());
     let (account, active) = (account.clone(), account.enter());
     tokio::task::spawn_local(async move {
@@ -243,7 +244,7 @@ async fn one(
             let watch = worker.deadlines.watch();
             let carried = Box::pin(client.carry(&mut stream, &mut buffer, &watch)).await;
             drop((held, upgraded.counts));
-            // What went down is counted as it was sent.
+            // The bytes to the client are already counted when they are sent.
             carried
         }
     };

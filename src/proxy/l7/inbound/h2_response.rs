@@ -16,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::task::{Context, Poll};
 
-/// The sending half, by how far it is.
+/// The sending half, by the state of the response.
 #[derive(Debug)]
 pub(super) enum Sender {
     Head(SendResponse<Bytes>),
@@ -42,14 +42,14 @@ pub struct H2Response<'a> {
     pub(super) watch: &'a Watch,
     pub(super) patience: Patience<'a>,
     pub(super) head_only: bool,
-    /// Whether a 101 of the cluster is awaited.
+    /// Whether the proxy waits for a 101 of the cluster.
     pub(super) tunnel: bool,
     pub(super) date: &'a str,
     pub(super) backpressure: Backpressure,
 }
 
 impl H2Response<'_> {
-    /// Sends the head, if it was not; `ends` is whether nothing follows.
+    /// Sends the head, if it was not sent yet; `ends` is true if no body follows.
     fn send_head(&mut self, ends: bool) -> io::Result<()> {
         let Some(response) = self.begun.take() else { return Ok(()) };
         let mut sender = self.sender.borrow_mut();
@@ -63,7 +63,7 @@ impl H2Response<'_> {
         Ok(())
     }
 
-    /// Room to send, up to what is wanted.
+    /// Waits for capacity to send, at most `wanted` bytes.
     fn poll_capacity(&self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         let Sender::Body(body) = &mut *self.sender.borrow_mut() else {
             return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
@@ -97,11 +97,11 @@ impl Response for H2Response<'_> {
     }
 
     fn begin(&mut self, reply: &Reply<'_>) -> Framing {
-        // What HTTP/1 switches to, HTTP/2 simply is (RFC 8441 §5).
+        // The 101 of HTTP/1 is a 200 in HTTP/2 (RFC 8441 §5).
         let upgraded = reply.head.upgrades && self.tunnel;
         let status = match reply.head.status {
             _ if upgraded => 200,
-            // A success would say that the tunnel is open.
+            // A status of success would mean that the tunnel is open.
             200..300 if self.tunnel => 502,
             status => status,
         };
@@ -161,13 +161,13 @@ impl Response for H2Response<'_> {
         let bare = self.head_only || answer.body.is_empty() || matches!(answer.status, 204 | 304);
         self.send_head(bare)?;
         if !bare {
-            // Our own answers are lines: they fit without waiting for room.
+            // The proxy's own responses are short: they need no wait for capacity.
             self.send(Bytes::copy_from_slice(answer.body), true)?;
         }
         Ok(())
     }
 
-    /// Its connection is, since it began.
+    /// Keep-alive of the connection has been enabled since its start.
     fn keep_alive(&mut self) {
         self.patience.lengthen();
     }

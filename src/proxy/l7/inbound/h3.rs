@@ -1,8 +1,8 @@
-//! A request over HTTP/3 as the walk sees it: a client like any other.
+//! A request over HTTP/3, as a [`Client`] for the exchange.
 //!
-//! The h3 crate has the frames. It does not compare a body with its `content-length`, so that is done here
-//! (RFC 9114 §4.1.2); nor does it tell of a client that wants no more of a response, which is found when
-//! more is sent.
+//! The h3 crate handles the frames. It does not check a body against its `content-length`, so this file
+//! does (RFC 9114 §4.1.2). Nor does the crate report a client that has cancelled the response: the next
+//! send fails instead.
 
 use super::body_rate::Rate;
 use super::intake::Intake;
@@ -30,24 +30,24 @@ pub type Sender = RequestStream<h3_quinn::SendStream<Bytes>, Bytes>;
 /// The request's half.
 pub type Receiver = RequestStream<h3_quinn::RecvStream, Bytes>;
 
-/// What a body begins with.
+/// The beginning of a body.
 #[derive(Debug)]
 pub enum First {
-    /// Nothing has come yet.
+    /// Nothing has arrived yet.
     Unknown,
     /// Bytes.
     Piece(Bytes),
-    /// There is none.
+    /// There is no body.
     End,
-    /// The client broke it off.
+    /// The client reset the stream.
     Broken,
 }
 
-/// What a body begins with, as far as `span` tells.
+/// The first piece of a body, if it arrives within `span`.
 pub async fn first(receiver: &mut Receiver, span: Duration) -> First {
     let piece = std::future::poll_fn(|context| poll_piece(receiver, context));
     let read = match span.is_zero() {
-        // It may be here already.
+        // The piece may have arrived already.
         true => futures_now(piece).await,
         false => tokio::time::timeout(span, piece).await.ok(),
     };
@@ -59,7 +59,7 @@ pub async fn first(receiver: &mut Receiver, span: Duration) -> First {
     }
 }
 
-/// What a future comes to at once.
+/// The result of a future, if it is ready.
 async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|context| match future.as_mut().poll(context) {
@@ -69,8 +69,8 @@ async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// The h3 crate takes the end of a stream within a DATA frame for the end of the body, and panics when it is
-/// asked for what follows: then the body was cut.
+/// The h3 crate treats the end of a stream within a DATA frame as the end of the body, and panics when the
+/// trailers are read: the body was then truncated.
 fn poll_trailers(
     receiver: &mut Receiver,
     context: &mut Context<'_>,
@@ -108,10 +108,11 @@ pub struct H3 {
     body: Body,
     sender: Sender,
     quic: quinn::Connection,
-    /// The response's head until it is known whether a body follows.
+    /// The response head, held back until it is known whether a body follows.
     begun: Option<message::Head>,
     sent: Sent,
-    /// Whether the response was sent to its end: a stream that is merely dropped would end as if it was.
+    /// Whether the response was sent to its end. A stream that is only dropped would look complete to
+    /// the client.
     ended: bool,
     timeouts: Rc<ListenerTimeouts>,
     account: Rc<Account>,
@@ -123,15 +124,15 @@ pub struct H3 {
 struct Body {
     receiver: Receiver,
     intake: Intake,
-    /// Whether the piece at hand came with the head, and was not told of yet.
+    /// Whether the current piece arrived with the head and was not returned yet.
     untold: bool,
-    /// Whether all data has come.
+    /// Whether the whole body was received.
     complete: bool,
     ended: bool,
     account: Rc<Account>,
 }
 
-/// What a request comes with.
+/// The parts of a new request.
 pub struct StreamParts {
     /// The connection's account.
     pub account: Rc<Account>,
@@ -139,21 +140,21 @@ pub struct StreamParts {
     pub head: Box<RequestHead>,
     /// Its body.
     pub receiver: Receiver,
-    /// What came of it with the head.
+    /// The beginning of the body.
     pub first: First,
-    /// Where the response goes.
+    /// The sender of the response.
     pub sender: Sender,
     /// The connection.
     pub quic: quinn::Connection,
-    /// Where waits are bounded: for the client's bytes, and for room to send.
+    /// The deadlines of the waits: for the client's bytes, and for capacity to send.
     pub watches: (Watch, Watch),
     /// The listener's deadlines.
     pub timeouts: Rc<ListenerTimeouts>,
     /// Bytes of a body, at most.
     pub limit: Option<u64>,
-    /// Bytes a second of a body, at least.
+    /// The minimum rate of a body, in bytes a second.
     pub rate_min: u64,
-    /// `Date` of a response that has none.
+    /// The `Date` for a response without one.
     pub date: Rc<str>,
 }
 
@@ -194,13 +195,13 @@ impl H3 {
         }
     }
 
-    /// Whether the client or we have broken it off.
+    /// Whether the client or the proxy has reset the stream.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.broken.get()
     }
 
-    /// The head, to be used again.
+    /// The head, for reuse.
     #[must_use]
     pub fn into_head(mut self) -> Box<RequestHead> {
         std::mem::take(&mut self.head)
@@ -282,7 +283,7 @@ impl H3Body<'_> {
         Broken::Gone
     }
 
-    /// Counts the piece at hand.
+    /// Counts the current piece.
     fn account(&mut self) -> Result<usize, Broken> {
         self.body.account.explain(self.body.intake.data().len() as u64);
         self.body.intake.count()
@@ -344,7 +345,7 @@ impl RequestBody for H3Body<'_> {
     }
 
     fn used(&mut self, count: usize) {
-        // The window opens as pieces are read, which is when the last one was passed on.
+        // The window opens as pieces are read: a piece is read only after the previous one was forwarded.
         self.body.intake.used(count);
     }
 
@@ -384,7 +385,7 @@ impl H3Response<'_> {
         patience.wait(watch, sending).await?.map_err(gone)
     }
 
-    /// Sends the head, if it was not.
+    /// Sends the head, if it was not sent yet.
     async fn send_head(&mut self) -> io::Result<()> {
         let Some(head) = self.begun.take() else { return Ok(()) };
         self.sent.heads += message::size(&head);
@@ -442,7 +443,7 @@ impl Response for H3Response<'_> {
         self.finish().await
     }
 
-    /// Its connection is, since it began.
+    /// Keep-alive of the connection has been enabled since its start.
     fn keep_alive(&mut self) {
         self.patience.lengthen();
     }

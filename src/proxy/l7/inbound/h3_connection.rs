@@ -1,4 +1,4 @@
-//! A client's HTTP/3 connection: the h3 crate frames it, and each request is an exchange of its own.
+//! A client's HTTP/3 connection: the h3 crate handles the frames, and each request is an exchange.
 
 use super::h3::{First, H3, Receiver, StreamParts, first};
 use super::streams::{self, Account, Active, StreamRequest};
@@ -93,7 +93,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
 /// H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
 const EXCESSIVE_LOAD: quinn::VarInt = quinn::VarInt::from_u32(0x107);
 
-/// Sends GOAWAY. Requests that arrive before the client has it are refused as not processed.
+/// Sends GOAWAY. Requests that arrive before the client has received GOAWAY are refused as not processed.
 async fn say_goodbye(connection: &mut H3Connection) {
     let sent = tokio::time::timeout(LAST_FRAMES, connection.shutdown(1)).await;
     if !matches!(sent, Ok(Ok(()))) {
@@ -101,7 +101,7 @@ async fn say_goodbye(connection: &mut H3Connection) {
     }
 }
 
-/// Waits for the exchanges in flight: dropping the connection would close it.
+/// Waits for the exchanges in flight: dropping the connection would end them.
 async fn end(mut connection: H3Connection, account: &Account, quic: &quinn::Connection) {
     say_goodbye(&mut connection).await;
     while account.active() > 0 && quic.close_reason().is_none() {

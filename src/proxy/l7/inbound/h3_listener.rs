@@ -1,4 +1,5 @@
-//! The QUIC connections of one listening socket: the quinn crate is the transport, and each worker has a socket.
+//! The QUIC connections of one listening socket: the quinn crate is the transport, and each worker has its own
+//! socket.
 //!
 //! The kernel assigns a client's packets to a worker by its address. A client whose address changes reaches another
 //! worker, which does not know the connection and answers with a reset; the client then connects anew.
@@ -26,9 +27,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Unacknowledged bytes of a connection, at most.
+/// The most unacknowledged bytes of a connection.
 const SEND_WINDOW: u64 = 512 * 1024;
-/// The client's protocol streams: control, two of QPACK, and some spare.
+/// The streams that a client may open for the protocol: control, two for QPACK, and some spare.
 const OWN_STREAMS: u32 = 8;
 /// The idle time after which a client counts as gone; keep-alives are sent more often.
 const GONE: Duration = Duration::from_secs(30);
@@ -206,7 +207,7 @@ async fn take(
     let info = ConnectionInfo::of(&worker, &view, index, origin, Some(agreed));
     drop(view);
     h3_connection::serve(&worker, &connection, Rc::new(info)).await;
-    // Bytes in transit still arrive: the close is a frame like any other.
+    // Bytes in transit still arrive, because the close is a normal frame.
     connection.close(NO_ERROR, b"");
 }
 

@@ -1,42 +1,44 @@
-//! A request's body that comes in pieces, over HTTP/2 and HTTP/3: the piece at hand, and the bounds of the whole.
+//! A request body that arrives in pieces, over HTTP/2 and HTTP/3: the current piece, and the limits of the whole
+//! body.
 
 use super::body_rate::Rate;
 use crate::http::{Underscores, Violation, trailers, translate};
 use crate::proxy::body::Broken;
 use bytes::{Buf, Bytes};
 
-/// What has come of a body, and what may come.
+/// The received part of a body, and its limits.
 #[derive(Debug)]
 pub struct Intake {
-    /// The piece at hand.
+    /// The current piece.
     chunk: Bytes,
     trailers: Vec<u8>,
     received: u64,
-    /// The bytes that `content-length` states, where the protocol's crate does not compare them.
+    /// The value of `content-length`, if the protocol's crate does not check it.
     length: Option<u64>,
     limit: Option<u64>,
-    /// The rate that the client has to keep.
+    /// The minimum rate of the client.
     pub rate: Rate,
 }
 
 impl Intake {
-    /// A body of at most `limit` bytes that comes with at least `rate_min` bytes a second; `chunk` came with its head.
+    /// A body of at most `limit` bytes, with a minimum rate of `rate_min` bytes a second; `chunk` arrived with its
+    /// head.
     #[must_use]
     pub fn new(chunk: Bytes, length: Option<u64>, limit: Option<u64>, rate_min: u64) -> Intake {
         let rate = Rate::of(rate_min);
         Intake { chunk, trailers: Vec::new(), received: 0, length, limit, rate }
     }
 
-    /// Makes a piece the one at hand, and counts it.
+    /// Makes `chunk` the current piece, and counts it.
     ///
     /// # Errors
-    /// [`Broken`] when the body is longer than it says, or than it may be.
+    /// [`Broken`] when the body is longer than its `content-length` or than the limit.
     pub fn take(&mut self, chunk: Bytes) -> Result<usize, Broken> {
         self.chunk = chunk;
         self.count()
     }
 
-    /// Counts the piece at hand.
+    /// Counts the current piece.
     ///
     /// # Errors
     /// As [`Intake::take`].
@@ -63,10 +65,10 @@ impl Intake {
         Ok(())
     }
 
-    /// Whether as much came as `content-length` states.
+    /// Checks the received length against `content-length`.
     ///
     /// # Errors
-    /// [`Broken`] when it did not.
+    /// [`Broken`] when they differ.
     pub fn whole(&self) -> Result<(), Broken> {
         match self.length.is_none_or(|length| length == self.received) {
             true => Ok(()),
@@ -74,13 +76,13 @@ impl Intake {
         }
     }
 
-    /// What is left of the piece at hand.
+    /// The unused part of the current piece.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.chunk
     }
 
-    /// Notes that so many bytes of the piece were used.
+    /// Marks `count` bytes of the current piece as used.
     pub fn used(&mut self, count: usize) {
         self.chunk.advance(count.min(self.chunk.len()));
     }

@@ -9,7 +9,7 @@ use crate::proxy::l7::client::{Local, Reply};
 /// A response head without its body.
 pub type Head = ::http::Response<()>;
 
-/// A cluster's response, with this status.
+/// Converts a cluster's response, with this status.
 #[must_use]
 pub fn reply(reply: &Reply<'_>, status: u16, date: &str) -> Option<Head> {
     // Streams have their own framing; a known length is still sent.

@@ -1,6 +1,6 @@
-//! The client's side: connections of HTTP/1, HTTP/2 and HTTP/3, and the requests they carry.
+//! The client's side: connections of HTTP/1, HTTP/2 and HTTP/3, and their requests.
 //!
-//! Each protocol is a [`Client`](super::client::Client) to the exchange, which does not know which one it serves.
+//! Each protocol implements [`Client`](super::client::Client), so the exchange does not depend on the protocol.
 
 pub mod body_rate;
 pub mod h1;

@@ -1,4 +1,4 @@
-//! Exchanges of one connection side by side, as HTTP/2 and HTTP/3 have them.
+//! Concurrent exchanges on one connection of HTTP/2 or HTTP/3.
 
 use super::body_rate::{RATE_SLICE, Rate};
 use crate::decision::plan::ListenerTimeouts;
@@ -25,66 +25,66 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// Streams at once.
+/// The most concurrent streams.
 pub const STREAMS_MAX: u32 = 100;
-/// Bytes that may be under way to us: of a stream, and of the connection.
+/// The receive windows of a stream and of the connection, in bytes.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
-/// Of the connection.
+/// The receive window of the connection.
 pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Streams that may be broken off within a second while they are worked on, of either side.
+/// The number of streams in work that may be reset per second, by either side.
 pub const RESETS_A_SECOND: f64 = 100.0;
 
-/// What the streams of a connection tell it.
+/// The counters that the streams of a connection share with it.
 #[derive(Debug, Default)]
 pub struct Account {
     active: Cell<usize>,
-    /// Streams that were broken off, less what is forgiven.
+    /// The number of reset streams, less the permitted rate.
     resets: Cell<f64>,
-    /// Bytes from the client of which it is known what they were.
+    /// Bytes from the client that are accounted for by heads and bodies.
     explained: Cell<u64>,
-    /// Streams whose response the client takes no more of just now.
+    /// The number of streams whose response the client currently does not read.
     stalled: Cell<usize>,
     /// Whether memory or descriptors are scarce.
     scarce: Cell<bool>,
 }
 
-/// Streams that may each hold a large buffer.
+/// The number of streams up to which each stream may hold a large buffer.
 const FEW: usize = 8;
 
-/// How long a stalled stream is borne with where there are many of them, or memory is scarce.
+/// The write timeout of a stalled stream if there are many of them, or if memory is scarce.
 const BURDENED: Duration = Duration::from_secs(10);
 
-/// How long a client may take nothing of a response.
+/// How long a client may read nothing of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience<'a> {
     account: Option<&'a Account>,
     idle: Duration,
-    /// Likewise, where what is sent may rest for long by its nature.
+    /// The same for responses that may pause for long by nature.
     long: Duration,
     burdened: Duration,
 }
 
 impl<'a> Patience<'a> {
-    /// By a listener's deadlines, and less where its connection is a burden. A response that is not taken holds
-    /// a connection to its cluster: it has `write`, as over HTTP/1.
+    /// Taken from the listener's timeouts, and shorter if the connection costs too much memory. A response that
+    /// the client does not read holds an upstream connection: its timeout is `write`, as with HTTP/1.
     #[must_use]
     pub fn of(account: &'a Account, timeouts: &ListenerTimeouts) -> Patience<'a> {
         let (idle, long) = (timeouts.write, timeouts.stream_idle.max(timeouts.write));
         Patience { account: Some(account), idle, long, burdened: BURDENED.min(timeouts.write) }
     }
 
-    /// For what may rest for long by its nature: events, and the messages of a call.
+    /// Switches to the long timeout, for responses that may pause by nature: event streams and gRPC messages.
     pub fn lengthen(&mut self) {
         self.idle = self.long;
     }
 
-    /// Whether so many streams are under way that what each of them holds counts.
+    /// Whether there are so many streams that the memory of each one matters.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         self.account.is_some_and(|account| account.active() > FEW)
     }
 
-    /// So long, whatever else there is.
+    /// A fixed timeout.
     #[must_use]
     pub fn fixed(idle: Duration) -> Patience<'static> {
         Patience { account: None, idle, long: idle, burdened: idle }
@@ -129,13 +129,13 @@ impl Drop for Stalled<'_> {
 }
 
 impl Account {
-    /// Streams under way.
+    /// The number of open streams.
     #[must_use]
     pub fn active(&self) -> usize {
         self.active.get()
     }
 
-    /// Counts a stream in, until what is returned is dropped.
+    /// Counts an open stream until the returned value is dropped.
     #[must_use]
     pub fn enter(self: &Rc<Account>) -> Active {
         self.active.set(self.active.get() + 1);
@@ -147,35 +147,35 @@ impl Account {
         self.scarce.set(scarce);
     }
 
-    /// Whether stalled streams cost more than they are worth: more than half of those there may be, or there
-    /// is little memory.
+    /// Whether stalled streams cost too much: more than half of the permitted streams are stalled, or memory
+    /// is scarce.
     fn is_burdened(&self) -> bool {
         self.scarce.get() || self.stalled.get() > STREAMS_MAX as usize / 2
     }
 
-    /// Bytes from the client of which it is known what they were, generously.
+    /// Bytes from the client that are accounted for, estimated generously.
     #[must_use]
     pub fn explained(&self) -> u64 {
         self.explained.get()
     }
 
-    /// Notes bytes of a body, or a head's worth of them; what they travel in is as much again.
+    /// Adds the bytes of a body, or the size of a head; the same amount is added for framing.
     pub fn explain(&self, bytes: u64) {
         self.explained.set(self.explained.get().saturating_add(bytes.saturating_mul(2)));
     }
 
-    /// Notes that a stream was broken off.
+    /// Counts a stream that was reset.
     pub fn broke_off(&self) {
         self.resets.set(self.resets.get() + 1.0);
     }
 
-    /// Forgives as many as may be in such a span.
+    /// Subtracts the number of resets that are permitted in this time.
     pub fn forgive(&self, elapsed: Duration) {
         let forgiven = elapsed.as_secs_f64() * RESETS_A_SECOND;
         self.resets.set((self.resets.get() - forgiven).max(0.0));
     }
 
-    /// Whether more were broken off than anybody has reason to.
+    /// Whether more streams were reset than any legitimate client needs.
     #[must_use]
     pub fn is_abused(&self) -> bool {
         self.resets.get() > RESETS_A_SECOND
@@ -192,20 +192,20 @@ impl Drop for Active {
     }
 }
 
-/// The request of a stream, as its head describes it.
+/// The request of a stream, with the properties of its head.
 #[derive(Debug)]
 pub struct StreamRequest {
     /// The head.
     pub head: Box<RequestHead>,
-    /// Why the head is refused, if it is.
+    /// The reason for which the head is refused, if it is.
     pub refusal: Option<Refused>,
     /// Bytes of a body, at most.
     pub limit: Option<u64>,
-    /// Bytes a second of a body, at least.
+    /// The minimum rate of a body, in bytes a second.
     pub rate_min: u64,
 }
 
-/// Reads a head, which `ends` if no body follows. `None`: it is malformed, and that was counted.
+/// Parses a head; `ends` is true if no body follows. `None`: the head is malformed, which was counted.
 #[must_use]
 pub fn request(
     worker: &Worker,
@@ -222,7 +222,8 @@ pub fn request(
     let translated = translate::request_head(parts, ends, tunnel, limits, &mut bytes);
     let mut head = worker.lend_head();
     let read = match translated {
-        // Metadata may have underscores in its names. Whether it is a call is known once it is routed.
+        // Metadata names may have underscores. Whether the request is a gRPC call is known only after
+        // routing.
         Ok(()) if says_grpc && limits.underscores == Underscores::Refuse => {
             head.read(&bytes, &Limits { underscores: Underscores::Allow, ..*limits })
         }
@@ -236,7 +237,7 @@ pub fn request(
         }
     };
     if read.is_err() {
-        // It was lent, and still says what it said last.
+        // The head is reused, and still has its previous content.
         *head = RequestHead::EMPTY;
     }
     let (limit, rate_min) = info.body_bounds();
@@ -246,7 +247,7 @@ pub fn request(
     Some(StreamRequest { head, refusal, limit, rate_min })
 }
 
-/// Why a head will not do.
+/// The reason why a head is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused {
     why: Refusal,
@@ -254,15 +255,15 @@ pub struct Refused {
     says_grpc: bool,
 }
 
-/// A request's body as a stream gives it: piece by piece.
+/// A request body that a stream delivers piece by piece.
 pub trait Pieces {
     /// The next piece, or the end.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>>;
-    /// How fast it has to come.
+    /// The rate of the body.
     fn rate(&mut self) -> &mut Rate;
 }
 
-/// Waits for a body's next piece: not longer than `idle`, nor for one that comes too slowly.
+/// Waits for the next piece of a body, at most `idle`; fails if the body arrives too slowly.
 ///
 /// # Errors
 /// [`Broken`] when the body cannot be completed.
@@ -288,19 +289,19 @@ pub async fn next(
     }
 }
 
-/// A body's next piece when it has come already: `Ok(None)` says that waiting would be needed.
+/// The next piece of a body, if it has already arrived; `Ok(None)` means that a wait is necessary.
 ///
 /// # Errors
 /// [`Broken`] for a malformed body.
 pub fn ready(body: &mut impl Pieces) -> Result<Option<Option<usize>>, Broken> {
-    // Whoever finds nothing waits by `next`, which registers anew.
+    // The waker is not used: if there is no piece, the caller waits with `next`, which registers a waker.
     match body.poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(piece) => piece.map(Some),
         Poll::Pending => Ok(None),
     }
 }
 
-/// One exchange. `refused` is why its head will not do.
+/// Serves one exchange. `refused` is the reason for which its head is refused.
 pub async fn serve<C: Client>(
     worker: &Worker,
     view: &Viewed,
@@ -321,7 +322,7 @@ pub async fn serve<C: Client>(
             answer::refuse(view, client, refusal, "", &mut record).await;
             After::Next
         }
-        // Boxed: what is spawned is moved about, and this is large.
+        // Boxed, because spawning moves the future, and this future is large.
         None => Box::pin(entry::serve(worker, view, client, info, &mut record)).await,
     };
     (after, record)
@@ -332,7 +333,7 @@ mod tests {
     use super::*;
     use crate::proxy::deadline::Deadlines;
 
-    /// Pieces that are all there.
+    /// A body whose pieces have all arrived.
     struct Ready(Vec<usize>, Rate);
 
     impl Pieces for Ready {
@@ -353,7 +354,7 @@ mod tests {
         assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(1))));
         body.rate().waited(Duration::from_secs(11));
         assert!(matches!(next(&mut body, &watch, idle).await, Err(Broken::Late)));
-        // Who goes on all the same has everything.
+        // After the error, a further read returns the rest of the body.
         assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(2))));
         assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(3))));
         assert!(matches!(next(&mut body, &watch, idle).await, Ok(None)));

@@ -42,7 +42,7 @@ impl<'a> Http1<'a> {
     /// Reads from `source`, a head of at most `head_bytes` bytes.
     #[must_use]
     pub fn new(mut source: Source<'a>, head_bytes: usize) -> Http1<'a> {
-        // Until it is known how quickly the client reads.
+        // A medium buffer, until it is known how fast the client reads.
         source.most = buffer::MODEST;
         let limits = Limits { head_bytes, ..limits() };
         Http1 { source, scanner: Scanner::default(), limits }

@@ -36,7 +36,7 @@ pub struct Http2Out<'a> {
 }
 
 impl<'a> Http2Out<'a> {
-    /// Sends on `stream`, which waits for flow-control capacity at most `stall`; counts in `sent`.
+    /// Sends on `stream`, with waits for flow-control capacity of at most `stall`; counts bytes in `sent`.
     #[must_use]
     pub fn new(
         stream: SendStream<Bytes>,
@@ -65,7 +65,8 @@ impl Outgoing for Http2Out<'_> {
             let late = |_| io::Error::from(io::ErrorKind::TimedOut);
             let begun = watch.now();
             let capacity = watch.within(stall, capacity).await.map_err(late)??;
-            // Only a wait longer than a tick counts as backpressure: the stream's own buffer is often full for less.
+            // Only a wait longer than a tick counts as backpressure: the stream's own buffer is often full for a
+            // shorter time.
             self.backpressure.note(watch.now() > begun);
             let (now, later) = rest.split_at(capacity.min(rest.len()));
             let sent = self.stream.send_data(Bytes::copy_from_slice(now), false);
@@ -130,7 +131,8 @@ struct Reading {
 }
 
 impl Http2In {
-    /// Waits by `watch` for the response on a stream of `lease`; `is_head` is whether the method is HEAD.
+    /// Waits with the deadlines of `watch` for the response on a stream of `lease`; `is_head` is true if
+    /// the method is HEAD.
     #[must_use]
     pub fn new(future: ResponseFuture, lease: Lease, watch: Watch, is_head: bool) -> Http2In {
         let (bytes, body) = (Vec::new(), None);
@@ -174,11 +176,11 @@ impl Drop for Http2In {
     }
 }
 
-/// Bytes of an abandoned response that are read, at most.
+/// The most bytes that are read of an abandoned response.
 const RUN_OUT_MAX: usize = 64 * 1024;
 
 impl Reading {
-    /// Whether the stream is over in both directions, so that there is nothing to cancel.
+    /// Whether the stream is over in both directions, so that no cancellation is needed.
     fn is_closed(&self) -> bool {
         let is_whole = self.body.as_ref().is_some_and(RecvStream::is_end_stream);
         self.is_over || self.is_sent && is_whole
@@ -301,7 +303,8 @@ impl Incoming for Http2In {
                 }
             };
             match data {
-                // Body bytes of a 204, a 304 or an answer to HEAD would become the start of the next answer.
+                // Body bytes of a 204, a 304 or a response to HEAD would become the start of the next
+                // response.
                 Some(Ok(data)) if framing == Framing::None && !data.is_empty() => {
                     return Err(RelayEnd::Cluster);
                 }

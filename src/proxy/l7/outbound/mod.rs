@@ -1,4 +1,5 @@
-//! The cluster's side: an attempt uses HTTP/1.1 on its own connection, or a stream of an HTTP/2 connection.
+//! The cluster's side: an attempt uses either HTTP/1.1 on its own connection, or a stream of a shared HTTP/2
+//! connection.
 //!
 //! Both have the same interface: an [`Outgoing`] for the request, an [`Incoming`] for the response. HTTP/2 fields are
 //! converted to an HTTP/1.1 head and parsed by the same strict parser.
@@ -33,7 +34,7 @@ pub trait Outgoing {
     /// # Errors
     /// When the cluster accepts no more bytes.
     async fn piece(&mut self, framing: Framing, data: &[u8]) -> io::Result<()>;
-    /// Bytes to read for the cluster at once: few, where the cluster reads slowly.
+    /// Bytes to read for the cluster at once: few if the cluster reads slowly.
     fn capacity(&mut self) -> usize {
         buffer::SIZE
     }
@@ -73,7 +74,7 @@ struct HeldUp(Duration);
 const HELD_UP: Duration = Duration::from_secs(1);
 
 impl HeldUp {
-    /// Sends to the client, and measures the time by `watch`'s clock.
+    /// Sends to the client, and measures the time with the clock of `watch`.
     async fn give(
         &mut self,
         watch: &Watch,
