@@ -238,11 +238,11 @@ pub struct Decision {
     pub time: String,
     /// The exchange's id, as in the access log and in the request to the cluster.
     pub request_id: String,
-    /// The request's method, host and path without its query.
+    /// The method of the request.
     pub method: String,
-    /// See `method`.
+    /// The host of the request.
     pub host: String,
-    /// See `method`.
+    /// The path of the request, without its query.
     pub path: String,
     /// The service's name.
     pub service: String,

@@ -133,7 +133,7 @@ fn the_engine_meets_the_gates_of_the_small_world() {
     {
         for reports in [true, false] {
             for verdict in judge(name, reports, others) {
-                // A single seed has noise: a tenth is allowed here, where the bound is not exact.
+                // A single seed has noise: a tenth is allowed here if the bound is not exact.
                 let (figure, bound) = (verdict.figure.0, verdict.bound);
                 let near = match verdict.at_most {
                     true => figure <= bound * 1.1 + 0.02 * f64::from(u8::from(bound > 0.0)),

@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("probe", &["decision", "os", "shared", "http", "tls"]),
     ("fleet", &["decision", "os", "shared", "tls"]),
     ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
-    // What a dial would change is simulated on request.
+    // The effect of a dial is simulated on request.
     ("admin", &["config", "decision", "fleet", "http", "shared", "sim", "telemetry", "tls"]),
     (
         "server",
@@ -54,12 +54,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["admin", "server", "config", "sim", "decision", "http"]),
 ];
 
-/// The modules within `proxy::l7`, from the client's side to the cluster's, and those that each may name. The files
-/// beside them are the lowest layer, which names none.
+/// The modules within `proxy::l7`, from the client's side to the cluster's, and those that each may name. The other
+/// files of `l7` are the lowest layer and import none of these modules.
 const L7_MAY_USE: &[(&str, &[&str])] =
     &[("inbound", &["exchange"]), ("exchange", &["outbound"]), ("outbound", &[]), ("", &[])];
 
-/// A word, the module it is banned from ("" is every module), and what to use instead.
+/// A banned word, its module ("" is every module), and the alternative.
 const BANNED: &[(&str, &str, &str)] = &[
     ("decision", "::now()", "take `now: Timestamp` as an argument"),
     ("decision", "HashMap", "its order is random: use BTreeMap or Vec"),
@@ -322,8 +322,7 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// Names that a module re-exports from others, by module: the module that a path through the re-export really leads
-/// to.
+/// Names that a module re-exports, by module, with the module that declares each name.
 type Reexports = BTreeMap<String, BTreeMap<String, String>>;
 
 fn reexports(all: &[Source], modules: &BTreeSet<String>) -> Reexports {

@@ -12,7 +12,7 @@ use tidegate::decision::shed::PRIORITIES;
 use tidegate::decision::units::Timestamp;
 use tidegate::sim::{engine, scenario, world};
 
-/// Classes in all.
+/// The number of classes.
 pub(crate) const CLASSES: usize = 1_000;
 /// Exchanges of an active class at each of its clusters between two sweeps: 100 a second.
 const EXCHANGES: u64 = 5;

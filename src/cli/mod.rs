@@ -43,7 +43,7 @@ enum Verb {
     },
     /// Write a commented first configuration to standard output.
     Init {
-        /// Write a configuration for a sidecar beside one application, instead of a proxy at a site's edge.
+        /// Write a configuration for a sidecar of one application, instead of a proxy at a site's edge.
         #[arg(long)]
         sidecar: bool,
     },

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct Change {
     /// The path of the key, such as `services.shop.clusters`.
     pub path: String,
-    /// The line of the new text, where the key is there.
+    /// The line in the new text, if the key is present.
     pub line: Option<usize>,
     /// The old value; `None` if the key is new.
     pub before: Option<String>,

@@ -37,7 +37,7 @@ pub struct Problem {
     pub path: String,
     /// The message.
     pub message: String,
-    /// What the operator should do.
+    /// The action for the operator.
     pub hint: Option<String>,
 }
 
@@ -116,8 +116,9 @@ impl Problems {
         self.ignored_lines.sort_unstable();
     }
 
-    /// Reports that `section` lacks all of `keys`. The error is suppressed where one of the keys is present but
-    /// invalid, or where an unknown key of the section resembles one of them: that error is reported instead.
+    /// Reports that `section` lacks all of `keys`. The error is suppressed if one of the keys is present but
+    /// invalid, or if an unknown key of the section resembles one of the keys: only that error is reported
+    /// then.
     pub fn lacking(&mut self, section: &str, keys: &[&str], problem: Problem) {
         let (before, keys) = (self.all.len(), keys.iter().map(|key| (*key).to_owned()).collect());
         self.push(problem);

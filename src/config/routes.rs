@@ -383,7 +383,7 @@ fn warn_if_shadowed(
     }
 }
 
-/// Whether one list of conditions, where an empty list means any, includes everything that another includes.
+/// Whether one list of conditions includes everything that another includes; an empty list means any.
 fn covers<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
     wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|one| wide.contains(one)))
 }

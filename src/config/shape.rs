@@ -362,7 +362,7 @@ macro_rules! shape {
     (@default $default:literal) => { Some($default) };
 }
 
-/// Declares a choice of words.
+/// Declares an enum whose variants are words of the configuration.
 macro_rules! words {
     ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])* $variant:ident = $word:literal,)* }) => {
         $(#[doc = $about])*

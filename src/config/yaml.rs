@@ -44,7 +44,7 @@ pub struct SyntaxError {
     pub at: Position,
     /// The message.
     pub message: String,
-    /// What the operator should do.
+    /// The action for the operator.
     pub hint: Option<String>,
 }
 

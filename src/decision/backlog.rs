@@ -83,16 +83,16 @@ impl Default for Backlog {
     }
 }
 
-/// What happened since the last fold.
+/// The counts since the last fold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flow {
     /// Exchanges sent.
     pub sent: f64,
     /// Exchanges that ended, answered or not.
     pub ended: f64,
-    /// Exchanges answered, and the sum of their response times.
+    /// Exchanges answered.
     pub answered: f64,
-    /// See `answered`.
+    /// The sum of the response times of `answered`.
     pub seconds: f64,
     /// Exchanges of `ended` whose clients left before a cluster could have answered.
     pub left_early: f64,
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_burst_that_is_answered_at_once_is_no_queue() {
-        // From the first exchange on, and after a little traffic.
+        // A burst as the first traffic, and a burst after a little traffic.
         assert_eq!(burst(&mut Backlog::default()), 0.0);
         let mut servers = Servers::new();
         servers.run(10, 20.0, 500, 20);

@@ -73,7 +73,7 @@ impl Budget {
         if full > 0.0 { (self.left / full).clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// Folds in what was spent within `elapsed` seconds.
+    /// Folds in the spend of `elapsed` seconds.
     pub fn spend(&mut self, usd: f64, elapsed: f64) {
         let rate = self.limit.usd_per_second() * self.part;
         let full = rate * BURST_SECONDS;
@@ -94,7 +94,7 @@ impl Budget {
         self.left > 0.0
     }
 
-    /// The balance in dollars; negative where exchanges were in flight when the budget ran out.
+    /// The balance in dollars; negative if exchanges were in flight when the budget ran out.
     #[must_use]
     pub fn left(&self) -> f64 {
         self.left

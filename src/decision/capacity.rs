@@ -20,7 +20,7 @@ const HOME_FULL: f64 = 0.9;
 /// The window in which exchanges in service and the queue are averaged, in seconds.
 const WINDOW: f64 = 5.0;
 /// For how long a cluster must queue before the queue counts, in seconds (time with a queue less time without): at
-/// first, later, and where far fewer exchanges are in service than before. In the last case the cluster may have
+/// first, later, and when far fewer exchanges are in service than before. In the last case the cluster may have
 /// lost servers.
 const FIRST: f64 = 5.0;
 const BELIEVED: f64 = 1.0;
@@ -171,8 +171,8 @@ pub fn pour(demand: f64, supplies: &[Supply]) -> Vec<f64> {
     supplies.iter().map(&mut pour).collect()
 }
 
-/// The number of endpoints that each cluster needs for its part. Not rounded, because the numbers of
-/// several proxies are added up first. `None` where the capacity of an endpoint is not known.
+/// The number of endpoints that each cluster needs for its part. Not rounded, because the numbers of several proxies
+/// are added up first. `None` if the capacity of an endpoint is not known.
 #[must_use]
 pub fn replicas(parts: &[f64], supplies: &[Supply]) -> Vec<Option<f64>> {
     // For a cluster that was never full, the capacity of the same application elsewhere is the best estimate.

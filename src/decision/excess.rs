@@ -20,12 +20,12 @@ use super::strata::{QUANTILES, Strata};
 const WINDOW_FIRST: f64 = 0.1;
 /// The longest window in seconds; exchanges are kept for as long.
 pub const WINDOW_MAX: f64 = 3.2;
-/// With so many exchanges in a window, no longer window is used.
+/// With this many exchanges in a window, longer windows are not used.
 const ENOUGH: f64 = 60.0;
 /// The least number of exchanges in a window for a lower bound, and for an upper bound.
 const FEW_LOW: f64 = 6.0;
 const FEW_HIGH: f64 = 12.0;
-/// Below so many exchanges the median is used instead of the quartile.
+/// With fewer exchanges, the median is used instead of the quartile.
 const FEW_QUARTILE: f64 = 16.0;
 /// Standard errors of the bounds: lower, upper, and of the bound beyond doubt.
 const ERRORS_LOW: f64 = 2.0;
@@ -36,7 +36,7 @@ const ERRORS_MOST: f64 = 3.0;
 /// The difference between response times and their usual values, with bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Excess {
-    /// Lower bound; 0 where the excess is not known to be above 0.
+    /// Lower bound; 0 if the excess may be 0.
     pub low: f64,
     /// Upper bound; infinite if unknown.
     pub high: f64,

@@ -62,7 +62,7 @@ pub struct Table<I, T> {
 }
 
 impl<I: Key, T> Table<I, T> {
-    /// An empty table with capacity for so many rows.
+    /// An empty table with capacity for this many rows.
     #[must_use]
     pub fn with_capacity(rows: usize) -> Table<I, T> {
         Vec::with_capacity(rows).into()

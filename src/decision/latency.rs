@@ -10,10 +10,11 @@
 
 /// Samples kept: 10 s at the default interval of 500 ms.
 const WINDOW: usize = 21;
-/// So many consecutive samples that differ from the median by a quarter (and by 1 ms) indicate a new path.
+/// This many consecutive samples that differ from the median by a quarter (and by 1 ms) indicate a new
+/// path.
 const SHIFT: usize = 3;
 
-/// With so many samples, one disturbed sample does not decide.
+/// With this many samples, one disturbed sample does not decide.
 const SETTLED: usize = 3;
 
 /// A window of recent samples.
@@ -56,7 +57,7 @@ impl Distance {
         }
     }
 
-    /// Whether there are so many samples that one bad sample does not decide.
+    /// Whether there are enough samples that one bad sample does not decide.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.samples.len() >= SETTLED
@@ -68,7 +69,7 @@ impl Distance {
         self.quantile(2)
     }
 
-    /// The lower quartile, in seconds: what remains when the slow half is queueing.
+    /// The lower quartile, in seconds: it stays correct while the slow half of the probes queues.
     #[must_use]
     pub fn lower_quartile(&self) -> Option<f64> {
         self.quantile(4)

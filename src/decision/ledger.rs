@@ -65,7 +65,7 @@ impl Account {
 }
 
 impl Ledger {
-    /// Empty accounts of classes with so many permitted clusters each.
+    /// Empty accounts of classes with this many permitted clusters each.
     pub fn new(clusters: impl Iterator<Item = usize>) -> Ledger {
         let accounts: Table<_, Vec<Account>> =
             clusters.map(|count| vec![Account::default(); count]).collect();

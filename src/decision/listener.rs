@@ -17,7 +17,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The transport's word.
+    /// The name of the transport in messages.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ pub use super::index::PolicyIndex;
 /// The policy of a service or of a route. A request is subject to both.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// Where the policy is configured; its state is kept under this name across plans.
+    /// The path of the policy in the configuration; its state is kept under this name across plans.
     pub name: String,
     /// Networks whose clients are admitted; empty admits all.
     pub allow: Vec<ipnet::IpNet>,

@@ -16,7 +16,7 @@ pub struct Prices {
 pub const MS_PER_DOLLAR: f64 = 1e6;
 
 impl Prices {
-    /// Dollars for one exchange with so many response bytes.
+    /// Dollars for one exchange with this many response bytes.
     #[must_use]
     pub fn dollars(&self, bytes: f64) -> f64 {
         self.per_gib * bytes / (1_u64 << 30) as f64 + self.per_million_requests / 1e6

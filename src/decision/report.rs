@@ -42,7 +42,7 @@ pub struct Report {
 const FRESH_MAX: f64 = 0.25;
 
 impl Report {
-    /// The report of the configured kind, where `field` gives the value of a header field.
+    /// The report of the configured kind; `field` returns the value of a header field.
     #[must_use]
     pub fn from_headers<'a>(
         kind: Reports,
@@ -198,7 +198,7 @@ impl Report {
 /// capacity.
 const SERVERS_UNKNOWN: f64 = 32.0;
 
-/// Mean wait at `utilisation` of so many servers (Sakasegawa 1977), in seconds.
+/// Mean wait at `utilisation` of this many servers (Sakasegawa 1977), in seconds.
 fn waiting(utilisation: f64, servers: Option<f64>, service: f64) -> f64 {
     let servers = servers.unwrap_or(SERVERS_UNKNOWN);
     let utilisation = utilisation.clamp(0.0, 0.995);

@@ -160,7 +160,7 @@ mod tests {
             let mut budgets: Vec<Budget> =
                 (0..workers).map(|_| Budget::new(0.2, workers, now)).collect();
             let (mut status, mut died) = (0, 0);
-            // A hundred requests a second in all, for a minute.
+            // A hundred requests a second in total, for a minute.
             for number in 0..6_000 {
                 now = now.plus(Duration::from_millis(10));
                 let budget = &mut budgets[number % workers];

@@ -125,7 +125,8 @@ pub struct EndpointSignals {
     pub rtt: Option<f64>,
     /// Typical response time in seconds: the geometric mean.
     pub latency: f64,
-    /// Response time relative to the siblings, failures included; 1 where no difference is significant.
+    /// Response time relative to the siblings, failures included; 1 if the difference is not
+    /// significant.
     pub slowness: f64,
     /// The share of its turns that the endpoint keeps although a sibling is faster, and the seconds after which it
     /// gets an exchange in any case.
@@ -183,7 +184,7 @@ pub struct Score {
     pub price: f64,
     /// Penalties for failures and for new connections.
     pub penalty: f64,
-    /// Queue delay, where known.
+    /// Queue delay, if known.
     pub queue: Option<f64>,
     /// The queue that this cluster may have before exchanges spill.
     pub tolerates: f64,

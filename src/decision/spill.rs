@@ -19,7 +19,7 @@ use super::signal::{Choice, Why};
 /// The part of a cluster's advantage in distance that its queue may use up.
 pub const KAPPA: f64 = 0.15;
 /// A queue this short, in seconds, never causes a spill: it is within the timing noise of machines, which would count
-/// as load where distances are below a millisecond.
+/// as load if distances are below a millisecond.
 const Q_MIN: f64 = 0.001;
 /// The ramp begins at this part of `q*`.
 const RAMP_START: f64 = 0.3;

@@ -67,7 +67,7 @@ pub struct Evidence {
     pub control: Excess,
     /// Lower bound of the difference between the response times of the control group and the means of their kinds.
     pub control_mean: f64,
-    /// Upper bound of response times at other clusters, relative to the prediction; 1 where not known.
+    /// Upper bound of response times at other clusters, relative to the prediction; 1 if unknown.
     pub elsewhere: f64,
     /// Whether the control group completes as many exchanges as are sent to it.
     pub control_keeps_up: bool,
@@ -389,7 +389,7 @@ mod tests {
         }
     }
 
-    /// Runs for so many seconds; returns the first verdict and its time.
+    /// Runs for this many seconds; returns the first verdict and its time.
     fn first(
         suspicion: &mut Suspicion,
         from: f64,

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// The interval between two decisions.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Decides forever.
+/// Makes a decision at each interval, forever.
 pub(super) async fn tend(fleet: Arc<Fleet>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

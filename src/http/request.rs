@@ -293,7 +293,7 @@ impl RequestHead {
         ALL.contains(&self.method.of(&self.bytes))
     }
 
-    /// `Max-Forwards`, where the method counts hops (RFC 9110 §7.6.2).
+    /// `Max-Forwards`, for the methods that use it (RFC 9110 §7.6.2).
     #[must_use]
     pub fn max_forwards(&self) -> Option<u64> {
         match self.method.of(&self.bytes) {

@@ -95,7 +95,7 @@ mod tests {
         std::fs::write(&other, "2").unwrap();
         std::fs::rename(&other, &ours).unwrap();
         assert!(is_told(&watch, soon).await, "renamed over");
-        // All events are queued before the call returns: so the test need not wait.
+        // All events are queued before the call returns, so the test need not wait.
         std::fs::read(&ours).unwrap();
         std::fs::write(&other, "3").unwrap();
         assert!(!is_told(&watch, Duration::ZERO).await, "read, and another one written");

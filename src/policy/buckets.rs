@@ -43,7 +43,7 @@ pub struct Table {
 struct Shard {
     places: HashMap<u64, usize>,
     buckets: Vec<Bucket>,
-    /// Where the next search for space begins.
+    /// The position where the next search for space begins.
     hand: usize,
 }
 

@@ -46,7 +46,7 @@ impl Selection {
     }
 }
 
-/// The earlier attempts of an exchange, and what restricts the next one.
+/// The earlier attempts of an exchange, and the restrictions on the next attempt.
 #[derive(Debug, Default)]
 pub struct Tried {
     /// Endpoints by id.

@@ -204,7 +204,8 @@ impl Worker {
         clock::now()
     }
 
-    /// The current time, at most one tick old: for timeouts of seconds, where a clock read would cost too much.
+    /// The current time, at most one tick old: for timeouts of seconds, for which reading the clock would cost
+    /// too much.
     #[must_use]
     pub fn about_now(&self) -> Timestamp {
         self.deadlines.now()
@@ -290,7 +291,7 @@ impl Worker {
         let key = (listener, service, cluster);
         let plan = &view.plan;
         let mut state = self.state.borrow_mut();
-        // Indices of an older plan mean other items in this one.
+        // Indices of an older plan are not valid in this plan.
         let current = state.generation == view.generation;
         if let Some(cells) = state.exchanges.get(&key).filter(|_| current) {
             return cells.clone();
@@ -377,7 +378,7 @@ impl Worker {
         date.1.clone()
     }
 
-    /// The periodic tasks of a worker: deadlines, and idle connections that have died or aged.
+    /// The periodic tasks of a worker: deadlines, and idle connections that are dead or too old.
     pub fn tick(&self) {
         let now = clock::now();
         self.deadlines.tick(now);

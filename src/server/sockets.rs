@@ -88,7 +88,7 @@ impl Sockets {
             if self.listening.contains_key(&key) {
                 continue;
             }
-            // Where the kernel chose a port, all transports of the listener use that port.
+            // If the kernel chose a port, all transports of the listener use that port.
             let chosen = self.listening.iter().map(|(known, listening)| (known, &listening.bound));
             let chosen = chosen.chain(built.iter().map(|built| (&built.key, &built.bound)));
             let mut beside = chosen.filter(|(known, _)| known.address == key.address);

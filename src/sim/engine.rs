@@ -42,7 +42,7 @@ pub struct Engine {
     generations: Vec<usize>,
 }
 
-/// What the workers of one proxy have counted since the last sweep.
+/// The counts of the workers of one proxy since the last sweep.
 #[derive(Default)]
 struct Slots {
     ledger: Ledger,
@@ -150,7 +150,7 @@ impl Engine {
         let mut next = 0;
         for (index, place) in spec.places.iter().enumerate() {
             let found = found(index, 0, place.endpoints.len());
-            // The fold numbers endpoints in the order in which it first sees them.
+            // The fold numbers endpoints in the order of their first appearance.
             ids.push((next..next + found.len() as u32).collect());
             next += found.len() as u32;
             assessor.fold(Event::Endpoints { cluster: place.name.clone(), found }, moment(0.0));

@@ -1,7 +1,8 @@
-//! What a dial would change, from the load of now: the production decisions in virtual time, before and after.
+//! The effect of a change of dial under the current load: the production decisions in virtual time, before and after
+//! the change.
 //!
-//! [`expect`] simulates one service with its measured distances, service times and demand, once with the dials of now
-//! and once with the dial that is asked about. Both runs have the same seed, so that they differ by the dial alone.
+//! [`expect`] simulates one service with its measured distances, service times and demand, once with the current
+//! dials and once with the changed dial. Both runs have the same seed, so that they differ by the dial alone.
 //!
 //! # Units
 //! Seconds, exchanges a second; milliseconds and dollars an hour in results.
@@ -18,24 +19,24 @@ use std::sync::Arc;
 /// Virtual seconds of a run, and when measuring begins.
 pub const SECONDS: f64 = 14.0;
 const MEASURED_FROM: f64 = 6.0;
-/// Requests a second that are simulated at most; a greater demand is scaled down, and the clusters with it.
+/// The most requests a second in a simulation; a greater demand is scaled down together with the clusters.
 const RATE_MAX: f64 = 600.0;
-/// Load of a cluster of which nothing says how much it can take, and of one that is known to be full.
+/// The assumed load of a cluster of unknown capacity, and of a cluster that is known to be full.
 const USUAL_LOAD: f64 = 0.6;
 const FULL_LOAD: f64 = 0.95;
 
-/// What is known of a cluster.
+/// The known properties of a cluster.
 #[derive(Clone, Debug)]
 pub struct Known {
     /// Round trip.
     pub distance: f64,
-    /// Service time, where known.
+    /// Service time, if known.
     pub service: Option<f64>,
     /// Exchanges a second of this class now.
     pub rate: f64,
-    /// Whether it does not take all that reaches it now.
+    /// Whether the cluster currently accepts less than it is offered.
     pub full: bool,
-    /// The dial now, in percent, and the one that is asked about.
+    /// The current dial and the changed dial, in percent.
     pub dials: (u8, u8),
     /// Bytes of a response, for the price.
     pub bytes: f64,
@@ -44,24 +45,24 @@ pub struct Known {
 /// The figures of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// Exchanges a second by cluster, parallel to the clusters that were given.
+    /// Exchanges a second by cluster, parallel to the given clusters.
     pub rates: Vec<f64>,
     /// Exchanges a second that were not served.
     pub refused: f64,
-    /// 99th percentile in milliseconds, where something was served.
+    /// 99th percentile in milliseconds, if any exchange was served.
     pub p99_ms: Option<f64>,
     /// Dollars an hour.
     pub usd_per_hour: f64,
 }
 
-/// Before and after, and what was assumed.
+/// The figures before and after the change, and the assumptions.
 #[derive(Clone, Debug, Default)]
 pub struct Expectation {
-    /// With the dials of now.
+    /// With the current dials.
     pub now: Figures,
-    /// With the dial that is asked about.
+    /// With the changed dial.
     pub after: Figures,
-    /// What nobody measured.
+    /// Values that were not measured.
     pub assumed: Vec<String>,
 }
 
@@ -70,11 +71,11 @@ pub struct Expectation {
 pub struct Demand {
     /// Exchanges a second.
     pub rate: f64,
-    /// Deviation of the logarithm of response times, where known; service times are exponential otherwise.
+    /// Deviation of the logarithm of response times, if known; otherwise service times are exponential.
     pub spread: Option<f64>,
 }
 
-/// What the dials of `clusters` would change for a class with this demand.
+/// The effect of the dials of `clusters` on a class with this demand.
 #[must_use]
 pub fn expect(
     plan: &Plan,
@@ -217,7 +218,7 @@ mod tests {
     use crate::decision::plan::ClassIndex;
     use crate::sim::engine;
 
-    /// Three places, of which the first is full.
+    /// Three places; the first is full.
     fn asked(dial: u8) -> Expectation {
         let place = |name, kind| PlaceSpec::queue(name, kind, 4);
         let places = vec![place("idc", Kind::Idc), place("near", Kind::Cloud)];

@@ -1,7 +1,7 @@
 //! The gates: for each scenario, figures of the engine with a bound.
 //!
-//! A gate applies with reports and without; where the suite has no figure for the latter, the figure may be a
-//! quarter worse, and the verdict shows the bound that was applied. Figures are means over seeds.
+//! A gate applies with and without reports. If the suite has no bound for the case without reports, the bound
+//! is a quarter weaker, and the verdict shows the bound that was applied. Figures are means over seeds.
 
 mod field;
 
@@ -60,7 +60,7 @@ pub fn interval(values: &[f64]) -> (f64, f64) {
     (mean, t * (variance / count).sqrt())
 }
 
-/// On which side of its bound a figure must be.
+/// Whether a bound is an upper or a lower bound.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Limit {
     AtMost,
@@ -97,7 +97,7 @@ impl Judge<'_> {
         self.note(gate, &values, bound, Limit::AtLeast);
     }
 
-    /// The engine's figure over another policy's, seed by seed.
+    /// The ratio of the engine's figure to the figure of another policy, seed by seed.
     fn ratio(&self, other: &str, figure: impl Fn(&Outcome) -> f64) -> Vec<f64> {
         let others = (self.runs.other)(other);
         let pairs = self.runs.engine.iter().zip(others);
@@ -146,7 +146,7 @@ const SLATE: [(&str, f64); 6] = [
 #[must_use]
 pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
     let reported = runs.spec.reports.is_some();
-    // With reports, without; where the suite has one figure, a quarter more is allowed without.
+    // The bounds with and without reports. If the suite has one bound, it is a quarter weaker without reports.
     let of = |with: f64, without: f64| if reported { with } else { without };
     let one = |with: f64| of(with, with * 1.25);
     let (start, end) = (runs.spec.measured_from, runs.spec.seconds);
@@ -254,7 +254,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
         scenario,
         "S1" | "S2" | "S3" | "S5a" | "S5b" | "S7" | "S8" | "S9" | "S10" | "S14" | "S17"
     ) {
-        // The mean covers good answers only: a policy that sheds would look quick.
+        // The mean covers good answers only, so a policy that sheds would look fast.
         judge.at_least("good answers", 0.999, |o| o.between(start, end).good);
     }
     judge.verdicts

@@ -9,13 +9,13 @@ pub struct Record {
     pub at: f32,
     /// The response time, in seconds.
     pub latency: f32,
-    /// The place that served the last attempt; `NOWHERE` when the request was shed.
+    /// The place that served the last attempt; `NOWHERE` if the request was shed.
     pub place: u8,
     /// The edge.
     pub edge: u16,
-    /// The request's kind, by its index in the spec; 0 where there are none.
+    /// The request's kind, by its index in the spec; 0 if the spec has no kinds.
     pub kind: u8,
-    /// Whether the request was answered well.
+    /// Whether the request succeeded.
     pub ok: bool,
     /// Whether the request went farther although nearer servers were idle.
     pub needless: bool,
@@ -56,11 +56,11 @@ pub struct Summary {
     pub p99: f64,
     /// 99.9th percentile.
     pub p999: f64,
-    /// Share that was answered well.
+    /// Share of successful requests.
     pub good: f64,
     /// Share that went to the first place.
     pub home: f64,
-    /// Share that went farther although the nearest was idle.
+    /// Share that went farther although the nearest place was idle.
     pub needless: f64,
 }
 
@@ -120,7 +120,7 @@ impl Outcome {
         counts
     }
 
-    /// How often the first place's share crossed one half, in a window of `width` seconds each.
+    /// How often the first place's share crossed one half, from window to window of `width` seconds.
     #[must_use]
     pub fn switches(&self, spec: &Spec, width: f64) -> usize {
         let shares = self.shares(spec, width);

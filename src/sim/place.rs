@@ -19,7 +19,7 @@ pub enum State {
 /// One endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Servers by the spec, and now.
+    /// The number of servers according to the spec, and now.
     pub servers: (usize, usize),
     /// Servers that are busy.
     pub busy: usize,
@@ -58,7 +58,7 @@ const WINDOW: f64 = 1.0;
 const ARRIVALS: f64 = 0.2;
 
 impl Place {
-    /// A place by its spec, idle.
+    /// An idle place according to its spec.
     #[must_use]
     pub fn new(spec: &PlaceSpec) -> Place {
         let endpoint = |(index, servers): (usize, &usize)| Endpoint {
@@ -90,7 +90,7 @@ impl Place {
         self.endpoints.iter().map(|endpoint| endpoint.busy).sum()
     }
 
-    /// Servers in all.
+    /// The total number of servers.
     #[must_use]
     pub fn servers(&self) -> usize {
         let up = self.endpoints.iter().filter(|endpoint| endpoint.state == State::Up);

@@ -1,5 +1,5 @@
 //! The interface of policies. The production engine and every baseline implement the same trait, with the same
-//! inputs: what one proxy observes. Only oracles look at the places themselves.
+//! inputs: the observations of one proxy. Only oracles use the true state of the places.
 
 use super::place::Place;
 use super::spec::Spec;
@@ -92,7 +92,7 @@ pub enum End {
     Good,
     /// The connection was refused.
     Refused,
-    /// The connection died before a response.
+    /// The connection was reset before a response.
     Reset,
     /// 503.
     Status,
@@ -134,7 +134,7 @@ pub struct Probed {
     pub now: f64,
     /// The handshake's round trip, in seconds; `None`: it was refused.
     pub rtt: Option<f64>,
-    /// From the probe's request to its response, in seconds, where the probe sends a request.
+    /// From the probe's request to its response, in seconds, if the probe sends a request.
     pub answer: Option<f64>,
     /// The place's load report.
     pub report: Option<Report>,

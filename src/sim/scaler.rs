@@ -4,8 +4,8 @@ use super::place::Place;
 use super::spec::Scaler;
 
 impl Scaler {
-    /// The number of servers to request, if it is more than there are. `foreseen` is the forecast load, in busy
-    /// servers, of the proxies.
+    /// The number of servers to request, if more than the present number. `foreseen` is the forecast load, in
+    /// busy servers, of the proxies.
     #[must_use]
     pub fn decide(&self, there: &Place, foreseen: f64) -> Option<usize> {
         let servers = there.servers().max(1);

@@ -1,4 +1,4 @@
-//! The suite: worlds S0-S25, small enough for a laptop, each with its gates for a policy.
+//! The suite: worlds S0-S25, small enough for a laptop, each with its gates.
 //!
 //! Unless a scenario says otherwise: an IDC of 20 servers at 1 ms, clouds of 40 at 30 and 70 ms (there and
 //! back), jitter 0.1, exponential service of 20 ms (so the IDC takes 1,000 requests/s), ten proxies of two
@@ -227,7 +227,7 @@ fn others(full: bool) -> Vec<Scenario> {
     mix.changes = vec![(20.0, Change::Mix(Service::Bimodal(0.010, 0.210, 0.40)))];
     let mut residency = base(30.0, &[(0.0, 1.2)]);
     residency.sensitive = 0.3;
-    // The clouds cost a hundredth of a cent a request; 20 spilled ones a second are paid for, and the
+    // The clouds cost a hundredth of a cent per request. The budget pays for 20 spilled requests a second, and for a
     // burst of five minutes.
     let mut money = base(240.0, &[(0.0, 1.02)]);
     money.edges = edges(2, &[1.0, 30.0, 70.0]);

@@ -10,13 +10,13 @@ pub struct Spec {
     pub places: Vec<PlaceSpec>,
     /// Edges.
     pub edges: Vec<EdgeSpec>,
-    /// Service time, where the request's kind has none.
+    /// The service time of kinds without their own.
     pub service: Service,
-    /// Kinds of request; where there are none, all requests are alike.
+    /// Kinds of request; without kinds, all requests are alike.
     pub kinds: Vec<RequestKind>,
     /// Number of services that share the places, each with the same part of the demand.
     pub services: usize,
-    /// Work of an HTTP probe at a server, in seconds: the probe waits in the queue like a request. Without it probes
+    /// Work of an HTTP probe at a server, in seconds: the probe waits in the queue like a request. `None`: probes
     /// only connect.
     pub probe: Option<f64>,
     /// Requests a second of all edges at these moments, linear between them.
@@ -48,9 +48,9 @@ pub struct PlaceSpec {
     pub kind: Kind,
     /// Servers of each endpoint; they share a queue.
     pub endpoints: Vec<usize>,
-    /// Speed of each endpoint; 1 where not listed.
+    /// Speed of each endpoint; 1 if not listed.
     pub speeds: Vec<f64>,
-    /// Configured capacity; the true one where not set.
+    /// Configured capacity; the true capacity if `None`.
     pub stated: Option<f64>,
     /// Dollars a request.
     pub usd_per_request: f64,
@@ -58,12 +58,13 @@ pub struct PlaceSpec {
     pub scaler: Option<Scaler>,
     /// Instead of servers: service time `a + b·rate⁴`, in seconds.
     pub curve: Option<(f64, f64)>,
-    /// Milliseconds of the round trip that lie behind a middlebox which accepts connections for the place.
+    /// Milliseconds of the round trip that are behind a middlebox; the middlebox accepts connections for
+    /// the place.
     pub beyond_ms: f64,
 }
 
 impl PlaceSpec {
-    /// A place with one queue before so many servers.
+    /// A place with one queue for this many servers.
     #[must_use]
     pub fn queue(name: &str, kind: Kind, servers: usize) -> PlaceSpec {
         PlaceSpec {
@@ -110,9 +111,9 @@ impl RequestKind {
 pub enum Client {
     /// The client sends its request at once and waits for the response.
     Polite,
-    /// The client leaves so long after its request, answered or not.
+    /// The client leaves this long after its request, answered or not.
     Leaves(f64),
-    /// The client never finishes its upload: a server waits so long, and then resets the connection.
+    /// The client never finishes its upload: a server waits for this time, and then resets the connection.
     Stalls(f64),
 }
 
@@ -214,7 +215,7 @@ pub enum Change {
     Servers {
         /// The place.
         place: usize,
-        /// Part of its servers by the spec.
+        /// The part of the servers in the spec.
         factor: f64,
     },
     /// A factor of a place's service times.
@@ -224,9 +225,9 @@ pub enum Change {
         /// The factor.
         factor: f64,
     },
-    /// A place is gone: its exchanges are lost, and it refuses connections.
+    /// A place goes down: its exchanges are lost, and it refuses connections.
     Down(usize),
-    /// A place is back.
+    /// A place returns.
     Up(usize),
     /// Endpoints begin to answer 503 in a millisecond, or stop.
     Faulty {
@@ -234,10 +235,10 @@ pub enum Change {
         place: usize,
         /// Number of its endpoints.
         endpoints: usize,
-        /// Whether they do now.
+        /// Whether they answer 503 from now on.
         on: bool,
     },
-    /// The round trip to a place is longer by so many milliseconds.
+    /// The round trip to a place becomes longer by this many milliseconds.
     Wan {
         /// The place.
         place: usize,
@@ -257,7 +258,7 @@ pub enum Change {
     },
 }
 
-/// Proxies with the same places in the same order, as observed by one of them.
+/// Proxies with the same places in the same order, from the view of one of them.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// One proxy's part of its group's demand.

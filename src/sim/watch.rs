@@ -1,5 +1,5 @@
 //! The health checks of every baseline: probes, refused connections, and outlier detection by consecutive errors with
-//! a cap of half a cluster (Envoy's defaults). The engine has its own.
+//! a cap of half a cluster (Envoy's defaults). The engine has its own health checks.
 
 use super::policy::{End, Pick};
 
@@ -26,7 +26,7 @@ impl Health {
         Health(endpoints.map(|count| vec![Watch::default(); count]).collect())
     }
 
-    /// A probe came back.
+    /// A probe ended.
     pub fn probed(&mut self, pick: Pick, ok: bool) {
         let watch = &mut self.0[pick.place][pick.endpoint];
         if ok {

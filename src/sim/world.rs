@@ -21,7 +21,7 @@ use std::time::Duration;
 const TICK: u64 = 50_000_000;
 /// Interval between two draws of a gap while demand is low or changes.
 const REDRAW: f64 = 0.020;
-/// Interval between two probes, where the policy does not decide.
+/// Interval between two probes, if the policy does not decide.
 const PROBE: f64 = 0.5;
 /// The most attempts of one exchange.
 const ATTEMPTS: usize = 4;
@@ -101,7 +101,7 @@ struct World<'a> {
     service: super::spec::Service,
     in_flight: i64,
     order: Vec<Vec<usize>>,
-    /// Reports of the places, where edges receive them late.
+    /// Past reports of the places, if edges receive reports late.
     history: Vec<(f64, Vec<Report>)>,
 }
 
@@ -188,7 +188,7 @@ impl<'a> World<'a> {
     fn go(&mut self) {
         let end = (self.spec.seconds * 1e9) as u64;
         while let Some(Reverse((at, _, event))) = self.events.pop() {
-            // Requests that were sent in time are served to their end; no new ones begin.
+            // Requests that were sent before the end are still served; no new requests begin.
             let begins = matches!(
                 event,
                 Event::Draw(_)
@@ -238,8 +238,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Draws the time of the next request. Exponential gaps have no memory: a long gap is drawn anew
-    /// after a while, at the rate of that moment.
+    /// Draws the time of the next request. Exponential gaps have no memory, so a long gap is drawn anew after a
+    /// while, with the rate at that time.
     fn draw(&mut self, edge: u32) {
         let rate = self.spec.demand_at(self.seconds()) * self.proxies[edge as usize].share;
         let gap = exponential(&mut self.dice) / rate.max(1e-9);

@@ -258,8 +258,8 @@ impl Slow {
     }
 }
 
-/// Slow clients beside ordinary ones; and the same slow clients at another proxy, which shows how much of the effect
-/// is the machine's.
+/// Slow clients together with ordinary ones; and for comparison the same slow clients at another proxy, which shows
+/// the effect of the machine itself.
 pub(super) fn slow_clients(form: Form) -> Vec<Line> {
     let (idc, cloud) = (endpoints("idc", 2), endpoints("cloud", 1));
     let addresses = |all: &[cluster::Process]| all.iter().map(|p| p.address).collect::<Vec<_>>();
@@ -268,7 +268,7 @@ pub(super) fn slow_clients(form: Form) -> Vec<Line> {
     let (proxy, other) = (Proxy::start(&text()), Proxy::start(&text()));
     let load = Load::start(proxy.at("web"), form.rate.min(500));
     load.warm_up();
-    // As many as this machine's descriptors allow; 10,000 where the limit is 28,000 or more.
+    // As many as this machine's descriptors allow; 10,000 if the limit is 28,000 or more.
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let descriptors =
         usize::try_from(descriptors.unwrap_or(u64::MAX)).unwrap_or(usize::MAX) / 100 * 36;

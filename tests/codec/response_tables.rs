@@ -1,7 +1,7 @@
-//! Responses of a hostile or broken cluster, and what the client must receive.
+//! Responses of a hostile or broken cluster, and the required result for the client.
 //!
-//! The cluster sends the bytes at once for each request, and then closes its connection. Only where a response is
-//! complete and self-delimited does the connection stay open, to detect reuse.
+//! The cluster sends the bytes at once for each request, and then closes its connection. The connection stays
+//! open only if a response is complete and self-delimited, to detect reuse.
 
 use super::request_tables::{each, excerpt};
 use std::collections::HashSet;
@@ -415,7 +415,7 @@ fn truncated(table: &mut Table) {
     }
 }
 
-/// Where the connection's end delimits the body, only FIN is a valid end.
+/// If the connection's end delimits the body, only FIN is a valid end.
 fn closing(table: &mut Table) {
     let large = "b".repeat(100_000);
     for (name, head) in [

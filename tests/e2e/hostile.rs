@@ -374,7 +374,7 @@ fn a_truncated_response_is_visibly_incomplete() {
                     .send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npartXX"),
                 _ => {
                     connection.send(b"HTTP/1.1 200 OK\r\n\r\npart");
-                    // A reset, where only an orderly end would complete the body.
+                    // A reset, although only an orderly end would complete the body.
                     let socket = socket2::SockRef::from(&connection.stream);
                     socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
                     connection.reset = true;

@@ -340,7 +340,7 @@ fn a_content_type_alone_makes_no_grpc() {
         raw.headers(1, END_STREAM, &[&LABEL[..], &[("grpc-timeout", "300m")]].concat());
         let metadata = raw.next(&[HEADERS, RST_STREAM]).expect("an answer");
         assert_eq!(metadata.0 == HEADERS && is_ok(&metadata.3), is_grpc, "{metadata:?}");
-        // The client determines the form of a refusal, where the service's protocol permits gRPC.
+        // The client determines the form of a refusal, if the service's protocol permits gRPC.
         let mut raw = Raw::new(proxy.at("web"));
         let refused = [("te", "trailers"), ("grpc-timeout", "300m")];
         raw.headers(1, END_STREAM, &[&LABEL[..], &refused].concat());

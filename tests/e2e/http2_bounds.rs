@@ -167,7 +167,8 @@ fn cancelled_streams_are_charged_to_the_client() {
     for (how, (count, reason)) in [("rapid reset", rapid), ("MadeYouReset", made)] {
         // ENHANCE_YOUR_CALM, unless the end came before the frame was read.
         assert!(matches!(reason, 11 | 0), "{how}: {reason}");
-        // A hundred at once, and a hundred for each second: ten seconds at most.
+        // A hundred resets are permitted at once, and a hundred more in each second; the test takes at most ten
+        // seconds.
         assert!((100..=1_500).contains(&count), "{how}: after {count}");
     }
     eventually("nothing is left of it", || proxy.cluster("idc")["in_flight"] == 0);
@@ -260,7 +261,7 @@ fn stalled_streams_hold_little_memory() {
         };
         (0..connections).map(one).collect()
     };
-    // The first streams allocate what later ones share.
+    // The first streams allocate memory that later ones share.
     let first = stand_still(1);
     let before = proxy.status("VmRSS:");
     let others = stand_still(8);

@@ -13,7 +13,7 @@ fn a_rejected_file_is_logged_once() {
     let errors = |proxy: &Proxy| proxy.log().iter().filter(|l| l.contains(" ERROR ")).count();
     proxy.rewrite(&text.replace("protocol: http", "protocol: htp"));
     eventually("it is told", || errors(&proxy) >= 2);
-    // Two checks later; there is no event to wait for.
+    // Waits for two further checks; there is no event to wait for.
     std::thread::park_timeout(Duration::from_millis(1_200));
     assert_eq!(errors(&proxy), 2, "{:?}", proxy.log());
 }

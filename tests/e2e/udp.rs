@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A cluster that answers each datagram with its name, the sender's port, and what was sent.
+/// A cluster that answers each datagram with its name, the sender's port, and the received text.
 struct Echo {
     address: SocketAddr,
     stop: Arc<AtomicBool>,

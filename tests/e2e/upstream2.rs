@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-/// An nginx that speaks HTTP/2, over TLS where there is a certificate.
+/// An nginx that speaks HTTP/2, over TLS if there is a certificate.
 fn http2_nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &str) -> Process {
     folder.write("big", &"0123456789abcdef".repeat(100_000));
     let server = format!(

@@ -42,7 +42,7 @@ pub fn steps(stage: Stage) -> Played {
     Played::of((stage.name, stage.kind), Answers(&samples), &names(&[&idc, &cloud]), gates)
 }
 
-/// Samples Tidegate's desired replicas, ten times a second, until then.
+/// Samples Tidegate's desired replicas ten times a second, up to the time `until`.
 fn watch(proxy: &Running, load: &Load, until: f64) -> Vec<f64> {
     let mut seen = Vec::new();
     while load.age() < secs(until) {
@@ -52,9 +52,9 @@ fn watch(proxy: &Running, load: &Load, until: f64) -> Vec<f64> {
     seen
 }
 
-/// Two services of priority 0 and 9 in the same two clusters, together at 1.5 of what these can serve.
+/// Two services of priority 0 and 9 in the same two clusters, together at 1.5 times their capacity.
 pub fn priorities(stage: Stage) -> Played {
-    // 4 slots x 40 ms twice: 200/s in all.
+    // 4 slots x 40 ms twice: 200/s in total.
     let (idc, cloud) =
         (endpoints("idc", 1, &traits(4, 40.0, 0)), endpoints("cloud", 1, &traits(4, 40.0, 30)));
     let clusters = vec![

@@ -212,7 +212,7 @@ impl Shared {
         time - varied + varied.mul_f64(2.0 * part)
     }
 
-    /// When a request that arrives now will have been served.
+    /// The time at which a request that arrives now will be finished.
     fn take_slot(&self, service: Duration) -> Instant {
         let mut slots = self.slots.lock().unwrap();
         let first = slots.iter_mut().min().unwrap();

@@ -9,7 +9,7 @@
 //!
 //! # Relaxations
 //! The gates are those of the simulated scenarios. A run of seconds counts tens of requests where a simulation counts
-//! thousands; where a bound is wider for that reason, a comment states it.
+//! thousands; if a bound is wider for that reason, a comment states it.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a test, and it shares its support")]
 #![allow(
     clippy::unwrap_used,

@@ -54,7 +54,7 @@ pub struct Setup<'a> {
 
 /// A running proxy; it ends with this value.
 pub struct Running {
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub address: SocketAddr,
     /// Tidegate itself, for its admin API.
     pub tidegate: Option<support::Proxy>,

@@ -81,7 +81,7 @@ impl Figure {
 /// A figure with its bound.
 pub struct Gate {
     pub what: &'static str,
-    /// The figure as it is shown; `None` where this proxy exports no such figure.
+    /// The printed figure; `None` if this proxy exports no such figure.
     figure: Option<String>,
     bound: String,
     pub met: bool,

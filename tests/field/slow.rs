@@ -40,7 +40,7 @@ fn calm(others: Answers<'_>) -> Vec<Gate> {
     ]
 }
 
-/// Six clients that ask for the slow page, one request after another, beside 40 requests/s of others.
+/// Six clients that request the slow page, one request after another, in addition to 40 requests/s of other clients.
 pub fn closed_loop(stage: Stage) -> Played {
     let (idc, cloud) =
         (endpoints("idc", 2, &traits(8, 1.0, 0)), endpoints("cloud", 1, &traits(64, 1.0, 0)));

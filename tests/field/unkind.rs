@@ -28,7 +28,7 @@ impl Unkind {
         })
     }
 
-    /// Asks for `path` and closes its connection 30 ms later, `rate` times a second.
+    /// Requests `path` and closes its connection 30 ms later, `rate` times a second.
     pub fn aborts(to: SocketAddr, rate: usize, path: &'static str) -> Unkind {
         let clients = rate.div_ceil(5);
         let pause = Duration::from_secs_f64(clients as f64 / rate as f64 - 0.03);

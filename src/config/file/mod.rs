@@ -37,7 +37,7 @@ shape! {
         drain: Drain = optional,
         /// The folder for state that survives a restart; without it, state is kept in memory only.
         state_dir: String = optional,
-        /// The other proxies that this proxy asks for their reports.
+        /// The other proxies, whose reports this proxy requests.
         fleet: Fleet = optional,
         /// The listeners.
         listeners: Named<Listener> = required,

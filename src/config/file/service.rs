@@ -33,7 +33,7 @@ words! {
         RoundRobin = "round_robin",
         /// Of two random endpoints, the one with fewer exchanges in flight.
         RandomTwo = "random_two",
-        /// The same key to the same endpoint.
+        /// Consistent hashing: the same key goes to the same endpoint.
         Hash = "hash",
     }
 }

@@ -17,8 +17,8 @@ const DRAWN: u32 = 6;
 const MARGIN: f32 = 1.1;
 /// Exchanges in flight that double the wait: an endpoint serves some of them in parallel.
 const ALONGSIDE: f64 = 2.0;
-/// Endpoints of unequal weight take turns by weight alone while the endpoint of the least weight has at most so many
-/// exchanges in flight.
+/// Endpoints of unequal weight take turns by weight alone while the endpoint of the least weight has at most this
+/// many exchanges in flight.
 const FEW: f64 = 2.0;
 
 /// The expected wait of one more exchange at an endpoint, relative to its siblings.

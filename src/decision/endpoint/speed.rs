@@ -1,4 +1,4 @@
-//! The speed of each endpoint of a cluster relative to its siblings, used only where the difference is significant.
+//! The speed of each endpoint of a cluster relative to its siblings, used only if the difference is significant.
 //!
 //! The latency of an endpoint is treated as noise unless it differs from its siblings' latency by more than chance
 //! explains. Until then all endpoints count as exactly equally fast and take turns. Logarithms are used, because
@@ -53,8 +53,8 @@ const MEMORY: f64 = 4.0;
 const MEMORY_SLOW: f64 = 16.0;
 /// The greatest total weight of samples.
 const SAMPLES_MAX: f64 = 100.0;
-/// By how many standard errors, and by what logarithm, an endpoint must differ to count as different;
-/// and the same for an endpoint that already counts as different.
+/// An endpoint counts as different if it differs by this many standard errors and by this logarithm; the second pair
+/// is for an endpoint that already counts as different.
 const DIFFERS: (f64, f64) = (3.0, 0.4);
 const STILL_DIFFERS: (f64, f64) = (1.5, 0.3);
 /// The number of probes kept of a slow endpoint, and the logarithm below which these probes prove its
@@ -174,7 +174,7 @@ impl Default for Speed {
 }
 
 impl Speed {
-    /// Response time relative to the siblings; 1 where no difference is significant.
+    /// Response time relative to the siblings; 1 if the difference is not significant.
     #[must_use]
     pub fn slowness(&self) -> f64 {
         self.slowness
@@ -574,7 +574,7 @@ mod tests {
         };
         let slowness = run([0.100, 0.001, 0.001], [0.0, 5.0, 5.0]);
         assert!(slowness[0] >= 3.0 && slowness[1] == 1.0, "{slowness:?}");
-        // A difference of 100 us is insignificant where requests take 20 ms.
+        // A difference of 100 us is insignificant if requests take 20 ms.
         let slowness = run([0.0004, 0.0001, 0.0001], [0.0, 5.0, 5.0]);
         assert!(slowness[0] < 1.05, "{slowness:?}");
         // Equal latencies of requests overrule a slow probe.

@@ -33,7 +33,7 @@ struct Passed {
     used: Timestamp,
 }
 
-/// After so many consecutive lost turns an endpoint may get an exchange once its pause is over.
+/// After this many consecutive lost turns an endpoint may get an exchange once its pause is over.
 const OVER_MAX: u32 = 8;
 /// The time constant, counted in own turns, of the turns won from siblings; and how many turns may be won or lost
 /// within it if the weights are to be kept.

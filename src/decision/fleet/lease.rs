@@ -7,8 +7,8 @@
 //! its part lends up to half of it to those that need more.
 //!
 //! # Invariants
-//! * A lender does not use a loan from the moment of its decision, before the borrower learns of it, until [`HELD`]
-//!   after the last renewal.
+//! * A lender stops using the lent capacity at the moment of its decision, before the borrower learns of the loan,
+//!   and uses it again only [`HELD`] after the last renewal.
 //! * A borrower uses a loan until [`LEASE`] after it sent the *request* whose response granted the loan, by its own
 //!   clock. The request precedes the response, so the borrower stops before the lender starts again, whatever the
 //!   delay or loss of messages. Clocks need not agree; they must run equally fast within 5 %.
@@ -28,7 +28,7 @@ pub const LEASE: Duration = Duration::from_secs(3);
 const HELD: Duration = Duration::from_millis(4_500);
 /// For how long a decision is reported. Without a newer decision the loans are left out of the reports.
 const TOLD: Duration = Duration::from_millis(700);
-/// What a proxy keeps for itself, as a multiple of its recent use.
+/// The capacity that a proxy keeps for itself, as a multiple of its recent use.
 const HEADROOM: f64 = 1.25;
 /// How quickly a peak of use is forgotten.
 const PEAK_SECONDS: f64 = 2.0;

@@ -94,7 +94,7 @@ impl World {
         self.messages = on_their_way;
         arrived.into_iter().for_each(|message| self.deliver(message, now));
         for index in 0..self.proxies.len() {
-            // Each at a moment of its own.
+            // Each proxy at a different moment.
             if (self.step + index as u64 * 3).is_multiple_of(ASK) {
                 for to in (0..self.proxies.len()).filter(|to| *to != index) {
                     let (arrives, asked) = (now, now);

@@ -71,7 +71,7 @@ pub struct Identity {
     pub instance: String,
 }
 
-/// A cluster as a proxy or a site sees it.
+/// The state of a cluster at a proxy or a site.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClusterRow {
     /// The cluster's state.
@@ -90,7 +90,7 @@ pub struct ClusterRow {
     pub usd_per_hour: f64,
 }
 
-/// A service as a proxy or a site sees it.
+/// The state of a service at a proxy or a site.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ServiceRow {
     /// Exchanges a second.

@@ -49,7 +49,7 @@ pub(super) struct Flow {
     pub(super) held: RefCell<Option<Counts>>,
 }
 
-/// Where a flow is counted.
+/// The counts of a flow.
 pub(super) type Counts = (Admitted, Seat, Counted, (Held, Held));
 
 /// The names in the log line of a flow.

@@ -290,7 +290,7 @@ pub async fn open(
     Ok(connection)
 }
 
-/// What became available after a wait for a connection.
+/// The result of a wait for a connection.
 #[derive(Debug)]
 pub enum Available {
     /// An idle connection.

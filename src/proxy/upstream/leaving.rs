@@ -21,7 +21,8 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// The interval between two cancellations in the long run: 50 a second, half of what this proxy tolerates itself.
+/// The interval between two cancellations in the long run: 50 a second, half of the rate that this proxy itself
+/// tolerates.
 const EACH: Duration = Duration::from_millis(20);
 /// The number of streams that may be cancelled at once.
 const AT_ONCE: u32 = 25;

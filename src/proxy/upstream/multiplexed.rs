@@ -72,7 +72,7 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    /// Abandons the stream, whose rest is `rest`: cancelled at once, or soon.
+    /// Abandons the stream; `rest` reads the rest of it. The stream is cancelled at once or soon.
     pub fn give_up(self, rest: Rest, now: Timestamp) {
         let state = self.state.clone();
         state.leaving.add(rest, self, now);

@@ -1,13 +1,13 @@
-//! DGD-LB (arXiv 2504.10693): each frontend moves its split down the marginal cost `g = tau + 1/l'(N)` of
-//! the number in flight it last saw, projected on the simplex: `dx/dt = -eta g`. The curve is GMSR's.
-//! The step shrinks with distance, as the paper's stability bound demands.
+//! DGD-LB (arXiv 2504.10693): each frontend moves its split along the negative marginal cost `g = tau +
+//! 1/l'(N)` of the number in flight that it last saw, projected on the simplex: `dx/dt = -eta g`. The
+//! curve is GMSR's. The step shrinks with distance, as the paper's stability bound demands.
 
 use super::{Diffusion, at, open, stated};
 use crate::decision::units::Dice;
 use crate::sim::policy::{Answer, Ask, Edge, Pick, Policy};
 use crate::sim::spec::Spec;
 
-/// Share a second that a second of difference moves.
+/// The share that one second of difference in cost moves, per second.
 const STEP: f64 = 4.0;
 const TICK: f64 = 0.05;
 

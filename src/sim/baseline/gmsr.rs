@@ -1,8 +1,8 @@
 //! Greatest marginal service rate (arXiv 2411.17103): the place with the least marginal cost, distance
-//! included, by the number in flight there as last reported. The service curve of c servers is smoothed as
-//! in its many-server limit: `l(N) = c/s (1 - e^(-N/c))`, so the marginal is `rtt + s e^(N/c)`.
+//! included, according to the last reported number in flight. The service curve of c servers is smoothed
+//! as in its many-server limit: `l(N) = c/s (1 - e^(-N/c))`, so the marginal is `rtt + s e^(N/c)`.
 //!
-//! Given: the number in flight as of one round trip ago, and one's own since.
+//! Given: the number in flight one round trip ago, and this proxy's own exchanges since.
 
 use super::{at, open, stated};
 use crate::decision::units::Dice;

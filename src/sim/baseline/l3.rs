@@ -1,6 +1,6 @@
-//! L3 (Middleware 2024; `w = 100 / ((inflight / rps + 1)^2 (L + 0.6 (1/S - 1)))`): weights anew every 5 s
+//! L3 (Middleware 2024; `w = 100 / ((inflight / rps + 1)^2 (L + 0.6 (1/S - 1)))`): new weights every 5 s
 //! from averages over 5 s (latency, in flight) and 10 s (success, rate). Latency is the mean of the window.
-//! Left out: the rate control, whose published code reduces to it within noise here.
+//! Left out: the rate control, whose published code gives the same weights within noise in these worlds.
 
 use super::{Diffusion, at, open};
 use crate::decision::units::Dice;
@@ -29,7 +29,7 @@ pub struct L3 {
 }
 
 impl L3 {
-    /// With the averages the published controller begins with.
+    /// Starts with the initial averages of the published controller.
     #[must_use]
     pub fn new(spec: &Spec) -> L3 {
         let first = Seen {

@@ -1,6 +1,7 @@
-//! Envoy's `load_aware_locality` (v1.40 documentation): each second, by utilisation that endpoints report
-//! and that is averaged over 5 s: all stays local while the local utilisation is at most the remotes' mean
-//! and 0.1, else localities get their headroom; 3 % always go to remotes as probes.
+//! Envoy's `load_aware_locality` (v1.40 documentation): each second, by the reported utilisation of
+//! endpoints averaged over 5 s. All traffic stays local while the local utilisation is at most 0.1 above
+//! the mean of the remote localities; otherwise localities get traffic by their headroom. 3 % always go to
+//! remote localities as probes.
 //!
 //! Given: current utilisation, exact. Left out: report expiry.
 

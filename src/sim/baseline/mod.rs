@@ -1,6 +1,6 @@
 //! Published policies, each in a file that names its source and its omissions. All have the same inputs as the
-//! engine: probes, their own exchanges, and reports where the world has them; all have the same
-//! health checks and outlier detection. Capacities that an operator would have to configure are the true ones.
+//! engine: probes, their own exchanges, and reports if the world has reports. All have the same health checks
+//! and outlier detection. Capacities that an operator would have to configure are the true ones.
 
 pub mod c3;
 pub mod dgd;
@@ -85,7 +85,7 @@ pub fn stated(spec: &Spec, place: usize) -> f64 {
 pub struct Diffusion(Vec<f64>);
 
 impl Diffusion {
-    /// The place whose turn it is, by `weights` over `places`.
+    /// The place of the next turn, by `weights` over `places`.
     pub fn next(&mut self, places: &[usize], weights: &[f64]) -> Option<usize> {
         let all: f64 = places.iter().map(|place| weights[*place]).sum();
         if self.0.len() < weights.len() {

@@ -1,8 +1,9 @@
-//! Two oracles with the true state. Neither is a strict bound: O1 knows no queues, O2 looks one request ahead.
+//! Two oracles with the true state. Neither is a strict bound: O1 does not know the queues, and O2 looks one
+//! request ahead.
 //!
-//! O1: the static split of each second that minimises the mean of distance + service + wait, by M/M/c
-//! (Erlang C) with the demand, servers and speeds of that second. O2: each request goes where distance +
-//! service + twice its wait is least: its own wait, and the wait that it adds to others.
+//! O1: the static split of each second that minimises the mean of distance + service + wait, by M/M/c (Erlang
+//! C) with the demand, servers and speeds of that second. O2: each request goes to the place with the least
+//! distance + service + twice its wait, for its own wait and for the wait that it causes for others.
 
 use super::{Diffusion, at, open};
 use crate::decision::plan::Kind;
@@ -83,7 +84,7 @@ impl Policy for Split {
         if ask.now - self.decided >= 0.25 {
             self.decided = ask.now;
             let all = ask.spec.demand_at(ask.now);
-            // The demand that only an IDC may serve is placed there first.
+            // The demand that only an IDC may serve is assigned to the IDC first.
             let bound = all * self.group.share * ask.spec.sensitive;
             let home = |place: usize| {
                 let nearest = ask.permitted.iter().find(|p| ask.spec.places[**p].kind == Kind::Idc);
@@ -91,8 +92,8 @@ impl Policy for Split {
             };
             let rate = all * self.group.share - bound;
             self.weights.fill(0.0);
-            // Water-filling on marginal costs: one 400th of the demand after the other goes to the place where the sum of all
-            // response times grows least; exact for convex costs up to that size.
+            // Water-filling on marginal costs: each 400th of the demand goes to the place where the sum of all
+            // response times grows least. This is exact for convex costs up to that size.
             let part = rate / 400.0;
             let mut rates = vec![0.0; self.weights.len()];
             let total = |place: usize, rate: f64| {
@@ -101,7 +102,7 @@ impl Policy for Split {
                 let others = all * self.group.others[place] + home(place);
                 let rtt = ask.edge.rtt[place];
                 let at = |rate| response(there, self.curves[place], rtt, mean, rate);
-                // Other requests there are delayed, too; their distance is unchanged.
+                // Other requests at the place are delayed too; their distance is unchanged.
                 (rate + others) * at(rate + others) - others * rtt
             };
             for _ in 0..400 {
@@ -132,7 +133,7 @@ impl Policy for Threshold {
                     continue;
                 }
                 let service = ask.spec.mean_service() * there.slow / endpoint.speed;
-                // Requests on their way are known to an oracle, too.
+                // An oracle also knows the requests on their way.
                 let seen = endpoint.busy + endpoint.queue.len();
                 let coming = (ask.edge.in_flight[place][index] as usize * ask.spec.edges.len())
                     .saturating_sub(seen)

@@ -2,7 +2,8 @@
 //! server; the policy picks the fastest of the cold servers, or the least busy if all are hot. Pool of 16, three probes a
 //! request, hot above the 0.6 quantile, probes expire after a second.
 //!
-//! A probe asks a server drawn at random and represents its endpoint. Left out: sinkhole ejection by probes.
+//! A probe goes to a server drawn at random, and its result stands for the endpoint. Left out: sinkhole ejection by
+//! probes.
 
 use super::open;
 use super::spread::draw_endpoint;
@@ -17,7 +18,7 @@ const HISTORY: usize = 64;
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     pick: Pick,
-    /// In flight for each server there.
+    /// Exchanges in flight for each server of the endpoint.
     load: f64,
     latency: f64,
     back: f64,

@@ -1,5 +1,5 @@
-//! Google Cloud's waterfall by region: fill the nearest place to a configured part of its configured capacity, then the
-//! next; when all are full, all alike (cloud.google.com, "Advanced load balancing optimizations").
+//! Google Cloud's waterfall by region: fill the nearest place to a configured part of its configured capacity, then
+//! the next; when all are full, all equally (cloud.google.com, "Advanced load balancing optimizations").
 //!
 //! Given: one controller a second that knows the whole demand of the last second, exact capacities in
 //! requests a second. Left out: zones, and draining by health shares below 100 %.
@@ -41,7 +41,7 @@ impl Waterfall {
     }
 
     fn decide(&mut self, places: &[usize], sensitive: f64) {
-        // The demand that only the nearest place may serve is placed there first.
+        // The demand that only the nearest place may serve is assigned to it first.
         let mut bound = self.demand * sensitive;
         let mut left = self.demand - bound;
         self.weights.fill(0.0);

@@ -29,14 +29,14 @@ pub struct Ask<'a> {
     pub tried: &'a [usize],
     /// The proxy's exchanges in flight at each endpoint.
     pub in_flight: &'a [u32],
-    /// The true state of the endpoints: for policies that probe them, and for their health.
+    /// The true state of the endpoints: for policies that probe endpoints, and for their health.
     pub truth: &'a [There],
     /// Mean service time, for policies that probe the endpoints.
     pub service: f64,
 }
 
 impl Ask<'_> {
-    /// Endpoints that a baseline may use: baselines know at once which are up.
+    /// Endpoints that a baseline may use: baselines know immediately which endpoints are up.
     fn open(&self) -> Vec<usize> {
         let all = 0..self.truth.len();
         let open: Vec<usize> = all

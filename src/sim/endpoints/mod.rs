@@ -1,8 +1,8 @@
-//! One cluster's endpoints in virtual time, each with its own queue and servers: whether the choice
-//! among them is fair and quick, and follows changes.
+//! One cluster's endpoints in virtual time, each with its own queue and servers: whether the choice among
+//! them is fair and fast, and follows changes.
 //!
 //! The production fold and pick run here as in a proxy: workers with their own turns, a sweep each 50 ms,
-//! HTTP probes in the same queues. The baselines see what a proxy would see.
+//! HTTP probes in the same queues. The baselines have the inputs that a proxy would have.
 //!
 //! # Units
 //! Moments and spans are seconds as `f64`; the heap orders them as nanoseconds.
@@ -51,7 +51,7 @@ pub struct Endpoint {
 pub enum Service {
     /// Exponential, with this mean.
     Exponential(f64),
-    /// Within a tenth of this.
+    /// Even, within a tenth of this mean.
     Even(f64),
     /// A twentieth of the requests take 21 times as long as the others, which take this time.
     Mixed(f64),
@@ -162,7 +162,7 @@ pub enum End {
     Good,
     /// The connection was refused.
     Refused,
-    /// The connection died.
+    /// The connection was reset.
     Reset,
 }
 
@@ -350,7 +350,7 @@ impl World<'_> {
             if !over {
                 let took = (end == End::Good).then_some(self.now - sent);
                 self.chooser.probed(endpoint, took, self.now);
-                // The server becomes free when the abandoned request would have ended, which is still to come.
+                // The server becomes free only when the abandoned request would have ended.
                 self.jobs[job].over = true;
             }
             return;

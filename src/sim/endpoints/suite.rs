@@ -54,7 +54,8 @@ pub struct Row {
     pub p50_ms: f64,
     /// See `mean_ms`.
     pub p99_ms: f64,
-    /// Windows of 10 s of an endpoint with at least 50 exchanges due, and those of them outside 20 % of it.
+    /// The number of windows of 10 s in which an endpoint was due at least 50 exchanges, and the number of
+    /// those in which it got more than 20 % more or less.
     pub windows: (usize, usize),
 }
 
@@ -63,7 +64,7 @@ const SERVERS: usize = 4;
 const MEAN: f64 = 0.020;
 /// When measuring begins.
 const FROM: f64 = 5.0;
-/// The span of a window, and the exchanges due in a window from which on it counts.
+/// The length of a window, and the least number of exchanges due for a window to count.
 const WINDOW: f64 = 10.0;
 const DUE_MIN: f64 = 50.0;
 
@@ -147,8 +148,8 @@ pub fn cases(quick: bool) -> Vec<Case> {
     cases
 }
 
-/// Two counts over the time windows from `from` to `to`: windows in which each endpoint was due enough exchanges to be
-/// judged, and those of them in which an endpoint's share was unfair.
+/// Two counts over the time windows from `from` to `to`: windows in which each endpoint was due enough exchanges to
+/// be judged, and the windows among them in which an endpoint's share was unfair.
 fn windows(setup: &Setup, outcome: &Outcome, from: f64, to: f64) -> (usize, usize) {
     let weight: f64 = setup.endpoints.iter().map(|one| f64::from(one.weight)).sum();
     let (mut all, mut unfair) = (0, 0);
@@ -179,7 +180,7 @@ fn fair_until(case: &Case) -> f64 {
     }
 }
 
-/// The span whose latencies count.
+/// The time span in which latencies are measured.
 fn span(case: &Case) -> (f64, f64) {
     match case.about {
         About::Slow { from, until } => (from, until),
@@ -239,7 +240,7 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
         let theirs = outcomes(case, policy, engine.len() as u64);
         p99(engine) / p99(&theirs).max(1e-9)
     };
-    // The exchanges due to the first endpoint, and those it got.
+    // The exchanges due to the first endpoint, and the exchanges that it got.
     let part = |from: f64, to: f64| -> Vec<f64> {
         engine.iter().map(|outcome| outcome.share(0, from, to) * count).collect()
     };
@@ -249,7 +250,7 @@ pub fn judge(case: &Case, engine: &[Outcome]) -> Vec<Verdict> {
             at_most(format!("{name}: p99 over least request's"), &[over("least_request")], 1.2),
         ],
         About::Slow { from, until } => {
-            // An endpoint that was slow for long is trusted later.
+            // The recovery of an endpoint that was slow for long is accepted later.
             let rest = if until - from > 10.0 { 15.0 } else { 5.0 };
             let gate = format!("{name}: share of its due from {rest} s after");
             vec![at_least(gate, &part(until + rest, until + rest + 10.0), 0.8)]

@@ -26,17 +26,17 @@ fn away(outcome: &Outcome, from: f64, to: f64) -> f64 {
     if all > 0.0 { away / all } else { 0.0 }
 }
 
-/// The share of other clients' requests that were not answered well.
+/// The share of other clients' requests that did not succeed.
 fn refused(outcome: &Outcome, from: f64, to: f64) -> f64 {
     1.0 - outcome.of(|r| r.kind == OTHERS && (from..to).contains(&f64::from(r.at))).good
 }
 
-/// The worst value of all seeds, where no seed may be worse.
+/// The worst value of all seeds, for bounds that apply to every seed.
 fn worst(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
 
-/// Judges a scenario of the field.
+/// Adds the verdicts on a field scenario.
 pub(super) fn judge(scenario: &str, judge: &mut Judge<'_>) {
     let (start, end) = (judge.runs.spec.measured_from, judge.runs.spec.seconds);
     let name = scenario.split('-').next().unwrap_or(scenario);

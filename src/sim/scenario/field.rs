@@ -12,7 +12,7 @@ const QUICK: f64 = 0.010;
 /// The kind, of two, of the other clients' requests.
 pub const OTHERS: u8 = 0;
 
-/// So many proxies in front of an IDC of `servers`, with a demand of `load` times its capacity.
+/// This many proxies in front of an IDC of `servers`, with a demand of `load` times its capacity.
 fn field(proxies: usize, servers: usize, seconds: f64) -> Spec {
     let mut spec = base(seconds, &[(0.0, 0.0)]);
     spec.edges = edges(proxies, &[1.0, 30.0, 70.0]);
@@ -28,7 +28,7 @@ fn rate(spec: &Spec, load: f64) -> f64 {
     spec.places[0].endpoints.iter().sum::<usize>() as f64 * load / spec.mean_service()
 }
 
-/// A page of one second beside quick pages; `paths` says whether the proxy can distinguish them.
+/// A page of one second in addition to fast pages; `paths` tells whether the proxy can distinguish them.
 fn slow_page(proxies: usize, servers: usize, from: f64, paths: bool) -> Spec {
     let mut spec = field(proxies, servers, 50.0);
     let slow = RequestKind::of(0.05, u8::from(paths), Service::Constant(SLOW));
@@ -39,7 +39,7 @@ fn slow_page(proxies: usize, servers: usize, from: f64, paths: bool) -> Spec {
     spec
 }
 
-/// Six closed-loop clients of the slow page, beside 40 requests/s of other clients.
+/// Six closed-loop clients of the slow page, in addition to 40 requests/s of other clients.
 fn slow_clients(proxies: usize, paths: bool) -> Spec {
     let mut spec = slow_page(proxies, 20, 20.0, paths);
     spec.kinds[1] = RequestKind { share: 0.0, closed: 6, ..spec.kinds[1] };

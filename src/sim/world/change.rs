@@ -44,7 +44,7 @@ impl World<'_> {
         }
     }
 
-    /// A place is gone: its exchanges are lost.
+    /// A place goes down: its exchanges are lost.
     fn fall(&mut self, place: usize) {
         let now = self.seconds();
         self.places[place].account(now);
@@ -76,7 +76,7 @@ impl World<'_> {
         }
     }
 
-    /// Starts waiting requests where servers are free.
+    /// Starts waiting requests if servers are free.
     pub(super) fn fill(&mut self, place: usize, endpoint: usize) {
         loop {
             let there = &mut self.places[place].endpoints[endpoint];
@@ -85,7 +85,7 @@ impl World<'_> {
             }
             let Some(next) = there.queue.pop_front() else { return };
             if self.requests[next as usize].abandoned {
-                // The connection was closed with the client's: the request is not served.
+                // The client's connection was closed, and the upstream connection with it: the request is not served.
                 self.turn_back(next, End::Abandoned, 0.0);
                 continue;
             }

@@ -181,7 +181,7 @@ impl World<'_> {
         if granted && request.tried.len() < ATTEMPTS { self.send(id) } else { self.over(id, false) }
     }
 
-    /// The exchange ended, and its client got the result.
+    /// The exchange ended, and its client received the result.
     pub(super) fn over(&mut self, id: u32, ok: bool) {
         let request = &self.requests[id as usize];
         let shed = !ok && request.sent == request.born && request.tried.is_empty();
@@ -228,7 +228,7 @@ impl World<'_> {
             service: request.service as usize,
             id,
         };
-        // The proxy knows at once; the place only when the request leaves its queue.
+        // The proxy knows immediately; the place notices only when the request leaves its queue.
         let proxy = &mut self.proxies[edge as usize];
         proxy.edge.in_flight[answer.pick.place][answer.pick.endpoint] -= 1;
         proxy.policy.answered(&answer);

@@ -58,7 +58,7 @@ pub struct Record {
     pub selection: Option<(ClusterIndex, EndpointIndex, Why)>,
     /// Attempts.
     pub attempts: u32,
-    /// The time that the last connection took.
+    /// The connect time of the last connection.
     pub connected: Option<Duration>,
     /// From sending to the response head.
     pub first_byte: Option<Duration>,

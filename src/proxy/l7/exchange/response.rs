@@ -40,7 +40,7 @@ pub(super) enum Next {
     Overtaken,
 }
 
-/// The state of the response, beside the upload of the request.
+/// The state of the response during the upload of the request.
 pub(super) struct Answering<'a, 'v, U, I, R> {
     pub(super) attempt: &'a Attempt<'a, 'v>,
     pub(super) both: Both<'a, U>,
