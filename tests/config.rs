@@ -1,4 +1,4 @@
-//! The configuration as users see it: the shipped files, the messages, the schema, the examples.
+//! The public side of the configuration: the shipped files, the messages, the schema, the examples.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -196,7 +196,7 @@ fleet:
         "t:8:24: error: fleet.peers[2].url: `gw-3:9901` is not a URL such as https://HOST:PORT",
         "t:9:48: error: fleet.peers[3].ca: is used only with an https URL",
         "t:10:24: error: fleet.peers[4].url: `https://gw-1:9901/` is listed twice",
-        "t:11:24: warning: fleet.peers[5].url: the token would cross the network in clear",
+        "t:11:24: warning: fleet.peers[5].url: the token would be sent in plain text",
         "t:12:49: error: fleet.peers[6].ca:",
         "fleet.peers[7]: `site` is missing",
         "fleet.peers[7].token: unknown key `token`",
@@ -413,7 +413,7 @@ fn a_message_names_the_error_and_the_correction() {
     }
 }
 
-/// A missing key is not reported where an unknown or unreadable key is the reason.
+/// A missing key is not reported if an unknown or unreadable key is the reason.
 #[test]
 fn each_mistake_is_reported_once() {
     let (l, s) = ("address: \"127.0.0.1:0\", protocol: http, service: s", "clusters: [c]");
@@ -485,7 +485,7 @@ fn each_mistake_is_reported_once() {
         assert_eq!(paths, [path], "{text}\n{:?}", outcome.problems);
         assert!(outcome.config.is_none(), "{text}");
     }
-    // Two mistakes are reported as two.
+    // Two mistakes cause two problems.
     for text in [whole(l, s, "colour: red", ""), service(&format!("{s}, rate_limit: {{ per: x }}"))]
     {
         assert_eq!(check(&text).problems.len(), 2, "{text}\n{:?}", check(&text).problems);

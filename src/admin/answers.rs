@@ -93,12 +93,12 @@ async fn whole(request: Request) -> Result<Request, (StatusCode, &'static str)> 
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_MAX)).await {
         Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
         Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 64 KiB\n")),
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 seconds\n")),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 seconds\n")),
     }
 }
 
 fn busy() -> Response {
-    let message = "too many answers are not taken yet\n";
+    let message = "too many responses are waiting to be read\n";
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], message).into_response()
 }
 

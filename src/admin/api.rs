@@ -36,13 +36,13 @@ pub(super) async fn readyz(State(backend): Shared) -> (StatusCode, &'static str)
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
     }
     if !backend.shared.ready.load(Ordering::Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "starting: the first probes are under way\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting: the first probes are not complete\n");
     }
     (StatusCode::OK, "ready\n")
 }
 
 pub(super) async fn not_found() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "not found; GET / lists what there is\n")
+    (StatusCode::NOT_FOUND, "not found: GET / lists all paths\n")
 }
 
 pub(super) async fn index() -> &'static str {
@@ -55,7 +55,7 @@ pub(super) async fn index() -> &'static str {
      GET  /api/v1/history?range=10m|1h|24h&service=&cluster=&figures=&points=\n\
      POST /api/v1/reload /api/v1/token\n\
      POST /api/v1/clusters/NAME/drain /api/v1/clusters/NAME/undrain (also sites)\n\
-     PUT  /api/v1/clusters/NAME/dial {\"percent\": 50}, DELETE takes it back (also sites)\n"
+     PUT  /api/v1/clusters/NAME/dial {\"percent\": 50}, DELETE removes it (also sites)\n"
 }
 
 pub(super) async fn metrics(State(backend): Shared) -> Response {
@@ -403,7 +403,7 @@ async fn dial(
         _ => return not_found().await.into_response(),
     };
     if !found {
-        return (StatusCode::NOT_FOUND, format!("no such name among {kind}: {name}\n"))
+        return (StatusCode::NOT_FOUND, format!("unknown name in {kind}: {name}\n"))
             .into_response();
     }
     let (done, answer) = oneshot::channel();

@@ -89,7 +89,7 @@ impl Remote {
     /// The reason why there is no answer, as text for an operator.
     pub fn get(&self, path: &str) -> Result<Answer, String> {
         let url = &self.url;
-        let failed = |error: io::Error| format!("cannot ask {url}: {error}");
+        let failed = |error: io::Error| format!("cannot query {url}: {error}");
         match Way::of(url)? {
             Way::Unix(socket) => {
                 let stream = UnixStream::connect(socket).map_err(failed)?;
@@ -107,8 +107,8 @@ impl Remote {
 
     /// Connects; tries each of the host's addresses.
     fn connect(&self, authority: &str) -> Result<TcpStream, String> {
-        let failed = |error: io::Error| format!("cannot ask {}: {error}", self.url);
-        let mut last = Err(format!("cannot ask {}: the host has no address", self.url));
+        let failed = |error: io::Error| format!("cannot query {}: {error}", self.url);
+        let mut last = Err(format!("cannot query {}: the host has no address", self.url));
         for address in authority.to_socket_addrs().map_err(failed)? {
             last = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed);
             if last.is_ok() {
@@ -130,17 +130,17 @@ impl Remote {
         let (ca, client, alpn) = (self.ca.clone(), None, Vec::new());
         let upstream = build(&UpstreamTls { server_name: None, ca, client, alpn }, 0)?;
         ClientConnection::new(upstream.config(Speaks::Http1).clone(), name)
-            .map_err(|error| format!("cannot ask {}: {error}", self.url))
+            .map_err(|error| format!("cannot query {}: {error}", self.url))
     }
 
     fn ask(&self, mut stream: impl Read + Write, host: &str, path: &str) -> Result<Answer, String> {
         let url = &self.url;
         let failed = |error: io::Error| {
             let hint = match error.to_string().contains("UnknownIssuer") {
-                true => " (name the authority of its certificate by `--ca`)",
+                true => " (`--ca` must name the authority of its certificate)",
                 false => "",
             };
-            format!("cannot ask {url}: {error}{hint}")
+            format!("cannot query {url}: {error}{hint}")
         };
         let authorization = self.token.as_ref();
         let authorization =

@@ -63,7 +63,7 @@ impl HttpBody for Events {
 
 pub(super) async fn events(State(backend): State<Arc<Backend>>) -> Response {
     let Ok(stream) = STREAMS.try_acquire() else {
-        let message = format!("{STREAMS_MAX} streams of events are open already\n");
+        let message = format!("all {STREAMS_MAX} event streams are in use\n");
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], message).into_response();
     };
     let (sender, receiver) = mpsc::channel(WAITING_MAX);

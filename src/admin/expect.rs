@@ -46,14 +46,14 @@ pub(super) async fn expect(
     };
     let asked: Vec<ClusterIndex> = view.plan.clusters.indices().filter(is_asked).collect();
     if asked.is_empty() {
-        let told = format!("no such name among {}: {}\n", question.kind, question.name);
+        let told = format!("unknown name in {}: {}\n", question.kind, question.name);
         return (StatusCode::NOT_FOUND, told).into_response();
     }
     if question.percent.is_some_and(|percent| percent > 100) {
         return (StatusCode::BAD_REQUEST, "percent must be from 0 to 100\n").into_response();
     }
     let Ok(_running) = RUNNING.try_acquire() else {
-        let message = "another simulation runs; ask again\n";
+        let message = "another simulation is running: try again\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], message).into_response();
     };
     let second = backend.memory.history.last();
@@ -92,14 +92,14 @@ fn told(view: &View, second: &Second, asked: &[ClusterIndex], percent: Option<u8
         if clusters.iter().all(|index| dial(*index) == 0) {
             let data = class.data.join(", ");
             warnings.push(format!(
-                "{name}: all {:.0} requests/s are refused. No other cluster may serve it (data: {data}) and is up.",
+                "{name}: all {:.0} requests/s are refused: no other permitted cluster (data: {data}) is up.",
                 signals.demand_rps
             ));
             services.push(all_refused(plan, class, signals, &clusters));
             continue;
         }
         if class.l4 {
-            warnings.push(format!("{name} carries flows, not requests: it is not simulated."));
+            warnings.push(format!("{name} is an L4 service and is not simulated."));
             continue;
         }
         let known: Vec<(ClusterIndex, Known)> =

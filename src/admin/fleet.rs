@@ -119,11 +119,15 @@ pub(super) async fn report(State(backend): Shared, mut request: Request) -> Resp
     }
     let by = serde_json::to_string(&backend.fleet.identity()).unwrap_or_default();
     let Ok(by) = HeaderValue::try_from(by) else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the site's name is no header value\n")
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the site's name is not valid in a header field\n",
+        )
             .into_response();
     };
     let Some(answering) = backend.fleet.enter() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many peers ask\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many connections of fleet peers\n")
+            .into_response();
     };
     let switched = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {

@@ -95,7 +95,7 @@ impl Backend {
             object.insert("time".to_owned(), json!((self.rfc3339)((self.now)())));
         }
         if self.shared.news.send(event.to_string()).is_err() {
-            tracing::trace!("event dropped: nobody listens");
+            tracing::trace!("event dropped: no subscriber");
         }
     }
 }
@@ -256,7 +256,10 @@ fn spawn_secure(
             let mut first = [0; 1];
             if stream.peek(&mut first).await? == 1 && in_clear::is_http(first[0]) {
                 in_clear::answer(stream).await;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a request in clear"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a plaintext request on a TLS port",
+                ));
             }
             tokio_rustls::TlsAcceptor::from(config).accept(stream).await
         };
@@ -267,7 +270,7 @@ fn spawn_secure(
             }
             Some(Err(_)) => tracing::debug!("admin connection closed: TLS handshake timed out"),
             None => tracing::debug!(
-                "admin connection closed during its TLS handshake: a newer one took its place"
+                "admin connection closed during its TLS handshake: replaced by a newer one"
             ),
         }
     });
@@ -279,7 +282,7 @@ where
 {
     tokio::spawn(async move {
         if guard.hold(connection::serve(stream, router, &guard)).await.is_none() {
-            tracing::debug!("admin connection closed: a newer one took its place");
+            tracing::debug!("admin connection closed: replaced by a newer one");
         }
     });
 }

@@ -73,7 +73,7 @@ fn live(remote: &Remote, question: &Question) -> ExitCode {
             match serde_json::from_str::<Explanation>(&answer.body) {
                 Ok(explanation) => tell(&explanation, question.json),
                 Err(_) => fail(&format!(
-                    "the proxy at {} is of another version: its answer cannot be read",
+                    "the proxy at {} has another version: its response cannot be parsed",
                     remote.url
                 )),
             }

@@ -115,7 +115,7 @@ fn measured(remote: &Remote, service: &str) -> Result<(Measured, Option<f64>), S
         let (answer, url) = (remote.get(path)?, &remote.url);
         match answer.status {
             200 => serde_json::from_str(&answer.body)
-                .map_err(|_| format!("{url} gave no JSON for {path}")),
+                .map_err(|_| format!("the response of {url} to {path} is not JSON")),
             status => Err(format!("{url} answers {status} for {path}: {}", answer.body.trim())),
         }
     };
@@ -194,7 +194,7 @@ fn build(
         ));
     }
     if plan.services[class.service].strategy != Strategy::Nearest {
-        assumed.push("the strategy `nearest`, though the service has another".to_owned());
+        assumed.push("the strategy `nearest`, although the service has another".to_owned());
     }
     assumed.push("load is inferred (no reports); one proxy with two workers".to_owned());
     let clusters = clusters.into_iter().cloned().collect();
@@ -211,8 +211,9 @@ fn place(cluster: &Cluster, rate: f64, service: f64, assumed: &mut Vec<String>) 
         let home = (rate * service / USUAL_LOAD).ceil().max(1.0);
         let servers = if cluster.kind == Kind::Idc { home } else { 4.0 * home };
         let name = &cluster.name;
-        assumed
-            .push(format!("`{name}` takes {servers} at once (capacity.concurrent says otherwise)"));
+        assumed.push(format!(
+            "`{name}` serves {servers} exchanges at once (set capacity.concurrent to change this)"
+        ));
         servers as u32
     });
     let share = |index: usize| {
@@ -284,7 +285,7 @@ fn tell(question: &Question, prepared: &Prepared) -> Result<ExitCode, String> {
     put(
         &mut text,
         format_args!(
-            "\n{} requests, {:.2} % answered well, mean {:.1} ms, p99 {:.1} ms, ${:.4} in {} s (seed {})\n",
+            "\n{} requests, {:.2} % successful, mean {:.1} ms, p99 {:.1} ms, ${:.4} in {} s (seed {})\n",
             all.count,
             all.good * 100.0,
             all.mean,

@@ -56,7 +56,7 @@ impl Compiler<'_> {
                 && is_link_local(address)
             {
                 let message = format!("`{address}` is a link-local or metadata address");
-                let hint = "set `allow_link_local: true` if that is meant";
+                let hint = "set `allow_link_local: true` if this is intended";
                 self.problems.error_with_hint(endpoint.at, &path, message, hint);
             }
             let target = match &endpoint.target {

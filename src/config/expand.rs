@@ -91,7 +91,7 @@ fn expand_line(
                     let fitted = context.fit(&text).unwrap_or_else(|| {
                         let name = &found[2..used - 1];
                         let message =
-                            format!("the value of `{name}` would change what the line means");
+                            format!("the value of `{name}` would change the meaning of the line");
                         let hint = "put the whole value between double quotes";
                         problems.error_with_hint(at, "", message, hint);
                         UNKNOWN.to_owned()
@@ -293,7 +293,7 @@ mod tests {
         }
         for text in ["a: http://${LIST}/", "a: [b${LIST}]", "a: ${V6}x"] {
             let problems = run(text).unwrap_err();
-            assert!(problems[0].message.contains("would change what the line means"), "{text}");
+            assert!(problems[0].message.contains("would change the meaning of the line"), "{text}");
         }
     }
 

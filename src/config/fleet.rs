@@ -58,7 +58,7 @@ pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
         let Some(budget) = &service.budget else { continue };
         if members < 2 && budget.shared_by == Some(file::BudgetSharedBy::Fleet) {
             let path = format!("services.{}.budget.shared_by", name.value);
-            let message = "`fleet.peers` lists no proxy of this site: nobody shares the budget";
+            let message = "`fleet.peers` lists no proxy of this site: the budget is not shared";
             problems.warning(budget.at, path, message, "list all proxies of this site");
         }
     }
@@ -69,13 +69,17 @@ pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
         }
         let path = format!("clusters.{}.capacity.shared_by", name.value);
         if capacity.mode == Some(file::CapacityMode::Hint) {
-            problems.error(capacity.at, path, "has no use with `mode: hint`: nothing is limited");
+            problems.error(
+                capacity.at,
+                path,
+                "has no effect with `mode: hint`: a hint limits nothing",
+            );
         } else if members < 2 {
-            let message = "`fleet.peers` lists no proxy of this site: nobody shares the ceiling";
+            let message = "`fleet.peers` lists no proxy of this site: the ceiling is not shared";
             problems.warning(capacity.at, path, message, "list all proxies of this site");
         } else if capacity.concurrent.0 < u64::from(members) {
             let message = format!(
-                "each of {members} proxies has a part of at least 1, more than the ceiling in all"
+                "each of {members} proxies has a part of at least 1: the sum exceeds the ceiling"
             );
             problems.warning(capacity.at, path, message, "raise `concurrent`");
         }
@@ -99,7 +103,7 @@ fn peer(written: &file::Peer, folder: &Path, path: &str, problems: &mut Problems
         let is_local =
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if !secure && !is_local {
-            let message = "the token would cross the network in clear";
+            let message = "the token would be sent in plain text";
             let hint = "set `admin.tls` at the peer, and write https://";
             problems.warning(written.url.at, format!("{path}.url"), message, hint);
         }

@@ -16,11 +16,10 @@ pub(super) fn warn(compiler: &mut Compiler<'_>, places: &[(Position, String)]) {
         }
         if let Some(listener) = ambiguous_listener(compiler, route) {
             let message = format!(
-                "the route's policy depends on how the cluster reads slashes: listener `{}` keeps `//` or `%2F` in paths",
+                "the route's policy depends on how the cluster interprets slashes: listener `{}` keeps `//` or `%2F` in paths",
                 listener.name
             );
-            let hint =
-                "leave `slashes: merge` and `encoded_slash: refuse` where policies go by path";
+            let hint = "keep `slashes: merge` and `encoded_slash: refuse` for policies that depend on the path";
             warnings.push((place, message, hint));
         }
         if let Some(other) = cut_off(compiler, route) {

@@ -145,7 +145,7 @@ impl ScenarioFile {
             let at = step.at_moment();
             let until = step.until.map_or(seconds, |until| until.as_secs_f64());
             if at >= until || until > seconds {
-                wrong(step.at, path.clone(), "must begin before it ends, within the duration");
+                wrong(step.at, path.clone(), "must begin before its end and within the duration");
             }
             let (kind, rest) = step.event.value.split_once(':').unwrap_or((&step.event.value, ""));
             match event(kind, rest) {

@@ -86,7 +86,7 @@ impl Compiler<'_> {
             }
             true if !is_http => "only an http listener can have HTTP/3",
             true if terms.alpn.is_empty() => {
-                "h3 needs h2 or http/1.1 beside it: clients learn of HTTP/3 from a response over TCP"
+                "h3 needs h2 or http/1.1 in addition: clients learn of HTTP/3 from a response over TCP"
             }
             true => return,
         };

@@ -164,7 +164,10 @@ impl Facts<'_> {
     #[must_use]
     pub fn sentence(&self) -> String {
         if self.standing == Standing::Panic {
-            return format!("{}; so are all others, and it is tried all the same", self.trouble());
+            return format!(
+                "{}; all other clusters are down too, so it is used anyway",
+                self.trouble()
+            );
         }
         match self.state {
             State::Down | State::Draining => return self.trouble(),
@@ -179,13 +182,12 @@ impl Facts<'_> {
         });
         match self.standing {
             Standing::Panic | Standing::Unused => "no service uses it".to_owned(),
-            Standing::Unfunded => {
-                "the budget is empty: gets nothing but what is already there".into()
-            }
+            Standing::Unfunded => "the budget is empty: gets nothing new".into(),
             Standing::Strategy(strategy) => format!("{distance}; chosen by {strategy}"),
             Standing::Only => format!("the only permitted cluster: {distance}; takes all"),
             Standing::First(share, is_nearest) => {
-                let place = if is_nearest { "nearest healthy" } else { "nearest that is healthy" };
+                let place =
+                    if is_nearest { "nearest healthy" } else { "nearest of the healthy clusters" };
                 format!("{place}: {distance}; {}", self.takes(share))
             }
             Standing::Beyond { gets, why, first } => {
@@ -196,7 +198,7 @@ impl Facts<'_> {
 
     /// Why the cluster does not serve.
     fn trouble(&self) -> String {
-        let probes = self.probe_every.map_or("; nothing probes it".to_owned(), |seconds| {
+        let probes = self.probe_every.map_or("; not probed".to_owned(), |seconds| {
             format!("; probes every {}", milliseconds(seconds))
         });
         let cause = self.cause.replace('_', " ");
@@ -205,7 +207,7 @@ impl Facts<'_> {
                 "draining: its dial is at 0 %, so it gets nothing new".to_owned()
             }
             (_, Some(left)) => {
-                format!("returning: failback.hold keeps it for another {}", age(left))
+                format!("returning: failback.hold keeps it out for another {}", age(left))
             }
             (State::Down, _) => {
                 let since =
@@ -221,7 +223,7 @@ impl Facts<'_> {
             return "takes all".to_owned();
         }
         if self.dial < 100 && share >= f64::from(self.dial) / 100.0 - NOTHING {
-            return format!("takes {}, as its dial says", percent(share));
+            return format!("takes {}, limited by its dial", percent(share));
         }
         match self.queue.filter(|queue| *queue > 0.3 * self.tolerates) {
             Some(queue) => format!(
@@ -267,11 +269,13 @@ fn part(gets: f64, why: Why, first: Nearer<'_>) -> String {
                 milliseconds(queue),
                 milliseconds(first.tolerates)
             ),
-            None => format!("gets the {part} that {name} has no room for"),
+            None => format!("gets the {part} that {name} has no capacity for"),
         },
-        Why::Failover => format!("gets the {part} that {name} fails, or may not take so fast"),
-        Why::Returning => format!("gets the {part} that {name} leaves while it returns"),
-        Why::Dial => format!("gets the {part} that {name}'s dial leaves"),
+        Why::Failover => {
+            format!("gets the {part} that {name} fails, or does not accept while its traffic grows")
+        }
+        Why::Returning => format!("gets the {part} that {name} does not accept while it returns"),
+        Why::Dial => format!("gets the {part} that {name}'s dial does not accept"),
         Why::Nearest | Why::Only | Why::Affinity | Why::Panic | Why::Hedge => {
             format!("gets {part}")
         }
@@ -339,24 +343,24 @@ mod tests {
         #[rustfmt::skip]
         let table = [
             (near, "nearest healthy: 1.2 ms away; takes all"),
-            (Facts { standing: Standing::First(0.5, true), dial: 50, ..near }, "nearest healthy: 1.2 ms away; takes 50 %, as its dial says"),
+            (Facts { standing: Standing::First(0.5, true), dial: 50, ..near }, "nearest healthy: 1.2 ms away; takes 50 %, limited by its dial"),
             (Facts { standing: Standing::First(0.82, true), queue: Some(0.014), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is 14 ms (tolerates 6 ms)"),
             (Facts { standing: Standing::First(0.82, true), fails: true, ..near }, "nearest healthy: 1.2 ms away; takes 82 %: some of its exchanges fail"),
             (Facts { standing: Standing::First(0.82, true), ..near }, "nearest healthy: 1.2 ms away; takes 82 %, rising while its queue is short"),
-            (Facts { standing: Standing::First(1.0, false), ..UP }, "nearest that is healthy: 13.6 ms away; takes all"),
+            (Facts { standing: Standing::First(1.0, false), ..UP }, "nearest of the healthy clusters: 13.6 ms away; takes all"),
             (Facts { standing: Standing::Only, distance: None, ..UP }, "the only permitted cluster: distance not measured yet; takes all"),
             (beyond(0.18, Why::Spill, IDC), "12.4 ms farther than idc; gets the 18 % that idc's queue of 14 ms (tolerates 6 ms) does not accept"),
-            (beyond(0.18, Why::Spill, Nearer { queue: None, ..IDC }), "12.4 ms farther than idc; gets the 18 % that idc has no room for"),
+            (beyond(0.18, Why::Spill, Nearer { queue: None, ..IDC }), "12.4 ms farther than idc; gets the 18 % that idc has no capacity for"),
             (beyond(0.0, Why::Spill, IDC), "12.4 ms farther than idc; gets nothing while idc takes all"),
-            (beyond(0.84, Why::Returning, IDC), "12.4 ms farther than idc; gets the 84 % that idc leaves while it returns"),
-            (beyond(0.5, Why::Dial, IDC), "12.4 ms farther than idc; gets the 50 % that idc's dial leaves"),
-            (beyond(0.3, Why::Failover, IDC), "12.4 ms farther than idc; gets the 30 % that idc fails, or may not take so fast"),
+            (beyond(0.84, Why::Returning, IDC), "12.4 ms farther than idc; gets the 84 % that idc does not accept while it returns"),
+            (beyond(0.5, Why::Dial, IDC), "12.4 ms farther than idc; gets the 50 % that idc's dial does not accept"),
+            (beyond(0.3, Why::Failover, IDC), "12.4 ms farther than idc; gets the 30 % that idc fails, or does not accept while its traffic grows"),
             (beyond(0.0, Why::Spill, Nearer { distance: Some(0.0136), ..IDC }), "as near as idc; gets nothing while idc takes all"),
             (Facts { return_share: 0.16, ..UP }, "returning: at 16 % of its share, doubles each 250 ms"),
             (down, "down: connect timeout 3 s ago; probes every 500 ms"),
-            (Facts { cause: "no_endpoints", down_for: Some(600.0), probe_every: None, ..down }, "down: no endpoints 10 min ago; nothing probes it"),
-            (Facts { held_for: Some(12.0), ..down }, "returning: failback.hold keeps it for another 12 s"),
-            (Facts { standing: Standing::Panic, ..down }, "down: connect timeout 3 s ago; probes every 500 ms; so are all others, and it is tried all the same"),
+            (Facts { cause: "no_endpoints", down_for: Some(600.0), probe_every: None, ..down }, "down: no endpoints 10 min ago; not probed"),
+            (Facts { held_for: Some(12.0), ..down }, "returning: failback.hold keeps it out for another 12 s"),
+            (Facts { standing: Standing::Panic, ..down }, "down: connect timeout 3 s ago; probes every 500 ms; all other clusters are down too, so it is used anyway"),
             (Facts { state: State::Draining, dial: 0, ..UP }, "draining: its dial is at 0 %, so it gets nothing new"),
             (Facts { standing: Standing::Unused, ..UP }, "no service uses it"),
             (Facts { standing: Standing::Strategy("round_robin"), ..UP }, "13.6 ms away; chosen by round_robin"),

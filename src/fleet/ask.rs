@@ -172,7 +172,7 @@ where
         StatusCode::SWITCHING_PROTOCOLS => {
             let named = response.headers().get(IDENTITY);
             let by = named.and_then(|named| serde_json::from_slice(named.as_bytes()).ok());
-            let by = by.ok_or("answered without a name")?;
+            let by = by.ok_or("response without an identity")?;
             Ok((TokioIo::new(hyper::upgrade::on(response).await.map_err(failed)?), by))
         }
         status => Err(format!("answered {status}")),

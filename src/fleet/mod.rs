@@ -245,7 +245,11 @@ impl Fleet {
         url.clone_into(&mut known.url);
         if known.error.as_deref() != Some(error) {
             known.error = Some(error.to_owned());
-            tracing::warn!(site = link.site, peer = url, "no news from fleet peer {url}: {error}");
+            tracing::warn!(
+                site = link.site,
+                peer = url,
+                "no report from fleet peer {url}: {error}"
+            );
         }
     }
 
@@ -371,8 +375,8 @@ impl State {
     }
 }
 
-/// The longest pause between two attempts to reach a peer: shorter than the silence after which a peer's clock
-/// may have been set back.
+/// The longest pause between two attempts to reach a peer: shorter than the silence after which an incarnation
+/// with a smaller number is accepted.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 const _: () = assert!(PAUSE_MAX.as_secs() < FORGIVEN.as_secs());
 

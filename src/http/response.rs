@@ -105,7 +105,7 @@ impl ResponseHead {
             (Some(requested), Some(given)) if option && requested.eq_ignore_ascii_case(given) => {
                 Ok(())
             }
-            _ => Err(Violation::Malformed("101 for an upgrade that was not asked")),
+            _ => Err(Violation::Malformed("101 for an upgrade that was not requested")),
         }
     }
 

@@ -64,7 +64,7 @@ impl Target {
         match slashes {
             Slashes::Merge if self.text.contains("//") => merge_slashes(&mut self.text),
             Slashes::Refuse if self.text.contains("//") => {
-                return Err(Violation::Malformed("several slashes in a row in the path"));
+                return Err(Violation::Malformed("consecutive slashes in the path"));
             }
             Slashes::Merge | Slashes::Refuse | Slashes::Keep => {}
         }

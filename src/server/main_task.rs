@@ -249,7 +249,7 @@ impl Main {
         match &self.settings.state_dir {
             Some(folder) => Dials { clusters, sites }
                 .store(folder)
-                .map_err(|error| format!("in force, but not kept over a restart: {error}")),
+                .map_err(|error| format!("in force, but not stored for the next start: {error}")),
             None => Ok(()),
         }
     }

@@ -52,7 +52,7 @@ fn verbs_ask_an_admin_api_over_tls_with_a_token() {
     let (elsewhere, clear) =
         (format!("https://localhost:{}", address.port()), format!("http://{address}"));
     for (more, expected) in [
-        (vec!["--admin", &url, "--token-file", &token], "cannot ask https://"),
+        (vec!["--admin", &url, "--token-file", &token], "cannot query https://"),
         (vec!["--admin", &elsewhere, "--token-file", &token, "--ca", &ca], "not valid for name"),
         (vec!["--admin", &url, "--ca", &ca], "bearer token is missing"),
         (vec!["--admin", &clear, "--token-file", &token], "this port speaks TLS"),

@@ -160,10 +160,10 @@ pub(super) async fn record(backend: Arc<Backend>) {
             told = news.recv() => match told {
                 Ok(text) => match serde_json::from_str(&text) {
                     Ok(event) => backend.memory.history.event(event),
-                    Err(error) => tracing::debug!(%error, "event not remembered"),
+                    Err(error) => tracing::debug!(%error, "event not stored"),
                 },
                 Err(RecvError::Lagged(missed)) => {
-                    tracing::debug!(missed, "events not remembered: too many at once");
+                    tracing::debug!(missed, "events not stored: too many at once");
                 }
                 Err(RecvError::Closed) => return,
             },

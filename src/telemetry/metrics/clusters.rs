@@ -21,7 +21,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         Some(f64::from(u8::from(matches!(signals.state, State::Up | State::Degraded))))
     });
     each("tidegate_cluster_rtt_seconds", "Round trip to the cluster.", &|_, s| s.rtt);
-    let help = "Distance of the cluster: its round trip, and what lies behind a middlebox.";
+    let help = "Distance of the cluster: its round trip, and the path behind a middlebox.";
     each("tidegate_cluster_distance_seconds", help, &|_, signals| signals.distance);
     each("tidegate_cluster_service_seconds", "Service time without queue.", &|_, s| s.service);
     each("tidegate_cluster_queue_seconds", "Queue delay now.", &|_, signals| signals.queue);
@@ -54,7 +54,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     }
     let pending = families.family(
         "tidegate_cluster_pending",
-        "Exchanges that wait for a connection to the cluster or for room in it.",
+        "Exchanges that wait for a connection to the cluster or for capacity.",
         MetricType::GAUGE,
     );
     for ((index, cluster), _) in beliefs() {
@@ -73,7 +73,7 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     }
     let spans = families.family(
         "tidegate_probe_duration_seconds",
-        "How long probes took.",
+        "Duration of probes.",
         MetricType::HISTOGRAM,
     );
     for (cluster, totals) in &server.probe_spans {
@@ -81,7 +81,7 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     }
     let ejections = families.family(
         "tidegate_ejections_total",
-        "Endpoints taken out of use, by cause.",
+        "Ejections of endpoints, by cause.",
         MetricType::COUNTER,
     );
     for ((cluster, cause), count) in &server.ejections {

@@ -60,7 +60,7 @@ pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, 
     let (name, about) = ("tidegate_retries_total", "Retries by result.");
     let retries = families.family(name, about, MetricType::COUNTER);
     by_service(retries, &by_pair, |totals| &totals.retries);
-    let (name, about) = ("tidegate_hedges_total", "Second attempts beside slow first ones.");
+    let (name, about) = ("tidegate_hedges_total", "Hedges by result.");
     let hedges = families.family(name, about, MetricType::COUNTER);
     by_service(hedges, &by_pair, |totals| &totals.hedges);
 }

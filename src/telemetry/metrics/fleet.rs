@@ -5,13 +5,13 @@ use super::scrape::FleetFigures;
 use prometheus::proto::MetricType;
 
 pub(super) fn fleet(families: &mut Families, fleet: &FleetFigures) {
-    let help = "Proxies of a site with recent news, this one included.";
+    let help = "Proxies of a site with a recent report, this one included.";
     let members = families.family("tidegate_fleet_members", help, MetricType::GAUGE);
     for (site, count, _) in &fleet.sites {
         members.push(gauge(&[("site", site)], f64::from(*count)));
     }
     let help =
-        "Age of the news of a site; of the own site, of the peer that has been silent for longest.";
+        "Age of the report of a site; for the own site, the age of the oldest report of a peer.";
     let ages = families.family("tidegate_fleet_age_seconds", help, MetricType::GAUGE);
     for (site, _, age) in &fleet.sites {
         ages.push(gauge(&[("site", site)], *age));

@@ -32,7 +32,7 @@ pub(super) fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
     add("tidegate_head_bytes_total", help, MetricType::COUNTER, &|name| {
         both(name, (&all[name].head_bytes_in, &all[name].head_bytes_out))
     });
-    let help = "Datagrams that had nowhere to go, or no room to.";
+    let help = "Datagrams dropped for lack of an endpoint or of buffer space.";
     add("tidegate_datagrams_dropped_total", help, MetricType::COUNTER, &|name| {
         let dropped = Some(all[name].dropped.get()).filter(|dropped| *dropped > 0);
         dropped.map(|count| counter(&[("listener", name)], count as f64)).into_iter().collect()
@@ -43,11 +43,11 @@ pub(super) fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
         MetricType::COUNTER,
         &|name| by_label(name, "reason", &all[name].refusals),
     );
-    let help = "Exchanges broken off, so that no response came, or not the whole of one: by whom.";
+    let help = "Exchanges that ended without a complete response, by the side that aborted them.";
     add("tidegate_aborted_total", help, MetricType::COUNTER, &|name| {
         by_label(name, "by", &all[name].aborted)
     });
-    let help = "Handshakes, by how they ended.";
+    let help = "TLS handshakes by result.";
     add("tidegate_tls_handshakes_total", help, MetricType::COUNTER, &|name| {
         let succeeded = all[name].handshakes_ok.get();
         let labels = [("listener", name), ("result", "ok")];
@@ -67,7 +67,7 @@ fn by_label<E: Variants>(listener: &str, label: &str, counts: &PerVariant<E>) ->
 }
 
 fn certificates(families: &mut Families, scrape: &Scrape<'_>) {
-    let help = "When a certificate expires, in seconds since 1970.";
+    let help = "Expiry of a certificate, in seconds since 1970.";
     let name = "tidegate_certificate_expiry_timestamp_seconds";
     let expiries = families.family(name, help, MetricType::GAUGE);
     for (listener, name, expires) in &scrape.certificates {

@@ -23,7 +23,7 @@ pub(super) fn server(families: &mut Families, scrape: &Scrape<'_>) {
     );
     families.gauge(
         "tidegate_config_last_reload_success_timestamp_seconds",
-        "When the configuration in force was loaded.",
+        "Time at which the configuration in force was loaded.",
         server.reload_success_at,
     );
     let reloads =
@@ -38,19 +38,23 @@ pub(super) fn server(families: &mut Families, scrape: &Scrape<'_>) {
     for (worker, ratio) in server.busy.iter().enumerate() {
         busy.push(gauge(&[("worker", &worker.to_string())], *ratio));
     }
-    let help = "Connections, exchanges and flows that a worker has under way, each a task.";
+    let help = "Tasks of a worker: connections, exchanges and flows.";
     let tasks = families.family("tidegate_worker_tasks", help, MetricType::GAUGE);
     for (worker, count) in server.tasks.iter().enumerate() {
         tasks.push(gauge(&[("worker", &worker.to_string())], f64::from(*count)));
     }
-    let help = "Part of what this process may use that is used; from 0.85 on it is scarce.";
+    let help = "Used part of the descriptors and memory of this process; scarce from 0.85 on.";
     let used = families.family("tidegate_resource_used_ratio", help, MetricType::GAUGE);
     let (descriptors, memory) = server.used;
     used.push(gauge(&[("resource", "descriptors")], descriptors));
     used.push(gauge(&[("resource", "memory")], memory));
-    families.gauge("tidegate_view_age_seconds", "Age of the beliefs in force.", server.view_age);
+    families.gauge("tidegate_view_age_seconds", "Age of the view in force.", server.view_age);
     let panics = scrape.registry.panics.load(Ordering::Relaxed);
-    families.counter("tidegate_panics_total", "Panics; each ended one connection.", panics as f64);
+    families.counter(
+        "tidegate_panics_total",
+        "Panics; each ended one connection or stream.",
+        panics as f64,
+    );
     let dropped = scrape.registry.log_dropped.load(Ordering::Relaxed);
     families.counter(
         "tidegate_access_log_dropped_total",
@@ -59,8 +63,10 @@ pub(super) fn server(families: &mut Families, scrape: &Scrape<'_>) {
     );
     let shed = scrape.registry.events_shed.load(Ordering::Relaxed);
     let copies = scrape.registry.copies_shed.load(Ordering::Relaxed);
-    let (name, about) =
-        ("tidegate_events_shed_total", "What was dropped because there was no room.");
+    let (name, about) = (
+        "tidegate_events_shed_total",
+        "Events and mirrored requests dropped because a limit was reached.",
+    );
     let family = families.family(name, about, MetricType::COUNTER);
     family.push(counter(&[("kind", "exchange")], shed as f64));
     family.push(counter(&[("kind", "mirror")], copies as f64));
@@ -73,9 +79,13 @@ pub(super) fn of_process(families: &mut Families, scrape: &Scrape<'_>) {
         ("process_resident_memory_bytes", "Resident memory.", figures.resident_bytes),
         ("process_virtual_memory_bytes", "Address space.", figures.virtual_bytes),
         ("process_open_fds", "Open descriptors.", figures.open_fds),
-        ("process_max_fds", "Most descriptors it may open.", figures.max_fds),
+        ("process_max_fds", "Limit of open descriptors.", figures.max_fds),
         ("process_threads", "Threads.", figures.threads),
-        ("process_start_time_seconds", "When it started.", scrape.server.started_at),
+        (
+            "process_start_time_seconds",
+            "Start of the process, in seconds since 1970.",
+            scrape.server.started_at,
+        ),
     ] {
         families.gauge(name, help, value);
     }

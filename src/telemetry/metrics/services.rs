@@ -51,12 +51,12 @@ fn money(families: &mut Families, scrape: &Scrape<'_>) {
             }
         }
     }
-    let help = "Endpoints that this proxy's demand of a minute from now needs: round up the sum over proxies.";
+    let help = "Endpoints needed for this proxy's demand expected in a minute; round up the sum over all proxies.";
     let family = families.family("tidegate_desired_replicas", help, MetricType::GAUGE);
     for ((service, cluster), needed) in replicas {
         family.push(gauge(&[("service", service), ("cluster", cluster)], needed));
     }
-    let help = "Dollars that traffic has cost since the start.";
+    let help = "Cost of the traffic in dollars since the start.";
     let family = families.family("tidegate_spend_usd_total", help, MetricType::COUNTER);
     for ((service, cluster), usd) in spent {
         family.push(counter(&[("service", service), ("cluster", cluster)], usd));

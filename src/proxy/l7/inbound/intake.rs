@@ -101,7 +101,7 @@ impl Intake {
 }
 
 fn wrong_length() -> Broken {
-    Broken::Malformed(Violation::Malformed("the body is not as long as it says"))
+    Broken::Malformed(Violation::Malformed("the length of the body differs from content-length"))
 }
 
 #[cfg(test)]
