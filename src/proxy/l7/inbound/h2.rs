@@ -7,14 +7,15 @@ use super::body_rate::Rate;
 use super::h2_response::{H2Response, Sender, gone};
 use super::intake::Intake;
 use super::message;
-use super::streams::{self, Account, Patience, Pieces};
+use super::stream_body::{Pieces, StreamBody};
+use super::streams::{Account, Patience};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::os::stream::{Stream, Writer};
 use crate::proxy::body::{Backpressure, Broken, Source};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::{ENDLESS, Watch};
-use crate::proxy::l7::client::{Client, RequestBody, Response, Sent};
+use crate::proxy::l7::client::{Client, Response, Sent};
 use crate::proxy::tunnel::both;
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -165,7 +166,7 @@ impl H2 {
 }
 
 impl Client for H2 {
-    type Body<'a> = H2Body<'a>;
+    type Body<'a> = StreamBody<'a, H2Body<'a>>;
     type Response<'a> = H2Response<'a>;
 
     fn head(&self) -> &RequestHead {
@@ -176,10 +177,11 @@ impl Client for H2 {
         "HTTP/2.0"
     }
 
-    fn split(&mut self) -> (&RequestHead, H2Body<'_>, H2Response<'_>) {
+    fn split(&mut self) -> (&RequestHead, StreamBody<'_, H2Body<'_>>, H2Response<'_>) {
         let idle = self.timeouts.body_idle;
         let (watch, sender) = (&self.watches.0, &self.sender);
-        let body = H2Body { body: &mut self.body, sender, watch, idle, broken: &self.broken };
+        let pieces = H2Body { body: &mut self.body, sender, broken: &self.broken };
+        let body = StreamBody { pieces, watch, idle };
         let response = H2Response {
             sender,
             begun: &mut self.begun,
@@ -241,13 +243,11 @@ async fn upward(
     std::future::poll_fn(|context| writer.poll_shutdown(context)).await
 }
 
-/// The request's direction.
+/// The pieces of a request body over HTTP/2.
 #[derive(Debug)]
 pub struct H2Body<'a> {
     body: &'a mut Body,
     sender: &'a RefCell<Sender>,
-    watch: &'a Watch,
-    idle: Duration,
     broken: &'a Cell<bool>,
 }
 
@@ -285,27 +285,15 @@ impl Pieces for H2Body<'_> {
         }
     }
 
-    fn rate(&mut self) -> &mut Rate {
-        &mut self.body.intake.rate
-    }
-}
-
-impl RequestBody for H2Body<'_> {
-    async fn next(&mut self) -> Result<Option<usize>, Broken> {
-        let (watch, idle) = (self.watch, self.idle);
-        streams::next(self, watch, idle).await
+    fn intake(&self) -> &Intake {
+        &self.body.intake
     }
 
-    fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
-        streams::ready(self)
+    fn intake_mut(&mut self) -> &mut Intake {
+        &mut self.body.intake
     }
 
-    fn data(&self) -> &[u8] {
-        self.body.intake.data()
-    }
-
-    fn used(&mut self, count: usize) {
-        self.body.intake.used(count);
+    fn open_window(&mut self, count: usize) {
         // The window opens as bytes are forwarded, which provides the backpressure. An error means that the stream
         // has ended; the next read reports the same.
         if let Err(error) = self.body.stream.flow_control().release_capacity(count) {
@@ -313,15 +301,7 @@ impl RequestBody for H2Body<'_> {
         }
     }
 
-    fn trailers(&self) -> Vec<u8> {
-        self.body.intake.trailers()
-    }
-
-    async fn gone(&mut self) {
-        self.broken().await;
-    }
-
-    async fn broken(&self) {
+    async fn reset(&self) {
         std::future::poll_fn(|context| self.sender.borrow_mut().poll_reset(context)).await;
         self.broken.set(true);
     }

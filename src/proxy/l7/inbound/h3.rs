@@ -7,14 +7,15 @@
 use super::body_rate::Rate;
 use super::intake::Intake;
 use super::message;
-use super::streams::{self, Account, Patience, Pieces};
+use super::stream_body::{Pieces, StreamBody};
+use super::streams::{Account, Patience};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::http::{Framing, translate};
 use crate::proxy::body::Broken;
 use crate::proxy::deadline::{ENDLESS, Watch};
-use crate::proxy::l7::client::{Client, Local, Reply, RequestBody, Response, Sent};
+use crate::proxy::l7::client::{Client, Local, Reply, Response, Sent};
 use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::server::RequestStream;
@@ -217,7 +218,7 @@ impl Drop for H3 {
 }
 
 impl Client for H3 {
-    type Body<'a> = H3Body<'a>;
+    type Body<'a> = StreamBody<'a, H3Body<'a>>;
     type Response<'a> = H3Response<'a>;
 
     fn head(&self) -> &RequestHead {
@@ -228,14 +229,10 @@ impl Client for H3 {
         "HTTP/3.0"
     }
 
-    fn split(&mut self) -> (&RequestHead, H3Body<'_>, H3Response<'_>) {
-        let body = H3Body {
-            body: &mut self.body,
-            quic: &self.quic,
-            watch: &self.watches.0,
-            idle: self.timeouts.body_idle,
-            broken: &self.broken,
-        };
+    fn split(&mut self) -> (&RequestHead, StreamBody<'_, H3Body<'_>>, H3Response<'_>) {
+        let pieces = H3Body { body: &mut self.body, quic: &self.quic, broken: &self.broken };
+        let (watch, idle) = (&self.watches.0, self.timeouts.body_idle);
+        let body = StreamBody { pieces, watch, idle };
         let response = H3Response {
             sender: &mut self.sender,
             begun: &mut self.begun,
@@ -268,12 +265,10 @@ impl Client for H3 {
     }
 }
 
-/// The request's direction.
+/// The pieces of a request body over HTTP/3.
 pub struct H3Body<'a> {
     body: &'a mut Body,
     quic: &'a quinn::Connection,
-    watch: &'a Watch,
-    idle: Duration,
     broken: &'a Cell<bool>,
 }
 
@@ -325,39 +320,19 @@ impl Pieces for H3Body<'_> {
         Poll::Ready(self.body.intake.whole().map(|()| None))
     }
 
-    fn rate(&mut self) -> &mut Rate {
-        &mut self.body.intake.rate
-    }
-}
-
-impl RequestBody for H3Body<'_> {
-    async fn next(&mut self) -> Result<Option<usize>, Broken> {
-        let (watch, idle) = (self.watch, self.idle);
-        streams::next(self, watch, idle).await
+    fn intake(&self) -> &Intake {
+        &self.body.intake
     }
 
-    fn ready(&mut self) -> Result<Option<Option<usize>>, Broken> {
-        streams::ready(self)
+    fn intake_mut(&mut self) -> &mut Intake {
+        &mut self.body.intake
     }
 
-    fn data(&self) -> &[u8] {
-        self.body.intake.data()
-    }
-
-    fn used(&mut self, count: usize) {
+    fn open_window(&mut self, _count: usize) {
         // The window opens as pieces are read: a piece is read only after the previous one was forwarded.
-        self.body.intake.used(count);
     }
 
-    fn trailers(&self) -> Vec<u8> {
-        self.body.intake.trailers()
-    }
-
-    async fn gone(&mut self) {
-        self.broken().await;
-    }
-
-    async fn broken(&self) {
+    async fn reset(&self) {
         self.quic.closed().await;
         self.broken.set(true);
     }

@@ -18,4 +18,5 @@ pub mod h3_connection;
 pub mod h3_listener;
 pub mod intake;
 pub mod message;
+pub mod stream_body;
 pub mod streams;

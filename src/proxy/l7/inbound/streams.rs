@@ -1,12 +1,9 @@
 //! Concurrent exchanges on one connection of HTTP/2 or HTTP/3.
 
-use super::body_rate::{RATE_SLICE, Rate};
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
 use crate::http::{Limits, Underscores, grpc};
-use crate::os::clock;
-use crate::proxy::body::Broken;
 use crate::proxy::deadline::Watch;
 use crate::proxy::l7::client::Client;
 use crate::proxy::l7::connection_info::ConnectionInfo;
@@ -18,11 +15,9 @@ use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// The most concurrent streams.
@@ -255,52 +250,6 @@ pub struct Refused {
     says_grpc: bool,
 }
 
-/// A request body that a stream delivers piece by piece.
-pub trait Pieces {
-    /// The next piece, or the end.
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>>;
-    /// The rate of the body.
-    fn rate(&mut self) -> &mut Rate;
-}
-
-/// Waits for the next piece of a body, at most `idle`; fails if the body arrives too slowly.
-///
-/// # Errors
-/// [`Broken`] when the body cannot be completed.
-pub async fn next(
-    body: &mut impl Pieces,
-    watch: &Watch,
-    idle: Duration,
-) -> Result<Option<usize>, Broken> {
-    let mut silent = Duration::ZERO;
-    loop {
-        body.rate().judge()?;
-        let slice = idle.saturating_sub(silent).min(RATE_SLICE);
-        let before = clock::now();
-        let read = watch.within(slice, poll_fn(|context| body.poll_next(context))).await;
-        body.rate().waited(clock::now().since(before));
-        match read {
-            Ok(piece) => return piece,
-            Err(_) => silent += slice,
-        }
-        if silent >= idle {
-            return Err(Broken::Late);
-        }
-    }
-}
-
-/// The next piece of a body, if it has already arrived; `Ok(None)` means that a wait is necessary.
-///
-/// # Errors
-/// [`Broken`] for a malformed body.
-pub fn ready(body: &mut impl Pieces) -> Result<Option<Option<usize>>, Broken> {
-    // The waker is not used: if there is no piece, the caller waits with `next`, which registers a waker.
-    match body.poll_next(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(piece) => piece.map(Some),
-        Poll::Pending => Ok(None),
-    }
-}
-
 /// Serves one exchange. `refused` is the reason for which its head is refused.
 pub async fn serve<C: Client>(
     worker: &Worker,
@@ -326,37 +275,4 @@ pub async fn serve<C: Client>(
         None => Box::pin(entry::serve(worker, view, client, info, &mut record)).await,
     };
     (after, record)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proxy::deadline::Deadlines;
-
-    /// A body whose pieces have all arrived.
-    struct Ready(Vec<usize>, Rate);
-
-    impl Pieces for Ready {
-        fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Result<Option<usize>, Broken>> {
-            Poll::Ready(Ok(self.0.pop()))
-        }
-
-        fn rate(&mut self) -> &mut Rate {
-            &mut self.1
-        }
-    }
-
-    #[tokio::test]
-    async fn a_rate_check_loses_no_data() {
-        let watch = Rc::new(Deadlines::default()).watch();
-        let mut body = Ready(vec![3, 2, 1], Rate::of(512));
-        let idle = Duration::from_secs(1);
-        assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(1))));
-        body.rate().waited(Duration::from_secs(11));
-        assert!(matches!(next(&mut body, &watch, idle).await, Err(Broken::Late)));
-        // After the error, a further read returns the rest of the body.
-        assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(2))));
-        assert!(matches!(next(&mut body, &watch, idle).await, Ok(Some(3))));
-        assert!(matches!(next(&mut body, &watch, idle).await, Ok(None)));
-    }
 }
