@@ -6,6 +6,7 @@ use super::files::{self, Dials};
 use super::origin::{Origin, folder_of};
 use super::reload::{ReloadIf, Reloader};
 use super::signals::{Signal, Signals};
+use super::sockets::log_undelivered;
 use super::upgrade::{self, Upgrade, Waiting, Watchdog};
 use super::worker;
 use crate::admin;
@@ -297,8 +298,9 @@ impl Main {
             reloader.stop_listening().await;
             let empty = async {
                 while shared.connections.get() > 0 {
-                    for worker in workers {
-                        log_undelivered(worker.send(worker::Command::Drain).await);
+                    // A worker whose thread has ended has no connections to close.
+                    for worker in workers.iter().filter(|worker| !worker.is_closed()) {
+                        log_undelivered("a worker", worker.send(worker::Command::Drain).await);
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -350,10 +352,4 @@ impl Main {
 /// A dial in words; without a percentage, the configured dial applies again.
 fn dialled(percent: Option<u8>) -> String {
     percent.map_or("reset".to_owned(), |percent| percent.to_string())
-}
-
-fn log_undelivered<T>(result: Result<(), mpsc::error::SendError<T>>) {
-    if result.is_err() {
-        tracing::debug!("command to a worker dropped: the worker has ended");
-    }
 }

@@ -261,9 +261,8 @@ impl Reloader {
                 tracing::info!("certificates, keys and passwords reloaded");
                 control::broadcast(&self.shared, json!({"kind": "certificates", "ok": true}));
                 let (tls, policies) = (Arc::new(tls), Arc::new(policies));
-                log_undelivered(
-                    self.control.send(control::Command::Certify { tls, policies }).await,
-                );
+                let sent = self.control.send(control::Command::Certify { tls, policies }).await;
+                log_undelivered("the control thread", sent);
             }
             Err(problems) => {
                 for (path, problem) in problems {

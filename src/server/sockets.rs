@@ -130,7 +130,8 @@ impl Sockets {
             let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 let key = key.clone();
-                log_undelivered(worker.send(worker::Command::Listen { key, socket }).await);
+                let sent = worker.send(worker::Command::Listen { key, socket }).await;
+                log_undelivered("a worker", sent);
             }
             self.listening.insert(key, Listening { name, bound, sockets: copies });
         }
@@ -173,9 +174,8 @@ impl Sockets {
             tracing::info!(%address, "listener on {address} stopped");
             for worker in &self.workers {
                 let (done, stopped) = oneshot::channel();
-                log_undelivered(
-                    worker.send(worker::Command::Stop { key: key.clone(), done }).await,
-                );
+                let sent = worker.send(worker::Command::Stop { key: key.clone(), done }).await;
+                log_undelivered("a worker", sent);
                 if !matches!(tokio::time::timeout(STOPPED, stopped).await, Ok(Ok(()))) {
                     tracing::warn!(%address, "listener on {address} not stopped in time by a worker");
                 }
@@ -201,9 +201,10 @@ pub(super) fn unbound(name: &str, address: &Address, error: &std::io::Error) -> 
     Problem::error(Position::START, format!("listeners.{name}.address"), message)
 }
 
-/// Logs that a command was not delivered because its receiver has ended.
-pub(super) fn log_undelivered<T>(result: Result<(), mpsc::error::SendError<T>>) {
+/// Logs that a command was not delivered because the thread of its receiver has ended. This is an error: workers and the
+/// control thread end only when the last command was sent, so an earlier end is a defect or a panic.
+pub(super) fn log_undelivered<T>(receiver: &str, result: Result<(), mpsc::error::SendError<T>>) {
     if result.is_err() {
-        tracing::error!("command to a worker dropped: the worker has ended");
+        tracing::error!(receiver, "command to {receiver} dropped: its thread has ended");
     }
 }
