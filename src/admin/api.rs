@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 type Shared = State<Arc<Backend>>;
@@ -51,7 +51,7 @@ pub(super) async fn index() -> &'static str {
      GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/config /api/v1/config/diff\n\
      GET  /api/v1/explain?host=&path=&method=&listener=\n\
      GET  /api/v1/expect?kind=clusters|sites&name=&percent=\n\
-     GET  /api/v1/decisions /api/v1/events /api/v1/audit /api/v1/fleet\n\
+     GET  /api/v1/decisions /api/v1/why/REQUEST_ID /api/v1/events /api/v1/audit /api/v1/fleet\n\
      GET  /api/v1/history?range=10m|1h|24h&service=&cluster=&figures=&points=\n\
      POST /api/v1/reload /api/v1/token\n\
      POST /api/v1/clusters/NAME/drain /api/v1/clusters/NAME/undrain (also sites)\n\
@@ -306,11 +306,6 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
             (StatusCode::BAD_REQUEST, Json(json!({"refusal": "bad_request"}))).into_response()
         }
     }
-}
-
-pub(super) async fn decisions(State(backend): Shared) -> Json<Value> {
-    let decisions = backend.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-    Json(json!(decisions.iter().rev().collect::<Vec<_>>()))
 }
 
 pub(super) async fn reload(State(backend): Shared, who: Who) -> Response {
