@@ -215,3 +215,22 @@ fn why_tells_of_a_request_by_its_id_and_says_what_is_kept_of_others() {
     assert!(body["error"].as_str().unwrap().contains("100 exchanges a second"), "{body}");
     assert!(body["kept_since"]["nearest"].is_string(), "{body}");
 }
+
+#[test]
+fn an_endpoint_has_its_rate_and_the_text_and_age_of_its_last_error() {
+    let (idc, _cloud, proxy) = rig();
+    let web = proxy.at("web");
+    let endpoint = || proxy.cluster("idc")["endpoints"][0].clone();
+    assert_eq!(endpoint()["last_error_age_s"], Value::Null);
+    eventually("the endpoint has a rate", || {
+        (0..10).for_each(|_| assert_eq!(get(web, "/").status, 200));
+        endpoint()["requests_per_s"].as_f64().unwrap() > 5.0
+    });
+    assert_eq!(proxy.cluster("idc")["learned_rps"], Value::Null, "it was never full");
+    idc.kill();
+    eventually("the endpoint is down", || endpoint()["state"] == "down");
+    let told = endpoint();
+    assert_eq!(told["last_error"], "refused", "{told}");
+    assert_eq!(told["last_error_text"], "connections refused, or host unreachable");
+    assert!(told["last_error_age_s"].as_f64().unwrap() < 5.0, "{told}");
+}

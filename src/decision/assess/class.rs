@@ -269,6 +269,11 @@ impl ClassState {
             shed: Shed::default(),
             wanted_rps,
             wanted_endpoints,
+            learned: places
+                .iter()
+                .zip(&self.capacity)
+                .map(|(place, capacity)| capacity.learned(place.state.usable_count()))
+                .collect(),
             choices,
         }
     }

@@ -11,7 +11,7 @@ use crate::decision::outlier::{self, Outlier, Standing};
 use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
-use crate::decision::units::{Timestamp, mix};
+use crate::decision::units::{Timestamp, mean, mix, smooth};
 use std::time::Duration;
 
 /// The state of one endpoint.
@@ -30,6 +30,8 @@ pub(super) struct EndpointState {
     /// exchanges fail, a few answers do not end a series.
     pub(super) blamed: Blamed,
     standing: Standing,
+    /// Exchanges answered or failed, a second.
+    requests_per_s: f64,
     /// Whether the endpoint was reported as ejected, the number of returns since, and whether it has answered nothing
     /// since the last one.
     out: bool,
@@ -148,6 +150,7 @@ impl ClusterState {
                 failures: 0.0,
                 blamed: Blamed::default(),
                 standing: Standing::default(),
+                requests_per_s: 0.0,
                 out: false,
                 returns: 0,
                 unused: false,
@@ -179,6 +182,7 @@ impl ClusterState {
             endpoint.hear_rtt(rtt, now);
             let failures = std::mem::take(&mut endpoint.failures);
             endpoint.standing.fold(count, seconds, failures, elapsed);
+            smooth(&mut endpoint.requests_per_s, (count + failures) / elapsed, elapsed);
             endpoint.speed.fold(logs, count, failures, &mut self.spread, elapsed);
             endpoint.unused &= count + failures <= 0.0;
             answered += count;
@@ -209,8 +213,7 @@ impl ClusterState {
 
     /// Compares the speeds of usable endpoints.
     fn compare(&mut self, answered: f64, elapsed: f64, now: Timestamp) {
-        let weight = 1.0 - (-elapsed).exp();
-        self.answered_per_s += (answered / elapsed - self.answered_per_s) * weight;
+        smooth(&mut self.answered_per_s, answered / elapsed, elapsed);
         let mut siblings = Siblings::default();
         self.live(now).for_each(|endpoint| siblings.add(&endpoint.speed));
         for endpoint in self.endpoints.iter_mut().filter(|one| one.health.is_usable(now)) {
@@ -408,8 +411,8 @@ impl ClusterState {
         now: Timestamp,
     ) -> (State, &'static str) {
         let up = endpoints.iter().filter(|endpoint| endpoint.up).count();
-        let last_error =
-            endpoints.iter().find(|e| !e.up).and_then(|e| e.last_error).unwrap_or("down");
+        let last_error = endpoints.iter().find(|e| !e.up).and_then(|e| e.last_error);
+        let last_error = last_error.map_or("down", |(cause, _)| cause.label());
         match () {
             () if endpoints.is_empty() => (State::Down, "no_endpoints"),
             () if up == 0 => (State::Down, last_error),
@@ -474,7 +477,8 @@ impl EndpointState {
             trickle: self.speed.trickle(turns_per_s),
             returns: self.returns,
             cost: Cost::default(),
-            last_error: self.health.last_error().map(Cause::label),
+            requests_per_s: self.requests_per_s,
+            last_error: self.health.last_error(),
         }
     }
 }
@@ -489,9 +493,4 @@ pub(super) fn thresholds(cluster: &Cluster) -> Thresholds {
             ProbeKind::Http { .. } | ProbeKind::Grpc { .. }
         ),
     }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
-    (count > 0.0).then(|| sum / count)
 }
