@@ -8,6 +8,10 @@ mod clients;
 
 pub use clients::{Clients, OfClient};
 
+pub mod decision;
+
+pub use decision::Decision;
+
 mod endpoint;
 
 pub use endpoint::LiveEndpoint;
@@ -231,29 +235,6 @@ impl Interned {
     }
 }
 
-/// A decision for another cluster than the nearest, or a refusal, for `/api/v1/decisions`.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Decision {
-    /// Time of the decision, RFC 3339.
-    pub time: String,
-    /// The exchange's id, as in the access log and in the request to the cluster.
-    pub request_id: String,
-    /// The method of the request.
-    pub method: String,
-    /// The host of the request.
-    pub host: String,
-    /// The path of the request, without its query.
-    pub path: String,
-    /// The service's name.
-    pub service: String,
-    /// The cluster's name; empty when refused.
-    pub cluster: String,
-    /// The reason for the choice of the cluster, or the refusal.
-    pub reason: &'static str,
-    /// Nearer clusters and why each was not selected.
-    pub rejected: Vec<String>,
-}
-
 /// The measures of the proxy when memory or descriptors run out: it stops keep-alive, then refuses
 /// requests, then connections.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -275,7 +256,7 @@ pub struct Shared {
     pub view: Arc<ArcSwap<View>>,
     /// Events for the control thread. When the queue is full, events are shed and counted.
     pub events: mpsc::Sender<Event>,
-    /// Decisions for the admin API. When the queue is full, decisions are dropped.
+    /// Decisions for the admin API. As the queue fills, fewer are recorded: see [`decision::may_record`].
     pub decisions: mpsc::Sender<Decision>,
     /// Events for subscribers of the admin API, as JSON.
     pub news: broadcast::Sender<String>,

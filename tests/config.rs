@@ -260,7 +260,7 @@ fn a_shared_ceiling_that_nobody_shares_is_told() {
         (
             "concurrent: 9, mode: hint",
             east,
-            "error: clusters.a.capacity.shared_by: has no use with `mode: hint`",
+            "error: clusters.a.capacity.shared_by: has no effect with `mode: hint`",
         ),
     ] {
         let told = told(capacity, peers);

@@ -59,6 +59,7 @@ fn cluster(endpoints: usize, weights: Weights) -> ClusterSignals {
         trickle: (0.03, 2.0),
         returns: 0,
         cost: Cost::default(),
+        requests_per_s: 0.0,
         last_error: None,
     };
     let mut cluster = ClusterSignals {

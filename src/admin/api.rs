@@ -4,9 +4,12 @@ use super::audit::{Done, Who, remember};
 use super::history::{Second, tolerates};
 use super::{Backend, Request};
 use crate::decision::assess::Event;
+use crate::decision::capacity::Learned;
 use crate::decision::explain::explain as explain_route;
+use crate::decision::health::Cause;
 use crate::decision::plan::{ClusterIndex, Kind, Listener, ListenerIndex, ServiceIndex};
 use crate::decision::route::{RouteQuery, Unrouted};
+use crate::decision::units::Timestamp;
 use crate::decision::why::why;
 use crate::http::target::{Target, host as authority_of};
 use crate::http::{EncodedSlash, Slashes};
@@ -21,8 +24,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use tokio::sync::oneshot;
 
 type Shared = State<Arc<Backend>>;
@@ -51,7 +54,7 @@ pub(super) async fn index() -> &'static str {
      GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/config /api/v1/config/diff\n\
      GET  /api/v1/explain?host=&path=&method=&listener=\n\
      GET  /api/v1/expect?kind=clusters|sites&name=&percent=\n\
-     GET  /api/v1/decisions /api/v1/events /api/v1/audit /api/v1/fleet\n\
+     GET  /api/v1/decisions /api/v1/why/REQUEST_ID /api/v1/events /api/v1/audit /api/v1/fleet\n\
      GET  /api/v1/history?range=10m|1h|24h&service=&cluster=&figures=&points=\n\
      POST /api/v1/reload /api/v1/token\n\
      POST /api/v1/clusters/NAME/drain /api/v1/clusters/NAME/undrain (also sites)\n\
@@ -149,6 +152,7 @@ fn clusters_view(view: &View) -> Value {
 fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
     let cluster = view.plan.clusters.get(index)?;
     let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;
+    let age = |(_, at): (Cause, Timestamp)| rounded(view.signals.at.secs_since(at));
     let endpoints = signals.endpoints.iter().zip(&live.endpoints).map(|(endpoint, live)| {
         json!({
             "address": endpoint.address.to_string(),
@@ -156,9 +160,13 @@ fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
             "rtt_ms": endpoint.rtt.map(milliseconds),
             "service_ms": milliseconds(endpoint.latency),
             "in_flight": live.in_flight.get(),
-            "last_error": endpoint.last_error,
+            "requests_per_s": rounded(endpoint.requests_per_s),
+            "last_error": endpoint.last_error.map(|(cause, _)| cause.label()),
+            "last_error_text": endpoint.last_error.map(|(cause, _)| in_words(cause)),
+            "last_error_age_s": endpoint.last_error.map(age),
         })
     });
+    let learned = learned(view, index).unwrap_or_default();
     Some(json!({
         "name": cluster.name,
         "site": cluster.site,
@@ -169,6 +177,8 @@ fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
         "why": why(&view.plan, &view.signals, index),
         "dial_percent": signals.dial,
         "ceiling": signals.ceiling,
+        "learned_concurrent": learned.at_once.map(rounded),
+        "learned_rps": learned.rate.map(rounded),
         "rtt_ms": signals.rtt.map(milliseconds),
         "distance_ms": signals.distance.map(milliseconds),
         "service_ms": signals.service.map(milliseconds),
@@ -182,6 +192,23 @@ fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
         "cost_usd_per_h": rounded(signals.usd_per_hour),
         "endpoints": endpoints.collect::<Vec<Value>>(),
     }))
+}
+
+/// What the cluster was observed to serve at most, for the class that sends most to it.
+fn learned(view: &View, index: ClusterIndex) -> Option<Learned> {
+    let class = view.signals.clusters.get(index)?.class?;
+    let permitted = &view.plan.classes.get(class)?.permitted.clusters;
+    let slot = permitted.iter().position(|known| *known == index)?;
+    view.signals.classes.get(class)?.learned.get(slot).copied()
+}
+
+fn in_words(cause: Cause) -> String {
+    let mut words = cause.in_words().to_owned();
+    if let Cause::Tls(failure) = cause {
+        words.push_str(": ");
+        words.push_str(&failure.label().trim_start_matches("tls_").replace('_', " "));
+    }
+    words
 }
 
 pub(super) async fn cluster(State(backend): Shared, Path(name): Path<String>) -> Response {
@@ -306,11 +333,6 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
             (StatusCode::BAD_REQUEST, Json(json!({"refusal": "bad_request"}))).into_response()
         }
     }
-}
-
-pub(super) async fn decisions(State(backend): Shared) -> Json<Value> {
-    let decisions = backend.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-    Json(json!(decisions.iter().rev().collect::<Vec<_>>()))
 }
 
 pub(super) async fn reload(State(backend): Shared, who: Who) -> Response {

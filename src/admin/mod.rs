@@ -10,6 +10,7 @@ mod audit;
 pub mod client;
 mod connection;
 mod dashboard;
+mod decisions;
 mod events;
 mod expect;
 mod fleet;
@@ -17,11 +18,12 @@ mod guard;
 mod history;
 
 pub use api::metrics_text;
+pub use decisions::{Decisions, keep};
 
 use crate::decision::assess::Event;
 use crate::decision::plan::Address;
 use crate::fleet::Fleet;
-use crate::shared::{Decision, Shared};
+use crate::shared::Shared;
 use crate::telemetry::metrics::ServerFigures;
 use crate::tls::in_clear;
 use answers::Bounds;
@@ -32,9 +34,8 @@ use axum::extract::Extension;
 use axum::routing::{get, post, put};
 use connection::{ConnectionGuard, Connections, HEAD_TIMEOUT};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
@@ -62,8 +63,8 @@ pub struct Backend {
     pub difference: Box<dyn Fn() -> Value + Send + Sync>,
     /// Figures of the process, for metrics.
     pub figures: Box<dyn Fn() -> ServerFigures + Send + Sync>,
-    /// The last decisions whose reason was not `nearest`.
-    pub decisions: Arc<Mutex<VecDeque<Decision>>>,
+    /// The last decisions.
+    pub decisions: Arc<Decisions>,
     /// Seconds since the start.
     pub uptime: Box<dyn Fn() -> u64 + Send + Sync>,
     /// The known state of other proxies and sites.
@@ -138,7 +139,8 @@ fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
         .route("/api/v1/config/diff", get(api::config_diff))
         .route("/api/v1/explain", get(api::explain))
         .route("/api/v1/expect", get(expect::expect))
-        .route("/api/v1/decisions", get(api::decisions))
+        .route("/api/v1/decisions", get(decisions::decisions))
+        .route("/api/v1/why/{request_id}", get(decisions::why))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/history", get(history::history))
         .route("/api/v1/audit", get(audit::audit))

@@ -46,6 +46,15 @@ pub struct Capacity {
     full_for: f64,
 }
 
+/// The most that a cluster was observed to serve; `None` before the cluster first had a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Learned {
+    /// Exchanges at once, over the endpoints in use.
+    pub at_once: Option<f64>,
+    /// Good answers a second to this proxy, over the endpoints in use, while the cluster was full.
+    pub rate: Option<f64>,
+}
+
 /// The observations of one sweep of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
@@ -118,6 +127,13 @@ impl Capacity {
         self.rate.filter(|rate| *rate > 0.0)
     }
 
+    /// What this number of endpoints serves at most.
+    #[must_use]
+    pub fn learned(&self, endpoints: usize) -> Learned {
+        let all = |each: f64| each * endpoints as f64;
+        Learned { at_once: self.concurrency().map(all), rate: self.rate().map(all) }
+    }
+
     /// Exchanges that an endpoint serves at once; `None` before the cluster first had a queue.
     #[must_use]
     pub fn concurrency(&self) -> Option<f64> {
@@ -187,6 +203,18 @@ pub fn replicas(parts: &[f64], supplies: &[Supply]) -> Vec<Option<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_learned_of_a_full_cluster_is_for_its_endpoints() {
+        let mut capacity = Capacity::default();
+        assert_eq!(capacity.learned(2), Learned::default());
+        let seen = Seen { rate: 100.0, service: 0.1, queue: 0.2, endpoints: 2, full: true };
+        (0..600).for_each(|_| capacity.fold(seen, 0.05));
+        let Learned { at_once, rate } = capacity.learned(2);
+        assert!((rate.unwrap() - 100.0).abs() < 1.0, "{rate:?}");
+        // 10 exchanges are in service on balance, and there is a queue: hardly more servers than that.
+        assert!((10.0..14.0).contains(&at_once.unwrap()), "{at_once:?}");
+    }
 
     fn supply(rate: Option<f64>, endpoints: usize, is_cloud: bool) -> Supply {
         let each = rate.filter(|_| endpoints > 0).map(|rate| rate / endpoints as f64);

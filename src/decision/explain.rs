@@ -85,7 +85,7 @@ pub fn explain(
     };
     if let Some(class) = placed {
         let name = format!("listeners.{}", plan.listeners[query.listener].name);
-        return Ok(explain_class(plan, signals, class, empty(plan, name)));
+        return Ok(explain_class(plan, signals, class, empty(plan, name), usize::MAX));
     }
     plan.routes.find(query).map(|index| explain_route(plan, signals, index))
 }
@@ -122,7 +122,19 @@ fn explain_route(plan: &Plan, signals: Option<&Signals>, index: RouteIndex) -> E
             return explanation;
         }
     };
-    explain_class(plan, signals, class_index, explanation)
+    explain_class(plan, signals, class_index, explanation, usize::MAX)
+}
+
+/// Explains the class of an exchange that is over, under the signals that decided: the first `most` clusters of each list.
+#[must_use]
+pub fn explain_exchange(
+    plan: &Plan,
+    signals: &Signals,
+    (route, class): (Option<RouteIndex>, ClassIndex),
+    most: usize,
+) -> Explanation {
+    let name = route.map_or(String::new(), |route| plan.routes.route(route).name.clone());
+    explain_class(plan, Some(signals), class, empty(plan, name), most)
 }
 
 fn explain_class(
@@ -130,6 +142,7 @@ fn explain_class(
     signals: Option<&Signals>,
     class_index: ClassIndex,
     mut explanation: Explanation,
+    most: usize,
 ) -> Explanation {
     let class = &plan.classes[class_index];
     let service = plan.service_of(class_index);
@@ -141,8 +154,9 @@ fn explain_class(
         cluster: name(*cluster),
         reason: reason.label().to_owned(),
     };
-    explanation.rejected = class.permitted.rejected.iter().map(reject).collect();
-    explanation.permitted = class.permitted.clusters.iter().map(|cluster| name(*cluster)).collect();
+    let (permitted, rejected) = (&class.permitted.clusters, &class.permitted.rejected);
+    explanation.rejected = rejected.iter().take(most).map(reject).collect();
+    explanation.permitted = permitted.iter().take(most).map(|cluster| name(*cluster)).collect();
     if class.permitted.clusters.is_empty() {
         explanation.answer = Some("no_permitted_cluster".to_owned());
         return explanation;
@@ -150,8 +164,8 @@ fn explain_class(
     let Some(beliefs) = signals.and_then(|signals| signals.classes.get(class_index)) else {
         return explanation;
     };
-    explanation.permitted = beliefs.order.iter().map(|cluster| name(*cluster)).collect();
-    for (cluster, score) in beliefs.order.iter().zip(&beliefs.scores) {
+    explanation.permitted = beliefs.order.iter().take(most).map(|cluster| name(*cluster)).collect();
+    for (cluster, score) in beliefs.order.iter().zip(&beliefs.scores).take(most) {
         let milliseconds = |seconds: f64| (seconds * 1e6).round() / 1e3;
         explanation.scores.push(Score {
             cluster: name(*cluster),

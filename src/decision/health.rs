@@ -180,7 +180,7 @@ pub struct Health {
     ejections: u32,
     up_since: Option<Timestamp>,
     returned: bool,
-    last_error: Option<Cause>,
+    last_error: Option<(Cause, Timestamp)>,
     seed: u64,
 }
 
@@ -247,7 +247,7 @@ impl Health {
         }
         self.good_probes = 0;
         self.bad_probes = self.bad_probes.saturating_add(1);
-        self.last_error = Some(cause);
+        self.last_error = Some((cause, now));
         let falls = self.state == State::Unprobed || self.bad_probes >= thresholds.fall;
         if !falls || self.state == State::Down {
             return false;
@@ -266,7 +266,7 @@ impl Health {
         may_eject: bool,
         now: Timestamp,
     ) -> bool {
-        self.last_error = Some(cause);
+        self.last_error = Some((cause, now));
         let Some(proof) = cause.proof() else {
             self.exchanges.add(cause, client, now);
             return false;
@@ -312,7 +312,7 @@ impl Health {
         if !self.is_usable(now) {
             return false;
         }
-        self.last_error = Some(cause);
+        self.last_error = Some((cause, now));
         self.sentenced = cause.escapes_probes();
         let nominal = Duration::from_secs(1 << self.ejections.min(5)).min(EJECTION_MAX);
         let jitter = mix(self.seed ^ u64::from(self.ejections)) % 256;
@@ -391,9 +391,9 @@ impl Health {
         }
     }
 
-    /// The last failure.
+    /// The last failure, and when it was.
     #[must_use]
-    pub fn last_error(&self) -> Option<Cause> {
+    pub fn last_error(&self) -> Option<(Cause, Timestamp)> {
         self.last_error
     }
 }
@@ -418,6 +418,23 @@ mod tests {
     fn fail(health: &mut Health, cause: Cause, may_eject: bool, now: Timestamp) -> bool {
         health.exchange_failed(cause, None, may_eject, now)
             || health.judge_row(5, may_eject, now).is_some()
+    }
+
+    #[test]
+    fn the_last_failure_is_remembered_with_its_time_through_a_recovery() {
+        let at = |secs| Timestamp::START.plus(Duration::from_secs(secs));
+        let mut health = Health::new(1);
+        health.probe_succeeded(HTTP, at(1));
+        assert_eq!(health.last_error(), None);
+        health.exchange_failed(Cause::Reset, None, true, at(2));
+        assert_eq!(health.last_error(), Some((Cause::Reset, at(2))));
+        health.probe_failed(Cause::ProbeTimeout, HTTP, at(3));
+        for secs in 4..8 {
+            health.probe_succeeded(HTTP, at(secs));
+        }
+        assert_eq!(health.last_error(), Some((Cause::ProbeTimeout, at(3))));
+        health.eject(Cause::Slow, at(9));
+        assert_eq!(health.last_error(), Some((Cause::Slow, at(9))));
     }
 
     /// The same for one client.

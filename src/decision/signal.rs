@@ -1,6 +1,8 @@
 //! The estimates of each cluster, endpoint and class at one moment. Immutable once published.
 
+use super::capacity::Learned;
 use super::endpoint::{Cost, Wheel};
+use super::health::Cause;
 use super::index::{EndpointIndex, Table};
 use super::plan::{Address, ClassIndex, ClusterIndex, ServiceIndex};
 use super::report::Report;
@@ -135,8 +137,10 @@ pub struct EndpointSignals {
     pub returns: u32,
     /// The weight that a pick uses.
     pub cost: Cost,
-    /// The last failure.
-    pub last_error: Option<&'static str>,
+    /// Exchanges a second, as a mean over about a second; failed ones included.
+    pub requests_per_s: f64,
+    /// The last failure of a probe or an exchange, and when it was.
+    pub last_error: Option<(Cause, Timestamp)>,
 }
 
 /// The estimates of a class: the clusters to try, in order.
@@ -169,6 +173,8 @@ pub struct ClassSignals {
     pub wanted_rps: Vec<f64>,
     /// The number of endpoints for that rate, not rounded, if the capacity of one endpoint is known.
     pub wanted_endpoints: Vec<Option<f64>>,
+    /// What each cluster was observed to serve at most, parallel to the class's permitted clusters.
+    pub learned: Vec<Learned>,
 }
 
 /// The score of a cluster: all inputs of the decision. Seconds, except shares.

@@ -93,6 +93,18 @@ pub fn hash(text: &[u8]) -> u64 {
     mix(text.iter().fold(0xCBF2_9CE4_8422_2325, fold))
 }
 
+/// The mean of some numbers; `None` of none.
+#[must_use]
+pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (count > 0.0).then(|| sum / count)
+}
+
+/// Folds a rate of the last `elapsed` seconds into a mean over about one second.
+pub fn smooth(mean: &mut f64, rate: f64, elapsed: f64) {
+    *mean += (rate - *mean) * (1.0 - (-elapsed).exp());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

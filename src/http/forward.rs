@@ -181,17 +181,17 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCont
     if !host.is_empty() {
         unless_edited(out, "x-forwarded-host", host);
     }
-    unless_edited(out, "x-request-id", believed_request_id(head, context));
+    let request_id = believed_request_id(head, context.trusted, context.request_id);
+    unless_edited(out, "x-request-id", request_id);
     let trace = believed(Role::TraceParent).unwrap_or(context.trace_parent);
     unless_edited(out, "traceparent", trace);
 }
 
-/// The request id of the exchange: the trusted peer's, else our own.
+/// The request id of the exchange: the peer's if the peer is trusted, else our own.
 #[must_use]
-pub fn believed_request_id<'a>(head: &'a RequestHead, context: &RequestContext<'a>) -> &'a [u8] {
-    head.value(Role::RequestId)
-        .filter(|id| context.trusted && (1..=128).contains(&id.len()))
-        .unwrap_or(context.request_id)
+pub fn believed_request_id<'a>(head: &'a RequestHead, trusted: bool, own: &'a [u8]) -> &'a [u8] {
+    let id = head.value(Role::RequestId).filter(|_| trusted);
+    id.filter(|id| (1..=128).contains(&id.len())).unwrap_or(own)
 }
 
 fn write_connection(out: &mut Vec<u8>, head: &RequestHead) {

@@ -8,11 +8,10 @@ use crate::decision::plan::Address;
 use crate::discover::Ages;
 use crate::fleet::{Fleet, SitePicture};
 use crate::os::clock;
-use crate::shared::{Decision, Shared};
+use crate::shared::Shared;
 use crate::telemetry::metrics::{FleetFigures, ServerFigures};
 use arc_swap::ArcSwap;
 use serde_json::json;
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,7 +30,7 @@ pub(super) struct Sources {
 pub(super) fn backend(
     sources: Sources,
     requests: mpsc::Sender<admin::Request>,
-    decisions: Arc<Mutex<VecDeque<Decision>>>,
+    decisions: Arc<admin::Decisions>,
     address: Address,
     access: Arc<ArcSwap<admin::Access>>,
 ) -> admin::Backend {

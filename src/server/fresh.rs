@@ -3,6 +3,7 @@
 use crate::decision::assess::Event;
 use crate::decision::plan::Plan;
 use crate::os::process;
+use crate::shared::decision::DECISIONS_WAITING;
 use crate::shared::{Decision, Shared, Slots, View};
 use crate::telemetry::cells::Registry;
 use arc_swap::ArcSwap;
@@ -10,8 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tokio::sync::{broadcast, mpsc};
 
-/// The queue of decisions for the admin API.
-const DECISIONS_WAITING: usize = 64;
 /// The queue of events for the control thread.
 const EVENTS_WAITING: usize = 16_384;
 

@@ -20,16 +20,15 @@ use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::{self, Inherited};
 use crate::os::notify;
 use crate::os::{cores, listen};
-use crate::shared::{Decision, Shared};
+use crate::shared::Shared;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log::Log;
 use socket2::Socket;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 pub use super::main_task::Stop;
@@ -86,8 +85,6 @@ impl Running {
     }
 }
 
-/// Decisions that are kept for the admin API.
-const DECISIONS: usize = 1_000;
 /// Runs the proxy until a signal or command stops it.
 ///
 /// # Errors
@@ -156,12 +153,12 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     log_start(&shared.view.load().plan, &options.origin.name());
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
-    let memory = remember(channels.decisions);
+    let decisions = admin::keep(channels.decisions);
     let mut upgrade = Upgrade::new(options.signals);
     let admin = admin_listener.map(|(listener, address, copy)| {
         tracing::info!(%address, "admin API listening on {address}");
         let sources = Sources { shared: shared.clone(), fleet, status, figures, ages };
-        let backend = backend(sources, requests, memory, address.clone(), reloader.access());
+        let backend = backend(sources, requests, decisions, address.clone(), reloader.access());
         upgrade.keep_admin(copy, tokio::spawn(admin::serve(listener, backend)));
         address
     });
@@ -300,25 +297,4 @@ fn bind_admin(
         }
     };
     Ok(Some((listener.map_err(failed)?, bound, copy)))
-}
-
-/// Remembers the last decisions.
-fn remember(decisions: mpsc::Receiver<Decision>) -> Arc<Mutex<VecDeque<Decision>>> {
-    let memory = Arc::default();
-    tokio::spawn(fill(decisions, Arc::clone(&memory)));
-    memory
-}
-
-async fn fill(mut decisions: mpsc::Receiver<Decision>, memory: Arc<Mutex<VecDeque<Decision>>>) {
-    while let Some(decision) = decisions.recv().await {
-        {
-            let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-            if memory.len() == DECISIONS {
-                memory.pop_front();
-            }
-            memory.push_back(decision);
-        }
-        // A sample of at most a hundred decisions a second is sufficient.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

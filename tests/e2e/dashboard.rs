@@ -157,3 +157,80 @@ fn a_rejected_file_is_compared_with_the_one_in_force() {
         told["changes"] == Value::Array(vec![]) && proxy.generation() > 1
     });
 }
+
+#[test]
+fn why_tells_of_a_request_by_its_id_and_says_what_is_kept_of_others() {
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    let text = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)])
+        .replace("service: shop }", "service: shop, trusted_proxies: [127.0.0.0/8] }");
+    let proxy = Proxy::start(&format!("access_log: {{ format: off }}\n{text}"));
+    let send = |fields: &str| {
+        let request = format!(
+            "GET /cart?card=4111 HTTP/1.1\r\nhost: shop.example\r\n{fields}connection: close\r\n\r\n"
+        );
+        ask_raw(proxy.at("web"), request.as_bytes()).status
+    };
+    assert_eq!(send("x-request-id: of a/client\r\n"), 200);
+    let mut told = Value::Null;
+    eventually("the exchange is recorded", || {
+        let answer = proxy.get("/api/v1/why/of%20a%2Fclient");
+        told = serde_json::from_str(&answer.body).unwrap_or_default();
+        answer.status == 200
+    });
+    assert_eq!((&told["request_id"], &told["path"]), (&"of a/client".into(), &"/cart".into()));
+    assert_eq!((&told["cluster"], &told["reason"]), (&"idc".into(), &"nearest".into()));
+    assert_eq!((&told["status"], &told["listener"]), (&200.into(), &"web".into()));
+    assert_eq!(told["endpoint"], idc.address.to_string());
+    assert!(told["why"].as_str().unwrap().contains("nearest healthy"), "{told}");
+    assert_eq!(told["explanation"]["scores"][1]["cluster"], "cloud");
+    assert_eq!(
+        proxy.json("/api/v1/decisions"),
+        serde_json::json!([]),
+        "nothing else went elsewhere"
+    );
+
+    idc.kill();
+    eventually("the cluster is down", || proxy.cluster("idc")["state"] == "down");
+    assert_eq!(send("x-request-id: later\r\n"), 200);
+    eventually("the exchange is recorded", || proxy.get("/api/v1/why/later").status == 200);
+    let told = proxy.json("/api/v1/why/later");
+    assert_eq!((&told["cluster"], &told["reason"]), (&"cloud".into(), &"failover".into()));
+    let rejected = &told["explanation"]["rejected"];
+    assert_eq!(rejected, &serde_json::json!([{"cluster": "idc", "reason": "down"}]));
+    assert_eq!(proxy.json("/api/v1/decisions")[0]["request_id"], "later");
+    // The explanation is the one of that time.
+    let first = proxy.json("/api/v1/why/of%20a%2Fclient");
+    assert_eq!(first["explanation"]["rejected"], serde_json::json!([]));
+
+    // An id that the proxy made is found as well: the cluster has received the id.
+    assert_eq!(send(""), 200);
+    let seen = cloud.seen().to_ascii_lowercase();
+    let own = seen.rsplit("x-request-id: ").next().unwrap().lines().next().unwrap().to_owned();
+    eventually("the exchange is recorded", || {
+        proxy.get(&format!("/api/v1/why/{own}")).status == 200
+    });
+    let unknown = proxy.get("/api/v1/why/unknown");
+    let body: Value = serde_json::from_str(&unknown.body).unwrap();
+    assert_eq!(unknown.status, 404);
+    assert!(body["error"].as_str().unwrap().contains("100 exchanges a second"), "{body}");
+    assert!(body["kept_since"]["nearest"].is_string(), "{body}");
+}
+
+#[test]
+fn an_endpoint_has_its_rate_and_the_text_and_age_of_its_last_error() {
+    let (idc, _cloud, proxy) = rig();
+    let web = proxy.at("web");
+    let endpoint = || proxy.cluster("idc")["endpoints"][0].clone();
+    assert_eq!(endpoint()["last_error_age_s"], Value::Null);
+    eventually("the endpoint has a rate", || {
+        (0..10).for_each(|_| assert_eq!(get(web, "/").status, 200));
+        endpoint()["requests_per_s"].as_f64().unwrap() > 5.0
+    });
+    assert_eq!(proxy.cluster("idc")["learned_rps"], Value::Null, "it was never full");
+    idc.kill();
+    eventually("the endpoint is down", || endpoint()["state"] == "down");
+    let told = endpoint();
+    assert_eq!(told["last_error"], "refused", "{told}");
+    assert_eq!(told["last_error_text"], "connections refused, or host unreachable");
+    assert!(told["last_error_age_s"].as_f64().unwrap() < 5.0, "{told}");
+}

@@ -11,7 +11,7 @@ use crate::decision::outlier::{self, Outlier, Standing};
 use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
-use crate::decision::units::{Timestamp, mix};
+use crate::decision::units::{Timestamp, mean, mix, smooth};
 use std::time::Duration;
 
 /// The part of a probe's response time that is not the network, and the cluster where it was observed.
@@ -134,6 +134,7 @@ impl ClusterState {
             endpoint.hear_rtt(rtt, now);
             let failures = std::mem::take(&mut endpoint.failures);
             endpoint.standing.fold(count, seconds, failures, elapsed);
+            smooth(&mut endpoint.requests_per_s, (count + failures) / elapsed, elapsed);
             endpoint.speed.fold(logs, count, failures, &mut self.spread, elapsed);
             endpoint.unused &= count + failures <= 0.0;
             answered += count;
@@ -164,8 +165,7 @@ impl ClusterState {
 
     /// Compares the speeds of usable endpoints.
     fn compare(&mut self, answered: f64, elapsed: f64, now: Timestamp) {
-        let weight = 1.0 - (-elapsed).exp();
-        self.answered_per_s += (answered / elapsed - self.answered_per_s) * weight;
+        smooth(&mut self.answered_per_s, answered / elapsed, elapsed);
         let mut siblings = Siblings::default();
         self.live(now).for_each(|endpoint| siblings.add(&endpoint.speed));
         for endpoint in self.endpoints.iter_mut().filter(|one| one.health.is_usable(now)) {
@@ -370,8 +370,8 @@ impl ClusterState {
         now: Timestamp,
     ) -> (State, &'static str) {
         let up = endpoints.iter().filter(|endpoint| endpoint.up).count();
-        let last_error =
-            endpoints.iter().find(|e| !e.up).and_then(|e| e.last_error).unwrap_or("down");
+        let last_error = endpoints.iter().find(|e| !e.up).and_then(|e| e.last_error);
+        let last_error = last_error.map_or("down", |(cause, _)| cause.label());
         match () {
             () if endpoints.is_empty() => (State::Down, "no_endpoints"),
             () if up == 0 => (State::Down, last_error),
@@ -396,9 +396,4 @@ pub(super) fn thresholds(cluster: &Cluster) -> Thresholds {
             ProbeKind::Http { .. } | ProbeKind::Grpc { .. }
         ),
     }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
-    (count > 0.0).then(|| sum / count)
 }

@@ -28,6 +28,8 @@ pub(super) struct EndpointState {
     /// exchanges fail, a few answers do not end a series.
     pub(super) blamed: Blamed,
     pub(super) standing: Standing,
+    /// Exchanges answered or failed, a second.
+    pub(super) requests_per_s: f64,
     /// Whether the endpoint was reported as ejected, the number of returns since, and whether it has answered nothing
     /// since the last one.
     out: bool,
@@ -56,6 +58,7 @@ impl EndpointState {
             failures: 0.0,
             blamed: Blamed::default(),
             standing: Standing::default(),
+            requests_per_s: 0.0,
             out: false,
             returns: 0,
             unused: false,
@@ -119,7 +122,8 @@ impl EndpointState {
             trickle: self.speed.trickle(turns_per_s),
             returns: self.returns,
             cost: Cost::default(),
-            last_error: self.health.last_error().map(Cause::label),
+            requests_per_s: self.requests_per_s,
+            last_error: self.health.last_error(),
         }
     }
 }

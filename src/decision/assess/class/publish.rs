@@ -3,6 +3,7 @@
 use super::wanted::{LEAD, Wanted};
 use super::{ClassState, Moment, Money, Ranking, idle};
 use crate::decision::assess::place::PermittedCluster;
+use crate::decision::capacity::Capacity;
 use crate::decision::load::Track;
 use crate::decision::plan::{Class, ClusterIndex, Plan};
 use crate::decision::report::Report;
@@ -43,6 +44,9 @@ impl ClassState {
             true => self.tracks[slot].accepted_rate(),
             false => 0.0,
         };
+        let learned = |(place, capacity): (&PermittedCluster<'_>, &Capacity)| {
+            capacity.learned(place.state.usable_count())
+        };
         let all: f64 = (0..places.len()).map(sent).sum();
         let share = |slot: usize| if all > 0.0 { sent(slot) / all } else { 0.0 };
         ClassSignals {
@@ -58,6 +62,7 @@ impl ClassState {
             shed: Shed::default(),
             wanted_rps: wanted.rps,
             wanted_endpoints: wanted.endpoints,
+            learned: places.iter().zip(&self.capacity).map(learned).collect(),
             choices,
         }
     }

@@ -5,6 +5,8 @@ use crate::decision::plan::{ClassIndex, ClusterIndex, ListenerIndex};
 use crate::decision::route::RouteIndex;
 use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
+use crate::http::forward;
+use crate::http::request::RequestHead;
 use crate::os::clock;
 use crate::policy::DenialResponse;
 use crate::proxy::l7::client::{Client, Sent};
@@ -12,11 +14,13 @@ use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::selection::Selection;
 use crate::proxy::worker::Worker;
-use crate::shared::{Decision, Ring, Slot, Ticket, View};
+use crate::shared::decision::{self, Decision, Urgency};
+use crate::shared::{Ring, Slot, Ticket, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::counter::PerVariant;
 use crate::telemetry::results::{Aborted, HedgeResult, RetryResult, StatusClass};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -62,8 +66,12 @@ pub struct Record {
     pub connected: Option<Duration>,
     /// From sending to the response head.
     pub first_byte: Option<Duration>,
-    /// The request id that was sent to the cluster.
+    /// The request id that was sent to the cluster; empty without an access log.
     pub request_id: String,
+    /// The request id that the proxy generated, used unless a trusted client sent one; zeros before.
+    pub own_id: [u8; 32],
+    /// Whether a trusted client requested the decision.
+    pub is_requested: bool,
     /// The `traceparent` that was sent to the cluster.
     pub trace_parent: String,
     /// Retries.
@@ -103,6 +111,8 @@ impl Record {
             connected: None,
             first_byte: None,
             request_id: String::new(),
+            own_id: [0; 32],
+            is_requested: false,
             trace_parent: String::new(),
             retries: PerVariant::default(),
             hedges: PerVariant::default(),
@@ -124,7 +134,7 @@ impl Record {
     pub fn finish<C: Client>(
         &self,
         worker: &Worker,
-        view: &View,
+        view: &Arc<View>,
         client: &C,
         info: &ConnectionInfo,
         tunnelled: (u64, u64),
@@ -144,7 +154,7 @@ impl Record {
             info.cells.aborted[aborted].add(1);
         }
         let duration = self.count(worker, view, info.listener);
-        self.tell_decision(worker, view, client);
+        self.tell_decision(worker, view, client, info);
         if worker.log.is_on() {
             self.log(worker, view, client, info, bytes, duration);
         }
@@ -170,34 +180,58 @@ impl Record {
         duration
     }
 
-    /// Publishes a decision whose reason is not `nearest`; the queue is short by design.
-    fn tell_decision<C: Client>(&self, worker: &Worker, view: &View, client: &C) {
-        let reason = match (self.refusal, self.selection) {
-            (Some(refusal), _) => refusal.label(),
-            (None, Some((.., Why::Nearest | Why::Only | Why::Affinity)) | None) => return,
-            (None, Some((.., why))) => why.label(),
-        };
+    /// Publishes the decision, unless enough were published just now: then nothing is allocated.
+    fn tell_decision<C: Client>(
+        &self,
+        worker: &Worker,
+        view: &Arc<View>,
+        client: &C,
+        info: &ConnectionInfo,
+    ) {
         let Some(class) = self.class else { return };
-        if worker.shared.decisions.capacity() == 0 {
+        let urgency = match (self.refusal, self.selection) {
+            // The proxy itself answered.
+            (None, None) => return,
+            _ if self.is_requested => Urgency::Requested,
+            (None, Some((.., Why::Nearest | Why::Only | Why::Affinity))) => Urgency::Usual,
+            (Some(_), _) | (None, Some(_)) => Urgency::Unusual,
+        };
+        if !decision::may_record(&worker.shared.decisions, urgency) {
             return;
         }
-        let name = |cluster: ClusterIndex| view.plan.clusters[cluster].name.clone();
         let head = client.head();
         // A query may contain secrets.
         let path = head.target().as_str().split('?').next().unwrap_or_default();
         let decision = Decision {
+            at: clock::since_epoch(),
+            view: view.clone(),
+            request_id: self.request_id(head, info.trusted),
             method: head.method().to_owned(),
             host: head.authority().to_owned(),
             path: path.chars().take(PATH_MAX).collect(),
-            time: clock::rfc3339(clock::since_epoch()),
-            request_id: self.request_id.clone(),
-            service: view.plan.service_of(class).name.clone(),
-            cluster: self.selection.map_or(String::new(), |(cluster, ..)| name(cluster)),
-            reason,
+            listener: info.listener,
+            route: self.route,
+            class,
+            selection: self.selection,
+            refusal: self.refusal.map(Refusal::label),
             rejected: rejected(view, class, self.selection.map(|(cluster, _, why)| (cluster, why))),
+            status: self.status,
+            attempts: self.attempts,
+            connected: self.connected,
+            first_byte: self.first_byte,
+            duration: worker.now().since(self.started),
         };
         // If the queue is full, enough decisions were published.
         drop(worker.shared.decisions.try_send(decision));
+    }
+
+    /// The request's id; empty if the exchange ended before it had one.
+    fn request_id(&self, head: &RequestHead, trusted: bool) -> String {
+        if self.own_id == [0; 32] {
+            return String::new();
+        }
+        let id = forward::believed_request_id(head, trusted, &self.own_id);
+        String::from_utf8_lossy(id).into_owned()
     }
 
     fn log<C: Client>(

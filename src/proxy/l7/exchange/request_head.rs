@@ -67,9 +67,10 @@ impl<'a> Identity<'a> {
             is_copy,
             explain,
         };
+        record.own_id = ids.request;
+        record.is_requested = explain;
         if worker.log.is_on() {
-            let context = identity.context("", "", Edits::default());
-            let id = forward::believed_request_id(head, &context);
+            let id = forward::believed_request_id(head, info.trusted, &ids.request);
             record.request_id = String::from_utf8_lossy(id).into_owned();
             let trace = head.value(Role::TraceParent);
             let trace = trace.filter(|_| info.trusted).unwrap_or(&identity.ids.trace_parent);
