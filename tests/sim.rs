@@ -179,7 +179,7 @@ fn simulate_prints_assumptions_and_results_and_writes_files() {
     let first = simulate(&["--scenario", "outage:idc", "--rate", "50", "--out", out]);
     let text = String::from_utf8_lossy(&first.stdout).into_owned();
     assert!(first.status.success(), "{text}");
-    for part in ["assumed:", "`idc` is 1 ms away", "100.0 %", "answered well"] {
+    for part in ["assumed:", "`idc` is 1 ms away", "100.0 %", "% successful"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let csv = std::fs::read_to_string(folder.join("simulation.csv")).unwrap();

@@ -5,6 +5,7 @@ use super::error::Problem;
 use super::file;
 use super::secrets;
 use super::shape::Spanned;
+use crate::decision::listener::LeastTls;
 use crate::decision::plan::{KeyPair, ListenerTls, Source, UpstreamTls};
 use crate::tls::client::{self, Upstream};
 use crate::tls::server::{self, Secured};
@@ -44,7 +45,10 @@ impl Compiler<'_> {
         let terms = ListenerTls {
             certificates: written.certificates.iter().map(pair).collect(),
             client_ca: written.client_ca.as_ref().map(|file| folder.join(&file.value)),
-            only_tls13: written.min_version == Some(file::TlsVersion::Tls13),
+            least_tls: match written.min_version {
+                Some(file::TlsVersion::Tls13) => LeastTls::Tls13,
+                _ => LeastTls::Tls12,
+            },
             alpn: by_stream.map(|protocol| protocol.name().to_owned()).collect(),
             http3,
         };
@@ -130,7 +134,7 @@ impl Compiler<'_> {
                 key: folder.join(&written.key.value),
             }],
             client_ca: None,
-            only_tls13: false,
+            least_tls: LeastTls::Tls12,
             alpn: vec!["http/1.1".to_owned()],
             http3: false,
         };

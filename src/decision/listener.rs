@@ -126,6 +126,15 @@ pub struct KeyPair {
     pub key: PathBuf,
 }
 
+/// The oldest version of TLS that a client may use.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum LeastTls {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
 /// TLS of a listener.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ListenerTls {
@@ -133,8 +142,8 @@ pub struct ListenerTls {
     pub certificates: Vec<KeyPair>,
     /// The certificate authorities, one of which must have signed the client's certificate.
     pub client_ca: Option<PathBuf>,
-    /// Whether TLS 1.2 is disabled.
-    pub only_tls13: bool,
+    /// The oldest accepted version of TLS.
+    pub least_tls: LeastTls,
     /// ALPN protocols offered, best first.
     pub alpn: Vec<String>,
     /// Whether HTTP/3 is offered too.

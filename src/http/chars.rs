@@ -1,24 +1,38 @@
 //! Tables of the bytes allowed in each position (RFC 9110 §5.6.2, RFC 9112, RFC 3986).
 
-const fn table(allowed: &[u8], visible: bool, high: bool) -> [bool; 256] {
+/// Letters, digits and the bytes in `also`.
+const fn alphanumeric_and(also: &[u8]) -> [bool; 256] {
     let mut set = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        let alphanumeric = (byte as u8).is_ascii_alphanumeric();
-        set[byte] =
-            alphanumeric || (visible && byte > 0x20 && byte < 0x7f) || (high && byte > 0x7f);
+        set[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
+    with(set, also)
+}
+
+/// Visible ASCII, `obs-text` and the bytes in `also`.
+const fn text_and(also: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        set[byte] = byte > 0x20 && byte != 0x7f;
+        byte += 1;
+    }
+    with(set, also)
+}
+
+const fn with(mut set: [bool; 256], also: &[u8]) -> [bool; 256] {
     let mut index = 0;
-    while index < allowed.len() {
-        set[allowed[index] as usize] = true;
+    while index < also.len() {
+        set[also[index] as usize] = true;
         index += 1;
     }
     set
 }
 
 /// `tchar`: field names, methods, transfer codings.
-pub static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", false, false);
+pub static TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
 /// Classes of bytes in a field name; 0 is not allowed.
 pub static NAME: [u8; 256] = names();
 /// The mark of an underscore in [`NAME`].
@@ -36,14 +50,14 @@ const fn names() -> [u8; 256] {
 }
 
 /// Field values: visible ASCII, space, tab and `obs-text`; no other control byte.
-pub static VALUE: [bool; 256] = table(b" \t", true, true);
+pub static VALUE: [bool; 256] = text_and(b" \t");
 /// `pchar` without percent-encoding, and `/`: bytes allowed in a path without an escape.
-pub static PATH: [bool; 256] = table(b"-._~!$&'()*+,;=:@/", false, false);
+pub static PATH: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=:@/");
 /// Bytes allowed in a query without an escape: those of a path, and `?`.
-pub static QUERY: [bool; 256] = table(b"-._~!$&'()*+,;=:@/?", false, false);
+pub static QUERY: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=:@/?");
 /// A registered name or an address outside brackets. RFC 3986 allows more bytes. A comma is refused because
 /// duplicate fields joined by a comma would read as two hosts; the other bytes do not occur in real names.
-pub static HOST: [bool; 256] = table(b"-._~", false, false);
+pub static HOST: [bool; 256] = alphanumeric_and(b"-._~");
 
 /// Whether every byte of `text` is in `set`.
 #[must_use]

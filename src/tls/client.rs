@@ -4,6 +4,7 @@ use super::certificate;
 use super::listed::Listed;
 use super::provider;
 use super::server::versions;
+use crate::decision::listener::LeastTls;
 use crate::decision::plan::{Address, UpstreamTls};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -71,7 +72,7 @@ impl Upstream {
 /// The first problem with its files or name.
 pub fn build(terms: &UpstreamTls, id: u64) -> Result<Upstream, String> {
     let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions(false))
+        .with_protocol_versions(versions(LeastTls::Tls12))
         .map_err(|error| error.to_string())?;
     let verifier = match &terms.ca {
         Some(path) => Listed::read(path)?,

@@ -3,6 +3,7 @@
 use super::certificate::{self, Certificate};
 use super::listed::ListedClients;
 use super::provider;
+use crate::decision::listener::LeastTls;
 use crate::decision::plan::ListenerTls;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -98,7 +99,7 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     let certificates = terms.certificates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     let names = Arc::new(ByName::new(certificates));
     let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions(terms.only_tls13))
+        .with_protocol_versions(versions(terms.least_tls))
         .map_err(|error| error.to_string())?;
     let mut authorities = Vec::new();
     let builder = match &terms.client_ca {
@@ -138,13 +139,16 @@ fn quic(mut config: ServerConfig) -> Result<Quic, String> {
     config.map(|config| Quic(Arc::new(config))).map_err(|error| error.to_string())
 }
 
-/// The enabled TLS versions.
+/// The enabled TLS versions: `least` and all newer ones.
 #[must_use]
-pub fn versions(only_tls13: bool) -> &'static [&'static SupportedProtocolVersion] {
+pub fn versions(least: LeastTls) -> &'static [&'static SupportedProtocolVersion] {
     static NEW: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
     static BOTH: [&SupportedProtocolVersion; 2] =
         [&rustls::version::TLS13, &rustls::version::TLS12];
-    if only_tls13 { &NEW } else { &BOTH }
+    match least {
+        LeastTls::Tls13 => &NEW,
+        LeastTls::Tls12 => &BOTH,
+    }
 }
 
 /// The number of sets of client authorities whose ticket keys are kept.

@@ -28,10 +28,23 @@ fn rate(spec: &Spec, load: f64) -> f64 {
     spec.places[0].endpoints.iter().sum::<usize>() as f64 * load / spec.mean_service()
 }
 
-/// A page of one second in addition to fast pages; `paths` tells whether the proxy can distinguish them.
-fn slow_page(proxies: usize, servers: usize, from: f64, paths: bool) -> Spec {
+/// The paths of quick and slow pages: in one path the proxy cannot distinguish them.
+#[derive(Clone, Copy, Debug)]
+enum Paths {
+    /// Each kind has its own path.
+    Own,
+    /// Both kinds have the same path.
+    One,
+}
+
+/// A page of one second in addition to fast pages; both may have the same path.
+fn slow_page(proxies: usize, servers: usize, from: f64, paths: Paths) -> Spec {
     let mut spec = field(proxies, servers, 50.0);
-    let slow = RequestKind::of(0.05, u8::from(paths), Service::Constant(SLOW));
+    let path = match paths {
+        Paths::Own => 1,
+        Paths::One => 0,
+    };
+    let slow = RequestKind::of(0.05, path, Service::Constant(SLOW));
     let quick = RequestKind::of(0.95, 0, Service::Exponential(QUICK));
     spec.kinds = vec![quick, slow];
     spec.demand = vec![(0.0, rate(&spec, 0.3))];
@@ -40,7 +53,7 @@ fn slow_page(proxies: usize, servers: usize, from: f64, paths: bool) -> Spec {
 }
 
 /// Six closed-loop clients of the slow page, in addition to 40 requests/s of other clients.
-fn slow_clients(proxies: usize, paths: bool) -> Spec {
+fn slow_clients(proxies: usize, paths: Paths) -> Spec {
     let mut spec = slow_page(proxies, 20, 20.0, paths);
     spec.kinds[1] = RequestKind { share: 0.0, closed: 6, ..spec.kinds[1] };
     spec.demand = vec![(0.0, 40.0)];
@@ -49,7 +62,7 @@ fn slow_clients(proxies: usize, paths: bool) -> Spec {
 
 /// A slow page all the time, and from 20 s to 35 s a demand of 1.3 times the IDC's capacity.
 fn slow_page_overload(proxies: usize, servers: usize) -> Spec {
-    let mut spec = slow_page(proxies, servers, 0.0, true);
+    let mut spec = slow_page(proxies, servers, 0.0, Paths::Own);
     let (usual, much) = (rate(&spec, 0.3), rate(&spec, 1.3));
     spec.demand =
         [&[(0.0, usual)], &step(20.0, usual, much)[..], &step(35.0, much, usual)[..]].concat();
@@ -134,17 +147,17 @@ pub(super) fn all() -> Vec<Scenario> {
     let stalls = page(Client::Stalls(0.3), Service::Constant(0.3));
     let rejected = RequestKind::of(0.0, 0, Service::Constant(0.0002));
     vec![
-        scenario("S18a", "a slow page, 5 %: one proxy", slow_page(1, 20, 0.0, true)),
-        scenario("S18a-path", "likewise, in one path", slow_page(1, 20, 0.0, false)),
-        scenario("S18a-10", "a slow page, 5 %: 10 proxies", slow_page(10, 20, 0.0, true)),
-        scenario("S18a-100", "a slow page, 5 %: 100 proxies", slow_page(100, 64, 0.0, true)),
-        scenario("S18b", "a slow page from 20 s on: one proxy", slow_page(1, 20, 20.0, true)),
-        scenario("S18b-path", "likewise, in one path", slow_page(1, 20, 20.0, false)),
-        scenario("S18b-10", "likewise: 10 proxies", slow_page(10, 20, 20.0, true)),
-        scenario("S18b-100", "likewise: 100 proxies", slow_page(100, 64, 20.0, true)),
-        scenario("S18c", "six clients of a slow page: one proxy", slow_clients(1, true)),
-        scenario("S18c-path", "likewise, in one path", slow_clients(1, false)),
-        scenario("S18c-10", "likewise: 10 proxies", slow_clients(10, true)),
+        scenario("S18a", "a slow page, 5 %: one proxy", slow_page(1, 20, 0.0, Paths::Own)),
+        scenario("S18a-path", "likewise, in one path", slow_page(1, 20, 0.0, Paths::One)),
+        scenario("S18a-10", "a slow page, 5 %: 10 proxies", slow_page(10, 20, 0.0, Paths::Own)),
+        scenario("S18a-100", "a slow page, 5 %: 100 proxies", slow_page(100, 64, 0.0, Paths::Own)),
+        scenario("S18b", "a slow page from 20 s on: one proxy", slow_page(1, 20, 20.0, Paths::Own)),
+        scenario("S18b-path", "likewise, in one path", slow_page(1, 20, 20.0, Paths::One)),
+        scenario("S18b-10", "likewise: 10 proxies", slow_page(10, 20, 20.0, Paths::Own)),
+        scenario("S18b-100", "likewise: 100 proxies", slow_page(100, 64, 20.0, Paths::Own)),
+        scenario("S18c", "six clients of a slow page: one proxy", slow_clients(1, Paths::Own)),
+        scenario("S18c-path", "likewise, in one path", slow_clients(1, Paths::One)),
+        scenario("S18c-10", "likewise: 10 proxies", slow_clients(10, Paths::Own)),
         scenario("S18o", "a slow page and overload: one proxy", slow_page_overload(1, 20)),
         scenario("S18o-10", "likewise: 10 proxies", slow_page_overload(10, 20)),
         scenario("S19-3", "a release 3 times slower: one proxy", release(1, 20, 3.0)),

@@ -9,6 +9,15 @@ use crate::sim::place::State;
 use crate::sim::policy::{Answer, Ask, End, Pick};
 use crate::sim::spec::{Client, RequestKind, Service, normal};
 
+/// What the client of an exchange got in the end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Got {
+    /// A response.
+    Answer,
+    /// An error of the proxy, or nothing.
+    Error,
+}
+
 impl World<'_> {
     pub(super) fn send(&mut self, id: u32) {
         let now = self.seconds();
@@ -34,7 +43,7 @@ impl World<'_> {
         };
         let picked = proxy.policy.pick(&ask, &mut self.dice);
         let Some(pick) = picked else {
-            return self.over(id, false);
+            return self.over(id, Got::Error);
         };
         proxy.edge.in_flight[pick.place][pick.endpoint] += 1;
         self.in_flight += 1;
@@ -162,8 +171,8 @@ impl World<'_> {
         proxy.health.answered(request.pick, request.end, now);
         proxy.health.show(&mut proxy.edge.alive, now);
         let kind = match request.end {
-            End::Good | End::Abandoned => return self.over(id, true),
-            End::ClientsFault => return self.over(id, false),
+            End::Good | End::Abandoned => return self.over(id, Got::Answer),
+            End::ClientsFault => return self.over(id, Got::Error),
             End::Refused => Failure::Unsent,
             End::Reset => Failure::Died,
             End::Status => Failure::GatewayStatus,
@@ -178,13 +187,17 @@ impl World<'_> {
         let request = &mut self.requests[id as usize];
         request.tried.push(request.pick);
         request.retried += u32::from(kind != Failure::Unsent);
-        if granted && request.tried.len() < ATTEMPTS { self.send(id) } else { self.over(id, false) }
+        if granted && request.tried.len() < ATTEMPTS {
+            self.send(id)
+        } else {
+            self.over(id, Got::Error)
+        }
     }
 
     /// The exchange ended, and its client received the result.
-    pub(super) fn over(&mut self, id: u32, ok: bool) {
+    pub(super) fn over(&mut self, id: u32, got: Got) {
         let request = &self.requests[id as usize];
-        let shed = !ok && request.sent == request.born && request.tried.is_empty();
+        let shed = got == Got::Error && request.sent == request.born && request.tried.is_empty();
         let place = if shed { NOWHERE } else { request.pick.place as u8 };
         self.outcome.records.push(Record {
             at: (request.born as f64 / 1e9) as f32,
@@ -192,7 +205,7 @@ impl World<'_> {
             place,
             edge: request.edge as u16,
             kind: request.kind,
-            ok,
+            ok: got == Got::Answer,
             needless: request.needless,
             violation: request.violation,
         });

@@ -71,7 +71,9 @@ pub(super) const STALE_MAX: u32 = 4;
 pub(super) struct Walk {
     pub(super) tried: Tried,
     pub(super) replay: Replay,
-    pub(super) retried: u32,
+    /// Whether the exchange is a copy, which is never retried.
+    is_copy: bool,
+    retried: u32,
     pub(super) last: Option<Refusal>,
     /// Whether the next attempt needs a new connection because an idle one was stale.
     pub(super) fresh: bool,
@@ -97,7 +99,7 @@ impl Walk {
     /// The initial state. A copy is neither retried nor hedged.
     pub(super) fn of(bound: &Bound<'_>) -> Walk {
         match bound.is_copy {
-            true => Walk { retried: u32::MAX, ..Walk::default() },
+            true => Walk { is_copy: true, ..Walk::default() },
             false => Walk { hedge: bound.terms.hedge, ..Walk::default() },
         }
     }
@@ -123,7 +125,7 @@ impl Walk {
             idempotent: head.is_idempotent() && head.upgrade().is_none(),
             replayable: self.replay.is_whole(),
             retried: self.retried,
-            retries_max: terms.retries_max,
+            retries_max: if self.is_copy { 0 } else { terms.retries_max },
         }
     }
 }

@@ -4,7 +4,7 @@ use super::attempt::Attempt;
 use super::failure::Failure;
 use super::hedge::PrimaryGuard;
 use super::record::{End, InSlot, Record, rejected};
-use super::response_head::{Awaited, NoResponse, head_failure, read_head};
+use super::response_head::{Again, Awaited, NoResponse, head_failure, read_head};
 use super::upload::{Both, Phase, Progress, Replay};
 use crate::decision::health::Cause;
 use crate::decision::report::Report;
@@ -128,12 +128,16 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         let progress = self.both.progress;
         // There is no retry once the client has received an interim response.
         let is_untold = self.interims == 0;
-        let again = self.attempt.replaceable(progress) && is_untold;
+        let again = match is_untold {
+            true if progress.sent.get() == 0 => Again::Unsent,
+            true if self.attempt.replaceable(progress) => Again::Replaceable,
+            _ => Again::Never,
+        };
         let error = match error {
             NoResponse::Refused if !is_untold => NoResponse::Closed { begun: true },
             other => other,
         };
-        head_failure(error, progress.sent.get() == 0 && is_untold, again)
+        head_failure(error, again)
     }
 
     /// Learns from the head. A gateway status that may be retried is a failure.

@@ -39,13 +39,25 @@ pub(super) enum Awaited {
     Slow,
 }
 
-pub(super) fn head_failure(error: NoResponse, unsent: bool, replaceable: bool) -> Failure {
+/// Whether a request without a response may be sent again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Again {
+    /// Yes: nothing of it was sent.
+    Unsent,
+    /// Yes: the request is idempotent and its body is at hand.
+    Replaceable,
+    /// No.
+    Never,
+}
+
+/// The failure of an attempt without a response head.
+pub(super) fn head_failure(error: NoResponse, again: Again) -> Failure {
     match error {
         NoResponse::Refused => Failure::retry(Kind::Unsent, Refusal::UpstreamReset),
-        NoResponse::Closed { begun: false } if unsent => {
+        NoResponse::Closed { begun: false } if again == Again::Unsent => {
             Failure::retry(Kind::Unsent, Refusal::UpstreamReset)
         }
-        NoResponse::Closed { begun: false } if replaceable => {
+        NoResponse::Closed { begun: false } if again == Again::Replaceable => {
             Failure::retry(Kind::Died, Refusal::UpstreamReset)
         }
         NoResponse::Ejected => Failure::granted(Kind::Ejected, Refusal::UpstreamReset),

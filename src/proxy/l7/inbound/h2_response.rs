@@ -48,14 +48,23 @@ pub struct H2Response<'a> {
     pub(super) backpressure: Backpressure,
 }
 
+/// What follows a frame on its stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Then {
+    /// More frames.
+    More,
+    /// Nothing: the frame ends the stream.
+    End,
+}
+
 impl H2Response<'_> {
-    /// Sends the head, if it was not sent yet; `ends` is true if no body follows.
-    fn send_head(&mut self, ends: bool) -> io::Result<()> {
+    /// Sends the head, if it was not sent yet.
+    fn send_head(&mut self, then: Then) -> io::Result<()> {
         let Some(response) = self.begun.take() else { return Ok(()) };
         let mut sender = self.sender.borrow_mut();
         if let Sender::Head(respond) = &mut *sender {
             let bytes = message::size(&response);
-            let body = respond.send_response(response, ends).map_err(gone)?;
+            let body = respond.send_response(response, then == Then::End).map_err(gone)?;
             let sent = self.sent.get();
             self.sent.set(Sent { heads: sent.heads + bytes, ..sent });
             *sender = Sender::Body(body);
@@ -71,11 +80,11 @@ impl H2Response<'_> {
         poll_capacity(body, context, wanted, gone)
     }
 
-    fn send(&self, data: Bytes, ends: bool) -> io::Result<()> {
+    fn send(&self, data: Bytes, then: Then) -> io::Result<()> {
         let sent = self.sent.get();
         self.sent.set(Sent { body: sent.body + data.len() as u64, ..sent });
         match &mut *self.sender.borrow_mut() {
-            Sender::Body(body) => body.send_data(data, ends).map_err(gone),
+            Sender::Body(body) => body.send_data(data, then == Then::End).map_err(gone),
             Sender::Head(_) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
@@ -111,7 +120,7 @@ impl Response for H2Response<'_> {
     }
 
     async fn piece(&mut self, data: &[u8]) -> io::Result<()> {
-        self.send_head(false)?;
+        self.send_head(Then::More)?;
         let mut rest = data;
         while !rest.is_empty() {
             let wanted = rest.len().min(PIECE);
@@ -120,14 +129,14 @@ impl Response for H2Response<'_> {
             let capacity = self.patience.wait(self.watch, capacity).await??;
             self.backpressure.note(self.watch.now() > begun);
             let (now, later) = rest.split_at(capacity.min(rest.len()));
-            self.send(Bytes::copy_from_slice(now), false)?;
+            self.send(Bytes::copy_from_slice(now), Then::More)?;
             rest = later;
         }
         Ok(())
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        self.send_head(false)
+        self.send_head(Then::More)
     }
 
     fn capacity(&mut self) -> usize {
@@ -140,29 +149,29 @@ impl Response for H2Response<'_> {
 
     async fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
         if self.tunnel && self.begun.is_some() {
-            return self.send_head(false);
+            return self.send_head(Then::More);
         }
         let fields = translate::fields(trailers).unwrap_or_default();
         if !fields.is_empty() && !self.head_only {
-            self.send_head(false)?;
+            self.send_head(Then::More)?;
             return match &mut *self.sender.borrow_mut() {
                 Sender::Body(body) => body.send_trailers(fields).map_err(gone),
                 Sender::Head(_) => Err(io::ErrorKind::InvalidInput.into()),
             };
         }
         if self.begun.is_some() {
-            return self.send_head(true);
+            return self.send_head(Then::End);
         }
-        self.send(Bytes::new(), true)
+        self.send(Bytes::new(), Then::End)
     }
 
     async fn local(&mut self, answer: &Local<'_>) -> io::Result<()> {
         *self.begun = message::local(answer, self.date);
         let bare = self.head_only || answer.body.is_empty() || matches!(answer.status, 204 | 304);
-        self.send_head(bare)?;
+        self.send_head(if bare { Then::End } else { Then::More })?;
         if !bare {
             // The proxy's own responses are short: they need no wait for capacity.
-            self.send(Bytes::copy_from_slice(answer.body), true)?;
+            self.send(Bytes::copy_from_slice(answer.body), Then::End)?;
         }
         Ok(())
     }
