@@ -20,7 +20,8 @@ const DAMPING: f64 = 0.98;
 const GROWTH_MAX: f64 = 1.5;
 /// Seconds of demand that are kept: the usual lead time.
 const REMEMBERED: usize = 60;
-/// The seconds whose mean is compared with the level. The highest demand is a mean of as many seconds.
+/// The seconds whose mean is compared with the level. The highest demand is the highest mean over the
+/// same number of seconds.
 const BRIEF: usize = 5;
 /// Windows in which a trend is searched, in seconds, the longest first.
 const WINDOWS: [usize; 4] = [60, 40, 25, 15];

@@ -1,4 +1,4 @@
-// What an operator may change: drain, undrain, dial and reload. First what is expected, then the question, then the act.
+// The actions of an operator: drain, undrain, dial and reload. First the expected effect is shown, then confirmation is asked for.
 
 import { html, Component, mark, rate, num, ms, usd, pct } from './ui.js';
 import { world } from './world.js';
@@ -50,10 +50,10 @@ export class ActionDialog extends Dialog {
     if (told.ok) { this.setState({ told: told.body.warning, done: true }); return; }
     if (told.status === 401) setToken('', '');
     const problems = told.body?.problems;
-    this.setState({ told: told.status === 401 ? 'The proxy does not take the token any more.' : problems ? `${problems.length} problems: ${problems[0]?.message}` : told.status === 0 ? 'The proxy did not answer: it is not known whether it was done.' : `${told.status}: ${typeof told.body === 'string' ? told.body.trim() : ''}` });
+    this.setState({ told: told.status === 401 ? 'The proxy no longer accepts the token.' : problems ? `${problems.length} problems: ${problems[0]?.message}` : told.status === 0 ? 'The proxy did not answer: the action may or may not have taken effect.' : `${told.status}: ${typeof told.body === 'string' ? told.body.trim() : ''}` });
   }
   table(e) {
-    if (!e) return html`<p class="note wait">Simulating with the load of now\u2026</p>`;
+    if (!e) return html`<p class="note wait">Simulating with the current load\u2026</p>`;
     if (e.unknown) return html`<p class="note">No expectation: ${e.unknown}</p>`;
     const rows = [];
     for (const s of e.services) {
@@ -66,7 +66,7 @@ export class ActionDialog extends Dialog {
   }
   render({ verb, name }, { percent, typed, expected, told, busy, done }) {
     const heavy = verb === 'drain' || (verb === 'dial' && percent === 0), ready = !busy && (!heavy || typed === name);
-    const what = { drain: 'No new exchanges; those in flight end by themselves.', undrain: 'The dial of the file is in force again.', dial: 'So many percent of the exchanges that would choose it get it; the rest goes down the order.', reload: 'The file is read again, now. If it has a problem, what is in force stays in force.' }[verb];
+    const what = { drain: 'No new exchanges; exchanges in flight are completed.', undrain: 'The dial of the configuration file applies again.', dial: 'This percentage of the exchanges offered to the cluster is accepted; the rest goes to the next clusters.', reload: 'The file is read again now. If it has a problem, the configuration in force stays.' }[verb];
     const range = ev => { this.setState({ percent: Number(ev.target.value) }); clearTimeout(this.soon); this.soon = setTimeout(() => this.expect(), 400); };
     return this.frame(`${WORDS[verb]} ${name}`, html`<h2>${WORDS[verb]} ${name || 'the configuration'}?</h2><p>${what}</p>
       ${verb === 'dial' ? html`<label class="dialrow"><input type="range" min="0" max="100" step="5" value=${percent} onInput=${range} aria-label="Percent" /><b class="num">${pct(percent / 100)}</b></label>` : null}

@@ -1,4 +1,4 @@
-// Talks to the admin API of the proxy that served this page: relative addresses, the token where one is given.
+// Requests to the admin API of the proxy that served this page: relative addresses, with the token if there is one.
 // The token stays in this tab: sessionStorage ends with it.
 
 const KEY = 'tidegate-token', NAME = 'tidegate-operator';
@@ -17,12 +17,12 @@ export function setToken(value, name) {
 function headers(more) {
   const all = { ...more };
   if (token) all.authorization = `Bearer ${token}`;
-  // A header field takes latin-1 alone.
+  // A header field may contain Latin-1 only.
   if (operator) all['tidegate-operator'] = operator.replace(/[^\x20-\x7e]/g, '?');
   return all;
 }
 
-// A read: { ok, status, body }. status 0: nobody answered.
+// A read: { ok, status, body }. status 0: no response.
 export async function get(path, seconds = 10) {
   try {
     const answer = await fetch(path, { headers: headers({ accept: 'application/json' }), signal: AbortSignal.timeout(seconds * 1000) });
@@ -35,7 +35,7 @@ export async function get(path, seconds = 10) {
   }
 }
 
-// A write, answered in the same form.
+// A write, with a result of the same form.
 export async function send(method, path, body) {
   try {
     const answer = await fetch(path, { method, headers: headers({ 'content-type': 'application/json' }), body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(15000) });
@@ -48,7 +48,7 @@ export async function send(method, path, body) {
   }
 }
 
-// Whether the proxy takes this token: 204 yes, 401 no, 403 none is configured.
+// Whether the proxy accepts this token: 204 yes, 401 no, 403 none is configured.
 export async function tryToken(value) {
   try {
     const answer = await fetch('api/v1/token', { method: 'POST', headers: { authorization: `Bearer ${value}`, 'content-type': 'application/json' }, signal: AbortSignal.timeout(10000) });

@@ -1,4 +1,4 @@
-// The frame of the page: the address says the view, the world says the figures, and both make the page anew.
+// The frame of the page: the address selects the view, the world has the figures; a change of either draws the page again.
 
 import { render, h } from '../vendor/preact.js';
 import { html, Component, mark, usd, ago, clock, forgetTokens } from './ui.js';
@@ -52,7 +52,7 @@ class App extends Component {
   banner() {
     const s = world.status, show = (tone, glyph, b, more, link, go) => html`<div class=${'banner t-' + tone} role="status">${mark(glyph, 16)}<p><b>${b}</b> ${more}</p>${link ? html`<a href=${go}>${link}</a>` : null}</div>`;
     if (world.cold) return html`<div class="banner t-none" role="status">${mark('stale', 16)}<p><b>Disconnected.</b> ${world.retry > performance.now() ? `Trying again in ${Math.ceil((world.retry - performance.now()) / 1000)} s.` : 'Trying again.'}</p><button class="linklike" type="button" onClick=${() => world.start()}>Try now</button></div>`;
-    if (s && !s.config.last_reload.ok) { const n = String(s.config.last_reload.error || '').split('\n').filter(line => line && !/: warning: /.test(line)).length; return show('lost', 'down', 'The file on disk is not in force.', `${n === 1 ? 'It has one problem' : `It has ${n} problems`}; generation ${s.config.generation} goes on since ${clock(Date.parse(s.config.loaded_at) / 1000)}.`, 'See why', '#/config'); }
+    if (s && !s.config.last_reload.ok) { const n = String(s.config.last_reload.error || '').split('\n').filter(line => line && !/: warning: /.test(line)).length; return show('lost', 'down', 'The file on disk is not in force.', `${n === 1 ? 'It has one problem' : `It has ${n} problems`}; generation ${s.config.generation} stays in force since ${clock(Date.parse(s.config.loaded_at) / 1000)}.`, 'See why', '#/config'); }
     if (s?.draining) return show('hand', 'draining', 'This proxy is draining.', 'It takes no new connections and ends soon.');
     const silent = world.status ? world.sites().filter(x => world.siteAge(x.name)) : [];
     if (silent.length) return show('none', 'stale', `${world.sites().length - silent.length} of ${world.sites().length} sites heard.`, silent.map(x => `${x.name}: ${world.siteAge(x.name)} s old`).join(', ') + '.');
@@ -69,12 +69,12 @@ class App extends Component {
 
 const app = document.getElementById('app');
 let asked = 0;
-// One picture a frame at most, however many events come.
+// At most one drawing per frame, however many events arrive.
 function update() { if (!asked) asked = requestAnimationFrame(() => { asked = 0; drawn = performance.now(); render(html`<${App} version=${world.version} />`, app); const took = performance.now() - drawn; world.frame = took; }); }
 let drawn = 0, timer = 0;
 world.wake = update;
 
-// Nothing runs while the tab is hidden: the stream ends, and what was missed is asked for on return.
+// Nothing runs while the tab is hidden: the stream is closed, and the missed data are requested on return.
 function run() {
   clearInterval(timer);
   if (document.hidden) { world.stop(); return; }
@@ -84,12 +84,12 @@ function run() {
 document.addEventListener('visibilitychange', run);
 addEventListener('hashchange', () => { update(); scrollTo(0, 0); });
 document.querySelector('.skip').addEventListener('click', ev => { ev.preventDefault(); document.getElementById('main')?.focus(); });
-// One digit a view, as the navigation lists them.
+// One digit for each view, in the order of the navigation.
 addEventListener('keydown', ev => {
   if (ev.ctrlKey || ev.metaKey || ev.altKey || ev.target.closest?.('input, select, textarea, dialog')) return;
   const n = Number(ev.key);
   if (n >= 1 && n <= NAV.length) location.hash = '#/' + NAV[n - 1][0];
 });
-// For tests and for the curious: the figures behind the page.
+// For tests and debugging: the figures of the page.
 window.tidegate = world;
 run();

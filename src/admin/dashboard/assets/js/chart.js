@@ -46,7 +46,7 @@ export class Chart extends Component {
     if (stacked) { for (let i = 0; i < this.props.x.length; i++) { let sum = 0; for (const s of series) sum += s.values[i] || 0; if (sum > top) top = sum; } }
     else {
       for (const s of series) if (!s.ref) for (const v of s.values) if (v !== null && v > top) top = v;
-      // A limit is shown while it is near: far above, it would flatten what it limits.
+      // A limit is shown only if it is near: a limit far above would flatten the curve.
       for (const s of series) if (s.ref) { const last = s.values.at(-1); if (last !== null && last > top && (top === 0 || last < top * 6)) top = last; }
     }
     for (const l of limits) if (l.y > top) top = l.y;
@@ -58,7 +58,7 @@ export class Chart extends Component {
     const base = new Array(x.length).fill(0), known = x.map((_, i) => series.some(s => s.values[i] !== null && s.values[i] !== undefined)), least = this.top() * 0.002;
     return [x, ...series.map((s, k) => s.values.map((v, i) => {
       base[i] += v || 0;
-      // What has no thickness has no line, but for its edges.
+      // A layer without thickness has no line, except at its edges.
       const runs = j => (s.values[j] || 0) > least;
       return known[i] && (k === 0 || runs(i) || runs(i - 1) || runs(i + 1)) ? base[i] : null;
     }))];
@@ -95,7 +95,7 @@ export class Chart extends Component {
   }
   labels(all) { return all.map((t, i) => i === all.length - 1 ? 'now' : clock(t, false)); }
 
-  // Events get labels where there is room: the newest sits lowest, so that no stem runs through a label.
+  // Events get labels if there is space; the newest label is lowest, so that no stem crosses a label.
   place(list) {
     const taken = [[], []], placed = [], { w } = this.state, room = w > 520;
     const free = (r, a, b) => a > 0 && b < w - 2 && taken[r].every(([x, y]) => b < x || a > y);
@@ -134,7 +134,7 @@ export class Chart extends Component {
     const now = cursor === null || cursor < t0 ? null : cursor;
     const legend = series.map(s => {
       let i = now === null ? x.length - 1 : this.at(now);
-      // Without a cursor the newest known value stands.
+      // Without a cursor, the newest known value is shown.
       while (now === null && i > 0 && i > x.length - 4 && (s.values[i] === null || s.values[i] === undefined)) i -= 1;
       const v = s.ahead && now === null ? s.now : s.values[i];
       return html`<span class="key"><i class=${`sw ${s.dash ? 'dashed' : stacked ? 'area' : 'linek'} bg-${s.tone}`}></i>${s.name} <b class="num">${v === null || v === undefined ? '\u2013' : (s.fmt || fmt)(v)}</b></span>`;

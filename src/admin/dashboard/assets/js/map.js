@@ -105,7 +105,7 @@ export class SiteMap extends Component {
     else if (slim) { tx = right ? W - 10 : 10; ty = 22; }
     else ty = Math.max(20, Math.min(...spots.map(s => at.P(s.d, s.a)[1])) - 48);
     if (slim && at.many) return null;
-    // A cluster without a site is its own: its name stands once.
+    // A cluster without a site is its own site: its name is shown once.
     if (!dense && spots.length === 1 && spots[0].c.name === x.name && !age) return null;
     return html`<g key=${x.name} class="cap">${lead}<g text-anchor=${anchor} transform=${`translate(${tx.toFixed(1)} ${ty.toFixed(1)})`}><text class="name">${x.name}</text><text class=${'sub' + (age ? ' strong' : '')} y="15">${second}</text></g></g>`;
   }

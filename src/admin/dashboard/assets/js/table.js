@@ -1,4 +1,4 @@
-// The same state as a table: dense, sortable by every column, and as quick with a thousand rows as with ten: only the
+// The same state as a table: dense, sortable by every column, and as fast with a thousand rows as with ten: only the
 // rows in sight are in the page.
 
 import { html, Component, mark, bullet, spark, thin, num, few, msT, pct, stateWord, stateTone } from './ui.js';
@@ -6,7 +6,7 @@ import { world } from './world.js';
 
 const COLS = [
   ['cluster', 'Cluster', 'l', ''], ['state', 'State', 'l', ''], ['rps', 'From here', 'r', 'requests/s of this proxy'], ['all', 'All sites', 'r', 'requests/s, as the fleet reports them'], ['trend', '10 min', 'c', ''],
-  ['rtt', 'Distance', 'r', 'ms'], ['service', 'Service', 'r', 'ms'], ['queue', 'Queue', 'r', 'ms, and what it may hold'], ['inflight', 'In flight', 'r', ''], ['success', 'Success', 'r', ''], ['usd', '$/h', 'r', ''],
+  ['rtt', 'Distance', 'r', 'ms'], ['service', 'Service', 'r', 'ms'], ['queue', 'Queue', 'r', 'ms, and the tolerated queue'], ['inflight', 'In flight', 'r', ''], ['success', 'Success', 'r', ''], ['usd', '$/h', 'r', ''],
 ];
 const ROW = 31, FEW = 120, BEYOND = 30;
 const RANK = { down: 6, degraded: 5, full: 4, stale: 3, draining: 2, dialled: 2, up: 1 };

@@ -6,7 +6,7 @@ import htm from '../vendor/htm.js';
 export const html = htm.bind(h);
 export { Component };
 
-// ---- figures. A dash is an unknown one, never zero.
+// ---- figures. A dash is an unknown value, never zero.
 const NB = '\u202f', DASH = '\u2013';
 const none = x => x === null || x === undefined || Number.isNaN(x);
 export const num = x => none(x) ? DASH : Math.round(x).toLocaleString('en');
@@ -64,7 +64,7 @@ export function bar(parts, cls = '') {
     return html`<span key=${i} class=${`bg-${tone} ${cut ? 'cutl' : ''}`} style=${{ '--w': (v * 100).toFixed(2) + '%' }}></span>`;
   })}</span>`;
 }
-// The queue against what it may hold: the tick is the limit.
+// The queue compared with the tolerated queue: the tick is the limit.
 export function bullet(queue, hold) {
   const nil = none(queue) || !hold;
   return html`<span class=${'bullet ' + (nil ? 'nil' : queue > 0.8 * hold ? 'over' : '')} aria-hidden="true"><span class="level" style=${{ '--w': nil ? '0%' : Math.min(100, 50 * queue / hold).toFixed(1) + '%' }}></span><span class="tick"></span></span>`;

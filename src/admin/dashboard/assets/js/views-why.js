@@ -6,11 +6,11 @@ import { get } from './api.js';
 
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS'];
 const REASON = { data_class: 'does not accept its data', environment: 'is of another environment', needs: 'does not offer what it needs', down: 'down', draining: 'draining', degraded: 'degraded' };
-// A path as a browser sends it; what is encoded already stays so.
+// A path as a browser sends it; parts that are already encoded stay unchanged.
 const sent = path => encodeURI(path).replace(/%25([0-9a-f]{2})/gi, '%$1');
 const plain = text => String(text || '').replaceAll('_', ' ');
 
-// What is typed in stays until it is sent: an answer that comes meanwhile does not draw the form again.
+// Typed text stays until the form is sent: a response that arrives meanwhile does not draw the form again.
 class Form extends Component {
   shouldComponentUpdate(next) { return next.listeners.length !== this.props.listeners.length; }
   render() {
@@ -86,7 +86,7 @@ export class why extends Component {
       left -= share;
       return { name, s, i, off: why, accept, share, cluster: world.byName.get(name) };
     });
-    // What nobody accepted goes to the last that may take it.
+    // Exchanges that no cluster accepted go to the last cluster that may serve them.
     const open = all.filter(l => !l.off && l.s);
     if (open.length && left > 0.001) { const sum = open.reduce((a, l) => a + l.share, 0); if (sum > 0) open.forEach(l => { l.share /= sum; }); }
     for (const r of e.rejected) if (!e.permitted.includes(r.cluster)) all.push({ name: r.cluster, barred: r.reason, i: all.length, share: 0, cluster: world.byName.get(r.cluster) });
@@ -118,7 +118,7 @@ export class why extends Component {
         <div class="step far"><span class="steplabel">How slow?</span>${l.barred ? html`<p class="skipped">not asked</p>` : l.off ? html`<p class=${'reason ' + (l.off === 'draining' ? 'hand' : 'lost')}>${mark(l.off === 'draining' ? 'draining' : 'down', 14)}<span>${l.s?.why || plain(l.off)}</span></p>`
           : s ? html`<div class="score"><span class="scorebar">${[['d', s.distance_ms], ['s', s.service_ms], ['q', s.queue_ms], ['p', s.price_ms + s.penalty_ms]].map(([k, x]) => x > 0 ? html`<i key=${k} class=${k} style=${w(x)}></i>` : null)}</span><b class="num">${s.total_ms === null || s.total_ms === undefined ? '\u2013' : ms(s.total_ms) + ' ms'}</b>
             <small class="num">distance ${ms(s.distance_ms)}<i class="sep"></i>service ${ms(s.service_ms)}<i class="sep"></i><span class=${full ? 'tx-away strong' : ''}>queue ${ms(s.queue_ms)} of ${ms(s.tolerates_ms)}</span>${s.price_ms > 0 ? [html`<i class="sep"></i>`, `price ${ms(s.price_ms)}`] : null}${s.penalty_ms > 0.05 ? [html`<i class="sep"></i>`, `penalty ${ms(s.penalty_ms)}`] : null}</small><p class="saidwhy">${s.why}</p></div>` : html`<p class="skipped">no signal yet</p>`}</div>
-        <div class="step much"><span class="steplabel">How much?</span>${alive ? [html`<b class=${'share num ' + (l.share > 0.005 ? 'tx-' + tone(l) : 'dim')}>${pct(l.share)}</b>`, html`<small>${l.share < 0.005 ? 'nothing left over' : l.accept < 0.995 ? `takes ${Math.round(l.accept * 100)} of 100` : 'takes all that comes'}</small>`] : html`<b class="share dim">\u2013</b>`}</div></li>`;
+        <div class="step much"><span class="steplabel">How much?</span>${alive ? [html`<b class=${'share num ' + (l.share > 0.005 ? 'tx-' + tone(l) : 'dim')}>${pct(l.share)}</b>`, html`<small>${l.share < 0.005 ? 'gets no exchanges' : l.accept < 0.995 ? `accepts ${Math.round(l.accept * 100)} of 100` : 'accepts all exchanges'}</small>`] : html`<b class="share dim">\u2013</b>`}</div></li>`;
     };
     return html`<section class=${'verdict inline t-' + v.tone}><span class="vmark">${mark(v.glyph, 22)}</span><div class="vtext"><h1>${rich(v.head)}</h1><p class="vsub">${v.sub}</p></div></section>
       <div class="flow" ref=${el => { this.flow = el; }}><div class="routecard"><span class="steplabel">Route</span><b>${e.route}</b>${rules([['service', html`<a href=${'#/services/' + encodeURIComponent(e.service)}>${e.service}</a>`], ['data', words(e.data) || 'any'], ['environment', e.environment], ['strategy', set.strategy || 'nearest']])}</div>

@@ -86,7 +86,7 @@ class World {
   record(at) {
     if (this.end === 0) this.end = at;
     const shift = Math.min(SPAN, at + 1 - this.end);
-    // A second that fell between two snapshots is as the next one.
+    // A second between two snapshots gets the values of the next one.
     const put = (own, f, v) => { const r = own[f] || (own[f] = blank()); if (shift > 0) { r.splice(0, shift); while (r.length < SPAN) r.push(shift <= 3 ? v ?? null : null); } r[SPAN - 1] = v ?? null; };
     if (shift < 0) return;
     for (const s of this.services) {
@@ -120,9 +120,9 @@ class World {
     const told = await get('api/v1/config');
     if (told.ok) { this.config = told.body; this.wake(); }
   }
-  // What other proxies say, where this proxy belongs to a fleet.
+  // The reports of other proxies, if this proxy belongs to a fleet.
   async peers() {
-    // Whether there is a fleet stands in the list of paths: asking for what is not there would be an error.
+    // The list of paths shows whether there is a fleet; a request for an absent path would be an error.
     if (this.alone === undefined) { this.alone = true; get('api').then(told => { this.alone = !(told.ok && String(told.body).includes('/api/v1/fleet')); }); return; }
     if (this.alone || this.asking || performance.now() - (this.askedPeers || 0) < 1900) return;
     this.asking = true; this.askedPeers = performance.now();
@@ -132,7 +132,7 @@ class World {
     if (told.ok && told.body) { this.fleet = told.body; this.fleetHeard = performance.now(); this.wake(); }
   }
 
-  // ---- what follows
+  // ---- derived values
   get token() { return hasToken(); }
   get site() { return this.status?.site ?? ''; }
   members() { return Array.isArray(this.fleet?.members) ? this.fleet.members : []; }
@@ -146,7 +146,7 @@ class World {
   }
   siteAge(site) { if (site === this.site) return 0; const p = this.proxies(site); return p && !p.heard ? p.age : 0; }
   remote(site) { const all = this.fleet?.sites; return Array.isArray(all) ? all.find(x => x.site === site) : null; }
-  // Exchanges a second of a cluster over all sites, where the fleet tells.
+  // Exchanges a second of a cluster over all sites, if the fleet reports them.
   everywhere(name) {
     if (!Array.isArray(this.fleet?.sites) || !this.fleet.sites.length) return null;
     // The own site's report is the sum over its proxies, this one among them; without it, this proxy's rate is all that is known.
@@ -228,17 +228,17 @@ class World {
     return out;
   }
   everCalled() { for (const own of this.hist.services.values()) if (own.requests_per_s?.some(v => v > 0)) return true; return false; }
-  // Since when a cluster or a service has been so, in seconds; null where no event tells.
+  // Since when a cluster or a service has been in this state, in seconds; null if no event shows it.
   since(test) { for (let i = this.events.length - 1; i >= 0; i--) if (test(this.events[i])) return Math.max(0, this.wall - this.events[i].t); return null; }
   // The settings of a service, cluster or site, as configured.
   set(kind, name) { return this.config?.[kind]?.[name] ?? null; }
   budget(name) { const b = this.set('services', name)?.budget; return b && b.usd_per_hour ? b.usd_per_hour * (b.share ?? 1) : null; }
   price(c) { const p = this.set('clusters', c)?.cost; return p ? { gib: p.per_gib || 0, million: p.per_million_requests || 0 } : { gib: 0, million: 0 }; }
   priced(c) { const p = this.price(c); return p.gib > 0 || p.million > 0; }
-  // A host and a path that lead to a service, for a first question.
+  // A host and a path that lead to a service, for a first query.
   example(service) {
     const at = r => r.path || r.path_prefix || '/', leads = (this.config?.routes || []).filter(r => r.service === service || r.split?.[service]);
-    // The shortest path: the route that takes most.
+    // The shortest path: the route that matches most requests.
     const r = leads.sort((a, b) => at(a).length - at(b).length)[0];
     if (r) return { host: (r.hosts?.[0] || 'any.example').replace(/^\*\./, 'www.'), path: at(r) };
     for (const [name, l] of Object.entries(this.config?.listeners || {})) if (l.service === service) return { host: 'any.example', path: '/', listener: name, l4: l.protocol !== 'http' };
