@@ -22,6 +22,8 @@ pub struct Remote {
     pub server_name: Option<String>,
     /// The bearer token.
     pub token: Option<String>,
+    /// The name of the operator, for the audit trail: printable ASCII.
+    pub operator: Option<String>,
 }
 
 impl std::fmt::Debug for Remote {
@@ -39,8 +41,33 @@ pub struct Answer {
     pub body: String,
 }
 
-/// The timeout of each step: connecting, sending, and each read.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// GET, POST, PUT or DELETE.
+    pub method: &'a str,
+    /// The path with its query, escaped.
+    pub path: &'a str,
+    /// A JSON body.
+    pub body: Option<&'a str>,
+    /// The timeout of each read: how long the proxy may compute its answer.
+    pub timeout: Duration,
+}
+
+/// A name as a part of a path or as a value of a query.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
+/// The timeout of each step: connecting, sending, and by default each read.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer, at most.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -88,36 +115,47 @@ impl Remote {
     /// # Errors
     /// The reason why there is no answer, as text for an operator.
     pub fn get(&self, path: &str) -> Result<Answer, String> {
+        self.send(&Call { method: "GET", path, body: None, timeout: TIMEOUT })
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// The reason why there is no answer, as text for an operator. A change may be in force nevertheless.
+    pub fn send(&self, call: &Call<'_>) -> Result<Answer, String> {
         let url = &self.url;
         let failed = |error: io::Error| format!("cannot query {url}: {error}");
         match Way::of(url)? {
             Way::Unix(socket) => {
                 let stream = UnixStream::connect(socket).map_err(failed)?;
-                stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-                stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-                self.ask(stream, "localhost", path)
+                stream.set_read_timeout(Some(call.timeout)).map_err(failed)?;
+                stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
+                self.ask(stream, "localhost", call)
             }
-            Way::Plain(authority) => self.ask(self.connect(authority)?, authority, path),
+            Way::Plain(authority) => {
+                self.ask(self.connect(authority, call.timeout)?, authority, call)
+            }
             Way::Secure(authority) => {
                 let session = self.session(authority)?;
-                self.ask(StreamOwned::new(session, self.connect(authority)?), authority, path)
+                let stream = self.connect(authority, call.timeout)?;
+                self.ask(StreamOwned::new(session, stream), authority, call)
             }
         }
     }
 
     /// Connects; tries each of the host's addresses.
-    fn connect(&self, authority: &str) -> Result<TcpStream, String> {
+    fn connect(&self, authority: &str, timeout: Duration) -> Result<TcpStream, String> {
         let failed = |error: io::Error| format!("cannot query {}: {error}", self.url);
         let mut last = Err(format!("cannot query {}: the host has no address", self.url));
         for address in authority.to_socket_addrs().map_err(failed)? {
-            last = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed);
+            last = TcpStream::connect_timeout(&address, TIMEOUT).map_err(failed);
             if last.is_ok() {
                 break;
             }
         }
         let stream = last?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+        stream.set_read_timeout(Some(timeout)).map_err(failed)?;
+        stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
         Ok(stream)
     }
 
@@ -133,26 +171,52 @@ impl Remote {
             .map_err(|error| format!("cannot query {}: {error}", self.url))
     }
 
-    fn ask(&self, mut stream: impl Read + Write, host: &str, path: &str) -> Result<Answer, String> {
+    fn ask(
+        &self,
+        mut stream: impl Read + Write,
+        host: &str,
+        call: &Call<'_>,
+    ) -> Result<Answer, String> {
         let url = &self.url;
         let failed = |error: io::Error| {
             let hint = match error.to_string().contains("UnknownIssuer") {
                 true => " (`--ca` must name the authority of its certificate)",
                 false => "",
             };
-            format!("cannot query {url}: {error}{hint}")
+            match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    format!("{url} does not answer within {} s", call.timeout.as_secs())
+                }
+                _ => format!("cannot query {url}: {error}{hint}"),
+            }
         };
-        let authorization = self.token.as_ref();
-        let authorization =
-            authorization.map_or(String::new(), |t| format!("authorization: Bearer {t}\r\n"));
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}connection: close\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).map_err(failed)?;
+        stream.write_all(self.head(host, call).as_bytes()).map_err(failed)?;
         stream.flush().map_err(failed)?;
         let mut text = Vec::new();
         stream.take(BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
         answer(&text).ok_or(format!("{url} does not speak HTTP"))
+    }
+}
+
+impl Remote {
+    /// The request as it is sent.
+    fn head(&self, host: &str, call: &Call<'_>) -> String {
+        let Call { method, path, body, .. } = call;
+        let field = |name: &str, value: &Option<String>| match value {
+            Some(value) => format!("{name}{value}\r\n"),
+            None => String::new(),
+        };
+        let authorization = field("authorization: Bearer ", &self.token);
+        let operator = field("tidegate-operator: ", &self.operator);
+        let length = body.map_or(String::new(), |body| {
+            format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len())
+        });
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate/{}\r\n\
+             {authorization}{operator}{length}connection: close\r\n\r\n{}",
+            env!("CARGO_PKG_VERSION"),
+            body.unwrap_or_default()
+        )
     }
 }
 
@@ -166,6 +230,27 @@ fn answer(text: &[u8]) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_has_the_token_the_operator_and_the_length_of_its_body() {
+        let text = |word: &str| Some(word.to_owned());
+        let remote = Remote { token: text("t"), operator: text("ann"), ..Remote::default() };
+        let path = format!("/api/v1/clusters/{}/dial", escaped("a/b ü\r\n"));
+        let call = Call { method: "PUT", path: &path, body: Some("{}"), timeout: TIMEOUT };
+        let head = remote.head("h:1", &call);
+        assert!(
+            head.starts_with("PUT /api/v1/clusters/a%2Fb%20%C3%BC%0D%0A/dial HTTP/1.1\r\n"),
+            "{head}"
+        );
+        for part in
+            ["host: h:1", "authorization: Bearer t", "tidegate-operator: ann", "content-length: 2"]
+        {
+            assert!(head.contains(&format!("{part}\r\n")), "{head}");
+        }
+        assert!(head.ends_with("\r\n\r\n{}"));
+        let plain = Remote::default().head("h:1", &Call { method: "GET", body: None, ..call });
+        assert!(!plain.contains("content-length") && !plain.contains("authorization"), "{plain}");
+    }
 
     #[test]
     fn urls_of_each_kind_are_parsed() {

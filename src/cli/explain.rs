@@ -2,7 +2,7 @@
 
 use super::remote::AdminArguments;
 use super::{FAILED, fail, print, read_config};
-use crate::admin::client::Remote;
+use crate::admin::client::{Remote, escaped};
 use crate::config::load;
 use crate::decision::explain::{Explanation, explain as explain_route};
 use crate::decision::route::{RouteQuery, Unrouted};
@@ -49,24 +49,14 @@ pub(super) fn explain(question: &Question) -> ExitCode {
 }
 
 fn live(remote: &Remote, question: &Question) -> ExitCode {
-    let escape = |text: &str| -> String {
-        text.bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                    char::from(byte).to_string()
-                }
-                other => format!("%{other:02X}"),
-            })
-            .collect()
-    };
     let mut path = format!(
         "/api/v1/explain?host={}&path={}&method={}",
-        escape(&question.host),
-        escape(&question.path),
-        escape(&question.method)
+        escaped(&question.host),
+        escaped(&question.path),
+        escaped(&question.method)
     );
     if let Some(listener) = &question.listener {
-        path.push_str(&format!("&listener={}", escape(listener)));
+        path.push_str(&format!("&listener={}", escaped(listener)));
     }
     match remote.get(&path) {
         Ok(answer) if answer.status == 200 => {

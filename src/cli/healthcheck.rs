@@ -1,15 +1,12 @@
 //! `tidegate healthcheck`
 
-use super::remote::AdminArguments;
+use super::remote::{AdminArguments, DEFAULT_URL};
 use super::{FAILED, fail, read_config};
 use crate::admin::client::Remote;
 use crate::decision::plan::Address;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// The address of the admin API if no argument gives one.
-const DEFAULT: &str = "http://127.0.0.1:9901";
 
 /// Succeeds if the proxy is ready.
 pub(super) fn healthcheck(arguments: &AdminArguments, config: Option<&Path>) -> ExitCode {
@@ -27,7 +24,7 @@ fn remote(arguments: &AdminArguments, config: Option<&Path>) -> Result<Remote, S
     match (arguments.remote()?, config) {
         (Some(remote), _) => Ok(remote),
         (None, Some(config)) => configured(config),
-        (None, None) => Ok(Remote { url: DEFAULT.to_owned(), ..Remote::default() }),
+        (None, None) => Ok(Remote { url: DEFAULT_URL.to_owned(), ..Remote::default() }),
     }
 }
 
@@ -49,7 +46,8 @@ fn configured(path: &Path) -> Result<Remote, String> {
     let shown = config.tls.admin.as_ref().and_then(|admin| admin.names.certificates.first());
     let mut names = shown.into_iter().flat_map(|shown| &shown.names);
     let server_name = names.find(|name| !name.starts_with('*')).cloned();
-    Ok(Remote { url, ca: secured.map(|files| files.cert.clone()), server_name, token: None })
+    let ca = secured.map(|files| files.cert.clone());
+    Ok(Remote { url, ca, server_name, ..Remote::default() })
 }
 
 /// The address to connect to: a wildcard address is reached by loopback.

@@ -8,6 +8,9 @@ mod init;
 mod remote;
 mod run;
 mod simulate;
+mod terminal;
+mod text;
+mod top;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{Read, Write};
@@ -62,6 +65,8 @@ enum Verb {
         #[arg(long, short, env = "TIDEGATE_CONFIG")]
         config: Option<PathBuf>,
     },
+    /// Show the sites, services, clusters and events of a running proxy in the terminal.
+    Top(top::Options),
     /// Run a demonstration on this machine: a data centre (IDC), two clouds, demand beyond capacity, an outage.
     Demo(demo::Options),
     /// Print completions for a shell.
@@ -101,6 +106,7 @@ pub fn main() -> ExitCode {
             print(&(schema.unwrap_or_default() + "\n"))
         }
         Verb::Healthcheck { admin, config } => healthcheck::healthcheck(&admin, config.as_deref()),
+        Verb::Top(options) => top::top(&options),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Completions { shell } => {
             let mut out = Vec::new();

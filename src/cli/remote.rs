@@ -3,6 +3,9 @@
 use crate::admin::client::Remote;
 use std::path::PathBuf;
 
+/// The admin API's URL when no argument gives one.
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:9901";
+
 /// A running proxy's admin API.
 #[derive(Debug, clap::Args)]
 pub(super) struct AdminArguments {
@@ -22,7 +25,8 @@ impl AdminArguments {
     /// The admin API of the proxy, if the arguments name one.
     pub(super) fn remote(&self) -> Result<Option<Remote>, String> {
         let Some(url) = self.admin.clone() else { return Ok(None) };
-        let remote = Remote { url, ca: self.ca.clone(), server_name: None, token: self.token()? };
+        let (ca, token) = (self.ca.clone(), self.token()?);
+        let remote = Remote { url, ca, token, ..Remote::default() };
         match remote.ca.is_some() && !remote.is_secure() {
             true => Err("`--ca` needs an https URL in `--admin`".to_owned()),
             false => Ok(Some(remote)),

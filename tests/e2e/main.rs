@@ -48,6 +48,7 @@ mod remote;
 mod sidecar;
 mod spill;
 mod support;
+mod terminal;
 mod tls;
 mod udp;
 mod upstream2;

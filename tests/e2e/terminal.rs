@@ -1,0 +1,121 @@
+//! Verbs that draw on a terminal, in a real one: tmux.
+
+use super::support::*;
+use std::process::Command;
+
+/// A terminal with a program in it, ended with the test.
+struct Tmux {
+    folder: Folder,
+}
+
+impl Tmux {
+    /// Runs a program of these arguments; `None` where tmux is missing and may be.
+    fn start(width: u16, height: u16, arguments: &str) -> Option<Tmux> {
+        if !is_installed("tmux") {
+            return None;
+        }
+        let tmux = Tmux { folder: Folder::new() };
+        let program = env!("CARGO_BIN_EXE_tidegate");
+        // The shell stays, so that the terminal can be looked at after the program.
+        let line = format!("'{program}' {arguments}; echo \"ended with $?\"; read wait");
+        let (width, height) = (width.to_string(), height.to_string());
+        tmux.run(&["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height, &line]);
+        Some(tmux)
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let socket = self.folder.0.join("tmux");
+        let mut command = Command::new("tmux");
+        let command = command.arg("-u").arg("-S").arg(socket).args(arguments);
+        let output = command.env_remove("TMUX").env_remove("NO_COLOR").output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn screen(&self) -> String {
+        self.run(&["capture-pane", "-p"])
+    }
+
+    /// Waits until the screen has this text.
+    #[track_caller]
+    fn shows(&self, text: &str) -> String {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let screen = self.screen();
+            if screen.contains(text) {
+                return screen;
+            }
+            assert!(std::time::Instant::now() < deadline, "`{text}` is missing in:\n{screen}");
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn types(&self, text: &str) {
+        self.run(&["send-keys", "-l", text]);
+    }
+
+    fn press(&self, key: &str) {
+        self.run(&["send-keys", key]);
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let socket = self.folder.0.join("tmux");
+        drop(Command::new("tmux").arg("-S").arg(socket).arg("kill-server").output());
+    }
+}
+
+#[test]
+fn top_shows_an_outage_drains_a_cluster_and_leaves_the_terminal_as_it_was() {
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    let proxy =
+        Proxy::start(&config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]));
+    let token = proxy.folder.0.join("token");
+    let arguments =
+        format!("top --admin http://{} --token-file {} --name ann", proxy.admin, token.display());
+    let Some(tmux) = Tmux::start(100, 30, &arguments) else { return };
+    tmux.shows("live");
+    tmux.types("3");
+    tmux.shows("● up");
+
+    idc.kill();
+    tmux.shows("■ down");
+    tmux.types("4");
+    tmux.shows("■ idc is down");
+
+    tmux.types("3/cloud");
+    tmux.press("Enter");
+    tmux.shows("filter `cloud`: 1");
+    tmux.types("d");
+    tmux.shows("Type its name");
+    assert_eq!(proxy.cluster("cloud")["dial_percent"], 100, "nothing is done before the answer");
+    tmux.types("cloud");
+    tmux.press("Enter");
+    tmux.shows("cloud is drained");
+    tmux.shows("◆ draining");
+    assert_eq!(proxy.cluster("cloud")["state"], "draining");
+    assert_eq!(proxy.json("/api/v1/audit")[0]["by"], "ann");
+
+    // A proxy that does not answer: keys are followed, and the figures are marked as old.
+    proxy.signal(19);
+    tmux.shows("CUT OFF: figures are");
+    tmux.types("1");
+    tmux.shows("(here)");
+    proxy.signal(18);
+    tmux.shows("live");
+    tmux.types("q");
+    let screen = tmux.shows("ended with 0");
+    assert!(!screen.contains("Services"), "the terminal is as it was:\n{screen}");
+}
+
+#[test]
+fn top_needs_a_terminal_and_an_address() {
+    let (code, printed) = super::admin::tidegate(&["top", "--admin", "127.0.0.1:1"]);
+    assert!(code == 1 && printed.contains("`top` needs a terminal"), "{printed}");
+    let Some(tmux) = Tmux::start(80, 24, "top --admin 127.0.0.1:1") else { return };
+    tmux.shows("no answer");
+    tmux.shows("Connection refused");
+    tmux.press("C-c");
+    tmux.shows("ended with 0");
+}
