@@ -5,7 +5,7 @@ use super::{FAILED, fail, print, read_config};
 use crate::admin::client::Remote;
 use crate::config::load;
 use crate::config::scenario::{Event, Scenario};
-use crate::decision::plan::{Class, Cluster, Kind, Plan, ServiceIndex, Source, Strategy};
+use crate::decision::plan::{Class, Cluster, Kind, Plan, ServiceIndex, Strategy};
 use crate::sim::engine::Engine;
 use crate::sim::expect::own_plan;
 use crate::sim::outcome::Outcome;
@@ -203,10 +203,7 @@ fn build(
 }
 
 fn place(cluster: &Cluster, rate: f64, service: f64, assumed: &mut Vec<String>) -> PlaceSpec {
-    let endpoints = match &cluster.source {
-        Source::Static(specs) => specs.len().max(1),
-        Source::Dns { .. } | Source::Srv { .. } | Source::File { .. } => 2,
-    };
+    let endpoints = cluster.source.stated_count().map_or(2, |count| count.max(1));
     let servers = cluster.ceiling.or(cluster.capacity).unwrap_or_else(|| {
         let home = (rate * service / USUAL_LOAD).ceil().max(1.0);
         let servers = if cluster.kind == Kind::Idc { home } else { 4.0 * home };

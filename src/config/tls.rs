@@ -172,10 +172,7 @@ impl Compiler<'_> {
             }
         };
         let system = |file: &&Spanned<String>| file.value != "system";
-        let discovered = match source {
-            Source::Dns { host, .. } => Some(host.clone()),
-            Source::Static(_) | Source::Srv { .. } | Source::File { .. } => None,
-        };
+        let discovered = source.host().map(str::to_owned);
         let alpn: &[&str] = match protocol {
             Some(file::ClusterProtocol::Http1) => &["http/1.1"],
             Some(file::ClusterProtocol::Http2) => &["h2"],

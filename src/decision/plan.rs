@@ -214,6 +214,26 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// The number of endpoints, if the configuration states it.
+    #[must_use]
+    pub fn stated_count(&self) -> Option<usize> {
+        match self {
+            Source::Static(specs) => Some(specs.len()),
+            Source::Dns { .. } | Source::Srv { .. } | Source::File { .. } => None,
+        }
+    }
+
+    /// The host name that all endpoints share: the default server name of TLS.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Source::Dns { host, .. } => Some(host),
+            Source::Static(_) | Source::Srv { .. } | Source::File { .. } => None,
+        }
+    }
+}
+
 /// An endpoint as configured.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndpointSpec {

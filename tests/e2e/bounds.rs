@@ -188,8 +188,9 @@ fn route_lookup_time_does_not_grow_with_the_number_of_routes() {
         (proxy.cpu() - before).as_secs_f64()
     };
     let (ten, many) = (cost(10), cost(10_000));
+    // A search through all routes would cost several times as much; CPU time varies by half on a busy machine.
     assert!(
-        many <= 1.25 * ten + 0.05,
+        many <= 2.0 * ten + 0.05,
         "{many:.2} s of CPU with 10,000 routes, {ten:.2} s with ten"
     );
 }
