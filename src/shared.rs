@@ -239,7 +239,7 @@ impl Interned {
 /// requests, then connections.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Scarcity {
-    /// Nothing is given up.
+    /// Memory and descriptors are sufficient.
     None,
     /// From 85 %: connections are not kept after their exchange.
     NoKeepAlive,

@@ -562,7 +562,7 @@ fn documentation() -> String {
     pages.map(|page| std::fs::read_to_string(page).unwrap()).collect()
 }
 
-/// The words of a text between other characters than letters, digits and `_`.
+/// The words of a text; a word consists of letters, digits and `_`.
 fn words(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect()
 }

@@ -286,7 +286,8 @@ impl Compiler<'_> {
         let admin = admin.filter(|_| transports.contains(&Transport::Stream));
         let admin = admin.filter(|address| overlaps(address, own));
         let admin = admin.map(|address| ("the admin API".to_owned(), address));
-        // Two listeners may both have port 0: the kernel chooses different ports.
+        // Overlapping addresses may both have port 0, since the kernel chooses different ports. Equal addresses may
+        // not: their sockets would have the same key.
         let mut others = others.filter(|(_, address)| *address == own || overlaps(address, own));
         let taken = others.next().or(admin);
         if let Some((who, address)) = taken {
