@@ -5,9 +5,11 @@
 //! keyed by name.
 
 mod defaults;
+mod source;
 
 pub use super::index::{ClassIndex, ClusterIndex, ListenerIndex, ServiceIndex};
 pub use super::listener::*;
+pub use source::{EndpointSpec, Source, Target};
 
 use super::budget::SpendingLimit;
 use super::index::Table;
@@ -188,68 +190,6 @@ pub enum HostPolicy {
     Endpoint,
     /// This name.
     Name(String),
-}
-
-/// The source of endpoints.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Source {
-    /// Addresses, and host names that resolve like `dns`.
-    Static(Vec<EndpointSpec>),
-    /// A and AAAA records of this name.
-    Dns {
-        /// The name.
-        host: String,
-        /// The port of every endpoint.
-        port: u16,
-    },
-    /// SRV records of this name.
-    Srv {
-        /// The name.
-        name: String,
-    },
-    /// A watched YAML file with a list of endpoints.
-    File {
-        /// Its path.
-        path: PathBuf,
-    },
-}
-
-impl Source {
-    /// The number of endpoints, if the configuration states it.
-    #[must_use]
-    pub fn stated_count(&self) -> Option<usize> {
-        match self {
-            Source::Static(specs) => Some(specs.len()),
-            Source::Dns { .. } | Source::Srv { .. } | Source::File { .. } => None,
-        }
-    }
-
-    /// The host name that all endpoints share: the default server name of TLS.
-    #[must_use]
-    pub fn host(&self) -> Option<&str> {
-        match self {
-            Source::Dns { host, .. } => Some(host),
-            Source::Static(_) | Source::Srv { .. } | Source::File { .. } => None,
-        }
-    }
-}
-
-/// An endpoint as configured.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct EndpointSpec {
-    /// The endpoint's address.
-    pub target: Target,
-    /// The endpoint's share relative to its siblings, 1-1000.
-    pub weight: u16,
-}
-
-/// An endpoint's address or name.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Target {
-    /// An address.
-    Address(Address),
-    /// A name to resolve, and the port.
-    Name(String, u16),
 }
 
 /// The probe of a cluster's endpoints.

@@ -189,8 +189,5 @@ fn route_lookup_time_does_not_grow_with_the_number_of_routes() {
     };
     let (ten, many) = (cost(10), cost(10_000));
     // A search through all routes would cost several times as much; CPU time varies by half on a busy machine.
-    assert!(
-        many <= 2.0 * ten + 0.05,
-        "{many:.2} s of CPU with 10,000 routes, {ten:.2} s with ten"
-    );
+    assert!(many <= 2.0 * ten + 0.05, "{many:.2} s of CPU with 10,000 routes, {ten:.2} s with ten");
 }

@@ -79,10 +79,6 @@ fn bodies_pass_and_must_have_their_stated_length() {
     }
     assert_eq!(post("5", "-")["body"], "POST / HTTP/1.1 with 5 bytes");
     assert_eq!(post("0", "-")["status"], 200);
-    for length in ["400000", "-"] {
-        let answer = post("400000", length);
-        assert_eq!(answer["status"], 413, "{length}: {answer}");
-    }
     let before = app.seen().len();
     // A body with too few or too many bytes is not accepted.
     for (size, length) in [("3", "5"), ("9", "5")] {
@@ -90,6 +86,11 @@ fn bodies_pass_and_must_have_their_stated_length() {
         assert_eq!(answer["status"], 400, "{size} of {length}: {answer}");
     }
     assert!(!app.seen()[before..].contains("xxxxxxxxx"), "surplus bytes reached the cluster");
+    // Last: the cluster may still read the bytes of a body that was cut off.
+    for length in ["400000", "-"] {
+        let answer = post("400000", length);
+        assert_eq!(answer["status"], 413, "{length}: {answer}");
+    }
 }
 
 #[test]

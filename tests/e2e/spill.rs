@@ -109,7 +109,8 @@ fn half_load_stays_home_and_the_excess_of_130_percent_spills_without_errors() {
         }
         let (home, cloud, p99) = (half.share("idc"), high.share("cloud"), high.p99());
         shares.push(format!("home {home:.3} at half load; cloud {cloud:.3}, p99 {p99:?} at 130 %"));
-        if home >= 0.98 && (0.15..=0.45).contains(&cloud) && p99 < Duration::from_millis(200) {
+        // Without spilling, 5 s at 130 % would end in a queue of 1.5 s.
+        if home >= 0.98 && (0.15..=0.45).contains(&cloud) && p99 < Duration::from_millis(400) {
             eventually("the spill shows", || {
                 proxy.get("/api/v1/decisions").body.contains("\"spill\"")
             });
