@@ -83,7 +83,7 @@ target/.tools-test:
 	@mkdir -p target
 	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy cc:gcc cmake:cmake)
 	$(call debian,ip:iproute2 nft:nftables)
-	$(call debian,python3:python3 tmux:tmux)
+	$(call debian,python3:python3 tmux:tmux nats-server:nats-server)
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
 	@target/venv/bin/python -c 'import grpc, aioquic, websockets, jwt' 2>/dev/null || target/venv/bin/pip install -q grpcio aioquic websockets 'pyjwt[crypto]'

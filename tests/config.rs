@@ -209,6 +209,57 @@ fleet:
     assert!(told.iter().any(|p| p.message.contains("257 peers, and at most 256")), "{told:#?}");
 }
 
+/// What is said of `fleet.nats` with these keys.
+fn about_nats(keys: &str) -> String {
+    let text = format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+         services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\n\
+         fleet: {{ nats: {{ {keys} }} }}\n"
+    );
+    check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(not(feature = "nats"))]
+#[test]
+fn a_build_without_nats_says_so() {
+    let told = about_nats("url: 'tls://nats-1:4222'");
+    assert!(told.starts_with("t:4:16: error: fleet.nats: this build has no NATS"), "{told}");
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn what_is_wrong_with_nats_is_told_at_its_place() {
+    for keys in [
+        "url: 'tls://nats-1:4222, tls://[::1]:4222'",
+        "url: 'nats://127.0.0.1:4222', subject: a.b-c_d, ignore_discovered_servers: true",
+    ] {
+        assert_eq!(about_nats(keys), "", "{keys}");
+    }
+    let many = format!("url: '{}'", ["tls://a:1"; 17].join(","));
+    for (keys, part) in [
+        ("url: 'nats://nats-1:4222'", "t:4:23: warning: fleet.nats.url: reports can be forged"),
+        ("url: 'tls://me:secret@a:1'", "t:4:23: error: fleet.nats.url: credentials do not belong"),
+        ("url: 'tls://a'", "error: fleet.nats.url: `tls://a` is not a URL such as tls://HOST:4222"),
+        ("url: 'tls://a:1,'", "error: fleet.nats.url: `` is not a URL"),
+        ("url: 'http://a:1'", "error: fleet.nats.url: `http://a:1` is not a URL"),
+        (&many, "error: fleet.nats.url: 17 servers, and at most 16 are allowed"),
+        ("url: 'tls://a:1', subject: a..b", "error: fleet.nats.subject: `a..b` is not a subject"),
+        ("url: 'tls://a:1', subject: 'a.>'", "error: fleet.nats.subject: `a.>` is not a subject"),
+        ("url: 'tls://a:1', creds_file: x", "error: fleet.nats.creds_file: cannot read `x`"),
+        (
+            "url: 'tls://a:1', creds_file: Cargo.toml",
+            "error: fleet.nats.creds_file: `Cargo.toml` holds no credentials",
+        ),
+        ("url: 'tls://a:1', ca: Cargo.toml", "error: fleet.nats.ca:"),
+        ("url: 'nats://localhost:1', ca: x", "error: fleet.nats.ca: is used only with a tls URL"),
+        ("subject: a", "fleet.nats: `url` is missing"),
+    ] {
+        let told = about_nats(keys);
+        assert!(told.contains(part), "{keys}: {told}");
+        assert!(!told.contains("secret@"), "{told}");
+    }
+}
+
 #[test]
 fn a_fleet_token_differs_from_the_admin_token() {
     let folder = std::env::temp_dir().join(format!("tidegate-fleet-token-{}", std::process::id()));

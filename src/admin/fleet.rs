@@ -2,7 +2,7 @@
 
 use super::Backend;
 use crate::decision::fleet::{ClusterRow, Report, ServiceRow};
-use crate::fleet::{IDENTITY, PROTOCOL, PeerPicture, SitePicture};
+use crate::fleet::{BusPicture, IDENTITY, PROTOCOL, PeerPicture, SitePicture};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -52,8 +52,18 @@ pub(super) async fn fleet(State(backend): Shared) -> Json<Value> {
         "instance": picture.own.by.instance,
         "members": members,
         "sites": sites,
+        "nats": picture.bus.as_ref().map(nats),
         "refused": refused,
     }))
+}
+
+fn nats(bus: &BusPicture) -> Value {
+    json!({
+        "servers": bus.servers,
+        "connected": bus.connected,
+        "error": bus.error,
+        "dropped": bus.dropped,
+    })
 }
 
 fn member(peer: &PeerPicture) -> Value {

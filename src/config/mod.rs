@@ -20,6 +20,7 @@ pub mod file;
 mod fleet;
 mod headers;
 mod listeners;
+mod nats;
 mod policies;
 mod probes;
 mod reach;

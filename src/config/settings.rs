@@ -4,9 +4,10 @@ use super::compiler::{MODE, rooted};
 use super::error::Problems;
 use super::file::{self, File};
 use super::fleet;
+use super::nats;
 use super::scalar::{AddressOrOff, Workers};
 use super::secrets;
-use crate::decision::fleet::Peer;
+use crate::decision::fleet::{Nats, Peer};
 use crate::decision::plan::Address;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// The proxies whose reports are requested.
     pub peers: Vec<Peer>,
+    /// The NATS cluster on which proxies publish their reports.
+    pub nats: Option<Nats>,
 }
 
 /// Compiles the settings and reports problems.
@@ -85,6 +88,7 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
         drain_deadline: drain.and_then(|drain| drain.deadline).unwrap_or(Duration::from_secs(30)),
         state_dir: file.state_dir.as_ref().map(|path| folder.join(path)),
         peers: fleet::peers(file, folder, problems),
+        nats: nats::nats(file, folder, problems),
     }
 }
 

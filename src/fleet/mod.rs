@@ -5,19 +5,30 @@
 //! bounds the age of a report: a report is never older than its request. The rules are in `crate::decision::fleet`;
 //! the request path does not use the fleet.
 //!
+//! With `fleet.nats`, proxies also publish reports on NATS (`nats`). Such a report has no request: its age counts from
+//! its arrival.
+//!
 //! # Bounds
 //! Outgoing: one connection to each peer of the site and two to each other site; on each, one report a second of at
 //! most [`LINE_MAX`] bytes, with a deadline. Incoming: [`ANSWERED_MAX`] connections.
 
 mod answer;
 mod ask;
+mod bus;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(not(feature = "nats"))]
+#[path = "no_nats.rs"]
+mod nats;
 mod own;
 pub mod properties;
 mod tend;
 
+use crate::decision::fleet::broadcast::is_broadcast;
 use crate::decision::fleet::lease::Shares;
 use crate::decision::fleet::{
-    FORGIVEN, Heard, Identity, LIVE, Link, Members, Merged, Peer, Refused, Report, SITE_LIVE, links,
+    FORGIVEN, Heard, Identity, LIVE, Link, Members, Merged, Nats, Peer, Refused, Report, SITE_LIVE,
+    links,
 };
 use crate::decision::plan::Address;
 use crate::decision::units::{Timestamp, hash, mix};
@@ -31,6 +42,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use answer::Answering;
+pub use bus::BusPicture;
 
 /// The protocol in `Upgrade`.
 pub const PROTOCOL: &str = "tidegate-fleet";
@@ -71,6 +83,8 @@ struct State {
     /// When the last decision on the shares was sent to the control thread; `None` if sending failed.
     decided: Option<Timestamp>,
     links: Vec<LinkState>,
+    /// The connection to NATS, if one is configured.
+    bus: Option<bus::Bus>,
     /// Incremented with each report.
     sequence: u64,
     /// When the last report was made, and its two forms on the wire.
@@ -95,19 +109,21 @@ struct LinkState {
 pub struct Picture {
     /// This proxy's own report.
     pub own: Report,
-    /// The links to peers.
+    /// The links to peers, and the proxies that publish on NATS.
     pub peers: Vec<PeerPicture>,
+    /// The connection to NATS, if one is configured.
+    pub bus: Option<BusPicture>,
     /// Sites, this proxy's own first.
     pub sites: Vec<SitePicture>,
 }
 
-/// The state of one link.
+/// The state of one link, or of a proxy that publishes on NATS.
 #[derive(Clone, Debug)]
 pub struct PeerPicture {
     /// The site.
     pub site: String,
-    /// The last requested peer.
-    pub url: String,
+    /// The last requested peer; `None` for a proxy that publishes on NATS.
+    pub url: Option<String>,
     /// The instance at this address, once known.
     pub instance: Option<String>,
     /// Age of the last report in seconds; `None` before the first report.
@@ -179,19 +195,25 @@ impl Fleet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the list of peers; the state of peers that stay is kept.
-    pub fn adopt(self: &Arc<Fleet>, peers: &[Peer]) {
+    /// Replaces the list of peers and the NATS cluster; the state of peers that stay is kept.
+    pub fn adopt(self: &Arc<Fleet>, peers: &[Peer], nats: Option<&Nats>) {
         let site = self.shared.view.load().plan.site.clone();
         let mut state = self.state();
-        if state.peers == peers && state.site == site {
+        let same_bus = state.site == site && state.bus.as_ref().map(|bus| &bus.nats) == nats;
+        if state.peers == peers && same_bus {
             return;
         }
         let scatter = hash(state.instance.as_bytes());
         let all = links(peers, &site, |peer| mix(scatter ^ hash(peer.url.as_bytes())));
         (state.peers, state.site) = (peers.to_vec(), site);
-        state.members.keep(|source| all.iter().any(|link| link.source == source));
+        let on_bus = |source: &str| same_bus && nats.is_some() && is_broadcast(source);
+        state.members.keep(|source| on_bus(source) || all.iter().any(|link| link.source == source));
         state.tasks = JoinSet::new();
         let since = clock::now();
+        state.bus = nats.map(|nats| bus::Bus::new(nats, since));
+        if let Some(nats) = nats {
+            state.tasks.spawn(nats::follow(self.clone(), nats.clone()));
+        }
         state.tasks.spawn(tend::tend(self.clone()));
         state.links.clear();
         for link in all {
@@ -290,8 +312,8 @@ impl Fleet {
     }
 
     fn own(&self, state: &State) -> Report {
-        let expected = state.configured();
         let view = self.shared.view.load();
+        let expected = state.expected(&view.plan.site);
         Report {
             by: Identity {
                 site: view.plan.site.clone(),
@@ -312,11 +334,19 @@ impl Fleet {
         let now = clock::now();
         let state = self.state();
         let own = self.own(&state);
-        let peers = state.links.iter().map(|known| state.peer(known, now)).collect();
+        let mut peers: Vec<_> = state.links.iter().map(|known| state.peer(known, now)).collect();
+        peers.extend(state.publishers(now));
+        let bus = state.bus.as_ref().map(|bus| bus.picture());
         let mut sites = vec![state.own_site(&own, now)];
         let mut names: BTreeMap<&str, Timestamp> = BTreeMap::new();
         for known in state.links.iter().filter(|known| !known.link.member) {
             names.insert(&known.link.site, known.since);
+        }
+        for (_, heard) in state.members.published() {
+            let site = &heard.report.by.site;
+            if *site != own.by.site {
+                names.entry(site).or_insert(heard.at);
+            }
         }
         sites.extend(names.iter().map(|(name, since)| {
             let heard = state.members.other_site(name, now);
@@ -329,7 +359,7 @@ impl Fleet {
                 live: heard.is_some() && age <= SITE_LIVE,
             }
         }));
-        Picture { own, peers, sites }
+        Picture { own, peers, bus, sites }
     }
 }
 
@@ -347,7 +377,7 @@ impl State {
         let is_live = known.is_own || age.is_some_and(|age| age <= fresh);
         PeerPicture {
             site: known.link.site.clone(),
-            url: known.url.clone(),
+            url: Some(known.url.clone()),
             instance: heard.map(|heard| heard.report.by.instance.clone()),
             age: age.map(|age| age.as_secs_f64()),
             waited: now.since(known.since).as_secs_f64(),
@@ -364,7 +394,7 @@ impl State {
             let heard: Option<&Heard> = self.members.heard(&known.link.source);
             now.since(heard.map_or(known.since, |heard| heard.at))
         });
-        let age = heard.max().unwrap_or_default();
+        let age = heard.max().unwrap_or_default().max(self.bus_age(&own.by.site, now));
         SitePicture {
             name: own.by.site.clone(),
             is_own: true,

@@ -86,3 +86,46 @@ fn a_proxy_of_a_thousand_receives_and_sends_at_most_20_kb_a_second() {
     assert_eq!(links.len(), 49 + 38);
     assert!(each_way <= 20_000.0, "{each_way} B/s");
 }
+
+/// The bytes of messages that a NATS server delivers, and that a client publishes, each in a TLS record of its own.
+#[cfg(feature = "nats")]
+#[test]
+fn on_nats_a_proxy_of_a_thousand_receives_and_sends_at_most_20_kb_a_second() {
+    use super::nats::payload;
+    use crate::decision::fleet::broadcast::{Publisher, Scope};
+    let mut dice = Dice::seeded(1);
+    let own = report(0, 49, &mut dice);
+    let mut members = Members::default();
+    for proxy in 0..49 {
+        let heard = report(0, proxy, &mut dice).for_members();
+        let publisher = Publisher {
+            scope: Scope::Member,
+            site: "site-0".to_owned(),
+            instance: heard.by.instance.clone(),
+        };
+        members.merge_published(&publisher, &own.by, heard, Timestamp::START).unwrap();
+    }
+    let site = members.site(&own, Timestamp::START);
+    assert_eq!(site.members, 50);
+    let subject = |scope: Scope| {
+        let (site, instance) = (own.by.site.clone(), own.by.instance.clone());
+        Publisher { scope, site, instance }.subject("tidegate.fleet")
+    };
+    let frame = |scope: Scope, report: &Report| {
+        let payload = payload(report);
+        let head = format!("MSG {} 12 {}\r\n", subject(scope), payload.len());
+        head.len() + payload.len() + 2 + RECORD
+    };
+    let (member, site) = (frame(Scope::Member, &own.for_members()), frame(Scope::Site, &site));
+
+    // The sums of all 20 sites arrive, the own one included, each every two seconds.
+    let received = 49.0 * member as f64 + 20.0 * site as f64 / 2.0;
+    let sent = member as f64 + site as f64 / 2.0;
+
+    println!(
+        "a proxy's report {member} B, a site's {site} B; {:.1} kB/s received and {:.1} kB/s sent by a proxy",
+        received / 1e3,
+        sent / 1e3
+    );
+    assert!(received <= 20_000.0 && sent <= 1_000.0, "{received} B/s, {sent} B/s");
+}

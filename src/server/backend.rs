@@ -128,8 +128,10 @@ fn fleet(fleet: &Fleet) -> FleetFigures {
         let members = site.report.filter(|_| site.live || site.is_own);
         (site.name, members.map_or(0, |report| report.members), site.age)
     };
+    let picture = fleet.picture();
     FleetFigures {
-        sites: fleet.picture().sites.into_iter().map(site).collect(),
+        sites: picture.sites.into_iter().map(site).collect(),
         refused: fleet.refused(),
+        nats: picture.bus.map(|bus| (bus.connected, bus.dropped)),
     }
 }

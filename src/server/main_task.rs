@@ -263,6 +263,9 @@ impl Main {
         // After an upgrade only this process ends; the service continues.
         if !self.upgrade.is_done() {
             notify::tell("STOPPING=1");
+        } else {
+            // The successor bears the same name in the fleet.
+            self.reloader.fleet().stop();
         }
         if how == Stop::Drain {
             self.drain(signals, stop).await;

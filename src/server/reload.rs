@@ -311,7 +311,7 @@ impl Reloader {
             Ok(_) => {
                 self.access.store(Arc::new(access(&settings)));
                 self.logs.apply(&settings);
-                self.fleet.adopt(&settings.peers);
+                self.fleet.adopt(&settings.peers, settings.nats.as_ref());
                 let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
                 status.effective = Arc::new(effective);
                 drop(status);

@@ -47,9 +47,10 @@ pub fn open(path: &str) -> io::Result<Box<dyn Write + Send>> {
 /// Permissions of a new log file: not every account may read client addresses and paths.
 const MODE: u32 = 0o640;
 
-/// Libraries log from level `warn`, whatever `level` is.
+/// Libraries log from level `warn`, whatever `level` is. The NATS client logs each failed attempt as an error, and
+/// `fleet` logs the first.
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("warn,tidegate={level}"))
+    EnvFilter::new(format!("warn,async_nats=off,tidegate={level}"))
 }
 
 impl Log {

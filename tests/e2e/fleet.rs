@@ -19,19 +19,19 @@ fn start(folder: &Folder, site: &str, admin: &str, fleet: &str, cluster: SocketA
     Process::proxy(&file)
 }
 
-fn site<'a>(fleet: &'a Value, name: &str) -> &'a Value {
+pub fn site<'a>(fleet: &'a Value, name: &str) -> &'a Value {
     fleet["sites"].as_array().unwrap().iter().find(|site| site["site"] == name).unwrap()
 }
 
 /// The other sites of which the proxy at this address has a recent report; empty while the proxy does not answer.
-fn live(fleet: Option<Value>) -> Vec<String> {
+pub fn live(fleet: Option<Value>) -> Vec<String> {
     let Some(fleet) = fleet else { return Vec::new() };
     let others = fleet["sites"].as_array().unwrap().iter();
     let others = others.filter(|site| site["own"] == false && site["live"] == true);
     others.map(|site| site["site"].as_str().unwrap().to_owned()).collect()
 }
 
-fn ask(at: SocketAddr) -> Option<Value> {
+pub fn ask(at: SocketAddr) -> Option<Value> {
     std::net::TcpStream::connect(at).ok()?;
     serde_json::from_str(
         &ask_raw(at, b"GET /api/v1/fleet HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")

@@ -39,6 +39,8 @@ mod logs;
 #[path = "../chaos/lying_dns.rs"]
 mod lying_dns;
 mod mirror;
+#[cfg(feature = "nats")]
+mod nats;
 mod outlier;
 mod passage;
 mod policies;

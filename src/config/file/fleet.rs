@@ -9,6 +9,24 @@ shape! {
         peers: Vec<Peer> = optional,
         /// A file with the token that permits only the report that peers ask for; the admin token permits it too.
         token_file: Spanned<String> = optional,
+        /// A NATS cluster on which proxies publish their reports; beside peers, or instead of them (cargo feature nats).
+        nats: Nats = optional,
+    }
+}
+
+shape! {
+    /// A NATS cluster on which proxies publish their reports.
+    Nats {
+        /// The servers, separated by commas: tls://HOST:PORT or nats://HOST:PORT.
+        url: Spanned<String> = required,
+        /// File with the credentials as `nsc` writes it, or with the seed of an NKey.
+        creds_file: Spanned<String> = optional,
+        /// Authorities of the servers' certificates; the system's by default.
+        ca: Spanned<String> = optional,
+        /// The prefix of all subjects.
+        subject: Spanned<String> = "tidegate.fleet",
+        /// Whether servers that the cluster announces are not used, since their addresses are not reachable from here.
+        ignore_discovered_servers: bool = "false",
     }
 }
 

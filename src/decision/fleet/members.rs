@@ -2,7 +2,7 @@
 //! do not matter.
 //!
 //! A *source* is a configured peer from which this proxy requests reports. One source stands for one proxy, so the
-//! configuration bounds the memory, whatever peers report.
+//! configuration bounds the memory, whatever peers report. Publishers on a bus are further sources (`broadcast`).
 //!
 //! # Invariants
 //! * The state after some reports of a source is the report with the greatest (incarnation, instance, sequence),
@@ -45,6 +45,20 @@ pub enum Merged {
     Own,
 }
 
+/// Begins the source of a publisher on a bus; neither a URL nor a site's name begins like this.
+const BROADCAST: &str = "bus ";
+
+/// The source of a publisher on a bus.
+pub(super) fn broadcast_source(site: &str, instance: &str) -> String {
+    format!("{BROADCAST}{site} {instance}")
+}
+
+/// Whether a source is a publisher on a bus.
+#[must_use]
+pub fn is_broadcast(source: &str) -> bool {
+    source.starts_with(BROADCAST)
+}
+
 /// The newest report of each source.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
@@ -74,12 +88,25 @@ impl Members {
         }
         let elsewhere = |(other, heard): (&String, &Heard)| {
             other != source
+                && !is_broadcast(other)
                 && heard.report.by.instance == report.by.instance
                 && at.since(heard.at) <= LIVE
         };
         if self.all.iter().any(elsewhere) {
             return Err(Refused::Instance);
         }
+        // The same proxy on a bus: the age of an answer is known, and of a broadcast it is not.
+        self.all.remove(&broadcast_source(&report.by.site, &report.by.instance));
+        self.renew(source, report, at)
+    }
+
+    /// Takes a report that may speak for its source, if it is newer.
+    pub(super) fn renew(
+        &mut self,
+        source: &str,
+        report: Report,
+        at: Timestamp,
+    ) -> Result<Merged, Refused> {
         if let Some(known) = self.all.get(source) {
             let (old, new) = (&known.report.by, &report.by);
             let forgiven = at.since(known.at) > FORGIVEN && old != new;
@@ -96,6 +123,11 @@ impl Members {
     /// Forgets sources that are no longer configured.
     pub fn keep(&mut self, is_configured: impl Fn(&str) -> bool) {
         self.all.retain(|source, _| is_configured(source));
+    }
+
+    /// All sources and their last reports.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (&str, &Heard)> {
+        self.all.iter().map(|(source, heard)| (source.as_str(), heard))
     }
 
     /// The last report of a source.

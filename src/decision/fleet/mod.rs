@@ -6,10 +6,13 @@
 //! # Not here
 //! Sockets and JSON (`crate::fleet`).
 
+pub mod broadcast;
+mod credentials;
 pub mod lease;
 mod members;
 pub mod report;
 
+pub use credentials::Credentials;
 pub use members::{FORGIVEN, Heard, LIVE, Link, Members, Merged, SITE_LIVE, links};
 pub use report::{ClusterRow, Identity, Report, ServiceRow};
 
@@ -33,6 +36,24 @@ pub struct Peer {
     /// The certificate authorities for its certificate; those of the system if `None`.
     pub ca: Option<PathBuf>,
 }
+
+/// A NATS cluster on which proxies publish their reports.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Nats {
+    /// The servers, as `nats://HOST:PORT` or `tls://HOST:PORT`; never empty.
+    pub servers: Vec<String>,
+    /// The prefix of all subjects.
+    pub subject: String,
+    /// File with the credentials.
+    pub creds_file: Option<PathBuf>,
+    /// Authorities of the servers' certificates; the system's where there are none.
+    pub ca: Option<PathBuf>,
+    /// Whether servers that the cluster announces are not used.
+    pub ignore_discovered_servers: bool,
+}
+
+/// NATS servers in a configuration.
+pub const SERVERS_MAX: usize = 16;
 
 /// Peers in a configuration.
 pub const PEERS_MAX: usize = 256;
@@ -60,11 +81,15 @@ pub enum Refused {
     Unasked,
     /// No complete report in time.
     Timeout,
+    /// More reports than are read of one publisher, or of all unknown ones.
+    Flood,
+    /// More publishers than are kept.
+    Full,
 }
 
 impl Refused {
     /// All reasons, for metrics.
-    pub const ALL: [Refused; 10] = [
+    pub const ALL: [Refused; 12] = [
         Refused::Malformed,
         Refused::Oversize,
         Refused::TooMany,
@@ -75,6 +100,8 @@ impl Refused {
         Refused::Stale,
         Refused::Unasked,
         Refused::Timeout,
+        Refused::Flood,
+        Refused::Full,
     ];
 
     /// The word in metrics and logs.
@@ -91,6 +118,8 @@ impl Refused {
             Refused::Stale => "stale",
             Refused::Unasked => "unasked",
             Refused::Timeout => "timeout",
+            Refused::Flood => "flood",
+            Refused::Full => "full",
         }
     }
 }

@@ -231,7 +231,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// Whether this may be the name of an instance: a host and a port.
-fn is_instance(name: &str) -> bool {
+pub(super) fn is_instance(name: &str) -> bool {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]/".contains(&byte);
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(valid)
 }

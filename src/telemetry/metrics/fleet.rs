@@ -21,4 +21,11 @@ pub(super) fn fleet(families: &mut Families, fleet: &FleetFigures) {
     for (reason, count) in &fleet.refused {
         refused.push(counter(&[("reason", reason)], *count as f64));
     }
+    let Some((connected, dropped)) = fleet.nats else { return };
+    let help = "Whether there is a connection to NATS.";
+    let connections = families.family("tidegate_fleet_nats_connected", help, MetricType::GAUGE);
+    connections.push(gauge(&[], f64::from(u8::from(connected))));
+    let help = "Reports dropped without a connection to NATS.";
+    let drops = families.family("tidegate_fleet_nats_dropped_total", help, MetricType::COUNTER);
+    drops.push(counter(&[], dropped as f64));
 }
