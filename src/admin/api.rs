@@ -176,6 +176,7 @@ fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
         "cause": signals.cause,
         "why": why(&view.plan, &view.signals, index),
         "dial_percent": signals.dial,
+        "site_dial_percent": signals.site_dial,
         "ceiling": signals.ceiling,
         "learned_concurrent": learned.at_once.map(rounded),
         "learned_rps": learned.rate.map(rounded),
