@@ -2,6 +2,7 @@
 
 import { html, Component, mark, rate, num, ms, usd, pct } from './ui.js';
 import { world } from './world.js';
+import { siteDial } from './site-acts.js';
 import { get, send, setToken, tryToken, operatorName } from './api.js';
 
 class Dialog extends Component {
@@ -28,9 +29,12 @@ export class TokenDialog extends Dialog {
   }
 }
 
+const dialOf = (kind, name) => kind === 'sites'
+  ? siteDial(world.sites().find(x => x.name === name) || { clusters: [] })
+  : world.byName.get(name)?.dial_percent ?? 100;
 const WORDS = { drain: 'Drain', undrain: 'Undrain', dial: 'Dial', reload: 'Reload' };
 export class ActionDialog extends Dialog {
-  constructor(props) { super(props); this.state = { percent: props.verb === 'dial' ? (world.byName.get(props.name)?.dial_percent ?? 100) : null, typed: '', expected: null, told: '', busy: false }; }
+  constructor(props) { super(props); this.state = { percent: props.verb === 'dial' ? dialOf(props.kind, props.name) : null, typed: '', expected: null, told: '', busy: false }; }
   componentDidMount() { super.componentDidMount(); this.expect(); }
   componentWillUnmount() { clearTimeout(this.soon); }
   async expect() {
@@ -64,9 +68,11 @@ export class ActionDialog extends Dialog {
     }
     return [rows.length ? html`<table class="expect"><thead><tr><th></th><th class="r">now</th><th class="r">after</th></tr></thead><tbody>${rows.slice(0, 12).map(([k, a, b, bad]) => html`<tr class=${bad ? 'bad' : ''}><th>${k}</th><td class="r num">${a}</td><td class="r num"><b>${b}</b></td></tr>`)}</tbody></table>` : html`<p class="note">No request goes there now: nothing moves.</p>`, ...(e.warnings || []).map(w => html`<p class="warn">${mark('down', 14)}<span>${w}</span></p>`), e.assumed?.length ? html`<details class="assumed"><summary>Simulated in ${e.seconds} virtual seconds; assumed:</summary><ul>${e.assumed.map(a => html`<li>${a}</li>`)}</ul></details>` : null];
   }
-  render({ verb, name }, { percent, typed, expected, told, busy, done }) {
+  render({ verb, kind, name }, { percent, typed, expected, told, busy, done }) {
     const heavy = verb === 'drain' || (verb === 'dial' && percent === 0), ready = !busy && (!heavy || typed === name);
-    const what = { drain: 'No new exchanges; exchanges in flight are completed.', undrain: 'The dial of the configuration file applies again.', dial: 'This percentage of the exchanges offered to the cluster is accepted; the rest goes to the next clusters.', reload: 'The file is read again now. If it has a problem, the configuration in force stays.' }[verb];
+    const clusters = kind === 'sites' ? world.sites().find(x => x.name === name)?.clusters.length || 0 : 0;
+    const all = clusters > 1 ? `All ${clusters} clusters of this site: ` : clusters ? 'The cluster of this site: ' : '';
+    const what = all + { drain: 'No new exchanges; exchanges in flight are completed.', undrain: kind === 'sites' ? 'The dial of each cluster applies again.' : 'The dial of the configuration file applies again.', dial: 'This percentage of the exchanges offered to the cluster is accepted; the rest goes to the next clusters.', reload: 'The file is read again now. If it has a problem, the configuration in force stays.' }[verb];
     const range = ev => { this.setState({ percent: Number(ev.target.value) }); clearTimeout(this.soon); this.soon = setTimeout(() => this.expect(), 400); };
     return this.frame(`${WORDS[verb]} ${name}`, html`<h2>${WORDS[verb]} ${name || 'the configuration'}?</h2><p>${what}</p>
       ${verb === 'dial' ? html`<label class="dialrow"><input type="range" min="0" max="100" step="5" value=${percent} onInput=${range} aria-label="Percent" /><b class="num">${pct(percent / 100)}</b></label>` : null}

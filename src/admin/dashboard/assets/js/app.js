@@ -8,11 +8,12 @@ import { redrawCharts } from './chart.js';
 import * as views from './views.js';
 import { why } from './views-why.js';
 import { config } from './views-config.js';
+import { sites } from './views-site.js';
 import { ActionDialog, TokenDialog } from './actions.js';
 
 const root = document.documentElement, dark = matchMedia('(prefers-color-scheme: dark)');
 const NAV = [['map', 'Map'], ['services', 'Services'], ['clusters', 'Clusters'], ['why', 'Why'], ['decisions', 'Decisions'], ['config', 'Config'], ['cost', 'Cost']];
-const PAGES = { map: views.map, services: views.services, clusters: views.clusters, why, decisions: views.decisions, config, cost: views.cost };
+const PAGES = { map: views.map, services: views.services, clusters: views.clusters, why, decisions: views.decisions, config, cost: views.cost, sites };
 
 let choice = null;
 try { choice = localStorage.getItem('tidegate-theme'); } catch { /* not kept */ }
@@ -42,7 +43,7 @@ class App extends Component {
   top(page) {
     const p = world.status ? world.proxies(world.site) : null, off = world.phase !== 'live' || world.cold, t = world.totals(), bad = world.status && !world.status.config.last_reload.ok;
     return html`<header class="top"><a class="brand" href="#/map"><svg viewBox="0 0 24 24" width="22" height="22" aria-hidden="true" class="logo"><path class="posts" d="M5 3v18M19 3v18" /><path class="wave" d="M5 9.5c3.5-3.3 7-3.3 7 0s3.5 3.3 7 0M5 15.5c3.5-3.3 7-3.3 7 0s3.5 3.3 7 0" /></svg><span class="site">${world.site || 'tidegate'}</span></a>
-      <nav aria-label="Views">${NAV.map(([id, name]) => html`<a key=${id} href=${'#/' + id} aria-current=${id === page ? 'page' : null}>${name}${id === 'config' && bad ? html`<i class="flag" title="the file is not in force"></i>` : null}</a>`)}</nav>
+      <nav aria-label="Views">${NAV.map(([id, name]) => html`<a key=${id} href=${'#/' + id} aria-current=${id === page || (id === 'map' && page === 'sites') ? 'page' : null}>${name}${id === 'config' && bad ? html`<i class="flag" title="the file is not in force"></i>` : null}</a>`)}</nav>
       <div class="facts"><span class=${'fact pulse ' + (off ? 'off' : '')} title=${p?.alone ? 'this process alone: no fleet is configured, so other proxies of this site are not in these figures' : 'proxies of this site that report, and the age of the oldest report'}><i class="beat"></i><span><b class="num">${p ? `${p.heard} of ${p.all}` : '\u2013'}</b><span class="wide"> ${p && p.all !== 1 ? 'proxies' : 'proxy'}</span>, ${world.phase === 'loading' ? 'asking' : world.phase === 'denied' ? 'locked' : world.cold ? `${ago(world.age)} old` : `${p?.age || 1} s old`}</span></span>
       ${world.status ? html`<a class="fact gen" href="#/config" title="configuration in force">gen <b class="num">${world.status.config.generation}</b>${bad ? mark('down', 12) : null}</a>` : null}
       ${world.services.length ? html`<a class="fact" href="#/cost" title="spend now, all services"><b class="num">${usd(t.usd)}</b>/h</a>` : null}
@@ -55,7 +56,7 @@ class App extends Component {
     if (s && !s.config.last_reload.ok) { const n = String(s.config.last_reload.error || '').split('\n').filter(line => line && !/: warning: /.test(line)).length; return show('lost', 'down', 'The file on disk is not in force.', `${n === 1 ? 'It has one problem' : `It has ${n} problems`}; generation ${s.config.generation} stays in force since ${clock(Date.parse(s.config.loaded_at) / 1000)}.`, 'See why', '#/config'); }
     if (s?.draining) return show('hand', 'draining', 'This proxy is draining.', 'It takes no new connections and ends soon.');
     const silent = world.status ? world.sites().filter(x => world.siteAge(x.name)) : [];
-    if (silent.length) return show('none', 'stale', `${world.sites().length - silent.length} of ${world.sites().length} sites heard.`, silent.map(x => `${x.name}: ${world.siteAge(x.name)} s old`).join(', ') + '.');
+    if (silent.length) return show('none', 'stale', `${world.sites().length - silent.length} of ${world.sites().length} sites heard.`, silent.map(x => `${x.name}: ${ago(world.siteAge(x.name))} old`).join(', ') + '.');
     return null;
   }
   render(_, { dialog }) {

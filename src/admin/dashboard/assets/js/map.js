@@ -1,8 +1,9 @@
 // The sites map: this proxy in the middle, sites at fixed angles, radius by the logarithm of the distance, width of a flow
 // by requests/s. There is no force layout, so that a site stays where the reader has learned to look.
 
-import { html, Component, shape, rate, ms, num, stateTone, words } from './ui.js';
+import { html, Component, ago, shape, rate, ms, num, stateTone, words } from './ui.js';
 import { world } from './world.js';
+import { siteHref } from './site-acts.js';
 
 const RINGS = [1, 3, 10, 30, 100], FAR = 100, LABELLED = 4;
 // The distance that is drawn changes only when the measured one differs by more than a sixth: jitter moves nothing.
@@ -86,7 +87,7 @@ export class SiteMap extends Component {
     const rank = { down: 0, degraded: 1, full: 2, draining: 3, dialled: 3, stale: 4, up: 5 }, all = x.clusters.map(c => world.stateOf(c)).sort((a, b) => rank[a] - rank[b]);
     const cols = Math.max(1, Math.ceil(Math.sqrt(n * 1.1))), step = Math.min(13, 1.55 * r / cols), size = step * 0.82, rows = Math.ceil(n / cols);
     const dots = all.map((s, i) => html`<svg x=${px - cols * step / 2 + (i % cols) * step + (step - size) / 2} y=${py - rows * step / 2 + Math.floor(i / cols) * step + (step - size) / 2} width=${size} height=${size} viewBox="0 0 16 16" class=${'mark t-' + stateTone(s)}>${step < 4 ? html`<circle cx="8" cy="8" r="6.5" class="fill" />` : shape(s)}</svg>`);
-    return html`<a key=${x.name} class=${'node s-' + st} href=${`#/map?site=${encodeURIComponent(x.name)}`} aria-label=${`${x.name}: ${this.told(x)}`}><circle class="nodehalo round" cx=${px} cy=${py} r=${r} />${dots}</a>`;
+    return html`<a key=${x.name} class=${'node s-' + st} href=${siteHref(x.name)} aria-label=${`${x.name}: ${this.told(x)}`}><circle class="nodehalo round" cx=${px} cy=${py} r=${r} />${dots}</a>`;
   }
   told(x) {
     const states = x.clusters.map(c => world.stateOf(c)), count = k => states.filter(s => s === k).length, bad = ['down', 'degraded', 'full', 'draining'].filter(k => count(k)).map(k => `${count(k)} ${k}`);
@@ -95,7 +96,7 @@ export class SiteMap extends Component {
   caption(p, at, W, H, slim, row) {
     const { x, spots, far, d0, a0, right, dense } = p, age = world.siteAge(x.name), peers = world.proxies(x.name), [ax, ay] = at.P(far, a0);
     const way = d0 === null ? 'not measured' : `${ms(d0)} ms`, sum = x.clusters.reduce((a, c) => a + world.rate(c.name), 0);
-    const second = age ? `no news for ${age} s` : world.cold ? `${Math.round(world.age)} s old` : at.many ? `${rate(sum)}, ${way}` : dense ? `${this.told(x)}, ${way}` : slim ? `${way} away` : `${x.kind}, ${way === 'not measured' ? way : way + ' away'}${peers ? `, ${peers.heard} of ${peers.all} ${peers.all === 1 ? 'proxy' : 'proxies'}` : ''}`;
+    const second = age ? `no news for ${ago(age)}` : world.cold ? `${Math.round(world.age)} s old` : at.many ? `${rate(sum)}, ${way}` : dense ? `${this.told(x)}, ${way}` : slim ? `${way} away` : `${x.kind}, ${way === 'not measured' ? way : way + ' away'}${peers ? `, ${peers.heard} of ${peers.all} ${peers.all === 1 ? 'proxy' : 'proxies'}` : ''}`;
     let tx = right ? W - 18 : 18, ty, anchor = right ? 'end' : 'start', lead = null;
     if (at.many) {
       ty = row.y;
@@ -107,7 +108,7 @@ export class SiteMap extends Component {
     if (slim && at.many) return null;
     // A cluster without a site is its own site: its name is shown once.
     if (!dense && spots.length === 1 && spots[0].c.name === x.name && !age) return null;
-    return html`<g key=${x.name} class="cap">${lead}<g text-anchor=${anchor} transform=${`translate(${tx.toFixed(1)} ${ty.toFixed(1)})`}><text class="name">${x.name}</text><text class=${'sub' + (age ? ' strong' : '')} y="15">${second}</text></g></g>`;
+    return html`<g key=${x.name} class="cap">${lead}<g text-anchor=${anchor} transform=${`translate(${tx.toFixed(1)} ${ty.toFixed(1)})`}><a href=${siteHref(x.name)}><text class="name">${x.name}</text></a><text class=${'sub' + (age ? ' strong' : '')} y="15">${second}</text></g></g>`;
   }
   node(p, spot, at, W, slim) {
     const { c, a, d } = spot, [x, y] = at.P(d, a), st = world.stateOf(c), v = world.rate(c.name), dead = st === 'down', dx = x - at.cx, right = dx > 4, here = p.x.here, xs = p.spots.map(s => at.P(s.d, s.a)[0]);
@@ -119,9 +120,10 @@ export class SiteMap extends Component {
     else if (slim) { lx = Math.max(40, Math.min(W - 40, x)); ly = y + 28; anchor = 'middle'; }
     else { lx = right ? Math.max(...xs) + 31 : Math.min(...xs) - 31; ly = y - 1; anchor = right ? 'start' : 'end'; if (lx > W - 84) { lx = x; ly = y + 34; anchor = 'middle'; } else if (lx < 84) { lx = x; ly = y + 34; anchor = 'middle'; } }
     const way = ms(c.distance_ms) + ' ms';
-    const text = dead ? (slim || here ? 'down' : `down, ${c.cause.replaceAll('_', ' ')}`) : st === 'draining' ? (v > 0.5 ? `${rate(v)}, draining` : 'draining') : st === 'stale' ? `${rate(v)}, ${world.siteAge(c.site)} s old` : v < 0.05 ? (slim ? 'idle' : `idle, ${way}`) : st === 'full' ? `${rate(v)}, full` : slim ? rate(v) : `${rate(v)}, ${way}`;
+    const text = dead ? (slim || here ? 'down' : `down, ${c.cause.replaceAll('_', ' ')}`) : st === 'draining' ? (v > 0.5 ? `${rate(v)}, draining` : 'draining') : v < 0.05 ? (slim ? 'idle' : `idle, ${way}`) : st === 'full' ? `${rate(v)}, full` : slim ? rate(v) : `${rate(v)}, ${way}`;
+    const fits = anchor !== 'start' || lx + 6.6 * text.length < W;
     const cls = dead ? 'sub tx-lost strong' : st === 'full' || st === 'degraded' ? 'sub tx-away strong' : st === 'draining' || st === 'dialled' ? 'sub tx-hand strong' : 'sub';
-    return html`<a key=${c.name} class=${'node s-' + st} href=${'#/clusters/' + encodeURIComponent(c.name)} aria-label=${`${c.name}: ${text}`}><circle class="nodehalo" cx=${x} cy=${y} r="15" /><svg x=${x - 11} y=${y - 11} width="22" height="22" viewBox="0 0 16 16" class=${'mark t-' + stateTone(st)}>${shape(st)}</svg><g class="nlabel" transform=${`translate(${lx.toFixed(1)} ${ly.toFixed(1)})`} text-anchor=${anchor}><text class="name">${c.name}</text><text class=${cls} y="15">${text}</text></g></a>`;
+    return html`<a key=${c.name} class=${'node s-' + st} href=${'#/clusters/' + encodeURIComponent(c.name)} aria-label=${`${c.name}: ${text}`}><circle class="nodehalo" cx=${x} cy=${y} r="15" /><svg x=${x - 11} y=${y - 11} width="22" height="22" viewBox="0 0 16 16" class=${'mark t-' + stateTone(st)}>${shape(st)}</svg><g class="nlabel" transform=${`translate(${lx.toFixed(1)} ${ly.toFixed(1)})`} text-anchor=${anchor}><text class="name">${c.name}</text><text class=${cls} y="15">${dead && !fits ? 'down' : text}</text></g></a>`;
   }
 
   picture(W) {
@@ -139,7 +141,7 @@ export class SiteMap extends Component {
       if (p.dense) {
         const [x, y] = P(p.far, p.a0), sum = p.x.clusters.reduce((a, c) => a + world.rate(c.name), 0), st = world.siteState(p.x), away = p.x.clusters.some(c => this.away(c.name));
         const tone = st === 'stale' || world.cold ? 'none' : away ? 'away' : 'home';
-        flows.push(this.flow(p.x.name, this.curve(cx, cy, x, y, p.x.here), sum, tone, st === 'down' ? 'dead' : p.d0 === null || st === 'stale' ? 'stale' : '', scale, away, `#/map?site=${encodeURIComponent(p.x.name)}`, `${p.x.name}: ${rate(sum)}`));
+        flows.push(this.flow(p.x.name, this.curve(cx, cy, x, y, p.x.here), sum, tone, st === 'down' ? 'dead' : p.d0 === null || st === 'stale' ? 'stale' : '', scale, away, siteHref(p.x.name), `${p.x.name}: ${rate(sum)}`));
         nodes.push(this.field(p, at));
         continue;
       }

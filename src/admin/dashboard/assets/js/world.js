@@ -124,7 +124,9 @@ class World {
   async peers() {
     // The list of paths shows whether there is a fleet; a request for an absent path would be an error.
     if (this.alone === undefined) { this.alone = true; get('api').then(told => { this.alone = !(told.ok && String(told.body).includes('/api/v1/fleet')); }); return; }
-    if (this.alone || this.asking || performance.now() - (this.askedPeers || 0) < 1900) return;
+    // What grows old is asked for more often, so that a site that falls silent shows soon.
+    const since = (performance.now() - (this.askedPeers || 0)) / 1000, old = this.members().some(m => !m.self && m.age_s + since > 3.5);
+    if (this.alone || this.asking || since < (old ? 0.9 : 1.9)) return;
     this.asking = true; this.askedPeers = performance.now();
     const told = await get('api/v1/fleet', 5);
     this.asking = false;
@@ -141,19 +143,32 @@ class World {
     const since = this.fleetHeard ? (performance.now() - this.fleetHeard) / 1000 : 0;
     const own = this.members().filter(m => m.site === site);
     if (!own.length) return site === this.site ? { heard: 1, all: 1, age: Math.max(1, Math.round(this.age)), alone: !this.members().length } : null;
-    const ages = own.map(m => (m.age_s || 0) + since);
-    return { heard: ages.filter(a => a < 10).length, all: own.length, age: Math.max(1, Math.round(Math.max(...ages))) };
+    // What the proxy calls silent is silent; while this page hears nothing of the fleet, nobody is heard.
+    const age = m => (m.age_s || 0) + since, heard = own.filter(m => (m.self || m.state === 'live' || m.state === 'leaving') && since < 10);
+    const ages = (heard.length ? heard : own.some(m => m.state === 'silent') ? own.filter(m => m.state === 'silent') : own).map(age);
+    const oldest = heard.length ? Math.max(...ages) : Math.min(...ages);
+    return { heard: heard.length, all: own.length, age: Math.max(1, Math.round(oldest)), never: own.every(m => m.state === 'unknown') };
   }
-  siteAge(site) { if (site === this.site) return 0; const p = this.proxies(site); return p && !p.heard ? p.age : 0; }
+  // Seconds since a site was last heard; 0 while it is heard, and in the first seconds of a conversation.
+  siteAge(site) { if (site === this.site) return 0; const p = this.proxies(site); return p && !p.heard && !(p.never && p.age < 6) ? p.age : 0; }
+  // Whether other proxies or sites are known at all.
+  get fleeted() { return Array.isArray(this.fleet?.sites) && (this.fleet.sites.length > 1 || this.members().length > 1); }
   remote(site) { const all = this.fleet?.sites; return Array.isArray(all) ? all.find(x => x.site === site) : null; }
   // Exchanges a second of a cluster over all sites, if the fleet reports them.
   everywhere(name) {
-    if (!Array.isArray(this.fleet?.sites) || !this.fleet.sites.length) return null;
+    if (!this.fleeted) return null;
     // The own site's report is the sum over its proxies, this one among them; without it, this proxy's rate is all that is known.
     const own = this.fleet.sites.some(x => x.site === this.site && x.clusters);
     let sum = own ? 0 : this.rate(name);
     for (const x of this.fleet.sites) for (const c of x.clusters || []) if (c.name === name) sum += c.requests_per_s || 0;
     return sum;
+  }
+  // The oldest report that is part of it, where a site is not heard now: its last figure still counts.
+  everywhereAge(name) {
+    const all = this.everywhere(name), counts = c => c.name === name && c.requests_per_s > Math.max(0.05, 0.02 * all);
+    let age = 0;
+    if (this.fleeted) for (const x of this.fleet.sites) if ((x.clusters || []).some(counts)) age = Math.max(age, this.siteAge(x.site));
+    return age;
   }
 
   sites() {
@@ -169,7 +184,6 @@ class World {
   home(service) { return service.order[0]; }
   stateOf(c) {
     if (!c) return 'idle';
-    if (this.siteAge(c.site)) return 'stale';
     if (c.state !== 'up') return c.state;
     if (c.dial_percent < 100) return 'dialled';
     return c.queue_ms !== null && c.tolerates_ms && c.queue_ms > 0.8 * c.tolerates_ms ? 'full' : 'up';
@@ -182,10 +196,11 @@ class World {
     return word === 'up' && q !== null && t && q > 0.8 * t ? 'full' : word;
   }
   siteState(x) {
-    if (this.siteAge(x.name)) return 'stale';
     const all = x.clusters.map(c => this.stateOf(c));
+    // Its clusters are measured from here, whether its proxies are heard or not.
+    if (all.length && all.every(s => s === 'down')) return 'down';
+    if (this.siteAge(x.name)) return 'stale';
     if (!all.length) return 'up';
-    if (all.every(s => s === 'down')) return 'down';
     if (all.some(s => s === 'down' || s === 'degraded')) return 'degraded';
     if (all.every(s => s === 'draining')) return 'draining';
     return all.some(s => s === 'full') ? 'full' : 'up';
