@@ -12,7 +12,8 @@ export function siteActs(x, act, cls = 'btn') {
   if (!world.token || world.cold || !x.clusters.length) return null;
   const go = verb => () => act({ verb, kind: 'sites', name: x.name }), by = siteDial(x);
   return html`<div class="acts">${by < 100
-    ? html`<button class=${cls} type="button" onClick=${go('undrain')}>${by ? 'Take dial back\u2026' : 'Undrain site\u2026'}</button>`
+    ? html`<button class=${cls} type="button" onClick=${go('undrain')}>
+      ${by ? 'Take dial back\u2026' : 'Undrain site\u2026'}</button>`
     : html`<button class=${cls} type="button" onClick=${go('drain')}>Drain site\u2026</button>`}
     <button class=${cls} type="button" onClick=${go('dial')}>Dial\u2026</button></div>`;
 }
