@@ -477,7 +477,8 @@ export class decisions extends Component {
       rows.push(row); open.set(same, row);
     }
     return html`<section class="pagehead"><div><h1>Decisions</h1><p
-      class="vsub">The last exchanges that did not go to the nearest cluster: a sample of at most a hundred a second.</p>
+      class="vsub">The last exchanges that did not go to the nearest cluster: a sample of at most a hundred a
+      second.</p>
       </div>
       ${all?.length ? html`<button class="btn" type="button" aria-pressed=${String(paused)}
         onClick=${() => this.setState({ paused: !paused })}>${paused ? 'Resume' : 'Pause'}</button>` : null}</section>
