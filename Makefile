@@ -24,7 +24,7 @@ test: target/.tools-test target/.tools-dashboard
 	$(CARGO) build --locked --all-features
 	$(CARGO) test --locked --all-features --test chaos
 	@# A browser and processes in real time on shared processors: where they miss something they play again, three times at most.
-	cd tests/dashboard && for play in 1 2 3; do node --test dashboard.test.mjs && exit 0; done; exit 1
+	cd tests/dashboard && for play in 1 2 3; do node --test --test-concurrency=1 && exit 0; done; exit 1
 	for play in 1 2 3; do $(CARGO) test --locked --all-features --test field && exit 0; done; exit 1
 
 # Formatting, lints, licences and advisories.
@@ -41,7 +41,7 @@ bench: target/.tools-bench
 # The dashboard in Debian's Chromium, with a picture of every view, wide and narrow, light and dark, in target/screens.
 dashboard-test: target/.tools-dashboard
 	$(CARGO) build --locked --all-features
-	cd tests/dashboard && DASHBOARD_LONG=1 node --test dashboard.test.mjs
+	cd tests/dashboard && DASHBOARD_LONG=1 node --test --test-concurrency=1
 
 # What outages, reloads and upgrades cost under load: the long form, with its times gated.
 chaos: target/.tools-test

@@ -1,16 +1,11 @@
 //! The answers of the admin API, derived from the view that the workers read.
 
 use super::audit::{Done, Who, remember};
-use super::history::{Second, tolerates};
-use super::{Backend, Request};
+use super::{Backend, Request, picture};
 use crate::decision::assess::Event;
-use crate::decision::capacity::Learned;
 use crate::decision::explain::explain as explain_route;
-use crate::decision::health::Cause;
-use crate::decision::plan::{ClusterIndex, Kind, Listener, ListenerIndex, ServiceIndex};
+use crate::decision::plan::{Listener, ListenerIndex};
 use crate::decision::route::{RouteQuery, Unrouted};
-use crate::decision::units::Timestamp;
-use crate::decision::why::why;
 use crate::http::target::{Target, host as authority_of};
 use crate::http::{EncodedSlash, Slashes};
 use crate::shared::View;
@@ -21,9 +16,8 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -115,156 +109,41 @@ fn status_view(backend: &Backend) -> Value {
     })
 }
 
-/// The snapshot that `/api/v1/events` sends each second.
-pub(super) fn snapshot(backend: &Backend) -> Value {
-    let view = backend.shared.view.load();
-    json!({
-        "status": status_view(backend),
-        "clusters": clusters_view(&view),
-        "services": services_view(&view, &backend.memory.history.last()),
+/// The snapshot that `/api/v1/events` sends each second, as JSON.
+///
+/// # Errors
+/// When the snapshot cannot be written as JSON, which no value of it causes.
+pub(super) fn snapshot(backend: &Backend) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Snapshot<'a> {
+        status: Value,
+        clusters: Vec<picture::ClusterPicture<'a>>,
+        services: Vec<picture::ServicePicture<'a>>,
+    }
+    let (view, second) = (backend.shared.view.load(), backend.memory.history.last());
+    serde_json::to_string(&Snapshot {
+        status: status_view(backend),
+        clusters: picture::clusters(&view),
+        services: picture::services(&view, &second),
     })
 }
 
-pub(super) async fn clusters(State(backend): Shared) -> Json<Value> {
-    Json(clusters_view(&backend.shared.view.load()))
-}
-
-fn milliseconds(seconds: f64) -> f64 {
-    (seconds * 1e6).round() / 1e3
-}
-
-fn rounded(number: f64) -> f64 {
-    (number * 1e4).round() / 1e4
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Idc => "idc",
-        Kind::Cloud => "cloud",
-    }
-}
-
-fn clusters_view(view: &View) -> Value {
-    Value::Array(view.plan.clusters.indices().filter_map(|at| cluster_view(view, at)).collect())
-}
-
-/// The state of a cluster; an unmeasured value is null.
-fn cluster_view(view: &View, index: ClusterIndex) -> Option<Value> {
-    let cluster = view.plan.clusters.get(index)?;
-    let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;
-    let age = |(_, at): (Cause, Timestamp)| rounded(view.signals.at.secs_since(at));
-    let endpoints = signals.endpoints.iter().zip(&live.endpoints).map(|(endpoint, live)| {
-        json!({
-            "address": endpoint.address.to_string(),
-            "state": if endpoint.up { "up" } else { "down" },
-            "rtt_ms": endpoint.rtt.map(milliseconds),
-            "service_ms": milliseconds(endpoint.latency),
-            "in_flight": live.in_flight.get(),
-            "requests_per_s": rounded(endpoint.requests_per_s),
-            "last_error": endpoint.last_error.map(|(cause, _)| cause.label()),
-            "last_error_text": endpoint.last_error.map(|(cause, _)| in_words(cause)),
-            "last_error_age_s": endpoint.last_error.map(age),
-        })
-    });
-    let learned = learned(view, index).unwrap_or_default();
-    Some(json!({
-        "name": cluster.name,
-        "site": cluster.site,
-        "kind": kind(cluster.kind),
-        "environment": cluster.environment,
-        "state": signals.state.label(),
-        "cause": signals.cause,
-        "why": why(&view.plan, &view.signals, index),
-        "dial_percent": signals.dial,
-        "ceiling": signals.ceiling,
-        "learned_concurrent": learned.at_once.map(rounded),
-        "learned_rps": learned.rate.map(rounded),
-        "rtt_ms": signals.rtt.map(milliseconds),
-        "distance_ms": signals.distance.map(milliseconds),
-        "service_ms": signals.service.map(milliseconds),
-        "queue_ms": signals.queue.map(milliseconds),
-        "tolerates_ms": tolerates(view, index).map(milliseconds),
-        "total_ms": signals.total.map(milliseconds),
-        "in_flight": live.in_flight.get(),
-        "requests_per_s": rounded(signals.requests_per_s),
-        "success_ratio": signals.success.map(rounded),
-        "share": rounded(signals.share),
-        "cost_usd_per_h": rounded(signals.usd_per_hour),
-        "endpoints": endpoints.collect::<Vec<Value>>(),
-    }))
-}
-
-/// What the cluster was observed to serve at most, for the class that sends most to it.
-fn learned(view: &View, index: ClusterIndex) -> Option<Learned> {
-    let class = view.signals.clusters.get(index)?.class?;
-    let permitted = &view.plan.classes.get(class)?.permitted.clusters;
-    let slot = permitted.iter().position(|known| *known == index)?;
-    view.signals.classes.get(class)?.learned.get(slot).copied()
-}
-
-fn in_words(cause: Cause) -> String {
-    let mut words = cause.in_words().to_owned();
-    if let Cause::Tls(failure) = cause {
-        words.push_str(": ");
-        words.push_str(&failure.label().trim_start_matches("tls_").replace('_', " "));
-    }
-    words
+pub(super) async fn clusters(State(backend): Shared) -> Response {
+    Json(picture::clusters(&backend.shared.view.load())).into_response()
 }
 
 pub(super) async fn cluster(State(backend): Shared, Path(name): Path<String>) -> Response {
     let view = backend.shared.view.load();
     let index = view.plan.clusters.find(|cluster| cluster.name == name);
-    match index.and_then(|index| cluster_view(&view, index)) {
+    match index.and_then(|index| picture::cluster(&view, index)) {
         Some(cluster) => Json(cluster).into_response(),
         None => (StatusCode::NOT_FOUND, format!("no cluster `{name}`\n")).into_response(),
     }
 }
 
-pub(super) async fn services(State(backend): Shared) -> Json<Value> {
-    Json(services_view(&backend.shared.view.load(), &backend.memory.history.last()))
-}
-
-fn services_view(view: &View, second: &Second) -> Value {
-    let one = |(index, service): (ServiceIndex, &crate::decision::plan::Service)| {
-        let classes = view.plan.classes.iter().zip(&view.signals.classes);
-        let own: Vec<_> = classes.filter(|(class, _)| class.service == index).collect();
-        let demand: f64 = own.iter().map(|(_, signals)| signals.demand_rps).sum();
-        let spilled: f64 = own.iter().map(|(_, s)| s.spill * s.demand_rps).sum();
-        let mut share: BTreeMap<&str, f64> = BTreeMap::new();
-        for (_, signals) in &own {
-            for (cluster, part) in signals.order.iter().zip(&signals.shares) {
-                let part = if demand > 0.0 { part * signals.demand_rps / demand } else { 0.0 };
-                *share.entry(&view.plan.clusters[*cluster].name).or_default() += rounded(part);
-            }
-        }
-        // The class with the most clusters represents the service: other classes have a part of its order.
-        let widest = own.iter().max_by_key(|(class, _)| class.permitted.clusters.len());
-        let order = widest.map_or(service.clusters.clone(), |(_, signals)| signals.order.clone());
-        let names: Vec<&str> = order.iter().map(|c| view.plan.clusters[*c].name.as_str()).collect();
-        let of = second.services.get(&service.name).cloned().unwrap_or_default();
-        let per_cluster = of.to.iter().map(|(name, rate)| (name.as_str(), rounded(*rate)));
-        json!({
-            "name": service.name,
-            "order": names,
-            "spilling": demand > 0.0 && spilled / demand > 0.02,
-            "share": share,
-            "demand_rps": rounded(demand),
-            "forecast_rps": own
-                .iter()
-                .map(|(_, signals)| signals.forecast_rps)
-                .sum::<Option<f64>>()
-                .map(rounded),
-            "budget_left_usd": view.signals.budgets.get(index).copied().flatten().map(rounded),
-            "requests_per_s": rounded(of.requests_per_s),
-            "refused_per_s": rounded(of.refused_per_s),
-            "errors_per_s": rounded(of.errors_per_s),
-            "p50_ms": of.p50_ms.map(rounded),
-            "p99_ms": of.p99_ms.map(rounded),
-            "cost_usd_per_h": rounded(of.usd_per_hour),
-            "to": per_cluster.collect::<BTreeMap<&str, f64>>(),
-        })
-    };
-    Value::Array(view.plan.services.enumerated().map(one).collect())
+pub(super) async fn services(State(backend): Shared) -> Response {
+    let (view, second) = (backend.shared.view.load(), backend.memory.history.last());
+    Json(picture::services(&view, &second)).into_response()
 }
 
 pub(super) async fn config(State(backend): Shared) -> Response {

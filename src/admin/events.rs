@@ -35,7 +35,11 @@ impl Snapshot {
         match &*kept {
             Some((made, frame)) if made.elapsed() < FRESH => frame.clone(),
             Some(_) | None => {
-                let frame = frame("snapshot", &api::snapshot(backend).to_string());
+                let text = api::snapshot(backend).unwrap_or_else(|error| {
+                    tracing::error!(%error, "snapshot not written");
+                    "null".to_owned()
+                });
+                let frame = frame("snapshot", &text);
                 *kept = Some((Instant::now(), frame.clone()));
                 frame
             }

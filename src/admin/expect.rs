@@ -3,7 +3,7 @@
 use super::Backend;
 use super::history::Second;
 use crate::decision::plan::{Class, ClusterIndex, Plan};
-use crate::decision::signal::{ClassSignals, State as ClusterState};
+use crate::decision::signal::{ClassSignals, ClusterSignals, State as ClusterState};
 use crate::shared::View;
 use crate::sim::expect::{Demand, Figures, Known, SECONDS, expect as simulate};
 use axum::Json;
@@ -57,7 +57,8 @@ pub(super) async fn expect(
         return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], message).into_response();
     };
     let second = backend.memory.history.last();
-    let told = move || told(&view, &second, &asked, question.percent);
+    let dial = Dial { of_site: question.kind == "sites", percent: question.percent };
+    let told = move || told(&view, &second, &asked, dial);
     let told = tokio::task::spawn_blocking(told).await;
     match told {
         Ok(told) => Json(told).into_response(),
@@ -68,7 +69,26 @@ pub(super) async fn expect(
     }
 }
 
-fn told(view: &View, second: &Second, asked: &[ClusterIndex], percent: Option<u8>) -> Value {
+/// The dial that is asked about.
+#[derive(Clone, Copy, Debug)]
+struct Dial {
+    of_site: bool,
+    percent: Option<u8>,
+}
+
+impl Dial {
+    /// The effective dial of a cluster that the question concerns: the cluster's, but never above the site's.
+    fn effective(self, file: u8, now: &ClusterSignals) -> u8 {
+        // Where the site's dial is in force, the cluster's own cannot be told: the file's is assumed.
+        let own = if now.dial < now.site_dial { now.dial } else { file };
+        match self.of_site {
+            true => own.min(self.percent.unwrap_or(100)),
+            false => self.percent.unwrap_or(file).min(now.site_dial),
+        }
+    }
+}
+
+fn told(view: &View, second: &Second, asked: &[ClusterIndex], asked_dial: Dial) -> Value {
     let (plan, signals) = (&view.plan, &view.signals);
     let mut classes: Vec<(&Class, &ClassSignals)> = plan
         .classes
@@ -84,7 +104,7 @@ fn told(view: &View, second: &Second, asked: &[ClusterIndex], percent: Option<u8
     for (class, signals) in classes.iter().take(CLASSES_MAX) {
         let name = &plan.services[class.service].name;
         let dial = |index: ClusterIndex| match asked.contains(&index) {
-            true => percent.unwrap_or(plan.clusters[index].dial),
+            true => asked_dial.effective(plan.clusters[index].dial, &view.signals.clusters[index]),
             false => view.signals.clusters[index].dial,
         };
         let live = |index: &ClusterIndex| view.signals.clusters[*index].state != ClusterState::Down;
@@ -200,4 +220,32 @@ fn all_refused(
 
 fn tenth(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_has_never_more_than_its_site() {
+        let now = |dial, site_dial| ClusterSignals { dial, site_dial, ..Default::default() };
+        let of_cluster = |percent| Dial { of_site: false, percent };
+        let of_site = |percent| Dial { of_site: true, percent };
+        #[rustfmt::skip]
+        let table = [
+            // asked                file  now            after
+            (of_cluster(Some(0)),   100,  now(100, 100),   0),
+            (of_cluster(None),      100,  now(0, 100),   100),
+            (of_cluster(None),      100,  now(0, 0),       0),
+            (of_cluster(Some(80)),  100,  now(50, 50),    50),
+            (of_site(Some(0)),      100,  now(100, 100),   0),
+            (of_site(None),         100,  now(0, 0),     100),
+            (of_site(None),          70,  now(0, 0),      70),
+            (of_site(Some(50)),     100,  now(0, 100),     0),
+            (of_site(Some(50)),     100,  now(30, 100),   30),
+        ];
+        for (asked, file, now, after) in table {
+            assert_eq!(asked.effective(file, &now), after, "{asked:?} {}", now.dial);
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod expect;
 mod fleet;
 mod guard;
 mod history;
+mod picture;
 
 pub use api::metrics_text;
 pub use decisions::{Decisions, keep};

@@ -63,6 +63,8 @@ pub struct ClusterSignals {
     pub ceiling: Option<u32>,
     /// Effective dial in percent.
     pub dial: u8,
+    /// The dial that an operator set for the cluster's site, in percent; 100 where none is set.
+    pub site_dial: u8,
     /// Round trip in seconds, when measured.
     pub rtt: Option<f64>,
     /// Distance in seconds, when measured: the round trip, and the path behind a middlebox that answers for the cluster.

@@ -7,40 +7,22 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
+import { fromSource, launch, number, openPage, row, screens, siterow } from './browser.mjs';
 import { Load, Proxy, TOKEN, Toy, until, world } from './rig.mjs';
 import { generated, fleet } from './generated.mjs';
 
-const here = path.dirname(fileURLToPath(import.meta.url)), screens = path.resolve(here, '../../target/screens'), long = !!process.env.DASHBOARD_LONG;
-const executablePath = process.env.CHROMIUM || '/usr/bin/chromium';
+const here = path.dirname(fileURLToPath(import.meta.url)), long = !!process.env.DASHBOARD_LONG;
 let browser, w, proxy, load;
 
 before(async () => {
-  fs.mkdirSync(screens, { recursive: true });
-  browser = await chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] });
+  browser = await launch();
   w = await world(); proxy = await new Proxy(w.config).start(); load = new Load(proxy.web);
   usual();
 }, { timeout: 60000 });
 after(async () => { load?.stop(); await browser?.close(); await proxy?.end(); await w?.end(); });
 function usual() { load.set('shop.example.com/cart', 80); load.set('shop.example.com/checkout/pay', 15); load.set('render.example.com/v1/frames', 8); }
 
-// A page that fails its test on any error, any violation of the content security policy and any request elsewhere.
-async function open(hash = '#/map', { width = 1280, height = 1000, theme = 'light', at = proxy, token = false, quiet = [] } = {}) {
-  const page = await browser.newPage({ viewport: { width, height }, colorScheme: theme, reducedMotion: 'reduce' });
-  page.wrong = [];
-  page.setDefaultTimeout(10000);   // less than a test's: a step that hangs has its name in the report
-  page.on('console', m => { if (['error', 'warning'].includes(m.type()) && !quiet.some(q => m.text().includes(q))) page.wrong.push(`${m.type()}: ${m.text()}`); });
-  page.on('pageerror', e => page.wrong.push(`error: ${e.message}`));
-  page.on('request', r => { if (!r.url().startsWith(at.url + '/') && !r.url().startsWith('data:')) page.wrong.push(`request elsewhere: ${r.url()}`); });
-  await page.addInitScript(() => { addEventListener('securitypolicyviolation', e => { console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`); }); });
-  if (token) await page.addInitScript(t => { sessionStorage.setItem('tidegate-token', t); sessionStorage.setItem('tidegate-operator', 'Ada'); }, TOKEN);
-  await page.goto(at.url + '/' + hash);
-  await page.waitForFunction(() => window.tidegate?.status && !document.querySelector('.skel'), null, { timeout: 15000 });
-  page.ends = async () => { assert.deepEqual(page.wrong, []); await page.close(); };
-  return page;
-}
-const number = async (page, selector) => Number((await page.textContent(selector)).replace(/[^\d.]/g, ''));
-const row = name => `table.grouped tr:has(th a:text-is("${name}"))`;
+const open = (hash, options) => openPage(browser, hash, { at: proxy, ...options });
 
 test('numbers move under load', { timeout: 30000 }, async () => {
   const page = await open();
@@ -176,6 +158,70 @@ test('why answers for any host and path that is typed in, and every view is an a
   await page.ends();
 });
 
+test('why answers for a request that is over, by its id, and says what is kept of an unknown one', { timeout: 30000 }, async () => {
+  const page = await open('#/why', { quiet: ['404'] });   // the API answers 404 for an id of which nothing is kept
+  // Bring-your-own ids are believed of trusted clients alone: this one is in the list of decisions.
+  await w.toys.renderNear.kill();
+  await until('there is a refusal or a fail-over', async () => (await proxy.json('/api/v1/decisions')).length > 0, 10);
+  await w.toys.renderNear.start();
+  const decision = (await proxy.json('/api/v1/decisions')).find(d => d.request_id);
+  await page.fill('input[name=id]', decision.request_id);
+  await page.click('.byid button');
+  await page.waitForSelector('.pastfacts');
+  assert.match(await page.textContent('.pastfacts'), new RegExp(`${decision.method} ${decision.host}${decision.path}.*${decision.request_id}`));
+  assert.ok(await page.locator('.lane').count() >= 2, 'the clusters of that time');
+  await page.fill('input[name=id]', '<b>unknown</b>');
+  await page.press('input[name=id]', 'Enter');
+  await page.waitForSelector('.verdict h1:has-text("Nothing is kept of this request")');
+  assert.match(await page.textContent('.verdict'), /100 exchanges a second/);
+  await page.ends();
+});
+
+test('a site is drained as a whole: expected, confirmed, audited, and taken back', { timeout: 60000 }, async () => {
+  const page = await open('#/map', { token: true });
+  await until('home serves', async () => ((await proxy.json('/api/v1/services')).find(s => s.name === 'render').to['render-idc'] || 0) > 3, 20);
+  await page.click(`${siterow('idc-east')} a`);
+  await page.waitForSelector('main.v-sites .acts');
+  await page.click('.acts button:has-text("Drain site")');
+  await page.waitForSelector('dialog .expect', { timeout: 20000 });
+  assert.match(await page.textContent('dialog'), /All 2 clusters of this site: /);
+  assert.match(await page.textContent('dialog .expect'), /render-near gets of render/);
+  await page.waitForSelector('dialog .warn:has-text("checkout")');   // no cloud may serve its data
+  await page.screenshot({ path: path.join(screens, 'drain-site-dialog.png') });
+  await page.fill('dialog .type input', 'idc-east');
+  await page.click('dialog button.danger');
+  await page.waitForSelector('dialog', { state: 'detached' });
+  await until('all its clusters drain', async () => (await proxy.json('/api/v1/clusters')).filter(c => c.site === 'idc-east').every(c => c.state === 'draining'), 5);
+  assert.equal((await proxy.json('/api/v1/clusters/shop-near')).dial_percent, 100, 'no other site');
+  const audit = await proxy.json('/api/v1/audit');
+  assert.deepEqual([audit[0].kind, audit[0].name, audit[0].percent, audit[0].by], ['sites', 'idc-east', 0, 'Ada'], 'one action');
+  // A cluster's own dial does not lift the site's.
+  await page.goto(proxy.url + '/#/clusters/render-idc');
+  await page.waitForSelector('.acts a:has-text("Dialled with idc-east")');
+  await page.click('.acts a');
+  await page.click('.acts button:has-text("Undrain site")');
+  await page.waitForSelector('dialog .expect, dialog .note', { timeout: 20000 });
+  await page.click('dialog button.primary');
+  await until('they are up', async () => (await proxy.json('/api/v1/clusters')).filter(c => c.site === 'idc-east').every(c => c.state === 'up'), 5);
+  await page.ends();
+});
+
+test('an endpoint shows its requests, and its last error with its age', { timeout: 30000 }, async () => {
+  const page = await open('#/clusters/shop-far');
+  await w.toys.shopFar.kill();
+  const cell = page.locator('td.err');
+  await page.waitForSelector('td.err:has-text("refused")');
+  assert.match(await cell.textContent(), /connections refused, or host unreachable\s+\d+\s?s ago/);
+  await w.toys.shopFar.start();
+  await page.waitForSelector('.pagehead .mark.t-home', { timeout: 15000 });
+  assert.match(await cell.textContent(), /\d+\s?s ago/, 'it is remembered when the endpoint is up again');
+  await page.goto(proxy.url + '/#/clusters/shop-idc');
+  const rate = page.locator('table.dense tbody tr:has(td.state) td.num').nth(3);
+  await until('its endpoint has a rate', async () => parseFloat(await rate.textContent()) > 20, 15);
+  assert.match(await page.textContent('.rules'), /learned/);
+  await page.ends();
+});
+
 test('HTML in names, problems and answers is text', { timeout: 30000 }, async () => {
   const evil = '<img src=x onerror=alert(1)>', page = await open('#/map', { token: true });
   const isText = async (what, selector) => { await page.waitForFunction(([q, text]) => document.querySelector(q)?.textContent.includes(text), [selector, evil], { timeout: 8000 }).catch(() => { throw new Error(`not shown: ${what}`); }); assert.equal(await page.locator('#app img').count(), 0, what); };
@@ -276,7 +322,10 @@ test('peers have their sites, and one that is silent is grey with its age', { ti
   await page.waitForSelector('.facts:has-text("3 of 3 proxies")');
   assert.match(await page.textContent('thead'), /All sites/);
   await page.waitForSelector('.siterow:has-text("cloud-far") .warn:has-text("last heard")');
-  await page.waitForSelector('.node.s-stale .name:text-is("shop-far")');
+  // The site is grey; its cluster is measured from here, and up.
+  await page.waitForSelector('.isle.s-stale');
+  await page.waitForSelector('.node.s-up .name:text-is("shop-far")');
+  assert.match(await page.textContent(`${row('shop-far')} td.tx-none`), /386\s+\d+\s?s old/);
   assert.match(await page.textContent('.banner'), /2 of 3 sites heard/);
   // The own site's sum has this proxy in it already.
   assert.equal(await page.evaluate(() => window.tidegate.everywhere('shop-idc')), 900);
@@ -311,6 +360,13 @@ test('the thirty-third viewer is told to come back', { timeout: 30000 }, async (
     for (let i = 0; i < 40 && !refused; i++) { const abort = new AbortController(); const answer = await fetch(proxy.url + '/api/v1/events', { signal: abort.signal }); held.push(abort); if (answer.status === 503) refused = { i, after: answer.headers.get('retry-after') }; }
     assert.ok(refused && refused.i <= 32 && refused.i >= 30, JSON.stringify(refused));
     assert.equal(refused.after, '1');
+    const page = await browser.newPage();
+    if (process.env.DASHBOARD_ASSETS) await fromSource(page);
+    await page.goto(proxy.url + '/');
+    await page.waitForSelector('.verdict h1:has-text("watch this proxy already")');
+    held.forEach(abort => abort.abort());
+    await page.waitForSelector('.verdict.t-home, .verdict.t-away', { timeout: 15000 });   // it comes in by itself
+    await page.close();
   } finally { held.forEach(abort => abort.abort()); }
 });
 
@@ -330,6 +386,11 @@ test('every view has its picture, without an error, within its width', { timeout
   await listed.waitForSelector('.decisions tbody tr:has(.chip:text-is("spill")) .req a');
   assert.ok(await listed.locator('.decisions tbody tr').count() < 40, 'the same decision many times is one line');
   await listed.click('.decisions tbody tr:has(.chip:text-is("spill")) .req a');
+  await listed.waitForSelector('.lane.took');
+  assert.match(new URL(listed.url()).hash, /^#\/why\?id=[0-9a-f]{32}$/);
+  assert.match(await listed.textContent('.verdict h1'), /because nearer clusters were full/);
+  await listed.screenshot({ path: path.join(screens, 'why-past.png'), fullPage: true });
+  await listed.click('.verdict a:text-is("And now?")');
   await listed.waitForSelector('.lane.runs');
   assert.equal(new URL(listed.url()).hash, '#/why/shop.example.com/cart');
   await listed.ends();

@@ -59,7 +59,7 @@ export class Load {
   stop() { clearInterval(this.timer); this.agent.destroy(); }
 }
 
-async function freePort() { const s = http.createServer(); await new Promise(done => s.listen(0, '127.0.0.1', done)); const { port } = s.address(); await new Promise(done => s.close(done)); return port; }
+export async function freePort() { const s = http.createServer(); await new Promise(done => s.listen(0, '127.0.0.1', done)); const { port } = s.address(); await new Promise(done => s.close(done)); return port; }
 
 export async function until(what, test, seconds = 10) {
   const end = performance.now() + seconds * 1000;

@@ -3,14 +3,14 @@
 mod ring;
 mod second;
 
-pub(super) use second::{Second, tolerates};
+pub(super) use second::{OfService, Second, tolerates};
 
 use super::Backend;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ring::{Keep, SECONDS, STRETCH, STRETCHES, Series, thin};
-use second::{OfCluster, OfService, Recorder};
+use second::{OfCluster, Recorder};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};

@@ -311,6 +311,7 @@ impl ClusterState {
             cause,
             ceiling: cluster.ceiling,
             dial,
+            site_dial: 100,
             rtt: self.rtt(),
             distance: self.distance(),
             service: traffic.service,

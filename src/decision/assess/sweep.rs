@@ -45,6 +45,7 @@ impl Assessor {
             state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
             let mut signals = state.believe(cluster, traffic, dial, &mut self.news, now);
             signals.ceiling = state.ceiling(cluster, plan.members, now);
+            signals.site_dial = self.site_dial(cluster);
             clusters.push(Arc::new(signals));
         }
         let budgets = self.pay(&plan, elapsed);
@@ -187,8 +188,11 @@ impl Assessor {
         if by_operator.is_none() && state.is_some_and(|state| state.needs_undrain) {
             return 0;
         }
-        let site = self.site_dials.get(&cluster.site).copied().unwrap_or(100);
-        by_operator.unwrap_or(cluster.dial).min(site)
+        by_operator.unwrap_or(cluster.dial).min(self.site_dial(cluster))
+    }
+
+    fn site_dial(&self, cluster: &Cluster) -> u8 {
+        self.site_dials.get(&cluster.site).copied().unwrap_or(100)
     }
 
     /// The totals of each cluster's traffic.

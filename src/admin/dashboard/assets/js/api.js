@@ -11,7 +11,8 @@ export function setToken(value, name) {
   token = value; operator = name || '';
   const store = kept();
   if (!store) return;
-  if (token) { store.setItem(KEY, token); store.setItem(NAME, operator); } else { store.removeItem(KEY); store.removeItem(NAME); }
+  if (token) { store.setItem(KEY, token); store.setItem(NAME, operator); } else { store.removeItem(KEY);
+    store.removeItem(NAME); }
 }
 
 function headers(more) {
@@ -25,7 +26,9 @@ function headers(more) {
 // A read: { ok, status, body }. status 0: no response.
 export async function get(path, seconds = 10) {
   try {
-    const answer = await fetch(path, { headers: headers({ accept: 'application/json' }), signal: AbortSignal.timeout(seconds * 1000) });
+    const answer =
+      await fetch(path, { headers: headers({ accept: 'application/json' }),
+      signal: AbortSignal.timeout(seconds * 1000) });
     const text = await answer.text();
     let body = text;
     try { body = JSON.parse(text); } catch { /* plain text */ }
@@ -38,7 +41,9 @@ export async function get(path, seconds = 10) {
 // A write, with a result of the same form.
 export async function send(method, path, body) {
   try {
-    const answer = await fetch(path, { method, headers: headers({ 'content-type': 'application/json' }), body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(15000) });
+    const answer =
+      await fetch(path, { method, headers: headers({ 'content-type': 'application/json' }),
+      body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(15000) });
     const text = await answer.text();
     let told = text;
     try { told = JSON.parse(text); } catch { /* plain text */ }
@@ -51,7 +56,10 @@ export async function send(method, path, body) {
 // Whether the proxy accepts this token: 204 yes, 401 no, 403 none is configured.
 export async function tryToken(value) {
   try {
-    const answer = await fetch('api/v1/token', { method: 'POST', headers: { authorization: `Bearer ${value}`, 'content-type': 'application/json' }, signal: AbortSignal.timeout(10000) });
+    const answer =
+      await fetch('api/v1/token', { method: 'POST',
+      headers: { authorization: `Bearer ${value}`, 'content-type': 'application/json' },
+      signal: AbortSignal.timeout(10000) });
     return answer.status;
   } catch { return 0; }
 }
@@ -63,7 +71,8 @@ export function stream({ onEvent, onEnd }) {
     abort = new AbortController(); last = performance.now();
     let status = 0;
     try {
-      const answer = await fetch('api/v1/events', { headers: headers({ accept: 'text/event-stream' }), signal: abort.signal });
+      const answer =
+        await fetch('api/v1/events', { headers: headers({ accept: 'text/event-stream' }), signal: abort.signal });
       status = answer.status;
       if (answer.ok) {
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -5,7 +5,8 @@ import { get, stream, hasToken } from './api.js';
 
 export const SPAN = 600;
 const SERVICE = ['requests_per_s', 'refused_per_s', 'errors_per_s', 'p50_ms', 'p99_ms', 'forecast_rps', 'usd_per_hour'];
-const CLUSTER = ['requests_per_s', 'in_flight', 'queue_ms', 'tolerates_ms', 'distance_ms', 'service_ms', 'success_ratio', 'state'];
+const CLUSTER = ['requests_per_s', 'in_flight', 'queue_ms', 'tolerates_ms', 'distance_ms', 'service_ms',
+  'success_ratio', 'state'];
 const CODE = { up: 1, draining: 2, degraded: 3, down: 4 };
 export const WORD = [null, 'up', 'draining', 'degraded', 'down'];
 
@@ -67,7 +68,8 @@ class World {
     if (!known || performance.now() - known.at > 10000) {
       const kept = known || { value: null }; kept.at = performance.now(); this.days.set(key, kept);
       if (this.days.size > 8) this.days.delete(this.days.keys().next().value);
-      get(`api/v1/history?range=${range}&points=900&${query}`).then(told => { if (told.ok) { kept.value = told.body; this.wake(); } });
+      get(`api/v1/history?range=${range}&points=900&${query}`).then(told => {
+        if (told.ok) { kept.value = told.body; this.wake(); } });
     }
     return this.days.get(key)?.value ?? null;
   }
@@ -87,11 +89,14 @@ class World {
     if (this.end === 0) this.end = at;
     const shift = Math.min(SPAN, at + 1 - this.end);
     // A second between two snapshots gets the values of the next one.
-    const put = (own, f, v) => { const r = own[f] || (own[f] = blank()); if (shift > 0) { r.splice(0, shift); while (r.length < SPAN) r.push(shift <= 3 ? v ?? null : null); } r[SPAN - 1] = v ?? null; };
+    const put = (own, f, v) => { const r = own[f] || (own[f] = blank());
+      if (shift > 0) { r.splice(0, shift);
+      while (r.length < SPAN) r.push(shift <= 3 ? v ?? null : null); } r[SPAN - 1] = v ?? null; };
     if (shift < 0) return;
     for (const s of this.services) {
       const own = this.hist.services.get(s.name) || {}; this.hist.services.set(s.name, own);
-      const now = { requests_per_s: s.requests_per_s, refused_per_s: s.refused_per_s, errors_per_s: s.errors_per_s, p50_ms: s.p50_ms, p99_ms: s.p99_ms, forecast_rps: s.forecast_rps, usd_per_hour: s.cost_usd_per_h };
+      const now = { requests_per_s: s.requests_per_s, refused_per_s: s.refused_per_s, errors_per_s: s.errors_per_s,
+        p50_ms: s.p50_ms, p99_ms: s.p99_ms, forecast_rps: s.forecast_rps, usd_per_hour: s.cost_usd_per_h };
       for (const f of SERVICE) put(own, f, now[f]);
       own.to = own.to || {};
       for (const c of new Set([...Object.keys(own.to), ...Object.keys(s.to)])) put(own.to, c, s.to[c] ?? 0);
@@ -99,7 +104,8 @@ class World {
     const rates = this.rates();
     for (const c of this.clusters) {
       const own = this.hist.clusters.get(c.name) || {}; this.hist.clusters.set(c.name, own);
-      for (const f of CLUSTER) put(own, f, f === 'state' ? CODE[c.state] : f === 'requests_per_s' ? rates.get(c.name) || 0 : c[f]);
+      for (const f of CLUSTER) put(own, f, f === 'state' ? CODE[c.state] : f === 'requests_per_s' ? rates.get(c.name)
+        || 0 : c[f]);
     }
     if (shift > 0) this.end = at + 1;
   }
@@ -123,8 +129,12 @@ class World {
   // The reports of other proxies, if this proxy belongs to a fleet.
   async peers() {
     // The list of paths shows whether there is a fleet; a request for an absent path would be an error.
-    if (this.alone === undefined) { this.alone = true; get('api').then(told => { this.alone = !(told.ok && String(told.body).includes('/api/v1/fleet')); }); return; }
-    if (this.alone || this.asking || performance.now() - (this.askedPeers || 0) < 1900) return;
+    if (this.alone === undefined) { this.alone = true;
+      get('api').then(told => { this.alone = !(told.ok && String(told.body).includes('/api/v1/fleet')); }); return; }
+    // What grows old is asked for more often, so that a site that falls silent shows soon.
+    const since = (performance.now() - (this.askedPeers || 0)) / 1000,
+      old = this.members().some(m => !m.self && m.age_s + since > 3.5);
+    if (this.alone || this.asking || since < (old ? 0.9 : 1.9)) return;
     this.asking = true; this.askedPeers = performance.now();
     const told = await get('api/v1/fleet', 5);
     this.asking = false;
@@ -140,20 +150,41 @@ class World {
   proxies(site) {
     const since = this.fleetHeard ? (performance.now() - this.fleetHeard) / 1000 : 0;
     const own = this.members().filter(m => m.site === site);
-    if (!own.length) return site === this.site ? { heard: 1, all: 1, age: Math.max(1, Math.round(this.age)), alone: !this.members().length } : null;
-    const ages = own.map(m => (m.age_s || 0) + since);
-    return { heard: ages.filter(a => a < 10).length, all: own.length, age: Math.max(1, Math.round(Math.max(...ages))) };
+    if (!own.length) return site === this.site
+      ? { heard: 1, all: 1, age: Math.max(1, Math.round(this.age)), alone: !this.members().length } : null;
+    // What the proxy calls silent is silent; while this page hears nothing of the fleet, nobody is heard.
+    const age = m => (m.age_s || 0) + since,
+      heard = own.filter(m => (m.self || m.state === 'live' || m.state === 'leaving') && since < 10);
+    const ages = (heard.length ? heard : own.some(m => m.state === 'silent') ? own.filter(m => m.state === 'silent')
+      : own).map(age);
+    const oldest = heard.length ? Math.max(...ages) : Math.min(...ages);
+    return { heard: heard.length, all: own.length, age: Math.max(1, Math.round(oldest)),
+      never: own.every(m => m.state === 'unknown') };
   }
-  siteAge(site) { if (site === this.site) return 0; const p = this.proxies(site); return p && !p.heard ? p.age : 0; }
+  // Seconds since a site was last heard; 0 while it is heard, and in the first seconds of a conversation.
+  siteAge(site) { if (site === this.site) return 0; const p = this.proxies(site);
+    return p && !p.heard && !(p.never && p.age < 6) ? p.age : 0; }
+  // Whether other proxies or sites are known at all.
+  get fleeted() {
+    return Array.isArray(this.fleet?.sites) && (this.fleet.sites.length > 1 || this.members().length > 1); }
   remote(site) { const all = this.fleet?.sites; return Array.isArray(all) ? all.find(x => x.site === site) : null; }
   // Exchanges a second of a cluster over all sites, if the fleet reports them.
   everywhere(name) {
-    if (!Array.isArray(this.fleet?.sites) || !this.fleet.sites.length) return null;
-    // The own site's report is the sum over its proxies, this one among them; without it, this proxy's rate is all that is known.
+    if (!this.fleeted) return null;
+    // The own site's report is the sum over its proxies, this one among them; without it, only its own rate is known.
     const own = this.fleet.sites.some(x => x.site === this.site && x.clusters);
     let sum = own ? 0 : this.rate(name);
-    for (const x of this.fleet.sites) for (const c of x.clusters || []) if (c.name === name) sum += c.requests_per_s || 0;
+    for (const x of this.fleet.sites) for (const c of x.clusters || []) if (c.name === name) sum += c.requests_per_s
+      || 0;
     return sum;
+  }
+  // The oldest report that is part of it, where a site is not heard now: its last figure still counts.
+  everywhereAge(name) {
+    const all = this.everywhere(name), counts = c => c.name === name && c.requests_per_s > Math.max(0.05, 0.02 * all);
+    let age = 0;
+    if (this.fleeted) for (const x of this.fleet.sites) if ((x.clusters || []).some(counts)) age =
+      Math.max(age, this.siteAge(x.site));
+    return age;
   }
 
   sites() {
@@ -162,14 +193,16 @@ class World {
       const x = all.get(c.site) || { name: c.site, kind: c.kind, here: c.site === own, clusters: [] };
       x.clusters.push(c); all.set(c.site, x);
     }
-    for (const m of this.members()) if (!all.has(m.site)) all.set(m.site, { name: m.site, kind: 'site', here: m.site === own, clusters: [] });
-    return [...all.values()].sort((a, b) => (b.here - a.here) || (a.kind === 'idc' ? 0 : 1) - (b.kind === 'idc' ? 0 : 1) || a.name.localeCompare(b.name));
+    for (const m of this.members()) if (!all.has(m.site)) all.set(m.site, { name: m.site, kind: 'site',
+      here: m.site === own, clusters: [] });
+    return [...all.values()].sort((a, b) => (b.here - a.here) || (a.kind === 'idc' ? 0 : 1) - (b.kind === 'idc' ? 0 : 1)
+      || a.name.localeCompare(b.name));
   }
-  rate(name) { if (this.rateOf !== this.version) { this.rateOf = this.version; this.ratesNow = this.rates(); } return this.ratesNow.get(name) || 0; }
+  rate(name) { if (this.rateOf !== this.version) { this.rateOf = this.version;
+    this.ratesNow = this.rates(); } return this.ratesNow.get(name) || 0; }
   home(service) { return service.order[0]; }
   stateOf(c) {
     if (!c) return 'idle';
-    if (this.siteAge(c.site)) return 'stale';
     if (c.state !== 'up') return c.state;
     if (c.dial_percent < 100) return 'dialled';
     return c.queue_ms !== null && c.tolerates_ms && c.queue_ms > 0.8 * c.tolerates_ms ? 'full' : 'up';
@@ -182,10 +215,11 @@ class World {
     return word === 'up' && q !== null && t && q > 0.8 * t ? 'full' : word;
   }
   siteState(x) {
-    if (this.siteAge(x.name)) return 'stale';
     const all = x.clusters.map(c => this.stateOf(c));
+    // Its clusters are measured from here, whether its proxies are heard or not.
+    if (all.length && all.every(s => s === 'down')) return 'down';
+    if (this.siteAge(x.name)) return 'stale';
     if (!all.length) return 'up';
-    if (all.every(s => s === 'down')) return 'down';
     if (all.some(s => s === 'down' || s === 'degraded')) return 'degraded';
     if (all.every(s => s === 'draining')) return 'draining';
     return all.some(s => s === 'full') ? 'full' : 'up';
@@ -208,7 +242,8 @@ class World {
   }
   totals() {
     const sum = { demand: 0, home: 0, away: 0, refused: 0, usd: 0 };
-    for (const s of this.services) { const f = this.figures(s); sum.demand += f.demand; sum.home += f.home; sum.away += f.away; sum.refused += f.refused; sum.usd += s.cost_usd_per_h; }
+    for (const s of this.services) { const f = this.figures(s); sum.demand += f.demand; sum.home += f.home;
+      sum.away += f.away; sum.refused += f.refused; sum.usd += s.cost_usd_per_h; }
     return sum;
   }
   // The seconds of the rings, as seconds since 1970.
@@ -222,31 +257,39 @@ class World {
       for (let i = 0; i < SPAN; i++) {
         const all = own.requests_per_s?.[i]; if (all === null || all === undefined) continue;
         const r = own.refused_per_s?.[i] || 0, h = own.to?.[home]?.[i] || 0;
-        out.home[i] = (out.home[i] || 0) + h; out.refused[i] = (out.refused[i] || 0) + r; out.away[i] = (out.away[i] || 0) + Math.max(0, all - r - h);
+        out.home[i] = (out.home[i] || 0) + h; out.refused[i] = (out.refused[i] || 0) + r;
+          out.away[i] = (out.away[i] || 0) + Math.max(0, all - r - h);
       }
     }
     return out;
   }
-  everCalled() { for (const own of this.hist.services.values()) if (own.requests_per_s?.some(v => v > 0)) return true; return false; }
+  everCalled() { for (const own of this.hist.services.values()) if (own.requests_per_s?.some(v => v > 0)) return true;
+    return false; }
   // Since when a cluster or a service has been in this state, in seconds; null if no event shows it.
-  since(test) { for (let i = this.events.length - 1; i >= 0; i--) if (test(this.events[i])) return Math.max(0, this.wall - this.events[i].t); return null; }
+  since(test) { for (let i = this.events.length - 1; i >= 0; i--) if (test(this.events[i])) return Math.max(0,
+    this.wall - this.events[i].t); return null; }
   // The settings of a service, cluster or site, as configured.
   set(kind, name) { return this.config?.[kind]?.[name] ?? null; }
-  budget(name) { const b = this.set('services', name)?.budget; return b && b.usd_per_hour ? b.usd_per_hour * (b.share ?? 1) : null; }
-  price(c) { const p = this.set('clusters', c)?.cost; return p ? { gib: p.per_gib || 0, million: p.per_million_requests || 0 } : { gib: 0, million: 0 }; }
+  budget(name) { const b = this.set('services', name)?.budget;
+    return b && b.usd_per_hour ? b.usd_per_hour * (b.share ?? 1) : null; }
+  price(c) { const p = this.set('clusters', c)?.cost;
+    return p ? { gib: p.per_gib || 0, million: p.per_million_requests || 0 } : { gib: 0, million: 0 }; }
   priced(c) { const p = this.price(c); return p.gib > 0 || p.million > 0; }
   // A host and a path that lead to a service, for a first query.
   example(service) {
-    const at = r => r.path || r.path_prefix || '/', leads = (this.config?.routes || []).filter(r => r.service === service || r.split?.[service]);
+    const at = r => r.path || r.path_prefix || '/',
+      leads = (this.config?.routes || []).filter(r => r.service === service || r.split?.[service]);
     // The shortest path: the route that matches most requests.
     const r = leads.sort((a, b) => at(a).length - at(b).length)[0];
     if (r) return { host: (r.hosts?.[0] || 'any.example').replace(/^\*\./, 'www.'), path: at(r) };
-    for (const [name, l] of Object.entries(this.config?.listeners || {})) if (l.service === service) return { host: 'any.example', path: '/', listener: name, l4: l.protocol !== 'http' };
+    for (const [name, l] of Object.entries(this.config?.listeners || {})) if (l.service === service) return {
+      host: 'any.example', path: '/', listener: name, l4: l.protocol !== 'http' };
     return { host: 'any.example', path: '/' };
   }
   whyHref(service) {
     const e = this.example(service);
-    return `#/why/${encodeURIComponent(e.host)}${e.path.split('/').map(encodeURIComponent).join('/')}${e.listener ? '?listener=' + encodeURIComponent(e.listener) : ''}`;
+    return `#/why/${encodeURIComponent(e.host)}${e.path.split('/').map(encodeURIComponent).join('/')}${e.listener
+      ? '?listener=' + encodeURIComponent(e.listener) : ''}`;
   }
 }
 
@@ -263,12 +306,18 @@ function stamp(e) {
   const say = (glyph, tone, text) => ({ ...e, t, glyph, tone, text });
   switch (e.kind) {
     case 'spill': return say('spillev', 'away', `${e.service} ${e.spilling ? 'spills' : 'back home'}`);
-    case 'cluster': return e.state === 'down' ? say('down', 'lost', `${e.cluster} down`) : e.state === 'degraded' ? say('degraded', 'away', `${e.cluster} degraded`) : e.state === 'draining' ? say('draining', 'hand', `${e.cluster} draining`) : say('up', 'home', `${e.cluster} up`);
+    case 'cluster': return e.state === 'down' ? say('down', 'lost', `${e.cluster} down`) : e.state === 'degraded'
+      ? say('degraded', 'away', `${e.cluster} degraded`) : e.state === 'draining'
+      ? say('draining', 'hand', `${e.cluster} draining`) : say('up', 'home', `${e.cluster} up`);
     case 'ejected': return say('degraded', 'away', `${e.endpoint} ejected`);
     case 'returned': return say('up', 'home', `${e.endpoint} returned`);
-    case 'reload': return e.ok ? say('reload', 'info', `Reloaded, generation ${e.generation}`) : say('reloadfail', 'lost', 'Reload refused');
-    case 'certificates': return e.ok ? say('reload', 'info', 'Certificates reloaded') : say('reloadfail', 'lost', 'Certificates refused');
-    case 'dial': return say('hand', 'hand', e.percent === null ? `${e.name}: dial taken back` : e.percent === 0 ? `${e.name} drained` : `${e.name} dialled to ${e.percent}\u202f%`);
+    case 'reload': return e.ok ? say('reload', 'info', `Reloaded, generation ${e.generation}`)
+      : say('reloadfail', 'lost', 'Reload refused');
+    case 'certificates': return e.ok ? say('reload', 'info', 'Certificates reloaded')
+      : say('reloadfail', 'lost', 'Certificates refused');
+    case 'dial': return say('hand', 'hand',
+      e.percent === null ? `${e.name}: dial taken back` : e.percent === 0 ? `${e.name} drained`
+      : `${e.name} dialled to ${e.percent}\u202f%`);
     case 'budget': return say('budget', 'away', e.empty ? `${e.service}: budget spent` : `${e.service}: budget again`);
     default: return say('reload', 'info', String(e.kind));
   }
