@@ -82,6 +82,29 @@ pub(in crate::cli) fn spark(values: &[Option<f64>], width: usize) -> String {
     newest.iter().map(column).collect()
 }
 
+/// Text as lines of at most `width` characters, broken between words; a longer word is cut.
+pub(in crate::cli) fn folded(text: &str, width: u16) -> Vec<String> {
+    let width = usize::from(width).max(1);
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for word in text.split(' ') {
+        let is_full = line.chars().count() + 1 + word.chars().count() > width;
+        if is_full && !line.is_empty() {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        while line.chars().count() > width {
+            let rest = line.chars().skip(width).collect();
+            lines.push(line.chars().take(width).collect());
+            line = rest;
+        }
+    }
+    lines.push(line);
+    lines
+}
+
 /// A span in its two largest units.
 pub(in crate::cli) fn span(span: Duration) -> String {
     let s = span.as_secs();
@@ -134,6 +157,13 @@ mod tests {
         assert_eq!(spark(&[Some(9.0), Some(0.0), None, Some(2.0), Some(4.0)], 4), "▁ ▅█");
         assert_eq!(spark(&[Some(0.0), Some(0.0)], 10), "▁▁");
         assert_eq!(spark(&[], 10), "");
+    }
+
+    #[test]
+    fn long_text_is_broken_between_words_and_a_long_word_is_cut() {
+        assert_eq!(folded("one two three", 8), ["one two", "three"]);
+        assert_eq!(folded("abcdefghij kl", 4), ["abcd", "efgh", "ij", "kl"]);
+        assert_eq!(folded("", 8), [""]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Verbs that draw on a terminal, in a real one: tmux.
 
 use super::support::*;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A terminal with a program in it, ended with the test.
 struct Tmux {
@@ -39,14 +42,14 @@ impl Tmux {
     /// Waits until the screen has this text.
     #[track_caller]
     fn shows(&self, text: &str) -> String {
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let screen = self.screen();
             if screen.contains(text) {
                 return screen;
             }
-            assert!(std::time::Instant::now() < deadline, "`{text}` is missing in:\n{screen}");
-            std::thread::park_timeout(std::time::Duration::from_millis(20));
+            assert!(Instant::now() < deadline, "`{text}` is missing in:\n{screen}");
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
 
@@ -118,4 +121,67 @@ fn top_needs_a_terminal_and_an_address() {
     tmux.shows("Connection refused");
     tmux.press("C-c");
     tmux.shows("ended with 0");
+}
+
+/// The dashboard's address in the demo's output.
+fn dashboard_of(text: &str) -> SocketAddr {
+    let address = text.split("http://").nth(1).unwrap();
+    address.split('/').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_demo_draws_in_place_and_follows_keys() {
+    let Some(tmux) = Tmux::start(100, 40, "demo --forever") else { return };
+    let screen = tmux.shows("f flood   k kill the data centre   q quit");
+    let first = screen.lines().next().unwrap();
+    assert!(
+        first.starts_with("Dashboard  http://127.0.0.1:"),
+        "the address comes first:\n{screen}"
+    );
+    let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    assert_eq!(ask_raw(dashboard_of(first), request).status, 200);
+    tmux.shows("Low tide");
+    tmux.shows("idc        █");
+
+    tmux.types("f");
+    tmux.shows("You flood the data centre");
+    tmux.shows("the show goes on in");
+    tmux.shows("cloud-near █");
+
+    tmux.types("k");
+    tmux.shows("k revive it");
+    let screen = tmux.shows(" killed");
+    assert_eq!(screen.matches("cloud-near █").count(), 1, "it is drawn in place:\n{screen}");
+
+    tmux.types("q");
+    let screen = tmux.shows("ended with 1");
+    assert!(screen.contains("Stopped before the end: the rest was not judged."), "{screen}");
+    assert!(screen.contains("Now yours: tidegate init"), "{screen}");
+    assert!(!screen.contains("k revive it"), "the picture is gone:\n{screen}");
+}
+
+#[test]
+fn the_demo_prints_plain_lines_into_a_pipe_and_spills_early() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let child = command.arg("demo").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut process = Process(child);
+    let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let started = Instant::now();
+    let (mut seen, mut rises) = (Vec::new(), false);
+    for line in lines {
+        let line = line.unwrap();
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        // Requests a second, then the shares of the data centre, the near and the far cloud.
+        let figures: Vec<f64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let spills = line.contains('[') && figures[2] + figures[3] > 5.0;
+        rises |= line.starts_with("--- The tide rises");
+        seen.push(line);
+        if rises && spills {
+            break;
+        }
+        assert!(started.elapsed() < 2 * PATIENCE, "no spill in time: {seen:#?}");
+    }
+    assert!(seen[0].starts_with("Dashboard  http://127.0.0.1:"), "{seen:#?}");
+    assert!(seen.iter().any(|line| line.starts_with("--- Low tide")), "{seen:#?}");
+    assert!(rises, "{seen:#?}");
 }

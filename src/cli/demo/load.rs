@@ -15,7 +15,7 @@ use tokio::time::Instant;
 pub(super) struct Window {
     /// Answers by cluster.
     pub(super) by_cluster: BTreeMap<String, usize>,
-    /// Answers that were not 200, and connections that failed.
+    /// Responses that were not 200, and connections that failed.
     pub(super) errors: usize,
     latencies: Vec<f64>,
 }
@@ -38,6 +38,15 @@ impl Window {
         sorted.sort_unstable_by(f64::total_cmp);
         let at = (sorted.len() as f64 * part) as usize;
         sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    }
+
+    /// Adds a response of a cluster, or one that failed.
+    pub(super) fn add(&mut self, seconds: f64, cluster: Option<String>) {
+        self.latencies.push(seconds);
+        match cluster {
+            Some(cluster) => *self.by_cluster.entry(cluster).or_default() += 1,
+            None => self.errors += 1,
+        }
     }
 
     /// Adds another window.
@@ -125,14 +134,12 @@ async fn one(shared: Arc<Shared>) {
     let started = Instant::now();
     let answer = tokio::time::timeout(PATIENCE, exchange(&shared, "/")).await;
     let took = started.elapsed().as_secs_f64();
+    let good = match answer {
+        Ok(Ok(answer)) => Some(answer).filter(|answer| answer.status == 200),
+        Ok(Err(_)) | Err(_) => None,
+    };
     let mut window = shared.window.lock().unwrap_or_else(PoisonError::into_inner);
-    window.latencies.push(took);
-    match answer {
-        Ok(Ok(answer)) if answer.status == 200 => {
-            *window.by_cluster.entry(answer.cluster).or_default() += 1;
-        }
-        Ok(Ok(_) | Err(_)) | Err(_) => window.errors += 1,
-    }
+    window.add(took, good.map(|answer| answer.cluster));
 }
 
 struct Answer {

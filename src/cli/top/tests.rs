@@ -181,10 +181,10 @@ fn stale_figures_are_grey_with_their_age() {
     assert_eq!(model.press(Key::Char('d'), later), []);
     assert!(model.dialog.is_none(), "nothing is changed by figures of the past");
 
-    model.hear(News::Lost("cannot ask: refused".to_owned()), NOW);
+    model.hear(News::Lost("cannot query: refused".to_owned()), NOW);
     assert_shows(
         &screen(&model, NOW, WIDE),
-        &["CUT OFF: figures are 0 s old", "cannot ask: refused"],
+        &["CUT OFF: figures are 0 s old", "cannot query: refused"],
     );
     model.hear(News::Seen(Box::new(world())), later);
     assert_shows(&screen(&model, later, WIDE), &["live"]);

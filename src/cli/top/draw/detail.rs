@@ -1,7 +1,7 @@
 //! What is below the table: the selected row in detail.
 
 use super::{bold, grey, put, style};
-use crate::cli::text::{count, percent, rate, shown, spark};
+use crate::cli::text::{count, folded, percent, rate, shown, spark};
 use crate::cli::top::rows::{Row, View};
 use crate::cli::top::world::{Cluster, Health, Service, World};
 use ratatui::buffer::Buffer;
@@ -40,29 +40,6 @@ pub(super) fn wrapped(buffer: &mut Buffer, area: Rect, row: u16, text: &str, sty
         row = row.saturating_add(1);
     }
     row
-}
-
-/// Text as lines of at most `width` characters, broken between words; a longer word is cut.
-pub(super) fn folded(text: &str, width: u16) -> Vec<String> {
-    let width = usize::from(width).max(1);
-    let (mut lines, mut line) = (Vec::new(), String::new());
-    for word in text.split(' ') {
-        let is_full = line.chars().count() + 1 + word.chars().count() > width;
-        if is_full && !line.is_empty() {
-            lines.push(std::mem::take(&mut line));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-        while line.chars().count() > width {
-            let rest = line.chars().skip(width).collect();
-            lines.push(line.chars().take(width).collect());
-            line = rest;
-        }
-    }
-    lines.push(line);
-    lines
 }
 
 fn site(buffer: &mut Buffer, area: Rect, world: &World, name: &str) {

@@ -1,7 +1,7 @@
 //! What covers the table: the dialog of a change, and the keys.
 
 use super::{bold, detail, grey, put, put_right, style};
-use crate::cli::text::shown;
+use crate::cli::text::{folded, shown};
 use crate::cli::top::dialog::{Dialog, Kind, Line, Step, Verb};
 use crate::cli::top::world::Health;
 use ratatui::buffer::Buffer;
@@ -90,7 +90,7 @@ fn fold(line: Line, width: u16) -> Vec<Line> {
     if line.figures.is_some() {
         return vec![line];
     }
-    let parts = detail::folded(&line.what, width).into_iter();
+    let parts = folded(&line.what, width).into_iter();
     parts.map(|what| Line { what, figures: None, is_bad: line.is_bad }).collect()
 }
 
