@@ -83,28 +83,33 @@ fn known(key: KeyEvent) -> Option<Key> {
     })
 }
 
-/// Becomes true at SIGTERM and SIGHUP, which must not end the process before the terminal is as it was.
+/// The time in which a verb must end after a signal.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Becomes true at SIGTERM and SIGHUP, so that the verb restores the terminal and ends. A second later the process ends
+/// in any case.
 pub(super) fn ended() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = flag.clone();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let waited = runtime.and_then(|runtime| {
-            runtime.block_on(async {
-                let (mut term, mut hup) =
-                    (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-                tokio::select! {
-                    biased;
-                    _ = term.recv() => {}
-                    _ = hup.recv() => {}
-                }
-                Ok(())
-            })
-        });
-        match waited {
-            Ok(()) => seen.store(true, Ordering::Relaxed),
-            Err(error) => tracing::debug!(%error, "signals are not handled"),
+        let waited = runtime.and_then(|runtime| runtime.block_on(end(&seen)));
+        if let Err(error) = waited {
+            tracing::debug!(%error, "signals are not handled");
         }
     });
     flag
+}
+
+async fn end(flag: &AtomicBool) -> io::Result<()> {
+    let (mut term, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = hup.recv() => {}
+    }
+    flag.store(true, Ordering::Relaxed);
+    // A read of a terminal that is gone never returns: it would take a whole core for ever.
+    tokio::time::sleep(ENDS_WITHIN).await;
+    std::process::exit(1)
 }

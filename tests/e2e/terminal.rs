@@ -185,3 +185,21 @@ fn the_demo_prints_plain_lines_into_a_pipe_and_spills_early() {
     assert!(seen.iter().any(|line| line.starts_with("--- Low tide")), "{seen:#?}");
     assert!(rises, "{seen:#?}");
 }
+
+#[test]
+fn top_ends_when_its_terminal_is_gone() {
+    let idc = Cluster::named("idc");
+    let proxy = Proxy::start(&config(&[("idc", "idc", idc.address)]));
+    let Some(tmux) = Tmux::start(100, 30, &format!("top --admin http://{}", proxy.admin)) else {
+        return;
+    };
+    tmux.shows("idc");
+    let shell = tmux.run(&["list-panes", "-F", "#{pane_pid}"]);
+    let shell = shell.trim();
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+    let program = children.trim();
+    assert!(program.parse::<u32>().is_ok(), "the shell runs one program: {children}");
+    tmux.run(&["kill-server"]);
+    let running = format!("/proc/{program}/exe");
+    eventually("it ended", || std::fs::read_link(&running).is_err());
+}
