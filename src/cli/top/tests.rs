@@ -26,7 +26,8 @@ fn world() -> World {
          "dial_percent": 100, "distance_ms": 1.2, "service_ms": 20.0, "queue_ms": 55.5, "tolerates_ms": 60.0,
          "in_flight": 17, "success_ratio": 1.0, "cost_usd_per_h": 0.0,
          "endpoints": [{"address": "10.0.0.11:8080", "state": "up", "in_flight": 9, "last_error": null},
-            {"address": "10.0.0.12:8080", "state": "down", "in_flight": 0, "last_error": "connection refused"}]},
+            {"address": "10.0.0.12:8080", "state": "down", "in_flight": 0, "last_error": "refused", "last_error_text": "connection refused",
+             "last_error_age_s": 75.4}]},
         {"name": "shop-near", "site": "cloud-near", "kind": "cloud", "state": "up", "dial_percent": 100,
          "distance_ms": 30.0, "service_ms": null, "queue_ms": null, "endpoints": []},
         {"name": "shop-far", "site": "cloud-far", "kind": "cloud", "state": "down", "dial_percent": 100,
@@ -93,7 +94,7 @@ fn each_view_shows_its_rows_wide_and_narrow() {
               &["idc-east (here)", "idc-west", "· no news", "0 of 1", "300"]),
         ('2', &["○ spilling", "412", "73 %", "112", "500", "$1.25", "██████████████", "27 %", "112/s  shop-near", "10 min", " ▃▅█"],
               &["shop", "○ spilling", "412", "73 %", "112/s  shop-near"]),
-        ('3', &["○ full", "■ down", "300", "17", " 56 ", "1 of 2", "nearest; its queue is full", "9 in flight", "last error: connection refused"],
+        ('3', &["○ full", "■ down", "300", "17", " 56 ", "1 of 2", "nearest; its queue is full", "9 in flight", "last error: connection refused, 1 min 15 s ago"],
               &["shop-idc", "○ full", "■ down", "nearest; its queue is full"]),
         ('4', &["03:05:06", "○ shop spills", "03:04:05", "■ shop-far is down: refused"],
               &["03:05:06", "■ shop-far is down: refused"]),
@@ -134,7 +135,7 @@ fn names_with_escape_sequences_are_printed_as_text() {
     world.clusters[0].name = evil.to_owned();
     world.clusters[0].site = evil.to_owned();
     world.clusters[0].why = Some(evil.to_owned());
-    world.clusters[0].endpoints[1].last_error = Some(evil.to_owned());
+    world.clusters[0].endpoints[1].last_error_text = Some(evil.to_owned());
     world.services[0].name = evil.to_owned();
     world.services[0].order[0] = evil.to_owned();
     let event = json!({"time": evil, "kind": "spill", "service": evil, "spilling": true});

@@ -71,7 +71,10 @@ pub(super) struct Endpoint {
     pub(super) address: String,
     pub(super) state: String,
     pub(super) in_flight: Option<f64>,
+    /// The cause as one word; a sentence and its age in seconds where the proxy tells them.
     pub(super) last_error: Option<String>,
+    pub(super) last_error_text: Option<String>,
+    pub(super) last_error_age_s: Option<f64>,
 }
 
 /// One of `/api/v1/services`.

@@ -1,12 +1,13 @@
 //! What is below the table: the selected row in detail.
 
 use super::{bold, grey, put, style};
-use crate::cli::text::{count, folded, percent, rate, shown, spark};
+use crate::cli::text::{count, folded, percent, rate, shown, span, spark};
 use crate::cli::top::rows::{Row, View};
 use crate::cli::top::world::{Cluster, Health, Service, World};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
+use std::time::Duration;
 
 /// Draws the description of the selected row.
 pub(super) fn draw(buffer: &mut Buffer, area: Rect, view: View, world: &World, row: &Row) {
@@ -105,14 +106,17 @@ fn cluster(buffer: &mut Buffer, area: Rect, cluster: &Cluster) {
     for (row, endpoint) in (first..).zip(&cluster.endpoints) {
         let is_up = endpoint.state == "up";
         let health = if is_up { Health::Good } else { Health::Down };
-        let error = endpoint.last_error.as_deref().filter(|error| !error.is_empty());
+        let error = endpoint.last_error_text.as_ref().or(endpoint.last_error.as_ref());
+        let age = endpoint.last_error_age_s.filter(|age| (0.0..1e9).contains(age));
+        let ago = age
+            .map_or(String::new(), |age| format!(", {} ago", span(Duration::from_secs_f64(age))));
         let text = format!(
             "{} {}  {}  {} in flight{}",
             health.mark(),
             shown(&endpoint.address),
             shown(&endpoint.state),
             count(endpoint.in_flight),
-            error.map_or(String::new(), |error| format!("  last error: {}", shown(error)))
+            error.map_or(String::new(), |error| format!("  last error: {}{ago}", shown(error)))
         );
         put(buffer, area, row, &text, style(health));
     }
