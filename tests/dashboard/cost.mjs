@@ -50,13 +50,14 @@ async function viewers(count) {
 for (const count of load ? [0, 8, 0, 8, 0, 8] : [0, 1, 8, 32]) {
   const all = await viewers(count);
   await wait(2);
-  const before = used('background'), from = all.bytes(), since = performance.now();
+  const before = used('background'), worked = used('worker-'), from = all.bytes(), since = performance.now();
   let served = '';
   if (load) {
     const run = spawn('h2load', ['--h1', '-t', '1', '-c', '16', '-D', String(SECONDS), `http://127.0.0.1:${proxy.web}/fixed`]);
     let text = ''; run.stdout.on('data', t => { text += t; });
     await new Promise(done => run.on('exit', done));
-    served = `, ${/finished in [^,]+, ([\d.]+) req\/s/.exec(text)?.[1]} requests/s, ${/request\s*:\s*(.*)/.exec(text)?.[1].split(/\s+/).slice(0, 3).join(' / ')} (min / max / mean)`;
+    const done = Number(/(\d+) succeeded/.exec(text)?.[1]);
+    served = `, ${(done / SECONDS).toFixed(0)} requests/s, ${(1e6 * (used('worker-') - worked) / done).toFixed(2)} us of the worker's processor time a request`;
   } else await wait(SECONDS);
   const seconds = (performance.now() - since) / 1000;
   console.log(`${count} viewers: ${(100 * (used('background') - before) / seconds).toFixed(2)} % of a core, ${((all.bytes() - from) / seconds / 1000).toFixed(0)} kB/s${served}`);
