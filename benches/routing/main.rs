@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench routing [-- --quick] [--seed N] [--seeds N] [--scenario S1,S3] [--policies tidegate,O1]`
 //!
-//! Prints one table, then for each gate `met` or `missed` with its figure; writes CSV and plots to
+//! Prints one table, then for each gate `met`, `missed` or `impossible` with its figure; writes CSV and plots to
 //! `target/bench/routing/`; fails when a gate is missed. Figures are means over the seeds.
 #![allow(missing_docs, clippy::expect_used, reason = "a program of its own, that may fail loudly")]
 
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tidegate::sim::baseline::{self, Entry};
-use tidegate::sim::gate::{self, Runs, Verdict};
+use tidegate::sim::gate::{self, Judgement, Runs, Verdict};
 use tidegate::sim::outcome::Outcome;
 use tidegate::sim::plot::{Chart, Line};
 use tidegate::sim::scenario::{self, Scenario};
@@ -252,21 +252,30 @@ fn main() -> ExitCode {
     }
     std::fs::write(folder.join("routing.csv"), csv).expect("the folder can be written");
     println!("\ngates ({} seeds)", options.seeds.len());
-    let mut missed = 0;
+    let count = |wanted: Judgement| {
+        verdicts.iter().filter(|(_, verdict)| verdict.judgement() == wanted).count()
+    };
     for (name, verdict) in &verdicts {
-        let word = if verdict.is_met() { "met   " } else { "missed" };
+        let word = match verdict.judgement() {
+            Judgement::Met => "met       ".to_owned(),
+            Judgement::Missed => "missed    ".to_owned(),
+            Judgement::Impossible => {
+                format!("impossible (optimum {:.2})", verdict.best.map_or(f64::NAN, |best| best.0))
+            }
+        };
         let sign = if verdict.at_most { "≤" } else { "≥" };
         let (figure, half) = verdict.figure;
         println!(
             "  {word} {name} {}: {figure:.4} ±{half:.4} {sign} {}",
             verdict.gate, verdict.bound
         );
-        missed += usize::from(!verdict.is_met());
     }
+    let missed = count(Judgement::Missed);
     println!(
-        "\n{} of {} gates met; table and plots in target/bench/routing/",
-        verdicts.len() - missed,
-        verdicts.len()
+        "\n{} of {} gates met, {} impossible, {missed} missed; table and plots in target/bench/routing/",
+        count(Judgement::Met),
+        verdicts.len(),
+        count(Judgement::Impossible)
     );
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -219,7 +219,7 @@ pub fn row(case: &Case, policy: &'static str, outcomes: &[Outcome]) -> Row {
 }
 
 fn at_most(gate: String, values: &[f64], bound: f64) -> Verdict {
-    Verdict { gate, figure: interval(values), bound, at_most: true }
+    Verdict { gate, figure: interval(values), bound, at_most: true, best: None }
 }
 
 fn at_least(gate: String, values: &[f64], bound: f64) -> Verdict {
