@@ -8,6 +8,10 @@ use std::time::Duration;
 
 /// The NATS cluster of this proxy.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "nats"),
+    allow(dead_code, reason = "only a build with NATS reads and writes all of it")
+)]
 pub(super) struct Bus {
     pub nats: Nats,
     /// Since when there is no connection; `None` while there is one.
