@@ -153,10 +153,25 @@ fn standing<'a>(
 }
 
 /// The share of all exchanges that choice number `at` gets.
+///
+/// In order, each choice accepts its share of what the choices before it leave. If all of them are loaded, some exchanges
+/// remain, and `spill::pick` gives each to the choice with the highest credit: so each choice gets between what it accepts
+/// in order and what it would accept of all exchanges.
 fn gets(choices: &[Choice], at: usize) -> f64 {
-    let reaches: f64 = choices[..at].iter().map(|choice| 1.0 - choice.share.min(1.0)).product();
-    let is_last = at + 1 == choices.len();
-    reaches * if is_last { 1.0 } else { choices[at].share.min(1.0) }
+    let share = |choice: &Choice| choice.share.clamp(0.0, 1.0);
+    let (mut left, mut in_order, mut of_all) = (1.0, Vec::with_capacity(choices.len()), 0.0);
+    for choice in choices {
+        in_order.push(left * share(choice));
+        left *= 1.0 - share(choice);
+        of_all += share(choice);
+    }
+    if of_all <= 1.0 {
+        let is_none = of_all <= 0.0;
+        return if is_none { 1.0 / choices.len() as f64 } else { share(&choices[at]) / of_all };
+    }
+    let surplus = of_all - (1.0 - left);
+    let part = if surplus > 0.0 { left / surplus } else { 0.0 };
+    in_order[at] + part * (share(&choices[at]) - in_order[at])
 }
 
 impl Facts<'_> {
@@ -308,6 +323,7 @@ fn age(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::spill::{self, Credits};
 
     const UP: Facts<'_> = Facts {
         state: State::Up,
@@ -379,8 +395,25 @@ mod tests {
             why: Why::Spill,
             warm: false,
         };
-        let choices = [choice(0, 0.8), choice(1, 0.5), choice(2, 0.1)];
-        let all: Vec<f64> = (0..3).map(|at| gets(&choices, at)).collect();
-        assert!((all[1] - 0.1).abs() < 1e-9 && (all[2] - 0.1).abs() < 1e-9, "{all:?}");
+        // The second, third and later rows: all clusters are loaded.
+        for shares in [
+            [0.8, 0.5, 1.0],
+            [0.8, 0.5, 0.1],
+            [0.45, 0.22, 0.22],
+            [0.02, 0.9, 0.9],
+            [0.02, 0.5, 0.5],
+            [0.3, 0.3, 0.3],
+        ] {
+            let choices = [0, 1, 2].map(|slot| choice(slot, shares[slot]));
+            let (mut credits, mut picks) = (Credits::seeded(3, 1), [0.0; 3]);
+            for _ in 0..20_000 {
+                let picked = spill::pick(&choices, &mut credits, |_| true, |_| {}).unwrap();
+                picks[picked.slot] += 1.0 / 20_000.0;
+            }
+            for (at, picked) in picks.iter().enumerate() {
+                let told = gets(&choices, at);
+                assert!((told - picked).abs() < 0.03, "{shares:?}: {told} of {picks:?} at {at}");
+            }
+        }
     }
 }

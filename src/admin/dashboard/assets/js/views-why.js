@@ -156,10 +156,16 @@ export class why extends Component {
       left -= share;
       return { name, s, i, off: why, accept, share, cluster: world.byName.get(name) };
     });
-    // Exchanges that no cluster accepted go to the last cluster that may serve them.
-    const open = all.filter(l => !l.off && l.s);
-    if (open.length && left > 0.001) { const sum = open.reduce((a, l) => a + l.share, 0);
-      if (sum > 0) open.forEach(l => { l.share /= sum; }); }
+    // If all clusters are loaded, some exchanges remain: each cluster gets between what it accepts in order and what it
+    // would accept of all exchanges, as the sentences of the proxy say.
+    const open = all.filter(l => !l.off && l.s), total = open.reduce((a, l) => a + l.accept, 0);
+    const surplus = total - (1 - left);
+    if (open.length && left > 0.001) {
+      for (const l of open) {
+        if (total > 1) l.share += left / surplus * (l.accept - l.share);
+        else l.share = total > 0 ? l.accept / total : 1 / open.length;
+      }
+    }
     for (const r of e.rejected) if (!e.permitted.includes(r.cluster)) all.push({ name: r.cluster, barred: r.reason,
       i: all.length, share: 0, cluster: world.byName.get(r.cluster) });
     return all;
