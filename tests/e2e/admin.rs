@@ -124,8 +124,10 @@ fn metrics_are_what_prometheus_reads() {
         let found = text.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
         assert!(found, "{name} is missing");
     }
-    let line = "tidegate_requests_total{listener=\"web\",service=\"shop\",cluster=\"idc\",code_class=\"2xx\"}";
+    let line = "tidegate_requests_total{listener=\"web\",service=\"shop\",tidegate_cluster=\"idc\",code_class=\"2xx\"}";
     eventually("all are counted", || proxy.metric(line) == 5.0);
+    let plain = |line: &&str| line.contains("{cluster=") || line.contains(",cluster=");
+    assert_eq!(text.lines().find(plain), None, "Prometheus may set `cluster` itself");
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn unmeasured_values_are_null_and_each_cluster_has_a_reason() {
     assert!(why.starts_with("down: refused") && why.ends_with("probes every 100 ms"), "{why}");
     assert_eq!(proxy.get("/api/v1/clusters/nobody").status, 404);
     let metrics = proxy.get("/metrics").body;
-    let distance = "tidegate_cluster_distance_seconds{cluster=";
+    let distance = "tidegate_cluster_distance_seconds{tidegate_cluster=";
     assert!(metrics.contains(&format!("{distance}\"idc\"}} 0.")), "{metrics}");
     assert!(metrics.contains(&format!("{distance}\"cloud\"}} NaN\n")), "{metrics}");
     for _ in 0..100 {

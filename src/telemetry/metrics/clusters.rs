@@ -1,6 +1,6 @@
 //! Metrics of clusters and endpoints: state, latency, connections, probes.
 
-use super::families::{Families, counter, gauge, histogram};
+use super::families::{CLUSTER, Families, counter, gauge, histogram};
 use super::scrape::Scrape;
 use crate::decision::plan::ClusterIndex;
 use crate::decision::signal::{ClusterSignals, State};
@@ -14,7 +14,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         let metrics = families.family(name, help, MetricType::GAUGE);
         for ((index, cluster), signals) in beliefs() {
             let figure = figure(index, signals).unwrap_or(f64::NAN);
-            metrics.push(gauge(&[("cluster", &cluster.name)], figure));
+            metrics.push(gauge(&[(CLUSTER, &cluster.name)], figure));
         }
     };
     each("tidegate_cluster_up", "1 if the cluster can serve.", &|_, signals| {
@@ -36,7 +36,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     for ((_, cluster), signals) in beliefs() {
         for endpoint in &signals.endpoints {
             let address = endpoint.address.to_string();
-            let labels = [("cluster", cluster.name.as_str()), ("endpoint", address.as_str())];
+            let labels = [(CLUSTER, cluster.name.as_str()), ("endpoint", address.as_str())];
             up.push(gauge(&labels, f64::from(u8::from(endpoint.up))));
         }
     }
@@ -48,7 +48,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     for ((index, cluster), _) in beliefs() {
         let (active, idle, _) = scrape.connections.get(index).copied().unwrap_or_default();
         for (state, count) in [("active", active), ("idle", idle)] {
-            let labels = [("cluster", cluster.name.as_str()), ("state", state)];
+            let labels = [(CLUSTER, cluster.name.as_str()), ("state", state)];
             connections.push(gauge(&labels, f64::from(count)));
         }
     }
@@ -59,7 +59,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     );
     for ((index, cluster), _) in beliefs() {
         let (.., waiting) = scrape.connections.get(index).copied().unwrap_or_default();
-        pending.push(gauge(&[("cluster", cluster.name.as_str())], f64::from(waiting)));
+        pending.push(gauge(&[(CLUSTER, cluster.name.as_str())], f64::from(waiting)));
     }
     probes(families, scrape);
 }
@@ -68,8 +68,8 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     let server = &scrape.server;
     let probes = families.family("tidegate_probes_total", "Probes by result.", MetricType::COUNTER);
     for (cluster, (ok, failed)) in &server.probes {
-        probes.push(counter(&[("cluster", cluster), ("result", "success")], *ok as f64));
-        probes.push(counter(&[("cluster", cluster), ("result", "failure")], *failed as f64));
+        probes.push(counter(&[(CLUSTER, cluster), ("result", "success")], *ok as f64));
+        probes.push(counter(&[(CLUSTER, cluster), ("result", "failure")], *failed as f64));
     }
     let spans = families.family(
         "tidegate_probe_duration_seconds",
@@ -77,7 +77,7 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
         MetricType::HISTOGRAM,
     );
     for (cluster, totals) in &server.probe_spans {
-        spans.push(histogram(&[("cluster", cluster)], totals));
+        spans.push(histogram(&[(CLUSTER, cluster)], totals));
     }
     let ejections = families.family(
         "tidegate_ejections_total",
@@ -85,7 +85,7 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
         MetricType::COUNTER,
     );
     for ((cluster, cause), count) in &server.ejections {
-        ejections.push(counter(&[("cluster", cluster), ("cause", cause)], *count as f64));
+        ejections.push(counter(&[(CLUSTER, cluster), ("cause", cause)], *count as f64));
     }
     let failures = families.family(
         "tidegate_upstream_tls_failures_total",
@@ -93,7 +93,7 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
         MetricType::COUNTER,
     );
     for ((cluster, cause), count) in &server.tls_failures {
-        failures.push(counter(&[("cluster", cluster), ("cause", cause)], *count as f64));
+        failures.push(counter(&[(CLUSTER, cluster), ("cause", cause)], *count as f64));
     }
     let ages = families.family(
         "tidegate_dns_age_seconds",
@@ -101,6 +101,6 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
         MetricType::GAUGE,
     );
     for (cluster, age) in &server.dns_age {
-        ages.push(gauge(&[("cluster", cluster)], *age));
+        ages.push(gauge(&[(CLUSTER, cluster)], *age));
     }
 }

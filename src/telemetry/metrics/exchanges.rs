@@ -1,6 +1,6 @@
 //! Metrics of exchanges: statuses, durations, decisions, retries, hedges.
 
-use super::families::{Families, counter, histogram};
+use super::families::{CLUSTER, Families, counter, histogram};
 use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, Spans};
 use crate::telemetry::counter::{PerVariant, Variants};
 use prometheus::proto::{Metric, MetricType};
@@ -17,7 +17,7 @@ pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, 
             let labels = [
                 ("listener", labels.listener.as_str()),
                 ("service", labels.service.as_str()),
-                ("cluster", labels.cluster.as_str()),
+                (CLUSTER, labels.cluster.as_str()),
                 ("code_class", class.label()),
             ];
             requests.push(counter(&labels, count as f64));
@@ -35,7 +35,7 @@ pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, 
         MetricType::HISTOGRAM,
     );
     for ((service, cluster), totals) in &by_pair {
-        let labels = [("service", *service), ("cluster", *cluster)];
+        let labels = [("service", *service), (CLUSTER, *cluster)];
         durations.push(histogram(&labels, &totals.duration.totals()));
     }
     let upstream = families.family(
@@ -44,7 +44,7 @@ pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, 
         MetricType::HISTOGRAM,
     );
     for (cluster, totals) in &by_cluster {
-        upstream.push(histogram(&[("cluster", cluster)], &totals.totals()));
+        upstream.push(histogram(&[(CLUSTER, cluster)], &totals.totals()));
     }
     let decisions = families.family(
         "tidegate_decisions_total",
@@ -53,7 +53,7 @@ pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, 
     );
     for ((service, cluster), totals) in &by_pair {
         for (why, count) in totals.by_reason.iter().filter(|(_, count)| *count > 0) {
-            let labels = [("service", *service), ("cluster", *cluster), ("reason", why.label())];
+            let labels = [("service", *service), (CLUSTER, *cluster), ("reason", why.label())];
             decisions.push(counter(&labels, count as f64));
         }
     }
