@@ -131,6 +131,38 @@ fn metrics_are_what_prometheus_reads() {
 }
 
 #[test]
+fn counters_exist_at_zero_before_the_first_exchange() {
+    let (_idc, _cloud, proxy) = rig();
+
+    let text = proxy.get("/metrics").body;
+
+    for series in [
+        r#"tidegate_refusals_total{listener="web",reason="no_route"}"#,
+        r#"tidegate_refusals_total{listener="web",reason="overloaded"}"#,
+        r#"tidegate_aborted_total{listener="web",by="client"}"#,
+        r#"tidegate_datagrams_dropped_total{listener="web"}"#,
+        r#"tidegate_tls_handshakes_total{listener="web",result="ok"}"#,
+        r#"tidegate_tls_handshakes_total{listener="web",result="not_tls"}"#,
+        r#"tidegate_ejections_total{tidegate_cluster="cloud",cause="refused"}"#,
+        r#"tidegate_ejections_total{tidegate_cluster="idc",cause="latency"}"#,
+        r#"tidegate_decisions_total{service="shop",tidegate_cluster="cloud",reason="spill"}"#,
+        r#"tidegate_retries_total{service="shop",result="denied"}"#,
+        r#"tidegate_hedges_total{service="shop",result="sent"}"#,
+        r#"tidegate_config_reloads_total{result="failure"}"#,
+        r#"tidegate_panics_total"#,
+    ] {
+        assert!(text.contains(&format!("\n{series} 0\n")), "{series} in {text}");
+    }
+    for result in ["success", "failure"] {
+        let probes =
+            format!("\ntidegate_probes_total{{tidegate_cluster=\"cloud\",result=\"{result}\"}} ");
+        assert!(text.contains(&probes), "{probes} in {text}");
+    }
+    let of_tls = r#"tidegate_upstream_tls_failures_total{tidegate_cluster="idc""#;
+    assert!(!text.contains(of_tls), "the cluster does not use TLS");
+}
+
+#[test]
 fn writes_need_the_token_and_foreign_hosts_are_refused() {
     let (_idc, _cloud, proxy) = rig();
     let ask = |method: &str, fields: &str| {

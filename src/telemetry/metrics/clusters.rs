@@ -2,9 +2,12 @@
 
 use super::families::{CLUSTER, Families, counter, gauge, histogram};
 use super::scrape::Scrape;
-use crate::decision::plan::ClusterIndex;
+use crate::decision::health::Cause;
+use crate::decision::plan::{Cluster, ClusterIndex, Plan};
 use crate::decision::signal::{ClusterSignals, State};
-use prometheus::proto::MetricType;
+use crate::decision::tls_failure::TlsFailure;
+use prometheus::proto::{Metric, MetricType};
+use std::collections::BTreeMap;
 
 pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     let beliefs = || scrape.plan.clusters.enumerated().zip(&scrape.signals.clusters);
@@ -67,9 +70,12 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
 fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     let server = &scrape.server;
     let probes = families.family("tidegate_probes_total", "Probes by result.", MetricType::COUNTER);
-    for (cluster, (ok, failed)) in &server.probes {
-        probes.push(counter(&[(CLUSTER, cluster), ("result", "success")], *ok as f64));
-        probes.push(counter(&[(CLUSTER, cluster), ("result", "failure")], *failed as f64));
+    let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    counts.extend(scrape.plan.clusters.iter().map(|cluster| (cluster.name.as_str(), (0, 0))));
+    counts.extend(server.probes.iter().map(|(cluster, counts)| (cluster.as_str(), *counts)));
+    for (cluster, (ok, failed)) in counts {
+        probes.push(counter(&[(CLUSTER, cluster), ("result", "success")], ok as f64));
+        probes.push(counter(&[(CLUSTER, cluster), ("result", "failure")], failed as f64));
     }
     let spans = families.family(
         "tidegate_probe_duration_seconds",
@@ -84,17 +90,18 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
         "Ejections of endpoints, by cause.",
         MetricType::COUNTER,
     );
-    for ((cluster, cause), count) in &server.ejections {
-        ejections.push(counter(&[(CLUSTER, cluster), ("cause", cause)], *count as f64));
-    }
+    by_cause(ejections, scrape.plan, &server.ejections, |cluster| {
+        let tls = tls_failures(cluster);
+        Cause::WITHOUT_TLS.iter().map(|cause| cause.label()).chain(tls).collect()
+    });
     let failures = families.family(
         "tidegate_upstream_tls_failures_total",
         "TLS handshakes with endpoints that failed, of probes and exchanges, by cause.",
         MetricType::COUNTER,
     );
-    for ((cluster, cause), count) in &server.tls_failures {
-        failures.push(counter(&[(CLUSTER, cluster), ("cause", cause)], *count as f64));
-    }
+    by_cause(failures, scrape.plan, &server.tls_failures, |cluster| {
+        tls_failures(cluster).collect()
+    });
     let ages = families.family(
         "tidegate_dns_age_seconds",
         "Age of the last good DNS answer.",
@@ -102,5 +109,30 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     );
     for (cluster, age) in &server.dns_age {
         ages.push(gauge(&[(CLUSTER, cluster)], *age));
+    }
+}
+
+/// The causes of failed TLS handshakes with a cluster; none if the cluster does not use TLS.
+fn tls_failures(cluster: &Cluster) -> impl Iterator<Item = &'static str> {
+    let all = if cluster.tls.is_some() { TlsFailure::ALL } else { &[] };
+    all.iter().map(|failure| failure.label())
+}
+
+/// One series for each cluster and each cause that the cluster can have, 0 if the cause never occurred.
+fn by_cause(
+    family: &mut Vec<Metric>,
+    plan: &Plan,
+    counted: &BTreeMap<(String, &'static str), u64>,
+    causes: impl Fn(&Cluster) -> Vec<&'static str>,
+) {
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for cluster in &plan.clusters {
+        counts.extend(causes(cluster).into_iter().map(|cause| ((cluster.name.as_str(), cause), 0)));
+    }
+    let counted =
+        counted.iter().map(|((cluster, cause), count)| ((cluster.as_str(), *cause), *count));
+    counts.extend(counted);
+    for ((cluster, cause), count) in counts {
+        family.push(counter(&[(CLUSTER, cluster), ("cause", cause)], count as f64));
     }
 }

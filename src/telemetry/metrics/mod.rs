@@ -22,7 +22,7 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     let mut families = Families::default();
     process::server(&mut families, scrape);
     listeners::listeners(&mut families, scrape);
-    exchanges::exchanges(&mut families, &scrape.registry.exchanges());
+    exchanges::exchanges(&mut families, scrape.plan, &scrape.registry.exchanges());
     clusters::clusters(&mut families, scrape);
     services::services(&mut families, scrape);
     fleet::fleet(&mut families, &scrape.server.fleet);

@@ -61,6 +61,11 @@ fn money(families: &mut Families, scrape: &Scrape<'_>) {
     for ((service, cluster), usd) in spent {
         family.push(counter(&[("service", service), (CLUSTER, cluster)], usd));
     }
+    let help = "Unspent part of the budget's bucket, 0 to 1.";
+    let family = families.family("tidegate_budget_left_ratio", help, MetricType::GAUGE);
+    for (service, level) in scrape.plan.services.iter().zip(&scrape.signals.budget_levels) {
+        family.extend(level.map(|level| gauge(&[("service", &service.name)], level)));
+    }
     let help = "Exchanges a second expected a minute from now.";
     let family = families.family("tidegate_demand_forecast_rps", help, MetricType::GAUGE);
     for (service, rps) in expected {
