@@ -163,6 +163,30 @@ fn counters_exist_at_zero_before_the_first_exchange() {
 }
 
 #[test]
+fn exchanges_are_counted_for_their_route() {
+    let idc = Cluster::named("idc");
+    let text = config(&[("idc", "idc", idc.address)])
+        + "routes: [{ path_prefix: /a, service: shop }, { path: /no, respond: { status: 403, body: no } }]\n";
+    let proxy = Proxy::start(&text);
+
+    for (path, status, count) in [("/a/1", 200, 3), ("/no", 403, 2), ("/other", 200, 1)] {
+        for _ in 0..count {
+            assert_eq!(get(proxy.at("web"), path).status, status);
+        }
+    }
+
+    let count = |route: &str, class: &str| {
+        format!("tidegate_route_requests_total{{route=\"{route}\",code_class=\"{class}\"}}")
+    };
+    proxy.counts(&count("routes[0]", "2xx"), 3.0);
+    proxy.counts(&count("routes[1]", "4xx"), 2.0);
+    proxy.counts(&count("listeners.web", "2xx"), 1.0);
+    assert_eq!(proxy.metric(&count("routes[1]", "2xx")), 0.0);
+    proxy.counts("tidegate_route_duration_seconds_count{route=\"routes[0]\"}", 3.0);
+    assert!(proxy.metric("tidegate_route_duration_seconds_sum{route=\"routes[0]\"}") > 0.0);
+}
+
+#[test]
 fn writes_need_the_token_and_foreign_hosts_are_refused() {
     let (_idc, _cloud, proxy) = rig();
     let ask = |method: &str, fields: &str| {

@@ -258,6 +258,7 @@ fn assert_is_metric(line: &str) {
         include_str!("../../src/telemetry/metrics/fleet.rs"),
         include_str!("../../src/telemetry/metrics/listeners.rs"),
         include_str!("../../src/telemetry/metrics/process.rs"),
+        include_str!("../../src/telemetry/metrics/routes.rs"),
         include_str!("../../src/telemetry/metrics/services.rs"),
     );
     let (name, labels) = line.split_once('{').unwrap_or((line, ""));

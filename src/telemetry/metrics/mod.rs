@@ -9,6 +9,7 @@ mod families;
 mod fleet;
 mod listeners;
 mod process;
+mod routes;
 mod scrape;
 mod services;
 
@@ -23,6 +24,7 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     process::server(&mut families, scrape);
     listeners::listeners(&mut families, scrape);
     exchanges::exchanges(&mut families, scrape.plan, &scrape.registry.exchanges());
+    routes::routes(&mut families, scrape);
     clusters::clusters(&mut families, scrape);
     services::services(&mut families, scrape);
     fleet::fleet(&mut families, &scrape.server.fleet);
