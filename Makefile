@@ -13,12 +13,12 @@ build:
 	$(CARGO) build --release --locked
 
 # Unit tests, properties, the house rules, and end to end against curl and nginx.
-test: target/.tools-test target/.tools-dashboard
+test: target/.tools-test target/.tools-dashboard target/.tools-monitoring
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) test --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
-	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test seeds --test sim --test tidy
+	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test monitoring --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=1
 	$(CARGO) test --locked --all-features --test codec
 	$(CARGO) build --locked --all-features
@@ -93,6 +93,11 @@ target/.tools-dashboard: tests/dashboard/package-lock.json
 	@mkdir -p target
 	$(call debian,chromium:chromium node:nodejs npm:npm)
 	cd tests/dashboard && npm ci --no-audit --no-fund
+	@touch $@
+
+target/.tools-monitoring:
+	@mkdir -p target
+	$(call debian,promtool:prometheus)
 	@touch $@
 
 target/.tools-bench: target/.tools-test

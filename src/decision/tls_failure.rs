@@ -30,6 +30,22 @@ pub enum TlsFailure {
 }
 
 impl TlsFailure {
+    /// All failures, for metrics.
+    pub const ALL: &[TlsFailure] = &[
+        TlsFailure::Expired,
+        TlsFailure::NotYetValid,
+        TlsFailure::UnknownIssuer,
+        TlsFailure::WrongName,
+        TlsFailure::BadCertificate,
+        TlsFailure::ClientCertificate,
+        TlsFailure::NothingInCommon,
+        TlsFailure::Alert,
+        TlsFailure::NotTls,
+        TlsFailure::Closed,
+        TlsFailure::Timeout,
+        TlsFailure::Protocol,
+    ];
+
     /// The word in the API, the log and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {

@@ -8,6 +8,7 @@ use crate::decision::endpoint::Turns;
 use crate::decision::index::Table;
 use crate::decision::plan::{ClassIndex, ClusterIndex, ListenerIndex, ServiceIndex};
 use crate::decision::retry::Budget;
+use crate::decision::route::RouteIndex;
 use crate::decision::spill::Credits;
 use crate::decision::units::{Dice, Timestamp, mix};
 use crate::http::request::RequestHead;
@@ -16,7 +17,7 @@ use crate::os::clock;
 use crate::os::datagram::Batch;
 use crate::shared::{Gauge, Shared, View};
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells};
+use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells, RouteCells};
 use arc_swap::{ArcSwapAny, Cache};
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
@@ -87,8 +88,10 @@ struct PlanState {
         Cells<ExchangeCells>,
     >,
     listeners: Table<ListenerIndex, Cells<ListenerCells>>,
+    routes: FxHashMap<RouteIndex, Cells<RouteCells>>,
     by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
     by_listener: HashMap<String, Cells<ListenerCells>>,
+    by_route: HashMap<String, Cells<RouteCells>>,
     gauges: HashMap<String, Arc<Gauge>>,
 }
 
@@ -187,6 +190,7 @@ impl Worker {
         }
         state.by_labels = old.by_labels;
         state.by_listener = old.by_listener;
+        state.by_route = old.by_route;
         state.gauges = old.gauges;
         for listener in &view.plan.listeners {
             let cells = state
@@ -313,6 +317,25 @@ impl Worker {
             .clone();
         if current {
             state.exchanges.insert(key, cells.clone());
+        }
+        cells
+    }
+
+    /// The cells of a route. They are made at the route's first exchange on this worker.
+    #[must_use]
+    pub fn route_cells(&self, view: &View, route: RouteIndex) -> Cells<RouteCells> {
+        let mut state = self.state.borrow_mut();
+        // Indices of an older plan are not valid in this plan.
+        let current = state.generation == view.generation;
+        if let Some(cells) = state.routes.get(&route).filter(|_| current) {
+            return cells.clone();
+        }
+        let name = &view.plan.routes.route(route).name;
+        let registry = &self.shared.registry;
+        let make = || Rc::new(registry.route(name));
+        let cells = state.by_route.entry(name.clone()).or_insert_with(make).clone();
+        if current {
+            state.routes.insert(route, cells.clone());
         }
         cells
     }

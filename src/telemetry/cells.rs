@@ -116,6 +116,13 @@ cells! {
         /// Hedges.
         hedges: PerVariant<HedgeResult>,
     }
+    /// Counters of one worker for one route; in a scrape, their sum over workers.
+    RouteCells {
+        /// Exchanges by the status that the client received.
+        by_class: PerVariant<StatusClass>,
+        /// From the request head to the end of the response.
+        duration: Spans,
+    }
     /// Counters of one worker for one listener; in a scrape, their sum over workers.
     ListenerCells {
         /// Connections accepted.
@@ -148,6 +155,7 @@ cells! {
 pub struct Registry {
     exchanges: Mutex<BTreeMap<ExchangeLabels, Vec<Arc<ExchangeCells>>>>,
     listeners: Mutex<BTreeMap<String, Vec<Arc<ListenerCells>>>>,
+    routes: Mutex<BTreeMap<String, Vec<Arc<RouteCells>>>>,
     /// Panics that were caught.
     pub panics: AtomicU64,
     /// Access log lines that were dropped.
@@ -177,6 +185,15 @@ impl Registry {
         cells
     }
 
+    /// A new series of one worker.
+    #[must_use]
+    pub fn route(&self, name: &str) -> Arc<RouteCells> {
+        let cells = Arc::new(RouteCells::default());
+        let mut all = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.to_owned()).or_default().push(cells.clone());
+        cells
+    }
+
     /// All exchange counters, summed over workers.
     #[must_use]
     pub fn exchanges(&self) -> BTreeMap<ExchangeLabels, ExchangeCells> {
@@ -195,6 +212,18 @@ impl Registry {
         let all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let total = |cells: &Vec<Arc<ListenerCells>>| {
             let total = ListenerCells::default();
+            cells.iter().for_each(|cells| total.fold(cells));
+            total
+        };
+        all.iter().map(|(name, cells)| (name.clone(), total(cells))).collect()
+    }
+
+    /// All route counters, summed over workers.
+    #[must_use]
+    pub fn routes(&self) -> BTreeMap<String, RouteCells> {
+        let all = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = |cells: &Vec<Arc<RouteCells>>| {
+            let total = RouteCells::default();
             cells.iter().for_each(|cells| total.fold(cells));
             total
         };

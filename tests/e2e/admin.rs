@@ -124,8 +124,66 @@ fn metrics_are_what_prometheus_reads() {
         let found = text.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
         assert!(found, "{name} is missing");
     }
-    let line = "tidegate_requests_total{listener=\"web\",service=\"shop\",cluster=\"idc\",code_class=\"2xx\"}";
+    let line = "tidegate_requests_total{listener=\"web\",service=\"shop\",tidegate_cluster=\"idc\",code_class=\"2xx\"}";
     eventually("all are counted", || proxy.metric(line) == 5.0);
+    let plain = |line: &&str| line.contains("{cluster=") || line.contains(",cluster=");
+    assert_eq!(text.lines().find(plain), None, "Prometheus may set `cluster` itself");
+}
+
+#[test]
+fn counters_exist_at_zero_before_the_first_exchange() {
+    let (_idc, _cloud, proxy) = rig();
+
+    let text = proxy.get("/metrics").body;
+
+    for series in [
+        r#"tidegate_refusals_total{listener="web",reason="no_route"}"#,
+        r#"tidegate_refusals_total{listener="web",reason="overloaded"}"#,
+        r#"tidegate_aborted_total{listener="web",by="client"}"#,
+        r#"tidegate_datagrams_dropped_total{listener="web"}"#,
+        r#"tidegate_tls_handshakes_total{listener="web",result="ok"}"#,
+        r#"tidegate_tls_handshakes_total{listener="web",result="not_tls"}"#,
+        r#"tidegate_ejections_total{tidegate_cluster="cloud",cause="refused"}"#,
+        r#"tidegate_ejections_total{tidegate_cluster="idc",cause="latency"}"#,
+        r#"tidegate_decisions_total{service="shop",tidegate_cluster="cloud",reason="spill"}"#,
+        r#"tidegate_retries_total{service="shop",result="denied"}"#,
+        r#"tidegate_hedges_total{service="shop",result="sent"}"#,
+        r#"tidegate_config_reloads_total{result="failure"}"#,
+        r#"tidegate_panics_total"#,
+    ] {
+        assert!(text.contains(&format!("\n{series} 0\n")), "{series} in {text}");
+    }
+    for result in ["success", "failure"] {
+        let probes =
+            format!("\ntidegate_probes_total{{tidegate_cluster=\"cloud\",result=\"{result}\"}} ");
+        assert!(text.contains(&probes), "{probes} in {text}");
+    }
+    let of_tls = r#"tidegate_upstream_tls_failures_total{tidegate_cluster="idc""#;
+    assert!(!text.contains(of_tls), "the cluster does not use TLS");
+}
+
+#[test]
+fn exchanges_are_counted_for_their_route() {
+    let idc = Cluster::named("idc");
+    let text = config(&[("idc", "idc", idc.address)])
+        + "routes: [{ path_prefix: /a, service: shop }, { path: /no, respond: { status: 403, body: no } }]\n";
+    let proxy = Proxy::start(&text);
+
+    for (path, status, count) in [("/a/1", 200, 3), ("/no", 403, 2), ("/other", 200, 1)] {
+        for _ in 0..count {
+            assert_eq!(get(proxy.at("web"), path).status, status);
+        }
+    }
+
+    let count = |route: &str, class: &str| {
+        format!("tidegate_route_requests_total{{route=\"{route}\",code_class=\"{class}\"}}")
+    };
+    proxy.counts(&count("routes[0]", "2xx"), 3.0);
+    proxy.counts(&count("routes[1]", "4xx"), 2.0);
+    proxy.counts(&count("listeners.web", "2xx"), 1.0);
+    assert_eq!(proxy.metric(&count("routes[1]", "2xx")), 0.0);
+    proxy.counts("tidegate_route_duration_seconds_count{route=\"routes[0]\"}", 3.0);
+    assert!(proxy.metric("tidegate_route_duration_seconds_sum{route=\"routes[0]\"}") > 0.0);
 }
 
 #[test]
@@ -283,7 +341,7 @@ fn unmeasured_values_are_null_and_each_cluster_has_a_reason() {
     assert!(why.starts_with("down: refused") && why.ends_with("probes every 100 ms"), "{why}");
     assert_eq!(proxy.get("/api/v1/clusters/nobody").status, 404);
     let metrics = proxy.get("/metrics").body;
-    let distance = "tidegate_cluster_distance_seconds{cluster=";
+    let distance = "tidegate_cluster_distance_seconds{tidegate_cluster=";
     assert!(metrics.contains(&format!("{distance}\"idc\"}} 0.")), "{metrics}");
     assert!(metrics.contains(&format!("{distance}\"cloud\"}} NaN\n")), "{metrics}");
     for _ in 0..100 {

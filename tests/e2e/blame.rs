@@ -33,7 +33,7 @@ fn impatient() -> Cluster {
 }
 
 fn ejections(proxy: &Proxy, cause: &str) -> f64 {
-    proxy.metric(&format!("tidegate_ejections_total{{cluster=\"a\",cause=\"{cause}\"}}"))
+    proxy.metric(&format!("tidegate_ejections_total{{tidegate_cluster=\"a\",cause=\"{cause}\"}}"))
 }
 
 /// Waits for a sweep that includes all events so far.

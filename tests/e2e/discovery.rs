@@ -140,7 +140,7 @@ fn dns_is_followed_and_a_silent_server_changes_nothing() {
     dns.set("shop.test.", vec![a(2), a(3)]);
     eventually("the second answer, after its time to live", || endpoints(&proxy) == [at(2), at(3)]);
     *dns.silent.lock().unwrap() = true;
-    let age = || proxy.metric("tidegate_dns_age_seconds{cluster=\"one\"}");
+    let age = || proxy.metric("tidegate_dns_age_seconds{tidegate_cluster=\"one\"}");
     eventually("the answer grows old", || age() > 2.5);
     assert_eq!(endpoints(&proxy), [at(2), at(3)], "the last good answer is kept");
     proxy.says("DNS name shop.test. not resolved");

@@ -86,7 +86,7 @@ fn a_request_crosses_once_at_most_however_full_both_sides_are() {
     // Each request was served by one application: no request crossed three times.
     let served = east_served.load(Ordering::SeqCst) + west_served.load(Ordering::SeqCst);
     let answered: f64 = [&east, &west]
-        .map(|proxy| proxy.metric("tidegate_requests_total{listener=\"web\",service=\"shop\",cluster=\"app\",code_class=\"2xx\"}"))
+        .map(|proxy| proxy.metric("tidegate_requests_total{listener=\"web\",service=\"shop\",tidegate_cluster=\"app\",code_class=\"2xx\"}"))
         .iter()
         .sum();
     assert!((answered - served as f64).abs() <= 4.0, "{answered} answers of {served} served");

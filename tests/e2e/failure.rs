@@ -44,7 +44,9 @@ fn a_killed_cluster_fails_no_idempotent_request_and_gets_its_traffic_back() {
     assert!(decisions.contains("failover"), "{decisions}");
     assert!(decisions.contains("\"reason\":\"returning\""), "{decisions}");
     assert!(!decisions.contains("\"reason\":\"spill\""), "{decisions}");
-    eventually("it is counted", || proxy.metric("tidegate_ejections_total{cluster=\"idc\"") >= 1.0);
+    eventually("it is counted", || {
+        proxy.metric("tidegate_ejections_total{tidegate_cluster=\"idc\"") >= 1.0
+    });
 }
 
 #[test]

@@ -273,7 +273,7 @@ fn an_endpoint_whose_hedges_always_win_is_ejected() {
     let (hung, good) = (endpoint("hung", Does::Nothing), endpoint("good", SOON));
     let proxy = siblings(&hung, &good, ", retry: { budget: 1 }", "");
     let mut clients: Vec<Keeping> = (2..5).map(|n| Keeping::from(n, proxy.at("web"))).collect();
-    let ejected = "tidegate_ejections_total{cluster=\"a\",cause=\"overtaken\"}";
+    let ejected = "tidegate_ejections_total{tidegate_cluster=\"a\",cause=\"overtaken\"}";
     eventually("it is found out", || {
         clients.iter_mut().for_each(|client| assert_eq!(client.get("/").body, "good"));
         proxy.metric(ejected) > 0.0

@@ -55,7 +55,7 @@ fn a_copy_equals_the_request_and_its_response_is_discarded() {
     for same in ["x-request-id", "traceparent", "x-forwarded-for", "host"] {
         assert_eq!(field(&copy, same), field(&first, same));
     }
-    let counted = "tidegate_requests_total{listener=\"web\",service=\"next\",cluster=\"b\",code_class=\"5xx\"}";
+    let counted = "tidegate_requests_total{listener=\"web\",service=\"next\",tidegate_cluster=\"b\",code_class=\"5xx\"}";
     proxy.counts(counted, 3.0);
     proxy.counts("tidegate_requests_total{listener=\"web\",service=\"shop\"", 3.0);
     let lines = || proxy.log().iter().filter(|line| line.contains("\"path\"")).count();

@@ -30,11 +30,10 @@ fn flaky() -> Cluster {
     })
 }
 
-const FAILED: &str =
-    "tidegate_requests_total{listener=\"web\",service=\"shop\",cluster=\"a\",code_class=\"5xx\"}";
+const FAILED: &str = "tidegate_requests_total{listener=\"web\",service=\"shop\",tidegate_cluster=\"a\",code_class=\"5xx\"}";
 
 fn ejections(proxy: &Proxy, cause: &str) -> f64 {
-    proxy.metric(&format!("tidegate_ejections_total{{cluster=\"a\",cause=\"{cause}\"}}"))
+    proxy.metric(&format!("tidegate_ejections_total{{tidegate_cluster=\"a\",cause=\"{cause}\"}}"))
 }
 
 #[test]
@@ -151,7 +150,8 @@ fn in_panic_all_endpoints_are_used_but_no_cluster_that_may_not_serve() {
     let decision = ask_raw(web, request).header("tidegate-decision").unwrap();
     assert!(decision.contains("cluster=a") && decision.contains("reason=panic"), "{decision}");
     assert!(!cloud.seen().contains("GET / "), "{}", cloud.seen());
-    let counted = "tidegate_decisions_total{service=\"shop\",cluster=\"a\",reason=\"panic\"}";
+    let counted =
+        "tidegate_decisions_total{service=\"shop\",tidegate_cluster=\"a\",reason=\"panic\"}";
     eventually("it is counted", || proxy.metric(counted) >= 2.0);
 }
 

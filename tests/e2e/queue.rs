@@ -31,7 +31,7 @@ fn proxy(cluster: &Cluster, workers: usize, more: &str) -> Proxy {
 }
 
 fn waiting(proxy: &Proxy) -> f64 {
-    proxy.metric("tidegate_cluster_pending{cluster=\"a\"}")
+    proxy.metric("tidegate_cluster_pending{tidegate_cluster=\"a\"}")
 }
 
 /// Clients that request `/0`, `/1` and so on; the first is served and the others wait in order.

@@ -157,7 +157,8 @@ fn without_budget_spill_stops_and_failover_continues_unless_limited() {
         assert_eq!(get(proxy.at("web"), "/").body, "cloud", "an outage is paid for");
     }
     eventually("it is counted", || {
-        proxy.metric("tidegate_spend_usd_total{service=\"shop\",cluster=\"cloud\"}") > 0.001
+        proxy.metric("tidegate_spend_usd_total{service=\"shop\",tidegate_cluster=\"cloud\"}")
+            > 0.001
     });
     proxy.rewrite(&text("{ usd_per_hour: 0.0001, applies_to: all }"));
     eventually("the reload", || proxy.generation() == 2);
@@ -238,6 +239,7 @@ fn when_every_cluster_is_overloaded_the_lowest_priority_is_shed_first() {
     let known = |(status, refusal): &(u16, String)| *status == 200 || *refusal == overloaded.1;
     assert!(high.keys().chain(low.keys()).all(known), "high {high:?}, low {low:?}");
     // The full cluster has shown the capacity of an endpoint, so the desired number is known.
-    let wanted = proxy.metric("tidegate_desired_replicas{service=\"shop\",cluster=\"cloud\"}");
+    let wanted =
+        proxy.metric("tidegate_desired_replicas{service=\"shop\",tidegate_cluster=\"cloud\"}");
     assert!(wanted > 1.0, "{wanted}");
 }

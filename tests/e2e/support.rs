@@ -254,9 +254,11 @@ fn assert_is_metric(line: &str) {
     const DECLARED: &str = concat!(
         include_str!("../../src/telemetry/metrics/clusters.rs"),
         include_str!("../../src/telemetry/metrics/exchanges.rs"),
+        include_str!("../../src/telemetry/metrics/families.rs"),
         include_str!("../../src/telemetry/metrics/fleet.rs"),
         include_str!("../../src/telemetry/metrics/listeners.rs"),
         include_str!("../../src/telemetry/metrics/process.rs"),
+        include_str!("../../src/telemetry/metrics/routes.rs"),
         include_str!("../../src/telemetry/metrics/services.rs"),
     );
     let (name, labels) = line.split_once('{').unwrap_or((line, ""));

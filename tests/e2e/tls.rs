@@ -333,7 +333,8 @@ fn tls_to_a_cluster_is_verified_in_both_directions() {
     eventually("it is down", || proxy.cluster("idc")["state"] == "down");
     assert_eq!(proxy.cluster("idc")["endpoints"][0]["last_error"], "tls_wrong_name");
     proxy.says("cause=\"tls_wrong_name\"");
-    let metric = "tidegate_upstream_tls_failures_total{cluster=\"idc\",cause=\"tls_wrong_name\"}";
+    let metric =
+        "tidegate_upstream_tls_failures_total{tidegate_cluster=\"idc\",cause=\"tls_wrong_name\"}";
     assert!(proxy.metric(metric) >= 2.0);
     let refused = get(proxy.at("web"), "/");
     assert_eq!((refused.status, refused.refusal().as_str()), (503, "no_healthy_cluster"));

@@ -145,7 +145,7 @@ fn flows_of_a_dead_cluster_move_to_the_next() {
     idc.kill();
     let lost: u32 = clients.iter().map(|client| until(client, "cloud")).sum();
     assert!(lost <= 3, "{lost} datagrams were lost");
-    let ejections = || proxy.metric("tidegate_ejections_total{cluster=\"idc\"");
+    let ejections = || proxy.metric("tidegate_ejections_total{tidegate_cluster=\"idc\"");
     eventually("the ejection is counted", || ejections() >= 1.0);
 }
 

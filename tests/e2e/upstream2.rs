@@ -101,7 +101,7 @@ fn many_exchanges_share_few_connections() {
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(printed.contains("2000 succeeded, 0 failed, 0 errored"), "{printed}");
-    let open = proxy.metric("tidegate_upstream_connections{cluster=\"idc\"");
+    let open = proxy.metric("tidegate_upstream_connections{tidegate_cluster=\"idc\"");
     assert!(open <= 8.0, "{open} connections");
 }
 

@@ -1,10 +1,13 @@
 //! Metrics of clusters and endpoints: state, latency, connections, probes.
 
-use super::families::{Families, counter, gauge, histogram};
+use super::families::{CLUSTER, Families, counter, gauge, histogram};
 use super::scrape::Scrape;
-use crate::decision::plan::ClusterIndex;
+use crate::decision::health::Cause;
+use crate::decision::plan::{Cluster, ClusterIndex, Plan};
 use crate::decision::signal::{ClusterSignals, State};
-use prometheus::proto::MetricType;
+use crate::decision::tls_failure::TlsFailure;
+use prometheus::proto::{Metric, MetricType};
+use std::collections::BTreeMap;
 
 pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     let beliefs = || scrape.plan.clusters.enumerated().zip(&scrape.signals.clusters);
@@ -14,7 +17,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         let metrics = families.family(name, help, MetricType::GAUGE);
         for ((index, cluster), signals) in beliefs() {
             let figure = figure(index, signals).unwrap_or(f64::NAN);
-            metrics.push(gauge(&[("cluster", &cluster.name)], figure));
+            metrics.push(gauge(&[(CLUSTER, &cluster.name)], figure));
         }
     };
     each("tidegate_cluster_up", "1 if the cluster can serve.", &|_, signals| {
@@ -36,7 +39,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     for ((_, cluster), signals) in beliefs() {
         for endpoint in &signals.endpoints {
             let address = endpoint.address.to_string();
-            let labels = [("cluster", cluster.name.as_str()), ("endpoint", address.as_str())];
+            let labels = [(CLUSTER, cluster.name.as_str()), ("endpoint", address.as_str())];
             up.push(gauge(&labels, f64::from(u8::from(endpoint.up))));
         }
     }
@@ -48,7 +51,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     for ((index, cluster), _) in beliefs() {
         let (active, idle, _) = scrape.connections.get(index).copied().unwrap_or_default();
         for (state, count) in [("active", active), ("idle", idle)] {
-            let labels = [("cluster", cluster.name.as_str()), ("state", state)];
+            let labels = [(CLUSTER, cluster.name.as_str()), ("state", state)];
             connections.push(gauge(&labels, f64::from(count)));
         }
     }
@@ -59,7 +62,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
     );
     for ((index, cluster), _) in beliefs() {
         let (.., waiting) = scrape.connections.get(index).copied().unwrap_or_default();
-        pending.push(gauge(&[("cluster", cluster.name.as_str())], f64::from(waiting)));
+        pending.push(gauge(&[(CLUSTER, cluster.name.as_str())], f64::from(waiting)));
     }
     probes(families, scrape);
 }
@@ -67,9 +70,12 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
 fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     let server = &scrape.server;
     let probes = families.family("tidegate_probes_total", "Probes by result.", MetricType::COUNTER);
-    for (cluster, (ok, failed)) in &server.probes {
-        probes.push(counter(&[("cluster", cluster), ("result", "success")], *ok as f64));
-        probes.push(counter(&[("cluster", cluster), ("result", "failure")], *failed as f64));
+    let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    counts.extend(scrape.plan.clusters.iter().map(|cluster| (cluster.name.as_str(), (0, 0))));
+    counts.extend(server.probes.iter().map(|(cluster, counts)| (cluster.as_str(), *counts)));
+    for (cluster, (ok, failed)) in counts {
+        probes.push(counter(&[(CLUSTER, cluster), ("result", "success")], ok as f64));
+        probes.push(counter(&[(CLUSTER, cluster), ("result", "failure")], failed as f64));
     }
     let spans = families.family(
         "tidegate_probe_duration_seconds",
@@ -77,30 +83,56 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
         MetricType::HISTOGRAM,
     );
     for (cluster, totals) in &server.probe_spans {
-        spans.push(histogram(&[("cluster", cluster)], totals));
+        spans.push(histogram(&[(CLUSTER, cluster)], totals));
     }
     let ejections = families.family(
         "tidegate_ejections_total",
         "Ejections of endpoints, by cause.",
         MetricType::COUNTER,
     );
-    for ((cluster, cause), count) in &server.ejections {
-        ejections.push(counter(&[("cluster", cluster), ("cause", cause)], *count as f64));
-    }
+    by_cause(ejections, scrape.plan, &server.ejections, |cluster| {
+        let tls = tls_failures(cluster);
+        Cause::WITHOUT_TLS.iter().map(|cause| cause.label()).chain(tls).collect()
+    });
     let failures = families.family(
         "tidegate_upstream_tls_failures_total",
         "TLS handshakes with endpoints that failed, of probes and exchanges, by cause.",
         MetricType::COUNTER,
     );
-    for ((cluster, cause), count) in &server.tls_failures {
-        failures.push(counter(&[("cluster", cluster), ("cause", cause)], *count as f64));
-    }
+    by_cause(failures, scrape.plan, &server.tls_failures, |cluster| {
+        tls_failures(cluster).collect()
+    });
     let ages = families.family(
         "tidegate_dns_age_seconds",
         "Age of the last good DNS answer.",
         MetricType::GAUGE,
     );
     for (cluster, age) in &server.dns_age {
-        ages.push(gauge(&[("cluster", cluster)], *age));
+        ages.push(gauge(&[(CLUSTER, cluster)], *age));
+    }
+}
+
+/// The causes of failed TLS handshakes with a cluster; none if the cluster does not use TLS.
+fn tls_failures(cluster: &Cluster) -> impl Iterator<Item = &'static str> {
+    let all = if cluster.tls.is_some() { TlsFailure::ALL } else { &[] };
+    all.iter().map(|failure| failure.label())
+}
+
+/// One series for each cluster and each cause that the cluster can have, 0 if the cause never occurred.
+fn by_cause(
+    family: &mut Vec<Metric>,
+    plan: &Plan,
+    counted: &BTreeMap<(String, &'static str), u64>,
+    causes: impl Fn(&Cluster) -> Vec<&'static str>,
+) {
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for cluster in &plan.clusters {
+        counts.extend(causes(cluster).into_iter().map(|cause| ((cluster.name.as_str(), cause), 0)));
+    }
+    let counted =
+        counted.iter().map(|((cluster, cause), count)| ((cluster.as_str(), *cause), *count));
+    counts.extend(counted);
+    for ((cluster, cause), count) in counts {
+        family.push(counter(&[(CLUSTER, cluster), ("cause", cause)], count as f64));
     }
 }

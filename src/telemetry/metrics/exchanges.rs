@@ -1,23 +1,28 @@
 //! Metrics of exchanges: statuses, durations, decisions, retries, hedges.
 
-use super::families::{Families, counter, histogram};
+use super::families::{CLUSTER, Families, counter, histogram};
+use crate::decision::plan::Plan;
 use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, Spans};
 use crate::telemetry::counter::{PerVariant, Variants};
 use prometheus::proto::{Metric, MetricType};
 use std::collections::BTreeMap;
 
-pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, ExchangeCells>) {
+pub(super) fn exchanges(
+    families: &mut Families,
+    plan: &Plan,
+    all: &BTreeMap<ExchangeLabels, ExchangeCells>,
+) {
     let requests = families.family(
         "tidegate_requests_total",
         "Exchanges by the status sent.",
         MetricType::COUNTER,
     );
     for (labels, totals) in all {
-        for (class, count) in totals.by_class.iter().filter(|(_, count)| *count > 0) {
+        for (class, count) in totals.by_class.iter() {
             let labels = [
                 ("listener", labels.listener.as_str()),
                 ("service", labels.service.as_str()),
-                ("cluster", labels.cluster.as_str()),
+                (CLUSTER, labels.cluster.as_str()),
                 ("code_class", class.label()),
             ];
             requests.push(counter(&labels, count as f64));
@@ -35,7 +40,7 @@ pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, 
         MetricType::HISTOGRAM,
     );
     for ((service, cluster), totals) in &by_pair {
-        let labels = [("service", *service), ("cluster", *cluster)];
+        let labels = [("service", *service), (CLUSTER, *cluster)];
         durations.push(histogram(&labels, &totals.duration.totals()));
     }
     let upstream = families.family(
@@ -44,25 +49,37 @@ pub(super) fn exchanges(families: &mut Families, all: &BTreeMap<ExchangeLabels, 
         MetricType::HISTOGRAM,
     );
     for (cluster, totals) in &by_cluster {
-        upstream.push(histogram(&[("cluster", cluster)], &totals.totals()));
+        upstream.push(histogram(&[(CLUSTER, cluster)], &totals.totals()));
     }
+    // Counters exist from the start, at 0: `rate()` does not see the first increment of a series that appears with it.
+    for class in &plan.classes {
+        let service = plan.services[class.service].name.as_str();
+        for cluster in &class.permitted.clusters {
+            by_pair.entry((service, plan.clusters[*cluster].name.as_str())).or_default();
+        }
+    }
+    results(families, &by_pair);
+}
+
+/// Decisions, retries and hedges.
+fn results(families: &mut Families, by_pair: &BTreeMap<(&str, &str), ExchangeCells>) {
     let decisions = families.family(
         "tidegate_decisions_total",
         "Exchanges by the reason for their cluster.",
         MetricType::COUNTER,
     );
-    for ((service, cluster), totals) in &by_pair {
-        for (why, count) in totals.by_reason.iter().filter(|(_, count)| *count > 0) {
-            let labels = [("service", *service), ("cluster", *cluster), ("reason", why.label())];
+    for ((service, cluster), totals) in by_pair {
+        for (why, count) in totals.by_reason.iter() {
+            let labels = [("service", *service), (CLUSTER, *cluster), ("reason", why.label())];
             decisions.push(counter(&labels, count as f64));
         }
     }
     let (name, about) = ("tidegate_retries_total", "Retries by result.");
     let retries = families.family(name, about, MetricType::COUNTER);
-    by_service(retries, &by_pair, |totals| &totals.retries);
+    by_service(retries, by_pair, |totals| &totals.retries);
     let (name, about) = ("tidegate_hedges_total", "Hedges by result.");
     let hedges = families.family(name, about, MetricType::COUNTER);
-    by_service(hedges, &by_pair, |totals| &totals.hedges);
+    by_service(hedges, by_pair, |totals| &totals.hedges);
 }
 
 /// One series for each service and result.

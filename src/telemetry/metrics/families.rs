@@ -6,6 +6,10 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, TextEncoder};
 
+/// The label with the name of a cluster. Plain `cluster` often names the scraped environment, as an external label of
+/// Prometheus.
+pub(super) const CLUSTER: &str = "tidegate_cluster";
+
 #[derive(Default)]
 pub(super) struct Families(Vec<MetricFamily>);
 

@@ -4,6 +4,7 @@ use super::families::{Families, counter, gauge};
 use super::scrape::Scrape;
 use crate::telemetry::counter::{Count, PerVariant, Variants};
 use prometheus::proto::{Metric, MetricType};
+use std::iter;
 
 pub(super) fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
     let all = scrape.registry.listeners();
@@ -34,8 +35,7 @@ pub(super) fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
     });
     let help = "Datagrams dropped for lack of an endpoint or of buffer space.";
     add("tidegate_datagrams_dropped_total", help, MetricType::COUNTER, &|name| {
-        let dropped = Some(all[name].dropped.get()).filter(|dropped| *dropped > 0);
-        dropped.map(|count| counter(&[("listener", name)], count as f64)).into_iter().collect()
+        vec![counter(&[("listener", name)], all[name].dropped.get() as f64)]
     });
     add(
         "tidegate_refusals_total",
@@ -50,20 +50,18 @@ pub(super) fn listeners(families: &mut Families, scrape: &Scrape<'_>) {
     let help = "TLS handshakes by result.";
     add("tidegate_tls_handshakes_total", help, MetricType::COUNTER, &|name| {
         let succeeded = all[name].handshakes_ok.get();
-        let labels = [("listener", name), ("result", "ok")];
-        let ok = (succeeded > 0).then(|| counter(&labels, succeeded as f64));
-        ok.into_iter().chain(by_label(name, "result", &all[name].handshakes_failed)).collect()
+        let ok = counter(&[("listener", name), ("result", "ok")], succeeded as f64);
+        iter::once(ok).chain(by_label(name, "result", &all[name].handshakes_failed)).collect()
     });
     certificates(families, scrape);
 }
 
-/// The non-zero counters of a listener, by variant.
+/// The counters of a listener, by variant.
 fn by_label<E: Variants>(listener: &str, label: &str, counts: &PerVariant<E>) -> Vec<Metric> {
-    let counts = counts.iter().filter(|(_, count)| *count > 0);
     let metric = |(variant, count): (E, u64)| {
         counter(&[("listener", listener), (label, variant.label())], count as f64)
     };
-    counts.map(metric).collect()
+    counts.iter().map(metric).collect()
 }
 
 fn certificates(families: &mut Families, scrape: &Scrape<'_>) {

@@ -9,6 +9,7 @@ mod families;
 mod fleet;
 mod listeners;
 mod process;
+mod routes;
 mod scrape;
 mod services;
 
@@ -22,7 +23,8 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     let mut families = Families::default();
     process::server(&mut families, scrape);
     listeners::listeners(&mut families, scrape);
-    exchanges::exchanges(&mut families, &scrape.registry.exchanges());
+    exchanges::exchanges(&mut families, scrape.plan, &scrape.registry.exchanges());
+    routes::routes(&mut families, scrape);
     clusters::clusters(&mut families, scrape);
     services::services(&mut families, scrape);
     fleet::fleet(&mut families, &scrape.server.fleet);

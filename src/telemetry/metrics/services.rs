@@ -1,6 +1,6 @@
 //! Metrics of services: demand, spill, spend, desired replicas.
 
-use super::families::{Families, counter, gauge};
+use super::families::{CLUSTER, Families, counter, gauge};
 use super::scrape::Scrape;
 use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
@@ -54,12 +54,17 @@ fn money(families: &mut Families, scrape: &Scrape<'_>) {
     let help = "Endpoints needed for this proxy's demand expected in a minute; round up the sum over all proxies.";
     let family = families.family("tidegate_desired_replicas", help, MetricType::GAUGE);
     for ((service, cluster), needed) in replicas {
-        family.push(gauge(&[("service", service), ("cluster", cluster)], needed));
+        family.push(gauge(&[("service", service), (CLUSTER, cluster)], needed));
     }
     let help = "Cost of the traffic in dollars since the start.";
     let family = families.family("tidegate_spend_usd_total", help, MetricType::COUNTER);
     for ((service, cluster), usd) in spent {
-        family.push(counter(&[("service", service), ("cluster", cluster)], usd));
+        family.push(counter(&[("service", service), (CLUSTER, cluster)], usd));
+    }
+    let help = "Unspent part of the budget's bucket, 0 to 1.";
+    let family = families.family("tidegate_budget_left_ratio", help, MetricType::GAUGE);
+    for (service, level) in scrape.plan.services.iter().zip(&scrape.signals.budget_levels) {
+        family.extend(level.map(|level| gauge(&[("service", &service.name)], level)));
     }
     let help = "Exchanges a second expected a minute from now.";
     let family = families.family("tidegate_demand_forecast_rps", help, MetricType::GAUGE);

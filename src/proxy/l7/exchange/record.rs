@@ -160,13 +160,14 @@ impl Record {
         }
     }
 
-    /// Counts the exchange for its service and cluster; returns its duration in seconds.
+    /// Counts the exchange for its service, cluster and route; returns its duration in seconds.
     pub fn count(&self, worker: &Worker, view: &View, listener: ListenerIndex) -> f64 {
         let duration = worker.now().since(self.started).as_secs_f64();
         let service = self.class.map(|class| view.plan.classes[class].service);
         let cluster = self.selection.map(|(cluster, ..)| cluster);
         let cells = worker.exchange_cells(view, listener, service, cluster);
-        cells.by_class[StatusClass::of(self.status)].add(1);
+        let class = StatusClass::of(self.status);
+        cells.by_class[class].add(1);
         cells.duration.observe(duration);
         cells.latencies.observe(duration);
         if let Some(first_byte) = self.first_byte {
@@ -176,6 +177,11 @@ impl Record {
         cells.hedges.fold(&self.hedges);
         if let Some((.., why)) = self.selection {
             cells.by_reason[why].add(1);
+        }
+        if let Some(route) = self.route {
+            let cells = worker.route_cells(view, route);
+            cells.by_class[class].add(1);
+            cells.duration.observe(duration);
         }
         duration
     }
