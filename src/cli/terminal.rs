@@ -111,5 +111,6 @@ async fn end(flag: &AtomicBool) -> io::Result<()> {
     flag.store(true, Ordering::Relaxed);
     // A read of a terminal that is gone never returns: it would take a whole core for ever.
     tokio::time::sleep(ENDS_WITHIN).await;
-    std::process::exit(1)
+    use rustix::process::{Signal, getpid, kill_process};
+    Ok(kill_process(getpid(), Signal::KILL)?)
 }
