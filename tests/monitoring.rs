@@ -11,7 +11,7 @@
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
@@ -91,10 +91,18 @@ fn dashboard() -> (Vec<String>, Vec<String>) {
     (owned(expressions), owned(queries))
 }
 
-/// `promtool WHAT rules` on a file. `make test` installs promtool.
-fn promtool(what: &str, file: &Path) {
+/// `promtool WHAT rules` on a file. Without promtool the test fails, unless TIDEGATE_SKIP_MISSING_TOOLS is set.
+fn promtool(what: &str, file: &Path) -> Option<Output> {
     let run = Command::new("promtool").args([what, "rules"]).arg(file).output();
-    let output = run.expect("promtool of Debian's package `prometheus` runs");
+    if run.is_err() && std::env::var_os("TIDEGATE_SKIP_MISSING_TOOLS").is_some() {
+        eprintln!("skipped: promtool is not installed");
+        return None;
+    }
+    Some(run.expect("promtool is not installed: `make test` installs it; TIDEGATE_SKIP_MISSING_TOOLS=1 skips what needs it"))
+}
+
+fn promtool_accepts(what: &str, file: &Path) {
+    let Some(output) = promtool(what, file) else { return };
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
 }
@@ -135,12 +143,12 @@ fn every_alert_is_described_and_links_to_its_description() {
 
 #[test]
 fn promtool_accepts_the_alerts() {
-    promtool("check", &path("config/monitoring/alerts.yaml"));
+    promtool_accepts("check", &path("config/monitoring/alerts.yaml"));
 }
 
 #[test]
 fn each_alert_fires_on_its_condition_and_none_for_a_healthy_proxy() {
-    promtool("test", &path("config/monitoring/alerts.test.yaml"));
+    promtool_accepts("test", &path("config/monitoring/alerts.test.yaml"));
     let tests = read("config/monitoring/alerts.test.yaml");
     for alert in values(&read("config/monitoring/alerts.yaml"), "alert") {
         assert!(tests.contains(&format!("alertname=\"{alert}\"")), "{alert} has no test");
@@ -162,7 +170,7 @@ fn promtool_accepts_the_expressions_of_the_dashboard() {
     let rules = json!({"groups": [{"name": "dashboard", "rules": rules.collect::<Vec<_>>()}]});
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard-rules.yaml");
     std::fs::write(&file, rules.to_string()).unwrap();
-    promtool("check", &file);
+    promtool_accepts("check", &file);
 }
 
 #[test]
@@ -170,6 +178,6 @@ fn promtool_rejects_a_broken_expression() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken-rules.yaml");
     let rules = json!({"groups": [{"name": "broken", "rules": [{"record": "a", "expr": "sum("}]}]});
     std::fs::write(&file, rules.to_string()).unwrap();
-    let checked = std::panic::catch_unwind(|| promtool("check", &file));
-    assert!(checked.is_err());
+    let Some(output) = promtool("check", &file) else { return };
+    assert!(!output.status.success());
 }
