@@ -6,6 +6,12 @@ use crate::decision::tally::Tally;
 /// A cluster with more exchanges than this within the window is flooded.
 const FLOOD: f64 = 50.0;
 
+/// Time constant with which the highest counts are forgotten, in seconds.
+const PROVEN: f64 = 10.0;
+/// The part of the highest demand below which demand has fallen, and the standard errors of a count that are added.
+const FELL: f64 = 0.7;
+const ERRORS: f64 = 3.0;
+
 /// Decaying counts of exchanges.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flow {
@@ -18,6 +24,9 @@ pub(super) struct Flow {
     gone: f64,
     /// Mean number in flight of the exchanges in `left_early`.
     leaving_early: f64,
+    /// The most that was offered, and the most that completed, in the last seconds.
+    most_offered: f64,
+    most_completed: f64,
 }
 
 /// Exchanges of one sweep whose clients left before an idle cluster could have answered.
@@ -35,6 +44,9 @@ impl Flow {
         let keep = decay(elapsed, RECENT);
         self.offered = self.offered * keep + tally.offered * open;
         self.completed = self.completed * keep + tally.completed;
+        let keep_most = decay(elapsed, PROVEN);
+        self.most_offered = (self.most_offered * keep_most).max(self.offered);
+        self.most_completed = (self.most_completed * keep_most).max(self.completed);
         self.accepted = self.accepted * keep + tally.accepted;
         self.left_early = self.left_early * keep + left.count;
         self.gone = self.gone * keep + tally.abandoned + tally.excused;
@@ -61,11 +73,51 @@ impl Flow {
 
     /// The share of offered exchanges that ended; `None` while few are offered.
     pub(super) fn completed_share(&self) -> Option<f64> {
-        (self.offered > 5.0).then(|| (self.completed + self.gone + 0.5) / self.offered)
+        let ended = self.completed + self.gone + 0.5;
+        let proven = if self.has_fallen() { self.most_completed.min(self.offered) } else { 0.0 };
+        (self.offered > 5.0).then(|| ended.max(proven) / self.offered)
+    }
+
+    /// Whether demand is far below the highest demand of the last seconds: then the completion rate shows how little was
+    /// sent, and the highest completion rate shows the capacity.
+    fn has_fallen(&self) -> bool {
+        self.offered + ERRORS * self.offered.sqrt() < FELL * self.most_offered
     }
 
     /// Whether more than 50 exchanges were offered within the window.
     pub(super) fn is_flood(&self) -> bool {
         self.offered > FLOOD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Phases of so many sweeps: so many exchanges a sweep are offered, sent and completed.
+    fn share(phases: &[(u32, f64, f64)]) -> f64 {
+        let mut flow = Flow::default();
+        for (sweeps, offered, sent) in phases {
+            for _ in 0..*sweeps {
+                let tally = Tally {
+                    offered: *offered,
+                    accepted: *sent,
+                    completed: *sent,
+                    ..Tally::default()
+                };
+                flow.fold(&tally, 1.0, LeftEarly { count: 0.0, seconds: 0.0 }, 0.05);
+            }
+        }
+        flow.completed_share().unwrap()
+    }
+
+    #[test]
+    fn after_demand_fell_a_cluster_is_known_to_serve_what_it_served_before() {
+        // Of 200 a sweep, 50 were served: that is the capacity.
+        assert!(share(&[(100, 200.0, 50.0)]) < 0.3);
+        // Now 20 are offered, and 5 are still sent there.
+        assert!(share(&[(100, 200.0, 50.0), (40, 20.0, 5.0)]) > 0.99);
+        // A cluster that lost servers while demand stayed is not known to serve more.
+        assert!(share(&[(100, 200.0, 200.0), (40, 200.0, 50.0)]) < 0.3);
     }
 }
