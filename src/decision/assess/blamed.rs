@@ -13,7 +13,7 @@ pub(super) struct Blamed {
 const CLIENTS_MAX: usize = 32;
 
 impl Blamed {
-    /// Counts a client; without an address, one more.
+    /// Counts a client; a client without an address counts as a new one.
     pub(super) fn add(&mut self, client: Option<IpAddr>) {
         match client {
             Some(client) if self.clients.contains(&client) => {}
@@ -22,7 +22,7 @@ impl Blamed {
         }
     }
 
-    /// How many clients.
+    /// The number of clients.
     pub(super) fn count(&self) -> f64 {
         self.clients.len() as f64 + self.others
     }

@@ -1,4 +1,4 @@
-//! The live clusters of a class, nearest first: the share that each accepts of the exchanges that reach it, and why.
+//! The live clusters of a class, nearest first: each one's share of the exchanges that reach it, and the reason.
 
 use super::place::PermittedCluster;
 use crate::decision::growth::Growth;
@@ -37,7 +37,7 @@ pub(super) fn choices(
         !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(&listed, 0);
     let mut choices: Vec<Choice> = Vec::with_capacity(live.len());
     let mut why_beyond = Why::Spill;
-    // The demand, less what the clusters before have accepted.
+    // The demand minus the exchanges that nearer clusters have accepted.
     let mut reaches = demand;
     for (position, &slot) in live.iter().enumerate() {
         let place = &places[slot];

@@ -199,7 +199,7 @@ impl ClassState {
         }
     }
 
-    /// Folds what a sweep saw into the tracks, the service time and the queues.
+    /// Folds the samples of a sweep into the tracks, the service time and the queues.
     fn learn(
         &mut self,
         class: &Class,
@@ -239,7 +239,7 @@ impl ClassState {
         self.reported.update(&self.tracks, elapsed);
     }
 
-    /// Infers service times and queues. During a queue that causes shedding no higher service time is learned.
+    /// Infers service times and queues. While a queue causes shedding, the learned service time does not rise.
     fn infer(&mut self, distances: &[f64], (now, elapsed): (f64, f64)) {
         let overloaded = self.shed != Shed::default() || self.backlog.queue().is_some();
         let before = Before { overloaded, ..self.before };
@@ -277,7 +277,7 @@ impl ClassState {
         Ranking { order, live, panics }
     }
 
-    /// The part of its share that each cluster may get: by its success ratio, and by how fast its traffic may grow.
+    /// The part of its share that each cluster may get, by its success ratio and the permitted growth of its traffic.
     fn may_take(
         &mut self,
         candidates: &[Candidate],
@@ -297,7 +297,7 @@ impl ClassState {
         each.map(part).collect()
     }
 
-    /// Whether the service time at a slot is more than an assumption.
+    /// Whether the service time at a slot was measured, not assumed.
     fn knows_service(&self, class: &Class, slot: usize) -> bool {
         class.l4 || self.reported.seconds(slot).is_some() || self.service().is_some()
     }
@@ -339,7 +339,7 @@ impl ClassState {
         for (slot, (place, &distance)) in places.iter().zip(distances).enumerate() {
             let service = self.service_seconds(class, slot);
             let reported = self.tracks[slot].report().is_some();
-            // Without a service time to compare with, slowness does not show a queue.
+            // Without a known service time, a slow response does not show a queue.
             if class.l4 {
                 self.tracks[slot].update_queue(distance, service, |queue| queue, elapsed);
             } else if reported || self.service().is_some() {
@@ -373,7 +373,7 @@ impl ClassState {
 /// The cost of a failed exchange, in seconds of distance (L3, Middleware 2024).
 const FAILURE_COST: f64 = 0.6;
 
-/// The same clusters without their queues: two long queues would justify each other.
+/// The same clusters without their queues. With queues, two long queues would justify each other.
 fn idle(candidates: &[Candidate]) -> Vec<Candidate> {
     candidates.iter().map(|candidate| Candidate { queue: 0.0, ..*candidate }).collect()
 }

@@ -44,7 +44,7 @@ pub(super) struct ClusterState {
     pub(super) needs_undrain: bool,
     /// Seconds that a probe's response takes beyond the round trip, while no queue delays it.
     pub(super) excess: Option<f64>,
-    /// The part of that which is the probe's own work.
+    /// The part of those seconds that is the probe's own work.
     pub(super) probe_work: Option<ProbeWork>,
     pub(super) loaded: bool,
     /// The last report that came with a probe's response, and when.
@@ -78,7 +78,7 @@ const RETURN_SHARE: f64 = 0.02;
 const RETURN_DOUBLES: f64 = 0.250;
 
 impl ClusterState {
-    /// Takes a new set of endpoints; what was learned of remaining endpoints is kept. Returns the ids of
+    /// Replaces the set of endpoints; the state of remaining endpoints is kept. Returns the ids of
     /// removed endpoints. `id_of` gives an endpoint its id for the life of the process.
     pub(super) fn set_endpoints(
         &mut self,
@@ -203,7 +203,7 @@ impl ClusterState {
             let may_eject = self.may_eject(knobs, now);
             let endpoint = &mut self.endpoints[index];
             if may_eject && endpoint.health.eject(cause, now) {
-                // The endpoint is judged anew after its return.
+                // After its return the endpoint is judged without its history.
                 endpoint.standing = Standing::default();
                 news.extend(endpoint.ejected(&cluster.name, cause));
             }
@@ -249,22 +249,22 @@ impl ClusterState {
         Some(self.rtt()? + behind)
     }
 
-    /// Response times of probes beyond the round trip, where just measured.
+    /// Response times of probes beyond the round trip, if measured since the last sweep.
     pub(super) fn fresh_excess(&self) -> Option<f64> {
         self.excess.filter(|_| self.in_use > 0)
     }
 
-    /// How many endpoints were usable at the last sweep.
+    /// The number of endpoints that were usable at the last sweep.
     pub(super) fn usable_count(&self) -> usize {
         self.in_use
     }
 
-    /// Whether its distance is known well enough to be compared.
+    /// Whether the cluster's distance is certain enough for a comparison.
     pub(super) fn is_measured(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.rtt.is_settled())
     }
 
-    /// Whether the cluster may be chosen when all permitted clusters are down: some answers are better than none.
+    /// Whether the cluster may be chosen when all permitted clusters are down, since some answers are better than none.
     pub(super) fn is_last_resort(&self, cluster: &Cluster, dial: u8) -> bool {
         dial > 0 && cluster.outlier.panic_percent > 0 && !self.endpoints.is_empty()
     }
@@ -345,8 +345,8 @@ impl ClusterState {
         Some(share.unwrap_or_else(|| lease::sure(lease::part(total, members))))
     }
 
-    /// The endpoints that probes have shown to be up; never-probed endpoints only where there are none of those; all
-    /// endpoints where too few are up.
+    /// The endpoints that probes have shown to be up. If there are none, the endpoints that were never probed; if too few
+    /// are up, all endpoints.
     fn usable(
         &self,
         knobs: &Outlier,

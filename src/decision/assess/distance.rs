@@ -17,7 +17,7 @@ use crate::decision::index::Table;
 use crate::decision::plan::{ClusterIndex, Plan};
 use std::collections::BTreeMap;
 
-/// How slowly the estimate of the work grows: after a release that makes every health check slower.
+/// The rate at which the estimate of the work grows. It grows after a release that makes every health check slower.
 const GROWS: f64 = 10.0;
 
 /// For each cluster of the plan, the clusters that run the same application, itself among them.

@@ -24,8 +24,8 @@ pub(super) struct EndpointState {
     pub(super) speed: Speed,
     /// Failures since the last sweep.
     pub(super) failures: f64,
-    /// Failures since the last sweep, each client counted once, for the comparison with the answers: where most
-    /// exchanges fail, a few answers do not end a series.
+    /// Failures since the last sweep, each client counted once, for the comparison with the answers: if most
+    /// exchanges fail, a few answers do not end a series of failures.
     pub(super) blamed: Blamed,
     pub(super) standing: Standing,
     /// Exchanges answered or failed, a second.
@@ -89,13 +89,13 @@ impl EndpointState {
         Some(News::Returned { cluster: cluster.to_owned(), endpoint: self.address.clone() })
     }
 
-    /// Whether its first probes have been decided.
+    /// Whether the first probes have decided its state.
     pub(super) fn is_judged(&self, now: Timestamp) -> bool {
         let usable = self.health.is_usable(now);
         self.health.is_probed() && (!usable || self.rtt.is_settled())
     }
 
-    /// Folds in the round trip of exchanges' own handshakes, seldom enough not to outweigh the probes.
+    /// Folds in the round trip of exchanges' own handshakes, at most every 250 ms, so that probes keep their weight.
     pub(super) fn hear_rtt(&mut self, rtt: Option<f64>, now: Timestamp) {
         if let Some(rtt) = rtt.filter(|_| now.since(self.rtt_heard) >= RTT_INTERVAL) {
             self.rtt_heard = now;

@@ -46,12 +46,12 @@ pub(super) struct Inference {
     /// The exchanges of the last sweep, by slot.
     pub(super) new: Vec<Exchanges>,
     excesses: Vec<Excess>,
-    /// When the excess of each slot was last beyond doubt.
+    /// When the excess of each slot was last certain.
     certain: Vec<f64>,
     calm: bool,
     /// Whether the nearest cluster reports its queue.
     is_reported: bool,
-    /// The highest rate that the nearest cluster was seen to answer without delay, in exchanges a second.
+    /// The highest rate of exchanges that the nearest cluster answered without delay, a second.
     proven: f64,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Inference {
 const REMEMBERED: f64 = 3.0;
 /// The share of leaving clients from which on all clusters are overloaded.
 const LEAVING: f64 = 0.1;
-/// Samples below which baselines are preliminary: nothing is suspected, and every response is learned from.
+/// The number of samples below which baselines are preliminary: no queue is suspected, and every response is learned.
 const SETTLED: f64 = 60.0;
 /// The rate that may be learned from, as a multiple of the highest rate answered in time.
 const UNPROVEN: f64 = 1.1;
@@ -105,7 +105,7 @@ impl Inference {
         &self.strata
     }
 
-    /// Forgets everything: the endpoints are others.
+    /// Forgets everything, because the endpoints were replaced.
     pub(super) fn forget(&mut self) {
         self.strata.forget();
         self.suspicion.reset();
@@ -239,14 +239,14 @@ impl Inference {
         others.filter_map(|(_, track)| track.ratio_at_most(ERRORS_MOST)).fold(1.0, f64::min)
     }
 
-    /// Learns response times where no queue hides them; those of unknown kinds at once.
+    /// Learns response times while there is no queue; response times of unknown kinds at once.
     fn learn(&mut self, sweep: Sweep<'_>) {
         let Sweep { tracks, distances, first, before, elapsed, .. } = sweep;
         let overloaded = before.overloaded;
         // A rate above every rate that was answered in time may cause a queue: its response times are not learned.
         let home = &tracks[first];
         let rate = home.accepted_rate();
-        // The first answers are the quickest, so all others seem late. If nothing else is wrong for long, they are
+        // The first answers are the quickest, so all others seem late. Without another sign of a queue for long, they are
         // not late.
         let settled = self.strata.weight() >= SETTLED;
         let untroubled = self.suspicion.is_calm() && !overloaded && home.growth() <= 0.0;
@@ -278,7 +278,7 @@ impl Inference {
     }
 }
 
-/// By which factor the mean response time grows when its low quantile grows by `factor`: the
+/// The factor by which the mean response time grows when its low quantile grows by `factor`: the
 /// `ratio` of the observed response times, bounded by two cases: all requests grow by the same factor, or by the same
 /// time. The quantile is `part` of the mean.
 fn of_mean(factor: f64, ratio: f64, part: f64) -> f64 {

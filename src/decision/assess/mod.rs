@@ -1,8 +1,8 @@
 //! The fold from events and samples to signals: the only writer of [`Signals`].
 //!
 //! [`Assessor`] is plain data. It takes the time, events, and at each sweep samples, and returns
-//! signals; it also says which probes are due. What was learned of an endpoint or class
-//! outlives a change of plan as long as its name does.
+//! signals and the probes that are due. The state of an endpoint or class
+//! outlives a change of plan as long as the plan has its name.
 
 mod blamed;
 mod choice;
@@ -83,7 +83,7 @@ pub enum Event {
         endpoint: u32,
         /// The cause.
         cause: Cause,
-        /// The client of the exchange, where it matters: a failed connection attempt is no client's fault.
+        /// The client of the exchange; `None` for a failed connection attempt, which is no client's fault.
         client: Option<IpAddr>,
     },
     /// An operator's dial for a cluster; `None` removes it.
@@ -100,7 +100,7 @@ pub enum Event {
         /// Dollars.
         usd: f64,
     },
-    /// This proxy's shares of ceilings and budgets that the site's proxies have together.
+    /// This proxy's shares of the ceilings and budgets that the site's proxies share.
     Shares(Vec<Share>),
     /// An operator's dial for a site; `None` removes it.
     DialSite {
@@ -118,9 +118,9 @@ pub struct Answers {
     pub count: f64,
     /// The sum of their times to the response head, in seconds.
     pub seconds: f64,
-    /// Their logarithms, and those of abandoned exchanges, which would have taken longer still.
+    /// The logarithms of those times, and of abandoned exchanges, which would have taken longer.
     pub logs: Logs,
-    /// The mean round trip of handshakes, in seconds, where there were some.
+    /// The mean round trip of handshakes, in seconds; `None` without handshakes.
     pub rtt: Option<f64>,
 }
 
@@ -235,7 +235,7 @@ impl Assessor {
         assessor
     }
 
-    /// Takes a new plan; forgets what the plan no longer names.
+    /// Applies a new plan; the state of names that are no longer in the plan is dropped.
     pub fn adopt(&mut self, plan: Arc<Plan>) {
         self.clusters.retain(|name, _| plan.clusters.iter().any(|cluster| cluster.name == *name));
         for cluster in &plan.clusters {
@@ -389,7 +389,7 @@ impl Assessor {
         let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
             return;
         };
-        // A hedge that was quicker is no failed answer: an endpoint that answers anything meanwhile is slow, not
+        // A hedge that was quicker is no failure of the endpoint: an endpoint that still answers others is slow, not
         // down.
         let failures = if cause == Cause::Overtaken { 0.0 } else { 1.0 };
         endpoint.failures += failures;

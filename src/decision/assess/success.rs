@@ -7,7 +7,7 @@ use super::place::PermittedCluster;
 use crate::decision::load::Track;
 use crate::decision::units::Timestamp;
 
-/// The part of a failing cluster's traffic that other clusters get while it is not known whether they fail less.
+/// The part of a failing cluster's traffic that goes to other clusters while their success ratio is unknown.
 const TRIAL: f64 = 0.3;
 
 /// The part of its share that each cluster gets, by slot: a cluster that fails twice as often as the best of `live`

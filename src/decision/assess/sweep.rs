@@ -146,7 +146,7 @@ impl Assessor {
         }
     }
 
-    /// Deducts what was spent from the services' budgets; returns the balance of each.
+    /// Deducts the spent dollars from the services' budgets; returns the balance of each.
     fn pay(&mut self, plan: &Plan, elapsed: f64) -> Table<ServiceIndex, Option<f64>> {
         let mut spent: Table<_, _> = plan.services.iter().map(|_| 0.0).collect();
         for class in &plan.classes {
@@ -169,7 +169,7 @@ impl Assessor {
             .collect()
     }
 
-    /// What the budget allows a service's traffic now.
+    /// The traffic of a service that the budget allows now.
     fn money(&self, service: &str) -> Money {
         match self.budgets.get(service) {
             None => Money { weight: 1.0, spill: true, failover: true },
@@ -181,7 +181,7 @@ impl Assessor {
         }
     }
 
-    /// The effective dial: the operator's or the file's, but never above the site's.
+    /// The effective dial: the operator's or else the file's, limited by the site's.
     fn dial(&self, cluster: &Cluster) -> u8 {
         let state = self.clusters.get(&cluster.name);
         let by_operator = state.and_then(|state| state.dial);

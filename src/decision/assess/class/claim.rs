@@ -1,4 +1,4 @@
-//! The overload of a class: what it claims of its clusters when all of them have queues.
+//! The overload of a class: its claim on the shared clusters when all of them have queues.
 
 use super::{ClassState, idle};
 use crate::decision::backlog::Flow;
@@ -34,7 +34,7 @@ impl ClassState {
         });
         let usual = self.backlog.least().unwrap_or_default();
         self.backlog.fold(flow(tallies, usual), bound, elapsed);
-        // Growth shows that some cluster has a queue; a class that was once without a queue knows which one.
+        // Growth shows that some cluster has a queue. A class that was once without a queue can tell which one.
         let shortest = open.iter().map(|place| place.queue).fold(f64::INFINITY, f64::min);
         self.queued = if shortest > QUEUED_PART * bound { self.queued + elapsed } else { 0.0 };
         let everywhere = !self.inference.tells_queues() || shortest > QUEUES_PART * bound;
@@ -47,8 +47,8 @@ impl ClassState {
                 true => 0.0,
                 false => MEAN_PART * self.tracks[choice.slot].beyond(),
             };
-            // No exchange waits longer than there has been a queue: while connections are made for a burst, the completion rate
-            // does not predict the rate after it.
+            // No exchange has waited for longer than the queue has existed. While connections are made for a burst, the
+            // completion rate does not predict the rate after the burst.
             let most = match self.shed == Shed::default() && self.queued < QUEUED_BOUNDS * bound {
                 true => bound,
                 false => f64::INFINITY,
@@ -76,7 +76,7 @@ impl ClassState {
         claim.sheds || shortest.is_some_and(|shortest| shortest > claim.bound)
     }
 
-    /// Stores what the class sheds from now on.
+    /// Stores the share that the class sheds from now on.
     pub(in crate::decision::assess) fn sheds(&mut self, shed: Shed) {
         self.shed = shed;
     }

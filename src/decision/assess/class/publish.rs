@@ -12,7 +12,7 @@ use crate::decision::signal::{Choice, ClassSignals, Score};
 use crate::decision::spill::{self, Candidate};
 use crate::decision::units::Timestamp;
 
-/// What one sweep knows besides the class's own state.
+/// The inputs and results of one sweep besides the class's own state.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) plan: &'a Plan,
@@ -39,7 +39,7 @@ impl ClassState {
             let tolerates = spill::tolerable_queue(&idle, *slot);
             Score { accept, tolerates, ..self.score(known, *slot, money) }
         };
-        // A cluster that is down or drained has no share any more, whatever it had just before.
+        // A cluster that is down or drained has no share, whatever its share was just before.
         let sent = |slot: usize| match live.contains(&slot) {
             true => self.tracks[slot].accepted_rate(),
             false => 0.0,
@@ -98,7 +98,7 @@ impl ClassState {
             plan.clusters[places[*slot].cluster].site == plan.site && places[*slot].is_live(now)
         };
         let slots: Vec<usize> = (0..places.len()).filter(local).collect();
-        // Exchanges that other classes send there are not counted here; then the response times say nothing.
+        // Exchanges that other classes send to the cluster are not counted here, so its response times show nothing.
         let alone = |cluster: &ClusterIndex| {
             let serves = |class: &&Class| class.permitted.clusters.contains(cluster);
             plan.classes.iter().filter(serves).count() == 1

@@ -1,4 +1,4 @@
-//! The capacity that a class wants in a minute, from its forecast and from what its clusters were seen to serve.
+//! The capacity that a class wants in a minute, from its forecast and from the rates that its clusters have served.
 
 use super::{ClassState, idle};
 use crate::decision::assess::place::PermittedCluster;
@@ -8,7 +8,7 @@ use crate::decision::spill::{self, Candidate};
 
 /// The fraction of a tolerable queue at which a cluster counts as full: the level at which spilling keeps it.
 const FULL: f64 = 0.4;
-/// How far ahead demand is forecast, in seconds: the time in which a cloud gets ready.
+/// The horizon of the demand forecast, in seconds: the time that a cloud needs to get ready.
 pub(super) const LEAD: f64 = 60.0;
 
 /// The wanted capacity of each cluster, by slot; empty where none is known.
@@ -21,7 +21,7 @@ pub(super) struct Wanted {
 }
 
 impl ClassState {
-    /// What each cluster should be able to serve in a minute.
+    /// The rate that each cluster should be able to serve in a minute.
     pub(super) fn wanted(
         &mut self,
         plan: &Plan,
