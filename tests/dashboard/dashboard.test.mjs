@@ -357,17 +357,22 @@ test('the thirty-third viewer is told to come back', { timeout: 30000 }, async (
   const held = [];
   try {
     let refused = null;
-    for (let i = 0; i < 40 && !refused; i++) { const abort = new AbortController(); const answer = await fetch(proxy.url + '/api/v1/events', { signal: abort.signal }); held.push(abort); if (answer.status === 503) refused = { i, after: answer.headers.get('retry-after') }; }
+    for (let i = 0; i < 40 && !refused; i++) {
+      const abort = new AbortController();
+      const answer = await fetch(proxy.url + '/api/v1/events', { signal: abort.signal });
+      held.push({ abort, answer });   // the answer, too: a stream that is collected as garbage is closed
+      if (answer.status === 503) refused = { i, after: answer.headers.get('retry-after') };
+    }
     assert.ok(refused && refused.i <= 32 && refused.i >= 30, JSON.stringify(refused));
     assert.equal(refused.after, '1');
     const page = await browser.newPage();
     if (process.env.DASHBOARD_ASSETS) await fromSource(page);
     await page.goto(proxy.url + '/');
     await page.waitForSelector('.verdict h1:has-text("watch this proxy already")');
-    held.forEach(abort => abort.abort());
+    held.forEach(one => one.abort.abort());
     await page.waitForSelector('.verdict.t-home, .verdict.t-away', { timeout: 15000 });   // it comes in by itself
     await page.close();
-  } finally { held.forEach(abort => abort.abort()); }
+  } finally { held.forEach(one => one.abort.abort()); }
 });
 
 test('vendored libraries are the files of the registry', () => {
