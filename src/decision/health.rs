@@ -49,22 +49,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// All causes but the failures of TLS ([`TlsFailure::ALL`]), for metrics.
-    pub const WITHOUT_TLS: &[Cause] = &[
-        Cause::Refused,
-        Cause::ConnectTimeout,
-        Cause::Reset,
-        Cause::ResponseTimeout,
-        Cause::GatewayStatus,
-        Cause::Status,
-        Cause::ProbeStatus,
-        Cause::ProbeTimeout,
-        Cause::Protocol,
-        Cause::Failing,
-        Cause::Slow,
-        Cause::Overtaken,
-    ];
-
     /// The word in the API and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
