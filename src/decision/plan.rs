@@ -271,7 +271,7 @@ pub struct Service {
     pub priority: u8,
     /// The access policy.
     pub policy: Option<PolicyIndex>,
-    /// Whether a client stays at the endpoint that served it first.
+    /// Whether a client's requests stay at the endpoint that served its first request.
     pub affinity: Option<Affinity>,
 }
 

@@ -310,7 +310,7 @@ impl Suspicion {
         certain.then_some(left.point.unwrap_or(left.low).max(left.low))
     }
 
-    /// An excess that causes no spill and does not grow becomes the usual response time.
+    /// The new usual response time: an excess delay that causes no spill and does not grow.
     fn settled(&self, seen: &Evidence) -> Option<f64> {
         let steady = self.unspilled > 2.0 && seen.answered_rate >= KEEPS_UP * seen.sent_rate;
         steady.then_some(seen.home.low * seen.elapsed / SETTLES)

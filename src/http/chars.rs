@@ -56,7 +56,7 @@ pub static PATH: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=:@/");
 /// Bytes allowed in a query without an escape: those of a path, and `?`.
 pub static QUERY: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=:@/?");
 /// A registered name or an address outside brackets. RFC 3986 allows more bytes. A comma is refused because
-/// duplicate fields joined by a comma would read as two hosts; the other bytes do not occur in real names.
+/// two `Host` fields joined by a comma would be read as two hosts; the other bytes do not occur in real names.
 pub static HOST: [bool; 256] = alphanumeric_and(b"-._~");
 
 /// Whether every byte of `text` is in `set`.

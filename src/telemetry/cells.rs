@@ -197,38 +197,34 @@ impl Registry {
     /// All exchange counters, summed over workers.
     #[must_use]
     pub fn exchanges(&self) -> BTreeMap<ExchangeLabels, ExchangeCells> {
-        let all = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = |cells: &Vec<Arc<ExchangeCells>>| {
-            let total = ExchangeCells::default();
-            cells.iter().for_each(|cells| total.fold(cells));
-            total
-        };
-        all.iter().map(|(labels, cells)| (labels.clone(), total(cells))).collect()
+        summed(&self.exchanges, ExchangeCells::fold)
     }
 
     /// All listener counters, summed over workers.
     #[must_use]
     pub fn listeners(&self) -> BTreeMap<String, ListenerCells> {
-        let all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = |cells: &Vec<Arc<ListenerCells>>| {
-            let total = ListenerCells::default();
-            cells.iter().for_each(|cells| total.fold(cells));
-            total
-        };
-        all.iter().map(|(name, cells)| (name.clone(), total(cells))).collect()
+        summed(&self.listeners, ListenerCells::fold)
     }
 
     /// All route counters, summed over workers.
     #[must_use]
     pub fn routes(&self) -> BTreeMap<String, RouteCells> {
-        let all = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = |cells: &Vec<Arc<RouteCells>>| {
-            let total = RouteCells::default();
-            cells.iter().for_each(|cells| total.fold(cells));
-            total
-        };
-        all.iter().map(|(name, cells)| (name.clone(), total(cells))).collect()
+        summed(&self.routes, RouteCells::fold)
     }
+}
+
+/// The cells of each key, summed over workers by `fold`.
+fn summed<K: Clone + Ord, C: Default>(
+    cells: &Mutex<BTreeMap<K, Vec<Arc<C>>>>,
+    fold: impl Fn(&C, &C),
+) -> BTreeMap<K, C> {
+    let all = cells.lock().unwrap_or_else(PoisonError::into_inner);
+    let total = |cells: &Vec<Arc<C>>| {
+        let total = C::default();
+        cells.iter().for_each(|cells| fold(&total, cells));
+        total
+    };
+    all.iter().map(|(key, cells)| (key.clone(), total(cells))).collect()
 }
 
 #[cfg(test)]

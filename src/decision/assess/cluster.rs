@@ -249,7 +249,7 @@ impl ClusterState {
         Some(self.rtt()? + behind)
     }
 
-    /// Response times of probes beyond the round trip, if measured since the last sweep.
+    /// The response time of probes minus the round trip, if the cluster was usable at the last sweep.
     pub(super) fn fresh_excess(&self) -> Option<f64> {
         self.excess.filter(|_| self.in_use > 0)
     }

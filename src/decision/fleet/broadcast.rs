@@ -35,7 +35,7 @@ pub const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Reports a second that are read of a known publisher, and the burst: a connection that has stalled delivers many at
 /// once.
 const KNOWN: Rate = Rate { per_s: 4.0, burst: 32.0 };
-/// Reports a second that are read of all unknown publishers together, and the burst: the first reports of a whole site.
+/// The limit of reports from all unknown publishers together, a second. The burst covers the first reports of a whole site.
 const UNKNOWN: Rate = Rate { per_s: 64.0, burst: 512.0 };
 
 /// The content of a report, and its subscribers.

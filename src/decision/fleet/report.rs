@@ -223,14 +223,14 @@ fn short(number: f64) -> f64 {
     if places < 0 { (number * scale).round() / scale } else { (number / scale).round() * scale }
 }
 
-/// Whether this may be the name of a site, cluster or service: the same rule as in the configuration.
+/// Whether the text is a valid name of a site, cluster or service, by the rule of the configuration.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(valid)
 }
 
-/// Whether this may be the name of an instance: a host and a port.
+/// Whether the text is a valid instance name: a host and a port.
 pub(super) fn is_instance(name: &str) -> bool {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]/".contains(&byte);
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(valid)
