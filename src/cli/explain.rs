@@ -173,7 +173,7 @@ fn render(explanation: &Explanation) -> String {
 }
 
 /// For each cluster one line of figures and one of text. Times are in milliseconds; an unmeasured value is a dash.
-fn scores(explanation: &Explanation) -> String {
+pub(super) fn scores(explanation: &Explanation) -> String {
     let Some(widest) = explanation.scores.iter().map(|score| score.cluster.len()).max() else {
         return String::new();
     };

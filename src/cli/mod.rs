@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod healthcheck;
 mod init;
+mod operate;
 mod remote;
 mod run;
 mod simulate;
@@ -65,6 +66,20 @@ enum Verb {
         #[arg(long, short, env = "TIDEGATE_CONFIG")]
         config: Option<PathBuf>,
     },
+    /// Show the state of a running proxy: its configuration, its services, and clusters that are not up.
+    Status(operate::Asked),
+    /// Show the clusters of a running proxy: state, dial, share, distance, queue, cost, last error.
+    Clusters(operate::Listed),
+    /// Send no new exchanges to a cluster or site; open ones end by themselves.
+    Drain(operate::Drained),
+    /// End a drain: the dial of the configuration file is in force again.
+    Undrain(operate::Drained),
+    /// Limit the part of the exchanges that a cluster or site gets.
+    Dial(operate::Dialled),
+    /// Have a running proxy read its configuration file again.
+    Reload(operate::Reloaded),
+    /// Show why one request went where it went.
+    Why(operate::Traced),
     /// Show the sites, services, clusters and events of a running proxy in the terminal.
     Top(top::Options),
     /// Run a demonstration on this machine: a data centre (IDC), two clouds, demand beyond capacity, an outage.
@@ -106,6 +121,13 @@ pub fn main() -> ExitCode {
             print(&(schema.unwrap_or_default() + "\n"))
         }
         Verb::Healthcheck { admin, config } => healthcheck::healthcheck(&admin, config.as_deref()),
+        Verb::Status(asked) => operate::status(&asked),
+        Verb::Clusters(listed) => operate::clusters(&listed),
+        Verb::Drain(drained) => operate::drain(&drained),
+        Verb::Undrain(drained) => operate::undrain(&drained),
+        Verb::Dial(dialled) => operate::dial(&dialled),
+        Verb::Reload(reloaded) => operate::reload(&reloaded),
+        Verb::Why(traced) => operate::why(&traced),
         Verb::Top(options) => top::top(&options),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Completions { shell } => {

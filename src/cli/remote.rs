@@ -33,6 +33,18 @@ impl AdminArguments {
         }
     }
 
+    /// The admin API of the proxy: by the arguments, else at the default address of this machine.
+    pub(super) fn running(&self) -> Result<Remote, String> {
+        match self.remote()? {
+            Some(remote) => Ok(remote),
+            None => Ok(Remote {
+                url: DEFAULT_URL.to_owned(),
+                token: self.token()?,
+                ..Remote::default()
+            }),
+        }
+    }
+
     /// The token, from a file or the environment, because `ps` shows arguments.
     pub(super) fn token(&self) -> Result<Option<String>, String> {
         let Some(path) = &self.token_file else {
@@ -43,6 +55,15 @@ impl AdminArguments {
         let token = read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         clean(token.trim().to_owned()).map(Some)
     }
+}
+
+/// The name for the audit trail: the given one, else $USER.
+pub(super) fn operator(given: Option<String>) -> Option<String> {
+    // A header field takes printable ASCII alone.
+    let is_plain = |c: char| c.is_ascii_graphic() || c == ' ';
+    let name = given.or_else(|| std::env::var("USER").ok())?;
+    let name: String = name.trim().chars().map(|c| if is_plain(c) { c } else { '?' }).collect();
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// Refuses an empty token, and control characters: a line end in the token would end a line of the request.

@@ -97,3 +97,84 @@ fn a_plain_request_to_a_tls_admin_api_gets_an_explanation() {
     assert!(answer.body.ends_with("use https instead\n"), "{answer:?}");
     assert!(curl(&folder, address, "127.0.0.1", &[&url]).1, "others are answered");
 }
+
+/// The verbs for the daily work, by a unix socket.
+struct Operator {
+    url: String,
+    token: String,
+}
+
+impl Operator {
+    fn run(&self, arguments: &[&str]) -> (i32, String) {
+        tidegate(&[arguments, &["--admin", &self.url, "--token-file", &self.token]].concat())
+    }
+
+    /// The output of a verb that must succeed.
+    fn ok(&self, arguments: &[&str]) -> String {
+        let (code, printed) = self.run(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {printed}");
+        printed
+    }
+}
+
+#[test]
+fn verbs_show_and_change_a_running_proxy() {
+    let folder = Folder::new();
+    let (idc, cloud) = (Cluster::named("idc"), Cluster::named("cloud"));
+    folder.write("token", "secret\n");
+    let sections = config(&[("idc", "idc", idc.address), ("cloud", "cloud", cloud.address)]);
+    let listener = free();
+    let sections = sections.replacen("127.0.0.1:0", &listener.to_string(), 1).replacen(
+        "service: shop }",
+        "service: shop, trusted_proxies: [127.0.0.0/8] }",
+        1,
+    );
+    let admin = "admin: { address: \"unix:admin.sock\", token_file: token }";
+    let file = folder.write("tidegate.yaml", &format!("{admin}\n{sections}"));
+    let _proxy = Process::proxy(&file);
+    let path = |name: &str| folder.0.join(name).display().to_string();
+    let operator = Operator { url: format!("unix:{}", path("admin.sock")), token: path("token") };
+    eventually("it is ready", || operator.run(&["healthcheck"]).0 == 0);
+
+    // What is shown, as text and as JSON.
+    assert!(operator.ok(&["status"]).contains("clusters       2 up\n"));
+    let all: serde_json::Value =
+        serde_json::from_str(&operator.ok(&["clusters", "--json"])).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 2);
+    assert!(operator.ok(&["clusters", "idc"]).contains(&idc.address.to_string()));
+    let (code, printed) = operator.run(&["clusters", "elsewhere"]);
+    assert!(code == 1 && printed.contains("no cluster `elsewhere`"), "{printed}");
+
+    // A request, and why it went where it went.
+    let answer = ask_raw(
+        listener,
+        b"GET /cart HTTP/1.1\r\nHost: a\r\nx-request-id: traced-1\r\ntidegate-explain: 1\r\nconnection: close\r\n\r\n",
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+    eventually("the decision is recorded", || operator.run(&["why", "traced-1"]).0 == 0);
+    let told = operator.ok(&["why", "traced-1"]);
+    assert!(told.contains("GET http://a/cart\n") && told.contains("cluster      idc"), "{told}");
+    let (code, printed) = operator.run(&["why", "unknown"]);
+    assert!(code == 1 && printed.contains("no exchange with this request id"), "{printed}");
+
+    // Changes take effect, and those that cannot be made say why.
+    assert_eq!(operator.ok(&["drain", "idc"]), "cluster idc: drained: no new exchanges\n");
+    assert!(get(listener, "/").body.starts_with("cloud"));
+    assert!(operator.ok(&["status"]).contains("idc is draining"));
+    operator.ok(&["undrain", "idc"]);
+    assert_eq!(operator.ok(&["dial", "idc", "40"]), "cluster idc: dial 40 %\n");
+    assert!(operator.ok(&["clusters"]).contains("40 %"));
+    operator.ok(&["dial", "idc", "reset"]);
+    assert!(!operator.ok(&["clusters"]).contains("40 %"));
+    let (code, printed) = operator.run(&["drain", "elsewhere"]);
+    assert!(code == 1 && printed.contains("unknown name in clusters: elsewhere"), "{printed}");
+    assert_eq!(operator.run(&["dial", "idc", "101"]).0, 2);
+    let (code, printed) = tidegate(&["drain", "idc", "--admin", &operator.url]);
+    assert!(code == 1 && printed.contains("bearer token is missing"), "{printed}");
+
+    assert!(operator.ok(&["reload"]).contains("configuration reloaded: generation"));
+    folder.write("tidegate.yaml", &format!("{admin}\nlistner: {{}}\n{sections}"));
+    let (code, printed) = operator.run(&["reload"]);
+    assert!(code == 1 && printed.contains("tidegate.yaml:2:1: listner: "), "{printed}");
+    assert!(operator.ok(&["status"]).contains("REJECTED"));
+}

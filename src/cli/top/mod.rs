@@ -14,7 +14,7 @@ mod world;
 mod tests;
 
 use super::fail;
-use super::remote::{AdminArguments, DEFAULT_URL};
+use super::remote::{self, AdminArguments};
 use super::terminal::{self, Pressed};
 use crate::admin::client::Remote;
 use model::{Effect, Model, News};
@@ -44,19 +44,11 @@ pub(super) fn top(options: &Options) -> ExitCode {
     if !std::io::stdout().is_terminal() {
         return fail("`top` needs a terminal; for programs: GET /api/v1/clusters, /metrics");
     }
-    let mut remote = match options.admin.remote() {
-        Ok(Some(remote)) => remote,
-        Ok(None) => Remote { url: DEFAULT_URL.to_owned(), ..Remote::default() },
+    let mut remote = match options.admin.running() {
+        Ok(remote) => remote,
         Err(message) => return fail(&message),
     };
-    if remote.token.is_none() {
-        match options.admin.token() {
-            Ok(token) => remote.token = token,
-            Err(message) => return fail(&message),
-        }
-    }
-    let user = options.name.clone().or_else(|| std::env::var("USER").ok());
-    remote.operator = user.map(|name| header_text(&name)).filter(|name| !name.is_empty());
+    remote.operator = remote::operator(options.name.clone());
     let ended = match ratatui::try_init() {
         Ok(mut terminal) => run(&mut terminal, &remote),
         Err(error) => Err(error),
@@ -66,12 +58,6 @@ pub(super) fn top(options: &Options) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("the terminal failed: {error}")),
     }
-}
-
-/// A header field takes printable ASCII alone.
-fn header_text(name: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_graphic() || c == ' ';
-    name.trim().chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
 }
 
 fn run(terminal: &mut DefaultTerminal, remote: &Remote) -> std::io::Result<()> {
