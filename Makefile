@@ -6,8 +6,9 @@ export CARGO_TERM_COLOR ?= auto
 .PHONY: demo test check bench build chaos soak field fuzz dashboard-test clean
 
 demo:
-	$(CARGO) build --release --locked
-	./target/release/tidegate demo
+	@echo "Building Tidegate: some 4 minutes on two processors the first time, then seconds. (make build: the release.)"
+	$(CARGO) build --profile demo --locked
+	./target/demo/tidegate demo
 
 build:
 	$(CARGO) build --release --locked
