@@ -11,6 +11,7 @@
 pub mod check;
 mod clusters;
 mod compiler;
+mod cors;
 pub mod difference;
 mod effective;
 pub mod endpoints;

@@ -1,6 +1,7 @@
 //! Routes: from shapes to the compiled table.
 
 use super::compiler::Compiler;
+use super::cors;
 use super::error::Problem;
 use super::file;
 use super::headers::{edits, is_field_name};
@@ -8,8 +9,9 @@ use super::listeners::listener_names;
 use super::policies::Written;
 use super::services::Layer;
 use super::shape::Spanned;
+use crate::decision::cors::Cors;
 use crate::decision::plan::{
-    Affinity, ClassIndex, HashKey, Kind, ListenerIndex, ProbeKind, Source,
+    Affinity, ClassIndex, HashKey, Kind, ListenerIndex, Plan, ProbeKind, Source,
 };
 use crate::decision::route::{Action, Edits, Mirror, PathMatch, Route, RouteTable};
 use crate::decision::terms::{Destination, Overrides, Terms};
@@ -17,6 +19,7 @@ use crate::http::target::Target;
 use crate::http::{EncodedSlash, Slashes};
 use regex::Regex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Compiles all routes into the plan.
 pub(super) fn compile(compiler: &mut Compiler<'_>) {
@@ -39,7 +42,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
         let path = format!("listeners.{}.service", name.value);
         if let Some(class) = compiler.class_of(service, &[], &[], Layer::L7, &path) {
             let to = destination(compiler, class, &Overrides::default());
-            catch_alls.push((ListenerIndex(index), last_route(&name.value, to)));
+            catch_alls.push((ListenerIndex(index), last_route(&compiler.plan, &name.value, to)));
         }
     }
     warn_of_blind_probes(compiler);
@@ -52,7 +55,9 @@ fn destination(compiler: &Compiler<'_>, class: ClassIndex, overrides: &Overrides
     Destination { class, terms: Terms::resolve(compiler.plan.service_of(class), overrides) }
 }
 
-fn last_route(listener: &str, to: Destination) -> Route {
+fn last_route(plan: &Plan, listener: &str, to: Destination) -> Route {
+    let action = Action::Forward(to);
+    let cors = cors::of_services(plan, &action).flatten();
     Route {
         name: format!("listeners.{listener}"),
         hosts: Vec::new(),
@@ -60,9 +65,10 @@ fn last_route(listener: &str, to: Destination) -> Route {
         methods: Vec::new(),
         headers: Vec::new(),
         listeners: Vec::new(),
-        action: Action::Forward(to),
+        action,
         request_edits: Edits::default(),
-        response_edits: Edits::default(),
+        response_edits: cors::without_clusters_fields(Edits::default(), cors.as_ref()),
+        cors,
         strip_prefix: None,
         policy: None,
         mirror: None,
@@ -106,6 +112,7 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
     ];
     compiler.not_zero(written.at, &path, &spans);
     let policy = compiler.policy(&path, &Written::of_route(written));
+    let cors = cors_of(compiler, written, action.as_ref(), &path);
     let mirror = mirror(compiler, written, action.as_ref(), &overrides, &path);
     Some(Route {
         policy,
@@ -118,9 +125,31 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         listeners,
         action: action?,
         request_edits,
-        response_edits,
+        response_edits: cors::without_clusters_fields(response_edits, cors.as_ref()),
+        cors,
         strip_prefix: strip.map(|prefix| prefix.value.trim_end_matches('/').to_owned()),
     })
+}
+
+/// The cross-origin rules of a route: its own, else those of its services, which must agree: a preflight and its request
+/// may go to different parts of a split.
+fn cors_of(
+    compiler: &mut Compiler<'_>,
+    written: &file::Route,
+    action: Option<&Action>,
+    path: &str,
+) -> Option<Arc<Cors>> {
+    if let Some(own) = &written.cors {
+        return Some(compiler.cors(own, path));
+    }
+    let of_services = cors::of_services(&compiler.plan, action?);
+    if of_services.is_none() {
+        let message = "the services of this split have different `cors`";
+        let hint =
+            "set `cors` at the route: a preflight and its request may go to different services";
+        compiler.problems.error_with_hint(written.at, format!("{path}.split"), message, hint);
+    }
+    of_services.flatten()
 }
 
 /// The settings of a route that override those of its services.

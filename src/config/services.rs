@@ -114,8 +114,10 @@ impl Compiler<'_> {
             written.hash.as_ref().map_or(HashKey::ClientIp, |hash| self.hash_key(hash, path));
         let policy = self.policy(path, &Written::of_service(written));
         let affinity = written.affinity.as_ref().map(|written| self.affinity(written, path));
+        let cors = written.cors.as_ref().map(|written| self.cors(written, path));
         Service {
             policy,
+            cors,
             affinity,
             name: name.to_owned(),
             clusters,

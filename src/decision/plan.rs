@@ -12,6 +12,7 @@ pub use super::listener::*;
 pub use source::{EndpointSpec, Source, Target};
 
 use super::budget::SpendingLimit;
+use super::cors::Cors;
 use super::index::Table;
 use super::outlier::Outlier;
 use super::permit::Permitted;
@@ -22,6 +23,7 @@ use super::units::hash;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The compiled configuration as the data plane reads it.
@@ -273,6 +275,8 @@ pub struct Service {
     pub policy: Option<PolicyIndex>,
     /// Whether a client's requests stay at the endpoint that served its first request.
     pub affinity: Option<Affinity>,
+    /// Cross-origin rules of its routes that have none.
+    pub cors: Option<Arc<Cors>>,
 }
 
 /// Session affinity by cookie: a client stays at the endpoint that served it first.

@@ -11,10 +11,12 @@
 
 pub use super::index::RouteIndex;
 
+use super::cors::Cors;
 use super::index::{ListenerIndex, Table};
 use super::terms::Destination;
 use regex::Regex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One rule from a request to a service.
@@ -40,6 +42,8 @@ pub struct Route {
     pub response_edits: Edits,
     /// A prefix to strip from the path, and its replacement.
     pub strip_prefix: Option<String>,
+    /// Cross-origin rules: its own or those of its services. `response_edits` remove the clusters' fields then.
+    pub cors: Option<Arc<Cors>>,
     /// Mirroring.
     pub mirror: Option<Mirror>,
     /// The access policy.
@@ -390,6 +394,7 @@ mod tests {
             response_edits: Edits::default(),
             strip_prefix: None,
             policy: None,
+            cors: None,
             mirror: None,
         }
     }

@@ -19,6 +19,24 @@ shape! {
 }
 
 shape! {
+    /// Cross-origin resource sharing: pages of these origins may read responses in a browser.
+    CorsFile {
+        /// https://HOST, https://HOST:PORT, https://*.DOMAIN, null, or "*" for all.
+        origins: Vec<Spanned<String>> = required,
+        /// Permitted methods.
+        methods: Vec<Spanned<String>> = "[GET, HEAD, POST]",
+        /// Request fields that pages may set beside the safelisted ones; "*" permits any.
+        headers: Vec<Spanned<String>> = optional,
+        /// Response fields that pages may read beside the safelisted ones.
+        expose: Vec<Spanned<String>> = optional,
+        /// How long a browser may keep the answer to a preflight.
+        max_age: Duration = "10m",
+        /// Whether requests may carry cookies and Authorization; not with "*" as origin.
+        credentials: bool = "false",
+    }
+}
+
+shape! {
     /// JSON Web Tokens.
     JwtFile {
         /// A file with the keys, in JSON (RFC 7517); the file is watched.

@@ -1,6 +1,6 @@
 //! The shapes of services and routes.
 
-use super::policy::{AuthFile, RateLimit};
+use super::policy::{AuthFile, CorsFile, RateLimit};
 use crate::config::error::Problems;
 use crate::config::scalar::{Amount, Network, OptionalDuration, Within};
 use crate::config::shape::{Decode, Named, Pairs, Spanned, shape, words};
@@ -183,6 +183,8 @@ shape! {
         deny: Vec<Network> = optional,
         /// Authentication of clients.
         auth: AuthFile = optional,
+        /// Cross-origin resource sharing.
+        cors: CorsFile = optional,
     }
 }
 
@@ -316,5 +318,7 @@ shape! {
         deny: Vec<Network> = optional,
         /// Authentication of clients.
         auth: AuthFile = optional,
+        /// Cross-origin resource sharing.
+        cors: CorsFile = optional,
     }
 }

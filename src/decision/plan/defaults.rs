@@ -89,6 +89,7 @@ impl Service {
             priority: 5,
             policy: None,
             affinity: None,
+            cors: None,
         }
     }
 }

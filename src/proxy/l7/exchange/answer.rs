@@ -42,6 +42,8 @@ pub async fn refuse<C: Client>(
         body = denial.body;
         denial.status
     });
+    // A page of another origin may read a refusal as it may read a response.
+    lines.extend_from_slice(&record.cors_lines);
     let (_, _, mut response) = client.split();
     let keep = refusal.keeps_connection();
     let answer = Local { status, lines: &lines, body: &body, keep };
@@ -104,10 +106,11 @@ pub async fn local<C: Client>(
     body: &[u8],
     record: &mut Record,
 ) {
-    let lines = &edited(&route.response_edits, &[NO_STORE.as_bytes(), lines].concat());
+    let mut lines = edited(&route.response_edits, &[NO_STORE.as_bytes(), lines].concat());
+    lines.extend_from_slice(&record.cors_lines);
     let (_, _, mut response) = client.split();
     record.status = status;
-    if let Err(error) = response.local(&Local { status, lines, body, keep: true }).await {
+    if let Err(error) = response.local(&Local { status, lines: &lines, body, keep: true }).await {
         tracing::debug!(%error, "response not sent: the client connection failed");
     }
     record.sent = response.sent();

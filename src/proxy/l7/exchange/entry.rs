@@ -8,6 +8,7 @@
 
 use super::answer;
 use super::context::Bound;
+use super::cors;
 use super::failure::{Failure, What};
 use super::forward::{After, forward};
 use super::mirror::Copier;
@@ -120,7 +121,8 @@ fn route<'v>(
         method: head.method(),
         has_header: &has_header,
     };
-    match view.plan.routes.find(&query) {
+    let announced = cors::route_of_preflight(&view.plan.routes, head, &query);
+    match announced.map_or_else(|| view.plan.routes.find(&query), Ok) {
         Ok(index) => {
             record.route = Some(index);
             let route = view.plan.routes.route(index);
@@ -173,6 +175,13 @@ async fn serve_route<C: Client>(
         Action::Redirect { .. } | Action::Respond { .. } => None,
     };
     let class = to.map(|to| to.class);
+    if let Some(cors) = &route.cors {
+        if cors::is_preflight(client.head()) {
+            cors::answer_preflight(client, route, cors, record).await;
+            return Ok(After::Next);
+        }
+        record.cors_lines = cors::lines(cors, client.head());
+    }
     if client.head().has_underscores() && !may_have_underscores(view, info, class) {
         record.refusal_why = "_ in a field name";
         return Err(Failure::refuse(Refusal::BadRequest));

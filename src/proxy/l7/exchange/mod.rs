@@ -8,6 +8,7 @@ pub mod answer;
 pub mod attempt;
 mod connecting;
 mod context;
+mod cors;
 pub mod entry;
 mod expect;
 pub mod failure;

@@ -48,6 +48,8 @@ pub struct Record {
     pub granted: Vec<(String, String)>,
     /// Complete lines of the authorization service for the client's response.
     pub answer_lines: Vec<u8>,
+    /// Complete cross-origin lines for the client's response.
+    pub cors_lines: Vec<u8>,
     /// Its permits of the concurrency limits.
     pub seats: Vec<OwnedSemaphorePermit>,
     /// The side that aborted the exchange.
@@ -101,6 +103,7 @@ impl Record {
             denial: None,
             granted: Vec::new(),
             answer_lines: Vec::new(),
+            cors_lines: Vec::new(),
             seats: Vec::new(),
             aborted: None,
             sent: Sent::default(),

@@ -165,7 +165,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
     fn send_head(&mut self, end: usize) -> Duration {
         let (attempt, progress) = (self.attempt, self.both.progress);
         let is_complete = progress.complete.get().is_some();
-        let extra = extra_lines(attempt, &self.record.answer_lines);
+        let extra = extra_lines(attempt, self.record);
         let bytes = self.incoming.bytes().get(..end).unwrap_or_default();
         hear(attempt, self.head, bytes);
         self.record.status = self.head.status;
@@ -228,12 +228,13 @@ fn response_edits<'a>(attempt: &Attempt<'a, '_>) -> Edits<'a> {
 }
 
 /// Complete lines that the proxy adds to the response head.
-fn extra_lines(attempt: &Attempt<'_, '_>, of_policies: &[u8]) -> Vec<u8> {
+fn extra_lines(attempt: &Attempt<'_, '_>, record: &Record) -> Vec<u8> {
     let mut extra = if attempt.explain { explanation(attempt) } else { Vec::new() };
     if attempt.edge {
         push_load(&mut extra, attempt);
     }
-    extra.extend_from_slice(of_policies);
+    extra.extend_from_slice(&record.answer_lines);
+    extra.extend_from_slice(&record.cors_lines);
     if let Some(line) = &attempt.set_cookie {
         extra.extend_from_slice(line.as_bytes());
     }
