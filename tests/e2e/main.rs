@@ -39,6 +39,7 @@ mod logs;
 #[path = "../chaos/lying_dns.rs"]
 mod lying_dns;
 mod mirror;
+mod money;
 #[cfg(feature = "nats")]
 mod nats;
 mod outlier;
