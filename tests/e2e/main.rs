@@ -23,6 +23,7 @@ mod failure;
 #[path = "../chaos/fault.rs"]
 mod fault;
 mod fleet;
+mod forecast;
 mod foreign;
 mod forward_auth;
 mod hedge;
