@@ -24,6 +24,10 @@ mod offenders;
 
 pub use offenders::Offenders;
 
+mod purse;
+
+pub use purse::Purse;
+
 mod queue;
 
 pub use queue::{For, Queue, Turn};
@@ -40,11 +44,11 @@ pub mod seqlock;
 
 mod sweep;
 
-pub use sweep::Sweep;
+pub use sweep::{LateTraffic, Sweep};
 
 use crate::decision::assess::Event;
 use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::plan::{ClassIndex, ClusterIndex, Plan};
+use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Plan, ServiceIndex};
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
 use crate::telemetry::cells::Registry;
@@ -96,15 +100,20 @@ pub struct LiveCluster {
     pub endpoints: Table<EndpointIndex, Arc<LiveEndpoint>>,
 }
 
-/// Slots for samples: by worker, then class, then permitted cluster.
+/// Slots for samples: by worker, then class, then permitted cluster. A class that two plans have in common keeps its
+/// counters, so that exchanges in flight during a reload are counted to their end.
 #[derive(Debug, Default)]
 pub struct Slots {
-    workers: Vec<Table<ClassIndex, OfClass>>,
+    workers: Vec<Table<ClassIndex, Arc<OfClass>>>,
+    /// What services may spend.
+    purses: Table<ServiceIndex, Purse>,
 }
 
 /// Samples of one class from one worker.
 #[derive(Debug, Default)]
 struct OfClass {
+    /// The class's id.
+    id: u64,
     /// Requested exchanges, by priority.
     requested: DemandCounts,
     clusters: Vec<Slot>,
@@ -142,7 +151,7 @@ pub struct Slot {
     pub micros: Count,
     /// Squares of those microseconds, summed.
     pub micros_squared: Count,
-    /// Bytes of responses.
+    /// Bytes received from the cluster.
     pub bytes: Count,
     /// The newest load report that came with a response.
     pub report: ReportCell,
@@ -154,12 +163,35 @@ impl Slots {
     /// Empty slots for a plan.
     #[must_use]
     pub fn new(plan: &Plan, workers: usize) -> Slots {
-        let class = |class: &crate::decision::plan::Class| OfClass {
-            requested: DemandCounts::default(),
-            clusters: class.permitted.clusters.iter().map(|_| Slot::default()).collect(),
+        let table = || plan.classes.iter().map(|class| Arc::new(OfClass::new(class))).collect();
+        Slots { workers: (0..workers).map(|_| table()).collect(), purses: purses(plan) }
+    }
+
+    /// The slots for the next plan.
+    #[must_use]
+    pub fn carried(&self, plan: &Plan) -> Slots {
+        let next = |classes: &Table<ClassIndex, Arc<OfClass>>| {
+            let known: BTreeMap<u64, &Arc<OfClass>> =
+                classes.iter().map(|class| (class.id, class)).collect();
+            let carried = |class: &Class| match known.get(&class.id) {
+                Some(known) => (*known).clone(),
+                None => Arc::new(OfClass::new(class)),
+            };
+            plan.classes.iter().map(carried).collect()
         };
-        let table = || plan.classes.iter().map(class).collect();
-        Slots { workers: (0..workers).map(|_| table()).collect() }
+        Slots { workers: self.workers.iter().map(next).collect(), purses: purses(plan) }
+    }
+
+    /// What a service may spend until the next sweep.
+    #[must_use]
+    pub fn purse(&self, service: ServiceIndex) -> Option<&Purse> {
+        self.purses.get(service)
+    }
+
+    /// The meter of a flow of a class to its permitted cluster number `place`, for a worker.
+    #[must_use]
+    pub fn meter(&self, worker: usize, class: ClassIndex, place: usize) -> Meter {
+        Meter { of: self.workers.get(worker).and_then(|all| all.get(class)).cloned(), place }
     }
 
     /// The slot of a worker for a class at its permitted cluster number `place`.
@@ -172,6 +204,36 @@ impl Slots {
     #[must_use]
     pub fn requested(&self, worker: usize, class: ClassIndex, priority: u8) -> Option<&Count> {
         self.workers.get(worker)?.get(class)?.requested.0.get(usize::from(priority))
+    }
+}
+
+/// A purse for each service; the first sweep fills them.
+fn purses(plan: &Plan) -> Table<ServiceIndex, Purse> {
+    plan.services.iter().map(|_| Purse::default()).collect()
+}
+
+impl OfClass {
+    fn new(class: &Class) -> OfClass {
+        OfClass {
+            id: class.id,
+            requested: DemandCounts::default(),
+            clusters: class.permitted.clusters.iter().map(|_| Slot::default()).collect(),
+        }
+    }
+}
+
+/// Counts the bytes that a flow receives from its cluster. The flow may outlive the view of its selection.
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    of: Option<Arc<OfClass>>,
+    place: usize,
+}
+
+impl Meter {
+    /// The counter.
+    #[must_use]
+    pub fn count(&self) -> Option<&Count> {
+        self.of.as_ref()?.clusters.get(self.place).map(|slot| &slot.bytes)
     }
 }
 

@@ -9,7 +9,9 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use tidegate::sim::engine::Engine;
 use tidegate::sim::outcome::Outcome;
+use tidegate::sim::policy::Policy;
 use tidegate::sim::scenario::{self, Scenario};
 use tidegate::sim::spec::Spec;
 use tidegate::sim::{baseline, gate, world};
@@ -161,6 +163,26 @@ fn oracle_and_waterfall_split_as_expected() {
     assert!((baseline::oracle::erlang_c(10, 8.0) - 0.4092).abs() < 1e-3);
 }
 
+/// Three times the demand that the data centre can serve, an empty bucket, and a budget for 20 spilled requests a second.
+#[test]
+fn a_budget_holds_within_two_percent_whatever_the_demand() {
+    let mut spec = short(&scenario::named("S12b").unwrap(), 40.0, false);
+    spec.edges.truncate(1);
+    spec.edges[0].share = 1.0;
+    let capacity: usize = spec.places[0].endpoints.iter().sum();
+    spec.demand = vec![(0.0, 3.0 * capacity as f64 / spec.mean_service())];
+    let price = spec.places.iter().map(|place| place.usd_per_request).fold(0.0, f64::max);
+    spec.usd_per_hour = Some(20.0 * 3600.0 * price);
+    let make = |spec: &Spec, edge: usize| -> Box<dyn Policy> {
+        let mut engine = Engine::new(spec, edge, 1);
+        engine.restore(0.0);
+        Box::new(engine)
+    };
+    let spent: f64 = world::run(&spec, &make, 1).usd.iter().sum();
+    let allowed = 20.0 * price * spec.seconds;
+    assert!((0.9..=1.02).contains(&(spent / allowed)), "${spent} of ${allowed}");
+}
+
 fn simulate(arguments: &[&str]) -> Output {
     let config = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/minimal.yaml");
     Command::new(env!("CARGO_BIN_EXE_tidegate"))
@@ -179,16 +201,70 @@ fn simulate_prints_assumptions_and_results_and_writes_files() {
     let first = simulate(&["--scenario", "outage:idc", "--rate", "50", "--out", out]);
     let text = String::from_utf8_lossy(&first.stdout).into_owned();
     assert!(first.status.success(), "{text}");
-    for part in ["assumed:", "`idc` is 1 ms away", "100.0 %", "% successful"] {
+    let headline = "an outage of idc: 100 % to cloud, p99 ";
+    assert!(text.starts_with(headline) && text.contains("ms, $0.00/h, "), "{text}");
+    for part in
+        ["assumed:", "`idc` is 1 ms away", "100.0 %", "before  an outage of idc", "over time:"]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
     let csv = std::fs::read_to_string(folder.join("simulation.csv")).unwrap();
     assert_eq!(csv.lines().count(), 61, "a line each second");
     let page = std::fs::read_to_string(folder.join("simulation.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("share by cluster"));
+    assert!(page.contains(headline) && page.contains("class=\"event\""), "{page}");
     std::fs::remove_dir_all(&folder).unwrap();
     let again = simulate(&["--scenario", "outage:idc", "--rate", "50"]);
     assert!(text.starts_with(&*String::from_utf8_lossy(&again.stdout)), "the same seed");
+}
+
+#[test]
+fn simulate_prints_json_with_every_input_behind_a_dollar() {
+    let folder = std::env::temp_dir().join(format!("tidegate-dollars-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = folder.join("tidegate.yaml");
+    let text = "listeners: { web: { address: 127.0.0.1:0, protocol: http, service: shop } }\n\
+                services: { shop: { clusters: [idc, cloud], budget: { usd_per_hour: 8, applies_to: all } } }\n\
+                clusters:\n  idc: { kind: idc, endpoints: [127.0.0.1:1] }\n  \
+                  cloud: { kind: cloud, endpoints: [127.0.0.1:2], cost: { per_gib: 0.09, per_million_requests: 0.4 } }\n";
+    let run = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["simulate", "--json", "--scenario", "outage:idc", "--rate", "50", "--config"])
+            .arg(&config)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let told = run(text);
+    let inputs = told["inputs"].as_array().unwrap();
+    let value = |name: &str| {
+        let one = inputs.iter().find(|one| one["name"] == name);
+        one.unwrap_or_else(|| panic!("{name} in {inputs:#?}"))["value"].as_f64()
+    };
+    // 20,000 bytes at nine cents a GiB, and the price of the request.
+    let each = 20_000.0 * 0.09 / f64::from(1 << 30) + 0.4e-6;
+    assert!((value("usd_per_request").unwrap() / each - 1.0).abs() < 1e-9, "{told}");
+    assert_eq!(
+        (value("response_bytes"), value("budget_usd_per_hour")),
+        (Some(20_000.0), Some(8.0))
+    );
+    assert!(
+        (value("budget_left_usd").unwrap() - 8.0 / 12.0).abs() < 1e-9 && value("usd").is_none()
+    );
+    let phases = told["phases"].as_array().unwrap();
+    let names: Vec<&str> = phases.iter().map(|phase| phase["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["before", "an outage of idc", "after"]);
+    let outage = &phases[1];
+    let (rate, usd) = (outage["requests_per_s"].as_f64(), outage["usd_per_hour"].as_f64());
+    assert!((usd.unwrap() / (rate.unwrap() * each * 3600.0) - 1.0).abs() < 0.05, "{outage}");
+    assert_eq!(told["over_time"].as_array().unwrap().len(), 60);
+    // The budget for everything limits an outage as well: a cent an hour pays for eight of its 25 s.
+    let errors = |told: &serde_json::Value| told["phases"][1]["errors"].as_u64().unwrap();
+    let poor = run(&text.replace("usd_per_hour: 8", "usd_per_hour: 0.01"));
+    assert!(errors(&poor) > 500 && errors(&told) < 50, "{} {}", errors(&poor), errors(&told));
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

@@ -108,7 +108,14 @@ impl Desk {
         // All clusters have a queue, so that the loop visits all of them: the most expensive case.
         let choice = |slot: usize| {
             let share = if slot + 1 == clusters { 1.0 } else { 0.3 };
-            Choice { cluster: ClusterIndex(slot), slot, share, why: Why::Spill, warm: false }
+            Choice {
+                cluster: ClusterIndex(slot),
+                slot,
+                share,
+                why: Why::Spill,
+                warm: false,
+                usd: 0.0,
+            }
         };
         Desk {
             signals: (0..clusters).map(|_| cluster(endpoints, Weights::Equal)).collect(),

@@ -204,6 +204,8 @@ fn plots(
         title: format!("{}: {title}", scenario.name),
         axes: ("seconds".to_owned(), unit.to_owned()),
         lines,
+        spans: Vec::new(),
+        end: None,
     };
     let home = lines(&|outcome, at| outcome.between(at - width, at).home * 100.0);
     let mean = lines(&|outcome, at| outcome.between(at - width, at).mean.min(400.0));

@@ -45,7 +45,7 @@ pub(super) async fn not_found() -> (StatusCode, &'static str) {
 pub(super) async fn index() -> &'static str {
     "Tidegate admin\n\n\
      GET  /livez /readyz /healthz /metrics\n\
-     GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/config /api/v1/config/diff\n\
+     GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/cost /api/v1/config /api/v1/config/diff\n\
      GET  /api/v1/explain?host=&path=&method=&listener=\n\
      GET  /api/v1/expect?kind=clusters|sites&name=&percent=\n\
      GET  /api/v1/decisions /api/v1/why/REQUEST_ID /api/v1/events /api/v1/audit /api/v1/fleet\n\

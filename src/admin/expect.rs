@@ -26,6 +26,18 @@ const FAR: f64 = 0.050;
 /// The response size that is assumed before any response was counted, in bytes.
 const BYTES: f64 = 20_000.0;
 
+/// Mean bytes of a response of a service at a cluster, as measured; before the first response there, those of the
+/// service's other clusters.
+fn bytes(view: &View, class: &Class, cluster: ClusterIndex) -> Option<f64> {
+    let service = &view.plan.services[class.service];
+    let spent = view.signals.spent.get(class.service)?;
+    let at = service.clusters.iter().position(|known| *known == cluster);
+    let own = at.and_then(|at| spent.get(at)).filter(|spend| spend.exchanges > 0.0);
+    let all = || spent.iter().fold((0.0, 0.0), |sum, of| (sum.0 + of.exchanges, sum.1 + of.bytes));
+    let (exchanges, bytes) = own.map_or_else(all, |own| (own.exchanges, own.bytes));
+    (exchanges > 0.0).then(|| bytes / exchanges)
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Question {
     kind: String,
@@ -122,8 +134,16 @@ fn told(view: &View, second: &Second, asked: &[ClusterIndex], asked_dial: Dial) 
             warnings.push(format!("{name} is an L4 service and is not simulated."));
             continue;
         }
-        let known: Vec<(ClusterIndex, Known)> =
-            clusters.iter().map(|index| (*index, known(view, signals, *index, dial))).collect();
+        let is_sized = |index: &ClusterIndex| {
+            plan.clusters[*index].prices.per_gib <= 0.0 || bytes(view, class, *index).is_some()
+        };
+        if !clusters.iter().all(is_sized) {
+            assumed.push(format!("{name} answers with {BYTES:.0} bytes"));
+        }
+        let known: Vec<(ClusterIndex, Known)> = clusters
+            .iter()
+            .map(|index| (*index, known(view, (class, signals), *index, dial)))
+            .collect();
         let told = simulate(plan, class, &known, demand(second, name, signals), 1);
         for line in told.assumed {
             if !assumed.contains(&line) {
@@ -153,7 +173,7 @@ fn demand(second: &Second, service: &str, class: &ClassSignals) -> Demand {
 /// The input of the simulation for one cluster of a class.
 fn known(
     view: &View,
-    class: &ClassSignals,
+    (of, class): (&Class, &ClassSignals),
     index: ClusterIndex,
     dial: impl Fn(ClusterIndex) -> u8,
 ) -> Known {
@@ -168,7 +188,7 @@ fn known(
         rate: share * class.demand_rps,
         full: !is_last && signals.dial == 100 && accept < 0.97 && share > 0.05,
         dials: (signals.dial, dial(index)),
-        bytes: BYTES,
+        bytes: bytes(view, of, index).unwrap_or(BYTES),
     }
 }
 

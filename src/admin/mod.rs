@@ -9,6 +9,7 @@ mod api;
 mod audit;
 pub mod client;
 mod connection;
+pub mod cost;
 mod dashboard;
 mod decisions;
 mod events;
@@ -136,6 +137,7 @@ fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
         .route("/api/v1/clusters", get(api::clusters))
         .route("/api/v1/clusters/{name}", get(api::cluster))
         .route("/api/v1/services", get(api::services))
+        .route("/api/v1/cost", get(cost::cost))
         .route("/api/v1/config", get(api::config))
         .route("/api/v1/config/diff", get(api::config_diff))
         .route("/api/v1/explain", get(api::explain))

@@ -1,6 +1,7 @@
 //! The command line: one file for each verb.
 
 mod check;
+mod cost;
 mod demo;
 mod explain;
 mod healthcheck;
@@ -55,6 +56,8 @@ enum Verb {
     Explain(explain::Question),
     /// Simulate an outage, a flash crowd or a slow path for these clusters, in virtual time.
     Simulate(simulate::Question),
+    /// Print what the traffic through a running proxy has cost, by service and cluster, and the budgets.
+    Cost(cost::Question),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Ask a running proxy whether it is ready.
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Verb::Init { sidecar } => print(init::text(sidecar)),
         Verb::Explain(question) => explain::explain(&question),
         Verb::Simulate(question) => simulate::simulate(&question),
+        Verb::Cost(question) => cost::cost(&question),
         Verb::Schema => {
             let schema = serde_json::to_string_pretty(&crate::config::schema::schema());
             print(&(schema.unwrap_or_default() + "\n"))

@@ -46,6 +46,8 @@ const TELLING: f64 = 45.0;
 const RECENT: f64 = 0.3;
 /// The window of the spread of response times, in seconds.
 const SPREAD: f64 = 10.0;
+/// The window of the mean size of responses, in seconds: the body of a large one arrives long after its head.
+const SIZES: f64 = 60.0;
 /// A report older than this, in seconds, is not used; load is then inferred.
 const REPORT_MAX_AGE: f64 = 3.0;
 
@@ -68,8 +70,9 @@ pub struct Track {
     pub(super) history: History,
     /// Exchanges in flight.
     waiting: f64,
-    /// Mean bytes of a response.
+    /// Mean bytes of a response, and the decayed sums of bytes and responses behind the mean.
     bytes: f64,
+    received: (f64, f64),
     /// Share of exchanges that found no idle connection.
     dialled: f64,
     /// Seconds without a response.
@@ -132,9 +135,11 @@ impl Track {
     }
 
     fn fold_connections(&mut self, tally: &Tally, elapsed: f64) {
+        let keep = decay(elapsed, SIZES);
+        let (bytes, responses) = self.received;
+        self.received = (bytes * keep + tally.bytes, responses * keep + tally.completed);
         if tally.completed > 0.0 {
-            let news = 1.0 - decay(elapsed, 5.0);
-            self.bytes += (tally.bytes / tally.completed - self.bytes) * news;
+            self.bytes = self.received.0 / self.received.1;
         }
         // After a time without exchanges, the cluster is assumed to have idle connections again.
         let news = 1.0 - decay(tally.accepted, 50.0);

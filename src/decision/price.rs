@@ -12,6 +12,17 @@ pub struct Prices {
     pub per_million_requests: f64,
 }
 
+/// The traffic of a service at a cluster, and its cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spend {
+    /// Exchanges sent, retries and hedges included; at L4, connections.
+    pub exchanges: f64,
+    /// Bytes from the cluster to the proxy.
+    pub bytes: f64,
+    /// Dollars.
+    pub usd: f64,
+}
+
 /// The floor of the exchange rate: one millisecond for a millionth of a dollar.
 pub const MS_PER_DOLLAR: f64 = 1e6;
 
@@ -19,7 +30,13 @@ impl Prices {
     /// Dollars for one exchange with this many response bytes.
     #[must_use]
     pub fn dollars(&self, bytes: f64) -> f64 {
-        self.per_gib * bytes / (1_u64 << 30) as f64 + self.per_million_requests / 1e6
+        self.cost(1.0, bytes)
+    }
+
+    /// Dollars for this number of exchanges and of bytes.
+    #[must_use]
+    pub fn cost(&self, exchanges: f64, bytes: f64) -> f64 {
+        self.per_gib * bytes / (1_u64 << 30) as f64 + self.per_million_requests * exchanges / 1e6
     }
 
     /// The price of one exchange as a distance, in seconds.

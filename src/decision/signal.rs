@@ -5,6 +5,7 @@ use super::endpoint::{Cost, Wheel};
 use super::health::Cause;
 use super::index::{EndpointIndex, Table};
 use super::plan::{Address, ClassIndex, ClusterIndex, ServiceIndex};
+use super::price::Spend;
 use super::report::Report;
 use super::shed::Shed;
 use super::units::Timestamp;
@@ -23,6 +24,11 @@ pub struct Signals {
     pub budgets: Table<ServiceIndex, Option<f64>>,
     /// The level of the budget's bucket by service of the plan, 0 to 1, if the service has a budget.
     pub budget_levels: Table<ServiceIndex, Option<f64>>,
+    /// Dollars that may be spent until the next sweep, by service of the plan: the balance, less the expected cost of the
+    /// exchanges in flight. `None` without a budget.
+    pub allowances: Table<ServiceIndex, Option<f64>>,
+    /// The traffic since the start and its cost by service of the plan, parallel to the service's clusters.
+    pub spent: Table<ServiceIndex, Arc<Vec<Spend>>>,
 }
 
 /// The state of a cluster, as the API names it.
@@ -164,8 +170,6 @@ pub struct ClassSignals {
     pub report: Option<Report>,
     /// Forecast of exchanges a second one minute from now, once known.
     pub forecast_rps: Option<f64>,
-    /// Dollars spent since the start by cluster, parallel to the class's permitted clusters.
-    pub spent_usd: Vec<f64>,
     /// Whether a live cluster was left out because the budget is spent.
     pub unfunded: bool,
     /// The exchanges that are shed while all clusters are overloaded.
@@ -225,6 +229,8 @@ pub struct Choice {
     pub why: Why,
     /// Whether a connection to this cluster should be made ahead of need, because a nearer cluster begins to queue.
     pub warm: bool,
+    /// Dollars that an exchange is expected to cost there, if a budget limits them; otherwise 0.
+    pub usd: f64,
 }
 
 /// Why a cluster was chosen.

@@ -216,7 +216,14 @@ mod tests {
     }
 
     fn choice(slot: usize, share: f64) -> Choice {
-        Choice { cluster: ClusterIndex(slot), slot, share, why: Why::Nearest, warm: false }
+        Choice {
+            cluster: ClusterIndex(slot),
+            slot,
+            share,
+            why: Why::Nearest,
+            warm: false,
+            usd: 0.0,
+        }
     }
 
     #[test]

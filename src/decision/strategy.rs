@@ -85,8 +85,22 @@ mod tests {
     use super::*;
 
     const CHOICES: [Choice; 2] = [
-        Choice { cluster: ClusterIndex(4), slot: 0, share: 1.0, why: Why::Nearest, warm: false },
-        Choice { cluster: ClusterIndex(7), slot: 1, share: 1.0, why: Why::Spill, warm: false },
+        Choice {
+            cluster: ClusterIndex(4),
+            slot: 0,
+            share: 1.0,
+            why: Why::Nearest,
+            warm: false,
+            usd: 0.0,
+        },
+        Choice {
+            cluster: ClusterIndex(7),
+            slot: 1,
+            share: 1.0,
+            why: Why::Spill,
+            warm: false,
+            usd: 0.0,
+        },
     ];
 
     #[test]

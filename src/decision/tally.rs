@@ -32,7 +32,7 @@ pub struct Tally {
     pub latency_squares: f64,
     /// Exchanges that needed a new connection.
     pub dialled: f64,
-    /// Bytes of responses.
+    /// Bytes received from the cluster, also by exchanges whose response head came before.
     pub bytes: f64,
     /// Exchanges in flight, without a response head, now.
     pub waiting: f64,
@@ -41,11 +41,11 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Whether no exchange was sent, ended or is in flight.
+    /// Whether no exchange was sent, ended, received a byte or is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let ended = [self.completed, self.failed, self.abandoned, self.excused];
-        let mut counts = [self.accepted, self.waiting].into_iter().chain(ended);
+        let mut counts = [self.accepted, self.waiting, self.bytes].into_iter().chain(ended);
         counts.all(|count| count == 0.0) && self.report.is_none()
     }
 

@@ -394,6 +394,7 @@ mod tests {
             share,
             why: Why::Spill,
             warm: false,
+            usd: 0.0,
         };
         // The second, third and later rows: all clusters are loaded.
         for shares in [

@@ -8,6 +8,7 @@ use super::deadline::{Late, Watch};
 use crate::http::chunked::{self, Decoder, Step};
 use crate::http::{Framing, Violation};
 use crate::os::stream::{Reader, Writer};
+use crate::telemetry::counter::Count;
 use std::cell::Cell;
 use std::io;
 use std::task::Poll;
@@ -84,13 +85,21 @@ pub struct Source<'a> {
     pub watch: &'a Watch,
     /// The maximum size of a read, which is small for a slow receiver.
     pub most: usize,
+    /// Counts the received bytes, if the peer is a cluster.
+    meter: Option<&'a Count>,
 }
 
 impl<'a> Source<'a> {
     /// A source without a limit on a read.
     #[must_use]
     pub fn new(reader: Reader<'a>, buffer: &'a mut Option<Buffer>, watch: &'a Watch) -> Source<'a> {
-        Source { reader, buffer, watch, most: buffer::SIZE }
+        Source { reader, buffer, watch, most: buffer::SIZE, meter: None }
+    }
+
+    /// Counts the received bytes with `meter`.
+    #[must_use]
+    pub fn metered(self, meter: Option<&'a Count>) -> Source<'a> {
+        Source { meter, ..self }
     }
 }
 
@@ -131,7 +140,7 @@ impl Source<'_> {
     /// The socket's error, or `TimedOut` when no byte arrived within `span`.
     pub async fn more(&mut self, span: Duration) -> io::Result<usize> {
         let (reader, buffer) = (&mut self.reader, &mut *self.buffer);
-        let most = self.most;
+        let (most, meter) = (self.most, self.meter);
         let read = std::future::poll_fn(|context| {
             if buffer.is_none() && reader.poll_readable(context)?.is_pending() {
                 return Poll::Pending;
@@ -144,6 +153,9 @@ impl Source<'_> {
             let polled = reader.poll_read(context, &mut space[..end]);
             if let (Poll::Ready(Ok(count)), Some(buffer)) = (&polled, buffer.as_mut()) {
                 buffer.filled(*count);
+                if let Some(meter) = meter {
+                    meter.add(*count as u64);
+                }
             }
             if polled.is_pending() && buffer.as_ref().is_some_and(Buffer::is_empty) {
                 *buffer = None;

@@ -14,7 +14,7 @@ use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
 use crate::policy::PolicyRequest;
-use crate::shared::{Counted, Held, View};
+use crate::shared::{Counted, Held, Meter, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::results::StatusClass;
 use crate::tls::client::Speaks;
@@ -28,6 +28,8 @@ struct ConnectedFlow {
     held: Counted,
     counts: (Held, Held),
     cluster: ClusterIndex,
+    /// Counts the bytes from the cluster.
+    meter: Meter,
     endpoint: String,
     why: &'static str,
     connected: Duration,
@@ -94,8 +96,8 @@ pub async fn serve(
     // At L4 a client that reads slowly cannot be distinguished from a silent client, so both have the same timeouts.
     let (idle, half_close) = (timeouts.idle_l4, timeouts.half_close);
     let patience = Patience { idle, half_close, write: idle };
-    let carried =
-        carry(&worker, (&mut client, &mut buffer), (&mut cluster, &mut None), patience).await;
+    let (near, far) = ((&mut client, &mut buffer), (&mut cluster, &mut None));
+    let carried = carry(&worker, near, far, &upstream.meter, patience).await;
     drop((upstream.held, upstream.counts, seat));
     cells.bytes_in.add(carried.up);
     cells.bytes_out.add(carried.down);
@@ -161,12 +163,14 @@ async fn find(
                 let signals = selection.signals(view);
                 let (endpoint, cluster) = (signals.address.to_string(), selection.cluster);
                 let why = selection.why.label();
+                let meter = view.slots.meter(worker.id, class, selection.slot);
                 let counts = selection.into_counts();
                 return Ok(ConnectedFlow {
                     stream,
                     held,
                     counts,
                     cluster,
+                    meter,
                     endpoint,
                     why,
                     connected,

@@ -11,7 +11,7 @@ use crate::decision::signal::{Choice, ClusterSignals, EndpointSignals, Why};
 use crate::decision::spill::{self, Picked};
 use crate::decision::strategy;
 use crate::decision::units::mix;
-use crate::shared::{Held, LiveEndpoint, View};
+use crate::shared::{Held, LiveEndpoint, Purse, View};
 use std::sync::Arc;
 
 /// The cluster and endpoint of one attempt. The exchange counts as in flight at the endpoint until this value
@@ -238,10 +238,12 @@ pub fn select(
         return Err(if unfunded { Refusal::Budget } else { Refusal::NoHealthyCluster });
     }
     let mut full: Vec<ClusterIndex> = Vec::new();
+    let funds = Funds::of(view, class);
     loop {
         let has_capacity = |cluster: ClusterIndex| {
             let ceiling = view.clusters[cluster].ceiling.get();
             reach.includes(view, cluster)
+                && funds.allow(cluster)
                 && tried.allows(cluster, view)
                 && !full.contains(&cluster)
                 // New exchanges do not overtake those in the queue.
@@ -259,10 +261,16 @@ pub fn select(
             why: Why::Affinity,
         });
         let Some(picked) = stays.or_else(|| choose(worker, view, class, has_capacity)) else {
-            let any_untried = choices.iter().any(|choice| {
+            let is_untried = |choice: &&Choice| {
                 reach.includes(view, choice.cluster) && tried.allows(choice.cluster, view)
+            };
+            let mut untried = choices.iter().filter(is_untried);
+            let has_money = untried.clone().any(|choice| funds.allow(choice.cluster));
+            return Err(match untried.next() {
+                None => Refusal::NoHealthyCluster,
+                Some(_) if has_money => Refusal::Overloaded,
+                Some(_) => Refusal::Budget,
             });
-            return Err(if any_untried { Refusal::Overloaded } else { Refusal::NoHealthyCluster });
         };
         match enter(worker, view, class, &picked, tried, key) {
             Some(mut selection) => {
@@ -270,11 +278,45 @@ pub fn select(
                 if tried.clusters.iter().any(|(cluster, _)| *cluster != selection.cluster) {
                     selection.why = if tried.waits { Why::Hedge } else { Why::Failover };
                 }
+                funds.pay(selection.cluster);
                 return Ok(selection);
             }
             None => full.push(picked.cluster),
         }
     }
+}
+
+/// The money of a class's service for its choices. Costs nothing unless a budget limits one of the choices.
+struct Funds<'a> {
+    /// The choices, and the purse, if a budget limits one of the choices.
+    limited: Option<(&'a [Choice], &'a Purse)>,
+}
+
+impl<'a> Funds<'a> {
+    fn of(view: &'a View, class: ClassIndex) -> Funds<'a> {
+        let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
+        let choices = choices.filter(|choices| choices.iter().any(|choice| choice.usd > 0.0));
+        let purse = || view.slots.purse(view.plan.classes[class].service);
+        Funds { limited: choices.and_then(|choices| Some((choices, purse()?))) }
+    }
+
+    /// Whether an exchange may be sent to this cluster: it costs nothing that a budget limits, or there is money.
+    fn allow(&self, cluster: ClusterIndex) -> bool {
+        self.limited
+            .is_none_or(|(choices, purse)| usd(choices, cluster) <= 0.0 || !purse.is_empty())
+    }
+
+    /// Pays for an exchange with this cluster.
+    fn pay(&self, cluster: ClusterIndex) {
+        if let Some((choices, purse)) = self.limited {
+            purse.pay(usd(choices, cluster));
+        }
+    }
+}
+
+/// The expected cost of an exchange with a cluster.
+fn usd(choices: &[Choice], cluster: ClusterIndex) -> f64 {
+    choices.iter().find(|choice| choice.cluster == cluster).map_or(0.0, |choice| choice.usd)
 }
 
 /// Picks the cluster by the service's strategy.

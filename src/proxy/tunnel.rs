@@ -8,6 +8,7 @@ use super::buffer::Buffer;
 use super::deadline::Watch;
 use super::worker::Worker;
 use crate::os::stream::{Stream, Writer};
+use crate::shared::Meter;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
@@ -45,11 +46,13 @@ struct Flow {
     closed: Cell<u8>,
 }
 
-/// Relays bytes until both directions have ended, one has failed, or a timeout has passed.
+/// Relays bytes until both directions have ended, one has failed, or a timeout has passed; `meter` counts the bytes from
+/// the cluster as they arrive.
 pub async fn carry(
     worker: &Worker,
     client: End<'_>,
     cluster: End<'_>,
+    meter: &Meter,
     patience: Patience,
 ) -> Carried {
     let flow = Flow::default();
@@ -60,6 +63,7 @@ pub async fn carry(
         let (cluster_reader, cluster_writer) = cluster.0.split();
         let upward = Source::new(client_reader, client.1, &watches[0]);
         let downward = Source::new(cluster_reader, cluster.1, &watches[1]);
+        let downward = downward.metered(meter.count());
         let up = direction(upward, cluster_writer, &watches[2], &flow, &up, patience);
         let down = direction(downward, client_writer, &watches[3], &flow, &down, patience);
         both(up, down).await

@@ -315,6 +315,7 @@ impl Inbound<'_> {
                 cluster: view.plan.clusters[selection.cluster].name.clone(),
                 reason: selection.why.label(),
             },
+            meter: view.slots.meter(worker.id, self.class, selection.slot),
             held: RefCell::new(Some((admitted, seat, held, selection.into_counts()))),
         });
         self.listening.note(&flow);
@@ -406,13 +407,16 @@ fn take_answers(worker: &Worker, listening: &Listening, flow: &Flow) {
     }
     let (client, ours) = flow.key;
     for run in batch.runs() {
+        let bytes = run.bytes.len() as u64;
+        if let Some(meter) = flow.meter.count() {
+            meter.add(bytes);
+        }
         flow.moved.set(worker.about_now());
         flow.answered.set(true);
         if listening.socket.send(&run, client, ours).is_err() {
             flow.cells.dropped.add(run.count());
             continue;
         }
-        let bytes = run.bytes.len() as u64;
         flow.bytes_out.set(flow.bytes_out.get() + bytes);
         flow.cells.bytes_out.add(bytes);
     }

@@ -10,7 +10,7 @@ use crate::discover;
 use crate::os::clock;
 use crate::policy;
 use crate::probe::{Probed, probe};
-use crate::shared::{Interned, Shared, Slots, Sweep, View};
+use crate::shared::{Interned, LateTraffic, Shared, Slots, Sweep, View};
 use crate::telemetry::cells::{BOUNDS, SpanTotals};
 use crate::tls::store::Store;
 use serde_json::{Value, json};
@@ -198,8 +198,8 @@ impl Control {
             }
         }
         first.into_iter().for_each(|event| self.assessor.fold(event, now));
-        self.slots = Arc::new(Slots::new(&plan, self.shared.busy.len()));
-        self.sweep.adopt(self.slots.clone());
+        self.slots = Arc::new(self.slots.carried(&plan));
+        self.sweep.adopt(self.slots.clone(), &self.plan);
         self.plan = plan;
         self.generation = generation;
         self.adopted = true;
@@ -245,7 +245,16 @@ impl Control {
     }
 
     fn publish(&mut self) {
-        let signals = self.assessor.sweep(&mut self.sweep, clock::now());
+        let now = clock::now();
+        for LateTraffic { service, cluster, exchanges, bytes } in self.sweep.late() {
+            self.assessor.fold(Event::LateTraffic { service, cluster, exchanges, bytes }, now);
+        }
+        let signals = self.assessor.sweep(&mut self.sweep, now);
+        for (index, allowance) in signals.allowances.enumerated() {
+            if let Some(purse) = self.slots.purse(index) {
+                purse.fill(*allowance);
+            }
+        }
         let (clusters, changed) = self.interned.live(&self.plan, &signals);
         if changed {
             self.sweep.watch(self.interned.endpoints());

@@ -6,6 +6,7 @@ use crate::os::clock;
 use crate::policy;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -78,22 +79,12 @@ pub struct Dials {
 }
 
 impl Dials {
-    /// Reads the stored dials; empty if there are none or the file is unreadable.
-    #[must_use]
-    pub fn load(folder: &Path) -> Dials {
-        let path = file(folder);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Dials::default(),
-            Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "dials of the last run not restored: cannot read the file");
-                return Dials::default();
-            }
-        };
-        serde_json::from_str(&text).unwrap_or_else(|error| {
-            tracing::warn!(%error, path = %path.display(), "dials of the last run not restored: the file is not valid JSON");
-            Dials::default()
-        })
+    /// Reads the stored dials; none if there is no file.
+    ///
+    /// # Errors
+    /// Why the file cannot be used.
+    pub fn load(folder: &Path) -> Result<Dials, String> {
+        read(&file(folder))
     }
 
     /// Stores the dials: writes a new file and renames it over the old one, so that a crash leaves a complete file.
@@ -168,23 +159,21 @@ fn random_secret() -> Secret {
     Secret(key)
 }
 
-/// Reads the stored balances of budgets, by service; empty if the file is missing or unreadable.
-#[must_use]
-pub fn load_budgets(folder: &Path) -> Vec<Event> {
-    let path = folder.join(BUDGETS);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "budgets of the last run not restored, all begin full: cannot read the file");
-            return Vec::new();
-        }
-    };
-    let kept: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap_or_else(|error| {
-        tracing::warn!(%error, path = %path.display(), "budgets of the last run not restored, all begin full: the file is not valid JSON");
-        BTreeMap::new()
-    });
-    kept.into_iter().map(|(service, usd)| Event::BudgetLeft { service, usd }).collect()
+/// Reads the stored balances of budgets, in dollars by service; none if there is no file.
+///
+/// # Errors
+/// Why the file cannot be used.
+pub fn load_budgets(folder: &Path) -> Result<BTreeMap<String, f64>, String> {
+    read(&folder.join(BUDGETS))
+}
+
+fn read<T: Default + DeserializeOwned>(path: &Path) -> Result<T, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|error| format!("{} is not valid JSON: {error}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    }
 }
 
 /// Stores the balances of budgets: a restart does not refill a budget.
@@ -223,18 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn dials_are_restored_and_invalid_ones_ignored() {
+    fn dials_and_budgets_are_restored_and_an_invalid_file_is_an_error() {
         let folder = std::env::temp_dir().join(format!("tidegate-dials-{}", std::process::id()));
-        assert_eq!(Dials::load(&folder), Dials::default());
+        assert_eq!(Dials::load(&folder), Ok(Dials::default()));
         let dials = Dials { clusters: [("a".to_owned(), 50)].into(), sites: BTreeMap::new() };
         dials.store(&folder).unwrap();
-        assert_eq!(Dials::load(&folder), dials);
+        assert_eq!(Dials::load(&folder), Ok(dials));
         std::fs::write(file(&folder), "{").unwrap();
-        assert_eq!(Dials::load(&folder), Dials::default());
-        store_budgets(&folder, &[("shop".to_owned(), 0.25)].into()).unwrap();
-        assert!(
-            matches!(&load_budgets(&folder)[..], [Event::BudgetLeft { service, usd }] if service == "shop" && *usd == 0.25)
-        );
+        assert!(Dials::load(&folder).unwrap_err().contains("dials.json is not valid JSON"));
+        let left = BTreeMap::from([("shop".to_owned(), 0.25)]);
+        store_budgets(&folder, &left).unwrap();
+        assert_eq!(load_budgets(&folder), Ok(left));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,8 +1,9 @@
 //! The main task of a started proxy: the configuration file, signals, requests of the admin API, and
 //! shutdown.
 
+use super::balances::Balances;
 use super::control;
-use super::files::{self, Dials};
+use super::files::Dials;
 use super::origin::{Origin, folder_of};
 use super::reload::{ReloadIf, Reloader};
 use super::signals::{Signal, Signals};
@@ -13,11 +14,9 @@ use crate::admin;
 use crate::config::Settings;
 use crate::decision::assess::Event;
 use crate::decision::plan::Address;
-use crate::os::notify;
 use crate::os::watch::FolderWatch;
-use crate::os::{clock, process};
+use crate::os::{clock, inherit, notify, process};
 use crate::shared::Shared;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
@@ -68,9 +67,18 @@ pub(super) struct Main {
     pub(super) signals: Signals,
     pub(super) log_writer: Option<tokio::task::JoinHandle<()>>,
     pub(super) upgrade: Upgrade,
+    pub(super) balances: Balances,
 }
 
 impl Main {
+    /// Tells the predecessor and the service manager that the proxy is ready.
+    pub(super) fn announce(&self) {
+        if self.is_managed {
+            inherit::tell_predecessor();
+            notify::tell("READY=1");
+        }
+    }
+
     /// Runs until a request or a signal to stop, then shuts down.
     pub(super) async fn run(
         mut self,
@@ -123,7 +131,7 @@ impl Main {
                     self.reload(ReloadIf::Changed).await;
                 }
                 _ = counts.tick() => {
-                    self.keep_budgets();
+                    self.balances.keep(&self.shared);
                     self.shared.view.load().policies.forget();
                     self.shared.offenders.forget(clock::now());
                 }
@@ -149,20 +157,6 @@ impl Main {
     fn give_sign(&self) {
         if clock::now().since(self.shared.view.load().signals.at) < STALLED {
             notify::tell("WATCHDOG=1");
-        }
-    }
-
-    /// Stores the balances of budgets, if there are budgets and a `state_dir`.
-    fn keep_budgets(&self) {
-        let Some(folder) = &self.settings.state_dir else { return };
-        let view = self.shared.view.load();
-        let services = view.plan.services.iter().zip(&view.signals.budgets);
-        let left: BTreeMap<String, f64> =
-            services.filter_map(|(service, left)| Some((service.name.clone(), (*left)?))).collect();
-        if !left.is_empty()
-            && let Err(error) = files::store_budgets(folder, &left)
-        {
-            tracing::warn!(%error, "budgets not stored: a restart begins with the last stored ones");
         }
     }
 
@@ -248,9 +242,10 @@ impl Main {
         self.control.send(command).await.map_err(|_| gone())?;
         let (clusters, sites) = dials.await.map_err(|_| gone())?;
         match &self.settings.state_dir {
-            Some(folder) => Dials { clusters, sites }
-                .store(folder)
-                .map_err(|error| format!("in force, but not stored for the next start: {error}")),
+            Some(folder) => Dials { clusters, sites }.store(folder).map_err(|error| {
+                self.shared.registry.state_unwritten.fetch_add(1, Ordering::Relaxed);
+                format!("in force, but not stored for the next start: {error}")
+            }),
             None => Ok(()),
         }
     }
@@ -258,7 +253,7 @@ impl Main {
     /// Stops the proxy: readiness fails at once; listeners close after `drain.delay`; remaining connections have
     /// until `drain.deadline`. A second signal ends the wait.
     async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
-        self.keep_budgets();
+        self.balances.keep(&self.shared);
         self.shared.draining.store(true, Ordering::Relaxed);
         // After an upgrade only this process ends; the service continues.
         if !self.upgrade.is_done() {
@@ -332,7 +327,7 @@ impl Main {
             }
         }
         // Includes the spend during the drain.
-        self.keep_budgets();
+        self.balances.flush(&self.shared).await;
         if self.control.send(control::Command::End).await.is_err() {
             tracing::debug!("control thread has ended already");
         }

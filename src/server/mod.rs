@@ -1,6 +1,7 @@
 //! The top module, which uses all others: threads, start, reload, drain, stop.
 
 mod backend;
+mod balances;
 pub mod control;
 pub mod files;
 mod fresh;

@@ -1,6 +1,7 @@
 //! Start: threads, sockets, the first configuration, and the main task.
 
 use super::backend::{Sources, backend};
+use super::balances::Balances;
 use super::control::{self, Figures};
 use super::files::{self, Dials};
 use super::fresh::{count_panics, shared};
@@ -17,8 +18,7 @@ use crate::config::{Config, Problem, Settings, load};
 use crate::decision::assess::Event;
 use crate::decision::plan::{Address, BindKey, EndpointSpec, Plan, Transport};
 use crate::discover::{Discovery, Resolver};
-use crate::os::inherit::{self, Inherited};
-use crate::os::notify;
+use crate::os::inherit::Inherited;
 use crate::os::{cores, listen};
 use crate::shared::Shared;
 use crate::telemetry::access_log::AccessLog;
@@ -28,6 +28,7 @@ use socket2::Socket;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
@@ -128,7 +129,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         events: channels.events,
         commands: control_in,
         figures: figures.clone(),
-        first: kept_events(&settings),
+        first: kept_events(&settings, &shared),
     };
     let mut threads = vec![thread("control", move || control::run(control_thread))?];
     let worker_senders = start_workers(&shared, logs.access(), options.pin, &mut threads)?;
@@ -166,6 +167,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let main = Main {
         origin: options.origin,
         is_managed: options.signals,
+        balances: Balances::new(settings.state_dir.clone()),
         settings,
         shared: shared.clone(),
         reloader,
@@ -176,19 +178,27 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         log_writer: Some(log_writer),
         upgrade,
     };
-    if main.is_managed {
-        inherit::tell_predecessor();
-        notify::tell("READY=1");
-    }
+    main.announce();
     let main = tokio::spawn(main.run(requests_in, stopping));
     Ok(Running { shared, addresses, admin, stop, main })
 }
 
-/// The events for dials and budgets stored in `state_dir`.
-fn kept_events(settings: &Settings) -> Vec<Event> {
-    let dials = settings.state_dir.as_deref().map(Dials::load).unwrap_or_default();
-    let budgets = settings.state_dir.as_deref().map(files::load_budgets).unwrap_or_default();
-    dials.events().into_iter().chain(budgets).collect()
+/// The events for dials and budgets stored in `state_dir`. An unusable file is logged and counted.
+fn kept_events(settings: &Settings, shared: &Shared) -> Vec<Event> {
+    let Some(folder) = settings.state_dir.as_deref() else { return Vec::new() };
+    let unread = || shared.registry.state_unread.fetch_add(1, Ordering::Relaxed);
+    let dials = Dials::load(folder).unwrap_or_else(|error| {
+        tracing::warn!(error, "dials of the last run not restored: {error}");
+        unread();
+        Dials::default()
+    });
+    let budgets = files::load_budgets(folder).unwrap_or_else(|error| {
+        tracing::warn!(error, "budgets of the last run not restored, all begin full: {error}");
+        unread();
+        BTreeMap::new()
+    });
+    let left = |(service, usd)| Event::BudgetLeft { service, usd };
+    dials.events().into_iter().chain(budgets.into_iter().map(left)).collect()
 }
 
 /// Parses an endpoints file; the error is one line with all problems.

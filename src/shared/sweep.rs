@@ -7,7 +7,7 @@ use crate::decision::endpoint::speed::Logs;
 use crate::decision::exchange::Exchanges;
 use crate::decision::index::Table;
 use crate::decision::load::Tally;
-use crate::decision::plan::ClassIndex;
+use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Plan};
 use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::units::Timestamp;
@@ -23,6 +23,30 @@ pub struct Sweep {
     classes: Table<ClassIndex, Known>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
     endpoints_before: BTreeMap<u32, [u64; 7]>,
+    leaving: Vec<Leaving>,
+}
+
+/// A class that is no longer in the plan, while exchanges and flows of it are in flight.
+#[derive(Debug)]
+struct Leaving {
+    service: String,
+    /// By permitted cluster: its name, and the exchanges and bytes at the last sweep.
+    clusters: Vec<(String, [u64; 2])>,
+    /// By worker.
+    workers: Vec<Arc<OfClass>>,
+}
+
+/// Traffic of a class that is no longer in the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LateTraffic {
+    /// The service's name.
+    pub service: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Exchanges sent.
+    pub exchanges: f64,
+    /// Bytes received.
+    pub bytes: f64,
 }
 
 /// Counters of one class at the last sweep.
@@ -44,19 +68,69 @@ struct ClusterCounts {
 }
 
 impl Sweep {
-    /// Switches to other slots; samples not yet swept from the old ones are dropped.
-    pub fn adopt(&mut self, slots: Arc<Slots>) {
+    /// Switches from the slots of the plan `old` to other slots. Classes that are in both continue; of the others, only the
+    /// traffic that has to be paid is counted, see [`late`](Sweep::late).
+    pub fn adopt(&mut self, slots: Arc<Slots>, old: &Plan) {
         let workers = slots.workers.len();
         let place = |_: &Slot| ClusterCounts {
             cursors: std::iter::repeat_with(ring::Cursor::default).take(workers).collect(),
             ..ClusterCounts::default()
         };
-        let known = |class: &OfClass| Known {
-            places: class.clusters.iter().map(place).collect(),
-            ..Known::default()
+        let ids = self.slots.workers.first().into_iter().flatten().map(|class| class.id);
+        let mut before: BTreeMap<u64, Known> = ids.zip(std::mem::take(&mut self.classes)).collect();
+        let known = |class: &Arc<OfClass>| match before.remove(&class.id) {
+            Some(known) => known,
+            None => {
+                Known { places: class.clusters.iter().map(place).collect(), ..Known::default() }
+            }
         };
         self.classes = slots.workers.first().into_iter().flatten().map(known).collect();
+        let left = old.classes.iter().filter_map(|class| Some((class, before.remove(&class.id)?)));
+        let left: Vec<Leaving> =
+            left.map(|(class, known)| self.leaving(old, class, &known)).collect();
+        self.leaving.extend(left);
         self.slots = slots;
+    }
+
+    fn leaving(&self, old: &Plan, class: &Class, known: &Known) -> Leaving {
+        let places = class.permitted.clusters.iter().zip(&known.places);
+        let cluster = |(cluster, place): (&ClusterIndex, &ClusterCounts)| {
+            let [_, accepted, _, _, _, _, _, _, bytes, ..] = place.counts;
+            (old.clusters[*cluster].name.clone(), [accepted, bytes])
+        };
+        let of = |classes: &Table<ClassIndex, Arc<OfClass>>| {
+            classes.iter().find(|known| known.id == class.id).cloned()
+        };
+        Leaving {
+            service: old.services[class.service].name.clone(),
+            clusters: places.map(cluster).collect(),
+            workers: self.slots.workers.iter().filter_map(of).collect(),
+        }
+    }
+
+    /// The traffic since the last call of exchanges and flows whose class is no longer in the plan.
+    pub fn late(&mut self) -> Vec<LateTraffic> {
+        let mut all = Vec::new();
+        self.leaving.retain_mut(|leaving| {
+            // Read before the counters: whoever counts after that still holds them at the next call.
+            let is_used = leaving.workers.iter().any(|of| Arc::strong_count(of) > 1);
+            for (place, (cluster, before)) in leaving.clusters.iter_mut().enumerate() {
+                let slots = leaving.workers.iter().filter_map(|of| of.clusters.get(place));
+                let now = slots.fold([0, 0_u64], |[exchanges, bytes], slot| {
+                    let (sent, received) = (slot.accepted.get(), slot.bytes.get());
+                    [sent.wrapping_add(exchanges), received.wrapping_add(bytes)]
+                });
+                let before = std::mem::replace(before, now);
+                let [exchanges, bytes] =
+                    std::array::from_fn(|at| now[at].wrapping_sub(before[at]) as f64);
+                if exchanges > 0.0 || bytes > 0.0 {
+                    let (service, cluster) = (leaving.service.clone(), cluster.clone());
+                    all.push(LateTraffic { service, cluster, exchanges, bytes });
+                }
+            }
+            is_used
+        });
+        all
     }
 
     fn place(&mut self, class: ClassIndex, place: usize) -> Option<&mut ClusterCounts> {
@@ -187,16 +261,20 @@ impl Samples for Sweep {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Meter;
     use super::*;
+    use crate::decision::permit::Permitted;
+    use crate::decision::plan::{Cluster, Service};
 
     #[test]
     fn totals_survive_a_wrapping_counter() {
         // 50,000 exchanges of 20 s: 4e14 square microseconds each, and a counter wraps at 1.8e19.
         let (mut sweep, slot) = (Sweep::default(), Slot::default());
         let of_class = OfClass { clusters: vec![slot], ..OfClass::default() };
-        let slots = Slots { workers: vec![vec![of_class].into()] };
+        let workers = vec![vec![Arc::new(of_class)].into()];
+        let slots = Slots { workers, ..Slots::default() };
         let slots = Arc::new(slots);
-        sweep.adopt(slots.clone());
+        sweep.adopt(slots.clone(), &Plan::default());
         let micros = 20_000_000;
         for exchange in 0..50_000_u32 {
             let slot = slots.slot(0, ClassIndex(0), 0).unwrap();
@@ -210,5 +288,52 @@ mod tests {
                 (tally.completed, tally.latency_sum, tally.latency_squares, tally.waiting);
             assert_eq!(counted, (1.0, 20.0, 400.0, 0.0), "exchange {exchange}");
         }
+    }
+
+    /// One class of two clusters, and the meter of a flow to the second.
+    fn world() -> (Plan, Sweep, Meter) {
+        let mut plan = Plan::default();
+        let clusters = ["a", "b"].map(|name| plan.clusters.push(Cluster::named(name)));
+        let service = plan.services.push(Service::named("shop", clusters.to_vec()));
+        let permitted = Permitted { clusters: clusters.to_vec(), rejected: Vec::new() };
+        plan.classes.push(Class { service, data: Vec::new(), permitted, l4: true, id: 7 });
+        let (mut sweep, slots) = (Sweep::default(), Arc::new(Slots::new(&plan, 2)));
+        sweep.adopt(slots.clone(), &Plan::default());
+        let meter = slots.meter(1, ClassIndex(0), 1);
+        (plan, sweep, meter)
+    }
+
+    #[test]
+    fn a_class_that_two_plans_share_keeps_its_counts() {
+        let (plan, mut sweep, meter) = world();
+        meter.count().unwrap().add(5);
+        assert_eq!(sweep.class(ClassIndex(0), 1).bytes, 5.0);
+        meter.count().unwrap().add(3);
+        let next = Arc::new(sweep.slots.carried(&plan));
+        sweep.adopt(next, &plan);
+        meter.count().unwrap().add(4);
+        assert_eq!(sweep.class(ClassIndex(0), 1).bytes, 7.0, "before and after the reload");
+        assert!(sweep.late().is_empty());
+    }
+
+    #[test]
+    fn a_flow_of_a_class_that_has_left_is_paid_until_its_end() {
+        let (plan, mut sweep, meter) = world();
+        meter.count().unwrap().add(5);
+        assert_eq!(sweep.class(ClassIndex(0), 1).bytes, 5.0);
+        meter.count().unwrap().add(3);
+        let next = Arc::new(sweep.slots.carried(&Plan::default()));
+        sweep.adopt(next, &plan);
+        let late = |bytes| LateTraffic {
+            service: "shop".to_owned(),
+            cluster: "b".to_owned(),
+            exchanges: 0.0,
+            bytes,
+        };
+        assert_eq!(sweep.late(), [late(3.0)]);
+        assert_eq!((sweep.late(), sweep.leaving.len()), (vec![], 1));
+        meter.count().unwrap().add(1);
+        drop(meter);
+        assert_eq!((sweep.late(), sweep.leaving.len()), (vec![late(1.0)], 0));
     }
 }

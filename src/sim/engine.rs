@@ -40,6 +40,10 @@ pub struct Engine {
     /// The ids of each place's endpoints, and how often the endpoints were replaced.
     ids: Vec<Vec<u32>>,
     generations: Vec<usize>,
+    /// Bytes of a response, by place.
+    bytes: Vec<f64>,
+    /// Dollars that each service may spend until the next sweep; unlimited without a budget.
+    purses: Table<ServiceIndex, f64>,
 }
 
 /// The counts of the workers of one proxy since the last sweep.
@@ -173,11 +177,21 @@ impl Engine {
             signals: Signals::default(),
             dice: Dice::seeded(part(seed, 9_999)),
             generations: vec![0; ids.len()],
+            bytes: spec.places.iter().map(|place| place.response_bytes).collect(),
+            purses: Table::default(),
             turns: vec![
                 (0..workers).map(|worker| Turns::new(worker, workers)).collect();
                 spec.places.len()
             ],
             ids,
+        }
+    }
+
+    /// Puts the balance of the first service's budget in force, in dollars.
+    pub fn restore(&mut self, usd: f64) {
+        if let Some(service) = self.plan.services.first() {
+            let service = service.name.clone();
+            self.assessor.fold(Event::BudgetLeft { service, usd }, moment(0.0));
         }
     }
 
@@ -201,6 +215,8 @@ impl Engine {
 
     fn sweep(&mut self, now: f64) {
         self.signals = self.assessor.sweep(&mut self.slots, moment(now));
+        let allowances = self.signals.allowances.iter();
+        self.purses = allowances.map(|usd| usd.unwrap_or(f64::INFINITY)).collect();
         self.assessor.take_news();
     }
 }
@@ -218,7 +234,15 @@ impl Policy for Engine {
         let ledger = &mut self.slots.ledger;
         let choices = &self.signals.classes.get(class)?.choices;
         let clusters = &self.signals.clusters;
+        let service = self.plan.classes[class].service;
+        let purse = self.purses.get(service).copied().unwrap_or(f64::INFINITY);
+        let usd = |cluster: ClusterIndex| {
+            choices.iter().find(|choice| choice.cluster == cluster).map_or(0.0, |choice| choice.usd)
+        };
         let untried = |cluster: ClusterIndex| {
+            if purse <= 0.0 && usd(cluster) > 0.0 {
+                return false;
+            }
             let (place, ceiling) = (cluster.0, clusters[cluster].ceiling.unwrap_or(u32::MAX));
             if ask.edge.at(place) >= ceiling {
                 return false;
@@ -233,6 +257,10 @@ impl Policy for Engine {
         };
         let offered = |slot: usize| ledger.at(class, slot).tally.offered += 1.0;
         let picked = spill::pick(choices, credits, untried, offered)?;
+        let price = usd(picked.cluster);
+        if let Some(purse) = self.purses.get_mut(service) {
+            *purse -= price;
+        }
         let place = picked.cluster.0;
         let tried: Vec<u32> =
             ask.tried.iter().map(|pick| self.ids[pick.place][pick.endpoint]).collect();
@@ -265,7 +293,7 @@ impl Policy for Engine {
         let cause = match answer.end {
             End::Good => {
                 account.answered(id, now);
-                account.tally.bytes += 1.0;
+                account.tally.bytes += self.bytes[answer.pick.place];
                 let id = self.ids[answer.pick.place][answer.pick.endpoint] as usize;
                 self.slots.endpoints[id].count += 1.0;
                 self.slots.endpoints[id].seconds += answer.latency;

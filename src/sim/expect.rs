@@ -147,6 +147,7 @@ fn spec(
         PlaceSpec {
             speeds: vec![(service / own).clamp(0.01, 100.0)],
             usd_per_request: cluster.prices.dollars(known.bytes),
+            response_bytes: known.bytes,
             ..PlaceSpec::queue(&cluster.name, cluster.kind, servers)
         }
     };
@@ -216,22 +217,29 @@ fn figures(spec: &Spec, outcome: &Outcome, scale: f64) -> Figures {
 mod tests {
     use super::*;
     use crate::decision::plan::ClassIndex;
+    use crate::decision::price::Prices;
     use crate::sim::engine;
 
     /// Three places; the first is full.
     fn asked(dial: u8) -> Expectation {
+        priced(dial, Prices::default(), 0.0)
+    }
+
+    /// The same with a price of the first place, and responses of this size.
+    fn priced(dial: u8, prices: Prices, bytes: f64) -> Expectation {
         let place = |name, kind| PlaceSpec::queue(name, kind, 4);
         let places = vec![place("idc", Kind::Idc), place("near", Kind::Cloud)];
         let mut assumed = Vec::new();
         let template = spec(&Plan::default(), &[], (1.0, 0.02), 1.0, &mut assumed);
-        let plan = engine::plan(&Spec { places, ..template });
+        let mut plan = engine::plan(&Spec { places, ..template });
+        plan.clusters[ClusterIndex(0)].prices = prices;
         let known = |distance, rate, dials| Known {
             distance,
             service: Some(0.02),
             rate,
             full: false,
             dials,
-            bytes: 0.0,
+            bytes,
         };
         let near = (ClusterIndex(0), known(0.001, 100.0, (100, dial)));
         let clusters = [near, (ClusterIndex(1), known(0.03, 0.0, (100, 100)))];
@@ -246,6 +254,15 @@ mod tests {
         assert!(told.after.rates[0] < 1.0 && told.after.rates[1] > 95.0, "{told:?}");
         assert!(told.after.p99_ms > told.now.p99_ms, "{told:?}");
         assert!(told.after.refused < 1.0, "{told:?}");
+    }
+
+    #[test]
+    fn the_price_of_a_gib_is_distance_for_large_responses() {
+        // A MiB costs a ten-thousandth of a dollar, which counts as 98 ms; the other place is 29 ms farther.
+        let prices = Prices { per_gib: 0.1, per_million_requests: 0.0 };
+        let (small, large) = (priced(100, prices, 1_024.0), priced(100, prices, 1_048_576.0));
+        assert!(small.now.rates[0] > 90.0, "{small:?}");
+        assert!(large.now.rates[1] > 80.0, "{large:?}");
     }
 
     #[test]

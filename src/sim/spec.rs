@@ -54,6 +54,8 @@ pub struct PlaceSpec {
     pub stated: Option<f64>,
     /// Dollars a request.
     pub usd_per_request: f64,
+    /// Bytes of a response, as the proxy counts them.
+    pub response_bytes: f64,
     /// Autoscaling, if any.
     pub scaler: Option<Scaler>,
     /// Instead of servers: service time `a + b·rate⁴`, in seconds.
@@ -74,6 +76,7 @@ impl PlaceSpec {
             speeds: Vec::new(),
             stated: None,
             usd_per_request: 0.0,
+            response_bytes: 1.0,
             scaler: None,
             curve: None,
             beyond_ms: 0.0,

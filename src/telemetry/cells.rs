@@ -164,6 +164,10 @@ pub struct Registry {
     pub copies_shed: AtomicU64,
     /// Events that were shed.
     pub events_shed: AtomicU64,
+    /// Files of `state_dir` that could not be read at the start.
+    pub state_unread: AtomicU64,
+    /// Writes to `state_dir` that failed.
+    pub state_unwritten: AtomicU64,
 }
 
 impl Registry {

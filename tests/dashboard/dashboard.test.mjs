@@ -382,6 +382,21 @@ test('vendored libraries are the files of the registry', () => {
   assert.ok(find);
 });
 
+test('the cost since the start is that of the API, by service and cluster', { timeout: 60000 }, async () => {
+  load.set('shop.example.com/cart', 60);
+  const first = async () => (await proxy.json('/api/v1/cost')).services.find(s => s.name === 'shop').clusters[0];
+  await until('a request is paid', async () => (await first()).requests > 0, 20);
+  const page = await open('#/cost');
+  const panel = 'section:has(h2:text-is("Since the start"))';
+  const line = `${panel} tbody tr:has(th a:text-is("shop")):has(td a:text-is("shop-idc"))`;
+  await page.waitForSelector(line);
+  const cells = await page.locator(`${line} td`).allTextContents();
+  assert.match(cells.join('|'), /^shop-idc\|[0-9,]+\|[0-9.]+\s(B|[KMG]iB)\|[0-9.]+\s(B|KiB)\|\$0\.00$/);
+  assert.match(await page.textContent(panel), /Not included: .*probes/);
+  usual();
+  await page.ends();
+});
+
 test('every view has its picture, without an error, within its width', { timeout: 300000 }, async () => {
   const views = ['map', 'services/shop', 'clusters/shop-idc', 'why/shop.example.com/cart', 'decisions', 'config', 'cost?range=1h'];
   const sizes = long ? [[1280, 'light'], [1280, 'dark'], [360, 'light'], [360, 'dark']] : [[1280, 'light'], [360, 'dark']];

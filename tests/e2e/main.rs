@@ -24,6 +24,7 @@ mod failure;
 #[path = "../chaos/fault.rs"]
 mod fault;
 mod fleet;
+mod forecast;
 mod foreign;
 mod forward_auth;
 mod hedge;
@@ -40,6 +41,7 @@ mod logs;
 #[path = "../chaos/lying_dns.rs"]
 mod lying_dns;
 mod mirror;
+mod money;
 #[cfg(feature = "nats")]
 mod nats;
 mod outlier;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// A cluster of `slots` slots of 20 ms, at this distance in ms. Waits use the deadline of a condition variable.
-fn place(name: &'static str, slots: usize, away: u64) -> Cluster {
+pub fn place(name: &'static str, slots: usize, away: u64) -> Cluster {
     let free = Arc::new((Mutex::new(slots), Condvar::new()));
     Cluster::scripted(move |mut connection| {
         let pause = |ms: u64| std::thread::park_timeout(Duration::from_millis(ms));
@@ -31,14 +31,14 @@ fn place(name: &'static str, slots: usize, away: u64) -> Cluster {
 }
 
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     by_cluster: HashMap<String, usize>,
-    errors: Vec<Answer>,
-    latencies: Vec<Duration>,
+    pub errors: Vec<Answer>,
+    pub latencies: Vec<Duration>,
 }
 
 /// A fixed rate of requests for a time, independent of the responses.
-fn load(web: SocketAddr, rate: usize, seconds: u64) -> Seen {
+pub fn load(web: SocketAddr, rate: usize, seconds: u64) -> Seen {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let clients = 96;
     let start = Instant::now();
@@ -72,7 +72,7 @@ fn load(web: SocketAddr, rate: usize, seconds: u64) -> Seen {
 }
 
 impl Seen {
-    fn share(&self, name: &str) -> f64 {
+    pub fn share(&self, name: &str) -> f64 {
         let all: usize = self.by_cluster.values().sum();
         self.by_cluster.get(name).copied().unwrap_or(0) as f64 / all as f64
     }

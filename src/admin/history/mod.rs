@@ -23,6 +23,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 /// The limit of series of ten minutes, and of series of a day.
 const SERIES_MAX: usize = 12_288;
 const LONG_MAX: usize = 1_024;
+/// Stretches of an hour.
+const HOUR: usize = 360;
 /// The number of events that are kept.
 const EVENTS_MAX: usize = 500;
 /// The limit of values in one response; above it, the response has fewer points.
@@ -59,6 +61,20 @@ impl History {
     /// The figures of the last second.
     pub(super) fn last(&self) -> Arc<Second> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Dollars of a service in the last hour and in the last day, as far as they were recorded; `None` if the limit of
+    /// series was reached.
+    pub(super) fn usd(&self, service: &str) -> (Option<f64>, Option<f64>) {
+        let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (Owner::Service(service.to_owned()), "usd_per_hour");
+        let Some(series) = figures.series.get(&key).filter(|series| series.is_long()) else {
+            return (None, None);
+        };
+        let points = series.stretches_before(figures.next, STRETCHES);
+        let sum =
+            |points: &[Option<f64>]| points.iter().flatten().sum::<f64>() * STRETCH as f64 / 3600.0;
+        (Some(sum(&points[STRETCHES - HOUR..])), Some(sum(&points)))
     }
 
     /// Stores an event.
@@ -228,7 +244,7 @@ pub(super) async fn history(
 ) -> Response {
     let (count, long) = match question.range.as_deref().unwrap_or("10m") {
         "10m" => (SECONDS, false),
-        "1h" => (360, true),
+        "1h" => (HOUR, true),
         "24h" => (STRETCHES, true),
         _ => return (StatusCode::BAD_REQUEST, "range must be 10m, 1h or 24h\n").into_response(),
     };

@@ -145,9 +145,8 @@ impl Recorder {
     /// Spend per hour, smoothed over a few seconds, and the changes of budgets.
     fn money(&mut self, view: &View, elapsed: f64, second: &mut Second) {
         let mut spent: BTreeMap<String, f64> = BTreeMap::new();
-        for (index, signals) in view.signals.classes.enumerated() {
-            let service = view.plan.service_of(index).name.clone();
-            *spent.entry(service).or_default() += signals.spent_usd.iter().sum::<f64>();
+        for (service, at) in view.plan.services.iter().zip(&view.signals.spent) {
+            spent.insert(service.name.clone(), at.iter().map(|spend| spend.usd).sum());
         }
         for (name, usd) in &spent {
             let before = self.spent.get(name).copied().unwrap_or(*usd);

@@ -58,7 +58,7 @@ pub(super) fn choices(
         }
         reaches *= 1.0 - share;
         let warm = position == 1 && queueing;
-        choices.push(Choice { cluster: place.cluster, slot, share, why, warm });
+        choices.push(Choice { cluster: place.cluster, slot, share, why, warm, usd: 0.0 });
     }
     choices
 }

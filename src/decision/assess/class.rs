@@ -60,9 +60,8 @@ pub(super) struct ClassState {
     reported_at: Vec<Timestamp>,
     /// Exchanges a second, retries left out.
     demand: f64,
-    /// Dollars since the start, by slot, and the total of the last sweep.
-    spent: Vec<f64>,
-    pub(super) spent_now: f64,
+    /// Whether the traffic of each slot since the last sweep is fail-over, which a budget does not limit.
+    pub(super) unlimited: Vec<bool>,
     /// The signals of the last sweep, and its moment.
     last: Option<(Arc<ClassSignals>, Timestamp)>,
 }
@@ -76,6 +75,8 @@ pub(super) struct Money {
     pub(super) spill: bool,
     /// Whether failing over to a cluster with a price is allowed.
     pub(super) failover: bool,
+    /// Whether a budget limits spill, and whether it limits fail-over.
+    pub(super) limits: (bool, bool),
 }
 
 /// The inputs of a sweep that are the same for all classes.
@@ -126,8 +127,7 @@ impl ClassState {
             claim: None,
             reported_at: vec![Timestamp::START; clusters],
             demand: 0.0,
-            spent: vec![0.0; clusters],
-            spent_now: 0.0,
+            unlimited: vec![false; clusters],
             last: None,
         }
     }
@@ -137,7 +137,6 @@ impl ClassState {
         if self.demand > AT_REST || self.shed != Shed::default() {
             return None;
         }
-        self.spent_now = 0.0;
         self.last.as_ref().map(|(signals, _)| signals.clone())
     }
 
@@ -163,7 +162,7 @@ impl ClassState {
         moment: Moment,
     ) -> ClassSignals {
         let Moment { now, elapsed, money } = moment;
-        self.count(plan, places, tallies, by_priority, elapsed);
+        self.count(tallies, by_priority, elapsed);
         let distances = distances(places);
         self.learn(class, places, tallies, &distances, moment);
         let candidates = self.candidates(plan, class, places, &distances, moment);
@@ -179,11 +178,19 @@ impl ClassState {
         let first = live.first().copied();
         // Exchanges that a dial or a return keeps from the first cluster are not spilled.
         let held_back = first.is_some_and(|slot| places[slot].open(now) < 1.0);
+        let unlimited = self.unlimited.iter_mut().enumerate();
+        unlimited.for_each(|(slot, failover)| *failover = Some(slot) == first || held_back);
         choices.retain(|choice| {
             let free = plan.clusters[choice.cluster].prices == Prices::default();
-            let failover = Some(choice.slot) == first || held_back;
-            free || if failover { money.failover } else { money.spill }
+            free || if self.unlimited[choice.slot] { money.failover } else { money.spill }
         });
+        for choice in &mut choices {
+            let (spill, failover) = money.limits;
+            if if self.unlimited[choice.slot] { failover } else { spill } {
+                let bytes = self.tracks[choice.slot].bytes();
+                choice.usd = plan.clusters[choice.cluster].prices.dollars(bytes);
+            }
+        }
         self.claim =
             (!class.l4).then(|| self.claim(class, tallies, &candidates, &choices, elapsed));
         let wanted = match class.l4 {

@@ -4,6 +4,7 @@
 //! signals and the probes that are due. The state of an endpoint or class
 //! outlives a change of plan as long as the plan has its name.
 
+mod accounts;
 mod blamed;
 mod choice;
 mod class;
@@ -15,7 +16,6 @@ mod place;
 mod success;
 mod sweep;
 
-use super::budget::Budget;
 use super::endpoint::speed::Logs;
 use super::exchange::Exchanges;
 use super::fleet::lease::{self, Share};
@@ -27,6 +27,7 @@ use super::report::Report;
 use super::shed::PRIORITIES;
 use super::signal::State;
 use super::units::{Timestamp, mix};
+use accounts::Accounts;
 use class::ClassState;
 use cluster::{ClusterState, thresholds};
 use endpoint::EndpointState;
@@ -99,6 +100,17 @@ pub enum Event {
         service: String,
         /// Dollars.
         usd: f64,
+    },
+    /// Traffic of a class that the plan no longer has; the service pays for it.
+    LateTraffic {
+        /// The service's name.
+        service: String,
+        /// The cluster's name.
+        cluster: String,
+        /// Exchanges sent.
+        exchanges: f64,
+        /// Bytes received.
+        bytes: f64,
     },
     /// This proxy's shares of the ceilings and budgets that the site's proxies share.
     Shares(Vec<Share>),
@@ -191,10 +203,8 @@ pub struct Assessor {
     clusters: BTreeMap<String, ClusterState>,
     classes: BTreeMap<u64, ClassState>,
     site_dials: BTreeMap<String, u8>,
-    /// By service.
-    budgets: BTreeMap<String, Budget>,
-    /// By service.
-    budget_shares: BTreeMap<String, Share>,
+    /// What services spent, and their budgets.
+    accounts: Accounts,
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
     /// By cluster of the plan: the clusters that run the same application.
@@ -220,8 +230,7 @@ impl Assessor {
             clusters: BTreeMap::new(),
             classes: BTreeMap::new(),
             site_dials: BTreeMap::new(),
-            budgets: BTreeMap::new(),
-            budget_shares: BTreeMap::new(),
+            accounts: Accounts::default(),
             ids: BTreeMap::new(),
             owners: BTreeMap::new(),
             same_application: Table::default(),
@@ -246,16 +255,7 @@ impl Assessor {
             let count = class.permitted.clusters.len();
             self.classes.entry(class.id).or_insert_with(|| ClassState::new(count));
         }
-        let mut budgets = std::mem::take(&mut self.budgets);
-        for service in &plan.services {
-            let Some(terms) = service.budget else { continue };
-            let known = budgets.remove(&service.name);
-            let left = known.as_ref().map(Budget::left);
-            let kept = known.filter(|budget| budget.limit() == terms);
-            let budget = kept.unwrap_or_else(|| Budget::new(terms, left));
-            self.budgets.insert(service.name.clone(), budget);
-        }
-        self.budget_shares.retain(|service, _| self.budgets.contains_key(service));
+        self.accounts.adopt(&self.plan, &plan);
         self.same_application = distance::same_application(&plan);
         self.usable.clear();
         self.plan = plan;
@@ -292,14 +292,17 @@ impl Assessor {
                 }
             }
             Event::BudgetLeft { service, usd } => {
-                if let Some(budget) = self.budgets.get_mut(&service) {
-                    *budget = Budget::new(budget.limit(), Some(usd));
-                }
+                self.accounts.restore(&service, usd);
+            }
+            Event::LateTraffic { service, cluster, exchanges, bytes } => {
+                let plan = self.plan.clone();
+                self.accounts.late(&plan, (&service, &cluster), (exchanges, bytes));
             }
             Event::Shares(shares) => {
                 for share in shares {
                     if let Some(service) = share.name.strip_prefix(lease::BUDGET) {
-                        self.budget_shares.insert(service.to_owned(), share);
+                        let service = service.to_owned();
+                        self.accounts.share(service, share);
                     } else if let Some(state) = self.clusters.get_mut(&share.name) {
                         state.share = Some(share);
                     }

@@ -3,17 +3,13 @@
 //! A class without traffic changes little: its signals are updated at every fourth sweep, at each sweep for a quarter
 //! of all such classes. A change that affects all classes (a cluster that goes down, a dial) takes effect at once.
 
-use super::class::{ClassState, Moment, Money};
+use super::class::{ClassState, Moment};
 use super::cluster::{ClusterState, Traffic};
 use super::place::PermittedCluster;
 use super::{Assessor, News, Samples, distance};
-use crate::decision::budget::Budget;
-use crate::decision::fleet::lease;
 use crate::decision::index::Table;
 use crate::decision::load::Tally;
-use crate::decision::plan::{
-    Class, ClassIndex, Cluster, ClusterIndex, Plan, Service, ServiceIndex,
-};
+use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan};
 use crate::decision::shed::{self, Claim};
 use crate::decision::signal::{ClassSignals, Signals};
 use crate::decision::units::Timestamp;
@@ -34,7 +30,9 @@ impl Assessor {
             }
         }
         distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
+        self.accounts.refill(&plan, elapsed, now);
         let mut classes = self.sweep_classes(&plan, samples, elapsed, now);
+        self.accounts.settle(elapsed);
         self.shed(&plan, &mut classes);
         let mut clusters = Table::with_capacity(plan.clusters.len());
         for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan, &classes)) {
@@ -48,10 +46,16 @@ impl Assessor {
             signals.site_dial = self.site_dial(cluster);
             clusters.push(Arc::new(signals));
         }
-        let budgets = self.pay(&plan, elapsed);
-        let level = |service: &Service| self.budgets.get(&service.name).map(Budget::level);
-        let budget_levels = plan.services.iter().map(level).collect();
-        Signals { at: now, clusters, classes, budgets, budget_levels }
+        let balances = self.accounts.balances(&plan);
+        Signals {
+            at: now,
+            clusters,
+            classes,
+            budgets: balances.iter().map(|of| of.map(|balance| balance.left)).collect(),
+            budget_levels: balances.iter().map(|of| of.map(|balance| balance.level)).collect(),
+            allowances: balances.iter().map(|of| of.map(|balance| balance.allowance)).collect(),
+            spent: self.accounts.spent(),
+        }
     }
 
     /// Creates the signals of all classes; classes without traffic take turns.
@@ -63,11 +67,10 @@ impl Assessor {
         now: Timestamp,
     ) -> Table<ClassIndex, Arc<ClassSignals>> {
         let mut classes = std::mem::take(&mut self.classes);
+        let mut accounts = std::mem::take(&mut self.accounts);
         let mut news = Vec::new();
         let nobody = ClusterState::default();
         let places = self.places(plan, &nobody);
-        let money: Table<_, Money> =
-            plan.services.iter().map(|one| self.money(&one.name)).collect();
         let usable: Vec<(bool, u8)> =
             places.iter().map(|place| (place.is_live(now), place.dial)).collect();
         let changed = usable != self.usable || places.iter().any(|place| place.state.replaced);
@@ -94,8 +97,12 @@ impl Assessor {
             }
             let places: Vec<PermittedCluster<'_>> =
                 permitted.iter().map(|cluster| places[*cluster]).collect();
+            // Paid first, so that the choices of this sweep know the balance.
+            let bytes = |slot: usize| state.tracks[slot].bytes();
+            accounts.pay(plan, class, &tallies, &state.unlimited, bytes);
+            let money = accounts.money(plan, class.service);
             let elapsed = state.elapsed(now).unwrap_or(elapsed);
-            let moment = Moment { now, elapsed, money: money[class.service] };
+            let moment = Moment { now, elapsed, money };
             let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &requested, moment));
             if let Some(spilling) = state.spilling_changed(signals.spill) {
                 let service = plan.services[class.service].name.clone();
@@ -106,6 +113,7 @@ impl Assessor {
         };
         let signals = plan.classes.enumerated().map(&mut sweep_class).collect();
         self.classes = classes;
+        self.accounts = accounts;
         self.news.extend(news);
         self.usable = usable;
         self.turn = self.turn.wrapping_add(1);
@@ -143,41 +151,6 @@ impl Assessor {
             if let Some(state) = self.classes.get_mut(&class.id) {
                 state.sheds(shed);
             }
-        }
-    }
-
-    /// Deducts the spent dollars from the services' budgets; returns the balance of each.
-    fn pay(&mut self, plan: &Plan, elapsed: f64) -> Table<ServiceIndex, Option<f64>> {
-        let mut spent: Table<_, _> = plan.services.iter().map(|_| 0.0).collect();
-        for class in &plan.classes {
-            if let Some(state) = self.classes.get(&class.id) {
-                spent[class.service] += state.spent_now;
-            }
-        }
-        let (now, shares) = (self.swept, &self.budget_shares);
-        let services = plan.services.iter().zip(spent);
-        services
-            .map(|(service, usd)| {
-                let budget = self.budgets.get_mut(&service.name)?;
-                if budget.limit().shared && plan.members > 1 {
-                    let share = shares.get(&service.name).map(|share| share.ceiling(now));
-                    budget.set_part(lease::budget_part(share, plan.members));
-                }
-                budget.spend(usd, elapsed);
-                Some(budget.left())
-            })
-            .collect()
-    }
-
-    /// The traffic of a service that the budget allows now.
-    fn money(&self, service: &str) -> Money {
-        match self.budgets.get(service) {
-            None => Money { weight: 1.0, spill: true, failover: true },
-            Some(budget) => Money {
-                weight: budget.weight(),
-                spill: budget.has_money(),
-                failover: budget.has_money() || !budget.limit().binds_failover,
-            },
         }
     }
 
@@ -239,8 +212,9 @@ mod tests {
     use super::super::world::plan;
     use super::*;
     use crate::decision::assess::{Event, Found};
+    use crate::decision::budget::SpendingLimit;
     use crate::decision::ledger::Ledger;
-    use crate::decision::plan::Address;
+    use crate::decision::plan::{Address, ServiceIndex};
     use std::time::Duration;
 
     /// Eight classes at two clusters, swept 20 times a second.
@@ -307,6 +281,30 @@ mod tests {
         (0..20).for_each(|_| before = world.sweep());
         let after = world.sweep();
         assert!(formed(&before, &after).contains(&3));
+    }
+
+    #[test]
+    fn a_jump_of_the_clock_refills_a_budget_for_five_seconds_at_most() {
+        let mut plan = plan(&["a", "b"]);
+        let limit = SpendingLimit {
+            usd_per_hour: 3_600.0,
+            share: 1.0,
+            shared: false,
+            binds_failover: false,
+        };
+        plan.services[ServiceIndex(0)].budget = Some(limit);
+        let day = Duration::from_secs(86_400);
+        let now = Timestamp::START.plus(day);
+        let mut ledger = Ledger::new(std::iter::once(2));
+        let mut assessor = Assessor::new(Arc::new(plan), 1, now);
+        let service = "shop".to_owned();
+        assessor.fold(Event::BudgetLeft { service, usd: 0.0 }, now);
+        let mut left = |now| {
+            assessor.sweep(&mut &mut ledger, now).budgets[ServiceIndex(0)].unwrap_or_default()
+        };
+        assert!((left(now.plus(Duration::from_secs(1))) - 1.0).abs() < 1e-9, "a dollar a second");
+        assert!((left(now.plus(day)) - 6.0).abs() < 1e-9, "forward");
+        assert!((left(Timestamp::START) - 6.0).abs() < 0.01, "backward");
     }
 
     #[test]

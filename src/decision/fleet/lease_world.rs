@@ -2,7 +2,7 @@
 //! partitions.
 
 use super::*;
-use crate::decision::budget::{Budget, SpendingLimit};
+use crate::decision::budget::{Budget, Payment, SpendingLimit};
 use crate::decision::fleet::Refused;
 use crate::decision::units::Dice;
 
@@ -267,8 +267,10 @@ fn a_shared_budget_goes_to_who_needs_it_and_is_never_exceeded() {
             let decided = shares[own].decide(&uses, (&members[own], &identity, 2), now);
             budgets[own].set_part(budget_part(Some(decided[0].ceiling(now)), 2));
             let wanted = if own == 0 { 0.01 } else { 0.0001 };
-            let usd = if budgets[own].has_money() { wanted } else { 0.0 };
-            budgets[own].spend(usd, 0.25);
+            let usd = if budgets[own].has_money(0.0) { wanted } else { 0.0 };
+            budgets[own].refill(0.25);
+            budgets[own].spend(Payment { limited: usd, unlimited: 0.0 });
+            budgets[own].settle(0.25);
             spent[own] += usd;
             in_cut += if is_cut && own == 0 { usd } else { 0.0 };
         }

@@ -9,7 +9,7 @@ use crate::os::datagram::{Datagrams, Run};
 use crate::policy::Seat;
 use crate::proxy::admission::Admitted;
 use crate::proxy::worker::{Cells, Worker};
-use crate::shared::{Counted, Held, View};
+use crate::shared::{Counted, Held, Meter, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::{ExchangeCells, ListenerCells};
 use crate::telemetry::results::StatusClass;
@@ -45,6 +45,8 @@ pub(super) struct Flow {
     pub(super) cells: Cells<ListenerCells>,
     pub(super) exchange: Cells<ExchangeCells>,
     pub(super) names: Names,
+    /// Counts the bytes from the cluster.
+    pub(super) meter: Meter,
     /// Until it is over.
     pub(super) held: RefCell<Option<Counts>>,
 }

@@ -22,6 +22,7 @@ pub use scrape::{FleetFigures, Scrape, ServerFigures};
 pub fn text(scrape: &Scrape<'_>) -> String {
     let mut families = Families::default();
     process::server(&mut families, scrape);
+    process::state(&mut families, scrape);
     listeners::listeners(&mut families, scrape);
     exchanges::exchanges(&mut families, scrape.plan, &scrape.registry.exchanges());
     routes::routes(&mut families, scrape);

@@ -72,6 +72,16 @@ pub(super) fn server(families: &mut Families, scrape: &Scrape<'_>) {
     family.push(counter(&[("kind", "mirror")], copies as f64));
 }
 
+/// Failures of the state folder.
+pub(super) fn state(families: &mut Families, scrape: &Scrape<'_>) {
+    let help = "Reads and writes of `state_dir` that failed.";
+    let family = families.family("tidegate_state_failures_total", help, MetricType::COUNTER);
+    let unread = scrape.registry.state_unread.load(Ordering::Relaxed);
+    let unwritten = scrape.registry.state_unwritten.load(Ordering::Relaxed);
+    family.push(counter(&[("operation", "read")], unread as f64));
+    family.push(counter(&[("operation", "write")], unwritten as f64));
+}
+
 pub(super) fn of_process(families: &mut Families, scrape: &Scrape<'_>) {
     let figures = process::figures();
     families.counter("process_cpu_seconds_total", "User and system time.", figures.cpu_seconds);

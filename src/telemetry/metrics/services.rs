@@ -2,6 +2,7 @@
 
 use super::families::{CLUSTER, Families, counter, gauge};
 use super::scrape::Scrape;
+use crate::decision::price::Spend;
 use prometheus::proto::MetricType;
 use std::collections::BTreeMap;
 
@@ -31,13 +32,9 @@ pub(super) fn services(families: &mut Families, scrape: &Scrape<'_>) {
 
 /// Spend, desired replicas and forecast demand.
 fn money(families: &mut Families, scrape: &Scrape<'_>) {
-    let mut spent: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     let mut expected: BTreeMap<&str, Option<f64>> = BTreeMap::new();
     for (class, signals) in scrape.plan.classes.iter().zip(&scrape.signals.classes) {
         let service = scrape.plan.services[class.service].name.as_str();
-        for (cluster, usd) in class.permitted.clusters.iter().zip(&signals.spent_usd) {
-            *spent.entry((service, &scrape.plan.clusters[*cluster].name)).or_default() += usd;
-        }
         let sum = expected.entry(service).or_insert(Some(0.0));
         *sum = sum.zip(signals.forecast_rps).map(|(sum, rps)| sum + rps);
     }
@@ -56,11 +53,7 @@ fn money(families: &mut Families, scrape: &Scrape<'_>) {
     for ((service, cluster), needed) in replicas {
         family.push(gauge(&[("service", service), (CLUSTER, cluster)], needed));
     }
-    let help = "Cost of the traffic in dollars since the start.";
-    let family = families.family("tidegate_spend_usd_total", help, MetricType::COUNTER);
-    for ((service, cluster), usd) in spent {
-        family.push(counter(&[("service", service), (CLUSTER, cluster)], usd));
-    }
+    spent(families, scrape);
     let help = "Unspent part of the budget's bucket, 0 to 1.";
     let family = families.family("tidegate_budget_left_ratio", help, MetricType::GAUGE);
     for (service, level) in scrape.plan.services.iter().zip(&scrape.signals.budget_levels) {
@@ -71,6 +64,25 @@ fn money(families: &mut Families, scrape: &Scrape<'_>) {
     for (service, rps) in expected {
         if let Some(rps) = rps {
             family.push(gauge(&[("service", service)], rps));
+        }
+    }
+}
+
+/// The traffic from clusters and its cost.
+fn spent(families: &mut Families, scrape: &Scrape<'_>) {
+    type Figure = fn(&Spend) -> f64;
+    let figures: [(&str, &str, Figure); 2] = [
+        ("tidegate_spend_usd_total", "Cost of the traffic in dollars.", |spend| spend.usd),
+        ("tidegate_upstream_bytes_total", "Bytes from clusters to the proxy.", |s| s.bytes),
+    ];
+    for (name, help, figure) in figures {
+        let family = families.family(name, help, MetricType::COUNTER);
+        for (service, spent) in scrape.plan.services.iter().zip(&scrape.signals.spent) {
+            for (cluster, spend) in service.clusters.iter().zip(spent.iter()) {
+                let cluster = &scrape.plan.clusters[*cluster].name;
+                let labels = [("service", service.name.as_str()), (CLUSTER, cluster.as_str())];
+                family.push(counter(&labels, figure(spend)));
+            }
         }
     }
 }

@@ -1,18 +1,14 @@
-//! The demand of a class, its spilled exchanges and its dollars.
+//! The demand of a class, and its spilled exchanges.
 
 use super::ClassState;
-use crate::decision::assess::place::PermittedCluster;
 use crate::decision::load::Tally;
-use crate::decision::plan::Plan;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Why;
 
 impl ClassState {
-    /// Counts demand and dollars.
+    /// Counts demand.
     pub(super) fn count(
         &mut self,
-        plan: &Plan,
-        places: &[PermittedCluster<'_>],
         tallies: &[Tally],
         by_priority: &[f64; PRIORITIES],
         elapsed: f64,
@@ -25,14 +21,6 @@ impl ClassState {
         let keep = (-elapsed).exp();
         self.demand = self.demand * keep + requested / elapsed * (1.0 - keep);
         self.count_spilled(tallies, elapsed);
-        self.spent_now = 0.0;
-        for ((tally, place), spent) in tallies.iter().zip(places).zip(&mut self.spent) {
-            let prices = plan.clusters[place.cluster].prices;
-            let usd = prices.dollars(0.0) * tally.accepted
-                + (prices.dollars(tally.bytes) - prices.dollars(0.0));
-            *spent += usd;
-            self.spent_now += usd;
-        }
     }
 
     /// Counts spilled exchanges by the reasons that were in force when they were sent: the next reasons would be wrong for

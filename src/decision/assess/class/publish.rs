@@ -57,7 +57,6 @@ impl ClassState {
             demand_rps: self.demand,
             report: self.report(plan, places, candidates, now),
             forecast_rps: self.forecast.ahead(LEAD),
-            spent_usd: self.spent.clone(),
             unfunded: false,
             shed: Shed::default(),
             wanted_rps: wanted.rps,

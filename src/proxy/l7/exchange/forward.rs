@@ -24,7 +24,7 @@ use crate::proxy::selection::{Reach, Selection, is_shed, select};
 use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
-use crate::shared::{Held, View};
+use crate::shared::{Held, Meter, View};
 use crate::telemetry::results::{HedgeResult, RetryResult};
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -44,6 +44,8 @@ pub struct Upgraded {
     pub connection: Connection,
     /// The counts.
     pub counts: (Held, Held),
+    /// Counts the bytes from the cluster.
+    pub meter: Meter,
 }
 
 /// Forwards a request of a class: selection, attempt, and retries if allowed.
@@ -180,8 +182,10 @@ impl<'v> Exchange<'_, 'v> {
         let pending = match ended {
             Ok(Ended::Done) => return Ok(ControlFlow::Break(After::Next)),
             Ok(Ended::Tunnel(connection)) => {
+                let slots = &self.view.slots;
+                let meter = slots.meter(self.worker.id, self.bound.class, selection.slot);
                 let counts = selection.into_counts();
-                let upgraded = Box::new(Upgraded { connection, counts });
+                let upgraded = Box::new(Upgraded { connection, counts, meter });
                 return Ok(ControlFlow::Break(After::Tunnel(upgraded)));
             }
             Ok(Ended::Pending(waiting)) => {

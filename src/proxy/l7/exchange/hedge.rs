@@ -26,11 +26,11 @@ use std::pin::pin;
 
 /// The connection on which a request was sent.
 #[derive(Debug)]
-pub enum SentOn {
+pub enum SentOn<'v> {
     /// A connection of its own.
     Http1(Connection),
     /// A stream of a shared connection.
-    Http2(Http2In),
+    Http2(Http2In<'v>),
 }
 
 /// An attempt whose whole request was sent, and that has no answer yet.
@@ -43,23 +43,23 @@ pub struct PendingAttempt<'v> {
     /// The client's address.
     pub client: IpAddr,
     /// The connection.
-    pub connection: PendingConnection,
+    pub connection: PendingConnection<'v>,
 }
 
 /// The connection of a pending attempt. Dropping it cancels the request, so that the cluster can stop.
 #[derive(Debug)]
-pub struct PendingConnection(Option<SentOn>);
+pub struct PendingConnection<'v>(Option<SentOn<'v>>);
 
-impl PendingConnection {
+impl<'v> PendingConnection<'v> {
     /// Wraps a connection.
     #[must_use]
-    pub fn new(on: SentOn) -> PendingConnection {
+    pub fn new(on: SentOn<'v>) -> PendingConnection<'v> {
         PendingConnection(Some(on))
     }
 
     /// Takes the connection out in order to continue with it; the connection is always present.
     #[must_use]
-    pub fn take(mut self) -> Option<SentOn> {
+    pub fn take(mut self) -> Option<SentOn<'v>> {
         self.0.take()
     }
 
@@ -74,7 +74,7 @@ impl PendingConnection {
     }
 }
 
-impl Drop for PendingConnection {
+impl Drop for PendingConnection<'_> {
     fn drop(&mut self) {
         if let Some(SentOn::Http1(connection)) = &self.0 {
             connection.stream.reset_on_close();
@@ -98,7 +98,8 @@ impl PendingPrimary<'_> {
             Some(SentOn::Http1(connection)) => {
                 let (reader, _) = connection.stream.split();
                 let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
-                Source::new(reader, buffer, watch).more(ENDLESS).await?
+                let meter = self.waiting.slot.received();
+                Source::new(reader, buffer, watch).metered(meter).more(ENDLESS).await?
             }
             Some(SentOn::Http2(incoming)) => incoming.more(ENDLESS).await?,
             None => 0,

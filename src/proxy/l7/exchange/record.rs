@@ -17,7 +17,7 @@ use crate::proxy::worker::Worker;
 use crate::shared::decision::{self, Decision, Urgency};
 use crate::shared::{Ring, Slot, Ticket, View};
 use crate::telemetry::access_log::{Line, milliseconds};
-use crate::telemetry::counter::PerVariant;
+use crate::telemetry::counter::{Count, PerVariant};
 use crate::telemetry::results::{Aborted, HedgeResult, RetryResult, StatusClass};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -456,11 +456,10 @@ impl<'a> InSlot<'a> {
         }
     }
 
-    /// Counts bytes of the response.
-    pub fn bytes(&self, count: u64) {
-        if let Some(slot) = self.slot {
-            slot.bytes.add(count);
-        }
+    /// The counter of bytes received from the cluster.
+    #[must_use]
+    pub fn received(&self) -> Option<&'a Count> {
+        self.slot.map(|slot| &slot.bytes)
     }
 }
 
@@ -476,7 +475,7 @@ mod tests {
 
     fn counts(slot: &Slot) -> [u64; 5] {
         [&slot.accepted, &slot.completed, &slot.failed, &slot.abandoned, &slot.excused]
-            .map(crate::telemetry::counter::Count::get)
+            .map(Count::get)
     }
 
     #[test]

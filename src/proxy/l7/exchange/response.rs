@@ -200,7 +200,6 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
             self.both.and(relaying, Phase::Answering).await
         };
         self.record.sent = self.response.sent();
-        self.slot.bytes(self.record.sent.total());
         match relayed {
             Ok(Ok(())) if self.head.upgrades => Ok(Next::Tunnel),
             Ok(Ok(())) => {

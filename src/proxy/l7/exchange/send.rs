@@ -117,11 +117,11 @@ fn settle(attempt: &Attempt<'_, '_>, failure: Failure, slot: &InSlot<'_>) {
 }
 
 /// The end of an attempt on its connection.
-enum Over {
+enum Over<'v> {
     Done,
     Tunnel(Connection),
     /// The whole request was sent, and a hedge follows.
-    Sent(SentOn, Timestamp),
+    Sent(SentOn<'v>, Timestamp),
     Overtaken,
 }
 
@@ -132,7 +132,7 @@ async fn resume<'v, C: Client>(
     waiting: PendingAttempt<'v>,
     parts: &mut Parts<'_>,
     record: &mut Record,
-) -> (InSlot<'v>, Result<Over, Failure>) {
+) -> (InSlot<'v>, Result<Over<'v>, Failure>) {
     let PendingAttempt { slot, connection, .. } = waiting;
     let result = match connection.take() {
         None => Err(Failure::OVER),
@@ -154,14 +154,14 @@ async fn resume<'v, C: Client>(
     (slot, result)
 }
 
-async fn over_http1<C: Client>(
-    attempt: &Attempt<'_, '_>,
+async fn over_http1<'v, C: Client>(
+    attempt: &Attempt<'_, 'v>,
     client: &mut C,
     mut connection: Connection,
     parts: &mut Parts<'_>,
     record: &mut Record,
-    slot: &InSlot<'_>,
-) -> Result<Over, Failure> {
+    slot: &InSlot<'v>,
+) -> Result<Over<'v>, Failure> {
     let Attempt { worker, view, selection, .. } = *attempt;
     let progress = match attempt.resumed {
         Some(_) => Progress::resumed(),
@@ -170,7 +170,8 @@ async fn over_http1<C: Client>(
     let result = {
         let (reader, writer) = connection.stream.split();
         let (buffer, watch) = (&mut connection.buffer, &connection.read_watch);
-        let mut incoming = Http1::new(Source::new(reader, buffer, watch), attempt.head_bytes);
+        let source = Source::new(reader, buffer, watch).metered(slot.received());
+        let mut incoming = Http1::new(source, attempt.head_bytes);
         let outgoing = Sink {
             writer,
             pending: &mut *parts.request,
@@ -209,14 +210,14 @@ async fn over_http1<C: Client>(
     }
 }
 
-async fn over_http2<C: Client>(
-    attempt: &Attempt<'_, '_>,
+async fn over_http2<'v, C: Client>(
+    attempt: &Attempt<'_, 'v>,
     client: &mut C,
     mut lease: Lease,
     parts: &mut Parts<'_>,
     record: &mut Record,
-    slot: &InSlot<'_>,
-) -> Result<Over, Failure> {
+    slot: &InSlot<'v>,
+) -> Result<Over<'v>, Failure> {
     let (worker, head) = (attempt.worker, client.head());
     let secure = attempt.view.tls.cluster(attempt.selection.cluster).is_some();
     let scheme = if secure { "https" } else { "http" };
@@ -238,7 +239,8 @@ async fn over_http2<C: Client>(
     progress.sent.set(1);
     let watch = worker.deadlines.watch();
     let outgoing = Http2Out::new(stream, bare, &watch, attempt.stall, &progress.sent);
-    let mut incoming = Http2In::new(future, lease, worker.deadlines.watch(), is_head);
+    let (watch_in, meter) = (worker.deadlines.watch(), slot.received());
+    let mut incoming = Http2In::new(future, lease, watch_in, is_head, meter);
     let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
     let (replay, head) = (&mut *parts.replay, &mut *parts.head);
     let result = Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await;
@@ -258,7 +260,7 @@ async fn over_http2<C: Client>(
 }
 
 /// Retires a shared connection without an answer: it may be dead, and other exchanges should avoid it.
-fn retire_if_silent(incoming: &Http2In, result: &Result<Next, Failure>) {
+fn retire_if_silent(incoming: &Http2In<'_>, result: &Result<Next, Failure>) {
     if matches!(result, Err(failure) if *failure == Failure::refuse(Refusal::UpstreamTimeout)) {
         incoming.retire();
     }

@@ -152,7 +152,7 @@ async fn tunnel(
     record: Record,
 ) {
     let mut client = client;
-    let Upgraded { connection, counts } = upgraded;
+    let Upgraded { connection, counts, meter } = upgraded;
     let (mut stream, mut buffer, held) = connection.into_stream();
     let patience = Patience {
         idle: std::time::Duration::from_secs(86_400 * 30),
@@ -162,7 +162,7 @@ async fn tunnel(
     client.stream.keep_alive();
     stream.keep_alive();
     let ends = ((&mut client.stream, &mut client.buffer), (&mut stream, &mut buffer));
-    let carried = carry(worker, ends.0, ends.1, patience).await;
+    let carried = carry(worker, ends.0, ends.1, &meter, patience).await;
     drop((held, counts));
     record.finish(worker, view, &client, info, (carried.up, carried.down));
 }

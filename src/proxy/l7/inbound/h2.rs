@@ -17,6 +17,7 @@ use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::{ENDLESS, Watch};
 use crate::proxy::l7::client::{Client, Response, Sent};
 use crate::proxy::tunnel::both;
+use crate::shared::Meter;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
@@ -108,11 +109,12 @@ impl H2 {
         cluster: &mut Stream,
         buffer: &mut Option<Buffer>,
         watch: &Watch,
+        meter: &Meter,
     ) -> (u64, u64) {
         let (up, before) = (Cell::new(0), self.sent.get().body);
         let result = {
             let (reader, writer) = cluster.split();
-            let mut source = Source::new(reader, buffer, watch);
+            let mut source = Source::new(reader, buffer, watch).metered(meter.count());
             let body = &mut self.body.stream;
             let mut response = H2Response {
                 sender: &self.sender,

@@ -242,7 +242,8 @@ async fn one(
             let (mut stream, mut buffer, held) = upgraded.connection.into_stream();
             stream.keep_alive();
             let watch = worker.deadlines.watch();
-            let carried = Box::pin(client.carry(&mut stream, &mut buffer, &watch)).await;
+            let meter = &upgraded.meter;
+            let carried = Box::pin(client.carry(&mut stream, &mut buffer, &watch, meter)).await;
             drop((held, upgraded.counts));
             // The bytes to the client are already counted when they are sent.
             carried

@@ -13,6 +13,7 @@ use crate::proxy::deadline::{Late, Watch};
 use crate::proxy::l7::client::Response;
 use crate::proxy::l7::h2_capacity::{PIECE, capacity, poll_capacity};
 use crate::proxy::upstream::multiplexed::Lease;
+use crate::telemetry::counter::Count;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
@@ -106,10 +107,12 @@ fn broken(error: &h2::Error) -> io::Error {
 
 /// A response over HTTP/2. Dropping it before the end of its stream cancels the stream.
 #[derive(Debug)]
-pub struct Http2In {
+pub struct Http2In<'a> {
     watch: Watch,
     /// Present until dropped.
     stream: Option<(Lease, Reading)>,
+    /// Counts the received bytes.
+    meter: Option<&'a Count>,
 }
 
 /// The received part of a response.
@@ -130,15 +133,21 @@ struct Reading {
     is_over: bool,
 }
 
-impl Http2In {
+impl<'a> Http2In<'a> {
     /// Waits with the deadlines of `watch` for the response on a stream of `lease`; `is_head` is true if
-    /// the method is HEAD.
+    /// the method is HEAD. `meter` counts the bytes of data and of uncompressed fields.
     #[must_use]
-    pub fn new(future: ResponseFuture, lease: Lease, watch: Watch, is_head: bool) -> Http2In {
+    pub fn new(
+        future: ResponseFuture,
+        lease: Lease,
+        watch: Watch,
+        is_head: bool,
+        meter: Option<&'a Count>,
+    ) -> Http2In<'a> {
         let (bytes, body) = (Vec::new(), None);
         let (bare, is_call, is_sent, is_over) = (false, false, false, false);
         let reading = Reading { future, bytes, body, bare, is_head, is_call, is_sent, is_over };
-        Http2In { watch, stream: Some((lease, reading)) }
+        Http2In { watch, stream: Some((lease, reading)), meter }
     }
 
     fn reading(&mut self) -> io::Result<&mut Reading> {
@@ -167,12 +176,18 @@ impl Http2In {
     }
 }
 
-impl Drop for Http2In {
+impl Drop for Http2In<'_> {
     fn drop(&mut self) {
         let Some((lease, reading)) = self.stream.take() else { return };
         if !reading.is_closed() {
             lease.give_up(Box::pin(reading.run_out()), self.watch.now());
         }
+    }
+}
+
+fn meter(count: Option<&Count>, bytes: usize) {
+    if let Some(count) = count {
+        count.add(bytes as u64);
     }
 }
 
@@ -241,7 +256,7 @@ impl Reading {
     }
 }
 
-impl Incoming for Http2In {
+impl Incoming for Http2In<'_> {
     fn head(
         &mut self,
         answer: &mut ResponseHead,
@@ -271,7 +286,11 @@ impl Incoming for Http2In {
         let Some((_, reading)) = &mut self.stream else { return Ok(0) };
         let head = std::future::poll_fn(|context| reading.poll_head(context));
         match self.watch.within(span, head).await {
-            Ok(result) => result,
+            Ok(Ok(count)) => {
+                meter(self.meter, count);
+                Ok(count)
+            }
+            Ok(Err(error)) => Err(error),
             Err(Late) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
@@ -309,6 +328,7 @@ impl Incoming for Http2In {
                     return Err(RelayEnd::Cluster);
                 }
                 Some(Ok(data)) => {
+                    meter(self.meter, data.len());
                     held_up.give(&self.watch, response.piece(&data)).await?;
                     let released = body.flow_control().release_capacity(data.len());
                     released.map_err(|_| held_up.end())?;
@@ -326,6 +346,7 @@ impl Incoming for Http2In {
             Ok(Err(_)) | Err(Late) => return Err(RelayEnd::Cluster),
         };
         let received = translate::trailer_lines(&fields);
+        meter(self.meter, received.len());
         let mut lines = Vec::new();
         if framing != Framing::None {
             // The call has ended: invalid metadata is dropped and does not cancel it.

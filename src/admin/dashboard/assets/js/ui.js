@@ -17,6 +17,9 @@ export const pct = x => none(x) ? DASH : (x > 0 && x < 0.005 ? '<1' : x < 1 && x
   + NB + '%';
 export const usd = x => none(x) ? DASH : '$' + (x >= 1000 ? num(x) : x > 0.0005 && x < 0.0095 ? x.toFixed(3)
   : x.toFixed(2));
+export const size = x => { if (none(x)) return DASH; let at = 0;
+  while (x >= 1024 && at < 4) { x /= 1024; at += 1; }
+  return `${at ? x.toFixed(1) : Math.round(x)}${NB}${['B', 'KiB', 'MiB', 'GiB', 'TiB'][at]}`; };
 export const rate = x => none(x) ? DASH : x > 0.05 && x < 9.95 ? x.toFixed(1) + '/s' : num(x) + '/s';
 export const ago = x => x < 60 ? `${Math.round(x)}${NB}s` : x < 3600
   ? `${Math.floor(x / 60)}${NB}min ${Math.round(x % 60)}${NB}s` : x < 86400

@@ -1,6 +1,6 @@
 // The views: map, service, cluster, decisions and cost. Each is a function of the world and of the address.
 
-import { html, Component, section, rules, kpi, tabs, mark, chip, bar, bullet, rich, num, few, ms, msT, pct, usd, rate,
+import { html, Component, section, rules, kpi, tabs, mark, chip, bar, bullet, rich, num, few, ms, msT, pct, usd, size, rate,
   ago, clock, words, stateWord, stateTone, AWAY } from './ui.js';
 import { world, SPAN } from './world.js';
 import { SiteMap } from './map.js';
@@ -542,6 +542,8 @@ export function cost({ query, setQuery }) {
   const perSite =
     world.sites().map(q => { const p = q.clusters.map(c => world.price(c.name)).find(p => p.gib || p.million);
     return [q.name, p ? `${usd(p.gib)} a GiB, ${usd(p.million)} a million` : 'nothing']; });
+  const bill = world.costs(), paid = (bill?.services || []).flatMap(s =>
+    s.clusters.filter(c => c.requests > 0 || c.bytes > 0).map(c => ({ s, c })));
   return html`<section class="pagehead"><div><h1><span class="num">${usd(t.usd)}</span><small> an hour now</small></h1>
     <p class="vsub">
     ${t.away > 0.5
@@ -585,7 +587,20 @@ export function cost({ query, setQuery }) {
         <td class="r num">${num(s.to[c] || 0)}</td><td class="r num">${p.gib.toFixed(2)}</td>
         <td class="r num">${p.million.toFixed(2)}</td><td class="r num"><b>${mine.toFixed(2)}</b></td>
         <td class="l wide">${bar([['away', t.usd > 0 ? mine / t.usd : 0]])}</td></tr>`; })}</tbody></table></div>`
-        : html`<p class="note">No cluster has a price: see sites.*.cost and clusters.*.cost.</p>`)}</div>
+        : html`<p class="note">No cluster has a price: see sites.*.cost and clusters.*.cost.</p>`)}
+      ${section('Since the start', html`<span class="hint">${bill ? `${usd(bill.usd)} in ${ago(bill.seconds)}` : ''}</span>`,
+        paid.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Since the start, table">
+        <table class="dense"><thead><tr>
+        ${[['Service', 'l'], ['Cluster', 'l'], ['Requests', 'r'], ['Bytes', 'r'], ['A request', 'r'],
+        ['Cost', 'r']].map(([h, a]) => html`<th class=${a} scope="col">${h}</th>`)}</tr></thead>
+        <tbody>
+        ${paid.slice(0, 100).map(({ s, c }) => html`<tr key=${s.name + '/' + c.name}>
+        <th scope="row"><a href=${'#/services/' + encodeURIComponent(s.name)}>${s.name}</a></th>
+        <td><a class="plain" href=${'#/clusters/' + encodeURIComponent(c.name)}>${c.name}</a></td>
+        <td class="r num">${num(c.requests)}</td><td class="r num">${size(c.bytes)}</td>
+        <td class="r num">${size(c.bytes_per_request)}</td><td class="r num"><b>${usd(c.usd)}</b></td></tr>`)}</tbody></table></div>
+        <p class="note">Not included: ${(bill.not_included || []).join('; ')}.</p>`
+        : html`<p class="note">${bill ? 'No request yet.' : 'Asking\u2026'}</p>`)}</div>
       <div class="stack">
         ${section('Budgets', null,
         budgets.length

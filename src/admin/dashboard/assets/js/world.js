@@ -74,6 +74,15 @@ class World {
     return this.days.get(key)?.value ?? null;
   }
 
+  // What the traffic has cost since the start, at most ten seconds old; null before the first answer.
+  costs() {
+    if (!this.bill || performance.now() - this.bill.at > 10000) {
+      const kept = this.bill || { value: null }; kept.at = performance.now(); this.bill = kept;
+      get('api/v1/cost').then(told => { if (told.ok) { kept.value = told.body; this.wake(); } });
+    }
+    return this.bill.value;
+  }
+
   snapshot(s) {
     this.phase = 'live'; this.heard = performance.now(); this.version += 1;
     this.status = s.status; this.clusters = s.clusters; this.services = s.services;
