@@ -8,8 +8,8 @@ use super::scalar;
 use super::services::Layer;
 use super::shape::{Named, Spanned};
 use crate::decision::plan::{
-    Address, ClassIndex, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Names, Protocol,
-    SendProxy, Slashes, Transparent, Transport, Underscores,
+    Address, ClassIndex, ForwardedClientCert, Listener, ListenerLimits, ListenerTimeouts,
+    ListenerTls, Names, Protocol, SendProxy, Slashes, Transparent, Transport, Underscores,
 };
 use crate::tls::server::Secured;
 use std::path::Path;
@@ -43,8 +43,10 @@ impl Compiler<'_> {
             self.tls.listeners.push(secured.flatten());
             let upgrades = self.upgrades(listener, &path);
             let transparent = self.transparent(listener, &address, &protocol, &path);
+            let forwarded_client_cert = self.forwarded_client_cert(listener, &path);
             self.plan.listeners.push(Listener {
                 tls,
+                forwarded_client_cert,
                 transparent,
                 upgrades,
                 via: listener.via != Some(file::Via::Off),
@@ -63,6 +65,29 @@ impl Compiler<'_> {
                 timeouts,
                 limits,
             });
+        }
+    }
+
+    /// What clusters are told about certificates of clients; by default all that is verified.
+    fn forwarded_client_cert(
+        &mut self,
+        listener: &file::Listener,
+        path: &str,
+    ) -> ForwardedClientCert {
+        let verifies = listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        match listener.forwarded_client_cert {
+            None if verifies => ForwardedClientCert::Set,
+            None | Some(file::ForwardedClientCert::Strip) => ForwardedClientCert::Strip,
+            Some(file::ForwardedClientCert::Set) => {
+                if !verifies {
+                    let message =
+                        "`set` needs `tls.client_ca`: without it no client certificate is verified";
+                    let path = format!("{path}.forwarded_client_cert");
+                    self.problems.error(listener.at, path, message);
+                }
+                ForwardedClientCert::Set
+            }
+            Some(file::ForwardedClientCert::Append) => ForwardedClientCert::Append,
         }
     }
 

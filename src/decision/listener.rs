@@ -34,6 +34,18 @@ impl Transport {
     }
 }
 
+/// What clusters are told about certificates of clients, in `X-Forwarded-Client-Cert`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ForwardedClientCert {
+    /// Nothing.
+    #[default]
+    Strip,
+    /// The verified certificate of the connection.
+    Set,
+    /// What a trusted peer sends, and the verified certificate of the connection.
+    Append,
+}
+
 /// The identity of a listening socket across plans.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct BindKey {
@@ -78,6 +90,8 @@ pub struct Listener {
     pub proxied: Vec<ipnet::IpNet>,
     /// Tokens of `Upgrade` that become tunnels in addition to `websocket`.
     pub upgrades: Vec<String>,
+    /// What clusters are told about certificates of clients.
+    pub forwarded_client_cert: ForwardedClientCert,
     /// Whether requests to clusters list this proxy in `Via`.
     pub via: bool,
     /// Deadlines.

@@ -87,6 +87,8 @@ pub enum Role {
     ForwardedHost,
     /// `Forwarded`, `X-Real-IP` and other fields about the client: trusted from trusted peers only.
     ForwardedOther,
+    /// `X-Forwarded-Client-Cert`: by the listener's setting.
+    ForwardedClientCert,
     /// `X-Request-Id`
     RequestId,
     /// `traceparent`
@@ -143,6 +145,7 @@ impl Role {
             17 if is("transfer-encoding") => Role::TransferEncoding,
             18 if is("proxy-authenticate") => Role::HopByHop,
             19 if is("proxy-authorization") => Role::HopByHop,
+            23 if is("x-forwarded-client-cert") => Role::ForwardedClientCert,
             21 if is("endpoint-load-metrics") => Role::Tidegate,
             _ if starts_with(name, b"tidegate-") => Role::Tidegate,
             _ if starts_with(name, b"x-forwarded-") => Role::ForwardedOther,

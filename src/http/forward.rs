@@ -51,6 +51,15 @@ impl Edits<'_> {
     }
 }
 
+/// What a cluster is told about the client's certificate, in `X-Forwarded-Client-Cert`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientCert<'a> {
+    /// Whether the peer's own elements are kept.
+    pub keeps: bool,
+    /// The element for the client's certificate; empty without a verified one.
+    pub element: &'a str,
+}
+
 /// Everything a forwarded request needs beside its own head.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
@@ -73,6 +82,8 @@ pub struct RequestContext<'a> {
     pub via: &'a str,
     /// The protocol version of the request, in the form of `Via`; empty to leave `Via` out.
     pub received: &'a str,
+    /// About the client's certificate.
+    pub client_cert: ClientCert<'a>,
     /// Whether the request is a mirrored copy; the cluster receives a field that says so.
     pub is_copy: bool,
     /// The operator's edits.
@@ -112,6 +123,7 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
             | Role::ForwardedProto
             | Role::ForwardedHost
             | Role::ForwardedOther
+            | Role::ForwardedClientCert
             | Role::RequestId
             | Role::TraceParent
             | Role::TraceState
@@ -175,6 +187,7 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCont
         out.extend_from_slice(context.peer.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    write_client_cert(out, head, context);
     let scheme = believed(Role::ForwardedProto).unwrap_or(context.scheme.as_bytes());
     unless_edited(out, "x-forwarded-proto", scheme);
     let host = believed(Role::ForwardedHost).unwrap_or(head.authority().as_bytes());
@@ -185,6 +198,22 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCont
     unless_edited(out, "x-request-id", request_id);
     let trace = believed(Role::TraceParent).unwrap_or(context.trace_parent);
     unless_edited(out, "traceparent", trace);
+}
+
+/// Writes the elements for certificates of clients, the nearest client's last.
+fn write_client_cert(out: &mut Vec<u8>, head: &RequestHead, context: &RequestContext<'_>) {
+    const NAME: &str = "x-forwarded-client-cert";
+    let ClientCert { keeps, element } = context.client_cert;
+    if !keeps && element.is_empty() || context.edits.drops(NAME.as_bytes()) {
+        return;
+    }
+    let is_one = |field: &&Field| keeps && field.role == Role::ForwardedClientCert;
+    let kept = head.fields().iter().filter(is_one).map(|field| field.value.of(head.bytes()));
+    let own = Some(element.as_bytes()).filter(|element| !element.is_empty());
+    let all: Vec<&[u8]> = kept.chain(own).collect();
+    if !all.is_empty() {
+        push_field(out, NAME.as_bytes(), &all.join(&b","[..]));
+    }
 }
 
 /// The request id of the exchange: the peer's if the peer is trusted, else our own.
@@ -304,6 +333,7 @@ pub fn write_response_fields(
             | Role::ForwardedProto
             | Role::ForwardedHost
             | Role::ForwardedOther
+            | Role::ForwardedClientCert
             | Role::RequestId
             | Role::TraceParent
             | Role::TraceState
@@ -421,6 +451,7 @@ mod tests {
             authority: "a",
             via: "",
             received: "1.1",
+            client_cert: ClientCert::default(),
             is_copy: false,
             target: "/t",
             request_id: b"id",

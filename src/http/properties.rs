@@ -5,7 +5,7 @@
 //! When a property does not hold: callers are tests and fuzz targets.
 
 use super::chunked::{self, Decoder, Step};
-use super::forward::{Edits, RequestContext, write_request};
+use super::forward::{ClientCert, Edits, RequestContext, write_request};
 use super::request::RequestHead;
 use super::response::{RequestKind, ResponseHead};
 use super::scan::{Scan, Scanner};
@@ -43,6 +43,7 @@ pub fn request(bytes: &[u8]) {
         scheme: "http",
         is_copy: false,
         received: "1.1",
+        client_cert: ClientCert::default(),
         via: "",
         authority: if head.authority().is_empty() { "empty" } else { head.authority() },
         target: head.target().as_str(),

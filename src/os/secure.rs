@@ -3,6 +3,7 @@
 //! The session is borrowed only while it is polled, never across an await; code that waits for the socket alone does not
 //! borrow the session.
 
+use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -32,8 +33,8 @@ pub struct Agreed {
     pub is_http2: bool,
     /// The server name in the ClientHello.
     pub sni: Option<String>,
-    /// Whether the peer has presented a verified certificate.
-    pub is_verified: bool,
+    /// The verified certificate of the peer, in DER.
+    pub peer: Option<CertificateDer<'static>>,
 }
 
 /// The socket as the TLS session uses it.
@@ -84,7 +85,7 @@ impl Secure {
             version,
             is_http2: common.alpn_protocol() == Some(b"h2"),
             sni,
-            is_verified: common.peer_certificates().is_some(),
+            peer: common.peer_certificates().and_then(|chain| chain.first().cloned()),
         }
     }
 

@@ -8,6 +8,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod client_cert;
 pub mod handshake;
 pub mod hello;
 pub mod in_clear;

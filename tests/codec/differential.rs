@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use tidegate::http::chunked::{self, Decoder, Step};
-use tidegate::http::forward::{Edits, RequestContext, write_request};
+use tidegate::http::forward::{ClientCert, Edits, RequestContext, write_request};
 use tidegate::http::request::RequestHead;
 use tidegate::http::scan::{Scan, Scanner};
 use tidegate::http::{Framing, Limits};
@@ -106,6 +106,7 @@ fn forwarded(head: &RequestHead, body: &[u8]) -> Vec<u8> {
         via: "",
         is_copy: false,
         received: "1.1",
+        client_cert: ClientCert::default(),
         edits: Edits::default(),
     };
     let mut out = Vec::new();

@@ -13,6 +13,7 @@ mod affinity;
 mod blame;
 mod bounds;
 mod breaking;
+mod client_cert;
 mod cors;
 mod dashboard;
 mod deadlines;

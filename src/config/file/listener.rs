@@ -122,6 +122,9 @@ shape! {
         transparent: Spanned<Transparent> = "none",
         /// Peers whose X-Forwarded-*, X-Request-Id and traceparent fields are trusted.
         trusted_proxies: Vec<Network> = optional,
+        /// What clusters are told about certificates of clients, in X-Forwarded-Client-Cert: strip, set or append; by
+        /// default set with tls.client_ca, else strip.
+        forwarded_client_cert: ForwardedClientCert = optional,
         /// Whether requests to clusters list this proxy in the Via field: on or off.
         via: Via = "on",
         /// Upgrade tokens that open a tunnel, in addition to websocket; other tokens are ignored.
@@ -156,6 +159,18 @@ shape! {
         idle_l4: Duration = "1h",
         /// Without a byte of a tcp flow after one side has closed.
         half_close: Duration = "60s",
+    }
+}
+
+words! {
+    /// What clusters are told about certificates of clients, in X-Forwarded-Client-Cert.
+    ForwardedClientCert {
+        /// Nothing.
+        Strip = "strip",
+        /// The verified certificate of the connection.
+        Set = "set",
+        /// What a trusted peer sends, and the verified certificate of the connection.
+        Append = "append",
     }
 }
 

@@ -4,8 +4,9 @@
 //! This module is below the protocols and the exchange: both use it, and it uses neither.
 
 use crate::decision::plan::{
-    Address, Listener, ListenerIndex, ListenerTimeouts, Protocol, Transport,
+    Address, ForwardedClientCert, Listener, ListenerIndex, ListenerTimeouts, Protocol, Transport,
 };
+use crate::http::forward::ClientCert;
 use crate::http::hops;
 use crate::http::request::RequestHead;
 use crate::http::{EncodedSlash, Framing, Limits, Slashes, Underscores};
@@ -39,6 +40,9 @@ pub struct ConnectionInfo {
     pub(super) clients: u64,
     /// The result of the TLS handshake, if there was one.
     pub agreed: Option<Agreed>,
+    /// The client's verified certificate as an element of `X-Forwarded-Client-Cert`; empty without one.
+    client_cert: Rc<str>,
+    forwarded_client_cert: ForwardedClientCert,
     /// Whether the peer's forwarding fields are trusted.
     pub trusted: bool,
     /// The listener's deadlines.
@@ -70,6 +74,7 @@ impl ConnectionInfo {
         let cells = worker.listener_cells(&plan.name);
         let peer = origin.client.ip().to_canonical();
         ConnectionInfo {
+            client_cert: client_cert(agreed.as_ref()),
             agreed,
             origin: Some(origin),
             clients: view.tls.clients_of(index),
@@ -101,6 +106,7 @@ impl ConnectionInfo {
         let plan = &view.plan.listeners[self.listener];
         ConnectionInfo {
             agreed: self.agreed.clone(),
+            client_cert: self.client_cert.clone(),
             origin: self.origin,
             clients: self.clients,
             ..ConnectionInfo::new(
@@ -128,6 +134,8 @@ impl ConnectionInfo {
             peer,
             peer_text: peer.to_string(),
             agreed: None,
+            client_cert: Rc::from(""),
+            forwarded_client_cert: plan.forwarded_client_cert,
             origin: None,
             clients: 0,
             trusted: plan.trusts(peer),
@@ -159,7 +167,19 @@ impl ConnectionInfo {
     /// Whether a client certificate was verified.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        self.agreed.as_ref().is_some_and(|agreed| agreed.is_verified)
+        self.agreed.as_ref().is_some_and(|agreed| agreed.peer.is_some())
+    }
+
+    /// What clusters are told about the client's certificate.
+    #[must_use]
+    pub fn client_cert(&self) -> ClientCert<'_> {
+        match self.forwarded_client_cert {
+            ForwardedClientCert::Strip => ClientCert::default(),
+            ForwardedClientCert::Set => ClientCert { keeps: false, element: &self.client_cert },
+            ForwardedClientCert::Append => {
+                ClientCert { keeps: self.trusted, element: &self.client_cert }
+            }
+        }
     }
 
     /// The bounds of a request's head.
@@ -206,6 +226,12 @@ impl ConnectionInfo {
     }
 }
 
+/// The certificate as text, once for each connection.
+fn client_cert(agreed: Option<&Agreed>) -> Rc<str> {
+    let peer = agreed.and_then(|agreed| agreed.peer.as_ref());
+    peer.map_or_else(|| Rc::from(""), |peer| crate::tls::client_cert::element(peer).into())
+}
+
 fn limits(listener: &Listener) -> Limits {
     use crate::decision::plan::{Slashes as PlannedSlashes, Underscores as Planned};
     Limits {
@@ -250,6 +276,7 @@ fn refresh(worker: &Worker, view: &View, info: &ConnectionInfo) -> Option<Connec
     let cells = worker.listener_cells(&plan.name);
     let mut fresh = ConnectionInfo::new(index, plan, cells, info.peer, view.generation);
     fresh.agreed.clone_from(&info.agreed);
+    fresh.client_cert.clone_from(&info.client_cert);
     fresh.origin = info.origin;
     fresh.clients = info.clients;
     Some(fresh)

@@ -4,7 +4,7 @@ use super::record::Record;
 use crate::decision::plan::{ClassIndex, HostPolicy, Reports};
 use crate::decision::route::{self, Route};
 use crate::http::field::Role;
-use crate::http::forward::{self, Edits, RequestContext};
+use crate::http::forward::{self, ClientCert, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::proxy::buffer::lend_scratch;
 use crate::proxy::l7::connection_info::ConnectionInfo;
@@ -42,6 +42,7 @@ pub(super) struct Identity<'a> {
     trusted: bool,
     /// The version of the client's protocol; empty if the listener has `via: off`.
     received: &'static str,
+    client_cert: ClientCert<'a>,
     ids: &'a Ids,
     /// Whether the request is a copy for a mirror.
     is_copy: bool,
@@ -63,6 +64,7 @@ impl<'a> Identity<'a> {
             scheme: info.scheme(),
             trusted: info.trusted,
             received: if info.via { received(protocol) } else { "" },
+            client_cert: info.client_cert(),
             ids,
             is_copy,
             explain,
@@ -95,6 +97,7 @@ impl<'a> Identity<'a> {
             trace_parent: &self.ids.trace_parent,
             via: "",
             received: self.received,
+            client_cert: self.client_cert,
             is_copy: self.is_copy,
             edits,
         }

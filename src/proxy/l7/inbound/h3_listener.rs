@@ -19,6 +19,7 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
 };
+use rustls::pki_types::CertificateDer;
 use socket2::Socket;
 use std::cell::Cell;
 use std::io;
@@ -202,13 +203,19 @@ async fn take(
         version: "TLSv1.3",
         is_http2: false,
         sni: data.and_then(|data| data.server_name),
-        is_verified: connection.peer_identity().is_some(),
+        peer: peer(&connection),
     };
     let info = ConnectionInfo::of(&worker, &view, index, origin, Some(agreed));
     drop(view);
     h3_connection::serve(&worker, &connection, Rc::new(info)).await;
     // Bytes in transit still arrive, because the close is a normal frame.
     connection.close(NO_ERROR, b"");
+}
+
+/// The verified certificate of the client.
+fn peer(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.into_iter().next()
 }
 
 /// H3_NO_ERROR (RFC 9114 §8.1).
