@@ -21,6 +21,7 @@
 //! * [`shared`] has all state that threads share.
 //! * [`policy`] has access control and rate limits: networks, limits, passwords, tokens.
 //! * [`fleet`] exchanges reports with other proxies.
+//! * [`traces`] sends the spans of traced exchanges to a collector.
 //! * [`config`], [`discover`], [`probe`], [`telemetry`], [`admin`], [`os`] do what their names say, and
 //!   [`server`] is the only module that uses all of them. `tests/tidy.rs` has the table of permitted
 //!   imports.
@@ -41,3 +42,4 @@ pub mod shared;
 pub mod sim;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;

@@ -46,6 +46,10 @@ mod sweep;
 
 pub use sweep::{LateTraffic, Sweep};
 
+pub mod trace;
+
+pub use trace::Trace;
+
 use crate::decision::assess::Event;
 use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Plan, ServiceIndex};
@@ -320,6 +324,8 @@ pub struct Shared {
     pub events: mpsc::Sender<Event>,
     /// Decisions for the admin API. As the queue fills, fewer are recorded: see [`decision::may_record`].
     pub decisions: mpsc::Sender<Decision>,
+    /// Spans for the exporter. When the queue is full, they are dropped and counted.
+    pub traces: mpsc::Sender<Trace>,
     /// Events for subscribers of the admin API, as JSON.
     pub news: broadcast::Sender<String>,
     /// Whether the proxy is draining.

@@ -260,6 +260,62 @@ fn what_is_wrong_with_nats_is_told_at_its_place() {
     }
 }
 
+/// What is said of `tracing` with these keys.
+fn about_tracing(keys: &str) -> String {
+    let text = format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+         services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\n\
+         tracing: {{ {keys} }}\n"
+    );
+    check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(not(feature = "otel"))]
+#[test]
+fn a_build_without_opentelemetry_says_so() {
+    let told = about_tracing("otlp: 'http://127.0.0.1:4317'");
+    assert!(told.starts_with("t:4:10: error: tracing: this build has no OpenTelemetry"), "{told}");
+}
+
+#[cfg(feature = "otel")]
+#[test]
+fn what_is_wrong_with_a_collector_is_told_at_its_place() {
+    for keys in [
+        "otlp: 'http://127.0.0.1:4317'",
+        "otlp: 'http://localhost:4317/', sample_ratio: 1",
+        "otlp: 'https://[::1]:4317', sample_ratio: 0",
+        "otlp: 'https://collector.internal:4317', sample_ratio: 0.5",
+    ] {
+        assert_eq!(about_tracing(keys), "", "{keys}");
+    }
+    for (keys, part) in [
+        (
+            "otlp: 'http://c:4317'",
+            "t:4:18: warning: tracing.otlp: paths and client addresses would",
+        ),
+        (
+            "otlp: 'c:4317'",
+            "t:4:18: error: tracing.otlp: `c:4317` is not a URL such as http://HOST:4317",
+        ),
+        ("otlp: 'https://c'", "error: tracing.otlp: `https://c` is not a URL"),
+        ("otlp: 'grpc://c:1'", "error: tracing.otlp: `grpc://c:1` is not a URL"),
+        (
+            "otlp: 'https://c:1', sample_ratio: 2",
+            "error: tracing.sample_ratio: must be from 0 to 1",
+        ),
+        (
+            "otlp: 'https://c:1', sample_ratio: -1",
+            "error: tracing.sample_ratio: `-1`: must be a number",
+        ),
+        ("otlp: 'https://c:1', ca: nowhere", "error: tracing.ca:"),
+        ("otlp: 'http://[::1]:1', ca: x", "error: tracing.ca: is used only with an https URL"),
+        ("sample_ratio: 1", "tracing: `otlp` is missing"),
+    ] {
+        let told = about_tracing(keys);
+        assert!(told.contains(part), "{keys}: {told}");
+    }
+}
+
 #[test]
 fn a_fleet_token_differs_from_the_admin_token() {
     let folder = std::env::temp_dir().join(format!("tidegate-fleet-token-{}", std::process::id()));

@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http", "tls"]),
     ("fleet", &["decision", "os", "shared", "tls"]),
+    ("traces", &["decision", "shared", "telemetry", "tls"]),
     ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
     // The effect of a dial is simulated on request.
     ("admin", &["config", "decision", "fleet", "http", "shared", "sim", "telemetry", "tls"]),
@@ -47,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shared",
             "telemetry",
             "tls",
+            "traces",
         ],
     ),
     ("sim", &["decision"]),

@@ -7,7 +7,7 @@ use super::compiler::Compiler;
 use super::error::Problems;
 use super::file::File;
 use super::settings::{Settings, settings};
-use super::{fleet, policies, routes};
+use super::{fleet, policies, routes, tracing};
 use crate::decision::plan::Plan;
 use crate::tls::store::{self, Store};
 use std::path::Path;
@@ -36,6 +36,7 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
         environment: site
             .and_then(|site| site.environment.clone())
             .unwrap_or_else(|| "production".to_owned()),
+        sampling: tracing::sampling(file),
         ..Plan::default()
     };
     let own = settings.peers.iter().filter(|peer| peer.site == plan.site).count();

@@ -128,7 +128,7 @@ fn peer(written: &file::Peer, folder: &Path, path: &str, problems: &mut Problems
 }
 
 /// Scheme, host without brackets, and port of a URL.
-fn split(url: &str) -> Option<(bool, String, u16)> {
+pub(super) fn split(url: &str) -> Option<(bool, String, u16)> {
     let (secure, rest) = match url.strip_prefix("https://") {
         Some(rest) => (true, rest),
         None => (false, url.strip_prefix("http://")?),

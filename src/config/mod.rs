@@ -34,6 +34,7 @@ mod services;
 mod settings;
 pub mod shape;
 mod tls;
+mod tracing;
 mod unused;
 pub mod yaml;
 

@@ -7,8 +7,10 @@ use super::fleet;
 use super::nats;
 use super::scalar::{AddressOrOff, Workers};
 use super::secrets;
+use super::tracing;
 use crate::decision::fleet::{Nats, Peer};
 use crate::decision::plan::Address;
+use crate::decision::traces::Collector;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +49,8 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// The NATS cluster on which proxies publish their reports.
     pub nats: Option<Nats>,
+    /// The collector of traces.
+    pub collector: Option<Collector>,
 }
 
 /// Compiles the settings and reports problems.
@@ -89,6 +93,7 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
         state_dir: file.state_dir.as_ref().map(|path| folder.join(path)),
         peers: fleet::peers(file, folder, problems),
         nats: nats::nats(file, folder, problems),
+        collector: tracing::collector(file, folder, problems),
     }
 }
 

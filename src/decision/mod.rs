@@ -49,5 +49,6 @@ pub mod suspicion;
 pub mod tally;
 pub mod terms;
 pub mod tls_failure;
+pub mod traces;
 pub mod units;
 pub mod why;

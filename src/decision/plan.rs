@@ -19,6 +19,7 @@ use super::permit::Permitted;
 use super::policy::{Policy, PolicyIndex};
 use super::price::Prices;
 use super::route::RouteTable;
+use super::traces::Sampling;
 use super::units::hash;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -56,6 +57,8 @@ pub struct Plan {
     pub admin_tls: Option<ListenerTls>,
     /// The key for affinity cookies of services without `secret`; the process sets this key.
     pub cookie_secret: Option<Secret>,
+    /// The traces to record; `None` without a collector.
+    pub sampling: Option<Sampling>,
 }
 
 /// A socket's address: IP and port, or a path.

@@ -75,8 +75,10 @@ pub struct RequestContext<'a> {
     pub target: &'a str,
     /// Used if the client sent no trusted request id.
     pub request_id: &'a [u8],
-    /// Used if the client sent no trusted `traceparent`.
+    /// The `traceparent` for the cluster.
     pub trace_parent: &'a [u8],
+    /// Whether the request continues the client's trace, so that its `tracestate` is kept.
+    pub continues_trace: bool,
     /// The sites that the request has passed, ending with this site, for a cluster behind another edge proxy. Empty
     /// for other clusters.
     pub via: &'a str,
@@ -109,7 +111,10 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCon
             Role::Via => copy_field(out, head.bytes(), field, &context.edits),
             Role::MaxForwards => write_max_forwards(out, head, field, &context.edits),
             Role::ContentLength => zero_length |= head.framing == Framing::None,
-            Role::ForwardedOther | Role::TraceState if context.trusted => {
+            Role::ForwardedOther if context.trusted => {
+                copy_field(out, head.bytes(), field, &context.edits);
+            }
+            Role::TraceState if context.continues_trace => {
                 copy_field(out, head.bytes(), field, &context.edits);
             }
             Role::Host
@@ -196,8 +201,7 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, context: &RequestCont
     }
     let request_id = believed_request_id(head, context.trusted, context.request_id);
     unless_edited(out, "x-request-id", request_id);
-    let trace = believed(Role::TraceParent).unwrap_or(context.trace_parent);
-    unless_edited(out, "traceparent", trace);
+    unless_edited(out, "traceparent", context.trace_parent);
 }
 
 /// Writes the elements for certificates of clients, the nearest client's last.
@@ -456,6 +460,7 @@ mod tests {
             target: "/t",
             request_id: b"id",
             trace_parent: b"00-1-2-01",
+            continues_trace: trusted,
             edits: Edits::default(),
         }
     }
@@ -472,7 +477,7 @@ mod tests {
     }
 
     const SPOOFED: &str = "POST /t HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nForwarded: for=1\r\n\
-        X-Real-IP: 1.1.1.1\r\nX-Request-Id: theirs\r\nTraceparent: 00-aa\r\nTidegate-Via: x\r\n\
+        X-Real-IP: 1.1.1.1\r\nX-Request-Id: theirs\r\nTraceparent: 00-aa\r\nTracestate: b=c\r\nTidegate-Via: x\r\n\
         Keep-Alive: 1\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n";
 
     #[test]
@@ -493,6 +498,7 @@ mod tests {
 
         assert!(text.contains("x-forwarded-for: 1.1.1.1, 10.0.0.9\r\n"), "{text}");
         assert!(text.contains("x-request-id: theirs\r\n") && text.contains("Forwarded: for=1"));
+        assert!(text.contains("Tracestate: b=c\r\n"), "{text}");
         assert!(!text.to_lowercase().contains("tidegate-via"));
         let peer = "10.0.0.9".parse().unwrap();
         let client = crate::http::hops::client_address(&head, peer, |address| address == peer);

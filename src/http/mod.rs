@@ -23,6 +23,7 @@ pub mod response;
 pub mod scan;
 pub mod swar;
 pub mod target;
+pub mod trace_parent;
 pub mod trailers;
 pub mod translate;
 

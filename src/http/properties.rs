@@ -49,6 +49,7 @@ pub fn request(bytes: &[u8]) {
         target: head.target().as_str(),
         request_id: b"id",
         trace_parent: b"00-0-0-00",
+        continues_trace: false,
         edits: Edits::default(),
     };
     let mut out = Vec::new();

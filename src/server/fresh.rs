@@ -4,7 +4,8 @@ use crate::decision::assess::Event;
 use crate::decision::plan::Plan;
 use crate::os::process;
 use crate::shared::decision::DECISIONS_WAITING;
-use crate::shared::{Decision, Shared, Slots, View};
+use crate::shared::trace::TRACES_WAITING;
+use crate::shared::{Decision, Shared, Slots, Trace, View};
 use crate::telemetry::cells::Registry;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -20,17 +21,21 @@ pub(super) struct Channels {
     pub(super) events: mpsc::Receiver<Event>,
     /// For the admin API.
     pub(super) decisions: mpsc::Receiver<Decision>,
+    /// For the exporter.
+    pub(super) traces: mpsc::Receiver<Trace>,
 }
 
 /// The shared state of all threads before the first configuration.
 pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, Channels) {
     let (events, events_in) = mpsc::channel(EVENTS_WAITING);
     let (decisions, decisions_in) = mpsc::channel(DECISIONS_WAITING);
+    let (traces, traces_in) = mpsc::channel(TRACES_WAITING);
     let zeros = || (0..workers).map(|_| AtomicU32::new(0)).collect();
     let shared = Arc::new(Shared {
         view: Arc::new(ArcSwap::from_pointee(view(Plan::default(), workers, 0))),
         events,
         decisions,
+        traces,
         news: broadcast::channel(1_024).0,
         draining: AtomicBool::new(false),
         ready: AtomicBool::new(false),
@@ -46,7 +51,7 @@ pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, C
         memory_percent: AtomicU32::new(0),
         registry,
     });
-    (shared, Channels { events: events_in, decisions: decisions_in })
+    (shared, Channels { events: events_in, decisions: decisions_in, traces: traces_in })
 }
 
 /// A view of a plan without any measurement.

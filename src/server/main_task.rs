@@ -267,6 +267,7 @@ impl Main {
         }
         self.reloader.fleet().stop();
         self.end_threads().await;
+        self.reloader.traces().stop().await;
         // The last sender of the access log; without it the writer ends.
         drop(self.reloader);
         if let Some(writer) = self.log_writer.take()

@@ -20,6 +20,7 @@ use crate::os::{clock, listen};
 use crate::policy;
 use crate::shared::Shared;
 use crate::tls::store::{self, Store};
+use crate::traces::Traces;
 use arc_swap::ArcSwap;
 use serde_json::json;
 use socket2::Socket;
@@ -101,6 +102,7 @@ pub struct Reloader {
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
     fleet: Arc<Fleet>,
+    traces: Traces,
 }
 
 /// The access rules of the admin API in the settings.
@@ -125,7 +127,7 @@ impl Reloader {
         control: mpsc::Sender<control::Command>,
         workers: Vec<mpsc::Sender<worker::Command>>,
         discovery: Discovery,
-        logs: Logs,
+        (logs, traces): (Logs, Traces),
         settings: Settings,
     ) -> Reloader {
         let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
@@ -146,6 +148,7 @@ impl Reloader {
             looking: false,
             fleet,
             logs,
+            traces,
         }
     }
 
@@ -174,6 +177,11 @@ impl Reloader {
     #[must_use]
     pub fn logs(&self) -> &Logs {
         &self.logs
+    }
+
+    /// The exporter of traces.
+    pub fn traces(&mut self) -> &mut Traces {
+        &mut self.traces
     }
 
     /// The results of the last reloads.
@@ -312,6 +320,8 @@ impl Reloader {
                 self.access.store(Arc::new(access(&settings)));
                 self.logs.apply(&settings);
                 self.fleet.adopt(&settings.peers, settings.nats.as_ref());
+                let site = self.shared.view.load().plan.site.clone();
+                self.traces.adopt(settings.collector.as_ref(), &site);
                 let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
                 status.effective = Arc::new(effective);
                 drop(status);

@@ -24,6 +24,7 @@ use crate::shared::Shared;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log::Log;
+use crate::traces::Traces;
 use socket2::Socket;
 use std::collections::BTreeMap;
 use std::io;
@@ -144,7 +145,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         control.clone(),
         worker_senders.clone(),
         discovery,
-        logs,
+        (logs, Traces::new(channels.traces, shared.registry.clone())),
         settings.clone(),
     );
     reloader.inherit(inherited);

@@ -168,6 +168,21 @@ pub struct Registry {
     pub state_unread: AtomicU64,
     /// Writes to `state_dir` that failed.
     pub state_unwritten: AtomicU64,
+    /// Spans of traced exchanges.
+    pub spans: SpanCounts,
+}
+
+/// Spans of traced exchanges, by result.
+#[derive(Debug, Default)]
+pub struct SpanCounts {
+    /// Accepted by the collector.
+    pub exported: AtomicU64,
+    /// Dropped because the queue to the exporter was full.
+    pub queue_full: AtomicU64,
+    /// Dropped because the collector did not accept the request.
+    pub failed: AtomicU64,
+    /// Refused by the collector within a request that it accepted.
+    pub rejected: AtomicU64,
 }
 
 impl Registry {

@@ -103,6 +103,7 @@ fn forwarded(head: &RequestHead, body: &[u8]) -> Vec<u8> {
         target: head.target().as_str(),
         request_id: b"id",
         trace_parent: b"00-0-0-00",
+        continues_trace: false,
         via: "",
         is_copy: false,
         received: "1.1",

@@ -56,5 +56,7 @@ mod spill;
 mod support;
 mod terminal;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;
 mod udp;
 mod upstream2;

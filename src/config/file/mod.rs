@@ -14,7 +14,7 @@ pub use fleet::*;
 pub use listener::*;
 pub use service::*;
 
-use crate::config::scalar::{AddressOrOff, FileMode, Within, Workers};
+use crate::config::scalar::{AddressOrOff, Amount, FileMode, Within, Workers};
 use crate::config::shape::{Named, Spanned, shape, words};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ shape! {
         state_dir: String = optional,
         /// The other proxies, whose reports this proxy requests.
         fleet: Fleet = optional,
+        /// Traces of exchanges for an OpenTelemetry collector (cargo feature otel).
+        tracing: Tracing = optional,
         /// The listeners.
         listeners: Named<Listener> = required,
         /// The sites, whose values clusters inherit.
@@ -145,6 +147,18 @@ shape! {
         format: LogFormat = "text",
         /// `stdout`, `stderr` or a file.
         path: String = "stderr",
+    }
+}
+
+shape! {
+    /// Traces of exchanges for an OpenTelemetry collector.
+    Tracing {
+        /// The collector, by OTLP over gRPC: http://HOST:PORT or https://HOST:PORT, usually port 4317.
+        otlp: Spanned<String> = required,
+        /// The share of traces to record, from 0 to 1; a trusted client that sends `traceparent` decides itself.
+        sample_ratio: Amount = "0.01",
+        /// Authorities of the collector's certificate; the system's by default.
+        ca: Spanned<String> = optional,
     }
 }
 

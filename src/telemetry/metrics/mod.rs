@@ -29,6 +29,7 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     clusters::clusters(&mut families, scrape);
     services::services(&mut families, scrape);
     fleet::fleet(&mut families, &scrape.server.fleet);
+    process::spans(&mut families, scrape);
     process::of_process(&mut families, scrape);
     families.text()
 }

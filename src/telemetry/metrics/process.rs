@@ -82,6 +82,27 @@ pub(super) fn state(families: &mut Families, scrape: &Scrape<'_>) {
     family.push(counter(&[("operation", "write")], unwritten as f64));
 }
 
+/// Spans for the collector, if one is configured.
+pub(super) fn spans(families: &mut Families, scrape: &Scrape<'_>) {
+    if scrape.plan.sampling.is_none() {
+        return;
+    }
+    let spans = &scrape.registry.spans;
+    let family = families.family(
+        "tidegate_trace_spans_total",
+        "Spans of traced exchanges, by result.",
+        MetricType::COUNTER,
+    );
+    for (result, count) in [
+        ("exported", &spans.exported),
+        ("queue_full", &spans.queue_full),
+        ("failed", &spans.failed),
+        ("rejected", &spans.rejected),
+    ] {
+        family.push(counter(&[("result", result)], count.load(Ordering::Relaxed) as f64));
+    }
+}
+
 pub(super) fn of_process(families: &mut Families, scrape: &Scrape<'_>) {
     let figures = process::figures();
     families.counter("process_cpu_seconds_total", "User and system time.", figures.cpu_seconds);

@@ -15,6 +15,7 @@ use super::mirror::Copier;
 use super::policy;
 use super::record::Record;
 use super::request_head::Ids;
+use super::trace;
 use super::upload::ReadWhole;
 use crate::decision::plan::ClassIndex;
 use crate::decision::route::{Action, Route, RouteQuery, Unrouted};
@@ -40,6 +41,7 @@ pub async fn serve<C: Client>(
     info: &ConnectionInfo,
     record: &mut Record,
 ) -> After {
+    record.trace = trace::begin(worker, view, client.head(), info.trusted);
     let served = match route(view, info, client.head(), record) {
         Err(refused) => Err(refused),
         Ok(Routed { route, deadline: None }) => {
@@ -203,7 +205,7 @@ async fn serve_route<C: Client>(
     }
     let via = via(view, info, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
-    let ids = Ids::new(worker);
+    let ids = Ids::new(worker, record.trace.as_deref());
     let bound = Bound { route, class: *class, terms, reach, ids: &ids, is_copy: false };
     let copier = Copier::of(worker, view, info, &bound, record.route);
     let copy = copier.as_ref().map(|copier| |head: &_, replay: &_| copier.copy(head, replay));

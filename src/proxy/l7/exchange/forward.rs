@@ -97,6 +97,7 @@ pub(super) async fn forward<C: Client>(
             None => match exchange.begin(client, &mut walk, record).await {
                 Ok(begun) => begun,
                 Err(failure) => {
+                    record.undecided(worker, failure);
                     pending = Some(exchange.primary_slot.take().ok_or(failure)?);
                     continue;
                 }
@@ -125,12 +126,15 @@ impl<'v> Exchange<'_, 'v> {
         record: &mut Record,
     ) -> Result<(Selection, Result<Option<Start<'v>>, Failure>), Failure> {
         let (worker, view, Bound { class, reach, .. }) = (self.worker, self.view, *self.bound);
+        if let Some(trace) = &mut record.trace {
+            trace.decides(worker.now());
+        }
         let selection = match select(worker, view, class, &walk.tried, self.key, reach) {
             Ok(selection) => selection,
             // Boxed: seldom used, and the future of every exchange should stay small.
             Err(refusal) => Box::pin(self.wait_for_capacity(client, walk, refusal)).await?,
         };
-        record.attempt(&selection);
+        record.attempt(worker, &selection);
         let way = (self.info.origin, client.head().upgrade().is_some());
         let primary = PrimaryGuard::of(&self.primary_slot);
         let start = match primary.waits() {
@@ -179,6 +183,7 @@ impl<'v> Exchange<'_, 'v> {
         record: &mut Record,
         head: &RequestHead,
     ) -> Result<ControlFlow<After, Option<Box<PendingPrimary<'v>>>>, Failure> {
+        note_end(self.worker, record, &ended);
         let pending = match ended {
             Ok(Ended::Done) => return Ok(ControlFlow::Break(After::Next)),
             Ok(Ended::Tunnel(connection)) => {
@@ -260,7 +265,8 @@ impl<'v> Exchange<'_, 'v> {
     fn request_head(&self, head: &RequestHead, record: &Record, selection: &Selection) -> Vec<u8> {
         let Bound { route, class, .. } = *self.bound;
         let granted = Granted::of(self.view, class, record);
-        compose(self.view, route, selection, head, &self.identity, granted)
+        let extra = (granted, record.trace.as_deref());
+        compose(self.view, route, selection, head, &self.identity, extra)
     }
 
     /// Makes one attempt.
@@ -333,6 +339,17 @@ impl<'v> Exchange<'_, 'v> {
         record.retries[RetryResult::Denied].add(u64::from(retry_denied));
         record.hedges[HedgeResult::Denied].add(u64::from(hedge_denied));
         ended
+    }
+}
+
+/// Notes the end of an attempt in its span.
+fn note_end(worker: &Worker, record: &mut Record, ended: &Result<Ended<'_>, Failure>) {
+    let Some(trace) = &mut record.trace else { return };
+    match ended {
+        // The end of the exchange ends an attempt that was answered, or is pending.
+        Ok(Ended::Done | Ended::Tunnel(_) | Ended::Pending(_)) => {}
+        Ok(Ended::Overtaken) => trace.overtaken(worker.now()),
+        Err(failure) => trace.failed(*failure, worker.now()),
     }
 }
 

@@ -1,5 +1,8 @@
 //! The record of an exchange: counters, samples and the access log.
 
+use super::failure::Failure;
+use super::rejected::rejected;
+use super::trace::{Facts, Trace};
 use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{ClassIndex, ClusterIndex, ListenerIndex};
 use crate::decision::route::RouteIndex;
@@ -74,8 +77,10 @@ pub struct Record {
     pub own_id: [u8; 32],
     /// Whether a trusted client requested the decision.
     pub is_requested: bool,
-    /// The `traceparent` that was sent to the cluster.
+    /// The `traceparent` of the exchange; empty without an access log.
     pub trace_parent: String,
+    /// The spans of the exchange, if it is traced.
+    pub trace: Option<Box<Trace>>,
     /// Retries.
     pub retries: PerVariant<RetryResult>,
     /// Hedges.
@@ -117,20 +122,35 @@ impl Record {
             own_id: [0; 32],
             is_requested: false,
             trace_parent: String::new(),
+            trace: None,
             retries: PerVariant::default(),
             hedges: PerVariant::default(),
         }
     }
 
     /// Records an attempt.
-    pub fn attempt(&mut self, selection: &Selection) {
+    pub fn attempt(&mut self, worker: &Worker, selection: &Selection) {
         self.attempts += 1;
-        self.goes_on(selection);
+        let place = (selection.cluster, selection.endpoint, selection.why);
+        self.selection = Some(place);
+        if let Some(trace) = &mut self.trace {
+            trace.decided(worker, place);
+        }
     }
 
     /// Records that an earlier attempt (the primary) continues.
     pub fn goes_on(&mut self, selection: &Selection) {
         self.selection = Some((selection.cluster, selection.endpoint, selection.why));
+        if let Some(trace) = &mut self.trace {
+            trace.resumes();
+        }
+    }
+
+    /// Records that no endpoint was selected.
+    pub fn undecided(&mut self, worker: &Worker, failure: Failure) {
+        if let Some(trace) = &mut self.trace {
+            trace.undecided(worker, failure);
+        }
     }
 
     /// Counts and logs the exchange.
@@ -160,6 +180,9 @@ impl Record {
         self.tell_decision(worker, view, client, info);
         if worker.log.is_on() {
             self.log(worker, view, client, info, bytes, duration);
+        }
+        if let Some(trace) = &self.trace {
+            trace.send(worker, view, client, info, &self.facts(client.head(), info.trusted));
         }
     }
 
@@ -234,6 +257,21 @@ impl Record {
         drop(worker.shared.decisions.try_send(decision));
     }
 
+    /// What the span of the exchange shows.
+    fn facts(&self, head: &RequestHead, trusted: bool) -> Facts {
+        Facts {
+            started: self.started,
+            status: self.status,
+            refusal: self.refusal.map(Refusal::label),
+            aborted: self.aborted.map(Aborted::label),
+            route: self.route,
+            class: self.class,
+            selection: self.selection,
+            attempts: self.attempts,
+            request_id: self.request_id(head, trusted),
+        }
+    }
+
     /// The request's id; empty if the exchange ended before it had one.
     fn request_id(&self, head: &RequestHead, trusted: bool) -> String {
         if self.own_id == [0; 32] {
@@ -293,36 +331,6 @@ impl Record {
             user_agent: String::from_utf8_lossy(agent),
         });
     }
-}
-
-/// The clusters that did not get an exchange, with the reasons: `NAME:REASON`. `chosen` is the cluster that did.
-#[must_use]
-pub fn rejected(
-    view: &View,
-    class: ClassIndex,
-    chosen: Option<(ClusterIndex, Why)>,
-) -> Vec<String> {
-    let permitted = &view.plan.classes[class].permitted;
-    let name = |cluster: ClusterIndex| &view.plan.clusters[cluster].name;
-    let mut rejected: Vec<String> = permitted
-        .rejected
-        .iter()
-        .map(|(cluster, reason)| format!("{}:{}", name(*cluster), reason.label()))
-        .collect();
-    let Some(beliefs) = view.signals.classes.get(class) else { return rejected };
-    let nearer = beliefs
-        .order
-        .iter()
-        .take_while(|nearer| chosen.is_none_or(|(cluster, _)| cluster != **nearer));
-    for &cluster in nearer {
-        let live = beliefs.choices.iter().any(|choice| choice.cluster == cluster);
-        let reason = match live {
-            true => chosen.map_or(Why::Spill, |(_, why)| why).objection(),
-            false => view.signals.clusters[cluster].state.label(),
-        };
-        rejected.push(format!("{}:{reason}", name(cluster)));
-    }
-    rejected
 }
 
 /// The result of an attempt, for the counters of the cluster.

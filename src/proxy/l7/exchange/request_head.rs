@@ -1,37 +1,39 @@
 //! The request head for a cluster: client identity, request ids, target.
 
 use super::record::Record;
+use super::trace::{self, Trace};
 use crate::decision::plan::{ClassIndex, HostPolicy, Reports};
 use crate::decision::route::{self, Route};
-use crate::http::field::Role;
 use crate::http::forward::{self, ClientCert, Edits, RequestContext};
 use crate::http::request::RequestHead;
+use crate::http::trace_parent::{self, TraceParent, hex};
 use crate::proxy::buffer::lend_scratch;
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::selection::Selection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
 
-/// The ids of a request whose client sent no trusted ones.
+/// The ids of a request, used unless a trusted client sent its own.
 #[derive(Clone, Copy)]
 pub(super) struct Ids {
     request: [u8; 32],
-    trace_parent: [u8; 55],
+    trace_parent: [u8; trace_parent::LENGTH],
+    /// Whether the exchange is traced: then its own span is the parent of what follows.
+    is_traced: bool,
 }
 
 impl Ids {
-    /// New unique ids.
-    pub(super) fn new(worker: &Worker) -> Ids {
+    /// New unique ids, within the trace of the exchange if it is traced.
+    pub(super) fn new(worker: &Worker, trace: Option<&Trace>) -> Ids {
         let mut dice = worker.dice.borrow_mut();
         let mut request = [0; 32];
-        hex(&mut request[..16], dice.bits());
-        hex(&mut request[16..], dice.bits());
-        let mut trace_parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        // Neither of the two numbers may be zero (W3C Trace Context §3.2.2).
-        hex(&mut trace_parent[3..19], dice.bits() | 1);
-        hex(&mut trace_parent[19..35], dice.bits());
-        hex(&mut trace_parent[36..52], dice.bits() | 1);
-        Ids { request, trace_parent }
+        hex(&mut request[..16], &dice.bits().to_be_bytes());
+        hex(&mut request[16..], &dice.bits().to_be_bytes());
+        let parent = match trace {
+            Some(trace) => trace.exchange(),
+            None => TraceParent { sampled: false, ..trace::fresh(&mut dice) },
+        };
+        Ids { request, trace_parent: parent.write(), is_traced: trace.is_some() }
     }
 }
 
@@ -74,19 +76,28 @@ impl<'a> Identity<'a> {
         if worker.log.is_on() {
             let id = forward::believed_request_id(head, info.trusted, &ids.request);
             record.request_id = String::from_utf8_lossy(id).into_owned();
-            let trace = head.value(Role::TraceParent);
-            let trace = trace.filter(|_| info.trusted).unwrap_or(&identity.ids.trace_parent);
+            let (trace, _) = identity.trace_parent(head);
             record.trace_parent = String::from_utf8_lossy(trace).into_owned();
         }
         identity
     }
 
+    /// The `traceparent` of the exchange, and whether the client's trace continues.
+    fn trace_parent<'b>(&'b self, head: &'b RequestHead) -> (&'b [u8], bool) {
+        match trace_parent::believed(head, self.trusted) {
+            Some((value, _)) if !self.ids.is_traced => (value, true),
+            believed => (&self.ids.trace_parent, believed.is_some()),
+        }
+    }
+
     fn context<'b>(
         &'b self,
+        head: &'b RequestHead,
         authority: &'b str,
         target: &'b str,
         edits: Edits<'b>,
     ) -> RequestContext<'b> {
+        let (trace_parent, continues_trace) = self.trace_parent(head);
         RequestContext {
             peer: self.peer,
             trusted: self.trusted,
@@ -94,7 +105,8 @@ impl<'a> Identity<'a> {
             authority,
             target,
             request_id: &self.ids.request,
-            trace_parent: &self.ids.trace_parent,
+            trace_parent,
+            continues_trace,
             via: "",
             received: self.received,
             client_cert: self.client_cert,
@@ -111,24 +123,6 @@ fn received(protocol: &str) -> &'static str {
         "HTTP/2.0" => "2",
         "HTTP/3.0" => "3",
         _ => "1.1",
-    }
-}
-
-/// Both digits of each byte. Five numbers per request justify a table.
-static HEX: [[u8; 2]; 256] = {
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [b"0123456789abcdef"[byte >> 4], b"0123456789abcdef"[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
-
-fn hex(digits: &mut [u8], bits: u64) {
-    let (pairs, _) = digits.as_chunks_mut::<2>();
-    for (pair, byte) in pairs.iter_mut().zip(bits.to_be_bytes()) {
-        *pair = HEX[usize::from(byte)];
     }
 }
 
@@ -168,7 +162,7 @@ pub(super) fn compose(
     selection: &Selection,
     head: &RequestHead,
     identity: &Identity<'_>,
-    granted: Granted<'_>,
+    (granted, trace): (Granted<'_>, Option<&Trace>),
 ) -> Vec<u8> {
     let endpoint = || selection.signals(view).address.to_string();
     let authority = match &view.plan.clusters[selection.cluster].host {
@@ -197,7 +191,11 @@ pub(super) fn compose(
     };
     let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
     let mut out = lend_scratch();
-    let mut context = identity.context(authority, target, edits);
+    let of_attempt = trace.map(|trace| trace.attempt().write());
+    let mut context = identity.context(head, authority, target, edits);
+    if let Some(of_attempt) = &of_attempt {
+        context.trace_parent = of_attempt;
+    }
     // A request from another edge proxy stays in this site: a request crosses between sites at most once.
     if view.plan.clusters[selection.cluster].reports == Reports::Tidegate {
         context.via = &view.plan.site;

@@ -3,7 +3,8 @@
 use super::attempt::Attempt;
 use super::failure::Failure;
 use super::hedge::PrimaryGuard;
-use super::record::{End, InSlot, Record, rejected};
+use super::record::{End, InSlot, Record};
+use super::rejected::rejected;
 use super::response_head::{Again, Awaited, NoResponse, head_failure, read_head};
 use super::upload::{Both, Phase, Progress, Replay};
 use crate::decision::health::Cause;
