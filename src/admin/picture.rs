@@ -25,6 +25,12 @@ pub(super) struct ClusterPicture<'a> {
     why: String,
     dial_percent: u8,
     site_dial_percent: u8,
+    /// `auto` or `manual`.
+    failback: &'static str,
+    /// Whether the cluster has returned and waits for an undrain.
+    awaits_undrain: bool,
+    /// The remaining `failback.hold` in seconds; null where there is none.
+    held_for_s: Option<f64>,
     ceiling: Option<u32>,
     learned_concurrent: Option<f64>,
     learned_rps: Option<f64>,
@@ -107,6 +113,9 @@ pub(super) fn cluster(view: &View, index: ClusterIndex) -> Option<ClusterPicture
         why: why(&view.plan, &view.signals, index),
         dial_percent: signals.dial,
         site_dial_percent: signals.site_dial,
+        failback: if cluster.failback.manual { "manual" } else { "auto" },
+        awaits_undrain: signals.awaits_undrain,
+        held_for_s: signals.held_until.map(|until| rounded(until.secs_since(view.signals.at))),
         ceiling: signals.ceiling,
         learned_concurrent: learned.at_once.map(rounded),
         learned_rps: learned.rate.map(rounded),

@@ -63,7 +63,7 @@ impl State {
 pub struct ClusterSignals {
     /// The cluster's state.
     pub state: State,
-    /// Why the cluster is not up: a cause's label, `no_endpoints`, `dial`, or empty.
+    /// Why the cluster is not up: a cause's label, `no_endpoints`, `dial`, `failback_manual`, `failback_hold`, or empty.
     pub cause: &'static str,
     /// Exchanges at once, over the whole process: the configured ceiling, or this proxy's share of it.
     pub ceiling: Option<u32>,
@@ -92,6 +92,8 @@ pub struct ClusterSignals {
     pub down_since: Option<Timestamp>,
     /// The end of the hold after a return, by `failback.hold`.
     pub held_until: Option<Timestamp>,
+    /// Whether the cluster has returned and `failback.mode: manual` keeps it out until an operator undrains it.
+    pub awaits_undrain: bool,
     /// The part of its share that the return ramp admits; 1 if the cluster is not returning.
     pub return_share: f64,
     /// Share of all exchanges of this proxy.
@@ -111,6 +113,15 @@ pub struct ClusterSignals {
 }
 
 impl ClusterSignals {
+    /// Why the cluster is not live: the rule of `failback` that keeps it out, or its state.
+    #[must_use]
+    pub fn objection(&self) -> &'static str {
+        match self.cause {
+            "failback_hold" | "failback_manual" => self.cause,
+            _ => self.state.label(),
+        }
+    }
+
     /// Whether exchanges may be sent to the endpoint with this id: the endpoint is up, or all endpoints are used
     /// because too few are up.
     #[must_use]

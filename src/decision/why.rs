@@ -218,6 +218,10 @@ impl Facts<'_> {
         });
         let cause = self.cause.replace('_', " ");
         match (self.state, self.held_for) {
+            (State::Draining, _) if self.cause == "failback_manual" => {
+                "returned: failback.mode manual keeps it out until an operator undrains it"
+                    .to_owned()
+            }
             (State::Draining, _) => {
                 "draining: its dial is at 0 %, so it gets nothing new".to_owned()
             }
@@ -377,6 +381,7 @@ mod tests {
             (Facts { cause: "no_endpoints", down_for: Some(600.0), probe_every: None, ..down }, "down: no endpoints 10 min ago; not probed"),
             (Facts { held_for: Some(12.0), ..down }, "returning: failback.hold keeps it out for another 12 s"),
             (Facts { standing: Standing::Panic, ..down }, "down: connect timeout 3 s ago; probes every 500 ms; all other clusters are down too, so it is used anyway"),
+            (Facts { state: State::Draining, cause: "failback_manual", dial: 0, ..UP }, "returned: failback.mode manual keeps it out until an operator undrains it"),
             (Facts { state: State::Draining, dial: 0, ..UP }, "draining: its dial is at 0 %, so it gets nothing new"),
             (Facts { standing: Standing::Unused, ..UP }, "no service uses it"),
             (Facts { standing: Standing::Strategy("round_robin"), ..UP }, "13.6 ms away; chosen by round_robin"),

@@ -158,7 +158,7 @@ impl Assessor {
     fn dial(&self, cluster: &Cluster) -> u8 {
         let state = self.clusters.get(&cluster.name);
         let by_operator = state.and_then(|state| state.dial);
-        if by_operator.is_none() && state.is_some_and(|state| state.needs_undrain) {
+        if state.is_some_and(ClusterState::awaits_undrain) {
             return 0;
         }
         by_operator.unwrap_or(cluster.dial).min(self.site_dial(cluster))

@@ -79,8 +79,10 @@ export function verdict() {
     return { tone: 'hand', glyph: 'draining',
     since: world.since(e => e.kind === 'dial' && (e.name === c.name || e.name === c.site)),
     head: [{ b: words(byHand.slice(0, 3).map(x => x.name)) },
-    c.dial_percent ? ` dialled to ${c.dial_percent}\u202f%` : ' drained', ...away],
-    sub: ['By hand or by the file. Nothing is refused.'] }; }
+    c.awaits_undrain ? ' returned, and waits for an undrain'
+    : c.dial_percent ? ` dialled to ${c.dial_percent}\u202f%` : ' drained', ...away],
+    sub: [c.awaits_undrain ? 'failback.mode is manual. Nothing is refused.'
+    : 'By hand or by the file. Nothing is refused.'] }; }
   const silent = sites.find(x => world.siteAge(x.name));
   if (silent) return { tone: 'none', glyph: 'stale',
     head: ['No report from ', { b: silent.name }, ' for ', { b: ago(world.siteAge(silent.name)) }],
@@ -440,6 +442,9 @@ export function clusters({ arg, act }) {
         : '\u2013'], ['cause', c.cause ? plain(c.cause) : 'none', c.state === 'down' ? 'tx-lost' : ''],
         ['accepts', words(set.accepts || [])], ['offers', words(set.offers || []) || 'nothing'],
         ['price', gib.gib || gib.million ? `${usd(gib.gib)} a GiB, ${usd(gib.million)} a million` : 'nothing'],
+        ['failback', c.awaits_undrain ? 'manual: waits for an undrain'
+        : c.held_for_s ? `${c.failback}, held out for another ${ago(c.held_for_s)}` : c.failback,
+        c.awaits_undrain || c.held_for_s ? 'tx-hand' : ''],
         ['environment', c.environment]]))}
     </div></div>`;
 }
