@@ -171,6 +171,8 @@ pub struct ClassSignals {
     pub order: Vec<ClusterIndex>,
     /// Scores for explanations, parallel to `order`.
     pub scores: Vec<Score>,
+    /// The shift of the service's traffic, if there is one between two clusters of this class.
+    pub shift: Option<ShiftSignals>,
     /// Exchanges a second.
     pub demand_rps: f64,
     /// The share of exchanges that spilled: load kept them from the nearest live cluster.
@@ -192,6 +194,19 @@ pub struct ClassSignals {
     pub wanted_endpoints: Vec<Option<f64>>,
     /// What each cluster was observed to serve at most, parallel to the class's permitted clusters.
     pub learned: Vec<Learned>,
+}
+
+/// A part of a service's traffic that goes to another cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ShiftSignals {
+    /// The cluster that gives traffic away.
+    pub from: ClusterIndex,
+    /// The cluster that gets the traffic.
+    pub to: ClusterIndex,
+    /// Percent.
+    pub percent: u8,
+    /// Whether the target is not live, so that the shift has no effect now.
+    pub rests: bool,
 }
 
 /// The score of a cluster: all inputs of the decision. Seconds, except shares.
