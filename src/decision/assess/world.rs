@@ -2,6 +2,7 @@
 //! sweeps each 50 ms, clusters with servers and first-come queues, Poisson arrivals.
 
 use super::*;
+use crate::decision::change::Change;
 use crate::decision::ledger::Ledger;
 use crate::decision::permit::Permitted;
 use crate::decision::plan::*;
