@@ -78,7 +78,18 @@ pub(super) struct ServicePicture<'a> {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     cost_usd_per_h: f64,
+    shift: Option<ShiftPicture<'a>>,
     to: BTreeMap<&'a str, f64>,
+}
+
+/// The shift in force for a service.
+#[derive(Serialize)]
+struct ShiftPicture<'a> {
+    from: &'a str,
+    to: &'a str,
+    percent: u8,
+    /// Whether the target is not live, so that the shift has no effect now.
+    rests: bool,
 }
 
 fn milliseconds(seconds: f64) -> f64 {
@@ -217,6 +228,12 @@ fn service<'a>(
         p50_ms: second.and_then(|of| of.p50_ms).map(rounded),
         p99_ms: second.and_then(|of| of.p99_ms).map(rounded),
         cost_usd_per_h: rounded(figure(|of| of.usd_per_hour)),
+        shift: own.iter().find_map(|(_, signals)| signals.shift).map(|shift| ShiftPicture {
+            from: name(shift.from),
+            to: name(shift.to),
+            percent: shift.percent,
+            rests: shift.rests,
+        }),
         to: second
             .into_iter()
             .flat_map(|of| &of.to)
