@@ -47,12 +47,14 @@ pub(super) async fn index() -> &'static str {
      GET  /livez /readyz /healthz /metrics\n\
      GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/cost /api/v1/config /api/v1/config/diff\n\
      GET  /api/v1/explain?host=&path=&method=&listener=\n\
-     GET  /api/v1/expect?kind=clusters|sites&name=&percent=\n\
+     GET  /api/v1/expect?kind=clusters|sites&name=&percent= (kind=services: &from=&to=)\n\
      GET  /api/v1/decisions /api/v1/why/REQUEST_ID /api/v1/events /api/v1/audit /api/v1/fleet\n\
      GET  /api/v1/history?range=10m|1h|24h&service=&cluster=&figures=&points=\n\
      POST /api/v1/reload /api/v1/token\n\
      POST /api/v1/clusters/NAME/drain /api/v1/clusters/NAME/undrain (also sites)\n\
-     PUT  /api/v1/clusters/NAME/dial {\"percent\": 50}, DELETE removes it (also sites)\n"
+     PUT  /api/v1/clusters/NAME/dial {\"percent\": 50}, DELETE removes it (also sites)\n\
+     POST /api/v1/services/NAME/undrain removes the shift of a service\n\
+     GET  /api/v1/operations /api/v1/operations/ID /api/v1/operations/ID/report, POST begins a drill or shift, DELETE aborts it\n"
 }
 
 pub(super) async fn metrics(State(backend): Shared) -> Response {
@@ -119,12 +121,14 @@ pub(super) fn snapshot(backend: &Backend) -> serde_json::Result<String> {
         status: Value,
         clusters: Vec<picture::ClusterPicture<'a>>,
         services: Vec<picture::ServicePicture<'a>>,
+        operation: Option<Value>,
     }
     let (view, second) = (backend.shared.view.load(), backend.memory.history.last());
     serde_json::to_string(&Snapshot {
         status: status_view(backend),
         clusters: picture::clusters(&view),
         services: picture::services(&view, &second),
+        operation: backend.memory.operations.newest(),
     })
 }
 
@@ -300,6 +304,11 @@ async fn dial(
         "sites" => (
             view.plan.clusters.iter().any(|cluster| known(&cluster.site)),
             Event::DialSite { site: name.clone(), percent },
+        ),
+        // A service has no dial; its shift can be removed.
+        "services" if percent.is_none() => (
+            view.plan.services.iter().any(|service| known(&service.name)),
+            Event::Shift { service: name.clone(), shift: None },
         ),
         _ => return not_found().await.into_response(),
     };

@@ -33,6 +33,13 @@ pub(super) struct Who {
     agent: String,
 }
 
+impl Who {
+    /// The name that the client gives, or else its address.
+    pub(super) fn name(&self) -> &str {
+        if self.by.is_empty() { &self.from } else { &self.by }
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Who {
     type Rejection = Infallible;
 
@@ -53,13 +60,13 @@ impl<S: Sync> FromRequestParts<S> for Who {
 pub(super) struct Action {
     /// The time, RFC 3339.
     time: String,
-    /// `dial` or `reload`.
+    /// `dial`, `reload`, `drill` or `shift`.
     action: &'static str,
-    /// `clusters`, `sites` or `configuration`.
+    /// `clusters`, `sites`, `services` or `configuration`.
     kind: String,
     /// The name of the cluster or site.
     name: String,
-    /// The dial; null if the manual dial was removed.
+    /// The dial, or the part of the traffic that is away; null if the manual dial was removed.
     percent: Option<u8>,
     /// The name that the client gives; empty if it gives none.
     by: String,

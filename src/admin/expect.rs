@@ -1,8 +1,9 @@
-//! `/api/v1/expect`: the expected effect of a drain or a dial, simulated with the current load.
+//! `/api/v1/expect`: the expected effect of a drain, a dial or a shift, simulated with the current load.
 
 use super::Backend;
 use super::history::Second;
-use crate::decision::plan::{Class, ClusterIndex, Plan};
+use crate::decision::change::Shift;
+use crate::decision::plan::{Class, ClusterIndex, Plan, ServiceIndex};
 use crate::decision::signal::{ClassSignals, ClusterSignals, State as ClusterState};
 use crate::shared::View;
 use crate::sim::expect::{Demand, Figures, Known, SECONDS, expect as simulate};
@@ -40,10 +41,14 @@ fn bytes(view: &View, class: &Class, cluster: ClusterIndex) -> Option<f64> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Question {
+    /// `clusters`, `sites` or `services`.
     kind: String,
     name: String,
-    /// The dial; the one of the file if absent.
+    /// The dial, the one of the file if absent; or the part of a service's traffic that moves.
     percent: Option<u8>,
+    /// For a service: the cluster that gives traffic away, and the one that gets it; without both, the end of a shift.
+    from: Option<String>,
+    to: Option<String>,
 }
 
 pub(super) async fn expect(
@@ -51,39 +56,112 @@ pub(super) async fn expect(
     Query(question): Query<Question>,
 ) -> Response {
     let view = backend.shared.view.load_full();
-    let is_asked = |index: &ClusterIndex| match question.kind.as_str() {
-        "clusters" => view.plan.clusters[*index].name == question.name,
-        "sites" => view.plan.clusters[*index].site == question.name,
+    match asked(&view.plan, question) {
+        Ok(asked) => match simulated(&backend, asked).await {
+            Ok(told) => Json(told).into_response(),
+            Err(answer) => answer,
+        },
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn asked(plan: &Plan, question: Question) -> Result<Asked, (StatusCode, String)> {
+    let Question { kind, name, percent, from, to } = question;
+    if percent.is_some_and(|percent| percent > 100) {
+        return Err((StatusCode::BAD_REQUEST, "percent must be from 0 to 100\n".to_owned()));
+    }
+    let unknown = || (StatusCode::NOT_FOUND, format!("unknown name in {kind}: {name}\n"));
+    if kind == "services" {
+        let service = plan.services.find(|service| service.name == name).ok_or_else(unknown)?;
+        let shift = match (from, to) {
+            (Some(from), Some(to)) => Some(Shift { from, to, percent: percent.unwrap_or(100) }),
+            (None, None) => None,
+            _ => {
+                let message = "a shift needs `from` and `to`; its end neither\n".to_owned();
+                return Err((StatusCode::BAD_REQUEST, message));
+            }
+        };
+        return Ok(Asked::Shift { service, shift });
+    }
+    let is_asked = |index: &ClusterIndex| match kind.as_str() {
+        "clusters" => plan.clusters[*index].name == name,
+        "sites" => plan.clusters[*index].site == name,
         _ => false,
     };
-    let asked: Vec<ClusterIndex> = view.plan.clusters.indices().filter(is_asked).collect();
-    if asked.is_empty() {
-        let told = format!("unknown name in {}: {}\n", question.kind, question.name);
-        return (StatusCode::NOT_FOUND, told).into_response();
+    let clusters: Vec<ClusterIndex> = plan.clusters.indices().filter(is_asked).collect();
+    match clusters.is_empty() {
+        true => Err(unknown()),
+        false => Ok(Asked::Dial { clusters, dial: Dial { of_site: kind == "sites", percent } }),
     }
-    if question.percent.is_some_and(|percent| percent > 100) {
-        return (StatusCode::BAD_REQUEST, "percent must be from 0 to 100\n").into_response();
-    }
+}
+
+/// The expected effect of a change under the current load.
+///
+/// # Errors
+/// The answer to the client: another simulation runs, or this one failed.
+pub(super) async fn simulated(backend: &Backend, asked: Asked) -> Result<Value, Response> {
     let Ok(_running) = RUNNING.try_acquire() else {
         let message = "another simulation is running: try again\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], message).into_response();
+        let answer = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], message);
+        return Err(answer.into_response());
     };
-    let second = backend.memory.history.last();
-    let dial = Dial { of_site: question.kind == "sites", percent: question.percent };
-    let told = move || told(&view, &second, &asked, dial);
-    let told = tokio::task::spawn_blocking(told).await;
-    match told {
-        Ok(told) => Json(told).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "simulation failed");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the simulation failed\n").into_response()
+    let (view, second) = (backend.shared.view.load_full(), backend.memory.history.last());
+    let told = tokio::task::spawn_blocking(move || told(&view, &second, &asked)).await;
+    told.map_err(|error| {
+        tracing::error!(%error, "simulation failed");
+        (StatusCode::INTERNAL_SERVER_ERROR, "the simulation failed\n").into_response()
+    })
+}
+
+/// The change that is asked about.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    /// A dial of these clusters.
+    Dial { clusters: Vec<ClusterIndex>, dial: Dial },
+    /// A shift of a service; `None` for its end.
+    Shift { service: ServiceIndex, shift: Option<Shift> },
+}
+
+impl Asked {
+    /// The dial of a whole site, in percent.
+    pub(super) fn site(plan: &Plan, site: &str, percent: u8) -> Asked {
+        let of_site = |index: &ClusterIndex| plan.clusters[*index].site == site;
+        let clusters = plan.clusters.indices().filter(of_site).collect();
+        Asked::Dial { clusters, dial: Dial { of_site: true, percent: Some(percent) } }
+    }
+
+    fn concerns(&self, class: &Class) -> bool {
+        match self {
+            Asked::Dial { clusters, .. } => {
+                class.permitted.clusters.iter().any(|cluster| clusters.contains(cluster))
+            }
+            Asked::Shift { service, .. } => class.service == *service,
+        }
+    }
+
+    /// The dial of a cluster after the change.
+    fn dial(&self, view: &View, index: ClusterIndex) -> u8 {
+        let signals = &view.signals.clusters[index];
+        match self {
+            Asked::Dial { clusters, dial } if clusters.contains(&index) => {
+                dial.effective(view.plan.clusters[index].dial, signals)
+            }
+            Asked::Dial { .. } | Asked::Shift { .. } => signals.dial,
+        }
+    }
+
+    /// The shift of a class after the change, if its shift is `now`.
+    fn shift<'a>(&'a self, now: Option<&'a Shift>) -> Option<&'a Shift> {
+        match self {
+            Asked::Dial { .. } => now,
+            Asked::Shift { shift, .. } => shift.as_ref(),
         }
     }
 }
 
 /// The dial that is asked about.
 #[derive(Clone, Copy, Debug)]
-struct Dial {
+pub(super) struct Dial {
     of_site: bool,
     percent: Option<u8>,
 }
@@ -100,25 +178,19 @@ impl Dial {
     }
 }
 
-fn told(view: &View, second: &Second, asked: &[ClusterIndex], asked_dial: Dial) -> Value {
+fn told(view: &View, second: &Second, asked: &Asked) -> Value {
     let (plan, signals) = (&view.plan, &view.signals);
     let mut classes: Vec<(&Class, &ClassSignals)> = plan
         .classes
         .iter()
         .zip(signals.classes.iter().map(Arc::as_ref))
-        .filter(|(class, signals)| {
-            signals.demand_rps >= DEMAND_MIN
-                && class.permitted.clusters.iter().any(|cluster| asked.contains(cluster))
-        })
+        .filter(|(class, signals)| signals.demand_rps >= DEMAND_MIN && asked.concerns(class))
         .collect();
     classes.sort_by(|a, b| b.1.demand_rps.total_cmp(&a.1.demand_rps));
     let (mut services, mut warnings, mut assumed) = (Vec::new(), Vec::new(), Vec::new());
     for (class, signals) in classes.iter().take(CLASSES_MAX) {
         let name = &plan.services[class.service].name;
-        let dial = |index: ClusterIndex| match asked.contains(&index) {
-            true => asked_dial.effective(plan.clusters[index].dial, &view.signals.clusters[index]),
-            false => view.signals.clusters[index].dial,
-        };
+        let dial = |index: ClusterIndex| asked.dial(view, index);
         let live = |index: &ClusterIndex| view.signals.clusters[*index].state != ClusterState::Down;
         let clusters: Vec<ClusterIndex> = signals.order.iter().copied().filter(live).collect();
         if clusters.iter().all(|index| dial(*index) == 0) {
@@ -144,7 +216,9 @@ fn told(view: &View, second: &Second, asked: &[ClusterIndex], asked_dial: Dial) 
             .iter()
             .map(|index| (*index, known(view, (class, signals), *index, dial)))
             .collect();
-        let told = simulate(plan, class, &known, demand(second, name, signals), 1);
+        let now = shift_of(plan, signals);
+        let shifts = (now.as_ref(), asked.shift(now.as_ref()));
+        let told = simulate(plan, class, &known, demand(second, name, signals), shifts, 1);
         for line in told.assumed {
             if !assumed.contains(&line) {
                 assumed.push(line);
@@ -157,6 +231,13 @@ fn told(view: &View, second: &Second, asked: &[ClusterIndex], asked_dial: Dial) 
         warnings.push(format!("{more} services with less traffic are not simulated."));
     }
     json!({"seconds": SECONDS, "services": services, "warnings": warnings, "assumed": assumed})
+}
+
+/// The shift in force for a class, by names.
+pub(super) fn shift_of(plan: &Plan, class: &ClassSignals) -> Option<Shift> {
+    let shift = class.shift?;
+    let name = |index: ClusterIndex| plan.clusters[index].name.clone();
+    Some(Shift { from: name(shift.from), to: name(shift.to), percent: shift.percent })
 }
 
 /// The demand of a class, and the spread of its response times, derived from the median and the 99th percentile of

@@ -17,6 +17,7 @@ mod expect;
 mod fleet;
 mod guard;
 mod history;
+mod operations;
 mod picture;
 
 pub use api::metrics_text;
@@ -88,6 +89,7 @@ pub struct Backend {
 pub struct Memory {
     history: history::History,
     audit: audit::Audit,
+    operations: operations::Operations,
     snapshot: events::Snapshot,
 }
 
@@ -151,6 +153,9 @@ fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
         .route("/api/v1/fleet", get(fleet::fleet))
         .route(crate::fleet::PATH, get(fleet::report))
         .route("/api/v1/reload", post(api::reload))
+        .route("/api/v1/operations", get(operations::list).post(operations::begin))
+        .route("/api/v1/operations/{id}", get(operations::one).delete(operations::abort))
+        .route("/api/v1/operations/{id}/report", get(operations::report))
         .route("/api/v1/{kind}/{name}/drain", post(api::drain))
         .route("/api/v1/{kind}/{name}/undrain", post(api::undrain))
         .route("/api/v1/{kind}/{name}/dial", put(api::set_dial).delete(api::undrain))
@@ -191,7 +196,8 @@ pub async fn serve(listener: Listener, backend: Backend) {
     let router = router(backend.clone(), &Arc::new(Bounds::new(connections.clone())));
     tokio::select! {
         () = accept(listener, &shared, router, &connections) => {}
-        () = history::record(backend) => {}
+        () = history::record(backend.clone()) => {}
+        () = operations::run(backend) => {}
     }
 }
 

@@ -25,6 +25,12 @@ pub(super) struct ClusterPicture<'a> {
     why: String,
     dial_percent: u8,
     site_dial_percent: u8,
+    /// `auto` or `manual`.
+    failback: &'static str,
+    /// Whether the cluster has returned and waits for an undrain.
+    awaits_undrain: bool,
+    /// The remaining `failback.hold` in seconds; null where there is none.
+    held_for_s: Option<f64>,
     ceiling: Option<u32>,
     learned_concurrent: Option<f64>,
     learned_rps: Option<f64>,
@@ -72,7 +78,18 @@ pub(super) struct ServicePicture<'a> {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     cost_usd_per_h: f64,
+    shift: Option<ShiftPicture<'a>>,
     to: BTreeMap<&'a str, f64>,
+}
+
+/// The shift in force for a service.
+#[derive(Serialize)]
+struct ShiftPicture<'a> {
+    from: &'a str,
+    to: &'a str,
+    percent: u8,
+    /// Whether the target is not live, so that the shift has no effect now.
+    rests: bool,
 }
 
 fn milliseconds(seconds: f64) -> f64 {
@@ -107,6 +124,9 @@ pub(super) fn cluster(view: &View, index: ClusterIndex) -> Option<ClusterPicture
         why: why(&view.plan, &view.signals, index),
         dial_percent: signals.dial,
         site_dial_percent: signals.site_dial,
+        failback: if cluster.failback.manual { "manual" } else { "auto" },
+        awaits_undrain: signals.awaits_undrain,
+        held_for_s: signals.held_until.map(|until| rounded(until.secs_since(view.signals.at))),
         ceiling: signals.ceiling,
         learned_concurrent: learned.at_once.map(rounded),
         learned_rps: learned.rate.map(rounded),
@@ -208,6 +228,12 @@ fn service<'a>(
         p50_ms: second.and_then(|of| of.p50_ms).map(rounded),
         p99_ms: second.and_then(|of| of.p99_ms).map(rounded),
         cost_usd_per_h: rounded(figure(|of| of.usd_per_hour)),
+        shift: own.iter().find_map(|(_, signals)| signals.shift).map(|shift| ShiftPicture {
+            from: name(shift.from),
+            to: name(shift.to),
+            percent: shift.percent,
+            rests: shift.rests,
+        }),
         to: second
             .into_iter()
             .flat_map(|of| &of.to)

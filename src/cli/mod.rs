@@ -85,6 +85,11 @@ enum Verb {
     Why(operate::Traced),
     /// Show the sites, services, clusters and events of a running proxy in the terminal.
     Top(top::Options),
+    /// Dial a site of a running proxy away and back, and report errors and latency; stops by itself when they rise.
+    Drill(operate::Drill),
+    /// Move the traffic of a service of a running proxy to another cluster, step by step; returns when errors or latency
+    /// rise.
+    Shift(operate::Shift),
     /// Run a demonstration on this machine: a data centre (IDC), two clouds, demand beyond capacity, an outage.
     Demo(demo::Options),
     /// Print completions for a shell.
@@ -133,6 +138,8 @@ pub fn main() -> ExitCode {
         Verb::Reload(reloaded) => operate::reload(&reloaded),
         Verb::Why(traced) => operate::why(&traced),
         Verb::Top(options) => top::top(&options),
+        Verb::Drill(arguments) => operate::drill(&arguments),
+        Verb::Shift(arguments) => operate::shift(&arguments),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Completions { shell } => {
             let mut out = Vec::new();

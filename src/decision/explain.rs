@@ -35,7 +35,7 @@ pub struct Explanation {
 pub struct Rejection {
     /// Its name.
     pub cluster: String,
-    /// `environment`, `data_class`, `needs`, `down` or `draining`.
+    /// `environment`, `data_class`, `needs`, `down`, `draining`, `failback_hold` or `failback_manual`.
     pub reason: String,
 }
 
@@ -183,7 +183,7 @@ fn explain_class(
         });
         if !score.live {
             let state = signals.and_then(|signals| signals.clusters.get(*cluster));
-            let reason = state.map_or("down", |signals| signals.state.label()).to_owned();
+            let reason = state.map_or("down", |signals| signals.objection()).to_owned();
             explanation.rejected.push(Rejection { cluster: name(*cluster), reason });
         }
     }

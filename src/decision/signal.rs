@@ -63,7 +63,7 @@ impl State {
 pub struct ClusterSignals {
     /// The cluster's state.
     pub state: State,
-    /// Why the cluster is not up: a cause's label, `no_endpoints`, `dial`, or empty.
+    /// Why the cluster is not up: a cause's label, `no_endpoints`, `dial`, `failback_manual`, `failback_hold`, or empty.
     pub cause: &'static str,
     /// Exchanges at once, over the whole process: the configured ceiling, or this proxy's share of it.
     pub ceiling: Option<u32>,
@@ -92,6 +92,8 @@ pub struct ClusterSignals {
     pub down_since: Option<Timestamp>,
     /// The end of the hold after a return, by `failback.hold`.
     pub held_until: Option<Timestamp>,
+    /// Whether the cluster has returned and `failback.mode: manual` keeps it out until an operator undrains it.
+    pub awaits_undrain: bool,
     /// The part of its share that the return ramp admits; 1 if the cluster is not returning.
     pub return_share: f64,
     /// Share of all exchanges of this proxy.
@@ -111,6 +113,15 @@ pub struct ClusterSignals {
 }
 
 impl ClusterSignals {
+    /// Why the cluster is not live: the rule of `failback` that keeps it out, or its state.
+    #[must_use]
+    pub fn objection(&self) -> &'static str {
+        match self.cause {
+            "failback_hold" | "failback_manual" => self.cause,
+            _ => self.state.label(),
+        }
+    }
+
     /// Whether exchanges may be sent to the endpoint with this id: the endpoint is up, or all endpoints are used
     /// because too few are up.
     #[must_use]
@@ -160,6 +171,8 @@ pub struct ClassSignals {
     pub order: Vec<ClusterIndex>,
     /// Scores for explanations, parallel to `order`.
     pub scores: Vec<Score>,
+    /// The shift of the service's traffic, if there is one between two clusters of this class.
+    pub shift: Option<ShiftSignals>,
     /// Exchanges a second.
     pub demand_rps: f64,
     /// The share of exchanges that spilled: load kept them from the nearest live cluster.
@@ -181,6 +194,19 @@ pub struct ClassSignals {
     pub wanted_endpoints: Vec<Option<f64>>,
     /// What each cluster was observed to serve at most, parallel to the class's permitted clusters.
     pub learned: Vec<Learned>,
+}
+
+/// A part of a service's traffic that goes to another cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ShiftSignals {
+    /// The cluster that gives traffic away.
+    pub from: ClusterIndex,
+    /// The cluster that gets the traffic.
+    pub to: ClusterIndex,
+    /// Percent.
+    pub percent: u8,
+    /// Whether the target is not live, so that the shift has no effect now.
+    pub rests: bool,
 }
 
 /// The score of a cluster: all inputs of the decision. Seconds, except shares.

@@ -51,6 +51,8 @@ pub enum Standing<'a> {
     Only,
     /// The first live cluster: the share it accepts, and whether it is the nearest.
     First(f64, bool),
+    /// The cluster that a shift has put in the place of another: the share it accepts, and the other's name.
+    Shifted(f64, &'a str),
     /// Not the first live cluster.
     Beyond {
         /// The share of all exchanges that this cluster gets.
@@ -109,7 +111,7 @@ pub fn why_in(
         held_for: of_cluster.held_until.map(|until| until.secs_since(signals.at)),
         probe_every: (settings.probe.kind != ProbeKind::None)
             .then_some(settings.probe.interval.as_secs_f64()),
-        dial: of_cluster.dial,
+        dial: of_class.map_or(of_cluster.dial, |(_, class)| dial(class, cluster, of_cluster.dial)),
         return_share: of_cluster.return_share,
         distance: of_cluster.distance,
         fails: of_cluster.success.is_some_and(|success| success < SOUND),
@@ -119,6 +121,16 @@ pub fn why_in(
             .map_or(Standing::Unused, |(index, class)| standing(plan, index, class, cluster)),
     };
     facts.sentence()
+}
+
+/// The dial of a cluster for a class whose shift may take a part of the cluster's traffic.
+fn dial(class: &ClassSignals, cluster: ClusterIndex, dial: u8) -> u8 {
+    match class.shift {
+        Some(shift) if shift.from == cluster && !shift.rests && shift.percent < 100 => {
+            dial.min(100 - shift.percent)
+        }
+        Some(_) | None => dial,
+    }
 }
 
 fn score(class: &ClassSignals, cluster: ClusterIndex) -> Option<&Score> {
@@ -136,10 +148,15 @@ fn standing<'a>(
     };
     let choice = class.choices[at];
     let strategy = plan.service_of(index).strategy;
+    let shift = class.shift.filter(|shift| !shift.rests);
     match (at, choice.why) {
         (_, Why::Panic) => Standing::Panic,
         (_, Why::Only) => Standing::Only,
         _ if strategy != Strategy::Nearest => Standing::Strategy(strategy.label()),
+        (0, Why::Dial) if shift.is_some_and(|shift| shift.to == cluster) => {
+            let from = shift.and_then(|shift| plan.clusters.get(shift.from));
+            Standing::Shifted(choice.share, from.map_or("", |from| from.name.as_str()))
+        }
         (0, _) => Standing::First(choice.share, class.order.first() == Some(&cluster)),
         (_, why) => {
             let nearest = class.choices[0].cluster;
@@ -205,6 +222,12 @@ impl Facts<'_> {
                     if is_nearest { "nearest healthy" } else { "nearest of the healthy clusters" };
                 format!("{place}: {distance}; {}", self.takes(share))
             }
+            Standing::Shifted(share, from) => {
+                format!(
+                    "a shift moves the traffic of {from} here: {distance}; {}",
+                    self.takes(share)
+                )
+            }
             Standing::Beyond { gets, why, first } => {
                 format!("{}; {}", self.compared(first, &distance), part(gets, why, first))
             }
@@ -218,6 +241,10 @@ impl Facts<'_> {
         });
         let cause = self.cause.replace('_', " ");
         match (self.state, self.held_for) {
+            (State::Draining, _) if self.cause == "failback_manual" => {
+                "returned: failback.mode manual keeps it out until an operator undrains it"
+                    .to_owned()
+            }
             (State::Draining, _) => {
                 "draining: its dial is at 0 %, so it gets nothing new".to_owned()
             }
@@ -364,6 +391,7 @@ mod tests {
             (Facts { standing: Standing::First(0.82, true), fails: true, ..near }, "nearest healthy: 1.2 ms away; takes 82 %: some of its exchanges fail"),
             (Facts { standing: Standing::First(0.82, true), ..near }, "nearest healthy: 1.2 ms away; takes 82 %, rising while its queue is short"),
             (Facts { standing: Standing::First(1.0, false), ..UP }, "nearest of the healthy clusters: 13.6 ms away; takes all"),
+            (Facts { standing: Standing::Shifted(1.0, "idc"), ..UP }, "a shift moves the traffic of idc here: 13.6 ms away; takes all"),
             (Facts { standing: Standing::Only, distance: None, ..UP }, "the only permitted cluster: distance not measured yet; takes all"),
             (beyond(0.18, Why::Spill, IDC), "12.4 ms farther than idc; gets the 18 % that idc's queue of 14 ms (tolerates 6 ms) does not accept"),
             (beyond(0.18, Why::Spill, Nearer { queue: None, ..IDC }), "12.4 ms farther than idc; gets the 18 % that idc has no capacity for"),
@@ -377,6 +405,7 @@ mod tests {
             (Facts { cause: "no_endpoints", down_for: Some(600.0), probe_every: None, ..down }, "down: no endpoints 10 min ago; not probed"),
             (Facts { held_for: Some(12.0), ..down }, "returning: failback.hold keeps it out for another 12 s"),
             (Facts { standing: Standing::Panic, ..down }, "down: connect timeout 3 s ago; probes every 500 ms; all other clusters are down too, so it is used anyway"),
+            (Facts { state: State::Draining, cause: "failback_manual", dial: 0, ..UP }, "returned: failback.mode manual keeps it out until an operator undrains it"),
             (Facts { state: State::Draining, dial: 0, ..UP }, "draining: its dial is at 0 %, so it gets nothing new"),
             (Facts { standing: Standing::Unused, ..UP }, "no service uses it"),
             (Facts { standing: Standing::Strategy("round_robin"), ..UP }, "13.6 ms away; chosen by round_robin"),

@@ -4,6 +4,7 @@
 //! wrong fail-overs. Therefore other threads handle files, DNS and HTTP.
 
 use crate::decision::assess::{Assessor, Event, News};
+use crate::decision::change::Dials;
 use crate::decision::health::Cause;
 use crate::decision::plan::Plan;
 use crate::discover;
@@ -49,12 +50,12 @@ pub enum Command {
         /// The state of the plan's policies.
         policies: Arc<policy::Store>,
     },
-    /// Apply this event; answered with the dials in force.
+    /// Apply this event; answered with the dials and shifts in force.
     Dial {
-        /// A dial.
+        /// A dial or a shift.
         event: Event,
-        /// Answered with the dials of clusters and of sites.
-        done: oneshot::Sender<(BTreeMap<String, u8>, BTreeMap<String, u8>)>,
+        /// Answered with all dials and shifts.
+        done: oneshot::Sender<Dials>,
     },
     /// End the thread.
     End,

@@ -1,13 +1,13 @@
 //! Files of the process: logs, and state that survives a restart.
 
 use crate::decision::assess::Event;
+use crate::decision::change::{Dials, Shift};
 use crate::decision::plan::Secret;
 use crate::os::clock;
 use crate::policy;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -67,50 +67,39 @@ fn open(path: &str) -> Option<Box<dyn Write + Send>> {
     log::open(path).map_err(failed).ok()
 }
 
-/// The operators' dials, as stored in `state_dir`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Dials {
-    /// Percent by cluster.
-    #[serde(default)]
-    pub clusters: BTreeMap<String, u8>,
-    /// Percent by site.
-    #[serde(default)]
-    pub sites: BTreeMap<String, u8>,
+/// Reads the stored dials and shifts; none if there is no file.
+///
+/// # Errors
+/// Why the file cannot be used.
+pub fn load_dials(folder: &Path) -> Result<Dials, String> {
+    read(&file(folder))
 }
 
-impl Dials {
-    /// Reads the stored dials; none if there is no file.
-    ///
-    /// # Errors
-    /// Why the file cannot be used.
-    pub fn load(folder: &Path) -> Result<Dials, String> {
-        read(&file(folder))
-    }
+/// Stores the dials and shifts: writes a new file and renames it over the old one, so that a crash leaves a complete
+/// file.
+///
+/// # Errors
+/// The file's error.
+pub fn store_dials(folder: &Path, dials: &Dials) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let beside = folder.join("dials.json.new");
+    std::fs::write(&beside, serde_json::to_string_pretty(dials).unwrap_or_default())?;
+    std::fs::rename(beside, file(folder))
+}
 
-    /// Stores the dials: writes a new file and renames it over the old one, so that a crash leaves a complete file.
-    ///
-    /// # Errors
-    /// The file's error.
-    pub fn store(&self, folder: &Path) -> std::io::Result<()> {
-        std::fs::create_dir_all(folder)?;
-        let beside = folder.join("dials.json.new");
-        std::fs::write(&beside, serde_json::to_string_pretty(self).unwrap_or_default())?;
-        std::fs::rename(beside, file(folder))
-    }
-
-    /// The events that put the dials in force.
-    #[must_use]
-    pub fn events(&self) -> Vec<Event> {
-        let cluster = |(cluster, percent): (&String, &u8)| Event::DialCluster {
-            cluster: cluster.clone(),
-            percent: Some((*percent).min(100)),
-        };
-        let site = |(site, percent): (&String, &u8)| Event::DialSite {
-            site: site.clone(),
-            percent: Some((*percent).min(100)),
-        };
-        self.clusters.iter().map(cluster).chain(self.sites.iter().map(site)).collect()
-    }
+/// The events that put stored dials and shifts in force.
+#[must_use]
+pub fn dial_events(dials: Dials) -> Vec<Event> {
+    let cluster = |(cluster, percent): (String, u8)| Event::DialCluster {
+        cluster,
+        percent: Some(percent.min(100)),
+    };
+    let site =
+        |(site, percent): (String, u8)| Event::DialSite { site, percent: Some(percent.min(100)) };
+    let shift = |(service, shift): (String, Shift)| Event::Shift { service, shift: Some(shift) };
+    let Dials { clusters, sites, shifts } = dials;
+    let of_clusters = clusters.into_iter().map(cluster);
+    of_clusters.chain(sites.into_iter().map(site)).chain(shifts.into_iter().map(shift)).collect()
 }
 
 /// The key of affinity cookies without a configured secret: stored in the folder and created if missing; without a
@@ -214,12 +203,23 @@ mod tests {
     #[test]
     fn dials_and_budgets_are_restored_and_an_invalid_file_is_an_error() {
         let folder = std::env::temp_dir().join(format!("tidegate-dials-{}", std::process::id()));
-        assert_eq!(Dials::load(&folder), Ok(Dials::default()));
-        let dials = Dials { clusters: [("a".to_owned(), 50)].into(), sites: BTreeMap::new() };
-        dials.store(&folder).unwrap();
-        assert_eq!(Dials::load(&folder), Ok(dials));
+        assert_eq!(load_dials(&folder), Ok(Dials::default()));
+        let shift = Shift { from: "a".to_owned(), to: "b".to_owned(), percent: 40 };
+        let dials = Dials {
+            clusters: [("a".to_owned(), 50)].into(),
+            shifts: [("shop".to_owned(), shift)].into(),
+            ..Dials::default()
+        };
+        store_dials(&folder, &dials).unwrap();
+        assert_eq!(load_dials(&folder), Ok(dials.clone()));
+        assert!(matches!(
+            &dial_events(dials)[..],
+            [Event::DialCluster { .. }, Event::Shift { shift: Some(shift), .. }] if shift.percent == 40
+        ));
+        std::fs::write(file(&folder), r#"{"clusters": {"a": 50}}"#).unwrap();
+        assert_eq!(load_dials(&folder).unwrap().clusters["a"], 50, "a file of an earlier version");
         std::fs::write(file(&folder), "{").unwrap();
-        assert!(Dials::load(&folder).unwrap_err().contains("dials.json is not valid JSON"));
+        assert!(load_dials(&folder).unwrap_err().contains("dials.json is not valid JSON"));
         let left = BTreeMap::from([("shop".to_owned(), 0.25)]);
         store_budgets(&folder, &left).unwrap();
         assert_eq!(load_budgets(&folder), Ok(left));

@@ -3,7 +3,7 @@
 
 use super::balances::Balances;
 use super::control;
-use super::files::Dials;
+use super::files;
 use super::origin::{Origin, folder_of};
 use super::reload::{ReloadIf, Reloader};
 use super::signals::{Signal, Signals};
@@ -234,15 +234,23 @@ impl Main {
                     "dial of site {site} set by an operator"
                 );
             }
+            Event::Shift { service, shift } => {
+                let percent = shift.as_ref().map(|shift| shift.percent);
+                tracing::info!(
+                    service,
+                    percent = dialled(percent),
+                    "shift of service {service} set by an operator"
+                );
+            }
             _ => {}
         }
         let (done, dials) = oneshot::channel();
         let gone = || "the control thread is gone".to_owned();
         let command = control::Command::Dial { event, done };
         self.control.send(command).await.map_err(|_| gone())?;
-        let (clusters, sites) = dials.await.map_err(|_| gone())?;
+        let dials = dials.await.map_err(|_| gone())?;
         match &self.settings.state_dir {
-            Some(folder) => Dials { clusters, sites }.store(folder).map_err(|error| {
+            Some(folder) => files::store_dials(folder, &dials).map_err(|error| {
                 self.shared.registry.state_unwritten.fetch_add(1, Ordering::Relaxed);
                 format!("in force, but not stored for the next start: {error}")
             }),
@@ -348,7 +356,7 @@ impl Main {
     }
 }
 
-/// A dial in words; without a percentage, the configured dial applies again.
+/// A dial or a shift in words; without a percentage, the configuration applies again.
 fn dialled(percent: Option<u8>) -> String {
     percent.map_or("reset".to_owned(), |percent| percent.to_string())
 }

@@ -3,7 +3,7 @@
 use super::backend::{Sources, backend};
 use super::balances::Balances;
 use super::control::{self, Figures};
-use super::files::{self, Dials};
+use super::files;
 use super::fresh::{count_panics, shared};
 use super::logs::Logs;
 use super::main_task::{Main, Thread};
@@ -16,6 +16,7 @@ use crate::admin;
 use crate::config::endpoints::endpoints_file;
 use crate::config::{Config, Problem, Settings, load};
 use crate::decision::assess::Event;
+use crate::decision::change::Dials;
 use crate::decision::plan::{Address, BindKey, EndpointSpec, Plan, Transport};
 use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::Inherited;
@@ -188,7 +189,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
 fn kept_events(settings: &Settings, shared: &Shared) -> Vec<Event> {
     let Some(folder) = settings.state_dir.as_deref() else { return Vec::new() };
     let unread = || shared.registry.state_unread.fetch_add(1, Ordering::Relaxed);
-    let dials = Dials::load(folder).unwrap_or_else(|error| {
+    let dials = files::load_dials(folder).unwrap_or_else(|error| {
         tracing::warn!(error, "dials of the last run not restored: {error}");
         unread();
         Dials::default()
@@ -199,7 +200,7 @@ fn kept_events(settings: &Settings, shared: &Shared) -> Vec<Event> {
         BTreeMap::new()
     });
     let left = |(service, usd)| Event::BudgetLeft { service, usd };
-    dials.events().into_iter().chain(budgets.into_iter().map(left)).collect()
+    files::dial_events(dials).into_iter().chain(budgets.into_iter().map(left)).collect()
 }
 
 /// Parses an endpoints file; the error is one line with all problems.

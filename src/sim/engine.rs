@@ -6,6 +6,7 @@ use super::spec::Spec;
 use super::world::{moment, part};
 use crate::decision::assess::{Answers, Assessor, Event, Found, Samples};
 use crate::decision::budget::SpendingLimit;
+use crate::decision::change::Shift;
 use crate::decision::endpoint::{self, Chance, Turns};
 use crate::decision::exchange::Exchanges;
 use crate::decision::health::Cause;
@@ -192,6 +193,14 @@ impl Engine {
         if let Some(service) = self.plan.services.first() {
             let service = service.name.clone();
             self.assessor.fold(Event::BudgetLeft { service, usd }, moment(0.0));
+        }
+    }
+
+    /// Puts a shift of the plan's first service in force.
+    pub fn shift(&mut self, shift: Shift) {
+        if let Some(service) = self.plan.services.first() {
+            let event = Event::Shift { service: service.name.clone(), shift: Some(shift) };
+            self.assessor.fold(event, moment(0.0));
         }
     }
 

@@ -12,6 +12,7 @@ use super::outcome::{NOWHERE, Outcome};
 use super::policy::Policy;
 use super::spec::{EdgeSpec, PlaceSpec, Service, Spec};
 use super::world;
+use crate::decision::change::Shift;
 use crate::decision::permit::Permitted;
 use crate::decision::plan::{Class, Cluster, ClusterIndex, Kind, Plan, ServiceIndex};
 use std::sync::Arc;
@@ -75,13 +76,14 @@ pub struct Demand {
     pub spread: Option<f64>,
 }
 
-/// The effect of the dials of `clusters` on a class with this demand.
+/// The effect of the dials of `clusters`, and of the shifts before and after the change, on a class with this demand.
 #[must_use]
 pub fn expect(
     plan: &Plan,
     class: &Class,
     clusters: &[(ClusterIndex, Known)],
     Demand { rate: demand, spread }: Demand,
+    shifts: (Option<&Shift>, Option<&Shift>),
     seed: u64,
 ) -> Expectation {
     let mut expectation = Expectation::default();
@@ -94,19 +96,23 @@ pub fn expect(
         Some(spread) => spec.service = Service::Lognormal(service, spread.clamp(0.02, 1.5)),
         None => expectation.assumed.push("exponential service times".to_owned()),
     }
-    let run = |dial: &dyn Fn(&Known) -> u8| {
+    let run = |dial: &dyn Fn(&Known) -> u8, shift: Option<&Shift>| {
         let all: Vec<Cluster> = clusters
             .iter()
             .map(|(index, known)| Cluster { dial: dial(known), ..plan.clusters[*index].clone() })
             .collect();
         let own = Arc::new(own_plan(plan, class, all));
         let make = |spec: &Spec, edge: usize| -> Box<dyn Policy> {
-            Box::new(Engine::with_plan(own.clone(), spec, edge, seed))
+            let mut engine = Engine::with_plan(own.clone(), spec, edge, seed);
+            if let Some(shift) = shift {
+                engine.shift(shift.clone());
+            }
+            Box::new(engine)
         };
         figures(&spec, &world::run(&spec, &make, seed), scale)
     };
-    expectation.now = run(&|known| known.dials.0);
-    expectation.after = run(&|known| known.dials.1);
+    expectation.now = run(&|known| known.dials.0, shifts.0);
+    expectation.after = run(&|known| known.dials.1, shifts.1);
     expectation
 }
 
@@ -227,6 +233,10 @@ mod tests {
 
     /// The same with a price of the first place, and responses of this size.
     fn priced(dial: u8, prices: Prices, bytes: f64) -> Expectation {
+        world(dial, prices, bytes, None)
+    }
+
+    fn world(dial: u8, prices: Prices, bytes: f64, shift: Option<&Shift>) -> Expectation {
         let place = |name, kind| PlaceSpec::queue(name, kind, 4);
         let places = vec![place("idc", Kind::Idc), place("near", Kind::Cloud)];
         let mut assumed = Vec::new();
@@ -244,7 +254,7 @@ mod tests {
         let near = (ClusterIndex(0), known(0.001, 100.0, (100, dial)));
         let clusters = [near, (ClusterIndex(1), known(0.03, 0.0, (100, 100)))];
         let demand = Demand { rate: 100.0, spread: Some(0.2) };
-        expect(&plan, &plan.classes[ClassIndex(0)], &clusters, demand, 1)
+        expect(&plan, &plan.classes[ClassIndex(0)], &clusters, demand, (None, shift), 1)
     }
 
     #[test]
@@ -263,6 +273,14 @@ mod tests {
         let (small, large) = (priced(100, prices, 1_024.0), priced(100, prices, 1_048_576.0));
         assert!(small.now.rates[0] > 90.0, "{small:?}");
         assert!(large.now.rates[1] > 80.0, "{large:?}");
+    }
+
+    #[test]
+    fn a_shift_moves_its_part() {
+        let shift = Shift { from: "idc".to_owned(), to: "near".to_owned(), percent: 40 };
+        let told = world(100, Prices::default(), 0.0, Some(&shift));
+        assert!(told.now.rates[0] > 95.0 && told.now.rates[1] < 5.0, "{told:?}");
+        assert!((30.0..50.0).contains(&told.after.rates[1]), "{told:?}");
     }
 
     #[test]

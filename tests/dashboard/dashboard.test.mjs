@@ -206,6 +206,55 @@ test('a site is drained as a whole: expected, confirmed, audited, and taken back
   await page.ends();
 });
 
+test('a drill is expected, confirmed, followed and aborted, and a shift moves a service', { timeout: 90000 }, async () => {
+  const readonly = await open('#/sites/idc-east');
+  assert.equal(await readonly.locator('.acts button').count(), 0, 'no action without a token');
+  await readonly.ends();
+  const page = await open('#/sites/cloud-near', { token: true });
+  // Half of the traffic is there already, so that there is something to drill.
+  await proxy.tell('PUT', '/api/v1/clusters/shop-idc/dial', '{"percent": 50}');
+  await until('it serves', async () => (await proxy.json('/api/v1/services'))[0].to['shop-near'] > 10, 15);
+  await page.click('.acts button:has-text("Drill")');
+  await page.waitForSelector('dialog .expect', { timeout: 20000 });
+  assert.match(await page.textContent('dialog .expect'), /shop-far gets of shop/);
+  const go = page.locator('dialog button.danger');
+  assert.ok(await go.isDisabled(), 'the name confirms it');
+  await page.selectOption('dialog select', '60');
+  await page.fill('dialog .type input', 'cloud-near');
+  await page.screenshot({ path: path.join(screens, 'drill-dialog.png') });
+  await go.click();
+  await page.waitForSelector('dialog progress');
+  await page.waitForSelector('dialog .state:has-text("100")', { timeout: 15000 });
+  assert.equal((await proxy.json('/api/v1/clusters/shop-near')).site_dial_percent, 0);
+  await page.click('dialog button:has-text("Close")');
+  await page.waitForSelector('.banner.operation:has-text("Drill of cloud-near")');
+  await page.screenshot({ path: path.join(screens, 'drill-banner.png') });
+  await page.click('.banner.operation button:has-text("Follow")');
+  await page.click('dialog button:has-text("Abort")');
+  await until('it returns at once', async () => (await proxy.json('/api/v1/clusters/shop-near')).site_dial_percent === 100, 5);
+  await page.waitForSelector('dialog .state:has-text("aborted")', { timeout: 15000 });
+  await page.click('dialog button:has-text("Report")');
+  await page.waitForSelector('dialog pre:has-text("# Drill of cloud-near")');
+  await page.screenshot({ path: path.join(screens, 'drill-report.png') });
+  await page.click('dialog button:has-text("Close")');
+  assert.equal((await proxy.json('/api/v1/audit'))[0].action, 'drill');
+  await proxy.tell('DELETE', '/api/v1/clusters/shop-idc/dial');
+  // A shift that an operator has made is shown, and taken back.
+  await page.goto(proxy.url + '/#/services/shop');
+  await page.click('.acts button:has-text("Shift")');
+  await page.waitForSelector('dialog .expect', { timeout: 20000 });
+  await page.selectOption('dialog select[aria-label=To]', 'shop-far');
+  await page.waitForFunction(() => /shop-far gets of shop/.test(document.querySelector('dialog .expect')?.textContent), null, { timeout: 20000 });
+  await page.screenshot({ path: path.join(screens, 'shift-dialog.png') });
+  await page.click('dialog button.danger');
+  await page.waitForSelector('dialog progress');
+  await until('a part has moved', async () => ((await proxy.json('/api/v1/services'))[0].shift?.percent || 0) > 2, 20);
+  await page.waitForSelector('.vsub:has-text("A shift by hand")');
+  await page.click('dialog button:has-text("Abort")');
+  await until('it is taken back', async () => (await proxy.json('/api/v1/services'))[0].shift === null, 5);
+  await page.ends();
+});
+
 test('an endpoint shows its requests, and its last error with its age', { timeout: 30000 }, async () => {
   const page = await open('#/clusters/shop-far');
   await w.toys.shopFar.kill();

@@ -49,6 +49,7 @@ mod outlier;
 mod passage;
 mod policies;
 mod queue;
+mod recovery;
 mod reload;
 mod remote;
 mod sidecar;

@@ -46,6 +46,7 @@ const ASSETS: &[Asset] = assets![
     "js/api.js" SCRIPT,
     "js/chart.js" SCRIPT,
     "js/map.js" SCRIPT,
+    "js/operations.js" SCRIPT,
     "js/site-acts.js" SCRIPT,
     "js/table.js" SCRIPT,
     "js/ui.js" SCRIPT,

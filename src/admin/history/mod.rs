@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -54,6 +55,7 @@ struct Figures {
 pub(super) struct History {
     figures: Mutex<Figures>,
     last: Mutex<Arc<Second>>,
+    recorded: Notify,
     events: Mutex<VecDeque<Value>>,
 }
 
@@ -75,6 +77,12 @@ impl History {
         let sum =
             |points: &[Option<f64>]| points.iter().flatten().sum::<f64>() * STRETCH as f64 / 3600.0;
         (Some(sum(&points[STRETCHES - HOUR..])), Some(sum(&points)))
+    }
+
+    /// Waits until a second is recorded that no other call has waited for.
+    pub(super) async fn next(&self) -> Arc<Second> {
+        self.recorded.notified().await;
+        self.last()
     }
 
     /// Stores an event.
@@ -100,6 +108,7 @@ impl History {
         }
         drop(figures);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(second);
+        self.recorded.notify_one();
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every figure comes from the API; this file adds sums, shares and the words for states. A figure that is absent or null
 //! is `None`: what is unknown must not become zero.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All answers of one poll.
@@ -160,6 +160,7 @@ pub(super) struct Event {
     kind: String,
     cluster: String,
     state: String,
+    #[serde(deserialize_with = "or_empty")]
     cause: String,
     endpoint: String,
     service: String,
@@ -170,6 +171,8 @@ pub(super) struct Event {
     name: String,
     percent: Option<u8>,
     empty: bool,
+    phase: String,
+    outcome: Option<String>,
 }
 
 /// How a cluster, site or service is: one word, one colour.
@@ -361,6 +364,11 @@ impl World {
     }
 }
 
+/// A text; null is an empty one.
+fn or_empty<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 impl Event {
     /// The event as a sentence, and the state that it stands for.
     pub(super) fn told(&self) -> (String, Health) {
@@ -386,6 +394,10 @@ impl Event {
                 Some(0) => (format!("{name} drained"), Health::Draining),
                 Some(percent) => (format!("{name} dialled to {percent} %"), Health::Dialled),
             },
+            "drill" | "shift" => {
+                let outcome = self.outcome.as_deref().unwrap_or(&self.phase);
+                (format!("{} of {name}: {outcome}{why}", self.kind), Health::Dialled)
+            }
             "budget" if self.empty => (format!("{service}: budget spent"), Health::Full),
             "budget" => (format!("{service}: budget available again"), Health::Good),
             other => (other.to_owned(), Health::Unknown),
@@ -475,6 +487,14 @@ mod tests {
             (
                 r#"{"kind": "cluster", "cluster": "idc", "state": "down", "cause": "refused"}"#,
                 "idc is down: refused",
+            ),
+            (
+                r#"{"kind": "drill", "name": "east", "phase": "moving", "outcome": null, "cause": null}"#,
+                "drill of east: moving",
+            ),
+            (
+                r#"{"kind": "shift", "name": "shop", "phase": "ended", "outcome": "stopped", "cause": "shop: p99 was 9 ms"}"#,
+                "shift of shop: stopped: shop: p99 was 9 ms",
             ),
             (r#"{"kind": "dial", "name": "idc", "percent": 0}"#, "idc drained"),
             (r#"{"kind": "dial", "name": "idc", "percent": null}"#, "idc: dial taken back"),

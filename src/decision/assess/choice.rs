@@ -1,6 +1,7 @@
 //! The live clusters of a class, nearest first: each one's share of the exchanges that reach it, and the reason.
 
 use super::place::PermittedCluster;
+use super::shifted::Shifted;
 use crate::decision::growth::Growth;
 use crate::decision::signal::{Choice, Why};
 use crate::decision::spill::{self, Candidate};
@@ -22,16 +23,27 @@ struct Keeps {
     growing: f64,
 }
 
-/// The choices among `live` slots. `may_take` holds, for each slot, the factors of success and of growth.
+/// The clusters of a class by slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ranked<'a> {
+    /// All clusters, nearest first.
+    pub(super) order: &'a [usize],
+    /// The clusters that may be used, in the order in which they are tried.
+    pub(super) live: &'a [usize],
+    /// The shift in effect.
+    pub(super) shift: Option<Shifted>,
+}
+
+/// The choices among the live slots. `may_take` holds, for each slot, the factors of success and of growth.
 pub(super) fn choices(
     places: &[PermittedCluster<'_>],
     candidates: &[Candidate],
-    order: &[usize],
-    live: &[usize],
+    ranked: Ranked<'_>,
     may_take: &[(f64, Growth)],
     demand: f64,
     now: Timestamp,
 ) -> Vec<Choice> {
+    let Ranked { live, shift, .. } = ranked;
     let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
     let queueing =
         !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(&listed, 0);
@@ -41,14 +53,17 @@ pub(super) fn choices(
     let mut reaches = demand;
     for (position, &slot) in live.iter().enumerate() {
         let place = &places[slot];
-        let why = if position == 0 { why_first(places, order, slot, now) } else { why_beyond };
+        let why = if position == 0 { why_first(places, ranked, slot, now) } else { why_beyond };
         let (working, growing) = may_take[slot];
         // Whether the nearest cluster has accepted all exchanges, or would have.
         let at_home = position == 0 && matches!(why, Why::Nearest | Why::Returning);
         let keeps = Keeps {
             dial: f64::from(place.dial) / 100.0,
             returning: place.state.return_share(now),
-            load: spill::accept(&listed, position),
+            load: match shift {
+                Some(shift) => shift.accept(candidates, live, slot),
+                None => spill::accept(&listed, position),
+            },
             working,
             growing: if at_home { 1.0 } else { growing.share(reaches) },
         };
@@ -86,13 +101,19 @@ impl Keeps {
 }
 
 /// Why an exchange goes to the nearest live cluster.
-fn why_first(places: &[PermittedCluster<'_>], order: &[usize], slot: usize, now: Timestamp) -> Why {
+fn why_first(
+    places: &[PermittedCluster<'_>],
+    Ranked { order, shift, .. }: Ranked<'_>,
+    slot: usize,
+    now: Timestamp,
+) -> Why {
     if places.len() == 1 {
         return Why::Only;
     }
     let mut nearer = order.iter().take_while(|other| **other != slot).peekable();
     if nearer.peek().is_some() {
-        let dialled_down = nearer.all(|other| places[*other].dial == 0);
+        let dialled_down = shift.is_some_and(|shift| shift.leads_to(slot))
+            || nearer.all(|other| places[*other].dial == 0);
         return if dialled_down { Why::Dial } else { Why::Failover };
     }
     match places[slot].state.return_share(now) < 1.0 {

@@ -7,9 +7,10 @@ mod wanted;
 
 use self::publish::Known;
 use self::wanted::Wanted;
-use super::choice::choices;
+use super::choice::{Ranked, choices};
 use super::inference::{Before, Inference, Sweep, oldest};
 use super::place::{PermittedCluster, distances};
+use super::shifted::Shifted;
 use super::success::{relative_success, working};
 use crate::decision::backlog::Backlog;
 use crate::decision::capacity::Capacity;
@@ -86,6 +87,8 @@ pub(super) struct Moment {
     /// Seconds since the last sweep.
     pub(super) elapsed: f64,
     pub(super) money: Money,
+    /// The shift of the class that is swept.
+    pub(super) shift: Option<Shifted>,
 }
 
 /// Exchanges a second below which a class counts as idle.
@@ -161,15 +164,16 @@ impl ClassState {
         by_priority: &[f64; PRIORITIES],
         moment: Moment,
     ) -> ClassSignals {
-        let Moment { now, elapsed, money } = moment;
+        let Moment { now, elapsed, money, shift } = moment;
         self.count(tallies, by_priority, elapsed);
         let distances = distances(places);
         self.learn(class, places, tallies, &distances, moment);
         let candidates = self.candidates(plan, class, places, &distances, moment);
-        let ranking = self.rank(plan, places, &candidates, now);
+        let ranking = self.rank(plan, places, &candidates, moment);
         let may_take = self.may_take(&candidates, &ranking.live, elapsed);
         let Ranking { order, live, panics } = &ranking;
-        let mut choices = choices(places, &candidates, order, live, &may_take, self.demand, now);
+        let ranked = Ranked { order, live, shift: shift.filter(|shift| shift.applies()) };
+        let mut choices = choices(places, &candidates, ranked, &may_take, self.demand, now);
         self.before = before(&candidates, live, &choices);
         if *panics {
             choices.iter_mut().for_each(|choice| choice.why = Why::Panic);
@@ -202,6 +206,7 @@ impl ClassState {
         let known = Known { plan, class, places, candidates: &candidates, ranking: &ranking };
         ClassSignals {
             unfunded: choices.len() < all,
+            shift: shift.map(|shift| shift.signals(places)),
             ..self.publish(&known, choices, wanted, moment)
         }
     }
@@ -264,7 +269,7 @@ impl ClassState {
         plan: &Plan,
         places: &[PermittedCluster<'_>],
         candidates: &[Candidate],
-        now: Timestamp,
+        Moment { now, shift, .. }: Moment,
     ) -> Ranking {
         let base: Vec<f64> = candidates.iter().map(|candidate| candidate.base).collect();
         let known: Vec<bool> = places.iter().map(|place| place.state.is_measured()).collect();
@@ -279,6 +284,9 @@ impl ClassState {
                 state.is_last_resort(&plan.clusters[cluster], dial)
             };
             live = order.iter().copied().filter(last_resort).collect();
+        }
+        if let Some(shift) = shift {
+            shift.reorder(&order, &mut live);
         }
         self.first = live.first().copied().unwrap_or(0);
         Ranking { order, live, panics }
@@ -340,7 +348,7 @@ impl ClassState {
         distances: &[f64],
         moment: Moment,
     ) -> Vec<Candidate> {
-        let Moment { now, elapsed, money } = moment;
+        let Moment { now, elapsed, money, .. } = moment;
         let relative = relative_success(&self.tracks, places, now);
         let mut candidates = Vec::with_capacity(places.len());
         for (slot, (place, &distance)) in places.iter().zip(distances).enumerate() {

@@ -275,6 +275,11 @@ impl ClusterState {
         dial > 0 && !held && self.live(now).next().is_some()
     }
 
+    /// Whether the cluster has returned and waits for an operator. An operator's dial ends the wait.
+    pub(super) fn awaits_undrain(&self) -> bool {
+        self.needs_undrain && self.dial.is_none()
+    }
+
     /// The share that the cluster may take during its return: it doubles every quarter of a second.
     pub(super) fn return_share(&self, now: Timestamp) -> f64 {
         let Some(from) = self.ramp_from else { return 1.0 };
@@ -322,6 +327,7 @@ impl ClusterState {
             success,
             down_since: self.down_since,
             held_until: self.held_until.filter(|until| now < *until),
+            awaits_undrain: self.awaits_undrain(),
             return_share: self.return_share(now),
             share: traffic.share,
             usd_per_hour: traffic.usd_per_hour,
@@ -376,6 +382,7 @@ impl ClusterState {
         match () {
             () if endpoints.is_empty() => (State::Down, "no_endpoints"),
             () if up == 0 => (State::Down, last_error),
+            () if self.awaits_undrain() => (State::Draining, "failback_manual"),
             () if dial == 0 => (State::Draining, "dial"),
             () if self.held_until.is_some_and(|until| now < until) => {
                 (State::Down, "failback_hold")

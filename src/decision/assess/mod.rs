@@ -13,9 +13,11 @@ mod distance;
 mod endpoint;
 mod inference;
 mod place;
+mod shifted;
 mod success;
 mod sweep;
 
+use super::change::{Dials, Shift, Temporary};
 use super::endpoint::speed::Logs;
 use super::exchange::Exchanges;
 use super::fleet::lease::{self, Share};
@@ -121,6 +123,15 @@ pub enum Event {
         /// Percent.
         percent: Option<u8>,
     },
+    /// An operator's shift of a service; `None` removes it.
+    Shift {
+        /// The service's name.
+        service: String,
+        /// The shift.
+        shift: Option<Shift>,
+    },
+    /// The change of a running operation, until its moment; `None` ends it now.
+    Temporary(Option<Temporary>),
 }
 
 /// Answers of an endpoint since the last sweep.
@@ -203,6 +214,11 @@ pub struct Assessor {
     clusters: BTreeMap<String, ClusterState>,
     classes: BTreeMap<u64, ClassState>,
     site_dials: BTreeMap<String, u8>,
+    /// By service.
+    shifts: BTreeMap<String, Shift>,
+    temporary: Option<Temporary>,
+    /// Whether a shift or the temporary change is another one since the last sweep.
+    shifts_changed: bool,
     /// What services spent, and their budgets.
     accounts: Accounts,
     ids: BTreeMap<(String, Address), u32>,
@@ -230,6 +246,9 @@ impl Assessor {
             clusters: BTreeMap::new(),
             classes: BTreeMap::new(),
             site_dials: BTreeMap::new(),
+            shifts: BTreeMap::new(),
+            temporary: None,
+            shifts_changed: false,
             accounts: Accounts::default(),
             ids: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -255,6 +274,7 @@ impl Assessor {
             let count = class.permitted.clusters.len();
             self.classes.entry(class.id).or_insert_with(|| ClassState::new(count));
         }
+        self.shifts.retain(|name, _| plan.services.iter().any(|service| service.name == *name));
         self.accounts.adopt(&self.plan, &plan);
         self.same_application = distance::same_application(&plan);
         self.usable.clear();
@@ -307,6 +327,17 @@ impl Assessor {
                         state.share = Some(share);
                     }
                 }
+            }
+            Event::Shift { service, shift } => {
+                self.shifts_changed = true;
+                match shift {
+                    Some(shift) => self.shifts.insert(service, shift),
+                    None => self.shifts.remove(&service),
+                };
+            }
+            Event::Temporary(temporary) => {
+                self.shifts_changed = true;
+                self.temporary = temporary;
             }
             Event::DialSite { site, percent: Some(percent) } => {
                 self.site_dials.insert(site, percent);
@@ -450,12 +481,13 @@ impl Assessor {
         !self.news.is_empty()
     }
 
-    /// The dials set by an operator: of clusters, and of sites.
+    /// The dials and shifts set by an operator.
     #[must_use]
-    pub fn dials(&self) -> (BTreeMap<String, u8>, BTreeMap<String, u8>) {
+    pub fn dials(&self) -> Dials {
         let of_clusters = self.clusters.iter();
         let dialled = of_clusters.filter_map(|(name, state)| Some((name.clone(), state.dial?)));
-        (dialled.collect(), self.site_dials.clone())
+        let (sites, shifts) = (self.site_dials.clone(), self.shifts.clone());
+        Dials { clusters: dialled.collect(), sites, shifts }
     }
 
     /// The changes since the last call, oldest first.

@@ -6,7 +6,9 @@
 use super::class::{ClassState, Moment};
 use super::cluster::{ClusterState, Traffic};
 use super::place::PermittedCluster;
+use super::shifted::Shifted;
 use super::{Assessor, News, Samples, distance};
+use crate::decision::change::{Change, Shift};
 use crate::decision::index::Table;
 use crate::decision::load::Tally;
 use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan};
@@ -24,6 +26,7 @@ impl Assessor {
         let elapsed = now.secs_since(self.swept).clamp(0.001, 5.0);
         self.swept = now;
         let plan = self.plan.clone();
+        self.end_temporary(now);
         for cluster in &plan.clusters {
             if let Some(state) = self.clusters.get_mut(&cluster.name) {
                 state.sweep(cluster, samples, elapsed, &mut self.news, now);
@@ -73,7 +76,9 @@ impl Assessor {
         let places = self.places(plan, &nobody);
         let usable: Vec<(bool, u8)> =
             places.iter().map(|place| (place.is_live(now), place.dial)).collect();
-        let changed = usable != self.usable || places.iter().any(|place| place.state.replaced);
+        let changed = usable != self.usable
+            || self.shifts_changed
+            || places.iter().any(|place| place.state.replaced);
         let mut tallies = Vec::new();
         let mut sweep_class = |(index, class): (ClassIndex, &Class)| {
             let Some(state) = classes.get_mut(&class.id) else { return Arc::default() };
@@ -95,14 +100,15 @@ impl Assessor {
                 into.clear();
                 samples.exchanges(index, slot, into);
             }
-            let places: Vec<PermittedCluster<'_>> =
+            let mut places: Vec<PermittedCluster<'_>> =
                 permitted.iter().map(|cluster| places[*cluster]).collect();
+            let shift = self.redirect(plan, class, &mut places, now);
             // Paid first, so that the choices of this sweep know the balance.
             let bytes = |slot: usize| state.tracks[slot].bytes();
             accounts.pay(plan, class, &tallies, &state.unlimited, bytes);
             let money = accounts.money(plan, class.service);
             let elapsed = state.elapsed(now).unwrap_or(elapsed);
-            let moment = Moment { now, elapsed, money };
+            let moment = Moment { now, elapsed, money, shift };
             let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &requested, moment));
             if let Some(spilling) = state.spilling_changed(signals.spill) {
                 let service = plan.services[class.service].name.clone();
@@ -116,6 +122,7 @@ impl Assessor {
         self.accounts = accounts;
         self.news.extend(news);
         self.usable = usable;
+        self.shifts_changed = false;
         self.turn = self.turn.wrapping_add(1);
         signals
     }
@@ -156,16 +163,71 @@ impl Assessor {
 
     /// The effective dial: the operator's or else the file's, limited by the site's.
     fn dial(&self, cluster: &Cluster) -> u8 {
+        self.dial_within(cluster, Some(&self.site_dial(cluster)))
+    }
+
+    fn dial_within(&self, cluster: &Cluster, site: Option<&u8>) -> u8 {
         let state = self.clusters.get(&cluster.name);
         let by_operator = state.and_then(|state| state.dial);
-        if by_operator.is_none() && state.is_some_and(|state| state.needs_undrain) {
+        if state.is_some_and(ClusterState::awaits_undrain) {
             return 0;
         }
-        by_operator.unwrap_or(cluster.dial).min(self.site_dial(cluster))
+        by_operator.unwrap_or(cluster.dial).min(site.copied().unwrap_or(100))
     }
 
     fn site_dial(&self, cluster: &Cluster) -> u8 {
-        self.site_dials.get(&cluster.site).copied().unwrap_or(100)
+        let set = self.site_dials.get(&cluster.site).copied().unwrap_or(100);
+        set.min(self.drill_dial(cluster).unwrap_or(100))
+    }
+
+    /// The dial of a drill of the cluster's site.
+    fn drill_dial(&self, cluster: &Cluster) -> Option<u8> {
+        match &self.temporary.as_ref()?.change {
+            Change::Site { site, percent } if *site == cluster.site => Some(*percent),
+            Change::Site { .. } | Change::Shift { .. } => None,
+        }
+    }
+
+    /// Ends the change of an operation that was not extended.
+    fn end_temporary(&mut self, now: Timestamp) {
+        if self.temporary.take_if(|temporary| temporary.until <= now).is_some() {
+            self.shifts_changed = true;
+        }
+    }
+
+    /// Applies the shift of a class, and returns it. A drill is undone for a class that has no other live cluster.
+    fn redirect(
+        &self,
+        plan: &Plan,
+        class: &Class,
+        places: &mut [PermittedCluster<'_>],
+        now: Timestamp,
+    ) -> Option<Shifted> {
+        if self.shifts.is_empty() && self.temporary.is_none() {
+            return None;
+        }
+        if !places.iter().any(|place| place.is_live(now)) {
+            for place in places.iter_mut() {
+                let cluster = &plan.clusters[place.cluster];
+                if self.drill_dial(cluster).is_some() {
+                    place.dial = self.dial_within(cluster, self.site_dials.get(&cluster.site));
+                }
+            }
+        }
+        let shift = self.shift_of(&plan.services[class.service].name)?;
+        let shifted = Shifted::of(shift, plan, class, places, now)?;
+        for (slot, place) in places.iter_mut().enumerate() {
+            place.dial = shifted.dial(slot, place.dial);
+        }
+        Some(shifted)
+    }
+
+    /// The shift in force for a service: that of the running operation, or else the operator's.
+    fn shift_of(&self, name: &str) -> Option<&Shift> {
+        match self.temporary.as_ref().map(|temporary| &temporary.change) {
+            Some(Change::Shift { service, shift }) if service == name => shift.as_ref(),
+            Some(_) | None => self.shifts.get(name),
+        }
     }
 
     /// The totals of each cluster's traffic.

@@ -58,6 +58,7 @@ impl ClassState {
             report: self.report(plan, places, candidates, now),
             forecast_rps: self.forecast.ahead(LEAD),
             unfunded: false,
+            shift: None,
             shed: Shed::default(),
             wanted_rps: wanted.rps,
             wanted_endpoints: wanted.endpoints,

@@ -27,7 +27,7 @@ pub fn rejected(
         let live = beliefs.choices.iter().any(|choice| choice.cluster == cluster);
         let reason = match live {
             true => chosen.map_or(Why::Spill, |(_, why)| why).objection(),
-            false => view.signals.clusters[cluster].state.label(),
+            false => view.signals.clusters[cluster].objection(),
         };
         rejected.push(format!("{}:{reason}", name(cluster)));
     }

@@ -6,7 +6,7 @@ import { world } from './world.js';
 import { siteDial } from './site-acts.js';
 import { get, send, setToken, tryToken, operatorName } from './api.js';
 
-class Dialog extends Component {
+export class Dialog extends Component {
   componentDidMount() { this.el.showModal(); }
   close() { this.el.close(); this.props.done(); }
   frame(label, inside) {
@@ -40,6 +40,35 @@ export class TokenDialog extends Dialog {
         <button class="btn primary" type="submit" disabled=${!!busy}>
         ${busy ? 'Asking\u2026' : 'Use it'}</button></div></form>`);
   }
+}
+
+// The expected effect as a table.
+export function expectTable(e) {
+  if (!e) return html`<p class="note wait">Simulating with the current load\u2026</p>`;
+  if (e.unknown) return html`<p class="note">No expectation: ${e.unknown}</p>`;
+  const rows = [];
+  for (const s of e.services) {
+    for (const c of s.clusters) if (Math.abs(c.after_rps - c.now_rps) > Math.max(0.5,
+      0.02 * s.demand_rps)) rows.push([`${c.name} gets of ${s.name}`, rate(c.now_rps), rate(c.after_rps), false]);
+    if (s.after.p99_ms !== null && s.now.p99_ms !== null) rows.push([`p99 of ${s.name}`, `${ms(s.now.p99_ms)} ms`,
+      `${ms(s.after.p99_ms)} ms`, s.after.p99_ms > 2 * s.now.p99_ms]);
+    if (s.after.refused_rps > 0.02 * s.demand_rps + 0.5
+      || s.now.refused_rps > 0.02 * s.demand_rps
+      + 0.5) rows.push([`refused of ${s.name}`, rate(s.now.refused_rps), rate(s.after.refused_rps),
+      s.after.refused_rps > s.now.refused_rps]);
+    if (s.after.usd_per_hour > 0.005 || s.now.usd_per_hour > 0.005) rows.push([`spend of ${s.name}`,
+      usd(s.now.usd_per_hour) + '/h', usd(s.after.usd_per_hour) + '/h', false]);
+  }
+  return [rows.length ? html`<table class="expect"><thead><tr><th></th><th class="r">now</th>
+    <th class="r">after</th></tr></thead>
+    <tbody>
+    ${rows.slice(0, 12).map(([k, a, b, bad]) => html`<tr class=${bad ? 'bad' : ''}><th>${k}</th>
+    <td class="r num">${a}</td><td class="r num"><b>${b}</b></td></tr>`)}</tbody></table>`
+    : html`<p class="note">No request goes there now: nothing moves.</p>`,
+    ...(e.warnings || []).map(w => html`<p class="warn">${mark('down', 14)}<span>${w}</span></p>`),
+    e.assumed?.length
+    ? html`<details class="assumed"><summary>Simulated in ${e.seconds} virtual seconds; assumed:</summary>
+    <ul>${e.assumed.map(a => html`<li>${a}</li>`)}</ul></details>` : null];
 }
 
 const dialOf = (kind, name) => kind === 'sites'
@@ -77,39 +106,13 @@ export class ActionDialog extends Dialog {
       ? 'The proxy did not answer: the action may or may not have taken effect.'
       : `${told.status}: ${typeof told.body === 'string' ? told.body.trim() : ''}` });
   }
-  table(e) {
-    if (!e) return html`<p class="note wait">Simulating with the current load\u2026</p>`;
-    if (e.unknown) return html`<p class="note">No expectation: ${e.unknown}</p>`;
-    const rows = [];
-    for (const s of e.services) {
-      for (const c of s.clusters) if (Math.abs(c.after_rps - c.now_rps) > Math.max(0.5,
-        0.02 * s.demand_rps)) rows.push([`${c.name} gets of ${s.name}`, rate(c.now_rps), rate(c.after_rps), false]);
-      if (s.after.p99_ms !== null && s.now.p99_ms !== null) rows.push([`p99 of ${s.name}`, `${ms(s.now.p99_ms)} ms`,
-        `${ms(s.after.p99_ms)} ms`, s.after.p99_ms > 2 * s.now.p99_ms]);
-      if (s.after.refused_rps > 0.02 * s.demand_rps + 0.5
-        || s.now.refused_rps > 0.02 * s.demand_rps
-        + 0.5) rows.push([`refused of ${s.name}`, rate(s.now.refused_rps), rate(s.after.refused_rps),
-        s.after.refused_rps > s.now.refused_rps]);
-      if (s.after.usd_per_hour > 0.005 || s.now.usd_per_hour > 0.005) rows.push([`spend of ${s.name}`,
-        usd(s.now.usd_per_hour) + '/h', usd(s.after.usd_per_hour) + '/h', false]);
-    }
-    return [rows.length ? html`<table class="expect"><thead><tr><th></th><th class="r">now</th>
-      <th class="r">after</th></tr></thead>
-      <tbody>
-      ${rows.slice(0, 12).map(([k, a, b, bad]) => html`<tr class=${bad ? 'bad' : ''}><th>${k}</th>
-      <td class="r num">${a}</td><td class="r num"><b>${b}</b></td></tr>`)}</tbody></table>`
-      : html`<p class="note">No request goes there now: nothing moves.</p>`,
-      ...(e.warnings || []).map(w => html`<p class="warn">${mark('down', 14)}<span>${w}</span></p>`),
-      e.assumed?.length
-      ? html`<details class="assumed"><summary>Simulated in ${e.seconds} virtual seconds; assumed:</summary>
-      <ul>${e.assumed.map(a => html`<li>${a}</li>`)}</ul></details>` : null];
-  }
   render({ verb, kind, name }, { percent, typed, expected, told, busy, done }) {
     const heavy = verb === 'drain' || (verb === 'dial' && percent === 0), ready = !busy && (!heavy || typed === name);
     const clusters = kind === 'sites' ? world.sites().find(x => x.name === name)?.clusters.length || 0 : 0;
     const all = clusters > 1 ? `All ${clusters} clusters of this site: ` : clusters ? 'The cluster of this site: ' : '';
     const what = all + { drain: 'No new exchanges; exchanges in flight are completed.',
-      undrain: kind === 'sites' ? 'The dial of each cluster applies again.'
+      undrain: kind === 'sites' ? 'The dial of each cluster applies again.' : kind === 'services'
+      ? 'Its shift ends at once: traffic goes by distance and load again.'
       : 'The dial of the configuration file applies again.',
       dial: 'This percentage of the exchanges offered to the cluster is accepted; the rest goes to the next clusters.',
       reload: 'The file is read again now. If it has a problem, the configuration in force stays.' }[verb];
@@ -120,7 +123,7 @@ export class ActionDialog extends Dialog {
       ${verb === 'dial'
         ? html`<label class="dialrow"><input type="range" min="0" max="100" step="5" value=${percent} onInput=${range}
         aria-label="Percent" /><b class="num">${pct(percent / 100)}</b></label>` : null}
-      ${verb === 'reload' ? null : html`<div class="expects" aria-live="polite">${this.table(expected)}</div>`}
+      ${verb === 'reload' ? null : html`<div class="expects" aria-live="polite">${expectTable(expected)}</div>`}
       ${heavy ? html`<label class="type"><span>Type <b>${name}</b> to confirm</span>
         <input type="text" autocomplete="off" spellcheck="false" value=${typed}
         onInput=${ev => this.setState({ typed: ev.target.value })} /></label>` : null}

@@ -11,6 +11,7 @@ import { why } from './views-why.js';
 import { config } from './views-config.js';
 import { sites } from './views-site.js';
 import { ActionDialog, TokenDialog } from './actions.js';
+import { OperationDialog, operationBanner } from './operations.js';
 
 const root = document.documentElement, dark = matchMedia('(prefers-color-scheme: dark)');
 const NAV = [['map', 'Map'], ['services', 'Services'], ['clusters', 'Clusters'], ['why', 'Why'],
@@ -112,7 +113,7 @@ class App extends Component {
     const empty = !world.status,
       main = empty ? (world.phase === 'denied' ? html`<${views.Verdict} ask=${this.ask} />` : views.loading())
       : View.prototype instanceof Component ? h(View, { ...props, key: page }) : html`${View(props)}`;
-    return html`${this.top(page)}${this.banner()}
+    return html`${this.top(page)}${this.banner()}${operationBanner(this.act)}
       <main id="main" key=${page} tabindex="-1" class=${`v-${page}${world.cold ? ' cold' : ''}`}>${main}</main>
       <footer class="foot"><span>tidegate ${world.status?.version || ''}</span>
         ${world.status ? html`<span>${world.site}, ${world.status.environment}</span>
@@ -123,6 +124,8 @@ class App extends Component {
         ? (dialog.token
         ? html`<${TokenDialog} key="token" done=${this.done}
         changed=${() => { if (world.phase !== 'live') world.start(); update(); }} />`
+        : dialog.operation
+        ? html`<${OperationDialog} key=${dialog.kind + dialog.name} ...${dialog} done=${this.done} />`
         : html`<${ActionDialog} key=${dialog.verb + dialog.name} ...${dialog} done=${this.done} />`) : null}`;
   }
 }

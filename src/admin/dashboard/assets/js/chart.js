@@ -5,7 +5,9 @@ import uPlot from '../vendor/uplot.js';
 import { html, Component, token, mark, clock } from './ui.js';
 
 const PAD_LEFT = 46, PAD_RIGHT = 10;
-const SHOWN = new Set(['spill', 'cluster', 'reload', 'dial', 'budget', 'certificates']);
+const SHOWN = new Set(['spill', 'cluster', 'reload', 'dial', 'budget', 'certificates', 'drill', 'shift']);
+// Phases of a drill or shift in which nothing moves.
+const QUIET = new Set(['baseline', 'held']);
 const COLOUR = { home: 'home', away: 'away', away2: 'away2', lost: 'lost', ink: 'ink2', info: 'ink3', sea2: 'sea2',
   none: 'none' };
 const nice = x => { const p = 10 ** Math.floor(Math.log10(x || 1)), m = x / p;
@@ -161,7 +163,8 @@ export class Chart extends Component {
 
   render({ title, unit, height, series, stacked, fmt, limits = [], axis, events, marks = [], end, span, ahead = 0, note,
     gap = 0, x }, { w }) {
-    const [t0, t1] = this.bounds(), list = this.apart(marks.filter(e => SHOWN.has(e.kind) && e.t >= t0 && e.t <= t1));
+    const [t0, t1] = this.bounds(), list = this.apart(marks.filter(e => SHOWN.has(e.kind) && !QUIET.has(e.phase)
+      && e.t >= t0 && e.t <= t1));
     const placed = w && events ? this.place(list) : [];
     this.lane = placed.length ? (placed.some(p => p.row === 1) ? 40 : 22) : 0;
     const floor = height - (axis ? 22 : 6), lane = this.lane, top = this.top();

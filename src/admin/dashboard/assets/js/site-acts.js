@@ -15,5 +15,7 @@ export function siteActs(x, act, cls = 'btn') {
     ? html`<button class=${cls} type="button" onClick=${go('undrain')}>
       ${by ? 'Take dial back\u2026' : 'Undrain site\u2026'}</button>`
     : html`<button class=${cls} type="button" onClick=${go('drain')}>Drain site\u2026</button>`}
-    <button class=${cls} type="button" onClick=${go('dial')}>Dial\u2026</button></div>`;
+    <button class=${cls} type="button" onClick=${go('dial')}>Dial\u2026</button>
+    ${cls === 'btn' ? html`<button class=${cls} type="button"
+      onClick=${() => act({ operation: true, kind: 'drill', name: x.name })}>Drill\u2026</button>` : null}</div>`;
 }

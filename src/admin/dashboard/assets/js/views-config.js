@@ -106,7 +106,8 @@ export class config extends Component {
         ${audit.slice(0, 12).map(a => html`<li><span class="num dim">${clock(Date.parse(a.time) / 1000)}</span>
         <span>
         <b>
-        ${a.action === 'reload' ? 'reload' : a.percent === null ? `${a.name}: dial taken back` : a.percent === 0
+        ${a.action === 'reload' ? 'reload' : ['drill', 'shift'].includes(a.action)
+        ? `${a.action} of ${a.name}: ${a.message}` : a.percent === null ? `${a.name}: dial taken back` : a.percent === 0
         ? `${a.name} drained` : `${a.name} dialled to ${a.percent}\u202f%`}</b>
         <small>${a.by ? `${a.by}, ` : ''}${a.from}${a.ok ? '' : `, failed: ${a.message}`}</small></span></li>`)}</ol>`
         : null])}</div></div>`;

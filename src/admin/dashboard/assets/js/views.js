@@ -79,8 +79,15 @@ export function verdict() {
     return { tone: 'hand', glyph: 'draining',
     since: world.since(e => e.kind === 'dial' && (e.name === c.name || e.name === c.site)),
     head: [{ b: words(byHand.slice(0, 3).map(x => x.name)) },
-    c.dial_percent ? ` dialled to ${c.dial_percent}\u202f%` : ' drained', ...away],
-    sub: ['By hand or by the file. Nothing is refused.'] }; }
+    c.awaits_undrain ? ' returned, and waits for an undrain'
+    : c.dial_percent ? ` dialled to ${c.dial_percent}\u202f%` : ' drained', ...away],
+    sub: [c.awaits_undrain ? 'failback.mode is manual. Nothing is refused.'
+    : 'By hand or by the file. Nothing is refused.'] }; }
+  const shifted = all.filter(s => s.shift && !s.shift.rests);
+  if (shifted.length) { const { name, shift } = shifted[0];
+    return { tone: 'hand', glyph: 'draining', since: world.since(e => e.kind === 'shift' && e.name === name),
+    head: [{ b: name }, `: ${shift.percent}\u202f% of ${shift.from} goes to `, { b: shift.to }],
+    sub: ['By a shift. Nothing is refused.'] }; }
   const silent = sites.find(x => world.siteAge(x.name));
   if (silent) return { tone: 'none', glyph: 'stale',
     head: ['No report from ', { b: silent.name }, ' for ', { b: ago(world.siteAge(silent.name)) }],
@@ -194,7 +201,7 @@ function course(s, range) {
   return { x: Array.from({ length: n }, (_, i) => end - (n - i) * (told?.step_s || 1)), end, gap: 0, span, own,
     ready: !!told };
 }
-export function services({ arg, query, setQuery }) {
+export function services({ arg, query, setQuery, act }) {
   if (!world.services.length) return blank('No service is configured.');
   const s = world.services.find(x => x.name === arg[0])
     || [...world.services].sort((a, b) => RANK.indexOf(world.serviceState(a)) - RANK.indexOf(world.serviceState(b)))[0];
@@ -219,7 +226,12 @@ export function services({ arg, query, setQuery }) {
   const set = world.set('services', s.name) || {};
   return html`${tabs('services', world.services.map(q => [q.name, world.serviceState(q)]), s.name)}
     <section class="pagehead"><div><h1>${mark(st, 22)}${s.name}</h1><p class="vsub">${sentence(s, f, st)}</p></div>
-      <a class="btn" href=${world.whyHref(s.name)}>Why?</a></section>
+      <div class="acts">${world.token && !world.cold && s.order.length > 1 ? (s.shift
+      ? html`<button class="btn" type="button"
+      onClick=${() => act({ verb: 'undrain', kind: 'services', name: s.name })}>Take shift back\u2026</button>`
+      : html`<button class="btn" type="button"
+      onClick=${() => act({ operation: true, kind: 'shift', name: s.name })}>Shift\u2026</button>`) : null}
+      <a class="btn" href=${world.whyHref(s.name)}>Why?</a></div></section>
     <div class="kpis">
       ${kpi('Demand', num(f.demand), '/s', s.forecast_rps === null ? 'forecast after 10 s of traffic'
       : `in a minute ${num(s.forecast_rps)}/s`)}
@@ -323,6 +335,8 @@ function sentence(s, f, st) {
     || (st === 'degraded'
     && f.refused > f.errors)) return `${rate(f.refused)} refused. ${home ? `${home.name}: ${home.why}.` : ''}`;
   if (st === 'degraded') return `${pct(f.errors / f.demand)} of the answers are errors.`;
+  if (s.shift) return `A shift by hand: ${s.shift.percent}\u202f% of ${s.shift.from} goes to ${s.shift.to}${
+    s.shift.rests ? ', which is down: the shift rests' : ''}.`;
   if (others.length && home) return `${others.join(', ')}. ${home.name}: ${home.why}.`;
   return home ? `${home.name}: ${home.why}.` : '';
 }
@@ -440,6 +454,9 @@ export function clusters({ arg, act }) {
         : '\u2013'], ['cause', c.cause ? plain(c.cause) : 'none', c.state === 'down' ? 'tx-lost' : ''],
         ['accepts', words(set.accepts || [])], ['offers', words(set.offers || []) || 'nothing'],
         ['price', gib.gib || gib.million ? `${usd(gib.gib)} a GiB, ${usd(gib.million)} a million` : 'nothing'],
+        ['failback', c.awaits_undrain ? 'manual: waits for an undrain'
+        : c.held_for_s ? `${c.failback}, held out for another ${ago(c.held_for_s)}` : c.failback,
+        c.awaits_undrain || c.held_for_s ? 'tx-hand' : ''],
         ['environment', c.environment]]))}
     </div></div>`;
 }

@@ -86,7 +86,7 @@ class World {
   snapshot(s) {
     this.phase = 'live'; this.heard = performance.now(); this.version += 1;
     this.status = s.status; this.clusters = s.clusters; this.services = s.services;
-    this.fleet = s.fleet || this.fleet;
+    this.fleet = s.fleet || this.fleet; this.operation = s.operation || null;
     this.byName = new Map(s.clusters.map(c => [c.name, c]));
     const at = Math.floor(Date.parse(s.status.time) / 1000);
     if (Number.isFinite(at)) this.record(at);
@@ -245,7 +245,7 @@ class World {
     if (f.demand > 0 && f.errors / f.demand > 0.02) return 'degraded';
     const away = f.demand > 0 && f.away / f.demand > 0.02;
     if (home && away && home.state === 'down') return 'failover';
-    if (home && away && home.dial_percent < 100) return 'dialled';
+    if (home && away && (home.dial_percent < 100 || (s.shift && !s.shift.rests))) return 'dialled';
     if (s.spilling || away) return home?.state === 'degraded' ? 'failover' : 'spill';
     return f.demand > 0.05 ? 'nearest' : 'idle';
   }
@@ -327,6 +327,9 @@ function stamp(e) {
     case 'dial': return say('hand', 'hand',
       e.percent === null ? `${e.name}: dial taken back` : e.percent === 0 ? `${e.name} drained`
       : `${e.name} dialled to ${e.percent}\u202f%`);
+    case 'drill': case 'shift': return say('hand', 'hand', e.phase === 'ended'
+      ? `${e.kind} of ${e.name} ${e.outcome}${e.cause ? `: ${e.cause}` : ''}` : e.phase === 'returning'
+      ? `${e.name}: traffic returned` : `${e.kind} of ${e.name}`);
     case 'budget': return say('budget', 'away', e.empty ? `${e.service}: budget spent` : `${e.service}: budget again`);
     default: return say('reload', 'info', String(e.kind));
   }
