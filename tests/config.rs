@@ -853,3 +853,66 @@ fn a_quoted_backslash_starts_no_comment_and_a_bare_ipv6_address_gets_a_hint() {
     let found: Vec<String> = check(text).problems.iter().map(|p| p.render("f")).collect();
     assert!(found.iter().any(|line| line.contains("\"[::1]:80\"")), "{found:#?}");
 }
+
+/// What is said of `discover.kubernetes` with these keys.
+fn about_kubernetes(keys: &str) -> String {
+    let text = format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+         services: {{ s: {{ clusters: [a] }} }}\n\
+         clusters: {{ a: {{ kind: idc, discover: {{ kubernetes: {{ {keys} }} }} }} }}\n"
+    );
+    check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(not(feature = "k8s"))]
+#[test]
+fn a_build_without_kubernetes_says_so() {
+    let told = about_kubernetes("service: web");
+    let place = "t:3:50: error: clusters.a.discover.kubernetes: this build has no Kubernetes";
+    assert!(told.starts_with(place), "{told}");
+}
+
+#[cfg(feature = "k8s")]
+#[test]
+fn what_is_wrong_with_kubernetes_is_told_at_its_place() {
+    let folder = std::env::temp_dir().join(format!("tidegate-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("kubeconfig");
+    std::fs::write(&file, "contexts:\n- { name: near }\n- { name: far }\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let file = file.display();
+    for keys in [
+        "service: web".to_owned(),
+        "service: web-1, namespace: shop, port: 8080".to_owned(),
+        "service: web, port: http".to_owned(),
+        format!("service: web, kubeconfig: '{file}'"),
+        format!("service: web, kubeconfig: '{file}', context: far"),
+    ] {
+        assert_eq!(about_kubernetes(&keys), "", "{keys}");
+    }
+    for (keys, part) in [
+        ("namespace: shop", "kubernetes: `service` is missing"),
+        ("service: a/b", "kubernetes.service: `a/b` is not a name of a service"),
+        ("service: web, namespace: Shop", "namespace: `Shop` is not a name of a namespace"),
+        ("service: web, port: 0", "kubernetes.port: `0` is neither a port nor the name of one"),
+        ("service: web, port: 65536", "kubernetes.port: `65536` is neither a port"),
+        ("service: web, port: a_b", "kubernetes.port: `a_b` is neither a port"),
+        ("service: web, context: far", "kubernetes.context: is used only with `kubeconfig`"),
+        ("service: web, kubeconfig: nowhere", "kubeconfig: cannot read `nowhere`"),
+        ("service: web, kubeconfig: config/minimal.yaml", "`config/minimal.yaml` has no contexts"),
+        (
+            &format!("service: web, kubeconfig: '{file}', context: east"),
+            "has no context `east` (its contexts are near, far)",
+        ),
+    ] {
+        let told = about_kubernetes(keys);
+        assert!(told.contains(part), "{keys}: {told}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    let text = "listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }\n\
+        services: { s: { clusters: [a] } }\n\
+        clusters: { a: { discover: { dns: 'a:1', kubernetes: { service: web } } } }\n";
+    let both = check(text).problems;
+    let told = both.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n");
+    assert!(told.contains("needs exactly one of `dns`, `srv`, `file` and `kubernetes`"), "{told}");
+}

@@ -7,6 +7,7 @@ mod explain;
 mod healthcheck;
 mod init;
 mod operate;
+mod operations;
 mod remote;
 mod run;
 mod simulate;
@@ -86,10 +87,10 @@ enum Verb {
     /// Show the sites, services, clusters and events of a running proxy in the terminal.
     Top(top::Options),
     /// Dial a site of a running proxy away and back, and report errors and latency; stops by itself when they rise.
-    Drill(operate::Drill),
+    Drill(operations::Drill),
     /// Move the traffic of a service of a running proxy to another cluster, step by step; returns when errors or latency
     /// rise.
-    Shift(operate::Shift),
+    Shift(operations::Shift),
     /// Run a demonstration on this machine: a data centre (IDC), two clouds, demand beyond capacity, an outage.
     Demo(demo::Options),
     /// Print completions for a shell.
@@ -138,8 +139,8 @@ pub fn main() -> ExitCode {
         Verb::Reload(reloaded) => operate::reload(&reloaded),
         Verb::Why(traced) => operate::why(&traced),
         Verb::Top(options) => top::top(&options),
-        Verb::Drill(arguments) => operate::drill(&arguments),
-        Verb::Shift(arguments) => operate::shift(&arguments),
+        Verb::Drill(arguments) => operations::drill(&arguments),
+        Verb::Shift(arguments) => operations::shift(&arguments),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Completions { shell } => {
             let mut out = Vec::new();

@@ -1,8 +1,9 @@
-//! The source of a cluster's endpoints: a list, DNS, or a separate file.
+//! The source of a cluster's endpoints: a list, DNS, a separate file, or Kubernetes.
 
 use super::compiler::{Compiler, rooted};
 use super::error::{Problem, Problems};
 use super::file;
+use super::kubernetes;
 use super::scalar::{host_and_port, is_host_name};
 use super::shape::{Decode, Spanned};
 use super::yaml;
@@ -75,8 +76,9 @@ impl Compiler<'_> {
         path: &str,
     ) -> Option<Source> {
         let path = format!("{path}.discover");
-        match (&discover.dns, &discover.srv, &discover.file) {
-            (Some(dns), None, None) => match host_and_port(&dns.value) {
+        let file::Discover { at, dns, srv, file, kubernetes } = discover;
+        match (dns, srv, file, kubernetes) {
+            (Some(dns), None, None, None) => match host_and_port(&dns.value) {
                 Ok((host, port)) => Some(Source::Dns { host, port }),
                 Err(message) => {
                     let message = format!("`{}`: {message}", dns.value);
@@ -84,7 +86,7 @@ impl Compiler<'_> {
                     None
                 }
             },
-            (None, Some(srv), None) => {
+            (None, Some(srv), None, None) => {
                 if !is_host_name(&srv.value) {
                     let hint = "such as _https._tcp.shop.example.com";
                     let message = format!("`{}` is not a name", srv.value);
@@ -93,13 +95,18 @@ impl Compiler<'_> {
                 }
                 Some(Source::Srv { name: srv.value.clone() })
             }
-            (None, None, Some(file)) => Some(Source::File { path: folder.join(&file.value) }),
+            (None, None, Some(file), None) => Some(Source::File { path: folder.join(&file.value) }),
+            (None, None, None, Some(kubernetes)) => {
+                let path = format!("{path}.kubernetes");
+                kubernetes::source(kubernetes, folder, &path, self.problems)
+            }
             _ => {
-                let message = "needs exactly one of `dns`, `srv` and `file`";
-                let problem = Problem::error(discover.at, &path, message);
-                match (&discover.dns, &discover.srv, &discover.file) {
-                    (None, None, None) => {
-                        self.problems.lacking(&path, &["dns", "srv", "file"], problem);
+                let message = "needs exactly one of `dns`, `srv`, `file` and `kubernetes`";
+                let problem = Problem::error(*at, &path, message);
+                match (dns, srv, file, kubernetes) {
+                    (None, None, None, None) => {
+                        let keys = ["dns", "srv", "file", "kubernetes"];
+                        self.problems.lacking(&path, &keys, problem);
                     }
                     _ => self.problems.push(problem),
                 }

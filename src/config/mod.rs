@@ -20,6 +20,7 @@ pub mod expand;
 pub mod file;
 mod fleet;
 mod headers;
+mod kubernetes;
 mod listeners;
 mod nats;
 mod policies;

@@ -9,7 +9,7 @@ mod source;
 
 pub use super::index::{ClassIndex, ClusterIndex, ListenerIndex, ServiceIndex};
 pub use super::listener::*;
-pub use source::{EndpointSpec, Source, Target};
+pub use source::{EndpointSpec, Kubernetes, ServicePort, Source, Target};
 
 use super::budget::SpendingLimit;
 use super::cors::Cors;

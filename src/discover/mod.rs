@@ -1,12 +1,19 @@
-//! Discovery: endpoints of clusters, from lists, DNS and files, as events.
+//! Discovery: endpoints of clusters, from lists, DNS, files and Kubernetes, as events.
 //!
 //! There is one task for each cluster that is not a plain list of addresses. After a failure the last endpoints
 //! stay; only a confirmed empty answer, or an empty file, empties a cluster.
 
+mod api_health;
 mod dns;
 mod file;
+#[cfg(feature = "k8s")]
+mod kubernetes;
+#[cfg(not(feature = "k8s"))]
+#[path = "no_kubernetes.rs"]
+mod kubernetes;
 mod resolver;
 
+pub use api_health::{ApiHealth, ApiHealths, Fault};
 pub use file::Parse;
 pub use resolver::Resolver;
 
@@ -32,6 +39,7 @@ pub struct Discovery {
     resolver: Arc<Resolver>,
     parse: Parse,
     ages: Ages,
+    api_healths: ApiHealths,
     tasks: BTreeMap<String, (Source, bool, JoinHandle<()>)>,
 }
 
@@ -45,14 +53,27 @@ impl Discovery {
         resolver: Resolver,
         parse: Parse,
     ) -> Discovery {
-        let (ages, tasks) = (Ages::default(), BTreeMap::new());
-        Discovery { events, view, resolver: Arc::new(resolver), parse, ages, tasks }
+        Discovery {
+            events,
+            view,
+            resolver: Arc::new(resolver),
+            parse,
+            ages: Ages::default(),
+            api_healths: ApiHealths::default(),
+            tasks: BTreeMap::new(),
+        }
     }
 
     /// When each cluster's DNS last gave a good answer.
     #[must_use]
     pub fn ages(&self) -> Ages {
         self.ages.clone()
+    }
+
+    /// How the API server of each cluster answers.
+    #[must_use]
+    pub fn api_healths(&self) -> ApiHealths {
+        self.api_healths.clone()
     }
 
     /// Switches to the sources of this plan; tasks of unchanged sources continue.
@@ -74,6 +95,9 @@ impl Discovery {
         let mut ages = self.ages.lock().unwrap_or_else(PoisonError::into_inner);
         ages.retain(|name, _| self.tasks.contains_key(name));
         drop(ages);
+        let mut healths = self.api_healths.lock().unwrap_or_else(PoisonError::into_inner);
+        healths.retain(|name, _| self.tasks.contains_key(name));
+        drop(healths);
         for cluster in &plan.clusters {
             if listed(cluster).is_none() && !self.tasks.contains_key(&cluster.name) {
                 let task = self.start(cluster);
@@ -90,6 +114,7 @@ impl Discovery {
             events: self.events.clone(),
             view: self.view.clone(),
             ages: self.ages.clone(),
+            api_healths: self.api_healths.clone(),
             sent_usable: Arc::default(),
         };
         let resolver = self.resolver.clone();
@@ -101,6 +126,7 @@ impl Discovery {
             }
             Source::Srv { name } => tokio::spawn(dns::follow_srv(resolver, name, teller)),
             Source::File { path } => tokio::spawn(file::follow(path, self.parse, resolver, teller)),
+            Source::Kubernetes(source) => tokio::spawn(kubernetes::follow(source, teller)),
         }
     }
 }
@@ -132,6 +158,7 @@ struct Teller {
     events: mpsc::Sender<Event>,
     view: Arc<ArcSwap<View>>,
     ages: Ages,
+    api_healths: ApiHealths,
     /// Whether usable endpoints were sent before.
     sent_usable: Arc<AtomicBool>,
 }
@@ -185,5 +212,15 @@ impl Teller {
     fn answered(&self, now: Timestamp) {
         let mut ages = self.ages.lock().unwrap_or_else(PoisonError::into_inner);
         ages.insert(self.cluster.clone(), now);
+    }
+
+    /// Changes the health of the cluster's API server.
+    #[cfg_attr(
+        not(feature = "k8s"),
+        expect(dead_code, reason = "only Kubernetes has an API server")
+    )]
+    fn count_api(&self, change: impl FnOnce(&mut ApiHealth)) {
+        let mut healths = self.api_healths.lock().unwrap_or_else(PoisonError::into_inner);
+        change(healths.entry(self.cluster.clone()).or_default());
     }
 }

@@ -5,11 +5,11 @@ use super::reload::{Status, Texts};
 use crate::admin;
 use crate::config::difference::{Change, difference};
 use crate::decision::plan::Address;
-use crate::discover::Ages;
+use crate::discover::{Ages, ApiHealths};
 use crate::fleet::{Fleet, SitePicture};
 use crate::os::clock;
 use crate::shared::Shared;
-use crate::telemetry::metrics::{FleetFigures, ServerFigures};
+use crate::telemetry::metrics::{ApiServerFigures, FleetFigures, ServerFigures};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -24,6 +24,7 @@ pub(super) struct Sources {
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) figures: Arc<Mutex<Figures>>,
     pub(super) ages: Ages,
+    pub(super) api_healths: ApiHealths,
 }
 
 /// The admin API's backend over these sources.
@@ -102,6 +103,7 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
     let figures = sources.figures.lock().unwrap_or_else(PoisonError::into_inner);
     let now = clock::now();
     let ages = sources.ages.lock().unwrap_or_else(PoisonError::into_inner);
+    let healths = sources.api_healths.lock().unwrap_or_else(PoisonError::into_inner);
     let busy = sources.shared.busy.iter();
     ServerFigures {
         generation: status.generation,
@@ -113,6 +115,13 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         tasks: sources.shared.tasks.iter().map(|tasks| tasks.load(Ordering::Relaxed)).collect(),
         busy: busy.map(|busy| f64::from(busy.load(Ordering::Relaxed)) / 1e3).collect(),
         dns_age: ages.iter().map(|(name, at)| (name.clone(), now.secs_since(*at))).collect(),
+        kubernetes: healths
+            .iter()
+            .map(|(name, health)| {
+                let age = health.answered.map(|at| now.secs_since(at));
+                (name.clone(), ApiServerFigures { age, faults: health.faults() })
+            })
+            .collect(),
         probes: figures.probes.clone(),
         probe_spans: figures.spans.clone(),
         ejections: figures.ejections.clone(),

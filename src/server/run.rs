@@ -138,7 +138,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let resolver = Resolver::new(name_server());
     let discovery =
         Discovery::new(shared.events.clone(), shared.view.clone(), resolver, parse_endpoints);
-    let ages = discovery.ages();
+    let (ages, api_healths) = (discovery.ages(), discovery.api_healths());
     let admin_listener = bind_admin(&settings, &mut inherited).map_err(StartError::Io)?;
     let mut reloader = Reloader::new(
         options.origin.clone(),
@@ -160,7 +160,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let mut upgrade = Upgrade::new(options.signals);
     let admin = admin_listener.map(|(listener, address, copy)| {
         tracing::info!(%address, "admin API listening on {address}");
-        let sources = Sources { shared: shared.clone(), fleet, status, figures, ages };
+        let sources = Sources { shared: shared.clone(), fleet, status, figures, ages, api_healths };
         let backend = backend(sources, requests, decisions, address.clone(), reloader.access());
         upgrade.keep_admin(copy, tokio::spawn(admin::serve(listener, backend)));
         address

@@ -35,6 +35,8 @@ mod http2;
 mod http2_bounds;
 #[cfg(feature = "http3")]
 mod http3;
+#[cfg(feature = "k8s")]
+mod kubernetes;
 mod l4;
 mod lifecycle;
 mod logs;

@@ -110,6 +110,24 @@ shape! {
         srv: Spanned<String> = optional,
         /// A file with a list of endpoints; the file is watched.
         file: Spanned<String> = optional,
+        /// A Kubernetes Service whose EndpointSlices are watched.
+        kubernetes: Kubernetes = optional,
+    }
+}
+
+shape! {
+    /// A Kubernetes Service, and the API server that knows its endpoints.
+    Kubernetes {
+        /// The Service's namespace; by default that of the context, or of the proxy's own pod.
+        namespace: Spanned<String> = optional,
+        /// The Service's name.
+        service: Spanned<String> = required,
+        /// The port of the pods, as a number or as the name in the Service's list; by default the only one.
+        port: Spanned<String> = optional,
+        /// A kubeconfig file; without one, the proxy runs in a pod of the cluster.
+        kubeconfig: Spanned<String> = optional,
+        /// The context in the kubeconfig file; by default its current one.
+        context: Spanned<String> = optional,
     }
 }
 

@@ -25,6 +25,32 @@ pub enum Source {
         /// Its path.
         path: PathBuf,
     },
+    /// The EndpointSlices of a Kubernetes Service.
+    Kubernetes(Kubernetes),
+}
+
+/// A Service of a Kubernetes cluster, and how the cluster's API server is reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Kubernetes {
+    /// The Service's namespace; by default that of the context, or of the proxy's own pod.
+    pub namespace: Option<String>,
+    /// The Service's name.
+    pub service: String,
+    /// The port of the pods; by default the only one.
+    pub port: Option<ServicePort>,
+    /// The kubeconfig file; without one, the API server of the cluster in which the proxy runs.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig file; by default its current one.
+    pub context: Option<String>,
+}
+
+/// A port of the pods of a Kubernetes Service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ServicePort {
+    /// The port's number.
+    Number(u16),
+    /// The name in the Service's list of ports.
+    Name(String),
 }
 
 impl Source {
@@ -33,7 +59,10 @@ impl Source {
     pub fn stated_count(&self) -> Option<usize> {
         match self {
             Source::Static(specs) => Some(specs.len()),
-            Source::Dns { .. } | Source::Srv { .. } | Source::File { .. } => None,
+            Source::Dns { .. }
+            | Source::Srv { .. }
+            | Source::File { .. }
+            | Source::Kubernetes(_) => None,
         }
     }
 
@@ -42,7 +71,10 @@ impl Source {
     pub fn host(&self) -> Option<&str> {
         match self {
             Source::Dns { host, .. } => Some(host),
-            Source::Static(_) | Source::Srv { .. } | Source::File { .. } => None,
+            Source::Static(_)
+            | Source::Srv { .. }
+            | Source::File { .. }
+            | Source::Kubernetes(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::families::{CLUSTER, Families, counter, gauge, histogram};
 use super::scrape::Scrape;
-use crate::decision::plan::{Cluster, ClusterIndex, Plan};
+use crate::decision::plan::{Cluster, ClusterIndex, Plan, Source};
 use crate::decision::signal::{ClusterSignals, State};
 use crate::decision::tls_failure::TlsFailure;
 use prometheus::proto::{Metric, MetricType};
@@ -106,6 +106,40 @@ fn probes(families: &mut Families, scrape: &Scrape<'_>) {
     );
     for (cluster, age) in &server.dns_age {
         ages.push(gauge(&[(CLUSTER, cluster)], *age));
+    }
+    kubernetes(families, scrape);
+}
+
+/// The API servers that are followed; no series in a cluster without one.
+fn kubernetes(families: &mut Families, scrape: &Scrape<'_>) {
+    let is_followed = |name: &&String| {
+        let mut clusters = scrape.plan.clusters.iter();
+        clusters.any(|cluster| {
+            cluster.name == **name && matches!(cluster.source, Source::Kubernetes(_))
+        })
+    };
+    let all = &scrape.server.kubernetes;
+    let followed: Vec<_> = all.iter().filter(|(name, _)| is_followed(name)).collect();
+    if followed.is_empty() {
+        return;
+    }
+    let ages = families.family(
+        "tidegate_kubernetes_age_seconds",
+        "Age of the last answer of the Kubernetes API server.",
+        MetricType::GAUGE,
+    );
+    for (cluster, server) in &followed {
+        ages.extend(server.age.map(|age| gauge(&[(CLUSTER, cluster)], age)));
+    }
+    let faults = families.family(
+        "tidegate_kubernetes_failures_total",
+        "Answers of the Kubernetes API server that were not used, or not in full, by reason.",
+        MetricType::COUNTER,
+    );
+    for (cluster, server) in &followed {
+        for (reason, count) in &server.faults {
+            faults.push(counter(&[(CLUSTER, cluster), ("reason", reason)], *count as f64));
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct ServerFigures {
     pub busy: Vec<f64>,
     /// Age of each cluster's last good DNS answer in seconds.
     pub dns_age: BTreeMap<String, f64>,
+    /// The Kubernetes API server of each cluster that follows one.
+    pub kubernetes: BTreeMap<String, ApiServerFigures>,
     /// Probes by cluster: succeeded, failed.
     pub probes: BTreeMap<String, (u64, u64)>,
     /// Durations of probes by cluster.
@@ -61,6 +63,15 @@ pub struct ServerFigures {
     pub started_at: f64,
     /// The figures of the fleet.
     pub fleet: FleetFigures,
+}
+
+/// The figures of a Kubernetes API server.
+#[derive(Clone, Debug, Default)]
+pub struct ApiServerFigures {
+    /// Age of the last answer in seconds, if there was one.
+    pub age: Option<f64>,
+    /// Answers that were not used, or not in full, by reason.
+    pub faults: Vec<(&'static str, u64)>,
 }
 
 /// The figures of the fleet.
