@@ -286,7 +286,7 @@ fn named_paths(code: &str) -> Vec<String> {
     let mut rest = String::new();
     for (index, part) in format!("\n{code}").split("use ").enumerate() {
         let (tree, after) = match part.split_once(';') {
-            Some((tree, after)) if index > 0 && !tree.contains('=') => (tree, after),
+            Some((tree, after)) if index > 0 && is_tree(tree) => (tree, after),
             Some(_) | None => ("", part),
         };
         expand("", tree, &mut paths);
@@ -297,6 +297,17 @@ fn named_paths(code: &str) -> Vec<String> {
     let words = rest.split(|c: char| !is_path(c)).filter(|word| word.contains("::"));
     paths.extend(words.map(str::to_owned));
     paths
+}
+
+/// Whether text behind the word `use` is a list of imports, and not a sentence.
+fn is_tree(text: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_:,{}*".contains(c);
+    let depth_after = |depth: Option<u32>, c: char| match c {
+        '{' => depth?.checked_add(1),
+        '}' => depth?.checked_sub(1),
+        _ => depth,
+    };
+    text.chars().all(is_part) && text.chars().fold(Some(0), depth_after) == Some(0)
 }
 
 /// `a::{b, c::{d}}` as `a::b` and `a::c::d`.
