@@ -16,6 +16,7 @@ use self::flow::{Flow, Key, Names, is_refusal, moment};
 use super::admission::{Admitted, admit_flow};
 use super::refusal::Refusal;
 use super::selection::{Reach, Selection, Tried, select};
+use super::withheld;
 use super::worker::{Cells, Stopped, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -207,8 +208,11 @@ impl Inbound<'_> {
         let (admitted, seat) = self.admit(client)?;
         let seed = hash(client.to_string().as_bytes());
         loop {
-            let selection =
-                select(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
+            let selected = select(worker, view, self.class, tried, seed, Reach::Anywhere);
+            let selection = selected.map_err(|refusal| {
+                withheld::note(worker, view, (self.index, self.class), refusal, client, "");
+                Some(refusal)
+            })?;
             let held = self.count(&selection).ok_or(Some(Refusal::Overloaded))?;
             match self.socket_towards(&selection)? {
                 Some(upstream) => {

@@ -15,6 +15,7 @@ mod bounds;
 mod breaking;
 mod client_cert;
 mod cors;
+mod constraints;
 mod dashboard;
 mod deadlines;
 mod dial;

@@ -83,6 +83,7 @@ pub(super) async fn forward<C: Client>(
         false => terms.priority,
     };
     if is_shed(worker, view, class, priority) {
+        record.unplaced = true;
         return Err(Failure::refuse(Refusal::Overloaded));
     }
     let mut walk = Walk::of(bound);
