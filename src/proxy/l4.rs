@@ -2,7 +2,7 @@
 
 use super::accept::Accepted;
 use super::refusal::Refusal;
-use super::selection::{Reach, Selection, Tried, select};
+use super::selection::{InFlight, Reach, Selection, Tried, select};
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, Wanted, open};
 use super::withheld;
@@ -15,7 +15,7 @@ use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
 use crate::policy::PolicyRequest;
-use crate::shared::{Counted, Held, Meter, View};
+use crate::shared::{Counted, Meter, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::results::StatusClass;
 use crate::tls::client::Speaks;
@@ -27,7 +27,7 @@ use std::time::Duration;
 struct ConnectedFlow {
     stream: Stream,
     held: Counted,
-    counts: (Held, Held),
+    counts: InFlight,
     cluster: ClusterIndex,
     /// Counts the bytes from the cluster.
     meter: Meter,

@@ -290,6 +290,7 @@ impl Inbound<'_> {
         let listener = &view.plan.listeners[self.index];
         let class = &view.plan.classes[self.class];
         let now = worker.now();
+        let group = view.clusters[selection.cluster].group.as_ref();
         let flow = Rc::new(Flow {
             key,
             upstream,
@@ -320,6 +321,7 @@ impl Inbound<'_> {
                 reason: selection.why.label(),
             },
             meter: view.slots.meter(worker.id, self.class, selection.slot),
+            line: group.map(|group| group.meter.clone()),
             held: RefCell::new(Some((admitted, seat, held, selection.into_counts()))),
         });
         self.listening.note(&flow);
@@ -412,6 +414,9 @@ fn take_answers(worker: &Worker, listening: &Listening, flow: &Flow) {
     let (client, ours) = flow.key;
     for run in batch.runs() {
         let bytes = run.bytes.len() as u64;
+        if let Some(line) = &flow.line {
+            line.received(run.bytes.len());
+        }
         if let Some(meter) = flow.meter.count() {
             meter.add(bytes);
         }

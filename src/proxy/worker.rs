@@ -426,6 +426,9 @@ impl Worker {
         for live in view.clusters.iter() {
             live.connection_queue.wake_first();
             live.queue.wake_first();
+            if let Some(group) = &live.group {
+                group.queue.wake_first();
+            }
         }
         let usable = |key| usable(&view, key);
         self.h2_pool.borrow_mut().sweep(usable, now);

@@ -263,11 +263,17 @@ impl World {
 
     /// A sweep, and its view in force: each published choice and explanation names permitted clusters only.
     fn publish(&mut self) {
-        let signals = self.assessor.sweep(&mut Noise(&mut self.dice), self.now);
+        let mut signals = self.assessor.sweep(&mut Noise(&mut self.dice), self.now);
         let (clusters, _) = self.interned.live(&self.plan, &signals);
         for (live, signals) in clusters.iter().zip(&signals.clusters) {
             live.ceiling.set(signals.ceiling);
         }
+        for (service, allowance) in signals.allowances.enumerated() {
+            if let Some(purse) = self.slots.purse(service) {
+                purse.fill(*allowance);
+            }
+        }
+        signals.groups = self.interned.sweep_groups(&self.plan, 0.05);
         let view = View {
             plan: self.plan.clone(),
             tls: Arc::default(),

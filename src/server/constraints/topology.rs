@@ -114,6 +114,9 @@ fn cluster(dice: &mut Dice, name: usize, sites: &[Site]) -> Cluster {
     if chance(dice, 20) {
         write!(more, ", dial: {}", dice.below(101)).unwrap();
     }
+    if chance(dice, 30) {
+        more += ", capacity_group: line";
+    }
     if chance(dice, 20) {
         more += ", failback: { hold: 1s }";
     }
@@ -222,7 +225,7 @@ impl Topology {
             constraints(&mut text, site.environment, site.accepts.as_ref(), &site.offers);
             text += " }\n";
         }
-        text += "clusters:\n";
+        text += "capacity_groups: { line: { concurrent: 2 } }\nclusters:\n";
         for cluster in &self.clusters {
             let name = cluster.name;
             write!(
