@@ -20,6 +20,10 @@ mod gauge;
 
 pub use gauge::{Ceiling, Counted, Gauge, Held};
 
+mod group;
+
+pub use group::LiveGroup;
+
 mod offenders;
 
 pub use offenders::Offenders;
@@ -51,8 +55,9 @@ pub mod trace;
 pub use trace::Trace;
 
 use crate::decision::assess::Event;
+use crate::decision::capacity_group::{GroupIndex, GroupSignals};
 use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Plan, ServiceIndex};
+use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan, ServiceIndex};
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
 use crate::telemetry::cells::Registry;
@@ -100,8 +105,40 @@ pub struct LiveCluster {
     pub ceiling: Arc<Ceiling>,
     /// Exchanges that wait because the cluster has reached its limit of exchanges in flight.
     pub queue: Arc<Queue>,
+    /// The counters of its capacity group.
+    pub group: Option<Arc<LiveGroup>>,
     /// Parallel to the endpoints of the cluster's signals.
     pub endpoints: Table<EndpointIndex, Arc<LiveEndpoint>>,
+}
+
+impl LiveCluster {
+    /// Whether the cluster and its capacity group are below their limits.
+    #[must_use]
+    pub fn has_capacity(&self) -> bool {
+        self.ceiling.get().is_none_or(|most| self.in_flight.get() < most)
+            && self.group.as_ref().is_none_or(|group| group.has_capacity())
+    }
+
+    /// Whether the cluster takes a new exchange. New exchanges do not overtake those in a queue, unless one of them
+    /// `has_turn`.
+    #[must_use]
+    pub fn takes(&self, has_turn: bool) -> bool {
+        let is_empty = || {
+            self.queue.is_empty() && self.group.as_ref().is_none_or(|group| group.queue.is_empty())
+        };
+        self.has_capacity() && (has_turn || is_empty())
+    }
+
+    /// The queue that a new exchange joins: the cluster's own, or its group's; `None` if the cluster takes it at once.
+    #[must_use]
+    pub fn queue_of_full(&self) -> Option<&Arc<Queue>> {
+        let is_full = |most| self.in_flight.get() >= most || !self.queue.is_empty();
+        if self.ceiling.get().is_some_and(is_full) {
+            return Some(&self.queue);
+        }
+        let group = self.group.as_ref()?;
+        (!group.has_capacity() || !group.queue.is_empty()).then_some(&group.queue)
+    }
 }
 
 /// Slots for samples: by worker, then class, then permitted cluster. A class that two plans have in common keeps its
@@ -249,6 +286,7 @@ pub type LiveClusters = Arc<Table<ClusterIndex, LiveCluster>>;
 pub struct Interned {
     clusters: BTreeMap<String, LiveCluster>,
     endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
+    groups: group::Groups,
     workers: usize,
     /// The endpoint ids of the last call, and its result.
     last: (Vec<Vec<u32>>, LiveClusters),
@@ -271,14 +309,22 @@ impl Interned {
         let names = plan.clusters.iter().map(|cluster| &cluster.name);
         let same_names = self.clusters.len() == plan.clusters.len()
             && names.clone().all(|name| self.clusters.contains_key(name));
-        if all_ids == self.last.0 && same_names && !all_ids.is_empty() {
+        let groups = self.groups.live(plan);
+        let group = |cluster: &Cluster| cluster.group.and_then(|index| groups.get(index)).cloned();
+        let same_groups = plan.clusters.iter().zip(self.last.1.iter()).all(|(cluster, live)| {
+            let names = [&group(cluster), &live.group].map(|g| g.as_ref().map(Arc::as_ptr));
+            names[0] == names[1]
+        });
+        if all_ids == self.last.0 && same_names && same_groups && !all_ids.is_empty() {
             return (self.last.1.clone(), false);
         }
         let mut kept = BTreeMap::new();
         let mut endpoints = BTreeMap::new();
         let mut live = Table::with_capacity(plan.clusters.len());
-        for (name, ids) in names.zip(&all_ids) {
+        for (cluster, ids) in plan.clusters.iter().zip(&all_ids) {
+            let name = &cluster.name;
             let mut counters = self.clusters.remove(name).unwrap_or_default();
+            counters.group = group(cluster);
             for id in ids {
                 let known = self.endpoints.get(id).cloned();
                 let fresh = || Arc::new(LiveEndpoint::new(self.workers));
@@ -292,6 +338,11 @@ impl Interned {
         self.endpoints = endpoints;
         self.last = (all_ids, Arc::new(live));
         (self.last.1.clone(), true)
+    }
+
+    /// Sets the limits of the plan's capacity groups, `elapsed` seconds after the last call; returns their use.
+    pub fn sweep_groups(&mut self, plan: &Plan, elapsed: f64) -> Table<GroupIndex, GroupSignals> {
+        self.groups.sweep(plan, elapsed)
     }
 
     /// All endpoints of the last call.

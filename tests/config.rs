@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use tidegate::config::error::Position;
 use tidegate::config::yaml::{Kind, Node, parse};
 use tidegate::config::{Outcome, Severity, load, schema::schema};
+use tidegate::decision::index::ClusterIndex;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -424,6 +425,54 @@ routes:
     sorted.sort_by_key(|problem| problem.at);
     assert_eq!(problems, sorted, "in the order of the file");
     assert!(problems.iter().all(|p| p.at > Position { line: 0, column: 0 }));
+}
+
+#[test]
+fn what_is_wrong_with_capacity_groups_is_told_at_its_place() {
+    let text = "\
+listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }
+services: { s: { clusters: [a, b] } }
+sites: { east: { capacity_group: vpn }, west: { capacity_group: vpm } }
+clusters:
+  a: { site: east, endpoints: [127.0.0.1:1] }
+  b: { site: east, endpoints: [127.0.0.1:2], capacity_group: nothing }
+capacity_groups:
+  vpn: { mbit_per_s: 0 }
+  none: {}
+  spare: { concurrent: 0 }
+";
+    let told = |text: &str| {
+        let problems = check(text).problems;
+        problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+    };
+    let all = told(text);
+    for part in [
+        "t:3:65: error: sites.west.capacity_group: there is no capacity group `vpm` (did you mean `vpn`?)",
+        "t:6:62: error: clusters.b.capacity_group: there is no capacity group `nothing`",
+        "t:8:8: error: capacity_groups.vpn.mbit_per_s: must be from 0.1 to 1000000",
+        "t:9:9: error: capacity_groups.none: needs `concurrent`, `mbit_per_s` or both",
+        "capacity_groups.spare.concurrent: `0`: must be a whole number from 1 to 1000000",
+    ] {
+        assert!(all.contains(part), "{part}\nis not in\n{all}");
+    }
+    let good = text
+        .replace("vpm", "vpn")
+        .replace("nothing", "none")
+        .replace("mbit_per_s: 0", "mbit_per_s: 100")
+        .replace("none: {}", "none: { concurrent: 5 }")
+        .replace("concurrent: 0", "concurrent: 7");
+    assert_eq!(
+        told(&good).replace("\n", ""),
+        "t:10:3: warning: capacity_groups.spare: no site and no cluster uses this capacity group (use it, or remove it)"
+    );
+    let plan = check(&good).config.unwrap().plan;
+    let group = |cluster: usize| {
+        let group = plan.clusters[ClusterIndex(cluster)].group.unwrap();
+        (plan.groups[group].name.clone(), plan.groups[group].bytes_per_s)
+    };
+    // 100 Mbit/s are 12.5 MB/s.
+    assert_eq!(group(0), ("vpn".to_owned(), Some(12_500_000.0)), "inherited");
+    assert_eq!(group(1), ("none".to_owned(), None), "its own");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["decision", "http", "policy", "tls"]),
     // Counted results are enums of the modules that produce them.
     ("telemetry", &["decision", "os", "tls"]),
-    ("shared", &["decision", "policy", "telemetry", "tls"]),
+    ("shared", &["decision", "os", "policy", "telemetry", "tls"]),
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http", "tls"]),
     ("fleet", &["decision", "os", "shared", "tls"]),

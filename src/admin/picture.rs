@@ -3,6 +3,7 @@
 
 use super::history::{OfService, Second, tolerates};
 use crate::decision::capacity::Learned;
+use crate::decision::capacity_group::GroupIndex;
 use crate::decision::health::Cause;
 use crate::decision::plan::{Class, ClusterIndex, Kind, Service, ServiceIndex};
 use crate::decision::signal::{ClassSignals, EndpointSignals};
@@ -32,6 +33,7 @@ pub(super) struct ClusterPicture<'a> {
     /// The remaining `failback.hold` in seconds; null where there is none.
     held_for_s: Option<f64>,
     ceiling: Option<u32>,
+    capacity_group: Option<GroupPicture<'a>>,
     learned_concurrent: Option<f64>,
     learned_rps: Option<f64>,
     rtt_ms: Option<f64>,
@@ -46,6 +48,17 @@ pub(super) struct ClusterPicture<'a> {
     share: f64,
     cost_usd_per_h: f64,
     endpoints: Vec<EndpointPicture>,
+}
+
+/// The capacity group of a cluster: its use and its limits.
+#[derive(Serialize)]
+struct GroupPicture<'a> {
+    name: &'a str,
+    full: bool,
+    in_flight: u32,
+    mbit_per_s: f64,
+    in_flight_limit: Option<u32>,
+    mbit_per_s_limit: Option<f64>,
 }
 
 /// An endpoint of a cluster.
@@ -128,6 +141,7 @@ pub(super) fn cluster(view: &View, index: ClusterIndex) -> Option<ClusterPicture
         awaits_undrain: signals.awaits_undrain,
         held_for_s: signals.held_until.map(|until| rounded(until.secs_since(view.signals.at))),
         ceiling: signals.ceiling,
+        capacity_group: cluster.group.and_then(|index| group(view, index)),
         learned_concurrent: learned.at_once.map(rounded),
         learned_rps: learned.rate.map(rounded),
         rtt_ms: signals.rtt.map(milliseconds),
@@ -142,6 +156,18 @@ pub(super) fn cluster(view: &View, index: ClusterIndex) -> Option<ClusterPicture
         share: rounded(signals.share),
         cost_usd_per_h: rounded(signals.usd_per_hour),
         endpoints: endpoints.map(|(one, live)| endpoint(one, live, view.signals.at)).collect(),
+    })
+}
+
+fn group(view: &View, index: GroupIndex) -> Option<GroupPicture<'_>> {
+    let (group, signals) = view.plan.groups.get(index).zip(view.signals.groups.get(index))?;
+    Some(GroupPicture {
+        name: &group.name,
+        full: signals.full,
+        in_flight: signals.in_flight,
+        mbit_per_s: rounded(signals.mbit_per_s()),
+        in_flight_limit: group.concurrent,
+        mbit_per_s_limit: group.bytes_per_s.map(|bytes| rounded(bytes * 8.0 / 1e6)),
     })
 }
 

@@ -43,6 +43,7 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     let plan = Plan { members: u32::try_from(own + 1).unwrap_or(u32::MAX), ..plan };
     fleet::check_shared(file, plan.members, problems);
     let mut compiler = Compiler::new(file, folder, plan, problems);
+    compiler.groups();
     compiler.clusters(folder);
     compiler.services();
     compiler.admin_tls(folder);

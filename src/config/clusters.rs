@@ -3,6 +3,7 @@
 use super::compiler::{Compiler, owned};
 use super::file;
 use super::scalar::{self, AutoDuration, is_host_name};
+use crate::decision::capacity_group::GroupIndex;
 use crate::decision::outlier::{Failures, Outlier};
 use crate::decision::plan::{
     Address, Cluster, EndpointSpec, Failback, HostPolicy, Kind, Probe, ProbeKind, Reports,
@@ -29,6 +30,7 @@ struct Own {
     probe: Probe,
     tls: Option<UpstreamTls>,
     outlier: Outlier,
+    group: Option<GroupIndex>,
 }
 
 impl Compiler<'_> {
@@ -57,7 +59,8 @@ impl Compiler<'_> {
                 let message = format!("`{host}` is not `preserve`, `endpoint` or a host name");
                 self.problems.error(cluster.at, format!("{path}.host"), message);
             }
-            let own = Own { accepts, source, probe, tls, outlier };
+            let group = self.group_of(cluster, &path);
+            let own = Own { accepts, source, probe, tls, outlier, group };
             self.plan.clusters.push(compiled(&name.value, cluster, inherited, own));
         }
     }
@@ -228,6 +231,7 @@ fn compiled(name: &str, cluster: &file::Cluster, inherited: Inherited, own: Own)
         ceiling: capacity.filter(is_limit).map(concurrent),
         shared: capacity.and_then(|capacity| capacity.shared_by) == Some(file::SharedBy::Fleet),
         capacity: capacity.map(concurrent),
+        group: own.group,
         connections_max: bound(limits.and_then(|limits| limits.connections)),
         pending_max: bound(limits.and_then(|limits| limits.pending)),
         host: host_policy(cluster.host.as_deref()),

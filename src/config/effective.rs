@@ -22,6 +22,9 @@ pub(super) fn effective(tree: &Node, plan: &Plan) -> Value {
         shown["environment"] = json!(cluster.environment);
         shown["accepts"] = json!(cluster.accepts);
         shown["offers"] = json!(cluster.offers);
+        if let Some(group) = cluster.group.and_then(|group| plan.groups.get(group)) {
+            shown["capacity_group"] = json!(group.name);
+        }
         shown["cost"] = json!({
             "per_gib": cluster.prices.per_gib,
             "per_million_requests": cluster.prices.per_million_requests,

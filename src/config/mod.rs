@@ -19,6 +19,7 @@ pub mod error;
 pub mod expand;
 pub mod file;
 mod fleet;
+mod groups;
 mod headers;
 mod kubernetes;
 mod listeners;

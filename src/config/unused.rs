@@ -37,6 +37,16 @@ pub(super) fn warn(file: &File, problems: &mut Problems) {
         let message = "no listener and no route uses this service";
         problems.warning(name.at, format!("services.{}", name.value), message, hint);
     }
+    for (name, _) in file.capacity_groups.iter().flat_map(|groups| &groups.0) {
+        let of_clusters = file.clusters.0.iter().map(|(_, cluster)| &cluster.capacity_group);
+        let sites = file.sites.iter().flat_map(|sites| &sites.0);
+        let of_sites = sites.map(|(_, site)| &site.capacity_group);
+        if !of_clusters.chain(of_sites).flatten().any(|wanted| wanted.value == name.value) {
+            let message = "no site and no cluster uses this capacity group";
+            let path = format!("capacity_groups.{}", name.value);
+            problems.warning(name.at, path, message, hint);
+        }
+    }
     let of_service = file.services.0.iter().flat_map(|(_, service)| &service.clusters);
     let clusters: BTreeSet<&str> = of_service.map(|name| name.value.as_str()).collect();
     for (name, _) in

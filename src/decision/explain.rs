@@ -35,7 +35,8 @@ pub struct Explanation {
 pub struct Rejection {
     /// Its name.
     pub cluster: String,
-    /// `environment`, `data_class`, `needs`, `down`, `draining`, `failback_hold` or `failback_manual`.
+    /// `environment`, `data_class`, `needs`, `down`, `draining`, `failback_hold`, `failback_manual` or
+    /// `capacity_group`.
     pub reason: String,
 }
 
@@ -164,6 +165,9 @@ fn explain_class(
     let Some(beliefs) = signals.and_then(|signals| signals.classes.get(class_index)) else {
         return explanation;
     };
+    let full = |cluster: &ClusterIndex| {
+        signals.is_some_and(|signals| signals.full_group(plan, *cluster).is_some())
+    };
     explanation.permitted = beliefs.order.iter().take(most).map(|cluster| name(*cluster)).collect();
     for (cluster, score) in beliefs.order.iter().zip(&beliefs.scores).take(most) {
         let milliseconds = |seconds: f64| (seconds * 1e6).round() / 1e3;
@@ -181,22 +185,26 @@ fn explain_class(
             why: signals
                 .map_or(String::new(), |now| why_in(plan, now, *cluster, Some(class_index))),
         });
-        if !score.live {
-            let state = signals.and_then(|signals| signals.clusters.get(*cluster));
-            let reason = state.map_or("down", |signals| signals.objection()).to_owned();
-            explanation.rejected.push(Rejection { cluster: name(*cluster), reason });
-        }
+        let state = signals.and_then(|signals| signals.clusters.get(*cluster));
+        let reason = match score.live {
+            false => Some(state.map_or("down", |signals| signals.objection())),
+            true => full(cluster).then_some("capacity_group"),
+        };
+        let rejection =
+            reason.map(|reason| Rejection { cluster: name(*cluster), reason: reason.to_owned() });
+        explanation.rejected.extend(rejection);
     }
-    explanation.chosen = beliefs
-        .choices
-        .iter()
+    let choices = || beliefs.choices.iter().filter(|choice| !full(&choice.cluster));
+    explanation.chosen = choices()
         .max_by(|a, b| a.share.total_cmp(&b.share).then(b.slot.cmp(&a.slot)))
         .map(|choice| name(choice.cluster));
-    if let Some(first) = beliefs.choices.first().filter(|first| first.share >= 0.5) {
+    if let Some(first) = choices().next().filter(|first| first.share >= 0.5) {
         explanation.chosen = Some(name(first.cluster));
     }
     if beliefs.choices.is_empty() {
         explanation.answer = Some("no_healthy_cluster".to_owned());
+    } else if choices().next().is_none() {
+        explanation.answer = Some("overloaded".to_owned());
     }
     explanation
 }

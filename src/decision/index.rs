@@ -41,6 +41,8 @@ macro_rules! indices {
 indices! {
     /// Index of a cluster in [`Plan::clusters`](super::plan::Plan::clusters).
     ClusterIndex,
+    /// Index of a capacity group in [`Plan::groups`](super::plan::Plan::groups).
+    GroupIndex,
     /// Index of an endpoint in [`ClusterSignals::endpoints`](super::signal::ClusterSignals::endpoints).
     EndpointIndex,
     /// Index of a class in [`Plan::classes`](super::plan::Plan::classes).

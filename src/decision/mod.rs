@@ -15,6 +15,7 @@ pub mod assess;
 pub mod backlog;
 pub mod budget;
 pub mod capacity;
+pub mod capacity_group;
 pub mod change;
 pub mod cors;
 pub mod demand;

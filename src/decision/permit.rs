@@ -18,6 +18,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All reasons, in the order in which they are checked.
+    pub const ALL: &[Reason] = &[Reason::Environment, Reason::DataClass, Reason::Needs];
+
     /// The word in the API and in the explain header.
     #[must_use]
     pub fn label(self) -> &'static str {

@@ -12,6 +12,7 @@ pub use super::listener::*;
 pub use source::{EndpointSpec, Kubernetes, ServicePort, Source, Target};
 
 use super::budget::SpendingLimit;
+use super::capacity_group::{CapacityGroup, GroupIndex};
 use super::cors::Cors;
 use super::index::Table;
 use super::outlier::Outlier;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub listeners: Table<ListenerIndex, Listener>,
     /// Clusters.
     pub clusters: Table<ClusterIndex, Cluster>,
+    /// Capacity groups.
+    pub groups: Table<GroupIndex, CapacityGroup>,
     /// Services.
     pub services: Table<ServiceIndex, Service>,
     /// Services configured as gRPC, by index.
@@ -113,6 +116,8 @@ pub struct Cluster {
     pub shared: bool,
     /// Configured capacity in exchanges at once, for the waterfall.
     pub capacity: Option<u32>,
+    /// The capacity group of its line.
+    pub group: Option<GroupIndex>,
     /// Connections at once to this cluster, over the whole process.
     pub connections_max: u32,
     /// Exchanges that may wait for a connection at once, over the whole process.

@@ -1,10 +1,11 @@
 //! The estimates of each cluster, endpoint and class at one moment. Immutable once published.
 
 use super::capacity::Learned;
+use super::capacity_group::{GroupIndex, GroupSignals};
 use super::endpoint::{Cost, Wheel};
 use super::health::Cause;
 use super::index::{EndpointIndex, Table};
-use super::plan::{Address, ClassIndex, ClusterIndex, ServiceIndex};
+use super::plan::{Address, ClassIndex, ClusterIndex, Plan, ServiceIndex};
 use super::price::Spend;
 use super::report::Report;
 use super::shed::Shed;
@@ -18,6 +19,8 @@ pub struct Signals {
     pub at: Timestamp,
     /// One entry for each cluster of the plan.
     pub clusters: Table<ClusterIndex, Arc<ClusterSignals>>,
+    /// One entry for each capacity group of the plan.
+    pub groups: Table<GroupIndex, GroupSignals>,
     /// One entry for each class of the plan.
     pub classes: Table<ClassIndex, Arc<ClassSignals>>,
     /// The balance in dollars by service of the plan, if the service has a budget.
@@ -29,6 +32,16 @@ pub struct Signals {
     pub allowances: Table<ServiceIndex, Option<f64>>,
     /// The traffic since the start and its cost by service of the plan, parallel to the service's clusters.
     pub spent: Table<ServiceIndex, Arc<Vec<Spend>>>,
+}
+
+impl Signals {
+    /// The name of a cluster's capacity group, if the group is full.
+    #[must_use]
+    pub fn full_group<'a>(&self, plan: &'a Plan, cluster: ClusterIndex) -> Option<&'a str> {
+        let group = plan.clusters.get(cluster)?.group?;
+        let is_full = self.groups.get(group).is_some_and(|signals| signals.full);
+        Some(plan.groups.get(group)?.name.as_str()).filter(|_| is_full)
+    }
 }
 
 /// The state of a cluster, as the API names it.

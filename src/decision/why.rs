@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub queue: Option<f64>,
     /// See `queue`.
     pub tolerates: f64,
+    /// The cluster's capacity group, if the group is full.
+    pub full_group: Option<&'a str>,
     /// The cluster's position among the clusters that may serve.
     pub standing: Standing<'a>,
 }
@@ -117,6 +119,7 @@ pub fn why_in(
         fails: of_cluster.success.is_some_and(|success| success < SOUND),
         queue: score.queue,
         tolerates: score.tolerates,
+        full_group: signals.full_group(plan, cluster),
         standing: of_class
             .map_or(Standing::Unused, |(index, class)| standing(plan, index, class, cluster)),
     };
@@ -204,6 +207,9 @@ impl Facts<'_> {
         match self.state {
             State::Down | State::Draining => return self.trouble(),
             State::Up | State::Degraded => {}
+        }
+        if let Some(group) = self.full_group {
+            return format!("its capacity group {group} is full, so it gets nothing new");
         }
         if self.return_share < 1.0 && !matches!(self.standing, Standing::Unused) {
             let part = percent(self.return_share);
@@ -364,6 +370,7 @@ mod tests {
         fails: false,
         queue: Some(0.0),
         tolerates: 0.006,
+        full_group: None,
         standing: Standing::First(1.0, true),
     };
     const IDC: Nearer<'_> =
@@ -407,6 +414,7 @@ mod tests {
             (Facts { standing: Standing::Panic, ..down }, "down: connect timeout 3 s ago; probes every 500 ms; all other clusters are down too, so it is used anyway"),
             (Facts { state: State::Draining, cause: "failback_manual", dial: 0, ..UP }, "returned: failback.mode manual keeps it out until an operator undrains it"),
             (Facts { state: State::Draining, dial: 0, ..UP }, "draining: its dial is at 0 %, so it gets nothing new"),
+            (Facts { full_group: Some("vpn"), ..UP }, "its capacity group vpn is full, so it gets nothing new"),
             (Facts { standing: Standing::Unused, ..UP }, "no service uses it"),
             (Facts { standing: Standing::Strategy("round_robin"), ..UP }, "13.6 ms away; chosen by round_robin"),
         ];

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod cores;
 pub mod datagram;
 pub mod inherit;
+pub mod line_meter;
 pub mod listen;
 pub mod notify;
 pub mod process;

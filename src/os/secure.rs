@@ -3,6 +3,7 @@
 //! The session is borrowed only while it is polled, never across an await; code that waits for the socket alone does not
 //! borrow the session.
 
+use super::line_meter::LineMeter;
 use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
@@ -10,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -41,24 +43,26 @@ pub struct Agreed {
 #[derive(Debug)]
 pub struct Socket {
     stream: Rc<TcpStream>,
+    meter: Option<Arc<LineMeter>>,
     /// Whether the kernel should delay written bytes because the end follows (`MSG_MORE`, send(2)), to save a packet.
     ends: Rc<Cell<bool>>,
 }
 
 impl Secure {
-    /// Performs the handshake `shaking` on the socket.
+    /// Performs the handshake `shaking` on the socket, whose bytes `meter` counts.
     ///
     /// # Errors
     /// The handshake's error.
     pub async fn shake<F>(
         stream: TcpStream,
+        meter: Option<Arc<LineMeter>>,
         shaking: impl FnOnce(Socket) -> F,
     ) -> io::Result<Secure>
     where
         F: Future<Output = io::Result<TlsStream<Socket>>>,
     {
         let (socket, ends) = (Rc::new(stream), Rc::new(Cell::new(false)));
-        let beneath = Socket { stream: socket.clone(), ends: ends.clone() };
+        let beneath = Socket { stream: socket.clone(), meter, ends: ends.clone() };
         let session = RefCell::new(shaking(beneath).await?);
         Ok(Secure { socket, ends, session })
     }
@@ -179,6 +183,9 @@ impl AsyncRead for Socket {
                         self.note_drained();
                     }
                     buffer.advance(count);
+                    if let Some(meter) = &self.meter {
+                        meter.received(count);
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -206,7 +213,12 @@ impl AsyncWrite for Socket {
             ready!(self.stream.poll_write_ready(context))?;
             match self.send(pieces) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return Poll::Ready(other),
+                other => {
+                    if let (Some(meter), Ok(bytes)) = (&self.meter, &other) {
+                        meter.sent(*bytes);
+                    }
+                    return Poll::Ready(other);
+                }
             }
         }
     }

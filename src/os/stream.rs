@@ -1,5 +1,6 @@
 //! A connected byte stream, over IP or a unix-domain socket.
 
+use super::line_meter::LineMeter;
 use super::secure::{Agreed, Secure, Socket};
 use super::tcp_info;
 use crate::decision::plan::Address;
@@ -10,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -19,8 +21,8 @@ use tokio_rustls::TlsStream;
 /// A connected stream of the worker that made or accepted it.
 #[derive(Debug)]
 pub enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
+    /// TCP, and the meter of its line.
+    Tcp(TcpStream, Option<Arc<LineMeter>>),
     /// Unix-domain.
     Unix(UnixStream),
     /// TCP under TLS.
@@ -31,7 +33,7 @@ pub enum Stream {
 #[derive(Debug)]
 pub enum Reader<'a> {
     /// TCP.
-    Tcp(tokio::net::tcp::ReadHalf<'a>),
+    Tcp(tokio::net::tcp::ReadHalf<'a>, Option<&'a LineMeter>),
     /// Unix-domain.
     Unix(tokio::net::unix::ReadHalf<'a>),
     /// TCP under TLS.
@@ -42,7 +44,7 @@ pub enum Reader<'a> {
 #[derive(Debug)]
 pub enum Writer<'a> {
     /// TCP.
-    Tcp(tokio::net::tcp::WriteHalf<'a>),
+    Tcp(tokio::net::tcp::WriteHalf<'a>, Option<&'a LineMeter>),
     /// Unix-domain.
     Unix(tokio::net::unix::WriteHalf<'a>),
     /// TCP under TLS.
@@ -59,7 +61,7 @@ impl Stream {
             Address::Ip(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(Stream::Tcp(stream, None))
             }
             Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
         }
@@ -74,15 +76,24 @@ impl Stream {
             return UnixStream::from_std(socket.into()).map(Stream::Unix);
         }
         socket.set_tcp_nodelay(true)?;
-        TcpStream::from_std(socket.into()).map(Stream::Tcp)
+        TcpStream::from_std(socket.into()).map(|stream| Stream::Tcp(stream, None))
+    }
+
+    /// The stream with this meter of its bytes on the wire, before TLS; a unix-domain socket has no wire.
+    #[must_use]
+    pub fn metered(self, meter: Arc<LineMeter>) -> Stream {
+        match self {
+            Stream::Tcp(stream, _) => Stream::Tcp(stream, Some(meter)),
+            Stream::Unix(_) | Stream::Tls(_) => self,
+        }
     }
 
     /// Both halves, for concurrent use.
     pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
         match self {
-            Stream::Tcp(stream) => {
-                let (reader, writer) = stream.split();
-                (Reader::Tcp(reader), Writer::Tcp(writer))
+            Stream::Tcp(stream, meter) => {
+                let ((reader, writer), meter) = (stream.split(), meter.as_deref());
+                (Reader::Tcp(reader, meter), Writer::Tcp(writer, meter))
             }
             Stream::Unix(stream) => {
                 let (reader, writer) = stream.split();
@@ -101,7 +112,9 @@ impl Stream {
         F: Future<Output = io::Result<TlsStream<Socket>>>,
     {
         match self {
-            Stream::Tcp(stream) => Ok(Stream::Tls(Box::new(Secure::shake(stream, shaking).await?))),
+            Stream::Tcp(stream, meter) => {
+                Ok(Stream::Tls(Box::new(Secure::shake(stream, meter, shaking).await?)))
+            }
             Stream::Unix(_) | Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -111,7 +124,7 @@ impl Stream {
     pub fn agreed(&self) -> Option<Agreed> {
         match self {
             Stream::Tls(secure) => Some(secure.agreed()),
-            Stream::Tcp(_) | Stream::Unix(_) => None,
+            Stream::Tcp(..) | Stream::Unix(_) => None,
         }
     }
 
@@ -122,7 +135,7 @@ impl Stream {
     pub async fn first_byte(&self) -> io::Result<u8> {
         let mut byte = [0; 1];
         match self {
-            Stream::Tcp(stream) => match stream.peek(&mut byte).await? {
+            Stream::Tcp(stream, _) => match stream.peek(&mut byte).await? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 _ => Ok(byte[0]),
             },
@@ -133,7 +146,7 @@ impl Stream {
     /// The TCP socket, if there is one.
     fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Stream::Tcp(stream) => Some(stream),
+            Stream::Tcp(stream, _) => Some(stream),
             Stream::Tls(secure) => Some(&secure.socket),
             Stream::Unix(_) => None,
         }
@@ -173,7 +186,7 @@ impl Stream {
     pub fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Tcp(stream, _) => SockRef::from(stream).peek(&mut byte),
             Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
             // The kernel cannot distinguish tickets from responses.
             Stream::Tls(secure) => return secure.is_quiet(),
@@ -185,7 +198,7 @@ impl Stream {
     pub fn seems_quiet(&self) -> bool {
         let mut byte = [0_u8; 1];
         let read = match self {
-            Stream::Tcp(stream) => stream.try_read(&mut byte),
+            Stream::Tcp(stream, _) => stream.try_read(&mut byte),
             Stream::Unix(stream) => stream.try_read(&mut byte),
             Stream::Tls(secure) => return secure.is_quiet(),
         };
@@ -208,6 +221,22 @@ impl Stream {
     }
 }
 
+fn count_read(meter: Option<&LineMeter>, bytes: usize) {
+    if let Some(meter) = meter {
+        meter.received(bytes);
+    }
+}
+
+fn counted_write(
+    meter: Option<&LineMeter>,
+    written: Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    if let (Some(meter), Poll::Ready(Ok(bytes))) = (meter, &written) {
+        meter.sent(*bytes);
+    }
+    written
+}
+
 fn keep_alive(stream: &TcpStream) {
     let options = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
@@ -226,7 +255,7 @@ impl Reader<'_> {
     /// Enables TCP keep-alive, from the reading half.
     pub fn keep_alive(&self) {
         match self {
-            Reader::Tcp(half) => keep_alive(half.as_ref()),
+            Reader::Tcp(half, _) => keep_alive(half.as_ref()),
             Reader::Tls(secure) => keep_alive(&secure.socket),
             Reader::Unix(_) => {}
         }
@@ -238,7 +267,7 @@ impl Reader<'_> {
     /// The socket's error.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
-            Reader::Tcp(half) => half.readable().await,
+            Reader::Tcp(half, _) => half.readable().await,
             Reader::Unix(half) => half.readable().await,
             Reader::Tls(secure) => {
                 std::future::poll_fn(|context| secure.poll_readable(context)).await
@@ -249,7 +278,7 @@ impl Reader<'_> {
     /// Waits until the peer has reset the connection; an orderly end does not count.
     pub async fn broken(&self) {
         let ready = match self {
-            Reader::Tcp(half) => half.ready(Interest::ERROR).await,
+            Reader::Tcp(half, _) => half.ready(Interest::ERROR).await,
             Reader::Unix(half) => half.ready(Interest::ERROR).await,
             Reader::Tls(secure) => secure.socket.ready(Interest::ERROR).await,
         };
@@ -266,7 +295,11 @@ impl Reader<'_> {
     ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(space);
         let result = match self {
-            Reader::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
+            Reader::Tcp(half, meter) => {
+                let result = Pin::new(half).poll_read(context, &mut buffer);
+                count_read(*meter, buffer.filled().len());
+                result
+            }
             Reader::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
             Reader::Tls(secure) => secure.poll_read(context, &mut buffer),
         };
@@ -276,7 +309,7 @@ impl Reader<'_> {
     /// Whether there is nothing to read now; registers for readability.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Reader::Tcp(half) => {
+            Reader::Tcp(half, _) => {
                 let stream: &TcpStream = half.as_ref();
                 stream.poll_read_ready(context)
             }
@@ -293,7 +326,7 @@ impl Writer<'_> {
     /// Enables TCP keep-alive, from the writing half.
     pub fn keep_alive(&self) {
         match self {
-            Writer::Tcp(half) => keep_alive(half.as_ref()),
+            Writer::Tcp(half, _) => keep_alive(half.as_ref()),
             Writer::Tls(secure) => keep_alive(&secure.socket),
             Writer::Unix(_) => {}
         }
@@ -306,7 +339,9 @@ impl Writer<'_> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Writer::Tcp(half) => Pin::new(half).poll_write(context, bytes),
+            Writer::Tcp(half, meter) => {
+                counted_write(*meter, Pin::new(half).poll_write(context, bytes))
+            }
             Writer::Unix(half) => Pin::new(half).poll_write(context, bytes),
             Writer::Tls(secure) => secure.poll_write(context, bytes),
         }
@@ -321,7 +356,9 @@ impl Writer<'_> {
     ) -> Poll<io::Result<usize>> {
         let pieces = [IoSlice::new(first), IoSlice::new(second)];
         match self {
-            Writer::Tcp(half) => Pin::new(half).poll_write_vectored(context, &pieces),
+            Writer::Tcp(half, meter) => {
+                counted_write(*meter, Pin::new(half).poll_write_vectored(context, &pieces))
+            }
             Writer::Unix(half) => Pin::new(half).poll_write_vectored(context, &pieces),
             Writer::Tls(secure) => secure.poll_write_vectored(context, &pieces),
         }
@@ -343,7 +380,7 @@ impl Writer<'_> {
     /// Sends buffered bytes.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Writer::Tcp(_) | Writer::Unix(_) => Poll::Ready(Ok(())),
+            Writer::Tcp(..) | Writer::Unix(_) => Poll::Ready(Ok(())),
             Writer::Tls(secure) => secure.poll_flush(context),
         }
     }
@@ -351,7 +388,7 @@ impl Writer<'_> {
     /// Ends this direction.
     pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Writer::Tcp(half) => Pin::new(half).poll_shutdown(context),
+            Writer::Tcp(half, _) => Pin::new(half).poll_shutdown(context),
             Writer::Unix(half) => Pin::new(half).poll_shutdown(context),
             Writer::Tls(secure) => secure.poll_shutdown(context),
         }
@@ -365,7 +402,12 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tcp(stream, meter) => {
+                let before = buffer.filled().len();
+                let result = Pin::new(stream).poll_read(context, buffer);
+                count_read(meter.as_deref(), buffer.filled().len() - before);
+                result
+            }
             Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(secure) => secure.poll_read(context, buffer),
         }
@@ -379,7 +421,10 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tcp(stream, meter) => {
+                let result = Pin::new(stream).poll_write(context, bytes);
+                counted_write(meter.as_deref(), result)
+            }
             Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(secure) => secure.poll_write(context, bytes),
         }
@@ -391,7 +436,10 @@ impl AsyncWrite for Stream {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Stream::Tcp(stream, meter) => {
+                let result = Pin::new(stream).poll_write_vectored(context, pieces);
+                counted_write(meter.as_deref(), result)
+            }
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
             Stream::Tls(secure) => secure.poll_write_vectored(context, pieces),
         }
@@ -403,14 +451,14 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tcp(..) | Stream::Unix(_) => Poll::Ready(Ok(())),
             Stream::Tls(secure) => secure.poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tcp(stream, _) => Pin::new(stream).poll_shutdown(context),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(secure) => secure.poll_shutdown(context),
         }

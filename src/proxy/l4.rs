@@ -2,9 +2,10 @@
 
 use super::accept::Accepted;
 use super::refusal::Refusal;
-use super::selection::{Reach, Selection, Tried, select};
+use super::selection::{InFlight, Reach, Selection, Tried, select};
 use super::tunnel::{Patience, carry};
 use super::upstream::connect::{NoConnection, Wanted, open};
+use super::withheld;
 use super::worker::{Viewed, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -14,7 +15,7 @@ use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
 use crate::policy::PolicyRequest;
-use crate::shared::{Counted, Held, Meter, View};
+use crate::shared::{Counted, Meter, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::results::StatusClass;
 use crate::tls::client::Speaks;
@@ -26,7 +27,7 @@ use std::time::Duration;
 struct ConnectedFlow {
     stream: Stream,
     held: Counted,
-    counts: (Held, Held),
+    counts: InFlight,
     cluster: ClusterIndex,
     /// Counts the bytes from the cluster.
     meter: Meter,
@@ -72,7 +73,7 @@ pub async fn serve(
         None => Ok(None),
     };
     let upstream = match &seat {
-        Ok(_) => find(&worker, &view, class, peer, origin).await,
+        Ok(_) => find_or_note(&worker, &view, (index, class), peer, origin).await,
         Err(why) => Err(Refusal::from(why)),
     };
     let upstream = match upstream {
@@ -135,6 +136,19 @@ impl Flow {
             });
         }
     }
+}
+
+/// As [`find`]; notes a refusal because of a constraint.
+async fn find_or_note(
+    worker: &Worker,
+    view: &View,
+    (listener, class): (ListenerIndex, ClassIndex),
+    peer: IpAddr,
+    origin: Origin,
+) -> Result<ConnectedFlow, Refusal> {
+    find(worker, view, class, peer, origin).await.inspect_err(|refusal| {
+        withheld::note(worker, view, (listener, class), *refusal, peer, "");
+    })
 }
 
 /// Connects to an endpoint. Nothing was sent yet, so other endpoints may be tried after a failure.

@@ -26,8 +26,7 @@ pub struct Selection {
     pub endpoint: EndpointIndex,
     /// The reason for the cluster.
     pub why: Why,
-    in_cluster: Held,
-    in_endpoint: Held,
+    in_flight: InFlight,
     /// The endpoint's counters.
     pub live: Arc<LiveEndpoint>,
 }
@@ -41,9 +40,18 @@ impl Selection {
 
     /// The in-flight counts alone, for a flow that outlives the view of its selection.
     #[must_use]
-    pub fn into_counts(self) -> (Held, Held) {
-        (self.in_cluster, self.in_endpoint)
+    pub fn into_counts(self) -> InFlight {
+        self.in_flight
     }
+}
+
+/// Counts an exchange at its cluster, endpoint and capacity group until dropped.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held to be counted until dropped")]
+pub struct InFlight {
+    cluster: Held,
+    endpoint: Held,
+    group: Option<Held>,
 }
 
 /// The earlier attempts of an exchange, and the restrictions on the next attempt.
@@ -145,14 +153,11 @@ impl Tried {
         choices.filter(move |cluster| reach.includes(view, *cluster) && self.allows(*cluster, view))
     }
 
-    /// The first cluster that may be tried and is at its ceiling: the exchange waits in that cluster's queue.
+    /// The first cluster that may be tried and is full, or whose group is: the exchange waits in its queue.
     #[must_use]
     pub fn first_full(&self, view: &View, class: ClassIndex, reach: Reach) -> Option<ClusterIndex> {
-        self.choices(view, class, reach).find(|&cluster| {
-            let live = &view.clusters[cluster];
-            let is_full = |ceiling| live.in_flight.get() >= ceiling || !live.queue.is_empty();
-            live.ceiling.get().is_some_and(is_full)
-        })
+        self.choices(view, class, reach)
+            .find(|&cluster| view.clusters[cluster].queue_of_full().is_some())
     }
 
     /// The index of the affinity endpoint in a cluster, if the endpoint is usable and not tried yet.
@@ -241,14 +246,11 @@ pub fn select(
     let funds = Funds::of(view, class);
     loop {
         let has_capacity = |cluster: ClusterIndex| {
-            let ceiling = view.clusters[cluster].ceiling.get();
             reach.includes(view, cluster)
                 && funds.allow(cluster)
                 && tried.allows(cluster, view)
                 && !full.contains(&cluster)
-                // New exchanges do not overtake those in the queue.
-                && (tried.turn == Some(cluster) || view.clusters[cluster].queue.is_empty())
-                && ceiling.is_none_or(|ceiling| view.clusters[cluster].in_flight.get() < ceiling)
+                && view.clusters[cluster].takes(tried.turn == Some(cluster))
         };
         let stays = |choice: &&Choice| {
             let beliefs = &view.signals.clusters[choice.cluster];
@@ -356,7 +358,7 @@ fn choose(
     }
 }
 
-/// Picks the endpoint in the cluster; `None` when the cluster has reached its ceiling meanwhile.
+/// Picks the endpoint in the cluster; `None` when the cluster or its group has become full meanwhile.
 fn enter(
     worker: &Worker,
     view: &View,
@@ -380,7 +382,11 @@ fn enter(
     };
     let index = tried.stays_at(beliefs).or_else(pick)?;
     let endpoint = live.endpoints.get(index)?;
-    // Counted last: dropping the count wakes the first exchange in the queue.
+    // Counted last: dropping a count wakes the first exchange in its queue.
+    let group = match &live.group {
+        None => None,
+        Some(group) => Some(group.enter()?),
+    };
     let in_cluster = match live.ceiling.get() {
         None => Held::enter(&live.in_flight),
         Some(ceiling) => Held::enter_queued(&live.in_flight, ceiling, &live.queue)?,
@@ -390,8 +396,11 @@ fn enter(
         slot: picked.slot,
         endpoint: index,
         why: picked.why,
-        in_cluster,
-        in_endpoint: Held::enter(&endpoint.in_flight),
+        in_flight: InFlight {
+            cluster: in_cluster,
+            endpoint: Held::enter(&endpoint.in_flight),
+            group,
+        },
         live: endpoint.clone(),
     })
 }

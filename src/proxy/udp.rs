@@ -16,6 +16,7 @@ use self::flow::{Flow, Key, Names, is_refusal, moment};
 use super::admission::{Admitted, admit_flow};
 use super::refusal::Refusal;
 use super::selection::{Reach, Selection, Tried, select};
+use super::withheld;
 use super::worker::{Cells, Stopped, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
@@ -207,8 +208,11 @@ impl Inbound<'_> {
         let (admitted, seat) = self.admit(client)?;
         let seed = hash(client.to_string().as_bytes());
         loop {
-            let selection =
-                select(worker, view, self.class, tried, seed, Reach::Anywhere).map_err(Some)?;
+            let selected = select(worker, view, self.class, tried, seed, Reach::Anywhere);
+            let selection = selected.map_err(|refusal| {
+                withheld::note(worker, view, (self.index, self.class), refusal, client, "");
+                Some(refusal)
+            })?;
             let held = self.count(&selection).ok_or(Some(Refusal::Overloaded))?;
             match self.socket_towards(&selection)? {
                 Some(upstream) => {
@@ -286,6 +290,7 @@ impl Inbound<'_> {
         let listener = &view.plan.listeners[self.index];
         let class = &view.plan.classes[self.class];
         let now = worker.now();
+        let group = view.clusters[selection.cluster].group.as_ref();
         let flow = Rc::new(Flow {
             key,
             upstream,
@@ -316,6 +321,7 @@ impl Inbound<'_> {
                 reason: selection.why.label(),
             },
             meter: view.slots.meter(worker.id, self.class, selection.slot),
+            line: group.map(|group| group.meter.clone()),
             held: RefCell::new(Some((admitted, seat, held, selection.into_counts()))),
         });
         self.listening.note(&flow);
@@ -408,6 +414,9 @@ fn take_answers(worker: &Worker, listening: &Listening, flow: &Flow) {
     let (client, ours) = flow.key;
     for run in batch.runs() {
         let bytes = run.bytes.len() as u64;
+        if let Some(line) = &flow.line {
+            line.received(run.bytes.len());
+        }
         if let Some(meter) = flow.meter.count() {
             meter.add(bytes);
         }

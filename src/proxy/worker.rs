@@ -2,6 +2,7 @@
 
 use super::deadline::Deadlines;
 use super::leavers::Leavers;
+use super::refusal_log::RefusalLog;
 use super::upstream::multiplexed::H2Pool;
 use super::upstream::pool::{Pool, usable};
 use crate::decision::endpoint::Turns;
@@ -63,6 +64,7 @@ pub struct Worker {
     /// Running copies for mirrors.
     pub copies: Cell<usize>,
     leavers: RefCell<Leavers>,
+    refusal_log: RefCell<RefusalLog>,
     me: Weak<Worker>,
     cache: RefCell<Latest>,
     current: RefCell<Viewed>,
@@ -118,6 +120,7 @@ impl Worker {
             warming: Cell::new(false),
             copies: Cell::new(0),
             leavers: RefCell::default(),
+            refusal_log: RefCell::default(),
             me: me.clone(),
             cache: RefCell::new(cache),
             state: RefCell::default(),
@@ -177,6 +180,8 @@ impl Worker {
             };
             state.credits.push((class.id, credits));
         }
+        let is_class = |id| view.plan.classes.iter().any(|class| class.id == id);
+        self.refusal_log.borrow_mut().keep(is_class);
         let mut budgets: Vec<_> = std::mem::take(&mut old.budgets).into_iter().collect();
         for service in &view.plan.services {
             let known = budgets.iter().position(|(name, budget)| {
@@ -218,6 +223,11 @@ impl Worker {
     /// Records that a client left before its answer; returns whether it did so just before.
     pub fn has_just_left(&self, client: IpAddr) -> bool {
         self.leavers.borrow_mut().has_just_left(client, self.about_now())
+    }
+
+    /// Whether a refusal of a class gets a line in the log: the number of refusals without a line since the last one.
+    pub fn may_log_refusal(&self, class: u64) -> Option<u64> {
+        self.refusal_log.borrow_mut().is_due(class, self.about_now())
     }
 
     /// A number that grows with every call.
@@ -416,6 +426,9 @@ impl Worker {
         for live in view.clusters.iter() {
             live.connection_queue.wake_first();
             live.queue.wake_first();
+            if let Some(group) = &live.group {
+                group.queue.wake_first();
+            }
         }
         let usable = |key| usable(&view, key);
         self.h2_pool.borrow_mut().sweep(usable, now);

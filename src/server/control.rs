@@ -250,7 +250,7 @@ impl Control {
         for LateTraffic { service, cluster, exchanges, bytes } in self.sweep.late() {
             self.assessor.fold(Event::LateTraffic { service, cluster, exchanges, bytes }, now);
         }
-        let signals = self.assessor.sweep(&mut self.sweep, now);
+        let mut signals = self.assessor.sweep(&mut self.sweep, now);
         for (index, allowance) in signals.allowances.enumerated() {
             if let Some(purse) = self.slots.purse(index) {
                 purse.fill(*allowance);
@@ -263,6 +263,8 @@ impl Control {
         for (live, signals) in clusters.iter().zip(&signals.clusters) {
             live.ceiling.set(signals.ceiling);
         }
+        let elapsed = signals.at.secs_since(self.shared.view.load().signals.at);
+        signals.groups = self.interned.sweep_groups(&self.plan, elapsed);
         let view = View {
             plan: self.plan.clone(),
             tls: self.tls.clone(),

@@ -2,6 +2,8 @@
 
 mod backend;
 mod balances;
+#[cfg(test)]
+mod constraints;
 pub mod control;
 pub mod files;
 mod fresh;

@@ -253,7 +253,7 @@ impl Policy for Engine {
                 return false;
             }
             let (place, ceiling) = (cluster.0, clusters[cluster].ceiling.unwrap_or(u32::MAX));
-            if ask.edge.at(place) >= ceiling {
+            if ask.edge.at(place) >= ceiling || is_full(&self.plan, ask.edge, cluster) {
                 return false;
             }
             let tried = ask.tried.iter().filter(|pick| pick.place == place).count();
@@ -375,8 +375,98 @@ impl Policy for Engine {
     }
 }
 
+/// Whether the capacity group of a cluster has reached its number of exchanges.
+fn is_full(plan: &Plan, edge: &Edge, cluster: ClusterIndex) -> bool {
+    let group = plan.clusters[cluster].group;
+    let most = group.and_then(|group| plan.groups.get(group)?.concurrent);
+    let Some(most) = most else { return false };
+    let clusters = plan.clusters.enumerated().filter(|(_, cluster)| cluster.group == group);
+    clusters.map(|(index, _)| edge.at(index.0)).sum::<u32>() >= most
+}
+
 /// The endpoints of a place; each generation has its own addresses.
 fn found(place: usize, generation: usize, count: usize) -> Vec<Found> {
     let address = |e: usize| Address::Unix(format!("/{place}/{generation}/{e}").into());
     (0..count).map(|e| Found { address: address(e), weight: 1 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::capacity_group::{CapacityGroup, GroupIndex};
+    use crate::sim::scenario;
+    use crate::sim::world;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    /// The most exchanges at once over the line to these places.
+    const LINE: (u32, [usize; 2]) = (12, [1, 2]);
+
+    /// The engine, and the greatest number of exchanges over the line.
+    struct Watched(Engine, Rc<Cell<u32>>);
+
+    impl Policy for Watched {
+        fn pick(&mut self, ask: &Ask<'_>, dice: &mut Dice) -> Option<Pick> {
+            let pick = self.0.pick(ask, dice)?;
+            let over_line = LINE.1.iter().map(|place| ask.edge.at(*place)).sum::<u32>();
+            if LINE.1.contains(&pick.place) {
+                self.1.set(self.1.get().max(over_line + 1));
+            }
+            Some(pick)
+        }
+
+        fn answered(&mut self, answer: &Answer) {
+            self.0.answered(answer);
+        }
+
+        fn tick(&mut self, now: f64, edge: &Edge) {
+            self.0.tick(now, edge);
+        }
+
+        fn due_probes(&mut self, now: f64) -> Option<Vec<Pick>> {
+            self.0.due_probes(now)
+        }
+
+        fn probed(&mut self, probed: &Probed) {
+            self.0.probed(probed);
+        }
+    }
+
+    #[test]
+    fn a_full_line_is_passed_over_and_what_it_does_not_take_goes_farther() {
+        let all = scenario::all(false);
+        let mut spec = all.into_iter().find(|world| world.name == "S1").unwrap().spec;
+        // Beside the IDC: two clouds behind one line, and one without.
+        let cloud = |name| super::super::spec::PlaceSpec::queue(name, Kind::Cloud, 200);
+        let (home, shares) = (spec.places.swap_remove(0), [1.0, 20.0, 25.0, 70.0]);
+        spec.places = vec![home, cloud("near"), cloud("beside"), cloud("far")];
+        spec.edges.truncate(1);
+        spec.edges[0].rtt_ms = shares.to_vec();
+        (spec.demand, spec.seconds) = (vec![(0.0, 2_000.0)], 20.0);
+        let mut plan = plan(&spec);
+        let group =
+            CapacityGroup { name: "line".to_owned(), concurrent: Some(LINE.0), bytes_per_s: None };
+        plan.groups.push(group);
+        LINE.1.iter().for_each(|at| plan.clusters[ClusterIndex(*at)].group = Some(GroupIndex(0)));
+        let (plan, greatest) = (Arc::new(plan), Rc::new(Cell::new(0)));
+        let make = |spec: &Spec, edge: usize| -> Box<dyn Policy> {
+            Box::new(Watched(Engine::with_plan(plan.clone(), spec, edge, 1), greatest.clone()))
+        };
+        let outcome = world::run(&spec, &make, 1);
+        assert_eq!(greatest.get(), LINE.0, "the line is used up to its limit");
+        let late = outcome.records.iter().filter(|record| record.at > 5.0);
+        let (mut count, mut by_place, mut failed) = (0.0, [0.0; 4], 0);
+        for record in late {
+            count += 1.0;
+            failed += usize::from(!record.ok);
+            if let Some(place) = by_place.get_mut(usize::from(record.place)) {
+                *place += 1.0 / 30_000.0;
+            }
+        }
+        assert!(count > 25_000.0 && failed == 0, "{count} requests, {failed} failed");
+        // 12 exchanges of about 40 ms: 300 of 2,000 requests a second.
+        let over_line = by_place[1] + by_place[2];
+        assert!((0.10..0.20).contains(&over_line), "{by_place:?}");
+        assert!(by_place[0] > 0.35 && by_place[3] > 0.25, "{by_place:?}");
+    }
 }

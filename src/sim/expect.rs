@@ -132,6 +132,7 @@ pub fn own_plan(plan: &Plan, class: &Class, clusters: Vec<Cluster>) -> Plan {
         site: plan.site.clone(),
         environment: plan.environment.clone(),
         clusters: clusters.into_iter().collect(),
+        groups: plan.groups.clone(),
         services: vec![service].into(),
         classes: vec![class(1), class(2)].into(),
         ..Plan::default()

@@ -8,6 +8,7 @@
 use super::counter::{Count, PerVariant};
 use super::latencies::Latencies;
 use super::results::{Aborted, HedgeResult, RetryResult, StatusClass};
+use crate::decision::permit::Reason;
 use crate::decision::refusal::Refusal;
 use crate::decision::signal::Why;
 use crate::tls::handshake::Failure;
@@ -115,6 +116,8 @@ cells! {
         retries: PerVariant<RetryResult>,
         /// Hedges.
         hedges: PerVariant<HedgeResult>,
+        /// Refused exchanges that a constraint kept from a live cluster.
+        withheld: PerVariant<Reason>,
     }
     /// Counters of one worker for one route; in a scrape, their sum over workers.
     RouteCells {

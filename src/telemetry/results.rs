@@ -1,6 +1,7 @@
 //! Results that are counted by variant: enums whose variants are values of a label.
 
 use super::counter::variants;
+use crate::decision::permit::Reason;
 use crate::decision::refusal::Refusal;
 use crate::decision::signal::Why;
 use crate::tls::handshake::Failure;
@@ -32,7 +33,7 @@ macro_rules! results {
     };
 }
 
-variants! { Refusal, Why, Failure }
+variants! { Refusal, Why, Failure, Reason }
 
 results! {
     /// Which side aborted an exchange before the client had the complete response.
@@ -116,6 +117,7 @@ mod tests {
         check::<Refusal>();
         check::<Why>();
         check::<Failure>();
+        check::<Reason>();
         check::<Aborted>();
         check::<StatusClass>();
         check::<RetryResult>();

@@ -345,6 +345,28 @@ fn tls_to_a_cluster_is_verified_in_both_directions() {
     });
 }
 
+#[test]
+fn encrypted_bytes_count_for_the_line_of_a_cluster() {
+    let folder = folder_with(&[("a", &["a.example"])]);
+    let app = Cluster::named("app");
+    let tls = format!("{{ certificates: [{}] }}", pair("a"));
+    let behind = Proxy::start(&config(&folder, &tls, app.address));
+    let own = "{ server_name: a.example, ca: AT/ca.pem }";
+    let text = upstream(&folder, behind.at("web"), own)
+        .replace("kind: idc,", "kind: idc, capacity_group: line,")
+        + "capacity_groups: { line: { concurrent: 100 } }\n";
+    let proxy = Proxy::start(&text);
+    eventually("it is up", || proxy.cluster("idc")["state"] == "up");
+    let bytes = |direction: &str| {
+        let labels = format!("capacity_group=\"line\",direction=\"{direction}\"");
+        proxy.metric(&format!("tidegate_capacity_group_bytes_total{{{labels}}}"))
+    };
+    assert_eq!((bytes("in"), bytes("out")), (0.0, 0.0), "probes do not count");
+    assert_eq!(get(proxy.at("web"), "/").body, "app");
+    // The messages of the handshake are much longer than this request and its response.
+    eventually("the bytes", || bytes("in") > 700.0 && bytes("out") > 300.0);
+}
+
 /// A server of openssl, stopped when dropped; it presents `NAME.pem` and answers with a page of its own.
 struct SServer(std::process::Child);
 

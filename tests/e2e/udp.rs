@@ -101,6 +101,26 @@ fn a_flow_keeps_its_port_and_two_clients_have_two() {
 }
 
 #[test]
+fn datagrams_count_for_the_line_of_their_cluster() {
+    let echo = Echo::named("idc");
+    let text = udp(&[("idc", "idc", echo.address)])
+        .replace("kind: idc,", "kind: idc, capacity_group: line,")
+        + "capacity_groups: { line: { mbit_per_s: 100 } }\n";
+    let proxy = Proxy::start(&text);
+    let client = client(proxy.at("web"));
+    let large = "x".repeat(10_000);
+    (0..3).for_each(|_| assert_eq!(ask(&client, &large).unwrap().2, large));
+    let of = |name: &str, label: &str| {
+        proxy.metric(&format!("tidegate_capacity_group_{name}{{capacity_group=\"line\",{label}}}"))
+    };
+    eventually("the bytes", || {
+        let answers = of("bytes_total", "direction=\"in\"");
+        of("bytes_total", "direction=\"out\"") == 30_000.0 && answers > 30_000.0
+    });
+    assert_eq!(of("in_use", "unit=\"exchanges\""), 1.0, "the flow");
+}
+
+#[test]
 fn datagrams_larger_than_a_packet_pass_and_so_does_a_burst() {
     let echo = Echo::named("idc");
     let proxy = Proxy::start(&udp(&[("idc", "idc", echo.address)]));

@@ -148,6 +148,14 @@ fn build(
         let text = "dollars are for requests and bytes from clusters: not for bytes to clusters, TLS, TCP, probes and fixed costs";
         inputs.assume("usd", text);
     }
+    let groups = clusters.iter().filter_map(|cluster| plan.groups.get(cluster.group?));
+    let names: std::collections::BTreeSet<&str> = groups.map(|group| group.name.as_str()).collect();
+    if !names.is_empty() {
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let text =
+            format!("no other service uses the lines {names}, and their rates have no limit");
+        inputs.assume("capacity_groups", &text);
+    }
     let plan = Arc::new(own_plan(plan, class, clusters));
     let service = service.name.clone();
     Ok(Prepared { service, scenario, spec, plan, balance, inputs })

@@ -41,6 +41,18 @@ shape! {
         offers: Vec<String> = optional,
         /// The price of the site's traffic.
         cost: Cost = optional,
+        /// The capacity group of the line to the site.
+        capacity_group: Spanned<String> = optional,
+    }
+}
+
+shape! {
+    /// A line that several clusters share: at least one of its limits.
+    CapacityGroup {
+        /// Concurrent exchanges over the line, for the whole process.
+        concurrent: Within<1, 1000000> = optional,
+        /// Mbit/s over the line in each direction, for the whole process; 0.1 to 1000000.
+        mbit_per_s: Amount = optional,
     }
 }
 
@@ -371,6 +383,8 @@ shape! {
         offers: Vec<String> = optional,
         /// The price of the cluster's traffic; by default the site's.
         cost: Cost = optional,
+        /// The capacity group of the line to the cluster; by default the site's.
+        capacity_group: Spanned<String> = optional,
         /// The endpoints, if they are not discovered.
         endpoints: Vec<Endpoint> = optional,
         /// The discovery of endpoints.

@@ -45,6 +45,8 @@ shape! {
         listeners: Named<Listener> = required,
         /// The sites, whose values clusters inherit.
         sites: Named<Site> = optional,
+        /// The lines that several clusters share.
+        capacity_groups: Named<CapacityGroup> = optional,
         /// The clusters.
         clusters: Named<Cluster> = required,
         /// The services.

@@ -31,6 +31,7 @@ impl Cluster {
             ceiling: None,
             shared: false,
             capacity: None,
+            group: None,
             connections_max: CONNECTIONS_MAX,
             pending_max: CONNECTIONS_MAX,
             tls: None,

@@ -6,16 +6,19 @@ use crate::decision::plan::{ClassIndex, ClusterIndex};
 use crate::decision::units::Timestamp;
 use crate::os::clock;
 use crate::os::datagram::{Datagrams, Run};
+use crate::os::line_meter::LineMeter;
 use crate::policy::Seat;
 use crate::proxy::admission::Admitted;
+use crate::proxy::selection::InFlight;
 use crate::proxy::worker::{Cells, Worker};
-use crate::shared::{Counted, Held, Meter, View};
+use crate::shared::{Counted, Meter, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::{ExchangeCells, ListenerCells};
 use crate::telemetry::results::StatusClass;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -47,12 +50,14 @@ pub(super) struct Flow {
     pub(super) names: Names,
     /// Counts the bytes from the cluster.
     pub(super) meter: Meter,
+    /// The bytes of its cluster's capacity group.
+    pub(super) line: Option<Arc<LineMeter>>,
     /// Until it is over.
     pub(super) held: RefCell<Option<Counts>>,
 }
 
 /// The counts of a flow.
-pub(super) type Counts = (Admitted, Seat, Counted, (Held, Held));
+pub(super) type Counts = (Admitted, Seat, Counted, InFlight);
 
 /// The names in the log line of a flow.
 pub(super) struct Names {
@@ -98,6 +103,9 @@ impl Flow {
         let bytes = run.bytes.len() as u64;
         self.bytes_in.set(self.bytes_in.get() + bytes);
         self.cells.bytes_in.add(bytes);
+        if let Some(line) = &self.line {
+            line.sent(run.bytes.len());
+        }
         self.moved.set(now);
     }
 

@@ -256,13 +256,16 @@ pub async fn open(
     span: Duration,
     held: Counted,
 ) -> Result<Connection, NoConnection> {
-    let Wanted { cluster, endpoint, upstream, .. } = *wanted;
+    let Wanted { cluster, live, endpoint, upstream, .. } = *wanted;
     let until = worker.now().plus(span);
     let due = patience(cluster, endpoint.rtt);
     let mut stream = dial(&endpoint.address, span.min(due)).await.map_err(|why| match why {
         NoConnection::Endpoint(Cause::ConnectTimeout) if span < due => NoConnection::Late,
         _ => why,
     })?;
+    if let Some(group) = &live.group {
+        stream = stream.metered(group.meter.clone());
+    }
     if cluster.send_proxy != SendProxy::None {
         let header = proxy_header::write(cluster.send_proxy, wanted.origin);
         // The header fits into the buffer of any new socket.

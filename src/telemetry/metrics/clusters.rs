@@ -63,7 +63,47 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         let (.., waiting) = scrape.connections.get(index).copied().unwrap_or_default();
         pending.push(gauge(&[(CLUSTER, cluster.name.as_str())], f64::from(waiting)));
     }
+    groups(families, scrape);
     probes(families, scrape);
+}
+
+/// Use and limits of capacity groups.
+fn groups(families: &mut Families, scrape: &Scrape<'_>) {
+    let all = || scrape.plan.groups.iter().zip(&scrape.signals.groups);
+    let in_use = families.family(
+        "tidegate_capacity_group_in_use",
+        "Exchanges in flight over the line, or Mbit/s of its busier direction.",
+        MetricType::GAUGE,
+    );
+    for (group, signals) in all() {
+        let rate = ("mbit_per_s", signals.mbit_per_s());
+        for (unit, value) in [("exchanges", f64::from(signals.in_flight)), rate] {
+            in_use.push(gauge(&[("capacity_group", &group.name), ("unit", unit)], value));
+        }
+    }
+    let limits = families.family(
+        "tidegate_capacity_group_limit",
+        "The limits of the capacity group.",
+        MetricType::GAUGE,
+    );
+    for (group, _) in all() {
+        let rate = group.bytes_per_s.map(|bytes| ("mbit_per_s", bytes * 8.0 / 1e6));
+        let concurrent = group.concurrent.map(|most| ("exchanges", f64::from(most)));
+        for (unit, value) in concurrent.into_iter().chain(rate) {
+            limits.push(gauge(&[("capacity_group", &group.name), ("unit", unit)], value));
+        }
+    }
+    let bytes = families.family(
+        "tidegate_capacity_group_bytes_total",
+        "Bytes on the wire, from and to the clusters of the capacity group.",
+        MetricType::COUNTER,
+    );
+    for (group, signals) in all() {
+        for (direction, count) in ["in", "out"].into_iter().zip(signals.bytes) {
+            let labels = [("capacity_group", group.name.as_str()), ("direction", direction)];
+            bytes.push(counter(&labels, count as f64));
+        }
+    }
 }
 
 fn probes(families: &mut Families, scrape: &Scrape<'_>) {

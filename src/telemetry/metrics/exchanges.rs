@@ -1,6 +1,7 @@
 //! Metrics of exchanges: statuses, durations, decisions, retries, hedges.
 
 use super::families::{CLUSTER, Families, counter, histogram};
+use crate::decision::permit::Reason;
 use crate::decision::plan::Plan;
 use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, Spans};
 use crate::telemetry::counter::{PerVariant, Variants};
@@ -28,6 +29,7 @@ pub(super) fn exchanges(
             requests.push(counter(&labels, count as f64));
         }
     }
+    withheld(families, plan, all);
     let mut by_pair: BTreeMap<(&str, &str), ExchangeCells> = BTreeMap::new();
     let mut by_cluster: BTreeMap<&str, Spans> = BTreeMap::new();
     for (labels, totals) in all.iter().filter(|(labels, _)| !labels.cluster.is_empty()) {
@@ -59,6 +61,28 @@ pub(super) fn exchanges(
         }
     }
     results(families, &by_pair);
+}
+
+/// Refused exchanges that a constraint kept from a live cluster.
+fn withheld(families: &mut Families, plan: &Plan, all: &BTreeMap<ExchangeLabels, ExchangeCells>) {
+    let mut sums: BTreeMap<&str, PerVariant<Reason>> = BTreeMap::new();
+    for service in &plan.services {
+        sums.entry(&service.name).or_default();
+    }
+    for (labels, totals) in all.iter().filter(|(labels, _)| !labels.service.is_empty()) {
+        sums.entry(&labels.service).or_default().fold(&totals.withheld);
+    }
+    let family = families.family(
+        "tidegate_constraint_refusals_total",
+        "Refused exchanges that a live cluster could have taken but for this constraint.",
+        MetricType::COUNTER,
+    );
+    for (service, counts) in &sums {
+        for (constraint, count) in counts.iter() {
+            let labels = [("service", *service), ("constraint", constraint.label())];
+            family.push(counter(&labels, count as f64));
+        }
+    }
 }
 
 /// Decisions, retries and hedges.

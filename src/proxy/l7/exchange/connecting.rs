@@ -81,8 +81,7 @@ impl Exchange<'_, '_> {
         unless_left(client, waiting).await?.map_err(full)
     }
 
-    /// If every cluster is at its ceiling: waits in the queue of the first cluster, then selects an endpoint
-    /// there.
+    /// If every cluster is full: waits in the queue of the first cluster or of its group, then selects an endpoint there.
     pub(super) async fn wait_for_capacity<C: Client>(
         &self,
         client: &mut C,
@@ -98,15 +97,14 @@ impl Exchange<'_, '_> {
         let (plan, live) = (&view.plan.clusters[cluster], &view.clusters[cluster]);
         let pending = Held::enter_below(&live.pending, plan.pending_max);
         let Some(_pending) = pending else { return Err(refused(refusal)) };
-        let turn = live.queue.join(worker.id);
+        let turn = live.queue_of_full().unwrap_or(&live.queue).join(worker.id);
         let last = walk.last;
         let span = self.patience(walk, cluster);
         walk.tried.turn = Some(cluster);
         let tried = &walk.tried;
         let look = || {
-            let has_capacity =
-                live.ceiling.get().is_none_or(|ceiling| live.in_flight.get() < ceiling);
-            has_capacity.then(|| select(worker, view, class, tried, self.key, reach).ok()).flatten()
+            let select = || select(worker, view, class, tried, self.key, reach).ok();
+            live.has_capacity().then(select).flatten()
         };
         let waiting = std::future::poll_fn(|context| turn.poll(context, look));
         let found = unless_left(client, tokio::time::timeout(span, waiting)).await;

@@ -20,11 +20,11 @@ use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::selection::{Reach, Selection, is_shed, select};
+use crate::proxy::selection::{InFlight, Reach, Selection, is_shed, select};
 use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
-use crate::shared::{Held, Meter, View};
+use crate::shared::{Meter, View};
 use crate::telemetry::results::{HedgeResult, RetryResult};
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -43,7 +43,7 @@ pub struct Upgraded {
     /// The connection.
     pub connection: Connection,
     /// The counts.
-    pub counts: (Held, Held),
+    pub counts: InFlight,
     /// Counts the bytes from the cluster.
     pub meter: Meter,
 }
@@ -83,6 +83,7 @@ pub(super) async fn forward<C: Client>(
         false => terms.priority,
     };
     if is_shed(worker, view, class, priority) {
+        record.unplaced = true;
         return Err(Failure::refuse(Refusal::Overloaded));
     }
     let mut walk = Walk::of(bound);

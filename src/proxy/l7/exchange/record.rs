@@ -16,6 +16,7 @@ use crate::proxy::l7::client::{Client, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::selection::Selection;
+use crate::proxy::withheld;
 use crate::proxy::worker::Worker;
 use crate::shared::decision::{self, Decision, Urgency};
 use crate::shared::{Ring, Slot, Ticket, View};
@@ -67,6 +68,8 @@ pub struct Record {
     pub selection: Option<(ClusterIndex, EndpointIndex, Why)>,
     /// Attempts.
     pub attempts: u32,
+    /// Whether no cluster was left for the exchange, or for its next attempt.
+    pub unplaced: bool,
     /// The connect time of the last connection.
     pub connected: Option<Duration>,
     /// From sending to the response head.
@@ -116,6 +119,7 @@ impl Record {
             class: None,
             selection: None,
             attempts: 0,
+            unplaced: false,
             connected: None,
             first_byte: None,
             request_id: String::new(),
@@ -141,6 +145,7 @@ impl Record {
     /// Records that an earlier attempt (the primary) continues.
     pub fn goes_on(&mut self, selection: &Selection) {
         self.selection = Some((selection.cluster, selection.endpoint, selection.why));
+        self.unplaced = false;
         if let Some(trace) = &mut self.trace {
             trace.resumes();
         }
@@ -148,6 +153,7 @@ impl Record {
 
     /// Records that no endpoint was selected.
     pub fn undecided(&mut self, worker: &Worker, failure: Failure) {
+        self.unplaced = true;
         if let Some(trace) = &mut self.trace {
             trace.undecided(worker, failure);
         }
@@ -172,6 +178,11 @@ impl Record {
         info.cells.head_bytes_out.add(bytes.heads.1);
         if let Some(refusal) = self.refusal {
             info.cells.refusals[refusal].add(1);
+            if let Some(class) = self.class.filter(|_| self.unplaced) {
+                let (client, id) =
+                    (info.client(client.head()), self.request_id(client.head(), info.trusted));
+                withheld::note(worker, view, (info.listener, class), refusal, client, &id);
+            }
         }
         if let Some(aborted) = self.aborted {
             info.cells.aborted[aborted].add(1);

@@ -26,6 +26,7 @@ pub fn rejected(
     for &cluster in nearer {
         let live = beliefs.choices.iter().any(|choice| choice.cluster == cluster);
         let reason = match live {
+            true if view.signals.full_group(&view.plan, cluster).is_some() => "capacity_group",
             true => chosen.map_or(Why::Spill, |(_, why)| why).objection(),
             false => view.signals.clusters[cluster].objection(),
         };
