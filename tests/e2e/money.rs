@@ -2,7 +2,8 @@
 
 use super::admin::tidegate;
 use super::support::*;
-use super::tls::free;
+use super::tls::{folder_with, free};
+use super::upstream2::http2_nginx;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,6 +125,20 @@ fn tunnels_flows_and_datagrams_are_paid_as_they_arrive() {
     datagrams.send_to(&[b'x'; 1_000], from).unwrap();
     assert_eq!(client.recv_from(&mut [0; 2_000]).unwrap().0, 1_000);
     eventually("the answer is paid", || bytes(&proxy, "names", "b") == 1_000.0);
+}
+
+#[test]
+fn a_response_over_http2_is_paid() {
+    if !is_installed("nginx") {
+        return;
+    }
+    let (folder, address) = (folder_with(&[("a", &["a.example"])]), free());
+    let _nginx = http2_nginx(&folder, address, "http2", "20");
+    let text = priced(address).replace("kind: cloud,", "kind: cloud, protocol: http2,");
+    let proxy = Proxy::start(&text);
+    assert_eq!(get(proxy.at("web"), "/big").body.len(), 1_600_000);
+    let paid = || bytes(&proxy, "shop", "cloud");
+    eventually("it is paid", || (1_600_000.0..1_601_000.0).contains(&paid()));
 }
 
 #[test]
