@@ -329,3 +329,27 @@ fn a_corrupt_file_and_a_folder_that_cannot_be_written_are_told_and_counted() {
     let left = proxy.json("/api/v1/cost")["services"][0]["budget"]["left_usd"].as_f64().unwrap();
     assert!((left - 3.0).abs() < 1e-6, "{left}");
 }
+
+#[test]
+fn a_state_folder_that_hangs_delays_no_request_no_reload_and_no_stop() {
+    let (idc, state) = (Cluster::named("idc"), Folder::new());
+    // A pipe without a reader: whoever opens it for writing waits for ever.
+    let pipe = state.0.join("budgets.json.new");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = format!(
+        "state_dir: {}\n{}",
+        state.0.display(),
+        config(&[("idc", "idc", idc.address)])
+            .replace("clusters: [idc]", "clusters: [idc], budget: { usd_per_hour: 36 }")
+    );
+    let mut proxy = Proxy::start(&text);
+    proxy.says("budgets not stored");
+    assert!(proxy.metric("tidegate_state_failures_total{operation=\"write\"}") >= 1.0);
+    assert_eq!(get(proxy.at("web"), "/").body, "idc");
+    proxy.rewrite(&format!("drain: {{ delay: 0s }}\n{text}"));
+    eventually("the reload", || proxy.generation() == 2);
+    let stopped = Instant::now();
+    proxy.signal(15);
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
+}
