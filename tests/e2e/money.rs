@@ -2,7 +2,8 @@
 
 use super::admin::tidegate;
 use super::support::*;
-use super::tls::free;
+use super::tls::{folder_with, free};
+use super::upstream2::http2_nginx;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,6 +125,20 @@ fn tunnels_flows_and_datagrams_are_paid_as_they_arrive() {
     datagrams.send_to(&[b'x'; 1_000], from).unwrap();
     assert_eq!(client.recv_from(&mut [0; 2_000]).unwrap().0, 1_000);
     eventually("the answer is paid", || bytes(&proxy, "names", "b") == 1_000.0);
+}
+
+#[test]
+fn a_response_over_http2_is_paid() {
+    if !is_installed("nginx") {
+        return;
+    }
+    let (folder, address) = (folder_with(&[("a", &["a.example"])]), free());
+    let _nginx = http2_nginx(&folder, address, "http2", "20");
+    let text = priced(address).replace("kind: cloud,", "kind: cloud, protocol: http2,");
+    let proxy = Proxy::start(&text);
+    assert_eq!(get(proxy.at("web"), "/big").body.len(), 1_600_000);
+    let paid = || bytes(&proxy, "shop", "cloud");
+    eventually("it is paid", || (1_600_000.0..1_601_000.0).contains(&paid()));
 }
 
 #[test]
@@ -313,4 +328,28 @@ fn a_corrupt_file_and_a_folder_that_cannot_be_written_are_told_and_counted() {
     assert!(proxy.says("all begin full").contains("is not valid JSON"), "{:?}", proxy.log());
     let left = proxy.json("/api/v1/cost")["services"][0]["budget"]["left_usd"].as_f64().unwrap();
     assert!((left - 3.0).abs() < 1e-6, "{left}");
+}
+
+#[test]
+fn a_state_folder_that_hangs_delays_no_request_no_reload_and_no_stop() {
+    let (idc, state) = (Cluster::named("idc"), Folder::new());
+    // A pipe without a reader: whoever opens it for writing waits for ever.
+    let pipe = state.0.join("budgets.json.new");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = format!(
+        "state_dir: {}\n{}",
+        state.0.display(),
+        config(&[("idc", "idc", idc.address)])
+            .replace("clusters: [idc]", "clusters: [idc], budget: { usd_per_hour: 36 }")
+    );
+    let mut proxy = Proxy::start(&text);
+    proxy.says("budgets not stored");
+    assert!(proxy.metric("tidegate_state_failures_total{operation=\"write\"}") >= 1.0);
+    assert_eq!(get(proxy.at("web"), "/").body, "idc");
+    proxy.rewrite(&format!("drain: {{ delay: 0s }}\n{text}"));
+    eventually("the reload", || proxy.generation() == 2);
+    let stopped = Instant::now();
+    proxy.signal(15);
+    assert_eq!(proxy.wait(), Some(0));
+    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 /// An nginx that speaks HTTP/2, over TLS if there is a certificate.
-fn http2_nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &str) -> Process {
+pub fn http2_nginx(folder: &Folder, address: SocketAddr, listen: &str, requests: &str) -> Process {
     folder.write("big", &"0123456789abcdef".repeat(100_000));
     let server = format!(
         "server {{ listen {address} {listen}; keepalive_requests {requests}; root {};\n\
