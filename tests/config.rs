@@ -917,7 +917,7 @@ fn about_kubernetes(keys: &str) -> String {
 #[test]
 fn a_build_without_kubernetes_says_so() {
     let told = about_kubernetes("service: web");
-    let place = "t:3:50: error: clusters.a.discover.kubernetes: this build has no Kubernetes";
+    let place = "t:3:53: error: clusters.a.discover.kubernetes: this build has no Kubernetes";
     assert!(told.starts_with(place), "{told}");
 }
 

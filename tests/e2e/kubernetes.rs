@@ -36,6 +36,8 @@ struct World {
     is_endless: bool,
     /// Watches of an earlier epoch end.
     epoch: u64,
+    /// Open watches.
+    open: usize,
 }
 
 struct ApiServer {
@@ -230,7 +232,13 @@ fn answer(
         return plain(200, format!("{}\n", json!({ "type": "ERROR", "object": gone })));
     }
     let (sender, lines) = mpsc::channel(16);
-    tokio::spawn(watch_events(world.clone(), changed.subscribe(), from, now.epoch, sender));
+    now.open += 1;
+    let events = watch_events(world.clone(), changed.subscribe(), from, now.epoch, sender);
+    let world = world.clone();
+    tokio::spawn(async move {
+        events.await;
+        world.lock().unwrap().open -= 1;
+    });
     Response::new(Either::Right(Lines(lines)))
 }
 
@@ -562,6 +570,26 @@ fn forged_events_and_addresses_are_counted_and_the_rest_is_used() {
     server.change(|world| world.events.clear());
     server.put(slice("web-b", 1, vec![]));
     eventually("and the next event counts", || endpoints(&proxy) == ["127.0.0.2:1"]);
+}
+
+#[test]
+fn a_source_that_is_no_longer_configured_is_no_longer_followed() {
+    let (folder, server, proxy) = rig(vec![slice("web-a", 1, vec![up(2)])]);
+    let open = || server.world.lock().unwrap().open;
+    eventually("the first list", || endpoints(&proxy) == ["127.0.0.2:1"] && open() == 1);
+    let threads = proxy.status("Threads:");
+    let listed = "endpoints: [127.0.0.9:1]";
+    let text = with_kubeconfig(&folder);
+    let (before, after) = text.split_once("discover:").unwrap();
+    let (_, after) = after.split_once("} }").unwrap();
+    proxy.rewrite(&format!("{before}{listed}{after}"));
+    proxy.signal(1);
+    eventually("the list", || endpoints(&proxy) == ["127.0.0.9:1"]);
+    eventually("the watch ends", || open() == 0);
+    eventually("and its thread", || proxy.status("Threads:") < threads);
+    server.put(slice("web-a", 1, vec![up(3)]));
+    assert_eq!(endpoints(&proxy), ["127.0.0.9:1"]);
+    assert!(!proxy.get("/metrics").body.contains("tidegate_kubernetes"));
 }
 
 #[test]
