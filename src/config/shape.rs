@@ -241,7 +241,7 @@ pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Proble
 }
 
 /// Documented keys that this version does not implement; using one is an error with this reason.
-const LATER: &[&str] = &["scaling", "tracing", "capacity_groups", "capacity_group", "kubernetes"];
+const LATER: &[&str] = &["tracing", "capacity_groups", "capacity_group", "kubernetes"];
 
 /// Adds a description and the documented default to a key's schema.
 pub fn describe(schema: &mut Value, about: &str, default: Option<&str>) {
