@@ -87,7 +87,7 @@ target/.tools-test:
 	$(call debian,python3:python3 tmux:tmux nats-server:nats-server)
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
-	@target/venv/bin/python -c 'import grpc, aioquic, websockets, jwt, opentelemetry.proto' 2>/dev/null || target/venv/bin/pip install -q grpcio aioquic websockets 'pyjwt[crypto]' opentelemetry-proto
+	@target/venv/bin/python -c 'import google.protobuf, grpc, aioquic, websockets, jwt, opentelemetry.proto' 2>/dev/null || target/venv/bin/pip install -q grpcio protobuf aioquic websockets 'pyjwt[crypto]' opentelemetry-proto
 	@touch $@
 
 target/.tools-dashboard: tests/dashboard/package-lock.json

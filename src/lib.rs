@@ -20,7 +20,7 @@
 //!   request takes a lock that another core holds.
 //! * [`shared`] has all state that threads share.
 //! * [`policy`] has access control and rate limits: networks, limits, passwords, tokens.
-//! * [`fleet`] exchanges reports with other proxies.
+//! * [`fleet`] exchanges reports with other proxies; [`scaling`] answers autoscalers.
 //! * [`traces`] sends the spans of traced exchanges to a collector.
 //! * [`config`], [`discover`], [`probe`], [`telemetry`], [`admin`], [`os`] do what their names say, and
 //!   [`server`] is the only module that uses all of them. `tests/tidy.rs` has the table of permitted
@@ -37,6 +37,7 @@ pub mod os;
 pub mod policy;
 pub mod probe;
 pub mod proxy;
+pub mod scaling;
 pub mod server;
 pub mod shared;
 pub mod sim;

@@ -376,6 +376,73 @@ fn a_shared_ceiling_that_nobody_shares_is_told() {
     }
 }
 
+/// What is said of `scaling` with these keys.
+fn about_scaling(keys: &str) -> String {
+    let text = format!(
+        "listeners: {{ web: {{ address: '127.0.0.1:8080', protocol: http, service: s }} }}\n\
+         services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\n\
+         scaling: {{ {keys} }}\n"
+    );
+    check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_is_wrong_with_scaling_is_told_at_its_place() {
+    for keys in ["", "address: 127.0.0.1:9902", "address: '[::1]:8080', lead: 1h", "lead: 1s"] {
+        assert_eq!(about_scaling(keys), "", "{keys}");
+    }
+    for (keys, part) in [
+        ("address: 'unix:/a'", "t:4:21: error: scaling.address: KEDA connects over TCP"),
+        ("address: 9902", "t:4:21: error: scaling.address: `9902`: must be IP:PORT"),
+        (
+            "address: 0.0.0.0:8080",
+            "t:4:21: error: scaling.address: `0.0.0.0:8080` overlaps listener `web` (127.0.0.1:8080)",
+        ),
+        (
+            "address: 127.0.0.1:9901",
+            "error: scaling.address: `127.0.0.1:9901` overlaps the admin API",
+        ),
+        ("lead: 0s", "t:4:18: error: scaling.lead: must be from 1s to 1h"),
+        ("lead: 2h", "t:4:18: error: scaling.lead: must be from 1s to 1h"),
+        ("adress: 127.0.0.1:1", "scaling.adress: unknown key `adress` (did you mean `address`?)"),
+    ] {
+        let told = about_scaling(keys);
+        assert!(told.contains(part), "{keys}: {told}");
+    }
+    let folder = std::env::temp_dir().join(format!("tidegate-webhook-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("secret"), "a\n").unwrap();
+    let secret = format!("secret_file: {}/secret", folder.display());
+    for (keys, part) in [
+        ("url: 'http://a/x', ca: ca.pem", "scaling.webhook.ca: is used only with an https URL"),
+        ("url: 'https://a/x', ca: Cargo.toml", "error: scaling.webhook.ca:"),
+        (
+            "url: 'ftp://a/x'",
+            "t:4:28: error: scaling.webhook.url: `ftp://a/x` is not a URL such as https",
+        ),
+        ("url: 'http://me:secret@a/x'", "error: scaling.webhook.url:"),
+        ("url: 'http://a/x', interval: 0s", "scaling.webhook.interval: must be from 1s to 3600s"),
+        ("url: 'http://a/x', timeout: 2m", "scaling.webhook.timeout: must be from 1s to 60s"),
+    ] {
+        let told = about_scaling(&format!("webhook: {{ {keys}, {secret} }}"));
+        assert!(told.contains(part), "{keys}: {told}");
+    }
+    let told = about_scaling("webhook: { url: 'http://a/x', secret_file: nowhere }");
+    assert!(told.contains("scaling.webhook.secret_file: cannot read `nowhere`"), "{told}");
+    assert!(about_scaling("webhook: { url: 'http://a/x' }").contains("`secret_file` is missing"));
+    let valid = format!("webhook: {{ url: 'https://a/x?y', {secret} }}");
+    assert!(!about_scaling(&valid).contains("error"), "{}", about_scaling(&valid));
+    std::fs::remove_dir_all(&folder).unwrap();
+    let lead = |keys: &str| {
+        let text = format!("{}\n{keys}", read("config/minimal.yaml"));
+        check(&text).config.unwrap().plan.lead.map(|lead| lead.as_secs())
+    };
+    assert_eq!(
+        [lead(""), lead("scaling: {}"), lead("scaling: { lead: 5m }")],
+        [None, Some(60), Some(300)]
+    );
+}
+
 #[test]
 fn all_problems_are_reported_at_once_with_their_positions() {
     let text = "\

@@ -92,6 +92,11 @@ fn accepted_fleet_reports_add_up_and_read_back() {
 }
 
 #[test]
+fn requests_of_an_autoscaler_read_back() {
+    replay("scaler", 3_000, tidegate::scaling::properties::request);
+}
+
+#[test]
 fn only_permitted_trailers_pass() {
     replay("trailers", 5_000, properties::trailers);
 }

@@ -29,6 +29,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("probe", &["decision", "os", "shared", "http", "tls"]),
     ("fleet", &["decision", "os", "shared", "tls"]),
     ("traces", &["decision", "shared", "telemetry", "tls"]),
+    // The status of a gRPC call is the codec's.
+    ("scaling", &["decision", "fleet", "http", "os", "shared", "tls"]),
     ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
     // The effect of a dial is simulated on request.
     ("admin", &["config", "decision", "fleet", "http", "shared", "sim", "telemetry", "tls"]),
@@ -45,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "policy",
             "probe",
             "proxy",
+            "scaling",
             "shared",
             "telemetry",
             "tls",

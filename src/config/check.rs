@@ -7,7 +7,7 @@ use super::compiler::Compiler;
 use super::error::Problems;
 use super::file::File;
 use super::settings::{Settings, settings};
-use super::{fleet, policies, routes, tracing};
+use super::{fleet, policies, routes, scaling, tracing};
 use crate::decision::plan::Plan;
 use crate::tls::store::{self, Store};
 use std::path::Path;
@@ -40,7 +40,8 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
         ..Plan::default()
     };
     let own = settings.peers.iter().filter(|peer| peer.site == plan.site).count();
-    let plan = Plan { members: u32::try_from(own + 1).unwrap_or(u32::MAX), ..plan };
+    let members = u32::try_from(own + 1).unwrap_or(u32::MAX);
+    let plan = Plan { members, lead: scaling::lead(file, problems), ..plan };
     fleet::check_shared(file, plan.members, problems);
     let mut compiler = Compiler::new(file, folder, plan, problems);
     compiler.groups();
@@ -50,6 +51,7 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     compiler.listeners(folder, settings.admin.as_ref());
     routes::compile(&mut compiler);
     let Compiler { mut plan, mut tls, .. } = compiler;
+    scaling::check_overlap(file, &plan, settings.admin.as_ref(), problems);
     plan.asserted = policies::asserted(&plan);
     // The problems of policy files were already reported when the policies were compiled.
     let policies = crate::policy::Store::build(&plan).unwrap_or_default();

@@ -322,7 +322,8 @@ impl Compiler<'_> {
     }
 }
 
-fn overlaps(a: &Address, b: &Address) -> bool {
+/// Whether two listening sockets cannot exist beside each other.
+pub(super) fn overlaps(a: &Address, b: &Address) -> bool {
     match (a, b) {
         (Address::Unix(a), Address::Unix(b)) => a == b,
         (Address::Ip(a), Address::Ip(b)) => {

@@ -29,6 +29,7 @@ mod probes;
 mod reach;
 mod routes;
 pub mod scalar;
+mod scaling;
 pub mod scenario;
 pub mod schema;
 mod secrets;

@@ -175,7 +175,7 @@ pub(super) fn asserted(plan: &Plan) -> Table<ServiceIndex, Vec<String>> {
 }
 
 /// Parses the http or https URL of an authorization service.
-fn forwarded(url: &str) -> Option<Forward> {
+pub(super) fn forwarded(url: &str) -> Option<Forward> {
     let (secure, rest) = match url.strip_prefix("https://") {
         Some(rest) => (true, rest),
         None => (false, url.strip_prefix("http://")?),

@@ -6,11 +6,14 @@ use super::file::{self, File};
 use super::fleet;
 use super::nats;
 use super::scalar::{AddressOrOff, Workers};
+use super::scaling;
 use super::secrets;
 use super::tracing;
 use crate::decision::fleet::{Nats, Peer};
 use crate::decision::plan::Address;
+use crate::decision::scaling::Webhook;
 use crate::decision::traces::Collector;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +54,10 @@ pub struct Settings {
     pub nats: Option<Nats>,
     /// The collector of traces.
     pub collector: Option<Collector>,
+    /// The address of the KEDA external scaler.
+    pub scaler: Option<SocketAddr>,
+    /// The receiver of webhooks.
+    pub webhook: Option<Webhook>,
 }
 
 /// Compiles the settings and reports problems.
@@ -94,6 +101,8 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
         peers: fleet::peers(file, folder, problems),
         nats: nats::nats(file, folder, problems),
         collector: tracing::collector(file, folder, problems),
+        scaler: scaling::address(file, problems),
+        webhook: scaling::webhook(file, folder, problems),
     }
 }
 

@@ -231,17 +231,10 @@ pub fn entries<'a>(
 pub fn unknown_key(key: &Node, path: &str, known: &[&str], problems: &mut Problems) {
     let name = key.text().unwrap_or_default();
     let full = below(path, name);
-    if LATER.contains(&full.rsplit('.').next().unwrap_or_default()) && !known.contains(&name) {
-        problems.error(key.at, full, format!("`{name}` is not supported by this version"));
-        return;
-    }
     let problem = Problem::error(key.at, full, format!("unknown key `{name}`"));
     let hint = suggestion(name, known.iter().copied());
     problems.unknown_key(path, name, Problem { hint, ..problem });
 }
-
-/// Documented keys that this version does not implement; using one is an error with this reason.
-const LATER: &[&str] = &["scaling", "tracing", "kubernetes"];
 
 /// Adds a description and the documented default to a key's schema.
 pub fn describe(schema: &mut Value, about: &str, default: Option<&str>) {

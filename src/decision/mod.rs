@@ -42,6 +42,7 @@ pub mod refusal;
 pub mod report;
 pub mod retry;
 pub mod route;
+pub mod scaling;
 pub mod service_time;
 pub mod shed;
 pub mod signal;

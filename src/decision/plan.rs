@@ -58,6 +58,8 @@ pub struct Plan {
     pub asserted: Table<ServiceIndex, Vec<String>>,
     /// TLS of the admin API.
     pub admin_tls: Option<ListenerTls>,
+    /// The horizon of desired replicas; `None` without `scaling`: then they are part of no report to the fleet.
+    pub lead: Option<Duration>,
     /// The key for affinity cookies of services without `secret`; the process sets this key.
     pub cookie_secret: Option<Secret>,
     /// The traces to record; `None` without a collector.

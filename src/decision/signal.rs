@@ -194,13 +194,13 @@ pub struct ClassSignals {
     pub shares: Vec<f64>,
     /// The load of this site's clusters, as reported to other edges.
     pub report: Option<Report>,
-    /// Forecast of exchanges a second one minute from now, once known.
+    /// Forecast of exchanges a second after the lead time, by default a minute from now, once known.
     pub forecast_rps: Option<f64>,
     /// Whether a live cluster was left out because the budget is spent.
     pub unfunded: bool,
     /// The exchanges that are shed while all clusters are overloaded.
     pub shed: Shed,
-    /// The rate that each cluster should be able to serve in a minute, in exchanges a second, parallel to the
+    /// The rate that each cluster should be able to serve after the lead time, in exchanges a second, parallel to the
     /// class's permitted clusters.
     pub wanted_rps: Vec<f64>,
     /// The number of endpoints for that rate, not rounded, if the capacity of one endpoint is known.

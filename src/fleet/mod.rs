@@ -20,6 +20,7 @@ mod nats;
 #[cfg(not(feature = "nats"))]
 #[path = "no_nats.rs"]
 mod nats;
+mod needs;
 mod own;
 pub mod properties;
 mod tend;
@@ -43,6 +44,7 @@ use tokio::task::JoinSet;
 
 pub use answer::Answering;
 pub use bus::BusPicture;
+pub use needs::Needs;
 
 /// The protocol in `Upgrade`.
 pub const PROTOCOL: &str = "tidegate-fleet";

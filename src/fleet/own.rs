@@ -3,12 +3,14 @@
 use crate::decision::fleet::{ClusterRow, Report, ServiceRow};
 use crate::decision::index::Table;
 use crate::decision::plan::ServiceIndex;
+use crate::decision::scaling::{self, Need};
 use crate::shared::View;
 use std::collections::BTreeMap;
 
 /// The report of all clusters and of the services in use, without the identity.
 pub(super) fn report(view: &View) -> Report {
-    Report { clusters: clusters(view), services: services(view), ..Report::default() }
+    let needs = if view.plan.lead.is_some() { needs(view) } else { BTreeMap::new() };
+    Report { clusters: clusters(view), services: services(view), needs, ..Report::default() }
 }
 
 fn clusters(view: &View) -> BTreeMap<String, ClusterRow> {
@@ -45,6 +47,18 @@ fn services(view: &View) -> BTreeMap<String, ServiceRow> {
     let named = view.plan.services.iter().zip(rows);
     let told = named.filter(|(_, row)| row.demand > 0.0 || row.budget_left > 0.0);
     told.map(|(service, row)| (service.name.clone(), row)).collect()
+}
+
+/// The needs of this proxy that are not 0.
+fn needs(view: &View) -> BTreeMap<String, BTreeMap<String, Need>> {
+    let mut named: BTreeMap<String, BTreeMap<String, Need>> = BTreeMap::new();
+    for ((service, cluster), need) in scaling::needs(&view.plan, &view.signals) {
+        if need.is_active() {
+            let of_service = named.entry(view.plan.services[service].name.clone()).or_default();
+            of_service.insert(view.plan.clusters[cluster].name.clone(), need);
+        }
+    }
+    named
 }
 
 /// The host's name, reduced to the characters that are valid in an instance.

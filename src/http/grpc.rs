@@ -33,9 +33,9 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// The field lines of a call's status, with a message of printable ASCII.
+/// A status message as a field value: printable ASCII, everything else percent-encoded.
 #[must_use]
-pub fn status_lines(status: u8, message: &str) -> String {
+pub fn message_value(message: &str) -> String {
     let mut encoded = String::with_capacity(message.len());
     for byte in message.trim_end().bytes() {
         match byte {
@@ -43,6 +43,13 @@ pub fn status_lines(status: u8, message: &str) -> String {
             _ => encoded.push(char::from(byte)),
         }
     }
+    encoded
+}
+
+/// The field lines of a call's status, with a message of printable ASCII.
+#[must_use]
+pub fn status_lines(status: u8, message: &str) -> String {
+    let encoded = message_value(message);
     format!(
         "content-type: application/grpc\r\ngrpc-status: {status}\r\ngrpc-message: {encoded}\r\n"
     )

@@ -1,15 +1,18 @@
 //! The data sources of the admin API.
 
 use super::control::Figures;
-use super::reload::{Status, Texts};
+use super::reload::{Reloader, Status, Texts};
 use crate::admin;
 use crate::config::difference::{Change, difference};
 use crate::decision::plan::Address;
 use crate::discover::{Ages, ApiHealths};
 use crate::fleet::{Fleet, SitePicture};
 use crate::os::clock;
+use crate::scaling::Scaling;
 use crate::shared::Shared;
-use crate::telemetry::metrics::{ApiServerFigures, FleetFigures, ServerFigures};
+use crate::telemetry::metrics::{
+    ApiServerFigures, FleetFigures, ScalingFigures, ServerFigures, WebhookFigures,
+};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -19,12 +22,32 @@ use tokio::sync::mpsc;
 
 /// The sources of the admin API's figures.
 pub(super) struct Sources {
-    pub(super) shared: Arc<Shared>,
-    pub(super) fleet: Arc<Fleet>,
-    pub(super) status: Arc<Mutex<Status>>,
-    pub(super) figures: Arc<Mutex<Figures>>,
-    pub(super) ages: Ages,
-    pub(super) api_healths: ApiHealths,
+    shared: Arc<Shared>,
+    fleet: Arc<Fleet>,
+    scaling: Arc<Scaling>,
+    status: Arc<Mutex<Status>>,
+    figures: Arc<Mutex<Figures>>,
+    ages: Ages,
+    api_healths: ApiHealths,
+}
+
+impl Sources {
+    pub(super) fn of(
+        shared: &Arc<Shared>,
+        reloader: &Reloader,
+        figures: Arc<Mutex<Figures>>,
+        (ages, api_healths): (Ages, ApiHealths),
+    ) -> Sources {
+        Sources {
+            shared: shared.clone(),
+            fleet: reloader.fleet().clone(),
+            scaling: reloader.scaling().clone(),
+            status: reloader.status(),
+            figures,
+            ages,
+            api_healths,
+        }
+    }
 }
 
 /// The admin API's backend over these sources.
@@ -129,6 +152,22 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         view_age: now.secs_since(sources.shared.view.load().signals.at),
         started_at: started_at.as_secs_f64(),
         fleet: fleet(&sources.fleet),
+        scaling: scaling(&sources.scaling),
+    }
+}
+
+fn scaling(scaling: &Arc<Scaling>) -> ScalingFigures {
+    let scaler = scaling.scaler_figures();
+    ScalingFigures {
+        scaler_streams: scaler.as_ref().map(|scaler| scaler.streams),
+        webhook: scaling.webhook_figures().map(|webhook| WebhookFigures {
+            delivered: webhook.delivered,
+            failed: webhook.failed,
+            dropped: webhook.dropped,
+            waiting: webhook.waiting,
+            delivered_at: webhook.delivered_at,
+        }),
+        scaler_calls: scaler.map_or(Vec::new(), |scaler| scaler.calls),
     }
 }
 

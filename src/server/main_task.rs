@@ -263,6 +263,7 @@ impl Main {
     async fn stop(mut self, how: Stop, signals: &mut Signals, stop: &mut mpsc::Receiver<Stop>) {
         self.balances.keep(&self.shared);
         self.shared.draining.store(true, Ordering::Relaxed);
+        self.reloader.scaling().drain();
         // After an upgrade only this process ends; the service continues.
         if !self.upgrade.is_done() {
             notify::tell("STOPPING=1");
@@ -273,6 +274,7 @@ impl Main {
         if how == Stop::Drain {
             self.drain(signals, stop).await;
         }
+        self.reloader.scaling().stop().await;
         self.reloader.fleet().stop();
         self.end_threads().await;
         self.reloader.traces().stop().await;

@@ -18,6 +18,7 @@ use crate::fleet::Fleet;
 use crate::os::inherit::Inherited;
 use crate::os::{clock, listen};
 use crate::policy;
+use crate::scaling::Scaling;
 use crate::shared::Shared;
 use crate::tls::store::{self, Store};
 use crate::traces::Traces;
@@ -103,6 +104,7 @@ pub struct Reloader {
     logs: Logs,
     fleet: Arc<Fleet>,
     traces: Traces,
+    scaling: Arc<Scaling>,
 }
 
 /// The access rules of the admin API in the settings.
@@ -133,6 +135,7 @@ impl Reloader {
         let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
         let cookie_secret = files::cookie_secret(settings.state_dir.as_deref());
         let fleet = Arc::new(Fleet::new(shared.clone()));
+        let scaling = Arc::new(Scaling::new(shared.clone(), fleet.clone()));
         Reloader {
             cookie_secret,
             access,
@@ -147,6 +150,7 @@ impl Reloader {
             certificates: 0,
             looking: false,
             fleet,
+            scaling,
             logs,
             traces,
         }
@@ -161,6 +165,12 @@ impl Reloader {
     #[must_use]
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// The interfaces for autoscalers.
+    #[must_use]
+    pub fn scaling(&self) -> &Arc<Scaling> {
+        &self.scaling
     }
 
     /// Hands the socket files over to a successor.
@@ -322,12 +332,17 @@ impl Reloader {
                 self.fleet.adopt(&settings.peers, settings.nats.as_ref());
                 let site = self.shared.view.load().plan.site.clone();
                 self.traces.adopt(settings.collector.as_ref(), &site);
+                if self.shared.view.load().plan.lead.is_some() {
+                    self.scaling.begin();
+                }
+                self.scaling.notify(settings.webhook.as_ref());
                 let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
                 status.effective = Arc::new(effective);
                 drop(status);
                 self.settings = Settings {
                     workers: self.settings.workers,
                     admin: self.settings.admin.clone(),
+                    scaler: self.settings.scaler,
                     state_dir: self.settings.state_dir.clone(),
                     log_format: self.settings.log_format,
                     ..settings
@@ -414,6 +429,7 @@ impl Reloader {
         };
         changed("runtime.workers", settings.workers != self.settings.workers);
         changed("admin.address", settings.admin != self.settings.admin);
+        changed("scaling.address", settings.scaler != self.settings.scaler);
         changed("state_dir", settings.state_dir != self.settings.state_dir);
         changed("log.format", settings.log_format != self.settings.log_format);
         problems

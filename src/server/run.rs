@@ -140,6 +140,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
         Discovery::new(shared.events.clone(), shared.view.clone(), resolver, parse_endpoints);
     let (ages, api_healths) = (discovery.ages(), discovery.api_healths());
     let admin_listener = bind_admin(&settings, &mut inherited).map_err(StartError::Io)?;
+    let scaler_socket = bind_scaler(&settings, &mut inherited).map_err(StartError::Io)?;
     let mut reloader = Reloader::new(
         options.origin.clone(),
         shared.clone(),
@@ -151,7 +152,6 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     );
     reloader.inherit(inherited);
     reloader.fleet().listens_at(admin_listener.as_ref().map(|(_, address, _)| address));
-    let (fleet, status) = (reloader.fleet().clone(), reloader.status());
     reloader.reload(ReloadIf::Requested).await.map_err(StartError::Config)?;
     log_start(&shared.view.load().plan, &options.origin.name());
     let addresses = reloader.addresses();
@@ -160,11 +160,12 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let mut upgrade = Upgrade::new(options.signals);
     let admin = admin_listener.map(|(listener, address, copy)| {
         tracing::info!(%address, "admin API listening on {address}");
-        let sources = Sources { shared: shared.clone(), fleet, status, figures, ages, api_healths };
+        let sources = Sources::of(&shared, &reloader, figures, (ages, api_healths));
         let backend = backend(sources, requests, decisions, address.clone(), reloader.access());
-        upgrade.keep_admin(copy, tokio::spawn(admin::serve(listener, backend)));
+        upgrade.keep(copy, tokio::spawn(admin::serve(listener, backend)));
         address
     });
+    serve_scaler(scaler_socket, &reloader, &mut upgrade);
     let (stop, stopping) = mpsc::channel(4);
     let main = Main {
         origin: options.origin,
@@ -289,16 +290,7 @@ fn bind_admin(
 ) -> Result<Option<AdminListener>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
     let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
-    let key = BindKey { transport: Transport::Stream, address: address.clone(), takes_all: false };
-    let found = inherited.for_key(&key);
-    let sockets = match found.is_empty() {
-        false => listen::share_out(&key, found, 1),
-        true => listen::bind(&key, settings.admin_mode, 1, listen::Trial::First),
-    };
-    let mut sockets = sockets.map_err(failed)?;
-    listen::listen(&sockets).map_err(failed)?;
-    let socket = sockets.pop().ok_or("admin.address: no socket")?;
-    let bound = listen::local_address(&socket, address);
+    let (socket, bound) = bind_one(address, settings.admin_mode, inherited).map_err(failed)?;
     let copy = socket.try_clone().ok();
     let listener = match address {
         Address::Ip(_) => {
@@ -309,4 +301,44 @@ fn bind_admin(
         }
     };
     Ok(Some((listener.map_err(failed)?, bound, copy)))
+}
+
+/// The external scaler's listener, its address, and a copy of its socket.
+type ScalerListener = (tokio::net::TcpListener, Address, Option<Socket>);
+
+fn bind_scaler(
+    settings: &Settings,
+    inherited: &mut Inherited,
+) -> Result<Option<ScalerListener>, String> {
+    let Some(address) = settings.scaler.map(Address::Ip) else { return Ok(None) };
+    let failed = |error: io::Error| format!("scaling.address: cannot listen on {address}: {error}");
+    let (socket, bound) = bind_one(&address, settings.admin_mode, inherited).map_err(failed)?;
+    let copy = socket.try_clone().ok();
+    let listener = tokio::net::TcpListener::from_std(socket.into()).map_err(failed)?;
+    Ok(Some((listener, bound, copy)))
+}
+
+fn serve_scaler(socket: Option<ScalerListener>, reloader: &Reloader, upgrade: &mut Upgrade) {
+    if let Some((listener, address, copy)) = socket {
+        tracing::info!(%address, "external scaler listening on {address}");
+        upgrade.keep(copy, reloader.scaling().serve(listener));
+    }
+}
+
+/// One listening socket, inherited or new, and its address with the port that the kernel chose for port 0.
+fn bind_one(
+    address: &Address,
+    mode: u32,
+    inherited: &mut Inherited,
+) -> io::Result<(Socket, Address)> {
+    let key = BindKey { transport: Transport::Stream, address: address.clone(), takes_all: false };
+    let found = inherited.for_key(&key);
+    let mut sockets = match found.is_empty() {
+        false => listen::share_out(&key, found, 1)?,
+        true => listen::bind(&key, mode, 1, listen::Trial::First)?,
+    };
+    listen::listen(&sockets)?;
+    let socket = sockets.pop().ok_or(io::ErrorKind::NotFound)?;
+    let bound = listen::local_address(&socket, address);
+    Ok((socket, bound))
 }

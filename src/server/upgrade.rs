@@ -19,8 +19,8 @@ const READY_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Upgrade {
     program: Option<Program>,
-    admin: Option<Socket>,
-    admin_task: Option<JoinHandle<()>>,
+    /// Sockets beside the listeners', and the tasks that accept their connections.
+    kept: Vec<(Option<Socket>, JoinHandle<()>)>,
     done: bool,
 }
 
@@ -32,18 +32,19 @@ impl Upgrade {
             tracing::warn!(%error, "upgrades unavailable: the running program cannot be determined");
             None
         });
-        Upgrade { program, admin: None, admin_task: None, done: false }
+        Upgrade { program, kept: Vec::new(), done: false }
     }
 
-    /// Stores the admin API's socket and task.
-    pub(super) fn keep_admin(&mut self, socket: Option<Socket>, task: JoinHandle<()>) {
-        (self.admin, self.admin_task) = (socket, Some(task));
+    /// Stores a socket beside the listeners', and the task that accepts its connections.
+    pub(super) fn keep(&mut self, socket: Option<Socket>, task: JoinHandle<()>) {
+        self.kept.push((socket, task));
     }
 
     /// Starts a successor.
     pub(super) fn begin(&self, reloader: &Reloader) -> Waiting {
         let program = self.program.as_ref()?;
-        let sockets = reloader.sockets().chain(&self.admin);
+        let kept = self.kept.iter().filter_map(|(socket, _)| socket.as_ref());
+        let sockets = reloader.sockets().chain(kept);
         let successor = match program.start(sockets) {
             Ok(successor) => successor,
             Err(error) => {
@@ -77,12 +78,11 @@ impl Upgrade {
         Some(waiting)
     }
 
-    /// Ends the admin API in this process: the successor serves it.
+    /// Accepts no further connections of the admin API and of autoscalers: the successor serves them.
     pub(super) fn finish(&mut self) {
         tracing::info!("successor ready: this process drains");
         self.done = true;
-        self.admin = None;
-        if let Some(task) = self.admin_task.take() {
+        for (_, task) in self.kept.drain(..) {
             task.abort();
         }
     }

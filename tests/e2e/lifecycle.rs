@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The last process that took over; ended with the test.
-struct Successor<'a>(&'a Proxy);
+pub struct Successor<'a>(pub &'a Proxy);
 
 impl Successor<'_> {
     fn id(&self) -> Option<String> {

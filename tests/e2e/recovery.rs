@@ -456,5 +456,5 @@ fn the_verb_returns_the_traffic_when_it_is_interrupted_or_killed() {
     process.kill().unwrap();
     process.wait().unwrap();
     within(30, "it ends", || proxy.json(OPERATIONS)[0]["outcome"] == "done");
-    assert_eq!(proxy.cluster("idc")["site_dial_percent"], 100);
+    eventually("the traffic is back", || proxy.cluster("idc")["site_dial_percent"] == 100);
 }

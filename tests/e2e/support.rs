@@ -259,6 +259,7 @@ fn assert_is_metric(line: &str) {
         include_str!("../../src/telemetry/metrics/listeners.rs"),
         include_str!("../../src/telemetry/metrics/process.rs"),
         include_str!("../../src/telemetry/metrics/routes.rs"),
+        include_str!("../../src/telemetry/metrics/scaling.rs"),
         include_str!("../../src/telemetry/metrics/services.rs"),
     );
     let (name, labels) = line.split_once('{').unwrap_or((line, ""));
@@ -282,7 +283,8 @@ fn a_misspelt_label_fails_its_test() {
     assert_is_metric("tidegate_retries_total{servise=\"shop\",result=\"granted\"}");
 }
 
-fn address(line: &str) -> SocketAddr {
+/// The address in a log line.
+pub fn address(line: &str) -> SocketAddr {
     let text = line.rsplit("address=").next().unwrap();
     text.split_whitespace().next().unwrap().parse().unwrap()
 }

@@ -165,7 +165,7 @@ fn shifted(view: &View, service: String, wanted: Shift) -> Result<(Subject, Span
         permits(plan, &plan.classes[at], &from) && permits(plan, &plan.classes[at], &to)
     };
     if !classes(plan, index).any(moves) {
-        let text = format!("no request of `{service}` may use both `{from}` and `{to}`");
+        let text = format!("both `{from}` and `{to}` are permitted for no request of `{service}`");
         return Err(refuse(StatusCode::CONFLICT, &text));
     }
     if from == to {
@@ -173,7 +173,7 @@ fn shifted(view: &View, service: String, wanted: Shift) -> Result<(Subject, Span
     }
     if plan.services[index].strategy != Strategy::Nearest {
         let text =
-            format!("service `{service}` does not use strategy nearest, which a shift needs");
+            format!("a shift needs strategy nearest, which service `{service}` does not have");
         return Err(refuse(StatusCode::CONFLICT, &text));
     }
     let undo = format!("POST /api/v1/services/{service}/undrain removes it");

@@ -7,11 +7,13 @@ mod cluster;
 mod fleet;
 mod listener;
 pub mod policy;
+mod scaling;
 mod service;
 
 pub use cluster::*;
 pub use fleet::*;
 pub use listener::*;
+pub use scaling::*;
 pub use service::*;
 
 use crate::config::scalar::{AddressOrOff, Amount, FileMode, Within, Workers};
@@ -41,6 +43,8 @@ shape! {
         fleet: Fleet = optional,
         /// Traces of exchanges for an OpenTelemetry collector (cargo feature otel).
         tracing: Tracing = optional,
+        /// The interfaces for autoscalers.
+        scaling: Scaling = optional,
         /// The listeners.
         listeners: Named<Listener> = required,
         /// The sites, whose values clusters inherit.

@@ -11,6 +11,7 @@
 //! A report that [`Report::check`] accepts has only valid names, and finite numbers within their ranges.
 
 use super::Refused;
+use crate::decision::scaling::Need;
 use crate::decision::signal::State;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
@@ -50,6 +51,9 @@ pub struct Report {
     /// Exchanges that the proxy would have in flight beyond its part, by cluster with a shared ceiling.
     #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wants: BTreeMap<String, u32>,
+    /// What services need of clusters, by service and cluster; only with `scaling`.
+    #[serde(rename = "r", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs: BTreeMap<String, BTreeMap<String, Need>>,
     /// The loans of the proxy from its part, by cluster and borrowing instance.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<String, BTreeMap<String, u32>>,
@@ -159,6 +163,16 @@ impl Row for ServiceRow {
     }
 }
 
+impl Row for Need {
+    fn write(&self) -> Vec<f64> {
+        vec![self.endpoints, self.known_rps, self.unknown_rps]
+    }
+
+    fn read(at: impl Fn(usize) -> f64) -> Need {
+        Need { endpoints: at(0), known_rps: at(1), unknown_rps: at(2) }
+    }
+}
+
 const STATES: [State; 4] = [State::Up, State::Degraded, State::Down, State::Draining];
 
 fn code(state: State) -> f64 {
@@ -213,6 +227,18 @@ impl<'de> Deserialize<'de> for ServiceRow {
     }
 }
 
+impl Serialize for Need {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_row(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Need {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Need, D::Error> {
+        read_row(deserializer)
+    }
+}
+
 /// Rounds a number to three significant digits and at most two decimals, to keep reports small.
 fn short(number: f64) -> f64 {
     if !number.is_finite() || number.abs() < 0.005 {
@@ -243,11 +269,20 @@ impl Report {
     /// The first reason for which the whole report is refused.
     pub fn check(&self) -> Result<(), Refused> {
         let grants: usize = self.grants.values().map(BTreeMap::len).sum();
-        let counts = [self.clusters.len(), self.services.len(), self.wants.len(), grants];
+        let needs = self.needs.values().map(BTreeMap::len).sum();
+        let counts = [
+            self.clusters.len(),
+            self.services.len(),
+            self.wants.len(),
+            grants,
+            needs,
+            self.needs.len(),
+        ];
         if counts.iter().any(|count| *count > ROWS_MAX) {
             return Err(Refused::TooMany);
         }
-        let names = self.clusters.keys().chain(self.services.keys());
+        let needed = self.needs.iter().flat_map(|(name, of)| of.keys().chain([name]));
+        let names = self.clusters.keys().chain(self.services.keys()).chain(needed);
         if !is_instance(&self.by.instance)
             || !names.chain([&self.by.site]).all(|name| is_name(name))
         {
@@ -255,6 +290,7 @@ impl Report {
         }
         let rows = self.clusters.values().flat_map(Row::write);
         let rows = rows.chain(self.services.values().flat_map(Row::write));
+        let rows = rows.chain(self.needs.values().flat_map(BTreeMap::values).flat_map(Row::write));
         let valid = |number: f64| (0.0..=NUMBER_MAX).contains(&number);
         let shares = self.services.values().all(|row| row.spill <= 1.0);
         match rows.into_iter().all(valid)
@@ -309,6 +345,12 @@ impl Report {
             known.spill = mean(known.spill, known.demand, row.spill, row.demand);
             known.demand = demand;
             known.budget_left += row.budget_left;
+        }
+        for (service, clusters) in &other.needs {
+            let known = self.needs.entry(service.clone()).or_default();
+            for (cluster, need) in clusters {
+                known.entry(cluster.clone()).or_default().add(*need);
+            }
         }
     }
 }
@@ -484,5 +526,32 @@ mod tests {
         let shop = site.services["shop"];
         assert!((shop.spill - 0.04).abs() < 1e-12 && shop.budget_left == 2.0, "{shop:?}");
         assert_eq!(site.clusters.len(), 3);
+    }
+
+    #[test]
+    fn needs_are_checked_added_and_read_back() {
+        let need = |endpoints| Need { endpoints, known_rps: 200.0, unknown_rps: 0.0 };
+        let with = |cluster: &str, endpoints| Report {
+            needs: [("shop".to_owned(), [(cluster.to_owned(), need(endpoints))].into())].into(),
+            ..report()
+        };
+        let text = serde_json::to_string(&with("cloud", 2.5).unnamed()).unwrap();
+        assert!(text.ends_with(r#""r":{"shop":{"cloud":[2.5,200]}}}"#), "{text}");
+        let back: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.needs["shop"]["cloud"], need(2.5));
+        for endpoints in [f64::NAN, -1.0, 1e13] {
+            assert_eq!(with("cloud", endpoints).check(), Err(Refused::Value), "{endpoints}");
+        }
+        assert_eq!(with("<b>", 1.0).check(), Err(Refused::Name));
+        let many = (0..=ROWS_MAX).map(|n| (format!("c{n}"), need(1.0))).collect();
+        let many = Report { needs: [("shop".to_owned(), many)].into(), ..report() };
+        assert_eq!(many.check(), Err(Refused::TooMany));
+
+        let mut site = with("cloud", 2.5);
+        site.add(&with("cloud", 1.5));
+        site.add(&with("far", 1.0));
+
+        assert_eq!(site.needs["shop"]["cloud"].endpoints, 4.0);
+        assert_eq!(site.needs["shop"].len(), 2);
     }
 }

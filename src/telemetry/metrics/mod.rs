@@ -10,12 +10,15 @@ mod fleet;
 mod listeners;
 mod process;
 mod routes;
+mod scaling;
 mod scrape;
 mod services;
 
 use families::Families;
 
-pub use scrape::{ApiServerFigures, FleetFigures, Scrape, ServerFigures};
+pub use scrape::{
+    ApiServerFigures, FleetFigures, ScalingFigures, Scrape, ServerFigures, WebhookFigures,
+};
 
 /// The exposition as Prometheus text.
 #[must_use]
@@ -30,6 +33,7 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     services::services(&mut families, scrape);
     fleet::fleet(&mut families, &scrape.server.fleet);
     process::spans(&mut families, scrape);
+    scaling::scaling(&mut families, &scrape.server.scaling);
     process::of_process(&mut families, scrape);
     families.text()
 }

@@ -63,6 +63,34 @@ pub struct ServerFigures {
     pub started_at: f64,
     /// The figures of the fleet.
     pub fleet: FleetFigures,
+    /// The figures of the interfaces for autoscalers.
+    pub scaling: ScalingFigures,
+}
+
+/// The figures of the interfaces for autoscalers.
+#[derive(Clone, Debug, Default)]
+pub struct ScalingFigures {
+    /// Calls of the external scaler that ended: method, status, count; empty where there is no scaler.
+    pub scaler_calls: Vec<(&'static str, &'static str, u64)>,
+    /// Open streams of the external scaler; `None` where there is no scaler.
+    pub scaler_streams: Option<usize>,
+    /// Of the webhook; `None` where there is no receiver.
+    pub webhook: Option<WebhookFigures>,
+}
+
+/// The figures of the webhook.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WebhookFigures {
+    /// Messages that the receiver accepted.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Events that were dropped.
+    pub dropped: u64,
+    /// Events that wait for delivery.
+    pub waiting: usize,
+    /// When a message was last accepted, in seconds since 1970; 0 if none was.
+    pub delivered_at: f64,
 }
 
 /// The figures of a Kubernetes API server.

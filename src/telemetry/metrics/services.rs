@@ -48,7 +48,7 @@ fn money(families: &mut Families, scrape: &Scrape<'_>) {
             }
         }
     }
-    let help = "Endpoints needed for this proxy's demand expected in a minute; round up the sum over all proxies.";
+    let help = "Endpoints needed for this proxy's demand expected after scaling.lead; round up the sum over all proxies.";
     let family = families.family("tidegate_desired_replicas", help, MetricType::GAUGE);
     for ((service, cluster), needed) in replicas {
         family.push(gauge(&[("service", service), (CLUSTER, cluster)], needed));
@@ -59,7 +59,7 @@ fn money(families: &mut Families, scrape: &Scrape<'_>) {
     for (service, level) in scrape.plan.services.iter().zip(&scrape.signals.budget_levels) {
         family.extend(level.map(|level| gauge(&[("service", &service.name)], level)));
     }
-    let help = "Exchanges a second expected a minute from now.";
+    let help = "Exchanges a second expected after scaling.lead.";
     let family = families.family("tidegate_demand_forecast_rps", help, MetricType::GAUGE);
     for (service, rps) in expected {
         if let Some(rps) = rps {

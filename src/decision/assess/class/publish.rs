@@ -1,6 +1,6 @@
 //! The published view of a class after a sweep: its signals, and its load for the proxies of other sites.
 
-use super::wanted::{LEAD, Wanted};
+use super::wanted::{Wanted, lead};
 use super::{ClassState, Moment, Money, Ranking, idle};
 use crate::decision::assess::place::PermittedCluster;
 use crate::decision::capacity::Capacity;
@@ -56,7 +56,7 @@ impl ClassState {
             spill: if self.sent_rate > 0.0 { self.spilled_rate / self.sent_rate } else { 0.0 },
             demand_rps: self.demand,
             report: self.report(plan, places, candidates, now),
-            forecast_rps: self.forecast.ahead(LEAD),
+            forecast_rps: self.forecast.ahead(lead(plan)),
             unfunded: false,
             shift: None,
             shed: Shed::default(),

@@ -1,15 +1,14 @@
-//! The capacity that a class wants in a minute, from its forecast and from the rates that its clusters have served.
+//! The capacity that a class wants at the end of the lead time, from its forecast and from the rates that its clusters have served.
 
 use super::{ClassState, idle};
 use crate::decision::assess::place::PermittedCluster;
 use crate::decision::capacity::{self, Seen, Supply};
 use crate::decision::plan::{Kind, Plan};
+use crate::decision::scaling::LEAD;
 use crate::decision::spill::{self, Candidate};
 
 /// The fraction of a tolerable queue at which a cluster counts as full: the level at which spilling keeps it.
 const FULL: f64 = 0.4;
-/// The horizon of the demand forecast, in seconds: the time that a cloud needs to get ready.
-pub(super) const LEAD: f64 = 60.0;
 
 /// The wanted capacity of each cluster, by slot; empty where none is known.
 #[derive(Debug, Default)]
@@ -20,8 +19,13 @@ pub(super) struct Wanted {
     pub(super) endpoints: Vec<Option<f64>>,
 }
 
+/// The horizon of the demand forecast, in seconds.
+pub(super) fn lead(plan: &Plan) -> f64 {
+    plan.lead.unwrap_or(LEAD).as_secs_f64()
+}
+
 impl ClassState {
-    /// The rate that each cluster should be able to serve in a minute.
+    /// The rate that each cluster should be able to serve at the end of the lead time.
     pub(super) fn wanted(
         &mut self,
         plan: &Plan,
@@ -55,7 +59,7 @@ impl ClassState {
             });
         }
         let level = self.forecast.level();
-        let demand = self.forecast.ahead(LEAD).map_or(self.demand, |ahead| ahead.max(level));
+        let demand = self.forecast.ahead(lead(plan)).map_or(self.demand, |ahead| ahead.max(level));
         let parts = capacity::pour(demand, &supplies);
         let endpoints = capacity::replicas(&parts, &supplies);
         let (mut rps, mut needed) = (vec![0.0; places.len()], vec![None; places.len()]);
