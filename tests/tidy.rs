@@ -27,8 +27,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shared", &["decision", "policy", "telemetry", "tls"]),
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http", "tls"]),
-    ("fleet", &["decision", "os", "shared", "tls"]),
     ("traces", &["decision", "shared", "telemetry", "tls"]),
+    ("nats", &["decision", "os"]),
+    ("fleet", &["decision", "nats", "os", "shared", "tls"]),
     ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
     // The effect of a dial is simulated on request.
     ("admin", &["config", "decision", "fleet", "http", "shared", "sim", "telemetry", "tls"]),
@@ -41,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "discover",
             "fleet",
             "http",
+            "nats",
             "os",
             "policy",
             "probe",

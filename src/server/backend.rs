@@ -1,6 +1,8 @@
 //! The data sources of the admin API.
 
 use super::control::Figures;
+use super::key_origin::SourcePicture;
+use super::origin::Origin;
 use super::reload::{Status, Texts};
 use crate::admin;
 use crate::config::difference::{Change, difference};
@@ -9,7 +11,7 @@ use crate::discover::{Ages, ApiHealths};
 use crate::fleet::{Fleet, SitePicture};
 use crate::os::clock;
 use crate::shared::Shared;
-use crate::telemetry::metrics::{ApiServerFigures, FleetFigures, ServerFigures};
+use crate::telemetry::metrics::{ApiServerFigures, FleetFigures, ServerFigures, SourceFigures};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -25,6 +27,7 @@ pub(super) struct Sources {
     pub(super) figures: Arc<Mutex<Figures>>,
     pub(super) ages: Ages,
     pub(super) api_healths: ApiHealths,
+    pub(super) origin: Origin,
 }
 
 /// The admin API's backend over these sources.
@@ -38,12 +41,12 @@ pub(super) fn backend(
     let started = clock::now();
     let started_at = clock::since_epoch();
     let (status, in_force) = (sources.status.clone(), sources.status.clone());
-    let texts = sources.status.clone();
+    let (texts, origin) = (sources.status.clone(), sources.origin.clone());
     admin::Backend {
         shared: sources.shared.clone(),
         fleet: sources.fleet.clone(),
         requests,
-        config: Box::new(move || config_status(&status)),
+        config: Box::new(move || config_status(&status, &origin)),
         effective: Box::new(move || {
             in_force.lock().unwrap_or_else(PoisonError::into_inner).effective.clone()
         }),
@@ -64,7 +67,7 @@ pub(super) fn backend(
     }
 }
 
-fn config_status(status: &Mutex<Status>) -> serde_json::Value {
+fn config_status(status: &Mutex<Status>, origin: &Origin) -> serde_json::Value {
     let status = status.lock().unwrap_or_else(PoisonError::into_inner);
     json!({
         "hash": status.hash,
@@ -75,7 +78,25 @@ fn config_status(status: &Mutex<Status>) -> serde_json::Value {
             "at": clock::rfc3339(status.at),
             "error": status.error,
         },
+        "source": source(origin).map(|source| json!({
+            "kind": "nats",
+            "bucket": source.bucket,
+            "key": source.key,
+            "connected": source.connected,
+            "error": source.error,
+            "revision": source.revision,
+            "newest_revision": source.newest,
+            "last_good": source.kept,
+        })),
     })
+}
+
+/// The key in NATS, if the configuration comes from one.
+fn source(origin: &Origin) -> Option<SourcePicture> {
+    match origin {
+        Origin::Key(key) => Some(key.picture()),
+        Origin::File(_) | Origin::Text(_) => None,
+    }
 }
 
 /// The differences between the rejected text and the text in force.
@@ -129,6 +150,11 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         view_age: now.secs_since(sources.shared.view.load().signals.at),
         started_at: started_at.as_secs_f64(),
         fleet: fleet(&sources.fleet),
+        source: source(&sources.origin).map(|source| SourceFigures {
+            connected: source.connected,
+            revision: source.revision,
+            kept: source.kept,
+        }),
     }
 }
 

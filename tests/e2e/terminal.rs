@@ -252,7 +252,9 @@ fn the_demo_plays_to_its_verdict_and_every_promise_comes_true() {
         let came_true = verdict.contains("All came true.");
         assert_eq!(came_true, kept == promises, "{text}");
         assert_eq!(output.status.code(), Some(i32::from(!came_true)), "{text}");
-        for always in ["sensitive data does not leave", "an outage costs idempotent requests nothing"] {
+        for always in
+            ["sensitive data does not leave", "an outage costs idempotent requests nothing"]
+        {
             assert!(verdict.contains(&format!("  [ok] {always}")), "{text}");
         }
         if came_true {

@@ -8,11 +8,13 @@ mod fleet;
 mod listener;
 pub mod policy;
 mod service;
+mod source;
 
 pub use cluster::*;
 pub use fleet::*;
 pub use listener::*;
 pub use service::*;
+pub use source::*;
 
 use crate::config::scalar::{AddressOrOff, Amount, FileMode, Within, Workers};
 use crate::config::shape::{Named, Spanned, shape, words};

@@ -15,7 +15,7 @@ mod services;
 
 use families::Families;
 
-pub use scrape::{ApiServerFigures, FleetFigures, Scrape, ServerFigures};
+pub use scrape::{ApiServerFigures, FleetFigures, Scrape, ServerFigures, SourceFigures};
 
 /// The exposition as Prometheus text.
 #[must_use]

@@ -63,6 +63,19 @@ pub struct ServerFigures {
     pub started_at: f64,
     /// The figures of the fleet.
     pub fleet: FleetFigures,
+    /// Of the source of the configuration, where it is a key in NATS.
+    pub source: Option<SourceFigures>,
+}
+
+/// The figures of a key in NATS that holds the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceFigures {
+    /// Whether the key can be read.
+    pub connected: bool,
+    /// The revision in force.
+    pub revision: u64,
+    /// Whether the configuration in force is the last good one in `state_dir`.
+    pub kept: bool,
 }
 
 /// The figures of a Kubernetes API server.
