@@ -92,7 +92,7 @@ target/.tools-test:
 
 target/.tools-dashboard: tests/dashboard/package-lock.json
 	@mkdir -p target
-	$(call debian,chromium:chromium node:nodejs npm:npm)
+	$(call debian,chromium:chromium node:nodejs npm:npm nats-server:nats-server)
 	cd tests/dashboard && npm ci --no-audit --no-fund
 	@touch $@
 

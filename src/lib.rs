@@ -20,7 +20,8 @@
 //!   request takes a lock that another core holds.
 //! * [`shared`] has all state that threads share.
 //! * [`policy`] has access control and rate limits: networks, limits, passwords, tokens.
-//! * [`fleet`] exchanges reports with other proxies; [`scaling`] answers autoscalers.
+//! * [`fleet`] exchanges reports with other proxies; [`nats`] has what the fleet and a configuration in NATS share.
+//! * [`scaling`] answers autoscalers.
 //! * [`traces`] sends the spans of traced exchanges to a collector.
 //! * [`config`], [`discover`], [`probe`], [`telemetry`], [`admin`], [`os`] do what their names say, and
 //!   [`server`] is the only module that uses all of them. `tests/tidy.rs` has the table of permitted
@@ -33,6 +34,7 @@ pub mod decision;
 pub mod discover;
 pub mod fleet;
 pub mod http;
+pub mod nats;
 pub mod os;
 pub mod policy;
 pub mod probe;

@@ -317,6 +317,80 @@ fn what_is_wrong_with_a_collector_is_told_at_its_place() {
     }
 }
 
+/// What is said of a file with these keys of `config` and these others.
+fn about_a_source(keys: &str, others: &str) -> (bool, String) {
+    let outcome = check(&format!("config: {{ {keys} }}\n{others}\n"));
+    let told: Vec<String> = outcome.problems.iter().map(|p| p.render("t")).collect();
+    (outcome.bootstrap.is_some(), told.join("\n"))
+}
+
+#[cfg(not(feature = "nats"))]
+#[test]
+fn a_build_without_nats_refuses_a_source() {
+    let keys = "source: nats, url: 'tls://a:1', bucket: b, key: k";
+    let (is_valid, told) = about_a_source(keys, "state_dir: s");
+    assert!(
+        !is_valid && told.starts_with("t:1:9: error: config: this build has no NATS"),
+        "{told}"
+    );
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn a_file_names_a_source_and_its_state_dir_and_nothing_else() {
+    let valid = "source: nats, url: 'tls://a:1', bucket: conf_1, key: idc.east/a=b";
+    let told = about_a_source(valid, "version: 1\nstate_dir: state");
+    assert_eq!(told, (true, String::new()));
+    let (is_valid, told) = about_a_source(valid, "");
+    assert!(is_valid && told.contains("warning: config: without `state_dir` a start"), "{told}");
+    let key = |key: &str| format!("source: nats, url: 'tls://a:1', bucket: b, key: {key}");
+    let bucket = |name: &str| format!("source: nats, url: 'tls://a:1', bucket: {name}, key: k");
+    for (keys, others, part) in [
+        (valid, "admin: {}", "t:2:1: error: admin: stands beside `config`"),
+        (valid, "sites: {}\nfleet: {}", "t:3:1: error: fleet: stands beside `config`"),
+        (valid, "stat_dir: s", "error: stat_dir: unknown key `stat_dir` (did you mean"),
+        ("source: nats", "", "error: config: `url` is missing"),
+        ("source: file", "", "error: config.source: `file` is not one of the choices"),
+        (&key("a..b"), "", "t:1:59: error: config.key: `a..b` is not a key"),
+        (&key("'a.>'"), "", "error: config.key: `a.>` is not a key"),
+        (&key(&"k".repeat(129)), "", "is not a key"),
+        (&bucket("a.b"), "", "error: config.bucket: `a.b` is not a bucket"),
+        (&bucket("''"), "", "error: config.bucket: `` is not a bucket"),
+        (
+            "source: nats, url: 'nats://a:1', bucket: b, key: k",
+            "state_dir: s",
+            "warning: config.url: the configuration can be forged on the network",
+        ),
+        (
+            "source: nats, url: 'tls://me:secret@a:1', bucket: b, key: k",
+            "",
+            "name it in `config.creds_file`",
+        ),
+        (
+            "source: nats, url: 'tls://a:1', creds_file: x, bucket: b, key: k",
+            "",
+            "error: config.creds_file: cannot read `x`",
+        ),
+    ] {
+        let (is_valid, told) = about_a_source(keys, others);
+        assert!(told.contains(part), "{keys} {others}: {told}");
+        assert_eq!(is_valid, !told.contains(": error: "), "{told}");
+        assert!(!told.contains("secret@"), "{told}");
+    }
+}
+
+#[test]
+fn the_schema_is_of_a_configuration_or_of_a_source() {
+    let schema = schema();
+    let kinds = schema["oneOf"].as_array().unwrap();
+    assert_eq!(kinds[0]["required"], serde_json::json!(["listeners", "clusters", "services"]));
+    assert_eq!(kinds[0]["properties"]["config"], false);
+    let mut keys: Vec<_> = kinds[1]["propertyNames"]["enum"].as_array().unwrap().iter().collect();
+    keys.sort_by_key(|key| key.as_str());
+    assert_eq!(keys, ["config", "state_dir", "version"]);
+    assert!(schema["properties"]["config"]["properties"]["bucket"].is_object());
+}
+
 #[test]
 fn a_fleet_token_differs_from_the_admin_token() {
     let folder = std::env::temp_dir().join(format!("tidegate-fleet-token-{}", std::process::id()));

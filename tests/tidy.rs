@@ -27,10 +27,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shared", &["decision", "os", "policy", "telemetry", "tls"]),
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http", "tls"]),
-    ("fleet", &["decision", "os", "shared", "tls"]),
     ("traces", &["decision", "shared", "telemetry", "tls"]),
     // The status of a gRPC call is the codec's.
     ("scaling", &["decision", "fleet", "http", "os", "shared", "tls"]),
+    ("nats", &["decision", "os"]),
+    ("fleet", &["decision", "nats", "os", "shared", "tls"]),
     ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
     // The effect of a dial is simulated on request.
     ("admin", &["config", "decision", "fleet", "http", "shared", "sim", "telemetry", "tls"]),
@@ -43,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "discover",
             "fleet",
             "http",
+            "nats",
             "os",
             "policy",
             "probe",

@@ -53,7 +53,8 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
     };
     let printed = print(&output);
     let warned = strict && !outcome.problems.is_empty();
-    if outcome.config.is_none() || warned { FAILED } else { printed }
+    let failed = outcome.config.is_none() && outcome.bootstrap.is_none();
+    if failed || warned { FAILED } else { printed }
 }
 
 /// Characters of a source line that are shown before and after the position of a problem.

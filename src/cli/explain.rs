@@ -1,9 +1,8 @@
 //! `tidegate explain`
 
 use super::remote::AdminArguments;
-use super::{FAILED, fail, print, read_config};
+use super::{FAILED, fail, load_config, print, read_config};
 use crate::admin::client::{Remote, escaped};
-use crate::config::load;
 use crate::decision::explain::{Explanation, explain as explain_route};
 use crate::decision::route::{RouteQuery, Unrouted};
 use crate::http::target::{Target, host as authority_of};
@@ -86,7 +85,7 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
         Ok(read) => read,
         Err(message) => return fail(&message),
     };
-    let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
+    let outcome = load_config(&text, &folder);
     let Some(config) = outcome.config else {
         for problem in &outcome.problems {
             eprintln!("{}", problem.render(&path.display().to_string()));

@@ -1,7 +1,7 @@
 //! `tidegate healthcheck`
 
 use super::remote::{AdminArguments, DEFAULT_URL};
-use super::{FAILED, fail, read_config};
+use super::{FAILED, fail, load_config, read_config};
 use crate::admin::client::Remote;
 use crate::decision::plan::Address;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,7 +31,7 @@ fn remote(arguments: &AdminArguments, config: Option<&Path>) -> Result<Remote, S
 /// The admin API in a configuration file. With TLS the proxy must present exactly the configured certificate.
 fn configured(path: &Path) -> Result<Remote, String> {
     let (text, folder) = read_config(path)?;
-    let outcome = crate::config::load(&text, &folder, &|name| std::env::var(name).ok());
+    let outcome = load_config(&text, &folder);
     let config =
         outcome.config.ok_or(format!("{} has errors: see `tidegate check`", path.display()))?;
     let secured = config.plan.admin_tls.as_ref().and_then(|terms| terms.certificates.first());

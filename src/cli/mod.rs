@@ -15,6 +15,9 @@ mod terminal;
 mod text;
 mod top;
 
+use crate::config::error::Position;
+use crate::config::{Outcome, Problem, load};
+use crate::server::kept::Kept;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -183,6 +186,25 @@ fn read_config(path: &Path) -> Result<(String, PathBuf), String> {
         std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let text = decoded(read).map_err(|why| format!("{} {why}", path.display()))?;
     Ok((text, crate::server::origin::folder_of(path)))
+}
+
+/// Loads a configuration; of a file that names a source, the last good configuration in `state_dir`.
+fn load_config(text: &str, folder: &Path) -> Outcome {
+    let variable = |name: &str| std::env::var(name).ok();
+    let outcome = load(text, folder, &variable);
+    let Some(bootstrap) = &outcome.bootstrap else { return outcome };
+    let kept = match &bootstrap.state_dir {
+        Some(state) => Kept::read(state, &bootstrap.key),
+        None => Err("there is no `state_dir`".to_owned()),
+    };
+    match kept {
+        Ok(kept) => load(&kept.text, folder, &variable),
+        Err(why) => {
+            let message = format!("the configuration is in NATS, and the last good one: {why}");
+            let problems = vec![Problem::error(Position::START, "config", message)];
+            Outcome { problems, ..outcome }
+        }
+    }
 }
 
 fn decoded(bytes: Vec<u8>) -> Result<String, String> {

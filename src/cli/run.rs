@@ -1,12 +1,14 @@
 //! `tidegate run`
 
 use super::{fail, read_config};
-use crate::config::{Config, load};
+use crate::config::{Bootstrap, Config, load};
+use crate::server::key_origin::KeyOrigin;
 use crate::server::logs::own_log;
 use crate::server::origin::Origin;
 use crate::server::{Options, StartError, run as run_server};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Runs the proxy until it stops.
 pub(super) fn run(path: &Path) -> ExitCode {
@@ -15,27 +17,42 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Err(message) => return fail(&message),
     };
     let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
-    let Some(Config { settings, .. }) = outcome.config else {
-        for problem in &outcome.problems {
-            eprintln!("{}", problem.render(&path.display().to_string()));
+    let started = match (outcome.config, outcome.bootstrap) {
+        (Some(config), _) if path == Path::new("-") => Ok((Origin::Text(text), config)),
+        (Some(config), _) => Ok((Origin::File(path.to_path_buf()), config)),
+        (None, Some(bootstrap)) => from_key(bootstrap, folder),
+        (None, None) => {
+            for problem in &outcome.problems {
+                eprintln!("{}", problem.render(&path.display().to_string()));
+            }
+            return fail("the configuration has errors; nothing was started");
         }
-        return fail("the configuration has errors; nothing was started");
+    };
+    let (origin, Config { settings, .. }) = match started {
+        Ok(started) => started,
+        Err(message) => return fail(&format!("{message}\nnothing was started")),
     };
     let log = match own_log(&settings) {
         Ok(log) => Some(log),
         Err(message) => return fail(&message),
     };
-    let origin = match path == Path::new("-") {
-        true => Origin::Text(text),
-        false => Origin::File(path.to_path_buf()),
-    };
+    let name = origin.name();
     match run_server(Options { origin, signals: true, pin: true, log }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Io(message)) => fail(&message),
         Err(StartError::Config(problems)) => {
-            let all: Vec<String> =
-                problems.iter().map(|p| p.render(&path.display().to_string())).collect();
+            let all: Vec<String> = problems.iter().map(|p| p.render(&name)).collect();
             fail(&format!("cannot start\n{}", all.join("\n")))
         }
     }
+}
+
+/// The configuration that a key in NATS holds, or the last good one.
+fn from_key(bootstrap: Bootstrap, folder: PathBuf) -> Result<(Origin, Config), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let (key, config) = runtime.block_on(KeyOrigin::start(bootstrap, folder))?;
+    Ok((Origin::Key(Arc::new(key)), config))
 }

@@ -8,6 +8,7 @@
 //! # Not here
 //! Sockets and threads (`server`). The data plane does not use this module, only the plan.
 
+mod bootstrap;
 pub mod check;
 mod clusters;
 mod compiler;
@@ -41,6 +42,7 @@ mod tracing;
 mod unused;
 pub mod yaml;
 
+pub use bootstrap::Bootstrap;
 pub use check::Config;
 pub use error::{Problem, Severity};
 pub use settings::Settings;
@@ -55,6 +57,8 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 pub struct Outcome {
     /// The configuration, unless a problem is an error.
     pub config: Option<Config>,
+    /// The source that the text names instead of a configuration, unless a problem is an error.
+    pub bootstrap: Option<Bootstrap>,
     /// All problems, in the order of the file.
     pub problems: Vec<Problem>,
 }
@@ -63,10 +67,20 @@ pub struct Outcome {
 #[must_use]
 pub fn load(text: &str, folder: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Outcome {
     let mut problems = error::Problems::default();
-    let config = read(text, folder, variable, &mut problems);
+    let read = read(text, folder, variable, &mut problems);
     let problems = problems.into_sorted();
     let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
-    Outcome { config: config.filter(|_| !failed), problems }
+    let (config, bootstrap) = match read.filter(|_| !failed) {
+        Some(Read::Config(config)) => (Some(*config), None),
+        Some(Read::Bootstrap(bootstrap)) => (None, Some(bootstrap)),
+        None => (None, None),
+    };
+    Outcome { config, bootstrap, problems }
+}
+
+enum Read {
+    Config(Box<Config>),
+    Bootstrap(Bootstrap),
 }
 
 fn read(
@@ -74,7 +88,7 @@ fn read(
     folder: &Path,
     variable: &dyn Fn(&str) -> Option<String>,
     problems: &mut error::Problems,
-) -> Option<Config> {
+) -> Option<Read> {
     if text.len() > BYTES_MAX {
         problems.error(error::Position::START, "", "the file is larger than 32 MiB");
         return None;
@@ -92,6 +106,9 @@ fn read(
         problems.error(error::Position::START, "", "the configuration is empty");
         return None;
     }
+    if bootstrap::is_bootstrap(&tree) {
+        return bootstrap::bootstrap(&tree, folder, problems).map(Read::Bootstrap);
+    }
     let file = shape::decode_root::<file::File>(&tree, problems)?;
     let mut config = check::check(&file, folder, problems);
     unused::warn(&file, problems);
@@ -99,5 +116,5 @@ fn read(
     if problems.errors() == 0 {
         config.effective = effective::effective(&tree, &config.plan);
     }
-    Some(config)
+    Some(Read::Config(Box::new(config)))
 }

@@ -31,6 +31,7 @@ pub mod latency;
 pub mod ledger;
 pub mod listener;
 pub mod load;
+pub mod nats;
 pub mod operation;
 pub mod order;
 pub mod outlier;

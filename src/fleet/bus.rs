@@ -52,7 +52,7 @@ impl Bus {
 
     pub(super) fn picture(&self) -> BusPicture {
         BusPicture {
-            servers: self.nats.servers.clone(),
+            servers: self.nats.servers.urls.clone(),
             connected: self.lost.is_none(),
             error: self.error.clone(),
             dropped: self.dropped,

@@ -238,8 +238,8 @@ impl Fleet {
         report: Report,
         at: Timestamp,
     ) -> Result<Merged, Refused> {
+        let own = self.identity();
         let mut state = self.state();
-        let own = state.instance.clone();
         let merged = state.members.merge(&link.source, &link.site, &own, report, at);
         if let Some(known) = state.links.iter_mut().find(|known| known.link.source == link.source) {
             url.clone_into(&mut known.url);

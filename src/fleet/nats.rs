@@ -13,13 +13,13 @@
 //! connection, this task creates a new client for each attempt, so that the error can be shown and the credentials are
 //! read anew. A client without users, after a reload, ends with its last attempt: the client cannot be aborted.
 
-use super::{Fleet, LINE_MAX, PAUSE_MAX, read};
+use super::{Fleet, LINE_MAX, read};
 use crate::decision::fleet::broadcast::{Publisher, Scope, subjects};
-use crate::decision::fleet::{Credentials, Identity, Nats, Refused, Report};
+use crate::decision::fleet::{FORGIVEN, Identity, Nats, Refused, Report};
+use crate::nats::connect;
 use crate::os::clock;
 use async_nats::connection::State;
-use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, Message, Subscriber};
-use std::path::Path;
+use async_nats::{Client, Event, Message, Subscriber};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -35,14 +35,10 @@ const QUEUED_IN: usize = 128;
 const QUEUED_OUT: usize = 4;
 /// How long a report may wait for its place among them.
 const QUEUED: Duration = Duration::from_millis(50);
-/// To connect, shake hands and be let in.
-const ATTEMPT: Duration = Duration::from_secs(4);
 /// Attempts of one client in a row.
 const ATTEMPTS: usize = 4;
-/// Between two pings; a connection is given up when two of them were not answered.
-const PING: Duration = Duration::from_secs(5);
-/// After the first failure; each further one doubles it.
-const PAUSE: Duration = Duration::from_millis(250);
+/// A proxy that returns is asked before an incarnation with a smaller number is accepted.
+const _: () = assert!(connect::PAUSE_MAX.as_secs() < FORGIVEN.as_secs());
 
 /// Publishes and receives for ever.
 pub(super) async fn follow(fleet: Arc<Fleet>, nats: Nats) {
@@ -51,23 +47,15 @@ pub(super) async fn follow(fleet: Arc<Fleet>, nats: Nats) {
         let (connected, error) = session(&fleet, &nats).await;
         failures = if connected { 1 } else { failures + 1 };
         fleet.nats_disconnected(&error);
-        sleep(pause(failures)).await;
+        sleep(connect::pause(failures)).await;
     }
-}
-
-/// Between a half and the whole of the pause, so that proxies do not return in step.
-fn pause(failures: usize) -> Duration {
-    let part = (clock::entropy() % 512) as f64 / 1024.0;
-    PAUSE.saturating_mul(1 << failures.min(4)).min(PAUSE_MAX).mul_f64(0.5 + part)
 }
 
 /// One client, until it ends. Whether it was connected, and why it has ended.
 async fn session(fleet: &Arc<Fleet>, nats: &Nats) -> (bool, String) {
-    let attempts = ATTEMPT.saturating_mul(u32::try_from(nats.servers.len()).unwrap_or(u32::MAX));
-    let client = match timeout(attempts, connect(fleet, nats)).await {
-        Ok(Ok(client)) => client,
-        Ok(Err(error)) => return (false, error),
-        Err(_) => return (false, "not connected in time".to_owned()),
+    let client = match client(fleet, nats).await {
+        Ok(client) => client,
+        Err(error) => return (false, error),
     };
     let site = fleet.identity().site;
     let [members, sites] = subjects(&nats.subject, &site);
@@ -80,35 +68,19 @@ async fn session(fleet: &Arc<Fleet>, nats: &Nats) -> (bool, String) {
     }
 }
 
-async fn connect(fleet: &Arc<Fleet>, nats: &Nats) -> Result<Client, String> {
-    let (file, events) = (nats.creds_file.clone(), Arc::downgrade(fleet));
-    let mut options = match file {
-        None => ConnectOptions::new(),
-        Some(file) => ConnectOptions::with_auth_callback(move |nonce| {
-            let file = file.clone();
-            async move { authenticate(&file, &nonce).await.map_err(AuthError::new) }
-        }),
-    };
-    options = options
-        .name(fleet.identity().instance)
+async fn client(fleet: &Arc<Fleet>, nats: &Nats) -> Result<Client, String> {
+    let events = Arc::downgrade(fleet);
+    let options = connect::options(&nats.servers, fleet.identity().instance)
         .no_echo()
-        .ping_interval(PING)
-        .connection_timeout(ATTEMPT)
         .subscription_capacity(QUEUED_IN)
         .client_capacity(QUEUED_OUT)
-        .max_reconnects(ATTEMPTS.max(nats.servers.len()))
+        .max_reconnects(ATTEMPTS.max(nats.servers.urls.len()))
         .reconnect_delay_callback(|attempts| match attempts {
             0 | 1 => Duration::ZERO,
-            more => pause(more),
+            more => connect::pause(more),
         })
         .event_callback(move |event| count(events.clone(), event));
-    if let Some(ca) = &nats.ca {
-        options = options.add_root_certificates(ca.clone());
-    }
-    if nats.ignore_discovered_servers {
-        options = options.ignore_discovered_servers();
-    }
-    options.connect(&nats.servers).await.map_err(|error| error.to_string())
+    connect::connect(&nats.servers, options).await
 }
 
 /// Counts messages that the client dropped because they were not read in time.
@@ -118,20 +90,6 @@ fn count(fleet: Weak<Fleet>, event: Event) -> std::future::Ready<()> {
     }
     tracing::debug!(%event, "NATS");
     std::future::ready(())
-}
-
-/// Signs a server's nonce with the key in the file, which is read anew at each connection.
-async fn authenticate(file: &Path, nonce: &[u8]) -> Result<Auth, String> {
-    let failed =
-        |error: &dyn std::fmt::Display| format!("credentials file {}: {error}", file.display());
-    let text = tokio::fs::read_to_string(file).await.map_err(|error| failed(&error))?;
-    let found = Credentials::read(&text).ok_or_else(|| failed(&"it holds no credentials"))?;
-    let key = nkeys::KeyPair::from_seed(&found.seed).map_err(|error| failed(&error))?;
-    let mut auth = Auth::new();
-    auth.signature = Some(key.sign(nonce).map_err(|error| failed(&error))?);
-    auth.nkey = found.jwt.is_none().then(|| key.public_key());
-    auth.jwt = found.jwt;
-    Ok(auth)
 }
 
 /// Publishes and receives until the client ends.

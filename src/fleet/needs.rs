@@ -74,7 +74,7 @@ mod tests {
         let own = Identity { site: "east".into(), instance: "gw-1:1".into(), incarnation: 1 };
         let hear = |state: &mut State, report: Report, at| {
             let (site, source) = (report.by.site.clone(), report.by.instance.clone());
-            state.members.merge(&source, &site, "gw-1:1", report, at).unwrap();
+            state.members.merge(&source, &site, &own, report, at).unwrap();
         };
         hear(&mut state, report("east", "gw-2:1", 2.0), start);
         hear(&mut state, Report { leaving: true, ..report("east", "gw-3:1", 4.0) }, start);

@@ -19,7 +19,7 @@ pub fn report(line: &[u8]) {
     let own = Report { by: by("own:1"), members: 1, expected: 1, ..Report::default() };
     let mut members = Members::default();
     let (is_valid, is_leaving) = (report.check().is_ok(), report.leaving);
-    let mut merge = || members.merge("peer", "here", "own:1", report.clone(), Timestamp::START);
+    let mut merge = || members.merge("peer", "here", &own.by, report.clone(), Timestamp::START);
     assert_eq!(merge().is_ok(), is_valid, "what is out of bounds is refused");
     if !is_valid {
         return;

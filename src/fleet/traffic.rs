@@ -57,7 +57,7 @@ fn a_proxy_of_a_thousand_receives_and_sends_at_most_20_kb_a_second() {
     let mut members = Members::default();
     for proxy in 0..49 {
         let heard = report(0, proxy, &mut dice).for_members();
-        members.merge(&format!("{proxy}"), "site-0", "own", heard, Timestamp::START).unwrap();
+        members.merge(&format!("{proxy}"), "site-0", &own.by, heard, Timestamp::START).unwrap();
     }
     let site = members.site(&own, Timestamp::START);
     assert_eq!(site.members, 50);

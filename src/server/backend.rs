@@ -1,6 +1,8 @@
 //! The data sources of the admin API.
 
 use super::control::Figures;
+use super::key_origin::SourcePicture;
+use super::origin::Origin;
 use super::reload::{Reloader, Status, Texts};
 use crate::admin;
 use crate::config::difference::{Change, difference};
@@ -11,7 +13,7 @@ use crate::os::clock;
 use crate::scaling::Scaling;
 use crate::shared::Shared;
 use crate::telemetry::metrics::{
-    ApiServerFigures, FleetFigures, ScalingFigures, ServerFigures, WebhookFigures,
+    ApiServerFigures, FleetFigures, ScalingFigures, ServerFigures, SourceFigures, WebhookFigures,
 };
 use arc_swap::ArcSwap;
 use serde_json::json;
@@ -29,6 +31,7 @@ pub(super) struct Sources {
     figures: Arc<Mutex<Figures>>,
     ages: Ages,
     api_healths: ApiHealths,
+    origin: Origin,
 }
 
 impl Sources {
@@ -37,6 +40,7 @@ impl Sources {
         reloader: &Reloader,
         figures: Arc<Mutex<Figures>>,
         (ages, api_healths): (Ages, ApiHealths),
+        origin: Origin,
     ) -> Sources {
         Sources {
             shared: shared.clone(),
@@ -46,6 +50,7 @@ impl Sources {
             figures,
             ages,
             api_healths,
+            origin,
         }
     }
 }
@@ -61,12 +66,12 @@ pub(super) fn backend(
     let started = clock::now();
     let started_at = clock::since_epoch();
     let (status, in_force) = (sources.status.clone(), sources.status.clone());
-    let texts = sources.status.clone();
+    let (texts, origin) = (sources.status.clone(), sources.origin.clone());
     admin::Backend {
         shared: sources.shared.clone(),
         fleet: sources.fleet.clone(),
         requests,
-        config: Box::new(move || config_status(&status)),
+        config: Box::new(move || config_status(&status, &origin)),
         effective: Box::new(move || {
             in_force.lock().unwrap_or_else(PoisonError::into_inner).effective.clone()
         }),
@@ -87,7 +92,7 @@ pub(super) fn backend(
     }
 }
 
-fn config_status(status: &Mutex<Status>) -> serde_json::Value {
+fn config_status(status: &Mutex<Status>, origin: &Origin) -> serde_json::Value {
     let status = status.lock().unwrap_or_else(PoisonError::into_inner);
     json!({
         "hash": status.hash,
@@ -98,7 +103,25 @@ fn config_status(status: &Mutex<Status>) -> serde_json::Value {
             "at": clock::rfc3339(status.at),
             "error": status.error,
         },
+        "source": source(origin).map(|source| json!({
+            "kind": "nats",
+            "bucket": source.bucket,
+            "key": source.key,
+            "connected": source.connected,
+            "error": source.error,
+            "revision": source.revision,
+            "newest_revision": source.newest,
+            "last_good": source.kept,
+        })),
     })
+}
+
+/// The key in NATS, if the configuration comes from one.
+fn source(origin: &Origin) -> Option<SourcePicture> {
+    match origin {
+        Origin::Key(key) => Some(key.picture()),
+        Origin::File(_) | Origin::Text(_) => None,
+    }
 }
 
 /// The differences between the rejected text and the text in force.
@@ -153,6 +176,11 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         started_at: started_at.as_secs_f64(),
         fleet: fleet(&sources.fleet),
         scaling: scaling(&sources.scaling),
+        source: source(&sources.origin).map(|source| SourceFigures {
+            connected: source.connected,
+            revision: source.revision,
+            kept: source.kept,
+        }),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::admin;
 use crate::config::Settings;
 use crate::decision::assess::Event;
 use crate::decision::plan::Address;
+use crate::nats::key::Seen;
 use crate::os::watch::FolderWatch;
 use crate::os::{clock, inherit, notify, process};
 use crate::shared::Shared;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The interval between two checks of the configuration file, in addition to the watch.
 const LOOK: Duration = Duration::from_millis(500);
@@ -86,6 +87,10 @@ impl Main {
         mut stop: mpsc::Receiver<Stop>,
     ) {
         let mut watch = self.watch();
+        let mut key = match &self.origin {
+            Origin::Key(key) => Some(key.follow()),
+            Origin::File(_) | Origin::Text(_) => None,
+        };
         let mut looks = tokio::time::interval(LOOK);
         let mut weighings = tokio::time::interval(WEIGH);
         let mut counts = tokio::time::interval(COUNT);
@@ -130,13 +135,14 @@ impl Main {
                     settle = None;
                     self.reload(ReloadIf::Changed).await;
                 }
+                () = changed_key(&mut key) => self.reload(ReloadIf::Changed).await,
                 _ = counts.tick() => {
                     self.balances.keep(&self.shared);
                     self.shared.view.load().policies.forget();
                     self.shared.offenders.forget(clock::now());
                 }
                 _ = weighings.tick() => self.measure_memory(memory_max),
-                _ = looks.tick(), if matches!(self.origin, Origin::File(_)) => {
+                _ = looks.tick(), if !matches!(self.origin, Origin::Text(_)) => {
                     self.reload(ReloadIf::Changed).await;
                 }
             }
@@ -356,6 +362,16 @@ impl Main {
             tracing::error!("threads not joined");
         }
     }
+}
+
+/// Waits until a key in NATS has another value.
+async fn changed_key(key: &mut Option<watch::Receiver<Seen>>) {
+    if let Some(seen) = key
+        && seen.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// A dial or a shift in words; without a percentage, the configuration applies again.

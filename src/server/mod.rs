@@ -7,6 +7,8 @@ mod constraints;
 pub mod control;
 pub mod files;
 mod fresh;
+pub mod kept;
+pub mod key_origin;
 pub mod logs;
 mod main_task;
 pub mod origin;

@@ -1,7 +1,10 @@
-//! The origin of the configuration: a file or a text, with its name for messages and the folder for its relative
-//! paths.
+//! The origin of the configuration: a file, a text or a key in NATS, with its name for messages and the folder for its
+//! relative paths.
 
+use super::key_origin::{KeyOrigin, load_value, with_state};
+use crate::config::Outcome;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The source of the configuration.
 #[derive(Clone, Debug)]
@@ -10,15 +13,18 @@ pub enum Origin {
     File(PathBuf),
     /// Text, read once.
     Text(String),
+    /// The value of a key in NATS, which is watched.
+    Key(Arc<KeyOrigin>),
 }
 
 impl Origin {
-    /// The name in messages: the path, or `-` for a text.
+    /// The name in messages: the path, `nats:BUCKET/KEY`, or `-` for a text.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
             Origin::File(path) => path.display().to_string(),
             Origin::Text(_) => "-".to_owned(),
+            Origin::Key(key) => key.name(),
         }
     }
 
@@ -28,20 +34,45 @@ impl Origin {
         match self {
             Origin::File(path) => folder_of(path),
             Origin::Text(_) => PathBuf::from("."),
+            Origin::Key(key) => key.folder.clone(),
         }
     }
 
-    /// The text.
+    /// The text; of a key in NATS, the last one that was seen.
     ///
     /// # Errors
-    /// The reason why the file cannot be read.
+    /// The reason why there is none.
     pub async fn read(&self) -> Result<String, String> {
         match self {
             Origin::Text(text) => Ok(text.clone()),
             Origin::File(path) => tokio::fs::read_to_string(path)
                 .await
                 .map_err(|error| format!("cannot read the file: {error}")),
+            Origin::Key(key) => key.text(),
         }
+    }
+
+    /// Reads a key in NATS now, before the next poll.
+    ///
+    /// # Errors
+    /// The reason why it cannot be read.
+    pub async fn refresh(&self) -> Result<(), String> {
+        match self {
+            Origin::Text(_) | Origin::File(_) => Ok(()),
+            Origin::Key(key) => {
+                key.refresh().await.map_err(|why| format!("cannot read the key: {why}"))
+            }
+        }
+    }
+
+    /// Loads a text of this origin.
+    #[must_use]
+    pub fn load(&self, text: &str) -> Outcome {
+        let mut outcome = load_value(text, &self.folder());
+        if let (Origin::Key(key), Some(config)) = (self, &mut outcome.config) {
+            with_state(config, key.state_dir());
+        }
+        outcome
     }
 }
 

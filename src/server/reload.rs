@@ -5,13 +5,14 @@
 
 use super::control;
 use super::files;
+use super::key_origin::KeyOrigin;
 use super::logs::Logs;
 use super::origin::Origin;
 use super::sockets::{Built, Sockets, log_undelivered, unbound};
 use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
-use crate::config::{Config, Outcome, Problem, Settings, Severity, load};
+use crate::config::{Config, Outcome, Problem, Settings, Severity};
 use crate::decision::plan::{Address, Plan, Secret};
 use crate::discover::Discovery;
 use crate::fleet::Fleet;
@@ -27,6 +28,7 @@ use serde_json::json;
 use socket2::Socket;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -214,6 +216,14 @@ impl Reloader {
     pub async fn reload(&mut self, when: ReloadIf) -> Result<u64, Vec<Problem>> {
         let only_if_changed = when == ReloadIf::Changed;
         self.looking = only_if_changed;
+        if !only_if_changed
+            && self.generation() > 0
+            && let Err(message) = self.origin.refresh().await
+        {
+            // The last text that was seen stays in force; nothing was rejected.
+            tracing::error!("configuration not read: {message}");
+            return Err(vec![Problem::error(Position::START, "", message)]);
+        }
         let text = match self.origin.read().await {
             Ok(text) => text,
             Err(message) => {
@@ -294,14 +304,14 @@ impl Reloader {
     }
 
     async fn put_in_force(&mut self, text: &str) -> Result<u64, Vec<Problem>> {
-        let (folder, owned) = (self.origin.folder(), text.to_owned());
+        let (origin, owned) = (self.origin.clone(), text.to_owned());
         // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
-        let parse = move || load(&owned, &folder, &|name| std::env::var(name).ok());
+        let parse = move || origin.load(&owned);
         let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
             let problem = Problem::error(Position::START, "", "the check did not finish");
             return self.fail(vec![problem]);
         };
-        let Outcome { config: Some(config), problems } = outcome else {
+        let Outcome { config: Some(config), problems, .. } = outcome else {
             // A file that the configuration refers to may be created later: load it again at the next check.
             self.seen = None;
             return self.fail(outcome.problems);
@@ -336,6 +346,9 @@ impl Reloader {
                     self.scaling.begin();
                 }
                 self.scaling.notify(settings.webhook.as_ref());
+                if let Origin::Key(key) = &self.origin {
+                    self.keep(key, text).await;
+                }
                 let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
                 status.effective = Arc::new(effective);
                 drop(status);
@@ -352,6 +365,14 @@ impl Reloader {
             Err(_) => self.seen = None,
         }
         generation
+    }
+
+    /// Keeps a text of a key in NATS for a start without NATS.
+    async fn keep(&self, key: &KeyOrigin, text: &str) {
+        if let Err(error) = key.adopt(text).await {
+            self.shared.registry.state_unwritten.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("last good configuration not kept, a restart needs NATS: {error}");
+        }
     }
 
     /// The settings in force.

@@ -7,14 +7,14 @@ use super::files;
 use super::fresh::{count_panics, shared};
 use super::logs::Logs;
 use super::main_task::{Main, Thread};
-use super::origin::{Origin, folder_of};
+use super::origin::Origin;
 use super::reload::{ReloadIf, Reloader};
 use super::signals::Signals;
 use super::upgrade::Upgrade;
 use super::worker;
 use crate::admin;
 use crate::config::endpoints::endpoints_file;
-use crate::config::{Config, Problem, Settings, load};
+use crate::config::{Config, Problem, Settings};
 use crate::decision::assess::Event;
 use crate::decision::change::Dials;
 use crate::decision::plan::{Address, BindKey, EndpointSpec, Plan, Transport};
@@ -29,7 +29,7 @@ use crate::traces::Traces;
 use socket2::Socket;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -117,7 +117,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 }
 
 async fn start_with(options: Options, mut inherited: Inherited) -> Result<Running, StartError> {
-    let settings = first_settings(&options.origin)?;
+    let settings = first_settings(&options.origin).await?;
     let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
     let registry = Arc::new(Registry::default());
     let (shared, channels) = shared(workers, registry.clone());
@@ -135,9 +135,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     };
     let mut threads = vec![thread("control", move || control::run(control_thread))?];
     let worker_senders = start_workers(&shared, logs.access(), options.pin, &mut threads)?;
-    let resolver = Resolver::new(name_server());
-    let discovery =
-        Discovery::new(shared.events.clone(), shared.view.clone(), resolver, parse_endpoints);
+    let discovery = discovery(&shared);
     let (ages, api_healths) = (discovery.ages(), discovery.api_healths());
     let admin_listener = bind_admin(&settings, &mut inherited).map_err(StartError::Io)?;
     let scaler_socket = bind_scaler(&settings, &mut inherited).map_err(StartError::Io)?;
@@ -160,7 +158,8 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let mut upgrade = Upgrade::new(options.signals);
     let admin = admin_listener.map(|(listener, address, copy)| {
         tracing::info!(%address, "admin API listening on {address}");
-        let sources = Sources::of(&shared, &reloader, figures, (ages, api_healths));
+        let sources =
+            Sources::of(&shared, &reloader, figures, (ages, api_healths), options.origin.clone());
         let backend = backend(sources, requests, decisions, address.clone(), reloader.access());
         upgrade.keep(copy, tokio::spawn(admin::serve(listener, backend)));
         address
@@ -204,6 +203,11 @@ fn kept_events(settings: &Settings, shared: &Shared) -> Vec<Event> {
     files::dial_events(dials).into_iter().chain(budgets.into_iter().map(left)).collect()
 }
 
+fn discovery(shared: &Shared) -> Discovery {
+    let resolver = Resolver::new(name_server());
+    Discovery::new(shared.events.clone(), shared.view.clone(), resolver, parse_endpoints)
+}
+
 /// Parses an endpoints file; the error is one line with all problems.
 fn parse_endpoints(text: &str, folder: &Path) -> Result<Vec<EndpointSpec>, String> {
     endpoints_file(text, folder).map_err(|problems| {
@@ -218,17 +222,9 @@ fn log_start(plan: &Plan, config: &str) {
 }
 
 /// The settings at the start, or all problems.
-fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
-    let (text, folder) = match origin {
-        Origin::Text(text) => (text.clone(), PathBuf::from(".")),
-        Origin::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                StartError::Io(format!("cannot read {}: {error}", path.display()))
-            })?;
-            (text, folder_of(path))
-        }
-    };
-    let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
+async fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
+    let failed = |error| StartError::Io(format!("{}: {error}", origin.name()));
+    let outcome = origin.load(&origin.read().await.map_err(failed)?);
     match outcome.config {
         Some(Config { settings, .. }) => Ok(settings),
         None => Err(StartError::Config(outcome.problems)),

@@ -49,6 +49,8 @@ mod mirror;
 mod money;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+mod nats_config;
 mod outlier;
 mod passage;
 mod policies;

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 /// A NATS server with this further configuration.
-fn server(folder: &Folder, address: SocketAddr, more: &str) -> Process {
+pub fn server(folder: &Folder, address: SocketAddr, more: &str) -> Process {
     let config = folder.write("nats.conf", &format!("listen: \"{address}\"\n{more}\n"));
     let child = Command::new("nats-server")
         .env("PATH", "/usr/sbin:/usr/bin:/bin")

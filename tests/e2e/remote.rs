@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// A proxy with this admin section, and its configuration file.
-fn start(folder: &Folder, admin: &str, cluster: SocketAddr) -> (Process, PathBuf) {
+pub fn start(folder: &Folder, admin: &str, cluster: SocketAddr) -> (Process, PathBuf) {
     let text = format!("admin: {admin}\n{}", config(&[("idc", "idc", cluster)]));
     let file = folder.write("tidegate.yaml", &text);
     (Process::proxy(&file), file)
 }
 
 /// A proxy whose admin API speaks TLS on all addresses, so that reads need the token.
-fn secure(folder: &Folder, cluster: SocketAddr) -> (Process, PathBuf, SocketAddr) {
+pub fn secure(folder: &Folder, cluster: SocketAddr) -> (Process, PathBuf, SocketAddr) {
     folder.write("token", "secret\n");
     let address = free();
     let tls = "tls: { cert: a.pem, key: a.key }";

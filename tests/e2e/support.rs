@@ -66,7 +66,13 @@ impl Proxy {
     pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Proxy {
         let folder = Folder::new();
         folder.write("token", "secret\n");
-        let path = folder.write("tidegate.yaml", &whole(config));
+        folder.write("tidegate.yaml", &whole(config));
+        Proxy::start_in(folder, environment)
+    }
+
+    /// Starts a proxy with the configuration and the token in this folder.
+    pub fn start_in(folder: Folder, environment: &[(&str, &str)]) -> Proxy {
+        let path = folder.0.join("tidegate.yaml");
         // By a shell, so that a test can limit the process's resources.
         let bound = environment.iter().find(|(name, _)| *name == "DESCRIPTORS");
         let limit = bound.map_or(String::new(), |(_, count)| format!("ulimit -n {count} && "));

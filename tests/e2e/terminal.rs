@@ -1,6 +1,8 @@
 //! Verbs that draw on a terminal, in a real one: tmux.
 
+use super::remote::{secure, start};
 use super::support::*;
+use super::tls::folder_with;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -123,6 +125,53 @@ fn top_needs_a_terminal_and_an_address() {
     tmux.shows("ended with 0");
 }
 
+/// Starts `top` with these arguments, and drains a cluster.
+fn drains(arguments: &str) {
+    let Some(tmux) = Tmux::start(100, 30, arguments) else { return };
+    tmux.shows("live");
+    tmux.types("3/idc");
+    tmux.press("Enter");
+    tmux.shows("● up");
+    tmux.types("d");
+    tmux.shows("Type its name");
+    tmux.types("idc");
+    tmux.press("Enter");
+    tmux.shows("idc is drained");
+    tmux.shows("◆ draining");
+    tmux.types("q");
+    tmux.shows("ended with 0");
+}
+
+#[test]
+fn top_follows_and_drains_over_tls_with_a_token() {
+    let folder = folder_with(&[("a", &["127.0.0.1"])]);
+    let idc = Cluster::named("idc");
+    let (_proxy, _, address) = secure(&folder, idc.address);
+    let at = folder.0.display();
+    let url = format!("top --admin https://{address}");
+    drains(&format!("{url} --ca {at}/ca.pem --token-file {at}/token"));
+    for (arguments, told) in [
+        (format!("{url} --token-file {at}/token"), "certificate"),
+        (format!("{url} --ca {at}/ca.pem"), "bearer token is missing"),
+    ] {
+        let Some(tmux) = Tmux::start(120, 24, &arguments) else { return };
+        tmux.shows(told);
+        tmux.types("q");
+        tmux.shows("ended with 0");
+    }
+}
+
+#[test]
+fn top_follows_and_drains_by_a_unix_socket() {
+    let folder = Folder::new();
+    folder.write("token", "secret\n");
+    let idc = Cluster::named("idc");
+    let admin = "{ address: \"unix:admin.sock\", token_file: token }";
+    let (_proxy, _) = start(&folder, admin, idc.address);
+    let at = folder.0.display();
+    drains(&format!("top --admin unix:{at}/admin.sock --token-file {at}/token"));
+}
+
 /// The dashboard's address in the demo's output.
 fn dashboard_of(text: &str) -> SocketAddr {
     let address = text.split("http://").nth(1).unwrap();
@@ -184,6 +233,36 @@ fn the_demo_prints_plain_lines_into_a_pipe_and_spills_early() {
     assert!(seen[0].starts_with("Dashboard  http://127.0.0.1:"), "{seen:#?}");
     assert!(seen.iter().any(|line| line.starts_with("--- Low tide")), "{seen:#?}");
     assert!(rises, "{seen:#?}");
+}
+
+/// Plays of the demo: it is judged in real time, and other processes may disturb it.
+const PLAYS: usize = 3;
+
+#[test]
+fn the_demo_plays_to_its_verdict_and_every_promise_comes_true() {
+    for play in 1..=PLAYS {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let output = command.arg("demo").stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (_, verdict) = text.split_once("What you saw:\n").expect(&text);
+        let kept = verdict.matches("  [ok] ").count();
+        let promises = kept + verdict.matches("  [NO] ").count();
+        assert_eq!(promises, 7, "all is judged, whatever the result:\n{text}");
+        assert!(verdict.trim_end().ends_with("Now yours: tidegate init"), "{text}");
+        let came_true = verdict.contains("All came true.");
+        assert_eq!(came_true, kept == promises, "{text}");
+        assert_eq!(output.status.code(), Some(i32::from(!came_true)), "{text}");
+        for always in
+            ["sensitive data does not leave", "an outage costs idempotent requests nothing"]
+        {
+            assert!(verdict.contains(&format!("  [ok] {always}")), "{text}");
+        }
+        if came_true {
+            return;
+        }
+        println!("play {play} of {PLAYS}:\n{verdict}");
+    }
+    panic!("promises were broken in each of {PLAYS} plays");
 }
 
 #[test]

@@ -8,8 +8,7 @@ use self::forecast::Forecast;
 use self::inputs::{Inputs, Load, Site};
 use self::known::{Known, ask};
 use super::remote::AdminArguments;
-use super::{FAILED, fail, print, read_config};
-use crate::config::load;
+use super::{FAILED, fail, load_config, print, read_config};
 use crate::config::scenario::{Event, Scenario};
 use crate::decision::plan::{Class, Cluster, Kind, Plan, ServiceIndex, Strategy};
 use crate::sim::engine::Engine;
@@ -76,7 +75,7 @@ struct Prepared {
 fn prepare(question: &Question) -> Result<Prepared, String> {
     let scenario = scenario(&question.scenario)?;
     let (text, folder) = read_config(&question.config)?;
-    let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
+    let outcome = load_config(&text, &folder);
     let Some(config) = outcome.config else {
         let name = question.config.display().to_string();
         let lines: Vec<String> = outcome.problems.iter().map(|p| p.render(&name)).collect();

@@ -9,12 +9,14 @@ mod listener;
 pub mod policy;
 mod scaling;
 mod service;
+mod source;
 
 pub use cluster::*;
 pub use fleet::*;
 pub use listener::*;
 pub use scaling::*;
 pub use service::*;
+pub use source::*;
 
 use crate::config::scalar::{AddressOrOff, Amount, FileMode, Within, Workers};
 use crate::config::shape::{Named, Spanned, shape, words};

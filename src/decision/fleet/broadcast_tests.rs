@@ -111,7 +111,7 @@ fn no_loan_travels_on_the_bus() {
     assert_eq!(decide(&members), 0);
     // The same report, as the answer to a question: a loan.
     let asked = Report { by: Identity { instance: "p:1".to_owned(), ..own() }, ..lender };
-    members.merge("https://p:1", "a", "m:1", asked, at(10.0)).unwrap();
+    members.merge("https://p:1", "a", &own(), asked, at(10.0)).unwrap();
     assert_eq!(decide(&members), 4);
 }
 
@@ -125,7 +125,7 @@ fn a_peer_that_is_asked_is_believed_before_its_broadcasts() {
     let on_bus = member("p:1").source();
     members.merge_published(&member("p:1"), &own(), report(1, 1), at(1.0)).unwrap();
     assert!(members.heard(&on_bus).is_some());
-    assert_eq!(members.merge("https://p:1", "a", "m:1", asked(2), at(1.5)), Ok(Merged::News));
+    assert_eq!(members.merge("https://p:1", "a", &own(), asked(2), at(1.5)), Ok(Merged::News));
     assert_eq!(members.heard(&on_bus), None, "one proxy is counted once");
     let heard = members.merge_published(&member("p:1"), &own(), report(1, 3), at(2.0));
     assert_eq!((heard, members.heard(&on_bus)), (Ok(Merged::Known), None));

@@ -138,8 +138,7 @@ impl World {
                 let source = report.by.instance.clone();
                 // Late responses may be stale: the merge must ignore them.
                 let proxy = &mut self.proxies[to];
-                let own = proxy.by.instance.clone();
-                if let Err(reason) = proxy.members.merge(&source, "a", &own, report, asked) {
+                if let Err(reason) = proxy.members.merge(&source, "a", &proxy.by, report, asked) {
                     assert_eq!(reason, Refused::Stale);
                 }
             }
@@ -237,7 +236,8 @@ fn a_forged_loan_is_bounded_by_what_a_proxy_could_lend() {
     let by = world.proxies[1].by.clone();
     let forged = Report { by, sequence: 1, members: 1, expected: 1, grants, ..Report::default() };
     let now = world.now();
-    world.proxies[0].members.merge("x", "a", "p0", forged, now).unwrap();
+    let own = world.proxies[0].by.clone();
+    world.proxies[0].members.merge("x", "a", &own, forged, now).unwrap();
     world.decide(0, now);
     assert_eq!(world.ceiling(0), 13 + 12);
 }
@@ -280,7 +280,7 @@ fn a_shared_budget_goes_to_who_needs_it_and_is_never_exceeded() {
                     Report { by: by(1 - own as u64), sequence: step, ..Report::default() };
                 (report.members, report.expected) = (1, 1);
                 shares[1 - own].tell(&mut report, now);
-                members[own].merge("x", "a", &by(own as u64).instance, report, now).unwrap();
+                members[own].merge("x", "a", &by(own as u64), report, now).unwrap();
             }
         }
     }

@@ -67,7 +67,9 @@ pub struct Members {
 }
 
 impl Members {
-    /// Merges the report of `source` in `site` that was requested at `at`; `own` is this proxy's instance.
+    /// Merges the report of `source` in `site` that was requested at `at`; `own` is this proxy.
+    ///
+    /// Instances are distinguished within a site: host names and ports may be the same in two sites.
     ///
     /// # Errors
     /// The reason why the report was refused; the state is then unchanged.
@@ -75,7 +77,7 @@ impl Members {
         &mut self,
         source: &str,
         site: &str,
-        own: &str,
+        own: &Identity,
         report: Report,
         at: Timestamp,
     ) -> Result<Merged, Refused> {
@@ -83,12 +85,15 @@ impl Members {
         if report.by.site != site {
             return Err(Refused::Site);
         }
-        if report.by.instance == own {
-            return Ok(Merged::Own);
+        if (&report.by.site, &report.by.instance) == (&own.site, &own.instance) {
+            // During an upgrade, the process that leaves may answer at this proxy's own address.
+            let is_own = report.by.incarnation == own.incarnation || report.leaving;
+            return if is_own { Ok(Merged::Own) } else { Err(Refused::Instance) };
         }
         let elsewhere = |(other, heard): (&String, &Heard)| {
             other != source
                 && !is_broadcast(other)
+                && heard.report.by.site == report.by.site
                 && heard.report.by.instance == report.by.instance
                 && at.since(heard.at) <= LIVE
         };
@@ -253,6 +258,10 @@ mod tests {
         }
     }
 
+    fn own() -> Identity {
+        report("own", 1, 1).by
+    }
+
     fn at(seconds: u64) -> Timestamp {
         Timestamp::START.plus(Duration::from_secs(seconds))
     }
@@ -288,7 +297,7 @@ mod tests {
             }
             let mut members = Members::default();
             for report in arrived {
-                let merged = members.merge("x", "a", "own", report, at(1));
+                let merged = members.merge("x", "a", &own(), report, at(1));
                 assert!(!matches!(merged, Err(reason) if reason != Refused::Stale), "{merged:?}");
             }
             assert_eq!(members.heard("x").unwrap().report, newest, "replay with seed {seed}");
@@ -299,7 +308,7 @@ mod tests {
     fn a_replay_makes_nobody_younger() {
         let mut members = Members::default();
         let mut merge = |sequence: u64, seconds: u64| {
-            let merged = members.merge("x", "a", "own", report("p", 5, sequence), at(seconds));
+            let merged = members.merge("x", "a", &own(), report("p", 5, sequence), at(seconds));
             (merged, members.heard("x").unwrap().at)
         };
         assert_eq!(merge(7, 1), (Ok(Merged::News), at(1)));
@@ -313,7 +322,7 @@ mod tests {
     fn a_restart_with_a_clock_that_was_set_back_is_accepted_after_a_silence() {
         let mut members = Members::default();
         let mut merge = |incarnation: u64, seconds: u64| {
-            members.merge("x", "a", "own", report("p", incarnation, 1), at(seconds))
+            members.merge("x", "a", &own(), report("p", incarnation, 1), at(seconds))
         };
         assert_eq!(merge(5, 1), Ok(Merged::News));
         assert_eq!(merge(4, 2), Err(Refused::Stale));
@@ -330,13 +339,31 @@ mod tests {
     fn nobody_speaks_for_another_site_another_member_or_us() {
         let mut members = Members::default();
         let mut merge = |source: &str, site: &str, name: &str, seconds: u64| {
-            members.merge(source, site, "own", report(name, 1, seconds), at(seconds))
+            members.merge(source, site, &own(), report(name, 1, seconds), at(seconds))
         };
         assert_eq!(merge("x", "b", "p", 1), Err(Refused::Site));
         assert_eq!(merge("x", "a", "p", 1), Ok(Merged::News));
         assert_eq!(merge("y", "a", "p", 2), Err(Refused::Instance));
         assert_eq!(merge("y", "a", "own", 2), Ok(Merged::Own));
         assert_eq!(merge("y", "a", "p", 9), Ok(Merged::News), "it moved to another address");
+    }
+
+    #[test]
+    fn a_namesake_in_another_site_is_not_this_proxy_nor_one_of_a_third_site() {
+        let mut members = Members::default();
+        let mut merge = |source: &str, site: &str, incarnation: u64, leaving: bool| {
+            let by = Identity { site: site.to_owned(), ..report("own", incarnation, 1).by };
+            let said = Report { by, leaving, ..report("own", incarnation, 1) };
+            members.merge(source, site, &own(), said, at(1))
+        };
+        assert_eq!(merge("b#0", "b", 1, false), Ok(Merged::News));
+        assert_eq!(merge("c#0", "c", 1, false), Ok(Merged::News));
+        assert_eq!(merge("c#1", "c", 1, false), Err(Refused::Instance), "asked twice");
+        assert_eq!(merge("x", "a", 1, false), Ok(Merged::Own));
+        assert_eq!(merge("x", "a", 2, false), Err(Refused::Instance), "another process");
+        assert_eq!(merge("x", "a", 2, true), Ok(Merged::Own), "the one that this proxy replaces");
+        let heard = |site: &str| members.other_site(site, at(1)).map(|heard| &heard.report.by.site);
+        assert_eq!((heard("b"), heard("c")), (Some(&"b".to_owned()), Some(&"c".to_owned())));
     }
 
     #[test]
@@ -347,7 +374,7 @@ mod tests {
         for (source, said, seconds) in
             [("x", report("p", 1, 1), 10), ("y", report("q", 1, 1), 5), ("z", leaving, 10)]
         {
-            assert_eq!(members.merge(source, "a", "own", said, at(seconds)), Ok(Merged::News));
+            assert_eq!(members.merge(source, "a", &own.by, said, at(seconds)), Ok(Merged::News));
         }
 
         let site = members.site(&own, at(11));
@@ -365,7 +392,7 @@ mod tests {
             ..report(name, 1, u64::from(count))
         };
         for (source, said, seconds) in [("a#0", said("p", 5), 10), ("a#1", said("q", 4), 11)] {
-            assert_eq!(members.merge(source, "a", "own", said, at(seconds)), Ok(Merged::News));
+            assert_eq!(members.merge(source, "a", &own(), said, at(seconds)), Ok(Merged::News));
         }
         let told = |seconds: u64| members.other_site("a", at(seconds)).unwrap().report.members;
         assert_eq!(told(12), 5);

@@ -7,15 +7,14 @@
 //! Sockets and JSON (`crate::fleet`).
 
 pub mod broadcast;
-mod credentials;
 pub mod lease;
 mod members;
 pub mod report;
 
-pub use credentials::Credentials;
 pub use members::{FORGIVEN, Heard, LIVE, Link, Members, Merged, SITE_LIVE, links};
 pub use report::{ClusterRow, Identity, Report, ServiceRow};
 
+use super::nats::Servers;
 use std::path::PathBuf;
 
 /// Another proxy whose reports this proxy requests.
@@ -40,20 +39,11 @@ pub struct Peer {
 /// A NATS cluster on which proxies publish their reports.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Nats {
-    /// The servers, as `nats://HOST:PORT` or `tls://HOST:PORT`; never empty.
-    pub servers: Vec<String>,
+    /// The servers.
+    pub servers: Servers,
     /// The prefix of all subjects.
     pub subject: String,
-    /// File with the credentials.
-    pub creds_file: Option<PathBuf>,
-    /// Authorities of the servers' certificates; the system's where there are none.
-    pub ca: Option<PathBuf>,
-    /// Whether servers that the cluster announces are not used.
-    pub ignore_discovered_servers: bool,
 }
-
-/// NATS servers in a configuration.
-pub const SERVERS_MAX: usize = 16;
 
 /// Peers in a configuration.
 pub const PEERS_MAX: usize = 256;

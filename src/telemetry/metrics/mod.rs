@@ -17,7 +17,8 @@ mod services;
 use families::Families;
 
 pub use scrape::{
-    ApiServerFigures, FleetFigures, ScalingFigures, Scrape, ServerFigures, WebhookFigures,
+    ApiServerFigures, FleetFigures, ScalingFigures, Scrape, ServerFigures, SourceFigures,
+    WebhookFigures,
 };
 
 /// The exposition as Prometheus text.

@@ -1,7 +1,7 @@
 //! Metrics of the process: version, configuration, workers, resources.
 
 use super::families::{Families, counter, gauge};
-use super::scrape::Scrape;
+use super::scrape::{Scrape, SourceFigures};
 use crate::os::process;
 use prometheus::proto::MetricType;
 use std::sync::atomic::Ordering;
@@ -30,6 +30,9 @@ pub(super) fn server(families: &mut Families, scrape: &Scrape<'_>) {
         families.family("tidegate_config_reloads_total", "Reloads by result.", MetricType::COUNTER);
     reloads.push(counter(&[("result", "success")], server.reloads_ok as f64));
     reloads.push(counter(&[("result", "failure")], server.reloads_failed as f64));
+    if let Some(source) = &server.source {
+        source_of_config(families, source);
+    }
     let busy = families.family(
         "tidegate_worker_busy_ratio",
         "Share of the last second in which a worker was busy.",
@@ -101,6 +104,25 @@ pub(super) fn spans(families: &mut Families, scrape: &Scrape<'_>) {
     ] {
         family.push(counter(&[("result", result)], count.load(Ordering::Relaxed) as f64));
     }
+}
+
+fn source_of_config(families: &mut Families, source: &SourceFigures) {
+    let is = |flag: bool| f64::from(u8::from(flag));
+    families.gauge(
+        "tidegate_config_source_connected",
+        "Whether the key in NATS that holds the configuration can be read.",
+        is(source.connected),
+    );
+    families.gauge(
+        "tidegate_config_source_revision",
+        "Revision of the key's value that is in force.",
+        source.revision as f64,
+    );
+    families.gauge(
+        "tidegate_config_source_last_good",
+        "1 if the configuration in force is the last good one in state_dir.",
+        is(source.kept),
+    );
 }
 
 pub(super) fn of_process(families: &mut Families, scrape: &Scrape<'_>) {

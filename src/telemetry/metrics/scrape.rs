@@ -65,6 +65,8 @@ pub struct ServerFigures {
     pub fleet: FleetFigures,
     /// The figures of the interfaces for autoscalers.
     pub scaling: ScalingFigures,
+    /// Of the source of the configuration, where it is a key in NATS.
+    pub source: Option<SourceFigures>,
 }
 
 /// The figures of the interfaces for autoscalers.
@@ -91,6 +93,17 @@ pub struct WebhookFigures {
     pub waiting: usize,
     /// When a message was last accepted, in seconds since 1970; 0 if none was.
     pub delivered_at: f64,
+}
+
+/// The figures of a key in NATS that holds the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceFigures {
+    /// Whether the key can be read.
+    pub connected: bool,
+    /// The revision in force.
+    pub revision: u64,
+    /// Whether the configuration in force is the last good one in `state_dir`.
+    pub kept: bool,
 }
 
 /// The figures of a Kubernetes API server.

@@ -115,7 +115,7 @@ export class ActionDialog extends Dialog {
       ? 'Its shift ends at once: traffic goes by distance and load again.'
       : 'The dial of the configuration file applies again.',
       dial: 'This percentage of the exchanges offered to the cluster is accepted; the rest goes to the next clusters.',
-      reload: 'The file is read again now. If it has a problem, the configuration in force stays.' }[verb];
+      reload: 'The configuration is read again now. If it has a problem, the configuration in force stays.' }[verb];
     const range = ev => { this.setState({ percent: Number(ev.target.value) }); clearTimeout(this.soon);
       this.soon = setTimeout(() => this.expect(), 400); };
     return this.frame(`${WORDS[verb]} ${name}`,

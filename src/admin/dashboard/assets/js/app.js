@@ -96,9 +96,14 @@ class App extends Component {
       const n = lines.filter(line => line && !/: warning: /.test(line)).length;
       const problems = n === 1 ? 'It has one problem' : `It has ${n} problems`;
       const since = clock(Date.parse(s.config.loaded_at) / 1000);
-      return show('lost', 'down', 'The file on disk is not in force.',
+      const c = s.config.source, what = c ? `The value of ${c.bucket}/${c.key}` : 'The file on disk';
+      return show('lost', 'down', `${what} is not in force.`,
         `${problems}; generation ${s.config.generation} stays in force since ${since}.`, 'See why', '#/config');
     }
+    const from = s?.config.source;
+    if (from && !from.connected && (from.error || from.last_good)) return show('none', 'stale',
+      from.last_good ? 'The last good configuration is in force.' : 'Changes of the configuration are not seen.',
+      `${from.bucket}/${from.key} cannot be read: ${from.error || 'not connected yet'}.`, 'See more', '#/config');
     if (s?.draining) return show('hand', 'draining', 'This proxy is draining.',
       'It takes no new connections and ends soon.');
     const silent = world.status ? world.sites().filter(x => world.siteAge(x.name)) : [];

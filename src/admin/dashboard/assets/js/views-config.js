@@ -34,18 +34,20 @@ export class config extends Component {
     const bad = !c.last_reload.ok, problems = diff?.problems || [],
       errors = problems.filter(p => p.severity !== 'warning'), count = errors.length,
       at = Date.parse(c.last_reload.at) / 1000, loaded = Date.parse(c.loaded_at) / 1000,
-      changed = diff?.changes?.length || 0;
+      changed = diff?.changes?.length || 0, key = c.source, what = key ? 'value' : 'file',
+      put = key ? 'Putting a value' : 'Saving the file';
     const head = html`<section class=${'verdict ' + (bad ? 't-lost' : 't-home')}>
       <span class="vmark">${mark(bad ? 'down' : 'up', 26)}</span>
       <div class="vtext">
       <h1>
       ${rich(bad ? [{ b: count > 1 ? `${count} problems` : 'A problem' },
-      count > 1 ? ' keep the file out of force' : ' keeps the file out of force'] : ['The file on disk is in force'])}
+      ` keep${count > 1 ? '' : 's'} the ${what} out of force`] : [key ? `Revision ${key.revision} of the key is in force`
+      : 'The file on disk is in force'])}
       </h1>
       <p class="vsub">
         ${bad ? `Refused at ${clock(at)}. Generation ${c.generation} stays in force; no request is affected.`
         : `Generation ${c.generation} since ${clock(loaded)}, ${ago(Math.max(0,
-        world.wall - loaded))} ago. Saving the file puts it in force within a second.`}</p></div>
+        world.wall - loaded))} ago. ${put} puts it in force within a second.`}</p></div>
         ${world.token && !world.cold
         ? html`<div class="vside"><button class="btn" type="button"
         onClick=${() => act({ verb: 'reload', kind: 'configuration', name: '' })}>Reload\u2026</button></div>`
@@ -67,14 +69,14 @@ export class config extends Component {
       : null, p ? html`<div class="dl prob"><span class="ln"></span><span class="sg"></span>
       <span class="tx">${mark('down', 13)}<span><b>${p.message}</b>
       ${p.hint ? html`<small>${p.hint}</small>` : null}</span></span></div>` : null]; };
-    const compare = diff ? section('File against in force', changed
-      ? html`<span class="hint"><i class="sw k-del"></i>in force <i class="sw k-add"></i>on disk</span>`
+    const compare = diff ? section(`${key ? 'Value' : 'File'} against in force`, changed
+      ? html`<span class="hint"><i class="sw k-del"></i>in force <i class="sw k-add"></i>${key ? 'in the key' : 'on disk'}</span>`
       : html`<span class="hint mono">${diff.file}</span>`,
-      changed ? html`<div class="diff mono" role="table" aria-label="File and in force">
+      changed ? html`<div class="diff mono" role="table" aria-label=${`${key ? 'Value' : 'File'} and in force`}>
       ${diff.changes.slice(0, 200).map(row)}</div>`
       : html`<p class="note">
-      ${diff.comparable ? (bad && !count ? 'The file could not be read.' : 'No difference: the file is in force.')
-      : diff.note || 'The file is not valid YAML and cannot be compared.'}</p>`) : null;
+      ${diff.comparable ? (bad && !count ? `The ${what} could not be read.` : `No difference: the ${what} is in force.`)
+      : diff.note || `The ${what} is not valid YAML and cannot be compared.`}</p>`) : null;
     const reloads = world.events.filter(e => e.kind === 'reload').slice(-6).reverse(),
       all = world.config ? lines(world.config) : [], shown = find ? withParents(all, find.toLowerCase()) : all;
     const hand = world.clusters.filter(x => x.dial_percent !== (world.set('clusters', x.name)?.dial ?? 100));
@@ -90,7 +92,9 @@ export class config extends Component {
       <div class="stack">
         ${section('In force', html`<span class="hint">values of header fields are not shown</span>`,
         rules([['generation', String(c.generation), 'num'], ['hash', c.hash, 'mono'],
-        ['loaded', clock(loaded) + ' UTC', 'num'], ['from', diff?.file || '\u2013', 'mono']]))}
+        ['loaded', clock(loaded) + ' UTC', 'num'], ['from', diff?.file || '\u2013', 'mono'],
+        ...(key ? [['revision', `${key.revision}${key.last_good ? ', the last good one in state_dir' : ''}`, 'num'],
+        ['NATS', key.connected ? 'connected' : key.error || 'not connected yet', '']] : [])]))}
       ${section('Reloads', null, reloads.length ? html`<ol class="reloads">
         ${reloads.map(e => html`<li>${mark(e.ok ? 'up' : 'down', 14, e.ok ? 'home' : 'lost')}
         <span class="num dim">${clock(e.t)}</span><b>${e.ok ? `generation ${e.generation}` : 'refused'}</b>
