@@ -3,7 +3,8 @@
 use super::control::Figures;
 use super::key_origin::SourcePicture;
 use super::origin::Origin;
-use super::reload::{Reloader, Status, Texts};
+use super::reload::Reloader;
+use super::status::{Status, Texts};
 use crate::admin;
 use crate::config::difference::{Change, difference};
 use crate::decision::plan::Address;

@@ -17,6 +17,7 @@ pub mod reload;
 pub mod run;
 mod signals;
 mod sockets;
+mod status;
 mod upgrade;
 pub mod worker;
 
