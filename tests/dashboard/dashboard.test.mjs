@@ -248,7 +248,7 @@ test('a drill is expected, confirmed, followed and aborted, and a shift moves a 
   await page.screenshot({ path: path.join(screens, 'shift-dialog.png') });
   await page.click('dialog button.danger');
   await page.waitForSelector('dialog progress');
-  await until('a part has moved', async () => ((await proxy.json('/api/v1/services'))[0].shift?.percent || 0) > 2, 20);
+  await until('a part has moved', async () => ((await proxy.json('/api/v1/services'))[0].shift?.percent || 0) > 0, 45);
   await page.waitForSelector('.vsub:has-text("A shift by hand")');
   await page.click('dialog button:has-text("Abort")');
   await until('it is taken back', async () => (await proxy.json('/api/v1/services'))[0].shift === null, 5);
