@@ -1,8 +1,8 @@
 //! Capacity groups: clusters behind one line (a leased line, a VPN), which is limited in exchanges at once or in bytes
 //! a second.
 //!
-//! A full group takes no new exchange: its clusters are passed over like clusters at their ceiling. Running exchanges
-//! continue. The rate is limited by an allowance, the number of bytes that the line may have carried since the start: it
+//! A full group takes no new exchanges: its clusters are not selected, as if they were at their own ceilings. Exchanges in
+//! flight continue. The rate is limited by an allowance, the number of bytes that the line may have carried since the start: it
 //! grows at the limit, and the group is full while the line has carried more. Bytes of running exchanges count too, so the
 //! mean over time is at the limit, although the size of an exchange is unknown when it begins.
 //!

@@ -16,7 +16,7 @@ use tokio_stream::StreamExt;
 const QUEUED_IN: usize = 8;
 /// Requests that wait to be sent.
 const QUEUED_OUT: usize = 8;
-/// Attempts of one client in a row; after them a new client reads the credentials anew.
+/// Connection attempts of one client, at most. Then a new client is created, which reads the credentials file again.
 const ATTEMPTS: usize = 1;
 
 struct Bucket {

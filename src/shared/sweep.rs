@@ -68,8 +68,8 @@ struct ClusterCounts {
 }
 
 impl Sweep {
-    /// Switches from the slots of the plan `old` to other slots. Classes that are in both continue; of the others, only the
-    /// traffic that has to be paid is counted, see [`late`](Sweep::late).
+    /// Switches from the slots of the plan `old` to other slots. The counts of classes that are in both plans continue. Of a
+    /// class that was removed, only the traffic still in flight is counted, because it is billed: see [`late`](Sweep::late).
     pub fn adopt(&mut self, slots: Arc<Slots>, old: &Plan) {
         let workers = slots.workers.len();
         let place = |_: &Slot| ClusterCounts {

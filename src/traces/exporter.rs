@@ -121,7 +121,7 @@ impl Exporter {
         }
     }
 
-    /// The next traces; `None` if there are none and the orders have changed, or the queue was closed.
+    /// Waits for the next traces. `None` when the settings change while the queue is empty, or when the queue is closed.
     async fn batch(&mut self) -> Option<Vec<Trace>> {
         let mut batch = Vec::new();
         let mut until = None;

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn after_demand_fell_a_cluster_is_known_to_serve_what_it_served_before() {
-        // Of 200 a sweep, 50 were served: that is the capacity.
+        // 200 exchanges arrive in each sweep and 50 complete: the capacity is 50 a sweep.
         assert!(share(&[(100, 200.0, 50.0)]) < 0.3);
         // Now 20 are offered, and 5 are still sent there.
         assert!(share(&[(100, 200.0, 50.0), (40, 20.0, 5.0)]) > 0.99);

@@ -35,7 +35,7 @@ const RESYNC: Duration = Duration::from_secs(600);
 /// The shortest time between two changes of endpoints: a rolling update or a hostile server must not keep the control
 /// thread busy.
 const GAP: Duration = Duration::from_millis(100);
-/// A watch that ends sooner than this, without an event, is short.
+/// A watch that ends within this time without an event counts as short.
 const WATCH_MIN: Duration = Duration::from_secs(1);
 /// So many short watches in a row are a failure.
 const SHORT_MAX: u32 = 3;
@@ -174,7 +174,7 @@ impl Follower {
         self.answered();
         self.remark(remarks, &wanted);
         self.is_dirty = true;
-        // Proxies that started together do not read their lists together.
+        // Jitter: proxies that started at the same time must not relist at the same time.
         let resync = Instant::now() + RESYNC.mul_f64(0.75 + self.dice.unit() / 2.0);
         while Instant::now() < resync {
             self.publish_if_due().await;
