@@ -19,10 +19,10 @@ test: target/.tools-test target/.tools-dashboard target/.tools-monitoring target
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) test --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
+	$(CARGO) test --locked --all-features --no-run --lib --tests
 	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test kubernetes --test monitoring --test seeds --test sim --test tidy
-	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=1
+	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=3
 	$(CARGO) test --locked --all-features --test codec
-	$(CARGO) build --locked --all-features
 	$(CARGO) test --locked --all-features --test chaos
 	@# A browser and processes in real time on shared processors: where they miss something they play again, three times at most.
 	cd tests/dashboard && for play in 1 2 3; do node --test --test-concurrency=1 && exit 0; done; exit 1
