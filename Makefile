@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check bench build chaos soak field fuzz dashboard-test clean
+.PHONY: demo test check bench build chaos soak field fuzz dashboard-test gslb-test clean
 
 demo:
 	@echo "Building Tidegate: some 4 minutes on two processors the first time, then seconds. (make build: the release.)"
@@ -57,6 +57,13 @@ soak: target/.tools-test
 # About 4 minutes; one of them: make field ARGS="--only S18c --proxy tidegate".
 field: target/.tools-test
 	FIELD_LONG=1 $(CARGO) test --release --locked --test field -- $(ARGS)
+
+# VRRP by keepalived and BGP by ExaBGP and BIRD, in network namespaces (root); see docs/gslb.md.
+gslb-test:
+	$(call debian,ip:iproute2 curl:curl python3:python3 keepalived:keepalived exabgp:exabgp bird:bird2)
+	$(CARGO) build --locked
+	$(SUDO) tests/gslb/vrrp.sh target/debug/tidegate
+	$(SUDO) tests/gslb/bgp.sh target/debug/tidegate
 
 # Fuzz targets with seeds; needs cargo-fuzz and its nightly features. http2 runs as released: the h2 crate has a debug
 # assertion on its stream counts that a connection which ends in a protocol error can break (SECURITY.md).

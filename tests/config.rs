@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tidegate::config::error::Position;
 use tidegate::config::yaml::{Kind, Node, parse};
-use tidegate::config::{Outcome, Severity, load, schema::schema};
+use tidegate::config::{Outcome, Problem, Severity, load, schema::schema};
 use tidegate::decision::index::ClusterIndex;
 
 fn root() -> PathBuf {
@@ -146,7 +146,9 @@ fn documented_defaults_are_the_programs() {
 fn shipped_files_are_valid_without_a_warning() {
     for path in ["config/minimal.yaml", "config/reference.yaml", "docker/tidegate.yaml"] {
         let outcome = check(&read(path));
-        assert!(outcome.problems.is_empty(), "{path}: {:#?}", outcome.problems);
+        let notes = |problem: &&Problem| problem.severity != Severity::Note;
+        let told: Vec<_> = outcome.problems.iter().filter(notes).collect();
+        assert!(told.is_empty(), "{path}: {told:#?}");
         assert!(outcome.config.is_some());
     }
 }
@@ -348,6 +350,11 @@ fn a_file_names_a_source_and_its_state_dir_and_nothing_else() {
     for (keys, others, part) in [
         (valid, "admin: {}", "t:2:1: error: admin: stands beside `config`"),
         (valid, "sites: {}\nfleet: {}", "t:3:1: error: fleet: stands beside `config`"),
+        (
+            valid,
+            "include: [a]",
+            "error: include: stands beside `config`: this file only names the source (the source holds",
+        ),
         (valid, "stat_dir: s", "error: stat_dir: unknown key `stat_dir` (did you mean"),
         ("source: nats", "", "error: config: `url` is missing"),
         ("source: file", "", "error: config.source: `file` is not one of the choices"),
@@ -389,6 +396,143 @@ fn the_schema_is_of_a_configuration_or_of_a_source() {
     keys.sort_by_key(|key| key.as_str());
     assert_eq!(keys, ["config", "state_dir", "version"]);
     assert!(schema["properties"]["config"]["properties"]["bucket"].is_object());
+}
+
+/// A folder with files, and the result of a configuration in it: whether it is valid, the problems, the effective
+/// configuration.
+fn with_files(main: &str, files: &[(&str, &str)]) -> (bool, String, Value) {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = format!("tidegate-include-{}-{number}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(folder.join("conf.d")).unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let outcome = load(main, &folder, &|name| (name == "PORT").then(|| "9001".to_owned()));
+    std::fs::remove_dir_all(&folder).unwrap();
+    let told: Vec<String> = outcome.problems.iter().map(|p| p.render("main.yaml")).collect();
+    let told = told.join("\n").replace(&format!("{}/", folder.display()), "");
+    let effective = outcome.config.map(|config| config.effective);
+    (effective.is_some(), told, effective.unwrap_or_default())
+}
+
+const MAIN: &str = "include: [conf.d/*.yaml]\nlisteners:\n  web: { address: 127.0.0.1:8080, protocol: http }\nroutes:\n- { hosts: [a.example], service: shop }\n";
+const SHOP: &str = "version: 1\nservices:\n  shop: { clusters: [one] }\nclusters:\n  one: { endpoints: [\"127.0.0.1:${PORT}\"] }\n";
+const PAY: &str = "# of another team\nservices:\n  pay: { clusters: [two] }\nclusters:\n  two: { endpoints: [127.0.0.1:9002] }\nroutes:\n- { hosts: [b.example], service: pay }\n";
+
+#[test]
+fn included_files_are_merged_by_key_and_routes_follow_each_other() {
+    let files = [("conf.d/20-pay.yaml", PAY), ("conf.d/10-shop.yaml", SHOP)];
+    let others = [("conf.d/.hidden.yaml", "nonsense"), ("conf.d/note.txt", "nonsense")];
+    let (is_valid, told, all) = with_files(MAIN, &[files[0], files[1], others[0], others[1]]);
+    assert!(is_valid && told.is_empty(), "{told}");
+    assert_eq!(all["routes"][0]["service"], "shop");
+    assert_eq!(all["routes"][1]["service"], "pay");
+    assert_eq!(all["clusters"]["one"]["endpoints"][0], "127.0.0.1:9001");
+    assert_eq!(all["clusters"]["two"]["endpoints"][0], "127.0.0.1:9002");
+    // A file of two patterns is read once.
+    let main = MAIN.replace("[conf.d/*.yaml]", "[conf.d/10-shop.yaml, conf.d/?0-*.yaml]");
+    assert!(with_files(&main, &files).0);
+}
+
+#[test]
+fn a_mistake_in_included_files_is_told_with_its_file() {
+    let deep = "include: [other.yaml]\n";
+    let main = "conf.d/*.yaml";
+    for (pattern, files, part) in [
+        (
+            main,
+            &[("conf.d/a.yaml", SHOP), ("conf.d/b.yaml", SHOP)][..],
+            "conf.d/b.yaml:3:3: error: services.shop: written twice: first in conf.d/a.yaml:3:3 (remove",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", "listeners:\n  web: {}\n")],
+            "conf.d/a.yaml:2:3: error: listeners.web: written twice: first in the main file:3:3",
+        ),
+        (
+            main,
+            &[
+                ("conf.d/a.yaml", SHOP),
+                ("conf.d/b.yaml", "site: { name: a }\n"),
+                ("conf.d/c.yaml", "site: { name: b }\n"),
+            ],
+            "conf.d/c.yaml:1:9: error: site.name: written twice: first in conf.d/b.yaml:1:9",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", SHOP), ("conf.d/b.yaml", "\nversion: 2\n")],
+            "conf.d/b.yaml:2:1: error: version: written twice: first in conf.d/a.yaml:1:1",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", SHOP), ("conf.d/b.yaml", "a: [\n")],
+            "conf.d/b.yaml:1:4: error: unclosed",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", SHOP), ("conf.d/b.yaml", "state_dir: ${NONE}\n")],
+            "conf.d/b.yaml:1:12: error: ",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", SHOP), ("conf.d/b.yaml", "\nclustrs: {}\n")],
+            "conf.d/b.yaml:2:1: error: clustrs: unknown key `clustrs` (did you mean `clusters`?)",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", &SHOP.replace("[one]", "[none]"))],
+            "conf.d/a.yaml:3:22: error: services.shop.clusters[0]: there is no cluster `none`",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", SHOP), ("conf.d/b.yaml", "- a\n")],
+            "conf.d/b.yaml:1:1: error: must be a map",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", SHOP), ("conf.d/b.yaml", deep)],
+            "conf.d/b.yaml:1:1: error: include: an included file cannot include others",
+        ),
+        (
+            main,
+            &[("conf.d/a.yaml", SHOP), ("conf.d/b.yaml", "config: {}\n")],
+            "conf.d/b.yaml:1:1: error: config: an included file cannot name a source",
+        ),
+        ("absent.yaml", &[], "main.yaml:1:11: error: include: cannot read `absent.yaml`: "),
+        ("*/a.yaml", &[], "main.yaml:1:11: error: include: `*/a.yaml` names no file (`*`"),
+        ("conf.d/", &[], "main.yaml:1:11: error: include: `conf.d/` names no file (`*`"),
+        (
+            "none.d/*.yaml",
+            &[],
+            "main.yaml:1:11: note: include: `none.d/*.yaml` matches no file: there is no folder `none.d`",
+        ),
+        (main, &[], "main.yaml:1:11: note: include: `conf.d/*.yaml` matches no file"),
+    ] {
+        let text = MAIN.replace(
+            "conf.d/*.yaml",
+            if pattern.starts_with('*') { "\"*/a.yaml\"" } else { pattern },
+        );
+        let (is_valid, told, _) = with_files(&text, files);
+        assert!(told.contains(part), "{part}\nis not in\n{told}");
+        assert!(!is_valid);
+    }
+}
+
+#[test]
+fn a_file_that_includes_itself_is_told_once_and_a_pattern_without_files_is_a_note() {
+    let main = MAIN.replace("conf.d/*.yaml", "\"*.yaml\"");
+    let (is_valid, told, _) = with_files(&main, &[("main.yaml", &main), ("shop.yaml", SHOP)]);
+    assert!(!is_valid);
+    assert_eq!(
+        told,
+        "main.yaml:1:11: error: include: `main.yaml` is this file itself (put the included files into a folder of their own)"
+    );
+    let all = format!("{MAIN}{}", SHOP.trim_start_matches("version: 1\n"));
+    let (is_valid, told, _) = with_files(&all, &[]);
+    assert!(is_valid, "{told}");
+    assert_eq!(told, "main.yaml:1:11: note: include: `conf.d/*.yaml` matches no file");
 }
 
 #[test]
@@ -565,7 +709,7 @@ routes:
     let mut sorted = problems.clone();
     sorted.sort_by_key(|problem| problem.at);
     assert_eq!(problems, sorted, "in the order of the file");
-    assert!(problems.iter().all(|p| p.at > Position { line: 0, column: 0 }));
+    assert!(problems.iter().all(|p| p.at > Position { file: 0, line: 0, column: 0 }));
 }
 
 #[test]

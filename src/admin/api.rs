@@ -4,6 +4,7 @@ use super::audit::{Done, Who, remember};
 use super::{Backend, Request, picture};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
+use crate::decision::headroom::headroom;
 use crate::decision::plan::{Listener, ListenerIndex};
 use crate::decision::route::{RouteQuery, Unrouted};
 use crate::http::target::{Target, host as authority_of};
@@ -14,7 +15,7 @@ use crate::tls::certificate::Certificate;
 use crate::tls::server::Secured;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -28,14 +29,58 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-pub(super) async fn readyz(State(backend): Shared) -> (StatusCode, &'static str) {
-    if backend.shared.is_draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
-    }
-    if !backend.shared.ready.load(Ordering::Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "starting: the first probes are not complete\n");
-    }
-    (StatusCode::OK, "ready\n")
+/// What `/readyz` is asked about.
+#[derive(Deserialize)]
+pub(super) struct ReadyQuery {
+    service: Option<String>,
+    /// The least headroom of the service, in percent.
+    headroom: Option<u8>,
+}
+
+/// The field of a response about a service.
+const HEADROOM: HeaderName = HeaderName::from_static("tidegate-headroom");
+
+pub(super) async fn readyz(
+    State(backend): Shared,
+    Query(ReadyQuery { service, headroom: least }): Query<ReadyQuery>,
+) -> Response {
+    let view = backend.shared.view.load();
+    let asked = service.map(|name| {
+        let index = view.plan.services.find(|service| service.name == name);
+        index.ok_or_else(|| format!("no service `{name}`\n"))
+    });
+    let asked = match asked.transpose() {
+        Ok(asked) => asked,
+        Err(unknown) => return (StatusCode::NOT_FOUND, unknown).into_response(),
+    };
+    let not_ready = match () {
+        () if backend.shared.is_draining() => Some("draining\n"),
+        () if !backend.shared.ready.load(Ordering::Relaxed) => {
+            Some("starting: the first probes are not complete\n")
+        }
+        () => None,
+    };
+    let Some(service) = asked else {
+        return match not_ready {
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+            None => "ready\n".into_response(),
+        };
+    };
+    let in_flight = |cluster| view.clusters.get(cluster).map_or(0, |live| live.in_flight.get());
+    let found = headroom(&view.plan, &view.signals, service, in_flight);
+    let (status, percent, text) = match not_ready {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, 0, why.to_owned()),
+        None if !found.servable => {
+            (StatusCode::SERVICE_UNAVAILABLE, 0, "no permitted cluster is live\n".to_owned())
+        }
+        None => {
+            let enough = found.percent >= least.unwrap_or(0);
+            let status = if enough { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            let word = if enough { "ready" } else { "busy" };
+            (status, found.percent, format!("{word}: headroom {} %\n", found.percent))
+        }
+    };
+    (status, [(HEADROOM, percent.to_string())], text).into_response()
 }
 
 pub(super) async fn not_found() -> (StatusCode, &'static str) {
@@ -44,7 +89,7 @@ pub(super) async fn not_found() -> (StatusCode, &'static str) {
 
 pub(super) async fn index() -> &'static str {
     "Tidegate admin\n\n\
-     GET  /livez /readyz /healthz /metrics\n\
+     GET  /livez /readyz /readyz?service=NAME&headroom=PERCENT /healthz /metrics\n\
      GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/cost /api/v1/config /api/v1/config/diff\n\
      GET  /api/v1/explain?host=&path=&method=&listener=\n\
      GET  /api/v1/expect?kind=clusters|sites&name=&percent= (kind=services: &from=&to=)\n\

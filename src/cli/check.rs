@@ -2,7 +2,7 @@
 
 use super::{FAILED, print, read_config};
 use crate::config::error::Position;
-use crate::config::{Problem, Severity, load};
+use crate::config::{Documents, Problem, Severity, load_documents};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,12 +29,14 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
             return FAILED;
         }
     };
-    let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
+    let variable = |name: &str| std::env::var(name).ok();
+    let documents = Documents::read(text, &folder, &variable, None);
+    let outcome = load_documents(&documents, &folder, &variable);
     let name = path.display().to_string();
     let output = match format {
         Format::Text => {
             let shown =
-                |problem: &Problem| problem.render(&name) + "\n" + &source(&text, problem.at);
+                |problem: &Problem| problem.render(&name) + "\n" + &source(&documents, problem.at);
             let lines = outcome.problems.iter().map(shown);
             let mut lines: String = lines.collect();
             let of = |severity| outcome.problems.iter().filter(|p| p.severity == severity).count();
@@ -44,6 +46,9 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
                 (0, _) => lines.push_str(&format!("{name}: valid, {warnings} warning(s)\n")),
                 _ => lines.push_str(&format!("{name}: {errors} error(s), {warnings} warning(s)\n")),
             }
+            for included in &documents.included {
+                lines.push_str(&format!("{name}: includes {}\n", included.name));
+            }
             lines
         }
         Format::Json => {
@@ -52,7 +57,8 @@ pub(super) fn check(path: &Path, format: Format, strict: bool) -> ExitCode {
         }
     };
     let printed = print(&output);
-    let warned = strict && !outcome.problems.is_empty();
+    let is_warning = |problem: &Problem| problem.severity == Severity::Warning;
+    let warned = strict && outcome.problems.iter().any(is_warning);
     let failed = outcome.config.is_none() && outcome.bootstrap.is_none();
     if failed || warned { FAILED } else { printed }
 }
@@ -62,8 +68,10 @@ const BEFORE: usize = 60;
 const AFTER: usize = 30;
 
 /// The line of a problem with a caret below the position; empty if the text has no such line.
-fn source(text: &str, at: Position) -> String {
-    let Some(line) = text.lines().nth(at.line.saturating_sub(1)) else { return String::new() };
+fn source(documents: &Documents, at: Position) -> String {
+    let Some(line) = documents.text_at(at).lines().nth(at.line.saturating_sub(1)) else {
+        return String::new();
+    };
     if line.trim().is_empty() {
         return String::new();
     }

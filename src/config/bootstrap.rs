@@ -34,7 +34,10 @@ pub(super) fn bootstrap(tree: &Node, folder: &Path, problems: &mut Problems) -> 
     for (key, _) in &there {
         let name = key.text().unwrap_or_default();
         let message = "stands beside `config`: this file only names the source";
-        let hint = "write it into the configuration that the source holds";
+        let hint = match name {
+            "include" => "the source holds one text: write all sections into it",
+            _ => "write it into the configuration that the source holds",
+        };
         problems.error_with_hint(key.at, name, message, hint);
     }
     let here = Node { at: tree.at, kind: Kind::Map(here) };

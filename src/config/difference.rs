@@ -3,6 +3,9 @@
 //! The texts are compared as written: defaults are not filled in, and `${VAR}` is not expanded. Therefore a text
 //! with unknown keys or invalid values can be compared too; a text that is not YAML cannot.
 
+use super::documents::Documents;
+use super::error::{Position, Problems};
+use super::merge::merge;
 use super::yaml::{Kind, Node, parse};
 use std::collections::BTreeMap;
 
@@ -11,8 +14,8 @@ use std::collections::BTreeMap;
 pub struct Change {
     /// The path of the key, such as `services.shop.clusters`.
     pub path: String,
-    /// The line in the new text, if the key is present.
-    pub line: Option<usize>,
+    /// The position in the new text, if the key is present.
+    pub at: Option<Position>,
     /// The old value; `None` if the key is new.
     pub before: Option<String>,
     /// The new value; `None` if the key was removed.
@@ -29,38 +32,47 @@ const SHOWN_MAX: usize = 200;
 /// The keys of `after` that differ from `before`, in the order of their paths; `None` if one of the texts is not
 /// YAML.
 #[must_use]
-pub fn difference(before: &str, after: &str) -> Option<Vec<Change>> {
+pub fn difference(before: &Documents, after: &Documents) -> Option<Vec<Change>> {
     let (before, after) = (leaves(before)?, leaves(after)?);
     let mut changes = Vec::new();
     for (path, (_, value)) in &before {
         if !after.contains_key(path) {
             let before = Some(shown(path, value));
-            changes.push(Change { path: path.clone(), line: None, before, after: None });
+            changes.push(Change { path: path.clone(), at: None, before, after: None });
         }
     }
-    for (path, (line, value)) in &after {
+    for (path, (at, value)) in &after {
         let known = before.get(path).map(|(_, value)| value);
         if known == Some(value) {
             continue;
         }
         let before = known.map(|known| shown(path, known));
         let after = Some(shown(path, value));
-        changes.push(Change { path: path.clone(), line: Some(*line), before, after });
+        changes.push(Change { path: path.clone(), at: Some(*at), before, after });
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     Some(changes)
 }
 
-type Leaves = BTreeMap<String, (usize, String)>;
+type Leaves = BTreeMap<String, (Position, String)>;
 
-/// The values of a text by their paths, with their lines.
-fn leaves(text: &str) -> Option<Leaves> {
-    let (tree, wrongs) = parse(&without_braces(text));
-    if !wrongs.is_empty() {
-        return None;
+/// The values of a configuration by their paths, with their positions.
+fn leaves(documents: &Documents) -> Option<Leaves> {
+    let mut merged: Option<Node> = None;
+    for (file, text) in documents.texts() {
+        let (tree, wrongs) = parse(&without_braces(text));
+        if !wrongs.is_empty() {
+            return None;
+        }
+        let tree = tree?.relocated(&|at| Position { file, ..at });
+        match &mut merged {
+            // Of a key that is written twice, the first value is compared.
+            Some(all) => merge(all, tree, documents, &mut Problems::default()),
+            None => merged = Some(tree),
+        }
     }
     let mut all = Leaves::new();
-    collect(&tree?, String::new(), &mut all);
+    collect(&merged?, String::new(), &mut all);
     Some(all)
 }
 
@@ -103,7 +115,7 @@ fn collect(node: &Node, path: String, all: &mut Leaves) {
             }
         }
         Kind::Null | Kind::Scalar { .. } | Kind::List(_) | Kind::Map(_) => {
-            all.insert(path, (node.at.line, written(node)));
+            all.insert(path, (node.at, written(node)));
         }
     }
 }
@@ -150,9 +162,13 @@ mod tests {
 
     type Told = (String, Option<String>, Option<String>, Option<usize>);
 
+    fn compare(old: &str, new: &str) -> Option<Vec<Change>> {
+        difference(&Documents::alone(old.to_owned()), &Documents::alone(new.to_owned()))
+    }
+
     fn one(new: &str) -> Vec<Told> {
-        let changes = difference(OLD, new).unwrap().into_iter();
-        changes.map(|c| (c.path, c.before, c.after, c.line)).collect()
+        let changes = compare(OLD, new).unwrap().into_iter();
+        changes.map(|c| (c.path, c.before, c.after, c.at.map(|at| at.line))).collect()
     }
 
     #[test]
@@ -180,7 +196,7 @@ mod tests {
         let new = format!(
             "{OLD}routes:\n- request_headers: {{ set: {{ authorization: Bearer xyzzy }} }}\n  respnse_headers: {{ set: {{ x-api-token: xyzzy }} }}\nfleet: {{ url: nats://me:xyzzy@host:4222/a }}\nadmin: {{ token: xyzzy, token_file: token }}\n"
         );
-        let told = format!("{:?}", difference(OLD, &new).unwrap());
+        let told = format!("{:?}", compare(OLD, &new).unwrap());
         assert!(!told.contains("xyzzy"), "{told}");
         assert!(
             told.contains("nats://redacted@host:4222/a") && told.contains("\"token\""),
@@ -190,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_is_not_yaml_cannot_be_compared() {
-        assert_eq!(difference(OLD, "a: [b"), None);
-        assert_eq!(difference(OLD, "${a: b\n: c"), None);
+        assert_eq!(compare(OLD, "a: [b"), None);
+        assert_eq!(compare(OLD, "${a: b\n: c"), None);
     }
 }

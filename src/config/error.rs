@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
-/// A position in the file as written. Lines and columns start at 1; columns count characters.
+/// A position in a file as written. Lines and columns start at 1; columns count characters.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Position {
+    /// The file: 0 is the main file, others are the included files in their order.
+    pub file: usize,
     /// The line.
     pub line: usize,
     /// The column.
@@ -13,7 +15,7 @@ pub struct Position {
 
 impl Position {
     /// The first character.
-    pub const START: Position = Position { line: 1, column: 1 };
+    pub const START: Position = Position { file: 0, line: 1, column: 1 };
 }
 
 /// The severity of a problem.
@@ -24,6 +26,8 @@ pub enum Severity {
     Error,
     /// The configuration can be used, but an operator should know about the problem.
     Warning,
+    /// Nothing is wrong, but the operator may have meant something else.
+    Note,
 }
 
 /// One problem.
@@ -33,6 +37,8 @@ pub struct Problem {
     pub severity: Severity,
     /// The position.
     pub at: Position,
+    /// The name of the included file that the position lies in; `None` in the main file.
+    pub file: Option<String>,
     /// The key, as `clusters.shop.probe.interval`.
     pub path: String,
     /// The message.
@@ -47,31 +53,34 @@ impl Problem {
         Problem {
             severity: Severity::Error,
             at,
+            file: None,
             path: path.into(),
             message: message.into(),
             hint: None,
         }
     }
 
-    /// `FILE:LINE:COL: error: PATH: message (hint)`
+    /// `FILE:LINE:COL: error: PATH: message (hint)`; `file` is the name of the main file.
     #[must_use]
     pub fn render(&self, file: &str) -> String {
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Note => "note",
         };
+        let file = self.file.as_deref().unwrap_or(file);
         let path = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
         let hint = self.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
-        let Position { line, column } = self.at;
+        let Position { line, column, .. } = self.at;
         format!("{file}:{line}:{column}: {severity}: {path}{}{hint}", self.message)
     }
 
-    /// The problem as `check --format json` prints it.
+    /// The problem as `check --format json` prints it; `file` is the name of the main file.
     #[must_use]
     pub fn to_json(&self, file: &str) -> serde_json::Value {
         serde_json::json!({
             "severity": self.severity,
-            "file": file,
+            "file": self.file.as_deref().unwrap_or(file),
             "line": self.at.line,
             "column": self.at.column,
             "path": self.path,
@@ -85,8 +94,8 @@ impl Problem {
 #[derive(Debug, Default)]
 pub struct Problems {
     all: Vec<Problem>,
-    /// Lines whose further problems are ignored, in order.
-    ignored_lines: Vec<usize>,
+    /// Files and lines whose further problems are ignored, in order.
+    ignored_lines: Vec<(usize, usize)>,
     /// Unknown keys: the path of the section and the key.
     unknown: Vec<(String, String)>,
     lacking: Vec<Lacking>,
@@ -105,14 +114,23 @@ struct Lacking {
 impl Problems {
     /// Adds a problem.
     pub fn push(&mut self, problem: Problem) {
-        if self.ignored_lines.binary_search(&problem.at.line).is_err() {
+        if self.ignored_lines.binary_search(&(problem.at.file, problem.at.line)).is_err() {
             self.all.push(problem);
+        }
+    }
+
+    /// Adds the problems of an included file, whose positions are those of that file alone.
+    pub(super) fn of_file(&mut self, file: usize, others: Problems) {
+        for mut problem in others.all {
+            problem.at.file = file;
+            self.push(problem);
         }
     }
 
     /// Ignores further problems of the lines that have a problem now.
     pub fn ignore_lines_with_problems(&mut self) {
-        self.ignored_lines = self.all.iter().map(|problem| problem.at.line).collect();
+        let places = self.all.iter().map(|problem| (problem.at.file, problem.at.line));
+        self.ignored_lines = places.collect();
         self.ignored_lines.sort_unstable();
     }
 

@@ -24,7 +24,7 @@ impl Expanded {
         let before =
             |(line, column, _): &&(usize, usize, isize)| *line == at.line && *column <= at.column;
         let shift = self.shifts.iter().rev().find(before).map_or(0, |(.., shift)| *shift);
-        Position { line: at.line, column: at.column.saturating_add_signed(shift).max(1) }
+        Position { column: at.column.saturating_add_signed(shift).max(1), ..at }
     }
 }
 
@@ -77,7 +77,7 @@ fn expand_line(
         let width = plain.chars().count();
         (old, new) = (old + width, new + width);
         expanded.text.push_str(plain);
-        let at = Position { line: number, column: old };
+        let at = Position { line: number, column: old, ..Position::START };
         let (value, used) = match found {
             _ if found.starts_with("$${") => ("${".to_owned(), 3),
             _ if found.starts_with("${") => match substitute(found, at, variable, problems) {
@@ -301,7 +301,7 @@ mod tests {
     fn positions_refer_to_the_file_as_written() {
         let expanded = run("a: {b: ${PORT}, c: d}").unwrap();
         let at = expanded.text.find('c').unwrap() + 1;
-        let original = expanded.original(Position { line: 1, column: at });
+        let original = expanded.original(Position { column: at, ..Position::START });
         assert_eq!(original.column, "a: {b: ${PORT}, c".len());
     }
 

@@ -14,6 +14,7 @@ mod clusters;
 mod compiler;
 mod cors;
 pub mod difference;
+pub mod documents;
 mod effective;
 pub mod endpoints;
 pub mod error;
@@ -24,6 +25,7 @@ mod groups;
 mod headers;
 mod kubernetes;
 mod listeners;
+mod merge;
 mod nats;
 mod policies;
 mod probes;
@@ -44,6 +46,7 @@ pub mod yaml;
 
 pub use bootstrap::Bootstrap;
 pub use check::Config;
+pub use documents::Documents;
 pub use error::{Problem, Severity};
 pub use settings::Settings;
 
@@ -63,12 +66,26 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
 }
 
-/// Parses and checks `text`. Relative paths start at `folder`; `variable` looks up `${NAME}`.
+/// Parses and checks `text` and the files that it includes. Relative paths start at `folder`; `variable` looks up
+/// `${NAME}`.
 #[must_use]
 pub fn load(text: &str, folder: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Outcome {
+    load_documents(&Documents::read(text.to_owned(), folder, variable, None), folder, variable)
+}
+
+/// Parses and checks a configuration of several documents, as [`load`] does.
+#[must_use]
+pub fn load_documents(
+    documents: &Documents,
+    folder: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Outcome {
     let mut problems = error::Problems::default();
-    let read = read(text, folder, variable, &mut problems);
-    let problems = problems.into_sorted();
+    let read = read(documents, folder, variable, &mut problems);
+    let mut problems = problems.into_sorted();
+    for problem in &mut problems {
+        problem.file = documents.name_at(problem.at).map(str::to_owned);
+    }
     let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
     let (config, bootstrap) = match read.filter(|_| !failed) {
         Some(Read::Config(config)) => (Some(*config), None),
@@ -84,24 +101,16 @@ enum Read {
 }
 
 fn read(
-    text: &str,
+    documents: &Documents,
     folder: &Path,
     variable: &dyn Fn(&str) -> Option<String>,
     problems: &mut error::Problems,
 ) -> Option<Read> {
-    if text.len() > BYTES_MAX {
+    if documents.main.len() > BYTES_MAX {
         problems.error(error::Position::START, "", "the file is larger than 32 MiB");
         return None;
     }
-    let expanded = expand::expand(text, variable, problems);
-    // Further problems of a line with an unset variable are consequences.
-    problems.ignore_lines_with_problems();
-    let (tree, wrongs) = yaml::parse(&expanded.text);
-    for wrong in wrongs {
-        let at = expanded.original(wrong.at);
-        problems.push(Problem { hint: wrong.hint, ..Problem::error(at, "", wrong.message) });
-    }
-    let tree = tree?.relocated(&|at| expanded.original(at));
+    let tree = tree(documents, variable, problems)?;
     if tree.is_null() {
         problems.error(error::Position::START, "", "the configuration is empty");
         return None;
@@ -109,6 +118,7 @@ fn read(
     if bootstrap::is_bootstrap(&tree) {
         return bootstrap::bootstrap(&tree, folder, problems).map(Read::Bootstrap);
     }
+    documents.problems().iter().cloned().for_each(|problem| problems.push(problem));
     let file = shape::decode_root::<file::File>(&tree, problems)?;
     let mut config = check::check(&file, folder, problems);
     unused::warn(&file, problems);
@@ -117,4 +127,36 @@ fn read(
         config.effective = effective::effective(&tree, &config.plan);
     }
     Some(Read::Config(Box::new(config)))
+}
+
+/// The tree of all documents; `None` if one of them is not YAML.
+fn tree(
+    documents: &Documents,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut error::Problems,
+) -> Option<yaml::Node> {
+    let mut expanded = Vec::with_capacity(documents.included.len() + 1);
+    for (file, text) in documents.texts() {
+        let mut own = error::Problems::default();
+        expanded.push((file, expand::expand(text, variable, &mut own)));
+        problems.of_file(file, own);
+    }
+    // Further problems of a line with an unset variable are consequences.
+    problems.ignore_lines_with_problems();
+    let mut trees = Vec::with_capacity(expanded.len());
+    for (file, expanded) in expanded {
+        let (tree, wrongs) = yaml::parse(&expanded.text);
+        let original = |at| error::Position { file, ..expanded.original(at) };
+        for wrong in wrongs {
+            let at = original(wrong.at);
+            problems.push(Problem { hint: wrong.hint, ..Problem::error(at, "", wrong.message) });
+        }
+        trees.push(tree.map(|tree| tree.relocated(&original)));
+    }
+    // All files are parsed before one that is not YAML ends the check.
+    let trees: Option<Vec<yaml::Node>> = trees.into_iter().collect();
+    let mut trees = trees?.into_iter();
+    let mut all = trees.next()?;
+    trees.for_each(|included| merge::merge(&mut all, included, documents, problems));
+    Some(all)
 }

@@ -160,7 +160,7 @@ fn fail<T>(at: Marker, message: impl Into<String>) -> Result<T, SyntaxError> {
 }
 
 fn position(at: Marker) -> Position {
-    Position { line: at.line().max(1), column: at.col() + 1 }
+    Position { line: at.line().max(1), column: at.col() + 1, ..Position::START }
 }
 
 #[derive(Default)]
@@ -292,7 +292,7 @@ mod tests {
         let Kind::Map(top) = node.kind else { panic!("a map") };
         let Kind::Map(inner) = &top[0].1.kind else { panic!("a map") };
         let Kind::List(items) = &inner[0].1.kind else { panic!("a list") };
-        assert_eq!(items[1].at, Position { line: 2, column: 10 });
+        assert_eq!(items[1].at, Position { file: 0, line: 2, column: 10 });
         assert!(matches!(&items[1].kind, Kind::Scalar { text, plain: false } if text == "y"));
     }
 

@@ -25,6 +25,7 @@ pub mod exchange;
 pub mod explain;
 pub mod fleet;
 pub mod growth;
+pub mod headroom;
 pub mod health;
 pub mod index;
 pub mod latency;

@@ -14,25 +14,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tokio::io::unix::AsyncFd;
 
-/// A watch of a folder, not of a file: after a rename over the file, or a swapped link, a watch of the file
+/// A watch of folders, not of files: after a rename over the file, or a swapped link, a watch of the file
 /// itself would still follow the old file.
 #[derive(Debug)]
 pub struct FolderWatch(AsyncFd<OwnedFd>);
 
 impl FolderWatch {
-    /// Watches a folder, without its subfolders.
+    /// Watches folders, without their subfolders.
     ///
     /// # Errors
-    /// When the folder does not exist, or the kernel has no watch left.
-    pub fn new(folder: &Path) -> io::Result<FolderWatch> {
+    /// When a folder does not exist, or the kernel has no watch left.
+    pub fn new<'p>(folders: impl IntoIterator<Item = &'p Path>) -> io::Result<FolderWatch> {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let what = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVED_FROM
             | WatchFlags::DELETE;
-        inotify::add_watch(&descriptor, folder, what)?;
+        for folder in folders {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            inotify::add_watch(&descriptor, folder, what)?;
+        }
         #[expect(deprecated, reason = "the other constructor is unsafe; it owns its descriptor")]
         let registered = AsyncFd::new(descriptor)?;
         Ok(FolderWatch(registered))
@@ -88,7 +90,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("tidegate-watch-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (ours, other) = (folder.join("ours"), folder.join("other"));
-        let watch = FolderWatch::new(&folder).unwrap();
+        let watch = FolderWatch::new([folder.as_path()]).unwrap();
         let soon = Duration::from_secs(10);
         std::fs::write(&ours, "1").unwrap();
         assert!(is_told(&watch, soon).await, "written");

@@ -132,7 +132,8 @@ fn config_difference(texts: &Texts) -> serde_json::Value {
     let change = |change: &Change| {
         json!({
             "path": change.path,
-            "line": change.line,
+            "file": change.at.and_then(|at| disk.name_at(at)),
+            "line": change.at.map(|at| at.line),
             "in_force": change.before,
             "on_disk": change.after,
         })

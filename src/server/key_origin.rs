@@ -5,7 +5,7 @@
 
 use super::kept::Kept;
 use crate::config::error::Position;
-use crate::config::{Bootstrap, Config, Outcome, Problem, load};
+use crate::config::{Bootstrap, Config, Documents, Outcome, Problem, load_documents};
 use crate::decision::units::hash;
 use crate::nats::key::{Ask, Found, Seen};
 use crate::nats::{follow, read_once};
@@ -85,7 +85,7 @@ impl KeyOrigin {
         };
         let patience = if kept.is_ok() { Duration::ZERO } else { START };
         let load = |text: &str| {
-            let mut outcome = load_value(text, &folder);
+            let mut outcome = load_value(&of_key(text.to_owned()), &folder);
             let problems = outcome.problems.iter().map(|problem| problem.render(&name));
             let mut config =
                 outcome.config.take().ok_or_else(|| problems.collect::<Vec<_>>().join("\n"))?;
@@ -240,9 +240,14 @@ async fn first_value(bootstrap: &Bootstrap, patience: Duration) -> Result<Found,
     }
 }
 
-/// Loads a text that has to be a configuration, not the name of a source.
-pub(super) fn load_value(text: &str, folder: &Path) -> Outcome {
-    let mut outcome = load(text, folder, &|name| std::env::var(name).ok());
+/// The value of a key as a configuration of one document.
+pub(super) fn of_key(text: String) -> Documents {
+    Documents::of_key(text, &|name| std::env::var(name).ok())
+}
+
+/// Loads documents that have to be a configuration, not the name of a source.
+pub(super) fn load_value(documents: &Documents, folder: &Path) -> Outcome {
+    let mut outcome = load_documents(documents, folder, &|name| std::env::var(name).ok());
     if outcome.bootstrap.take().is_some() {
         let message = "only the file of a start may name a source: restart the proxy with it";
         outcome.problems.push(Problem::error(Position::START, "config", message));

@@ -2,9 +2,10 @@
 //! shutdown.
 
 use super::balances::Balances;
+use super::config_watch::ConfigWatch;
 use super::control;
 use super::files;
-use super::origin::{Origin, folder_of};
+use super::origin::Origin;
 use super::reload::{ReloadIf, Reloader};
 use super::signals::{Signal, Signals};
 use super::sockets::log_undelivered;
@@ -15,10 +16,8 @@ use crate::config::Settings;
 use crate::decision::assess::Event;
 use crate::decision::plan::Address;
 use crate::nats::key::Seen;
-use crate::os::watch::FolderWatch;
 use crate::os::{clock, inherit, notify, process};
 use crate::shared::Shared;
-use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -86,7 +85,7 @@ impl Main {
         mut requests: mpsc::Receiver<admin::Request>,
         mut stop: mpsc::Receiver<Stop>,
     ) {
-        let mut watch = self.watch();
+        let mut watch = ConfigWatch::new(&self.origin, self.reloader.documents());
         let mut key = match &self.origin {
             Origin::Key(key) => Some(key.follow()),
             Origin::File(_) | Origin::Text(_) => None,
@@ -122,18 +121,15 @@ impl Main {
                 },
                 () = alive.wait() => self.give_sign(),
                 Some(request) = requests.recv() => self.serve(request).await,
-                changed = self.changed(watch.as_ref()), if settle.is_none() => match changed {
-                    Ok(()) => settle = Some(tokio::time::Instant::now() + SETTLE),
-                    Err(error) => {
-                        tracing::warn!(%error, "watch of the configuration folder lost: the file is polled");
-                        watch = None;
-                    }
-                },
+                () = watch.changed(), if settle.is_none() => {
+                    settle = Some(tokio::time::Instant::now() + SETTLE);
+                }
                 () = tokio::time::sleep_until(settle.unwrap_or_else(tokio::time::Instant::now)),
                     if settle.is_some() =>
                 {
                     settle = None;
                     self.reload(ReloadIf::Changed).await;
+                    watch.follow(&self.origin, self.reloader.documents());
                 }
                 () = changed_key(&mut key) => self.reload(ReloadIf::Changed).await,
                 _ = counts.tick() => {
@@ -144,6 +140,7 @@ impl Main {
                 _ = weighings.tick() => self.measure_memory(memory_max),
                 _ = looks.tick(), if !matches!(self.origin, Origin::Text(_)) => {
                     self.reload(ReloadIf::Changed).await;
+                    watch.follow(&self.origin, self.reloader.documents());
                 }
             }
         };
@@ -179,29 +176,6 @@ impl Main {
         if let Err(problems) = self.reloader.reload(when).await {
             tracing::debug!(problems = problems.len(), "reload failed");
         }
-    }
-
-    fn watch(&self) -> Option<FolderWatch> {
-        let Origin::File(path) = &self.origin else { return None };
-        let watch = FolderWatch::new(&folder_of(path));
-        watch
-            .map_err(
-                |error| tracing::warn!(%error, "configuration folder not watched: the file is polled"),
-            )
-            .ok()
-    }
-
-    /// Waits until the configuration file may have changed.
-    async fn changed(&self, watch: Option<&FolderWatch>) -> io::Result<()> {
-        let (Some(watch), Origin::File(path)) = (watch, &self.origin) else {
-            return std::future::pending().await;
-        };
-        // The file itself, or the links that Kubernetes swaps (`..data`); other files of the folder, such as logs,
-        // are ignored.
-        let is_ours = |found: &OsStr| {
-            Some(found) == path.file_name() || found.as_encoded_bytes().starts_with(b"..")
-        };
-        watch.changed(is_ours).await
     }
 
     async fn serve(&mut self, request: admin::Request) {

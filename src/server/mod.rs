@@ -2,6 +2,7 @@
 
 mod backend;
 mod balances;
+mod config_watch;
 #[cfg(test)]
 mod constraints;
 pub mod control;

@@ -1,8 +1,8 @@
 //! The origin of the configuration: a file, a text or a key in NATS, with its name for messages and the folder for its
 //! relative paths.
 
-use super::key_origin::{KeyOrigin, load_value, with_state};
-use crate::config::Outcome;
+use super::key_origin::{KeyOrigin, load_value, of_key, with_state};
+use crate::config::{Documents, Outcome};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,18 +38,25 @@ impl Origin {
         }
     }
 
-    /// The text; of a key in NATS, the last one that was seen.
+    /// The text, with the files that it includes; of a key in NATS, the last value that was seen. `before` is what was
+    /// read last.
     ///
     /// # Errors
     /// The reason why there is none.
-    pub async fn read(&self) -> Result<String, String> {
-        match self {
-            Origin::Text(text) => Ok(text.clone()),
+    pub async fn read(&self, before: &Arc<Documents>) -> Result<Arc<Documents>, String> {
+        let main = match self {
+            Origin::Text(text) => text.clone(),
             Origin::File(path) => tokio::fs::read_to_string(path)
                 .await
-                .map_err(|error| format!("cannot read the file: {error}")),
-            Origin::Key(key) => key.text(),
-        }
+                .map_err(|error| format!("cannot read the file: {error}"))?,
+            Origin::Key(key) => return Ok(Arc::new(of_key(key.text()?))),
+        };
+        let (folder, before) = (self.folder(), before.clone());
+        // Included files may lie on a slow file system.
+        let read = tokio::task::spawn_blocking(move || {
+            Documents::read(main, &folder, &|name| std::env::var(name).ok(), Some(&before))
+        });
+        read.await.map(Arc::new).map_err(|error| format!("cannot read the included files: {error}"))
     }
 
     /// Reads a key in NATS now, before the next poll.
@@ -65,10 +72,10 @@ impl Origin {
         }
     }
 
-    /// Loads a text of this origin.
+    /// Loads documents of this origin.
     #[must_use]
-    pub fn load(&self, text: &str) -> Outcome {
-        let mut outcome = load_value(text, &self.folder());
+    pub fn load(&self, documents: &Documents) -> Outcome {
+        let mut outcome = load_value(documents, &self.folder());
         if let (Origin::Key(key), Some(config)) = (self, &mut outcome.config) {
             with_state(config, key.state_dir());
         }

@@ -13,7 +13,7 @@ use super::status::{Status, Texts};
 use super::worker;
 use crate::admin::Access;
 use crate::config::error::Position;
-use crate::config::{Config, Outcome, Problem, Settings, Severity};
+use crate::config::{Config, Documents, Outcome, Problem, Settings, Severity};
 use crate::decision::plan::{Address, Plan, Secret};
 use crate::discover::Discovery;
 use crate::fleet::Fleet;
@@ -59,6 +59,8 @@ pub struct Reloader {
     settings: Settings,
     status: Arc<Mutex<Status>>,
     seen: Option<u64>,
+    /// What was read last.
+    documents: Arc<Documents>,
     /// The fingerprint of the TLS files in force, or of those that were rejected last.
     certificates: u64,
     /// Whether a check of the file started this reload, not an operator.
@@ -112,6 +114,7 @@ impl Reloader {
             settings,
             status: Arc::default(),
             seen: None,
+            documents: Arc::default(),
             certificates: 0,
             looking: false,
             fleet,
@@ -159,6 +162,12 @@ impl Reloader {
         &mut self.traces
     }
 
+    /// What was read last from the source.
+    #[must_use]
+    pub fn documents(&self) -> &Arc<Documents> {
+        &self.documents
+    }
+
     /// The results of the last reloads.
     #[must_use]
     pub fn status(&self) -> Arc<Mutex<Status>> {
@@ -187,8 +196,8 @@ impl Reloader {
             tracing::error!("configuration not read: {message}");
             return Err(vec![Problem::error(Position::START, "", message)]);
         }
-        let text = match self.origin.read().await {
-            Ok(text) => text,
+        let documents = match self.origin.read(&self.documents).await {
+            Ok(documents) => documents,
             Err(message) => {
                 // A missing file is reported once, not at every check.
                 let hash = fingerprint(&message);
@@ -198,26 +207,27 @@ impl Reloader {
                 return self.fail(vec![Problem::error(Position::START, "", message)]);
             }
         };
-        let hash = fingerprint(&text);
+        self.documents = documents.clone();
+        let hash = documents.fingerprint();
         if only_if_changed {
             if self.seen == Some(hash) {
                 self.recertify().await;
                 return Ok(self.generation());
             }
-            // A half-written file may be valid and have another meaning: the file must stay unchanged first.
+            // A half-written file may be valid and have another meaning: the files must stay unchanged first.
             tokio::time::sleep(HOLDS_STILL).await;
-            if self.origin.read().await.as_ref() != Ok(&text) {
+            if self.origin.read(&documents).await.as_ref() != Ok(&documents) {
                 return Ok(self.generation());
             }
         }
         self.seen = Some(hash);
-        let result = self.put_in_force(&text).await;
-        self.keep_texts(text, result.as_ref().err().map_or(&[], Vec::as_slice));
+        let result = self.put_in_force(&documents).await;
+        self.keep_texts(documents, result.as_ref().err().map_or(&[], Vec::as_slice));
         result
     }
 
     /// Keeps the texts that the API compares: the text in force, or the rejected text.
-    fn keep_texts(&self, text: String, problems: &[Problem]) {
+    fn keep_texts(&self, read: Arc<Documents>, problems: &[Problem]) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let name = self.origin.name();
         let rejected = !problems.is_empty();
@@ -226,9 +236,9 @@ impl Reloader {
         let texts = match rejected {
             true => {
                 let in_force = status.texts.in_force.clone();
-                Texts { name, in_force, rejected: Some(text), problems }
+                Texts { name, in_force, rejected: Some(read), problems }
             }
-            false => Texts { name, in_force: text, rejected: None, problems },
+            false => Texts { name, in_force: read, rejected: None, problems },
         };
         status.texts = Arc::new(texts);
     }
@@ -266,8 +276,8 @@ impl Reloader {
         }
     }
 
-    async fn put_in_force(&mut self, text: &str) -> Result<u64, Vec<Problem>> {
-        let (origin, owned) = (self.origin.clone(), text.to_owned());
+    async fn put_in_force(&mut self, read: &Arc<Documents>) -> Result<u64, Vec<Problem>> {
+        let (origin, owned) = (self.origin.clone(), read.clone());
         // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
         let parse = move || origin.load(&owned);
         let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
@@ -295,9 +305,9 @@ impl Reloader {
             }
         };
         for problem in problems.iter().chain(&self.needs_restart(&settings)) {
-            tracing::warn!("{}", problem.render(&self.origin.name()));
+            log(problem.severity, &problem.render(&self.origin.name()));
         }
-        let generation = self.publish(plan, (Arc::new(tls), Arc::new(policies)), built, text).await;
+        let generation = self.publish(plan, (Arc::new(tls), Arc::new(policies)), built, read).await;
         match &generation {
             Ok(_) => {
                 self.access.store(Arc::new(access(&settings)));
@@ -310,7 +320,7 @@ impl Reloader {
                 }
                 self.scaling.notify(settings.webhook.as_ref());
                 if let Origin::Key(key) = &self.origin {
-                    self.keep(key, text).await;
+                    self.keep(key, &read.main).await;
                 }
                 let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
                 status.effective = Arc::new(effective);
@@ -355,7 +365,7 @@ impl Reloader {
         plan: Arc<Plan>,
         (tls, policies): (Arc<Store>, Arc<policy::Store>),
         built: Vec<Built>,
-        text: &str,
+        read: &Documents,
     ) -> Result<u64, Vec<Problem>> {
         for built in &built {
             if let Err(error) = listen::listen(&built.sockets) {
@@ -378,7 +388,7 @@ impl Reloader {
         let now = clock::since_epoch();
         *status = Status {
             generation,
-            hash: format!("{:016x}", fingerprint(text)),
+            hash: format!("{:016x}", read.fingerprint()),
             loaded_at: now,
             ok: true,
             at: now,
@@ -428,10 +438,7 @@ impl Reloader {
             return Err(problems);
         }
         for (problem, line) in problems.iter().zip(&text) {
-            match problem.severity {
-                Severity::Error => tracing::error!("{line}"),
-                Severity::Warning => tracing::warn!("{line}"),
-            }
+            log(problem.severity, line);
         }
         if status.generation > 0 {
             let errors = problems.iter().filter(|one| one.severity == Severity::Error).count();
@@ -462,6 +469,15 @@ fn build_all(plan: &Plan) -> Result<(Store, policy::Store), Vec<(String, String)
         (tls, policies) => {
             Err([tls.err(), policies.err()].into_iter().flatten().flatten().collect())
         }
+    }
+}
+
+/// Logs a rendered problem.
+fn log(severity: Severity, line: &str) {
+    match severity {
+        Severity::Error => tracing::error!("{line}"),
+        Severity::Warning => tracing::warn!("{line}"),
+        Severity::Note => tracing::info!("{line}"),
     }
 }
 

@@ -224,7 +224,7 @@ fn log_start(plan: &Plan, config: &str) {
 /// The settings at the start, or all problems.
 async fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
     let failed = |error| StartError::Io(format!("{}: {error}", origin.name()));
-    let outcome = origin.load(&origin.read().await.map_err(failed)?);
+    let outcome = origin.load(&*origin.read(&Arc::default()).await.map_err(failed)?);
     match outcome.config {
         Some(Config { settings, .. }) => Ok(settings),
         None => Err(StartError::Config(outcome.problems)),

@@ -1,5 +1,6 @@
 //! The results of the last reloads, and the texts that were read: for the API and the metrics.
 
+use crate::config::Documents;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,9 +35,9 @@ pub struct Texts {
     /// The name of the file.
     pub name: String,
     /// The text in force.
-    pub in_force: String,
+    pub in_force: Arc<Documents>,
     /// The text that was rejected; `None` if no text was rejected since, or if the file could not be read.
-    pub rejected: Option<String>,
+    pub rejected: Option<Arc<Documents>>,
     /// The problems of the last reload.
     pub problems: Vec<serde_json::Value>,
 }

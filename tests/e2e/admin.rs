@@ -493,3 +493,66 @@ fn a_probe_is_answered_beside_any_number_of_stalled_connections() {
         matches!(first, Ok(0)) || first.is_err_and(|e| e.kind() != std::io::ErrorKind::WouldBlock)
     );
 }
+
+#[test]
+fn readiness_of_a_service_has_its_headroom() {
+    let held = |mut connection: Connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("/hold") {
+                // Until the client or the cluster goes.
+                while connection.take(1).is_some() {}
+                return;
+            }
+            connection.reply("here");
+        }
+    };
+    let (here, there) = (Cluster::scripted(held), Cluster::named("there"));
+    let probe = "probe: { interval: 100ms, timeout: 100ms }";
+    let mut proxy = Proxy::start(&format!(
+        "site: {{ name: here }}\nsites: {{ here: {{ kind: idc }}, there: {{ kind: cloud }} }}\n\
+         drain: {{ delay: 20s, deadline: 1s }}\n\
+         listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\
+         services: {{ shop: {{ clusters: [a, b] }} }}\nclusters:\n  \
+         a: {{ site: here, endpoints: [\"{}\"], capacity: {{ concurrent: 4 }}, {probe} }}\n  \
+         b: {{ site: there, endpoints: [\"{}\"], {probe} }}\n",
+        here.address, there.address
+    ));
+    let ask = |proxy: &Proxy, query: &str| {
+        let answer = proxy.get(&format!("/readyz?service={query}"));
+        let headroom = answer.header("tidegate-headroom").map(|text| text.parse::<u8>().unwrap());
+        (answer.status, headroom, answer.body)
+    };
+    let told = |status, headroom, body: &str| (status, Some(headroom), body.to_owned());
+    assert_eq!(ask(&proxy, "none"), (404, None, "no service `none`\n".to_owned()));
+    eventually("it is idle", || ask(&proxy, "shop") == told(200, 100, "ready: headroom 100 %\n"));
+
+    let web = proxy.at("web");
+    let clients: Vec<Keeping> = (0..3)
+        .map(|_| {
+            let mut client = Keeping::new(web);
+            client.send(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
+            client
+        })
+        .collect();
+    // Three of four at once; the queue that is inferred may count more.
+    eventually("it is busy", || ask(&proxy, "shop").1.is_some_and(|free| free <= 25));
+    assert_eq!(ask(&proxy, "shop").0, 200);
+    let (status, free, body) = ask(&proxy, "shop&headroom=26");
+    assert!(status == 503 && free <= Some(25) && body.starts_with("busy: headroom "), "{body}");
+    drop(clients);
+    eventually("it is idle again", || ask(&proxy, "shop&headroom=90").0 == 200);
+
+    here.kill();
+    eventually("another site serves", || {
+        ask(&proxy, "shop") == told(200, 0, "ready: headroom 0 %\n")
+    });
+    assert_eq!(ask(&proxy, "shop&headroom=1"), told(503, 0, "busy: headroom 0 %\n"));
+    there.kill();
+    let down = told(503, 0, "no permitted cluster is live\n");
+    eventually("nothing serves", || ask(&proxy, "shop") == down);
+    assert_eq!(proxy.get("/readyz").status, 200, "the proxy itself is ready");
+    proxy.signal(15);
+    eventually("it drains", || ask(&proxy, "shop") == told(503, 0, "draining\n"));
+    proxy.signal(15);
+    assert_eq!(proxy.wait(), Some(0));
+}

@@ -134,6 +134,103 @@ fn renamed_swapped_and_recreated_files_are_loaded() {
 }
 
 #[test]
+fn included_files_are_watched_like_the_main_file() {
+    let (a, b) = (Cluster::named("a"), Cluster::named("b"));
+    let part = |name: &str, cluster: &Cluster| {
+        let (probe, at) = ("probe: { interval: 100ms, timeout: 100ms }", cluster.address);
+        format!(
+            "services: {{ {name}: {{ clusters: [{name}] }} }}\nclusters: {{ {name}: {{ endpoints: [\"{at}\"], {probe} }} }}\nroutes: [{{ path_prefix: /{name}, service: {name} }}]\n"
+        )
+    };
+    let folder = Folder::new();
+    folder.write("token", "secret\n");
+    let main = "include: [conf.d/*.yaml, swapped/*.yaml]\nlisteners: { web: { address: 127.0.0.1:0, protocol: http, service: base } }\n";
+    folder.write("tidegate.yaml", &whole(&format!("{main}{}", part("base", &a))));
+    let proxy = Proxy::start_in(folder, &[]);
+    let (web, folder) = (proxy.at("web"), &proxy.folder);
+    let answers = |path: &str, status: u16, body: &str| {
+        let since = Instant::now();
+        eventually(path, || {
+            let answer = get(web, path);
+            answer.status == status && (status != 200 || answer.body == body)
+        });
+        // The poll comes every 500 ms; the watch is faster.
+        assert!(since.elapsed() < Duration::from_secs(2), "{path}: {:?}", since.elapsed());
+    };
+    // A folder that did not exist at the start, and a new file.
+    std::fs::create_dir(folder.0.join("conf.d")).unwrap();
+    folder.write("conf.d/one.yaml", &part("one", &a));
+    answers("/one", 200, "a");
+    // Changed in place, and by rename.
+    folder.write("conf.d/one.yaml", &part("one", &b));
+    answers("/one", 200, "b");
+    let beside = folder.write("conf.d/one.tmp", &part("one", &a));
+    std::fs::rename(beside, folder.0.join("conf.d/one.yaml")).unwrap();
+    answers("/one", 200, "a");
+    // A second file; an invalid one changes nothing, and its position names it.
+    folder.write("conf.d/two.yaml", &part("two", &b));
+    answers("/two", 200, "b");
+    folder.write("conf.d/two.yaml", &part("one", &b));
+    eventually("the duplicate is told", || {
+        proxy.metric("tidegate_config_last_reload_successful") == 0.0
+    });
+    answers("/two", 200, "b");
+    let told = proxy.json("/api/v1/config/diff");
+    let problems = told["problems"].as_array().unwrap();
+    let problem = problems.iter().find(|problem| problem["severity"] == "error").unwrap();
+    assert!(problem["file"].as_str().unwrap().ends_with("conf.d/two.yaml"), "{told:#}");
+    let message = problem["message"].as_str().unwrap();
+    assert!(
+        message.contains("written twice: first in") && message.contains("conf.d/one.yaml:1:13"),
+        "{message}"
+    );
+    let changed =
+        told["changes"].as_array().unwrap().iter().find(|c| c["path"] == "routes[2].path_prefix");
+    assert!(changed.unwrap()["file"].as_str().unwrap().ends_with("conf.d/two.yaml"), "{told:#}");
+    // Removed: its cluster goes.
+    std::fs::remove_file(folder.0.join("conf.d/two.yaml")).unwrap();
+    eventually("the removed file is gone", || get(web, "/two").body == "a");
+    assert_eq!(proxy.metric("tidegate_config_last_reload_successful"), 1.0);
+    // Like a ConfigMap: links to files in a folder that is swapped.
+    std::fs::create_dir(folder.0.join("swapped")).unwrap();
+    for (name, cluster) in [("..1", &a), ("..2", &b)] {
+        std::fs::create_dir(folder.0.join("swapped").join(name)).unwrap();
+        folder.write(&format!("swapped/{name}/map.yaml"), &part("map", cluster));
+    }
+    let link = |to: &str, name: &str| {
+        let temporary = folder.0.join("swapped/..new");
+        std::os::unix::fs::symlink(to, &temporary).unwrap();
+        std::fs::rename(temporary, folder.0.join("swapped").join(name)).unwrap();
+    };
+    link("..1", "..data");
+    link("..data/map.yaml", "map.yaml");
+    answers("/map", 200, "a");
+    link("..2", "..data");
+    answers("/map", 200, "b");
+    let shown = proxy.json("/api/v1/config");
+    assert_eq!(shown["clusters"]["map"]["endpoints"][0], b.address.to_string(), "{shown:#}");
+}
+
+#[test]
+fn check_lists_included_files_and_shows_the_line_of_the_right_one() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.0.join("conf.d")).unwrap();
+    let all = config(&[("a", "idc", "127.0.0.1:9".parse().unwrap())]);
+    let main = format!("include: [conf.d/*.yaml, none/*.yaml]\n{all}");
+    folder.write("conf.d/log.yaml", "log: { level: warn }\n");
+    let (code, told) = check(&folder, &main);
+    assert!(
+        code == 0 && told.contains("conf.d/log.yaml\n") && told.contains("checked.yaml: valid\n"),
+        "{told}"
+    );
+    assert!(told.contains("note: include: `none/*.yaml` matches no file"), "{told}");
+    folder.write("conf.d/log.yaml", "# a\n# b\nlog: { level: wrn }\n");
+    let (code, told) = check(&folder, &main);
+    assert!(code == 1 && told.contains("conf.d/log.yaml:3:15: error: log.level"), "{told}");
+    assert!(told.contains("\n 3 | log: { level: wrn }\n"), "{told}");
+}
+
+#[test]
 fn sighup_and_the_api_reload_too() {
     let cluster = Cluster::named("a");
     let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));

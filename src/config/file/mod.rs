@@ -27,6 +27,8 @@ shape! {
     File {
         /// The version of the format.
         version: Within<1, 1> = "1",
+        /// Further files, as conf.d/*.yaml, whose sections are merged into this file by key.
+        include: Vec<String> = optional,
         /// The site of this proxy.
         site: SiteHere = optional,
         /// The machine resources that the proxy may use.

@@ -57,11 +57,12 @@ export class config extends Component {
       ${(count ? [...errors, ...problems.filter(p => p.severity === 'warning')]
       : [{ message: c.last_reload.error }]).map(p =>
       html`<li class=${p.severity === 'warning' ? 'warning' : ''}>
-      <span class="at num">${p.line ? `${p.line}:${p.column}` : ''}</span>
+      <span class="at num">${p.file && diff && p.file !== diff.file ? `${p.file.split('/').pop()}:` : ''}${p.line ? `${p.line}:${p.column}` : ''}</span>
       <span>${p.path ? html`<b class="mono">${p.path}</b>` : null}
       ${p.severity === 'warning' ? html`<small class="tag">warning</small>` : null}<span class="msg">${p.message}</span>
       ${p.hint ? html`<small>${p.hint}</small>` : null}</span></li>`)}</ol>`) : null;
-    const row = x => { const p = errors.find(q => q.path === x.path || (q.line && q.line === x.line));
+    const row = x => { const p = errors.find(q => q.path === x.path || (q.line && q.line === x.line
+      && q.file === (x.file || diff.file)));
       return [x.in_force !== null ? html`<div class="dl del" role="row"><span class="ln"></span>
       <span class="sg">\u2212</span><span class="tx">${x.path}: ${x.in_force}</span></div>` : null,
       x.on_disk !== null ? html`<div class="dl add" role="row"><span class="ln">${x.line || ''}</span>
