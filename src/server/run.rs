@@ -88,11 +88,11 @@ impl Running {
     }
 }
 
-/// Runs the proxy until a signal or command stops it.
+/// Runs the proxy until a signal or command stops it; calls `started` once it serves.
 ///
 /// # Errors
 /// [`StartError`].
-pub fn run(options: Options) -> Result<(), StartError> {
+pub fn run(options: Options, started: impl FnOnce(&Running)) -> Result<(), StartError> {
     // This must happen before the process opens other sockets.
     let inherited = if options.signals { Inherited::take() } else { Inherited::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,6 +103,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         .map_err(|error| StartError::Io(error.to_string()))?;
     runtime.block_on(async {
         let running = start_with(options, inherited).await?;
+        started(&running);
         running.wait().await;
         Ok(())
     })
