@@ -476,6 +476,15 @@ fn what_is_wrong_with_scaling_is_told_at_its_place() {
             "address: 127.0.0.1:9901",
             "error: scaling.address: `127.0.0.1:9901` overlaps the admin API",
         ),
+        (
+            "address: '127.0.0.1:9950' }\nadmin: { metrics: '0.0.0.0:9950'",
+            "t:5:19: error: admin.metrics: `0.0.0.0:9950` overlaps `scaling.address`",
+        ),
+        (
+            "}\nadmin: { metrics: '127.0.0.1:8080'",
+            "t:5:19: error: admin.metrics: `127.0.0.1:8080` overlaps listener `web`",
+        ),
+        ("}\nadmin: { metrics: 'unix:/a'", "admin.metrics: metrics are read over TCP"),
         ("lead: 0s", "t:4:18: error: scaling.lead: must be from 1s to 1h"),
         ("lead: 2h", "t:4:18: error: scaling.lead: must be from 1s to 1h"),
         ("adress: 127.0.0.1:1", "scaling.adress: unknown key `adress` (did you mean `address`?)"),

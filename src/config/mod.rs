@@ -37,6 +37,7 @@ mod secrets;
 mod services;
 mod settings;
 pub mod shape;
+mod sockets;
 mod tls;
 mod tracing;
 mod unused;
