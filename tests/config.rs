@@ -51,6 +51,17 @@ fn plain(node: &Node) -> String {
     }
 }
 
+/// A default as the file has it.
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Each key of the schema, as a path, with its documented default.
 fn keys(schema: &Value, path: &str, out: &mut Vec<(String, Option<String>)>) {
     if schema["type"] == "array" {
@@ -61,7 +72,7 @@ fn keys(schema: &Value, path: &str, out: &mut Vec<(String, Option<String>)>) {
     }
     for (key, value) in schema["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        out.push((path.clone(), value["default"].as_str().map(str::to_owned)));
+        out.push((path.clone(), value.get("default").map(written)));
         keys(value, &path, out);
     }
 }
@@ -95,7 +106,7 @@ fn documented_defaults_are_the_programs() {
     let spelled_out = |schema: &Value, keep: &str| -> String {
         let properties = schema["properties"].as_object().unwrap();
         let line = |(key, value): (&String, &Value)| {
-            let default = value["default"].as_str()?;
+            let default = written(value.get("default")?);
             Some(format!("{key}: {default}"))
         };
         let mut lines: Vec<String> = properties.iter().filter_map(line).collect();
