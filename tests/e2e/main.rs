@@ -46,6 +46,7 @@ mod logs;
 #[allow(dead_code, reason = "likewise")]
 #[path = "../chaos/lying_dns.rs"]
 mod lying_dns;
+mod metrics;
 mod mirror;
 mod money;
 #[cfg(feature = "nats")]
