@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check bench build chaos soak field fuzz dashboard-test dist dist-test image push rust clean
+.PHONY: demo test check bench build chaos soak field fuzz dashboard-test dist dist-test image push docs rust clean
 
 demo: rust
 	@echo "Building Tidegate: some 4 minutes on two processors the first time, then seconds. (make build: the release.)"
@@ -20,7 +20,7 @@ test: rust target/.tools-test target/.tools-schema target/.tools-dashboard targe
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) test --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
 	$(CARGO) test --locked --all-features --no-run --lib --tests
-	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test kubernetes --test monitoring --test package --test schema --test seeds --test sim --test tidy
+	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test docs --test endpoints --test kubernetes --test monitoring --test package --test schema --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=3
 	$(CARGO) test --locked --all-features --test codec
 	$(CARGO) test --locked --all-features --test chaos
@@ -80,6 +80,10 @@ dist-test: target/.tools-dist
 	$(SUDO) sh config/package/test-deb.sh target/package/*.deb
 	$(SUDO) sh config/package/test-first-request.sh target/package/tidegate-*-linux-*.tar.gz
 	$(SUDO) sh docker/test-rootfs.sh target/package/tidegate-*-rootfs-*.tar.gz
+
+# The documents as a book; links and commands are checked by `cargo test --test docs`, which needs no mdbook.
+docs: target/.tools-docs
+	mdbook build docs --dest-dir ../target/book
 
 # The container image, by Docker.
 IMAGE ?= tidegate
@@ -163,6 +167,11 @@ target/.tools-dist:
 	@mkdir -p target
 	$(call debian,mmdebstrap:mmdebstrap dpkg-deb:dpkg objcopy:binutils cmake:cmake ip:iproute2 curl:curl)
 	@cargo cyclonedx --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-cyclonedx
+	@touch $@
+
+target/.tools-docs:
+	@mkdir -p target
+	@mdbook --version >/dev/null 2>&1 || $(CARGO) install --locked mdbook
 	@touch $@
 
 target/.tools-check:
