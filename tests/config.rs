@@ -51,6 +51,17 @@ fn plain(node: &Node) -> String {
     }
 }
 
+/// A default as the file has it.
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Each key of the schema, as a path, with its documented default.
 fn keys(schema: &Value, path: &str, out: &mut Vec<(String, Option<String>)>) {
     if schema["type"] == "array" {
@@ -61,7 +72,7 @@ fn keys(schema: &Value, path: &str, out: &mut Vec<(String, Option<String>)>) {
     }
     for (key, value) in schema["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        out.push((path.clone(), value["default"].as_str().map(str::to_owned)));
+        out.push((path.clone(), value.get("default").map(written)));
         keys(value, &path, out);
     }
 }
@@ -95,7 +106,7 @@ fn documented_defaults_are_the_programs() {
     let spelled_out = |schema: &Value, keep: &str| -> String {
         let properties = schema["properties"].as_object().unwrap();
         let line = |(key, value): (&String, &Value)| {
-            let default = value["default"].as_str()?;
+            let default = written(value.get("default")?);
             Some(format!("{key}: {default}"))
         };
         let mut lines: Vec<String> = properties.iter().filter_map(line).collect();
@@ -620,6 +631,15 @@ fn what_is_wrong_with_scaling_is_told_at_its_place() {
             "address: 127.0.0.1:9901",
             "error: scaling.address: `127.0.0.1:9901` overlaps the admin API",
         ),
+        (
+            "address: '127.0.0.1:9950' }\nadmin: { metrics: '0.0.0.0:9950'",
+            "t:5:19: error: admin.metrics: `0.0.0.0:9950` overlaps `scaling.address`",
+        ),
+        (
+            "}\nadmin: { metrics: '127.0.0.1:8080'",
+            "t:5:19: error: admin.metrics: `127.0.0.1:8080` overlaps listener `web`",
+        ),
+        ("}\nadmin: { metrics: 'unix:/a'", "admin.metrics: metrics are read over TCP"),
         ("lead: 0s", "t:4:18: error: scaling.lead: must be from 1s to 1h"),
         ("lead: 2h", "t:4:18: error: scaling.lead: must be from 1s to 1h"),
         ("adress: 127.0.0.1:1", "scaling.adress: unknown key `adress` (did you mean `address`?)"),

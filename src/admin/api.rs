@@ -87,6 +87,10 @@ pub(super) async fn not_found() -> (StatusCode, &'static str) {
     (StatusCode::NOT_FOUND, "not found: GET / lists all paths\n")
 }
 
+pub(super) async fn not_here() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "this address has /metrics, /livez, /readyz and /healthz alone\n")
+}
+
 pub(super) async fn index() -> &'static str {
     "Tidegate admin\n\n\
      GET  /livez /readyz /readyz?service=NAME&headroom=PERCENT /healthz /metrics\n\

@@ -81,7 +81,7 @@ pub(super) fn judge(
         }
     }
     let off_loopback =
-        matches!(&backend.address, Address::Ip(address) if !address.ip().is_loopback());
+        matches!(&backend.address, Some(Address::Ip(address)) if !address.ip().is_loopback());
     if !writes && !off_loopback {
         return Ok(());
     }
@@ -128,8 +128,8 @@ fn is_ours(backend: &Backend, access: &Access, host: &str) -> bool {
     }
     match (bare.parse::<IpAddr>(), &backend.address) {
         (Ok(address), _) if address.is_loopback() => true,
-        (Ok(address), Address::Ip(own)) => own.ip() == address || own.ip().is_unspecified(),
-        (Ok(_) | Err(_), _) => matches!(backend.address, Address::Unix(_)),
+        (Ok(address), Some(Address::Ip(own))) => own.ip() == address || own.ip().is_unspecified(),
+        (Ok(_) | Err(_), _) => matches!(backend.address, Some(Address::Unix(_))),
     }
 }
 

@@ -72,8 +72,8 @@ pub struct Backend {
     pub uptime: Box<dyn Fn() -> u64 + Send + Sync>,
     /// The known state of other proxies and sites.
     pub fleet: Arc<Fleet>,
-    /// The address of the API.
-    pub address: Address,
+    /// The address of the API; without one, only metrics and health are served.
+    pub address: Option<Address>,
     /// The access rules.
     pub access: Arc<ArcSwap<Access>>,
     /// The time since 1970.
@@ -161,22 +161,30 @@ fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
         .route("/api/v1/{kind}/{name}/dial", put(api::set_dial).delete(api::undrain))
         .layer(bounded.clone())
         .layer(axum::middleware::from_fn_with_state(backend.clone(), guard::guard));
-    let metrics = Router::new()
-        .route("/metrics", get(api::metrics))
-        .route("/stats/prometheus", get(api::metrics))
-        .layer(bounded.clone());
     let page = Router::new()
         .route("/", get(dashboard::root))
         .route("/dashboard/{*path}", get(dashboard::asset))
         .layer(bounded);
-    let open = Router::new()
-        .route("/livez", get(api::livez))
-        .route("/readyz", get(api::readyz))
-        .route("/healthz", get(api::readyz))
-        .merge(metrics)
+    let open = health()
+        .merge(metrics(bounds.clone()))
         .merge(page)
         .layer(axum::middleware::from_fn_with_state(backend.clone(), guard::only_ours));
     Router::new().merge(open).merge(guarded).fallback(api::not_found).with_state(backend)
+}
+
+/// Liveness and readiness.
+fn health() -> Router<Arc<Backend>> {
+    Router::new()
+        .route("/livez", get(api::livez))
+        .route("/readyz", get(api::readyz))
+        .route("/healthz", get(api::readyz))
+}
+
+fn metrics(bounds: Arc<Bounds>) -> Router<Arc<Backend>> {
+    Router::new()
+        .route("/metrics", get(api::metrics))
+        .route("/stats/prometheus", get(api::metrics))
+        .layer(axum::middleware::from_fn_with_state(bounds, answers::bounded))
 }
 
 /// A bound admin socket.
@@ -189,21 +197,34 @@ pub enum Listener {
 }
 
 /// Serves the API until the process ends.
-pub async fn serve(listener: Listener, backend: Backend) {
+pub async fn serve(listener: Listener, backend: Arc<Backend>) {
     let shared = backend.shared.clone();
     let connections = Arc::new(Connections::default());
-    let backend = Arc::new(backend);
     let router = router(backend.clone(), &Arc::new(Bounds::new(connections.clone())));
     tokio::select! {
-        () = accept(listener, &shared, router, &connections) => {}
+        () = accept(listener, Some(&shared), router, &connections) => {}
         () = history::record(backend.clone()) => {}
         () = operations::run(backend) => {}
     }
 }
 
+/// Serves metrics and health alone until the process ends: without TLS or a token, and for any `Host`, since the
+/// operator chose to expose exactly this.
+pub async fn serve_metrics(listener: tokio::net::TcpListener, backend: Arc<Backend>) {
+    let connections = Arc::new(Connections::default());
+    let bounds = Arc::new(Bounds::new(connections.clone()));
+    let router = Router::new()
+        .merge(metrics(bounds))
+        .merge(health())
+        .fallback(api::not_here)
+        .with_state(backend);
+    accept(Listener::Tcp(listener), None, router, &connections).await;
+}
+
+/// Accepts connections; with TLS if `shared` has a certificate of the admin API.
 async fn accept(
     listener: Listener,
-    shared: &Shared,
+    shared: Option<&Shared>,
     router: Router,
     connections: &Arc<Connections>,
 ) {
@@ -213,7 +234,9 @@ async fn accept(
                 Ok((stream, peer)) => {
                     let router = router.clone().layer(Extension(Peer(peer.to_string())));
                     give_up_on_silence(&stream);
-                    let secured = shared.view.load().tls.admin.as_ref().map(|s| s.config.clone());
+                    let secured = shared.and_then(|shared| {
+                        shared.view.load().tls.admin.as_ref().map(|s| s.config.clone())
+                    });
                     bound(&stream);
                     match secured {
                         Some(config) => {

@@ -1,10 +1,10 @@
 //! `tidegate healthcheck`
 
 use super::remote::{AdminArguments, DEFAULT_URL};
+use super::welcome::reachable;
 use super::{FAILED, fail, load_config, read_config};
 use crate::admin::client::Remote;
 use crate::decision::plan::Address;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -48,14 +48,4 @@ fn configured(path: &Path) -> Result<Remote, String> {
     let server_name = names.find(|name| !name.starts_with('*')).cloned();
     let ca = secured.map(|files| files.cert.clone());
     Ok(Remote { url, ca, server_name, ..Remote::default() })
-}
-
-/// The address to connect to: a wildcard address is reached by loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

@@ -14,6 +14,7 @@ mod simulate;
 mod terminal;
 mod text;
 mod top;
+mod welcome;
 
 use crate::config::error::Position;
 use crate::config::{Outcome, Problem, load};
@@ -50,12 +51,8 @@ enum Verb {
         #[arg(long)]
         strict: bool,
     },
-    /// Write a commented first configuration to standard output.
-    Init {
-        /// Write a configuration for a sidecar of one application, instead of a proxy at a site's edge.
-        #[arg(long)]
-        sidecar: bool,
-    },
+    /// Write a commented first configuration, for your own endpoints or with examples.
+    Init(init::Choices),
     /// Explain a request: its route, the clusters that may serve it, and why the others may not.
     Explain(explain::Question),
     /// Simulate an outage, a flash crowd or a slow path for these clusters, in virtual time.
@@ -110,22 +107,28 @@ enum Verb {
 struct ConfigArgument {
     /// The configuration file; `-` reads standard input.
     #[arg(long, short, env = "TIDEGATE_CONFIG")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 }
 
-/// The exit code of a failure; a usage error is 2.
+/// The exit code of a usage error, as clap has it.
+const MISUSED: u8 = 2;
+/// The exit code of a failure.
 const FAILED: ExitCode = ExitCode::FAILURE;
 
 /// Runs the verb of the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     match Arguments::parse().verb {
-        Verb::Run(ConfigArgument { config }) => run::run(&config),
+        Verb::Run(ConfigArgument { config: Some(config) }) => run::run(&config),
+        Verb::Run(ConfigArgument { config: None }) => {
+            fail(&welcome::without_a_file("`run` needs a configuration file"));
+            ExitCode::from(MISUSED)
+        }
         Verb::Check { file, config, format, strict } => match file.or(config) {
             Some(path) => check::check(&path, format, strict),
             None => fail("name a configuration file: tidegate check FILE"),
         },
-        Verb::Init { sidecar } => print(init::text(sidecar)),
+        Verb::Init(choices) => init::init(&choices),
         Verb::Explain(question) => explain::explain(&question),
         Verb::Simulate(question) => simulate::simulate(&question),
         Verb::Cost(question) => cost::cost(&question),

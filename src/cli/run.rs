@@ -1,17 +1,22 @@
 //! `tidegate run`
 
+use super::welcome::{welcome, without_a_file};
 use super::{fail, read_config};
 use crate::config::{Bootstrap, Config, load};
 use crate::server::key_origin::KeyOrigin;
 use crate::server::logs::own_log;
 use crate::server::origin::Origin;
-use crate::server::{Options, StartError, run as run_server};
+use crate::server::{Options, Running, StartError, run as run_server};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Runs the proxy until it stops.
 pub(super) fn run(path: &Path) -> ExitCode {
+    if path != Path::new("-") && !path.exists() {
+        return fail(&without_a_file(&format!("there is no file {}", path.display())));
+    }
     let (text, folder) = match read_config(path) {
         Ok(read) => read,
         Err(message) => return fail(&message),
@@ -37,7 +42,14 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Err(message) => return fail(&message),
     };
     let name = origin.name();
-    match run_server(Options { origin, signals: true, pin: true, log }) {
+    let greet = |running: &Running| {
+        // For people: programs read the log.
+        if std::io::stderr().is_terminal() {
+            let plan = &running.shared.view.load().plan;
+            eprintln!("{}", welcome(plan, &running.addresses, running.admin.as_ref(), path));
+        }
+    };
+    match run_server(Options { origin, signals: true, pin: true, log }, greet) {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Io(message)) => fail(&message),
         Err(StartError::Config(problems)) => {

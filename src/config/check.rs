@@ -7,7 +7,7 @@ use super::compiler::Compiler;
 use super::error::Problems;
 use super::file::File;
 use super::settings::{Settings, settings};
-use super::{fleet, policies, routes, scaling, tracing};
+use super::{fleet, policies, routes, scaling, sockets, tracing};
 use crate::decision::plan::Plan;
 use crate::tls::store::{self, Store};
 use std::path::Path;
@@ -51,7 +51,7 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     compiler.listeners(folder, settings.admin.as_ref());
     routes::compile(&mut compiler);
     let Compiler { mut plan, mut tls, .. } = compiler;
-    scaling::check_overlap(file, &plan, settings.admin.as_ref(), problems);
+    sockets::check_overlap(file, &plan, settings.admin.as_ref(), problems);
     plan.asserted = policies::asserted(&plan);
     // The problems of policy files were already reported when the policies were compiled.
     let policies = crate::policy::Store::build(&plan).unwrap_or_default();

@@ -39,6 +39,7 @@ mod secrets;
 mod services;
 mod settings;
 pub mod shape;
+mod sockets;
 mod tls;
 mod tracing;
 mod unused;

@@ -1,15 +1,13 @@
-//! The interfaces for autoscalers: the address of the KEDA external scaler, the receiver of webhooks, and the lead time.
+//! The interfaces for autoscalers: the receiver of webhooks, and the lead time.
 
 use super::error::Problems;
 use super::file::{self, File};
-use super::listeners::overlaps;
 use super::policies::forwarded;
 use super::secrets;
 use super::shape::Spanned;
-use crate::decision::plan::{Address, Plan, Transport, UpstreamTls};
+use crate::decision::plan::UpstreamTls;
 use crate::decision::scaling::{LEAD, Webhook};
 use crate::tls::client;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,19 +22,6 @@ pub(super) fn lead(file: &File, problems: &mut Problems) -> Option<Duration> {
         problems.error(lead.at, "scaling.lead", "must be from 1s to 1h");
     }
     Some(written.map_or(LEAD, |lead| lead.value))
-}
-
-/// The address of the KEDA external scaler.
-pub(super) fn address(file: &File, problems: &mut Problems) -> Option<SocketAddr> {
-    let Spanned { value, at } = file.scaling.as_ref()?.address.as_ref()?;
-    match &value.0 {
-        Address::Ip(address) => Some(*address),
-        Address::Unix(_) => {
-            let hint = "write IP:PORT";
-            problems.error_with_hint(*at, "scaling.address", "KEDA connects over TCP", hint);
-            None
-        }
-    }
 }
 
 /// The receiver of webhooks, with what is wrong about it.
@@ -94,26 +79,4 @@ fn authorities(
         problems.error(ca.at, KEY, error);
     }
     Some(path)
-}
-
-/// Reports that a listener or the admin API has the address of the scaler.
-pub(super) fn check_overlap(
-    file: &File,
-    plan: &Plan,
-    admin: Option<&Address>,
-    problems: &mut Problems,
-) {
-    let written = file.scaling.as_ref().and_then(|scaling| scaling.address.as_ref());
-    let Some(Spanned { value, at }) = written else { return };
-    let listeners = plan
-        .listeners
-        .iter()
-        .filter(|listener| listener.transports().any(|transport| transport == Transport::Stream));
-    let listeners = listeners.map(|other| (format!("listener `{}`", other.name), &other.address));
-    let admin = admin.map(|address| ("the admin API".to_owned(), address));
-    let mut others = listeners.chain(admin);
-    if let Some((who, address)) = others.find(|(_, address)| overlaps(address, &value.0)) {
-        let message = format!("`{}` overlaps {who} ({address})", value.0);
-        problems.error(*at, "scaling.address", message);
-    }
 }

@@ -8,6 +8,7 @@ use super::nats;
 use super::scalar::{AddressOrOff, Workers};
 use super::scaling;
 use super::secrets;
+use super::sockets;
 use super::tracing;
 use crate::decision::fleet::{Nats, Peer};
 use crate::decision::plan::Address;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub nats: Option<Nats>,
     /// The collector of traces.
     pub collector: Option<Collector>,
+    /// The address that serves metrics and health alone.
+    pub metrics: Option<SocketAddr>,
     /// The address of the KEDA external scaler.
     pub scaler: Option<SocketAddr>,
     /// The receiver of webhooks.
@@ -101,7 +104,8 @@ pub(super) fn settings(file: &File, folder: &Path, problems: &mut Problems) -> S
         peers: fleet::peers(file, folder, problems),
         nats: nats::nats(file, folder, problems),
         collector: tracing::collector(file, folder, problems),
-        scaler: scaling::address(file, problems),
+        scaler: sockets::scaler(file, problems),
+        metrics: sockets::metrics(file, problems),
         webhook: scaling::webhook(file, folder, problems),
     }
 }

@@ -241,7 +241,7 @@ pub fn describe(schema: &mut Value, about: &str, default: Option<&str>) {
     if let Some(object) = schema.as_object_mut() {
         object.insert("description".to_owned(), json!(about));
         if let Some(default) = default {
-            object.insert("default".to_owned(), json!(default));
+            object.insert("default".to_owned(), default_value(default).unwrap_or(Value::Null));
         }
     }
 }
@@ -381,12 +381,22 @@ macro_rules! words {
             }
 
             fn schema() -> serde_json::Value {
-                serde_json::json!({"enum": [$($word),*]})
+                $crate::config::shape::choices(&[$(($word, concat!($($doc),*))),*])
             }
         }
     };
 }
 pub(super) use {shape, words};
+
+/// The schema of words, each with its description. A word that looks like a number may be written as one.
+#[must_use]
+pub fn choices(words: &[(&str, &str)]) -> Value {
+    let texts = words.iter().map(|(text, about)| (json!(text), about.trim()));
+    let numbers = words.iter().map(|(text, about)| (word(text), about.trim()));
+    let numbers = numbers.filter(|(value, _)| value.is_number());
+    let (values, about): (Vec<Value>, Vec<&str>) = texts.chain(numbers).unzip();
+    json!({"enum": values, "markdownEnumDescriptions": about})
+}
 
 /// Reports that a required key is missing, with its choices if it has any.
 pub fn missing(key: &str, schema: &Value, at: Position, path: &str, problems: &mut Problems) {

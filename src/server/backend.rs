@@ -61,7 +61,7 @@ pub(super) fn backend(
     sources: Sources,
     requests: mpsc::Sender<admin::Request>,
     decisions: Arc<admin::Decisions>,
-    address: Address,
+    address: Option<Address>,
     access: Arc<ArcSwap<admin::Access>>,
 ) -> admin::Backend {
     let started = clock::now();

@@ -328,6 +328,7 @@ impl Reloader {
                 self.settings = Settings {
                     workers: self.settings.workers,
                     admin: self.settings.admin.clone(),
+                    metrics: self.settings.metrics,
                     scaler: self.settings.scaler,
                     state_dir: self.settings.state_dir.clone(),
                     log_format: self.settings.log_format,
@@ -423,6 +424,7 @@ impl Reloader {
         };
         changed("runtime.workers", settings.workers != self.settings.workers);
         changed("admin.address", settings.admin != self.settings.admin);
+        changed("admin.metrics", settings.metrics != self.settings.metrics);
         changed("scaling.address", settings.scaler != self.settings.scaler);
         changed("state_dir", settings.state_dir != self.settings.state_dir);
         changed("log.format", settings.log_format != self.settings.log_format);

@@ -29,6 +29,7 @@ use crate::traces::Traces;
 use socket2::Socket;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -88,11 +89,11 @@ impl Running {
     }
 }
 
-/// Runs the proxy until a signal or command stops it.
+/// Runs the proxy until a signal or command stops it; calls `started` once it serves.
 ///
 /// # Errors
 /// [`StartError`].
-pub fn run(options: Options) -> Result<(), StartError> {
+pub fn run(options: Options, started: impl FnOnce(&Running)) -> Result<(), StartError> {
     // This must happen before the process opens other sockets.
     let inherited = if options.signals { Inherited::take() } else { Inherited::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,6 +104,7 @@ pub fn run(options: Options) -> Result<(), StartError> {
         .map_err(|error| StartError::Io(error.to_string()))?;
     runtime.block_on(async {
         let running = start_with(options, inherited).await?;
+        started(&running);
         running.wait().await;
         Ok(())
     })
@@ -138,7 +140,8 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let discovery = discovery(&shared);
     let (ages, api_healths) = (discovery.ages(), discovery.api_healths());
     let admin_listener = bind_admin(&settings, &mut inherited).map_err(StartError::Io)?;
-    let scaler_socket = bind_scaler(&settings, &mut inherited).map_err(StartError::Io)?;
+    let scaler_socket = bind_beside(settings.scaler, "scaling.address", &settings, &mut inherited)?;
+    let metrics_socket = bind_beside(settings.metrics, "admin.metrics", &settings, &mut inherited)?;
     let mut reloader = Reloader::new(
         options.origin.clone(),
         shared.clone(),
@@ -156,14 +159,11 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let (requests, requests_in) = mpsc::channel(64);
     let decisions = admin::keep(channels.decisions);
     let mut upgrade = Upgrade::new(options.signals);
-    let admin = admin_listener.map(|(listener, address, copy)| {
-        tracing::info!(%address, "admin API listening on {address}");
-        let sources =
-            Sources::of(&shared, &reloader, figures, (ages, api_healths), options.origin.clone());
-        let backend = backend(sources, requests, decisions, address.clone(), reloader.access());
-        upgrade.keep(copy, tokio::spawn(admin::serve(listener, backend)));
-        address
-    });
+    let sources =
+        Sources::of(&shared, &reloader, figures, (ages, api_healths), options.origin.clone());
+    let admin = admin_listener.as_ref().map(|(_, address, _)| address.clone());
+    let backend = Arc::new(backend(sources, requests, decisions, admin.clone(), reloader.access()));
+    serve_admin(admin_listener, metrics_socket, &backend, &mut upgrade);
     serve_scaler(scaler_socket, &reloader, &mut upgrade);
     let (stop, stopping) = mpsc::channel(4);
     let main = Main {
@@ -233,7 +233,7 @@ async fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
 
 /// A name server to use instead of the system's, for split-horizon DNS and tests:
 /// `TIDEGATE_NAME_SERVER`.
-fn name_server() -> Option<std::net::SocketAddr> {
+fn name_server() -> Option<SocketAddr> {
     let value = std::env::var("TIDEGATE_NAME_SERVER").ok()?;
     value
         .parse()
@@ -299,22 +299,42 @@ fn bind_admin(
     Ok(Some((listener.map_err(failed)?, bound, copy)))
 }
 
-/// The external scaler's listener, its address, and a copy of its socket.
-type ScalerListener = (tokio::net::TcpListener, Address, Option<Socket>);
+/// A listener beside the admin API's, its address, and a copy of its socket.
+type BesideListener = (tokio::net::TcpListener, Address, Option<Socket>);
 
-fn bind_scaler(
+/// Binds the address of `key`, if there is one.
+fn bind_beside(
+    address: Option<SocketAddr>,
+    key: &str,
     settings: &Settings,
     inherited: &mut Inherited,
-) -> Result<Option<ScalerListener>, String> {
-    let Some(address) = settings.scaler.map(Address::Ip) else { return Ok(None) };
-    let failed = |error: io::Error| format!("scaling.address: cannot listen on {address}: {error}");
+) -> Result<Option<BesideListener>, StartError> {
+    let Some(address) = address.map(Address::Ip) else { return Ok(None) };
+    let failed =
+        |error: io::Error| StartError::Io(format!("{key}: cannot listen on {address}: {error}"));
     let (socket, bound) = bind_one(&address, settings.admin_mode, inherited).map_err(failed)?;
     let copy = socket.try_clone().ok();
     let listener = tokio::net::TcpListener::from_std(socket.into()).map_err(failed)?;
     Ok(Some((listener, bound, copy)))
 }
 
-fn serve_scaler(socket: Option<ScalerListener>, reloader: &Reloader, upgrade: &mut Upgrade) {
+fn serve_admin(
+    api: Option<AdminListener>,
+    metrics: Option<BesideListener>,
+    backend: &Arc<admin::Backend>,
+    upgrade: &mut Upgrade,
+) {
+    if let Some((listener, address, copy)) = api {
+        tracing::info!(%address, "admin API listening on {address}");
+        upgrade.keep(copy, tokio::spawn(admin::serve(listener, backend.clone())));
+    }
+    if let Some((listener, address, copy)) = metrics {
+        tracing::info!(%address, "metrics listening on {address}");
+        upgrade.keep(copy, tokio::spawn(admin::serve_metrics(listener, backend.clone())));
+    }
+}
+
+fn serve_scaler(socket: Option<BesideListener>, reloader: &Reloader, upgrade: &mut Upgrade) {
     if let Some((listener, address, copy)) = socket {
         tracing::info!(%address, "external scaler listening on {address}");
         upgrade.keep(copy, reloader.scaling().serve(listener));

@@ -19,7 +19,7 @@ const READY_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Upgrade {
     program: Option<Program>,
-    /// The listening sockets of the admin API and the scaler, each with the task that accepts its connections.
+    /// The listening sockets of the admin API, the metrics and the scaler, each with the task that accepts its connections.
     kept: Vec<(Option<Socket>, JoinHandle<()>)>,
     done: bool,
 }

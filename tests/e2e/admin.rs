@@ -396,6 +396,34 @@ pub fn tidegate(arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
+fn the_address_for_metrics_serves_metrics_and_health_alone_to_any_host() {
+    let cluster = Cluster::named("a");
+    let folder = Folder::new();
+    let config = config(&[("idc", "idc", cluster.address)]);
+    let admin = "admin: { address: 127.0.0.1:0, token_file: token, metrics: '127.0.0.1:0' }\n";
+    folder.write("token", "secret\n");
+    folder.write("tidegate.yaml", &format!("{admin}{config}"));
+    let proxy = Proxy::start_in(folder, &[]);
+    let metrics = address(&proxy.says("metrics listening on"));
+    assert_ne!(metrics, proxy.admin);
+    let ask = |path: &str| {
+        let head = "host: scrape.example.com\r\nconnection: close";
+        ask_raw(metrics, format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes())
+    };
+    for path in ["/livez", "/readyz", "/healthz", "/metrics", "/stats/prometheus"] {
+        assert_eq!(ask(path).status, 200, "{path}");
+    }
+    assert!(ask("/metrics").body.contains("tidegate_build_info{"));
+    for path in ["/", "/api", "/api/v1/config", "/api/v1/clusters", "/dashboard/app.js"] {
+        assert_eq!(ask(path).status, 404, "{path}");
+    }
+    let drain = b"POST /api/v1/clusters/idc/drain HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer secret\r\n\
+        content-type: application/json\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    assert_eq!(ask_raw(metrics, drain).status, 404);
+    assert_eq!(proxy.cluster("idc")["dial_percent"], 100);
+}
+
+#[test]
 fn check_takes_a_file_and_shows_the_line_with_a_caret() {
     let folder = Folder::new();
     let cluster = Cluster::named("0");

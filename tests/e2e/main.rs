@@ -26,6 +26,7 @@ mod failure;
 #[allow(dead_code, reason = "chaos has it, too; its own tests are run here")]
 #[path = "../chaos/fault.rs"]
 mod fault;
+mod first_run;
 mod fleet;
 mod forecast;
 mod foreign;
@@ -45,6 +46,7 @@ mod logs;
 #[allow(dead_code, reason = "likewise")]
 #[path = "../chaos/lying_dns.rs"]
 mod lying_dns;
+mod metrics;
 mod mirror;
 mod money;
 #[cfg(feature = "nats")]

@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A terminal with a program in it, ended with the test.
-struct Tmux {
+pub struct Tmux {
     folder: Folder,
 }
 
 impl Tmux {
     /// Runs a program of these arguments; `None` where tmux is missing and may be.
-    fn start(width: u16, height: u16, arguments: &str) -> Option<Tmux> {
+    pub fn start(width: u16, height: u16, arguments: &str) -> Option<Tmux> {
         if !is_installed("tmux") {
             return None;
         }
@@ -43,7 +43,7 @@ impl Tmux {
 
     /// Waits until the screen has this text.
     #[track_caller]
-    fn shows(&self, text: &str) -> String {
+    pub fn shows(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let screen = self.screen();
@@ -59,7 +59,7 @@ impl Tmux {
         self.run(&["send-keys", "-l", text]);
     }
 
-    fn press(&self, key: &str) {
+    pub fn press(&self, key: &str) {
         self.run(&["send-keys", key]);
     }
 }

@@ -106,8 +106,9 @@ impl Decode for Endpoint {
         json!({"anyOf": [
             {"type": "string"},
             {"type": "object", "required": ["address"], "additionalProperties": false, "properties": {
-                "address": {"type": "string"},
-                "weight": {"type": "integer", "minimum": 1, "maximum": 1000, "default": "1"},
+                "address": {"type": "string", "description": "IP:PORT, HOST:PORT or unix:/path."},
+                "weight": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1,
+                    "description": "The endpoint's share of traffic, relative to the other endpoints."},
             }},
         ]})
     }

@@ -18,7 +18,7 @@ pub use scaling::*;
 pub use service::*;
 pub use source::*;
 
-use crate::config::scalar::{AddressOrOff, Amount, FileMode, Within, Workers};
+use crate::config::scalar::{AddressOrOff, Amount, FileMode, ListenAddress, Within, Workers};
 use crate::config::shape::{Named, Spanned, shape, words};
 use std::time::Duration;
 
@@ -93,6 +93,8 @@ shape! {
         token_file: Spanned<String> = optional,
         /// Further values of Host that the API accepts.
         allowed_hosts: Vec<String> = optional,
+        /// A further address for monitoring: /metrics, /livez, /readyz and /healthz alone, without TLS or a token: IP:PORT.
+        metrics: Spanned<ListenAddress> = optional,
         /// TLS of the admin API.
         tls: CertificateFiles = optional,
         /// Allows an address other than loopback without TLS.

@@ -1,0 +1,377 @@
+//! The documents: links lead somewhere, every page is found from the README, commands exist, and the reference pages
+//! are those of the program. `TIDEGATE_GOLDEN=write cargo test --test docs` rewrites the reference pages.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests are named by their promises, and fail by panicking"
+)]
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tidegate::config::schema::schema;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// All documents, as paths from the root.
+fn documents() -> Vec<String> {
+    let mut all = Vec::new();
+    for folder in ["", "docs/"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                all.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The targets of the links of a document.
+fn links(text: &str) -> Vec<String> {
+    // A link's text may be code.
+    let outside: String = text.split("```").step_by(2).collect();
+    let ends = outside.match_indices("](").map(|(at, _)| &outside[at + 2..]);
+    ends.map(|rest| rest.split([')', ' ']).next().unwrap().to_owned()).collect()
+}
+
+/// A heading's anchor, as GitHub and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    let outside: String = text.split("```").step_by(2).collect();
+    let headings = outside.lines().filter_map(|line| line.strip_prefix('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#'))).collect()
+}
+
+/// A link's target from the root, and its anchor.
+fn resolve(from: &str, link: &str) -> (String, Option<String>) {
+    let (file, anchor) = match link.split_once('#') {
+        Some((file, anchor)) => (file, Some(anchor.to_owned())),
+        None => (link, None),
+    };
+    if file.is_empty() {
+        return (from.to_owned(), anchor);
+    }
+    let mut path: Vec<&str> = Path::new(from)
+        .parent()
+        .map(|folder| folder.iter().map(|part| part.to_str().unwrap()).collect())
+        .unwrap_or_default();
+    for part in file.split('/') {
+        match part {
+            ".." => drop(path.pop()),
+            "." => {}
+            part => path.push(part),
+        }
+    }
+    (path.join("/"), anchor)
+}
+
+fn is_local(link: &str) -> bool {
+    !link.contains("://") && !link.starts_with("mailto:")
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for document in documents() {
+        for link in links(&read(&document)).into_iter().filter(|link| is_local(link)) {
+            count += 1;
+            let (target, anchor) = resolve(&document, &link);
+            let path = root().join(&target);
+            let has_anchor = |anchor: String| anchors(&read(&target)).contains(&anchor);
+            if !path.exists() || !anchor.is_none_or(has_anchor) {
+                broken.push(format!("{document}: {link}"));
+            }
+        }
+    }
+    assert!(count > 150, "{count}");
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_page_is_two_clicks_from_the_readme() {
+    let pages = |from: &str| -> BTreeSet<String> {
+        let links = links(&read(from)).into_iter().filter(|link| is_local(link));
+        links.map(|link| resolve(from, &link).0).filter(|page| page.ends_with(".md")).collect()
+    };
+    let one = pages("README.md");
+    let two: BTreeSet<String> = one.iter().flat_map(|page| pages(page)).collect();
+    let lost: Vec<_> = documents()
+        .into_iter()
+        .filter(|page| page != "README.md" && !one.contains(page) && !two.contains(page))
+        .collect();
+    assert!(lost.is_empty(), "not linked: {lost:?}");
+    let book = pages("docs/SUMMARY.md");
+    let outside: Vec<_> = documents()
+        .into_iter()
+        .filter(|page| {
+            page.starts_with("docs/") && page != "docs/SUMMARY.md" && !book.contains(page)
+        })
+        .collect();
+    assert!(outside.is_empty(), "not in docs/SUMMARY.md: {outside:?}");
+}
+
+fn tidegate(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .env_remove("TIDEGATE_CONFIG")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The verbs of the command line.
+fn verbs() -> Vec<String> {
+    let help = tidegate(&["--help"]);
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let verb = |line: &str| line.split_whitespace().next().unwrap().to_owned();
+    list.lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(verb)
+        .collect()
+}
+
+/// What is wrong with a command line of a document.
+fn wrong_command(line: &str, help: &BTreeMap<String, String>, makefile: &str) -> Option<String> {
+    let line = line.split(" #").next().unwrap().trim();
+    let line = line.strip_prefix("sudo ").unwrap_or(line);
+    let mut words = line.split_whitespace();
+    let program = words.next()?;
+    if program == "make" {
+        let is_target =
+            |word: &str| makefile.lines().any(|line| line.starts_with(&format!("{word}:")));
+        let mut targets = words.take_while(|word| !word.contains('='));
+        return targets
+            .find(|word| !is_target(word))
+            .map(|word| format!("no target `{word}`: {line}"));
+    }
+    if program.rsplit('/').next() != Some("tidegate") {
+        return None;
+    }
+    let verb = words.next()?;
+    if verb.starts_with('-') {
+        return None;
+    }
+    let Some(help) = help.get(verb) else { return Some(format!("no verb `{verb}`: {line}")) };
+    let flag = |word: &str| word.split('=').next().unwrap().to_owned();
+    words
+        .take_while(|word| !["|", "&&", ">", "&"].contains(word))
+        .filter(|word| word.starts_with("--"))
+        .map(flag)
+        .find(|flag| !help.contains(&format!("{flag} ")) && !help.contains(&format!("{flag}\n")))
+        .map(|flag| format!("no option `{flag}`: {line}"))
+}
+
+#[test]
+fn every_command_in_the_documents_exists() {
+    let help: BTreeMap<String, String> =
+        verbs().into_iter().map(|verb| (verb.clone(), tidegate(&[&verb, "--help"]))).collect();
+    assert!(help.len() > 15, "{help:?}");
+    let makefile = read("Makefile");
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    // The changelog names what there was.
+    for document in documents().into_iter().filter(|name| name != "CHANGELOG.md") {
+        let text = read(&document);
+        let blocks =
+            text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let spans = prose_spans(&text);
+        for line in blocks.flat_map(str::lines).map(str::to_owned).chain(spans) {
+            count += 1;
+            let found = wrong_command(&line, &help, &makefile);
+            wrong.extend(found.map(|why| format!("{document}: {why}")));
+        }
+    }
+    assert!(count > 60, "{count}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for broken in ["tidegate rum --config x", "tidegate run --confg x", "make demmo"] {
+        assert!(wrong_command(broken, &help, &makefile).is_some(), "{broken}");
+    }
+}
+
+/// The code spans that are command lines of this program.
+fn prose_spans(text: &str) -> Vec<String> {
+    let outside: String = text.split("```").step_by(2).collect();
+    let spans = outside.split('`').skip(1).step_by(2);
+    let is_command = |span: &&str| span.starts_with("tidegate ") || span.starts_with("make ");
+    spans.filter(is_command).map(str::to_owned).collect()
+}
+
+/// Verbs that end by themselves and need no running proxy.
+const RUNNABLE: &[&str] = &["check", "explain", "init", "schema", "simulate"];
+
+#[test]
+fn the_commands_of_the_first_pages_succeed_in_their_order() {
+    for document in ["README.md", "docs/quick-start.md"] {
+        let folder = std::env::temp_dir().join(format!("tidegate-docs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink(root().join("config"), folder.join("config")).unwrap();
+        let text = read(document);
+        let blocks =
+            text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let mut count = 0;
+        for line in blocks.flat_map(str::lines) {
+            let line = line.split(" #").next().unwrap().trim();
+            let Some(rest) = line.strip_prefix("tidegate ") else { continue };
+            if !RUNNABLE.contains(&rest.split(' ').next().unwrap()) {
+                continue;
+            }
+            count += 1;
+            let output = Command::new("sh")
+                .args(["-c", &format!("\"$0\" {rest}"), env!("CARGO_BIN_EXE_tidegate")])
+                .current_dir(&folder)
+                .env_remove("TIDEGATE_CONFIG")
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{document}: {line}: {output:?}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(count >= 4, "{document}: {count}");
+    }
+}
+
+/// Compares a page with the program's, or writes it.
+fn is_page(path: &str, text: &str) {
+    if std::env::var("TIDEGATE_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(root().join(path), text).unwrap();
+        return;
+    }
+    let stale = read(path) != text;
+    assert!(!stale, "{path} is stale: TIDEGATE_GOLDEN=write cargo test --test docs rewrites it");
+}
+
+/// The type of a key in words.
+fn kind(key: &Value) -> String {
+    if let Some(words) = key["enum"].as_array() {
+        let text = |word: &Value| word.as_str().map(|word| format!("`{word}`"));
+        return words.iter().filter_map(text).collect::<Vec<_>>().join(", ");
+    }
+    if key["additionalProperties"].is_object() {
+        return "map by name".to_owned();
+    }
+    if key["properties"].is_object() {
+        return "map".to_owned();
+    }
+    match (&key["type"], &key["anyOf"]) {
+        (Value::String(name), _) if name == "array" => "list".to_owned(),
+        (Value::String(name), _) if name == "integer" => {
+            match (key["minimum"].as_u64(), key["maximum"].as_u64()) {
+                (Some(least), Some(most)) => format!("{least} to {most}"),
+                _ => "number".to_owned(),
+            }
+        }
+        (Value::String(name), _) if name == "boolean" => "`true`, `false`".to_owned(),
+        (Value::String(name), _) if name == "number" => "number".to_owned(),
+        (_, Value::Array(choices)) => {
+            let all: BTreeSet<String> = choices.iter().map(choice).collect();
+            all.into_iter().collect::<Vec<_>>().join(" or ")
+        }
+        _ => "text".to_owned(),
+    }
+}
+
+fn choice(of: &Value) -> String {
+    match (of["const"].as_str(), of["pattern"].as_str()) {
+        (Some(word), _) => format!("`{word}`"),
+        (None, Some(pattern)) if pattern.contains("ms") => "duration".to_owned(),
+        (None, Some(pattern)) if pattern.contains("KiB") => "size".to_owned(),
+        (None, _) if of["const"].is_number() => "`0`".to_owned(),
+        (None, _) => kind(of),
+    }
+}
+
+/// The rows of the keys below `path`.
+fn rows(schema: &Value, path: &str, out: &mut String) {
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, key) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let default = match key.get("default") {
+            Some(Value::String(text)) => format!("`{text}`"),
+            Some(other) => format!("`{other}`"),
+            None if required.contains(&name.as_str()) => "required".to_owned(),
+            None => String::new(),
+        };
+        let about = key["description"].as_str().unwrap().replace('|', "\\|");
+        writeln!(out, "| `{path}` | {} | {default} | {about} |", kind(key)).unwrap();
+        nested(key, &path, out);
+    }
+}
+
+fn nested(key: &Value, path: &str, out: &mut String) {
+    rows(key, path, out);
+    if key["items"].is_object() {
+        rows(&key["items"], &format!("{path}[]"), out);
+    }
+    if key["additionalProperties"].is_object() {
+        nested(&key["additionalProperties"], &format!("{path}.*"), out);
+    }
+}
+
+#[test]
+fn the_reference_of_the_configuration_is_the_schemas() {
+    let mut page = "# Configuration: every key\n\n\
+        Made from the schema by `tests/docs.rs`; do not edit. [Configuration](configuration.md) explains the keys,\n\
+        and [config/reference.yaml](../config/reference.yaml) shows them in a file. `*` stands for a name of yours, `[]` for\n\
+        each item of a list.\n"
+        .to_owned();
+    let schema = schema();
+    for (section, key) in schema["properties"].as_object().unwrap() {
+        let about = key["description"].as_str().unwrap();
+        write!(page, "\n## {section}\n\n{about}\n").unwrap();
+        let mut table = String::new();
+        nested(key, section, &mut table);
+        if !table.is_empty() {
+            write!(page, "\n| key | values | default | meaning |\n|---|---|---|---|\n{table}")
+                .unwrap();
+        }
+    }
+    is_page("docs/reference-configuration.md", &page);
+}
+
+#[test]
+fn the_reference_of_the_commands_is_the_programs() {
+    let mut page = "# Commands\n\n\
+        Made from the program's own help by `tests/docs.rs`; do not edit. Exit codes: 0 success, 1 failure, 2 wrong usage.\n"
+        .to_owned();
+    for verb in verbs() {
+        let help = tidegate(&[&verb, "--help"])
+            .replace("[env: TIDEGATE_CONFIG=]", "[env: TIDEGATE_CONFIG]");
+        let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
+        write!(page, "\n## {verb}\n\n```text\n{}\n```\n", lines.join("\n")).unwrap();
+    }
+    is_page("docs/reference-commands.md", &page);
+}
+
+#[test]
+fn the_tables_of_a_page_have_as_many_cells_as_their_heads() {
+    for document in documents() {
+        let text = read(&document);
+        let outside: String = text.split("```").step_by(2).collect();
+        let mut width = None;
+        for line in outside.lines() {
+            if !line.starts_with('|') {
+                width = None;
+                continue;
+            }
+            let cells = line.replace("\\|", "").matches('|').count();
+            assert_eq!(*width.get_or_insert(cells), cells, "{document}: {line}");
+        }
+    }
+}
