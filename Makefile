@@ -133,7 +133,7 @@ target/.tools-test:
 	@mkdir -p target
 	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy cc:gcc cmake:cmake)
 	$(call debian,ip:iproute2 nft:nftables)
-	$(call debian,python3:python3 tmux:tmux nats-server:nats-server valgrind:valgrind)
+	$(call debian,python3:python3 tmux:tmux nats-server:nats-server valgrind:valgrind pebble:pebble)
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
 	@target/venv/bin/python -c 'import google.protobuf, grpc, aioquic, websockets, jwt, opentelemetry.proto' 2>/dev/null || target/venv/bin/pip install -q grpcio protobuf aioquic websockets 'pyjwt[crypto]' opentelemetry-proto

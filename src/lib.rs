@@ -21,12 +21,14 @@
 //! * [`shared`] has all state that threads share.
 //! * [`policy`] has access control and rate limits: networks, limits, passwords, tokens.
 //! * [`fleet`] exchanges reports with other proxies; [`nats`] has what the fleet and a configuration in NATS share.
+//! * [`acme`] orders and renews certificates.
 //! * [`scaling`] answers autoscalers.
 //! * [`traces`] sends the spans of traced exchanges to a collector.
 //! * [`config`], [`discover`], [`probe`], [`telemetry`], [`admin`], [`os`] do what their names say, and
 //!   [`server`] is the only module that uses all of them. `tests/tidy.rs` has the table of permitted
 //!   imports.
 
+pub mod acme;
 pub mod admin;
 pub mod cli;
 pub mod config;

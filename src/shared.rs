@@ -62,6 +62,7 @@ use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::counter::Count;
+use crate::tls::challenges::Challenges;
 use crate::tls::store::Store;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -404,6 +405,8 @@ pub struct Shared {
     pub by_listener: Mutex<BTreeMap<String, Arc<Gauge>>>,
     /// Resident memory in percent of the memory this process may use.
     pub memory_percent: AtomicU32,
+    /// The challenges of ACME authorities that this proxy answers.
+    pub challenges: Challenges,
     /// The cells of all metrics.
     pub registry: Arc<Registry>,
 }

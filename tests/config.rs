@@ -330,6 +330,131 @@ fn what_is_wrong_with_a_collector_is_told_at_its_place() {
     }
 }
 
+/// What is said of `tls.acme` with these keys, on this address.
+fn about_acme(address: &str, keys: &str, others: &str) -> String {
+    let text = format!(
+        "listeners:\n  web: {{ address: '{address}', protocol: http, service: s, tls: {{ acme: {{ {keys} }} }} }}\n\
+         services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\n{others}\n"
+    );
+    check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(not(feature = "acme"))]
+#[test]
+fn a_build_without_acme_says_so() {
+    let told = about_acme("[::]:443", "domains: [a.example], accept_terms: true", "state_dir: s");
+    assert!(
+        told.starts_with("t:2:77: error: listeners.web.tls.acme: this build has no ACME"),
+        "{told}"
+    );
+}
+
+#[cfg(feature = "acme")]
+#[test]
+fn what_is_wrong_with_acme_is_told_at_its_place() {
+    let alpn = "challenge: tls-alpn-01, accept_terms: true, domains: [a.example, B.example]";
+    assert_eq!(about_acme("[::]:443", alpn, "state_dir: s"), "");
+    let http = "accept_terms: true, domains: [a.example]";
+    let told = about_acme("[::]:443", http, "state_dir: s");
+    assert!(told.contains("warning: listeners.web.tls.acme.challenge: authorities validate names by http-01 on port 80"), "{told}");
+    for (address, keys, others, part) in [
+        (
+            "[::]:8443",
+            alpn,
+            "state_dir: s",
+            "warning: listeners.web.tls.acme.challenge: authorities validate names by tls-alpn-01 on port 443",
+        ),
+        ("[::]:443", alpn, "", "error: listeners.web.tls.acme: needs `state_dir`"),
+        ("[::]:443", "domains: [a.example]", "state_dir: s", "`accept_terms` is missing"),
+        (
+            "[::]:443",
+            "domains: [a.example], accept_terms: false",
+            "state_dir: s",
+            "acme.accept_terms: the authority issues nothing without consent",
+        ),
+        (
+            "[::]:443",
+            "domains: [], accept_terms: true",
+            "state_dir: s",
+            "acme.domains: the list of names is empty",
+        ),
+        (
+            "[::]:443",
+            "domains: ['*.a.example'], accept_terms: true",
+            "state_dir: s",
+            "acme.domains[0]: `*.a.example`: a wildcard can be validated neither",
+        ),
+        (
+            "[::]:443",
+            "domains: [a.example, A.example], accept_terms: true",
+            "state_dir: s",
+            "acme.domains[1]: `a.example`: is in the list twice",
+        ),
+        (
+            "[::]:443",
+            "domains: [127.0.0.1], accept_terms: true",
+            "state_dir: s",
+            "`127.0.0.1`: is not a host name",
+        ),
+        (
+            "[::]:443",
+            "domains: ['a/../b'], accept_terms: true",
+            "state_dir: s",
+            "`a/../b`: is not a host name",
+        ),
+        (
+            "[::]:443",
+            "domains: [a.example], accept_terms: true, directory: 'http://a.example/dir'",
+            "state_dir: s",
+            "acme.directory: `http://a.example/dir` is not a URL",
+        ),
+        (
+            "[::]:443",
+            "domains: [a.example], accept_terms: true, ca: nowhere.pem",
+            "state_dir: s",
+            "acme.ca: cannot read",
+        ),
+        (
+            "[::]:443",
+            "domains: [a.example], accept_terms: true, email: 'ops'",
+            "state_dir: s",
+            "acme.email: `ops` is not an address",
+        ),
+        (
+            "[::]:443",
+            "domains: [a.example], accept_terms: true, challenge: dns-01",
+            "state_dir: s",
+            "acme.challenge",
+        ),
+    ] {
+        let told = about_acme(address, keys, others);
+        assert!(told.contains(part), "{keys}: {part}\n{told}");
+    }
+    let many: Vec<String> = (0..101).map(|n| format!("n{n}.example")).collect();
+    let keys = format!("domains: [{}], accept_terms: true", many.join(", "));
+    assert!(about_acme("[::]:443", &keys, "state_dir: s").contains("101 names, and at most 100"));
+}
+
+#[cfg(feature = "acme")]
+#[test]
+fn every_plain_http_listener_answers_challenges_where_one_is_needed() {
+    let text = |challenge: &str| {
+        format!(
+            "state_dir: s\nlisteners:\n  plain: {{ address: '[::]:80', protocol: http, service: s }}\n  \
+             raw: {{ address: '[::]:81', protocol: tcp, service: s }}\n  \
+             web: {{ address: '[::]:443', protocol: http, service: s, tls: {{ acme: {{ domains: [a.example], accept_terms: true, challenge: {challenge} }} }} }}\n\
+             services: {{ s: {{ clusters: [a] }} }}\nclusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\n"
+        )
+    };
+    for (challenge, expected) in [("http-01", [true, false, false]), ("tls-alpn-01", [false; 3])] {
+        let outcome = check(&text(challenge));
+        assert!(outcome.problems.is_empty(), "{:#?}", outcome.problems);
+        let plan = outcome.config.unwrap().plan;
+        let answers: Vec<bool> = plan.listeners.iter().map(|one| one.answers_acme).collect();
+        assert_eq!(answers, expected, "{challenge}");
+    }
+}
+
 /// What is said of a file with these keys of `config` and these others.
 fn about_a_source(keys: &str, others: &str) -> (bool, String) {
     let outcome = check(&format!("config: {{ {keys} }}\n{others}\n"));

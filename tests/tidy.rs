@@ -31,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The status of a gRPC call is the codec's.
     ("scaling", &["decision", "fleet", "http", "os", "shared", "tls"]),
     ("nats", &["decision", "os"]),
+    ("acme", &["decision", "fleet", "os", "shared", "tls"]),
     ("fleet", &["decision", "nats", "os", "shared", "tls"]),
     ("proxy", &["decision", "os", "policy", "shared", "telemetry", "http", "tls"]),
     // The effect of a dial is simulated on request.
@@ -38,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server",
         &[
+            "acme",
             "admin",
             "config",
             "decision",

@@ -19,8 +19,10 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 type Shared = State<Arc<Backend>>;
@@ -63,7 +65,7 @@ pub(super) async fn readyz(
     let Some(service) = asked else {
         return match not_ready {
             Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
-            None => "ready\n".into_response(),
+            None => ready(&view).into_response(),
         };
     };
     let in_flight = |cluster| view.clusters.get(cluster).map_or(0, |live| live.in_flight.get());
@@ -81,6 +83,18 @@ pub(super) async fn readyz(
         }
     };
     (status, [(HEADROOM, percent.to_string())], text).into_response()
+}
+
+/// The text of a proxy that is ready, with the names that have no certificate yet. It is ready nevertheless: a load
+/// balancer that left it out would keep the authority's question from it, and the name would never get a certificate.
+fn ready(view: &View) -> String {
+    let mut text = "ready\n".to_owned();
+    for (listener, names) in pending(view) {
+        for name in names {
+            text.push_str(&format!("listener {listener}: no certificate for {name} yet\n"));
+        }
+    }
+    text
 }
 
 pub(super) async fn not_found() -> (StatusCode, &'static str) {
@@ -126,6 +140,9 @@ pub fn metrics_text(backend: &Backend) -> String {
         in_flight: view.clusters.iter().map(|live| live.in_flight.get()).collect(),
         connections: view.clusters.iter().map(connections).collect(),
         certificates: certificates(&view),
+        pending: pending(&view)
+            .map(|(listener, names)| (listener.to_owned(), names.len()))
+            .collect(),
         server: (backend.figures)(),
     })
 }
@@ -143,8 +160,21 @@ fn certificates(view: &View) -> Vec<(String, String, i64)> {
     view.plan.listeners.iter().zip(&view.tls.listeners).flat_map(of).collect()
 }
 
+/// Names that wait for their first certificate, by listener that orders certificates.
+fn pending(view: &View) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {
+    let all = view.plan.listeners.iter().zip(&view.tls.listeners);
+    let ordering = all.filter(|(one, _)| one.tls.as_ref().is_some_and(|tls| tls.acme.is_some()));
+    ordering.filter_map(|(one, secured)| Some((&*one.name, &secured.as_ref()?.names.pending)))
+}
+
 pub(super) async fn status(State(backend): Shared) -> Json<Value> {
-    Json(status_view(&backend))
+    let mut status = status_view(&backend);
+    // Not in the snapshots: there may be hundreds, and they change once in weeks.
+    if let Some(status) = status.as_object_mut() {
+        let all = certificates_view(&backend, &backend.shared.view.load());
+        status.insert("certificates".to_owned(), all.into());
+    }
+    Json(status)
 }
 
 fn status_view(backend: &Backend) -> Value {
@@ -158,6 +188,18 @@ fn status_view(backend: &Backend) -> Value {
         "config": (backend.config)(),
         "draining": backend.shared.is_draining(),
     })
+}
+
+/// The listeners' certificates, and the names that have none yet (`expires` is null).
+fn certificates_view(backend: &Backend, view: &View) -> Vec<Value> {
+    let issued = certificates(view).into_iter().map(|(listener, name, expires)| {
+        let expires = Duration::from_secs(u64::try_from(expires).unwrap_or(0));
+        json!({"listener": listener, "name": name, "expires": (backend.rfc3339)(expires)})
+    });
+    let without = pending(view).flat_map(|(listener, names)| {
+        names.iter().map(move |name| json!({"listener": listener, "name": name, "expires": null}))
+    });
+    issued.chain(without).collect()
 }
 
 /// The snapshot that `/api/v1/events` sends each second, as JSON.

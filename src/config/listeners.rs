@@ -50,6 +50,7 @@ impl Compiler<'_> {
                 transparent,
                 upgrades,
                 via: listener.via != Some(file::Via::Off),
+                answers_acme: false,
                 proxied: listener
                     .proxy_protocol
                     .as_ref()
@@ -66,6 +67,7 @@ impl Compiler<'_> {
                 limits,
             });
         }
+        self.answer_acme();
     }
 
     /// What clusters are told about certificates of clients; by default all that is verified.
@@ -142,7 +144,8 @@ impl Compiler<'_> {
         if matches!(protocol, Protocol::Udp { .. } | Protocol::TlsPassthrough(_)) {
             return None;
         }
-        Some(self.listener_tls(written, *protocol == Protocol::Http, folder, path))
+        let is_http = *protocol == Protocol::Http;
+        Some(self.listener_tls(written, (address, is_http), folder, path))
     }
 
     fn upgrades(&mut self, listener: &file::Listener, path: &str) -> Vec<String> {

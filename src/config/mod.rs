@@ -8,6 +8,7 @@
 //! # Not here
 //! Sockets and threads (`server`). The data plane does not use this module, only the plan.
 
+mod acme;
 mod bootstrap;
 pub mod check;
 mod clusters;

@@ -6,7 +6,7 @@ use super::file;
 use super::secrets;
 use super::shape::Spanned;
 use crate::decision::listener::LeastTls;
-use crate::decision::plan::{KeyPair, ListenerTls, Source, UpstreamTls};
+use crate::decision::plan::{Address, KeyPair, ListenerTls, Source, UpstreamTls};
 use crate::tls::client::{self, Upstream};
 use crate::tls::server::{self, Secured};
 use std::path::Path;
@@ -20,16 +20,21 @@ impl Compiler<'_> {
     pub(super) fn listener_tls(
         &mut self,
         written: &file::ListenerTls,
-        is_http: bool,
+        (address, is_http): (&Address, bool),
         folder: &Path,
         path: &str,
     ) -> (ListenerTls, Option<Secured>) {
         let path = format!("{path}.tls");
-        if written.certificates.is_empty() {
-            let message = "the list of certificates is empty: name at least one";
+        let certificates = written.certificates.as_deref().unwrap_or_default();
+        if certificates.is_empty() && written.acme.is_none() {
+            let message =
+                "there is no certificate: name files in `certificates`, or names in `acme`";
             let problem = Problem::error(written.at, format!("{path}.certificates"), message);
             self.problems.lacking(&path, &["certificates"], problem);
         }
+        let before = self.problems.errors();
+        let acme = written.acme.as_ref();
+        let acme = acme.and_then(|acme| self.acme(acme, folder, address, &path));
         let pair = |files: &file::CertificateFiles| KeyPair {
             cert: folder.join(&files.cert.value),
             key: folder.join(&files.key.value),
@@ -43,7 +48,8 @@ impl Compiler<'_> {
         let http3 = alpn.contains(&file::Alpn::Http3);
         let by_stream = alpn.iter().filter(|protocol| **protocol != file::Alpn::Http3);
         let terms = ListenerTls {
-            certificates: written.certificates.iter().map(pair).collect(),
+            certificates: certificates.iter().map(pair).collect(),
+            acme,
             client_ca: written.client_ca.as_ref().map(|file| folder.join(&file.value)),
             least_tls: match written.min_version {
                 Some(file::TlsVersion::Tls13) => LeastTls::Tls13,
@@ -53,8 +59,7 @@ impl Compiler<'_> {
             http3,
         };
         self.check_http3(written, &terms, is_http, &path);
-        let before = self.problems.errors();
-        for (index, files) in written.certificates.iter().enumerate() {
+        for (index, files) in certificates.iter().enumerate() {
             let pair = &terms.certificates[index];
             let path = format!("{path}.certificates[{index}]");
             secrets::warn_if_public(self.problems, &pair.key, &files.key, &format!("{path}.key"));
@@ -68,7 +73,8 @@ impl Compiler<'_> {
         {
             self.problems.error(written.at, format!("{path}.client_ca"), problem);
         }
-        if self.problems.errors() > before || terms.certificates.is_empty() {
+        if self.problems.errors() > before || terms.certificates.is_empty() && terms.acme.is_none()
+        {
             return (terms, None);
         }
         let built = server::build(&terms);
@@ -133,6 +139,7 @@ impl Compiler<'_> {
                 cert: folder.join(&written.cert.value),
                 key: folder.join(&written.key.value),
             }],
+            acme: None,
             client_ca: None,
             least_tls: LeastTls::Tls12,
             alpn: vec!["http/1.1".to_owned()],

@@ -1,5 +1,6 @@
 //! Listeners: addresses, protocols, deadlines and limits.
 
+use super::acme::Acme;
 use super::plan::{Address, ClassIndex};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -94,6 +95,8 @@ pub struct Listener {
     pub forwarded_client_cert: ForwardedClientCert,
     /// Whether requests to clusters list this proxy in `Via`.
     pub via: bool,
+    /// Whether the listener answers HTTP-01 challenges of ACME authorities.
+    pub answers_acme: bool,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Bounds.
@@ -154,6 +157,8 @@ pub enum LeastTls {
 pub struct ListenerTls {
     /// Certificates, selected by SNI; the first one serves unknown names.
     pub certificates: Vec<KeyPair>,
+    /// Further certificates, which an ACME authority issues.
+    pub acme: Option<Acme>,
     /// The certificate authorities, one of which must have signed the client's certificate.
     pub client_ca: Option<PathBuf>,
     /// The oldest accepted version of TLS.

@@ -11,6 +11,7 @@
 //! A [`plan::Plan`] is the compiled configuration, [`signal::Signals`] are the current estimates; a
 //! *class* is a service together with the set of clusters permitted to serve it.
 
+pub mod acme;
 pub mod assess;
 pub mod backlog;
 pub mod budget;

@@ -25,6 +25,7 @@ mod own;
 pub mod properties;
 mod tend;
 
+use crate::decision::acme::Challenge;
 use crate::decision::fleet::broadcast::is_broadcast;
 use crate::decision::fleet::lease::Shares;
 use crate::decision::fleet::{
@@ -326,8 +327,25 @@ impl Fleet {
             members: 1,
             expected,
             leaving: self.shared.is_draining(),
+            challenges: self.shared.challenges.own(),
             ..own::report(&view)
         }
+    }
+
+    /// Whether no other proxy is configured.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        let state = self.state();
+        state.links.is_empty() && state.bus.is_none()
+    }
+
+    /// The challenges of ACME authorities that other proxies of the site want to have answered.
+    #[must_use]
+    pub fn challenges(&self) -> Vec<Challenge> {
+        let own = self.identity();
+        let state = self.state();
+        let theirs = state.members.colleagues(&own, clock::now(), LIVE);
+        theirs.flat_map(|(report, _)| report.challenges.iter().cloned()).collect()
     }
 
     /// The known state of the fleet.

@@ -136,7 +136,7 @@ async fn secured(
             in_clear::answer(stream).await;
             return Err(Failure::NotTls);
         }
-        handshake::accept(stream, terms).await
+        handshake::accept(stream, terms, &worker.shared.challenges).await
     });
     let failure = match tokio::time::timeout(span, shaking).await {
         Ok(Ok(stream)) => {

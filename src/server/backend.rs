@@ -5,6 +5,7 @@ use super::key_origin::SourcePicture;
 use super::origin::Origin;
 use super::reload::Reloader;
 use super::status::{Status, Texts};
+use crate::acme::Certificates;
 use crate::admin;
 use crate::config::difference::{Change, difference};
 use crate::decision::plan::Address;
@@ -28,6 +29,7 @@ pub(super) struct Sources {
     shared: Arc<Shared>,
     fleet: Arc<Fleet>,
     scaling: Arc<Scaling>,
+    acme: Arc<Certificates>,
     status: Arc<Mutex<Status>>,
     figures: Arc<Mutex<Figures>>,
     ages: Ages,
@@ -47,6 +49,7 @@ impl Sources {
             shared: shared.clone(),
             fleet: reloader.fleet().clone(),
             scaling: reloader.scaling().clone(),
+            acme: reloader.acme().clone(),
             status: reloader.status(),
             figures,
             ages,
@@ -178,6 +181,7 @@ fn figures(sources: &Sources, started_at: Duration) -> ServerFigures {
         started_at: started_at.as_secs_f64(),
         fleet: fleet(&sources.fleet),
         scaling: scaling(&sources.scaling),
+        acme: sources.acme.results(),
         source: source(&sources.origin).map(|source| SourceFigures {
             connected: source.connected,
             revision: source.revision,

@@ -49,6 +49,7 @@ pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, C
         offenders: Default::default(),
         connections_max: AtomicU64::new(process::raise_descriptor_limit() * 45 / 100),
         memory_percent: AtomicU32::new(0),
+        challenges: Default::default(),
         registry,
     });
     (shared, Channels { events: events_in, decisions: decisions_in, traces: traces_in })

@@ -250,12 +250,14 @@ impl Main {
         } else {
             // The successor bears the same name in the fleet.
             self.reloader.fleet().stop();
+            self.reloader.acme().stop();
         }
         if how == Stop::Drain {
             self.drain(signals, stop).await;
         }
         self.reloader.scaling().stop().await;
         self.reloader.fleet().stop();
+        self.reloader.acme().stop();
         self.end_threads().await;
         self.reloader.traces().stop().await;
         // The last sender of the access log; without it the writer ends.

@@ -11,6 +11,7 @@ use super::origin::Origin;
 use super::sockets::{Built, Sockets, log_undelivered, unbound};
 use super::status::{Status, Texts};
 use super::worker;
+use crate::acme::Certificates;
 use crate::admin::Access;
 use crate::config::error::Position;
 use crate::config::{Config, Documents, Outcome, Problem, Settings, Severity};
@@ -70,6 +71,7 @@ pub struct Reloader {
     access: Arc<ArcSwap<Access>>,
     logs: Logs,
     fleet: Arc<Fleet>,
+    acme: Arc<Certificates>,
     traces: Traces,
     scaling: Arc<Scaling>,
 }
@@ -103,6 +105,7 @@ impl Reloader {
         let cookie_secret = files::cookie_secret(settings.state_dir.as_deref());
         let fleet = Arc::new(Fleet::new(shared.clone()));
         let scaling = Arc::new(Scaling::new(shared.clone(), fleet.clone()));
+        let acme = Arc::new(Certificates::new(shared.clone(), fleet.clone()));
         Reloader {
             cookie_secret,
             access,
@@ -118,6 +121,7 @@ impl Reloader {
             certificates: 0,
             looking: false,
             fleet,
+            acme,
             scaling,
             logs,
             traces,
@@ -133,6 +137,12 @@ impl Reloader {
     #[must_use]
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// The certificates that are ordered.
+    #[must_use]
+    pub fn acme(&self) -> &Arc<Certificates> {
+        &self.acme
     }
 
     /// The interfaces for autoscalers.
@@ -313,6 +323,7 @@ impl Reloader {
                 self.access.store(Arc::new(access(&settings)));
                 self.logs.apply(&settings);
                 self.fleet.adopt(&settings.peers, settings.nats.as_ref());
+                self.acme.adopt(&self.shared.view.load().plan, !self.looking);
                 let site = self.shared.view.load().plan.site.clone();
                 self.traces.adopt(settings.collector.as_ref(), &site);
                 if self.shared.view.load().plan.lead.is_some() {

@@ -1,5 +1,6 @@
 //! TLS handshakes over a [`Stream`], and the reasons for which they fail.
 
+use super::challenges::Challenges;
 use super::client::{Speaks, Upstream};
 use super::prefers_chacha;
 use super::server::Secured;
@@ -8,6 +9,7 @@ use crate::decision::tls_failure::TlsFailure;
 use crate::os::stream::Stream;
 use rustls::Error;
 use rustls::server::Acceptor;
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
@@ -27,6 +29,10 @@ pub enum Failure {
     ClientCertificate,
     /// The client rejected our certificate, or aborted with an alert.
     Alert,
+    /// There is no certificate for the name yet: an ACME authority has not issued it.
+    NoCertificate,
+    /// No failure: an ACME authority validated a name, for which the handshake is the whole answer.
+    AcmeChallenge,
     /// Any other violation of the protocol.
     Protocol,
 }
@@ -40,6 +46,8 @@ impl Failure {
         Failure::NothingInCommon,
         Failure::ClientCertificate,
         Failure::Alert,
+        Failure::NoCertificate,
+        Failure::AcmeChallenge,
         Failure::Protocol,
     ];
 
@@ -53,6 +61,8 @@ impl Failure {
             Failure::NothingInCommon => "nothing_in_common",
             Failure::ClientCertificate => "client_certificate",
             Failure::Alert => "alert",
+            Failure::NoCertificate => "no_certificate",
+            Failure::AcmeChallenge => "acme_challenge",
             Failure::Protocol => "protocol",
         }
     }
@@ -72,20 +82,42 @@ impl Failure {
     }
 }
 
-/// Performs the handshake with a client.
+/// Performs the handshake with a client, or the one that answers a challenge of an ACME authority.
 ///
 /// # Errors
 /// [`Failure`]; a client that speaks TLS has received an alert.
-pub async fn accept(stream: Stream, secured: &Secured) -> Result<Stream, Failure> {
+pub async fn accept(
+    stream: Stream,
+    secured: &Secured,
+    challenges: &Challenges,
+) -> Result<Stream, Failure> {
+    // What the handshake is besides one that serves a client.
+    let special = Cell::new(None);
+    let seen = &special;
     let shaking = |socket| async move {
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
-        let config = match prefers_chacha(hello.client_hello().cipher_suites()) {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let hello = begun.client_hello();
+        if secured.names.answers_acme
+            && let Some(config) = challenges.config(&hello)
+        {
+            seen.set(Some(Failure::AcmeChallenge));
+            return begun.into_stream(config).await.map(Into::into);
+        }
+        if secured.names.lacks(hello.server_name()) {
+            seen.set(Some(Failure::NoCertificate));
+        }
+        let config = match prefers_chacha(hello.cipher_suites()) {
             true => &secured.by_client,
             false => &secured.config,
         };
-        hello.into_stream(config.clone()).await.map(Into::into)
+        begun.into_stream(config.clone()).await.map(Into::into)
     };
-    stream.secure(shaking).await.map_err(|error| Failure::of(&error))
+    match (stream.secure(shaking).await, special.get()) {
+        (Ok(_), Some(special)) => Err(special),
+        (Ok(stream), None) => Ok(stream),
+        (Err(_), Some(Failure::NoCertificate)) => Err(Failure::NoCertificate),
+        (Err(error), _) => Err(Failure::of(&error)),
+    }
 }
 
 /// Performs the handshake with an endpoint.

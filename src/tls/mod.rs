@@ -7,6 +7,7 @@
 //! Sockets (`os`), and the treatment of an authenticated client (`proxy`).
 
 pub mod certificate;
+pub mod challenges;
 pub mod client;
 pub mod client_cert;
 pub mod handshake;

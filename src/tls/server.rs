@@ -3,12 +3,13 @@
 use super::certificate::{self, Certificate};
 use super::listed::ListedClients;
 use super::provider;
+use crate::decision::acme::{Acme, ChallengeKind};
 use crate::decision::listener::LeastTls;
 use crate::decision::plan::ListenerTls;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The TLS settings of a listener, ready for handshakes.
@@ -47,6 +48,11 @@ pub struct ByName {
     exact: BTreeMap<String, usize>,
     /// Wildcards, by the labels after `*.`.
     wildcard: BTreeMap<String, usize>,
+    /// Names whose certificate an ACME authority has not issued yet: their handshakes are refused, because the
+    /// certificate of another name would only teach clients to ignore a warning.
+    pub pending: BTreeSet<String>,
+    /// Whether authorities may validate names by a handshake (TLS-ALPN-01).
+    pub answers_acme: bool,
 }
 
 impl ByName {
@@ -62,7 +68,7 @@ impl ByName {
                 };
             }
         }
-        ByName { certificates, exact, wildcard }
+        ByName { certificates, exact, wildcard, ..ByName::default() }
     }
 
     /// The certificate for a name: an exact match, else a wildcard of one label (RFC 6125 §6.4.3).
@@ -71,6 +77,24 @@ impl ByName {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let by_label = || self.wildcard.get(name.get(name.find('.')?..)?);
         self.exact.get(&name).or_else(by_label).copied()
+    }
+
+    /// The certificate for a connection with this server name, if any: the first one for unknown names.
+    fn shown(&self, name: Option<&str>) -> Option<&Certificate> {
+        let known = name.and_then(|name| self.find(name));
+        let index = known.or_else(|| (!name.is_some_and(|name| self.awaits(name))).then_some(0))?;
+        self.certificates.get(index)
+    }
+
+    /// Whether there is no certificate for a connection with this server name.
+    #[must_use]
+    pub fn lacks(&self, name: Option<&str>) -> bool {
+        !self.pending.is_empty() && self.shown(name).is_none()
+    }
+
+    fn awaits(&self, name: &str) -> bool {
+        !self.pending.is_empty()
+            && self.pending.contains(&name.trim_end_matches('.').to_ascii_lowercase())
     }
 
     /// Whether a request for `host` is allowed on a connection whose server name was `sni`: both names have the same
@@ -85,8 +109,7 @@ impl ByName {
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let index = hello.server_name().and_then(|name| self.find(name)).unwrap_or(0);
-        self.certificates.get(index).map(|certificate| certificate.key.clone())
+        self.shown(hello.server_name()).map(|certificate| certificate.key.clone())
     }
 }
 
@@ -97,7 +120,7 @@ impl ResolvesServerCert for ByName {
 pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
     let load = |files: &crate::decision::plan::KeyPair| certificate::load(&files.cert, &files.key);
     let certificates = terms.certificates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
-    let names = Arc::new(ByName::new(certificates));
+    let names = Arc::new(with_issued(certificates, terms.acme.as_ref()));
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(terms.least_tls))
         .map_err(|error| error.to_string())?;
@@ -129,6 +152,25 @@ pub fn build(terms: &ListenerTls) -> Result<Secured, String> {
         names,
         clients,
     })
+}
+
+/// Adds the certificates that an ACME authority has issued. A file that cannot be used is no error of the configuration:
+/// its name has no certificate until it is ordered again.
+fn with_issued(mut certificates: Vec<Certificate>, acme: Option<&Acme>) -> ByName {
+    let mut pending = BTreeSet::new();
+    for domain in acme.iter().flat_map(|acme| &acme.domains) {
+        match certificate::load(&domain.file, &domain.file) {
+            Ok(certificate) => certificates.push(certificate),
+            Err(problem) => {
+                if domain.file.exists() {
+                    tracing::warn!("certificate for {} not used: {problem}", domain.name);
+                }
+                pending.insert(domain.name.clone());
+            }
+        }
+    }
+    let answers_acme = acme.is_some_and(|acme| acme.challenge == ChallengeKind::TlsAlpn01);
+    ByName { pending, answers_acme, ..ByName::new(certificates) }
 }
 
 /// The same for QUIC, with HTTP/3 and TLS 1.3 only.

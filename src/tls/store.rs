@@ -108,6 +108,7 @@ fn files(plan: &Plan) -> Vec<&Path> {
     let of_listeners = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref());
     for terms in of_listeners.chain(&plan.admin_tls) {
         files.extend(terms.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]));
+        files.extend(terms.acme.iter().flat_map(|acme| &acme.domains).map(|domain| &domain.file));
         files.extend(&terms.client_ca);
     }
     files.extend(plan.policies.iter().filter_map(|policy| policy.auth.as_ref()?.file()));

@@ -8,6 +8,8 @@
     reason = "a test fails by panicking, and reads the clock to have a deadline"
 )]
 
+#[cfg(feature = "acme")]
+mod acme;
 mod admin;
 mod affinity;
 mod blame;

@@ -48,6 +48,11 @@ pub(super) fn render(all: &Value) -> String {
             text(&cluster["why"])
         ));
     }
+    for certificate in items(&status["certificates"]).iter().filter(|one| one["expires"].is_null())
+    {
+        let (name, listener) = (text(&certificate["name"]), text(&certificate["listener"]));
+        out.push_str(&format!("  listener {listener} has no certificate for {name} yet\n"));
+    }
     out + "\n" + &services(items(&all["services"]))
 }
 

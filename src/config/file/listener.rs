@@ -64,11 +64,41 @@ impl Alpn {
     }
 }
 
+words! {
+    /// How an ACME authority validates a name.
+    ChallengeKind {
+        /// It fetches a token from port 80.
+        Http01 = "http-01",
+        /// It begins a TLS connection to port 443.
+        TlsAlpn01 = "tls-alpn-01",
+    }
+}
+
+shape! {
+    /// Certificates from an ACME authority, such as Let's Encrypt.
+    Acme {
+        /// The URL of the authority's directory.
+        directory: Spanned<String> = "https://acme-v02.api.letsencrypt.org/directory",
+        /// Where the authority sends notices.
+        email: Spanned<String> = optional,
+        /// The names, each of which gets a certificate of its own.
+        domains: Vec<Spanned<String>> = required,
+        /// How the authority validates a name: http-01 or tls-alpn-01.
+        challenge: ChallengeKind = "http-01",
+        /// Consent to the authority's terms of service: true.
+        accept_terms: Spanned<bool> = required,
+        /// The authorities for the certificate of the directory; by default those of the system.
+        ca: Spanned<String> = optional,
+    }
+}
+
 shape! {
     /// TLS of a listener.
     ListenerTls {
         /// The certificates, chosen by SNI; the first one serves clients that send no known name.
-        certificates: Vec<CertificateFiles> = required,
+        certificates: Vec<CertificateFiles> = optional,
+        /// Certificates from an ACME authority, after those of `certificates`.
+        acme: Acme = optional,
         /// A file with the certificate authorities that must have signed client certificates, or with client
         /// certificates themselves.
         client_ca: Spanned<String> = optional,

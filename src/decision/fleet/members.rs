@@ -147,6 +147,7 @@ impl Members {
         let mut sum = own.clone();
         sum.wants.clear();
         sum.grants.clear();
+        sum.challenges.clear();
         for heard in self.all.values() {
             let live = now.since(heard.at) <= LIVE && !heard.report.leaving;
             let is_other = heard.report.by.instance != own.by.instance;

@@ -11,6 +11,7 @@
 //! A report that [`Report::check`] accepts has only valid names, and finite numbers within their ranges.
 
 use super::Refused;
+use crate::decision::acme::{CHALLENGES_MAX, Challenge};
 use crate::decision::scaling::Need;
 use crate::decision::signal::State;
 use serde::de::{Deserialize, Deserializer};
@@ -57,6 +58,9 @@ pub struct Report {
     /// The loans of the proxy from its part, by cluster and borrowing instance.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<String, BTreeMap<String, u32>>,
+    /// The challenges of ACME authorities that wait for an answer; any proxy of the site may receive the question.
+    #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
+    pub challenges: Vec<Challenge>,
 }
 
 /// The identity of the reporting proxy; in a site's report, of the proxy that made the sum.
@@ -278,8 +282,12 @@ impl Report {
             needs,
             self.needs.len(),
         ];
-        if counts.iter().any(|count| *count > ROWS_MAX) {
+        let is_many = self.challenges.len() > CHALLENGES_MAX;
+        if is_many || counts.iter().any(|count| *count > ROWS_MAX) {
             return Err(Refused::TooMany);
+        }
+        if !self.challenges.iter().all(Challenge::is_valid) {
+            return Err(Refused::Value);
         }
         let needed = self.needs.iter().flat_map(|(name, of)| of.keys().chain([name]));
         let names = self.clusters.keys().chain(self.services.keys()).chain(needed);
@@ -491,6 +499,22 @@ mod tests {
             report.clusters = (0..=ROWS_MAX).map(|n| (format!("c{n}"), row(1.0))).collect();
         });
         assert_eq!(many, Err(Refused::TooMany));
+    }
+
+    #[test]
+    fn challenges_travel_between_members_and_are_bounded() {
+        let challenge = |key: &str| Challenge {
+            domain: "shop.example".to_owned(),
+            key_authorization: key.to_owned(),
+        };
+        let with = |challenges: Vec<Challenge>| Report { challenges, ..report() };
+        let one = with(vec![challenge("a.b")]);
+        let text = serde_json::to_string(&one.for_members()).unwrap();
+        let back: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!((&back.challenges, back.check()), (&one.challenges, Ok(())));
+        assert_eq!(with(vec![challenge("a\r\n.b")]).check(), Err(Refused::Value));
+        let many = vec![challenge("a.b"); CHALLENGES_MAX + 1];
+        assert_eq!(with(many).check(), Err(Refused::TooMany));
     }
 
     #[test]

@@ -71,4 +71,15 @@ fn certificates(families: &mut Families, scrape: &Scrape<'_>) {
     for (listener, name, expires) in &scrape.certificates {
         expiries.push(gauge(&[("listener", listener), ("name", name)], *expires as f64));
     }
+    let help = "Names without a certificate, because an ACME authority has not issued it yet.";
+    let pending = families.family("tidegate_certificates_pending", help, MetricType::GAUGE);
+    for (listener, count) in &scrape.pending {
+        pending.push(gauge(&[("listener", listener)], *count as f64));
+    }
+    let Some(results) = &scrape.server.acme else { return };
+    let help = "Orders of certificates from an ACME authority, by result.";
+    let orders = families.family("tidegate_acme_renewals_total", help, MetricType::COUNTER);
+    for (result, count) in results {
+        orders.push(counter(&[("result", result)], *count as f64));
+    }
 }

@@ -22,6 +22,8 @@ pub struct Scrape<'a> {
     pub connections: Table<ClusterIndex, (u32, u32, u32)>,
     /// When certificates expire, in seconds since 1970, by listener and name.
     pub certificates: Vec<(String, String, i64)>,
+    /// Names that wait for their first certificate, by listener with `tls.acme`.
+    pub pending: Vec<(String, usize)>,
     /// Figures of the process around the data plane.
     pub server: ServerFigures,
 }
@@ -65,6 +67,8 @@ pub struct ServerFigures {
     pub fleet: FleetFigures,
     /// The figures of the interfaces for autoscalers.
     pub scaling: ScalingFigures,
+    /// Orders of certificates that ended, by result, where any is ordered.
+    pub acme: Option<Vec<(&'static str, u64)>>,
     /// Of the source of the configuration, where it is a key in NATS.
     pub source: Option<SourceFigures>,
 }

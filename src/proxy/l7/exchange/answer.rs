@@ -116,6 +116,18 @@ pub async fn local<C: Client>(
     record.sent = response.sent();
 }
 
+/// Answers an HTTP-01 challenge (RFC 8555 §8.3).
+pub async fn challenge<C: Client>(client: &mut C, text: &str, record: &mut Record) {
+    let lines = format!("{NO_STORE}content-type: application/octet-stream\r\n");
+    let (_, _, mut response) = client.split();
+    record.status = 200;
+    let answer = Local { status: 200, lines: lines.as_bytes(), body: text.as_bytes(), keep: true };
+    if let Err(error) = response.local(&answer).await {
+        tracing::debug!(%error, "answer to a challenge not sent: the client connection failed");
+    }
+    record.sent = response.sent();
+}
+
 /// Answers as the last hop of OPTIONS and TRACE (RFC 9110 §7.6.2, §9.3.7, §9.3.8). The answer to TRACE contains the
 /// fields that describe the path, and no secrets.
 pub async fn last_hop<C: Client>(client: &mut C, route: &Route, record: &mut Record) {

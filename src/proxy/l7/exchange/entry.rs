@@ -17,6 +17,7 @@ use super::record::Record;
 use super::request_head::Ids;
 use super::trace;
 use super::upload::ReadWhole;
+use crate::decision::acme::HTTP_PATH;
 use crate::decision::plan::ClassIndex;
 use crate::decision::route::{Action, Route, RouteQuery, Unrouted};
 use crate::decision::terms::Destination;
@@ -42,6 +43,10 @@ pub async fn serve<C: Client>(
     record: &mut Record,
 ) -> After {
     record.trace = trace::begin(worker, view, client.head(), info.trusted);
+    if let Some(text) = challenge(worker, view, info, client.head()) {
+        Box::pin(answer::challenge(client, &text, record)).await;
+        return After::Next;
+    }
     let served = match route(view, info, client.head(), record) {
         Err(refused) => Err(refused),
         Ok(Routed { route, deadline: None }) => {
@@ -60,6 +65,20 @@ pub async fn serve<C: Client>(
         Err(failure) => conclude(view, client, record, failure).await,
     }
     After::Next
+}
+
+/// The answer to an ACME authority that validates a name. Other requests for such a path are routed as usual: a cluster
+/// may have an ACME client of its own.
+fn challenge(
+    worker: &Worker,
+    view: &View,
+    info: &ConnectionInfo,
+    head: &RequestHead,
+) -> Option<String> {
+    if !view.plan.listeners.get(info.listener)?.answers_acme {
+        return None;
+    }
+    worker.shared.challenges.text(head.target().path().strip_prefix(HTTP_PATH)?)
 }
 
 /// Ends an exchange that has passed its deadline.
