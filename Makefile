@@ -75,7 +75,7 @@ fuzz: target/.tools-fuzz
 
 # Packages in target/package: static binary, debug file, .deb, tarball, the image's root file system, SBOM, checksums.
 # Prints the size and the time to readiness, and fails above 20 MB or 100 ms.
-FEATURES ?= http3,k8s,nats,otel
+FEATURES ?= http3,k8s,nats,otel,acme
 dist: rust target/.tools-dist
 	nice sh config/package/build.sh target/package "$(FEATURES)"
 	$(CARGO) cyclonedx --format json --features "$(FEATURES)" --override-filename tidegate.cdx >/dev/null && mv tidegate.cdx.json target/package/
