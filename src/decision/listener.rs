@@ -1,8 +1,11 @@
 //! Listeners: addresses, protocols, deadlines and limits.
 
+use super::edits::Edits;
+use super::pages::ErrorPages;
 use super::plan::{Address, ClassIndex};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The transport of an address: TCP and UDP may share a port.
@@ -94,6 +97,12 @@ pub struct Listener {
     pub forwarded_client_cert: ForwardedClientCert,
     /// Whether requests to clusters list this proxy in `Via`.
     pub via: bool,
+    /// Edits of its requests' heads.
+    pub request_edits: Arc<Edits>,
+    /// Edits of its responses' heads.
+    pub response_edits: Arc<Edits>,
+    /// Error pages of refusals for which neither the route nor the service has one.
+    pub error_pages: Option<ErrorPages>,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Bounds.
