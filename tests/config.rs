@@ -1146,7 +1146,7 @@ fn ten_thousand_routes_load_and_each_is_found() {
             host: &host,
             path: &path,
             method: "GET",
-            has_header: &|_, _| false,
+            request: &tidegate::decision::matching::BareRequest::default(),
         };
         let found = config.plan.routes.find(&query).unwrap();
         assert_eq!(config.plan.routes.route(found).name, format!("routes[{number}]"));
@@ -1394,4 +1394,151 @@ fn what_is_wrong_with_kubernetes_is_told_at_its_place() {
     let both = check(text).problems;
     let told = both.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n");
     assert!(told.contains("needs exactly one of `dns`, `srv`, `file` and `kubernetes`"), "{told}");
+}
+
+/// What is said of a listener, a service and a route with these further keys.
+fn about_http(listener: &str, service: &str, route: &str) -> String {
+    let text = format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s{listener} }} }}\n\
+         services: {{ s: {{ clusters: [a]{service} }} }}\n\
+         clusters: {{ a: {{ endpoints: [127.0.0.1:1] }} }}\nroutes: [{route}]\n"
+    );
+    check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_field_that_cannot_be_edited_and_an_unknown_variable_are_told_with_a_hint() {
+    for (edits, part) in [
+        (
+            "set: { Host: a }",
+            "`Host` frames or routes the message and cannot be edited (use `host`",
+        ),
+        ("set: { content-length: 1 }", "cannot be edited (the proxy writes this field itself"),
+        ("add: { transfer-encoding: chunked }", "cannot be edited"),
+        ("remove: [connection]", "cannot be edited"),
+        ("set: { upgrade: x }", "cannot be edited (use `upgrades` of the listener)"),
+        ("set: { tidegate-via: x }", "`tidegate-*` fields are the proxy's own"),
+        ("set: { 'a b': x }", "`a b` is not a valid header name"),
+        ("set: { x: \"a\\r\\nb\" }", "the header's value has a control character"),
+        ("set: { x: '{clint_ip}' }", "no variable `{clint_ip}` here (did you mean `{client_ip}`?"),
+        ("add: { x: '{unheard}' }", "no variable `{unheard}` here (one of: client_ip, "),
+        ("set: { x: '{reason}' }", "there is no variable `{reason}` here"),
+    ] {
+        for head in ["request_headers", "response_headers"] {
+            let written = format!(", {head}: {{ {edits} }}");
+            let route = format!("{{ path: /x, service: s{written} }}");
+            for (at, told) in [
+                ("listeners.web", about_http(&written, "", "")),
+                ("services.s", about_http("", &written, "")),
+                ("routes[0]", about_http("", "", &route)),
+            ] {
+                let place = format!("error: {at}.{head}: ");
+                assert!(told.contains(&place) && told.contains(part), "{edits}: {told}");
+            }
+        }
+    }
+    let fine = ", request_headers: { set: { x: '{{a} {\"b\": 1} {header:X-A}' } }";
+    assert_eq!(about_http(fine, fine, ""), "");
+    let tcp = "listeners: { web: { address: 127.0.0.1:0, protocol: tcp, service: s, request_headers: { remove: [a] } } }\n\
+               services: { s: { clusters: [a] } }\nclusters: { a: { endpoints: [127.0.0.1:1] } }\n";
+    let told = check(tcp).problems.iter().map(|p| p.render("t")).collect::<String>();
+    assert!(told.contains("request_headers: only an http listener has header fields"), "{told}");
+}
+
+#[test]
+fn redirects_rewrites_and_conditions_are_checked() {
+    for (keys, part) in [
+        ("redirect: http", "redirect: is not a redirect (write `redirect: https`"),
+        ("redirect: { to: 'x{cluster}' }", "redirect: there is no variable `{cluster}` here"),
+        ("redirect: { to: x, status: 304 }", "`status` must be 301"),
+        ("redirect: https, rewrite: { strip_prefix: /a }", "there is nothing to rewrite"),
+        ("service: s, rewrite: { strip_prefix: a }", "`a` must begin with `/`"),
+        (
+            "service: s, rewrite: { add_prefix: /a/../b }",
+            "add_prefix: `/a/../b` is not a path in canonical form",
+        ),
+        ("service: s, rewrite: { host: 'a b' }", "host: `a b` is not a host"),
+        (
+            "service: s, rewrite: { path_regex: { match: '(' , replace: x } }",
+            "`(` is not a regular expression",
+        ),
+        (
+            "service: s, rewrite: { path_regex: { match: '(a)', replace: '/$2' } }",
+            "has no group `2`",
+        ),
+        (
+            "service: s, rewrite: { path_regex: { match: '(a)', replace: '/$1a' } }",
+            "has no group `1a` (`$1a` is the group",
+        ),
+        (
+            "service: s, rewrite: { path_regex: { match: 'a', replace: '/\\1' } }",
+            "visible ASCII characters",
+        ),
+        ("service: s, rewrite: { path_regex: { match: 'a' } }", "`replace` is missing"),
+        (
+            "service: s, rewrite: { path_regex: { match: '(?:a{1000}){1000}', replace: '/' } }",
+            "exceeds size limit",
+        ),
+        (
+            "service: s, match: { headers: { x: { regex: '[' } } }",
+            "match.headers.x.regex: `[` is not a regular expression",
+        ),
+        (
+            "service: s, match: { headers: { x: { regex: a, present: true } } }",
+            "exactly one of `regex` and `present`",
+        ),
+        ("service: s, match: { headers: { 'a b': c } }", "`a b` is not a valid header name"),
+        ("service: s, match: { headers: { x: { regx: c } } }", "unknown key `regx`"),
+        ("service: s, match: { client: [10.0.0.0/40] }", "match.client[0]"),
+        ("service: s, match: { no: {} }", "unknown key `no`"),
+        ("service: s, name: 'a b'", "name: not a valid name"),
+    ] {
+        let told = about_http("", "", &format!("{{ path_prefix: /a, {keys} }}"));
+        assert!(told.contains(part) && !told.contains('\n'), "{keys}: {told}");
+    }
+    let twice = "{ path: /a, name: x, service: s }, { path: /b, name: x, service: s }";
+    assert!(about_http("", "", twice).contains("routes[1].name: another route has the name `x`"));
+    let narrower = "{ path: /a, service: s, match: { query: { a: b } } }, { path: /a, service: s, match: { query: { a: c } } }";
+    assert_eq!(about_http("", "", narrower), "");
+    let same = narrower.replace("a: c", "a: b");
+    assert!(about_http("", "", &same).contains("routes[1]: never matches"));
+}
+
+#[test]
+fn error_pages_must_be_readable_small_and_of_a_known_kind() {
+    let folder = std::env::temp_dir().join(format!("tidegate-pages-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, text: &[u8]| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let fine =
+        write("a.html", b"<style>a{b:c}</style>{request_id} {reason} {status} {client_ip} {{x}");
+    for key in ["503", "4xx", "5xx"] {
+        assert_eq!(about_http(&format!(", error_pages: {{ '{key}': {fine} }}"), "", ""), "");
+    }
+    for (key, file, part) in [
+        ("503", "nowhere.html".to_owned(), "cannot use `nowhere.html`: No such file"),
+        ("503", write("b.html", &[b'x'; 65_537]), "it is larger than 64 KiB"),
+        ("503", write("c.html", b"\xff"), "UTF-8"),
+        ("503", write("d.css", b"x"), "has no known suffix (the suffix decides"),
+        (
+            "503",
+            write("e.html", b"{reasn}"),
+            "no variable `{reasn}` here (did you mean `{reason}`?",
+        ),
+        ("503", folder.join("x.html").display().to_string(), "No such file"),
+        ("5x", fine.clone(), "`5x` is neither a status nor a class"),
+        ("200", fine.clone(), "`200` is neither a status nor a class"),
+        (
+            "418",
+            fine.clone(),
+            "warning: listeners.web.error_pages.418: the proxy itself never answers 418",
+        ),
+    ] {
+        let told = about_http(&format!(", error_pages: {{ '{key}': {file} }}"), "", "");
+        assert!(told.contains(part) && !told.contains('\n'), "{key} {file}: {told}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -623,8 +623,11 @@ fn every_metric_refusal_and_key_stands_in_the_documentation() {
             && [" = required,", " = optional,", "\","].iter().any(|end| line.ends_with(end))
             && line.contains(": ")
     };
-    let keys: Vec<&str> =
-        lines.filter(is_key).filter_map(|line| Some(line.trim().split_once(": ")?.0)).collect();
+    let keys: Vec<&str> = lines
+        .filter(is_key)
+        .filter_map(|line| Some(line.trim().split_once(": ")?.0))
+        .map(|key| key.trim_start_matches("r#"))
+        .collect();
     check("configuration key", &keys, 150, "config/reference.yaml", &words(&reference));
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }

@@ -5,6 +5,7 @@ use super::{Backend, Request, picture};
 use crate::decision::assess::Event;
 use crate::decision::explain::explain as explain_route;
 use crate::decision::headroom::headroom;
+use crate::decision::matching::BareRequest;
 use crate::decision::plan::{Listener, ListenerIndex};
 use crate::decision::route::{RouteQuery, Unrouted};
 use crate::http::target::{Target, host as authority_of};
@@ -286,12 +287,13 @@ pub(super) async fn explain(State(backend): Shared, Query(question): Query<Quest
         let body = Json(json!({"refusal": "bad_request"}));
         return (StatusCode::BAD_REQUEST, body).into_response();
     };
+    let is_https = view.plan.listeners.get(listener).is_some_and(|own| own.tls.is_some());
     let query = RouteQuery {
         listener,
         host,
         path: target.path(),
         method: question.method.as_deref().unwrap_or("GET"),
-        has_header: &|_, _| false,
+        request: &BareRequest { is_https },
     };
     match explain_route(&view.plan, Some(&view.signals), &query) {
         Ok(explanation) => Json(json!(explanation)).into_response(),

@@ -4,6 +4,7 @@ use super::remote::AdminArguments;
 use super::{FAILED, fail, load_config, print, read_config};
 use crate::admin::client::{Remote, escaped};
 use crate::decision::explain::{Explanation, explain as explain_route};
+use crate::decision::matching::BareRequest;
 use crate::decision::route::{RouteQuery, Unrouted};
 use crate::http::target::{Target, host as authority_of};
 use crate::http::{EncodedSlash, Slashes};
@@ -114,12 +115,13 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
     let Ok(host) = authority_of(&host) else {
         return fail("the host would be refused with 400 bad_request");
     };
+    let is_https = plan.listeners.get(listener).is_some_and(|own| own.tls.is_some());
     let query = RouteQuery {
         listener,
         host,
         path: target.path(),
         method: &question.method,
-        has_header: &|_, _| false,
+        request: &BareRequest { is_https },
     };
     match explain_route(&plan, None, &query) {
         Ok(explanation) => tell(&explanation, question.json),

@@ -26,6 +26,8 @@ pub(super) struct Compiler<'a> {
     pub(super) warned: BTreeSet<(String, Vec<String>)>,
     /// Services that no cluster may serve, with their data classes and needs: each is reported once.
     pub(super) unserved: BTreeSet<(String, Vec<String>, Vec<String>)>,
+    /// The names that operators gave to routes.
+    pub(super) route_names: BTreeSet<String>,
 }
 
 impl<'a> Compiler<'a> {
@@ -37,7 +39,8 @@ impl<'a> Compiler<'a> {
         problems: &'a mut Problems,
     ) -> Compiler<'a> {
         let (tls, warned, unserved) = (Store::default(), BTreeSet::new(), BTreeSet::new());
-        Compiler { file, plan, problems, tls, folder, warned, unserved }
+        let route_names = BTreeSet::new();
+        Compiler { file, plan, problems, tls, folder, warned, unserved, route_names }
     }
 
     /// Reports each duration of 0: every request would be late at once.

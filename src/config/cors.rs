@@ -5,8 +5,9 @@ use super::file::policy::CorsFile;
 use super::headers::is_field_name;
 use super::shape::Spanned;
 use crate::decision::cors::{Cors, FIELDS, Origins};
+use crate::decision::edits::Edits;
 use crate::decision::plan::Plan;
-use crate::decision::route::{Action, Edits};
+use crate::decision::route::Action;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -7,12 +7,15 @@ use super::headers::is_field_name;
 use super::scalar;
 use super::services::Layer;
 use super::shape::{Named, Spanned};
+use crate::decision::edits::Edits;
+use crate::decision::pages::ErrorPages;
 use crate::decision::plan::{
     Address, ClassIndex, ForwardedClientCert, Listener, ListenerLimits, ListenerTimeouts,
     ListenerTls, Names, Protocol, SendProxy, Slashes, Transparent, Transport, Underscores,
 };
 use crate::tls::server::Secured;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A placeholder for the class of a listener whose service is invalid. Such a plan is rejected, so no exchange
@@ -44,8 +47,13 @@ impl Compiler<'_> {
             let upgrades = self.upgrades(listener, &path);
             let transparent = self.transparent(listener, &address, &protocol, &path);
             let forwarded_client_cert = self.forwarded_client_cert(listener, &path);
+            let error_pages = self.listener_pages(listener, &path);
+            let (request_edits, response_edits) = self.listener_edits(listener, &path);
             self.plan.listeners.push(Listener {
                 tls,
+                request_edits,
+                response_edits,
+                error_pages,
                 forwarded_client_cert,
                 transparent,
                 upgrades,
@@ -68,6 +76,36 @@ impl Compiler<'_> {
             });
         }
         self.answer_acme();
+    }
+
+    /// The edits of requests' heads and of responses' heads.
+    fn listener_edits(
+        &mut self,
+        listener: &file::Listener,
+        path: &str,
+    ) -> (Arc<Edits>, Arc<Edits>) {
+        let heads = [
+            ("request_headers", &listener.request_headers),
+            ("response_headers", &listener.response_headers),
+        ];
+        let [request, response] = heads.map(|(key, written)| {
+            let path = format!("{path}.{key}");
+            if let Some(written) =
+                written.as_ref().filter(|_| listener.protocol != file::Protocol::Http)
+            {
+                self.problems.error(written.at, &path, "only an http listener has header fields");
+            }
+            Arc::new(self.edits(written.as_ref(), &path))
+        });
+        (request, response)
+    }
+
+    fn listener_pages(&mut self, listener: &file::Listener, path: &str) -> Option<ErrorPages> {
+        if listener.error_pages.is_some() && listener.protocol != file::Protocol::Http {
+            let message = "only an http listener has error pages";
+            self.problems.error(listener.at, format!("{path}.error_pages"), message);
+        }
+        self.error_pages(listener.error_pages.as_ref(), path)
     }
 
     /// What clusters are told about certificates of clients; by default all that is verified.

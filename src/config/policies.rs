@@ -3,7 +3,7 @@
 use super::compiler::Compiler;
 use super::error::Problem;
 use super::file::{self, policy::AuthFile, policy::RateLimit};
-use super::headers::{check_field, is_field_name};
+use super::headers::is_field_name;
 use super::scalar::{Network, Within, host_and_port};
 use super::secrets;
 use crate::decision::index::Table;
@@ -124,7 +124,7 @@ impl Compiler<'_> {
                 terms.ca = forward.ca.as_ref().map(|ca| self.folder.join(&ca.value));
                 terms.pass_response = forward.pass_response.unwrap_or(true);
                 for name in forward.response_headers.iter().flatten() {
-                    check_field(self, name, None, &format!("{path}.response_headers"));
+                    self.check_field(name, None, &format!("{path}.response_headers"));
                     terms.response_headers.push(name.value.to_ascii_lowercase());
                 }
                 (at, Auth::Forward(terms))

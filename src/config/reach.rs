@@ -3,8 +3,10 @@
 
 use super::compiler::Compiler;
 use super::error::Position;
+use crate::decision::matching::RequestFacts;
 use crate::decision::plan::{Listener, ListenerIndex, Protocol, Slashes};
 use crate::decision::route::{PathMatch, Route, RouteQuery, Unrouted};
+use std::net::IpAddr;
 
 /// Warns of routes whose policy depends on how a cluster interprets a path, and of routes whose other methods are not
 /// served. `places` are the positions of the compiled routes in the file.
@@ -53,6 +55,27 @@ fn ambiguous_listener<'p>(compiler: &'p Compiler<'_>, route: &Route) -> Option<&
     found.map(|(_, listener)| listener)
 }
 
+/// A request with these fields.
+struct Fields<'a>(&'a [(String, String)]);
+
+impl RequestFacts for Fields<'_> {
+    fn has_field(&self, name: &str, test: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.0.iter().any(|(known, value)| known == name && test(value.as_bytes()))
+    }
+
+    fn query(&self) -> &str {
+        ""
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn is_https(&self) -> bool {
+        false
+    }
+}
+
 /// The route that would serve the other methods if this route's policy did not end the search.
 fn cut_off(compiler: &Compiler<'_>, route: &Route) -> Option<String> {
     if route.methods.is_empty() {
@@ -63,14 +86,15 @@ fn cut_off(compiler: &Compiler<'_>, route: &Route) -> Option<String> {
         PathMatch::Pattern(_) => return None,
     };
     let host = route.hosts.first().map_or(String::new(), |host| host.replacen('*', "any", 1));
-    let has = |name: &str, value: &str| {
-        route.headers.iter().any(|(known, wanted)| known == name && wanted == value)
-    };
+    if route.conditions.is_some() {
+        return None;
+    }
+    let request = Fields(&route.headers);
     let listeners = compiler.plan.listeners.enumerated();
     let mut listeners = listeners.filter(|(_, l)| l.protocol == Protocol::Http);
     listeners.find_map(|(listener, _)| {
         let query =
-            RouteQuery { listener, host: &host, path, method: "ANOTHER-METHOD", has_header: &has };
+            RouteQuery { listener, host: &host, path, method: "ANOTHER-METHOD", request: &request };
         match compiler.plan.routes.find(&query) {
             Err(Unrouted::Method(_)) => {
                 let behind = compiler.plan.routes.find_behind(&query)?;

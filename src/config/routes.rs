@@ -4,21 +4,21 @@ use super::compiler::Compiler;
 use super::cors;
 use super::error::Problem;
 use super::file;
-use super::headers::{edits, is_field_name};
+use super::headers::is_field_name;
 use super::listeners::listener_names;
 use super::policies::Written;
 use super::services::Layer;
+use super::shadow::{Earlier, warn_if_shadowed};
 use super::shape::Spanned;
 use crate::decision::cors::Cors;
+use crate::decision::edits::{ByListener, Edits};
 use crate::decision::plan::{
-    Affinity, ClassIndex, HashKey, Kind, ListenerIndex, Plan, ProbeKind, Source,
+    Affinity, ClassIndex, HashKey, Kind, Listener, ListenerIndex, Plan, ProbeKind, Source,
 };
-use crate::decision::route::{Action, Edits, Mirror, PathMatch, Route, RouteTable};
+use crate::decision::route::{Action, Mirror, PathMatch, Route, RouteTable};
 use crate::decision::terms::{Destination, Overrides, Terms};
 use crate::http::target::Target;
 use crate::http::{EncodedSlash, Slashes};
-use regex::Regex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Compiles all routes into the plan.
@@ -42,7 +42,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
         let path = format!("listeners.{}.service", name.value);
         if let Some(class) = compiler.class_of(service, &[], &[], Layer::L7, &path) {
             let to = destination(compiler, class, &Overrides::default());
-            catch_alls.push((ListenerIndex(index), last_route(&compiler.plan, &name.value, to)));
+            catch_alls.push((ListenerIndex(index), last_route(compiler, &name.value, to)));
         }
     }
     warn_of_blind_probes(compiler);
@@ -55,10 +55,10 @@ fn destination(compiler: &Compiler<'_>, class: ClassIndex, overrides: &Overrides
     Destination { class, terms: Terms::resolve(compiler.plan.service_of(class), overrides) }
 }
 
-fn last_route(plan: &Plan, listener: &str, to: Destination) -> Route {
+fn last_route(compiler: &Compiler<'_>, listener: &str, to: Destination) -> Route {
     let action = Action::Forward(to);
-    let cors = cors::of_services(plan, &action).flatten();
-    Route {
+    let cors = cors::of_services(&compiler.plan, &action).flatten();
+    let mut route = Route {
         name: format!("listeners.{listener}"),
         hosts: Vec::new(),
         path: PathMatch::Prefix("/".to_owned()),
@@ -66,13 +66,40 @@ fn last_route(plan: &Plan, listener: &str, to: Destination) -> Route {
         headers: Vec::new(),
         listeners: Vec::new(),
         action,
-        request_edits: Edits::default(),
-        response_edits: cors::without_clusters_fields(Edits::default(), cors.as_ref()),
+        response_edits: ByListener::default(),
         cors,
-        strip_prefix: None,
+        rewrite: None,
+        conditions: None,
+        error_pages: None,
         policy: None,
         mirror: None,
+    };
+    apply_edits(&compiler.plan, &mut route, Edits::default(), Edits::default());
+    route
+}
+
+/// Merges the edits of listeners, services and the route: for each destination, and for the proxy's own responses.
+fn apply_edits(plan: &Plan, route: &mut Route, request: Edits, response: Edits) {
+    let serves =
+        |index: ListenerIndex| route.listeners.is_empty() || route.listeners.contains(&index);
+    let edited = |of: fn(&Listener) -> &Arc<Edits>| -> Vec<(ListenerIndex, Arc<Edits>)> {
+        let listeners = plan.listeners.enumerated().filter(|(index, _)| serves(*index));
+        let listeners = listeners.filter(|(_, listener)| !of(listener).is_empty());
+        listeners.map(|(index, listener)| (index, of(listener).clone())).collect()
+    };
+    let requests = edited(|listener| &listener.request_edits);
+    let responses = edited(|listener| &listener.response_edits);
+    let of_mirror = route.mirror.iter_mut().map(|mirror| &mut mirror.to);
+    for to in route.action.destinations_mut().chain(of_mirror) {
+        let service = plan.service_of(to.class);
+        let own = request.after(&service.request_edits);
+        to.terms.request_edits = ByListener::new(own, &requests);
+        let own = response.after(&service.response_edits);
+        let own = cors::without_clusters_fields(own, route.cors.as_ref());
+        to.terms.response_edits = ByListener::new(own, &responses);
     }
+    let own = cors::without_clusters_fields(response, route.cors.as_ref());
+    route.response_edits = ByListener::new(own, &responses);
 }
 
 fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Option<Route> {
@@ -96,14 +123,12 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
         }
     }
     let request_edits =
-        edits(compiler, written.request_headers.as_ref(), &format!("{path}.request_headers"));
+        compiler.edits(written.request_headers.as_ref(), &format!("{path}.request_headers"));
     let response_edits =
-        edits(compiler, written.response_headers.as_ref(), &format!("{path}.response_headers"));
-    let strip = written.rewrite.as_ref().and_then(|rewrite| rewrite.strip_prefix.as_ref());
-    if let Some(prefix) = strip.filter(|prefix| !prefix.value.starts_with('/')) {
-        let message = format!("`{}` must begin with `/`", prefix.value);
-        compiler.problems.error(prefix.at, format!("{path}.rewrite.strip_prefix"), message);
-    }
+        compiler.edits(written.response_headers.as_ref(), &format!("{path}.response_headers"));
+    let rewrite = compiler.rewrite(written.rewrite.as_ref(), action.as_ref(), &path);
+    let conditions = compiler.conditions(written, &path);
+    let error_pages = compiler.error_pages(written.error_pages.as_ref(), &path);
     let spans = [
         ("timeout", written.timeout),
         ("total_timeout", written.total_timeout.and_then(|timeout| timeout.0)),
@@ -114,21 +139,40 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
     let policy = compiler.policy(&path, &Written::of_route(written));
     let cors = cors_of(compiler, written, action.as_ref(), &path);
     let mirror = mirror(compiler, written, action.as_ref(), &overrides, &path);
-    Some(Route {
+    let mut route = Route {
         policy,
         mirror,
-        name: path,
+        name: name(compiler, written, &path),
         hosts,
         path: path_match?,
         methods,
         headers: headers.into_iter().map(|(n, v)| (n.value.to_ascii_lowercase(), v)).collect(),
         listeners,
         action: action?,
-        request_edits,
-        response_edits: cors::without_clusters_fields(response_edits, cors.as_ref()),
+        response_edits: ByListener::default(),
         cors,
-        strip_prefix: strip.map(|prefix| prefix.value.trim_end_matches('/').to_owned()),
-    })
+        rewrite,
+        conditions,
+        error_pages,
+    };
+    apply_edits(&compiler.plan, &mut route, request_edits, response_edits);
+    Some(route)
+}
+
+/// The route's own name, else its place in the file.
+fn name(compiler: &mut Compiler<'_>, written: &file::Route, place: &str) -> String {
+    let Some(name) = &written.name else { return place.to_owned() };
+    let path = format!("{place}.name");
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !(1..=128).contains(&name.value.len()) || !name.value.chars().all(is_valid) {
+        let hint = "letters, digits, `-`, `_` and `.`, at most 128";
+        compiler.problems.error_with_hint(name.at, &path, "not a valid name", hint);
+    }
+    if !compiler.route_names.insert(name.value.clone()) {
+        let message = format!("another route has the name `{}`", name.value);
+        compiler.problems.error(name.at, path, message);
+    }
+    name.value.clone()
 }
 
 /// The cross-origin rules of a route: its own, else those of its services, which must agree: a preflight and its request
@@ -214,21 +258,16 @@ fn path_match(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) ->
     match given {
         [Some(exact), ..] => rooted(compiler, exact, "path").map(PathMatch::Exact),
         [_, Some(prefix), _] => rooted(compiler, prefix, "path_prefix").map(PathMatch::Prefix),
-        [_, _, Some(pattern)] => match Regex::new(&format!("^(?:{})$", pattern.value)) {
-            Ok(regex) => Some(PathMatch::Pattern(regex)),
-            Err(error) => {
-                let message = format!("`{}` is not a regular expression: {error}", pattern.value);
-                let message = message.replace('\n', " ");
-                compiler.problems.error(pattern.at, format!("{path}.path_regex"), message);
-                None
-            }
-        },
+        [_, _, Some(pattern)] => {
+            let path = format!("{path}.path_regex");
+            compiler.path_pattern(pattern, &path).map(PathMatch::Pattern)
+        }
         [None, None, None] => Some(PathMatch::Prefix("/".to_owned())),
     }
 }
 
 /// The canonical form of a path, in which requests are matched: a route in another form would never match.
-fn canonical_path(path: &str) -> Option<String> {
+pub(super) fn canonical_path(path: &str) -> Option<String> {
     let mut target = Target::default();
     target.read(path.as_bytes(), EncodedSlash::Keep, Slashes::Keep).ok()?;
     target.query().is_empty().then(|| target.path().to_owned())
@@ -320,16 +359,7 @@ fn action(
         return Some(Action::Split(parts));
     }
     if let Some(redirect) = &written.redirect {
-        let status = redirect.status.map_or(302, |status| status.0);
-        if !matches!(status, 301 | 302 | 303 | 307 | 308)
-            || redirect.to.chars().any(char::is_control)
-        {
-            let message = "`status` must be 301, 302, 303, 307 or 308, and `to` must have no control characters";
-            compiler.problems.error(redirect.at, format!("{path}.redirect"), message);
-            return None;
-        }
-        let status = u16::try_from(status).unwrap_or(302);
-        return Some(Action::Redirect { to: redirect.to.clone(), status });
+        return compiler.redirect(redirect, path);
     }
     let respond = written.respond.as_ref()?;
     Some(Action::Respond {
@@ -368,53 +398,6 @@ fn mirror(
     let path = format!("{path}.service");
     let class = compiler.class_of(&mirror.service, &data, &needs, Layer::L7, &path)?;
     Some(Mirror { to: destination(compiler, class, overrides), share: percent / 100.0 })
-}
-
-/// Earlier routes by host, path and headers. A map makes the check of ten thousand routes as quick, per route, as the
-/// check of ten.
-type Earlier = BTreeMap<(String, String, Vec<(String, String)>), Vec<usize>>;
-
-/// Adds a route, and warns when it never matches: for each of its hosts, an earlier route has the same path and
-/// headers, and includes all its methods and listeners.
-fn warn_if_shadowed(
-    compiler: &mut Compiler<'_>,
-    written: &file::Route,
-    route: &Route,
-    before: &[Route],
-    earlier: &mut Earlier,
-) {
-    let path = match &route.path {
-        PathMatch::Exact(path) => format!("={path}"),
-        PathMatch::Prefix(path) => format!("/{}", path.trim_end_matches('/')),
-        PathMatch::Pattern(pattern) => format!("~{pattern}"),
-    };
-    let any = vec![String::new()];
-    let hosts = if route.hosts.is_empty() { &any } else { &route.hosts };
-    let mut shadow = None;
-    let mut shadowed = true;
-    for host in hosts {
-        let known = earlier.entry((host.clone(), path.clone(), route.headers.clone())).or_default();
-        let found = known.iter().find(|index| {
-            // A route for some methods precedes a route for all methods, whatever their order in the file.
-            before[**index].methods.is_empty() == route.methods.is_empty()
-                && covers(&before[**index].methods, &route.methods)
-                && covers(&before[**index].listeners, &route.listeners)
-        });
-        shadowed &= found.is_some();
-        shadow = shadow.or(found.copied());
-        known.push(before.len());
-    }
-    if let Some(shadow) = shadow.filter(|_| shadowed) {
-        let message = format!("never matches: `{}` has the same conditions", before[shadow].name);
-        let hint = "remove one, or make its conditions narrower";
-        let path = format!("routes[{}]", before.len());
-        compiler.problems.warning(written.at, path, message, hint);
-    }
-}
-
-/// Whether one list of conditions includes everything that another includes; an empty list means any.
-fn covers<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
-    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|one| wide.contains(one)))
 }
 
 /// Warns of TCP probes of a cloud cluster: a load balancer in front of the endpoints accepts connections even if all

@@ -115,7 +115,14 @@ impl Compiler<'_> {
         let policy = self.policy(path, &Written::of_service(written));
         let affinity = written.affinity.as_ref().map(|written| self.affinity(written, path));
         let cors = written.cors.as_ref().map(|written| self.cors(written, path));
+        let request_edits =
+            self.edits(written.request_headers.as_ref(), &format!("{path}.request_headers"));
+        let response_edits =
+            self.edits(written.response_headers.as_ref(), &format!("{path}.response_headers"));
         Service {
+            request_edits,
+            response_edits,
+            error_pages: self.error_pages(written.error_pages.as_ref(), path),
             policy,
             cors,
             affinity,

@@ -257,6 +257,18 @@ pub fn object(properties: Map<String, Value>, required: Vec<&str>) -> Value {
     })
 }
 
+/// The name of a key in the file, from that of its field: `match` is a word of Rust, and is written `r#match`.
+#[must_use]
+pub const fn key_name(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', name @ ..] => match std::str::from_utf8(name) {
+            Ok(name) => name,
+            Err(_) => field,
+        },
+        _ => field,
+    }
+}
+
 /// Declares a shape: its keys, their types, whether they are required, and their documented default.
 macro_rules! shape {
     ($(#[doc = $about:literal])* $name:ident {
@@ -276,7 +288,7 @@ macro_rules! shape {
                 path: &str,
                 problems: &mut $crate::config::error::Problems,
             ) -> Option<Self> {
-                const KEYS: &[&str] = &[$(stringify!($key)),*];
+                const KEYS: &[&str] = &[$($crate::config::shape::key_name(stringify!($key))),*];
                 let entries = $crate::config::shape::entries(node, path, problems)?;
                 for (key, _) in entries {
                     if !key.text().is_some_and(|text| KEYS.contains(&text)) {
@@ -285,17 +297,17 @@ macro_rules! shape {
                 }
                 $(let $key: Option<$type> = entries
                     .iter()
-                    .find(|(key, _)| key.text() == Some(stringify!($key)))
+                    .find(|(key, _)| key.text() == Some($crate::config::shape::key_name(stringify!($key))))
                     .filter(|(_, value)| !value.is_null() || shape!(@required $presence))
                     .and_then(|(_, value)| {
-                        let path = $crate::config::error::below(path, stringify!($key));
+                        let path = $crate::config::error::below(path, $crate::config::shape::key_name(stringify!($key)));
                         <$type as $crate::config::shape::Decode>::decode(value, &path, problems)
                     });)*
                 $(if shape!(@required $presence)
-                    && !entries.iter().any(|(key, _)| key.text() == Some(stringify!($key)))
+                    && !entries.iter().any(|(key, _)| key.text() == Some($crate::config::shape::key_name(stringify!($key))))
                 {
                     let schema = <$type as $crate::config::shape::Decode>::schema();
-                    let key = stringify!($key);
+                    let key = $crate::config::shape::key_name(stringify!($key));
                     $crate::config::shape::missing(key, &schema, node.at, path, problems);
                 })*
                 // A key that could not be read counts as absent: its problem was reported.
@@ -309,9 +321,9 @@ macro_rules! shape {
                     let mut schema = <$type as $crate::config::shape::Decode>::schema();
                     let doc = concat!($($doc),*).trim();
                     $crate::config::shape::describe(&mut schema, doc, shape!(@default $presence));
-                    properties.insert(stringify!($key).to_owned(), schema);
+                    properties.insert($crate::config::shape::key_name(stringify!($key)).to_owned(), schema);
                     if shape!(@required $presence) {
-                        required.push(stringify!($key));
+                        required.push($crate::config::shape::key_name(stringify!($key)));
                     }
                 })*
                 $crate::config::shape::object(properties, required)
@@ -332,12 +344,12 @@ macro_rules! shape {
                 let mut all = serde_json::Map::new();
                 $({
                     let written =
-                        entries.iter().find(|(key, _)| key.text() == Some(stringify!($key)));
+                        entries.iter().find(|(key, _)| key.text() == Some($crate::config::shape::key_name(stringify!($key))));
                     let value = written.map_or(&absent, |(_, value)| value);
                     let value = <$type as $crate::config::shape::Decode>::effective(value)
                         .or(shape!(@default $presence).and_then($crate::config::shape::default_value));
                     if let Some(value) = value {
-                        all.insert(stringify!($key).to_owned(), value);
+                        all.insert($crate::config::shape::key_name(stringify!($key)).to_owned(), value);
                     }
                 })*
                 (!all.is_empty() || !node.is_null()).then_some(serde_json::Value::Object(all))

@@ -1,9 +1,12 @@
 //! Listeners: addresses, protocols, deadlines and limits.
 
 use super::acme::Acme;
+use super::edits::Edits;
+use super::pages::ErrorPages;
 use super::plan::{Address, ClassIndex};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The transport of an address: TCP and UDP may share a port.
@@ -97,6 +100,12 @@ pub struct Listener {
     pub via: bool,
     /// Whether the listener answers HTTP-01 challenges of ACME authorities.
     pub answers_acme: bool,
+    /// Edits of its requests' heads.
+    pub request_edits: Arc<Edits>,
+    /// Edits of its responses' heads.
+    pub response_edits: Arc<Edits>,
+    /// Error pages of refusals for which neither the route nor the service has one.
+    pub error_pages: Option<ErrorPages>,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Bounds.

@@ -14,8 +14,10 @@ pub use source::{EndpointSpec, Kubernetes, ServicePort, Source, Target};
 use super::budget::SpendingLimit;
 use super::capacity_group::{CapacityGroup, GroupIndex};
 use super::cors::Cors;
+use super::edits::Edits;
 use super::index::Table;
 use super::outlier::Outlier;
+use super::pages::ErrorPages;
 use super::permit::Permitted;
 use super::policy::{Policy, PolicyIndex};
 use super::price::Prices;
@@ -287,6 +289,12 @@ pub struct Service {
     pub affinity: Option<Affinity>,
     /// Cross-origin rules of its routes that have none.
     pub cors: Option<Arc<Cors>>,
+    /// Edits of its requests' heads.
+    pub request_edits: Edits,
+    /// Edits of its responses' heads.
+    pub response_edits: Edits,
+    /// Error pages; those of the listener follow.
+    pub error_pages: Option<ErrorPages>,
 }
 
 /// Session affinity by cookie: a client stays at the endpoint that served it first.

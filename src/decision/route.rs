@@ -12,7 +12,12 @@
 pub use super::index::RouteIndex;
 
 use super::cors::Cors;
-use super::index::{ListenerIndex, Table};
+use super::edits::ByListener;
+use super::index::{ClassIndex, ListenerIndex, Table};
+use super::matching::{Matcher, RequestFacts};
+use super::pages::ErrorPages;
+use super::rewrite::Rewrite;
+use super::template::Template;
 use super::terms::Destination;
 use regex::Regex;
 use std::collections::BTreeMap;
@@ -32,22 +37,39 @@ pub struct Route {
     pub methods: Vec<String>,
     /// Fields that must be present with this value; names in lower case.
     pub headers: Vec<(String, String)>,
+    /// Further conditions.
+    pub conditions: Option<Box<Matcher>>,
     /// Listeners; empty is every one.
     pub listeners: Vec<ListenerIndex>,
     /// The action.
     pub action: Action,
-    /// Edits of the request's head.
-    pub request_edits: Edits,
-    /// Edits of the response's head.
-    pub response_edits: Edits,
-    /// A prefix to strip from the path, and its replacement.
-    pub strip_prefix: Option<String>,
-    /// Cross-origin rules: its own or those of its services. `response_edits` remove the clusters' fields then.
+    /// Edits of the proxy's own responses; [`Terms`](super::terms::Terms) has those of forwarded messages.
+    pub response_edits: ByListener,
+    /// Rewrites of path and host for the cluster.
+    pub rewrite: Option<Box<Rewrite>>,
+    /// Error pages; those of the service and of the listener follow.
+    pub error_pages: Option<ErrorPages>,
+    /// Cross-origin rules: its own or those of its services. The edits of responses remove the clusters' fields then.
     pub cors: Option<Arc<Cors>>,
     /// Mirroring.
     pub mirror: Option<Mirror>,
     /// The access policy.
     pub policy: Option<super::policy::PolicyIndex>,
+}
+
+impl Route {
+    /// Whether a request meets the conditions beside host, path, method and listener.
+    fn suits(&self, request: &dyn RequestFacts) -> bool {
+        let has = |(name, value): &(String, String)| {
+            request.has_field(name, &|found| found == value.as_bytes())
+        };
+        self.headers.iter().all(has)
+            && self.conditions.as_ref().is_none_or(|conditions| conditions.matches(request))
+    }
+
+    fn conditions_count(&self) -> usize {
+        self.headers.len() + self.conditions.as_ref().map_or(0, |conditions| conditions.count())
+    }
 }
 
 /// Mirroring of a route's requests; the responses are discarded.
@@ -79,8 +101,8 @@ pub enum Action {
     Split(Vec<(u32, Destination)>),
     /// The client is redirected.
     Redirect {
-        /// `Location`; `{path}` and `{host}` stand for path and host of the request.
-        to: String,
+        /// `Location`.
+        to: Template,
         /// 301, 302, 303, 307 or 308.
         status: u16,
     },
@@ -94,6 +116,26 @@ pub enum Action {
 }
 
 impl Action {
+    /// The destinations of the route; none if the proxy itself answers.
+    pub fn destinations_mut(&mut self) -> impl Iterator<Item = &mut Destination> {
+        let (one, parts) = match self {
+            Action::Forward(to) => (Some(to), None),
+            Action::Split(parts) => (None, Some(parts)),
+            Action::Redirect { .. } | Action::Respond { .. } => (None, None),
+        };
+        one.into_iter().chain(parts.into_iter().flatten().map(|(_, to)| to))
+    }
+
+    /// The destination of this class.
+    #[must_use]
+    pub fn destination(&self, class: ClassIndex) -> Option<&Destination> {
+        match self {
+            Action::Forward(to) => Some(to).filter(|to| to.class == class),
+            Action::Split(parts) => parts.iter().map(|(_, to)| to).find(|to| to.class == class),
+            Action::Redirect { .. } | Action::Respond { .. } => None,
+        }
+    }
+
     /// The longest total timeout of the route's destinations; `None` if no destination has one.
     #[must_use]
     pub fn total_timeout(&self) -> Option<Duration> {
@@ -103,17 +145,6 @@ impl Action {
             Action::Redirect { .. } | Action::Respond { .. } => None,
         }
     }
-}
-
-/// Edits of a head.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Edits {
-    /// Names to remove, in lower case.
-    pub remove: Vec<String>,
-    /// Fields that replace all fields of the same name.
-    pub set: Vec<(String, String)>,
-    /// Fields to append.
-    pub add: Vec<(String, String)>,
 }
 
 /// The properties of a request that determine its route.
@@ -127,8 +158,8 @@ pub struct RouteQuery<'a> {
     pub path: &'a str,
     /// The request's method.
     pub method: &'a str,
-    /// Whether a field of this (lower-case) name has this value.
-    pub has_header: &'a dyn Fn(&str, &str) -> bool,
+    /// The request, for further conditions.
+    pub request: &'a dyn RequestFacts,
 }
 
 /// Why there is no route.
@@ -304,7 +335,7 @@ impl RouteTable {
     }
 
     /// The most specific of routes that share host and path: a route with methods first, then the route with more
-    /// headers, then the first in the file.
+    /// conditions, then the first in the file.
     fn best(
         &self,
         candidates: &[RouteIndex],
@@ -315,8 +346,7 @@ impl RouteTable {
         for &index in candidates {
             let route = &self.routes[index];
             let listens = route.listeners.is_empty() || route.listeners.contains(&query.listener);
-            let has = |(name, value): &(String, String)| (query.has_header)(name, value);
-            if !listens || !route.headers.iter().all(has) {
+            if !listens || !route.suits(query.request) {
                 continue;
             }
             if !route.methods.is_empty() && !route.methods.iter().any(|m| m == query.method) {
@@ -324,7 +354,7 @@ impl RouteTable {
                 search.held |= route.policy.is_some() && !search.passes;
                 continue;
             }
-            let rank = (!route.methods.is_empty(), route.headers.len());
+            let rank = (!route.methods.is_empty(), route.conditions_count());
             if best.is_none_or(|(method, headers, _)| rank > (method, headers)) {
                 best = Some((rank.0, rank.1, index));
             }
@@ -390,9 +420,10 @@ mod tests {
             headers: Vec::new(),
             listeners: Vec::new(),
             action: Action::Respond { status: 200, body: String::new() },
-            request_edits: Edits::default(),
-            response_edits: Edits::default(),
-            strip_prefix: None,
+            response_edits: ByListener::default(),
+            rewrite: None,
+            error_pages: None,
+            conditions: None,
             policy: None,
             cors: None,
             mirror: None,
@@ -403,11 +434,28 @@ mod tests {
         PathMatch::Prefix(path.to_owned())
     }
 
+    /// A request with `x-canary: 1`, or without fields.
+    struct Canary(bool);
+
+    impl RequestFacts for Canary {
+        fn has_field(&self, name: &str, test: &dyn Fn(&[u8]) -> bool) -> bool {
+            self.0 && name == "x-canary" && test(b"1")
+        }
+        fn query(&self) -> &str {
+            ""
+        }
+        fn client(&self) -> Option<std::net::IpAddr> {
+            None
+        }
+        fn is_https(&self) -> bool {
+            false
+        }
+    }
+
     fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> String {
-        let has_header =
-            |name: &str, value: &str| (name, value) == ("x-canary", "1") && path == "/h";
+        let request = Canary(path == "/h");
         let query =
-            RouteQuery { listener: ListenerIndex(0), host, path, method, has_header: &has_header };
+            RouteQuery { listener: ListenerIndex(0), host, path, method, request: &request };
         match table.find(&query) {
             Ok(index) => table.route(index).name.clone(),
             Err(unrouted) => format!("{unrouted:?}"),

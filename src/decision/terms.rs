@@ -4,6 +4,7 @@
 //! Both are known when the plan is built, so they are merged at that time: a request reads [`Terms`] without any
 //! lookup.
 
+use super::edits::ByListener;
 use super::plan::{Affinity, ClassIndex, EndpointPolicy, HashKey, Service};
 use std::time::Duration;
 
@@ -33,6 +34,10 @@ pub struct Terms {
     pub affinity: Option<Affinity>,
     /// How long to wait for a response before a hedge is sent to another endpoint.
     pub hedge: Option<Duration>,
+    /// Edits of the request's head.
+    pub request_edits: ByListener,
+    /// Edits of the response's head.
+    pub response_edits: ByListener,
 }
 
 /// The settings of a route that override those of its services; `None` keeps the service's value.
@@ -57,7 +62,7 @@ pub struct Overrides {
 }
 
 impl Terms {
-    /// The settings of `service`, with the overrides of a route.
+    /// The settings of `service`, with the overrides of a route; without edits of heads, which depend on listeners.
     #[must_use]
     pub fn resolve(service: &Service, overrides: &Overrides) -> Terms {
         let per_try = overrides.per_try_timeout.unwrap_or(service.per_try_timeout);
@@ -74,6 +79,8 @@ impl Terms {
             hash_key: hashes.then(|| hash_key.clone()),
             affinity: overrides.affinity.as_ref().or(service.affinity.as_ref()).cloned(),
             hedge: overrides.hedge.unwrap_or(service.hedge),
+            request_edits: ByListener::default(),
+            response_edits: ByListener::default(),
         }
     }
 }

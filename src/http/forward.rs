@@ -18,6 +18,8 @@ pub struct Edits<'a> {
     pub set: &'a [(String, String)],
     /// Fields to append.
     pub add: &'a [(String, String)],
+    /// Complete lines to append: fields whose values depend on the request.
+    pub composed: &'a [u8],
 }
 
 impl Edits<'_> {
@@ -47,6 +49,9 @@ impl Edits<'_> {
     fn write(&self, out: &mut impl FieldSink) {
         for (name, value) in self.set.iter().chain(self.add) {
             out.push(name.as_bytes(), value.as_bytes());
+        }
+        if !self.composed.is_empty() {
+            out.lines(self.composed);
         }
     }
 }
@@ -510,7 +515,7 @@ mod tests {
     fn edits_remove_set_and_add() {
         let set = [("a".to_owned(), "new".to_owned())];
         let remove = ["x-request-id".to_owned()];
-        let edits = Edits { remove: &remove, set: &set, add: &[] };
+        let edits = Edits { remove: &remove, set: &set, ..Edits::default() };
         let (text, _) = forward(SPOOFED, &RequestContext { edits, ..context(false) });
 
         assert!(text.contains("\r\na: new\r\n") && !text.contains("A: b"));
@@ -545,7 +550,7 @@ mod tests {
     fn edits_hold_for_lines_as_well() {
         let set = [("x-site".to_owned(), "edge".to_owned())];
         let remove = ["x-internal".to_owned()];
-        let edits = Edits { remove: &remove, set: &set, add: &[] };
+        let edits = Edits { remove: &remove, set: &set, ..Edits::default() };
         let lines = b"X-Internal: root\r\nx-site: forged\r\nx-user: a\r\n";
         assert_eq!(edits.keep(lines), b"x-user: a\r\n");
         assert_eq!(edits.apply(lines), b"x-user: a\r\nx-site: edge\r\n");

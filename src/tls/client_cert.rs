@@ -11,10 +11,19 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 /// The length of an element, in bytes, at most; a longer one has the fingerprint alone. Clusters limit the size of a head.
 const ELEMENT_MAX: usize = 4096;
 
+/// The fingerprint of a certificate (SHA-256, in hexadecimal digits), and its subject (RFC 4514 §2, the order of the
+/// certificate), empty if it cannot be read.
+#[must_use]
+pub fn identity(certificate: &CertificateDer<'_>) -> (String, String) {
+    let read = X509Certificate::from_der(certificate);
+    let subject = read.map_or(String::new(), |(_, read)| read.subject().to_string());
+    (fingerprint(certificate), subject)
+}
+
 /// The element for a verified certificate.
 #[must_use]
 pub fn element(certificate: &CertificateDer<'_>) -> String {
-    let hash = fingerprint(certificate);
+    let hash = format!("Hash={}", fingerprint(certificate));
     let Ok((_, read)) = X509Certificate::from_der(certificate) else { return hash };
     let mut text = format!("{hash};Subject={}", quoted(&read.subject().to_string(), true));
     if let Ok(Some(alternatives)) = read.subject_alternative_name() {
@@ -31,9 +40,9 @@ pub fn element(certificate: &CertificateDer<'_>) -> String {
     if text.len() > ELEMENT_MAX { hash } else { text }
 }
 
-/// `Hash=` and the SHA-256 of the certificate in hexadecimal digits.
+/// The SHA-256 of the certificate in hexadecimal digits.
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let mut text = String::from("Hash=");
+    let mut text = String::with_capacity(64);
     for byte in digest(&SHA256, certificate).as_ref() {
         let _ = write!(text, "{byte:02x}");
     }

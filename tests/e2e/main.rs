@@ -33,6 +33,7 @@ mod fleet;
 mod forecast;
 mod foreign;
 mod forward_auth;
+mod headers;
 mod hedge;
 mod hostile;
 mod http1;

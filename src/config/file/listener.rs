@@ -1,9 +1,10 @@
 //! The shapes of listeners.
 
+use super::service::HeaderEdits;
 use crate::config::scalar::{
     FileMode, ListenAddress, Network, OptionalCount, OptionalSize, Size, Within,
 };
-use crate::config::shape::{Pairs, Spanned, shape, words};
+use crate::config::shape::{Named, Pairs, Spanned, shape, words};
 use std::time::Duration;
 
 words! {
@@ -159,6 +160,12 @@ shape! {
         via: Via = "on",
         /// Upgrade tokens that open a tunnel, in addition to websocket; other tokens are ignored.
         upgrades: Vec<Spanned<String>> = optional,
+        /// Edits of the header fields of requests; they apply before those of the service and of the route.
+        request_headers: HeaderEdits = optional,
+        /// Edits of the header fields of responses, also of the proxy's own.
+        response_headers: HeaderEdits = optional,
+        /// Files with the bodies of the proxy's own error responses, by status ("503") or class ("5xx").
+        error_pages: Named<Spanned<String>> = optional,
         /// Timeouts.
         timeouts: ListenerTimeouts = optional,
         /// Limits.

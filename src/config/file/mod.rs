@@ -6,7 +6,9 @@
 mod cluster;
 mod fleet;
 mod listener;
+pub mod matching;
 pub mod policy;
+pub mod rewrite;
 mod scaling;
 mod service;
 mod source;

@@ -1,6 +1,8 @@
 //! The shapes of services and routes.
 
+use super::matching::Matching;
 use super::policy::{AuthFile, CorsFile, RateLimit};
+use super::rewrite::{Redirect, Rewrite};
 use crate::config::error::Problems;
 use crate::config::scalar::{Amount, Network, OptionalDuration, Within};
 use crate::config::shape::{Decode, Named, Pairs, Spanned, shape, words};
@@ -185,6 +187,12 @@ shape! {
         auth: AuthFile = optional,
         /// Cross-origin resource sharing.
         cors: CorsFile = optional,
+        /// Edits of the header fields of requests; they apply before those of the route.
+        request_headers: HeaderEdits = optional,
+        /// Edits of the header fields of responses; they apply before those of the route.
+        response_headers: HeaderEdits = optional,
+        /// Files with the bodies of the proxy's own error responses, by status ("503") or class ("5xx").
+        error_pages: Named<Spanned<String>> = optional,
     }
 }
 
@@ -208,16 +216,6 @@ impl Decode for DataClasses {
 }
 
 shape! {
-    /// A redirect.
-    Redirect {
-        /// The Location; {host}, {path} and {query} stand for the request's.
-        to: String = required,
-        /// 301, 302, 303, 307 or 308.
-        status: Within<301, 308> = "302",
-    }
-}
-
-shape! {
     /// A fixed answer.
     Respond {
         /// Its status.
@@ -228,7 +226,7 @@ shape! {
 }
 
 shape! {
-    /// Edits of the header fields.
+    /// Edits of the header fields; values may contain variables.
     HeaderEdits {
         /// Fields that replace all fields of the same name.
         set: Pairs = optional,
@@ -236,14 +234,6 @@ shape! {
         add: Pairs = optional,
         /// Names to remove.
         remove: Vec<Spanned<String>> = optional,
-    }
-}
-
-shape! {
-    /// Rewrites of the path.
-    Rewrite {
-        /// A prefix of whole segments to remove.
-        strip_prefix: Spanned<String> = optional,
     }
 }
 
@@ -258,6 +248,8 @@ shape! {
 shape! {
     /// A route from requests to a service.
     Route {
+        /// The route's name in logs, metrics and explanations; by default its place, routes[0].
+        name: Spanned<String> = optional,
         /// Hosts, exact or with a leading "*."; any by default.
         hosts: Vec<Spanned<String>> = optional,
         /// An exact path.
@@ -270,13 +262,15 @@ shape! {
         methods: Vec<Spanned<String>> = optional,
         /// Header fields that must be present with these values.
         headers: Pairs = optional,
+        /// Further conditions by header fields, query parameters and the client's address.
+        r#match: Matching = optional,
         /// Listeners; by default every http listener.
         listeners: Vec<Spanned<String>> = optional,
         /// The service.
         service: Spanned<String> = optional,
         /// Services and their shares of the requests.
         split: Named<Within<0, 1000000>> = optional,
-        /// A redirect.
+        /// A redirect: https, or where to.
         redirect: Redirect = optional,
         /// A fixed answer.
         respond: Respond = optional,
@@ -290,7 +284,7 @@ shape! {
         request_headers: HeaderEdits = optional,
         /// Edits of the response's header fields.
         response_headers: HeaderEdits = optional,
-        /// Rewrites of the path.
+        /// Rewrites of path and host for the cluster.
         rewrite: Rewrite = optional,
         /// From the request to the response head; by default the service's.
         timeout: Duration = optional,
@@ -320,5 +314,7 @@ shape! {
         auth: AuthFile = optional,
         /// Cross-origin resource sharing.
         cors: CorsFile = optional,
+        /// Files with the bodies of the proxy's own error responses, by status ("503") or class ("5xx").
+        error_pages: Named<Spanned<String>> = optional,
     }
 }

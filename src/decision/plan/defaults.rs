@@ -7,6 +7,7 @@ use super::{
     Cluster, ClusterIndex, EndpointPolicy, Failback, HashKey, HostPolicy, Kind, Probe, ProbeKind,
     Reports, Retry, SendProxy, Service, Source, Strategy,
 };
+use crate::decision::edits::Edits;
 use crate::decision::outlier::Outlier;
 use crate::decision::price::Prices;
 use std::time::Duration;
@@ -91,6 +92,9 @@ impl Service {
             policy: None,
             affinity: None,
             cors: None,
+            request_edits: Edits::default(),
+            response_edits: Edits::default(),
+            error_pages: None,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::decision::explain::explain_exchange;
 use crate::decision::fleet::lease::Share;
 use crate::decision::health::Cause;
 use crate::decision::load::Tally;
+use crate::decision::matching::BareRequest;
 use crate::decision::plan::{Address, ClassIndex, ClusterIndex, Plan, Protocol};
 use crate::decision::report::Report;
 use crate::decision::route::{Action, RouteQuery};
@@ -73,14 +74,13 @@ fn flows(topology: &Topology, plan: &Plan) -> Flows {
     let listener = |name: &str| plan.listeners.find(|listener| listener.name == name).unwrap();
     for (number, (to, mirror)) in topology.of_routes().into_iter().enumerate() {
         let path = format!("/r{number}/x");
-        let has_header = |_: &str, _: &str| false;
         let (host, method) = ("a.example.com", "GET");
         let query = RouteQuery {
             listener: listener("web"),
             host,
             path: &path,
             method,
-            has_header: &has_header,
+            request: &BareRequest::default(),
         };
         let route = plan.routes.route(plan.routes.find(&query).unwrap());
         match &route.action {

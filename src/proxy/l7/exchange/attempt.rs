@@ -6,12 +6,13 @@
 use super::hedge::{PendingAttempt, PrimarySlot};
 use super::upload::{Progress, ReadWhole};
 use crate::decision::assess::Event;
+use crate::decision::edits;
 use crate::decision::health::Cause;
 use crate::decision::outlier::Failures;
 use crate::decision::plan::ClassIndex;
 use crate::decision::retry::Kind;
-use crate::decision::route::Route;
 use crate::decision::units::Timestamp;
+use crate::http::forward::Edits;
 use crate::proxy::selection::Selection;
 use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
@@ -26,8 +27,10 @@ pub struct Attempt<'a, 'v> {
     pub worker: &'a Worker,
     /// The view of the exchange.
     pub view: &'v View,
-    /// The route.
-    pub route: &'a Route,
+    /// Edits of the request's fields, which hold for its trailers, too.
+    pub request_edits: &'a edits::Edits,
+    /// Edits of the response's fields.
+    pub response_edits: Edits<'a>,
     /// The class.
     pub class: ClassIndex,
     /// The kind of the request among those of its class.

@@ -27,6 +27,8 @@ pub(super) struct Bound<'v> {
     /// The settings for the route's requests of this class.
     pub(super) terms: &'v Terms,
     pub(super) reach: Reach,
+    /// Path and query for the cluster, if the route rewrites them.
+    pub(super) target: Option<&'v str>,
     /// The request's ids, used unless a trusted client sent its own.
     pub(super) ids: &'v Ids,
     /// Whether the request is a copy for a mirror.

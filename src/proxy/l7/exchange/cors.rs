@@ -1,9 +1,9 @@
 //! Cross-origin requests: preflights are answered here, and responses get the fields that let a page read them.
 
-use super::answer;
+use super::answer::{self, Place};
 use super::record::Record;
 use crate::decision::cors::Cors;
-use crate::decision::route::{Route, RouteIndex, RouteQuery, RouteTable};
+use crate::decision::route::{RouteIndex, RouteQuery, RouteTable};
 use crate::http::request::RequestHead;
 use crate::proxy::l7::client::Client;
 
@@ -40,13 +40,13 @@ pub(super) fn lines(cors: &Cors, head: &RequestHead) -> Vec<u8> {
 
 /// Answers a preflight, before any policy: a browser sends no credentials with it.
 pub(super) async fn answer_preflight<C: Client>(
+    place: Place<'_>,
     client: &mut C,
-    route: &Route,
     cors: &Cors,
     record: &mut Record,
 ) {
     let head = client.head();
     let origin = head.field("origin").unwrap_or_default();
     record.cors_lines = cors.preflight_lines(origin, head.field("access-control-request-headers"));
-    answer::local(client, (route, 204), b"", b"", record).await;
+    answer::local(place, client, (204, b"", b""), record).await;
 }

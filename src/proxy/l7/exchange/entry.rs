@@ -6,7 +6,7 @@
 //! # Invariants
 //! The route is looked up once; the exchange's deadline is part of the result.
 
-use super::answer;
+use super::answer::{self, Place};
 use super::context::Bound;
 use super::cors;
 use super::failure::{Failure, What};
@@ -15,11 +15,14 @@ use super::mirror::Copier;
 use super::policy;
 use super::record::Record;
 use super::request_head::Ids;
+use super::rewrite;
+use super::route_query::Asked;
 use super::trace;
 use super::upload::ReadWhole;
 use crate::decision::acme::HTTP_PATH;
 use crate::decision::plan::ClassIndex;
 use crate::decision::route::{Action, Route, RouteQuery, Unrouted};
+use crate::decision::template::Variable;
 use crate::decision::terms::Destination;
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
@@ -62,7 +65,7 @@ pub async fn serve<C: Client>(
     };
     match served {
         Ok(after) => return after,
-        Err(failure) => conclude(view, client, record, failure).await,
+        Err(failure) => conclude((worker, view, info), client, record, failure).await,
     }
     After::Next
 }
@@ -93,7 +96,12 @@ fn too_late<C: Client>(client: &C, record: &mut Record) -> Failure {
 }
 
 /// Sends the failure to the client, if a response is still possible.
-async fn conclude<C: Client>(view: &View, client: &mut C, record: &mut Record, failure: Failure) {
+async fn conclude<C: Client>(
+    place: Place<'_>,
+    client: &mut C,
+    record: &mut Record,
+    failure: Failure,
+) {
     match failure.what {
         // A response that has begun cannot be replaced by a refusal.
         What::Refused(_) if record.status != 0 => {
@@ -101,8 +109,8 @@ async fn conclude<C: Client>(view: &View, client: &mut C, record: &mut Record, f
             client.abort();
         }
         What::Refused(refusal) => {
-            let why = why(view, refusal, record);
-            Box::pin(answer::refuse(view, client, refusal, &why, record)).await;
+            let why = why(place.1, refusal, record);
+            Box::pin(answer::refuse(place, client, refusal, &why, record)).await;
         }
         What::Over => {
             record.aborted = record.aborted.or(Some(Aborted::Client));
@@ -129,18 +137,12 @@ fn route<'v>(
     if is_misdirected(view, info, head) {
         return Err(Failure::refuse(Refusal::Misdirected));
     }
-    let has_header = |name: &str, value: &str| {
-        head.fields().iter().any(|field| {
-            field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes())
-                && field.value.of(head.bytes()) == value.as_bytes()
-        })
-    };
     let query = RouteQuery {
         listener: info.listener,
         host: head.host(),
         path: head.target().path(),
         method: head.method(),
-        has_header: &has_header,
+        request: &Asked { info, head },
     };
     let announced = cors::route_of_preflight(&view.plan.routes, head, &query);
     match announced.map_or_else(|| view.plan.routes.find(&query), Ok) {
@@ -198,7 +200,7 @@ async fn serve_route<C: Client>(
     let class = to.map(|to| to.class);
     if let Some(cors) = &route.cors {
         if cors::is_preflight(client.head()) {
-            cors::answer_preflight(client, route, cors, record).await;
+            cors::answer_preflight((worker, view, info), client, cors, record).await;
             return Ok(After::Next);
         }
         record.cors_lines = cors::lines(cors, client.head());
@@ -215,17 +217,19 @@ async fn serve_route<C: Client>(
         Box::pin(policy::pass(view, policies, info, client.head(), record)).await?;
     }
     let Some(Destination { class, terms }) = to else {
-        return Box::pin(answer_here(client, route, record)).await;
+        return Box::pin(answer_here((worker, view, info), client, route, record)).await;
     };
     record.class = Some(*class);
     if client.head().max_forwards() == Some(0) {
-        Box::pin(answer::last_hop(client, route, record)).await;
+        Box::pin(answer::last_hop((worker, view, info), client, record)).await;
         return Ok(After::Next);
     }
     let via = via(view, info, client.head())?;
     let reach = if via.is_empty() { Reach::Anywhere } else { Reach::ThisSite };
     let ids = Ids::new(worker, record.trace.as_deref());
-    let bound = Bound { route, class: *class, terms, reach, ids: &ids, is_copy: false };
+    let target = rewrite::target(route.rewrite.as_deref(), client.head())?;
+    let target = target.as_deref();
+    let bound = Bound { route, class: *class, terms, reach, target, ids: &ids, is_copy: false };
     let copier = Copier::of(worker, view, info, &bound, record.route);
     let copy = copier.as_ref().map(|copier| |head: &_, replay: &_| copier.copy(head, replay));
     let read_whole = copy.as_ref().map(|copy| copy as ReadWhole<'_>);
@@ -271,20 +275,25 @@ pub(super) fn split<T>(parts: &[(u32, T)], turn: u64) -> Option<&T> {
 
 /// Sends the route's own answer: a redirect, or a fixed response.
 async fn answer_here<C: Client>(
+    place: Place<'_>,
     client: &mut C,
     route: &Route,
     record: &mut Record,
 ) -> Result<After, Failure> {
     match &route.action {
         Action::Redirect { to, status } => {
-            let lines = format!("location: {}\r\n", answer::location(to, client.head()));
-            let lines = [lines.as_bytes(), &record.answer_lines].concat();
-            answer::local(client, (route, *status), &lines, b"", record).await;
+            if to.has(&Variable::Host) && client.head().host().is_empty() {
+                record.refusal_why = "the redirect needs the request's host";
+                return Err(Failure::refuse(Refusal::BadRequest));
+            }
+            let location = answer::location(place, client.head(), record, to);
+            let lines = [&b"location: "[..], &location, b"\r\n", &record.answer_lines].concat();
+            answer::local(place, client, (*status, &lines, b""), record).await;
         }
         Action::Respond { status, body } => {
             let lines = b"content-type: text/plain; charset=utf-8\r\n";
             let lines = [&lines[..], &record.answer_lines].concat();
-            answer::local(client, (route, *status), &lines, body.as_bytes(), record).await;
+            answer::local(place, client, (*status, &lines, body.as_bytes()), record).await;
         }
         Action::Forward(_) | Action::Split(_) => {}
     }

@@ -10,8 +10,10 @@ use super::request_head::{Granted, Identity, compose};
 use super::request_key::{hash_key, stratum};
 use super::send;
 use super::upload::ReadWhole;
+use super::variables::{Values, edits_with};
 use crate::decision::plan::ServiceIndex;
 use crate::decision::retry::{self, Kind};
+use crate::decision::template::Template;
 use crate::http::field::Role;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
@@ -20,7 +22,7 @@ use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::selection::{InFlight, Reach, Selection, is_shed, select};
+use crate::proxy::selection::{InFlight, Reach, Selection, Tried, is_shed, select};
 use crate::proxy::upstream::connect::UpstreamConnection;
 use crate::proxy::upstream::pool::Connection;
 use crate::proxy::worker::Worker;
@@ -264,10 +266,33 @@ impl<'v> Exchange<'_, 'v> {
 
     /// The request head for the selected cluster.
     fn request_head(&self, head: &RequestHead, record: &Record, selection: &Selection) -> Vec<u8> {
-        let Bound { route, class, .. } = *self.bound;
+        let Bound { route, class, terms, target, .. } = *self.bound;
         let granted = Granted::of(self.view, class, record);
         let extra = (granted, record.trace.as_deref());
-        compose(self.view, route, selection, head, &self.identity, extra)
+        let edits = terms.request_edits.at(self.info.listener);
+        let composed = self.composed(&edits.composed, head, record);
+        let host = route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
+        let way = (host, target.unwrap_or_else(|| head.target().as_str()));
+        compose(self.view, selection, head, way, &self.identity, (edits, &composed), extra)
+    }
+
+    /// The lines of fields with variables.
+    fn composed(
+        &self,
+        fields: &[(String, Template)],
+        head: &RequestHead,
+        record: &Record,
+    ) -> Vec<u8> {
+        match fields {
+            [] => Vec::new(),
+            fields => Values::of(self.view, self.info, head, record).lines(fields),
+        }
+    }
+
+    /// The `Set-Cookie` line for session affinity, if there is one.
+    fn set_cookie(&self, selection: &Selection, tried: &Tried) -> Option<String> {
+        let cookie = self.cookie()?;
+        affinity::set_cookie(&cookie, selection.signals(self.view), tried.stay, self.info)
     }
 
     /// Makes one attempt.
@@ -279,8 +304,10 @@ impl<'v> Exchange<'_, 'v> {
         selection: &Selection,
         start: Start<'v>,
     ) -> Result<Ended<'v>, Failure> {
-        let (worker, view, Bound { route, class, reach, .. }) =
+        let (worker, view, Bound { class, terms, reach, .. }) =
             (self.worker, self.view, *self.bound);
+        let response_edits = terms.response_edits.at(self.info.listener);
+        let composed = self.composed(&response_edits.composed, client.head(), record);
         let resumed = start.resumed();
         let mut request = match resumed {
             Some(_) => lend_scratch(),
@@ -308,7 +335,8 @@ impl<'v> Exchange<'_, 'v> {
         let attempt = Attempt {
             worker,
             view,
-            route,
+            request_edits: terms.request_edits.at(self.info.listener),
+            response_edits: edits_with(response_edits, &composed),
             class,
             stratum: stratum(record.route, client.head()),
             selection,
@@ -321,10 +349,7 @@ impl<'v> Exchange<'_, 'v> {
             idempotent: retryable.idempotent,
             explain: self.identity.explain,
             http3: self.info.http3(),
-            set_cookie: self.cookie().and_then(|cookie| {
-                let endpoint = selection.signals(view);
-                affinity::set_cookie(&cookie, endpoint, walk.tried.stay, self.info)
-            }),
+            set_cookie: self.set_cookie(selection, &walk.tried),
             edge: reach == Reach::ThisSite,
             // A client with affinity may have state at its endpoint that other endpoints lack.
             hedge: walk.hedge.filter(|_| retryable.idempotent && walk.tried.stay.is_none()),

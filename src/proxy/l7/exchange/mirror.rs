@@ -8,6 +8,7 @@ use super::context::Bound;
 use super::forward::forward;
 use super::record::Record;
 use super::request_head::Ids;
+use super::rewrite;
 use super::upload::Replay;
 use crate::decision::route::{Mirror, RouteIndex};
 use crate::decision::terms::Destination;
@@ -123,7 +124,10 @@ async fn send(
     let worker = &permit.0;
     let route = view.plan.routes.route(route);
     let Some(Mirror { to: Destination { class, terms }, .. }) = &route.mirror else { return };
-    let bound = Bound { route, class: *class, terms, reach, ids: &ids, is_copy: true };
+    // The original was forwarded, so its target can be rewritten.
+    let Ok(target) = rewrite::target(route.rewrite.as_deref(), &copy.head) else { return };
+    let target = target.as_deref();
+    let bound = Bound { route, class: *class, terms, reach, target, ids: &ids, is_copy: true };
     let mut record = Record::begin(worker.now());
     let walk = forward(worker, &view, &mut copy, &info, &mut record, &bound, None);
     match tokio::time::timeout(LONGEST, walk).await {

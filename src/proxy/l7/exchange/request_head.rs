@@ -2,8 +2,10 @@
 
 use super::record::Record;
 use super::trace::{self, Trace};
+use super::variables::edits_with;
+use crate::decision::edits;
 use crate::decision::plan::{ClassIndex, HostPolicy, Reports};
-use crate::decision::route::{self, Route};
+use crate::decision::units::Dice;
 use crate::http::forward::{self, ClientCert, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::http::trace_parent::{self, TraceParent, hex};
@@ -12,6 +14,7 @@ use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::selection::Selection;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
+use std::borrow::Cow;
 
 /// The ids of a request, used unless a trusted client sent its own.
 #[derive(Clone, Copy)]
@@ -26,15 +29,21 @@ impl Ids {
     /// New unique ids, within the trace of the exchange if it is traced.
     pub(super) fn new(worker: &Worker, trace: Option<&Trace>) -> Ids {
         let mut dice = worker.dice.borrow_mut();
-        let mut request = [0; 32];
-        hex(&mut request[..16], &dice.bits().to_be_bytes());
-        hex(&mut request[16..], &dice.bits().to_be_bytes());
+        let request = fresh_id(&mut dice);
         let parent = match trace {
             Some(trace) => trace.exchange(),
             None => TraceParent { sampled: false, ..trace::fresh(&mut dice) },
         };
         Ids { request, trace_parent: parent.write(), is_traced: trace.is_some() }
     }
+}
+
+/// A new request id: 128 random bits in hexadecimal digits.
+pub(super) fn fresh_id(dice: &mut Dice) -> [u8; 32] {
+    let mut id = [0; 32];
+    hex(&mut id[..16], &dice.bits().to_be_bytes());
+    hex(&mut id[16..], &dice.bits().to_be_bytes());
+    id
 }
 
 /// The client's identity and the request's ids, for the cluster and the log.
@@ -141,7 +150,7 @@ impl<'a> Granted<'a> {
 
     /// Edits that remove the client's own fields of these names and add the granted ones; the operator's edits take
     /// precedence.
-    fn beside(&self, edits: &route::Edits) -> route::Edits {
+    fn beside(&self, edits: &edits::Edits) -> edits::Edits {
         let mut all = edits.clone();
         all.remove.extend_from_slice(self.names);
         let same = |known: &String, name: &str| known.eq_ignore_ascii_case(name);
@@ -155,44 +164,36 @@ impl<'a> Granted<'a> {
     }
 }
 
-/// Writes the request head for the selected cluster.
+/// Writes the request head for the selected cluster. `host` is the route's own, before that of the cluster.
 pub(super) fn compose(
     view: &View,
-    route: &Route,
     selection: &Selection,
     head: &RequestHead,
+    (host, target): (Option<&str>, &str),
     identity: &Identity<'_>,
+    (edits, composed): (&edits::Edits, &[u8]),
     (granted, trace): (Granted<'_>, Option<&Trace>),
 ) -> Vec<u8> {
-    let endpoint = || selection.signals(view).address.to_string();
-    let authority = match &view.plan.clusters[selection.cluster].host {
-        HostPolicy::Preserve if head.authority().is_empty() => endpoint(),
-        HostPolicy::Preserve => String::new(),
-        HostPolicy::Endpoint => endpoint(),
-        HostPolicy::Name(name) => name.clone(),
-    };
-    let authority = if authority.is_empty() { head.authority() } else { &authority };
-    let rewritten;
-    let target = match route.strip_prefix.as_deref().and_then(|prefix| stripped(head, prefix)) {
-        Some((path, query)) => {
-            let slash = if path.starts_with('/') { "" } else { "/" };
-            rewritten = [slash, path, query].concat();
-            &rewritten
-        }
-        None => head.target().as_str(),
+    let endpoint = || Cow::Owned(selection.signals(view).address.to_string());
+    let authority: Cow<'_, str> = match (host, &view.plan.clusters[selection.cluster].host) {
+        (Some(name), _) => Cow::Borrowed(name),
+        (None, HostPolicy::Preserve) if head.authority().is_empty() => endpoint(),
+        (None, HostPolicy::Preserve) => Cow::Borrowed(head.authority()),
+        (None, HostPolicy::Endpoint) => endpoint(),
+        (None, HostPolicy::Name(name)) => Cow::Borrowed(name),
     };
     let with_granted;
     let edits = match granted.names {
-        [] => &route.request_edits,
+        [] => edits,
         [..] => {
-            with_granted = granted.beside(&route.request_edits);
+            with_granted = granted.beside(edits);
             &with_granted
         }
     };
-    let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
+    let edits = edits_with(edits, composed);
     let mut out = lend_scratch();
     let of_attempt = trace.map(|trace| trace.attempt().write());
-    let mut context = identity.context(head, authority, target, edits);
+    let mut context = identity.context(head, &authority, target, edits);
     if let Some(of_attempt) = &of_attempt {
         context.trace_parent = of_attempt;
     }
@@ -202,10 +203,4 @@ pub(super) fn compose(
     }
     forward::write_request(&mut out, head, &context);
     out
-}
-
-/// Path and query without a prefix of whole segments.
-fn stripped<'a>(head: &'a RequestHead, prefix: &str) -> Option<(&'a str, &'a str)> {
-    let rest = head.target().path().strip_prefix(prefix)?;
-    (rest.is_empty() || rest.starts_with('/')).then(|| (rest, head.target().query()))
 }

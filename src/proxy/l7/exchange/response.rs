@@ -12,7 +12,6 @@ use crate::decision::report::Report;
 use crate::decision::retry::Kind;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
-use crate::http::forward::Edits;
 use crate::http::grpc;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::proxy::deadline::ENDLESS;
@@ -175,7 +174,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         let reply = Reply {
             head: self.head,
             bytes,
-            edits: response_edits(attempt),
+            edits: attempt.response_edits,
             complete: keeps || self.head.upgrades,
             extra: &extra,
         };
@@ -195,7 +194,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
 
     /// Sends the body to its end.
     async fn relay(&mut self, idle: Duration) -> Result<Next, Failure> {
-        let edits = response_edits(self.attempt);
+        let edits = self.attempt.response_edits;
         let relayed = {
             let relaying = self.incoming.relay(self.head.framing, self.response, idle, edits);
             self.both.and(relaying, Phase::Answering).await
@@ -219,12 +218,6 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
             Ok(Err(RelayEnd::Client)) | Err(()) => Err(Failure::OVER),
         }
     }
-}
-
-/// The route's edits of a response's head.
-fn response_edits<'a>(attempt: &Attempt<'a, '_>) -> Edits<'a> {
-    let edits = &attempt.route.response_edits;
-    Edits { remove: &edits.remove, set: &edits.set, add: &edits.add }
 }
 
 /// Complete lines that the proxy adds to the response head.

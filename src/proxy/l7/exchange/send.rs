@@ -9,10 +9,10 @@ use super::hedge::{PendingAttempt, PendingConnection, SentOn};
 use super::record::{End, InSlot, Record};
 use super::response::{Answering, Next};
 use super::upload::{Both, Progress, Replay, upload};
+use super::variables::edits_with;
 use crate::decision::retry::Kind;
 use crate::decision::units::Timestamp;
 use crate::http::field::Role;
-use crate::http::forward::Edits;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, translate};
 use crate::proxy::body::{Backpressure, Sink, Source};
@@ -299,8 +299,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
     let framing = head.framing;
     let result = {
         // Dropped at the end of the block, which returns the borrowed buffers.
-        let edits = &attempt.route.request_edits;
-        let edits = Edits { remove: &edits.remove, set: &edits.set, add: &edits.add };
+        let edits = edits_with(attempt.request_edits, b"");
         let whole = |replay: &mut Replay| {
             replay.edit_trailers(&edits);
             if let Some(read_whole) = attempt.read_whole.filter(|_| replay.is_whole()) {

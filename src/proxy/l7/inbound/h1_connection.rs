@@ -4,10 +4,11 @@ use super::h1::{H1, NoRequest};
 use super::h2_connection;
 use crate::decision::plan::ListenerIndex;
 use crate::http::Violation;
+use crate::http::request::RequestHead;
 use crate::proxy::accept::Accepted;
 use crate::proxy::l7::client::{Client, Local};
 use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
-use crate::proxy::l7::exchange::answer::{self, refusal_text};
+use crate::proxy::l7::exchange::answer::{self, plain_refusal, presented};
 use crate::proxy::l7::exchange::entry;
 use crate::proxy::l7::exchange::forward::{After, Upgraded};
 use crate::proxy::l7::exchange::record::Record;
@@ -89,7 +90,7 @@ async fn one_exchange(
 ) -> Option<(Box<Upgraded>, Record)> {
     let mut record = Record::begin(worker.now());
     if info.is_too_large(client.head()) {
-        answer::refuse(view, client, Refusal::BodyTooLarge, "", &mut record).await;
+        answer::refuse((worker, view, info), client, Refusal::BodyTooLarge, "", &mut record).await;
         record.finish(worker, view, client, info, (0, 0));
         return None;
     }
@@ -123,9 +124,17 @@ async fn refuse_as(
     why: &str,
 ) {
     info.cells.refusals[refusal].add(1);
-    let (lines, body) = refusal_text(refusal, why, "");
+    let view = worker.view();
+    // After a reload the listener may have another index, or be gone.
+    let (lines, body) = match view.generation == info.generation() {
+        true => {
+            let (place, mut record) = ((worker, &**view, info), Record::begin(worker.now()));
+            presented(place, &RequestHead::EMPTY, &mut record, (refusal, why))
+        }
+        false => plain_refusal(refusal, why),
+    };
     let status = refusal.status();
-    let answer = Local { status, lines: &lines, body: body.as_bytes(), keep: false };
+    let answer = Local { status, lines: &lines, body: &body, keep: false };
     if let Err(error) = client.refuse(&answer, worker.date()).await {
         tracing::debug!(%error, "refusal not sent: the client connection failed");
     }

@@ -268,7 +268,7 @@ pub async fn serve<C: Client>(
     };
     let after = match refusal {
         Some(refusal) => {
-            answer::refuse(view, client, refusal, "", &mut record).await;
+            answer::refuse((worker, view, info), client, refusal, "", &mut record).await;
             After::Next
         }
         // Boxed, because spawning moves the future, and this future is large.

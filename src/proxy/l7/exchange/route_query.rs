@@ -1,0 +1,35 @@
+//! A request as the conditions of routes see it.
+
+use super::variables::scheme;
+use crate::decision::matching::RequestFacts;
+use crate::http::request::RequestHead;
+use crate::proxy::l7::connection_info::ConnectionInfo;
+use std::net::IpAddr;
+
+/// A request head, and the connection that it came by.
+pub(super) struct Asked<'a> {
+    pub(super) info: &'a ConnectionInfo,
+    pub(super) head: &'a RequestHead,
+}
+
+impl RequestFacts for Asked<'_> {
+    fn has_field(&self, name: &str, test: &dyn Fn(&[u8]) -> bool) -> bool {
+        let head = self.head;
+        head.fields().iter().any(|field| {
+            field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes())
+                && test(field.value.of(head.bytes()))
+        })
+    }
+
+    fn query(&self) -> &str {
+        self.head.target().query()
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        Some(self.info.client(self.head))
+    }
+
+    fn is_https(&self) -> bool {
+        scheme(self.info, self.head) == "https"
+    }
+}
