@@ -150,7 +150,7 @@ impl Documents {
                     self.problem(&pattern, format!("more than {FILES_MAX} files"));
                     return;
                 }
-                match std::fs::read_to_string(&path) {
+                match read(&path) {
                     Ok(text) if text == self.main => {
                         let hint = "put the included files into a folder of their own";
                         let message = format!("`{name}` is this file itself");
@@ -209,8 +209,8 @@ impl Documents {
         };
         let names = listed.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let paths = names.filter(|found| matches(name, found)).map(|found| folder.join(found));
-        // A link to a file is followed; a folder is no file.
-        let mut paths: Vec<PathBuf> = paths.filter(|path| !path.is_dir()).collect();
+        // A link to a file is followed.
+        let mut paths: Vec<PathBuf> = paths.filter(|path| path.is_file()).collect();
         paths.sort();
         if paths.is_empty() {
             self.note(pattern, "matches no file".to_owned());
@@ -226,6 +226,18 @@ impl Documents {
         let problem = Problem::error(pattern.at, "include", format!("`{}` {what}", pattern.path));
         self.problems.push(Problem { severity: Severity::Note, ..problem });
     }
+}
+
+/// Reads a regular file of bounded size: a pipe would block the reader.
+fn read(path: &Path) -> io::Result<String> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if found.len() > BYTES_MAX as u64 {
+        return Err(io::Error::other("it is larger than 32 MiB"));
+    }
+    std::fs::read_to_string(path)
 }
 
 /// The patterns of `include` in a text; none if the text cannot be read, which is reported elsewhere.

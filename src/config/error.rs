@@ -1,6 +1,7 @@
 //! Problems of a configuration: the position, the message and a hint.
 
 use serde::Serialize;
+use std::sync::Arc;
 
 /// A position in a file as written. Lines and columns start at 1; columns count characters.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -38,7 +39,7 @@ pub struct Problem {
     /// The position.
     pub at: Position,
     /// The name of the included file that the position lies in; `None` in the main file.
-    pub file: Option<String>,
+    pub file: Option<Arc<str>>,
     /// The key, as `clusters.shop.probe.interval`.
     pub path: String,
     /// The message.

@@ -58,6 +58,7 @@ pub use error::{Problem, Severity};
 pub use settings::Settings;
 
 use std::path::Path;
+use std::sync::Arc;
 
 /// Bytes of a configuration, at most: ten thousand routes are about two MiB.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -91,7 +92,7 @@ pub fn load_documents(
     let read = read(documents, folder, variable, &mut problems);
     let mut problems = problems.into_sorted();
     for problem in &mut problems {
-        problem.file = documents.name_at(problem.at).map(str::to_owned);
+        problem.file = documents.name_at(problem.at).map(Arc::from);
     }
     let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
     let (config, bootstrap) = match read.filter(|_| !failed) {

@@ -54,9 +54,12 @@ impl Origin {
         let (folder, before) = (self.folder(), before.clone());
         // Included files may lie on a slow file system.
         let read = tokio::task::spawn_blocking(move || {
-            Documents::read(main, &folder, &|name| std::env::var(name).ok(), Some(&before))
+            let variable = |name: &str| std::env::var(name).ok();
+            let read = Documents::read(main, &folder, &variable, Some(&before));
+            // Unchanged texts are kept once.
+            if read == *before { before } else { Arc::new(read) }
         });
-        read.await.map(Arc::new).map_err(|error| format!("cannot read the included files: {error}"))
+        read.await.map_err(|error| format!("cannot read the included files: {error}"))
     }
 
     /// Reads a key in NATS now, before the next poll.

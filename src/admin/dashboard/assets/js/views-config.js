@@ -32,7 +32,7 @@ export class config extends Component {
   render({ act }, { diff, audit, find }) {
     const c = world.status?.config; if (!c) return html`<div class="skel s2"></div>`;
     const bad = !c.last_reload.ok, problems = diff?.problems || [],
-      errors = problems.filter(p => p.severity !== 'warning'), count = errors.length,
+      errors = problems.filter(p => p.severity === 'error'), count = errors.length,
       at = Date.parse(c.last_reload.at) / 1000, loaded = Date.parse(c.loaded_at) / 1000,
       changed = diff?.changes?.length || 0, key = c.source, what = key ? 'value' : 'file',
       put = key ? 'Putting a value' : 'Saving the file';
@@ -59,7 +59,7 @@ export class config extends Component {
       html`<li class=${p.severity === 'warning' ? 'warning' : ''}>
       <span class="at num">${p.file && diff && p.file !== diff.file ? `${p.file.split('/').pop()}:` : ''}${p.line ? `${p.line}:${p.column}` : ''}</span>
       <span>${p.path ? html`<b class="mono">${p.path}</b>` : null}
-      ${p.severity === 'warning' ? html`<small class="tag">warning</small>` : null}<span class="msg">${p.message}</span>
+      ${p.severity === 'error' ? null : html`<small class="tag">${p.severity}</small>`}<span class="msg">${p.message}</span>
       ${p.hint ? html`<small>${p.hint}</small>` : null}</span></li>`)}</ol>`) : null;
     const row = x => { const p = errors.find(q => q.path === x.path || (q.line && q.line === x.line
       && q.file === (x.file || diff.file)));
