@@ -344,7 +344,7 @@ fn about_acme(address: &str, keys: &str, others: &str) -> String {
 fn a_build_without_acme_says_so() {
     let told = about_acme("[::]:443", "domains: [a.example], accept_terms: true", "state_dir: s");
     assert!(
-        told.starts_with("t:2:77: error: listeners.web.tls.acme: this build has no ACME"),
+        told.starts_with("t:2:72: error: listeners.web.tls.acme: this build has no ACME"),
         "{told}"
     );
 }

@@ -43,28 +43,23 @@ impl Compiler<'_> {
             Some(file::ChallengeKind::TlsAlpn01) => ChallengeKind::TlsAlpn01,
         };
         self.warn_of_port(written, challenge, address, &path);
-        let Some(state_dir) = self.file.state_dir.as_ref().map(|state| folder.join(state)) else {
+        let state_dir = self.file.state_dir.as_ref().map(|state| folder.join(state));
+        if state_dir.is_none() {
             let message = "needs `state_dir`: account and certificates must survive a restart, because authorities limit how many they issue";
             let hint = "set `state_dir: /var/lib/tidegate`";
-            self.problems.error_with_hint(written.at, path, message, hint);
-            return None;
-        };
-        let shared = state_dir.join("acme");
-        let directory = directory(written, folder, &shared, self.problems, &path)?;
+            self.problems.error_with_hint(written.at, &path, message, hint);
+        }
+        let shared = state_dir.unwrap_or_default().join("acme");
+        let directory = directory(written, folder, &shared, self.problems, &path);
         let email = written.email.as_ref();
         if let Some(email) = email.filter(|email| !is_email(&email.value)) {
             let message = format!("`{}` is not an address", email.value.escape_debug());
             self.problems.error(email.at, format!("{path}.email"), message);
         }
-        let domains = domains(written, &directory.folder, self.problems, &path);
         let email = email.map(|email| email.value.clone());
-        (self.problems.errors() == before).then_some(Acme {
-            directory,
-            email,
-            challenge,
-            domains,
-            folder: shared,
-        })
+        let domains = domains(written, &directory.folder, self.problems, &path);
+        let acme = Acme { directory, email, challenge, domains, folder: shared };
+        (self.problems.errors() == before).then_some(acme)
     }
 
     /// TLS-ALPN-01 comes to port 443 (RFC 8737 §3). HTTP-01 is judged when all listeners are known.
@@ -129,18 +124,19 @@ fn directory(
     shared: &Path,
     problems: &mut Problems,
     path: &str,
-) -> Option<Directory> {
+) -> Directory {
     let url = written.directory.as_ref().map_or(LETS_ENCRYPT, |url| url.value.as_str());
-    let at = written.directory.as_ref().map_or(written.at, |url| url.at);
-    let Some(found) = forwarded(url).filter(|found| found.secure) else {
+    let found = forwarded(url).filter(|found| found.secure);
+    if found.is_none() {
+        let at = written.directory.as_ref().map_or(written.at, |url| url.at);
         let message = format!("`{}` is not a URL such as {LETS_ENCRYPT}", url.escape_debug());
         problems.error(at, format!("{path}.directory"), message);
-        return None;
-    };
+    }
     let ca = written.ca.as_ref().map(|ca| authorities(ca, folder, problems, path));
     // Hosts are names or addresses: neither has a slash.
-    let name = format!("{}-{:08x}", found.host.replace(':', "_"), hash(url.as_bytes()) >> 32);
-    Some(Directory { url: url.to_owned(), ca, folder: shared.join(name) })
+    let host = found.map_or(String::new(), |found| found.host.replace(':', "_"));
+    let name = format!("{host}-{:08x}", hash(url.as_bytes()) >> 32);
+    Directory { url: url.to_owned(), ca, folder: shared.join(name) }
 }
 
 fn authorities(

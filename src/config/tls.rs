@@ -30,7 +30,7 @@ impl Compiler<'_> {
             let message =
                 "there is no certificate: name files in `certificates`, or names in `acme`";
             let problem = Problem::error(written.at, format!("{path}.certificates"), message);
-            self.problems.lacking(&path, &["certificates"], problem);
+            self.problems.lacking(&path, &["certificates", "acme"], problem);
         }
         let before = self.problems.errors();
         let acme = written.acme.as_ref();
