@@ -159,7 +159,7 @@ mod tests {
         let past = UNIX_EPOCH + Duration::from_secs(1);
         File::options().write(true).open(&old).unwrap().set_modified(past).unwrap();
 
-        assert_eq!(challenges(&folder), [challenge.clone()]);
+        assert_eq!(challenges(&folder), std::slice::from_ref(&challenge));
 
         assert!(!old.exists(), "what was left behind is removed");
         hide(&folder, &challenge);

@@ -69,7 +69,7 @@ pub fn start(rig: &Rig, setup: &Setup) -> Option<Peer> {
         inside.push_str(
             "log_format json escape=json '{\"time\":\"$time_iso8601\",\"client\":\"$remote_addr\",\"method\":\"$request_method\",\"path\":\"$uri\",\"status\":$status,\"bytes\":$body_bytes_sent,\"seconds\":$request_time,\"upstream\":\"$upstream_addr\",\"agent\":\"$http_user_agent\"}';\n",
         );
-        write!(inside, "access_log {at}/nginx-access.log json buffer=64k;\n").unwrap();
+        writeln!(inside, "access_log {at}/nginx-access.log json buffer=64k;").unwrap();
     } else {
         inside.push_str("access_log off;\n");
     }
