@@ -1,6 +1,7 @@
 //! The peers of a fleet: their addresses, tokens and certificate authorities.
 
 use super::error::Problems;
+use super::file::policy::LimitScope;
 use super::file::{self, File};
 use super::scalar::host_and_port;
 use super::secrets;
@@ -52,8 +53,36 @@ pub(super) fn token_file(
     Some(path)
 }
 
-/// Warns of shared ceilings and budgets without a second proxy of the site.
+/// Warns of limits of the site without a second proxy of the site.
+fn check_divided(file: &File, members: u32, problems: &mut Problems) {
+    // The proxies on NATS are not known from the configuration.
+    let has_bus = file.fleet.as_ref().is_some_and(|fleet| fleet.nats.is_some());
+    if members > 1 || has_bus {
+        return;
+    }
+    let named = file.services.0.iter().map(|(name, service)| {
+        let path = format!("services.{}", name.value);
+        (path, service.at, &service.rate_limit, service.concurrency_scope)
+    });
+    let listed = file.routes.iter().flatten().enumerate().map(|(index, route)| {
+        (format!("routes[{index}]"), route.at, &route.rate_limit, route.concurrency_scope)
+    });
+    for (path, at, rate, concurrency) in named.chain(listed) {
+        let rate = rate.as_ref().and_then(|rate| Some((rate.at, "rate_limit.scope", rate.scope?)));
+        let concurrency = concurrency.map(|scope| (at, "concurrency_scope", scope));
+        for (at, key, scope) in rate.into_iter().chain(concurrency) {
+            if scope == LimitScope::Site {
+                let message = "`fleet` names no other proxy of this site: the limit is not divided";
+                let hint = "list all proxies of this site in `fleet.peers`";
+                problems.warning(at, format!("{path}.{key}"), message, hint);
+            }
+        }
+    }
+}
+
+/// Warns of shared ceilings, budgets and limits without a second proxy of the site.
 pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
+    check_divided(file, members, problems);
     for (name, service) in &file.services.0 {
         let Some(budget) = &service.budget else { continue };
         if members < 2 && budget.shared_by == Some(file::BudgetSharedBy::Fleet) {

@@ -2,19 +2,20 @@
 
 use super::compiler::Compiler;
 use super::error::Problem;
-use super::file::{self, policy::AuthFile, policy::RateLimit};
+use super::file::{self, policy::AuthFile, policy::LimitScope, policy::RateLimit};
 use super::headers::is_field_name;
 use super::scalar::{Network, Within, host_and_port};
 use super::secrets;
 use crate::decision::index::Table;
 use crate::decision::plan::{ClassIndex, Plan, ServiceIndex};
-use crate::decision::policy::{Auth, Forward, Policy, PolicyIndex, Rate, RateKey};
+use crate::decision::policy::{Auth, Forward, Policy, PolicyIndex, Rate, RateKey, Scope};
 use crate::decision::route::Action;
 use std::time::Duration;
 
 /// The policy keys of a service or a route.
 pub(super) struct Written<'a> {
     concurrency: Option<u64>,
+    concurrency_scope: Option<LimitScope>,
     rate: Option<&'a RateLimit>,
     allow: &'a Option<Vec<Network>>,
     deny: &'a Option<Vec<Network>>,
@@ -25,6 +26,7 @@ impl<'a> Written<'a> {
     pub(super) fn of_service(service: &'a file::Service) -> Written<'a> {
         Written {
             concurrency: service.concurrency.map(|most| most.0),
+            concurrency_scope: service.concurrency_scope,
             rate: service.rate_limit.as_ref(),
             allow: &service.allow,
             deny: &service.deny,
@@ -35,6 +37,7 @@ impl<'a> Written<'a> {
     pub(super) fn of_route(route: &'a file::Route) -> Written<'a> {
         Written {
             concurrency: route.concurrency.map(|most| most.0),
+            concurrency_scope: route.concurrency_scope,
             rate: route.rate_limit.as_ref(),
             allow: &route.allow,
             deny: &route.deny,
@@ -55,6 +58,10 @@ impl Compiler<'_> {
             deny: networks(written.deny),
             rate: written.rate.map(|rate| self.rate(rate, path)),
             concurrency: written.concurrency.and_then(|most| u32::try_from(most).ok()),
+            concurrency_scope: match written.concurrency {
+                Some(_) => scope(written.concurrency_scope),
+                None => Scope::Proxy,
+            },
             auth: written.auth.and_then(|auth| self.auth(auth, path)),
         };
         if policy.is_empty() {
@@ -86,6 +93,7 @@ impl Compiler<'_> {
             per: written.per.unwrap_or(Duration::from_secs(1)),
             burst: written.burst.map_or(requests, |Within(burst)| count(burst)),
             key,
+            scope: scope(written.scope),
         }
     }
 
@@ -146,6 +154,13 @@ impl Compiler<'_> {
             self.problems.error(at, path, problem);
         }
         Some(auth)
+    }
+}
+
+fn scope(written: Option<LimitScope>) -> Scope {
+    match written {
+        Some(LimitScope::Site) => Scope::Site,
+        Some(LimitScope::Proxy) | None => Scope::Proxy,
     }
 }
 

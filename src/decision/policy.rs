@@ -19,6 +19,8 @@ pub struct Policy {
     pub rate: Option<Rate>,
     /// Exchanges at once.
     pub concurrency: Option<u32>,
+    /// Whose exchanges count for `concurrency`.
+    pub concurrency_scope: Scope,
     /// Required credentials.
     pub auth: Option<Auth>,
 }
@@ -33,6 +35,13 @@ impl Policy {
         }
         let within = |networks: &[ipnet::IpNet]| networks.iter().any(|n| n.contains(&client));
         !within(&self.deny) && (self.allow.is_empty() || within(&self.allow))
+    }
+
+    /// Whether a limit counts the exchanges of the whole site.
+    #[must_use]
+    pub fn is_divided(&self) -> bool {
+        let rate = self.rate.as_ref().is_some_and(|rate| rate.scope == Scope::Site);
+        rate || self.concurrency.is_some() && self.concurrency_scope == Scope::Site
     }
 
     /// Whether the policy restricts nothing.
@@ -53,6 +62,18 @@ pub struct Rate {
     pub burst: u32,
     /// The key by which requests are counted.
     pub key: RateKey,
+    /// Whose requests count.
+    pub scope: Scope,
+}
+
+/// Whose exchanges a limit counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Scope {
+    /// Those of this proxy.
+    #[default]
+    Proxy,
+    /// Those of all proxies of the site: each has a part ([`division`](super::fleet::division)).
+    Site,
 }
 
 /// The key of a rate limit.

@@ -1,4 +1,5 @@
-//! Maintains shared ceilings and budgets: decides four times a second what this proxy lends and borrows.
+//! Maintains shared ceilings, budgets and limits: decides four times a second what this proxy lends and borrows, and
+//! which part of the site's limits it has.
 //!
 //! A decision goes to the control thread at once, and to peers only with the next decision: this proxy lowers its own
 //! ceiling before a peer learns of a loan. If the control thread is late, nothing is lent.
@@ -6,6 +7,7 @@
 use super::Fleet;
 use crate::decision::assess::Event;
 use crate::decision::fleet::Identity;
+use crate::decision::fleet::division::parts;
 use crate::decision::fleet::lease::{Use, budget_use};
 use crate::decision::units::Timestamp;
 use crate::os::clock;
@@ -34,7 +36,8 @@ impl Fleet {
         let state = &mut *state;
         let count = state.configured();
         let uses = uses(&view, count);
-        if uses.is_empty() {
+        let is_divided = view.policies.is_divided();
+        if uses.is_empty() && !is_divided {
             return;
         }
         let own = Identity {
@@ -42,6 +45,12 @@ impl Fleet {
             incarnation: self.incarnation,
             instance: state.instance.clone(),
         };
+        if is_divided {
+            view.policies.divide(parts(&state.members, &own, count, now));
+        }
+        if uses.is_empty() {
+            return;
+        }
         // The control thread folds in received events before it publishes.
         let in_force = state.decided.is_some_and(|decided| decided < view.signals.at);
         let shares = state.shares.decide(&uses, (&state.members, &own, count), now);

@@ -71,16 +71,31 @@ impl Table {
         now: Timestamp,
         newcomer: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<(), Duration> {
+        self.take_part(key, 1, now, newcomer)
+    }
+
+    /// Takes a token of one part of `parts` of a key's bucket. The number of parts may change from call to call.
+    ///
+    /// # Errors
+    /// As [`Table::take`].
+    pub fn take_part(
+        &self,
+        key: u64,
+        parts: u32,
+        now: Timestamp,
+        newcomer: impl FnOnce() -> Result<(), Duration>,
+    ) -> Result<(), Duration> {
+        let quota = self.quota.part(parts);
         // The upper bits: the shard's map uses the lower ones.
         let shard = &self.shards[(key >> 58) as usize % SHARDS];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let Shard { places, buckets, .. } = &mut *shard;
         if let Some(bucket) = places.get(&key).and_then(|place| buckets.get_mut(*place)) {
-            bucket.full_at = self.quota.next(bucket.full_at, now)?;
+            bucket.full_at = quota.next(bucket.full_at, now)?;
             return Ok(());
         }
         newcomer()?;
-        let bucket = Bucket { key, full_at: self.quota.next(now, now)? };
+        let bucket = Bucket { key, full_at: quota.next(now, now)? };
         shard.insert(bucket, self.shard_max, now);
         Ok(())
     }
@@ -116,6 +131,14 @@ impl Table {
 }
 
 impl Quota {
+    /// One part of `parts`: tokens come as many times more slowly, and the burst is divided; at least one token.
+    fn part(self, parts: u32) -> Quota {
+        if parts <= 1 {
+            return self;
+        }
+        Quota { each: self.each.saturating_mul(parts), burst: (self.burst / parts).max(1) }
+    }
+
     /// The time at which a bucket is full again after one token is taken.
     fn next(self, full_at: Timestamp, now: Timestamp) -> Result<Timestamp, Duration> {
         let missing = full_at.since(now);

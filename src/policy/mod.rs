@@ -10,17 +10,18 @@ pub mod forward;
 pub mod jwt;
 pub mod properties;
 pub mod rate;
+pub mod seats;
 pub mod turns;
 
 use crate::decision::index::Table;
 use crate::decision::plan::{Plan, Secret};
-use crate::decision::policy::{Auth, Policy, PolicyIndex};
+use crate::decision::policy::{Auth, Policy, PolicyIndex, Scope};
 use crate::os::clock;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The parts of a request that policies examine.
 pub struct PolicyRequest<'a> {
@@ -84,19 +85,21 @@ pub struct Passed {
 }
 
 /// A permit of the concurrency limit, if the policy has a limit.
-pub type Seat = Option<OwnedSemaphorePermit>;
+pub type Seat = Option<seats::Taken>;
 
 /// The policies of a plan, with their state.
 #[derive(Debug, Default)]
 pub struct Store {
     policies: Table<PolicyIndex, Live>,
+    /// The number of parts into which limits of the site are divided; this proxy has one of them.
+    parts: AtomicU32,
 }
 
 #[derive(Debug)]
 struct Live {
     policy: Policy,
     limiter: Option<Arc<rate::Limiter>>,
-    seats: Option<Arc<Semaphore>>,
+    seats: Option<Arc<seats::Seats>>,
     verifier: Option<Verifier>,
 }
 
@@ -144,16 +147,16 @@ impl Store {
                             .rate
                             .as_ref()
                             .map(|rate| Arc::new(rate::Limiter::new(rate))),
-                        seats: policy
-                            .concurrency
-                            .map(|most| Arc::new(Semaphore::new(most as usize))),
+                        seats: policy.concurrency.map(|most| Arc::new(seats::Seats::new(most))),
                         verifier,
                     });
                 }
                 Err(problem) => problems.push((format!("{}.auth", policy.name), problem)),
             }
         }
-        let mut store = Store { policies };
+        // Until the fleet says otherwise, all configured proxies serve.
+        let parts = AtomicU32::new(plan.members.max(1));
+        let mut store = Store { policies, parts };
         store.share();
         if problems.is_empty() { Ok(store) } else { Err(problems) }
     }
@@ -172,6 +175,8 @@ impl Store {
 
     /// Takes over the counters of another store if the settings are equal: counters survive a reload.
     pub fn inherit(&mut self, other: &Store) {
+        // Too many parts are safe until the fleet's next decision.
+        self.parts.fetch_max(other.parts.load(Ordering::Relaxed), Ordering::Relaxed);
         for live in self.policies.iter_mut() {
             let Some(known) = other.policies.iter().find(|k| k.policy.name == live.policy.name)
             else {
@@ -202,10 +207,37 @@ impl Store {
         }
         // The rate limit comes before any expensive check, so that it slows down password guessing.
         if let Some(limiter) = &live.limiter {
-            limiter.check(request, clock::now()).map_err(Refused::Rate)?;
+            let parts = self.parts_of(live.policy.rate.as_ref().map(|rate| rate.scope));
+            limiter.check(request, parts, clock::now()).map_err(Refused::Rate)?;
         }
-        let seat = live.seats.as_ref().map(|seats| seats.clone().try_acquire_owned());
-        seat.transpose().map_err(|_| Refused::Full)
+        let Some(seats) = &live.seats else { return Ok(None) };
+        let parts = self.parts_of(Some(live.policy.concurrency_scope));
+        seats.take(parts).map(Some).ok_or(Refused::Full)
+    }
+
+    /// The number of parts of a limit of this scope.
+    fn parts_of(&self, scope: Option<Scope>) -> u32 {
+        match scope {
+            Some(Scope::Site) => self.parts(),
+            Some(Scope::Proxy) | None => 1,
+        }
+    }
+
+    /// The number of parts into which limits of the site are divided now.
+    #[must_use]
+    pub fn parts(&self) -> u32 {
+        self.parts.load(Ordering::Relaxed)
+    }
+
+    /// Divides the limits of the site into this many parts from now on.
+    pub fn divide(&self, parts: u32) {
+        self.parts.store(parts.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether a limit counts the exchanges of the whole site.
+    #[must_use]
+    pub fn is_divided(&self) -> bool {
+        self.policies.iter().any(|live| live.policy.is_divided())
     }
 
     /// Authenticates a request; returns the fields that result.

@@ -42,17 +42,22 @@ impl Limiter {
         }
     }
 
-    /// Takes a token for a request.
+    /// Takes a token for a request, from one part of `parts` of the client's bucket.
     ///
     /// # Errors
     /// The time after which the request may be repeated.
-    pub fn check(&self, request: &PolicyRequest<'_>, now: Timestamp) -> Result<(), Duration> {
+    pub fn check(
+        &self,
+        request: &PolicyRequest<'_>,
+        parts: u32,
+        now: Timestamp,
+    ) -> Result<(), Duration> {
         let key = self.hasher.hash_one(client(&self.key, request));
         let newcomer = || match source(&self.key, request) {
             Some(source) => self.newcomers.take(self.hasher.hash_one(source), now, || Ok(())),
             None => Ok(()),
         };
-        self.buckets.take(key, now, newcomer)
+        self.buckets.take_part(key, parts, now, newcomer)
     }
 
     /// Removes full buckets.
@@ -107,6 +112,7 @@ fn by_address<'a>(request: &PolicyRequest<'_>) -> Client<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::policy::Scope;
 
     const NOW: Timestamp = Timestamp::START;
 
@@ -116,11 +122,11 @@ mod tests {
     }
 
     fn rate(key: RateKey) -> Rate {
-        Rate { requests: 1, per: Duration::from_secs(3_600), burst: 3, key }
+        Rate { requests: 1, per: Duration::from_secs(3_600), burst: 3, key, scope: Scope::Proxy }
     }
 
     fn passes(limiter: &Limiter, client: &str) -> usize {
-        (0..10).filter(|_| limiter.check(&request(client, &|_| None), NOW).is_ok()).count()
+        (0..10).filter(|_| limiter.check(&request(client, &|_| None), 1, NOW).is_ok()).count()
     }
 
     #[test]
@@ -131,7 +137,7 @@ mod tests {
         assert_eq!(passes(&limiter, "2001:db8::1"), 3);
         assert_eq!(passes(&limiter, "2001:db8::2"), 0);
         assert_eq!(passes(&limiter, "2001:db8:0:1::2"), 3);
-        let wait = limiter.check(&request("192.0.2.1", &|_| None), NOW).unwrap_err();
+        let wait = limiter.check(&request("192.0.2.1", &|_| None), 1, NOW).unwrap_err();
         assert!(
             wait > Duration::from_secs(3_500) && wait <= Duration::from_secs(3_600),
             "{wait:?}"
@@ -143,7 +149,7 @@ mod tests {
         let limiter = Limiter::new(&rate(RateKey::Header("x-key".to_owned())));
         let count = |key: &'static [u8]| {
             let field = move |name: &str| (name == "x-key").then_some(key);
-            (0..10).filter(|_| limiter.check(&request("192.0.2.1", &field), NOW).is_ok()).count()
+            (0..10).filter(|_| limiter.check(&request("192.0.2.1", &field), 1, NOW).is_ok()).count()
         };
         assert_eq!((count(b"a"), count(b"b"), count(b"a")), (3, 3, 0));
         assert_eq!(count(&[192, 0, 2, 1]), 3);
@@ -157,7 +163,7 @@ mod tests {
         let limiter = Limiter::new(&rate(RateKey::Header("x-key".to_owned())));
         let send = |client: &str, key: &str, now| {
             let field = |name: &str| (name == "x-key").then_some(key.as_bytes());
-            limiter.check(&request(client, &field), now)
+            limiter.check(&request(client, &field), 1, now)
         };
         assert_eq!(send("192.0.2.1", "an old one", NOW), Ok(()));
         let invented = (0..20_000).filter(|n| send("192.0.2.1", &n.to_string(), NOW).is_ok());
@@ -173,12 +179,43 @@ mod tests {
     #[test]
     fn subnets_of_one_network_are_bounded_as_well() {
         let limiter = Limiter::new(&rate(RateKey::ClientIp));
-        let send = |client: &str| limiter.check(&request(client, &|_| None), NOW);
+        let send = |client: &str| limiter.check(&request(client, &|_| None), 1, NOW);
         let subnets = (0..3_000).filter(|n| send(&format!("2001:db8:1:{n:x}::1")).is_ok());
         assert_eq!(subnets.count(), 1_000);
         assert_eq!(send("2001:db8:2::1"), Ok(()));
         let addresses =
             (0..3_000).filter(|n| send(&format!("10.0.{}.{}", n / 256, n % 256)).is_ok());
         assert_eq!(addresses.count(), 3_000);
+    }
+
+    #[test]
+    fn a_part_of_a_limit_has_its_part_of_the_rate_and_of_the_burst() {
+        let rate = Rate {
+            requests: 60,
+            per: Duration::from_secs(1),
+            burst: 30,
+            key: RateKey::All,
+            scope: Scope::Site,
+        };
+        let limiter = Limiter::new(&rate);
+        let mut now = NOW;
+        let mut passes = |parts: u32, seconds: f64| {
+            // A request each millisecond.
+            let tries = (seconds * 1e3) as u64;
+            let passed = (0..tries).filter(|_| {
+                now = now.plus(Duration::from_millis(1));
+                limiter.check(&request("192.0.2.1", &|_| None), parts, now).is_ok()
+            });
+            passed.count()
+        };
+        let burst_and_rate = passes(3, 10.0);
+        assert!(
+            (209..=211).contains(&burst_and_rate),
+            "10 at once and 20 a second: {burst_and_rate}"
+        );
+        let taken_over = passes(2, 10.0);
+        assert!((300..=306).contains(&taken_over), "30 a second, 15 at once: {taken_over}");
+        let given_back = passes(3, 10.0);
+        assert!((190..=201).contains(&given_back), "20 a second: {given_back}");
     }
 }

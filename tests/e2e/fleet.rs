@@ -243,6 +243,107 @@ fn a_shared_ceiling_is_divided_lent_and_held_by_whoever_is_left_alone() {
     drop((held, proxies));
 }
 
+/// Sends requests to each proxy as fast as it answers, for so long; returns those that passed, over all, and the time.
+fn flood(webs: &[SocketAddr], span: Duration) -> (usize, Duration) {
+    let begun = std::time::Instant::now();
+    let one = |web: SocketAddr| {
+        std::thread::spawn(move || {
+            let mut client = Keeping::new(web);
+            let mut passed = 0;
+            while begun.elapsed() < span {
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                let answer = client.answer();
+                assert!([200, 429].contains(&answer.status), "{}", answer.status);
+                passed += usize::from(answer.status == 200);
+            }
+            passed
+        })
+    };
+    let clients: Vec<_> = webs.iter().map(|web| one(*web)).collect();
+    let passed = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    (passed, begun.elapsed())
+}
+
+#[test]
+fn three_proxies_divide_a_limit_and_two_take_over_the_part_of_a_dead_one() {
+    let folder = Folder::new();
+    let cluster = Cluster::scripted(|mut connection| {
+        while let Some((head, _)) = connection.request() {
+            if head.contains("/hold") {
+                while connection.take(1).is_some() {}
+                return;
+            }
+            connection.reply("a");
+        }
+    });
+    let (admins, webs) = ([free(), free(), free()], [free(), free(), free()]);
+    let peers = admins.map(|admin| format!("{{ site: east, url: \"http://{admin}\" }}")).join(", ");
+    let start = |own: usize| {
+        let text = format!(
+            "site: {{ name: east }}\nadmin: {{ address: \"{}\" }}\naccess_log: {{ format: off }}\n\
+             fleet: {{ peers: [{peers}] }}\n\
+             listeners: {{ web: {{ address: \"{}\", protocol: http, service: shop }} }}\n\
+             services: {{ shop: {{ clusters: [idc], timeout: 60s, concurrency: 6, concurrency_scope: site,\n  \
+               rate_limit: {{ requests: 90, per: 1s, burst: 30, key: all, scope: site }} }} }}\n\
+             clusters: {{ idc: {{ endpoints: [\"{}\"] }} }}\n",
+            admins[own], webs[own], cluster.address
+        );
+        Process::proxy(&folder.write(&format!("{own}.yaml"), &text))
+    };
+    let parts = |own: usize| ask(admins[own]).and_then(|fleet| fleet["limit_parts"].as_u64());
+    let in_flight = |own: usize| {
+        let of = get_local(admins[own], "/api/v1/clusters/idc").body;
+        serde_json::from_str::<Value>(&of).unwrap()["in_flight"].as_u64().unwrap()
+    };
+    let mut proxies: Vec<Option<Process>> = (0..3).map(|own| Some(start(own))).collect();
+    // Alone at its start, none of them has more than a third.
+    for own in 0..3 {
+        eventually("it runs", || parts(own).is_some());
+        assert!(parts(own) >= Some(3), "{own}: {:?}", parts(own));
+    }
+    eventually("all hear each other", || (0..3).all(|own| parts(own) == Some(3)));
+
+    let (passed, time) = flood(&webs, Duration::from_secs(4));
+    let most = 30.0 + 90.0 * time.as_secs_f64();
+    assert!(passed as f64 <= most + 3.0, "{passed} in {time:?}");
+    assert!(passed as f64 >= 0.85 * 90.0 * time.as_secs_f64(), "{passed} in {time:?}");
+
+    // A burst after a second; two of six exchanges at once for each proxy.
+    let held: Vec<_> = (0..3)
+        .map(|own| {
+            eventually("its bucket has tokens", || get(webs[own], "/").status == 200);
+            std::thread::park_timeout(Duration::from_secs(1));
+            (0..5)
+                .map(|_| {
+                    let mut client = Keeping::new(webs[own]);
+                    client.send(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
+                    client
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    for own in 0..3 {
+        eventually("two are sent", || in_flight(own) == 2);
+        assert_eq!(get(webs[own], "/").status, 503);
+    }
+    drop(held);
+    eventually("they have ended", || (0..3).all(|own| in_flight(own) == 0));
+
+    proxies[2] = None;
+    eventually("the others take its part over", || parts(0) == Some(2) && parts(1) == Some(2));
+    let (passed, time) = flood(&webs[..2], Duration::from_secs(4));
+    let most = 30.0 + 90.0 * time.as_secs_f64();
+    assert!(passed as f64 <= most + 3.0, "{passed} in {time:?}");
+    assert!(passed as f64 >= 0.85 * 90.0 * time.as_secs_f64(), "{passed} in {time:?}");
+
+    // The last one may be cut off: it has a third again.
+    proxies[1] = None;
+    eventually("the last one has its part", || parts(0) == Some(3));
+    let (passed, time) = flood(&webs[..1], Duration::from_secs(2));
+    assert!(passed as f64 <= 15.0 + 30.0 * time.as_secs_f64() + 3.0, "{passed} in {time:?}");
+    drop(proxies);
+}
+
 fn get_local(at: SocketAddr, path: &str) -> Answer {
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     ask_raw(at, request.as_bytes())

@@ -8,8 +8,10 @@ type Described = BTreeMap<String, (String, BTreeSet<String>)>;
 
 /// Metrics that the page names with the key or the event that they need, beyond what this test configures.
 const CONDITIONAL: &[&str] = &[
+    "tidegate_acme_",
     "tidegate_capacity_group_",
     "tidegate_certificate_expiry_",
+    "tidegate_certificates_pending",
     "tidegate_config_source_",
     "tidegate_demand_forecast_",
     "tidegate_desired_replicas",

@@ -1,7 +1,7 @@
 //! The shapes of the policies of services and routes.
 
 use crate::config::scalar::Within;
-use crate::config::shape::{Spanned, shape};
+use crate::config::shape::{Spanned, shape, words};
 use std::time::Duration;
 
 shape! {
@@ -15,6 +15,18 @@ shape! {
         burst: Within<1, 1000000000> = optional,
         /// The key that identifies a client: client_ip, all, or header:NAME.
         key: Spanned<String> = "client_ip",
+        /// Whose requests count: those of this proxy, or of all proxies of the site (needs `fleet`).
+        scope: LimitScope = "proxy",
+    }
+}
+
+words! {
+    /// Whose exchanges a limit counts.
+    LimitScope {
+        /// Those of this proxy.
+        Proxy = "proxy",
+        /// Those of all proxies of the site; each has a part.
+        Site = "site",
     }
 }
 

@@ -1,8 +1,8 @@
 //! The shapes of services and routes.
 
 use super::matching::Matching;
-use super::policy::{AuthFile, CorsFile, RateLimit};
 use super::rewrite::{Redirect, Rewrite};
+use super::policy::{AuthFile, CorsFile, LimitScope, RateLimit};
 use crate::config::error::Problems;
 use crate::config::scalar::{Amount, Network, OptionalDuration, Within};
 use crate::config::shape::{Decode, Named, Pairs, Spanned, shape, words};
@@ -177,6 +177,8 @@ shape! {
         affinity: AffinityFile = optional,
         /// Concurrent exchanges; more are refused.
         concurrency: Within<1, 1000000> = optional,
+        /// Whose exchanges `concurrency` counts: those of this proxy, or of all proxies of the site (needs `fleet`).
+        concurrency_scope: LimitScope = "proxy",
         /// The rate limit of a client.
         rate_limit: RateLimit = optional,
         /// Networks whose clients are allowed; all by default.
@@ -304,6 +306,8 @@ shape! {
         affinity: AffinityFile = optional,
         /// Concurrent exchanges; more are refused.
         concurrency: Within<1, 1000000> = optional,
+        /// Whose exchanges `concurrency` counts: those of this proxy, or of all proxies of the site (needs `fleet`).
+        concurrency_scope: LimitScope = "proxy",
         /// The rate limit of a client.
         rate_limit: RateLimit = optional,
         /// Networks whose clients are allowed; all by default.

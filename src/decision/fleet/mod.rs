@@ -7,6 +7,7 @@
 //! Sockets and JSON (`crate::fleet`).
 
 pub mod broadcast;
+pub mod division;
 pub mod lease;
 mod members;
 pub mod report;

@@ -12,6 +12,7 @@ use crate::http::forward;
 use crate::http::request::RequestHead;
 use crate::os::clock;
 use crate::policy::DenialResponse;
+use crate::policy::seats::Taken;
 use crate::proxy::l7::client::{Client, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
@@ -26,7 +27,6 @@ use crate::telemetry::results::{Aborted, HedgeResult, RetryResult, StatusClass};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest path in a published decision, in characters.
 const PATH_MAX: usize = 200;
@@ -55,7 +55,7 @@ pub struct Record {
     /// Complete cross-origin lines for the client's response.
     pub cors_lines: Vec<u8>,
     /// Its permits of the concurrency limits.
-    pub seats: Vec<OwnedSemaphorePermit>,
+    pub seats: Vec<Taken>,
     /// The side that aborted the exchange.
     pub aborted: Option<Aborted>,
     /// Bytes sent to the client.
