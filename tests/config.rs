@@ -637,7 +637,11 @@ fn a_mistake_in_included_files_is_told_with_its_file() {
             "conf.d/b.yaml:1:1: error: config: an included file cannot name a source",
         ),
         ("absent.yaml", &[], "main.yaml:1:11: error: include: cannot read `absent.yaml`: "),
-        ("conf.d", &[], "main.yaml:1:11: error: include: cannot read `conf.d`: it is not a regular file"),
+        (
+            "conf.d",
+            &[],
+            "main.yaml:1:11: error: include: cannot read `conf.d`: it is not a regular file",
+        ),
         ("*/a.yaml", &[], "main.yaml:1:11: error: include: `*/a.yaml` names no file (`*`"),
         ("conf.d/", &[], "main.yaml:1:11: error: include: `conf.d/` names no file (`*`"),
         (
