@@ -5,6 +5,7 @@ mod cost;
 mod demo;
 mod explain;
 mod healthcheck;
+mod import;
 mod init;
 mod operate;
 mod operations;
@@ -53,6 +54,8 @@ enum Verb {
     },
     /// Write a commented first configuration, for your own endpoints or with examples.
     Init(init::Choices),
+    /// Translate the configuration of nginx, HAProxy or Traefik; what has no equivalent is listed with its line. Exit code 3: something was not translated.
+    Import(import::Options),
     /// Explain a request: its route, the clusters that may serve it, and why the others may not.
     Explain(explain::Question),
     /// Simulate an outage, a flash crowd or a slow path for these clusters, in virtual time.
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
             None => fail("name a configuration file: tidegate check FILE"),
         },
         Verb::Init(choices) => init::init(&choices),
+        Verb::Import(options) => import::import(&options),
         Verb::Explain(question) => explain::explain(&question),
         Verb::Simulate(question) => simulate::simulate(&question),
         Verb::Cost(question) => cost::cost(&question),

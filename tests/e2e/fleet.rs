@@ -322,9 +322,9 @@ fn three_proxies_divide_a_limit_and_two_take_over_the_part_of_a_dead_one() {
                 .collect::<Vec<_>>()
         })
         .collect();
-    for own in 0..3 {
+    for (own, web) in webs.iter().enumerate() {
         eventually("two are sent", || in_flight(own) == 2);
-        assert_eq!(get(webs[own], "/").status, 503);
+        assert_eq!(get(*web, "/").status, 503);
     }
     drop(held);
     eventually("they have ended", || (0..3).all(|own| in_flight(own) == 0));

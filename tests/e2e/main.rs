@@ -41,6 +41,7 @@ mod http2;
 mod http2_bounds;
 #[cfg(feature = "http3")]
 mod http3;
+mod import;
 #[cfg(feature = "k8s")]
 mod kubernetes;
 mod l4;

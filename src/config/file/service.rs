@@ -1,8 +1,8 @@
 //! The shapes of services and routes.
 
 use super::matching::Matching;
-use super::rewrite::{Redirect, Rewrite};
 use super::policy::{AuthFile, CorsFile, LimitScope, RateLimit};
+use super::rewrite::{Redirect, Rewrite};
 use crate::config::error::Problems;
 use crate::config::scalar::{Amount, Network, OptionalDuration, Within};
 use crate::config::shape::{Decode, Named, Pairs, Spanned, shape, words};
