@@ -2,7 +2,7 @@
 
 use crate::load::{download, h2load, median_latency, wrk};
 use crate::paced::load as paced;
-use crate::peers::{PLAIN, Peer, Rig, Setup};
+use crate::peers::{PLAIN, Peer, Rig, Setup, tidegate};
 use crate::table::{Against, Table, median};
 use crate::{Options, memory};
 use std::io::{Read, Write};
@@ -391,7 +391,7 @@ fn size(rig: &Rig, options: &Options) -> Vec<Table> {
 
 /// The longest latency in milliseconds of a light load while the configuration changes.
 fn reload_under_load(rig: &Rig, peer: &Peer) -> f64 {
-    let file = rig.file("tidegate.yaml");
+    let file = rig.file(&tidegate::file(peer.admin.expect("an admin address")));
     let text = std::fs::read_to_string(&file).unwrap();
     let changed = text.replacen("probe: { kind: none }", "dial: 99, probe: { kind: none }", 1);
     assert_ne!(text, changed);

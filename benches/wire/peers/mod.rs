@@ -3,7 +3,7 @@
 mod envoy;
 mod haproxy;
 mod nginx;
-mod tidegate;
+pub mod tidegate;
 
 use crate::Options;
 use std::cell::RefCell;

@@ -2,12 +2,14 @@
 
 use super::{Peer, Rig, Setup, free, listeners};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 /// The proxy.
 pub fn start(rig: &Rig, setup: &Setup) -> Option<Peer> {
     let (listeners, admin) = (listeners(), free());
     let text = config(rig, setup, listeners, admin);
-    let config = rig.write("tidegate.yaml", &text);
+    // Of its own: a proxy watches its file, and two may run at once.
+    let config = rig.write(&file(admin), &text);
     let arguments = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
     let cores = if setup.workers > 1 { "0,1" } else { "0" };
     let (child, ready) = rig.spawn(cores, &rig.binary, &arguments, listeners.http)?;
@@ -23,12 +25,12 @@ pub fn start(rig: &Rig, setup: &Setup) -> Option<Peer> {
     })
 }
 
-fn config(
-    rig: &Rig,
-    setup: &Setup,
-    listeners: super::Listeners,
-    admin: std::net::SocketAddr,
-) -> String {
+/// The name of the configuration file of the proxy with this admin address.
+pub fn file(admin: SocketAddr) -> String {
+    format!("tidegate-{}.yaml", admin.port())
+}
+
+fn config(rig: &Rig, setup: &Setup, listeners: super::Listeners, admin: SocketAddr) -> String {
     let super::Listeners { http, tls, tcp } = listeners;
     let log = match setup.access_log || setup.features {
         true => format!("{{ format: json, path: {} }}", rig.file("tidegate-access.log").display()),
