@@ -11,18 +11,20 @@
 #![allow(clippy::print_stdout, reason = "it prints its figures")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod signals;
 mod sweep;
 
 use criterion::{BenchmarkId, Criterion};
+use signals::cluster;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tidegate::decision::endpoint::{Chance, Cost, Turns, pick as pick_endpoint, prepare};
+use tidegate::decision::endpoint::{Chance, Turns, pick as pick_endpoint};
 use tidegate::decision::index::EndpointIndex;
-use tidegate::decision::plan::{Address, ClusterIndex, EndpointPolicy};
-use tidegate::decision::signal::{Choice, ClusterSignals, EndpointSignals, Why};
+use tidegate::decision::plan::{ClusterIndex, EndpointPolicy};
+use tidegate::decision::signal::{Choice, ClusterSignals, Why};
 use tidegate::decision::spill::{Credits, pick};
 use tidegate::decision::units::{Dice, Timestamp};
 
@@ -46,34 +48,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn cluster(endpoints: usize, weights: Weights) -> ClusterSignals {
-    let endpoint = |index: usize| EndpointSignals {
-        id: index as u32,
-        address: Address::Ip(([127, 0, 0, 1], 80).into()),
-        weight: weights.of(index),
-        up: true,
-        rtt: Some(0.001),
-        latency: 0.020,
-        slowness: 1.0 + 0.5 * (index % 7) as f64,
-        trickle: (0.03, 2.0),
-        returns: 0,
-        cost: Cost::default(),
-        requests_per_s: 0.0,
-        last_error: None,
-    };
-    let mut cluster = ClusterSignals {
-        dial: 100,
-        rtt: Some(0.001),
-        distance: Some(0.001),
-        endpoints: (0..endpoints).map(endpoint).collect(),
-        usable: (0..endpoints).map(EndpointIndex).collect(),
-        members: 1,
-        ..ClusterSignals::default()
-    };
-    prepare(&mut cluster, |index| weights.of(index.0));
-    cluster
-}
 
 /// Listed weights of a cluster's endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +92,7 @@ impl Desk {
             }
         };
         Desk {
-            signals: (0..clusters).map(|_| cluster(endpoints, Weights::Equal)).collect(),
+            signals: (0..clusters).map(|_| cluster(endpoints, &|_| 1.0)).collect(),
             in_flight: (0..endpoints).map(|index| (index % 5) as u32).collect(),
             choices: (0..clusters).map(choice).collect(),
             credits: Credits::seeded(clusters, 7),
@@ -161,7 +135,7 @@ fn measure(clusters: usize, endpoints: usize) -> (f64, f64) {
 /// The cost of the pick of an endpoint alone.
 fn measure_pick(endpoints: usize, weights: Weights) -> (f64, f64) {
     let mut desk = Desk::new(1, endpoints);
-    desk.signals = vec![cluster(endpoints, weights)];
+    desk.signals = vec![cluster(endpoints, &|index| weights.of(index))];
     time(|| desk.decide_in(black_box(0)))
 }
 

@@ -136,16 +136,19 @@ pub fn http2(count: u64) {
     });
 }
 
-/// Allocations on the worker's thread during this number of exchanges, after as many to warm up.
-pub fn allocations(count: u64) -> u64 {
+/// Allocations on the worker's thread during each of some batches of exchanges, after one to warm up.
+pub fn allocations(count: u64, batches: usize) -> Vec<u64> {
     let proxy = proxy();
     let mut stream = TcpStream::connect(proxy.address).unwrap();
     stream.set_nodelay(true).unwrap();
-    exchange(&mut stream, count);
+    exchange(&mut stream, 500);
     let worker = place(worker_thread());
-    let before = worker.load(Ordering::Relaxed);
-    exchange(&mut stream, count);
-    worker.load(Ordering::Relaxed) - before
+    let mut batch = || {
+        let before = worker.load(Ordering::Relaxed);
+        exchange(&mut stream, count);
+        worker.load(Ordering::Relaxed) - before
+    };
+    (0..batches).map(|_| batch()).collect()
 }
 
 /// The number of the worker's thread, by its name.
