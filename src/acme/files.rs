@@ -1,10 +1,10 @@
-//! The files of accounts, certificates and challenges. Only their owner may read them, and each is written beside its
-//! place and renamed, so that a crash leaves the old file or the new one.
+//! The files of accounts, certificates and challenges. Only their owner may read them.
 
 use crate::decision::acme::{CHALLENGES_MAX, Challenge};
 use crate::os::clock;
+use crate::os::private_file::replace;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -20,33 +20,6 @@ const CHALLENGE_BYTES_MAX: u64 = 1024;
 /// The file system's error.
 pub(super) fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Writes the bytes into a new file beside `path`; returns its path.
-///
-/// # Errors
-/// The file system's error.
-pub(super) fn beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    // A file that was left behind might have other permissions.
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(beside)
-}
-
-/// Replaces a file as a whole.
-///
-/// # Errors
-/// The file system's error.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    std::fs::rename(beside(path, bytes)?, path)
 }
 
 /// Locks the folder of an authority: of the proxies that share it, one orders at a time. `None`: another proxy has the

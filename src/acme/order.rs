@@ -4,7 +4,7 @@ use super::answers::spread;
 use super::client::{Client, Demanded};
 use super::{Certificates, files};
 use crate::decision::acme::{Acme, Challenge, ChallengeKind, Domain, Failure};
-use crate::os::clock;
+use crate::os::{clock, private_file};
 use crate::tls::certificate;
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount,
@@ -208,7 +208,7 @@ async fn created(client: &Client, acme: &Acme) -> Result<Account, Failed> {
 
 async fn keep(acme: &Acme, kept: &Kept) -> Result<(), Failed> {
     let (path, text) = (account_file(acme), serde_json::to_vec(kept).map_err(Failed::state)?);
-    blocking(move || files::replace(&path, &text)).await?.map_err(Failed::state)
+    blocking(move || private_file::replace(&path, &text)).await?.map_err(Failed::state)
 }
 
 /// Answers the challenge of each authorization that is still open.
@@ -276,7 +276,8 @@ fn request_of(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
 /// Puts a certificate in place of the old one, once it is known to fit.
 fn store(domain: &Domain, key: &str, chain: &str) -> Result<(), Failed> {
     let text = format!("{}\n{chain}", key.trim_end());
-    let beside = files::beside(&domain.file, text.as_bytes()).map_err(Failed::state)?;
+    let beside =
+        private_file::write_beside(&domain.file, text.as_bytes()).map_err(Failed::state)?;
     match fitting(&beside, &domain.name) {
         Ok(()) => std::fs::rename(beside, &domain.file).map_err(Failed::state),
         Err(why) => {

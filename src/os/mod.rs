@@ -7,6 +7,7 @@ pub mod inherit;
 pub mod line_meter;
 pub mod listen;
 pub mod notify;
+pub mod private_file;
 pub mod process;
 pub mod proxy_header;
 pub mod secure;

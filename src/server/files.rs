@@ -3,14 +3,13 @@
 use crate::decision::assess::Event;
 use crate::decision::change::{Dials, Shift};
 use crate::decision::plan::Secret;
-use crate::os::clock;
+use crate::os::{clock, private_file};
 use crate::policy;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -118,7 +117,7 @@ pub fn cookie_secret(folder: Option<&Path>) -> Secret {
         }
     }
     let made = random_secret();
-    let kept = std::fs::create_dir_all(folder).and_then(|()| keep_secret(&path, made));
+    let kept = std::fs::create_dir_all(folder).and_then(|()| private_file::replace(&path, &made.0));
     match kept {
         Ok(()) => policy::secret(&made.0),
         Err(error) => {
@@ -130,14 +129,6 @@ pub fn cookie_secret(folder: Option<&Path>) -> Secret {
 
 /// Bytes of the stored key.
 const SECRET_BYTES: usize = 16;
-
-fn keep_secret(path: &Path, secret: Secret) -> std::io::Result<()> {
-    let beside = path.with_extension("key.new");
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(0o600);
-    options.open(&beside)?.write_all(&secret.0)?;
-    std::fs::rename(beside, path)
-}
 
 fn random_secret() -> Secret {
     let (first, second) = (clock::entropy(), clock::entropy());

@@ -3,8 +3,7 @@
 //! The first line names the key and the revision, as a comment: the file is a configuration that `tidegate check` reads.
 
 use crate::decision::nats::BucketKey;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use crate::os::private_file;
 use std::path::{Path, PathBuf};
 
 /// A kept configuration.
@@ -47,18 +46,8 @@ impl Kept {
     /// The file's error.
     pub fn store(&self, folder: &Path, key: &BucketKey) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
-        let beside = folder.join(format!("{FILE}.new"));
-        // A file that was left behind might have other permissions.
-        match std::fs::remove_file(&beside) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut options = std::fs::OpenOptions::new();
-        let mut to = options.create_new(true).write(true).mode(0o600).open(&beside)?;
-        to.write_all(format!("{}{}\n", heading(key), self.revision).as_bytes())?;
-        to.write_all(self.text.as_bytes())?;
-        to.sync_all()?;
-        std::fs::rename(beside, file(folder))
+        let text = format!("{}{}\n{}", heading(key), self.revision, self.text);
+        private_file::replace(&file(folder), text.as_bytes())
     }
 }
 
