@@ -7,20 +7,16 @@
     reason = "tests are named by their promises, and fail by panicking"
 )]
 
+#[path = "files/mod.rs"]
+mod files;
+
+use files::{read, root};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tidegate::config::error::Position;
 use tidegate::config::yaml::{Kind, Node, parse};
 use tidegate::config::{Outcome, Problem, Severity, load, schema::schema};
 use tidegate::decision::index::ClusterIndex;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap()
-}
 
 fn check(text: &str) -> Outcome {
     load(text, Path::new("."), &|_| None)

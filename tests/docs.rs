@@ -8,20 +8,16 @@
     reason = "tests are named by their promises, and fail by panicking"
 )]
 
+#[path = "files/mod.rs"]
+mod files;
+
+use files::{read, root};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use tidegate::config::schema::schema;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// All documents, as paths from the root.
 fn documents() -> Vec<String> {

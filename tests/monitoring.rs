@@ -8,22 +8,18 @@
     reason = "tests are named by their promises, and fail by panicking"
 )]
 
+#[path = "files/mod.rs"]
+mod files;
+
+use files::{read, root};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-
-fn path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
-}
-
-fn read(relative: &str) -> String {
-    std::fs::read_to_string(path(relative)).unwrap()
-}
 
 /// The metrics that the code exposes.
 fn exposed() -> BTreeSet<String> {
-    let files = std::fs::read_dir(path("src/telemetry/metrics")).unwrap();
+    let files = std::fs::read_dir(root().join("src/telemetry/metrics")).unwrap();
     let code = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
     let code: String = code.collect();
     let is_metric = |name: &&str| name.starts_with("tidegate_") && *name != "tidegate_cluster";
@@ -143,12 +139,12 @@ fn every_alert_is_described_and_links_to_its_description() {
 
 #[test]
 fn promtool_accepts_the_alerts() {
-    promtool_accepts("check", &path("config/monitoring/alerts.yaml"));
+    promtool_accepts("check", &root().join("config/monitoring/alerts.yaml"));
 }
 
 #[test]
 fn each_alert_fires_on_its_condition_and_none_for_a_healthy_proxy() {
-    promtool_accepts("test", &path("config/monitoring/alerts.test.yaml"));
+    promtool_accepts("test", &root().join("config/monitoring/alerts.test.yaml"));
     let tests = read("config/monitoring/alerts.test.yaml");
     for alert in values(&read("config/monitoring/alerts.yaml"), "alert") {
         assert!(tests.contains(&format!("alertname=\"{alert}\"")), "{alert} has no test");

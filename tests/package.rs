@@ -8,17 +8,13 @@
     reason = "tests are named by their promises, and fail by panicking"
 )]
 
-use std::path::{Path, PathBuf};
+#[path = "files/mod.rs"]
+mod files;
+
+use files::{read, root};
+use std::path::Path;
 use std::process::Command;
 use tidegate::config::load;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// Runs a program; `None` if it is not installed and may be missing.
 fn run(program: &str, arguments: &[&str]) -> Option<(bool, String)> {

@@ -16,7 +16,7 @@ fn output(program: &str, arguments: &[String]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// wrk with this number of connections for this time.
+/// Runs wrk with this number of connections for this many seconds; returns the number of requests.
 pub fn wrk(url: &str, connections: usize, seconds: u64, more: &[&str]) -> f64 {
     let text = wrk_prints(url, connections, seconds, more);
     let line = text.lines().find(|line| line.contains("requests in"));

@@ -3,7 +3,7 @@
 //! Each proxy has one worker on core 0; load and cluster are on core 1. Rounds rotate, so that other load on the
 //! machine affects all proxies alike; figures are medians, and ratios are of the same round. Throughput is not
 //! compared: on two cores it depends mostly on the other load. The kernel's floor is a relay that only receives and
-//! sends (`floor.rs`); no proxy can be expected to need less, except by `splice`.
+//! sends (`floor.rs`): a proxy needs at least its CPU time, unless it uses `splice`.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,

@@ -44,7 +44,7 @@ pub(super) struct Shift {
     /// The cluster that gets the traffic. Against an earlier shift, the traffic returns.
     #[arg(long)]
     to: String,
-    /// Within this time: from 10 s to 24 h.
+    /// How long the shift takes, from 10 s to 24 h.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     over: Duration,
     #[command(flatten)]

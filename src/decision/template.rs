@@ -1,7 +1,7 @@
 //! Text with variables: `{client_ip}` in a header value, a redirect or an error page.
 //!
-//! A template is parsed once, when the plan is built. `{{` stands for one brace. A brace that does not begin a
-//! variable is part of the text, so that JSON and CSS can be written as they are.
+//! A template is parsed once, when the plan is built. `{{` is a literal brace. A brace that does not begin a variable is
+//! literal, too, so that JSON and CSS need no escapes.
 //!
 //! # Invariants
 //! No value of a variable can end a field or the text around it: [`Escape`] decides how a value is written, and no

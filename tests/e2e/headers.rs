@@ -329,7 +329,9 @@ fn a_page_is_read_at_a_reload_and_a_bad_one_changes_nothing() {
     assert!(curl(web, "/", &[]).ends_with("second"));
     for bad in [None, Some("{unheard_of}".to_owned()), Some("x".repeat(70_000))] {
         match &bad {
-            Some(text) => drop(proxy.folder.write("page.txt", text)),
+            Some(text) => {
+                proxy.folder.write("page.txt", text);
+            }
             None => std::fs::remove_file(proxy.folder.0.join("page.txt")).unwrap(),
         }
         let answer = proxy.tell("POST", "/api/v1/reload", "{}");

@@ -161,10 +161,27 @@ pub(super) struct Model {
 
 /// Characters of a directive in a note.
 const WHAT_MAX: usize = 80;
-/// Notes, at most; a file with more is no configuration.
+/// The maximum number of notes: those beyond it are not kept, so that no input makes the list grow without limit.
 const NOTES_MAX: usize = 5_000;
 
 impl Model {
+    /// A name that no listener has: `base`, or `base` with a number.
+    pub(super) fn unused_listener_name(&self, base: &str) -> String {
+        let taken = |name: &str| self.listeners.iter().any(|block| block.name == name);
+        let mut number = 2;
+        let mut name = base.to_owned();
+        while taken(&name) {
+            name = format!("{base}-{number}");
+            number += 1;
+        }
+        name
+    }
+
+    /// Whether a rule has this listener as a condition.
+    pub(super) fn has_rule_of(&self, listener: &String) -> bool {
+        self.groups.iter().flatten().any(|rule| rule.when.listeners.contains(listener))
+    }
+
     /// Adds a note.
     pub(super) fn note(&mut self, verdict: Verdict, at: &Origin, what: &str, hint: &str) {
         let clean = what.split_whitespace().collect::<Vec<_>>().join(" ");

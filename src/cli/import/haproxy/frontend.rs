@@ -27,7 +27,7 @@ pub(super) fn frontend(translation: &mut Translation<'_>, section: &Section) {
             let base = name(&section.name);
             let suffix =
                 if has_tls && !base.contains("tls") && !base.contains("ssl") { "-tls" } else { "" };
-            let listener = unique(translation, &format!("{base}{suffix}"));
+            let listener = translation.model.unused_listener_name(&format!("{base}{suffix}"));
             let mut keys = Map::default();
             keys.set("address", address);
             keys.set("protocol", Doc::word("http"));
@@ -128,17 +128,6 @@ fn valid(text: &str) -> Option<String> {
         .ok()
         .filter(|address| address.port() > 0)
         .map(|a| a.to_string())
-}
-
-fn unique(translation: &Translation<'_>, base: &str) -> String {
-    let taken = |name: &str| translation.model.listeners.iter().any(|block| block.name == name);
-    let mut number = 2;
-    let mut name = base.to_owned();
-    while taken(&name) {
-        name = format!("{base}-{number}");
-        number += 1;
-    }
-    name
 }
 
 fn tls(translation: &mut Translation<'_>, line: &Line, keys: &mut Map) {
@@ -265,7 +254,7 @@ fn tcp(translation: &mut Translation<'_>, section: &Section) {
             {
                 keys.set("timeouts.idle_l4", seconds(span));
             }
-            let listener = unique(translation, &name(&section.name));
+            let listener = translation.model.unused_listener_name(&name(&section.name));
             block(&mut translation.model.listeners, &listener, &line.at).keys = keys;
         }
     }

@@ -194,7 +194,8 @@ fn step(
     changed(translation, line, cases, is_plain, following)
 }
 
-/// Applies a change to the rules that follow, as far as its condition goes.
+/// Applies a change, such as `http-request set-header`, to the rules that follow it: to all of them, or to copies of
+/// them that are restricted to its condition.
 fn changed(
     translation: &mut Translation<'_>,
     line: &Line,
@@ -209,19 +210,12 @@ fn changed(
     }
     let mut front = Vec::new();
     for case in cases {
-        if !case.except.is_empty() || case.unauthenticated || case.rate.is_some() {
-            left_out(translation, line, "write it at the routes of this condition", &mut following);
-            return following;
-        }
+        let is_expressible = case.except.is_empty() && !case.unauthenticated && case.rate.is_none();
         match restricted(&following, &case.when) {
-            Ok(changed) => front.extend(changed),
-            Err(()) => {
-                left_out(
-                    translation,
-                    line,
-                    "write it at the routes of this condition",
-                    &mut following,
-                );
+            Ok(changed) if is_expressible => front.extend(changed),
+            Ok(_) | Err(()) => {
+                let hint = "write it at the routes of this condition";
+                left_out(translation, line, hint, &mut following);
                 return following;
             }
         }
@@ -231,7 +225,7 @@ fn changed(
     front
 }
 
-/// The rules as far as a condition goes.
+/// The rules, each restricted to a condition; without those that the condition excludes.
 fn restricted(rules: &[Rule], when: &When) -> Result<Vec<Rule>, ()> {
     let mut restricted = Vec::new();
     for rule in rules {

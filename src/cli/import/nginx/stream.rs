@@ -61,7 +61,8 @@ pub(super) fn servers(translation: &mut Translation<'_>, stream: &[Directive]) {
             } else {
                 keys.set("timeouts.idle_l4", Doc::word("10m"));
             }
-            let listener = unique(translation, &name(&format!("{protocol}-{port}")));
+            let listener =
+                translation.model.unused_listener_name(&name(&format!("{protocol}-{port}")));
             block(&mut translation.model.listeners, &listener, &listen.at).keys = keys;
         }
         if find("proxy_protocol").is_some_and(|d| d.word(0) == "on") {
@@ -76,18 +77,6 @@ pub(super) fn servers(translation: &mut Translation<'_>, stream: &[Directive]) {
             translation.model.left_out(&tls.at, &tls.shown(), hint);
         }
     }
-}
-
-/// A name that no listener has.
-fn unique(translation: &Translation<'_>, base: &str) -> String {
-    let taken = |name: &str| translation.model.listeners.iter().any(|block| block.name == name);
-    let mut number = 2;
-    let mut name = base.to_owned();
-    while taken(&name) {
-        name = format!("{base}-{number}");
-        number += 1;
-    }
-    name
 }
 
 /// Services by server name, and that of other names, if the target is a map of the ClientHello's name.

@@ -193,12 +193,7 @@ pub(super) fn finish(translation: &mut Translation<'_>) {
             .listeners
             .iter()
             .any(|block| block.name == point.listener && block.keys.get("protocol").is_some());
-        let used = translation
-            .model
-            .groups
-            .iter()
-            .flatten()
-            .any(|rule| rule.when.listeners.contains(&point.listener));
+        let used = translation.model.has_rule_of(&point.listener);
         if is_l4 || !used {
             if !is_l4 {
                 translation.model.listeners.retain(|block| block.name != point.listener);

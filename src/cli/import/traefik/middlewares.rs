@@ -3,7 +3,7 @@
 use super::super::capabilities::close;
 use super::super::document::{Doc, Map};
 use super::super::files::beside;
-use super::super::model::{Origin, PathTest, When, literal, redirect, seconds, size};
+use super::super::model::{Origin, PathTest, Verdict, When, literal, redirect, seconds, size};
 use super::super::pattern::whole;
 use super::Translation;
 use super::entry_points::time;
@@ -127,41 +127,32 @@ fn without_keys(
     options: &Tree,
     keys: &mut Map,
 ) {
-    match kind {
+    let (verdict, hint) = match kind {
         "circuitbreaker" => {
-            let why = "endpoints and clusters are ejected by their failures (`outlier`)";
-            translation.model.unneeded(&options.at, what, why);
+            (Verdict::Unneeded, "endpoints and clusters are ejected by their failures (`outlier`)")
         }
-        "contenttype" => {
-            translation.model.unneeded(&options.at, what, "responses keep the type of the cluster")
-        }
-        "buffering" => {
-            let hint =
-                "bodies are streamed; set `limits.body` of the listener for the largest body";
-            translation.model.left_out(&options.at, what, hint);
-        }
-        "errors" => {
-            let hint =
-                "`error_pages` names a file for a status; it replaces Tidegate's own answers only";
-            translation.model.left_out(&options.at, what, hint);
-        }
-        "passtlsclientcert" => {
-            let hint =
-                "certificates of clients are in X-Forwarded-Client-Cert (`forwarded_client_cert`)";
-            translation.model.differs(&options.at, what, hint);
-        }
+        "contenttype" => (Verdict::Unneeded, "responses keep the type of the cluster"),
+        "buffering" => (
+            Verdict::LeftOut,
+            "bodies are streamed; set `limits.body` of the listener for the largest body",
+        ),
+        "errors" => (
+            Verdict::LeftOut,
+            "`error_pages` names a file for a status; it replaces Tidegate's own answers only",
+        ),
+        "passtlsclientcert" => (
+            Verdict::Differs,
+            "certificates of clients are in X-Forwarded-Client-Cert (`forwarded_client_cert`)",
+        ),
         "plugin" => {
+            close(keys);
             let hint =
                 "there are no plugins: the route refuses all clients until you write what it did";
-            translation.model.left_out(&options.at, what, hint);
-            close(keys);
+            (Verdict::LeftOut, hint)
         }
-        _ => translation.model.left_out(
-            &options.at,
-            what,
-            "the importer does not know this middleware",
-        ),
-    }
+        _ => (Verdict::LeftOut, "the importer does not know this middleware"),
+    };
+    translation.model.note(verdict, &options.at, what, hint);
 }
 
 fn rewrite(
@@ -226,7 +217,6 @@ fn redirected(
     when: &When,
     keys: &mut Map,
 ) {
-    let permanent = options.is_true("permanent");
     let to = if kind == "redirectscheme" {
         let scheme = options.text("scheme").unwrap_or("https");
         let only_tls = when.listeners.iter().all(|name| {
@@ -256,10 +246,7 @@ fn redirected(
     };
     // A redirect is the whole answer of a route.
     keys.0.retain(|(key, _)| matches!(key.as_str(), "allow" | "deny" | "response_headers"));
-    let status = match (kind, permanent) {
-        (_, true) => 301,
-        (_, false) => 302,
-    };
+    let status = if options.is_true("permanent") { 301 } else { 302 };
     redirect(keys, &to, status);
 }
 

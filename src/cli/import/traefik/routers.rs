@@ -167,12 +167,7 @@ pub(super) fn tcp(translation: &mut Translation<'_>) {
         let Some(service) = router.text("service") else { continue };
         let service = super::services::l4(translation, "tcp", service);
         for point in points(translation, router) {
-            let used = translation
-                .model
-                .groups
-                .iter()
-                .flatten()
-                .any(|r| r.when.listeners.contains(&point.listener));
+            let used = translation.model.has_rule_of(&point.listener);
             if used {
                 let hint = format!(
                     "`{}` serves HTTP: give this router an entry point of its own",
