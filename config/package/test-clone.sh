@@ -15,7 +15,7 @@ cp /etc/resolv.conf "$root/etc/resolv.conf"
 [ -n "$url" ] || { git clone -q --bare . "$root/root/source.git"; url=/root/source.git; }
 chroot "$root" sh -euc '
     apt-get update -qq
-    apt-get install -y -qq --no-install-recommends git make gcc libc6-dev cmake >/dev/null
+    apt-get install -y -qq --no-install-recommends git make gcc libc6-dev >/dev/null
     curl -sSf https://sh.rustup.rs | sh -s -- -q -y --profile minimal >/dev/null
     . /root/.cargo/env
     started=$(date +%s)
