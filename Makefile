@@ -103,6 +103,17 @@ push:
 clean:
 	$(CARGO) clean
 
+# Checks cargo, its version and the network before a build, and installs a C compiler; a failure is one line.
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+rust:
+	@found=$$($(CARGO) --version 2>/dev/null | cut -d' ' -f2); \
+	[ -n "$$found" ] || { echo "cargo is missing: install Rust $(RUST) or newer from https://rustup.rs" >&2; exit 1; }; \
+	printf '%s\n%s\n' "$(RUST)" "$$found" | sort -C -V || \
+		{ echo "Rust is $$found, and $(RUST) or newer is needed: run \`rustup update\`" >&2; exit 1; }
+	$(call debian,cc:build-essential)
+	@$(CARGO) fetch --locked --quiet --target $$(uname -m)-unknown-linux-gnu 2>/dev/null || \
+		{ echo "crates cannot be downloaded: connect to the network, or see what \`$(CARGO) fetch --locked\` says" >&2; exit 1; }
+
 # Tools, installed once a checkout: Debian's packages by apt, cargo's by cargo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 define debian
@@ -117,20 +128,9 @@ define debian
 	fi
 endef
 
-# Says in one line what is missing before a build: cargo, a newer Rust, or the network. A C compiler is installed.
-RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-rust:
-	@found=$$($(CARGO) --version 2>/dev/null | cut -d' ' -f2); \
-	[ -n "$$found" ] || { echo "cargo is missing: install Rust $(RUST) or newer from https://rustup.rs" >&2; exit 1; }; \
-	printf '%s\n%s\n' "$(RUST)" "$$found" | sort -C -V || \
-		{ echo "Rust is $$found, and $(RUST) or newer is needed: run \`rustup update\`" >&2; exit 1; }
-	$(call debian,cc:build-essential)
-	@$(CARGO) fetch --locked --quiet --target $$(uname -m)-unknown-linux-gnu 2>/dev/null || \
-		{ echo "crates cannot be downloaded: connect to the network, or see what \`$(CARGO) fetch --locked\` says" >&2; exit 1; }
-
 target/.tools-test:
 	@mkdir -p target
-	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy)
+	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy cc:build-essential)
 	$(call debian,ip:iproute2 nft:nftables)
 	$(call debian,python3:python3 tmux:tmux nats-server:nats-server valgrind:valgrind pebble:pebble)
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }

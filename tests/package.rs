@@ -94,7 +94,7 @@ fn make(target: &str, programs: &[(&str, &str)]) -> (bool, String) {
         .args(["--no-print-directory", target])
         .env("PATH", path)
         .env_remove("CARGO")
-        // As by hand, also where `make test` started the test: what a make below a make prints differs.
+        // `make test` passes these on, and a `make` inside another `make` prints other messages.
         .env_remove("MAKEFLAGS")
         .env_remove("MAKELEVEL")
         .current_dir(root())
