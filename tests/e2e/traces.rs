@@ -34,7 +34,8 @@ impl Collector {
         let printed: Arc<Mutex<Vec<Value>>> = Arc::clone(&spans);
         std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
-                printed.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                let mut request: Vec<Value> = serde_json::from_str(&line).unwrap();
+                printed.lock().unwrap().append(&mut request);
             }
         });
         Some(Collector { child, port, spans })

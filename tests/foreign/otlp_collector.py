@@ -1,6 +1,6 @@
-"""A collector of traces: OTLP over gRPC, with OpenTelemetry's own generated code. Prints its port, then each span as a
-line of JSON. The first argument is what it does: take, hang, or a way to lie. The others are its port, and the files of
-its certificate and key."""
+"""A collector of traces: OTLP over gRPC, with OpenTelemetry's own generated code. Prints its port, then the spans of
+each request as a line of JSON: whoever reads one span of a trace has them all. The first argument is what it does:
+take, hang, or a way to lie. The others are its port, and the files of its certificate and key."""
 import json
 import sys
 import threading
@@ -45,11 +45,13 @@ class Collector(services.TraceServiceServicer):
     def Export(self, request, context):
         if mode == "hang":
             stopping.wait()
-        for of_resource in request.resource_spans:
-            resource = attributes(of_resource.resource.attributes)
-            for of_scope in of_resource.scope_spans:
-                for span in of_scope.spans:
-                    print(json.dumps(printed(span, resource)), flush=True)
+        spans = [
+            printed(span, attributes(of_resource.resource.attributes))
+            for of_resource in request.resource_spans
+            for of_scope in of_resource.scope_spans
+            for span in of_scope.spans
+        ]
+        print(json.dumps(spans), flush=True)
         if mode == "refuse":
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "\x1b[31mno\n" * 1_000)
         response = messages.ExportTraceServiceResponse()
