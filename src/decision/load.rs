@@ -42,6 +42,9 @@ const ENOUGH: f64 = 15.0;
 const FRESH: f64 = 300.0;
 /// The least number of samples for comparing a mean with another cluster's mean.
 const TELLING: f64 = 45.0;
+/// Exchanges within the last seconds that measure a queue well enough to keep exchanges of other clusters away. With 45,
+/// overload sheds the high priority now and then; with 300, the curves of S0 are followed less.
+const MEASURED: f64 = 100.0;
 /// The window for recent values, in seconds.
 const RECENT: f64 = 0.3;
 /// The window of the spread of response times, in seconds.
@@ -412,6 +415,12 @@ impl Track {
         self.queue.seconds()
     }
 
+    /// Whether so many exchanges ended within the last seconds that an inferred queue is hardly slower work.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.beyond.count >= MEASURED
+    }
+
     /// Whether enough answers came within the last seconds for a success ratio.
     #[must_use]
     pub fn is_judged(&self) -> bool {
@@ -612,6 +621,7 @@ mod tests {
                         distance: 0.002,
                         supply: track.reported_supply(),
                         reported: track.report().is_some(),
+                        measured: track.is_measured(),
                     };
                     let share = accept(&[here, Candidate { base: 0.05, ..here }], 0);
                     assert!((P_MIN..=1.0).contains(&share), "{said}: {share}");

@@ -49,6 +49,8 @@ pub struct Candidate {
     pub supply: Option<f64>,
     /// Whether its load is reported rather than inferred.
     pub reported: bool,
+    /// Whether its queue is reported, or measured by many exchanges.
+    pub measured: bool,
     /// Whether so many exchanges were sent just now that the completion rate is not known yet.
     pub flooded: bool,
 }
@@ -66,6 +68,24 @@ pub fn tolerable_queue(candidates: &[Candidate], at: usize) -> f64 {
     (KAPPA * (alternative - here.base)).clamp((0.05 * here.service).clamp(Q_MIN, 1.0), 1.0)
 }
 
+/// The queue at which candidate `at` begins to spill, in seconds: a part of its advantage in distance, beyond the queue of
+/// the other cluster; the least of all other clusters. An exchange that leaves a queue for one as long gains nothing.
+/// A queue that few exchanges show counts as none: it may be slower work, and only a spill shows which of both it is.
+fn ramp_start(candidates: &[Candidate], at: usize, tolerable: f64) -> f64 {
+    let here = candidates[at];
+    candidates
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != at)
+        .map(|(_, other)| {
+            let queue = if other.measured { other.queue } else { 0.0 };
+            queue + RAMP_START * KAPPA * (other.base - here.base)
+        })
+        .fold(f64::INFINITY, f64::min)
+        .max(RAMP_START * tolerable)
+        .min(tolerable)
+}
+
 /// The share of the offered exchanges that candidate `at` accepts, from `P_MIN` to 1. The rest goes to the next
 /// candidate.
 #[must_use]
@@ -79,7 +99,8 @@ pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
         true => (RAMP_SPAN_REPORTED, FEED_FORWARD_FLOOR_REPORTED),
         false => (RAMP_SPAN, FEED_FORWARD_FLOOR),
     };
-    let ramp = (1.0 - (here.queue - RAMP_START * tolerable) / (span * tolerable)).clamp(0.0, 1.0);
+    let start = ramp_start(candidates, at, tolerable);
+    let ramp = (1.0 - (here.queue - start) / (span * tolerable)).clamp(0.0, 1.0);
     let feed_forward = match here.supply.filter(|_| here.reported || here.queue > 0.0) {
         Some(share) => {
             let urgency = 1.0 + (tolerable - here.queue) / (0.1 + here.distance);
@@ -174,6 +195,7 @@ mod tests {
             distance: base - 0.020,
             supply: None,
             reported: false,
+            measured: true,
             flooded: false,
         }
     }
@@ -206,6 +228,28 @@ mod tests {
                 before = share;
             }
         }
+    }
+
+    #[test]
+    fn a_spill_begins_beyond_the_queue_of_the_cluster_that_would_take_it() {
+        let share = |queue: f64, theirs: f64, measured: bool| {
+            let other = Candidate { measured, ..candidate(0.120, theirs) };
+            accept(&[candidate(0.020, queue), other], 0)
+        };
+        // The other cluster is 100 ms farther: 15 ms of queue are tolerated, and 4.5 ms cause no spill.
+        assert_eq!(share(0.0044, 0.0, true), 1.0);
+        assert!(share(0.006, 0.0, true) < 1.0);
+        // It queues for 20 ms itself.
+        assert_eq!(share(0.024, 0.020, true), 1.0, "an exchange that leaves gains nothing");
+        assert!(share(0.026, 0.020, true) < 1.0);
+        // The excess of a few exchanges there may be slower work, and only a spill shows which of both it is.
+        assert!(share(0.024, 0.020, false) < 0.95);
+        // A third cluster, farther and without a queue, takes the excess at the queue that its distance justifies.
+        let three = |queue| {
+            accept(&[candidate(0.020, queue), candidate(0.120, 0.020), candidate(0.320, 0.0)], 0)
+        };
+        assert_eq!(three(0.0134), 1.0);
+        assert!(three(0.0136) < 1.0);
     }
 
     #[test]

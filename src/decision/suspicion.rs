@@ -53,6 +53,8 @@ const CALM: f64 = 3.0;
 const KEEPS_UP: f64 = 0.95;
 /// The time constant, in seconds, with which an excess without spill becomes part of the baselines.
 const SETTLES: f64 = 10.0;
+/// The time constant, in seconds, with which the highest completion rate falls to the present one.
+const PEAK_FADES: f64 = 10.0;
 
 /// The evidence of one sweep: the nearest cluster and the others.
 #[derive(Clone, Copy, Debug)]
@@ -273,6 +275,10 @@ impl Suspicion {
             self.peak = if seen.grows { 1e-9 } else { seen.answered_rate };
         }
         let even = (self.sent - self.answered).abs() < EVEN * self.answered;
+        if self.peak > self.answered {
+            self.peak =
+                self.answered + (self.peak - self.answered) * (-seen.elapsed / PEAK_FADES).exp();
+        }
         if seen.now - began > span && even {
             self.peak = self.peak.max(self.answered);
         }

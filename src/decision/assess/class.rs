@@ -378,6 +378,7 @@ impl ClassState {
                 distance,
                 supply: if reported { track.reported_supply() } else { track.completed_share() },
                 reported,
+                measured: reported || track.is_measured(),
                 flooded: track.is_flooded(),
             });
         }
