@@ -144,6 +144,7 @@ pub fn metrics_text(backend: &Backend) -> String {
         pending: pending(&view)
             .map(|(listener, names)| (listener.to_owned(), names.len()))
             .collect(),
+        operations: backend.memory.operations.figures(),
         server: (backend.figures)(),
     })
 }

@@ -22,6 +22,7 @@ mod picture;
 
 pub use api::metrics_text;
 pub use decisions::{Decisions, keep};
+pub use operations::{Keep, KeptReport};
 
 use crate::decision::assess::Event;
 use crate::decision::plan::Address;
@@ -80,6 +81,8 @@ pub struct Backend {
     pub now: fn() -> Duration,
     /// Formats a time since 1970 as in RFC 3339.
     pub rfc3339: fn(Duration) -> String,
+    /// Changes the reports of operations in `state_dir`; never waits.
+    pub keep: Box<dyn Fn(Keep) + Send + Sync>,
     /// The state of the API itself.
     pub memory: Memory,
 }
@@ -91,6 +94,14 @@ pub struct Memory {
     audit: audit::Audit,
     operations: operations::Operations,
     snapshot: events::Snapshot,
+}
+
+impl Memory {
+    /// The state at the start, with the reports of operations that earlier processes kept.
+    #[must_use]
+    pub fn restored(reports: Vec<KeptReport>) -> Memory {
+        Memory { operations: operations::Operations::restored(reports), ..Memory::default() }
+    }
 }
 
 impl Backend {

@@ -4,6 +4,7 @@ use super::control::Figures;
 use super::key_origin::SourcePicture;
 use super::origin::Origin;
 use super::reload::Reloader;
+use super::reports::Reports;
 use super::status::{Status, Texts};
 use crate::acme::Certificates;
 use crate::admin;
@@ -14,6 +15,7 @@ use crate::fleet::{Fleet, SitePicture};
 use crate::os::clock;
 use crate::scaling::Scaling;
 use crate::shared::Shared;
+use crate::telemetry::cells::Registry;
 use crate::telemetry::metrics::{
     ApiServerFigures, FleetFigures, ScalingFigures, ServerFigures, SourceFigures, WebhookFigures,
 };
@@ -59,14 +61,17 @@ impl Sources {
     }
 }
 
-/// The admin API's backend over these sources.
+/// The admin API's backend over these sources; `reports` of operations are kept where there are some.
 pub(super) fn backend(
     sources: Sources,
     requests: mpsc::Sender<admin::Request>,
     decisions: Arc<admin::Decisions>,
     address: Option<Address>,
     access: Arc<ArcSwap<admin::Access>>,
+    reports: Option<Reports>,
 ) -> admin::Backend {
+    let registry = sources.shared.registry.clone();
+    let kept = reports.as_ref().map_or(Vec::new(), |reports| reports.read(&registry));
     let started = clock::now();
     let started_at = clock::since_epoch();
     let (status, in_force) = (sources.status.clone(), sources.status.clone());
@@ -92,7 +97,23 @@ pub(super) fn backend(
         access,
         now: clock::since_epoch,
         rfc3339: clock::rfc3339,
-        memory: admin::Memory::default(),
+        keep: keeper(reports, registry),
+        memory: admin::Memory::restored(kept),
+    }
+}
+
+/// The function that keeps the reports of operations.
+fn keeper(
+    reports: Option<Reports>,
+    registry: Arc<Registry>,
+) -> Box<dyn Fn(admin::Keep) + Send + Sync> {
+    match reports.map(|reports| reports.keeper(registry)) {
+        Some(Ok(keep)) => Box::new(keep),
+        Some(Err(error)) => {
+            tracing::error!(%error, "reports of operations not kept: cannot start a thread");
+            Box::new(drop)
+        }
+        None => Box::new(drop),
     }
 }
 

@@ -15,6 +15,7 @@ mod main_task;
 pub mod origin;
 pub mod properties;
 pub mod reload;
+mod reports;
 pub mod run;
 mod signals;
 mod sockets;

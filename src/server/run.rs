@@ -9,6 +9,7 @@ use super::logs::Logs;
 use super::main_task::{Main, Thread};
 use super::origin::Origin;
 use super::reload::{ReloadIf, Reloader};
+use super::reports::Reports;
 use super::signals::Signals;
 use super::upgrade::Upgrade;
 use super::worker;
@@ -162,7 +163,9 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     let sources =
         Sources::of(&shared, &reloader, figures, (ages, api_healths), options.origin.clone());
     let admin = admin_listener.as_ref().map(|(_, address, _)| address.clone());
-    let backend = Arc::new(backend(sources, requests, decisions, admin.clone(), reloader.access()));
+    let reports = kept_reports(&settings, &reloader, admin.as_ref());
+    let access = reloader.access();
+    let backend = Arc::new(backend(sources, requests, decisions, admin.clone(), access, reports));
     serve_admin(admin_listener, metrics_socket, &backend, &mut upgrade);
     serve_scaler(scaler_socket, &reloader, &mut upgrade);
     let (stop, stopping) = mpsc::channel(4);
@@ -201,6 +204,17 @@ fn kept_events(settings: &Settings, shared: &Shared) -> Vec<Event> {
     });
     let left = |(service, usd)| Event::BudgetLeft { service, usd };
     files::dial_events(dials).into_iter().chain(budgets.into_iter().map(left)).collect()
+}
+
+/// The reports of operations, which need `state_dir` and the admin API.
+fn kept_reports(
+    settings: &Settings,
+    reloader: &Reloader,
+    admin: Option<&Address>,
+) -> Option<Reports> {
+    let instance = reloader.fleet().identity().instance;
+    let host = instance.rsplit_once(':').map_or(&*instance, |(host, _)| host);
+    Some(Reports::of(settings.state_dir.as_deref()?, host, admin?))
 }
 
 fn discovery(shared: &Shared) -> Discovery {

@@ -245,11 +245,13 @@ fn a_drill_stops_itself_when_its_target_fails() {
 }
 
 #[test]
-fn a_drill_ends_with_the_proxy_and_by_an_abort() {
+fn a_drill_ends_with_the_proxy_and_by_an_abort_and_its_report_survives() {
+    use std::os::unix::fs::PermissionsExt;
     let (_clusters, text) = three();
     let state = Folder::new();
     let text = format!("state_dir: {}\n{text}", state.0.display());
     let proxy = Proxy::start(&text);
+    assert_eq!(proxy.metric(&ended("interrupted")), 0.0, "counters exist from the start");
     let load = Load::start(proxy.at("web"));
     let path = begin(&proxy, r#"{"kind": "drill", "site": "idc", "for_s": 60, "percent": 50}"#);
     reaches(&proxy, &path, "held");
@@ -261,12 +263,74 @@ fn a_drill_ends_with_the_proxy_and_by_an_abort() {
 
     let path = begin(&proxy, r#"{"kind": "drill", "site": "idc", "for_s": 60}"#);
     reaches(&proxy, &path, "held");
+    let file = file_of(&state, &proxy, 2);
+    within(20, "the report is written meanwhile", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains(r#""phase":"held""#))
+    });
+    assert_eq!(proxy.metric("tidegate_operation_running"), 1.0);
+    assert_eq!(proxy.metric(&ended("aborted")), 1.0);
     drop(load);
+    let admin = proxy.admin;
+    // SIGKILL.
     drop(proxy);
-    let proxy = Proxy::start(&text);
+    let proxy = start_at(admin, &text);
 
-    assert_eq!(proxy.cluster("idc")["site_dial_percent"], 100, "a drill is not stored");
-    assert_eq!(proxy.json(OPERATIONS), serde_json::json!([]));
+    assert_eq!(proxy.cluster("idc")["site_dial_percent"], 100, "the dial of a drill is not stored");
+    let all = proxy.json(OPERATIONS);
+    let word = |index: usize, key: &str| all[index][key].as_str().unwrap_or_default().to_owned();
+    assert_eq!(all.as_array().unwrap().len(), 2, "{all}");
+    assert_eq!((&all[0]["id"], word(0, "outcome")), (&2.into(), "interrupted".to_owned()), "{all}");
+    assert_eq!((word(0, "phase"), &all[0]["percent"]), ("ended".to_owned(), &0.into()), "{all}");
+    assert_eq!((&all[1]["id"], word(1, "outcome")), (&1.into(), "aborted".to_owned()), "{all}");
+    let report = proxy.json(&path);
+    assert!(report["ended_at"].is_string() && report["expected"].is_object(), "{report}");
+    let markdown = proxy.get(&format!("{path}/report")).body;
+    assert!(markdown.starts_with("# Drill of idc\n\n**interrupted: the proxy ended"), "{markdown}");
+    assert_eq!(proxy.tell("DELETE", &path, "").status, 200, "it has ended already");
+    assert_eq!(proxy.metric("tidegate_operation_running"), 0.0);
+    assert_eq!(proxy.metric(&ended("interrupted")), 1.0);
+    proxy.says("operation 2 ended with the process that ran it");
+    eventually("it is written", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("interrupted"))
+    });
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // A proxy that shares the folder has reports of its own.
+    let other = Proxy::start(&text);
+    assert_eq!(other.json(OPERATIONS), serde_json::json!([]));
+    let _load = Load::start(other.at("web"));
+    let path = begin(&other, r#"{"kind": "drill", "site": "idc", "for_s": 5}"#);
+    assert_eq!(path, format!("{OPERATIONS}/1"));
+    eventually("it is written", || file_of(&state, &other, 1).exists());
+    drop(proxy);
+    let proxy = start_at(admin, &text);
+    assert_eq!(proxy.json(&format!("{OPERATIONS}/1"))["outcome"], "aborted");
+    assert_eq!(proxy.json(OPERATIONS)[0]["outcome"], "interrupted");
+    assert_eq!(proxy.metric(&ended("interrupted")), 0.0, "an interruption is counted once");
+    let _load = Load::start(proxy.at("web"));
+    let path = begin(&proxy, r#"{"kind": "drill", "site": "idc", "for_s": 5}"#);
+    assert_eq!(path, format!("{OPERATIONS}/3"), "numbers continue");
+}
+
+/// The counter of drills with this result.
+fn ended(result: &str) -> String {
+    format!("tidegate_operations_total{{kind=\"drill\",result=\"{result}\"}}")
+}
+
+/// The file of a report.
+fn file_of(state: &Folder, proxy: &Proxy, id: u64) -> PathBuf {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let name = format!("{}-{}.{id}.json", host.trim(), proxy.admin.port());
+    state.0.join("operations").join(name)
+}
+
+/// A proxy whose admin API has the address of an earlier one.
+fn start_at(admin: SocketAddr, text: &str) -> Proxy {
+    let folder = Folder::new();
+    folder.write("token", "secret\n");
+    let text = whole(text).replacen("127.0.0.1:0", &admin.to_string(), 1);
+    folder.write("tidegate.yaml", &text);
+    Proxy::start_in(folder, &[])
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! [`run`] takes the figures of each second, and puts the step of the state machine ([`Operation`]) in force as a
 //! temporary change. A change that is not extended for [`BLIND`] ends by itself.
 
+mod kept;
 mod order;
 mod record;
 mod text;
@@ -19,63 +20,61 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+pub(super) use kept::Operations;
+pub use kept::{Keep, KeptReport};
 use order::{Order, order};
 use record::Record;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 type Shared = State<Arc<Backend>>;
 
-/// The number of operations that are kept.
-const KEPT: usize = 20;
-
-/// The last operations, the newest last; only that one may be running.
-#[derive(Debug, Default)]
-pub(super) struct Operations(Mutex<VecDeque<Record>>);
-
-impl Operations {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Record>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The newest operation, in brief.
-    pub(super) fn newest(&self) -> Option<Value> {
-        self.lock().back().map(Record::brief)
-    }
-
-    fn is_running(&self) -> bool {
-        self.lock().back().is_some_and(Record::is_running)
-    }
-}
+/// The interval between two writes of the report of a running operation, beside those at each phase.
+const STORE: Duration = Duration::from_secs(10);
 
 /// Advances the running operation at each recorded second, until the process ends.
 pub(super) async fn run(backend: Arc<Backend>) {
+    let changes = backend.memory.operations.lock().take_changes();
+    for change in changes {
+        if let Keep::Write { id, report } = &change {
+            let (id, kind, name) = (*id, report["kind"].as_str(), report["name"].as_str());
+            tracing::warn!(id, kind, name, "operation {id} ended with the process that ran it");
+        }
+        (backend.keep)(change);
+    }
+    let mut stored = Timestamp::START;
     loop {
         let second = backend.memory.history.next().await;
         let view = backend.shared.view.load_full();
         let now = view.signals.at;
         let changed = {
             let mut all = backend.memory.operations.lock();
-            let Some(record) = all.back_mut().filter(|record| record.is_running()) else {
-                continue;
-            };
+            let Some(record) = all.running() else { continue };
             let before = record.operation.phase();
             let seen = record.order.seen(&view, &second);
             record.observe(&seen, now, (backend.now)());
-            (record.operation.phase() != before).then(|| record.clone())
+            let has_changed = record.operation.phase() != before;
+            let is_due = now.since(stored) >= STORE;
+            (has_changed || is_due).then(|| (has_changed, record.clone()))
         };
         put_in_force(&backend, now);
-        if let Some(record) = changed {
-            tell(&backend, &record);
+        if let Some((has_changed, record)) = changed {
+            stored = now;
+            match has_changed {
+                true => tell(&backend, &record),
+                false => store(&backend, record.id, record.full(backend.rfc3339)),
+            }
         }
     }
 }
 
 /// Puts the step of the running operation in force, and extends it.
 fn put_in_force(backend: &Arc<Backend>, now: Timestamp) {
-    let Some(record) = backend.memory.operations.lock().back().cloned() else { return };
+    let newest = backend.memory.operations.lock().own_newest().cloned();
+    let Some(record) = newest else { return };
     let Record { operation, order, .. } = &record;
     let temporary = match operation.phase() {
         Phase::Baseline => return,
@@ -118,7 +117,12 @@ fn keep(backend: &Arc<Backend>, order: Order, percent: u8) {
     });
 }
 
-/// Reports a change of phase; the end also goes to the audit log.
+/// Writes the report of an operation to `state_dir`.
+fn store(backend: &Backend, id: u64, report: Value) {
+    (backend.keep)(Keep::Write { id, report });
+}
+
+/// Reports and stores a change of phase; the end is counted, and also goes to the audit log.
 fn tell(backend: &Backend, record: &Record) {
     let Record { operation, order, id, who, .. } = record;
     let (kind, name) = order.named();
@@ -133,7 +137,9 @@ fn tell(backend: &Backend, record: &Record) {
         "cause": cause,
         "percent": operation.percent(),
     }));
+    let report = record.full(backend.rfc3339);
     if let (Phase::Ended, Some(outcome)) = (operation.phase(), outcome) {
+        backend.memory.operations.lock().count(&report);
         let message = match &cause {
             Some(cause) => format!("{}: {cause}", outcome.label()),
             None => outcome.label().to_owned(),
@@ -142,6 +148,7 @@ fn tell(backend: &Backend, record: &Record) {
         let ok = *outcome == Outcome::Done;
         remember(backend, who.clone(), Done { action, kind, name, percent, ok, message });
     }
+    store(backend, *id, report);
 }
 
 /// `POST /api/v1/operations`: begins a drill or a shift.
@@ -170,19 +177,19 @@ pub(super) async fn begin(State(backend): Shared, who: Who, body: axum::body::By
     let now = backend.shared.view.load().signals.at;
     let p99 = p99_of(&expected);
     let operation = Operation::new(order.kind, order.span, order.limits, p99, now);
-    let record = {
+    let (record, dropped) = {
         let mut all = backend.memory.operations.lock();
-        if all.back().is_some_and(Record::is_running) {
+        if all.running().is_some() {
             return (StatusCode::CONFLICT, BUSY).into_response();
         }
-        let id = all.back().map_or(1, |last| last.id + 1);
-        if all.len() == KEPT {
-            all.pop_front();
-        }
+        let id = all.next_id();
         let record = Record::new(id, order, operation, who, expected, (backend.now)());
-        all.push_back(record.clone());
-        record
+        let dropped = all.push(record.clone());
+        (record, dropped)
     };
+    if let Some(id) = dropped {
+        (backend.keep)(Keep::Remove { id });
+    }
     let (kind, name) = record.order.named();
     let (action, percent) = (record.order.label(), Some(record.order.span.target));
     let message = format!("begins, operation {}", record.id);
@@ -224,13 +231,12 @@ fn p99_of(expected: &Value) -> BTreeMap<String, f64> {
 
 /// `GET /api/v1/operations`: the last operations in brief, the newest first.
 pub(super) async fn list(State(backend): Shared) -> Json<Value> {
-    let all = backend.memory.operations.lock();
-    Json(all.iter().rev().map(Record::brief).collect())
+    Json(backend.memory.operations.lock().briefs())
 }
 
-fn find(backend: &Backend, id: &str) -> Option<Record> {
-    let id: u64 = id.parse().ok()?;
-    backend.memory.operations.lock().iter().find(|record| record.id == id).cloned()
+fn find(backend: &Backend, id: &str) -> Option<Value> {
+    let full = |record: &Record| record.full(backend.rfc3339);
+    backend.memory.operations.lock().report(id.parse().ok()?, full)
 }
 
 fn unknown(id: &str) -> Response {
@@ -240,7 +246,7 @@ fn unknown(id: &str) -> Response {
 /// `GET /api/v1/operations/ID`: the report as JSON, also while the operation is running.
 pub(super) async fn one(State(backend): Shared, Path(id): Path<String>) -> Response {
     match find(&backend, &id) {
-        Some(record) => Json(record.full(backend.rfc3339)).into_response(),
+        Some(report) => Json(report).into_response(),
         None => unknown(&id),
     }
 }
@@ -248,8 +254,8 @@ pub(super) async fn one(State(backend): Shared, Path(id): Path<String>) -> Respo
 /// `GET /api/v1/operations/ID/report`: the report as Markdown.
 pub(super) async fn report(State(backend): Shared, Path(id): Path<String>) -> Response {
     match find(&backend, &id) {
-        Some(record) => {
-            let text = text::markdown(&record.full(backend.rfc3339));
+        Some(report) => {
+            let text = text::markdown(&report);
             ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], text).into_response()
         }
         None => unknown(&id),
@@ -259,16 +265,18 @@ pub(super) async fn report(State(backend): Shared, Path(id): Path<String>) -> Re
 /// `DELETE /api/v1/operations/ID`: aborts the operation; its traffic returns at once.
 pub(super) async fn abort(State(backend): Shared, Path(id): Path<String>) -> Response {
     let now = backend.shared.view.load().signals.at;
-    let found = {
+    let found = id.parse().ok().and_then(|id| {
         let mut all = backend.memory.operations.lock();
-        let found = all.iter_mut().find(|record| record.id.to_string() == id);
-        found.map(|record| {
+        all.own(id).map(|record| {
             let before = record.operation.phase();
             record.operation.abort(now);
             (record.operation.phase() != before, record.clone())
         })
+    });
+    let Some((aborted, record)) = found else {
+        // An operation of an earlier process has ended.
+        return find(&backend, &id).map_or_else(|| unknown(&id), |past| Json(past).into_response());
     };
-    let Some((aborted, record)) = found else { return unknown(&id) };
     if aborted {
         put_in_force(&backend, now);
         tell(&backend, &record);

@@ -8,6 +8,23 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The keys of an operation in brief.
+pub(super) const BRIEF: [&str; 13] = [
+    "id",
+    "kind",
+    "name",
+    "from",
+    "to",
+    "start_percent",
+    "target_percent",
+    "percent",
+    "phase",
+    "outcome",
+    "cause",
+    "seconds",
+    "seconds_left",
+];
+
 /// The most points of a course; above it, two points become one.
 const POINTS_MAX: usize = 240;
 
@@ -243,5 +260,30 @@ impl Record {
             "refused_rps": tenth(figure("refused_rps").sum()),
             "to": to,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::operation::{Limits, Span};
+
+    #[test]
+    fn a_report_in_brief_has_exactly_the_keys_that_a_stored_one_is_reduced_to() {
+        let limits = Limits { errors: 0.01, p99: None };
+        let (kind, span) =
+            (Kind::Drill { lasts: Duration::from_secs(5) }, Span { start: 0, target: 100 });
+        let subject = Subject::Site("idc".to_owned());
+        let order = Order { subject, kind, span, limits, force: false };
+        let operation = Operation::new(kind, span, limits, BTreeMap::new(), Timestamp::START);
+        let record = Record::new(1, order, operation, Who::default(), Value::Null, Duration::ZERO);
+
+        let (brief, full) = (record.brief(), record.full(|_| String::new()));
+
+        let keys: Vec<&String> = brief.as_object().unwrap().keys().collect();
+        let mut all = BRIEF;
+        all.sort_unstable();
+        assert_eq!(keys, all);
+        assert!(BRIEF.iter().all(|key| full.get(*key) == brief.get(*key)));
     }
 }

@@ -17,8 +17,8 @@ mod services;
 use families::Families;
 
 pub use scrape::{
-    ApiServerFigures, FleetFigures, ScalingFigures, Scrape, ServerFigures, SourceFigures,
-    WebhookFigures,
+    ApiServerFigures, FleetFigures, OperationFigures, ScalingFigures, Scrape, ServerFigures,
+    SourceFigures, WebhookFigures,
 };
 
 /// The exposition as Prometheus text.
@@ -35,6 +35,7 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     fleet::fleet(&mut families, &scrape.server.fleet);
     process::spans(&mut families, scrape);
     scaling::scaling(&mut families, &scrape.server.scaling);
+    process::operations(&mut families, scrape);
     process::of_process(&mut families, scrape);
     families.text()
 }

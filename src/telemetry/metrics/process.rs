@@ -85,6 +85,17 @@ pub(super) fn state(families: &mut Families, scrape: &Scrape<'_>) {
     family.push(counter(&[("operation", "write")], unwritten as f64));
 }
 
+/// Drills and shifts.
+pub(super) fn operations(families: &mut Families, scrape: &Scrape<'_>) {
+    let help = "Drills and shifts that ended, by kind and result.";
+    let ended = families.family("tidegate_operations_total", help, MetricType::COUNTER);
+    for (kind, result, count) in &scrape.operations.ended {
+        ended.push(counter(&[("kind", kind), ("result", result)], *count as f64));
+    }
+    let running = f64::from(u8::from(scrape.operations.running));
+    families.gauge("tidegate_operation_running", "1 while a drill or a shift is running.", running);
+}
+
 /// Spans for the collector, if one is configured.
 pub(super) fn spans(families: &mut Families, scrape: &Scrape<'_>) {
     if scrape.plan.sampling.is_none() {

@@ -24,8 +24,19 @@ pub struct Scrape<'a> {
     pub certificates: Vec<(String, String, i64)>,
     /// Names that wait for their first certificate, by listener with `tls.acme`.
     pub pending: Vec<(String, usize)>,
+    /// Drills and shifts.
+    pub operations: OperationFigures,
     /// Figures of the process around the data plane.
     pub server: ServerFigures,
+}
+
+/// The figures of drills and shifts.
+#[derive(Clone, Debug, Default)]
+pub struct OperationFigures {
+    /// Operations that ended: kind, result, count.
+    pub ended: Vec<(&'static str, &'static str, u64)>,
+    /// Whether an operation is running.
+    pub running: bool,
 }
 
 /// Figures of the process around the data plane.
