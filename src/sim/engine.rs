@@ -1,6 +1,7 @@
 //! The production engine as a policy: the same fold, estimators, picks and budgets as in the proxy, with
 //! the same slots, sweeps and stale views.
 
+use super::lines::Lines;
 use super::policy::{Answer, Ask, Edge, End, Pick, Policy, Probed};
 use super::spec::Spec;
 use super::world::{moment, part};
@@ -45,6 +46,7 @@ pub struct Engine {
     bytes: Vec<f64>,
     /// Dollars that each service may spend until the next sweep; unlimited without a budget.
     purses: Table<ServiceIndex, f64>,
+    lines: Lines,
 }
 
 /// The counts of the workers of one proxy since the last sweep.
@@ -180,6 +182,7 @@ impl Engine {
             generations: vec![0; ids.len()],
             bytes: spec.places.iter().map(|place| place.response_bytes).collect(),
             purses: Table::default(),
+            lines: Lines::default(),
             turns: vec![
                 (0..workers).map(|worker| Turns::new(worker, workers)).collect();
                 spec.places.len()
@@ -226,6 +229,7 @@ impl Engine {
         self.signals = self.assessor.sweep(&mut self.slots, moment(now));
         let allowances = self.signals.allowances.iter();
         self.purses = allowances.map(|usd| usd.unwrap_or(f64::INFINITY)).collect();
+        self.lines.sweep(&self.plan, now);
         self.assessor.take_news();
     }
 }
@@ -253,7 +257,7 @@ impl Policy for Engine {
                 return false;
             }
             let (place, ceiling) = (cluster.0, clusters[cluster].ceiling.unwrap_or(u32::MAX));
-            if ask.edge.at(place) >= ceiling || is_full(&self.plan, ask.edge, cluster) {
+            if ask.edge.at(place) >= ceiling || self.lines.is_full(&self.plan, ask.edge, cluster) {
                 return false;
             }
             let tried = ask.tried.iter().filter(|pick| pick.place == place).count();
@@ -302,7 +306,9 @@ impl Policy for Engine {
         let cause = match answer.end {
             End::Good => {
                 account.answered(id, now);
-                account.tally.bytes += self.bytes[answer.pick.place];
+                let bytes = self.bytes[answer.pick.place];
+                account.tally.bytes += bytes;
+                self.lines.carry(&self.plan, answer.pick.place, bytes);
                 let id = self.ids[answer.pick.place][answer.pick.endpoint] as usize;
                 self.slots.endpoints[id].count += 1.0;
                 self.slots.endpoints[id].seconds += answer.latency;
@@ -375,15 +381,6 @@ impl Policy for Engine {
     }
 }
 
-/// Whether the capacity group of a cluster has reached its number of exchanges.
-fn is_full(plan: &Plan, edge: &Edge, cluster: ClusterIndex) -> bool {
-    let group = plan.clusters[cluster].group;
-    let most = group.and_then(|group| plan.groups.get(group)?.concurrent);
-    let Some(most) = most else { return false };
-    let clusters = plan.clusters.enumerated().filter(|(_, cluster)| cluster.group == group);
-    clusters.map(|(index, _)| edge.at(index.0)).sum::<u32>() >= most
-}
-
 /// The endpoints of a place; each generation has its own addresses.
 fn found(place: usize, generation: usize, count: usize) -> Vec<Found> {
     let address = |e: usize| Address::Unix(format!("/{place}/{generation}/{e}").into());
@@ -432,8 +429,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_full_line_is_passed_over_and_what_it_does_not_take_goes_farther() {
+    /// A world with an IDC, two clouds behind one line, and one without; and a plan with this line.
+    fn behind(line: CapacityGroup) -> (Spec, Plan) {
         let all = scenario::all(false);
         let mut spec = all.into_iter().find(|world| world.name == "S1").unwrap().spec;
         // Beside the IDC: two clouds behind one line, and one without.
@@ -444,10 +441,37 @@ mod tests {
         spec.edges[0].rtt_ms = shares.to_vec();
         (spec.demand, spec.seconds) = (vec![(0.0, 2_000.0)], 20.0);
         let mut plan = plan(&spec);
-        let group =
-            CapacityGroup { name: "line".to_owned(), concurrent: Some(LINE.0), bytes_per_s: None };
-        plan.groups.push(group);
+        plan.groups.push(line);
         LINE.1.iter().for_each(|at| plan.clusters[ClusterIndex(*at)].group = Some(GroupIndex(0)));
+        (spec, plan)
+    }
+
+    #[test]
+    fn a_line_with_a_rate_carries_its_bytes_and_the_rest_goes_farther() {
+        let (name, rate) = ("line".to_owned(), 3_000_000.0);
+        let line = CapacityGroup { name, concurrent: None, bytes_per_s: Some(rate) };
+        let (mut spec, plan) = behind(line);
+        spec.places.iter_mut().for_each(|place| place.response_bytes = 10_000.0);
+        let plan = Arc::new(plan);
+        let make = |spec: &Spec, edge: usize| -> Box<dyn Policy> {
+            Box::new(Engine::with_plan(plan.clone(), spec, edge, 1))
+        };
+
+        let outcome = world::run(&spec, &make, 1);
+
+        let late: Vec<_> = outcome.records.iter().filter(|record| record.at > 5.0).collect();
+        let over_line = late.iter().filter(|record| LINE.1.contains(&usize::from(record.place)));
+        let carried = over_line.count() as f64 * 10_000.0 / (spec.seconds - 5.0);
+        assert!((0.85..1.05).contains(&(carried / rate)), "{carried} bytes/s of {rate}");
+        let failed = late.iter().filter(|record| !record.ok).count();
+        assert_eq!(failed, 0, "of {}", late.len());
+    }
+
+    #[test]
+    fn a_full_line_is_passed_over_and_what_it_does_not_take_goes_farther() {
+        let (name, concurrent) = ("line".to_owned(), Some(LINE.0));
+        let line = CapacityGroup { name, concurrent, bytes_per_s: None };
+        let (spec, plan) = behind(line);
         let (plan, greatest) = (Arc::new(plan), Rc::new(Cell::new(0)));
         let make = |spec: &Spec, edge: usize| -> Box<dyn Policy> {
             Box::new(Watched(Engine::with_plan(plan.clone(), spec, edge, 1), greatest.clone()))

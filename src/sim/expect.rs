@@ -101,7 +101,7 @@ pub fn expect(
             .iter()
             .map(|(index, known)| Cluster { dial: dial(known), ..plan.clusters[*index].clone() })
             .collect();
-        let own = Arc::new(own_plan(plan, class, all));
+        let own = Arc::new(scaled(own_plan(plan, class, all), scale));
         let make = |spec: &Spec, edge: usize| -> Box<dyn Policy> {
             let mut engine = Engine::with_plan(own.clone(), spec, edge, seed);
             if let Some(shift) = shift {
@@ -114,6 +114,16 @@ pub fn expect(
     expectation.now = run(&|known| known.dials.0, shifts.0);
     expectation.after = run(&|known| known.dials.1, shifts.1);
     expectation
+}
+
+/// A plan whose lines are as much narrower as the demand is less.
+fn scaled(mut plan: Plan, scale: f64) -> Plan {
+    for group in &mut plan.groups {
+        let narrower = |most: u32| (f64::from(most) / scale).round().max(1.0) as u32;
+        group.concurrent = group.concurrent.map(narrower);
+        group.bytes_per_s = group.bytes_per_s.map(|rate| rate / scale);
+    }
+    plan
 }
 
 /// A plan with these clusters and the service of a class alone, with all their settings.
@@ -223,6 +233,7 @@ fn figures(spec: &Spec, outcome: &Outcome, scale: f64) -> Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::capacity_group::CapacityGroup;
     use crate::decision::plan::ClassIndex;
     use crate::decision::price::Prices;
     use crate::sim::engine;
@@ -274,6 +285,18 @@ mod tests {
         let (small, large) = (priced(100, prices, 1_024.0), priced(100, prices, 1_048_576.0));
         assert!(small.now.rates[0] > 90.0, "{small:?}");
         assert!(large.now.rates[1] > 80.0, "{large:?}");
+    }
+
+    #[test]
+    fn a_line_is_narrower_in_a_smaller_world() {
+        let group = CapacityGroup {
+            name: "line".to_owned(),
+            concurrent: Some(40),
+            bytes_per_s: Some(1e6),
+        };
+        let plan = scaled(Plan { groups: vec![group].into(), ..Plan::default() }, 4.0);
+        let group = plan.groups.first().unwrap();
+        assert_eq!((group.concurrent, group.bytes_per_s), (Some(10), Some(250_000.0)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod endpoints;
 pub mod engine;
 pub mod expect;
 pub mod gate;
+mod lines;
 pub mod outcome;
 pub mod place;
 

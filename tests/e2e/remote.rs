@@ -86,6 +86,64 @@ fn verbs_ask_an_admin_api_by_a_unix_socket() {
 }
 
 #[test]
+fn simulate_takes_the_configuration_in_force_and_decides_as_by_the_file() {
+    let folder = folder_with(&[("a", &["shop.example"])]);
+    folder.write("token", "secret\n");
+    folder.write("sorry.html", "sorry\n");
+    let (idc, near) = (Cluster::named("idc"), Cluster::named("near"));
+    // Two listeners, relative files, redacted fields, and services that are not sorted by name.
+    let text = format!(
+        "admin: {{ address: \"unix:admin.sock\", token_file: token }}\n\
+         listeners:\n  \
+           web: {{ address: 127.0.0.1:0, protocol: http, service: shop, tls: {{ certificates: [{{ cert: a.pem, key: a.key }}] }} }}\n  \
+           other: {{ address: 127.0.0.2:0, protocol: http, service: archive }}\n\
+         capacity_groups: {{ line: {{ mbit_per_s: 8 }} }}\n\
+         services:\n  \
+           shop: {{ clusters: [idc, near], error_pages: {{ 5xx: sorry.html }}, request_headers: {{ set: {{ x-key: s3cret }} }} }}\n  \
+           archive: {{ clusters: [near, idc] }}\n\
+         clusters:\n  \
+           idc: {{ kind: idc, endpoints: [\"{}\"] }}\n  \
+           near: {{ endpoints: [\"{}\"], capacity_group: line, capacity: {{ concurrent: 50 }}, cost: {{ per_gib: 0.09 }}, probe: {{ kind: http, headers: {{ x-token: s3cret }} }} }}\n",
+        idc.address, near.address
+    );
+    let file = folder.write("tidegate.yaml", &text);
+    let _proxy = Process::proxy(&file);
+    let url = format!("unix:{}", folder.0.join("admin.sock").display());
+    eventually("it is ready", || tidegate(&["healthcheck", "--admin", &url]).0 == 0);
+    let simulate = ["simulate", "--json", "--scenario", "outage:idc", "--rate", "300"];
+    let run = |more: &[&str]| -> serde_json::Value {
+        let (code, printed) = tidegate(&[&simulate[..], &["--admin", &url], more].concat());
+        assert_eq!(code, 0, "{printed}");
+        serde_json::from_str(&printed).unwrap()
+    };
+
+    let (in_force, by_file) = (run(&[]), run(&["--config", file.to_str().unwrap()]));
+
+    assert_eq!((&in_force["service"], &by_file["service"]), (&"shop".into(), &"shop".into()));
+    let configured = |told: &serde_json::Value| -> Vec<serde_json::Value> {
+        let inputs = told["inputs"].as_array().unwrap().iter();
+        inputs.filter(|input| input["source"] == "configured").cloned().collect()
+    };
+    assert_eq!(configured(&in_force), configured(&by_file));
+    let names: Vec<_> =
+        configured(&in_force).iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+    for name in ["concurrent", "usd_per_request", "line_mbit_per_s"] {
+        assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
+    }
+    // A MB a second carries 50 of 300 responses of 20,000 bytes.
+    for told in [&in_force, &by_file] {
+        let outage = &told["phases"][1];
+        let (rate, errors) = (outage["requests_per_s"].as_f64(), outage["errors"].as_f64());
+        let span = outage["until_s"].as_f64().unwrap() - outage["from_s"].as_f64().unwrap();
+        let served = rate.unwrap() - errors.unwrap() / span;
+        assert!((40.0..75.0).contains(&served), "{outage}");
+    }
+    assert_eq!(run(&["--service", "archive"])["service"], "archive");
+    let (code, printed) = tidegate(&["simulate", "--scenario", "outage:idc"]);
+    assert!(code == 2 && printed.contains("--config"), "{printed}");
+}
+
+#[test]
 fn a_plain_request_to_a_tls_admin_api_gets_an_explanation() {
     let folder = folder_with(&[("a", &["127.0.0.1"])]);
     let idc = Cluster::named("idc");

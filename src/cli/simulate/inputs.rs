@@ -4,6 +4,7 @@
 
 use super::known::{Known, KnownCluster};
 use crate::config::scenario::Scenario;
+use crate::decision::capacity_group::CapacityGroup;
 use crate::decision::plan::{Cluster, Kind};
 use serde::Serialize;
 
@@ -243,7 +244,8 @@ impl Inputs {
             None if mean > 0.0 => (mean, Source::Assumed, ", as at the other clusters"),
             None => (RESPONSE_BYTES, Source::Assumed, ""),
         };
-        if prices.per_gib > 0.0 {
+        // A line with a rate limits the bytes of all responses.
+        if prices.per_gib > 0.0 || cluster.group.is_some() {
             let text = format!("answers with {bytes:.0} bytes{how}");
             self.of(name, ("response_bytes", bytes), source, text);
         }
@@ -257,6 +259,21 @@ impl Inputs {
             self.of(name, ("usd_per_request", each), Source::Configured, text);
         }
         bytes
+    }
+
+    /// The limits of a line; returns its name.
+    pub(super) fn line<'a>(&mut self, group: &'a CapacityGroup) -> &'a str {
+        let name = group.name.as_str();
+        if let Some(most) = group.concurrent {
+            let text = format!("the line {name} carries {most} exchanges at once");
+            self.add("line_concurrent", f64::from(most), Source::Configured, text);
+        }
+        if let Some(bytes) = group.bytes_per_s {
+            let rate = bytes * 8.0 / 1e6;
+            let text = format!("the line {name} carries {} Mbit/s", short(rate));
+            self.add("line_mbit_per_s", rate, Source::Configured, text);
+        }
+        name
     }
 
     /// The balance of the service's budget at the beginning.

@@ -41,20 +41,25 @@ pub(super) struct KnownCluster {
 /// # Errors
 /// Why the answers cannot be used, as text for an operator.
 pub(super) fn ask(remote: &Remote, service: &str) -> Result<Known, String> {
-    let json = |path: &str| -> Result<Value, String> {
-        let (answer, url) = (remote.get(path)?, &remote.url);
-        match answer.status {
-            200 => serde_json::from_str(&answer.body)
-                .map_err(|_| format!("the response of {url} to {path} is not JSON")),
-            status => Err(format!("{url} answers {status} for {path}: {}", answer.body.trim())),
-        }
-    };
     Ok(read(
-        &json("/api/v1/clusters")?,
-        &json("/api/v1/services")?,
-        &json("/api/v1/cost")?,
+        &get(remote, "/api/v1/clusters")?,
+        &get(remote, "/api/v1/services")?,
+        &get(remote, "/api/v1/cost")?,
         service,
     ))
+}
+
+/// The answer of a running proxy as JSON.
+///
+/// # Errors
+/// Why there is none, as text for an operator.
+pub(super) fn get(remote: &Remote, path: &str) -> Result<Value, String> {
+    let (answer, url) = (remote.get(path)?, &remote.url);
+    match answer.status {
+        200 => serde_json::from_str(&answer.body)
+            .map_err(|_| format!("the response of {url} to {path} is not JSON")),
+        status => Err(format!("{url} answers {status} for {path}: {}", answer.body.trim())),
+    }
 }
 
 /// Reads the answers; a figure that is absent or not above zero is unknown.

@@ -1,21 +1,25 @@
 //! `tidegate simulate`: the production decisions against the operator's own clusters, in virtual time.
 
 mod forecast;
+mod in_force;
 mod inputs;
 mod known;
 
 use self::forecast::Forecast;
+use self::in_force::in_force;
 use self::inputs::{Inputs, Load, Site};
 use self::known::{Known, ask};
 use super::remote::AdminArguments;
 use super::{FAILED, fail, load_config, print, read_config};
 use crate::config::scenario::{Event, Scenario};
+use crate::decision::capacity_group::GroupIndex;
 use crate::decision::plan::{Class, Cluster, Kind, Plan, ServiceIndex, Strategy};
 use crate::sim::engine::Engine;
 use crate::sim::expect::own_plan;
 use crate::sim::plot::{Chart, Line, Span, page};
 use crate::sim::spec::{Change, EdgeSpec, PlaceSpec, Service, Spec};
 use crate::sim::world;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,9 +27,9 @@ use std::sync::Arc;
 /// The arguments of the verb.
 #[derive(Debug, clap::Args)]
 pub(super) struct Question {
-    /// The configuration file; `-` reads standard input.
-    #[arg(long, short, env = "TIDEGATE_CONFIG")]
-    config: PathBuf,
+    /// The configuration file; `-` reads standard input. Without one, the configuration in force at --admin.
+    #[arg(long, short, env = "TIDEGATE_CONFIG", required_unless_present = "admin")]
+    config: Option<PathBuf>,
     /// outage:CLUSTER, flash:10x, overload:1.3, slow:CLUSTER:3x, wan:CLUSTER:+80ms, or a YAML file.
     #[arg(long)]
     scenario: String,
@@ -74,27 +78,36 @@ struct Prepared {
 
 fn prepare(question: &Question) -> Result<Prepared, String> {
     let scenario = scenario(&question.scenario)?;
-    let (text, folder) = read_config(&question.config)?;
-    let outcome = load_config(&text, &folder);
-    let Some(config) = outcome.config else {
-        let name = question.config.display().to_string();
-        let lines: Vec<String> = outcome.problems.iter().map(|p| p.render(&name)).collect();
-        return Err(format!("the configuration has errors\n{}", lines.join("\n")));
+    let remote = question.admin.remote()?;
+    let (plan, first) = match (&question.config, &remote) {
+        (Some(path), _) => (plan_of_file(path)?, None),
+        (None, Some(remote)) => in_force(remote)?,
+        (None, None) => return Err("needs `--config` or `--admin`".to_owned()),
     };
-    let service = match &question.service {
+    let service = match question.service.as_ref().or(first.as_ref()) {
         Some(name) => {
-            let found = config.plan.services.find(|service| service.name == *name);
+            let found = plan.services.find(|service| service.name == *name);
             found.ok_or(format!("the configuration has no service `{name}`"))?
         }
         None => ServiceIndex(0),
     };
-    let class = config.plan.classes.iter().find(|class| class.service == service && !class.l4);
+    let class = plan.classes.iter().find(|class| class.service == service && !class.l4);
     let class = class.ok_or("no http route or listener leads to this service")?;
-    let known = match &question.admin.remote()? {
-        Some(remote) => ask(remote, &config.plan.services[service].name)?,
+    let known = match &remote {
+        Some(remote) => ask(remote, &plan.services[service].name)?,
         None => Known::default(),
     };
-    build(&config.plan, class, scenario, &known, question.rate)
+    build(&plan, class, scenario, &known, question.rate)
+}
+
+fn plan_of_file(path: &Path) -> Result<Plan, String> {
+    let (text, folder) = read_config(path)?;
+    let outcome = load_config(&text, &folder);
+    outcome.config.map(|config| config.plan).ok_or_else(|| {
+        let name = path.display().to_string();
+        let lines: Vec<String> = outcome.problems.iter().map(|p| p.render(&name)).collect();
+        format!("the configuration has errors\n{}", lines.join("\n"))
+    })
 }
 
 fn scenario(word: &str) -> Result<Scenario, String> {
@@ -147,17 +160,25 @@ fn build(
         let text = "dollars are for requests and bytes from clusters: not for bytes to clusters, TLS, TCP, probes and fixed costs";
         inputs.assume("usd", text);
     }
-    let groups = clusters.iter().filter_map(|cluster| plan.groups.get(cluster.group?));
-    let names: std::collections::BTreeSet<&str> = groups.map(|group| group.name.as_str()).collect();
-    if !names.is_empty() {
-        let names = names.into_iter().collect::<Vec<_>>().join(", ");
-        let text =
-            format!("no other service uses the lines {names}, and their rates have no limit");
-        inputs.assume("capacity_groups", &text);
-    }
+    lines(&mut inputs, plan, &clusters);
     let plan = Arc::new(own_plan(plan, class, clusters));
     let service = service.name.clone();
     Ok(Prepared { service, scenario, spec, plan, balance, inputs })
+}
+
+/// The lines behind the clusters, and what is assumed of them.
+fn lines(inputs: &mut Inputs, plan: &Plan, clusters: &[Cluster]) {
+    let groups: BTreeSet<GroupIndex> =
+        clusters.iter().filter_map(|cluster| cluster.group).collect();
+    let groups = groups.into_iter().filter_map(|group| plan.groups.get(group));
+    let names: Vec<&str> = groups.map(|group| inputs.line(group)).collect();
+    if !names.is_empty() {
+        let names = names.join(", ");
+        let text = format!(
+            "no other service uses the lines {names}; they carry responses alone, and requests do not wait for them"
+        );
+        inputs.assume("capacity_groups", &text);
+    }
 }
 
 /// The inputs of all clusters, whose dials become those in force.
