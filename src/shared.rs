@@ -341,9 +341,15 @@ impl Interned {
         (self.last.1.clone(), true)
     }
 
-    /// Sets the limits of the plan's capacity groups, `elapsed` seconds after the last call; returns their use.
-    pub fn sweep_groups(&mut self, plan: &Plan, elapsed: f64) -> Table<GroupIndex, GroupSignals> {
-        self.groups.sweep(plan, elapsed)
+    /// Sets the limits of the plan's capacity groups, `elapsed` seconds after the last call; returns their use. `assessed`
+    /// has the limits.
+    pub fn sweep_groups(
+        &mut self,
+        plan: &Plan,
+        assessed: &Table<GroupIndex, GroupSignals>,
+        elapsed: f64,
+    ) -> Table<GroupIndex, GroupSignals> {
+        self.groups.sweep(plan, assessed, elapsed)
     }
 
     /// All endpoints of the last call.

@@ -731,6 +731,30 @@ fn a_shared_ceiling_that_nobody_shares_is_told() {
     }
 }
 
+#[test]
+fn a_shared_line_that_nobody_shares_is_told() {
+    let told = |group: &str, peers: &str| {
+        let text = format!(
+            "site: {{ name: east }}\nlisteners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+             services: {{ s: {{ clusters: [a] }} }}\nfleet: {{ peers: [{peers}] }}\n\
+             capacity_groups: {{ line: {{ {group}, shared_by: fleet }} }}\n\
+             clusters: {{ a: {{ endpoints: [127.0.0.1:1], capacity_group: line }} }}\n"
+        );
+        check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+    };
+    let east = "{ site: east, url: 'https://gw-1:1' }, { site: east, url: 'https://gw-2:1' }";
+    for group in ["concurrent: 9", "mbit_per_s: 0.1"] {
+        assert_eq!(told(group, east), "", "{group}");
+        let alone = told(group, "{ site: west, url: 'https://gw-1:1' }");
+        let part = "t:5:26: warning: capacity_groups.line.shared_by: `fleet.peers` lists no proxy";
+        assert!(alone.contains(part), "{alone}");
+    }
+    let few = told("concurrent: 2", east);
+    let part =
+        "warning: capacity_groups.line.shared_by: each of 3 proxies has a part of at least 1";
+    assert!(few.contains(part), "{few}");
+}
+
 /// What is said of `scaling` with these keys.
 fn about_scaling(keys: &str) -> String {
     let text = format!(

@@ -166,8 +166,8 @@ fn group(view: &View, index: GroupIndex) -> Option<GroupPicture<'_>> {
         full: signals.full,
         in_flight: signals.in_flight,
         mbit_per_s: rounded(signals.mbit_per_s()),
-        in_flight_limit: group.concurrent,
-        mbit_per_s_limit: group.bytes_per_s.map(|bytes| rounded(bytes * 8.0 / 1e6)),
+        in_flight_limit: signals.limits.concurrent,
+        mbit_per_s_limit: signals.limits.mbit_per_s().map(rounded),
     })
 }
 

@@ -80,7 +80,7 @@ fn check_divided(file: &File, members: u32, problems: &mut Problems) {
     }
 }
 
-/// Warns of shared ceilings, budgets and limits without a second proxy of the site.
+/// Warns of shared ceilings, lines, budgets and limits without a second proxy of the site.
 pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
     check_divided(file, members, problems);
     for (name, service) in &file.services.0 {
@@ -89,6 +89,22 @@ pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
             let path = format!("services.{}.budget.shared_by", name.value);
             let message = "`fleet.peers` lists no proxy of this site: the budget is not shared";
             problems.warning(budget.at, path, message, "list all proxies of this site");
+        }
+    }
+    for (name, group) in file.capacity_groups.iter().flat_map(|groups| &groups.0) {
+        if group.shared_by != Some(file::SharedBy::Fleet) {
+            continue;
+        }
+        let path = format!("capacity_groups.{}.shared_by", name.value);
+        let each = u64::from(members);
+        if members < 2 {
+            let message = "`fleet.peers` lists no proxy of this site: the line is not shared";
+            problems.warning(group.at, path, message, "list all proxies of this site");
+        } else if group.concurrent.as_ref().is_some_and(|most| most.0 < each) {
+            let message = format!(
+                "each of {members} proxies has a part of at least 1: the sum exceeds the line"
+            );
+            problems.warning(group.at, path, message, "raise `concurrent`");
         }
     }
     for (name, cluster) in &file.clusters.0 {

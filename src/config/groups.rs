@@ -31,6 +31,7 @@ impl Compiler<'_> {
                     .as_ref()
                     .map(|most| u32::try_from(most.0).unwrap_or(u32::MAX)),
                 bytes_per_s: rate.map(|rate| rate * 1e6 / 8.0),
+                shared: written.shared_by == Some(file::SharedBy::Fleet),
             });
         }
         for (name, site) in self.file.sites.iter().flat_map(|sites| &sites.0) {

@@ -20,11 +20,40 @@ pub struct CapacityGroup {
     pub concurrent: Option<u32>,
     /// Bytes a second over the line, in each direction.
     pub bytes_per_s: Option<f64>,
+    /// Whether the proxies of the site share the line.
+    pub shared: bool,
 }
 
-/// The use of a capacity group at one moment.
+impl CapacityGroup {
+    /// The limits of the whole line.
+    #[must_use]
+    pub fn whole(&self) -> Limits {
+        Limits { concurrent: self.concurrent, bytes_per_s: self.bytes_per_s }
+    }
+}
+
+/// The limits of a line for this proxy: the whole line, or its share.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Exchanges at once.
+    pub concurrent: Option<u32>,
+    /// Bytes a second, in each direction.
+    pub bytes_per_s: Option<f64>,
+}
+
+impl Limits {
+    /// The rate in Mbit/s.
+    #[must_use]
+    pub fn mbit_per_s(&self) -> Option<f64> {
+        self.bytes_per_s.map(|bytes| bytes * 8.0 / 1e6)
+    }
+}
+
+/// The limits and the use of a capacity group at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GroupSignals {
+    /// The limits of this proxy.
+    pub limits: Limits,
     /// Exchanges in flight.
     pub in_flight: u32,
     /// Bytes since the start of the process: received from clusters, and sent to them.

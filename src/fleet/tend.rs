@@ -1,4 +1,4 @@
-//! Maintains shared ceilings, budgets and limits: decides four times a second what this proxy lends and borrows, and
+//! Maintains shared ceilings, lines, budgets and limits: decides four times a second what this proxy lends and borrows, and
 //! which part of the site's limits it has.
 //!
 //! A decision goes to the control thread at once, and to peers only with the next decision: this proxy lowers its own
@@ -8,7 +8,7 @@ use super::Fleet;
 use crate::decision::assess::Event;
 use crate::decision::fleet::Identity;
 use crate::decision::fleet::division::parts;
-use crate::decision::fleet::lease::{Use, budget_use};
+use crate::decision::fleet::lease::{Use, budget_use, line_use, rate_use};
 use crate::decision::units::Timestamp;
 use crate::os::clock;
 use crate::shared::View;
@@ -76,5 +76,20 @@ fn uses(view: &View, members: u32) -> Vec<Use> {
     let budgets = services.filter(|(service, _)| service.budget.is_some_and(|terms| terms.shared));
     let budgets =
         budgets.filter_map(|(service, level)| Some(budget_use(&service.name, (*level)?, members)));
-    one.chain(budgets).collect()
+    one.chain(budgets).chain(lines(view)).collect()
+}
+
+/// The use of the lines that the proxies share: exchanges, those that wait included, and the rate of the busier direction.
+fn lines(view: &View) -> impl Iterator<Item = Use> + '_ {
+    let groups = view.plan.groups.enumerated().zip(&view.signals.groups);
+    groups.filter(|((_, group), _)| group.shared).flat_map(|((index, group), signals)| {
+        let clusters = view.plan.clusters.iter().zip(view.clusters.iter());
+        let behind = clusters.filter(|(cluster, _)| cluster.group == Some(index));
+        let waiting = behind.map(|(_, live)| live.pending.get()).fold(0, u32::saturating_add);
+        let now = signals.in_flight.saturating_add(waiting);
+        let exchanges = group.concurrent.map(|total| line_use(&group.name, total, now));
+        let [received, sent] = signals.bytes_per_s;
+        let part = |limit: f64| rate_use(&group.name, received.max(sent) / limit);
+        exchanges.into_iter().chain(group.bytes_per_s.map(part))
+    })
 }

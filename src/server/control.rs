@@ -264,7 +264,7 @@ impl Control {
             live.ceiling.set(signals.ceiling);
         }
         let elapsed = signals.at.secs_since(self.shared.view.load().signals.at);
-        signals.groups = self.interned.sweep_groups(&self.plan, elapsed);
+        signals.groups = self.interned.sweep_groups(&self.plan, &signals.groups, elapsed);
         let view = View {
             plan: self.plan.clone(),
             tls: self.tls.clone(),

@@ -68,16 +68,21 @@ impl Groups {
         plan.groups.iter().map(|group| &group.name).map(live).collect()
     }
 
-    /// Sets the limits of all groups, wakes waiting exchanges, and returns the use of each group. `elapsed` is the time
-    /// since the last call, in seconds.
-    pub(super) fn sweep(&mut self, plan: &Plan, elapsed: f64) -> Table<GroupIndex, GroupSignals> {
+    /// Sets the limits of all groups, wakes waiting exchanges, and returns the use of each group. `assessed` has the limits;
+    /// `elapsed` is the time since the last call, in seconds.
+    pub(super) fn sweep(
+        &mut self,
+        plan: &Plan,
+        assessed: &Table<GroupIndex, GroupSignals>,
+        elapsed: f64,
+    ) -> Table<GroupIndex, GroupSignals> {
         let mut all = Table::with_capacity(plan.groups.len());
-        for group in &plan.groups {
+        for (group, assessed) in plan.groups.iter().zip(assessed) {
             let Some((live, signals)) = self.known.get_mut(&group.name) else { continue };
-            live.ceiling.set(group.concurrent);
-            live.meter.allow(|carried, before| {
-                Some(allowance(carried, before, group.bytes_per_s?, elapsed))
-            });
+            signals.limits = assessed.limits;
+            live.ceiling.set(signals.limits.concurrent);
+            let rate = signals.limits.bytes_per_s;
+            live.meter.allow(|carried, before| Some(allowance(carried, before, rate?, elapsed)));
             let bytes = live.meter.carried();
             for (direction, rate) in signals.bytes_per_s.iter_mut().enumerate() {
                 let more = bytes[direction].saturating_sub(signals.bytes[direction]) as f64;
@@ -100,20 +105,31 @@ mod tests {
     use crate::decision::capacity_group::CapacityGroup;
 
     fn plan(concurrent: Option<u32>, bytes_per_s: Option<f64>) -> Plan {
-        let group = CapacityGroup { name: "line".to_owned(), concurrent, bytes_per_s };
+        let (name, shared) = ("line".to_owned(), false);
+        let group = CapacityGroup { name, concurrent, bytes_per_s, shared };
         Plan { groups: vec![group].into(), ..Plan::default() }
+    }
+
+    /// A sweep with the limits of the whole line.
+    fn sweep(groups: &mut Groups, plan: &Plan, elapsed: f64) -> GroupSignals {
+        let whole = |group: &CapacityGroup| GroupSignals {
+            limits: group.whole(),
+            ..GroupSignals::default()
+        };
+        let assessed = plan.groups.iter().map(whole).collect();
+        groups.sweep(plan, &assessed, elapsed)[GroupIndex(0)]
     }
 
     #[test]
     fn a_group_is_full_at_its_number_of_exchanges_and_counters_survive_a_reload() {
         let mut groups = Groups::default();
         let live = groups.live(&plan(Some(2), None))[GroupIndex(0)].clone();
-        groups.sweep(&plan(Some(2), None), 0.05);
+        sweep(&mut groups, &plan(Some(2), None), 0.05);
         let held = [live.enter().unwrap(), live.enter().unwrap()];
         assert!(live.enter().is_none() && !live.has_capacity());
         let wider = plan(Some(3), None);
         assert!(Arc::ptr_eq(&groups.live(&wider)[GroupIndex(0)], &live));
-        let signals = groups.sweep(&wider, 0.05)[GroupIndex(0)];
+        let signals = sweep(&mut groups, &wider, 0.05);
         assert_eq!((signals.in_flight, signals.full), (2, false));
         drop(held);
         assert_eq!(live.in_flight(), 0);
@@ -125,12 +141,12 @@ mod tests {
     fn a_group_is_full_while_its_line_has_carried_more_than_its_limit() {
         let (mut groups, plan) = (Groups::default(), plan(None, Some(1_000_000.0)));
         let live = groups.live(&plan)[GroupIndex(0)].clone();
-        groups.sweep(&plan, 0.0);
+        sweep(&mut groups, &plan, 0.0);
         assert!(live.enter().is_some());
         live.meter.received(300_000);
         assert!(live.enter().is_none(), "at once, without waiting for a sweep");
-        assert!(groups.sweep(&plan, 0.05)[GroupIndex(0)].full);
-        let signals = groups.sweep(&plan, 0.06)[GroupIndex(0)];
+        assert!(sweep(&mut groups, &plan, 0.05).full);
+        let signals = sweep(&mut groups, &plan, 0.06);
         assert!(!signals.full && live.enter().is_some());
         assert_eq!(signals.bytes, [300_000, 0]);
         assert!(signals.mbit_per_s() > 1.0, "{signals:?}");

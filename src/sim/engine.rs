@@ -449,7 +449,7 @@ mod tests {
     #[test]
     fn a_line_with_a_rate_carries_its_bytes_and_the_rest_goes_farther() {
         let (name, rate) = ("line".to_owned(), 3_000_000.0);
-        let line = CapacityGroup { name, concurrent: None, bytes_per_s: Some(rate) };
+        let line = CapacityGroup { name, concurrent: None, bytes_per_s: Some(rate), shared: false };
         let (mut spec, plan) = behind(line);
         spec.places.iter_mut().for_each(|place| place.response_bytes = 10_000.0);
         let plan = Arc::new(plan);
@@ -470,7 +470,7 @@ mod tests {
     #[test]
     fn a_full_line_is_passed_over_and_what_it_does_not_take_goes_farther() {
         let (name, concurrent) = ("line".to_owned(), Some(LINE.0));
-        let line = CapacityGroup { name, concurrent, bytes_per_s: None };
+        let line = CapacityGroup { name, concurrent, bytes_per_s: None, shared: false };
         let (spec, plan) = behind(line);
         let (plan, greatest) = (Arc::new(plan), Rc::new(Cell::new(0)));
         let make = |spec: &Spec, edge: usize| -> Box<dyn Policy> {

@@ -293,6 +293,7 @@ mod tests {
             name: "line".to_owned(),
             concurrent: Some(40),
             bytes_per_s: Some(1e6),
+            shared: false,
         };
         let plan = scaled(Plan { groups: vec![group].into(), ..Plan::default() }, 4.0);
         let group = plan.groups.first().unwrap();

@@ -49,10 +49,12 @@ shape! {
 shape! {
     /// A line that several clusters share: at least one of its limits.
     CapacityGroup {
-        /// Concurrent exchanges over the line, for the whole process.
+        /// Concurrent exchanges over the line, for the whole process or site.
         concurrent: Within<1, 1000000> = optional,
-        /// Mbit/s over the line in each direction, for the whole process; 0.1 to 1000000.
+        /// Mbit/s over the line in each direction, for the whole process or site; 0.1 to 1000000.
         mbit_per_s: Amount = optional,
+        /// process or fleet.
+        shared_by: SharedBy = "process",
     }
 }
 
@@ -199,11 +201,11 @@ words! {
 }
 
 words! {
-    /// The scope of the ceiling.
+    /// The scope of a ceiling or a line.
     SharedBy {
-        /// The ceiling applies to each process.
+        /// It applies to each process.
         Process = "process",
-        /// The proxies of the site that `fleet.peers` lists share one capacity.
+        /// The proxies of the site that `fleet.peers` lists share it.
         Fleet = "fleet",
     }
 }

@@ -83,7 +83,7 @@ impl Accounts {
         for (service, budget) in &mut self.budgets {
             if budget.limit().shared && plan.members > 1 {
                 let share = self.shares.get(service).map(|share| share.ceiling(now));
-                budget.set_part(lease::budget_part(share, plan.members));
+                budget.set_part(lease::fraction(share, plan.members));
             }
             budget.refill(elapsed);
         }

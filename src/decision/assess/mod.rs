@@ -12,6 +12,7 @@ mod cluster;
 mod distance;
 mod endpoint;
 mod inference;
+mod lines;
 mod place;
 mod shifted;
 mod success;
@@ -20,7 +21,7 @@ mod sweep;
 use super::change::{Dials, Shift, Temporary};
 use super::endpoint::speed::Logs;
 use super::exchange::Exchanges;
-use super::fleet::lease::{self, Share};
+use super::fleet::lease::Share;
 use super::health::Cause;
 use super::index::Table;
 use super::load::Tally;
@@ -33,6 +34,7 @@ use accounts::Accounts;
 use class::ClassState;
 use cluster::{ClusterState, thresholds};
 use endpoint::EndpointState;
+use lines::Lines;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -221,6 +223,7 @@ pub struct Assessor {
     shifts_changed: bool,
     /// What services spent, and their budgets.
     accounts: Accounts,
+    lines: Lines,
     ids: BTreeMap<(String, Address), u32>,
     owners: BTreeMap<u32, String>,
     /// By cluster of the plan: the clusters that run the same application.
@@ -250,6 +253,7 @@ impl Assessor {
             temporary: None,
             shifts_changed: false,
             accounts: Accounts::default(),
+            lines: Lines::default(),
             ids: BTreeMap::new(),
             owners: BTreeMap::new(),
             same_application: Table::default(),
@@ -276,6 +280,7 @@ impl Assessor {
         }
         self.shifts.retain(|name, _| plan.services.iter().any(|service| service.name == *name));
         self.accounts.adopt(&self.plan, &plan);
+        self.lines.adopt(&plan);
         self.same_application = distance::same_application(&plan);
         self.usable.clear();
         self.plan = plan;
@@ -318,16 +323,7 @@ impl Assessor {
                 let plan = self.plan.clone();
                 self.accounts.late(&plan, (&service, &cluster), (exchanges, bytes));
             }
-            Event::Shares(shares) => {
-                for share in shares {
-                    if let Some(service) = share.name.strip_prefix(lease::BUDGET) {
-                        let service = service.to_owned();
-                        self.accounts.share(service, share);
-                    } else if let Some(state) = self.clusters.get_mut(&share.name) {
-                        state.share = Some(share);
-                    }
-                }
-            }
+            Event::Shares(shares) => self.take_shares(shares),
             Event::Shift { service, shift } => {
                 self.shifts_changed = true;
                 match shift {

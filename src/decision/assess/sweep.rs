@@ -53,8 +53,7 @@ impl Assessor {
         Signals {
             at: now,
             clusters,
-            // The live counters of groups are not known here.
-            groups: Table::default(),
+            groups: self.lines.signals(&plan, now),
             classes,
             budgets: balances.iter().map(|of| of.map(|balance| balance.left)).collect(),
             budget_levels: balances.iter().map(|of| of.map(|balance| balance.level)).collect(),

@@ -1,4 +1,4 @@
-//! Ceilings and budgets that the proxies of a site share: each proxy has a part, and lends the unused part to the
+//! Ceilings, lines and budgets that the proxies of a site share: each proxy has a part, and lends the unused part to the
 //! others.
 //!
 //! A part is the ceiling divided by the number of *configured* proxies, live or not: a proxy that is partitioned
@@ -33,17 +33,20 @@ const HEADROOM: f64 = 1.25;
 /// How quickly a peak of use is forgotten.
 const PEAK_SECONDS: f64 = 2.0;
 
-/// The prefix of the name of a service's budget; no cluster name can begin with it.
+/// The prefixes of the names of a service's budget, and of a capacity group's exchanges and rate; no cluster name can
+/// begin with them.
 pub const BUDGET: &str = "$";
-/// The number of units into which a budget is divided.
-const BUDGET_UNITS: u32 = 10_000;
+const LINE: &str = "#";
+const RATE: &str = "%";
+/// The number of units into which a budget or a rate is divided.
+const UNITS: u32 = 10_000;
 /// A proxy lends while its bucket is above the first level, and asks for a loan below the second.
 const LEVELS: (f64, f64) = (0.9, 0.5);
 
-/// The use of a shared ceiling, or of a budget (in units).
+/// The use of a shared ceiling or line, or of a budget or a rate (in units).
 #[derive(Clone, Debug)]
 pub struct Use {
-    /// The cluster's name; for a budget, [`BUDGET`] and the service's name.
+    /// The cluster's name; for anything else, its prefix and the name of the service or the group.
     pub name: String,
     /// The configured ceiling.
     pub total: u32,
@@ -51,10 +54,10 @@ pub struct Use {
     pub now: u32,
 }
 
-/// This proxy's ceiling of a cluster.
+/// This proxy's ceiling of a cluster or a line, or its part of a budget or a rate (in units).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Share {
-    /// The cluster's name; for a budget, [`BUDGET`] and the service's name.
+    /// The name of the use.
     pub name: String,
     /// This proxy's part, less its loans.
     pub own: u32,
@@ -76,21 +79,53 @@ impl Share {
 /// no loan, and a proxy whose bucket falls asks for the whole budget.
 #[must_use]
 pub fn budget_use(service: &str, level: f64, members: u32) -> Use {
-    let calm = f64::from(part(BUDGET_UNITS, members).saturating_sub(1)) / HEADROOM;
+    let calm = f64::from(part(UNITS, members).saturating_sub(1)) / HEADROOM;
     let now = match level {
         _ if level >= LEVELS.0 => 0,
         _ if level >= LEVELS.1 => calm as u32,
-        _ => BUDGET_UNITS,
+        _ => UNITS,
     };
-    Use { name: format!("{BUDGET}{service}"), total: BUDGET_UNITS, now }
+    Use { name: format!("{BUDGET}{service}"), total: UNITS, now }
 }
 
-/// Converts a share in units to a part of the budget, 0 to 1. Without a share, the part that no other proxy can have
+/// The use of the exchanges at once over a group's line; `now` are in flight or wait.
+#[must_use]
+pub fn line_use(group: &str, total: u32, now: u32) -> Use {
+    Use { name: line_name(group), total, now }
+}
+
+/// The use of the rate of a group's line, as a part of the whole. A line that is used up to this proxy's limit asks for
+/// more, because the need is a multiple of the use.
+#[must_use]
+pub fn rate_use(group: &str, used: f64) -> Use {
+    let now = (used.clamp(0.0, 1.0) * f64::from(UNITS)).ceil() as u32;
+    Use { name: rate_name(group), total: UNITS, now }
+}
+
+/// The name under which a group's exchanges are shared.
+#[must_use]
+pub fn line_name(group: &str) -> String {
+    format!("{LINE}{group}")
+}
+
+/// The name under which a group's rate is shared.
+#[must_use]
+pub fn rate_name(group: &str) -> String {
+    format!("{RATE}{group}")
+}
+
+/// The group of a share of a line; `None` for other shares.
+#[must_use]
+pub fn line(name: &str) -> Option<&str> {
+    name.strip_prefix(LINE).or_else(|| name.strip_prefix(RATE))
+}
+
+/// Converts a share in units to a part of the whole, 0 to 1. Without a share, the part that no other proxy can have
 /// borrowed.
 #[must_use]
-pub fn budget_part(share: Option<u32>, members: u32) -> f64 {
-    let units = share.unwrap_or_else(|| sure(part(BUDGET_UNITS, members)));
-    f64::from(units) / f64::from(BUDGET_UNITS)
+pub fn fraction(share: Option<u32>, members: u32) -> f64 {
+    let units = share.unwrap_or_else(|| sure(part(UNITS, members)));
+    f64::from(units) / f64::from(UNITS)
 }
 
 /// One proxy's part of the ceiling `total` among `members` proxies.

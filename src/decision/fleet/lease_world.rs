@@ -265,7 +265,7 @@ fn a_shared_budget_goes_to_who_needs_it_and_is_never_exceeded() {
             let uses = [budget_use("shop", budgets[own].level(), 2)];
             let identity = by(own as u64);
             let decided = shares[own].decide(&uses, (&members[own], &identity, 2), now);
-            budgets[own].set_part(budget_part(Some(decided[0].ceiling(now)), 2));
+            budgets[own].set_part(fraction(Some(decided[0].ceiling(now)), 2));
             let wanted = if own == 0 { 0.01 } else { 0.0001 };
             let usd = if budgets[own].has_money(0.0) { wanted } else { 0.0 };
             budgets[own].refill(0.25);

@@ -273,7 +273,7 @@ impl World {
                 purse.fill(*allowance);
             }
         }
-        signals.groups = self.interned.sweep_groups(&self.plan, 0.05);
+        signals.groups = self.interned.sweep_groups(&self.plan, &signals.groups, 0.05);
         let view = View {
             plan: self.plan.clone(),
             tls: Arc::default(),

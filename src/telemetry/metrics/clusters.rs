@@ -83,12 +83,12 @@ fn groups(families: &mut Families, scrape: &Scrape<'_>) {
     }
     let limits = families.family(
         "tidegate_capacity_group_limit",
-        "The limits of the capacity group.",
+        "The limits of the capacity group for this proxy.",
         MetricType::GAUGE,
     );
-    for (group, _) in all() {
-        let rate = group.bytes_per_s.map(|bytes| ("mbit_per_s", bytes * 8.0 / 1e6));
-        let concurrent = group.concurrent.map(|most| ("exchanges", f64::from(most)));
+    for (group, signals) in all() {
+        let rate = signals.limits.mbit_per_s().map(|rate| ("mbit_per_s", rate));
+        let concurrent = signals.limits.concurrent.map(|most| ("exchanges", f64::from(most)));
         for (unit, value) in concurrent.into_iter().chain(rate) {
             limits.push(gauge(&[("capacity_group", &group.name), ("unit", unit)], value));
         }
