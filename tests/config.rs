@@ -792,6 +792,15 @@ fn what_is_wrong_with_scaling_is_told_at_its_place() {
         ("}\nadmin: { metrics: 'unix:/a'", "admin.metrics: metrics are read over TCP"),
         ("lead: 0s", "t:4:18: error: scaling.lead: must be from 1s to 1h"),
         ("lead: 2h", "t:4:18: error: scaling.lead: must be from 1s to 1h"),
+        (
+            "tls: { cert: a.pem, key: a.key }",
+            "scaling.tls: has no effect without `scaling.address`",
+        ),
+        (
+            "address: 127.0.0.1:9902, tls: { cert: nowhere.pem, key: nowhere.key }",
+            "t:4:42: error: scaling.tls: cannot read `./nowhere.pem`",
+        ),
+        ("address: 127.0.0.1:9902, tls: { cert: a.pem }", "scaling.tls: `key` is missing"),
         ("adress: 127.0.0.1:1", "scaling.adress: unknown key `adress` (did you mean `address`?)"),
     ] {
         let told = about_scaling(keys);

@@ -48,6 +48,7 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     compiler.clusters(folder);
     compiler.services();
     compiler.admin_tls(folder);
+    compiler.scaler_tls(folder);
     compiler.listeners(folder, settings.admin.as_ref());
     routes::compile(&mut compiler);
     let Compiler { mut plan, mut tls, .. } = compiler;

@@ -1,7 +1,7 @@
 //! TLS of listeners and clusters: from shapes to terms and TLS configurations, with problems and their positions.
 
 use super::compiler::Compiler;
-use super::error::Problem;
+use super::error::{Position, Problem};
 use super::file;
 use super::secrets;
 use super::shape::Spanned;
@@ -134,24 +134,38 @@ impl Compiler<'_> {
         let Some(written) = self.file.admin.as_ref().and_then(|admin| admin.tls.as_ref()) else {
             return;
         };
-        let terms = ListenerTls {
-            certificates: vec![KeyPair {
-                cert: folder.join(&written.cert.value),
-                key: folder.join(&written.key.value),
-            }],
-            acme: None,
-            client_ca: None,
-            least_tls: LeastTls::Tls12,
-            alpn: vec!["http/1.1".to_owned()],
-            http3: false,
-        };
-        let key = &terms.certificates[0].key;
-        secrets::warn_if_public(self.problems, key, &written.key, "admin.tls.key");
-        match server::build(&terms) {
-            Ok(secured) => self.tls.admin = Some(secured),
-            Err(problem) => self.problems.error(written.at, "admin.tls", problem),
-        }
+        let file::CertificateFiles { at, cert, key } = written;
+        let terms = one_certificate((cert, key, None), "http/1.1", folder);
+        self.tls.admin = self.secured(&terms, (key, *at), "admin.tls");
         self.plan.admin_tls = Some(terms);
+    }
+
+    /// The terms and TLS configuration of the external scaler.
+    pub(super) fn scaler_tls(&mut self, folder: &Path) {
+        let Some(scaling) = &self.file.scaling else { return };
+        let Some(written) = &scaling.tls else { return };
+        if scaling.address.is_none() {
+            let (message, hint) =
+                ("has no effect without `scaling.address`", "set the address, or remove `tls`");
+            self.problems.error_with_hint(written.at, "scaling.tls", message, hint);
+        }
+        let file::ScalerTls { at, cert, key, client_ca } = written;
+        let terms = one_certificate((cert, key, client_ca.as_ref()), "h2", folder);
+        self.tls.scaler = self.secured(&terms, (key, *at), "scaling.tls");
+        self.plan.scaler_tls = Some(terms);
+    }
+
+    /// The TLS configuration of terms with one certificate, with what is wrong about its files.
+    fn secured(
+        &mut self,
+        terms: &ListenerTls,
+        (key, at): (&Spanned<String>, Position),
+        path: &str,
+    ) -> Option<Secured> {
+        for pair in &terms.certificates {
+            secrets::warn_if_public(self.problems, &pair.key, key, &format!("{path}.key"));
+        }
+        server::build(terms).map_err(|problem| self.problems.error(at, path, problem)).ok()
     }
 
     /// A cluster's terms and TLS configuration.
@@ -195,6 +209,23 @@ impl Compiler<'_> {
         let built = client::build(&terms, id);
         let built = built.map_err(|problem| self.problems.error(written.at, path, problem));
         (terms, built.ok())
+    }
+}
+
+/// The terms of a socket beside the listeners: one certificate, one protocol, and perhaps client certificates.
+fn one_certificate(
+    (cert, key, client_ca): (&Spanned<String>, &Spanned<String>, Option<&Spanned<String>>),
+    alpn: &str,
+    folder: &Path,
+) -> ListenerTls {
+    let resolve = |file: &Spanned<String>| folder.join(&file.value);
+    ListenerTls {
+        certificates: vec![KeyPair { cert: resolve(cert), key: resolve(key) }],
+        acme: None,
+        client_ca: client_ca.map(resolve),
+        least_tls: LeastTls::Tls12,
+        alpn: vec![alpn.to_owned()],
+        http3: false,
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Plan {
     pub asserted: Table<ServiceIndex, Vec<String>>,
     /// TLS of the admin API.
     pub admin_tls: Option<ListenerTls>,
+    /// TLS of the external scaler.
+    pub scaler_tls: Option<ListenerTls>,
     /// The horizon of desired replicas; `None` without `scaling`: then they are part of no report to the fleet.
     pub lead: Option<Duration>,
     /// The key for affinity cookies of services without `secret`; the process sets this key.

@@ -1,4 +1,4 @@
-//! Connections of KEDA: HTTP/2 without TLS.
+//! Connections of KEDA: HTTP/2, with TLS if `scaling.tls` is configured.
 //!
 //! # Bounds
 //! [`CONNECTIONS_MAX`] connections with [`CALLS_MAX`] calls each. A connection ends when its client does not answer a
@@ -10,6 +10,7 @@ use h2::{Ping, server};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -18,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 pub(super) const CONNECTIONS_MAX: u32 = 128;
 /// Calls at once on a connection.
 const CALLS_MAX: u32 = 64;
-/// The time for the HTTP/2 preface.
+/// The time for the TLS handshake, and for the HTTP/2 preface.
 const SHAKEN: Duration = Duration::from_secs(5);
 /// The interval between pings; the answer must arrive before the next one.
 const PING: Duration = Duration::from_secs(20);
@@ -48,7 +49,7 @@ pub(super) async fn accept(scaling: Arc<Scaling>, listener: TcpListener) {
         };
         let scaling = scaling.clone();
         tokio::spawn(async move {
-            if let Err(error) = serve(&scaling, stream).await {
+            if let Err(error) = secure(&scaling, stream).await {
                 tracing::debug!(%peer, %error, "scaler: connection failed");
             }
             drop(permit);
@@ -56,8 +57,23 @@ pub(super) async fn accept(scaling: Arc<Scaling>, listener: TcpListener) {
     }
 }
 
-async fn serve(scaling: &Arc<Scaling>, stream: TcpStream) -> io::Result<()> {
+/// Makes the TLS handshake with the certificate of now, so that replaced files apply to the next connection.
+async fn secure(scaling: &Arc<Scaling>, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let config = scaling.shared.view.load().tls.scaler.as_ref().map(|own| own.config.clone());
+    match config {
+        Some(config) => {
+            let shaking = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+            serve(scaling, timeout(SHAKEN, shaking).await??).await
+        }
+        None => serve(scaling, stream).await,
+    }
+}
+
+async fn serve<S>(scaling: &Arc<Scaling>, stream: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(CALLS_MAX)

@@ -302,10 +302,10 @@ impl Reloader {
         let Config { mut plan, settings, mut tls, mut policies, effective } = config;
         plan.cookie_secret = Some(self.cookie_secret);
         policies.inherit(&self.shared.view.load().policies);
-        if settings.admin != self.settings.admin && tls.admin.is_none() {
-            // The admin API keeps its address until a restart, and must not lose TLS there.
-            tls.admin.clone_from(&self.shared.view.load().tls.admin);
-        }
+        let now = &self.settings;
+        // These sockets keep their addresses until a restart, and must not lose TLS there.
+        let moved = (settings.admin != now.admin, settings.scaler != now.scaler);
+        tls.keep(moved, &self.shared.view.load().tls);
         let plan = Arc::new(plan);
         let built = match self.sockets.bind(&plan) {
             Ok(built) => built,

@@ -3,7 +3,7 @@
 use super::client::{self, Upstream};
 use super::server::{self, Secured};
 use crate::decision::index::Table;
-use crate::decision::plan::{ClusterIndex, ListenerIndex, Plan, UpstreamTls};
+use crate::decision::plan::{ClusterIndex, ListenerIndex, ListenerTls, Plan, UpstreamTls};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ pub struct Store {
     pub clusters: Table<ClusterIndex, Option<Upstream>>,
     /// TLS settings of the admin API.
     pub admin: Option<Secured>,
+    /// TLS settings of the external scaler.
+    pub scaler: Option<Secured>,
     /// Fingerprint of the files.
     pub fingerprint: u64,
 }
@@ -44,13 +46,17 @@ impl Store {
                 None
             }));
         }
-        let admin = plan.admin_tls.as_ref().map(server::build).transpose();
-        let admin = admin.unwrap_or_else(|problem| {
-            problems.push(("admin.tls".to_owned(), problem));
-            None
-        });
+        let mut beside = |terms: &Option<ListenerTls>, path: &str| {
+            let built = terms.as_ref().map(server::build).transpose();
+            built.unwrap_or_else(|problem| {
+                problems.push((path.to_owned(), problem));
+                None
+            })
+        };
+        let admin = beside(&plan.admin_tls, "admin.tls");
+        let scaler = beside(&plan.scaler_tls, "scaling.tls");
         match problems.is_empty() {
-            true => Ok(Store { listeners, clusters, admin, fingerprint }),
+            true => Ok(Store { listeners, clusters, admin, scaler, fingerprint }),
             false => Err(problems),
         }
     }
@@ -65,6 +71,17 @@ impl Store {
     #[must_use]
     pub fn cluster(&self, index: ClusterIndex) -> Option<&Upstream> {
         self.clusters.get(index)?.as_ref()
+    }
+
+    /// Keeps the TLS settings of sockets that keep their address until a restart although it is another one in the
+    /// configuration: of the admin API, and of the external scaler.
+    pub fn keep(&mut self, (admin, scaler): (bool, bool), old: &Store) {
+        if admin && self.admin.is_none() {
+            self.admin.clone_from(&old.admin);
+        }
+        if scaler && self.scaler.is_none() {
+            self.scaler.clone_from(&old.scaler);
+        }
     }
 
     /// The set of client authorities of a listener; 0 without TLS.
@@ -106,7 +123,7 @@ pub fn id(terms: &UpstreamTls) -> u64 {
 fn files(plan: &Plan) -> Vec<&Path> {
     let mut files: Vec<&PathBuf> = Vec::new();
     let of_listeners = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    for terms in of_listeners.chain(&plan.admin_tls) {
+    for terms in of_listeners.chain(&plan.admin_tls).chain(&plan.scaler_tls) {
         files.extend(terms.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]));
         files.extend(terms.acme.iter().flat_map(|acme| &acme.domains).map(|domain| &domain.file));
         files.extend(&terms.client_ca);

@@ -4,7 +4,7 @@
 use super::fleet::ask as fleet_of;
 use super::lifecycle::Successor;
 use super::support::*;
-use super::tls::free;
+use super::tls::{folder_with, free};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -23,9 +23,15 @@ struct Client {
 
 impl Client {
     fn start(python: &PathBuf, at: SocketAddr, what: &str) -> Client {
+        Client::with(python, at, what, &[])
+    }
+
+    /// A client that uses TLS with these files: authorities, its certificate, its key.
+    fn with(python: &PathBuf, at: SocketAddr, what: &str, files: &[PathBuf]) -> Client {
         let mut child = Command::new(python)
             .arg(script("scaler_client.py"))
             .args([&at.to_string(), what, "shop", "cloud"])
+            .args(files)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -347,4 +353,52 @@ fn the_scaler_survives_an_upgrade_and_a_reload() {
     let ended = stream.end();
     assert_eq!(ended[ended.len() - 2..], ["end OK", "end OK"], "the old process drains");
     eventually("the successor answers", || !get(&python, at).is_empty());
+}
+
+#[test]
+fn with_tls_only_clients_with_a_listed_certificate_are_served_and_replaced_files_apply() {
+    let Some(python) = python("grpc, google.protobuf") else { return };
+    let folder = folder_with(&[("a", &["127.0.0.1"]), ("keda", &["keda.example"])]);
+    let foreign = folder_with(&[("a", &["127.0.0.1"]), ("keda", &["keda.example"])]);
+    let file = |folder: &Folder, name: &str| folder.0.join(name);
+    let keda = |folder: &Folder| [file(folder, "keda.pem"), file(folder, "keda.key")];
+    let (ca, other_ca) = (file(&folder, "ca.pem"), file(&foreign, "ca.pem"));
+    let cloud = Cluster::named("cloud");
+    let at = folder.0.display();
+    let text = format!(
+        "scaling: {{ address: 127.0.0.1:0, tls: {{ cert: {at}/a.pem, key: {at}/a.key, client_ca: {at}/ca.pem }} }}\n{}",
+        config(&[("cloud", "cloud", cloud.address)])
+    );
+    let proxy = Proxy::start(&text);
+    let at = scaler(&proxy);
+    let status = |ca: &PathBuf, own: &[PathBuf]| {
+        let files = [std::slice::from_ref(ca), own].concat();
+        Client::with(&python, at, "status", &files).end().concat()
+    };
+    let refused = |told: String| assert!(told.starts_with("UNAVAILABLE"), "{told}");
+
+    eventually("the demand is measured", || status(&ca, &keda(&folder)) == "OK");
+
+    refused(status(&ca, &[]));
+    refused(status(&ca, &keda(&foreign)));
+    refused(status(&other_ca, &keda(&folder)));
+    refused(run(&python, at, "status").concat());
+    let files = [&[ca.clone()][..], &keda(&folder)].concat();
+    let stream = Client::with(&python, at, "stream", &files);
+    eventually("it is open", || stream.lines().len() == 2);
+
+    // The certificate of another authority takes its place.
+    for name in ["a.pem", "a.key"] {
+        std::fs::copy(file(&foreign, name), file(&folder, name)).unwrap();
+    }
+
+    eventually("the new certificate is shown", || status(&other_ca, &keda(&folder)) == "OK");
+    refused(status(&ca, &keda(&folder)));
+    assert_eq!(stream.lines().len(), 2, "open streams continue: {:?}", stream.lines());
+    // Without `client_ca` every client is served, by TLS alone.
+    let open = text.replacen(&format!(", client_ca: {}", ca.display()), "", 1);
+    assert_ne!(open, text);
+    proxy.rewrite(&open);
+    eventually("no certificate is needed", || status(&other_ca, &[]) == "OK");
+    refused(run(&python, at, "status").concat());
 }

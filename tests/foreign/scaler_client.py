@@ -1,7 +1,8 @@
-"""Calls KEDA's external scaler at ADDRESS, with messages of Google's protobuf: `scaler_client.py ADDRESS WHAT SERVICE CLUSTER`.
+"""Calls KEDA's external scaler at ADDRESS, with messages of Google's protobuf: `scaler_client.py ADDRESS WHAT SERVICE CLUSTER
+[CA [CERT KEY]]`; with a CA by TLS, with a CERT and its KEY as a client with a certificate.
 
 `get` prints activity, metric, target and value; `stream` each activity as it is pushed, and the stream's end; `wrong`
-the status of invalid requests; `property` sends random messages with further fields of all types.
+the status of invalid requests; `status` the status of one call; `property` sends random messages with further fields of all types.
 """
 
 import random
@@ -52,7 +53,11 @@ def kind(name):
 
 
 address, what, service, cluster = sys.argv[1:5]
-channel = grpc.insecure_channel(address)
+if sys.argv[5:]:
+    ca, cert, key = ([open(path, "rb").read() for path in sys.argv[5:8]] + [None, None])[:3]
+    channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert))
+else:
+    channel = grpc.insecure_channel(address)
 PATH = "/externalscaler.ExternalScaler/"
 
 
@@ -89,6 +94,8 @@ if what == "get":
     assert value.metricName == spec.metricName
     active = is_active(ref(metadata), timeout=5).result
     say(active, spec.targetSize, spec.targetSizeFloat, value.metricValue, value.metricValueFloat)
+elif what == "status":
+    say(status(lambda: is_active(ref(metadata), timeout=5)))
 elif what == "watch":
     # The value ten times a second, until standard input ends.
     request = kind("GetMetricsRequest")(scaledObjectRef=ref(metadata))

@@ -7,12 +7,27 @@ use std::time::Duration;
 shape! {
     /// The interfaces for autoscalers.
     Scaling {
-        /// The address of the KEDA external scaler (gRPC without TLS): IP:PORT.
+        /// The address of the KEDA external scaler (gRPC): IP:PORT.
         address: Spanned<ListenAddress> = optional,
+        /// TLS of the external scaler.
+        tls: ScalerTls = optional,
         /// A receiver that is told of desired replicas, spill and failover.
         webhook: Webhook = optional,
         /// The time that a cluster needs to start an endpoint: desired replicas are those for the demand at its end.
         lead: Spanned<Duration> = "60s",
+    }
+}
+
+shape! {
+    /// TLS of the external scaler.
+    ScalerTls {
+        /// File with the chain, the leaf first, in PEM.
+        cert: Spanned<String> = required,
+        /// File with the private key, in PEM.
+        key: Spanned<String> = required,
+        /// A file with the certificate authorities that must have signed client certificates, or with client certificates
+        /// themselves.
+        client_ca: Spanned<String> = optional,
     }
 }
 
