@@ -46,6 +46,21 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+/// The state of the webhook, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WebhookFigures {
+    /// Messages that the receiver accepted.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Events that were dropped.
+    pub dropped: u64,
+    /// Events that wait for delivery.
+    pub waiting: usize,
+    /// When a message was last accepted, in seconds since 1970; 0 if none was.
+    pub delivered_at: f64,
+}
+
 /// The need of a cluster for a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Need {

@@ -19,9 +19,7 @@ mod protobuf;
 mod scaler;
 mod webhook;
 
-pub use webhook::WebhookFigures;
-
-use crate::decision::scaling::Webhook;
+use crate::decision::scaling::{Webhook, WebhookFigures};
 use crate::fleet::Fleet;
 use crate::shared::Shared;
 use call::Code;

@@ -6,7 +6,7 @@ use super::Scaling;
 use super::news::Watch;
 use super::outbox::{Message, Outbox, Sender};
 use super::post::post;
-use crate::decision::scaling::Webhook;
+use crate::decision::scaling::{Webhook, WebhookFigures};
 use crate::os::clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,21 +22,6 @@ pub(super) struct Counters {
     waiting: AtomicUsize,
     /// When a message was last accepted, in milliseconds since 1970; 0 if none was.
     delivered_at: AtomicU64,
-}
-
-/// The state of the webhook, for metrics.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WebhookFigures {
-    /// Messages that the receiver accepted.
-    pub delivered: u64,
-    /// Attempts that failed.
-    pub failed: u64,
-    /// Events that were dropped.
-    pub dropped: u64,
-    /// Events that wait for delivery.
-    pub waiting: usize,
-    /// When a message was last accepted, in seconds since 1970; 0 if none was.
-    pub delivered_at: f64,
 }
 
 impl Counters {

@@ -17,7 +17,7 @@ use crate::scaling::Scaling;
 use crate::shared::Shared;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::metrics::{
-    ApiServerFigures, FleetFigures, ScalingFigures, ServerFigures, SourceFigures, WebhookFigures,
+    ApiServerFigures, FleetFigures, ScalingFigures, ServerFigures, SourceFigures,
 };
 use arc_swap::ArcSwap;
 use serde_json::json;
@@ -215,13 +215,7 @@ fn scaling(scaling: &Arc<Scaling>) -> ScalingFigures {
     let scaler = scaling.scaler_figures();
     ScalingFigures {
         scaler_streams: scaler.as_ref().map(|scaler| scaler.streams),
-        webhook: scaling.webhook_figures().map(|webhook| WebhookFigures {
-            delivered: webhook.delivered,
-            failed: webhook.failed,
-            dropped: webhook.dropped,
-            waiting: webhook.waiting,
-            delivered_at: webhook.delivered_at,
-        }),
+        webhook: scaling.webhook_figures(),
         scaler_calls: scaler.map_or(Vec::new(), |scaler| scaler.calls),
     }
 }

@@ -18,7 +18,7 @@ use families::Families;
 
 pub use scrape::{
     ApiServerFigures, FleetFigures, OperationFigures, ScalingFigures, Scrape, ServerFigures,
-    SourceFigures, WebhookFigures,
+    SourceFigures,
 };
 
 /// The exposition as Prometheus text.

@@ -2,6 +2,7 @@
 
 use crate::decision::index::Table;
 use crate::decision::plan::{ClusterIndex, Plan};
+use crate::decision::scaling::WebhookFigures;
 use crate::decision::signal::Signals;
 use crate::telemetry::cells::{Registry, SpanTotals};
 use std::collections::BTreeMap;
@@ -93,21 +94,6 @@ pub struct ScalingFigures {
     pub scaler_streams: Option<usize>,
     /// Of the webhook; `None` where there is no receiver.
     pub webhook: Option<WebhookFigures>,
-}
-
-/// The figures of the webhook.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WebhookFigures {
-    /// Messages that the receiver accepted.
-    pub delivered: u64,
-    /// Attempts that failed.
-    pub failed: u64,
-    /// Events that were dropped.
-    pub dropped: u64,
-    /// Events that wait for delivery.
-    pub waiting: usize,
-    /// When a message was last accepted, in seconds since 1970; 0 if none was.
-    pub delivered_at: f64,
 }
 
 /// The figures of a key in NATS that holds the configuration.
