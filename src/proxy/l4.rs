@@ -1,6 +1,7 @@
 //! L4 connections: the endpoint is selected once, by the same rules as for requests; then bytes are relayed.
 
 use super::accept::Accepted;
+use super::flow_trace::{self, Ended, FlowTrace};
 use super::refusal::Refusal;
 use super::selection::{InFlight, Reach, Selection, Tried, select};
 use super::tunnel::{Patience, carry};
@@ -9,12 +10,13 @@ use super::withheld;
 use super::worker::{Viewed, Worker};
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
-use crate::decision::plan::{ClassIndex, ClusterIndex, HashKey, ListenerIndex};
+use crate::decision::plan::{Class, ClassIndex, ClusterIndex, HashKey, ListenerIndex};
 use crate::decision::units::{Timestamp, hash};
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::stream::Stream;
 use crate::policy::PolicyRequest;
+use crate::shared::trace::{ExchangeSpan, Subject};
 use crate::shared::{Counted, Meter, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::results::StatusClass;
@@ -45,6 +47,8 @@ struct Flow {
     service: String,
     data: String,
     started: Timestamp,
+    /// Its spans, if it is traced.
+    trace: Option<Box<FlowTrace>>,
 }
 
 /// Serves one accepted connection of a tcp listener.
@@ -58,14 +62,8 @@ pub async fn serve(
     let (peer, origin) = (accepted.peer(), accepted.origin);
     let (stream, mut buffer) = (accepted.stream, accepted.buffer);
     let service = view.plan.classes[class].service;
-    let flow = Flow {
-        listener: view.plan.listeners[index].name.clone(),
-        peer,
-        host: accepted.sni.unwrap_or_default(),
-        service: view.plan.services[service].name.clone(),
-        data: view.plan.classes[class].data.join(","),
-        started: worker.now(),
-    };
+    let host = accepted.sni.unwrap_or_default();
+    let mut flow = Flow::begin(&worker, &view, (index, class), peer, host);
     let cells = worker.listener_cells(&flow.listener);
     let timeouts = view.plan.listeners[index].timeouts.clone();
     let seat = match view.plan.services[service].policy {
@@ -73,7 +71,10 @@ pub async fn serve(
         None => Ok(None),
     };
     let upstream = match &seat {
-        Ok(_) => find_or_note(&worker, &view, (index, class), peer, origin).await,
+        Ok(_) => {
+            let trace = flow.trace.as_deref_mut();
+            find_or_note(&worker, &view, (index, class), (peer, origin), trace).await
+        }
         Err(why) => Err(Refusal::from(why)),
     };
     let upstream = match upstream {
@@ -84,7 +85,8 @@ pub async fn serve(
                 .add(1);
             // A reset before any byte: the client can distinguish it from a response.
             stream.reset_on_close();
-            return flow.log(&worker, Line { refusal: Some(refusal.label()), ..Line::default() });
+            let refusal = Some(refusal.label());
+            return flow.end(&worker, Line { refusal, ..Line::default() }, ("", refusal));
         }
     };
     let exchange = worker.exchange_cells(&view, index, Some(service), Some(upstream.cluster));
@@ -116,10 +118,54 @@ pub async fn serve(
         upstream_connect_ms: Some(milliseconds(upstream.connected)),
         ..Line::default()
     };
-    flow.log(&worker, served);
+    flow.end(&worker, served, (upstream.why, None));
 }
 
 impl Flow {
+    fn begin(
+        worker: &Worker,
+        view: &View,
+        (listener, class): (ListenerIndex, ClassIndex),
+        peer: IpAddr,
+        host: String,
+    ) -> Flow {
+        let Class { service, data, .. } = &view.plan.classes[class];
+        Flow {
+            listener: view.plan.listeners[listener].name.clone(),
+            peer,
+            host,
+            service: view.plan.services[*service].name.clone(),
+            data: data.join(","),
+            started: worker.now(),
+            trace: flow_trace::begin(worker, view),
+        }
+    }
+
+    /// Hands the spans of the ended connection to the exporter, if it is traced, and writes its log line.
+    fn end(
+        mut self,
+        worker: &Worker,
+        outcome: Line<'_>,
+        (why, refusal): (&'static str, Option<&'static str>),
+    ) {
+        if let Some(trace) = self.trace.take() {
+            let (received, sent) = (outcome.bytes_in, outcome.bytes_out);
+            let span = ExchangeSpan {
+                subject: Subject::Connection { received, sent },
+                host: self.host.clone(),
+                client: self.peer.to_string(),
+                listener: self.listener.clone(),
+                service: self.service.clone(),
+                cluster: (outcome.cluster.to_owned(), why),
+                refusal,
+                attempts: outcome.attempts,
+                ..ExchangeSpan::default()
+            };
+            trace.send(worker, Ended { started: self.started, span });
+        }
+        self.log(worker, outcome);
+    }
+
     /// Writes the log line: `outcome`, and the common fields of all flows.
     fn log<'a>(&'a self, worker: &Worker, outcome: Line<'a>) {
         if worker.log.is_on() {
@@ -143,10 +189,10 @@ async fn find_or_note(
     worker: &Worker,
     view: &View,
     (listener, class): (ListenerIndex, ClassIndex),
-    peer: IpAddr,
-    origin: Origin,
+    (peer, origin): (IpAddr, Origin),
+    trace: Option<&mut FlowTrace>,
 ) -> Result<ConnectedFlow, Refusal> {
-    find(worker, view, class, peer, origin).await.inspect_err(|refusal| {
+    find(worker, view, class, (peer, origin), trace).await.inspect_err(|refusal| {
         withheld::note(worker, view, (listener, class), *refusal, peer, "");
     })
 }
@@ -156,8 +202,8 @@ async fn find(
     worker: &Worker,
     view: &View,
     class: ClassIndex,
-    peer: IpAddr,
-    origin: Origin,
+    (peer, origin): (IpAddr, Origin),
+    mut trace: Option<&mut FlowTrace>,
 ) -> Result<ConnectedFlow, Refusal> {
     let mut tried = Tried::default();
     let started = worker.now();
@@ -170,8 +216,16 @@ async fn find(
     for attempts in 1.. {
         let selection = match select(worker, view, class, &tried, key, Reach::Anywhere) {
             Ok(selection) => selection,
-            Err(refusal) => return Err(last.unwrap_or(refusal)),
+            Err(refusal) => {
+                if let Some(trace) = &mut trace {
+                    trace.undecided(worker, view, class, refusal);
+                }
+                return Err(last.unwrap_or(refusal));
+            }
         };
+        if let Some(trace) = &mut trace {
+            trace.decided(worker, view, class, &selection);
+        }
         match connect(worker, view, class, &selection, origin, started).await {
             Ok((stream, held, connected)) => {
                 let signals = selection.signals(view);
@@ -193,6 +247,9 @@ async fn find(
             }
             Err(Unconnected { refusal, late }) => {
                 last = Some(refusal);
+                if let Some(trace) = &mut trace {
+                    trace.failed(refusal, worker.now());
+                }
                 let endpoint = selection.signals(view).id;
                 // A full listen backlog drops connection attempts: if there is no other endpoint, the same
                 // endpoint is tried again.

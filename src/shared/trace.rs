@@ -1,8 +1,9 @@
-//! The spans of one traced exchange, on the way from a worker to the exporter.
+//! The spans of one traced exchange or connection, on the way from a worker to the exporter.
 //!
 //! A trace holds names instead of references: while the collector does not answer, the queue must not keep views in
 //! memory. Texts of the client are cut, so that the queue's size is bounded in bytes too.
 
+use crate::decision::units::Dice;
 use std::time::Duration;
 
 /// Length of the queue of traces between the workers and the exporter.
@@ -19,14 +20,37 @@ pub struct Timing {
     pub end: Duration,
 }
 
-/// The spans of one exchange: the exchange itself, and below it its decisions and attempts.
+/// Ids of a new trace and of its first span; neither is 0 (W3C Trace Context §3.2.2).
+pub fn new_ids(dice: &mut Dice) -> (u128, u64) {
+    let trace = u128::from(dice.bits() | 1) << 64 | u128::from(dice.bits());
+    (trace, dice.bits() | 1)
+}
+
+/// What the first span of a trace is about.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Subject {
+    /// An HTTP exchange.
+    #[default]
+    Exchange,
+    /// The copy of an exchange for a mirror: a part of the trace of its original.
+    Copy,
+    /// An L4 connection.
+    Connection {
+        /// Bytes from the client.
+        received: u64,
+        /// Bytes to the client.
+        sent: u64,
+    },
+}
+
+/// The spans of one exchange or connection: the exchange itself, and below it its decisions and attempts.
 #[derive(Debug, Default)]
 pub struct Trace {
     /// The trace's id; not 0.
     pub trace: u128,
-    /// The span of the trusted client that sent the request.
+    /// The span of the trusted client that sent the request; of a copy, the span of the original.
     pub parent: Option<u64>,
-    /// The exchange.
+    /// The exchange, or the connection.
     pub exchange: ExchangeSpan,
     /// The decisions, in the order of their beginning.
     pub decisions: Vec<DecisionSpan>,
@@ -34,11 +58,14 @@ pub struct Trace {
     pub attempts: Vec<AttemptSpan>,
 }
 
-/// The exchange: from the request head to the end of the response, or of the tunnel.
+/// The exchange: from the request head to the end of the response, or of the tunnel. Of a connection: from its beginning to
+/// its end, without what only a request has.
 #[derive(Debug, Default)]
 pub struct ExchangeSpan {
     /// Id and times.
     pub timing: Timing,
+    /// What the span is about.
+    pub subject: Subject,
     /// The method of the request.
     pub method: String,
     /// `http` or `https`.

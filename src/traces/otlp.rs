@@ -2,7 +2,7 @@
 //! have begins with `tidegate.`.
 
 use crate::shared::Trace;
-use crate::shared::trace::{AttemptSpan, DecisionSpan, ExchangeSpan, Timing};
+use crate::shared::trace::{AttemptSpan, DecisionSpan, ExchangeSpan, Subject, Timing};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{
@@ -55,19 +55,39 @@ fn spans(trace: Trace) -> Vec<Span> {
         spans.push(span);
     }
     for attempt in attempts {
-        let mut span = child(SpanKind::Client, method(&exchange).1.to_owned(), attempt.timing);
+        let name = match exchange.subject {
+            Subject::Exchange | Subject::Copy => method(&exchange).1,
+            Subject::Connection { .. } => "connection",
+        };
+        let mut span = child(SpanKind::Client, name.to_owned(), attempt.timing);
         describe_attempt(&mut span, &exchange, attempt);
         spans.push(span);
     }
-    let name = match (method(&exchange).1, exchange.route.as_str()) {
-        (method, "") => method.to_owned(),
-        (method, route) => format!("{method} {route}"),
-    };
     let timing = exchange.timing;
-    let mut span = span(id, (parent, parent.is_some()), SpanKind::Server, name, timing);
-    describe_exchange(&mut span, exchange);
+    let (kind, is_remote) = match exchange.subject {
+        // The original is a span of this proxy.
+        Subject::Copy => (SpanKind::Internal, false),
+        Subject::Exchange | Subject::Connection { .. } => (SpanKind::Server, parent.is_some()),
+    };
+    let mut span = span(id, (parent, is_remote), kind, name(&exchange), timing);
+    match exchange.subject {
+        Subject::Exchange | Subject::Copy => describe_exchange(&mut span, exchange),
+        Subject::Connection { received, sent } => {
+            describe_connection(&mut span, &exchange, [received, sent]);
+        }
+    }
     spans.insert(0, span);
     spans
+}
+
+/// The name of the span of an exchange, a copy or a connection.
+fn name(exchange: &ExchangeSpan) -> String {
+    match (exchange.subject, method(exchange).1, exchange.route.as_str()) {
+        (Subject::Exchange, method, "") => method.to_owned(),
+        (Subject::Exchange, method, route) => format!("{method} {route}"),
+        (Subject::Copy, ..) => format!("mirror {}", exchange.service),
+        (Subject::Connection { .. }, ..) => format!("connection {}", exchange.listener),
+    }
 }
 
 /// A span without attributes; the parent with whether it is remote.
@@ -118,25 +138,25 @@ fn describe_exchange(span: &mut Span, exchange: ExchangeSpan) {
         attributes.text("network.protocol.version", version.trim_end_matches(".0"));
     }
     attributes.number("http.response.status_code", exchange.status.into());
-    for (name, value) in [
-        ("tidegate.listener", exchange.listener.as_str()),
-        ("tidegate.route", &exchange.route),
-        ("tidegate.service", &exchange.service),
-        ("tidegate.cluster", &exchange.cluster.0),
-        ("tidegate.reason", exchange.cluster.1),
-        ("tidegate.refusal", exchange.refusal.unwrap_or_default()),
-        ("tidegate.aborted", exchange.aborted.unwrap_or_default()),
-        ("tidegate.request_id", &exchange.request_id),
-    ] {
-        attributes.text(name, value);
-    }
-    attributes.number("tidegate.attempts", exchange.attempts.into());
+    attributes.result(&exchange);
     let status = exchange.status.to_string();
     let of_status = (exchange.status >= 500).then_some(status.as_str());
     // A response of the proxy below 500 is the client's fault, which is no error of a server (conventions, "Status").
     let refusal = exchange.refusal.filter(|_| exchange.status >= 500 || exchange.status == 0);
     let error = refusal.or(exchange.aborted.filter(|side| *side != "client")).or(of_status);
     finish(span, attributes, error);
+}
+
+fn describe_connection(span: &mut Span, connection: &ExchangeSpan, [received, sent]: [u64; 2]) {
+    let mut attributes = Attributes::default();
+    attributes.text("network.transport", "tcp");
+    attributes.text("client.address", &connection.client);
+    attributes.text("server.address", &connection.host);
+    attributes.result(connection);
+    let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    attributes.number("tidegate.bytes_in", bytes(received));
+    attributes.number("tidegate.bytes_out", bytes(sent));
+    finish(span, attributes, connection.refusal);
 }
 
 fn describe_decision(span: &mut Span, exchange: &ExchangeSpan, decision: DecisionSpan) {
@@ -152,13 +172,22 @@ fn describe_decision(span: &mut Span, exchange: &ExchangeSpan, decision: Decisio
 
 fn describe_attempt(span: &mut Span, exchange: &ExchangeSpan, attempt: AttemptSpan) {
     let mut attributes = Attributes::default();
-    attributes.text("http.request.method", method(exchange).0);
+    let resend = match exchange.subject {
+        Subject::Exchange | Subject::Copy => {
+            attributes.text("http.request.method", method(exchange).0);
+            "http.request.resend_count"
+        }
+        Subject::Connection { .. } => {
+            attributes.text("network.transport", "tcp");
+            "tidegate.resend_count"
+        }
+    };
     let address = attempt.endpoint.parse::<SocketAddr>().ok();
     let host = address.map_or(attempt.endpoint.clone(), |address| address.ip().to_string());
     attributes.text("server.address", &host);
     attributes.port("server.port", address.map(|address| address.port()));
     attributes.text("tidegate.cluster", &attempt.cluster);
-    attributes.number("http.request.resend_count", attempt.resend.into());
+    attributes.number(resend, attempt.resend.into());
     attributes.number("http.response.status_code", attempt.status.into());
     if attempt.is_cancelled {
         attributes.flag("tidegate.cancelled");
@@ -220,6 +249,23 @@ impl Attributes {
         }
     }
 
+    /// What an exchange and a connection have in common.
+    fn result(&mut self, exchange: &ExchangeSpan) {
+        for (name, value) in [
+            ("tidegate.listener", exchange.listener.as_str()),
+            ("tidegate.route", &exchange.route),
+            ("tidegate.service", &exchange.service),
+            ("tidegate.cluster", &exchange.cluster.0),
+            ("tidegate.reason", exchange.cluster.1),
+            ("tidegate.refusal", exchange.refusal.unwrap_or_default()),
+            ("tidegate.aborted", exchange.aborted.unwrap_or_default()),
+            ("tidegate.request_id", &exchange.request_id),
+        ] {
+            self.text(name, value);
+        }
+        self.number("tidegate.attempts", exchange.attempts.into());
+    }
+
     fn port(&mut self, key: &str, port: Option<u16>) {
         self.number(key, port.unwrap_or(0).into());
     }
@@ -245,6 +291,47 @@ mod tests {
             ("", ("", None)),
         ] {
             assert_eq!(host_and_port(authority), expected, "{authority}");
+        }
+    }
+
+    #[test]
+    fn copies_are_below_their_originals_and_connections_say_nothing_of_http() {
+        let of = |subject| {
+            let exchange = ExchangeSpan {
+                subject,
+                method: "GET".to_owned(),
+                route: "routes[0]".to_owned(),
+                service: "shop".to_owned(),
+                listener: "raw".to_owned(),
+                ..ExchangeSpan::default()
+            };
+            let attempts = vec![AttemptSpan { resend: 1, ..AttemptSpan::default() }];
+            let all =
+                spans(Trace { trace: 1, parent: Some(7), exchange, decisions: vec![], attempts });
+            let keys = |span: &Span| {
+                let keys: Vec<String> = span.attributes.iter().map(|one| one.key.clone()).collect();
+                keys.join(" ")
+            };
+            let told: Vec<_> = all
+                .iter()
+                .map(|span| (span.name.clone(), span.kind, span.flags, keys(span)))
+                .collect();
+            told
+        };
+        let exchange = of(Subject::Exchange);
+        assert_eq!((exchange[0].0.as_str(), exchange[0].1), ("GET routes[0]", 2));
+        assert_eq!(exchange[0].2 & REMOTE, REMOTE, "the parent is the client's");
+        let copy = of(Subject::Copy);
+        assert_eq!((copy[0].0.as_str(), copy[0].1), ("mirror shop", 1));
+        assert_eq!(copy[0].2 & REMOTE, 0, "the parent is the original's span");
+        assert_eq!(copy[1].0, "GET");
+        let connection = of(Subject::Connection { received: 3, sent: 4 });
+        assert_eq!((connection[0].0.as_str(), connection[0].1), ("connection raw", 2));
+        assert_eq!((connection[1].0.as_str(), connection[1].1), ("connection", 3));
+        let keys = format!("{} {}", connection[0].3, connection[1].3);
+        assert!(!keys.contains("http."), "{keys}");
+        for key in ["network.transport", "tidegate.bytes_in", "tidegate.resend_count"] {
+            assert!(keys.contains(key), "{key} in {keys}");
         }
     }
 

@@ -55,6 +55,16 @@ impl Collector {
         spans.iter().filter(of_path).map(|root| (root.clone(), below(root))).collect()
     }
 
+    /// Waits for a span with this name; returns it with the spans below it.
+    fn named(&self, name: &str) -> (Value, Vec<Value>) {
+        let find = || self.spans.lock().unwrap().iter().find(|span| span["name"] == name).cloned();
+        eventually(name, || find().is_some());
+        let root = find().unwrap();
+        let spans = self.spans.lock().unwrap();
+        let below = spans.iter().filter(|span| span["parent"] == root["span"]).cloned().collect();
+        (root, below)
+    }
+
     fn one(&self, path: &str) -> (Value, Vec<Value>) {
         let mut all = self.exchanges(path, 1);
         assert_eq!(all.len(), 1, "{all:#?}");
@@ -242,6 +252,112 @@ fn retries_hedges_and_refusals_have_their_spans() {
 
     let (root, below) = collector.one("/none");
     assert_eq!((&root["attributes"]["http.response.status_code"], below.len()), (&404.into(), 0));
+}
+
+#[test]
+fn a_tcp_connection_has_spans_of_its_decisions_and_attempts() {
+    let Some(collector) = Collector::start(&["take"]) else { return };
+    let (dead, good) = (free(), Cluster::named("good"));
+    let clusters = [("dead", "idc", dead), ("good", "idc", good.address)];
+    let text = traced(collector.port, ", sample_ratio: 1", &clusters)
+        .replacen("protocol: http", "protocol: tcp", 1)
+        .replacen("] }", "], strategy: priority }", 1)
+        .replacen("probe: { interval: 100ms, timeout: 100ms }", "probe: { kind: none }", 1);
+    let proxy = Proxy::start(&text);
+
+    let mut client = Keeping::new(proxy.at("web"));
+    assert_eq!(client.get("/x").body, "good");
+    assert_eq!(proxy.metric(&spans("exported")), 0.0, "it has not ended");
+    drop(client);
+
+    let (root, below) = collector.named("connection web");
+    let of = |span: &Value, name: &str| span["attributes"][name].clone();
+    for (name, expected) in [
+        ("network.transport", "tcp".into()),
+        ("client.address", "127.0.0.1".into()),
+        ("tidegate.listener", "web".into()),
+        ("tidegate.service", "shop".into()),
+        ("tidegate.cluster", "good".into()),
+        ("tidegate.attempts", Value::from(2)),
+    ] {
+        assert_eq!(of(&root, name), expected, "{name}: {root}");
+    }
+    assert!(of(&root, "tidegate.bytes_in").as_u64() > Some(20), "{root}");
+    assert!(of(&root, "tidegate.bytes_out").as_u64() > Some(20), "{root}");
+    assert_eq!(
+        (&root["kind"], &root["parent"], &root["error"]),
+        (&2.into(), &"".into(), &false.into())
+    );
+    assert_eq!(below.len(), 4, "two decisions, two attempts: {below:#?}");
+    let kind = |kind: u64| below.iter().filter(move |span| span["kind"] == kind);
+    let attempts: Vec<&Value> = kind(3).collect();
+    assert_eq!(of(attempts[0], "error.type"), "upstream_connect", "{attempts:#?}");
+    assert_eq!(
+        (of(attempts[1], "tidegate.cluster"), &attempts[1]["error"]),
+        ("good".into(), &false.into())
+    );
+    assert_eq!(of(attempts[1], "tidegate.resend_count"), 1);
+    assert_eq!(of(attempts[1], "server.port"), good.address.port());
+    assert!(kind(1).all(|decision| of(decision, "tidegate.cluster").is_string()), "{below:#?}");
+    let time = |span: &Value, name: &str| span[name].as_u64().unwrap();
+    for span in &below {
+        assert_eq!(span["trace"], root["trace"]);
+        assert!(
+            time(span, "start") >= time(&root, "start") && time(span, "end") <= time(&root, "end")
+        );
+    }
+    assert!(time(attempts[0], "end") <= time(attempts[1], "start"), "one after the other");
+    proxy.counts(&spans("exported"), 5.0);
+
+    // Nobody is left: the client is reset.
+    collector.spans.lock().unwrap().clear();
+    good.kill();
+    eventually("it is down", || proxy.cluster("good")["state"] == "down");
+    assert!(Keeping::new(proxy.at("web")).try_answer().is_none());
+    let (root, below) = collector.named("connection web");
+    assert_eq!(root["error"], true, "{root}");
+    assert_eq!(of(&root, "tidegate.refusal"), of(&root, "error.type"), "{root}");
+    assert!(!below.is_empty(), "{below:#?}");
+}
+
+#[test]
+fn connections_are_sampled_by_the_ratio() {
+    let Some(collector) = Collector::start(&["take"]) else { return };
+    let cluster = Cluster::named("a");
+    let text = traced(collector.port, ", sample_ratio: 0", &[("a", "idc", cluster.address)]);
+    let proxy = Proxy::start(&text.replacen("protocol: http", "protocol: tcp", 1));
+    (0..5).for_each(|_| assert_eq!(Keeping::new(proxy.at("web")).get("/").body, "a"));
+    proxy.counts("tidegate_requests_total", 5.0);
+    assert_eq!(proxy.metric("tidegate_trace_spans_total"), 0.0);
+}
+
+#[test]
+fn a_copy_for_a_mirror_is_below_its_original() {
+    let Some(collector) = Collector::start(&["take"]) else { return };
+    let (original, mirror) = (Cluster::named("a"), Cluster::named("b"));
+    let proxy = Proxy::start(&format!(
+        "tracing: {{ otlp: \"http://127.0.0.1:{}\", sample_ratio: 1 }}\n\
+         listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http }} }}\n\
+         services: {{ shop: {{ clusters: [a] }}, next: {{ clusters: [b] }} }}\n\
+         clusters: {{ a: {{ endpoints: [\"{}\"] }}, b: {{ endpoints: [\"{}\"] }} }}\n\
+         routes: [{{ service: shop, mirror: {{ service: next }} }}]\n",
+        collector.port, original.address, mirror.address
+    ));
+
+    assert_eq!(ask(&proxy, "/copied", "").body, "a");
+
+    let (root, _) = collector.one("/copied");
+    let (copy, below) = collector.named("mirror next");
+    assert_eq!((&copy["parent"], &copy["trace"]), (&root["span"], &root["trace"]));
+    assert_eq!((&copy["kind"], &copy["flags"]), (&1.into(), &0x101.into()), "not remote: {copy}");
+    assert_eq!(copy["attributes"]["tidegate.cluster"], "b");
+    let [decision, attempt] = &below[..] else { panic!("{below:#?}") };
+    assert_eq!((&decision["kind"], &attempt["kind"]), (&1.into(), &3.into()));
+    let text = |name: &str| attempt[name].as_str().unwrap().to_owned();
+    let parent = format!("00-{}-{}-01", text("trace"), text("span"));
+    assert_eq!(received(&mirror, "/copied", "traceparent"), Some(parent), "its own attempt");
+    assert!(received(&original, "/copied", "traceparent").unwrap().contains(&text("trace")));
+    proxy.counts(&spans("exported"), 6.0);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::forward::forward;
 use super::record::Record;
 use super::request_head::Ids;
 use super::rewrite;
+use super::trace;
 use super::upload::Replay;
 use crate::decision::route::{Mirror, RouteIndex};
 use crate::decision::terms::Destination;
@@ -129,6 +130,7 @@ async fn send(
     let target = target.as_deref();
     let bound = Bound { route, class: *class, terms, reach, target, ids: &ids, is_copy: true };
     let mut record = Record::begin(worker.now());
+    record.trace = ids.traced().map(|original| trace::of_copy(worker, original));
     let walk = forward(worker, &view, &mut copy, &info, &mut record, &bound, None);
     match tokio::time::timeout(LONGEST, walk).await {
         Ok(Err(failure)) if record.status == 0 => {
@@ -137,6 +139,9 @@ async fn send(
         Ok(Ok(_) | Err(_)) | Err(_) => {}
     }
     record.count(worker, &view, info.listener);
+    if let Some(trace) = &record.trace {
+        trace.send(worker, &view, &copy, &info, &record.facts(&copy.head, info.trusted));
+    }
 }
 
 /// The client of a copy: the request is complete, and the response is discarded.

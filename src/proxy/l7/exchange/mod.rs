@@ -18,7 +18,6 @@ pub mod inject;
 pub mod mirror;
 pub mod policy;
 pub mod record;
-pub mod rejected;
 mod request_head;
 mod request_key;
 mod response;

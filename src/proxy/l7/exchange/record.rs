@@ -1,7 +1,6 @@
 //! The record of an exchange: counters, samples and the access log.
 
 use super::failure::Failure;
-use super::rejected::rejected;
 use super::trace::{Facts, Trace};
 use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{ClassIndex, ClusterIndex, ListenerIndex};
@@ -16,6 +15,7 @@ use crate::policy::seats::Taken;
 use crate::proxy::l7::client::{Client, Sent};
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::rejected::rejected;
 use crate::proxy::selection::Selection;
 use crate::proxy::withheld;
 use crate::proxy::worker::Worker;
@@ -269,7 +269,7 @@ impl Record {
     }
 
     /// What the span of the exchange shows.
-    fn facts(&self, head: &RequestHead, trusted: bool) -> Facts {
+    pub(super) fn facts(&self, head: &RequestHead, trusted: bool) -> Facts {
         Facts {
             started: self.started,
             status: self.status,

@@ -21,8 +21,8 @@ use std::borrow::Cow;
 pub(super) struct Ids {
     request: [u8; 32],
     trace_parent: [u8; trace_parent::LENGTH],
-    /// Whether the exchange is traced: then its own span is the parent of what follows.
-    is_traced: bool,
+    /// The span of the exchange, if it is traced: the parent of what follows.
+    traced: Option<TraceParent>,
 }
 
 impl Ids {
@@ -30,11 +30,14 @@ impl Ids {
     pub(super) fn new(worker: &Worker, trace: Option<&Trace>) -> Ids {
         let mut dice = worker.dice.borrow_mut();
         let request = fresh_id(&mut dice);
-        let parent = match trace {
-            Some(trace) => trace.exchange(),
-            None => TraceParent { sampled: false, ..trace::fresh(&mut dice) },
-        };
-        Ids { request, trace_parent: parent.write(), is_traced: trace.is_some() }
+        let traced = trace.map(Trace::exchange);
+        let fresh = || TraceParent { sampled: false, ..trace::fresh(&mut dice) };
+        Ids { request, trace_parent: traced.unwrap_or_else(fresh).write(), traced }
+    }
+
+    /// The span of the exchange, if it is traced.
+    pub(super) fn traced(&self) -> Option<TraceParent> {
+        self.traced
     }
 }
 
@@ -94,7 +97,7 @@ impl<'a> Identity<'a> {
     /// The `traceparent` of the exchange, and whether the client's trace continues.
     fn trace_parent<'b>(&'b self, head: &'b RequestHead) -> (&'b [u8], bool) {
         match trace_parent::believed(head, self.trusted) {
-            Some((value, _)) if !self.ids.is_traced => (value, true),
+            Some((value, _)) if self.ids.traced.is_none() => (value, true),
             believed => (&self.ids.trace_parent, believed.is_some()),
         }
     }

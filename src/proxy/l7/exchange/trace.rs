@@ -8,7 +8,6 @@
 //! The exporter (`traces`), and the choice of the traces to record (`decision::traces`).
 
 use super::failure::Failure;
-use super::rejected::rejected;
 use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{ClassIndex, ClusterIndex};
 use crate::decision::retry::Kind;
@@ -21,9 +20,10 @@ use crate::http::trace_parent::{TraceParent, believed};
 use crate::os::clock;
 use crate::proxy::l7::client::Client;
 use crate::proxy::l7::connection_info::ConnectionInfo;
+use crate::proxy::rejected::rejected;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
-use crate::shared::trace::{self, AttemptSpan, DecisionSpan, ExchangeSpan, Timing};
+use crate::shared::trace::{self, AttemptSpan, DecisionSpan, ExchangeSpan, Subject, Timing};
 use std::sync::atomic::Ordering;
 
 /// The most attempts of an exchange that have spans.
@@ -36,6 +36,7 @@ type Place = (ClusterIndex, EndpointIndex, Why);
 /// The spans of a running exchange.
 #[derive(Debug)]
 pub struct Trace {
+    subject: Subject,
     trace: u128,
     span: u64,
     parent: Option<u64>,
@@ -84,9 +85,8 @@ pub(super) struct Facts {
 
 /// The ids of a new trace and of its first span.
 pub(super) fn fresh(dice: &mut Dice) -> TraceParent {
-    // Neither of the two ids may be 0 (W3C Trace Context §3.2.2).
-    let trace = u128::from(dice.bits() | 1) << 64 | u128::from(dice.bits());
-    TraceParent { trace, span: dice.bits() | 1, sampled: true }
+    let (trace, span) = trace::new_ids(dice);
+    TraceParent { trace, span, sampled: true }
 }
 
 /// Begins the spans of an exchange, if a collector is configured and the exchange is sampled: by its trusted client,
@@ -103,13 +103,21 @@ pub(super) fn begin(
         Some((_, client)) => (client.trace, Some(client.span), client.sampled),
         None => (new.trace, None, sampling.takes(new.trace)),
     };
-    sampled.then(|| {
-        let (deciding, steps, running) = (Timestamp::START, Vec::new(), None);
-        Box::new(Trace { trace, span: new.span, parent, deciding, steps, running })
-    })
+    sampled.then(|| Box::new(Trace::new(Subject::Exchange, (trace, new.span, parent))))
+}
+
+/// Begins the spans of a copy, below the span of its original.
+pub(super) fn of_copy(worker: &Worker, original: TraceParent) -> Box<Trace> {
+    let span = worker.dice.borrow_mut().bits() | 1;
+    Box::new(Trace::new(Subject::Copy, (original.trace, span, Some(original.span))))
 }
 
 impl Trace {
+    fn new(subject: Subject, (trace, span, parent): (u128, u64, Option<u64>)) -> Trace {
+        let (deciding, steps, running) = (Timestamp::START, Vec::new(), None);
+        Trace { subject, trace, span, parent, deciding, steps, running }
+    }
+
     /// The span of the exchange, as the parent of others.
     pub(super) fn exchange(&self) -> TraceParent {
         TraceParent { trace: self.trace, span: self.span, sampled: true }
@@ -201,7 +209,10 @@ impl Trace {
             parent: self.parent,
             decisions: decisions.collect(),
             attempts: attempts.collect(),
-            exchange: exchange_span(view, client, info, facts, timing),
+            exchange: ExchangeSpan {
+                subject: self.subject,
+                ..exchange_span(view, client, info, facts, timing)
+            },
         };
         let spans = trace.spans() as u64;
         if worker.shared.traces.try_send(trace).is_err() {
@@ -232,6 +243,7 @@ fn exchange_span<C: Client>(
     let service = facts.class.map(|class| &view.plan.service_of(class).name);
     ExchangeSpan {
         timing,
+        subject: Subject::default(),
         method: cut(head.method()),
         scheme: info.scheme(),
         host: cut(head.authority()),
