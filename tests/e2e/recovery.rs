@@ -1,6 +1,7 @@
 //! Disaster recovery: clusters that return, drills and shifts under load.
 
 use super::support::*;
+use super::terminal::Tmux;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -483,6 +484,35 @@ fn drill(proxy: &Proxy, out: &Folder, more: &[&str]) -> Child {
 fn signal(process: &Child, name: &str) {
     let sent = Command::new("kill").args([name, &process.id().to_string()]).status().unwrap();
     assert!(sent.success());
+}
+
+#[test]
+fn top_drills_a_site_and_aborts_the_drill() {
+    let (_clusters, text) = three();
+    let proxy = Proxy::start(&text);
+    let _load = Load::start(proxy.at("web"));
+    within(20, "a second is recorded", || {
+        proxy.json("/api/v1/services")[0]["requests_per_s"].as_f64() > Some(1.0)
+    });
+    let token = proxy.folder.0.join("token");
+    let arguments = format!("top --admin http://{} --token-file {}", proxy.admin, token.display());
+    let Some(tmux) = Tmux::start(110, 30, &arguments) else { return };
+    tmux.shows("live");
+    tmux.types("1/idc");
+    tmux.press("Enter");
+    tmux.shows("filter `idc`: 1");
+    tmux.types("D");
+    tmux.shows("Drill site idc: 100 % for 1 min 0 s?");
+    tmux.press("Enter");
+    within(30, "it was simulated", || tmux.screen().contains("Type its name"));
+    tmux.types("idc");
+    tmux.press("Enter");
+    tmux.shows("The drill of idc has begun");
+    within(20, "it is shown", || tmux.screen().contains("drill of idc: 100 % away, held"));
+    assert_eq!(proxy.json(OPERATIONS)[0]["kind"], "drill");
+    tmux.types("x");
+    within(10, "it is aborted", || proxy.json(OPERATIONS)[0]["outcome"] == "aborted");
+    eventually("the traffic is back", || proxy.cluster("idc")["site_dial_percent"] == 100);
 }
 
 #[test]

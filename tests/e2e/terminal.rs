@@ -37,7 +37,7 @@ impl Tmux {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn screen(&self) -> String {
+    pub fn screen(&self) -> String {
         self.run(&["capture-pane", "-p"])
     }
 
@@ -55,7 +55,7 @@ impl Tmux {
         }
     }
 
-    fn types(&self, text: &str) {
+    pub fn types(&self, text: &str) {
         self.run(&["send-keys", "-l", text]);
     }
 

@@ -1,9 +1,12 @@
-//! The dialog before a drain, an undrain or a dial: first what is expected, then the question, then the act.
+//! The dialog before a drain, an undrain, a dial, a drill or a shift: first what is expected, then the question, then the
+//! act.
 //!
 //! # Invariants
 //! * Nothing is changed before the proxy's expectation, or the reason why there is none, is on the screen.
-//! * A change that sends nothing more to a cluster or site is confirmed by its name, any other by one key.
+//! * A change that sends nothing more to a cluster or site, and a drill, are confirmed by its name, any other by one key.
 
+use super::operation::{Choice, Operation};
+use super::press::Press;
 use crate::cli::text::{ms, rate, shown, usd};
 use serde::Deserialize;
 
@@ -12,6 +15,7 @@ use serde::Deserialize;
 pub(super) enum Kind {
     Cluster,
     Site,
+    Service,
 }
 
 impl Kind {
@@ -20,6 +24,7 @@ impl Kind {
         match self {
             Kind::Cluster => "clusters",
             Kind::Site => "sites",
+            Kind::Service => "services",
         }
     }
 }
@@ -30,6 +35,8 @@ pub(super) enum Verb {
     Drain,
     Undrain,
     Dial,
+    Drill,
+    Shift,
 }
 
 /// A change of a dial.
@@ -39,6 +46,15 @@ pub(super) struct Change {
     pub(super) name: String,
     /// `None` is the dial of the file again.
     pub(super) percent: Option<u8>,
+}
+
+/// What the dialog asks about, and then does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Act {
+    Dial(Change),
+    Begin(Operation),
+    /// Aborts the running operation: its traffic returns at once.
+    Abort(u64),
 }
 
 /// `/api/v1/expect`.
@@ -109,6 +125,8 @@ pub(super) struct Dialog {
     pub(super) step: Step,
     /// The percentage as typed.
     pub(super) entry: String,
+    /// Of a drill or a shift.
+    pub(super) choice: Option<Choice>,
     /// The name as typed.
     pub(super) typed: String,
     /// The expectation, or why there is none; `None` while it is awaited.
@@ -123,20 +141,9 @@ pub(super) enum Outcome {
     Stay,
     Close,
     /// Ask for the expectation.
-    Ask(Change),
-    /// Change it.
-    Act(Change),
-}
-
-/// A key that the dialog understands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Press {
-    Char(char),
-    Erase,
-    Enter,
-    Escape,
-    More,
-    Less,
+    Ask(Act),
+    /// Do it.
+    Act(Act),
 }
 
 impl Dialog {
@@ -148,25 +155,45 @@ impl Dialog {
             name: name.to_owned(),
             step: if verb == Verb::Dial { Step::Percent } else { Step::Confirm },
             entry: dial.to_string(),
+            choice: None,
             typed: String::new(),
             expected: None,
             ticket: 0,
         }
     }
 
-    /// The change that the dialog is about; `None` while the percentage is none.
-    pub(super) fn change(&self) -> Option<Change> {
+    /// A dialog for a drill of a site, or for a shift of a service.
+    pub(super) fn operation(name: &str, choice: Choice) -> Dialog {
+        let (verb, kind) = match choice.way() {
+            Some(_) => (Verb::Shift, Kind::Service),
+            None => (Verb::Drill, Kind::Site),
+        };
+        let choice = Some(choice);
+        Dialog { step: Step::Percent, choice, ..Dialog::new(verb, kind, name, 100) }
+    }
+
+    /// What the dialog is about; `None` while the percentage is none.
+    pub(super) fn act(&self) -> Option<Act> {
+        let typed = || self.entry.parse().ok().filter(|percent| *percent <= 100);
         let percent = match self.verb {
             Verb::Drain => Some(0),
             Verb::Undrain => None,
-            Verb::Dial => Some(self.entry.parse().ok().filter(|percent| *percent <= 100)?),
+            Verb::Dial => Some(typed()?),
+            Verb::Drill | Verb::Shift => {
+                let percent = typed().filter(|percent| *percent > 0)?;
+                return Some(Act::Begin(self.choice.as_ref()?.operation(&self.name, percent)));
+            }
         };
-        Some(Change { kind: self.kind, name: self.name.clone(), percent })
+        Some(Act::Dial(Change { kind: self.kind, name: self.name.clone(), percent }))
     }
 
     /// Whether the name must be typed.
     pub(super) fn is_heavy(&self) -> bool {
-        self.change().is_some_and(|change| change.percent == Some(0))
+        match self.act() {
+            Some(Act::Dial(change)) => change.percent == Some(0),
+            Some(Act::Begin(Operation::Drill { .. })) => true,
+            Some(Act::Begin(Operation::Shift { .. }) | Act::Abort(_)) | None => false,
+        }
     }
 
     /// Follows a key.
@@ -186,6 +213,9 @@ impl Dialog {
             let now: i16 = entry.parse().unwrap_or(0);
             (now + step).clamp(0, 100).to_string()
         };
+        if self.choice.as_mut().is_some_and(|choice| choice.press(press)) {
+            return Outcome::Stay;
+        }
         match press {
             Press::Char(digit) if digit.is_ascii_digit() => {
                 let longer = format!("{}{digit}", self.entry.trim_start_matches('0'));
@@ -197,9 +227,9 @@ impl Dialog {
             Press::More => self.entry = by(&self.entry, 5),
             Press::Less => self.entry = by(&self.entry, -5),
             Press::Enter => {
-                if let Some(change) = self.change() {
+                if let Some(act) = self.act() {
                     self.step = Step::Confirm;
-                    return Outcome::Ask(change);
+                    return Outcome::Ask(act);
                 }
             }
             Press::Char(_) | Press::Escape => {}
@@ -225,10 +255,10 @@ impl Dialog {
             (false, Press::Char('y' | 'Y')) => true,
             (_, _) => false,
         };
-        match self.change().filter(|_| is_ready) {
-            Some(change) => {
+        match self.act().filter(|_| is_ready) {
+            Some(act) => {
                 self.step = Step::Doing;
-                Outcome::Act(change)
+                Outcome::Act(act)
             }
             None => Outcome::Stay,
         }
@@ -312,7 +342,7 @@ mod tests {
         dialog.press(Press::Erase);
         type_text(&mut dialog, "c");
         let change = Change { kind: Kind::Cluster, name: "idc".to_owned(), percent: Some(0) };
-        assert_eq!(dialog.press(Press::Enter), Outcome::Act(change));
+        assert_eq!(dialog.press(Press::Enter), Outcome::Act(Act::Dial(change)));
         assert_eq!(dialog.press(Press::Enter), Outcome::Stay, "it is done once");
     }
 
@@ -322,7 +352,7 @@ mod tests {
         dialog.expected = Some(Err("another simulation runs".to_owned()));
         assert_eq!(dialog.press(Press::Enter), Outcome::Stay);
         let change = Change { kind: Kind::Site, name: "east".to_owned(), percent: None };
-        assert_eq!(dialog.press(Press::Char('y')), Outcome::Act(change));
+        assert_eq!(dialog.press(Press::Char('y')), Outcome::Act(Act::Dial(change)));
     }
 
     #[test]
@@ -343,9 +373,45 @@ mod tests {
         assert!(dialog.is_heavy());
         dialog.press(Press::More);
         let change = Change { kind: Kind::Cluster, name: "idc".to_owned(), percent: Some(5) };
-        assert_eq!(dialog.press(Press::Enter), Outcome::Ask(change.clone()));
+        assert_eq!(dialog.press(Press::Enter), Outcome::Ask(Act::Dial(change.clone())));
         dialog.expected = Some(Ok(Expectation::default()));
-        assert_eq!(dialog.press(Press::Char('y')), Outcome::Act(change));
+        assert_eq!(dialog.press(Press::Char('y')), Outcome::Act(Act::Dial(change)));
+    }
+
+    #[test]
+    fn a_drill_is_composed_then_expected_then_confirmed_by_the_name() {
+        let mut dialog = Dialog::operation("east", Choice::drill());
+        assert_eq!((dialog.verb, dialog.kind), (Verb::Drill, Kind::Site));
+        dialog.press(Press::More);
+        dialog.press(Press::Char('4'));
+        dialog.press(Press::Char('0'));
+        let act =
+            Act::Begin(Operation::Drill { site: "east".to_owned(), percent: 40, seconds: 300 });
+        assert_eq!(dialog.press(Press::Enter), Outcome::Ask(act.clone()));
+        assert_eq!(dialog.press(Press::Char('y')), Outcome::Stay, "nothing is expected yet");
+        dialog.expected = Some(Ok(Expectation::default()));
+        assert_eq!(dialog.press(Press::Char('y')), Outcome::Stay);
+        assert_eq!(dialog.press(Press::Enter), Outcome::Stay, "`y` is not its name");
+        dialog.press(Press::Erase);
+        type_text(&mut dialog, "east");
+        assert_eq!(dialog.press(Press::Enter), Outcome::Act(act));
+    }
+
+    #[test]
+    fn a_shift_needs_a_percentage_and_one_key() {
+        let order = ["idc", "near", "far"].map(str::to_owned);
+        let mut dialog = Dialog::operation("shop", Choice::shift(&order).unwrap());
+        (0..3).for_each(|_| drop(dialog.press(Press::Erase)));
+        dialog.press(Press::Char('0'));
+        assert_eq!(dialog.press(Press::Enter), Outcome::Stay, "nothing would move");
+        (0..2).for_each(|_| drop(dialog.press(Press::Char('5'))));
+        dialog.press(Press::Char('t'));
+        let Outcome::Ask(act) = dialog.press(Press::Enter) else { panic!("{dialog:?}") };
+        let [service, from, to] = ["shop", "idc", "far"].map(str::to_owned);
+        let expected = Operation::Shift { service, from, to, percent: 55, seconds: 600 };
+        assert_eq!(act, Act::Begin(expected));
+        dialog.expected = Some(Err("another simulation runs".to_owned()));
+        assert_eq!(dialog.press(Press::Char('y')), Outcome::Act(act));
     }
 
     #[test]

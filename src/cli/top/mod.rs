@@ -6,7 +6,9 @@
 mod dialog;
 mod draw;
 mod model;
+mod operation;
 mod poll;
+mod press;
 mod rows;
 mod world;
 
@@ -94,8 +96,8 @@ fn run(terminal: &mut DefaultTerminal, remote: &Remote) -> std::io::Result<()> {
         for effect in model.press(pressed, started.elapsed()) {
             let at_once = match effect {
                 Effect::Quit => return Ok(()),
-                Effect::Ask(ticket, change) => threads.ask(ticket, change),
-                Effect::Act(ticket, change) => threads.act(ticket, change),
+                Effect::Ask(ticket, act) => threads.ask(ticket, act),
+                Effect::Act(ticket, act) => threads.act(ticket, act),
             };
             at_once.into_iter().for_each(|news| model.hear(news, started.elapsed()));
         }

@@ -6,7 +6,9 @@
 //! * A change names the row that was selected when the dialog opened, whatever the table does meanwhile.
 //! * An answer that belongs to another question than the open one is dropped.
 
-use super::dialog::{Change, Dialog, Expectation, Kind, Outcome, Press, Step, Verb};
+use super::dialog::{Act, Dialog, Expectation, Kind, Outcome, Step, Verb};
+use super::operation::Choice;
+use super::press::Press;
 use super::rows::{Row, Sorting, View};
 use super::world::World;
 use crate::cli::terminal::Key;
@@ -31,9 +33,9 @@ pub(super) enum News {
 pub(super) enum Effect {
     Quit,
     /// Ask what is expected of a change.
-    Ask(u64, Change),
-    /// Change it.
-    Act(u64, Change),
+    Ask(u64, Act),
+    /// Do it.
+    Act(u64, Act),
 }
 
 /// The state of the view.
@@ -143,12 +145,7 @@ impl Model {
         };
         match (open, told) {
             (Some(dialog), None) => {
-                let name = shown(&dialog.name);
-                self.notice = Some(match dialog.change().and_then(|change| change.percent) {
-                    Some(0) => format!("{name} is drained"),
-                    Some(percent) => format!("{name} is dialled to {percent} %"),
-                    None => format!("{name}: the dial of the file is in force"),
-                });
+                self.notice = dialog.act().map(|act| done(&act));
                 self.dialog = None;
             }
             (Some(dialog), Some(told)) => dialog.step = Step::Told(told),
@@ -187,6 +184,9 @@ impl Model {
             Key::Char('d') => return self.begin(Verb::Drain, now),
             Key::Char('u') => return self.begin(Verb::Undrain, now),
             Key::Char('p') => return self.begin(Verb::Dial, now),
+            Key::Char('D') => return self.begin(Verb::Drill, now),
+            Key::Char('S') => return self.begin(Verb::Shift, now),
+            Key::Char('x') => return self.abort(now),
             Key::Char(digit @ '1'..='4') => {
                 self.view = View::ALL[usize::from(digit as u8 - b'1')];
             }
@@ -242,11 +242,20 @@ impl Model {
 
     /// Opens the dialog of a change.
     fn begin(&mut self, verb: Verb, now: Duration) -> Vec<Effect> {
-        let kind = match self.view {
-            View::Sites => Kind::Site,
-            View::Clusters => Kind::Cluster,
-            View::Services | View::Events => {
-                self.notice = Some("Select a cluster (3) or a site (1) first".to_owned());
+        let kind = match (verb, self.view) {
+            (Verb::Drill | Verb::Drain | Verb::Undrain | Verb::Dial, View::Sites) => Ok(Kind::Site),
+            (Verb::Drain | Verb::Undrain | Verb::Dial, View::Clusters) => Ok(Kind::Cluster),
+            (Verb::Shift, View::Services) => Ok(Kind::Service),
+            (Verb::Drill, _) => Err("Select a site (1) first"),
+            (Verb::Shift, _) => Err("Select a service (2) first"),
+            (Verb::Drain | Verb::Undrain | Verb::Dial, View::Services | View::Events) => {
+                Err("Select a cluster (3) or a site (1) first")
+            }
+        };
+        let kind = match kind {
+            Ok(kind) => kind,
+            Err(notice) => {
+                self.notice = Some(notice.to_owned());
                 return Vec::new();
             }
         };
@@ -256,31 +265,66 @@ impl Model {
         else {
             return Vec::new();
         };
-        let refusal = match () {
-            () if !self.may_change => Some("Read only: give the token by --token-file"),
-            () if self.is_stale(now) => Some("Cut off from the proxy: nothing can be changed"),
-            () if kind == Kind::Site && world.clusters_of(&row.name).next().is_none() => {
+        let refusal = match self.refusal(now) {
+            Some(refusal) => Some(refusal),
+            None if kind == Kind::Site && world.clusters_of(&row.name).next().is_none() => {
                 Some("This proxy has no clusters in that site")
             }
-            () => None,
+            None if matches!(verb, Verb::Drill | Verb::Shift) && world.running().is_some() => {
+                Some("Another operation is running: x aborts it")
+            }
+            None => None,
         };
         if let Some(refusal) = refusal {
             self.notice = Some(refusal.to_owned());
             return Vec::new();
         }
+        if let Verb::Drill | Verb::Shift = verb {
+            let service = world.services.iter().find(|service| service.name == row.name);
+            let choice = match verb == Verb::Drill {
+                true => Some(Choice::drill()),
+                false => service.and_then(|service| Choice::shift(&service.order)),
+            };
+            match choice {
+                Some(choice) => self.dialog = Some(Dialog::operation(&row.name, choice)),
+                None => self.notice = Some("That service has one cluster alone".to_owned()),
+            }
+            return Vec::new();
+        }
         let dial = match kind {
             Kind::Cluster => world.clusters.iter().find(|cluster| cluster.name == row.name),
-            Kind::Site => world.clusters_of(&row.name).next(),
+            Kind::Site | Kind::Service => world.clusters_of(&row.name).next(),
         };
         let dial = dial.and_then(|cluster| cluster.dial_percent).unwrap_or(100);
         let dialog = Dialog::new(verb, kind, &row.name, dial);
-        let asks = dialog.change().filter(|_| verb != Verb::Dial);
+        let asks = dialog.act().filter(|_| verb != Verb::Dial);
         self.dialog = Some(dialog);
-        asks.map(|change| self.ask(change)).into_iter().collect()
+        asks.map(|act| self.ask(act)).into_iter().collect()
     }
 
-    fn ask(&mut self, change: Change) -> Effect {
-        Effect::Ask(self.ticket(), change)
+    /// Why nothing can be changed now.
+    fn refusal(&self, now: Duration) -> Option<&'static str> {
+        match () {
+            () if !self.may_change => Some("Read only: give the token by --token-file"),
+            () if self.is_stale(now) => Some("Cut off from the proxy: nothing can be changed"),
+            () => None,
+        }
+    }
+
+    /// Aborts the running operation, without a question: its traffic returns.
+    fn abort(&mut self, now: Duration) -> Vec<Effect> {
+        let running = self.world.as_ref().and_then(World::running).map(|operation| operation.id);
+        let refusal = self.refusal(now).or(running.is_none().then_some("No operation is running"));
+        if let Some(refusal) = refusal {
+            self.notice = Some(refusal.to_owned());
+            return Vec::new();
+        }
+        let ticket = self.ticket();
+        running.map(|id| Effect::Act(ticket, Act::Abort(id))).into_iter().collect()
+    }
+
+    fn ask(&mut self, act: Act) -> Effect {
+        Effect::Ask(self.ticket(), act)
     }
 
     /// A new ticket, for the open dialog.
@@ -313,8 +357,24 @@ impl Model {
                 self.dialog = None;
                 Vec::new()
             }
-            Outcome::Ask(change) => vec![self.ask(change)],
-            Outcome::Act(change) => vec![Effect::Act(self.ticket(), change)],
+            Outcome::Ask(act) => vec![self.ask(act)],
+            Outcome::Act(act) => vec![Effect::Act(self.ticket(), act)],
         }
+    }
+}
+
+/// What was done, as a sentence.
+fn done(act: &Act) -> String {
+    match act {
+        Act::Dial(change) => {
+            let name = shown(&change.name);
+            match change.percent {
+                Some(0) => format!("{name} is drained"),
+                Some(percent) => format!("{name} is dialled to {percent} %"),
+                None => format!("{name}: the dial of the file is in force"),
+            }
+        }
+        Act::Begin(operation) => operation.begun(),
+        Act::Abort(_) => "The operation is aborted".to_owned(),
     }
 }

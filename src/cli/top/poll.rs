@@ -3,8 +3,9 @@
 //! One thread polls once a second, one asks what is expected of a change, one makes changes. All three send [`News`]
 //! through one bounded queue. A thread that waits for the proxy delays nothing but its own next answer.
 
-use super::dialog::{Change, Expectation};
+use super::dialog::{Act, Change, Expectation};
 use super::model::News;
+use super::operation::Operation;
 use super::world::{Fleet, History, World};
 use crate::admin::client::{Answer, Call, Remote, escaped};
 use serde::Deserialize;
@@ -22,6 +23,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SLOW: u64 = 2;
 /// How long the proxy may simulate, and how long to wait for another simulation to end.
 const SIMULATES: Duration = Duration::from_secs(20);
+/// The path of drills and shifts.
+const OPERATIONS: &str = "/api/v1/operations";
 /// How long the proxy may take for a change.
 const CHANGES: Duration = Duration::from_secs(15);
 
@@ -29,8 +32,8 @@ const CHANGES: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Threads {
     pub(super) news: Receiver<News>,
-    questions: SyncSender<(u64, Change)>,
-    changes: SyncSender<(u64, Change)>,
+    questions: SyncSender<(u64, Act)>,
+    changes: SyncSender<(u64, Act)>,
     wake: SyncSender<()>,
 }
 
@@ -44,26 +47,24 @@ impl Threads {
         let (own, out) = (remote.clone(), send_news.clone());
         thread::spawn(move || poll(&own, &out, &woken));
         let (own, out) = (remote.clone(), send_news.clone());
-        thread::spawn(move || {
-            answer(&asked, &out, |change| expected(&own, change), News::Expected)
-        });
+        thread::spawn(move || answer(&asked, &out, |act| expected(&own, act), News::Expected));
         let own = remote.clone();
         thread::spawn(move || {
-            answer(&wanted, &send_news, |change| act(&own, change), News::Changed)
+            answer(&wanted, &send_news, |wanted| act(&own, wanted), News::Changed)
         });
         Threads { news, questions, changes, wake }
     }
 
     /// Asks what is expected of a change; at once answered with a reason where another question is open.
-    pub(super) fn ask(&self, ticket: u64, change: Change) -> Option<News> {
+    pub(super) fn ask(&self, ticket: u64, act: Act) -> Option<News> {
         let busy = || News::Expected(ticket, Err("the last question is still open".to_owned()));
-        self.questions.try_send((ticket, change)).is_err().then(busy)
+        self.questions.try_send((ticket, act)).is_err().then(busy)
     }
 
     /// Makes a change; at once answered with a reason where another change is under way.
-    pub(super) fn act(&self, ticket: u64, change: Change) -> Option<News> {
+    pub(super) fn act(&self, ticket: u64, act: Act) -> Option<News> {
         let busy = || News::Changed(ticket, Err("the last change is still under way".to_owned()));
-        self.changes.try_send((ticket, change)).is_err().then(busy)
+        self.changes.try_send((ticket, act)).is_err().then(busy)
     }
 
     /// Polls soon.
@@ -104,7 +105,9 @@ fn world(
         let path = "/api/v1/history?range=10m&service=*&figures=requests_per_s&points=120";
         *history = read(remote, path)?;
     }
-    Ok(World { status, clusters, services, fleet: fleet.clone(), history: history.clone() })
+    let operations = read(remote, OPERATIONS)?;
+    let (fleet, history) = (fleet.clone(), history.clone());
+    Ok(World { status, clusters, services, operations, fleet, history })
 }
 
 fn read<T: DeserializeOwned>(remote: &Remote, path: &str) -> Result<T, String> {
@@ -125,43 +128,81 @@ fn refusal(path: &str, answer: &Answer) -> String {
 
 /// Answers one question or change after the other.
 fn answer<T>(
-    wanted: &Receiver<(u64, Change)>,
+    wanted: &Receiver<(u64, Act)>,
     news: &SyncSender<News>,
-    ask: impl Fn(&Change) -> Result<T, String>,
+    ask: impl Fn(&Act) -> Result<T, String>,
     told: impl Fn(u64, Result<T, String>) -> News,
 ) {
-    while let Ok((ticket, change)) = wanted.recv() {
-        if news.send(told(ticket, ask(&change))).is_err() {
+    while let Ok((ticket, act)) = wanted.recv() {
+        if news.send(told(ticket, ask(&act))).is_err() {
             return;
         }
     }
 }
 
-fn expected(remote: &Remote, change: &Change) -> Result<Expectation, String> {
-    let mut path =
-        format!("/api/v1/expect?kind={}&name={}", change.kind.path(), escaped(&change.name));
-    if let Some(percent) = change.percent {
-        path.push_str(&format!("&percent={percent}"));
+fn expected(remote: &Remote, act: &Act) -> Result<Expectation, String> {
+    let query = match act {
+        Act::Dial(Change { kind, name, percent }) => {
+            let percent = percent.map_or(String::new(), |percent| format!("&percent={percent}"));
+            format!("kind={}&name={}{percent}", kind.path(), escaped(name))
+        }
+        Act::Begin(operation) => operation.query(),
+        Act::Abort(_) => return Ok(Expectation::default()),
+    };
+    let path = format!("/api/v1/expect?{query}");
+    let answer =
+        simulated(remote, &Call { method: "GET", path: &path, body: None, timeout: SIMULATES })?;
+    match answer.status {
+        200 => serde_json::from_str(&answer.body).map_err(|error| error.to_string()),
+        _ => Err(refusal(&path, &answer)),
     }
-    let call = Call { method: "GET", path: &path, body: None, timeout: SIMULATES };
+}
+
+/// The answer to a request for which the proxy simulates; another simulation is waited for.
+fn simulated(remote: &Remote, call: &Call<'_>) -> Result<Answer, String> {
     let started = Instant::now();
     loop {
-        let answer = remote.send(&call)?;
-        match answer.status {
-            200 => {
-                return serde_json::from_str(&answer.body).map_err(|error| error.to_string());
-            }
-            // Another simulation runs.
-            503 if started.elapsed() < SIMULATES => {
-                thread::park_timeout(Duration::from_millis(300))
-            }
-            _ => return Err(refusal(&path, &answer)),
+        let answer = remote.send(call)?;
+        if answer.status != 503 || started.elapsed() >= SIMULATES {
+            return Ok(answer);
+        }
+        thread::park_timeout(Duration::from_millis(300));
+    }
+}
+
+/// Does it; returns the proxy's warning.
+fn act(remote: &Remote, act: &Act) -> Result<Option<String>, String> {
+    match act {
+        Act::Dial(change) => dial(remote, change),
+        Act::Begin(operation) => begin(remote, operation).map(|()| None),
+        Act::Abort(id) => {
+            let path = format!("{OPERATIONS}/{id}");
+            let call = Call { method: "DELETE", path: &path, body: None, timeout: CHANGES };
+            let answer = remote.send(&call)?;
+            if answer.status == 200 { Ok(None) } else { Err(refusal(&path, &answer)) }
         }
     }
 }
 
-/// Makes a change; returns the proxy's warning.
-fn act(remote: &Remote, change: &Change) -> Result<Option<String>, String> {
+fn begin(remote: &Remote, operation: &Operation) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Refused {
+        refusal: String,
+    }
+    let body = operation.body();
+    let call = Call { method: "POST", path: OPERATIONS, body: Some(&body), timeout: SIMULATES };
+    let answer = simulated(remote, &call).map_err(|error| {
+        format!("{error}. It is not known whether it has begun: look at the second line")
+    })?;
+    let refused = || serde_json::from_str(&answer.body).ok().map(|told: Refused| told.refusal);
+    match answer.status {
+        202 => Ok(()),
+        422 => Err(refused().unwrap_or_else(|| refusal(OPERATIONS, &answer))),
+        _ => Err(refusal(OPERATIONS, &answer)),
+    }
+}
+
+fn dial(remote: &Remote, change: &Change) -> Result<Option<String>, String> {
     let base = format!("/api/v1/{}/{}", change.kind.path(), escaped(&change.name));
     let (method, path, body) = match change.percent {
         Some(0) => ("POST", format!("{base}/drain"), None),

@@ -1,8 +1,9 @@
 //! The views as text: what an operator sees, on ratatui's backend for tests.
 
-use super::dialog::{Change, Kind};
+use super::dialog::{Act, Change, Kind};
 use super::draw::draw;
 use super::model::{Effect, Model, News};
+use super::operation::Operation;
 use super::rows::View;
 use super::world::World;
 use crate::cli::terminal::Key;
@@ -45,6 +46,7 @@ fn world() -> World {
         status: serde_json::from_value(status).unwrap(),
         clusters: serde_json::from_value(clusters).unwrap(),
         services: serde_json::from_value(services).unwrap(),
+        operations: Vec::new(),
         fleet: Some(serde_json::from_value(fleet).unwrap()),
         history: serde_json::from_value(history).unwrap(),
     }
@@ -141,7 +143,7 @@ fn names_with_escape_sequences_are_printed_as_text() {
     let event = json!({"time": evil, "kind": "spill", "service": evil, "spilling": true});
     world.history.events.push(serde_json::from_value(event).unwrap());
     for key in ['1', '2', '3', '4'] {
-        for dialog in ["", "d", "p"] {
+        for dialog in ["", "d", "p", "D", "S"] {
             let mut model = model(world.clone());
             press(&mut model, &format!("{key}{dialog}"));
             let buffer = buffer(&model, NOW, WIDE);
@@ -205,6 +207,7 @@ fn a_drain_shows_what_is_expected_and_then_asks() {
     let mut model = model(world());
     press(&mut model, "3");
     let change = Change { kind: Kind::Cluster, name: "shop-idc".to_owned(), percent: Some(0) };
+    let change = Act::Dial(change);
     assert_eq!(press(&mut model, "d"), [Effect::Ask(1, change.clone())]);
     let waiting =
         ["Drain cluster shop-idc?", "At this proxy alone:", "http://127.0.0.1:9901", "Simulating"];
@@ -243,6 +246,83 @@ fn a_drain_shows_what_is_expected_and_then_asks() {
     assert_shows(&screen(&model, NOW, WIDE), &["shop-idc is drained"]);
 }
 
+/// The world while this operation is the newest.
+fn operating(phase: &str) -> World {
+    let operation = json!([{"id": 7, "kind": "drill", "name": "idc-east", "percent": 100, "phase": phase,
+        "outcome": null, "seconds_left": 75.4}, {"id": 6, "kind": "shift", "name": "shop", "phase": "held"}]);
+    World { operations: serde_json::from_value(operation).unwrap(), ..world() }
+}
+
+#[test]
+fn a_drill_is_composed_expected_and_confirmed_by_the_name_of_its_site() {
+    let mut model = model(operating("ended"));
+    assert_eq!(press(&mut model, "3D"), []);
+    assert_shows(&screen(&model, NOW, WIDE), &["Select a site (1) first"]);
+    assert_eq!(press(&mut model, "1D"), [], "nothing is asked before it is composed");
+    let drill =
+        ["Drill site idc-east: 100 % for 1 min 0 s?", "returns", "Percent: 100_", "arrows: time"];
+    assert_shows(&screen(&model, NOW, WIDE), &drill);
+    model.press(Key::Right, NOW);
+    press(&mut model, "50");
+    assert_shows(&screen(&model, NOW, NARROW), &["Drill site idc-east: 50 % for 5 min 0 s?"]);
+    let drill = Operation::Drill { site: "idc-east".to_owned(), percent: 50, seconds: 300 };
+    let drill = Act::Begin(drill);
+    assert_eq!(model.press(Key::Enter, NOW), [Effect::Ask(1, drill.clone())]);
+    assert_shows(&screen(&model, NOW, WIDE), &["Simulating"]);
+    model.hear(News::Expected(1, Ok(super::dialog::Expectation::default())), NOW);
+    assert_shows(&screen(&model, NOW, WIDE), &["nothing moves", "Type its name, then Enter"]);
+    assert_eq!(press(&mut model, "y"), []);
+    assert_eq!(model.press(Key::Enter, NOW), [], "it is not its name");
+    model.press(Key::Backspace, NOW);
+    press(&mut model, "idc-east");
+    assert_eq!(model.press(Key::Enter, NOW), [Effect::Act(2, drill)]);
+    let refused = "shop: 31.0 requests/s are expected to be refused".to_owned();
+    model.hear(News::Changed(2, Err(refused)), NOW);
+    assert_shows(&screen(&model, NOW, WIDE), &["Failed: shop: 31.0 requests/s are expected"]);
+}
+
+#[test]
+fn a_shift_goes_to_the_chosen_cluster_and_is_confirmed_by_a_key() {
+    let mut model = model(world());
+    assert_eq!(press(&mut model, "1S"), []);
+    assert_shows(&screen(&model, NOW, WIDE), &["Select a service (2) first"]);
+    assert_eq!(press(&mut model, "2S"), []);
+    let shift = "Shift shop: 100 % from shop-idc to shop-near over 10 min 0 s?";
+    assert_shows(&screen(&model, NOW, WIDE), &[shift, "t: target"]);
+    press(&mut model, "t");
+    model.press(Key::Left, NOW);
+    assert_shows(&screen(&model, NOW, WIDE), &["from shop-idc to shop-far over 1 min 0 s?"]);
+    let [service, from, to] = ["shop", "shop-idc", "shop-far"].map(str::to_owned);
+    let shift = Act::Begin(Operation::Shift { service, from, to, percent: 100, seconds: 60 });
+    assert_eq!(model.press(Key::Enter, NOW), [Effect::Ask(1, shift.clone())]);
+    assert_eq!(press(&mut model, "y"), [], "nothing is expected yet");
+    model.hear(News::Expected(1, Err("another simulation runs".to_owned())), NOW);
+    assert_shows(
+        &screen(&model, NOW, WIDE),
+        &["No expectation: another", "y does it, Esc keeps it"],
+    );
+    assert_eq!(press(&mut model, "y"), [Effect::Act(2, shift)]);
+    model.hear(News::Changed(2, Ok(None)), NOW);
+    assert_shows(&screen(&model, NOW, WIDE), &["The shift of shop has begun"]);
+}
+
+#[test]
+fn a_running_operation_is_shown_is_alone_and_is_aborted_by_a_key() {
+    let mut model = model(operating("held"));
+    let told = "drill of idc-east: 100 % away, held, at most 1 min 15 s left";
+    assert_shows(&screen(&model, NOW, WIDE), &[told]);
+    for keys in ["1D", "2S"] {
+        assert_eq!(press(&mut model, keys), []);
+        assert!(model.dialog.is_none());
+        assert_shows(&screen(&model, NOW, WIDE), &["Another operation is running: x aborts it"]);
+    }
+    assert_eq!(press(&mut model, "x"), [Effect::Act(1, Act::Abort(7))]);
+    model.hear(News::Seen(Box::new(operating("ended"))), NOW);
+    assert_shows(&screen(&model, NOW, WIDE), &["412/s"]);
+    assert_eq!(press(&mut model, "x"), []);
+    assert_shows(&screen(&model, NOW, WIDE), &["No operation is running"]);
+}
+
 #[test]
 fn a_failed_change_stays_on_the_screen() {
     let mut model = model(world());
@@ -253,7 +333,7 @@ fn a_failed_change_stays_on_the_screen() {
         &["Undrain site idc-east?", "No expectation: another simulation runs"],
     );
     let change = Change { kind: Kind::Site, name: "idc-east".to_owned(), percent: None };
-    assert_eq!(press(&mut model, "y"), [Effect::Act(2, change)]);
+    assert_eq!(press(&mut model, "y"), [Effect::Act(2, Act::Dial(change))]);
     model.hear(News::Changed(2, Err("answers 401: the token is wrong".to_owned())), NOW);
     assert_shows(&screen(&model, NOW, NARROW), &["Failed: answers 401: the token is wrong"]);
     model.press(Key::Enter, NOW);
@@ -268,7 +348,7 @@ fn without_a_token_nothing_can_be_changed() {
     let seen = screen(&model, NOW, WIDE);
     assert_shows(&seen, &["read only"]);
     assert!(!seen.iter().any(|line| line.contains("d drain")));
-    for key in ["d", "u", "p"] {
+    for key in ["d", "u", "p", "1D", "2S", "x"] {
         assert_eq!(press(&mut model, key), []);
         assert!(model.dialog.is_none());
         assert_shows(&screen(&model, NOW, WIDE), &["Read only: give the token by --token-file"]);
@@ -329,7 +409,7 @@ fn the_keys_are_listed_and_a_tiny_terminal_says_what_it_needs() {
 #[test]
 fn every_size_can_be_drawn() {
     let mut model = model(world());
-    for keys in ["1", "2", "3", "4", "3d", "\x1b?"] {
+    for keys in ["1", "2", "3", "4", "3d", "\x1b?", "x1D", "\x1b2S"] {
         press(&mut model, keys);
         for width in [1, 5, 30, 31, 47, 60, 250] {
             for height in [1, 4, 8, 9, 15, 16, 17, 60] {

@@ -3,8 +3,10 @@
 //! Every figure comes from the API; this file adds sums, shares and the words for states. A figure that is absent or null
 //! is `None`: what is unknown must not become zero.
 
+use crate::cli::text::span;
 use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// All answers of one poll.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +14,8 @@ pub(super) struct World {
     pub(super) status: Status,
     pub(super) clusters: Vec<Cluster>,
     pub(super) services: Vec<Service>,
+    /// Drills and shifts, the newest first.
+    pub(super) operations: Vec<Running>,
     /// Absent where the proxy does not answer for a fleet.
     pub(super) fleet: Option<Fleet>,
     pub(super) history: History,
@@ -95,6 +99,20 @@ pub(super) struct Service {
     pub(super) budget_left_usd: Option<f64>,
     /// Requests a second by cluster.
     pub(super) to: BTreeMap<String, f64>,
+}
+
+/// One of `/api/v1/operations`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Running {
+    pub(super) id: u64,
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) to: Option<String>,
+    pub(super) percent: Option<u8>,
+    pub(super) phase: String,
+    pub(super) outcome: Option<String>,
+    pub(super) seconds_left: Option<f64>,
 }
 
 /// `/api/v1/fleet`.
@@ -264,7 +282,25 @@ impl Service {
     }
 }
 
+impl Running {
+    /// What runs, how much is away, and for how long, in words.
+    pub(super) fn told(&self) -> String {
+        let to = self.to.as_ref().map_or(String::new(), |to| format!(" to {to}"));
+        let percent = self.percent.unwrap_or(0);
+        let outcome = self.outcome.as_ref().map_or(String::new(), |outcome| format!(", {outcome}"));
+        let left = self.seconds_left.filter(|left| (0.0..1e9).contains(left)).unwrap_or(0.0);
+        let left = span(Duration::from_secs_f64(left));
+        let Running { kind, name, phase, .. } = self;
+        format!("{kind} of {name}{to}: {percent} % away, {phase}{outcome}, at most {left} left")
+    }
+}
+
 impl World {
+    /// The running drill or shift.
+    pub(super) fn running(&self) -> Option<&Running> {
+        self.operations.first().filter(|operation| operation.phase != "ended")
+    }
+
     /// Requests a second that this proxy sends to a cluster, over all services.
     pub(super) fn rate_to(&self, cluster: &str) -> Option<f64> {
         let known: Vec<f64> =

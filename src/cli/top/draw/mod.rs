@@ -170,6 +170,10 @@ fn totals(buffer: &mut Buffer, model: &Model, world: &World) {
         put(buffer, line, 0, &shown(&alarm), style(Health::Down));
         return;
     }
+    if let Some(operation) = world.running() {
+        put(buffer, line, 0, &shown(&operation.told()), style(Health::Draining));
+        return;
+    }
     let (mut home, mut away, mut refused) = (0.0, 0.0, 0.0);
     for service in &world.services {
         let (at_home, elsewhere) = service.home_and_away();
@@ -295,8 +299,10 @@ fn footer(buffer: &mut Buffer, model: &Model) {
         (Some(notice), false) => (notice.clone(), Style::new().fg(Color::Yellow)),
         (None, false) => {
             let changes = match (model.may_change, model.view) {
-                (true, View::Sites | View::Clusters) => "d drain  u undrain  p dial  ",
-                (true, View::Services | View::Events) => "",
+                (true, View::Sites) => "d drain  u undrain  p dial  D drill  ",
+                (true, View::Clusters) => "d drain  u undrain  p dial  ",
+                (true, View::Services) => "S shift  ",
+                (true, View::Events) => "",
                 (false, _) => "read only  ",
             };
             (format!("q quit  ? help  / filter  s sort  r reverse  {changes}"), grey())

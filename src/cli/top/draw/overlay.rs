@@ -2,7 +2,7 @@
 
 use super::{bold, detail, grey, put, put_right, style};
 use crate::cli::text::{folded, shown};
-use crate::cli::top::dialog::{Dialog, Kind, Line, Step, Verb};
+use crate::cli::top::dialog::{Act, Dialog, Kind, Line, Step, Verb};
 use crate::cli::top::world::Health;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -18,6 +18,8 @@ const KEYS: &[(&str, &str)] = &[
     ("s r", "sort by the next column; reverse"),
     ("d u", "drain, undrain the selected cluster or site"),
     ("p", "dial it to a percentage"),
+    ("D S", "drill the selected site; shift the selected service"),
+    ("x", "abort the running drill or shift"),
     ("q", "quit; also Ctrl-C"),
 ];
 
@@ -32,27 +34,7 @@ pub(super) fn help(buffer: &mut Buffer) {
 
 /// Draws the dialog of a change of the proxy at `url`.
 pub(super) fn dialog(buffer: &mut Buffer, dialog: &Dialog, url: &str) {
-    let name = shown(&dialog.name);
-    let kind = match dialog.kind {
-        Kind::Cluster => "cluster",
-        Kind::Site => "site",
-    };
-    let (title, what) = match (dialog.verb, dialog.change().and_then(|change| change.percent)) {
-        (Verb::Drain, _) => (
-            format!("Drain {kind} {name}?"),
-            "No new exchanges; those in flight end by themselves.",
-        ),
-        (Verb::Undrain, _) => {
-            (format!("Undrain {kind} {name}?"), "The dial of the file is in force again.")
-        }
-        (Verb::Dial, percent) => (
-            format!(
-                "Dial {kind} {name} to {} %?",
-                percent.map_or("..".to_owned(), |p| p.to_string())
-            ),
-            "So many percent of the exchanges that would choose it get it.",
-        ),
-    };
+    let (title, what) = heading(dialog);
     let width = buffer.area.width.saturating_sub(2).min(WIDEST).saturating_sub(4);
     let lines: Vec<Line> = lines(dialog).into_iter().flat_map(|line| fold(line, width)).collect();
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(5);
@@ -72,6 +54,46 @@ pub(super) fn dialog(buffer: &mut Buffer, dialog: &Dialog, url: &str) {
         put(buffer, inside, last - 1, &more, grey());
     }
     put(buffer, inside, last, &question(dialog), bold());
+}
+
+/// The title, and what the change means.
+fn heading(dialog: &Dialog) -> (String, &'static str) {
+    let name = shown(&dialog.name);
+    let kind = match dialog.kind {
+        Kind::Cluster => "cluster",
+        Kind::Site => "site",
+        Kind::Service => "service",
+    };
+    let percent = match dialog.act() {
+        Some(Act::Dial(change)) => change.percent.map(|percent| percent.to_string()),
+        Some(Act::Begin(_)) => Some(dialog.entry.clone()),
+        Some(Act::Abort(_)) | None => None,
+    };
+    let percent = percent.unwrap_or("..".to_owned());
+    let choice = dialog.choice.as_ref();
+    let lasts = choice.map_or(String::new(), |choice| choice.lasts());
+    let (from, to) = choice.and_then(|choice| choice.way()).unwrap_or_default();
+    match dialog.verb {
+        Verb::Drain => (
+            format!("Drain {kind} {name}?"),
+            "No new exchanges; those in flight end by themselves.",
+        ),
+        Verb::Undrain => {
+            (format!("Undrain {kind} {name}?"), "The dial of the file is in force again.")
+        }
+        Verb::Dial => (
+            format!("Dial {kind} {name} to {percent} %?"),
+            "So many percent of the exchanges that would choose it get it.",
+        ),
+        Verb::Drill => (
+            format!("Drill {kind} {name}: {percent} % for {lasts}?"),
+            "Its traffic goes elsewhere, and returns: at once when errors or latency rise.",
+        ),
+        Verb::Shift => (
+            format!("Shift {name}: {percent} % from {from} to {to} over {lasts}?"),
+            "Its traffic moves step by step, and stays; it returns when errors or latency rise.",
+        ),
+    }
 }
 
 fn lines(dialog: &Dialog) -> Vec<Line> {
@@ -108,7 +130,12 @@ fn expectation(buffer: &mut Buffer, area: Rect, line: &Line) {
 fn question(dialog: &Dialog) -> String {
     match (&dialog.step, &dialog.expected) {
         (Step::Percent, _) => {
-            format!("Percent: {}_  (digits, arrows; Enter goes on, Esc keeps it)", dialog.entry)
+            let keys = match dialog.verb {
+                Verb::Drill => "digits; arrows: time",
+                Verb::Shift => "digits; arrows: time, t: target",
+                Verb::Drain | Verb::Undrain | Verb::Dial => "digits, arrows",
+            };
+            format!("Percent: {}_  ({keys}; Enter goes on, Esc keeps it)", dialog.entry)
         }
         (Step::Confirm, None) => "Esc keeps it".to_owned(),
         (Step::Confirm, Some(_)) if dialog.is_heavy() => {
